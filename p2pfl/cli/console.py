@@ -1,0 +1,69 @@
+"""A node's events on a terminal: a line an event, and below them one live line of what moves."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TextIO
+
+from p2pfl import events
+from p2pfl.cli.render import line_of
+from p2pfl.runtime.publish import Published
+
+BAR_CELLS = 20
+"""Width of a progress bar."""
+
+REDRAW_SECONDS = 0.1
+"""The live line is drawn at most this often: a transfer reports every chunk."""
+
+
+class Console:
+    """Prints events to a stream. Only a terminal gets the live line."""
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+        self._stream = stream
+        self._quiet = quiet
+        self._is_live = stream.isatty() and not quiet
+        self._shown = False
+        self._drawn = 0.0
+
+    def write(self, published: Published) -> None:
+        """Show one event."""
+        event = published.event
+        if isinstance(event, events.Progress):
+            self._draw(event)
+            return
+        rendered = line_of(event)
+        if rendered is None or (self._quiet and rendered[0] not in "✗!"):
+            return
+        mark, line = rendered
+        clock = time.strftime("%H:%M:%S", time.localtime(published.time))
+        self._erase()
+        self._stream.write(f"{clock} {mark} {line}\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Take the live line away."""
+        self._erase()
+
+    def _draw(self, progress: events.Progress) -> None:
+        if not self._is_live:
+            return
+        now = time.monotonic()
+        share = progress.done / max(1, progress.total)
+        if share < 1 and now - self._drawn < REDRAW_SECONDS:
+            return
+        self._drawn = now
+        filled = int(share * BAR_CELLS)
+        what = f"round {progress.round} training" if progress.what == "train" else "pulling a model"
+        text = f"         {what} [{'█' * filled}{'·' * (BAR_CELLS - filled)}] {share:4.0%}"
+        self._erase()
+        self._stream.write(text[: shutil.get_terminal_size().columns - 1])
+        self._stream.flush()
+        self._shown = True
+
+    def _erase(self) -> None:
+        if self._shown:
+            self._stream.write("\r\x1b[2K")
+            self._stream.flush()
+            self._shown = False

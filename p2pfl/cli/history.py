@@ -1,0 +1,212 @@
+"""`p2pfl history` and `p2pfl export`: look at what a data directory holds, also while its node runs.
+
+Both only read: they take no lock, raise no boot count and change no file of the node. Everything heavy is
+imported when a command runs, since `p2pfl --help` must not wait for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.table import Table
+
+    from p2pfl.store.blobs import BlobReader
+    from p2pfl.store.reader import JournalReader, RoundRow, RunRow
+
+SHORT = 7
+"""Characters of a digest or run id that people see: enough to tell a few apart."""
+
+DataDirOption = Annotated[
+    Path,
+    typer.Option("--data-dir", metavar="DIR", help="The node's data directory; the node may be running."),
+]
+RunOption = Annotated[
+    str | None,
+    typer.Option("--run", metavar="ID", help="Another run than the newest: the first characters of its id."),
+]
+
+
+def history(
+    data_dir: DataDirOption,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a round.")] = False,
+    run: RunOption = None,
+) -> None:
+    """Show the committed training rounds of a run."""
+    with _journal(data_dir) as journal:
+        rows = journal.runs()
+        chosen = _choose(rows, run, data_dir)
+        rounds = (row for row in journal.rounds(chosen.run) if row.kind == "train")
+        if json:
+            for row in rounds:
+                typer.echo(_json_line(row))
+            return
+        _show(chosen, _table(rounds), others=len(rows) - 1)
+
+
+def export(
+    data_dir: DataDirOption,
+    file: Annotated[Path, typer.Argument(metavar="FILE.safetensors", help="Where to write the model.")],
+    round_: Annotated[
+        int | None,
+        typer.Option("--round", metavar="N", help="The model of this round instead of the last one."),
+    ] = None,
+    best: Annotated[bool, typer.Option("--best", help="The model with the highest accuracy.")] = False,
+    run: RunOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+) -> None:
+    """Copy a committed model out of a data directory, as a file that safetensors loads."""
+    from p2pfl.errors import UserError
+    from p2pfl.store.directory import DataDirectory
+    from p2pfl.store.export import export_blob
+
+    if best and round_ is not None:
+        raise UserError("--best and --round each name a model; give one of them")
+    with _journal(data_dir) as journal:
+        chosen = _choose(journal.runs(), run, data_dir)
+        blobs = DataDirectory(data_dir).read_blobs()
+        row = _pick(journal, blobs, chosen, round_, best)
+        founding = journal.founding(chosen.run)
+    assert founding is not None
+    export_blob(blobs.path(row.digest), founding.schema, file, force=force)
+    accuracy = "accuracy unknown" if row.accuracy is None else f"accuracy {row.accuracy:.4f}"
+    typer.echo(
+        f"Wrote {file}: round {row.round} of run {chosen.run[:SHORT]}, {accuracy}, BLAKE3 {row.digest}"
+    )
+
+
+def _journal(data_dir: Path) -> JournalReader:
+    from p2pfl.store.directory import DataDirectory
+
+    return DataDirectory(data_dir).read_journal()
+
+
+def _choose(rows: list[RunRow], wanted: str | None, data_dir: Path) -> RunRow:
+    """Return the newest run, or the one whose id begins with *wanted*."""
+    from p2pfl.errors import UserError
+
+    if not rows:
+        raise UserError(
+            f"the node with data directory {data_dir} has not been in a run yet; start it with its peers"
+        )
+    if wanted is None:
+        return rows[-1]
+    found = [row for row in rows if row.run.startswith(wanted.lower())]
+    if len(found) != 1:
+        known = ", ".join(row.run[: max(SHORT, len(wanted) + 1)] for row in rows)
+        count = "no run" if not found else f"{len(found)} runs"
+        raise UserError(f"{count} here has an id that begins with {wanted!r}; the runs are {known}")
+    return found[0]
+
+
+def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | None, best: bool) -> RoundRow:
+    """Return the round whose model is asked for and here."""
+    from p2pfl.errors import UserError
+
+    rounds = [row for row in journal.rounds(run.run) if row.kind == "train"]
+    if not rounds:
+        raise UserError(f"run {run.run[:SHORT]} has no committed round yet; wait until its first one is")
+    if best:
+        digest = journal.best(run.run)
+        if digest is None:
+            raise UserError(
+                f"no model of run {run.run[:SHORT]} was evaluated yet; leave --best out to get the last one"
+            )
+        wanted = [row for row in rounds if row.digest == digest]
+    elif round_ is not None:
+        wanted = [row for row in rounds if row.round == round_]
+    else:
+        wanted = rounds[-1:]
+    if not wanted:
+        raise UserError(
+            f"run {run.run[:SHORT]} has no training round {round_}; "
+            f"its {len(rounds)} rounds lie between {rounds[0].round} and {rounds[-1].round}"
+        )
+    if not blobs.has(wanted[-1].digest):
+        here = ", ".join(str(row.round) for row in rounds if blobs.has(row.digest)) or "none"
+        raise UserError(
+            f"the model of round {wanted[-1].round} is not here (a node keeps the last two and the best); "
+            f"rounds whose model is here: {here}"
+        )
+    return wanted[-1]
+
+
+def _json_line(row: RoundRow) -> str:
+    """Return *row* as one line of ASCII: no name can reach the terminal as anything but text."""
+    import json
+
+    fields = {
+        "run": row.run,
+        "round": row.round,
+        "attempt": row.attempt,
+        "aggregator": row.aggregator,
+        "digest": row.digest,
+        "parent": row.parent,
+        "record": row.record,
+        "members": row.members,
+        "updates": [{"name": name, "samples": samples} for name, samples in row.updates],
+        "left_out": [{"name": name, "reason": reason} for name, reason in row.left_out],
+        "accuracy": row.accuracy,
+        "loss": row.loss,
+        "samples": row.samples,
+        "seconds": row.seconds,
+        "then": row.then,
+        "note": row.note,
+    }
+    return json.dumps(fields, allow_nan=False)
+
+
+def _table(rounds: Iterable[RoundRow]) -> Table:
+    """Return the table of *rounds*, narrow enough for 80 columns whatever the names."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from p2pfl.wire.codec import bounded
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("round", "try"):
+        table.add_column(heading, justify="right")
+    table.add_column("aggregator", no_wrap=True, max_width=16)
+    for heading in ("updates", "accuracy", "loss", "seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("model", no_wrap=True)
+    for row in rounds:
+        table.add_row(
+            str(row.round),
+            str(row.attempt),
+            Text(bounded(row.aggregator)),
+            f"{len(row.updates)} of {len(row.members)}",
+            "-" if row.accuracy is None else f"{row.accuracy:.4f}",
+            "-" if row.loss is None else f"{row.loss:.4f}",
+            f"{row.seconds:.1f}",
+            row.digest[:SHORT],
+        )
+    return table
+
+
+def _show(run: RunRow, table: Table, others: int) -> None:
+    """Print the run's heading, its rounds, and what else there is to see."""
+    from rich.console import Console
+
+    from p2pfl.wire.codec import bounded
+
+    if run.ended:
+        state = "complete"
+    elif run.closed:
+        state = "given up"
+    else:
+        state = "unfinished"
+    typer.echo(
+        f"Run {run.run[:SHORT]}: {bounded(run.spec.task)}, model {bounded(run.spec.model)}, "
+        f"partition {bounded(run.spec.partition)}; {run.trained} of {run.rounds} rounds, {state}."
+    )
+    if table.row_count:
+        Console(highlight=False).print(table)
+    if others:
+        typer.echo(f"{others} earlier {'run' if others == 1 else 'runs'} here: see --run.")

@@ -1,0 +1,128 @@
+"""Events as lines for people: one line for each event that matters, none for the others.
+
+Names and reasons come from peers: what is not printable is taken out and lines are bounded here, once for every
+printer.
+"""
+
+from __future__ import annotations
+
+from p2pfl import events
+from p2pfl.wire.codec import bounded
+
+MAX_LINE = 400
+"""Characters of a line: reasons are bounded on the wire, lists of names are not."""
+
+
+def line_of(event: events.AnyEvent) -> tuple[str, str] | None:
+    """Return a mark (one character) and a line for *event*; None where it is of no interest by itself."""
+    rendered = _of_device(event) or _of_round(event)
+    return (rendered[0], bounded(rendered[1], MAX_LINE)) if rendered is not None else None
+
+
+def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
+    match event:
+        case events.Started():
+            return "·", (
+                f"{event.name} ({event.node[:7]}) of federation {event.federation} listens on {event.address}, "
+                f"ready for peers after {event.seconds:.2f} s"
+            )
+        case events.WorkerReady():
+            return "·", (
+                f"worker ready after {event.seconds:.1f} s: task {event.task} on {event.device}, {event.samples} training "
+                f"samples in all, {event.parameters:,} parameters"
+            )
+        case events.WorkerFailed():
+            return "!", f"worker restarts: {event.reason}"
+        case events.PeerLinked():
+            return "+", f"{event.name} ({event.node[:7]}) linked, at {event.address}"
+        case events.PeerLost():
+            return "-", f"{event.name} ({event.node[:7]}) lost: {event.reason}"
+        case events.PeerRefused():
+            return "!", f"connection with {event.address} refused: {event.reason}"
+        case events.PeerLeaving():
+            return "-", f"{event.name} is leaving with the next commit"
+        case events.Waiting():
+            return "·", f"waiting: {event.reason}"
+        case events.Notice():
+            return {"info": "·", "warning": "!", "error": "✗"}[event.level], event.text
+        case events.RunJoined():
+            return "·", _joined(event)
+        case events.OptionsIgnored():
+            return "!", f"options ignored, the run's hold: {', '.join(event.differences)}"
+        case events.DataShown():
+            counts = " ".join(f"{label}:{count}" for label, count in enumerate(event.labels))
+            return "·", (
+                f"data part {event.partition + 1} of {event.partitions}: {sum(event.labels)} samples, by label {counts}"
+            )
+        case _:
+            return None
+
+
+def _joined(event: events.RunJoined) -> str:
+    spec, run = event.spec, event.run[:12]
+    members = ", ".join(event.members)
+    what = {
+        "founded": f"founded run {run}",
+        "joined": f"joined run {run}",
+        "resumed": f"resumed run {run} after round {event.round}",
+        "learner": f"follows run {run} and is a member with the next round",
+        "finished": f"run {run} is complete in this data directory, with {event.round} records",
+    }[event.how]
+    return (
+        f"{what}: {spec.task}/{spec.model}, {spec.rounds} rounds of {spec.epochs} local epochs, {spec.partition}; "
+        f"members {members}"
+    )
+
+
+def _of_round(event: events.AnyEvent) -> tuple[str, str] | None:
+    match event:
+        case events.QuorumLost():
+            return "!", (
+                f"round {event.round} pauses: {event.reachable} of {event.members} members reachable, {event.needed} needed"
+            )
+        case events.QuorumBack():
+            return "·", f"round {event.round} goes on: {event.reachable} of {event.members} members reachable"
+        case events.Trained():
+            return "·", (
+                f"round {event.round}: trained on {event.samples} samples in {event.seconds:.1f} s, loss {event.loss:.4f}"
+            )
+        case events.UpdateReused():
+            return "·", f"round {event.round}: the update trained before the restart is offered again"
+        case events.Elected():
+            attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
+            return "★", f"round {event.round}: {event.aggregator} is the aggregator{attempt}"
+        case events.UpdateRefused():
+            return "!", f"round {event.round}: update of {event.name} not counted: {event.reason}"
+        case events.Yielded():
+            return "!", f"round {event.round}: {event.aggregator} gives attempt {event.attempt} up: {event.reason}"
+        case events.Committed():
+            return "✓", _committed(event)
+        case events.RosterChanged():
+            changes = [f"joined: {', '.join(event.joined)}"] if event.joined else []
+            changes += [f"left: {', '.join(event.left)}"] if event.left else []
+            return "·", (
+                f"{event.members} members from round {event.round + 1} on ({'; '.join(changes)}); "
+                f"the loss of {event.tolerates} is tolerated"
+            )
+        case events.Evaluated() if event.reports == event.members:
+            return "◎", (
+                f"round {event.round}: accuracy {event.accuracy:.4f}, loss {event.loss:.4f} on {event.samples} samples"
+            )
+        case events.RunEnded():
+            accuracy = f", accuracy {event.accuracy:.4f}" if event.accuracy is not None else ""
+            return "✓", f"run complete after {event.rounds} rounds{accuracy}; model {event.model[:12]}"
+        case events.Ended():
+            return ("·" if event.code == 0 else "✗"), f"ended: {event.reason}"
+        case _:
+            return None
+
+
+def _committed(event: events.Committed) -> str:
+    if event.kind == "evaluate":
+        return f"closing evaluation committed by {event.aggregator}"
+    left_out = "".join(f"; without {name} ({reason})" for name, reason in event.left_out)
+    note = f"; {event.note}" if event.note else ""
+    return (
+        f"round {event.round} committed by {event.aggregator}: {len(event.updates)} updates, model {event.digest[:12]}, "
+        f"{event.seconds:.1f} s{left_out}{note}"
+    )

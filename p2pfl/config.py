@@ -1,0 +1,81 @@
+"""Limits and timings, frozen, each with its unit and the reason for its value.
+
+What a run agrees on is no setting: it is the `RunSpec` of record 0 (`p2pfl.messages`). These are a device's
+own. A driver or a test that wants other values makes its own instance; nothing here is changed after it is
+made.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+DEFAULT_PORT = 9000
+"""Where a node listens unless told otherwise, and where `--peers HOST` without a port dials."""
+
+PROTOCOL_VERSIONS = (1, 1)
+"""Lowest and highest protocol version this software speaks."""
+
+
+class NetSettings(msgspec.Struct, frozen=True):
+    """Links and blob transfer."""
+
+    max_frame_bytes: int = 1024 * 1024
+    """Of a control frame's body. A record of 256 members takes a tenth of it."""
+    handshake_seconds: float = 10.0
+    """From accepted TCP connection to finished HELLO: a Raspberry Pi on a bad Wi-Fi needs two."""
+    dial_seconds: float = 5.0
+    """For the TCP connection of one dial."""
+    ping_seconds: float = 1.0
+    """Between pings on an idle control link."""
+    silence_seconds: float = 6.0
+    """Without any frame for this long a link is dead: half-open TCP connections say nothing by themselves."""
+    redial_first_seconds: float = 0.2
+    """Wait before the first redial; doubles up to `redial_most_seconds`."""
+    redial_most_seconds: float = 5.0
+    """So that a device that comes back is a member again within seconds."""
+    max_pending: int = 64
+    """Connections that have not finished HELLO, in all: strangers cannot exhaust file descriptors."""
+    max_pending_per_address: int = 16
+    """The same from one source address; several nodes may share one."""
+    max_links: int = 256
+    """Established links, the size of the largest roster."""
+    max_queue_bytes: int = 16 * 1024 * 1024
+    """Unsent control bytes on one link before it is cut: the peer does not read."""
+    blob_chunk_bytes: int = 1024 * 1024
+    """Read, hashed, written and sent at a time; 1 MiB was fastest on two cores."""
+    blob_idle_seconds: float = 10.0
+    """A transfer without a byte for this long is broken and goes on elsewhere."""
+    blob_least_bytes_per_second: int = 1024
+    """Slower than this over a whole idle window counts as broken."""
+    max_pulls: int = 4
+    """Pulls at a time: enough to fill a link, few enough for a small device's memory and disk."""
+    max_serving: int = 32
+    """Blob connections served at a time."""
+    clock_jump_seconds: float = 5.0
+    """When wall and monotonic clock part by more, the device slept: links are dropped and dialled again."""
+
+
+class ProtocolSettings(msgspec.Struct, frozen=True):
+    """Timings of the protocol core. None of them decides safety; they decide how soon something is tried."""
+
+    heartbeat: float = 1.0
+    """Seconds between Status messages to everybody linked."""
+    resend: float = 1.0
+    """Seconds before an unanswered message is repeated."""
+    steady: float = 2.0
+    """Seconds the set of present nodes must not change before a run is founded."""
+    gone: float = 1.5
+    """Seconds a link may be down before its member counts as gone in this round: a broken link is redialled
+    sooner."""
+    start_grace: float = 6.0
+    """Seconds after a start during which every member counts as heard: they may be starting too."""
+    rank_step: float = 0.5
+    """Seconds the next candidate in rank waits for the one before it."""
+    backoff: float = 0.3
+    """Seconds a refused candidate waits before it stands again; doubles up to `backoff_most`."""
+    backoff_most: float = 10.0
+    """So that a recovered network is used within seconds."""
+    straggler_factor: float = 1.5
+    """A member may take this multiple of its own prediction before the round may close without it."""
+    linger: float = 30.0
+    """Seconds a finished node waits for a member that is unreachable before it exits without its FINAL."""

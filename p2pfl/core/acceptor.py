@@ -1,0 +1,160 @@
+"""The voter's half of a round: promises and acceptances of one member in the open round (Paxos acceptor).
+
+Nothing is answered before the journal has it: every vote is a `Save...` effect followed by the `Send`. An
+acceptance first pulls the record's blobs; when they are durable, everything is checked *again*, since a
+higher ballot may have been promised meanwhile (rule 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pfl import events
+from p2pfl.core.context import Context
+from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.saved import Vote
+from p2pfl.messages import Accept, Accepted, Ballot, Member, Prepare, Promise, Record, Refuse, record_digest
+
+
+@dataclass
+class Acceptor:
+    """Promises and acceptances of this member in the round after the ledger's last."""
+
+    ctx: Context
+    ledger: Ledger
+    promised: Ballot | None = None
+    accepted_ballot: Ballot | None = None
+    accepted: Record | None = None
+    pending: Accept | None = None
+    """The proposal whose blobs are being pulled."""
+    courtesy: bool = False
+    """Whether the promised candidate is live, as far as known; see `p2pfl.core.election`."""
+    courtesy_since: float = 0.0
+
+    @classmethod
+    def open(cls, ctx: Context, ledger: Ledger, vote: Vote | None) -> Acceptor:
+        """Begin the open round, with what the journal remembers of it."""
+        if vote is None or vote.round != ledger.round + 1:
+            return cls(ctx, ledger)
+        return cls(ctx, ledger, vote.promised, vote.accepted_ballot, vote.accepted)
+
+    @property
+    def round(self) -> int:
+        """The round voted in."""
+        return self.ledger.round + 1
+
+    def vote(self) -> Vote:
+        """Return what must not be forgotten if this node turns to another run."""
+        return Vote(self.round, self.promised, self.accepted_ballot, self.accepted)
+
+    def pinned(self) -> set[str]:
+        """Return the blobs an undecided vote depends on."""
+        pins = {self.accepted.model} if self.accepted else set()
+        return pins | {self.pending.record.model} if self.pending else pins
+
+    # --- phase 1 -----------------------------------------------------------------------------------------------------
+
+    def promise_self(self, ballot: Ballot) -> Promise:
+        """Vote for this node's own candidacy; durable before the PREPARE that follows."""
+        self._promise(ballot)
+        return self._promise_message(ballot)
+
+    def prepare(self, member: Member, message: Prepare) -> None:
+        """Answer a candidate of the open round: promise, or refuse naming the higher ballot."""
+        ballot = message.ballot
+        if self.promised is not None and ballot < self.promised:
+            self._refuse(member.node, ballot)
+            return
+        if ballot != self.promised:
+            self._promise(ballot)
+        self.courtesy, self.courtesy_since = True, self.ctx.now
+        self.ctx.send(member.node, self._promise_message(ballot))
+
+    def _promise(self, ballot: Ballot) -> None:
+        self.promised = ballot
+        self.ctx.do(SavePromise(self.ledger.run, self.round, ballot))
+
+    def _promise_message(self, ballot: Ballot) -> Promise:
+        return Promise(self.ledger.run, self.round, ballot, self.accepted_ballot, self.accepted)
+
+    def _refuse(self, node: str, ballot: Ballot) -> None:
+        assert self.promised is not None
+        self.ctx.send(node, Refuse(self.ledger.run, self.round, ballot, self.promised))
+
+    # --- phase 2 ----------------------------------------------------------------------------------------------------------
+
+    def accept_self(self, ballot: Ballot, record: Record) -> bool:
+        """Accept this node's own proposal, before anybody else is asked; False when a higher ballot was promised."""
+        if self.promised is not None and ballot < self.promised:
+            return False
+        self._accept(ballot, record)
+        return True
+
+    def propose(self, member: Member, message: Accept) -> None:
+        """Take note of a proposal: pull its blobs, or answer at once when it is accepted already."""
+        ballot, record = message.ballot, message.record
+        if self.promised is not None and ballot < self.promised:
+            self._refuse(member.node, ballot)
+            return
+        self.courtesy, self.courtesy_since = True, self.ctx.now
+        if self.accepted is not None and self.accepted_ballot == ballot:
+            self._answer_accepted(ballot, self.accepted)
+            return
+        if not self.ledger.succeeds(record):
+            self.ctx.warn(
+                f"{self.ctx.name_of(member.node)} proposed a record that does not follow round {self.ledger.round}"
+            )
+            return
+        if self.pending is not None and self.pending.ballot > ballot:
+            return
+        self.pending = message
+        others = (entry.node for entry in self.ledger.roster)
+        sources = dict.fromkeys(
+            node for node in (member.node, ballot.node, *others) if node != self.ctx.me.node
+        )
+        self.ctx.do(Fetch(record.model, self.ledger.founding.schema, tuple(sources)))
+
+    def blob_ready(self, digest: str) -> None:
+        """Accept the pending proposal if these were its blobs and nothing higher was promised meanwhile."""
+        pending = self.pending
+        if pending is None or pending.record.model != digest:
+            return
+        self.pending = None
+        if self.promised is not None and pending.ballot < self.promised:
+            self._refuse(pending.ballot.node, pending.ballot)
+            return
+        if not self.ledger.succeeds(pending.record):
+            return
+        self._accept(pending.ballot, pending.record)
+        self.ctx.tell(
+            events.Accepted(
+                self.round,
+                pending.ballot.attempt,
+                self.ctx.name_of(pending.ballot.node),
+                pending.record.model,
+            )
+        )
+        self._answer_accepted(pending.ballot, pending.record)
+
+    def blob_failed(self, digest: str) -> None:
+        """Forget the pending proposal; its aggregator repeats it while it is unanswered."""
+        if self.pending is not None and self.pending.record.model == digest:
+            self.pending = None
+
+    def _accept(self, ballot: Ballot, record: Record) -> None:
+        self.promised, self.accepted_ballot, self.accepted = ballot, ballot, record
+        self.ctx.do(SaveAccepted(self.ledger.run, self.round, ballot, record))
+
+    def _answer_accepted(self, ballot: Ballot, record: Record) -> None:
+        self.ctx.send(ballot.node, Accepted(self.ledger.run, self.round, ballot, record_digest(record)))
+
+    # --- courtesy -----------------------------------------------------------------------------------------------------------
+
+    def end_courtesy(self, node: str) -> bool:
+        """Stop leaving time to *node*: its link ended or it yielded. Return whether it had this vote."""
+        if self.courtesy and self.promised is not None and self.promised.node == node:
+            self.courtesy = False
+            self.courtesy_since = self.ctx.now
+            return True
+        return False

@@ -1,0 +1,502 @@
+"""The candidate's half of a round: stand, collect, average, propose, commit (Paxos proposer).
+
+One `Aggregator` lives for one round of one node; it is idle until it stands. It moves along the rows of
+`TRANSITIONS`; giving up is always possible and always said (YIELD), so that nobody leaves time to a candidate
+that has stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+import msgspec
+
+from p2pfl import events
+from p2pfl.core.acceptor import Acceptor
+from p2pfl.core.collection import (
+    Awaited,
+    Closing,
+    Collection,
+    Contribution,
+    Progress,
+    Stage,
+    decide_closing,
+)
+from p2pfl.core.context import Context, earliest
+from p2pfl.core.effects import Average, Fetch, Fold
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.roster import RosterView, contains, next_roster, sampled, selection
+from p2pfl.messages import (
+    Accept,
+    Accepted,
+    Ballot,
+    Collect,
+    Commit,
+    LeftOut,
+    Member,
+    MemberEvaluation,
+    Noted,
+    Prepare,
+    Promise,
+    Record,
+    Submit,
+    UpdateEntry,
+    Yield,
+    record_digest,
+)
+
+
+class Stand(Enum):
+    """Where a candidacy is."""
+
+    IDLE = "idle"
+    STANDING = "asks for votes"
+    ADOPTING = "pulls the value it must propose again"
+    COLLECTING = "gathers updates"
+    AVERAGING = "averages"
+    PROPOSING = "asks for acceptance"
+
+
+TRANSITIONS: dict[Stand, frozenset[Stand]] = {
+    Stand.IDLE: frozenset({Stand.STANDING}),
+    Stand.STANDING: frozenset({Stand.ADOPTING, Stand.COLLECTING, Stand.IDLE}),
+    Stand.ADOPTING: frozenset({Stand.PROPOSING, Stand.IDLE}),
+    Stand.COLLECTING: frozenset({Stand.AVERAGING, Stand.PROPOSING, Stand.IDLE}),
+    Stand.AVERAGING: frozenset({Stand.PROPOSING, Stand.IDLE}),
+    Stand.PROPOSING: frozenset({Stand.IDLE}),
+}
+"""From where to where. IDLE is reached by giving up; a commit ends the whole object."""
+
+
+@dataclass
+class Aggregator:
+    """This node's candidacy in the open round."""
+
+    ctx: Context
+    ledger: Ledger
+    acceptor: Acceptor
+    commit: Callable[[Commit], None]
+    """Called with the proof when a quorum has accepted this node's proposal."""
+    wishes: set[str]
+    """"pause" and "end" as operators uttered them; shared with the node."""
+    stand_state: Stand = Stand.IDLE
+    ballot: Ballot | None = None
+    promises: dict[str, Promise] = field(default_factory=dict)
+    collection: Collection = field(default_factory=lambda: Collection(set()))
+    proposal: Record | None = None
+    accepted_by: set[Member] = field(default_factory=set)
+    highest_seen: int = 0
+    """The highest attempt this node was refused with."""
+    failures: int = 0
+    """Ballots given up in this round; doubles the backoff."""
+    not_before: float = 0.0
+    unable: bool = False
+    """Whether this node yielded in this round for a reason of its own: it stands last."""
+    resend_at: float | None = None
+    wake: float | None = None
+
+    # --- standing ------------------------------------------------------------------------------------------------------
+
+    def stand(self, reason: str) -> None:
+        """Begin a new ballot, higher than every one seen."""
+        promised = self.acceptor.promised
+        attempt = max(promised.attempt if promised else 0, self.highest_seen) + 1
+        self.ballot = Ballot(attempt, self.ctx.me.node)
+        self._move(Stand.STANDING)
+        self.ctx.tell(events.Standing(self.ledger.round + 1, attempt, reason))
+        self.promises = {self.ctx.me.node: self.acceptor.promise_self(self.ballot)}
+        self._send_unanswered()
+        self._count_promises()
+
+    def promise(self, member: Member, message: Promise) -> None:
+        """Count a vote."""
+        if self.stand_state is not Stand.STANDING or message.ballot != self.ballot:
+            return
+        if contains(self.ledger.roster, member):
+            self.promises[member.node] = message
+            self._count_promises()
+
+    def _count_promises(self) -> None:
+        if len(self.promises) < self.ledger.needed:
+            return
+        assert self.ballot is not None
+        self.ctx.tell(
+            events.Elected(
+                self.ledger.round + 1,
+                self.ballot.attempt,
+                self.ctx.name,
+                self.ctx.me.node,
+                len(self.promises),
+            )
+        )
+        found = [
+            (promise.accepted_ballot, promise.accepted)
+            for promise in self.promises.values()
+            if promise.accepted_ballot is not None and promise.accepted is not None
+        ]
+        adopted = self.ctx.policy.adopt(found)
+        if adopted is not None:
+            self.proposal = adopted
+            self._move(Stand.ADOPTING)
+            sources = (node for node, promise in self.promises.items() if promise.accepted == adopted)
+            everybody = (entry.node for entry in self.ledger.roster)
+            nodes = tuple(dict.fromkeys(node for node in (*sources, *everybody) if node != self.ctx.me.node))
+            self.ctx.do(Fetch(adopted.model, self.ledger.founding.schema, nodes))
+            return
+        self._move(Stand.COLLECTING)
+        run, spec = self.ledger.run, self.ledger.spec
+        chosen = selection(run, self.ledger.round + 1, self.ledger.roster, spec.sample)
+        self.collection = Collection(set(chosen) if self.ledger.next_kind == "train" else set())
+        self._send_unanswered()
+
+    # --- collecting ------------------------------------------------------------------------------------------------------
+
+    def submit(self, member: Member, message: Submit) -> None:
+        """Take a member's contribution; an update is pulled before it counts."""
+        if self.stand_state is not Stand.COLLECTING or message.ballot != self.ballot:
+            return
+        if not contains(self.ledger.roster, member) or message.previous != self.ledger.digest:
+            return
+        known = self.collection.contributions.get(member.node)
+        if known is not None:
+            if known.stage is not Stage.ANNOUNCED and known.update is not None:
+                self._note(member.node, known)
+            return
+        contribution = self._judge(member, message)
+        self.collection.contributions[member.node] = contribution
+        if contribution.stage is Stage.ANNOUNCED:
+            update = contribution.update
+            assert update is not None
+            others = (entry.node for entry in self.ledger.roster)
+            sources = tuple(
+                dict.fromkeys(node for node in (member.node, *others) if node != self.ctx.me.node)
+            )
+            self.ctx.do(Fetch(update.digest, self.ledger.founding.schema, sources))
+        else:
+            self._note(member.node, contribution)
+
+    def _judge(self, member: Member, message: Submit) -> Contribution:
+        update, evaluation = message.update, message.evaluation
+        if update is None:
+            stage = Stage.DECLINED if message.declined else Stage.NOTHING
+            return Contribution(stage, reason=message.declined, evaluation=evaluation)
+        if update.node != member.node or update.journal != member.journal:
+            reason = "it was announced in another member's name"
+        elif update.samples > self.ledger.founding.max_samples:
+            reason = f"it claims {update.samples} samples, more than the {self.ledger.founding.max_samples} a member can hold"
+        elif self.ledger.next_kind != "train":
+            reason = "the closing round takes no updates"
+        else:
+            return Contribution(Stage.ANNOUNCED, update, evaluation=evaluation)
+        return Contribution(Stage.REFUSED, update, reason, evaluation)
+
+    def _note(self, node: str, contribution: Contribution) -> None:
+        """Tell a member what became of its contribution; twice is harmless."""
+        assert self.ballot is not None
+        if contribution.stage is Stage.REFUSED:
+            self.ctx.tell(
+                events.UpdateRefused(self.ledger.round + 1, self.ctx.name_of(node), contribution.reason)
+            )
+        refused = contribution.reason if contribution.stage is Stage.REFUSED else ""
+        self.ctx.send(node, Noted(self.ledger.run, self.ledger.round + 1, self.ballot, refused))
+
+    def blob_ready(self, digest: str) -> None:
+        """Go on with whatever waited for blob *digest*."""
+        if self.stand_state is Stand.ADOPTING and self.proposal is not None and self.proposal.model == digest:
+            self._propose(self.proposal, adopted=True)
+        elif self.stand_state is Stand.COLLECTING:
+            for contribution in self.collection.with_blob(digest):
+                contribution.stage = Stage.READY
+            self._fold_next()
+
+    def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
+        """Refuse an invalid update; forget one that cannot be had for now, its member announces it again."""
+        if self.stand_state is Stand.ADOPTING and self.proposal is not None and self.proposal.model == digest:
+            self.give_up(f"the model it must propose again cannot be pulled: {reason}"[:300])
+        elif self.stand_state is Stand.COLLECTING:
+            contributions = self.collection.contributions
+            waiting = self.collection.with_blob(digest)
+            for node in [node for node, one in contributions.items() if one in waiting]:
+                if invalid:
+                    contributions[node].stage, contributions[node].reason = Stage.REFUSED, reason[:300]
+                    self._note(node, contributions[node])
+                else:
+                    del contributions[node]
+
+    def _fold_next(self) -> None:
+        ready = self.collection.at(Stage.READY)
+        if self.collection.folding or not ready:
+            return
+        update = self.collection.contributions[ready[0]].update
+        assert update is not None
+        assert self.ballot is not None
+        self.collection.folding = ready[0]
+        self.ctx.do(Fold(self.ledger.run, self.ledger.round + 1, self.ballot, update.digest, update.samples))
+
+    def folded(self, ballot: Ballot) -> None:
+        """Note that the update being folded is in the sum, and fold the next one."""
+        node = self.collection.folding
+        if self.stand_state is not Stand.COLLECTING or ballot != self.ballot or not node:
+            return
+        self.collection.folding = ""
+        contribution = self.collection.contributions[node]
+        contribution.stage = Stage.FOLDED
+        assert contribution.update is not None
+        self._note(node, contribution)
+        self.ctx.tell(
+            events.UpdateCounted(self.ledger.round + 1, self.ctx.name_of(node), contribution.update.samples)
+        )
+        self._fold_next()
+
+    # --- closing ------------------------------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Do what time or the others' absence makes due."""
+        self.wake = None
+        if self.stand_state is Stand.COLLECTING:
+            self._consider_closing()
+        if self.resend_at is not None and self.ctx.now >= self.resend_at:
+            self._send_unanswered()
+
+    @property
+    def deadline(self) -> float | None:
+        """When `advance` is due if nothing happens."""
+        return earliest(self.wake, self.resend_at)
+
+    def _consider_closing(self) -> None:
+        verdict, reason, self.wake = decide_closing(self._progress())
+        if verdict is Closing.MORE:
+            order = sampled(
+                self.ledger.run, self.ledger.round + 1, self.ledger.roster, self.ledger.spec.sample
+            )
+            more = next(
+                (n for n in order if n not in self.collection.selected and self.ctx.is_reachable(n)), None
+            )
+            if more is not None and self.ledger.next_kind == "train":
+                self.collection.selected.add(more)
+                self.collection.contributions.pop(more, None)
+                self._send_collect(more)
+                return
+            verdict = Closing.CLOSE
+        if verdict is Closing.CLOSE:
+            self._close(reason)
+
+    def _progress(self) -> Progress:
+        ctx, ledger, collection = self.ctx, self.ledger, self.collection
+        awaited = []
+        for entry in ledger.roster:
+            node = entry.node
+            if collection.is_done(node) or ctx.is_gone(node) or ctx.is_leaving(node):
+                continue
+            gone_at = None if ctx.is_reachable(node) else ctx.gone_at(node)
+            awaited.append(Awaited(node, self._expected_at(node), gone_at))
+        pending = collection.at(Stage.READY)
+        return Progress(
+            now=ctx.now,
+            awaited=tuple(one for one in awaited if one.node not in pending),
+            unfolded=len(pending),
+            folded=len(collection.at(Stage.FOLDED)),
+            enough=min(ledger.spec.min_updates, len(collection.selected)),
+            cap_at=ledger.opened + ledger.spec.round_cap,
+        )
+
+    def _expected_at(self, node: str) -> float | None:
+        peer = self.ctx.peers.get(node)
+        status = peer.status if peer is not None else None
+        if status is None or status.predicted <= 0 or status.phase not in ("training", "trained"):
+            return None
+        return (
+            self.ledger.opened
+            + self.ctx.settings.straggler_factor * status.predicted
+            + self.ctx.settings.resend
+        )
+
+    def _close(self, reason: str) -> None:
+        assert self.ballot is not None
+        if self.collection.at(Stage.FOLDED):
+            self._move(Stand.AVERAGING)
+            self.ctx.do(Average(self.ledger.run, self.ledger.round + 1, self.ballot))
+        elif self.ledger.next_kind == "evaluate":
+            self._propose(self._record(None, note=""), adopted=False)
+        else:
+            self._propose(self._record(None, note=f"no usable update: {reason}"), adopted=False)
+
+    def averaged(self, ballot: Ballot, digest: str | None) -> None:
+        """Propose the average; where it is not finite, the parent's model with the reason (rule 8)."""
+        if self.stand_state is not Stand.AVERAGING or ballot != self.ballot:
+            return
+        note = "" if digest is not None else "the average was not finite: the parent's model stays"
+        self._propose(self._record(digest, note), adopted=False)
+
+    def _record(self, model: str | None, note: str) -> Record:
+        ctx, ledger = self.ctx, self.ledger
+        assert self.ballot is not None
+        kind = ledger.next_kind
+        contributions = self.collection.contributions
+        folded = sorted(self.collection.at(Stage.FOLDED)) if model is not None else []
+        updates = [contributions[node].update for node in folded]
+        roster, change = next_roster(ledger.roster, self._roster_view())
+        trained = ledger.trained + (kind == "train")
+        last = kind == "evaluate" or "end" in self.wishes
+        return Record(
+            run=ledger.run,
+            round=ledger.round + 1,
+            previous=ledger.digest,
+            kind=kind,
+            trained=trained,
+            rounds=ledger.rounds,
+            ballot=self.ballot,
+            model=model or ledger.model,
+            updates=tuple(update for update in updates if update is not None),
+            left_out=tuple(
+                LeftOut(node, self._why_left_out(node))
+                for node in sorted(self.collection.selected)
+                if node not in folded
+            ),
+            evaluations=tuple(
+                MemberEvaluation(node, one.evaluation)
+                for node, one in sorted(contributions.items())
+                if one.evaluation
+            ),
+            roster=roster,
+            then="end" if last else "pause" if "pause" in self.wishes else "go",
+            note="; ".join(part for part in (note, change) if part)[:300],
+        )
+
+    def _why_left_out(self, node: str) -> str:
+        contribution = self.collection.contributions.get(node)
+        if contribution is not None and contribution.stage is Stage.FOLDED:
+            return "the average was not finite"
+        if contribution is not None and contribution.reason:
+            return contribution.reason
+        if self.ctx.is_leaving(node):
+            return "it is leaving"
+        if not self.ctx.is_reachable(node):
+            return "it was not reachable"
+        return "its update came too late"
+
+    def _roster_view(self) -> RosterView:
+        ctx, ledger = self.ctx, self.ledger
+        linked = {node: peer for node, peer in ctx.peers.items() if peer.linked}
+        joiners = tuple(
+            (peer.member, peer.name)
+            for _, peer in sorted(linked.items())
+            if not contains(ledger.roster, peer.member)
+            and peer.status is not None
+            and peer.status.run == ledger.run
+            and peer.status.record == ledger.digest
+            and peer.status.holds
+            and peer.status.phase != "leaving"
+        )
+        since = {entry.node: ctx.unlinked_since(entry.node) for entry in ledger.roster}
+        absences = {node: ctx.now - time for node, time in since.items() if time is not None}
+        return RosterView(
+            me=ctx.me,
+            reachable=frozenset({ctx.me.node, *linked}),
+            leaving=frozenset(entry.node for entry in ledger.roster if self.is_leaving(entry.node)),
+            absent={node: seconds for node, seconds in absences.items() if seconds >= ledger.spec.drop_after},
+            joiners=joiners,
+        )
+
+    leaving_myself: bool = False
+    """Whether this node is leaving: it drops itself from the roster it proposes."""
+
+    def is_leaving(self, node: str) -> bool:
+        """Whether the member *node*, perhaps this one, asked to be dropped."""
+        return self.leaving_myself if node == self.ctx.me.node else self.ctx.is_leaving(node)
+
+    # --- proposing -----------------------------------------------------------------------------------------------------------
+
+    def _propose(self, record: Record, *, adopted: bool) -> None:
+        assert self.ballot is not None
+        if not self.acceptor.accept_self(self.ballot, record):
+            self.give_up("a higher ballot was promised")
+            return
+        self.proposal = record
+        self._move(Stand.PROPOSING)
+        self.accepted_by = {self.ctx.me}
+        self.ctx.tell(
+            events.Proposed(record.round, self.ballot.attempt, record.model, len(record.updates), adopted)
+        )
+        self._send_unanswered()
+        self._count_accepted()
+
+    def accepted(self, member: Member, message: Accepted) -> None:
+        """Count an acceptance of this node's own ballot."""
+        if self.stand_state is not Stand.PROPOSING or message.ballot != self.ballot or self.proposal is None:
+            return
+        if contains(self.ledger.roster, member) and message.record == record_digest(self.proposal):
+            self.accepted_by.add(member)
+            self._count_accepted()
+
+    def _count_accepted(self) -> None:
+        if len(self.accepted_by) >= self.ledger.needed:
+            assert self.proposal is not None
+            assert self.ballot is not None
+            self.commit(Commit(self.proposal, self.ballot, tuple(sorted(self.accepted_by))))
+
+    # --- giving up -------------------------------------------------------------------------------------------------------------
+
+    def refused(self, promised: Ballot, ballot: Ballot) -> None:
+        """Lose against a higher ballot: give this one up and back off (rule 3)."""
+        self.highest_seen = max(self.highest_seen, promised.attempt)
+        if self.stand_state is not Stand.IDLE and ballot == self.ballot:
+            self.give_up("a higher ballot was promised", able=True)
+
+    def give_up(self, reason: str, *, able: bool = False) -> None:
+        """Leave the candidacy to others, telling them; *able* says that nothing is wrong with this node."""
+        if self.stand_state is Stand.IDLE or self.ballot is None:
+            return
+        self.unable = self.unable or not able
+        settings = self.ctx.settings
+        self.not_before = self.ctx.now + min(settings.backoff * 2**self.failures, settings.backoff_most)
+        self.failures += 1
+        message = Yield(self.ledger.run, self.ledger.round + 1, self.ballot, reason)
+        for entry in self.ledger.roster:
+            self.ctx.send(entry.node, message)
+        self.ctx.tell(events.Yielded(self.ledger.round + 1, self.ballot.attempt, self.ctx.name, reason))
+        self._move(Stand.IDLE)
+        self.ballot, self.proposal, self.resend_at = None, None, None
+
+    # --- sending ---------------------------------------------------------------------------------------------------------------
+
+    def linked(self, node: str) -> None:
+        """Say to a newly linked member what it may have missed (rule 4)."""
+        if self.stand_state is not Stand.IDLE and any(entry.node == node for entry in self.ledger.roster):
+            self._send_to(node)
+
+    def _send_unanswered(self) -> None:
+        for entry in self.ledger.roster:
+            if entry.node != self.ctx.me.node:
+                self._send_to(entry.node)
+        self.resend_at = self.ctx.now + self.ctx.settings.resend
+
+    def _send_to(self, node: str) -> None:
+        run, round_, ballot = self.ledger.run, self.ledger.round + 1, self.ballot
+        assert ballot is not None
+        if self.stand_state is Stand.STANDING and node not in self.promises:
+            self.ctx.send(node, Prepare(run, round_, ballot))
+        elif self.stand_state is Stand.COLLECTING and node not in self.collection.contributions:
+            self._send_collect(node)
+        elif self.stand_state is Stand.PROPOSING and all(member.node != node for member in self.accepted_by):
+            assert self.proposal is not None
+            self.ctx.send(node, Accept(run, round_, ballot, self.proposal))
+
+    def _send_collect(self, node: str) -> None:
+        assert self.ballot is not None
+        message = Collect(
+            self.ledger.run, self.ledger.round + 1, self.ballot, node in self.collection.selected
+        )
+        self.ctx.send(node, message)
+
+    def pinned(self) -> set[str]:
+        """Return the blobs this candidacy works on."""
+        pins = {one.update.digest for one in self.collection.contributions.values() if one.update is not None}
+        return pins | ({self.proposal.model} if self.proposal else set())
+
+    def _move(self, state: Stand) -> None:
+        if state not in TRANSITIONS[self.stand_state]:
+            raise AssertionError(f"an aggregator cannot go from {self.stand_state.name} to {state.name}")
+        self.stand_state = state

@@ -1,0 +1,133 @@
+"""The updates an aggregator gathers in one ballot, and when it has enough (rules 9 and 10).
+
+`decide_closing` is the decision; `Collection` is the state it looks at. A member's update passes through
+announced (its blob is being pulled and checked) - ready - folded into the running sum; or it is refused with
+a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import msgspec
+
+from p2pfl.messages import Evaluation, UpdateEntry
+
+
+class Stage(Enum):
+    """How far one member's contribution has come."""
+
+    ANNOUNCED = "its update is being pulled"
+    READY = "its update waits to be averaged"
+    FOLDED = "its update is counted"
+    REFUSED = "its update was refused"
+    DECLINED = "it declined"
+    NOTHING = "it has nothing but its evaluation to give"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more is to be expected of the member in this ballot."""
+        return self not in (Stage.ANNOUNCED, Stage.READY)
+
+
+@dataclass
+class Contribution:
+    """What one member gave."""
+
+    stage: Stage
+    update: UpdateEntry | None = None
+    reason: str = ""
+    """Why it was refused or declined."""
+    evaluation: Evaluation | None = None
+
+
+@dataclass
+class Collection:
+    """All contributions of one ballot."""
+
+    selected: set[str]
+    """Members whose updates are wanted: the sample, later perhaps more."""
+    contributions: dict[str, Contribution] = field(default_factory=dict)
+    folding: str = ""
+    """The member whose update the worker is adding now; one at a time."""
+
+    def at(self, *stages: Stage) -> list[str]:
+        """Return the members whose contribution is at one of *stages*."""
+        return [node for node, one in self.contributions.items() if one.stage in stages]
+
+    def is_done(self, node: str) -> bool:
+        """Whether nothing more is to be expected of *node*."""
+        contribution = self.contributions.get(node)
+        return contribution is not None and contribution.stage.is_final
+
+    def with_blob(self, digest: str) -> list[Contribution]:
+        """Return the contributions waiting for blob *digest*."""
+        return [
+            one
+            for one in self.contributions.values()
+            if one.stage is Stage.ANNOUNCED and one.update is not None and one.update.digest == digest
+        ]
+
+
+class Awaited(msgspec.Struct, frozen=True):
+    """A member that has not given everything yet."""
+
+    node: str
+    expected_at: float | None
+    """When its straggler deadline passes, by its own prediction; None while it has made none."""
+    gone_at: float | None
+    """When it will count as gone; None while it is reachable, or is still pulled from."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What an aggregator knows when it asks whether the round can close."""
+
+    now: float
+    awaited: Sequence[Awaited]
+    """Members that are neither done nor gone nor leaving."""
+    unfolded: int
+    """Updates pulled and not yet in the sum."""
+    folded: int
+    enough: int
+    """Effective `min_updates`: never more than the members selected."""
+    cap_at: float
+    """When the round closes with what is there."""
+
+
+class Closing(Enum):
+    """What to do about a round that collects."""
+
+    WAIT = "wait"
+    MORE = "ask members outside the sample"
+    CLOSE = "close"
+
+
+def decide_closing(progress: Progress) -> tuple[Closing, str, float | None]:
+    """Return what to do, why, and when to ask again if nothing happens.
+
+    A slow device that works is never cut before its own deadline; only silence or the cap cuts. `MORE` means
+    that everybody has been waited for and too few updates came: the caller selects more members where there
+    are some, otherwise it closes.
+    """
+    if progress.now >= progress.cap_at:
+        if progress.unfolded:
+            return Closing.WAIT, "the last updates are being averaged", None
+        return Closing.CLOSE, "the round's cap has passed", None
+    late = [
+        one for one in progress.awaited if one.expected_at is not None and one.expected_at <= progress.now
+    ]
+    if progress.awaited and (len(late) < len(progress.awaited) or progress.folded < progress.enough):
+        times = [
+            time for one in progress.awaited for time in (one.expected_at, one.gone_at) if time is not None
+        ]
+        later = min((time for time in times if time > progress.now), default=progress.cap_at)
+        return Closing.WAIT, f"waiting for {len(progress.awaited)}", min(later, progress.cap_at)
+    if progress.unfolded:
+        return Closing.WAIT, "the last updates are being averaged", None
+    if progress.folded < progress.enough:
+        return Closing.MORE, f"{progress.folded} of {progress.enough} updates came", None
+    if progress.awaited:
+        return Closing.CLOSE, "the straggler deadline has passed", None
+    return Closing.CLOSE, "all have answered", None

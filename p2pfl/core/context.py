@@ -1,0 +1,114 @@
+"""What the parts of one node share: who it is, who it can see, the time of the input, the effects so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2pfl.config import ProtocolSettings
+from p2pfl.core.effects import AnyEffect, Send, Tell
+from p2pfl.core.options import Options, Policy
+from p2pfl.events import AnyEvent, Notice
+from p2pfl.messages import Member, Message, Status
+
+
+@dataclass
+class PeerView:
+    """What is known of one peer. Kept when its link ends; a roster decides how long it matters."""
+
+    member: Member
+    name: str
+    linked: bool = False
+    ever_linked: bool = False
+    """Whether there was a link since this node's start."""
+    since: float = 0.0
+    """When the link came up or went down."""
+    status: Status | None = None
+    """Its last word about itself; None on a new link until it has spoken."""
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it asked to be dropped."""
+        return self.status is not None and self.status.phase == "leaving"
+
+
+@dataclass
+class Context:
+    """Shared by the parts of a node; the only mutable thing they have in common."""
+
+    me: Member
+    name: str
+    settings: ProtocolSettings
+    options: Options
+    policy: Policy
+    now: float = 0.0
+    started: float = 0.0
+    effects: list[AnyEffect] = field(default_factory=list)
+    peers: dict[str, PeerView] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    """Node ids to names, from links and rosters."""
+
+    def do(self, effect: AnyEffect) -> None:
+        """Append *effect* to those of this input."""
+        self.effects.append(effect)
+
+    def send(self, to: str, message: Message) -> None:
+        """Send *message* to node *to* if it is linked."""
+        if self.is_linked(to):
+            self.effects.append(Send(to, message))
+
+    def broadcast(self, message: Message) -> None:
+        """Send *message* to everybody linked."""
+        for node, peer in self.peers.items():
+            if peer.linked:
+                self.effects.append(Send(node, message))
+
+    def tell(self, event: AnyEvent) -> None:
+        """Publish *event*."""
+        self.effects.append(Tell(event))
+
+    def warn(self, text: str) -> None:
+        """Publish a sentence that deserves attention."""
+        self.effects.append(Tell(Notice("warning", text)))
+
+    def is_linked(self, node: str) -> bool:
+        """Whether there is a link to *node* now."""
+        peer = self.peers.get(node)
+        return peer is not None and peer.linked
+
+    def is_reachable(self, node: str) -> bool:
+        """Whether *node* is this node or linked."""
+        return node == self.me.node or self.is_linked(node)
+
+    def unlinked_since(self, node: str) -> float | None:
+        """Return since when *node* has had no link, at most since this node's start; None while it has one."""
+        if self.is_reachable(node):
+            return None
+        peer = self.peers.get(node)
+        return peer.since if peer is not None and peer.ever_linked else self.started
+
+    def gone_at(self, node: str) -> float:
+        """Return when *node*, not linked now, counts as gone from the round (rule 9)."""
+        peer = self.peers.get(node)
+        if peer is not None and peer.ever_linked:
+            return peer.since + self.settings.gone
+        return self.started + self.settings.start_grace
+
+    def is_gone(self, node: str) -> bool:
+        """Whether nothing is to be expected of *node* for now."""
+        return not self.is_reachable(node) and self.now >= self.gone_at(node)
+
+    def is_leaving(self, node: str) -> bool:
+        """Whether the peer *node* asked to be dropped."""
+        peer = self.peers.get(node)
+        return peer is not None and peer.linked and peer.is_leaving
+
+    def name_of(self, node: str) -> str:
+        """Return a name for people."""
+        if node == self.me.node:
+            return self.name
+        return self.names.get(node, node[:7])
+
+
+def earliest(*times: float | None) -> float | None:
+    """Return the smallest of the *times* that are given."""
+    return min((time for time in times if time is not None), default=None)

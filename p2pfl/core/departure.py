@@ -1,0 +1,86 @@
+"""When a node may go: after the end of its run, or on leaving it politely. Decisions with their reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from p2pfl.core.roster import tolerance
+from p2pfl.messages import quorum
+
+COMPLETE_EXIT = 0
+LEFT_EXIT = 3
+"""Exit code of a node that left before its run was complete."""
+INCOMPLETE_EXIT = 5
+"""Exit code of a node that knows its run ended but could not get the final model."""
+
+
+class Other(msgspec.Struct, frozen=True):
+    """A member of the last roster, or a learner that is linked, seen from a node whose run ended."""
+
+    name: str
+    confirmed: bool
+    """Whether it said that the final record and its blobs are durable there (FINAL)."""
+    given_up_at: float | None
+    """When its link will have been down for `linger` seconds; None while it is linked."""
+
+
+def decide_exit(others: Sequence[Other], *, holds: bool, now: float) -> tuple[int | None, str, float | None]:
+    """Return the exit code, None to stay; why; and when to ask again if nothing happens.
+
+    A node serves until everybody has the final model or has been unreachable for `linger` seconds; without
+    the final model itself it waits for somebody who has it.
+    """
+    open_ = [other for other in others if not (holds and other.confirmed)]
+    waiting = [other for other in open_ if other.given_up_at is None or now < other.given_up_at]
+    if waiting:
+        times = [other.given_up_at for other in waiting if other.given_up_at is not None]
+        return None, f"serving {len(waiting)}", max(times, default=None)
+    if not holds:
+        return INCOMPLETE_EXIT, "the run ended, but nobody reachable has its final model", None
+    if open_:
+        names = ", ".join(other.name for other in open_)
+        return COMPLETE_EXIT, f"the run is complete; not confirmed by {names}", None
+    return COMPLETE_EXIT, "the run is complete everywhere", None
+
+
+class Farewell(msgspec.Struct, frozen=True):
+    """What a node knows when its operator wants it to leave."""
+
+    in_run: bool
+    is_over: bool
+    is_member: bool
+    others: int
+    """Other members of the roster."""
+    reachable: int
+    """Those of them that are linked."""
+    leaving: int
+    """Those linked that are leaving too."""
+
+
+def decide_leaving(farewell: Farewell) -> tuple[bool, str]:
+    """Return whether to go at once, and a sentence for the operator."""
+    if not farewell.in_run or not farewell.is_member:
+        return True, "this device is no member of a run"
+    if farewell.is_over:
+        return True, "the run is complete"
+    size = farewell.others + 1
+    if farewell.reachable + 1 < quorum(size):
+        return True, (
+            f"{farewell.reachable + 1} of {size} members are reachable, {quorum(size)} needed: the others cannot be "
+            "told by a commit and will count this device as absent"
+        )
+    if farewell.reachable == farewell.leaving:
+        return True, "nobody stays in the run: it can be resumed with the same command"
+    staying = farewell.reachable - farewell.leaving
+    if staying < quorum(farewell.others):
+        return False, (
+            f"without this device {staying} of {farewell.others} members are reachable, {quorum(farewell.others)} needed: "
+            "the run will pause until another comes back"
+        )
+    spare = tolerance(farewell.others)
+    return (
+        False,
+        f"leaving with the next commit; the {farewell.others} others go on and tolerate the loss of {spare}",
+    )

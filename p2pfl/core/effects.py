@@ -1,0 +1,239 @@
+"""What the protocol asks its driver to do.
+
+Effects are carried out in the order given. A `Save...` effect is durable (the file *and* its folder fsynced)
+before any later effect of the list is begun: this is how "no answer before the disk has it" is kept without
+the protocol knowing a disk. Effects that take time (`Fetch`, `Train`, ...) only start there; their end comes
+back as an input (`p2pfl.core.inputs`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from p2pfl.events import AnyEvent
+from p2pfl.messages import Ballot, Commit, Evaluation, Founding, Message, Record, RunSpec, UpdateEntry
+from p2pfl.schema import Schema
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """Base of all effects."""
+
+
+# --- network ----------------------------------------------------------------------------------------------------------
+
+
+class Send(Effect, frozen=True):
+    """Queue *message* on the link to node *to*; without a link it is lost."""
+
+    to: str
+    message: Message
+
+
+class SendRecords(Effect, frozen=True):
+    """Send node *to* the committed records of *run* after round *after* (-1: with record 0), as many as a frame holds."""
+
+    to: str
+    run: str
+    after: int
+
+
+# --- journal -----------------------------------------------------------------------------------------------------------
+
+
+class SaveFounding(Effect, frozen=True):
+    """Keep record 0; from now on this journal is in that run."""
+
+    run: str
+    founding: Founding
+
+
+class SavePromise(Effect, frozen=True):
+    """Never again answer a lower ballot of this round."""
+
+    run: str
+    round: int
+    ballot: Ballot
+
+
+class SaveAccepted(Effect, frozen=True):
+    """The record accepted in *ballot* (which is promised thereby)."""
+
+    run: str
+    round: int
+    ballot: Ballot
+    record: Record
+
+
+class SaveCommit(Effect, frozen=True):
+    """A committed record with its proof; *seconds* is what the round took here."""
+
+    run: str
+    commit: Commit
+    seconds: float
+
+
+class SaveUpdate(Effect, frozen=True):
+    """The update this node trained for *round* from record *previous*. Its blob is durable already."""
+
+    run: str
+    round: int
+    previous: str
+    update: UpdateEntry
+
+
+class SaveReport(Effect, frozen=True):
+    """How the committed model of *round* did at *node* (also this one): for the history before it is committed."""
+
+    run: str
+    round: int
+    node: str
+    evaluation: Evaluation
+
+
+class SaveResumed(Effect, frozen=True):
+    """The pause after *round* was lifted."""
+
+    run: str
+    round: int
+
+
+class SaveClosed(Effect, frozen=True):
+    """This journal has turned its back on *run* (`--new-run`, or it moved to another at round 0)."""
+
+    run: str
+
+
+Save = (
+    SaveFounding
+    | SavePromise
+    | SaveAccepted
+    | SaveCommit
+    | SaveUpdate
+    | SaveReport
+    | SaveResumed
+    | SaveClosed
+)
+"""The effects a journal carries out."""
+
+# --- blobs --------------------------------------------------------------------------------------------------------------
+
+
+class Fetch(Effect, frozen=True):
+    """Make blob *digest* durable here and check it against *schema* and for finiteness.
+
+    *sources* are node ids, the likeliest first. Answered with `BlobReady` or `BlobFailed`, at once when it is
+    here.
+    """
+
+    digest: str
+    schema: Schema
+    sources: tuple[str, ...]
+
+
+class Collect(Effect, frozen=True):
+    """Blobs outside *keep* may be deleted, except the best model's and those being pulled."""
+
+    keep: frozenset[str]
+
+
+# --- worker ----------------------------------------------------------------------------------------------------------------
+
+
+class Describe(Effect, frozen=True):
+    """Ask the worker for the model schema and data of *spec*. Answered with `Described` or `WorkFailed`."""
+
+    spec: RunSpec
+
+
+class Create(Effect, frozen=True):
+    """Make the initial model of *spec* from its seed, durable. Answered with `Created` or `WorkFailed`."""
+
+    spec: RunSpec
+
+
+class Train(Effect, frozen=True):
+    """Train *model* on part *partition* of the data. Answered with `TrainProgress`..., then `Trained` or `WorkFailed`."""
+
+    run: str
+    round: int
+    spec: RunSpec
+    model: str
+    partition: int
+
+
+class StopTraining(Effect, frozen=True):
+    """The training under way is of no use any more; it answers nothing."""
+
+
+class Evaluate(Effect, frozen=True):
+    """Evaluate *model* on part *part* of *parts* of the held-out data. Answered with `Evaluated` or `WorkFailed`."""
+
+    run: str
+    round: int
+    spec: RunSpec
+    model: str
+    part: int
+    parts: int
+
+
+class Fold(Effect, frozen=True):
+    """Add update *digest*, weighted by *samples*, to the sum of this run, round and ballot, begun anew for each.
+
+    Answered with `Folded` or `WorkFailed`.
+    """
+
+    run: str
+    round: int
+    ballot: Ballot
+    digest: str
+    samples: int
+
+
+class Average(Effect, frozen=True):
+    """Divide that sum and make the new model durable. Answered with `Averaged` or `WorkFailed`."""
+
+    run: str
+    round: int
+    ballot: Ballot
+
+
+# --- people -----------------------------------------------------------------------------------------------------------------
+
+
+class Tell(Effect, frozen=True):
+    """Publish *event*."""
+
+    event: AnyEvent
+
+
+class Exit(Effect, frozen=True):
+    """End the node's process: 0 when its run is complete, otherwise not 0."""
+
+    code: int
+    reason: str
+
+
+AnyEffect = (
+    Send
+    | SendRecords
+    | SaveFounding
+    | SavePromise
+    | SaveAccepted
+    | SaveCommit
+    | SaveUpdate
+    | SaveReport
+    | SaveResumed
+    | SaveClosed
+    | Fetch
+    | Collect
+    | Describe
+    | Create
+    | Train
+    | StopTraining
+    | Evaluate
+    | Fold
+    | Average
+    | Tell
+    | Exit
+)
+"""Every effect there is."""

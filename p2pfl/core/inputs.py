@@ -1,0 +1,160 @@
+"""What a driver tells the protocol: the end of effects, links, messages, the operator's wishes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from p2pfl.messages import Ballot, Evaluation, Member, Message, RunSpec
+from p2pfl.schema import Schema
+
+
+class Input(msgspec.Struct, frozen=True):
+    """Base of all inputs."""
+
+
+class Linked(Input, frozen=True):
+    """A peer passed TLS and HELLO. A new link to a known peer replaces the old one."""
+
+    member: Member
+    name: str
+
+
+class Unlinked(Input, frozen=True):
+    """The link to a peer ended."""
+
+    node: str
+
+
+class Received(Input, frozen=True):
+    """A message came in on the link to *member*, whose identity TLS and HELLO have shown."""
+
+    member: Member
+    message: Message
+
+
+class BlobReady(Input, frozen=True):
+    """A fetched blob is durable here and fits the run's schema, every element finite."""
+
+    digest: str
+
+
+class BlobFailed(Input, frozen=True):
+    """A blob could not be had (try again later), or is *invalid* (never try again)."""
+
+    digest: str
+    reason: str
+    invalid: bool
+
+
+class Described(Input, frozen=True):
+    """The worker knows the task of *spec*: its model's schema and the size of its training set."""
+
+    spec: RunSpec
+    schema: Schema
+    max_samples: int
+
+
+class Created(Input, frozen=True):
+    """The initial model of *spec* is durable."""
+
+    spec: RunSpec
+    model: str
+
+
+class TrainProgress(Input, frozen=True):
+    """*done* of *total* batches of the training for *round* are done; the whole will take about *predicted* seconds."""
+
+    run: str
+    round: int
+    done: int
+    total: int
+    predicted: float
+
+
+class Trained(Input, frozen=True):
+    """The training for *round* from *model* ended; the update is durable as blob *digest*."""
+
+    run: str
+    round: int
+    model: str
+    digest: str
+    samples: int
+    loss: float
+    seconds: float
+
+
+class Evaluated(Input, frozen=True):
+    """The committed model of *round* was evaluated here."""
+
+    run: str
+    round: int
+    evaluation: Evaluation
+
+
+class Folded(Input, frozen=True):
+    """Update *digest* is in the sum of *ballot*."""
+
+    round: int
+    ballot: Ballot
+    digest: str
+
+
+class Averaged(Input, frozen=True):
+    """The average of *ballot* is durable as blob *digest*; None when it is not finite."""
+
+    round: int
+    ballot: Ballot
+    digest: str | None
+
+
+class WorkFailed(Input, frozen=True):
+    """A worker's job failed, after the driver's own retry. *round* and *ballot* are the job's, where it has them."""
+
+    job: Literal["describe", "create", "train", "evaluate", "average"]
+    reason: str
+    round: int = 0
+    ballot: Ballot | None = None
+
+
+class Expect(Input, frozen=True):
+    """How many nodes the operator wants before a run is founded, now that more is known of the listed addresses."""
+
+    min_nodes: int
+
+
+class Go(Input, frozen=True):
+    """The operator ends this node's `--wait`."""
+
+
+class Leave(Input, frozen=True):
+    """The operator wants this node to leave politely."""
+
+
+class Want(Input, frozen=True):
+    """The operator wants the run paused, resumed or ended."""
+
+    what: Literal["pause", "resume", "end"]
+
+
+AnyInput = (
+    Linked
+    | Unlinked
+    | Received
+    | BlobReady
+    | BlobFailed
+    | Described
+    | Created
+    | TrainProgress
+    | Trained
+    | Evaluated
+    | Folded
+    | Averaged
+    | WorkFailed
+    | Expect
+    | Go
+    | Leave
+    | Want
+)
+"""Every input there is."""

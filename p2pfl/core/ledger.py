@@ -1,0 +1,294 @@
+"""The chain of committed records of one run, as far as a node must hold it: record 0 and the last one.
+
+Older records are in the journal; a peer that lacks them is answered from there (`SendRecords`). What is
+believed, and why, is `believe`: a pure function that finds the flaw of an alleged commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from p2pfl.core.context import Context
+from p2pfl.core.effects import Collect, Exit, Fetch, SaveCommit, SaveReport, SaveResumed
+from p2pfl.core.roster import contains, tolerance
+from p2pfl.core.saved import SavedRun
+from p2pfl.events import Committed, Evaluated, Notice, RosterChanged, RunEnded
+from p2pfl.messages import (
+    Commit,
+    Evaluation,
+    Founding,
+    MemberEvaluation,
+    Record,
+    Report,
+    RosterEntry,
+    RunSpec,
+    quorum,
+    record_digest,
+)
+
+CONFLICT_EXIT = 4
+"""Exit code when two different commits for one round were seen (rule 15)."""
+
+
+@dataclass
+class Ledger:
+    """One run's chain, seen from one node."""
+
+    ctx: Context
+    run: str
+    founding: Founding
+    last: Commit | None = None
+    holds: bool = False
+    """Whether the blobs of the last record are durable here."""
+    resumed: bool = False
+    wanted_rounds: int = 0
+    """A higher number of rounds somebody wants a finished run extended to; 0 is none."""
+    opened: float = 0.0
+    """When this node's open round began: its own commit of the last record, or its start."""
+    previous_model: str = ""
+    previous_roster: tuple[RosterEntry, ...] = ()
+    """Who voted for the last record; empty after a start."""
+    reports: dict[str, Evaluation] = field(default_factory=dict)
+    """By node, of the last committed model."""
+    last_accuracy: Evaluation | None = None
+    """The sum of the evaluations of the last model that has any."""
+    halted: bool = False
+    """True after two commits for one round: this node votes no more."""
+
+    @classmethod
+    def restore(cls, ctx: Context, saved: SavedRun) -> Ledger:
+        """Rebuild the ledger from the journal; whether the blobs are there is asked next (`fetch_model`)."""
+        ledger = cls(ctx, saved.run, saved.founding, saved.last, resumed=saved.resumed, opened=ctx.now)
+        ctx.names.update({entry.node: entry.name for entry in (*saved.founding.roster, *ledger.roster)})
+        return ledger
+
+    # --- what the last record says ------------------------------------------------------------------------------
+
+    @property
+    def spec(self) -> RunSpec:
+        """The run's spec."""
+        return self.founding.spec
+
+    @property
+    def round(self) -> int:
+        """The last committed round; 0 when only record 0 is."""
+        return self.last.record.round if self.last else 0
+
+    @property
+    def digest(self) -> str:
+        """The digest of the last committed record."""
+        return record_digest(self.last.record) if self.last else self.run
+
+    @property
+    def model(self) -> str:
+        """The digest of the last committed model."""
+        return self.last.record.model if self.last else self.founding.model
+
+    @property
+    def roster(self) -> tuple[RosterEntry, ...]:
+        """The members that vote in the open round."""
+        return self.last.record.roster if self.last else self.founding.roster
+
+    @property
+    def trained(self) -> int:
+        """How many training rounds are committed."""
+        return self.last.record.trained if self.last else 0
+
+    @property
+    def rounds(self) -> int:
+        """How many training rounds the run is to have."""
+        agreed = self.last.record.rounds if self.last else self.spec.rounds
+        return max(agreed, self.wanted_rounds)
+
+    @property
+    def needed(self) -> int:
+        """The quorum of the open round."""
+        return quorum(len(self.roster))
+
+    @property
+    def is_member(self) -> bool:
+        """Whether this node, with this journal, votes in the open round."""
+        return contains(self.roster, self.ctx.me)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last record ends the run and nobody wants it extended."""
+        return (
+            self.last is not None
+            and self.last.record.then == "end"
+            and self.rounds <= self.last.record.rounds
+        )
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the last record pauses the run and the pause was not lifted."""
+        return self.last is not None and self.last.record.then == "pause" and not self.resumed
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a round to work on."""
+        return not (self.is_over or self.is_paused or self.halted)
+
+    @property
+    def next_kind(self) -> Literal["train", "evaluate"]:
+        """What the open round is."""
+        return "train" if self.trained < self.rounds else "evaluate"
+
+    # --- moving on -------------------------------------------------------------------------------------------------
+
+    def believe(self, commit: Commit) -> str | None:
+        """Return why *commit* is not to be believed as the successor of the last record; None when it is (rule 5)."""
+        record = commit.record
+        if record.run != self.run:
+            return "it belongs to another run"
+        if record.round != self.round + 1:
+            return f"it is of round {record.round}, not {self.round + 1}"
+        accepted = {member for member in commit.acceptors if contains(self.roster, member)}
+        if len(accepted) < self.needed:
+            return f"{len(accepted)} members of the roster accepted it, {self.needed} are needed"
+        if record.previous != self.digest:
+            return "it follows another record than the one committed here"
+        return None
+
+    def succeeds(self, record: Record) -> bool:
+        """Whether *record* may follow the last one: what a member checks before it accepts."""
+        trained = self.trained + (record.kind == "train")
+        return (
+            record.run == self.run
+            and record.round == self.round + 1
+            and record.previous == self.digest
+            and record.trained == trained
+            and record.rounds >= (self.last.record.rounds if self.last else self.spec.rounds)
+        )
+
+    def commit(self, commit: Commit) -> None:
+        """Make *commit*, which is believed, the last one."""
+        ctx, record, before = self.ctx, commit.record, self.roster
+        seconds = max(0.0, ctx.now - self.opened)
+        ctx.do(SaveCommit(self.run, commit, seconds))
+        self._settle_reports(record.evaluations)
+        self.holds = self.holds and record.model == self.model
+        self.previous_model, self.previous_roster, self.last = self.model, before, commit
+        self.resumed, self.opened = False, ctx.now
+        if self.wanted_rounds <= record.rounds:
+            self.wanted_rounds = 0
+        self.reports = {}
+        ctx.names.update({entry.node: entry.name for entry in record.roster})
+        ctx.tell(
+            Committed(
+                record.round,
+                record.kind,
+                record.ballot.attempt,
+                ctx.name_of(record.ballot.node),
+                record.model,
+                self.digest,
+                tuple(entry.name for entry in record.roster),
+                tuple(ctx.name_of(entry.node) for entry in record.updates),
+                tuple((ctx.name_of(left.node), left.reason) for left in record.left_out),
+                record.then,
+                record.note,
+                seconds,
+            )
+        )
+        self._tell_roster(before, record)
+
+    def _tell_roster(self, before: tuple[RosterEntry, ...], record: Record) -> None:
+        old, new = {entry.member for entry in before}, {entry.member for entry in record.roster}
+        if old != new:
+            joined = tuple(entry.name for entry in record.roster if entry.member not in old)
+            left = tuple(entry.name for entry in before if entry.member not in new)
+            self.ctx.tell(RosterChanged(record.round, joined, left, len(new), tolerance(len(new))))
+
+    def conflict(self, commit: Commit) -> bool:
+        """Whether *commit* proves a second decision for a round decided here; if so, stop voting and say so (rule 15)."""
+        record = commit.record
+        if record.run != self.run or self.halted:
+            return False
+        if record.round == self.round and self.previous_roster:
+            voters, differs = self.previous_roster, record_digest(record) != self.digest
+        elif record.round == self.round + 1:
+            voters, differs = self.roster, record.previous != self.digest
+        else:
+            return False
+        accepted = {member for member in commit.acceptors if contains(voters, member)}
+        if not differs or len(accepted) < quorum(len(voters)):
+            return False
+        self.halted = True
+        text = (
+            f"two different records are committed around round {self.round} of run {self.run[:12]}: "
+            f"{self.digest[:12]} here, {record_digest(record)[:12]} with a peer; this node votes no more. "
+            "Keep both data directories and report this."
+        )
+        self.ctx.tell(Notice("error", text))
+        self.ctx.do(Exit(CONFLICT_EXIT, text))
+        return True
+
+    # --- blobs -------------------------------------------------------------------------------------------------------
+
+    def fetch_model(self) -> None:
+        """Ask for the last model, from those who accepted it first."""
+        acceptors = [member.node for member in self.last.acceptors] if self.last else []
+        roster = [entry.node for entry in self.roster]
+        sources = tuple(dict.fromkeys(node for node in (*acceptors, *roster) if node != self.ctx.me.node))
+        self.ctx.do(Fetch(self.model, self.founding.schema, sources))
+
+    def collect(self, pinned: set[str]) -> None:
+        """Let go of blobs nobody needs, keeping the last two committed models and *pinned*."""
+        self.ctx.do(Collect(frozenset({self.model, self.previous_model, *pinned} - {""})))
+
+    # --- evaluations -----------------------------------------------------------------------------------------------------
+
+    def report(self, node: str, report: Report) -> None:
+        """Take note of how the last model did at *node*."""
+        if report.run != self.run or report.round != self.round or self.round == 0:
+            return
+        if self.reports.get(node) == report.evaluation or all(entry.node != node for entry in self.roster):
+            return
+        self.reports[node] = report.evaluation
+        self.ctx.do(SaveReport(self.run, self.round, node, report.evaluation))
+        self._tell_evaluated(self.round, self.reports, len(self.roster))
+
+    def _settle_reports(self, committed: tuple[MemberEvaluation, ...]) -> None:
+        """Tell the evaluations of the parent as they were committed, where reports had told something else."""
+        final = {entry.node: entry.evaluation for entry in committed}
+        if final and final != self.reports:
+            self._tell_evaluated(self.round, final, len(self.roster))
+
+    def _tell_evaluated(self, round_: int, evaluations: dict[str, Evaluation], members: int) -> None:
+        total = add_evaluations(evaluations.values())
+        self.last_accuracy = total
+        self.ctx.tell(
+            Evaluated(
+                round_,
+                total.correct / total.total,
+                total.loss / total.total,
+                total.total,
+                len(evaluations),
+                members,
+            )
+        )
+
+    # --- pause and end -----------------------------------------------------------------------------------------------------
+
+    def resume(self, round_: int) -> bool:
+        """Lift the pause after *round_*; return whether that changed anything."""
+        if round_ != self.round or not self.is_paused:
+            return False
+        self.resumed = True
+        self.opened = self.ctx.now
+        self.ctx.do(SaveResumed(self.run, round_))
+        return True
+
+    def tell_end(self) -> None:
+        """Tell that the run is complete here."""
+        sums = self.last_accuracy
+        accuracy, loss = (sums.correct / sums.total, sums.loss / sums.total) if sums else (None, None)
+        self.ctx.tell(RunEnded(self.run, self.trained, self.model, accuracy, loss))
+
+
+def add_evaluations(evaluations: Iterable[Evaluation]) -> Evaluation:
+    """Sum *evaluations* (at least one): counts and summed losses add up over disjoint data."""
+    parts = tuple(evaluations)
+    return Evaluation(sum(p.correct for p in parts), sum(p.total for p in parts), sum(p.loss for p in parts))

@@ -1,0 +1,513 @@
+"""One node's protocol, whole: inputs go to the parts, the parts' effects come back.
+
+The parts: `Lobby` (in no run yet, or on the way into one), `Running` (the run it is in) and `Presence` (what
+it says of itself). After every input and tick `_advance` lets each part do what has become due, so nothing
+depends on a message coming.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from p2pfl import events
+from p2pfl.config import ProtocolSettings
+from p2pfl.core import inputs
+from p2pfl.core.context import Context, PeerView, earliest
+from p2pfl.core.departure import LEFT_EXIT, Farewell, Other, decide_exit, decide_leaving
+from p2pfl.core.effects import AnyEffect, Describe, Exit, SaveClosed, SaveFounding, SendRecords
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Offered, differs, prefers
+from p2pfl.core.options import Options, Policy
+from p2pfl.core.presence import Presence, phase_of
+from p2pfl.core.roster import contains
+from p2pfl.core.running import Running
+from p2pfl.core.saved import Saved, SavedRun, Vote
+from p2pfl.messages import (
+    Ask,
+    Commit,
+    Decline,
+    Founding,
+    Member,
+    Message,
+    Offer,
+    Records,
+    Report,
+    Status,
+    Wish,
+    record_digest,
+)
+
+
+class Node:
+    """The protocol of one node: `input(..., now)`, `tick(now)`, `deadline()`; it never blocks and knows no clock."""
+
+    def __init__(
+        self,
+        me: Member,
+        name: str,
+        options: Options,
+        saved: Saved,
+        *,
+        settings: ProtocolSettings | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self._ctx = Context(me, name, settings or ProtocolSettings(), options, policy or Policy())
+        self._lobby = Lobby(self._ctx)
+        self._presence = Presence(self._ctx)
+        self._running: Running | None = None
+        self._saved = saved
+        self._votes: dict[str, Vote] = dict(saved.votes)
+        self._closed = set(saved.closed)
+        self._is_leaving = False
+        self._is_told_end = False
+        self._is_exiting = False
+        self._said_elsewhere: set[tuple[str, str]] = set()
+        self._wake: float | None = None
+
+    # --- the driver's side ----------------------------------------------------------------------------------------------
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """What is committed in this node's run; None while it is in none."""
+        return self._running.ledger if self._running else None
+
+    def start(self, now: float) -> list[AnyEffect]:
+        """Begin: take up the run in the journal, or look for one. To be called once, before any input."""
+        self._ctx.now = self._ctx.started = now
+        saved = self._saved.current
+        if saved is not None and not self._ctx.options.new_run:
+            self._resume(saved)
+        else:
+            if saved is not None:
+                self._ctx.do(SaveClosed(saved.run))
+                self._closed.add(saved.run)
+            self._lobby.start()
+        return self._finish()
+
+    def input(self, event: inputs.AnyInput, now: float) -> list[AnyEffect]:
+        """Take *event* and return what to do about it, in order."""
+        self._ctx.now = now
+        if not self._is_exiting:
+            self._take(event)
+        return self._finish()
+
+    def tick(self, now: float) -> list[AnyEffect]:
+        """Do what has become due; to be called when `deadline` has come."""
+        self._ctx.now = now
+        return self._finish()
+
+    def deadline(self) -> float | None:
+        """Return when `tick` is to be called if no input comes before; None only while exiting."""
+        if self._is_exiting:
+            return None
+        running = self._running.deadline if self._running else None
+        return earliest(self._wake, self._presence.next_beat, self._lobby.deadline, running)
+
+    def _finish(self) -> list[AnyEffect]:
+        if not self._is_exiting:
+            self._advance()
+        effects, self._ctx.effects = self._ctx.effects, []
+        if any(isinstance(effect, Exit) for effect in effects):
+            self._is_exiting = True
+        return effects
+
+    # --- inputs ------------------------------------------------------------------------------------------------------------
+
+    def _take(self, event: inputs.AnyInput) -> None:
+        match event:
+            case inputs.Linked():
+                self._linked(event)
+            case inputs.Unlinked():
+                self._unlinked(event.node)
+            case inputs.Received():
+                self._received(event.member, event.message)
+            case inputs.Expect():
+                self._ctx.options = msgspec.structs.replace(self._ctx.options, min_nodes=event.min_nodes)
+            case inputs.Go():
+                self._lobby.gone_ahead = True
+            case inputs.Leave():
+                self._leave()
+            case inputs.Want():
+                if self._running is not None:
+                    ledger = self._running.ledger
+                    self._running.wish(Wish(ledger.run, ledger.round, event.what))
+            case _:
+                self._take_result(event)
+
+    def _take_result(
+        self,
+        event: inputs.BlobReady
+        | inputs.BlobFailed
+        | inputs.Described
+        | inputs.Created
+        | inputs.TrainProgress
+        | inputs.Trained
+        | inputs.Evaluated
+        | inputs.Folded
+        | inputs.Averaged
+        | inputs.WorkFailed,
+    ) -> None:
+        running = self._running
+        match event:
+            case inputs.BlobReady():
+                if running is not None:
+                    running.blob_ready(event.digest)
+                self._take_run(self._lobby.blob_ready(event.digest))
+            case inputs.BlobFailed():
+                if running is not None:
+                    running.blob_failed(event)
+                self._lobby.blob_failed(event.digest)
+            case inputs.Described():
+                self._described(event)
+            case inputs.Created():
+                self._lobby.created = event
+            case inputs.WorkFailed():
+                self._work_failed(event)
+            case inputs.TrainProgress():
+                if running is not None:
+                    running.trainee.progressed(event)
+            case inputs.Trained():
+                if running is not None:
+                    running.trained(event)
+            case inputs.Evaluated():
+                if running is not None:
+                    running.evaluated(event)
+            case inputs.Folded():
+                if running is not None and event.round == running.ledger.round + 1:
+                    running.aggregator.folded(event.ballot)
+            case inputs.Averaged():
+                if running is not None and event.round == running.ledger.round + 1:
+                    running.aggregator.averaged(event.ballot, event.digest)
+            case _:
+                assert_never(event)
+
+    def _linked(self, event: inputs.Linked) -> None:
+        ctx, node = self._ctx, event.member.node
+        if ctx.is_linked(node):
+            self._unlinked(node)
+        ctx.peers[node] = PeerView(event.member, event.name, linked=True, ever_linked=True, since=ctx.now)
+        ctx.names[node] = event.name
+        ctx.send(node, self._status())
+        if self._running is not None:
+            self._running.linked(node)
+
+    def _unlinked(self, node: str) -> None:
+        peer = self._ctx.peers.get(node)
+        if peer is not None and peer.linked:
+            peer.linked, peer.since = False, self._ctx.now
+            if self._running is not None:
+                self._running.unlinked(node)
+
+    def _described(self, event: inputs.Described) -> None:
+        running = self._running
+        if running is not None and event.spec == running.ledger.spec and not running.ready:
+            difference = differs(event.schema, running.ledger.founding.schema)
+            if difference is not None:
+                self._fail(f"this device cannot go on with run {running.ledger.run[:12]}: {difference}")
+                return
+            running.ready = True
+            running.begin()
+        self._take_run(self._lobby.describe(event))
+
+    def _work_failed(self, event: inputs.WorkFailed) -> None:
+        if event.job not in ("describe", "create"):
+            if self._running is not None:
+                self._running.work_failed(event)
+        elif self._running is not None and self._lobby.offered is None:
+            self._fail(event.reason)
+        else:
+            self._lobby.fail(event.reason)
+
+    def _fail(self, reason: str) -> None:
+        self._ctx.tell(events.Notice("error", reason))
+        self._ctx.do(Exit(UNFIT_EXIT, reason))
+
+    # --- messages ------------------------------------------------------------------------------------------------------------
+
+    def _received(self, member: Member, message: Message) -> None:
+        running = self._running
+        match message:
+            case Status():
+                self._heard(member, message)
+            case Offer():
+                self._offered(member, message.founding)
+            case Records():
+                self._records(member, message)
+            case Ask():
+                if running is not None and message.run == running.ledger.run:
+                    self._ctx.do(SendRecords(member.node, message.run, message.after))
+            case Decline():
+                self._ctx.warn(f"{self._ctx.name_of(member.node)} cannot take part: {message.reason}")
+            case Commit():
+                if running is not None:
+                    running.learned(member, (message,))
+            case Report():
+                if running is not None:
+                    running.report(member, message)
+            case Wish():
+                if running is not None:
+                    running.wish(message)
+            case _:
+                if running is not None:
+                    running.received(member, message)
+
+    def _heard(self, member: Member, status: Status) -> None:
+        peer = self._ctx.peers.get(member.node)
+        if peer is None or (peer.status is not None and peer.status.steps > status.steps):
+            return
+        was_leaving, before = peer.is_leaving, peer.status
+        peer.status = status
+        if peer.is_leaving and not was_leaving:
+            self._ctx.tell(events.PeerLeaving(member.node, peer.name))
+        running = self._running
+        if running is None or status.run != running.ledger.run:
+            self._heard_elsewhere(peer, status)
+            return
+        ledger = running.ledger
+        if status.round > ledger.round:
+            running.ask(member.node)
+        elif status.round == ledger.round:
+            if before is None or before.round < status.round or before.run != status.run:
+                running.linked(member.node)
+            if status.resumed and ledger.resume(status.round):
+                running.begin()
+            if status.rounds > ledger.rounds and ledger.is_over:
+                self._extend(status.rounds)
+
+    def _heard_elsewhere(self, peer: PeerView, status: Status) -> None:
+        """Meet a peer that is in another run, or in one while this node is in none."""
+        if not status.run or not self._follows(status):
+            return
+        running = self._running
+        if running is None:
+            self._lobby.ask(peer.member.node, status.run)
+            return
+        ledger = running.ledger
+        if ledger.last is None:
+            if prefers(ledger.run, status.run, status.round):
+                self._lobby.ask(peer.member.node, status.run)
+        elif status.round > 0 and (peer.member.node, status.run) not in self._said_elsewhere:
+            self._said_elsewhere.add((peer.member.node, status.run))
+            self._ctx.warn(
+                f"{peer.name} is in run {status.run[:12]}, round {status.round}; this device is in {ledger.run[:12]}, round "
+                f"{ledger.round}. Both have committed rounds, so neither moves: start one of them with --new-run"
+            )
+
+    def _follows(self, status: Status) -> bool:
+        """Whether this node would join the run a peer is in."""
+        return status.run not in self._closed and not (status.ended and self._ctx.options.new_run)
+
+    def _offered(self, member: Member, founding: Founding) -> None:
+        run = record_digest(founding)
+        ledger = self.ledger
+        if run in self._closed or (ledger is not None and (ledger.run == run or ledger.last is not None)):
+            return
+        if ledger is None or prefers(ledger.run, run, 0):
+            self._lobby.offer(member.node, founding, ())
+
+    def _records(self, member: Member, message: Records) -> None:
+        running = self._running
+        if running is not None and message.run == running.ledger.run:
+            running.ask_again()
+            running.learned(member, message.commits)
+            peer = self._ctx.peers.get(member.node)
+            if peer is not None and peer.status is not None and peer.status.round > running.ledger.round:
+                if message.commits:
+                    running.ask(member.node)
+            return
+        founding = message.founding
+        if founding is None or record_digest(founding) != message.run or self._lobby.asking != message.run:
+            return
+        if running is None or running.ledger.last is None:
+            self._lobby.offer(member.node, founding, message.commits)
+
+    # --- entering a run ----------------------------------------------------------------------------------------------------------
+
+    def _resume(self, saved: SavedRun) -> None:
+        ledger = Ledger.restore(self._ctx, saved)
+        running = self._running = Running(self._ctx, ledger, ready=False)
+        if (
+            ledger.is_over
+            and self._ctx.options.spec.rounds > ledger.rounds
+            and "rounds" in self._ctx.options.given
+        ):
+            ledger.wanted_rounds = self._ctx.options.spec.rounds
+        self._tell_joined("finished" if ledger.is_over else "resumed")
+        if not ledger.is_over:
+            self._tell_ignored()
+            self._ctx.do(Describe(ledger.spec))
+        running.open_round(self._votes.get(ledger.run), saved.update)
+        running.restart_model()
+
+    def _take_run(self, offered: Offered | None) -> None:
+        if offered is not None:
+            self._lobby.offered, self._lobby.asking = None, ""
+            self._enter(offered.run, offered.founding, offered.commits, founded=False)
+
+    def _enter(self, run: str, founding: Founding, commits: tuple[Commit, ...], *, founded: bool) -> None:
+        ctx, old = self._ctx, self._running
+        if old is not None:
+            ctx.warn(
+                f"this device moves from run {old.ledger.run[:12]} to run {run[:12]}; nothing was committed in the first"
+            )
+            self._votes[old.ledger.run] = old.acceptor.vote()
+            old.trainee.close()
+        ctx.do(SaveFounding(run, founding))
+        ctx.names.update({entry.node: entry.name for entry in founding.roster})
+        ledger = Ledger(ctx, run, founding, opened=ctx.now)
+        ledger.holds = founded or (not commits and contains(founding.roster, ctx.me))
+        running = self._running = Running(ctx, ledger, ready=True)
+        running.leaving = self._is_leaving
+        how = "founded" if founded else "joined" if ledger.is_member else "learner"
+        self._tell_joined(how)
+        self._tell_ignored()
+        running.open_round(self._votes.get(run))
+        if not (ledger.holds or commits):
+            running.restart_model()
+        running.learned(ctx.me, commits)
+
+    def _tell_joined(self, how: str) -> None:
+        assert self._running is not None
+        ledger = self._running.ledger
+        members = tuple(entry.name for entry in ledger.roster)
+        joined = msgspec.convert(
+            {
+                "event": "run_joined",
+                "run": ledger.run,
+                "how": how,
+                "round": ledger.round,
+                "spec": ledger.spec,
+                "members": members,
+                "model": ledger.model,
+            },
+            events.RunJoined,
+        )
+        self._ctx.tell(joined)
+
+    def _tell_ignored(self) -> None:
+        assert self._running is not None
+        mine, theirs = self._ctx.options.spec, self._running.ledger.spec
+        differences = tuple(
+            f"{field.replace('_', ' ')} {getattr(mine, field)} (the run has {getattr(theirs, field)})"
+            for field in mine.__struct_fields__
+            if field in self._ctx.options.given and getattr(mine, field) != getattr(theirs, field)
+        )
+        if differences:
+            self._ctx.tell(events.OptionsIgnored(differences))
+
+    def _extend(self, rounds: int) -> None:
+        assert self._running is not None
+        ledger = self._running.ledger
+        ledger.wanted_rounds, ledger.opened = rounds, self._ctx.now
+        self._is_told_end = False
+        if not self._running.ready:
+            self._ctx.do(Describe(ledger.spec))
+        self._running.begin()
+
+    # --- leaving and ending ---------------------------------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        ctx, running = self._ctx, self._running
+        self._is_leaving = True
+        others = [e.node for e in running.ledger.roster if e.node != ctx.me.node] if running else []
+        at_once, text = decide_leaving(
+            Farewell(
+                in_run=running is not None,
+                is_over=running is not None and running.ledger.is_over,
+                is_member=running is not None and running.ledger.is_member,
+                others=len(others),
+                reachable=sum(ctx.is_linked(node) for node in others),
+                leaving=sum(ctx.is_leaving(node) for node in others),
+            )
+        )
+        ctx.tell(events.Notice("info", text))
+        if running is not None:
+            running.leave()
+        if at_once:
+            self._exit_leaving(text)
+
+    def _exit_leaving(self, reason: str) -> None:
+        self._presence.refresh(self._status())
+        ledger = self.ledger
+        complete = ledger is not None and ledger.is_over and ledger.holds
+        self._ctx.do(Exit(0 if complete else LEFT_EXIT, reason))
+
+    def _consider_leaving(self) -> None:
+        running = self._running
+        if not self._is_leaving or running is None:
+            return
+        ledger = running.ledger
+        others = [entry.node for entry in ledger.roster if entry.node != self._ctx.me.node]
+        if not ledger.is_member:
+            self._exit_leaving(f"left the run with round {ledger.round}")
+        elif not any(self._ctx.is_linked(node) and not self._ctx.is_leaving(node) for node in others):
+            self._exit_leaving("nobody stays in the run")
+
+    def _consider_ending(self) -> None:
+        ctx, ledger = self._ctx, self.ledger
+        if ledger is None or not ledger.is_over:
+            return
+        if ledger.holds and not self._is_told_end:
+            self._is_told_end = True
+            ledger.tell_end()
+        if ctx.options.stay:
+            return
+        nodes = {entry.node for entry in ledger.roster}
+        nodes |= {n for n, p in ctx.peers.items() if p.linked and p.status and p.status.run == ledger.run}
+        others = [self._other(node, ledger) for node in sorted(nodes - {ctx.me.node})]
+        code, reason, self._wake = decide_exit(others, holds=ledger.holds, now=ctx.now)
+        if code is not None:
+            self._presence.refresh(self._status())
+            ctx.do(Exit(code, reason))
+
+    def _other(self, node: str, ledger: Ledger) -> Other:
+        peer = self._ctx.peers.get(node)
+        status = peer.status if peer is not None else None
+        confirmed = (
+            status is not None and status.ended and status.run == ledger.run and status.round >= ledger.round
+        )
+        since = self._ctx.unlinked_since(node)
+        linger = self._ctx.settings.linger
+        return Other(self._ctx.name_of(node), confirmed, None if since is None else since + linger)
+
+    # --- time ---------------------------------------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        self._wake = self._lobby.wake = None
+        if self._running is None:
+            self._consider_founding()
+        if self._running is not None:
+            self._running.advance()
+        self._lobby_retries()
+        self._consider_ending()
+        self._consider_leaving()
+        self._presence.refresh(self._status())
+
+    def _lobby_retries(self) -> None:
+        lobby = self._lobby
+        if lobby.ask_at is not None and self._ctx.now >= lobby.ask_at:
+            lobby.ask_at, lobby.asking = None, "" if lobby.offered is None else lobby.asking
+
+    def _consider_founding(self) -> None:
+        linked = [peer for peer in self._ctx.peers.values() if peer.linked]
+        free = [peer for peer in linked if peer.status is None or not peer.status.run]
+        busy = [(peer, peer.status) for peer in linked if peer.status is not None and peer.status.run]
+        if any(self._follows(status) for _, status in busy):
+            return
+        founding = self._lobby.found(free, [peer for peer, _ in busy])
+        if founding is not None:
+            self._enter(record_digest(founding), founding, (), founded=True)
+            for entry in founding.roster:
+                self._ctx.send(entry.node, Offer(founding))
+
+    def _status(self) -> Status:
+        running = self._running
+        trainee = running.trainee if running else None
+        aggregator = running.aggregator if running else None
+        ready = running.ready if running else self._lobby.described is not None
+        phase = phase_of(ready=ready, leaving=self._is_leaving, trainee=trainee, aggregator=aggregator)
+        return self._presence.status(
+            running.ledger if running else None, phase, trainee, ready=ready, waiting=self._lobby.is_waiting
+        )

@@ -1,0 +1,144 @@
+"""Who votes, who stands first, who trains, and who is in the next roster: pure functions of a roster."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+from blake3 import blake3
+
+from p2pfl.messages import MAX_ROSTER, Member, RosterEntry, quorum
+
+
+def tolerance(size: int) -> int:
+    """Return how many members of a roster of *size* may fail while the others go on."""
+    return size - quorum(size)
+
+
+def contains(roster: Sequence[RosterEntry], member: Member) -> bool:
+    """Whether *member*, with its journal, votes in *roster*."""
+    return any(entry.node == member.node and entry.journal == member.journal for entry in roster)
+
+
+def entry_of(roster: Sequence[RosterEntry], node: str) -> RosterEntry | None:
+    """Return the entry of *node*, if it has one."""
+    return next((entry for entry in roster if entry.node == node), None)
+
+
+def _order(salt: str, run: str, round_: int, node: str) -> bytes:
+    return blake3(f"{salt}/{run}/{round_}/{node}".encode()).digest()
+
+
+def ranked(run: str, round_: int, nodes: Collection[str]) -> list[str]:
+    """Order *nodes* as candidates for *round_*: everybody computes the same, and the duty rotates fairly."""
+    return sorted(nodes, key=lambda node: _order("elect", run, round_, node))
+
+
+def sampled(run: str, round_: int, roster: Sequence[RosterEntry], count: int) -> list[str]:
+    """Order the members in which they are selected to train (rule 10); all of them come, the first *count* are selected.
+
+    *count* 0 selects everybody: then the order does not matter and the roster's is returned.
+    """
+    nodes = [entry.node for entry in roster]
+    if count == 0:
+        return nodes
+    return sorted(nodes, key=lambda node: _order("sample", run, round_, node))
+
+
+def selection(run: str, round_: int, roster: Sequence[RosterEntry], count: int) -> frozenset[str]:
+    """Return the members selected to train at the start of *round_*."""
+    order = sampled(run, round_, roster, count)
+    return frozenset(order[:count] if count else order)
+
+
+def founding_roster(members: Mapping[Member, str]) -> tuple[RosterEntry, ...]:
+    """Return the roster of record 0 for *members* and their names: slots in the order of node ids."""
+    return tuple(
+        RosterEntry(member.node, member.journal, members[member], slot)
+        for slot, member in enumerate(sorted(members))
+    )
+
+
+class RosterView(msgspec.Struct, frozen=True):
+    """What an aggregator knows when it decides the next roster."""
+
+    me: Member
+    reachable: frozenset[str]
+    """Nodes linked now, and itself."""
+    leaving: frozenset[str]
+    absent: Mapping[str, float]
+    """Members without a link for `drop_after` seconds or more, and for how long."""
+    joiners: tuple[tuple[Member, str], ...]
+    """Members and names of learners that hold the record and the blobs of the parent."""
+
+
+def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tuple[RosterEntry, ...], str]:
+    """Decide the roster of the next round, and say why it differs (rule 7); the reason is empty when it does not.
+
+    Leavers go. Absent members go, longest absent first, only if that makes the quorum smaller and never more
+    than the roster tolerates. Joiners come, fewer than the new quorum; a node with a new journal takes its
+    old entry's place and slot. Where the aggregator could not reach a quorum of the result, the roster stays.
+    """
+    reasons = []
+    kept = [entry for entry in roster if entry.node not in view.leaving]
+    if not kept:
+        return roster, ""
+    if len(kept) < len(roster):
+        reasons.append(_phrase("left", [entry for entry in roster if entry.node in view.leaving]))
+
+    dropped = _droppable(kept, view, limit=tolerance(len(roster)))
+    if dropped:
+        kept = [entry for entry in kept if entry not in dropped]
+        reasons.append(_phrase("dropped after a long absence", dropped))
+
+    result, joined = _admit(kept, roster, view)
+    if joined:
+        reasons.append(_phrase("joined", joined))
+    if result == roster:
+        return roster, ""
+    if sum(entry.node in view.reachable for entry in result) < quorum(len(result)):
+        return roster, ""
+    return result, "; ".join(reasons)[:300]
+
+
+def _droppable(kept: list[RosterEntry], view: RosterView, limit: int) -> list[RosterEntry]:
+    absent = sorted(
+        (entry for entry in kept if entry.node in view.absent), key=lambda entry: -view.absent[entry.node]
+    )[:limit]
+    if quorum(len(kept) - len(absent)) < quorum(len(kept)) and len(absent) < len(kept):
+        return absent
+    return []
+
+
+def _admit(
+    kept: list[RosterEntry], old: tuple[RosterEntry, ...], view: RosterView
+) -> tuple[tuple[RosterEntry, ...], list[RosterEntry]]:
+    result = list(kept)
+    joined: list[RosterEntry] = []
+    for member, name in view.joiners:
+        position = next((i for i, entry in enumerate(result) if entry.node == member.node), None)
+        size = len(result) + (position is None)
+        if len(joined) + 1 >= quorum(size):
+            continue
+        if position is not None:
+            entry = RosterEntry(member.node, member.journal, name, result[position].slot)
+            result[position] = entry
+        elif len(result) < MAX_ROSTER:
+            previous = entry_of(old, member.node)
+            entry = RosterEntry(
+                member.node, member.journal, name, previous.slot if previous else _free_slot(result)
+            )
+            result.append(entry)
+        else:
+            continue
+        joined.append(entry)
+    return tuple(result), joined
+
+
+def _free_slot(entries: list[RosterEntry]) -> int:
+    taken = {entry.slot for entry in entries}
+    return next(slot for slot in range(len(entries) + 1) if slot not in taken)
+
+
+def _phrase(what: str, entries: Sequence[RosterEntry]) -> str:
+    return f"{what}: {', '.join(entry.name for entry in entries)}"

@@ -1,0 +1,418 @@
+"""A node's part in one run: the open round's three duties, and how the ledger moves on.
+
+`Acceptor`, `Aggregator` and `Trainee` are made anew with every commit; messages of an earlier round are
+answered with the records that decided it, messages of a later one make this node ask for what it lacks (rule
+4).
+"""
+
+from __future__ import annotations
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.acceptor import Acceptor
+from p2pfl.core.aggregator import Aggregator, Stand
+from p2pfl.core.context import Context, earliest
+from p2pfl.core.effects import Exit, Fetch, SendRecords
+from p2pfl.core.election import Candidate, Situation, decide_standing
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.roster import ranked
+from p2pfl.core.saved import Vote
+from p2pfl.core.trainee import Trainee
+from p2pfl.messages import (
+    Accept,
+    Accepted,
+    Ask,
+    Collect,
+    Commit,
+    Member,
+    Noted,
+    Prepare,
+    Promise,
+    Refuse,
+    Report,
+    Submit,
+    UpdateEntry,
+    Wish,
+    Yield,
+)
+
+LOST_DISK_EXIT = 6
+"""Exit code of a node that can neither read nor pull again a blob it accepted."""
+
+LOST_BLOB_TRIES = 60
+"""Times a blob this node has accepted is asked for, with a quorum reachable, before its disk counts as lost
+(rule 1)."""
+
+RoundMessage = Prepare | Promise | Refuse | Collect | Submit | Noted | Accept | Accepted | Yield
+"""Messages that belong to one round of one run."""
+
+
+class Running:
+    """The run this node is in."""
+
+    acceptor: Acceptor
+    aggregator: Aggregator
+    trainee: Trainee
+
+    def __init__(self, ctx: Context, ledger: Ledger, *, ready: bool) -> None:
+        self.ctx = ctx
+        self.ledger = ledger
+        self.ready = ready
+        """Whether the worker knows the run's task, with the run's schema."""
+        self.leaving = False
+        self.wishes: set[str] = set()
+        self._has_quorum = True
+        self._ask_at = 0.0
+        self._refetch_at: float | None = None
+        self._lost_tries = 0
+        self._elected: object = None
+        self._order: list[str] = []
+        self._wake: float | None = None
+        self._told_alone = False
+
+    # --- rounds ---------------------------------------------------------------------------------------------------------
+
+    def open_round(self, vote: Vote | None = None, update: UpdateEntry | None = None) -> None:
+        """Begin the round after the ledger's last, with what a journal remembers of it."""
+        ctx, ledger = self.ctx, self.ledger
+        self.acceptor = Acceptor.open(ctx, ledger, vote)
+        self.aggregator = Aggregator(ctx, ledger, self.acceptor, self.commit, self.wishes)
+        self.aggregator.leaving_myself = self.leaving
+        self.trainee = Trainee(ctx, ledger, lambda submit: self.aggregator.submit(ctx.me, submit))
+        self._order = ranked(ledger.run, ledger.round + 1, [entry.node for entry in ledger.roster])
+        self._elected = None
+        if update is not None:
+            self.trainee.restore(update)
+        if self.acceptor.accepted is not None:
+            self._fetch_accepted()
+        self.begin()
+
+    def begin(self) -> None:
+        """Start this member's own work, as far as what it needs is there."""
+        self.trainee.begin(ready=self.ready, leaving=self.leaving)
+
+    def restart_model(self) -> None:
+        """Find out whether the last model's blob is here; pull it otherwise."""
+        self._refetch_at = None
+        self.ledger.fetch_model()
+
+    def commit(self, commit: Commit) -> None:
+        """Commit this node's own proposal and tell everybody."""
+        self.apply(commit)
+        self.ctx.broadcast(commit)
+
+    def apply(self, commit: Commit) -> None:
+        """Make a believed commit the last one and open the next round."""
+        ledger, record = self.ledger, commit.record
+        self._tell_fate(commit)
+        self.trainee.close()
+        holds = self.acceptor.accepted == record
+        ledger.commit(commit)
+        if record.then != "go":
+            self.wishes.clear()
+        ledger.holds = ledger.holds or holds
+        self.open_round()
+        if ledger.holds:
+            self._collect_blobs()
+        else:
+            self.restart_model()
+
+    def _tell_fate(self, commit: Commit) -> None:
+        """Tell why this member's own update is not in the record, where it is not ("no work lost")."""
+        update, me = self.trainee.update, self.ctx.me.node
+        if update is None or any(entry.node == me for entry in commit.record.updates):
+            return
+        reason = next(
+            (left.reason for left in commit.record.left_out if left.node == me), "another record was adopted"
+        )
+        self.ctx.tell(events.UpdateRefused(commit.record.round, self.ctx.name, reason))
+
+    def _collect_blobs(self) -> None:
+        self.ledger.collect(self.acceptor.pinned() | self.aggregator.pinned() | self.trainee.pinned())
+
+    # --- messages -------------------------------------------------------------------------------------------------------------
+
+    def received(self, member: Member, message: RoundMessage) -> None:
+        """Take a message of a round of this run; rounds that are not open are answered with, or asked for, records."""
+        ledger = self.ledger
+        if message.run != ledger.run or ledger.halted:
+            return
+        if message.round <= ledger.round:
+            if isinstance(message, Prepare | Collect | Accept | Submit):
+                self.ctx.do(SendRecords(member.node, ledger.run, max(0, message.round - 1)))
+        elif message.round > ledger.round + 1:
+            self.ask(member.node)
+        elif ledger.is_member and ledger.is_open:
+            self._received_now(member, message)
+
+    def _received_now(self, member: Member, message: RoundMessage) -> None:
+        aggregator, acceptor = self.aggregator, self.acceptor
+        match message:
+            case Prepare():
+                if message.ballot.node == member.node:
+                    self._defer_to(message)
+                    acceptor.prepare(member, message)
+            case Accept():
+                if message.ballot.node == member.node:
+                    self._defer_to(message)
+                    self._tell_elected(message)
+                    acceptor.propose(member, message)
+            case Collect():
+                if message.ballot.node == member.node and self.trainee.collect(message):
+                    self._tell_elected(message)
+                self.begin()
+            case Promise():
+                aggregator.promise(member, message)
+                self._collect_own()
+            case Refuse():
+                aggregator.refused(message.promised, message.ballot)
+            case Submit():
+                aggregator.submit(member, message)
+            case Noted():
+                self.trainee.note(message)
+            case Accepted():
+                aggregator.accepted(member, message)
+            case Yield():
+                if message.ballot.node == member.node and acceptor.end_courtesy(member.node):
+                    name = self.ctx.name_of(member.node)
+                    self.ctx.tell(events.Yielded(message.round, message.ballot.attempt, name, message.reason))
+
+    def _defer_to(self, message: Prepare | Accept) -> None:
+        """Give this node's own candidacy up for a higher ballot."""
+        mine = self.aggregator.ballot
+        if mine is not None and message.ballot > mine:
+            self.aggregator.refused(message.ballot, mine)
+
+    def _tell_elected(self, message: Accept | Collect) -> None:
+        ballot = message.ballot
+        if ballot != self._elected:
+            self._elected = ballot
+            name = self.ctx.name_of(ballot.node)
+            self.ctx.tell(events.Elected(message.round, ballot.attempt, name, ballot.node, 0))
+
+    def learned(self, member: Member, commits: tuple[Commit, ...]) -> None:
+        """Take commits from a peer, each only as the believed successor of the last (rule 5)."""
+        for commit in commits:
+            if self.ledger.halted or self.ledger.conflict(commit):
+                return
+            if commit.record.run != self.ledger.run or commit.record.round <= self.ledger.round:
+                continue
+            if commit.record.round > self.ledger.round + 1:
+                self.ask(member.node)
+                return
+            flaw = self.ledger.believe(commit)
+            if flaw is not None:
+                name = self.ctx.name_of(member.node)
+                self.ctx.warn(f"a commit of round {commit.record.round} from {name} is not believed: {flaw}")
+                return
+            self.apply(commit)
+
+    def ask(self, node: str) -> None:
+        """Ask *node* for the records after the last one here; at most once in `resend` seconds."""
+        if self.ctx.now >= self._ask_at:
+            self._ask_at = self.ctx.now + self.ctx.settings.resend
+            self.ctx.send(node, Ask(self.ledger.run, self.ledger.round))
+
+    def ask_again(self) -> None:
+        """Allow the next `ask` at once: an answer came and more is wanted."""
+        self._ask_at = self.ctx.now
+
+    def report(self, member: Member, message: Report) -> None:
+        """Take a member's evaluation of the last model."""
+        self.ledger.report(member.node, message)
+
+    # --- wishes ------------------------------------------------------------------------------------------------------------------
+
+    def wish(self, message: Wish) -> None:
+        """Take an operator's wish, pass it on once, and let the next record fulfil it (rule 13)."""
+        if message.run != self.ledger.run:
+            return
+        if message.what == "resume":
+            if self.ledger.resume(message.round):
+                self.ctx.broadcast(message)
+                self.begin()
+        elif (
+            message.what not in self.wishes and message.round <= self.ledger.round + 1 and self.ledger.is_open
+        ):
+            self.wishes.add(message.what)
+            self.ctx.broadcast(message)
+
+    def leave(self) -> None:
+        """Stop training and be dropped with the next commit; vote and serve until then (rule 12)."""
+        self.leaving = self.aggregator.leaving_myself = True
+        if self.trainee.is_training_round:
+            self.trainee.decline("it is leaving")
+
+    # --- results ------------------------------------------------------------------------------------------------------------------
+
+    def blob_ready(self, digest: str) -> None:
+        """Go on with whatever waited for blob *digest*."""
+        if digest == self.ledger.model and not self.ledger.holds:
+            self.ledger.holds, self._refetch_at = True, None
+            self._collect_blobs()
+            self.begin()
+        if self.acceptor.accepted is not None and digest == self.acceptor.accepted.model:
+            self._lost_tries = 0
+        self.acceptor.blob_ready(digest)
+        self.aggregator.blob_ready(digest)
+
+    def blob_failed(self, failed: inputs.BlobFailed) -> None:
+        """Try again later what this node cannot do without; let the others who waited for the blob go on without it."""
+        accepted = self.acceptor.accepted
+        is_accepted = accepted is not None and failed.digest == accepted.model
+        if is_accepted and self._reachable() >= self.ledger.needed:
+            self._lost_tries += 1
+            if self._lost_tries >= LOST_BLOB_TRIES:
+                text = (
+                    f"the model this device accepted in round {self.ledger.round + 1} can neither be read nor pulled: "
+                    f"{failed.reason}. Its disk counts as lost: start with --new-journal"
+                )
+                self.ctx.tell(events.Notice("error", text))
+                self.ctx.do(Exit(LOST_DISK_EXIT, text))
+                return
+        if is_accepted or (failed.digest == self.ledger.model and not self.ledger.holds):
+            self._refetch_at = self.ctx.now + self.ctx.settings.resend
+        self.acceptor.blob_failed(failed.digest)
+        self.aggregator.blob_failed(failed.digest, failed.reason, invalid=failed.invalid)
+
+    def _fetch_accepted(self) -> None:
+        accepted = self.acceptor.accepted
+        assert accepted is not None
+        others = tuple(entry.node for entry in self.ledger.roster if entry.node != self.ctx.me.node)
+        self.ctx.do(Fetch(accepted.model, self.ledger.founding.schema, others))
+
+    def trained(self, result: inputs.Trained) -> None:
+        """Take the worker's update if it is still of use."""
+        ledger = self.ledger
+        fits = (result.run, result.round, result.model) == (ledger.run, ledger.round + 1, ledger.model)
+        if fits and self.trainee.training:
+            self.trainee.trained(result.digest, result.samples, result.loss, result.seconds)
+
+    def evaluated(self, result: inputs.Evaluated) -> None:
+        """Take the worker's evaluation if it is of the last model."""
+        if (result.run, result.round) == (self.ledger.run, self.ledger.round):
+            self.trainee.evaluated(result.evaluation)
+
+    def work_failed(self, failed: inputs.WorkFailed) -> None:
+        """Go on without what the worker could not do, saying so."""
+        self.ctx.warn(f"the worker could not {failed.job}: {failed.reason}")
+        if failed.job == "train" and failed.round == self.ledger.round + 1:
+            self.trainee.decline(f"its training failed: {failed.reason}"[:300])
+        elif failed.job == "evaluate" and failed.round == self.ledger.round:
+            self.trainee.fail_evaluation()
+        elif failed.job == "average" and failed.ballot == self.aggregator.ballot:
+            self.aggregator.give_up(f"its worker could not average: {failed.reason}"[:300])
+
+    # --- time -----------------------------------------------------------------------------------------------------------------------
+
+    def linked(self, node: str) -> None:
+        """Repeat to a peer that is newly linked, or has just come to this round, what it may have missed."""
+        self.aggregator.linked(node)
+        self.trainee.linked(node)
+
+    def unlinked(self, node: str) -> None:
+        """Stop leaving time to a candidate whose link ended."""
+        self.acceptor.end_courtesy(node)
+
+    def advance(self) -> None:
+        """Do what has become due."""
+        self._wake = None
+        if self._refetch_at is not None and self.ctx.now >= self._refetch_at:
+            self._refetch_at = None
+            if not self.ledger.holds:
+                self.ledger.fetch_model()
+            elif self.acceptor.accepted is not None:
+                self._fetch_accepted()
+        if not (self.ledger.is_open and self.ledger.is_member):
+            return
+        self._watch_quorum()
+        self._cut_own_training()
+        self.trainee.advance()
+        self.aggregator.advance()
+        self._consider_standing()
+        self._collect_own()
+
+    @property
+    def deadline(self) -> float | None:
+        """When `advance` is due if nothing happens."""
+        if not (self.ledger.is_open and self.ledger.is_member):
+            return self._refetch_at
+        return earliest(self._wake, self._refetch_at, self.aggregator.deadline, self.trainee.resend_at)
+
+    def _reachable(self) -> int:
+        return sum(self.ctx.is_reachable(entry.node) for entry in self.ledger.roster)
+
+    def _watch_quorum(self) -> None:
+        reachable, members, needed = self._reachable(), len(self.ledger.roster), self.ledger.needed
+        grace_ends = self.ctx.started + self.ctx.settings.start_grace
+        if reachable >= needed:
+            if not self._has_quorum:
+                self._has_quorum = True
+                self.ctx.tell(events.QuorumBack(self.ledger.round + 1, reachable, members))
+        elif self._has_quorum and self.ctx.now < grace_ends:
+            self._wake = earliest(self._wake, grace_ends)
+        elif self._has_quorum:
+            self._has_quorum = False
+            self.ctx.tell(events.QuorumLost(self.ledger.round + 1, reachable, members, needed))
+            if reachable == 1 and self.ledger.next_kind == "evaluate" and not self._told_alone:
+                self._told_alone = True
+                self.ctx.warn(
+                    "only the closing evaluation is missing and nobody is there: the run may be complete elsewhere"
+                )
+
+    def _cut_own_training(self) -> None:
+        """End this node's own training when it, as aggregator, would hold the round beyond its cap."""
+        cap_at = self.ledger.opened + self.ledger.spec.round_cap
+        if (
+            self.trainee.training
+            and self.aggregator.stand_state is Stand.COLLECTING
+            and self.ctx.now >= cap_at
+        ):
+            self.trainee.decline("the round's cap passed before its training ended")
+
+    def _consider_standing(self) -> None:
+        if self.aggregator.stand_state is not Stand.IDLE:
+            return
+        situation = self._situation()
+        verdict, reason, wake = decide_standing(situation)
+        if verdict:
+            self.aggregator.stand(reason)
+        self._wake = earliest(self._wake, wake)
+
+    def _situation(self) -> Situation:
+        ctx, ledger, acceptor = self.ctx, self.ledger, self.acceptor
+        promised = acceptor.promised
+        courtesy = acceptor.courtesy and promised is not None and promised.node != ctx.me.node
+        links = sum(ctx.is_linked(entry.node) for entry in ledger.roster)
+        candidates = [Candidate(ctx.me.node, self.ready, links, not (self.aggregator.unable or self.leaving))]
+        for entry in ledger.roster:
+            peer = ctx.peers.get(entry.node)
+            if peer is not None and peer.linked:
+                status = peer.status
+                known = (status.ready, status.links) if status is not None else (False, 0)
+                candidates.append(Candidate(entry.node, *known, not peer.is_leaving))
+        return Situation(
+            me=ctx.me.node,
+            order=self._order,
+            candidates=candidates,
+            needed=ledger.needed,
+            eligible=ledger.holds,
+            since=max(ledger.opened, acceptor.courtesy_since if not courtesy else ledger.opened),
+            courtesy_to=promised.node if courtesy and promised is not None else "",
+            courtesy_until=acceptor.courtesy_since + ledger.spec.round_cap,
+            not_before=self.aggregator.not_before,
+            rank_step=ctx.settings.rank_step,
+            now=ctx.now,
+        )
+
+    def _collect_own(self) -> None:
+        """Hand this member's own contribution to its own candidacy, once it is elected."""
+        aggregator, ledger = self.aggregator, self.ledger
+        if aggregator.stand_state is not Stand.COLLECTING or aggregator.ballot is None:
+            return
+        me = self.ctx.me.node
+        if me not in aggregator.collection.contributions:
+            wanted = me in aggregator.collection.selected
+            self.trainee.collect(Collect(ledger.run, ledger.round + 1, aggregator.ballot, wanted))
+            if wanted:
+                self.begin()

@@ -1,0 +1,40 @@
+"""What a journal gives back at a start: all that the protocol must not have forgotten."""
+
+from __future__ import annotations
+
+import msgspec
+
+from p2pfl.messages import Ballot, Commit, Founding, Record, UpdateEntry
+
+
+class Vote(msgspec.Struct, frozen=True):
+    """What this journal promised and accepted in the open round of one run."""
+
+    round: int
+    promised: Ballot | None
+    accepted_ballot: Ballot | None
+    accepted: Record | None
+
+
+class SavedRun(msgspec.Struct, frozen=True):
+    """The run a journal is in."""
+
+    run: str
+    founding: Founding
+    last: Commit | None
+    """The last committed record; None when only record 0 is."""
+    update: UpdateEntry | None
+    """This node's update for the round after `last`, trained from `last`, if there is one."""
+    resumed: bool
+    """Whether the pause after `last` was lifted."""
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """A journal's whole memory, as far as the protocol needs it."""
+
+    current: SavedRun | None
+    """The run that is not closed; None in a new directory or after `--new-run`."""
+    votes: dict[str, Vote]
+    """By run id, of the highest round voted in; also of runs that are closed."""
+    closed: frozenset[str]
+    """Runs this journal turned its back on."""

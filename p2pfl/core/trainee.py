@@ -1,0 +1,201 @@
+"""A member's own work in the open round: evaluate the parent, train once, offer the update to every aggregator.
+
+A member trains once per (round, parent record): the update is durable before it is announced, comes back
+after a restart, and is announced again to every later aggregator of the round until that one has noted it
+(rule 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from p2pfl import events
+from p2pfl.core.context import Context
+from p2pfl.core.effects import Evaluate, SaveUpdate, StopTraining, Train
+from p2pfl.core.inputs import TrainProgress
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.roster import entry_of, selection
+from p2pfl.messages import Ballot, Collect, Evaluation, Noted, Report, Submit, UpdateEntry
+
+
+@dataclass
+class Trainee:
+    """This member's training and evaluation in the round after the ledger's last."""
+
+    ctx: Context
+    ledger: Ledger
+    hand_in: Callable[[Submit], None]
+    """Gives a contribution to this node's own candidacy."""
+    update: UpdateEntry | None = None
+    declined: str = ""
+    evaluation: Evaluation | None = None
+    evaluation_asked: bool = False
+    evaluation_failed: bool = False
+    training: bool = False
+    wanted: bool = False
+    """Whether an update of this member is wanted: it is in the sample, or an aggregator asked for it."""
+    progress: float = 0.0
+    predicted: float = 0.0
+    collector: Ballot | None = None
+    """The highest elected ballot heard of."""
+    noted: bool = False
+    resend_at: float | None = None
+
+    @property
+    def is_training_round(self) -> bool:
+        """Whether the open round trains."""
+        return self.ledger.next_kind == "train"
+
+    def begin(self, *, ready: bool, leaving: bool) -> None:
+        """Start whatever can be started: called when the round opens and whenever something it waited for is there."""
+        ledger, me = self.ledger, self.ctx.me
+        if not (ready and ledger.holds and ledger.is_member and ledger.is_open):
+            return
+        self._begin_evaluation()
+        if not self.is_training_round or self.training or self.update is not None or self.declined:
+            return
+        spec = ledger.spec
+        round_ = ledger.round + 1
+        self.wanted = self.wanted or me.node in selection(ledger.run, round_, ledger.roster, spec.sample)
+        if not self.wanted:
+            return
+        if leaving:
+            self.declined = "it is leaving"
+            return
+        entry = entry_of(ledger.roster, me.node)
+        assert entry is not None
+        partition = entry.slot % spec.partitions
+        self.training = True
+        self.ctx.tell(events.TrainingStarted(round_, partition))
+        self.ctx.do(Train(ledger.run, round_, spec, ledger.model, partition))
+
+    def _begin_evaluation(self) -> None:
+        ledger = self.ledger
+        if self.evaluation_asked or ledger.round == 0:
+            return
+        self.evaluation_asked = True
+        nodes = [entry.node for entry in ledger.roster]
+        part = nodes.index(self.ctx.me.node)
+        self.ctx.do(Evaluate(ledger.run, ledger.round, ledger.spec, ledger.model, part, len(nodes)))
+
+    # --- results of the worker -----------------------------------------------------------------------------------------
+
+    def progressed(self, progress: TrainProgress) -> None:
+        """Note how far the training is; it travels with the next Status."""
+        if self.training and progress.round == self.ledger.round + 1:
+            self.progress = progress.done / max(1, progress.total)
+            self.predicted = progress.predicted
+
+    def trained(self, digest: str, samples: int, loss: float, seconds: float) -> None:
+        """Make the update this member's one update of the round, and announce it."""
+        round_, me = self.ledger.round + 1, self.ctx.me
+        self.training, self.progress = False, 1.0
+        self.update = UpdateEntry(me.node, me.journal, digest, samples, loss, seconds)
+        self.ctx.do(SaveUpdate(self.ledger.run, round_, self.ledger.digest, self.update))
+        self.ctx.tell(events.Trained(round_, digest, samples, loss, seconds))
+        self.announce()
+
+    def restore(self, update: UpdateEntry) -> None:
+        """Take back the update trained before a restart."""
+        self.update, self.progress = update, 1.0
+        self.ctx.tell(events.UpdateReused(self.ledger.round + 1, update.digest))
+
+    def decline(self, reason: str) -> None:
+        """Say that there will be no update of this member in this round."""
+        if self.update is None and not self.declined:
+            if self.training:
+                self.training = False
+                self.ctx.do(StopTraining())
+            self.declined = reason[:300]
+            self.announce()
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Report how the parent does here to everybody, and keep it for the next contribution."""
+        if self.evaluation is not None:
+            return
+        self.evaluation = evaluation
+        report = Report(self.ledger.run, self.ledger.round, evaluation)
+        self.ledger.report(self.ctx.me.node, report)
+        self.ctx.broadcast(report)
+        self.announce()
+
+    def fail_evaluation(self) -> None:
+        """Go on without an evaluation: a member is not kept from the round by it."""
+        self.evaluation_failed = True
+        self.announce()
+
+    # --- announcing --------------------------------------------------------------------------------------------------------
+
+    def collect(self, message: Collect) -> bool:
+        """Answer an elected aggregator; return whether it was news that it is elected."""
+        is_news = self.collector is None or message.ballot > self.collector
+        if self.collector is not None and message.ballot < self.collector:
+            return False
+        if is_news:
+            self.collector, self.noted = message.ballot, False
+        if message.selected and self.is_training_round:
+            self.wanted = True
+        if not self.noted:
+            self.announce()
+        return is_news
+
+    def announce(self) -> None:
+        """Offer this member's contribution to the elected aggregator, if both are there."""
+        submit = self.contribution()
+        if submit is None:
+            return
+        self.resend_at = self.ctx.now + self.ctx.settings.resend
+        if submit.ballot.node == self.ctx.me.node:
+            self.hand_in(submit)
+        else:
+            self.ctx.send(submit.ballot.node, submit)
+
+    def contribution(self) -> Submit | None:
+        """Return what can be offered now, addressed to the elected ballot; None while something is still awaited."""
+        if self.collector is None:
+            return None
+        waits_for_update = (
+            self.is_training_round and self.wanted and self.update is None and not self.declined
+        )
+        is_evaluated = self.evaluation is not None or self.evaluation_failed or self.ledger.round == 0
+        if waits_for_update or not (is_evaluated or self.update is not None or self.declined):
+            return None
+        return Submit(
+            self.ledger.run,
+            self.ledger.round + 1,
+            self.collector,
+            self.ledger.digest,
+            self.update if self.wanted else None,
+            self.declined,
+            self.evaluation,
+        )
+
+    def note(self, message: Noted) -> None:
+        """Stop repeating the announcement: the aggregator has it."""
+        if message.ballot == self.collector and not self.noted:
+            self.noted, self.resend_at = True, None
+            if message.refused:
+                self.ctx.tell(events.UpdateRefused(message.round, self.ctx.name, message.refused))
+
+    def advance(self) -> None:
+        """Repeat an announcement nobody has noted."""
+        if self.resend_at is not None and self.ctx.now >= self.resend_at:
+            self.resend_at = None
+            if not self.noted:
+                self.announce()
+
+    def linked(self, node: str) -> None:
+        """Announce at once when the link to the aggregator is back."""
+        if self.collector is not None and self.collector.node == node and not self.noted:
+            self.announce()
+
+    def close(self) -> None:
+        """End the round's work: it is decided."""
+        if self.training:
+            self.training = False
+            self.ctx.do(StopTraining())
+
+    def pinned(self) -> set[str]:
+        """Return the blob of this member's update."""
+        return {self.update.digest} if self.update else set()

@@ -1,0 +1,68 @@
+"""Every error p2pfl raises on purpose, split by who can do something about it.
+
+::
+
+    P2pflError
+     +-- UserError            the person at this device: wrong option, missing file, expired certificate
+     |    +-- CredentialsError    keys and certificates
+     |    +-- DataDirectoryError  the data directory: locked, damaged, of another version, cloned
+     |    +-- TaskError           the task: unknown, data missing, cannot be described
+     +-- PeerError            a peer broke the protocol or sent something unacceptable; its link ends, never
+     the node |    +-- FrameError          bytes that are no frame: too long, cut off, not MessagePack |
+     +-- ProtocolError       a well-formed frame that has no place here |    +-- BlobError           bytes
+     that are not the blob they were announced as +-- NetworkError         nobody's fault: unreachable, timed
+     out, closed |    +-- HandshakeRefused    one side refused the other and said why +-- WorkerError
+     the worker process failed, was killed or hung
+
+A message is a full sentence: what happened, what was expected, what to do.
+"""
+
+from __future__ import annotations
+
+
+class P2pflError(Exception):
+    """The root: catching it catches everything p2pfl raises on purpose."""
+
+
+class UserError(P2pflError):
+    """The person at this device asked for something that cannot be done, and can change it."""
+
+
+class CredentialsError(UserError):
+    """A key or certificate is missing, unreadable, expired, or does not fit."""
+
+
+class DataDirectoryError(UserError):
+    """The data directory is locked by another process, damaged, or not this version's."""
+
+
+class TaskError(UserError):
+    """The task is unknown, its data are missing, or its model cannot be built."""
+
+
+class PeerError(P2pflError):
+    """A peer did something unacceptable. Its link ends; the node goes on."""
+
+
+class FrameError(PeerError):
+    """Bytes that do not form a frame."""
+
+
+class ProtocolError(PeerError):
+    """A well-formed message that has no place here."""
+
+
+class BlobError(PeerError):
+    """A blob whose bytes are not what its digest, length or schema says."""
+
+
+class NetworkError(P2pflError):
+    """A connection could not be made, timed out or broke."""
+
+
+class HandshakeRefused(NetworkError):
+    """One side refused the other during TLS or HELLO; the message says which side and why."""
+
+
+class WorkerError(P2pflError):
+    """The worker process failed, was killed, or gave no sign of life."""

@@ -1,0 +1,282 @@
+"""What node and worker say to each other over the worker's standard input and output.
+
+It stands apart because both sides need it and the node's must not import torch. A frame is a 4-byte
+big-endian length and a MessagePack body. Commands and answers are small: tensors pass as files, named here by
+path and digest. Every command has an id that its answer repeats; commands are carried out one after another
+in the order sent, except `Stop`, which acts at once.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from p2pfl.errors import WorkerError
+from p2pfl.messages import RunSpec
+from p2pfl.schema import Schema
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+"""Of a frame's body. The longest is a `Described`: the schema of a model with 10,000 tensors takes about 1
+MB."""
+
+LENGTH_BYTES = 4
+"""Of the length in front of each body."""
+
+BEAT_SECONDS = 2.0
+"""Between two `Beat` frames."""
+
+
+class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Common settings of commands and answers."""
+
+    id: int
+    """Chosen by the node, never used twice in one worker process; an answer repeats it."""
+
+
+# --- commands, from the node --------------------------------------------------------------------------------
+
+
+class Describe(_Struct, frozen=True, tag="describe"):
+    """Load the task of *spec* and describe it. Answered with `Described`."""
+
+    spec: RunSpec
+
+
+class Create(_Struct, frozen=True, tag="create"):
+    """Write the initial model of *spec* to *path*. Answered with `Created`."""
+
+    spec: RunSpec
+    path: str
+
+
+class Train(_Struct, frozen=True, tag="train"):
+    """Train the model of *model_path* on one partition for `spec.epochs`; write the update to *path*.
+
+    Answered with any number of `Progress`, then `Trained`, or `Stopped`.
+    """
+
+    spec: RunSpec
+    round: int
+    model_path: str
+    partition: int
+    path: str
+
+
+class Evaluate(_Struct, frozen=True, tag="evaluate"):
+    """Evaluate a model on part *part* of *parts* of the test split. Answered with `Evaluated`."""
+
+    spec: RunSpec
+    model_path: str
+    part: int
+    parts: int
+
+
+class Fold(_Struct, frozen=True, tag="fold"):
+    """Add the update in *path* to the weighted sum *key*; a key not used last drops the sum before it.
+
+    Answered with `Folded`.
+    """
+
+    key: str
+    path: str
+    weight: int
+    """The update's samples."""
+
+
+class Average(_Struct, frozen=True, tag="average"):
+    """Divide the sum *key* by its weights and write the model to *path*. Answered with `Averaged`.
+
+    The sum is forgotten when that is done. It fails unless the sum holds exactly *folds* updates: a worker
+    that was restarted meanwhile lost some.
+    """
+
+    key: str
+    path: str
+    folds: int
+
+
+class Alone(_Struct, frozen=True, tag="alone"):
+    """Train the initial model on one partition for as many epochs as a whole run; evaluate the result.
+
+    The evaluation is on the whole test split. Answered with any number of `Progress`, then `LoneResult`, or
+    `Stopped`.
+    """
+
+    spec: RunSpec
+    partition: int
+
+
+class Stop(_Struct, frozen=True, tag="stop"):
+    """End the `Train` or `Alone` of this id between two batches, or before it begins.
+
+    It is answered with `Stopped`; one that is finished already stays so.
+    """
+
+
+Command = Describe | Create | Train | Evaluate | Fold | Average | Alone | Stop
+"""Every command there is."""
+
+
+# --- answers, from the worker -------------------------------------------------------------------------------
+
+
+class Described(_Struct, frozen=True, tag="described"):
+    """The task is loaded; this is its model and its data."""
+
+    schema: Schema
+    train_samples: int
+    """Of the whole training split, before it is partitioned."""
+    test_samples: int
+    classes: tuple[str, ...]
+    """What the labels 0, 1, ... mean."""
+    parameters: int
+    """Trainable numbers in the model."""
+    device: str
+    """What training runs on, for people: "cpu", "cuda:0 (NVIDIA ...)", "mps"."""
+
+
+class Created(_Struct, frozen=True, tag="created"):
+    """The initial model is durable in the file given."""
+
+    digest: str
+
+
+class Progress(_Struct, frozen=True, tag="progress"):
+    """*done* of *total* batches are done; the whole training will take about *predicted* seconds."""
+
+    done: int
+    total: int
+    predicted: float
+
+
+class Trained(_Struct, frozen=True, tag="trained"):
+    """The update is durable in the file given."""
+
+    digest: str
+    samples: int
+    """Of the partition."""
+    loss: float
+    """Mean training loss over the last local epoch; finite."""
+    seconds: float
+    """From reading the model to the durable update."""
+    labels: tuple[int, ...]
+    """How many samples of each class the partition holds."""
+
+
+class Evaluated(_Struct, frozen=True, tag="evaluated"):
+    """How the model did."""
+
+    correct: int
+    total: int
+    loss: float
+    """Cross-entropy summed over *total* samples; 1e300 where it is beyond all numbers."""
+
+
+class Folded(_Struct, frozen=True, tag="folded"):
+    """The update is in the sum."""
+
+
+class Averaged(_Struct, frozen=True, tag="averaged"):
+    """The average is durable in the file given; None (and no file) when it is not finite."""
+
+    digest: str | None
+
+
+class LoneResult(_Struct, frozen=True, tag="lone_result"):
+    """How a model trained on one partition only does on the whole test split."""
+
+    samples: int
+    """Of the partition."""
+    correct: int
+    total: int
+    loss: float
+    """Cross-entropy summed over *total* samples."""
+
+
+class Stopped(_Struct, frozen=True, tag="stopped"):
+    """The training ended early, as asked; there is no update."""
+
+
+class Failed(_Struct, frozen=True, tag="failed"):
+    """The job was not done; the worker goes on with the next one."""
+
+    reason: str
+    """A sentence for people."""
+    kind: Literal["task", "internal"]
+    """"task": the task, its data or its options are to blame, and trying again cannot help. "internal":
+    anything else."""
+
+
+class Beat(msgspec.Struct, frozen=True, tag="beat", forbid_unknown_fields=True):
+    """A sign of life, every `BEAT_SECONDS`, also while torch is loaded or trains."""
+
+
+Answer = (
+    Described
+    | Created
+    | Progress
+    | Trained
+    | Evaluated
+    | Folded
+    | Averaged
+    | LoneResult
+    | Stopped
+    | Failed
+    | Beat
+)
+"""Every answer there is."""
+
+
+# --- frames -------------------------------------------------------------------------------------------------
+
+_encoder = msgspec.msgpack.Encoder()
+_command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+_answer_decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+
+def encode(value: Command | Answer) -> bytes:
+    """Return *value* as a frame.
+
+    Raises:
+        WorkerError: it is longer than a frame may be.
+    """
+    body = _encoder.encode(value)
+    check_length(len(body))
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+def check_length(length: int) -> None:
+    """Refuse a body longer than `MAX_FRAME_BYTES` before it is read.
+
+    Raises:
+        WorkerError: it is longer.
+    """
+    if length > MAX_FRAME_BYTES:
+        raise WorkerError(
+            f"A frame between node and worker has {length} bytes; at most {MAX_FRAME_BYTES} are allowed."
+        )
+
+
+def decode_command(body: bytes) -> Command:
+    """Return the command in a frame's *body*.
+
+    Raises:
+        WorkerError: it holds none.
+    """
+    try:
+        return _command_decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise WorkerError(f"The worker was sent something that is no command: {error}.") from error
+
+
+def decode_answer(body: bytes) -> Answer:
+    """Return the answer in a frame's *body*.
+
+    Raises:
+        WorkerError: it holds none.
+    """
+    try:
+        return _answer_decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise WorkerError(f"The worker sent something that is no answer: {error}.") from error

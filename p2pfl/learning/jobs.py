@@ -1,0 +1,238 @@
+"""What the worker does for each command; the process around it is `p2pfl.learning.worker`.
+
+It stands apart because it imports torch, which takes seconds: the worker's pipes must answer before that.
+Task, data, model and partition are kept from one job to the next, since a run uses the same ones in every
+round.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from p2pfl.errors import TaskError, WorkerError
+from p2pfl.learning import commands, partition, training, weights
+from p2pfl.learning.strategies.fedavg import FedAvg
+from p2pfl.learning.task import Data, Task, load_task
+from p2pfl.messages import RunSpec
+
+PROGRESS_SECONDS = 0.25
+"""Between two reports of progress: a screen shows no more, and each costs a wake-up of the node."""
+
+
+class _StoppedError(Exception):
+    """The node wants this training no more."""
+
+
+class Jobs:
+    """Carries out commands one after another, on one device.
+
+    *threads* are torch's on the CPU; 0 leaves torch's own choice.
+    """
+
+    def __init__(self, device: str = "auto", threads: int = 0) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        self._wish = device
+        self._device: torch.device | None = None
+        self._task: tuple[str, Task, Data] | None = None
+        self._module: tuple[tuple[str, str], nn.Module] | None = None
+        self._division: tuple[tuple[str, str, int, int], list[list[int]]] | None = None
+        self._sum: tuple[str, FedAvg] = ("", FedAvg())
+
+    def do(
+        self,
+        command: commands.Command,
+        report: Callable[[commands.Progress], None],
+        is_stopped: Callable[[], bool],
+    ) -> commands.Answer:
+        """Carry out *command* and return its answer.
+
+        A training reports its progress, and ends when *is_stopped* turns true.
+
+        Raises:
+            P2pflError: it cannot be done.
+        """
+        try:
+            return self._do(command, _Pacer(command.id, report, is_stopped))
+        except _StoppedError:
+            return commands.Stopped(command.id)
+
+    def _do(self, command: commands.Command, pacer: _Pacer) -> commands.Answer:
+        match command:
+            case commands.Describe():
+                return self._describe(command)
+            case commands.Create():
+                digest = weights.save(Path(command.path), self._initial(command.spec))
+                return commands.Created(command.id, digest)
+            case commands.Train():
+                return self._train(command, pacer)
+            case commands.Evaluate():
+                return self._evaluate(command)
+            case commands.Fold():
+                return self._fold(command)
+            case commands.Average():
+                return self._average(command)
+            case commands.Alone():
+                return self._alone(command, pacer)
+            case commands.Stop():
+                raise WorkerError("A Stop is not carried out as a job.")
+
+    # --- jobs -----------------------------------------------------------------------------------------------
+
+    def _describe(self, command: commands.Describe) -> commands.Described:
+        data = self._load(command.spec)[1]
+        module = self._reused(command.spec)
+        return commands.Described(
+            command.id,
+            schema=weights.schema_of(module),
+            train_samples=len(data.train_y),
+            test_samples=len(data.test_y),
+            classes=data.classes,
+            parameters=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
+            device=training.describe_device(self._on()),
+        )
+
+    def _train(self, command: commands.Train, pacer: _Pacer) -> commands.Trained:
+        spec = command.spec
+        started = time.monotonic()
+        module, part = self._reused(spec), self._part(spec, command.partition)
+        weights.load_into(Path(command.model_path), module)
+        loss = training.train(
+            module,
+            part,
+            spec,
+            epochs=spec.epochs,
+            seed=training.derive_seed("train", spec.seed, command.round, command.partition),
+            after_batch=pacer,
+        )
+        digest = weights.save(Path(command.path), module)
+        classes = len(self._load(spec)[1].classes)
+        return commands.Trained(
+            command.id,
+            digest=digest,
+            samples=len(part.rows),
+            loss=loss,
+            seconds=time.monotonic() - started,
+            labels=tuple(torch.bincount(part.y[part.rows].cpu(), minlength=classes).tolist()),
+        )
+
+    def _evaluate(self, command: commands.Evaluate) -> commands.Evaluated:
+        data, module = self._load(command.spec)[1], self._reused(command.spec)
+        # Every parts-th sample: also of a test split sorted by label each part gets all of them.
+        y = data.test_y[command.part :: command.parts]
+        if not len(y):
+            raise TaskError(
+                f"The test split has {len(data.test_y)} samples, too few for {command.parts} members."
+            )
+        weights.load_into(Path(command.model_path), module)
+        correct, loss = training.evaluate(module, data.test_x[command.part :: command.parts], y)
+        return commands.Evaluated(command.id, correct, len(y), loss)
+
+    def _fold(self, command: commands.Fold) -> commands.Folded:
+        key, running = self._sum
+        if key != command.key:
+            running = FedAvg()
+        self._sum = ("", FedAvg())  # a fold that fails half way leaves no sum that looks whole
+        running.fold(Path(command.path), command.weight)
+        self._sum = (command.key, running)
+        return commands.Folded(command.id)
+
+    def _average(self, command: commands.Average) -> commands.Averaged:
+        key, running = self._sum
+        folds = running.folds if key == command.key else 0
+        if folds != command.folds or not folds:
+            raise WorkerError(
+                f"The sum of {command.key!r} holds {folds} updates where {command.folds} were added: "
+                "fold all of them again."
+            )
+        digest = running.average(Path(command.path))
+        self._sum = ("", FedAvg())
+        return commands.Averaged(command.id, digest)
+
+    def _alone(self, command: commands.Alone, pacer: _Pacer) -> commands.LoneResult:
+        spec = command.spec
+        data, part = self._load(spec)[1], self._part(spec, command.partition)
+        module = self._initial(spec).to(self._on())
+        training.train(
+            module,
+            part,
+            spec,
+            epochs=spec.rounds * spec.epochs,
+            seed=training.derive_seed("alone", spec.seed, command.partition),
+            after_batch=pacer,
+        )
+        correct, loss = training.evaluate(module, data.test_x, data.test_y)
+        return commands.LoneResult(command.id, len(part.rows), correct, len(data.test_y), loss)
+
+    # --- what is kept between jobs --------------------------------------------------------------------------
+
+    def _on(self) -> torch.device:
+        if self._device is None:
+            self._device = training.choose_device(self._wish)
+        return self._device
+
+    def _load(self, spec: RunSpec) -> tuple[Task, Data]:
+        if self._task is None or self._task[0] != spec.task:
+            task = load_task(spec)
+            self._task = (spec.task, task, task.load().to(self._on()))
+        return self._task[1:]
+
+    def _initial(self, spec: RunSpec) -> nn.Module:
+        """Return the model a run begins with; the same parameters for the same seed on the same machine."""
+        task = load_task(spec)
+        torch.manual_seed(spec.seed)
+        return task.build(spec.model)
+
+    def _reused(self, spec: RunSpec) -> nn.Module:
+        """Return a module of the model of *spec* on the device, whose parameters are any."""
+        key = (spec.task, spec.model)
+        if self._module is None or self._module[0] != key:
+            self._module = (key, self._initial(spec).to(self._on()))
+        return self._module[1]
+
+    def _part(self, spec: RunSpec, index: int) -> training.Part:
+        """Return the data of partition *index*."""
+        data = self._load(spec)[1]
+        if not 0 <= index < spec.partitions:
+            raise TaskError(f"There is no partition {index}: the run has {spec.partitions}, numbered from 0.")
+        key = (spec.task, spec.partition, spec.partitions, spec.seed)
+        if self._division is None or self._division[0] != key:
+            labels = data.train_y.tolist()
+            scheme = partition.parse(spec.partition)
+            self._division = (key, partition.divide(labels, scheme, spec.partitions, spec.seed))
+        rows = torch.tensor(self._division[1][index], device=data.train_y.device)
+        return training.Part(data.train_x, data.train_y, rows)
+
+
+class _Pacer:
+    """Follows a training batch by batch: reports now and then, and ends it when it is stopped."""
+
+    def __init__(
+        self, job: int, report: Callable[[commands.Progress], None], is_stopped: Callable[[], bool]
+    ) -> None:
+        self._job = job
+        self._report = report
+        self._is_stopped = is_stopped
+        self._started = time.monotonic()
+        self._warm = self._started
+        """When the first batch was done: it warms up memory and kernels, and says nothing about the
+        others."""
+        self._reported = self._started
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._is_stopped():
+            raise _StoppedError
+        now = time.monotonic()
+        if done == 1:
+            self._warm = now
+        if done != 2 and now - self._reported < PROGRESS_SECONDS:
+            return
+        self._reported = now
+        rate = now - self._started if done == 1 else (now - self._warm) / (done - 1)
+        predicted = now - self._started + rate * (total - done)
+        self._report(commands.Progress(self._job, done, total, predicted))

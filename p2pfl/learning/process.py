@@ -1,0 +1,407 @@
+"""The node's handle on its worker process: starts it, sends it jobs, hears its answers, notices its death.
+
+It stands apart from `worker` because it runs in the node process, which must not import torch. A `Worker`
+outlives the processes it starts: when one dies, its jobs raise `WorkerError`, `on_death` is told why, and the
+next job starts another.
+
+What is noticed: an exit or a crash, at once, by the end of the pipe; a process that is frozen, or in which no
+thread can run Python any more, by the missing `Beat` frames (`WorkerSettings.silence_seconds`), upon which it
+is killed. What is not: a single torch operation that never returns but lets other threads run. How long a job
+may take nobody can know but its caller, who can `close` and `start` the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from p2pfl.errors import P2pflError, TaskError, WorkerError
+from p2pfl.learning import commands
+from p2pfl.learning.commands import Answer, Command, Progress
+from p2pfl.messages import RunSpec
+
+logger = logging.getLogger(__name__)
+
+output_logger = logging.getLogger("p2pfl.worker")
+"""Gets what the worker process writes to its standard error (warnings of torch, prints of user code), a line
+each."""
+
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+"""The folder `p2pfl` was imported from: the worker runs the same code, whatever folder the node was started
+in."""
+
+MAX_OUTPUT_LINE_BYTES = 2000
+"""A longer line of the worker's output is logged in pieces."""
+
+SILENT_TICKS = 12
+"""A worker is killed after this many looks in a row without a frame. Looks are counted, not seconds, so that
+a device that slept with its lid closed does not blame its worker."""
+
+OnProgress = Callable[[Progress], None]
+AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """How to run the worker process."""
+
+    device: str = "auto"
+    """"auto" takes CUDA, else MPS, else the CPU; or one of torch's names: "cpu", "cuda:1", "mps"."""
+    threads: int = 0
+    """Of torch on the CPU; 0 leaves torch's own choice, one a core."""
+    silence_seconds: float = 60.0
+    """A worker that gives no sign of life for so long is killed. Beats come every two seconds; swapping can
+    delay them."""
+    exit_seconds: float = 5.0
+    """How long a worker whose pipes closed may take to exit before it is killed."""
+    program: tuple[str, ...] = (sys.executable, "-P", "-m", "p2pfl.learning.worker")
+    """What is started. `-P`: a `random.py` in the folder the node was started from must not be imported."""
+
+
+class Vigil:
+    """Tells a silent process from a live one, look by look."""
+
+    def __init__(self) -> None:
+        self.heard = True
+        """Whether a frame came since the last look."""
+        self._silent = 0
+
+    def is_over(self) -> bool:
+        """Look, and tell whether there was nothing to be heard for `SILENT_TICKS` looks in a row."""
+        self._silent = 0 if self.heard else self._silent + 1
+        self.heard = False
+        return self._silent >= SILENT_TICKS
+
+
+class _Job:
+    """A command that waits for its answer."""
+
+    def __init__(self, command: Command, on_progress: OnProgress | None) -> None:
+        self.command = command
+        self.on_progress = on_progress
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+
+class _Life:
+    """One worker process, from its start to its death."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.jobs: dict[int, _Job] = {}
+        self.vigil = Vigil()
+        self.last_words = ""
+        """The last line on its standard error."""
+        self.killed_because = ""
+        """Why this side ended it; empty when it died by itself."""
+        self.attendant: asyncio.Task[None] | None = None
+
+    def send(self, command: Command) -> None:
+        """Queue *command*; to a dying process it is lost, and its job fails with all others."""
+        assert self.process.stdin is not None
+        if not self.process.stdin.is_closing():
+            self.process.stdin.write(commands.encode(command))
+
+    def kill(self, because: str) -> None:
+        """End the process without asking it."""
+        self.killed_because = self.killed_because or because
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+
+class Worker:
+    """Trains, evaluates and averages in a process of its own.
+
+    All methods belong to the event loop that started the worker. Jobs may be awaited at the same time; they
+    are done one after another. Paths are those of temporary files the caller owns; a job that raises may
+    leave a part of a file there.
+
+    Every job raises:
+        TaskError: the task, its data or its options are to blame, and trying again cannot help.
+        WorkerError: the process died, was closed, or the job failed for another reason.
+    """
+
+    def __init__(
+        self, settings: WorkerSettings | None = None, *, on_death: Callable[[str], None] | None = None
+    ) -> None:
+        self._settings = settings or WorkerSettings()
+        self._on_death = on_death
+        self._ids = itertools.count(1)
+        self._starting = asyncio.Lock()
+        self._life: _Life | None = None
+        self._sum = ("", 0)
+        """The key of the running sum and the folds it holds as far as this side knows, also those a dead
+        worker forgot."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the worker, None while there is no process."""
+        return self._life.process.pid if self._life else None
+
+    async def start(self) -> None:
+        """Start a process unless one runs.
+
+        Takes milliseconds: the process loads torch on its own time, and jobs wait meanwhile.
+
+        Raises:
+            WorkerError: the system cannot start it.
+        """
+        async with self._starting:
+            if self._life is None:
+                self._life = await self._begin()
+
+    async def close(self) -> None:
+        """End the process, also in the middle of a job; jobs under way raise `WorkerError`.
+
+        A later job starts another one.
+        """
+        async with self._starting:
+            life = self._life
+            if life is None:
+                return
+            life.killed_because = "it was closed"
+            assert life.process.stdin is not None
+            assert life.attendant is not None
+            life.process.stdin.close()
+            try:
+                async with asyncio.timeout(self._settings.exit_seconds):
+                    await asyncio.shield(life.attendant)
+            except TimeoutError:
+                life.kill("it was closed")
+                await life.attendant
+
+    # --- jobs -----------------------------------------------------------------------------------------------
+
+    async def describe(self, spec: RunSpec) -> commands.Described:
+        """Load the task of *spec* and describe its model and data."""
+        return await self._do(commands.Describe(next(self._ids), spec), commands.Described)
+
+    async def create(self, spec: RunSpec, path: Path) -> str:
+        """Write the initial model of *spec* to *path*, durably; return its digest."""
+        return (await self._do(commands.Create(next(self._ids), spec, str(path)), commands.Created)).digest
+
+    async def train(
+        self,
+        spec: RunSpec,
+        round: int,  # noqa: A002  the word of the vocabulary
+        model_path: Path,
+        partition: int,
+        path: Path,
+        on_progress: OnProgress | None = None,
+    ) -> commands.Trained | None:
+        """Train the model in *model_path* on one partition and write the update to *path*, durably.
+
+        Return None when `stop_training` ended it; cancelling the call ends the training too.
+        """
+        command = commands.Train(next(self._ids), spec, round, str(model_path), partition, str(path))
+        return await self._do_stoppable(command, commands.Trained, on_progress)
+
+    async def evaluate(self, spec: RunSpec, model_path: Path, part: int, parts: int) -> commands.Evaluated:
+        """Evaluate the model in *model_path* on part *part* of *parts* of the test split."""
+        command = commands.Evaluate(next(self._ids), spec, str(model_path), part, parts)
+        return await self._do(command, commands.Evaluated)
+
+    async def fold(self, key: str, path: Path, weight: int) -> None:
+        """Add the update in *path* to the sum *key*, weighted by its samples.
+
+        There is one sum at a time: a new key drops the one before it.
+        """
+        await self._do(commands.Fold(next(self._ids), key, str(path), weight), commands.Folded)
+        self._sum = (key, self._sum[1] + 1 if self._sum[0] == key else 1)
+
+    async def average(self, key: str, path: Path) -> str | None:
+        """Divide the sum *key*, write the model to *path*, durably, and forget the sum.
+
+        Call it when the folds have returned. Return the model's digest, or None when it is not finite. Fails
+        when a worker died and took folded updates of this key along: fold them all again, under a new key.
+        """
+        folds = self._sum[1] if self._sum[0] == key else 0
+        command = commands.Average(next(self._ids), key, str(path), folds)
+        averaged = await self._do(command, commands.Averaged)
+        self._sum = ("", 0)
+        return averaged.digest
+
+    async def alone(
+        self, spec: RunSpec, partition: int, on_progress: OnProgress | None = None
+    ) -> commands.LoneResult | None:
+        """Train the initial model on one partition only, as long as a whole run, and evaluate the result.
+
+        The evaluation is on the whole test split. Return None when `stop_training` ended it.
+        """
+        command = commands.Alone(next(self._ids), spec, partition)
+        return await self._do_stoppable(command, commands.LoneResult, on_progress)
+
+    def stop_training(self) -> None:
+        """End every training under way or queued, between two batches; their calls return None."""
+        if self._life is not None:
+            for job in self._life.jobs.values():
+                if isinstance(job.command, commands.Train | commands.Alone):
+                    self._life.send(commands.Stop(job.command.id))
+
+    async def _do_stoppable(
+        self, command: Command, wanted: type[AnswerT], on_progress: OnProgress | None
+    ) -> AnswerT | None:
+        answer = await self._ask(command, on_progress)
+        return None if isinstance(answer, commands.Stopped) else _expect(answer, wanted)
+
+    async def _do(self, command: Command, wanted: type[AnswerT]) -> AnswerT:
+        return _expect(await self._ask(command, None), wanted)
+
+    async def _ask(self, command: Command, on_progress: OnProgress | None) -> Answer:
+        await self.start()
+        life = self._life
+        assert life is not None
+        job = _Job(command, on_progress)
+        life.jobs[command.id] = job
+        life.send(command)
+        try:
+            return await job.answer
+        except asyncio.CancelledError:
+            life.send(commands.Stop(command.id))
+            raise
+        finally:
+            life.jobs.pop(command.id, None)
+
+    # --- the process ----------------------------------------------------------------------------------------
+
+    async def _begin(self) -> _Life:
+        settings = self._settings
+        arguments = ("--device", settings.device, "--threads", str(settings.threads))
+        # Ctrl-C in the node's terminal is the node's to answer: the worker gets a session (Windows: a group)
+        # of its own. The end of its standard input, not a signal, ends it.
+        apart: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        inherited = os.environ.get("PYTHONPATH")
+        search = f"{PACKAGE_ROOT}{os.pathsep}{inherited}" if inherited else str(PACKAGE_ROOT)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *settings.program,
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": search},
+                **apart,
+            )
+        except OSError as error:
+            raise WorkerError(f"The worker process cannot be started: {error}.") from error
+        logger.debug("worker process %d started", process.pid)
+        life = _Life(process)
+        life.attendant = asyncio.create_task(self._attend(life), name="worker")
+        return life
+
+    async def _attend(self, life: _Life) -> None:
+        """Hear a process out until it is dead, then tell everybody who waits for it."""
+        watch = asyncio.create_task(self._watch(life), name="worker watch")
+        relay = asyncio.create_task(self._relay_output(life), name="worker output")
+        try:
+            await self._hear(life)
+        except WorkerError as error:
+            life.kill(str(error))
+        try:
+            async with asyncio.timeout(self._settings.exit_seconds):
+                await life.process.wait()
+                await relay
+        except TimeoutError:
+            life.kill("it closed its pipe and did not exit")
+            await life.process.wait()
+        for task in (watch, relay):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if self._life is life:
+            self._life = None
+        reason = _death(life)
+        for job in life.jobs.values():
+            if not job.answer.done():
+                job.answer.set_exception(WorkerError(reason))
+        if life.killed_because != "it was closed" and self._on_death is not None:
+            asyncio.get_running_loop().call_soon(self._on_death, reason)
+
+    async def _hear(self, life: _Life) -> None:
+        """Deliver answers until the pipe ends."""
+        stream = life.process.stdout
+        assert stream is not None
+        while True:
+            try:
+                length = int.from_bytes(await stream.readexactly(commands.LENGTH_BYTES), "big")
+                commands.check_length(length)
+                answer = commands.decode_answer(await stream.readexactly(length))
+            except asyncio.IncompleteReadError:
+                return
+            life.vigil.heard = True
+            if isinstance(answer, commands.Beat):
+                continue
+            job = life.jobs.get(answer.id)
+            if job is None or job.answer.done():  # its caller was cancelled
+                continue
+            if not isinstance(answer, Progress):
+                job.answer.set_result(answer)
+            elif job.on_progress is not None:
+                asyncio.get_running_loop().call_soon(job.on_progress, answer)
+
+    async def _watch(self, life: _Life) -> None:
+        """Kill a process that gives no sign of life."""
+        while not life.vigil.is_over():
+            await asyncio.sleep(self._settings.silence_seconds / SILENT_TICKS)
+        life.kill(f"it gave no sign of life for {self._settings.silence_seconds:g} s")
+
+    async def _relay_output(self, life: _Life) -> None:
+        """Log what the process writes to its standard error, line by line."""
+        stream = life.process.stderr
+        assert stream is not None
+        rest = b""
+        while piece := await stream.read(MAX_OUTPUT_LINE_BYTES):
+            *lines, rest = (rest + piece).split(b"\n")
+            if len(rest) > MAX_OUTPUT_LINE_BYTES:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                _log_output(life, line)
+        _log_output(life, rest)
+
+
+def _log_output(life: _Life, line: bytes) -> None:
+    text = line.decode("utf-8", "backslashreplace").rstrip()
+    if text:
+        life.last_words = text
+        output_logger.info("%s", text)
+
+
+def _expect(answer: Answer, wanted: type[AnswerT]) -> AnswerT:
+    """Return *answer* if it is what the job was to give, else raise what it says."""
+    if isinstance(answer, wanted):
+        return answer
+    if isinstance(answer, commands.Failed):
+        error: type[P2pflError] = TaskError if answer.kind == "task" else WorkerError
+        raise error(answer.reason)
+    raise WorkerError(
+        f"The worker answered with {type(answer).__name__} where {wanted.__name__} was expected."
+    )
+
+
+def _death(life: _Life) -> str:
+    """Say in a sentence how a process ended."""
+    if life.killed_because:
+        return f"The worker process was ended: {life.killed_because}."
+    code = life.process.returncode
+    if code is not None and code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        how = f"was killed by {name}"
+        if name == "SIGKILL":
+            how += " (does the device have too little memory?)"
+    else:
+        how = f"ended with exit code {code}"
+    return f"The worker process {how}; its last words: {life.last_words[:200] or 'none'}."

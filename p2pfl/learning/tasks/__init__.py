@@ -1,0 +1,1 @@
+"""The built-in tasks, one a module; `p2pfl.learning.catalogue` lists them."""

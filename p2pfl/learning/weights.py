@@ -1,0 +1,154 @@
+"""State dicts as canonical model files, and back.
+
+The layout is `p2pfl.schema`'s. The safetensors library reads these files, but neither writes nor maps them
+here: its writer copies the whole model, and its torch reader maps files shared, so that a slip could write
+into a committed model. A file is written from the tensors' own memory and hashed on the way; it is read
+through a private mapping.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from blake3 import blake3
+from torch import Tensor, nn
+
+from p2pfl.errors import BlobError, TaskError, WorkerError
+from p2pfl.schema import Schema, TensorSpec, canonical, file_bytes, first_difference, header, parse_header
+
+TORCH_DTYPES = {
+    "F64": torch.float64,
+    "I64": torch.int64,
+    "U64": torch.uint64,
+    "F32": torch.float32,
+    "I32": torch.int32,
+    "U32": torch.uint32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I16": torch.int16,
+    "U16": torch.uint16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""By the names of `p2pfl.schema.DTYPE_BYTES`."""
+
+_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+
+WRITE_BYTES = 4 * 1024 * 1024
+"""Hashed and written at a time, so that the second finds in the cache what the first has read."""
+
+
+def schema_of(module: nn.Module) -> Schema:
+    """Return the schema of *module*'s state dict: parameters and buffers.
+
+    Raises:
+        TaskError: something in it is no tensor, or of a kind no file can hold.
+    """
+    specs = []
+    for name, value in module.state_dict().items():
+        if not isinstance(value, Tensor) or value.dtype not in _NAMES:
+            what = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise TaskError(f"The model's state {name!r} is {what}, which a model file cannot hold.")
+        specs.append(TensorSpec(name, _NAMES[value.dtype], tuple(value.shape)))
+    try:
+        return canonical(specs)
+    except BlobError as error:
+        raise TaskError(f"The model cannot be written to a file: {error}.") from error
+
+
+def save(path: Path, module: nn.Module) -> str:
+    """Write *module*'s state dict to *path*, durably; return the file's digest.
+
+    Raises:
+        TaskError: see `schema_of`.
+        WorkerError: the disk refuses it.
+    """
+    schema, state = schema_of(module), module.state_dict()
+    return write(path, schema, (state[spec.name] for spec in schema))
+
+
+def write(path: Path, schema: Schema, pieces: Iterable[Tensor]) -> str:
+    """Write a model file of *schema* to *path*, durably; return its BLAKE3 digest in hex.
+
+    *pieces*, flattened one after another, are the tensors in the schema's order; a tensor may come in
+    several, so that nobody has to hold all of it converted. Whoever renames the file into place syncs the
+    folder.
+
+    Raises:
+        WorkerError: the disk refuses it.
+    """
+    first = header(schema)
+    digest = blake3(first)
+    try:
+        with path.open("wb") as file:
+            file.write(first)
+            for piece in pieces:
+                raw = _bytes_of(piece)
+                for start in range(0, len(raw), WRITE_BYTES):
+                    view = raw[start : start + WRITE_BYTES]
+                    digest.update(view)
+                    file.write(view)
+            assert file.tell() == file_bytes(schema)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise WorkerError(
+            f"The model file {path} cannot be written ({error.strerror}); free some space there."
+        ) from error
+    return digest.hexdigest()
+
+
+def load_into(path: Path, module: nn.Module) -> None:
+    """Copy the tensors of the model file *path* into *module*, in place.
+
+    Raises:
+        BlobError: it is no canonical model file, or not of this model.
+    """
+    schema, tensors = open_model(path)
+    difference = first_difference(schema_of(module), schema)
+    if difference is not None:
+        raise BlobError(f"The model file {path} does not fit this device's model: {difference}.")
+    for name, value in module.state_dict().items():  # detached tensors that share the module's memory
+        value.copy_(tensors[name])
+
+
+def open_model(path: Path) -> tuple[Schema, dict[str, Tensor]]:
+    """Return the schema and the tensors of a model file, without reading them: pages come in when touched.
+
+    The mapping lasts as long as its tensors. It is private: writing to one changes memory, not the file.
+
+    Raises:
+        BlobError: it is no canonical model file, or cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        raise BlobError(f"The model file {path} cannot be opened: {error}.") from error
+    length = int.from_bytes(mapping[:8], "little")
+    schema = parse_header(mapping[: 8 + length])
+    if len(mapping) != file_bytes(schema):
+        raise BlobError(f"The model file {path} has {len(mapping)} bytes, not {file_bytes(schema)}.")
+    tensors = {}
+    offset = 8 + length
+    for spec in schema:
+        dtype = TORCH_DTYPES[spec.dtype]
+        if spec.elements:
+            flat = torch.frombuffer(mapping, dtype=dtype, count=spec.elements, offset=offset)
+        else:
+            flat = torch.empty(0, dtype=dtype)
+        tensors[spec.name] = flat.reshape(spec.shape)
+        offset += spec.nbytes
+    return schema, tensors
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """Return the bytes of *tensor*, without a copy where it is contiguous and on the CPU."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    raw: memoryview = flat.view(torch.uint8).numpy().data
+    return raw

@@ -1,0 +1,205 @@
+"""The worker process: `python -m p2pfl.learning.worker --device auto --threads 0`.
+
+The node starts it and speaks to it over its standard input and output (`p2pfl.learning.commands`). Three
+threads: the main one loads torch and does the jobs in the order they came; a reader queues commands and notes
+stops while a training runs; a third beats, so that the node can tell a busy worker from a frozen one. The
+first two meet in an `Inbox`.
+
+It lives as long as its standard input: when the node dies, even by SIGKILL, the pipe ends and the reader ends
+the process, also in the middle of a training. Ctrl-C is the node's affair and ignored here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import BinaryIO, NoReturn, Protocol
+
+from p2pfl.errors import P2pflError, UserError, WorkerError
+from p2pfl.learning import commands
+from p2pfl.learning.commands import Answer, Command
+
+MAX_REASON = 300
+"""Characters of a failure's reason: it ends in a line of a log and perhaps in a record."""
+
+
+class Inbox:
+    """Commands not yet carried out, and which of them are stopped. Used by two threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._queue: deque[Command] = deque()
+        self._open: set[int] = set()
+        """Ids queued or being carried out."""
+        self._stopped: set[int] = set()
+
+    def put(self, command: Command) -> None:
+        """Queue *command*; a `Stop` takes effect at once, unless its job is done."""
+        with self._changed:
+            if not isinstance(command, commands.Stop):
+                self._open.add(command.id)
+                self._queue.append(command)
+                self._changed.notify()
+            elif command.id in self._open:
+                self._stopped.add(command.id)
+
+    def take(self) -> Command:
+        """Wait for the next command and return it."""
+        with self._changed:
+            while not self._queue:
+                self._changed.wait()
+            return self._queue.popleft()
+
+    def is_stopped(self, job: int) -> bool:
+        """Tell whether *job* was stopped."""
+        with self._changed:
+            return job in self._stopped
+
+    def forget(self, job: int) -> None:
+        """Note that *job* is done."""
+        with self._changed:
+            self._open.discard(job)
+            self._stopped.discard(job)
+
+
+class Outbox:
+    """The way back to the node. Used by two threads."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, answer: Answer) -> None:
+        """Write *answer* at once.
+
+        Raises:
+            OSError: the node is gone.
+        """
+        frame = commands.encode(answer)
+        with self._lock:
+            self._stream.write(frame)
+            self._stream.flush()
+
+
+class Doer(Protocol):
+    """What carries out commands: `p2pfl.learning.jobs.Jobs`."""
+
+    def do(
+        self,
+        command: Command,
+        report: Callable[[commands.Progress], None],
+        is_stopped: Callable[[], bool],
+    ) -> Answer:
+        """Carry out *command* and return its answer."""
+
+
+def read_commands(stream: BinaryIO, inbox: Inbox) -> None:
+    """Fill *inbox* until *stream* ends.
+
+    Raises:
+        WorkerError: the stream holds something that is no command.
+    """
+    while len(prefix := stream.read(commands.LENGTH_BYTES)) == commands.LENGTH_BYTES:
+        length = int.from_bytes(prefix, "big")
+        commands.check_length(length)
+        body = stream.read(length)
+        if len(body) < length:
+            return
+        inbox.put(commands.decode_command(body))
+
+
+def do_next(inbox: Inbox, outbox: Outbox, doer: Doer) -> None:
+    """Carry out one command and answer it, whatever happens."""
+    command = inbox.take()
+    job = command.id
+    answer: Answer
+    try:
+        if inbox.is_stopped(job):
+            answer = commands.Stopped(job)
+        else:
+            answer = doer.do(command, outbox.send, lambda: inbox.is_stopped(job))
+    except Exception as error:  # noqa: BLE001  a job's failure, also in a user's code, must not end the worker
+        answer = _failure(job, error)
+    inbox.forget(job)
+    outbox.send(answer)
+
+
+def _failure(job: int, error: Exception) -> commands.Failed:
+    """Return the answer that says why *job* failed; anything unexpected also goes to the log in full."""
+    if isinstance(error, UserError):
+        return commands.Failed(job, str(error)[:MAX_REASON], "task")
+    if isinstance(error, P2pflError):
+        return commands.Failed(job, str(error)[:MAX_REASON], "internal")
+    traceback.print_exception(error)
+    first = next(iter(str(error).splitlines()), "")
+    reason = f"The worker failed with {type(error).__name__}: {first}"
+    if isinstance(error, MemoryError) or "out of memory" in reason or "can't allocate memory" in reason:
+        reason = f"The worker ran out of memory; a smaller --batch-size or model may fit. {reason}"
+    return commands.Failed(job, reason[:MAX_REASON], "internal")
+
+
+def main() -> NoReturn:
+    """Be the worker process."""
+    parser = argparse.ArgumentParser(prog="p2pfl.learning.worker", description="Started by p2pfl node.")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
+    source, sink = _take_pipes()
+    inbox, outbox = Inbox(), Outbox(sink)
+    threading.Thread(target=_read_and_exit, args=(source, inbox), name="reader", daemon=True).start()
+    threading.Thread(target=_beat, args=(outbox,), name="beat", daemon=True).start()
+    from p2pfl.learning.jobs import (
+        Jobs,
+    )  # takes seconds, during which the threads above already serve the pipes
+
+    jobs = Jobs(options.device, options.threads)
+    try:
+        while True:
+            do_next(inbox, outbox, jobs)
+    except OSError:  # the node is gone
+        os._exit(0)
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Return the pipes from and to the node, out of reach of what libraries and user code print."""
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return source, sink
+
+
+def _read_and_exit(source: BinaryIO, inbox: Inbox) -> NoReturn:
+    """Read commands until the node closes the pipe; then end the process, also during a job."""
+    code = 0
+    try:
+        read_commands(source, inbox)
+    except WorkerError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        code = 1
+    os._exit(code)
+
+
+def _beat(outbox: Outbox) -> None:
+    while True:
+        try:
+            outbox.send(commands.Beat())
+        except OSError:  # the node is gone
+            os._exit(0)
+        time.sleep(commands.BEAT_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

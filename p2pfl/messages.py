@@ -1,0 +1,401 @@
+"""What nodes say to each other about a run: digests and decisions, never tensors.
+
+Every message is a frozen, tagged struct; msgspec checks types while decoding and refuses unknown fields.
+Bounds that types cannot express (a round is not negative, a name has a length) are `Annotated` here, so that
+no handler sees a value it would have to doubt. Link-level frames (HELLO, WELCOME, PING, address exchange)
+live in `p2pfl.wire`; what a message makes a node do lives in `p2pfl.core`.
+
+Digests are lower-case hex BLAKE3 (64 characters). A record's digest is taken over its MessagePack encoding
+with the fields in the order written here; `record_digest` is the only place that computes it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from blake3 import blake3
+from msgspec import Meta
+
+from p2pfl.schema import Schema
+
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+"""Hex BLAKE3 of a blob or a record."""
+
+DigestOrEmpty = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")]
+"""The same, or "" where there is none. (msgspec holds a pattern against every string of a union,
+`Literal[""]` included.)"""
+
+NodeId = Annotated[str, Meta(pattern=r"^[a-z2-7]{52}\Z")]
+"""Lower-case base32 of SHA-256 of a node's public key (SPKI), without padding."""
+
+JournalId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+"""16 random bytes in hex, made with a data directory."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+"""A device's name, from its certificate. Untrusted text: printers escape it."""
+
+Reason = Annotated[str, Meta(max_length=300)]
+"""Half a sentence for people. Untrusted text."""
+
+Round = Annotated[int, Meta(ge=0, le=2**31)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
+"""A finite float: NaN and the infinities satisfy neither bound."""
+
+MAX_ROSTER = 256
+"""Members of a roster. A record of 256 members takes about 100 KB; a control frame holds 1 MiB."""
+
+
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Common settings of everything that crosses the wire."""
+
+
+class Ballot(msgspec.Struct, frozen=True, order=True, array_like=True, forbid_unknown_fields=True):
+    """`(attempt, node id)`, totally ordered: one ballot has one proposer and never two values."""
+
+    attempt: Annotated[int, Meta(ge=1, le=2**53)]
+    node: NodeId
+
+
+class Member(msgspec.Struct, frozen=True, order=True, array_like=True, forbid_unknown_fields=True):
+    """Who votes: a node together with the data directory that keeps its promises."""
+
+    node: NodeId
+    journal: JournalId
+
+
+class RosterEntry(Struct, frozen=True):
+    """One member of a roster, with the data slot it keeps for as long as it stays."""
+
+    node: NodeId
+    journal: JournalId
+    name: Name
+    slot: Annotated[int, Meta(ge=0, lt=2**16)]
+
+    @property
+    def member(self) -> Member:
+        """The voting pair."""
+        return Member(self.node, self.journal)
+
+
+Roster = Annotated[tuple[RosterEntry, ...], Meta(min_length=1, max_length=MAX_ROSTER)]
+
+
+class RunSpec(Struct, frozen=True):
+    """The training all members agreed on; part of record 0 and so of the run's id."""
+
+    task: Annotated[str, Meta(min_length=1, max_length=200)]
+    model: Annotated[str, Meta(min_length=1, max_length=64)]
+    partition: Annotated[str, Meta(min_length=1, max_length=64)]
+    partitions: Annotated[int, Meta(ge=1, le=2**16)]
+    """Into how many parts the task's data are divided; a slot trains on part `slot % partitions`."""
+    rounds: Annotated[int, Meta(ge=1, le=2**31)]
+    """Rounds of training. The evaluation record that closes the run is not counted."""
+    epochs: Annotated[int, Meta(ge=1, le=10**6)]
+    """Local epochs in a round (E in McMahan et al. 2017)."""
+    batch_size: Annotated[int, Meta(ge=1, le=10**7)]
+    """Local batch size (B in McMahan et al. 2017)."""
+    learning_rate: Annotated[float, Meta(gt=0, le=1e6)]
+    momentum: Annotated[float, Meta(ge=0, lt=1)]
+    weight_decay: Annotated[float, Meta(ge=0, le=1e6)]
+    strategy: Literal["fedavg"]
+    seed: Annotated[int, Meta(ge=0, le=2**53)]
+    sample: Annotated[int, Meta(ge=0, le=MAX_ROSTER)]
+    """Members selected to train in a round; 0 selects all."""
+    min_updates: Annotated[int, Meta(ge=1, le=MAX_ROSTER)]
+    """Updates that suffice once the straggler deadline has passed."""
+    round_cap: Annotated[float, Meta(gt=0, le=1e9)]
+    """Seconds after which a round closes with what is there, however slow its members promise to be."""
+    drop_after: Annotated[float, Meta(gt=0, le=1e9)]
+    """Seconds of absence after which a member may be dropped from the roster."""
+
+
+class Founding(Struct, frozen=True):
+    """Record 0: founds a run. Its digest is the run id."""
+
+    nonce: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    spec: RunSpec
+    roster: Roster
+    schema: Schema
+    model: Digest
+    max_samples: Annotated[int, Meta(ge=1, le=2**53)]
+    """More samples than this no member can hold: a larger count in an update is refused."""
+
+
+class Evaluation(Struct, frozen=True):
+    """How well a committed model did on one member's held-out data."""
+
+    correct: Count
+    total: Annotated[int, Meta(ge=1, le=2**53)]
+    loss: Annotated[float, Meta(ge=0, le=1e300)]
+    """Cross-entropy summed over `total` samples."""
+
+
+class MemberEvaluation(Struct, frozen=True):
+    """An evaluation of the parent model, as a record holds it."""
+
+    node: NodeId
+    evaluation: Evaluation
+
+
+class UpdateEntry(Struct, frozen=True):
+    """One update in a record's manifest."""
+
+    node: NodeId
+    journal: JournalId
+    digest: Digest
+    samples: Annotated[int, Meta(ge=1, le=2**53)]
+    loss: Number
+    """Mean training loss over the last local epoch."""
+    seconds: Seconds
+    """What the training took."""
+
+
+class LeftOut(Struct, frozen=True):
+    """A member selected for the round whose update is not in the manifest, and why."""
+
+    node: NodeId
+    reason: Reason
+
+
+class Record(Struct, frozen=True):
+    """What a round decides. Its digest is what members vote on."""
+
+    run: Digest
+    round: Annotated[int, Meta(ge=1, le=2**31)]
+    previous: Digest
+    """Digest of the record of `round - 1` (of record 0: the run id)."""
+    kind: Literal["train", "evaluate"]
+    """"evaluate" closes a run: no training, the parent's model, the last evaluations."""
+    trained: Round
+    """Rounds of kind "train" up to and including this one."""
+    rounds: Round
+    """The rounds the run is to train; above `RunSpec.rounds` once it was extended."""
+    ballot: Ballot
+    """The ballot in which this value was first proposed; an adopter keeps it."""
+    model: Digest
+    updates: tuple[UpdateEntry, ...]
+    left_out: tuple[LeftOut, ...]
+    evaluations: tuple[MemberEvaluation, ...]
+    """Of the parent model, by the members that reported."""
+    roster: Roster
+    """The members that vote in `round + 1`."""
+    then: Literal["go", "pause", "end"]
+    note: Reason
+    """Why the round is empty, paused or ended, or who joined and left; may be empty."""
+
+
+# --- messages, in the order a run needs them ------------------------------------------------------------------
+
+
+class Status(Struct, frozen=True, tag="status"):
+    """Where a node stands. Sent on every new link, on change, and as a heartbeat; never an answer by itself."""
+
+    run: DigestOrEmpty
+    """The run this node is in; empty when in none."""
+    round: Round
+    """The last round it knows the commit of."""
+    record: DigestOrEmpty
+    """That round's record."""
+    holds: bool
+    """Whether that record's blobs are durable here."""
+    ended: bool
+    """Whether that record ends the run, with its blobs durable: FINAL in the design's words."""
+    rounds: Round
+    """The rounds its run is to train, as far as this node knows (an extension spreads this way)."""
+    resumed: bool
+    """Whether the pause after `round` was lifted."""
+    phase: Literal["starting", "idle", "training", "trained", "aggregating", "leaving"]
+    progress: Annotated[float, Meta(ge=0, le=1)]
+    """Share of this round's local training that is done."""
+    predicted: Seconds
+    """What the whole local training will take by this node's own estimate; 0 is unknown."""
+    links: Count
+    """How many members it is linked to: candidates with more stand first."""
+    ready: bool
+    """Whether its worker can train (it loads torch after the node is reachable)."""
+    min_nodes: Annotated[int, Meta(ge=1, le=MAX_ROSTER)]
+    """How many nodes it wants before a run is founded."""
+    waiting: bool
+    """Whether its operator holds the start."""
+    steps: Count
+    """How many state changes lie behind this status; lets a receiver drop older ones."""
+
+
+class Offer(Struct, frozen=True, tag="offer"):
+    """Record 0, from whoever holds it to the members of its roster."""
+
+    founding: Founding
+
+
+class Prepare(Struct, frozen=True, tag="prepare"):
+    """Stand as aggregator of *round* (Paxos phase 1a)."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+
+
+class Promise(Struct, frozen=True, tag="promise"):
+    """Vote for a candidate (phase 1b), naming the value accepted in this round so far."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+    accepted_ballot: Ballot | None
+    accepted: Record | None
+
+
+class Refuse(Struct, frozen=True, tag="refuse"):
+    """A ballot was too low; *promised* is the one it lost against."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+    promised: Ballot
+
+
+class Collect(Struct, frozen=True, tag="collect"):
+    """I am elected in this ballot: announce your update of this round to me."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+    selected: bool
+    """False: you are not among the sampled members; only your evaluation is wanted."""
+
+
+class Submit(Struct, frozen=True, tag="submit"):
+    """Announce an update, or, in the closing round, only an evaluation."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+    """The elected ballot this answers."""
+    previous: Digest
+    """The record this update was trained from."""
+    update: UpdateEntry | None
+    declined: Reason
+    """Why there is no update although one was wanted; empty otherwise."""
+    evaluation: Evaluation | None
+    """Of the parent model."""
+
+
+class Noted(Struct, frozen=True, tag="noted"):
+    """Answer to Submit: the update is folded in, or refused with a reason."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+    refused: Reason
+    """Empty when the update is counted."""
+
+
+class Accept(Struct, frozen=True, tag="accept"):
+    """Propose *record* as the round's result (phase 2a)."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+    record: Record
+
+
+class Accepted(Struct, frozen=True, tag="accepted"):
+    """The record of this ballot, with every blob it names, is durable here (phase 2b)."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+    record: Digest
+
+
+class Yield(Struct, frozen=True, tag="yield"):
+    """The aggregator of this ballot gives it up."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+    reason: Reason
+
+
+class Commit(Struct, frozen=True, tag="commit"):
+    """A record with the proof that a quorum accepted it in *ballot*."""
+
+    record: Record
+    ballot: Ballot
+    acceptors: tuple[Member, ...]
+
+
+class Report(Struct, frozen=True, tag="report"):
+    """How the committed model of *round* did here; for everybody's screen, not a vote."""
+
+    run: Digest
+    round: Round
+    evaluation: Evaluation
+
+
+class Ask(Struct, frozen=True, tag="ask"):
+    """Send me the records of *run* after round *after*; with `after` = -1 record 0 as well."""
+
+    run: Digest
+    after: Annotated[int, Meta(ge=-1, le=2**31)]
+
+
+class Records(Struct, frozen=True, tag="records"):
+    """Committed records in order, as many as fit."""
+
+    run: Digest
+    founding: Founding | None
+    commits: tuple[Commit, ...]
+
+
+class Decline(Struct, frozen=True, tag="decline"):
+    """I cannot take part in *run*: another schema, a task I do not have."""
+
+    run: Digest
+    reason: Reason
+
+
+class Wish(Struct, frozen=True, tag="wish"):
+    """An operator's wish, relayed to everybody: pause or end with the next commit, or go on."""
+
+    run: Digest
+    round: Round
+    """For "resume": the paused round. Otherwise the last committed one when it was uttered."""
+    what: Literal["pause", "resume", "end"]
+
+
+Message = (
+    Status
+    | Offer
+    | Prepare
+    | Promise
+    | Refuse
+    | Collect
+    | Submit
+    | Noted
+    | Accept
+    | Accepted
+    | Yield
+    | Commit
+    | Report
+    | Ask
+    | Records
+    | Decline
+    | Wish
+)
+"""Everything that may follow HELLO and WELCOME on a control link, besides the link's own frames."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def record_digest(record: Record | Founding) -> Digest:
+    """Return the digest of *record*: BLAKE3 of its MessagePack encoding."""
+    return blake3(_encode(record)).hexdigest()
+
+
+def quorum(size: int) -> int:
+    """Return how many members of a roster of *size* are a majority of it."""
+    return size // 2 + 1

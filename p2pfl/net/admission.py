@@ -1,0 +1,149 @@
+"""Whether a connection may become a link, and which of several connections of a pair does.
+
+Decides only: it opens and sends nothing. `p2pfl.wire.links` describes the exchange it serves.
+
+Three questions are answered here. Is the other side fit (its role, its protocol versions)? Is it who it was:
+a journal that comes with a lower boot count than seen before, or the same one with another nonce, is a copy
+or was restored from a backup; its promises are no longer the promises that were made. And is the connection
+needed: the judge of a pair, the node with the lower id, lets one connection stand at a time and numbers those
+it lets stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pfl.config import PROTOCOL_VERSIONS
+from p2pfl.identity.keys import short
+from p2pfl.identity.peer import PeerIdentity
+from p2pfl.messages import Member
+from p2pfl.net.peers import BootMemory, Local
+from p2pfl.wire.links import Hello, Introduction, Refusal
+
+
+@dataclass(frozen=True)
+class Held:
+    """The connection that is, or is about to be, the link to a node."""
+
+    journal: str
+    boot: int
+    nonce: str
+    order: int
+
+
+class Admission:
+    """The judgement of one node over its connections."""
+
+    def __init__(self, node: str, local: Local, boots: BootMemory, max_links: int) -> None:
+        self._node = node
+        self._local = local
+        self._boots = boots
+        self._max_links = max_links
+        self._known_boots: dict[Member, tuple[int, str]] = {}
+        self._held: dict[str, Held] = {}
+        self._seen: dict[str, tuple[str, int]] = {}
+        self._last_order = 0
+
+    def is_judge(self, node: str) -> bool:
+        """Whether this node numbers the connections with *node*."""
+        return self._node < node
+
+    def holds(self, node: str) -> bool:
+        """Whether a connection with *node* stands."""
+        return node in self._held
+
+    def seen(self, node: str) -> tuple[str, int]:
+        """Return the nonce and the highest order seen from *node* as judge; ("", 0) before the first."""
+        return self._seen.get(node, ("", 0))
+
+    def version_with(self, hello: Hello) -> int | None:
+        """Return the highest protocol version both sides speak, None if there is none."""
+        lowest, highest = PROTOCOL_VERSIONS
+        version = min(highest, hello.highest)
+        return version if version >= max(lowest, hello.lowest) else None
+
+    def refuse_hello(self, peer: PeerIdentity, hello: Hello) -> Refusal | None:
+        """Return why the dialer *peer* is not let in, None if it is."""
+        if self.version_with(hello) is None:
+            lowest, highest = PROTOCOL_VERSIONS
+            return Refusal(
+                "version",
+                f"the dialer (p2pfl {hello.software}) speaks protocol versions {hello.lowest} to {hello.highest}, "
+                f"the listener (p2pfl {self._local.version}) {lowest} to {highest}: update the older one",
+            )
+        return self.refuse(peer, hello) or self._refuse_duplicate(peer.node_id, hello)
+
+    def refuse(self, peer: PeerIdentity, words: Introduction) -> Refusal | None:
+        """Return why *peer*, dialer or listener, cannot be linked with whatever connection."""
+        if peer.role != "node":
+            return Refusal(
+                "role", f"the certificate of {peer.name} has the role {peer.role}; only nodes train together"
+            )
+        if peer.node_id == self._node:
+            return self._refuse_own_key(words)
+        member = Member(peer.node_id, words.journal)
+        known = self._known_boots.get(member) or self._boots.seen_boot(member)
+        if known is not None and (words.boot, words.nonce) != known and words.boot <= known[0]:
+            return Refusal(
+                "cloned",
+                f"the data directory of {peer.name} is a copy or was restored from a backup: it says start {words.boot}, and "
+                f"{'another' if words.boot == known[0] else 'a later'} start {known[0]} was seen. "
+                "Start that node with --new-journal",
+            )
+        held = self._held.get(peer.node_id)
+        if held is not None and held.journal != words.journal:
+            return Refusal(
+                "twin",
+                f"another node with the certificate of {peer.name} ({short(peer.node_id)}) but another data directory is linked: "
+                "every device needs a certificate of its own",
+            )
+        if held is None and len(self._held) >= self._max_links:
+            return Refusal("full", f"there are {self._max_links} links already, the most a node has")
+        if known != (words.boot, words.nonce):
+            self._boots.save_boot(member, words.boot, words.nonce)
+        self._known_boots[member] = (words.boot, words.nonce)
+        return None
+
+    def take_judged(self, node: str, words: Introduction, order: int) -> bool:
+        """Let the connection that the judge *node* numbered *order* stand, unless a later one was seen
+        already."""
+        nonce, highest = self.seen(node)
+        if nonce == words.nonce and order <= highest:
+            return False
+        self._seen[node] = (words.nonce, order)
+        self._held[node] = Held(words.journal, words.boot, words.nonce, order)
+        return True
+
+    def take(self, node: str, words: Introduction) -> int:
+        """Let this connection with *node* stand, in place of any before; return its order. Only for the
+        judge."""
+        self._last_order += 1
+        self._held[node] = Held(words.journal, words.boot, words.nonce, self._last_order)
+        return self._last_order
+
+    def stands(self, node: str, order: int) -> bool:
+        """Whether the connection of this *order* is (still) the one that stands with *node*."""
+        held = self._held.get(node)
+        return held is not None and held.order == order
+
+    def release(self, node: str, order: int) -> None:
+        """Forget the connection with *node* of this *order*: it ended."""
+        if self.stands(node, order):
+            del self._held[node]
+
+    def _refuse_own_key(self, words: Introduction) -> Refusal:
+        if words.nonce == self._local.nonce:
+            return Refusal("self", "this is the node's own address")
+        return Refusal(
+            "twin",
+            "two running nodes use the same certificate: every device needs one of its own, from `p2pfl certs issue NAME`",
+        )
+
+    def _refuse_duplicate(self, node: str, hello: Hello) -> Refusal | None:
+        """Refuse a dialer whose link stands, unless it says that it has lost it."""
+        held = self._held.get(node)
+        if held is None or held.nonce != hello.nonce or not self.is_judge(node):
+            return None
+        has_seen = hello.seen if hello.seen_nonce == self._local.nonce else 0
+        if has_seen >= held.order:
+            return None
+        return Refusal("duplicate", "the two nodes are linked already")

@@ -1,0 +1,199 @@
+"""Pulling a blob from whoever has it, until it is here, verified and durable.
+
+A transfer that breaks is taken up where it stopped, from any holder. That mixes the bytes of several; when
+the digest is wrong then, nobody can tell whose fault it was. So the blob is pulled anew with holders kept
+apart, and one that sent wrong bytes all by itself is not asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Literal
+from weakref import WeakValueDictionary
+
+from p2pfl.errors import BlobError, NetworkError, P2pflError, PeerError
+from p2pfl.identity.keys import short
+from p2pfl.net.addresses import Address
+from p2pfl.net.transfer import HolderBusyError, Progress, Transfers
+from p2pfl.store.blobs import BlobStore, PartialBlob
+from p2pfl.wire.codec import bounded
+
+logger = logging.getLogger(__name__)
+
+MAX_PASSES = 8
+"""Times the holders are asked while some are busy or transfers break on the way: 20 s of rests in all."""
+
+FIRST_REST_SECONDS = 0.2
+"""Between the first two passes; then doubling."""
+
+MOST_REST_SECONDS = 5.0
+"""Between two passes."""
+
+PROGRESS_SECONDS = 0.1
+"""Between two reports of progress: a screen shows no more."""
+
+MAX_FAILURES_TOLD = 3
+"""Holders named when nobody gave the blob."""
+
+Holder = tuple[str, Sequence[Address]]
+"""A node id and where it can be reached, the likeliest address first."""
+
+_Outcome = Literal["here", "again", "no"]
+"""The blob is here; the holder is worth another pass; it is not."""
+
+
+_EARLIER = ""
+"""In place of a node id: a pull of an earlier time, whose holders are not known any more."""
+
+
+class BlobPuller:
+    """Pulls blobs into one store, a bounded number at a time."""
+
+    def __init__(
+        self,
+        store: BlobStore,
+        transfers: Transfers,
+        holders: Callable[[Sequence[str]], Sequence[Holder]],
+        max_pulls: int,
+        threads: Executor,
+    ) -> None:
+        self._store = store
+        self._transfers = transfers
+        self._holders = holders
+        self._slots = asyncio.Semaphore(max_pulls)
+        self._threads = threads
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def pull(
+        self, digest: str, length: int, sources: Sequence[str], on_progress: Progress | None = None
+    ) -> None:
+        """Make blob *digest* of *length* bytes durable in the store; at once when it is here already.
+
+        *sources* are node ids, the likeliest first; then every other linked node is asked. Two pulls of one
+        blob become one.
+
+        Raises:
+            NetworkError: nobody who could be reached gave it.
+            BlobError: everybody who could be reached gave something else.
+            DataDirectoryError: this device's disk refused.
+        """
+        lock = self._locks.setdefault(digest, asyncio.Lock())
+        async with lock, self._slots:
+            if self._store.has(digest):
+                return
+            hunt = _Hunt(self._store, self._transfers, digest, length, self._threads)
+            await hunt.run(lambda: self._holders(sources), _seldom(on_progress))
+
+
+class _Hunt:
+    """One blob being pulled."""
+
+    def __init__(
+        self, store: BlobStore, transfers: Transfers, digest: str, length: int, threads: Executor
+    ) -> None:
+        self._store = store
+        self._transfers = transfers
+        self._digest = digest
+        self._length = length
+        self._threads = threads
+        self._sent_by: set[str] = set()
+        """Whose bytes are in the partial blob."""
+        self._may_mix = True
+        self._wrong: set[str] = set()
+        """Who sent wrong bytes."""
+        self._failures: dict[str, P2pflError] = {}
+
+    async def run(self, holders: Callable[[], Sequence[Holder]], on_progress: Progress) -> None:
+        """Ask the *holders*, as they are at the time, until the blob is here or asking again makes no
+        sense."""
+        rest = FIRST_REST_SECONDS
+        for _ in range(MAX_PASSES):
+            outcomes: set[_Outcome] = set()
+            for node, addresses in holders():
+                if node not in self._wrong:
+                    outcomes.add(await self._ask(node, addresses, on_progress))
+                if "here" in outcomes:
+                    return
+            if "again" not in outcomes:
+                break
+            await asyncio.sleep(rest)
+            rest = min(2 * rest, MOST_REST_SECONDS)
+        raise self._failure()
+
+    async def _ask(self, node: str, addresses: Sequence[Address], on_progress: Progress) -> _Outcome:
+        """Ask one holder for what is missing."""
+        partial = await self._open(node)
+        with partial:
+            before = partial.offset
+            for address in addresses:
+                try:
+                    await self._transfers.run(self._digest, node, address, partial, on_progress)
+                except HolderBusyError as error:
+                    self._failures[node] = error
+                    return "again"
+                except NetworkError as error:
+                    self._failures[node] = error
+                    logger.debug("blob %s from %s at %s: %s", self._digest, short(node), address, error)
+                except PeerError as error:
+                    self._failures[node] = error
+                    self._wrong.add(node)
+                    return "no"
+                if partial.offset > before:
+                    self._sent_by.add(node)
+                if partial.offset == self._length:
+                    return await self._finish(node, partial)
+                if partial.offset > before:
+                    return "again"
+        return "no"
+
+    async def _open(self, node: str) -> PartialBlob:
+        """Open what is here of the blob; what *node* may not add to is dropped."""
+        loop = asyncio.get_running_loop()
+        partial = await loop.run_in_executor(self._threads, self._store.partial, self._digest, self._length)
+        if partial.offset and not self._may_mix and self._sent_by != {node}:
+            partial.discard()
+            return await self._open(node)
+        if not partial.offset:
+            self._sent_by = set()
+        elif not self._sent_by:
+            self._sent_by = {_EARLIER}
+        return partial
+
+    async def _finish(self, node: str, partial: PartialBlob) -> _Outcome:
+        """Verify and keep the blob, which is complete with the bytes of *node*."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, partial.finish)
+        except BlobError as error:
+            self._failures[node] = error
+            if self._sent_by <= {node}:
+                self._wrong.add(node)
+                return "no"
+            self._may_mix = False
+            return "again"
+        return "here"
+
+    def _failure(self) -> P2pflError:
+        """Return why the blob is not here."""
+        what = f"blob {self._digest[:12]} could not be had"
+        if not self._failures:
+            return NetworkError(f"{what}: no node that may have it is reachable")
+        told = list(self._failures.items())[:MAX_FAILURES_TOLD]
+        reasons = "; ".join(f"from {short(node)}: {bounded(str(error))}" for node, error in told)
+        only_wrong = all(isinstance(error, PeerError) for error in self._failures.values())
+        return (BlobError if only_wrong else NetworkError)(f"{what}: {reasons}")
+
+
+def _seldom(on_progress: Progress | None) -> Progress:
+    """Return a function that passes reports on to *on_progress*, not too often but always the last."""
+    told_at = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal told_at
+        now = asyncio.get_running_loop().time()
+        if on_progress is not None and (done == total or now - told_at >= PROGRESS_SECONDS):
+            told_at = now
+            on_progress(done, total)
+
+    return report

@@ -1,0 +1,338 @@
+"""The mesh: a link to every node that can be reached, and blobs from any of them.
+
+This is what the runtime sees of the network. It puts together what the modules beside it do one thing each:
+listening (`acceptor`), dialling (`dialler`, `book`), agreeing on a link (`handshake`, `admission`), the links
+(`link`), and blobs (`blobs`, `transfer`, `serving`). Peers tell each other whom they are linked to, so one
+reachable address is enough to find everybody."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from p2pfl.config import NetSettings
+from p2pfl.errors import HandshakeRefused, NetworkError
+from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.peer import PeerIdentity
+from p2pfl.messages import Message
+from p2pfl.net import sockets
+from p2pfl.net.acceptor import Acceptor
+from p2pfl.net.addresses import Address, normal, parse_address
+from p2pfl.net.admission import Admission
+from p2pfl.net.blobs import BlobPuller, Holder
+from p2pfl.net.book import MAX_TOLD, AddressBook, parse_told
+from p2pfl.net.dialler import Dialler
+from p2pfl.net.handshake import Agreed, Disowned, Handshakes, Reachable, WrongNode
+from p2pfl.net.link import Link
+from p2pfl.net.peers import BootMemory, Local, MeshListener, Peer
+from p2pfl.net.refusals import Refusals
+from p2pfl.net.serving import BlobServer
+from p2pfl.net.sleep import SleepWatch
+from p2pfl.net.stream import FrameStream
+from p2pfl.net.tasks import Tasks
+from p2pfl.net.traffic import Traffic
+from p2pfl.net.transfer import Progress, Transfers
+from p2pfl.store.blobs import BlobStore
+from p2pfl.wire.links import PeerAddresses, Peers
+
+logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 2.0
+"""For queued frames and goodbyes at the end."""
+
+DISK_THREADS = 8
+"""Hash, write and read blobs: more would only wait for the same disk."""
+
+_DEFAULT_SETTINGS = NetSettings()
+
+
+@dataclass(frozen=True)
+class _Neighbour:
+    """A linked node and what others are told of reaching it."""
+
+    link: Link
+    addresses: tuple[Address, ...]
+    is_loopback: bool
+    """Whether it sits on this very device."""
+
+
+class Mesh:
+    """One node's connections. Make it in a running event loop, `start` it, in the end `close` it."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        local: Local,
+        listener: MeshListener,
+        store: BlobStore,
+        *,
+        listen: tuple[str | None, int],
+        boots: BootMemory,
+        advertise: Sequence[str] = (),
+        peers: Sequence[str] = (),
+        settings: NetSettings = _DEFAULT_SETTINGS,
+    ) -> None:
+        """Check the addresses and open nothing yet. *listen*: a host (None: every interface), a port (0:
+        any).
+
+        Raises:
+            UserError: something in *advertise* or *peers* is no address.
+            CredentialsError: OpenSSL does not take the key or a certificate.
+        """
+        self._node = credentials.node_id
+        self._listener = listener
+        self._settings = settings
+        self._listen = listen
+        self._addresses: list[Address] = []
+        self._listed = {parse_address(text): text for text in peers}
+        self._reachable = Reachable(tuple(str(parse_address(text)) for text in advertise))
+        self._own: set[str] = set()
+        self._unreachable: dict[str, str] = {}
+        self._neighbours: dict[str, _Neighbour] = {}
+        self._closing = False
+        self._watching = Tasks()
+        self._links = Tasks()
+        self._admission = Admission(credentials.node_id, local, boots, settings.max_links)
+        self._book = AddressBook(credentials.node_id)
+        self._refusals = Refusals(self._tell_refused, time.monotonic)
+        self.traffic = Traffic()
+        self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="blobs")
+        server = BlobServer(credentials, store, settings, self.traffic, self._threads)
+        self._acceptor = Acceptor(credentials, settings, self._answer, server.hear, self._refusals.refused)
+        self._dialler = Dialler(
+            self._attempt, self._book.addresses, self._is_linked, credentials.node_id, settings
+        )
+        transfers = Transfers(credentials, settings, self.traffic, self._threads)
+        self._puller = BlobPuller(store, transfers, self._holders, settings.max_pulls, self._threads)
+        self._handshakes = Handshakes(credentials, local, self._admission, settings, self._reachable)
+        self._watch = SleepWatch(settings.clock_jump_seconds, self._slept)
+
+    async def start(self) -> None:
+        """Listen, and begin to dial.
+
+        Raises:
+            UserError: the port is taken or forbidden, or the host is not this device's.
+        """
+        listening = sockets.listen(*self._listen)
+        self._addresses = [sockets.local_address(one) for one in listening]
+        self._reachable.port = self.port
+        self._acceptor.open(listening)
+        for address in self._listed:
+            self._dialler.add_listed(address)
+        self._watching.start(self._watch.run())
+
+    async def close(self, reason: str) -> None:
+        """Stop listening and dialling, send what is queued, say goodbye, and close, all in bounded time.
+
+        The listener is told nothing any more. Cancel pulls before.
+        """
+        self._closing = True
+        await self._dialler.close()
+        await self._acceptor.close()
+        await self._watching.close()
+        for neighbour in self._neighbours.values():
+            neighbour.link.close(reason)
+        await self._links.wait(CLOSE_SECONDS)
+        await self._links.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def port(self) -> int:
+        """The port this node listens on."""
+        return self._addresses[0].port
+
+    @property
+    def addresses(self) -> list[str]:
+        """What this node listens on."""
+        return [str(address) for address in self._addresses]
+
+    @property
+    def own_addresses(self) -> set[str]:
+        """Those of the listed peers, as they were written, that turned out to be this node itself."""
+        return set(self._own)
+
+    @property
+    def unreachable(self) -> dict[str, str]:
+        """Listed peers that could not be reached at the last try, as they were written, and why."""
+        return dict(self._unreachable)
+
+    def links(self) -> dict[str, Peer]:
+        """Return the linked peers by node id."""
+        return {node: neighbour.link.peer for node, neighbour in self._neighbours.items()}
+
+    def send(self, node: str, message: Message) -> bool:
+        """Queue *message* for *node*; return False where there is no link, or it cannot take more."""
+        neighbour = self._neighbours.get(node)
+        return neighbour is not None and neighbour.link.send(message)
+
+    def drop_all(self, reason: str) -> None:
+        """Cut every link and dial again at once: after a sleep nobody knows which of them still lives."""
+        for neighbour in self._neighbours.values():
+            neighbour.link.cut(reason)
+        self._dialler.hurry()
+
+    async def pull(
+        self, digest: str, length: int, sources: Sequence[str], on_progress: Progress | None = None
+    ) -> None:
+        """Make blob *digest* of *length* bytes durable in the store; at once when it is here already.
+
+        *sources* are node ids, the likeliest first; then every other linked node is asked. A cancelled or
+        broken pull is taken up by the next one where it stopped.
+
+        Raises:
+            NetworkError: nobody who could be reached gave it; later somebody may.
+            BlobError: everybody who could be reached gave something else.
+            DataDirectoryError: this device's disk refused.
+        """
+        await self._puller.pull(digest, length, sources, on_progress)
+
+    # --- connections become links -------------------------------------------------------------------------------------
+
+    async def _attempt(self, address: Address, expected: str | None) -> str | None:
+        """Dial *address*; return the node that is linked now, or was already (see `p2pfl.net.dialler`)."""
+        text = self._listed.get(address)
+        try:
+            connection = await sockets.connect(address, self._settings.dial_seconds)
+        except NetworkError as error:
+            if text is not None:
+                self._unreachable[text] = str(error)
+            logger.debug("%s cannot be reached: %s", address, error)
+            return None
+        sockets.tune(connection, self._settings.silence_seconds)
+        if text is not None:
+            self._unreachable.pop(text, None)
+        try:
+            outcome = await self._handshakes.dial(connection, address, expected)
+        except HandshakeRefused as error:
+            if isinstance(error, WrongNode) and expected is not None:
+                self._book.strike(expected, address)
+            self._refusals.refused(str(address), str(error))
+            self._heed(error)
+            return None
+        if isinstance(outcome, Agreed):
+            self._establish(outcome, address, dialled=True)
+            return outcome.identity.node_id
+        if outcome.is_self and text is not None:
+            self._own.add(text)
+        return outcome.node
+
+    async def _answer(self, stream: FrameStream, identity: PeerIdentity, address: str) -> None:
+        """Make a link of an accepted control connection, which came from the host *address*.
+
+        Raises:
+            HandshakeRefused: it was refused.
+        """
+        try:
+            outcome = await self._handshakes.answer(stream, identity)
+        except HandshakeRefused as error:
+            self._heed(error)
+            raise
+        if isinstance(outcome, Agreed):
+            self._establish(outcome, Address(address, outcome.words.port), dialled=False)
+
+    def _heed(self, error: HandshakeRefused) -> None:
+        """Act on a refusal that means more than the end of one connection."""
+        if isinstance(error, Disowned) and not self._closing:
+            self._listener.disowned(str(error))
+
+    def _establish(self, agreed: Agreed, address: Address, *, dialled: bool) -> None:
+        """Make an agreed connection the link to its node, and introduce the node to the others."""
+        node, words = agreed.identity.node_id, agreed.words
+        peer = Peer(
+            agreed.member, agreed.identity.name, agreed.identity.role, str(address), words.boot, words.nonce
+        )
+        link = Link(agreed.stream, peer, agreed.order, self._settings, self._take)
+        advertised = parse_told(words.advertise)
+        host = normal(str(agreed.stream.transport.get_extra_info("peername")[0]).partition("%")[0])
+        observed = Address(host, address.port)
+        self._book.note(node, [address, *advertised] if dialled else [*advertised, address], first=True)
+        self._replace(node, "a new connection took its place")
+        told = tuple(advertised) or (observed,)
+        self._neighbours[node] = _Neighbour(link, told, observed.is_loopback)
+        self.traffic.watch("control", node, agreed.stream.meter)
+        self._links.start(self._run(link))
+        self._dialler.add_node(node)
+        self._introduce(node)
+        if not self._closing:
+            self._listener.linked(peer)
+
+    def _replace(self, node: str, reason: str) -> None:
+        """End the link to *node*, if there is one, before another takes its place."""
+        neighbour = self._neighbours.pop(node, None)
+        if neighbour is not None:
+            neighbour.link.cut(reason)
+            if not self._closing:
+                self._listener.unlinked(neighbour.link.peer, reason)
+
+    async def _run(self, link: Link) -> None:
+        """See a link through to its end."""
+        node = link.peer.member.node
+        reason = "a fault in this node ended the link"
+        try:
+            reason = await link.run()
+        finally:
+            self.traffic.settle(link.stream.meter)
+            self._admission.release(node, link.order)
+            neighbour = self._neighbours.get(node)
+            if neighbour is not None and neighbour.link is link:
+                del self._neighbours[node]
+                self._dialler.lost(node)
+                if not self._closing:
+                    self._listener.unlinked(link.peer, reason)
+        await link.end()
+
+    # --- what links bring -----------------------------------------------------------------------------------------------
+
+    def _take(self, link: Link, frame: Peers | Message) -> None:
+        """Handle a frame that is not the link's own affair."""
+        neighbour = self._neighbours.get(link.peer.member.node)
+        if neighbour is None or neighbour.link is not link or self._closing:
+            return
+        if isinstance(frame, Peers):
+            for told in frame.peers:
+                if self._book.note(told.node, parse_told(told.addresses), first=False):
+                    self._dialler.add_node(told.node)
+        else:
+            self._listener.received(link.peer, frame)
+
+    def _introduce(self, node: str) -> None:
+        """Tell *node* of the others, and the others of *node*."""
+        newcomer = self._neighbours[node]
+        others = {other: self._neighbours[other] for other in self._neighbours if other != node}
+        _send_peers(newcomer, others)
+        for other in others.values():
+            _send_peers(other, {node: newcomer})
+
+    def _is_linked(self, node: str) -> bool:
+        return node in self._neighbours
+
+    def _holders(self, sources: Sequence[str]) -> list[Holder]:
+        """Return *sources* and then all linked nodes, with their addresses."""
+        nodes = [node for node in dict.fromkeys([*sources, *self._neighbours]) if node != self._node]
+        return [(node, addresses) for node in nodes if (addresses := self._book.addresses(node))]
+
+    def _tell_refused(self, address: str, reason: str) -> None:
+        if not self._closing:
+            self._listener.refused(address, reason)
+
+    def _slept(self, seconds: float) -> None:
+        logger.info("the clocks parted by %.1f s, as after a sleep: all links are made anew", seconds)
+        self.drop_all("the device slept")
+
+
+def _send_peers(to: _Neighbour, about: Mapping[str, _Neighbour]) -> None:
+    """Tell *to* where to reach the nodes *about*, as far as it leads anywhere from its place."""
+    told = []
+    for node, neighbour in about.items():
+        useful = tuple(
+            str(address)
+            for address in neighbour.addresses
+            if address.is_useful_to_others and (to.is_loopback or not address.is_loopback)
+        )
+        if useful:
+            told.append(PeerAddresses(node, neighbour.link.peer.name, useful[:MAX_TOLD]))
+    if told:
+        to.link.send(Peers(tuple(told)))

@@ -1,0 +1,201 @@
+"""TCP sockets: where to listen, how to connect, which options.
+
+IPv4 and IPv6 have a listening socket each (`IPV6_V6ONLY`): a peer's address then always looks the way it
+looks to others, never like `::ffff:192.0.2.7`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from p2pfl.config import DEFAULT_PORT
+from p2pfl.errors import NetworkError, UserError
+from p2pfl.net.addresses import Address, normal
+
+BACKLOG = 128
+"""Connections the kernel keeps until they are accepted."""
+
+FREE_PORT_ATTEMPTS = 20
+"""A free port in IPv4 may be taken in IPv6: so many are tried."""
+
+_NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
+"""What a kernel without IPv6 answers."""
+
+_Info = tuple[int, Any]
+"""Address family and socket address, as `socket` wants them."""
+
+
+def listen(host: str | None, port: int) -> list[socket.socket]:
+    """Return listening sockets, all on one port: any free one where *port* is 0. *host* None is every
+    interface.
+
+    Raises:
+        UserError: the port is taken or forbidden, or *host* is not this device's; it says what to do.
+    """
+    everywhere = host is None
+    infos: list[_Info] = (
+        [(socket.AF_INET, ("0.0.0.0", 0)), (socket.AF_INET6, ("::", 0))]  # noqa: S104 - peers come from everywhere
+        if host is None
+        else _own_addresses(host)
+    )
+    for attempt in range(1, FREE_PORT_ATTEMPTS + 1):
+        try:
+            return _listen_on(infos, port, everywhere=everywhere)
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            if not (taken and port == 0 and attempt < FREE_PORT_ATTEMPTS):
+                raise _cannot_listen(host, port, error) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def connect(address: Address, seconds: float) -> socket.socket:
+    """Return a socket connected to *address*; a name is resolved anew, and all its addresses are tried within
+    *seconds*.
+
+    Raises:
+        NetworkError: none could be reached; half a sentence says why.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(seconds):
+            infos = await _resolve(address)
+    except TimeoutError as error:
+        raise NetworkError(f"its name was not resolved within {seconds:g} s") from error
+    except OSError as error:
+        raise NetworkError(f"its name cannot be resolved ({error.strerror or error})") from error
+    failure: Exception = OSError("it has no address")
+    for family, where in infos:
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        try:
+            async with asyncio.timeout(seconds / len(infos)):
+                await loop.sock_connect(connection, where)
+            if connection.getsockname() == connection.getpeername():
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "the socket met itself")
+        except (OSError, TimeoutError) as error:
+            failure = error
+            connection.close()
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise NetworkError(_why_unreachable(failure, seconds)) from failure
+
+
+def tune(connection: socket.socket, unacknowledged_seconds: float) -> None:
+    """Send small frames at once, and give up a connection whose bytes nobody acknowledges, where the kernel
+    can."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None:
+        with contextlib.suppress(OSError):  # sandboxed kernels know the name but not the option
+            connection.setsockopt(socket.IPPROTO_TCP, option, int(unacknowledged_seconds * 1000))
+
+
+def remote_host(connection: socket.socket) -> str:
+    """Return the other side's IP address.
+
+    Raises:
+        OSError: it is gone already.
+    """
+    return normal(str(connection.getpeername()[0]).partition("%")[0])
+
+
+def local_address(listening: socket.socket) -> Address:
+    """Return what a listening socket is bound to."""
+    host, port = listening.getsockname()[:2]
+    return Address(normal(host.partition("%")[0]), port)
+
+
+def _listen_on(infos: Sequence[_Info], port: int, *, everywhere: bool) -> list[socket.socket]:
+    opened: list[socket.socket] = []
+    try:
+        for family, where in infos:
+            try:
+                opened.append(_bound(family, (where[0], port, *where[2:])))
+            except OSError as error:
+                if not (everywhere and family == socket.AF_INET6 and error.errno in _NO_SUCH_FAMILY):
+                    raise
+                continue
+            port = opened[0].getsockname()[1]
+        for listening in opened:
+            listening.listen(BACKLOG)
+    except OSError:
+        for listening in opened:
+            listening.close()
+        raise
+    return opened
+
+
+def _bound(family: int, where: Any) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setblocking(False)
+        if sys.platform != "win32":  # there it would let another program steal the port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(where)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _own_addresses(host: str) -> list[_Info]:
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise UserError(
+            f"This device cannot listen on {host!r}: the name cannot be resolved. Give one of its own addresses, "
+            f"or only a port, as in --listen :{DEFAULT_PORT}."
+        ) from error
+    return list(dict.fromkeys((int(family), where) for family, _, _, _, where in found))
+
+
+async def _resolve(address: Address) -> list[_Info]:
+    """Look *address* up; a literal at once, a name in a thread."""
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    except socket.gaierror:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys((int(family), where) for family, _, _, _, where in found))
+
+
+def _cannot_listen(host: str | None, port: int, error: OSError) -> UserError:
+    where = f"port {port}" if host is None else str(Address(host, port))
+    if error.errno == errno.EADDRINUSE:
+        return UserError(
+            f"This device cannot listen on {where}: another program does already, perhaps another node. Stop it, or choose "
+            "another port with --listen HOST:PORT."
+        )
+    if error.errno == errno.EACCES:
+        return UserError(
+            f"This device may not listen on {where}: ports below 1024 need special rights. Choose another one with --listen HOST:PORT."
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return UserError(
+            f"This device cannot listen on {where}: that is none of its own addresses. Give one of them, or only a port, as in "
+            f"--listen :{DEFAULT_PORT}."
+        )
+    return UserError(
+        f"This device cannot listen on {where}: {error.strerror or error}. Choose another address with --listen HOST:PORT."
+    )
+
+
+def _why_unreachable(error: Exception, seconds: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"it did not answer within {seconds:g} s: is the device on, and does its firewall let this port through?"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there: is the node running, and on this port?"
+    assert isinstance(error, OSError)
+    return f"it cannot be reached ({error.strerror or error})"

@@ -1,0 +1,186 @@
+"""Frames over a TLS connection: what handshakes and links are written in.
+
+The connection is closed with care. Closing a socket that holds unread bytes makes the kernel send a reset,
+which may destroy the last words (a REFUSAL, a BYE) before they are read; so `finish` lets asyncio's TLS say
+goodbye and waits, for a bounded time, until the other side has closed too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import cast
+
+from p2pfl.net.traffic import Meter
+from p2pfl.wire.codec import ControlFrame, decode, encode
+from p2pfl.wire.frames import FrameDecoder, encode_frame
+
+READ_BYTES = 64 * 1024
+"""Twice that is buffered before TCP holds the sender back."""
+
+FINISH_SECONDS = 1.0
+"""How long the other side may take to close after us."""
+
+
+class StreamProtocol(asyncio.Protocol):
+    """The protocol to hand to `p2pfl.net.tls.secure` for a connection that becomes a `FrameStream`.
+
+    asyncio's own stream reader forgets what has arrived when the connection then breaks. Here it can still be
+    read: a REFUSAL, say, before the reset that followed it."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._changed = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._paused = False
+        self._ended = False
+        self._error: Exception | None = None
+        self.closed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the TLS transport."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep *data*; hold the sender back when it is much."""
+        self._received += data
+        if len(self._received) > 2 * READ_BYTES and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        self._changed.set()
+
+    def eof_received(self) -> None:
+        """Nothing more will come."""
+        self._ended = True
+        self._changed.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Wake everybody who waits."""
+        self._ended = True
+        self._error = error
+        self._changed.set()
+        self._writable.set()
+        self.closed.set()
+
+    def pause_writing(self) -> None:
+        """Hold writers back until the socket has taken what is buffered."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Let writers go on."""
+        self._writable.set()
+
+    async def read(self) -> bytes:
+        """Return what has arrived, b"" at the end.
+
+        Raises:
+            OSError: the connection broke, and everything that came before has been read.
+        """
+        while not self._received:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return b""
+            self._changed.clear()
+            await self._changed.wait()
+        data = bytes(self._received)
+        self._received.clear()
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    async def drain(self) -> None:
+        """Wait until more may be written.
+
+        Raises:
+            OSError: the connection is closed.
+        """
+        await self._writable.wait()
+        if self.closed.is_set():
+            raise self._error or ConnectionResetError("the connection is closed")
+
+
+class FrameStream:
+    """Reads and writes frames on a connection whose TLS handshake is done."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: StreamProtocol, max_frame_bytes: int) -> None:
+        self.transport = transport
+        self._protocol = protocol
+        self._max_frame_bytes = max_frame_bytes
+        self._decoder = FrameDecoder(max_frame_bytes)
+        self._bodies: deque[bytes] = deque()
+        self.meter = Meter()
+        self.heard_at = asyncio.get_running_loop().time()
+        """When the last byte arrived, on the event loop's clock."""
+
+    def encode(self, frame: ControlFrame) -> bytes:
+        """Return the bytes of *frame* as this stream carries it.
+
+        Raises:
+            FrameError: it is longer than a frame may be.
+        """
+        return encode_frame(encode(frame), self._max_frame_bytes)
+
+    async def send(self, frame: ControlFrame) -> None:
+        """Send *frame* and wait until the connection takes more.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        await self.write(self.encode(frame))
+
+    async def write(self, data: bytes) -> None:
+        """Send *data* (whole frames, or a blob's bytes) and wait until the connection takes more.
+
+        Raises:
+            OSError: the connection broke.
+        """
+        self.transport.write(data)
+        self.meter.sent += len(data)
+        await self._protocol.drain()
+
+    async def next_body(self) -> bytes | None:
+        """Return the next frame's body, None once the other side has closed.
+
+        Raises:
+            FrameError: bytes that are no frame, or an end inside one.
+            OSError: the connection broke.
+        """
+        if not self._bodies:
+            self._bodies.extend(self._decoder.feed())  # a bad frame behind the last good one shows now
+        while not self._bodies:
+            data = await self._protocol.read()
+            if not data:
+                self._decoder.end()
+                return None
+            self.heard_at = asyncio.get_running_loop().time()
+            self.meter.received += len(data)
+            self._bodies.extend(self._decoder.feed(data))
+        return self._bodies.popleft()
+
+    async def next(self) -> ControlFrame | None:
+        """Return the next frame, None once the other side has closed.
+
+        Raises:
+            FrameError: bytes that are no frame, or an end inside one.
+            ProtocolError: a frame that cannot be understood.
+            OSError: the connection broke.
+        """
+        body = await self.next_body()
+        return None if body is None else decode(body)
+
+    async def finish(self, seconds: float = FINISH_SECONDS) -> None:
+        """Send what is queued, say that nothing more comes, and close; after *seconds* without the other
+        side's consent."""
+        self.transport.close()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._protocol.closed.wait()
+        except TimeoutError:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once; what is queued is lost."""
+        self.transport.abort()

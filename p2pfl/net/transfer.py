@@ -1,0 +1,156 @@
+"""One transfer: a blob, or the rest of one, from one holder at one address.
+
+The bytes arrive in one of two reused buffers while a thread hashes the other and writes it to disk. The
+length is known beforehand; a holder that announces another one is refused before anything is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any
+
+from p2pfl.config import NetSettings
+from p2pfl.errors import HandshakeRefused, NetworkError
+from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.keys import short
+from p2pfl.net import sockets
+from p2pfl.net.addresses import Address
+from p2pfl.net.explain import explain
+from p2pfl.net.receiver import Receiver
+from p2pfl.net.tls import BLOB_ALPN, authenticate, client_context, secure
+from p2pfl.net.traffic import Traffic
+from p2pfl.store.blobs import PartialBlob
+from p2pfl.wire.blobs import (
+    LENGTH_BYTES,
+    MAX_BULK_FRAME_BYTES,
+    REFUSED,
+    BlobRequest,
+    check_announced,
+    decode_refusal,
+    encode_request,
+)
+from p2pfl.wire.codec import bounded
+from p2pfl.wire.frames import HEADER_BYTES, FrameDecoder
+
+Progress = Callable[[int, int], None]
+"""Told how many bytes of how many are here."""
+
+
+class HolderBusyError(NetworkError):
+    """The holder serves as many transfers as it can; later it may serve this one."""
+
+
+class Transfers:
+    """Makes transfers with one node's credentials."""
+
+    def __init__(
+        self, credentials: Credentials, settings: NetSettings, traffic: Traffic, threads: Executor
+    ) -> None:
+        self._credentials = credentials
+        self._settings = settings
+        self._traffic = traffic
+        self._threads = threads
+        self._client = client_context(credentials, [BLOB_ALPN])
+
+    async def run(
+        self, digest: str, node: str, address: Address, partial: PartialBlob, on_progress: Progress
+    ) -> None:
+        """Pull what *partial* lacks of blob *digest* from *node* at *address*. What arrived before a failure
+        is kept.
+
+        Raises:
+            NetworkError: the holder cannot be reached, does not have the blob, is busy, or the transfer
+            broke. PeerError: it sent something else than was asked for. DataDirectoryError: this device's
+            disk refused.
+        """
+        connection = await sockets.connect(address, self._settings.dial_seconds)
+        sockets.tune(connection, self._settings.blob_idle_seconds)
+        transport, receiver = await secure(
+            connection,
+            Receiver,
+            self._client,
+            self._credentials,
+            dialing=True,
+            seconds=self._settings.handshake_seconds,
+        )
+        self._traffic.watch("bulk", node, receiver.meter)
+        try:
+            identity, _ = authenticate(transport, self._credentials)
+            if identity.node_id != node:
+                raise HandshakeRefused(
+                    f"node {short(node)} was expected at {address}, but {identity} answered"
+                )
+            request = encode_request(BlobRequest(digest, partial.offset))
+            transport.write(request)
+            receiver.meter.sent += len(request)
+            await self._at_pace(receiver, self._receive(receiver, partial, on_progress))
+        except OSError as error:
+            raise NetworkError(explain(error, self._credentials, dialing=True)) from error
+        finally:
+            transport.abort()
+            self._traffic.settle(receiver.meter)
+
+    async def _receive(self, receiver: Receiver, partial: PartialBlob, on_progress: Progress) -> None:
+        """Read the answer: a refusal, or the length and the bytes."""
+        head = bytearray(LENGTH_BYTES)
+        await receiver.fill(memoryview(head))
+        announced = int.from_bytes(head, "big")
+        if announced == REFUSED:
+            raise await _refusal(receiver)
+        check_announced(announced, partial.length)
+        loop = asyncio.get_running_loop()
+        size = min(self._settings.blob_chunk_bytes, partial.length - partial.offset)
+        buffers = [memoryview(bytearray(size)), memoryview(bytearray(size))]
+        missing = partial.length - partial.offset
+        writing: asyncio.Future[None] | None = None
+        try:
+            while missing:
+                piece = buffers[0][: min(size, missing)]
+                await receiver.fill(piece)
+                if writing is not None:
+                    await writing
+                missing -= len(piece)
+                on_progress(partial.length - missing, partial.length)
+                writing = loop.run_in_executor(self._threads, partial.write, piece)
+                buffers.reverse()
+        finally:
+            if writing is not None:
+                await asyncio.wait([writing])  # its buffer and its file are let go only then
+        if writing is not None:
+            await writing
+
+    async def _at_pace(self, receiver: Receiver, receiving: Coroutine[Any, Any, None]) -> None:
+        """Await *receiving* as long as at least the least rate arrives in every idle window.
+
+        Raises:
+            NetworkError: it was too slow; a stopped transfer is the slowest.
+        """
+        window = self._settings.blob_idle_seconds
+        least = window * self._settings.blob_least_bytes_per_second
+        task = asyncio.ensure_future(receiving)
+        try:
+            while True:
+                before = receiver.meter.received
+                await asyncio.wait([task], timeout=window)
+                if task.done():
+                    return await task
+                if receiver.is_waiting and receiver.meter.received - before < least:
+                    raise NetworkError(f"less than {least:.0f} bytes came in {window:g} s")
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+
+
+async def _refusal(receiver: Receiver) -> NetworkError:
+    """Read a refusal; return it as an error."""
+    head = bytearray(HEADER_BYTES)
+    await receiver.fill(memoryview(head))
+    decoder = FrameDecoder(MAX_BULK_FRAME_BYTES)
+    decoder.feed(head)  # judges the length
+    body = bytearray(int.from_bytes(head, "big"))
+    await receiver.fill(memoryview(body))
+    refusal = decode_refusal(bytes(body))
+    kind = HolderBusyError if refusal.code == "busy" else NetworkError
+    return kind(f"it refused: {bounded(refusal.reason)}")

@@ -1,0 +1,214 @@
+"""One node from start to exit code: data directory, network, worker and protocol put together and taken apart again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from p2pfl import __version__, events
+from p2pfl.config import NetSettings, ProtocolSettings
+from p2pfl.core import inputs
+from p2pfl.core.effects import Exit
+from p2pfl.core.node import Node
+from p2pfl.core.options import Options
+from p2pfl.identity.credentials import Credentials
+from p2pfl.learning.process import Worker, WorkerSettings
+from p2pfl.messages import RunSpec
+from p2pfl.net.mesh import Mesh
+from p2pfl.net.peers import Local
+from p2pfl.runtime.driver import Driver
+from p2pfl.runtime.publish import Publisher, Sink
+from p2pfl.runtime.work import Work
+from p2pfl.store.blobs import BlobStore
+from p2pfl.store.directory import DataDirectory
+from p2pfl.store.journal import Journal
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED_EXIT = 130
+"""Exit code after a second Ctrl-C: what shells give a process that SIGINT ended."""
+
+
+class NodeConfig(msgspec.Struct, frozen=True):
+    """Everything one node is started with."""
+
+    credentials: Credentials
+    data_dir: Path
+    spec: RunSpec
+    given: frozenset[str]
+    """Fields of `spec` the operator named."""
+    peers: tuple[str, ...] = ()
+    listen: tuple[str | None, int] = (None, 9000)
+    """Host (None: every interface, IPv4 and IPv6) and port (0: any free one)."""
+    advertise: tuple[str, ...] = ()
+    partitions: int = 0
+    min_nodes: int | None = None
+    """None: the listed peers that are not this node, and this node."""
+    wait: bool = False
+    new_run: bool = False
+    new_journal: bool = False
+    stay: bool = False
+    worker: WorkerSettings = WorkerSettings()
+    net: NetSettings = NetSettings()
+    protocol: ProtocolSettings = ProtocolSettings()
+
+
+async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) -> int:
+    """Run a node until its run is complete or its operator ends it; return the exit code.
+
+    *started* is when the process began, by `time.time()`: what "ready after" counts from. SIGINT and SIGTERM leave politely, a second
+    one stops at once.
+
+    Raises:
+        UserError: the data directory, the port, an address or the certificates do not allow it.
+    """
+    publisher = Publisher(time.time)
+    for sink in sinks:
+        publisher.add(sink)
+    with DataDirectory(config.data_dir).open() as directory:
+        journal = Journal.open(
+            directory.journal_path, config.credentials.node_id, new_journal=config.new_journal
+        )
+        with contextlib.closing(journal):
+            store = BlobStore(directory.blobs_path)
+            exit_ = await _run(config, journal, store, publisher, started)
+    publisher.publish(events.Ended(exit_.code, exit_.reason))
+    return exit_.code
+
+
+async def _run(
+    config: NodeConfig, journal: Journal, store: BlobStore, publisher: Publisher, started: float
+) -> Exit:
+    node = Node(
+        journal.member, config.credentials.name, _options(config), journal.load(), settings=config.protocol
+    )
+    driver = Driver(node, journal, store, publisher, config.net)
+    worker = Worker(config.worker, on_death=lambda reason: publisher.publish(events.WorkerFailed(reason)))
+    mesh = Mesh(
+        config.credentials,
+        Local(journal.member.journal, journal.boot, secrets.token_hex(16), __version__),
+        driver,
+        store,
+        listen=config.listen,
+        boots=journal,
+        advertise=config.advertise,
+        peers=config.peers,
+        settings=config.net,
+    )
+    await mesh.start()
+    driver.mesh = mesh
+    driver.work = work = Work(driver, store, worker, mesh)
+    publisher.publish(
+        events.Started(
+            config.credentials.name,
+            config.credentials.node_id,
+            config.credentials.federation,
+            ", ".join(mesh.addresses),
+            str(config.data_dir),
+            time.time() - started,
+        )
+    )
+    if config.min_nodes is None:
+        driver.before_tick = _expectation(config, mesh, driver)
+    exit_ = Exit(1, "the node was interrupted")
+    try:
+        with _signals(driver), _enter_key(config.wait, driver):
+            driver.start()
+            exit_ = await driver.run()
+    finally:
+        await work.close()
+        await mesh.close(exit_.reason)
+        await worker.close()
+    return exit_
+
+
+def _options(config: NodeConfig) -> Options:
+    return Options(
+        spec=config.spec,
+        given=config.given,
+        partitions=config.partitions,
+        min_nodes=config.min_nodes if config.min_nodes is not None else len(config.peers) + 1,
+        nonce=secrets.token_hex(16),
+        wait=config.wait,
+        new_run=config.new_run,
+        stay=config.stay,
+    )
+
+
+def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[], None]:
+    """Return what tells the protocol when a listed peer turned out to be this node itself."""
+    told = len(config.peers) + 1
+
+    def look() -> None:
+        nonlocal told
+        wanted = len(set(config.peers) - mesh.own_addresses) + 1
+        if wanted != told:
+            told = wanted
+            driver.feed(inputs.Expect(wanted))
+
+    return look
+
+
+@contextlib.contextmanager
+def _signals(driver: Driver) -> Iterator[None]:
+    """Leave politely on the first SIGINT or SIGTERM, stop at once on the second."""
+    loop = asyncio.get_running_loop()
+    asked = 0
+
+    def interrupt() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            driver.publish(events.Notice("info", "leaving politely; once more (Ctrl-C) stops at once"))
+            driver.feed(inputs.Leave())
+        else:
+            driver.end(INTERRUPTED_EXIT, "stopped at once")
+
+    installed = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, interrupt)
+        except NotImplementedError:  # Windows: asyncio has no signal handlers there; Ctrl-C raises
+            break
+        installed.append(number)
+    try:
+        yield
+    finally:
+        for number in installed:
+            loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def _enter_key(wait: bool, driver: Driver) -> Iterator[None]:
+    """End `--wait` when a line comes in on standard input."""
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        line = sys.stdin.readline()
+        loop.remove_reader(sys.stdin)
+        if line:
+            driver.feed(inputs.Go())
+
+    watching = False
+    if wait:
+        try:
+            loop.add_reader(sys.stdin, read)
+            watching = True
+        except (OSError, ValueError, NotImplementedError):  # no standard input, or none that can be watched
+            logger.warning(
+                "standard input cannot be watched: this node holds the start until it is restarted without --wait"
+            )
+    try:
+        yield
+    finally:
+        if watching:
+            loop.remove_reader(sys.stdin)

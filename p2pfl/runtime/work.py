@@ -1,0 +1,316 @@
+"""Effects that take time, as jobs: blobs to pull and check, models to train, evaluate and average.
+
+Every job ends in exactly one input to the protocol, or in none where the protocol asked to stop it. A blob that
+became durable but that the protocol has not been told of is guarded from collection (`Guard`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, Train
+from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, TaskError, WorkerError
+from p2pfl.learning import commands
+from p2pfl.learning.process import Worker
+from p2pfl.messages import Evaluation
+from p2pfl.schema import Schema, file_bytes
+from p2pfl.store.blobs import BlobStore
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+MAX_CHECKED = 64
+"""Digests remembered as checked: a roster's updates of a few rounds."""
+
+
+class Puller(Protocol):
+    """The part of the mesh that brings blobs."""
+
+    async def pull(
+        self,
+        digest: str,
+        length: int,
+        sources: tuple[str, ...],
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Make blob *digest* durable in the store."""
+
+
+class Host(Protocol):
+    """Where results go: the driver."""
+
+    def feed(self, event: inputs.AnyInput) -> None:
+        """Give the protocol an input."""
+
+    def publish(self, event: events.AnyEvent) -> None:
+        """Tell people."""
+
+    def release_later(self, digest: str) -> None:
+        """Take a guard of *digest* away once the effects given out so far are carried out."""
+
+    def fail(self, error: DataDirectoryError) -> None:
+        """End the node: its disk refuses."""
+
+    def break_down(self, error: BaseException) -> None:
+        """End the node after a fault in its own code."""
+
+
+class Guard:
+    """Blobs that must not be collected although the protocol does not know of them yet."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def add(self, digest: str) -> None:
+        """Guard *digest* once more."""
+        self._counts[digest] = self._counts.get(digest, 0) + 1
+
+    def release(self, digest: str) -> None:
+        """Take one guard of *digest* away."""
+        self._counts[digest] -= 1
+        if not self._counts[digest]:
+            del self._counts[digest]
+
+    def digests(self) -> frozenset[str]:
+        """Return what is guarded."""
+        return frozenset(self._counts)
+
+
+class Work:
+    """Runs the jobs of one node."""
+
+    def __init__(self, host: Host, store: BlobStore, worker: Worker, puller: Puller) -> None:
+        self._host = host
+        self._store = store
+        self._worker = worker
+        self._puller = puller
+        self.guard = Guard()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._fetching: set[str] = set()
+        self._checked: dict[str, None] = {}
+        self._shown: int | None = None
+        self._started = asyncio.get_running_loop().time()
+
+    def begin(self, effect: Fetch | Describe | Create | Train | Evaluate | Fold | Average) -> None:
+        """Start the job of *effect*."""
+        match effect:
+            case Fetch():
+                if effect.digest not in self._fetching:
+                    self._fetching.add(effect.digest)
+                    self._start(self._fetch(effect))
+            case Describe():
+                self._start(self._describe(effect))
+            case Create():
+                self._start(self._create(effect))
+            case Train():
+                self._start(self._train(effect))
+            case Evaluate():
+                self._start(self._evaluate(effect))
+            case Fold():
+                self._start(self._fold(effect))
+            case Average():
+                self._start(self._average(effect))
+
+    def stop_training(self) -> None:
+        """End the training under way."""
+        self._worker.stop_training()
+
+    async def close(self) -> None:
+        """End all jobs."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, job: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._see_through(job))
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._host.break_down(error)
+
+    async def _see_through(self, job: Coroutine[Any, Any, None]) -> None:
+        try:
+            await job
+        except DataDirectoryError as error:
+            self._host.fail(error)
+
+    # --- blobs ---------------------------------------------------------------------------------------------------------
+
+    async def _fetch(self, effect: Fetch) -> None:
+        digest = effect.digest
+        self.guard.add(digest)
+        try:
+            result = await self._obtain(effect)
+        finally:
+            self._fetching.discard(digest)
+            # The protocol is told before the guard is released: what it pins then is pinned by itself.
+        self._host.feed(result)
+        self._host.release_later(digest)
+
+    async def _obtain(self, effect: Fetch) -> inputs.BlobReady | inputs.BlobFailed:
+        digest = effect.digest
+        try:
+            if not self._store.has(digest):
+                await self._puller.pull(digest, file_bytes(effect.schema), effect.sources, self._on_pull)
+            await self._check(digest, effect.schema)
+        except BlobError as error:
+            is_here = self._store.has(digest)
+            return inputs.BlobFailed(digest, str(error), invalid=is_here)
+        except (NetworkError, FileNotFoundError) as error:
+            return inputs.BlobFailed(digest, str(error), invalid=False)
+        return inputs.BlobReady(digest)
+
+    def _on_pull(self, done: int, total: int) -> None:
+        self._host.publish(events.Progress(0, "pull", done, total))
+
+    async def _check(self, digest: str, schema: Schema) -> None:
+        if digest in self._checked:
+            return
+        from p2pfl.store.check import check_blob
+
+        await asyncio.to_thread(check_blob, self._store.path(digest), schema)
+        self._checked[digest] = None
+        if len(self._checked) > MAX_CHECKED:
+            del self._checked[next(iter(self._checked))]
+
+    async def _adopt(self, path: Path, digest: str) -> None:
+        """Take a file the worker wrote into the store, guarded until the protocol knows of it."""
+        self.guard.add(digest)
+        await asyncio.to_thread(self._store.adopt, path, digest)
+
+    # --- worker ------------------------------------------------------------------------------------------------------------
+
+    async def _describe(self, effect: Describe) -> None:
+        try:
+            described = await self._twice(lambda: self._worker.describe(effect.spec))
+        except (TaskError, WorkerError) as error:
+            self._host.feed(inputs.WorkFailed("describe", str(error)))
+            return
+        seconds = asyncio.get_running_loop().time() - self._started
+        self._host.publish(
+            events.WorkerReady(
+                effect.spec.task, described.device, described.train_samples, described.parameters, seconds
+            )
+        )
+        self._host.feed(inputs.Described(effect.spec, described.schema, described.train_samples))
+
+    async def _create(self, effect: Create) -> None:
+        path = self._store.new_path()
+        try:
+            digest = await self._twice(lambda: self._worker.create(effect.spec, path))
+        except (TaskError, WorkerError) as error:
+            _remove(path)
+            self._host.feed(inputs.WorkFailed("create", str(error)))
+            return
+        await self._adopt(path, digest)
+        self._host.feed(inputs.Created(effect.spec, digest))
+        # The initial model stays guarded: it is founded with a little later, or never.
+
+    async def _train(self, effect: Train) -> None:
+        path = self._store.new_path()
+        model = self._store.path(effect.model)
+
+        def progressed(progress: commands.Progress) -> None:
+            self._host.feed(
+                inputs.TrainProgress(
+                    effect.run, effect.round, progress.done, progress.total, progress.predicted
+                )
+            )
+            self._host.publish(events.Progress(effect.round, "train", progress.done, progress.total))
+
+        try:
+            trained = await self._twice(
+                lambda: self._worker.train(
+                    effect.spec, effect.round, model, effect.partition, path, progressed
+                )
+            )
+        except (TaskError, WorkerError) as error:
+            _remove(path)
+            self._host.feed(inputs.WorkFailed("train", str(error), effect.round))
+            return
+        if trained is None:
+            _remove(path)
+            return
+        self._show_labels(effect, trained.labels)
+        await self._adopt(path, trained.digest)
+        self._host.feed(
+            inputs.Trained(
+                effect.run,
+                effect.round,
+                effect.model,
+                trained.digest,
+                trained.samples,
+                trained.loss,
+                trained.seconds,
+            )
+        )
+        self._host.release_later(trained.digest)
+
+    def _show_labels(self, effect: Train, labels: tuple[int, ...]) -> None:
+        if self._shown != effect.partition:
+            self._shown = effect.partition
+            self._host.publish(events.DataShown(effect.partition, effect.spec.partitions, labels))
+
+    async def _evaluate(self, effect: Evaluate) -> None:
+        model = self._store.path(effect.model)
+        try:
+            result = await self._twice(
+                lambda: self._worker.evaluate(effect.spec, model, effect.part, effect.parts)
+            )
+            evaluation = Evaluation(result.correct, result.total, result.loss)
+        except (TaskError, WorkerError) as error:
+            self._host.feed(inputs.WorkFailed("evaluate", str(error), effect.round))
+            return
+        self._host.feed(inputs.Evaluated(effect.run, effect.round, evaluation))
+
+    async def _fold(self, effect: Fold) -> None:
+        try:
+            await self._worker.fold(_key(effect), self._store.path(effect.digest), effect.samples)
+        except (TaskError, WorkerError) as error:
+            self._host.feed(inputs.WorkFailed("average", str(error), effect.round, effect.ballot))
+            return
+        self._host.feed(inputs.Folded(effect.round, effect.ballot, effect.digest))
+
+    async def _average(self, effect: Average) -> None:
+        path = self._store.new_path()
+        try:
+            digest = await self._worker.average(_key(effect), path)
+        except (TaskError, WorkerError) as error:
+            _remove(path)
+            self._host.feed(inputs.WorkFailed("average", str(error), effect.round, effect.ballot))
+            return
+        if digest is None:
+            _remove(path)
+        else:
+            await self._adopt(path, digest)
+        self._host.feed(inputs.Averaged(effect.round, effect.ballot, digest))
+        if digest is not None:
+            self._host.release_later(digest)
+
+    async def _twice(self, job: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Run *job*, once more if the worker died under it."""
+        try:
+            return await job()
+        except WorkerError as error:
+            logger.warning("the worker failed and is tried once more: %s", error)
+            return await job()
+
+
+def _key(effect: Fold | Average) -> str:
+    return f"{effect.run}/{effect.round}/{effect.ballot.attempt}/{effect.ballot.node}"
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)

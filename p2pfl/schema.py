@@ -1,0 +1,150 @@
+"""The shape of a model file, known before a byte of it arrives.
+
+A model travels as a safetensors file in one canonical layout, so equal tensors give equal bytes and
+an equal digest on every device, and the length of a file follows from its schema alone: a receiver knows the
+only acceptable length of a blob before it allocates anything. Here is the schema, the canonical header, and
+the parser for headers of strangers. It stands apart from `learning` because the node process checks blobs and
+must not import torch.
+
+Canonical layout: an 8-byte little-endian header length; a JSON header without spaces, tensors in file order,
+padded with spaces to a multiple of 8; then the tensors, contiguous, little-endian, without gaps, ordered by
+falling element size, then by name (the order of the safetensors library: every tensor lies aligned).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+
+import msgspec
+
+from p2pfl.errors import BlobError
+
+DTYPE_BYTES = {
+    "F64": 8,
+    "I64": 8,
+    "U64": 8,
+    "F32": 4,
+    "I32": 4,
+    "U32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I16": 2,
+    "U16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
+"""Bytes an element of each safetensors dtype takes."""
+
+MAX_HEADER_BYTES = 4 * 1024 * 1024
+"""A header longer than this is refused unread: ResNet-152's takes 90 KB."""
+
+MAX_DIMENSIONS = 8
+"""More dimensions than any layer in torch uses."""
+
+
+class TensorSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Name, safetensors dtype and shape of one tensor of a state dict."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """The number of elements; 1 for a scalar."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes the tensor takes in a file."""
+        return self.elements * DTYPE_BYTES[self.dtype]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+Schema = tuple[TensorSpec, ...]
+"""The tensors of a model in file order (see `canonical`)."""
+
+
+def canonical(tensors: Iterable[TensorSpec]) -> Schema:
+    """Order *tensors* as a file holds them.
+
+    Raises:
+        BlobError: an unknown dtype, a bad shape, or a name used twice.
+    """
+    specs = tuple(tensors)
+    names = set()
+    for spec in specs:
+        if spec.dtype not in DTYPE_BYTES:
+            raise BlobError(
+                f"tensor {spec.name!r} has dtype {spec.dtype!r}, which is none of {', '.join(DTYPE_BYTES)}"
+            )
+        if len(spec.shape) > MAX_DIMENSIONS or any(size < 0 for size in spec.shape):
+            raise BlobError(f"tensor {spec.name!r} has the impossible shape {list(spec.shape)}")
+        if spec.name in names or spec.name == "__metadata__":
+            raise BlobError(f"the tensor name {spec.name!r} is used twice or reserved")
+        names.add(spec.name)
+    return tuple(sorted(specs, key=lambda spec: (-DTYPE_BYTES[spec.dtype], spec.name)))
+
+
+def header(schema: Schema) -> bytes:
+    """Return the first bytes of every file of *schema*: length, JSON, padding."""
+    fields = {}
+    offset = 0
+    for spec in schema:
+        fields[spec.name] = {
+            "dtype": spec.dtype,
+            "shape": list(spec.shape),
+            "data_offsets": [offset, offset + spec.nbytes],
+        }
+        offset += spec.nbytes
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def file_bytes(schema: Schema) -> int:
+    """Return the length in bytes of every file of *schema*."""
+    return len(header(schema)) + sum(spec.nbytes for spec in schema)
+
+
+def parse_header(start: bytes) -> Schema:
+    """Read the schema from *start*, the first bytes of a canonical file (at least its whole header).
+
+    Raises:
+        BlobError: not a safetensors header, or one that is not in the canonical layout.
+    """
+    length = int.from_bytes(start[:8], "little")
+    if len(start) < 8 or length > MAX_HEADER_BYTES or len(start) < 8 + length:
+        raise BlobError(
+            f"the file has no complete safetensors header ({len(start)} bytes, header length {length})"
+        )
+    try:
+        fields = json.loads(start[8 : 8 + length])
+        specs = [TensorSpec(name, field["dtype"], tuple(field["shape"])) for name, field in fields.items()]
+        schema = canonical(msgspec.convert(msgspec.to_builtins(spec), TensorSpec) for spec in specs)
+    except (ValueError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
+        raise BlobError(f"the file's safetensors header cannot be read: {error}") from error
+    if header(schema) != start[: 8 + length]:
+        raise BlobError(
+            "the file's safetensors header is not in the canonical layout (order, gaps or padding differ)"
+        )
+    return schema
+
+
+def first_difference(mine: Schema, theirs: Schema) -> str | None:
+    """Name the first tensor in which two schemas differ, as half a sentence; None when they are equal."""
+    own = {spec.name: spec for spec in mine}
+    for spec in theirs:
+        match = own.pop(spec.name, None)
+        if match is None:
+            return f"{spec} is missing here"
+        if match != spec:
+            return f"{spec} there is {match} here"
+    for spec in own.values():
+        return f"{spec} is missing there"
+    return None

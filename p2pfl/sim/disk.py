@@ -1,0 +1,90 @@
+"""A modelled disk: what the journal and the blob store keep, without a file.
+
+It answers the same effects as `p2pfl.store` and gives back the same `Saved`; a crash keeps it, a lost disk is
+a new one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2pfl.core.effects import (
+    Save,
+    SaveAccepted,
+    SaveClosed,
+    SaveCommit,
+    SaveFounding,
+    SavePromise,
+    SaveReport,
+    SaveResumed,
+    SaveUpdate,
+)
+from p2pfl.core.saved import Saved, SavedRun, Vote
+from p2pfl.messages import Commit, Founding, Member, Records, UpdateEntry
+
+RECORDS_AT_ONCE = 4
+"""Commits in one answer: few, so that catching up in several steps is simulated too."""
+
+
+@dataclass
+class Disk:
+    """Everything durable on one simulated device."""
+
+    member: Member
+    blobs: set[str] = field(default_factory=set)
+    foundings: dict[str, Founding] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    """Runs, the one joined last at the end."""
+    commits: dict[str, list[Commit]] = field(default_factory=dict)
+    votes: dict[str, Vote] = field(default_factory=dict)
+    updates: dict[str, tuple[int, str, UpdateEntry]] = field(default_factory=dict)
+    resumed: set[tuple[str, int]] = field(default_factory=set)
+    closed: set[str] = field(default_factory=set)
+
+    def save(self, effect: Save) -> None:
+        """Make *effect* durable."""
+        match effect:
+            case SaveFounding():
+                self.foundings[effect.run] = effect.founding
+                self.commits.setdefault(effect.run, [])
+                self.order = [run for run in self.order if run != effect.run] + [effect.run]
+            case SavePromise():
+                old = self._vote(effect.run, effect.round)
+                self.votes[effect.run] = Vote(effect.round, effect.ballot, old.accepted_ballot, old.accepted)
+            case SaveAccepted():
+                self.votes[effect.run] = Vote(effect.round, effect.ballot, effect.ballot, effect.record)
+            case SaveCommit():
+                self.commits[effect.run].append(effect.commit)
+            case SaveUpdate():
+                self.updates[effect.run] = (effect.round, effect.previous, effect.update)
+            case SaveResumed():
+                self.resumed.add((effect.run, effect.round))
+            case SaveClosed():
+                self.closed.add(effect.run)
+            case SaveReport():
+                pass  # reports are for people; nothing in the protocol reads them back
+
+    def _vote(self, run: str, round_: int) -> Vote:
+        vote = self.votes.get(run)
+        return vote if vote is not None and vote.round == round_ else Vote(round_, None, None, None)
+
+    def load(self) -> Saved:
+        """Return what a node must not have forgotten."""
+        current = next((run for run in reversed(self.order) if run not in self.closed), None)
+        saved = None
+        if current is not None:
+            commits = self.commits[current]
+            last = commits[-1] if commits else None
+            round_ = last.record.round if last else 0
+            update = self.updates.get(current)
+            mine = update[2] if update is not None and update[0] == round_ + 1 else None
+            saved = SavedRun(current, self.foundings[current], last, mine, (current, round_) in self.resumed)
+        return Saved(saved, dict(self.votes), frozenset(self.closed))
+
+    def records(self, run: str, after: int) -> Records | None:
+        """Return the answer to an Ask; None when the run is unknown here."""
+        if run not in self.foundings:
+            return None
+        founding = self.foundings[run] if after < 0 else None
+        start = max(0, after)
+        return Records(run, founding, tuple(self.commits[run][start : start + RECORDS_AT_ONCE]))

@@ -1,0 +1,427 @@
+"""A federation on virtual time: one heap of what happens next, one random source, one judge.
+
+Everything that could differ between two runs of a seed comes from `random.Random(seed)`; so a seed replays
+exactly, and a failure prints it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+
+from p2pfl.config import ProtocolSettings
+from p2pfl.core import inputs
+from p2pfl.core.effects import AnyEffect, Collect, Exit, Fetch, Send, SendRecords, Tell
+from p2pfl.core.options import Options, Policy
+from p2pfl.messages import (
+    Accept,
+    Accepted,
+    Commit,
+    Member,
+    Message,
+    Prepare,
+    Promise,
+    RunSpec,
+    Status,
+)
+from p2pfl.messages import Collect as CollectMessage
+from p2pfl.sim.checker import Checker, Violation
+from p2pfl.sim.device import SAVES, Device, digest_of
+from p2pfl.sim.disk import Disk
+from p2pfl.sim.faults import CALM, Faults
+
+AIMED_AT = (Prepare, Promise, CollectMessage, Accept, Accepted, Commit)
+"""Messages after whose sending a crash hurts most."""
+
+PATIENCE = 600.0
+"""Virtual seconds after the end of the faults within which the run has to complete."""
+
+SETTINGS = ProtocolSettings(linger=20.0)
+
+Thunk = Callable[[], None]
+
+
+def spec_of(rounds: int, seed: int = 1) -> RunSpec:
+    """Return a run's spec for the simulator; only its rounds and its timings matter there."""
+    return RunSpec(
+        task="simulated",
+        model="two",
+        partition="iid",
+        partitions=1,
+        rounds=rounds,
+        epochs=1,
+        batch_size=1,
+        learning_rate=0.1,
+        momentum=0.0,
+        weight_decay=0.0,
+        strategy="fedavg",
+        seed=seed,
+        sample=0,
+        min_updates=1,
+        round_cap=60.0,
+        drop_after=30.0,
+    )
+
+
+def node_id(index: int) -> str:
+    """Return the id of the simulated node number *index*: well-formed, and in no order of its own."""
+    text = digest_of("node", index)
+    return "".join("abcdefghijklmnopqrstuvwxyz234567"[int(text[i], 16)] for i in range(52))
+
+
+class World:
+    """One federation, one seed."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        nodes: int = 5,
+        rounds: int = 5,
+        faults: Faults = CALM,
+        policy: Policy | None = None,
+        spec: RunSpec | None = None,
+        trace: bool = False,
+    ) -> None:
+        self.seed = seed
+        self.now = 0.0
+        self.random = random.Random(seed)  # noqa: S311 - reproducible on purpose, nothing secret
+        self.faults = faults
+        self.checker = Checker()
+        self.trace: list[str] | None = [] if trace else None
+        self.cut_off: set[str] = set()
+        """Nodes on the other side of a cut."""
+        self.on_effect: Callable[[Device, AnyEffect], None] | None = None
+        """Called after each effect: where a test aims its faults."""
+        self._heap: list[tuple[float, int, Thunk]] = []
+        self._count = 0
+        self._links: dict[tuple[str, str], int] = {}
+        """Epoch of each link that is up, by (lower id, higher id)."""
+        self._epoch = 0
+        self._ticks: dict[str, float] = {}
+        self._spins, self._last_tick = 0, -1.0
+        self._policy = policy or Policy()
+        self._spec = spec or spec_of(rounds)
+        self.devices: dict[str, Device] = {}
+        for index in range(nodes):
+            self.add_device(index, nodes)
+
+    def add_device(self, index: int, min_nodes: int) -> Device:
+        """Add a device that is not started yet."""
+        node = node_id(index)
+        options = Options(self._spec, frozenset(), 0, min_nodes, digest_of("nonce", index, self.seed)[:32])
+        disk = Disk(Member(node, digest_of("journal", index, 0)[:32]))
+        device = Device(f"node-{index + 1}", disk, options, SETTINGS, self._policy)
+        self.devices[node] = device
+        return device
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Start everybody, let the faults happen, and see the run complete.
+
+        Raises:
+            Violation: an invariant does not hold, or the run does not complete.
+        """
+        for device in self.devices.values():
+            self.after(self.random.random(), lambda device=device: self.start(device))  # type: ignore[misc]
+        self._schedule_faults()
+        self.run_until(self.is_complete, self.faults.until + PATIENCE)
+
+    def run_until(self, done: Callable[[], bool], limit: float) -> None:
+        """Let things happen until *done*.
+
+        Raises:
+            Violation: virtual time *limit* has come and it is not done.
+        """
+        while not done():
+            if not self._heap or self._heap[0][0] > limit:
+                raise Violation(f"progress: not done at {self.now:.1f} s: {self._summary()}")
+            self.now, _, thunk = heapq.heappop(self._heap)
+            thunk()
+
+    def is_complete(self) -> bool:
+        """Whether every device has ended with the run complete."""
+        return all(device.exit is not None and device.exit.code == 0 for device in self.devices.values())
+
+    def _summary(self) -> str:
+        parts = []
+        for device in self.devices.values():
+            ledger = device.node.ledger if device.node else None
+            state = f"round {ledger.round}" if ledger else "no run"
+            parts.append(f"{device.name} {'up' if device.is_up else 'down'} {state}")
+        return "; ".join(parts)
+
+    def after(self, delay: float, thunk: Thunk) -> None:
+        """Let *thunk* happen in *delay* seconds."""
+        self._count += 1
+        heapq.heappush(self._heap, (self.now + delay, self._count, thunk))
+
+    # --- devices ---------------------------------------------------------------------------------------------------------
+
+    def start(self, device: Device) -> None:
+        """Start a device's process; its links come up a little later."""
+        if device.is_up:
+            return
+        self._note(device, "starts")
+        self._carry_out(device, device.boot_up(self.now))
+        for other in self.devices.values():
+            if other is not device:
+                self._connect_later(device, other)
+
+    def crash(self, device: Device, down: float | None = None) -> None:
+        """Stop a device's process at once; it comes back after *down* seconds, by default at random."""
+        if not device.is_up:
+            return
+        self._note(device, "crashes")
+        device.crash()
+        self._disconnect(device)
+        seconds = down if down is not None else self.random.expovariate(1 / max(0.1, self.faults.down))
+        self.after(seconds, lambda: self.start(device))
+
+    def feed(self, device: Device, event: inputs.AnyInput) -> None:
+        """Give the protocol of *device* an input and carry out what it asks for."""
+        if device.node is not None:
+            self._carry_out(device, device.node.input(event, self.now))
+
+    def _tick(self, device: Device, boot: int) -> None:
+        if device.node is None or device.boot != boot or self._ticks.get(device.member.node) != self.now:
+            return
+        del self._ticks[device.member.node]
+        self._spins = self._spins + 1 if self.now == self._last_tick else 0
+        self._last_tick = self.now
+        if self._spins > 1000:
+            raise Violation(f"{device.name} asks for ticks without end at {self.now}")
+        self._carry_out(device, device.node.tick(self.now))
+
+    def _arm(self, device: Device) -> None:
+        """Arm the device's one timer for its protocol's deadline."""
+        deadline = device.node.deadline() if device.node else None
+        if deadline is None:
+            return
+        at = max(deadline, self.now)
+        if self._ticks.get(device.member.node) != at:
+            self._ticks[device.member.node] = at
+            boot = device.boot
+            self.after(at - self.now, lambda: self._tick(device, boot))
+            # `now + (at - now)` may differ from `at` in the last bit: remember what the heap holds.
+            self._ticks[device.member.node] = self.now + (at - self.now)
+
+    def _carry_out(self, device: Device, effects: list[AnyEffect]) -> None:
+        boot = device.boot
+        for effect in effects:
+            self.checker.before(device.disk, effect)
+            self._do(device, effect)
+            self.checker.after(device.disk, effect)
+            if self.on_effect is not None:
+                self.on_effect(device, effect)
+            if not device.is_up or device.boot != boot:
+                return
+            if self._crashes_now(effect):
+                self.crash(device)
+                return
+        self._arm(device)
+
+    def _crashes_now(self, effect: AnyEffect) -> bool:
+        faults = self.faults
+        if self.now >= faults.until:
+            return False
+        if (
+            isinstance(effect, Send)
+            and isinstance(effect.message, AIMED_AT)
+            and self.random.random() < faults.aimed
+        ):
+            return True
+        return faults.between > 0 and self.random.random() < faults.between
+
+    def _do(self, device: Device, effect: AnyEffect) -> None:
+        if isinstance(effect, SAVES):
+            device.disk.save(effect)
+            return
+        match effect:
+            case Send():
+                self._send(device, effect.to, effect.message)
+            case SendRecords():
+                records = device.disk.records(effect.run, effect.after)
+                if records is not None:
+                    self._send(device, effect.to, records)
+            case Fetch():
+                self._fetch(device, effect, device.boot)
+            case Collect():
+                device.disk.blobs &= effect.keep
+            case Tell():
+                device.told.append(effect.event)
+                if self.trace is not None:
+                    self._note(device, str(effect.event))
+            case Exit():
+                self._note(device, f"exits {effect.code}: {effect.reason}")
+                device.exit = effect
+                device.crash()
+                self._disconnect(device)
+            case _:
+                self._work(device, effect)
+
+    def _work(self, device: Device, effect: AnyEffect) -> None:
+        outcome = device.work(effect, self.random.random)
+        if outcome is None:
+            return
+        seconds, result = outcome
+        boot = device.boot
+
+        def finish() -> None:
+            if device.boot != boot or device.node is None or device.is_stale(result):
+                return
+            if isinstance(result, inputs.Trained | inputs.Averaged) and result.digest is not None:
+                device.disk.blobs.add(result.digest)
+            if isinstance(result, inputs.Created):
+                device.disk.blobs.add(result.model)
+            if isinstance(result, inputs.Trained):
+                ledger = device.node.ledger
+                assert ledger is not None
+                self.checker.updates[result.digest] = (result.run, result.round, result.model)
+            self.feed(device, result)
+
+        self.after(seconds, finish)
+
+    # --- network ------------------------------------------------------------------------------------------------------------
+
+    def _pair(self, one: str, other: str) -> tuple[str, str]:
+        return (one, other) if one < other else (other, one)
+
+    def is_connected(self, one: str, other: str) -> bool:
+        """Whether a link between two nodes is up."""
+        return self._pair(one, other) in self._links
+
+    def _parted(self, one: str, other: str) -> bool:
+        return (one in self.cut_off) != (other in self.cut_off)
+
+    def _connect_later(self, one: Device, other: Device) -> None:
+        boots = (one.boot, other.boot)
+        self.after(0.05 + 0.3 * self.random.random(), lambda: self._connect(one, other, boots))
+
+    def _connect(self, one: Device, other: Device, boots: tuple[int, int]) -> None:
+        a, b = one.member.node, other.member.node
+        if not (one.is_up and other.is_up) or self._parted(a, b) or self.is_connected(a, b):
+            return
+        if boots != (one.boot, other.boot):
+            return
+        self._epoch += 1
+        self._links[self._pair(a, b)] = self._epoch
+        self.feed(one, inputs.Linked(other.member, other.name))
+        if other.is_up:
+            self.feed(other, inputs.Linked(one.member, one.name))
+
+    def _disconnect(self, device: Device) -> None:
+        node = device.member.node
+        for pair in [pair for pair in self._links if node in pair]:
+            self._unlink(pair)
+
+    def _unlink(self, pair: tuple[str, str]) -> None:
+        if self._links.pop(pair, None) is None:
+            return
+        for mine, theirs in (pair, pair[::-1]):
+            device = self.devices[mine]
+            if device.is_up:
+                boot = device.boot
+                self.after(0.0, lambda d=device, n=theirs, b=boot: self._lost(d, n, b))  # type: ignore[misc]
+
+    def _lost(self, device: Device, node: str, boot: int) -> None:
+        if device.boot == boot and not self.is_connected(device.member.node, node):
+            self.feed(device, inputs.Unlinked(node))
+
+    def cut(self, side: set[str]) -> None:
+        """Cut the nodes of *side* off from the others."""
+        self.cut_off = side
+        for pair in list(self._links):
+            if self._parted(*pair):
+                self._unlink(pair)
+
+    def heal(self) -> None:
+        """Let everybody reach everybody again."""
+        self.cut_off = set()
+        devices = list(self.devices.values())
+        for index, one in enumerate(devices):
+            for other in devices[index + 1 :]:
+                if one.is_up and other.is_up:
+                    self._connect_later(one, other)
+
+    def _send(self, device: Device, to: str, message: Message) -> None:
+        epoch = self._links.get(self._pair(device.member.node, to))
+        if epoch is None:
+            return
+        faulty = self.now < self.faults.until
+        copies = 1
+        if faulty and self.faults.drop and self.random.random() < self.faults.drop:
+            copies = 0
+        elif faulty and self.faults.duplicate and self.random.random() < self.faults.duplicate:
+            copies = 2
+        for _ in range(copies):
+            delay = self.random.expovariate(1 / self.faults.delay)
+            if faulty and self.faults.slow and self.random.random() < self.faults.slow:
+                delay *= 100
+            received = inputs.Received(device.member, message)
+            self.after(delay, lambda r=received, e=epoch: self._deliver(to, r, e))  # type: ignore[misc]
+
+    def _deliver(self, to: str, received: inputs.Received, epoch: int) -> None:
+        """Deliver a message; also a late one of an earlier link, except a Status, which only its own link carries."""
+        current = self._links.get(self._pair(received.member.node, to))
+        if current is None or (current != epoch and isinstance(received.message, Status)):
+            return
+        self.feed(self.devices[to], received)
+
+    def _fetch(self, device: Device, effect: Fetch, boot: int) -> None:
+        def finish() -> None:
+            if device.boot != boot or device.node is None:
+                return
+            here = device.member.node
+            has = effect.digest in device.disk.blobs
+            for node in self.devices:
+                linked = node != here and self.is_connected(here, node)
+                has = has or (linked and effect.digest in self.devices[node].disk.blobs)
+            if not has:
+                self.feed(device, inputs.BlobFailed(effect.digest, "nobody reachable has it", invalid=False))
+                return
+            device.disk.blobs.add(effect.digest)
+            self.feed(device, inputs.BlobReady(effect.digest))
+
+        self.after(0.01 + 0.1 * self.random.random(), finish)
+
+    # --- faults --------------------------------------------------------------------------------------------------------------
+
+    def _schedule_faults(self) -> None:
+        faults = self.faults
+        if faults.crash_every:
+            self._repeat(faults.crash_every, self._crash_somebody)
+        if faults.cut_every:
+            self._repeat(faults.cut_every, self._cut_somewhere)
+        self.after(faults.until, self.heal)
+        self.after(faults.until + SETTINGS.linger, self._serve_stragglers)
+
+    def _serve_stragglers(self) -> None:
+        """Start finished devices again for those that were away while the others finished, as their operators would."""
+        for device in self.devices.values():
+            if device.exit is not None and not self.is_complete():
+                self.start(device)
+        self.after(2 * SETTINGS.linger, self._serve_stragglers)
+
+    def _repeat(self, mean: float, thunk: Thunk) -> None:
+        def happen() -> None:
+            if self.now < self.faults.until:
+                thunk()
+                self.after(self.random.expovariate(1 / mean), happen)
+
+        self.after(self.random.expovariate(1 / mean), happen)
+
+    def _crash_somebody(self) -> None:
+        self.crash(self.random.choice(list(self.devices.values())))
+
+    def _cut_somewhere(self) -> None:
+        nodes = list(self.devices)
+        self.cut(set(self.random.sample(nodes, self.random.randint(1, max(1, len(nodes) // 2)))))
+        self._note(None, f"cut off: {', '.join(self.devices[node].name for node in sorted(self.cut_off))}")
+        self.after(self.random.expovariate(1 / self.faults.cut), self.heal)
+
+    def _note(self, device: Device | None, text: str) -> None:
+        if self.trace is not None:
+            self.trace.append(f"{self.now:8.3f} {device.name if device else '':8} {text}")

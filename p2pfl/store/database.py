@@ -1,0 +1,191 @@
+"""The SQLite file under the journal: its tables, its schema version, how it is opened, what its errors mean.
+
+Write-ahead logging with `synchronous=FULL`: a transaction is on disk when COMMIT returns (SQLite also flushes
+the folder when it makes the log), it costs one flush instead of three, and a reader (`p2pfl history`) never
+holds up a vote.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from p2pfl.errors import DataDirectoryError
+from p2pfl.store.durable import disk_errors, flush_folder
+
+APPLICATION_ID = 0x7032_7066
+"""Tells a journal from other SQLite files: "p2pf" in ASCII."""
+
+SCHEMA_VERSION = 1
+"""Raised whenever `TABLES` changes meaning; kept in the file as `user_version`."""
+
+BUSY_SECONDS = 10.0
+"""How long a statement waits for another process before it fails; only a copy or backup tool holds a journal
+that long.
+"""
+
+TABLES = """
+CREATE TABLE self (                     -- one row
+    node TEXT NOT NULL,
+    journal TEXT NOT NULL,
+    boot INTEGER NOT NULL               -- starts so far
+);
+CREATE TABLE runs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- in the order this journal came to them
+    run TEXT NOT NULL UNIQUE,
+    founding BLOB NOT NULL,
+    closed INTEGER NOT NULL DEFAULT 0,
+    resumed INTEGER NOT NULL DEFAULT -1         -- the last round whose pause was lifted
+);
+CREATE TABLE votes (                    -- of the highest round voted in: lower ones are decided
+    run TEXT PRIMARY KEY,
+    round INTEGER NOT NULL,
+    promised BLOB NOT NULL,             -- ballot
+    accepted_ballot BLOB,
+    accepted BLOB                       -- record
+);
+CREATE TABLE updates (                  -- the last one this node trained
+    run TEXT PRIMARY KEY,
+    round INTEGER NOT NULL,
+    previous TEXT NOT NULL,
+    entry BLOB NOT NULL
+);
+CREATE TABLE commits (
+    run TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    record TEXT NOT NULL,               -- digest
+    model TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    entry BLOB NOT NULL,                -- commit
+    seconds REAL NOT NULL,
+    accuracy REAL,                      -- of the model, once the next record committed its evaluations
+    PRIMARY KEY (run, round)
+);
+CREATE INDEX commits_by_accuracy ON commits (run, accuracy);
+CREATE TABLE conflicts (                -- commits that contradict those above: never to happen
+    run TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    entry BLOB NOT NULL,
+    UNIQUE (run, round, entry)
+);
+CREATE TABLE reports (
+    run TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    node TEXT NOT NULL,
+    correct INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    loss REAL NOT NULL,                 -- summed
+    PRIMARY KEY (run, round, node)
+);
+CREATE TABLE boots (                    -- the highest start of each journal seen in the federation
+    node TEXT NOT NULL,
+    journal TEXT NOT NULL,
+    boot INTEGER NOT NULL,
+    nonce TEXT NOT NULL,
+    PRIMARY KEY (node, journal)
+);
+"""
+
+
+@contextmanager
+def database_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors inside into a DataDirectoryError about the journal at *path*.
+
+    Raises:
+        DataDirectoryError: the disk refused, or the file is damaged.
+    """
+    try:
+        yield
+    except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
+        raise  # our own mistakes, no damage of the file
+    except sqlite3.OperationalError as error:
+        raise DataDirectoryError(
+            f"the journal {path} cannot be used: {error}; check that the disk is not full, that this user "
+            "may write to the folder, and that no other program holds the file"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise damaged(path, str(error)) from error
+
+
+def damaged(path: Path, why: str) -> DataDirectoryError:
+    """Return the error for a journal whose content cannot be trusted."""
+    return DataDirectoryError(
+        f"the journal {path} is damaged ({why}); its votes can no longer be trusted: move this data "
+        "directory away and start with an empty one, the node then joins again as a new member"
+    )
+
+
+def open_writable(path: Path) -> sqlite3.Connection:
+    """Open the database at *path* for the node, made where missing.
+
+    Raises:
+        DataDirectoryError: it is damaged, not a journal, of a newer version, or the disk refused.
+    """
+    with database_errors(path):
+        connection = sqlite3.connect(
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            connection.execute("PRAGMA synchronous = FULL")
+            # macOS: the only flush that reaches the medium; elsewhere it does nothing.
+            connection.execute("PRAGMA fullfsync = ON")
+            connection.execute("PRAGMA checkpoint_fullfsync = ON")
+            if _is_empty(connection):
+                connection.executescript(
+                    f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID};"
+                    f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                )
+                with disk_errors("keep the journal", path):
+                    flush_folder(path.parent)
+            _check_version(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open the database at *path* to look at only, also while a node writes to it.
+
+    Raises:
+        DataDirectoryError: it is missing, damaged, not a journal, or of a newer version.
+    """
+    if not path.is_file():
+        raise DataDirectoryError(
+            f"there is no journal at {path}: no node has run with this data directory; give the one it used"
+        )
+    with database_errors(path):
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            _check_version(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    """Whether nothing was ever made in this file, or a crash came before its first transaction ended."""
+    (count,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return bool(count == 0)
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise DataDirectoryError(f"{path} is not a journal of p2pfl; choose another data directory")
+    if version != SCHEMA_VERSION:
+        raise DataDirectoryError(
+            f"the journal {path} has schema version {version}, this p2pfl knows version {SCHEMA_VERSION}; "
+            "use the version of p2pfl that wrote it, or choose another data directory"
+        )

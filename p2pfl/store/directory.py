@@ -1,0 +1,122 @@
+"""A node's data directory: what lies where in it, and the lock that keeps it to one process.
+
+The lock is the operating system's, on an open file: it ends with the process however that dies, and nothing
+stale stays. The file's text, the holder's process id, is only for the message to the second one. Reading
+(`p2pfl history`) needs no lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from p2pfl.errors import DataDirectoryError
+from p2pfl.store.blobs import BlobReader
+from p2pfl.store.durable import disk_errors, make_folder
+from p2pfl.store.reader import JournalReader
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]|^\.+")
+
+_HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
+"""What the systems answer when another process has the lock."""
+
+
+class DataDirectory:
+    """Paths in the data directory at *path*; `open` makes it where missing and takes the lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self.journal_path = self.path / "journal.sqlite"
+        self.blobs_path = self.path / "blobs"
+        self.logs_path = self.path / "logs"
+        self._lock_path = self.path / "lock"
+        self._lock: BinaryIO | None = None
+
+    def open(self) -> Self:
+        """Make the directory where missing and take its lock, until `close` or the end of the process.
+
+        Raises:
+            DataDirectoryError: another process has the lock, or the disk refused.
+        """
+        make_folder(self.path)
+        make_folder(self.logs_path)
+        with disk_errors("lock", self._lock_path):
+            file = self._lock_path.open("a+b", buffering=0)
+            try:
+                self._take(file)
+                file.truncate(0)
+                file.write(str(os.getpid()).encode())
+            except BaseException:
+                file.close()
+                raise
+        self._lock = file
+        return self
+
+    def close(self) -> None:
+        """Give the lock back. Does nothing without one."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def read_journal(self) -> JournalReader:
+        """Open the journal to look at only, without the lock: its node may be running.
+
+        Raises:
+            DataDirectoryError: there is none, or it is damaged or of a newer version.
+        """
+        if not self.path.is_dir():
+            raise DataDirectoryError(
+                f"there is no data directory {self.path}; give the one the node was started with"
+            )
+        return JournalReader.read(self.journal_path)
+
+    def read_blobs(self) -> BlobReader:
+        """Return the blobs to look at only, without the lock."""
+        return BlobReader(self.blobs_path)
+
+    def __enter__(self) -> Self:
+        return self if self._lock is not None else self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _take(self, file: BinaryIO) -> None:
+        try:
+            _lock_file(file)
+        except OSError as error:
+            if error.errno not in _HELD:
+                raise
+            file.seek(0)
+            holder = file.read(20).decode("ascii", "replace") or "unknown"
+            raise DataDirectoryError(
+                f"the data directory {self.path} is in use by process {holder}; one node runs per directory: "
+                "end that one first, or give this node another --data-dir"
+            ) from error
+
+
+def default_data_dir(name: str) -> Path:
+    """Return where the node *name* of this user keeps its data unless told otherwise."""
+    import platformdirs
+
+    return platformdirs.user_data_path("p2pfl", appauthor=False) / _UNSAFE.sub("_", name)
+
+
+def _lock_file(file: BinaryIO) -> None:
+    """Lock *file* for this open file alone, without waiting (OSError when it is held)."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        # A locked byte cannot be read by others there: lock one far behind the process id.
+        file.seek(1 << 30)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

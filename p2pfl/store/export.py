@@ -1,0 +1,72 @@
+"""Copying a model out of the store for other programs: verified on the way, complete or not there at all."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from blake3 import blake3
+
+from p2pfl.errors import DataDirectoryError, UserError
+from p2pfl.schema import Schema, file_bytes, header
+from p2pfl.store.durable import disk_errors, flush, flush_folder
+
+CHUNK_BYTES = 1024 * 1024
+"""Copied at a time."""
+
+
+def export_blob(blob: Path, schema: Schema, target: Path, *, force: bool) -> None:
+    """Copy the file *blob*, named by its digest and of *schema*, to *target*, durably.
+
+    Raises:
+        UserError: *target* exists and *force* is not set, or its folder cannot be written to.
+        DataDirectoryError: the blob is gone, or its bytes are no longer those of its digest.
+    """
+    if target.is_dir():
+        raise UserError(
+            f"{target} is a folder; name the file to write, for example {target / 'model.safetensors'}"
+        )
+    if target.exists() and not force:
+        raise UserError(f"{target} exists already; choose another name, or add --force to replace it")
+    if not target.absolute().parent.is_dir():
+        raise UserError(
+            f"the folder {target.absolute().parent} does not exist; make it first, or choose another one"
+        )
+    half = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with _open(blob) as source, disk_errors("write", target):
+            with half.open("xb") as copy:
+                _copy(source, copy, blob, schema)
+                flush(copy.fileno())
+            half.replace(target)
+            flush_folder(target.absolute().parent)
+    finally:
+        with suppress(OSError):
+            half.unlink(missing_ok=True)
+
+
+def _open(blob: Path) -> BinaryIO:
+    try:
+        return blob.open("rb")
+    except FileNotFoundError as error:
+        raise DataDirectoryError(f"the model {blob.name} is not here any more; export a later one") from error
+
+
+def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, schema: Schema) -> None:
+    """Copy and verify: the digest proves the bytes, the header that safetensors reads them."""
+    hasher = blake3()
+    start = header(schema)
+    size = 0
+    begins = True
+    while piece := source.read(max(CHUNK_BYTES, len(start))):
+        begins = begins and (size > 0 or piece.startswith(start))
+        hasher.update(piece)
+        size += len(piece)
+        copy.write(piece)
+    if not begins or size != file_bytes(schema) or hasher.hexdigest() != blob.name:
+        raise DataDirectoryError(
+            f"the file {blob} is damaged: its bytes are no longer the model they were; check the disk, "
+            "and export the model on another node"
+        )

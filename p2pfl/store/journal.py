@@ -1,0 +1,302 @@
+"""The journal: what a node must not forget, each piece durable before its answer leaves.
+
+Promises and acceptances make the consensus safe only while no vote is ever lost or taken back. So a `save`
+that returned is on disk, votes only ever rise (a lower one is a bug, and is stopped here), and whoever loses
+or replaces its journal gets a new journal id: a member is (node id, journal id), and nobody votes with
+another's memory.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import assert_never
+
+from p2pfl.core.effects import (
+    Save,
+    SaveAccepted,
+    SaveClosed,
+    SaveCommit,
+    SaveFounding,
+    SavePromise,
+    SaveReport,
+    SaveResumed,
+    SaveUpdate,
+)
+from p2pfl.core.saved import Saved, SavedRun, Vote
+from p2pfl.errors import DataDirectoryError
+from p2pfl.messages import Ballot, Commit, Evaluation, Founding, Member, Record, UpdateEntry, record_digest
+from p2pfl.store.database import database_errors, open_writable
+from p2pfl.store.reader import JournalReader, encode
+
+
+class Journal(JournalReader):
+    """The journal of the node that holds the data directory's lock. Every call may come from any thread."""
+
+    member: Member
+    """Who this node is as a voter."""
+    boot: int
+    """Starts of this journal, this one included; durable."""
+
+    @classmethod
+    def open(cls, path: Path, node_id: str, *, new_journal: bool = False) -> Journal:
+        """Open the journal at *path*, made where missing, and count this start durably.
+
+        With *new_journal* it gets a new journal id and forgets its votes and updates, which belong to the old
+        one; records stay, so that the node, back as a learner, need not pull everything again.
+
+        Raises:
+            DataDirectoryError: it is of another node, damaged, of a newer version, or holds two commits of
+                one round; or the disk refused.
+        """
+        journal = cls(path, open_writable(path))
+        try:
+            journal._begin(node_id, new_journal)
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def save(self, effect: Save) -> None:
+        """Carry *effect* out; it is on disk when this returns.
+
+        Raises:
+            DataDirectoryError: the disk refused; nothing was saved.
+            RuntimeError: a vote lower than an earlier one, or a commit out of order: a bug that must not
+                reach the disk.
+        """
+        self.save_all((effect,))
+
+    def save_all(self, effects: Iterable[Save]) -> None:
+        """Carry *effects* out in one transaction: all are on disk when this returns, or none (see `save`)."""
+        with self._transaction():
+            for effect in effects:
+                self._save(effect)
+
+    def load(self) -> Saved:
+        """Return all that the protocol needs to go on after a start.
+
+        Raises:
+            DataDirectoryError: the journal is damaged.
+        """
+        with self._lock:
+            rows = self._all("SELECT run FROM runs WHERE closed = 0 ORDER BY number DESC LIMIT 1")
+            return Saved(
+                current=self._load_run(rows[0][0]) if rows else None,
+                votes={
+                    run: Vote(
+                        round=round_,
+                        promised=self._decode(promised, Ballot),
+                        accepted_ballot=self._decode(ballot, Ballot) if ballot is not None else None,
+                        accepted=self._decode(record, Record) if record is not None else None,
+                    )
+                    for run, round_, promised, ballot, record in self._all("SELECT * FROM votes")
+                },
+                closed=frozenset(run for (run,) in self._all("SELECT run FROM runs WHERE closed = 1")),
+            )
+
+    def seen_boot(self, member: Member) -> tuple[int, str] | None:
+        """Return boot count and nonce last saved for *member*'s journal; None when it was never seen."""
+        rows = self._all(
+            "SELECT boot, nonce FROM boots WHERE node = ? AND journal = ?", member.node, member.journal
+        )
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def save_boot(self, member: Member, boot: int, nonce: str) -> None:
+        """Remember *member*'s start durably: a lower boot, or the same with another nonce, is a copy."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO boots VALUES (?, ?, ?, ?)", (member.node, member.journal, boot, nonce)
+            )
+
+    # --- opening ----------------------------------------------------------------------------------------
+
+    def _begin(self, node_id: str, new_journal: bool) -> None:
+        """Take the journal for *node_id* and raise its boot count, in one transaction."""
+        with self._transaction() as connection:
+            conflict = connection.execute("SELECT run, round FROM conflicts").fetchone()
+            if conflict is not None:
+                raise DataDirectoryError(
+                    f"the journal {self.path} holds two different histories up to round {conflict[1]} of run "
+                    f"{conflict[0][:7]}, which must never happen; keep this data directory for whoever looks "
+                    "into it, and start with another --data-dir"
+                )
+            row = connection.execute("SELECT node, journal, boot FROM self").fetchone()
+            if row is not None and row[0] != node_id and not new_journal:
+                raise DataDirectoryError(
+                    f"the journal {self.path} belongs to node {row[0][:7]}, but this certificate is of "
+                    f"node {node_id[:7]}; use that node's certificate, another --data-dir, or --new-journal "
+                    "to join as a new member"
+                )
+            if row is None or new_journal:
+                row = (node_id, secrets.token_hex(16), 0)
+                for table in ("self", "votes", "updates"):
+                    connection.execute(f"DELETE FROM {table}")  # noqa: S608  (a name from the line above)
+                connection.execute("INSERT INTO self VALUES (?, ?, ?)", row)
+            connection.execute("UPDATE self SET boot = boot + 1")
+        self.member = Member(node_id, row[1])
+        self.boot = row[2] + 1
+
+    def _load_run(self, run: str) -> SavedRun:
+        founding = self.founding(run)
+        assert founding is not None
+        last = self.last_commit(run)
+        record, round_ = (record_digest(last.record), last.record.round) if last else (run, 0)
+        updates = self._all(
+            "SELECT entry FROM updates WHERE run = ? AND round = ? AND previous = ?", run, round_ + 1, record
+        )
+        ((resumed,),) = self._all("SELECT resumed FROM runs WHERE run = ?", run)
+        return SavedRun(
+            run=run,
+            founding=founding,
+            last=last,
+            update=self._decode(updates[0][0], UpdateEntry) if updates else None,
+            resumed=resumed == round_,
+        )
+
+    # --- saving -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit durably what is done inside, or nothing of it."""
+        with self._lock, database_errors(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _save(self, effect: Save) -> None:
+        match effect:
+            case SaveFounding(run=run, founding=founding):
+                self._save_founding(run, founding)
+            case SavePromise(run=run, round=round_, ballot=ballot):
+                self._save_promise(run, round_, ballot)
+            case SaveAccepted(run=run, round=round_, ballot=ballot, record=record):
+                self._save_accepted(run, round_, ballot, record)
+            case SaveCommit(commit=commit, seconds=seconds):
+                self._save_commit(commit, seconds)
+            case SaveUpdate(run=run, round=round_, previous=previous, update=update):
+                self._execute(
+                    "INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?)",
+                    run,
+                    round_,
+                    previous,
+                    encode(update),
+                )
+            case SaveReport(run=run, round=round_, node=node, evaluation=evaluation):
+                self._save_report(run, round_, node, evaluation)
+            case SaveResumed(run=run, round=round_):
+                self._execute("UPDATE runs SET resumed = max(resumed, ?) WHERE run = ?", round_, run)
+            case SaveClosed(run=run):
+                self._execute("UPDATE runs SET closed = 1 WHERE run = ?", run)
+            case _:
+                assert_never(effect)
+
+    def _save_founding(self, run: str, founding: Founding) -> None:
+        """Keep record 0; a run that was closed and is entered again becomes the newest."""
+        if record_digest(founding) != run:
+            raise RuntimeError(f"record 0 has digest {record_digest(founding)}, not the run id {run}")
+        self._execute(
+            "INSERT INTO runs (run, founding) VALUES (?, ?) ON CONFLICT (run) DO UPDATE "
+            "SET closed = 0, number = (SELECT max(number) + 1 FROM runs) WHERE closed = 1",
+            run,
+            encode(founding),
+        )
+
+    def _save_promise(self, run: str, round_: int, ballot: Ballot) -> None:
+        self._check_vote(run, round_, ballot)
+        self._execute(
+            "INSERT INTO votes (run, round, promised) VALUES (?, ?, ?) ON CONFLICT (run) DO UPDATE SET "
+            "accepted_ballot = CASE round WHEN excluded.round THEN accepted_ballot END, "
+            "accepted = CASE round WHEN excluded.round THEN accepted END, "
+            "round = excluded.round, promised = excluded.promised",
+            run,
+            round_,
+            encode(ballot),
+        )
+
+    def _save_accepted(self, run: str, round_: int, ballot: Ballot, record: Record) -> None:
+        self._check_vote(run, round_, ballot)
+        value, kept = encode(record), encode(ballot)
+        if self._all(
+            "SELECT 1 FROM votes WHERE run = ? AND round = ? AND accepted_ballot = ? AND accepted != ?",
+            run,
+            round_,
+            kept,
+            value,
+        ):
+            raise RuntimeError(f"ballot {ballot} of round {round_} was accepted with another record")
+        self._execute("INSERT OR REPLACE INTO votes VALUES (?, ?, ?, ?, ?)", run, round_, kept, kept, value)
+
+    def _check_vote(self, run: str, round_: int, ballot: Ballot) -> None:
+        """Raise unless a vote for *ballot* takes no earlier promise back."""
+        for voted, kept in self._all("SELECT round, promised FROM votes WHERE run = ?", run):
+            promised = self._decode(kept, Ballot)
+            if (round_, ballot) < (voted, promised):
+                raise RuntimeError(
+                    f"a vote for {ballot} in round {round_} would take back the promise of {promised} "
+                    f"in round {voted}"
+                )
+
+    def _save_commit(self, commit: Commit, seconds: float) -> None:
+        """Append *commit*; the same again changes nothing, one of another history is kept as evidence."""
+        record, digest = commit.record, record_digest(commit.record)
+        known = {0: record.run} | dict(
+            self._all(
+                "SELECT round, record FROM commits WHERE run = ? AND round BETWEEN ? AND ?",
+                record.run,
+                record.round - 1,
+                record.round,
+            )
+        )
+        if record.round - 1 not in known:
+            raise RuntimeError(
+                f"round {record.round} does not follow the last committed one of run {record.run}"
+            )
+        if known.get(record.round) == digest:
+            return
+        if record.round in known or known[record.round - 1] != record.previous:
+            self._execute(
+                "INSERT OR IGNORE INTO conflicts VALUES (?, ?, ?)", record.run, record.round, encode(commit)
+            )
+            return
+        self._execute(
+            "INSERT INTO commits (run, round, record, model, kind, entry, seconds) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            record.run,
+            record.round,
+            digest,
+            record.model,
+            record.kind,
+            encode(commit),
+            seconds,
+        )
+        if total := sum(part.evaluation.total for part in record.evaluations):
+            accuracy = sum(part.evaluation.correct for part in record.evaluations) / total
+            self._execute(
+                "UPDATE commits SET accuracy = ? WHERE run = ? AND round = ?",
+                accuracy,
+                record.run,
+                record.round - 1,
+            )
+
+    def _save_report(self, run: str, round_: int, node: str, evaluation: Evaluation) -> None:
+        self._execute(
+            "INSERT OR REPLACE INTO reports VALUES (?, ?, ?, ?, ?, ?)",
+            run,
+            round_,
+            node,
+            evaluation.correct,
+            evaluation.total,
+            evaluation.loss,
+        )
+
+    def _execute(self, statement: str, *values: object) -> None:
+        self._connection.execute(statement, values)

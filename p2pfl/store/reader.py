@@ -1,0 +1,267 @@
+"""What a journal tells about runs and rounds: to peers that catch up, to the history, to whoever keeps blobs.
+
+Reading stands apart from writing so that `p2pfl history` can look into the journal of a running node by
+construction unable to change it. Rounds come one at a time: a run of many thousand rounds takes no more
+memory than one of ten.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import msgspec
+
+from p2pfl.messages import Commit, Founding, MemberEvaluation, Record, Records, RunSpec
+from p2pfl.store.database import damaged, database_errors, open_read_only
+
+PAGE_ROUNDS = 100
+"""Rounds read at a time: 10 MB with the largest roster."""
+
+Decoded = TypeVar("Decoded")
+
+_ARRAY_BYTES = 4
+"""What the longest MessagePack array header takes beyond that of an empty array."""
+
+encode = msgspec.msgpack.Encoder().encode
+"""How records, ballots and entries are kept: as on the wire, so that their digests can be computed again."""
+
+
+class RunRow(msgspec.Struct, frozen=True):
+    """One run this journal knows."""
+
+    run: str
+    spec: RunSpec
+    round: int
+    """The last committed one; 0 when only record 0 is here."""
+    trained: int
+    """Committed rounds of training."""
+    rounds: int
+    """The rounds it is to train, as last committed."""
+    ended: bool
+    """Whether its last record ends it."""
+    closed: bool
+    """Whether this journal turned its back on it."""
+
+
+class RoundRow(msgspec.Struct, frozen=True):
+    """One committed round, with names instead of node ids."""
+
+    run: str
+    round: int
+    kind: Literal["train", "evaluate"]
+    attempt: int
+    """Of the ballot that first proposed the value: the same in every journal, whoever finished it."""
+    aggregator: str
+    """Who averaged: the node of that ballot."""
+    digest: str
+    """The model's."""
+    parent: str
+    """The parent model's."""
+    record: str
+    members: tuple[str, ...]
+    """The roster that voted in this round (the record itself names the next one)."""
+    updates: tuple[tuple[str, int], ...]
+    """Name and sample count."""
+    left_out: tuple[tuple[str, str], ...]
+    """Name and reason."""
+    accuracy: float | None
+    """Of this round's model, as the next record committed it, else as reported; None before anybody did."""
+    loss: float | None
+    """Mean cross-entropy, from the same evaluations."""
+    samples: int
+    """Held-out samples in those evaluations."""
+    seconds: float
+    """From this node's previous commit to this one."""
+    note: str
+    then: Literal["go", "pause", "end"]
+
+
+class JournalReader:
+    """Looks into a journal. Every call may come from any thread."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._lock = threading.RLock()
+
+    @classmethod
+    def read(cls, path: Path) -> JournalReader:
+        """Open the journal at *path* to look at only; a node may be writing to it.
+
+        Raises:
+            DataDirectoryError: it is missing, damaged, not a journal, or of a newer version.
+        """
+        return JournalReader(path, open_read_only(path))
+
+    def close(self) -> None:
+        """Close the file; nothing can be asked afterwards."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def founding(self, run: str) -> Founding | None:
+        """Return record 0 of *run*; None where this journal does not know it."""
+        rows = self._all("SELECT founding FROM runs WHERE run = ?", run)
+        return self._decode(rows[0][0], Founding) if rows else None
+
+    def records(self, run: str, after: int, max_bytes: int) -> Records:
+        """Return the committed records of *run* after round *after*, in order, as many as fit.
+
+        Record 0 comes with *after* = -1. The encoded message has at most *max_bytes* bytes, unless record 0
+        alone has more. Of an unknown run nothing is known: the message is empty.
+        """
+        founding = self.founding(run) if after < 0 else None
+        room = max_bytes - len(encode(Records(run=run, founding=founding, commits=()))) - _ARRAY_BYTES
+        commits = []
+        for row in self._pages("round, entry", run, after):
+            room -= len(row[1])
+            if room < 0:
+                break
+            commits.append(self._decode(row[1], Commit))
+        return Records(run=run, founding=founding, commits=tuple(commits))
+
+    def runs(self) -> list[RunRow]:
+        """Return the runs this journal knows, the oldest first."""
+        rows = []
+        for run, founding, closed in self._all("SELECT run, founding, closed FROM runs ORDER BY number"):
+            spec = self._decode(founding, Founding).spec
+            commit = self.last_commit(run)
+            last = commit.record if commit is not None else None
+            rows.append(
+                RunRow(
+                    run=run,
+                    spec=spec,
+                    round=last.round if last else 0,
+                    trained=last.trained if last else 0,
+                    rounds=last.rounds if last else spec.rounds,
+                    ended=last is not None and last.then == "end",
+                    closed=bool(closed),
+                )
+            )
+        return rows
+
+    def rounds(self, run: str) -> Iterator[RoundRow]:
+        """Yield the committed rounds of *run* in order; a closing evaluation is one too (`RoundRow.kind`)."""
+        founding = self.founding(run)
+        if founding is None:
+            return
+        names: dict[str, str] = {}
+        roster, parent = founding.roster, founding.model
+        row: RoundRow | None = None
+        for _, digest, entry, seconds in self._pages("round, record, entry, seconds", run, 0):
+            commit = self._decode(entry, Commit)
+            if row is not None:
+                yield self._scored(row, commit.record.evaluations)
+            names |= {member.node: member.name for member in roster}
+            row = _round_row(commit.record, digest, parent, seconds, tuple(m.name for m in roster), names)
+            roster, parent = commit.record.roster, commit.record.model
+        if row is not None:
+            yield self._scored(row, ())
+
+    def best(self, run: str) -> str | None:
+        """Return the model of *run* with the highest committed accuracy, of equals the latest.
+
+        Reports count only while no accuracy is committed at all: the first report of a round covers a part of
+        the held-out data, and must not push the best model out of the store. None when there is neither.
+        """
+        rows = self._all(
+            "SELECT model FROM commits WHERE run = ? AND accuracy IS NOT NULL "
+            "ORDER BY accuracy DESC, round DESC LIMIT 1",
+            run,
+        ) or self._all(
+            "SELECT model FROM commits JOIN reports USING (run, round) WHERE run = ? GROUP BY round "
+            "ORDER BY sum(correct) * 1.0 / sum(total) DESC, round DESC LIMIT 1",
+            run,
+        )
+        return rows[0][0] if rows else None
+
+    def last_models(self, run: str, count: int = 2) -> tuple[str, ...]:
+        """Return the last *count* different models of *run*, the latest first, the initial one included."""
+        models: list[str] = []
+        with self._lock, database_errors(self.path):
+            statement = "SELECT model FROM commits WHERE run = ? ORDER BY round DESC"
+            for (model,) in self._connection.execute(statement, (run,)):
+                if model not in models:
+                    models.append(model)
+                if len(models) == count:
+                    break
+        founding = self.founding(run)
+        if founding is not None and founding.model not in models:
+            models.append(founding.model)
+        return tuple(models[:count])
+
+    def last_commit(self, run: str) -> Commit | None:
+        """Return the last committed record of *run* with its proof; None when there is only record 0."""
+        rows = self._all("SELECT entry FROM commits WHERE run = ? ORDER BY round DESC LIMIT 1", run)
+        return self._decode(rows[0][0], Commit) if rows else None
+
+    def _pages(self, columns: str, run: str, after: int) -> Iterator[tuple[Any, ...]]:
+        """Yield the commits after round *after*; *columns* (our words, no peer's) begin with the round."""
+        statement = f"SELECT {columns} FROM commits WHERE run = ? AND round > ? ORDER BY round LIMIT ?"  # noqa: S608
+        while page := self._all(statement, run, after, PAGE_ROUNDS):
+            yield from page
+            after = page[-1][0]
+
+    def _scored(self, row: RoundRow, committed: tuple[MemberEvaluation, ...]) -> RoundRow:
+        """Return *row* with its accuracy: from what the next record *committed*, else from reports."""
+        counts = [
+            (part.evaluation.correct, part.evaluation.total, part.evaluation.loss) for part in committed
+        ]
+        counts = counts or self._all(
+            "SELECT correct, total, loss FROM reports WHERE run = ? AND round = ?", row.run, row.round
+        )
+        if not counts:
+            return row
+        correct, total, loss = (sum(column) for column in zip(*counts, strict=True))
+        return msgspec.structs.replace(row, accuracy=correct / total, loss=loss / total, samples=total)
+
+    def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock, database_errors(self.path):
+            return self._connection.execute(statement, values).fetchall()
+
+    def _decode(self, kept: bytes, kind: type[Decoded]) -> Decoded:
+        try:
+            return msgspec.msgpack.decode(kept, type=kind)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise damaged(self.path, f"a {kind.__name__} in it cannot be read: {error}") from error
+
+
+def _round_row(
+    record: Record, digest: str, parent: str, seconds: float, members: tuple[str, ...], names: dict[str, str]
+) -> RoundRow:
+    """Return the row of *record*, not scored yet; *names* has everybody who was in a roster up to here."""
+
+    def name(node: str) -> str:
+        return names.get(node, node[:7])
+
+    return RoundRow(
+        run=record.run,
+        round=record.round,
+        kind=record.kind,
+        attempt=record.ballot.attempt,
+        aggregator=name(record.ballot.node),
+        digest=record.model,
+        parent=parent,
+        record=digest,
+        members=members,
+        updates=tuple((name(update.node), update.samples) for update in record.updates),
+        left_out=tuple((name(left.node), left.reason) for left in record.left_out),
+        accuracy=None,
+        loss=None,
+        samples=0,
+        seconds=seconds,
+        note=record.note,
+        then=record.then,
+    )

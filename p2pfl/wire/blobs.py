@@ -1,0 +1,101 @@
+"""The few bytes around a blob on a bulk connection.
+
+    puller    frame(BlobRequest) -> holder                        <- 8-byte big-endian length of the whole
+    blob, then its bytes from the offset on or                            <- 8 bytes of 0xff, then
+    frame(BlobRefusal)
+
+The length is the whole blob's although only the rest follows, so that the puller compares it with the only
+length it accepts before it makes room for a byte. A connection carries one blob."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from p2pfl.errors import BlobError, ProtocolError
+from p2pfl.messages import Digest, Reason, Struct
+from p2pfl.wire.codec import bounded
+from p2pfl.wire.frames import encode_frame
+
+LENGTH_BYTES = 8
+
+REFUSED = 2**64 - 1
+"""In place of a length: a refusal follows. No file is that long."""
+
+MAX_BULK_FRAME_BYTES = 2048
+"""A request takes about 120 bytes, a refusal with the longest reason in four-byte letters 1,250."""
+
+
+class BlobRequest(Struct, frozen=True, tag="pull"):
+    """Send me blob *digest* from byte *offset* on."""
+
+    digest: Digest
+    offset: Annotated[int, Meta(ge=0, le=2**62)]
+
+
+class BlobRefusal(Struct, frozen=True, tag="no"):
+    """I do not send it."""
+
+    code: Literal["absent", "busy", "offset", "role", "protocol"]
+    """"busy": ask again later; "absent": ask elsewhere."""
+    reason: Reason
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_requests = msgspec.msgpack.Decoder(BlobRequest)
+_refusals = msgspec.msgpack.Decoder(BlobRefusal)
+
+
+def encode_request(request: BlobRequest) -> bytes:
+    """Return *request* as a frame."""
+    return encode_frame(_encode(request), MAX_BULK_FRAME_BYTES)
+
+
+def decode_request(body: bytes) -> BlobRequest:
+    """Return the request in a frame's *body*.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    try:
+        return _requests.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(
+            f"a blob request of {len(body)} bytes cannot be understood: {bounded(str(error))}"
+        ) from error
+
+
+def encode_length(length: int) -> bytes:
+    """Return the first bytes of an answer that sends the blob."""
+    return length.to_bytes(LENGTH_BYTES, "big")
+
+
+def encode_refusal(refusal: BlobRefusal) -> bytes:
+    """Return the whole of an answer that does not."""
+    return encode_length(REFUSED) + encode_frame(_encode(refusal), MAX_BULK_FRAME_BYTES)
+
+
+def decode_refusal(body: bytes) -> BlobRefusal:
+    """Return the refusal in a frame's *body*.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    try:
+        return _refusals.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(
+            f"a blob refusal of {len(body)} bytes cannot be understood: {bounded(str(error))}"
+        ) from error
+
+
+def check_announced(announced: int, expected: int) -> None:
+    """Compare the length a holder *announced* with the only one that fits.
+
+    Raises:
+        BlobError: they differ.
+    """
+    if announced != expected:
+        raise BlobError(f"a blob of {announced} bytes was announced where only one of {expected} bytes fits")

@@ -1,0 +1,47 @@
+"""Values to frame bodies (MessagePack) and back.
+
+One decoder knows every frame there is and checks types and bounds while it reads: nobody behind it sees a
+value it would have to doubt. Nothing from a peer is ever unpickled: that would run its code."""
+
+from __future__ import annotations
+
+import msgspec
+
+from p2pfl.errors import ProtocolError
+from p2pfl.messages import Message
+from p2pfl.wire.links import LinkFrame
+
+ControlFrame = LinkFrame | Message
+"""Whatever may be in a frame of a control connection."""
+
+MAX_ERROR_CHARACTERS = 200
+"""Of a decoder's complaint: it quotes the peer's own words, which may be long."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[ControlFrame] = msgspec.msgpack.Decoder(ControlFrame)
+
+
+def encode(frame: ControlFrame) -> bytes:
+    """Return the body of *frame*."""
+    return _encoder.encode(frame)
+
+
+def decode(body: bytes) -> ControlFrame:
+    """Return what *body* says.
+
+    Raises:
+        ProtocolError: it is not MessagePack, has an unknown tag, or a field that is missing, unknown,
+        mistyped or out of bounds.
+    """
+    try:
+        return _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(
+            f"a frame of {len(body)} bytes cannot be understood: {bounded(str(error))}"
+        ) from error
+
+
+def bounded(text: str, limit: int = MAX_ERROR_CHARACTERS) -> str:
+    """Return *text*, which may hold a peer's words, printable, on one line and cut to *limit* characters."""
+    flat = "".join(character if character.isprintable() else "?" for character in text)
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"

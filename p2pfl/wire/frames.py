@@ -1,0 +1,75 @@
+"""Frames: a 4-byte big-endian length, then that many bytes.
+
+Sans-IO, so that the same few lines serve every transport, the tests and the fuzzer. The length is judged as
+soon as its four bytes are here: a peer that announces 4 GiB makes this node store four bytes."""
+
+from __future__ import annotations
+
+from p2pfl.errors import FrameError
+
+HEADER_BYTES = 4
+
+
+def encode_frame(body: bytes, max_bytes: int) -> bytes:
+    """Return *body* as a frame.
+
+    Raises:
+        FrameError: the body is empty or longer than *max_bytes*; sending it would only end the link over
+        there.
+    """
+    _check_length(len(body), max_bytes)
+    return len(body).to_bytes(HEADER_BYTES, "big") + body
+
+
+class FrameDecoder:
+    """Cuts a byte stream into the bodies of its frames."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes | bytearray | memoryview = b"") -> list[bytes]:
+        """Take the next bytes of the stream; return the bodies that are complete now, in order.
+
+        What came before a bad frame is returned first, the next call raises then: a peer's last words count.
+
+        Raises:
+            FrameError: the next frame is empty or announces more than the limit; nothing after it has a
+            meaning.
+        """
+        self._buffer += data
+        bodies: list[bytes] = []
+        start = 0
+        while len(self._buffer) - start >= HEADER_BYTES:
+            length = int.from_bytes(self._buffer[start : start + HEADER_BYTES], "big")
+            try:
+                _check_length(length, self._max_bytes)
+            except FrameError:
+                if not bodies:
+                    raise
+                break
+            end = start + HEADER_BYTES + length
+            if len(self._buffer) < end:
+                break
+            bodies.append(bytes(self._buffer[start + HEADER_BYTES : end]))
+            start = end
+        del self._buffer[:start]
+        return bodies
+
+    def end(self) -> None:
+        """Say that the stream has ended.
+
+        Raises:
+            FrameError: it ended inside a frame.
+        """
+        if self._buffer:
+            raise FrameError(
+                f"the connection ended inside a frame, {len(self._buffer)} bytes after its start"
+            )
+
+
+def _check_length(length: int, max_bytes: int) -> None:
+    if length == 0:
+        raise FrameError(f"a frame of 0 bytes was announced; every frame has 1 to {max_bytes} bytes")
+    if length > max_bytes:
+        raise FrameError(f"a frame of {length} bytes was announced; at most {max_bytes} are allowed")

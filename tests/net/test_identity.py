@@ -1,0 +1,126 @@
+"""Who is who: copies of a data directory, copies of a certificate, oneself, and the wrong node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from p2pfl.identity.credentials import Credentials
+from p2pfl.wire.links import PeerAddresses, Peers
+from tests.support.federation import make_federation
+from tests.support.meshes import Boots, Lab, lab, new_local, until
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> dict[str, Credentials]:
+    return make_federation(tmp_path / "ca", "ant", "bee", "cat")
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with lab(tmp_path) as opened:
+        yield opened
+
+
+async def test_a_lower_boot_count_is_a_copy_and_told_so(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    boots = Boots()
+    ant = await world.start(federation["ant"], boots=boots)
+    local = new_local(boot=5)
+    bee = await world.start(federation["bee"], [ant.address], local=local)
+    await ant.told.until(lambda told: told.names == {"bee"})
+    await world.stop(bee)
+    copy = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, boot=4))
+    await copy.told.until(lambda told: bool(told.disownments))
+    assert "a later start 5 was seen. Start that node with --new-journal" in copy.told.disownments[0]
+    assert "a copy or was restored from a backup" in await ant.told.until_refused("restored")
+
+
+async def test_the_same_boot_with_another_nonce_is_a_copy_also_after_a_restart_of_who_remembers(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    boots = Boots()
+    ant = await world.start(federation["ant"], boots=boots)
+    local = new_local(boot=5)
+    bee = await world.start(federation["bee"], [ant.address], local=local)
+    await ant.told.until(lambda told: told.names == {"bee"})
+    await world.stop(bee)
+    await world.stop(ant)
+    ant = await world.start(federation["ant"], boots=boots)
+    copy = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, boot=5))
+    await copy.told.until(lambda told: bool(told.disownments))
+    assert "another start 5 was seen" in copy.told.disownments[0]
+
+
+async def test_a_listening_copy_is_disowned_too(world: Lab, federation: dict[str, Credentials]) -> None:
+    local = new_local(boot=5)
+    boots = Boots()
+    ant = await world.start(federation["ant"], boots=boots)
+    bee = await world.start(federation["bee"], [ant.address], local=local)
+    await ant.told.until(lambda told: told.names == {"bee"})
+    await world.stop(bee)
+    await world.stop(ant)
+    copy = await world.start(federation["bee"], local=new_local(local.journal, boot=3))
+    await world.start(federation["ant"], [copy.address], boots=boots)
+    await copy.told.until(lambda told: bool(told.disownments))
+    assert copy.told.names == set()
+
+
+async def test_a_quick_restart_with_a_higher_boot_replaces_the_old_link(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    ant = await world.start(federation["ant"])
+    local = new_local(boot=1)
+    await world.start(federation["bee"], [ant.address], local=local)
+    await ant.told.until(lambda told: told.names == {"bee"})
+    again = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, boot=2))
+    await again.told.until(lambda told: told.names == {"ant"})
+    await ant.told.until(lambda told: [peer.boot for peer in told.links.values()] == [2])
+    assert ant.told.history[1] == ("unlinked: a new connection took its place", "bee")
+
+
+async def test_a_second_device_with_the_same_certificate_is_refused_while_the_first_is_linked(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    ant = await world.start(federation["ant"])
+    first = await world.start(federation["bee"], [ant.address])
+    await ant.told.until(lambda told: told.names == {"bee"})
+    second = await world.start(federation["bee"], [ant.address])
+    assert "every device needs a certificate of its own" in await second.told.until_refused(
+        "certificate of its own"
+    )
+    await world.stop(first)
+    await second.told.until(lambda told: told.names == {"ant"})
+
+
+async def test_ones_own_address_among_the_listed_is_recognised_and_dialled_no_more(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    ant = await world.start(federation["ant"])
+    port = ant.mesh.port
+    await world.stop(ant)
+    listed = [f"127.0.0.1:{port}", f"localhost:{port}"]
+    ant = await world.start(federation["ant"], listed, listen=("127.0.0.1", port))
+    bee = await world.start(federation["bee"], [ant.address])
+    await bee.told.until(lambda told: told.names == {"ant"})
+    await until(lambda: ant.mesh.own_addresses == set(listed))
+    assert ant.told.names == {"bee"}
+    assert ant.told.refusals == []
+
+
+async def test_the_wrong_node_at_an_address_is_refused_on_both_sides(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    ant = await world.start(federation["ant"])
+    bee = await world.start(federation["bee"], [ant.address])
+    cat = await world.start(federation["cat"])
+    await bee.told.until(lambda told: told.names == {"ant"})
+    rumour = Peers((PeerAddresses(federation["cat"].node_id, "cat", (ant.address,)),))
+    bee.mesh._take(bee.mesh._neighbours[ant.id].link, rumour)
+    expected = f"node {federation['cat'].node_id[:7]} was expected at {ant.address}, but ant"
+    assert expected in await bee.told.until_refused("was expected")
+    assert f"refused this device: {expected}" in await ant.told.until_refused("was expected")
+    assert cat.told.names == set()

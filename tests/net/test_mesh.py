@@ -1,0 +1,25 @@
+"""Meshes on loopback: who gets linked with whom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.federation import make_federation
+from tests.support.meshes import lab
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+async def test_one_reachable_address_is_enough_to_link_everybody(tmp_path: Path, size: int) -> None:
+    names = [f"n{number}" for number in range(size)]
+    federation = make_federation(tmp_path / "ca", *names)
+    async with lab(tmp_path) as world:
+        first = await world.start(federation["n0"])
+        nodes = [first] + [await world.start(federation[name], [first.address]) for name in names[1:]]
+        for node in nodes:
+            others = set(names) - {node.credentials.name}
+            await node.told.until(lambda told, others=others: told.names == others)
+        for node in nodes:
+            assert [what for what, _ in node.told.history] == ["linked"] * (size - 1)
+            assert node.told.refusals == []

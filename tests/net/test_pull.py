@@ -1,0 +1,176 @@
+"""Pulling blobs between meshes: over real TLS, through bad networks, from holders that lie."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+from blake3 import blake3
+
+from p2pfl.errors import BlobError, NetworkError
+from tests.support.federation import make_federation
+from tests.support.meshes import FAST, Lab, Node, lab
+from tests.support.proxy import proxy_to
+
+BLOB = random.Random(1).randbytes(700_001)
+DIGEST = blake3(BLOB).hexdigest()
+
+
+def put(node: Node, data: bytes = BLOB, digest: str = DIGEST) -> None:
+    """Give *node* the blob, whatever its bytes are."""
+    path = node.store.new_path()
+    path.write_bytes(data)
+    node.store.adopt(path, digest)
+
+
+async def linked(world: Lab, tmp_path: Path, *names: str) -> list[Node]:
+    """Start nodes of these names, all linked with each other."""
+    federation = make_federation(tmp_path / "ca", *names)
+    nodes = [await world.start(federation[names[0]])]
+    nodes += [await world.start(federation[name], [nodes[0].address]) for name in names[1:]]
+    for node in nodes:
+        await node.told.until(lambda told: len(told.names) == len(names) - 1)
+    return nodes
+
+
+async def test_a_pulled_blob_is_in_the_store_byte_for_byte(tmp_path: Path) -> None:
+    async with lab(tmp_path) as world:
+        holder, puller = await linked(world, tmp_path, "holder", "puller")
+        put(holder)
+        reports: list[tuple[int, int]] = []
+        await puller.mesh.pull(DIGEST, len(BLOB), [holder.id], lambda *report: reports.append(report))
+        assert puller.store.path(DIGEST).read_bytes() == BLOB
+        assert reports[-1] == (len(BLOB), len(BLOB))
+        assert puller.mesh.traffic.total("bulk", holder.id).received >= len(BLOB)
+        assert holder.mesh.traffic.total("bulk").sent >= len(BLOB)
+
+
+async def test_pulls_of_the_same_blob_at_a_time_become_one(tmp_path: Path) -> None:
+    async with lab(tmp_path) as world:
+        holder, puller = await linked(world, tmp_path, "holder", "puller")
+        put(holder)
+        await asyncio.gather(*(puller.mesh.pull(DIGEST, len(BLOB), [holder.id]) for _ in range(5)))
+        assert puller.mesh.traffic.total("bulk").received < 1.1 * len(BLOB)
+
+
+async def test_any_linked_node_is_asked_when_the_sources_do_not_have_it(tmp_path: Path) -> None:
+    async with lab(tmp_path) as world:
+        holder, empty, puller = await linked(world, tmp_path, "holder", "empty", "puller")
+        put(holder)
+        await puller.mesh.pull(DIGEST, len(BLOB), [empty.id])
+        assert puller.store.has(DIGEST)
+
+
+async def test_a_blob_nobody_has_is_a_network_error_that_names_who_was_asked(tmp_path: Path) -> None:
+    async with lab(tmp_path) as world:
+        empty, puller = await linked(world, tmp_path, "empty", "puller")
+        with pytest.raises(NetworkError, match=f"from {empty.id[:7]}: it refused: it is not here"):
+            await puller.mesh.pull(DIGEST, len(BLOB), [empty.id])
+
+
+async def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path / "ca", "holder", "puller")
+    async with lab(tmp_path) as world:
+        puller = await world.start(federation["puller"])
+        holder = await world.start(federation["holder"])
+        put(holder)
+        async with proxy_to(holder.mesh.port) as proxy:
+            await world.stop(puller)
+            puller = await world.start(federation["puller"], [proxy.address])
+            await puller.told.until(lambda told: told.names == {"holder"})
+            proxy.cut_after = 300_000
+            before = proxy.connections
+            await puller.mesh.pull(DIGEST, len(BLOB), [holder.id])
+            assert proxy.connections - before >= 3
+        assert puller.store.path(DIGEST).read_bytes() == BLOB
+        assert puller.mesh.traffic.total("bulk").received < 1.2 * len(BLOB)
+
+
+async def test_wrong_bytes_are_refused_and_the_blob_fetched_elsewhere(tmp_path: Path) -> None:
+    async with lab(tmp_path) as world:
+        liar, honest, puller = await linked(world, tmp_path, "liar", "honest", "puller")
+        put(liar, b"\0" * len(BLOB))
+        put(honest)
+        await puller.mesh.pull(DIGEST, len(BLOB), [liar.id, honest.id])
+        assert puller.store.path(DIGEST).read_bytes() == BLOB
+
+
+async def test_another_length_than_the_schemas_is_refused_before_a_byte_is_stored(tmp_path: Path) -> None:
+    async with lab(tmp_path) as world:
+        holder, puller = await linked(world, tmp_path, "holder", "puller")
+        put(holder, BLOB + b"more")
+        with pytest.raises(
+            BlobError, match=f"{len(BLOB) + 4} bytes was announced where only one of {len(BLOB)} bytes fits"
+        ):
+            await puller.mesh.pull(DIGEST, len(BLOB), [holder.id])
+        assert puller.mesh.traffic.total("bulk").received < 1000
+
+
+async def test_only_wrong_bytes_everywhere_are_a_blob_error(tmp_path: Path) -> None:
+    async with lab(tmp_path) as world:
+        liar, puller = await linked(world, tmp_path, "liar", "puller")
+        put(liar, b"\0" * len(BLOB))
+        with pytest.raises(BlobError, match="other bytes"):
+            await puller.mesh.pull(DIGEST, len(BLOB), [liar.id])
+        assert not puller.store.has(DIGEST)
+
+
+async def test_bytes_of_an_earlier_liar_do_not_spoil_an_honest_holder(tmp_path: Path) -> None:
+    async with lab(tmp_path) as world:
+        honest, puller = await linked(world, tmp_path, "honest", "puller")
+        put(honest)
+        with puller.store.partial(DIGEST, len(BLOB)) as partial:
+            partial.write(b"\0" * 1000)
+        await puller.mesh.pull(DIGEST, len(BLOB), [honest.id])
+        assert puller.store.path(DIGEST).read_bytes() == BLOB
+
+
+async def test_a_holder_that_serves_all_it_can_is_asked_again_later(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path / "ca", "holder", "puller")
+    async with lab(tmp_path) as world:
+        holder = await world.start(
+            federation["holder"], settings=msgspec.structs.replace(FAST, max_serving=1)
+        )
+        puller = await world.start(federation["puller"], [holder.address])
+        await puller.told.until(lambda told: told.names == {"holder"})
+        blobs = [random.Random(seed).randbytes(3_000_000) for seed in range(3)]
+        digests = [blake3(blob).hexdigest() for blob in blobs]
+        for blob, digest in zip(blobs, digests, strict=True):
+            put(holder, blob, digest)
+        await asyncio.gather(*(puller.mesh.pull(digest, 3_000_000, [holder.id]) for digest in digests))
+        assert all(puller.store.has(digest) for digest in digests)
+
+
+async def test_a_stalled_transfer_ends_at_the_idle_deadline(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path / "ca", "holder", "puller")
+    settings = msgspec.structs.replace(
+        FAST, blob_idle_seconds=0.2, silence_seconds=0.2, handshake_seconds=0.3
+    )
+    async with lab(tmp_path) as world:
+        holder = await world.start(federation["holder"])
+        put(holder)
+        async with proxy_to(holder.mesh.port) as proxy:
+            puller = await world.start(federation["puller"], [proxy.address], settings=settings)
+            await puller.told.until(lambda told: told.names == {"holder"})
+            proxy.stall()
+            with pytest.raises(NetworkError):
+                await puller.mesh.pull(DIGEST, len(BLOB), [holder.id])
+
+
+async def test_a_cancelled_pull_is_taken_up_by_the_next_one(tmp_path: Path) -> None:
+    async with lab(tmp_path) as world:
+        holder, puller = await linked(world, tmp_path, "holder", "puller")
+        put(holder)
+        under_way = asyncio.Event()
+        pull = asyncio.create_task(
+            puller.mesh.pull(DIGEST, len(BLOB), [holder.id], lambda *_: under_way.set())
+        )
+        await under_way.wait()
+        pull.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pull
+        await puller.mesh.pull(DIGEST, len(BLOB), [holder.id])
+        assert puller.store.path(DIGEST).read_bytes() == BLOB

@@ -1,0 +1,205 @@
+"""Links end and come back: half-open connections, restarts, sleep, crossing dials, goodbyes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from p2pfl.errors import UserError
+from p2pfl.identity.credentials import Credentials
+from p2pfl.messages import Ask, Status
+from tests.support.federation import make_federation
+from tests.support.meshes import FAST, Lab, lab, new_local, until
+from tests.support.proxy import proxy_to
+
+RUN = "0" * 64
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> dict[str, Credentials]:
+    return make_federation(tmp_path / "ca", "ant", "bee", "cat")
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with lab(tmp_path) as opened:
+        yield opened
+
+
+async def test_messages_arrive_in_order_and_a_send_without_a_link_says_so(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    ant = await world.start(federation["ant"])
+    assert not ant.mesh.send(federation["bee"].node_id, Ask(RUN, 0))
+    bee = await world.start(federation["bee"], [ant.address])
+    await bee.told.until(lambda told: told.names == {"ant"})
+    sent = [Ask(RUN, number) for number in range(500)]
+    assert all(bee.mesh.send(ant.id, message) for message in sent)
+    await ant.told.until(lambda told: len(told.messages) == len(sent))
+    assert ant.told.messages == [("bee", message) for message in sent]
+
+
+async def test_a_status_of_a_node_in_no_run_arrives(world: Lab, federation: dict[str, Credentials]) -> None:
+    ant = await world.start(federation["ant"])
+    bee = await world.start(federation["bee"], [ant.address])
+    await bee.told.until(lambda told: told.names == {"ant"})
+    status = Status("", 0, "", False, False, 3, False, "idle", 0.0, 0.0, 1, True, 2, False, 7)
+    assert bee.mesh.send(ant.id, status)
+    await ant.told.until(lambda told: told.messages == [("bee", status)])
+
+
+async def test_crossing_dials_end_in_one_link(
+    world: Lab, federation: dict[str, Credentials], tmp_path: Path
+) -> None:
+    async with proxy_to(1) as to_ant, proxy_to(1) as to_bee:
+        ant = await world.start(federation["ant"], [to_bee.address])
+        bee = await world.start(federation["bee"], [to_ant.address])
+        to_ant.retarget(ant.mesh.port)
+        to_bee.retarget(bee.mesh.port)
+        await ant.told.until(lambda told: told.names == {"bee"})
+        await bee.told.until(lambda told: told.names == {"ant"})
+        for _ in range(20):
+            assert ant.mesh.send(bee.id, Ask(RUN, 1))
+            assert bee.mesh.send(ant.id, Ask(RUN, 2))
+            await ant.told.until(lambda told: bool(told.messages))
+            await bee.told.until(lambda told: bool(told.messages))
+            ant.told.messages.clear()
+            bee.told.messages.clear()
+        assert [what for what, _ in ant.told.history] == ["linked"]
+        assert [what for what, _ in bee.told.history] == ["linked"]
+        assert ant.told.refusals == bee.told.refusals == []
+
+
+async def test_a_half_open_link_is_found_by_the_silence_deadline(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    settings = msgspec.structs.replace(FAST, silence_seconds=0.5)
+    ant = await world.start(federation["ant"])
+    async with proxy_to(ant.mesh.port) as proxy:
+        bee = await world.start(federation["bee"], [proxy.address], settings=settings)
+        await bee.told.until(lambda told: told.names == {"ant"})
+        proxy.stall()
+        await bee.told.until(lambda told: told.names == set())
+        assert bee.told.history[1] == ("unlinked: nothing was heard from it for 0.5 s", "ant")
+
+
+async def test_an_idle_link_stays(world: Lab, federation: dict[str, Credentials]) -> None:
+    settings = msgspec.structs.replace(FAST, silence_seconds=0.2)
+    ant = await world.start(federation["ant"], settings=settings)
+    bee = await world.start(federation["bee"], [ant.address], settings=settings)
+    await bee.told.until(lambda told: told.names == {"ant"})
+    count = bee.mesh.traffic.total("control").received
+    await until(lambda: bee.mesh.traffic.total("control").received > count + 20 * 11)  # 20 pings or pongs
+    assert len(bee.told.history) == 1
+    assert ant.told.names == {"bee"}
+
+
+async def test_a_node_that_restarts_is_linked_again_whoever_knows_its_address(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    local = new_local(boot=1)
+    ant = await world.start(federation["ant"], local=local)
+    bee = await world.start(federation["bee"], [ant.address])
+    await bee.told.until(lambda told: told.names == {"ant"})
+    await ant.told.until(lambda told: told.names == {"bee"})
+    port = ant.mesh.port
+    await world.stop(ant, "a short break")
+    await bee.told.until(lambda told: told.names == set())
+    assert bee.told.history[1] == ("unlinked: it said goodbye: a short break", "ant")
+    again = await world.start(
+        federation["ant"], local=new_local(local.journal, boot=2), listen=("127.0.0.1", port)
+    )
+    await bee.told.until(lambda told: told.names == {"ant"})
+    await again.told.until(lambda told: told.names == {"bee"})
+    assert bee.told.refusals == []
+
+
+async def test_what_was_queued_before_close_arrives(world: Lab, federation: dict[str, Credentials]) -> None:
+    ant = await world.start(federation["ant"])
+    bee = await world.start(federation["bee"], [ant.address])
+    await bee.told.until(lambda told: told.names == {"ant"})
+    for number in range(200):
+        bee.mesh.send(ant.id, Ask(RUN, number))
+    await world.stop(bee)
+    await ant.told.until(lambda told: told.names == set())
+    assert len(ant.told.messages) == 200
+
+
+async def test_after_a_sleep_all_links_are_made_anew(world: Lab, federation: dict[str, Credentials]) -> None:
+    ant = await world.start(federation["ant"])
+    bee = await world.start(federation["bee"], [ant.address])
+    await bee.told.until(lambda told: told.names == {"ant"})
+    bee.mesh.drop_all("the device slept")
+    await bee.told.until(lambda told: len(told.history) == 3)
+    assert bee.told.history[1:] == [("unlinked: the device slept", "ant"), ("linked", "ant")]
+    await ant.told.until(lambda told: told.names == {"bee"})
+
+
+async def test_a_node_behind_a_filter_is_linked_by_its_own_dial(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    ant = await world.start(federation["ant"])
+    bee = await world.start(federation["bee"], [ant.address])
+    cat = await world.start(federation["cat"], [ant.address], advertise=["127.0.0.1:1"])  # leads nowhere
+    await bee.told.until(lambda told: told.names == {"ant", "cat"})
+    await cat.told.until(lambda told: told.names == {"ant", "bee"})
+
+
+async def test_a_listed_peer_that_is_not_there_is_named_with_the_reason(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    ant = await world.start(federation["ant"], ["127.0.0.1:1"])
+    await until(lambda: bool(ant.mesh.unreachable))
+    assert "nothing listens there" in ant.mesh.unreachable["127.0.0.1:1"]
+
+
+async def test_a_taken_port_is_the_users_error_and_says_what_to_do(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    ant = await world.start(federation["ant"])
+    with pytest.raises(UserError, match=f"{ant.mesh.port}: another program does already.*--listen HOST:PORT"):
+        await world.start(federation["bee"], listen=("127.0.0.1", ant.mesh.port))
+
+
+async def test_every_interface_means_ipv4_and_ipv6_on_one_port(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    ant = await world.start(federation["ant"], listen=(None, 0))
+    assert f"0.0.0.0:{ant.mesh.port}" in ant.mesh.addresses
+    for boot, address in enumerate(ant.mesh.addresses, start=1):
+        host = "127.0.0.1" if address.startswith("0") else "[::1]"
+        local = new_local("0" * 32, boot)
+        bee = await world.start(federation["bee"], [f"{host}:{ant.mesh.port}"], local=local)
+        await bee.told.until(lambda told: told.names == {"ant"})
+        await world.stop(bee)
+        await ant.told.until(lambda told: told.names == set())
+
+
+async def test_a_peer_that_does_not_read_loses_its_link(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    settings = msgspec.structs.replace(FAST, max_queue_bytes=100_000)
+    ant = await world.start(federation["ant"], settings=settings)
+    bee = await world.start(federation["bee"], [ant.address])
+    await ant.told.until(lambda told: told.names == {"bee"})
+    while ant.mesh.send(bee.id, Ask(RUN, 1)):
+        pass
+    await ant.told.until(lambda told: len(told.history) >= 2)
+    assert ant.told.history[1][0].startswith("unlinked: it does not read")
+
+
+async def test_closing_with_a_peer_that_reads_nothing_takes_bounded_time(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    ant = await world.start(federation["ant"])
+    async with proxy_to(ant.mesh.port) as proxy:
+        bee = await world.start(federation["bee"], [proxy.address])
+        await bee.told.until(lambda told: told.names == {"ant"})
+        proxy.stall()
+        async with asyncio.timeout(6):
+            await world.stop(bee)
+    assert bee.told.names == {"ant"}, "after close nothing is told any more"

@@ -1,0 +1,204 @@
+"""Who does not belong: each ends its own connection with a clear sentence, and the mesh goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from p2pfl.identity.credentials import Credentials
+from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, client_context
+from p2pfl.wire import links
+from p2pfl.wire.codec import ControlFrame, decode, encode
+from p2pfl.wire.frames import FrameDecoder, encode_frame
+from tests.support.federation import make_federation
+from tests.support.meshes import FAST, WAIT_SECONDS, Lab, Node, lab, new_local
+
+MAX_BYTES = FAST.max_frame_bytes
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> dict[str, Credentials]:
+    return make_federation(tmp_path / "ca", "ant", "bee", "cat")
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with lab(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def ant(world: Lab, federation: dict[str, Credentials]) -> AsyncIterator[Node]:
+    """A node with a link; the link is there after the test, and takes a new one."""
+    node = await world.start(federation["ant"])
+    bee = await world.start(federation["bee"], [node.address])
+    await node.told.until(lambda told: told.names == {"bee"})
+    yield node
+    assert [what for what, _ in node.told.history] == ["linked"]
+    assert bee.told.names == {"ant"}
+
+
+async def answer_to(node: Node, data: bytes, *, context: ssl.SSLContext | None = None) -> bytes:
+    """Connect to *node*, send *data*, and return all it says before it closes."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.mesh.port, ssl=context)
+        answer = b""
+        try:
+            writer.write(data)
+            while piece := await reader.read(65536):
+                answer += piece
+        except OSError:  # reset: it did not care to read all
+            pass
+        finally:
+            writer.transport.abort()
+        return answer
+
+
+def frames(data: bytes) -> list[ControlFrame]:
+    return [decode(body) for body in FrameDecoder(MAX_BYTES).feed(data)]
+
+
+def hello(**changes: object) -> bytes:
+    local = new_local()
+    frame = links.Hello("0.1.0", local.journal, 1, local.nonce, 9000, (), 1, 1, "", 0)
+    return encode_frame(encode(msgspec.structs.replace(frame, **changes)), MAX_BYTES)
+
+
+async def test_a_plain_text_client_ends_its_own_connection(ant: Node) -> None:
+    await answer_to(ant, b"GET / HTTP/1.1\r\nHost: ant\r\n\r\n")
+    await ant.told.until_refused("does not speak TLS")
+
+
+async def test_a_mebibyte_of_random_bytes_ends_its_own_connection(ant: Node) -> None:
+    await answer_to(ant, random.Random(7).randbytes(1024 * 1024))
+    await ant.told.until_refused("does not speak TLS")
+
+
+async def test_random_bytes_inside_tls_end_their_own_connection(
+    ant: Node, federation: dict[str, Credentials]
+) -> None:
+    noise = random.Random(7).randbytes(1024 * 1024)
+    answer = await answer_to(ant, noise, context=client_context(federation["cat"]))
+    reason = await ant.told.until_refused("a frame of")
+    [refusal] = frames(answer)
+    assert isinstance(refusal, links.Refusal)
+    assert refusal.reason in reason
+
+
+async def test_a_frame_announcing_4_gib_ends_its_own_connection(
+    ant: Node, federation: dict[str, Credentials]
+) -> None:
+    answer = await answer_to(ant, b"\xff" * 4, context=client_context(federation["cat"]))
+    said = f"a frame of {2**32 - 1} bytes was announced; at most {MAX_BYTES} are allowed"
+    assert said in await ant.told.until_refused("a frame of")
+    assert frames(answer) == [links.Refusal("protocol", said)]
+
+
+async def test_a_frame_announcing_4_gib_on_a_link_ends_that_link(
+    ant: Node, federation: dict[str, Credentials], world: Lab
+) -> None:
+    other = await world.start(federation["cat"])
+    ready = encode_frame(encode(links.Ready(10**6)), MAX_BYTES)
+    answer = await answer_to(
+        other, hello() + ready + b"\xff" * 4, context=client_context(federation["bee"], [CONTROL_ALPN])
+    )
+    assert isinstance(frames(answer)[0], links.Welcome)
+    assert isinstance(frames(answer)[-1], links.Refusal)
+    await other.told.until(lambda told: len(told.history) >= 2)
+    assert other.told.history[0] == ("linked", "bee")
+    assert "it broke the protocol: a frame of 4294967295 bytes" in other.told.history[1][0]
+
+
+async def test_a_foreign_ca_is_named_on_both_sides(ant: Node, world: Lab, tmp_path: Path) -> None:
+    stranger = make_federation(tmp_path / "other", "dog")["dog"]
+    dog = await world.start(stranger, [ant.address])
+    assert "signed by another CA" in await dog.told.until_refused("another CA")
+    await ant.told.until(lambda told: bool(told.refusals))
+    assert dog.told.names == set()
+
+
+async def test_an_expired_certificate_is_named_on_both_sides(ant: Node, world: Lab, tmp_path: Path) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=500)
+    expired = make_federation(tmp_path / "ca", "old", now=long_ago)["old"]
+    old = await world.start(expired, [ant.address])
+    assert "expired" in await old.told.until_refused("expired")
+    assert "expired" in await ant.told.until_refused("expired")
+
+
+async def test_tls_1_2_is_refused(ant: Node, federation: dict[str, Credentials]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        await answer_to(ant, b"", context=context)
+    assert "TLS 1.3" in await ant.told.until_refused("TLS 1.3")
+
+
+@pytest.mark.parametrize("role", ["operator", "observer"])
+async def test_only_nodes_become_links(ant: Node, world: Lab, tmp_path: Path, role: str) -> None:
+    guest = make_federation(tmp_path / "ca", "guest", role=role)["guest"]  # type: ignore[arg-type]
+    dialer = await world.start(guest, [ant.address])
+    assert f"has the role {role}" in await ant.told.until_refused("role")
+    assert (
+        f"refused this device: the certificate of guest has the role {role}"
+        in await dialer.told.until_refused("role")
+    )
+
+
+async def test_protocol_versions_without_a_common_one_are_refused_with_both_ranges(
+    ant: Node, federation: dict[str, Credentials]
+) -> None:
+    answer = await answer_to(ant, hello(lowest=7, highest=9), context=client_context(federation["cat"]))
+    [refusal] = frames(answer)
+    assert isinstance(refusal, links.Refusal)
+    assert refusal.kind == "version"
+    assert "7 to 9" in refusal.reason
+    assert "7 to 9" in await ant.told.until_refused("versions")
+
+
+async def test_a_message_before_hello_is_refused(ant: Node, federation: dict[str, Credentials]) -> None:
+    ping = encode_frame(encode(links.Ping()), MAX_BYTES)
+    answer = await answer_to(ant, ping, context=client_context(federation["cat"]))
+    assert frames(answer) == [links.Refusal("protocol", "it sent PING where HELLO was due")]
+    await ant.told.until_refused("HELLO was due")
+
+
+async def test_a_blob_request_that_is_none_is_refused(ant: Node, federation: dict[str, Credentials]) -> None:
+    bad = encode_frame(
+        msgspec.msgpack.encode({"type": "pull", "digest": "../../etc/passwd", "offset": 0}), 999
+    )
+    answer = await answer_to(ant, bad, context=client_context(federation["cat"], [BLOB_ALPN]))
+    assert b"cannot be understood" in answer
+    await ant.told.until_refused("a blob request of")
+
+
+async def test_silent_connections_are_bounded_per_address_and_end_at_the_deadline(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    settings = msgspec.structs.replace(FAST, max_pending_per_address=3, handshake_seconds=0.3)
+    node = await world.start(federation["ant"], settings=settings)
+    silent = [await asyncio.open_connection("127.0.0.1", node.mesh.port) for _ in range(4)]
+    try:
+        await node.told.until_refused("More than 3 connections from this address")
+        await node.told.until_refused("did not answer in time")
+    finally:
+        for _, writer in silent:
+            writer.transport.abort()
+    bee = await world.start(federation["bee"], [node.address])
+    await bee.told.until(lambda told: told.names == {"ant"})
+
+
+async def test_a_repeated_refusal_is_told_once(ant: Node, federation: dict[str, Credentials]) -> None:
+    ping = encode_frame(encode(links.Ping()), MAX_BYTES)
+    for _ in range(3):
+        await answer_to(ant, ping, context=client_context(federation["cat"]))
+    await ant.told.until_refused("HELLO was due")
+    assert len(ant.told.refusals) == 1

@@ -1,0 +1,186 @@
+"""Meshes on loopback for tests: real sockets, real TLS, short deadlines, and a listener that remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+from p2pfl.config import NetSettings
+from p2pfl.identity.credentials import Credentials
+from p2pfl.messages import Member, Message
+from p2pfl.net.mesh import Mesh
+from p2pfl.net.peers import Local, Peer
+from p2pfl.store.blobs import BlobStore
+
+WAIT_SECONDS = 20.0
+"""For something that takes milliseconds; only a failing test waits this long."""
+
+FAST = NetSettings(
+    handshake_seconds=5.0,
+    dial_seconds=2.0,
+    ping_seconds=0.05,
+    silence_seconds=3.0,
+    redial_first_seconds=0.02,
+    redial_most_seconds=0.1,
+    blob_chunk_bytes=64 * 1024,
+    blob_idle_seconds=5.0,
+)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the event loop run until *condition* holds: for what no listener is told."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+class Boots:
+    """A boot memory that forgets with the test."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Member, tuple[int, str]] = {}
+
+    def seen_boot(self, member: Member) -> tuple[int, str] | None:
+        return self.seen.get(member)
+
+    def save_boot(self, member: Member, boot: int, nonce: str) -> None:
+        self.seen[member] = (boot, nonce)
+
+
+class Recorder:
+    """A mesh listener that keeps what it is told, and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self.history: list[tuple[str, str]] = []
+        self.messages: list[tuple[str, Message]] = []
+        self.refusals: list[tuple[str, str]] = []
+        self.disownments: list[str] = []
+        self.links: dict[str, Peer] = {}
+        self._changed = asyncio.Event()
+
+    def linked(self, peer: Peer) -> None:
+        assert peer.member.node not in self.links, "linked twice without unlinked between"
+        self.links[peer.member.node] = peer
+        self._note("linked", peer.name)
+
+    def unlinked(self, peer: Peer, reason: str) -> None:
+        assert self.links.pop(peer.member.node) == peer, "unlinked without having been linked"
+        self._note(f"unlinked: {reason}", peer.name)
+
+    def received(self, peer: Peer, message: Message) -> None:
+        assert self.links[peer.member.node] == peer, "a message from nobody"
+        self.messages.append((peer.name, message))
+        self._changed.set()
+
+    def refused(self, address: str, reason: str) -> None:
+        self.refusals.append((address, reason))
+        self._changed.set()
+
+    def disowned(self, reason: str) -> None:
+        self.disownments.append(reason)
+        self._changed.set()
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the linked peers."""
+        return {peer.name for peer in self.links.values()}
+
+    async def until(self, condition: Callable[[Recorder], bool]) -> None:
+        """Wait until *condition* holds of this recorder; it is looked at whenever something was told."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not condition(self):
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_refused(self, part: str) -> str:
+        """Wait for a refusal whose reason contains *part*; return the reason."""
+        await self.until(lambda told: any(part in reason for _, reason in told.refusals))
+        return next(reason for _, reason in self.refusals if part in reason)
+
+    def _note(self, what: str, name: str) -> None:
+        self.history.append((what, name))
+        self._changed.set()
+
+
+class Node:
+    """A mesh with its listener and its store."""
+
+    def __init__(
+        self, credentials: Credentials, mesh: Mesh, told: Recorder, store: BlobStore, local: Local
+    ) -> None:
+        self.credentials = credentials
+        self.mesh = mesh
+        self.told = told
+        self.store = store
+        self.local = local
+
+    @property
+    def id(self) -> str:
+        return self.credentials.node_id
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.mesh.port}"
+
+
+class Lab:
+    """Starts meshes and closes them all at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._nodes: list[Node] = []
+
+    async def start(
+        self,
+        credentials: Credentials,
+        peers: Sequence[str] = (),
+        *,
+        local: Local | None = None,
+        boots: Boots | None = None,
+        settings: NetSettings = FAST,
+        listen: tuple[str | None, int] = ("127.0.0.1", 0),
+        advertise: Sequence[str] = (),
+    ) -> Node:
+        told = Recorder()
+        store = BlobStore(self._path / f"{credentials.name}-{len(self._nodes)}")
+        local = local or new_local()
+        mesh = Mesh(
+            credentials,
+            local,
+            told,
+            store,
+            listen=listen,
+            peers=peers,
+            settings=settings,
+            boots=boots or Boots(),
+            advertise=advertise,
+        )
+        await mesh.start()
+        node = Node(credentials, mesh, told, store, local)
+        self._nodes.append(node)
+        return node
+
+    async def stop(self, node: Node, reason: str = "the test stops it") -> None:
+        self._nodes.remove(node)
+        await node.mesh.close(reason)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(node.mesh.close("the test is over") for node in self._nodes))
+
+
+def new_local(journal: str | None = None, boot: int = 1, nonce: str | None = None) -> Local:
+    """Return what a node with a fresh data directory says of itself."""
+    return Local(journal or secrets.token_hex(16), boot, nonce or secrets.token_hex(16), "0.1.0")
+
+
+@contextlib.asynccontextmanager
+async def lab(path: Path) -> AsyncIterator[Lab]:
+    """Open a lab whose stores are in *path*."""
+    opened = Lab(path)
+    try:
+        yield opened
+    finally:
+        await opened.close()

@@ -1,0 +1,156 @@
+"""Builders of record 0 and of chains of commits, valid by the types, with names one can read in a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from blake3 import blake3
+
+from p2pfl.messages import (
+    Ballot,
+    Commit,
+    Evaluation,
+    Founding,
+    LeftOut,
+    MemberEvaluation,
+    Record,
+    RosterEntry,
+    RunSpec,
+    UpdateEntry,
+    record_digest,
+)
+from p2pfl.schema import Schema, TensorSpec, canonical
+
+NAMES = ("ada", "ben", "cleo", "dan", "eve")
+
+SCHEMA: Schema = canonical([TensorSpec("weight", "F32", (2, 3)), TensorSpec("steps", "I64", ())])
+
+SPEC = RunSpec(
+    task="digits",
+    model="cnn",
+    partition="iid",
+    partitions=5,
+    rounds=10,
+    epochs=1,
+    batch_size=16,
+    learning_rate=0.05,
+    momentum=0.9,
+    weight_decay=0.0,
+    strategy="fedavg",
+    seed=1,
+    sample=0,
+    min_updates=1,
+    round_cap=60.0,
+    drop_after=60.0,
+)
+
+
+def digest(word: object) -> str:
+    """A digest that belongs to *word*."""
+    return blake3(str(word).encode()).hexdigest()
+
+
+def node(name: str) -> str:
+    """The node id of the device *name*: its name, padded to look like one."""
+    return name.ljust(52, "a")
+
+
+def journal(name: str) -> str:
+    """The journal id of the device *name*."""
+    return digest(name)[:32]
+
+
+def roster(*names: str) -> tuple[RosterEntry, ...]:
+    return tuple(
+        RosterEntry(node=node(name), journal=journal(name), name=name, slot=slot)
+        for slot, name in enumerate(names)
+    )
+
+
+def founding(nonce: str = "00" * 16, names: Sequence[str] = NAMES[:3], model: str = "") -> Founding:
+    return Founding(
+        nonce=nonce,
+        spec=SPEC,
+        roster=roster(*names),
+        schema=SCHEMA,
+        model=model or digest("initial"),
+        max_samples=1000,
+    )
+
+
+def evaluations(*counts: tuple[int, int], loss: float = 1.0) -> tuple[MemberEvaluation, ...]:
+    """One evaluation a member, from (correct, total) each; *loss* is a sample's."""
+    return tuple(
+        MemberEvaluation(
+            node=node(name), evaluation=Evaluation(correct=correct, total=total, loss=loss * total)
+        )
+        for name, (correct, total) in zip(NAMES, counts, strict=False)
+    )
+
+
+def update(name: str, round_: int, samples: int = 100) -> UpdateEntry:
+    return UpdateEntry(
+        node=node(name),
+        journal=journal(name),
+        digest=digest(("update", name, round_)),
+        samples=samples,
+        loss=0.5,
+        seconds=1.5,
+    )
+
+
+def _update_of(entry: RosterEntry, round_: int) -> UpdateEntry:
+    return msgspec.structs.replace(update(entry.name, round_), node=entry.node, journal=entry.journal)
+
+
+class Chain:
+    """A run that grows by one commit a call."""
+
+    def __init__(self, start: Founding | None = None) -> None:
+        self.founding = start or founding()
+        self.run = record_digest(self.founding)
+        self.commits: list[Commit] = []
+
+    def commit(
+        self,
+        *,
+        kind: str = "train",
+        model: str | None = None,
+        proposer: str = "ben",
+        attempt: int = 1,
+        evaluated: tuple[MemberEvaluation, ...] = (),
+        then: str = "go",
+        next_roster: tuple[RosterEntry, ...] | None = None,
+        left_out: tuple[LeftOut, ...] = (),
+        note: str = "",
+    ) -> Commit:
+        """Append the next round and return it."""
+        last = self.commits[-1].record if self.commits else None
+        round_ = last.round + 1 if last else 1
+        voters = last.roster if last else self.founding.roster
+        parent = last.model if last else self.founding.model
+        training = kind == "train"
+        record = Record(
+            run=self.run,
+            round=round_,
+            previous=record_digest(last) if last else self.run,
+            kind=kind,  # type: ignore[arg-type]
+            trained=(last.trained if last else 0) + training,
+            rounds=SPEC.rounds,
+            ballot=Ballot(attempt, node(proposer)),
+            model=model or (digest(("model", round_)) if training else parent),
+            updates=tuple(_update_of(entry, round_) for entry in voters) if training else (),
+            left_out=left_out,
+            evaluations=evaluated,
+            roster=next_roster or voters,
+            then=then,  # type: ignore[arg-type]
+            note=note,
+        )
+        commit = Commit(
+            record=record,
+            ballot=record.ballot,
+            acceptors=tuple(entry.member for entry in voters[: len(voters) // 2 + 1]),
+        )
+        self.commits.append(commit)
+        return commit

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from p2pfl.cli.certs import RoleOption, app
+from p2pfl.errors import CredentialsError
+from p2pfl.identity.authority import create_authority, issue
+from p2pfl.identity.credentials import load_credentials
+from p2pfl.identity.names import ROLES
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run in an empty folder, so that the default `certs` is a test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> str:
+    """Return what `p2pfl certs ARGUMENTS` prints; our own errors pass through, as they do to the main
+    entry."""
+    result = CliRunner().invoke(app, arguments)
+    if isinstance(result.exception, CredentialsError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_init_and_issue_make_a_device_folder_and_say_what_comes_next(here):
+    assert "p2pfl certs issue NAME\n" in run("init", "--federation", "lab")
+    said = run("issue", "ant")
+    ant = load_credentials(here / "certs" / "ant")
+    assert (ant.name, ant.role, ant.federation) == ("ant", "node", "lab")
+    assert f"Issued ant (node, {ant.node_id[:7]}), until {ant.not_after:%Y-%m-%d}: certs/ant" in said
+    assert "Copy this folder to the device" in said
+    assert "p2pfl node --certs ant" in said
+
+
+def test_another_folder_is_named_in_the_next_command():
+    assert "p2pfl certs issue NAME --certs keys/lab" in run("init", "--certs", "keys/lab")
+    assert "keys/lab/ant" in run("issue", "ant", "--certs", "keys/lab")
+
+
+def test_an_operator_is_not_told_to_start_a_node(here):
+    run("init")
+    assert "p2pfl node" not in run("issue", "boss", "--role", "operator")
+    assert load_credentials(here / "certs", "boss").role == "operator"
+
+
+def test_every_role_can_be_chosen():
+    assert tuple(role.value for role in RoleOption) == ROLES
+
+
+def test_overwriting_needs_force(here):
+    run("init")
+    run("issue", "ant")
+    before = load_credentials(here / "certs", "ant")
+    with pytest.raises(CredentialsError, match="--force"):
+        run("init")
+    with pytest.raises(CredentialsError, match="--force"):
+        run("issue", "ant")
+    assert load_credentials(here / "certs", "ant") == before
+    run("issue", "ant", "--force")
+    assert load_credentials(here / "certs", "ant").node_id != before.node_id
+
+
+def test_renewing_keeps_the_node_id_and_says_what_to_copy(here):
+    run("init")
+    run("issue", "ant", "--role", "observer")
+    before = load_credentials(here / "certs", "ant")
+    said = run("issue", "ant", "--renew")
+    assert load_credentials(here / "certs", "ant").node_id == before.node_id
+    assert "Renewed ant (observer" in said
+    assert "Copy its node.crt" in said
+
+
+@pytest.mark.parametrize("other", [["--force"], ["--role", "node"]])
+def test_renewing_goes_with_neither_a_new_key_nor_a_new_role(other):
+    result = CliRunner().invoke(app, ["issue", "ant", "--renew", *other])
+    assert result.exit_code == 2
+    assert "--renew keeps key and role" in result.output
+
+
+def test_show_lists_names_roles_expiry_and_node_ids(here):
+    run("init", "--federation", "lab")
+    run("issue", "bee", "--role", "operator")
+    run("issue", "ant")
+    lines = run("show").splitlines()
+    ant, bee = (load_credentials(here / "certs", name) for name in ("ant", "bee"))
+    assert lines[0].startswith("Federation 'lab', CA valid until ")
+    assert [line.split() for line in lines[1:]] == [
+        ["NAME", "ROLE", "EXPIRES", "NODE", "ID"],
+        ["ant", "node", f"{ant.not_after:%Y-%m-%d}", ant.node_id],
+        ["bee", "operator", f"{bee.not_after:%Y-%m-%d}", bee.node_id],
+    ]
+
+
+def test_show_works_in_a_device_folder():
+    run("init")
+    run("issue", "ant")
+    run("issue", "bee")
+    lines = run("show", "--certs", "certs/bee").splitlines()
+    assert lines[0].startswith("Federation 'p2pfl'")
+    assert [line.split()[0] for line in lines[2:]] == ["bee"]
+
+
+@pytest.mark.parametrize(
+    ("days", "mark"), [(-400, "EXPIRED"), (-345, "in 19 days"), (5, "NOT VALID BEFORE ")]
+)
+def test_show_points_out_dates_that_need_care(here, days, mark):
+    now = datetime.now(UTC)
+    create_authority(here / "certs", now=now - timedelta(days=500))
+    issue(here / "certs", "ant", now=now + timedelta(days=days))
+    assert mark in run("show")
+
+
+def test_show_before_the_first_device_says_what_comes_next():
+    run("init")
+    assert "p2pfl certs issue NAME" in run("show")
+
+
+def test_show_of_nothing_says_how_to_begin():
+    with pytest.raises(
+        CredentialsError, match=r"There are no certificates in certs\. Make a CA with `p2pfl certs init`"
+    ):
+        run("show")
+
+
+def test_a_bad_name_is_refused():
+    run("init")
+    with pytest.raises(CredentialsError, match="'Ant' cannot be the name of a device"):
+        run("issue", "Ant")
+
+
+def test_importing_the_commands_loads_no_cryptography():
+    code = "import sys, p2pfl.cli.certs; print(sorted({'cryptography', 'ssl', 'rich'} & set(sys.modules)))"
+    root = Path(__file__).parents[3]
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

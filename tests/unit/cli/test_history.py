@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+from typer import Typer
+from typer.testing import CliRunner, Result
+
+from p2pfl.cli.history import export, history
+from p2pfl.core.effects import SaveClosed, SaveCommit, SaveFounding
+from p2pfl.errors import DataDirectoryError, UserError
+from p2pfl.messages import LeftOut
+from p2pfl.schema import file_bytes, header
+from p2pfl.store.blobs import BlobStore
+from p2pfl.store.directory import DataDirectory
+from p2pfl.store.journal import Journal
+from tests.support.records import SCHEMA, Chain, evaluations, founding, node
+
+app = Typer(rich_markup_mode=None)
+app.command()(history)
+app.command()(export)
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, words, env={"COLUMNS": "80", "TERM": "dumb"})
+
+
+def model(number: int) -> bytes:
+    """A file of the schema whose bytes depend on *number*."""
+    start = header(SCHEMA)
+    return start + bytes([number]) * (file_bytes(SCHEMA) - len(start))
+
+
+def model_digest(number: int) -> str:
+    return blake3(model(number)).hexdigest()
+
+
+@pytest.fixture
+def chain() -> Chain:
+    """Three training rounds of which the second did best, and the closing evaluation."""
+    chain = Chain(founding(model=model_digest(0)))
+    chain.commit(model=model_digest(1), proposer="ben")
+    chain.commit(model=model_digest(2), proposer="cleo", attempt=3, evaluated=evaluations((5, 10), (6, 10)))
+    left_out = (LeftOut(node=node("cleo"), reason="silent"),)
+    chain.commit(
+        model=model_digest(3), proposer="ada", evaluated=evaluations((9, 10), (9, 10)), left_out=left_out
+    )
+    chain.commit(kind="evaluate", evaluated=evaluations((8, 10), (8, 10)), then="end")
+    return chain
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, chain: Chain) -> Path:
+    """A data directory with *chain*, whose first model was collected."""
+    with (
+        DataDirectory(tmp_path / "node") as directory,
+        Journal.open(directory.journal_path, node("ada")) as book,
+    ):
+        book.save(SaveFounding(chain.run, chain.founding))
+        book.save_all([SaveCommit(chain.run, commit, 12.5) for commit in chain.commits])
+        store = BlobStore(directory.blobs_path)
+        for number in (2, 3):
+            path = store.new_path()
+            path.write_bytes(model(number))
+            store.adopt(path, model_digest(number))
+    return tmp_path / "node"
+
+
+# --- history ------------------------------------------------------------------------------------------------
+
+
+def test_json_is_one_object_a_training_round(data_dir: Path, chain: Chain) -> None:
+    result = run("history", "--data-dir", str(data_dir), "--json")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["round"] for row in rows] == [1, 2, 3]
+    assert [row["accuracy"] for row in rows] == [0.55, 0.9, 0.8]
+    assert {
+        key: rows[2][key]
+        for key in ("run", "attempt", "aggregator", "digest", "parent", "members", "seconds")
+    } == {
+        "run": chain.run,
+        "attempt": 1,
+        "aggregator": "ada",
+        "digest": model_digest(3),
+        "parent": model_digest(2),
+        "members": ["ada", "ben", "cleo"],
+        "seconds": 12.5,
+    }
+    assert rows[2]["updates"][0] == {"name": "ada", "samples": 100}
+    assert rows[2]["left_out"] == [{"name": "cleo", "reason": "silent"}]
+    assert rows[2]["loss"] == 1.0
+
+
+def test_the_table_fits_80_columns_and_tells_every_training_round(data_dir: Path, chain: Chain) -> None:
+    result = run("history", "--data-dir", str(data_dir))
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == f"Run {chain.run[:7]}: digits, model cnn, partition iid; 3 of 10 rounds, complete."
+    assert result.stdout.count("3 of 3") == 3
+    (second,) = [line for line in lines if "cleo" in line]
+    assert second.split() == [
+        "2",
+        "3",
+        "cleo",
+        "3",
+        "of",
+        "3",
+        "0.9000",
+        "1.0000",
+        "12.5",
+        model_digest(2)[:7],
+    ]
+
+
+def test_a_hostile_name_reaches_the_terminal_as_plain_text(tmp_path: Path) -> None:
+    name = "[red]\x1b[2J" + "x" * 50
+    with DataDirectory(tmp_path) as directory, Journal.open(directory.journal_path, node("ada")) as book:
+        chain = Chain(founding(names=("ada", "ben")))
+        roster = tuple(
+            type(entry)(node=entry.node, journal=entry.journal, name=name, slot=entry.slot)
+            for entry in chain.founding.roster
+        )
+        chain.commit(next_roster=roster)
+        chain.commit()
+        book.save(SaveFounding(chain.run, chain.founding))
+        book.save_all([SaveCommit(chain.run, commit, 1.0) for commit in chain.commits])
+    result = run("history", "--data-dir", str(tmp_path))
+    assert result.exception is None
+    table = result.stdout
+    lines = run("history", "--data-dir", str(tmp_path), "--json").stdout
+    assert "\x1b" not in table + lines
+    assert "[red]?[2J" in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert json.loads(lines.splitlines()[1])["aggregator"] == name
+
+
+def test_history_shows_the_newest_run_and_names_others_by_their_id(data_dir: Path, chain: Chain) -> None:
+    later = Chain(founding(nonce="09" * 16))
+    with DataDirectory(data_dir) as directory, Journal.open(directory.journal_path, node("ada")) as book:
+        book.save_all([SaveClosed(chain.run), SaveFounding(later.run, later.founding)])
+    newest = run("history", "--data-dir", str(data_dir)).stdout
+    older = run("history", "--data-dir", str(data_dir), "--run", chain.run[:9]).stdout
+    unknown = run("history", "--data-dir", str(data_dir), "--run", "xyz")
+    assert newest.splitlines() == [
+        f"Run {later.run[:7]}: digits, model cnn, partition iid; 0 of 10 rounds, unfinished.",
+        "1 earlier run here: see --run.",
+    ]
+    assert older.startswith(f"Run {chain.run[:7]}: ")
+    assert isinstance(unknown.exception, UserError)
+    assert str(unknown.exception) == (
+        f"no run here has an id that begins with 'xyz'; the runs are {chain.run[:7]}, {later.run[:7]}"
+    )
+
+
+def test_history_works_while_a_node_has_the_directory_and_changes_nothing(data_dir: Path) -> None:
+    with DataDirectory(data_dir) as directory, Journal.open(directory.journal_path, node("ada")) as book:
+        half = BlobStore(directory.blobs_path).new_path()
+        half.write_text("the worker is writing this")
+        result = run("history", "--data-dir", str(data_dir), "--json")
+        boot = book.boot
+        assert half.exists()
+    assert len(result.stdout.splitlines()) == 3
+    with Journal.open(data_dir / "journal.sqlite", node("ada")) as book:
+        assert book.boot == boot + 1
+
+
+def test_a_directory_without_node_or_run_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with DataDirectory(tmp_path / "fresh") as directory:
+        Journal.open(directory.journal_path, node("ada")).close()
+    told = []
+    for name in ("none", "empty", "fresh"):
+        error = run("history", "--data-dir", str(tmp_path / name)).exception
+        assert isinstance(error, UserError)
+        told.append(str(error))
+    assert told[0].startswith(f"there is no data directory {tmp_path / 'none'};")
+    assert told[1].startswith(f"there is no journal at {tmp_path / 'empty' / 'journal.sqlite'}:")
+    assert told[2].startswith(f"the node with data directory {tmp_path / 'fresh'} has not been in a run yet;")
+
+
+# --- export -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "number", "told"),
+    [
+        ((), 3, "round 3 of run {run}, accuracy 0.8000"),
+        (("--best",), 2, "round 2 of run {run}, accuracy 0.9000"),
+        (("--round", "2"), 2, "round 2 of run {run}, accuracy 0.9000"),
+    ],
+)
+def test_export_writes_the_model_asked_for_and_says_which(
+    tmp_path: Path, data_dir: Path, chain: Chain, options: tuple[str, ...], number: int, told: str
+) -> None:
+    target = tmp_path / "model.safetensors"
+    result = run("export", "--data-dir", str(data_dir), str(target), *options)
+    told = told.format(run=chain.run[:7])
+    assert result.stdout == f"Wrote {target}: {told}, BLAKE3 {model_digest(number)}\n"
+    assert target.read_bytes() == model(number)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--round", "1"), "the model of round 1 is not here (a node keeps the last two and the best); "),
+        (("--round", "4"), "has no training round 4; its 3 rounds lie between 1 and 3"),
+        (("--round", "1", "--best"), "--best and --round each name a model; give one of them"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_told_with_what_can(
+    tmp_path: Path, data_dir: Path, options: tuple[str, ...], told: str
+) -> None:
+    target = tmp_path / "model.safetensors"
+    error = run("export", "--data-dir", str(data_dir), str(target), *options).exception
+    assert isinstance(error, UserError)
+    assert told in str(error)
+    if options == ("--round", "1"):
+        assert str(error).endswith("rounds whose model is here: 2, 3")
+    assert not target.exists()
+
+
+def test_exporting_before_the_first_round_is_told(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path) as directory, Journal.open(directory.journal_path, node("ada")) as book:
+        chain = Chain()
+        book.save(SaveFounding(chain.run, chain.founding))
+    error = run("export", "--data-dir", str(tmp_path), str(tmp_path / "out")).exception
+    assert isinstance(error, UserError)
+    assert str(error) == f"run {chain.run[:7]} has no committed round yet; wait until its first one is"
+
+
+def test_the_best_of_a_run_that_nobody_evaluated_is_told(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path) as directory, Journal.open(directory.journal_path, node("ada")) as book:
+        chain = Chain()
+        book.save_all([SaveFounding(chain.run, chain.founding), SaveCommit(chain.run, chain.commit(), 1.0)])
+    error = run("export", "--data-dir", str(tmp_path), str(tmp_path / "out"), "--best").exception
+    assert isinstance(error, UserError)
+    assert "was evaluated yet; leave --best out" in str(error)
+
+
+def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path, data_dir: Path) -> None:
+    target = tmp_path / "model.safetensors"
+    target.write_text("precious")
+    refused = run("export", "--data-dir", str(data_dir), str(target))
+    assert isinstance(refused.exception, UserError)
+    assert target.read_text() == "precious"
+    assert run("export", "--data-dir", str(data_dir), str(target), "--force").exit_code == 0
+    assert target.read_bytes() == model(3)
+
+
+def test_a_damaged_journal_is_told(data_dir: Path) -> None:
+    (data_dir / "journal.sqlite").write_bytes(b"junk" * 1000)
+    error = run("history", "--data-dir", str(data_dir)).exception
+    assert isinstance(error, DataDirectoryError)
+    assert "is damaged" in str(error)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from p2pfl.errors import BlobError
+from p2pfl.learning import weights
+from p2pfl.learning.strategies import fedavg
+from p2pfl.learning.strategies.fedavg import FedAvg
+from p2pfl.schema import TensorSpec
+from tests.support.learning import Mixed
+
+
+def _write(path: Path, dtype: str, values: list[float]) -> Path:
+    tensor = torch.tensor(values, dtype=torch.float64).to(weights.TORCH_DTYPES[dtype])
+    weights.write(path, (TensorSpec("w", dtype, (len(values),)),), [tensor])
+    return path
+
+
+def _average(tmp_path: Path, dtype: str, updates: list[tuple[list[float], int]]) -> list[float] | None:
+    running = FedAvg()
+    for number, (values, weight) in enumerate(updates):
+        running.fold(_write(tmp_path / f"u{number}", dtype, values), weight)
+    if running.average(tmp_path / "mean") is None:
+        return None
+    return list(weights.open_model(tmp_path / "mean")[1]["w"].to(torch.float64).tolist())
+
+
+def test_two_updates_give_what_averaging_them_by_hand_gives(tmp_path: Path) -> None:
+    first, second = nn.BatchNorm1d(6), nn.BatchNorm1d(6)
+    for module, seed in ((first, 1), (second, 2)):
+        torch.manual_seed(seed)
+        module(torch.randn(10, 6) * 3 + 1)
+        nn.init.normal_(module.weight)
+    weights.save(tmp_path / "a", first)
+    weights.save(tmp_path / "b", second)
+    running = FedAvg()
+    running.fold(tmp_path / "a", 30)
+    running.fold(tmp_path / "b", 10)
+    running.average(tmp_path / "mean")
+    mean = weights.open_model(tmp_path / "mean")[1]
+    for name, value in first.state_dict().items():
+        by_hand = 0.75 * value.double() + 0.25 * second.state_dict()[name].double()
+        assert torch.allclose(mean[name].double(), by_hand, rtol=0, atol=1e-6)
+
+
+def test_the_order_of_arrival_does_not_change_a_bit(tmp_path: Path) -> None:
+    paths = [tmp_path / f"u{number}" for number in range(4)]
+    for number, path in enumerate(paths):
+        weights.save(path, Mixed(seed=number))
+    digests = set()
+    for order in itertools.permutations(range(4)):
+        running = FedAvg()
+        for number in order:
+            running.fold(paths[number], 100 + 37 * number)
+        digests.add(running.average(tmp_path / "mean"))
+    assert len(digests) == 1
+
+
+def test_a_tensor_longer_than_a_piece_is_averaged_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fedavg, "PIECE_ELEMENTS", 2)
+    assert _average(tmp_path, "F32", [([1, 2, 3, 4, 5], 1), ([3, 4, 5, 6, 7], 1)]) == [2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "dtype", ["F64", "F32", "F16", "BF16", "I64", "U64", "I32", "U32", "I16", "U16", "I8", "U8"]
+)
+def test_every_number_type_is_weighted_by_samples(tmp_path: Path, dtype: str) -> None:
+    assert _average(tmp_path, dtype, [([8, 0], 3), ([4, 100], 1)]) == [7, 25]
+
+
+def test_integers_are_rounded(tmp_path: Path) -> None:
+    assert _average(tmp_path, "I64", [([10, 10], 2), ([11, 12], 1)]) == [10, 11]
+
+
+def test_booleans_follow_the_majority_of_samples(tmp_path: Path) -> None:
+    assert _average(tmp_path, "BOOL", [([1, 0], 1), ([1, 0], 1), ([0, 1], 3)]) == [0, 1]
+
+
+def test_large_sums_of_finite_updates_stay_finite(tmp_path: Path) -> None:
+    assert _average(tmp_path, "F32", [([3e38], 2**53), ([3e38], 2**53)]) == [pytest.approx(3e38)]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_an_average_that_is_not_finite_is_none_and_leaves_no_file(tmp_path: Path, bad: float) -> None:
+    assert _average(tmp_path, "F32", [([1.0, 2.0], 1), ([1.0, bad], 1)]) is None
+    assert not (tmp_path / "mean").exists()
+
+
+def test_an_update_of_another_shape_is_refused_and_not_counted(tmp_path: Path) -> None:
+    running = FedAvg()
+    running.fold(_write(tmp_path / "a", "F32", [1, 2]), 1)
+    with pytest.raises(BlobError, match="does not fit"):
+        running.fold(_write(tmp_path / "b", "F32", [1, 2, 3]), 5)
+    running.average(tmp_path / "mean")
+    assert weights.open_model(tmp_path / "mean")[1]["w"].tolist() == [1, 2]
+    assert running.folds == 1

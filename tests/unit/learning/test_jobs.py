@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from p2pfl.errors import P2pflError, TaskError, WorkerError
+from p2pfl.learning import commands, jobs, weights
+from p2pfl.learning.jobs import Jobs
+from p2pfl.learning.tasks import digits
+from p2pfl.messages import RunSpec
+from tests.support.learning import SPEC, make_spec
+
+
+class Bench:
+    """Does jobs in this process and keeps what they report."""
+
+    def __init__(self, folder: Path) -> None:
+        self.jobs = Jobs("cpu", threads=1)
+        self.folder = folder
+        self.progress: list[commands.Progress] = []
+        self.stopped = False
+
+    def do(self, command: commands.Command) -> commands.Answer:
+        return self.jobs.do(command, self.progress.append, lambda: self.stopped)
+
+    def create(self, spec: RunSpec = SPEC) -> Path:
+        self.do(commands.Create(1, spec, str(self.folder / "initial")))
+        return self.folder / "initial"
+
+    def train(
+        self, model: Path, name: str, spec: RunSpec = SPEC, number: int = 1, partition: int = 0
+    ) -> commands.Answer:
+        path = str(self.folder / name)
+        return self.do(commands.Train(2, spec, number, str(model), partition, path))
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        return weights.open_model(self.folder / name)[1]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_the_description_is_of_model_and_data(bench: Bench) -> None:
+    answer = bench.do(commands.Describe(5, SPEC))
+    assert isinstance(answer, commands.Described)
+    assert (answer.id, answer.train_samples, answer.test_samples) == (5, 1437, 360)
+    assert answer.schema == weights.schema_of(digits.TASK.build("2nn"))
+    assert answer.parameters == 55210
+    assert answer.device == "cpu"
+
+
+def test_the_same_seed_gives_the_same_initial_model(bench: Bench, tmp_path: Path) -> None:
+    first = bench.do(commands.Create(1, SPEC, str(tmp_path / "a")))
+    bench.train(tmp_path / "a", "u")
+    again = bench.do(commands.Create(1, SPEC, str(tmp_path / "b")))
+    fresh = Jobs("cpu").do(commands.Create(1, SPEC, str(tmp_path / "c")), print, lambda: False)
+    other = bench.do(commands.Create(1, make_spec(seed=8), str(tmp_path / "d")))
+    assert first == again == fresh != other
+
+
+def test_training_gives_a_durable_update_and_its_facts(bench: Bench) -> None:
+    answer = bench.train(bench.create(), "u")
+    assert isinstance(answer, commands.Trained)
+    assert answer.samples == sum(answer.labels) == 359
+    assert len(answer.labels) == 10
+    assert 0 < answer.loss < 3
+    assert answer.seconds > 0
+    assert not torch.equal(bench.tensors("u")["out.weight"], bench.tensors("initial")["out.weight"])
+
+
+def test_training_twice_gives_the_same_update_whatever_was_trained_between(bench: Bench) -> None:
+    model = bench.create()
+    digests = [
+        bench.train(model, "u", number=number, partition=partition).digest  # type: ignore[union-attr]
+        for number, partition in ((1, 0), (2, 0), (1, 1), (1, 0))
+    ]
+    assert digests[0] == digests[3]
+    assert len(set(digests)) == 3
+
+
+def test_partitions_together_are_all_training_data(bench: Bench) -> None:
+    model = bench.create()
+    spec = make_spec(partition="dirichlet:0.5")
+    answers = [bench.train(model, "u", spec, partition=index) for index in range(4)]
+    assert sum(answer.samples for answer in answers if isinstance(answer, commands.Trained)) == 1437
+
+
+def test_a_partition_beyond_the_last_is_refused(bench: Bench) -> None:
+    with pytest.raises(TaskError, match="no partition 4: the run has 4"):
+        bench.train(bench.create(), "u", partition=4)
+
+
+def test_progress_comes_early_and_predicts(bench: Bench) -> None:
+    bench.train(bench.create(), "u")
+    first = bench.progress[0]
+    assert first.done <= 2
+    assert first.total == 12
+    assert first.predicted > 0
+
+
+def test_progress_is_reported_a_few_times_a_second(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock) * 0.1)
+    pacer = jobs._Pacer(1, bench.progress.append, lambda: False)  # the clock shows 0.0
+    for done in range(1, 11):
+        pacer(done, 10)
+    assert [progress.done for progress in bench.progress] == [2, 5, 8]
+    assert [progress.predicted for progress in bench.progress] == [pytest.approx(1.0)] * 3
+
+
+def test_a_slow_first_batch_is_reported_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 5.0])
+    monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock))
+    jobs._Pacer(1, bench.progress.append, lambda: False)(1, 4)
+    assert bench.progress == [commands.Progress(1, 1, 4, 20.0)]
+
+
+def test_a_stopped_training_ends_without_an_update(bench: Bench) -> None:
+    model = bench.create()
+    bench.stopped = True
+    assert bench.train(model, "u") == commands.Stopped(2)
+    assert not (bench.folder / "u").exists()
+
+
+def test_a_model_of_another_kind_is_not_trained(bench: Bench) -> None:
+    with pytest.raises(P2pflError, match="does not fit"):
+        bench.train(bench.create(make_spec(model="cnn")), "u")
+
+
+def test_parts_of_an_evaluation_sum_up_to_the_whole(bench: Bench) -> None:
+    model = str(bench.create())
+    whole = bench.do(commands.Evaluate(1, SPEC, model, 0, 1))
+    parts = [bench.do(commands.Evaluate(1, SPEC, model, part, 7)) for part in range(7)]
+    assert isinstance(whole, commands.Evaluated)
+    assert whole.total == 360
+    assert sum(part.correct for part in parts if isinstance(part, commands.Evaluated)) == whole.correct
+    assert sum(part.total for part in parts if isinstance(part, commands.Evaluated)) == whole.total
+
+
+def test_more_parts_than_test_samples_are_refused(bench: Bench) -> None:
+    with pytest.raises(TaskError, match="too few for 400 members"):
+        bench.do(commands.Evaluate(1, SPEC, str(bench.create()), 399, 400))
+
+
+def test_two_nodes_give_what_averaging_their_updates_by_hand_gives(bench: Bench) -> None:
+    model = bench.create()
+    for index in range(2):
+        bench.train(model, f"u{index}", partition=index)
+        bench.do(commands.Fold(3, "k", str(bench.folder / f"u{index}"), 100 + index))
+    answer = bench.do(commands.Average(4, "k", str(bench.folder / "mean"), 2))
+    assert isinstance(answer, commands.Averaged)
+    one, two, mean = bench.tensors("u0"), bench.tensors("u1"), bench.tensors("mean")
+    for name in mean:
+        assert torch.allclose(mean[name], (one[name] * 100 + two[name] * 101) / 201, rtol=0, atol=1e-6)
+
+
+def test_a_new_key_begins_a_new_sum(bench: Bench) -> None:
+    model = bench.create()
+    bench.train(model, "u")
+    bench.do(commands.Fold(1, "a", str(bench.folder / "u"), 5))
+    bench.do(commands.Fold(2, "b", str(model), 5))
+    bench.do(commands.Average(3, "b", str(bench.folder / "mean"), 1))
+    assert torch.equal(bench.tensors("mean")["out.weight"], bench.tensors("initial")["out.weight"])
+
+
+@pytest.mark.parametrize(("key", "folds"), [("a", 2), ("a", 0), ("b", 1), ("b", 0)])
+def test_a_sum_that_lost_updates_is_not_averaged(bench: Bench, key: str, folds: int) -> None:
+    bench.do(commands.Fold(1, "a", str(bench.create()), 5))
+    with pytest.raises(WorkerError, match="fold all of them again"):
+        bench.do(commands.Average(2, key, str(bench.folder / "mean"), folds))
+
+
+def test_a_sum_is_averaged_once(bench: Bench) -> None:
+    bench.do(commands.Fold(1, "a", str(bench.create()), 5))
+    command = commands.Average(2, "a", str(bench.folder / "mean"), 1)
+    bench.do(command)
+    with pytest.raises(WorkerError):
+        bench.do(command)
+
+
+def test_a_failed_fold_leaves_no_sum(bench: Bench) -> None:
+    bench.do(commands.Fold(1, "a", str(bench.create()), 5))
+    with pytest.raises(P2pflError):
+        bench.do(commands.Fold(2, "a", str(bench.folder / "none"), 5))
+    with pytest.raises(WorkerError):
+        bench.do(commands.Average(3, "a", str(bench.folder / "mean"), 1))
+
+
+def test_alone_trains_as_long_as_a_whole_run(bench: Bench) -> None:
+    answer = bench.do(commands.Alone(1, make_spec(rounds=3, epochs=2), 0))
+    assert isinstance(answer, commands.LoneResult)
+    assert bench.progress[0].total == 3 * 2 * 12
+    assert (answer.samples, answer.total) == (359, 360)
+    assert answer.correct > 250
+    assert 0 < answer.loss < 360 * 3
+
+
+def test_an_unknown_device_fails_the_job_not_the_worker() -> None:
+    with pytest.raises(TaskError, match="abacus"):
+        Jobs("abacus").do(commands.Describe(1, SPEC), print, lambda: False)

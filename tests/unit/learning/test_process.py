@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from p2pfl.errors import TaskError, WorkerError
+from p2pfl.learning import commands
+from p2pfl.learning.process import SILENT_TICKS, Vigil, Worker, WorkerSettings
+from tests.support.learning import SPEC, make_spec
+
+WAIT_SECONDS = 60.0
+"""For a worker that loads torch on a busy machine; only a failing test waits this long."""
+
+LONG = make_spec(epochs=10**6)
+"""A training nobody waits for."""
+
+STAND_IN = """
+import sys, threading
+from p2pfl.learning import commands
+source, sink = sys.stdin.buffer, sys.stdout.buffer
+def take():
+    length = int.from_bytes(source.read(4), "big")
+    return commands.decode_command(source.read(length)) if length else sys.exit(0)
+def hang():
+    threading.Event().wait()
+def give(answer):
+    sink.write(commands.encode(answer))
+    sink.flush()
+"""
+"""How a worker of a few lines begins, which needs no torch."""
+
+
+def _stand_in(*lines: str, **settings: float) -> WorkerSettings:
+    return WorkerSettings(program=(sys.executable, "-c", STAND_IN + "\n".join(lines)), **settings)  # type: ignore[arg-type]
+
+
+class Deaths:
+    """Waits for `on_death`."""
+
+    def __init__(self) -> None:
+        self.reasons: asyncio.Queue[str] = asyncio.Queue()
+
+    async def next(self) -> str:
+        return await asyncio.wait_for(self.reasons.get(), WAIT_SECONDS)
+
+
+@pytest.fixture
+async def real(tmp_path: Path) -> AsyncIterator[Worker]:
+    worker = Worker(WorkerSettings(device="cpu", threads=1))
+    yield worker
+    await worker.close()
+
+
+async def test_the_real_worker_does_all_jobs_of_a_round(real: Worker, tmp_path: Path) -> None:
+    described = await real.describe(SPEC)
+    digest = await real.create(SPEC, tmp_path / "m")
+    trained = [await real.train(SPEC, 1, tmp_path / "m", index, tmp_path / f"u{index}") for index in range(2)]
+    for index, update in enumerate(trained):
+        assert update is not None
+        await real.fold("k", tmp_path / f"u{index}", update.samples)
+    average = await real.average("k", tmp_path / "mean")
+    evaluated = await real.evaluate(SPEC, tmp_path / "mean", 0, 1)
+    lone = await real.alone(SPEC, 0)
+    assert described.train_samples == 1437
+    assert average not in {None, digest}
+    assert lone is not None
+    assert evaluated.total == lone.total == 360
+
+
+async def test_a_stopped_training_returns_none_and_the_next_job_is_done(real: Worker, tmp_path: Path) -> None:
+    await real.create(SPEC, tmp_path / "m")
+    begun = asyncio.Event()
+    training = asyncio.create_task(
+        real.train(LONG, 1, tmp_path / "m", 0, tmp_path / "u", lambda progress: begun.set())
+    )
+    queued = asyncio.create_task(real.train(LONG, 1, tmp_path / "m", 1, tmp_path / "v"))
+    await asyncio.wait_for(begun.wait(), WAIT_SECONDS)
+    real.stop_training()
+    assert await asyncio.wait_for(training, WAIT_SECONDS) is None
+    assert await asyncio.wait_for(queued, WAIT_SECONDS) is None
+    assert (await real.evaluate(SPEC, tmp_path / "m", 0, 1)).total == 360
+
+
+async def test_closing_ends_a_training_at_once(real: Worker, tmp_path: Path) -> None:
+    await real.create(SPEC, tmp_path / "m")
+    begun = asyncio.Event()
+    training = asyncio.create_task(
+        real.train(LONG, 1, tmp_path / "m", 0, tmp_path / "u", lambda progress: begun.set())
+    )
+    await asyncio.wait_for(begun.wait(), WAIT_SECONDS)
+    await real.close()
+    with pytest.raises(WorkerError, match="it was closed"):
+        await training
+    assert real.pid is None
+
+
+async def test_a_task_error_is_the_users_and_the_worker_lives(real: Worker, tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="no model 'x'"):
+        await real.describe(make_spec(model="x"))
+    with pytest.raises(WorkerError, match="cannot be opened"):
+        await real.fold("k", tmp_path / "none", 1)
+    assert (await real.describe(SPEC)).test_samples == 360
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+async def test_ctrl_c_in_the_nodes_terminal_does_not_reach_the_worker(real: Worker) -> None:
+    await real.describe(SPEC)
+    assert real.pid is not None
+    assert os.getpgid(real.pid) != os.getpgid(0)
+    os.kill(real.pid, signal.SIGINT)
+    assert (await real.describe(SPEC)).test_samples == 360
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_worker_ends_when_its_node_is_killed(tmp_path: Path) -> None:
+    code = f"""
+import asyncio
+from pathlib import Path
+from p2pfl.learning.process import SILENT_TICKS, Vigil, Worker, WorkerSettings
+from tests.support.learning import SPEC, make_spec
+async def main():
+    worker = Worker(WorkerSettings(device="cpu", threads=1))
+    model = Path({str(tmp_path / "m")!r})
+    await worker.create(SPEC, model)
+    say = lambda progress: print(worker.pid, flush=True)
+    await worker.train(make_spec(epochs=10**6), 1, model, 0, model.with_name("u"), say)
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as node:
+        assert node.stdout is not None
+        worker = psutil.Process(int(node.stdout.readline()))
+        node.kill()
+        _, alive = psutil.wait_procs([worker], timeout=WAIT_SECONDS)
+    assert not alive
+
+
+async def test_what_the_worker_prints_is_logged_and_harmless(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = (
+        "import sys, threading; from p2pfl.learning import jobs, worker\n"
+        "class Loud(jobs.Jobs):\n"
+        "    def do(self, *arguments):\n"
+        "        print('a print', flush=True); sys.stderr.write('x' * 3000 + chr(10))\n"
+        "        return super().do(*arguments)\n"
+        "jobs.Jobs = Loud\n"
+        "worker.main()"
+    )
+    worker = Worker(WorkerSettings(device="cpu", threads=1, program=(sys.executable, "-c", code)))
+    with caplog.at_level(logging.INFO, "p2pfl.worker"):
+        assert (await worker.describe(SPEC)).test_samples == 360
+        await worker.close()
+    messages = [record.getMessage() for record in caplog.records if record.name == "p2pfl.worker"]
+    assert messages[0] == "a print"
+    assert "".join(messages[1:]) == "x" * 3000
+
+
+async def test_a_crash_fails_the_jobs_says_why_and_the_next_job_starts_another() -> None:
+    deaths = Deaths()
+    settings = _stand_in("take()", "sys.exit('the last straw')")
+    worker = Worker(settings, on_death=deaths.reasons.put_nowait)
+    first, second = await asyncio.gather(worker.describe(SPEC), worker.describe(SPEC), return_exceptions=True)
+    assert isinstance(first, WorkerError)
+    assert str(first) == str(second) == await deaths.next()
+    assert str(first) == "The worker process ended with exit code 1; its last words: the last straw."
+    assert worker.pid is None
+    with pytest.raises(WorkerError, match="last straw"):
+        await worker.describe(SPEC)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+async def test_a_killed_worker_is_noticed_without_a_job() -> None:
+    deaths = Deaths()
+    worker = Worker(_stand_in("take()"), on_death=deaths.reasons.put_nowait)
+    await worker.start()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    assert "was killed by SIGKILL (does the device have too little memory?)" in await deaths.next()
+
+
+async def test_a_silent_worker_is_killed() -> None:
+    deaths = Deaths()
+    settings = _stand_in("hang()", silence_seconds=0.3)
+    worker = Worker(settings, on_death=deaths.reasons.put_nowait)
+    with pytest.raises(WorkerError, match=r"no sign of life for 0\.3 s"):
+        await worker.describe(SPEC)
+    assert "no sign of life" in await deaths.next()
+
+
+def test_only_looks_in_a_row_without_a_frame_count_as_silence() -> None:
+    vigil = Vigil()
+    for _ in range(SILENT_TICKS - 1):
+        assert not vigil.is_over()
+    vigil.heard = True
+    assert [vigil.is_over() for _ in range(SILENT_TICKS + 1)] == [False] * SILENT_TICKS + [True]
+
+
+async def test_beats_are_signs_of_life_and_nothing_else() -> None:
+    settings = _stand_in(
+        "command = take()",
+        "give(commands.Beat())",
+        "give(commands.Folded(command.id))",
+        "take()",
+    )
+    worker = Worker(settings)
+    await worker.fold("k", Path("/u"), 1)
+    assert worker.pid is not None
+    await worker.close()
+
+
+@pytest.mark.parametrize("line", ["sink.write(b'\\0\\0\\0\\1\\xc1')", "sink.write(b'\\xff' * 4)"])
+async def test_a_worker_that_speaks_nonsense_is_killed(line: str) -> None:
+    worker = Worker(_stand_in(line, "sink.flush()", "hang()"))
+    with pytest.raises(WorkerError, match="was ended"):
+        await worker.describe(SPEC)
+
+
+async def test_a_worker_that_does_not_exit_is_killed() -> None:
+    worker = Worker(_stand_in("hang()", exit_seconds=0.1))
+    await worker.start()
+    await worker.close()
+    assert worker.pid is None
+
+
+async def test_an_answer_of_the_wrong_kind_is_refused() -> None:
+    worker = Worker(_stand_in("give(commands.Folded(take().id))", "take()"))
+    with pytest.raises(WorkerError, match="Folded where Described was expected"):
+        await worker.describe(SPEC)
+    await worker.close()
+
+
+async def test_answers_find_their_jobs_in_any_order() -> None:
+    settings = _stand_in(
+        "jobs = [take(), take()]",
+        "for job in reversed(jobs): give(commands.Created(job.id, job.path))",
+        "take()",
+    )
+    worker = Worker(settings)
+    digests = await asyncio.gather(worker.create(SPEC, Path("a")), worker.create(SPEC, Path("b")))
+    assert digests == ["a", "b"]
+    await worker.close()
+
+
+async def test_progress_reaches_the_job_that_made_it() -> None:
+    settings = _stand_in(
+        "job = take()",
+        "give(commands.Progress(job.id + 1, 9, 9, 9.0))",
+        "give(commands.Progress(job.id, 1, 2, 0.5))",
+        "give(commands.LoneResult(job.id, 1, 1, 1, 0.0))",
+        "take()",
+    )
+    worker, seen = Worker(settings), []
+    await worker.alone(SPEC, 0, seen.append)
+    assert seen == [commands.Progress(1, 1, 2, 0.5)]
+    await worker.close()
+
+
+async def test_cancelling_a_training_stops_it() -> None:
+    settings = _stand_in(
+        "job = take()",
+        "give(commands.Progress(job.id, 1, 2, 0.5))",
+        "assert take() == commands.Stop(job.id)",
+        "give(commands.Stopped(job.id))",
+        "give(commands.Created(take().id, 'd'))",
+        "take()",
+    )
+    worker, begun = Worker(settings), asyncio.Event()
+    training = asyncio.create_task(worker.alone(SPEC, 0, lambda progress: begun.set()))
+    await begun.wait()
+    training.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await training
+    assert await worker.create(SPEC, Path("m")) == "d"
+    await worker.close()
+
+
+async def test_folds_that_died_with_a_worker_are_missed_at_the_average() -> None:
+    deaths = Deaths()
+    settings = _stand_in(
+        "command = take()",
+        "if isinstance(command, commands.Average):",
+        "    give(commands.Failed(command.id, f'{command.folds} wanted', 'internal'))",
+        "give(commands.Folded(command.id))",
+    )
+    worker = Worker(settings, on_death=deaths.reasons.put_nowait)
+    for _ in range(2):
+        await worker.fold("k", Path("/u"), 1)
+        await deaths.next()
+    with pytest.raises(WorkerError, match="2 wanted"):
+        await worker.average("k", Path("/m"))
+    await deaths.next()
+
+
+async def test_a_program_that_is_missing_is_said() -> None:
+    worker = Worker(WorkerSettings(program=("/no/such/program",)))
+    with pytest.raises(WorkerError, match="cannot be started"):
+        await worker.start()
+
+
+async def test_closing_a_worker_that_never_started_does_nothing() -> None:
+    worker = Worker()
+    await worker.close()
+    assert worker.pid is None

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from blake3 import blake3
+from safetensors.torch import load_file
+from torch import nn
+
+from p2pfl.errors import BlobError, TaskError, WorkerError
+from p2pfl.learning import weights
+from p2pfl.schema import TensorSpec, canonical, file_bytes, parse_header
+from tests.support.learning import Mixed
+
+
+def test_a_saved_model_is_a_canonical_file_named_by_its_digest(tmp_path: Path) -> None:
+    module = Mixed()
+    digest = weights.save(tmp_path / "m", module)
+    content = (tmp_path / "m").read_bytes()
+    assert digest == blake3(content).hexdigest()
+    assert parse_header(content) == weights.schema_of(module)
+    assert len(content) == file_bytes(weights.schema_of(module))
+
+
+def test_the_safetensors_library_reads_what_is_written(tmp_path: Path) -> None:
+    module = Mixed()
+    weights.save(tmp_path / "m", module)
+    read = load_file(tmp_path / "m")
+    assert read.keys() == module.state_dict().keys()
+    for name, value in module.state_dict().items():
+        assert torch.equal(read[name], value)
+        assert read[name].dtype == value.dtype
+
+
+def test_loading_restores_every_tensor_in_place(tmp_path: Path) -> None:
+    source, target = Mixed(seed=1, steps=9), Mixed(seed=2)
+    weights.save(tmp_path / "m", source)
+    memory = target.weight.data_ptr()
+    weights.load_into(tmp_path / "m", target)
+    assert target.weight.data_ptr() == memory
+    for name, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[name], value)
+
+
+def test_tensors_in_pieces_give_the_same_file_as_whole_ones(tmp_path: Path) -> None:
+    values = torch.arange(10, dtype=torch.float32)
+    schema = (TensorSpec("w", "F32", (2, 5)),)
+    whole = weights.write(tmp_path / "a", schema, [values.reshape(2, 5)])
+    assert weights.write(tmp_path / "b", schema, [values[:3], values[3:]]) == whole
+
+
+def test_a_tensor_that_is_not_contiguous_is_written_in_its_own_order(tmp_path: Path) -> None:
+    value = torch.arange(6, dtype=torch.int64).reshape(2, 3).t()
+    weights.write(tmp_path / "m", (TensorSpec("w", "I64", (3, 2)),), [value])
+    assert torch.equal(load_file(tmp_path / "m")["w"], value)
+
+
+@pytest.mark.parametrize("name", sorted(weights.TORCH_DTYPES))
+def test_every_dtype_is_written_and_mapped(tmp_path: Path, name: str) -> None:
+    value = torch.tensor([0, 1, 1, 0, 1], dtype=torch.uint8).to(weights.TORCH_DTYPES[name])
+    schema = canonical([TensorSpec("w", name, (5,))])
+    weights.write(tmp_path / "m", schema, [value])
+    read_schema, tensors = weights.open_model(tmp_path / "m")
+    assert read_schema == schema
+    assert tensors["w"].tolist() == value.tolist()
+    assert tensors["w"].dtype == value.dtype
+
+
+def test_writing_to_a_mapped_tensor_leaves_the_file_alone(tmp_path: Path) -> None:
+    weights.save(tmp_path / "m", Mixed())
+    before = (tmp_path / "m").read_bytes()
+    _, tensors = weights.open_model(tmp_path / "m")
+    tensors["weight"].zero_()
+    assert (tmp_path / "m").read_bytes() == before
+
+
+@pytest.mark.parametrize("keep", [0, 7, 20, -1])
+def test_a_cut_file_is_refused(tmp_path: Path, keep: int) -> None:
+    weights.save(tmp_path / "m", Mixed())
+    (tmp_path / "m").write_bytes((tmp_path / "m").read_bytes()[:keep])
+    with pytest.raises(BlobError):
+        weights.open_model(tmp_path / "m")
+
+
+def test_a_file_of_another_model_is_refused_with_the_tensor_that_differs(tmp_path: Path) -> None:
+    weights.save(tmp_path / "m", nn.Linear(2, 3, bias=False))
+    with pytest.raises(BlobError, match=r"weight F32\[3,2\] there is weight F32\[2,3\] here"):
+        weights.load_into(tmp_path / "m", nn.Linear(3, 2, bias=False))
+
+
+def test_a_missing_folder_is_the_disks_refusal(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="cannot be written"):
+        weights.save(tmp_path / "none" / "m", Mixed())
+
+
+def test_state_that_no_file_can_hold_is_refused(tmp_path: Path) -> None:
+    module = nn.Module()
+    module.register_buffer("wave", torch.zeros(2, dtype=torch.complex64))
+    with pytest.raises(TaskError, match=r"'wave' is torch\.complex64"):
+        weights.schema_of(module)

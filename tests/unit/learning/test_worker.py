@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import BinaryIO
+
+import pytest
+
+from p2pfl.errors import TaskError, WorkerError
+from p2pfl.learning import commands, worker
+from p2pfl.learning.commands import Answer, Command
+from p2pfl.learning.worker import Inbox, Outbox
+from tests.support.learning import SPEC
+
+
+class Scripted:
+    """Answers a command with the next thing scripted, or raises it."""
+
+    def __init__(self, *outcomes: Answer | Exception) -> None:
+        self._outcomes = list(outcomes)
+
+    def do(
+        self, command: Command, report: Callable[[commands.Progress], None], is_stopped: Callable[[], bool]
+    ) -> Answer:
+        outcome = self._outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def _answers(stream: io.BytesIO) -> list[Answer]:
+    content, answers = stream.getvalue(), []
+    while content:
+        length = int.from_bytes(content[:4], "big")
+        answers.append(commands.decode_answer(content[4 : 4 + length]))
+        content = content[4 + length :]
+    return answers
+
+
+def _do(command: Command, *outcomes: Answer | Exception, stop: bool = False) -> Answer:
+    inbox, stream = Inbox(), io.BytesIO()
+    inbox.put(command)
+    if stop:
+        inbox.put(commands.Stop(command.id))
+    worker.do_next(inbox, Outbox(stream), Scripted(*outcomes))
+    return _answers(stream)[0]
+
+
+COMMAND = commands.Describe(7, SPEC)
+
+
+def test_a_jobs_answer_is_sent() -> None:
+    assert _do(COMMAND, commands.Folded(7)) == commands.Folded(7)
+
+
+def test_a_job_stopped_before_it_begins_is_not_done() -> None:
+    assert _do(COMMAND, stop=True) == commands.Stopped(7)
+
+
+def test_the_tasks_fault_is_told_from_the_workers() -> None:
+    assert _do(COMMAND, TaskError("No data.")) == commands.Failed(7, "No data.", "task")
+    assert _do(COMMAND, WorkerError("No disk.")) == commands.Failed(7, "No disk.", "internal")
+
+
+def test_an_unexpected_failure_is_answered_and_logged_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = _do(COMMAND, ZeroDivisionError("oops\nmore"))
+    assert answer == commands.Failed(7, "The worker failed with ZeroDivisionError: oops", "internal")
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")]
+)
+def test_lack_of_memory_says_what_helps(error: Exception) -> None:
+    answer = _do(COMMAND, error)
+    assert isinstance(answer, commands.Failed)
+    assert "smaller --batch-size" in answer.reason
+
+
+def test_a_long_reason_is_cut() -> None:
+    answer = _do(COMMAND, TaskError("x" * 1000))
+    assert isinstance(answer, commands.Failed)
+    assert len(answer.reason) == worker.MAX_REASON
+
+
+def test_a_stop_reaches_a_job_under_way_and_no_other() -> None:
+    inbox = Inbox()
+    inbox.put(COMMAND)
+    inbox.put(commands.Describe(8, SPEC))
+    inbox.take()
+    inbox.put(commands.Stop(7))
+    assert inbox.is_stopped(7)
+    assert not inbox.is_stopped(8)
+
+
+def test_a_stop_after_its_job_leaves_nothing_behind() -> None:
+    inbox = Inbox()
+    inbox.put(COMMAND)
+    inbox.forget(inbox.take().id)
+    inbox.put(commands.Stop(7))
+    assert not inbox.is_stopped(7)
+
+
+def _frames(*items: Command) -> bytes:
+    return b"".join(map(commands.encode, items))
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_commands_are_read_up_to_a_cut_one(cut: int) -> None:
+    inbox = Inbox()
+    other = commands.Fold(8, "k", "/u", 1)
+    worker.read_commands(io.BytesIO(_frames(COMMAND, other, other)[:-cut]), inbox)
+    assert [inbox.take(), inbox.take()] == [COMMAND, other]
+    assert not inbox._queue
+
+
+@pytest.mark.parametrize("content", [b"\x00\x00\x00\x01\xc1", b"\xff\xff\xff\xff"])
+def test_other_bytes_end_the_reading(content: bytes) -> None:
+    with pytest.raises(WorkerError):
+        worker.read_commands(io.BytesIO(content), Inbox())
+
+
+def _pair() -> tuple[BinaryIO, BinaryIO]:
+    reading, writing = os.pipe()
+    return os.fdopen(reading, "rb"), os.fdopen(writing, "wb", buffering=0)
+
+
+def test_an_answer_leaves_at_once() -> None:
+    reading, writing = _pair()
+    with reading, writing:
+        Outbox(writing).send(commands.Beat())
+        frame = commands.encode(commands.Beat())
+        assert reading.read(len(frame)) == frame
+
+
+def test_the_process_beats_before_it_has_loaded_torch_and_ends_with_its_input() -> None:
+    program = [sys.executable, "-m", "p2pfl.learning.worker"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        frame = commands.encode(commands.Beat())
+        assert process.stdout.read(len(frame)) == frame
+        process.stdin.close()
+        assert process.wait() == 0

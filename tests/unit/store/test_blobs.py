@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from p2pfl.errors import BlobError, DataDirectoryError
+from p2pfl.store import durable
+from p2pfl.store.blobs import BlobReader, BlobStore
+
+BYTES = bytes(range(256)) * 40
+DIGEST = blake3(BYTES).hexdigest()
+OTHER = blake3(b"other").hexdigest()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path / "blobs")
+
+
+def put(store: BlobStore, content: bytes) -> str:
+    path = store.new_path()
+    path.write_bytes(content)
+    digest = blake3(content).hexdigest()
+    store.adopt(path, digest)
+    return digest
+
+
+def pull(store: BlobStore, content: bytes) -> str:
+    digest = blake3(content).hexdigest()
+    with store.partial(digest, len(content)) as partial:
+        partial.write(content)
+        partial.finish()
+    return digest
+
+
+def test_adopted_file_is_a_blob_and_leaves_nothing_temporary(store: BlobStore) -> None:
+    digest = put(store, BYTES)
+    assert store.has(digest)
+    assert store.size(digest) == len(BYTES)
+    assert store.path(digest).read_bytes() == BYTES
+    assert store.digests() == {digest}
+    assert list((store.directory / "tmp").iterdir()) == []
+
+
+def test_adopting_a_file_that_is_not_there_says_so(store: BlobStore) -> None:
+    with pytest.raises(DataDirectoryError, match=f"cannot keep the blob .*{DIGEST}"):
+        store.adopt(store.new_path(), DIGEST)
+
+
+def test_size_of_a_missing_blob_is_file_not_found(store: BlobStore) -> None:
+    assert not store.has(OTHER)
+    with pytest.raises(FileNotFoundError):
+        store.size(OTHER)
+
+
+@pytest.mark.parametrize(
+    "name", ["../journal.sqlite", "", "A" * 64, DIGEST + "\n", DIGEST[:-1], "/" + DIGEST]
+)
+def test_what_is_no_digest_never_becomes_a_path(store: BlobStore, name: str) -> None:
+    with pytest.raises(BlobError, match="no blob's name"):
+        store.path(name)
+    with pytest.raises(BlobError, match="no blob's name"):
+        store.partial(name, 1)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(min_size=1, max_size=200), cuts=st.lists(st.integers(1, 200), max_size=6))
+def test_a_pull_broken_off_anywhere_resumes_and_ends_with_the_same_bytes(
+    store: BlobStore, content: bytes, cuts: list[int]
+) -> None:
+    digest = blake3(content).hexdigest()
+    for cut in sorted(cuts):
+        with store.partial(digest, len(content)) as partial:
+            assert partial.offset <= len(content)
+            partial.write(memoryview(content)[partial.offset : max(partial.offset, cut)])
+            reached = partial.offset
+        with store.partial(digest, len(content)) as partial:
+            assert partial.offset == reached
+    with store.partial(digest, len(content)) as partial:
+        partial.write(content[partial.offset :])
+        partial.finish()
+    assert store.path(digest).read_bytes() == content
+
+
+def test_a_broken_pull_resumes_after_a_restart_but_a_half_written_file_is_dropped(store: BlobStore) -> None:
+    store.new_path().write_bytes(b"half of what the worker wanted to write")
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        partial.write(BYTES[:1000])
+    again = BlobStore(store.directory)
+    assert [path.name for path in (store.directory / "tmp").iterdir()] == [f"{DIGEST}.part"]
+    with again.partial(DIGEST, len(BYTES)) as partial:
+        assert partial.offset == 1000
+
+
+def test_more_bytes_than_the_length_are_refused_before_they_are_written(store: BlobStore) -> None:
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        partial.write(BYTES[:-1])
+        with pytest.raises(BlobError, match=f"{len(BYTES)} bytes expected, {len(BYTES) + 1} received"):
+            partial.write(b"ab")
+        assert partial.offset == len(BYTES) - 1
+
+
+def test_a_leftover_longer_than_the_blob_is_begun_anew(store: BlobStore) -> None:
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        partial.write(BYTES[:500])
+    with store.partial(DIGEST, 400) as partial:
+        assert partial.offset == 0
+
+
+def test_wrong_bytes_are_refused_and_forgotten(store: BlobStore) -> None:
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        partial.write(bytes(len(BYTES)))
+        with pytest.raises(BlobError, match="arrived with other bytes"):
+            partial.finish()
+    assert not store.has(DIGEST)
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        assert partial.offset == 0
+
+
+def test_an_incomplete_blob_is_refused_and_kept_for_the_next_attempt(store: BlobStore) -> None:
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        partial.write(BYTES[:10])
+        with pytest.raises(BlobError, match=f"incomplete: 10 of {len(BYTES)}"):
+            partial.finish()
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        assert partial.offset == 10
+
+
+def test_a_discarded_pull_leaves_nothing(store: BlobStore) -> None:
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        partial.write(BYTES[:10])
+        partial.discard()
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        assert partial.offset == 0
+
+
+def test_one_blob_is_pulled_once_at_a_time(store: BlobStore) -> None:
+    with (
+        store.partial(DIGEST, len(BYTES)),
+        store.partial(OTHER, 5),
+        pytest.raises(RuntimeError, match="pulled already"),
+    ):
+        store.partial(DIGEST, len(BYTES))
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        assert partial.offset == 0
+
+
+def test_a_closed_pull_takes_no_more_bytes(store: BlobStore) -> None:
+    partial = store.partial(DIGEST, len(BYTES))
+    partial.close()
+    partial.close()
+    with pytest.raises(ValueError, match="closed"):
+        partial.write(b"a")
+
+
+def test_collect_deletes_blobs_and_broken_pulls_outside_keep(store: BlobStore) -> None:
+    kept, doomed = pull(store, b"kept"), pull(store, b"doomed")
+    for digest in (DIGEST, OTHER):
+        with store.partial(digest, 5) as partial:
+            partial.write(b"o")
+    store.collect({kept, OTHER})
+    assert store.digests() == {kept}
+    assert not store.has(doomed)
+    assert [path.name for path in (store.directory / "tmp").iterdir()] == [f"{OTHER}.part"]
+
+
+def test_collect_spares_pulls_under_way_and_files_the_worker_writes(store: BlobStore) -> None:
+    written = store.new_path()
+    written.write_bytes(BYTES)
+    with store.partial(OTHER, 5) as partial:
+        partial.write(b"oth")
+        store.collect(())
+        partial.write(b"er")
+        partial.finish()
+    store.adopt(written, DIGEST)
+    assert store.digests() == {DIGEST, OTHER}
+
+
+def test_collect_spares_what_was_adopted_just_before_it_once(store: BlobStore) -> None:
+    digest = put(store, BYTES)
+    store.collect(())
+    assert store.has(digest)
+    store.collect(())
+    assert not store.has(digest)
+
+
+def test_a_folder_in_the_way_is_left_and_collect_goes_on(
+    store: BlobStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    (store.directory / DIGEST).mkdir()
+    doomed = pull(store, b"doomed")
+    store.collect(())
+    assert not store.has(doomed)
+    assert f"cannot delete the unused blob {DIGEST}" in caplog.text
+
+
+def test_a_full_disk_is_told_with_the_path_and_keeps_what_arrived(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("p2pfl.store.blobs.flush", refuse)
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        partial.write(BYTES)
+        with pytest.raises(DataDirectoryError, match=f"{DIGEST}: the disk is full; free some space"):
+            partial.finish()
+    assert not store.has(DIGEST)
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        assert partial.offset == len(BYTES)
+
+
+def test_a_failed_early_flush_is_not_forgotten(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The system reports a lost write to one flush only: the last flush may well succeed.
+    real, calls = os.fsync, []
+
+    def fail_first(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(durable, "EARLY_FLUSH_BYTES", 1000)
+    monkeypatch.setattr(durable.os, "fsync", fail_first)
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        partial.write(BYTES)
+        with pytest.raises(DataDirectoryError, match="check the disk"):
+            partial.finish()
+    assert not store.has(DIGEST)
+
+
+def test_a_long_blob_flushed_on_the_way_is_whole(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "EARLY_FLUSH_BYTES", 1000)
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        for start in range(0, len(BYTES), 700):
+            partial.write(BYTES[start : start + 700])
+        partial.finish()
+    assert store.path(DIGEST).read_bytes() == BYTES
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no mode bits")
+def test_blobs_are_for_this_user_only(store: BlobStore) -> None:
+    assert stat.S_IMODE(store.directory.stat().st_mode) == 0o700
+
+
+def test_a_file_in_the_folder_s_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(DataDirectoryError, match="is a file, not a folder"):
+        BlobStore(tmp_path / "file")
+
+
+def test_a_reader_makes_nothing(tmp_path: Path) -> None:
+    reader = BlobReader(tmp_path / "none")
+    assert reader.digests() == frozenset()
+    assert not reader.has(DIGEST)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_free_space_is_told_in_bytes(store: BlobStore) -> None:
+    assert store.free_bytes() > 0

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2pfl.errors import BlobError
+from p2pfl.schema import Schema, TensorSpec, canonical, header
+from p2pfl.store import check
+from p2pfl.store.check import check_blob
+
+SCHEMA = canonical(
+    [
+        TensorSpec("a.weight", "F32", (7, 3)),
+        TensorSpec("b.double", "F64", (5,)),
+        TensorSpec("c.half", "F16", (9,)),
+        TensorSpec("d.brain", "BF16", (9,)),
+        TensorSpec("e.count", "I64", ()),
+        TensorSpec("f.flags", "BOOL", (3,)),
+        TensorSpec("g.none", "F32", (0, 4)),
+    ]
+)
+
+ONES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "I64": "<i8", "BOOL": "<u1"}
+
+BF16_ONE, BF16_INFINITY, BF16_NAN, BF16_LARGEST = 0x3F80, 0xFF80, 0x7FC0, 0x7F7F
+
+
+def write(path: Path, schema: Schema, **special: tuple[int, float]) -> Path:
+    """Write a file of ones; *special* puts a value at an index of the tensor that begins with the keyword."""
+    content = header(schema)
+    for spec in schema:
+        if spec.dtype == "BF16":
+            numbers = np.full(spec.elements, BF16_ONE, "<u2")
+        else:
+            numbers = np.ones(spec.elements, ONES[spec.dtype])
+        if spec.name[0] in special:
+            index, value = special[spec.name[0]]
+            numbers[index] = value
+        content += numbers.tobytes()
+    path.write_bytes(content)
+    return path
+
+
+def test_a_finite_file_of_the_schema_passes(tmp_path: Path) -> None:
+    path = write(tmp_path / "blob", SCHEMA, a=(3, 3e38), c=(1, 65504), d=(2, BF16_LARGEST), e=(0, -1))
+    assert check_blob(path, SCHEMA) is None
+
+
+@pytest.mark.parametrize(
+    ("special", "tensor"),
+    [
+        ({"a": (20, np.nan)}, r"a\.weight F32\[7,3\]"),
+        ({"a": (0, np.inf)}, r"a\.weight F32\[7,3\]"),
+        ({"b": (4, -np.inf)}, r"b\.double F64\[5\]"),
+        ({"c": (8, np.nan)}, r"c\.half F16\[9\]"),
+        ({"d": (8, BF16_NAN)}, r"d\.brain BF16\[9\]"),
+        ({"d": (0, BF16_INFINITY)}, r"d\.brain BF16\[9\]"),
+        ({"a": (0, np.nan), "b": (0, np.nan)}, r"b\.double F64\[5\]"),
+    ],
+)
+def test_the_first_tensor_in_the_file_that_is_not_finite_is_named(
+    tmp_path: Path, special: dict[str, tuple[int, float]], tensor: str
+) -> None:
+    path = write(tmp_path / "blob", SCHEMA, **special)
+    with pytest.raises(BlobError, match=f"tensor {tensor} of blob blob holds a number that is not finite"):
+        check_blob(path, SCHEMA)
+
+
+@pytest.mark.parametrize("index", [0, 15, 16, 17, 99])
+def test_tensors_longer_than_a_chunk_are_checked_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: int
+) -> None:
+    monkeypatch.setattr(check, "CHUNK_BYTES", 64)
+    schema = canonical([TensorSpec("a", "F32", (100,)), TensorSpec("z", "F32", (100,))])
+    assert check_blob(write(tmp_path / "blob", schema), schema) is None
+    with pytest.raises(BlobError, match="tensor z "):
+        check_blob(write(tmp_path / "blob", schema, z=(index, np.nan)), schema)
+
+
+@pytest.mark.parametrize("change", [b"", b"x"])
+def test_another_length_is_refused(tmp_path: Path, change: bytes) -> None:
+    path = write(tmp_path / "blob", SCHEMA)
+    content = path.read_bytes()
+    path.write_bytes(content + change if change else content[:-1])
+    with pytest.raises(
+        BlobError, match=f"has {len(content) + len(change) * 2 - 1} bytes, but .* has {len(content)}"
+    ):
+        check_blob(path, SCHEMA)
+
+
+def test_another_header_of_the_same_length_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "blob", SCHEMA)
+    path.write_bytes(path.read_bytes().replace(b"a.weight", b"a.weighs"))
+    with pytest.raises(BlobError, match="does not begin with the header"):
+        check_blob(path, SCHEMA)
+
+
+def test_a_file_cut_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "blob", SCHEMA)
+    with path.open("rb", buffering=0) as file:
+        file.seek(0, 2)
+        with pytest.raises(BlobError, match="became shorter"):
+            check._read_whole(file, memoryview(bytearray(4)), "blob")
+
+
+def test_a_missing_file_is_file_not_found(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        check_blob(tmp_path / "none", SCHEMA)
+
+
+def test_importing_the_store_loads_no_numpy() -> None:
+    script = (
+        "import sys, p2pfl.store.check, p2pfl.store.journal, p2pfl.store.directory, p2pfl.cli.history\n"
+        "print('numpy' in sys.modules, 'torch' in sys.modules, 'rich' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False False\n"

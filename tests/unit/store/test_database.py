@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from p2pfl.errors import DataDirectoryError
+from p2pfl.store.database import database_errors, open_read_only, open_writable
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "journal.sqlite"
+    open_writable(path).close()
+    return path
+
+
+def test_a_returned_transaction_is_flushed_and_readers_do_not_wait(path: Path) -> None:
+    connection = open_writable(path)
+    settings = [
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
+    ]
+    connection.execute("BEGIN IMMEDIATE")
+    reader = open_read_only(path)
+    count = reader.execute("SELECT count(*) FROM runs").fetchone()
+    connection.close()
+    reader.close()
+    assert settings == ["wal", 2]  # 2 is FULL
+    assert count == (0,)
+
+
+def test_a_name_with_special_characters_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a ?mode=rwc#% b.sqlite"
+    open_writable(path).close()
+    open_read_only(path).close()
+    assert path.is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            sqlite3.OperationalError("database or disk is full"),
+            "cannot be used: database or disk is full; check",
+        ),
+        (sqlite3.DatabaseError("malformed"), r"is damaged \(malformed\); .*move this data directory away"),
+    ],
+)
+def test_sqlite_s_errors_become_sentences(error: sqlite3.Error, told: str) -> None:
+    with pytest.raises(DataDirectoryError, match=told), database_errors(Path("/x/journal.sqlite")):
+        raise error
+
+
+def test_programming_errors_are_not_hidden(path: Path) -> None:
+    connection = open_writable(path)
+    with pytest.raises(sqlite3.ProgrammingError), database_errors(path):
+        connection.execute("SELECT ?", ())
+    connection.close()

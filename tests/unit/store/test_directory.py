@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from p2pfl.errors import DataDirectoryError
+from p2pfl.store import directory
+from p2pfl.store.blobs import BlobStore
+from p2pfl.store.directory import DataDirectory, default_data_dir
+from p2pfl.store.journal import Journal
+from tests.support.records import node
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has neither mode bits nor SIGKILL")
+
+HOLDER = """
+import sys
+from pathlib import Path
+from p2pfl.store.directory import DataDirectory
+held = DataDirectory(Path(sys.argv[1])).open()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_open_makes_the_directory_with_its_parents(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path / "a" / "b") as opened:
+        assert opened.path.is_dir()
+        assert opened.logs_path.is_dir()
+        BlobStore(opened.blobs_path)
+        Journal.open(opened.journal_path, node("ada")).close()
+    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {
+        "journal.sqlite",
+        "blobs",
+        "logs",
+        "lock",
+    }
+
+
+@posix_only
+def test_the_directory_is_for_this_user_only(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path / "new") as opened:
+        assert stat.S_IMODE(opened.path.stat().st_mode) == 0o700
+
+
+def test_a_second_node_is_told_who_holds_the_directory(tmp_path: Path) -> None:
+    with (
+        DataDirectory(tmp_path),
+        pytest.raises(
+            DataDirectoryError, match=rf"{tmp_path} is in use by process {os.getpid()}; .*--data-dir"
+        ),
+    ):
+        DataDirectory(tmp_path).open()
+    with DataDirectory(tmp_path) as again:
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
+        assert again.path == tmp_path
+
+
+@posix_only
+def test_a_killed_holder_frees_the_directory(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(DataDirectoryError, match=f"in use by process {holder.pid};"):
+            DataDirectory(tmp_path).open()
+        holder.send_signal(signal.SIGKILL)
+    with DataDirectory(tmp_path):
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+def test_closing_twice_is_harmless(tmp_path: Path) -> None:
+    opened = DataDirectory(tmp_path).open()
+    opened.close()
+    opened.close()
+    DataDirectory(tmp_path).open().close()
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(directory, "_lock_file", refuse)
+    with pytest.raises(DataDirectoryError, match=r"cannot lock .*lock: No locks available"):
+        DataDirectory(tmp_path).open()
+
+
+def test_reading_needs_no_lock_and_makes_nothing(tmp_path: Path) -> None:
+    reader = DataDirectory(tmp_path / "none")
+    with pytest.raises(DataDirectoryError, match="there is no data directory"):
+        reader.read_journal()
+    assert reader.read_blobs().digests() == frozenset()
+    assert list(tmp_path.iterdir()) == []
+    with (
+        DataDirectory(tmp_path) as opened,
+        Journal.open(opened.journal_path, node("ada")),
+        DataDirectory(tmp_path).read_journal() as journal,
+    ):
+        assert journal.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("ada", "ada"), ("a/b", "a_b"), ("..", "_"), ("x y\x1b", "x_y_"), (".hidden", "_hidden")],
+)
+def test_the_default_folder_is_named_after_the_node_and_stays_below_the_user_s_data(
+    name: str, folder: str
+) -> None:
+    path = default_data_dir(name)
+    assert path.name == folder
+    assert path.parent == default_data_dir("other").parent

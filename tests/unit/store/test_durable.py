@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from p2pfl.errors import DataDirectoryError
+from p2pfl.store import durable
+from p2pfl.store.durable import EarlyFlush, disk_errors, make_folder
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, "cannot write /x: the disk is full; free some space"),
+        (errno.EROFS, "cannot write /x: the file system is read-only;"),
+        (errno.EACCES, "cannot write /x: this user may not; change the permissions"),
+        (errno.EIO, "cannot write /x: the disk reports an error; check the disk"),
+        (errno.EMFILE, f"cannot write /x: {os.strerror(errno.EMFILE)}"),
+    ],
+)
+def test_a_refusal_is_told_with_what_to_do(number: int, told: str) -> None:
+    with pytest.raises(DataDirectoryError) as caught, disk_errors("write", Path("/x")):
+        raise OSError(number, os.strerror(number))
+    assert str(caught.value).startswith(told)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot flush folders")
+def test_every_new_folder_s_entry_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(durable, "flush_folder", flushed.append)
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert flushed == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert len(flushed) == 3
+
+
+def test_a_folder_below_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataDirectoryError, match="a part of that path is a file"):
+        make_folder(tmp_path / "file" / "folder")
+
+
+def test_early_flush_waits_for_enough_bytes_and_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(durable, "EARLY_FLUSH_BYTES", 10)
+    monkeypatch.setattr(durable.os, "fsync", flushed.append)
+    early = EarlyFlush(3)
+    for count in (9, 1, 9):
+        early.wrote(count)
+    early.join()
+    assert flushed == [3]

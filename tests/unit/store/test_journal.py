@@ -1,0 +1,414 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfl.core.effects import (
+    SaveAccepted,
+    SaveClosed,
+    SaveCommit,
+    SaveFounding,
+    SavePromise,
+    SaveReport,
+    SaveResumed,
+    SaveUpdate,
+)
+from p2pfl.core.saved import Saved, Vote
+from p2pfl.errors import DataDirectoryError
+from p2pfl.messages import Ballot, Evaluation, Member, record_digest
+from p2pfl.store.journal import Journal
+from tests.support.records import Chain, digest, founding, journal, node, update
+
+ME = node("ada")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.sqlite"
+
+
+@pytest.fixture
+def book(path: Path) -> Iterator[Journal]:
+    with Journal.open(path, ME) as opened:
+        yield opened
+
+
+def begin(book: Journal, chain: Chain) -> None:
+    book.save(SaveFounding(chain.run, chain.founding))
+
+
+def commit(book: Journal, chain: Chain, **options: object) -> None:
+    book.save(SaveCommit(chain.run, chain.commit(**options), 1.5))  # type: ignore[arg-type]
+
+
+# --- opening ------------------------------------------------------------------------------------------------
+
+
+def test_a_new_journal_remembers_nothing_and_has_started_once(book: Journal) -> None:
+    assert book.load() == Saved(current=None, votes={}, closed=frozenset())
+    assert book.member.node == ME
+    assert len(book.member.journal) == 32
+    assert book.boot == 1
+
+
+def test_each_start_counts_and_keeps_the_journal_id(path: Path) -> None:
+    members, boots = [], []
+    for _ in range(3):
+        with Journal.open(path, ME) as book:
+            members.append(book.member)
+            boots.append(book.boot)
+    assert len(set(members)) == 1
+    assert boots == [1, 2, 3]
+
+
+def test_a_journal_of_another_node_is_refused_and_unchanged(path: Path) -> None:
+    Journal.open(path, ME).close()
+    with pytest.raises(
+        DataDirectoryError, match=r"belongs to node adaaaaa.*certificate is of node benaaaa.*--new-journal"
+    ):
+        Journal.open(path, node("ben"))
+    with Journal.open(path, ME) as book:
+        assert book.boot == 2
+
+
+def test_a_new_journal_forgets_votes_and_updates_and_keeps_records(path: Path) -> None:
+    chain = Chain()
+    with Journal.open(path, ME) as book:
+        old = book.member
+        begin(book, chain)
+        commit(book, chain)
+        book.save(SavePromise(chain.run, 2, Ballot(3, node("ben"))))
+        book.save(SaveUpdate(chain.run, 2, record_digest(chain.commits[0].record), update("ada", 2)))
+    with Journal.open(path, node("ben"), new_journal=True) as book:
+        saved = book.load()
+        assert book.member.node == node("ben")
+        assert book.member.journal != old.journal
+        assert book.boot == 1
+    assert saved.votes == {}
+    assert saved.current is not None
+    assert saved.current.last == chain.commits[0]
+    assert saved.current.update is None
+
+
+def test_a_journal_of_a_newer_version_is_refused(path: Path) -> None:
+    Journal.open(path, ME).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    with pytest.raises(DataDirectoryError, match="has schema version 2, this p2pfl knows version 1"):
+        Journal.open(path, ME)
+
+
+def test_another_program_s_database_is_refused_and_unchanged(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE theirs (a)")
+    connection.close()
+    with pytest.raises(DataDirectoryError, match="is not a journal of p2pfl"):
+        Journal.open(path, ME)
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+    connection.close()
+
+
+def test_a_crash_before_the_tables_were_made_leaves_a_new_journal(path: Path) -> None:
+    path.touch()
+    with Journal.open(path, ME) as book:
+        assert book.boot == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"no database at all, but long enough to be taken for one" * 40, b"SQLite format 3\0junk"]
+)
+def test_a_damaged_file_is_told_with_what_to_do(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(DataDirectoryError, match=r"is damaged.*move this data directory away"):
+        Journal.open(path, ME)
+
+
+def test_a_damaged_record_is_told_with_what_to_do(path: Path) -> None:
+    chain = Chain()
+    with Journal.open(path, ME) as book:
+        begin(book, chain)
+        commit(book, chain)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE commits SET entry = x'00'")
+    connection.close()
+    with (
+        Journal.open(path, ME) as book,
+        pytest.raises(DataDirectoryError, match="a Commit in it cannot be read"),
+    ):
+        book.load()
+
+
+def test_a_journal_in_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataDirectoryError, match="unable to open database file; check"):
+        Journal.open(tmp_path / "none" / "journal.sqlite", ME)
+
+
+# --- votes --------------------------------------------------------------------------------------------------
+
+BALLOTS = st.builds(Ballot, st.integers(1, 4), st.sampled_from([node("ada"), node("ben"), node("cleo")]))
+VOTES = st.lists(st.tuples(st.booleans(), st.integers(1, 3), BALLOTS), max_size=12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(votes=VOTES)
+def test_votes_only_rise_and_are_the_same_after_a_restart(votes: list[tuple[bool, int, Ballot]]) -> None:
+    chain = Chain()
+    values = {round_: chain.commit().record for round_ in (1, 2, 3)}
+    expected: Vote | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "journal.sqlite")
+        with Journal.open(path, ME) as book:
+            for accepting, round_, ballot in votes:
+                record = values[round_]
+                effect = (
+                    SaveAccepted(chain.run, round_, ballot, record)
+                    if accepting
+                    else SavePromise(chain.run, round_, ballot)
+                )
+                if expected is not None and (round_, ballot) < (expected.round, expected.promised):
+                    with pytest.raises(RuntimeError, match="would take back the promise"):
+                        book.save(effect)
+                    continue
+                book.save(effect)
+                kept = expected if expected is not None and expected.round == round_ else None
+                accepted = (ballot, record) if accepting else (None, None)
+                if not accepting and kept is not None:
+                    accepted = (kept.accepted_ballot, kept.accepted)
+                expected = Vote(round_, ballot, *accepted)
+        with Journal.open(path, ME) as again:
+            assert again.load().votes.get(chain.run) == expected
+
+
+def test_a_ballot_never_carries_two_values(book: Journal) -> None:
+    one, other = Chain(), Chain()
+    ballot = Ballot(1, node("ben"))
+    accepted = SaveAccepted(one.run, 1, ballot, one.commit().record)
+    book.save(accepted)
+    book.save(accepted)
+    with pytest.raises(RuntimeError, match="accepted with another record"):
+        book.save(SaveAccepted(one.run, 1, ballot, other.commit(note="another").record))
+    assert book.load().votes[one.run].accepted == accepted.record
+
+
+def test_votes_are_kept_for_each_run_also_a_closed_one(book: Journal) -> None:
+    left, entered = Chain(founding(nonce="01" * 16)), Chain(founding(nonce="02" * 16))
+    begin(book, left)
+    book.save(SavePromise(left.run, 1, Ballot(7, node("ben"))))
+    book.save_all([SaveClosed(left.run), SaveFounding(entered.run, entered.founding)])
+    book.save(SavePromise(entered.run, 1, Ballot(1, node("ada"))))
+    saved = book.load()
+    assert {run: vote.promised for run, vote in saved.votes.items()} == {
+        left.run: Ballot(7, node("ben")),
+        entered.run: Ballot(1, node("ada")),
+    }
+    assert saved.closed == {left.run}
+    assert saved.current is not None
+    assert saved.current.run == entered.run
+
+
+def test_effects_saved_together_are_saved_all_or_none(book: Journal) -> None:
+    chain = Chain()
+    book.save(SavePromise(chain.run, 2, Ballot(2, node("ben"))))
+    with pytest.raises(RuntimeError):
+        book.save_all(
+            [SaveFounding(chain.run, chain.founding), SavePromise(chain.run, 1, Ballot(9, node("ben")))]
+        )
+    assert book.runs() == []
+    begin(book, chain)
+    assert [row.run for row in book.runs()] == [chain.run]
+
+
+# --- runs ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_loaded_with_its_last_commit_and_the_update_trained_from_it(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+    book.save(SaveUpdate(chain.run, 1, chain.run, update("ada", 1)))
+    first = book.load().current
+    commit(book, chain)
+    second = book.load().current
+    book.save(SaveUpdate(chain.run, 2, record_digest(chain.commits[0].record), update("ada", 2)))
+    third = book.load().current
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert (first.founding, first.last, first.update) == (chain.founding, None, update("ada", 1))
+    assert (second.last, second.update) == (chain.commits[0], None)
+    assert (third.last, third.update) == (chain.commits[0], update("ada", 2))
+
+
+def test_an_update_trained_from_another_record_is_not_offered_again(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+    book.save(SaveUpdate(chain.run, 1, digest("another record"), update("ada", 1)))
+    current = book.load().current
+    assert current is not None
+    assert current.update is None
+
+
+def test_a_lifted_pause_stays_lifted_until_the_next_round(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+    commit(book, chain, then="pause")
+    resumed = []
+    for step in (
+        lambda: None,
+        lambda: book.save(SaveResumed(chain.run, 1)),
+        lambda: commit(book, chain, then="pause"),
+    ):
+        step()
+        current = book.load().current
+        assert current is not None
+        resumed.append(current.resumed)
+    assert resumed == [False, True, False]
+
+
+def test_a_closed_run_entered_again_is_the_current_one(book: Journal) -> None:
+    first, second = Chain(founding(nonce="01" * 16)), Chain(founding(nonce="02" * 16))
+    for effect in (
+        SaveFounding(first.run, first.founding),
+        SaveClosed(first.run),
+        SaveFounding(second.run, second.founding),
+        SaveClosed(second.run),
+        SaveFounding(first.run, first.founding),
+    ):
+        book.save(effect)
+    saved = book.load()
+    assert saved.current is not None
+    assert saved.current.run == first.run
+    assert saved.closed == {second.run}
+
+
+def test_record_0_under_a_foreign_run_id_is_a_bug(book: Journal) -> None:
+    with pytest.raises(RuntimeError, match="not the run id"):
+        book.save(SaveFounding(digest("another"), founding()))
+
+
+# --- commits ------------------------------------------------------------------------------------------------
+
+
+def test_commits_out_of_order_are_a_bug(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+    chain.commit()
+    skipping = chain.commit()
+    with pytest.raises(RuntimeError, match="does not follow"):
+        book.save(SaveCommit(chain.run, skipping, 1.0))
+    assert book.last_commit(chain.run) is None
+
+
+def test_the_same_commit_again_changes_nothing(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+    commit(book, chain)
+    book.save(SaveCommit(chain.run, chain.commits[0], 99.0))
+    assert [row.seconds for row in book.rounds(chain.run)] == [1.5]
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_contradicting_commit_is_kept_as_evidence_and_stops_every_later_start(
+    path: Path, beyond: int
+) -> None:
+    one, other = Chain(), Chain()
+    foreign = [other.commit(note="another"), other.commit()][beyond]
+    with Journal.open(path, ME) as book:
+        begin(book, one)
+        commit(book, one)
+        book.save(SaveCommit(one.run, foreign, 1.0))
+        assert book.last_commit(one.run) == one.commits[0]
+    for new_journal in (False, True):
+        with pytest.raises(DataDirectoryError, match=f"two different histories up to round {1 + beyond}"):
+            Journal.open(path, ME, new_journal=new_journal)
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT round FROM conflicts").fetchall() == [(1 + beyond,)]
+    connection.close()
+
+
+# --- peers --------------------------------------------------------------------------------------------------
+
+
+def test_starts_of_peers_are_remembered_for_each_of_their_journals(path: Path) -> None:
+    peer = Member(node("ben"), journal("ben"))
+    with Journal.open(path, ME) as book:
+        assert book.seen_boot(peer) is None
+        book.save_boot(peer, 3, "ab" * 16)
+        book.save_boot(peer, 4, "cd" * 16)
+    with Journal.open(path, ME) as book:
+        assert book.seen_boot(peer) == (4, "cd" * 16)
+        assert book.seen_boot(Member(node("ben"), journal("new"))) is None
+
+
+# --- threads and crashes ------------------------------------------------------------------------------------
+
+
+def test_threads_may_share_a_journal(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+    names = [f"peer{number}" for number in range(4)]
+
+    def report(name: str) -> None:
+        for round_ in range(1, 20):
+            book.save(SaveReport(chain.run, round_, node(name), Evaluation(correct=1, total=2, loss=1.0)))
+            book.load()
+
+    threads = [threading.Thread(target=report, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    commit(book, chain)
+    assert [row.samples for row in book.rounds(chain.run)] == [8]
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from p2pfl.core.effects import SavePromise
+from p2pfl.messages import Ballot
+from p2pfl.store.journal import Journal
+book = Journal.open(Path(sys.argv[1]), sys.argv[2])
+attempt = 0
+while True:
+    attempt += 1
+    book.save(SavePromise("f" * 64, 1, Ballot(attempt, sys.argv[2])))
+    print(attempt, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_a_killed_process_has_lost_no_promise_it_returned_from(path: Path) -> None:
+    for start in (1, 2, 3):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(path), ME], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        with child.stdout as output:
+            told = 0
+            for line in output:
+                told = int(line)
+                if told == 20 * start:
+                    child.send_signal(signal.SIGKILL)
+                    break
+            rest = [int(line) for line in output]
+        child.wait()
+        told = rest[-1] if rest else told
+        with Journal.open(path, ME) as book:
+            vote = book.load().votes["f" * 64]
+            assert book.boot == 2
+            assert vote.promised is not None
+            assert vote.promised.attempt in (told, told + 1)
+        path.unlink()

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfl.core.effects import SaveClosed, SaveCommit, SaveFounding, SaveReport
+from p2pfl.errors import DataDirectoryError
+from p2pfl.messages import Evaluation, LeftOut, Records, record_digest
+from p2pfl.store.journal import Journal
+from p2pfl.store.reader import PAGE_ROUNDS, JournalReader
+from tests.support.records import SPEC, Chain, digest, evaluations, founding, node, roster
+
+
+@pytest.fixture
+def chain() -> Chain:
+    return Chain()
+
+
+@pytest.fixture
+def book(tmp_path: Path, chain: Chain) -> Iterator[Journal]:
+    with Journal.open(tmp_path / "journal.sqlite", node("ada")) as opened:
+        opened.save(SaveFounding(chain.run, chain.founding))
+        yield opened
+
+
+def commit(book: Journal, chain: Chain, **options: object) -> None:
+    book.save(SaveCommit(chain.run, chain.commit(**options), 2.5))  # type: ignore[arg-type]
+
+
+def report(book: Journal, chain: Chain, round_: int, name: str, correct: int, total: int) -> None:
+    evaluation = Evaluation(correct=correct, total=total, loss=0.5 * total)
+    book.save(SaveReport(chain.run, round_, node(name), evaluation))
+
+
+def encoded(message: object) -> int:
+    return len(msgspec.msgpack.encode(message))
+
+
+# --- records for peers --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(after=st.integers(-1, 25), room=st.integers(0, 40_000))
+def test_records_are_the_next_ones_in_order_and_as_many_as_fit(
+    long_book: tuple[Journal, Chain], after: int, room: int
+) -> None:
+    book, chain = long_book
+    found = book.records(chain.run, after, room)
+    assert found.founding == (chain.founding if after == -1 else None)
+    wanted = chain.commits[max(after, 0) :]
+    assert found.commits == tuple(wanted[: len(found.commits)])
+    assert encoded(found) <= max(room, encoded(Records(run=chain.run, founding=found.founding, commits=())))
+    if len(found.commits) < len(wanted):
+        # One more would not have fitted, up to the bytes held back for a longer array header.
+        more = msgspec.structs.replace(found, commits=tuple(wanted[: len(found.commits) + 1]))
+        assert encoded(more) > room - 4
+
+
+@pytest.fixture(scope="module")
+def long_book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Journal, Chain]]:
+    chain = Chain()
+    with Journal.open(tmp_path_factory.mktemp("long") / "journal.sqlite", node("ada")) as book:
+        book.save(SaveFounding(chain.run, chain.founding))
+        book.save_all([SaveCommit(chain.run, chain.commit(), 1.0) for _ in range(20)])
+        yield book, chain
+
+
+def test_records_of_an_unknown_run_are_none(book: Journal) -> None:
+    assert book.records(digest("unknown"), -1, 10_000) == Records(
+        run=digest("unknown"), founding=None, commits=()
+    )
+
+
+# --- history ------------------------------------------------------------------------------------------------
+
+
+def test_a_round_is_told_with_names_parent_and_the_roster_that_voted(book: Journal, chain: Chain) -> None:
+    left_out = (LeftOut(node=node("cleo"), reason="silent"),)
+    commit(
+        book,
+        chain,
+        proposer="ben",
+        attempt=2,
+        left_out=left_out,
+        next_roster=roster("ada", "ben", "dan"),
+        note="dan joins",
+    )
+    commit(book, chain, proposer="dan")
+    first, second = book.rounds(chain.run)
+    assert (first.attempt, first.aggregator) == (2, "ben")
+    assert first.members == ("ada", "ben", "cleo")
+    assert first.updates == (("ada", 100), ("ben", 100), ("cleo", 100))
+    assert first.left_out == (("cleo", "silent"),)
+    assert first.parent == chain.founding.model
+    assert first.record == record_digest(chain.commits[0].record)
+    assert (first.seconds, first.note, first.then) == (2.5, "dan joins", "go")
+    assert second.aggregator == "dan"
+    assert second.members == ("ada", "ben", "dan")
+    assert second.parent == first.digest
+
+
+def test_accuracy_is_what_the_next_record_committed_whatever_was_reported(
+    book: Journal, chain: Chain
+) -> None:
+    commit(book, chain)
+    report(book, chain, 1, "ada", 100, 100)
+    (before,) = book.rounds(chain.run)
+    commit(book, chain, evaluated=evaluations((30, 40), (50, 60), loss=0.25))
+    after = next(book.rounds(chain.run))
+    assert (before.accuracy, before.loss, before.samples) == (1.0, 0.5, 100)
+    assert (after.accuracy, after.loss, after.samples) == (0.8, 0.25, 100)
+
+
+def test_without_committed_evaluations_the_reports_count(book: Journal, chain: Chain) -> None:
+    commit(book, chain)
+    report(book, chain, 1, "ada", 1, 10)
+    report(book, chain, 1, "ada", 6, 10)
+    report(book, chain, 1, "ben", 10, 10)
+    commit(book, chain)
+    first, second = book.rounds(chain.run)
+    assert first.accuracy == 0.8
+    assert (second.accuracy, second.loss, second.samples) == (None, None, 0)
+
+
+def test_the_closing_evaluation_is_a_row_of_its_own_kind_and_scores_the_last_round(
+    book: Journal, chain: Chain
+) -> None:
+    commit(book, chain)
+    commit(book, chain, kind="evaluate", evaluated=evaluations((9, 10)), then="end")
+    last, closing = book.rounds(chain.run)
+    assert (last.kind, last.accuracy) == ("train", 0.9)
+    assert (closing.kind, closing.digest, closing.updates) == ("evaluate", last.digest, ())
+
+
+def test_a_run_longer_than_a_page_is_told_whole_and_in_order(book: Journal, chain: Chain) -> None:
+    count = 2 * PAGE_ROUNDS + 1
+    book.save_all(
+        [SaveCommit(chain.run, chain.commit(evaluated=evaluations((1, 4))), 1.0) for _ in range(count)]
+    )
+    rows = list(book.rounds(chain.run))
+    assert [row.round for row in rows] == list(range(1, count + 1))
+    assert [row.accuracy for row in rows] == [0.25] * (count - 1) + [None]
+
+
+def test_runs_are_told_from_the_oldest_with_where_they_stand(book: Journal, chain: Chain) -> None:
+    commit(book, chain)
+    commit(book, chain, kind="evaluate", then="end")
+    later = Chain(founding(nonce="07" * 16))
+    book.save_all([SaveClosed(chain.run), SaveFounding(later.run, later.founding)])
+    first, second = book.runs()
+    assert (first.run, first.round, first.trained, first.ended, first.closed) == (chain.run, 2, 1, True, True)
+    assert (second.run, second.round, second.trained, second.ended, second.closed) == (
+        later.run,
+        0,
+        0,
+        False,
+        False,
+    )
+    assert (second.spec, second.rounds) == (SPEC, 10)
+
+
+def test_an_unknown_run_has_no_rounds_and_no_models(book: Journal) -> None:
+    unknown = digest("unknown")
+    assert list(book.rounds(unknown)) == []
+    assert book.best(unknown) is None
+    assert book.last_models(unknown) == ()
+    assert book.last_commit(unknown) is None
+
+
+# --- models to keep -----------------------------------------------------------------------------------------
+
+
+def test_the_best_model_has_the_highest_committed_accuracy(book: Journal, chain: Chain) -> None:
+    for counts in ((1, 10), (5, 10), (9, 10), (9, 10), (7, 10)):
+        commit(book, chain, evaluated=evaluations(counts))
+    # Round n's accuracy came with round n + 1: .5, .9, .9, .7, and none yet for the last.
+    report(book, chain, 5, "ada", 10, 10)
+    assert book.best(chain.run) == digest(("model", 3))
+
+
+def test_while_no_accuracy_is_committed_the_best_model_is_chosen_by_reports(
+    book: Journal, chain: Chain
+) -> None:
+    assert book.best(chain.run) is None
+    for _ in range(3):
+        commit(book, chain)
+    assert book.best(chain.run) is None
+    for round_, correct in ((1, 4), (2, 8), (3, 6)):
+        report(book, chain, round_, "ada", correct, 10)
+    assert book.best(chain.run) == digest(("model", 2))
+
+
+def test_last_models_are_different_ones_and_count_the_initial_model(book: Journal, chain: Chain) -> None:
+    told = [book.last_models(chain.run)]
+    for options in ({}, {"kind": "evaluate"}, {}):
+        commit(book, chain, **options)
+        told.append(book.last_models(chain.run, 2))
+    initial, first, third = chain.founding.model, digest(("model", 1)), digest(("model", 3))
+    assert told == [(initial,), (first, initial), (first, initial), (third, first)]
+
+
+# --- reading while a node writes ----------------------------------------------------------------------------
+
+
+def test_a_reader_sees_what_the_node_saves_and_raises_no_boot_count(book: Journal, chain: Chain) -> None:
+    with JournalReader.read(book.path) as reader:
+        assert list(reader.rounds(chain.run)) == []
+        commit(book, chain)
+        assert [row.round for row in reader.rounds(chain.run)] == [1]
+    member, path = book.member, book.path
+    book.close()
+    with JournalReader.read(path) as reader:
+        assert [row.run for row in reader.runs()] == [chain.run]
+    with Journal.open(path, member.node) as again:
+        assert again.boot == 2
+
+
+def test_a_reader_cannot_write(book: Journal) -> None:
+    with (
+        JournalReader.read(book.path) as reader,
+        pytest.raises(DataDirectoryError, match="readonly"),
+    ):
+        reader._all("DELETE FROM runs")
+
+
+def test_reading_where_no_journal_is_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(DataDirectoryError, match="there is no journal at"):
+        JournalReader.read(tmp_path / "journal.sqlite")
+    assert list(tmp_path.iterdir()) == []

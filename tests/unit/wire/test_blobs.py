@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfl.errors import BlobError, ProtocolError
+from p2pfl.wire.blobs import (
+    LENGTH_BYTES,
+    MAX_BULK_FRAME_BYTES,
+    REFUSED,
+    BlobRefusal,
+    BlobRequest,
+    check_announced,
+    decode_refusal,
+    decode_request,
+    encode_length,
+    encode_refusal,
+    encode_request,
+)
+from p2pfl.wire.frames import FrameDecoder
+
+DIGEST = "ab" * 32
+
+
+def test_a_request_comes_back_equal() -> None:
+    request = BlobRequest(DIGEST, 2**40)
+    [body] = FrameDecoder(MAX_BULK_FRAME_BYTES).feed(encode_request(request))
+    assert decode_request(body) == request
+
+
+def test_the_longest_refusal_fits_its_frame_and_comes_back_equal() -> None:
+    refusal = BlobRefusal("busy", "\U0001f600" * 300)
+    answer = encode_refusal(refusal)
+    assert int.from_bytes(answer[:LENGTH_BYTES], "big") == REFUSED
+    [body] = FrameDecoder(MAX_BULK_FRAME_BYTES).feed(answer[LENGTH_BYTES:])
+    assert decode_refusal(body) == refusal
+
+
+@pytest.mark.parametrize("digest", ["../../etc/passwd", DIGEST.upper(), DIGEST + "0", DIGEST + "\n", ""])
+def test_only_a_digest_is_asked_for(digest: str) -> None:
+    with pytest.raises(ProtocolError, match="blob request"):
+        decode_request(msgspec.msgpack.encode({"type": "pull", "digest": digest, "offset": 0}))
+
+
+def test_a_negative_offset_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="offset"):
+        decode_request(msgspec.msgpack.encode({"type": "pull", "digest": DIGEST, "offset": -1}))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_understood_or_a_protocol_error(body: bytes) -> None:
+    for decode in (decode_request, decode_refusal):
+        with pytest.raises(ProtocolError) as caught:
+            decode(body)
+        assert len(str(caught.value)) < 300
+
+
+def test_only_the_expected_length_is_accepted() -> None:
+    check_announced(int.from_bytes(encode_length(700), "big"), 700)
+    with pytest.raises(BlobError, match="a blob of 701 bytes was announced where only one of 700 bytes fits"):
+        check_announced(701, 700)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfl.errors import ProtocolError
+from p2pfl.messages import Ask, Ballot, Prepare, Status
+from p2pfl.wire import links
+from p2pfl.wire.codec import ControlFrame, bounded, decode, encode
+
+NODE = "a" * 52
+RUN = "0" * 64
+JOURNAL = "1" * 32
+FRAMES: list[ControlFrame] = [
+    links.Hello("0.1.0", JOURNAL, 1, JOURNAL, 9000, ("host:9000",), 1, 2, "", 0),
+    links.Welcome("0.1.0", JOURNAL, 1, JOURNAL, 9000, (), 1, 5),
+    links.Ready(3),
+    links.Refusal("cloned", "a copy"),
+    links.Ping(),
+    links.Pong(),
+    links.Peers((links.PeerAddresses(NODE, "ant", ("[::1]:9000",)),)),
+    links.Bye("leaving"),
+    Ask(RUN, -1),
+    Prepare(RUN, 1, Ballot(1, NODE)),
+    Status("", 0, "", False, False, 3, False, "idle", 0.0, 0.0, 1, True, 2, False, 7),
+]
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=10), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
+def test_a_frame_comes_back_equal(frame: ControlFrame) -> None:
+    assert decode(encode(frame)) == frame
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_frame_or_a_protocol_error(body: bytes) -> None:
+    try:
+        decode(body)
+    except ProtocolError as error:
+        assert len(str(error)) < 300
+
+
+@given(st.sampled_from(FRAMES), st.data())
+def test_a_frame_with_any_field_replaced_is_a_frame_or_a_protocol_error(
+    frame: ControlFrame, data: st.DataObject
+) -> None:
+    fields = msgspec.msgpack.decode(encode(frame))
+    fields[data.draw(st.sampled_from(sorted(fields)))] = data.draw(plain)
+    try:
+        decode(msgspec.msgpack.encode(fields))
+    except ProtocolError as error:
+        assert str(error).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"type": "format disk"}, "format disk"),
+        ({"type": "bye"}, "reason"),
+        ({"type": "bye", "reason": "x" * 301}, "length <= 300"),
+        ({"type": "ping", "more": 1}, "more"),
+        ({"type": "ready", "order": -1}, "order"),
+        ({"type": "peers", "peers": [{"node": "UPPER", "name": "n", "addresses": []}]}, "node"),
+        ([1, 2], "array"),
+        (None, "None"),
+    ],
+)
+def test_what_is_wrong_is_said(body: object, said: str) -> None:
+    with pytest.raises(ProtocolError, match=said):
+        decode(msgspec.msgpack.encode(body))
+
+
+def test_bytes_after_a_frame_are_refused() -> None:
+    with pytest.raises(ProtocolError, match="trailing"):
+        decode(encode(links.Ping()) + b"\xc0")
+
+
+def test_deep_nesting_does_not_exhaust_the_stack() -> None:
+    with pytest.raises(ProtocolError):
+        decode(b"\x82\xa4type\xa3bye\xa6reason" + b"\x91" * 500_000)
+
+
+def test_a_peers_words_are_cut_and_made_printable() -> None:
+    assert bounded("one\ntwo\x1b[31m", 20) == "one?two?[31m"
+    assert bounded("x" * 30, 10) == "x" * 9 + "…"

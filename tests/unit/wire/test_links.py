@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from p2pfl.config import NetSettings
+from p2pfl.errors import ProtocolError
+from p2pfl.wire import links
+from p2pfl.wire.codec import decode, encode
+
+NODE = "a" * 52
+
+
+def test_the_longest_peers_frame_that_is_sent_fits_a_frame() -> None:
+    entry = links.PeerAddresses(NODE, "\U0001f600" * 64, ("h" * 253 + ":65535",) * 4)
+    assert len(encode(links.Peers((entry,) * links.MAX_PEERS))) < NetSettings().max_frame_bytes
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        links.Peers((links.PeerAddresses(NODE, "n", ()),) * (links.MAX_PEERS + 1)),
+        links.Peers((links.PeerAddresses(NODE, "n", ("h:1",) * (links.MAX_ADDRESSES + 1)),)),
+        links.Peers((links.PeerAddresses(NODE, "n", ("h" * 301,)),)),
+    ],
+)
+def test_more_than_the_limits_is_refused(frame: links.Peers) -> None:
+    with pytest.raises(ProtocolError, match="length"):
+        decode(encode(frame))
