@@ -21,7 +21,7 @@ class Event(msgspec.Struct, frozen=True, tag_field="event", omit_defaults=False)
     """Base of all events."""
 
 
-# --- this device --------------------------------------------------------------------------------------------------
+# --- this device --------------------------------------------------------------------------------------------
 
 
 class Started(Event, frozen=True, tag="started"):
@@ -77,7 +77,7 @@ class Ended(Event, frozen=True, tag="ended"):
     reason: str
 
 
-# --- peers ----------------------------------------------------------------------------------------------------------
+# --- peers --------------------------------------------------------------------------------------------------
 
 
 class PeerLinked(Event, frozen=True, tag="peer_linked"):
@@ -110,7 +110,7 @@ class PeerLeaving(Event, frozen=True, tag="peer_leaving"):
     name: str
 
 
-# --- the run ---------------------------------------------------------------------------------------------------------
+# --- the run ------------------------------------------------------------------------------------------------
 
 
 class Waiting(Event, frozen=True, tag="waiting"):
@@ -122,7 +122,7 @@ class Waiting(Event, frozen=True, tag="waiting"):
 
 
 class RunJoined(Event, frozen=True, tag="run_joined"):
-    """This node is in a run: founded it, took its record 0, resumed it, or follows it as a learner."""
+    """The node is in a run: founded it, took its record 0, resumed it, or follows it as a learner."""
 
     run: str
     how: Literal["founded", "joined", "resumed", "learner", "finished"]
@@ -172,7 +172,7 @@ class TrainingStarted(Event, frozen=True, tag="training_started"):
 
 
 class Trained(Event, frozen=True, tag="trained"):
-    """This node's update of a round is durable."""
+    """The node's own update of a round is durable."""
 
     round: int
     digest: str
@@ -189,7 +189,7 @@ class UpdateReused(Event, frozen=True, tag="update_reused"):
 
 
 class Standing(Event, frozen=True, tag="standing"):
-    """This node stands as aggregator."""
+    """The node stands as aggregator."""
 
     round: int
     attempt: int
@@ -208,7 +208,7 @@ class Elected(Event, frozen=True, tag="elected"):
 
 
 class UpdateCounted(Event, frozen=True, tag="update_counted"):
-    """This node, as aggregator, folded an update in; or, as member, heard that its own was."""
+    """The node, as aggregator, folded an update in; or, as member, heard that its own was."""
 
     round: int
     name: str
@@ -224,7 +224,7 @@ class UpdateRefused(Event, frozen=True, tag="update_refused"):
 
 
 class Proposed(Event, frozen=True, tag="proposed"):
-    """This node, as aggregator, proposed the round's record."""
+    """The node, as aggregator, proposed the round's record."""
 
     round: int
     attempt: int
@@ -235,7 +235,7 @@ class Proposed(Event, frozen=True, tag="proposed"):
 
 
 class Accepted(Event, frozen=True, tag="accepted"):
-    """This node durably accepted a proposed record."""
+    """The node durably accepted a proposed record."""
 
     round: int
     attempt: int

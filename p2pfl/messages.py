@@ -20,7 +20,7 @@ from msgspec import Meta
 from p2pfl.schema import Schema
 
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-"""Hex BLAKE3 of a blob or a record."""
+"""Hex BLAKE3 of a blob or a record. (In these patterns `$` would let a newline follow; `\\Z` does not.)"""
 
 DigestOrEmpty = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")]
 """The same, or "" where there is none. (msgspec holds a pattern against every string of a union,
@@ -187,11 +187,11 @@ class Record(Struct, frozen=True):
     """Why the round is empty, paused or ended, or who joined and left; may be empty."""
 
 
-# --- messages, in the order a run needs them ------------------------------------------------------------------
+# --- messages, in the order a run needs them ----------------------------------------------------------------
 
 
 class Status(Struct, frozen=True, tag="status"):
-    """Where a node stands. Sent on every new link, on change, and as a heartbeat; never an answer by itself."""
+    """Where a node stands: sent on every new link, on change and as heartbeat; never an answer by itself."""
 
     run: DigestOrEmpty
     """The run this node is in; empty when in none."""

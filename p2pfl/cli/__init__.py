@@ -1,0 +1,147 @@
+"""The command `p2pfl`: its subcommands, and what becomes of an error that reaches the top.
+
+A subcommand's module is imported when that subcommand is asked for, and no other one: `p2pfl --help` knows
+the names and one line about each from the table here. So `p2pfl certs` never waits for what a node needs.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from p2pfl import __version__
+from p2pfl.cli.grouped import GroupedCommand
+from p2pfl.errors import P2pflError
+
+EXIT_ERROR = 2
+"""An error that p2pfl explains in a sentence; Typer's own code for an option it does not understand."""
+
+EXIT_BUG = 70
+"""An error nobody foresaw (EX_SOFTWARE in BSD's sysexits.h)."""
+
+EXIT_INTERRUPTED = 130
+"""Ended by Ctrl-C: 128 + SIGINT, as shells count."""
+
+
+class Subcommand(NamedTuple):
+    """Where a subcommand is, and its line in `p2pfl --help`."""
+
+    module: str
+    attribute: str
+    """A function that Typer makes a command of, or a Typer app with commands of its own."""
+    help: str
+    """The first line of that function's docstring, or the app's help: a test compares them."""
+
+
+SUBCOMMANDS = {
+    "node": Subcommand(
+        "p2pfl.cli.node",
+        "node",
+        "Train with the federation: find the peers, agree on a run, train, elect, average, commit.",
+    ),
+    "demo": Subcommand(
+        "p2pfl.cli.demo",
+        "demo",
+        "Run a whole federation on this machine and compare it with models trained alone.",
+    ),
+    "certs": Subcommand(
+        "p2pfl.cli.certs",
+        "app",
+        "Make and show the certificates by which the devices of a federation know each other.",
+    ),
+    "doctor": Subcommand(
+        "p2pfl.cli.doctor",
+        "doctor",
+        "Check what a node needs to run here, and say what to do about what is missing.",
+    ),
+    "history": Subcommand("p2pfl.cli.history", "history", "Show the committed training rounds of a run."),
+    "export": Subcommand(
+        "p2pfl.cli.history",
+        "export",
+        "Copy a committed model out of a data directory, as a file that safetensors loads.",
+    ),
+}
+"""The subcommands in the order `p2pfl --help` lists them."""
+
+
+def load(name: str) -> Any:
+    """Import the subcommand *name* and return its command, as Typer's group wants it."""
+    subcommand = SUBCOMMANDS[name]
+    target = getattr(import_module(subcommand.module), subcommand.attribute)
+    if isinstance(target, typer.Typer):
+        return get_command(target)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name, cls=GroupedCommand)(target)
+    return get_command(single)
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists its commands from `SUBCOMMANDS` and imports the one that is called."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, subcommand in SUBCOMMANDS.items():
+            # Stands for the command in lists and in "did you mean"; `get_command` returns the real one.
+            self.commands[name] = TyperCommand(name, help=subcommand.help, rich_markup_mode=None)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the group's signature
+        """Return the command called *cmd_name*, None if there is no such."""
+        return load(cmd_name) if cmd_name in SUBCOMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the group's signature
+        """Write the list of commands, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, subcommand.help) for name, subcommand in SUBCOMMANDS.items()])
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"p2pfl {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def p2pfl(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Federated learning with no server: devices train one model together and never share their data."""
+
+
+def main() -> None:
+    """Run the command line of this process, and exit with its code.
+
+    An error p2pfl raises on purpose is one line on standard error. Any other is a bug: its traceback goes to
+    a file, which a line on standard error names.
+    """
+    try:
+        get_command(app)(prog_name="p2pfl")
+    except P2pflError as error:
+        typer.echo(f"p2pfl: {error}", err=True)
+        sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the last place that can say something better than a traceback
+        from p2pfl.cli.logs import keep_traceback
+
+        typer.echo(
+            f"p2pfl: an error nobody foresaw ended this command ({type(error).__name__}: {error}). "
+            f"That is a bug; please report it with {keep_traceback(error)}.",
+            err=True,
+        )
+        sys.exit(EXIT_BUG)

@@ -20,6 +20,7 @@ SOON = timedelta(days=30)
 """Certificates that expire within this time are pointed out: a month to visit every device."""
 
 app = typer.Typer(
+    add_completion=False,
     rich_markup_mode=None,
     no_args_is_help=True,
     help="Make and show the certificates by which the devices of a federation know each other.",

@@ -169,7 +169,7 @@ def _table(rounds: Iterable[RoundRow]) -> Table:
 
     from p2pfl.wire.codec import bounded
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in ("round", "try"):
         table.add_column(heading, justify="right")
     table.add_column("aggregator", no_wrap=True, max_width=16)

@@ -34,11 +34,17 @@ def _run(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A0
 
 def node(  # the command line is the list of its options
     peers: Annotated[
-        str, _device("--peers", metavar="A:PORT,B:PORT", help="Addresses of other nodes; one that answers is enough.")
+        str,
+        _device(
+            "--peers", metavar="A:PORT,B:PORT", help="Addresses of other nodes; one that answers is enough."
+        ),
     ] = "",
-    name: Annotated[str | None, _device("--name", metavar="N", help="Which certificate of --certs to use.")] = None,
+    name: Annotated[
+        str | None, _device("--name", metavar="N", help="Which certificate of --certs to use.")
+    ] = None,
     listen: Annotated[
-        str, _device("--listen", metavar="[HOST:]PORT", help="Where to listen (default: port 9000 everywhere).")
+        str,
+        _device("--listen", metavar="[HOST:]PORT", help="Where to listen (default: port 9000 everywhere)."),
     ] = "9000",
     advertise: Annotated[
         str, _device("--advertise", metavar="HOST:PORT,...", help="Addresses to tell peers, if they differ.")
@@ -51,10 +57,16 @@ def node(  # the command line is the list of its options
     ] = None,
     min_nodes: Annotated[
         int | None,
-        _device("--min-nodes", metavar="K", help="Nodes that must be there to start (default: the peers and this one)."),
+        _device(
+            "--min-nodes",
+            metavar="K",
+            help="Nodes that must be there to start (default: the peers and this one).",
+        ),
     ] = None,
     wait: Annotated[bool, _device("--wait", help="Hold the start until Enter is pressed here.")] = False,
-    new_run: Annotated[bool, _device("--new-run", help="Turn away from the run in the data directory.")] = False,
+    new_run: Annotated[
+        bool, _device("--new-run", help="Turn away from the run in the data directory.")
+    ] = False,
     new_journal: Annotated[
         bool, _device("--new-journal", help="Join as a new member: for a copied or restored data directory.")
     ] = False,
@@ -68,7 +80,9 @@ def node(  # the command line is the list of its options
     events: Annotated[
         Path | None, _device("--events", metavar="FILE", help="Append every event to FILE as JSON lines.")
     ] = None,
-    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, rich_help_panel=DEVICE, help="Log more.")] = 0,
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, rich_help_panel=DEVICE, help="Log more.")
+    ] = 0,
     quiet: Annotated[bool, _device("-q", "--quiet", help="Print problems only.")] = False,
     task: Annotated[str, _run("--task", metavar="T", help="What to train (default: digits).")] = "digits",
     model: Annotated[str | None, _run("--model", metavar="M", help="One of the task's models.")] = None,
@@ -77,9 +91,13 @@ def node(  # the command line is the list of its options
     ] = None,
     epochs: Annotated[int | None, _run("--epochs", metavar="E", help="Local epochs in a round.")] = None,
     batch_size: Annotated[int | None, _run("--batch-size", metavar="B", help="Local batch size.")] = None,
-    learning_rate: Annotated[float | None, _run("--lr", metavar="X", help="Learning rate of local SGD.")] = None,
+    learning_rate: Annotated[
+        float | None, _run("--lr", metavar="X", help="Learning rate of local SGD.")
+    ] = None,
     momentum: Annotated[float | None, _run("--momentum", metavar="X", help="Its momentum.")] = None,
-    weight_decay: Annotated[float | None, _run("--weight-decay", metavar="X", help="Its weight decay.")] = None,
+    weight_decay: Annotated[
+        float | None, _run("--weight-decay", metavar="X", help="Its weight decay.")
+    ] = None,
     partition: Annotated[
         str | None,
         _run("--partition", metavar="P", help="How data are divided: iid, dirichlet:ALPHA or shards:K."),
@@ -91,15 +109,28 @@ def node(  # the command line is the list of its options
         int, _run("--sample", metavar="M", help="Members that train in a round (default: all).")
     ] = 0,
     min_updates: Annotated[
-        int, _run("--min-updates", metavar="K", help="Updates that suffice after the straggler deadline (default: 1).")
+        int,
+        _run(
+            "--min-updates",
+            metavar="K",
+            help="Updates that suffice after the straggler deadline (default: 1).",
+        ),
     ] = 1,
     round_cap: Annotated[
-        float, _run("--round-cap", metavar="SECONDS", help="A round closes by then with what is there (default: 900).")
+        float,
+        _run(
+            "--round-cap", metavar="SECONDS", help="A round closes by then with what is there (default: 900)."
+        ),
     ] = DEFAULT_ROUND_CAP,
     drop_after: Annotated[
-        float, _run("--drop-after", metavar="SECONDS", help="Absence after which a member is dropped (default: 60).")
+        float,
+        _run(
+            "--drop-after", metavar="SECONDS", help="Absence after which a member is dropped (default: 60)."
+        ),
     ] = DEFAULT_DROP_AFTER,
-    seed: Annotated[int, _run("--seed", metavar="N", help="Of the initial model and the partition (default: 1).")] = 1,
+    seed: Annotated[
+        int, _run("--seed", metavar="N", help="Of the initial model and the partition (default: 1).")
+    ] = 1,
 ) -> None:
     """Train with the federation: find the peers, agree on a run, train, elect, average, commit."""
     started = _process_start()
@@ -125,6 +156,7 @@ def node(  # the command line is the list of its options
 
     from p2pfl.identity.credentials import load_credentials
     from p2pfl.learning.process import WorkerSettings
+    from p2pfl.net.addresses import parse_listen
     from p2pfl.runtime.node import NodeConfig
     from p2pfl.store.directory import default_data_dir
 
@@ -135,7 +167,7 @@ def node(  # the command line is the list of its options
         spec=spec,
         given=frozenset(given),
         peers=_listed(peers),
-        listen=_listen(listen),
+        listen=parse_listen(listen),
         advertise=_listed(advertise),
         partitions=partitions,
         min_nodes=min_nodes,
@@ -182,7 +214,9 @@ def make_spec(task: str, given: dict[str, Any]) -> RunSpec:
     return spec
 
 
-def _run_on_console(config: NodeConfig, events: Path | None, verbose: int, *, quiet: bool, started: float) -> int:
+def _run_on_console(
+    config: NodeConfig, events: Path | None, verbose: int, *, quiet: bool, started: float
+) -> int:
     """Run the node with its events on the terminal and in *events*, and print the table of rounds at the end."""
     import asyncio
 
@@ -218,17 +252,6 @@ def _print_rounds(data_dir: Path) -> None:
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _listen(text: str) -> tuple[str | None, int]:
-    """Read `PORT`, `:PORT` or `HOST:PORT`."""
-    from p2pfl.net.addresses import parse_address
-
-    bare = text.strip().removeprefix(":")
-    if bare.isdigit():
-        return None, parse_address(f"localhost:{bare}", least_port=0).port
-    address = parse_address(text, least_port=0)
-    return address.host, address.port
 
 
 def _process_start() -> float:

@@ -94,7 +94,10 @@ def _of_round(event: events.AnyEvent) -> tuple[str, str] | None:
         case events.UpdateRefused():
             return "!", f"round {event.round}: update of {event.name} not counted: {event.reason}"
         case events.Yielded():
-            return "!", f"round {event.round}: {event.aggregator} gives attempt {event.attempt} up: {event.reason}"
+            return (
+                "!",
+                f"round {event.round}: {event.aggregator} gives attempt {event.attempt} up: {event.reason}",
+            )
         case events.Committed():
             return "✓", _committed(event)
         case events.RosterChanged():

@@ -53,7 +53,7 @@ class Acceptor:
         pins = {self.accepted.model} if self.accepted else set()
         return pins | {self.pending.record.model} if self.pending else pins
 
-    # --- phase 1 -----------------------------------------------------------------------------------------------------
+    # --- phase 1 --------------------------------------------------------------------------------------------
 
     def promise_self(self, ballot: Ballot) -> Promise:
         """Vote for this node's own candidacy; durable before the PREPARE that follows."""
@@ -82,10 +82,10 @@ class Acceptor:
         assert self.promised is not None
         self.ctx.send(node, Refuse(self.ledger.run, self.round, ballot, self.promised))
 
-    # --- phase 2 ----------------------------------------------------------------------------------------------------------
+    # --- phase 2 --------------------------------------------------------------------------------------------
 
     def accept_self(self, ballot: Ballot, record: Record) -> bool:
-        """Accept this node's own proposal, before anybody else is asked; False when a higher ballot was promised."""
+        """Accept this node's own proposal first; False when a higher ballot was promised."""
         if self.promised is not None and ballot < self.promised:
             return False
         self._accept(ballot, record)
@@ -102,9 +102,8 @@ class Acceptor:
             self._answer_accepted(ballot, self.accepted)
             return
         if not self.ledger.succeeds(record):
-            self.ctx.warn(
-                f"{self.ctx.name_of(member.node)} proposed a record that does not follow round {self.ledger.round}"
-            )
+            name = self.ctx.name_of(member.node)
+            self.ctx.warn(f"{name} proposed a record that does not follow round {self.ledger.round}")
             return
         if self.pending is not None and self.pending.ballot > ballot:
             return
@@ -149,7 +148,7 @@ class Acceptor:
     def _answer_accepted(self, ballot: Ballot, record: Record) -> None:
         self.ctx.send(ballot.node, Accepted(self.ledger.run, self.round, ballot, record_digest(record)))
 
-    # --- courtesy -----------------------------------------------------------------------------------------------------------
+    # --- courtesy -------------------------------------------------------------------------------------------
 
     def end_courtesy(self, node: str) -> bool:
         """Stop leaving time to *node*: its link ended or it yielded. Return whether it had this vote."""

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-import msgspec
-
 from p2pfl import events
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.collection import (
@@ -23,26 +21,25 @@ from p2pfl.core.collection import (
     Progress,
     Stage,
     decide_closing,
+    judge,
 )
 from p2pfl.core.context import Context, earliest
 from p2pfl.core.effects import Average, Fetch, Fold
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.roster import RosterView, contains, next_roster, sampled, selection
+from p2pfl.core.proposal import Draft
+from p2pfl.core.roster import contains, sampled, selection
 from p2pfl.messages import (
     Accept,
     Accepted,
     Ballot,
     Collect,
     Commit,
-    LeftOut,
     Member,
-    MemberEvaluation,
     Noted,
     Prepare,
     Promise,
     Record,
     Submit,
-    UpdateEntry,
     Yield,
     record_digest,
 )
@@ -72,7 +69,7 @@ TRANSITIONS: dict[Stand, frozenset[Stand]] = {
 
 @dataclass
 class Aggregator:
-    """This node's candidacy in the open round."""
+    """The node's own candidacy in the open round."""
 
     ctx: Context
     ledger: Ledger
@@ -84,7 +81,7 @@ class Aggregator:
     stand_state: Stand = Stand.IDLE
     ballot: Ballot | None = None
     promises: dict[str, Promise] = field(default_factory=dict)
-    collection: Collection = field(default_factory=lambda: Collection(set()))
+    collection: Collection = field(default_factory=lambda: Collection(set(), 0))
     proposal: Record | None = None
     accepted_by: set[Member] = field(default_factory=set)
     highest_seen: int = 0
@@ -94,10 +91,12 @@ class Aggregator:
     not_before: float = 0.0
     unable: bool = False
     """Whether this node yielded in this round for a reason of its own: it stands last."""
+    leaving_myself: bool = False
+    """Whether this node is leaving: it drops itself from the roster it proposes."""
     resend_at: float | None = None
     wake: float | None = None
 
-    # --- standing ------------------------------------------------------------------------------------------------------
+    # --- standing -------------------------------------------------------------------------------------------
 
     def stand(self, reason: str) -> None:
         """Begin a new ballot, higher than every one seen."""
@@ -148,10 +147,11 @@ class Aggregator:
         self._move(Stand.COLLECTING)
         run, spec = self.ledger.run, self.ledger.spec
         chosen = selection(run, self.ledger.round + 1, self.ledger.roster, spec.sample)
-        self.collection = Collection(set(chosen) if self.ledger.next_kind == "train" else set())
+        selected = set(chosen) if self.ledger.next_kind == "train" else set()
+        self.collection = Collection(selected, min(spec.min_updates, len(selected)))
         self._send_unanswered()
 
-    # --- collecting ------------------------------------------------------------------------------------------------------
+    # --- collecting -----------------------------------------------------------------------------------------
 
     def submit(self, member: Member, message: Submit) -> None:
         """Take a member's contribution; an update is pulled before it counts."""
@@ -161,10 +161,13 @@ class Aggregator:
             return
         known = self.collection.contributions.get(member.node)
         if known is not None:
-            if known.stage is not Stage.ANNOUNCED and known.update is not None:
+            known.evaluation = known.evaluation or message.evaluation
+            if known.stage.is_final:
                 self._note(member.node, known)
             return
-        contribution = self._judge(member, message)
+        contribution = judge(
+            member, message, self.ledger.founding.max_samples, is_training=self.ledger.next_kind == "train"
+        )
         self.collection.contributions[member.node] = contribution
         if contribution.stage is Stage.ANNOUNCED:
             update = contribution.update
@@ -176,21 +179,6 @@ class Aggregator:
             self.ctx.do(Fetch(update.digest, self.ledger.founding.schema, sources))
         else:
             self._note(member.node, contribution)
-
-    def _judge(self, member: Member, message: Submit) -> Contribution:
-        update, evaluation = message.update, message.evaluation
-        if update is None:
-            stage = Stage.DECLINED if message.declined else Stage.NOTHING
-            return Contribution(stage, reason=message.declined, evaluation=evaluation)
-        if update.node != member.node or update.journal != member.journal:
-            reason = "it was announced in another member's name"
-        elif update.samples > self.ledger.founding.max_samples:
-            reason = f"it claims {update.samples} samples, more than the {self.ledger.founding.max_samples} a member can hold"
-        elif self.ledger.next_kind != "train":
-            reason = "the closing round takes no updates"
-        else:
-            return Contribution(Stage.ANNOUNCED, update, evaluation=evaluation)
-        return Contribution(Stage.REFUSED, update, reason, evaluation)
 
     def _note(self, node: str, contribution: Contribution) -> None:
         """Tell a member what became of its contribution; twice is harmless."""
@@ -250,7 +238,7 @@ class Aggregator:
         )
         self._fold_next()
 
-    # --- closing ------------------------------------------------------------------------------------------------------------
+    # --- closing --------------------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Do what time or the others' absence makes due."""
@@ -288,7 +276,7 @@ class Aggregator:
         awaited = []
         for entry in ledger.roster:
             node = entry.node
-            if collection.is_done(node) or ctx.is_gone(node) or ctx.is_leaving(node):
+            if collection.is_done(node) or ctx.is_gone(entry) or ctx.is_leaving(node):
                 continue
             gone_at = None if ctx.is_reachable(node) else ctx.gone_at(node)
             awaited.append(Awaited(node, self._expected_at(node), gone_at))
@@ -298,20 +286,24 @@ class Aggregator:
             awaited=tuple(one for one in awaited if one.node not in pending),
             unfolded=len(pending),
             folded=len(collection.at(Stage.FOLDED)),
-            enough=min(ledger.spec.min_updates, len(collection.selected)),
+            enough=collection.enough,
             cap_at=ledger.opened + ledger.spec.round_cap,
         )
 
     def _expected_at(self, node: str) -> float | None:
+        """Return when a member's straggler deadline passes.
+
+        A generous multiple of what it predicts, in all and from its last step on: whoever works is never cut,
+        however late it began.
+        """
         peer = self.ctx.peers.get(node)
         status = peer.status if peer is not None else None
-        if status is None or status.predicted <= 0 or status.phase not in ("training", "trained"):
+        if peer is None or status is None or status.round != self.ledger.round or status.predicted <= 0:
             return None
-        return (
-            self.ledger.opened
-            + self.ctx.settings.straggler_factor * status.predicted
-            + self.ctx.settings.resend
-        )
+        factor = self.ctx.settings.straggler_factor
+        in_all = self.ledger.opened + factor * status.predicted
+        from_last_step = peer.moved_at + factor * status.predicted * (1 - status.progress)
+        return max(in_all, from_last_step) + self.ctx.settings.resend
 
     def _close(self, reason: str) -> None:
         assert self.ballot is not None
@@ -319,95 +311,23 @@ class Aggregator:
             self._move(Stand.AVERAGING)
             self.ctx.do(Average(self.ledger.run, self.ledger.round + 1, self.ballot))
         elif self.ledger.next_kind == "evaluate":
-            self._propose(self._record(None, note=""), adopted=False)
+            self._propose(self._draft(None, note=""), adopted=False)
         else:
-            self._propose(self._record(None, note=f"no usable update: {reason}"), adopted=False)
+            self._propose(self._draft(None, note=f"no usable update: {reason}"), adopted=False)
 
     def averaged(self, ballot: Ballot, digest: str | None) -> None:
         """Propose the average; where it is not finite, the parent's model with the reason (rule 8)."""
         if self.stand_state is not Stand.AVERAGING or ballot != self.ballot:
             return
         note = "" if digest is not None else "the average was not finite: the parent's model stays"
-        self._propose(self._record(digest, note), adopted=False)
+        self._propose(self._draft(digest, note), adopted=False)
 
-    def _record(self, model: str | None, note: str) -> Record:
-        ctx, ledger = self.ctx, self.ledger
+    # --- proposing ------------------------------------------------------------------------------------------
+
+    def _draft(self, model: str | None, note: str) -> Record:
         assert self.ballot is not None
-        kind = ledger.next_kind
-        contributions = self.collection.contributions
-        folded = sorted(self.collection.at(Stage.FOLDED)) if model is not None else []
-        updates = [contributions[node].update for node in folded]
-        roster, change = next_roster(ledger.roster, self._roster_view())
-        trained = ledger.trained + (kind == "train")
-        last = kind == "evaluate" or "end" in self.wishes
-        return Record(
-            run=ledger.run,
-            round=ledger.round + 1,
-            previous=ledger.digest,
-            kind=kind,
-            trained=trained,
-            rounds=ledger.rounds,
-            ballot=self.ballot,
-            model=model or ledger.model,
-            updates=tuple(update for update in updates if update is not None),
-            left_out=tuple(
-                LeftOut(node, self._why_left_out(node))
-                for node in sorted(self.collection.selected)
-                if node not in folded
-            ),
-            evaluations=tuple(
-                MemberEvaluation(node, one.evaluation)
-                for node, one in sorted(contributions.items())
-                if one.evaluation
-            ),
-            roster=roster,
-            then="end" if last else "pause" if "pause" in self.wishes else "go",
-            note="; ".join(part for part in (note, change) if part)[:300],
-        )
-
-    def _why_left_out(self, node: str) -> str:
-        contribution = self.collection.contributions.get(node)
-        if contribution is not None and contribution.stage is Stage.FOLDED:
-            return "the average was not finite"
-        if contribution is not None and contribution.reason:
-            return contribution.reason
-        if self.ctx.is_leaving(node):
-            return "it is leaving"
-        if not self.ctx.is_reachable(node):
-            return "it was not reachable"
-        return "its update came too late"
-
-    def _roster_view(self) -> RosterView:
-        ctx, ledger = self.ctx, self.ledger
-        linked = {node: peer for node, peer in ctx.peers.items() if peer.linked}
-        joiners = tuple(
-            (peer.member, peer.name)
-            for _, peer in sorted(linked.items())
-            if not contains(ledger.roster, peer.member)
-            and peer.status is not None
-            and peer.status.run == ledger.run
-            and peer.status.record == ledger.digest
-            and peer.status.holds
-            and peer.status.phase != "leaving"
-        )
-        since = {entry.node: ctx.unlinked_since(entry.node) for entry in ledger.roster}
-        absences = {node: ctx.now - time for node, time in since.items() if time is not None}
-        return RosterView(
-            me=ctx.me,
-            reachable=frozenset({ctx.me.node, *linked}),
-            leaving=frozenset(entry.node for entry in ledger.roster if self.is_leaving(entry.node)),
-            absent={node: seconds for node, seconds in absences.items() if seconds >= ledger.spec.drop_after},
-            joiners=joiners,
-        )
-
-    leaving_myself: bool = False
-    """Whether this node is leaving: it drops itself from the roster it proposes."""
-
-    def is_leaving(self, node: str) -> bool:
-        """Whether the member *node*, perhaps this one, asked to be dropped."""
-        return self.leaving_myself if node == self.ctx.me.node else self.ctx.is_leaving(node)
-
-    # --- proposing -----------------------------------------------------------------------------------------------------------
+        draft = Draft(self.ledger, self.collection, self.ballot, self.wishes, self.leaving_myself)
+        return draft.record(self.ctx, model, note)
 
     def _propose(self, record: Record, *, adopted: bool) -> None:
         assert self.ballot is not None
@@ -437,7 +357,7 @@ class Aggregator:
             assert self.ballot is not None
             self.commit(Commit(self.proposal, self.ballot, tuple(sorted(self.accepted_by))))
 
-    # --- giving up -------------------------------------------------------------------------------------------------------------
+    # --- giving up ------------------------------------------------------------------------------------------
 
     def refused(self, promised: Ballot, ballot: Ballot) -> None:
         """Lose against a higher ballot: give this one up and back off (rule 3)."""
@@ -460,7 +380,7 @@ class Aggregator:
         self._move(Stand.IDLE)
         self.ballot, self.proposal, self.resend_at = None, None, None
 
-    # --- sending ---------------------------------------------------------------------------------------------------------------
+    # --- sending --------------------------------------------------------------------------------------------
 
     def linked(self, node: str) -> None:
         """Say to a newly linked member what it may have missed (rule 4)."""

@@ -13,7 +13,7 @@ from enum import Enum
 
 import msgspec
 
-from p2pfl.messages import Evaluation, UpdateEntry
+from p2pfl.messages import Evaluation, Member, Submit, UpdateEntry
 
 
 class Stage(Enum):
@@ -49,6 +49,8 @@ class Collection:
 
     selected: set[str]
     """Members whose updates are wanted: the sample, later perhaps more."""
+    enough: int
+    """Effective `min_updates`: at most the members selected at first, however many are asked later."""
     contributions: dict[str, Contribution] = field(default_factory=dict)
     folding: str = ""
     """The member whose update the worker is adding now; one at a time."""
@@ -71,6 +73,23 @@ class Collection:
         ]
 
 
+def judge(member: Member, message: Submit, max_samples: int, *, is_training: bool) -> Contribution:
+    """Take *message* of *member* as a contribution; what is refused before its blob is pulled, and why."""
+    update, evaluation = message.update, message.evaluation
+    if update is None:
+        stage = Stage.DECLINED if message.declined else Stage.NOTHING
+        return Contribution(stage, reason=message.declined, evaluation=evaluation)
+    if update.node != member.node or update.journal != member.journal:
+        reason = "it was announced in another member's name"
+    elif update.samples > max_samples:
+        reason = f"it claims {update.samples} samples, more than the {max_samples} a member can hold"
+    elif not is_training:
+        reason = "the closing round takes no updates"
+    else:
+        return Contribution(Stage.ANNOUNCED, update, evaluation=evaluation)
+    return Contribution(Stage.REFUSED, update, reason, evaluation)
+
+
 class Awaited(msgspec.Struct, frozen=True):
     """A member that has not given everything yet."""
 
@@ -91,7 +110,7 @@ class Progress(msgspec.Struct, frozen=True):
     """Updates pulled and not yet in the sum."""
     folded: int
     enough: int
-    """Effective `min_updates`: never more than the members selected."""
+    """See `Collection.enough`."""
     cap_at: float
     """When the round closes with what is there."""
 

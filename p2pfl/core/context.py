@@ -8,7 +8,7 @@ from p2pfl.config import ProtocolSettings
 from p2pfl.core.effects import AnyEffect, Send, Tell
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent, Notice
-from p2pfl.messages import Member, Message, Status
+from p2pfl.messages import Member, Message, RosterEntry, Status
 
 
 @dataclass
@@ -24,6 +24,8 @@ class PeerView:
     """When the link came up or went down."""
     status: Status | None = None
     """Its last word about itself; None on a new link until it has spoken."""
+    moved_at: float = 0.0
+    """When its training last moved on, as far as it said."""
 
     @property
     def is_leaving(self) -> bool:
@@ -80,7 +82,7 @@ class Context:
         return node == self.me.node or self.is_linked(node)
 
     def unlinked_since(self, node: str) -> float | None:
-        """Return since when *node* has had no link, at most since this node's start; None while it has one."""
+        """Return since when *node* has no link, at most since this node's start; None while it has one."""
         if self.is_reachable(node):
             return None
         peer = self.peers.get(node)
@@ -93,9 +95,18 @@ class Context:
             return peer.since + self.settings.gone
         return self.started + self.settings.start_grace
 
-    def is_gone(self, node: str) -> bool:
-        """Whether nothing is to be expected of *node* for now."""
-        return not self.is_reachable(node) and self.now >= self.gone_at(node)
+    def is_seated(self, entry: RosterEntry) -> bool:
+        """Whether the member *entry* is here: a node that is linked with another journal is not it."""
+        if entry.node == self.me.node:
+            return entry.journal == self.me.journal
+        peer = self.peers.get(entry.node)
+        return peer is not None and peer.linked and peer.member.journal == entry.journal
+
+    def is_gone(self, entry: RosterEntry) -> bool:
+        """Whether nothing is to be expected of the member *entry* for now."""
+        if self.is_reachable(entry.node):
+            return not self.is_seated(entry)
+        return self.now >= self.gone_at(entry.node)
 
     def is_leaving(self, node: str) -> bool:
         """Whether the peer *node* asked to be dropped."""

@@ -68,16 +68,16 @@ def decide_leaving(farewell: Farewell) -> tuple[bool, str]:
     size = farewell.others + 1
     if farewell.reachable + 1 < quorum(size):
         return True, (
-            f"{farewell.reachable + 1} of {size} members are reachable, {quorum(size)} needed: the others cannot be "
-            "told by a commit and will count this device as absent"
+            f"{farewell.reachable + 1} of {size} members are reachable, {quorum(size)} needed: "
+            "the others cannot be told by a commit and will count this device as absent"
         )
     if farewell.reachable == farewell.leaving:
         return True, "nobody stays in the run: it can be resumed with the same command"
     staying = farewell.reachable - farewell.leaving
     if staying < quorum(farewell.others):
         return False, (
-            f"without this device {staying} of {farewell.others} members are reachable, {quorum(farewell.others)} needed: "
-            "the run will pause until another comes back"
+            f"without this device {staying} of {farewell.others} members are reachable, "
+            f"{quorum(farewell.others)} needed: the run will pause until another comes back"
         )
     spare = tolerance(farewell.others)
     return (

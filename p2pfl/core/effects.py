@@ -19,7 +19,7 @@ class Effect(msgspec.Struct, frozen=True):
     """Base of all effects."""
 
 
-# --- network ----------------------------------------------------------------------------------------------------------
+# --- network ------------------------------------------------------------------------------------------------
 
 
 class Send(Effect, frozen=True):
@@ -30,14 +30,17 @@ class Send(Effect, frozen=True):
 
 
 class SendRecords(Effect, frozen=True):
-    """Send node *to* the committed records of *run* after round *after* (-1: with record 0), as many as a frame holds."""
+    """Send node *to* the committed records of *run* after round *after*, as many as a frame holds.
+
+    With *after* -1 record 0 goes as well.
+    """
 
     to: str
     run: str
     after: int
 
 
-# --- journal -----------------------------------------------------------------------------------------------------------
+# --- journal ------------------------------------------------------------------------------------------------
 
 
 class SaveFounding(Effect, frozen=True):
@@ -82,7 +85,7 @@ class SaveUpdate(Effect, frozen=True):
 
 
 class SaveReport(Effect, frozen=True):
-    """How the committed model of *round* did at *node* (also this one): for the history before it is committed."""
+    """How the committed model of *round* did at *node*, perhaps this one: history until it is committed."""
 
     run: str
     round: int
@@ -98,7 +101,7 @@ class SaveResumed(Effect, frozen=True):
 
 
 class SaveClosed(Effect, frozen=True):
-    """This journal has turned its back on *run* (`--new-run`, or it moved to another at round 0)."""
+    """The journal has turned its back on *run* (`--new-run`, or it moved to another at round 0)."""
 
     run: str
 
@@ -115,7 +118,7 @@ Save = (
 )
 """The effects a journal carries out."""
 
-# --- blobs --------------------------------------------------------------------------------------------------------------
+# --- blobs --------------------------------------------------------------------------------------------------
 
 
 class Fetch(Effect, frozen=True):
@@ -136,7 +139,7 @@ class Collect(Effect, frozen=True):
     keep: frozenset[str]
 
 
-# --- worker ----------------------------------------------------------------------------------------------------------------
+# --- worker -------------------------------------------------------------------------------------------------
 
 
 class Describe(Effect, frozen=True):
@@ -152,7 +155,10 @@ class Create(Effect, frozen=True):
 
 
 class Train(Effect, frozen=True):
-    """Train *model* on part *partition* of the data. Answered with `TrainProgress`..., then `Trained` or `WorkFailed`."""
+    """Train *model* on part *partition* of the data.
+
+    Answered with `TrainProgress`, any number of times, then `Trained` or `WorkFailed`.
+    """
 
     run: str
     round: int
@@ -166,7 +172,10 @@ class StopTraining(Effect, frozen=True):
 
 
 class Evaluate(Effect, frozen=True):
-    """Evaluate *model* on part *part* of *parts* of the held-out data. Answered with `Evaluated` or `WorkFailed`."""
+    """Evaluate *model* on part *part* of *parts* of the held-out data.
+
+    Answered with `Evaluated` or `WorkFailed`.
+    """
 
     run: str
     round: int
@@ -177,9 +186,9 @@ class Evaluate(Effect, frozen=True):
 
 
 class Fold(Effect, frozen=True):
-    """Add update *digest*, weighted by *samples*, to the sum of this run, round and ballot, begun anew for each.
+    """Add update *digest*, weighted by *samples*, to the sum of its run, round and ballot.
 
-    Answered with `Folded` or `WorkFailed`.
+    A sum is begun anew for each of these. Answered with `Folded` or `WorkFailed`.
     """
 
     run: str
@@ -197,7 +206,7 @@ class Average(Effect, frozen=True):
     ballot: Ballot
 
 
-# --- people -----------------------------------------------------------------------------------------------------------------
+# --- people -------------------------------------------------------------------------------------------------
 
 
 class Tell(Effect, frozen=True):

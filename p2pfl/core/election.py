@@ -50,7 +50,7 @@ class Situation(msgspec.Struct, frozen=True):
 
 
 def decide_standing(situation: Situation) -> tuple[bool, str, float | None]:
-    """Return whether to stand now, why, and when to ask again if nothing changes (None: not before something does)."""
+    """Return whether to stand now, why, and when to ask again (None: not before something changes)."""
     if not situation.eligible:
         return False, "not eligible", None
     if len(situation.candidates) < situation.needed:

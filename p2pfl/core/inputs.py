@@ -64,7 +64,7 @@ class Created(Input, frozen=True):
 
 
 class TrainProgress(Input, frozen=True):
-    """*done* of *total* batches of the training for *round* are done; the whole will take about *predicted* seconds."""
+    """*done* of *total* batches for *round* are trained; the whole will take about *predicted* seconds."""
 
     run: str
     round: int
@@ -110,7 +110,7 @@ class Averaged(Input, frozen=True):
 
 
 class WorkFailed(Input, frozen=True):
-    """A worker's job failed, after the driver's own retry. *round* and *ballot* are the job's, where it has them."""
+    """A worker's job failed, after the driver's own retry; *round* and *ballot* are the job's, if any."""
 
     job: Literal["describe", "create", "train", "evaluate", "average"]
     reason: str
@@ -119,7 +119,7 @@ class WorkFailed(Input, frozen=True):
 
 
 class Expect(Input, frozen=True):
-    """How many nodes the operator wants before a run is founded, now that more is known of the listed addresses."""
+    """How many nodes the operator wants before a run is founded: more is known of the listed addresses."""
 
     min_nodes: int
 

@@ -56,6 +56,21 @@ class Ledger:
     """The sum of the evaluations of the last model that has any."""
     halted: bool = False
     """True after two commits for one round: this node votes no more."""
+    digest: str = field(init=False)
+    """The digest of the last committed record."""
+    roster: tuple[RosterEntry, ...] = field(init=False)
+    """The members that vote in the open round."""
+    is_member: bool = field(init=False)
+    """Whether this node, with this journal, votes in the open round."""
+
+    def __post_init__(self) -> None:
+        self._settle()
+
+    def _settle(self) -> None:
+        """Work out what follows from the last record alone: it is asked for at every step."""
+        self.digest = record_digest(self.last.record) if self.last else self.run
+        self.roster = self.last.record.roster if self.last else self.founding.roster
+        self.is_member = contains(self.roster, self.ctx.me)
 
     @classmethod
     def restore(cls, ctx: Context, saved: SavedRun) -> Ledger:
@@ -64,7 +79,7 @@ class Ledger:
         ctx.names.update({entry.node: entry.name for entry in (*saved.founding.roster, *ledger.roster)})
         return ledger
 
-    # --- what the last record says ------------------------------------------------------------------------------
+    # --- what the last record says --------------------------------------------------------------------------
 
     @property
     def spec(self) -> RunSpec:
@@ -77,19 +92,9 @@ class Ledger:
         return self.last.record.round if self.last else 0
 
     @property
-    def digest(self) -> str:
-        """The digest of the last committed record."""
-        return record_digest(self.last.record) if self.last else self.run
-
-    @property
     def model(self) -> str:
         """The digest of the last committed model."""
         return self.last.record.model if self.last else self.founding.model
-
-    @property
-    def roster(self) -> tuple[RosterEntry, ...]:
-        """The members that vote in the open round."""
-        return self.last.record.roster if self.last else self.founding.roster
 
     @property
     def trained(self) -> int:
@@ -106,11 +111,6 @@ class Ledger:
     def needed(self) -> int:
         """The quorum of the open round."""
         return quorum(len(self.roster))
-
-    @property
-    def is_member(self) -> bool:
-        """Whether this node, with this journal, votes in the open round."""
-        return contains(self.roster, self.ctx.me)
 
     @property
     def is_over(self) -> bool:
@@ -136,10 +136,10 @@ class Ledger:
         """What the open round is."""
         return "train" if self.trained < self.rounds else "evaluate"
 
-    # --- moving on -------------------------------------------------------------------------------------------------
+    # --- moving on ------------------------------------------------------------------------------------------
 
     def believe(self, commit: Commit) -> str | None:
-        """Return why *commit* is not to be believed as the successor of the last record; None when it is (rule 5)."""
+        """Return why *commit* cannot be believed as the last record's successor; None when it is (rule 5)."""
         record = commit.record
         if record.run != self.run:
             return "it belongs to another run"
@@ -171,6 +171,7 @@ class Ledger:
         self._settle_reports(record.evaluations)
         self.holds = self.holds and record.model == self.model
         self.previous_model, self.previous_roster, self.last = self.model, before, commit
+        self._settle()
         self.resumed, self.opened = False, ctx.now
         if self.wanted_rounds <= record.rounds:
             self.wanted_rounds = 0
@@ -202,7 +203,7 @@ class Ledger:
             self.ctx.tell(RosterChanged(record.round, joined, left, len(new), tolerance(len(new))))
 
     def conflict(self, commit: Commit) -> bool:
-        """Whether *commit* proves a second decision for a round decided here; if so, stop voting and say so (rule 15)."""
+        """Whether *commit* proves a second decision for a round; then stop voting, say so (rule 15)."""
         record = commit.record
         if record.run != self.run or self.halted:
             return False
@@ -221,11 +222,12 @@ class Ledger:
             f"{self.digest[:12]} here, {record_digest(record)[:12]} with a peer; this node votes no more. "
             "Keep both data directories and report this."
         )
+        self.ctx.do(SaveCommit(self.run, commit, 0.0))
         self.ctx.tell(Notice("error", text))
         self.ctx.do(Exit(CONFLICT_EXIT, text))
         return True
 
-    # --- blobs -------------------------------------------------------------------------------------------------------
+    # --- blobs ----------------------------------------------------------------------------------------------
 
     def fetch_model(self) -> None:
         """Ask for the last model, from those who accepted it first."""
@@ -238,7 +240,7 @@ class Ledger:
         """Let go of blobs nobody needs, keeping the last two committed models and *pinned*."""
         self.ctx.do(Collect(frozenset({self.model, self.previous_model, *pinned} - {""})))
 
-    # --- evaluations -----------------------------------------------------------------------------------------------------
+    # --- evaluations ----------------------------------------------------------------------------------------
 
     def report(self, node: str, report: Report) -> None:
         """Take note of how the last model did at *node*."""
@@ -251,7 +253,7 @@ class Ledger:
         self._tell_evaluated(self.round, self.reports, len(self.roster))
 
     def _settle_reports(self, committed: tuple[MemberEvaluation, ...]) -> None:
-        """Tell the evaluations of the parent as they were committed, where reports had told something else."""
+        """Tell the parent's evaluations as they were committed, where reports had told something else."""
         final = {entry.node: entry.evaluation for entry in committed}
         if final and final != self.reports:
             self._tell_evaluated(self.round, final, len(self.roster))
@@ -270,7 +272,7 @@ class Ledger:
             )
         )
 
-    # --- pause and end -----------------------------------------------------------------------------------------------------
+    # --- pause and end --------------------------------------------------------------------------------------
 
     def resume(self, round_: int) -> bool:
         """Lift the pause after *round_*; return whether that changed anything."""

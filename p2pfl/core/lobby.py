@@ -69,7 +69,7 @@ def decide_founding(present: Present) -> tuple[bool, str, float | None]:
 
 
 def prefers(mine: str, theirs: str, their_round: int) -> bool:
-    """Whether a node at round 0 of run *mine* moves to run *theirs*: to more rounds, at equal rounds to the smaller id."""
+    """Whether a node at round 0 of *mine* moves to *theirs*: more rounds win, then the smaller id."""
     return their_round > 0 or theirs < mine
 
 
@@ -99,7 +99,7 @@ class Lobby:
     ask_at: float | None = None
     gone_ahead: bool = False
     """Whether the operator ended this node's `--wait`."""
-    known: frozenset[tuple[str, bool]] = frozenset()
+    known: frozenset[str] = frozenset()
     steady_since: float = 0.0
     told: str = ""
     wake: float | None = None
@@ -119,10 +119,10 @@ class Lobby:
         """When `advance` is due if nothing happens."""
         return earliest(self.wake, self.ask_at)
 
-    # --- founding ----------------------------------------------------------------------------------------------------
+    # --- founding -------------------------------------------------------------------------------------------
 
     def found(self, free: Sequence[PeerView], elsewhere: Sequence[PeerView]) -> Founding | None:
-        """Found a run if this node should, now; *free* are the linked nodes in no run. Returns record 0 once it can be made."""
+        """Return record 0 if this node should and can found a run now; *free* peers are in no run."""
         if self.offered is not None:
             self.wake = None
             return None
@@ -160,7 +160,7 @@ class Lobby:
             here.add(ctx.me.node)
         if self.is_waiting:
             holders.append(ctx.name)
-        known = frozenset({(peer.member.node, peer.member.node in here) for peer in free})
+        known = frozenset(peer.member.node for peer in free)
         if known != self.known:
             self.known, self.steady_since = known, ctx.now
         return Present(
@@ -180,7 +180,7 @@ class Lobby:
             self.told = reason
             self.ctx.tell(Waiting(len(present.here) + present.loading, present.needed, reason))
 
-    # --- taking a run that others have -----------------------------------------------------------------------------------
+    # --- taking a run that others have ----------------------------------------------------------------------
 
     def ask(self, node: str, run: str) -> None:
         """Ask a peer for the run it is in."""
@@ -197,7 +197,7 @@ class Lobby:
         self.ctx.do(Describe(founding.spec))
 
     def describe(self, described: Described) -> Offered | None:
-        """Take note of a task the worker knows; return the run that can now be taken without pulling its first model."""
+        """Take note of a task the worker knows; return the run that can be taken without pulling a model."""
         if described.spec == self.ctx.options.spec:
             self.described = described
         offered = self.offered
@@ -249,4 +249,7 @@ def differs(mine: Schema, theirs: Schema) -> str | None:
     difference = first_difference(mine, theirs)
     if difference is None:
         return None
-    return f"its model differs: {difference} (run's model first). Use the same task, model and version on all devices"
+    return (
+        f"its model differs: {difference} (run's model first). "
+        "Use the same task, model and version on all devices"
+    )

@@ -20,7 +20,7 @@ from p2pfl.core.effects import AnyEffect, Describe, Exit, SaveClosed, SaveFoundi
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Offered, differs, prefers
 from p2pfl.core.options import Options, Policy
-from p2pfl.core.presence import Presence, phase_of
+from p2pfl.core.presence import Condition, Presence, phase_of
 from p2pfl.core.roster import contains
 from p2pfl.core.running import Running
 from p2pfl.core.saved import Saved, SavedRun, Vote
@@ -41,7 +41,7 @@ from p2pfl.messages import (
 
 
 class Node:
-    """The protocol of one node: `input(..., now)`, `tick(now)`, `deadline()`; it never blocks and knows no clock."""
+    """The protocol of one node: `input(..., now)`, `tick(now)`, `deadline()`; it knows no clock."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Node:
         self._said_elsewhere: set[tuple[str, str]] = set()
         self._wake: float | None = None
 
-    # --- the driver's side ----------------------------------------------------------------------------------------------
+    # --- the driver's side ----------------------------------------------------------------------------------
 
     @property
     def ledger(self) -> Ledger | None:
@@ -113,7 +113,7 @@ class Node:
             self._is_exiting = True
         return effects
 
-    # --- inputs ------------------------------------------------------------------------------------------------------------
+    # --- inputs ---------------------------------------------------------------------------------------------
 
     def _take(self, event: inputs.AnyInput) -> None:
         match event:
@@ -136,7 +136,7 @@ class Node:
             case _:
                 self._take_result(event)
 
-    def _take_result(
+    def _take_result(  # noqa: C901 - a flat dispatch reads best in one piece
         self,
         event: inputs.BlobReady
         | inputs.BlobFailed
@@ -189,7 +189,7 @@ class Node:
             self._unlinked(node)
         ctx.peers[node] = PeerView(event.member, event.name, linked=True, ever_linked=True, since=ctx.now)
         ctx.names[node] = event.name
-        ctx.send(node, self._status())
+        ctx.send(node, self._presence.status(self._condition()))
         if self._running is not None:
             self._running.linked(node)
 
@@ -224,9 +224,9 @@ class Node:
         self._ctx.tell(events.Notice("error", reason))
         self._ctx.do(Exit(UNFIT_EXIT, reason))
 
-    # --- messages ------------------------------------------------------------------------------------------------------------
+    # --- messages -------------------------------------------------------------------------------------------
 
-    def _received(self, member: Member, message: Message) -> None:
+    def _received(self, member: Member, message: Message) -> None:  # noqa: C901 - a flat dispatch
         running = self._running
         match message:
             case Status():
@@ -259,6 +259,8 @@ class Node:
             return
         was_leaving, before = peer.is_leaving, peer.status
         peer.status = status
+        if before is None or (before.round, before.progress) != (status.round, status.progress):
+            peer.moved_at = self._ctx.now
         if peer.is_leaving and not was_leaving:
             self._ctx.tell(events.PeerLeaving(member.node, peer.name))
         running = self._running
@@ -271,6 +273,9 @@ class Node:
         elif status.round == ledger.round:
             if before is None or before.round < status.round or before.run != status.run:
                 running.linked(member.node)
+            if status.record != ledger.digest and (before is None or before.record != status.record):
+                # No evidence by itself, but the commit behind it is: two decisions of one round (rule 15).
+                self._ctx.send(member.node, Ask(ledger.run, max(0, ledger.round - 1)))
             if status.resumed and ledger.resume(status.round):
                 running.begin()
             if status.rounds > ledger.rounds and ledger.is_over:
@@ -291,8 +296,9 @@ class Node:
         elif status.round > 0 and (peer.member.node, status.run) not in self._said_elsewhere:
             self._said_elsewhere.add((peer.member.node, status.run))
             self._ctx.warn(
-                f"{peer.name} is in run {status.run[:12]}, round {status.round}; this device is in {ledger.run[:12]}, round "
-                f"{ledger.round}. Both have committed rounds, so neither moves: start one of them with --new-run"
+                f"{peer.name} is in run {status.run[:12]}, round {status.round}; this device is in "
+                f"{ledger.run[:12]}, round {ledger.round}. Both have committed rounds, so neither moves: "
+                "start one of them with --new-run"
             )
 
     def _follows(self, status: Status) -> bool:
@@ -313,9 +319,9 @@ class Node:
             running.ask_again()
             running.learned(member, message.commits)
             peer = self._ctx.peers.get(member.node)
-            if peer is not None and peer.status is not None and peer.status.round > running.ledger.round:
-                if message.commits:
-                    running.ask(member.node)
+            behind = peer is not None and peer.status is not None and peer.status.round > running.ledger.round
+            if behind and message.commits:
+                running.ask(member.node)
             return
         founding = message.founding
         if founding is None or record_digest(founding) != message.run or self._lobby.asking != message.run:
@@ -323,7 +329,7 @@ class Node:
         if running is None or running.ledger.last is None:
             self._lobby.offer(member.node, founding, message.commits)
 
-    # --- entering a run ----------------------------------------------------------------------------------------------------------
+    # --- entering a run -------------------------------------------------------------------------------------
 
     def _resume(self, saved: SavedRun) -> None:
         ledger = Ledger.restore(self._ctx, saved)
@@ -349,8 +355,9 @@ class Node:
     def _enter(self, run: str, founding: Founding, commits: tuple[Commit, ...], *, founded: bool) -> None:
         ctx, old = self._ctx, self._running
         if old is not None:
+            before = old.ledger.run[:12]
             ctx.warn(
-                f"this device moves from run {old.ledger.run[:12]} to run {run[:12]}; nothing was committed in the first"
+                f"this device moves from run {before} to run {run[:12]}; nothing was committed in {before}"
             )
             self._votes[old.ledger.run] = old.acceptor.vote()
             old.trainee.close()
@@ -406,7 +413,7 @@ class Node:
             self._ctx.do(Describe(ledger.spec))
         self._running.begin()
 
-    # --- leaving and ending ---------------------------------------------------------------------------------------------------------
+    # --- leaving and ending ---------------------------------------------------------------------------------
 
     def _leave(self) -> None:
         ctx, running = self._ctx, self._running
@@ -429,7 +436,7 @@ class Node:
             self._exit_leaving(text)
 
     def _exit_leaving(self, reason: str) -> None:
-        self._presence.refresh(self._status())
+        self._presence.refresh(self._condition())
         ledger = self.ledger
         complete = ledger is not None and ledger.is_over and ledger.holds
         self._ctx.do(Exit(0 if complete else LEFT_EXIT, reason))
@@ -459,7 +466,7 @@ class Node:
         others = [self._other(node, ledger) for node in sorted(nodes - {ctx.me.node})]
         code, reason, self._wake = decide_exit(others, holds=ledger.holds, now=ctx.now)
         if code is not None:
-            self._presence.refresh(self._status())
+            self._presence.refresh(self._condition())
             ctx.do(Exit(code, reason))
 
     def _other(self, node: str, ledger: Ledger) -> Other:
@@ -472,7 +479,7 @@ class Node:
         linger = self._ctx.settings.linger
         return Other(self._ctx.name_of(node), confirmed, None if since is None else since + linger)
 
-    # --- time ---------------------------------------------------------------------------------------------------------------------------
+    # --- time -----------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
         self._wake = self._lobby.wake = None
@@ -483,7 +490,7 @@ class Node:
         self._lobby_retries()
         self._consider_ending()
         self._consider_leaving()
-        self._presence.refresh(self._status())
+        self._presence.refresh(self._condition())
 
     def _lobby_retries(self) -> None:
         lobby = self._lobby
@@ -502,12 +509,11 @@ class Node:
             for entry in founding.roster:
                 self._ctx.send(entry.node, Offer(founding))
 
-    def _status(self) -> Status:
+    def _condition(self) -> Condition:
         running = self._running
         trainee = running.trainee if running else None
         aggregator = running.aggregator if running else None
         ready = running.ready if running else self._lobby.described is not None
         phase = phase_of(ready=ready, leaving=self._is_leaving, trainee=trainee, aggregator=aggregator)
-        return self._presence.status(
-            running.ledger if running else None, phase, trainee, ready=ready, waiting=self._lobby.is_waiting
-        )
+        ledger = running.ledger if running else None
+        return Condition(ledger, trainee, phase, ready, self._lobby.is_waiting)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from p2pfl.core.aggregator import Aggregator, Stand
 from p2pfl.core.context import Context
@@ -29,6 +29,16 @@ def phase_of(*, ready: bool, leaving: bool, trainee: Trainee | None, aggregator:
     return "idle"
 
 
+class Condition(NamedTuple):
+    """What a node's Status is made of."""
+
+    ledger: Ledger | None
+    trainee: Trainee | None
+    phase: Phase
+    ready: bool
+    waiting: bool
+
+
 @dataclass
 class Presence:
     """Sends this node's Status: on change, on every new link, and as a heartbeat."""
@@ -38,10 +48,9 @@ class Presence:
     steps: int = 0
     next_beat: float = 0.0
 
-    def status(
-        self, ledger: Ledger | None, phase: Phase, trainee: Trainee | None, *, ready: bool, waiting: bool
-    ) -> Status:
+    def status(self, condition: Condition) -> Status:
         """Put together what this node says of itself now."""
+        ledger, trainee = condition.ledger, condition.trainee
         linked = [node for node, peer in self.ctx.peers.items() if peer.linked]
         in_roster = {entry.node for entry in ledger.roster} if ledger else set()
         return Status(
@@ -52,32 +61,30 @@ class Presence:
             ended=ledger.is_over and ledger.holds if ledger else False,
             rounds=ledger.rounds if ledger else 0,
             resumed=ledger.resumed if ledger else False,
-            phase=phase,
+            phase=condition.phase,
             progress=trainee.progress if trainee else 0.0,
             predicted=trainee.predicted if trainee else 0.0,
             links=len(in_roster.intersection(linked)) if ledger else len(linked),
-            ready=ready,
+            ready=condition.ready,
             min_nodes=self.ctx.options.min_nodes,
-            waiting=waiting,
+            waiting=condition.waiting,
             steps=self.steps,
         )
 
-    def refresh(self, status: Status) -> None:
-        """Broadcast *status* if it says something new that others act on, or if the heartbeat is due."""
-        telling = (
-            status.run,
-            status.round,
-            status.holds,
-            status.ended,
-            status.rounds,
-            status.resumed,
-            status.phase == "leaving",
-            status.ready,
-            status.min_nodes,
-            status.waiting,
-        )
+    def refresh(self, condition: Condition) -> None:
+        """Broadcast a Status if it says something new that others act on, or if the heartbeat is due."""
+        telling = self._telling(condition)
         if telling != self.said or self.ctx.now >= self.next_beat:
             self.said = telling
             self.steps += 1
             self.next_beat = self.ctx.now + self.ctx.settings.heartbeat
-            self.ctx.broadcast(status)
+            self.ctx.broadcast(self.status(condition))
+
+    def _telling(self, condition: Condition) -> tuple[object, ...]:
+        """Return what others act on at once; progress and the like wait for the heartbeat."""
+        ledger = condition.ledger
+        own = (condition.phase == "leaving", condition.ready, condition.waiting, self.ctx.options.min_nodes)
+        if ledger is None:
+            return own
+        where = (ledger.run, ledger.round, ledger.holds, ledger.is_over, ledger.rounds, ledger.resumed)
+        return (*own, *where)

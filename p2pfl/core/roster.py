@@ -35,7 +35,7 @@ def ranked(run: str, round_: int, nodes: Collection[str]) -> list[str]:
 
 
 def sampled(run: str, round_: int, roster: Sequence[RosterEntry], count: int) -> list[str]:
-    """Order the members in which they are selected to train (rule 10); all of them come, the first *count* are selected.
+    """Order all members as they are selected to train (rule 10): at first the first *count* of them.
 
     *count* 0 selects everybody: then the order does not matter and the roster's is returned.
     """
@@ -73,7 +73,7 @@ class RosterView(msgspec.Struct, frozen=True):
 
 
 def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tuple[RosterEntry, ...], str]:
-    """Decide the roster of the next round, and say why it differs (rule 7); the reason is empty when it does not.
+    """Decide the roster of the next round, and why it differs (rule 7); the reason is empty when it does not.
 
     Leavers go. Absent members go, longest absent first, only if that makes the quorum smaller and never more
     than the roster tolerates. Joiners come, fewer than the new quorum; a node with a new journal takes its

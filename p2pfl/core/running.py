@@ -69,8 +69,10 @@ class Running:
         self._order: list[str] = []
         self._wake: float | None = None
         self._told_alone = False
+        self._fulfilled = 0
+        """The last round that fulfilled a wish: late copies of older wishes are void."""
 
-    # --- rounds ---------------------------------------------------------------------------------------------------------
+    # --- rounds ---------------------------------------------------------------------------------------------
 
     def open_round(self, vote: Vote | None = None, update: UpdateEntry | None = None) -> None:
         """Begin the round after the ledger's last, with what a journal remembers of it."""
@@ -110,6 +112,7 @@ class Running:
         ledger.commit(commit)
         if record.then != "go":
             self.wishes.clear()
+            self._fulfilled = record.round
         ledger.holds = ledger.holds or holds
         self.open_round()
         if ledger.holds:
@@ -130,10 +133,10 @@ class Running:
     def _collect_blobs(self) -> None:
         self.ledger.collect(self.acceptor.pinned() | self.aggregator.pinned() | self.trainee.pinned())
 
-    # --- messages -------------------------------------------------------------------------------------------------------------
+    # --- messages -------------------------------------------------------------------------------------------
 
     def received(self, member: Member, message: RoundMessage) -> None:
-        """Take a message of a round of this run; rounds that are not open are answered with, or asked for, records."""
+        """Take a message of a round; one not open is answered with records, or makes this node ask."""
         ledger = self.ledger
         if message.run != ledger.run or ledger.halted:
             return
@@ -145,7 +148,7 @@ class Running:
         elif ledger.is_member and ledger.is_open:
             self._received_now(member, message)
 
-    def _received_now(self, member: Member, message: RoundMessage) -> None:
+    def _received_now(self, member: Member, message: RoundMessage) -> None:  # noqa: C901 - a flat dispatch
         aggregator, acceptor = self.aggregator, self.acceptor
         match message:
             case Prepare():
@@ -221,7 +224,7 @@ class Running:
         """Take a member's evaluation of the last model."""
         self.ledger.report(member.node, message)
 
-    # --- wishes ------------------------------------------------------------------------------------------------------------------
+    # --- wishes ---------------------------------------------------------------------------------------------
 
     def wish(self, message: Wish) -> None:
         """Take an operator's wish, pass it on once, and let the next record fulfil it (rule 13)."""
@@ -232,7 +235,9 @@ class Running:
                 self.ctx.broadcast(message)
                 self.begin()
         elif (
-            message.what not in self.wishes and message.round <= self.ledger.round + 1 and self.ledger.is_open
+            message.what not in self.wishes
+            and self._fulfilled <= message.round <= self.ledger.round + 1
+            and self.ledger.is_open
         ):
             self.wishes.add(message.what)
             self.ctx.broadcast(message)
@@ -243,7 +248,7 @@ class Running:
         if self.trainee.is_training_round:
             self.trainee.decline("it is leaving")
 
-    # --- results ------------------------------------------------------------------------------------------------------------------
+    # --- results --------------------------------------------------------------------------------------------
 
     def blob_ready(self, digest: str) -> None:
         """Go on with whatever waited for blob *digest*."""
@@ -257,15 +262,15 @@ class Running:
         self.aggregator.blob_ready(digest)
 
     def blob_failed(self, failed: inputs.BlobFailed) -> None:
-        """Try again later what this node cannot do without; let the others who waited for the blob go on without it."""
+        """Try again later for what this node needs; let others who waited for the blob go on without."""
         accepted = self.acceptor.accepted
         is_accepted = accepted is not None and failed.digest == accepted.model
         if is_accepted and self._reachable() >= self.ledger.needed:
             self._lost_tries += 1
             if self._lost_tries >= LOST_BLOB_TRIES:
                 text = (
-                    f"the model this device accepted in round {self.ledger.round + 1} can neither be read nor pulled: "
-                    f"{failed.reason}. Its disk counts as lost: start with --new-journal"
+                    f"the model this device accepted in round {self.ledger.round + 1} can neither be read "
+                    f"nor pulled: {failed.reason}. Its disk counts as lost: start with --new-journal"
                 )
                 self.ctx.tell(events.Notice("error", text))
                 self.ctx.do(Exit(LOST_DISK_EXIT, text))
@@ -303,7 +308,7 @@ class Running:
         elif failed.job == "average" and failed.ballot == self.aggregator.ballot:
             self.aggregator.give_up(f"its worker could not average: {failed.reason}"[:300])
 
-    # --- time -----------------------------------------------------------------------------------------------------------------------
+    # --- time -----------------------------------------------------------------------------------------------
 
     def linked(self, node: str) -> None:
         """Repeat to a peer that is newly linked, or has just come to this round, what it may have missed."""
@@ -340,7 +345,7 @@ class Running:
         return earliest(self._wake, self._refetch_at, self.aggregator.deadline, self.trainee.resend_at)
 
     def _reachable(self) -> int:
-        return sum(self.ctx.is_reachable(entry.node) for entry in self.ledger.roster)
+        return sum(self.ctx.is_seated(entry) for entry in self.ledger.roster)
 
     def _watch_quorum(self) -> None:
         reachable, members, needed = self._reachable(), len(self.ledger.roster), self.ledger.needed
@@ -357,7 +362,8 @@ class Running:
             if reachable == 1 and self.ledger.next_kind == "evaluate" and not self._told_alone:
                 self._told_alone = True
                 self.ctx.warn(
-                    "only the closing evaluation is missing and nobody is there: the run may be complete elsewhere"
+                    "only the closing evaluation is missing and nobody is there: "
+                    "the run may be complete elsewhere"
                 )
 
     def _cut_own_training(self) -> None:
@@ -387,7 +393,7 @@ class Running:
         candidates = [Candidate(ctx.me.node, self.ready, links, not (self.aggregator.unable or self.leaving))]
         for entry in ledger.roster:
             peer = ctx.peers.get(entry.node)
-            if peer is not None and peer.linked:
+            if peer is not None and ctx.is_seated(entry):
                 status = peer.status
                 known = (status.ready, status.links) if status is not None else (False, 0)
                 candidates.append(Candidate(entry.node, *known, not peer.is_leaving))

@@ -1,4 +1,4 @@
-"""A member's own work in the open round: evaluate the parent, train once, offer the update to every aggregator.
+"""A member's own work in the open round: evaluate the parent, train once, offer the update.
 
 A member trains once per (round, parent record): the update is durable before it is announced, comes back
 after a restart, and is announced again to every later aggregator of the round until that one has noted it
@@ -21,7 +21,7 @@ from p2pfl.messages import Ballot, Collect, Evaluation, Noted, Report, Submit, U
 
 @dataclass
 class Trainee:
-    """This member's training and evaluation in the round after the ledger's last."""
+    """The member's own training and evaluation in the round after the ledger's last."""
 
     ctx: Context
     ledger: Ledger
@@ -48,7 +48,7 @@ class Trainee:
         return self.ledger.next_kind == "train"
 
     def begin(self, *, ready: bool, leaving: bool) -> None:
-        """Start whatever can be started: called when the round opens and whenever something it waited for is there."""
+        """Start what can be started: called when the round opens and when what it waited for comes."""
         ledger, me = self.ledger, self.ctx.me
         if not (ready and ledger.holds and ledger.is_member and ledger.is_open):
             return
@@ -61,7 +61,7 @@ class Trainee:
         if not self.wanted:
             return
         if leaving:
-            self.declined = "it is leaving"
+            self.decline("it is leaving")
             return
         entry = entry_of(ledger.roster, me.node)
         assert entry is not None
@@ -79,7 +79,7 @@ class Trainee:
         part = nodes.index(self.ctx.me.node)
         self.ctx.do(Evaluate(ledger.run, ledger.round, ledger.spec, ledger.model, part, len(nodes)))
 
-    # --- results of the worker -----------------------------------------------------------------------------------------
+    # --- results of the worker ------------------------------------------------------------------------------
 
     def progressed(self, progress: TrainProgress) -> None:
         """Note how far the training is; it travels with the next Status."""
@@ -125,7 +125,7 @@ class Trainee:
         self.evaluation_failed = True
         self.announce()
 
-    # --- announcing --------------------------------------------------------------------------------------------------------
+    # --- announcing -----------------------------------------------------------------------------------------
 
     def collect(self, message: Collect) -> bool:
         """Answer an elected aggregator; return whether it was news that it is elected."""
@@ -134,8 +134,8 @@ class Trainee:
             return False
         if is_news:
             self.collector, self.noted = message.ballot, False
-        if message.selected and self.is_training_round:
-            self.wanted = True
+        if message.selected and self.is_training_round and not self.wanted:
+            self.wanted, self.noted = True, False
         if not self.noted:
             self.announce()
         return is_news
@@ -152,7 +152,7 @@ class Trainee:
             self.ctx.send(submit.ballot.node, submit)
 
     def contribution(self) -> Submit | None:
-        """Return what can be offered now, addressed to the elected ballot; None while something is still awaited."""
+        """Return what can be offered to the elected ballot now; None while something is still awaited."""
         if self.collector is None:
             return None
         waits_for_update = (

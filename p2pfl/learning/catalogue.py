@@ -7,6 +7,9 @@ up here and nowhere else, so that no peer can make this device import a module o
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import msgspec
 
 from p2pfl.errors import TaskError
@@ -37,6 +40,10 @@ class TaskEntry(msgspec.Struct, frozen=True):
     """Where its `TASK` is (see `p2pfl.learning.task`)."""
     models: tuple[str, ...]
     defaults: Defaults
+    package: str
+    """The installed package that brings its data."""
+    data_file: str
+    """Their file, relative to that package's folder."""
 
 
 DIGITS = TaskEntry(
@@ -54,6 +61,8 @@ DIGITS = TaskEntry(
         momentum=0.9,
         weight_decay=0.0,
     ),
+    package="sklearn",
+    data_file="datasets/data/digits.csv.gz",
 )
 
 CATALOGUE = {entry.name: entry for entry in (DIGITS,)}
@@ -85,3 +94,20 @@ def check(spec: RunSpec) -> TaskEntry:
         )
     partition.parse(spec.partition)
     return entry
+
+
+def data_path(entry: TaskEntry) -> Path:
+    """Find the data of *entry* in the package that brings them, without importing that.
+
+    Raises:
+        TaskError: the package or the file in it is missing.
+    """
+    found = importlib.util.find_spec(entry.package)
+    path = None if found is None or found.origin is None else Path(found.origin).parent / entry.data_file
+    if path is None or not path.is_file():
+        missing = entry.package if path is None else path
+        raise TaskError(
+            f"The data of the task {entry.name!r} are missing ({missing}): p2pfl was not installed whole. "
+            "Install it again, as its README says."
+        )
+    return path

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -18,7 +18,16 @@ from blake3 import blake3
 from torch import Tensor, nn
 
 from p2pfl.errors import BlobError, TaskError, WorkerError
-from p2pfl.schema import Schema, TensorSpec, canonical, file_bytes, first_difference, header, parse_header
+from p2pfl.schema import (
+    MAX_HEADER_BYTES,
+    Schema,
+    TensorSpec,
+    canonical,
+    file_bytes,
+    first_difference,
+    header,
+    parse_header,
+)
 
 TORCH_DTYPES = {
     "F64": torch.float64,
@@ -117,6 +126,25 @@ def load_into(path: Path, module: nn.Module) -> None:
         value.copy_(tensors[name])
 
 
+def read_schema(path: Path) -> Schema:
+    """Return the schema of the model file *path*, whose length it fits.
+
+    Raises:
+        BlobError: it is no canonical model file, or cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.read(8)
+            length = min(int.from_bytes(first, "little"), MAX_HEADER_BYTES)
+            schema = parse_header(first + file.read(length))
+            size = file.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise BlobError(f"The model file {path} cannot be opened ({error.strerror}).") from error
+    if size != file_bytes(schema):
+        raise BlobError(f"The model file {path} has {size} bytes, not {file_bytes(schema)}.")
+    return schema
+
+
 def open_model(path: Path) -> tuple[Schema, dict[str, Tensor]]:
     """Return the schema and the tensors of a model file, without reading them: pages come in when touched.
 
@@ -125,17 +153,11 @@ def open_model(path: Path) -> tuple[Schema, dict[str, Tensor]]:
     Raises:
         BlobError: it is no canonical model file, or cannot be opened.
     """
-    try:
-        with path.open("rb") as file:
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except (OSError, ValueError) as error:  # ValueError: an empty file
-        raise BlobError(f"The model file {path} cannot be opened: {error}.") from error
-    length = int.from_bytes(mapping[:8], "little")
-    schema = parse_header(mapping[: 8 + length])
-    if len(mapping) != file_bytes(schema):
-        raise BlobError(f"The model file {path} has {len(mapping)} bytes, not {file_bytes(schema)}.")
+    schema = read_schema(path)
+    with path.open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     tensors = {}
-    offset = 8 + length
+    offset = len(header(schema))
     for spec in schema:
         dtype = TORCH_DTYPES[spec.dtype]
         if spec.elements:
@@ -145,6 +167,28 @@ def open_model(path: Path) -> tuple[Schema, dict[str, Tensor]]:
         tensors[spec.name] = flat.reshape(spec.shape)
         offset += spec.nbytes
     return schema, tensors
+
+
+def read_pieces(path: Path, elements: int) -> Iterator[Tensor]:
+    """Yield the tensors of a model file in file order, flattened and cut after *elements* each.
+
+    A piece is valid until the next one: all share one small buffer. Mapped pages would count as this
+    process's memory, a whole model of them.
+
+    Raises:
+        BlobError: it is no canonical model file, or was cut short meanwhile.
+    """
+    schema = read_schema(path)
+    with path.open("rb") as file:
+        file.seek(len(header(schema)))
+        for spec in schema:
+            buffer = torch.empty(min(elements, spec.elements), dtype=TORCH_DTYPES[spec.dtype])
+            for start in range(0, spec.elements, elements):
+                piece = buffer[: spec.elements - start]
+                raw = _bytes_of(piece)
+                if file.readinto(raw) < len(raw):
+                    raise BlobError(f"The model file {path} ends inside {spec}.")
+                yield piece
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

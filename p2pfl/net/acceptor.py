@@ -1,9 +1,9 @@
-"""The listening side: accepts connections, bounds those who have not said who they are, and sorts them by
-purpose.
+"""The listening side: accepts connections, bounds the nameless ones, and sorts them by purpose.
 
 Until a connection has passed TLS and said what it wants it is *pending*. There is a limit on pending
 connections in all and from one address, and a deadline for each: strangers can take neither file descriptors
-nor memory for long."""
+nor memory for long.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +133,8 @@ class Acceptor:
         if self._pending[host] >= self._settings.max_pending_per_address:
             connection.close()
             raise NetworkError(
-                f"More than {self._settings.max_pending_per_address} connections from this address have not said yet who they are."
+                f"More than {self._settings.max_pending_per_address} connections from this address "
+                "have not said yet who they are."
             )
         self._pending[host] += 1
         try:

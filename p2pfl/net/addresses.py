@@ -42,8 +42,9 @@ class Address:
 
 
 def parse_address(text: str, default_port: int = DEFAULT_PORT, *, least_port: int = 1) -> Address:
-    """Read an address; *default_port* where it names none. A port of 0 (any free one) passes only with
-    *least_port* 0.
+    """Read an address, with *default_port* where it names none.
+
+    Port 0 (any free one) makes sense only for listening and passes only with *least_port* 0.
 
     Raises:
         UserError: it is no address; the message shows the forms there are.
@@ -57,9 +58,21 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT, *, least_port: in
     return Address(host, number)
 
 
+def parse_listen(text: str) -> tuple[str | None, int]:
+    """Read where to listen, `PORT`, `:PORT` or `HOST:PORT`: host (None: every interface) and port.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    bare = text.strip().removeprefix(":")
+    if bare.isdigit():
+        return None, parse_address(f"localhost:{bare}", least_port=0).port
+    address = parse_address(text, least_port=0)
+    return address.host, address.port
+
+
 def normal(host: str) -> str:
-    """Return an IP literal in its one short form, an IPv4 address mapped into IPv6 as IPv4; other names
-    unchanged."""
+    """Return an IP literal in its shortest form, IPv4 mapped into IPv6 as IPv4; a name as it is."""
     ip = _ip(host)
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         return str(ip.ipv4_mapped)
@@ -88,5 +101,6 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def _bad(text: str, why: str) -> UserError:
     return UserError(
-        f"{text[:100]!r} is no address: {why}. Write HOST:PORT, such as laptop.local:9000, 192.0.2.7:9000 or [2001:db8::1]:9000."
+        f"{text[:100]!r} is no address: {why}. Write HOST:PORT, such as laptop.local:9000, 192.0.2.7:9000 or "
+        "[2001:db8::1]:9000."
     )

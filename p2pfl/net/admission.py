@@ -6,7 +6,8 @@ Three questions are answered here. Is the other side fit (its role, its protocol
 a journal that comes with a lower boot count than seen before, or the same one with another nonce, is a copy
 or was restored from a backup; its promises are no longer the promises that were made. And is the connection
 needed: the judge of a pair, the node with the lower id, lets one connection stand at a time and numbers those
-it lets stand."""
+it lets stand.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +68,9 @@ class Admission:
             lowest, highest = PROTOCOL_VERSIONS
             return Refusal(
                 "version",
-                f"the dialer (p2pfl {hello.software}) speaks protocol versions {hello.lowest} to {hello.highest}, "
-                f"the listener (p2pfl {self._local.version}) {lowest} to {highest}: update the older one",
+                f"the dialer (p2pfl {hello.software}) speaks protocol versions {hello.lowest} to "
+                f"{hello.highest}, the listener (p2pfl {self._local.version}) {lowest} to {highest}: "
+                "update the older one",
             )
         return self.refuse(peer, hello) or self._refuse_duplicate(peer.node_id, hello)
 
@@ -85,7 +87,8 @@ class Admission:
         if known is not None and (words.boot, words.nonce) != known and words.boot <= known[0]:
             return Refusal(
                 "cloned",
-                f"the data directory of {peer.name} is a copy or was restored from a backup: it says start {words.boot}, and "
+                f"the data directory of {peer.name} is a copy or was restored from a backup: "
+                f"it says start {words.boot}, and "
                 f"{'another' if words.boot == known[0] else 'a later'} start {known[0]} was seen. "
                 "Start that node with --new-journal",
             )
@@ -93,8 +96,8 @@ class Admission:
         if held is not None and held.journal != words.journal:
             return Refusal(
                 "twin",
-                f"another node with the certificate of {peer.name} ({short(peer.node_id)}) but another data directory is linked: "
-                "every device needs a certificate of its own",
+                f"another node with the certificate of {peer.name} ({short(peer.node_id)}) but another data "
+                "directory is linked: every device needs a certificate of its own",
             )
         if held is None and len(self._held) >= self._max_links:
             return Refusal("full", f"there are {self._max_links} links already, the most a node has")
@@ -104,8 +107,7 @@ class Admission:
         return None
 
     def take_judged(self, node: str, words: Introduction, order: int) -> bool:
-        """Let the connection that the judge *node* numbered *order* stand, unless a later one was seen
-        already."""
+        """Let the connection that the judge *node* numbered *order* stand, unless a later one was seen."""
         nonce, highest = self.seen(node)
         if nonce == words.nonce and order <= highest:
             return False
@@ -114,8 +116,10 @@ class Admission:
         return True
 
     def take(self, node: str, words: Introduction) -> int:
-        """Let this connection with *node* stand, in place of any before; return its order. Only for the
-        judge."""
+        """Let this connection with *node* stand, in place of any before; return its order.
+
+        Only the judge of the pair calls this.
+        """
         self._last_order += 1
         self._held[node] = Held(words.journal, words.boot, words.nonce, self._last_order)
         return self._last_order
@@ -135,7 +139,8 @@ class Admission:
             return Refusal("self", "this is the node's own address")
         return Refusal(
             "twin",
-            "two running nodes use the same certificate: every device needs one of its own, from `p2pfl certs issue NAME`",
+            "two running nodes use the same certificate: every device needs one of its own, "
+            "from `p2pfl certs issue NAME`",
         )
 
     def _refuse_duplicate(self, node: str, hello: Hello) -> Refusal | None:

@@ -2,7 +2,8 @@
 
 A transfer that breaks is taken up where it stopped, from any holder. That mixes the bytes of several; when
 the digest is wrong then, nobody can tell whose fault it was. So the blob is pulled anew with holders kept
-apart, and one that sent wrong bytes all by itself is not asked again."""
+apart, and one that sent wrong bytes all by itself is not asked again.
+"""
 
 from __future__ import annotations
 
@@ -106,8 +107,11 @@ class _Hunt:
         self._failures: dict[str, P2pflError] = {}
 
     async def run(self, holders: Callable[[], Sequence[Holder]], on_progress: Progress) -> None:
-        """Ask the *holders*, as they are at the time, until the blob is here or asking again makes no
-        sense."""
+        """Ask the *holders*, as they are at the time, as long as asking again makes sense.
+
+        Raises:
+            NetworkError, BlobError: see `BlobPuller.pull`.
+        """
         rest = FIRST_REST_SECONDS
         for _ in range(MAX_PASSES):
             outcomes: set[_Outcome] = set()

@@ -1,7 +1,8 @@
 """The address book: where nodes can be reached, from this node's own connections and from what peers tell.
 
 An address is only ever a place to try: who answers there shows its certificate. So wrong entries cost a dial,
-no more, and the book is bounded so that they cannot cost memory."""
+no more, and the book is bounded so that they cannot cost memory.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Keeps dialling: every listed address and every known node, again and again until linked, and when a link is
-lost.
+"""Keeps dialling: every listed address and every known node, until linked, and again when a link is lost.
 
 A *target* is one listed address (whoever answers there) or one node (at whichever of its addresses). Each has
-a task and a wait of its own, which doubles with every failure and starts small again after a link."""
+a task and a wait of its own, which doubles with every failure and starts small again after a link.
+"""
 
 from __future__ import annotations
 

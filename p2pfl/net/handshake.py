@@ -2,7 +2,8 @@
 
 One method a side. Both end with an `Agreed`, with `Unneeded` where all is well but no link comes of it, or
 with a `HandshakeRefused` whose message says which side refused and why. The other side is always told: by a
-TLS alert until its certificate has passed, by a REFUSAL frame from then on."""
+TLS alert until its certificate has passed, by a REFUSAL frame from then on.
+"""
 
 from __future__ import annotations
 
@@ -101,8 +102,7 @@ class Handshakes:
     async def dial(
         self, connection: socket.socket, address: Address, expected: str | None
     ) -> Agreed | Unneeded:
-        """Make a link of *connection*, dialled to *address*, where node *expected* (if not None) should
-        answer.
+        """Make a link of *connection*, dialled to *address*, where *expected* (None: anybody) should answer.
 
         Raises:
             HandshakeRefused: one side refused, or the connection broke; `Disowned` where this node must stop.

@@ -3,7 +3,8 @@
 It carries frames both ways until one side says BYE, breaks the protocol, or falls silent. Silence has its own
 deadline since a half-open TCP connection says nothing by itself; each side pings when it has sent nothing
 else for a while. What waits to be sent is bounded: a peer that does not read loses its link instead of
-filling this node's memory."""
+filling this node's memory.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +53,7 @@ class Link:
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def send(self, frame: ControlFrame) -> bool:
-        """Queue *frame*; return False when it cannot be sent: the link is ending, or the frame is too
-        long."""
+        """Queue *frame*; return False when it cannot be sent: the link ends, or the frame is too long."""
         if self._closing is not None or self._ended.done():
             return False
         try:
@@ -140,8 +140,7 @@ class Link:
         return f"it broke the protocol: {what}"
 
     async def _write(self) -> str:
-        """Send what is queued, and pings between, until the BYE is out or the connection breaks; return
-        why."""
+        """Send what is queued, and pings, until the BYE is out or the connection breaks; return why."""
         ping = self.stream.encode(Ping())
         try:
             while True:

@@ -3,7 +3,8 @@
 This is what the runtime sees of the network. It puts together what the modules beside it do one thing each:
 listening (`acceptor`), dialling (`dialler`, `book`), agreeing on a link (`handshake`, `admission`), the links
 (`link`), and blobs (`blobs`, `transfer`, `serving`). Peers tell each other whom they are linked to, so one
-reachable address is enough to find everybody."""
+reachable address is enough to find everybody.
+"""
 
 from __future__ import annotations
 
@@ -75,8 +76,9 @@ class Mesh:
         peers: Sequence[str] = (),
         settings: NetSettings = _DEFAULT_SETTINGS,
     ) -> None:
-        """Check the addresses and open nothing yet. *listen*: a host (None: every interface), a port (0:
-        any).
+        """Check the addresses and open nothing yet.
+
+        *listen* is a host (None: every interface) and a port (0: any free one).
 
         Raises:
             UserError: something in *advertise* or *peers* is no address.
@@ -189,7 +191,7 @@ class Mesh:
         """
         await self._puller.pull(digest, length, sources, on_progress)
 
-    # --- connections become links -------------------------------------------------------------------------------------
+    # --- connections become links ---------------------------------------------------------------------------
 
     async def _attempt(self, address: Address, expected: str | None) -> str | None:
         """Dial *address*; return the node that is linked now, or was already (see `p2pfl.net.dialler`)."""
@@ -284,7 +286,7 @@ class Mesh:
                     self._listener.unlinked(link.peer, reason)
         await link.end()
 
-    # --- what links bring -----------------------------------------------------------------------------------------------
+    # --- what links bring -----------------------------------------------------------------------------------
 
     def _take(self, link: Link, frame: Peers | Message) -> None:
         """Handle a frame that is not the link's own affair."""

@@ -1,7 +1,8 @@
 """Receives bytes into buffers of the caller's, without the copies an asyncio stream makes.
 
 Nothing is read from the connection but what was asked for: while nobody waits in `fill`, reading is paused,
-and TCP holds the sender back."""
+and TCP holds the sender back.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Keeps what is told to people readable: a device that tries every five seconds is complained about once a
-minute."""
+"""Keeps what people are told readable: who tries every five seconds is complained about once a minute."""
 
 from __future__ import annotations
 

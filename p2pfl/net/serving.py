@@ -145,7 +145,6 @@ class BlobServer:
         stream.abort()
 
     async def _until_closed(self, stream: FrameStream) -> None:
-        """Let the puller close first: asyncio's TLS drops what a paused reader has not read when the end
-        comes."""
+        """Let the puller close first: at the end asyncio's TLS drops what a paused reader has not read."""
         async with asyncio.timeout(self._settings.blob_idle_seconds):
             await stream.next_body()

@@ -1,7 +1,8 @@
 """Notices that the device slept: its wall clock went on while its monotonic clock stood still.
 
 After a sleep every TCP connection looks alive and most are dead. Whoever waits for the silence deadline loses
-seconds; whoever notices drops its links and dials again at once."""
+seconds; whoever notices drops its links and dials again at once.
+"""
 
 from __future__ import annotations
 

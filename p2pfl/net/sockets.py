@@ -1,7 +1,8 @@
 """TCP sockets: where to listen, how to connect, which options.
 
 IPv4 and IPv6 have a listening socket each (`IPV6_V6ONLY`): a peer's address then always looks the way it
-looks to others, never like `::ffff:192.0.2.7`."""
+looks to others, never like `::ffff:192.0.2.7`.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +32,9 @@ _Info = tuple[int, Any]
 
 
 def listen(host: str | None, port: int) -> list[socket.socket]:
-    """Return listening sockets, all on one port: any free one where *port* is 0. *host* None is every
-    interface.
+    """Return listening sockets, all on one port: any free one where *port* is 0.
+
+    *host* None is every interface, in IPv4 and in IPv6 where the kernel has it.
 
     Raises:
         UserError: the port is taken or forbidden, or *host* is not this device's; it says what to do.
@@ -54,8 +56,9 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
 
 
 async def connect(address: Address, seconds: float) -> socket.socket:
-    """Return a socket connected to *address*; a name is resolved anew, and all its addresses are tried within
-    *seconds*.
+    """Return a socket connected to *address*.
+
+    A name is resolved anew each time, and all its addresses are tried within *seconds*.
 
     Raises:
         NetworkError: none could be reached; half a sentence says why.
@@ -89,8 +92,7 @@ async def connect(address: Address, seconds: float) -> socket.socket:
 
 
 def tune(connection: socket.socket, unacknowledged_seconds: float) -> None:
-    """Send small frames at once, and give up a connection whose bytes nobody acknowledges, where the kernel
-    can."""
+    """Send small frames at once; where the kernel can, give up when bytes are not acknowledged in time."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None:
@@ -153,8 +155,8 @@ def _own_addresses(host: str) -> list[_Info]:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise UserError(
-            f"This device cannot listen on {host!r}: the name cannot be resolved. Give one of its own addresses, "
-            f"or only a port, as in --listen :{DEFAULT_PORT}."
+            f"This device cannot listen on {host!r}: the name cannot be resolved. Give one of its own "
+            f"addresses, or only a port, as in --listen :{DEFAULT_PORT}."
         ) from error
     return list(dict.fromkeys((int(family), where) for family, _, _, _, where in found))
 
@@ -175,26 +177,28 @@ def _cannot_listen(host: str | None, port: int, error: OSError) -> UserError:
     where = f"port {port}" if host is None else str(Address(host, port))
     if error.errno == errno.EADDRINUSE:
         return UserError(
-            f"This device cannot listen on {where}: another program does already, perhaps another node. Stop it, or choose "
-            "another port with --listen HOST:PORT."
+            f"This device cannot listen on {where}: another program does already, perhaps another node. "
+            "Stop it, or choose another port with --listen HOST:PORT."
         )
     if error.errno == errno.EACCES:
         return UserError(
-            f"This device may not listen on {where}: ports below 1024 need special rights. Choose another one with --listen HOST:PORT."
+            f"This device may not listen on {where}: ports below 1024 need special rights. "
+            "Choose another one with --listen HOST:PORT."
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return UserError(
-            f"This device cannot listen on {where}: that is none of its own addresses. Give one of them, or only a port, as in "
-            f"--listen :{DEFAULT_PORT}."
+            f"This device cannot listen on {where}: that is none of its own addresses. "
+            f"Give one of them, or only a port, as in --listen :{DEFAULT_PORT}."
         )
     return UserError(
-        f"This device cannot listen on {where}: {error.strerror or error}. Choose another address with --listen HOST:PORT."
+        f"This device cannot listen on {where}: {error.strerror or error}. "
+        "Choose another address with --listen HOST:PORT."
     )
 
 
 def _why_unreachable(error: Exception, seconds: float) -> str:
     if isinstance(error, TimeoutError):
-        return f"it did not answer within {seconds:g} s: is the device on, and does its firewall let this port through?"
+        return f"it did not answer within {seconds:g} s: is the device on, and does its firewall let it in?"
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there: is the node running, and on this port?"
     assert isinstance(error, OSError)

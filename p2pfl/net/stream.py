@@ -2,7 +2,8 @@
 
 The connection is closed with care. Closing a socket that holds unread bytes makes the kernel send a reset,
 which may destroy the last words (a REFUSAL, a BYE) before they are read; so `finish` lets asyncio's TLS say
-goodbye and waits, for a bounded time, until the other side has closed too."""
+goodbye and waits, for a bounded time, until the other side has closed too.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class StreamProtocol(asyncio.Protocol):
     """The protocol to hand to `p2pfl.net.tls.secure` for a connection that becomes a `FrameStream`.
 
     asyncio's own stream reader forgets what has arrived when the connection then breaks. Here it can still be
-    read: a REFUSAL, say, before the reset that followed it."""
+    read: a REFUSAL, say, before the reset that followed it.
+    """
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -172,8 +174,7 @@ class FrameStream:
         return None if body is None else decode(body)
 
     async def finish(self, seconds: float = FINISH_SECONDS) -> None:
-        """Send what is queued, say that nothing more comes, and close; after *seconds* without the other
-        side's consent."""
+        """Send what is queued and close; after *seconds* whether the other side has closed too or not."""
         self.transport.close()
         try:
             async with asyncio.timeout(seconds):

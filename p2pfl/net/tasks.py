@@ -1,5 +1,4 @@
-"""Tasks that belong to somebody: kept from being collected half-done, cancelled together, their faults
-reported."""
+"""Tasks that belong to somebody: kept from the garbage collector, ended together, their faults reported."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """One transfer: a blob, or the rest of one, from one holder at one address.
 
 The bytes arrive in one of two reused buffers while a thread hashes the other and writes it to disk. The
-length is known beforehand; a holder that announces another one is refused before anything is stored."""
+length is known beforehand; a holder that announces another one is refused before anything is stored.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +57,7 @@ class Transfers:
     async def run(
         self, digest: str, node: str, address: Address, partial: PartialBlob, on_progress: Progress
     ) -> None:
-        """Pull what *partial* lacks of blob *digest* from *node* at *address*. What arrived before a failure
-        is kept.
+        """Pull what *partial* lacks of blob *digest* from *node* at *address*; keep it when that breaks off.
 
         Raises:
             NetworkError: the holder cannot be reached, does not have the blob, is busy, or the transfer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 from blake3 import blake3
 
 from p2pfl.config import ProtocolSettings
@@ -75,6 +76,8 @@ class Device:
         self.told: list[object] = []
         self.slowness = 1.0
         """How many times longer than the others its training takes."""
+        self.schema = SCHEMA
+        """What its worker says the model's tensors are."""
         self._sum: Sum | None = None
 
     @property
@@ -92,6 +95,8 @@ class Device:
         self.boot += 1
         self._sum = None
         self.exit = None
+        nonce = digest_of("nonce", self.options.nonce, self.boot)[:32]
+        self.options = msgspec.structs.replace(self.options, nonce=nonce)
         saved = self.disk.load()
         self.node = Node(
             self.member, self.name, self.options, saved, settings=self._settings, policy=self._policy
@@ -102,7 +107,13 @@ class Device:
         """Stop the process at once; the disk stays."""
         self.node = None
 
-    # --- the worker ------------------------------------------------------------------------------------------------
+    def lose_disk(self) -> None:
+        """Replace the disk by an empty one, with a new journal id. The process must not run."""
+        assert self.node is None
+        journal = digest_of("journal", self.name, self.member.journal)[:32]
+        self.disk = Disk(Member(self.member.node, journal))
+
+    # --- the worker -----------------------------------------------------------------------------------------
 
     def work(self, effect: AnyEffect, chance: Callable[[], float]) -> tuple[float, inputs.AnyInput] | None:
         """Return when and how a worker's effect ends; None for effects that are no worker's.
@@ -111,7 +122,7 @@ class Device:
         """
         match effect:
             case Describe():
-                return 0.5 + chance(), inputs.Described(effect.spec, SCHEMA, MAX_SAMPLES)
+                return 0.5 + chance(), inputs.Described(effect.spec, self.schema, MAX_SAMPLES)
             case Create():
                 return 0.05, inputs.Created(effect.spec, digest_of("initial", effect.spec.seed))
             case Train():

@@ -22,6 +22,10 @@ class Faults(msgspec.Struct, frozen=True):
     """Mean seconds between cuts that part the nodes in two."""
     cut: float = 5.0
     """Mean seconds a cut lasts."""
+    deafen_every: float = 0.0
+    """Mean seconds between one-way cuts: one node's messages to another are lost, the link stays up."""
+    lose_disk: bool = False
+    """Whether one node, once, loses its data directory: more than one at a time is not survived."""
     drop: float = 0.0
     """Probability that a message is lost."""
     duplicate: float = 0.0
@@ -41,11 +45,15 @@ HEAVY = Faults(
     aimed=0.04,
     between=0.001,
     cut_every=10.0,
+    deafen_every=20.0,
     drop=0.02,
     duplicate=0.05,
     slow=0.02,
 )
 """Everything goes wrong, all the time."""
 
-PROFILES = {"none": CALM, "heavy": HEAVY}
+LOSSY = msgspec.structs.replace(HEAVY, lose_disk=True)
+"""The same, and one disk is lost."""
+
+PROFILES = {"none": CALM, "heavy": HEAVY, "lossy": LOSSY}
 """By name, for the command line."""

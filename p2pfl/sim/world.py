@@ -10,7 +10,8 @@ import heapq
 import random
 from collections.abc import Callable
 
-from p2pfl.config import ProtocolSettings
+import msgspec
+
 from p2pfl.core import inputs
 from p2pfl.core.effects import AnyEffect, Collect, Exit, Fetch, Send, SendRecords, Tell
 from p2pfl.core.options import Options, Policy
@@ -26,10 +27,12 @@ from p2pfl.messages import (
     Status,
 )
 from p2pfl.messages import Collect as CollectMessage
+from p2pfl.sim.chaos import schedule_faults
 from p2pfl.sim.checker import Checker, Violation
 from p2pfl.sim.device import SAVES, Device, digest_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.faults import CALM, Faults
+from p2pfl.sim.setting import SETTINGS, node_id, spec_of, through_codec
 
 AIMED_AT = (Prepare, Promise, CollectMessage, Accept, Accepted, Commit)
 """Messages after whose sending a crash hurts most."""
@@ -37,37 +40,7 @@ AIMED_AT = (Prepare, Promise, CollectMessage, Accept, Accepted, Commit)
 PATIENCE = 600.0
 """Virtual seconds after the end of the faults within which the run has to complete."""
 
-SETTINGS = ProtocolSettings(linger=20.0)
-
 Thunk = Callable[[], None]
-
-
-def spec_of(rounds: int, seed: int = 1) -> RunSpec:
-    """Return a run's spec for the simulator; only its rounds and its timings matter there."""
-    return RunSpec(
-        task="simulated",
-        model="two",
-        partition="iid",
-        partitions=1,
-        rounds=rounds,
-        epochs=1,
-        batch_size=1,
-        learning_rate=0.1,
-        momentum=0.0,
-        weight_decay=0.0,
-        strategy="fedavg",
-        seed=seed,
-        sample=0,
-        min_updates=1,
-        round_cap=60.0,
-        drop_after=30.0,
-    )
-
-
-def node_id(index: int) -> str:
-    """Return the id of the simulated node number *index*: well-formed, and in no order of its own."""
-    text = digest_of("node", index)
-    return "".join("abcdefghijklmnopqrstuvwxyz234567"[int(text[i], 16)] for i in range(52))
 
 
 class World:
@@ -83,6 +56,7 @@ class World:
         policy: Policy | None = None,
         spec: RunSpec | None = None,
         trace: bool = False,
+        codec: bool = False,
     ) -> None:
         self.seed = seed
         self.now = 0.0
@@ -92,6 +66,8 @@ class World:
         self.trace: list[str] | None = [] if trace else None
         self.cut_off: set[str] = set()
         """Nodes on the other side of a cut."""
+        self.deaf: set[tuple[str, str]] = set()
+        """Pairs of (from, to) between which messages are lost although the link is up."""
         self.on_effect: Callable[[Device, AnyEffect], None] | None = None
         """Called after each effect: where a test aims its faults."""
         self._heap: list[tuple[float, int, Thunk]] = []
@@ -103,20 +79,23 @@ class World:
         self._spins, self._last_tick = 0, -1.0
         self._policy = policy or Policy()
         self._spec = spec or spec_of(rounds)
+        self._codec = codec
+        """Whether messages pass through the real codec, which checks every bound; a third slower."""
         self.devices: dict[str, Device] = {}
         for index in range(nodes):
             self.add_device(index, nodes)
 
-    def add_device(self, index: int, min_nodes: int) -> Device:
-        """Add a device that is not started yet."""
+    def add_device(self, index: int, min_nodes: int, **changes: object) -> Device:
+        """Add a device that is not started yet; *changes* are fields of its `Options`."""
         node = node_id(index)
         options = Options(self._spec, frozenset(), 0, min_nodes, digest_of("nonce", index, self.seed)[:32])
+        options = msgspec.structs.replace(options, **changes)
         disk = Disk(Member(node, digest_of("journal", index, 0)[:32]))
         device = Device(f"node-{index + 1}", disk, options, SETTINGS, self._policy)
         self.devices[node] = device
         return device
 
-    # --- running -----------------------------------------------------------------------------------------------------
+    # --- running --------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Start everybody, let the faults happen, and see the run complete.
@@ -124,10 +103,23 @@ class World:
         Raises:
             Violation: an invariant does not hold, or the run does not complete.
         """
+        self.begin()
+        self.run_until(self.is_complete, self.faults.until + PATIENCE)
+
+    def begin(self) -> None:
+        """Let everybody start within a second, and the faults begin."""
         for device in self.devices.values():
             self.after(self.random.random(), lambda device=device: self.start(device))  # type: ignore[misc]
-        self._schedule_faults()
-        self.run_until(self.is_complete, self.faults.until + PATIENCE)
+        schedule_faults(self)
+        self.after(self.faults.until, self.heal)
+        self.after(self.faults.until + SETTINGS.linger, self.serve_stragglers)
+
+    def run_for(self, seconds: float) -> None:
+        """Let things happen for *seconds*."""
+        end = self.now + seconds
+        while self._heap and self._heap[0][0] <= end:
+            self._step()
+        self.now = end
 
     def run_until(self, done: Callable[[], bool], limit: float) -> None:
         """Let things happen until *done*.
@@ -138,8 +130,11 @@ class World:
         while not done():
             if not self._heap or self._heap[0][0] > limit:
                 raise Violation(f"progress: not done at {self.now:.1f} s: {self._summary()}")
-            self.now, _, thunk = heapq.heappop(self._heap)
-            thunk()
+            self._step()
+
+    def _step(self) -> None:
+        self.now, _, thunk = heapq.heappop(self._heap)
+        thunk()
 
     def is_complete(self) -> bool:
         """Whether every device has ended with the run complete."""
@@ -158,13 +153,13 @@ class World:
         self._count += 1
         heapq.heappush(self._heap, (self.now + delay, self._count, thunk))
 
-    # --- devices ---------------------------------------------------------------------------------------------------------
+    # --- devices --------------------------------------------------------------------------------------------
 
     def start(self, device: Device) -> None:
         """Start a device's process; its links come up a little later."""
         if device.is_up:
             return
-        self._note(device, "starts")
+        self.note(device, "starts")
         self._carry_out(device, device.boot_up(self.now))
         for other in self.devices.values():
             if other is not device:
@@ -174,11 +169,25 @@ class World:
         """Stop a device's process at once; it comes back after *down* seconds, by default at random."""
         if not device.is_up:
             return
-        self._note(device, "crashes")
+        self.note(device, "crashes")
         device.crash()
         self._disconnect(device)
         seconds = down if down is not None else self.random.expovariate(1 / max(0.1, self.faults.down))
         self.after(seconds, lambda: self.start(device))
+
+    def serve_stragglers(self) -> None:
+        """Start finished devices again for those that were away meanwhile, as their operators would."""
+        for device in self.devices.values():
+            if device.exit is not None and not self.is_complete():
+                self.start(device)
+        self.after(2 * SETTINGS.linger, self.serve_stragglers)
+
+    def lose_disk(self, device: Device, down: float | None = None) -> None:
+        """Crash a device for good and let it come back with an empty data directory."""
+        if device.is_up:
+            self.crash(device, down)
+        self.note(device, "loses its disk")
+        device.lose_disk()
 
     def feed(self, device: Device, event: inputs.AnyInput) -> None:
         """Give the protocol of *device* an input and carry out what it asks for."""
@@ -253,9 +262,9 @@ class World:
             case Tell():
                 device.told.append(effect.event)
                 if self.trace is not None:
-                    self._note(device, str(effect.event))
+                    self.note(device, str(effect.event))
             case Exit():
-                self._note(device, f"exits {effect.code}: {effect.reason}")
+                self.note(device, f"exits {effect.code}: {effect.reason}")
                 device.exit = effect
                 device.crash()
                 self._disconnect(device)
@@ -284,7 +293,7 @@ class World:
 
         self.after(seconds, finish)
 
-    # --- network ------------------------------------------------------------------------------------------------------------
+    # --- network --------------------------------------------------------------------------------------------
 
     def _pair(self, one: str, other: str) -> tuple[str, str]:
         return (one, other) if one < other else (other, one)
@@ -339,7 +348,7 @@ class World:
 
     def heal(self) -> None:
         """Let everybody reach everybody again."""
-        self.cut_off = set()
+        self.cut_off, self.deaf = set(), set()
         devices = list(self.devices.values())
         for index, one in enumerate(devices):
             for other in devices[index + 1 :]:
@@ -348,8 +357,10 @@ class World:
 
     def _send(self, device: Device, to: str, message: Message) -> None:
         epoch = self._links.get(self._pair(device.member.node, to))
-        if epoch is None:
+        if epoch is None or (device.member.node, to) in self.deaf:
             return
+        if self._codec:
+            message = through_codec(message)
         faulty = self.now < self.faults.until
         copies = 1
         if faulty and self.faults.drop and self.random.random() < self.faults.drop:
@@ -364,7 +375,7 @@ class World:
             self.after(delay, lambda r=received, e=epoch: self._deliver(to, r, e))  # type: ignore[misc]
 
     def _deliver(self, to: str, received: inputs.Received, epoch: int) -> None:
-        """Deliver a message; also a late one of an earlier link, except a Status, which only its own link carries."""
+        """Deliver a message, also a late one of an earlier link; a Status only on its own link."""
         current = self._links.get(self._pair(received.member.node, to))
         if current is None or (current != epoch and isinstance(received.message, Status)):
             return
@@ -387,41 +398,7 @@ class World:
 
         self.after(0.01 + 0.1 * self.random.random(), finish)
 
-    # --- faults --------------------------------------------------------------------------------------------------------------
-
-    def _schedule_faults(self) -> None:
-        faults = self.faults
-        if faults.crash_every:
-            self._repeat(faults.crash_every, self._crash_somebody)
-        if faults.cut_every:
-            self._repeat(faults.cut_every, self._cut_somewhere)
-        self.after(faults.until, self.heal)
-        self.after(faults.until + SETTINGS.linger, self._serve_stragglers)
-
-    def _serve_stragglers(self) -> None:
-        """Start finished devices again for those that were away while the others finished, as their operators would."""
-        for device in self.devices.values():
-            if device.exit is not None and not self.is_complete():
-                self.start(device)
-        self.after(2 * SETTINGS.linger, self._serve_stragglers)
-
-    def _repeat(self, mean: float, thunk: Thunk) -> None:
-        def happen() -> None:
-            if self.now < self.faults.until:
-                thunk()
-                self.after(self.random.expovariate(1 / mean), happen)
-
-        self.after(self.random.expovariate(1 / mean), happen)
-
-    def _crash_somebody(self) -> None:
-        self.crash(self.random.choice(list(self.devices.values())))
-
-    def _cut_somewhere(self) -> None:
-        nodes = list(self.devices)
-        self.cut(set(self.random.sample(nodes, self.random.randint(1, max(1, len(nodes) // 2)))))
-        self._note(None, f"cut off: {', '.join(self.devices[node].name for node in sorted(self.cut_off))}")
-        self.after(self.random.expovariate(1 / self.faults.cut), self.heal)
-
-    def _note(self, device: Device | None, text: str) -> None:
+    def note(self, device: Device | None, text: str) -> None:
+        """Write a line of the trace."""
         if self.trace is not None:
             self.trace.append(f"{self.now:8.3f} {device.name if device else '':8} {text}")

@@ -1,2 +1,1 @@
-"""Bytes to values and back: frames, the link's own frames, the codec. It opens no socket and reads no
-clock."""
+"""Bytes to values and back: frames, the link's own frames, the codec. Pure: no socket, no clock."""

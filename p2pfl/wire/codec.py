@@ -1,7 +1,8 @@
 """Values to frame bodies (MessagePack) and back.
 
 One decoder knows every frame there is and checks types and bounds while it reads: nobody behind it sees a
-value it would have to doubt. Nothing from a peer is ever unpickled: that would run its code."""
+value it would have to doubt. Nothing from a peer is ever unpickled: that would run its code.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Frames: a 4-byte big-endian length, then that many bytes.
 
 Sans-IO, so that the same few lines serve every transport, the tests and the fuzzer. The length is judged as
-soon as its four bytes are here: a peer that announces 4 GiB makes this node store four bytes."""
+soon as its four bytes are here: a peer that announces 4 GiB makes this node store four bytes.
+"""
 
 from __future__ import annotations
 

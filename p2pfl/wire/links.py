@@ -11,7 +11,8 @@ and is a link from then on. Each pair needs one link although both may dial, and
 overtake each other. So one of the two judges: the node with the lower id. It numbers the connections it lets
 stand (`order`, in its WELCOME where it listens, in its READY where it dials), the other one keeps the highest
 number it has seen, and a new HELLO says what that is (`seen`): the judge then knows whether the other side
-has lost their link or only has not heard of it yet."""
+has lost their link or only has not heard of it yet.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +44,7 @@ Nonce = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
 class Introduction(Struct, frozen=True):
-    """What both sides say of themselves. Name and node id are not among it: the certificate has shown
-    them."""
+    """What both sides say of themselves; name and node id the certificate has shown."""
 
     software: Annotated[str, Meta(min_length=1, max_length=64)]
     """Version of the software, for people."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -52,8 +53,8 @@ def digest(word: object) -> str:
 
 
 def node(name: str) -> str:
-    """The node id of the device *name*: its name, padded to look like one."""
-    return name.ljust(52, "a")
+    """The node id of the device *name*: its letters, padded to the length of one."""
+    return re.sub("[^a-z2-7]", "", name).ljust(52, "a")
 
 
 def journal(name: str) -> str:

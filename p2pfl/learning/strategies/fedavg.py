@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from p2pfl.errors import BlobError
-from p2pfl.learning.weights import TORCH_DTYPES, open_model, write
+from p2pfl.learning.weights import TORCH_DTYPES, read_pieces, read_schema, write
 from p2pfl.schema import Schema, first_difference
 
 PIECE_ELEMENTS = 1024 * 1024
@@ -34,26 +34,26 @@ class FedAvg:
         """Updates in the sum."""
         self._weight = 0
         self._schema: Schema = ()
-        self._sums: dict[str, Tensor] = {}
+        self._sums: list[Tensor] = []
+        """Flat, in the schema's order."""
 
     def fold(self, path: Path, weight: int) -> None:
         """Add the update in *path*, weighted by its samples.
 
         Raises:
-            BlobError: it is no model file, or of another schema than the first one; the sum is unchanged.
+            BlobError: it is no model file, or of another schema than the first one: the sum is as before; or
+            it was
+                cut short while it was read: the sum is of no use.
         """
-        schema, tensors = open_model(path)
+        schema = read_schema(path)
         if not self.folds:
             self._schema = schema
-            self._sums = {spec.name: torch.zeros(spec.elements, dtype=torch.float64) for spec in schema}
+            self._sums = [torch.zeros(spec.elements, dtype=torch.float64) for spec in schema]
         difference = first_difference(self._schema, schema)
         if difference is not None:
             raise BlobError(f"The update {path} does not fit those summed before: {difference}.")
-        for spec in schema:
-            for piece, total in zip(
-                _cut(tensors[spec.name].reshape(-1)), _cut(self._sums[spec.name]), strict=True
-            ):
-                total.add_(piece.to(torch.float64), alpha=weight)
+        for piece, (total, _) in zip(read_pieces(path, PIECE_ELEMENTS), self._pieces(), strict=True):
+            total.add_(piece.to(torch.float64), alpha=weight)
         self._weight += weight
         self.folds += 1
 
@@ -71,21 +71,21 @@ class FedAvg:
             path.unlink()
             return None
 
+    def _pieces(self) -> Iterator[tuple[Tensor, torch.dtype]]:
+        """Yield the sums piece by piece as `read_pieces` does the updates, with the dtype of their tensor."""
+        for spec, total in zip(self._schema, self._sums, strict=True):
+            for start in range(0, spec.elements, PIECE_ELEMENTS):
+                yield total[start : start + PIECE_ELEMENTS], TORCH_DTYPES[spec.dtype]
+
     def _means(self) -> Iterator[Tensor]:
-        for spec in self._schema:
-            dtype = TORCH_DTYPES[spec.dtype]
-            for piece in _cut(self._sums[spec.name]):
-                mean = piece / self._weight
-                if dtype == torch.bool:
-                    yield mean >= 0.5  # the majority, by samples
-                elif not dtype.is_floating_point:
-                    yield mean.round().to(dtype)
-                else:
-                    mean = mean.to(dtype)
-                    if not mean.isfinite().all():
-                        raise _NotFiniteError
-                    yield mean
-
-
-def _cut(flat: Tensor) -> tuple[Tensor, ...]:
-    return torch.split(flat, PIECE_ELEMENTS)
+        for total, dtype in self._pieces():
+            mean = total / self._weight
+            if dtype == torch.bool:
+                yield mean >= 0.5  # the majority, by samples
+            elif not dtype.is_floating_point:
+                yield mean.round().to(dtype)
+            else:
+                mean = mean.to(dtype)
+                if not mean.isfinite().all():
+                    raise _NotFiniteError
+                yield mean

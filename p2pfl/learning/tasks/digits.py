@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import importlib.util
 import random
 from collections import OrderedDict
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from p2pfl.errors import TaskError
+from p2pfl.learning.catalogue import DIGITS, data_path
 from p2pfl.learning.task import Data, Task
 
 SIDE = 8
@@ -40,7 +40,7 @@ class Digits:
         Raises:
             TaskError: scikit-learn or its file is missing, or the file is another one.
         """
-        pixels, labels = _read(_file())
+        pixels, labels = _read(data_path(DIGITS))
         order = _by_class(labels)
         test = torch.tensor(order[::TEST_EVERY])
         train = torch.tensor(sorted(set(order) - set(order[::TEST_EVERY])))
@@ -81,17 +81,6 @@ def _two_layers() -> nn.Module:
             out=nn.Linear(200, 10),
         )
     )
-
-
-def _file() -> Path:
-    """Find the file in the installed scikit-learn, without importing it."""
-    found = importlib.util.find_spec("sklearn")
-    if found is None or found.origin is None:
-        raise TaskError(
-            "The task 'digits' reads a file of scikit-learn, which is not installed; "
-            "run pip install scikit-learn."
-        )
-    return Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
 
 
 def _read(path: Path) -> tuple[list[list[float]], list[int]]:

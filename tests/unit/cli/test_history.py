@@ -98,6 +98,16 @@ def test_the_table_fits_80_columns_and_tells_every_training_round(data_dir: Path
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0] == f"Run {chain.run[:7]}: digits, model cnn, partition iid; 3 of 10 rounds, complete."
+    assert lines[2].split() == [
+        "round",
+        "try",
+        "aggregator",
+        "updates",
+        "accuracy",
+        "loss",
+        "seconds",
+        "model",
+    ]
     assert result.stdout.count("3 of 3") == 3
     (second,) = [line for line in lines if "cleo" in line]
     assert second.split() == [
@@ -132,6 +142,8 @@ def test_a_hostile_name_reaches_the_terminal_as_plain_text(tmp_path: Path) -> No
     lines = run("history", "--data-dir", str(tmp_path), "--json").stdout
     assert "\x1b" not in table + lines
     assert "[red]?[2J" in table
+    assert "accuracy" in table
+    assert "seconds" in table
     assert max(map(len, table.splitlines())) <= 80
     assert json.loads(lines.splitlines()[1])["aggregator"] == name
 

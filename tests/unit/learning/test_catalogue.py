@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from p2pfl.errors import TaskError
@@ -30,3 +31,18 @@ def test_a_run_this_device_cannot_train_is_refused(changes: dict[str, str], word
 
 def test_a_run_of_digits_is_accepted() -> None:
     assert catalogue.check(make_spec()) is catalogue.DIGITS
+
+
+def test_the_data_of_every_task_are_found_where_the_dependencies_brought_them() -> None:
+    for entry in catalogue.CATALOGUE.values():
+        assert catalogue.data_path(entry).is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [({"package": "no_such_package"}, "no_such_package"), ({"data_file": "x.gz"}, "x.gz")],
+)
+def test_missing_data_are_named(changes: dict[str, str], missing: str) -> None:
+    entry = msgspec.structs.replace(catalogue.DIGITS, **changes)
+    with pytest.raises(TaskError, match=rf"data of the task 'digits' are missing \(.*{missing}\)"):
+        catalogue.data_path(entry)

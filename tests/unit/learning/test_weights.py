@@ -75,6 +75,23 @@ def test_writing_to_a_mapped_tensor_leaves_the_file_alone(tmp_path: Path) -> Non
     assert (tmp_path / "m").read_bytes() == before
 
 
+def test_pieces_are_the_tensors_in_file_order_cut_to_size(tmp_path: Path) -> None:
+    schema = (TensorSpec("a", "I64", (5,)), TensorSpec("b", "I64", (0,)), TensorSpec("c", "I64", (2, 1)))
+    weights.write(tmp_path / "m", schema, [torch.arange(5), torch.arange(2)])
+    pieces = [piece.tolist() for piece in weights.read_pieces(tmp_path / "m", 2)]
+    assert pieces == [[0, 1], [2, 3], [4], [0, 1]]
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path: Path) -> None:
+    weights.write(tmp_path / "m", (TensorSpec("a", "I64", (10**5,)),), [torch.arange(10**5)])
+    pieces = weights.read_pieces(tmp_path / "m", 50_000)
+    next(pieces)
+    with (tmp_path / "m").open("r+b") as file:
+        file.truncate(400_000)
+    with pytest.raises(BlobError, match="ends inside a I64"):
+        next(pieces)
+
+
 @pytest.mark.parametrize("keep", [0, 7, 20, -1])
 def test_a_cut_file_is_refused(tmp_path: Path, keep: int) -> None:
     weights.save(tmp_path / "m", Mixed())

@@ -28,7 +28,7 @@ from p2pfl.core.saved import Saved, Vote
 from p2pfl.errors import DataDirectoryError
 from p2pfl.messages import Ballot, Evaluation, Member, record_digest
 from p2pfl.store.journal import Journal
-from tests.support.records import Chain, digest, founding, journal, node, update
+from tests.support.records import NAMES, Chain, digest, founding, journal, node, update
 
 ME = node("ada")
 
@@ -277,7 +277,7 @@ def test_a_lifted_pause_stays_lifted_until_the_next_round(book: Journal) -> None
     assert resumed == [False, True, False]
 
 
-def test_a_closed_run_entered_again_is_the_current_one(book: Journal) -> None:
+def test_a_closed_run_entered_again_is_the_current_and_newest_one(book: Journal) -> None:
     first, second = Chain(founding(nonce="01" * 16)), Chain(founding(nonce="02" * 16))
     for effect in (
         SaveFounding(first.run, first.founding),
@@ -291,6 +291,7 @@ def test_a_closed_run_entered_again_is_the_current_one(book: Journal) -> None:
     assert saved.current is not None
     assert saved.current.run == first.run
     assert saved.closed == {second.run}
+    assert [row.run for row in book.runs()] == [second.run, first.run]
 
 
 def test_record_0_under_a_foreign_run_id_is_a_bug(book: Journal) -> None:
@@ -311,12 +312,14 @@ def test_commits_out_of_order_are_a_bug(book: Journal) -> None:
     assert book.last_commit(chain.run) is None
 
 
-def test_the_same_commit_again_changes_nothing(book: Journal) -> None:
+def test_the_same_commit_again_changes_nothing(path: Path) -> None:
     chain = Chain()
-    begin(book, chain)
-    commit(book, chain)
-    book.save(SaveCommit(chain.run, chain.commits[0], 99.0))
-    assert [row.seconds for row in book.rounds(chain.run)] == [1.5]
+    with Journal.open(path, ME) as book:
+        begin(book, chain)
+        commit(book, chain)
+        book.save(SaveCommit(chain.run, chain.commits[0], 99.0))
+    with Journal.open(path, ME) as book:
+        assert [row.seconds for row in book.rounds(chain.run)] == [1.5]
 
 
 @pytest.mark.parametrize("beyond", [0, 1])
@@ -358,14 +361,13 @@ def test_starts_of_peers_are_remembered_for_each_of_their_journals(path: Path) -
 def test_threads_may_share_a_journal(book: Journal) -> None:
     chain = Chain()
     begin(book, chain)
-    names = [f"peer{number}" for number in range(4)]
 
     def report(name: str) -> None:
         for round_ in range(1, 20):
             book.save(SaveReport(chain.run, round_, node(name), Evaluation(correct=1, total=2, loss=1.0)))
             book.load()
 
-    threads = [threading.Thread(target=report, args=(name,)) for name in names]
+    threads = [threading.Thread(target=report, args=(name,)) for name in NAMES[:4]]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -34,6 +34,15 @@ plain = st.recursive(
 )
 
 
+def complaint(body: bytes) -> str:
+    """Return what the decoder says against *body*, "" when it takes it; only a ProtocolError may come."""
+    try:
+        decode(body)
+    except ProtocolError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
 def test_a_frame_comes_back_equal(frame: ControlFrame) -> None:
     assert decode(encode(frame)) == frame
@@ -41,10 +50,7 @@ def test_a_frame_comes_back_equal(frame: ControlFrame) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_frame_or_a_protocol_error(body: bytes) -> None:
-    try:
-        decode(body)
-    except ProtocolError as error:
-        assert len(str(error)) < 300
+    assert len(complaint(body)) < 300
 
 
 @given(st.sampled_from(FRAMES), st.data())
@@ -53,10 +59,9 @@ def test_a_frame_with_any_field_replaced_is_a_frame_or_a_protocol_error(
 ) -> None:
     fields = msgspec.msgpack.decode(encode(frame))
     fields[data.draw(st.sampled_from(sorted(fields)))] = data.draw(plain)
-    try:
-        decode(msgspec.msgpack.encode(fields))
-    except ProtocolError as error:
-        assert str(error).isprintable()
+    said = complaint(msgspec.msgpack.encode(fields))
+    assert said.isprintable()
+    assert len(said) < 300
 
 
 @pytest.mark.parametrize(

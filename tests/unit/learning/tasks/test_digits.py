@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from p2pfl.errors import TaskError
-from p2pfl.learning.catalogue import DIGITS
+from p2pfl.learning.catalogue import DIGITS, data_path
 from p2pfl.learning.tasks import digits
 
 
@@ -26,7 +26,7 @@ def test_the_split_is_fixed_and_holds_each_class_in_proportion() -> None:
 
 def test_train_and_test_together_are_scikit_learns_digits() -> None:
     data = digits.TASK.load()
-    pixels, labels = digits._read(digits._file())
+    pixels, labels = digits._read(data_path(DIGITS))
     together = torch.cat([data.train_x, data.test_x]).reshape(1797, 64)
     expected = torch.tensor(pixels) / 16
     assert sorted(together.tolist()) == sorted(expected.tolist())
@@ -52,12 +52,6 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "digits.csv.gz").write_bytes(content)
     with pytest.raises(TaskError, match=r"digits\.csv\.gz"):
         digits._read(tmp_path / "digits.csv.gz")
-
-
-def test_a_missing_scikit_learn_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digits.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(TaskError, match="pip install scikit-learn"):
-        digits.TASK.load()
 
 
 def test_loading_does_not_import_scikit_learn() -> None:

@@ -1,0 +1,261 @@
+"""`p2pfl doctor`: is everything here that a node needs, and what to do about what is not.
+
+It looks and asks, and makes nothing: no data directory, no link, nothing a running federation would notice.
+Each check returns its finding, and the command prints it at once: a peer that does not answer takes a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from p2pfl.errors import HandshakeRefused, NetworkError, P2pflError, TaskError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from p2pfl.identity.credentials import Credentials
+    from p2pfl.identity.peer import PeerIdentity
+    from p2pfl.net.addresses import Address
+
+SOON = timedelta(days=30)
+"""A certificate that expires within this time is pointed out: a month to visit every device."""
+
+LOW_DISK_BYTES = 2 * 1024**3
+"""Less free space than this is pointed out: a node keeps about five files of a model's size, and logs."""
+
+LEAST_DISK_BYTES = 100 * 1024**2
+"""With less not even a small model's run fits beside its logs."""
+
+MARKS = {"ok": "✓", "warn": "!", "FAIL": "✗"}
+
+PACKAGES = ("torch", "numpy", "safetensors", "cryptography", "msgspec", "blake3", "psutil", "platformdirs")
+"""Without one of them a node or its worker does not start. The installation is asked: importing torch takes
+seconds."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    level: Literal["ok", "warn", "FAIL"]
+    """"FAIL" stands in a node's way, or answers with no what was asked; "warn" may do so one day."""
+    text: str
+
+    def __str__(self) -> str:
+        return f"{MARKS[self.level]} {self.level:<4}  {self.text}"
+
+
+def doctor(
+    certs: Annotated[
+        Path, typer.Option("--certs", metavar="DIR", help="Folder made by 'p2pfl certs issue'.")
+    ] = Path("certs"),
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="N", help="Which certificate of --certs to use.")
+    ] = None,
+    peers: Annotated[
+        str, typer.Option("--peers", metavar="A:PORT,B:PORT", help="Nodes that should be reachable.")
+    ] = "",
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="[HOST:]PORT", help="Where this device's node shall listen.")
+    ] = "9000",
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", metavar="DIR", help="The node's data directory.")
+    ] = None,
+    task: Annotated[str, typer.Option("--task", metavar="T", help="What it shall train.")] = "digits",
+) -> None:
+    """Check what a node needs to run here, and say what to do about what is missing."""
+    from p2pfl.net.addresses import parse_address, parse_listen
+
+    host, port = parse_listen(listen)
+    addresses = [parse_address(part) for part in peers.split(",") if part.strip()]
+    failures = 0
+
+    def tell(finding: Finding) -> Finding:
+        nonlocal failures
+        failures += finding.level == "FAIL"
+        typer.echo(str(finding))
+        return finding
+
+    tell(check_software())
+    credentials, finding = check_certificate(certs, name)
+    tell(finding)
+    finding, is_running = asyncio.run(check_port(host, port, credentials))
+    tell(finding)
+    tell(check_disk(_data_dir(data_dir, credentials), is_running=is_running))
+    tell(check_task(task))
+    asyncio.run(_check_peers(addresses, credentials, tell))
+    if failures:
+        typer.echo(f"{failures} of these to solve ({MARKS['FAIL']}); then run this again.")
+        raise typer.Exit(1)
+    typer.echo("A node can run here.")
+
+
+def check_software(packages: Sequence[str] = PACKAGES) -> Finding:
+    """Look for Python's and the packages' versions."""
+    missing = []
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        return Finding(
+            "FAIL", f"not installed: {', '.join(missing)}; install p2pfl again, as its README says"
+        )
+    return Finding("ok", f"Python {platform.python_version()}, torch {versions.get('torch', '-')}")
+
+
+def check_certificate(
+    directory: Path, name: str | None, now: datetime | None = None
+) -> tuple[Credentials | None, Finding]:
+    """Read this device's certificate and compare its dates with the clock (*now*, unless given)."""
+    from p2pfl.identity.credentials import load_credentials, show_time
+    from p2pfl.identity.keys import short
+
+    now = now or datetime.now(UTC)
+    try:
+        credentials = load_credentials(directory, name, now=now)
+    except P2pflError as error:
+        return None, Finding("FAIL", str(error))
+    who = (
+        f"{credentials.name} ({short(credentials.node_id)}), {credentials.role} of {credentials.federation!r}"
+    )
+    left = credentials.not_after - now
+    until = f"certificate valid until {show_time(credentials.not_after)}; the clock shows {show_time(now)}"
+    if left < SOON:
+        return credentials, Finding(
+            "warn",
+            f"{who}: {until}: {left.days} days left; renew it with "
+            f"`p2pfl certs issue {credentials.name} --renew` where the CA's key is",
+        )
+    if credentials.role != "node":
+        return credentials, Finding(
+            "FAIL",
+            f"{who}: this certificate lets nobody train; issue one with `p2pfl certs issue NAME --role node`",
+        )
+    return credentials, Finding("ok", f"{who}: {until}")
+
+
+async def check_port(host: str | None, port: int, credentials: Credentials | None) -> tuple[Finding, bool]:
+    """Try to listen; where the port is taken, ask whether this device's own node has it (then true)."""
+    from p2pfl.config import NetSettings
+    from p2pfl.net import sockets
+    from p2pfl.net.addresses import Address
+    from p2pfl.net.probe import probe
+
+    try:
+        for listening in sockets.listen(host, port):
+            listening.close()
+    except UserError as error:
+        if credentials is not None:
+            try:
+                holder = await probe(Address(host or "localhost", port), credentials, NetSettings())
+            except NetworkError:
+                return Finding("FAIL", str(error)), False
+            if holder.node_id == credentials.node_id:
+                return Finding("ok", f"port {port}: this device's node is running and answers"), True
+        return Finding("FAIL", str(error)), False
+    return Finding(
+        "ok", f"port {port} is free; other devices must be able to reach it through a firewall"
+    ), False
+
+
+def check_disk(directory: Path | None, *, is_running: bool = False, free: int | None = None) -> Finding:
+    """Look whether a node can write in *directory* and understands what is there.
+
+    *is_running* says that a node is known to use it now. *free* is the free space in bytes, unless given the
+    disk's.
+    """
+    from p2pfl.store.directory import DataDirectory
+
+    if directory is None:
+        return Finding("warn", "the data directory was not looked at: without a certificate it has no name")
+    place = DataDirectory(directory)
+    existing = next(path for path in (place.path, *place.path.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+        free = shutil.disk_usage(existing).free if free is None else free
+        if place.journal_path.exists():
+            place.read_journal().close()
+            if not is_running:
+                place.open().close()
+    except OSError as error:
+        return Finding(
+            "FAIL",
+            f"{existing} cannot be written to ({error.strerror or error}); choose another --data-dir",
+        )
+    except P2pflError as error:
+        return Finding("FAIL", str(error))
+    if free < LOW_DISK_BYTES:
+        level: Literal["warn", "FAIL"] = "FAIL" if free < LEAST_DISK_BYTES else "warn"
+        return Finding(
+            level, f"only {_size(free)} free for {place.path}; make room, or choose another --data-dir"
+        )
+    state = "in use by this device's node" if is_running else "ready"
+    if not place.journal_path.exists():
+        state = "new: the node will make it"
+    return Finding("ok", f"data directory {place.path}: {state}, {_size(free)} free")
+
+
+def check_task(name: str) -> Finding:
+    """Look whether the task is known and its data are here."""
+    from p2pfl.learning import catalogue
+
+    try:
+        entry = catalogue.find(name)
+        path = catalogue.data_path(entry)
+    except TaskError as error:
+        return Finding("FAIL", str(error))
+    return Finding("ok", f"task {entry.name}: {entry.summary} ({path.stat().st_size:,} bytes)")
+
+
+async def check_peer(address: Address, credentials: Credentials) -> Finding:
+    """Ask who answers at *address*."""
+    from p2pfl.config import NetSettings
+    from p2pfl.net.probe import probe
+
+    try:
+        who: PeerIdentity = await probe(address, credentials, NetSettings())
+    except HandshakeRefused as error:
+        return Finding("FAIL", f"{address}: {error}")
+    except NetworkError as error:
+        return Finding("FAIL", f"{address} is not reached: {error}")
+    if who.node_id == credentials.node_id:
+        return Finding("ok", f"{address} is this device itself")
+    return Finding("ok", f"{address} is {who}, and takes this device's certificate")
+
+
+async def _check_peers(
+    addresses: Sequence[Address], credentials: Credentials | None, tell: Callable[[Finding], Finding]
+) -> None:
+    """Ask all peers at the same time, and tell what is found in the order they were given."""
+    if credentials is None:
+        if addresses:
+            tell(Finding("warn", "the peers were not asked: that takes a certificate"))
+        return
+    for asked in [asyncio.ensure_future(check_peer(address, credentials)) for address in addresses]:
+        tell(await asked)
+
+
+def _data_dir(given: Path | None, credentials: Credentials | None) -> Path | None:
+    from p2pfl.store.directory import default_data_dir
+
+    if given is not None or credentials is None:
+        return given
+    return default_data_dir(credentials.name)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

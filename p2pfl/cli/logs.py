@@ -1,0 +1,108 @@
+"""Where log lines go: the one place that sets up logging. Everything else only has a logger.
+
+A node's log is for the day something went wrong on a device nobody was watching: always written, whatever the
+terminal shows, bounded in size, in UTC, with what the worker printed among it.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+import traceback
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from p2pfl.store.durable import disk_errors
+
+LOG_FILE = "node.log"
+
+MAX_LOG_BYTES = 2 * 1024 * 1024
+"""Of one file; a quiet node writes about 100 KB a day, a day of reconnecting fills one."""
+
+MAX_OLD_LOGS = 4
+"""Older files kept beside the current one: 10 MB in all, which a Raspberry Pi's card can spare."""
+
+FILE_FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"
+TERMINAL_FORMAT = "%(levelname)s %(name)s: %(message)s"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
+
+_LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
+"""What the terminal shows for each verbosity; above these, everything."""
+
+
+def set_up_logging(verbosity: int, log_dir: Path | None) -> None:
+    """Send log lines to standard error and to the log file; a second call replaces what the first one set up.
+
+    Args:
+        verbosity: of standard error: -1 errors, 0 warnings, 1 what happens, 2 everything. The file gets what
+            happens whatever this is, and everything with 2.
+        log_dir: where `node.log` is written, and made if need be; None keeps no file.
+
+    Raises:
+        DataDirectoryError: the log cannot be written there.
+    """
+    logger = logging.getLogger("p2pfl")
+    close_logging()
+    terminal = logging.StreamHandler()
+    terminal.setLevel(_LEVELS.get(verbosity, logging.DEBUG))
+    terminal.setFormatter(_formatter(TERMINAL_FORMAT))
+    logger.addHandler(terminal)
+    level = terminal.level
+    if log_dir is not None:
+        logger.addHandler(_open_file(log_dir, min(level, logging.INFO)))
+        level = min(level, logging.INFO)
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def close_logging() -> None:
+    """Close what `set_up_logging` opened and leave the logger as it was before."""
+    logger = logging.getLogger("p2pfl")
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
+
+
+def keep_traceback(error: BaseException) -> Path:
+    """Write the traceback of *error* to the log, or to a new temporary file without one; return which."""
+    logger = logging.getLogger("p2pfl")
+    for handler in logger.handlers:
+        if isinstance(handler, RotatingFileHandler):
+            record = logger.makeRecord(
+                logger.name,
+                logging.CRITICAL,
+                __file__,
+                0,
+                "ended by an error nobody foresaw",
+                (),
+                (type(error), error, error.__traceback__),
+            )
+            handler.handle(record)
+            return Path(handler.baseFilename)
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="p2pfl-error-", suffix=".txt", encoding="utf-8", delete=False
+    ) as file:
+        file.writelines(traceback.format_exception(error))
+    return Path(file.name)
+
+
+def _open_file(log_dir: Path, level: int) -> logging.Handler:
+    path = log_dir / LOG_FILE
+    with disk_errors("write the log", path):
+        log_dir.mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(
+            path, maxBytes=MAX_LOG_BYTES, backupCount=MAX_OLD_LOGS, encoding="utf-8"
+        )
+    handler.setLevel(level)
+    handler.setFormatter(_formatter(FILE_FORMAT))
+    return handler
+
+
+def _formatter(layout: str) -> logging.Formatter:
+    """Return a formatter with times in UTC: logs of devices in several time zones are read together."""
+    formatter = logging.Formatter(layout, TIME_FORMAT)
+    formatter.converter = time.gmtime
+    return formatter

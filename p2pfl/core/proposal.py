@@ -1,0 +1,103 @@
+"""What an aggregator proposes: the record of a round, drafted from what it collected and whom it sees.
+
+It stands apart from `p2pfl.core.aggregator`, which is about the order of steps: nothing here
+changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection as AnyCollection
+from dataclasses import dataclass
+
+from p2pfl.core.collection import Collection, Stage
+from p2pfl.core.context import Context
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.roster import RosterView, contains, next_roster
+from p2pfl.messages import Ballot, LeftOut, Member, MemberEvaluation, Record
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What the record of the open round is drafted from."""
+
+    ledger: Ledger
+    collection: Collection
+    ballot: Ballot
+    wishes: AnyCollection[str]
+    """"pause" and "end", as operators uttered them."""
+    leaving_myself: bool
+    """Whether the aggregator drops itself from the next roster."""
+
+    def record(self, ctx: Context, model: str | None, note: str) -> Record:
+        """Return the record with *model*, the average; None keeps the parent's model and counts no update."""
+        ledger, contributions = self.ledger, self.collection.contributions
+        kind = ledger.next_kind
+        folded = sorted(self.collection.at(Stage.FOLDED)) if model is not None else []
+        updates = (contributions[node].update for node in folded)
+        roster, change = next_roster(ledger.roster, self._roster_view(ctx))
+        is_last = kind == "evaluate" or "end" in self.wishes
+        return Record(
+            run=ledger.run,
+            round=ledger.round + 1,
+            previous=ledger.digest,
+            kind=kind,
+            trained=ledger.trained + (kind == "train"),
+            rounds=ledger.rounds,
+            ballot=self.ballot,
+            model=model or ledger.model,
+            updates=tuple(update for update in updates if update is not None),
+            left_out=tuple(
+                LeftOut(node, self._why_left_out(ctx, node))
+                for node in sorted(self.collection.selected)
+                if node not in folded
+            ),
+            evaluations=tuple(
+                MemberEvaluation(node, one.evaluation)
+                for node, one in sorted(contributions.items())
+                if one.evaluation
+            ),
+            roster=roster,
+            then="end" if is_last else "pause" if "pause" in self.wishes else "go",
+            note="; ".join(part for part in (note, change) if part)[:300],
+        )
+
+    def _why_left_out(self, ctx: Context, node: str) -> str:
+        contribution = self.collection.contributions.get(node)
+        if contribution is not None and contribution.stage is Stage.FOLDED:
+            return "the average was not finite"
+        if contribution is not None and contribution.reason:
+            return contribution.reason
+        if self._is_leaving(ctx, node):
+            return "it is leaving"
+        if not any(ctx.is_seated(entry) for entry in self.ledger.roster if entry.node == node):
+            return "it was not reachable"
+        return "its update came too late"
+
+    def _roster_view(self, ctx: Context) -> RosterView:
+        ledger = self.ledger
+        since = {entry.node: ctx.unlinked_since(entry.node) for entry in ledger.roster}
+        absences = {node: ctx.now - time for node, time in since.items() if time is not None}
+        return RosterView(
+            me=ctx.me,
+            reachable=frozenset({ctx.me.node, *(node for node, peer in ctx.peers.items() if peer.linked)}),
+            leaving=frozenset(entry.node for entry in ledger.roster if self._is_leaving(ctx, entry.node)),
+            absent={node: seconds for node, seconds in absences.items() if seconds >= ledger.spec.drop_after},
+            joiners=tuple(self._joiners(ctx)),
+        )
+
+    def _joiners(self, ctx: Context) -> list[tuple[Member, str]]:
+        """Return the linked learners that hold the parent's record and blobs, and want to stay (rule 7)."""
+        ledger = self.ledger
+        return [
+            (peer.member, peer.name)
+            for _, peer in sorted(ctx.peers.items())
+            if peer.linked
+            and not contains(ledger.roster, peer.member)
+            and peer.status is not None
+            and (peer.status.run, peer.status.record) == (ledger.run, ledger.digest)
+            and peer.status.holds
+            and not peer.is_leaving
+        ]
+
+    def _is_leaving(self, ctx: Context, node: str) -> bool:
+        return self.leaving_myself if node == ctx.me.node else ctx.is_leaving(node)

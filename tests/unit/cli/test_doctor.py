@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer import Typer
+from typer.testing import CliRunner, Result
+
+from p2pfl.cli import doctor as checks
+from p2pfl.cli.doctor import doctor
+from p2pfl.core.effects import SaveFounding
+from p2pfl.net.addresses import parse_address
+from p2pfl.store.directory import DataDirectory
+from p2pfl.store.journal import Journal
+from tests.support.federation import make_federation
+from tests.support.meshes import lab
+from tests.support.records import founding, node
+
+app = Typer(rich_markup_mode=None)
+app.command()(doctor)
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+@pytest.fixture
+def ant(tmp_path: Path) -> Path:
+    """The folder of a device's certificate."""
+    return make_federation(tmp_path / "ca", "ant")["ant"].directory
+
+
+@pytest.fixture
+def taken():
+    """A port of loopback on which another program listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_device_where_all_is_well_gets_a_line_a_finding_and_exit_code_0(tmp_path, ant):
+    result = run("--certs", str(ant), "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"))
+    lines = result.output.splitlines()
+    assert [line[:6] for line in lines[:-1]] == ["✓ ok  "] * 5
+    assert lines[-1] == "A node can run here."
+    assert result.exit_code == 0
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_stands_in_the_way_is_counted_and_gives_exit_code_1(tmp_path, taken):
+    result = run(
+        "--certs",
+        str(tmp_path),
+        "--listen",
+        f"127.0.0.1:{taken}",
+        "--task",
+        "chess",
+        "--peers",
+        "127.0.0.1:1",
+    )
+    assert re.findall(r"^. (\w+)", result.output, re.M)[:6] == ["ok", "FAIL", "FAIL", "warn", "FAIL", "warn"]
+    assert "There is no certificate" in result.output
+    assert "another program does already" in result.output
+    assert "the tasks are: digits" in result.output
+    assert "3 of these to solve (✗)" in result.output
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("days", "level", "words"), [(31, "ok", "valid until"), (29, "warn", "29 days left")]
+)
+def test_a_certificate_that_expires_within_a_month_is_pointed_out(ant, days, level, words):
+    credentials, _ = checks.check_certificate(ant, None)
+    assert credentials is not None
+    now = credentials.not_after - timedelta(days=days)
+    _, finding = checks.check_certificate(ant, None, now)
+    assert finding.level == level
+    assert words in finding.text
+
+
+@pytest.mark.parametrize(("days", "words"), [(-10, "is not valid yet"), (4000, "has expired")])
+def test_a_clock_outside_the_certificate_s_dates_fails_and_is_shown(ant, days, words):
+    now = datetime.now(UTC) + timedelta(days=days)
+    credentials, finding = checks.check_certificate(ant, None, now)
+    assert credentials is None
+    assert finding.level == "FAIL"
+    assert words in finding.text
+    assert f"clock shows {now:%Y-%m-%d %H:%M:%S} UTC" in finding.text
+
+
+def test_a_certificate_of_an_observer_lets_nobody_train(tmp_path):
+    owl = make_federation(tmp_path, "owl", role="observer")["owl"]
+    _, finding = checks.check_certificate(owl.directory, None)
+    assert finding.level == "FAIL"
+    assert "--role node" in finding.text
+
+
+async def test_a_port_that_this_device_s_node_has_is_fine(tmp_path):
+    ant = make_federation(tmp_path / "ca", "ant")["ant"]
+    async with lab(tmp_path) as opened:
+        running = await opened.start(ant)
+        finding, is_running = await checks.check_port("127.0.0.1", running.mesh.port, ant)
+    assert (finding.level, is_running) == ("ok", True)
+    assert "is running and answers" in finding.text
+
+
+async def test_a_port_that_another_node_has_is_not_fine(tmp_path):
+    federation = make_federation(tmp_path / "ca", "ant", "bee")
+    async with lab(tmp_path) as opened:
+        running = await opened.start(federation["bee"])
+        finding, is_running = await checks.check_port("127.0.0.1", running.mesh.port, federation["ant"])
+    assert (finding.level, is_running) == ("FAIL", False)
+    assert "--listen" in finding.text
+
+
+async def test_a_port_that_a_silent_program_has_is_not_fine_either(tmp_path):
+    ant = make_federation(tmp_path / "ca", "ant")["ant"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        hang_up = threading.Thread(target=lambda: server.accept()[0].close())
+        hang_up.start()
+        finding, is_running = await checks.check_port("127.0.0.1", server.getsockname()[1], ant)
+        hang_up.join()
+    assert (finding.level, is_running) == ("FAIL", False)
+
+
+async def test_peers_are_named_and_refusals_explained(tmp_path, taken):
+    federation = make_federation(tmp_path / "ca", "ant", "bee")
+    foreign = make_federation(tmp_path / "other", "fox")["fox"]
+    async with lab(tmp_path) as opened:
+        bee = await opened.start(federation["bee"])
+        fox = await opened.start(foreign)
+        ant = federation["ant"]
+        reached = await checks.check_peer(parse_address(bee.address), ant)
+        oneself = await checks.check_peer(parse_address(bee.address), federation["bee"])
+        refused = await checks.check_peer(parse_address(fox.address), ant)
+    away = await checks.check_peer(parse_address(bee.address), ant)
+    assert reached.level == "ok"
+    assert f"is bee ({bee.id[:7]})" in reached.text
+    assert (oneself.level, oneself.text) == ("ok", f"{bee.address} is this device itself")
+    assert refused.level == "FAIL"
+    assert "signed by another CA" in refused.text
+    assert away.level == "FAIL"
+    assert "nothing listens there" in away.text
+
+
+def test_a_data_directory_of_a_running_node_is_in_use(tmp_path):
+    with DataDirectory(tmp_path) as directory, Journal.open(directory.journal_path, node("ada")) as journal:
+        journal.save([SaveFounding(founding())])
+        other = checks.check_disk(tmp_path)
+        own = checks.check_disk(tmp_path, is_running=True)
+    assert other.level == "FAIL"
+    assert "in use by process" in other.text
+    assert own.level == "ok"
+    assert "in use by this device's node" in own.text
+    assert "ready" in checks.check_disk(tmp_path).text
+
+
+def test_a_damaged_journal_is_found(tmp_path):
+    DataDirectory(tmp_path).journal_path.write_bytes(b"no database, but long enough to be looked at" * 100)
+    finding = checks.check_disk(tmp_path)
+    assert finding.level == "FAIL"
+    assert "is damaged" in finding.text
+
+
+@pytest.mark.parametrize(("free", "level"), [(10**6, "FAIL"), (10**9, "warn"), (10**10, "ok")])
+def test_the_free_space_is_judged(tmp_path, free, level):
+    assert checks.check_disk(tmp_path / "new", free=free).level == level
+
+
+def test_a_path_through_a_file_is_no_place_for_data(tmp_path):
+    (tmp_path / "file").write_text("")
+    finding = checks.check_disk(tmp_path / "file" / "data")
+    assert finding.level == "FAIL"
+    assert "choose another --data-dir" in finding.text
+
+
+def test_a_missing_package_is_named():
+    finding = checks.check_software(["torch", "no-such-package"])
+    assert finding.level == "FAIL"
+    assert "not installed: no-such-package" in finding.text

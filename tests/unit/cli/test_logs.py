@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from p2pfl.cli.logs import LOG_FILE, close_logging, keep_traceback, set_up_logging
+from p2pfl.errors import DataDirectoryError
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    close_logging()
+
+
+def say_everything() -> None:
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        logging.getLogger("p2pfl.net.mesh").log(level, "level %d", level)
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "levels"), [(-1, [40]), (0, [30, 40]), (1, [20, 30, 40]), (2, [10, 20, 30, 40])]
+)
+def test_verbosity_decides_what_the_terminal_shows(capsys, verbosity, levels):
+    set_up_logging(verbosity, None)
+    say_everything()
+    assert [int(n) for n in re.findall(r"level (\d+)", capsys.readouterr().err)] == levels
+
+
+@pytest.mark.parametrize(("verbosity", "levels"), [(-1, [20, 30, 40]), (2, [10, 20, 30, 40])])
+def test_the_file_has_what_happens_however_quiet_the_terminal_is(tmp_path, verbosity, levels):
+    set_up_logging(verbosity, tmp_path / "logs")
+    say_everything()
+    assert [int(n) for n in re.findall(r"level (\d+)", (tmp_path / "logs" / LOG_FILE).read_text())] == levels
+
+
+def test_the_worker_s_output_is_in_the_file_with_a_time_in_utc(tmp_path):
+    set_up_logging(0, tmp_path)
+    record = logging.makeLogRecord(
+        {
+            "name": "p2pfl.worker",
+            "levelno": 20,
+            "levelname": "INFO",
+            "msg": "hello",
+            "created": 0.25,
+            "msecs": 250,
+        }
+    )
+    logging.getLogger("p2pfl.worker").handle(record)
+    assert (tmp_path / LOG_FILE).read_text() == "1970-01-01T00:00:00.250Z INFO p2pfl.worker: hello\n"
+
+
+def test_a_second_set_up_replaces_the_first(tmp_path, capsys):
+    set_up_logging(0, tmp_path / "a")
+    set_up_logging(0, tmp_path / "b")
+    logging.getLogger("p2pfl").warning("once")
+    assert capsys.readouterr().err.count("once") == 1
+    assert (tmp_path / "a" / LOG_FILE).read_text() == ""
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataDirectoryError, match=rf"cannot write the log {re.escape(str(tmp_path))}"):
+        set_up_logging(0, tmp_path / "file" / "logs")
+
+
+def test_a_traceback_goes_to_the_log_file(tmp_path):
+    set_up_logging(-1, tmp_path)
+    assert keep_traceback(raised(ZeroDivisionError("why"))) == tmp_path / LOG_FILE
+    text = (tmp_path / LOG_FILE).read_text()
+    assert "CRITICAL" in text
+    assert "Traceback (most recent call last)" in text
+    assert text.rstrip().endswith("ZeroDivisionError: why")
+
+
+def test_without_a_log_file_a_traceback_goes_to_a_temporary_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    path = keep_traceback(raised(ZeroDivisionError("why")))
+    assert path.parent == tmp_path
+    assert Path(path).read_text().endswith("ZeroDivisionError: why\n")
+
+
+def raised(error: Exception) -> Exception:
+    """Return *error* as it is once it was raised: with a traceback."""
+    try:
+        raise error
+    except type(error) as caught:
+        return caught

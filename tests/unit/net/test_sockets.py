@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from p2pfl.errors import NetworkError, UserError
+from p2pfl.net import sockets
+from p2pfl.net.addresses import Address
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    [one] = sockets.listen("127.0.0.1", 0)
+    with one:
+        yield one
+
+
+def test_every_interface_has_one_port_in_both_families() -> None:
+    opened = sockets.listen(None, 0)
+    try:
+        addresses = [sockets.local_address(one) for one in opened]
+        assert addresses[0].host == "0.0.0.0"
+        assert {address.port for address in addresses} == {addresses[0].port}
+        if socket.has_ipv6 and len(opened) == 2:
+            assert addresses[1].host == "::"
+    finally:
+        for one in opened:
+            one.close()
+
+
+def test_a_taken_port_is_told_with_what_to_do(listening: socket.socket) -> None:
+    with pytest.raises(UserError, match=r"another program does already.*--listen HOST:PORT"):
+        sockets.listen("127.0.0.1", sockets.local_address(listening).port)
+
+
+def test_a_foreign_address_is_told_with_what_to_do() -> None:
+    with pytest.raises(UserError, match="none of its own addresses"):
+        sockets.listen("192.0.2.1", 0)
+
+
+def test_an_unknown_name_is_told_with_what_to_do() -> None:
+    with pytest.raises(UserError, match="the name cannot be resolved"):
+        sockets.listen("no-such-host.invalid", 0)
+
+
+async def test_a_listening_address_can_be_connected_to(listening: socket.socket) -> None:
+    with await sockets.connect(sockets.local_address(listening), 5.0) as connection:
+        sockets.tune(connection, 5.0)
+        assert sockets.remote_host(connection) == "127.0.0.1"
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_a_name_is_tried_at_all_its_addresses(listening: socket.socket) -> None:
+    with await sockets.connect(
+        Address("localhost", sockets.local_address(listening).port), 5.0
+    ) as connection:
+        assert sockets.remote_host(connection) == "127.0.0.1"
+
+
+async def test_a_port_where_nothing_listens_is_said_so(listening: socket.socket) -> None:
+    port = sockets.local_address(listening).port
+    listening.close()
+    with pytest.raises(NetworkError, match="nothing listens there: is the node running, and on this port"):
+        await sockets.connect(Address("127.0.0.1", port), 5.0)
+
+
+async def test_a_name_that_is_unknown_is_said_so() -> None:
+    with pytest.raises(NetworkError, match="its name cannot be resolved"):
+        await sockets.connect(Address("no-such-host.invalid", 1), 5.0)
