@@ -80,6 +80,16 @@ def node(  # the command line is the list of its options
     events: Annotated[
         Path | None, _device("--events", metavar="FILE", help="Append every event to FILE as JSON lines.")
     ] = None,
+    pace: Annotated[
+        float,
+        typer.Option(
+            "--pace",
+            metavar="SECONDS",
+            min=0.0,
+            hidden=True,
+            help="Hold each update back until so long after its training began: for a demo one can watch.",
+        ),
+    ] = 0.0,
     verbose: Annotated[
         int, typer.Option("-v", "--verbose", count=True, rich_help_panel=DEVICE, help="Log more.")
     ] = 0,
@@ -175,6 +185,7 @@ def node(  # the command line is the list of its options
         new_run=new_run,
         new_journal=new_journal,
         stay=stay,
+        pace=pace,
         worker=WorkerSettings(device=device, threads=threads),
     )
     raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=started))

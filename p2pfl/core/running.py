@@ -69,6 +69,7 @@ class Running:
         self._order: list[str] = []
         self._wake: float | None = None
         self._told_alone = False
+        self._told_missing: set[str] = set()
         self._fulfilled = 0
         """The last round that fulfilled a wish: late copies of older wishes are void."""
 
@@ -107,6 +108,7 @@ class Running:
         """Make a believed commit the last one and open the next round."""
         ledger, record = self.ledger, commit.record
         self._tell_fate(commit)
+        self._tell_missing_pairs(commit)
         self.trainee.close()
         holds = self.acceptor.accepted == record
         ledger.commit(commit)
@@ -129,6 +131,14 @@ class Running:
             (left.reason for left in commit.record.left_out if left.node == me), "another record was adopted"
         )
         self.ctx.tell(events.UpdateRefused(commit.record.round, self.ctx.name, reason))
+
+    def _tell_missing_pairs(self, commit: Commit) -> None:
+        """Name, once, members that take part although this node has no link to them."""
+        for entry in commit.record.updates:
+            if not self.ctx.is_reachable(entry.node) and entry.node not in self._told_missing:
+                self._told_missing.add(entry.node)
+                name = self.ctx.name_of(entry.node)
+                self.ctx.warn(f"{name} takes part, but this device has no link to it: look at both firewalls")
 
     def _collect_blobs(self) -> None:
         self.ledger.collect(self.acceptor.pinned() | self.aggregator.pinned() | self.trainee.pinned())

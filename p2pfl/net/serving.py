@@ -12,6 +12,7 @@ import contextlib
 import io
 import logging
 from concurrent.futures import Executor
+from functools import partial
 from typing import BinaryIO
 
 from p2pfl.config import NetSettings
@@ -20,7 +21,7 @@ from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.net.acceptor import Serve
 from p2pfl.net.explain import explain
-from p2pfl.net.stream import FrameStream
+from p2pfl.net.stream import FINISH_SECONDS, FrameStream
 from p2pfl.net.traffic import Traffic
 from p2pfl.store.blobs import BlobStore
 from p2pfl.wire.blobs import BlobRefusal, BlobRequest, decode_request, encode_length, encode_refusal
@@ -69,8 +70,7 @@ class BlobServer:
         if request is None:
             await stream.finish()
             return None
-        wanted = request
-        return lambda: self._serve(stream, identity, wanted)
+        return partial(self._serve, stream, identity, request)
 
     async def _serve(self, stream: FrameStream, identity: PeerIdentity, request: BlobRequest) -> None:
         """Answer *request* and close."""
@@ -135,16 +135,17 @@ class BlobServer:
                     await stream.write(piece)
         finally:
             await asyncio.wait([reading])  # the file is closed next
-        await self._until_closed(stream)
+        await _until_closed(stream, seconds)
 
     async def _refuse(self, stream: FrameStream, refusal: BlobRefusal) -> None:
         """Say why there is nothing, and close."""
         with contextlib.suppress(OSError):  # the peer may be gone; it is refused either way
             await stream.write(encode_refusal(refusal))
-            await self._until_closed(stream)
+            await _until_closed(stream, FINISH_SECONDS)
         stream.abort()
 
-    async def _until_closed(self, stream: FrameStream) -> None:
-        """Let the puller close first: at the end asyncio's TLS drops what a paused reader has not read."""
-        async with asyncio.timeout(self._settings.blob_idle_seconds):
-            await stream.next_body()
+
+async def _until_closed(stream: FrameStream, seconds: float) -> None:
+    """Let the puller close first: at the end asyncio's TLS drops what a paused reader has not read."""
+    async with asyncio.timeout(seconds):
+        await stream.next_body()

@@ -164,7 +164,10 @@ class Driver:
     def break_down(self, error: BaseException) -> None:
         """End the node after a fault in its own code, which goes to the log."""
         logger.critical("a fault in this node's own code", exc_info=error)
-        self.end(FAULT_EXIT, f"a fault in this program ended the node ({type(error).__name__}: {error}); see its log")
+        self.end(
+            FAULT_EXIT,
+            f"a fault in this program ended the node ({type(error).__name__}: {error}); see its log",
+        )
 
     def end(self, code: int, reason: str) -> None:
         """End the node at once, leaving queued effects undone."""

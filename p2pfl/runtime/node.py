@@ -57,6 +57,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     new_run: bool = False
     new_journal: bool = False
     stay: bool = False
+    pace: float = 0.0
+    """Seconds from the begin of a training until its update is handed in, at least: so that people can watch a demo."""
     worker: WorkerSettings = WorkerSettings()
     net: NetSettings = NetSettings()
     protocol: ProtocolSettings = ProtocolSettings()
@@ -106,7 +108,7 @@ async def _run(
     )
     await mesh.start()
     driver.mesh = mesh
-    driver.work = work = Work(driver, store, worker, mesh)
+    driver.work = work = Work(driver, store, worker, mesh, pace=config.pace)
     publisher.publish(
         events.Started(
             config.credentials.name,

@@ -87,11 +87,16 @@ class Guard:
 class Work:
     """Runs the jobs of one node."""
 
-    def __init__(self, host: Host, store: BlobStore, worker: Worker, puller: Puller) -> None:
+    def __init__(
+        self, host: Host, store: BlobStore, worker: Worker, puller: Puller, *, pace: float = 0.0
+    ) -> None:
+        """Begin nothing yet. A finished update is handed in no sooner than *pace* seconds after its training began."""
         self._host = host
         self._store = store
         self._worker = worker
         self._puller = puller
+        self._pace = pace
+        self._training_stopped = asyncio.Event()
         self.guard = Guard()
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetching: set[str] = set()
@@ -121,6 +126,7 @@ class Work:
 
     def stop_training(self) -> None:
         """End the training under way."""
+        self._training_stopped.set()
         self._worker.stop_training()
 
     async def close(self) -> None:
@@ -220,12 +226,14 @@ class Work:
     async def _train(self, effect: Train) -> None:
         path = self._store.new_path()
         model = self._store.path(effect.model)
+        began = asyncio.get_running_loop().time()
+        self._training_stopped = stopped = asyncio.Event()
 
         def progressed(progress: commands.Progress) -> None:
+            # What others wait for is the hand-in: with a pace, that is what is predicted.
+            predicted = max(progress.predicted, self._pace)
             self._host.feed(
-                inputs.TrainProgress(
-                    effect.run, effect.round, progress.done, progress.total, progress.predicted
-                )
+                inputs.TrainProgress(effect.run, effect.round, progress.done, progress.total, predicted)
             )
             self._host.publish(events.Progress(effect.round, "train", progress.done, progress.total))
 
@@ -239,7 +247,7 @@ class Work:
             _remove(path)
             self._host.feed(inputs.WorkFailed("train", str(error), effect.round))
             return
-        if trained is None:
+        if trained is None or not await _passes(began + self._pace, stopped):
             _remove(path)
             return
         self._show_labels(effect, trained.labels)
@@ -309,6 +317,18 @@ class Work:
 
 def _key(effect: Fold | Average) -> str:
     return f"{effect.run}/{effect.round}/{effect.ballot.attempt}/{effect.ballot.node}"
+
+
+async def _passes(moment: float, stopped: asyncio.Event) -> bool:
+    """Wait until *moment* by the loop's clock; return False if *stopped* was set before."""
+    if moment <= asyncio.get_running_loop().time():
+        return True
+    try:
+        async with asyncio.timeout_at(moment):
+            await stopped.wait()
+    except TimeoutError:
+        return True
+    return False
 
 
 def _remove(path: Path) -> None:

@@ -48,10 +48,8 @@ def _cut_somewhere(world: World) -> None:
 
 
 def _deafen_somebody(world: World) -> None:
-    pair = tuple(world.random.sample(list(world.devices), 2))
-    world.deaf.add((pair[0], pair[1]))
-    names = [world.devices[node].name for node in pair]
-    world.note(None, f"messages of {names[0]} to {names[1]} are lost")
-    world.after(
-        world.random.expovariate(1 / world.faults.cut), lambda: world.deaf.discard((pair[0], pair[1]))
-    )
+    sender, receiver = world.random.sample(list(world.devices.values()), 2)
+    pair = (sender.member.node, receiver.member.node)
+    world.deaf.add(pair)
+    world.note(None, f"messages of {sender.name} to {receiver.name} are lost")
+    world.after(world.random.expovariate(1 / world.faults.cut), lambda: world.deaf.discard(pair))

@@ -144,19 +144,38 @@ async def test_a_holder_that_serves_all_it_can_is_asked_again_later(tmp_path: Pa
         assert all(puller.store.has(digest) for digest in digests)
 
 
-async def test_a_stalled_transfer_ends_at_the_idle_deadline(tmp_path: Path) -> None:
+async def test_a_stalled_transfer_is_given_up_and_goes_on_over_a_new_connection(tmp_path: Path) -> None:
     federation = make_federation(tmp_path / "ca", "holder", "puller")
-    settings = msgspec.structs.replace(
-        FAST, blob_idle_seconds=0.2, silence_seconds=0.2, handshake_seconds=0.3
-    )
+    settings = msgspec.structs.replace(FAST, blob_idle_seconds=0.2)
     async with lab(tmp_path) as world:
         holder = await world.start(federation["holder"])
         put(holder)
         async with proxy_to(holder.mesh.port) as proxy:
             puller = await world.start(federation["puller"], [proxy.address], settings=settings)
             await puller.told.until(lambda told: told.names == {"holder"})
-            proxy.stall()
-            with pytest.raises(NetworkError):
+            proxy.stall_after = 300_000
+
+            def network_recovers(done: int, total: int) -> None:
+                proxy.stall_after = None
+
+            before = proxy.connections
+            await puller.mesh.pull(DIGEST, len(BLOB), [holder.id], network_recovers)
+            assert proxy.connections - before == 2
+        assert puller.store.path(DIGEST).read_bytes() == BLOB
+        assert puller.mesh.traffic.total("bulk").received < 1.2 * len(BLOB)
+
+
+async def test_another_node_at_a_holders_address_is_not_asked(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path / "ca", "holder", "other", "puller")
+    async with lab(tmp_path) as world:
+        holder = await world.start(federation["holder"])
+        other = await world.start(federation["other"])
+        async with proxy_to(holder.mesh.port) as proxy:
+            puller = await world.start(federation["puller"], [proxy.address])
+            await puller.told.until(lambda told: told.names == {"holder"})
+            put(other)
+            proxy.retarget(other.mesh.port)
+            with pytest.raises(NetworkError, match=r"was expected at .*, but other"):
                 await puller.mesh.pull(DIGEST, len(BLOB), [holder.id])
 
 

@@ -15,6 +15,14 @@ import pytest
 from p2pfl.identity.credentials import Credentials
 from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, client_context
 from p2pfl.wire import links
+from p2pfl.wire.blobs import (
+    LENGTH_BYTES,
+    MAX_BULK_FRAME_BYTES,
+    BlobRefusal,
+    BlobRequest,
+    decode_refusal,
+    encode_request,
+)
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
 from tests.support.federation import make_federation
@@ -45,8 +53,10 @@ async def ant(world: Lab, federation: dict[str, Credentials]) -> AsyncIterator[N
     assert bee.told.names == {"ant"}
 
 
-async def answer_to(node: Node, data: bytes, *, context: ssl.SSLContext | None = None) -> bytes:
-    """Connect to *node*, send *data*, and return all it says before it closes."""
+async def answer_to(
+    node: Node, data: bytes, *, context: ssl.SSLContext | None = None, until: bytes | None = None
+) -> bytes:
+    """Connect to *node*, send *data*, and return all it says before it closes, or up to *until*."""
     async with asyncio.timeout(WAIT_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", node.mesh.port, ssl=context)
         answer = b""
@@ -54,6 +64,8 @@ async def answer_to(node: Node, data: bytes, *, context: ssl.SSLContext | None =
             writer.write(data)
             while piece := await reader.read(65536):
                 answer += piece
+                if until is not None and until in answer:
+                    break
         except OSError:  # reset: it did not care to read all
             pass
         finally:
@@ -63,6 +75,11 @@ async def answer_to(node: Node, data: bytes, *, context: ssl.SSLContext | None =
 
 def frames(data: bytes) -> list[ControlFrame]:
     return [decode(body) for body in FrameDecoder(MAX_BYTES).feed(data)]
+
+
+def refusal_in(answer: bytes) -> BlobRefusal:
+    [body] = FrameDecoder(MAX_BULK_FRAME_BYTES).feed(answer[LENGTH_BYTES:])
+    return decode_refusal(body)
 
 
 def hello(**changes: object) -> bytes:
@@ -176,7 +193,7 @@ async def test_a_blob_request_that_is_none_is_refused(ant: Node, federation: dic
         msgspec.msgpack.encode({"type": "pull", "digest": "../../etc/passwd", "offset": 0}), 999
     )
     answer = await answer_to(ant, bad, context=client_context(federation["cat"], [BLOB_ALPN]))
-    assert b"cannot be understood" in answer
+    assert "cannot be understood" in refusal_in(answer).reason
     await ant.told.until_refused("a blob request of")
 
 
@@ -202,3 +219,24 @@ async def test_a_repeated_refusal_is_told_once(ant: Node, federation: dict[str, 
         await answer_to(ant, ping, context=client_context(federation["cat"]))
     await ant.told.until_refused("HELLO was due")
     assert len(ant.told.refusals) == 1
+
+
+@pytest.mark.parametrize("role", ["operator", "observer"])
+async def test_only_nodes_get_blobs(ant: Node, tmp_path: Path, role: str) -> None:
+    guest = make_federation(tmp_path / "ca", "guest", role=role)["guest"]  # type: ignore[arg-type]
+    request = encode_request(BlobRequest("0" * 64, 0))
+    answer = await answer_to(
+        ant, request, context=client_context(guest, [BLOB_ALPN]), until=b"role " + role.encode()
+    )
+    assert refusal_in(answer) == BlobRefusal("role", f"the certificate of guest has the role {role}")
+
+
+async def test_more_transfers_than_a_node_serves_at_a_time_are_put_off(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    node = await world.start(federation["ant"], settings=msgspec.structs.replace(FAST, max_serving=0))
+    request = encode_request(BlobRequest("0" * 64, 0))
+    answer = await answer_to(
+        node, request, context=client_context(federation["bee"], [BLOB_ALPN]), until=b"under way"
+    )
+    assert refusal_in(answer) == BlobRefusal("busy", "0 transfers are under way")

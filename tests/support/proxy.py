@@ -21,6 +21,8 @@ class Proxy:
         self._flowing.set()
         self.cut_after: int | None = None
         """Bytes from the target after which a connection is cut; None lets all pass."""
+        self.stall_after: int | None = None
+        """Bytes from the target after which a connection passes nothing more, but stays open."""
         self.connections = 0
 
     @property
@@ -60,22 +62,29 @@ class Proxy:
         self._tasks.add(task)
         self.connections += 1
         self._writers.add(writer)
+        opened = [writer]
         try:
             onward_reader, onward = await asyncio.open_connection("127.0.0.1", self._target_port)
             self._writers.add(onward)
+            opened.append(onward)
             await asyncio.gather(
-                self._pump(reader, onward, None), self._pump(onward_reader, writer, self.cut_after)
+                self._pump(reader, onward, None, None),
+                self._pump(onward_reader, writer, self.cut_after, self.stall_after),
             )
         except (OSError, asyncio.CancelledError):
             pass
         finally:
-            for one in (writer, onward):
+            for one in opened:
                 one.transport.abort()
                 self._writers.discard(one)
             self._tasks.discard(task)
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut_after: int | None
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        cut_after: int | None,
+        stall_after: int | None,
     ) -> None:
         passed = 0
         while data := await reader.read(READ_BYTES):
@@ -83,6 +92,8 @@ class Proxy:
             passed += len(data)
             if cut_after is not None and passed > cut_after:
                 raise ConnectionResetError("the proxy cuts here")
+            if stall_after is not None and passed > stall_after:
+                await asyncio.Event().wait()
             writer.write(data)
             await writer.drain()
         writer.close()

@@ -1,0 +1,265 @@
+"""`p2pfl demo`: a whole federation on one machine, made of real node processes, and what it gained.
+
+Nothing is simulated: the nodes are started with the command line that any device would use, find each other over TLS on
+loopback, and are only watched from outside, by the event files they write (`demo_story`, `demo_screen`). What is printed
+at the end is read from their journals (`demo_result`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from p2pfl.cli.demo_nodes import NodeProcess
+    from p2pfl.cli.demo_result import Journal
+    from p2pfl.cli.demo_screen import Screen
+
+MAX_NODES = 32
+"""Each loads torch: 32 take about 16 GB."""
+
+SHOWN_LINES = 8
+"""Of what a failed node printed last."""
+
+INTERRUPTED_EXIT = 130
+"""Exit code after Ctrl-C, as shells count."""
+
+
+class Setting(NamedTuple):
+    """What the demo was asked to do."""
+
+    nodes: int
+    options: tuple[str, ...]
+    """For every node: what is to be trained, and how fast."""
+    folder: Path
+    keeps: bool
+    """Whether the folder stays."""
+
+
+def demo(
+    nodes: Annotated[
+        int, typer.Option("--nodes", metavar="N", min=2, max=MAX_NODES, help="Node processes to start.")
+    ] = 4,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            "--rounds",
+            metavar="R",
+            min=1,
+            help="Rounds to train.  [default: the task's, 10]",
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[str, typer.Option("--task", metavar="T", help="What to train.")] = "digits",
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="M", help="One of the task's models.", show_default=False)
+    ] = None,
+    partition: Annotated[
+        str,
+        typer.Option(
+            "--partition", metavar="P", help="How data are divided: iid, dirichlet:ALPHA or shards:K."
+        ),
+    ] = "dirichlet:0.5",
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Of the initial model and the partition.")
+    ] = 1,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir",
+            metavar="DIR",
+            help="Keep everything there: certificates, data directories, events. Otherwise all is removed.",
+            show_default=False,
+        ),
+    ] = None,
+    pace: Annotated[
+        float,
+        typer.Option(
+            "--pace",
+            metavar="SECONDS",
+            min=0.0,
+            help="Each node holds its update back until so long after its training began, so that one can watch.",
+            show_default=False,
+        ),
+    ] = 0.0,
+    no_tui: Annotated[bool, typer.Option("--no-tui", help="Plain lines, also on a terminal.")] = False,
+) -> None:
+    """Run a whole federation on this machine and compare it with models trained alone."""
+    import asyncio
+
+    from rich.console import Console
+
+    from p2pfl.cli.demo_screen import Screen
+    from p2pfl.cli.node import make_spec
+
+    given = {"task": task, "model": model, "rounds": rounds, "partition": partition, "seed": seed}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    make_spec(task, chosen)  # says now, once, what every node would say
+    options = [f"--{key}={value}" for key, value in chosen.items()]
+    if pace:
+        options.append(f"--pace={pace:g}")
+    screen = Screen(Console(highlight=False), is_live=not no_tui)
+    with _folder(directory) as folder:
+        _prepare(folder, nodes)
+        setting = Setting(nodes, tuple(options), folder, keeps=directory is not None)
+        code = asyncio.run(_perform(setting, screen))
+    raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _folder(directory: Path | None) -> Iterator[Path]:
+    """Give the folder of the demo, and remove it afterwards unless the user named it."""
+    if directory is not None:
+        yield directory.expanduser().absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="p2pfl-demo-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def _names(count: int) -> tuple[str, ...]:
+    return tuple(f"node-{number}" for number in range(1, count + 1))
+
+
+def _prepare(folder: Path, nodes: int) -> None:
+    """Make the CA and the nodes' certificates in *folder*, or use those of an earlier demo there.
+
+    Raises:
+        UserError: the earlier one had another number of nodes.
+        CredentialsError: the folder cannot be written, or its CA is of no use.
+    """
+    from p2pfl.errors import UserError
+    from p2pfl.identity.authority import create_authority, issue, read_federation
+    from p2pfl.identity.credentials import issued_folders
+
+    certs = folder / "certs"
+    known = sorted(path.name for path in issued_folders(certs)) if certs.is_dir() else []
+    if known and known != sorted(_names(nodes)):
+        raise UserError(
+            f"{folder} holds a demo of {len(known)} nodes: go on with it by --nodes {len(known)}, or give this one "
+            "another --dir."
+        )
+    if read_federation(certs) is None:
+        create_authority(certs, "demo")
+    for name in _names(nodes):
+        if name not in known:
+            issue(certs, name)
+
+
+async def _perform(setting: Setting, screen: Screen) -> int:
+    """Run the demo and return its exit code; however it ends, no node is left running."""
+    import asyncio
+
+    from p2pfl.cli.demo_nodes import NodeProcess, end_all
+
+    nodes = [NodeProcess(name, setting.folder) for name in _names(setting.nodes)]
+    task = asyncio.current_task()
+    assert task is not None
+    with _interruptible(task, nodes):
+        try:
+            return await _watch_and_judge(setting, nodes, screen)
+        except asyncio.CancelledError:
+            if not task.cancelling():
+                raise
+            task.uncancel()
+            screen.say(("!", "interrupted: the nodes are ended"))
+            return INTERRUPTED_EXIT
+        finally:
+            await end_all(nodes)
+
+
+@contextlib.contextmanager
+def _interruptible(task: asyncio.Task[int], nodes: Sequence[NodeProcess]) -> Iterator[None]:
+    """Cancel *task* on the first SIGINT, SIGTERM or SIGHUP; kill the nodes on a second one."""
+    import asyncio
+    import signal
+
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        if task.cancelling() or interrupted:
+            for node in nodes:
+                node.kill()
+        else:
+            interrupted.append(True)
+            task.cancel()
+
+    interrupted: list[bool] = []
+    installed = []
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        with contextlib.suppress(
+            NotImplementedError, AttributeError
+        ):  # Windows: asyncio.run cancels on Ctrl-C
+            number = getattr(signal, name)
+            loop.add_signal_handler(number, interrupt)
+            installed.append(number)
+    try:
+        yield
+    finally:
+        for number in installed:
+            loop.remove_signal_handler(number)
+
+
+async def _watch_and_judge(setting: Setting, nodes: Sequence[NodeProcess], screen: Screen) -> int:
+    from p2pfl.cli.demo_result import read_journals
+    from p2pfl.cli.demo_watch import Watch
+
+    watch = Watch(nodes, screen)
+    with screen.live():
+        reason = await watch.run(setting.options)
+    journals = read_journals({node.name: node.data_dir for node in nodes})
+    failed = [node for node in nodes if node.name in watch.dead]
+    complete = {name: journal for name, journal in journals.items() if journal.run.ended}
+    if reason or not complete:
+        screen.say(("✗", f"the demo failed: {reason or 'no node has the final model'}"))
+        _show_failed(failed, screen)
+        return 1
+    code = await _show_result(journals, complete, screen)
+    _show_failed(failed, screen)
+    if setting.keeps:
+        screen.say(("·", f"everything is kept in {setting.folder}"))
+        screen.say(("·", f"more: p2pfl history --data-dir {nodes[0].data_dir}"))
+    return code
+
+
+async def _show_result(journals: dict[str, Journal], complete: dict[str, Journal], screen: Screen) -> int:
+    """Print rounds, agreement and comparison; return the exit code."""
+    from p2pfl.cli import demo_result
+    from p2pfl.cli.demo_screen import draw_lone
+
+    journal = next(iter(complete.values()))
+    screen.print(demo_result.round_table(journal.rounds))
+    wrong = demo_result.disagreements(journals)
+    for text in wrong:
+        screen.say(("✗", text))
+    if not wrong:
+        digest = journal.rounds[-1].digest[: demo_result.SHORT]
+        whom = f"all {len(complete)} nodes" if len(complete) == len(journals) else ", ".join(complete)
+        screen.say(("✓", f"{whom} hold the same model, BLAKE3 {digest}"))
+    epochs = journal.run.trained * journal.run.spec.epochs
+    screen.say(("·", f"to compare, each node's data alone are trained on for {epochs} epochs"))
+    with screen.live():
+        comparison = await demo_result.compare(journal, lambda *done: screen.show(draw_lone(*done)))
+    screen.print()
+    for text in comparison.lines():
+        screen.print(text)
+    screen.print()
+    return 1 if wrong else 0
+
+
+def _show_failed(failed: Sequence[NodeProcess], screen: Screen) -> None:
+    """Print the last words of the nodes that did not end well."""
+    from p2pfl.cli.demo_nodes import describe_exit
+
+    for node in failed:
+        code = node.exit_code
+        how = describe_exit(code) if code is not None else "did not end"
+        screen.say(("✗", f"{node.name} {how}; the last it printed:"))
+        for line in node.last_lines(SHOWN_LINES):
+            screen.say((" ", line))

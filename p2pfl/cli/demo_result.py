@@ -1,0 +1,170 @@
+"""What a demo came to: the rounds, whether all nodes hold the same model, and how models trained alone compare.
+
+All of it is read from the journals and blobs the nodes left behind, none from what they said while they ran.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from blake3 import blake3
+
+from p2pfl.errors import DataDirectoryError
+from p2pfl.learning.process import Worker, WorkerSettings
+from p2pfl.messages import RunSpec
+from p2pfl.store.directory import DataDirectory
+from p2pfl.store.reader import RoundRow, RunRow
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SHORT = 12
+"""Characters of a digest that people see."""
+
+
+class Journal(msgspec.Struct, frozen=True):
+    """What one node's data directory holds of its newest run."""
+
+    run: RunRow
+    rounds: tuple[RoundRow, ...]
+    slots: Mapping[str, int]
+    """The data slot of each founding member, by name."""
+    model: Path
+    """The final model's file."""
+    held: str
+    """BLAKE3 of that file, computed now; empty where it is not there."""
+
+
+class Lone(msgspec.Struct, frozen=True):
+    """A model trained on one node's data only."""
+
+    name: str
+    samples: int
+    accuracy: float
+
+
+def read_journals(data_dirs: Mapping[str, Path]) -> dict[str, Journal]:
+    """Read the journals of the nodes that have been in a run, by name."""
+    journals = {}
+    for name, path in data_dirs.items():
+        with contextlib.suppress(DataDirectoryError):  # a node that died early has none
+            journal = _read(DataDirectory(path))
+            if journal is not None:
+                journals[name] = journal
+    return journals
+
+
+def _read(directory: DataDirectory) -> Journal | None:
+    with directory.read_journal() as reader:
+        runs = reader.runs()
+        if not runs:
+            return None
+        run = runs[-1]
+        founding = reader.founding(run.run)
+        rounds = tuple(reader.rounds(run.run))
+    assert founding is not None
+    model = directory.read_blobs().path(rounds[-1].digest if rounds else founding.model)
+    held = blake3().update_mmap(model).hexdigest() if model.is_file() else ""
+    return Journal(run, rounds, {entry.name: entry.slot for entry in founding.roster}, model, held)
+
+
+def disagreements(journals: Mapping[str, Journal]) -> list[str]:
+    """Return a sentence for each thing in which two of *journals* differ that must be the same."""
+    found = []
+    first: dict[tuple[str, int], tuple[str, RoundRow]] = {}
+    for name, journal in journals.items():
+        for row in journal.rounds:
+            other, there = first.setdefault((row.run, row.round), (name, row))
+            if (there.record, there.digest) != (row.record, row.digest):
+                found.append(
+                    f"round {row.round}: {other} has model {there.digest[:SHORT]}, {name} {row.digest[:SHORT]}"
+                )
+        if journal.run.ended and journal.held != journal.rounds[-1].digest:
+            found.append(f"{name} does not hold the final model {journal.rounds[-1].digest[:SHORT]}")
+    runs = sorted({journal.run.run for journal in journals.values()})
+    if len(runs) > 1:
+        found.append(f"the nodes are in different runs: {', '.join(run[:SHORT] for run in runs)}")
+    return found
+
+
+def round_table(rounds: Sequence[RoundRow]) -> Table:
+    """Return the table of the training rounds."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from p2pfl.wire.codec import bounded
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("round", justify="right")
+    table.add_column("aggregator", no_wrap=True, max_width=20)
+    for heading in ("updates", "accuracy", "loss", "seconds"):
+        table.add_column(heading, justify="right")
+    for row in rounds:
+        if row.kind == "train":
+            table.add_row(
+                str(row.round),
+                Text(bounded(row.aggregator)),
+                f"{len(row.updates)} of {len(row.members)}",
+                "-" if row.accuracy is None else f"{row.accuracy:.4f}",
+                "-" if row.loss is None else f"{row.loss:.4f}",
+                f"{row.seconds:.1f}",
+            )
+    return table
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """The federated model and those trained alone for as many epochs, all on the whole test split."""
+
+    federated: float
+    """Accuracy."""
+    lone: tuple[Lone, ...]
+    epochs: int
+
+    def lines(self) -> list[str]:
+        """Say how they compare."""
+        best = max(self.lone, key=lambda one: one.accuracy)
+        mean = sum(one.accuracy for one in self.lone) / len(self.lone)
+        gain = 100 * (self.federated - best.accuracy)
+        verdict = f"{gain:.1f} points above the best lone one" if gain > 0 else "not above the best lone one"
+        return [
+            f"federated model           {self.federated:.4f}   {verdict}",
+            f"best model trained alone  {best.accuracy:.4f}   {best.name}: {best.samples} samples, {self.epochs} epochs",
+            f"mean of {len(self.lone)} trained alone   {mean:.4f}",
+        ]
+
+
+async def compare(journal: Journal, on_progress: Callable[[str, float], None]) -> Comparison:
+    """Evaluate the final model of *journal*, and models trained on each founding member's data alone.
+
+    *on_progress* gets a node's name and the share of its training that is done.
+
+    Raises:
+        WorkerError: the worker process failed.
+        TaskError: its task cannot be loaded.
+    """
+    spec = msgspec.structs.replace(journal.run.spec, rounds=journal.run.trained)
+    worker = Worker(WorkerSettings(device="cpu", threads=1))
+    try:
+        result = await worker.evaluate(spec, journal.model, 0, 1)
+        lone = [await _alone(worker, spec, name, slot, on_progress) for name, slot in journal.slots.items()]
+    finally:
+        await worker.close()
+    return Comparison(result.correct / result.total, tuple(lone), spec.rounds * spec.epochs)
+
+
+async def _alone(
+    worker: Worker, spec: RunSpec, name: str, slot: int, on_progress: Callable[[str, float], None]
+) -> Lone:
+    on_progress(name, 0.0)
+    result = await worker.alone(
+        spec,
+        slot % spec.partitions,
+        lambda progress: on_progress(name, progress.done / max(1, progress.total)),
+    )
+    assert result is not None, "nobody stops it"
+    return Lone(name, result.samples, result.correct / result.total)

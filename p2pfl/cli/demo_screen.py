@@ -1,0 +1,96 @@
+"""The demo on a terminal: lines as things happen, and below them a live line a node. Elsewhere lines only."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from p2pfl.cli.demo_story import Line, Story
+from p2pfl.wire.codec import bounded
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+BAR_CELLS = 20
+"""Width of a progress bar: with the other columns a row fits 80 characters."""
+
+COLOURS = {"✓": "green", "★": "yellow", "◎": "cyan", "!": "yellow", "✗": "red", "-": "red"}
+
+
+class Screen:
+    """Where the demo shows itself."""
+
+    def __init__(self, console: Console, *, is_live: bool) -> None:
+        self._console = console
+        self._is_live = is_live and console.is_terminal
+        self._live: Live | None = None
+
+    def say(self, line: Line, at: float | None = None) -> None:
+        """Print a line with the time *at* (seconds since the epoch; None: now)."""
+        mark, text = line
+        clock = time.strftime("%H:%M:%S", time.localtime(at))
+        styled = Text.assemble(
+            (clock, "dim"), " ", (mark, COLOURS.get(mark, "dim")), " ", bounded(text), overflow="fold"
+        )
+        self._console.print(styled, soft_wrap=not self._console.is_terminal)
+
+    def print(self, what: RenderableType = "") -> None:
+        """Print something with no time."""
+        self._console.print(what)
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[None]:
+        """Keep a place below the lines for `show`; a terminal that is none has no such place."""
+        if not self._is_live:
+            yield
+            return
+        # Drawn with every look at the nodes, so that rich needs no thread of its own.
+        with Live(console=self._console, auto_refresh=False, transient=True) as self._live:
+            try:
+                yield
+            finally:
+                self._live.update("", refresh=True)
+        self._live = None
+
+    def show(self, what: RenderableType) -> None:
+        """Put *what* in the live place."""
+        if self._live is not None:
+            self._live.update(what, refresh=True)
+
+
+def draw_story(story: Story) -> RenderableType:
+    """Return a heading and a row for each node, at most 80 characters wide."""
+    share = f"round {min(story.round + 1, story.rounds)} of {story.rounds}" if story.rounds else "no run yet"
+    accuracy = f", accuracy {story.accuracy:.4f}" if story.accuracy is not None else ""
+    rows = Table.grid(padding=(0, 2))
+    for _ in range(5):
+        rows.add_column(no_wrap=True)
+    for name, view in story.views.items():
+        rows.add_row(
+            Text("★" if view.is_aggregator else " ", style="yellow"),
+            Text(bounded(name)[:12]),
+            Text(view.shape, style="cyan"),
+            Text(view.doing[:24]),
+            bar(view.share) if view.share is not None else Text(""),
+        )
+    return Group(Text(""), Text(f"{share}{accuracy}", style="bold"), rows)
+
+
+def bar(share: float) -> Text:
+    """Return a progress bar for *share* of 1."""
+    filled = int(share * BAR_CELLS)
+    return Text.assemble(
+        ("█" * filled, "green"), ("░" * (BAR_CELLS - filled), "dim"), f" {share:4.0%}", no_wrap=True
+    )
+
+
+def draw_lone(name: str, share: float) -> RenderableType:
+    """Return a line about the training of a model on the data of node *name* alone."""
+    return Text.assemble(f"         {name} alone  ", bar(share))

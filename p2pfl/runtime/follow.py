@@ -1,0 +1,71 @@
+"""Reads the file a node writes with `--events`, also while the node is writing it.
+
+The counterpart of `publish.EventFile`, for programs that watch a node from outside: they learn all that its own
+terminal does, and a node that dies takes none of it along.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgspec
+
+from p2pfl.events import AnyEvent
+from p2pfl.runtime.publish import Published
+
+logger = logging.getLogger(__name__)
+
+READ_BYTES = 1024 * 1024
+"""Taken at a time: a watcher that comes late to a long run reads on at the next look."""
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    """What `as_dict` adds to an event's own fields."""
+
+    seq: int
+    time: float
+
+
+_envelopes = msgspec.json.Decoder(_Envelope)
+_events: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+
+
+def parse_line(line: bytes) -> Published:
+    """Return the event on one *line* of an events file.
+
+    Raises:
+        msgspec.DecodeError: it is none, or one this version does not know.
+    """
+    envelope = _envelopes.decode(line)
+    return Published(envelope.seq, envelope.time, _events.decode(line))
+
+
+class EventFollower:
+    """Gives the events of a file in order, each once, as they are written."""
+
+    def __init__(self, path: Path, *, skip: bool = False) -> None:
+        """Follow the file at *path*, which need not exist yet; with *skip* only what is written from now on."""
+        self._path = path
+        self._offset = path.stat().st_size if skip and path.exists() else 0
+        self._rest = b""
+
+    def read(self) -> list[Published]:
+        """Return the events written since the last call; a line still being written waits for the next one.
+
+        A line that cannot be read is left out: a process that was killed while it wrote leaves half a one.
+        """
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            piece = file.read(READ_BYTES)
+        self._offset += len(piece)
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        published = []
+        for line in lines:
+            try:
+                published.append(parse_line(line))
+            except msgspec.DecodeError as error:
+                logger.warning("a line of the events file %s cannot be read: %s", self._path, error)
+        return published

@@ -1,0 +1,129 @@
+"""Builders for tests of the protocol's parts: a context, a ledger, links, and what an effect list holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from p2pfl.config import ProtocolSettings
+from p2pfl.core.context import Context, PeerView
+from p2pfl.core.effects import AnyEffect, Effect, Send, Tell
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.options import Options, Policy
+from p2pfl.events import Event
+from p2pfl.messages import Ballot, Member, RunSpec, Status, Struct
+from tests.support.records import NAMES, SPEC, Chain, digest, founding, journal, node
+
+NOW = 100.0
+"""When the context of a test begins: late enough that nothing is grace any more, if it says so."""
+
+AnyKind = TypeVar("AnyKind", bound=Effect)
+AnyMessage = TypeVar("AnyMessage", bound=Struct)
+AnyNews = TypeVar("AnyNews", bound=Event)
+
+
+def member(name: str, other_journal: str = "") -> Member:
+    """The voting pair of device *name*, perhaps after it lost its disk."""
+    return Member(node(name), journal(other_journal or name))
+
+
+def ballot(attempt: int, name: str) -> Ballot:
+    return Ballot(attempt, node(name))
+
+
+def options(**changes: object) -> Options:
+    made = Options(spec=SPEC, given=frozenset(), partitions=0, min_nodes=3, nonce="ab" * 16)
+    return msgspec.structs.replace(made, **changes)
+
+
+def context(name: str = "ada", *, linked: Iterable[str] = NAMES[1:3], started: float = 0.0) -> Context:
+    """A context of device *name* at `NOW`, linked to *linked*."""
+    made = Context(member(name), name, ProtocolSettings(), options(), Policy(), now=NOW, started=started)
+    for other in linked:
+        link(made, other)
+    return made
+
+
+def link(ctx: Context, name: str, status: Status | None = None, other_journal: str = "") -> PeerView:
+    """Link *name*, which has said *status*."""
+    peer = PeerView(member(name, other_journal), name, linked=True, ever_linked=True, since=ctx.now)
+    peer.status = status
+    ctx.peers[node(name)] = peer
+    ctx.names[node(name)] = name
+    return peer
+
+
+def unlink(ctx: Context, name: str) -> None:
+    ctx.peers[node(name)].linked = False
+    ctx.peers[node(name)].since = ctx.now
+
+
+def ledger(ctx: Context, chain: Chain | None = None, *, spec: RunSpec | None = None) -> Ledger:
+    """The ledger of *chain* (one of three members without a commit by default), its last model durable."""
+    start = chain or chain_of(*NAMES[:3], spec=spec)
+    made = Ledger(ctx, start.run, start.founding, start.commits[-1] if start.commits else None, holds=True)
+    made.opened = ctx.now
+    return made
+
+
+def chain_of(*names: str, rounds: int = 0, spec: RunSpec | None = None) -> Chain:
+    """A run of *names* with *rounds* commits."""
+    first = founding(names=names)
+    chain = Chain(msgspec.structs.replace(first, spec=spec) if spec is not None else first)
+    for _ in range(rounds):
+        chain.commit()
+    return chain
+
+
+def status(**changes: object) -> Status:
+    """What a ready node in no run says."""
+    made = Status(
+        run="",
+        round=0,
+        record="",
+        holds=False,
+        ended=False,
+        rounds=0,
+        resumed=False,
+        phase="idle",
+        progress=0.0,
+        predicted=0.0,
+        links=2,
+        ready=True,
+        min_nodes=3,
+        waiting=False,
+        steps=1,
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def taken(ctx: Context) -> list[AnyEffect]:
+    """Take the effects so far out of the context."""
+    effects, ctx.effects = ctx.effects, []
+    return effects
+
+
+def of_kind(effects: Sequence[AnyEffect], kind: type[AnyKind]) -> list[AnyKind]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def sent(effects: Sequence[AnyEffect], kind: type[AnyMessage]) -> list[AnyMessage]:
+    """The messages of *kind* that were sent, in order."""
+    return [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, kind)]
+
+
+def receivers(effects: Sequence[AnyEffect], kind: type[AnyMessage]) -> list[str]:
+    """The node ids messages of *kind* were sent to, in order."""
+    return [e.to for e in effects if isinstance(e, Send) and isinstance(e.message, kind)]
+
+
+def told(effects: Sequence[AnyEffect], kind: type[AnyNews]) -> list[AnyNews]:
+    """The events of *kind* that were told, in order."""
+    return [e.event for e in effects if isinstance(e, Tell) and isinstance(e.event, kind)]
+
+
+def model(word: object) -> str:
+    """The digest of a model that has no history."""
+    return digest(("some model", word))

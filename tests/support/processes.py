@@ -1,0 +1,203 @@
+"""Real node processes for tests: started as an operator would, watched by their event files, killed at will.
+
+Ports are chosen by the nodes themselves and handed on. Nothing survives the `async with`, whatever the test does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from p2pfl import events
+from p2pfl.identity.authority import create_authority, issue
+from p2pfl.runtime.follow import EventFollower
+from p2pfl.store.directory import DataDirectory
+from p2pfl.store.reader import RoundRow
+from tests.support.source import ROOT
+
+PATIENCE_SECONDS = 50.0
+"""For what takes a few seconds on an idle machine; only a failing test waits so long."""
+
+POLL_SECONDS = 0.02
+
+QUICK = ("--model=2nn", "--partition=iid", "--epochs=1", "--device=cpu", "--threads=1")
+"""A run whose rounds take a fraction of a second: most of a test's time is the loading of torch."""
+
+NODE = ("-m", "p2pfl", "node")
+RIGGED = ("-m", "tests.support.rigged_node")
+"""The programs: the product, and the product with a fault built in (see there)."""
+
+EventT = TypeVar("EventT", bound=events.Event)
+
+
+class Process:
+    """One start of a node."""
+
+    def __init__(self, name: str, folder: Path, command: Sequence[str]) -> None:
+        self.name = name
+        self.data_dir = folder / name
+        self.events: list[events.AnyEvent] = []
+        """All events of this start, as far as they were looked at."""
+        self._output = folder / f"{name}.out"
+        self._follower = EventFollower(folder / f"{name}.jsonl", skip=True)
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        """All this node printed, also in earlier starts."""
+        return self._output.read_text(encoding="utf-8")
+
+    async def until(self, kind: type[EventT], condition: Callable[[EventT], bool] = lambda _: True) -> EventT:
+        """Return the first event of *kind* for which *condition* holds; wait for it if need be."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while True:
+                    ended = self._process.poll() is not None
+                    self._look()
+                    found = [event for event in self.all(kind) if condition(event)]
+                    if found:
+                        return found[0]
+                    assert not ended, f"{self.name} ended before {kind.__name__}:\n{self.output}"
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"{self.name} has no {kind.__name__}:\n{self.output}") from None
+
+    def all(self, kind: type[EventT]) -> list[EventT]:
+        """Return the events of *kind* so far."""
+        self._look()
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def exit_code(self) -> int:
+        """Wait for the end; negative after a signal."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while (code := self._process.poll()) is None:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"{self.name} does not end:\n{self.output}") from None
+        self._look()
+        return code
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def end(self) -> None:
+        """Kill it if it still runs, and take its exit code. Its worker ends with it."""
+        self._process.kill()
+        self._process.wait()
+
+    def _look(self) -> None:
+        self.events.extend(published.event for published in self._follower.read())
+
+
+class Fleet:
+    """The nodes of a test: certificates, starts, journals."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._started: list[Process] = []
+        create_authority(folder / "certs", "fleet")
+
+    async def start(
+        self,
+        name: str,
+        *options: str,
+        peers: Sequence[Process] = (),
+        program: Sequence[str] = NODE,
+        certs: Path | None = None,
+    ) -> Process:
+        """Start node *name*, for the first time or again, and wait until it listens."""
+        process = self.start_unheard(name, *options, peers=peers, program=program, certs=certs)
+        await process.until(events.Started)
+        return process
+
+    def start_unheard(
+        self,
+        name: str,
+        *options: str,
+        peers: Sequence[Process] = (),
+        program: Sequence[str] = NODE,
+        certs: Path | None = None,
+    ) -> Process:
+        """The same without waiting for anything."""
+        if certs is None:
+            certs = self.folder / "certs" / name
+            if not certs.exists():
+                issue(self.folder / "certs", name)
+        places = (f"--certs={certs}", f"--data-dir={self.folder / name}", f"--events={name}.jsonl")
+        addresses = ",".join(address_of(peer) for peer in peers)
+        command = (*program, *places, "--listen=127.0.0.1:0", f"--peers={addresses}", *QUICK, *options)
+        process = Process(name, self.folder, command)
+        self._started.append(process)
+        return process
+
+    async def start_all(self, *names: str, options: Sequence[str] = ()) -> list[Process]:
+        """Start a run of the nodes *names*: the first one's address is all the others are told."""
+        shared = (f"--min-nodes={len(names)}", *options)
+        first = await self.start(names[0], *shared)
+        others = [self.start_unheard(name, *shared, peers=[first]) for name in names[1:]]
+        for process in others:
+            await process.until(events.Started)
+        return [first, *others]
+
+    def rounds(self, *names: str) -> dict[str, list[RoundRow]]:
+        """Return the committed rounds in the journals of *names*, of all nodes without any."""
+        rows = {}
+        for name in names or sorted({process.name for process in self._started}):
+            with DataDirectory(self.folder / name).read_journal() as journal:
+                rows[name] = [row for run in journal.runs() for row in journal.rounds(run.run)]
+        return rows
+
+    def end(self) -> None:
+        for process in self._started:
+            process.end()
+
+
+@contextlib.asynccontextmanager
+async def fleet(folder: Path) -> AsyncIterator[Fleet]:
+    """Open a fleet in *folder*; at the end every process is gone."""
+    opened = Fleet(folder)
+    try:
+        yield opened
+    finally:
+        opened.end()
+
+
+def address_of(process: Process) -> str:
+    """Return where *process*, which has started, listens."""
+    return process.all(events.Started)[-1].address.split(", ")[0]
+
+
+def digests(rows: dict[str, list[RoundRow]]) -> dict[int, set[tuple[str, str]]]:
+    """Return, by round, the different (record, model) pairs in all journals: one each, or agreement is broken."""
+    found: dict[int, set[tuple[str, str]]] = {}
+    for row in (row for journal in rows.values() for row in journal):
+        found.setdefault(row.round, set()).add((row.record, row.digest))
+    return found
+
+
+def trainings(process: Process) -> dict[int, int]:
+    """Return how many times *process* trained, by round."""
+    counts: dict[int, int] = {}
+    for event in process.all(events.Trained):
+        counts[event.round] = counts.get(event.round, 0) + 1
+    return counts

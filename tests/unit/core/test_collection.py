@@ -1,0 +1,127 @@
+import msgspec
+import pytest
+
+from p2pfl.core.collection import (
+    Awaited,
+    Closing,
+    Collection,
+    Contribution,
+    Progress,
+    Stage,
+    decide_closing,
+    judge,
+)
+from p2pfl.messages import Evaluation, Submit
+from tests.support.core import ballot, member
+from tests.support.records import digest, update
+
+BASE = Progress(now=100.0, awaited=(), unfolded=0, folded=3, enough=1, cap_at=160.0)
+
+
+def decide(**changes):
+    return decide_closing(msgspec.structs.replace(BASE, **changes))
+
+
+def awaited(expected_at=None, gone_at=None):
+    return Awaited("dan", expected_at, gone_at)
+
+
+def test_the_round_closes_when_everybody_has_answered():
+    assert decide() == (Closing.CLOSE, "all have answered", None)
+
+
+def test_a_member_that_has_predicted_nothing_is_waited_for_until_the_cap():
+    assert decide(awaited=(awaited(),)) == (Closing.WAIT, "waiting for 1", 160.0)
+
+
+def test_a_slow_device_that_works_is_waited_for_until_its_own_deadline():
+    assert decide(awaited=(awaited(expected_at=140.0),)) == (Closing.WAIT, "waiting for 1", 140.0)
+
+
+def test_the_straggler_deadline_closes_the_round_when_enough_came():
+    late = (awaited(expected_at=99.0),)
+    assert decide(awaited=late) == (Closing.CLOSE, "the straggler deadline has passed", None)
+
+
+def test_the_straggler_deadline_does_not_close_a_round_with_too_few_updates():
+    assert decide(awaited=(awaited(expected_at=99.0),), enough=4)[0] is Closing.WAIT
+
+
+def test_one_late_member_does_not_close_the_round_on_another_that_is_in_time():
+    both = (awaited(expected_at=99.0), awaited(expected_at=130.0))
+    assert decide(awaited=both) == (Closing.WAIT, "waiting for 2", 130.0)
+
+
+def test_an_unreachable_member_is_asked_about_again_when_it_counts_as_gone():
+    assert decide(awaited=(awaited(gone_at=101.5),))[2] == 101.5
+
+
+def test_updates_that_were_pulled_are_averaged_before_the_round_closes():
+    assert decide(unfolded=1) == (Closing.WAIT, "the last updates are being averaged", None)
+
+
+def test_too_few_updates_ask_for_more_members():
+    assert decide(folded=0) == (Closing.MORE, "0 of 1 updates came", None)
+
+
+def test_the_cap_closes_whatever_is_missing():
+    verdict = decide(now=160.0, awaited=(awaited(),), folded=0, enough=5)
+    assert verdict == (Closing.CLOSE, "the round's cap has passed", None)
+
+
+def test_the_cap_still_averages_what_was_pulled():
+    assert decide(now=160.0, awaited=(awaited(),), unfolded=1)[0] is Closing.WAIT
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_only_a_final_stage_is_done(stage):
+    collection = Collection({"dan"}, 1, {"dan": Contribution(stage)})
+    assert collection.is_done("dan") == (stage not in (Stage.ANNOUNCED, Stage.READY))
+    assert not collection.is_done("eve")
+
+
+def test_a_blob_is_waited_for_only_by_those_who_announced_it():
+    theirs = Contribution(Stage.ANNOUNCED, update("dan", 1))
+    counted = Contribution(Stage.FOLDED, update("eve", 1))
+    collection = Collection(set(), 0, {"dan": theirs, "eve": counted})
+    assert collection.with_blob(update("dan", 1).digest) == [theirs]
+    assert collection.with_blob(update("eve", 1).digest) == []
+
+
+def submit(name="ben", samples=100, update_of="ben", **changes):
+    made = Submit(
+        digest("run"), 1, ballot(1, "ada"), digest("run"), update(update_of, 1, samples), "", None
+    )
+    return judge(member(name), msgspec.structs.replace(made, **changes), 1000, is_training=True)
+
+
+def test_a_plain_update_is_announced():
+    assert submit().stage is Stage.ANNOUNCED
+
+
+def test_absurd_sample_counts_are_refused_with_both_numbers():
+    refused = submit(samples=1001)
+    assert refused.stage is Stage.REFUSED
+    assert refused.reason == "it claims 1001 samples, more than the 1000 a member can hold"
+
+
+def test_an_update_in_another_members_name_is_refused():
+    assert submit(update_of="cleo").reason == "it was announced in another member's name"
+
+
+def test_the_closing_round_takes_evaluations_and_no_updates():
+    message = Submit(
+        digest("run"), 1, ballot(1, "ada"), digest("run"), update("ben", 1), "", Evaluation(8, 10, 2.0)
+    )
+    refused = judge(member("ben"), message, 1000, is_training=False)
+    assert refused.stage is Stage.REFUSED
+    assert refused.evaluation == Evaluation(8, 10, 2.0)
+
+
+def test_who_declines_says_why():
+    declined = submit(update=None, declined="its training failed")
+    assert (declined.stage, declined.reason) == (Stage.DECLINED, "its training failed")
+
+
+def test_who_was_not_selected_gives_nothing_but_its_evaluation():
+    assert submit(update=None).stage is Stage.NOTHING

@@ -1,0 +1,77 @@
+import msgspec
+
+from p2pfl.core.election import Candidate, Situation, decide_standing
+
+BASE = Situation(
+    me="b",
+    order=("a", "b", "c"),
+    candidates=tuple(Candidate(node, ready=True, links=2, able=True) for node in "abc"),
+    needed=2,
+    eligible=True,
+    since=100.0,
+    courtesy_to="",
+    courtesy_until=0.0,
+    not_before=0.0,
+    rank_step=0.5,
+    now=100.0,
+)
+
+
+def decide(**changes):
+    return decide_standing(msgspec.structs.replace(BASE, **changes))
+
+
+def candidates(**changed):
+    """The three, some of them with other fields."""
+    return tuple(
+        msgspec.structs.replace(one, **changed.get(one.node, {})) for one in BASE.candidates
+    )
+
+
+def test_the_first_in_rank_stands_at_once():
+    assert decide(me="a") == (True, "first in rank", None)
+
+
+def test_the_second_waits_one_step_for_the_first():
+    assert decide() == (False, "number 2 in rank", 100.5)
+
+
+def test_the_second_stands_when_the_first_was_silent():
+    assert decide(now=100.5) == (True, "number 2 in rank, those before it are silent", None)
+
+
+def test_who_lacks_the_parents_blobs_does_not_stand():
+    assert decide(me="a", eligible=False) == (False, "not eligible", None)
+
+
+def test_who_cannot_reach_a_quorum_of_the_roster_does_not_stand_and_says_how_many_are_needed():
+    alone = (Candidate("b", ready=True, links=0, able=True),)
+    assert decide(candidates=alone, now=999.0) == (False, "1 of 3 reachable, 2 needed", None)
+
+
+def test_a_promise_to_a_live_candidate_is_a_bounded_courtesy():
+    courtesy = {"me": "a", "courtesy_to": "c", "courtesy_until": 160.0}
+    assert decide(**courtesy, now=159.0) == (False, "a live candidate has this vote", 160.0)
+    assert decide(**courtesy, now=160.0)[0]
+
+
+def test_a_refused_candidate_backs_off():
+    assert decide(me="a", not_before=103.0) == (False, "number 1 in rank", 103.0)
+    assert decide(me="a", not_before=103.0, now=103.0)[0]
+
+
+def test_who_yielded_stands_last():
+    assert decide(candidates=candidates(a={"able": False})) == (True, "first in rank", None)
+    assert decide(me="a", candidates=candidates(a={"able": False}))[2] == 101.0
+
+
+def test_a_worker_that_is_loading_stands_after_those_that_are_ready():
+    assert decide(candidates=candidates(a={"ready": False}))[0]
+
+
+def test_candidates_with_more_links_stand_first():
+    assert decide(candidates=candidates(b={"links": 3}))[0]
+
+
+def test_ranks_close_up_when_a_member_is_unreachable():
+    assert decide(candidates=BASE.candidates[1:])[0]

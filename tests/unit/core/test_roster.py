@@ -1,0 +1,202 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfl.core.roster import (
+    RosterView,
+    contains,
+    entry_of,
+    founding_roster,
+    next_roster,
+    ranked,
+    sampled,
+    selection,
+    tolerance,
+)
+from p2pfl.messages import RosterEntry, quorum
+from tests.support.core import member
+from tests.support.records import NAMES, digest, node, roster
+
+RUN = digest("run")
+
+
+def view(reachable, leaving=(), absent=(), joiners=()):
+    return RosterView(
+        me=member(reachable[0]),
+        reachable=frozenset(node(name) for name in reachable),
+        leaving=frozenset(node(name) for name in leaving),
+        absent={node(name): seconds for name, seconds in dict(absent).items()},
+        joiners=tuple((member(name, disk), name) for name, disk in joiners),
+    )
+
+
+def names(entries):
+    return tuple(entry.name for entry in entries)
+
+
+@pytest.mark.parametrize(("size", "losses"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (7, 3)])
+def test_tolerance_is_what_a_majority_can_spare(size, losses):
+    assert tolerance(size) == losses
+
+
+def test_two_absent_of_five_are_dropped_together():
+    five = roster(*NAMES)
+    result, reason = next_roster(five, view(NAMES[:3], absent={"dan": 70.0, "eve": 80.0}))
+    assert names(result) == NAMES[:3]
+    assert reason == "dropped after a long absence: eve, dan"
+
+
+def test_one_absent_of_five_stays_since_the_quorum_would_be_the_same_less_one():
+    five = roster(*NAMES)
+    # 5 -> 4 keeps the quorum at three: nothing is gained, a voter is lost.
+    assert next_roster(five, view(NAMES[:4], absent={"eve": 500.0})) == (five, "")
+
+
+def test_one_absent_of_four_is_dropped_since_three_need_only_two():
+    four = roster(*NAMES[:4])
+    result, _ = next_roster(four, view(NAMES[:3], absent={"dan": 70.0}))
+    assert names(result) == NAMES[:3]
+
+
+def test_one_absent_of_three_stays_since_two_tolerate_nothing():
+    three = roster(*NAMES[:3])
+    assert next_roster(three, view(NAMES[:2], absent={"cleo": 500.0})) == (three, "")
+
+
+def test_never_more_than_a_minority_is_dropped_at_once():
+    seven = roster("a", "b", "c", "d", "e", "f", "g")
+    absent = {"d": 61.0, "e": 62.0, "f": 63.0, "g": 64.0}
+    result, _ = next_roster(seven, view(("a", "b", "c"), absent=absent))
+    assert names(result) == ("a", "b", "c", "d")  # the longest absent three went, as many as seven tolerate
+
+
+def test_a_leaver_goes_whatever_that_does_to_the_quorum():
+    three = roster(*NAMES[:3])
+    result, reason = next_roster(three, view(NAMES[:3], leaving=("ben",)))
+    assert names(result) == ("ada", "cleo")
+    assert reason == "left: ben"
+
+
+def test_the_roster_stays_when_everybody_leaves():
+    two = roster("ada", "ben")
+    assert next_roster(two, view(("ada", "ben"), leaving=("ada", "ben"))) == (two, "")
+
+
+def test_a_joiner_takes_the_lowest_free_slot():
+    entries = tuple(entry for entry in roster(*NAMES[:4]) if entry.name != "ben")
+    result, reason = next_roster(entries, view(("ada", "cleo", "dan", "eve"), joiners=[("eve", "")]))
+    assert entry_of(result, node("eve")).slot == 1
+    assert reason == "joined: eve"
+
+
+def test_joiners_are_fewer_than_the_new_quorum():
+    three = roster(*NAMES[:3])
+    joiners = [(name, "") for name in ("dan", "eve", "fay", "gil")]
+    result, _ = next_roster(three, view((*NAMES[:3], "dan", "eve", "fay", "gil"), joiners=joiners))
+    joined = [entry for entry in result if entry not in three]
+    assert 0 < len(joined) < quorum(len(result))
+
+
+def test_a_lone_member_cannot_take_a_second_which_alone_would_be_half_a_quorum():
+    # With a roster of two the quorum is two and the joiner is one, fewer than that: it may come.
+    result, _ = next_roster(roster("ada"), view(("ada", "ben"), joiners=[("ben", "")]))
+    assert names(result) == ("ada", "ben")
+
+
+def test_a_new_journal_replaces_the_old_one_in_one_step_and_keeps_the_slot():
+    three = roster(*NAMES[:3])
+    result, _ = next_roster(three, view(NAMES[:3], joiners=[("ben", "ben's new disk")]))
+    assert contains(result, member("ben", "ben's new disk"))
+    assert not contains(result, member("ben"))
+    assert entry_of(result, node("ben")).slot == entry_of(three, node("ben")).slot
+    assert len(result) == 3
+
+
+def test_a_new_journal_of_a_leaver_comes_back_to_its_own_slot():
+    three = roster(*NAMES[:3])
+    left_and_back = view(NAMES[:3], leaving=("ada",), joiners=[("ada", "another disk")])
+    result, _ = next_roster(three, left_and_back)
+    assert entry_of(result, node("ada")).slot == 0
+
+
+def test_the_roster_stays_where_its_successor_could_not_be_reached():
+    five = roster(*NAMES)
+    leaves_two_of_four = view(("ada", "ben", "cleo"), leaving=("ben",))
+    assert next_roster(five, leaves_two_of_four) == (five, "")
+
+
+def test_founding_gives_slots_in_the_order_of_node_ids():
+    members = {member(name): name for name in ("cleo", "ada", "ben")}
+    assert names(founding_roster(members)) == ("ada", "ben", "cleo")
+    assert [entry.slot for entry in founding_roster(members)] == [0, 1, 2]
+
+
+def test_a_member_is_its_node_together_with_its_journal():
+    assert contains(roster("ada"), member("ada"))
+    assert not contains(roster("ada"), member("ada", "another disk"))
+
+
+def test_the_duty_rotates_fairly():
+    nodes = [node(name) for name in NAMES]
+    first = Counter(ranked(RUN, round_, nodes)[0] for round_ in range(1, 501))
+    assert set(first) == set(nodes)
+    assert max(first.values()) < 1.6 * min(first.values())
+
+
+def test_everybody_computes_the_same_ranks_whatever_the_order_it_knows_them_in():
+    nodes = [node(name) for name in NAMES]
+    assert ranked(RUN, 7, nodes) == ranked(RUN, 7, list(reversed(nodes)))
+
+
+def test_the_sample_does_not_follow_the_ranks():
+    # With one hash for both, the first in rank would always be sampled.
+    five = roster(*NAMES)
+    together = sum(
+        ranked(RUN, round_, [entry.node for entry in five])[0] in selection(RUN, round_, five, 1)
+        for round_ in range(1, 301)
+    )
+    assert 20 < together < 120  # a fifth of 300, give or take
+
+
+def test_a_sample_is_the_first_of_an_order_of_all():
+    five = roster(*NAMES)
+    order = sampled(RUN, 3, five, 2)
+    assert sorted(order) == sorted(entry.node for entry in five)
+    assert selection(RUN, 3, five, 2) == frozenset(order[:2])
+
+
+def test_without_sampling_everybody_is_selected():
+    five = roster(*NAMES)
+    assert selection(RUN, 3, five, 0) == frozenset(entry.node for entry in five)
+
+
+people = st.sets(st.sampled_from([f"dev{letter}" for letter in "abcdefgh"]), min_size=1, max_size=7)
+
+
+@given(start=people, linked=people, leaving=people, absent=people, joining=people)
+def test_whatever_is_seen_the_next_roster_is_sound(start, linked, leaving, absent, joining):
+    old = roster(*sorted(start))
+    me = sorted(start)[0]
+    reachable = {me, *linked} - (absent - {me})
+    joiners = tuple((member(name, f"{name}'s new disk"), name) for name in sorted(joining & reachable - {me}))
+    seen = RosterView(
+        me=member(me),
+        reachable=frozenset(map(node, reachable)),
+        leaving=frozenset(map(node, leaving)),
+        absent={node(name): 70.0 for name in absent - {me}},
+        joiners=joiners,
+    )
+    result, reason = next_roster(old, seen)
+    assert result
+    assert len({entry.node for entry in result}) == len(result)
+    assert len({entry.slot for entry in result}) == len(result)
+    assert (result == old) == (reason == "")
+    if result != old:
+        here = sum(entry.node in seen.reachable for entry in result)
+        assert here >= quorum(len(result))
+        assert sum(entry not in old for entry in result) < quorum(len(result))
+    dropped = [e for e in old if entry_of(result, e.node) is None and e.node not in seen.leaving]
+    assert len(dropped) <= tolerance(len(old))
+    assert all(isinstance(entry, RosterEntry) for entry in result)
