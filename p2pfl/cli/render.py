@@ -1,7 +1,7 @@
 """Events as lines for people: one line for each event that matters, none for the others.
 
-Names and reasons come from peers: what is not printable is taken out and lines are bounded here, once for every
-printer.
+Names and reasons come from peers: what is not printable is taken out and lines are bounded here, once for
+every printer.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
     match event:
         case events.Started():
             return "·", (
-                f"{event.name} ({event.node[:7]}) of federation {event.federation} listens on {event.address}, "
-                f"ready for peers after {event.seconds:.2f} s"
+                f"{event.name} ({event.node[:7]}) of federation {event.federation} listens on "
+                f"{event.address}, ready for peers after {event.seconds:.2f} s"
             )
         case events.WorkerReady():
             return "·", (
-                f"worker ready after {event.seconds:.1f} s: task {event.task} on {event.device}, {event.samples} training "
-                f"samples in all, {event.parameters:,} parameters"
+                f"worker ready after {event.seconds:.1f} s: task {event.task} on {event.device}, "
+                f"{event.samples} training samples in all, {event.parameters:,} parameters"
             )
         case events.WorkerFailed():
             return "!", f"worker restarts: {event.reason}"
@@ -52,7 +52,8 @@ def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
         case events.DataShown():
             counts = " ".join(f"{label}:{count}" for label, count in enumerate(event.labels))
             return "·", (
-                f"data part {event.partition + 1} of {event.partitions}: {sum(event.labels)} samples, by label {counts}"
+                f"data part {event.partition + 1} of {event.partitions}: {sum(event.labels)} samples, "
+                f"by label {counts}"
             )
         case _:
             return None
@@ -69,8 +70,8 @@ def _joined(event: events.RunJoined) -> str:
         "finished": f"run {run} is complete in this data directory, with {event.round} records",
     }[event.how]
     return (
-        f"{what}: {spec.task}/{spec.model}, {spec.rounds} rounds of {spec.epochs} local epochs, {spec.partition}; "
-        f"members {members}"
+        f"{what}: {spec.task}/{spec.model}, {spec.rounds} rounds of {spec.epochs} local epochs, "
+        f"{spec.partition}; members {members}"
     )
 
 
@@ -78,13 +79,15 @@ def _of_round(event: events.AnyEvent) -> tuple[str, str] | None:
     match event:
         case events.QuorumLost():
             return "!", (
-                f"round {event.round} pauses: {event.reachable} of {event.members} members reachable, {event.needed} needed"
+                f"round {event.round} pauses: {event.reachable} of {event.members} members reachable, "
+                f"{event.needed} needed"
             )
         case events.QuorumBack():
             return "·", f"round {event.round} goes on: {event.reachable} of {event.members} members reachable"
         case events.Trained():
             return "·", (
-                f"round {event.round}: trained on {event.samples} samples in {event.seconds:.1f} s, loss {event.loss:.4f}"
+                f"round {event.round}: trained on {event.samples} samples in {event.seconds:.1f} s, "
+                f"loss {event.loss:.4f}"
             )
         case events.UpdateReused():
             return "·", f"round {event.round}: the update trained before the restart is offered again"
@@ -109,7 +112,8 @@ def _of_round(event: events.AnyEvent) -> tuple[str, str] | None:
             )
         case events.Evaluated() if event.reports == event.members:
             return "◎", (
-                f"round {event.round}: accuracy {event.accuracy:.4f}, loss {event.loss:.4f} on {event.samples} samples"
+                f"round {event.round}: accuracy {event.accuracy:.4f}, loss {event.loss:.4f} "
+                f"on {event.samples} samples"
             )
         case events.RunEnded():
             accuracy = f", accuracy {event.accuracy:.4f}" if event.accuracy is not None else ""
@@ -126,6 +130,6 @@ def _committed(event: events.Committed) -> str:
     left_out = "".join(f"; without {name} ({reason})" for name, reason in event.left_out)
     note = f"; {event.note}" if event.note else ""
     return (
-        f"round {event.round} committed by {event.aggregator}: {len(event.updates)} updates, model {event.digest[:12]}, "
-        f"{event.seconds:.1f} s{left_out}{note}"
+        f"round {event.round} committed by {event.aggregator}: {len(event.updates)} updates, "
+        f"model {event.digest[:12]}, {event.seconds:.1f} s{left_out}{note}"
     )

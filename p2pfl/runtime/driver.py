@@ -1,8 +1,8 @@
 """The protocol's driver: inputs from network, worker and clock go in, effects are carried out in order.
 
-Inputs are taken at once, in the event loop; their effects go into one queue that one task empties. A run of `Save` effects becomes one
-journal transaction in a thread, and nothing behind it in the queue is begun before it is on disk: this is where "no answer
-before the disk has it" is kept.
+Inputs are taken at once, in the event loop; their effects go into one queue that one task empties. A run of
+`Save` effects becomes one journal transaction in a thread, and nothing behind it in the queue is begun before
+it is on disk: this is where "no answer before the disk has it" is kept.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Driver:
         self.mesh: Mesh | None = None
         self.work: Work | None = None
 
-    # --- inputs --------------------------------------------------------------------------------------------------------
+    # --- inputs ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin the protocol; `mesh` and `work` are set."""
@@ -121,7 +121,7 @@ class Driver:
         deadline = self._node.deadline()
         self._timer = self._loop.call_at(deadline, self._tick) if deadline is not None else None
 
-    # --- the mesh's listener -----------------------------------------------------------------------------------------------
+    # --- the mesh's listener --------------------------------------------------------------------------------
 
     def linked(self, peer: Peer) -> None:
         """Tell the protocol of a new link."""
@@ -145,7 +145,7 @@ class Driver:
         """End the node: its data directory is a copy."""
         self.end(CLONED_EXIT, reason)
 
-    # --- the work's host ------------------------------------------------------------------------------------------------------
+    # --- the work's host ------------------------------------------------------------------------------------
 
     def publish(self, event: events.AnyEvent) -> None:
         """Tell people."""
@@ -174,7 +174,7 @@ class Driver:
         if not self.ended.done():
             self.ended.set_result(Exit(code, reason))
 
-    # --- effects ----------------------------------------------------------------------------------------------------------------
+    # --- effects --------------------------------------------------------------------------------------------
 
     async def run(self) -> Exit:
         """Carry effects out until the node is to exit; return why."""
@@ -204,7 +204,7 @@ class Driver:
             self.fail(error)
 
     async def _save(self, first: Saving) -> AnyEffect | Callable[[], None] | None:
-        """Save *first* and the saves right behind it in one transaction; return the effect after them, if any."""
+        """Save *first* and the saves right behind it in one transaction; return the effect after them."""
         batch, after = [first], None
         while not self._queue.empty():
             effect = self._queue.get_nowait()

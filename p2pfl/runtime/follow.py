@@ -1,7 +1,7 @@
 """Reads the file a node writes with `--events`, also while the node is writing it.
 
-The counterpart of `publish.EventFile`, for programs that watch a node from outside: they learn all that its own
-terminal does, and a node that dies takes none of it along.
+The counterpart of `publish.EventFile`, for programs that watch a node from outside: they learn all that its
+own terminal does, and a node that dies takes none of it along.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class EventFollower:
     """Gives the events of a file in order, each once, as they are written."""
 
     def __init__(self, path: Path, *, skip: bool = False) -> None:
-        """Follow the file at *path*, which need not exist yet; with *skip* only what is written from now on."""
+        """Follow the file at *path*, which need not exist yet; with *skip* only what is written from now
+        on.
+        """
         self._path = path
         self._offset = path.stat().st_size if skip and path.exists() else 0
         self._rest = b""

@@ -1,4 +1,6 @@
-"""One node from start to exit code: data directory, network, worker and protocol put together and taken apart again."""
+"""One node from start to exit code: data directory, network, worker and protocol put together and taken apart
+again.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ class NodeConfig(msgspec.Struct, frozen=True):
     new_journal: bool = False
     stay: bool = False
     pace: float = 0.0
-    """Seconds from the begin of a training until its update is handed in, at least: so that people can watch a demo."""
+    """Seconds from the begin of a training until its update is handed in, at least: so that people can watch
+    a demo.
+    """
     worker: WorkerSettings = WorkerSettings()
     net: NetSettings = NetSettings()
     protocol: ProtocolSettings = ProtocolSettings()
@@ -67,8 +71,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
 async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) -> int:
     """Run a node until its run is complete or its operator ends it; return the exit code.
 
-    *started* is when the process began, by `time.time()`: what "ready after" counts from. SIGINT and SIGTERM leave politely, a second
-    one stops at once.
+    *started* is when the process began, by `time.time()`: what "ready after" counts from. SIGINT and SIGTERM
+    leave politely, a second one stops at once.
 
     Raises:
         UserError: the data directory, the port, an address or the certificates do not allow it.
@@ -207,7 +211,8 @@ def _enter_key(wait: bool, driver: Driver) -> Iterator[None]:
             watching = True
         except (OSError, ValueError, NotImplementedError):  # no standard input, or none that can be watched
             logger.warning(
-                "standard input cannot be watched: this node holds the start until it is restarted without --wait"
+                "standard input cannot be watched: this node holds the start until it is restarted "
+                "without --wait"
             )
     try:
         yield

@@ -1,7 +1,7 @@
 """Effects that take time, as jobs: blobs to pull and check, models to train, evaluate and average.
 
-Every job ends in exactly one input to the protocol, or in none where the protocol asked to stop it. A blob that
-became durable but that the protocol has not been told of is guarded from collection (`Guard`).
+Every job ends in exactly one input to the protocol, or in none where the protocol asked to stop it. A blob
+that became durable but that the protocol has not been told of is guarded from collection (`Guard`).
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Work:
     def __init__(
         self, host: Host, store: BlobStore, worker: Worker, puller: Puller, *, pace: float = 0.0
     ) -> None:
-        """Begin nothing yet. A finished update is handed in no sooner than *pace* seconds after its training began."""
+        """Begin nothing yet. An update is handed in no sooner than *pace* seconds after its training began."""
         self._host = host
         self._store = store
         self._worker = worker
@@ -151,7 +151,7 @@ class Work:
         except DataDirectoryError as error:
             self._host.fail(error)
 
-    # --- blobs ---------------------------------------------------------------------------------------------------------
+    # --- blobs ----------------------------------------------------------------------------------------------
 
     async def _fetch(self, effect: Fetch) -> None:
         digest = effect.digest
@@ -195,7 +195,7 @@ class Work:
         self.guard.add(digest)
         await asyncio.to_thread(self._store.adopt, path, digest)
 
-    # --- worker ------------------------------------------------------------------------------------------------------------
+    # --- worker ---------------------------------------------------------------------------------------------
 
     async def _describe(self, effect: Describe) -> None:
         try:

@@ -89,9 +89,7 @@ def test_a_blob_is_waited_for_only_by_those_who_announced_it():
 
 
 def submit(name="ben", samples=100, update_of="ben", **changes):
-    made = Submit(
-        digest("run"), 1, ballot(1, "ada"), digest("run"), update(update_of, 1, samples), "", None
-    )
+    made = Submit(digest("run"), 1, ballot(1, "ada"), digest("run"), update(update_of, 1, samples), "", None)
     return judge(member(name), msgspec.structs.replace(made, **changes), 1000, is_training=True)
 
 

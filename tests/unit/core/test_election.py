@@ -23,9 +23,7 @@ def decide(**changes):
 
 def candidates(**changed):
     """The three, some of them with other fields."""
-    return tuple(
-        msgspec.structs.replace(one, **changed.get(one.node, {})) for one in BASE.candidates
-    )
+    return tuple(msgspec.structs.replace(one, **changed.get(one.node, {})) for one in BASE.candidates)
 
 
 def test_the_first_in_rank_stands_at_once():

@@ -178,7 +178,7 @@ people = st.sets(st.sampled_from([f"dev{letter}" for letter in "abcdefgh"]), min
 @given(start=people, linked=people, leaving=people, absent=people, joining=people)
 def test_whatever_is_seen_the_next_roster_is_sound(start, linked, leaving, absent, joining):
     old = roster(*sorted(start))
-    me = sorted(start)[0]
+    me = min(start)
     reachable = {me, *linked} - (absent - {me})
     joiners = tuple((member(name, f"{name}'s new disk"), name) for name in sorted(joining & reachable - {me}))
     seen = RosterView(

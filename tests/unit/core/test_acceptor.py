@@ -1,0 +1,198 @@
+import pytest
+
+from p2pfl.core.acceptor import Acceptor
+from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise, Send
+from p2pfl.core.saved import Vote
+from p2pfl.messages import Accept, Accepted, Prepare, Promise, Refuse, record_digest
+from tests.support.core import ballot, chain_of, context, ledger, member, model, of_kind, sent, taken
+from tests.support.records import NAMES, node
+
+
+@pytest.fixture
+def ctx():
+    return context("ada")
+
+
+@pytest.fixture
+def chain():
+    return chain_of(*NAMES[:3])
+
+
+@pytest.fixture
+def voter(ctx, chain):
+    return Acceptor(ctx, ledger(ctx, chain))
+
+
+def prepare(voter, attempt, name):
+    stands = ballot(attempt, name)
+    voter.prepare(member(name), Prepare(voter.ledger.run, voter.round, stands))
+    return taken(voter.ctx)
+
+
+def proposal(chain, word="average"):
+    """A record that may follow the last commit of *chain*, which does not grow by it."""
+    record = chain.commit(model=model(word)).record
+    chain.commits.pop()
+    return record
+
+
+def propose(voter, record, attempt, name):
+    voter.propose(member(name), Accept(voter.ledger.run, voter.round, ballot(attempt, name), record))
+    return taken(voter.ctx)
+
+
+def pulled(voter, record):
+    voter.blob_ready(record.model)
+    return taken(voter.ctx)
+
+
+def test_a_promise_is_on_disk_before_the_answer_leaves(voter):
+    save, answer = prepare(voter, 1, "ben")
+    assert save == SavePromise(voter.ledger.run, 1, ballot(1, "ben"))
+    assert answer == Send(node("ben"), Promise(voter.ledger.run, 1, ballot(1, "ben"), None, None))
+
+
+def test_a_lower_ballot_is_refused_with_the_higher_one(voter):
+    prepare(voter, 2, "ben")
+    assert prepare(voter, 1, "cleo") == [
+        Send(node("cleo"), Refuse(voter.ledger.run, 1, ballot(1, "cleo"), ballot(2, "ben")))
+    ]
+
+
+def test_a_repeated_prepare_is_answered_again_without_another_write(voter):
+    prepare(voter, 1, "ben")
+    again = prepare(voter, 1, "ben")
+    assert of_kind(again, SavePromise) == []
+    assert sent(again, Promise) == [Promise(voter.ledger.run, 1, ballot(1, "ben"), None, None)]
+
+
+def test_a_higher_ballot_takes_the_promise(voter):
+    prepare(voter, 1, "ben")
+    assert sent(prepare(voter, 2, "cleo"), Promise)
+    assert voter.promised == ballot(2, "cleo")
+
+
+def test_a_proposal_is_answered_only_once_its_blobs_are_here_and_it_is_on_disk(voter, chain):
+    record = proposal(chain)
+    pull = propose(voter, record, 1, "ben")
+    assert [type(effect) for effect in pull] == [Fetch]
+    assert pull[0].digest == record.model
+    assert pull[0].sources == (node("ben"), node("cleo"))
+
+    effects = pulled(voter, record)
+    kinds = [type(effect) for effect in effects if isinstance(effect, SaveAccepted | Send)]
+    assert kinds == [SaveAccepted, Send]
+    assert sent(effects, Accepted) == [Accepted(chain.run, 1, ballot(1, "ben"), record_digest(record))]
+
+
+def test_a_higher_promise_during_the_pull_forbids_the_acceptance(voter, chain):
+    record = proposal(chain)
+    propose(voter, record, 1, "ben")
+    prepare(voter, 2, "cleo")
+    effects = pulled(voter, record)
+    assert of_kind(effects, SaveAccepted) == []
+    assert sent(effects, Refuse) == [Refuse(chain.run, 1, ballot(1, "ben"), ballot(2, "cleo"))]
+    assert voter.accepted is None
+
+
+def test_a_commit_during_the_pull_forbids_the_acceptance(voter, chain):
+    record = proposal(chain)
+    propose(voter, record, 1, "ben")
+    voter.ledger.commit(chain.commit(model=model("another")))
+    taken(voter.ctx)
+    assert pulled(voter, record) == []
+
+
+def test_a_proposal_below_the_promise_is_refused_unpulled(voter, chain):
+    prepare(voter, 2, "cleo")
+    effects = propose(voter, proposal(chain), 1, "ben")
+    assert of_kind(effects, Fetch) == []
+    assert sent(effects, Refuse) == [Refuse(chain.run, 1, ballot(1, "ben"), ballot(2, "cleo"))]
+
+
+def test_a_repeated_proposal_is_answered_again_without_another_pull(voter, chain):
+    record = proposal(chain)
+    propose(voter, record, 1, "ben")
+    first = sent(pulled(voter, record), Accepted)
+    again = propose(voter, record, 1, "ben")
+    assert sent(again, Accepted) == first
+    assert of_kind(again, Fetch) == of_kind(again, SaveAccepted) == []
+
+
+def test_a_promise_names_the_value_accepted_before(voter, chain):
+    record = proposal(chain)
+    propose(voter, record, 1, "ben")
+    pulled(voter, record)
+    (promise,) = sent(prepare(voter, 2, "cleo"), Promise)
+    assert (promise.accepted_ballot, promise.accepted) == (ballot(1, "ben"), record)
+
+
+def test_the_same_value_can_be_accepted_again_in_a_higher_ballot(voter, chain):
+    record = proposal(chain)
+    propose(voter, record, 1, "ben")
+    pulled(voter, record)
+    propose(voter, record, 2, "cleo")
+    (answer,) = sent(pulled(voter, record), Accepted)
+    assert answer.ballot == ballot(2, "cleo")
+    assert voter.accepted_ballot == ballot(2, "cleo")
+
+
+def test_a_record_of_another_parent_is_not_pulled(voter):
+    foreign = proposal(chain_of(*NAMES[1:4]))
+    assert of_kind(propose(voter, foreign, 1, "ben"), Fetch) == []
+
+
+def test_a_failed_pull_forgets_the_proposal_until_it_is_repeated(voter, chain):
+    record = proposal(chain)
+    propose(voter, record, 1, "ben")
+    voter.blob_failed(record.model)
+    assert pulled(voter, record) == []
+    assert of_kind(propose(voter, record, 1, "ben"), Fetch)
+
+
+def test_a_lower_proposal_does_not_replace_the_one_being_pulled(voter, chain):
+    higher, lower = proposal(chain, "higher"), proposal(chain, "lower")
+    propose(voter, higher, 2, "cleo")
+    assert propose(voter, lower, 1, "ben") == []
+    assert voter.pending.record == higher
+
+
+def test_what_was_accepted_or_is_pulled_is_pinned(voter, chain):
+    first, second = proposal(chain, "first"), proposal(chain, "second")
+    assert voter.pinned() == set()
+    propose(voter, first, 1, "ben")
+    pulled(voter, first)
+    propose(voter, second, 2, "cleo")
+    assert voter.pinned() == {first.model, second.model}
+
+
+def test_ones_own_proposal_is_accepted_unless_a_higher_ballot_was_promised(voter, chain):
+    record = proposal(chain)
+    assert voter.accept_self(ballot(1, "ada"), record)
+    assert of_kind(taken(voter.ctx), SaveAccepted)
+    prepare(voter, 3, "cleo")
+    assert not voter.accept_self(ballot(2, "ada"), record)
+    assert taken(voter.ctx) == []
+
+
+def test_the_votes_of_the_open_round_come_back_from_the_journal(ctx, chain):
+    record = proposal(chain)
+    vote = Vote(1, ballot(2, "cleo"), ballot(1, "ben"), record)
+    voter = Acceptor.open(ctx, ledger(ctx, chain), vote)
+    assert voter.vote() == vote
+    assert sent(prepare(voter, 1, "ben"), Refuse)
+
+
+def test_the_votes_of_a_decided_round_do_not_bind_in_the_next(ctx, chain):
+    vote = Vote(1, ballot(9, "cleo"), None, None)
+    chain.commit()
+    voter = Acceptor.open(ctx, ledger(ctx, chain), vote)
+    assert voter.promised is None
+
+
+def test_a_courtesy_ends_with_the_link_or_the_yield_of_who_has_it(voter):
+    prepare(voter, 1, "ben")
+    assert voter.courtesy
+    assert not voter.end_courtesy(node("cleo"))
+    assert voter.end_courtesy(node("ben"))
+    assert not voter.courtesy

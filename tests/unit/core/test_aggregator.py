@@ -1,0 +1,520 @@
+import itertools
+
+import msgspec
+import pytest
+
+from p2pfl import events
+from p2pfl.core.acceptor import Acceptor
+from p2pfl.core.aggregator import TRANSITIONS, Aggregator, Stand
+from p2pfl.core.collection import Stage
+from p2pfl.core.effects import Average, Fetch, Fold, SaveAccepted, SavePromise, Send
+from p2pfl.core.options import Policy
+from p2pfl.messages import (
+    Accept,
+    Accepted,
+    Collect,
+    Evaluation,
+    Noted,
+    Prepare,
+    Promise,
+    Submit,
+    Yield,
+    record_digest,
+)
+from tests.support.core import (
+    ballot,
+    chain_of,
+    context,
+    ledger,
+    link,
+    member,
+    model,
+    of_kind,
+    receivers,
+    sent,
+    status,
+    taken,
+    told,
+    unlink,
+)
+from tests.support.records import NAMES, SPEC, node, update
+
+
+class Stage1:
+    """An aggregator of three members with its ledger and acceptor; every call returns the effects."""
+
+    def __init__(self, chain=None, *, me="ada", linked=NAMES[1:3]):
+        self.chain = chain or chain_of(*NAMES[:3])
+        self.ctx = context(me, linked=linked)
+        self.ledger = ledger(self.ctx, self.chain)
+        self.acceptor = Acceptor(self.ctx, self.ledger)
+        self.committed = []
+        self.it = Aggregator(self.ctx, self.ledger, self.acceptor, self.committed.append, set())
+
+    @property
+    def round(self):
+        return self.ledger.round + 1
+
+    def stand(self):
+        self.it.stand("first in rank")
+        return taken(self.ctx)
+
+    def promise(self, name, accepted_ballot=None, accepted=None, *, journal="", of=None):
+        message = Promise(self.chain.run, self.round, of or self.it.ballot, accepted_ballot, accepted)
+        self.it.promise(member(name, journal), message)
+        return taken(self.ctx)
+
+    def elect(self):
+        return [*self.stand(), *self.promise("ben")]
+
+    def submit(self, name, samples=100, *, previous=None, evaluation=None, announced=True, declined=""):
+        message = Submit(
+            self.chain.run,
+            self.round,
+            self.it.ballot,
+            previous or self.ledger.digest,
+            update(name, self.round, samples) if announced else None,
+            declined,
+            evaluation,
+        )
+        self.it.submit(member(name), message)
+        return taken(self.ctx)
+
+    def pulled(self, digest):
+        self.it.blob_ready(digest)
+        return taken(self.ctx)
+
+    def folded(self):
+        self.it.folded(self.it.ballot)
+        return taken(self.ctx)
+
+    def count(self, *names):
+        """Bring the updates of *names* into the sum."""
+        for name in names:
+            self.submit(name)
+            self.pulled(update(name, self.round).digest)
+            self.folded()
+
+    def advance(self, seconds=0.0):
+        self.ctx.now += seconds
+        self.it.advance()
+        return taken(self.ctx)
+
+    def average(self, digest):
+        self.it.averaged(self.it.ballot, digest)
+        return taken(self.ctx)
+
+    def accepted(self, name, *, record=None, journal="", of=None):
+        digest = record or record_digest(self.it.proposal)
+        message = Accepted(self.chain.run, self.round, of or self.it.ballot, digest)
+        self.it.accepted(member(name, journal), message)
+        return taken(self.ctx)
+
+
+@pytest.fixture
+def stage():
+    return Stage1()
+
+
+# --- the table --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("state", "after"), list(itertools.product(Stand, Stand)))
+def test_an_aggregator_moves_along_the_rows_of_its_table_and_nowhere_else(stage, state, after):
+    stage.it.stand_state = state
+    if after in TRANSITIONS[state]:
+        stage.it._move(after)
+        assert stage.it.stand_state is after
+    else:
+        with pytest.raises(AssertionError, match=f"from {state.name} to {after.name}"):
+            stage.it._move(after)
+        assert stage.it.stand_state is state
+
+
+def test_every_state_has_a_row_and_can_be_left_for_idle():
+    assert set(TRANSITIONS) == set(Stand)
+    assert all(Stand.IDLE in TRANSITIONS[state] for state in Stand if state is not Stand.IDLE)
+
+
+# --- standing ---------------------------------------------------------------------------------------------------
+
+
+def test_the_attempt_is_on_disk_before_prepare_leaves(stage):
+    effects = stage.stand()
+    kinds = [type(effect) for effect in effects if isinstance(effect, SavePromise | Send)]
+    assert kinds == [SavePromise, Send, Send]
+    assert receivers(effects, Prepare) == [node("ben"), node("cleo")]
+
+
+def test_a_new_ballot_is_above_all_that_were_promised_or_refused_with(stage):
+    stage.acceptor.promised = ballot(4, "cleo")
+    stage.it.refused(ballot(7, "ben"), ballot(1, "ada"))
+    stage.stand()
+    assert stage.it.ballot == ballot(8, "ada")
+
+
+def test_a_quorum_of_promises_elects(stage):
+    stage.stand()
+    effects = stage.promise("ben")
+    assert [event.votes for event in told(effects, events.Elected)] == [2]
+    assert receivers(effects, Collect) == [node("ben"), node("cleo")]
+    assert stage.it.stand_state is Stand.COLLECTING
+
+
+def test_a_promise_of_another_ballot_or_journal_or_of_no_member_is_no_vote(stage):
+    stage.stand()
+    stage.promise("ben", of=ballot(9, "ada"))
+    stage.promise("ben", journal="ben's new disk")
+    stage.promise("eve")
+    assert stage.it.stand_state is Stand.STANDING
+
+
+def test_a_member_alone_elects_itself():
+    alone = Stage1(chain_of("ada"), linked=())
+    alone.stand()
+    assert alone.it.stand_state is Stand.COLLECTING
+
+
+# --- adoption ---------------------------------------------------------------------------------------------------
+
+
+def values(chain, *words):
+    """Records that may all follow the last commit of *chain*."""
+    records = []
+    for word in words:
+        records.append(chain.commit(model=model(word)).record)
+        chain.commits.pop()
+    return records
+
+
+def test_the_value_of_the_highest_accepted_ballot_is_proposed_again_and_not_an_own_one():
+    stage = Stage1(chain_of(*NAMES), linked=NAMES[1:])
+    older, newer = values(stage.chain, "older", "newer")
+    stage.acceptor.promised = ballot(3, "dan")
+    stage.stand()
+    stage.promise("ben", ballot(1, "cleo"), older)
+    effects = stage.promise("cleo", ballot(2, "dan"), newer)
+    assert [fetch.digest for fetch in of_kind(effects, Fetch)] == [newer.model]
+    assert stage.it.stand_state is Stand.ADOPTING
+
+    effects = stage.pulled(newer.model)
+    assert {accept.record for accept in sent(effects, Accept)} == {newer}
+    assert [event.adopted for event in told(effects, events.Proposed)] == [True]
+
+
+def test_a_value_this_node_accepted_itself_is_adopted_too(stage):
+    (value,) = values(stage.chain, "mine")
+    stage.acceptor.promised = stage.acceptor.accepted_ballot = ballot(1, "ben")
+    stage.acceptor.accepted = value
+    stage.elect()
+    assert stage.it.proposal == value
+
+
+def test_an_adopted_value_that_cannot_be_pulled_gives_the_ballot_up(stage):
+    (value,) = values(stage.chain, "lost")
+    stage.stand()
+    stage.promise("ben", ballot(1, "ben"), value)
+    stage.it.blob_failed(value.model, "nobody has it", invalid=False)
+    effects = taken(stage.ctx)
+    assert receivers(effects, Yield) == [node("ben"), node("cleo")]
+    assert sent(effects, Accept) == []
+    assert stage.it.stand_state is Stand.IDLE
+
+
+def test_without_the_adoption_rule_an_accepted_value_would_be_ignored(stage):
+    (value,) = values(stage.chain, "accepted")
+    stage.ctx.policy = Policy(adopt=lambda _found: None)
+    stage.stand()
+    stage.promise("ben", ballot(1, "ben"), value)
+    assert stage.it.stand_state is Stand.COLLECTING
+
+
+# --- collecting -------------------------------------------------------------------------------------------------
+
+
+def test_an_update_counts_only_once_it_is_pulled_and_in_the_sum(stage):
+    stage.elect()
+    pull = stage.submit("ben")
+    assert [fetch.sources[0] for fetch in of_kind(pull, Fetch)] == [node("ben")]
+    assert sent(pull, Noted) == []
+    fold = stage.pulled(update("ben", 1).digest)
+    assert [(f.digest, f.samples) for f in of_kind(fold, Fold)] == [(update("ben", 1).digest, 100)]
+    assert sent(fold, Noted) == []
+    done = stage.folded()
+    assert [noted.refused for noted in sent(done, Noted)] == [""]
+    assert [event.name for event in told(done, events.UpdateCounted)] == ["ben"]
+
+
+def test_an_update_announced_twice_is_folded_once_and_noted_again(stage):
+    stage.elect()
+    stage.count("ben")
+    again = stage.submit("ben")
+    assert [type(effect) for effect in again] == [Send]
+    assert sent(again, Noted)
+    assert len(stage.it.collection.at(Stage.FOLDED)) == 1
+
+
+def test_an_update_whose_folding_is_under_way_is_not_noted_yet(stage):
+    stage.elect()
+    stage.submit("ben")
+    stage.pulled(update("ben", 1).digest)
+    assert stage.submit("ben") == []
+
+
+def test_updates_are_folded_one_at_a_time(stage):
+    stage.elect()
+    stage.submit("ben")
+    stage.submit("cleo")
+    assert of_kind(stage.pulled(update("ben", 1).digest), Fold)
+    assert of_kind(stage.pulled(update("cleo", 1).digest), Fold) == []
+    assert [fold.digest for fold in of_kind(stage.folded(), Fold)] == [update("cleo", 1).digest]
+
+
+def test_an_update_of_another_parent_is_not_taken(stage):
+    stage.elect()
+    assert stage.submit("ben", previous=model("another parent")) == []
+    assert stage.it.collection.contributions == {}
+
+
+def test_an_update_of_no_member_is_not_taken(stage):
+    stage.elect()
+    assert stage.submit("eve") == []
+
+
+def test_absurd_samples_are_refused_and_the_node_is_named(stage):
+    stage.elect()
+    effects = stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
+    (refused,) = told(effects, events.UpdateRefused)
+    assert refused.name == "ben"
+    assert "1001 samples" in refused.reason
+    assert [noted.refused for noted in sent(effects, Noted)] == [refused.reason]
+
+
+def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage):
+    stage.elect()
+    stage.submit("ben")
+    stage.it.blob_failed(update("ben", 1).digest, "tensor weight holds a NaN", invalid=True)
+    (refused,) = told(taken(stage.ctx), events.UpdateRefused)
+    assert (refused.name, refused.reason) == ("ben", "tensor weight holds a NaN")
+
+
+def test_an_update_that_cannot_be_pulled_for_now_may_be_announced_again(stage):
+    stage.elect()
+    stage.submit("ben")
+    stage.it.blob_failed(update("ben", 1).digest, "the link ended", invalid=False)
+    assert of_kind(stage.submit("ben"), Fetch)
+
+
+def test_an_evaluation_that_comes_after_the_update_is_kept(stage):
+    stage.elect()
+    stage.count("ben")
+    stage.submit("ben", evaluation=Evaluation(8, 10, 2.0))
+    assert stage.it.collection.contributions[node("ben")].evaluation == Evaluation(8, 10, 2.0)
+
+
+# --- closing ----------------------------------------------------------------------------------------------------
+
+
+def test_the_round_closes_when_all_have_answered(stage):
+    stage.elect()
+    stage.count("ada", "ben")
+    assert of_kind(stage.advance(), Average) == []
+    stage.count("cleo")
+    assert of_kind(stage.advance(), Average) == [Average(stage.chain.run, 1, stage.it.ballot)]
+
+
+def test_a_member_whose_link_ended_is_not_waited_for_beyond_suspicion(stage):
+    stage.elect()
+    stage.count("ada", "ben")
+    unlink(stage.ctx, "cleo")
+    assert of_kind(stage.advance(), Average) == []
+    assert of_kind(stage.advance(stage.ctx.settings.gone), Average)
+    (left,) = sent(stage.average(model("average")), Accept)[0].record.left_out
+    assert left.reason == "it was not reachable"
+
+
+def test_a_node_that_came_back_with_an_empty_disk_is_not_waited_for(stage):
+    stage.elect()
+    stage.count("ada", "ben")
+    unlink(stage.ctx, "cleo")
+    link(stage.ctx, "cleo", other_journal="cleo's new disk")
+    assert of_kind(stage.advance(), Average)
+
+
+def test_a_slow_member_that_works_is_waited_for_until_its_own_deadline(stage):
+    stage.elect()
+    stage.count("ada", "ben")
+    slow = status(run=stage.chain.run, phase="training", predicted=30.0)
+    peer = link(stage.ctx, "cleo", slow)
+    peer.moved_at = stage.ctx.now
+    assert of_kind(stage.advance(30.0), Average) == []
+    assert of_kind(stage.advance(16.1), Average)  # 1.5 times 30 s, and one resend
+
+
+def test_the_cap_closes_the_round_on_a_member_that_says_nothing(stage):
+    stage.elect()
+    stage.count("ada", "ben")
+    assert of_kind(stage.advance(SPEC.round_cap - 0.1), Average) == []
+    assert of_kind(stage.advance(0.2), Average)
+
+
+def test_the_record_names_what_it_was_made_of(stage):
+    stage.elect()
+    stage.count("ada", "ben")
+    stage.submit("cleo", announced=False, declined="its training failed: out of memory")
+    stage.advance()
+    record = sent(stage.average(model("average")), Accept)[0].record
+    assert [entry.node for entry in record.updates] == [node("ada"), node("ben")]
+    assert [(one.node, one.reason) for one in record.left_out] == [
+        (node("cleo"), "its training failed: out of memory")
+    ]
+    assert (record.model, record.previous, record.trained) == (model("average"), stage.chain.run, 1)
+
+
+def test_an_average_that_is_not_finite_makes_an_empty_record_with_the_parents_model(stage):
+    stage.elect()
+    stage.count("ada", "ben", "cleo")
+    stage.advance()
+    record = sent(stage.average(None), Accept)[0].record
+    assert (record.model, record.updates) == (stage.ledger.model, ())
+    assert record.note == "the average was not finite: the parent's model stays"
+    assert {left.reason for left in record.left_out} == {"the average was not finite"}
+
+
+def test_without_a_usable_update_the_record_is_empty_and_says_so(stage):
+    stage.elect()
+    for name in NAMES[:3]:
+        stage.submit(name, announced=False, declined="no data")
+    record = sent(stage.advance(), Accept)[0].record
+    assert (record.model, record.updates) == (stage.ledger.model, ())
+    assert record.note == "no usable update: all have answered"
+
+
+def test_the_closing_round_collects_evaluations_and_ends_the_run():
+    done = msgspec.structs.replace(SPEC, rounds=1)
+    stage = Stage1(chain_of(*NAMES[:3], rounds=1, spec=done))
+    stage.ledger.wanted_rounds = 0
+    object.__setattr__(stage.ledger.last.record, "rounds", 1)
+    stage.elect()
+    for name in NAMES[:3]:
+        stage.submit(name, announced=False, evaluation=Evaluation(9, 10, 1.0))
+    record = sent(stage.advance(), Accept)[0].record
+    assert (record.kind, record.then, record.model) == ("evaluate", "end", stage.ledger.model)
+    assert len(record.evaluations) == 3
+
+
+@pytest.mark.parametrize(("wish", "then"), [("pause", "pause"), ("end", "end")])
+def test_a_wish_is_fulfilled_by_the_record(stage, wish, then):
+    stage.it.wishes.add(wish)
+    stage.elect()
+    stage.count("ada", "ben", "cleo")
+    stage.advance()
+    assert sent(stage.average(model("average")), Accept)[0].record.then == then
+
+
+# --- proposing --------------------------------------------------------------------------------------------------
+
+
+def proposing():
+    stage = Stage1()
+    stage.elect()
+    stage.count("ada", "ben", "cleo")
+    stage.advance()
+    return stage, stage.average(model("average"))
+
+
+def test_the_aggregator_accepts_its_own_value_first():
+    _, effects = proposing()
+    kinds = [type(e) for e in effects if isinstance(e, SaveAccepted) or sent([e], Accept)]
+    assert kinds == [SaveAccepted, Send, Send]
+
+
+def test_a_quorum_of_acceptances_commits_with_the_proof():
+    stage, _ = proposing()
+    stage.accepted("cleo")
+    (commit,) = stage.committed
+    assert commit.record == stage.it.proposal
+    assert commit.ballot == stage.it.ballot
+    assert commit.acceptors == tuple(sorted([member("ada"), member("cleo")]))
+
+
+def test_acceptances_of_other_ballots_journals_values_or_strangers_do_not_count():
+    stage, _ = proposing()
+    stage.accepted("ben", of=ballot(9, "ada"))
+    stage.accepted("ben", journal="ben's new disk")
+    stage.accepted("ben", record=model("another record"))
+    stage.accepted("eve")
+    assert stage.committed == []
+
+
+def test_a_higher_promise_while_averaging_gives_the_ballot_up():
+    stage = Stage1()
+    stage.elect()
+    stage.count("ada", "ben", "cleo")
+    stage.advance()
+    stage.acceptor.promised = ballot(5, "cleo")
+    effects = stage.average(model("average"))
+    assert sent(effects, Accept) == []
+    assert sent(effects, Yield)
+
+
+# --- giving up and repeating ------------------------------------------------------------------------------------
+
+
+def test_a_refused_aggregator_gives_up_tells_and_backs_off_doubling(stage):
+    waits = []
+    for _ in range(4):
+        stage.stand()
+        stage.it.refused(ballot(stage.it.ballot.attempt + 1, "cleo"), stage.it.ballot)
+        assert receivers(taken(stage.ctx), Yield) == [node("ben"), node("cleo")]
+        waits.append(stage.it.not_before - stage.ctx.now)
+    assert waits == pytest.approx([0.3, 0.6, 1.2, 2.4])
+    assert not stage.it.unable
+
+
+def test_the_refusal_of_an_earlier_ballot_does_not_end_the_present_one(stage):
+    stage.stand()
+    stage.it.refused(ballot(5, "cleo"), ballot(9, "ada"))
+    assert stage.it.stand_state is Stand.STANDING
+
+
+def test_who_gave_up_for_a_reason_of_its_own_stands_last(stage):
+    stage.elect()
+    stage.it.give_up("its worker could not average: out of memory")
+    assert stage.it.unable
+
+
+def test_unanswered_messages_are_repeated_and_answered_ones_are_not(stage):
+    stage.elect()
+    stage.submit("ben")
+    effects = stage.advance(stage.ctx.settings.resend)
+    assert receivers(effects, Collect) == [node("cleo")]
+
+
+def test_a_newly_linked_member_is_told_what_it_may_have_missed():
+    stage, _ = proposing()
+    stage.it.linked(node("ben"))
+    assert receivers(taken(stage.ctx), Accept) == [node("ben")]
+
+
+def test_what_a_candidacy_works_on_is_pinned():
+    stage, _ = proposing()
+    assert stage.it.pinned() == {model("average"), *(update(name, 1).digest for name in NAMES[:3])}
+
+
+# --- sampling ---------------------------------------------------------------------------------------------------
+
+
+def test_a_member_outside_the_sample_is_asked_when_a_sampled_one_is_gone():
+    spec = msgspec.structs.replace(SPEC, sample=1, min_updates=3)
+    stage = Stage1(chain_of(*NAMES[:3], spec=spec))
+    stage.elect()
+    (first,) = stage.it.collection.selected
+    name = next(name for name in NAMES if node(name) == first)
+    for other in NAMES[:3]:
+        stage.submit(other, announced=False, declined="broken" if other == name else "")
+    effects = stage.advance()
+    assert [message.selected for message in sent(effects, Collect)] in ([True], [])
+    assert len(stage.it.collection.selected) == 2
+    # One update was wanted of one sampled member; asking a second does not raise what is enough.
+    assert stage.it.collection.enough == 1
