@@ -138,7 +138,7 @@ class Chain:
             previous=record_digest(last) if last else self.run,
             kind=kind,  # type: ignore[arg-type]
             trained=(last.trained if last else 0) + training,
-            rounds=SPEC.rounds,
+            rounds=self.founding.spec.rounds,
             ballot=Ballot(attempt, node(proposer)),
             model=model or (digest(("model", round_)) if training else parent),
             updates=tuple(_update_of(entry, round_) for entry in voters) if training else (),

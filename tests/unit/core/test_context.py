@@ -1,0 +1,84 @@
+import pytest
+
+from p2pfl.core.context import earliest
+from p2pfl.core.effects import Send
+from p2pfl.messages import Ask
+from tests.support.core import NOW, context, link, status, taken, unlink
+from tests.support.records import NAMES, digest, node, roster
+
+ASK = Ask(digest("run"), 0)
+
+
+def test_a_message_to_a_peer_without_a_link_is_not_asked_for():
+    ctx = context("ada", linked=["ben"])
+    ctx.send(node("cleo"), ASK)
+    assert taken(ctx) == []
+
+
+def test_everybody_linked_gets_a_broadcast():
+    ctx = context("ada", linked=NAMES[1:4])
+    unlink(ctx, "cleo")
+    ctx.broadcast(ASK)
+    assert taken(ctx) == [Send(node("ben"), ASK), Send(node("dan"), ASK)]
+
+
+def test_a_member_without_a_link_is_gone_after_a_while_and_not_at_once():
+    ctx = context("ada")
+    entry = roster(*NAMES[:3])[1]
+    unlink(ctx, "ben")
+    assert not ctx.is_gone(entry)
+    ctx.now += ctx.settings.gone
+    assert ctx.is_gone(entry)
+
+
+def test_after_a_start_all_count_as_heard_for_a_while():
+    ctx = context("ada", linked=(), started=NOW)
+    entry = roster(*NAMES[:3])[1]
+    ctx.now += ctx.settings.start_grace - 0.1
+    assert not ctx.is_gone(entry)
+    ctx.now += 0.2
+    assert ctx.is_gone(entry)
+
+
+def test_a_node_that_is_back_with_another_journal_is_reachable_but_not_the_member():
+    ctx = context("ada")
+    entry = roster(*NAMES[:3])[1]
+    assert ctx.is_seated(entry)
+    link(ctx, "ben", other_journal="ben's new disk")
+    assert ctx.is_reachable(node("ben"))
+    assert not ctx.is_seated(entry)
+    assert ctx.is_gone(entry)
+
+
+def test_this_node_is_seated_with_its_own_journal_only():
+    ctx = context("ada")
+    entry = roster("ada")[0]
+    assert ctx.is_seated(entry)
+    assert not ctx.is_seated(type(entry)(entry.node, "0" * 32, entry.name, entry.slot))
+
+
+@pytest.mark.parametrize(("phase", "is_leaving"), [("leaving", True), ("training", False)])
+def test_a_peer_leaves_when_it_says_so(phase, is_leaving):
+    ctx = context("ada")
+    link(ctx, "ben", status(phase=phase))
+    assert ctx.is_leaving(node("ben")) == is_leaving
+
+
+def test_absence_counts_from_the_end_of_the_link_or_from_this_nodes_start():
+    ctx = context("ada", linked=["ben"], started=40.0)
+    assert ctx.unlinked_since(node("ben")) is None
+    unlink(ctx, "ben")
+    assert ctx.unlinked_since(node("ben")) == NOW
+    assert ctx.unlinked_since(node("cleo")) == 40.0
+
+
+def test_names_come_from_links_and_strangers_go_by_their_id():
+    ctx = context("ada", linked=["ben"])
+    assert ctx.name_of(node("ben")) == "ben"
+    assert ctx.name_of(node("ada")) == "ada"
+    assert ctx.name_of(node("eve")) == node("eve")[:7]
+
+
+def test_the_earliest_ignores_what_is_not_given():
+    assert earliest(None, 3.0, 2.0) == 2.0
+    assert earliest(None, None) is None

@@ -1,0 +1,70 @@
+import msgspec
+import pytest
+
+from p2pfl.core.departure import (
+    COMPLETE_EXIT,
+    INCOMPLETE_EXIT,
+    Farewell,
+    Other,
+    decide_exit,
+    decide_leaving,
+)
+
+DONE = Other("ben", confirmed=True, given_up_at=None)
+SLOW = Other("cleo", confirmed=False, given_up_at=None)
+AWAY = Other("dan", confirmed=False, given_up_at=130.0)
+
+
+def test_a_node_exits_once_everybody_has_the_final_model():
+    assert decide_exit([DONE, DONE], holds=True, now=100.0) == (
+        COMPLETE_EXIT,
+        "the run is complete everywhere",
+        None,
+    )
+
+
+def test_a_node_serves_a_linked_member_that_has_not_confirmed():
+    assert decide_exit([DONE, SLOW], holds=True, now=9e9) == (None, "serving 1", None)
+
+
+def test_an_unreachable_member_is_waited_for_until_linger_is_over_and_then_named():
+    assert decide_exit([DONE, AWAY], holds=True, now=129.9) == (None, "serving 1", 130.0)
+    assert decide_exit([DONE, AWAY], holds=True, now=130.0) == (
+        COMPLETE_EXIT,
+        "the run is complete; not confirmed by dan",
+        None,
+    )
+
+
+def test_without_the_final_model_a_node_waits_for_whoever_has_it_and_fails_when_nobody_comes():
+    assert decide_exit([DONE], holds=False, now=100.0)[0] is None
+    assert decide_exit([AWAY], holds=False, now=130.0)[0] == INCOMPLETE_EXIT
+
+
+def test_a_confirmed_member_that_has_gone_still_counts_as_complete():
+    gone = Other("ben", confirmed=True, given_up_at=101.0)
+    assert decide_exit([gone], holds=True, now=100.0)[:2] == (COMPLETE_EXIT, "the run is complete everywhere")
+
+
+BASE = Farewell(in_run=True, is_over=False, is_member=True, others=4, reachable=4, leaving=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "at_once", "says"),
+    [
+        ({}, False, "the 4 others go on and tolerate the loss of 1"),
+        ({"others": 2, "reachable": 2}, False, "the 2 others go on and tolerate the loss of 0"),
+        ({"in_run": False}, True, "no member of a run"),
+        ({"is_member": False}, True, "no member of a run"),
+        ({"is_over": True}, True, "the run is complete"),
+        ({"reachable": 1}, True, "2 of 5 members are reachable, 3 needed"),
+        ({"reachable": 2}, False, "2 of 4 members are reachable, 3 needed: the run will pause"),
+        ({"leaving": 4}, True, "nobody stays in the run"),
+        ({"others": 0, "reachable": 0}, True, "nobody stays in the run"),
+        ({"others": 1, "reachable": 1}, False, "go on and tolerate the loss of 0"),
+    ],
+)
+def test_a_leaver_is_told_what_its_leaving_means(changes, at_once, says):
+    verdict, text = decide_leaving(msgspec.structs.replace(BASE, **changes))
+    assert verdict == at_once
+    assert says in text

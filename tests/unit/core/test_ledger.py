@@ -1,0 +1,232 @@
+import msgspec
+import pytest
+
+from p2pfl import events
+from p2pfl.core.effects import Collect, Exit, Fetch, SaveCommit, SaveReport, SaveResumed
+from p2pfl.core.ledger import CONFLICT_EXIT, add_evaluations
+from p2pfl.messages import Evaluation, Report
+from tests.support.core import chain_of, context, ledger, member, model, of_kind, taken, told
+from tests.support.records import NAMES, SPEC, evaluations, node, roster
+
+
+@pytest.fixture
+def ctx():
+    return context("ada")
+
+
+@pytest.fixture
+def chain():
+    return chain_of(*NAMES[:3], rounds=1)
+
+
+@pytest.fixture
+def book(ctx, chain):
+    """The ledger after round 1; the chain can grow on."""
+    return ledger(ctx, chain)
+
+
+def altered(commit, *, acceptors=None, **changes):
+    record = msgspec.structs.replace(commit.record, **changes)
+    made = msgspec.structs.replace(commit, record=record)
+    return made if acceptors is None else msgspec.structs.replace(made, acceptors=acceptors)
+
+
+# --- what is believed (rule 5) ----------------------------------------------------------------------------------
+
+
+def test_the_successor_accepted_by_a_quorum_is_believed(book, chain):
+    assert book.believe(chain.commit()) is None
+
+
+def test_a_commit_of_another_run_is_not_believed(book, chain):
+    assert book.believe(altered(chain.commit(), run=model("run"))) == "it belongs to another run"
+
+
+def test_a_commit_out_of_order_is_not_believed(book, chain):
+    chain.commit()
+    assert book.believe(chain.commit()) == "it is of round 3, not 2"
+
+
+def test_a_commit_of_another_parent_is_not_believed(book, chain):
+    flaw = book.believe(altered(chain.commit(), previous=model("another record")))
+    assert flaw == "it follows another record than the one committed here"
+
+
+def test_a_commit_without_a_quorum_of_my_roster_is_not_believed(book, chain):
+    commit = chain.commit()
+    few = "1 members of the roster accepted it, 2 are needed"
+    assert book.believe(altered(commit, acceptors=(member("ben"),))) == few
+    assert book.believe(altered(commit, acceptors=(member("ben"), member("eve")))) == few
+    assert book.believe(altered(commit, acceptors=(member("ben"), member("ben")))) == few
+    assert book.believe(altered(commit, acceptors=(member("ben"), member("cleo", "new disk")))) == few
+
+
+def test_the_quorum_is_that_of_the_committed_roster_and_not_of_the_one_it_decides(ctx):
+    chain = chain_of(*NAMES)
+    commit = chain.commit(next_roster=roster("ada"))
+    book = ledger(ctx, chain_of(*NAMES))
+    assert book.believe(altered(commit, acceptors=(member("ada"),))) is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run": model("run")},
+        {"round": 3},
+        {"previous": model("another record")},
+        {"trained": 5},
+        {"rounds": SPEC.rounds - 1},
+    ],
+)
+def test_a_record_that_does_not_follow_is_not_accepted_either(book, chain, changes):
+    commit = chain.commit()
+    assert book.succeeds(commit.record)
+    assert not book.succeeds(altered(commit, **changes).record)
+
+
+# --- two decisions of one round (rule 15) -----------------------------------------------------------------------
+
+
+def test_a_second_commit_of_the_last_round_halts_with_its_own_exit_code(ctx, chain):
+    book = ledger(ctx, chain)
+    commit = chain.commit()
+    book.commit(commit)
+    taken(ctx)
+    assert book.conflict(altered(commit, model=model("another")))
+    effects = taken(ctx)
+    assert [effect.code for effect in of_kind(effects, Exit)] == [CONFLICT_EXIT] == [4]
+    (notice,) = told(effects, events.Notice)
+    assert notice.level == "error"
+    assert "Keep both data directories" in notice.text
+    assert book.halted
+    assert not book.is_open
+
+
+def test_a_successor_of_another_last_record_halts_too(book, chain):
+    assert book.conflict(altered(chain.commit(), previous=model("the other branch")))
+
+
+def test_the_same_commit_again_is_no_conflict(ctx, chain, book):
+    commit = chain.commit()
+    book.commit(commit)
+    assert not book.conflict(commit)
+
+
+def test_a_record_nobody_proved_is_no_conflict(ctx, chain, book):
+    commit = chain.commit()
+    book.commit(commit)
+    unproved = altered(commit, model=model("another"), acceptors=(member("ben"),))
+    assert not book.conflict(unproved)
+    assert not book.halted
+
+
+# --- moving on --------------------------------------------------------------------------------------------------
+
+
+def test_a_commit_is_saved_first_and_then_told(ctx, chain, book):
+    commit = chain.commit(next_roster=roster("ada", "ben"))
+    ctx.now += 7.5
+    book.commit(commit)
+    effects = taken(ctx)
+    assert effects[0] == SaveCommit(chain.run, commit, 7.5)
+    (event,) = told(effects, events.Committed)
+    assert (event.round, event.aggregator, event.updates, event.seconds) == (2, "ben", NAMES[:3], 7.5)
+    (change,) = told(effects, events.RosterChanged)
+    assert (change.joined, change.left, change.members, change.tolerates) == ((), ("cleo",), 2, 0)
+    assert (book.round, book.model, len(book.roster)) == (2, commit.record.model, 2)
+
+
+def test_a_new_model_is_not_held_before_it_is_pulled_and_an_old_one_stays_held(ctx, chain, book):
+    book.commit(chain.commit(model=book.model))
+    assert book.holds
+    book.commit(chain.commit())
+    assert not book.holds
+
+
+def test_who_is_no_longer_in_the_roster_is_no_member(ctx, chain, book):
+    book.commit(chain.commit(next_roster=roster("ben", "cleo")))
+    assert not book.is_member
+
+
+def test_the_model_is_asked_of_those_who_accepted_it_first(ctx, chain, book):
+    book.commit(chain.commit())
+    taken(ctx)
+    book.fetch_model()
+    (fetch,) = of_kind(taken(ctx), Fetch)
+    assert (fetch.digest, fetch.sources) == (book.model, (node("ben"), node("cleo")))
+
+
+def test_the_last_two_models_and_what_is_pinned_are_kept(ctx, chain, book):
+    before = book.model
+    book.commit(chain.commit())
+    taken(ctx)
+    book.collect({model("accepted")})
+    assert of_kind(taken(ctx), Collect) == [Collect(frozenset({before, book.model, model("accepted")}))]
+
+
+def test_a_pause_holds_the_next_round_until_it_is_lifted(ctx, chain, book):
+    book.commit(chain.commit(then="pause"))
+    assert not book.is_open
+    assert not book.resume(1)
+    assert book.resume(2)
+    assert book.is_open
+    assert of_kind(taken(ctx), SaveResumed) == [SaveResumed(chain.run, 2)]
+    assert not book.resume(2)
+
+
+def test_after_the_last_training_round_comes_the_evaluation_and_after_that_the_end(ctx):
+    chain = chain_of(*NAMES[:3], rounds=1, spec=msgspec.structs.replace(SPEC, rounds=1))
+    book = ledger(ctx, chain)
+    assert (book.next_kind, book.is_over) == ("evaluate", False)
+    book.commit(chain.commit(kind="evaluate", then="end"))
+    assert book.is_over
+
+
+def test_more_rounds_reopen_a_finished_run(ctx):
+    chain = chain_of(*NAMES[:3], rounds=1, spec=msgspec.structs.replace(SPEC, rounds=1))
+    book = ledger(ctx, chain)
+    book.commit(chain.commit(kind="evaluate", then="end"))
+    book.wanted_rounds = 3
+    assert (book.is_over, book.is_open, book.next_kind) == (False, True, "train")
+
+
+# --- evaluations ------------------------------------------------------------------------------------------------
+
+
+def test_reports_add_up_over_the_members(ctx, chain, book):
+    book.report(node("ben"), Report(chain.run, 1, Evaluation(8, 10, 5.0)))
+    book.report(node("cleo"), Report(chain.run, 1, Evaluation(9, 10, 1.0)))
+    effects = taken(ctx)
+    last = told(effects, events.Evaluated)[-1]
+    assert (last.accuracy, last.loss, last.samples, last.reports, last.members) == (0.85, 0.3, 20, 2, 3)
+    assert [save.node for save in of_kind(effects, SaveReport)] == [node("ben"), node("cleo")]
+
+
+def test_reports_of_other_rounds_strangers_and_repetitions_are_ignored(ctx, chain, book):
+    report = Report(chain.run, 1, Evaluation(8, 10, 5.0))
+    book.report(node("ben"), report)
+    taken(ctx)
+    book.report(node("ben"), report)
+    book.report(node("eve"), report)
+    book.report(node("cleo"), msgspec.structs.replace(report, round=2))
+    book.report(node("cleo"), msgspec.structs.replace(report, run=model("run")))
+    assert taken(ctx) == []
+
+
+def test_committed_evaluations_are_told_where_reports_had_said_something_else(ctx, chain, book):
+    book.report(node("ada"), Report(chain.run, 1, Evaluation(1, 10, 5.0)))
+    taken(ctx)
+    book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10))))
+    (event,) = told(taken(ctx), events.Evaluated)
+    assert (event.round, event.accuracy, event.reports) == (1, 0.9, 2)
+
+
+def test_the_end_tells_the_accuracy_of_the_last_model(ctx, chain, book):
+    book.report(node("ben"), Report(chain.run, 1, Evaluation(8, 10, 5.0)))
+    book.tell_end()
+    assert told(taken(ctx), events.RunEnded) == [events.RunEnded(chain.run, 1, book.model, 0.8, 0.5)]
+
+
+def test_evaluations_are_summed_field_by_field():
+    parts = (Evaluation(8, 10, 5.0), Evaluation(1, 4, 2.5))
+    assert add_evaluations(parts) == Evaluation(9, 14, 7.5)

@@ -1,0 +1,80 @@
+import pytest
+
+from p2pfl.core.acceptor import Acceptor
+from p2pfl.core.aggregator import Aggregator, Stand
+from p2pfl.core.presence import Condition, Presence, phase_of
+from p2pfl.core.trainee import Trainee
+from p2pfl.messages import Status
+from tests.support.core import chain_of, context, ledger, receivers, sent, taken
+from tests.support.records import NAMES, node, update
+
+
+@pytest.fixture
+def ctx():
+    return context("ada")
+
+
+@pytest.fixture
+def book(ctx):
+    return ledger(ctx, chain_of(*NAMES[:3], rounds=2))
+
+
+def condition(book=None, **changes):
+    return Condition(book, None, "idle", ready=True, waiting=False)._replace(**changes)
+
+
+def test_a_status_says_where_the_node_stands(ctx, book):
+    said = Presence(ctx).status(condition(book))
+    assert (said.run, said.round, said.record) == (book.run, 2, book.digest)
+    assert (said.holds, said.ended, said.rounds, said.links) == (True, False, 10, 2)
+
+
+def test_a_node_in_no_run_says_so(ctx):
+    said = Presence(ctx).status(condition())
+    assert (said.run, said.round, said.record, said.links) == ("", 0, "", 2)
+
+
+def test_a_change_others_act_on_is_said_at_once_and_only_once(ctx, book):
+    presence = Presence(ctx)
+    presence.refresh(condition(book))
+    assert receivers(taken(ctx), Status) == [node("ben"), node("cleo")]
+    presence.refresh(condition(book))
+    assert taken(ctx) == []
+    presence.refresh(condition(book, phase="leaving"))
+    assert sent(taken(ctx), Status)[0].phase == "leaving"
+
+
+def test_progress_waits_for_the_heartbeat(ctx, book):
+    presence = Presence(ctx)
+    presence.refresh(condition(book))
+    taken(ctx)
+    trainee = Trainee(ctx, book, lambda submit: None, training=True, progress=0.5)
+    presence.refresh(condition(book, trainee=trainee, phase="training"))
+    assert taken(ctx) == []
+    ctx.now += ctx.settings.heartbeat
+    presence.refresh(condition(book, trainee=trainee, phase="training"))
+    assert {said.progress for said in sent(taken(ctx), Status)} == {0.5}
+
+
+def test_every_broadcast_has_a_higher_step(ctx, book):
+    presence = Presence(ctx)
+    presence.refresh(condition(book))
+    presence.refresh(condition(book, ready=False))
+    steps = [said.steps for said in sent(taken(ctx), Status)]
+    assert steps == [1, 1, 2, 2]
+
+
+def test_the_most_telling_phase_is_named(ctx, book):
+    acceptor = Acceptor(ctx, book)
+    aggregator = Aggregator(ctx, book, acceptor, lambda commit: None, set())
+    trainee = Trainee(ctx, book, lambda submit: None)
+    parts = {"trainee": trainee, "aggregator": aggregator}
+    assert phase_of(ready=True, leaving=False, **parts) == "idle"
+    trainee.update = update("ada", 3)
+    assert phase_of(ready=True, leaving=False, **parts) == "trained"
+    trainee.training = True
+    assert phase_of(ready=True, leaving=False, **parts) == "training"
+    aggregator.stand_state = Stand.COLLECTING
+    assert phase_of(ready=True, leaving=False, **parts) == "aggregating"
+    assert phase_of(ready=False, leaving=False, **parts) == "starting"
+    assert phase_of(ready=False, leaving=True, **parts) == "leaving"

@@ -1,0 +1,226 @@
+import pytest
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.effects import Evaluate, SaveUpdate, Send, StopTraining, Train
+from p2pfl.core.trainee import Trainee
+from p2pfl.messages import Collect, Evaluation, Noted, Report, Submit
+from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, sent, taken, told
+from tests.support.records import NAMES, node, update
+
+
+class Bench:
+    """A member in round 2 with its ledger; every call returns the effects."""
+
+    def __init__(self, rounds=1):
+        self.ctx = context("ada")
+        self.chain = chain_of(*NAMES[:3], rounds=rounds)
+        self.ledger = ledger(self.ctx, self.chain)
+        self.handed_in = []
+        self.it = Trainee(self.ctx, self.ledger, self.handed_in.append)
+
+    def begin(self, *, ready=True, leaving=False):
+        self.it.begin(ready=ready, leaving=leaving)
+        return taken(self.ctx)
+
+    def train(self):
+        self.it.trained(update("ada", 2).digest, 100, 0.5, 1.5)
+        return taken(self.ctx)
+
+    def collect(self, attempt, name, *, selected=True):
+        message = Collect(self.chain.run, self.ledger.round + 1, ballot(attempt, name), selected)
+        self.is_news = self.it.collect(message)
+        return taken(self.ctx)
+
+    def note(self, attempt, name, refused=""):
+        self.it.note(Noted(self.chain.run, self.ledger.round + 1, ballot(attempt, name), refused))
+        return taken(self.ctx)
+
+    def advance(self, seconds):
+        self.ctx.now += seconds
+        self.it.advance()
+        return taken(self.ctx)
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def test_training_begins_with_the_round_whoever_is_elected(bench):
+    effects = bench.begin()
+    (train,) = of_kind(effects, Train)
+    assert (train.round, train.model, train.partition) == (2, bench.ledger.model, 0)
+    (evaluate,) = of_kind(effects, Evaluate)
+    assert (evaluate.round, evaluate.part, evaluate.parts) == (1, 0, 3)
+
+
+def test_nothing_begins_before_the_worker_and_the_parents_blobs_are_there(bench):
+    assert bench.begin(ready=False) == []
+    bench.ledger.holds = False
+    assert bench.begin() == []
+
+
+def test_the_first_model_of_a_run_is_not_evaluated():
+    assert of_kind(Bench(rounds=0).begin(), Evaluate) == []
+
+
+def test_a_member_trains_once_however_often_it_is_asked(bench):
+    bench.begin()
+    assert bench.begin() == []
+    bench.train()
+    assert bench.begin() == []
+    bench.collect(1, "ben")
+    bench.collect(2, "cleo")
+    assert bench.begin() == []
+
+
+def test_an_update_is_on_disk_before_it_is_announced(bench):
+    bench.begin()
+    bench.collect(1, "ben")
+    effects = bench.train()
+    kinds = [type(effect) for effect in effects if isinstance(effect, SaveUpdate | Send)]
+    assert kinds == [SaveUpdate, Send]
+    assert of_kind(effects, SaveUpdate)[0].previous == bench.ledger.digest
+
+
+def test_the_same_update_is_offered_to_every_later_aggregator(bench):
+    bench.begin()
+    bench.train()
+    first = sent(bench.collect(1, "ben"), Submit)
+    bench.note(1, "ben")
+    second = sent(bench.collect(2, "cleo"), Submit)
+    assert [submit.update for submit in first + second] == [update("ada", 2)] * 2
+    assert second[0].ballot == ballot(2, "cleo")
+
+
+def test_an_earlier_aggregator_is_not_answered_any_more(bench):
+    bench.begin()
+    bench.train()
+    bench.collect(2, "cleo")
+    assert bench.collect(1, "ben") == []
+    assert not bench.is_news
+
+
+def test_an_announcement_is_repeated_until_it_is_noted(bench):
+    bench.begin()
+    bench.train()
+    bench.collect(1, "ben")
+    assert sent(bench.advance(bench.ctx.settings.resend), Submit)
+    bench.note(1, "ben")
+    assert bench.advance(60.0) == []
+    assert bench.it.resend_at is None
+
+
+def test_the_note_of_an_earlier_ballot_stops_nothing(bench):
+    bench.begin()
+    bench.train()
+    bench.collect(1, "ben")
+    bench.collect(2, "cleo")
+    bench.note(1, "ben")
+    assert not bench.it.noted
+
+
+def test_a_refused_update_is_told_once(bench):
+    bench.begin()
+    bench.train()
+    bench.collect(1, "ben")
+    (refused,) = told(bench.note(1, "ben", refused="tensor weight holds a NaN"), events.UpdateRefused)
+    assert (refused.name, refused.reason) == ("ada", "tensor weight holds a NaN")
+    assert bench.note(1, "ben", refused="tensor weight holds a NaN") == []
+
+
+def test_an_update_from_before_a_restart_is_offered_and_not_trained_again(bench):
+    bench.it.restore(update("ada", 2))
+    effects = bench.begin()
+    assert of_kind(effects, Train) == []
+    assert told(effects, events.UpdateReused) == [events.UpdateReused(2, update("ada", 2).digest)]
+    assert sent(bench.collect(1, "ben"), Submit)[0].update == update("ada", 2)
+
+
+def test_a_contribution_to_ones_own_candidacy_takes_no_link(bench):
+    bench.begin()
+    bench.train()
+    assert sent(bench.collect(1, "ada"), Submit) == []
+    assert [submit.update for submit in bench.handed_in] == [update("ada", 2)]
+
+
+def test_nothing_is_offered_while_the_update_is_awaited(bench):
+    bench.begin()
+    assert bench.collect(1, "ben") == []
+
+
+def test_who_is_asked_later_than_the_sample_trains_then_and_announces_again(bench):
+    # Outside the sample at first: only the evaluation is wanted and noted; the update must still be repeated.
+    bench.it.evaluated(Evaluation(8, 10, 2.0))
+    bench.collect(1, "ben", selected=False)
+    bench.note(1, "ben")
+    bench.collect(1, "ben", selected=True)
+    assert of_kind(bench.begin(), Train)
+    bench.train()
+    assert sent(bench.advance(bench.ctx.settings.resend), Submit)[0].update == update("ada", 2)
+
+
+def test_an_evaluation_goes_to_everybody_and_into_the_contribution(bench):
+    bench.begin()
+    bench.train()
+    bench.it.evaluated(Evaluation(8, 10, 2.0))
+    assert len(sent(taken(bench.ctx), Report)) == 2
+    assert sent(bench.collect(1, "ben"), Submit)[0].evaluation == Evaluation(8, 10, 2.0)
+
+
+def test_a_failed_evaluation_keeps_nobody_from_the_round(bench):
+    bench.begin()
+    bench.it.fail_evaluation()
+    bench.collect(1, "ben")
+    assert sent(bench.train(), Submit)[0].evaluation is None
+
+
+def test_a_member_that_cannot_train_says_why(bench):
+    bench.begin()
+    bench.collect(1, "ben")
+    bench.it.decline("its training failed: out of memory")
+    effects = taken(bench.ctx)
+    assert of_kind(effects, StopTraining)
+    (submit,) = sent(effects, Submit)
+    assert (submit.update, submit.declined) == (None, "its training failed: out of memory")
+
+
+def test_a_leaving_member_declines_instead_of_training(bench):
+    bench.collect(1, "ben")
+    effects = bench.begin(leaving=True)
+    assert of_kind(effects, Train) == []
+    assert [submit.declined for submit in sent(effects, Submit)] == ["it is leaving"]
+
+
+def test_a_commit_ends_the_training_of_its_round(bench):
+    bench.begin()
+    bench.it.close()
+    assert of_kind(taken(bench.ctx), StopTraining)
+    bench.it.close()
+    assert taken(bench.ctx) == []
+
+
+def test_progress_is_noted_for_the_round_under_way_only(bench):
+    bench.begin()
+    bench.it.progressed(inputs.TrainProgress(bench.chain.run, 2, 3, 10, 20.0))
+    bench.it.progressed(inputs.TrainProgress(bench.chain.run, 1, 9, 10, 99.0))
+    assert (bench.it.progress, bench.it.predicted) == (0.3, 20.0)
+
+
+def test_the_aggregators_new_link_is_used_at_once(bench):
+    bench.begin()
+    bench.train()
+    bench.collect(1, "ben")
+    bench.it.linked(node("cleo"))
+    assert taken(bench.ctx) == []
+    bench.it.linked(node("ben"))
+    assert sent(taken(bench.ctx), Submit)
+
+
+def test_the_update_is_pinned(bench):
+    assert bench.it.pinned() == set()
+    bench.begin()
+    bench.train()
+    assert bench.it.pinned() == {update("ada", 2).digest}
+    assert model("anything else") not in bench.it.pinned()
