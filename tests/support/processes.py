@@ -35,6 +35,22 @@ RIGGED = ("-m", "tests.support.rigged_node")
 """The programs: the product, and the product with a fault built in (see there)."""
 
 EventT = TypeVar("EventT", bound=events.Event)
+ResultT = TypeVar("ResultT")
+
+
+async def until(look: Callable[[], ResultT | None], what: str, process: Process | None = None) -> ResultT:
+    """Look again and again until *look* returns something true: no process tells another of its events.
+
+    On failure, *what* was awaited is said, and what *process* printed.
+    """
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not (found := look()):  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(POLL_SECONDS)
+            return found
+    except TimeoutError:
+        said = process.output if process is not None else ""
+        raise AssertionError(f"{what} did not come:\n{said}") from None
 
 
 class Process:
@@ -62,24 +78,24 @@ class Process:
         return self._process.pid
 
     @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
     def output(self) -> str:
         """All this node printed, also in earlier starts."""
         return self._output.read_text(encoding="utf-8")
 
     async def until(self, kind: type[EventT], condition: Callable[[EventT], bool] = lambda _: True) -> EventT:
         """Return the first event of *kind* for which *condition* holds; wait for it if need be."""
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while True:
-                    ended = self._process.poll() is not None
-                    self._look()
-                    found = [event for event in self.all(kind) if condition(event)]
-                    if found:
-                        return found[0]
-                    assert not ended, f"{self.name} ended before {kind.__name__}:\n{self.output}"
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError:
-            raise AssertionError(f"{self.name} has no {kind.__name__}:\n{self.output}") from None
+
+        def find() -> EventT | None:
+            ended = self.has_ended
+            found = next((event for event in self.all(kind) if condition(event)), None)
+            assert found or not ended, f"{self.name} ended before {kind.__name__}:\n{self.output}"
+            return found
+
+        return await until(find, f"a {kind.__name__} of {self.name}", self)
 
     def all(self, kind: type[EventT]) -> list[EventT]:
         """Return the events of *kind* so far."""
@@ -88,13 +104,9 @@ class Process:
 
     async def exit_code(self) -> int:
         """Wait for the end; negative after a signal."""
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while (code := self._process.poll()) is None:  # noqa: ASYNC110 - nobody tells
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError:
-            raise AssertionError(f"{self.name} does not end:\n{self.output}") from None
-        self._look()
+        await until(lambda: self.has_ended, f"the end of {self.name}", self)
+        code = self._process.poll()
+        assert code is not None
         return code
 
     def signal(self, number: signal.Signals) -> None:
@@ -150,11 +162,13 @@ class Fleet:
         self._started.append(process)
         return process
 
-    async def start_all(self, *names: str, options: Sequence[str] = ()) -> list[Process]:
+    async def start_all(
+        self, *names: str, options: Sequence[str] = (), program: Sequence[str] = NODE
+    ) -> list[Process]:
         """Start a run of the nodes *names*: the first one's address is all the others are told."""
         shared = (f"--min-nodes={len(names)}", *options)
-        first = await self.start(names[0], *shared)
-        others = [self.start_unheard(name, *shared, peers=[first]) for name in names[1:]]
+        first = await self.start(names[0], *shared, program=program)
+        others = [self.start_unheard(name, *shared, peers=[first], program=program) for name in names[1:]]
         for process in others:
             await process.until(events.Started)
         return [first, *others]

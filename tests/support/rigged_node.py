@@ -1,8 +1,9 @@
 """`p2pfl node` with a fault built in: it kills itself with SIGKILL at an exact point of a round.
 
 What a signal from outside can only hit by luck is hit every time. The rig wraps the product's methods from
-outside; the product knows nothing of it. Every node of a test may be rigged alike: only the one that gets to the point
-dies. The first option is the rig:
+outside; the product knows nothing of it. All nodes of a test are rigged alike, since nobody knows who will be
+aggregator: the first that gets to the point dies, and no other (a file in the working folder says that it
+happened). The first argument is the rig:
 
 * `--rig=counted:R`: as aggregator of round R, when the first update is counted.
 * `--rig=accept-sent:R`: when the first ACCEPT of round R has left, to one member, and before the second.
@@ -28,6 +29,20 @@ from p2pfl.net.peers import Peer
 from p2pfl.runtime.driver import Driver
 
 
+VICTIM_FILE = "victim"
+"""In the working folder: the node id of the process that died."""
+
+
+def claim(node: str) -> bool:
+    """Whether this process, of node *node*, is the one that dies."""
+    try:
+        with Path(VICTIM_FILE).open("x", encoding="utf-8") as file:
+            file.write(node)
+    except FileExistsError:
+        return False
+    return True
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -51,7 +66,11 @@ def when_counted(round_: int) -> None:
         if isinstance(event, events.Elected):
             aggregators[event.round] = event.node
         me = driver._node._ctx.me.node
-        return isinstance(event, events.UpdateCounted) and event.round == round_ and aggregators.get(round_) == me
+        return (
+            isinstance(event, events.UpdateCounted)
+            and (event.round, aggregators.get(event.round)) == (round_, me)
+            and claim(me)
+        )
 
     at_event(is_the_one)
 
@@ -69,8 +88,12 @@ def when_accept_sent(round_: int) -> None:
     def rigged(self: Mesh, node: str, message: messages.Message) -> bool:
         if not isinstance(message, messages.Accept) or message.round != round_:
             return send(self, node, message)
-        if not dying and send(self, node, message):
-            dying.append(asyncio.get_running_loop().create_task(die_when_out(self, node)))
+        if dying:
+            return True
+        if not claim(self._node):
+            return send(self, node, message)
+        assert send(self, node, message)
+        dying.append(asyncio.get_running_loop().create_task(die_when_out(self, node)))
         return True
 
     Mesh.send = rigged  # type: ignore[method-assign]
@@ -80,7 +103,11 @@ def when_accepted_heard(round_: int) -> None:
     received = Driver.received
 
     def rigged(self: Driver, peer: Peer, message: messages.Message) -> None:
-        if isinstance(message, messages.Accepted) and message.round == round_:
+        if (
+            isinstance(message, messages.Accepted)
+            and (message.round, message.ballot.node) == (round_, self._node._ctx.me.node)
+            and claim(message.ballot.node)
+        ):
             die()
         received(self, peer, message)
 

@@ -1,56 +1,108 @@
-"""Looks into simulated federations: what devices told, and faults aimed at a step of the protocol."""
+"""Helpers for scenarios: aim one fault at a step of the protocol, and read what a federation came to."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
+import msgspec
+
+from p2pfl import events
 from p2pfl.core.effects import AnyEffect, Send
-from p2pfl.messages import Message
+from p2pfl.events import Event
+from p2pfl.messages import Message, Record, RunSpec
 from p2pfl.sim.device import Device
+from p2pfl.sim.setting import spec_of
 from p2pfl.sim.world import World
 
-EventT = TypeVar("EventT")
+LIMIT = 600.0
+"""Virtual seconds no scenario comes near."""
+
+AnyNews = TypeVar("AnyNews", bound=Event)
 
 
-def told(device: Device, kind: type[EventT]) -> list[EventT]:
-    """Return the events of *kind* a device has published, over all its starts."""
+def spec(rounds: int = 3, **changes: object) -> RunSpec:
+    """A run's spec; `drop_after` and `round_cap` are the simulator's unless changed."""
+    return msgspec.structs.replace(spec_of(rounds), **changes)
+
+
+def once(world: World, matches: Callable[[Device, AnyEffect], bool], act: Callable[[Device], None]) -> None:
+    """Do *act* with the device right after the first of its effects that *matches*, and never again."""
+    before = world.on_effect
+
+    def watch(device: Device, effect: AnyEffect) -> None:
+        if before is not None:
+            before(device, effect)
+        if world.on_effect is watch and matches(device, effect):
+            world.on_effect = before
+            act(device)
+
+    world.on_effect = watch
+
+
+def sends(kind: type[Message], round_: int) -> Callable[[Device, AnyEffect], bool]:
+    """Match the sending of a *kind* of message of *round_*."""
+
+    def matches(_device: Device, effect: AnyEffect) -> bool:
+        return (
+            isinstance(effect, Send)
+            and isinstance(effect.message, kind)
+            and getattr(effect.message, "round", None) == round_
+        )
+
+    return matches
+
+
+def at_round(world: World, round_: int, *devices: Device) -> Callable[[], bool]:
+    """Return the claim that *devices* (all by default) have committed *round_*, on their disks."""
+
+    def reached() -> bool:
+        return all(len(chain(device)) >= round_ for device in devices or world.devices.values())
+
+    return reached
+
+
+def chain(device: Device) -> list[Record]:
+    """The records committed on the disk of *device*, of the run it is in."""
+    open_runs = [run for run in device.disk.order if run not in device.disk.closed]
+    return [commit.record for commit in device.disk.commits[open_runs[-1]]] if open_runs else []
+
+
+def number(world: World, index: int) -> Device:
+    """The device number *index*, from 1."""
+    return list(world.devices.values())[index - 1]
+
+
+def others(world: World, *without: Device) -> list[Device]:
+    return [device for device in world.devices.values() if device not in without]
+
+
+def news(device: Device, kind: type[AnyNews]) -> list[AnyNews]:
+    """The events of *kind* that *device* told, over all its starts."""
     return [event for event in device.told if isinstance(event, kind)]
 
 
-def last_records(world: World) -> set[str]:
-    """Return the digests of the last committed records over all disks: one where all agree."""
-    return {world.checker.digest(commits[-1].record) for commits in all_commits(world)}
+def trainings(world: World, round_: int) -> Counter[str]:
+    """How often each device began to train for *round_*."""
+    return Counter(
+        device.name
+        for device in world.devices.values()
+        for event in news(device, events.TrainingStarted)
+        if event.round == round_
+    )
 
 
-def all_commits(world: World) -> list[list]:
-    """Return every disk's commits of its run."""
-    return [device.disk.commits[run] for device in world.devices.values() for run in device.disk.order[-1:]]
+def names(record: Record) -> set[str]:
+    """Who votes after *record*."""
+    return {entry.name for entry in record.roster}
 
 
-def crash_after(
-    world: World, kind: type[Message], round_: int, *, nth: int = 1, down: float = 5.0
-) -> list[Device]:
-    """Crash whoever sends the *nth* message of *kind* in *round_*, right after it; return who it was, later."""
-    seen, victims = 0, []
-
-    def look(device: Device, effect: AnyEffect) -> None:
-        nonlocal seen
-        if isinstance(effect, Send) and isinstance(effect.message, kind) and effect.message.round == round_:
-            seen += 1
-            if seen == nth:
-                victims.append(device)
-                world.crash(device, down)
-
-    world.on_effect = look
-    return victims
+def trainers(record: Record) -> set[str]:
+    """The node ids whose updates *record* counts."""
+    return {entry.node for entry in record.updates}
 
 
-def reached(world: World, round_: int, devices: list[Device] | None = None) -> Callable[[], bool]:
-    """Return a condition: the devices have committed *round_*."""
-
-    def done() -> bool:
-        ledgers = [device.node.ledger for device in devices or world.devices.values() if device.node]
-        return bool(ledgers) and all(ledger is not None and ledger.round >= round_ for ledger in ledgers)
-
-    return done
+def runs(world: World) -> set[str]:
+    """The runs the devices are in."""
+    return {device.disk.order[-1] for device in world.devices.values() if device.disk.order}

@@ -1,0 +1,66 @@
+"""The aggregator dies when one other member has accepted its value: the next one proposes that very value."""
+
+from p2pfl import events
+from p2pfl.messages import Accepted
+from p2pfl.sim.world import World
+from tests.support.worlds import LIMIT, at_round, chain, news, number, once, others, sends, spec
+
+
+def world_with_a_half_accepted_value(seed):
+    """Right after the first ACCEPTED of round 1 left, its aggregator is killed: only the two of them hold it."""
+    world = World(seed, spec=spec(2))
+    found = {}
+
+    def kill_the_aggregator(device):
+        vote = next(iter(device.disk.votes.values()))
+        found["value"], found["accepter"] = vote.accepted, device
+        world.crash(world.devices[vote.accepted_ballot.node], 100.0)
+
+    once(world, sends(Accepted, 1), kill_the_aggregator)
+    world.begin()
+    world.run_until(lambda: bool(found), LIMIT)
+    return world, found
+
+
+def test_a_value_accepted_by_one_survivor_is_adopted_when_a_later_aggregator_sees_it():
+    for seed in range(8):
+        world, found = world_with_a_half_accepted_value(seed)
+        dead = world.devices[found["value"].ballot.node]
+        world.run_until(at_round(world, 1, *others(world, dead)), LIMIT)
+        (record,) = {chain(device)[0].model: chain(device)[0] for device in others(world, dead)}.values()
+        adopted = [e for d in others(world, dead) for e in news(d, events.Proposed) if e.adopted]
+        # A quorum without the one survivor that accepted may legitimately decide something else; never both.
+        assert (record == found["value"]) == bool(adopted)
+
+
+def test_adoption_happens_in_some_seed():
+    adopted = 0
+    for seed in range(8):
+        world, found = world_with_a_half_accepted_value(seed)
+        dead = world.devices[found["value"].ballot.node]
+        world.run_until(at_round(world, 1, *others(world, dead)), LIMIT)
+        adopted += chain(others(world, dead)[0])[0] == found["value"]
+    assert adopted >= 2
+
+
+def test_a_value_a_quorum_accepted_survives_the_death_of_all_but_its_acceptors():
+    world = World(3, spec=spec(2))
+    accepters = []
+
+    def kill_at_the_third(device):
+        # With the aggregator itself, three of five hold the value: it is chosen, though nobody knows it yet.
+        vote = next(iter(device.disk.votes.values()))
+        world.crash(world.devices[vote.accepted_ballot.node], 30.0)
+
+    def second_accepted(device, effect):
+        if sends(Accepted, 1)(device, effect):
+            accepters.append(device)
+        return len(accepters) == 2
+
+    once(world, second_accepted, kill_at_the_third)
+    world.begin()
+    world.run_until(lambda: len(accepters) == 2, LIMIT)
+    (chosen,) = world.checker.chosen.values()
+    world.run_until(at_round(world, 1), LIMIT)
+    assert {world.checker.digest(chain(device)[0]) for device in world.devices.values()} == {chosen}
+    assert number(world, 1).disk.order

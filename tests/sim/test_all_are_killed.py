@@ -1,0 +1,43 @@
+"""Everybody is killed at once and started again: promises, updates and the run come back from the disks."""
+
+import pytest
+
+from p2pfl import events
+from p2pfl.messages import Accept, Collect, Promise, Submit
+from p2pfl.sim.world import World
+from tests.support.worlds import LIMIT, at_round, chain, news, once, sends, spec, trainings
+
+
+def kill_all(world):
+    for device in world.devices.values():
+        world.crash(device, 3.0)
+
+
+@pytest.mark.parametrize("moment", [Promise, Collect, Submit, Accept])
+def test_all_killed_in_the_middle_of_a_round_go_on_where_they_were(moment):
+    world = World(7, spec=spec(3))
+    once(world, sends(moment, 2), lambda _device: kill_all(world))
+    world.run()
+    assert {len(chain(device)) for device in world.devices.values()} == {4}
+    for device in world.devices.values():
+        assert [event.how for event in news(device, events.RunJoined)][-1] == "resumed"
+
+
+def test_an_update_from_before_the_kill_is_offered_and_not_trained_again():
+    world = World(7, spec=spec(3))
+    once(world, sends(Accept, 2), lambda _device: kill_all(world))
+    world.run()
+    assert set(trainings(world, 2).values()) == {1}
+    reused = [event for device in world.devices.values() for event in news(device, events.UpdateReused)]
+    assert {event.round for event in reused} == {2}
+
+
+def test_all_killed_between_two_rounds_found_no_second_run():
+    world = World(8, spec=spec(3))
+    world.begin()
+    world.run_until(at_round(world, 1), LIMIT)
+    kill_all(world)
+    world.run_until(world.is_complete, LIMIT)
+    assert {run for device in world.devices.values() for run in device.disk.order} == {
+        chain(next(iter(world.devices.values())))[0].run
+    }

@@ -1,0 +1,63 @@
+"""A member leaves politely: a commit drops it first, then it exits with its own code."""
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.departure import LEFT_EXIT
+from p2pfl.sim.world import World
+from tests.support.worlds import LIMIT, at_round, chain, names, news, number, others, spec
+
+
+def leave(world, device):
+    world.begin()
+    world.run_until(at_round(world, 1), LIMIT)
+    world.feed(device, inputs.Leave())
+
+
+def test_a_leaver_is_dropped_by_a_commit_before_it_exits():
+    world = World(21, spec=spec(5))
+    leaver = number(world, 2)
+    leave(world, leaver)
+    world.run_until(lambda: leaver.exit is not None, LIMIT)
+    assert leaver.exit.code == LEFT_EXIT == 3
+    assert leaver.name not in names(chain(leaver)[-1])
+    assert "left: node-2" in chain(leaver)[-1].note
+    rest = others(world, leaver)
+    world.run_until(lambda: all(device.exit is not None for device in rest), LIMIT)
+    assert {device.exit.code for device in rest} == {0}
+    assert all(news(device, events.PeerLeaving) for device in rest)
+
+
+def test_a_leaver_votes_until_it_is_dropped():
+    # Of two, the other cannot commit alone: without the leaver's vote it would never be dropped.
+    world = World(22, nodes=2, spec=spec(4))
+    leaver = number(world, 1)
+    leave(world, leaver)
+    world.run_until(lambda: leaver.exit is not None, LIMIT)
+    assert names(chain(leaver)[-1]) == {"node-2"}
+    world.run_until(lambda: number(world, 2).exit is not None, LIMIT)
+    assert number(world, 2).exit.code == 0
+
+
+def test_the_operator_is_told_what_leaving_means():
+    world = World(23, spec=spec(5))
+    leave(world, number(world, 2))
+    text = news(number(world, 2), events.Notice)[-1].text
+    assert text == "leaving with the next commit; the 4 others go on and tolerate the loss of 1"
+
+
+def test_when_everybody_leaves_everybody_gets_away():
+    world = World(24, nodes=3, spec=spec(5))
+    world.begin()
+    world.run_until(at_round(world, 1), LIMIT)
+    for device in world.devices.values():
+        world.feed(device, inputs.Leave())
+    world.run_until(lambda: all(device.exit is not None for device in world.devices.values()), LIMIT)
+    assert {device.exit.code for device in world.devices.values()} == {LEFT_EXIT}
+
+
+def test_a_device_in_no_run_leaves_at_once():
+    world = World(25, nodes=3)
+    lonely = number(world, 1)
+    world.start(lonely)
+    world.feed(lonely, inputs.Leave())
+    assert lonely.exit.code == LEFT_EXIT
