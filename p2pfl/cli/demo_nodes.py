@@ -63,7 +63,7 @@ class NodeProcess:
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         with self.output_path.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
+            self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -1,4 +1,4 @@
-"""What a demo came to: the rounds, whether all nodes hold the same model, and how models trained alone compare.
+"""What a demo came to: the rounds, whether all hold the same model, how models trained alone compare.
 
 All of it is read from the journals and blobs the nodes left behind, none from what they said while they ran.
 """
@@ -81,7 +81,8 @@ def disagreements(journals: Mapping[str, Journal]) -> list[str]:
             other, there = first.setdefault((row.run, row.round), (name, row))
             if (there.record, there.digest) != (row.record, row.digest):
                 found.append(
-                    f"round {row.round}: {other} has model {there.digest[:SHORT]}, {name} {row.digest[:SHORT]}"
+                    f"round {row.round}: {other} has model {there.digest[:SHORT]}, "
+                    f"{name} {row.digest[:SHORT]}"
                 )
         if journal.run.ended and journal.held != journal.rounds[-1].digest:
             found.append(f"{name} does not hold the final model {journal.rounds[-1].digest[:SHORT]}")
@@ -133,7 +134,8 @@ class Comparison(msgspec.Struct, frozen=True):
         verdict = f"{gain:.1f} points above the best lone one" if gain > 0 else "not above the best lone one"
         return [
             f"federated model           {self.federated:.4f}   {verdict}",
-            f"best model trained alone  {best.accuracy:.4f}   {best.name}: {best.samples} samples, {self.epochs} epochs",
+            f"best model trained alone  {best.accuracy:.4f}   "
+            f"{best.name}: {best.samples} samples, {self.epochs} epochs",
             f"mean of {len(self.lone)} trained alone   {mean:.4f}",
         ]
 

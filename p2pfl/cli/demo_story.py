@@ -1,7 +1,7 @@
-"""The demo's story: a fold of the events of several nodes into lines, each told once, and what every node does.
+"""The demo's story: events of several nodes folded into lines, each told once, and what every node does.
 
-It reads no file and draws nothing, so that what is told can be tested event by event. All nodes see a commit and
-all write it down; people want to read it once.
+It reads no file and draws nothing, so that what is told can be tested event by event. All nodes see a commit
+and all write it down; people want to read it once.
 """
 
 from __future__ import annotations
@@ -109,12 +109,13 @@ class Story:
         return [
             (
                 "◎",
-                f"round {before}: accuracy {score.accuracy:.4f}, loss {score.loss:.4f} on {score.samples} samples "
+                f"round {before}: accuracy {score.accuracy:.4f}, loss {score.loss:.4f} "
+                f"on {score.samples} samples "
                 f"({score.reports} of {score.members} members)",
             )
         ]
 
-    def _key(self, name: str, event: events.AnyEvent) -> Hashable | None:  # noqa: C901 - a flat table
+    def _key(self, name: str, event: events.AnyEvent) -> Hashable | None:
         """Return what two reports of the same thing have in common; None for what is not told."""
         match event:
             case events.RunJoined():
@@ -180,7 +181,7 @@ def _joined(event: events.RunJoined) -> str:
     )
 
 
-def _observe(view: NodeView, name: str, event: events.AnyEvent) -> None:  # noqa: C901 - a flat table
+def _observe(view: NodeView, name: str, event: events.AnyEvent) -> None:
     """Bring *view*, of node *name*, up to date with *event* of that node."""
     match event:
         case events.Started():

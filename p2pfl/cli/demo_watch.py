@@ -27,7 +27,7 @@ class Watch:
         """Nodes that ended before their run was complete, and their exit codes."""
 
     async def run(self, options: Sequence[str]) -> str:
-        """Start the nodes with *options* and watch them to the end; return what made that impossible, or ""."""
+        """Start the nodes with *options*, watch them to the end; return what made that impossible, or ""."""
         common = [
             "--listen=127.0.0.1:0",
             "--device=cpu",

@@ -24,11 +24,11 @@ DEFAULT_DROP_AFTER = 60.0
 """Seconds. Long enough for a reboot or a walk to another access point."""
 
 
-def _device(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002 - Typer's word
+def _device(*names: str, help: str, metavar: str | None = None) -> Any:
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=DEVICE, show_default=False)
 
 
-def _run(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002 - Typer's word
+def _run(*names: str, help: str, metavar: str | None = None) -> Any:
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=RUN, show_default=False)
 
 
@@ -228,7 +228,7 @@ def make_spec(task: str, given: dict[str, Any]) -> RunSpec:
 def _run_on_console(
     config: NodeConfig, events: Path | None, verbose: int, *, quiet: bool, started: float
 ) -> int:
-    """Run the node with its events on the terminal and in *events*, and print the table of rounds at the end."""
+    """Run the node, its events on the terminal and in *events*; print the table of rounds at the end."""
     import asyncio
 
     from p2pfl.cli.console import Console

@@ -136,7 +136,7 @@ class Node:
             case _:
                 self._take_result(event)
 
-    def _take_result(  # noqa: C901 - a flat dispatch reads best in one piece
+    def _take_result(
         self,
         event: inputs.BlobReady
         | inputs.BlobFailed
@@ -226,7 +226,7 @@ class Node:
 
     # --- messages -------------------------------------------------------------------------------------------
 
-    def _received(self, member: Member, message: Message) -> None:  # noqa: C901 - a flat dispatch
+    def _received(self, member: Member, message: Message) -> None:
         running = self._running
         match message:
             case Status():

@@ -158,7 +158,7 @@ class Running:
         elif ledger.is_member and ledger.is_open:
             self._received_now(member, message)
 
-    def _received_now(self, member: Member, message: RoundMessage) -> None:  # noqa: C901 - a flat dispatch
+    def _received_now(self, member: Member, message: RoundMessage) -> None:
         aggregator, acceptor = self.aggregator, self.acceptor
         match message:
             case Prepare():

@@ -45,9 +45,7 @@ class EventFollower:
     """Gives the events of a file in order, each once, as they are written."""
 
     def __init__(self, path: Path, *, skip: bool = False) -> None:
-        """Follow the file at *path*, which need not exist yet; with *skip* only what is written from now
-        on.
-        """
+        """Follow the file at *path*, which need not exist yet; with *skip* only what comes from now on."""
         self._path = path
         self._offset = path.stat().st_size if skip and path.exists() else 0
         self._rest = b""

@@ -1,5 +1,6 @@
-"""One node from start to exit code: data directory, network, worker and protocol put together and taken apart
-again.
+"""One node from start to exit code.
+
+Data directory, network, worker and protocol are put together here, and taken apart again.
 """
 
 from __future__ import annotations

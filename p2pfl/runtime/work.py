@@ -90,7 +90,7 @@ class Work:
     def __init__(
         self, host: Host, store: BlobStore, worker: Worker, puller: Puller, *, pace: float = 0.0
     ) -> None:
-        """Begin nothing yet. An update is handed in no sooner than *pace* seconds after its training began."""
+        """Begin nothing yet. No update is handed in sooner than *pace* seconds after its training began."""
         self._host = host
         self._store = store
         self._worker = worker

@@ -1,4 +1,4 @@
-"""What the sources may import and call: layers, the purity of the protocol, nothing that runs a peer's data."""
+"""What sources may import and call: layers, the purity of the protocol, nothing that runs a peer's data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The aggregator is killed at the worst moments: the round commits, nothing is retrained, one model a round."""
+"""The aggregator is killed at the worst moments: the round commits, one model, and nobody trains again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Real node processes for tests: started as an operator would, watched by their event files, killed at will.
 
-Ports are chosen by the nodes themselves and handed on. Nothing survives the `async with`, whatever the test does.
+Ports are chosen by the nodes themselves and handed on. No process survives the `async with`, whatever a test
+does.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ async def until(look: Callable[[], ResultT | None], what: str, process: Process 
     """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not (found := look()):  # noqa: ASYNC110 - there is no event for it
+            while not (found := look()):
                 await asyncio.sleep(POLL_SECONDS)
             return found
     except TimeoutError:
@@ -202,7 +203,7 @@ def address_of(process: Process) -> str:
 
 
 def digests(rows: dict[str, list[RoundRow]]) -> dict[int, set[tuple[str, str]]]:
-    """Return, by round, the different (record, model) pairs in all journals: one each, or agreement is broken."""
+    """Return the different (record, model) pairs in all journals, by round: one each where nodes agree."""
     found: dict[int, set[tuple[str, str]]] = {}
     for row in (row for journal in rows.values() for row in journal):
         found.setdefault(row.round, set()).add((row.record, row.digest))

@@ -28,7 +28,6 @@ from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Peer
 from p2pfl.runtime.driver import Driver
 
-
 VICTIM_FILE = "victim"
 """In the working folder: the node id of the process that died."""
 
@@ -48,7 +47,7 @@ def die() -> None:
 
 
 def at_event(is_the_one: Any, act: Any = die) -> None:
-    """Do *act* after an event for which *is_the_one* holds was published (and so written to the events file)."""
+    """Do *act* once an event for which *is_the_one* holds was published, and so written to the events file."""
     publish = Driver.publish
 
     def rigged(self: Driver, event: events.AnyEvent) -> None:
@@ -81,7 +80,7 @@ def when_accept_sent(round_: int) -> None:
 
     async def die_when_out(mesh: Mesh, node: str) -> None:
         link = mesh._neighbours[node].link
-        while link._queued_bytes or link.stream.transport.get_write_buffer_size():  # noqa: ASYNC110 - nobody tells
+        while link._queued_bytes or link.stream.transport.get_write_buffer_size():
             await asyncio.sleep(0)
         die()
 

@@ -83,7 +83,10 @@ def test_a_member_is_dropped_only_after_a_long_absence(ctx):
 @pytest.mark.parametrize(
     ("contribution", "reason"),
     [
-        (Contribution(Stage.REFUSED, update("ben", 2), "tensor weight holds a NaN"), "tensor weight holds a NaN"),
+        (
+            Contribution(Stage.REFUSED, update("ben", 2), "tensor weight holds a NaN"),
+            "tensor weight holds a NaN",
+        ),
         (Contribution(Stage.DECLINED, reason="its training failed"), "its training failed"),
         (Contribution(Stage.ANNOUNCED, update("ben", 2)), "its update came too late"),
     ],

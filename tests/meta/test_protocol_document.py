@@ -1,0 +1,162 @@
+"""PROTOCOL.md says what the code does: its test vectors, its tables of frames and records, its limits."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import get_args
+
+import msgspec
+import pytest
+from blake3 import blake3
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from p2pfl import messages
+from p2pfl.config import NetSettings, ProtocolSettings
+from p2pfl.core.roster import ranked, selection
+from p2pfl.identity.keys import node_id_of
+from p2pfl.messages import Founding, Message, Record, RosterEntry, record_digest
+from p2pfl.schema import Schema, canonical, file_bytes, header, parse_header
+from p2pfl.wire.blobs import BlobRefusal, BlobRequest, decode_request, encode_request
+from p2pfl.wire.codec import ControlFrame, decode, encode
+from p2pfl.wire.frames import FrameDecoder, encode_frame
+from p2pfl.wire.links import LinkFrame
+from tests.support.source import PACKAGE
+
+TEXT = (PACKAGE / "PROTOCOL.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```vector (\S+)\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+ROW = re.compile(r"^\| ([^|]+) \|([^|]*)\|", re.MULTILINE)
+
+Vector = dict[str, str]
+ROUNDS = (1, 2, 3)
+LIMIT = NetSettings().max_frame_bytes
+
+
+def vectors() -> list[tuple[str, Vector]]:
+    """Return kind and lines of every vector in the document."""
+    return [
+        (kind, dict(line.split(": ", 1) for line in lines.splitlines()))
+        for kind, lines in BLOCK.findall(TEXT)
+    ]
+
+
+def check_node_id(vector: Vector) -> None:
+    key = load_der_public_key(bytes.fromhex(vector["spki"]))
+    assert node_id_of(key) == vector["id"]  # type: ignore[arg-type]
+
+
+def check_frame(vector: Vector) -> None:
+    frame = msgspec.json.decode(vector["json"], type=ControlFrame)
+    data = bytes.fromhex(vector["frame"])
+    assert encode_frame(encode(frame), LIMIT) == data
+    (body,) = FrameDecoder(LIMIT).feed(data)
+    assert decode(body) == frame
+
+
+def check_bulk(vector: Vector) -> None:
+    request = msgspec.json.decode(vector["json"], type=BlobRequest)
+    data = bytes.fromhex(vector["frame"])
+    assert encode_request(request) == data
+    assert decode_request(data[4:]) == request
+
+
+def check_schema(vector: Vector) -> None:
+    schema = canonical(msgspec.json.decode(vector["tensors"], type=Schema))
+    assert header(schema).hex() == vector["header"]
+    assert file_bytes(schema) == int(vector["length"])
+    assert parse_header(bytes.fromhex(vector["header"])) == schema
+
+
+def check_record(vector: Vector, kind: type[Record] | type[Founding] = Record) -> None:
+    record = msgspec.json.decode(vector["json"], type=kind)
+    data = bytes.fromhex(vector["bytes"])
+    assert msgspec.msgpack.encode(record) == data
+    assert msgspec.msgpack.decode(data, type=kind) == record
+    assert record_digest(record) == blake3(data).hexdigest() == vector["digest"]
+
+
+def check_founding(vector: Vector) -> None:
+    check_record(vector, Founding)
+
+
+def check_rank(vector: Vector) -> None:
+    for round_ in ROUNDS:
+        assert ranked(vector["run"], round_, vector["nodes"].split()) == vector[f"round-{round_}"].split()
+
+
+def check_sample(vector: Vector) -> None:
+    entries = [RosterEntry(node, "0" * 32, "x", slot) for slot, node in enumerate(vector["nodes"].split())]
+    for round_ in ROUNDS:
+        chosen = selection(vector["run"], round_, entries, int(vector["sample"]))
+        assert sorted(chosen) == vector[f"round-{round_}"].split()
+
+
+CHECKS: dict[str, Callable[[Vector], None]] = {
+    "node-id": check_node_id,
+    "frame": check_frame,
+    "bulk": check_bulk,
+    "schema": check_schema,
+    "founding": check_founding,
+    "record": check_record,
+    "rank": check_rank,
+    "sample": check_sample,
+}
+
+
+@pytest.mark.parametrize(("kind", "vector"), vectors())
+def test_a_vector_is_what_the_code_makes(kind, vector):
+    CHECKS[kind](vector)
+
+
+def test_every_kind_of_vector_is_in_the_document():
+    assert {kind for kind, _ in vectors()} == set(CHECKS)
+    types = {json.loads(lines["json"])["type"] for kind, lines in vectors() if kind == "frame"}
+    assert types == {"hello", "status", "commit"}
+
+
+@pytest.mark.parametrize("kind", CHECKS)
+def test_a_changed_vector_is_noticed(kind):
+    vector = next(lines for found, lines in vectors() if found == kind)
+    result = next(key for key in ("id", "frame", "length", "digest", "round-3") if key in vector)
+    last = vector[result][-1]
+    changed = vector | {result: vector[result][:-1] + ("2" if last != "2" else "3")}
+    with pytest.raises(AssertionError):
+        CHECKS[kind](changed)
+
+
+def fields_in_the_document() -> dict[str, tuple[str, ...]]:
+    """Return the fields of every row whose first cell is a tag or a struct's name."""
+    return {name.strip("`"): tuple(re.findall(r"`([a-z_]+)`", fields)) for name, fields in ROW.findall(TEXT)}
+
+
+FRAMES = [*get_args(LinkFrame), *get_args(Message), BlobRequest, BlobRefusal]
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: frame.__struct_config__.tag)
+def test_a_frame_has_the_fields_of_its_row_in_their_order(frame):
+    assert fields_in_the_document()[frame.__struct_config__.tag] == frame.__struct_fields__
+
+
+@pytest.mark.parametrize(
+    ("name", "struct"),
+    [
+        ("founding", messages.Founding),
+        ("spec", messages.RunSpec),
+        ("roster entry", messages.RosterEntry),
+        ("record", messages.Record),
+        ("update", messages.UpdateEntry),
+        ("left out", messages.LeftOut),
+        ("member's evaluation", messages.MemberEvaluation),
+        ("evaluation", messages.Evaluation),
+    ],
+)
+def test_a_part_of_a_record_has_the_fields_of_its_row_in_their_order(name, struct):
+    assert fields_in_the_document()[name] == struct.__struct_fields__
+
+
+@pytest.mark.parametrize("settings", [NetSettings(), ProtocolSettings()], ids=lambda one: type(one).__name__)
+def test_the_limits_and_timings_are_the_defaults(settings):
+    rows = {name.strip("`"): value.strip() for name, value in ROW.findall(TEXT)}
+    told = {name: float(rows[name].replace(",", "")) for name in settings.__struct_fields__}
+    assert told == {name: float(value) for name, value in msgspec.structs.asdict(settings).items()}
