@@ -60,7 +60,7 @@ class NetworkError(P2pflError):
     """A connection could not be made, timed out or broke."""
 
 
-class HandshakeRefused(NetworkError):
+class HandshakeRefused(NetworkError):  # noqa: N818 - says what happened
     """One side refused the other during TLS or HELLO; the message says which side and why."""
 
 

@@ -89,11 +89,11 @@ class LazyGroup(TyperGroup):
             # Stands for the command in lists and in "did you mean"; `get_command` returns the real one.
             self.commands[name] = TyperCommand(name, help=subcommand.help, rich_markup_mode=None)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the group's signature
         """Return the command called *cmd_name*, None if there is no such."""
         return load(cmd_name) if cmd_name in SUBCOMMANDS else None
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the group's signature
         """Write the list of commands, importing none of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, subcommand.help) for name, subcommand in SUBCOMMANDS.items()])
@@ -120,7 +120,7 @@ def p2pfl(
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
 ) -> None:
-    """Federated learning with no server: devices train one model together over TLS and never share their data."""
+    """Federated learning with no server: devices train one model together and never share their data."""
 
 
 def main() -> None:
@@ -136,7 +136,7 @@ def main() -> None:
         sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last place that can say something better than a traceback
         from p2pfl.cli.logs import keep_traceback
 
         typer.echo(

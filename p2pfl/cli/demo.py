@@ -1,8 +1,8 @@
 """`p2pfl demo`: a whole federation on one machine, made of real node processes, and what it gained.
 
-Nothing is simulated: the nodes are started with the command line that any device would use, find each other over TLS on
-loopback, and are only watched from outside, by the event files they write (`demo_story`, `demo_screen`). What is printed
-at the end is read from their journals (`demo_result`).
+Nothing is simulated: the nodes are started with the command line that any device would use, find each other
+over TLS on loopback, and are only watched from outside, by the event files they write (`demo_story`,
+`demo_screen`). What is printed at the end is read from their journals (`demo_result`).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def demo(
             "--pace",
             metavar="SECONDS",
             min=0.0,
-            help="Each node holds its update back until so long after its training began, so that one can watch.",
+            help="Each node holds its update back until so long after its training began, to watch it.",
             show_default=False,
         ),
     ] = 0.0,
@@ -142,7 +142,8 @@ def _prepare(folder: Path, nodes: int) -> None:
     known = sorted(path.name for path in issued_folders(certs)) if certs.is_dir() else []
     if known and known != sorted(_names(nodes)):
         raise UserError(
-            f"{folder} holds a demo of {len(known)} nodes: go on with it by --nodes {len(known)}, or give this one "
+            f"{folder} holds a demo of {len(known)} nodes: go on with it by --nodes {len(known)}, "
+            "or give this one "
             "another --dir."
         )
     if read_federation(certs) is None:

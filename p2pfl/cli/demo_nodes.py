@@ -1,7 +1,7 @@
-"""The node processes of a demo: started as any operator would start them, followed by their event files, ended.
+"""The node processes of a demo: started as any operator would, followed by their event files, ended.
 
-Each is a real `p2pfl node` with its own certificate and data directory. What it prints goes to a file, of which the
-end is shown if it fails.
+Each is a real `p2pfl node` with its own certificate and data directory. What it prints goes to a file, of
+which the end is shown if it fails.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class NodeProcess:
         command += ["--data-dir", str(self.data_dir), "--events", str(self.events_path), *options]
         inherited = os.environ.get("PYTHONPATH")
         search = f"{PACKAGE_ROOT}{os.pathsep}{inherited}" if inherited else str(PACKAGE_ROOT)
-        # Ctrl-C in the demo's terminal is the demo's to answer: it ends its nodes itself, all at the same time.
+        # Ctrl-C in the demo's terminal is the demo's to answer: it ends its nodes itself, all together.
         apart: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         with self.output_path.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -114,5 +114,5 @@ async def end_all(nodes: Sequence[NodeProcess]) -> None:
 
 async def _wait(nodes: Sequence[NodeProcess]) -> None:
     deadline = asyncio.get_running_loop().time() + GRACE_SECONDS
-    while any(node.is_running for node in nodes) and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(POLL_SECONDS)
+    while any(node.is_running for node in nodes) and asyncio.get_running_loop().time() < deadline:  # noqa:
+    ASYNC110 await asyncio.sleep(POLL_SECONDS)

@@ -1,6 +1,7 @@
 """A command whose `--help` puts its options under headings, without rich.
 
-Importing rich costs half the time `--help` may take, and Typer itself groups options only where rich draws the help. The heading is the option's `rich_help_panel`.
+Importing rich costs half the time `--help` may take, and Typer itself groups options only where rich draws
+the help. The heading is the option's `rich_help_panel`.
 """
 
 from __future__ import annotations

@@ -24,11 +24,11 @@ DEFAULT_DROP_AFTER = 60.0
 """Seconds. Long enough for a reboot or a walk to another access point."""
 
 
-def _device(*names: str, help: str, metavar: str | None = None) -> Any:
+def _device(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002 - Typer's word
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=DEVICE, show_default=False)
 
 
-def _run(*names: str, help: str, metavar: str | None = None) -> Any:
+def _run(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002 - Typer's word
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=RUN, show_default=False)
 
 

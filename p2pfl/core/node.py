@@ -136,7 +136,7 @@ class Node:
             case _:
                 self._take_result(event)
 
-    def _take_result(
+    def _take_result(  # noqa: C901 - a flat dispatch reads best in one piece
         self,
         event: inputs.BlobReady
         | inputs.BlobFailed

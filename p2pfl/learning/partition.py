@@ -98,7 +98,7 @@ def divide(labels: Sequence[int], scheme: Scheme, parts: int, seed: int) -> list
             f"The task has {len(labels)} training samples, which cannot be divided in {pieces} "
             f"{'shards' if isinstance(scheme, Shards) else 'partitions'}; use fewer partitions."
         )
-    generator = random.Random(f"partition {seed} {parts}")
+    generator = random.Random(f"partition {seed} {parts}")  # noqa: S311  no secret
     match scheme:
         case Iid():
             division = _cut(_shuffled(range(len(labels)), generator), parts)

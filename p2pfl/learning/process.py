@@ -192,7 +192,7 @@ class Worker:
     async def train(
         self,
         spec: RunSpec,
-        round: int,
+        round: int,  # noqa: A002  the word of the vocabulary
         model_path: Path,
         partition: int,
         path: Path,
@@ -352,7 +352,7 @@ class Worker:
 
     async def _watch(self, life: _Life) -> None:
         """Kill a process that gives no sign of life."""
-        while not life.vigil.is_over():
+        while not life.vigil.is_over():  # noqa: ASYNC110  silence is not an event one could wait for
             await asyncio.sleep(self._settings.silence_seconds / SILENT_TICKS)
         life.kill(f"it gave no sign of life for {self._settings.silence_seconds:g} s")
 

@@ -126,7 +126,7 @@ def do_next(inbox: Inbox, outbox: Outbox, doer: Doer) -> None:
             answer = commands.Stopped(job)
         else:
             answer = doer.do(command, outbox.send, lambda: inbox.is_stopped(job))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  a job's failure, also in a user's code, must not end the worker
         answer = _failure(job, error)
     inbox.forget(job)
     outbox.send(answer)

@@ -40,7 +40,7 @@ class WrongNode(HandshakeRefused):
     """Another node answered at an address than the one expected there."""
 
 
-class _Refused(Exception):
+class _Refused(Exception):  # noqa: N818 - never leaves this module
     """The refusal that the other side is to be told."""
 
     def __init__(self, refusal: Refusal) -> None:

@@ -51,7 +51,7 @@ class Receiver(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.pause_reading()
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Return the rest of the view being filled."""
         return self._view[self._filled :]
 

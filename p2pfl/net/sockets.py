@@ -41,7 +41,7 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
     """
     everywhere = host is None
     infos: list[_Info] = (
-        [(socket.AF_INET, ("0.0.0.0", 0)), (socket.AF_INET6, ("::", 0))]
+        [(socket.AF_INET, ("0.0.0.0", 0)), (socket.AF_INET6, ("::", 0))]  # noqa: S104 - peers come from everywhere
         if host is None
         else _own_addresses(host)
     )

@@ -65,7 +65,7 @@ class EventFile:
         self._path = path
         try:
             # It lives as long as the node, so no `with`.
-            self._file: TextIO | None = open(path, "a", encoding="utf-8")
+            self._file: TextIO | None = open(path, "a", encoding="utf-8")  # noqa: PTH123, SIM115
         except OSError as error:
             raise UserError(
                 f"The events file {path} cannot be written: {error.strerror}. Choose another --events."

@@ -32,7 +32,7 @@ from p2pfl.sim.device import average_of
 from p2pfl.sim.disk import Disk
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 - it is one, whoever raises it
     """An invariant of the design does not hold."""
 
 

@@ -60,7 +60,7 @@ class World:
     ) -> None:
         self.seed = seed
         self.now = 0.0
-        self.random = random.Random(seed)
+        self.random = random.Random(seed)  # noqa: S311 - reproducible on purpose, nothing secret
         self.faults = faults
         self.checker = Checker()
         self.trace: list[str] | None = [] if trace else None

@@ -209,7 +209,7 @@ class JournalReader:
 
     def _pages(self, columns: str, run: str, after: int) -> Iterator[tuple[Any, ...]]:
         """Yield the commits after round *after*; *columns* (our words, no peer's) begin with the round."""
-        statement = f"SELECT {columns} FROM commits WHERE run = ? AND round > ? ORDER BY round LIMIT ?"
+        statement = f"SELECT {columns} FROM commits WHERE run = ? AND round > ? ORDER BY round LIMIT ?"  # noqa: S608
         while page := self._all(statement, run, after, PAGE_ROUNDS):
             yield from page
             after = page[-1][0]

@@ -16,7 +16,9 @@ DOCUMENTS = sorted(
     [ROOT / "README.md", *PACKAGE.rglob("*.md"), *ROOT.glob("certs/*.md"), *ROOT.glob("tests/*.md")]
 )
 
-FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHELL = ("", "console", "sh", "bash")
+"""What a block of commands is marked with; what programs print is marked otherwise."""
 INLINE = re.compile(r"`([^`\n]+)`")
 COMMAND = re.compile(r"(?:^|[\s/(])p2pfl\s+([^#&|\n]+)")
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
@@ -41,7 +43,7 @@ def commands() -> dict[str, set[str]]:
 
 def unknown(text: str, known: dict[str, set[str]]) -> Iterator[str]:
     """Yield what a document's *text* calls commands or options of p2pfl that are none."""
-    code = [line for block in FENCED.findall(text) for line in block.splitlines()]
+    code = [line for mark, block in FENCED.findall(text) if mark in SHELL for line in block.splitlines()]
     spans = INLINE.findall(FENCED.sub("", text))
     every = set().union(*known.values())
     for line in [*code, *spans]:

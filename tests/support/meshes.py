@@ -33,7 +33,7 @@ FAST = NetSettings(
 async def until(condition: Callable[[], bool]) -> None:
     """Let the event loop run until *condition* holds: for what no listener is told."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
 
 

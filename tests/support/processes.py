@@ -46,7 +46,7 @@ async def until(look: Callable[[], ResultT | None], what: str, process: Process 
     """
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not (found := look()):
+            while not (found := look()):  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(POLL_SECONDS)
             return found
     except TimeoutError:

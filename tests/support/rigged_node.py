@@ -80,7 +80,7 @@ def when_accept_sent(round_: int) -> None:
 
     async def die_when_out(mesh: Mesh, node: str) -> None:
         link = mesh._neighbours[node].link
-        while link._queued_bytes or link.stream.transport.get_write_buffer_size():
+        while link._queued_bytes or link.stream.transport.get_write_buffer_size():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
         die()
 
