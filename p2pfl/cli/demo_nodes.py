@@ -113,6 +113,7 @@ async def end_all(nodes: Sequence[NodeProcess]) -> None:
 
 
 async def _wait(nodes: Sequence[NodeProcess]) -> None:
-    deadline = asyncio.get_running_loop().time() + GRACE_SECONDS
-    while any(node.is_running for node in nodes) and asyncio.get_running_loop().time() < deadline:  # noqa:
-    ASYNC110 await asyncio.sleep(POLL_SECONDS)
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + GRACE_SECONDS
+    while any(node.is_running for node in nodes) and clock() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(POLL_SECONDS)
