@@ -128,6 +128,7 @@ class RunJoined(Event, frozen=True, tag="run_joined"):
     how: Literal["founded", "joined", "resumed", "learner", "finished"]
     round: int
     spec: RunSpec
+    """The run's, but with the rounds it is to train now, extensions included."""
     members: tuple[str, ...]
     model: str = ""
 

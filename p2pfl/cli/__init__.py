@@ -120,7 +120,7 @@ def p2pfl(
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
 ) -> None:
-    """Federated learning with no server: devices train one model together and never share their data."""
+    """Federated learning with no server: devices train one model together and never share data."""
 
 
 def main() -> None:

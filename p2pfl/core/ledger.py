@@ -76,6 +76,8 @@ class Ledger:
     def restore(cls, ctx: Context, saved: SavedRun) -> Ledger:
         """Rebuild the ledger from the journal; whether the blobs are there is asked next (`fetch_model`)."""
         ledger = cls(ctx, saved.run, saved.founding, saved.last, resumed=saved.resumed, opened=ctx.now)
+        if saved.last is not None and saved.last.record.evaluations:
+            ledger.last_accuracy = add_evaluations(one.evaluation for one in saved.last.record.evaluations)
         ctx.names.update({entry.node: entry.name for entry in (*saved.founding.roster, *ledger.roster)})
         return ledger
 

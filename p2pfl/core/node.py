@@ -385,7 +385,7 @@ class Node:
                 "run": ledger.run,
                 "how": how,
                 "round": ledger.round,
-                "spec": ledger.spec,
+                "spec": msgspec.structs.replace(ledger.spec, rounds=ledger.rounds),
                 "members": members,
                 "model": ledger.model,
             },
@@ -395,7 +395,8 @@ class Node:
 
     def _tell_ignored(self) -> None:
         assert self._running is not None
-        mine, theirs = self._ctx.options.spec, self._running.ledger.spec
+        ledger = self._running.ledger
+        mine, theirs = self._ctx.options.spec, msgspec.structs.replace(ledger.spec, rounds=ledger.rounds)
         differences = tuple(
             f"{field.replace('_', ' ')} {getattr(mine, field)} (the run has {getattr(theirs, field)})"
             for field in mine.__struct_fields__

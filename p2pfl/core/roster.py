@@ -124,10 +124,8 @@ def _admit(
             entry = RosterEntry(member.node, member.journal, name, result[position].slot)
             result[position] = entry
         elif len(result) < MAX_ROSTER:
-            previous = entry_of(old, member.node)
-            entry = RosterEntry(
-                member.node, member.journal, name, previous.slot if previous else _free_slot(result)
-            )
+            slot = _slot_for(member.node, result, old)
+            entry = RosterEntry(member.node, member.journal, name, slot)
             result.append(entry)
         else:
             continue
@@ -135,8 +133,12 @@ def _admit(
     return tuple(result), joined
 
 
-def _free_slot(entries: list[RosterEntry]) -> int:
+def _slot_for(node: str, entries: list[RosterEntry], old: tuple[RosterEntry, ...]) -> int:
+    """Return the slot *node* had in *old* if nobody has been given it meanwhile, else the lowest free one."""
     taken = {entry.slot for entry in entries}
+    previous = entry_of(old, node)
+    if previous is not None and previous.slot not in taken:
+        return previous.slot
     return next(slot for slot in range(len(entries) + 1) if slot not in taken)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -80,10 +81,11 @@ class EventFile:
             self._file.flush()
         except OSError as error:
             logger.warning("the events file %s cannot be written any more: %s", self._path, error)
-            self._file = None
+            self.close()
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # what a full disk did not take was told of before
+                file.close()

@@ -111,7 +111,8 @@ class World:
         for device in self.devices.values():
             self.after(self.random.random(), lambda device=device: self.start(device))  # type: ignore[misc]
         schedule_faults(self)
-        self.after(self.faults.until, self.heal)
+        if self.faults.until > 0:
+            self.after(self.faults.until, self.heal)
         self.after(self.faults.until + SETTINGS.linger, self.serve_stragglers)
 
     def run_for(self, seconds: float) -> None:

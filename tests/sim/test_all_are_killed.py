@@ -5,7 +5,7 @@ import pytest
 from p2pfl import events
 from p2pfl.messages import Accept, Collect, Promise, Submit
 from p2pfl.sim.world import World
-from tests.support.worlds import LIMIT, at_round, chain, news, once, sends, spec, trainings
+from tests.support.worlds import LIMIT, at_round, chain, news, once, sends, spec, trained
 
 
 def kill_all(world):
@@ -20,14 +20,14 @@ def test_all_killed_in_the_middle_of_a_round_go_on_where_they_were(moment):
     world.run()
     assert {len(chain(device)) for device in world.devices.values()} == {4}
     for device in world.devices.values():
-        assert [event.how for event in news(device, events.RunJoined)][-1] == "resumed"
+        assert [event.how for event in news(device, events.RunJoined)][1] == "resumed"
 
 
 def test_an_update_from_before_the_kill_is_offered_and_not_trained_again():
     world = World(7, spec=spec(3))
     once(world, sends(Accept, 2), lambda _device: kill_all(world))
     world.run()
-    assert set(trainings(world, 2).values()) == {1}
+    assert set(trained(world, 2).values()) == {1}
     reused = [event for device in world.devices.values() for event in news(device, events.UpdateReused)]
     assert {event.round for event in reused} == {2}
 

@@ -57,16 +57,16 @@ async def until(look: Callable[[], ResultT | None], what: str, process: Process 
 class Process:
     """One start of a node."""
 
-    def __init__(self, name: str, folder: Path, command: Sequence[str]) -> None:
+    def __init__(self, name: str, folder: Path, number: int, command: Sequence[str]) -> None:
         self.name = name
-        self.data_dir = folder / name
         self.events: list[events.AnyEvent] = []
         """All events of this start, as far as they were looked at."""
-        self._output = folder / f"{name}.out"
-        self._follower = EventFollower(folder / f"{name}.jsonl", skip=True)
+        events_path = folder / f"{name}.{number}.jsonl"
+        self._output = folder / f"{name}.{number}.out"
+        self._follower = EventFollower(events_path)
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", *command],
+                [sys.executable, "-P", *command, f"--events={events_path}"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -84,7 +84,7 @@ class Process:
 
     @property
     def output(self) -> str:
-        """All this node printed, also in earlier starts."""
+        """All it printed so far."""
         return self._output.read_text(encoding="utf-8")
 
     async def until(self, kind: type[EventT], condition: Callable[[EventT], bool] = lambda _: True) -> EventT:
@@ -156,10 +156,10 @@ class Fleet:
             certs = self.folder / "certs" / name
             if not certs.exists():
                 issue(self.folder / "certs", name)
-        places = (f"--certs={certs}", f"--data-dir={self.folder / name}", f"--events={name}.jsonl")
+        places = (f"--certs={certs}", f"--data-dir={self.folder / name}")
         addresses = ",".join(address_of(peer) for peer in peers)
         command = (*program, *places, "--listen=127.0.0.1:0", f"--peers={addresses}", *QUICK, *options)
-        process = Process(name, self.folder, command)
+        process = Process(name, self.folder, len(self._started), command)
         self._started.append(process)
         return process
 

@@ -47,7 +47,7 @@ def die() -> None:
 
 
 def at_event(is_the_one: Any, act: Any = die) -> None:
-    """Do *act* once an event for which *is_the_one* holds was published, and so written to the events file."""
+    """Do *act* once an event for which *is_the_one* holds was published, and so is in the events file."""
     publish = Driver.publish
 
     def rigged(self: Driver, event: events.AnyEvent) -> None:

@@ -85,10 +85,19 @@ def news(device: Device, kind: type[AnyNews]) -> list[AnyNews]:
 
 def trainings(world: World, round_: int) -> Counter[str]:
     """How often each device began to train for *round_*."""
+    return _count(world, events.TrainingStarted, round_)
+
+
+def trained(world: World, round_: int) -> Counter[str]:
+    """How often each device ended its training for *round_* with an update."""
+    return _count(world, events.Trained, round_)
+
+
+def _count(world: World, kind: type[events.TrainingStarted | events.Trained], round_: int) -> Counter[str]:
     return Counter(
         device.name
         for device in world.devices.values()
-        for event in news(device, events.TrainingStarted)
+        for event in news(device, kind)
         if event.round == round_
     )
 

@@ -1,0 +1,61 @@
+"""Only some members train in a round; when one of them dies another is asked."""
+
+from p2pfl import events
+from p2pfl.core.effects import Train
+from p2pfl.sim.faults import Faults
+from p2pfl.sim.world import World
+from tests.support.worlds import LIMIT, at_round, chain, number, once, others, spec, trainers, trainings
+
+
+def test_two_of_five_train_in_each_round_and_not_always_the_same():
+    world = World(71, spec=spec(8, sample=2))
+    world.run()
+    records = [record for record in chain(number(world, 1)) if record.kind == "train"]
+    assert [len(record.updates) for record in records] == [2] * 8
+    assert len({entry for record in records for entry in trainers(record)}) == 5
+    for round_ in range(1, 9):
+        assert sum(trainings(world, round_).values()) == 2
+
+
+def test_all_evaluate_whoever_trains():
+    world = World(72, spec=spec(3, sample=2))
+    world.run()
+    for record in chain(number(world, 1))[1:]:
+        assert len(record.evaluations) == 5
+
+
+def dies_while_training(seed, **changes):
+    world = World(seed, spec=spec(3, sample=2, **changes))
+    victims = []
+
+    def trains(_device, effect):
+        return isinstance(effect, Train) and effect.round == 2
+
+    once(world, trains, lambda device: (victims.append(device), world.crash(device, 300.0)))
+    world.begin()
+    world.run_until(lambda: bool(victims), LIMIT)
+    world.run_until(at_round(world, 2, *others(world, *victims)), 100.0)
+    return world, victims[0], chain(others(world, *victims)[0])[1]
+
+
+def test_another_is_asked_when_a_sampled_member_dies_and_too_few_updates_would_come():
+    world, victim, record = dies_while_training(73, min_updates=2)
+    assert len(record.updates) == 2
+    assert victim.member.node not in trainers(record)
+    assert sum(trainings(world, 2).values()) == 3
+
+
+def test_nobody_else_is_asked_when_what_came_is_enough():
+    world, _, record = dies_while_training(73, min_updates=1)
+    assert len(record.updates) == 1
+    assert sum(trainings(world, 2).values()) == 2
+
+
+def test_a_member_asked_later_is_heard_though_messages_are_lost():
+    for seed in range(6):
+        world = World(seed, spec=spec(4, sample=1, min_updates=1), faults=Faults(until=60.0, drop=0.15))
+        world.run()
+        seconds = [
+            e.seconds for d in world.devices.values() for e in d.told if isinstance(e, events.Committed)
+        ]
+        assert max(seconds) < 50.0, f"seed {seed}: a round ran to its cap"

@@ -1,0 +1,113 @@
+"""An operator pauses, resumes and ends a run through any one member; and extends a finished one."""
+
+import msgspec
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.effects import Send
+from p2pfl.messages import Wish
+from p2pfl.sim.world import World
+from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec
+
+
+def started(seed, rounds=6, nodes=5):
+    world = World(seed, nodes=nodes, spec=spec(rounds))
+    world.begin()
+    world.run_until(at_round(world, 1), LIMIT)
+    return world
+
+
+def paused(seed):
+    world = started(seed)
+    world.feed(number(world, 4), inputs.Want("pause"))
+    world.run_until(lambda: all(chain(d)[-1].then == "pause" for d in world.devices.values()), LIMIT)
+    return world
+
+
+def test_a_paused_run_stands_still_and_resumes_where_it_was():
+    world = paused(51)
+    at = len(chain(number(world, 1)))
+    world.run_for(60.0)
+    assert {len(chain(device)) for device in world.devices.values()} == {at}
+    world.feed(number(world, 2), inputs.Want("resume"))
+    world.run_until(world.is_complete, LIMIT)
+    assert [record.then for record in chain(number(world, 1))].count("pause") == 1
+
+
+def test_a_member_that_was_away_hears_of_the_end_of_a_pause():
+    world = paused(52)
+    sleeper = number(world, 5)
+    world.crash(sleeper, 5.0)
+    world.run_for(1.0)
+    world.feed(number(world, 2), inputs.Want("resume"))
+    world.run_until(world.is_complete, LIMIT)
+    assert len(chain(sleeper)) == 7
+
+
+def test_a_pause_outlives_a_restart_of_everybody():
+    world = paused(53)
+    at = len(chain(number(world, 1)))
+    for device in world.devices.values():
+        world.crash(device, 2.0)
+    world.run_for(60.0)
+    assert {len(chain(device)) for device in world.devices.values()} == {at}
+    assert all(device.is_up for device in world.devices.values())
+    world.feed(number(world, 1), inputs.Want("resume"))
+    world.run_until(world.is_complete, LIMIT)
+
+
+def test_a_late_copy_of_a_fulfilled_wish_pauses_nothing():
+    world = started(54)
+    copies = []
+    world.on_effect = lambda device, effect: (
+        copies.append((device, effect.message))
+        if isinstance(effect, Send) and isinstance(effect.message, Wish)
+        else None
+    )
+    world.feed(number(world, 4), inputs.Want("pause"))
+    world.run_until(lambda: all(chain(d)[-1].then == "pause" for d in world.devices.values()), LIMIT)
+    world.feed(number(world, 2), inputs.Want("resume"))
+    sender, late = copies[0]
+    for device in others(world, sender):
+        world.feed(device, inputs.Received(sender.member, late))
+    world.run_until(world.is_complete, LIMIT)
+    assert [record.then for record in chain(number(world, 1))].count("pause") == 1
+
+
+def test_a_run_can_be_ended_early():
+    world = started(55, rounds=50)
+    world.feed(number(world, 3), inputs.Want("end"))
+    world.run_until(world.is_complete, LIMIT)
+    last = chain(number(world, 1))[-1]
+    assert last.then == "end"
+    assert last.trained < 50
+    assert {world.checker.digest(chain(device)[-1]) for device in world.devices.values()} == {
+        world.checker.digest(last)
+    }
+
+
+def test_a_finished_run_goes_on_when_one_of_them_asks_for_more_rounds():
+    world = started(56, rounds=2, nodes=3)
+    world.run_until(world.is_complete, LIMIT)
+    run = chain(number(world, 1))[0].run
+    asker = number(world, 2)
+    more = msgspec.structs.replace(asker.options.spec, rounds=4)
+    asker.options = msgspec.structs.replace(asker.options, spec=more, given=frozenset({"rounds"}))
+    for device in world.devices.values():
+        world.start(device)
+    world.run_until(lambda: all(len(chain(device)) >= 6 for device in world.devices.values()), LIMIT)
+    records = chain(number(world, 1))
+    assert {record.run for record in records} == {run}
+    assert [record.kind for record in records] == ["train"] * 2 + ["evaluate"] + ["train"] * 2 + ["evaluate"]
+    assert [record.trained for record in records] == [1, 2, 2, 3, 4, 4]
+
+
+def test_a_finished_run_started_again_is_served_and_not_trained_on():
+    world = started(57, rounds=2, nodes=3)
+    world.run_until(world.is_complete, LIMIT)
+    for device in world.devices.values():
+        world.start(device)
+    world.run_until(world.is_complete, LIMIT)
+    assert {len(chain(device)) for device in world.devices.values()} == {3}
+    for device in world.devices.values():
+        assert [event.how for event in news(device, events.RunJoined)][-1] == "finished"

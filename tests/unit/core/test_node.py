@@ -1,0 +1,278 @@
+"""One node from outside: inputs in, effects out. Whole rounds are told in `tests/sim`."""
+
+import msgspec
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.effects import Describe, Exit, Fetch, SaveClosed, SaveCommit, SaveFounding, SendRecords
+from p2pfl.core.lobby import UNFIT_EXIT
+from p2pfl.core.node import Node
+from p2pfl.core.saved import Saved, SavedRun, Vote
+from p2pfl.messages import Ask, Offer, Prepare, Promise, Records, Refuse, Status
+from p2pfl.schema import TensorSpec, canonical
+from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told
+from tests.support.records import NAMES, SCHEMA, node, update
+
+EMPTY = Saved(None, {}, frozenset())
+
+
+class Device:
+    """A node of device "ada" at time 100; every call returns the effects."""
+
+    def __init__(self, saved=EMPTY, **changes):
+        self.node = Node(member("ada"), "ada", options(**changes), saved)
+        self.began = self.node.start(100.0)
+        self.now = 100.0
+
+    def feed(self, event, seconds=0.0):
+        self.now += seconds
+        return self.node.input(event, self.now)
+
+    def link(self, *names):
+        return [effect for name in names for effect in self.feed(inputs.Linked(member(name), name))]
+
+    def hear(self, name, message):
+        return self.feed(inputs.Received(member(name), message))
+
+    def describe(self, spec=None, schema=SCHEMA):
+        return self.feed(inputs.Described(spec or self.node._ctx.options.spec, schema, 1000))
+
+
+def in_run(chain, **changes):
+    """A node restored into *chain*, with the last model here and its worker ready."""
+    last = chain.commits[-1] if chain.commits else None
+    saved = SavedRun(chain.run, chain.founding, last, changes.pop("update", None), resumed=False)
+    device = Device(Saved(saved, changes.pop("votes", {}), frozenset()), **changes)
+    ledger = device.node.ledger
+    device.feed(inputs.BlobReady(ledger.model))
+    device.describe(ledger.spec)
+    return device
+
+
+def where(chain, **changes):
+    """What a peer at the head of *chain* says."""
+    last = chain.commits[-1].record if chain.commits else None
+    digest = chain.run if last is None else chain_digest(chain)
+    said = {"run": chain.run, "round": len(chain.commits), "record": digest, "holds": True, "rounds": 10}
+    return status(**(said | changes))
+
+
+def chain_digest(chain):
+    follower = chain_of(*NAMES[:3])
+    follower.commits = list(chain.commits)
+    return follower.commit().record.previous
+
+
+# --- the driver's side ------------------------------------------------------------------------------------------
+
+
+def test_an_empty_directory_begins_by_asking_the_worker_for_the_task():
+    device = Device()
+    assert of_kind(device.began, Describe) == [Describe(options().spec)]
+    assert device.node.ledger is None
+
+
+def test_there_is_always_a_deadline_so_nothing_depends_on_a_message():
+    device = Device()
+    assert device.node.deadline() <= 101.0
+    device.node.tick(101.0)
+    assert device.node.deadline() <= 102.0
+
+
+def test_an_exit_is_the_last_thing_a_node_asks_for():
+    device = Device()
+    assert of_kind(device.feed(inputs.Leave()), Exit)
+    assert device.node.deadline() is None
+    assert device.link("ben") == []
+    assert device.node.tick(200.0) == []
+
+
+def test_a_new_link_hears_the_status_at_once():
+    device = Device()
+    assert sent(device.link("ben"), Status)[0].run == ""
+
+
+def test_an_older_status_does_not_replace_a_newer_one():
+    device = Device()
+    device.link("ben")
+    device.hear("ben", status(steps=5, min_nodes=4))
+    device.hear("ben", status(steps=4, min_nodes=2))
+    assert device.node._ctx.peers[node("ben")].status.min_nodes == 4
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------
+
+
+def test_a_restart_reloads_the_promise_and_refuses_lower_ballots():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    votes = {chain.run: Vote(2, ballot(5, "cleo"), None, None)}
+    device = in_run(chain, votes=votes)
+    device.link("ben")
+    answer = device.hear("ben", Prepare(chain.run, 2, ballot(4, "ben")))
+    (refusal,) = sent(answer, Refuse)
+    assert refusal.promised >= ballot(5, "cleo")
+    assert sent(answer, Promise) == []
+
+
+def test_a_restart_never_resumes_its_own_old_ballot():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain, votes={chain.run: Vote(2, ballot(5, "ada"), None, None)})
+    effects = device.link("ben", "cleo")
+    effects += device.node.tick(110.0)
+    (prepare, *_) = sent(effects, Prepare)
+    assert prepare.ballot == ballot(6, "ada")
+
+
+def test_a_restart_offers_the_update_it_had():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain, update=update("ada", 2))
+    assert told(device.began, events.UpdateReused)
+
+
+def test_a_resumed_run_says_so_and_names_the_options_it_ignores():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    mine = msgspec.structs.replace(options().spec, epochs=7)
+    device = in_run(chain, spec=mine, given=frozenset({"epochs"}))
+    assert [event.how for event in told(device.began, events.RunJoined)] == ["resumed"]
+    assert told(device.began, events.OptionsIgnored)[0].differences == ("epochs 7 (the run has 1)",)
+
+
+def test_new_run_turns_away_from_the_one_in_the_journal_for_good():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    saved = SavedRun(chain.run, chain.founding, chain.commits[-1], None, resumed=False)
+    device = Device(Saved(saved, {}, frozenset()), new_run=True)
+    assert of_kind(device.began, SaveClosed) == [SaveClosed(chain.run)]
+    device.link("ben")
+    device.describe()
+    assert of_kind(device.hear("ben", Offer(chain.founding)), Describe) == []
+
+
+def test_a_model_that_no_longer_fits_the_run_ends_the_node():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    saved = SavedRun(chain.run, chain.founding, chain.commits[-1], None, resumed=False)
+    device = Device(Saved(saved, {}, frozenset()))
+    mine = canonical([TensorSpec("weight", "F32", (9,)), TensorSpec("steps", "I64", ())])
+    (end,) = of_kind(device.describe(schema=mine), Exit)
+    assert end.code == UNFIT_EXIT
+    assert "weight F32[2,3] there is weight F32[9] here" in end.reason
+
+
+# --- rounds that are not open -----------------------------------------------------------------------------------
+
+
+def test_a_message_of_a_decided_round_is_answered_with_the_records():
+    chain = chain_of(*NAMES[:3], rounds=3)
+    device = in_run(chain)
+    device.link("ben")
+    answer = device.hear("ben", Prepare(chain.run, 2, ballot(9, "ben")))
+    assert of_kind(answer, SendRecords) == [SendRecords(node("ben"), chain.run, 1)]
+    assert sent(answer, Promise) == []
+
+
+def test_a_message_of_a_later_round_makes_the_node_ask():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    device.link("ben")
+    assert sent(device.hear("ben", Prepare(chain.run, 4, ballot(1, "ben"))), Ask) == [Ask(chain.run, 1)]
+
+
+def test_a_peer_that_is_further_is_asked_for_what_is_missing_and_believed_in_order():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    device.link("ben")
+    chain.commit()
+    chain.commit()
+    assert sent(device.hear("ben", where(chain)), Ask) == [Ask(chain.run, 1)]
+    effects = device.hear("ben", Records(chain.run, None, tuple(chain.commits[1:])))
+    assert [save.commit for save in of_kind(effects, SaveCommit)] == chain.commits[1:]
+    assert of_kind(effects, Fetch)[-1].digest == chain.commits[-1].record.model
+
+
+def test_a_commit_that_is_not_proved_is_not_taken_and_the_peer_is_named():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    device.link("ben")
+    bare = msgspec.structs.replace(chain.commit(), acceptors=(member("ben"),))
+    effects = device.hear("ben", bare)
+    assert of_kind(effects, SaveCommit) == []
+    (notice,) = told(effects, events.Notice)
+    assert notice.text.startswith("a commit of round 2 from ben is not believed: 1 members")
+
+
+def test_an_ask_is_answered_by_whoever_is_in_the_run():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    device.link("dan")
+    assert of_kind(device.hear("dan", Ask(chain.run, -1)), SendRecords) == [
+        SendRecords(node("dan"), chain.run, -1)
+    ]
+    assert of_kind(device.hear("dan", Ask(model("another run"), -1)), SendRecords) == []
+
+
+def test_nobody_stands_in_anothers_name():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    device.link("ben")
+    assert sent(device.hear("ben", Prepare(chain.run, 2, ballot(9, "cleo"))), Promise) == []
+
+
+# --- entering a run ---------------------------------------------------------------------------------------------
+
+
+def joined(chain):
+    """A node that was offered record 0 of *chain* and has taken it."""
+    device = Device()
+    device.link("ben", "cleo")
+    device.describe()
+    device.hear("ben", Offer(chain.founding))
+    device.describe(chain.founding.spec)
+    return device, device.feed(inputs.BlobReady(chain.founding.model))
+
+
+def test_record_0_is_taken_once_schema_and_model_are_here():
+    chain = chain_of(*NAMES[:3])
+    device, effects = joined(chain)
+    assert of_kind(effects, SaveFounding) == [SaveFounding(chain.run, chain.founding)]
+    assert device.node.ledger.round == 0
+    assert device.node.ledger.holds
+
+
+def test_at_round_0_a_node_moves_to_a_run_that_is_further_and_keeps_its_votes():
+    device, _ = joined(chain_of(*NAMES[:3]))
+    mine = device.node.ledger.run
+    device.hear("ben", Prepare(mine, 1, ballot(3, "ben")))
+    theirs = chain_of(*NAMES[:4], rounds=2)
+    asked = device.hear("ben", where(theirs, steps=9))
+    assert sent(asked, Ask) == [Ask(theirs.run, -1)]
+    device.hear("ben", Records(theirs.run, theirs.founding, tuple(theirs.commits)))
+    device.describe(theirs.founding.spec)
+    assert device.node.ledger.run == theirs.run
+    assert device.node.ledger.round == 2
+    assert device.node._votes[mine].promised >= ballot(3, "ben")
+
+
+def test_a_node_with_committed_rounds_does_not_move_and_says_so_once():
+    device = in_run(chain_of(*NAMES[:3], rounds=1))
+    device.link("ben")
+    other = chain_of(*NAMES[:4], rounds=3)
+    effects = device.hear("ben", where(other, steps=1)) + device.hear("ben", where(other, steps=2))
+    assert sent(effects, Ask) == []
+    (notice,) = told(effects, events.Notice)
+    assert "Both have committed rounds, so neither moves" in notice.text
+
+
+def test_records_nobody_asked_for_are_not_taken():
+    device = Device()
+    device.link("ben")
+    device.describe()
+    chain = chain_of(*NAMES[:3], rounds=1)
+    assert device.hear("ben", Records(chain.run, chain.founding, tuple(chain.commits))) == []
+
+
+def test_a_record_0_that_is_not_the_run_asked_for_is_not_taken():
+    device = Device()
+    device.link("ben")
+    device.describe()
+    chain, other = chain_of(*NAMES[:3]), chain_of(*NAMES[:4])
+    device.hear("ben", where(chain))
+    assert of_kind(device.hear("ben", Records(chain.run, other.founding, ())), Describe) == []

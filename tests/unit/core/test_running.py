@@ -1,0 +1,259 @@
+"""What the open round's parts do together; single steps are tested with each part, whole rounds in `tests/sim`."""
+
+import msgspec
+import pytest
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.aggregator import Stand
+from p2pfl.core.effects import Collect as CollectBlobs
+from p2pfl.core.effects import Exit, Fetch, StopTraining, Train
+from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, Running
+from p2pfl.core.saved import Vote
+from p2pfl.messages import Accept, Collect, Noted, Prepare, Submit, Wish, Yield
+from tests.support.core import (
+    ballot,
+    chain_of,
+    context,
+    ledger,
+    member,
+    model,
+    of_kind,
+    receivers,
+    sent,
+    taken,
+    told,
+    unlink,
+)
+from tests.support.records import NAMES, SPEC, node, update
+
+
+class Bench:
+    """A member in the round after its chain's last; every call returns the effects."""
+
+    def __init__(self, rounds=1, *, members=NAMES[:3], vote=None, restored=None):
+        self.ctx = context("ada", linked=members[1:])
+        self.chain = chain_of(*members, rounds=rounds)
+        self.ledger = ledger(self.ctx, self.chain)
+        self.it = Running(self.ctx, self.ledger, ready=True)
+        self.it.open_round(vote, restored)
+        self.began = taken(self.ctx)
+
+    def hear(self, name, message):
+        self.it.received(member(name), message)
+        return taken(self.ctx)
+
+    def advance(self, seconds=0.0):
+        self.ctx.now += seconds
+        self.it.advance()
+        return taken(self.ctx)
+
+    def learn(self, *commits):
+        self.it.learned(member("ben"), commits)
+        return taken(self.ctx)
+
+    def proposal(self, word="average"):
+        record = self.chain.commit(model=model(word)).record
+        self.chain.commits.pop()
+        return record
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def test_training_begins_with_the_round(bench):
+    assert [train.round for train in of_kind(bench.began, Train)] == [2]
+
+
+def test_a_commit_ends_the_training_and_opens_the_next_round(bench):
+    effects = bench.learn(bench.chain.commit())
+    assert of_kind(effects, StopTraining)
+    assert of_kind(effects, Fetch)[-1].digest == bench.ledger.model
+    assert bench.it.acceptor.round == 3
+
+
+def test_an_accepted_record_that_commits_needs_no_pull(bench):
+    commit = bench.chain.commit()
+    bench.hear("ben", Accept(bench.chain.run, 2, ballot(5, "ben"), commit.record))
+    bench.it.blob_ready(commit.record.model)
+    taken(bench.ctx)
+    effects = bench.learn(commit)
+    assert of_kind(effects, Fetch) == []
+    assert of_kind(effects, CollectBlobs)
+    assert bench.ledger.holds
+
+
+def test_whose_update_is_not_counted_is_told_why(bench):
+    bench.it.trainee.trained(update("ada", 2).digest, 100, 0.5, 1.0)
+    taken(bench.ctx)
+    commit = bench.chain.commit()
+    without = tuple(entry for entry in commit.record.updates if entry.node != node("ada"))
+    record = msgspec.structs.replace(commit.record, updates=without)
+    effects = bench.learn(msgspec.structs.replace(commit, record=record))
+    assert [event.reason for event in told(effects, events.UpdateRefused)] == ["another record was adopted"]
+
+
+def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench):
+    bench.it.aggregator.stand("first in rank")
+    mine = bench.it.aggregator.ballot
+    taken(bench.ctx)
+    effects = bench.hear("ben", Prepare(bench.chain.run, 2, ballot(mine.attempt + 1, "ben")))
+    assert sent(effects, Yield)
+    assert bench.it.aggregator.stand_state is Stand.IDLE
+
+
+def test_the_election_is_told_once_for_a_ballot(bench):
+    collect = Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True)
+    told_first = told(bench.hear("ben", collect), events.Elected)
+    assert [(event.aggregator, event.attempt) for event in told_first] == [("ben", 3)]
+    assert told(bench.hear("ben", collect), events.Elected) == []
+
+
+def test_nobody_collects_in_anothers_name(bench):
+    bench.it.trainee.trained(update("ada", 2).digest, 100, 0.5, 1.0)
+    taken(bench.ctx)
+    assert (
+        sent(bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "cleo"), selected=True)), Submit) == []
+    )
+
+
+def test_a_yield_ends_the_courtesy_and_is_told(bench):
+    bench.hear("ben", Prepare(bench.chain.run, 2, ballot(3, "ben")))
+    given_up = Yield(bench.chain.run, 2, ballot(3, "ben"), "its worker could not average")
+    (event,) = told(bench.hear("ben", given_up), events.Yielded)
+    assert (event.aggregator, event.reason) == ("ben", "its worker could not average")
+    assert not bench.it.acceptor.courtesy
+
+
+def test_a_halted_node_answers_nothing(bench):
+    bench.ledger.halted = True
+    assert bench.hear("ben", Prepare(bench.chain.run, 2, ballot(9, "ben"))) == []
+
+
+def test_the_loss_and_the_return_of_the_quorum_are_told_once():
+    bench = Bench(members=NAMES)
+    for name in ("ben", "cleo", "dan"):
+        unlink(bench.ctx, name)
+    (lost,) = told(bench.advance() + bench.advance(5.0), events.QuorumLost)
+    assert (lost.reachable, lost.members, lost.needed) == (2, 5, 3)
+    bench.ctx.peers[node("ben")].linked = True
+    (back,) = told(bench.advance() + bench.advance(1.0), events.QuorumBack)
+    assert back.reachable == 3
+
+
+def test_without_a_quorum_nobody_stands():
+    bench = Bench(members=NAMES)
+    for name in ("ben", "cleo", "dan"):
+        unlink(bench.ctx, name)
+    assert sent(bench.advance(600.0), Prepare) == []
+
+
+def test_ones_own_training_is_cut_at_the_cap_when_one_aggregates(bench):
+    bench.it.aggregator.stand("first in rank")
+    bench.it.aggregator.promise(member("ben"), bench.it.acceptor._promise_message(bench.it.aggregator.ballot))
+    assert bench.it.aggregator.stand_state is Stand.COLLECTING
+    taken(bench.ctx)
+    assert of_kind(bench.advance(SPEC.round_cap - 1), StopTraining) == []
+    assert of_kind(bench.advance(2.0), StopTraining)
+
+
+# --- blobs ------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_cannot_be_had_now_is_asked_for_again(bench):
+    bench.learn(bench.chain.commit())
+    bench.it.blob_failed(inputs.BlobFailed(bench.ledger.model, "nobody has it", invalid=False))
+    assert of_kind(bench.advance(), Fetch) == []
+    assert of_kind(bench.advance(bench.ctx.settings.resend), Fetch)
+
+
+def accepted_before(bench):
+    record = bench.proposal()
+    return Bench(vote=Vote(2, ballot(1, "ben"), ballot(1, "ben"), record)), record
+
+
+def test_a_restart_looks_for_the_blob_of_the_value_it_accepted(bench):
+    again, record = accepted_before(bench)
+    assert record.model in {fetch.digest for fetch in of_kind(again.began, Fetch)}
+
+
+def test_who_can_neither_read_nor_pull_what_it_accepted_counts_its_disk_as_lost(bench):
+    again, record = accepted_before(bench)
+    failed = inputs.BlobFailed(record.model, "nobody has it", invalid=False)
+    for _ in range(LOST_BLOB_TRIES - 1):
+        again.it.blob_failed(failed)
+    assert of_kind(taken(again.ctx), Exit) == []
+    again.it.blob_failed(failed)
+    (end,) = of_kind(taken(again.ctx), Exit)
+    assert end.code == LOST_DISK_EXIT
+    assert "--new-journal" in end.reason
+
+
+def test_while_nobody_can_be_asked_the_disk_is_not_lost(bench):
+    again, record = accepted_before(bench)
+    for name in ("ben", "cleo"):
+        unlink(again.ctx, name)
+    for _ in range(2 * LOST_BLOB_TRIES):
+        again.it.blob_failed(inputs.BlobFailed(record.model, "nobody has it", invalid=False))
+    assert of_kind(taken(again.ctx), Exit) == []
+
+
+# --- the worker -------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_training_is_declined_with_the_reason(bench):
+    bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True))
+    bench.it.work_failed(inputs.WorkFailed("train", "out of memory", 2))
+    effects = taken(bench.ctx)
+    assert [s.declined for s in sent(effects, Submit)] == ["its training failed: out of memory"]
+
+
+def test_a_failed_average_gives_the_ballot_up(bench):
+    bench.it.aggregator.stand("first in rank")
+    taken(bench.ctx)
+    bench.it.work_failed(inputs.WorkFailed("average", "out of memory", 2, bench.it.aggregator.ballot))
+    assert receivers(taken(bench.ctx), Yield) == [node("ben"), node("cleo")]
+    assert bench.it.aggregator.unable
+
+
+def test_a_training_of_an_older_round_is_of_no_use(bench):
+    bench.it.trained(inputs.Trained(bench.chain.run, 1, model("old"), update("ada", 1).digest, 100, 0.5, 1.0))
+    assert bench.it.trainee.update is None
+
+
+# --- wishes -----------------------------------------------------------------------------------------------------
+
+
+def test_a_wish_is_passed_on_once(bench):
+    wish = Wish(bench.chain.run, 1, "pause")
+    bench.it.wish(wish)
+    bench.it.wish(wish)
+    assert receivers(taken(bench.ctx), Wish) == [node("ben"), node("cleo")]
+
+
+def test_a_wish_of_another_run_is_ignored(bench):
+    bench.it.wish(Wish(model("run"), 1, "end"))
+    assert taken(bench.ctx) == []
+    assert bench.it.wishes == set()
+
+
+def test_a_wish_that_a_record_has_fulfilled_is_void(bench):
+    bench.it.wish(Wish(bench.chain.run, 1, "pause"))
+    bench.learn(bench.chain.commit(then="pause"))
+    bench.it.wish(Wish(bench.chain.run, 2, "resume"))
+    taken(bench.ctx)
+    bench.it.wish(Wish(bench.chain.run, 1, "pause"))
+    assert taken(bench.ctx) == []
+    bench.it.wish(Wish(bench.chain.run, 2, "pause"))
+    assert sent(taken(bench.ctx), Wish)
+
+
+def test_who_leaves_stops_training_and_declines(bench):
+    bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True))
+    bench.it.leave()
+    effects = taken(bench.ctx)
+    assert of_kind(effects, StopTraining)
+    assert [submit.declined for submit in sent(effects, Submit)] == ["it is leaving"]
+    assert sent(bench.hear("ben", Noted(bench.chain.run, 2, ballot(3, "ben"), "")), Submit) == []

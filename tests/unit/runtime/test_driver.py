@@ -1,0 +1,223 @@
+"""The driver keeps the order of effects, and "nothing leaves before the disk has it"."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pfl import events
+from p2pfl.config import NetSettings
+from p2pfl.core import inputs
+from p2pfl.core.effects import (
+    AnyEffect,
+    Collect,
+    Exit,
+    SaveClosed,
+    SavePromise,
+    SaveReport,
+    Send,
+    SendRecords,
+    Tell,
+    Train,
+)
+from p2pfl.errors import DataDirectoryError
+from p2pfl.messages import Evaluation, Message, Prepare, Records
+from p2pfl.runtime.driver import CLONED_EXIT, DISK_EXIT, FAULT_EXIT, FRAME_MARGIN, Driver
+from p2pfl.runtime.publish import Publisher
+from p2pfl.runtime.work import Guard
+from p2pfl.store.blobs import BlobStore
+from tests.support.core import ballot
+from tests.support.records import SPEC, digest, node
+
+RUN = digest("run")
+PROMISE = SavePromise(RUN, 1, ballot(1, "ben"))
+REPORT = SaveReport(RUN, 1, node("ada"), Evaluation(correct=1, total=2, loss=0.5))
+CLOSED = SaveClosed(RUN)
+PREPARE = Prepare(RUN, 1, ballot(1, "ada"))
+BYE = Exit(0, "done")
+
+
+class ScriptedNode:
+    """A protocol that answers its start, inputs and ticks with what it was given."""
+
+    ledger = None
+
+    def __init__(self, start: list[AnyEffect], tick: list[AnyEffect] | None = None) -> None:
+        self._start = start
+        self._tick = tick
+        self.inputs: list[inputs.AnyInput] = []
+
+    def start(self, now: float) -> list[AnyEffect]:
+        return self._start
+
+    def input(self, event: inputs.AnyInput, now: float) -> list[AnyEffect]:
+        self.inputs.append(event)
+        return []
+
+    def tick(self, now: float) -> list[AnyEffect]:
+        effects, self._tick = self._tick or [], None
+        return effects
+
+    def deadline(self) -> float | None:
+        return 0.0 if self._tick is not None else None
+
+
+class Trace:
+    """Stands for journal, mesh and work, and writes down what they are asked to do."""
+
+    def __init__(self, save: Callable[[], None] = lambda: None) -> None:
+        self.steps: list[Any] = []
+        self.guard = Guard()
+        self._save = save
+
+    def save_all(self, effects: list[Any]) -> None:
+        self._save()
+        self.steps.append(("saved", list(effects)))
+
+    def records(self, run: str, after: int, max_bytes: int) -> Records:
+        self.steps.append(("read", run, after, max_bytes))
+        return Records(run, None, ())
+
+    def send(self, to: str, message: Message) -> bool:
+        self.steps.append(("sent", to, message))
+        return True
+
+    def begin(self, effect: AnyEffect) -> None:
+        self.steps.append(("begun", effect))
+
+    def stop_training(self) -> None:
+        self.steps.append("stopped")
+
+
+def drive(path: Path, script: ScriptedNode, trace: Any, told: list[Any] | None = None) -> Driver:
+    """A driver of *script* whose journal, mesh and work are *trace*."""
+    publisher = Publisher(lambda: 0.0)
+    if told is not None:
+        publisher.add(lambda published: told.append(published.event))
+    driver = Driver(script, trace, BlobStore(path), publisher, NetSettings())  # type: ignore[arg-type]
+    driver.mesh = driver.work = trace
+    return driver
+
+
+async def perform(path: Path, effects: list[AnyEffect], trace: Trace | None = None) -> tuple[Exit, list[Any]]:
+    """Carry *effects* out; return how it ended and the steps that were taken."""
+    trace = trace or Trace()
+    driver = drive(path, ScriptedNode(effects), trace)
+    driver.start()
+    return await driver.run(), trace.steps
+
+
+async def test_saves_in_a_row_are_one_transaction_and_the_rest_keeps_its_order(tmp_path: Path) -> None:
+    train = Train(RUN, 1, SPEC, digest("model"), 0)
+    ended, steps = await perform(
+        tmp_path, [PROMISE, REPORT, Send("ben", PREPARE), train, CLOSED, Send("cleo", PREPARE), BYE]
+    )
+    assert ended == BYE
+    assert steps == [
+        ("saved", [PROMISE, REPORT]),
+        ("sent", "ben", PREPARE),
+        ("begun", train),
+        ("saved", [CLOSED]),
+        ("sent", "cleo", PREPARE),
+    ]
+
+
+async def test_nothing_is_sent_before_the_save_in_front_of_it_is_durable(tmp_path: Path) -> None:
+    began, may_end = threading.Event(), threading.Event()
+
+    def slow_disk() -> None:
+        began.set()
+        assert may_end.wait(10)
+
+    trace = Trace(slow_disk)
+    driver = drive(tmp_path, ScriptedNode([PROMISE, Send("ben", PREPARE), BYE]), trace)
+    driver.start()
+    running = asyncio.create_task(driver.run())
+    assert await asyncio.to_thread(began.wait, 10)
+    assert trace.steps == [], "the disk is still at work"
+    may_end.set()
+    assert await running == BYE
+    assert trace.steps == [("saved", [PROMISE]), ("sent", "ben", PREPARE)]
+
+
+async def test_a_disk_that_refuses_ends_the_node_and_nothing_is_sent(tmp_path: Path) -> None:
+    def broken() -> None:
+        raise DataDirectoryError("the disk is full")
+
+    ended, steps = await perform(tmp_path, [PROMISE, Send("ben", PREPARE), BYE], Trace(broken))
+    assert ended == Exit(DISK_EXIT, "the disk is full")
+    assert DISK_EXIT == 7
+    assert steps == []
+
+
+async def test_a_fault_in_its_own_code_ends_the_node_with_a_log_entry(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("a lower vote")
+
+    ended, steps = await perform(tmp_path, [PROMISE, Send("ben", PREPARE)], Trace(broken))
+    assert ended.code == FAULT_EXIT
+    assert "a lower vote" in ended.reason
+    assert "RuntimeError" in caplog.text
+    assert steps == []
+
+
+async def test_effects_behind_an_exit_are_left_undone(tmp_path: Path) -> None:
+    _, steps = await perform(tmp_path, [BYE, Send("ben", PREPARE)])
+    assert steps == []
+
+
+async def test_the_protocol_is_ticked_when_its_deadline_comes(tmp_path: Path) -> None:
+    ticks = []
+    driver = drive(tmp_path, ScriptedNode([], tick=[BYE]), Trace())
+    driver.before_tick = lambda: ticks.append(1)
+    driver.start()
+    assert await driver.run() == BYE
+    assert ticks == [1]
+
+
+async def test_records_are_read_with_room_for_the_frame_around_them(tmp_path: Path) -> None:
+    _, steps = await perform(tmp_path, [SendRecords("ben", RUN, 3), BYE])
+    assert steps == [
+        ("read", RUN, 3, NetSettings().max_frame_bytes - FRAME_MARGIN),
+        ("sent", "ben", Records(RUN, None, ())),
+    ]
+
+
+async def test_a_guarded_blob_survives_a_collection_until_its_release_has_come_up(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    blobs = {name: adopted(store, name.encode()) for name in ("kept", "guarded", "unused")}
+    trace = Trace()
+    trace.guard.add(blobs["guarded"])
+    driver = drive(tmp_path, ScriptedNode([Collect(frozenset({blobs["kept"]}))]), trace)
+    driver.start()
+    driver.release_later(blobs["guarded"])
+    driver._queue.put_nowait(BYE)
+    await driver.run()
+    assert store.digests() == {blobs["kept"], blobs["guarded"]}
+    assert trace.guard.digests() == frozenset()
+
+
+def adopted(store: BlobStore, data: bytes) -> str:
+    path = store.new_path()
+    path.write_bytes(data)
+    store.adopt(path, digest(data.decode()))
+    return digest(data.decode())
+
+
+async def test_what_the_mesh_tells_reaches_people_and_a_copied_disk_ends_the_node(tmp_path: Path) -> None:
+    told: list[events.AnyEvent] = []
+    script = ScriptedNode([Tell(events.Notice("info", "hello"))])
+    driver = drive(tmp_path, script, Trace(), told)
+    driver.start()
+    driver.refused("192.0.2.7:1", "another CA")
+    driver.disowned("this data directory is a copy")
+    assert await driver.run() == Exit(CLONED_EXIT, "this data directory is a copy")
+    assert told[0] == events.PeerRefused("192.0.2.7:1", "another CA")
+    assert script.inputs == []

@@ -1,0 +1,72 @@
+"""Events are numbered, dated, given to every sink, and written as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from p2pfl import events
+from p2pfl.errors import UserError
+from p2pfl.runtime.publish import EventFile, Published, Publisher, as_dict
+
+NOTICE = events.Notice("info", "a sentence")
+
+
+def test_every_sink_gets_every_event_numbered_and_dated_in_order():
+    clock = iter((10.0, 11.5))
+    publisher = Publisher(lambda: next(clock))
+    one: list[Published] = []
+    two: list[Published] = []
+    publisher.add(one.append)
+    publisher.add(two.append)
+    publisher.publish(NOTICE)
+    publisher.publish(events.QuorumBack(3, 2, 3))
+    assert one == [Published(1, 10.0, NOTICE), Published(2, 11.5, events.QuorumBack(3, 2, 3))]
+    assert two == one
+
+
+def test_an_event_becomes_one_flat_mapping_with_its_kind():
+    elected = events.Elected(3, 2, "ada", "a" * 52, 2)
+    assert as_dict(Published(7, 1.5, elected)) == {
+        "seq": 7,
+        "time": 1.5,
+        "event": "elected",
+        "round": 3,
+        "attempt": 2,
+        "aggregator": "ada",
+        "node": "a" * 52,
+        "votes": 2,
+    }
+
+
+def test_an_events_file_is_appended_to_and_readable_while_it_is_open(tmp_path: Path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"earlier": true}\n', encoding="utf-8")
+    file = EventFile(str(path))
+    file.write(Published(1, 2.0, NOTICE))
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    file.close()
+    assert lines == [
+        {"earlier": True},
+        {"seq": 1, "time": 2.0, "event": "notice", "level": "info", "text": "a sentence"},
+    ]
+
+
+def test_an_events_file_that_cannot_be_written_is_refused_with_its_path(tmp_path: Path):
+    path = tmp_path / "missing" / "events.jsonl"
+    with pytest.raises(
+        UserError, match=r"missing/events\.jsonl cannot be written: .*Choose another --events"
+    ):
+        EventFile(str(path))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_ends_the_events_file_and_not_the_node(caplog: pytest.LogCaptureFixture):
+    file = EventFile("/dev/full")
+    file.write(Published(1, 2.0, NOTICE))
+    file.write(Published(2, 2.0, NOTICE))
+    file.close()
+    assert len(caplog.records) == 1
+    assert "/dev/full cannot be written any more" in caplog.text

@@ -1,0 +1,76 @@
+from p2pfl.core.effects import (
+    SaveAccepted,
+    SaveClosed,
+    SaveCommit,
+    SaveFounding,
+    SavePromise,
+    SaveResumed,
+    SaveUpdate,
+)
+from p2pfl.core.saved import SavedRun, Vote
+from p2pfl.sim.disk import RECORDS_AT_ONCE, Disk
+from tests.support.core import ballot, chain_of, member
+from tests.support.records import NAMES, update
+
+
+def in_run(chain):
+    disk = Disk(member("ada"))
+    disk.save(SaveFounding(chain.run, chain.founding))
+    for commit in chain.commits:
+        disk.save(SaveCommit(chain.run, commit, 1.0))
+    return disk
+
+
+def test_a_new_disk_remembers_nothing():
+    saved = Disk(member("ada")).load()
+    assert (saved.current, saved.votes, saved.closed) == (None, {}, frozenset())
+
+
+def test_the_run_comes_back_with_its_last_commit_and_its_resumption():
+    chain = chain_of(*NAMES[:3], rounds=2)
+    disk = in_run(chain)
+    disk.save(SaveResumed(chain.run, 2))
+    assert disk.load().current == SavedRun(chain.run, chain.founding, chain.commits[-1], None, resumed=True)
+
+
+def test_an_update_of_the_open_round_comes_back_and_an_older_one_does_not():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    disk = in_run(chain)
+    disk.save(SaveUpdate(chain.run, 1, chain.run, update("ada", 1)))
+    assert disk.load().current.update is None
+    disk.save(SaveUpdate(chain.run, 2, chain.run, update("ada", 2)))
+    assert disk.load().current.update == update("ada", 2)
+
+
+def test_a_promise_keeps_the_value_accepted_in_the_round_and_no_older_one():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    disk, record = in_run(chain), chain.commits[0].record
+    disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), record))
+    disk.save(SavePromise(chain.run, 1, ballot(2, "cleo")))
+    assert disk.load().votes[chain.run] == Vote(1, ballot(2, "cleo"), ballot(1, "ben"), record)
+    disk.save(SavePromise(chain.run, 2, ballot(1, "ben")))
+    assert disk.load().votes[chain.run] == Vote(2, ballot(1, "ben"), None, None)
+
+
+def test_a_closed_run_is_not_taken_up_again_but_its_votes_stay():
+    chain = chain_of(*NAMES[:3])
+    disk = in_run(chain)
+    disk.save(SavePromise(chain.run, 1, ballot(1, "ben")))
+    disk.save(SaveClosed(chain.run))
+    saved = disk.load()
+    assert saved.current is None
+    assert saved.closed == {chain.run}
+    assert chain.run in saved.votes
+
+
+def test_records_come_a_few_at_a_time_with_record_0_where_it_is_asked_for():
+    chain = chain_of(*NAMES[:3], rounds=RECORDS_AT_ONCE + 2)
+    disk = in_run(chain)
+    first = disk.records(chain.run, -1)
+    assert (first.founding, len(first.commits)) == (chain.founding, RECORDS_AT_ONCE)
+    rest = disk.records(chain.run, RECORDS_AT_ONCE)
+    assert (rest.founding, rest.commits) == (None, tuple(chain.commits[RECORDS_AT_ONCE:]))
+
+
+def test_an_unknown_run_has_no_records():
+    assert Disk(member("ada")).records(chain_of(*NAMES[:3]).run, -1) is None
