@@ -26,6 +26,7 @@ from p2pfl.store.blobs import BlobStore
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+Effect = TypeVar("Effect")
 
 MAX_CHECKED = 64
 """Digests remembered as checked: a roster's updates of a few rounds."""
@@ -110,19 +111,19 @@ class Work:
             case Fetch():
                 if effect.digest not in self._fetching:
                     self._fetching.add(effect.digest)
-                    self._start(self._fetch(effect))
+                    self._start(self._fetch, effect)
             case Describe():
-                self._start(self._describe(effect))
+                self._start(self._describe, effect)
             case Create():
-                self._start(self._create(effect))
+                self._start(self._create, effect)
             case Train():
-                self._start(self._train(effect))
+                self._start(self._train, effect)
             case Evaluate():
-                self._start(self._evaluate(effect))
+                self._start(self._evaluate, effect)
             case Fold():
-                self._start(self._fold(effect))
+                self._start(self._fold, effect)
             case Average():
-                self._start(self._average(effect))
+                self._start(self._average, effect)
 
     def stop_training(self) -> None:
         """End the training under way."""
@@ -135,8 +136,8 @@ class Work:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _start(self, job: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._see_through(job))
+    def _start(self, job: Callable[[Effect], Coroutine[Any, Any, None]], effect: Effect) -> None:
+        task = asyncio.create_task(self._see_through(job, effect))
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
@@ -145,9 +146,9 @@ class Work:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._host.break_down(error)
 
-    async def _see_through(self, job: Coroutine[Any, Any, None]) -> None:
+    async def _see_through(self, job: Callable[[Effect], Coroutine[Any, Any, None]], effect: Effect) -> None:
         try:
-            await job
+            await job(effect)
         except DataDirectoryError as error:
             self._host.fail(error)
 

@@ -262,10 +262,10 @@ async def test_a_stop_ends_the_wait_of_a_pace(tmp_path: Path) -> None:
     bench.work.begin(TRAIN)
     bench.work.begin(Evaluate(RUN, 2, SPEC, MODEL, 0, 3))
     assert await bench.host.outcome() == [inputs.Evaluated(RUN, 2, Evaluation(1, 2, 0.5))]
-    [waiting] = bench.work._tasks
+    jobs = set(bench.work._tasks)
     bench.work.stop_training()
     async with asyncio.timeout(WAIT_SECONDS):
-        await waiting
+        await asyncio.wait(jobs)
     assert len(bench.host.fed) == 2, "the progress and the evaluation, no update"
     assert bench.unclaimed() == []
     assert bench.worker.is_stopped
