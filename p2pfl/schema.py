@@ -8,7 +8,7 @@ must not import torch.
 
 Canonical layout: an 8-byte little-endian header length; a JSON header without spaces, tensors in file order,
 padded with spaces to a multiple of 8; then the tensors, contiguous, little-endian, without gaps, ordered by
-falling element size, then by name (the order of the safetensors library: every tensor lies aligned).
+falling element size, then by name: every tensor lies aligned.
 """
 
 from __future__ import annotations
@@ -127,7 +127,14 @@ def parse_header(start: bytes) -> Schema:
         fields = json.loads(start[8 : 8 + length])
         specs = [TensorSpec(name, field["dtype"], tuple(field["shape"])) for name, field in fields.items()]
         schema = canonical(msgspec.convert(msgspec.to_builtins(spec), TensorSpec) for spec in specs)
-    except (ValueError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        msgspec.ValidationError,
+    ) as error:
         raise BlobError(f"the file's safetensors header cannot be read: {error}") from error
     if header(schema) != start[: 8 + length]:
         raise BlobError(

@@ -24,9 +24,6 @@ EXIT_ERROR = 2
 EXIT_BUG = 70
 """An error nobody foresaw (EX_SOFTWARE in BSD's sysexits.h)."""
 
-EXIT_INTERRUPTED = 130
-"""Ended by Ctrl-C: 128 + SIGINT, as shells count."""
-
 
 class Subcommand(NamedTuple):
     """Where a subcommand is, and its line in `p2pfl --help`."""
@@ -134,8 +131,6 @@ def main() -> None:
     except P2pflError as error:
         typer.echo(f"p2pfl: {error}", err=True)
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the last place that can say something better than a traceback
         from p2pfl.cli.logs import keep_traceback
 

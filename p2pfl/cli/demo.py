@@ -140,11 +140,11 @@ def _prepare(folder: Path, nodes: int) -> None:
 
     certs = folder / "certs"
     known = sorted(path.name for path in issued_folders(certs)) if certs.is_dir() else []
-    if known and known != sorted(_names(nodes)):
+    # A node's data directory is made after the last certificate: without one, the making was interrupted.
+    if (folder / _names(1)[0]).exists() and known != sorted(_names(nodes)):
         raise UserError(
-            f"{folder} holds a demo of {len(known)} nodes: go on with it by --nodes {len(known)}, "
-            "or give this one "
-            "another --dir."
+            f"{folder} holds a demo of {len(known)} nodes: go on with it by --nodes {len(known)}, or give "
+            "this one another --dir."
         )
     if read_federation(certs) is None:
         create_authority(certs, "demo")

@@ -18,6 +18,9 @@ from typing import Any
 from p2pfl.learning.process import PACKAGE_ROOT
 from p2pfl.runtime.follow import EventFollower
 
+PROGRAM = (sys.executable, "-P", "-m", "p2pfl", "node")
+"""What is started. `-P`: a `random.py` in the folder the demo was started from must not be imported."""
+
 POLL_SECONDS = 0.1
 """Between looks at the event files: what people take for at once."""
 
@@ -54,7 +57,7 @@ class NodeProcess:
 
     def start(self, options: Sequence[str]) -> None:
         """Start the node with *options* besides those that say where its files are."""
-        command = [sys.executable, "-P", "-m", "p2pfl", "node", "--certs", str(self.certs)]
+        command = [*PROGRAM, "--certs", str(self.certs)]
         command += ["--data-dir", str(self.data_dir), "--events", str(self.events_path), *options]
         inherited = os.environ.get("PYTHONPATH")
         search = f"{PACKAGE_ROOT}{os.pathsep}{inherited}" if inherited else str(PACKAGE_ROOT)

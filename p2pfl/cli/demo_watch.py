@@ -41,7 +41,7 @@ class Watch:
         await self._until(lambda: first.name in self.story.addresses or bool(self.dead), START_SECONDS)
         address = self.story.addresses.get(first.name)
         if address is None:
-            return f"{first.name} does not listen after {START_SECONDS:.0f} s"
+            return self._failure() or f"{first.name} does not listen after {START_SECONDS:.0f} s"
         for node in self._nodes[1:]:
             node.start([*common, f"--peers={address}"])
         self._screen.say(("·", f"{len(self._nodes)} node processes on this machine, the first at {address}"))

@@ -6,8 +6,8 @@ from tests.support.source import PACKAGE, ROOT
 
 UNIT = ROOT / "tests" / "unit"
 
-TESTS_OF_PACKAGES = {"cli/test_main.py": "cli/__init__.py", "sim/test_main.py": "sim/__main__.py"}
-"""Unit tests named otherwise than their source: what a package or `python -m` runs has no name of its own."""
+TESTS_OF_PACKAGES = {"cli/test_main.py": "cli/__init__.py"}
+"""Unit tests named otherwise than their source: a package's own `__init__` has no name of its own."""
 
 TOP = {"p2pfl", "tui", "certs", "tests", "pyproject.toml", "README.md", "LICENSE"}
 """All that may lie at the top, besides files that begin with a dot."""

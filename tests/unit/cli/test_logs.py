@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,16 @@ from p2pfl.errors import DataDirectoryError
 def closed():
     yield
     close_logging()
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch):
+    """Run nine hours east of UTC."""
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 def say_everything() -> None:
@@ -37,7 +48,7 @@ def test_the_file_has_what_happens_however_quiet_the_terminal_is(tmp_path, verbo
     assert [int(n) for n in re.findall(r"level (\d+)", (tmp_path / "logs" / LOG_FILE).read_text())] == levels
 
 
-def test_the_worker_s_output_is_in_the_file_with_a_time_in_utc(tmp_path):
+def test_the_worker_s_output_is_in_the_file_with_a_time_in_utc(tmp_path, in_tokyo):
     set_up_logging(0, tmp_path)
     record = logging.makeLogRecord(
         {

@@ -1,0 +1,98 @@
+"""`p2pfl demo` as a user runs it: it ends well, goes on without the dead, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.processes import PATIENCE_SECONDS, until
+from tests.support.source import ROOT
+
+pytestmark = pytest.mark.processes
+
+QUICK = ("--no-tui", "--model=2nn")
+
+
+async def start(*options: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "p2pfl", "demo", *QUICK, *options),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+async def finish(demo: asyncio.subprocess.Process) -> tuple[int | None, str]:
+    """Wait for the end; return exit code and output."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            output, _ = await demo.communicate()
+    finally:
+        if demo.returncode is None:
+            demo.kill()
+            await demo.wait()
+    return demo.returncode, output.decode()
+
+
+def nodes_of(demo: asyncio.subprocess.Process) -> list[psutil.Process]:
+    """The processes below *demo*: nodes and their workers."""
+    return psutil.Process(demo.pid).children(recursive=True)
+
+
+async def line_with(demo: asyncio.subprocess.Process, words: str) -> None:
+    """Read the output of *demo* up to the line with *words*."""
+    assert demo.stdout is not None
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while words.encode() not in (line := await demo.stdout.readline()):
+            assert line, f"the demo ended without {words!r}"
+
+
+async def test_a_demo_ends_with_one_model_and_a_comparison_and_can_be_repeated(tmp_path: Path) -> None:
+    options = ("--nodes=3", "--rounds=4", f"--dir={tmp_path}")
+    code, output = await finish(await start(*options))
+    assert code == 0, output
+    assert output.count("is the aggregator") >= 4
+    assert output.count("round 4 committed by") == 1
+    held = re.search(r"all 3 nodes hold the same model, BLAKE3 [0-9a-f]{12}\n", output)
+    assert held
+    assert re.search(r"federated model +0\.\d{4}", output)
+    assert re.search(r"best model trained alone +0\.\d{4} +node-[123]: \d+ samples, 8 epochs", output)
+    code, again = await finish(await start(*options))
+    assert code == 0, again
+    assert "is complete in this folder" in again
+    assert held[0] in again
+
+
+async def test_a_demo_goes_on_without_a_node_that_was_killed(tmp_path: Path) -> None:
+    demo = await start("--nodes=3", "--rounds=3", "--pace=1", f"--dir={tmp_path}")
+    await line_with(demo, "round 1 committed")
+    victim = next(one for one in nodes_of(demo) if str(tmp_path / "node-2") in one.cmdline())
+    victim.send_signal(signal.SIGKILL)
+    code, output = await finish(demo)
+    assert code == 0, output
+    assert "✗ node-2 was killed by SIGKILL" in output
+    assert "node-1, node-3 hold the same model" in output
+
+
+async def test_ctrl_c_ends_all_processes_of_a_demo_and_removes_its_folder() -> None:
+    demo = await start("--nodes=3", "--pace=5")
+    await line_with(demo, "is the aggregator")
+    below = nodes_of(demo)
+    commands = [one.cmdline() for one in below]
+    folders = {
+        Path(words[words.index("--data-dir") + 1]).parent for words in commands if "--data-dir" in words
+    }
+    assert [folder.exists() for folder in folders] == [True]
+    demo.send_signal(signal.SIGINT)
+    code, output = await finish(demo)
+    assert code == 130
+    assert "Traceback" not in output
+    assert [folder.exists() for folder in folders] == [False]
+    await until(lambda: not any(one.is_running() for one in below), "the end of every process")

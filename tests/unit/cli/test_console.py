@@ -1,0 +1,69 @@
+"""Events on a terminal and elsewhere: lines everywhere, a live line only where it can be erased."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from p2pfl import events
+from p2pfl.cli import console as console_module
+from p2pfl.cli.console import Console
+from p2pfl.runtime.publish import Published
+
+LINE = events.Waiting(1, 3, "1 of 3 nodes are here")
+HALF = events.Progress(2, "train", 5, 10)
+ERASE = "\r\x1b[2K"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The monotonic clock, which a test may set."""
+    now = [100.0]
+    monkeypatch.setattr(console_module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def shown(stream: io.StringIO, *what: events.AnyEvent, quiet: bool = False) -> str:
+    console = Console(stream, quiet=quiet)
+    for number, event in enumerate(what, 1):
+        console.write(Published(number, 0.0, event))
+    console.close()
+    return stream.getvalue()
+
+
+def test_an_event_is_a_line_with_its_time_and_mark():
+    assert shown(io.StringIO(), LINE)[8:] == " · waiting: 1 of 3 nodes are here\n"
+
+
+def test_progress_is_drawn_on_a_terminal_and_erased_before_the_next_line():
+    text = shown(Terminal(), HALF, LINE)
+    drawing, _, rest = text.partition(ERASE)
+    assert "round 2 training [██████████··········]  50%" in drawing
+    assert rest.endswith("1 of 3 nodes are here\n")
+
+
+def test_the_last_progress_is_erased_at_the_end():
+    assert shown(Terminal(), HALF).endswith(ERASE)
+
+
+def test_progress_is_not_drawn_where_it_could_not_be_erased():
+    assert shown(io.StringIO(), HALF) == ""
+
+
+def test_progress_is_drawn_seldom_but_its_end_always(clock: list[float]):
+    often = [events.Progress(2, "train", done, 100) for done in range(1, 101)]
+    text = shown(Terminal(), *often)
+    assert text.count("training") == 2
+    assert "100%" in text
+
+
+def test_quiet_tells_problems_only():
+    problem = events.Notice("error", "it broke")
+    text = shown(Terminal(), LINE, HALF, problem, quiet=True)
+    assert text[8:] == " ✗ it broke\n"

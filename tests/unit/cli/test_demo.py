@@ -1,0 +1,96 @@
+"""`p2pfl demo` before it starts anything: its folder, its certificates, its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2pfl.cli import demo as demo_module
+from p2pfl.cli import load
+from p2pfl.cli.demo import Setting
+from p2pfl.errors import TaskError, UserError
+from p2pfl.identity.authority import list_certificates
+
+
+@pytest.fixture
+def performed(monkeypatch: pytest.MonkeyPatch) -> list[Setting]:
+    """The settings demos were performed with, which is all that happens to them."""
+    settings: list[Setting] = []
+
+    async def perform(setting: Setting, screen: object) -> int:
+        assert (setting.folder / "certs" / "ca.key").exists()
+        settings.append(setting)
+        return 1
+
+    monkeypatch.setattr(demo_module, "_perform", perform)
+    return settings
+
+
+def invoke(*words: str) -> int:
+    code = load("demo").main(list(words), standalone_mode=False)
+    assert isinstance(code, int)
+    return code
+
+
+def test_the_defaults_are_four_nodes_on_unequal_data_in_a_folder_that_goes(performed: list[Setting]):
+    assert invoke() == 1
+    [setting] = performed
+    assert setting.nodes == 4
+    assert set(setting.options) == {"--task=digits", "--partition=dirichlet:0.5", "--seed=1"}
+    assert not setting.keeps
+    assert not setting.folder.exists()
+
+
+def test_options_are_handed_to_every_node(performed: list[Setting], tmp_path: Path):
+    words = "--nodes 3 --rounds 5 --model 2nn --partition iid --seed 7 --pace 1.5 --no-tui --dir"
+    invoke(*words.split(), str(tmp_path / "demo"))
+    [setting] = performed
+    assert setting.nodes == 3
+    assert set(setting.options) == {
+        "--task=digits",
+        "--rounds=5",
+        "--model=2nn",
+        "--partition=iid",
+        "--seed=7",
+        "--pace=1.5",
+    }
+    assert setting.keeps
+    assert setting.folder == tmp_path / "demo"
+
+
+def test_each_node_has_its_certificate_and_they_are_used_again(performed: list[Setting], tmp_path: Path):
+    invoke("--nodes", "2", "--dir", str(tmp_path))
+    (tmp_path / "node-1").mkdir()
+    first = list_certificates(tmp_path / "certs")
+    assert [entry.name for entry in first] == ["node-1", "node-2"]
+    invoke("--nodes", "2", "--dir", str(tmp_path))
+    assert list_certificates(tmp_path / "certs") == first
+
+
+def test_certificates_that_were_interrupted_are_completed(performed: list[Setting], tmp_path: Path):
+    invoke("--nodes", "2", "--dir", str(tmp_path))
+    again = tmp_path / "certs" / "node-2"
+    for path in again.iterdir():
+        path.unlink()
+    again.rmdir()
+    invoke("--nodes", "2", "--dir", str(tmp_path))
+    assert [entry.name for entry in list_certificates(tmp_path / "certs")] == ["node-1", "node-2"]
+
+
+def test_a_folder_of_another_number_of_nodes_is_refused(performed: list[Setting], tmp_path: Path):
+    invoke("--nodes", "3", "--dir", str(tmp_path))
+    (tmp_path / "node-1").mkdir()
+    with pytest.raises(UserError, match=r"holds a demo of 3 nodes: .* --nodes 3"):
+        invoke("--nodes", "2", "--dir", str(tmp_path))
+    assert len(performed) == 1
+
+
+@pytest.mark.parametrize("words", [["--task", "chess"], ["--model", "gpt"], ["--partition", "fair"]])
+def test_what_no_node_would_take_is_refused_before_anything_starts(
+    performed: list[Setting], tmp_path: Path, words: list[str]
+):
+    with pytest.raises(TaskError):
+        invoke(*words, "--dir", str(tmp_path / "demo"))
+    assert performed == []
+    assert not (tmp_path / "demo").exists()

@@ -1,0 +1,121 @@
+"""What a demo came to, read from journals: agreement, its absence, and the comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from p2pfl.cli.demo_result import Comparison, Journal, Lone, disagreements, read_journals, round_table
+from p2pfl.core.effects import SaveCommit, SaveFounding
+from p2pfl.messages import Commit, record_digest
+from p2pfl.store.blobs import BlobStore
+from p2pfl.store.directory import DataDirectory
+from p2pfl.store.journal import Journal as Written
+from tests.support.records import Chain, digest, evaluations, node
+
+
+def chain() -> Chain:
+    """A run of one round and the closing evaluation; its model is the blob of the bytes `model`."""
+    made = Chain()
+    made.commit(model=digest("model"))
+    made.commit(
+        kind="evaluate", model=digest("model"), evaluated=evaluations((3, 4), (2, 4)), then="end", attempt=2
+    )
+    return made
+
+
+def write(path: Path, run: Chain, commits: list[Commit] | None = None, blob: bytes | None = b"model") -> Path:
+    """Write the data directory of node ada."""
+    directory = DataDirectory(path)
+    with directory.open():
+        journal = Written.open(directory.journal_path, node("ada"))
+        journal.save(SaveFounding(run.run, run.founding))
+        for commit in run.commits if commits is None else commits:
+            journal.save(SaveCommit(run.run, commit, 1.5))
+        journal.close()
+        store = BlobStore(directory.blobs_path)
+        if blob is not None:
+            new = store.new_path()
+            new.write_bytes(blob)
+            store.adopt(new, digest("model"))
+    return path
+
+
+@pytest.fixture
+def run() -> Chain:
+    return chain()
+
+
+def test_nodes_with_the_same_records_and_model_agree(tmp_path: Path, run: Chain):
+    journals = read_journals({name: write(tmp_path / name, run) for name in ("ada", "ben")})
+    assert disagreements(journals) == []
+    ada = journals["ada"]
+    assert ada.run.ended
+    assert ada.held == digest("model")
+    assert ada.slots == {"ada": 0, "ben": 1, "cleo": 2}
+
+
+def test_a_node_that_was_never_in_a_run_has_no_journal(tmp_path: Path, run: Chain):
+    (tmp_path / "empty").mkdir()
+    paths = {"ada": write(tmp_path / "ada", run), "ben": tmp_path / "missing", "cleo": tmp_path / "empty"}
+    assert set(read_journals(paths)) == {"ada"}
+
+
+def test_a_node_that_died_on_the_way_still_agrees_as_far_as_it_came(tmp_path: Path, run: Chain):
+    paths = {"ada": write(tmp_path / "ada", run), "ben": write(tmp_path / "ben", run, run.commits[:1])}
+    assert disagreements(read_journals(paths)) == []
+
+
+def test_another_record_of_one_round_is_a_disagreement(tmp_path: Path, run: Chain):
+    other = msgspec.structs.replace(
+        run.commits[0], record=msgspec.structs.replace(run.commits[0].record, model=digest("other"))
+    )
+    paths = {"ada": write(tmp_path / "ada", run), "ben": write(tmp_path / "ben", run, [other])}
+    [found] = disagreements(read_journals(paths))
+    assert found == f"round 1: ada has model {digest('model')[:12]}, ben {digest('other')[:12]}"
+
+
+@pytest.mark.parametrize("blob", [None, b"other bytes"])
+def test_a_complete_node_without_the_final_models_bytes_is_a_disagreement(
+    tmp_path: Path, run: Chain, blob: bytes | None
+):
+    journals = read_journals({"ada": write(tmp_path / "ada", run, blob=blob)})
+    assert disagreements(journals) == [f"ada does not hold the final model {digest('model')[:12]}"]
+
+
+def test_nodes_in_different_runs_disagree(tmp_path: Path, run: Chain):
+    other = Chain(msgspec.structs.replace(run.founding, nonce="11" * 16))
+    other.commit(model=digest("model"))
+    paths = {"ada": write(tmp_path / "ada", run), "ben": write(tmp_path / "ben", other)}
+    assert any("in different runs" in text for text in disagreements(read_journals(paths)))
+    assert record_digest(other.founding) != run.run
+
+
+def test_the_table_has_a_row_for_each_training_round(tmp_path: Path, run: Chain):
+    [journal] = read_journals({"ada": write(tmp_path / "ada", run)}).values()
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as capture:
+        console.print(round_table(journal.rounds))
+    rows = [line.split() for line in capture.get().splitlines() if line.strip()]
+    assert rows[0] == ["round", "aggregator", "updates", "accuracy", "loss", "seconds"]
+    assert rows[2:] == [["1", "ben", "3", "of", "3", "0.6250", "1.0000", "1.5"]]
+
+
+def test_the_comparison_names_the_best_lone_model_and_the_mean():
+    lone = (Lone("ada", 300, 0.8), Lone("ben", 400, 0.9), Lone("cleo", 100, 0.4))
+    lines = Comparison(0.95, lone, 20).lines()
+    assert "0.9500   5.0 points above the best lone one" in lines[0]
+    assert "0.9000   ben: 400 samples, 20 epochs" in lines[1]
+    assert "mean of 3 trained alone" in lines[2]
+    assert "0.7000" in lines[2]
+    assert "not above the best lone one" in Comparison(0.9, lone, 20).lines()[0]
+
+
+def test_a_journal_is_what_the_demo_keeps_of_a_node(tmp_path: Path, run: Chain):
+    [journal] = read_journals({"ada": write(tmp_path / "ada", run)}).values()
+    assert isinstance(journal, Journal)
+    assert [row.kind for row in journal.rounds] == ["train", "evaluate"]
+    assert journal.model == tmp_path / "ada" / "blobs" / digest("model")

@@ -1,0 +1,191 @@
+"""What the demo tells of several nodes' events: each thing once, and what each node does."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from p2pfl import events
+from p2pfl.cli.demo_story import Line, Story, shape_of
+from tests.support.records import SPEC, digest
+
+NAMES = ("ada", "ben", "cleo")
+JOINED = events.RunJoined(digest("run"), "joined", 0, SPEC, NAMES)
+
+
+def committed(round_: int, **changes: object) -> events.Committed:
+    event = events.Committed(
+        round=round_,
+        kind="train",
+        attempt=1,
+        aggregator="ada",
+        digest=digest(("model", round_)),
+        record=digest(("record", round_)),
+        members=NAMES,
+        updates=NAMES,
+        left_out=(),
+        then="go",
+        note="",
+        seconds=1.0,
+    )
+    return msgspec.structs.replace(event, **changes)
+
+
+def evaluated(round_: int, reports: int) -> events.Evaluated:
+    return events.Evaluated(round_, 0.5 + reports / 10, 0.25, 120 * reports, reports, 3)
+
+
+def told_by_all(story: Story, event: events.AnyEvent) -> list[Line]:
+    """Let every node report *event*."""
+    return [line for name in NAMES for line in story.take(name, event)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        JOINED,
+        events.Elected(1, 1, "ada", "a" * 52, 2),
+        committed(1),
+        evaluated(1, 3),
+        events.RosterChanged(1, ("dan",), (), 4, 1),
+        events.QuorumLost(1, 1, 3, 2),
+        events.QuorumBack(1, 2, 3),
+        events.UpdateRefused(1, "ben", "NaN in it"),
+        events.Yielded(1, 1, "ada", "its disk is full"),
+        events.PeerLost("d" * 52, "dan", "it fell silent"),
+        events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1),
+    ],
+)
+def test_what_all_nodes_report_is_told_once(event: events.AnyEvent):
+    story = Story(NAMES)
+    assert len(told_by_all(story, event)) == 1
+    assert told_by_all(story, event) == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        events.WorkerFailed("killed"),
+        events.Notice("warning", "mind the gap"),
+        events.PeerRefused("192.0.2.9:1", "another CA"),
+        events.OptionsIgnored(("epochs 7 (the run has 1)",)),
+    ],
+)
+def test_what_concerns_one_node_is_told_with_its_name(event: events.AnyEvent):
+    lines = told_by_all(Story(NAMES), event)
+    assert [text.partition(":")[0] for _, text in lines] == list(NAMES)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        events.Progress(1, "train", 1, 2),
+        events.Notice("info", "serving"),
+        events.PeerLinked("b" * 52, "ben", "127.0.0.1:1"),
+        events.Trained(1, digest("update"), 3, 0.5, 1.0),
+        events.Ended(0, "done"),
+        evaluated(1, 2),
+    ],
+)
+def test_what_matters_to_a_single_node_only_is_not_told(event: events.AnyEvent):
+    assert told_by_all(Story(NAMES), event) == []
+
+
+def test_two_attempts_and_two_rounds_are_different_things():
+    story = Story(NAMES)
+    elections = [(1, 1, "ada"), (1, 2, "ben"), (2, 1, "ada")]
+    lines = [
+        line
+        for round_, attempt, name in elections
+        for line in told_by_all(story, events.Elected(round_, attempt, name, name[0] * 52, 2))
+    ]
+    assert len(lines) == 3
+
+
+def test_a_peer_lost_again_is_told_again():
+    story = Story(NAMES)
+    lost = events.PeerLost("b" * 52, "ben", "it fell silent")
+    assert len(told_by_all(story, lost)) == 1
+    told_by_all(story, events.PeerLinked("b" * 52, "ben", "127.0.0.1:1"))
+    assert len(told_by_all(story, lost)) == 1
+
+
+def test_links_that_end_with_the_run_are_no_news():
+    story = Story(NAMES)
+    story.take("ada", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
+    assert told_by_all(story, events.PeerLost("a" * 52, "ada", "it said goodbye")) == []
+
+
+def test_an_accuracy_that_not_all_report_is_told_when_the_next_round_is_decided():
+    story = Story(NAMES)
+    told_by_all(story, committed(1))
+    told_by_all(story, evaluated(1, 2))
+    lines = told_by_all(story, committed(2))
+    assert lines[0] == ("◎", "round 1: accuracy 0.7000, loss 0.2500 on 240 samples (2 of 3 members)")
+    assert [mark for mark, _ in lines] == ["◎", "✓"]
+
+
+def test_the_heading_follows_round_accuracy_and_roster():
+    story = Story(NAMES)
+    told_by_all(story, JOINED)
+    assert (story.round, story.rounds, story.members, story.needed()) == (0, SPEC.rounds, NAMES, 2)
+    told_by_all(story, committed(1, members=("ada", "ben")))
+    story.take("ada", evaluated(1, 3))
+    story.take("ben", evaluated(1, 2))
+    assert (story.round, story.accuracy, story.members) == (1, 0.8, ("ada", "ben"))
+    story.take("ben", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
+    assert story.complete == {"ben"}
+
+
+def test_addresses_are_known_from_the_start():
+    story = Story(NAMES)
+    story.take("ada", events.Started("ada", "a" * 52, "demo", "127.0.0.1:5, [::1]:5", "/data", 0.3))
+    assert story.addresses == {"ada": "127.0.0.1:5"}
+
+
+def test_a_nodes_row_says_what_it_does():
+    story, view = Story(NAMES), None
+    seen = []
+    for event in (
+        events.Started("ada", "a" * 52, "demo", "127.0.0.1:5", "/data", 0.3),
+        events.WorkerReady("digits", "cpu", 1437, 99, 2.0),
+        events.TrainingStarted(1, 0),
+        events.Elected(1, 1, "ada", "a" * 52, 2),
+        events.Progress(1, "train", 5, 10),
+        events.Trained(1, digest("update"), 3, 0.5, 1.0),
+        events.UpdateCounted(1, "ada", 3),
+        events.Proposed(1, 1, digest("model"), 3, False),
+        committed(1),
+        events.QuorumLost(2, 1, 3, 2),
+        events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1),
+        events.Ended(0, "done"),
+    ):
+        story.take("ada", event)
+        view = story.views["ada"]
+        seen.append((view.doing, view.share, view.is_aggregator))
+    assert seen == [
+        ("loading torch", None, False),
+        ("ready", None, False),
+        ("training", 0.0, False),
+        ("training", 0.0, True),
+        ("training", 0.5, True),
+        ("trained", None, True),
+        ("aggregating, 1 updates", None, True),
+        ("proposed the new model", None, True),
+        ("committed", None, False),
+        ("paused: no quorum", None, False),
+        ("complete", None, False),
+        ("ended (0)", None, False),
+    ]
+    assert story.views["ben"].doing == "starting"
+
+
+def test_labels_are_drawn_by_how_often_they_occur():
+    assert shape_of((0, 1, 50, 100)) == " ▁▄█"
+    assert shape_of((7,)) == "█"
+    assert shape_of(()) == ""
+
+
+def test_a_nodes_data_are_told_with_their_shape():
+    [(_, text)] = Story(NAMES).take("ada", events.DataShown(0, 3, (10, 0, 5)))
+    assert text == "ada holds 15 samples, by label |█ ▄|"

@@ -1,0 +1,131 @@
+"""`p2pfl node`: what its options make of a run, and what is said of those that cannot be."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from p2pfl.cli import load, main
+from p2pfl.cli import node as node_module
+from p2pfl.cli.node import DEFAULT_ROUND_CAP, make_spec
+from p2pfl.errors import CredentialsError, TaskError, UserError
+from p2pfl.identity.authority import create_authority, issue
+from p2pfl.learning.catalogue import DIGITS
+from p2pfl.runtime.node import NodeConfig
+
+
+@pytest.fixture
+def certs(tmp_path: Path) -> Path:
+    create_authority(tmp_path / "ca")
+    return issue(tmp_path / "ca", "ada")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[NodeConfig]:
+    """The configurations nodes are started with, which is all that happens to them."""
+    configs: list[NodeConfig] = []
+
+    def run(config: NodeConfig, *rest: object, **more: object) -> int:
+        configs.append(config)
+        return 5
+
+    monkeypatch.setattr(node_module, "_run_on_console", run)
+    return configs
+
+
+def invoke(*words: str) -> int:
+    code = load("node").main(list(words), standalone_mode=False)
+    assert isinstance(code, int)
+    return code
+
+
+def test_a_run_has_the_tasks_defaults_but_for_what_was_named():
+    spec = make_spec("digits", {"epochs": 7, "learning_rate": 0.5})
+    assert (spec.task, spec.epochs, spec.learning_rate) == ("digits", 7, 0.5)
+    assert (spec.model, spec.rounds, spec.partition) == (
+        DIGITS.defaults.model,
+        DIGITS.defaults.rounds,
+        DIGITS.defaults.partition,
+    )
+    assert (spec.seed, spec.min_updates, spec.sample, spec.round_cap) == (1, 1, 0, DEFAULT_ROUND_CAP)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "option"),
+    [
+        ("rounds", 0, "--rounds"),
+        ("epochs", -1, "--epochs"),
+        ("learning_rate", 0.0, "--lr"),
+        ("momentum", 1.0, "--momentum"),
+        ("batch_size", 0, "--batch-size"),
+        ("round_cap", 0.0, "--round-cap"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused_with_its_option(field: str, value: float, option: str):
+    with pytest.raises(UserError, match=f"^{option} is out of range: expected "):
+        make_spec("digits", {field: value})
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "words"),
+    [
+        ("chess", {}, "no task 'chess'"),
+        ("digits", {"model": "gpt"}, "no model 'gpt'"),
+        ("digits", {"partition": "fair"}, "fair"),
+    ],
+)
+def test_what_the_task_does_not_have_is_refused(task: str, given: dict[str, str], words: str):
+    with pytest.raises(TaskError, match=words):
+        make_spec(task, given)
+
+
+def test_options_become_the_configuration_and_its_exit_code_is_the_commands(
+    certs: Path, started: list[NodeConfig], tmp_path: Path
+):
+    words = f"--certs {certs} --data-dir {tmp_path / 'data'} --peers ben:9001,,cleo --listen 127.0.0.1:0"
+    more = "--min-nodes 3 --rounds 4 --lr 0.1 --device cpu --threads 2 --advertise a.example:1 --pace 2.5"
+    assert invoke(*words.split(), *more.split(), "--new-run", "--stay") == 5
+    [config] = started
+    assert config.credentials.name == "ada"
+    assert config.data_dir == tmp_path / "data"
+    assert config.peers == ("ben:9001", "cleo")
+    assert config.listen == ("127.0.0.1", 0)
+    assert config.advertise == ("a.example:1",)
+    assert (config.min_nodes, config.new_run, config.stay, config.wait, config.pace) == (
+        3,
+        True,
+        True,
+        False,
+        2.5,
+    )
+    assert (config.worker.device, config.worker.threads) == ("cpu", 2)
+    assert (config.spec.rounds, config.spec.learning_rate) == (4, 0.1)
+    assert config.given == {"rounds", "learning_rate"}
+
+
+def test_only_options_the_operator_named_count_as_given(certs: Path, started: list[NodeConfig]):
+    invoke("--certs", str(certs))
+    [config] = started
+    assert config.given == frozenset()
+    assert config.listen == (None, 9000)
+    assert config.min_nodes is None
+
+
+def test_certificates_that_are_not_there_are_an_error_before_anything_starts(
+    tmp_path: Path, started: list[NodeConfig]
+):
+    with pytest.raises(CredentialsError):
+        invoke("--certs", str(tmp_path / "nowhere"))
+    assert started == []
+
+
+def test_an_unknown_task_ends_the_command_with_a_sentence_and_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["p2pfl", "node", "--task", "chess"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "p2pfl: There is no task 'chess'; the tasks are: digits.\n"

@@ -1,0 +1,151 @@
+"""Each event that matters becomes one printable line; the others none."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from p2pfl import events
+from p2pfl.cli.render import MAX_LINE, line_of
+from tests.support.records import SPEC, digest
+
+COMMITTED = events.Committed(
+    round=3,
+    kind="train",
+    attempt=1,
+    aggregator="ada",
+    digest=digest("model"),
+    record=digest("record"),
+    members=("ada", "ben", "cleo"),
+    updates=("ada", "ben"),
+    left_out=(("cleo", "it was not reachable"),),
+    then="go",
+    note="",
+    seconds=1.25,
+)
+EVALUATED = events.Evaluated(round=3, accuracy=0.9125, loss=0.25, samples=360, reports=3, members=3)
+JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
+
+
+@pytest.mark.parametrize(
+    ("event", "mark", "part"),
+    [
+        (
+            events.Started("ada", "a" * 52, "lab", "[::]:9000", "/data", 0.4),
+            "·",
+            "ada (aaaaaaa) of federation lab listens on [::]:9000, ready for peers after 0.40 s",
+        ),
+        (
+            events.WorkerReady("digits", "cpu", 1437, 55210, 2.04),
+            "·",
+            "ready after 2.0 s: task digits on cpu",
+        ),
+        (events.WorkerFailed("it was killed"), "!", "worker restarts: it was killed"),
+        (
+            events.PeerLinked("b" * 52, "ben", "192.0.2.7:9000"),
+            "+",
+            "ben (bbbbbbb) linked, at 192.0.2.7:9000",
+        ),
+        (events.PeerLost("b" * 52, "ben", "it fell silent"), "-", "ben (bbbbbbb) lost: it fell silent"),
+        (
+            events.PeerRefused("192.0.2.9:1", "another CA"),
+            "!",
+            "connection with 192.0.2.9:1 refused: another CA",
+        ),
+        (events.PeerLeaving("b" * 52, "ben"), "-", "ben is leaving with the next commit"),
+        (events.Waiting(1, 3, "1 of 3 nodes are here"), "·", "waiting: 1 of 3 nodes are here"),
+        (events.Notice("warning", "mind the gap"), "!", "mind the gap"),
+        (events.Notice("error", "it broke"), "✗", "it broke"),
+        (
+            events.OptionsIgnored(("epochs 7 (the run has 1)",)),
+            "!",
+            "the run's hold: epochs 7 (the run has 1)",
+        ),
+        (
+            events.DataShown(0, 4, (3, 0, 1)),
+            "·",
+            "data part 1 of 4: 4 samples, by label 0:3 1:0 2:1",
+        ),
+        (
+            events.QuorumLost(2, 2, 5, 3),
+            "!",
+            "round 2 pauses: 2 of 5 members reachable, 3 needed",
+        ),
+        (events.QuorumBack(2, 3, 5), "·", "round 2 goes on: 3 of 5 members reachable"),
+        (
+            events.Trained(2, digest("update"), 300, 0.5, 1.04),
+            "·",
+            "round 2: trained on 300 samples in 1.0 s, loss 0.5000",
+        ),
+        (events.UpdateReused(2, digest("update")), "·", "trained before the restart is offered again"),
+        (events.Elected(2, 1, "ada", "a" * 52, 3), "★", "round 2: ada is the aggregator"),
+        (events.Elected(2, 3, "ada", "a" * 52, 3), "★", "round 2: ada is the aggregator, attempt 3"),
+        (events.UpdateRefused(2, "ben", "NaN in it"), "!", "round 2: update of ben not counted: NaN in it"),
+        (events.Yielded(2, 1, "ada", "its disk is full"), "!", "ada gives attempt 1 up: its disk is full"),
+        (
+            COMMITTED,
+            "✓",
+            f"round 3 committed by ada: 2 updates, model {digest('model')[:12]}, 1.2 s; "
+            "without cleo (it was not reachable)",
+        ),
+        (msgspec.structs.replace(COMMITTED, kind="evaluate"), "✓", "closing evaluation committed by ada"),
+        (
+            events.RosterChanged(3, ("dan",), ("ben",), 3, 1),
+            "·",
+            "3 members from round 4 on (joined: dan; left: ben); the loss of 1 is tolerated",
+        ),
+        (EVALUATED, "◎", "round 3: accuracy 0.9125, loss 0.2500 on 360 samples"),
+        (
+            events.RunEnded(digest("run"), 10, digest("model"), 0.975, 0.1),
+            "✓",
+            f"run complete after 10 rounds, accuracy 0.9750; model {digest('model')[:12]}",
+        ),
+        (events.Ended(0, "the run is complete"), "·", "ended: the run is complete"),
+        (events.Ended(3, "left"), "✗", "ended: left"),
+    ],
+)
+def test_an_event_that_matters_becomes_a_line(event: events.AnyEvent, mark: str, part: str):
+    rendered = line_of(event)
+    assert rendered is not None
+    assert rendered[0] == mark
+    assert part in rendered[1]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("founded", "founded run"),
+        ("joined", "joined run"),
+        ("resumed", "after round 4"),
+        ("learner", "is a member with the next round"),
+        ("finished", "is complete in this data directory"),
+    ],
+)
+def test_joining_a_run_says_how_and_what_it_trains(how: str, words: str):
+    rendered = line_of(msgspec.structs.replace(JOINED, how=how, round=4))
+    assert rendered is not None
+    assert words in rendered[1]
+    assert rendered[1].endswith("digits/cnn, 10 rounds of 1 local epochs, iid; members ada, ben")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        events.Progress(1, "train", 1, 2),
+        events.TrainingStarted(1, 0),
+        events.Standing(1, 1, "first in rank"),
+        events.UpdateCounted(1, "ben", 10),
+        events.Proposed(1, 1, digest("model"), 3, False),
+        events.Accepted(1, 1, "ada", digest("model")),
+        msgspec.structs.replace(EVALUATED, reports=2),
+    ],
+)
+def test_other_events_are_not_told(event: events.AnyEvent):
+    assert line_of(event) is None
+
+
+def test_what_a_peer_says_reaches_the_terminal_as_plain_text_of_bounded_length():
+    rendered = line_of(events.PeerLost("b" * 52, "\x1b[31mben", "bye\r\n" + "x" * 1000))
+    assert rendered is not None
+    assert rendered[1].isprintable()
+    assert len(rendered[1]) == MAX_LINE

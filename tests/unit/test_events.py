@@ -1,0 +1,55 @@
+"""Events are values with a tag: JSON lines can be read back, and every event is in the union."""
+
+import typing
+
+import msgspec
+import pytest
+
+from p2pfl import events
+from p2pfl.events import AnyEvent, Elected, Evaluated, Event, RunJoined
+from tests.support.records import SPEC
+
+KINDS = typing.get_args(AnyEvent)
+
+
+def test_every_event_of_the_module_is_in_the_union():
+    made = {
+        value
+        for value in vars(events).values()
+        if isinstance(value, type) and issubclass(value, Event) and value is not Event
+    }
+    assert made == set(KINDS)
+
+
+def test_tags_are_the_names_in_snake_case_and_distinct():
+    tags = [kind.__struct_config__.tag for kind in KINDS]
+    assert len(set(tags)) == len(tags)
+    for kind, tag in zip(KINDS, tags, strict=True):
+        assert tag.replace("_", "") == kind.__name__.lower()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_events_are_frozen(kind):
+    assert kind.__struct_config__.frozen
+    assert kind.__struct_config__.tag_field == "event"
+
+
+def test_an_election_reads_as_its_round_attempt_and_the_aggregators_name():
+    line = msgspec.json.decode(msgspec.json.encode(Elected(3, 1, "pi", "n" * 52, 2)))
+    assert line == {
+        "event": "elected",
+        "round": 3,
+        "attempt": 1,
+        "aggregator": "pi",
+        "node": "n" * 52,
+        "votes": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    "event",
+    [Evaluated(1, 0.5, 1.25, 10, 1, 3), RunJoined("r", "founded", 0, SPEC, ("a", "b"))],
+    ids=["evaluated", "run_joined"],
+)
+def test_a_line_is_read_back_as_the_event_it_was(event):
+    assert msgspec.json.decode(msgspec.json.encode(event), type=AnyEvent) == event

@@ -1,0 +1,223 @@
+"""What the types let through: everything sound round-trips, every bound refuses, digests are stable."""
+
+import math
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfl.messages import (
+    MAX_ROSTER,
+    Accept,
+    Accepted,
+    Ask,
+    Ballot,
+    Collect,
+    Commit,
+    Decline,
+    Evaluation,
+    Founding,
+    LeftOut,
+    Member,
+    Message,
+    Noted,
+    Offer,
+    Prepare,
+    Promise,
+    Record,
+    Records,
+    Refuse,
+    Report,
+    RosterEntry,
+    RunSpec,
+    Status,
+    Submit,
+    UpdateEntry,
+    Wish,
+    Yield,
+    quorum,
+    record_digest,
+)
+from tests.support.core import status
+from tests.support.records import SPEC, Chain, digest, evaluations, founding, journal, node, update
+
+CHAIN = Chain()
+COMMIT = CHAIN.commit(evaluated=evaluations((8, 10), (9, 10)))
+RECORD = COMMIT.record
+RUN = CHAIN.run
+BALLOT = Ballot(3, node("ben"))
+
+EXAMPLES = [
+    status(run=RUN, round=3, record=digest("record"), progress=0.5, phase="training"),
+    Offer(founding()),
+    Prepare(RUN, 1, BALLOT),
+    Promise(RUN, 1, BALLOT, None, None),
+    Promise(RUN, 1, BALLOT, Ballot(1, node("ada")), RECORD),
+    Refuse(RUN, 1, BALLOT, Ballot(4, node("ada"))),
+    Collect(RUN, 1, BALLOT, selected=True),
+    Submit(RUN, 1, BALLOT, RUN, update("ada", 1), "", Evaluation(8, 10, 2.0)),
+    Submit(RUN, 1, BALLOT, RUN, None, "its training failed", None),
+    Noted(RUN, 1, BALLOT, ""),
+    Accept(RUN, 1, BALLOT, RECORD),
+    Accepted(RUN, 1, BALLOT, record_digest(RECORD)),
+    Yield(RUN, 1, BALLOT, "a higher ballot was promised"),
+    COMMIT,
+    Report(RUN, 1, Evaluation(8, 10, 2.0)),
+    Ask(RUN, -1),
+    Records(RUN, founding(), (COMMIT,)),
+    Decline(RUN, "its model differs"),
+    Wish(RUN, 1, "pause"),
+]
+
+
+def through(message, kind=Message):
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=kind)
+
+
+def refused(value, kind, /, **changes):
+    """Whether the decoder refuses *value* with *changes* made to it."""
+    fields = msgspec.to_builtins(value)
+    fields.update(changes)
+    try:
+        msgspec.msgpack.decode(msgspec.msgpack.encode(fields), type=kind)
+    except msgspec.ValidationError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_every_message_round_trips(message):
+    assert through(message) == message
+
+
+def test_every_kind_of_message_has_an_example():
+    assert {type(message) for message in EXAMPLES} == set(Message.__args__)
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_unknown_fields_are_refused(message):
+    assert not refused(message, Message)
+    assert refused(message, Message, extra=1)
+
+
+def test_an_unknown_tag_is_refused():
+    assert refused(Ask(RUN, 0), Message, type="gossip")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "changes"),
+    [
+        (Ask(RUN, 0), Ask, {"run": RUN[:-1]}),
+        (Ask(RUN, 0), Ask, {"run": RUN.upper()}),
+        (Ask(RUN, 0), Ask, {"run": RUN + "\n"}),
+        (Ask(RUN, 0), Ask, {"after": -2}),
+        (Prepare(RUN, 1, BALLOT), Prepare, {"round": -1}),
+        (Prepare(RUN, 1, BALLOT), Prepare, {"round": 2**40}),
+        (Prepare(RUN, 1, BALLOT), Prepare, {"ballot": [0, node("ben")]}),
+        (Prepare(RUN, 1, BALLOT), Prepare, {"ballot": [1, "ben"]}),
+        (Prepare(RUN, 1, BALLOT), Prepare, {"ballot": [1, node("ben"), 1]}),
+        (update("ada", 1), UpdateEntry, {"samples": 0}),
+        (update("ada", 1), UpdateEntry, {"samples": 2**60}),
+        (update("ada", 1), UpdateEntry, {"samples": 1.5}),
+        (update("ada", 1), UpdateEntry, {"loss": math.nan}),
+        (update("ada", 1), UpdateEntry, {"loss": math.inf}),
+        (update("ada", 1), UpdateEntry, {"loss": -math.inf}),
+        (Evaluation(8, 10, 2.0), Evaluation, {"total": 0}),
+        (Evaluation(8, 10, 2.0), Evaluation, {"correct": -1}),
+        (Evaluation(8, 10, 2.0), Evaluation, {"loss": math.nan}),
+        (SPEC, RunSpec, {"rounds": 0}),
+        (SPEC, RunSpec, {"learning_rate": 0.0}),
+        (SPEC, RunSpec, {"momentum": 1.0}),
+        (SPEC, RunSpec, {"strategy": "krum"}),
+        (SPEC, RunSpec, {"round_cap": 0}),
+        (founding(), Founding, {"roster": []}),
+        (founding(), Founding, {"nonce": "xy"}),
+        (founding(), Founding, {"max_samples": 0}),
+        (RECORD, Record, {"round": 0}),
+        (RECORD, Record, {"kind": "guess"}),
+        (RECORD, Record, {"then": "stop"}),
+        (RECORD, Record, {"note": "x" * 301}),
+        (status(), Status, {"progress": 1.5}),
+        (status(), Status, {"min_nodes": 0}),
+        (status(), Status, {"phase": "asleep"}),
+        (Wish(RUN, 1, "pause"), Wish, {"what": "explode"}),
+        (Decline(RUN, "no"), Decline, {"reason": "x" * 301}),
+        (Decline(RUN, "no"), Decline, {"reason": None}),
+    ],
+)
+def test_what_is_out_of_bounds_is_refused(value, kind, changes):
+    assert not refused(value, kind)
+    assert refused(value, kind, **changes)
+
+
+def test_a_roster_has_a_largest_size():
+    entry = msgspec.to_builtins(RosterEntry(node("ada"), journal("ada"), "ada", 0))
+    assert not refused(founding(), Founding, roster=[entry] * MAX_ROSTER)
+    assert refused(founding(), Founding, roster=[entry] * (MAX_ROSTER + 1))
+
+
+def test_a_record_of_the_largest_roster_fits_a_frame_four_times():
+    entries = tuple(RosterEntry(node("ada"), journal("ada"), "n" * 64, 65535) for _ in range(MAX_ROSTER))
+    updates = tuple(update("ada", 1) for _ in range(MAX_ROSTER))
+    record = msgspec.structs.replace(RECORD, roster=entries, updates=updates)
+    assert len(msgspec.msgpack.encode(record)) < 256 * 1024
+
+
+# --- digests ----------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_of_a_record_survives_the_wire():
+    assert record_digest(through(RECORD, Record)) == record_digest(RECORD)
+    assert record_digest(through(founding(), Founding)) == RUN
+
+
+def test_records_that_differ_only_in_their_roster_have_different_digests():
+    smaller = msgspec.structs.replace(RECORD, roster=RECORD.roster[:2])
+    assert smaller.model == RECORD.model
+    assert record_digest(smaller) != record_digest(RECORD)
+
+
+@pytest.mark.parametrize("field", Record.__struct_fields__)
+def test_every_field_of_a_record_counts_in_its_digest(field):
+    others = {
+        "run": digest("x"),
+        "round": 9,
+        "previous": digest("x"),
+        "kind": "evaluate",
+        "trained": 9,
+        "rounds": 99,
+        "ballot": Ballot(9, node("cleo")),
+        "model": digest("x"),
+        "updates": (),
+        "left_out": (msgspec.convert({"node": node("ada"), "reason": "late"}, LeftOut),),
+        "evaluations": (),
+        "roster": RECORD.roster[:1],
+        "then": "pause",
+        "note": "a word",
+    }
+    assert record_digest(msgspec.structs.replace(RECORD, **{field: others[field]})) != record_digest(RECORD)
+
+
+# --- order and quorum -------------------------------------------------------------------------------------------
+
+ballots = st.builds(
+    Ballot, st.integers(1, 5), st.sampled_from([node(name) for name in ("ada", "ben", "cleo")])
+)
+
+
+@given(ballots, ballots)
+def test_ballots_are_totally_ordered_by_attempt_and_then_node(one, other):
+    assert (one < other) == ((one.attempt, one.node) < (other.attempt, other.node))
+    assert (one == other) == (not one < other and not other < one)
+
+
+@given(st.integers(1, MAX_ROSTER))
+def test_two_quorums_always_share_a_member(size):
+    assert 2 * quorum(size) > size
+    assert quorum(size) <= size
+
+
+def test_a_member_is_a_pair():
+    assert RECORD.roster[0].member == Member(node("ada"), journal("ada"))
+    assert isinstance(COMMIT, Commit)
