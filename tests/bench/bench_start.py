@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -50,7 +51,8 @@ def main() -> None:
     bare = median(lambda: seconds_of("-c", "pass"))
     print(f"python -c pass         {bare:.2f} s")
     for words in (["--help"], ["node", "--help"], ["demo", "--help"]):
-        print(f"{'p2pfl ' + ' '.join(words):22} {median(lambda: seconds_of('-m', 'p2pfl', *words)):.2f} s")
+        seconds = median(partial(seconds_of, "-m", "p2pfl", *words))
+        print(f"{'p2pfl ' + ' '.join(words):22} {seconds:.2f} s")
     measured = []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:
