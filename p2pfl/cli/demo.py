@@ -194,9 +194,8 @@ def _interruptible(task: asyncio.Task[int], nodes: Sequence[NodeProcess]) -> Ite
     interrupted: list[bool] = []
     installed = []
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        with contextlib.suppress(
-            NotImplementedError, AttributeError
-        ):  # Windows: asyncio.run cancels on Ctrl-C
+        # Windows has neither SIGHUP nor such handlers; there asyncio.run cancels the task on Ctrl-C.
+        with contextlib.suppress(NotImplementedError, AttributeError):
             number = getattr(signal, name)
             loop.add_signal_handler(number, interrupt)
             installed.append(number)
@@ -221,16 +220,19 @@ async def _watch_and_judge(setting: Setting, nodes: Sequence[NodeProcess], scree
         screen.say(("✗", f"the demo failed: {reason or 'no node has the final model'}"))
         _show_failed(failed, screen)
         return 1
-    code = await _show_result(journals, complete, screen)
+    agree = await _show_result(journals, complete, screen, started=len(nodes))
     _show_failed(failed, screen)
     if setting.keeps:
         screen.say(("·", f"everything is kept in {setting.folder}"))
         screen.say(("·", f"more: p2pfl history --data-dir {nodes[0].data_dir}"))
-    return code
+    # A node that somebody killed is what the others are there for; one that gave up by itself is a failure.
+    return 0 if agree and all(code < 0 for code in watch.dead.values()) else 1
 
 
-async def _show_result(journals: dict[str, Journal], complete: dict[str, Journal], screen: Screen) -> int:
-    """Print rounds, agreement and comparison; return the exit code."""
+async def _show_result(
+    journals: dict[str, Journal], complete: dict[str, Journal], screen: Screen, *, started: int
+) -> bool:
+    """Print rounds, agreement and comparison; return whether all that the nodes have agrees."""
     from p2pfl.cli import demo_result
     from p2pfl.cli.demo_screen import draw_lone
 
@@ -241,7 +243,7 @@ async def _show_result(journals: dict[str, Journal], complete: dict[str, Journal
         screen.say(("✗", text))
     if not wrong:
         digest = journal.rounds[-1].digest[: demo_result.SHORT]
-        whom = f"all {len(complete)} nodes" if len(complete) == len(journals) else ", ".join(complete)
+        whom = f"all {started} nodes" if len(complete) == started else ", ".join(complete)
         screen.say(("✓", f"{whom} hold the same model, BLAKE3 {digest}"))
     epochs = journal.run.trained * journal.run.spec.epochs
     screen.say(("·", f"to compare, each node's data alone are trained on for {epochs} epochs"))
@@ -251,7 +253,7 @@ async def _show_result(journals: dict[str, Journal], complete: dict[str, Journal
     for text in comparison.lines():
         screen.print(text)
     screen.print()
-    return 1 if wrong else 0
+    return not wrong
 
 
 def _show_failed(failed: Sequence[NodeProcess], screen: Screen) -> None:

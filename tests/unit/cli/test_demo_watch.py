@@ -31,7 +31,7 @@ class ScriptedNode:
         self.options: list[str] = []
         self._path = folder / name
         self._code = code
-        self._events = what
+        self.events = what
         self.follower = EventFollower(self._path)
 
     @property
@@ -45,7 +45,7 @@ class ScriptedNode:
     def start(self, options: list[str]) -> None:
         self.options = list(options)
         file = EventFile(str(self._path))
-        for number, event in enumerate(self._events, 1):
+        for number, event in enumerate(self.events, 1):
             file.write(Published(number, float(number), event))
         file.close()
 
@@ -105,8 +105,11 @@ async def test_a_first_node_that_never_listens_ends_the_demo(
 
 
 async def test_events_of_several_nodes_are_told_in_the_order_of_their_times(tmp_path: Path) -> None:
-    seen = Watched(tmp_path, 0, 0, what=(STARTED, JOINED, ENDED))
+    seen = Watched(tmp_path, 0, 0, 0, what=(STARTED, JOINED, ENDED))
+    _, ben, cleo = seen.nodes
+    ben.events = (STARTED, JOINED, events.Notice("warning", "what came third"))
+    cleo.events = (events.Notice("warning", "what came first"), ENDED)
     await seen.watch.run([])
     text = seen.stream.getvalue()
     assert text.count("run complete") == 1
-    assert text.index("digits/cnn") < text.index("run complete")
+    assert 0 < text.index("cleo: what came first") < text.index("ben: what came third")
