@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from p2pfl.cli.demo_nodes import NodeProcess
     from p2pfl.cli.demo_result import Journal
     from p2pfl.cli.demo_screen import Screen
+    from p2pfl.learning.data import DataPlaces
+    from p2pfl.messages import RunSpec
 
 MAX_NODES = 32
 """Each loads torch: 32 take about 16 GB."""
@@ -41,6 +43,9 @@ class Setting(NamedTuple):
     folder: Path
     keeps: bool
     """Whether the folder stays."""
+    spec: RunSpec
+    places: DataPlaces
+    """Where data sets are."""
 
 
 def demo(
@@ -57,7 +62,10 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    task: Annotated[str, typer.Option("--task", metavar="T", help="What to train.")] = "digits",
+    task: Annotated[
+        str,
+        typer.Option("--task", metavar="T", help="What to train: digits, fashion-mnist, mnist or cifar10."),
+    ] = "digits",
     model: Annotated[
         str | None, typer.Option("--model", metavar="M", help="One of the task's models.", show_default=False)
     ] = None,
@@ -70,6 +78,18 @@ def demo(
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", min=0, help="Of the initial model and the partition.")
     ] = 1,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-root",
+            metavar="DIR",
+            help="The only folder to look for the task's data in.",
+            show_default=False,
+        ),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Download the task's data if they are not here.")
+    ] = False,
     directory: Annotated[
         Path | None,
         typer.Option(
@@ -98,17 +118,24 @@ def demo(
 
     from p2pfl.cli.demo_screen import Screen
     from p2pfl.cli.node import make_spec
+    from p2pfl.learning import catalogue
+    from p2pfl.learning.data import DataPlaces
 
     given = {"task": task, "model": model, "rounds": rounds, "partition": partition, "seed": seed}
     chosen = {key: value for key, value in given.items() if value is not None}
-    make_spec(task, chosen)  # says now, once, what every node would say
+    spec = make_spec(task, chosen)  # says now, once, what every node would say
+    places = DataPlaces(data_root and data_root.expanduser().absolute(), download)
+    if not download:
+        catalogue.find_data(task, places)
     options = [f"--{key}={value}" for key, value in chosen.items()]
+    if places.root is not None:
+        options.append(f"--data-root={places.root}")
     if pace:
         options.append(f"--pace={pace:g}")
     screen = Screen(Console(highlight=False), is_live=not no_tui)
     with _folder(directory) as folder:
         _prepare(folder, nodes)
-        setting = Setting(nodes, tuple(options), folder, keeps=directory is not None)
+        setting = Setting(nodes, tuple(options), folder, directory is not None, spec, places)
         code = asyncio.run(_perform(setting, screen))
     raise typer.Exit(code)
 
@@ -158,12 +185,17 @@ async def _perform(setting: Setting, screen: Screen) -> int:
     import asyncio
 
     from p2pfl.cli.demo_nodes import NodeProcess, end_all
+    from p2pfl.cli.demo_result import fetch_data
 
     nodes = [NodeProcess(name, setting.folder) for name in _names(setting.nodes)]
     task = asyncio.current_task()
     assert task is not None
     with _interruptible(task, nodes):
         try:
+            if setting.places.download:
+                # All nodes look in the same place: it is done once, before there are any.
+                screen.say(("·", f"downloading the data of {setting.spec.task}, unless they are here"))
+                await fetch_data(setting.spec, setting.places)
             return await _watch_and_judge(setting, nodes, screen)
         except asyncio.CancelledError:
             if not task.cancelling():
@@ -220,7 +252,7 @@ async def _watch_and_judge(setting: Setting, nodes: Sequence[NodeProcess], scree
         screen.say(("✗", f"the demo failed: {reason or 'no node has the final model'}"))
         _show_failed(failed, screen)
         return 1
-    agree = await _show_result(journals, complete, screen, started=len(nodes))
+    agree = await _show_result(setting, journals, complete, screen)
     _show_failed(failed, screen)
     if setting.keeps:
         screen.say(("·", f"everything is kept in {setting.folder}"))
@@ -230,7 +262,7 @@ async def _watch_and_judge(setting: Setting, nodes: Sequence[NodeProcess], scree
 
 
 async def _show_result(
-    journals: dict[str, Journal], complete: dict[str, Journal], screen: Screen, *, started: int
+    setting: Setting, journals: dict[str, Journal], complete: dict[str, Journal], screen: Screen
 ) -> bool:
     """Print rounds, agreement and comparison; return whether all that the nodes have agrees."""
     from p2pfl.cli import demo_result
@@ -243,12 +275,14 @@ async def _show_result(
         screen.say(("✗", text))
     if not wrong:
         digest = journal.rounds[-1].digest[: demo_result.SHORT]
-        whom = f"all {started} nodes" if len(complete) == started else ", ".join(complete)
+        whom = f"all {setting.nodes} nodes" if len(complete) == setting.nodes else ", ".join(complete)
         screen.say(("✓", f"{whom} hold the same model, BLAKE3 {digest}"))
     epochs = journal.run.trained * journal.run.spec.epochs
     screen.say(("·", f"to compare, each node's data alone are trained on for {epochs} epochs"))
     with screen.live():
-        comparison = await demo_result.compare(journal, lambda *done: screen.show(draw_lone(*done)))
+        comparison = await demo_result.compare(
+            journal, setting.places, lambda *done: screen.show(draw_lone(*done))
+        )
     screen.print()
     for text in comparison.lines():
         screen.print(text)

@@ -14,6 +14,7 @@ import msgspec
 from blake3 import blake3
 
 from p2pfl.errors import DataDirectoryError
+from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.messages import RunSpec
 from p2pfl.store.directory import DataDirectory
@@ -140,17 +141,34 @@ class Comparison(msgspec.Struct, frozen=True):
         ]
 
 
-async def compare(journal: Journal, on_progress: Callable[[str, float], None]) -> Comparison:
+async def fetch_data(spec: RunSpec, places: DataPlaces) -> None:
+    """Let a worker load the data of *spec* once, which downloads them if they are missing.
+
+    Raises:
+        WorkerError: the worker process failed.
+        TaskError: they cannot be had.
+    """
+    worker = Worker(WorkerSettings(device="cpu", threads=1, places=places))
+    try:
+        await worker.describe(spec)
+    finally:
+        await worker.close()
+
+
+async def compare(
+    journal: Journal, places: DataPlaces, on_progress: Callable[[str, float], None]
+) -> Comparison:
     """Evaluate the final model of *journal*, and models trained on each founding member's data alone.
 
-    *on_progress* gets a node's name and the share of its training that is done.
+    *places* is where data sets are; *on_progress* gets a node's name and the share of its training that is
+    done.
 
     Raises:
         WorkerError: the worker process failed.
         TaskError: its task cannot be loaded.
     """
     spec = msgspec.structs.replace(journal.run.spec, rounds=journal.run.trained)
-    worker = Worker(WorkerSettings(device="cpu", threads=1))
+    worker = Worker(WorkerSettings(device="cpu", threads=1, places=places))
     try:
         result = await worker.evaluate(spec, journal.model, 0, 1)
         lone = [await _alone(worker, spec, name, slot, on_progress) for name, slot in journal.slots.items()]

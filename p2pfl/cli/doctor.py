@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from p2pfl.identity.credentials import Credentials
     from p2pfl.identity.peer import PeerIdentity
+    from p2pfl.learning.data import DataPlaces
     from p2pfl.net.addresses import Address
 
 SOON = timedelta(days=30)
@@ -72,8 +73,13 @@ def doctor(
         Path | None, typer.Option("--data-dir", metavar="DIR", help="The node's data directory.")
     ] = None,
     task: Annotated[str, typer.Option("--task", metavar="T", help="What it shall train.")] = "digits",
+    data_root: Annotated[
+        Path | None,
+        typer.Option("--data-root", metavar="DIR", help="The only folder to look for data sets in."),
+    ] = None,
 ) -> None:
     """Check what a node needs to run here, and say what to do about what is missing."""
+    from p2pfl.learning.data import DataPlaces
     from p2pfl.net.addresses import parse_address, parse_listen
 
     host, port = parse_listen(listen)
@@ -92,7 +98,9 @@ def doctor(
     finding, is_running = asyncio.run(check_port(host, port, credentials))
     tell(finding)
     tell(check_disk(_data_dir(data_dir, credentials), is_running=is_running))
-    tell(check_task(task))
+    places = DataPlaces(data_root and data_root.expanduser().absolute())
+    tell(check_task(task, places))
+    tell(survey_data(places))
     asyncio.run(_check_peers(addresses, credentials, tell))
     if failures:
         typer.echo(f"{failures} of these to solve ({MARKS['FAIL']}); then run this again.")
@@ -209,16 +217,35 @@ def check_disk(directory: Path | None, *, is_running: bool = False, free: int | 
     return Finding("ok", f"data directory {place.path}: {state}, {_size(free)} free")
 
 
-def check_task(name: str) -> Finding:
+def check_task(name: str, places: DataPlaces) -> Finding:
     """Look whether the task is known and its data are here."""
     from p2pfl.learning import catalogue
 
     try:
         entry = catalogue.find(name)
-        path = catalogue.data_path(entry)
+        paths = catalogue.find_data(name, places)
     except TaskError as error:
         return Finding("FAIL", str(error))
-    return Finding("ok", f"task {entry.name}: {entry.summary} ({path.stat().st_size:,} bytes)")
+    size = sum(path.stat().st_size for path in paths)
+    return Finding("ok", f"task {entry.name}: {entry.summary} ({size:,} bytes in {paths[0].parent})")
+
+
+def survey_data(places: DataPlaces) -> Finding:
+    """Tell of which tasks the data are here: a run that another device founded may want any of them."""
+    from p2pfl.learning import catalogue
+
+    here, missing = [], []
+    for name in catalogue.CATALOGUE:
+        try:
+            catalogue.find_data(name, places)
+        except TaskError:
+            missing.append(name)
+        else:
+            here.append(name)
+    text = f"data here: {', '.join(here)}"
+    if missing:
+        text += f"; not here: {', '.join(missing)} (a node gets them with --download)"
+    return Finding("ok", text)
 
 
 async def check_peer(address: Address, credentials: Credentials) -> Finding:

@@ -77,6 +77,13 @@ def node(  # the command line is the list of its options
     threads: Annotated[
         int, _device("--threads", metavar="N", help="CPU threads of torch (default: torch's own choice).")
     ] = 0,
+    data_root: Annotated[
+        Path | None,
+        _device("--data-root", metavar="DIR", help="The only folder to look for the task's data in."),
+    ] = None,
+    download: Annotated[
+        bool, _device("--download", help="Download the task's data if they are not here.")
+    ] = False,
     events: Annotated[
         Path | None, _device("--events", metavar="FILE", help="Append every event to FILE as JSON lines.")
     ] = None,
@@ -94,7 +101,10 @@ def node(  # the command line is the list of its options
         int, typer.Option("-v", "--verbose", count=True, rich_help_panel=DEVICE, help="Log more.")
     ] = 0,
     quiet: Annotated[bool, _device("-q", "--quiet", help="Print problems only.")] = False,
-    task: Annotated[str, _run("--task", metavar="T", help="What to train (default: digits).")] = "digits",
+    task: Annotated[
+        str,
+        _run("--task", metavar="T", help="digits (default), fashion-mnist, mnist or cifar10."),
+    ] = "digits",
     model: Annotated[str | None, _run("--model", metavar="M", help="One of the task's models.")] = None,
     rounds: Annotated[
         int | None, _run("--rounds", metavar="R", help="Rounds; a higher number extends a finished run.")
@@ -165,11 +175,16 @@ def node(  # the command line is the list of its options
     spec = make_spec(task, given)
 
     from p2pfl.identity.credentials import load_credentials
+    from p2pfl.learning import catalogue
+    from p2pfl.learning.data import DataPlaces
     from p2pfl.learning.process import WorkerSettings
     from p2pfl.net.addresses import parse_listen
     from p2pfl.runtime.node import NodeConfig
     from p2pfl.store.directory import default_data_dir
 
+    places = DataPlaces(data_root and data_root.expanduser().absolute(), download)
+    if not download:
+        catalogue.find_data(task, places)  # says now what the worker would say when it has loaded torch
     credentials = load_credentials(certs, name)
     config = NodeConfig(
         credentials=credentials,
@@ -186,13 +201,13 @@ def node(  # the command line is the list of its options
         new_journal=new_journal,
         stay=stay,
         pace=pace,
-        worker=WorkerSettings(device=device, threads=threads),
+        worker=WorkerSettings(device=device, threads=threads, places=places),
     )
     raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=started))
 
 
 def make_spec(task: str, given: dict[str, Any]) -> RunSpec:
-    """Return the run's spec: the task's defaults, then what the operator named.
+    """Return the run's spec: the defaults of task and model, then what the operator named.
 
     Raises:
         UserError: a value out of its range; the message names the option.
@@ -204,7 +219,7 @@ def make_spec(task: str, given: dict[str, Any]) -> RunSpec:
     from p2pfl.learning import catalogue
     from p2pfl.messages import RunSpec
 
-    defaults = msgspec.to_builtins(catalogue.find(task).defaults)
+    defaults = msgspec.to_builtins(catalogue.find(task).defaults_for(given.get("model")))
     fixed = {
         "task": task,
         "partitions": 1,

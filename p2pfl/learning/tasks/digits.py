@@ -16,7 +16,9 @@ import torch
 from torch import nn
 
 from p2pfl.errors import TaskError
-from p2pfl.learning.catalogue import DIGITS, data_path
+from p2pfl.learning.catalogue import DIGITS
+from p2pfl.learning.data import DataPlaces, locate
+from p2pfl.learning.models import ImageShape, two_layers
 from p2pfl.learning.task import Data, Task
 
 SIDE = 8
@@ -34,13 +36,14 @@ TEST_EVERY = 5
 class Digits:
     """See `p2pfl.learning.task.Task`."""
 
-    def load(self) -> Data:
+    def load(self, places: DataPlaces, /) -> Data:
         """Read the file and divide it, each class in the same proportion.
 
         Raises:
             TaskError: scikit-learn or its file is missing, or the file is another one.
         """
-        pixels, labels = _read(data_path(DIGITS))
+        [path] = locate(DIGITS.name, DIGITS.data, places)
+        pixels, labels = _read(path)
         order = _by_class(labels)
         test = torch.tensor(order[::TEST_EVERY])
         train = torch.tensor(sorted(set(order) - set(order[::TEST_EVERY])))
@@ -50,7 +53,7 @@ class Digits:
 
     def build(self, model: str) -> nn.Module:
         """Return the convolutional net, or the paper's net of two hidden layers."""
-        return _cnn() if model == "cnn" else _two_layers()
+        return _cnn() if model == "cnn" else two_layers(ImageShape(1, SIDE, SIDE), 10)
 
 
 def _cnn() -> nn.Module:
@@ -65,20 +68,6 @@ def _cnn() -> nn.Module:
             hidden=nn.Linear(512, 64),
             relu3=nn.ReLU(),
             out=nn.Linear(64, 10),
-        )
-    )
-
-
-def _two_layers() -> nn.Module:
-    """Return the "2NN" of McMahan et al. 2017, section 3: two hidden layers of 200 units with ReLU."""
-    return nn.Sequential(  # x: [batch, 1, 8, 8]
-        OrderedDict(
-            flat=nn.Flatten(),  # [batch, 64]
-            hidden1=nn.Linear(SIDE * SIDE, 200),
-            relu1=nn.ReLU(),
-            hidden2=nn.Linear(200, 200),
-            relu2=nn.ReLU(),
-            out=nn.Linear(200, 10),
         )
     )
 

@@ -11,6 +11,8 @@ from p2pfl.cli import load
 from p2pfl.cli.demo import Setting
 from p2pfl.errors import TaskError, UserError
 from p2pfl.identity.authority import list_certificates
+from p2pfl.learning.data import DataPlaces
+from tests.support.images import write_images
 
 
 @pytest.fixture
@@ -94,3 +96,22 @@ def test_what_no_node_would_take_is_refused_before_anything_starts(
         invoke(*words, "--dir", str(tmp_path / "demo"))
     assert performed == []
     assert not (tmp_path / "demo").exists()
+
+
+def test_where_data_are_is_told_to_every_node_and_looked_at_first(performed: list[Setting], tmp_path: Path):
+    words = ("--task", "fashion-mnist", "--data-root", str(tmp_path / "mine"))
+    with pytest.raises(TaskError, match="not on this device"):
+        invoke(*words)
+    write_images(tmp_path / "mine", 10, 10, side=1)
+    invoke(*words)
+    [setting] = performed
+    assert f"--data-root={tmp_path / 'mine'}" in setting.options
+    assert setting.places == DataPlaces(tmp_path / "mine")
+    assert setting.spec.task == "fashion-mnist"
+
+
+def test_a_download_is_the_demos_not_every_nodes(performed: list[Setting], tmp_path: Path):
+    invoke("--task", "mnist", "--download", "--data-root", str(tmp_path))
+    [setting] = performed
+    assert setting.places == DataPlaces(tmp_path, download=True)
+    assert "--download" not in setting.options

@@ -11,10 +11,12 @@ from typer.testing import CliRunner, Result
 
 from p2pfl.cli import doctor as checks
 from p2pfl.cli.doctor import doctor
+from p2pfl.learning.data import DataPlaces
 from p2pfl.net.addresses import parse_address
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from tests.support.federation import make_federation
+from tests.support.images import write_images
 from tests.support.meshes import lab
 from tests.support.records import node
 
@@ -42,7 +44,7 @@ def taken():
 def test_a_device_where_all_is_well_gets_a_line_a_finding_and_exit_code_0(tmp_path, ant):
     result = run("--certs", str(ant), "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"))
     lines = result.output.splitlines()
-    assert [line[:6] for line in lines[:-1]] == ["✓ ok  "] * 5
+    assert [line[:6] for line in lines[:-1]] == ["✓ ok  "] * 6
     assert lines[-1] == "A node can run here."
     assert result.exit_code == 0
     assert not (tmp_path / "data").exists()
@@ -59,12 +61,13 @@ def test_what_stands_in_the_way_is_counted_and_gives_exit_code_1(tmp_path, taken
         "--peers",
         "127.0.0.1:1",
     )
-    assert [line.split()[1] for line in result.output.splitlines()[:6]] == [
+    assert [line.split()[1] for line in result.output.splitlines()[:7]] == [
         "ok",
         "FAIL",
         "FAIL",
         "warn",
         "FAIL",
+        "ok",
         "warn",
     ]
     assert "There is no certificate" in result.output
@@ -185,3 +188,29 @@ def test_a_missing_package_is_named():
     finding = checks.check_software(["torch", "no-such-package"])
     assert finding.level == "FAIL"
     assert "not installed: no-such-package" in finding.text
+
+
+def test_the_task_s_data_are_looked_for_and_their_folder_is_named(tmp_path):
+    missing = checks.check_task("fashion-mnist", DataPlaces(tmp_path))
+    assert missing.level == "FAIL"
+    assert f"Looked for train-images-idx3-ubyte and others in {tmp_path}/FashionMNIST/raw" in missing.text
+    write_images(tmp_path / "FashionMNIST" / "raw", 10, 10, side=1)
+    found = checks.check_task("fashion-mnist", DataPlaces(tmp_path))
+    assert found.level == "ok"
+    assert f"in {tmp_path}/FashionMNIST/raw" in found.text
+
+
+def test_it_is_told_of_which_tasks_data_are_here(tmp_path):
+    write_images(tmp_path / "MNIST" / "raw", 10, 10, side=1)
+    finding = checks.survey_data(DataPlaces(tmp_path))
+    assert finding.level == "ok"
+    assert finding.text == (
+        "data here: digits, mnist; not here: fashion-mnist, cifar10 (a node gets them with --download)"
+    )
+
+
+def test_the_data_root_is_an_option(tmp_path, ant):
+    words = ("--certs", str(ant), "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"))
+    result = run(*words, "--task", "mnist", "--data-root", str(tmp_path))
+    assert f"{tmp_path}/MNIST/raw" in result.output
+    assert result.exit_code == 1

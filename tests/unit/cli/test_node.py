@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from p2pfl.cli import load, main
@@ -12,8 +13,11 @@ from p2pfl.cli import node as node_module
 from p2pfl.cli.node import DEFAULT_ROUND_CAP, make_spec
 from p2pfl.errors import CredentialsError, TaskError, UserError
 from p2pfl.identity.authority import create_authority, issue
+from p2pfl.learning import catalogue
 from p2pfl.learning.catalogue import DIGITS
+from p2pfl.learning.data import DataPlaces
 from p2pfl.runtime.node import NodeConfig
+from tests.support.images import write_images
 
 
 @pytest.fixture
@@ -81,6 +85,43 @@ def test_what_the_task_does_not_have_is_refused(task: str, given: dict[str, str]
         make_spec(task, given)
 
 
+def test_a_model_of_ones_choice_has_its_own_defaults(monkeypatch: pytest.MonkeyPatch):
+    own = msgspec.structs.replace(DIGITS.defaults, model="2nn", rounds=77)
+    entry = msgspec.structs.replace(DIGITS, other_defaults=(own,))
+    monkeypatch.setitem(catalogue.CATALOGUE, "digits", entry)
+    assert make_spec("digits", {"model": "2nn", "epochs": 5}).rounds == 77
+    assert make_spec("digits", {}).rounds == DIGITS.defaults.rounds
+
+
+@pytest.mark.parametrize("command", ["node", "demo"])
+def test_the_help_names_every_task(command: str):
+    [option] = [one for one in load(command).params if one.name == "task"]
+    assert all(name in option.help for name in catalogue.CATALOGUE)
+
+
+def test_where_data_are_is_told_to_the_worker_and_is_no_part_of_the_run(
+    certs: Path, started: list[NodeConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "mine", 10, 10, side=1)
+    invoke("--certs", str(certs), "--task", "fashion-mnist", "--data-root", "mine")
+    [config] = started
+    assert config.worker.places == DataPlaces(tmp_path / "mine")
+    assert config.given == {"task"}
+
+
+def test_missing_data_are_said_before_anything_starts(certs: Path, started: list[NodeConfig], tmp_path: Path):
+    with pytest.raises(TaskError, match="'mnist' are not on this device; use --download"):
+        invoke("--certs", str(certs), "--task", "mnist", "--data-root", str(tmp_path))
+    assert started == []
+
+
+def test_data_that_may_be_downloaded_may_be_missing(certs: Path, started: list[NodeConfig], tmp_path: Path):
+    invoke("--certs", str(certs), "--task", "mnist", "--data-root", str(tmp_path), "--download")
+    [config] = started
+    assert config.worker.places == DataPlaces(tmp_path, download=True)
+
+
 def test_options_become_the_configuration_and_its_exit_code_is_the_commands(
     certs: Path, started: list[NodeConfig], tmp_path: Path
 ):
@@ -128,4 +169,7 @@ def test_an_unknown_task_ends_the_command_with_a_sentence_and_code_2(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "p2pfl: There is no task 'chess'; the tasks are: digits.\n"
+    assert (
+        capsys.readouterr().err
+        == "p2pfl: There is no task 'chess'; the tasks are: digits, fashion-mnist, mnist, cifar10.\n"
+    )

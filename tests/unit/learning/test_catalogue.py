@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from p2pfl.errors import TaskError
 from p2pfl.learning import catalogue, partition
+from p2pfl.learning.data import DataPlaces
 from tests.support.learning import make_spec
 
 
@@ -16,7 +19,9 @@ def test_every_task_offers_its_default_model_and_partition() -> None:
 
 
 def test_an_unknown_task_is_named_with_those_there_are() -> None:
-    with pytest.raises(TaskError, match="no task 'os'; the tasks are: digits"):
+    with pytest.raises(
+        TaskError, match=r"no task 'os'; the tasks are: digits, fashion-mnist, mnist, cifar10\."
+    ):
         catalogue.find("os")
 
 
@@ -33,16 +38,26 @@ def test_a_run_of_digits_is_accepted() -> None:
     assert catalogue.check(make_spec()) is catalogue.DIGITS
 
 
-def test_the_data_of_every_task_are_found_where_the_dependencies_brought_them() -> None:
+def test_a_model_without_defaults_of_its_own_has_the_tasks() -> None:
+    own = msgspec.structs.replace(catalogue.DIGITS.defaults, model="2nn", learning_rate=0.5)
+    entry = msgspec.structs.replace(catalogue.DIGITS, other_defaults=(own,))
+    assert entry.defaults_for(None) == entry.defaults_for("cnn") == entry.defaults
+    assert entry.defaults_for("2nn") == own
+    assert catalogue.DIGITS.defaults_for("2nn") == msgspec.structs.replace(entry.defaults, model="2nn")
+
+
+def test_defaults_are_only_for_models_there_are() -> None:
     for entry in catalogue.CATALOGUE.values():
-        assert catalogue.data_path(entry).is_file()
+        own = [defaults.model for defaults in entry.other_defaults]
+        assert set(own) <= set(entry.models) - {entry.defaults.model}
+        assert len(set(own)) == len(own)
 
 
-@pytest.mark.parametrize(
-    ("changes", "missing"),
-    [({"package": "no_such_package"}, "no_such_package"), ({"data_file": "x.gz"}, "x.gz")],
-)
-def test_missing_data_are_named(changes: dict[str, str], missing: str) -> None:
-    entry = msgspec.structs.replace(catalogue.DIGITS, **changes)
-    with pytest.raises(TaskError, match=rf"data of the task 'digits' are missing \(.*{missing}\)"):
-        catalogue.data_path(entry)
+def test_the_data_of_digits_are_found_where_the_dependencies_brought_them() -> None:
+    [path] = catalogue.find_data("digits", DataPlaces())
+    assert path.is_file()
+
+
+def test_data_of_a_task_are_looked_for_in_the_data_root(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=f"data of the task 'mnist' are not on this device.*{tmp_path}"):
+        catalogue.find_data("mnist", DataPlaces(tmp_path))

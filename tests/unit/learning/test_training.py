@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from p2pfl.errors import TaskError
 from p2pfl.learning import training
+from p2pfl.learning.task import Scaling
 from p2pfl.learning.training import Part, Sgd
 from tests.support.learning import make_spec
 
@@ -86,6 +87,25 @@ def test_only_the_parts_rows_are_trained_on() -> None:
         )
         results.append(module.state_dict())
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+def _as_bytes(x: Tensor) -> tuple[Tensor, Scaling]:
+    """Return clouds of points as bytes, a channel a coordinate, and what makes points of them again."""
+    pixels = ((x + 10) * 12.75).round().to(torch.uint8).reshape(-1, 2, 1, 1)
+    return pixels, Scaling(torch.full((2, 1, 1), 1 / 12.75), torch.full((2, 1, 1), -10.0))
+
+
+def test_bytes_are_trained_on_and_evaluated_as_what_they_are_scaled_to() -> None:
+    x, y = _blobs()
+    pixels, scaling = _as_bytes(x)
+    kept, rows = pixels.clone(), torch.arange(60)
+    results = []
+    for part in (Part(pixels, y, rows, scaling), Part(scaling(pixels), y, rows)):
+        module = nn.Sequential(nn.Flatten(), _net())
+        loss = training.train(module, part, make_spec(batch_size=8), epochs=2, seed=3, after_batch=_ignore)
+        results.append((loss, training.evaluate(module, part.x, y, part.scaling)))
+    assert results[0] == results[1]
+    assert torch.equal(pixels, kept)
 
 
 def _trained(seed: int, state_before: int = 0) -> Tensor:

@@ -9,9 +9,11 @@ from torch import nn
 
 from p2pfl.errors import BlobError
 from p2pfl.learning import weights
+from p2pfl.learning.models import MODELS, ImageShape
 from p2pfl.learning.strategies import fedavg
 from p2pfl.learning.strategies.fedavg import FedAvg
 from p2pfl.schema import TensorSpec
+from p2pfl.store.check import check_blob
 from tests.support.learning import Mixed
 
 
@@ -101,3 +103,29 @@ def test_an_update_of_another_shape_is_refused_and_not_counted(tmp_path: Path) -
     running.average(tmp_path / "mean")
     assert weights.open_model(tmp_path / "mean")[1]["w"].tolist() == [1, 2]
     assert running.folds == 1
+
+
+def test_batch_normalisation_is_averaged_with_its_statistics_and_its_count(tmp_path: Path) -> None:
+    shape = ImageShape(1, 8, 8)
+    modules = []
+    for seed, batches in ((1, 3), (2, 6)):
+        torch.manual_seed(seed)
+        module = MODELS["resnet18"](shape, 10)
+        for _ in range(batches):
+            module(torch.randn(2, *shape) * seed)
+        weights.save(tmp_path / f"u{seed}", module)
+        modules.append(module)
+    running = FedAvg()
+    running.fold(tmp_path / "u1", 30)
+    running.fold(tmp_path / "u2", 10)
+    running.average(tmp_path / "mean")
+    check_blob(tmp_path / "mean", weights.schema_of(modules[0]))
+    one, two = (dict(module.named_buffers()) for module in modules)
+    mean = MODELS["resnet18"](shape, 10)
+    weights.load_into(tmp_path / "mean", mean)
+    found = dict(mean.named_buffers())
+    assert found["bn1.num_batches_tracked"].item() == 4, "3.75 rounded"
+    assert found["bn1.num_batches_tracked"].dtype == torch.int64
+    for name in ("bn1.running_mean", "layer4.1.bn2.running_var"):
+        assert torch.allclose(found[name], 0.75 * one[name] + 0.25 * two[name], rtol=1e-5, atol=1e-6)
+    assert mean.eval()(torch.randn(2, *shape)).isfinite().all()

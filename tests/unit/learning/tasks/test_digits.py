@@ -9,24 +9,25 @@ import pytest
 import torch
 
 from p2pfl.errors import TaskError
-from p2pfl.learning.catalogue import DIGITS, data_path
+from p2pfl.learning.catalogue import DIGITS, find_data
+from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.tasks import digits
 
 
 def test_the_split_is_fixed_and_holds_each_class_in_proportion() -> None:
-    data = digits.TASK.load()
+    data = digits.TASK.load(DataPlaces())
     assert data.train_x.shape == (1437, 1, 8, 8)
     assert data.test_x.shape == (360, 1, 8, 8)
     assert data.classes == tuple("0123456789")
-    assert torch.equal(digits.TASK.load().test_x, data.test_x)
+    assert torch.equal(digits.TASK.load(DataPlaces()).test_x, data.test_x)
     train, test = torch.bincount(data.train_y), torch.bincount(data.test_y)
     assert train.sum() == 1437
     assert ((test / (train + test) - 0.2).abs() < 0.006).all()
 
 
 def test_train_and_test_together_are_scikit_learns_digits() -> None:
-    data = digits.TASK.load()
-    pixels, labels = digits._read(data_path(DIGITS))
+    data = digits.TASK.load(DataPlaces())
+    pixels, labels = digits._read(*find_data("digits", DataPlaces()))
     together = torch.cat([data.train_x, data.test_x]).reshape(1797, 64)
     expected = torch.tensor(pixels) / 16
     assert sorted(together.tolist()) == sorted(expected.tolist())
@@ -56,7 +57,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_loading_does_not_import_scikit_learn() -> None:
     code = (
-        "import sys; from p2pfl.learning.tasks.digits import TASK; TASK.load(); "
+        "import sys; from p2pfl.learning.data import DataPlaces; "
+        "from p2pfl.learning.tasks.digits import TASK; TASK.load(DataPlaces()); "
         "print(sorted({'sklearn', 'scipy', 'torchvision'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,26 @@
+"""Fashion-MNIST: pictures of clothes, made by Zalando to replace MNIST (Xiao, Rasul and Vollgraf, 2017)."""
+
+from __future__ import annotations
+
+from p2pfl.learning.catalogue import FASHION_MNIST
+from p2pfl.learning.task import Task
+from p2pfl.learning.tasks.idx_images import IdxImages
+
+TASK: Task = IdxImages(
+    FASHION_MNIST,
+    classes=(
+        "T-shirt",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ),
+    mean=0.2860,
+    deviation=0.3530,
+    first_labels=(9, 0, 0, 3, 0, 2, 7, 2, 5, 5),
+)
