@@ -47,10 +47,15 @@ class NetSettings(msgspec.Struct, frozen=True):
     """A transfer without a byte for this long is broken and goes on elsewhere."""
     blob_least_bytes_per_second: int = 1024
     """Slower than this over a whole idle window counts as broken."""
+    blob_rest_seconds: float = 30.0
+    """A puller keeps an idle bulk connection for so long: a handshake costs as much as a megabyte. The holder
+    waits twice as long."""
     max_pulls: int = 4
     """Pulls at a time: enough to fill a link, few enough for a small device's memory and disk."""
     max_serving: int = 32
-    """Blob connections served at a time."""
+    """Blobs sent at a time."""
+    max_bulk: int = 512
+    """Open bulk connections that others made, idle ones included."""
     clock_jump_seconds: float = 5.0
     """When wall and monotonic clock part by more, the device slept: links are dropped and dialled again."""
 
@@ -64,7 +69,7 @@ class ProtocolSettings(msgspec.Struct, frozen=True):
     """Seconds before an unanswered message is repeated."""
     steady: float = 2.0
     """Seconds the set of present nodes must not change before a run is founded."""
-    gone: float = 1.5
+    gone: float = 1.2
     """Seconds a link may be down before its member counts as gone in this round: a broken link is redialled
     sooner."""
     start_grace: float = 6.0

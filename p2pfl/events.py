@@ -173,7 +173,7 @@ class TrainingStarted(Event, frozen=True, tag="training_started"):
 
 
 class Trained(Event, frozen=True, tag="trained"):
-    """The node's own update of a round is durable."""
+    """The node has its own update of a round."""
 
     round: int
     digest: str

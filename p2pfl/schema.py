@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -43,6 +44,10 @@ MAX_HEADER_BYTES = 4 * 1024 * 1024
 
 MAX_DIMENSIONS = 8
 """More dimensions than any layer in torch uses."""
+
+
+SCHEMAS_REMEMBERED = 4
+"""A process deals with one or two, and asks for the header of each for every file it reads or writes."""
 
 
 class TensorSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -91,6 +96,7 @@ def canonical(tensors: Iterable[TensorSpec]) -> Schema:
     return tuple(sorted(specs, key=lambda spec: (-DTYPE_BYTES[spec.dtype], spec.name)))
 
 
+@lru_cache(maxsize=SCHEMAS_REMEMBERED)
 def header(schema: Schema) -> bytes:
     """Return the first bytes of every file of *schema*: length, JSON, padding."""
     fields = {}
@@ -107,6 +113,7 @@ def header(schema: Schema) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
+@lru_cache(maxsize=SCHEMAS_REMEMBERED)
 def file_bytes(schema: Schema) -> int:
     """Return the length in bytes of every file of *schema*."""
     return len(header(schema)) + sum(spec.nbytes for spec in schema)

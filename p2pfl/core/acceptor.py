@@ -28,8 +28,8 @@ class Acceptor:
     accepted: Record | None = None
     pending: Accept | None = None
     """The proposal whose blobs are being pulled."""
-    courtesy: bool = False
-    """Whether the promised candidate is live, as far as known; see `p2pfl.core.election`."""
+    courtesy: Ballot | None = None
+    """The highest ballot of a live candidate or aggregator heard of; see `p2pfl.core.election`."""
     courtesy_since: float = 0.0
 
     @classmethod
@@ -68,11 +68,11 @@ class Acceptor:
             return
         if ballot != self.promised:
             self._promise(ballot)
-        self.courtesy, self.courtesy_since = True, self.ctx.now
+        self.defer_to(ballot)
         self.ctx.send(member.node, self._promise_message(ballot))
 
     def _promise(self, ballot: Ballot) -> None:
-        self.promised = ballot
+        self.promised, self.courtesy = ballot, None
         self.ctx.do(SavePromise(self.ledger.run, self.round, ballot))
 
     def _promise_message(self, ballot: Ballot) -> Promise:
@@ -97,7 +97,7 @@ class Acceptor:
         if self.promised is not None and ballot < self.promised:
             self._refuse(member.node, ballot)
             return
-        self.courtesy, self.courtesy_since = True, self.ctx.now
+        self.defer_to(ballot)
         if self.accepted is not None and self.accepted_ballot == ballot:
             self._answer_accepted(ballot, self.accepted)
             return
@@ -150,10 +150,19 @@ class Acceptor:
 
     # --- courtesy -------------------------------------------------------------------------------------------
 
+    def defer_to(self, ballot: Ballot) -> None:
+        """Leave time to the live node of *ballot*, unless a higher one is promised or heard of.
+
+        Also a member that missed the PREPARE does so, when it hears of the election: it came late.
+        """
+        known = max((one for one in (self.promised, self.courtesy) if one is not None), default=ballot)
+        if ballot >= known:
+            self.courtesy, self.courtesy_since = ballot, self.ctx.now
+
     def end_courtesy(self, node: str) -> bool:
-        """Stop leaving time to *node*: its link ended or it yielded. Return whether it had this vote."""
-        if self.courtesy and self.promised is not None and self.promised.node == node:
-            self.courtesy = False
+        """Stop leaving time to *node*: its link ended or it yielded. Return whether it had it."""
+        if self.courtesy is not None and self.courtesy.node == node:
+            self.courtesy = None
             self.courtesy_since = self.ctx.now
             return True
         return False

@@ -176,7 +176,7 @@ class Aggregator:
             sources = tuple(
                 dict.fromkeys(node for node in (member.node, *others) if node != self.ctx.me.node)
             )
-            self.ctx.do(Fetch(update.digest, self.ledger.founding.schema, sources))
+            self.ctx.do(Fetch(update.digest, self.ledger.founding.schema, sources, durable=False))
         else:
             self._note(member.node, contribution)
 
@@ -190,10 +190,11 @@ class Aggregator:
         refused = contribution.reason if contribution.stage is Stage.REFUSED else ""
         self.ctx.send(node, Noted(self.ledger.run, self.ledger.round + 1, self.ballot, refused))
 
-    def blob_ready(self, digest: str) -> None:
-        """Go on with whatever waited for blob *digest*."""
+    def blob_ready(self, digest: str, *, durable: bool) -> None:
+        """Go on with whatever waited for blob *digest*: a model must be durable, an update need not."""
         if self.stand_state is Stand.ADOPTING and self.proposal is not None and self.proposal.model == digest:
-            self._propose(self.proposal, adopted=True)
+            if durable:
+                self._propose(self.proposal, adopted=True)
         elif self.stand_state is Stand.COLLECTING:
             for contribution in self.collection.with_blob(digest):
                 contribution.stage = Stage.READY

@@ -2,8 +2,9 @@
 
 Effects are carried out in the order given. A `Save...` effect is durable (the file *and* its folder fsynced)
 before any later effect of the list is begun: this is how "no answer before the disk has it" is kept without
-the protocol knowing a disk. Effects that take time (`Fetch`, `Train`, ...) only start there; their end comes
-back as an input (`p2pfl.core.inputs`).
+the protocol knowing a disk. (Commits, updates and reports may follow later, in order and before the next
+vote: no vote depends on them.) Effects that take time (`Fetch`, `Train`, ...) only start there; their end
+comes back as an input (`p2pfl.core.inputs`).
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ class SaveCommit(Effect, frozen=True):
 
 
 class SaveUpdate(Effect, frozen=True):
-    """The update this node trained for *round* from record *previous*. Its blob is durable already."""
+    """The update this node trained for *round* from record *previous*.
+
+    Its blob need not be durable: an update whose bytes did not survive a crash comes back as none.
+    """
 
     run: str
     round: int
@@ -85,7 +89,10 @@ class SaveUpdate(Effect, frozen=True):
 
 
 class SaveReport(Effect, frozen=True):
-    """How the committed model of *round* did at *node*, perhaps this one: history until it is committed."""
+    """How the committed model of *round* did at *node*, perhaps this one: history until it is committed.
+
+    Nothing waits for it to be durable.
+    """
 
     run: str
     round: int
@@ -122,7 +129,7 @@ Save = (
 
 
 class Fetch(Effect, frozen=True):
-    """Make blob *digest* durable here and check it against *schema* and for finiteness.
+    """Bring blob *digest* here and check it against *schema* and for finiteness.
 
     *sources* are node ids, the likeliest first. Answered with `BlobReady` or `BlobFailed`, at once when it is
     here.
@@ -131,6 +138,8 @@ class Fetch(Effect, frozen=True):
     digest: str
     schema: Schema
     sources: tuple[str, ...]
+    durable: bool = True
+    """Whether it must be on disk before it counts as ready: models must, updates to be averaged need not."""
 
 
 class Collect(Effect, frozen=True):

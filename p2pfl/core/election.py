@@ -2,8 +2,8 @@
 
 Standing too early costs a refused ballot, never safety; standing too late costs time. Members rank each other
 for every round by a hash all can compute; the first live one stands at once, each next one a step later. Who
-has promised its vote to a live candidate leaves it time until the round's cap: a courtesy that ends when the
-link to the candidate ends or when it yields.
+has promised its vote to a live candidate, or heard that one was elected, leaves it time until the round's
+cap: a courtesy that ends when the link to that one ends or when it yields.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Situation(msgspec.Struct, frozen=True):
     since: float
     """When the round opened or the last courtesy ended, whichever came later."""
     courtesy_to: str
-    """The live candidate this member promised its vote to; empty when there is none."""
+    """The live candidate this member promised its vote to or heard was elected; empty when there is none."""
     courtesy_until: float
     not_before: float
     """The end of this node's own backoff."""

@@ -35,9 +35,11 @@ class Received(Input, frozen=True):
 
 
 class BlobReady(Input, frozen=True):
-    """A fetched blob is durable here and fits the run's schema, every element finite."""
+    """A fetched blob is here and fits the run's schema, every element finite."""
 
     digest: str
+    durable: bool
+    """As the `Fetch` wanted it; one that is not is good for averaging, never for a vote."""
 
 
 class BlobFailed(Input, frozen=True):
@@ -74,7 +76,7 @@ class TrainProgress(Input, frozen=True):
 
 
 class Trained(Input, frozen=True):
-    """The training for *round* from *model* ended; the update is durable as blob *digest*."""
+    """The training for *round* from *model* ended; the update is here as blob *digest*."""
 
     run: str
     round: int

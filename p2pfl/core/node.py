@@ -153,8 +153,9 @@ class Node:
         match event:
             case inputs.BlobReady():
                 if running is not None:
-                    running.blob_ready(event.digest)
-                self._take_run(self._lobby.blob_ready(event.digest))
+                    running.blob_ready(event)
+                if event.durable:
+                    self._take_run(self._lobby.blob_ready(event.digest))
             case inputs.BlobFailed():
                 if running is not None:
                     running.blob_failed(event)
@@ -492,6 +493,8 @@ class Node:
         self._consider_ending()
         self._consider_leaving()
         self._presence.refresh(self._condition())
+        if self._running is not None:
+            self._running.tidy()
 
     def _lobby_retries(self) -> None:
         lobby = self._lobby

@@ -68,6 +68,8 @@ class Running:
         self._elected: object = None
         self._order: list[str] = []
         self._wake: float | None = None
+        self._is_untidy = False
+        """Whether blobs may be here that nobody needs any more; they can wait until all else is said."""
         self._told_alone = False
         self._told_missing: set[str] = set()
         self._fulfilled = 0
@@ -118,7 +120,7 @@ class Running:
         ledger.holds = ledger.holds or holds
         self.open_round()
         if ledger.holds:
-            self._collect_blobs()
+            self._is_untidy = True
         else:
             self.restart_model()
 
@@ -140,8 +142,11 @@ class Running:
                 name = self.ctx.name_of(entry.node)
                 self.ctx.warn(f"{name} takes part, but this device has no link to it: look at both firewalls")
 
-    def _collect_blobs(self) -> None:
-        self.ledger.collect(self.acceptor.pinned() | self.aggregator.pinned() | self.trainee.pinned())
+    def tidy(self) -> None:
+        """Let go of blobs nobody needs any more; to be called when all else was done."""
+        if self._is_untidy:
+            self._is_untidy = False
+            self.ledger.collect(self.acceptor.pinned() | self.aggregator.pinned() | self.trainee.pinned())
 
     # --- messages -------------------------------------------------------------------------------------------
 
@@ -171,8 +176,11 @@ class Running:
                     self._tell_elected(message)
                     acceptor.propose(member, message)
             case Collect():
-                if message.ballot.node == member.node and self.trainee.collect(message):
-                    self._tell_elected(message)
+                if message.ballot.node == member.node:
+                    self._defer_to(message)
+                    acceptor.defer_to(message.ballot)
+                    if self.trainee.collect(message):
+                        self._tell_elected(message)
                 self.begin()
             case Promise():
                 aggregator.promise(member, message)
@@ -190,7 +198,7 @@ class Running:
                     name = self.ctx.name_of(member.node)
                     self.ctx.tell(events.Yielded(message.round, message.ballot.attempt, name, message.reason))
 
-    def _defer_to(self, message: Prepare | Accept) -> None:
+    def _defer_to(self, message: Prepare | Accept | Collect) -> None:
         """Give this node's own candidacy up for a higher ballot."""
         mine = self.aggregator.ballot
         if mine is not None and message.ballot > mine:
@@ -260,16 +268,18 @@ class Running:
 
     # --- results --------------------------------------------------------------------------------------------
 
-    def blob_ready(self, digest: str) -> None:
-        """Go on with whatever waited for blob *digest*."""
-        if digest == self.ledger.model and not self.ledger.holds:
-            self.ledger.holds, self._refetch_at = True, None
-            self._collect_blobs()
-            self.begin()
-        if self.acceptor.accepted is not None and digest == self.acceptor.accepted.model:
-            self._lost_tries = 0
-        self.acceptor.blob_ready(digest)
-        self.aggregator.blob_ready(digest)
+    def blob_ready(self, ready: inputs.BlobReady) -> None:
+        """Go on with whatever waited for a blob; only a durable one counts for a vote or as held."""
+        digest = ready.digest
+        if ready.durable:
+            if digest == self.ledger.model and not self.ledger.holds:
+                self.ledger.holds, self._refetch_at = True, None
+                self._is_untidy = True
+                self.begin()
+            if self.acceptor.accepted is not None and digest == self.acceptor.accepted.model:
+                self._lost_tries = 0
+            self.acceptor.blob_ready(digest)
+        self.aggregator.blob_ready(digest, durable=ready.durable)
 
     def blob_failed(self, failed: inputs.BlobFailed) -> None:
         """Try again later for what this node needs; let others who waited for the blob go on without."""
@@ -397,8 +407,8 @@ class Running:
 
     def _situation(self) -> Situation:
         ctx, ledger, acceptor = self.ctx, self.ledger, self.acceptor
-        promised = acceptor.promised
-        courtesy = acceptor.courtesy and promised is not None and promised.node != ctx.me.node
+        deferred = acceptor.courtesy
+        courtesy = deferred.node if deferred is not None and deferred.node != ctx.me.node else ""
         links = sum(ctx.is_linked(entry.node) for entry in ledger.roster)
         candidates = [Candidate(ctx.me.node, self.ready, links, not (self.aggregator.unable or self.leaving))]
         for entry in ledger.roster:
@@ -414,7 +424,7 @@ class Running:
             needed=ledger.needed,
             eligible=ledger.holds,
             since=max(ledger.opened, acceptor.courtesy_since if not courtesy else ledger.opened),
-            courtesy_to=promised.node if courtesy and promised is not None else "",
+            courtesy_to=courtesy,
             courtesy_until=acceptor.courtesy_since + ledger.spec.round_cap,
             not_before=self.aggregator.not_before,
             rank_step=ctx.settings.rank_step,

@@ -24,7 +24,7 @@ class SavedRun(msgspec.Struct, frozen=True):
     last: Commit | None
     """The last committed record; None when only record 0 is."""
     update: UpdateEntry | None
-    """This node's update for the round after `last`, trained from `last`, if there is one."""
+    """This node's update for the round after `last`, trained from `last`, if one is here whole."""
     resumed: bool
     """Whether the pause after `last` was lifted."""
 
@@ -35,6 +35,6 @@ class Saved(msgspec.Struct, frozen=True):
     current: SavedRun | None
     """The run that is not closed; None in a new directory or after `--new-run`."""
     votes: dict[str, Vote]
-    """By run id, of the highest round voted in; also of runs that are closed."""
+    """By run id, of open rounds only; also of runs that are closed."""
     closed: frozenset[str]
     """Runs this journal turned its back on."""

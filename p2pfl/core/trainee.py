@@ -1,8 +1,8 @@
 """A member's own work in the open round: evaluate the parent, train once, offer the update.
 
-A member trains once per (round, parent record): the update is durable before it is announced, comes back
-after a restart, and is announced again to every later aggregator of the round until that one has noted it
-(rule 4).
+A member trains once per (round, parent record): the update comes back after a restart, unless a power cut
+took bytes that were not on disk yet, and is announced again to every later aggregator of the round until that
+one has noted it (rule 4).
 """
 
 from __future__ import annotations
@@ -92,9 +92,10 @@ class Trainee:
         round_, me = self.ledger.round + 1, self.ctx.me
         self.training, self.progress = False, 1.0
         self.update = UpdateEntry(me.node, me.journal, digest, samples, loss, seconds)
-        self.ctx.do(SaveUpdate(self.ledger.run, round_, self.ledger.digest, self.update))
         self.ctx.tell(events.Trained(round_, digest, samples, loss, seconds))
         self.announce()
+        # Behind the announcement, which need not wait for the disk: no promise of this member depends on it.
+        self.ctx.do(SaveUpdate(self.ledger.run, round_, self.ledger.digest, self.update))
 
     def restore(self, update: UpdateEntry) -> None:
         """Take back the update trained before a restart."""

@@ -3,7 +3,7 @@
 It stands apart because both sides need it and the node's must not import torch. A frame is a 4-byte
 big-endian length and a MessagePack body. Commands and answers are small: tensors pass as files, named here by
 path and digest. Every command has an id that its answer repeats; commands are carried out one after another
-in the order sent, except `Stop`, which acts at once.
+in the order sent, with two exceptions: `Fold` and `Average` do not wait for others, and `Stop` acts at once.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Progress(_Struct, frozen=True, tag="progress"):
 
 
 class Trained(_Struct, frozen=True, tag="trained"):
-    """The update is durable in the file given."""
+    """The update is in the file given, not flushed to disk."""
 
     digest: str
     samples: int
@@ -159,7 +159,7 @@ class Trained(_Struct, frozen=True, tag="trained"):
     loss: float
     """Mean training loss over the last local epoch; finite."""
     seconds: float
-    """From reading the model to the durable update."""
+    """From reading the model to the written update."""
     labels: tuple[int, ...]
     """How many samples of each class the partition holds."""
 

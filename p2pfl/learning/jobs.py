@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from p2pfl.errors import TaskError, WorkerError
+from p2pfl.errors import BlobError, TaskError, WorkerError
 from p2pfl.learning import commands, partition, training, weights
+from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.strategies.fedavg import FedAvg
 from p2pfl.learning.task import Data, Task, load_task
 from p2pfl.messages import RunSpec
@@ -29,18 +30,22 @@ class _StoppedError(Exception):
 
 
 class Jobs:
-    """Carries out commands one after another, on one device.
+    """Carries out commands, on one device.
 
-    *threads* are torch's on the CPU; 0 leaves torch's own choice.
+    Two threads may use it at a time, one for `Fold` and `Average` and one for everything else. *threads* are
+    torch's on the CPU; 0 leaves torch's own choice. *places* says where this device has data sets.
     """
 
-    def __init__(self, device: str = "auto", threads: int = 0) -> None:
+    def __init__(self, device: str = "auto", threads: int = 0, places: DataPlaces | None = None) -> None:
         if threads:
             torch.set_num_threads(threads)
         self._wish = device
+        self._places = places or DataPlaces()
         self._device: torch.device | None = None
         self._task: tuple[str, Task, Data] | None = None
         self._module: tuple[tuple[str, str], nn.Module] | None = None
+        self._holds: tuple[int, int, int] | None = None
+        """Which file the module's parameters are those of: device, inode, modification time."""
         self._division: tuple[tuple[str, str, int, int], list[list[int]]] | None = None
         self._sum: tuple[str, FedAvg] = ("", FedAvg())
 
@@ -100,8 +105,9 @@ class Jobs:
     def _train(self, command: commands.Train, pacer: _Pacer) -> commands.Trained:
         spec = command.spec
         started = time.monotonic()
-        module, part = self._reused(spec), self._part(spec, command.partition)
-        weights.load_into(Path(command.model_path), module)
+        part = self._part(spec, command.partition)
+        module = self._loaded(spec, Path(command.model_path))
+        self._holds = None  # not for long
         loss = training.train(
             module,
             part,
@@ -110,7 +116,8 @@ class Jobs:
             seed=training.derive_seed("train", spec.seed, command.round, command.partition),
             after_batch=pacer,
         )
-        digest = weights.save(Path(command.path), module)
+        digest = weights.save(Path(command.path), module, durable=False)
+        weights.release(module)  # an aggregator now needs the memory for its sum
         classes = len(self._load(spec)[1].classes)
         return commands.Trained(
             command.id,
@@ -122,15 +129,16 @@ class Jobs:
         )
 
     def _evaluate(self, command: commands.Evaluate) -> commands.Evaluated:
-        data, module = self._load(command.spec)[1], self._reused(command.spec)
+        data = self._load(command.spec)[1]
         # Every parts-th sample: also of a test split sorted by label each part gets all of them.
         y = data.test_y[command.part :: command.parts]
         if not len(y):
             raise TaskError(
                 f"The test split has {len(data.test_y)} samples, too few for {command.parts} members."
             )
-        weights.load_into(Path(command.model_path), module)
-        correct, loss = training.evaluate(module, data.test_x[command.part :: command.parts], y)
+        module = self._loaded(command.spec, Path(command.model_path))
+        x = data.test_x[command.part :: command.parts]
+        correct, loss = training.evaluate(module, x, y, data.scaling)
         return commands.Evaluated(command.id, correct, len(y), loss)
 
     def _fold(self, command: commands.Fold) -> commands.Folded:
@@ -166,7 +174,7 @@ class Jobs:
             seed=training.derive_seed("alone", spec.seed, command.partition),
             after_batch=pacer,
         )
-        correct, loss = training.evaluate(module, data.test_x, data.test_y)
+        correct, loss = training.evaluate(module, data.test_x, data.test_y, data.scaling)
         return commands.LoneResult(command.id, len(part.rows), correct, len(data.test_y), loss)
 
     # --- what is kept between jobs --------------------------------------------------------------------------
@@ -179,7 +187,7 @@ class Jobs:
     def _load(self, spec: RunSpec) -> tuple[Task, Data]:
         if self._task is None or self._task[0] != spec.task:
             task = load_task(spec)
-            self._task = (spec.task, task, task.load().to(self._on()))
+            self._task = (spec.task, task, task.load(self._places).to(self._on()))
         return self._task[1:]
 
     def _initial(self, spec: RunSpec) -> nn.Module:
@@ -193,7 +201,26 @@ class Jobs:
         key = (spec.task, spec.model)
         if self._module is None or self._module[0] != key:
             self._module = (key, self._initial(spec).to(self._on()))
+            self._holds = None
         return self._module[1]
+
+    def _loaded(self, spec: RunSpec, path: Path) -> nn.Module:
+        """Return a module with the model in *path*: a round's parent is evaluated, and then trained on.
+
+        Raises:
+            BlobError: it is no canonical model file, or not of this model.
+        """
+        module = self._reused(spec)
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise BlobError(f"The model file {path} cannot be opened ({error.strerror}).") from error
+        file = (status.st_dev, status.st_ino, status.st_mtime_ns)
+        if self._holds != file:
+            self._holds = None
+            weights.load_into(path, module)
+            self._holds = file
+        return module
 
     def _part(self, spec: RunSpec, index: int) -> training.Part:
         """Return the data of partition *index*."""
@@ -206,7 +233,7 @@ class Jobs:
             scheme = partition.parse(spec.partition)
             self._division = (key, partition.divide(labels, scheme, spec.partitions, spec.seed))
         rows = torch.tensor(self._division[1][index], device=data.train_y.device)
-        return training.Part(data.train_x, data.train_y, rows)
+        return training.Part(data.train_x, data.train_y, rows, data.scaling)
 
 
 class _Pacer:

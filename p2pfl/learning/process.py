@@ -29,6 +29,7 @@ import msgspec
 from p2pfl.errors import P2pflError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.commands import Answer, Command, Progress
+from p2pfl.learning.data import DataPlaces
 from p2pfl.messages import RunSpec
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """"auto" takes CUDA, else MPS, else the CPU; or one of torch's names: "cpu", "cuda:1", "mps"."""
     threads: int = 0
     """Of torch on the CPU; 0 leaves torch's own choice, one a core."""
+    places: DataPlaces = DataPlaces()
+    """Where data sets are looked for; an absolute path."""
     silence_seconds: float = 60.0
     """A worker that gives no sign of life for so long is killed. Beats come every two seconds; swapping can
     delay them."""
@@ -198,7 +201,7 @@ class Worker:
         path: Path,
         on_progress: OnProgress | None = None,
     ) -> commands.Trained | None:
-        """Train the model in *model_path* on one partition and write the update to *path*, durably.
+        """Train the model in *model_path* on one partition and write the update to *path*, not flushed.
 
         Return None when `stop_training` ended it; cancelling the call ends the training too.
         """
@@ -275,7 +278,11 @@ class Worker:
 
     async def _begin(self) -> _Life:
         settings = self._settings
-        arguments = ("--device", settings.device, "--threads", str(settings.threads))
+        arguments = ["--device", settings.device, "--threads", str(settings.threads)]
+        if settings.places.root is not None:
+            arguments.append(f"--data-root={settings.places.root}")
+        if settings.places.download:
+            arguments.append("--download")
         # Ctrl-C in the node's terminal is the node's to answer: the worker gets a session (Windows: a group)
         # of its own. The end of its standard input, not a signal, ends it.
         apart: dict[str, Any] = {"start_new_session": True}

@@ -52,6 +52,10 @@ WRITE_BYTES = 4 * 1024 * 1024
 """Hashed and written at a time, so that the second finds in the cache what the first has read."""
 
 
+SMALL_BYTES = 64 * 1024
+"""Tensors up to here are not worth giving back."""
+
+
 def schema_of(module: nn.Module) -> Schema:
     """Return the schema of *module*'s state dict: parameters and buffers.
 
@@ -70,23 +74,23 @@ def schema_of(module: nn.Module) -> Schema:
         raise TaskError(f"The model cannot be written to a file: {error}.") from error
 
 
-def save(path: Path, module: nn.Module) -> str:
-    """Write *module*'s state dict to *path*, durably; return the file's digest.
+def save(path: Path, module: nn.Module, *, durable: bool = True) -> str:
+    """Write *module*'s state dict to *path*; return the file's digest.
 
     Raises:
         TaskError: see `schema_of`.
         WorkerError: the disk refuses it.
     """
     schema, state = schema_of(module), module.state_dict()
-    return write(path, schema, (state[spec.name] for spec in schema))
+    return write(path, schema, (state[spec.name] for spec in schema), durable=durable)
 
 
-def write(path: Path, schema: Schema, pieces: Iterable[Tensor]) -> str:
-    """Write a model file of *schema* to *path*, durably; return its BLAKE3 digest in hex.
+def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool = True) -> str:
+    """Write a model file of *schema* to *path*; return its BLAKE3 digest in hex.
 
     *pieces*, flattened one after another, are the tensors in the schema's order; a tensor may come in
-    several, so that nobody has to hold all of it converted. Whoever renames the file into place syncs the
-    folder.
+    several, so that nobody has to hold all of it converted. If it is to be *durable*, the file is flushed to
+    disk before this returns; whoever renames it into place syncs the folder.
 
     Raises:
         WorkerError: the disk refuses it.
@@ -104,7 +108,8 @@ def write(path: Path, schema: Schema, pieces: Iterable[Tensor]) -> str:
                     file.write(view)
             assert file.tell() == file_bytes(schema)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
     except OSError as error:
         raise WorkerError(
             f"The model file {path} cannot be written ({error.strerror}); free some space there."
@@ -122,8 +127,20 @@ def load_into(path: Path, module: nn.Module) -> None:
     difference = first_difference(schema_of(module), schema)
     if difference is not None:
         raise BlobError(f"The model file {path} does not fit this device's model: {difference}.")
-    for name, value in module.state_dict().items():  # detached tensors that share the module's memory
-        value.copy_(tensors[name])
+    for name, value in module.state_dict(keep_vars=True).items():
+        if value.untyped_storage().nbytes() < value.nbytes:  # released
+            value.data = torch.empty(value.shape, dtype=value.dtype, device=value.device)
+        value.data.copy_(tensors[name])
+
+
+def release(module: nn.Module) -> None:
+    """Give the memory of *module*'s state back, until the next `load_into` takes it again.
+
+    Names, shapes and dtypes stay; values are any meanwhile.
+    """
+    for value in module.state_dict(keep_vars=True).values():
+        if value.nbytes > SMALL_BYTES:
+            value.data = value.data.new_zeros(1).expand(value.shape)
 
 
 def read_schema(path: Path) -> Schema:

@@ -1,9 +1,10 @@
 """The worker process: `python -m p2pfl.learning.worker --device auto --threads 0`.
 
-The node starts it and speaks to it over its standard input and output (`p2pfl.learning.commands`). Three
-threads: the main one loads torch and does the jobs in the order they came; a reader queues commands and notes
-stops while a training runs; a third beats, so that the node can tell a busy worker from a frozen one. The
-first two meet in an `Inbox`.
+The node starts it and speaks to it over its standard input and output (`p2pfl.learning.commands`). Four
+threads: the main one loads torch and trains and evaluates, job by job in the order they came; a second one
+sums and averages, so that an aggregator with much to train itself does not keep the others waiting; a reader
+queues commands and notes stops; the last one beats, so that the node can tell a busy worker from a frozen
+one. They meet in an `Inbox` for each of the first two.
 
 It lives as long as its standard input: when the node dies, even by SIGKILL, the pipe ends and the reader ends
 the process, also in the middle of a training. Ctrl-C is the node's affair and ignored here.
@@ -21,18 +22,20 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol
 
 from p2pfl.errors import P2pflError, UserError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.commands import Answer, Command
+from p2pfl.learning.data import DataPlaces
 
 MAX_REASON = 300
 """Characters of a failure's reason: it ends in a line of a log and perhaps in a record."""
 
 
 class Inbox:
-    """Commands not yet carried out, and which of them are stopped. Used by two threads."""
+    """Commands for one thread, not yet carried out, and which of them are stopped. Used by two threads."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -101,8 +104,21 @@ class Doer(Protocol):
         """Carry out *command* and return its answer."""
 
 
-def read_commands(stream: BinaryIO, inbox: Inbox) -> None:
-    """Fill *inbox* until *stream* ends.
+class Inboxes:
+    """Sorts commands into what trains and what sums."""
+
+    def __init__(self) -> None:
+        self.training = Inbox()
+        self.summing = Inbox()
+
+    def put(self, command: Command) -> None:
+        """Queue *command* for the thread it belongs to."""
+        is_sum = isinstance(command, commands.Fold | commands.Average)
+        (self.summing if is_sum else self.training).put(command)
+
+
+def read_commands(stream: BinaryIO, inboxes: Inboxes) -> None:
+    """Fill *inboxes* until *stream* ends.
 
     Raises:
         WorkerError: the stream holds something that is no command.
@@ -113,7 +129,7 @@ def read_commands(stream: BinaryIO, inbox: Inbox) -> None:
         body = stream.read(length)
         if len(body) < length:
             return
-        inbox.put(commands.decode_command(body))
+        inboxes.put(commands.decode_command(body))
 
 
 def do_next(inbox: Inbox, outbox: Outbox, doer: Doer) -> None:
@@ -151,21 +167,30 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="p2pfl.learning.worker", description="Started by p2pfl node.")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--download", action="store_true")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     source, sink = _take_pipes()
-    inbox, outbox = Inbox(), Outbox(sink)
-    threading.Thread(target=_read_and_exit, args=(source, inbox), name="reader", daemon=True).start()
+    inboxes, outbox = Inboxes(), Outbox(sink)
+    threading.Thread(target=_read_and_exit, args=(source, inboxes), name="reader", daemon=True).start()
     threading.Thread(target=_beat, args=(outbox,), name="beat", daemon=True).start()
     from p2pfl.learning.jobs import (
         Jobs,
     )  # takes seconds, during which the threads above already serve the pipes
 
-    jobs = Jobs(options.device, options.threads)
+    jobs = Jobs(options.device, options.threads, DataPlaces(options.data_root, options.download))
+    summing = threading.Thread(target=_do_all, args=(inboxes.summing, outbox, jobs), name="sums", daemon=True)
+    summing.start()
+    _do_all(inboxes.training, outbox, jobs)
+
+
+def _do_all(inbox: Inbox, outbox: Outbox, doer: Doer) -> NoReturn:
+    """Carry out the commands of one thread for as long as the process lives."""
     try:
         while True:
-            do_next(inbox, outbox, jobs)
+            do_next(inbox, outbox, doer)
     except OSError:  # the node is gone
         os._exit(0)
 
@@ -180,11 +205,11 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     return source, sink
 
 
-def _read_and_exit(source: BinaryIO, inbox: Inbox) -> NoReturn:
+def _read_and_exit(source: BinaryIO, inboxes: Inboxes) -> NoReturn:
     """Read commands until the node closes the pipe; then end the process, also during a job."""
     code = 0
     try:
-        read_commands(source, inbox)
+        read_commands(source, inboxes)
     except WorkerError as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Pulling a blob from whoever has it, until it is here, verified and durable.
+"""Pulling a blob from whoever has it, until it is here and verified.
 
 A transfer that breaks is taken up where it stopped, from any holder. That mixes the bytes of several; when
 the digest is wrong then, nobody can tell whose fault it was. So the blob is pulled anew with holders kept
@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Literal
 from weakref import WeakValueDictionary
 
@@ -18,7 +19,7 @@ from p2pfl.errors import BlobError, NetworkError, P2pflError, PeerError
 from p2pfl.identity.keys import short
 from p2pfl.net.addresses import Address
 from p2pfl.net.transfer import HolderBusyError, Progress, Transfers
-from p2pfl.store.blobs import BlobStore, PartialBlob
+from p2pfl.store.blobs import QUICK_BYTES, BlobStore, PartialBlob
 from p2pfl.wire.codec import bounded
 
 logger = logging.getLogger(__name__)
@@ -68,10 +69,17 @@ class BlobPuller:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def pull(
-        self, digest: str, length: int, sources: Sequence[str], on_progress: Progress | None = None
+        self,
+        digest: str,
+        length: int,
+        sources: Sequence[str],
+        on_progress: Progress | None = None,
+        *,
+        durable: bool = True,
     ) -> None:
-        """Make blob *digest* of *length* bytes durable in the store; at once when it is here already.
+        """Bring blob *digest* of *length* bytes into the store; at once when it is here already.
 
+        It is on disk then if it is to be *durable*, unless it was here before.
         *sources* are node ids, the likeliest first; then every other linked node is asked. Two pulls of one
         blob become one.
 
@@ -84,7 +92,8 @@ class BlobPuller:
         async with lock, self._slots:
             if self._store.has(digest):
                 return
-            hunt = _Hunt(self._store, self._transfers, digest, length, self._threads)
+            target = partial(self._store.partial, digest, length, durable=durable)
+            hunt = _Hunt(target, self._transfers, digest, length, self._threads)
             await hunt.run(lambda: self._holders(sources), _seldom(on_progress))
 
 
@@ -92,9 +101,15 @@ class _Hunt:
     """One blob being pulled."""
 
     def __init__(
-        self, store: BlobStore, transfers: Transfers, digest: str, length: int, threads: Executor
+        self,
+        target: Callable[[], PartialBlob],
+        transfers: Transfers,
+        digest: str,
+        length: int,
+        threads: Executor,
     ) -> None:
-        self._store = store
+        """Begin nothing yet; *target* opens, in a thread, what is here of the blob."""
+        self._target = target
         self._transfers = transfers
         self._digest = digest
         self._length = length
@@ -128,12 +143,12 @@ class _Hunt:
 
     async def _ask(self, node: str, addresses: Sequence[Address], on_progress: Progress) -> _Outcome:
         """Ask one holder for what is missing."""
-        partial = await self._open(node)
-        with partial:
-            before = partial.offset
+        blob = await self._open(node)
+        with blob:
+            before = blob.offset
             for address in addresses:
                 try:
-                    await self._transfers.run(self._digest, node, address, partial, on_progress)
+                    await self._transfers.run(self._digest, node, address, blob, on_progress)
                 except HolderBusyError as error:
                     self._failures[node] = error
                     return "again"
@@ -144,31 +159,36 @@ class _Hunt:
                     self._failures[node] = error
                     self._wrong.add(node)
                     return "no"
-                if partial.offset > before:
+                if blob.offset > before:
                     self._sent_by.add(node)
-                if partial.offset == self._length:
-                    return await self._finish(node, partial)
-                if partial.offset > before:
+                if blob.offset == self._length:
+                    return await self._finish(node, blob)
+                if blob.offset > before:
                     return "again"
         return "no"
 
     async def _open(self, node: str) -> PartialBlob:
         """Open what is here of the blob; what *node* may not add to is dropped."""
-        loop = asyncio.get_running_loop()
-        partial = await loop.run_in_executor(self._threads, self._store.partial, self._digest, self._length)
-        if partial.offset and not self._may_mix and self._sent_by != {node}:
-            partial.discard()
+        if self._length <= QUICK_BYTES:
+            blob = self._target()
+        else:
+            blob = await asyncio.get_running_loop().run_in_executor(self._threads, self._target)
+        if blob.offset and not self._may_mix and self._sent_by != {node}:
+            blob.discard()
             return await self._open(node)
-        if not partial.offset:
+        if not blob.offset:
             self._sent_by = set()
         elif not self._sent_by:
             self._sent_by = {_EARLIER}
-        return partial
+        return blob
 
-    async def _finish(self, node: str, partial: PartialBlob) -> _Outcome:
+    async def _finish(self, node: str, blob: PartialBlob) -> _Outcome:
         """Verify and keep the blob, which is complete with the bytes of *node*."""
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, partial.finish)
+            if self._length <= QUICK_BYTES and not blob.is_durable:
+                blob.finish()
+            else:
+                await asyncio.get_running_loop().run_in_executor(self._threads, blob.finish)
         except BlobError as error:
             self._failures[node] = error
             if self._sent_by <= {node}:

@@ -107,8 +107,8 @@ class Mesh:
         self._dialler = Dialler(
             self._attempt, self._book.addresses, self._is_linked, credentials.node_id, settings
         )
-        transfers = Transfers(credentials, settings, self.traffic, self._threads)
-        self._puller = BlobPuller(store, transfers, self._holders, settings.max_pulls, self._threads)
+        self._transfers = Transfers(credentials, settings, self.traffic, self._threads)
+        self._puller = BlobPuller(store, self._transfers, self._holders, settings.max_pulls, self._threads)
         self._handshakes = Handshakes(credentials, local, self._admission, settings, self._reachable)
         self._watch = SleepWatch(settings.clock_jump_seconds, self._slept)
 
@@ -139,6 +139,7 @@ class Mesh:
             neighbour.link.close(reason)
         await self._links.wait(CLOSE_SECONDS)
         await self._links.close()
+        self._transfers.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -177,10 +178,17 @@ class Mesh:
         self._dialler.hurry()
 
     async def pull(
-        self, digest: str, length: int, sources: Sequence[str], on_progress: Progress | None = None
+        self,
+        digest: str,
+        length: int,
+        sources: Sequence[str],
+        on_progress: Progress | None = None,
+        *,
+        durable: bool = True,
     ) -> None:
-        """Make blob *digest* of *length* bytes durable in the store; at once when it is here already.
+        """Bring blob *digest* of *length* bytes into the store; at once when it is here already.
 
+        It is on disk then if it is to be *durable*, unless it was here before.
         *sources* are node ids, the likeliest first; then every other linked node is asked. A cancelled or
         broken pull is taken up by the next one where it stopped.
 
@@ -189,7 +197,7 @@ class Mesh:
             BlobError: everybody who could be reached gave something else.
             DataDirectoryError: this device's disk refused.
         """
-        await self._puller.pull(digest, length, sources, on_progress)
+        await self._puller.pull(digest, length, sources, on_progress, durable=durable)
 
     # --- connections become links ---------------------------------------------------------------------------
 
@@ -266,6 +274,7 @@ class Mesh:
         neighbour = self._neighbours.pop(node, None)
         if neighbour is not None:
             neighbour.link.cut(reason)
+            self._transfers.forget(node)
             if not self._closing:
                 self._listener.unlinked(neighbour.link.peer, reason)
 
@@ -281,6 +290,7 @@ class Mesh:
             neighbour = self._neighbours.get(node)
             if neighbour is not None and neighbour.link is link:
                 del self._neighbours[node]
+                self._transfers.forget(node)
                 self._dialler.lost(node)
                 if not self._closing:
                     self._listener.unlinked(link.peer, reason)

@@ -1,8 +1,8 @@
 """Serving blobs: the holder's side of a bulk connection.
 
-The file is read in a thread, one piece ahead of what the network takes, so that a slow disk never stops the
-event loop and a heartbeat with it. A piece that is not taken at the least rate ends the connection: who asks
-and does not read must not keep a file open for ever.
+A long file is read in a thread, one piece ahead of what the network takes, so that a slow disk never stops
+the event loop and a heartbeat with it. A piece that is not taken at the least rate ends the connection: who
+asks and does not read must not keep a file open for ever.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from p2pfl.net.acceptor import Serve
 from p2pfl.net.explain import explain
 from p2pfl.net.stream import FINISH_SECONDS, FrameStream
 from p2pfl.net.traffic import Traffic
-from p2pfl.store.blobs import BlobStore
+from p2pfl.store.blobs import QUICK_BYTES, BlobStore
 from p2pfl.wire.blobs import BlobRefusal, BlobRequest, decode_request, encode_length, encode_refusal
 from p2pfl.wire.codec import bounded
 
 logger = logging.getLogger(__name__)
+
+QUICK_PIECE_BYTES = 128 * 1024
+"""Read, encrypted and sent at a time of a short blob: it passes through a processor's cache."""
 
 
 class BlobServer:
@@ -47,19 +50,20 @@ class BlobServer:
         self._traffic = traffic
         self._threads = threads
         self._serving = 0
+        self._connections = 0
 
     async def hear(self, stream: FrameStream, identity: PeerIdentity, _address: str) -> Serve | None:
-        """Read the request on an accepted bulk connection; return what answers it, None when it was closed.
+        """Read the first request on an accepted bulk connection; return what answers it and those after it.
+
+        None when the connection was closed instead.
 
         Raises:
             HandshakeRefused: no request came, or one that is none.
         """
         try:
-            async with asyncio.timeout(self._settings.handshake_seconds):
-                body = await stream.next_body()
-            request = None if body is None else decode_request(body)
+            request = await self._next(stream, self._settings.handshake_seconds)
         except PeerError as error:
-            await self._refuse(stream, BlobRefusal("protocol", bounded(str(error))))
+            await self._refuse_for_good(stream, BlobRefusal("protocol", bounded(str(error))))
             raise HandshakeRefused(f"This device refused {identity}: {error}.") from error
         except OSError as error:
             stream.abort()
@@ -72,45 +76,71 @@ class BlobServer:
             return None
         return partial(self._serve, stream, identity, request)
 
-    async def _serve(self, stream: FrameStream, identity: PeerIdentity, request: BlobRequest) -> None:
-        """Answer *request* and close."""
-        self._serving += 1
+    async def _next(self, stream: FrameStream, seconds: float) -> BlobRequest | None:
+        """Wait for the next request; return None once the other side has closed.
+
+        Raises:
+            TimeoutError: none came in time.
+            PeerError: something came that is none.
+            OSError: the connection broke.
+        """
+        async with asyncio.timeout(seconds):
+            body = await stream.next_body()
+        return None if body is None else decode_request(body)
+
+    async def _serve(self, stream: FrameStream, identity: PeerIdentity, request: BlobRequest | None) -> None:
+        """Answer *request* and those that follow it on the same connection, until nobody asks any more."""
+        self._connections += 1
         self._traffic.watch("bulk", identity.node_id, stream.meter)
         try:
-            await self._answer(stream, identity, request)
+            if (unwelcome := self._unwelcome(identity)) is not None:
+                await self._refuse_for_good(stream, unwelcome)
+                return
+            while request is not None:
+                await self._answer(stream, request)
+                # Also gives the puller time to read what is on the way: at the end of a connection asyncio's
+                # TLS drops what a paused reader has not read.
+                rest = max(2 * self._settings.blob_rest_seconds, self._piece_seconds())
+                request = await self._next(stream, rest)
         except TimeoutError:
-            logger.info("%s reads blob %s too slowly; the transfer was ended", identity, request.digest)
+            logger.debug("the bulk connection of %s rested, or read, for too long and was closed", identity)
+        except PeerError as error:
+            logger.info("the bulk connection of %s was closed: %s", identity, error)
         except OSError as error:
-            logger.debug("the transfer of blob %s to %s broke: %s", request.digest, identity, error)
+            logger.debug("the bulk connection of %s broke: %s", identity, error)
         finally:
-            self._serving -= 1
+            self._connections -= 1
             stream.abort()
             self._traffic.settle(stream.meter)
 
-    async def _answer(self, stream: FrameStream, identity: PeerIdentity, request: BlobRequest) -> None:
+    def _unwelcome(self, identity: PeerIdentity) -> BlobRefusal | None:
+        """Return why a connection of *identity* gets nothing, whatever it asks for."""
+        if identity.role != "node":
+            return BlobRefusal("role", f"the certificate of {identity.name} has the role {identity.role}")
+        if self._connections > self._settings.max_bulk:
+            return BlobRefusal("busy", f"{self._settings.max_bulk} bulk connections are open")
+        return None
+
+    async def _answer(self, stream: FrameStream, request: BlobRequest) -> None:
         """Send the blob, or say why not."""
-        loop = asyncio.get_running_loop()
-        refusal = self._refusal(identity)
-        if refusal is None:
+        if self._serving >= self._settings.max_serving:
+            refusal = BlobRefusal("busy", f"{self._settings.max_serving} transfers are under way")
+        else:
             try:
-                file, length = await loop.run_in_executor(self._threads, self._open, request)
+                file, length = self._open(request)
             except FileNotFoundError:
                 refusal = BlobRefusal("absent", "it is not here")
             else:
                 with file:
                     if request.offset <= length:
-                        await self._send(stream, file, length)
+                        self._serving += 1
+                        try:
+                            await self._send(stream, file, length)
+                        finally:
+                            self._serving -= 1
                         return
                 refusal = BlobRefusal("offset", f"the blob has {length} bytes")
-        await self._refuse(stream, refusal)
-
-    def _refusal(self, identity: PeerIdentity) -> BlobRefusal | None:
-        """Return why *identity* gets nothing now, whatever it asks for."""
-        if identity.role != "node":
-            return BlobRefusal("role", f"the certificate of {identity.name} has the role {identity.role}")
-        if self._serving > self._settings.max_serving:
-            return BlobRefusal("busy", f"{self._settings.max_serving} transfers are under way")
-        return None
+        await stream.write(encode_refusal(refusal))
 
     def _open(self, request: BlobRequest) -> tuple[BinaryIO, int]:
         """Open the blob at the wanted offset; return it with the blob's length. Raises FileNotFoundError."""
@@ -121,12 +151,14 @@ class BlobServer:
 
     async def _send(self, stream: FrameStream, file: BinaryIO, length: int) -> None:
         """Send the length, then the bytes of *file* from where it stands."""
-        loop = asyncio.get_running_loop()
-        piece_bytes = self._settings.blob_chunk_bytes
-        seconds = max(
-            self._settings.blob_idle_seconds, piece_bytes / self._settings.blob_least_bytes_per_second
-        )
+        piece_bytes, seconds = self._settings.blob_chunk_bytes, self._piece_seconds()
         await stream.write(encode_length(length))
+        if length <= QUICK_BYTES:
+            async with asyncio.timeout(seconds):
+                while piece := file.read(QUICK_PIECE_BYTES):
+                    await stream.write(piece)
+            return
+        loop = asyncio.get_running_loop()
         reading = loop.run_in_executor(self._threads, file.read, piece_bytes)
         try:
             while piece := await reading:
@@ -135,9 +167,13 @@ class BlobServer:
                     await stream.write(piece)
         finally:
             await asyncio.wait([reading])  # the file is closed next
-        await _until_closed(stream, seconds)
 
-    async def _refuse(self, stream: FrameStream, refusal: BlobRefusal) -> None:
+    def _piece_seconds(self) -> float:
+        """Return how long a puller may take for one piece."""
+        slowest = self._settings.blob_chunk_bytes / self._settings.blob_least_bytes_per_second
+        return max(self._settings.blob_idle_seconds, slowest)
+
+    async def _refuse_for_good(self, stream: FrameStream, refusal: BlobRefusal) -> None:
         """Say why there is nothing, and close."""
         with contextlib.suppress(OSError):  # the peer may be gone; it is refused either way
             await stream.write(encode_refusal(refusal))

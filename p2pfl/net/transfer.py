@@ -1,7 +1,11 @@
 """One transfer: a blob, or the rest of one, from one holder at one address.
 
-The bytes arrive in one of two reused buffers while a thread hashes the other and writes it to disk. The
-length is known beforehand; a holder that announces another one is refused before anything is stored.
+The bytes of a long blob arrive in one of two reused buffers while a thread hashes the other and writes it to
+disk; those of a short one are written as they come. The length is known beforehand; a holder that announces
+another one is refused before anything is stored.
+
+A connection that has done its work rests a while, one for each holder, and is used again: where models are
+small, TLS handshakes took more of a round than the bytes did.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any
 
 from p2pfl.config import NetSettings
@@ -21,7 +26,7 @@ from p2pfl.net.explain import explain
 from p2pfl.net.receiver import Receiver
 from p2pfl.net.tls import BLOB_ALPN, authenticate, client_context, secure
 from p2pfl.net.traffic import Traffic
-from p2pfl.store.blobs import PartialBlob
+from p2pfl.store.blobs import QUICK_BYTES, PartialBlob
 from p2pfl.wire.blobs import (
     LENGTH_BYTES,
     MAX_BULK_FRAME_BYTES,
@@ -38,6 +43,19 @@ Progress = Callable[[int, int], None]
 """Told how many bytes of how many are here."""
 
 
+@dataclass(frozen=True)
+class _Connection:
+    """A bulk connection to a holder, which proved to be *node*."""
+
+    node: str
+    transport: asyncio.Transport
+    receiver: Receiver
+
+
+class _StaleError(NetworkError):
+    """A connection that rested was closed by the other side meanwhile."""
+
+
 class HolderBusyError(NetworkError):
     """The holder serves as many transfers as it can; later it may serve this one."""
 
@@ -48,6 +66,8 @@ class Transfers:
     def __init__(
         self, credentials: Credentials, settings: NetSettings, traffic: Traffic, threads: Executor
     ) -> None:
+        self._resting: dict[str, tuple[_Connection, asyncio.TimerHandle]] = {}
+        """By node id; a connection that is in use is not here."""
         self._credentials = credentials
         self._settings = settings
         self._traffic = traffic
@@ -57,12 +77,60 @@ class Transfers:
     async def run(
         self, digest: str, node: str, address: Address, partial: PartialBlob, on_progress: Progress
     ) -> None:
-        """Pull what *partial* lacks of blob *digest* from *node* at *address*; keep it when that breaks off.
+        """Pull what *partial* lacks of blob *digest* from *node*; keep it when that breaks off.
+
+        It is dialled at *address* unless a connection to it rests here.
 
         Raises:
             NetworkError: the holder cannot be reached, does not have the blob, is busy, or the transfer
             broke. PeerError: it sent something else than was asked for. DataDirectoryError: this device's
             disk refused.
+        """
+        rested = self._take(node)
+        if rested is not None:
+            try:
+                return await self._use(rested, digest, partial, on_progress)
+            except _StaleError:
+                pass  # it was closed while it rested: dial
+        connection = await self._dial(node, address)
+        try:
+            await self._use(connection, digest, partial, on_progress)
+        except _StaleError as error:
+            raise NetworkError(str(error)) from error
+
+    def forget(self, node: str) -> None:
+        """Close the connection to *node* that rests here, if there is one."""
+        connection = self._take(node)
+        if connection is not None:
+            self._close(connection)
+
+    def close(self) -> None:
+        """Close all connections that rest here."""
+        for node in list(self._resting):
+            self.forget(node)
+
+    def _take(self, node: str) -> _Connection | None:
+        connection, timer = self._resting.pop(node, (None, None))
+        if timer is not None:
+            timer.cancel()
+        return connection
+
+    def _rest(self, connection: _Connection) -> None:
+        """Let *connection* wait for the next blob of its holder; one is enough for each."""
+        self.forget(connection.node)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._settings.blob_rest_seconds, self.forget, connection.node)
+        self._resting[connection.node] = (connection, timer)
+
+    def _close(self, connection: _Connection) -> None:
+        connection.transport.abort()
+        self._traffic.settle(connection.receiver.meter)
+
+    async def _dial(self, node: str, address: Address) -> _Connection:
+        """Return a new connection to *node*.
+
+        Raises:
+            NetworkError: it cannot be reached, or somebody else was.
         """
         connection = await sockets.connect(address, self._settings.dial_seconds)
         sockets.tune(connection, self._settings.blob_idle_seconds)
@@ -74,22 +142,43 @@ class Transfers:
             dialing=True,
             seconds=self._settings.handshake_seconds,
         )
-        self._traffic.watch("bulk", node, receiver.meter)
         try:
             identity, _ = authenticate(transport, self._credentials)
             if identity.node_id != node:
                 raise HandshakeRefused(
                     f"node {short(node)} was expected at {address}, but {identity} answered"
                 )
-            request = encode_request(BlobRequest(digest, partial.offset))
-            transport.write(request)
-            receiver.meter.sent += len(request)
-            await self._at_pace(receiver, self._receive(receiver, partial, on_progress))
-        except OSError as error:
-            raise NetworkError(explain(error, self._credentials, dialing=True)) from error
-        finally:
+        except BaseException:
             transport.abort()
-            self._traffic.settle(receiver.meter)
+            raise
+        self._traffic.watch("bulk", node, receiver.meter)
+        return _Connection(node, transport, receiver)
+
+    async def _use(
+        self, connection: _Connection, digest: str, partial: PartialBlob, on_progress: Progress
+    ) -> None:
+        """Pull over *connection*; let it rest afterwards if all went well, else close it.
+
+        Raises:
+            _StaleError: it broke before the first byte of an answer.
+            NetworkError, PeerError, DataDirectoryError: see `run`.
+        """
+        receiver = connection.receiver
+        before, is_whole = receiver.meter.received, False
+        request = encode_request(BlobRequest(digest, partial.offset))
+        connection.transport.write(request)
+        receiver.meter.sent += len(request)
+        try:
+            await self._at_pace(receiver, self._receive(receiver, partial, on_progress))
+            is_whole = True
+        except OSError as error:
+            reason = explain(error, self._credentials, dialing=True)
+            raise (_StaleError if receiver.meter.received == before else NetworkError)(reason) from error
+        finally:
+            if is_whole:
+                self._rest(connection)
+            else:
+                self._close(connection)
 
     async def _receive(self, receiver: Receiver, partial: PartialBlob, on_progress: Progress) -> None:
         """Read the answer: a refusal, or the length and the bytes."""
@@ -100,8 +189,9 @@ class Transfers:
             raise await _refusal(receiver)
         check_announced(announced, partial.length)
         loop = asyncio.get_running_loop()
+        is_quick = partial.length <= QUICK_BYTES
         size = min(self._settings.blob_chunk_bytes, partial.length - partial.offset)
-        buffers = [memoryview(bytearray(size)), memoryview(bytearray(size))]
+        buffers = [memoryview(bytearray(size)) for _ in range(1 if is_quick else 2)]
         missing = partial.length - partial.offset
         writing: asyncio.Future[None] | None = None
         try:
@@ -112,8 +202,11 @@ class Transfers:
                     await writing
                 missing -= len(piece)
                 on_progress(partial.length - missing, partial.length)
-                writing = loop.run_in_executor(self._threads, partial.write, piece)
-                buffers.reverse()
+                if is_quick:
+                    partial.write(piece)
+                else:
+                    writing = loop.run_in_executor(self._threads, partial.write, piece)
+                    buffers.reverse()
         finally:
             if writing is not None:
                 await asyncio.wait([writing])  # its buffer and its file are let go only then

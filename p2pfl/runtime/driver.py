@@ -2,7 +2,8 @@
 
 Inputs are taken at once, in the event loop; their effects go into one queue that one task empties. A run of
 `Save` effects becomes one journal transaction in a thread, and nothing behind it in the queue is begun before
-it is on disk: this is where "no answer before the disk has it" is kept.
+it is on disk: this is where "no answer before the disk has it" is kept. What no answer depends on is put off
+a little, and shares a transaction with what cannot wait (`can_wait`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from p2pfl.core.effects import (
     Exit,
     Fetch,
     Fold,
+    Save,
     SaveAccepted,
     SaveClosed,
     SaveCommit,
@@ -63,6 +65,9 @@ CLONED_EXIT = 8
 FRAME_MARGIN = 1024
 """Bytes of a frame left for the envelope around records."""
 
+LATER_SECONDS = 0.02
+"""How long a save that nobody waits for is put off, so that it shares its flush with one that cannot wait."""
+
 Saving = (
     SaveFounding
     | SavePromise
@@ -74,6 +79,22 @@ Saving = (
     | SaveClosed
 )
 Working = Fetch | Describe | Create | Train | Evaluate | Fold | Average
+
+
+def can_wait(save: Save) -> bool:
+    """Tell whether the effects behind *save* may be carried out before it is on disk.
+
+    No vote depends on these: a commit that a crash takes is learned again from those who accepted it, an
+    update is trained again, a report is history. All are on disk before the next vote is. Only the record
+    that ends a run must be there before this node says that it is.
+    """
+    match save:
+        case SaveReport() | SaveUpdate():
+            return True
+        case SaveCommit():
+            return save.commit.record.then == "go"
+        case _:
+            return False
 
 
 class Driver:
@@ -91,6 +112,11 @@ class Driver:
         self._queue: asyncio.Queue[AnyEffect | Callable[[], None]] = asyncio.Queue()
         self._timer: asyncio.TimerHandle | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._later: list[Save] = []
+        """Saves put off (see `can_wait`), in their order."""
+        self._collecting: asyncio.Task[None] | None = None
+        self._guards_to_release: list[str] = []
+        """Held until the collection under way is over."""
         self.ended: asyncio.Future[Exit] = self._loop.create_future()
         """Done when the node is to exit."""
         self.before_tick: Callable[[], None] = lambda: None
@@ -111,6 +137,7 @@ class Driver:
     def _tick(self) -> None:
         self._timer = None
         self.before_tick()
+        self._save_later()
         self._give_out(self._node.tick(self._loop.time()))
 
     def _give_out(self, effects: list[AnyEffect]) -> None:
@@ -153,9 +180,7 @@ class Driver:
 
     def release_later(self, digest: str) -> None:
         """Take a guard of *digest* away once every effect given out so far is carried out."""
-        assert self.work is not None
-        guard = self.work.guard
-        self._queue.put_nowait(lambda: guard.release(digest))
+        self._queue.put_nowait(lambda: self._release(digest))
 
     def fail(self, error: DataDirectoryError) -> None:
         """End the node: its disk refuses."""
@@ -185,6 +210,10 @@ class Driver:
         finally:
             carrier.cancel()
             await asyncio.gather(carrier, return_exceptions=True)
+            if self._collecting is not None:
+                await asyncio.wait([self._collecting])
+            if (saving := self._save_later()) is not None:
+                await asyncio.wait([saving])
             if self._timer is not None:
                 self._timer.cancel()
             self._disk.shutdown(wait=True)
@@ -204,7 +233,10 @@ class Driver:
             self.fail(error)
 
     async def _save(self, first: Saving) -> AnyEffect | Callable[[], None] | None:
-        """Save *first* and the saves right behind it in one transaction; return the effect after them."""
+        """Save *first* and the saves right behind it; return the effect after them.
+
+        They go to disk in one transaction, together with those put off before, unless all of them can wait.
+        """
         batch, after = [first], None
         while not self._queue.empty():
             effect = self._queue.get_nowait()
@@ -212,8 +244,31 @@ class Driver:
                 after = effect
                 break
             batch.append(effect)
-        await self._loop.run_in_executor(self._disk, self._journal.save_all, batch)
+        if all(map(can_wait, batch)):
+            self._later += batch
+            self._loop.call_later(LATER_SECONDS, self._save_later)
+        else:
+            batch = [*self._later, *batch]
+            self._later.clear()
+            await self._loop.run_in_executor(self._disk, self._journal.save_all, batch)
         return after
+
+    def _save_later(self) -> asyncio.Future[None] | None:
+        """Begin to save what was put off; what the journal is asked for next comes after it."""
+        if not self._later:
+            return None
+        batch, self._later = self._later, []
+        saving = self._loop.run_in_executor(self._disk, self._journal.save_all, batch)
+        saving.add_done_callback(self._done_aside)
+        return saving
+
+    def _done_aside(self, work: asyncio.Future[None]) -> None:
+        """End the node if something that nobody waits for failed."""
+        if not work.cancelled() and (error := work.exception()) is not None:
+            if isinstance(error, DataDirectoryError):
+                self.fail(error)
+            else:
+                self.break_down(error)
 
     async def _do(self, effect: AnyEffect | Callable[[], None]) -> None:
         assert self.mesh is not None
@@ -226,7 +281,10 @@ class Driver:
             case SendRecords():
                 await self._send_records(effect, self.mesh)
             case Collect():
-                await self._collect(effect)
+                if self._collecting is not None:
+                    await asyncio.wait([self._collecting])
+                self._collecting = asyncio.create_task(self._collect(effect))
+                self._collecting.add_done_callback(self._collected)
             case StopTraining():
                 self.work.stop_training()
             case Exit():
@@ -239,17 +297,40 @@ class Driver:
                 raise AssertionError(f"an effect nobody carries out: {effect!r}")
 
     async def _send_records(self, effect: SendRecords, mesh: Mesh) -> None:
+        self._save_later()
         limit = self._settings.max_frame_bytes - FRAME_MARGIN
         records = await self._loop.run_in_executor(
             self._disk, self._journal.records, effect.run, effect.after, limit
         )
         mesh.send(effect.to, records)
 
-    async def _collect(self, effect: Collect) -> None:
+    def _release(self, digest: str) -> None:
+        """Take a guard away, unless a collection is under way that knows only what was needed before it."""
         assert self.work is not None
+        if self._collecting is not None:
+            self._guards_to_release.append(digest)
+        else:
+            self.work.guard.release(digest)
+
+    def _collected(self, collecting: asyncio.Task[None]) -> None:
+        self._collecting = None
+        while self._guards_to_release:
+            self._release(self._guards_to_release.pop())
+        self._done_aside(collecting)
+
+    async def _collect(self, effect: Collect) -> None:
+        """Delete blobs nobody needs, while other effects are carried out.
+
+        What one of them makes needed is guarded from its first step on, and stays so until this is over.
+        """
+        assert self.work is not None
+        self._save_later()
         ledger = self._node.ledger
         best = None
         if ledger is not None:
             best = await self._loop.run_in_executor(self._disk, self._journal.best, ledger.run)
-        keep = effect.keep | self.work.guard.digests() | ({best} if best else set())
-        await asyncio.to_thread(self._store.collect, keep)
+        keep, guard = effect.keep | ({best} if best else set()), self.work.guard
+        files = await asyncio.to_thread(
+            self._store.collect, lambda digest: digest in keep or guard.holds(digest)
+        )
+        await asyncio.to_thread(self._store.delete, files)

@@ -23,6 +23,7 @@ from p2pfl.core import inputs
 from p2pfl.core.effects import Exit
 from p2pfl.core.node import Node
 from p2pfl.core.options import Options
+from p2pfl.core.saved import Saved
 from p2pfl.identity.credentials import Credentials
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.messages import RunSpec
@@ -95,9 +96,8 @@ async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) 
 async def _run(
     config: NodeConfig, journal: Journal, store: BlobStore, publisher: Publisher, started: float
 ) -> Exit:
-    node = Node(
-        journal.member, config.credentials.name, _options(config), journal.load(), settings=config.protocol
-    )
+    saved = _recover(journal.load(), store)
+    node = Node(journal.member, config.credentials.name, _options(config), saved, settings=config.protocol)
     driver = Driver(node, journal, store, publisher, config.net)
     worker = Worker(config.worker, on_death=lambda reason: publisher.publish(events.WorkerFailed(reason)))
     mesh = Mesh(
@@ -136,6 +136,19 @@ async def _run(
         await mesh.close(exit_.reason)
         await worker.close()
     return exit_
+
+
+def _recover(saved: Saved, store: BlobStore) -> Saved:
+    """Return what the journal *saved*, without this node's update where a power cut took some of its bytes.
+
+    Raises:
+        DataDirectoryError: the disk refused.
+    """
+    update = saved.current.update if saved.current is not None else None
+    store.recover({update.digest} if update is not None else ())
+    if saved.current is None or update is None or store.has(update.digest):
+        return saved
+    return msgspec.structs.replace(saved, current=msgspec.structs.replace(saved.current, update=None))
 
 
 def _options(config: NodeConfig) -> Options:

@@ -1,7 +1,7 @@
 """Effects that take time, as jobs: blobs to pull and check, models to train, evaluate and average.
 
 Every job ends in exactly one input to the protocol, or in none where the protocol asked to stop it. A blob
-that became durable but that the protocol has not been told of is guarded from collection (`Guard`).
+that is here but that the protocol has not been told of is guarded from collection (`Guard`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
 from p2pfl.messages import Evaluation
 from p2pfl.schema import Schema, file_bytes
-from p2pfl.store.blobs import BlobStore
+from p2pfl.store.blobs import QUICK_BYTES, BlobStore
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +41,10 @@ class Puller(Protocol):
         length: int,
         sources: tuple[str, ...],
         on_progress: Callable[[int, int], None] | None = None,
+        *,
+        durable: bool = True,
     ) -> None:
-        """Make blob *digest* durable in the store."""
+        """Bring blob *digest* into the store."""
 
 
 class Host(Protocol):
@@ -80,9 +82,9 @@ class Guard:
         if not self._counts[digest]:
             del self._counts[digest]
 
-    def digests(self) -> frozenset[str]:
-        """Return what is guarded."""
-        return frozenset(self._counts)
+    def holds(self, digest: str) -> bool:
+        """Whether *digest* is guarded; may be asked from any thread."""
+        return digest in self._counts
 
 
 class Work:
@@ -100,7 +102,7 @@ class Work:
         self._training_stopped = asyncio.Event()
         self.guard = Guard()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._fetching: set[str] = set()
+        self._fetching: set[tuple[str, bool]] = set()
         self._checked: dict[str, None] = {}
         self._shown: int | None = None
         self._started = asyncio.get_running_loop().time()
@@ -109,8 +111,9 @@ class Work:
         """Start the job of *effect*."""
         match effect:
             case Fetch():
-                if effect.digest not in self._fetching:
-                    self._fetching.add(effect.digest)
+                if (effect.digest, effect.durable) not in self._fetching:
+                    self._fetching.add((effect.digest, effect.durable))
+                    self.guard.add(effect.digest)
                     self._start(self._fetch, effect)
             case Describe():
                 self._start(self._describe, effect)
@@ -156,11 +159,10 @@ class Work:
 
     async def _fetch(self, effect: Fetch) -> None:
         digest = effect.digest
-        self.guard.add(digest)
         try:
             result = await self._obtain(effect)
         finally:
-            self._fetching.discard(digest)
+            self._fetching.discard((digest, effect.durable))
             # The protocol is told before the guard is released: what it pins then is pinned by itself.
         self._host.feed(result)
         self._host.release_later(digest)
@@ -169,14 +171,17 @@ class Work:
         digest = effect.digest
         try:
             if not self._store.has(digest):
-                await self._puller.pull(digest, file_bytes(effect.schema), effect.sources, self._on_pull)
+                length = file_bytes(effect.schema)
+                await self._puller.pull(digest, length, effect.sources, self._on_pull, durable=effect.durable)
+            if effect.durable and not self._store.is_durable(digest):
+                await asyncio.to_thread(self._store.keep, digest)
             await self._check(digest, effect.schema)
         except BlobError as error:
             is_here = self._store.has(digest)
             return inputs.BlobFailed(digest, str(error), invalid=is_here)
         except (NetworkError, FileNotFoundError) as error:
             return inputs.BlobFailed(digest, str(error), invalid=False)
-        return inputs.BlobReady(digest)
+        return inputs.BlobReady(digest, effect.durable)
 
     def _on_pull(self, done: int, total: int) -> None:
         self._host.publish(events.Progress(0, "pull", done, total))
@@ -184,17 +189,22 @@ class Work:
     async def _check(self, digest: str, schema: Schema) -> None:
         if digest in self._checked:
             return
-        from p2pfl.store.check import check_blob
-
-        await asyncio.to_thread(check_blob, self._store.path(digest), schema)
+        # The first check imports numpy, which takes a tenth of a second.
+        if self._checked and file_bytes(schema) <= QUICK_BYTES:
+            _check_blob(self._store.path(digest), schema)
+        else:
+            await asyncio.to_thread(_check_blob, self._store.path(digest), schema)
         self._checked[digest] = None
         if len(self._checked) > MAX_CHECKED:
             del self._checked[next(iter(self._checked))]
 
-    async def _adopt(self, path: Path, digest: str) -> None:
+    async def _adopt(self, path: Path, digest: str, *, durable: bool = True) -> None:
         """Take a file the worker wrote into the store, guarded until the protocol knows of it."""
         self.guard.add(digest)
-        await asyncio.to_thread(self._store.adopt, path, digest)
+        if durable:
+            await asyncio.to_thread(self._store.adopt, path, digest)
+        else:
+            self._store.adopt(path, digest, durable=False)  # a rename
 
     # --- worker ---------------------------------------------------------------------------------------------
 
@@ -252,7 +262,7 @@ class Work:
             _remove(path)
             return
         self._show_labels(effect, trained.labels)
-        await self._adopt(path, trained.digest)
+        await self._adopt(path, trained.digest, durable=False)
         self._host.feed(
             inputs.Trained(
                 effect.run,
@@ -314,6 +324,13 @@ class Work:
         except WorkerError as error:
             logger.warning("the worker failed and is tried once more: %s", error)
             return await job()
+
+
+def _check_blob(path: Path, schema: Schema) -> None:
+    """Do what `p2pfl.store.check` does; it is imported with the first check."""
+    from p2pfl.store.check import check_blob
+
+    check_blob(path, schema)
 
 
 def _key(effect: Fold | Average) -> str:

@@ -166,7 +166,7 @@ class Checker:
         update = disk.updates.get(effect.run)
         commits = disk.commits[effect.run]
         previous = self.digest(commits[-1].record) if commits else effect.run
-        if update is not None and update[:2] == (effect.round, previous):
+        if update is not None and update[:2] == (effect.round, previous) and disk.has(update[2].digest):
             raise Violation(f"work lost: {_short(disk)} trains twice in round {effect.round}")
 
 

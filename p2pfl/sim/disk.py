@@ -1,7 +1,7 @@
 """A modelled disk: what the journal and the blob store keep, without a file.
 
-It answers the same effects as `p2pfl.store` and gives back the same `Saved`; a crash keeps it, a lost disk is
-a new one.
+It answers the same effects as `p2pfl.store` and gives back the same `Saved`; a crash of the process keeps it,
+a power cut takes what was not flushed, a lost disk is a new one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ class Disk:
 
     member: Member
     blobs: set[str] = field(default_factory=set)
+    """Durable ones."""
+    passing: set[str] = field(default_factory=set)
+    """Blobs that a power cut takes away."""
     foundings: dict[str, Founding] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     """Runs, the one joined last at the end."""
@@ -64,6 +67,15 @@ class Disk:
             case SaveReport():
                 pass  # reports are for people; nothing in the protocol reads them back
 
+    def has(self, digest: str) -> bool:
+        """Whether blob *digest* is here."""
+        return digest in self.blobs or digest in self.passing
+
+    def collect(self, keep: frozenset[str]) -> None:
+        """Let go of the blobs outside *keep*."""
+        self.blobs &= keep
+        self.passing &= keep
+
     def _vote(self, run: str, round_: int) -> Vote:
         vote = self.votes.get(run)
         return vote if vote is not None and vote.round == round_ else Vote(round_, None, None, None)
@@ -77,7 +89,8 @@ class Disk:
             last = commits[-1] if commits else None
             round_ = last.record.round if last else 0
             update = self.updates.get(current)
-            mine = update[2] if update is not None and update[0] == round_ + 1 else None
+            is_whole = update is not None and update[0] == round_ + 1 and self.has(update[2].digest)
+            mine = update[2] if update is not None and is_whole else None
             saved = SavedRun(current, self.foundings[current], last, mine, (current, round_) in self.resumed)
         return Saved(saved, dict(self.votes), frozenset(self.closed))
 

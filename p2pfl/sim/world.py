@@ -37,6 +37,9 @@ from p2pfl.sim.setting import SETTINGS, node_id, spec_of, through_codec
 AIMED_AT = (Prepare, Promise, CollectMessage, Accept, Accepted, Commit)
 """Messages after whose sending a crash hurts most."""
 
+POWER_CUTS = 0.5
+"""Share of crashes that take the whole device down, with what it had not flushed to disk."""
+
 PATIENCE = 600.0
 """Virtual seconds after the end of the faults within which the run has to complete."""
 
@@ -172,6 +175,8 @@ class World:
             return
         self.note(device, "crashes")
         device.crash()
+        if self.random.random() < POWER_CUTS:
+            device.disk.passing.clear()
         self._disconnect(device)
         seconds = down if down is not None else self.random.expovariate(1 / max(0.1, self.faults.down))
         self.after(seconds, lambda: self.start(device))
@@ -259,7 +264,7 @@ class World:
             case Fetch():
                 self._fetch(device, effect, device.boot)
             case Collect():
-                device.disk.blobs &= effect.keep
+                device.disk.collect(effect.keep)
             case Tell():
                 device.told.append(effect.event)
                 if self.trace is not None:
@@ -282,13 +287,12 @@ class World:
         def finish() -> None:
             if device.boot != boot or device.node is None or device.is_stale(result):
                 return
-            if isinstance(result, inputs.Trained | inputs.Averaged) and result.digest is not None:
+            if isinstance(result, inputs.Averaged) and result.digest is not None:
                 device.disk.blobs.add(result.digest)
             if isinstance(result, inputs.Created):
                 device.disk.blobs.add(result.model)
             if isinstance(result, inputs.Trained):
-                ledger = device.node.ledger
-                assert ledger is not None
+                device.disk.passing.add(result.digest)
                 self.checker.updates[result.digest] = (result.run, result.round, result.model)
             self.feed(device, result)
 
@@ -387,15 +391,15 @@ class World:
             if device.boot != boot or device.node is None:
                 return
             here = device.member.node
-            has = effect.digest in device.disk.blobs
+            has = device.disk.has(effect.digest)
             for node in self.devices:
                 linked = node != here and self.is_connected(here, node)
-                has = has or (linked and effect.digest in self.devices[node].disk.blobs)
+                has = has or (linked and self.devices[node].disk.has(effect.digest))
             if not has:
                 self.feed(device, inputs.BlobFailed(effect.digest, "nobody reachable has it", invalid=False))
                 return
-            device.disk.blobs.add(effect.digest)
-            self.feed(device, inputs.BlobReady(effect.digest))
+            (device.disk.blobs if effect.durable else device.disk.passing).add(effect.digest)
+            self.feed(device, inputs.BlobReady(effect.digest, effect.durable))
 
         self.after(0.01 + 0.1 * self.random.random(), finish)
 

@@ -1,9 +1,15 @@
 """Blobs on disk: files named by the BLAKE3 digest of their bytes.
 
-One folder holds the blobs, flat: a node keeps a handful, never thousands. Below it `tmp/` holds what is not a
-blob yet, on the same file system, so that a rename makes it one: `new-...` is written by the worker,
-`DIGEST.part` is a pull under way or broken off, kept so that the next pull goes on where it stopped. A name
-without a suffix therefore means: complete, verified and durable.
+One folder holds the blobs, flat: a node keeps a handful, never thousands. A name of a digest in it means:
+complete, verified and durable. Below it are two more, on the same file system, so that a rename moves a file:
+
+* `passing/` holds blobs that are complete and verified but not flushed: the updates of the open round. Most
+  are deleted with the next commit, before the system has written them out, and what a power cut takes of them
+  can be trained or pulled again; flushing them took more time than all else in a round. What is found there
+  at a start is hashed again before it is believed (`recover`).
+* `tmp/` holds what is no blob yet, or none any more: `new-...` is written by the worker, `DIGEST.part` is a
+  pull under way or broken off, kept so that the next pull goes on where it stopped, `old-...` waits to be
+  deleted.
 
 All calls block on the disk and may be made from any thread; a `PartialBlob` is used by one thread at a time.
 """
@@ -32,6 +38,11 @@ logger = logging.getLogger(__name__)
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
+QUICK_BYTES = 2 * 1024 * 1024
+"""A blob up to here is opened, hashed, written or checked in a millisecond or two, less than it takes a busy
+machine to hand that to a thread and back: an event loop may do it itself. Flushing it may take long.
+"""
+
 REHASH_CHUNK_BYTES = 1024 * 1024
 """Read at a time when a broken pull is taken up again; memory stays small whatever the blob's length."""
 
@@ -41,20 +52,39 @@ class BlobReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._passing = directory / "passing"
 
     def path(self, digest: str) -> Path:
-        """Return where blob *digest* is, or would be.
+        """Return where blob *digest* is, or would be once it is durable.
 
         Raises:
             BlobError: *digest* is not a digest; a peer's word never becomes a path unchecked.
         """
         if not _DIGEST.fullmatch(digest):
             raise BlobError(f"{digest[:80]!r} is no blob's name; expected 64 lower-case hexadecimal digits")
-        return self.directory / digest
+        durable, passing = self.directory / digest, self._passing / digest
+        return passing if passing.is_file() and not durable.is_file() else durable
 
     def has(self, digest: str) -> bool:
-        """Whether blob *digest* is here, complete and durable."""
+        """Whether blob *digest* is here and complete."""
         return self.path(digest).is_file()
+
+    def is_durable(self, digest: str) -> bool:
+        """Whether blob *digest* is here, complete and durable."""
+        return self.has(digest) and self.path(digest).parent == self.directory
+
+    def is_intact(self, digest: str) -> bool:
+        """Whether blob *digest* is here, durable, and has the bytes it is named by: reads them all.
+
+        Raises:
+            DataDirectoryError: the disk refused.
+        """
+        path = self.path(digest)
+        with disk_errors("read", path):
+            try:
+                return self.is_durable(digest) and _digest_of(path) == digest
+            except FileNotFoundError:  # its node has deleted it meanwhile
+                return False
 
     def size(self, digest: str) -> int:
         """Return the length of blob *digest* in bytes.
@@ -66,19 +96,21 @@ class BlobReader:
 
     def digests(self) -> frozenset[str]:
         """Return the digests of all blobs here."""
-        if not self.directory.is_dir():
-            return frozenset()
-        with disk_errors("list the folder", self.directory):
-            return frozenset(
-                entry.name for entry in self.directory.iterdir() if _DIGEST.fullmatch(entry.name)
-            )
+        return frozenset(path.name for path in self._files())
+
+    def _files(self) -> Iterator[Path]:
+        """Yield the files of all blobs here."""
+        for folder in (self.directory, self._passing):
+            if folder.is_dir():
+                with disk_errors("list the folder", folder):
+                    yield from [path for path in folder.iterdir() if _DIGEST.fullmatch(path.name)]
 
 
 class BlobStore(BlobReader):
     """The blobs of the node that holds the data directory's lock; one instance a folder."""
 
     def __init__(self, directory: Path) -> None:
-        """Open *directory*, made where missing, and drop what a worker left half-written.
+        """Open *directory*, made where missing, and drop what was half-written or half-deleted.
 
         Raises:
             DataDirectoryError: the folder cannot be made or written to.
@@ -87,70 +119,110 @@ class BlobStore(BlobReader):
         self._temporary = directory / "tmp"
         self._lock = threading.Lock()
         self._open: set[str] = set()
-        self._adopted: set[str] = set()
         make_folder(self._temporary)
+        make_folder(self._passing)
         with disk_errors("clean the folder", self._temporary):
-            for path in self._temporary.glob("new-*"):
+            for path in (*self._temporary.glob("new-*"), *self._temporary.glob("old-*")):
                 path.unlink(missing_ok=True)
+
+    def recover(self, wanted: Collection[str]) -> None:
+        """Hash again what an earlier process left unflushed of *wanted*, drop the rest; call it once, first.
+
+        Raises:
+            DataDirectoryError: the disk refused.
+        """
+        with disk_errors("clean the folder", self._passing):
+            for path in list(self._passing.iterdir()):
+                if path.name not in wanted or _digest_of(path) != path.name:
+                    path.unlink(missing_ok=True)
 
     def new_path(self) -> Path:
         """Return a path, not taken yet, for the worker to write a file to that `adopt` then makes a blob."""
         return self._temporary / f"new-{uuid.uuid4().hex}"
 
-    def adopt(self, path: Path, digest: str) -> None:
-        """Make the file at *path* the blob *digest*, durably.
+    def adopt(self, path: Path, digest: str, *, durable: bool = True) -> None:
+        """Make the file at *path* the blob *digest*; return when it is on disk if it is to be *durable*.
 
         Our own worker hashed it while writing, so it is not read again.
 
         Raises:
             DataDirectoryError: the file is not there, or the disk refused.
         """
-        target = self.path(digest)
-        with self._lock:
-            self._adopted.add(digest)
-        with disk_errors("keep the blob", target):
-            with path.open("r+b") as file:
-                flush(file.fileno())
-            path.replace(target)
-            flush_folder(self.directory)
+        target = self._target(digest, durable=durable)
+        # A collection that has found an old blob of this name needless must not take the new one away.
+        with disk_errors("keep the blob", target), self._lock:
+            if durable:
+                _move_durably(path, target)
+            else:
+                path.replace(target)
 
-    def partial(self, digest: str, length: int) -> PartialBlob:
+    def keep(self, digest: str) -> None:
+        """Make blob *digest*, which is here, durable if it is not yet.
+
+        Raises:
+            FileNotFoundError: it is not here (any more).
+            DataDirectoryError: the disk refused.
+        """
+        path = self.path(digest)
+        if path.parent != self.directory:
+            with disk_errors("keep the blob", path):
+                _move_durably(path, self.directory / digest)
+        elif not path.is_file():
+            raise FileNotFoundError(path)
+
+    def _target(self, digest: str, *, durable: bool) -> Path:
+        path = self.path(digest)  # judges the digest
+        return (self.directory if durable else self._passing) / path.name
+
+    def partial(self, digest: str, length: int, *, durable: bool = True) -> PartialBlob:
         """Begin, or go on with, pulling blob *digest* of exactly *length* bytes. Close what is returned.
 
         Raises:
             DataDirectoryError: the disk refused.
             RuntimeError: this digest is being pulled already; the caller keeps pulls of one blob apart.
         """
-        target = self.path(digest)
+        target = self._target(digest, durable=durable)
         with self._lock:
             if digest in self._open:
                 raise RuntimeError(f"blob {digest} is being pulled already")
             self._open.add(digest)
         try:
-            return PartialBlob(
-                self._temporary / f"{digest}.part", target, length, lambda: self._closed(digest)
-            )
+            path = self._temporary / f"{digest}.part"
+            return PartialBlob(path, target, length, lambda: self._closed(digest), durable=durable)
         except BaseException:
             self._closed(digest)
             raise
 
-    def collect(self, keep: Collection[str]) -> None:
-        """Delete the blobs and broken pulls outside *keep*.
+    def collect(self, is_needed: Callable[[str], bool]) -> list[Path]:
+        """Take blobs and broken pulls that nobody needs out of the store; return their files, to be deleted.
 
-        Pulls under way stay. So does, for one more call, what was adopted since the last one: the protocol,
-        which says what to keep, may not have heard of it yet. Pulled blobs need no such grace: it asked for
-        them by name. A file that cannot be deleted (open elsewhere, on Windows) is left for the next time.
+        *is_needed* is asked in this thread about every digest seen, so it can know of blobs that come in
+        meanwhile. Pulls under way stay. Taking out is quick, deleting long files is not: whoever waits for
+        this need not wait for `delete`. A file that cannot be moved (open elsewhere, on Windows) is left for
+        the next time.
         """
         with self._lock:
-            spared = self._adopted | self._open | set(keep)
-            self._adopted.clear()
-            doomed = [self.directory / digest for digest in self.digests() - spared]
-            doomed += [path for path in self._temporary.glob("*.part") if path.stem not in spared]
-            for path in doomed:
+            found = [*self._files(), *self._temporary.glob("*.part")]
+            taken = []
+            for path in found:
+                if path.stem in self._open or is_needed(path.stem):
+                    continue
+                old = self._temporary / f"old-{uuid.uuid4().hex}"
                 try:
-                    path.unlink(missing_ok=True)
+                    path.replace(old)
                 except OSError as error:
                     logger.warning("cannot delete the unused blob %s: %s", path.name, error)
+                else:
+                    taken.append(old)
+            return taken
+
+    def delete(self, files: Collection[Path]) -> None:
+        """Delete what `collect` took out; what cannot be deleted now is, with the next start."""
+        for path in files:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning("cannot delete %s: %s", path, error)
 
     def free_bytes(self) -> int:
         """Return how many bytes this user can still write to the store's file system."""
@@ -168,7 +240,9 @@ class PartialBlob:
     As a context manager it is closed at the end, and what has arrived is kept for the next attempt.
     """
 
-    def __init__(self, path: Path, target: Path, length: int, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, target: Path, length: int, on_close: Callable[[], None], *, durable: bool
+    ) -> None:
         self._path = path
         self._target = target
         self._on_close = on_close
@@ -176,6 +250,8 @@ class PartialBlob:
         """Bytes of the whole blob; no more are ever written."""
         self.offset = 0
         """Bytes here so far: where the next `write` goes, and where a peer is asked to begin."""
+        self.is_durable = durable
+        """Whether `finish` returns only when it is on disk."""
         self._hasher = blake3()
         with disk_errors("write", path):
             # "a" creates without truncating; unbuffered, since pieces come in large.
@@ -185,7 +261,7 @@ class PartialBlob:
             except BaseException:
                 self._file.close()
                 raise
-            self._early = EarlyFlush(self._file.fileno())
+            self._early = EarlyFlush(self._file.fileno()) if durable else None
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
         """Append *piece*.
@@ -206,11 +282,12 @@ class PartialBlob:
             while view:
                 written = file.write(view)
                 self.offset += written
-                self._early.wrote(written)
+                if self._early is not None:
+                    self._early.wrote(written)
                 view = view[written:]
 
     def finish(self) -> None:
-        """Verify the blob, make it durable under its digest, and close.
+        """Verify the blob, make it one under its digest, durably if it is to be, and close.
 
         Raises:
             BlobError: bytes are missing (what is here is kept for the next attempt), or the digest is wrong
@@ -228,11 +305,13 @@ class PartialBlob:
             raise BlobError(f"blob {self._target.name} arrived with other bytes: their digest is {found}")
         try:
             with disk_errors("keep the blob", self._target):
-                self._early.join()
-                flush(file.fileno())
+                if self._early is not None:
+                    self._early.join()
+                    flush(file.fileno())
                 file.close()  # before the rename: Windows does not rename open files
                 self._path.replace(self._target)
-                flush_folder(self._target.parent)
+                if self._early is not None:
+                    flush_folder(self._target.parent)
         finally:
             self.close()
 
@@ -243,7 +322,8 @@ class PartialBlob:
         try:
             # What could not be flushed is only a partial: the next attempt hashes it again.
             with suppress(OSError):
-                self._early.join()
+                if self._early is not None:
+                    self._early.join()
             self._file.close()
         finally:
             self._file = None
@@ -276,6 +356,23 @@ class PartialBlob:
         for piece in _pieces(file):
             self._hasher.update(piece)
             self.offset += len(piece)
+
+
+def _move_durably(path: Path, target: Path) -> None:
+    """Make the file at *path* the durable file *target* (an OSError is the caller's)."""
+    with path.open("r+b") as file:
+        flush(file.fileno())
+    path.replace(target)
+    flush_folder(target.parent)
+
+
+def _digest_of(path: Path) -> str:
+    """Return the BLAKE3 digest of the bytes in *path*."""
+    hasher = blake3()
+    with path.open("rb", buffering=0) as file:
+        for piece in _pieces(file):
+            hasher.update(piece)
+    return hasher.hexdigest()
 
 
 def _pieces(file: FileIO) -> Iterator[memoryview]:

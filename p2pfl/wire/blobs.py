@@ -5,7 +5,8 @@
     frame(BlobRefusal)
 
 The length is the whole blob's although only the rest follows, so that the puller compares it with the only
-length it accepts before it makes room for a byte. A connection carries one blob.
+length it accepts before it makes room for a byte. A connection carries any number of blobs, one after
+another: the next request is sent when the last answer has been read.
 """
 
 from __future__ import annotations

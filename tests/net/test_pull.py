@@ -11,12 +11,21 @@ import pytest
 from blake3 import blake3
 
 from p2pfl.errors import BlobError, NetworkError
+from p2pfl.net import blobs, serving, transfer
+from p2pfl.store.blobs import QUICK_BYTES
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, Lab, Node, lab
 from tests.support.proxy import proxy_to
 
 BLOB = random.Random(1).randbytes(700_001)
 DIGEST = blake3(BLOB).hexdigest()
+
+
+@pytest.fixture(autouse=True, params=[QUICK_BYTES, 0], ids=["quick", "long"])
+def quick_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the event loop handle the blob itself, and leave it to threads as if it were a long one."""
+    for module in (blobs, serving, transfer):
+        monkeypatch.setattr(module, "QUICK_BYTES", request.param)
 
 
 def put(node: Node, data: bytes = BLOB, digest: str = DIGEST) -> None:
@@ -81,7 +90,7 @@ async def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path: Path) -> Non
             await world.stop(puller)
             puller = await world.start(federation["puller"], [proxy.address])
             await puller.told.until(lambda told: told.names == {"holder"})
-            proxy.cut_after = 300_000
+            proxy.back.cut_after = 300_000
             before = proxy.connections
             await puller.mesh.pull(DIGEST, len(BLOB), [holder.id])
             assert proxy.connections - before >= 3
@@ -153,10 +162,10 @@ async def test_a_stalled_transfer_is_given_up_and_goes_on_over_a_new_connection(
         async with proxy_to(holder.mesh.port) as proxy:
             puller = await world.start(federation["puller"], [proxy.address], settings=settings)
             await puller.told.until(lambda told: told.names == {"holder"})
-            proxy.stall_after = 300_000
+            proxy.back.stall_after = 300_000
 
             def network_recovers(done: int, total: int) -> None:
-                proxy.stall_after = None
+                proxy.back.stall_after = None
 
             before = proxy.connections
             await puller.mesh.pull(DIGEST, len(BLOB), [holder.id], network_recovers)

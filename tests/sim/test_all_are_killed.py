@@ -5,7 +5,19 @@ import pytest
 from p2pfl import events
 from p2pfl.messages import Accept, Collect, Promise, Submit
 from p2pfl.sim.world import World
-from tests.support.worlds import LIMIT, at_round, chain, news, once, sends, spec, trained
+from tests.support.worlds import LIMIT, at_round, chain, news, number, once, sends, spec, trained, trainers
+
+
+@pytest.fixture
+def power_stays(monkeypatch):
+    """Let processes be killed while the devices stay up."""
+    monkeypatch.setattr("p2pfl.sim.world.POWER_CUTS", 0.0)
+
+
+@pytest.fixture
+def power_is_cut(monkeypatch):
+    """Let every crash take what was not flushed to disk."""
+    monkeypatch.setattr("p2pfl.sim.world.POWER_CUTS", 1.0)
 
 
 def kill_all(world):
@@ -23,6 +35,7 @@ def test_all_killed_in_the_middle_of_a_round_go_on_where_they_were(moment):
         assert [event.how for event in news(device, events.RunJoined)][1] == "resumed"
 
 
+@pytest.mark.usefixtures("power_stays")
 def test_an_update_from_before_the_kill_is_offered_and_not_trained_again():
     world = World(7, spec=spec(3))
     once(world, sends(Accept, 2), lambda _device: kill_all(world))
@@ -30,6 +43,20 @@ def test_an_update_from_before_the_kill_is_offered_and_not_trained_again():
     assert set(trained(world, 2).values()) == {1}
     reused = [event for device in world.devices.values() for event in news(device, events.UpdateReused)]
     assert {event.round for event in reused} == {2}
+
+
+@pytest.mark.usefixtures("power_is_cut")
+def test_a_power_cut_costs_those_who_had_trained_their_updates_and_new_ones_are_counted():
+    world = World(7, spec=spec(3))
+    world.begin()
+    world.run_until(lambda: trained(world, 2).total() == 3, LIMIT)
+    before = set(trained(world, 2))
+    kill_all(world)
+    world.run_until(world.is_complete, LIMIT)
+    again = {name for name, times in trained(world, 2).items() if times == 2}
+    assert again == before
+    assert not any(news(device, events.UpdateReused) for device in world.devices.values())
+    assert len(trainers(chain(number(world, 1))[1])) == 5
 
 
 def test_all_killed_between_two_rounds_found_no_second_run():

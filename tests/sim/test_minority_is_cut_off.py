@@ -2,7 +2,7 @@
 
 from p2pfl import events
 from p2pfl.sim.world import World
-from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec
+from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec, trainings
 
 
 def cut_two_of_five(drop_after):
@@ -34,12 +34,16 @@ def test_the_majority_goes_on_and_healing_completes_the_run_everywhere():
 
 
 def test_what_the_minority_trained_is_kept():
-    world, minority, _ = cut_two_of_five(drop_after=1000.0)
+    world = World(5, spec=spec(6, drop_after=1000.0))
+    world.begin()
+    minority = [number(world, 1), number(world, 4)]
+    world.run_until(lambda: all(trainings(world, 2)[device.name] for device in minority), LIMIT)
+    world.cut({device.member.node for device in minority})
     world.run_for(20.0)
     for device in minority:
         (saved,) = device.disk.updates.values()
         assert saved[0] == len(chain(device)) + 1
-        assert saved[2].digest in device.disk.blobs
+        assert device.disk.has(saved[2].digest)
 
 
 def test_two_halves_of_four_both_stop():

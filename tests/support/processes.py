@@ -19,6 +19,7 @@ from typing import TypeVar
 from p2pfl import events
 from p2pfl.identity.authority import create_authority, issue
 from p2pfl.runtime.follow import EventFollower
+from p2pfl.runtime.publish import Published
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.reader import RoundRow
 from tests.support.source import ROOT
@@ -39,13 +40,18 @@ EventT = TypeVar("EventT", bound=events.Event)
 ResultT = TypeVar("ResultT")
 
 
-async def until(look: Callable[[], ResultT | None], what: str, process: Process | None = None) -> ResultT:
+async def until(
+    look: Callable[[], ResultT | None],
+    what: str,
+    process: Process | None = None,
+    patience: float = PATIENCE_SECONDS,
+) -> ResultT:
     """Look again and again until *look* returns something true: no process tells another of its events.
 
     On failure, *what* was awaited is said, and what *process* printed.
     """
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(patience):
             while not (found := look()):  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(POLL_SECONDS)
             return found
@@ -61,6 +67,8 @@ class Process:
         self.name = name
         self.events: list[events.AnyEvent] = []
         """All events of this start, as far as they were looked at."""
+        self.published: list[Published] = []
+        """The same with their times."""
         events_path = folder / f"{name}.{number}.jsonl"
         self._output = folder / f"{name}.{number}.out"
         self._follower = EventFollower(events_path)
@@ -87,7 +95,12 @@ class Process:
         """All it printed so far."""
         return self._output.read_text(encoding="utf-8")
 
-    async def until(self, kind: type[EventT], condition: Callable[[EventT], bool] = lambda _: True) -> EventT:
+    async def until(
+        self,
+        kind: type[EventT],
+        condition: Callable[[EventT], bool] = lambda _: True,
+        patience: float = PATIENCE_SECONDS,
+    ) -> EventT:
         """Return the first event of *kind* for which *condition* holds; wait for it if need be."""
 
         def find() -> EventT | None:
@@ -96,7 +109,7 @@ class Process:
             assert found or not ended, f"{self.name} ended before {kind.__name__}:\n{self.output}"
             return found
 
-        return await until(find, f"a {kind.__name__} of {self.name}", self)
+        return await until(find, f"a {kind.__name__} of {self.name}", self, patience)
 
     def all(self, kind: type[EventT]) -> list[EventT]:
         """Return the events of *kind* so far."""
@@ -119,7 +132,9 @@ class Process:
         self._process.wait()
 
     def _look(self) -> None:
-        self.events.extend(published.event for published in self._follower.read())
+        found = self._follower.read()
+        self.published.extend(found)
+        self.events.extend(published.event for published in found)
 
 
 class Fleet:

@@ -80,8 +80,8 @@ class Bench:
         self.it.submit(member(name), message)
         return taken(self.ctx)
 
-    def pulled(self, digest):
-        self.it.blob_ready(digest)
+    def pulled(self, digest, *, durable=False):
+        self.it.blob_ready(digest, durable=durable)
         return taken(self.ctx)
 
     def folded(self):
@@ -197,9 +197,19 @@ def test_the_value_of_the_highest_accepted_ballot_is_proposed_again_and_not_an_o
     assert [fetch.digest for fetch in of_kind(effects, Fetch)] == [newer.model]
     assert stage.it.stand_state is Stand.ADOPTING
 
-    effects = stage.pulled(newer.model)
+    effects = stage.pulled(newer.model, durable=True)
     assert {accept.record for accept in sent(effects, Accept)} == {newer}
     assert [event.adopted for event in told(effects, events.Proposed)] == [True]
+
+
+def test_an_adopted_model_is_proposed_only_when_it_is_durable(stage):
+    (value,) = values(stage.chain, "accepted")
+    stage.stand()
+    (fetch,) = of_kind(stage.promise("ben", ballot(1, "ben"), value), Fetch)
+    assert fetch.durable
+    assert stage.pulled(value.model, durable=False) == []
+    assert stage.it.stand_state is Stand.ADOPTING
+    assert sent(stage.pulled(value.model, durable=True), Accept)
 
 
 def test_a_value_this_node_accepted_itself_is_adopted_too(stage):
@@ -236,6 +246,7 @@ def test_an_update_counts_only_once_it_is_pulled_and_in_the_sum(stage):
     stage.elect()
     pull = stage.submit("ben")
     assert [fetch.sources[0] for fetch in of_kind(pull, Fetch)] == [node("ben")]
+    assert [fetch.durable for fetch in of_kind(pull, Fetch)] == [False]
     assert sent(pull, Noted) == []
     fold = stage.pulled(update("ben", 1).digest)
     assert [(f.digest, f.samples) for f in of_kind(fold, Fold)] == [(update("ben", 1).digest, 100)]
@@ -243,6 +254,12 @@ def test_an_update_counts_only_once_it_is_pulled_and_in_the_sum(stage):
     done = stage.folded()
     assert [noted.refused for noted in sent(done, Noted)] == [""]
     assert [event.name for event in told(done, events.UpdateCounted)] == ["ben"]
+
+
+def test_an_update_that_is_durable_because_a_vote_wanted_its_bytes_counts_too(stage):
+    stage.elect()
+    stage.submit("ben")
+    assert of_kind(stage.pulled(update("ben", 1).digest, durable=True), Fold)
 
 
 def test_an_update_announced_twice_is_folded_once_and_noted_again(stage):

@@ -4,11 +4,33 @@ import msgspec
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Describe, Exit, Fetch, SaveClosed, SaveCommit, SaveFounding, SendRecords
+from p2pfl.core.effects import (
+    Collect,
+    Describe,
+    Exit,
+    Fetch,
+    SaveClosed,
+    SaveCommit,
+    SaveFounding,
+    SendRecords,
+)
 from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.node import Node
 from p2pfl.core.saved import Saved, SavedRun, Vote
-from p2pfl.messages import Ask, Offer, Prepare, Promise, Records, Refuse, Status
+from p2pfl.messages import (
+    Accept,
+    Accepted,
+    Ask,
+    Commit,
+    Offer,
+    Prepare,
+    Promise,
+    Records,
+    Refuse,
+    Status,
+    Submit,
+    record_digest,
+)
 from p2pfl.schema import TensorSpec, canonical
 from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told
 from tests.support.records import NAMES, SCHEMA, node, update
@@ -44,7 +66,7 @@ def in_run(chain, **changes):
     saved = SavedRun(chain.run, chain.founding, last, changes.pop("update", None), resumed=False)
     device = Device(Saved(saved, changes.pop("votes", {}), frozenset()), **changes)
     ledger = device.node.ledger
-    device.feed(inputs.BlobReady(ledger.model))
+    device.feed(inputs.BlobReady(ledger.model, durable=True))
     device.describe(ledger.spec)
     return device
 
@@ -216,6 +238,22 @@ def test_nobody_stands_in_anothers_name():
     assert sent(device.hear("ben", Prepare(chain.run, 2, ballot(9, "cleo"))), Promise) == []
 
 
+def test_a_commit_is_told_before_blobs_are_let_go_of():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    effects = device.link("ben", "cleo") + device.node.tick(110.0)
+    mine = sent(effects, Prepare)[0].ballot
+    effects = device.hear("ben", Promise(chain.run, 2, mine, None, None))
+    effects += device.feed(inputs.WorkFailed("train", "out of memory", 2))
+    for name in ("ben", "cleo"):
+        effects += device.hear(name, Submit(chain.run, 2, mine, chain_digest(chain), None, "no data", None))
+    record = sent(effects, Accept)[0].record
+    effects = device.hear("ben", Accepted(chain.run, 2, mine, record_digest(record)))
+    assert [type(effect) for effect in effects].count(Collect) == 1
+    assert isinstance(effects[-1], Collect)
+    assert sent(effects[:-1], Commit)
+
+
 # --- entering a run ---------------------------------------------------------------------------------------------
 
 
@@ -226,7 +264,7 @@ def joined(chain):
     device.describe()
     device.hear("ben", Offer(chain.founding))
     device.describe(chain.founding.spec)
-    return device, device.feed(inputs.BlobReady(chain.founding.model))
+    return device, device.feed(inputs.BlobReady(chain.founding.model, durable=True))
 
 
 def test_record_0_is_taken_once_schema_and_model_are_here():
@@ -235,6 +273,17 @@ def test_record_0_is_taken_once_schema_and_model_are_here():
     assert of_kind(effects, SaveFounding) == [SaveFounding(chain.run, chain.founding)]
     assert device.node.ledger.round == 0
     assert device.node.ledger.holds
+
+
+def test_record_0_is_not_taken_with_a_model_that_a_power_cut_would_take():
+    chain = chain_of(*NAMES[:3])
+    device = Device()
+    device.link("ben", "cleo")
+    device.describe()
+    device.hear("ben", Offer(chain.founding))
+    device.describe(chain.founding.spec)
+    assert of_kind(device.feed(inputs.BlobReady(chain.founding.model, durable=False)), SaveFounding) == []
+    assert device.node.ledger is None
 
 
 def test_at_round_0_a_node_moves_to_a_run_that_is_further_and_keeps_its_votes():
@@ -257,6 +306,7 @@ def test_a_node_with_committed_rounds_does_not_move_and_says_so_once():
     other = chain_of(*NAMES[:4], rounds=3)
     effects = device.hear("ben", where(other, steps=1)) + device.hear("ben", where(other, steps=2))
     assert sent(effects, Ask) == []
+    assert device.node.ledger.run != other.run
     (notice,) = told(effects, events.Notice)
     assert "Both have committed rounds, so neither moves" in notice.text
 

@@ -77,12 +77,23 @@ def test_a_commit_ends_the_training_and_opens_the_next_round(bench):
 def test_an_accepted_record_that_commits_needs_no_pull(bench):
     commit = bench.chain.commit()
     bench.hear("ben", Accept(bench.chain.run, 2, ballot(5, "ben"), commit.record))
-    bench.it.blob_ready(commit.record.model)
+    bench.it.blob_ready(inputs.BlobReady(commit.record.model, durable=True))
     taken(bench.ctx)
-    effects = bench.learn(commit)
-    assert of_kind(effects, Fetch) == []
-    assert of_kind(effects, CollectBlobs)
+    assert of_kind(bench.learn(commit), Fetch) == []
     assert bench.ledger.holds
+
+
+def test_blobs_are_let_go_of_once_after_a_commit_and_not_before_all_else_is_done(bench):
+    bench.it.tidy()
+    taken(bench.ctx)
+    bench.learn(bench.chain.commit())
+    bench.it.blob_ready(inputs.BlobReady(bench.ledger.model, durable=True))
+    assert of_kind(taken(bench.ctx), CollectBlobs) == []
+    bench.it.tidy()
+    bench.it.tidy()
+    (collect,) = taken(bench.ctx)
+    assert isinstance(collect, CollectBlobs)
+    assert bench.ledger.model in collect.keep
 
 
 def test_whose_update_is_not_counted_is_told_why(bench):
@@ -160,6 +171,19 @@ def test_ones_own_training_is_cut_at_the_cap_when_one_aggregates(bench):
 
 
 # --- blobs ------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_a_power_cut_would_take_is_neither_accepted_nor_held(bench):
+    commit = bench.chain.commit()
+    passing = inputs.BlobReady(commit.record.model, durable=False)
+    bench.hear("ben", Accept(bench.chain.run, 2, ballot(5, "ben"), commit.record))
+    bench.it.blob_ready(passing)
+    assert taken(bench.ctx) == []
+    bench.learn(commit)
+    bench.it.blob_ready(passing)
+    assert not bench.ledger.holds
+    bench.it.blob_ready(msgspec.structs.replace(passing, durable=True))
+    assert bench.ledger.holds
 
 
 def test_a_model_that_cannot_be_had_now_is_asked_for_again(bench):

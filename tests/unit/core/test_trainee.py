@@ -75,12 +75,12 @@ def test_a_member_trains_once_however_often_it_is_asked(bench):
     assert bench.begin() == []
 
 
-def test_an_update_is_on_disk_before_it_is_announced(bench):
+def test_an_update_is_announced_without_waiting_for_the_disk_and_remembered(bench):
     bench.begin()
     bench.collect(1, "ben")
     effects = bench.train()
     kinds = [type(effect) for effect in effects if isinstance(effect, SaveUpdate | Send)]
-    assert kinds == [SaveUpdate, Send]
+    assert kinds == [Send, SaveUpdate]
     assert of_kind(effects, SaveUpdate)[0].previous == bench.ledger.digest
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,13 @@ import torch
 from torch import Tensor
 
 from p2pfl.errors import P2pflError, TaskError, WorkerError
-from p2pfl.learning import commands, jobs, weights
+from p2pfl.learning import commands, jobs, partition, training, weights
+from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
-from p2pfl.learning.tasks import digits
+from p2pfl.learning.tasks import digits, fashion_mnist
+from p2pfl.learning.tasks.idx_images import IdxImages
 from p2pfl.messages import RunSpec
+from tests.support.images import write_images
 from tests.support.learning import SPEC, make_spec
 
 
@@ -81,6 +85,23 @@ def test_training_twice_gives_the_same_update_whatever_was_trained_between(bench
     ]
     assert digests[0] == digests[3]
     assert len(set(digests)) == 3
+
+
+def test_a_parent_is_read_once_to_be_evaluated_and_trained_on_and_again_when_it_changed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, read = bench.create(), []
+    load_into = weights.load_into
+    monkeypatch.setattr(
+        weights, "load_into", lambda path, module: (read.append(path), load_into(path, module))
+    )
+    before = bench.do(commands.Evaluate(3, SPEC, str(model), 0, 1))
+    bench.train(model, "u")
+    assert read == [model]
+    assert bench.do(commands.Evaluate(3, SPEC, str(model), 0, 1)) == before
+    assert read == [model, model]
+    (bench.folder / "u").replace(model)
+    assert bench.do(commands.Evaluate(3, SPEC, str(model), 0, 1)) != before
 
 
 def test_partitions_together_are_all_training_data(bench: Bench) -> None:
@@ -203,3 +224,57 @@ def test_alone_trains_as_long_as_a_whole_run(bench: Bench) -> None:
 def test_an_unknown_device_fails_the_job_not_the_worker() -> None:
     with pytest.raises(TaskError, match="abacus"):
         Jobs("abacus").do(commands.Describe(1, SPEC), print, lambda: False)
+
+
+@pytest.fixture
+def images(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSpec:
+    """A run of Fashion-MNIST, of which this device has 60 and 30 easy pictures, kept as bytes."""
+    assert isinstance(fashion_mnist.TASK, IdxImages)
+    small = replace(fashion_mnist.TASK, train_samples=60, test_samples=30)
+    monkeypatch.setattr(fashion_mnist, "TASK", small)
+    write_images(tmp_path / "data", 60, 30)
+    bench.jobs = Jobs("cpu", 1, DataPlaces(tmp_path / "data"))
+    return make_spec(task="fashion-mnist", partitions=2, batch_size=10, epochs=20)
+
+
+def test_pictures_are_trained_on_and_evaluated_in_the_scale_of_their_task(
+    bench: Bench, images: RunSpec
+) -> None:
+    trained = bench.train(bench.create(images), "u", images)
+    assert isinstance(trained, commands.Trained)
+    assert (trained.samples, sum(trained.labels)) == (30, 30)
+    update = str(bench.folder / "u")
+    parts = [bench.do(commands.Evaluate(1, images, update, part, 4)) for part in range(4)]
+    assert [part.total for part in parts if isinstance(part, commands.Evaluated)] == [8, 8, 7, 7]
+    assert sum(part.correct for part in parts if isinstance(part, commands.Evaluated)) == 30
+    module = fashion_mnist.TASK.build("2nn")
+    weights.load_into(bench.folder / "u", module)
+    data = fashion_mnist.TASK.load(DataPlaces(bench.folder / "data"))
+    assert data.scaling is not None
+    _, loss = training.evaluate(module, data.scaling(data.test_x), data.test_y)
+    by_part = [part.loss for part in parts if isinstance(part, commands.Evaluated)]
+    assert sum(by_part) == pytest.approx(loss, rel=1e-4)
+
+
+def test_a_lone_model_of_pictures_is_evaluated_in_the_scale_it_was_trained_in(
+    bench: Bench, images: RunSpec
+) -> None:
+    lone = bench.do(commands.Alone(1, images, 0))
+    assert isinstance(lone, commands.LoneResult)
+    data = fashion_mnist.TASK.load(DataPlaces(bench.folder / "data"))
+    assert data.scaling is not None
+    rows = torch.tensor(partition.divide(data.train_y.tolist(), partition.Iid(), 2, images.seed)[0])
+    part = training.Part(data.scaling(data.train_x), data.train_y, rows)
+    torch.manual_seed(images.seed)
+    module = fashion_mnist.TASK.build("2nn")
+    seed = training.derive_seed("alone", images.seed, 0)
+    training.train(module, part, images, epochs=20, seed=seed, after_batch=lambda done, total: None)
+    correct, loss = training.evaluate(module, data.scaling(data.test_x), data.test_y)
+    assert (lone.correct, lone.total) == (correct, 30)
+    assert lone.loss == pytest.approx(loss, rel=1e-3)
+
+
+def test_data_that_are_not_in_the_data_root_fail_the_job(bench: Bench, tmp_path: Path) -> None:
+    jobs = Jobs("cpu", 1, DataPlaces(tmp_path / "empty"))
+    with pytest.raises(TaskError, match=f"Looked for .* in {tmp_path}/empty/MNIST/raw"):
+        jobs.do(commands.Describe(1, make_spec(task="mnist")), print, lambda: False)

@@ -9,11 +9,13 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
 from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands
+from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.process import SILENT_TICKS, Vigil, Worker, WorkerSettings
 from tests.support.learning import SPEC, make_spec
 
@@ -310,3 +312,25 @@ async def test_closing_a_worker_that_never_started_does_nothing() -> None:
     worker = Worker()
     await worker.close()
     assert worker.pid is None
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        (DataPlaces(), ""),
+        (DataPlaces(Path("/data of mine")), " --data-root=/data of mine"),
+        (DataPlaces(Path("/d"), download=True), " --data-root=/d --download"),
+    ],
+)
+async def test_the_worker_is_told_where_data_are(places: DataPlaces, said: str) -> None:
+    settings = _stand_in("give(commands.Created(take().id, ' '.join(sys.argv[1:])))", "take()")
+    worker = Worker(msgspec.structs.replace(settings, places=places))
+    assert await worker.create(SPEC, Path("m")) == f"--device auto --threads 0{said}"
+    await worker.close()
+
+
+async def test_the_real_worker_looks_where_it_is_told(tmp_path: Path) -> None:
+    worker = Worker(WorkerSettings(device="cpu", places=DataPlaces(tmp_path / "none")))
+    with pytest.raises(TaskError, match=f"not on this device.*{tmp_path}/none/MNIST/raw"):
+        await worker.describe(make_spec(task="mnist"))
+    await worker.close()

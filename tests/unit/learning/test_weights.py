@@ -43,6 +43,18 @@ def test_loading_restores_every_tensor_in_place(tmp_path: Path) -> None:
         assert torch.equal(target.state_dict()[name], value)
 
 
+def test_a_released_module_keeps_its_schema_and_takes_its_memory_again_when_loaded(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(300, 300), nn.BatchNorm1d(300))
+    schema, digest = weights.schema_of(module), weights.save(tmp_path / "m", module)
+    weights.release(module)
+    assert weights.schema_of(module) == schema
+    assert module[0].weight.untyped_storage().nbytes() == 4
+    weights.load_into(tmp_path / "m", module)
+    assert weights.save(tmp_path / "n", module) == digest
+    module(torch.ones(2, 300)).sum().backward()
+    assert module[0].weight.grad.shape == (300, 300)
+
+
 def test_tensors_in_pieces_give_the_same_file_as_whole_ones(tmp_path: Path) -> None:
     values = torch.arange(10, dtype=torch.float32)
     schema = (TensorSpec("w", "F32", (2, 5)),)

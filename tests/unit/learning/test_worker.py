@@ -12,7 +12,7 @@ import pytest
 from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands, worker
 from p2pfl.learning.commands import Answer, Command
-from p2pfl.learning.worker import Inbox, Outbox
+from p2pfl.learning.worker import Inbox, Inboxes, Outbox
 from tests.support.learning import SPEC
 
 
@@ -110,17 +110,27 @@ def _frames(*items: Command) -> bytes:
 
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_commands_are_read_up_to_a_cut_one(cut: int) -> None:
-    inbox = Inbox()
-    other = commands.Fold(8, "k", "/u", 1)
-    worker.read_commands(io.BytesIO(_frames(COMMAND, other, other)[:-cut]), inbox)
-    assert [inbox.take(), inbox.take()] == [COMMAND, other]
-    assert not inbox._queue
+    inboxes = Inboxes()
+    other = commands.Describe(8, SPEC)
+    worker.read_commands(io.BytesIO(_frames(COMMAND, other, other)[:-cut]), inboxes)
+    assert [inboxes.training.take(), inboxes.training.take()] == [COMMAND, other]
+    assert not inboxes.training._queue
+
+
+def test_sums_do_not_wait_behind_trainings() -> None:
+    inboxes = Inboxes()
+    fold, average = commands.Fold(8, "k", "/u", 1), commands.Average(9, "k", "/a", 1)
+    train = commands.Train(7, SPEC, 1, "/m", 0, "/u")
+    for command in (train, fold, average, commands.Stop(7)):
+        inboxes.put(command)
+    assert [inboxes.summing.take(), inboxes.summing.take()] == [fold, average]
+    assert inboxes.training.is_stopped(7)
 
 
 @pytest.mark.parametrize("content", [b"\x00\x00\x00\x01\xc1", b"\xff\xff\xff\xff"])
 def test_other_bytes_end_the_reading(content: bytes) -> None:
     with pytest.raises(WorkerError):
-        worker.read_commands(io.BytesIO(content), Inbox())
+        worker.read_commands(io.BytesIO(content), Inboxes())
 
 
 def _pair() -> tuple[BinaryIO, BinaryIO]:

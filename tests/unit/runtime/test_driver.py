@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from p2pfl.core.effects import (
     Collect,
     Exit,
     SaveClosed,
+    SaveCommit,
     SavePromise,
     SaveReport,
+    SaveUpdate,
     Send,
     SendRecords,
     Tell,
@@ -32,14 +34,21 @@ from p2pfl.runtime.publish import Publisher
 from p2pfl.runtime.work import Guard
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import ballot
-from tests.support.records import SPEC, digest, node
+from tests.support.meshes import until
+from tests.support.records import SPEC, Chain, digest, node, update
 
 RUN = digest("run")
 PROMISE = SavePromise(RUN, 1, ballot(1, "ben"))
 REPORT = SaveReport(RUN, 1, node("ada"), Evaluation(correct=1, total=2, loss=0.5))
+UPDATE = SaveUpdate(RUN, 1, RUN, update("ada", 1))
 CLOSED = SaveClosed(RUN)
 PREPARE = Prepare(RUN, 1, ballot(1, "ada"))
 BYE = Exit(0, "done")
+
+
+def commit(then: str) -> SaveCommit:
+    chain = Chain()
+    return SaveCommit(chain.run, chain.commit(then=then), 1.0)
 
 
 class ScriptedNode:
@@ -94,12 +103,48 @@ class Trace:
         self.steps.append("stopped")
 
 
-def drive(path: Path, script: ScriptedNode, trace: Any, told: list[Any] | None = None) -> Driver:
+class SlowDisk:
+    """Holds up a thread that comes by until it may go on."""
+
+    def __init__(self) -> None:
+        self._began, self._may_end = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self._began.set()
+        assert self._may_end.wait(10)
+
+    async def is_at_work(self) -> bool:
+        return await asyncio.to_thread(self._began.wait, 10)
+
+    def go_on(self) -> None:
+        self._may_end.set()
+
+
+class SlowStore(BlobStore):
+    """Takes its time before it lists its blobs."""
+
+    def __init__(self, directory: Path, disk: SlowDisk) -> None:
+        super().__init__(directory)
+        self._disk = disk
+
+    def _files(self) -> Iterator[Path]:
+        self._disk()
+        return super()._files()
+
+
+def drive(
+    path: Path,
+    script: ScriptedNode,
+    trace: Any,
+    told: list[Any] | None = None,
+    store: BlobStore | None = None,
+) -> Driver:
     """A driver of *script* whose journal, mesh and work are *trace*."""
     publisher = Publisher(lambda: 0.0)
     if told is not None:
         publisher.add(lambda published: told.append(published.event))
-    driver = Driver(script, trace, BlobStore(path), publisher, NetSettings())  # type: ignore[arg-type]
+    store = store or BlobStore(path)
+    driver = Driver(script, trace, store, publisher, NetSettings())  # type: ignore[arg-type]
     driver.mesh = driver.work = trace
     return driver
 
@@ -128,21 +173,91 @@ async def test_saves_in_a_row_are_one_transaction_and_the_rest_keeps_its_order(t
 
 
 async def test_nothing_is_sent_before_the_save_in_front_of_it_is_durable(tmp_path: Path) -> None:
-    began, may_end = threading.Event(), threading.Event()
-
-    def slow_disk() -> None:
-        began.set()
-        assert may_end.wait(10)
-
-    trace = Trace(slow_disk)
+    disk = SlowDisk()
+    trace = Trace(disk)
     driver = drive(tmp_path, ScriptedNode([PROMISE, Send("ben", PREPARE), BYE]), trace)
     driver.start()
     running = asyncio.create_task(driver.run())
-    assert await asyncio.to_thread(began.wait, 10)
+    assert await disk.is_at_work()
     assert trace.steps == [], "the disk is still at work"
-    may_end.set()
+    disk.go_on()
     assert await running == BYE
     assert trace.steps == [("saved", [PROMISE]), ("sent", "ben", PREPARE)]
+
+
+# --- what nobody waits for ----------------------------------------------------------------------------------
+
+
+async def test_a_report_waits_for_the_next_save_and_holds_nothing_up(tmp_path: Path) -> None:
+    _, steps = await perform(
+        tmp_path, [REPORT, Send("ben", PREPARE), PROMISE, REPORT, Send("cleo", PREPARE), BYE]
+    )
+    assert steps == [
+        ("sent", "ben", PREPARE),
+        ("saved", [REPORT, PROMISE, REPORT]),
+        ("sent", "cleo", PREPARE),
+    ]
+
+
+async def test_what_can_wait_is_saved_soon_when_nothing_else_is(tmp_path: Path) -> None:
+    trace = Trace()
+    driver = drive(tmp_path, ScriptedNode([REPORT, Send("ben", PREPARE), UPDATE]), trace)
+    driver.start()
+    running = asyncio.create_task(driver.run())
+    await until(lambda: len(trace.steps) == 2)
+    assert trace.steps == [("sent", "ben", PREPARE), ("saved", [REPORT, UPDATE])]
+    driver.end(0, "enough")
+    await running
+
+
+async def test_reports_that_still_wait_are_saved_when_the_node_ends(tmp_path: Path) -> None:
+    _, steps = await perform(tmp_path, [PROMISE, Send("ben", PREPARE), REPORT, REPORT, BYE])
+    assert steps == [("saved", [PROMISE]), ("sent", "ben", PREPARE), ("saved", [REPORT, REPORT])]
+
+
+async def test_a_commit_and_an_update_hold_nothing_up_and_are_on_disk_with_the_next_vote(
+    tmp_path: Path,
+) -> None:
+    effects = [
+        commit("go"),
+        Send("ben", PREPARE),
+        UPDATE,
+        Send("ben", PREPARE),
+        PROMISE,
+        Send("cleo", PREPARE),
+        BYE,
+    ]
+    _, steps = await perform(tmp_path, effects)
+    assert steps == [
+        ("sent", "ben", PREPARE),
+        ("sent", "ben", PREPARE),
+        ("saved", [commit("go"), UPDATE, PROMISE]),
+        ("sent", "cleo", PREPARE),
+    ]
+
+
+@pytest.mark.parametrize("then", ["pause", "end"])
+async def test_a_commit_that_pauses_or_ends_a_run_is_on_disk_before_anybody_is_told(
+    tmp_path: Path, then: str
+) -> None:
+    _, steps = await perform(tmp_path, [commit(then), Send("ben", PREPARE), BYE])
+    assert steps == [("saved", [commit(then)]), ("sent", "ben", PREPARE)]
+
+
+async def test_records_are_read_after_what_was_put_off_is_saved(tmp_path: Path) -> None:
+    _, steps = await perform(tmp_path, [commit("go"), SendRecords("ben", RUN, 0), BYE])
+    assert [step[0] for step in steps] == ["saved", "read", "sent"]
+
+
+async def test_an_update_the_disk_refuses_ends_the_node(tmp_path: Path) -> None:
+    def broken() -> None:
+        raise DataDirectoryError("the disk is full")
+
+    ended, _ = await perform(tmp_path, [UPDATE], Trace(broken))
+    assert ended == Exit(DISK_EXIT, "the disk is full")
+
+
+# --- the ways to end ----------------------------------------------------------------------------------------
 
 
 async def test_a_disk_that_refuses_ends_the_node_and_nothing_is_sent(tmp_path: Path) -> None:
@@ -201,7 +316,45 @@ async def test_a_guarded_blob_survives_a_collection_until_its_release_has_come_u
     driver._queue.put_nowait(BYE)
     await driver.run()
     assert store.digests() == {blobs["kept"], blobs["guarded"]}
-    assert trace.guard.digests() == frozenset()
+    assert not trace.guard.holds(blobs["guarded"])
+
+
+async def test_a_collection_holds_nothing_up_and_spares_what_comes_in_while_it_lists(tmp_path: Path) -> None:
+    disk = SlowDisk()
+    store = SlowStore(tmp_path, disk)
+    unused = adopted(store, b"unused")
+    trace = Trace()
+    script = ScriptedNode([Collect(frozenset()), Send("ben", PREPARE)])
+    driver = drive(tmp_path, script, trace, store=store)
+    driver.start()
+    running = asyncio.create_task(driver.run())
+    assert await disk.is_at_work()
+    await until(lambda: trace.steps == [("sent", "ben", PREPARE)])
+    trace.guard.add(digest("an update"))
+    arrived = adopted(store, b"an update")
+    driver.release_later(arrived)
+    driver._give_out([PROMISE])
+    await until(lambda: ("saved", [PROMISE]) in trace.steps)
+    assert trace.guard.holds(arrived), "the collection under way does not know that it is needed"
+    disk.go_on()
+    driver._give_out([BYE])
+    assert await running == BYE
+    assert store.digests() == {arrived}
+    assert not store.has(unused)
+    assert not trace.guard.holds(arrived)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+async def test_a_second_collection_waits_for_the_first(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    first, second = adopted(store, b"first"), adopted(store, b"second")
+    trace = Trace()
+    effects = [Collect(frozenset({second})), Collect(frozenset()), Send("ben", PREPARE), BYE]
+    driver = drive(tmp_path, ScriptedNode(effects), trace, store=store)
+    driver.start()
+    assert await driver.run() == BYE
+    assert not store.has(first)
+    assert store.digests() == frozenset()
 
 
 def adopted(store: BlobStore, data: bytes) -> str:

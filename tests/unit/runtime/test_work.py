@@ -89,12 +89,14 @@ class Worker:
 
 
 class Puller:
-    """Brings *data* into the store under whatever digest is asked for, or raises it."""
+    """Brings *data* into the store under whatever digest is asked for, once it may, or raises it."""
 
     def __init__(self, store: BlobStore, data: bytes | Exception) -> None:
         self._store = store
         self._data = data
         self.pulls: list[tuple[str, int, tuple[str, ...]]] = []
+        self.may_bring = asyncio.Event()
+        self.may_bring.set()
 
     async def pull(
         self,
@@ -102,13 +104,17 @@ class Puller:
         length: int,
         sources: tuple[str, ...],
         on_progress: Callable[[int, int], None] | None = None,
+        *,
+        durable: bool = True,
     ) -> None:
         self.pulls.append((digest, length, sources))
+        await self.may_bring.wait()
         if isinstance(self._data, Exception):
             raise self._data
-        path = self._store.new_path()
-        path.write_bytes(self._data)
-        self._store.adopt(path, digest)
+        if not self._store.has(digest):
+            path = self._store.new_path()
+            path.write_bytes(self._data)
+            self._store.adopt(path, digest, durable=durable)
 
 
 class Bench:
@@ -141,9 +147,10 @@ def test_a_guard_holds_until_it_was_released_as_often_as_added():
     guard.add("a")
     guard.add("a")
     guard.release("a")
-    assert guard.digests() == {"a"}
+    assert guard.holds("a")
+    assert not guard.holds("b")
     guard.release("a")
-    assert guard.digests() == frozenset()
+    assert not guard.holds("a")
 
 
 # --- blobs --------------------------------------------------------------------------------------------------
@@ -152,17 +159,54 @@ def test_a_guard_holds_until_it_was_released_as_often_as_added():
 async def test_a_fetched_blob_is_ready_and_guarded_until_its_release_comes_up(tmp_path: Path) -> None:
     bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
     bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
-    assert await bench.host.outcome() == [inputs.BlobReady(name)]
+    assert bench.work.guard.holds(name), "from the first step on: a collection may be under way"
+    assert await bench.host.outcome() == [inputs.BlobReady(name, durable=True)]
     assert bench.puller.pulls == [(name, file_bytes(SCHEMA), ("ben",))]
-    assert bench.work.guard.digests() == {name}
+    assert bench.store.is_durable(name)
+    assert bench.work.guard.holds(name)
     assert bench.host.released == [name]
+
+
+async def test_an_update_is_fetched_without_a_flush_and_said_to_be_so(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",), durable=False))
+    assert await bench.host.outcome() == [inputs.BlobReady(name, durable=False)]
+    assert bench.store.has(name)
+    assert not bench.store.is_durable(name)
+
+
+async def test_a_passing_blob_that_a_vote_wants_is_made_durable_and_not_pulled_again(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path), blake3(GOOD).hexdigest()
+    path = bench.store.new_path()
+    path.write_bytes(GOOD)
+    bench.store.adopt(path, name, durable=False)
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    assert await bench.host.outcome() == [inputs.BlobReady(name, durable=True)]
+    assert bench.store.is_durable(name)
+    assert bench.puller.pulls == []
+
+
+async def test_a_vote_that_wants_the_bytes_of_an_update_under_way_gets_them_durable(tmp_path: Path) -> None:
+    # The average of one update has the same bytes: update and model are one blob.
+    bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
+    bench.puller.may_bring.clear()
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",), durable=False))
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    jobs = set(bench.work._tasks)
+    bench.puller.may_bring.set()
+    async with asyncio.timeout(WAIT_SECONDS):
+        await asyncio.gather(*jobs)
+    ready = [one.durable for one in bench.host.fed if one == inputs.BlobReady(name, one.durable)]
+    assert sorted(ready) == [False, True]
+    assert bench.store.is_durable(name)
+    assert bench.host.errors == []
 
 
 async def test_a_fetch_under_way_is_not_begun_twice(tmp_path: Path) -> None:
     bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
     bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
     bench.work.begin(Fetch(name, SCHEMA, ("cleo",)))
-    assert await bench.host.outcome() == [inputs.BlobReady(name)]
+    assert await bench.host.outcome() == [inputs.BlobReady(name, durable=True)]
     assert len(bench.puller.pulls) == 1
 
 
@@ -201,13 +245,14 @@ async def test_a_fault_in_a_job_is_the_nodes_own(tmp_path: Path) -> None:
 # --- training -----------------------------------------------------------------------------------------------
 
 
-async def test_a_training_reports_its_progress_and_hands_a_durable_update_in(tmp_path: Path) -> None:
+async def test_a_training_reports_its_progress_and_hands_an_update_in_without_a_flush(tmp_path: Path) -> None:
     bench, name = Bench(tmp_path, trained), blake3(GOOD).hexdigest()
     bench.work.begin(TRAIN)
     assert await bench.host.outcome() == [inputs.Trained(RUN, 3, MODEL, name, 40, 0.5, 0.1)]
     assert bench.host.fed[0] == inputs.TrainProgress(RUN, 3, 5, 10, 0.25)
     assert bench.store.has(name)
-    assert bench.work.guard.digests() == {name}
+    assert not bench.store.is_durable(name)
+    assert bench.work.guard.holds(name)
     assert bench.host.told == [
         events.Progress(3, "train", 5, 10),
         events.DataShown(1, SPEC.partitions, (30, 10)),
@@ -294,8 +339,26 @@ async def test_a_created_model_is_durable_and_guarded(tmp_path: Path) -> None:
     bench = Bench(tmp_path, create)
     bench.work.begin(Create(SPEC))
     assert await bench.host.outcome() == [inputs.Created(SPEC, name)]
-    assert bench.store.has(name)
-    assert bench.work.guard.digests() == {name}
+    assert bench.store.is_durable(name)
+    assert bench.work.guard.holds(name)
+
+
+async def test_an_average_is_durable_though_its_bytes_are_here_as_an_update(tmp_path: Path) -> None:
+    name = blake3(GOOD).hexdigest()
+
+    def average(key: str, path: Path) -> str:
+        path.write_bytes(GOOD)
+        return name
+
+    bench = Bench(tmp_path, trained, average)
+    bench.work.begin(TRAIN)
+    assert isinstance((await bench.host.outcome())[-1], inputs.Trained)
+    jobs = set(bench.work._tasks)
+    bench.work.begin(Average(RUN, 3, ballot(2, "ada")))
+    async with asyncio.timeout(WAIT_SECONDS):
+        await asyncio.gather(*bench.work._tasks, *jobs)
+    assert bench.host.fed[-1] == inputs.Averaged(3, ballot(2, "ada"), name)
+    assert bench.store.is_durable(name)
 
 
 @pytest.mark.parametrize("job", ["fold", "average"])

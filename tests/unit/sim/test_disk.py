@@ -39,7 +39,19 @@ def test_an_update_of_the_open_round_comes_back_and_an_older_one_does_not():
     disk.save(SaveUpdate(chain.run, 1, chain.run, update("ada", 1)))
     assert disk.load().current.update is None
     disk.save(SaveUpdate(chain.run, 2, chain.run, update("ada", 2)))
+    disk.passing.add(update("ada", 2).digest)
     assert disk.load().current.update == update("ada", 2)
+    disk.passing.clear()
+    assert disk.load().current.update is None, "a power cut took its bytes"
+
+
+def test_a_collection_takes_flushed_and_passing_blobs_alike():
+    disk = Disk(member("ada"), blobs={"model", "old model"}, passing={"update", "old update"})
+    disk.collect(frozenset({"model", "update"}))
+    assert (disk.blobs, disk.passing) == ({"model"}, {"update"})
+    assert disk.has("model")
+    assert disk.has("update")
+    assert not disk.has("old update")
 
 
 def test_a_promise_keeps_the_value_accepted_in_the_round_and_no_older_one():

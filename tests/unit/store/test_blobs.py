@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,20 +24,30 @@ def store(tmp_path: Path) -> BlobStore:
     return BlobStore(tmp_path / "blobs")
 
 
-def put(store: BlobStore, content: bytes) -> str:
+def put(store: BlobStore, content: bytes, *, durable: bool = True) -> str:
     path = store.new_path()
     path.write_bytes(content)
     digest = blake3(content).hexdigest()
-    store.adopt(path, digest)
+    store.adopt(path, digest, durable=durable)
     return digest
 
 
-def pull(store: BlobStore, content: bytes) -> str:
+def pull(store: BlobStore, content: bytes, *, durable: bool = True) -> str:
     digest = blake3(content).hexdigest()
-    with store.partial(digest, len(content)) as partial:
+    with store.partial(digest, len(content), durable=durable) as partial:
         partial.write(content)
         partial.finish()
     return digest
+
+
+def temporary(store: BlobStore) -> list[str]:
+    """Names of the files that are no blobs."""
+    return sorted(path.name for path in (store.directory / "tmp").iterdir())
+
+
+def nothing(_digest: str) -> bool:
+    """Need no blob."""
+    return False
 
 
 def test_adopted_file_is_a_blob_and_leaves_nothing_temporary(store: BlobStore) -> None:
@@ -45,7 +56,7 @@ def test_adopted_file_is_a_blob_and_leaves_nothing_temporary(store: BlobStore) -
     assert store.size(digest) == len(BYTES)
     assert store.path(digest).read_bytes() == BYTES
     assert store.digests() == {digest}
-    assert list((store.directory / "tmp").iterdir()) == []
+    assert temporary(store) == []
 
 
 def test_adopting_a_file_that_is_not_there_says_so(store: BlobStore) -> None:
@@ -93,7 +104,7 @@ def test_a_broken_pull_resumes_after_a_restart_but_a_half_written_file_is_droppe
     with store.partial(DIGEST, len(BYTES)) as partial:
         partial.write(BYTES[:1000])
     again = BlobStore(store.directory)
-    assert [path.name for path in (store.directory / "tmp").iterdir()] == [f"{DIGEST}.part"]
+    assert temporary(store) == [f"{DIGEST}.part"]
     with again.partial(DIGEST, len(BYTES)) as partial:
         assert partial.offset == 1000
 
@@ -159,15 +170,139 @@ def test_a_closed_pull_takes_no_more_bytes(store: BlobStore) -> None:
         partial.write(b"a")
 
 
-def test_collect_deletes_blobs_and_broken_pulls_outside_keep(store: BlobStore) -> None:
-    kept, doomed = pull(store, b"kept"), pull(store, b"doomed")
+# --- blobs that are not flushed -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flushes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is flushed: "a file", or the name of a folder."""
+    calls: list[str] = []
+    monkeypatch.setattr("p2pfl.store.blobs.flush", lambda _descriptor: calls.append("a file"))
+    monkeypatch.setattr("p2pfl.store.blobs.flush_folder", lambda folder: calls.append(folder.name))
+    return calls
+
+
+@pytest.mark.parametrize("bring", [put, pull])
+def test_a_passing_blob_is_here_whole_without_a_flush(
+    store: BlobStore, flushes: list[str], bring: Callable[..., str]
+) -> None:
+    digest = bring(store, BYTES, durable=False)
+    assert store.path(digest).read_bytes() == BYTES
+    assert store.size(digest) == len(BYTES)
+    assert store.digests() == {digest}
+    assert store.has(digest)
+    assert not store.is_durable(digest)
+    assert BlobReader(store.directory).has(digest)
+    assert temporary(store) == []
+    assert flushes == []
+
+
+@pytest.mark.parametrize("bring", [put, pull])
+def test_a_durable_blob_is_flushed_with_its_folder(
+    store: BlobStore, flushes: list[str], bring: Callable[..., str]
+) -> None:
+    assert store.is_durable(bring(store, BYTES))
+    assert flushes == ["a file", "blobs"]
+
+
+def test_a_passing_blob_that_is_kept_is_durable_from_then_on(store: BlobStore, flushes: list[str]) -> None:
+    digest = pull(store, BYTES, durable=False)
+    store.keep(digest)
+    assert flushes == ["a file", "blobs"]
+    assert store.is_durable(digest)
+    assert store.path(digest).read_bytes() == BYTES
+    store.keep(digest)
+    assert flushes == ["a file", "blobs"], "it was durable already"
+    again = BlobStore(store.directory)
+    again.recover(())
+    assert again.digests() == {digest}
+
+
+def test_keeping_a_blob_that_is_not_here_is_file_not_found(store: BlobStore) -> None:
+    with pytest.raises(FileNotFoundError):
+        store.keep(DIGEST)
+    assert not store.is_durable(DIGEST)
+
+
+def test_a_pull_broken_off_may_end_as_the_other_kind_of_blob(store: BlobStore) -> None:
+    with store.partial(DIGEST, len(BYTES), durable=False) as partial:
+        partial.write(BYTES[:1000])
+    with store.partial(DIGEST, len(BYTES)) as partial:
+        assert partial.offset == 1000
+        partial.write(BYTES[1000:])
+        partial.finish()
+    assert store.is_durable(DIGEST)
+
+
+def test_bytes_that_are_update_and_model_at_once_stay_durable(store: BlobStore) -> None:
+    # The average of one update has its bytes.
+    for is_durable in (False, True, False):
+        assert put(store, BYTES, durable=is_durable) == DIGEST
+    assert store.is_durable(DIGEST)
+    assert store.digests() == {DIGEST}
+    again = BlobStore(store.directory)
+    again.recover(())
+    assert again.path(DIGEST).read_bytes() == BYTES
+
+
+def cut_off_all(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut_off_half(path: Path) -> None:
+    path.write_bytes(BYTES[: len(BYTES) // 2])
+
+
+def fill_with_zeros(path: Path) -> None:
+    path.write_bytes(bytes(len(BYTES)))
+
+
+@pytest.mark.parametrize("damage", [cut_off_all, cut_off_half, fill_with_zeros, Path.unlink])
+def test_a_wanted_blob_that_a_power_cut_spoiled_is_none_after_a_start(
+    store: BlobStore, damage: Callable[[Path], None]
+) -> None:
+    damage(store.path(put(store, BYTES, durable=False)))
+    again = BlobStore(store.directory)
+    again.recover({DIGEST})
+    assert not again.has(DIGEST)
+    assert put(again, BYTES, durable=False) == DIGEST, "nothing is in the way of a second one"
+
+
+def test_a_start_keeps_the_wanted_blob_that_is_whole_and_drops_other_passing_ones(store: BlobStore) -> None:
+    wanted, model = put(store, BYTES, durable=False), pull(store, b"model")
+    put(store, b"of a round gone by", durable=False)
+    again = BlobStore(store.directory)
+    again.recover({wanted})
+    assert again.digests() == {wanted, model}
+    assert not again.is_durable(wanted)
+
+
+# --- collecting ---------------------------------------------------------------------------------------------
+
+
+def test_collect_takes_out_blobs_and_broken_pulls_nobody_needs_and_delete_deletes_them(
+    store: BlobStore,
+) -> None:
+    kept, passing = pull(store, b"kept"), pull(store, b"kept too", durable=False)
+    doomed = [pull(store, b"doomed"), put(store, b"doomed too", durable=False)]
     for digest in (DIGEST, OTHER):
         with store.partial(digest, 5) as partial:
             partial.write(b"o")
-    store.collect({kept, OTHER})
-    assert store.digests() == {kept}
-    assert not store.has(doomed)
-    assert [path.name for path in (store.directory / "tmp").iterdir()] == [f"{OTHER}.part"]
+    files = store.collect({kept, passing, OTHER}.__contains__)
+    assert store.digests() == {kept, passing}
+    assert not any(store.has(digest) for digest in doomed)
+    assert sorted(path.read_bytes() for path in files) == [b"doomed", b"doomed too", b"o"]
+    store.delete(files)
+    store.delete(files)
+    assert temporary(store) == [f"{OTHER}.part"]
+
+
+def test_what_was_taken_out_but_not_deleted_is_gone_after_a_start(store: BlobStore) -> None:
+    put(store, BYTES)
+    assert store.collect(nothing)
+    again = BlobStore(store.directory)
+    assert again.digests() == frozenset()
+    assert temporary(again) == []
 
 
 def test_collect_spares_pulls_under_way_and_files_the_worker_writes(store: BlobStore) -> None:
@@ -175,29 +310,57 @@ def test_collect_spares_pulls_under_way_and_files_the_worker_writes(store: BlobS
     written.write_bytes(BYTES)
     with store.partial(OTHER, 5) as partial:
         partial.write(b"oth")
-        store.collect(())
+        assert store.collect(nothing) == []
         partial.write(b"er")
         partial.finish()
     store.adopt(written, DIGEST)
     assert store.digests() == {DIGEST, OTHER}
 
 
-def test_collect_spares_what_was_adopted_just_before_it_once(store: BlobStore) -> None:
-    digest = put(store, BYTES)
-    store.collect(())
-    assert store.has(digest)
-    store.collect(())
-    assert not store.has(digest)
+def test_what_becomes_needed_while_collect_is_under_way_stays(store: BlobStore) -> None:
+    put(store, BYTES, durable=False)
+    put(store, b"other", durable=False)
+    needed: set[str] = set()
+
+    def is_needed(digest: str) -> bool:
+        found = digest in needed
+        needed.update((DIGEST, OTHER))  # from now on both are
+        return found
+
+    assert len(store.collect(is_needed)) == 1
+    assert len(store.digests()) == 1
 
 
-def test_a_folder_in_the_way_is_left_and_collect_goes_on(
+def test_a_file_that_cannot_be_moved_is_left_and_collect_goes_on(
+    store: BlobStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doomed, stuck = pull(store, b"doomed"), pull(store, BYTES)
+    real = Path.replace
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.name == stuck:
+            raise PermissionError(13, "it is open elsewhere")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    store.collect(nothing)
+    assert not store.has(doomed)
+    assert store.has(stuck)
+    assert f"cannot delete the unused blob {stuck}" in caplog.text
+
+
+def test_a_file_that_cannot_be_deleted_is_told_and_the_others_are_deleted(
     store: BlobStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (store.directory / DIGEST).mkdir()
-    doomed = pull(store, b"doomed")
-    store.collect(())
-    assert not store.has(doomed)
-    assert f"cannot delete the unused blob {DIGEST}" in caplog.text
+    pull(store, b"doomed")
+    folder = store.directory / "tmp" / "a folder"
+    folder.mkdir()
+    store.delete([folder, *store.collect(nothing)])
+    assert temporary(store) == ["a folder"]
+    assert f"cannot delete {folder}" in caplog.text
+
+
+# --- the disk -----------------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_is_told_with_the_path_and_keeps_what_arrived(

@@ -1,0 +1,88 @@
+"""What a start makes of an update an earlier process left: offered again where it is whole, else trained anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from blake3 import blake3
+
+from p2pfl import events
+from p2pfl.config import ProtocolSettings
+from p2pfl.core import inputs
+from p2pfl.core.effects import AnyEffect, Train
+from p2pfl.core.node import Node
+from p2pfl.core.saved import Saved, SavedRun
+from p2pfl.runtime.node import _recover
+from p2pfl.store.blobs import BlobStore
+from tests.support.core import chain_of, member, of_kind, options, told
+from tests.support.records import NAMES, SCHEMA, update
+
+BYTES = b"the update of round 2" * 1000
+UPDATE = msgspec.structs.replace(update("ada", 2), digest=blake3(BYTES).hexdigest())
+
+
+def journal() -> Saved:
+    """What the journal says of a run whose round 2 is open, this node's update among it."""
+    chain = chain_of(*NAMES[:3], rounds=1)
+    run = SavedRun(chain.run, chain.founding, chain.commits[-1], UPDATE, resumed=False)
+    return Saved(run, {}, frozenset())
+
+
+def left(directory: Path, damage: Callable[[Path], object]) -> BlobStore:
+    """The store that the next process finds when *damage* was done to the update on disk."""
+    store = BlobStore(directory)
+    new = store.new_path()
+    new.write_bytes(BYTES)
+    store.adopt(new, UPDATE.digest, durable=False)
+    damage(store.path(UPDATE.digest))
+    return BlobStore(directory)
+
+
+def started(saved: Saved) -> list[AnyEffect]:
+    """The first effects of a node with *saved*, until the model is here and its worker ready."""
+    assert saved.current is not None
+    assert saved.current.last is not None
+    node = Node(member("ada"), "ada", options(), saved, settings=ProtocolSettings())
+    effects = node.start(100.0)
+    effects += node.input(inputs.BlobReady(saved.current.last.record.model, durable=True), 100.0)
+    return effects + node.input(inputs.Described(saved.current.founding.spec, SCHEMA, 1000), 100.0)
+
+
+def test_an_update_that_is_whole_is_offered_again_and_nothing_is_trained(tmp_path: Path) -> None:
+    store = left(tmp_path, lambda _path: None)
+    saved = _recover(journal(), store)
+    assert saved == journal()
+    assert store.path(UPDATE.digest).read_bytes() == BYTES
+    effects = started(saved)
+    assert [event.digest for event in told(effects, events.UpdateReused)] == [UPDATE.digest]
+    assert of_kind(effects, Train) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(Path.unlink, id="gone"),
+        pytest.param(lambda path: path.write_bytes(b""), id="empty"),
+        pytest.param(lambda path: path.write_bytes(BYTES[:-1]), id="short"),
+        pytest.param(lambda path: path.write_bytes(bytes(len(BYTES))), id="zeros"),
+    ],
+)
+def test_an_update_that_a_power_cut_spoiled_is_trained_again(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    store = left(tmp_path, damage)
+    saved = _recover(journal(), store)
+    assert not store.has(UPDATE.digest)
+    effects = started(saved)
+    assert told(effects, events.UpdateReused) == []
+    assert [train.round for train in of_kind(effects, Train)] == [2]
+
+
+def test_a_start_without_an_update_drops_what_was_not_flushed(tmp_path: Path) -> None:
+    store = left(tmp_path, lambda _path: None)
+    nothing = Saved(None, {}, frozenset())
+    assert _recover(nothing, store) == nothing
+    assert store.digests() == frozenset()
