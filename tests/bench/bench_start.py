@@ -1,8 +1,4 @@
-"""How soon a command answers and a node is ready, and what an idle node takes of memory.
-
-Prints medians to compare with the budgets of the design; judges nothing, for a busy machine is no defect. Run it
-from the top folder: `python -m tests.bench.bench_start`.
-"""
+"""How soon a command answers and a node is ready for peers, and what an idle node takes of memory."""
 
 from __future__ import annotations
 
@@ -10,30 +6,66 @@ import asyncio
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import psutil
 
 from p2pfl import events
+from tests.bench.alone import Settings, run
+from tests.bench.report import IDLE, Figure
 from tests.support.processes import fleet
 
-TIMES = 7
+IMPORT_TORCH = "import torch; print(flush=True); input()"
+"""Says when it is done, and waits to be looked at."""
 
 
-def median(measure: Callable[[], float]) -> float:
-    """Return the median of `TIMES` measurements, after one that warms caches up."""
-    measure()
-    return statistics.median(measure() for _ in range(TIMES))
+def measure(settings: Settings) -> Iterator[Figure]:
+    """Yield the times of the commands, then time and memory of nodes that wait for peers."""
+    times = 3 if settings.is_quick else 9
+    yield Figure("python -c pass", median(times, partial(seconds_of, "-c", "pass")), "s")
+    for words, budget in ((("--help",), 0.3), (("node", "--help"), 0.3), (("demo", "--help"), None)):
+        seconds = median(times, partial(seconds_of, "-m", "p2pfl", *words))
+        yield Figure(f"p2pfl {' '.join(words)}", seconds, "s", budget, note=f"warm, median of {times}")
+
+    bare = megabytes_of_bare_torch()
+    starts = 2 if settings.is_quick else 5
+    folders = [settings.folder / str(number) for number in range(starts)]
+    for folder in folders:
+        folder.mkdir()
+    measured = [asyncio.run(start_a_node(folder)) for folder in folders]
+    ready, node, worker = (statistics.median(column) for column in zip(*measured, strict=True))
+    note = f"median of {starts}"
+    yield Figure("process start to ready for peers", ready, "s", 1.0, note=note)
+    yield Figure("idle node process", node, "MB", 80, note=note)
+    yield Figure("bare import torch", bare, "MB")
+    yield Figure("its worker, over a bare import torch", worker - bare, "MB", 60, note=note)
+    yield Figure(IDLE, node + worker, "MB", note="node process and worker")
+
+
+def median(times: int, one: Callable[[], float]) -> float:
+    """Return the median of so many measurements, after one that warms caches up."""
+    one()
+    return statistics.median(one() for _ in range(times))
 
 
 def seconds_of(*command: str) -> float:
     began = time.monotonic()
     subprocess.run([sys.executable, *command], capture_output=True, check=True)
     return time.monotonic() - began
+
+
+def megabytes_of_bare_torch() -> float:
+    """Return what a process has resident that did nothing but import torch."""
+    command = [sys.executable, "-c", IMPORT_TORCH]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found: float = psutil.Process(process.pid).memory_info().rss / 1e6
+        process.communicate(b"\n")
+    return found
 
 
 async def start_a_node(folder: Path) -> tuple[float, float, float]:
@@ -47,21 +79,5 @@ async def start_a_node(folder: Path) -> tuple[float, float, float]:
         return node.all(events.Started)[0].seconds, megabytes[0], megabytes[1]
 
 
-def main() -> None:
-    bare = median(lambda: seconds_of("-c", "pass"))
-    print(f"python -c pass         {bare:.2f} s")
-    for words in (["--help"], ["node", "--help"], ["demo", "--help"]):
-        seconds = median(partial(seconds_of, "-m", "p2pfl", *words))
-        print(f"{'p2pfl ' + ' '.join(words):22} {seconds:.2f} s")
-    measured = []
-    for _ in range(3):
-        with tempfile.TemporaryDirectory() as folder:
-            measured.append(asyncio.run(start_a_node(Path(folder))))
-    ready, node, worker = (statistics.median(column) for column in zip(*measured, strict=True))
-    print(f"ready for peers after  {ready:.2f} s")
-    print(f"idle node process      {node:.0f} MB")
-    print(f"its worker             {worker:.0f} MB")
-
-
 if __name__ == "__main__":
-    main()
+    run("start", measure)

@@ -1,0 +1,121 @@
+"""All benches one after another: `python -m tests.bench`; see README.md beside this file.
+
+Each runs in a process (and process group) of its own, so that neither its memory nor its failure touches the
+next one. Nothing is judged by the exit code but whether every bench came to its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from tests.bench.machine import describe_commit, describe_machine
+from tests.bench.report import Bench, Report, markdown, read_json, write_json
+from tests.support.source import ROOT
+
+BENCHES = ("start", "pull", "training", "round", "scale", "faults")
+"""In this order: those that need a quiet machine most come first."""
+
+PEERS = ("flower", "flower_legacy", "p2pfl_pypi")
+"""Modules of `tests.bench.peers`."""
+
+LIMIT_SECONDS = 600.0
+"""For one bench; each takes a minute or two on a quiet machine."""
+
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
+
+
+def main() -> int:
+    """Run what the command line asks for; return 1 if a bench failed."""
+    parser = _parser()
+    options = parser.parse_args()
+    if options.write_readme and (options.only or options.quick):
+        parser.error("--write-readme is for a run of all benches at full size")
+    began = time.monotonic()
+    report = Report(describe_machine(), describe_commit(), options.quick, 0.0, ())
+    benches = []
+    for name, command in _commands(options).items():
+        print(f"\n== {name}", flush=True)
+        benches.append(_run(name, command))
+        report = msgspec.structs.replace(report, benches=tuple(benches), seconds=time.monotonic() - began)
+        if options.json is not None:
+            write_json(options.json, report)
+    text = markdown(report)
+    print(f"\n{text}")
+    if options.write_readme:
+        put_between_markers(README, text)
+    return int(any(bench.fault for bench in benches))
+
+
+def put_between_markers(page: Path, text: str) -> None:
+    """Replace what stands between the markers in *page* by *text*."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        sys.exit(f"{page.name} lacks the lines between which the figures stand: {BEGIN}{END}")
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description="Run the benches, all or some."
+    )
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="one bench; may be given several times"
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller sizes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE")
+    parser.add_argument("--write-readme", action="store_true", help="put the table into README.md here")
+    parser.add_argument("--peers", type=Path, metavar="DIR", help="also other programs, prepared in DIR")
+    return parser
+
+
+def _commands(options: argparse.Namespace) -> dict[str, list[str]]:
+    """Return what to start for each bench wanted, by its name."""
+    quick = ["--quick"] if options.quick else []
+    found = {name: ["-m", f"tests.bench.bench_{name}", *quick] for name in BENCHES}
+    if options.peers is not None:
+        venv = f"--venv={options.peers.absolute()}"
+        found |= {f"peers.{name}": ["-m", f"tests.bench.peers.{name}", venv, *quick] for name in PEERS}
+    if unknown := set(options.only or ()) - set(found):
+        sys.exit(f"There is no bench {', '.join(sorted(unknown))}; there are: {', '.join(found)}.")
+    return {name: command for name, command in found.items() if not options.only or name in options.only}
+
+
+def _run(name: str, command: list[str]) -> Bench:
+    """Run one bench in a process of its own; return what it found, or why it found nothing."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        path = Path(folder) / "report.json"
+        process = subprocess.Popen(
+            [sys.executable, *command, f"--json={path}"], cwd=ROOT, start_new_session=True
+        )
+        fault = ""
+        try:
+            code = process.wait(LIMIT_SECONDS)
+            fault = f"it ended with exit code {code}" if code else ""
+        except subprocess.TimeoutExpired:
+            fault = f"it took longer than {LIMIT_SECONDS:g} s and was ended"
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # what is left of it
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        try:
+            [bench] = read_json(path).benches
+        except (OSError, msgspec.DecodeError):
+            return Bench(name, time.monotonic() - began, (), fault or "it wrote no report")
+        return Bench(name, bench.seconds, bench.figures, bench.fault or fault)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

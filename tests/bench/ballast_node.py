@@ -1,0 +1,58 @@
+"""`p2pfl node` with the task `ballast` of the benches and a worker that does not train."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import msgspec
+import typer
+
+from p2pfl.cli.node import node
+from p2pfl.learning import catalogue
+from p2pfl.learning.data import Bundled
+from p2pfl.learning.process import Worker, WorkerSettings
+from p2pfl.runtime import node as runtime
+from tests.bench.ballast import WIDTHS
+
+PROGRAM = ("-m", "tests.bench.ballast_node")
+"""To be given to `tests.support.processes.Fleet.start`."""
+
+
+def register() -> None:
+    """Make the task known to this process."""
+    catalogue.CATALOGUE["ballast"] = catalogue.TaskEntry(
+        name="ballast",
+        summary="nothing to learn",
+        module="tests.bench.ballast_task",
+        models=tuple(WIDTHS),
+        defaults=catalogue.Defaults(
+            model="0.4m",
+            partition="iid",
+            rounds=10,
+            epochs=1,
+            batch_size=16,
+            learning_rate=0.1,
+            momentum=0.0,
+            weight_decay=0.0,
+        ),
+        data=Bundled(package="p2pfl", file="__init__.py"),
+    )
+
+
+def worker_of_ballast(settings: WorkerSettings, **options: Any) -> Worker:
+    """Return a `Worker` that runs the program of the benches."""
+    program = (sys.executable, "-P", "-m", "tests.bench.ballast_worker")
+    return Worker(msgspec.structs.replace(settings, program=program), **options)
+
+
+def main() -> None:
+    register()
+    runtime.Worker = worker_of_ballast  # type: ignore[assignment,misc]
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(node)
+    app()
+
+
+if __name__ == "__main__":
+    main()

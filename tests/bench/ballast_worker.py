@@ -1,0 +1,33 @@
+"""The worker of the benches: instead of training it returns the perturbed parent (`--no-train` of the benches)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from p2pfl.learning import training, worker
+from p2pfl.messages import RunSpec
+from tests.bench.ballast_node import register
+
+
+@torch.no_grad()
+def perturb(
+    module: nn.Module,
+    part: training.Part,
+    spec: RunSpec,
+    *,
+    epochs: int,
+    seed: int,
+    after_batch: training.AfterBatch,
+) -> float:
+    """Scale every parameter by a number close to one that depends on *seed*."""
+    for parameter in module.parameters():
+        parameter.mul_(1.0 + seed % 1000 / 1e6)
+    after_batch(1, 1)
+    return 0.0
+
+
+if __name__ == "__main__":
+    register()
+    training.train = perturb
+    worker.main()

@@ -1,0 +1,57 @@
+"""Seconds that a round takes beyond the members' own work, for models of three sizes.
+
+Four real nodes with real workers on loopback, over TLS, run the task `ballast`: members return their perturbed
+parent at once (see `tests.bench.ballast_worker`). So a round is what federated learning adds to the training:
+models read, written and hashed, updates pulled, checked, averaged, the result made durable and pulled by all,
+votes, evaluation. What is measured is the time from one commit to the next, as every node tells it; the
+perturbing is in it, and the first round, which warms everything up, is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+from p2pfl import events
+from tests.bench.alone import Settings, run
+from tests.bench.ballast_node import PROGRAM
+from tests.bench.report import MODEL_NAMES, OVERHEAD, Figure
+from tests.support.processes import fleet
+
+NODES = ("ada", "ben", "cleo", "dan")
+
+RUNS = (("0.4m", 41, 0.08), ("11m", 11, 1.2), ("100m", 4, 12.0))
+"""Model, rounds, budget in seconds."""
+
+QUICK_RUNS = (("0.4m", 11, 0.08), ("11m", 4, 1.2))
+
+
+def measure(settings: Settings) -> Iterator[Figure]:
+    """Yield the overhead of a round for each size of model."""
+    for model, rounds, budget in QUICK_RUNS if settings.is_quick else RUNS:
+        folder = settings.folder / model
+        folder.mkdir()
+        seconds = asyncio.run(watch(folder, model, rounds))
+        spread = f"{min(seconds):.3g} to {max(seconds):.3g} s in {rounds - 1} rounds"
+        yield Figure(
+            OVERHEAD.format(model=MODEL_NAMES[model]), statistics.median(seconds), "s", budget, note=spread
+        )
+
+
+async def watch(folder: Path, model: str, rounds: int) -> list[float]:
+    """Run a federation; return the seconds of all rounds but the first, on every node."""
+    options = ["--task=ballast", f"--model={model}", f"--rounds={rounds}"]
+    async with fleet(folder) as opened:
+        nodes = await opened.start_all(*NODES, options=options, program=PROGRAM)
+        for number in range(1, rounds + 1):
+            await nodes[0].until(events.Committed, lambda event, number=number: event.round == number)
+        for node in nodes:
+            assert await node.exit_code() == 0, node.output
+        commits = [event for node in nodes for event in node.all(events.Committed)]
+    return [event.seconds for event in commits if event.kind == "train" and event.round > 1]
+
+
+if __name__ == "__main__":
+    run("round", measure)

@@ -1,0 +1,188 @@
+"""What grows with members and with the model: bytes of a round, and the aggregator's memory.
+
+Real nodes with real workers on loopback run a few rounds of the task `ballast`, whose members return their
+perturbed parent. Both figures come from the same runs. Bytes are those each node received between joining the
+run (the initial model is there) and its end (the last one is), by the nodes' own counters; so the founding is
+left out. Memory is the resident set of a node's two processes together, sampled all the time. Every node is
+aggregator at some time, and has to be reckoned with as such: the highest of all counts. It counts all pages
+a process has touched, those of mapped files too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+from p2pfl import events
+from tests.bench import counted_node
+from tests.bench.alone import Settings, run
+from tests.bench.ballast import parameters
+from tests.bench.report import FIRST_ROUND, MODEL_NAMES, PEAK, TRAFFIC, Figure
+from tests.support.processes import Process, fleet
+
+RUNS = (("0.4m", 4, 3), ("11m", 2, 3), ("11m", 4, 3), ("11m", 8, 3), ("11m", 16, 2), ("100m", 4, 2))
+"""Model, members, rounds. The smallest model comes first: its nodes before the run are as good as without one."""
+
+QUICK_RUNS = (("0.4m", 4, 3), ("11m", 4, 2))
+
+UNIT = "× 2(N-1)"
+
+SAMPLE_SECONDS = 0.01
+"""Between two looks at memory: what a model of 11 M parameters takes is there for longer."""
+
+PATIENCE_SECONDS = 150.0
+"""For a start of sixteen, or a round of the largest model, on a machine that is busy with something else."""
+
+NODE_GB = 0.6
+"""Needed by a node whose model is small: what may not be there for sixteen of them."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was seen of one run."""
+
+    base: float
+    """Resident bytes of a node whose worker is ready, median."""
+    peak: float
+    """The highest of any node."""
+    bulk: int
+    """Bytes received by all nodes together, of blobs."""
+    control: int
+    """The same of links."""
+    loopback: int
+    """Bytes this machine sent over loopback, whoever they were for."""
+    first_round: float
+    """Seconds from the start of the first process until a member began to train."""
+
+
+def measure(settings: Settings) -> Iterator[Figure]:
+    """Yield bytes and memory for each of the runs."""
+    bare = 0.0
+    for number, (model, nodes, rounds) in enumerate(QUICK_RUNS if settings.is_quick else RUNS):
+        model_bytes = 4 * parameters(model)
+        needed = nodes * (NODE_GB * 1e9 + 4 * model_bytes)
+        if psutil.virtual_memory().available < needed:
+            print(f"left out, for lack of {needed / 1e9:.1f} GB of memory: {nodes} nodes, {model}")
+            continue
+        folder = settings.folder / str(number)
+        folder.mkdir()
+        seen = asyncio.run(watch(folder, model, nodes, rounds))
+        bare = bare or seen.base
+        if not number:
+            yield Figure(FIRST_ROUND, seen.first_round, "s", note=f"{nodes} nodes, torch included")
+        yield from figures_of_bytes(seen, model, nodes, rounds)
+        yield from figures_of_memory(seen, bare, model, nodes)
+
+
+def figures_of_bytes(seen: Run, model: str, nodes: int, rounds: int) -> Iterator[Figure]:
+    """Yield what moved in a round, as the nodes counted it and as the machine did."""
+    one = 4 * parameters(model)
+    ideal = rounds * 2 * (nodes - 1) * one
+    moved = seen.bulk + seen.control
+    what = TRAFFIC.format(model=MODEL_NAMES[model], nodes=nodes)
+    note = f"{moved / rounds / 1e6:,.1f} MB a round; control: {seen.control / rounds / 1e3:,.0f} KB"
+    yield Figure(
+        f"{what}, counted by them", moved / ideal, UNIT, None if model == "0.4m" else 1.02, note=note
+    )
+    founding = (nodes - 1) * one  # of the initial model, known to the byte
+    yield Figure(what, (seen.loopback - founding) / ideal, UNIT, note="all of loopback, TCP's own included")
+
+
+def figures_of_memory(seen: Run, bare: float, model: str, nodes: int) -> Iterator[Figure]:
+    """Yield the highest memory, over a node without a model and over the same node before the run."""
+    one = 4 * parameters(model)
+    what = PEAK.format(model=MODEL_NAMES[model], nodes=nodes)
+    budget = 3.0 if model == "100m" else None
+    for suffix, base, allowed in (("", bare, budget), (", over its model", seen.base, None)):
+        over = seen.peak - base
+        note = f"{over / 1e6:,.0f} MB over {base / 1e6:,.0f} MB"
+        yield Figure(what + suffix, over / one, "models", allowed, note=note)
+
+
+async def watch(folder: Path, model: str, count: int, rounds: int) -> Run:
+    """Run a federation and return what was seen of it."""
+    options = ["--task=ballast", f"--model={model}", f"--rounds={rounds}"]
+    names = [f"node-{number}" for number in range(count)]
+    began = time.time()
+    sent = psutil.net_io_counters(pernic=True)
+    async with fleet(folder) as opened:
+        nodes = await opened.start_all(*names, options=options, program=counted_node.PROGRAM)
+        for node in nodes:
+            await node.until(events.WorkerReady, patience=PATIENCE_SECONDS)
+        with Sampler(nodes) as sampler:
+            for number in range(1, rounds + 1):
+                for node in nodes:
+                    await node.until(events.Committed, partial(is_of, number), PATIENCE_SECONDS)
+            for node in nodes:
+                await node.until(events.RunEnded, patience=PATIENCE_SECONDS)
+        for node in nodes:
+            assert await node.exit_code() == 0, node.output
+    after = psutil.net_io_counters(pernic=True)
+    received = [counted_node.read_received(folder, name) for name in names]
+    return Run(
+        base=statistics.median(sampler.first),
+        peak=max(sampler.highest),
+        bulk=sum(end.bulk - begin.bulk for begin, end in received),
+        control=sum(end.control - begin.control for begin, end in received),
+        loopback=sum(after[nic].bytes_sent - sent[nic].bytes_sent for nic in after if nic in ("lo", "lo0")),
+        first_round=min(began_training(node) for node in nodes) - began,
+    )
+
+
+def is_of(number: int, event: events.Committed) -> bool:
+    return event.round == number
+
+
+def began_training(node: Process) -> float:
+    """Return when *node* began its first training, in seconds since the epoch."""
+    return next(one.time for one in node.published if isinstance(one.event, events.TrainingStarted))
+
+
+class Sampler:
+    """Looks at the memory of nodes with their workers until it is left."""
+
+    def __init__(self, nodes: list[Process]) -> None:
+        families = [psutil.Process(node.pid) for node in nodes]
+        self._families = [[one, *one.children()] for one in families]
+        self.first = [_resident(family) for family in self._families]
+        """Bytes of each node at the beginning."""
+        self.highest = list(self.first)
+        """Bytes of each node at its highest."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+
+    def __enter__(self) -> Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            now = [_resident(family) for family in self._families]
+            self.highest = [max(pair) for pair in zip(self.highest, now, strict=True)]
+
+
+def _resident(family: list[psutil.Process]) -> int:
+    """Return the resident bytes of processes together; what has ended takes none."""
+    total = 0
+    for process in family:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+if __name__ == "__main__":
+    run("scale", measure)

@@ -1,0 +1,123 @@
+"""What local training costs next to the loop a PyTorch user would write.
+
+Both train the same model from the same parameters on the same batches in the same order, with one thread, in
+turns; ours with all that a worker does after each batch, the bare one with `torch.optim.SGD`. Where a task
+keeps its samples as bytes, the bare loop has them converted beforehand. The results are compared: a loop that
+does something else would not count.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from p2pfl.cli.node import make_spec
+from p2pfl.learning import models, training
+from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.jobs import _Pacer
+from p2pfl.learning.task import Scaling, load_task
+from p2pfl.learning.worker import Inbox
+from p2pfl.messages import RunSpec
+from tests.bench.alone import Settings, run
+from tests.bench.report import Figure
+
+SEED = 7
+
+IMAGE = models.ImageShape(1, 28, 28)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, and what one member trains it on."""
+
+    name: str
+    module: nn.Module
+    part: training.Part
+    spec: RunSpec
+
+
+def measure(settings: Settings) -> Iterator[Figure]:
+    """Yield the time of our loop against that of the bare one, for each case."""
+    torch.set_num_threads(1)
+    times = 3 if settings.is_quick else 9
+    for case in cases():
+        turns = [one_turn(case) for _ in range(times + 1)][1:]  # the first one warms up
+        ours, bare = (statistics.median(column) for column in zip(*turns, strict=True))
+        ratio = statistics.median(one / other for one, other in turns)
+        yield Figure(
+            f"local training against a bare loop, {case.name}",
+            ratio,
+            budget=1.15,
+            note=f"{ours:.2f} s and {bare:.2f} s, median of {times} turns",
+        )
+
+
+def cases() -> Iterator[Case]:
+    spec = make_spec("digits", {"model": "cnn"})
+    task = load_task(spec)
+    data = task.load(DataPlaces())
+    rows = torch.arange(0, len(data.train_y), 4)  # one of four members
+    yield Case(
+        "digits cnn", task.build("cnn"), training.Part(data.train_x, data.train_y, rows, data.scaling), spec
+    )
+    for name, build, samples in (("2nn", models.two_layers, 6400), ("cnn", models.convolutional, 640)):
+        spec = make_spec("fashion-mnist", {"model": name})
+        yield Case(f"28x28 {name}", build(IMAGE, 10), images(samples), spec)
+
+
+def images(samples: int) -> training.Part:
+    """Return noise, held as the image tasks hold their data: how long a batch takes does not depend on it."""
+    generator = torch.Generator().manual_seed(SEED)
+    x = torch.randint(0, 256, (samples, *IMAGE), dtype=torch.uint8, generator=generator)
+    y = torch.randint(0, 10, (samples,), generator=generator)
+    return training.Part(x, y, torch.arange(samples), Scaling.normalising([0.5], [0.3]))
+
+
+def one_turn(case: Case) -> tuple[float, float]:
+    """Return the seconds of our loop and of the bare one, which must come to the same model."""
+    ours, bare = copy.deepcopy(case.module), copy.deepcopy(case.module)
+    began = time.perf_counter()
+    inbox = Inbox()
+    training.train(
+        ours,
+        case.part,
+        case.spec,
+        epochs=case.spec.epochs,
+        seed=SEED,
+        after_batch=_Pacer(1, lambda _: None, lambda: inbox.is_stopped(1)),
+    )
+    our_seconds = time.perf_counter() - began
+    part = case.part
+    x = part.x if part.scaling is None else part.scaling(part.x)
+    began = time.perf_counter()
+    train_bare(bare, x[part.rows], part.y[part.rows], case.spec)
+    bare_seconds = time.perf_counter() - began
+    for one, other in zip(ours.parameters(), bare.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    return our_seconds, bare_seconds
+
+
+def train_bare(module: nn.Module, x: Tensor, y: Tensor, spec: RunSpec) -> None:
+    """Train as PyTorch's own tutorials do, in the order of samples that `p2pfl.learning.training` takes."""
+    optimizer = torch.optim.SGD(
+        module.parameters(), lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
+    )
+    generator = torch.Generator().manual_seed(SEED)
+    module.train()
+    for _ in range(spec.epochs):
+        for batch in torch.randperm(len(x), generator=generator).split(spec.batch_size):
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(module(x[batch]), y[batch])
+            loss.backward()
+            optimizer.step()
+
+
+if __name__ == "__main__":
+    run("training", measure)

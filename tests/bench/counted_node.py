@@ -1,0 +1,54 @@
+"""`tests.bench.ballast_node` that also tells how many bytes it received over the network.
+
+At each event of `MOMENTS` it appends a line to NAME.traffic in its working folder: the counters of
+`p2pfl.net.traffic`, which reach no event.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from p2pfl import events
+from p2pfl.runtime.driver import Driver
+from tests.bench import ballast_node
+
+PROGRAM = ("-m", "tests.bench.counted_node")
+"""To be given to `tests.support.processes.Fleet.start`."""
+
+MOMENTS = (events.RunJoined, events.RunEnded)
+"""When the initial model is here, and when the last one is."""
+
+
+class Received(msgspec.Struct, frozen=True):
+    """Bytes received since the start of the node."""
+
+    bulk: int
+    control: int
+
+
+def read_received(folder: Path, name: str) -> list[Received]:
+    """Return what node *name* wrote, a value for each of `MOMENTS` that came."""
+    lines = (folder / f"{name}.traffic").read_bytes().splitlines()
+    return [msgspec.json.decode(line, type=Received) for line in lines]
+
+
+def main() -> None:
+    publish = Driver.publish
+
+    def counting(self: Driver, event: events.AnyEvent) -> None:
+        if isinstance(event, MOMENTS):
+            assert self.mesh is not None, "a run needs a network"
+            total = self.mesh.traffic.total
+            received = Received(total("bulk").received, total("control").received)
+            with Path(f"{self._node._ctx.name}.traffic").open("ab") as file:
+                file.write(msgspec.json.encode(received) + b"\n")
+        publish(self, event)
+
+    Driver.publish = counting  # type: ignore[method-assign]
+    ballast_node.main()
+
+
+if __name__ == "__main__":
+    main()

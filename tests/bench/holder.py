@@ -1,0 +1,75 @@
+"""The other end of `bench_pull`, in a process of its own: serves one file in one of three ways.
+
+`python -m tests.bench.holder mesh|ssl|plain CERTIFICATES BLOB` prints its port and then serves connection
+after connection until its standard input ends. "mesh" is a node's network as it is; "ssl" and "plain" are the
+shortest loops over blocking sockets that send the file's bytes, held in memory: what the machine can do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from p2pfl.config import NetSettings
+from p2pfl.identity.credentials import read_credentials
+from tests.support.meshes import lab
+
+CHUNK_BYTES = 1024 * 1024
+"""Sent and received at a time, as in `NetSettings.blob_chunk_bytes`."""
+
+
+def serve_bare(certificates: Path | None, blob: Path) -> None:
+    """Send the bytes of *blob* to whoever connects, over TLS 1.3 if there are *certificates*."""
+    context = None
+    if certificates is not None:
+        credentials = read_credentials(certificates)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(credentials.certificate_path, credentials.key_path)
+    data = memoryview(blob.read_bytes())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        print(listening.getsockname()[1], flush=True)
+        while True:
+            raw, _ = listening.accept()
+            with contextlib.suppress(OSError), raw:
+                connection = context.wrap_socket(raw, server_side=True) if context else raw
+                connection.recv(1)
+                for start in range(0, len(data), CHUNK_BYTES):
+                    connection.sendall(data[start : start + CHUNK_BYTES])
+                connection.recv(1)
+
+
+async def serve_mesh(certificates: Path, blob: Path) -> None:
+    """Be a node's network that holds *blob*, which is named by its digest."""
+    with tempfile.TemporaryDirectory(dir=blob.parent) as folder:
+        async with lab(Path(folder)) as world:
+            node = await world.start(read_credentials(certificates), settings=NetSettings())
+            node.store.path(blob.name).hardlink_to(blob)
+            print(node.mesh.port, flush=True)
+            await asyncio.get_running_loop().create_future()
+
+
+def end_with_input() -> None:
+    """End this process when whoever started it is done, or gone."""
+    sys.stdin.read()
+    os._exit(0)
+
+
+def main() -> None:
+    kind, certificates, blob = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    threading.Thread(target=end_with_input, daemon=True).start()
+    if kind == "mesh":
+        asyncio.run(serve_mesh(certificates, blob))
+    else:
+        serve_bare(certificates if kind == "ssl" else None, blob)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Flower's older engine: `start_server` and four `start_client`, over one gRPC stream each.
+
+Deprecated, and still in flwr 1.42.0, which is measured here. TLS with the server's certificate, which members
+verify. `grpc_max_message_length` is the most gRPC knows on both sides; no evaluation by members, and the
+server's `evaluate_fn` only marks the time; all four are waited for and train in every round.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.bench.ballast import shapes
+from tests.bench.peers.certificates import HOST
+from tests.bench.peers.figures import NODES, Outcome
+from tests.bench.peers.measuring import Peer, run_peer
+from tests.bench.peers.world import World, free_port, is_listening
+
+PROGRAMS = Path(__file__).with_name("programs")
+
+SAMPLES = 40
+"""What a member says it has: all the same, as in our bench."""
+
+MESSAGE_BYTES = 2**31 - 1
+"""gRPC's own limit."""
+
+
+def run(world: World, model: str, rounds: int) -> Outcome:
+    """Start the server and its members, and wait until it has done *rounds*."""
+    port = free_port()
+    settings = world.settings_file(
+        address=f"{HOST}:{port}",
+        shapes=shapes(model),
+        rounds=rounds,
+        nodes=NODES,
+        samples=SAMPLES,
+        message_bytes=MESSAGE_BYTES,
+    )
+    world.start("server", [world.python, PROGRAMS / "flower_legacy_server.py", settings])
+    world.until(lambda: is_listening(port), "a listening server")
+    members = tuple(f"client-{number}" for number in range(NODES))
+    for number, member in enumerate(members):
+        world.start(member, [world.python, PROGRAMS / "flower_legacy_client.py", settings, str(number)])
+    world.until(lambda: world.count("round") > rounds, "the end of a round")
+    marks, samples = world.seen()
+    return Outcome(
+        model=model,
+        began=world.began,
+        idle_at=next(mark.at for mark in marks if mark.what == "begin"),
+        boundaries=tuple(mark.at for mark in marks if mark.what == "round"),
+        marks=marks,
+        samples=samples,
+        members=members,
+        aggregators={"server": next(mark.at for mark in marks if mark.what == "base")},
+    )
+
+
+if __name__ == "__main__":
+    run_peer(
+        Peer(
+            "peers.flower_legacy",
+            "flower",
+            run,
+            {"0.4m": 20, "11m": 5, "100m": 2},
+            "flwr 1.42.0, start_server and start_client",
+        )
+    )
