@@ -289,6 +289,7 @@ class Aggregator:
             folded=len(collection.at(Stage.FOLDED)),
             enough=collection.enough,
             cap_at=ledger.opened + ledger.spec.round_cap,
+            has_quorum=sum(ctx.is_reachable(entry.node) for entry in ledger.roster) >= ledger.needed,
         )
 
     def _expected_at(self, node: str) -> float | None:

@@ -113,6 +113,8 @@ class Progress(msgspec.Struct, frozen=True):
     """See `Collection.enough`."""
     cap_at: float
     """When the round closes with what is there."""
+    has_quorum: bool = True
+    """Whether enough members are reachable for the round to commit."""
 
 
 class Closing(Enum):
@@ -130,6 +132,8 @@ def decide_closing(progress: Progress) -> tuple[Closing, str, float | None]:
     that everybody has been waited for and too few updates came: the caller selects more members where there
     are some, otherwise it closes.
     """
+    if not progress.has_quorum:
+        return Closing.WAIT, "no quorum is reachable, and who comes back may bring an update", None
     if progress.now >= progress.cap_at:
         if progress.unfolded:
             return Closing.WAIT, "the last updates are being averaged", None

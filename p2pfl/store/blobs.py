@@ -149,7 +149,7 @@ class BlobStore(BlobReader):
             DataDirectoryError: the file is not there, or the disk refused.
         """
         target = self._target(digest, durable=durable)
-        # A collection that has found an old blob of this name needless must not take the new one away.
+        # A collection that has just found an old blob of this name needless must not take the new one away.
         with disk_errors("keep the blob", target), self._lock:
             if durable:
                 _move_durably(path, target)
@@ -201,20 +201,19 @@ class BlobStore(BlobReader):
         this need not wait for `delete`. A file that cannot be moved (open elsewhere, on Windows) is left for
         the next time.
         """
-        with self._lock:
-            found = [*self._files(), *self._temporary.glob("*.part")]
-            taken = []
-            for path in found:
+        taken = []
+        for path in [*self._files(), *self._temporary.glob("*.part")]:
+            old = self._temporary / f"old-{uuid.uuid4().hex}"
+            with self._lock:
                 if path.stem in self._open or is_needed(path.stem):
                     continue
-                old = self._temporary / f"old-{uuid.uuid4().hex}"
                 try:
                     path.replace(old)
                 except OSError as error:
                     logger.warning("cannot delete the unused blob %s: %s", path.name, error)
                 else:
                     taken.append(old)
-            return taken
+        return taken
 
     def delete(self, files: Collection[Path]) -> None:
         """Delete what `collect` took out; what cannot be deleted now is, with the next start."""

@@ -34,6 +34,12 @@ def test_a_member_that_has_predicted_nothing_is_waited_for_until_the_cap():
     assert decide(awaited=(awaited(),)) == (Closing.WAIT, "waiting for 1", 160.0)
 
 
+def test_a_round_stays_open_while_no_quorum_could_commit_it():
+    closing, reason, _ = decide(has_quorum=False, now=200.0)
+    assert closing is Closing.WAIT
+    assert "quorum" in reason
+
+
 def test_a_slow_device_that_works_is_waited_for_until_its_own_deadline():
     assert decide(awaited=(awaited(expected_at=140.0),)) == (Closing.WAIT, "waiting for 1", 140.0)
 
