@@ -10,7 +10,7 @@ import pytest
 
 from p2pfl import events
 from tests.support.processes import RIGGED, Fleet, Process, digests, fleet, trainings, until
-from tests.support.rigged_node import VICTIM_FILE
+from tests.support.rigged_node import victim_file
 
 pytestmark = pytest.mark.processes
 
@@ -27,7 +27,7 @@ async def nodes(tmp_path: Path) -> AsyncIterator[Fleet]:
 
 @pytest.mark.parametrize("moment", ["counted", "accept-sent", "accepted-heard"])
 async def test_the_round_survives_its_aggregator(nodes: Fleet, moment: str) -> None:
-    rigged = (*RIGGED, f"--rig={moment}:{ROUND}")
+    rigged = (*RIGGED, f"--rig=light,{moment}:{ROUND}")
     five = await nodes.start_all(*NAMES, options=["--rounds=3"], program=rigged)
     victim = await death_of(five)
     survivors = [process for process in five if process is not victim]
@@ -38,8 +38,7 @@ async def test_the_round_survives_its_aggregator(nodes: Fleet, moment: str) -> N
     assert [await process.exit_code() for process in survivors] == [0] * 4
 
     assert await victim.exit_code() == -signal.SIGKILL
-    identity = victim.all(events.Started)[0].node
-    assert (nodes.folder / VICTIM_FILE).read_text() == identity, "it died where it was to die"
+    assert (nodes.folder / victim_file(moment)).read_text() == str(victim.pid), "it died where it was to die"
     elected = {event.attempt for event in survivors[0].all(events.Elected) if event.round == ROUND}
     assert max(elected) > 1, "the round needed another aggregator"
     for process in survivors:
@@ -48,6 +47,7 @@ async def test_the_round_survives_its_aggregator(nodes: Fleet, moment: str) -> N
     rows = nodes.rounds()
     assert all(len(found) == 1 for found in digests(rows).values())
     assert {len(rows[process.name]) for process in survivors} == {4}
+    nodes.check()
 
 
 async def death_of(processes: list[Process]) -> Process:

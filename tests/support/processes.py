@@ -22,6 +22,7 @@ from p2pfl.runtime.follow import EventFollower
 from p2pfl.runtime.publish import Published
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.reader import RoundRow
+from p2pfl.store.verify import verify
 from tests.support.source import ROOT
 
 PATIENCE_SECONDS = 50.0
@@ -34,7 +35,8 @@ QUICK = ("--model=2nn", "--partition=iid", "--epochs=1", "--device=cpu", "--thre
 
 NODE = ("-m", "p2pfl", "node")
 RIGGED = ("-m", "tests.support.rigged_node")
-"""The programs: the product, and the product with a fault built in (see there)."""
+LIGHT = (*RIGGED, "--rig=light")
+"""The programs: the product, the product with a fault built in (see there), and with a worker without torch."""
 
 EventT = TypeVar("EventT", bound=events.Event)
 ResultT = TypeVar("ResultT")
@@ -63,7 +65,10 @@ async def until(
 class Process:
     """One start of a node."""
 
-    def __init__(self, name: str, folder: Path, number: int, command: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, folder: Path, number: int, command: Sequence[str], inside: Sequence[str] = ()
+    ) -> None:
+        """Start it; *inside* is a command that runs another one, somewhere else."""
         self.name = name
         self.events: list[events.AnyEvent] = []
         """All events of this start, as far as they were looked at."""
@@ -74,7 +79,7 @@ class Process:
         self._follower = EventFollower(events_path)
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", *command, f"--events={events_path}"],
+                [*inside, sys.executable, "-P", *command, f"--events={events_path}"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -165,8 +170,9 @@ class Fleet:
         peers: Sequence[Process] = (),
         program: Sequence[str] = NODE,
         certs: Path | None = None,
+        inside: Sequence[str] = (),
     ) -> Process:
-        """The same without waiting for anything."""
+        """The same without waiting for anything; *inside* see `Process`."""
         if certs is None:
             certs = self.folder / "certs" / name
             if not certs.exists():
@@ -174,7 +180,7 @@ class Fleet:
         places = (f"--certs={certs}", f"--data-dir={self.folder / name}")
         addresses = ",".join(address_of(peer) for peer in peers)
         command = (*program, *places, "--listen=127.0.0.1:0", f"--peers={addresses}", *QUICK, *options)
-        process = Process(name, self.folder, len(self._started), command)
+        process = Process(name, self.folder, len(self._started), command, inside)
         self._started.append(process)
         return process
 
@@ -196,6 +202,14 @@ class Fleet:
             with DataDirectory(self.folder / name).read_journal() as journal:
                 rows[name] = [row for run in journal.runs() for row in journal.rounds(run.run)]
         return rows
+
+    def check(self, *names: str) -> None:
+        """Let the checker that users have read the data directories of *names*, of all nodes without any."""
+        chosen = names or sorted({process.name for process in self._started})
+        findings = verify([self.folder / name for name in chosen])
+        assert findings.is_clean, "\n".join(str(fault) for fault in findings.faults)
+        assert findings.records
+        assert findings.blobs
 
     def end(self) -> None:
         for process in self._started:
@@ -231,3 +245,9 @@ def trainings(process: Process) -> dict[int, int]:
     for event in process.all(events.Trained):
         counts[event.round] = counts.get(event.round, 0) + 1
     return counts
+
+
+def last_round(process: Process) -> int:
+    """Return the last round *process* knows to be committed, 0 before the first."""
+    joined = [event.round for event in process.all(events.RunJoined)]
+    return max([0, *joined, *(event.round for event in process.all(events.Committed))])

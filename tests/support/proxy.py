@@ -80,24 +80,23 @@ class Proxy:
     """Forwards connections to a port on loopback."""
 
     def __init__(
-        self,
-        target_port: int,
-        target_host: str = "127.0.0.1",
-        ways_of: Callable[[int, int], Ways] | None = None,
+        self, target_port: int, target_host: str = "127.0.0.1", ways_of: Callable[[int], Ways] | None = None
     ) -> None:
         """Open nothing yet.
 
-        *ways_of* gets the dialler's port and this proxy's, and returns the ways of that connection, or
-        raises OSError to end it; without it all connections share `towards` and `back`.
+        *ways_of* gets the dialler's port and returns the ways of that connection, or raises OSError to end
+        it; without it all connections share `towards` and `back`.
         """
         self._target = (target_host, target_port)
         self._server: asyncio.Server | None = None
+        self.port = 0
+        """Where it listens, from `start` on."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._opened: list[list[asyncio.StreamWriter]] = []
         """The two sides of every connection so far."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.towards, self.back = Way(), Way()
-        self._ways_of = ways_of or (lambda _dialler, _own: (self.towards, self.back))
+        self._ways_of = ways_of or (lambda _: (self.towards, self.back))
         self.open: set[int] = set()
         """Numbers of the connections open now, counted from 0 in the order made."""
 
@@ -105,11 +104,6 @@ class Proxy:
     def connections(self) -> int:
         """Connections made so far."""
         return len(self._opened)
-
-    @property
-    def port(self) -> int:
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
 
     @property
     def address(self) -> str:
@@ -142,6 +136,7 @@ class Proxy:
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         assert self._server is not None
@@ -163,7 +158,7 @@ class Proxy:
         opened = [writer]
         self._opened.append(opened)
         try:
-            towards, back = self._ways_of(writer.get_extra_info("peername")[1], self.port)
+            towards, back = self._ways_of(writer.get_extra_info("peername")[1])
             onward_reader, onward = await asyncio.open_connection(*self._target)
             self._writers.add(onward)
             opened.append(onward)

@@ -1,14 +1,22 @@
-"""`p2pfl node` with a fault built in: it kills itself with SIGKILL at an exact point of a round.
+"""`p2pfl node` with faults built in: it kills itself with SIGKILL at exact points of a round.
 
-What a signal from outside can only hit by luck is hit every time. The rig wraps the product's methods from
+What a signal from outside can only hit by luck is hit every time. The rig wraps the product's functions from
 outside; the product knows nothing of it. All nodes of a test are rigged alike, since nobody knows who will be
-aggregator: the first that gets to the point dies, and no other (a file in the working folder says that it
-happened). The first argument is the rig:
+aggregator: the first that gets to a point dies, and no other (a file in the working folder says that it
+happened). The first argument is `--rig=POINT:R,POINT:R,...`, R a round:
 
-* `--rig=counted:R`: as aggregator of round R, when the first update is counted.
-* `--rig=accept-sent:R`: when the first ACCEPT of round R has left, to one member, and before the second.
-* `--rig=accepted-heard:R`: as proposer of round R, when the first ACCEPTED of another member comes in.
-* `--rig=modules:FILE`: no fault: at the end of the run the names of all loaded modules are written to FILE.
+* `trained`: it has its update, which is in no journal and was offered to nobody.
+* `submit-sent`, `prepare-sent`, `accept-sent`, `commit-sent`: the first such message of the round has left, to
+  one member, and before the second.
+* `commit-due`: a quorum has accepted; before the first COMMIT leaves.
+* `counted`: as aggregator, when the first update is counted.
+* `accepted-heard`: as proposer, when the first ACCEPTED of another member comes in.
+* `before-save-X`, `after-save-X`, X one of `promise`, `accepted`, `commit`, `update`: around the journal's
+  transaction, whose end is the flush.
+* `before-flush-file`, `after-flush-file`, `before-flush-folder`, `after-flush-folder`: the same of a model
+  file made durable in the round.
+* `light`: no fault: its worker is `tests.support.light_worker`, which loads no torch.
+* `modules:FILE`: no fault: at the end of the run the names of all loaded modules are written to FILE.
 """
 
 from __future__ import annotations
@@ -17,26 +25,36 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import typer
+import msgspec
 
-from p2pfl import events, messages
-from p2pfl.cli.node import node
+from p2pfl import cli, events, messages
+from p2pfl.core import effects
+from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Peer
+from p2pfl.runtime import node as runtime
 from p2pfl.runtime.driver import Driver
+from p2pfl.store import blobs
+from p2pfl.store.journal import Journal
 
-VICTIM_FILE = "victim"
-"""In the working folder: the node id of the process that died."""
+Strike = Callable[[], None]
+"""Kills this process, unless another one died at the point before: then it returns."""
 
 
-def claim(node: str) -> bool:
-    """Whether this process, of node *node*, is the one that dies."""
+def victim_file(point: str) -> Path:
+    """Return where, in the working folder, the process id of who died at *point* is."""
+    return Path(f"victim-{point}")
+
+
+def claim(point: str) -> bool:
+    """Whether this process is the one that dies at *point*."""
     try:
-        with Path(VICTIM_FILE).open("x", encoding="utf-8") as file:
-            file.write(node)
+        with victim_file(point).open("x", encoding="utf-8") as file:
+            file.write(str(os.getpid()))
     except FileExistsError:
         return False
     return True
@@ -46,7 +64,15 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def at_event(is_the_one: Any, act: Any = die) -> None:
+def strike_at(point: str) -> Strike:
+    def strike() -> None:
+        if claim(point):
+            die()
+
+    return strike
+
+
+def at_event(is_the_one: Callable[[Driver, events.AnyEvent], bool], act: Strike) -> None:
     """Do *act* once an event for which *is_the_one* holds was published, and so is in the events file."""
     publish = Driver.publish
 
@@ -58,23 +84,33 @@ def at_event(is_the_one: Any, act: Any = die) -> None:
     Driver.publish = rigged  # type: ignore[method-assign]
 
 
-def when_counted(round_: int) -> None:
+def me(driver: Driver) -> str:
+    return driver._node._ctx.me.node
+
+
+# --- points -------------------------------------------------------------------------------------------------
+
+
+def when_trained(strike: Strike, round_: int) -> None:
+    at_event(lambda _, event: isinstance(event, events.Trained) and event.round == round_, strike)
+
+
+def when_counted(strike: Strike, round_: int) -> None:
     aggregators: dict[int, str] = {}
 
     def is_the_one(driver: Driver, event: events.AnyEvent) -> bool:
         if isinstance(event, events.Elected):
             aggregators[event.round] = event.node
-        me = driver._node._ctx.me.node
         return (
             isinstance(event, events.UpdateCounted)
-            and (event.round, aggregators.get(event.round)) == (round_, me)
-            and claim(me)
+            and event.round == round_
+            and aggregators.get(round_) == me(driver)
         )
 
-    at_event(is_the_one)
+    at_event(is_the_one, strike)
 
 
-def when_accept_sent(round_: int) -> None:
+def when_sent(point: str, kind: type[messages.Message], round_: int) -> None:
     send = Mesh.send
     dying: list[asyncio.Task[None]] = []
 
@@ -85,11 +121,11 @@ def when_accept_sent(round_: int) -> None:
         die()
 
     def rigged(self: Mesh, node: str, message: messages.Message) -> bool:
-        if not isinstance(message, messages.Accept) or message.round != round_:
+        if not isinstance(message, kind) or round_of(message) != round_:
             return send(self, node, message)
         if dying:
             return True
-        if not claim(self._node):
+        if not claim(point):
             return send(self, node, message)
         assert send(self, node, message)
         dying.append(asyncio.get_running_loop().create_task(die_when_out(self, node)))
@@ -98,19 +134,65 @@ def when_accept_sent(round_: int) -> None:
     Mesh.send = rigged  # type: ignore[method-assign]
 
 
-def when_accepted_heard(round_: int) -> None:
+def when_commit_is_due(strike: Strike, round_: int) -> None:
+    send = Mesh.send
+
+    def rigged(self: Mesh, node: str, message: messages.Message) -> bool:
+        if isinstance(message, messages.Commit) and round_of(message) == round_:
+            strike()
+        return send(self, node, message)
+
+    Mesh.send = rigged  # type: ignore[method-assign]
+
+
+def when_accepted_heard(strike: Strike, round_: int) -> None:
     received = Driver.received
 
     def rigged(self: Driver, peer: Peer, message: messages.Message) -> None:
-        if (
-            isinstance(message, messages.Accepted)
-            and (message.round, message.ballot.node) == (round_, self._node._ctx.me.node)
-            and claim(message.ballot.node)
+        if isinstance(message, messages.Accepted) and (message.round, message.ballot.node) == (
+            round_,
+            me(self),
         ):
-            die()
+            strike()
         received(self, peer, message)
 
     Driver.received = rigged  # type: ignore[method-assign]
+
+
+def around_save(moment: str, kind: type[effects.Save], strike: Strike, round_: int) -> None:
+    save_all = Journal.save_all
+
+    def rigged(self: Journal, saves: Iterable[effects.Save]) -> None:
+        batch = tuple(saves)
+        is_it = any(isinstance(save, kind) and round_of(save) == round_ for save in batch)
+        if is_it and moment == "before":
+            strike()
+        save_all(self, batch)
+        if is_it and moment == "after":
+            strike()
+
+    Journal.save_all = rigged  # type: ignore[method-assign]
+
+
+def around_flush(moment: str, name: str, strike: Strike, round_: int) -> None:
+    flush = getattr(blobs, name)
+    is_open = False
+
+    def note(_: Driver, event: events.AnyEvent) -> bool:
+        nonlocal is_open
+        if isinstance(event, events.Committed | events.RunJoined):
+            is_open = event.round == round_ - 1
+        return False
+
+    def rigged(what: Any) -> None:
+        if is_open and moment == "before":
+            strike()
+        flush(what)
+        if is_open and moment == "after":
+            strike()
+
+    at_event(note, die)
+    setattr(blobs, name, rigged)
 
 
 def write_modules(file: str) -> None:
@@ -120,22 +202,70 @@ def write_modules(file: str) -> None:
     at_event(lambda _, event: isinstance(event, events.RunEnded), act)
 
 
-def main() -> None:
-    rig, _, argument = sys.argv.pop(1).removeprefix("--rig=").partition(":")
-    match rig:
-        case "counted":
-            when_counted(int(argument))
-        case "accept-sent":
-            when_accept_sent(int(argument))
-        case "accepted-heard":
-            when_accepted_heard(int(argument))
-        case "modules":
+def use_light_worker() -> None:
+    program = (sys.executable, "-P", "-m", "tests.support.light_worker")
+
+    def light(settings: WorkerSettings, **options: Any) -> Worker:
+        return Worker(msgspec.structs.replace(settings, program=program), **options)
+
+    runtime.Worker = light  # type: ignore[assignment,misc]
+
+
+def round_of(thing: Any) -> int:
+    """Return the round of a message or of something to be saved."""
+    if isinstance(thing, effects.SaveCommit):
+        thing = thing.commit
+    return int((thing.record if isinstance(thing, messages.Commit) else thing).round)
+
+
+SENT: dict[str, type[messages.Message]] = {
+    "submit": messages.Submit,
+    "prepare": messages.Prepare,
+    "accept": messages.Accept,
+    "commit": messages.Commit,
+}
+
+SAVED: dict[str, type[effects.Save]] = {
+    "promise": effects.SavePromise,
+    "accepted": effects.SaveAccepted,
+    "commit": effects.SaveCommit,
+    "update": effects.SaveUpdate,
+}
+
+FLUSHED = {"file": "flush", "folder": "flush_folder"}
+
+
+def rig(point: str, argument: str) -> None:
+    strike = strike_at(point)
+    match point.split("-"):
+        case ["light"]:
+            use_light_worker()
+        case ["modules"]:
             write_modules(argument)
+        case ["trained"]:
+            when_trained(strike, int(argument))
+        case ["counted"]:
+            when_counted(strike, int(argument))
+        case ["accepted", "heard"]:
+            when_accepted_heard(strike, int(argument))
+        case ["commit", "due"]:
+            when_commit_is_due(strike, int(argument))
+        case [kind, "sent"]:
+            when_sent(point, SENT[kind], int(argument))
+        case [moment, "save", kind]:
+            around_save(moment, SAVED[kind], strike, int(argument))
+        case [moment, "flush", kind]:
+            around_flush(moment, FLUSHED[kind], strike, int(argument))
         case _:
-            raise AssertionError(f"no such rig: {rig}")
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(node)
-    app()
+            raise AssertionError(f"no such rig: {point}")
+
+
+def main() -> None:
+    for one in sys.argv.pop(1).removeprefix("--rig=").split(","):
+        point, _, argument = one.partition(":")
+        rig(point, argument)
+    sys.argv.insert(1, "node")
+    cli.main()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,115 @@
+"""Three nodes of one run behind a network that is slow, damages bytes, resets connections, and goes silent."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from p2pfl import events
+from p2pfl.config import NetSettings
+from p2pfl.net.link import SECOND_LOOK
+from tests.support.network import Network, linux_only, network
+from tests.support.processes import LIGHT, digests, fleet, last_round, until
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240), linux_only]
+
+NAMES = ("ada", "ben", "cleo")
+BEN = "ben"
+"""Whose cable it is."""
+
+SLOW_BYTES_PER_SECOND = 150_000.0
+"""A model takes more than a second then."""
+
+MIDDLE_BYTES = 60_000
+"""More than all that is said besides models in a round, less than half a model."""
+
+SILENT = "nothing was heard from it"
+
+NOTICED_SECONDS = NetSettings().silence_seconds * (1 + SECOND_LOOK) + 1.5
+"""Silence is looked at twice; the rest is a busy machine's."""
+
+
+@pytest.fixture
+async def net(tmp_path: Path) -> AsyncIterator[Network]:
+    async with fleet(tmp_path) as nodes, network(nodes, *NAMES) as opened:
+        yield opened
+
+
+async def round_of(net: Network, *names: str) -> None:
+    """Wait for a round, from its begin to its end, to which exactly *names* contributed."""
+    ada = net.nodes["ada"]
+    after = last_round(ada) + 1
+    await ada.until(events.Committed, lambda event: event.round > after and set(event.updates) == set(names))
+
+
+async def middle_of_a_transfer(net: Network) -> None:
+    """Wait until a model is on its way to or from ben."""
+    ways = net.between([BEN])
+    before = [way.passed for way in ways]
+    await until(
+        lambda: any(way.passed > so_far + MIDDLE_BYTES for way, so_far in zip(ways, before, strict=True)),
+        "a transfer",
+    )
+
+
+def lost(net: Network) -> int:
+    """Return how many links ended so far, as both ends saw it."""
+    return sum(len(process.all(events.PeerLost)) for process in net.nodes.values())
+
+
+def dialled(net: Network) -> int:
+    """Return how many connections were made so far."""
+    return sum(proxy.connections for proxy in net.proxies.values())
+
+
+async def test_a_run_survives_slowness_damage_resets_and_silence(net: Network) -> None:
+    await net.start_all("--rounds=1000", program=LIGHT)
+    ada = net.nodes["ada"]
+    ways = net.between([BEN])
+    await round_of(net, *NAMES)
+
+    links = lost(net)
+    for way in ways:
+        way.latency_seconds, way.bytes_per_second = 0.05, SLOW_BYTES_PER_SECOND
+    await round_of(net, *NAMES)
+    assert lost(net) == links, "models on their way do not hold up heartbeats"
+
+    await middle_of_a_transfer(net)
+    for proxy in net.proxies.values():
+        proxy.cut_all()
+    await round_of(net, *NAMES)
+    assert lost(net) > links
+    for way in ways:
+        way.latency_seconds, way.bytes_per_second = 0.0, None
+    await round_of(net, *NAMES)
+
+    connections = dialled(net)
+    for way in ways:
+        way.corruptions = 1
+    await until(lambda: not any(way.corruptions for way in ways), "damage in every direction")
+    await round_of(net, *NAMES)
+    assert dialled(net) > connections, "damaged connections were made anew"
+
+    net.way(BEN, "ada").stall()
+    await round_of(net, *NAMES)
+    net.heal()
+
+    began = time.time()
+    net.cut_off(BEN)
+    silent = await ada.until(events.PeerLost, lambda event: event.name == BEN and SILENT in event.reason)
+    noticed = next(one.time for one in ada.published if one.event is silent)
+    assert noticed - began < NOTICED_SECONDS
+    await round_of(net, "ada", "cleo")
+    net.heal()
+    await round_of(net, *NAMES)
+
+    for process in net.nodes.values():
+        process.signal(signal.SIGINT)
+    assert {await process.exit_code() for process in net.nodes.values()} == {3}
+    assert all("Traceback" not in process.output for process in net.nodes.values())
+    assert all(len(found) == 1 for found in digests(net.fleet.rounds()).values())
+    net.fleet.check()
