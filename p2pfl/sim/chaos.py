@@ -1,7 +1,6 @@
 """Faults that come by themselves: crashes, cuts and losses at random times, as `Faults` rates them.
 
-Faults aimed at a step of the protocol are the world's own (`World.on_effect`, `Faults.aimed`); these know
-nothing of the protocol.
+Faults aimed at a step of the protocol are `p2pfl.sim.aim`'s; these know nothing of the protocol.
 """
 
 from __future__ import annotations
@@ -9,47 +8,114 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from p2pfl.core import inputs
+from p2pfl.sim.disk import Disk
+
 if TYPE_CHECKING:
+    from p2pfl.sim.device import Device
     from p2pfl.sim.world import World
+
+SLOWEST = 5.0
+"""How many times longer than the others' a slow node's training may take."""
 
 
 def schedule_faults(world: World) -> None:
     """Let the faults of *world* begin; they stop by themselves at `Faults.until`."""
     faults = world.faults
-    if faults.crash_every:
-        _repeat(world, faults.crash_every, lambda: _crash_somebody(world))
-    if faults.cut_every:
-        _repeat(world, faults.cut_every, lambda: _cut_somewhere(world))
-    if faults.deafen_every:
-        _repeat(world, faults.deafen_every, lambda: _deafen_somebody(world))
-    if faults.lose_disk:
-        victim = world.random.choice(list(world.devices.values()))
-        world.after(world.random.uniform(0, faults.until), lambda: world.lose_disk(victim))
+    if world.random.random() < faults.slow_node:
+        _anybody(world).slowness = world.random.uniform(1.0, SLOWEST)
+    for mean, fault in (
+        (faults.crash_every, _crash_somebody),
+        (faults.freeze_every, _freeze_somebody),
+        (faults.sleep_every, _put_somebody_to_sleep),
+        (faults.leave_every, _let_somebody_leave),
+        (faults.cut_every, _cut_somewhere),
+        (faults.deafen_every, _deafen_somebody),
+        (faults.lose_disk_every, _lose_a_disk),
+    ):
+        if mean:
+            _repeat(world, mean, fault)
+    if faults.restore_disk_every:
+        backups: dict[Device, Disk] = {}
+        _repeat(world, faults.restore_disk_every / 2, lambda world: _back_up_or_restore(world, backups))
 
 
-def _repeat(world: World, mean: float, thunk: Callable[[], None]) -> None:
+def _repeat(world: World, mean: float, fault: Callable[[World], None]) -> None:
     def happen() -> None:
-        if world.now < world.faults.until:
-            thunk()
+        if world.is_faulty:
+            fault(world)
             world.after(world.random.expovariate(1 / mean), happen)
 
     world.after(world.random.expovariate(1 / mean), happen)
 
 
+def _anybody(world: World) -> Device:
+    return world.random.choice(list(world.devices.values()))
+
+
 def _crash_somebody(world: World) -> None:
-    world.crash(world.random.choice(list(world.devices.values())))
+    world.crash(_anybody(world))
+
+
+def _freeze_somebody(world: World) -> None:
+    world.freeze(_anybody(world), world.random.uniform(0, world.faults.freeze))
+
+
+def _put_somebody_to_sleep(world: World) -> None:
+    seconds = world.random.uniform(0, world.faults.freeze)
+    world.sleep(_anybody(world), seconds, is_counted=world.random.random() < 0.5)
+
+
+def _let_somebody_leave(world: World) -> None:
+    device = _anybody(world)
+    if device.is_restored:
+        return
+    device.is_away = device.is_up
+    world.hand(device, device.process, inputs.Leave())
 
 
 def _cut_somewhere(world: World) -> None:
-    nodes = list(world.devices)
-    world.cut(set(world.random.sample(nodes, world.random.randint(1, max(1, len(nodes) // 2)))))
-    world.note(None, f"cut off: {', '.join(sorted(world.devices[node].name for node in world.cut_off))}")
-    world.after(world.random.expovariate(1 / world.faults.cut), world.heal)
+    side = some_nodes(world)
+    world.cut(side)
+    world.note(None, f"cut off: {names(world, side)}")
+    world.after(world.random.expovariate(1 / world.faults.cut), world.network.rejoin)
 
 
 def _deafen_somebody(world: World) -> None:
-    sender, receiver = world.random.sample(list(world.devices.values()), 2)
-    pair = (sender.member.node, receiver.member.node)
-    world.deaf.add(pair)
-    world.note(None, f"messages of {sender.name} to {receiver.name} are lost")
-    world.after(world.random.expovariate(1 / world.faults.cut), lambda: world.deaf.discard(pair))
+    speakers = some_nodes(world)
+    pairs = {(one, other) for one in sorted(speakers) for other in world.devices if other not in speakers}
+    if world.random.random() < 0.3:
+        pairs |= {(other, one) for one, other in pairs}
+    elif world.random.random() < 0.5:
+        pairs = {(other, one) for one, other in pairs}
+    world.network.deafen(pairs)
+    world.note(None, f"messages between {names(world, speakers)} and the others are lost")
+    world.after(world.random.expovariate(1 / world.faults.cut), world.network.hear_again, pairs)
+
+
+def _lose_a_disk(world: World) -> None:
+    device = _anybody(world)
+    if world.may_lose_disk(device):
+        world.lose_disk(device)
+
+
+def _back_up_or_restore(world: World, backups: dict[Device, Disk]) -> None:
+    """Restore somebody's backup where that must be noticed; otherwise make one of somebody."""
+    for device, backup in backups.items():
+        if world.may_restore(device, backup):
+            del backups[device]
+            world.restore_disk(device, backup)
+            return
+    device = _anybody(world)
+    backups[device] = device.disk.backup()
+
+
+def some_nodes(world: World) -> set[str]:
+    """Return up to half of the nodes, at least one."""
+    nodes = list(world.devices)
+    return set(world.random.sample(nodes, world.random.randint(1, max(1, len(nodes) // 2))))
+
+
+def names(world: World, nodes: set[str]) -> str:
+    """Return the names of *nodes*."""
+    return ", ".join(sorted(world.devices[node].name for node in nodes))

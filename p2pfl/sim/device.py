@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
-from blake3 import blake3
 
-from p2pfl.config import ProtocolSettings
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
     AnyEffect,
@@ -18,6 +17,7 @@ from p2pfl.core.effects import (
     Evaluate,
     Exit,
     Fold,
+    Save,
     SaveAccepted,
     SaveClosed,
     SaveCommit,
@@ -30,19 +30,24 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.node import Node
 from p2pfl.core.options import Options, Policy
-from p2pfl.messages import Ballot, Evaluation, Member
+from p2pfl.events import AnyEvent
+from p2pfl.identity.peer import PeerIdentity
+from p2pfl.messages import MAX_ROSTER, Ballot, Evaluation, Member
+from p2pfl.net.admission import Admission
+from p2pfl.net.peers import Local
 from p2pfl.schema import Schema, TensorSpec, canonical
 from p2pfl.sim.disk import Disk
+from p2pfl.sim.habits import ALL, Habits
+from p2pfl.sim.setting import SETTINGS, digest_of
+from p2pfl.wire.links import Introduction
+
+if TYPE_CHECKING:
+    from p2pfl.sim.network import Link
 
 SCHEMA: Schema = canonical([TensorSpec("weight", "F32", (2,))])
 """The shape of every simulated model; its content is its digest."""
 
 MAX_SAMPLES = 1000
-
-
-def digest_of(*parts: object) -> str:
-    """Return the digest standing for a simulated model made of *parts*."""
-    return blake3("/".join(map(str, parts)).encode()).hexdigest()
 
 
 def average_of(ballot: Ballot, updates: Sequence[str]) -> str:
@@ -59,59 +64,107 @@ class Sum:
 
 
 class Device:
-    """A device that can be started, crashed and started again on its disk."""
+    """A device that can be started, crashed, suspended and started again on its disk."""
 
     def __init__(
-        self, name: str, disk: Disk, options: Options, settings: ProtocolSettings, policy: Policy
+        self, name: str, disk: Disk, options: Options, policy: Policy | None = None, habits: Habits = ALL
     ) -> None:
         self.name = name
         self.disk = disk
         self.options = options
-        self._settings = settings
-        self._policy = policy
-        self.boot = 0
+        self.policy = policy or Policy()
+        self.habits = habits
+        self.process = 0
         """Raised at each start: what a crashed process was waiting for never reaches the next one."""
         self.node: Node | None = None
+        self.links: dict[str, Link] = {}
+        """By node id of the other end."""
+        self.admission = Admission(disk.member.node, Local("", 0, "", ""), disk, MAX_ROSTER)
+        self.hello: Introduction | None = None
+        """What this process says of itself."""
+        self.unflushed: list[Save] = []
+        """Saves of the transaction that is open: a crash takes them away."""
+        self.put_off: list[Save] = []
+        """Saves nobody waits for, not on disk yet either."""
+        self.inbox: list[Callable[[], None]] | None = None
+        """What waits for a suspended process to go on; None while it runs."""
+        self.lag = 0.0
+        """Seconds its clock is behind: those it stood still while the device slept."""
+        self.tick_at: float | None = None
+        """When the one timer is due."""
         self.exit: Exit | None = None
-        self.told: list[object] = []
+        self.told: list[AnyEvent] = []
         self.slowness = 1.0
         """How many times longer than the others its training takes."""
         self.schema = SCHEMA
         """What its worker says the model's tensors are."""
+        self.is_restored = False
+        """Whether it runs on a backup and has not been told so yet."""
+        self.is_away = False
+        """Whether it left politely and is to come back."""
         self._sum: Sum | None = None
 
     @property
     def is_up(self) -> bool:
-        """Whether its process runs."""
+        """Whether its process runs, or is suspended."""
         return self.node is not None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether its process is suspended."""
+        return self.inbox is not None
 
     @property
     def member(self) -> Member:
         """The voting pair."""
         return self.disk.member
 
+    @property
+    def identity(self) -> PeerIdentity:
+        """Who its certificate says it is."""
+        return PeerIdentity(self.member.node, self.name, "node", "simulated")
+
     def boot_up(self, now: float) -> list[AnyEffect]:
         """Start the process on what the disk holds."""
-        self.boot += 1
-        self._sum = None
-        self.exit = None
-        nonce = digest_of("nonce", self.options.nonce, self.boot)[:32]
+        self.process += 1
+        self.disk.boot += 1
+        self._sum, self.exit, self.is_away = None, None, False
+        nonce = digest_of("nonce", self.options.nonce, self.process)[:32]
         self.options = msgspec.structs.replace(self.options, nonce=nonce)
+        local = Local(self.member.journal, self.disk.boot, nonce, "simulated")
+        self.admission = Admission(self.member.node, local, self.disk, MAX_ROSTER)
+        self.hello = Introduction(local.version, local.journal, local.boot, local.nonce, 1, ())
         saved = self.disk.load()
-        self.node = Node(
-            self.member, self.name, self.options, saved, settings=self._settings, policy=self._policy
-        )
-        return self.node.start(now)
+        self.node = Node(self.member, self.name, self.options, saved, settings=SETTINGS, policy=self.policy)
+        return self.node.start(now - self.lag)
 
     def crash(self) -> None:
         """Stop the process at once; the disk stays."""
-        self.node = None
+        self.node, self.inbox, self.tick_at = None, None, None
+        self.unflushed.clear()
+        self.put_off.clear()
+
+    def enter(self, action: Callable[[], None]) -> None:
+        """Do *action*, which reaches the process: at once, or when it is no longer suspended."""
+        if self.inbox is None:
+            action()
+        else:
+            self.inbox.append(action)
 
     def lose_disk(self) -> None:
         """Replace the disk by an empty one, with a new journal id. The process must not run."""
         assert self.node is None
-        journal = digest_of("journal", self.name, self.member.journal)[:32]
+        journal = self._next_journal() if self.habits.renews_journal else self.member.journal
         self.disk = Disk(Member(self.member.node, journal))
+
+    def renew_journal(self) -> None:
+        """Start next time with `--new-journal`. The process must not run."""
+        assert self.node is None
+        self.disk.renew(self._next_journal())
+        self.is_restored = False
+
+    def _next_journal(self) -> str:
+        return digest_of("journal", self.name, self.process, self.member.journal)[:32]
 
     # --- the worker -----------------------------------------------------------------------------------------
 
@@ -147,8 +200,23 @@ class Device:
             case _:
                 return None
 
+    def keep(self, result: inputs.AnyInput) -> None:
+        """Put the blob of a worker's result on the disk, durable where somebody's vote will rest on it."""
+        if isinstance(result, inputs.Averaged) and result.digest is not None:
+            self.disk.blobs.add(result.digest)
+        elif isinstance(result, inputs.Created):
+            self.disk.blobs.add(result.model)
+        elif isinstance(result, inputs.Trained):
+            self.disk.passing.add(result.digest)
+
+    def collect(self, keep: frozenset[str]) -> None:
+        """Let go of the blobs outside *keep*."""
+        if not self.habits.spares_accepted:
+            keep -= {vote.accepted.model for vote in self.disk.votes.values() if vote.accepted is not None}
+        self.disk.collect(keep)
+
     def is_stale(self, result: inputs.AnyInput) -> bool:
-        """Whether a worker's result is of a training that was stopped; its update is then never stored."""
+        """Whether a worker's result is of a training that was stopped."""
         ledger = self.node.ledger if self.node else None
         return isinstance(result, inputs.Trained) and (ledger is None or ledger.round + 1 != result.round)
 

@@ -6,7 +6,7 @@ a power cut takes what was not flushed, a lost disk is a new one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from p2pfl.core.effects import (
     Save,
@@ -20,7 +20,7 @@ from p2pfl.core.effects import (
     SaveUpdate,
 )
 from p2pfl.core.saved import Saved, SavedRun, Vote
-from p2pfl.messages import Commit, Founding, Member, Records, UpdateEntry
+from p2pfl.messages import Commit, Founding, Member, Records, UpdateEntry, record_digest
 
 RECORDS_AT_ONCE = 4
 """Commits in one answer: few, so that catching up in several steps is simulated too."""
@@ -43,6 +43,41 @@ class Disk:
     updates: dict[str, tuple[int, str, UpdateEntry]] = field(default_factory=dict)
     resumed: set[tuple[str, int]] = field(default_factory=set)
     closed: set[str] = field(default_factory=set)
+    boot: int = 0
+    """Starts with this journal."""
+    boots: dict[Member, tuple[int, str]] = field(default_factory=dict)
+    """The last start seen of each other journal, with its nonce."""
+
+    def backup(self) -> Disk:
+        """Return a copy, as a backup of the data directory would be."""
+        return replace(
+            self,
+            blobs=set(self.blobs),
+            passing=set(self.passing),
+            foundings=dict(self.foundings),
+            order=list(self.order),
+            commits={run: list(commits) for run, commits in self.commits.items()},
+            votes=dict(self.votes),
+            updates=dict(self.updates),
+            resumed=set(self.resumed),
+            closed=set(self.closed),
+            boots=dict(self.boots),
+        )
+
+    def renew(self, journal: str) -> None:
+        """Take a new journal id, as `--new-journal` does: the votes and updates were the old one's."""
+        self.member = Member(self.member.node, journal)
+        self.boot = 0
+        self.votes.clear()
+        self.updates.clear()
+
+    def seen_boot(self, member: Member) -> tuple[int, str] | None:
+        """Return the last start seen of *member*'s journal."""
+        return self.boots.get(member)
+
+    def save_boot(self, member: Member, boot: int, nonce: str) -> None:
+        """Remember it, durably."""
+        self.boots[member] = (boot, nonce)
 
     def save(self, effect: Save) -> None:
         """Make *effect* durable."""
@@ -89,10 +124,22 @@ class Disk:
             last = commits[-1] if commits else None
             round_ = last.record.round if last else 0
             update = self.updates.get(current)
-            is_whole = update is not None and update[0] == round_ + 1 and self.has(update[2].digest)
+            due = (round_ + 1, record_digest(last.record) if last else current)
+            is_whole = update is not None and update[:2] == due and self.has(update[2].digest)
             mine = update[2] if update is not None and is_whole else None
-            saved = SavedRun(current, self.foundings[current], last, mine, (current, round_) in self.resumed)
-        return Saved(saved, dict(self.votes), frozenset(self.closed))
+            founding = self.foundings[current]
+            before = commits[-2].record if len(commits) > 1 else founding
+            saved = SavedRun(
+                current,
+                founding,
+                last,
+                mine,
+                (current, round_) in self.resumed,
+                before.roster if last else (),
+                before.model if last else "",
+            )
+        votes = {run: vote for run, vote in self.votes.items() if vote.round > len(self.commits.get(run, ()))}
+        return Saved(saved, votes, frozenset(self.closed))
 
     def records(self, run: str, after: int) -> Records | None:
         """Return the answer to an Ask; None when the run is unknown here."""

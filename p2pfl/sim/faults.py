@@ -1,4 +1,9 @@
-"""What goes wrong in a simulated federation, how often, and until when."""
+"""What goes wrong in a simulated federation, how often, and until when.
+
+Everything here stays within what the design promises to survive. What it promises only to *notice* - a disk
+restored from a backup - happens where it must be noticed before it can do harm, and disks are lost one at a
+time, while the roster tolerates it (`p2pfl.sim.world.World.may_lose_disk`).
+"""
 
 from __future__ import annotations
 
@@ -6,26 +11,43 @@ import msgspec
 
 
 class Faults(msgspec.Struct, frozen=True):
-    """Rates of faults. All of them stop at `until`, after which the run has to complete."""
+    """Rates of faults. All of them stop at `until`, after which the run has to complete.
+
+    A rate `..._every` is the mean of seconds between two such faults; 0 is never.
+    """
 
     until: float = 60.0
     """Virtual seconds during which faults happen."""
+
+    # --- processes ------------------------------------------------------------------------------------------
     crash_every: float = 0.0
-    """Mean seconds between crashes of a random node; 0 is never."""
-    aimed: float = 0.0
-    """Probability of a crash right after a PREPARE, PROMISE, COLLECT, ACCEPT, ACCEPTED or COMMIT was sent."""
-    between: float = 0.0
-    """Probability of a crash between any two effects."""
+    """A random process ends at once."""
     down: float = 4.0
-    """Mean seconds a crashed node stays down."""
+    """Mean seconds a crashed node stays down, and one that left stays away."""
+    power_cuts: float = 0.5
+    """Share of crashes that take the whole device down, with what it had not flushed to disk."""
+    between: float = 0.0
+    """Probability of a crash, or a freeze, between any two effects."""
+    freeze_every: float = 0.0
+    """A process is suspended (SIGSTOP) for up to `freeze` seconds; what is sent to it waits."""
+    freeze: float = 60.0
+    sleep_every: float = 0.0
+    """A device sleeps for up to `freeze` seconds: its links are gone when it wakes, and its clock stood still
+    or jumped."""
+    leave_every: float = 0.0
+    """A node leaves politely; it comes back later."""
+    slow_node: float = 0.0
+    """Probability that one node trains several times slower than the others."""
+    late: float = 0.0
+    """Probability that one node starts late and joins a run under way."""
+
+    # --- network --------------------------------------------------------------------------------------------
     cut_every: float = 0.0
-    """Mean seconds between cuts that part the nodes in two."""
-    cut: float = 5.0
-    """Mean seconds a cut lasts."""
+    """Nodes are parted in two, noticed at once."""
     deafen_every: float = 0.0
-    """Mean seconds between one-way cuts: one node's messages to another are lost, the link stays up."""
-    lose_disk: bool = False
-    """Whether one node, once, loses its data directory: more than one at a time is not survived."""
+    """What some nodes send to some others is lost, one way or both, unnoticed until the silence is."""
+    cut: float = 5.0
+    """Mean seconds either of them lasts."""
     drop: float = 0.0
     """Probability that a message is lost."""
     duplicate: float = 0.0
@@ -34,26 +56,56 @@ class Faults(msgspec.Struct, frozen=True):
     """Mean seconds a message takes; messages overtake each other."""
     slow: float = 0.0
     """Probability that a message takes a hundred times as long."""
+    pull: float = 0.1
+    """Most seconds a blob takes to come."""
+
+    # --- disks ----------------------------------------------------------------------------------------------
+    lose_disk_every: float = 0.0
+    """A node loses its data directory, if no other one's loss is still to be made up for."""
+    restore_disk_every: float = 0.0
+    """The same, and the operator puts an old backup in its place: to be noticed and refused."""
+
+    # --- aimed, right after a PREPARE, PROMISE, COLLECT, ACCEPT, ACCEPTED or COMMIT was sent ---------------
+    aimed: float = 0.0
+    """Probability of a fault right after such a message was sent: to its sender or its receiver."""
+    aimed_value: float = 0.0
+    """The same for a PROMISE that names a value, the rarest of them and the one all depends on."""
 
 
 CALM = Faults(until=0.0)
 """Nothing goes wrong."""
 
+NETWORK = Faults(cut_every=10.0, deafen_every=15.0, drop=0.03, duplicate=0.05, slow=0.03, pull=1.0)
+"""Every device is well, and the network is not."""
+
+CRASHES = Faults(
+    crash_every=8.0, between=0.002, freeze_every=60.0, sleep_every=60.0, aimed=0.04, aimed_value=0.2
+)
+"""The network is well, and the devices are not."""
+
 HEAVY = Faults(
-    until=60.0,
-    crash_every=8.0,
-    aimed=0.04,
+    crash_every=10.0,
     between=0.001,
-    cut_every=10.0,
+    freeze_every=80.0,
+    sleep_every=80.0,
+    leave_every=100.0,
+    slow_node=0.2,
+    late=0.2,
+    cut_every=12.0,
     deafen_every=20.0,
     drop=0.02,
     duplicate=0.05,
     slow=0.02,
+    pull=0.5,
+    lose_disk_every=60.0,
+    restore_disk_every=120.0,
+    aimed=0.04,
+    aimed_value=0.15,
 )
 """Everything goes wrong, all the time."""
 
-LOSSY = msgspec.structs.replace(HEAVY, lose_disk=True)
-"""The same, and one disk is lost."""
+LOSSY = msgspec.structs.replace(HEAVY, lose_disk_every=15.0, restore_disk_every=30.0)
+"""The same, and disks are lost as often as it can be borne."""
 
-PROFILES = {"none": CALM, "heavy": HEAVY, "lossy": LOSSY}
+PROFILES = {"none": CALM, "network": NETWORK, "crashes": CRASHES, "heavy": HEAVY, "lossy": LOSSY}
 """By name, for the command line."""

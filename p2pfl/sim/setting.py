@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from typing import cast
 
+from blake3 import blake3
+
 from p2pfl.config import ProtocolSettings
 from p2pfl.messages import Message, RunSpec
-from p2pfl.sim.device import digest_of
 from p2pfl.wire import codec
 
 SETTINGS = ProtocolSettings(linger=20.0)
 """The product's own, but for the time finished nodes serve: runs end sooner."""
+
+
+CLONED_EXIT = 8
+"""What a node exits with that is told its data directory is a copy, as `p2pfl.runtime.driver` has it."""
+
+
+PUT_OFF = 0.02
+"""Seconds a save that nobody waits for is put off, as `p2pfl.runtime.driver` does it."""
+
+
+def digest_of(*parts: object) -> str:
+    """Return the digest standing for a simulated model made of *parts*."""
+    return blake3("/".join(map(str, parts)).encode()).hexdigest()
 
 
 def spec_of(rounds: int, seed: int = 1) -> RunSpec:

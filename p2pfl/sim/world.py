@@ -1,4 +1,4 @@
-"""A federation on virtual time: one heap of what happens next, one random source, one judge.
+"""A federation on virtual time: devices, their network, what happens next, and one judge.
 
 Everything that could differ between two runs of a seed comes from `random.Random(seed)`; so a seed replays
 exactly, and a failure prints it.
@@ -6,44 +6,41 @@ exactly, and a failure prints it.
 
 from __future__ import annotations
 
-import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgspec
 
 from p2pfl.core import inputs
-from p2pfl.core.effects import AnyEffect, Collect, Exit, Fetch, Send, SendRecords, Tell
-from p2pfl.core.options import Options, Policy
-from p2pfl.messages import (
-    Accept,
-    Accepted,
-    Commit,
-    Member,
-    Message,
-    Prepare,
-    Promise,
-    RunSpec,
-    Status,
-)
-from p2pfl.messages import Collect as CollectMessage
+from p2pfl.core.departure import LEFT_EXIT
+from p2pfl.core.effects import AnyEffect, Collect, Exit, Fetch, Send, SendRecords, Tell, can_wait
+from p2pfl.core.options import Options
+from p2pfl.core.running import LOST_DISK_EXIT
+from p2pfl.messages import Member, RunSpec, quorum
+from p2pfl.sim.aim import Aim
 from p2pfl.sim.chaos import schedule_faults
-from p2pfl.sim.checker import Checker, Violation
-from p2pfl.sim.device import SAVES, Device, digest_of
+from p2pfl.sim.checker import Checker
+from p2pfl.sim.clock import Clock
+from p2pfl.sim.device import SAVES, Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.faults import CALM, Faults
-from p2pfl.sim.setting import SETTINGS, node_id, spec_of, through_codec
-
-AIMED_AT = (Prepare, Promise, CollectMessage, Accept, Accepted, Commit)
-"""Messages after whose sending a crash hurts most."""
-
-POWER_CUTS = 0.5
-"""Share of crashes that take the whole device down, with what it had not flushed to disk."""
+from p2pfl.sim.network import SILENCE, Network
+from p2pfl.sim.rules import Rule
+from p2pfl.sim.setting import CLONED_EXIT, PUT_OFF, SETTINGS, digest_of, node_id, spec_of
+from p2pfl.sim.violation import Violation
 
 PATIENCE = 600.0
 """Virtual seconds after the end of the faults within which the run has to complete."""
 
-Thunk = Callable[[], None]
+LATE_RESULTS = 0.5
+"""Share of stopped trainings that had ended just then: their results come all the same."""
+
+NEW_JOURNAL_EXITS = (CLONED_EXIT, LOST_DISK_EXIT)
+"""Exit codes after which an operator has to start the node with `--new-journal`, and does."""
+
+MAX_SPINS = 1000
+"""Ticks at one moment after which a protocol counts as asking for them without end."""
 
 
 class World:
@@ -56,37 +53,35 @@ class World:
         nodes: int = 5,
         rounds: int = 5,
         faults: Faults = CALM,
-        policy: Policy | None = None,
+        without: Rule | None = None,
         spec: RunSpec | None = None,
         trace: bool = False,
         codec: bool = False,
     ) -> None:
+        """Start nobody yet. *without* is the rule left out, for which a violation is expected."""
         self.seed = seed
-        self.now = 0.0
         self.random = random.Random(seed)  # noqa: S311 - reproducible on purpose, nothing secret
         self.faults = faults
-        self.checker = Checker()
         self.trace: list[str] | None = [] if trace else None
-        self.cut_off: set[str] = set()
-        """Nodes on the other side of a cut."""
-        self.deaf: set[tuple[str, str]] = set()
-        """Pairs of (from, to) between which messages are lost although the link is up."""
         self.on_effect: Callable[[Device, AnyEffect], None] | None = None
         """Called after each effect: where a test aims its faults."""
-        self._heap: list[tuple[float, int, Thunk]] = []
-        self._count = 0
-        self._links: dict[tuple[str, str], int] = {}
-        """Epoch of each link that is up, by (lower id, higher id)."""
-        self._epoch = 0
-        self._ticks: dict[str, float] = {}
-        self._spins, self._last_tick = 0, -1.0
-        self._policy = policy or Policy()
-        self._spec = spec or spec_of(rounds)
-        self._codec = codec
-        """Whether messages pass through the real codec, which checks every bound; a third slower."""
+        self.is_faulty = faults.until > 0
+        """Whether faults still happen."""
         self.devices: dict[str, Device] = {}
+        self.copies: list[Device] = []
+        """Devices that run on a copy of another's data directory, with its certificate."""
+        self._clock = Clock()
+        self.network = Network(self, codec=codec)
+        self.checker = Checker(self._disks)
+        self._aim = Aim(self)
+        self._without = without
+        self._spec = spec or spec_of(rounds)
+        self._spins, self._last_tick = 0, -1.0
+        self._is_complete = False
+        is_one_late = nodes > 2 and faults.late > 0 and self.random.random() < faults.late
         for index in range(nodes):
-            self.add_device(index, nodes)
+            self.add_device(index, nodes - is_one_late)
+        self._late = list(self.devices.values())[nodes - 1 :] if is_one_late else []
 
     def add_device(self, index: int, min_nodes: int, **changes: object) -> Device:
         """Add a device that is not started yet; *changes* are fields of its `Options`."""
@@ -94,11 +89,30 @@ class World:
         options = Options(self._spec, frozenset(), 0, min_nodes, digest_of("nonce", index, self.seed)[:32])
         options = msgspec.structs.replace(options, **changes)
         disk = Disk(Member(node, digest_of("journal", index, 0)[:32]))
-        device = Device(f"node-{index + 1}", disk, options, SETTINGS, self._policy)
+        device = Device(f"node-{index + 1}", disk, options)
+        if self._without is not None:
+            self._without.apply(device)
         self.devices[node] = device
         return device
 
+    def everybody(self) -> Iterator[Device]:
+        """Yield all devices, copies included."""
+        yield from self.devices.values()
+        yield from self.copies
+
+    def _disks(self) -> Iterator[Disk]:
+        return (device.disk for device in self.everybody())
+
     # --- running --------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Seconds since the world began."""
+        return self._clock.now
+
+    def after(self, delay: float, action: Callable[..., None], *arguments: object) -> None:
+        """Let *action* happen with *arguments* in *delay* seconds."""
+        self._clock.after(delay, action, *arguments)
 
     def run(self) -> None:
         """Start everybody, let the faults happen, and see the run complete.
@@ -110,20 +124,27 @@ class World:
         self.run_until(self.is_complete, self.faults.until + PATIENCE)
 
     def begin(self) -> None:
-        """Let everybody start within a second, and the faults begin."""
+        """Let everybody start within a second, but for one that is late, and the faults begin."""
         for device in self.devices.values():
-            self.after(self.random.random(), lambda device=device: self.start(device))  # type: ignore[misc]
+            latest = self.faults.until if device in self._late else 1.0
+            self.after(latest * self.random.random(), self.start, device)
         schedule_faults(self)
-        if self.faults.until > 0:
-            self.after(self.faults.until, self.heal)
+        if self.is_faulty:
+            self.after(self.faults.until, self._end_faults)
         self.after(self.faults.until + SETTINGS.linger, self.serve_stragglers)
+
+    def _end_faults(self) -> None:
+        self.is_faulty = False
+        self.heal()
+        for device in self.devices.values():
+            self._resume(device, device.inbox, 0.0, is_asleep=False)
 
     def run_for(self, seconds: float) -> None:
         """Let things happen for *seconds*."""
         end = self.now + seconds
-        while self._heap and self._heap[0][0] <= end:
-            self._step()
-        self.now = end
+        while (at := self._clock.next_at) is not None and at <= end:
+            self._clock.step()
+        self._clock.now = end
 
     def run_until(self, done: Callable[[], bool], limit: float) -> None:
         """Let things happen until *done*.
@@ -131,18 +152,21 @@ class World:
         Raises:
             Violation: virtual time *limit* has come and it is not done.
         """
+        clock = self._clock
         while not done():
-            if not self._heap or self._heap[0][0] > limit:
-                raise Violation(f"progress: not done at {self.now:.1f} s: {self._summary()}")
-            self._step()
-
-    def _step(self) -> None:
-        self.now, _, thunk = heapq.heappop(self._heap)
-        thunk()
+            at = clock.next_at
+            if at is None or at > limit:
+                raise Violation("progress", f"not done at {self.now:.1f} s: {self._summary()}")
+            clock.step()
 
     def is_complete(self) -> bool:
         """Whether every device has ended with the run complete."""
-        return all(device.exit is not None and device.exit.code == 0 for device in self.devices.values())
+        return self._is_complete
+
+    def _settle(self) -> None:
+        """Work out `is_complete`: it is asked for at every step, and changes with starts and exits only."""
+        exits = [device.exit for device in self.devices.values()]
+        self._is_complete = all(exit_ is not None and exit_.code == 0 for exit_ in exits)
 
     def _summary(self) -> str:
         parts = []
@@ -152,11 +176,6 @@ class World:
             parts.append(f"{device.name} {'up' if device.is_up else 'down'} {state}")
         return "; ".join(parts)
 
-    def after(self, delay: float, thunk: Thunk) -> None:
-        """Let *thunk* happen in *delay* seconds."""
-        self._count += 1
-        heapq.heappush(self._heap, (self.now + delay, self._count, thunk))
-
     # --- devices --------------------------------------------------------------------------------------------
 
     def start(self, device: Device) -> None:
@@ -164,27 +183,53 @@ class World:
         if device.is_up:
             return
         self.note(device, "starts")
-        self._carry_out(device, device.boot_up(self.now))
-        for other in self.devices.values():
-            if other is not device:
-                self._connect_later(device, other)
+        effects = device.boot_up(self.now)
+        self._settle()
+        self._carry_out(device, effects)
+        self.network.dial(device)
 
-    def crash(self, device: Device, down: float | None = None) -> None:
-        """Stop a device's process at once; it comes back after *down* seconds, by default at random."""
-        if not device.is_up:
+    def crash(self, device: Device, down: float | None = None, *, power: bool | None = None) -> None:
+        """Stop a device's process at once; it comes back after *down* seconds, by default at random.
+
+        With *power* the whole device goes down: what was not flushed is lost, blobs and votes alike. One that
+        runs on a backup is left alone until it has been told so: after enough starts nobody could tell.
+        """
+        if not device.is_up or device.is_restored:
             return
-        self.note(device, "crashes")
-        device.crash()
-        if self.random.random() < POWER_CUTS:
+        is_power_cut = self.random.random() < self.faults.power_cuts if power is None else power
+        self.note(device, "loses power" if is_power_cut else "crashes")
+        self._stop(device)
+        if is_power_cut:
             device.disk.passing.clear()
-        self._disconnect(device)
         seconds = down if down is not None else self.random.expovariate(1 / max(0.1, self.faults.down))
-        self.after(seconds, lambda: self.start(device))
+        self.after(seconds, self.start, device)
+
+    def _stop(self, device: Device) -> None:
+        self.checker.works.stopped(device.member)
+        device.crash()
+        self.network.fall_silent(device)
+
+    def end(self, device: Device, exit_: Exit) -> None:
+        """Let a device's process exit, and its operator do what the exit code asks for."""
+        self.note(device, f"exits {exit_.code}: {exit_.reason}")
+        self._flush(device, device.process)
+        device.exit = exit_
+        self._stop(device)
+        self._settle()
+        if device in self.copies:
+            return
+        if exit_.code in NEW_JOURNAL_EXITS:
+            if exit_.code == LOST_DISK_EXIT:
+                self.checker.lost(device.member)
+            device.renew_journal()
+            self.after(self.faults.down, self.start, device)
+        elif exit_.code == LEFT_EXIT and device.is_away:
+            self.after(self.random.expovariate(1 / self.faults.down), self.start, device)
 
     def serve_stragglers(self) -> None:
         """Start finished devices again for those that were away meanwhile, as their operators would."""
         for device in self.devices.values():
-            if device.exit is not None and not self.is_complete():
+            if device.exit is not None and not self._is_complete:
                 self.start(device)
         self.after(2 * SETTINGS.linger, self.serve_stragglers)
 
@@ -193,215 +238,227 @@ class World:
         if device.is_up:
             self.crash(device, down)
         self.note(device, "loses its disk")
+        self.checker.lost(device.member)
         device.lose_disk()
+
+    def restore_disk(self, device: Device, backup: Disk, down: float | None = None) -> None:
+        """Crash a device and let it come back with *backup*, made before, in place of its data directory."""
+        if device.is_up:
+            self.crash(device, down)
+        self.note(device, f"comes back with a backup from before its start {device.disk.boot}")
+        self.checker.lost(device.member)
+        device.disk, device.is_restored = backup, True
+
+    def copy(self, device: Device) -> Device:
+        """Start a second device on a copy of *device*'s data directory, with its certificate."""
+        options = msgspec.structs.replace(device.options, nonce=digest_of("copy", device.name)[:32])
+        made = Device(f"{device.name} (copy)", device.disk.backup(), options)
+        self.copies.append(made)
+        self.start(made)
+        return made
+
+    def may_lose_disk(self, device: Device) -> bool:
+        """Whether the design survives that *device* loses its data directory now.
+
+        Disks are lost one at a time: whoever lost one before is a member again, and another round is decided
+        since. And every roster that matters tolerates the loss of one, also one that is being founded.
+        """
+        whole = {one.member for one in self.devices.values()} - self.checker.votes.gone
+        rosters = self.checker.latest() or [
+            founding.roster for disk in self._disks() for founding in disk.foundings.values()
+        ]
+        sizes = [len(roster) for roster in rosters] or [device.options.min_nodes]
+        return (
+            device.exit is None
+            and device.member in whole
+            and all(size > quorum(size) for size in sizes)
+            and all(entry.member in whole for roster in rosters for entry in roster)
+        )
+
+    def may_restore(self, device: Device, backup: Disk) -> bool:
+        """Whether it must be noticed, by everybody, that *backup* is of the past, before it does harm."""
+        seen = [
+            other.disk.boots.get(backup.member, (0, ""))[0]
+            for other in self.devices.values()
+            if other is not device
+        ]
+        return (
+            backup.member == device.member
+            and min(seen, default=0) > backup.boot
+            and self.may_lose_disk(device)
+        )
+
+    def freeze(self, device: Device, seconds: float) -> None:
+        """Suspend a process (SIGSTOP): it takes nothing in and its timer stands; the others notice."""
+        self._suspend(device, seconds, lag=0.0, is_asleep=False)
+
+    def sleep(self, device: Device, seconds: float, *, is_counted: bool) -> None:
+        """Let a device sleep: when it wakes its links are gone; its clock stood still unless *is_counted*."""
+        self._suspend(device, seconds, lag=0.0 if is_counted else seconds, is_asleep=True)
+
+    def _suspend(self, device: Device, seconds: float, *, lag: float, is_asleep: bool) -> None:
+        if not device.is_up or device.is_frozen:
+            return
+        self.note(device, f"{'sleeps' if is_asleep else 'is suspended'} for {seconds:.1f} s")
+        device.inbox = []
+        self.after(SILENCE, self.network.notice_frozen, device, device.process)
+        self.after(seconds, self._resume, device, device.inbox, lag, is_asleep)
+
+    def _resume(self, device: Device, inbox: object, lag: float, is_asleep: bool) -> None:
+        """Let a process go on: first with what waits for it, then with its overdue timer."""
+        if device.inbox is None or device.inbox is not inbox:
+            return
+        self.note(device, "goes on")
+        waiting, device.inbox = device.inbox, None
+        device.lag += lag
+        for action in waiting:
+            device.enter(action)
+        self._arm(device)
+        if is_asleep:
+            self.network.drop_links(device)
+        if device.is_up:
+            self.network.dial(device)
+
+    # --- inputs ---------------------------------------------------------------------------------------------
 
     def feed(self, device: Device, event: inputs.AnyInput) -> None:
         """Give the protocol of *device* an input and carry out what it asks for."""
         if device.node is not None:
-            self._carry_out(device, device.node.input(event, self.now))
+            self._carry_out(device, device.node.input(event, self.now - device.lag))
 
-    def _tick(self, device: Device, boot: int) -> None:
-        if device.node is None or device.boot != boot or self._ticks.get(device.member.node) != self.now:
+    def hand(self, device: Device, process: int, event: inputs.AnyInput) -> None:
+        """Feed *event* to the *process* it is meant for: when it is no longer suspended, never to another."""
+        if device.process != process:
             return
-        del self._ticks[device.member.node]
+        if device.is_frozen:
+            device.enter(lambda: self.hand(device, process, event))
+        else:
+            self.feed(device, event)
+
+    def _tick(self, device: Device, process: int) -> None:
+        if device.process != process or device.node is None or device.tick_at != self.now:
+            return
+        device.tick_at = None
+        deadline = device.node.deadline()
+        if device.is_frozen or deadline is None:
+            return
+        if deadline + device.lag > self.now:
+            self._arm(device)
+            return
         self._spins = self._spins + 1 if self.now == self._last_tick else 0
         self._last_tick = self.now
-        if self._spins > 1000:
-            raise Violation(f"{device.name} asks for ticks without end at {self.now}")
-        self._carry_out(device, device.node.tick(self.now))
+        if self._spins > MAX_SPINS:
+            raise Violation("progress", f"{device.name} asks for ticks without end at {self.now}")
+        # Of two floats whose sum is not above a third, one may still exceed the difference of the others.
+        self._carry_out(device, device.node.tick(max(deadline, self.now - device.lag)))
 
     def _arm(self, device: Device) -> None:
-        """Arm the device's one timer for its protocol's deadline."""
-        deadline = device.node.deadline() if device.node else None
+        """Arm the device's one timer for its protocol's deadline, unless it is due before that anyway."""
+        deadline = device.node.deadline() if device.node is not None else None
         if deadline is None:
             return
-        at = max(deadline, self.now)
-        if self._ticks.get(device.member.node) != at:
-            self._ticks[device.member.node] = at
-            boot = device.boot
-            self.after(at - self.now, lambda: self._tick(device, boot))
-            # `now + (at - now)` may differ from `at` in the last bit: remember what the heap holds.
-            self._ticks[device.member.node] = self.now + (at - self.now)
+        at = max(deadline + device.lag, self.now)
+        if device.tick_at is None or at < device.tick_at:
+            device.tick_at = at
+            self._clock.at(at, self._tick, device, device.process)
+
+    # --- effects --------------------------------------------------------------------------------------------
 
     def _carry_out(self, device: Device, effects: list[AnyEffect]) -> None:
-        boot = device.boot
-        for effect in effects:
-            self.checker.before(device.disk, effect)
+        process = device.process
+        for place, effect in enumerate(effects, start=1):
             self._do(device, effect)
-            self.checker.after(device.disk, effect)
             if self.on_effect is not None:
                 self.on_effect(device, effect)
-            if not device.is_up or device.boot != boot:
+            if self.is_faulty:
+                self._aim.after(device, effect)
+            if not device.is_up or device.process != process:
                 return
-            if self._crashes_now(effect):
-                self.crash(device)
+            if device.inbox is not None:
+                device.inbox.insert(0, partial(self._carry_out, device, effects[place:]))
                 return
+        if device.unflushed:
+            self._end_transaction(device)
         self._arm(device)
 
-    def _crashes_now(self, effect: AnyEffect) -> bool:
-        faults = self.faults
-        if self.now >= faults.until:
-            return False
-        if (
-            isinstance(effect, Send)
-            and isinstance(effect.message, AIMED_AT)
-            and self.random.random() < faults.aimed
-        ):
-            return True
-        return faults.between > 0 and self.random.random() < faults.between
+    def _end_transaction(self, device: Device) -> None:
+        """Make the saves in a row durable, with those put off before, or put them off as well.
+
+        A crash in between takes them away together.
+        """
+        saves, device.unflushed = device.unflushed, []
+        device.put_off += saves
+        if device.habits.flushes_first and not all(map(can_wait, saves)):
+            self._flush(device, device.process)
+        else:
+            self.after(PUT_OFF, self._flush, device, device.process)
+
+    def _flush(self, device: Device, process: int) -> None:
+        """Make durable what was put off."""
+        if device.process == process:
+            saves, device.put_off = device.put_off, []
+            for save in saves:
+                device.disk.save(save)
+                self.checker.saved(device.disk, save)
 
     def _do(self, device: Device, effect: AnyEffect) -> None:
         if isinstance(effect, SAVES):
-            device.disk.save(effect)
+            device.unflushed.append(effect)
             return
+        if device.unflushed:
+            self._end_transaction(device)
         match effect:
             case Send():
-                self._send(device, effect.to, effect.message)
+                self.network.send(device, effect.to, effect.message)
             case SendRecords():
+                self._flush(device, device.process)
                 records = device.disk.records(effect.run, effect.after)
                 if records is not None:
-                    self._send(device, effect.to, records)
+                    self.network.send(device, effect.to, records)
             case Fetch():
-                self._fetch(device, effect, device.boot)
+                self.network.fetch(device, effect)
             case Collect():
-                device.disk.collect(effect.keep)
+                self._flush(device, device.process)
+                device.collect(effect.keep)
             case Tell():
                 device.told.append(effect.event)
                 if self.trace is not None:
                     self.note(device, str(effect.event))
             case Exit():
-                self.note(device, f"exits {effect.code}: {effect.reason}")
-                device.exit = effect
-                device.crash()
-                self._disconnect(device)
+                self.end(device, effect)
             case _:
                 self._work(device, effect)
+        self.checker.done(device.disk, device.name, effect)
 
     def _work(self, device: Device, effect: AnyEffect) -> None:
         outcome = device.work(effect, self.random.random)
-        if outcome is None:
+        if outcome is not None:
+            seconds, result = outcome
+            self.after(seconds, self._worked, device, device.process, result)
+
+    def _worked(self, device: Device, process: int, result: inputs.AnyInput) -> None:
+        if device.process != process or device.node is None:
             return
-        seconds, result = outcome
-        boot = device.boot
+        if device.is_stale(result) and self.random.random() > LATE_RESULTS:
+            return
+        device.keep(result)
+        if isinstance(result, inputs.Trained):
+            self.checker.works.updates[result.digest] = (result.run, result.round, result.model)
+        self.hand(device, process, result)
 
-        def finish() -> None:
-            if device.boot != boot or device.node is None or device.is_stale(result):
-                return
-            if isinstance(result, inputs.Averaged) and result.digest is not None:
-                device.disk.blobs.add(result.digest)
-            if isinstance(result, inputs.Created):
-                device.disk.blobs.add(result.model)
-            if isinstance(result, inputs.Trained):
-                device.disk.passing.add(result.digest)
-                self.checker.updates[result.digest] = (result.run, result.round, result.model)
-            self.feed(device, result)
-
-        self.after(seconds, finish)
-
-    # --- network --------------------------------------------------------------------------------------------
-
-    def _pair(self, one: str, other: str) -> tuple[str, str]:
-        return (one, other) if one < other else (other, one)
+    # --- what scenarios do to the network -------------------------------------------------------------------
 
     def is_connected(self, one: str, other: str) -> bool:
         """Whether a link between two nodes is up."""
-        return self._pair(one, other) in self._links
-
-    def _parted(self, one: str, other: str) -> bool:
-        return (one in self.cut_off) != (other in self.cut_off)
-
-    def _connect_later(self, one: Device, other: Device) -> None:
-        boots = (one.boot, other.boot)
-        self.after(0.05 + 0.3 * self.random.random(), lambda: self._connect(one, other, boots))
-
-    def _connect(self, one: Device, other: Device, boots: tuple[int, int]) -> None:
-        a, b = one.member.node, other.member.node
-        if not (one.is_up and other.is_up) or self._parted(a, b) or self.is_connected(a, b):
-            return
-        if boots != (one.boot, other.boot):
-            return
-        self._epoch += 1
-        self._links[self._pair(a, b)] = self._epoch
-        self.feed(one, inputs.Linked(other.member, other.name))
-        if other.is_up:
-            self.feed(other, inputs.Linked(one.member, one.name))
-
-    def _disconnect(self, device: Device) -> None:
-        node = device.member.node
-        for pair in [pair for pair in self._links if node in pair]:
-            self._unlink(pair)
-
-    def _unlink(self, pair: tuple[str, str]) -> None:
-        if self._links.pop(pair, None) is None:
-            return
-        for mine, theirs in (pair, pair[::-1]):
-            device = self.devices[mine]
-            if device.is_up:
-                boot = device.boot
-                self.after(0.0, lambda d=device, n=theirs, b=boot: self._lost(d, n, b))  # type: ignore[misc]
-
-    def _lost(self, device: Device, node: str, boot: int) -> None:
-        if device.boot == boot and not self.is_connected(device.member.node, node):
-            self.feed(device, inputs.Unlinked(node))
+        return self.network.is_connected(one, other)
 
     def cut(self, side: set[str]) -> None:
         """Cut the nodes of *side* off from the others."""
-        self.cut_off = side
-        for pair in list(self._links):
-            if self._parted(*pair):
-                self._unlink(pair)
+        self.network.cut(side)
 
     def heal(self) -> None:
         """Let everybody reach everybody again."""
-        self.cut_off, self.deaf = set(), set()
-        devices = list(self.devices.values())
-        for index, one in enumerate(devices):
-            for other in devices[index + 1 :]:
-                if one.is_up and other.is_up:
-                    self._connect_later(one, other)
-
-    def _send(self, device: Device, to: str, message: Message) -> None:
-        epoch = self._links.get(self._pair(device.member.node, to))
-        if epoch is None or (device.member.node, to) in self.deaf:
-            return
-        if self._codec:
-            message = through_codec(message)
-        faulty = self.now < self.faults.until
-        copies = 1
-        if faulty and self.faults.drop and self.random.random() < self.faults.drop:
-            copies = 0
-        elif faulty and self.faults.duplicate and self.random.random() < self.faults.duplicate:
-            copies = 2
-        for _ in range(copies):
-            delay = self.random.expovariate(1 / self.faults.delay)
-            if faulty and self.faults.slow and self.random.random() < self.faults.slow:
-                delay *= 100
-            received = inputs.Received(device.member, message)
-            self.after(delay, lambda r=received, e=epoch: self._deliver(to, r, e))  # type: ignore[misc]
-
-    def _deliver(self, to: str, received: inputs.Received, epoch: int) -> None:
-        """Deliver a message, also a late one of an earlier link; a Status only on its own link."""
-        current = self._links.get(self._pair(received.member.node, to))
-        if current is None or (current != epoch and isinstance(received.message, Status)):
-            return
-        self.feed(self.devices[to], received)
-
-    def _fetch(self, device: Device, effect: Fetch, boot: int) -> None:
-        def finish() -> None:
-            if device.boot != boot or device.node is None:
-                return
-            here = device.member.node
-            has = device.disk.has(effect.digest)
-            for node in self.devices:
-                linked = node != here and self.is_connected(here, node)
-                has = has or (linked and self.devices[node].disk.has(effect.digest))
-            if not has:
-                self.feed(device, inputs.BlobFailed(effect.digest, "nobody reachable has it", invalid=False))
-                return
-            (device.disk.blobs if effect.durable else device.disk.passing).add(effect.digest)
-            self.feed(device, inputs.BlobReady(effect.digest, effect.durable))
-
-        self.after(0.01 + 0.1 * self.random.random(), finish)
+        self.network.heal()
 
     def note(self, device: Device | None, text: str) -> None:
         """Write a line of the trace."""

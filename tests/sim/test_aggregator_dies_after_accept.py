@@ -60,7 +60,7 @@ def test_a_value_a_quorum_accepted_survives_the_death_of_all_but_its_acceptors()
     once(world, second_accepted, kill_at_the_third)
     world.begin()
     world.run_until(lambda: len(accepters) == 2, LIMIT)
-    (chosen,) = world.checker.chosen.values()
+    (chosen,) = world.checker.votes.chosen.values()
     world.run_until(at_round(world, 1), LIMIT)
-    assert {world.checker.digest(chain(device)[0]) for device in world.devices.values()} == {chosen}
+    assert {world.checker.digest(chain(device)[0]) for device in world.devices.values()} == {chosen.digest}
     assert number(world, 1).disk.order

@@ -8,21 +8,10 @@ from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, news, number, once, sends, spec, trained, trainers
 
 
-@pytest.fixture
-def power_stays(monkeypatch):
-    """Let processes be killed while the devices stay up."""
-    monkeypatch.setattr("p2pfl.sim.world.POWER_CUTS", 0.0)
-
-
-@pytest.fixture
-def power_is_cut(monkeypatch):
-    """Let every crash take what was not flushed to disk."""
-    monkeypatch.setattr("p2pfl.sim.world.POWER_CUTS", 1.0)
-
-
-def kill_all(world):
+def kill_all(world, *, power=False):
+    """Kill every process, or, with *power*, take every device down with what it had not flushed."""
     for device in world.devices.values():
-        world.crash(device, 3.0)
+        world.crash(device, 3.0, power=power)
 
 
 @pytest.mark.parametrize("moment", [Promise, Collect, Submit, Accept])
@@ -35,7 +24,6 @@ def test_all_killed_in_the_middle_of_a_round_go_on_where_they_were(moment):
         assert [event.how for event in news(device, events.RunJoined)][1] == "resumed"
 
 
-@pytest.mark.usefixtures("power_stays")
 def test_an_update_from_before_the_kill_is_offered_and_not_trained_again():
     world = World(7, spec=spec(3))
     once(world, sends(Accept, 2), lambda _device: kill_all(world))
@@ -45,13 +33,12 @@ def test_an_update_from_before_the_kill_is_offered_and_not_trained_again():
     assert {event.round for event in reused} == {2}
 
 
-@pytest.mark.usefixtures("power_is_cut")
 def test_a_power_cut_costs_those_who_had_trained_their_updates_and_new_ones_are_counted():
     world = World(7, spec=spec(3))
     world.begin()
     world.run_until(lambda: trained(world, 2).total() == 3, LIMIT)
     before = set(trained(world, 2))
-    kill_all(world)
+    kill_all(world, power=True)
     world.run_until(world.is_complete, LIMIT)
     again = {name for name, times in trained(world, 2).items() if times == 2}
     assert again == before

@@ -1,10 +1,12 @@
-"""Everything goes wrong, all the time: the invariants hold, and the judge would see it if they did not."""
+"""Everything goes wrong, all the time, and the invariants hold; `test_mutations.py` shows that the judge would see.
+
+A fixed set of seeds, in small batches, so that a run stays short; tests/README.md has the command for a night.
+"""
 
 import pytest
 
-from p2pfl.core.options import Policy
-from p2pfl.sim.checker import Violation
-from p2pfl.sim.faults import HEAVY, LOSSY
+from p2pfl.sim.faults import CRASHES, HEAVY, LOSSY, NETWORK
+from p2pfl.sim.violation import Violation
 from p2pfl.sim.world import World
 
 
@@ -16,34 +18,27 @@ def judge(seeds, **setting):
             pytest.fail(f"seed {seed} of {setting}: {violation}")
 
 
-@pytest.mark.parametrize("first", range(0, 100, 20))
+@pytest.mark.parametrize("first", range(0, 80, 20))
 def test_the_invariants_hold_for_five_nodes(first):
     judge(range(first, first + 20), nodes=5, rounds=5, faults=HEAVY)
 
 
-@pytest.mark.parametrize("first", [100, 120])
-def test_the_invariants_hold_for_five_nodes_of_which_one_loses_its_disk(first):
-    judge(range(first, first + 20), nodes=5, rounds=5, faults=LOSSY)
+@pytest.mark.parametrize("faults", [NETWORK, CRASHES, LOSSY], ids=["network", "crashes", "lossy"])
+def test_the_invariants_hold_in_weather_of_one_kind(faults):
+    judge(range(100, 120), nodes=5, rounds=5, faults=faults)
 
 
-@pytest.mark.parametrize(("nodes", "faults"), [(2, HEAVY), (3, HEAVY), (3, LOSSY), (4, LOSSY)])
+@pytest.mark.parametrize(("nodes", "faults"), [(1, HEAVY), (2, HEAVY), (3, HEAVY), (3, LOSSY), (4, LOSSY)])
 def test_the_invariants_hold_for_small_federations(nodes, faults):
     judge(range(20), nodes=nodes, rounds=4, faults=faults)
 
 
+def test_the_invariants_hold_for_a_dozen_nodes():
+    judge(range(2), nodes=12, rounds=4, faults=HEAVY)
+
+
 def test_the_invariants_hold_when_messages_pass_through_the_real_codec():
     judge(range(200, 210), nodes=5, rounds=5, faults=HEAVY, codec=True)
-
-
-def test_without_the_adoption_rule_two_records_are_chosen_for_one_round():
-    policy = Policy(adopt=lambda found: None)
-
-    def run_fifty():
-        for seed in range(50):
-            World(seed, nodes=5, rounds=5, faults=HEAVY, policy=policy).run()
-
-    with pytest.raises(Violation, match="agreement"):
-        run_fifty()
 
 
 def test_a_seed_replays_exactly():

@@ -56,6 +56,16 @@ def test_a_pause_outlives_a_restart_of_everybody():
     world.run_until(world.is_complete, LIMIT)
 
 
+def test_a_paused_run_can_be_ended():
+    world = paused(55)
+    at = len(chain(number(world, 1)))
+    world.run_for(5.0)
+    world.feed(number(world, 3), inputs.Want("end"))
+    world.run_until(world.is_complete, LIMIT)
+    for device in world.devices.values():
+        assert [record.then for record in chain(device)[at - 1 :]] == ["pause", "end"]
+
+
 def test_a_late_copy_of_a_fulfilled_wish_pauses_nothing():
     world = started(54)
     copies = []

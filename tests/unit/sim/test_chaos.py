@@ -1,13 +1,14 @@
 import msgspec
+import pytest
 
-from p2pfl.sim.faults import CALM, Faults
+from p2pfl.sim.faults import CALM, HEAVY, PROFILES, Faults
 from p2pfl.sim.world import World
 
 LONG = 50
 
 
-def world(**faults):
-    made = World(5, nodes=3, rounds=LONG, faults=Faults(until=40.0, **faults), trace=True)
+def world(seed=5, nodes=3, **faults):
+    made = World(seed, nodes=nodes, rounds=LONG, faults=Faults(until=40.0, **faults), trace=True)
     made.begin()
     made.run_for(60.0)
     return made
@@ -18,28 +19,59 @@ def lines(made, text):
 
 
 def test_crashes_come_at_their_rate_and_stop_in_time():
-    crashes = lines(world(crash_every=4.0), " crashes")
+    crashes = lines(world(crash_every=4.0, power_cuts=0.0), " crashes")
     assert 3 <= len(crashes) <= 20
     assert max(float(line.split()[0]) for line in crashes) < 40.0
+
+
+def test_some_crashes_are_power_cuts():
+    made = world(crash_every=2.0)
+    assert lines(made, " crashes")
+    assert lines(made, " loses power")
 
 
 def test_cuts_come_and_are_healed_at_the_end():
     made = world(cut_every=5.0)
     assert lines(made, "cut off: ")
-    assert made.cut_off == set()
+    assert made.network.cut_off == set()
     nodes = list(made.devices)
     assert all(made.is_connected(a, b) for a in nodes for b in nodes if a < b)
 
 
-def test_one_way_losses_come_and_are_healed_at_the_end():
+def test_silent_losses_come_and_are_healed_at_the_end():
     made = world(deafen_every=5.0)
     assert lines(made, "are lost")
-    assert made.deaf == set()
+    assert made.network.deaf == set()
 
 
-def test_one_disk_at_most_is_lost():
-    made = world(lose_disk=True)
-    assert len(lines(made, "loses its disk")) == 1
+def test_disks_are_lost_one_at_a_time_and_made_up_for():
+    made = world(lose_disk_every=5.0)
+    assert lines(made, "loses its disk")
+    made.run_until(made.is_complete, 600.0)
+
+
+def test_backups_are_put_back_and_refused():
+    found = []
+    for seed in range(8):
+        made = world(seed, restore_disk_every=5.0, crash_every=5.0)
+        found += lines(made, "is a copy or was restored")
+        assert len(lines(made, "comes back with a backup")) >= len(lines(made, "exits 8"))
+    assert found
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [("freeze_every", "is suspended for"), ("sleep_every", "sleeps for"), ("leave_every", "exits 3")],
+)
+def test_processes_are_suspended_sleep_and_leave(field, text):
+    made = world(**{field: 5.0}, freeze=10.0)
+    assert lines(made, text)
+    made.run_until(made.is_complete, 600.0)
+
+
+def test_one_node_may_be_slow():
+    slow = [device.slowness for device in world(slow_node=1.0).devices.values() if device.slowness > 1.0]
+    assert len(slow) == 1
 
 
 def test_in_calm_weather_nothing_happens():
@@ -49,5 +81,14 @@ def test_in_calm_weather_nothing_happens():
 
 
 def test_every_fault_can_be_left_out():
-    assert set(msgspec.structs.asdict(CALM)) == set(Faults.__struct_fields__)
-    assert Faults().crash_every == Faults().drop == 0.0
+    rates = {
+        name: rate
+        for name, rate in msgspec.structs.asdict(CALM).items()
+        if name not in ("until", "down", "freeze", "cut", "delay", "pull", "power_cuts")
+    }
+    assert set(rates.values()) == {0.0}
+
+
+def test_the_heavy_profile_has_every_fault_there_is():
+    assert 0.0 not in msgspec.structs.asdict(HEAVY).values()
+    assert PROFILES["heavy"] is HEAVY

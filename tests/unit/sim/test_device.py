@@ -1,17 +1,16 @@
 import pytest
 
-from p2pfl.config import ProtocolSettings
 from p2pfl.core import inputs
-from p2pfl.core.effects import Average, Fold, SaveReport, Train
-from p2pfl.core.options import Policy
+from p2pfl.core.effects import Average, Fold, SaveAccepted, SaveReport, Train
 from p2pfl.sim.device import Device, average_of
 from p2pfl.sim.disk import Disk
-from tests.support.core import ballot, member, model, options
+from p2pfl.sim.habits import Habits
+from tests.support.core import ballot, chain_of, member, model, options
 
 
 @pytest.fixture
 def device():
-    return Device("ada", Disk(member("ada")), options(), ProtocolSettings(), Policy())
+    return Device("ada", Disk(member("ada")), options())
 
 
 def work(device, effect):
@@ -53,12 +52,13 @@ def test_effects_that_are_no_workers_are_left_alone(device):
     assert work(device, SaveReport(model("run"), 1, "a", None)) is None
 
 
-def test_every_start_has_another_nonce_and_boot(device):
+def test_every_start_has_another_nonce_and_is_counted(device):
     nonces = set()
-    for boot in (1, 2, 3):
+    for start in (1, 2, 3):
         device.boot_up(0.0)
-        assert device.boot == boot
-        nonces.add(device.options.nonce)
+        assert device.process == device.disk.boot == device.hello.boot == start
+        assert device.hello.journal == device.member.journal
+        nonces.add(device.hello.nonce)
         device.crash()
     assert len(nonces) == 3
 
@@ -69,4 +69,65 @@ def test_a_lost_disk_is_empty_and_has_another_journal(device):
     device.lose_disk()
     assert device.member.node == before.node
     assert device.member.journal != before.journal
+    assert device.disk.blobs == set()
+
+
+def test_without_the_habit_of_renewing_it_a_lost_disk_keeps_its_journal(device):
+    device.habits = Habits(renews_journal=False)
+    before = device.member
+    device.lose_disk()
+    assert device.member == before
+
+
+def test_a_renewed_journal_leaves_the_blobs(device):
+    before = device.member
+    device.disk.blobs.add(model("anything"))
+    device.renew_journal()
+    assert device.member.journal != before.journal
+    assert device.disk.blobs == {model("anything")}
+
+
+def test_a_clock_that_stood_still_is_behind(device):
+    device.lag = 40.0
+    device.boot_up(100.0)
+    assert 60.0 <= device.node.deadline() < 100.0
+
+
+def test_a_crash_takes_what_was_not_flushed(device):
+    device.boot_up(0.0)
+    device.unflushed.append(SaveReport(model("run"), 1, "a", None))
+    device.put_off.append(SaveReport(model("run"), 1, "a", None))
+    device.crash()
+    assert (device.unflushed, device.put_off, device.is_up) == ([], [], False)
+
+
+def test_what_reaches_a_suspended_process_waits(device):
+    done = []
+    device.enter(lambda: done.append("at once"))
+    device.inbox = []
+    device.enter(lambda: done.append("later"))
+    assert done == ["at once"]
+    assert device.is_frozen
+    device.inbox[0]()
+    assert done == ["at once", "later"]
+
+
+def test_results_are_durable_where_a_vote_will_rest_on_them(device):
+    device.keep(inputs.Trained(model("run"), 1, model("parent"), model("update"), 100, 0.5, 1.0))
+    device.keep(inputs.Averaged(1, ballot(1, "ada"), model("average")))
+    device.keep(inputs.Averaged(1, ballot(1, "ada"), None))
+    device.keep(inputs.Created(device.options.spec, model("initial")))
+    assert device.disk.passing == {model("update")}
+    assert device.disk.blobs == {model("average"), model("initial")}
+
+
+def test_without_the_habit_of_sparing_it_the_blob_of_an_open_vote_is_collected(device):
+    chain = chain_of("ada", "ben", "cleo")
+    record = chain.commit().record
+    device.disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), record))
+    device.disk.blobs = {record.model, model("other")}
+    device.collect(frozenset({record.model}))
+    assert device.disk.blobs == {record.model}
+    device.habits = Habits(spares_accepted=False)
+    device.collect(frozenset({record.model}))
     assert device.disk.blobs == set()

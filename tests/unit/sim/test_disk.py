@@ -8,6 +8,7 @@ from p2pfl.core.effects import (
     SaveUpdate,
 )
 from p2pfl.core.saved import SavedRun, Vote
+from p2pfl.messages import Member, record_digest
 from p2pfl.sim.disk import RECORDS_AT_ONCE, Disk
 from tests.support.core import ballot, chain_of, member
 from tests.support.records import NAMES, update
@@ -30,7 +31,17 @@ def test_the_run_comes_back_with_its_last_commit_and_its_resumption():
     chain = chain_of(*NAMES[:3], rounds=2)
     disk = in_run(chain)
     disk.save(SaveResumed(chain.run, 2))
-    assert disk.load().current == SavedRun(chain.run, chain.founding, chain.commits[-1], None, resumed=True)
+    first, last = chain.commits
+    expected = SavedRun(
+        chain.run,
+        chain.founding,
+        last,
+        None,
+        resumed=True,
+        voters=first.record.roster,
+        parent=first.record.model,
+    )
+    assert disk.load().current == expected
 
 
 def test_an_update_of_the_open_round_comes_back_and_an_older_one_does_not():
@@ -38,8 +49,11 @@ def test_an_update_of_the_open_round_comes_back_and_an_older_one_does_not():
     disk = in_run(chain)
     disk.save(SaveUpdate(chain.run, 1, chain.run, update("ada", 1)))
     assert disk.load().current.update is None
+    disk.passing |= {update("ada", 1).digest, update("ada", 2).digest}
+    assert disk.load().current.update is None
     disk.save(SaveUpdate(chain.run, 2, chain.run, update("ada", 2)))
-    disk.passing.add(update("ada", 2).digest)
+    assert disk.load().current.update is None, "another parent"
+    disk.save(SaveUpdate(chain.run, 2, record_digest(chain.commits[-1].record), update("ada", 2)))
     assert disk.load().current.update == update("ada", 2)
     disk.passing.clear()
     assert disk.load().current.update is None, "a power cut took its bytes"
@@ -56,12 +70,53 @@ def test_a_collection_takes_flushed_and_passing_blobs_alike():
 
 def test_a_promise_keeps_the_value_accepted_in_the_round_and_no_older_one():
     chain = chain_of(*NAMES[:3], rounds=1)
-    disk, record = in_run(chain), chain.commits[0].record
+    record = chain.commits[0].record
+    disk = in_run(chain_of(*NAMES[:3]))
     disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), record))
     disk.save(SavePromise(chain.run, 1, ballot(2, "cleo")))
     assert disk.load().votes[chain.run] == Vote(1, ballot(2, "cleo"), ballot(1, "ben"), record)
     disk.save(SavePromise(chain.run, 2, ballot(1, "ben")))
     assert disk.load().votes[chain.run] == Vote(2, ballot(1, "ben"), None, None)
+
+
+def test_the_vote_of_a_round_that_is_committed_does_not_come_back():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    disk = in_run(chain)
+    disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), chain.commits[0].record))
+    assert disk.load().votes == {}
+
+
+def test_a_backup_does_not_see_what_comes_after_it():
+    chain = chain_of(*NAMES[:3])
+    disk = in_run(chain)
+    backup = disk.backup()
+    before = backup.load()
+    disk.save(SaveCommit(chain.run, chain.commit(), 1.0))
+    disk.save(SavePromise(chain.run, 2, ballot(1, "ben")))
+    disk.blobs.add("model")
+    disk.save_boot(member("ben"), 3, "nonce")
+    assert backup.load() == before
+    assert backup.blobs == set()
+    assert backup.seen_boot(member("ben")) is None
+
+
+def test_a_new_journal_keeps_the_records_and_forgets_the_votes():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    disk = in_run(chain)
+    disk.boot = 7
+    disk.save(SavePromise(chain.run, 2, ballot(1, "ben")))
+    disk.renew("ab" * 16)
+    assert disk.member == Member(member("ada").node, "ab" * 16)
+    assert disk.boot == 0
+    assert disk.load().votes == {}
+    assert disk.load().current.last == chain.commits[-1]
+
+
+def test_the_last_start_of_another_journal_is_remembered():
+    disk = Disk(member("ada"))
+    disk.save_boot(member("ben"), 2, "nonce")
+    assert disk.seen_boot(member("ben")) == (2, "nonce")
+    assert disk.seen_boot(member("cleo")) is None
 
 
 def test_a_closed_run_is_not_taken_up_again_but_its_votes_stay():

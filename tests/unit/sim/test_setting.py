@@ -2,7 +2,8 @@ import pytest
 
 from p2pfl.errors import ProtocolError
 from p2pfl.messages import Ask
-from p2pfl.sim.setting import node_id, spec_of, through_codec
+from p2pfl.runtime import driver
+from p2pfl.sim.setting import CLONED_EXIT, PUT_OFF, node_id, spec_of, through_codec
 from tests.support.records import digest
 
 
@@ -24,3 +25,8 @@ def test_a_message_out_of_bounds_does_not_pass_the_codec():
 
 def test_a_spec_has_the_rounds_it_was_asked_for():
     assert spec_of(7).rounds == 7
+
+
+def test_what_the_real_driver_has_in_common_is_the_same_there():
+    assert driver.CLONED_EXIT == CLONED_EXIT
+    assert driver.LATER_SECONDS == PUT_OFF

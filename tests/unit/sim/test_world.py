@@ -1,14 +1,18 @@
+import msgspec
 import pytest
 
+from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Tell
-from p2pfl.sim.checker import Violation
+from p2pfl.core.effects import SaveCommit, SavePromise, Send, Tell
+from p2pfl.messages import Promise
+from p2pfl.sim.faults import CALM, Faults
+from p2pfl.sim.violation import Violation
 from p2pfl.sim.world import World
-from tests.support.worlds import at_round, chain, number, spec
+from tests.support.worlds import at_round, chain, news, number, once, spec
 
 
 def started(nodes=3):
-    world = World(1, nodes=nodes, spec=spec(3))
+    world = World(1, nodes=nodes, spec=spec(200))
     world.begin()
     world.run_for(2.0)
     return world
@@ -45,24 +49,12 @@ def test_a_crash_ends_the_links_and_a_restart_brings_them_back():
 def test_what_a_crashed_process_waited_for_never_reaches_the_next_one():
     world = started()
     device = number(world, 1)
-    boot = device.boot
+    process = device.process
     world.crash(device, 0.0)
     world.run_for(0.1)
-    assert device.boot == boot + 1
+    assert device.process == process + 1
     # Its worker described the task anew: the answer to the first process was dropped.
     assert device.node.deadline() is not None
-
-
-def test_a_deaf_pair_loses_messages_one_way_while_the_link_is_up():
-    world = started()
-    pair = (number(world, 1).member.node, number(world, 2).member.node)
-    world.deaf.add(pair)
-    heard = number(world, 2).node._ctx.peers[pair[0]].status.steps
-    answered = number(world, 1).node._ctx.peers[pair[1]].status.steps
-    world.run_for(5.0)
-    assert connected(world, 1, 2)
-    assert number(world, 2).node._ctx.peers[pair[0]].status.steps <= heard + 1  # one was under way
-    assert number(world, 1).node._ctx.peers[pair[1]].status.steps > answered + 2
 
 
 def test_a_run_that_does_not_complete_says_where_everybody_is():
@@ -102,3 +94,187 @@ def test_an_input_to_a_crashed_device_is_lost():
     world.crash(number(world, 1), 100.0)
     world.feed(number(world, 1), inputs.Leave())
     assert number(world, 1).exit is None
+
+
+# --- what a crash takes -------------------------------------------------------------------------------------
+
+
+def crashed_at(effect_kind, **how):
+    """A world whose first device to carry out an effect of a kind is crashed right then."""
+    world = World(4, nodes=3, spec=spec(2))
+    struck = []
+
+    def strike(device):
+        struck.append(device)
+        world.crash(device, 50.0, **how)
+
+    once(world, lambda _device, effect: isinstance(effect, effect_kind), strike)
+    world.begin()
+    world.run_until(lambda: bool(struck), 100.0)
+    return struck[0]
+
+
+def test_a_crash_right_after_a_save_takes_it():
+    device = crashed_at(SavePromise, power=False)
+    assert device.disk.votes == {}
+
+
+def test_a_vote_is_on_disk_before_its_answer_leaves():
+    world = World(4, nodes=3, spec=spec(2))
+    seen = []
+
+    def watch(device, effect):
+        if isinstance(effect, Send) and isinstance(effect.message, Promise):
+            vote = device.disk.votes[effect.message.run]
+            seen.append(vote.promised == effect.message.ballot)
+
+    world.on_effect = watch
+    world.run()
+    assert seen
+    assert all(seen)
+
+
+def test_a_commit_may_be_put_off_and_a_crash_takes_it():
+    device = crashed_at(SaveCommit, power=False)
+    assert chain(device) == []
+
+
+def test_a_power_cut_takes_blobs_that_were_not_flushed_and_a_crash_leaves_them():
+    world = started()
+    for device, power in ((number(world, 1), True), (number(world, 2), False)):
+        device.disk.passing.add("update")
+        world.crash(device, 100.0, power=power)
+        assert device.disk.has("update") is not power
+
+
+# --- suspended and asleep -----------------------------------------------------------------------------------
+
+
+def test_a_suspended_process_takes_in_what_came_meanwhile_when_it_goes_on():
+    world = started()
+    device = number(world, 1)
+    world.freeze(device, 3.0)
+    heard = len(device.told)
+    world.run_for(2.9)
+    assert len(device.told) == heard
+    waiting = len(device.inbox)
+    assert waiting > 0
+    world.run_for(0.2)
+    assert not device.is_frozen
+    assert connected(world, 1, 2), "it came back before the others noticed"
+
+
+def test_a_long_suspension_is_noticed_by_the_silence_and_the_links_come_back():
+    world = started()
+    world.freeze(number(world, 1), 20.0)
+    world.run_for(7.0)
+    assert not connected(world, 1, 2)
+    assert connected(world, 2, 3)
+    world.run_for(14.0)
+    assert connected(world, 1, 2)
+
+
+def test_a_crash_ends_a_suspension():
+    world = started()
+    device = number(world, 1)
+    world.freeze(device, 20.0)
+    world.crash(device, 1.0)
+    world.run_for(2.0)
+    assert device.is_up
+    assert not device.is_frozen
+    world.run_for(30.0)
+    assert device.is_up
+
+
+@pytest.mark.parametrize(("is_counted", "lag"), [(True, 0.0), (False, 30.0)])
+def test_a_device_that_slept_has_lost_its_links_and_its_clock_stood_still_or_not(is_counted, lag):
+    world = started()
+    device = number(world, 1)
+    world.sleep(device, 30.0, is_counted=is_counted)
+    world.run_for(30.01)
+    assert not connected(world, 1, 2)
+    assert device.lag == lag
+    world.run_for(1.0)
+    assert connected(world, 1, 2)
+
+
+# --- disks --------------------------------------------------------------------------------------------------
+
+
+def at_round_two(nodes=3):
+    world = World(6, nodes=nodes, spec=spec(8))
+    world.begin()
+    world.run_until(at_round(world, 2), 100.0)
+    return world
+
+
+def test_one_disk_at_a_time_may_be_lost():
+    world = at_round_two()
+    first, second = number(world, 1), number(world, 2)
+    assert world.may_lose_disk(first)
+    world.lose_disk(first, 1.0)
+    assert not world.may_lose_disk(second)
+    world.run_until(at_round(world, 6), 200.0)
+    assert world.may_lose_disk(second), "the first is a member again since more than a round"
+
+
+def test_a_roster_that_tolerates_no_loss_loses_no_disk():
+    assert not at_round_two(nodes=2).may_lose_disk(number(at_round_two(nodes=2), 1))
+
+
+def test_a_backup_is_put_back_only_where_everybody_has_seen_a_later_start():
+    world = at_round_two()
+    device = number(world, 1)
+    backup = device.disk.backup()
+    assert not world.may_restore(device, backup)
+    world.crash(device, 0.0)
+    world.run_for(2.0)
+    assert world.may_restore(device, backup)
+
+
+def test_who_is_told_that_its_disk_is_a_copy_comes_back_with_a_new_journal():
+    world = at_round_two()
+    device = number(world, 1)
+    backup, before = device.disk.backup(), device.member
+    world.crash(device, 0.0)
+    world.run_for(2.0)
+    world.restore_disk(device, backup, 0.0)
+    world.run_until(lambda: device.member != before, 100.0)
+    assert before in world.checker.votes.gone
+    world.run_until(world.is_complete, 400.0)
+
+
+def test_one_that_left_and_is_away_comes_back():
+    world = at_round_two()
+    device = number(world, 3)
+    device.is_away = True
+    world.feed(device, inputs.Leave())
+    world.run_until(lambda: device.exit is not None, 100.0)
+    world.run_until(lambda: device.is_up, 200.0)
+    assert [event.how for event in news(device, events.RunJoined)] == ["joined", "resumed"]
+
+
+# --- the end of the faults ----------------------------------------------------------------------------------
+
+
+def test_faults_end_in_time_and_leave_nothing_behind():
+    faults = msgspec.structs.replace(CALM, until=20.0)
+    world = World(7, nodes=3, spec=spec(30), faults=faults)
+    world.begin()
+    world.run_for(15.0)
+    world.cut({number(world, 1).member.node})
+    world.network.deafen({(number(world, 2).member.node, number(world, 3).member.node)})
+    world.freeze(number(world, 3), 1000.0)
+    assert world.is_faulty
+    world.run_for(8.0)
+    assert not world.is_faulty
+    assert not any(device.is_frozen for device in world.devices.values())
+    assert all(connected(world, *pair) for pair in [(1, 2), (1, 3), (2, 3)])
+
+
+def test_one_may_be_late_and_is_not_waited_for():
+    world = World(8, faults=Faults(until=40.0, late=1.0), spec=spec(30))
+    assert {device.options.min_nodes for device in world.devices.values()} == {4}
+    world.begin()
+    world.run_until(at_round(world, 1, *list(world.devices.values())[:4]), 100.0)
+    world.run_until(world.is_complete, 600.0)

@@ -1,0 +1,155 @@
+"""`p2pfl simulate`: whole federations on virtual time, with faults, judged after every step.
+
+A seed replays exactly. One that breaks an invariant is printed with the end of its trace and the command that
+replays it. Nothing heavy is imported: no numpy, no torch, no network.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from p2pfl.sim.seeds import Outcome, Setting
+
+TRACE_LINES = 40
+"""Of the trace, shown before a violation: about one round of five nodes."""
+
+MOST_VIOLATIONS = 5
+"""After so many the rest would tell nothing new."""
+
+VIOLATION_EXIT = 1
+"""Exit code when an invariant was broken."""
+
+INTERRUPTED_EXIT = 130
+"""Exit code after Ctrl-C, as shells give it."""
+
+
+def simulate(
+    nodes: Annotated[int, typer.Option(min=1, max=256, help="Devices in the federation.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training in each run.")] = 10,
+    faults: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROFILE",
+            help="What goes wrong: none, network, crashes, heavy (all of it) or lossy (and disks are lost as "
+            "often as can be borne). heavy unless a rule is left out.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 200,
+    first: Annotated[int, typer.Option(min=0, metavar="N", help="The first of them.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only this seed.")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="With --seed: its whole trace.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time.")] = 1,
+    codec: Annotated[
+        bool, typer.Option("--codec", help="Pass every message through the wire's codec; a third slower.")
+    ] = False,
+    without: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="Leave a rule of the protocol out, to see that the judge notices."),
+    ] = None,
+) -> None:
+    """Run simulated federations through crashes, cuts and lost disks, and judge every step."""
+    from p2pfl.sim.seeds import Setting
+
+    _check_name("--faults", faults, _profiles())
+    _check_name("--without", without, _rules())
+    setting = Setting(nodes, rounds, faults or "", codec, without or "")
+    if seed is not None:
+        raise typer.Exit(_replay(setting, seed, whole=trace))
+    raise typer.Exit(_run(setting, range(first, first + seeds), jobs))
+
+
+def _profiles() -> Sequence[str]:
+    from p2pfl.sim.faults import PROFILES
+
+    return list(PROFILES)
+
+
+def _rules() -> Sequence[str]:
+    from p2pfl.sim.rules import RULES
+
+    return list(RULES)
+
+
+def _check_name(option: str, name: str | None, known: Sequence[str]) -> None:
+    from p2pfl.errors import UserError
+
+    if name is not None and name not in known:
+        raise UserError(f"{option} does not know {name!r}; choose one of {', '.join(known)}")
+
+
+def _run(setting: Setting, seeds: range, jobs: int) -> int:
+    """Run *seeds*, say how far that is, and return the exit code."""
+    from p2pfl.sim.seeds import run_seeds
+
+    began = time.monotonic()
+    done = rounds = 0
+    violations: list[Outcome] = []
+    is_interrupted = False
+    try:
+        for outcomes in run_seeds(setting, seeds, jobs):
+            done += len(outcomes)
+            rounds += sum(outcome.rounds for outcome in outcomes)
+            violations += [outcome for outcome in outcomes if outcome.violation]
+            _show_progress(f"{done} of {len(seeds)} seeds, {len(violations)} violations")
+            if len(violations) >= MOST_VIOLATIONS:
+                break
+    except KeyboardInterrupt:
+        is_interrupted = True
+    seconds = max(time.monotonic() - began, 1e-9)
+    typer.echo(
+        f"{done}{f' of {len(seeds)}' if done < len(seeds) else ''} seeds, {rounds} rounds of {setting.nodes} "
+        f"nodes in {seconds:.1f} s ({rounds / seconds:.0f} rounds/s); "
+        f"{len(violations) or 'no'} violation{'' if len(violations) == 1 else 's'}"
+    )
+    for outcome in violations:
+        typer.echo(f"seed {outcome.seed}: {outcome.violation}")
+    if violations:
+        return _replay(setting, violations[0].seed, whole=False)
+    if is_interrupted:
+        typer.echo(
+            f"interrupted: seeds {seeds.start} to {seeds.start + done - 1} are done, all held"
+            if done
+            else "interrupted before the first seeds were done"
+        )
+        return INTERRUPTED_EXIT
+    return 0
+
+
+def _replay(setting: Setting, seed: int, *, whole: bool) -> int:
+    """Run *seed* with a trace and print it, or, of a violation, its end; return the exit code."""
+    from p2pfl.sim.seeds import run_seed
+
+    outcome = run_seed(setting, seed, trace=True)
+    shown = outcome.trace if whole else outcome.trace[-TRACE_LINES:] if outcome.violation else ()
+    for line in shown:
+        typer.echo(line)
+    if not outcome.violation:
+        typer.echo(f"seed {seed}: {outcome.rounds} rounds, every invariant held")
+        return 0
+    typer.echo(f"seed {seed}: {outcome.violation}")
+    if not whole:
+        typer.echo(f"its whole trace: {_command(setting, seed)}")
+    return VIOLATION_EXIT
+
+
+def _command(setting: Setting, seed: int) -> str:
+    """Return the command that replays a seed exactly."""
+    parts = ["p2pfl simulate", f"--nodes {setting.nodes}", f"--rounds {setting.rounds}"]
+    parts += [f"--faults {setting.faults}"] if setting.faults else []
+    parts += ["--codec"] if setting.codec else []
+    parts += [f"--without {setting.without}"] if setting.without else []
+    return " ".join([*parts, f"--seed {seed}", "--trace"])
+
+
+def _show_progress(text: str) -> None:
+    """Show a line that the next one overwrites, where somebody watches."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[2K{text}\r")
+        sys.stderr.flush()

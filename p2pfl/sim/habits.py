@@ -1,0 +1,28 @@
+"""What every driver does for the protocol, as habits a simulated device can be without.
+
+The protocol core decides nothing about disks and workers; its safety rests on drivers that keep these rules.
+Tests, and `p2pfl simulate --without`, take one away and expect the judge to notice.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Habits(msgspec.Struct, frozen=True):
+    """The rules one simulated device keeps; the real driver keeps all of them."""
+
+    flushes_first: bool = True
+    """No answer is sent before the votes saved in front of it are on disk."""
+    spares_accepted: bool = True
+    """The blob of a value accepted in an open round is not collected."""
+    pulls_first: bool = True
+    """A blob counts as here when its bytes are."""
+    renews_journal: bool = True
+    """A new data directory gets a new journal id."""
+    judges_boots: bool = True
+    """A journal that comes back from the past is refused (HELLO's boot count and nonce)."""
+
+
+ALL = Habits()
+"""Nothing left out."""

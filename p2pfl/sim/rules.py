@@ -1,0 +1,158 @@
+"""The rules the protocol's safety rests on, and how to do without each, one at a time.
+
+A judge that never objects proves nothing. So every rule here can be left out of a whole simulated federation,
+through the seams meant for it (`p2pfl.core.options.Policy` for decisions of the core, `Habits` for what
+drivers do), and a violation of the stated kind is found within the stated number of seeds: a test holds it,
+and `p2pfl simulate --without RULE` shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from p2pfl.core.options import Policy, highest_accepted
+from p2pfl.messages import quorum
+from p2pfl.sim.device import Device
+from p2pfl.sim.faults import NETWORK, Faults
+from p2pfl.sim.habits import ALL, Habits
+from p2pfl.sim.violation import Kind
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One rule, and a federation without it."""
+
+    text: str
+    """What the rule says."""
+    kind: Kind
+    """The invariant that is violated without it."""
+    seeds: int
+    """Seeds from 0 within which that shows: a few times what it took when this was written."""
+    faults: Faults
+    """The weather in which it shows soonest."""
+    policy: Callable[[Device], Policy] | None = None
+    """What each device's core decides by instead."""
+    habits: Habits = ALL
+    """What each device's driver still does."""
+
+    def apply(self, device: Device) -> None:
+        """Take the rule away from *device*, which does not run yet."""
+        if self.policy is not None:
+            device.policy = self.policy(device)
+        device.habits = self.habits
+
+
+SPLIT = msgspec.structs.replace(NETWORK, cut_every=4.0, cut=8.0)
+"""Parted most of the time."""
+
+DISKS = Faults(lose_disk_every=8.0, restore_disk_every=8.0, crash_every=8.0, down=1.0)
+"""Data directories are lost, and put back from backups, as often as can be borne."""
+
+PARTED = Faults(cut_every=3.0, cut=2.0, slow_node=1.0)
+"""Parted again and again for a moment, while one device trains for long."""
+
+AIMED = Faults(aimed=0.08, aimed_value=0.3, drop=0.05, slow=0.1, deafen_every=10.0, down=3.0)
+"""Devices stumble over the protocol's steps, and messages come late."""
+
+PULLS = Faults(aimed=0.12, aimed_value=0.1, slow=0.05, cut_every=8.0, down=2.0, pull=6.0)
+"""Devices stumble over the protocol's steps, and models take long to come."""
+
+
+def _adopting_what_it_holds(device: Device) -> Policy:
+    """Propose an own value where the bytes of the one to adopt are not here."""
+
+    def adopt(found: object) -> object:
+        record = highest_accepted(found)  # type: ignore[arg-type]
+        return record if record is None or record.model in device.disk.blobs else None
+
+    return Policy(adopt=adopt)  # type: ignore[arg-type]
+
+
+RULES = {
+    "adoption": Rule(
+        "a value that somebody has accepted is proposed again, never an own one",
+        "agreement",
+        10,
+        AIMED,
+        policy=lambda _: Policy(adopt=lambda _found: None),
+    ),
+    "second-check": Rule(
+        "after the pull, in the transaction that accepts, the promise is checked again",
+        "monotone",
+        10,
+        PULLS,
+        policy=lambda _: Policy(permits=lambda _promised, _ballot: True),
+    ),
+    "adopted-bytes": Rule(
+        "an own value is not proposed either when the bytes of the one to adopt are missing",
+        "agreement",
+        20,
+        PULLS,
+        policy=_adopting_what_it_holds,
+    ),
+    "pins": Rule(
+        "the blob of a value accepted in an open round is not collected",
+        "possession",
+        3,
+        AIMED,
+        habits=Habits(spares_accepted=False),
+    ),
+    "quorum": Rule(
+        "a quorum is a majority of the roster, never of those alive",
+        "agreement",
+        5,
+        SPLIT,
+        policy=lambda device: Policy(quorum=lambda _size: quorum(1 + len(device.links))),
+    ),
+    "flush": Rule(
+        "nothing is answered before it is on disk",
+        "durability",
+        1,
+        AIMED,
+        habits=Habits(flushes_first=False),
+    ),
+    "new-ballot": Rule(
+        "an old ballot is never resumed, not after a restart either",
+        "ballot",
+        10,
+        AIMED,
+        policy=lambda _: Policy(attempt=lambda _promised, refused: refused + 1),
+    ),
+    "bytes": Rule(
+        "a record is accepted only when its blobs are durable",
+        "possession",
+        1,
+        AIMED,
+        habits=Habits(pulls_first=False),
+    ),
+    "once": Rule(
+        "a member's update is counted once, however often it is announced",
+        "update",
+        3,
+        AIMED,
+        policy=lambda _: Policy(known=lambda _contributions, _node: None),
+    ),
+    "parent": Rule(
+        "an update counts only in the round, and from the parent, it was trained for",
+        "update",
+        40,
+        PARTED,
+        policy=lambda _: Policy(fits=lambda _result, _due: True),
+    ),
+    "new-journal": Rule(
+        "who lost its disk does not vote as the member it was",
+        "identity",
+        5,
+        DISKS,
+        habits=Habits(renews_journal=False, judges_boots=False),  # which would notice it as well
+    ),
+    "boots": Rule(
+        "a journal that comes back from the past is refused",
+        "identity",
+        20,
+        DISKS,
+        habits=Habits(judges_boots=False),
+    ),
+}
+"""By name, for the command line."""

@@ -1,0 +1,200 @@
+"""The judge of votes: agreement, chain, monotone promises, durability, ballots, rosters, identity.
+
+A value is *chosen* once a quorum of the round's roster has durably accepted it in one ballot, whoever knows
+of it. A judge that looked only at commits nodes have learned would miss most forks: the two halves of a fork
+seldom meet. What was promised is remembered here per member, not read from its disk: a disk that forgets is
+what is to be noticed.
+"""
+
+from __future__ import annotations
+
+from p2pfl.core.effects import SaveAccepted, SaveCommit, SaveFounding, SavePromise
+from p2pfl.core.roster import contains
+from p2pfl.messages import Accepted, Ballot, Member, Promise, Record, RosterEntry, quorum, record_digest
+from p2pfl.sim.disk import Disk
+from p2pfl.sim.violation import Violation
+
+Round = tuple[str, int]
+"""A run and the number of a round."""
+
+
+class Chosen:
+    """A record that is decided."""
+
+    __slots__ = ("acceptors", "digest", "record", "voters")
+
+    def __init__(
+        self, digest: str, record: Record, voters: tuple[RosterEntry, ...], acceptors: set[Member]
+    ) -> None:
+        self.digest, self.record = digest, record
+        self.voters = voters
+        self.acceptors = acceptors
+        """Who has accepted it in the ballot that decided it; grows as more do."""
+
+
+class Votes:
+    """What members have promised and accepted, and what that has decided."""
+
+    def __init__(self) -> None:
+        self.chosen: dict[Round, Chosen] = {}
+        self.last: dict[str, int] = {}
+        """The highest round decided, by run."""
+        self.gone: set[Member] = set()
+        """Members whose disk was lost, or put back from a backup: they must never vote again."""
+        self._rosters: dict[str, tuple[RosterEntry, ...]] = {}
+        """By record: who votes after it."""
+        self._promised: dict[tuple[Member, str], tuple[int, Ballot]] = {}
+        self._stood: dict[tuple[str, str], tuple[int, Ballot]] = {}
+        self._accepted: dict[tuple[Member, str], tuple[int, Ballot, str]] = {}
+        self._values: dict[tuple[str, int, Ballot], str] = {}
+        self._acceptors: dict[tuple[str, int, Ballot], set[Member]] = {}
+        self._digests: dict[int, tuple[Record, str]] = {}
+
+    def digest(self, record: Record) -> str:
+        """Return the record's digest, computed once per object."""
+        known = self._digests.get(id(record))
+        if known is None:
+            known = self._digests[id(record)] = (record, record_digest(record))
+        return known[1]
+
+    def chosen_digest(self, run: str, round_: int) -> str | None:
+        """Return which record is decided for a round; the run id for record 0."""
+        if round_ == 0:
+            return run
+        chosen = self.chosen.get((run, round_))
+        return chosen.digest if chosen is not None else None
+
+    # --- saves ----------------------------------------------------------------------------------------------
+
+    def founded(self, effect: SaveFounding) -> None:
+        """Take note of record 0."""
+        _check_roster(effect.founding.roster)
+        self._rosters[effect.run] = effect.founding.roster
+
+    def promised(self, disk: Disk, effect: SavePromise) -> None:
+        """Judge a promise that is on *disk* now."""
+        self._vote(disk, effect.run, effect.round, effect.ballot)
+        if effect.ballot.node == disk.member.node:
+            key, stand = (effect.ballot.node, effect.run), (effect.round, effect.ballot)
+            before = self._stood.get(key)
+            if before is not None and stand <= before:
+                raise Violation(
+                    "ballot",
+                    f"{short(disk)} stands with {name(effect.ballot)} in round {effect.round} again "
+                    f"after {name(before[1])}: an old ballot is never resumed",
+                )
+            self._stood[key] = stand
+
+    def accepted(self, disk: Disk, effect: SaveAccepted) -> None:
+        """Judge an acceptance that is on *disk* now; a quorum of them decides the round."""
+        self._vote(disk, effect.run, effect.round, effect.ballot)
+        record = effect.record
+        digest = self.digest(record)
+        _check_roster(record.roster)
+        self._rosters[digest] = record.roster
+        key = (effect.run, effect.round, effect.ballot)
+        voters = self._rosters.get(record.previous, ())
+        if key not in self._values:
+            self._check_adoption(effect, digest, voters)
+        if self._values.setdefault(key, digest) != digest:
+            raise Violation(
+                "ballot", f"a ballot with two values: {name(effect.ballot)} in round {effect.round}"
+            )
+        self._accepted[disk.member, effect.run] = (effect.round, effect.ballot, digest)
+        acceptors = self._acceptors.setdefault(key, set())
+        if contains(voters, disk.member):
+            acceptors.add(disk.member)
+            if len(acceptors) >= quorum(len(voters)):
+                self._choose((effect.run, effect.round), Chosen(digest, record, voters, acceptors))
+
+    def committed(self, disk: Disk, effect: SaveCommit) -> None:
+        """Judge a commit that is on *disk* now."""
+        record = effect.commit.record
+        if self.chosen_digest(effect.run, record.round) != self.digest(record):
+            raise Violation(
+                "agreement", f"{short(disk)} commits a record of round {record.round} that is not chosen"
+            )
+        if record.round != len(disk.commits[effect.run]):
+            before = len(disk.commits[effect.run]) - 1
+            raise Violation("chain", f"{short(disk)} commits round {record.round} after {before}")
+        if self.chosen_digest(effect.run, record.round - 1) != record.previous:
+            raise Violation(
+                "chain", f"the record of round {record.round} does not follow the chosen one before it"
+            )
+
+    # --- answers --------------------------------------------------------------------------------------------
+
+    def sent(self, disk: Disk, message: Promise | Accepted) -> None:
+        """Judge an answer that leaves: *disk* must know of it already."""
+        vote = disk.votes.get(message.run)
+        if isinstance(message, Promise):
+            ballot, what = vote.promised if vote is not None else None, "a promise"
+        else:
+            ballot, what = vote.accepted_ballot if vote is not None else None, "an acceptance"
+        if vote is None or ballot is None or (vote.round, ballot) < (message.round, message.ballot):
+            raise Violation("durability", f"{short(disk)} sends {what} its disk does not know")
+
+    # --- parts ----------------------------------------------------------------------------------------------
+
+    def _vote(self, disk: Disk, run: str, round_: int, ballot: Ballot) -> None:
+        member = disk.member
+        if member in self.gone:
+            raise Violation("identity", f"{short(disk)} votes with a journal that has lost its promises")
+        before = self._promised.get((member, run))
+        if before is not None and (round_, ballot) < before:
+            raise Violation(
+                "monotone",
+                f"{short(disk)} votes for {name(ballot)} in round {round_} "
+                f"after {name(before[1])} in round {before[0]}",
+            )
+        self._promised[member, run] = (round_, ballot)
+
+    def _check_adoption(self, effect: SaveAccepted, digest: str, voters: tuple[RosterEntry, ...]) -> None:
+        """Judge the first acceptance in a ballot: a quorum may have decided something else before it.
+
+        Among those whose promises may have elected its proposer there must be a quorum of which nobody has
+        accepted anything before, or the last that anybody has is this very value (Lamport 2001, P2c).
+        """
+        free, before = 0, []
+        for entry in voters:
+            vote = (entry.member, effect.run)
+            if self._promised.get(vote, (0, effect.ballot)) < (effect.round, effect.ballot):
+                continue
+            round_, ballot, value = self._accepted.get(vote, (0, effect.ballot, ""))
+            if round_ != effect.round or ballot >= effect.ballot:
+                free += 1
+            else:
+                before.append((ballot, value))
+        needed = quorum(len(voters))
+        counts = [free] + [
+            free + sum(other <= ballot for other, _ in before) for ballot, value in before if value == digest
+        ]
+        if max(counts) < needed:
+            raise Violation(
+                "agreement",
+                f"{name(effect.ballot)} carries a value of its own in round {effect.round}, where those who "
+                "elected its proposer may have decided another",
+            )
+
+    def _choose(self, at: Round, chosen: Chosen) -> None:
+        known = self.chosen.setdefault(at, chosen)
+        if known.digest != chosen.digest:
+            raise Violation("agreement", f"two records chosen for round {at[1]}")
+        self.last[at[0]] = max(at[1], self.last.get(at[0], 0))
+
+
+def _check_roster(roster: tuple[RosterEntry, ...]) -> None:
+    if len({entry.node for entry in roster}) != len(roster):
+        raise Violation("roster", "a roster with two entries of one node")
+    if len({entry.slot for entry in roster}) != len(roster):
+        raise Violation("roster", "a roster with two entries of one slot")
+
+
+def short(disk: Disk) -> str:
+    """Return a short name of the node a disk is of."""
+    return disk.member.node[:7]
+
+
+def name(ballot: Ballot) -> str:
+    """Return a short name of a ballot."""
+    return f"ballot {ballot.attempt} of {ballot.node[:7]}"

@@ -1,0 +1,72 @@
+"""A data directory is restored from a backup, or copied: it is noticed, refused, and nobody votes twice."""
+
+from p2pfl.core.effects import Send
+from p2pfl.messages import Accepted, Promise
+from p2pfl.sim.setting import CLONED_EXIT
+from p2pfl.sim.world import World
+from tests.support.worlds import LIMIT, at_round, chain, number, others, spec
+
+
+def restored(seed):
+    """Node 3 comes back in round 3 with a backup made before its last start."""
+    world = World(seed, spec=spec(10, drop_after=1000.0))
+    world.begin()
+    world.run_until(at_round(world, 1), LIMIT)
+    device = number(world, 3)
+    backup = device.disk.backup()
+    world.crash(device, 0.0)
+    world.run_until(at_round(world, 3), LIMIT)
+    return world, device, backup
+
+
+def test_a_restored_backup_is_refused_by_the_first_who_meets_it():
+    world, device, backup = restored(35)
+    exits = []
+    world.on_effect = lambda *_: (
+        exits.append(device.exit) if device.exit and device.exit not in exits else None
+    )
+    world.restore_disk(device, backup, 0.5)
+    world.run_for(1.5)
+    assert [exit_.code for exit_ in exits] == [CLONED_EXIT]
+    assert "is a copy or was restored from a backup" in exits[0].reason
+    assert "--new-journal" in exits[0].reason
+
+
+def test_a_restored_backup_votes_for_nothing():
+    world, device, backup = restored(36)
+    member = device.member
+    votes = []
+
+    def watch(one, effect):
+        if one is device and one.member == member and isinstance(effect, Send):
+            votes.extend([effect.message] if isinstance(effect.message, Promise | Accepted) else [])
+
+    world.restore_disk(device, backup, 0.5)
+    world.on_effect = watch
+    world.run_until(world.is_complete, LIMIT)
+    assert votes == []
+
+
+def test_with_a_new_journal_it_is_a_member_again_in_its_old_slot():
+    world, device, backup = restored(37)
+    old = device.member
+    world.restore_disk(device, backup, 0.5)
+    world.run_until(world.is_complete, LIMIT)
+    assert device.member.journal != old.journal
+    slots = {entry.slot for record in chain(device) for entry in record.roster if entry.node == old.node}
+    assert len(slots) == 1
+    assert device.member in {entry.member for entry in chain(device)[-1].roster}
+
+
+def test_of_two_processes_on_one_directory_only_one_stays_a_member():
+    world = World(38, spec=spec(10, drop_after=1000.0))
+    world.begin()
+    world.run_until(at_round(world, 1), LIMIT)
+    device = number(world, 3)
+    copy = world.copy(device)
+    world.run_for(10.0)
+    assert device.member != copy.member
+    world.run_until(at_round(world, len(chain(others(world, device)[0])) + 1, *others(world, device)), LIMIT)
+    assert {copy.is_up, device.is_up} == {True}, (
+        "the older start was told, and is here again with a new journal"
+    )

@@ -1,0 +1,43 @@
+"""All others have left: the last member finishes alone, and a start on its finished run serves who comes late."""
+
+from p2pfl.core import inputs
+from p2pfl.sim.setting import SETTINGS
+from p2pfl.sim.world import World
+from tests.support.worlds import LIMIT, at_round, chain, number, spec
+
+
+def finished_alone(seed=81):
+    """Of two, one leaves after round 1; the other trains to the end."""
+    world = World(seed, nodes=2, spec=spec(4))
+    world.begin()
+    world.run_until(at_round(world, 1), LIMIT)
+    stays, leaves = number(world, 1), number(world, 2)
+    world.feed(leaves, inputs.Leave())
+    world.run_until(lambda: stays.exit is not None and leaves.exit is not None, LIMIT)
+    assert stays.exit.code == 0
+    assert len(chain(stays)[-1].roster) == 1
+    return world, stays, leaves
+
+
+def test_started_again_it_finds_the_final_model_on_its_own_disk():
+    world, stays, _ = finished_alone()
+    world.start(stays)
+    world.run_until(lambda: stays.exit is not None, LIMIT)
+    assert stays.exit.code == 0
+
+
+def test_started_again_it_stays_for_who_may_come():
+    world, stays, leaves = finished_alone()
+    world.start(stays)
+    world.run_for(2.0)
+    assert stays.is_up
+    world.start(leaves)
+    world.run_until(world.is_complete, LIMIT)
+    assert chain(leaves) == chain(stays)
+
+
+def test_nobody_waits_for_anybody_at_the_end_of_the_first_start():
+    world = World(82, nodes=1, spec=spec(2))
+    world.begin()
+    world.run_until(world.is_complete, LIMIT)
+    assert world.now < SETTINGS.linger

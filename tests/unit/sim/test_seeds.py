@@ -1,0 +1,48 @@
+import pytest
+
+from p2pfl.sim.seeds import Setting, run_seed, run_seeds
+from p2pfl.sim.world import World
+
+SMALL = Setting(nodes=3, rounds=2)
+
+
+def test_a_seed_that_holds_comes_to_its_rounds_and_nothing_else():
+    outcome = run_seed(SMALL, 1)
+    assert (outcome.seed, outcome.rounds, outcome.violation, outcome.trace) == (1, 3, "", ())
+
+
+def test_a_trace_is_kept_where_it_is_asked_for():
+    assert any("Committed(" in line for line in run_seed(SMALL, 1, trace=True).trace)
+
+
+def test_several_processes_come_to_the_same():
+    def outcomes(jobs):
+        return [outcome for batch in run_seeds(SMALL, range(5, 9), jobs) for outcome in batch]
+
+    assert outcomes(2) == outcomes(1)
+    assert [outcome.seed for outcome in outcomes(1)] == [5, 6, 7, 8]
+
+
+def test_a_rule_left_out_brings_its_own_weather_unless_another_is_asked_for():
+    assert Setting(without="quorum").world(1).faults.cut_every == 4.0
+    assert Setting(without="quorum", faults="none").world(1).faults.until == 0.0
+
+
+def test_a_violation_is_an_outcome():
+    assert run_seed(Setting(without="bytes"), 0).violation.startswith("possession: ")
+
+
+def test_a_fault_of_the_program_is_an_outcome_with_its_seed(monkeypatch):
+    def fail(_world):
+        raise KeyError("no such thing")
+
+    monkeypatch.setattr(World, "run", fail)
+    outcome = run_seed(SMALL, 4)
+    assert outcome.seed == 4
+    assert outcome.violation == "a fault in the program: KeyError: 'no such thing'"
+
+
+@pytest.mark.parametrize(("nodes", "batches"), [(50, 2), (100, 4), (5, 1)])
+def test_a_batch_is_a_few_seconds_of_work_whatever_the_number_of_nodes(nodes, batches, monkeypatch):
+    monkeypatch.setattr(World, "run", lambda _world: None)
+    assert len(list(run_seeds(Setting(nodes=nodes), range(4)))) == batches
