@@ -125,7 +125,8 @@ class RunJoined(Event, frozen=True, tag="run_joined"):
     """The node is in a run: founded it, took its record 0, resumed it, or follows it as a learner."""
 
     run: str
-    how: Literal["founded", "joined", "resumed", "learner", "finished"]
+    how: Literal["founded", "joined", "resumed", "learner", "finished", "continued"]
+    """"continued": as a member of a run that continues the one it was in before."""
     round: int
     spec: RunSpec
     """The run's, but with the rounds it is to train now, extensions included."""
@@ -146,6 +147,8 @@ class QuorumLost(Event, frozen=True, tag="quorum_lost"):
     reachable: int
     members: int
     needed: int
+    kind: Literal["train", "evaluate"] = "train"
+    """"evaluate": the round trains nothing, its record closes the run."""
 
 
 class QuorumBack(Event, frozen=True, tag="quorum_back"):
@@ -154,6 +157,8 @@ class QuorumBack(Event, frozen=True, tag="quorum_back"):
     round: int
     reachable: int
     members: int
+    kind: Literal["train", "evaluate"] = "train"
+    """"evaluate": the round trains nothing, its record closes the run."""
 
 
 class DataShown(Event, frozen=True, tag="data_shown"):
@@ -206,6 +211,8 @@ class Elected(Event, frozen=True, tag="elected"):
     node: str
     votes: int
     """Promises counted; 0 where this node only heard of it."""
+    kind: Literal["train", "evaluate"] = "train"
+    """"evaluate": the round trains nothing, its record closes the run."""
 
 
 class UpdateCounted(Event, frozen=True, tag="update_counted"):
@@ -251,6 +258,8 @@ class Yielded(Event, frozen=True, tag="yielded"):
     attempt: int
     aggregator: str
     reason: str
+    kind: Literal["train", "evaluate"] = "train"
+    """"evaluate": the round trains nothing, its record closes the run."""
 
 
 class Committed(Event, frozen=True, tag="committed"):
@@ -294,6 +303,8 @@ class Evaluated(Event, frozen=True, tag="evaluated"):
     samples: int
     reports: int
     members: int
+    committed: bool = False
+    """Whether these are the evaluations the next record committed: what the history will show."""
 
 
 class RunEnded(Event, frozen=True, tag="run_ended"):

@@ -47,6 +47,9 @@ Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
 MAX_ROSTER = 256
 """Members of a roster. A record of 256 members takes about 100 KB; a control frame holds 1 MiB."""
 
+MAX_ORIGINS = 64
+"""Times a run can be continued after losing its majority, each by an operator's hand."""
+
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Common settings of everything that crosses the wire."""
@@ -112,7 +115,18 @@ class RunSpec(Struct, frozen=True):
     """Seconds of absence after which a member may be dropped from the roster."""
 
 
-class Founding(Struct, frozen=True):
+class Origin(Struct, frozen=True):
+    """The record of another run that a run continues from: an operator's decision, not a vote."""
+
+    run: Digest
+    round: Annotated[int, Meta(ge=1, le=2**31)]
+    record: Digest
+    """Of that round of that run."""
+    trained: Round
+    """Rounds of training up to and including it: the new run counts on from there."""
+
+
+class Founding(Struct, frozen=True, omit_defaults=True):
     """Record 0: founds a run. Its digest is the run id."""
 
     nonce: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -122,6 +136,18 @@ class Founding(Struct, frozen=True):
     model: Digest
     max_samples: Annotated[int, Meta(ge=1, le=2**53)]
     """More samples than this no member can hold: a larger count in an update is refused."""
+    continues: Annotated[tuple[Origin, ...], Meta(max_length=MAX_ORIGINS)] = ()
+    """Where the run comes from if it continues others that lost their majority, the nearest last (rule 14).
+    Left out of the encoding where it is empty."""
+
+    @property
+    def trained(self) -> int:
+        """Rounds of training that lie behind `model`."""
+        return self.continues[-1].trained if self.continues else 0
+
+    def origin_in(self, run: str) -> Origin | None:
+        """Return where this run left *run*, which it continues; None when it does not."""
+        return next((origin for origin in self.continues if origin.run == run), None)
 
 
 class Evaluation(Struct, frozen=True):

@@ -56,11 +56,25 @@ SUBCOMMANDS = {
         "doctor",
         "Check what a node needs to run here, and say what to do about what is missing.",
     ),
-    "history": Subcommand("p2pfl.cli.history", "history", "Show the committed training rounds of a run."),
+    "continue": Subcommand(
+        "p2pfl.cli.continue_",
+        "app",
+        "Go on with who is left when a majority is gone for good: a new run from the last model.",
+    ),
+    "history": Subcommand(
+        "p2pfl.cli.history",
+        "history",
+        "Show the committed training rounds of a run, or check that all is as it must be.",
+    ),
     "export": Subcommand(
         "p2pfl.cli.history",
         "export",
         "Copy a committed model out of a data directory, as a file that safetensors loads.",
+    ),
+    "simulate": Subcommand(
+        "p2pfl.cli.simulate",
+        "simulate",
+        "Run simulated federations through crashes, cuts and lost disks, and judge every step.",
     ),
 }
 """The subcommands in the order `p2pfl --help` lists them."""

@@ -124,7 +124,7 @@ class Story:
                 return "elected", event.round, event.attempt, event.node
             case events.Committed():
                 return "committed", event.round, event.record
-            case events.Evaluated() if event.reports == event.members:
+            case events.Evaluated() if event.reports == event.members or event.committed:
                 return "score", event.round
             case events.RosterChanged():
                 return "roster", event.round

@@ -1,4 +1,4 @@
-"""`p2pfl history` and `p2pfl export`: look at what a data directory holds, also while its node runs.
+"""`p2pfl history` and `p2pfl export`: look at what data directories hold, also while their nodes run.
 
 Both only read: they take no lock, raise no boot count and change no file of the node. Everything heavy is
 imported when a command runs, since `p2pfl --help` must not wait for it.
@@ -33,11 +33,44 @@ RunOption = Annotated[
 
 
 def history(
-    data_dir: DataDirOption,
+    data_dirs: Annotated[
+        list[Path],
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help="The node's data directory; the node may be running. With --verify, any number of them.",
+        ),
+    ],
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a round.")] = False,
     run: RunOption = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Check journals and models, each by itself and against each other, instead."
+        ),
+    ] = False,
 ) -> None:
-    """Show the committed training rounds of a run."""
+    """Show the committed training rounds of a run, or check that all is as it must be."""
+    from p2pfl.errors import UserError
+
+    if verify and (json or run is not None):
+        raise UserError("--verify checks every run and prints a report: leave --json and --run out")
+    if verify:
+        from p2pfl.cli.verify import report
+
+        report(data_dirs)
+        return
+    if len(data_dirs) > 1:
+        raise UserError("only --verify takes several data directories; give one --data-dir")
+    show(data_dirs[0], json=json, run=run)
+
+
+def show(data_dir: Path, *, json: bool = False, run: str | None = None) -> None:
+    """Print the committed training rounds of a run, the newest unless *run* begins another one's id.
+
+    Raises:
+        UserError: there is no journal, or no such run in it.
+    """
     with _journal(data_dir) as journal:
         rows = journal.runs()
         chosen = _choose(rows, run, data_dir)
@@ -206,6 +239,11 @@ def _show(run: RunRow, table: Table, others: int) -> None:
         f"Run {run.run[:SHORT]}: {bounded(run.spec.task)}, model {bounded(run.spec.model)}, "
         f"partition {bounded(run.spec.partition)}; {run.trained} of {run.rounds} rounds, {state}."
     )
+    if run.origin is not None:
+        typer.echo(
+            f"It continues run {run.origin.run[:SHORT]} from its round {run.origin.round} on "
+            f"(record {run.origin.record[:SHORT]})."
+        )
     if table.row_count:
         Console(highlight=False).print(table)
     if others:

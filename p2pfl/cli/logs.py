@@ -6,7 +6,9 @@ terminal shows, bounded in size, in UTC, with what the worker printed among it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import tempfile
 import time
 import traceback
@@ -29,6 +31,30 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
 _LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 """What the terminal shows for each verbosity; above these, everything."""
+
+
+class LogFile(RotatingFileHandler):
+    """The log file. A disk that does not take it any more is told of once, and ends nothing."""
+
+    is_refused = False
+    """Whether that was told."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say once that the disk refuses; anything else is a fault of ours and told as logging does."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.is_refused:
+            self.is_refused = True
+            sys.stderr.write(
+                f"the log {self.baseFilename} cannot be written any more ({error.strerror}); this node goes "
+                "on without it as far as it can\n"
+            )
+
+    def close(self) -> None:
+        """Close the file; what a full disk did not take was told of before."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def set_up_logging(verbosity: int, log_dir: Path | None) -> None:
@@ -93,9 +119,7 @@ def _open_file(log_dir: Path, level: int) -> logging.Handler:
     path = log_dir / LOG_FILE
     with disk_errors("write the log", path):
         log_dir.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(
-            path, maxBytes=MAX_LOG_BYTES, backupCount=MAX_OLD_LOGS, encoding="utf-8"
-        )
+        handler = LogFile(path, maxBytes=MAX_LOG_BYTES, backupCount=MAX_OLD_LOGS, encoding="utf-8")
     handler.setLevel(level)
     handler.setFormatter(_formatter(FILE_FORMAT))
     return handler

@@ -71,6 +71,15 @@ def node(  # the command line is the list of its options
         bool, _device("--new-journal", help="Join as a new member: for a copied or restored data directory.")
     ] = False,
     stay: Annotated[bool, _device("--stay", help="Serve on after the end of the run.")] = False,
+    continue_with: Annotated[
+        str | None,
+        typer.Option(
+            "--continue-with",
+            metavar="ID,ID",
+            hidden=True,
+            help="Continue the run in the data directory with these nodes: what 'p2pfl continue' asks for.",
+        ),
+    ] = None,
     device: Annotated[
         str, _device("--device", metavar="auto|cpu|cuda|mps", help="Where to train (default: auto).")
     ] = "auto",
@@ -200,6 +209,7 @@ def node(  # the command line is the list of its options
         new_run=new_run,
         new_journal=new_journal,
         stay=stay,
+        continue_with=frozenset(_listed(continue_with)) if continue_with is not None else None,
         pace=pace,
         worker=WorkerSettings(device=device, threads=threads, places=places),
     )
@@ -269,11 +279,11 @@ def _run_on_console(
 
 def _print_rounds(data_dir: Path) -> None:
     """Print the table `p2pfl history` shows; a node that was never in a run has none."""
-    from p2pfl.cli.history import history
+    from p2pfl.cli.history import show
     from p2pfl.errors import UserError
 
     with contextlib.suppress(UserError):
-        history(data_dir)
+        show(data_dir)
 
 
 def _listed(text: str) -> tuple[str, ...]:

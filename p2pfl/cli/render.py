@@ -66,6 +66,7 @@ def _joined(event: events.RunJoined) -> str:
         "founded": f"founded run {run}",
         "joined": f"joined run {run}",
         "resumed": f"resumed run {run} after round {event.round}",
+        "continued": f"goes on as run {run}",
         "learner": f"follows run {run} and is a member with the next round",
         "finished": f"run {run} is complete in this data directory, with {event.round} records",
     }[event.how]
@@ -79,11 +80,11 @@ def _of_round(event: events.AnyEvent) -> tuple[str, str] | None:
     match event:
         case events.QuorumLost():
             return "!", (
-                f"round {event.round} pauses: {event.reachable} of {event.members} members reachable, "
+                f"{_round(event)} pauses: {event.reachable} of {event.members} members reachable, "
                 f"{event.needed} needed"
             )
         case events.QuorumBack():
-            return "·", f"round {event.round} goes on: {event.reachable} of {event.members} members reachable"
+            return "·", f"{_round(event)} goes on: {event.reachable} of {event.members} members reachable"
         case events.Trained():
             return "·", (
                 f"round {event.round}: trained on {event.samples} samples in {event.seconds:.1f} s, "
@@ -93,13 +94,13 @@ def _of_round(event: events.AnyEvent) -> tuple[str, str] | None:
             return "·", f"round {event.round}: the update trained before the restart is offered again"
         case events.Elected():
             attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
-            return "★", f"round {event.round}: {event.aggregator} is the aggregator{attempt}"
+            return "★", f"{_round(event)}: {event.aggregator} is the aggregator{attempt}"
         case events.UpdateRefused():
             return "!", f"round {event.round}: update of {event.name} not counted: {event.reason}"
         case events.Yielded():
             return (
                 "!",
-                f"round {event.round}: {event.aggregator} gives attempt {event.attempt} up: {event.reason}",
+                f"{_round(event)}: {event.aggregator} gives attempt {event.attempt} up: {event.reason}",
             )
         case events.Committed():
             return "✓", _committed(event)
@@ -110,10 +111,11 @@ def _of_round(event: events.AnyEvent) -> tuple[str, str] | None:
                 f"{event.members} members from round {event.round + 1} on ({'; '.join(changes)}); "
                 f"the loss of {event.tolerates} is tolerated"
             )
-        case events.Evaluated() if event.reports == event.members:
+        case events.Evaluated() if event.reports == event.members or event.committed:
+            some = f" ({event.reports} of {event.members} members)" if event.reports < event.members else ""
             return "◎", (
                 f"round {event.round}: accuracy {event.accuracy:.4f}, loss {event.loss:.4f} "
-                f"on {event.samples} samples"
+                f"on {event.samples} samples{some}"
             )
         case events.RunEnded():
             accuracy = f", accuracy {event.accuracy:.4f}" if event.accuracy is not None else ""
@@ -124,9 +126,14 @@ def _of_round(event: events.AnyEvent) -> tuple[str, str] | None:
             return None
 
 
+def _round(event: events.Elected | events.Yielded | events.QuorumLost | events.QuorumBack) -> str:
+    """Name the round of *event*: the one that closes the run is none of training, and has no number."""
+    return "final evaluation" if event.kind == "evaluate" else f"round {event.round}"
+
+
 def _committed(event: events.Committed) -> str:
     if event.kind == "evaluate":
-        return f"closing evaluation committed by {event.aggregator}"
+        return f"final evaluation committed by {event.aggregator}"
     left_out = "".join(f"; without {name} ({reason})" for name, reason in event.left_out)
     note = f"; {event.note}" if event.note else ""
     return (

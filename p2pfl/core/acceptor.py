@@ -120,7 +120,7 @@ class Acceptor:
         if pending is None or pending.record.model != digest:
             return
         self.pending = None
-        if self.promised is not None and pending.ballot < self.promised:
+        if not self.ctx.policy.permits(self.promised, pending.ballot):
             self._refuse(pending.ballot.node, pending.ballot)
             return
         if not self.ledger.succeeds(pending.record):

@@ -100,8 +100,7 @@ class Aggregator:
 
     def stand(self, reason: str) -> None:
         """Begin a new ballot, higher than every one seen."""
-        promised = self.acceptor.promised
-        attempt = max(promised.attempt if promised else 0, self.highest_seen) + 1
+        attempt = self.ctx.policy.attempt(self.acceptor.promised, self.highest_seen)
         self.ballot = Ballot(attempt, self.ctx.me.node)
         self._move(Stand.STANDING)
         self.ctx.tell(events.Standing(self.ledger.round + 1, attempt, reason))
@@ -128,6 +127,7 @@ class Aggregator:
                 self.ctx.name,
                 self.ctx.me.node,
                 len(self.promises),
+                self.ledger.next_kind,
             )
         )
         found = [
@@ -159,7 +159,7 @@ class Aggregator:
             return
         if not contains(self.ledger.roster, member) or message.previous != self.ledger.digest:
             return
-        known = self.collection.contributions.get(member.node)
+        known = self.ctx.policy.known(self.collection.contributions, member.node)
         if known is not None:
             known.evaluation = known.evaluation or message.evaluation
             if known.stage.is_final:
@@ -378,7 +378,11 @@ class Aggregator:
         message = Yield(self.ledger.run, self.ledger.round + 1, self.ballot, reason)
         for entry in self.ledger.roster:
             self.ctx.send(entry.node, message)
-        self.ctx.tell(events.Yielded(self.ledger.round + 1, self.ballot.attempt, self.ctx.name, reason))
+        self.ctx.tell(
+            events.Yielded(
+                self.ledger.round + 1, self.ballot.attempt, self.ctx.name, reason, self.ledger.next_kind
+            )
+        )
         self._move(Stand.IDLE)
         self.ballot, self.proposal, self.resend_at = None, None, None
 

@@ -122,4 +122,8 @@ class Context:
 
 def earliest(*times: float | None) -> float | None:
     """Return the smallest of the *times* that are given."""
-    return min((time for time in times if time is not None), default=None)
+    first = None
+    for time in times:
+        if time is not None and (first is None or time < first):
+            first = time
+    return first

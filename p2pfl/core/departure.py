@@ -26,17 +26,22 @@ class Other(msgspec.Struct, frozen=True):
     """When its link will have been down for `linger` seconds; None while it is linked."""
 
 
-def decide_exit(others: Sequence[Other], *, holds: bool, now: float) -> tuple[int | None, str, float | None]:
+def decide_exit(
+    others: Sequence[Other], *, holds: bool, serve_until: float, now: float
+) -> tuple[int | None, str, float | None]:
     """Return the exit code, None to stay; why; and when to ask again if nothing happens.
 
     A node serves until everybody has the final model or has been unreachable for `linger` seconds; without
-    the final model itself it waits for somebody who has it.
+    the final model itself it waits for somebody who has it. One that was started on a finished run of its own
+    stays until *serve_until* for whoever may come, and for the model to be found on its own disk.
     """
     open_ = [other for other in others if not (holds and other.confirmed)]
     waiting = [other for other in open_ if other.given_up_at is None or now < other.given_up_at]
     if waiting:
         times = [other.given_up_at for other in waiting if other.given_up_at is not None]
         return None, f"serving {len(waiting)}", max(times, default=None)
+    if now < serve_until and not (holds and others):
+        return None, "serving whoever comes", serve_until
     if not holds:
         return INCOMPLETE_EXIT, "the run ended, but nobody reachable has its final model", None
     if open_:
@@ -77,7 +82,8 @@ def decide_leaving(farewell: Farewell) -> tuple[bool, str]:
     if staying < quorum(farewell.others):
         return False, (
             f"without this device {staying} of {farewell.others} members are reachable, "
-            f"{quorum(farewell.others)} needed: the run will pause until another comes back"
+            f"{quorum(farewell.others)} needed: the run will pause. So it votes and serves until another is "
+            "back, and leaves then; asked once more (Ctrl-C) it stops at once"
         )
     spare = tolerance(farewell.others)
     return (

@@ -125,6 +125,23 @@ Save = (
 )
 """The effects a journal carries out."""
 
+
+def can_wait(save: Save) -> bool:
+    """Tell whether the effects behind *save* may be carried out before it is on disk.
+
+    No vote depends on these: a commit that a crash takes is learned again from those who accepted it, an
+    update is trained again, a report is history. All are on disk before the next vote is. Only the record
+    that ends a run must be there before this node says that it is.
+    """
+    match save:
+        case SaveReport() | SaveUpdate():
+            return True
+        case SaveCommit():
+            return save.commit.record.then == "go"
+        case _:
+            return False
+
+
 # --- blobs --------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ cap: a courtesy that ends when the link to that one ends or when it yields.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -31,8 +31,10 @@ class Situation(msgspec.Struct, frozen=True):
     me: str
     order: Sequence[str]
     """The roster's node ids by rank for this round."""
-    candidates: Sequence[Candidate]
-    """The reachable members, this one included."""
+    reachable: int
+    """Members that are here, this one included."""
+    candidates: Callable[[], Sequence[Candidate]]
+    """Those members; asked for only when it comes to their rank."""
     needed: int
     """The quorum of the roster."""
     eligible: bool
@@ -53,10 +55,10 @@ def decide_standing(situation: Situation) -> tuple[bool, str, float | None]:
     """Return whether to stand now, why, and when to ask again (None: not before something changes)."""
     if not situation.eligible:
         return False, "not eligible", None
-    if len(situation.candidates) < situation.needed:
+    if situation.reachable < situation.needed:
         return (
             False,
-            f"{len(situation.candidates)} of {len(situation.order)} reachable, {situation.needed} needed",
+            f"{situation.reachable} of {len(situation.order)} reachable, {situation.needed} needed",
             None,
         )
     if situation.courtesy_to and situation.now < situation.courtesy_until:
@@ -75,7 +77,7 @@ def decide_standing(situation: Situation) -> tuple[bool, str, float | None]:
 def _place(situation: Situation) -> int:
     rank = {node: place for place, node in enumerate(situation.order)}
     ordered = sorted(
-        situation.candidates,
+        situation.candidates(),
         key=lambda one: (not one.able, not one.ready, -one.links, rank.get(one.node, len(rank))),
     )
     return next(place for place, one in enumerate(ordered) if one.node == situation.me)

@@ -49,13 +49,15 @@ class Ledger:
     """When this node's open round began: its own commit of the last record, or its start."""
     previous_model: str = ""
     previous_roster: tuple[RosterEntry, ...] = ()
-    """Who voted for the last record; empty after a start."""
+    """Who voted for the last record; empty while there is only record 0."""
     reports: dict[str, Evaluation] = field(default_factory=dict)
     """By node, of the last committed model."""
     last_accuracy: Evaluation | None = None
     """The sum of the evaluations of the last model that has any."""
     halted: bool = False
     """True after two commits for one round: this node votes no more."""
+    round: int = field(init=False)
+    """The last committed round; 0 when only record 0 is."""
     digest: str = field(init=False)
     """The digest of the last committed record."""
     roster: tuple[RosterEntry, ...] = field(init=False)
@@ -68,6 +70,7 @@ class Ledger:
 
     def _settle(self) -> None:
         """Work out what follows from the last record alone: it is asked for at every step."""
+        self.round = self.last.record.round if self.last else 0
         self.digest = record_digest(self.last.record) if self.last else self.run
         self.roster = self.last.record.roster if self.last else self.founding.roster
         self.is_member = contains(self.roster, self.ctx.me)
@@ -76,6 +79,7 @@ class Ledger:
     def restore(cls, ctx: Context, saved: SavedRun) -> Ledger:
         """Rebuild the ledger from the journal; whether the blobs are there is asked next (`fetch_model`)."""
         ledger = cls(ctx, saved.run, saved.founding, saved.last, resumed=saved.resumed, opened=ctx.now)
+        ledger.previous_model, ledger.previous_roster = saved.parent, saved.voters
         if saved.last is not None and saved.last.record.evaluations:
             ledger.last_accuracy = add_evaluations(one.evaluation for one in saved.last.record.evaluations)
         ctx.names.update({entry.node: entry.name for entry in (*saved.founding.roster, *ledger.roster)})
@@ -89,19 +93,14 @@ class Ledger:
         return self.founding.spec
 
     @property
-    def round(self) -> int:
-        """The last committed round; 0 when only record 0 is."""
-        return self.last.record.round if self.last else 0
-
-    @property
     def model(self) -> str:
         """The digest of the last committed model."""
         return self.last.record.model if self.last else self.founding.model
 
     @property
     def trained(self) -> int:
-        """How many training rounds are committed."""
-        return self.last.record.trained if self.last else 0
+        """How many training rounds are committed, those of the run this one continues included."""
+        return self.last.record.trained if self.last else self.founding.trained
 
     @property
     def rounds(self) -> int:
@@ -112,7 +111,7 @@ class Ledger:
     @property
     def needed(self) -> int:
         """The quorum of the open round."""
-        return quorum(len(self.roster))
+        return self.ctx.policy.quorum(len(self.roster))
 
     @property
     def is_over(self) -> bool:
@@ -252,25 +251,26 @@ class Ledger:
             return
         self.reports[node] = report.evaluation
         self.ctx.do(SaveReport(self.run, self.round, node, report.evaluation))
-        self._tell_evaluated(self.round, self.reports, len(self.roster))
+        self._tell_evaluated(self.reports, committed=False)
 
     def _settle_reports(self, committed: tuple[MemberEvaluation, ...]) -> None:
-        """Tell the parent's evaluations as they were committed, where reports had told something else."""
+        """Tell the parent's evaluations as they were committed, unless reports of all had told just that."""
         final = {entry.node: entry.evaluation for entry in committed}
-        if final and final != self.reports:
-            self._tell_evaluated(self.round, final, len(self.roster))
+        if final and (final != self.reports or len(final) < len(self.roster)):
+            self._tell_evaluated(final, committed=True)
 
-    def _tell_evaluated(self, round_: int, evaluations: dict[str, Evaluation], members: int) -> None:
+    def _tell_evaluated(self, evaluations: dict[str, Evaluation], *, committed: bool) -> None:
         total = add_evaluations(evaluations.values())
         self.last_accuracy = total
         self.ctx.tell(
             Evaluated(
-                round_,
+                self.round,
                 total.correct / total.total,
                 total.loss / total.total,
                 total.total,
                 len(evaluations),
-                members,
+                len(self.roster),
+                committed,
             )
         )
 

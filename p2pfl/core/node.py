@@ -1,8 +1,8 @@
 """One node's protocol, whole: inputs go to the parts, the parts' effects come back.
 
-The parts: `Lobby` (in no run yet, or on the way into one), `Running` (the run it is in) and `Presence` (what
-it says of itself). After every input and tick `_advance` lets each part do what has become due, so nothing
-depends on a message coming.
+The parts: `Lobby` (in no run yet, or on the way into one), `Running` (the run it is in), `Continuing` (a run
+whose majority is gone for good) and `Presence` (what it says of itself). After every input and tick
+`_advance` lets each part do what has become due, so nothing depends on a message coming.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from p2pfl import events
 from p2pfl.config import ProtocolSettings
 from p2pfl.core import inputs
 from p2pfl.core.context import Context, PeerView, earliest
+from p2pfl.core.continuing import Continuing
 from p2pfl.core.departure import LEFT_EXIT, Farewell, Other, decide_exit, decide_leaving
 from p2pfl.core.effects import AnyEffect, Describe, Exit, SaveClosed, SaveFounding, SendRecords
 from p2pfl.core.ledger import Ledger
@@ -56,6 +57,8 @@ class Node:
         self._ctx = Context(me, name, settings or ProtocolSettings(), options, policy or Policy())
         self._lobby = Lobby(self._ctx)
         self._presence = Presence(self._ctx)
+        wish = options.continue_with
+        self._continuing = Continuing(self._ctx, wish or frozenset(), wish is not None)
         self._running: Running | None = None
         self._saved = saved
         self._votes: dict[str, Vote] = dict(saved.votes)
@@ -63,7 +66,10 @@ class Node:
         self._is_leaving = False
         self._is_told_end = False
         self._is_exiting = False
-        self._said_elsewhere: set[tuple[str, str]] = set()
+        self._serve_until = 0.0
+        """How long a node that was started on a finished run stays for whoever may come."""
+        self._unrelated: dict[str, str] = {}
+        """By node, the run it is in, where that is known to have nothing to do with this node's."""
         self._wake: float | None = None
 
     # --- the driver's side ----------------------------------------------------------------------------------
@@ -284,20 +290,35 @@ class Node:
 
     def _heard_elsewhere(self, peer: PeerView, status: Status) -> None:
         """Meet a peer that is in another run, or in one while this node is in none."""
+        running, node = self._running, peer.member.node
+        if running is not None and status.run:
+            self._continuing.hear_of_old_run(running.ledger, peer.name, status)
         if not status.run or not self._follows(status):
             return
-        running = self._running
         if running is None:
-            self._lobby.ask(peer.member.node, status.run)
+            self._lobby.ask(node, status.run)
             return
         ledger = running.ledger
         if ledger.last is None:
             if prefers(ledger.run, status.run, status.round):
-                self._lobby.ask(peer.member.node, status.run)
-        elif status.round > 0 and (peer.member.node, status.run) not in self._said_elsewhere:
-            self._said_elsewhere.add((peer.member.node, status.run))
+                self._lobby.ask(node, status.run)
+        elif status.run in self._continuing.kin:
+            self._meet(peer, self._continuing.kin[status.run])
+        elif self._unrelated.get(node) != status.run:
+            self._lobby.ask(node, status.run)  # record 0 tells whether it continues this one
+
+    def _meet(self, peer: PeerView, founding: Founding) -> None:
+        """Hear from *peer* of record 0 of another run, while this one has commits."""
+        ledger, run, node = self.ledger, record_digest(founding), peer.member.node
+        assert ledger is not None
+        round_ = peer.status.round if peer.status is not None and peer.status.run == run else 0
+        if founding.origin_in(ledger.run) is not None:
+            if self._continuing.follows(ledger, founding):
+                self._lobby.offer(node, founding, ())
+        elif self._unrelated.get(node) != run and round_ > 0:
+            self._unrelated[node] = run
             self._ctx.warn(
-                f"{peer.name} is in run {status.run[:12]}, round {status.round}; this device is in "
+                f"{peer.name} is in run {run[:12]}, round {round_}; this device is in "
                 f"{ledger.run[:12]}, round {ledger.round}. Both have committed rounds, so neither moves: "
                 "start one of them with --new-run"
             )
@@ -308,10 +329,12 @@ class Node:
 
     def _offered(self, member: Member, founding: Founding) -> None:
         run = record_digest(founding)
-        ledger = self.ledger
-        if run in self._closed or (ledger is not None and (ledger.run == run or ledger.last is not None)):
+        ledger, peer = self.ledger, self._ctx.peers.get(member.node)
+        if run in self._closed or peer is None or (ledger is not None and ledger.run == run):
             return
-        if ledger is None or prefers(ledger.run, run, 0):
+        if ledger is not None and ledger.last is not None:
+            self._meet(peer, founding)
+        elif ledger is None or prefers(ledger.run, run, 0):
             self._lobby.offer(member.node, founding, ())
 
     def _records(self, member: Member, message: Records) -> None:
@@ -324,16 +347,22 @@ class Node:
             if behind and message.commits:
                 running.ask(member.node)
             return
-        founding = message.founding
+        founding, peer = message.founding, self._ctx.peers.get(member.node)
         if founding is None or record_digest(founding) != message.run or self._lobby.asking != message.run:
             return
         if running is None or running.ledger.last is None:
             self._lobby.offer(member.node, founding, message.commits)
+        elif peer is not None:
+            self._meet(peer, founding)
 
     # --- entering a run -------------------------------------------------------------------------------------
 
     def _resume(self, saved: SavedRun) -> None:
         ledger = Ledger.restore(self._ctx, saved)
+        for origin in saved.founding.continues:
+            self._close(
+                origin.run
+            )  # again, where a crash came between the new run and the end of the old one
         running = self._running = Running(self._ctx, ledger, ready=False)
         if (
             ledger.is_over
@@ -342,39 +371,67 @@ class Node:
         ):
             ledger.wanted_rounds = self._ctx.options.spec.rounds
         self._tell_joined("finished" if ledger.is_over else "resumed")
-        if not ledger.is_over:
+        if ledger.is_over:
+            self._serve_until = self._ctx.now + self._ctx.settings.linger
+        else:
             self._tell_ignored()
             self._ctx.do(Describe(ledger.spec))
         running.open_round(self._votes.get(ledger.run), saved.update)
         running.restart_model()
 
     def _take_run(self, offered: Offered | None) -> None:
-        if offered is not None:
-            self._lobby.offered, self._lobby.asking = None, ""
+        if offered is None:
+            return
+        self._lobby.offered, self._lobby.asking = None, ""
+        if self._may_move(offered.founding):
             self._enter(offered.run, offered.founding, offered.commits, founded=False)
+
+    def _may_move(self, founding: Founding) -> bool:
+        """Whether this node may (still) turn to another run: it may have committed a round meanwhile."""
+        ledger = self.ledger
+        if ledger is None or ledger.last is None:
+            return True
+        return founding.origin_in(ledger.run) is not None and self._continuing.follows(ledger, founding)
 
     def _enter(self, run: str, founding: Founding, commits: tuple[Commit, ...], *, founded: bool) -> None:
         ctx, old = self._ctx, self._running
-        if old is not None:
-            before = old.ledger.run[:12]
-            ctx.warn(
-                f"this device moves from run {before} to run {run[:12]}; nothing was committed in {before}"
-            )
-            self._votes[old.ledger.run] = old.acceptor.vote()
-            old.trainee.close()
+        continues = old is not None and founding.origin_in(old.ledger.run) is not None
         ctx.do(SaveFounding(run, founding))
+        if old is not None:
+            self._turn_away(old, founding)
+        for origin in founding.continues:
+            self._close(origin.run)
         ctx.names.update({entry.node: entry.name for entry in founding.roster})
         ledger = Ledger(ctx, run, founding, opened=ctx.now)
         ledger.holds = founded or (not commits and contains(founding.roster, ctx.me))
         running = self._running = Running(ctx, ledger, ready=True)
         running.leaving = self._is_leaving
-        how = "founded" if founded else "joined" if ledger.is_member else "learner"
-        self._tell_joined(how)
+        how = "continued" if continues else "founded" if founded else "joined"
+        self._tell_joined(how if ledger.is_member else "learner")
         self._tell_ignored()
         running.open_round(self._votes.get(run))
         if not (ledger.holds or commits):
             running.restart_model()
         running.learned(ctx.me, commits)
+
+    def _turn_away(self, old: Running, founding: Founding) -> None:
+        """Leave the run this node was in, keeping what it promised there."""
+        if founding.origin_in(old.ledger.run) is not None:
+            self._continuing.tell_moved(old.ledger, founding)
+        else:
+            before = old.ledger.run[:12]
+            self._ctx.warn(
+                f"this device moves from run {before} to run {record_digest(founding)[:12]}; "
+                f"nothing was committed in {before}"
+            )
+        self._votes[old.ledger.run] = old.acceptor.vote()
+        old.trainee.close()
+
+    def _close(self, run: str) -> None:
+        """Turn away from *run* for good."""
+        if run not in self._closed:
+            self._closed.add(run)
+            self._ctx.do(SaveClosed(run))
 
     def _tell_joined(self, how: str) -> None:
         assert self._running is not None
@@ -466,7 +523,9 @@ class Node:
         nodes = {entry.node for entry in ledger.roster}
         nodes |= {n for n, p in ctx.peers.items() if p.linked and p.status and p.status.run == ledger.run}
         others = [self._other(node, ledger) for node in sorted(nodes - {ctx.me.node})]
-        code, reason, self._wake = decide_exit(others, holds=ledger.holds, now=ctx.now)
+        code, reason, self._wake = decide_exit(
+            others, holds=ledger.holds, serve_until=self._serve_until, now=ctx.now
+        )
         if code is not None:
             self._presence.refresh(self._condition())
             ctx.do(Exit(code, reason))
@@ -478,6 +537,8 @@ class Node:
             status is not None and status.ended and status.run == ledger.run and status.round >= ledger.round
         )
         since = self._ctx.unlinked_since(node)
+        if peer is not None and status is not None and status.run not in ("", ledger.run):
+            since = peer.since  # linked, but gone to another run: it will not confirm this one
         linger = self._ctx.settings.linger
         return Other(self._ctx.name_of(node), confirmed, None if since is None else since + linger)
 
@@ -487,14 +548,22 @@ class Node:
         self._wake = self._lobby.wake = None
         if self._running is None:
             self._consider_founding()
+        if self._running is not None and self._continuing.is_wanted:
+            self._consider_continuing(self._running)
         if self._running is not None:
             self._running.advance()
         self._lobby_retries()
         self._consider_ending()
+        self._consider_stopping()
         self._consider_leaving()
         self._presence.refresh(self._condition())
         if self._running is not None:
-            self._running.tidy()
+            self._running.tidy(self._pinned_elsewhere())
+
+    def _pinned_elsewhere(self) -> set[str]:
+        """Return the models accepted in open rounds of runs this node has left: others may depend on them."""
+        here = self.ledger.run if self.ledger else ""
+        return {vote.accepted.model for run, vote in self._votes.items() if run != here and vote.accepted}
 
     def _lobby_retries(self) -> None:
         lobby = self._lobby
@@ -512,6 +581,18 @@ class Node:
             self._enter(record_digest(founding), founding, (), founded=True)
             for entry in founding.roster:
                 self._ctx.send(entry.node, Offer(founding))
+
+    def _consider_continuing(self, running: Running) -> None:
+        founding = self._continuing.found(running.ledger, ready=running.ready)
+        if founding is not None:
+            self._enter(record_digest(founding), founding, (), founded=True)
+            for entry in founding.roster:
+                self._ctx.send(entry.node, Offer(founding))
+
+    def _consider_stopping(self) -> None:
+        ledger = self.ledger
+        if ledger is not None and self._continuing.beyond:
+            self._wake = earliest(self._wake, self._continuing.consider_stopping(ledger))
 
     def _condition(self) -> Condition:
         running = self._running

@@ -1,15 +1,20 @@
-"""What one device's operator asked for, and the one decision tests may replace."""
+"""What one device's operator asked for, and the decisions all safety rests on, which tests may replace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from p2pfl.messages import Ballot, Record, RunSpec
+from p2pfl.core.collection import Contribution
+from p2pfl.core.inputs import Trained
+from p2pfl.messages import Ballot, Record, RunSpec, quorum
 
 Found = tuple[Ballot, Record]
 """A value an acceptor named in its promise, with the ballot it accepted it in."""
+
+Due = tuple[str, int, str]
+"""The run, the open round and the model to train from."""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -31,6 +36,9 @@ class Options(msgspec.Struct, frozen=True):
     """Turn away from the run in the journal and from ended ones."""
     stay: bool = False
     """Serve on after the end of the run."""
+    continue_with: frozenset[str] | None = None
+    """Node ids to continue the run in the journal with, its majority being gone for good; None continues
+    nothing."""
 
 
 def highest_accepted(found: Iterable[Found]) -> Record | None:
@@ -43,7 +51,38 @@ def highest_accepted(found: Iterable[Found]) -> Record | None:
     return max(found, key=lambda pair: pair[0], default=(None, None))[1]
 
 
+def next_attempt(promised: Ballot | None, refused: int) -> int:
+    """Return the attempt of a new candidacy: above all this member promised, itself included, or lost to.
+
+    What was promised survives a restart, so an old ballot is never resumed (rule 2).
+    """
+    return max(promised.attempt if promised is not None else 0, refused) + 1
+
+
+def keeps_promise(promised: Ballot | None, ballot: Ballot) -> bool:
+    """Whether a member that has *promised* may still vote for *ballot* (rule 1)."""
+    return promised is None or ballot >= promised
+
+
+def first_contribution(contributions: Mapping[str, Contribution], node: str) -> Contribution | None:
+    """Return what *node* has given in this ballot already: whatever it repeats is counted once."""
+    return contributions.get(node)
+
+
+def is_due(result: Trained, due: Due) -> bool:
+    """Whether a training's result is an update for the open round, from its parent."""
+    return (result.run, result.round, result.model) == due
+
+
 class Policy(msgspec.Struct, frozen=True):
-    """Decisions whose absence the simulator must notice: tests replace one and expect a fork."""
+    """Decisions whose absence the simulator must notice: it replaces one and expects a violation."""
 
     adopt: Callable[[Iterable[Found]], Record | None] = highest_accepted
+    quorum: Callable[[int], int] = quorum
+    """Of a roster's size, never of the number of those alive."""
+    attempt: Callable[[Ballot | None, int], int] = next_attempt
+    permits: Callable[[Ballot | None, Ballot], bool] = keeps_promise
+    """Asked again after the pull: meanwhile a higher ballot may have been promised."""
+    known: Callable[[Mapping[str, Contribution], str], Contribution | None] = first_contribution
+    fits: Callable[[Trained, Due], bool] = is_due
+    """A training that was to be stopped may have ended just then."""

@@ -79,7 +79,7 @@ class Draft:
         absences = {node: ctx.now - time for node, time in since.items() if time is not None}
         return RosterView(
             me=ctx.me,
-            reachable=frozenset({ctx.me.node, *(node for node, peer in ctx.peers.items() if peer.linked)}),
+            reachable=frozenset({ctx.me, *(peer.member for peer in ctx.peers.values() if peer.linked)}),
             leaving=frozenset(entry.node for entry in ledger.roster if self._is_leaving(ctx, entry.node)),
             absent={node: seconds for node, seconds in absences.items() if seconds >= ledger.spec.drop_after},
             joiners=tuple(self._joiners(ctx)),

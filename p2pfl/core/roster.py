@@ -59,12 +59,23 @@ def founding_roster(members: Mapping[Member, str]) -> tuple[RosterEntry, ...]:
     )
 
 
+def continued_roster(old: Sequence[RosterEntry], members: Mapping[Member, str]) -> tuple[RosterEntry, ...]:
+    """Return the roster of record 0 of a run that *members* and their names continue: slots stay theirs."""
+    result: list[RosterEntry] = []
+    known = [member for member in sorted(members) if entry_of(old, member.node) is not None]
+    for member in (*known, *(member for member in sorted(members) if member not in known)):
+        before = entry_of(old, member.node)
+        slot = before.slot if before is not None else _slot_for(member.node, result, ())
+        result.append(RosterEntry(member.node, member.journal, members[member], slot))
+    return tuple(result)
+
+
 class RosterView(msgspec.Struct, frozen=True):
     """What an aggregator knows when it decides the next roster."""
 
     me: Member
-    reachable: frozenset[str]
-    """Nodes linked now, and itself."""
+    reachable: frozenset[Member]
+    """Who is linked now, with the journal it has now, and itself."""
     leaving: frozenset[str]
     absent: Mapping[str, float]
     """Members without a link for `drop_after` seconds or more, and for how long."""
@@ -96,7 +107,7 @@ def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tupl
         reasons.append(_phrase("joined", joined))
     if result == roster:
         return roster, ""
-    if sum(entry.node in view.reachable for entry in result) < quorum(len(result)):
+    if sum(entry.member in view.reachable for entry in result) < quorum(len(result)):
         return roster, ""
     return result, "; ".join(reasons)[:300]
 

@@ -125,9 +125,10 @@ class Running:
             self.restart_model()
 
     def _tell_fate(self, commit: Commit) -> None:
-        """Tell why this member's own update is not in the record, where it is not ("no work lost")."""
-        update, me = self.trainee.update, self.ctx.me.node
-        if update is None or any(entry.node == me for entry in commit.record.updates):
+        """Tell why this member's own work is not in the record, where it is not ("no work lost")."""
+        trainee, me = self.trainee, self.ctx.me.node
+        has_worked = trainee.update is not None or trainee.training or (trainee.declined and not self.leaving)
+        if not has_worked or any(entry.node == me for entry in commit.record.updates):
             return
         reason = next(
             (left.reason for left in commit.record.left_out if left.node == me), "another record was adopted"
@@ -142,11 +143,12 @@ class Running:
                 name = self.ctx.name_of(entry.node)
                 self.ctx.warn(f"{name} takes part, but this device has no link to it: look at both firewalls")
 
-    def tidy(self) -> None:
-        """Let go of blobs nobody needs any more; to be called when all else was done."""
+    def tidy(self, pinned: set[str]) -> None:
+        """Let go of blobs nobody needs any more but *pinned*; to be called when all else was done."""
         if self._is_untidy:
             self._is_untidy = False
-            self.ledger.collect(self.acceptor.pinned() | self.aggregator.pinned() | self.trainee.pinned())
+            own = self.acceptor.pinned() | self.aggregator.pinned() | self.trainee.pinned()
+            self.ledger.collect(own | pinned)
 
     # --- messages -------------------------------------------------------------------------------------------
 
@@ -196,7 +198,10 @@ class Running:
             case Yield():
                 if message.ballot.node == member.node and acceptor.end_courtesy(member.node):
                     name = self.ctx.name_of(member.node)
-                    self.ctx.tell(events.Yielded(message.round, message.ballot.attempt, name, message.reason))
+                    kind = self.ledger.next_kind
+                    self.ctx.tell(
+                        events.Yielded(message.round, message.ballot.attempt, name, message.reason, kind)
+                    )
 
     def _defer_to(self, message: Prepare | Accept | Collect) -> None:
         """Give this node's own candidacy up for a higher ballot."""
@@ -209,7 +214,8 @@ class Running:
         if ballot != self._elected:
             self._elected = ballot
             name = self.ctx.name_of(ballot.node)
-            self.ctx.tell(events.Elected(message.round, ballot.attempt, name, ballot.node, 0))
+            kind = self.ledger.next_kind
+            self.ctx.tell(events.Elected(message.round, ballot.attempt, name, ballot.node, 0, kind))
 
     def learned(self, member: Member, commits: tuple[Commit, ...]) -> None:
         """Take commits from a peer, each only as the believed successor of the last (rule 5)."""
@@ -248,17 +254,20 @@ class Running:
         """Take an operator's wish, pass it on once, and let the next record fulfil it (rule 13)."""
         if message.run != self.ledger.run:
             return
+        ledger = self.ledger
         if message.what == "resume":
-            if self.ledger.resume(message.round):
+            if ledger.resume(message.round):
                 self.ctx.broadcast(message)
                 self.begin()
         elif (
             message.what not in self.wishes
-            and self._fulfilled <= message.round <= self.ledger.round + 1
-            and self.ledger.is_open
+            and self._fulfilled <= message.round <= ledger.round + 1
+            and (ledger.is_open or (ledger.is_paused and message.what == "end"))
         ):
             self.wishes.add(message.what)
             self.ctx.broadcast(message)
+            if ledger.resume(ledger.round):  # the record that ends the run needs a round
+                self.begin()
 
     def leave(self) -> None:
         """Stop training and be dropped with the next commit; vote and serve until then (rule 12)."""
@@ -309,8 +318,8 @@ class Running:
     def trained(self, result: inputs.Trained) -> None:
         """Take the worker's update if it is still of use."""
         ledger = self.ledger
-        fits = (result.run, result.round, result.model) == (ledger.run, ledger.round + 1, ledger.model)
-        if fits and self.trainee.training:
+        due = (ledger.run, ledger.round + 1, ledger.model)
+        if self.trainee.training and self.ctx.policy.fits(result, due):
             self.trainee.trained(result.digest, result.samples, result.loss, result.seconds)
 
     def evaluated(self, result: inputs.Evaluated) -> None:
@@ -350,12 +359,14 @@ class Running:
                 self._fetch_accepted()
         if not (self.ledger.is_open and self.ledger.is_member):
             return
-        self._watch_quorum()
+        reachable = self._reachable()
+        self._watch_quorum(reachable)
         self._cut_own_training()
         self.trainee.advance()
         self.aggregator.advance()
-        self._consider_standing()
-        self._collect_own()
+        if self.ledger.is_open and self.ledger.is_member:  # a roster of one has decided a round by now
+            self._consider_standing(reachable)
+            self._collect_own()
 
     @property
     def deadline(self) -> float | None:
@@ -365,24 +376,26 @@ class Running:
         return earliest(self._wake, self._refetch_at, self.aggregator.deadline, self.trainee.resend_at)
 
     def _reachable(self) -> int:
-        return sum(self.ctx.is_seated(entry) for entry in self.ledger.roster)
+        return sum(map(self.ctx.is_seated, self.ledger.roster))
 
-    def _watch_quorum(self) -> None:
-        reachable, members, needed = self._reachable(), len(self.ledger.roster), self.ledger.needed
+    def _watch_quorum(self, reachable: int) -> None:
+        members, needed = len(self.ledger.roster), self.ledger.needed
         grace_ends = self.ctx.started + self.ctx.settings.start_grace
         if reachable >= needed:
             if not self._has_quorum:
                 self._has_quorum = True
-                self.ctx.tell(events.QuorumBack(self.ledger.round + 1, reachable, members))
+                kind = self.ledger.next_kind
+                self.ctx.tell(events.QuorumBack(self.ledger.round + 1, reachable, members, kind))
         elif self._has_quorum and self.ctx.now < grace_ends:
             self._wake = earliest(self._wake, grace_ends)
         elif self._has_quorum:
             self._has_quorum = False
-            self.ctx.tell(events.QuorumLost(self.ledger.round + 1, reachable, members, needed))
+            kind = self.ledger.next_kind
+            self.ctx.tell(events.QuorumLost(self.ledger.round + 1, reachable, members, needed, kind))
             if reachable == 1 and self.ledger.next_kind == "evaluate" and not self._told_alone:
                 self._told_alone = True
                 self.ctx.warn(
-                    "only the closing evaluation is missing and nobody is there: "
+                    "only the final evaluation is missing and nobody is there: "
                     "the run may be complete elsewhere"
                 )
 
@@ -396,31 +409,24 @@ class Running:
         ):
             self.trainee.decline("the round's cap passed before its training ended")
 
-    def _consider_standing(self) -> None:
+    def _consider_standing(self, reachable: int) -> None:
         if self.aggregator.stand_state is not Stand.IDLE:
             return
-        situation = self._situation()
+        situation = self._situation(reachable)
         verdict, reason, wake = decide_standing(situation)
         if verdict:
             self.aggregator.stand(reason)
         self._wake = earliest(self._wake, wake)
 
-    def _situation(self) -> Situation:
+    def _situation(self, reachable: int) -> Situation:
         ctx, ledger, acceptor = self.ctx, self.ledger, self.acceptor
         deferred = acceptor.courtesy
         courtesy = deferred.node if deferred is not None and deferred.node != ctx.me.node else ""
-        links = sum(ctx.is_linked(entry.node) for entry in ledger.roster)
-        candidates = [Candidate(ctx.me.node, self.ready, links, not (self.aggregator.unable or self.leaving))]
-        for entry in ledger.roster:
-            peer = ctx.peers.get(entry.node)
-            if peer is not None and ctx.is_seated(entry):
-                status = peer.status
-                known = (status.ready, status.links) if status is not None else (False, 0)
-                candidates.append(Candidate(entry.node, *known, not peer.is_leaving))
         return Situation(
             me=ctx.me.node,
             order=self._order,
-            candidates=candidates,
+            reachable=reachable,
+            candidates=self._candidates,
             needed=ledger.needed,
             eligible=ledger.holds,
             since=max(ledger.opened, acceptor.courtesy_since if not courtesy else ledger.opened),
@@ -430,6 +436,18 @@ class Running:
             rank_step=ctx.settings.rank_step,
             now=ctx.now,
         )
+
+    def _candidates(self) -> list[Candidate]:
+        ctx, roster = self.ctx, self.ledger.roster
+        links = sum(ctx.is_linked(entry.node) for entry in roster)
+        candidates = [Candidate(ctx.me.node, self.ready, links, not (self.aggregator.unable or self.leaving))]
+        for entry in roster:
+            peer = ctx.peers.get(entry.node)
+            if peer is not None and ctx.is_seated(entry):
+                status = peer.status
+                known = (status.ready, status.links) if status is not None else (False, 0)
+                candidates.append(Candidate(entry.node, *known, not peer.is_leaving))
+        return candidates
 
     def _collect_own(self) -> None:
         """Hand this member's own contribution to its own candidacy, once it is elected."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from p2pfl.messages import Ballot, Commit, Founding, Record, UpdateEntry
+from p2pfl.messages import Ballot, Commit, Founding, Record, RosterEntry, UpdateEntry
 
 
 class Vote(msgspec.Struct, frozen=True):
@@ -27,6 +27,10 @@ class SavedRun(msgspec.Struct, frozen=True):
     """This node's update for the round after `last`, trained from `last`, if one is here whole."""
     resumed: bool
     """Whether the pause after `last` was lifted."""
+    voters: tuple[RosterEntry, ...] = ()
+    """The roster that voted for `last`; empty when there is only record 0."""
+    parent: str = ""
+    """The model before that of `last`."""
 
 
 class Saved(msgspec.Struct, frozen=True):

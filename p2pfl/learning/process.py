@@ -5,9 +5,11 @@ outlives the processes it starts: when one dies, its jobs raise `WorkerError`, `
 next job starts another.
 
 What is noticed: an exit or a crash, at once, by the end of the pipe; a process that is frozen, or in which no
-thread can run Python any more, by the missing `Beat` frames (`WorkerSettings.silence_seconds`), upon which it
-is killed. What is not: a single torch operation that never returns but lets other threads run. How long a job
-may take nobody can know but its caller, who can `close` and `start` the worker.
+thread can run Python any more, by the missing `Beat` frames (`WorkerSettings.silence_seconds`); a job that
+hangs, a torch operation that never returns say, by the time since its last progress, many times what it is to
+take in all (`WorkerSettings.hang_factor`). The process is killed then, and its jobs fail. What a job is to
+take is its own prediction, or what the last of its kind took; the first of its kind has no limit, since it
+may load torch or download data.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from p2pfl.errors import P2pflError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.commands import Answer, Command, Progress
 from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.vigil import SILENT_TICKS, Stillness, Vigil
 from p2pfl.messages import RunSpec
 
 logger = logging.getLogger(__name__)
@@ -44,10 +47,6 @@ in."""
 
 MAX_OUTPUT_LINE_BYTES = 2000
 """A longer line of the worker's output is logged in pieces."""
-
-SILENT_TICKS = 12
-"""A worker is killed after this many looks in a row without a frame. Looks are counted, not seconds, so that
-a device that slept with its lid closed does not blame its worker."""
 
 OnProgress = Callable[[Progress], None]
 AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
@@ -65,45 +64,47 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     silence_seconds: float = 60.0
     """A worker that gives no sign of life for so long is killed. Beats come every two seconds; swapping can
     delay them."""
+    hang_factor: float = 10.0
+    """A job without progress for this many times what it is to take in all, and `hang_seconds`, hangs. Other
+    programs on the device may slow it down by a few times."""
+    hang_seconds: float = 60.0
     exit_seconds: float = 5.0
     """How long a worker whose pipes closed may take to exit before it is killed."""
     program: tuple[str, ...] = (sys.executable, "-P", "-m", "p2pfl.learning.worker")
     """What is started. `-P`: a `random.py` in the folder the node was started from must not be imported."""
 
 
-class Vigil:
-    """Tells a silent process from a live one, look by look."""
-
-    def __init__(self) -> None:
-        self.heard = True
-        """Whether a frame came since the last look."""
-        self._silent = 0
-
-    def is_over(self) -> bool:
-        """Look, and tell whether there was nothing to be heard for `SILENT_TICKS` looks in a row."""
-        self._silent = 0 if self.heard else self._silent + 1
-        self.heard = False
-        return self._silent >= SILENT_TICKS
-
-
 class _Job:
     """A command that waits for its answer."""
 
-    def __init__(self, command: Command, on_progress: OnProgress | None) -> None:
+    def __init__(self, command: Command, on_progress: OnProgress | None, expected: float | None) -> None:
+        loop = asyncio.get_running_loop()
         self.command = command
         self.on_progress = on_progress
-        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.expected = expected
+        """Seconds it is to take in all, None while nobody knows."""
+        self.began = loop.time()
+        self.answer: asyncio.Future[Answer] = loop.create_future()
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether the worker's thread for sums does it, which does not wait for the other one's jobs."""
+        return isinstance(self.command, commands.Fold | commands.Average)
 
 
 class _Life:
     """One worker process, from its start to its death."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, settings: WorkerSettings) -> None:
         self.process = process
         self.jobs: dict[int, _Job] = {}
         self.vigil = Vigil()
         self.last_words = ""
         """The last line on its standard error."""
+        self.stillness = {
+            is_sum: Stillness(settings.hang_factor, settings.hang_seconds) for is_sum in (False, True)
+        }
+        """Of the worker's two threads, by `_Job.is_sum`."""
         self.killed_because = ""
         """Why this side ended it; empty when it died by itself."""
         self.attendant: asyncio.Task[None] | None = None
@@ -113,6 +114,19 @@ class _Life:
         assert self.process.stdin is not None
         if not self.process.stdin.is_closing():
             self.process.stdin.write(commands.encode(command))
+
+    def look_for_hang(self, tick: float) -> str:
+        """Look for a job that hangs, *tick* seconds after the last look; return what to say of it, or ""."""
+        for is_sum, stillness in self.stillness.items():
+            jobs = [job for job in self.jobs.values() if job.is_sum == is_sum]
+            if stillness.hangs([job.expected for job in jobs], tick):
+                kind = type(jobs[0].command).__name__.lower()
+                longest = max(job.expected or 0.0 for job in jobs)
+                return (
+                    f"its job ({kind}) made no progress for {stillness.still:.0f} s, and was to take "
+                    f"{longest:.0f} s in all"
+                )
+        return ""
 
     def kill(self, because: str) -> None:
         """End the process without asking it."""
@@ -141,6 +155,8 @@ class Worker:
         self._ids = itertools.count(1)
         self._starting = asyncio.Lock()
         self._life: _Life | None = None
+        self._took: dict[type[Command], float] = {}
+        """Seconds from command to answer of the last job of each kind that succeeded."""
         self._sum = ("", 0)
         """The key of the running sum and the folds it holds as far as this side knows, also those a dead
         worker forgot."""
@@ -263,7 +279,7 @@ class Worker:
         await self.start()
         life = self._life
         assert life is not None
-        job = _Job(command, on_progress)
+        job = _Job(command, on_progress, self._took.get(type(command)))
         life.jobs[command.id] = job
         life.send(command)
         try:
@@ -303,7 +319,7 @@ class Worker:
         except OSError as error:
             raise WorkerError(f"The worker process cannot be started: {error}.") from error
         logger.debug("worker process %d started", process.pid)
-        life = _Life(process)
+        life = _Life(process, settings)
         life.attendant = asyncio.create_task(self._attend(life), name="worker")
         return life
 
@@ -352,15 +368,24 @@ class Worker:
             job = life.jobs.get(answer.id)
             if job is None or job.answer.done():  # its caller was cancelled
                 continue
+            life.stillness[job.is_sum].moved()
             if not isinstance(answer, Progress):
+                if not isinstance(answer, commands.Failed | commands.Stopped):
+                    self._took[type(job.command)] = asyncio.get_running_loop().time() - job.began
                 job.answer.set_result(answer)
-            elif job.on_progress is not None:
+                continue
+            job.expected = answer.predicted
+            if job.on_progress is not None:
                 asyncio.get_running_loop().call_soon(job.on_progress, answer)
 
     async def _watch(self, life: _Life) -> None:
-        """Kill a process that gives no sign of life."""
-        while not life.vigil.is_over():  # noqa: ASYNC110  silence is not an event one could wait for
-            await asyncio.sleep(self._settings.silence_seconds / SILENT_TICKS)
+        """Kill a process that gives no sign of life, or whose job hangs."""
+        tick = self._settings.silence_seconds / SILENT_TICKS
+        while not life.vigil.is_over():
+            await asyncio.sleep(tick)
+            if hang := life.look_for_hang(tick):
+                life.kill(hang)
+                return
         life.kill(f"it gave no sign of life for {self._settings.silence_seconds:g} s")
 
     async def _relay_output(self, life: _Life) -> None:

@@ -6,13 +6,15 @@ own terminal does, and a node that dies takes none of it along.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from pathlib import Path
 
 import msgspec
 
 from p2pfl.events import AnyEvent
-from p2pfl.runtime.publish import Published
+from p2pfl.runtime.publish import Published, earlier_file
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,10 @@ class EventFollower:
     def __init__(self, path: Path, *, skip: bool = False) -> None:
         """Follow the file at *path*, which need not exist yet; with *skip* only what comes from now on."""
         self._path = path
-        self._offset = path.stat().st_size if skip and path.exists() else 0
+        self._offset, self._inode = 0, 0
+        """How far the file was read, and which one it was: its node turns long files over."""
+        if skip and path.exists():
+            self._offset, self._inode = path.stat().st_size, path.stat().st_ino
         self._rest = b""
 
     def read(self) -> list[Published]:
@@ -55,13 +60,7 @@ class EventFollower:
 
         A line that cannot be read is left out: a process that was killed while it wrote leaves half a one.
         """
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            piece = file.read(READ_BYTES)
-        self._offset += len(piece)
-        *lines, self._rest = (self._rest + piece).split(b"\n")
+        *lines, self._rest = (self._rest + self._next_piece()).split(b"\n")
         published = []
         for line in lines:
             try:
@@ -69,3 +68,19 @@ class EventFollower:
             except msgspec.DecodeError as error:
                 logger.warning("a line of the events file %s cannot be read: %s", self._path, error)
         return published
+
+    def _next_piece(self) -> bytes:
+        """Return what follows the last piece, at first from the file that was turned over meanwhile."""
+        earlier = earlier_file(self._path)
+        for path in (earlier, self._path):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                if path == earlier and inode != self._inode:
+                    continue
+                if inode != self._inode:
+                    self._offset, self._inode = 0, inode
+                file.seek(self._offset)
+                if piece := file.read(READ_BYTES):
+                    self._offset += len(piece)
+                    return piece
+        return b""

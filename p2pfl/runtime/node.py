@@ -29,6 +29,7 @@ from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.messages import RunSpec
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Local
+from p2pfl.runtime.boots import Boots
 from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.publish import Publisher, Sink
 from p2pfl.runtime.work import Work
@@ -61,6 +62,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     new_run: bool = False
     new_journal: bool = False
     stay: bool = False
+    continue_with: frozenset[str] | None = None
+    """Node ids to continue the run in the data directory with, see `p2pfl.core.continuing`."""
     pace: float = 0.0
     """Seconds from the begin of a training until its update is handed in, at least: so that people can watch
     a demo.
@@ -106,7 +109,7 @@ async def _run(
         driver,
         store,
         listen=config.listen,
-        boots=journal,
+        boots=Boots(journal, driver.fail),
         advertise=config.advertise,
         peers=config.peers,
         settings=config.net,
@@ -161,6 +164,7 @@ def _options(config: NodeConfig) -> Options:
         wait=config.wait,
         new_run=config.new_run,
         stay=config.stay,
+        continue_with=config.continue_with,
     )
 
 

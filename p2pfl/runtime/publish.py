@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
@@ -13,6 +14,10 @@ from p2pfl.errors import UserError
 from p2pfl.events import AnyEvent
 
 logger = logging.getLogger(__name__)
+
+MAX_EVENTS_BYTES = 64 * 1024 * 1024
+"""Of an events file before it is turned over; one earlier file is kept. A round of five members takes 20 to
+100 KB, so some thousand rounds are there at any time."""
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -54,23 +59,36 @@ def as_dict(published: Published) -> dict[str, Any]:
     return {"seq": published.seq, "time": published.time, **fields}
 
 
-class EventFile:
-    """Writes every event as a line of JSON, flushed at once so that a reader can follow."""
+def earlier_file(path: Path) -> Path:
+    """Return where the events file *path* is moved to when it is turned over."""
+    return path.with_name(f"{path.name}.1")
 
-    def __init__(self, path: str) -> None:
+
+class EventFile:
+    """Writes every event as a line of JSON, flushed at once so that a reader can follow.
+
+    It stays bounded, however long the node runs: see `MAX_EVENTS_BYTES`.
+    """
+
+    def __init__(self, path: str, max_bytes: int = MAX_EVENTS_BYTES) -> None:
         """Open *path* for appending.
 
         Raises:
             UserError: it cannot be written.
         """
         self._path = path
+        self._max_bytes = max_bytes
+        self._file: TextIO | None
         try:
-            # It lives as long as the node, so no `with`.
-            self._file: TextIO | None = open(path, "a", encoding="utf-8")  # noqa: PTH123, SIM115
+            self._file = self._open()
         except OSError as error:
             raise UserError(
                 f"The events file {path} cannot be written: {error.strerror}. Choose another --events."
             ) from error
+
+    def _open(self) -> TextIO:
+        # It lives as long as the node, so no `with`.
+        return Path(self._path).open("a", encoding="utf-8")
 
     def write(self, published: Published) -> None:
         """Write one event; a full disk ends the file, not the node."""
@@ -79,6 +97,10 @@ class EventFile:
         try:
             self._file.write(msgspec.json.encode(as_dict(published)).decode() + "\n")
             self._file.flush()
+            if self._file.seekable() and self._file.tell() >= self._max_bytes:
+                self._file.close()
+                Path(self._path).replace(earlier_file(Path(self._path)))
+                self._file = self._open()
         except OSError as error:
             logger.warning("the events file %s cannot be written any more: %s", self._path, error)
             self.close()

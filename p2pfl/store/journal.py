@@ -26,7 +26,7 @@ from p2pfl.core.effects import (
     SaveResumed,
     SaveUpdate,
 )
-from p2pfl.core.saved import Saved, SavedRun, Vote
+from p2pfl.core.saved import Saved, SavedRun
 from p2pfl.errors import DataDirectoryError
 from p2pfl.messages import Ballot, Commit, Evaluation, Founding, Member, Record, UpdateEntry, record_digest
 from p2pfl.store.database import database_errors, open_writable
@@ -87,13 +87,9 @@ class Journal(JournalReader):
             return Saved(
                 current=self._load_run(rows[0][0]) if rows else None,
                 votes={
-                    run: Vote(
-                        round=round_,
-                        promised=self._decode(promised, Ballot),
-                        accepted_ballot=self._decode(ballot, Ballot) if ballot is not None else None,
-                        accepted=self._decode(record, Record) if record is not None else None,
-                    )
-                    for run, round_, promised, ballot, record in self._all("SELECT * FROM votes")
+                    run: vote
+                    for run, vote in self.votes().items()
+                    if vote.round > (commit.record.round if (commit := self.last_commit(run)) else 0)
                 },
                 closed=frozenset(run for (run,) in self._all("SELECT run FROM runs WHERE closed = 1")),
             )
@@ -143,7 +139,9 @@ class Journal(JournalReader):
     def _load_run(self, run: str) -> SavedRun:
         founding = self.founding(run)
         assert founding is not None
-        last = self.last_commit(run)
+        commits = self.last_commits(run, 2)
+        last = commits[0] if commits else None
+        before: Record | Founding = commits[1].record if len(commits) > 1 else founding
         record, round_ = (record_digest(last.record), last.record.round) if last else (run, 0)
         updates = self._all(
             "SELECT entry FROM updates WHERE run = ? AND round = ? AND previous = ?", run, round_ + 1, record
@@ -155,6 +153,8 @@ class Journal(JournalReader):
             last=last,
             update=self._decode(updates[0][0], UpdateEntry) if updates else None,
             resumed=resumed == round_,
+            voters=before.roster if last else (),
+            parent=before.model if last else "",
         )
 
     # --- saving -----------------------------------------------------------------------------------------
@@ -286,6 +286,7 @@ class Journal(JournalReader):
                 record.run,
                 record.round - 1,
             )
+            self._execute("DELETE FROM reports WHERE run = ? AND round = ?", record.run, record.round - 1)
 
     def _save_report(self, run: str, round_: int, node: str, evaluation: Evaluation) -> None:
         self._execute(

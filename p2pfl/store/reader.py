@@ -10,13 +10,25 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
-from p2pfl.messages import Commit, Founding, MemberEvaluation, Record, Records, RunSpec
+from p2pfl.core.saved import Vote
+from p2pfl.messages import (
+    Ballot,
+    Commit,
+    Founding,
+    Member,
+    MemberEvaluation,
+    Origin,
+    Record,
+    Records,
+    RunSpec,
+)
 from p2pfl.store.database import damaged, database_errors, open_read_only
 
 PAGE_ROUNDS = 100
@@ -46,6 +58,8 @@ class RunRow(msgspec.Struct, frozen=True):
     """Whether its last record ends it."""
     closed: bool
     """Whether this journal turned its back on it."""
+    origin: Origin | None = None
+    """Where it came from, if it continues a run that lost its majority."""
 
 
 class RoundRow(msgspec.Struct, frozen=True):
@@ -135,8 +149,9 @@ class JournalReader:
     def runs(self) -> list[RunRow]:
         """Return the runs this journal knows, the oldest first."""
         rows = []
-        for run, founding, closed in self._all("SELECT run, founding, closed FROM runs ORDER BY number"):
-            spec = self._decode(founding, Founding).spec
+        for run, kept, closed in self._all("SELECT run, founding, closed FROM runs ORDER BY number"):
+            founding = self._decode(kept, Founding)
+            spec = founding.spec
             commit = self.last_commit(run)
             last = commit.record if commit is not None else None
             rows.append(
@@ -144,10 +159,11 @@ class JournalReader:
                     run=run,
                     spec=spec,
                     round=last.round if last else 0,
-                    trained=last.trained if last else 0,
+                    trained=last.trained if last else founding.trained,
                     rounds=last.rounds if last else spec.rounds,
                     ended=last is not None and last.then == "end",
                     closed=bool(closed),
+                    origin=founding.continues[-1] if founding.continues else None,
                 )
             )
         return rows
@@ -204,8 +220,71 @@ class JournalReader:
 
     def last_commit(self, run: str) -> Commit | None:
         """Return the last committed record of *run* with its proof; None when there is only record 0."""
-        rows = self._all("SELECT entry FROM commits WHERE run = ? ORDER BY round DESC LIMIT 1", run)
+        return next(iter(self.last_commits(run, 1)), None)
+
+    def last_commits(self, run: str, count: int) -> list[Commit]:
+        """Return the last *count* committed records of *run* with their proofs, the latest first."""
+        rows = self._all("SELECT entry FROM commits WHERE run = ? ORDER BY round DESC LIMIT ?", run, count)
+        return [self._decode(entry, Commit) for (entry,) in rows]
+
+    # --- what the checker asks --------------------------------------------------------------------------
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See the journal, inside, as it was at the first question, whatever its node writes meanwhile."""
+        with self._lock, database_errors(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
+
+    def identity(self) -> Member | None:
+        """Return whose journal this is; None before its first start was saved."""
+        rows = self._all("SELECT node, journal FROM self")
+        return Member(*rows[0]) if rows else None
+
+    def starts(self) -> int:
+        """Return how often a node was started with this journal."""
+        rows = self._all("SELECT boot FROM self")
+        return int(rows[0][0]) if rows else 0
+
+    def boots(self) -> dict[Member, int]:
+        """Return the highest start seen of each other journal of the federation."""
+        rows = self._all("SELECT node, journal, boot FROM boots")
+        return {Member(node, journal): boot for node, journal, boot in rows}
+
+    def votes(self) -> dict[str, Vote]:
+        """Return what was promised and accepted last, by run."""
+        return {
+            run: Vote(
+                round=round_,
+                promised=self._decode(promised, Ballot),
+                accepted_ballot=self._decode(ballot, Ballot) if ballot is not None else None,
+                accepted=self._decode(record, Record) if record is not None else None,
+            )
+            for run, round_, promised, ballot, record in self._all("SELECT * FROM votes")
+        }
+
+    def commits(self, run: str) -> Iterator[tuple[int, str, Commit]]:
+        """Yield round, digest and entry of each commit of *run*, as kept, in the order of rounds."""
+        for round_, digest, entry in self._pages("round, record, entry", run, 0):
+            yield round_, digest, self._decode(entry, Commit)
+
+    def best_commit(self, run: str) -> Commit | None:
+        """Return the commit of the model of *run* with the highest committed accuracy; None before any."""
+        rows = self._all(
+            "SELECT entry FROM commits WHERE run = ? AND accuracy IS NOT NULL "
+            "ORDER BY accuracy DESC, round DESC LIMIT 1",
+            run,
+        )
         return self._decode(rows[0][0], Commit) if rows else None
+
+    def conflicts(self, run: str) -> list[int]:
+        """Return the rounds of *run* of which a second decision was seen."""
+        return [round_ for (round_,) in self._all("SELECT round FROM conflicts WHERE run = ?", run)]
+
+    # --- reading ----------------------------------------------------------------------------------------
 
     def _pages(self, columns: str, run: str, after: int) -> Iterator[tuple[Any, ...]]:
         """Yield the commits after round *after*; *columns* (our words, no peer's) begin with the round."""

@@ -38,6 +38,7 @@ def commands() -> dict[str, set[str]]:
         found[name] = options(command)
         for inner, subcommand in getattr(command, "commands", {}).items():
             found[f"{name} {inner}"] = options(subcommand)
+    found["continue"] |= found["node"]  # it starts a node, and hands on every option it does not know
     return found
 
 

@@ -142,6 +142,7 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame):
     ("name", "struct"),
     [
         ("founding", messages.Founding),
+        ("origin", messages.Origin),
         ("spec", messages.RunSpec),
         ("roster entry", messages.RosterEntry),
         ("record", messages.Record),

@@ -43,6 +43,7 @@ def test_an_election_reads_as_its_round_attempt_and_the_aggregators_name():
         "aggregator": "pi",
         "node": "n" * 52,
         "votes": 2,
+        "kind": "train",
     }
 
 

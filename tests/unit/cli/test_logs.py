@@ -100,3 +100,14 @@ def raised(error: Exception) -> Exception:
         raise error
     except type(error) as caught:
         return caught
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told_of_once_and_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / LOG_FILE).symlink_to("/dev/full")
+    set_up_logging(-1, tmp_path)
+    for _ in range(3):
+        logging.getLogger("p2pfl.store").info("a line")
+    close_logging()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written any more (No space left on device)" in line

@@ -88,13 +88,28 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
             f"round 3 committed by ada: 2 updates, model {digest('model')[:12]}, 1.2 s; "
             "without cleo (it was not reachable)",
         ),
-        (msgspec.structs.replace(COMMITTED, kind="evaluate"), "✓", "closing evaluation committed by ada"),
+        (msgspec.structs.replace(COMMITTED, kind="evaluate"), "✓", "final evaluation committed by ada"),
         (
             events.RosterChanged(3, ("dan",), ("ben",), 3, 1),
             "·",
             "3 members from round 4 on (joined: dan; left: ben); the loss of 1 is tolerated",
         ),
+        (
+            events.Elected(11, 1, "ada", "a" * 52, 3, "evaluate"),
+            "★",
+            "final evaluation: ada is the aggregator",
+        ),
+        (
+            events.QuorumLost(11, 1, 3, 2, "evaluate"),
+            "!",
+            "final evaluation pauses: 1 of 3 members reachable",
+        ),
         (EVALUATED, "◎", "round 3: accuracy 0.9125, loss 0.2500 on 360 samples"),
+        (
+            msgspec.structs.replace(EVALUATED, reports=2, committed=True),
+            "◎",
+            "accuracy 0.9125, loss 0.2500 on 360 samples (2 of 3 members)",
+        ),
         (
             events.RunEnded(digest("run"), 10, digest("model"), 0.975, 0.1),
             "✓",
@@ -117,6 +132,7 @@ def test_an_event_that_matters_becomes_a_line(event: events.AnyEvent, mark: str,
         ("founded", "founded run"),
         ("joined", "joined run"),
         ("resumed", "after round 4"),
+        ("continued", "goes on as run"),
         ("learner", "is a member with the next round"),
         ("finished", "is complete in this data directory"),
     ],

@@ -15,8 +15,12 @@ SLOW = Other("cleo", confirmed=False, given_up_at=None)
 AWAY = Other("dan", confirmed=False, given_up_at=130.0)
 
 
+def ending(others, *, holds, now, serve_until=0.0):
+    return decide_exit(others, holds=holds, serve_until=serve_until, now=now)
+
+
 def test_a_node_exits_once_everybody_has_the_final_model():
-    assert decide_exit([DONE, DONE], holds=True, now=100.0) == (
+    assert ending([DONE, DONE], holds=True, now=100.0) == (
         COMPLETE_EXIT,
         "the run is complete everywhere",
         None,
@@ -24,12 +28,12 @@ def test_a_node_exits_once_everybody_has_the_final_model():
 
 
 def test_a_node_serves_a_linked_member_that_has_not_confirmed():
-    assert decide_exit([DONE, SLOW], holds=True, now=9e9) == (None, "serving 1", None)
+    assert ending([DONE, SLOW], holds=True, now=9e9) == (None, "serving 1", None)
 
 
 def test_an_unreachable_member_is_waited_for_until_linger_is_over_and_then_named():
-    assert decide_exit([DONE, AWAY], holds=True, now=129.9) == (None, "serving 1", 130.0)
-    assert decide_exit([DONE, AWAY], holds=True, now=130.0) == (
+    assert ending([DONE, AWAY], holds=True, now=129.9) == (None, "serving 1", 130.0)
+    assert ending([DONE, AWAY], holds=True, now=130.0) == (
         COMPLETE_EXIT,
         "the run is complete; not confirmed by dan",
         None,
@@ -37,13 +41,27 @@ def test_an_unreachable_member_is_waited_for_until_linger_is_over_and_then_named
 
 
 def test_without_the_final_model_a_node_waits_for_whoever_has_it_and_fails_when_nobody_comes():
-    assert decide_exit([DONE], holds=False, now=100.0)[0] is None
-    assert decide_exit([AWAY], holds=False, now=130.0)[0] == INCOMPLETE_EXIT
+    assert ending([DONE], holds=False, now=100.0)[0] is None
+    assert ending([AWAY], holds=False, now=130.0)[0] == INCOMPLETE_EXIT
 
 
 def test_a_confirmed_member_that_has_gone_still_counts_as_complete():
     gone = Other("ben", confirmed=True, given_up_at=101.0)
-    assert decide_exit([gone], holds=True, now=100.0)[:2] == (COMPLETE_EXIT, "the run is complete everywhere")
+    assert ending([gone], holds=True, now=100.0)[:2] == (COMPLETE_EXIT, "the run is complete everywhere")
+
+
+def test_one_started_on_a_finished_run_finds_its_model_before_it_judges():
+    assert ending([], holds=False, now=100.0, serve_until=130.0) == (None, "serving whoever comes", 130.0)
+    assert ending([], holds=False, now=130.0, serve_until=130.0)[0] == INCOMPLETE_EXIT
+
+
+def test_one_started_on_a_finished_run_that_nobody_else_is_in_stays_for_whoever_comes():
+    assert ending([], holds=True, now=100.0, serve_until=130.0) == (None, "serving whoever comes", 130.0)
+    assert ending([], holds=True, now=130.0, serve_until=130.0)[0] == COMPLETE_EXIT
+
+
+def test_one_started_on_a_finished_run_that_everybody_confirms_goes_at_once():
+    assert ending([DONE], holds=True, now=100.0, serve_until=130.0)[0] == COMPLETE_EXIT
 
 
 BASE = Farewell(in_run=True, is_over=False, is_member=True, others=4, reachable=4, leaving=0)
@@ -58,7 +76,7 @@ BASE = Farewell(in_run=True, is_over=False, is_member=True, others=4, reachable=
         ({"is_member": False}, True, "no member of a run"),
         ({"is_over": True}, True, "the run is complete"),
         ({"reachable": 1}, True, "2 of 5 members are reachable, 3 needed"),
-        ({"reachable": 2}, False, "2 of 4 members are reachable, 3 needed: the run will pause"),
+        ({"reachable": 2}, False, "2 of 4 members are reachable, 3 needed: the run will pause. So it votes"),
         ({"leaving": 4}, True, "nobody stays in the run"),
         ({"others": 0, "reachable": 0}, True, "nobody stays in the run"),
         ({"others": 1, "reachable": 1}, False, "go on and tolerate the loss of 0"),

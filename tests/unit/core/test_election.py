@@ -2,10 +2,13 @@ import msgspec
 
 from p2pfl.core.election import Candidate, Situation, decide_standing
 
+CANDIDATES = tuple(Candidate(node, ready=True, links=2, able=True) for node in "abc")
+
 BASE = Situation(
     me="b",
     order=("a", "b", "c"),
-    candidates=tuple(Candidate(node, ready=True, links=2, able=True) for node in "abc"),
+    reachable=3,
+    candidates=lambda: CANDIDATES,
     needed=2,
     eligible=True,
     since=100.0,
@@ -17,13 +20,14 @@ BASE = Situation(
 )
 
 
-def decide(**changes):
-    return decide_standing(msgspec.structs.replace(BASE, **changes))
+def decide(candidates=CANDIDATES, **changes):
+    known = {"reachable": len(candidates), "candidates": lambda: candidates}
+    return decide_standing(msgspec.structs.replace(BASE, **known, **changes))
 
 
 def candidates(**changed):
     """The three, some of them with other fields."""
-    return tuple(msgspec.structs.replace(one, **changed.get(one.node, {})) for one in BASE.candidates)
+    return tuple(msgspec.structs.replace(one, **changed.get(one.node, {})) for one in CANDIDATES)
 
 
 def test_the_first_in_rank_stands_at_once():
@@ -72,4 +76,4 @@ def test_candidates_with_more_links_stand_first():
 
 
 def test_ranks_close_up_when_a_member_is_unreachable():
-    assert decide(candidates=BASE.candidates[1:])[0]
+    assert decide(candidates=CANDIDATES[1:])[0]

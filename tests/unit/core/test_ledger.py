@@ -3,8 +3,9 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core.effects import Collect, Exit, Fetch, SaveCommit, SaveReport, SaveResumed
-from p2pfl.core.ledger import CONFLICT_EXIT, add_evaluations
-from p2pfl.messages import Evaluation, Report
+from p2pfl.core.ledger import CONFLICT_EXIT, Ledger, add_evaluations
+from p2pfl.core.saved import SavedRun
+from p2pfl.messages import Evaluation, Origin, Report
 from tests.support.core import chain_of, context, ledger, member, model, of_kind, taken, told
 from tests.support.records import NAMES, SPEC, evaluations, node, roster
 
@@ -120,6 +121,21 @@ def test_a_record_nobody_proved_is_no_conflict(ctx, chain, book):
     assert not book.halted
 
 
+def test_after_a_restart_a_second_commit_of_the_last_round_is_noticed_too(ctx, chain):
+    commit = chain.commit()
+    saved = SavedRun(
+        chain.run,
+        chain.founding,
+        commit,
+        None,
+        resumed=False,
+        voters=chain.commits[0].record.roster,
+        parent=chain.commits[0].record.model,
+    )
+    book = Ledger.restore(ctx, saved)
+    assert book.conflict(altered(commit, model=model("another")))
+
+
 # --- moving on --------------------------------------------------------------------------------------------------
 
 
@@ -162,6 +178,21 @@ def test_the_last_two_models_and_what_is_pinned_are_kept(ctx, chain, book):
     taken(ctx)
     book.collect({model("accepted")})
     assert of_kind(taken(ctx), Collect) == [Collect(frozenset({before, book.model, model("accepted")}))]
+
+
+def test_after_a_restart_the_last_two_models_are_kept_as_before(ctx, chain):
+    commit = chain.commit()
+    saved = SavedRun(
+        chain.run,
+        chain.founding,
+        commit,
+        None,
+        resumed=False,
+        voters=chain.founding.roster,
+        parent=model("one"),
+    )
+    Ledger.restore(ctx, saved).collect(set())
+    assert of_kind(taken(ctx), Collect) == [Collect(frozenset({model("one"), commit.record.model}))]
 
 
 def test_a_pause_holds_the_next_round_until_it_is_lifted(ctx, chain, book):
@@ -219,6 +250,32 @@ def test_committed_evaluations_are_told_where_reports_had_said_something_else(ct
     book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10))))
     (event,) = told(taken(ctx), events.Evaluated)
     assert (event.round, event.accuracy, event.reports) == (1, 0.9, 2)
+
+
+def test_an_accuracy_that_not_all_reported_is_told_again_when_it_is_committed(ctx, chain, book):
+    for entry in evaluations((8, 10), (10, 10)):
+        book.report(entry.node, Report(chain.run, 1, entry.evaluation))
+    (_, both) = told(taken(ctx), events.Evaluated)
+    assert (both.reports, both.members, both.committed) == (2, 3, False)
+    book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10))))
+    (event,) = told(taken(ctx), events.Evaluated)
+    assert (event.accuracy, event.reports, event.members, event.committed) == (0.9, 2, 3, True)
+
+
+def test_an_accuracy_all_reported_is_not_told_again_when_it_is_committed(ctx, chain, book):
+    three = evaluations((8, 10), (10, 10), (9, 10))
+    for entry in three:
+        book.report(entry.node, Report(chain.run, 1, entry.evaluation))
+    taken(ctx)
+    book.commit(chain.commit(evaluated=three))
+    assert told(taken(ctx), events.Evaluated) == []
+
+
+def test_a_run_that_continues_another_counts_its_rounds_on(ctx):
+    origin = Origin(model("run"), 8, model("record"), 7)
+    begun = msgspec.structs.replace(chain_of(*NAMES[:3]).founding, continues=(origin,))
+    book = Ledger(ctx, model("new run"), begun)
+    assert (book.trained, book.rounds, book.next_kind) == (7, 10, "train")
 
 
 def test_the_end_tells_the_accuracy_of_the_last_model(ctx, chain, book):

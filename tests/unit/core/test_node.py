@@ -300,11 +300,25 @@ def test_at_round_0_a_node_moves_to_a_run_that_is_further_and_keeps_its_votes():
     assert device.node._votes[mine].promised >= ballot(3, "ben")
 
 
+def test_a_node_that_commits_while_it_looks_at_another_run_stays():
+    mine, theirs = chain_of(*NAMES[:3]), chain_of(*NAMES[:4], rounds=2)
+    device, _ = joined(mine)
+    device.hear("ben", where(theirs, steps=9))
+    device.hear("ben", Records(theirs.run, theirs.founding, tuple(theirs.commits)))
+    device.hear("ben", mine.commit())
+    device.describe(theirs.founding.spec)
+    assert device.node.ledger.run == mine.run
+    assert device.node.ledger.round == 1
+
+
 def test_a_node_with_committed_rounds_does_not_move_and_says_so_once():
     device = in_run(chain_of(*NAMES[:3], rounds=1))
     device.link("ben")
     other = chain_of(*NAMES[:4], rounds=3)
-    effects = device.hear("ben", where(other, steps=1)) + device.hear("ben", where(other, steps=2))
+    asked = device.hear("ben", where(other, steps=1))
+    assert sent(asked, Ask) == [Ask(other.run, -1)], "its record 0 would say if it continued this run"
+    effects = device.hear("ben", Records(other.run, other.founding, tuple(other.commits)))
+    effects += device.hear("ben", where(other, steps=2))
     assert sent(effects, Ask) == []
     assert device.node.ledger.run != other.run
     (notice,) = told(effects, events.Notice)

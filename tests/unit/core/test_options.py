@@ -1,4 +1,8 @@
-from p2pfl.core.options import Policy, highest_accepted
+import pytest
+
+from p2pfl.core.collection import Contribution, Stage
+from p2pfl.core.options import Policy, first_contribution, highest_accepted, keeps_promise, next_attempt
+from p2pfl.messages import quorum
 from tests.support.core import ballot, chain_of, model
 from tests.support.records import NAMES
 
@@ -26,5 +30,25 @@ def test_where_nothing_was_accepted_the_aggregator_is_free():
     assert highest_accepted([]) is None
 
 
-def test_the_rule_is_on_unless_a_test_replaces_it():
-    assert Policy().adopt is highest_accepted
+def test_a_candidate_stands_above_all_it_has_promised_or_lost_to():
+    assert next_attempt(None, 0) == 1
+    assert next_attempt(ballot(3, "ben"), 0) == 4
+    assert next_attempt(ballot(3, "ben"), 7) == 8
+
+
+@pytest.mark.parametrize(("offered", "kept"), [(1, False), (2, True), (3, True)])
+def test_a_vote_below_the_promise_breaks_it(offered, kept):
+    assert keeps_promise(ballot(2, "ben"), ballot(offered, "ben")) is kept
+    assert keeps_promise(None, ballot(offered, "ben"))
+
+
+def test_what_a_member_has_given_already_is_found():
+    given = Contribution(Stage.NOTHING)
+    assert first_contribution({"ada": given}, "ada") is given
+    assert first_contribution({"ada": given}, "ben") is None
+
+
+def test_every_rule_is_on_unless_it_is_replaced():
+    policy = Policy()
+    assert (policy.adopt, policy.quorum) == (highest_accepted, quorum)
+    assert (policy.attempt, policy.permits, policy.known) == (next_attempt, keeps_promise, first_contribution)

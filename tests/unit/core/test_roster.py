@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from p2pfl.core.roster import (
     RosterView,
     contains,
+    continued_roster,
     entry_of,
     founding_roster,
     next_roster,
@@ -22,10 +23,12 @@ from tests.support.records import NAMES, digest, node, roster
 RUN = digest("run")
 
 
-def view(reachable, leaving=(), absent=(), joiners=()):
+def view(reachable, leaving=(), absent=(), joiners=(), renewed=()):
+    """What the first of *reachable* sees; *joiners* and *renewed* are linked with another disk than before."""
+    disks = {**dict.fromkeys(reachable, ""), **dict.fromkeys(renewed, "new disk"), **dict(joiners)}
     return RosterView(
         me=member(reachable[0]),
-        reachable=frozenset(node(name) for name in reachable),
+        reachable=frozenset(member(name, disk) for name, disk in disks.items()),
         leaving=frozenset(node(name) for name in leaving),
         absent={node(name): seconds for name, seconds in dict(absent).items()},
         joiners=tuple((member(name, disk), name) for name, disk in joiners),
@@ -127,6 +130,15 @@ def test_the_roster_stays_where_its_successor_could_not_be_reached():
     assert next_roster(five, leaves_two_of_four) == (five, "")
 
 
+def test_a_member_that_lost_its_disk_counts_for_no_quorum_until_its_new_journal_is_in_the_roster():
+    three = roster(*NAMES[:3])
+    # Without cleo, ben's lost journal would be needed for every quorum: the run would stop for good.
+    assert next_roster(three, view(NAMES[:3], leaving=("cleo",), renewed=("ben",))) == (three, "")
+    taken = view(NAMES[:3], leaving=("cleo",), joiners=[("ben", "new disk")])
+    result, _ = next_roster(roster(*NAMES[:4]), taken)
+    assert {entry.name for entry in result} == {"ada", "ben", "dan"}
+
+
 def test_founding_gives_slots_in_the_order_of_node_ids():
     members = {member(name): name for name in ("cleo", "ada", "ben")}
     assert names(founding_roster(members)) == ("ada", "ben", "cleo")
@@ -181,9 +193,13 @@ def test_whatever_is_seen_the_next_roster_is_sound(start, linked, leaving, absen
     me = min(start)
     reachable = {me, *linked} - (absent - {me})
     joiners = tuple((member(name, f"{name}'s new disk"), name) for name in sorted(joining & reachable - {me}))
+    renewed = dict(joiners)
+    disks = {
+        name: next((one for one in renewed if one.node == node(name)), member(name)) for name in reachable
+    }
     seen = RosterView(
         me=member(me),
-        reachable=frozenset(map(node, reachable)),
+        reachable=frozenset(disks.values()),
         leaving=frozenset(map(node, leaving)),
         absent={node(name): 70.0 for name in absent - {me}},
         joiners=joiners,
@@ -194,9 +210,17 @@ def test_whatever_is_seen_the_next_roster_is_sound(start, linked, leaving, absen
     assert len({entry.slot for entry in result}) == len(result)
     assert (result == old) == (reason == "")
     if result != old:
-        here = sum(entry.node in seen.reachable for entry in result)
+        here = sum(entry.member in seen.reachable for entry in result)
         assert here >= quorum(len(result))
         assert sum(entry not in old for entry in result) < quorum(len(result))
     dropped = [e for e in old if entry_of(result, e.node) is None and e.node not in seen.leaving]
     assert len(dropped) <= tolerance(len(old))
     assert all(isinstance(entry, RosterEntry) for entry in result)
+
+
+def test_who_continues_a_run_keeps_its_slot_and_others_get_free_ones():
+    old = roster(*NAMES[:4])
+    left = {member("eve"): "eve", member("cleo"): "cleo", member("ben", "new disk"): "ben"}
+    result = continued_roster(old, left)
+    assert {entry.name: entry.slot for entry in result} == {"ben": 1, "cleo": 2, "eve": 0}
+    assert {entry.member for entry in result} == set(left)

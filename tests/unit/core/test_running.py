@@ -10,7 +10,7 @@ from p2pfl.core.effects import Collect as CollectBlobs
 from p2pfl.core.effects import Exit, Fetch, StopTraining, Train
 from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, Running
 from p2pfl.core.saved import Vote
-from p2pfl.messages import Accept, Collect, Noted, Prepare, Submit, Wish, Yield
+from p2pfl.messages import Accept, Collect, Evaluation, Noted, Prepare, Submit, Wish, Yield
 from tests.support.core import (
     ballot,
     chain_of,
@@ -84,13 +84,13 @@ def test_an_accepted_record_that_commits_needs_no_pull(bench):
 
 
 def test_blobs_are_let_go_of_once_after_a_commit_and_not_before_all_else_is_done(bench):
-    bench.it.tidy()
+    bench.it.tidy({model("elsewhere")})
     taken(bench.ctx)
     bench.learn(bench.chain.commit())
     bench.it.blob_ready(inputs.BlobReady(bench.ledger.model, durable=True))
     assert of_kind(taken(bench.ctx), CollectBlobs) == []
-    bench.it.tidy()
-    bench.it.tidy()
+    bench.it.tidy({model("elsewhere")})
+    bench.it.tidy({model("elsewhere")})
     (collect,) = taken(bench.ctx)
     assert isinstance(collect, CollectBlobs)
     assert bench.ledger.model in collect.keep
@@ -281,3 +281,22 @@ def test_who_leaves_stops_training_and_declines(bench):
     assert of_kind(effects, StopTraining)
     assert [submit.declined for submit in sent(effects, Submit)] == ["it is leaving"]
     assert sent(bench.hear("ben", Noted(bench.chain.run, 2, ballot(3, "ben"), "")), Submit) == []
+
+
+def test_a_wish_to_end_lifts_a_pause_and_a_wish_to_pause_does_not(bench):
+    bench.learn(bench.chain.commit(then="pause"))
+    for what, is_paused in (("pause", True), ("end", False)):
+        bench.it.wish(Wish(bench.chain.run, 2, what))
+        assert bench.ledger.is_paused == is_paused
+    assert bench.it.wishes == {"end"}
+    effects = taken(bench.ctx)
+    assert {wish.what for wish in sent(effects, Wish)} == {"end"}
+
+
+def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended():
+    lone = Bench(10, members=NAMES[:1])
+    assert lone.ledger.next_kind == "evaluate"
+    lone.it.evaluated(inputs.Evaluated(lone.chain.run, 10, Evaluation(1, 2, 0.5)))
+    effects = lone.advance() + lone.advance()
+    assert lone.ledger.is_over
+    assert [event.round for event in told(effects, events.Standing)] == [11]

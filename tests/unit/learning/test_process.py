@@ -16,7 +16,7 @@ import pytest
 from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.process import SILENT_TICKS, Vigil, Worker, WorkerSettings
+from p2pfl.learning.process import Worker, WorkerSettings
 from tests.support.learning import SPEC, make_spec
 
 WAIT_SECONDS = 60.0
@@ -127,7 +127,7 @@ def test_a_worker_ends_when_its_node_is_killed(tmp_path: Path) -> None:
     code = f"""
 import asyncio
 from pathlib import Path
-from p2pfl.learning.process import SILENT_TICKS, Vigil, Worker, WorkerSettings
+from p2pfl.learning.process import Worker, WorkerSettings
 from tests.support.learning import SPEC, make_spec
 async def main():
     worker = Worker(WorkerSettings(device="cpu", threads=1))
@@ -198,12 +198,33 @@ async def test_a_silent_worker_is_killed() -> None:
     assert "no sign of life" in await deaths.next()
 
 
-def test_only_looks_in_a_row_without_a_frame_count_as_silence() -> None:
-    vigil = Vigil()
-    for _ in range(SILENT_TICKS - 1):
-        assert not vigil.is_over()
-    vigil.heard = True
-    assert [vigil.is_over() for _ in range(SILENT_TICKS + 1)] == [False] * SILENT_TICKS + [True]
+HANGS = {"silence_seconds": 0.3, "hang_factor": 2.0, "hang_seconds": 0.2}
+"""A worker is looked at every 25 ms; the stand-ins below beat, so that they are not silent."""
+
+BEATS = """
+def beat():
+    while True:
+        give(commands.Beat())
+        threading.Event().wait(0.02)
+threading.Thread(target=beat, daemon=True).start()
+"""
+
+
+async def test_a_training_that_gets_nowhere_far_beyond_its_own_prediction_is_ended() -> None:
+    deaths = Deaths()
+    settings = _stand_in(BEATS, "give(commands.Progress(take().id, 1, 9, 0.1))", "hang()", **HANGS)
+    worker = Worker(settings, on_death=deaths.reasons.put_nowait)
+    with pytest.raises(WorkerError, match=r"its job \(train\) made no progress"):
+        await asyncio.wait_for(worker.train(SPEC, 1, Path("/m"), 0, Path("/u")), WAIT_SECONDS)
+    assert "made no progress" in await deaths.next()
+
+
+async def test_an_evaluation_that_takes_far_longer_than_the_last_one_is_ended() -> None:
+    settings = _stand_in(BEATS, "give(commands.Evaluated(take().id, 1, 2, 0.5))", "hang()", **HANGS)
+    worker = Worker(settings)
+    await worker.evaluate(SPEC, Path("/m"), 0, 1)
+    with pytest.raises(WorkerError, match=r"its job \(evaluate\) made no progress"):
+        await asyncio.wait_for(worker.evaluate(SPEC, Path("/m"), 0, 1), WAIT_SECONDS)
 
 
 async def test_beats_are_signs_of_life_and_nothing_else() -> None:

@@ -43,6 +43,21 @@ def test_events_come_back_as_they_were_written_each_once(tmp_path: Path):
     assert follower.read() == published(EVENTS[0])
 
 
+@pytest.mark.parametrize("every", [1, 3, 7])
+def test_a_file_that_is_turned_over_is_followed_on(tmp_path: Path, every: int):
+    path = tmp_path / "events"
+    follower, found = EventFollower(path), []
+    file = EventFile(str(path), max_bytes=1000)
+    wanted = published(*[events.Notice("info", str(number)) for number in range(60)])
+    for number, one in enumerate(wanted):
+        file.write(one)
+        if number % every == 0:
+            found += follower.read()
+    file.close()
+    found += follower.read() + follower.read()
+    assert found == wanted
+
+
 def test_what_is_there_already_can_be_skipped(tmp_path: Path):
     path = tmp_path / "events"
     write(path, published(EVENTS[0]))

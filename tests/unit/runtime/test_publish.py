@@ -9,7 +9,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.errors import UserError
-from p2pfl.runtime.publish import EventFile, Published, Publisher, as_dict
+from p2pfl.runtime.publish import EventFile, Published, Publisher, as_dict, earlier_file
 
 NOTICE = events.Notice("info", "a sentence")
 
@@ -38,6 +38,7 @@ def test_an_event_becomes_one_flat_mapping_with_its_kind():
         "aggregator": "ada",
         "node": "a" * 52,
         "votes": 2,
+        "kind": "train",
     }
 
 
@@ -60,6 +61,21 @@ def test_an_events_file_that_cannot_be_written_is_refused_with_its_path(tmp_path
         UserError, match=r"missing/events\.jsonl cannot be written: .*Choose another --events"
     ):
         EventFile(str(path))
+
+
+def test_a_long_events_file_is_turned_over_and_one_earlier_one_kept(tmp_path: Path):
+    path = tmp_path / "events.jsonl"
+    file = EventFile(str(path), max_bytes=300)
+    sizes = []
+    for number in range(1, 41):
+        file.write(Published(number, 2.0, NOTICE))
+        sizes.append(sum(one.stat().st_size for one in tmp_path.iterdir()))
+    file.close()
+    assert {one.name for one in tmp_path.iterdir()} == {"events.jsonl", "events.jsonl.1"}
+    assert max(sizes) <= 2 * (300 + 100)
+    kept = earlier_file(path).read_text().splitlines() + path.read_text().splitlines()
+    numbers = [json.loads(line)["seq"] for line in kept]
+    assert numbers == list(range(numbers[0], 41)), "in order, none missing between"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

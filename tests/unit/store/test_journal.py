@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfl.core.effects import (
+    Save,
     SaveAccepted,
     SaveClosed,
     SaveCommit,
@@ -26,9 +27,9 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.saved import Saved, Vote
 from p2pfl.errors import DataDirectoryError
-from p2pfl.messages import Ballot, Evaluation, Member, record_digest
+from p2pfl.messages import Ballot, Evaluation, LeftOut, Member, record_digest
 from p2pfl.store.journal import Journal
-from tests.support.records import NAMES, Chain, digest, founding, journal, node, update
+from tests.support.records import NAMES, Chain, digest, evaluations, founding, journal, node, roster, update
 
 ME = node("ada")
 
@@ -219,6 +220,17 @@ def test_votes_are_kept_for_each_run_also_a_closed_one(book: Journal) -> None:
     assert saved.current.run == entered.run
 
 
+def test_a_vote_of_a_decided_round_is_not_loaded_any_more(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+    commit = chain.commit()
+    book.save(SaveAccepted(chain.run, 1, commit.ballot, commit.record))
+    assert set(book.load().votes) == {chain.run}
+    book.save(SaveCommit(chain.run, commit, 1.0))
+    assert book.load().votes == {}
+    assert book.votes()[chain.run].accepted == commit.record
+
+
 def test_effects_saved_together_are_saved_all_or_none(book: Journal) -> None:
     chain = Chain()
     book.save(SavePromise(chain.run, 2, Ballot(2, node("ben"))))
@@ -249,6 +261,21 @@ def test_a_run_is_loaded_with_its_last_commit_and_the_update_trained_from_it(boo
     assert (first.founding, first.last, first.update) == (chain.founding, None, update("ada", 1))
     assert (second.last, second.update) == (chain.commits[0], None)
     assert (third.last, third.update) == (chain.commits[0], update("ada", 2))
+
+
+def test_a_run_is_loaded_with_who_voted_for_its_last_commit_and_the_model_before(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+    loaded = []
+    for next_roster in (roster("ada", "ben"), roster("ada")):
+        book.save(SaveCommit(chain.run, chain.commit(next_roster=next_roster), 1.0))
+        current = book.load().current
+        assert current is not None
+        loaded.append((current.voters, current.parent))
+    assert loaded == [
+        (chain.founding.roster, chain.founding.model),
+        (roster("ada", "ben"), chain.commits[0].record.model),
+    ]
 
 
 def test_an_update_trained_from_another_record_is_not_offered_again(book: Journal) -> None:
@@ -414,3 +441,67 @@ def test_a_killed_process_has_lost_no_promise_it_returned_from(path: Path) -> No
             assert vote.promised is not None
             assert vote.promised.attempt in (told, told + 1)
         path.unlink()
+
+
+# --- a disk that refuses ------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_told_takes_nothing_and_the_same_goes_on_when_there_is_room(
+    path: Path, book: Journal
+) -> None:
+    chain = Chain()
+    begin(book, chain)
+    made = chain.commit(left_out=(LeftOut(node("eve"), "x" * 300),) * 300)
+    (pages,) = book._connection.execute("PRAGMA page_count").fetchone()
+    book._connection.execute(f"PRAGMA max_page_count = {pages}")
+    effects = [
+        SavePromise(chain.run, 1, made.ballot),
+        SaveAccepted(chain.run, 1, made.ballot, made.record),
+    ]
+    with pytest.raises(DataDirectoryError, match="is full; check that the disk is not full"):
+        book.save_all(effects)
+    assert book.load().votes == {}
+    book._connection.execute("PRAGMA max_page_count = 4294967294")
+    book.save_all(effects)
+    with Journal.open(path, ME) as again:
+        assert again.load().votes[chain.run].promised == made.ballot
+
+
+def test_a_read_only_journal_is_told_and_unchanged(path: Path, book: Journal) -> None:
+    book._connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(DataDirectoryError, match=r"readonly database; check .* that this user may write"):
+        book.save(SavePromise("f" * 64, 1, Ballot(1, node("ben"))))
+    assert book.load().votes == {}
+
+
+# --- long runs ----------------------------------------------------------------------------------------------
+
+ROUNDS = 2000
+
+BYTES_A_ROUND = 4500
+"""What a committed round of three members takes on disk at most: 2 KB of record and proof, in whole pages."""
+
+
+def test_thousands_of_rounds_leave_nothing_but_their_records(path: Path) -> None:
+    chain = Chain()
+    three = evaluations((8, 10), (9, 10), (7, 10))
+    with Journal.open(path, ME) as book:
+        begin(book, chain)
+        effects: list[Save] = []
+        for round_ in range(1, ROUNDS + 1):
+            made = chain.commit(evaluated=three if round_ > 1 else ())
+            effects += [
+                SaveUpdate(chain.run, round_, made.record.previous, made.record.updates[0]),
+                SavePromise(chain.run, round_, made.ballot),
+                SaveAccepted(chain.run, round_, made.ballot, made.record),
+                SaveCommit(chain.run, made, 1.0),
+                *(SaveReport(chain.run, round_, entry.node, entry.evaluation) for entry in three),
+            ]
+            if round_ % 50 == 0:  # a transaction a round would test the disk's patience, and nothing else
+                book.save_all(effects)
+                book.save_boot(Member(node("ben"), "b" * 32), round_, "0" * 32)
+                effects.clear()
+        tables = ("commits", "votes", "updates", "reports", "boots", "runs")
+        rows = {table: book._all(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
+    assert rows == {"commits": ROUNDS, "votes": 1, "updates": 1, "reports": 3, "boots": 1, "runs": 1}
+    assert sum(file.stat().st_size for file in path.parent.iterdir()) < ROUNDS * BYTES_A_ROUND

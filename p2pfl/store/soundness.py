@@ -1,0 +1,139 @@
+"""Whether one run in one journal is sound: what any journal must satisfy, whatever happened to its node.
+
+Pure functions over record 0, commits and votes; `p2pfl.store.verify` reads them from data directories and
+compares several. What is found is said in half a sentence for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from p2pfl.core.saved import Vote
+from p2pfl.messages import (
+    Ballot,
+    Commit,
+    Founding,
+    Member,
+    Record,
+    RosterEntry,
+    quorum,
+    record_digest,
+)
+
+
+@dataclass
+class Chain:
+    """The committed records of a run, as far as comparing needs them: a few hundred bytes a round."""
+
+    run: str
+    founding: Founding
+    digests: list[str] = field(default_factory=list)
+    """Of the records, from round 1 on."""
+    ballots: list[Ballot] = field(default_factory=list)
+    """In which each was accepted by a quorum."""
+    before_last: Commit | None = None
+    last: Commit | None = None
+
+    @property
+    def round(self) -> int:
+        """The last committed round."""
+        return len(self.digests)
+
+    def digest(self, round_: int) -> str | None:
+        """Return the digest of the record of *round_*, None where it is not here; of round 0 the run id."""
+        if round_ == 0:
+            return self.run
+        return self.digests[round_ - 1] if round_ <= self.round else None
+
+
+def follow(chain: Chain, commits: Iterable[tuple[int, str, Commit]]) -> Iterator[str]:
+    """Append *commits* (round, digest and entry, as kept) to *chain*, and yield what is wrong with them.
+
+    Stops at the first commit that is not the one after those before it: what comes then follows nothing.
+    """
+    if record_digest(chain.founding) != chain.run:
+        yield "record 0 does not give the run's id"
+    yield from _roster_flaws(0, chain.founding.roster)
+    roster, trained, rounds = chain.founding.roster, chain.founding.trained, chain.founding.spec.rounds
+    for round_, kept, commit in commits:
+        record, digest = commit.record, record_digest(commit.record)
+        if (round_, record.round) != (chain.round + 1, chain.round + 1):
+            yield f"after round {chain.round} comes round {round_}: rounds between them are missing"
+            return
+        if kept != digest:
+            yield f"the record of round {round_} has digest {digest[:12]}, but was kept as {kept[:12]}"
+        if record.run != chain.run or record.previous != chain.digest(chain.round):
+            yield f"the record of round {round_} does not follow the one before it"
+        yield from _record_flaws(record, roster, trained, rounds)
+        yield from _proof_flaws(commit, roster)
+        chain.digests.append(digest)
+        chain.ballots.append(commit.ballot)
+        chain.before_last, chain.last = chain.last, commit
+        roster, trained, rounds = record.roster, record.trained, record.rounds
+
+
+def _record_flaws(
+    record: Record, roster: tuple[RosterEntry, ...], trained: int, rounds: int
+) -> Iterator[str]:
+    """Yield what is wrong with *record*, which *roster* voted on, by itself."""
+    round_ = record.round
+    if record.trained != trained + (record.kind == "train") or record.rounds < rounds:
+        yield f"the record of round {round_} miscounts the rounds of training"
+    counted = [Member(update.node, update.journal) for update in record.updates]
+    if len(set(counted)) != len(counted):
+        yield f"an update is counted twice in round {round_}"
+    if not set(counted) <= {entry.member for entry in roster}:
+        yield f"round {round_} counts an update of a node that was no member"
+    yield from _roster_flaws(round_, record.roster)
+
+
+def _roster_flaws(round_: int, roster: tuple[RosterEntry, ...]) -> Iterator[str]:
+    if len({entry.node for entry in roster}) != len(roster):
+        yield f"the roster of record {round_} has a node twice"
+    if len({entry.slot for entry in roster}) != len(roster):
+        yield f"the roster of record {round_} has a data slot twice"
+
+
+def _proof_flaws(commit: Commit, roster: tuple[RosterEntry, ...]) -> Iterator[str]:
+    """Yield what is wrong with the proof that a quorum of *roster* accepted."""
+    members = {entry.member for entry in roster}
+    accepted = len(members.intersection(commit.acceptors))
+    if accepted < quorum(len(roster)):
+        yield (
+            f"round {commit.record.round} is committed with the acceptance of {accepted} of "
+            f"{len(roster)} members, {quorum(len(roster))} are needed"
+        )
+    if commit.ballot < commit.record.ballot:
+        yield f"the record of round {commit.record.round} is committed in a ballot before its first one"
+
+
+def vote_flaws(chain: Chain, vote: Vote) -> Iterator[str]:
+    """Yield what is wrong with what a journal promised and accepted in the run of *chain*."""
+    if vote.round > chain.round + 1:
+        yield f"it voted in round {vote.round}, but round {vote.round - 1} is not committed here"
+    record, ballot = vote.accepted, vote.accepted_ballot
+    if record is None or ballot is None:
+        return
+    if vote.promised is None or vote.promised < ballot:
+        yield f"it accepted a ballot of round {vote.round} above the one it had promised"
+    if (record.run, record.round) != (chain.run, vote.round) or ballot < record.ballot:
+        yield f"what it accepted in round {vote.round} is no record of that round"
+    elif (parent := chain.digest(vote.round - 1)) is not None and record.previous != parent:
+        yield f"what it accepted in round {vote.round} does not follow the record committed before it"
+    yield from contradiction(chain, vote)
+
+
+def contradiction(chain: Chain, vote: Vote) -> Iterator[str]:
+    """Yield how an acceptance contradicts the commit of its round in *chain*, perhaps of another journal.
+
+    Once a quorum has accepted a value in a ballot, no higher ballot can have another one (Paxos, P2b).
+    """
+    committed = chain.digest(vote.round)
+    if vote.accepted is None or vote.accepted_ballot is None or committed is None:
+        return
+    if vote.accepted_ballot >= chain.ballots[vote.round - 1] and record_digest(vote.accepted) != committed:
+        yield (
+            f"round {vote.round} is committed as record {committed[:12]}, but "
+            f"{record_digest(vote.accepted)[:12]} was accepted in the same or a higher ballot"
+        )

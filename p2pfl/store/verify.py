@@ -1,0 +1,267 @@
+"""The checker over data directories: what every journal must satisfy, and what several must agree on.
+
+`p2pfl history --verify` runs it for users, and tests after every scenario with real nodes. It only reads, so
+nodes may be running; what a journal says of one run is read in one transaction. The rules for one run are in
+`p2pfl.store.soundness`; here are the files, the blobs and the comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from p2pfl.core.saved import Vote
+from p2pfl.errors import DataDirectoryError, UserError
+from p2pfl.messages import Ballot, Member, record_digest
+from p2pfl.store.directory import DataDirectory
+from p2pfl.store.reader import JournalReader
+from p2pfl.store.soundness import Chain, contradiction, follow, vote_flaws
+
+What = Literal["journal", "agreement", "copy", "blob"]
+
+ADVICE: dict[What, str] = {
+    "journal": "move this data directory away and start with an empty one: the node joins again as a new "
+    "member",
+    "agreement": "keep both data directories as they are, and report this",
+    "copy": "start the one that is not the original with --new-journal",
+    "blob": "delete that file if it is there, and start the node with its peers: it pulls the model again",
+}
+"""What to do about a fault, by what is at fault."""
+
+SHORT = 7
+"""Characters of a run id in a fault, as the history shows them."""
+
+LOOKS = 5
+"""Times a running node's blobs are looked for: meanwhile it commits rounds and deletes what it needed."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Something that must not be."""
+
+    directory: Path
+    what: What
+    text: str
+    """Half a sentence: what is wrong; `str(fault)` is the whole one, with what to do."""
+
+    def __str__(self) -> str:
+        return f"{self.directory}: {self.text}; {ADVICE[self.what]}."
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """What was checked, and what is wrong."""
+
+    directories: int
+    runs: int
+    """Different ones, over all directories."""
+    records: int
+    """Commits read, record 0 not counted."""
+    blobs: int
+    """Model files read from end to end."""
+    faults: tuple[Fault, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+
+def verify(directories: Sequence[Path]) -> Findings:
+    """Check the data directories at *directories*, each by itself and all against each other.
+
+    By itself: every run's records are an unbroken chain, each accepted by a quorum of its round's roster;
+    votes fit them; the models the node must hold are here, with the right bytes. Together: one record a
+    round, one value a ballot, no journal twice, no journal older than others have seen it.
+
+    Raises:
+        UserError: a directory is given twice.
+        DataDirectoryError: there is no such directory, or no journal in it.
+    """
+    places = [DataDirectory(path) for path in directories]
+    if len({place.path.resolve() for place in places}) < len(places):
+        raise UserError("a data directory is given twice; name each once")
+    inspections = []
+    for place in places:
+        place.read_journal().close()  # complains of what is no data directory: that is no journal's fault
+        inspections.append(_inspect(place))
+    faults = [fault for inspection in inspections for fault in inspection.faults]
+    return Findings(
+        directories=len(places),
+        runs=len({run for inspection in inspections for run in inspection.chains}),
+        records=sum(chain.round for inspection in inspections for chain in inspection.chains.values()),
+        blobs=sum(inspection.blobs for inspection in inspections),
+        faults=(*faults, *_compare(inspections)),
+    )
+
+
+@dataclass
+class Inspection:
+    """What one data directory showed."""
+
+    place: DataDirectory
+    member: Member | None = None
+    """Whose it is; None in a journal that was never opened for a node, or cannot be read."""
+    chains: dict[str, Chain] = field(default_factory=dict)
+    """By run."""
+    votes: dict[str, Vote] = field(default_factory=dict)
+    """By run."""
+    boots: dict[Member, int] = field(default_factory=dict)
+    """The starts of others it has seen."""
+    blobs: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+    def blame(self, what: What, text: str) -> None:
+        """Add a fault of this directory."""
+        self.faults.append(Fault(self.place.path, what, text))
+
+
+def _inspect(place: DataDirectory) -> Inspection:
+    """Check one data directory by itself; a journal that cannot be read is a fault, and ends its check."""
+    inspection = Inspection(place)
+    try:
+        with place.read_journal() as journal:
+            inspection.member = journal.identity()
+            inspection.boots = journal.boots()
+            for run in journal.runs():
+                _inspect_run(inspection, journal, run.run)
+            open_runs = [run.run for run in journal.runs() if not run.closed]
+            if open_runs and inspection.member is not None:
+                _inspect_blobs(inspection, journal, open_runs[-1], inspection.member)
+    except DataDirectoryError as error:
+        inspection.blame("journal", str(error))
+    return inspection
+
+
+def _inspect_run(inspection: Inspection, journal: JournalReader, run: str) -> None:
+    with journal.snapshot():
+        founding, vote = journal.founding(run), journal.votes().get(run)
+        assert founding is not None
+        chain = inspection.chains[run] = Chain(run, founding)
+        for flaw in follow(chain, journal.commits(run)):
+            inspection.blame("journal", f"run {run[:SHORT]}: {flaw}")
+        if vote is not None:
+            inspection.votes[run] = vote
+            for flaw in vote_flaws(chain, vote):
+                inspection.blame("journal", f"run {run[:SHORT]}: {flaw}")
+        for round_ in journal.conflicts(run):
+            inspection.blame(
+                "agreement", f"run {run[:SHORT]}: two records are committed around round {round_}"
+            )
+
+
+# --- blobs --------------------------------------------------------------------------------------------------
+
+
+def _inspect_blobs(inspection: Inspection, journal: JournalReader, run: str, member: Member) -> None:
+    """Check the models *member* must hold; what a running node has deleted since is no longer needed."""
+    blobs = inspection.place.read_blobs()
+    missing: dict[str, str] = {}
+    for _ in range(LOOKS):
+        needed = _needed(journal, run, member)
+        before, missing = missing, {}
+        for digest, why in needed.items():
+            if blobs.is_intact(digest):
+                inspection.blobs += 1
+            else:
+                missing[digest] = why
+        if not missing or missing == before:
+            break
+    for digest, why in missing.items():
+        state = "has other bytes than it is named by" if blobs.has(digest) else "is not here"
+        inspection.blame("blob", f"run {run[:SHORT]}: {why}, {blobs.path(digest)}, {state}")
+
+
+def _needed(journal: JournalReader, run: str, member: Member) -> dict[str, str]:
+    """Return the digests of the models *member* must hold durably, and what each is.
+
+    It vouched for what it accepted. Models of rounds it only heard of may be on their way, or never come.
+    """
+    with journal.snapshot():
+        vote, commits, best = journal.votes().get(run), journal.last_commits(run, 2), journal.best_commit(run)
+    kept = [(commit, f"the model of round {commit.record.round}") for commit in commits]
+    if best is not None:
+        kept.append((best, f"the best model, of round {best.record.round}"))
+    needed = {commit.record.model: what for commit, what in kept if member in commit.acceptors}
+    accepted = vote.accepted if vote is not None else None
+    if accepted is not None and commits and accepted == commits[0].record:
+        needed[accepted.model] = f"the model of round {accepted.round}"
+    elif accepted is not None and accepted.round > (commits[0].record.round if commits else 0):
+        needed[accepted.model] = f"the model it accepted in the open round {accepted.round}"
+    return needed
+
+
+# --- several ------------------------------------------------------------------------------------------------
+
+
+def _compare(inspections: Sequence[Inspection]) -> Iterator[Fault]:
+    """Yield what is wrong between directories, as faults of the later one."""
+    for index, inspection in enumerate(inspections):
+        yield from _age_faults(inspection, inspections)
+        yield from _origin_faults(inspection, inspections)
+        for other in inspections[:index]:
+            if inspection.member is not None and inspection.member.journal == _journal_of(other):
+                text = f"it has the same journal id as {other.place.path}: one is a copy of the other"
+                yield Fault(inspection.place.path, "copy", text)
+            for run in sorted(inspection.chains.keys() & other.chains.keys()):
+                for text in _disagreements(inspection, other, run):
+                    yield Fault(
+                        inspection.place.path, "agreement", f"run {run[:SHORT]}: {text} ({other.place.path})"
+                    )
+
+
+def _journal_of(inspection: Inspection) -> str | None:
+    return inspection.member.journal if inspection.member is not None else None
+
+
+def _age_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iterator[Fault]:
+    """Yield the fault of a journal of which others have seen later starts than it knows of."""
+    if inspection.member is None:
+        return
+    seen = max((other.boots.get(inspection.member, 0) for other in others), default=0)
+    with inspection.place.read_journal() as journal:
+        own = journal.starts()  # asked last: a node may have been started again meanwhile
+    if own < seen:
+        text = (
+            f"it knows {own} starts of its node, but others have seen start {seen}: it is a copy or a backup"
+        )
+        yield Fault(inspection.place.path, "copy", text)
+
+
+def _origin_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iterator[Fault]:
+    """Yield the fault of a run that names another record than the one it was continued from."""
+    for run, chain in sorted(inspection.chains.items()):
+        for origin in chain.founding.continues:
+            known = {
+                other.chains[origin.run].digest(origin.round)
+                for other in others
+                if origin.run in other.chains
+            }
+            if known - {None, origin.record}:
+                text = f"continues run {origin.run[:SHORT]} from another record than its round {origin.round}"
+                yield Fault(inspection.place.path, "agreement", f"run {run[:SHORT]} {text}")
+
+
+def _disagreements(one: Inspection, other: Inspection, run: str) -> Iterator[str]:
+    """Yield how two journals contradict each other about *run*."""
+    mine, theirs = one.chains[run], other.chains[run]
+    for round_ in range(1, min(mine.round, theirs.round) + 1):
+        if mine.digest(round_) != theirs.digest(round_):
+            yield f"round {round_} is committed with another record than elsewhere"
+            return  # what follows differs as well
+    for vote, chain in ((one.votes.get(run), theirs), (other.votes.get(run), mine)):
+        if vote is not None:
+            yield from contradiction(chain, vote)
+    values = _accepted(one.votes.get(run)) | _accepted(other.votes.get(run))
+    for (round_, ballot), value in _accepted(one.votes.get(run)).items():
+        if values[round_, ballot] != value:
+            yield f"attempt {ballot.attempt} of round {round_} was accepted with two records"
+
+
+def _accepted(vote: Vote | None) -> dict[tuple[int, Ballot], str]:
+    """Return what was accepted, if anything: round and ballot, and the digest of that record."""
+    if vote is None or vote.accepted is None or vote.accepted_ballot is None:
+        return {}
+    return {(vote.round, vote.accepted_ballot): record_digest(vote.accepted)}

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from p2pfl.learning.vigil import SILENT_TICKS, Stillness, Vigil
+
+
+def test_only_looks_in_a_row_without_a_frame_count_as_silence() -> None:
+    vigil = Vigil()
+    for _ in range(SILENT_TICKS - 1):
+        assert not vigil.is_over()
+    vigil.heard = True
+    assert [vigil.is_over() for _ in range(SILENT_TICKS + 1)] == [False] * SILENT_TICKS + [True]
+
+
+def looks(stillness: Stillness, *expected: float | None, count: int, tick: float = 5.0) -> list[bool]:
+    return [stillness.hangs(expected, tick) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("expected", "seconds"),
+    [((4.0,), 100.0), ((4.0, 1.0), 100.0), ((0.0,), 60.0)],
+)
+def test_a_job_hangs_after_many_times_what_the_longest_is_to_take(
+    expected: tuple[float, ...], seconds: float
+) -> None:
+    stillness = Stillness(10.0, 60.0)
+    assert looks(stillness, *expected, count=int(seconds / 5) + 1) == [False] * int(seconds / 5) + [True]
+
+
+def test_progress_begins_the_count_anew() -> None:
+    stillness = Stillness(10.0, 60.0)
+    assert not any(looks(stillness, 1.0, count=14))
+    stillness.moved()
+    assert not any(looks(stillness, 1.0, count=14))
+    assert stillness.still == 70.0
+
+
+def test_a_job_of_which_nothing_is_known_may_take_for_ever() -> None:
+    assert not any(looks(Stillness(10.0, 60.0), None, count=1000))
+    assert not any(looks(Stillness(10.0, 60.0), 1.0, None, count=1000))
+
+
+def test_time_without_a_job_does_not_count() -> None:
+    stillness = Stillness(10.0, 60.0)
+    assert not any(looks(stillness, count=1000))
+    assert not any(looks(stillness, 1.0, count=14))
