@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from p2pfl.sim.seeds import Outcome, Setting
 
-TRACE_LINES = 40
+TRACE_LINES = 100
 """Of the trace, shown before a violation: about one round of five nodes."""
 
 MOST_VIOLATIONS = 5

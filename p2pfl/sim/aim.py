@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 TARGETS = (Prepare, Promise, Collect, Accept, Accepted, Commit)
 """Messages after whose sending a fault hurts most."""
 
+USUAL = 5
+"""Nodes for which the rates are meant. With more of them, a round has more messages, and a second even more
+effects: the same rate for each would leave nobody standing."""
+
 SENDER = 0.7
 """Share of aimed faults that strike the sender; the others strike the receiver before the message does."""
 
@@ -30,6 +34,7 @@ class Aim:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._share = min(1.0, USUAL / world.size)
         self._left = self._draw()
 
     def after(self, device: Device, effect: AnyEffect) -> None:
@@ -45,14 +50,15 @@ class Aim:
         elif isinstance(effect, Send) and isinstance(effect.message, TARGETS):
             message = effect.message
             names_a_value = isinstance(message, Promise) and message.accepted is not None
-            if world.random.random() < (faults.aimed_value if names_a_value else faults.aimed):
+            rate = faults.aimed_value if names_a_value else faults.aimed
+            if world.random.random() < rate * self._share:
                 victim = device if world.random.random() < SENDER else world.devices[effect.to]
                 world.note(device, f"is aimed at after {type(message).__name__.upper()}: {victim.name}")
                 self._strike(victim)
 
     def _draw(self) -> float:
         """Return after how many effects the next unaimed fault strikes: a draw for each would cost more."""
-        between = self._world.faults.between
+        between = self._world.faults.between * self._share**2
         return self._world.random.expovariate(between) if between else float("inf")
 
     def _strike(self, victim: Device) -> None:

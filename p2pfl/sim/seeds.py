@@ -67,7 +67,7 @@ def run_seed(setting: Setting, seed: int, *, trace: bool = False) -> Outcome:
     try:
         world.run()
     except Violation as error:
-        violation = str(error)
+        violation = world.named(str(error))
     except Exception as error:  # noqa: BLE001 - whatever the core raises, the seed must be known
         violation = f"a fault in the program: {type(error).__name__}: {error}"
     return Outcome(seed, world.checker.rounds, violation, world.trace or ())

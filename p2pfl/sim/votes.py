@@ -12,6 +12,7 @@ from p2pfl.core.effects import SaveAccepted, SaveCommit, SaveFounding, SavePromi
 from p2pfl.core.roster import contains
 from p2pfl.messages import Accepted, Ballot, Member, Promise, Record, RosterEntry, quorum, record_digest
 from p2pfl.sim.disk import Disk
+from p2pfl.sim.trace import SHORT
 from p2pfl.sim.violation import Violation
 
 Round = tuple[str, int]
@@ -192,9 +193,9 @@ def _check_roster(roster: tuple[RosterEntry, ...]) -> None:
 
 def short(disk: Disk) -> str:
     """Return a short name of the node a disk is of."""
-    return disk.member.node[:7]
+    return disk.member.node[:SHORT]
 
 
 def name(ballot: Ballot) -> str:
     """Return a short name of a ballot."""
-    return f"ballot {ballot.attempt} of {ballot.node[:7]}"
+    return f"ballot {ballot.attempt} of {ballot.node[:SHORT]}"

@@ -7,6 +7,7 @@ from p2pfl.core.effects import SaveCommit, SaveFounding, Train
 from p2pfl.messages import Member, Record, record_digest
 from p2pfl.sim.device import average_of
 from p2pfl.sim.disk import Disk
+from p2pfl.sim.trace import SHORT
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.votes import short
 
@@ -36,7 +37,9 @@ class Works:
         for update in record.updates:
             trained = self.updates.get(update.digest)
             if trained != due:
-                what = f"of round {trained[1]} from {trained[2][:7]}" if trained else "that nobody trained"
+                what = (
+                    f"of round {trained[1]} from {trained[2][:SHORT]}" if trained else "that nobody trained"
+                )
                 raise Violation("update", f"an update {what} counted in round {record.round}")
         folded = sorted(update.digest for update in record.updates)
         if folded and record.model != average_of(record.ballot, folded):

@@ -28,6 +28,7 @@ from p2pfl.sim.faults import CALM, Faults
 from p2pfl.sim.network import SILENCE, Network
 from p2pfl.sim.rules import Rule
 from p2pfl.sim.setting import CLONED_EXIT, PUT_OFF, SETTINGS, digest_of, node_id, spec_of
+from p2pfl.sim.trace import SHORT, line_of
 from p2pfl.sim.violation import Violation
 
 PATIENCE = 600.0
@@ -38,6 +39,10 @@ LATE_RESULTS = 0.5
 
 NEW_JOURNAL_EXITS = (CLONED_EXIT, LOST_DISK_EXIT)
 """Exit codes after which an operator has to start the node with `--new-journal`, and does."""
+
+SMALL = 8
+"""Nodes up to which all of them are waited for before a run is founded. Of more, somebody is always away
+while there are faults: two thirds suffice, and the others join."""
 
 MAX_SPINS = 1000
 """Ticks at one moment after which a protocol counts as asking for them without end."""
@@ -65,6 +70,8 @@ class World:
         self.trace: list[str] | None = [] if trace else None
         self.on_effect: Callable[[Device, AnyEffect], None] | None = None
         """Called after each effect: where a test aims its faults."""
+        self.size = nodes
+        """How many nodes there are at the start."""
         self.is_faulty = faults.until > 0
         """Whether faults still happen."""
         self.devices: dict[str, Device] = {}
@@ -79,8 +86,9 @@ class World:
         self._spins, self._last_tick = 0, -1.0
         self._is_complete = False
         is_one_late = nodes > 2 and faults.late > 0 and self.random.random() < faults.late
+        wanted = 2 * nodes // 3 if self.is_faulty and nodes > SMALL else nodes - is_one_late
         for index in range(nodes):
-            self.add_device(index, nodes - is_one_late)
+            self.add_device(index, wanted)
         self._late = list(self.devices.values())[nodes - 1 :] if is_one_late else []
 
     def add_device(self, index: int, min_nodes: int, **changes: object) -> Device:
@@ -422,12 +430,12 @@ class World:
                 device.collect(effect.keep)
             case Tell():
                 device.told.append(effect.event)
-                if self.trace is not None:
-                    self.note(device, str(effect.event))
             case Exit():
                 self.end(device, effect)
             case _:
                 self._work(device, effect)
+        if self.trace is not None and (line := line_of(effect, self._name_of)) is not None:
+            self.note(device, line)
         self.checker.done(device.disk, device.name, effect)
 
     def _work(self, device: Device, effect: AnyEffect) -> None:
@@ -459,6 +467,15 @@ class World:
     def heal(self) -> None:
         """Let everybody reach everybody again."""
         self.network.heal()
+
+    def named(self, text: str) -> str:
+        """Return *text* with the names of devices in place of their short ids."""
+        for node, device in self.devices.items():
+            text = text.replace(node[:SHORT], device.name)
+        return text
+
+    def _name_of(self, node: str) -> str:
+        return self.devices[node].name
 
     def note(self, device: Device | None, text: str) -> None:
         """Write a line of the trace."""

@@ -89,3 +89,15 @@ def test_faults_between_any_two_effects_come_at_their_rate(between, least, most)
         number(world, 1).inbox = None
         world.start(number(world, 1))
     assert least <= crashes <= most
+
+
+def test_with_more_nodes_the_same_rates_leave_somebody_standing():
+    def struck_of_a_thousand(nodes):
+        world = World(1, nodes=nodes, faults=Faults(until=1000.0, aimed=0.5), trace=True)
+        effect = Send(number(world, 2).member.node, Prepare(CHAIN.run, 1, ballot(1, "ada")))
+        for _ in range(1000):
+            world._aim.after(number(world, 1), effect)
+        return len(struck(world))
+
+    assert 450 < struck_of_a_thousand(5) < 550
+    assert 30 < struck_of_a_thousand(50) < 75

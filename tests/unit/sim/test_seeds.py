@@ -29,7 +29,8 @@ def test_a_rule_left_out_brings_its_own_weather_unless_another_is_asked_for():
 
 
 def test_a_violation_is_an_outcome():
-    assert run_seed(Setting(without="bytes"), 0).violation.startswith("possession: ")
+    violation = run_seed(Setting(without="bytes"), 0).violation
+    assert violation.startswith("possession: node-"), "devices are called by their names"
 
 
 def test_a_fault_of_the_program_is_an_outcome_with_its_seed(monkeypatch):

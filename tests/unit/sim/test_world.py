@@ -278,3 +278,12 @@ def test_one_may_be_late_and_is_not_waited_for():
     world.begin()
     world.run_until(at_round(world, 1, *list(world.devices.values())[:4]), 100.0)
     world.run_until(world.is_complete, 600.0)
+
+
+def test_of_many_nodes_two_thirds_suffice_to_found_a_run_while_there_are_faults():
+    def wanted(nodes, **faults):
+        return next(iter(World(1, nodes=nodes, faults=Faults(**faults)).devices.values())).options.min_nodes
+
+    assert wanted(5) == 5
+    assert wanted(12) == 8
+    assert wanted(12, until=0.0) == 12
