@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from p2pfl.core.effects import AnyEffect, Send
 from p2pfl.messages import Accept, Accepted, Collect, Commit, Prepare, Promise
+from p2pfl.sim.limits import may_lose_disk
 
 if TYPE_CHECKING:
     from p2pfl.sim.device import Device
@@ -70,7 +71,7 @@ class Aim:
             world.after(world.random.expovariate(1 / faults.cut), world.network.rejoin)
         elif kind == "freeze":
             world.freeze(victim, world.random.uniform(0, faults.freeze))
-        elif kind == "disk" and faults.lose_disk_every and world.may_lose_disk(victim):
+        elif kind == "disk" and faults.lose_disk_every and may_lose_disk(world, victim):
             world.lose_disk(victim)
         else:
             world.crash(victim)

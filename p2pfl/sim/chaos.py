@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from p2pfl.core import inputs
 from p2pfl.sim.disk import Disk
+from p2pfl.sim.limits import may_lose_disk, may_restore
 
 if TYPE_CHECKING:
     from p2pfl.sim.device import Device
@@ -95,14 +96,14 @@ def _deafen_somebody(world: World) -> None:
 
 def _lose_a_disk(world: World) -> None:
     device = _anybody(world)
-    if world.may_lose_disk(device):
+    if may_lose_disk(world, device):
         world.lose_disk(device)
 
 
 def _back_up_or_restore(world: World, backups: dict[Device, Disk]) -> None:
     """Restore somebody's backup where that must be noticed; otherwise make one of somebody."""
     for device, backup in backups.items():
-        if world.may_restore(device, backup):
+        if may_restore(world, device, backup):
             del backups[device]
             world.restore_disk(device, backup)
             return

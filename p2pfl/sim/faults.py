@@ -2,7 +2,7 @@
 
 Everything here stays within what the design promises to survive. What it promises only to *notice* - a disk
 restored from a backup - happens where it must be noticed before it can do harm, and disks are lost one at a
-time, while the roster tolerates it (`p2pfl.sim.world.World.may_lose_disk`).
+time, while the roster tolerates it (`p2pfl.sim.limits`).
 """
 
 from __future__ import annotations

@@ -37,10 +37,8 @@ class Works:
         for update in record.updates:
             trained = self.updates.get(update.digest)
             if trained != due:
-                what = (
-                    f"of round {trained[1]} from {trained[2][:SHORT]}" if trained else "that nobody trained"
-                )
-                raise Violation("update", f"an update {what} counted in round {record.round}")
+                origin = f"of round {trained[1]} from {trained[2][:SHORT]}" if trained else "nobody trained"
+                raise Violation("update", f"an update {origin} counted in round {record.round}")
         folded = sorted(update.digest for update in record.updates)
         if folded and record.model != average_of(record.ballot, folded):
             raise Violation(

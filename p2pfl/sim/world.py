@@ -8,34 +8,30 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import msgspec
 
 from p2pfl.core import inputs
 from p2pfl.core.departure import LEFT_EXIT
-from p2pfl.core.effects import AnyEffect, Collect, Exit, Fetch, Send, SendRecords, Tell, can_wait
+from p2pfl.core.effects import AnyEffect, Exit
 from p2pfl.core.options import Options
 from p2pfl.core.running import LOST_DISK_EXIT
-from p2pfl.messages import Member, RunSpec, quorum
-from p2pfl.sim.aim import Aim
+from p2pfl.messages import Member, RunSpec
+from p2pfl.sim.carrier import Carrier
 from p2pfl.sim.chaos import schedule_faults
 from p2pfl.sim.checker import Checker
 from p2pfl.sim.clock import Clock
-from p2pfl.sim.device import SAVES, Device
+from p2pfl.sim.device import Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.faults import CALM, Faults
 from p2pfl.sim.network import SILENCE, Network
 from p2pfl.sim.rules import Rule
-from p2pfl.sim.setting import CLONED_EXIT, PUT_OFF, SETTINGS, digest_of, node_id, spec_of
-from p2pfl.sim.trace import SHORT, line_of
+from p2pfl.sim.setting import CLONED_EXIT, SETTINGS, digest_of, node_id, spec_of
+from p2pfl.sim.trace import SHORT
 from p2pfl.sim.violation import Violation
 
 PATIENCE = 600.0
 """Virtual seconds after the end of the faults within which the run has to complete."""
-
-LATE_RESULTS = 0.5
-"""Share of stopped trainings that had ended just then: their results come all the same."""
 
 NEW_JOURNAL_EXITS = (CLONED_EXIT, LOST_DISK_EXIT)
 """Exit codes after which an operator has to start the node with `--new-journal`, and does."""
@@ -43,9 +39,6 @@ NEW_JOURNAL_EXITS = (CLONED_EXIT, LOST_DISK_EXIT)
 SMALL = 8
 """Nodes up to which all of them are waited for before a run is founded. Of more, somebody is always away
 while there are faults: two thirds suffice, and the others join."""
-
-MAX_SPINS = 1000
-"""Ticks at one moment after which a protocol counts as asking for them without end."""
 
 
 class World:
@@ -79,11 +72,10 @@ class World:
         """Devices that run on a copy of another's data directory, with its certificate."""
         self._clock = Clock()
         self.network = Network(self, codec=codec)
-        self.checker = Checker(self._disks)
-        self._aim = Aim(self)
+        self.checker = Checker(self.disks)
+        self._carrier = Carrier(self)
         self._without = without
         self._spec = spec or spec_of(rounds)
-        self._spins, self._last_tick = 0, -1.0
         self._is_complete = False
         is_one_late = nodes > 2 and faults.late > 0 and self.random.random() < faults.late
         wanted = 2 * nodes // 3 if self.is_faulty and nodes > SMALL else nodes - is_one_late
@@ -108,7 +100,8 @@ class World:
         yield from self.devices.values()
         yield from self.copies
 
-    def _disks(self) -> Iterator[Disk]:
+    def disks(self) -> Iterator[Disk]:
+        """Yield all disks there are."""
         return (device.disk for device in self.everybody())
 
     # --- running --------------------------------------------------------------------------------------------
@@ -121,6 +114,10 @@ class World:
     def after(self, delay: float, action: Callable[..., None], *arguments: object) -> None:
         """Let *action* happen with *arguments* in *delay* seconds."""
         self._clock.after(delay, action, *arguments)
+
+    def at(self, moment: float, action: Callable[..., None], *arguments: object) -> None:
+        """Let *action* happen with *arguments* at *moment*."""
+        self._clock.at(moment, action, *arguments)
 
     def run(self) -> None:
         """Start everybody, let the faults happen, and see the run complete.
@@ -193,7 +190,7 @@ class World:
         self.note(device, "starts")
         effects = device.boot_up(self.now)
         self._settle()
-        self._carry_out(device, effects)
+        self._carrier.carry_out(device, effects)
         self.network.dial(device)
 
     def crash(self, device: Device, down: float | None = None, *, power: bool | None = None) -> None:
@@ -220,7 +217,7 @@ class World:
     def end(self, device: Device, exit_: Exit) -> None:
         """Let a device's process exit, and its operator do what the exit code asks for."""
         self.note(device, f"exits {exit_.code}: {exit_.reason}")
-        self._flush(device, device.process)
+        self._carrier.flush(device, device.process)
         device.exit = exit_
         self._stop(device)
         self._settle()
@@ -265,37 +262,6 @@ class World:
         self.start(made)
         return made
 
-    def may_lose_disk(self, device: Device) -> bool:
-        """Whether the design survives that *device* loses its data directory now.
-
-        Disks are lost one at a time: whoever lost one before is a member again, and another round is decided
-        since. And every roster that matters tolerates the loss of one, also one that is being founded.
-        """
-        whole = {one.member for one in self.devices.values()} - self.checker.votes.gone
-        rosters = self.checker.latest() or [
-            founding.roster for disk in self._disks() for founding in disk.foundings.values()
-        ]
-        sizes = [len(roster) for roster in rosters] or [device.options.min_nodes]
-        return (
-            device.exit is None
-            and device.member in whole
-            and all(size > quorum(size) for size in sizes)
-            and all(entry.member in whole for roster in rosters for entry in roster)
-        )
-
-    def may_restore(self, device: Device, backup: Disk) -> bool:
-        """Whether it must be noticed, by everybody, that *backup* is of the past, before it does harm."""
-        seen = [
-            other.disk.boots.get(backup.member, (0, ""))[0]
-            for other in self.devices.values()
-            if other is not device
-        ]
-        return (
-            backup.member == device.member
-            and min(seen, default=0) > backup.boot
-            and self.may_lose_disk(device)
-        )
-
     def freeze(self, device: Device, seconds: float) -> None:
         """Suspend a process (SIGSTOP): it takes nothing in and its timer stands; the others notice."""
         self._suspend(device, seconds, lag=0.0, is_asleep=False)
@@ -321,7 +287,7 @@ class World:
         device.lag += lag
         for action in waiting:
             device.enter(action)
-        self._arm(device)
+        self._carrier.arm(device)
         if is_asleep:
             self.network.drop_links(device)
         if device.is_up:
@@ -332,7 +298,7 @@ class World:
     def feed(self, device: Device, event: inputs.AnyInput) -> None:
         """Give the protocol of *device* an input and carry out what it asks for."""
         if device.node is not None:
-            self._carry_out(device, device.node.input(event, self.now - device.lag))
+            self._carrier.carry_out(device, device.node.input(event, self.now - device.lag))
 
     def hand(self, device: Device, process: int, event: inputs.AnyInput) -> None:
         """Feed *event* to the *process* it is meant for: when it is no longer suspended, never to another."""
@@ -342,117 +308,6 @@ class World:
             device.enter(lambda: self.hand(device, process, event))
         else:
             self.feed(device, event)
-
-    def _tick(self, device: Device, process: int) -> None:
-        if device.process != process or device.node is None or device.tick_at != self.now:
-            return
-        device.tick_at = None
-        deadline = device.node.deadline()
-        if device.is_frozen or deadline is None:
-            return
-        if deadline + device.lag > self.now:
-            self._arm(device)
-            return
-        self._spins = self._spins + 1 if self.now == self._last_tick else 0
-        self._last_tick = self.now
-        if self._spins > MAX_SPINS:
-            raise Violation("progress", f"{device.name} asks for ticks without end at {self.now}")
-        # Of two floats whose sum is not above a third, one may still exceed the difference of the others.
-        self._carry_out(device, device.node.tick(max(deadline, self.now - device.lag)))
-
-    def _arm(self, device: Device) -> None:
-        """Arm the device's one timer for its protocol's deadline, unless it is due before that anyway."""
-        deadline = device.node.deadline() if device.node is not None else None
-        if deadline is None:
-            return
-        at = max(deadline + device.lag, self.now)
-        if device.tick_at is None or at < device.tick_at:
-            device.tick_at = at
-            self._clock.at(at, self._tick, device, device.process)
-
-    # --- effects --------------------------------------------------------------------------------------------
-
-    def _carry_out(self, device: Device, effects: list[AnyEffect]) -> None:
-        process = device.process
-        for place, effect in enumerate(effects, start=1):
-            self._do(device, effect)
-            if self.on_effect is not None:
-                self.on_effect(device, effect)
-            if self.is_faulty:
-                self._aim.after(device, effect)
-            if not device.is_up or device.process != process:
-                return
-            if device.inbox is not None:
-                device.inbox.insert(0, partial(self._carry_out, device, effects[place:]))
-                return
-        if device.unflushed:
-            self._end_transaction(device)
-        self._arm(device)
-
-    def _end_transaction(self, device: Device) -> None:
-        """Make the saves in a row durable, with those put off before, or put them off as well.
-
-        A crash in between takes them away together.
-        """
-        saves, device.unflushed = device.unflushed, []
-        device.put_off += saves
-        if device.habits.flushes_first and not all(map(can_wait, saves)):
-            self._flush(device, device.process)
-        else:
-            self.after(PUT_OFF, self._flush, device, device.process)
-
-    def _flush(self, device: Device, process: int) -> None:
-        """Make durable what was put off."""
-        if device.process == process:
-            saves, device.put_off = device.put_off, []
-            for save in saves:
-                device.disk.save(save)
-                self.checker.saved(device.disk, save)
-
-    def _do(self, device: Device, effect: AnyEffect) -> None:
-        if isinstance(effect, SAVES):
-            device.unflushed.append(effect)
-            return
-        if device.unflushed:
-            self._end_transaction(device)
-        match effect:
-            case Send():
-                self.network.send(device, effect.to, effect.message)
-            case SendRecords():
-                self._flush(device, device.process)
-                records = device.disk.records(effect.run, effect.after)
-                if records is not None:
-                    self.network.send(device, effect.to, records)
-            case Fetch():
-                self.network.fetch(device, effect)
-            case Collect():
-                self._flush(device, device.process)
-                device.collect(effect.keep)
-            case Tell():
-                device.told.append(effect.event)
-            case Exit():
-                self.end(device, effect)
-            case _:
-                self._work(device, effect)
-        if self.trace is not None and (line := line_of(effect, self._name_of)) is not None:
-            self.note(device, line)
-        self.checker.done(device.disk, device.name, effect)
-
-    def _work(self, device: Device, effect: AnyEffect) -> None:
-        outcome = device.work(effect, self.random.random)
-        if outcome is not None:
-            seconds, result = outcome
-            self.after(seconds, self._worked, device, device.process, result)
-
-    def _worked(self, device: Device, process: int, result: inputs.AnyInput) -> None:
-        if device.process != process or device.node is None:
-            return
-        if device.is_stale(result) and self.random.random() > LATE_RESULTS:
-            return
-        device.keep(result)
-        if isinstance(result, inputs.Trained):
-            self.checker.works.updates[result.digest] = (result.run, result.round, result.model)
-        self.hand(device, process, result)
 
     # --- what scenarios do to the network -------------------------------------------------------------------
 
@@ -474,7 +329,8 @@ class World:
             text = text.replace(node[:SHORT], device.name)
         return text
 
-    def _name_of(self, node: str) -> str:
+    def name_of(self, node: str) -> str:
+        """Return the name of the device with this node id."""
         return self.devices[node].name
 
     def note(self, device: Device | None, text: str) -> None:

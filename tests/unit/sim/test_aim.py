@@ -33,17 +33,17 @@ def promise(value):
 def test_a_step_of_the_protocol_is_aimed_at_and_other_effects_are_not():
     world = started(aimed=1.0)
     for effect in (Tell(Notice("info", "")), send(world, Yield(CHAIN.run, 1, ballot(1, "ada"), ""))):
-        world._aim.after(number(world, 1), effect)
+        world._carrier._aim.after(number(world, 1), effect)
     assert struck(world) == []
-    world._aim.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
+    world._carrier._aim.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
     assert "after PREPARE: node-" in struck(world)[0]
 
 
 def test_a_promise_that_names_a_value_has_a_rate_of_its_own():
     world = started(aimed_value=1.0)
-    world._aim.after(number(world, 1), send(world, promise(None)))
+    world._carrier._aim.after(number(world, 1), send(world, promise(None)))
     assert struck(world) == []
-    world._aim.after(number(world, 1), send(world, promise(CHAIN.commit().record)))
+    world._carrier._aim.after(number(world, 1), send(world, promise(CHAIN.commit().record)))
     assert "after PROMISE" in struck(world)[0]
 
 
@@ -51,7 +51,7 @@ def test_sender_and_receiver_are_struck_by_crashes_cuts_and_suspensions():
     said = set()
     for seed in range(40):
         world = started(seed, aimed=1.0)
-        world._aim.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
+        world._carrier._aim.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
         victim = next(
             device for device in world.devices.values() if device.name == struck(world)[0].split()[-1]
         )
@@ -74,7 +74,7 @@ def test_a_disk_is_struck_only_where_disks_may_be_lost():
         lost = []
         for seed in range(40):
             world = started(seed, aimed=1.0, lose_disk_every=rate)
-            world._aim.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
+            world._carrier._aim.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
             lost += [line for line in world.trace if "loses its disk" in line]
         assert bool(lost) is expected
 
@@ -84,7 +84,7 @@ def test_faults_between_any_two_effects_come_at_their_rate(between, least, most)
     world = started(between=between)
     crashes = 0
     for _ in range(1000):
-        world._aim.after(number(world, 1), Tell(Notice("info", "")))
+        world._carrier._aim.after(number(world, 1), Tell(Notice("info", "")))
         crashes += not number(world, 1).is_up or number(world, 1).is_frozen
         number(world, 1).inbox = None
         world.start(number(world, 1))
@@ -96,7 +96,7 @@ def test_with_more_nodes_the_same_rates_leave_somebody_standing():
         world = World(1, nodes=nodes, faults=Faults(until=1000.0, aimed=0.5), trace=True)
         effect = Send(number(world, 2).member.node, Prepare(CHAIN.run, 1, ballot(1, "ada")))
         for _ in range(1000):
-            world._aim.after(number(world, 1), effect)
+            world._carrier._aim.after(number(world, 1), effect)
         return len(struck(world))
 
     assert 450 < struck_of_a_thousand(5) < 550

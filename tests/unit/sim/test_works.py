@@ -74,7 +74,7 @@ def test_an_update_from_another_parent_is_a_violation(court):
 
 
 def test_an_update_nobody_trained_is_a_violation(court):
-    with objection("update", "that nobody trained"):
+    with objection("update", "nobody trained"):
         court.accept(court.record(MINE))
 
 

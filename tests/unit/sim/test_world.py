@@ -3,12 +3,11 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import SaveCommit, SavePromise, Send, Tell
-from p2pfl.messages import Promise
+from p2pfl.core.effects import Tell
 from p2pfl.sim.faults import CALM, Faults
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.world import World
-from tests.support.worlds import at_round, chain, news, number, once, spec
+from tests.support.worlds import at_round, chain, news, number, spec
 
 
 def started(nodes=3):
@@ -96,49 +95,6 @@ def test_an_input_to_a_crashed_device_is_lost():
     assert number(world, 1).exit is None
 
 
-# --- what a crash takes -------------------------------------------------------------------------------------
-
-
-def crashed_at(effect_kind, **how):
-    """A world whose first device to carry out an effect of a kind is crashed right then."""
-    world = World(4, nodes=3, spec=spec(2))
-    struck = []
-
-    def strike(device):
-        struck.append(device)
-        world.crash(device, 50.0, **how)
-
-    once(world, lambda _device, effect: isinstance(effect, effect_kind), strike)
-    world.begin()
-    world.run_until(lambda: bool(struck), 100.0)
-    return struck[0]
-
-
-def test_a_crash_right_after_a_save_takes_it():
-    device = crashed_at(SavePromise, power=False)
-    assert device.disk.votes == {}
-
-
-def test_a_vote_is_on_disk_before_its_answer_leaves():
-    world = World(4, nodes=3, spec=spec(2))
-    seen = []
-
-    def watch(device, effect):
-        if isinstance(effect, Send) and isinstance(effect.message, Promise):
-            vote = device.disk.votes[effect.message.run]
-            seen.append(vote.promised == effect.message.ballot)
-
-    world.on_effect = watch
-    world.run()
-    assert seen
-    assert all(seen)
-
-
-def test_a_commit_may_be_put_off_and_a_crash_takes_it():
-    device = crashed_at(SaveCommit, power=False)
-    assert chain(device) == []
-
-
 def test_a_power_cut_takes_blobs_that_were_not_flushed_and_a_crash_leaves_them():
     world = started()
     for device, power in ((number(world, 1), True), (number(world, 2), False)):
@@ -206,30 +162,6 @@ def at_round_two(nodes=3):
     world.begin()
     world.run_until(at_round(world, 2), 100.0)
     return world
-
-
-def test_one_disk_at_a_time_may_be_lost():
-    world = at_round_two()
-    first, second = number(world, 1), number(world, 2)
-    assert world.may_lose_disk(first)
-    world.lose_disk(first, 1.0)
-    assert not world.may_lose_disk(second)
-    world.run_until(at_round(world, 6), 200.0)
-    assert world.may_lose_disk(second), "the first is a member again since more than a round"
-
-
-def test_a_roster_that_tolerates_no_loss_loses_no_disk():
-    assert not at_round_two(nodes=2).may_lose_disk(number(at_round_two(nodes=2), 1))
-
-
-def test_a_backup_is_put_back_only_where_everybody_has_seen_a_later_start():
-    world = at_round_two()
-    device = number(world, 1)
-    backup = device.disk.backup()
-    assert not world.may_restore(device, backup)
-    world.crash(device, 0.0)
-    world.run_for(2.0)
-    assert world.may_restore(device, backup)
 
 
 def test_who_is_told_that_its_disk_is_a_copy_comes_back_with_a_new_journal():

@@ -1,0 +1,148 @@
+"""What the devices of a world do with their effects, and their timers: the simulator's own driver.
+
+Like the real one it makes saves in a row durable together, before anything behind them is done, and puts off
+those that nobody waits for (`can_wait`). Faults aimed at a step strike between two effects.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from p2pfl.core import inputs
+from p2pfl.core.effects import AnyEffect, Collect, Exit, Fetch, Send, SendRecords, Tell, can_wait
+from p2pfl.sim.aim import Aim
+from p2pfl.sim.device import SAVES, Device
+from p2pfl.sim.setting import PUT_OFF
+from p2pfl.sim.trace import line_of
+from p2pfl.sim.violation import Violation
+
+if TYPE_CHECKING:
+    from p2pfl.sim.world import World
+
+LATE_RESULTS = 0.5
+"""Share of stopped trainings that had ended just then: their results come all the same."""
+
+MAX_SPINS = 1000
+"""Ticks at one moment after which a protocol counts as asking for them without end."""
+
+
+class Carrier:
+    """Carries out the effects of all devices of one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._aim = Aim(world)
+        self._spins, self._last_tick = 0, -1.0
+
+    def carry_out(self, device: Device, effects: list[AnyEffect]) -> None:
+        """Carry *effects* out in order, as far as the process lives; the rest waits while it is suspended."""
+        process = device.process
+        for place, effect in enumerate(effects, start=1):
+            self._do(device, effect)
+            if self._world.on_effect is not None:
+                self._world.on_effect(device, effect)
+            if self._world.is_faulty:
+                self._aim.after(device, effect)
+            if not device.is_up or device.process != process:
+                return
+            if device.inbox is not None:
+                device.inbox.insert(0, partial(self.carry_out, device, effects[place:]))
+                return
+        if device.unflushed:
+            self._end_transaction(device)
+        self.arm(device)
+
+    def _end_transaction(self, device: Device) -> None:
+        """Make the saves in a row durable, with those put off before, or put them off as well.
+
+        A crash in between takes them away together.
+        """
+        saves, device.unflushed = device.unflushed, []
+        device.put_off += saves
+        if device.habits.flushes_first and not all(map(can_wait, saves)):
+            self.flush(device, device.process)
+        else:
+            self._world.after(PUT_OFF, self.flush, device, device.process)
+
+    def flush(self, device: Device, process: int) -> None:
+        """Make durable what was put off."""
+        if device.process == process:
+            saves, device.put_off = device.put_off, []
+            for save in saves:
+                device.disk.save(save)
+                self._world.checker.saved(device.disk, save)
+
+    def _do(self, device: Device, effect: AnyEffect) -> None:
+        if isinstance(effect, SAVES):
+            device.unflushed.append(effect)
+            return
+        if device.unflushed:
+            self._end_transaction(device)
+        match effect:
+            case Send():
+                self._world.network.send(device, effect.to, effect.message)
+            case SendRecords():
+                self.flush(device, device.process)
+                records = device.disk.records(effect.run, effect.after)
+                if records is not None:
+                    self._world.network.send(device, effect.to, records)
+            case Fetch():
+                self._world.network.fetch(device, effect)
+            case Collect():
+                self.flush(device, device.process)
+                device.collect(effect.keep)
+            case Tell():
+                device.told.append(effect.event)
+            case Exit():
+                self._world.end(device, effect)
+            case _:
+                self._work(device, effect)
+        if self._world.trace is not None and (line := line_of(effect, self._world.name_of)) is not None:
+            self._world.note(device, line)
+        self._world.checker.done(device.disk, device.name, effect)
+
+    def _work(self, device: Device, effect: AnyEffect) -> None:
+        outcome = device.work(effect, self._world.random.random)
+        if outcome is not None:
+            seconds, result = outcome
+            self._world.after(seconds, self._worked, device, device.process, result)
+
+    def _worked(self, device: Device, process: int, result: inputs.AnyInput) -> None:
+        if device.process != process or device.node is None:
+            return
+        if device.is_stale(result) and self._world.random.random() > LATE_RESULTS:
+            return
+        device.keep(result)
+        if isinstance(result, inputs.Trained):
+            self._world.checker.works.updates[result.digest] = (result.run, result.round, result.model)
+        self._world.hand(device, process, result)
+
+    # --- time -------------------------------------------------------------------------------------------
+
+    def arm(self, device: Device) -> None:
+        """Arm the device's one timer for its protocol's deadline, unless it is due before that anyway."""
+        deadline = device.node.deadline() if device.node is not None else None
+        if deadline is None:
+            return
+        at = max(deadline + device.lag, self._world.now)
+        if device.tick_at is None or at < device.tick_at:
+            device.tick_at = at
+            self._world.at(at, self._tick, device, device.process)
+
+    def _tick(self, device: Device, process: int) -> None:
+        if device.process != process or device.node is None or device.tick_at != self._world.now:
+            return
+        device.tick_at = None
+        deadline = device.node.deadline()
+        if device.is_frozen or deadline is None:
+            return
+        if deadline + device.lag > self._world.now:
+            self.arm(device)
+            return
+        self._spins = self._spins + 1 if self._world.now == self._last_tick else 0
+        self._last_tick = self._world.now
+        if self._spins > MAX_SPINS:
+            raise Violation("progress", f"{device.name} asks for ticks without end at {self._world.now}")
+        # Of two floats whose sum is not above a third, one may still exceed the difference of the others.
+        self.carry_out(device, device.node.tick(max(deadline, self._world.now - device.lag)))

@@ -1,0 +1,47 @@
+"""How far faults may go: within what the design promises to survive, or at least to notice.
+
+Lost disks are survived as long as a quorum of every roster that matters keeps its own. A disk put back from a
+backup is promised to be noticed, not survived: here that happens only where it must be noticed first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from p2pfl.messages import quorum
+from p2pfl.sim.device import Device
+from p2pfl.sim.disk import Disk
+
+if TYPE_CHECKING:
+    from p2pfl.sim.world import World
+
+
+def may_lose_disk(world: World, device: Device) -> bool:
+    """Whether the design survives that *device* loses its data directory now.
+
+    Disks are lost one at a time: whoever lost one before is a member again, and another round is decided
+    since. And every roster that matters tolerates the loss of one, also one that is being founded.
+    """
+    whole = {one.member for one in world.devices.values()} - world.checker.votes.gone
+    rosters = world.checker.latest() or [
+        founding.roster for disk in world.disks() for founding in disk.foundings.values()
+    ]
+    sizes = [len(roster) for roster in rosters] or [device.options.min_nodes]
+    return (
+        device.exit is None
+        and device.member in whole
+        and all(size > quorum(size) for size in sizes)
+        and all(entry.member in whole for roster in rosters for entry in roster)
+    )
+
+
+def may_restore(world: World, device: Device, backup: Disk) -> bool:
+    """Whether it must be noticed, by everybody, that *backup* is of the past, before it does harm."""
+    seen = [
+        other.disk.boots.get(backup.member, (0, ""))[0]
+        for other in world.devices.values()
+        if other is not device
+    ]
+    return (
+        backup.member == device.member and min(seen, default=0) > backup.boot and may_lose_disk(world, device)
+    )

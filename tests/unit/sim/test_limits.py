@@ -1,0 +1,35 @@
+from p2pfl.sim.limits import may_lose_disk, may_restore
+from p2pfl.sim.world import World
+from tests.support.worlds import at_round, number, spec
+
+
+def at_round_two(nodes=3):
+    world = World(6, nodes=nodes, spec=spec(8))
+    world.begin()
+    world.run_until(at_round(world, 2), 100.0)
+    return world
+
+
+def test_one_disk_at_a_time_may_be_lost():
+    world = at_round_two()
+    first, second = number(world, 1), number(world, 2)
+    assert may_lose_disk(world, first)
+    world.lose_disk(first, 1.0)
+    assert not may_lose_disk(world, second)
+    world.run_until(at_round(world, 6), 200.0)
+    assert may_lose_disk(world, second), "the first is a member again since more than a round"
+
+
+def test_a_roster_that_tolerates_no_loss_loses_no_disk():
+    world = at_round_two(nodes=2)
+    assert not may_lose_disk(world, number(world, 1))
+
+
+def test_a_backup_is_put_back_only_where_everybody_has_seen_a_later_start():
+    world = at_round_two()
+    device = number(world, 1)
+    backup = device.disk.backup()
+    assert not may_restore(world, device, backup)
+    world.crash(device, 0.0)
+    world.run_for(2.0)
+    assert may_restore(world, device, backup)
