@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from p2pfl.config import ProtocolSettings
@@ -101,6 +102,17 @@ class Context:
             return entry.journal == self.me.journal
         peer = self.peers.get(entry.node)
         return peer is not None and peer.linked and peer.member.journal == entry.journal
+
+    def count_seated(self, roster: Iterable[RosterEntry]) -> int:
+        """Count the members of *roster* that are here; written out, since every input asks."""
+        peers, me, count = self.peers, self.me, 0
+        for entry in roster:
+            if entry.node == me.node:
+                count += entry.journal == me.journal
+            else:
+                peer = peers.get(entry.node)
+                count += peer is not None and peer.linked and peer.member.journal == entry.journal
+        return count
 
     def is_gone(self, entry: RosterEntry) -> bool:
         """Whether nothing is to be expected of the member *entry* for now."""

@@ -21,7 +21,7 @@ from p2pfl.core.effects import AnyEffect, Describe, Exit, SaveClosed, SaveFoundi
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Offered, differs, prefers
 from p2pfl.core.options import Options, Policy
-from p2pfl.core.presence import Condition, Presence, phase_of
+from p2pfl.core.presence import Condition, Presence
 from p2pfl.core.roster import contains
 from p2pfl.core.running import Running
 from p2pfl.core.saved import Saved, SavedRun, Vote
@@ -558,7 +558,7 @@ class Node:
         self._consider_leaving()
         self._presence.refresh(self._condition())
         if self._running is not None:
-            self._running.tidy(self._pinned_elsewhere())
+            self._running.tidy(self._pinned_elsewhere)
 
     def _pinned_elsewhere(self) -> set[str]:
         """Return the models accepted in open rounds of runs this node has left: others may depend on them."""
@@ -599,6 +599,5 @@ class Node:
         trainee = running.trainee if running else None
         aggregator = running.aggregator if running else None
         ready = running.ready if running else self._lobby.described is not None
-        phase = phase_of(ready=ready, leaving=self._is_leaving, trainee=trainee, aggregator=aggregator)
         ledger = running.ledger if running else None
-        return Condition(ledger, trainee, phase, ready, self._lobby.is_waiting)
+        return Condition(ledger, trainee, aggregator, ready, self._is_leaving, self._lobby.is_waiting)

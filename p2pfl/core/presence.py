@@ -14,29 +14,30 @@ from p2pfl.messages import Status
 Phase = Literal["starting", "idle", "training", "trained", "aggregating", "leaving"]
 
 
-def phase_of(*, ready: bool, leaving: bool, trainee: Trainee | None, aggregator: Aggregator | None) -> Phase:
-    """Name what a node is doing, the most telling thing first."""
-    if leaving:
-        return "leaving"
-    if not ready:
-        return "starting"
-    if aggregator is not None and aggregator.stand_state is not Stand.IDLE:
-        return "aggregating"
-    if trainee is not None and trainee.training:
-        return "training"
-    if trainee is not None and trainee.update is not None:
-        return "trained"
-    return "idle"
-
-
 class Condition(NamedTuple):
     """What a node's Status is made of."""
 
     ledger: Ledger | None
     trainee: Trainee | None
-    phase: Phase
+    aggregator: Aggregator | None
     ready: bool
+    leaving: bool
     waiting: bool
+
+    @property
+    def phase(self) -> Phase:
+        """What the node is doing, the most telling thing first."""
+        if self.leaving:
+            return "leaving"
+        if not self.ready:
+            return "starting"
+        if self.aggregator is not None and self.aggregator.stand_state is not Stand.IDLE:
+            return "aggregating"
+        if self.trainee is not None and self.trainee.training:
+            return "training"
+        if self.trainee is not None and self.trainee.update is not None:
+            return "trained"
+        return "idle"
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Presence:
     def _telling(self, condition: Condition) -> tuple[object, ...]:
         """Return what others act on at once; progress and the like wait for the heartbeat."""
         ledger = condition.ledger
-        own = (condition.phase == "leaving", condition.ready, condition.waiting, self.ctx.options.min_nodes)
+        own = (condition.leaving, condition.ready, condition.waiting, self.ctx.options.min_nodes)
         if ledger is None:
             return own
         where = (ledger.run, ledger.round, ledger.holds, ledger.is_over, ledger.rounds, ledger.resumed)

@@ -7,6 +7,8 @@ answered with the records that decided it, messages of a later one make this nod
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.acceptor import Acceptor
@@ -143,12 +145,12 @@ class Running:
                 name = self.ctx.name_of(entry.node)
                 self.ctx.warn(f"{name} takes part, but this device has no link to it: look at both firewalls")
 
-    def tidy(self, pinned: set[str]) -> None:
-        """Let go of blobs nobody needs any more but *pinned*; to be called when all else was done."""
+    def tidy(self, pinned: Callable[[], set[str]]) -> None:
+        """Let go of blobs nobody needs any more but those *pinned*; to be called when all else was done."""
         if self._is_untidy:
             self._is_untidy = False
             own = self.acceptor.pinned() | self.aggregator.pinned() | self.trainee.pinned()
-            self.ledger.collect(own | pinned)
+            self.ledger.collect(own | pinned())
 
     # --- messages -------------------------------------------------------------------------------------------
 
@@ -376,7 +378,7 @@ class Running:
         return earliest(self._wake, self._refetch_at, self.aggregator.deadline, self.trainee.resend_at)
 
     def _reachable(self) -> int:
-        return sum(map(self.ctx.is_seated, self.ledger.roster))
+        return self.ctx.count_seated(self.ledger.roster)
 
     def _watch_quorum(self, reachable: int) -> None:
         members, needed = len(self.ledger.roster), self.ledger.needed

@@ -2,7 +2,7 @@ import pytest
 
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator, Stand
-from p2pfl.core.presence import Condition, Presence, phase_of
+from p2pfl.core.presence import Condition, Presence
 from p2pfl.core.trainee import Trainee
 from p2pfl.messages import Status
 from tests.support.core import chain_of, context, ledger, receivers, sent, taken
@@ -20,7 +20,7 @@ def book(ctx):
 
 
 def condition(book=None, **changes):
-    return Condition(book, None, "idle", ready=True, waiting=False)._replace(**changes)
+    return Condition(book, None, None, ready=True, leaving=False, waiting=False)._replace(**changes)
 
 
 def test_a_status_says_where_the_node_stands(ctx, book):
@@ -40,7 +40,7 @@ def test_a_change_others_act_on_is_said_at_once_and_only_once(ctx, book):
     assert receivers(taken(ctx), Status) == [node("ben"), node("cleo")]
     presence.refresh(condition(book))
     assert taken(ctx) == []
-    presence.refresh(condition(book, phase="leaving"))
+    presence.refresh(condition(book, leaving=True))
     assert sent(taken(ctx), Status)[0].phase == "leaving"
 
 
@@ -49,10 +49,10 @@ def test_progress_waits_for_the_heartbeat(ctx, book):
     presence.refresh(condition(book))
     taken(ctx)
     trainee = Trainee(ctx, book, lambda submit: None, training=True, progress=0.5)
-    presence.refresh(condition(book, trainee=trainee, phase="training"))
+    presence.refresh(condition(book, trainee=trainee))
     assert taken(ctx) == []
     ctx.now += ctx.settings.heartbeat
-    presence.refresh(condition(book, trainee=trainee, phase="training"))
+    presence.refresh(condition(book, trainee=trainee))
     assert {said.progress for said in sent(taken(ctx), Status)} == {0.5}
 
 
@@ -69,12 +69,12 @@ def test_the_most_telling_phase_is_named(ctx, book):
     aggregator = Aggregator(ctx, book, acceptor, lambda commit: None, set())
     trainee = Trainee(ctx, book, lambda submit: None)
     parts = {"trainee": trainee, "aggregator": aggregator}
-    assert phase_of(ready=True, leaving=False, **parts) == "idle"
+    assert condition(book, **parts).phase == "idle"
     trainee.update = update("ada", 3)
-    assert phase_of(ready=True, leaving=False, **parts) == "trained"
+    assert condition(book, **parts).phase == "trained"
     trainee.training = True
-    assert phase_of(ready=True, leaving=False, **parts) == "training"
+    assert condition(book, **parts).phase == "training"
     aggregator.stand_state = Stand.COLLECTING
-    assert phase_of(ready=True, leaving=False, **parts) == "aggregating"
-    assert phase_of(ready=False, leaving=False, **parts) == "starting"
-    assert phase_of(ready=False, leaving=True, **parts) == "leaving"
+    assert condition(book, **parts).phase == "aggregating"
+    assert condition(book, ready=False, **parts).phase == "starting"
+    assert condition(book, ready=False, leaving=True, **parts).phase == "leaving"
