@@ -84,13 +84,13 @@ def test_an_accepted_record_that_commits_needs_no_pull(bench):
 
 
 def test_blobs_are_let_go_of_once_after_a_commit_and_not_before_all_else_is_done(bench):
-    bench.it.tidy({model("elsewhere")})
+    bench.it.tidy(lambda: {model("elsewhere")})
     taken(bench.ctx)
     bench.learn(bench.chain.commit())
     bench.it.blob_ready(inputs.BlobReady(bench.ledger.model, durable=True))
     assert of_kind(taken(bench.ctx), CollectBlobs) == []
-    bench.it.tidy({model("elsewhere")})
-    bench.it.tidy({model("elsewhere")})
+    bench.it.tidy(lambda: {model("elsewhere")})
+    bench.it.tidy(lambda: {model("elsewhere")})
     (collect,) = taken(bench.ctx)
     assert isinstance(collect, CollectBlobs)
     assert bench.ledger.model in collect.keep
