@@ -2,8 +2,8 @@
 
 A closed union of frozen structs, tagged by `event`. Events carry values, not sentences: `p2pfl.cli` renders
 them for people, `--events FILE` writes them as JSON lines, `p2pfl.core` and the drivers make them. The time
-(seconds since the epoch) and the sequence number are added by the driver when it publishes an event, since
-the protocol reads no clock.
+(seconds since the epoch) and the sequence number are added by the driver when it publishes an event
+(`Published`), since the protocol reads no clock. `RoundRow` is what is told of rounds that lie behind.
 
 Names are peers' own words: untrusted text, escaped by whoever prints it.
 """
@@ -77,6 +77,37 @@ class Ended(Event, frozen=True, tag="ended"):
     reason: str
 
 
+class Commanded(Event, frozen=True, tag="commanded"):
+    """Somebody gave this node a command, and what came of it."""
+
+    who: str
+    """Name and role of who gave it."""
+    what: str
+    refused: str
+    """Why it was not done; empty when it was."""
+
+
+class LinkMeasure(msgspec.Struct, frozen=True):
+    """One peer's part in `Measured`."""
+
+    node: str
+    rtt: float | None
+    """Seconds from the last ping to its answer; None before the first answer."""
+    sent: int
+    """Bytes since this node's start, on all connections with the peer."""
+    received: int
+
+
+class Measured(Event, frozen=True, tag="measured"):
+    """What this node and its links did lately, by its own counters: each second while somebody watches."""
+
+    cpu: float
+    """Processor time of node and worker over the last interval, in processors (1.0 is one busy core)."""
+    memory: int
+    """Resident bytes of node and worker."""
+    links: tuple[LinkMeasure, ...]
+
+
 # --- peers --------------------------------------------------------------------------------------------------
 
 
@@ -108,6 +139,50 @@ class PeerLeaving(Event, frozen=True, tag="peer_leaving"):
 
     node: str
     name: str
+
+
+class PeerFacts(Event, frozen=True, tag="peer_facts"):
+    """What kind of device a node runs on and what data it trains on; of this node too."""
+
+    node: str
+    name: str
+    software: str
+    """Version of p2pfl."""
+    system: str
+    """Operating system and processor, as "Linux x86_64"."""
+    cores: int
+    memory: int
+    """Bytes of main memory."""
+    device: str
+    """Where it trains, as "cpu" or "cuda"; empty until its worker is ready."""
+    samples: int
+    """Training samples of its data part; 0 until it trained."""
+    labels: tuple[int, ...]
+    """Of those, how many of each label; empty until it trained."""
+
+
+class PeerStatus(Event, frozen=True, tag="peer_status"):
+    """What a node said of itself last; of this node too. Some a second at most, while somebody watches."""
+
+    node: str
+    name: str
+    run: str
+    """Empty while it is in none."""
+    round: int
+    """The last round it knows the commit of."""
+    holds: bool
+    """Whether it has that round's model on disk."""
+    phase: Literal["starting", "idle", "training", "trained", "aggregating", "leaving"]
+    progress: float
+    """Share of the round's local training that is done, from 0 to 1."""
+    predicted: float
+    """Seconds its whole local training will take by its own estimate; 0 is unknown."""
+    links: int
+    """Members it is linked to."""
+    is_member: bool
+    """Whether it is in the roster."""
+    ended: bool
+    """Whether it has the final model."""
 
 
 # --- the run ------------------------------------------------------------------------------------------------
@@ -262,9 +337,50 @@ class Yielded(Event, frozen=True, tag="yielded"):
     """"evaluate": the round trains nothing, its record closes the run."""
 
 
+class Wanted(Event, frozen=True, tag="wanted"):
+    """An operator of the federation wants the run paused or ended; a round's commit will do it."""
+
+    what: Literal["pause", "end", "end-now"]
+    """"end-now": members hand in no update they have not trained yet, so that the round closes at once."""
+    by: str
+    """Who; a peer's word where it came over the network."""
+
+
+class Resumed(Event, frozen=True, tag="resumed"):
+    """A paused run goes on."""
+
+    round: int
+    """The last one before the pause."""
+    by: str
+    """Who wanted it; empty where this node only heard that it was so."""
+
+
+class CountedUpdate(msgspec.Struct, frozen=True):
+    """An update that a round's average was made of."""
+
+    name: str
+    samples: int
+    """Its weight in the average."""
+    loss: float
+    """Mean training loss of its last local epoch."""
+    seconds: float
+    """What its training took."""
+
+
+class MemberScore(msgspec.Struct, frozen=True):
+    """How a committed model did on one member's held-out data."""
+
+    name: str
+    correct: int
+    total: int
+    loss: float
+    """Cross-entropy summed over the `total` samples."""
+
+
 class Committed(Event, frozen=True, tag="committed"):
     """A round is decided."""
 
+    run: str
     round: int
     kind: Literal["train", "evaluate"]
     attempt: int
@@ -274,14 +390,22 @@ class Committed(Event, frozen=True, tag="committed"):
     record: str
     members: tuple[str, ...]
     """Names in the next roster."""
-    updates: tuple[str, ...]
-    """Names whose updates were counted."""
+    updates: tuple[CountedUpdate, ...]
     left_out: tuple[tuple[str, str], ...]
     """Name and reason."""
+    trained: int
+    """Rounds of training up to and including this one."""
+    rounds: int
+    """Rounds of training the run is to have."""
     then: Literal["go", "pause", "end"]
     note: str
     seconds: float
     """Since this node's previous commit."""
+
+    @property
+    def contributors(self) -> tuple[str, ...]:
+        """Names of those whose updates were counted."""
+        return tuple(update.name for update in self.updates)
 
 
 class RosterChanged(Event, frozen=True, tag="roster_changed"):
@@ -303,6 +427,8 @@ class Evaluated(Event, frozen=True, tag="evaluated"):
     samples: int
     reports: int
     members: int
+    scores: tuple[MemberScore, ...] = ()
+    """What it is summed from."""
     committed: bool = False
     """Whether these are the evaluations the next record committed: what the history will show."""
 
@@ -324,6 +450,10 @@ AnyEvent = (
     | Progress
     | Notice
     | Ended
+    | Commanded
+    | Measured
+    | PeerFacts
+    | PeerStatus
     | PeerLinked
     | PeerLost
     | PeerRefused
@@ -344,9 +474,55 @@ AnyEvent = (
     | Proposed
     | Accepted
     | Yielded
+    | Wanted
+    | Resumed
     | Committed
     | RosterChanged
     | Evaluated
     | RunEnded
 )
 """Every event there is."""
+
+
+class Published(msgspec.Struct, frozen=True):
+    """An event with what the driver adds: its number in this process and the wall clock."""
+
+    seq: int
+    """From 1 on; 0 for what is told of before the process."""
+    time: float
+    """Seconds since the epoch, by this device's clock."""
+    event: AnyEvent
+
+
+class RoundRow(msgspec.Struct, frozen=True):
+    """One committed round as a journal keeps it, with names instead of node ids."""
+
+    run: str
+    round: int
+    kind: Literal["train", "evaluate"]
+    attempt: int
+    """Of the ballot that first proposed the value: the same in every journal, whoever finished it."""
+    aggregator: str
+    """Who averaged: the node of that ballot."""
+    digest: str
+    """The model's."""
+    parent: str
+    """The parent model's."""
+    record: str
+    members: tuple[str, ...]
+    """The roster that voted in this round (the record itself names the next one)."""
+    updates: tuple[CountedUpdate, ...]
+    left_out: tuple[tuple[str, str], ...]
+    """Name and reason."""
+    accuracy: float | None
+    """Of this round's model, as the next record committed it, else as reported; None before anybody did."""
+    loss: float | None
+    """Mean cross-entropy, from the same evaluations."""
+    samples: int
+    """Held-out samples in those evaluations."""
+    scores: tuple[MemberScore, ...]
+    """Those evaluations."""
+    seconds: float
+    """From this node's previous commit to this one."""
+    note: str
+    then: Literal["go", "pause", "end"]

@@ -385,12 +385,17 @@ class Decline(Struct, frozen=True, tag="decline"):
 
 
 class Wish(Struct, frozen=True, tag="wish"):
-    """An operator's wish, relayed to everybody: pause or end with the next commit, or go on."""
+    """An operator's wish, relayed to everybody: pause or end with the next commit, or go on.
+
+    With "end-now" nobody trains for that commit any more: it closes the round with the updates there are.
+    """
 
     run: Digest
     round: Round
     """For "resume": the paused round. Otherwise the last committed one when it was uttered."""
-    what: Literal["pause", "resume", "end"]
+    what: Literal["pause", "resume", "end", "end-now"]
+    by: Annotated[str, Meta(max_length=100)]
+    """Who uttered it, for people. Untrusted text."""
 
 
 Message = (

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from p2pfl import events
 from p2pfl.cli.render import line_of
-from p2pfl.runtime.publish import Published
+from p2pfl.events import Published
 
 BAR_CELLS = 20
 """Width of a progress bar."""

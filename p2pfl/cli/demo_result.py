@@ -14,11 +14,12 @@ import msgspec
 from blake3 import blake3
 
 from p2pfl.errors import DataDirectoryError
+from p2pfl.events import RoundRow
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.messages import RunSpec
 from p2pfl.store.directory import DataDirectory
-from p2pfl.store.reader import RoundRow, RunRow
+from p2pfl.store.reader import RunRow
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from p2pfl.events import RoundRow
     from p2pfl.store.blobs import BlobReader
-    from p2pfl.store.reader import JournalReader, RoundRow, RunRow
+    from p2pfl.store.reader import JournalReader, RunRow
 
 SHORT = 7
 """Characters of a digest or run id that people see: enough to tell a few apart."""
@@ -173,6 +174,8 @@ def _json_line(row: RoundRow) -> str:
     """Return *row* as one line of ASCII: no name can reach the terminal as anything but text."""
     import json
 
+    from msgspec import to_builtins
+
     fields = {
         "run": row.run,
         "round": row.round,
@@ -182,11 +185,12 @@ def _json_line(row: RoundRow) -> str:
         "parent": row.parent,
         "record": row.record,
         "members": row.members,
-        "updates": [{"name": name, "samples": samples} for name, samples in row.updates],
+        "updates": [to_builtins(update) for update in row.updates],
         "left_out": [{"name": name, "reason": reason} for name, reason in row.left_out],
         "accuracy": row.accuracy,
         "loss": row.loss,
         "samples": row.samples,
+        "scores": [to_builtins(score) for score in row.scores],
         "seconds": row.seconds,
         "then": row.then,
         "note": row.note,

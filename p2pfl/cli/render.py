@@ -33,6 +33,9 @@ def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
             )
         case events.WorkerFailed():
             return "!", f"worker restarts: {event.reason}"
+        case events.Commanded():
+            outcome = f"refused: {event.refused}" if event.refused else "done"
+            return ("!" if event.refused else "·"), f"{event.who} commands {event.what}: {outcome}"
         case events.PeerLinked():
             return "+", f"{event.name} ({event.node[:7]}) linked, at {event.address}"
         case events.PeerLost():
@@ -104,6 +107,10 @@ def _of_round(event: events.AnyEvent) -> tuple[str, str] | None:
             )
         case events.Committed():
             return "✓", _committed(event)
+        case events.Wanted():
+            return "·", _wanted(event)
+        case events.Resumed():
+            return "·", f"the run goes on after round {event.round}{_by(event.by)}"
         case events.RosterChanged():
             changes = [f"joined: {', '.join(event.joined)}"] if event.joined else []
             changes += [f"left: {', '.join(event.left)}"] if event.left else []
@@ -129,6 +136,19 @@ def _of_round(event: events.AnyEvent) -> tuple[str, str] | None:
 def _round(event: events.Elected | events.Yielded | events.QuorumLost | events.QuorumBack) -> str:
     """Name the round of *event*: the one that closes the run is none of training, and has no number."""
     return "final evaluation" if event.kind == "evaluate" else f"round {event.round}"
+
+
+def _wanted(event: events.Wanted) -> str:
+    what = {
+        "pause": "the run pauses with the next commit",
+        "end": "the run ends with the next commit",
+        "end-now": "the run ends now, with the updates there are",
+    }[event.what]
+    return f"{what}{_by(event.by)}"
+
+
+def _by(who: str) -> str:
+    return f", as {who} wants" if who else ""
 
 
 def _committed(event: events.Committed) -> str:

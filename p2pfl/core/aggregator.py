@@ -8,6 +8,7 @@ that has stopped.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Collection as AnyCollection
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -76,8 +77,8 @@ class Aggregator:
     acceptor: Acceptor
     commit: Callable[[Commit], None]
     """Called with the proof when a quorum has accepted this node's proposal."""
-    wishes: set[str]
-    """"pause" and "end" as operators uttered them; shared with the node."""
+    wishes: AnyCollection[str]
+    """"pause", "end" and "end-now" as operators uttered them; shared with the node."""
     stand_state: Stand = Stand.IDLE
     ballot: Ballot | None = None
     promises: dict[str, Promise] = field(default_factory=dict)

@@ -135,9 +135,11 @@ class Leave(Input, frozen=True):
 
 
 class Want(Input, frozen=True):
-    """The operator wants the run paused, resumed or ended."""
+    """An operator wants the run paused, resumed or ended; see `p2pfl.messages.Wish`."""
 
-    what: Literal["pause", "resume", "end"]
+    what: Literal["pause", "resume", "end", "end-now"]
+    by: str = ""
+    """Who."""
 
 
 AnyInput = (

@@ -14,7 +14,15 @@ from p2pfl.core.context import Context
 from p2pfl.core.effects import Collect, Exit, Fetch, SaveCommit, SaveReport, SaveResumed
 from p2pfl.core.roster import contains, tolerance
 from p2pfl.core.saved import SavedRun
-from p2pfl.events import Committed, Evaluated, Notice, RosterChanged, RunEnded
+from p2pfl.events import (
+    Committed,
+    CountedUpdate,
+    Evaluated,
+    MemberScore,
+    Notice,
+    RosterChanged,
+    RunEnded,
+)
 from p2pfl.messages import (
     Commit,
     Evaluation,
@@ -180,6 +188,7 @@ class Ledger:
         ctx.names.update({entry.node: entry.name for entry in record.roster})
         ctx.tell(
             Committed(
+                self.run,
                 record.round,
                 record.kind,
                 record.ballot.attempt,
@@ -187,8 +196,13 @@ class Ledger:
                 record.model,
                 self.digest,
                 tuple(entry.name for entry in record.roster),
-                tuple(ctx.name_of(entry.node) for entry in record.updates),
+                tuple(
+                    CountedUpdate(ctx.name_of(entry.node), entry.samples, entry.loss, entry.seconds)
+                    for entry in record.updates
+                ),
                 tuple((ctx.name_of(left.node), left.reason) for left in record.left_out),
+                record.trained,
+                record.rounds,
                 record.then,
                 record.note,
                 seconds,
@@ -270,6 +284,10 @@ class Ledger:
                 total.total,
                 len(evaluations),
                 len(self.roster),
+                tuple(
+                    MemberScore(self.ctx.name_of(node), one.correct, one.total, one.loss)
+                    for node, one in sorted(evaluations.items())
+                ),
                 committed,
             )
         )

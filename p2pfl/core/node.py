@@ -7,7 +7,7 @@ whose majority is gone for good) and `Presence` (what it says of itself). After 
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Literal, assert_never
 
 import msgspec
 
@@ -79,6 +79,24 @@ class Node:
         """What is committed in this node's run; None while it is in none."""
         return self._running.ledger if self._running else None
 
+    @property
+    def waits_for_go(self) -> bool:
+        """Whether this node's operator holds the start of a run."""
+        return self._running is None and self._lobby.is_waiting
+
+    @property
+    def peers(self) -> dict[str, PeerView]:
+        """What is known of each peer, by node id; to look at only."""
+        return self._ctx.peers
+
+    def status(self) -> Status:
+        """Return what this node says of itself now."""
+        return self._presence.status(self._condition())
+
+    def objection(self, what: Literal["pause", "resume", "end", "end-now"]) -> str:
+        """Return why an operator's wish would change nothing now; empty where it would."""
+        return self._running.objection(what) if self._running is not None else "this node is in no run yet"
+
     def start(self, now: float) -> list[AnyEffect]:
         """Begin: take up the run in the journal, or look for one. To be called once, before any input."""
         self._ctx.now = self._ctx.started = now
@@ -138,7 +156,7 @@ class Node:
             case inputs.Want():
                 if self._running is not None:
                     ledger = self._running.ledger
-                    self._running.wish(Wish(ledger.run, ledger.round, event.what))
+                    self._running.wish(Wish(ledger.run, ledger.round, event.what, event.by))
             case _:
                 self._take_result(event)
 
@@ -283,8 +301,8 @@ class Node:
             if status.record != ledger.digest and (before is None or before.record != status.record):
                 # No evidence by itself, but the commit behind it is: two decisions of one round (rule 15).
                 self._ctx.send(member.node, Ask(ledger.run, max(0, ledger.round - 1)))
-            if status.resumed and ledger.resume(status.round):
-                running.begin()
+            if status.resumed:
+                running.resume(status.round, by="")
             if status.rounds > ledger.rounds and ledger.is_over:
                 self._extend(status.rounds)
 

@@ -24,7 +24,7 @@ class Draft:
     collection: Collection
     ballot: Ballot
     wishes: AnyCollection[str]
-    """"pause" and "end", as operators uttered them."""
+    """"pause", "end" and "end-now", as operators uttered them."""
     leaving_myself: bool
     """Whether the aggregator drops itself from the next roster."""
 
@@ -35,7 +35,7 @@ class Draft:
         folded = sorted(self.collection.at(Stage.FOLDED)) if model is not None else []
         updates = (contributions[node].update for node in folded)
         roster, change = next_roster(ledger.roster, self._roster_view(ctx))
-        is_last = kind == "evaluate" or "end" in self.wishes
+        is_last = kind == "evaluate" or "end" in self.wishes or "end-now" in self.wishes
         return Record(
             run=ledger.run,
             round=ledger.round + 1,

@@ -8,6 +8,7 @@ answered with the records that decided it, messages of a later one make this nod
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from p2pfl import events
 from p2pfl.core import inputs
@@ -41,6 +42,9 @@ from p2pfl.messages import (
 LOST_DISK_EXIT = 6
 """Exit code of a node that can neither read nor pull again a blob it accepted."""
 
+ENDED_NOW = "the run is ended at once, as an operator wants"
+"""Why nobody trains in a round that is to end the run."""
+
 LOST_BLOB_TRIES = 60
 """Times a blob this node has accepted is asked for, with a quorum reachable, before its disk counts as lost
 (rule 1)."""
@@ -62,7 +66,8 @@ class Running:
         self.ready = ready
         """Whether the worker knows the run's task, with the run's schema."""
         self.leaving = False
-        self.wishes: set[str] = set()
+        self.wishes: dict[str, Wish] = {}
+        """What operators want with the next commit, by its kind ("pause", "end", "end-now")."""
         self._has_quorum = True
         self._ask_at = 0.0
         self._refetch_at: float | None = None
@@ -96,7 +101,8 @@ class Running:
 
     def begin(self) -> None:
         """Start this member's own work, as far as what it needs is there."""
-        self.trainee.begin(ready=self.ready, leaving=self.leaving)
+        reason = "it is leaving" if self.leaving else ENDED_NOW if "end-now" in self.wishes else ""
+        self.trainee.begin(ready=self.ready, declines=reason)
 
     def restart_model(self) -> None:
         """Find out whether the last model's blob is here; pull it otherwise."""
@@ -258,18 +264,44 @@ class Running:
             return
         ledger = self.ledger
         if message.what == "resume":
-            if ledger.resume(message.round):
+            if self.resume(message.round, message.by):
                 self.ctx.broadcast(message)
-                self.begin()
         elif (
             message.what not in self.wishes
             and self._fulfilled <= message.round <= ledger.round + 1
-            and (ledger.is_open or (ledger.is_paused and message.what == "end"))
+            and (ledger.is_open or (ledger.is_paused and message.what != "pause"))
         ):
-            self.wishes.add(message.what)
+            self.wishes[message.what] = message
+            self.ctx.tell(events.Wanted(message.what, message.by))
             self.ctx.broadcast(message)
-            if ledger.resume(ledger.round):  # the record that ends the run needs a round
-                self.begin()
+            if message.what == "end-now" and self.trainee.is_training_round:
+                self.trainee.decline(ENDED_NOW)
+            self.resume(ledger.round, message.by)  # the record that ends the run needs a round
+
+    def resume(self, round_: int, by: str) -> bool:
+        """Lift the pause after *round_*, as *by* wants; return whether that changed anything."""
+        if not self.ledger.resume(round_):
+            return False
+        self.ctx.tell(events.Resumed(round_, by))
+        self.begin()
+        return True
+
+    def objection(self, what: Literal["pause", "resume", "end", "end-now"]) -> str:
+        """Return why an operator's wish would change nothing now; empty where it would."""
+        ledger = self.ledger
+        if ledger.halted:
+            return "two decisions of one round were seen: this node takes part in nothing any more"
+        if ledger.is_over:
+            return "the run is over"
+        if what == "resume":
+            if "pause" in self.wishes:
+                return "the run pauses with the next commit; it can be resumed after that"
+            return "" if ledger.is_paused else "the run is not paused"
+        if what == "pause" and ledger.is_paused:
+            return f"the run is paused after round {ledger.round} already"
+        if what in self.wishes:
+            return f"{self.wishes[what].by or 'somebody'} wanted that already; it comes with the next commit"
+        return ""
 
     def leave(self) -> None:
         """Stop training and be dropped with the next commit; vote and serve until then (rule 12)."""
@@ -343,6 +375,8 @@ class Running:
 
     def linked(self, node: str) -> None:
         """Repeat to a peer that is newly linked, or has just come to this round, what it may have missed."""
+        for wish in self.wishes.values():
+            self.ctx.send(node, wish)
         self.aggregator.linked(node)
         self.trainee.linked(node)
 

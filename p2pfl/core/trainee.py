@@ -47,8 +47,11 @@ class Trainee:
         """Whether the open round trains."""
         return self.ledger.next_kind == "train"
 
-    def begin(self, *, ready: bool, leaving: bool) -> None:
-        """Start what can be started: called when the round opens and when what it waited for comes."""
+    def begin(self, *, ready: bool, declines: str) -> None:
+        """Start what can be started: called when the round opens and when what it waited for comes.
+
+        Nothing is trained where there is a reason to decline, *declines*.
+        """
         ledger, me = self.ledger, self.ctx.me
         if not (ready and ledger.holds and ledger.is_member and ledger.is_open):
             return
@@ -60,8 +63,8 @@ class Trainee:
         self.wanted = self.wanted or me.node in selection(ledger.run, round_, ledger.roster, spec.sample)
         if not self.wanted:
             return
-        if leaving:
-            self.decline("it is leaving")
+        if declines:
+            self.decline(declines)
             return
         entry = entry_of(ledger.roster, me.node)
         assert entry is not None

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from p2pfl.events import AnyEvent
-from p2pfl.runtime.publish import Published, earlier_file
+from p2pfl.events import AnyEvent, Published
+from p2pfl.runtime.publish import earlier_file
 
 logger = logging.getLogger(__name__)
 

@@ -11,22 +11,13 @@ from typing import Any, TextIO
 import msgspec
 
 from p2pfl.errors import UserError
-from p2pfl.events import AnyEvent
+from p2pfl.events import AnyEvent, Published
 
 logger = logging.getLogger(__name__)
 
 MAX_EVENTS_BYTES = 64 * 1024 * 1024
 """Of an events file before it is turned over; one earlier file is kept. A round of five members takes 20 to
 100 KB, so some thousand rounds are there at any time."""
-
-
-class Published(msgspec.Struct, frozen=True):
-    """An event with what the driver adds: its number in this process and the wall clock."""
-
-    seq: int
-    time: float
-    """Seconds since the epoch, by this device's clock."""
-    event: AnyEvent
 
 
 Sink = Callable[[Published], None]

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
 from p2pfl.core.saved import Vote
+from p2pfl.events import CountedUpdate, MemberScore, RoundRow
 from p2pfl.messages import (
     Ballot,
     Commit,
@@ -60,39 +61,6 @@ class RunRow(msgspec.Struct, frozen=True):
     """Whether this journal turned its back on it."""
     origin: Origin | None = None
     """Where it came from, if it continues a run that lost its majority."""
-
-
-class RoundRow(msgspec.Struct, frozen=True):
-    """One committed round, with names instead of node ids."""
-
-    run: str
-    round: int
-    kind: Literal["train", "evaluate"]
-    attempt: int
-    """Of the ballot that first proposed the value: the same in every journal, whoever finished it."""
-    aggregator: str
-    """Who averaged: the node of that ballot."""
-    digest: str
-    """The model's."""
-    parent: str
-    """The parent model's."""
-    record: str
-    members: tuple[str, ...]
-    """The roster that voted in this round (the record itself names the next one)."""
-    updates: tuple[tuple[str, int], ...]
-    """Name and sample count."""
-    left_out: tuple[tuple[str, str], ...]
-    """Name and reason."""
-    accuracy: float | None
-    """Of this round's model, as the next record committed it, else as reported; None before anybody did."""
-    loss: float | None
-    """Mean cross-entropy, from the same evaluations."""
-    samples: int
-    """Held-out samples in those evaluations."""
-    seconds: float
-    """From this node's previous commit to this one."""
-    note: str
-    then: Literal["go", "pause", "end"]
 
 
 class JournalReader:
@@ -179,12 +147,12 @@ class JournalReader:
         for _, digest, entry, seconds in self._pages("round, record, entry, seconds", run, 0):
             commit = self._decode(entry, Commit)
             if row is not None:
-                yield self._scored(row, commit.record.evaluations)
+                yield self._scored(row, commit.record.evaluations, names)
             names |= {member.node: member.name for member in roster}
             row = _round_row(commit.record, digest, parent, seconds, tuple(m.name for m in roster), names)
             roster, parent = commit.record.roster, commit.record.model
         if row is not None:
-            yield self._scored(row, ())
+            yield self._scored(row, (), names)
 
     def best(self, run: str) -> str | None:
         """Return the model of *run* with the highest committed accuracy, of equals the latest.
@@ -293,18 +261,29 @@ class JournalReader:
             yield from page
             after = page[-1][0]
 
-    def _scored(self, row: RoundRow, committed: tuple[MemberEvaluation, ...]) -> RoundRow:
+    def _scored(
+        self, row: RoundRow, committed: tuple[MemberEvaluation, ...], names: dict[str, str]
+    ) -> RoundRow:
         """Return *row* with its accuracy: from what the next record *committed*, else from reports."""
         counts = [
-            (part.evaluation.correct, part.evaluation.total, part.evaluation.loss) for part in committed
-        ]
-        counts = counts or self._all(
-            "SELECT correct, total, loss FROM reports WHERE run = ? AND round = ?", row.run, row.round
+            (part.node, part.evaluation.correct, part.evaluation.total, part.evaluation.loss)
+            for part in committed
+        ] or self._all(
+            "SELECT node, correct, total, loss FROM reports WHERE run = ? AND round = ? ORDER BY node",
+            row.run,
+            row.round,
         )
         if not counts:
             return row
-        correct, total, loss = (sum(column) for column in zip(*counts, strict=True))
-        return msgspec.structs.replace(row, accuracy=correct / total, loss=loss / total, samples=total)
+        scores = tuple(MemberScore(names.get(node, node[:7]), *values) for node, *values in counts)
+        total = sum(score.total for score in scores)
+        return msgspec.structs.replace(
+            row,
+            accuracy=sum(score.correct for score in scores) / total,
+            loss=sum(score.loss for score in scores) / total,
+            samples=total,
+            scores=scores,
+        )
 
     def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock, database_errors(self.path):
@@ -335,11 +314,15 @@ def _round_row(
         parent=parent,
         record=digest,
         members=members,
-        updates=tuple((name(update.node), update.samples) for update in record.updates),
+        updates=tuple(
+            CountedUpdate(name(update.node), update.samples, update.loss, update.seconds)
+            for update in record.updates
+        ),
         left_out=tuple((name(left.node), left.reason) for left in record.left_out),
         accuracy=None,
         loss=None,
         samples=0,
+        scores=(),
         seconds=seconds,
         note=record.note,
         then=record.then,

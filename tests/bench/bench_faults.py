@@ -141,7 +141,7 @@ class Story:
         self._nodes[name].end()
         began = time.time()
         node = await self._start(name)
-        counted = await self._first([node], events.Committed, lambda event, _: name in event.updates)
+        counted = await self._first([node], events.Committed, lambda event, _: name in event.contributors)
         self.counted.append(counted - began)
         for kind, times in ((events.Started, self.listening), (events.WorkerReady, self.loaded)):
             times.append(await self._first([node], kind, lambda *_: True) - began)
@@ -162,7 +162,7 @@ class Story:
         watcher = self._nodes[NAMES[0]]
         after = _last_round(watcher)
         await watcher.until(
-            events.Committed, lambda event: event.round > after and set(event.updates) == set(NAMES)
+            events.Committed, lambda event: event.round > after and set(event.contributors) == set(NAMES)
         )
 
     async def _first(

@@ -43,7 +43,9 @@ async def round_of(net: Network, *names: str) -> None:
     """Wait for a round, from its begin to its end, to which exactly *names* contributed."""
     ada = net.nodes["ada"]
     after = last_round(ada) + 1
-    await ada.until(events.Committed, lambda event: event.round > after and set(event.updates) == set(names))
+    await ada.until(
+        events.Committed, lambda event: event.round > after and set(event.contributors) == set(names)
+    )
 
 
 async def middle_of_a_transfer(net: Network) -> None:

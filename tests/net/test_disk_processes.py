@@ -74,7 +74,7 @@ async def test_a_full_and_a_read_only_disk_are_told_in_a_sentence_and_the_same_c
             disk.set_writable(True)
             again = net.again("ben")
             assert (await again.until(events.RunJoined)).how == "resumed"
-            await again.until(events.Committed, lambda event: "ben" in event.updates)
+            await again.until(events.Committed, lambda event: "ben" in event.contributors)
             await end(net)
         finally:
             net.fleet.end()
@@ -88,7 +88,7 @@ async def test_a_directory_from_a_backup_is_refused_and_a_lost_one_joins_as_a_le
     ben.end()
     shutil.copytree(tmp_path / "ben", tmp_path / "backup")
     again = net.again("ben")
-    await again.until(events.Committed, lambda event: "ben" in event.updates)
+    await again.until(events.Committed, lambda event: "ben" in event.contributors)
     again.end()
 
     shutil.rmtree(tmp_path / "ben")
@@ -103,5 +103,5 @@ async def test_a_directory_from_a_backup_is_refused_and_a_lost_one_joins_as_a_le
     shutil.rmtree(tmp_path / "ben")
     lost = net.again("ben")
     assert (await lost.until(events.RunJoined)).how == "learner"
-    await lost.until(events.Committed, lambda event: "ben" in event.updates)
+    await lost.until(events.Committed, lambda event: "ben" in event.contributors)
     await end(net)

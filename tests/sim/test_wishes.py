@@ -84,6 +84,38 @@ def test_a_late_copy_of_a_fulfilled_wish_pauses_nothing():
     assert [record.then for record in chain(number(world, 1))].count("pause") == 1
 
 
+def slow(world):
+    """Let every training take an hour."""
+    for device in world.devices.values():
+        device.slowness = 3600.0
+
+
+def test_a_run_can_be_ended_now_although_nobody_has_trained():
+    world = World(57, nodes=5, spec=spec(50))
+    slow(world)
+    world.begin()
+    world.run_until(lambda: all(d.node and d.node.ledger for d in world.devices.values()), LIMIT)
+    world.feed(number(world, 3), inputs.Want("end-now", "ada"))
+    world.run_for(30.0)
+    for device in world.devices.values():
+        (last,) = chain(device)
+        assert (last.then, last.updates) == ("end", ())
+
+
+def test_a_wish_reaches_who_was_away_when_it_was_uttered():
+    world = started(58, rounds=50)
+    slow(world)
+    world.run_for(5.0)  # rounds whose training began before are over
+    away = number(world, 2)
+    world.network.cut({away.member.node})
+    world.feed(number(world, 1), inputs.Want("pause", "ada"))
+    world.run_for(1.0)
+    assert news(away, events.Wanted) == []
+    world.network.heal()
+    world.run_for(5.0)
+    assert news(away, events.Wanted) == [events.Wanted("pause", "ada")]
+
+
 def test_a_run_can_be_ended_early():
     world = started(55, rounds=50)
     world.feed(number(world, 3), inputs.Want("end"))

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from p2pfl import events
+from p2pfl.events import Published, RoundRow
 from p2pfl.identity.authority import create_authority, issue
 from p2pfl.runtime.follow import EventFollower
-from p2pfl.runtime.publish import Published
 from p2pfl.store.directory import DataDirectory
-from p2pfl.store.reader import RoundRow
 from p2pfl.store.verify import verify
 from tests.support.source import ROOT
 

@@ -67,7 +67,7 @@ EXAMPLES = [
     Ask(RUN, -1),
     Records(RUN, founding(), (COMMIT,)),
     Decline(RUN, "its model differs"),
-    Wish(RUN, 1, "pause"),
+    Wish(RUN, 1, "pause", "ada (operator)"),
 ]
 
 
@@ -141,7 +141,7 @@ def test_an_unknown_tag_is_refused():
         (status(), Status, {"progress": 1.5}),
         (status(), Status, {"min_nodes": 0}),
         (status(), Status, {"phase": "asleep"}),
-        (Wish(RUN, 1, "pause"), Wish, {"what": "explode"}),
+        (Wish(RUN, 1, "pause", "ada (operator)"), Wish, {"what": "explode"}),
         (Decline(RUN, "no"), Decline, {"reason": "x" * 301}),
         (Decline(RUN, "no"), Decline, {"reason": None}),
     ],

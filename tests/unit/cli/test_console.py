@@ -9,7 +9,7 @@ import pytest
 from p2pfl import events
 from p2pfl.cli import console as console_module
 from p2pfl.cli.console import Console
-from p2pfl.runtime.publish import Published
+from p2pfl.events import Published
 
 LINE = events.Waiting(1, 3, "1 of 3 nodes are here")
 HALF = events.Progress(2, "train", 5, 10)

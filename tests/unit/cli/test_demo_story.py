@@ -15,6 +15,7 @@ JOINED = events.RunJoined(digest("run"), "joined", 0, SPEC, NAMES)
 
 def committed(round_: int, **changes: object) -> events.Committed:
     event = events.Committed(
+        run=digest("run"),
         round=round_,
         kind="train",
         attempt=1,
@@ -22,8 +23,10 @@ def committed(round_: int, **changes: object) -> events.Committed:
         digest=digest(("model", round_)),
         record=digest(("record", round_)),
         members=NAMES,
-        updates=NAMES,
+        updates=tuple(events.CountedUpdate(name, 100, 0.5, 0.25) for name in NAMES),
         left_out=(),
+        trained=round_,
+        rounds=10,
         then="go",
         note="",
         seconds=1.0,

@@ -12,7 +12,8 @@ from p2pfl import events
 from p2pfl.cli import demo_watch
 from p2pfl.cli.demo_screen import Screen
 from p2pfl.cli.demo_watch import Watch
-from p2pfl.runtime.publish import EventFile, Published
+from p2pfl.events import Published
+from p2pfl.runtime.publish import EventFile
 from tests.support.records import SPEC, digest
 
 NAMES = ("ada", "ben", "cleo", "dan")

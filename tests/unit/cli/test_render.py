@@ -10,6 +10,7 @@ from p2pfl.cli.render import MAX_LINE, line_of
 from tests.support.records import SPEC, digest
 
 COMMITTED = events.Committed(
+    run=digest("run"),
     round=3,
     kind="train",
     attempt=1,
@@ -17,8 +18,10 @@ COMMITTED = events.Committed(
     digest=digest("model"),
     record=digest("record"),
     members=("ada", "ben", "cleo"),
-    updates=("ada", "ben"),
+    updates=(events.CountedUpdate("ada", 100, 0.5, 0.25), events.CountedUpdate("ben", 80, 0.5, 0.25)),
     left_out=(("cleo", "it was not reachable"),),
+    trained=3,
+    rounds=10,
     then="go",
     note="",
     seconds=1.25,

@@ -146,7 +146,7 @@ def test_a_commit_is_saved_first_and_then_told(ctx, chain, book):
     effects = taken(ctx)
     assert effects[0] == SaveCommit(chain.run, commit, 7.5)
     (event,) = told(effects, events.Committed)
-    assert (event.round, event.aggregator, event.updates, event.seconds) == (2, "ben", NAMES[:3], 7.5)
+    assert (event.round, event.aggregator, event.contributors, event.seconds) == (2, "ben", NAMES[:3], 7.5)
     (change,) = told(effects, events.RosterChanged)
     assert (change.joined, change.left, change.members, change.tolerates) == ((), ("cleo",), 2, 0)
     assert (book.round, book.model, len(book.roster)) == (2, commit.record.model, 2)

@@ -7,8 +7,8 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.aggregator import Stand
 from p2pfl.core.effects import Collect as CollectBlobs
-from p2pfl.core.effects import Exit, Fetch, StopTraining, Train
-from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, Running
+from p2pfl.core.effects import Exit, Fetch, Send, StopTraining, Train
+from p2pfl.core.running import ENDED_NOW, LOST_BLOB_TRIES, LOST_DISK_EXIT, Running
 from p2pfl.core.saved import Vote
 from p2pfl.messages import Accept, Collect, Evaluation, Noted, Prepare, Submit, Wish, Yield
 from tests.support.core import (
@@ -251,27 +251,81 @@ def test_a_training_of_an_older_round_is_of_no_use(bench):
 
 
 def test_a_wish_is_passed_on_once(bench):
-    wish = Wish(bench.chain.run, 1, "pause")
+    wish = Wish(bench.chain.run, 1, "pause", "ada")
     bench.it.wish(wish)
     bench.it.wish(wish)
     assert receivers(taken(bench.ctx), Wish) == [node("ben"), node("cleo")]
 
 
 def test_a_wish_of_another_run_is_ignored(bench):
-    bench.it.wish(Wish(model("run"), 1, "end"))
+    bench.it.wish(Wish(model("run"), 1, "end", "ada"))
     assert taken(bench.ctx) == []
-    assert bench.it.wishes == set()
+    assert bench.it.wishes == {}
 
 
 def test_a_wish_that_a_record_has_fulfilled_is_void(bench):
-    bench.it.wish(Wish(bench.chain.run, 1, "pause"))
+    bench.it.wish(Wish(bench.chain.run, 1, "pause", "ada"))
     bench.learn(bench.chain.commit(then="pause"))
-    bench.it.wish(Wish(bench.chain.run, 2, "resume"))
+    bench.it.wish(Wish(bench.chain.run, 2, "resume", "ada"))
     taken(bench.ctx)
-    bench.it.wish(Wish(bench.chain.run, 1, "pause"))
+    bench.it.wish(Wish(bench.chain.run, 1, "pause", "ada"))
     assert taken(bench.ctx) == []
-    bench.it.wish(Wish(bench.chain.run, 2, "pause"))
+    bench.it.wish(Wish(bench.chain.run, 2, "pause", "ada"))
     assert sent(taken(bench.ctx), Wish)
+
+
+def test_a_wish_is_told_to_people_with_its_author_and_to_whoever_is_linked_later(bench):
+    wish = Wish(bench.chain.run, 1, "pause", "ada (operator)")
+    bench.it.wish(wish)
+    assert told(taken(bench.ctx), events.Wanted) == [events.Wanted("pause", "ada (operator)")]
+    bench.it.linked(node("ben"))
+    assert Send(node("ben"), wish) in taken(bench.ctx)
+
+
+def test_a_resumed_run_is_told_of_once(bench):
+    bench.learn(bench.chain.commit(then="pause"))
+    for _ in range(2):
+        bench.it.wish(Wish(bench.chain.run, 2, "resume", "ada"))
+    assert told(taken(bench.ctx), events.Resumed) == [events.Resumed(2, "ada")]
+
+
+def test_when_the_run_is_to_end_now_nobody_trains_for_the_last_round(bench):
+    bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True))
+    bench.it.wish(Wish(bench.chain.run, 1, "end-now", "ada"))
+    effects = taken(bench.ctx)
+    assert of_kind(effects, StopTraining)
+    assert [submit.declined for submit in sent(effects, Submit)] == [ENDED_NOW]
+
+
+def test_a_round_opened_while_the_run_is_to_end_now_trains_nothing(bench):
+    bench.it.wish(Wish(bench.chain.run, 2, "end-now", "ada"))
+    taken(bench.ctx)
+    bench.learn(bench.chain.commit())
+    bench.it.blob_ready(inputs.BlobReady(bench.ledger.model, durable=True))
+    assert of_kind(taken(bench.ctx), Train) == []
+    assert bench.it.trainee.declined == ENDED_NOW
+
+
+@pytest.mark.parametrize("what", ["pause", "end", "end-now"])
+def test_nothing_is_against_a_first_wish_and_a_second_one_is_not_needed(bench, what):
+    assert bench.it.objection(what) == ""
+    bench.it.wish(Wish(bench.chain.run, 1, what, "ada (operator)"))
+    assert "ada (operator)" in bench.it.objection(what)
+
+
+def test_only_a_paused_run_can_be_resumed(bench):
+    assert "not paused" in bench.it.objection("resume")
+    bench.it.wish(Wish(bench.chain.run, 1, "pause", "ada"))
+    assert "pauses with the next commit" in bench.it.objection("resume")
+    bench.learn(bench.chain.commit(then="pause"))
+    assert bench.it.objection("resume") == ""
+    assert "paused after round 2 already" in bench.it.objection("pause")
+    assert bench.it.objection("end") == ""
+
+
+def test_of_a_finished_run_nothing_is_wanted_any_more(bench):
+    bench.learn(bench.chain.commit(then="end"))
+    assert {bench.it.objection(what) for what in ("pause", "resume", "end", "end-now")} == {"the run is over"}
 
 
 def test_who_leaves_stops_training_and_declines(bench):
@@ -286,9 +340,9 @@ def test_who_leaves_stops_training_and_declines(bench):
 def test_a_wish_to_end_lifts_a_pause_and_a_wish_to_pause_does_not(bench):
     bench.learn(bench.chain.commit(then="pause"))
     for what, is_paused in (("pause", True), ("end", False)):
-        bench.it.wish(Wish(bench.chain.run, 2, what))
+        bench.it.wish(Wish(bench.chain.run, 2, what, "ada"))
         assert bench.ledger.is_paused == is_paused
-    assert bench.it.wishes == {"end"}
+    assert set(bench.it.wishes) == {"end"}
     effects = taken(bench.ctx)
     assert {wish.what for wish in sent(effects, Wish)} == {"end"}
 

@@ -20,7 +20,7 @@ class Bench:
         self.it = Trainee(self.ctx, self.ledger, self.handed_in.append)
 
     def begin(self, *, ready=True, leaving=False):
-        self.it.begin(ready=ready, leaving=leaving)
+        self.it.begin(ready=ready, declines="it is leaving" if leaving else "")
         return taken(self.ctx)
 
     def train(self):

@@ -8,15 +8,30 @@ import msgspec
 import pytest
 
 from p2pfl import events
+from p2pfl.events import Published
 from p2pfl.runtime.follow import EventFollower, parse_line
-from p2pfl.runtime.publish import EventFile, Published
+from p2pfl.runtime.publish import EventFile
 from tests.support.records import SPEC
 
 EVENTS: tuple[events.AnyEvent, ...] = (
     events.Notice("warning", 'words with "quotes"\nand lines'),
     events.RunJoined("a" * 64, "founded", 0, SPEC, ("ada", "ben")),
     events.Committed(
-        1, "train", 1, "ada", "d" * 64, "e" * 64, ("ada",), ("ada",), (("ben", "silent"),), "go", "", 0.5
+        run="a" * 64,
+        round=1,
+        kind="train",
+        attempt=1,
+        aggregator="ada",
+        digest="d" * 64,
+        record="e" * 64,
+        members=("ada",),
+        updates=(events.CountedUpdate("ada", 100, 0.5, 0.25),),
+        left_out=(("ben", "silent"),),
+        trained=1,
+        rounds=3,
+        then="go",
+        note="",
+        seconds=0.5,
     ),
 )
 

@@ -9,7 +9,8 @@ import pytest
 
 from p2pfl import events
 from p2pfl.errors import UserError
-from p2pfl.runtime.publish import EventFile, Published, Publisher, as_dict, earlier_file
+from p2pfl.events import Published
+from p2pfl.runtime.publish import EventFile, Publisher, as_dict, earlier_file
 
 NOTICE = events.Notice("info", "a sentence")
 
