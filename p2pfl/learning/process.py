@@ -122,10 +122,8 @@ class _Life:
             if stillness.hangs([job.expected for job in jobs], tick):
                 kind = type(jobs[0].command).__name__.lower()
                 longest = max(job.expected or 0.0 for job in jobs)
-                return (
-                    f"its job ({kind}) made no progress for {stillness.still:.0f} s, and was to take "
-                    f"{longest:.0f} s in all"
-                )
+                known = f", and was to take {longest:.0f} s in all" if longest else ""
+                return f"its job ({kind}) made no progress for {stillness.still:.0f} s{known}"
         return ""
 
     def kill(self, because: str) -> None:

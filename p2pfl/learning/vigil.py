@@ -11,6 +11,9 @@ from collections.abc import Collection
 SILENT_TICKS = 12
 """A worker is killed after this many looks in a row without a frame."""
 
+UNKNOWN_SECONDS = 3600.0
+"""For a job of which nobody knows how long it takes, the first of its kind: a download on a slow line."""
+
 
 class Vigil:
     """Tells a silent process from a live one, look by look."""
@@ -44,11 +47,12 @@ class Stillness:
     def hangs(self, expected: Collection[float | None], tick: float) -> bool:
         """Look, *tick* seconds after the last look, and tell whether one of the jobs hangs.
 
-        *expected* is what each job under way or waiting is to take in all, None where nobody knows: with
-        such a one among them there is no telling.
+        *expected* is what each job under way or waiting is to take in all, None where nobody knows: such a
+        one has `UNKNOWN_SECONDS`.
         """
         self.still = self.still + tick if expected else 0.0
-        known = [seconds for seconds in expected if seconds is not None]
-        if not known or len(known) < len(expected):
-            return False
-        return self.still > self._factor * max(known) + self._seconds
+        limits = [
+            UNKNOWN_SECONDS if seconds is None else self._factor * seconds + self._seconds
+            for seconds in expected
+        ]
+        return bool(limits) and self.still > max(limits)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfl.learning.vigil import SILENT_TICKS, Stillness, Vigil
+from p2pfl.learning.vigil import SILENT_TICKS, UNKNOWN_SECONDS, Stillness, Vigil
 
 
 def test_only_looks_in_a_row_without_a_frame_count_as_silence() -> None:
@@ -36,9 +36,10 @@ def test_progress_begins_the_count_anew() -> None:
     assert stillness.still == 70.0
 
 
-def test_a_job_of_which_nothing_is_known_may_take_for_ever() -> None:
-    assert not any(looks(Stillness(10.0, 60.0), None, count=1000))
-    assert not any(looks(Stillness(10.0, 60.0), 1.0, None, count=1000))
+@pytest.mark.parametrize("expected", [(None,), (1.0, None)])
+def test_a_job_of_which_nothing_is_known_may_take_an_hour(expected: tuple[float | None, ...]) -> None:
+    ticks = int(UNKNOWN_SECONDS / 5)
+    assert looks(Stillness(10.0, 60.0), *expected, count=ticks + 1) == [False] * ticks + [True]
 
 
 def test_time_without_a_job_does_not_count() -> None:
