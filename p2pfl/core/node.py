@@ -16,8 +16,8 @@ from p2pfl.config import ProtocolSettings
 from p2pfl.core import inputs
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.continuing import Continuing
-from p2pfl.core.departure import LEFT_EXIT, Farewell, Other, decide_exit, decide_leaving
 from p2pfl.core.effects import AnyEffect, Describe, Exit, SaveClosed, SaveFounding, SendRecords
+from p2pfl.core.ending import Ending
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Offered, differs, prefers
 from p2pfl.core.options import Options, Policy
@@ -63,11 +63,8 @@ class Node:
         self._saved = saved
         self._votes: dict[str, Vote] = dict(saved.votes)
         self._closed = set(saved.closed)
-        self._is_leaving = False
-        self._is_told_end = False
+        self._ending = Ending(self._ctx, lambda: self._presence.refresh(self._condition()))
         self._is_exiting = False
-        self._serve_until = 0.0
-        """How long a node that was started on a finished run stays for whoever may come."""
         self._unrelated: dict[str, str] = {}
         """By node, the run it is in, where that is known to have nothing to do with this node's."""
         self._wake: float | None = None
@@ -152,7 +149,7 @@ class Node:
             case inputs.Go():
                 self._lobby.gone_ahead = True
             case inputs.Leave():
-                self._leave()
+                self._ending.leave(self._running)
             case inputs.Want():
                 if self._running is not None:
                     ledger = self._running.ledger
@@ -390,7 +387,7 @@ class Node:
             ledger.wanted_rounds = self._ctx.options.spec.rounds
         self._tell_joined("finished" if ledger.is_over else "resumed")
         if ledger.is_over:
-            self._serve_until = self._ctx.now + self._ctx.settings.linger
+            self._ending.serve()
         else:
             self._tell_ignored()
             self._ctx.do(Describe(ledger.spec))
@@ -423,7 +420,7 @@ class Node:
         ledger = Ledger(ctx, run, founding, opened=ctx.now)
         ledger.holds = founded or (not commits and contains(founding.roster, ctx.me))
         running = self._running = Running(ctx, ledger, ready=True)
-        running.leaving = self._is_leaving
+        running.leaving = self._ending.is_leaving
         how = "continued" if continues else "founded" if founded else "joined"
         self._tell_joined(how if ledger.is_member else "learner")
         self._tell_ignored()
@@ -485,80 +482,10 @@ class Node:
         assert self._running is not None
         ledger = self._running.ledger
         ledger.wanted_rounds, ledger.opened = rounds, self._ctx.now
-        self._is_told_end = False
+        self._ending.extend()
         if not self._running.ready:
             self._ctx.do(Describe(ledger.spec))
         self._running.begin()
-
-    # --- leaving and ending ---------------------------------------------------------------------------------
-
-    def _leave(self) -> None:
-        ctx, running = self._ctx, self._running
-        self._is_leaving = True
-        others = [e.node for e in running.ledger.roster if e.node != ctx.me.node] if running else []
-        at_once, text = decide_leaving(
-            Farewell(
-                in_run=running is not None,
-                is_over=running is not None and running.ledger.is_over,
-                is_member=running is not None and running.ledger.is_member,
-                others=len(others),
-                reachable=sum(ctx.is_linked(node) for node in others),
-                leaving=sum(ctx.is_leaving(node) for node in others),
-            )
-        )
-        ctx.tell(events.Notice("info", text))
-        if running is not None:
-            running.leave()
-        if at_once:
-            self._exit_leaving(text)
-
-    def _exit_leaving(self, reason: str) -> None:
-        self._presence.refresh(self._condition())
-        ledger = self.ledger
-        complete = ledger is not None and ledger.is_over and ledger.holds
-        self._ctx.do(Exit(0 if complete else LEFT_EXIT, reason))
-
-    def _consider_leaving(self) -> None:
-        running = self._running
-        if not self._is_leaving or running is None:
-            return
-        ledger = running.ledger
-        others = [entry.node for entry in ledger.roster if entry.node != self._ctx.me.node]
-        if not ledger.is_member:
-            self._exit_leaving(f"left the run with round {ledger.round}")
-        elif not any(self._ctx.is_linked(node) and not self._ctx.is_leaving(node) for node in others):
-            self._exit_leaving("nobody stays in the run")
-
-    def _consider_ending(self) -> None:
-        ctx, ledger = self._ctx, self.ledger
-        if ledger is None or not ledger.is_over:
-            return
-        if ledger.holds and not self._is_told_end:
-            self._is_told_end = True
-            ledger.tell_end()
-        if ctx.options.stay:
-            return
-        nodes = {entry.node for entry in ledger.roster}
-        nodes |= {n for n, p in ctx.peers.items() if p.linked and p.status and p.status.run == ledger.run}
-        others = [self._other(node, ledger) for node in sorted(nodes - {ctx.me.node})]
-        code, reason, self._wake = decide_exit(
-            others, holds=ledger.holds, serve_until=self._serve_until, now=ctx.now
-        )
-        if code is not None:
-            self._presence.refresh(self._condition())
-            ctx.do(Exit(code, reason))
-
-    def _other(self, node: str, ledger: Ledger) -> Other:
-        peer = self._ctx.peers.get(node)
-        status = peer.status if peer is not None else None
-        confirmed = (
-            status is not None and status.ended and status.run == ledger.run and status.round >= ledger.round
-        )
-        since = self._ctx.unlinked_since(node)
-        if peer is not None and status is not None and status.run not in ("", ledger.run):
-            since = peer.since  # linked, but gone to another run: it will not confirm this one
-        linger = self._ctx.settings.linger
-        return Other(self._ctx.name_of(node), confirmed, None if since is None else since + linger)
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -571,9 +498,11 @@ class Node:
         if self._running is not None:
             self._running.advance()
         self._lobby_retries()
-        self._consider_ending()
+        if self.ledger is not None:
+            self._wake = earliest(self._wake, self._ending.consider_ending(self.ledger))
         self._consider_stopping()
-        self._consider_leaving()
+        if self._running is not None:
+            self._ending.consider_leaving(self._running)
         self._presence.refresh(self._condition())
         if self._running is not None:
             self._running.tidy(self._pinned_elsewhere)
@@ -618,4 +547,4 @@ class Node:
         aggregator = running.aggregator if running else None
         ready = running.ready if running else self._lobby.described is not None
         ledger = running.ledger if running else None
-        return Condition(ledger, trainee, aggregator, ready, self._is_leaving, self._lobby.is_waiting)
+        return Condition(ledger, trainee, aggregator, ready, self._ending.is_leaving, self._lobby.is_waiting)

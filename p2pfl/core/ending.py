@@ -1,0 +1,111 @@
+"""How a node's part in a run ends: politely in the middle of it, or when the run is complete.
+
+`p2pfl.core.departure` decides; here is what was asked for, what was told, and the exit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from p2pfl import events
+from p2pfl.core.context import Context
+from p2pfl.core.departure import LEFT_EXIT, Farewell, Other, decide_exit, decide_leaving
+from p2pfl.core.effects import Exit
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.running import Running
+
+
+class Ending:
+    """The end of one node's part."""
+
+    def __init__(self, ctx: Context, say: Callable[[], None]) -> None:
+        """Begin nothing; *say* sends the others this node's Status, if it has changed."""
+        self._ctx = ctx
+        self._say = say
+        self.is_leaving = False
+        """Whether its operator wants this node to leave."""
+        self._is_told = False
+        self._serve_until = 0.0
+        """How long a node that was started on a finished run stays for whoever may come."""
+
+    def serve(self) -> None:
+        """Stay for a while after the end: the run was finished when this node was started."""
+        self._serve_until = self._ctx.now + self._ctx.settings.linger
+
+    def extend(self) -> None:
+        """Take note that the run has more rounds: its end will have to be told once more."""
+        self._is_told = False
+
+    # --- leaving --------------------------------------------------------------------------------------------
+
+    def leave(self, running: Running | None) -> None:
+        """Leave: at once where nobody would miss this node, else with the next commit."""
+        ctx = self._ctx
+        self.is_leaving = True
+        others = [e.node for e in running.ledger.roster if e.node != ctx.me.node] if running else []
+        at_once, text = decide_leaving(
+            Farewell(
+                in_run=running is not None,
+                is_over=running is not None and running.ledger.is_over,
+                is_member=running is not None and running.ledger.is_member,
+                others=len(others),
+                reachable=sum(ctx.is_linked(node) for node in others),
+                leaving=sum(ctx.is_leaving(node) for node in others),
+            )
+        )
+        ctx.tell(events.Notice("info", text))
+        if running is not None:
+            running.leave()
+        if at_once:
+            self._exit_leaving(running, text)
+
+    def consider_leaving(self, running: Running) -> None:
+        """Exit once a commit has dropped this node, or nobody is left to commit anything."""
+        if not self.is_leaving:
+            return
+        ledger = running.ledger
+        others = [entry.node for entry in ledger.roster if entry.node != self._ctx.me.node]
+        if not ledger.is_member:
+            self._exit_leaving(running, f"left the run with round {ledger.round}")
+        elif not any(self._ctx.is_linked(node) and not self._ctx.is_leaving(node) for node in others):
+            self._exit_leaving(running, "nobody stays in the run")
+
+    def _exit_leaving(self, running: Running | None, reason: str) -> None:
+        self._say()
+        complete = running is not None and running.ledger.is_over and running.ledger.holds
+        self._ctx.do(Exit(0 if complete else LEFT_EXIT, reason))
+
+    # --- the end of the run ---------------------------------------------------------------------------------
+
+    def consider_ending(self, ledger: Ledger) -> float | None:
+        """Exit once everybody has the final model, or cannot be waited for; return when to look again."""
+        ctx = self._ctx
+        if not ledger.is_over:
+            return None
+        if ledger.holds and not self._is_told:
+            self._is_told = True
+            ledger.tell_end()
+        if ctx.options.stay:
+            return None
+        nodes = {entry.node for entry in ledger.roster}
+        nodes |= {n for n, p in ctx.peers.items() if p.linked and p.status and p.status.run == ledger.run}
+        others = [self._other(node, ledger) for node in sorted(nodes - {ctx.me.node})]
+        code, reason, again = decide_exit(
+            others, holds=ledger.holds, serve_until=self._serve_until, now=ctx.now
+        )
+        if code is not None:
+            self._say()
+            ctx.do(Exit(code, reason))
+        return again
+
+    def _other(self, node: str, ledger: Ledger) -> Other:
+        peer = self._ctx.peers.get(node)
+        status = peer.status if peer is not None else None
+        confirmed = (
+            status is not None and status.ended and status.run == ledger.run and status.round >= ledger.round
+        )
+        since = self._ctx.unlinked_since(node)
+        if peer is not None and status is not None and status.run not in ("", ledger.run):
+            since = peer.since  # linked, but gone to another run: it will not confirm this one
+        linger = self._ctx.settings.linger
+        return Other(self._ctx.name_of(node), confirmed, None if since is None else since + linger)
