@@ -92,7 +92,7 @@ class Node:
 
     def objection(self, what: Literal["pause", "resume", "end", "end-now"]) -> str:
         """Return why an operator's wish would change nothing now; empty where it would."""
-        return self._running.objection(what) if self._running is not None else "this node is in no run yet"
+        return self._running.wishes.objection(what) if self._running else "this node is in no run yet"
 
     def start(self, now: float) -> list[AnyEffect]:
         """Begin: take up the run in the journal, or look for one. To be called once, before any input."""
@@ -299,7 +299,7 @@ class Node:
                 # No evidence by itself, but the commit behind it is: two decisions of one round (rule 15).
                 self._ctx.send(member.node, Ask(ledger.run, max(0, ledger.round - 1)))
             if status.resumed:
-                running.resume(status.round, by="")
+                running.resume(status.round)
             if status.rounds > ledger.rounds and ledger.is_over:
                 self._extend(status.rounds)
 

@@ -8,7 +8,6 @@ answered with the records that decided it, messages of a later one make this nod
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 from p2pfl import events
 from p2pfl.core import inputs
@@ -21,6 +20,7 @@ from p2pfl.core.ledger import Ledger
 from p2pfl.core.roster import ranked
 from p2pfl.core.saved import Vote
 from p2pfl.core.trainee import Trainee
+from p2pfl.core.wishes import ENDED_NOW, Wishes
 from p2pfl.messages import (
     Accept,
     Accepted,
@@ -41,9 +41,6 @@ from p2pfl.messages import (
 
 LOST_DISK_EXIT = 6
 """Exit code of a node that can neither read nor pull again a blob it accepted."""
-
-ENDED_NOW = "the run is ended at once, as an operator wants"
-"""Why nobody trains in a round that is to end the run."""
 
 LOST_BLOB_TRIES = 60
 """Times a blob this node has accepted is asked for, with a quorum reachable, before its disk counts as lost
@@ -66,8 +63,7 @@ class Running:
         self.ready = ready
         """Whether the worker knows the run's task, with the run's schema."""
         self.leaving = False
-        self.wishes: dict[str, Wish] = {}
-        """What operators want with the next commit, by its kind ("pause", "end", "end-now")."""
+        self.wishes = Wishes(ctx, ledger)
         self._has_quorum = True
         self._ask_at = 0.0
         self._refetch_at: float | None = None
@@ -79,8 +75,6 @@ class Running:
         """Whether blobs may be here that nobody needs any more; they can wait until all else is said."""
         self._told_alone = False
         self._told_missing: set[str] = set()
-        self._fulfilled = 0
-        """The last round that fulfilled a wish: late copies of older wishes are void."""
 
     # --- rounds ---------------------------------------------------------------------------------------------
 
@@ -88,7 +82,7 @@ class Running:
         """Begin the round after the ledger's last, with what a journal remembers of it."""
         ctx, ledger = self.ctx, self.ledger
         self.acceptor = Acceptor.open(ctx, ledger, vote)
-        self.aggregator = Aggregator(ctx, ledger, self.acceptor, self.commit, self.wishes)
+        self.aggregator = Aggregator(ctx, ledger, self.acceptor, self.commit, self.wishes.open)
         self.aggregator.leaving_myself = self.leaving
         self.trainee = Trainee(ctx, ledger, lambda submit: self.aggregator.submit(ctx.me, submit))
         self._order = ranked(ledger.run, ledger.round + 1, [entry.node for entry in ledger.roster])
@@ -101,7 +95,7 @@ class Running:
 
     def begin(self) -> None:
         """Start this member's own work, as far as what it needs is there."""
-        reason = "it is leaving" if self.leaving else ENDED_NOW if "end-now" in self.wishes else ""
+        reason = "it is leaving" if self.leaving else ENDED_NOW if "end-now" in self.wishes.open else ""
         self.trainee.begin(ready=self.ready, declines=reason)
 
     def restart_model(self) -> None:
@@ -123,8 +117,7 @@ class Running:
         holds = self.acceptor.accepted == record
         ledger.commit(commit)
         if record.then != "go":
-            self.wishes.clear()
-            self._fulfilled = record.round
+            self.wishes.fulfil(record.round)
         ledger.holds = ledger.holds or holds
         self.open_round()
         if ledger.holds:
@@ -259,49 +252,16 @@ class Running:
     # --- wishes ---------------------------------------------------------------------------------------------
 
     def wish(self, message: Wish) -> None:
-        """Take an operator's wish, pass it on once, and let the next record fulfil it (rule 13)."""
-        if message.run != self.ledger.run:
-            return
-        ledger = self.ledger
-        if message.what == "resume":
-            if self.resume(message.round, message.by):
-                self.ctx.broadcast(message)
-        elif (
-            message.what not in self.wishes
-            and self._fulfilled <= message.round <= ledger.round + 1
-            and (ledger.is_open or (ledger.is_paused and message.what != "pause"))
-        ):
-            self.wishes[message.what] = message
-            self.ctx.tell(events.Wanted(message.what, message.by))
-            self.ctx.broadcast(message)
+        """Take an operator's wish, and let the next record fulfil it (rule 13)."""
+        if self.wishes.take(message):
             if message.what == "end-now" and self.trainee.is_training_round:
                 self.trainee.decline(ENDED_NOW)
-            self.resume(ledger.round, message.by)  # the record that ends the run needs a round
+            self.begin()
 
-    def resume(self, round_: int, by: str) -> bool:
-        """Lift the pause after *round_*, as *by* wants; return whether that changed anything."""
-        if not self.ledger.resume(round_):
-            return False
-        self.ctx.tell(events.Resumed(round_, by))
-        self.begin()
-        return True
-
-    def objection(self, what: Literal["pause", "resume", "end", "end-now"]) -> str:
-        """Return why an operator's wish would change nothing now; empty where it would."""
-        ledger = self.ledger
-        if ledger.halted:
-            return "two decisions of one round were seen: this node takes part in nothing any more"
-        if ledger.is_over:
-            return "the run is over"
-        if what == "resume":
-            if "pause" in self.wishes:
-                return "the run pauses with the next commit; it can be resumed after that"
-            return "" if ledger.is_paused else "the run is not paused"
-        if what == "pause" and ledger.is_paused:
-            return f"the run is paused after round {ledger.round} already"
-        if what in self.wishes:
-            return f"{self.wishes[what].by or 'somebody'} wanted that already; it comes with the next commit"
-        return ""
+    def resume(self, round_: int) -> None:
+        """Lift the pause after *round_*, as somebody else has done."""
+        if self.wishes.resume(round_, by=""):
+            self.begin()
 
     def leave(self) -> None:
         """Stop training and be dropped with the next commit; vote and serve until then (rule 12)."""
@@ -375,8 +335,7 @@ class Running:
 
     def linked(self, node: str) -> None:
         """Repeat to a peer that is newly linked, or has just come to this round, what it may have missed."""
-        for wish in self.wishes.values():
-            self.ctx.send(node, wish)
+        self.wishes.repeat(node)
         self.aggregator.linked(node)
         self.trainee.linked(node)
 

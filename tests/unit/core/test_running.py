@@ -8,8 +8,9 @@ from p2pfl.core import inputs
 from p2pfl.core.aggregator import Stand
 from p2pfl.core.effects import Collect as CollectBlobs
 from p2pfl.core.effects import Exit, Fetch, Send, StopTraining, Train
-from p2pfl.core.running import ENDED_NOW, LOST_BLOB_TRIES, LOST_DISK_EXIT, Running
+from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, Running
 from p2pfl.core.saved import Vote
+from p2pfl.core.wishes import ENDED_NOW
 from p2pfl.messages import Accept, Collect, Evaluation, Noted, Prepare, Submit, Wish, Yield
 from tests.support.core import (
     ballot,
@@ -260,7 +261,7 @@ def test_a_wish_is_passed_on_once(bench):
 def test_a_wish_of_another_run_is_ignored(bench):
     bench.it.wish(Wish(model("run"), 1, "end", "ada"))
     assert taken(bench.ctx) == []
-    assert bench.it.wishes == {}
+    assert bench.it.wishes.open == {}
 
 
 def test_a_wish_that_a_record_has_fulfilled_is_void(bench):
@@ -308,24 +309,24 @@ def test_a_round_opened_while_the_run_is_to_end_now_trains_nothing(bench):
 
 @pytest.mark.parametrize("what", ["pause", "end", "end-now"])
 def test_nothing_is_against_a_first_wish_and_a_second_one_is_not_needed(bench, what):
-    assert bench.it.objection(what) == ""
+    assert bench.it.wishes.objection(what) == ""
     bench.it.wish(Wish(bench.chain.run, 1, what, "ada (operator)"))
-    assert "ada (operator)" in bench.it.objection(what)
+    assert "ada (operator)" in bench.it.wishes.objection(what)
 
 
 def test_only_a_paused_run_can_be_resumed(bench):
-    assert "not paused" in bench.it.objection("resume")
+    assert "not paused" in bench.it.wishes.objection("resume")
     bench.it.wish(Wish(bench.chain.run, 1, "pause", "ada"))
-    assert "pauses with the next commit" in bench.it.objection("resume")
+    assert "pauses with the next commit" in bench.it.wishes.objection("resume")
     bench.learn(bench.chain.commit(then="pause"))
-    assert bench.it.objection("resume") == ""
-    assert "paused after round 2 already" in bench.it.objection("pause")
-    assert bench.it.objection("end") == ""
+    assert bench.it.wishes.objection("resume") == ""
+    assert "paused after round 2 already" in bench.it.wishes.objection("pause")
+    assert bench.it.wishes.objection("end") == ""
 
 
 def test_of_a_finished_run_nothing_is_wanted_any_more(bench):
     bench.learn(bench.chain.commit(then="end"))
-    assert {bench.it.objection(what) for what in ("pause", "resume", "end", "end-now")} == {"the run is over"}
+    assert {bench.it.wishes.objection(what) for what in ("pause", "resume", "end", "end-now")} == {"the run is over"}
 
 
 def test_who_leaves_stops_training_and_declines(bench):
@@ -342,7 +343,7 @@ def test_a_wish_to_end_lifts_a_pause_and_a_wish_to_pause_does_not(bench):
     for what, is_paused in (("pause", True), ("end", False)):
         bench.it.wish(Wish(bench.chain.run, 2, what, "ada"))
         assert bench.ledger.is_paused == is_paused
-    assert set(bench.it.wishes) == {"end"}
+    assert set(bench.it.wishes.open) == {"end"}
     effects = taken(bench.ctx)
     assert {wish.what for wish in sent(effects, Wish)} == {"end"}
 
