@@ -52,6 +52,11 @@ class NetSettings(msgspec.Struct, frozen=True):
     waits twice as long."""
     max_pulls: int = 4
     """Pulls at a time: enough to fill a link, few enough for a small device's memory and disk."""
+    max_observers: int = 16
+    """Observers at a time: some screens in a lab, and a command now and then."""
+    max_observer_bytes: int = 32 * 1024 * 1024
+    """Unsent bytes for one observer before it is dropped. What it is told at first, a thousand rounds of
+    fifty members, takes 10 MB."""
     max_serving: int = 32
     """Blobs sent at a time."""
     max_bulk: int = 512

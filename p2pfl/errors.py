@@ -3,16 +3,17 @@
 ::
 
     P2pflError
-     +-- UserError            the person at this device: wrong option, missing file, expired certificate
+     +-- UserError                the person at this device: wrong option, missing file, expired certificate
      |    +-- CredentialsError    keys and certificates
      |    +-- DataDirectoryError  the data directory: locked, damaged, of another version, cloned
      |    +-- TaskError           the task: unknown, data missing, cannot be described
-     +-- PeerError            a peer broke the protocol or sent something unacceptable; its link ends, never
-     the node |    +-- FrameError          bytes that are no frame: too long, cut off, not MessagePack |
-     +-- ProtocolError       a well-formed frame that has no place here |    +-- BlobError           bytes
-     that are not the blob they were announced as +-- NetworkError         nobody's fault: unreachable, timed
-     out, closed |    +-- HandshakeRefused    one side refused the other and said why +-- WorkerError
-     the worker process failed, was killed or hung
+     +-- PeerError                a peer broke the protocol; its link ends, never the node
+     |    +-- FrameError          bytes that are no frame: too long, cut off, not MessagePack
+     |    +-- ProtocolError       a well-formed frame that has no place here
+     |    +-- BlobError           bytes that are not the blob they were announced as
+     +-- NetworkError             nobody's fault: unreachable, timed out, closed
+     |    +-- HandshakeRefused    one side refused the other and said why
+     +-- WorkerError              the worker process failed, was killed or hung
 
 A message is a full sentence: what happened, what was expected, what to do.
 """

@@ -443,6 +443,14 @@ class RunEnded(Event, frozen=True, tag="run_ended"):
     loss: float | None
 
 
+class LoneTrained(Event, frozen=True, tag="lone_trained"):
+    """How well a model does that was trained on one node's data alone: what a demo compares with."""
+
+    name: str
+    accuracy: float
+    epochs: int
+
+
 AnyEvent = (
     Started
     | WorkerReady
@@ -480,6 +488,7 @@ AnyEvent = (
     | RosterChanged
     | Evaluated
     | RunEnded
+    | LoneTrained
 )
 """Every event there is."""
 

@@ -47,6 +47,9 @@ Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
 MAX_ROSTER = 256
 """Members of a roster. A record of 256 members takes about 100 KB; a control frame holds 1 MiB."""
 
+MAX_LABELS = 1000
+"""Labels whose counts are told: ImageNet has as many."""
+
 MAX_ORIGINS = 64
 """Times a run can be continued after losing its majority, each by an operator's hand."""
 
@@ -398,6 +401,23 @@ class Wish(Struct, frozen=True, tag="wish"):
     """Who uttered it, for people. Untrusted text."""
 
 
+class Facts(Struct, frozen=True, tag="facts"):
+    """What kind of device this is and what data it trains on: for screens, nothing is decided by it."""
+
+    software: Annotated[str, Meta(max_length=64)]
+    """Version of p2pfl. Untrusted text, as the next one."""
+    system: Annotated[str, Meta(max_length=64)]
+    cores: Count
+    memory: Count
+    """Bytes of main memory."""
+    device: Annotated[str, Meta(max_length=64)]
+    """Where it trains; empty until its worker is ready. Untrusted text."""
+    samples: Count
+    """Training samples of its data part; 0 until it trained."""
+    labels: Annotated[tuple[Count, ...], Meta(max_length=MAX_LABELS)]
+    """Of those, how many of each label; empty until it trained."""
+
+
 Message = (
     Status
     | Offer
@@ -416,6 +436,7 @@ Message = (
     | Records
     | Decline
     | Wish
+    | Facts
 )
 """Everything that may follow HELLO and WELCOME on a control link, besides the link's own frames."""
 

@@ -7,8 +7,8 @@ import time
 from typing import TextIO
 
 from p2pfl import events
-from p2pfl.cli.render import line_of
 from p2pfl.events import Published
+from p2pfl.observe.render import line_of
 
 BAR_CELLS = 20
 """Width of a progress bar."""

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from p2pfl import events
-from p2pfl.cli.render import line_of
+from p2pfl.observe.render import line_of
 
 SHADES = "▁▂▃▄▅▆▇█"
 """A bar of each height, for how often a label occurs."""

@@ -211,6 +211,7 @@ def node(  # the command line is the list of its options
         stay=stay,
         continue_with=frozenset(_listed(continue_with)) if continue_with is not None else None,
         pace=pace,
+        recorded=events is not None,
         worker=WorkerSettings(device=device, threads=threads, places=places),
     )
     raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=started))

@@ -29,6 +29,7 @@ from p2pfl.messages import (
     Ask,
     Commit,
     Decline,
+    Facts,
     Founding,
     Member,
     Message,
@@ -271,9 +272,16 @@ class Node:
             case Wish():
                 if running is not None:
                     running.wish(message)
+            case Facts():
+                self._tell_facts(member, message)
             case _:
                 if running is not None:
                     running.received(member, message)
+
+    def _tell_facts(self, member: Member, facts: Facts) -> None:
+        node = member.node
+        told = {field: getattr(facts, field) for field in facts.__struct_fields__}
+        self._ctx.tell(events.PeerFacts(node=node, name=self._ctx.name_of(node), **told))
 
     def _heard(self, member: Member, status: Status) -> None:
         peer = self._ctx.peers.get(member.node)

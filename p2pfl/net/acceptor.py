@@ -12,7 +12,7 @@ import contextlib
 import logging
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from p2pfl.config import NetSettings
 from p2pfl.errors import HandshakeRefused, NetworkError
@@ -22,7 +22,7 @@ from p2pfl.net import sockets
 from p2pfl.net.handshake import dismiss
 from p2pfl.net.stream import FrameStream, StreamProtocol
 from p2pfl.net.tasks import Tasks
-from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, authenticate, secure, server_context
+from p2pfl.net.tls import authenticate, secure, server_context
 from p2pfl.wire.codec import bounded
 from p2pfl.wire.links import Refusal
 
@@ -47,14 +47,14 @@ class Acceptor:
         self,
         credentials: Credentials,
         settings: NetSettings,
-        control: Purpose,
-        bulk: Purpose,
+        purposes: Mapping[str, Purpose],
         refused: Callable[[str, str], None],
     ) -> None:
+        """Open nothing yet; *purposes* are what connections may be for, by their ALPN names."""
         self._credentials = credentials
         self._settings = settings
-        self._context = server_context(credentials)
-        self._purposes = {CONTROL_ALPN: control, BLOB_ALPN: bulk}
+        self._context = server_context(credentials, list(purposes))
+        self._purposes = purposes
         self._refused = refused
         self._listening: Sequence[socket.socket] = ()
         self._pending: Counter[str] = Counter()

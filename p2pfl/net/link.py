@@ -28,6 +28,9 @@ SECOND_LOOK = 0.2
 """Share of the silence deadline a silent peer gets once more: this node may itself have been busy or asleep,
 and the peer's bytes lie unread in the kernel."""
 
+RTT_SECONDS = 2.0
+"""Between pings on a link that is never idle, so that its round-trip time is known all the same."""
+
 
 class Link:
     """An established link. Call `run` once; it returns when the link has ended."""
@@ -51,6 +54,12 @@ class Link:
         self._closing: str | None = None
         self._is_polite = False
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._pinged_at: float | None = None
+        """When the ping that is not answered yet went out, on the event loop's clock."""
+        self._ping_at = 0.0
+        """When the next ping is due although there is something else to send."""
+        self.rtt: float | None = None
+        """Seconds from the last answered ping to its answer; None before the first."""
 
     def send(self, frame: ControlFrame) -> bool:
         """Queue *frame*; return False when it cannot be sent: the link ends, or the frame is too long."""
@@ -116,7 +125,7 @@ class Link:
                     case Ping():
                         self.send(Pong())
                     case Pong():
-                        pass
+                        self._ponged()
                     case Bye():
                         return f"it said goodbye: {bounded(frame.reason, MAX_REASON_CHARACTERS)}"
                     case Refusal():
@@ -131,6 +140,11 @@ class Link:
             return f"the connection broke ({error.strerror or error})"
         return "it closed the connection"
 
+    def _ponged(self) -> None:
+        if self._pinged_at is not None:
+            self.rtt = asyncio.get_running_loop().time() - self._pinged_at
+            self._pinged_at = None
+
     async def _broken(self, what: str) -> str:
         """Tell the peer that it broke the protocol."""
         try:
@@ -141,15 +155,17 @@ class Link:
 
     async def _write(self) -> str:
         """Send what is queued, and pings, until the BYE is out or the connection breaks; return why."""
-        ping = self.stream.encode(Ping())
         try:
             while True:
                 if self._queue:
                     data = b"".join(self._queue)
+                    queued = len(data)
                     self._queue.clear()
                     self._wake.clear()
+                    if asyncio.get_running_loop().time() >= self._ping_at:
+                        data += self._ping()
                     await self.stream.write(data)
-                    self._queued_bytes -= len(data)
+                    self._queued_bytes -= queued
                 elif self._closing is not None:
                     return self._closing
                 else:
@@ -157,9 +173,17 @@ class Link:
                         async with asyncio.timeout(self._settings.ping_seconds):
                             await self._wake.wait()
                     except TimeoutError:
-                        await self.stream.write(ping)
+                        await self.stream.write(self._ping())
         except OSError as error:
             return f"the connection broke ({error.strerror or error})"
+
+    def _ping(self) -> bytes:
+        """Return a ping, of which the time is taken if no earlier one is open."""
+        now = asyncio.get_running_loop().time()
+        self._ping_at = now + RTT_SECONDS
+        if self._pinged_at is None:
+            self._pinged_at = now
+        return self.stream.encode(Ping())
 
     async def _watch(self) -> None:
         """Cut the link when nothing has been heard for too long."""

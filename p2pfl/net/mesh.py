@@ -20,7 +20,7 @@ from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Message
 from p2pfl.net import sockets
-from p2pfl.net.acceptor import Acceptor
+from p2pfl.net.acceptor import Acceptor, Purpose
 from p2pfl.net.addresses import Address, normal, parse_address
 from p2pfl.net.admission import Admission
 from p2pfl.net.blobs import BlobPuller, Holder
@@ -34,6 +34,7 @@ from p2pfl.net.serving import BlobServer
 from p2pfl.net.sleep import SleepWatch
 from p2pfl.net.stream import FrameStream
 from p2pfl.net.tasks import Tasks
+from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN
 from p2pfl.net.traffic import Traffic
 from p2pfl.net.transfer import Progress, Transfers
 from p2pfl.store.blobs import BlobStore
@@ -74,11 +75,13 @@ class Mesh:
         boots: BootMemory,
         advertise: Sequence[str] = (),
         peers: Sequence[str] = (),
+        observers: Purpose | None = None,
         settings: NetSettings = _DEFAULT_SETTINGS,
     ) -> None:
         """Check the addresses and open nothing yet.
 
-        *listen* is a host (None: every interface) and a port (0: any free one).
+        *listen* is a host (None: every interface) and a port (0: any free one). *observers* hears the
+        connections of observers; without it there are none.
 
         Raises:
             UserError: something in *advertise* or *peers* is no address.
@@ -103,7 +106,10 @@ class Mesh:
         self.traffic = Traffic()
         self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="blobs")
         server = BlobServer(credentials, store, settings, self.traffic, self._threads)
-        self._acceptor = Acceptor(credentials, settings, self._answer, server.hear, self._refusals.refused)
+        purposes: dict[str, Purpose] = {CONTROL_ALPN: self._answer, BLOB_ALPN: server.hear}
+        if observers is not None:
+            purposes[OBSERVE_ALPN] = observers
+        self._acceptor = Acceptor(credentials, settings, purposes, self._refusals.refused)
         self._dialler = Dialler(
             self._attempt, self._book.addresses, self._is_linked, credentials.node_id, settings
         )
@@ -165,6 +171,11 @@ class Mesh:
     def links(self) -> dict[str, Peer]:
         """Return the linked peers by node id."""
         return {node: neighbour.link.peer for node, neighbour in self._neighbours.items()}
+
+    def rtt(self, node: str) -> float | None:
+        """Return how long the last ping of *node* took, in seconds; None before it was answered."""
+        neighbour = self._neighbours.get(node)
+        return neighbour.link.rtt if neighbour is not None else None
 
     def send(self, node: str, message: Message) -> bool:
         """Queue *message* for *node*; return False where there is no link, or it cannot take more."""

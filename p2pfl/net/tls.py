@@ -31,6 +31,9 @@ CONTROL_ALPN = "p2pfl/1"
 BLOB_ALPN = "p2pfl-blob/1"
 """Connections that carry blobs, apart from the others so that bulk never delays a vote."""
 
+OBSERVE_ALPN = "p2pfl-observe/1"
+"""Connections of people's programs that watch and command a node, see `p2pfl.wire.observing`."""
+
 ALERT_SECONDS = 1.0
 """How long a refused connection is kept so that the alert arrives: closing at once with bytes unread would
 reset it away."""
@@ -94,7 +97,7 @@ class _Context(ssl.SSLContext):
 
 
 def server_context(
-    credentials: Credentials, protocols: Sequence[str] = (CONTROL_ALPN, BLOB_ALPN)
+    credentials: Credentials, protocols: Sequence[str] = (CONTROL_ALPN, BLOB_ALPN, OBSERVE_ALPN)
 ) -> ssl.SSLContext:
     """Return the context for connections this device accepts, for any of *protocols* (ALPN names).
 

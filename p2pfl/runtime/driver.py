@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from p2pfl import events
 from p2pfl.config import NetSettings
@@ -44,7 +45,7 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.node import Node
 from p2pfl.errors import DataDirectoryError
-from p2pfl.messages import Message
+from p2pfl.messages import Facts, Message
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Peer
 from p2pfl.runtime.publish import Publisher
@@ -79,6 +80,8 @@ Saving = (
     | SaveResumed
     | SaveClosed
 )
+Read = TypeVar("Read")
+
 Working = Fetch | Describe | Create | Train | Evaluate | Fold | Average
 
 
@@ -106,6 +109,8 @@ class Driver:
         """Done when the node is to exit."""
         self.before_tick: Callable[[], None] = lambda: None
         """Called with every tick, about once a second: for what nobody announces."""
+        self.facts: Callable[[], Facts | None] = lambda: None
+        """Returns what is told to whoever is linked."""
         self.mesh: Mesh | None = None
         self.work: Work | None = None
 
@@ -139,6 +144,8 @@ class Driver:
         """Tell the protocol of a new link."""
         self.publish(events.PeerLinked(peer.member.node, peer.name, peer.address))
         self.feed(inputs.Linked(peer.member, peer.name))
+        if (facts := self.facts()) is not None and self.mesh is not None:
+            self.mesh.send(peer.member.node, facts)
 
     def unlinked(self, peer: Peer, reason: str) -> None:
         """Tell the protocol that a link ended."""
@@ -152,6 +159,17 @@ class Driver:
     def refused(self, address: str, reason: str) -> None:
         """Tell people of a refused connection."""
         self.publish(events.PeerRefused(address, reason))
+
+    def spread(self, facts: Facts) -> None:
+        """Tell everybody linked of this node's *facts*."""
+        assert self.mesh is not None
+        for node in self.mesh.links():
+            self.mesh.send(node, facts)
+
+    async def read(self, question: Callable[[], Read]) -> Read:
+        """Ask the journal, in its thread, behind what was put off."""
+        self._save_later()
+        return await self._loop.run_in_executor(self._disk, question)
 
     def disowned(self, reason: str) -> None:
         """End the node: its data directory is a copy."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import signal
 import sys
@@ -31,6 +32,11 @@ from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Local
 from p2pfl.runtime.boots import Boots
 from p2pfl.runtime.driver import Driver
+from p2pfl.runtime.facts import OwnFacts
+from p2pfl.runtime.invitation import Invitation, invite
+from p2pfl.runtime.measure import Measures
+from p2pfl.runtime.observers import Observers, last_rounds
+from p2pfl.runtime.orders import Orders
 from p2pfl.runtime.publish import Publisher, Sink
 from p2pfl.runtime.work import Work
 from p2pfl.store.blobs import BlobStore
@@ -68,6 +74,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
     """Seconds from the begin of a training until its update is handed in, at least: so that people can watch
     a demo.
     """
+    recorded: bool = False
+    """Whether events are written to a file: then also what only those are told who watch."""
     worker: WorkerSettings = WorkerSettings()
     net: NetSettings = NetSettings()
     protocol: ProtocolSettings = ProtocolSettings()
@@ -90,28 +98,42 @@ async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) 
             directory.journal_path, config.credentials.node_id, new_journal=config.new_journal
         )
         with contextlib.closing(journal):
-            store = BlobStore(directory.blobs_path)
-            exit_ = await _run(config, journal, store, publisher, started)
+            exit_ = await _run(config, directory, journal, publisher, started)
     publisher.publish(events.Ended(exit_.code, exit_.reason))
     return exit_.code
 
 
 async def _run(
-    config: NodeConfig, journal: Journal, store: BlobStore, publisher: Publisher, started: float
+    config: NodeConfig, directory: DataDirectory, journal: Journal, publisher: Publisher, started: float
 ) -> Exit:
+    store = BlobStore(directory.blobs_path)
     saved = _recover(journal.load(), store)
     node = Node(journal.member, config.credentials.name, _options(config), saved, settings=config.protocol)
     driver = Driver(node, journal, store, publisher, config.net)
     worker = Worker(config.worker, on_death=lambda reason: publisher.publish(events.WorkerFailed(reason)))
+    token, nonce = secrets.token_hex(32), secrets.token_hex(16)
+    leave = _Leaving(driver)
+    orders = Orders(node, driver, store, directory.path, leave.ask)
+    observers = Observers(
+        config.credentials,
+        config.net,
+        token,
+        nonce,
+        lambda run: driver.read(lambda: last_rounds(journal, run)),
+        orders.obey,
+        can_start=config.wait,
+    )
+    publisher.add(observers.write)
     mesh = Mesh(
         config.credentials,
-        Local(journal.member.journal, journal.boot, secrets.token_hex(16), __version__),
+        Local(journal.member.journal, journal.boot, nonce, __version__),
         driver,
         store,
         listen=config.listen,
         boots=Boots(journal, driver.fail),
         advertise=config.advertise,
         peers=config.peers,
+        observers=observers.hear,
         settings=config.net,
     )
     await mesh.start()
@@ -129,12 +151,39 @@ async def _run(
     )
     if config.min_nodes is None:
         driver.before_tick = _expectation(config, mesh, driver)
+    own = OwnFacts(journal.member.node, config.credentials.name, publisher.publish, driver.spread)
+    driver.facts = lambda: own.facts
+    publisher.add(own.write)
+    measures = Measures(
+        node,
+        journal.member,
+        config.credentials.name,
+        mesh,
+        publisher.publish,
+        lambda: observers.count > 0 or config.recorded,
+    )
+    invitation = Invitation(
+        config.credentials.name,
+        config.credentials.node_id,
+        os.getpid(),
+        tuple(mesh.addresses),
+        str(config.credentials.directory.absolute()),
+        token,
+    )
     exit_ = Exit(1, "the node was interrupted")
+    measuring = asyncio.create_task(measures.run())
     try:
-        with _signals(driver), _enter_key(config.wait, driver):
+        with (
+            invite(directory.observe_path, invitation),
+            _signals(leave.ask),
+            _enter_key(config.wait, driver),
+        ):
             driver.start()
             exit_ = await driver.run()
     finally:
+        measuring.cancel()
+        await asyncio.gather(measuring, return_exceptions=True)
+        await observers.close(exit_.reason)
         await work.close()
         await mesh.close(exit_.reason)
         await worker.close()
@@ -182,25 +231,31 @@ def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[],
     return look
 
 
+class _Leaving:
+    """Leaves politely when asked to, and at once when asked once more."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._is_asked = False
+
+    def ask(self) -> None:
+        """Take a Ctrl-C, or a command to leave."""
+        if self._is_asked:
+            self._driver.end(INTERRUPTED_EXIT, "stopped at once")
+            return
+        self._is_asked = True
+        self._driver.publish(events.Notice("info", "leaving politely; once more (Ctrl-C) stops at once"))
+        self._driver.feed(inputs.Leave())
+
+
 @contextlib.contextmanager
-def _signals(driver: Driver) -> Iterator[None]:
-    """Leave politely on the first SIGINT or SIGTERM, stop at once on the second."""
+def _signals(leave: Callable[[], None]) -> Iterator[None]:
+    """Call *leave* at each SIGINT or SIGTERM."""
     loop = asyncio.get_running_loop()
-    asked = 0
-
-    def interrupt() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
-            driver.publish(events.Notice("info", "leaving politely; once more (Ctrl-C) stops at once"))
-            driver.feed(inputs.Leave())
-        else:
-            driver.end(INTERRUPTED_EXIT, "stopped at once")
-
     installed = []
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
-            loop.add_signal_handler(number, interrupt)
+            loop.add_signal_handler(number, leave)
         except NotImplementedError:  # Windows: asyncio has no signal handlers there; Ctrl-C raises
             break
         installed.append(number)

@@ -34,6 +34,8 @@ class DataDirectory:
         self.journal_path = self.path / "journal.sqlite"
         self.blobs_path = self.path / "blobs"
         self.logs_path = self.path / "logs"
+        self.observe_path = self.path / "observe.json"
+        """How to watch the node that runs here, see `p2pfl.runtime.invitation`."""
         self._lock_path = self.path / "lock"
         self._lock: BinaryIO | None = None
 

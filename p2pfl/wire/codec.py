@@ -6,6 +6,8 @@ value it would have to doubt. Nothing from a peer is ever unpickled: that would 
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
 from p2pfl.errors import ProtocolError
@@ -17,6 +19,8 @@ ControlFrame = LinkFrame | Message
 
 MAX_ERROR_CHARACTERS = 200
 """Of a decoder's complaint: it quotes the peer's own words, which may be long."""
+
+Frame = TypeVar("Frame")
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[ControlFrame] = msgspec.msgpack.Decoder(ControlFrame)
@@ -34,8 +38,18 @@ def decode(body: bytes) -> ControlFrame:
         ProtocolError: it is not MessagePack, has an unknown tag, or a field that is missing, unknown,
         mistyped or out of bounds.
     """
+    return understood(_decoder, body)
+
+
+def understood(decoder: msgspec.msgpack.Decoder[Frame], body: bytes) -> Frame:
+    """Return what *decoder* makes of *body*.
+
+    Raises:
+        ProtocolError: it is not MessagePack, has an unknown tag, or a field that is missing, unknown,
+        mistyped or out of bounds.
+    """
     try:
-        return _decoder.decode(body)
+        return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(
             f"a frame of {len(body)} bytes cannot be understood: {bounded(str(error))}"

@@ -17,19 +17,23 @@ other devices' words.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from p2pfl.events import Published, RoundRow
 from p2pfl.messages import Struct
+from p2pfl.wire.codec import understood
 
 OBSERVING_VERSION = 1
 """Of these frames and of the events in them. Another one is refused with a sentence that names both."""
 
 MAX_BATCH_BYTES = 256 * 1024
 """About, of the events or rounds put into one frame: a control frame has at most 1 MiB."""
+
+Item = TypeVar("Item", Published, RoundRow)
 
 Token = Annotated[str, Meta(max_length=64)]
 
@@ -127,3 +131,45 @@ ObserverFrame = Watch | Order
 
 NodeFrame = Greeting | History | Happened | CaughtUp | Answer | Denial | Beat
 """What a node may send to an observer."""
+
+_encoder = msgspec.msgpack.Encoder()
+_of_observer: msgspec.msgpack.Decoder[ObserverFrame] = msgspec.msgpack.Decoder(ObserverFrame)
+_of_node: msgspec.msgpack.Decoder[NodeFrame] = msgspec.msgpack.Decoder(NodeFrame)
+
+
+def encode(frame: ObserverFrame | NodeFrame) -> bytes:
+    """Return the body of *frame*."""
+    return _encoder.encode(frame)
+
+
+def decode_observer(body: bytes) -> ObserverFrame:
+    """Return what an observer says.
+
+    Raises:
+        ProtocolError: it is not MessagePack, or no frame of an observer.
+    """
+    return understood(_of_observer, body)
+
+
+def decode_node(body: bytes) -> NodeFrame:
+    """Return what a node says.
+
+    Raises:
+        ProtocolError: it is not MessagePack, or no frame of a node to an observer.
+    """
+    return understood(_of_node, body)
+
+
+def batches(items: Iterable[Item], max_bytes: int = MAX_BATCH_BYTES) -> Iterator[tuple[Item, ...]]:
+    """Cut *items* into runs whose encodings take about *max_bytes*; one item alone may take more."""
+    batch: list[Item] = []
+    room = max_bytes
+    for item in items:
+        size = len(_encoder.encode(item))
+        if batch and size > room:
+            yield tuple(batch)
+            batch, room = [], max_bytes
+        batch.append(item)
+        room -= size
+    if batch:
+        yield tuple(batch)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.cli.render import MAX_LINE, line_of
+from p2pfl.observe.render import MAX_LINE, line_of
 from tests.support.records import SPEC, digest
 
 COMMITTED = events.Committed(

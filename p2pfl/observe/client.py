@@ -1,0 +1,229 @@
+"""An observer's connection to a node.
+
+It imports neither torch nor numpy: what watches a node must not weigh more than the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Self
+
+from p2pfl import __version__
+from p2pfl.config import NetSettings
+from p2pfl.errors import NetworkError, PeerError
+from p2pfl.identity.keys import short
+from p2pfl.net import sockets
+from p2pfl.net.addresses import Address
+from p2pfl.net.explain import explain
+from p2pfl.net.stream import FrameStream, StreamProtocol
+from p2pfl.net.tls import OBSERVE_ALPN, authenticate, client_context, secure
+from p2pfl.observe.target import Target
+from p2pfl.wire.codec import bounded
+from p2pfl.wire.frames import encode_frame
+from p2pfl.wire.observing import (
+    OBSERVING_VERSION,
+    Answer,
+    Beat,
+    CaughtUp,
+    Denial,
+    Greeting,
+    Happened,
+    History,
+    NodeFrame,
+    ObserverFrame,
+    Order,
+    Watch,
+    What,
+    decode_node,
+    encode,
+)
+
+SILENCE_SECONDS = 6.0
+"""Without any frame for so long the connection is dead: a node sends one each second."""
+
+MAX_FRAME_BYTES = NetSettings().max_frame_bytes
+
+
+class Observer:
+    """A connection, past its greeting. Use it with `async with`, or `close` it."""
+
+    def __init__(self, stream: FrameStream, greeting: Greeting, address: Address) -> None:
+        self._stream = stream
+        self.greeting = greeting
+        self.address = address
+        """The one that answered."""
+        self._orders = 0
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._failure: NetworkError | None = None
+
+    @classmethod
+    async def connect(
+        cls,
+        target: Target,
+        *,
+        follow: bool = True,
+        stream: str = "",
+        after: int = 0,
+        settings: NetSettings | None = None,
+    ) -> Self:
+        """Connect to *target*; with *follow* to be told what happens, behind number *after* of *stream*.
+
+        Raises:
+            NetworkError: it cannot be reached, or refuses; the message says why.
+        """
+        settings = settings or NetSettings()
+        failure: NetworkError | None = None
+        for address in target.addresses:
+            try:
+                opened = await cls._open(target, address, settings)
+            except NetworkError as error:
+                failure = error
+                continue
+            watch = Watch(OBSERVING_VERSION, __version__, target.token, follow, stream, after)
+            try:
+                _write(opened, watch)
+                async with asyncio.timeout(settings.handshake_seconds):
+                    frame = await _next(opened, target)
+                if not isinstance(frame, Greeting):
+                    raise NetworkError(f"The node at {address} did not greet this observer.")
+            except TimeoutError as error:
+                opened.abort()
+                raise NetworkError(f"The node at {address} did not answer in time.") from error
+            except BaseException:
+                opened.abort()
+                raise
+            return cls(opened, frame, address)
+        assert failure is not None
+        raise failure
+
+    @staticmethod
+    async def _open(target: Target, address: Address, settings: NetSettings) -> FrameStream:
+        connection = await sockets.connect(address, settings.dial_seconds)
+        transport, protocol = await secure(
+            connection,
+            StreamProtocol,
+            client_context(target.credentials, [OBSERVE_ALPN]),
+            target.credentials,
+            dialing=True,
+            seconds=settings.handshake_seconds,
+        )
+        stream = FrameStream(transport, protocol, settings.max_frame_bytes)
+        try:
+            identity, _ = authenticate(transport, target.credentials)
+            if target.node is not None and identity.node_id != target.node:
+                raise NetworkError(
+                    f"At {address} the node {identity} answered, and {short(target.node)} was expected: the "
+                    "one that was meant does not run any more."
+                )
+        except BaseException:
+            stream.abort()
+            raise
+        return stream
+
+    async def frames(self) -> AsyncIterator[History | Happened | CaughtUp]:
+        """Yield what the node tells, until the connection ends. Answers to commands are taken here too.
+
+        Raises:
+            NetworkError: it ended; the message says why.
+        """
+        try:
+            while True:
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    frame = await _next(self._stream, None)
+                match frame:
+                    case Answer():
+                        waiting = self._answers.pop(frame.number, None)
+                        if waiting is not None and not waiting.done():
+                            waiting.set_result(frame)
+                    case History() | Happened() | CaughtUp():
+                        yield frame
+                    case Beat() | Greeting() | Denial():
+                        pass
+        except TimeoutError as error:
+            raise self._fail(f"nothing was heard from the node for {SILENCE_SECONDS:g} s") from error
+        except NetworkError as error:
+            self._fail(str(error))
+            raise
+
+    def _fail(self, reason: str) -> NetworkError:
+        """Let everybody who waits for an answer know that none will come."""
+        self._failure = NetworkError(reason)
+        for waiting in self._answers.values():
+            if not waiting.done():
+                waiting.set_exception(NetworkError(f"the connection ended before the answer: {reason}"))
+        self._answers.clear()
+        return self._failure
+
+    async def order(self, what: What) -> Answer:
+        """Give a command; somebody must be reading `frames` meanwhile.
+
+        Raises:
+            NetworkError: the connection ended before the answer came.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self._orders += 1
+        waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answers[self._orders] = waiting
+        try:
+            _write(self._stream, Order(self._orders, what))
+            return await waiting
+        finally:
+            self._answers.pop(self._orders, None)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._stream.finish()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def command(target: Target, what: What) -> Answer:
+    """Connect to *target*, give one command, and return what came of it.
+
+    Raises:
+        NetworkError: it cannot be reached, refuses, or the connection broke before the answer.
+    """
+    async with await Observer.connect(target, follow=False) as observer:
+        reading = asyncio.create_task(_read_on(observer))
+        try:
+            return await observer.order(what)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _read_on(observer: Observer) -> None:
+    async for _ in observer.frames():
+        pass
+
+
+def _write(stream: FrameStream, frame: ObserverFrame) -> None:
+    stream.transport.write(encode_frame(encode(frame), MAX_FRAME_BYTES))
+
+
+async def _next(stream: FrameStream, target: Target | None) -> NodeFrame:
+    """Return the node's next frame.
+
+    Raises:
+        NetworkError: it closed, refused, or sent what cannot be understood.
+    """
+    try:
+        body = await stream.next_body()
+        if body is None:
+            raise NetworkError("the node closed the connection")
+        frame = decode_node(body)
+    except PeerError as error:
+        raise NetworkError(f"the node said what this program does not understand: {error}") from error
+    except OSError as error:
+        if target is not None:
+            raise NetworkError(explain(error, target.credentials, dialing=True)) from error
+        raise NetworkError(f"the connection broke ({error.strerror or error})") from error
+    if isinstance(frame, Denial):
+        raise NetworkError(bounded(frame.reason, 400))
+    return frame

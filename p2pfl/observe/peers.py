@@ -1,0 +1,163 @@
+"""Peers as an observer sees them, and the one word for what each is doing."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from p2pfl.events import CountedUpdate, LinkMeasure, MemberScore, PeerFacts, PeerStatus
+from p2pfl.observe.rounds import Open
+
+Word = Literal[
+    "train", "sending", "trained", "merged", "refused", "collect", "average", "propose", "elected",
+    "waiting", "late", "starting", "learner", "paused", "leaving", "left", "lost", "absent", "done",
+]  # fmt: skip
+"""What a peer is doing, or what became of it. Late, lost, left, absent and refused are different things."""
+
+MAX_RTTS = 120
+"""Round-trip times kept of a peer: two minutes."""
+
+LATE_FACTOR = 1.5
+"""Who trains for more than this multiple of its own prediction is late: the straggler deadline's factor."""
+
+
+class Doing(NamedTuple):
+    """What a peer is doing."""
+
+    word: Word
+    share: float | None = None
+    """How far it is with that, from 0 to 1, where that is known."""
+    detail: str = ""
+    """Half a word more: how many updates, since when."""
+
+
+@dataclass
+class Transfer:
+    """A model on its way between the observed node and a peer."""
+
+    what: Literal["pull", "push"]
+    peer: str
+    done: int
+    total: int
+    began_at: float
+    at: float
+    """When it was last heard of."""
+    began_with: int = 0
+    """Bytes that were there when it was first heard of."""
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second since it was first heard of."""
+        return (self.done - self.began_with) / (self.at - self.began_at) if self.at > self.began_at else 0.0
+
+
+@dataclass
+class Peer:
+    """One node of the federation; the observed node too."""
+
+    name: str
+    node: str = ""
+    """Its node id; empty where only its name is known."""
+    address: str = ""
+    is_me: bool = False
+    """Whether it is the observed node."""
+    is_member: bool = False
+    linked: bool = False
+    since: float | None = None
+    """When its link was made or lost."""
+    links_made: int = 0
+    lost_reason: str = ""
+    leaving: bool = False
+    status: PeerStatus | None = None
+    status_at: float = 0.0
+    training_since: float | None = None
+    facts: PeerFacts | None = None
+    rtt: float | None = None
+    rtts: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RTTS))
+    sent: int = 0
+    """Bytes the observed node sent to it."""
+    received: int = 0
+    up: float = 0.0
+    """Bytes a second of late; what the observed node sends to it."""
+    down: float = 0.0
+    score: MemberScore | None = None
+    """How the last evaluated model does on its data."""
+    update: CountedUpdate | None = None
+    """Its last update that was counted."""
+    aggregated: int = 0
+    """Rounds it averaged, of those kept."""
+    counted: int = 0
+    missed: int = 0
+
+    def hear(self, status: PeerStatus, time: float) -> None:
+        """Take what it said of itself."""
+        was_training = self.status is not None and self.status.phase == "training"
+        if status.phase == "training" and not was_training:
+            self.training_since = time
+        self.status, self.status_at = status, time
+        self.is_member = status.is_member
+
+    def measure(self, link: LinkMeasure, seconds: float) -> None:
+        """Take the counters of the link to it, *seconds* after the last ones (0: the first)."""
+        if seconds > 0:
+            self.up = max(0.0, (link.sent - self.sent) / seconds)
+            self.down = max(0.0, (link.received - self.received) / seconds)
+        self.sent, self.received = link.sent, link.received
+        if link.rtt is not None:
+            self.rtt = link.rtt
+            self.rtts.append(link.rtt)
+
+    @property
+    def doing_now(self) -> bool:
+        """Whether anything is to be expected of it."""
+        return self.is_me or self.linked
+
+
+def doing(  # noqa: C901 - a list of cases, the most telling one first
+    peer: Peer, open_: Open | None, *, is_paused: bool, now: float, transfer: Transfer | None = None
+) -> Doing:
+    """Return what *peer* is doing in the open round."""
+    if not peer.doing_now:
+        if peer.links_made == 0:
+            return Doing("absent")
+        return Doing("left" if peer.leaving else "lost")
+    status = peer.status
+    if status is not None and status.ended:
+        return Doing("done")
+    if peer.leaving or (status is not None and status.phase == "leaving"):
+        return Doing("leaving")
+    if status is None or status.phase == "starting":
+        return Doing("starting" if status is not None else "waiting")
+    if status.run and not peer.is_member:
+        return Doing("learner")
+    if is_paused:
+        return Doing("paused")
+    if open_ is not None:
+        if open_.aggregator == peer.name and status.phase != "training":
+            return _aggregating(open_)
+        if peer.name in open_.refused:
+            return Doing("refused")
+        if peer.name in open_.counted:
+            return Doing("merged")
+    if status.phase == "training":
+        since = peer.training_since
+        is_late = (
+            since is not None and status.predicted > 0 and now - since > LATE_FACTOR * status.predicted + 1
+        )
+        return Doing("late" if is_late else "train", status.progress)
+    if transfer is not None and transfer.total and transfer.done < transfer.total:
+        return Doing("sending", transfer.done / transfer.total)
+    if status.phase == "aggregating":
+        return Doing("elected")
+    if status.phase == "trained":
+        return Doing("trained")
+    return Doing("waiting")
+
+
+def _aggregating(open_: Open) -> Doing:
+    if open_.proposed_at is not None:
+        return Doing("propose")
+    if open_.counted:
+        return Doing("collect", detail=str(len(open_.counted)))
+    return Doing("elected")

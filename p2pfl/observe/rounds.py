@@ -1,0 +1,151 @@
+"""Rounds as an observer sees them: those that are decided, and the open one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from p2pfl.events import Committed, CountedUpdate, Evaluated, MemberScore, RoundRow
+
+MAX_ROUNDS = 600
+"""Kept of a run: more than a screen is wide. Of longer runs every second of the older half goes."""
+
+MAX_REFUSED = 100
+"""Refused updates kept of the open round."""
+
+
+@dataclass
+class Open:
+    """The round under way."""
+
+    round: int
+    kind: Literal["train", "evaluate"] = "train"
+    opened_at: float | None = None
+    """When the one before was decided here, by this device's clock; None where that was not seen."""
+    attempt: int = 0
+    aggregator: str = ""
+    elected_at: float | None = None
+    trained: set[str] = field(default_factory=set)
+    """Who said that it has trained."""
+    counted: dict[str, float] = field(default_factory=dict)
+    """Whose update is in the sum, and when that was told; only the aggregator hears of all."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Whose update is not counted, and why."""
+    proposed_at: float | None = None
+    yields: int = 0
+    """Candidacies that were given up."""
+
+
+@dataclass
+class Round:
+    """A round of training that is decided."""
+
+    run: str
+    round: int
+    attempt: int
+    aggregator: str
+    digest: str
+    members: tuple[str, ...]
+    """Who could vote in it; where only the commit was seen, who can in the next."""
+    updates: tuple[CountedUpdate, ...]
+    left_out: tuple[tuple[str, str], ...]
+    seconds: float
+    note: str
+    then: str
+    accuracy: float | None = None
+    loss: float | None = None
+    samples: int = 0
+    scores: tuple[MemberScore, ...] = ()
+    committed_at: float | None = None
+    """By this device's clock; None for what was decided before anybody watched."""
+    seen: Open | None = None
+    """What was seen of it while it was open."""
+
+    @property
+    def missing(self) -> int:
+        """How many members' updates are not in it."""
+        return len(self.left_out)
+
+
+class Rounds:
+    """The decided training rounds of one run, in order, each once; bounded."""
+
+    def __init__(self) -> None:
+        self._rounds: dict[int, Round] = {}
+
+    def __len__(self) -> int:
+        return len(self._rounds)
+
+    def __iter__(self) -> Iterator[Round]:
+        return iter(self._rounds.values())
+
+    @property
+    def last(self) -> Round | None:
+        """The latest one."""
+        return next(reversed(self._rounds.values())) if self._rounds else None
+
+    def get(self, number: int) -> Round | None:
+        """Return round *number*, None where it is not known, or not any more."""
+        return self._rounds.get(number)
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the rounds, in order."""
+        return list(self._rounds)
+
+    def take_row(self, row: RoundRow) -> None:
+        """Take a round from the node's history."""
+        if row.kind != "train":
+            return
+        known = self._rounds.get(row.round)
+        made = Round(
+            row.run, row.round, row.attempt, row.aggregator, row.digest, row.members, row.updates,
+            row.left_out, row.seconds, row.note, row.then, row.accuracy, row.loss, row.samples, row.scores,
+        )  # fmt: skip
+        if known is not None:
+            made.committed_at, made.seen = known.committed_at, known.seen
+            if row.accuracy is None:
+                made.accuracy, made.loss = known.accuracy, known.loss
+                made.samples, made.scores = known.samples, known.scores
+        self._put(made)
+
+    def take(self, event: Committed, time: float, seen: Open | None) -> None:
+        """Take a round that was decided at *time*, with what was *seen* of it before."""
+        if event.kind != "train":
+            return
+        known = self._rounds.get(event.round)
+        made = Round(
+            event.run, event.round, event.attempt, event.aggregator, event.digest, event.members,
+            event.updates, event.left_out, event.seconds, event.note, event.then,
+            committed_at=time, seen=seen,
+        )  # fmt: skip
+        if known is not None:
+            made.accuracy, made.loss, made.samples, made.scores = (
+                known.accuracy,
+                known.loss,
+                known.samples,
+                known.scores,
+            )
+            made.members = known.members
+            made.seen = seen or known.seen
+        self._put(made)
+
+    def score(self, event: Evaluated) -> bool:
+        """Take evaluations of a round's model; return whether the round is known."""
+        known = self._rounds.get(event.round)
+        if known is None:
+            return False
+        if event.samples >= known.samples or event.committed:
+            known.accuracy, known.loss, known.samples = event.accuracy, event.loss, event.samples
+            known.scores = event.scores
+        return True
+
+    def _put(self, made: Round) -> None:
+        is_newest = not self._rounds or made.round > next(reversed(self._rounds))
+        self._rounds[made.round] = made
+        if not is_newest:
+            self._rounds = dict(sorted(self._rounds.items()))
+        if len(self._rounds) > MAX_ROUNDS:
+            numbers = list(self._rounds)
+            for number in numbers[1 : MAX_ROUNDS // 2 : 2]:
+                del self._rounds[number]

@@ -1,0 +1,394 @@
+"""What an observer knows of a node: a fold over what the node tells.
+
+It reads no clock and draws nothing: the same events make the same state, from a live node, from a recording,
+in a test. Everything in it is bounded, whatever the run's length. Names are other devices' words: whoever
+shows them makes them harmless first (`p2pfl.wire.codec.bounded`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Literal
+
+from p2pfl import events
+from p2pfl.events import Published, RoundRow
+from p2pfl.messages import RunSpec
+from p2pfl.observe.peers import Doing, Peer, Transfer, doing
+from p2pfl.observe.render import line_of
+from p2pfl.observe.rounds import MAX_REFUSED, Open, Rounds
+
+MAX_LOG = 5000
+"""Lines of the log."""
+
+MAX_PEERS = 512
+"""Nodes a federation may have that all come and go."""
+
+MAX_TRANSFERS = 64
+"""Transfers at a time; a node has fewer."""
+
+TRANSFER_SECONDS = 5.0
+"""After that without news a transfer is not shown any more."""
+
+Phase = Literal["starting", "waiting", "running", "no quorum", "paused", "complete", "ended"]
+
+Level = Literal["info", "good", "warning", "error"]
+
+Section = Literal["run", "peers", "rounds", "open", "log", "traffic"]
+"""Parts of the state that a screen draws apart from each other."""
+
+_LEVELS: dict[str, Level] = {"!": "warning", "✗": "error", "✓": "good", "◎": "good", "★": "good"}
+"""What the marks of `p2pfl.observe.render` mean."""
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One line of the log."""
+
+    seq: int
+    time: float
+    level: Level
+    mark: str
+    peer: str
+    """The node it is about; empty for the run as a whole."""
+    kind: str
+    """The event's."""
+    text: str
+
+
+class State:
+    """Everything an observer knows."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.versions: Counter[Section] = Counter()
+        """Raised with every change of a section, so that only what changed is drawn."""
+        self.peers: dict[str, Peer] = {}
+        """By name."""
+        self.rounds = Rounds()
+        self.log: deque[LogRow] = deque(maxlen=MAX_LOG)
+        self.name = self.node = self.federation = self.address = self.data_dir = ""
+        self.run = ""
+        self.spec: RunSpec | None = None
+        self.target_rounds = 0
+        """Rounds of training the run is to have."""
+        self.trained = 0
+        """Those that are decided."""
+        self.members: tuple[str, ...] = ()
+        self.open: Open | None = None
+        self.phase: Phase = "starting"
+        self.waiting: events.Waiting | None = None
+        self.quorum: tuple[int, int, int] | None = None
+        """Members reachable, members, members needed; None while there is a quorum."""
+        self.wanted: dict[str, str] = {}
+        """What operators want that no commit has done yet, and who."""
+        self.training: tuple[int, int] | None = None
+        """Batches done and to do of the observed node's own training."""
+        self.transfers: dict[tuple[str, str], Transfer] = {}
+        """By direction and peer."""
+        self.cpu = 0.0
+        self.memory = 0
+        self.lone: dict[str, float] = {}
+        """The demo's comparison: accuracy of a model trained on one node's data alone."""
+        self.worker: events.WorkerReady | None = None
+        self.ended: events.Ended | None = None
+        self._measured_at: float | None = None
+        self._time = 0.0
+
+    @property
+    def me(self) -> Peer | None:
+        """The observed node."""
+        return self.peers.get(self.name)
+
+    @property
+    def time(self) -> float:
+        """When the last event happened, by the node's clock."""
+        return self._time
+
+    def doing(self, peer: Peer, now: float) -> Doing:
+        """Return what *peer* is doing."""
+        if peer.is_me:
+            transfer = next((one for one in self.transfers.values() if one.what == "push"), None)
+        else:
+            transfer = self.transfers.get(("pull", peer.name))
+        return doing(peer, self.open, is_paused=self.phase == "paused", now=now, transfer=transfer)
+
+    def tolerates(self) -> int:
+        """Return how many members the roster can lose."""
+        return (len(self.members) - 1) // 2 if self.members else 0
+
+    # --- the fold -------------------------------------------------------------------------------------------
+
+    def apply(self, item: Published | RoundRow) -> None:
+        """Take the next thing the node tells."""
+        if isinstance(item, RoundRow):
+            self._history(item)
+            return
+        if item.seq:
+            self.seq = max(self.seq, item.seq)
+        self._time = max(self._time, item.time)
+        self._log(item)
+        event, time = item.event, item.time
+        match event:
+            case events.Progress():
+                self._progress(event, time)
+            case events.Measured():
+                self._measure(event, time)
+            case events.PeerStatus() | events.PeerFacts() | events.PeerLinked() | events.PeerLost():
+                self._peer_event(event, time)
+            case events.PeerLeaving():
+                self._peer(event.name).leaving = True
+                self._changed("peers")
+            case _:
+                self._run_event(event, time)
+
+    def _run_event(self, event: events.AnyEvent, time: float) -> None:
+        match event:
+            case events.Started():
+                self.name, self.node, self.federation = event.name, event.node, event.federation
+                self.address, self.data_dir = event.address, event.data_dir
+                me = self._peer(event.name)
+                me.node, me.is_me, me.address = event.node, True, event.address
+                self._changed("run", "peers")
+            case events.WorkerReady():
+                self.worker = event
+                self._changed("run")
+            case events.Waiting():
+                self.waiting = event
+                if not self.run:
+                    self.phase = "waiting"
+                self._changed("run")
+            case events.RunJoined():
+                self._join(event, time)
+            case events.QuorumLost():
+                self.quorum = (event.reachable, event.members, event.needed)
+                self.phase = "no quorum"
+                self._changed("run")
+            case events.QuorumBack():
+                self.quorum = None
+                if self.phase == "no quorum":
+                    self.phase = "running"
+                self._changed("run")
+            case events.Wanted():
+                self.wanted[event.what] = event.by
+                self._changed("run")
+            case events.Resumed():
+                self.phase = "running"
+                self._changed("run")
+            case events.RunEnded():
+                self.phase = "complete"
+                self._changed("run", "peers")
+            case events.Ended():
+                self.ended = event
+                self.phase = "ended"
+                self._changed("run")
+            case events.LoneTrained():
+                self.lone[event.name] = event.accuracy
+                self._changed("rounds")
+            case _:
+                self._round_event(event, time)
+
+    def _round_event(self, event: events.AnyEvent, time: float) -> None:
+        match event:
+            case events.Committed():
+                self._commit(event, time)
+            case events.Evaluated():
+                if self.rounds.score(event):
+                    for score in event.scores:
+                        self._peer(score.name).score = score
+                    self._changed("rounds", "peers")
+            case events.RosterChanged():
+                self._changed("peers")
+            case events.TrainingStarted():
+                self._opened(event.round)
+                self.training = (0, 0)
+            case events.Trained() | events.UpdateReused():
+                self._opened(event.round).trained.add(self.name)
+                self.training = None
+                self._changed("open", "peers")
+            case _:
+                self._candidacy_event(event, time)
+
+    def _candidacy_event(self, event: events.AnyEvent, time: float) -> None:
+        """Take what an aggregator of the open round does."""
+        match event:
+            case events.Standing():
+                self._opened(event.round).attempt = event.attempt
+            case events.Elected():
+                opened = self._opened(event.round)
+                opened.attempt, opened.aggregator, opened.elected_at = event.attempt, event.aggregator, time
+                opened.kind, opened.proposed_at = event.kind, None
+                opened.counted.clear()
+            case events.UpdateCounted():
+                self._opened(event.round).counted.setdefault(event.name, time)
+            case events.UpdateRefused():
+                refused = self._opened(event.round).refused
+                if len(refused) < MAX_REFUSED:
+                    refused[event.name] = event.reason
+            case events.Proposed() | events.Accepted():
+                opened = self._opened(event.round)
+                opened.proposed_at = opened.proposed_at or time
+            case events.Yielded():
+                opened = self._opened(event.round)
+                opened.yields += 1
+                if opened.aggregator == event.aggregator:
+                    opened.aggregator, opened.elected_at = "", None
+            case _:
+                return
+        self._changed("open", "peers")
+
+    # --- parts ----------------------------------------------------------------------------------------------
+
+    def _changed(self, *sections: Section) -> None:
+        self.versions.update(sections)
+
+    def _peer(self, name: str) -> Peer:
+        peer = self.peers.get(name)
+        if peer is None:
+            if len(self.peers) >= MAX_PEERS:
+                stale = next((n for n, p in self.peers.items() if not p.doing_now), next(iter(self.peers)))
+                del self.peers[stale]
+            peer = self.peers[name] = Peer(name)
+            self._changed("peers")
+        return peer
+
+    def _peer_event(
+        self, event: events.PeerStatus | events.PeerFacts | events.PeerLinked | events.PeerLost, time: float
+    ) -> None:
+        peer = self._peer(event.name)
+        peer.node = event.node
+        match event:
+            case events.PeerStatus():
+                peer.hear(event, time)
+                if self.open is not None and event.phase == "trained" and event.round == self.open.round - 1:
+                    self.open.trained.add(event.name)
+                    self._changed("open")
+            case events.PeerFacts():
+                peer.facts = event
+            case events.PeerLinked():
+                peer.linked, peer.since, peer.address = True, time, event.address
+                peer.links_made += 1
+                peer.leaving, peer.lost_reason = False, ""
+            case events.PeerLost():
+                peer.linked, peer.since, peer.lost_reason = False, time, event.reason
+                peer.up = peer.down = 0.0
+        self._changed("peers")
+
+    def _join(self, event: events.RunJoined, time: float) -> None:
+        if event.run != self.run:
+            self.rounds = Rounds()
+            for peer in self.peers.values():
+                peer.aggregated = peer.counted = peer.missed = 0
+                peer.score = peer.update = None
+        self.run, self.spec, self.members = event.run, event.spec, event.members
+        self.target_rounds = event.spec.rounds
+        self.waiting, self.quorum = None, None
+        self.wanted.clear()
+        self.phase = "complete" if event.how == "finished" else "running"
+        self.open = None if event.how == "finished" else Open(event.round + 1, opened_at=time)
+        self._seat(event.members)
+        self._changed("run", "rounds", "open", "peers")
+
+    def _seat(self, members: tuple[str, ...]) -> None:
+        for name in members:
+            self._peer(name).is_member = True
+        for peer in self.peers.values():
+            peer.is_member = peer.name in members
+
+    def _opened(self, round_: int) -> Open:
+        """Return the open round *round_*; an event of a later one than known opens it."""
+        if self.open is None or self.open.round < round_:
+            self.open = Open(round_)
+            self._changed("open")
+        return self.open
+
+    def _commit(self, event: events.Committed, time: float) -> None:
+        seen = self.open if self.open is not None and self.open.round == event.round else None
+        if event.run == self.run and self.rounds.get(event.round) is None:
+            self._tally(event.aggregator, event.updates, event.left_out)
+        if event.run == self.run:
+            self.rounds.take(event, time, seen)
+        self.members = event.members
+        self.trained, self.target_rounds = event.trained, event.rounds
+        self.training = None
+        if self.open is None or self.open.round <= event.round:
+            self.open = Open(event.round + 1, opened_at=time)
+            if event.trained >= event.rounds:
+                self.open.kind = "evaluate"
+        if event.then == "end":
+            self.open = None
+        if event.then != "go":
+            self.wanted.clear()
+        if event.then == "pause":
+            self.phase = "paused"
+        elif self.phase not in ("complete", "ended"):
+            self.phase = "running"
+        self.quorum = None
+        self._seat(event.members)
+        self._changed("rounds", "open", "run", "peers")
+
+    def _history(self, row: RoundRow) -> None:
+        if self.run and row.run != self.run:
+            return
+        self.run = self.run or row.run
+        if row.kind == "train" and self.rounds.get(row.round) is None:
+            self._tally(row.aggregator, row.updates, row.left_out)
+        self.rounds.take_row(row)
+        for score in row.scores:
+            self._peer(score.name).score = score
+        self._changed("rounds")
+
+    def _tally(
+        self,
+        aggregator: str,
+        updates: tuple[events.CountedUpdate, ...],
+        left_out: tuple[tuple[str, str], ...],
+    ) -> None:
+        self._peer(aggregator).aggregated += 1
+        for update in updates:
+            peer = self._peer(update.name)
+            peer.counted += 1
+            peer.update = update
+        for name, _ in left_out:
+            self._peer(name).missed += 1
+
+    def _progress(self, event: events.Progress, time: float) -> None:
+        if event.what == "train":
+            self.training = (event.done, event.total)
+            self._changed("open")
+            return
+        key = (event.what, event.peer)
+        known = self.transfers.get(key)
+        if known is None or event.done < known.done or event.total != known.total:
+            known = self.transfers[key] = Transfer(
+                event.what, event.peer, event.done, event.total, time, time, event.done
+            )
+        known.done, known.at = event.done, time
+        if event.done >= event.total:
+            del self.transfers[key]
+        for gone in [k for k, one in self.transfers.items() if time - one.at > TRANSFER_SECONDS]:
+            del self.transfers[gone]
+        while len(self.transfers) > MAX_TRANSFERS:
+            del self.transfers[next(iter(self.transfers))]
+        self._changed("traffic")
+
+    def _measure(self, event: events.Measured, time: float) -> None:
+        seconds = time - self._measured_at if self._measured_at is not None else 0.0
+        self._measured_at = time
+        self.cpu, self.memory = event.cpu, event.memory
+        by_node = {peer.node: peer for peer in self.peers.values() if peer.node}
+        for link in event.links:
+            peer = by_node.get(link.node)
+            if peer is not None:
+                peer.measure(link, seconds)
+        self._changed("traffic")
+
+    def _log(self, item: Published) -> None:
+        line = line_of(item.event)
+        if line is None:
+            return
+        mark, text = line
+        peer = getattr(item.event, "name", "") or getattr(item.event, "aggregator", "")
+        kind = type(item.event).__struct_config__.tag
+        self.log.append(LogRow(item.seq, item.time, _LEVELS.get(mark, "info"), mark, peer, str(kind), text))
+        self._changed("log")

@@ -1,0 +1,113 @@
+"""Which node is meant, and with what right: from what a person gives to what a connection needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from p2pfl.errors import CredentialsError, UserError
+from p2pfl.identity.credentials import Credentials, load_credentials
+from p2pfl.net.addresses import Address, parse_address
+from p2pfl.runtime.invitation import Invitation, read_invitation
+from p2pfl.store.directory import DataDirectory, default_data_dir
+from p2pfl.wire.codec import bounded
+
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what nodes listen on, and where to dial then
+"""Hosts that mean every interface, and what reaches them from this device."""
+
+
+class Target(NamedTuple):
+    """One node to connect to."""
+
+    addresses: tuple[Address, ...]
+    """Tried in order."""
+    credentials: Credentials
+    """Whom the observer shows itself as."""
+    token: str
+    """What makes it the node's local user; empty elsewhere."""
+    node: str | None
+    """The node id that has to answer; None where any node of the federation may."""
+    data_dir: Path | None
+    """The node's data directory, where it is this user's."""
+
+    @property
+    def text(self) -> str:
+        """Return what people call it."""
+        return str(self.addresses[0])
+
+
+def find_target(
+    address: str | None = None,
+    *,
+    data_dir: Path | None = None,
+    node: str | None = None,
+    certs: Path | None = None,
+    name: str | None = None,
+) -> Target:
+    """Return the node meant: at *address*, or of this user, in *data_dir* or with the name *node*.
+
+    With none of these it is this user's only running node. At an address the certificate in *certs* is shown
+    (*name* picks one of several).
+
+    Raises:
+        UserError: no such node, or several; the message names them.
+        CredentialsError: the certificate cannot be used.
+    """
+    given = [address is not None, data_dir is not None, node is not None]
+    if sum(given) > 1:
+        raise UserError("an address, --data-dir and --node each name a node; give one of them")
+    if address is not None:
+        credentials = load_credentials(certs or Path("certs"), name)
+        return Target((parse_address(address),), credentials, "", None, None)
+    if certs is not None or name is not None:
+        raise UserError("--certs and --name go with the address of a node, HOST:PORT; give one")
+    if node is not None:
+        data_dir = default_data_dir(node)
+    return _local(data_dir if data_dir is not None else _only_one())
+
+
+def _local(data_dir: Path) -> Target:
+    directory = DataDirectory(data_dir)
+    if not directory.path.is_dir():
+        raise UserError(
+            f"there is no data directory {directory.path}; give the one the node was started with"
+        )
+    invitation = read_invitation(directory.observe_path)
+    if invitation is None:
+        raise UserError(
+            f"no node runs on the data directory {directory.path}, or another user's does; start it with "
+            "`p2pfl node`, or give the address of a node and --certs"
+        )
+    try:
+        credentials = load_credentials(Path(invitation.certs))
+    except CredentialsError as error:
+        raise CredentialsError(
+            f"the node on {directory.path} is watched with its own certificate, and that cannot be used: "
+            f"{error} Or give the node's address, and --certs with a certificate of role observer."
+        ) from error
+    addresses = tuple(_reachable(parse_address(text)) for text in invitation.addresses)
+    return Target(addresses, credentials, invitation.token, invitation.node, directory.path)
+
+
+def _reachable(address: Address) -> Address:
+    return Address(WILDCARDS.get(address.host, address.host), address.port)
+
+
+def _only_one() -> Path:
+    """Return the data directory of this user's only running node in the usual place."""
+    place = default_data_dir("any").parent
+    running: list[tuple[Path, Invitation]] = []
+    if place.is_dir():
+        for folder in sorted(place.iterdir()):
+            invitation = read_invitation(DataDirectory(folder).observe_path)
+            if invitation is not None:
+                running.append((folder, invitation))
+    if len(running) == 1:
+        return running[0][0]
+    if not running:
+        raise UserError(
+            f"no node of yours runs with a data directory in {place}: give --data-dir DIR, or the address "
+            "of a node and --certs DIR"
+        )
+    names = ", ".join(bounded(invitation.name, 64) for _, invitation in running)
+    raise UserError(f"several nodes of yours run here ({names}): pick one with --node NAME")

@@ -1,0 +1,162 @@
+"""Accuracy and loss over rounds as an SVG one can put into a report: no library, no script, plain shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from xml.sax.saxutils import escape
+
+from p2pfl.events import RoundRow
+
+WIDTH, HEIGHT = 760, 520
+LEFT, RIGHT, TOP, GAP = 64, 20, 44, 46
+PANEL = (HEIGHT - TOP - 2 * GAP) / 2
+
+BLUE, ORANGE, BAND, GREY = "#0072b2", "#d55e00", "#cfe3f1", "#667380"
+"""Okabe and Ito's blue and orange: people tell them apart whose eyes confuse others."""
+
+MAX_TICKS = 6
+
+
+class _Scale(NamedTuple):
+    """From values to places."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+class _Panel(NamedTuple):
+    """One of the two plots."""
+
+    title: str
+    colour: str
+    top: float
+    values: Sequence[tuple[int, float]]
+    band: Sequence[tuple[int, float, float]]
+    """Round, lowest and highest member."""
+
+
+def svg(rows: Iterable[RoundRow]) -> str:
+    """Return the plot of the training rounds among *rows*, as the text of an SVG file."""
+    trained = [row for row in rows if row.kind == "train"]
+    panels = (
+        _Panel("Accuracy", BLUE, TOP, _values(trained, "accuracy"), _band(trained, "accuracy")),
+        _Panel(
+            "Loss (cross-entropy)",
+            ORANGE,
+            TOP + PANEL + GAP,
+            _values(trained, "loss"),
+            _band(trained, "loss"),
+        ),
+    )
+    rounds = [row.round for row in trained] or [0, 1]
+    x = _Scale(min(rounds), max(max(rounds), min(rounds) + 1), LEFT, WIDTH - RIGHT)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
+        f'height="{HEIGHT}" font-family="Helvetica, Arial, sans-serif" font-size="12">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        _text(LEFT, 22, _heading(trained), size=15, weight="bold"),
+    ]
+    for panel in panels:
+        parts += _draw(panel, x)
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, "round", anchor="middle"))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _heading(rows: Sequence[RoundRow]) -> str:
+    if not rows:
+        return "No round is committed yet"
+    last = next((row.accuracy for row in reversed(rows) if row.accuracy is not None), None)
+    accuracy = f", accuracy {last:.4f}" if last is not None else ""
+    return f"Run {rows[-1].run[:7]}: {len(rows)} rounds, {len(rows[-1].members)} members{accuracy}"
+
+
+def _values(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float]]:
+    pairs = ((row.round, row.accuracy if what == "accuracy" else row.loss) for row in rows)
+    return [(round_, value) for round_, value in pairs if value is not None and math.isfinite(value)]
+
+
+def _band(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float, float]]:
+    band = []
+    for row in rows:
+        values = [(s.correct if what == "accuracy" else s.loss) / s.total for s in row.scores]
+        if len(values) > 1 and all(map(math.isfinite, values)):
+            band.append((row.round, min(values), max(values)))
+    return band
+
+
+def _draw(panel: _Panel, x: _Scale) -> list[str]:
+    bottom = panel.top + PANEL
+    shown = [value for _, value in panel.values] + [v for _, low, high in panel.band for v in (low, high)]
+    low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
+    ticks = _ticks(low, high)
+    y = _Scale(min(low, ticks[0]), max(high, ticks[-1], ticks[0] + 1e-9), bottom, panel.top)
+    parts = [_text(LEFT, panel.top - 8, panel.title, weight="bold")]
+    for tick in ticks:
+        parts.append(_line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "#e3e7ea"))
+        parts.append(_text(LEFT - 8, y(tick) + 4, f"{tick:.6g}", anchor="end"))
+    for tick in _whole_ticks(x.low, x.high):
+        parts.append(_line(x(tick), bottom, x(tick), bottom + 4, GREY))
+        parts.append(_text(x(tick), bottom + 17, str(tick), anchor="middle"))
+    if panel.band:
+        upper = [f"{x(r):.1f},{y(high):.1f}" for r, _, high in panel.band]
+        lower = [f"{x(r):.1f},{y(low):.1f}" for r, low, _ in reversed(panel.band)]
+        parts.append(f'<polygon points="{" ".join([*upper, *lower])}" fill="{BAND}" opacity="0.8"/>')
+    points = " ".join(f"{x(r):.1f},{y(value):.1f}" for r, value in panel.values)
+    if points:
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{panel.colour}" stroke-width="2"/>')
+    if len(panel.values) <= 60:
+        parts += [
+            f'<circle cx="{x(r):.1f}" cy="{y(value):.1f}" r="2.5" fill="{panel.colour}"/>'
+            for r, value in panel.values
+        ]
+    parts.append(_line(LEFT, bottom, WIDTH - RIGHT, bottom, GREY))
+    parts += _legend(panel)
+    return parts
+
+
+def _legend(panel: _Panel) -> list[str]:
+    y = panel.top - 12
+    parts = [
+        _line(WIDTH - 296, y, WIDTH - 272, y, panel.colour, 2),
+        _text(WIDTH - 266, y + 4, "all held-out data"),
+    ]
+    if panel.band:
+        parts.append(f'<rect x="{WIDTH - 156}" y="{y - 5}" width="24" height="10" fill="{BAND}"/>')
+        parts.append(_text(WIDTH - 126, y + 4, "members, min-max"))
+    return parts
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return round values from just below *low* to just above *high*."""
+    span = max(high - low, 1e-6)
+    rough = span / (MAX_TICKS - 2)
+    power = 10 ** math.floor(math.log10(rough))
+    step = next((factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough), 10 * power)
+    first = math.floor(low / step)
+    last = math.ceil(high / step)
+    return [round(number * step, 10) for number in range(first, last + 1)]
+
+
+def _whole_ticks(low: float, high: float) -> list[int]:
+    step = max(1, math.ceil((high - low) / 10))
+    return list(range(int(low), int(high) + 1, step))
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: int = 1) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width}"/>'
+
+
+def _text(
+    x: float, y: float, text: str, *, anchor: str = "start", size: int = 12, weight: str = "normal"
+) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" font-weight="{weight}" '
+        f'fill="#22282f">{escape(text)}</text>'
+    )

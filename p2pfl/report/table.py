@@ -1,0 +1,57 @@
+"""Rounds as tables for other programs: CSV for a spreadsheet, JSON lines for a script."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+import msgspec
+
+from p2pfl.events import RoundRow
+
+COLUMNS = (
+    "round", "attempt", "aggregator", "updates", "left_out", "accuracy", "loss", "samples",
+    "worst_member", "best_member", "seconds", "slowest_training", "model",
+)  # fmt: skip
+"""Of the CSV table: one value each, numbers as numbers."""
+
+
+def csv_text(rows: Iterable[RoundRow]) -> str:
+    """Return the training rounds among *rows* as CSV with a header (RFC 4180)."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(COLUMNS)
+    for row in rows:
+        if row.kind == "train":
+            writer.writerow([_harmless(value) for value in _values(row)])
+    return file.getvalue()
+
+
+def jsonl_text(rows: Iterable[RoundRow]) -> str:
+    """Return the training rounds among *rows*, all that is known of each, one JSON object a line."""
+    return "".join(msgspec.json.encode(row).decode() + "\n" for row in rows if row.kind == "train")
+
+
+def _values(row: RoundRow) -> tuple[object, ...]:
+    accuracies = [score.correct / score.total for score in row.scores]
+    return (
+        row.round,
+        row.attempt,
+        row.aggregator,
+        len(row.updates),
+        len(row.left_out),
+        "" if row.accuracy is None else f"{row.accuracy:.6f}",
+        "" if row.loss is None else f"{row.loss:.6f}",
+        row.samples,
+        f"{min(accuracies):.6f}" if accuracies else "",
+        f"{max(accuracies):.6f}" if accuracies else "",
+        f"{row.seconds:.3f}",
+        f"{max(update.seconds for update in row.updates):.3f}" if row.updates else "",
+        row.digest,
+    )
+
+
+def _harmless(value: object) -> object:
+    """Return a name such that no spreadsheet takes it for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value

@@ -1,0 +1,55 @@
+"""What this node tells the others about its device and data, for their screens; nothing is decided by it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+
+import msgspec
+import psutil
+
+from p2pfl import __version__, events
+from p2pfl.events import Published
+from p2pfl.messages import MAX_LABELS, Facts
+
+
+class OwnFacts:
+    """The facts of one node, kept up to date by its own events: a sink of the publisher."""
+
+    def __init__(
+        self,
+        node: str,
+        name: str,
+        publish: Callable[[events.AnyEvent], None],
+        spread: Callable[[Facts], None],
+    ) -> None:
+        """When the facts change, *publish* them to people here and *spread* them to the others."""
+        self._node = node
+        self._name = name
+        self._publish = publish
+        self._spread = spread
+        self.facts = Facts(
+            software=__version__,
+            system=f"{platform.system()} {platform.machine()}"[:64],
+            cores=psutil.cpu_count() or 1,
+            memory=psutil.virtual_memory().total,
+            device="",
+            samples=0,
+            labels=(),
+        )
+
+    def write(self, published: Published) -> None:
+        """Take note of what an event says about this device or its data."""
+        match published.event:
+            case events.WorkerReady(device=device):
+                self._set(device=device)
+            case events.DataShown(labels=labels):
+                self._set(samples=sum(labels), labels=labels[:MAX_LABELS])
+
+    def _set(self, **changes: object) -> None:
+        facts = msgspec.structs.replace(self.facts, **changes)
+        if facts != self.facts:
+            self.facts = facts
+            told = {field: getattr(facts, field) for field in facts.__struct_fields__}
+            self._publish(events.PeerFacts(node=self._node, name=self._name, **told))
+            self._spread(facts)

@@ -1,0 +1,104 @@
+"""What a node tells an observer that comes late: of all that happened, what still matters.
+
+Committed rounds come from the journal, also those before this process was started. Here is the rest: the
+latest word on each thing, everything of the open round, and the end of the log. It is bounded, however long
+the node runs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+
+from p2pfl import events
+from p2pfl.events import Published
+
+TAIL = 300
+"""Events of the log that a newcomer is told, however old."""
+
+MAX_OF_ROUND = 2000
+"""Events of the open round: some for each of 256 members."""
+
+COMMITS = 100
+"""Events about the last commits: the journal may be read a little before they are told."""
+
+LIVE = (events.Progress, events.Measured, events.PeerStatus, events.PeerFacts)
+"""Of interest only until the next one of the same thing; no lines of a log."""
+
+
+class Keeper:
+    """Keeps what still matters."""
+
+    def __init__(self) -> None:
+        self._latest: dict[Hashable, Published] = {}
+        self._round: deque[Published] = deque(maxlen=MAX_OF_ROUND)
+        self._commits: deque[Published] = deque(maxlen=COMMITS)
+        self._tail: deque[Published] = deque(maxlen=TAIL)
+        self.run = ""
+        """The run the node is in."""
+
+    def take(self, published: Published) -> None:
+        """Take note of the next event."""
+        event = published.event
+        if not isinstance(event, LIVE):
+            self._tail.append(published)
+        match event:
+            case events.RunJoined():
+                self.run = event.run
+                self._forget("quorum", "wanted", "resumed", "ended")
+                self._end_round()
+            case events.Committed():
+                self._commits.append(published)
+                self._end_round()
+                if event.then != "go":
+                    self._forget("wanted")
+                self._forget("resumed")
+            case events.Evaluated() | events.RosterChanged():
+                self._commits.append(published)
+        key = _key(event)
+        if key is not None:
+            self._latest.pop(key, None)  # the order is that of the last words
+            self._latest[key] = published
+        elif not isinstance(event, events.Committed):
+            self._round.append(published)
+
+    def told(self) -> list[Published]:
+        """Return what a newcomer is told, each event once, in order."""
+        kept = [*self._latest.values(), *self._round, *self._commits, *self._tail]
+        return [kept for _, kept in sorted({published.seq: published for published in kept}.items())]
+
+    def _end_round(self) -> None:
+        self._round.clear()
+        self._forget("progress")
+
+    def _forget(self, *kinds: str) -> None:
+        gone = [key for key in self._latest if isinstance(key, tuple) and key[0] in kinds]
+        for key in gone:
+            del self._latest[key]
+
+
+def _key(event: events.AnyEvent) -> tuple[str, ...] | None:
+    """Return what *event* is the latest word on; None where later events do not make it void."""
+    match event:
+        case events.Started() | events.WorkerReady() | events.RunJoined() | events.DataShown():
+            return (type(event).__name__,)
+        case events.Waiting() | events.Measured() | events.Ended():
+            return (type(event).__name__,)
+        case events.Progress():
+            return "progress", event.what, event.peer
+        case events.PeerLinked() | events.PeerLost():
+            return "link", event.node
+        case events.PeerStatus() | events.PeerFacts() | events.PeerLeaving():
+            return type(event).__name__, event.node
+        case events.PeerRefused():
+            return "refused", event.address
+        case events.QuorumLost() | events.QuorumBack():
+            return ("quorum",)
+        case events.Wanted():
+            return "wanted", event.what
+        case events.Resumed():
+            return ("resumed",)
+        case events.RunEnded():
+            return ("ended",)
+        case _:
+            return None

@@ -1,0 +1,349 @@
+"""Those who watch this node: what they are told, and that none of them slows it down.
+
+An event is encoded once for all of them and put into each one's queue; one task for each writes it out. Who
+reads too slowly is dropped, not waited for, and may come back: with the number of the last event it saw it
+goes on behind that, as far as it is still here, and is told what matters anew otherwise (`keeper`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Literal, NamedTuple
+
+from p2pfl import __version__
+from p2pfl.config import NetSettings
+from p2pfl.errors import HandshakeRefused, PeerError
+from p2pfl.events import Published, RoundRow
+from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.peer import PeerIdentity
+from p2pfl.net.acceptor import Serve
+from p2pfl.net.stream import FrameStream
+from p2pfl.net.tasks import Tasks
+from p2pfl.runtime.keeper import Keeper
+from p2pfl.store.reader import JournalReader
+from p2pfl.wire.codec import bounded
+from p2pfl.wire.frames import encode_frame
+from p2pfl.wire.observing import (
+    OBSERVING_VERSION,
+    Answer,
+    Beat,
+    CaughtUp,
+    Denial,
+    Greeting,
+    Happened,
+    History,
+    NodeFrame,
+    Order,
+    Watch,
+    What,
+    batches,
+    decode_observer,
+    encode,
+)
+
+logger = logging.getLogger(__name__)
+
+BEAT_SECONDS = 1.0
+"""Between signs of life to an observer who is told nothing else."""
+
+RESUMABLE = 4000
+"""Events kept for observers who lost their connection for a while: minutes of a busy run."""
+
+FEDERATION_WIDE: tuple[What, ...] = ("pause", "resume", "stop", "stop-now")
+"""Commands that any operator of the federation may give at any node."""
+
+HISTORY_ROUNDS = 1000
+"""Committed rounds that a newcomer is told of: more than a screen is wide. `p2pfl history` has them all."""
+
+Role = Literal["local", "operator", "observer"]
+
+
+def last_rounds(journal: JournalReader, run: str) -> list[RoundRow]:
+    """Return the last committed rounds of *run*, in order."""
+    return list(deque(journal.rounds(run), maxlen=HISTORY_ROUNDS))
+
+
+class Admitted(NamedTuple):
+    """An observer, let in."""
+
+    who: str
+    role: Role
+    may: tuple[What, ...]
+
+
+class Observers:
+    """The observers of one node. It is a sink of the publisher, and hears their connections."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        settings: NetSettings,
+        token: str,
+        stream: str,
+        history: Callable[[str], Awaitable[list[RoundRow]]],
+        command: Callable[[What, str], Awaitable[Answer]],
+        *,
+        can_start: bool,
+    ) -> None:
+        """Serve nobody yet.
+
+        *token* proves that an observer can read this node's data directory, *stream* names this process.
+        *history* returns the committed rounds of a run, *command* carries a command out for somebody.
+        *can_start* says whether this node has a start to be given (`--wait`).
+        """
+        self._credentials = credentials
+        self._settings = settings
+        self._token = token
+        self._stream = stream
+        self._history = history
+        self._command = command
+        self._can_start = can_start
+        self._keeper = Keeper()
+        self._recent: deque[Published] = deque(maxlen=RESUMABLE)
+        self._batch: list[Published] = []
+        self._viewers: set[_Viewer] = set()
+        self._connections = 0
+        self._seq = 0
+
+    @property
+    def count(self) -> int:
+        """How many follow what happens."""
+        return len(self._viewers)
+
+    # --- events ---------------------------------------------------------------------------------------------
+
+    def write(self, published: Published) -> None:
+        """Take the next event; those of one turn of the event loop reach observers in one frame."""
+        self._seq = published.seq
+        self._keeper.take(published)
+        self._recent.append(published)
+        if self._viewers:
+            if not self._batch:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._batch.append(published)
+
+    def _flush(self) -> None:
+        if self._batch:
+            batch, self._batch = self._batch, []
+            frames = [self._frame(Happened(part)) for part in batches(batch)]
+            for viewer in list(self._viewers):
+                for frame in frames:
+                    viewer.push(frame)
+
+    def _frame(self, frame: NodeFrame) -> bytes:
+        return encode_frame(encode(frame), self._settings.max_frame_bytes)
+
+    async def close(self, reason: str) -> None:
+        """Tell everybody that this was all."""
+        self._flush()
+        denial = self._frame(Denial(bounded(reason)))
+        viewers = list(self._viewers)
+        for viewer in viewers:
+            viewer.finish(denial)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BEAT_SECONDS):
+                for viewer in viewers:
+                    await viewer.done.wait()
+
+    # --- connections ----------------------------------------------------------------------------------------
+
+    async def hear(self, stream: FrameStream, identity: PeerIdentity, _address: str) -> Serve | None:
+        """Read an observer's first frame; return what serves it.
+
+        Raises:
+            HandshakeRefused: it is not let in; it has been told why.
+        """
+        try:
+            async with asyncio.timeout(self._settings.handshake_seconds):
+                body = await stream.next_body()
+            if body is None:
+                stream.abort()
+                return None
+            frame = decode_observer(body)
+            if not isinstance(frame, Watch):
+                raise PeerError("an observer's first frame must be WATCH")
+            admitted = self._admit(identity, frame)
+        except (PeerError, TimeoutError, OSError) as error:
+            reason = str(error) or "it did not say in time what it wants"
+            with contextlib.suppress(OSError):
+                await stream.write(self._frame(Denial(bounded(reason))))
+            await stream.finish()
+            raise HandshakeRefused(f"This device refused an observer, {identity}: {reason}") from error
+        return partial(self._serve, stream, frame, admitted)
+
+    def _admit(self, identity: PeerIdentity, watch: Watch) -> Admitted:
+        """Return what an observer may do.
+
+        Raises:
+            PeerError: nothing; the message is for the observer.
+        """
+        if watch.version != OBSERVING_VERSION:
+            raise PeerError(
+                f"this observer (p2pfl {watch.software}) and this node (p2pfl {__version__}) speak different "
+                "versions: install the same p2pfl on both"
+            )
+        if self._connections >= self._settings.max_observers:
+            raise PeerError(
+                f"{self._settings.max_observers} observers are connected, the most a node has: close one"
+            )
+        start: tuple[What, ...] = ("start",) if self._can_start else ()
+        if identity.node_id == self._credentials.node_id:
+            if not hmac.compare_digest(watch.token.encode(), self._token.encode()):
+                raise PeerError(
+                    "the local user of a node is known by its data directory, and that of this one was not "
+                    "shown: give --data-dir, or use a certificate of role observer or operator"
+                )
+            may: tuple[What, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
+            return Admitted("the local user", "local", may)
+        who = f"{bounded(identity.name, 64)} ({identity.role})"
+        if identity.role == "operator":
+            return Admitted(who, "operator", (*start, *FEDERATION_WIDE, "save"))
+        if identity.role == "observer":
+            return Admitted(who, "observer", ())
+        raise PeerError(
+            f"the certificate of {identity.name} is a node's, and nodes do not watch each other: on the CA's "
+            "machine make one for a person with `p2pfl certs issue NAME --role observer` (or operator)"
+        )
+
+    async def _serve(self, stream: FrameStream, watch: Watch, admitted: Admitted) -> None:
+        viewer = _Viewer(stream, self._settings.max_observer_bytes, self._frame(Beat()))
+        tasks = Tasks()
+        self._connections += 1
+        logger.info("%s is connected as an observer", admitted.who)
+        try:
+            tasks.start(viewer.write())
+            await self._begin(viewer, watch, admitted)
+            tasks.start(self._read(viewer, admitted))
+            reason = await viewer.ended
+            logger.info("the connection of %s as an observer ended: %s", admitted.who, reason)
+        finally:
+            self._connections -= 1
+            self._viewers.discard(viewer)
+            await tasks.close()
+            await stream.finish()
+            viewer.done.set()
+
+    async def _begin(self, viewer: _Viewer, watch: Watch, admitted: Admitted) -> None:
+        """Greet an observer, tell it what lies behind, and let it follow."""
+        oldest = self._recent[0].seq if self._recent else 1
+        resumed = watch.stream == self._stream and oldest - 1 <= watch.after <= self._seq
+        credentials = self._credentials
+        viewer.push(
+            self._frame(
+                Greeting(
+                    OBSERVING_VERSION,
+                    __version__,
+                    credentials.name,
+                    credentials.node_id,
+                    credentials.federation,
+                    admitted.who,
+                    admitted.role,
+                    admitted.may,
+                    self._stream,
+                    resumed,
+                )
+            )
+        )
+        if not watch.follow:
+            return
+        rows = [] if resumed or not self._keeper.run else await self._history(self._keeper.run)
+        # From here on nothing is awaited: what happens meanwhile is neither missed nor told twice.
+        self._flush()
+        for rounds in batches(rows):
+            viewer.push(self._frame(History(rounds)))
+        behind: Iterable[Published]
+        if resumed:
+            behind = (published for published in self._recent if published.seq > watch.after)
+        else:
+            behind = self._keeper.told()
+        for happened in batches(behind):
+            viewer.push(self._frame(Happened(happened)))
+        viewer.push(self._frame(CaughtUp(self._seq)))
+        self._viewers.add(viewer)
+
+    async def _read(self, viewer: _Viewer, admitted: Admitted) -> None:
+        """Take an observer's commands, one at a time, until it closes."""
+        try:
+            while (body := await viewer.stream.next_body()) is not None:
+                frame = decode_observer(body)
+                if isinstance(frame, Order):
+                    viewer.push(self._frame(await self._obey(frame, admitted)))
+            viewer.end("it closed the connection")
+        except (PeerError, OSError) as error:
+            viewer.end(str(error) or type(error).__name__)
+
+    async def _obey(self, order: Order, admitted: Admitted) -> Answer:
+        if order.what in admitted.may:
+            answer = await self._command(order.what, admitted.who)
+            return Answer(order.number, answer.refused, answer.text)
+        if order.what == "start":
+            reason = "this node does not hold the start: it was started without --wait"
+        elif order.what == "leave":
+            reason = "only the local user of a node can make it leave"
+        else:
+            reason = f"{admitted.who} may watch, not command: that takes a certificate of role operator"
+        return Answer(order.number, reason, "")
+
+
+class _Viewer:
+    """One observer's connection: what waits to be sent on it."""
+
+    def __init__(self, stream: FrameStream, max_bytes: int, beat: bytes) -> None:
+        self.stream = stream
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.done = asyncio.Event()
+        self._max_bytes = max_bytes
+        self._beat = beat
+        self._queue: deque[bytes] = deque()
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self._is_last = False
+
+    def push(self, frame: bytes) -> None:
+        """Queue *frame*; who lets too much wait is dropped."""
+        if self.ended.done() or self._is_last:
+            return
+        if self._bytes + len(frame) > self._max_bytes:
+            self.end(f"it reads too slowly: {self._bytes} bytes wait to be sent to it")
+            return
+        self._queue.append(frame)
+        self._bytes += len(frame)
+        self._wake.set()
+
+    def finish(self, frame: bytes) -> None:
+        """Send what is queued, then *frame*, and end."""
+        self.push(frame)
+        self._is_last = True
+
+    def end(self, reason: str) -> None:
+        """End the connection."""
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    async def write(self) -> None:
+        """Send what is queued, until the connection ends."""
+        try:
+            while True:
+                if self._queue:
+                    data = b"".join(self._queue)
+                    self._queue.clear()
+                    self._wake.clear()
+                    await self.stream.write(data)
+                    self._bytes -= len(data)
+                elif self._is_last:
+                    self.end("this node ends")
+                    return
+                else:
+                    try:
+                        async with asyncio.timeout(BEAT_SECONDS):
+                            await self._wake.wait()
+                    except TimeoutError:
+                        await self.stream.write(self._beat)
+        except OSError as error:
+            self.end(f"the connection broke ({error.strerror or error})")

@@ -1,0 +1,97 @@
+"""Commands to a running node, from whoever was found to be allowed to give them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.node import Node
+from p2pfl.errors import P2pflError
+from p2pfl.runtime.driver import Driver
+from p2pfl.store.blobs import BlobStore
+from p2pfl.store.durable import make_folder
+from p2pfl.store.export import export_blob
+from p2pfl.wire.observing import Answer, What
+
+logger = logging.getLogger(__name__)
+
+SHORT = 7
+"""Characters of a digest in a file's name."""
+
+_WISHES: dict[What, tuple[Literal["pause", "resume", "end", "end-now"], str]] = {
+    "pause": ("pause", "the run pauses with the next commit"),
+    "resume": ("resume", "the run goes on"),
+    "stop": ("end", "the run ends with the next commit"),
+    "stop-now": ("end-now", "the run ends now, with the updates there are"),
+}
+"""What is wished for, and what the person is told who wished it."""
+
+
+class Orders:
+    """Carries commands out and says who gave them."""
+
+    def __init__(
+        self, node: Node, driver: Driver, store: BlobStore, data_dir: Path, leave: Callable[[], None]
+    ) -> None:
+        """Take commands for *node*; models are saved in *data_dir*, *leave* begins a polite leave."""
+        self._node = node
+        self._driver = driver
+        self._store = store
+        self._data_dir = data_dir
+        self._leave = leave
+
+    async def obey(self, what: What, who: str) -> Answer:
+        """Carry out *what* for *who*, and tell everybody who watches."""
+        refused, text = await self._do(what, who)
+        logger.info("%s commands %s: %s", who, what, f"refused: {refused}" if refused else text)
+        self._driver.publish(events.Commanded(who, what, refused))
+        return Answer(0, refused, text)
+
+    async def _do(self, what: What, who: str) -> tuple[str, str]:
+        """Return why it was refused, or what was done."""
+        if what in _WISHES:
+            wish, text = _WISHES[what]
+            refused = self._node.objection(wish)
+            if not refused:
+                self._driver.feed(inputs.Want(wish, who))
+            return refused, "" if refused else text
+        if what == "start":
+            if not self._node.waits_for_go:
+                return "the start is not held here: it was given already, or a run is under way", ""
+            self._driver.feed(inputs.Go())
+            return "", "the start is given"
+        if what == "leave":
+            self._leave()
+            return "", "this node leaves"
+        return await self._save()
+
+    async def _save(self) -> tuple[str, str]:
+        """Copy the last committed model into the data directory."""
+        ledger = self._node.ledger
+        if ledger is None or ledger.last is None:
+            return "no round is committed yet", ""
+        if not ledger.holds:
+            return "the last committed model is not here yet; try again in a moment", ""
+        target = self._data_dir / "saved" / f"round-{ledger.round}-{ledger.model[:SHORT]}.safetensors"
+        guard = self._driver.work.guard if self._driver.work is not None else None
+        model = ledger.model
+        if guard is not None:
+            guard.add(model)
+        try:
+            await asyncio.to_thread(self._copy, ledger, model, target)
+        except P2pflError as error:
+            return str(error), ""
+        finally:
+            if guard is not None:
+                guard.release(model)
+        return "", f"saved as {target}"
+
+    def _copy(self, ledger: Ledger, model: str, target: Path) -> None:
+        make_folder(target.parent)
+        export_blob(self._store.path(model), ledger.founding.schema, target, force=True)

@@ -1,0 +1,465 @@
+"""What nodes told, made up: recordings for the tests of everything that shows them.
+
+Each is the same list of events at every call, as an events file would hold it, with the times, sizes and
+accuracies of a plausible run. `state_of` folds one, `rows_of` makes the history of it that a journal would.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import random
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Literal
+
+from p2pfl import events
+from p2pfl.events import AnyEvent, CountedUpdate, LinkMeasure, MemberScore, Published, RoundRow
+from p2pfl.messages import RunSpec
+from p2pfl.observe.state import State
+
+BEGAN = datetime(2026, 3, 14, 11, 50, tzinfo=UTC).timestamp()
+"""When the observed node was started."""
+
+ME = "lab-desktop"
+"""The observed node."""
+
+NAMES = ("macbook-1", ME, "shelf-pi5", "west-thinkpad", "roof-jetson", "attic-nuc")
+SAMPLES = (6000, 6000, 2500, 6000, 4000, 6000)
+SECONDS = (8.2, 7.1, 11.4, 6.6, 9.3, 7.4)
+"""What a round's training takes each of them."""
+
+DEVICES = ("mps", "cuda", "cpu", "cpu", "cuda", "cpu")
+SYSTEMS = (
+    "Darwin arm64",
+    "Linux x86_64",
+    "Linux aarch64",
+    "Windows AMD64",
+    "Linux aarch64",
+    "Linux x86_64",
+)
+RTTS = (0.002, 0.0, 0.014, 0.004, 0.009, 0.006)
+
+HOSTILE = "[red]x\x1b[2J"
+"""A name that is markup and clears a screen, for whoever prints it as it is."""
+
+Phase = Literal["starting", "idle", "training", "trained", "aggregating", "leaving"]
+"""Of `events.PeerStatus`."""
+
+MODEL_BYTES = 3_200_000
+BATCHES = 282
+
+
+def waiting() -> list[Published]:
+    """Two of the three nodes that are wanted are here."""
+    tale = _Tale(NAMES[:3])
+    tale.start()
+    tale.tell(events.Waiting(1, 3, "1 of 3 nodes is here"))
+    tale.link(NAMES[0])
+    tale.tell(events.Waiting(2, 3, "2 of 3 nodes are here"), after=13)
+    for name in (ME, NAMES[0]):
+        tale.status(name, "idle", run="")
+    return tale.told
+
+
+def starting() -> list[Published]:
+    """The node listens, and its worker still loads."""
+    tale = _Tale(NAMES)
+    tale.tell(tale.started())
+    tale.status(ME, "starting", run="")
+    return tale.told
+
+
+def running(peers: int = 6, rounds: int = 42, me: str = ME) -> list[Published]:
+    """The middle of round *rounds*: the first node collects, the third trains, the last is lost.
+
+    The observed node sends its update; as the aggregator (*me* is the first) it counts those of others.
+    """
+    tale = _Tale(names_of(peers), me, target=max(100, rounds + rounds // 5))
+    tale.found()
+    tale.rounds(rounds - 1)
+    tale.middle()
+    return tale.told
+
+
+def no_quorum() -> list[Published]:
+    """Three of five members are gone: nothing commits."""
+    tale = _Tale(NAMES[:5])
+    tale.found()
+    tale.rounds(7)
+    tale.open_round()
+    for name in (NAMES[0], NAMES[2], NAMES[4]):
+        tale.lose(name, "nothing was heard from it for 6 s")
+    tale.tell(events.QuorumLost(8, 2, 5, 3), after=0.1)
+    return tale.told
+
+
+def paused() -> list[Published]:
+    """An operator paused the run after its round 12."""
+    tale = _Tale(NAMES)
+    tale.found()
+    tale.rounds(11)
+    tale.open_round()
+    tale.tell(events.Wanted("pause", "ada (operator)"), after=1)
+    tale.close_round(then="pause")
+    tale.evaluated()
+    tale.statuses("idle")
+    return tale.told
+
+
+def finished() -> list[Published]:
+    """A run of 20 rounds is complete, and a demo has told what each node alone would have reached."""
+    tale = _Tale(NAMES, target=20)
+    tale.found()
+    tale.rounds(20)
+    tale.finish()
+    for index, name in enumerate(tale.names):
+        tale.tell(events.LoneTrained(name, round(0.84 - 0.035 * index, 4), 40), after=0.8)
+    return tale.told
+
+
+def ended() -> list[Published]:
+    """The node has exited after the end of its run."""
+    tale = _Tale(NAMES, target=20)
+    tale.found()
+    tale.rounds(20)
+    tale.finish()
+    tale.tell(events.Ended(0, "the run is complete and every member has its model"), after=1)
+    return tale.told
+
+
+def hostile() -> list[Published]:
+    """A peer's name and reasons are an attack on whoever prints them."""
+    tale = _Tale((*NAMES[:3], HOSTILE))
+    tale.found()
+    tale.rounds(4)
+    tale.open_round()
+    tale.tell(events.UpdateRefused(5, HOSTILE, "[/red]not finite\r\n\x1b]0;owned\x07" + "z" * 300))
+    tale.tell(events.Notice("warning", "\x1b[31m[b]boo[/b]\u202e"))
+    tale.lose(HOSTILE, "[link=file:///]click[/link]")
+    return tale.told
+
+
+def big(peers: int = 50, rounds: int = 500) -> list[Published]:
+    """A large federation late in a long run."""
+    return running(peers, rounds)
+
+
+def state_of(recording: Iterable[Published | RoundRow]) -> State:
+    """Return what an observer knows after *recording*."""
+    state = State()
+    for item in recording:
+        state.apply(item)
+    return state
+
+
+def rows_of(recording: Iterable[Published]) -> list[RoundRow]:
+    """Return the rounds of *recording* as the node's journal would give them."""
+    rows: dict[int, RoundRow] = {}
+    parent, members = digest_of("model 0"), tuple[str, ...]()
+    for item in recording:
+        match event := item.event:
+            case events.RunJoined():
+                members = event.members
+            case events.Committed():
+                rows[event.round] = RoundRow(
+                    event.run, event.round, event.kind, event.attempt, event.aggregator, event.digest, parent,
+                    event.record, members, event.updates, event.left_out, None, None, 0, (), event.seconds,
+                    event.note, event.then,
+                )  # fmt: skip
+                parent, members = event.digest, event.members
+            case events.Evaluated() if event.round in rows:
+                rows[event.round] = _scored(rows[event.round], event)
+            case _:
+                pass
+    return list(rows.values())
+
+
+def _scored(row: RoundRow, event: events.Evaluated) -> RoundRow:
+    return RoundRow(
+        row.run, row.round, row.kind, row.attempt, row.aggregator, row.digest, row.parent, row.record,
+        row.members, row.updates, row.left_out, event.accuracy, event.loss, event.samples, event.scores,
+        row.seconds, row.note, row.then,
+    )  # fmt: skip
+
+
+def names_of(peers: int) -> tuple[str, ...]:
+    """Return the names of a federation of *peers* nodes."""
+    return NAMES[:peers] + tuple(f"rack-{number:02}" for number in range(len(NAMES) + 1, peers + 1))
+
+
+def node_id_of(name: str) -> str:
+    """Return a node id for *name*, of the usual form."""
+    return base64.b32encode(hashlib.sha256(name.encode()).digest()).decode().rstrip("=").lower()
+
+
+def digest_of(text: str) -> str:
+    """Return a digest for *text*, of the usual form."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Tale:
+    """A run as one node tells it, on a clock of its own."""
+
+    def __init__(self, names: tuple[str, ...], me: str = ME, target: int = 100) -> None:
+        self.names = names
+        self.me = me
+        self.told: list[Published] = []
+        self._target = target
+        self._now = BEGAN
+        self._round = 0
+        """The last one that is decided."""
+        self._chance = random.Random(7)
+        self._committed_at = BEGAN
+        self._run = digest_of(f"run of {names}")
+        self._lost: set[str] = set()
+        self._sent = 0
+
+    def tell(self, event: AnyEvent, after: float = 0.02) -> None:
+        """Let *event* happen, *after* seconds."""
+        self._now += after
+        self.told.append(Published(len(self.told) + 1, round(self._now, 3), event))
+
+    # --- before the run -------------------------------------------------------------------------------------
+
+    def started(self) -> AnyEvent:
+        """Return the node's first event."""
+        return events.Started(
+            self.me,
+            node_id_of(self.me),
+            "digits",
+            "192.168.1.20:9000",
+            "/home/op/.local/share/p2pfl/lab",
+            0.21,
+        )
+
+    def start(self) -> None:
+        """Start the node and its worker."""
+        self.tell(self.started())
+        self.tell(events.WorkerReady("mnist", "cuda", 60000, 199210, 3.1), after=3)
+
+    def link(self, name: str) -> None:
+        """Link *name*, which says what device it is."""
+        index = self.names.index(name)
+        self.tell(events.PeerLinked(node_id_of(name), name, f"192.168.1.{30 + index}:9000"), after=0.1)
+        self._facts(index)
+
+    def _facts(self, index: int) -> None:
+        name, kind = self.names[index], index % len(NAMES)
+        samples = SAMPLES[kind]
+        shares = [1 + (label * 7 + index * 3) % 11 for label in range(10)]
+        labels = [samples * share // sum(shares) for share in shares]
+        labels[0] += samples - sum(labels)
+        self.tell(
+            events.PeerFacts(
+                node_id_of(name), name, "0.1.0", SYSTEMS[kind], 4 + 2 * (kind % 3), (8 + 8 * (kind % 2)) * 2**30,
+                DEVICES[kind], samples, tuple(labels),
+            )
+        )  # fmt: skip
+
+    def found(self) -> None:
+        """Start the node, link everybody and found the run."""
+        self.start()
+        self._facts(self.names.index(self.me))
+        for name in self.names:
+            if name != self.me:
+                self.link(name)
+        spec = RunSpec(
+            "mnist", "2nn", "dirichlet:0.5", len(self.names), self._target, 3, 64, 0.05, 0.9, 0.0, "fedavg", 1,
+            0, 2, 900.0, 60.0,
+        )  # fmt: skip
+        self.tell(events.RunJoined(self._run, "founded", 0, spec, self.names), after=2)
+        self._committed_at = self._now
+        self.tell(events.DataShown(self.names.index(self.me), len(self.names), (600,) * 10))
+
+    # --- rounds ---------------------------------------------------------------------------------------------
+
+    def rounds(self, number: int) -> None:
+        """Decide *number* rounds; of the last few it is told how everybody was doing."""
+        for left in range(number, 0, -1):
+            self.open_round()
+            if left <= 4:
+                self.statuses("training", 0.4)
+                self.statuses("trained", 1.0)
+            self.close_round()
+
+    def open_round(self) -> None:
+        """Begin the next round: everybody trains, and one is elected."""
+        number = self._round + 1
+        self.tell(events.TrainingStarted(number, self.names.index(self.me)))
+        self.evaluated()
+        aggregator = self._aggregator(number)
+        if aggregator == self.me:
+            self.tell(events.Standing(number, 1, "first in rank"))
+        self.tell(
+            events.Elected(number, 1, aggregator, node_id_of(aggregator), len(self.names) // 2 + 1), after=0.2
+        )
+
+    def close_round(self, then: Literal["go", "pause"] = "go") -> None:
+        """Train, average and decide the round."""
+        number = self._round + 1
+        self._train(number)
+        aggregator = self._aggregator(number)
+        updates = []
+        for index, name in enumerate(self.names):
+            if name in self._lost:
+                continue
+            seconds = round(SECONDS[index % len(SECONDS)] * self._chance.uniform(0.95, 1.15), 2)
+            loss = round(_loss(number) * self._chance.uniform(0.9, 1.1), 4)
+            updates.append(CountedUpdate(name, SAMPLES[index % len(SAMPLES)], loss, seconds))
+            if aggregator == self.me:
+                self.tell(events.UpdateCounted(number, name, SAMPLES[index % len(SAMPLES)]), after=0.3)
+        digest = digest_of(f"model {number}")
+        self.tell(events.Accepted(number, 1, aggregator, digest), after=max(u.seconds for u in updates) - 4)
+        left_out = tuple((name, "it is not reachable") for name in self.names if name in self._lost)
+        self._now += 0.2
+        seconds = round(self._now - self._committed_at, 3)
+        self.tell(
+            events.Committed(
+                self._run, number, "train", 1, aggregator, digest, digest_of(f"record {number}"), self.names,
+                tuple(updates), left_out, number, self._target, then, "", seconds,
+            )
+        )  # fmt: skip
+        self._round, self._committed_at = number, self._now
+
+    def _train(self, number: int) -> None:
+        for done in range(BATCHES // 3, BATCHES + 1, BATCHES // 3):
+            self.tell(events.Progress(number, "train", done, BATCHES), after=1.6)
+        index = self.names.index(self.me)
+        self.tell(
+            events.Trained(
+                number,
+                digest_of(f"update {number}"),
+                SAMPLES[index % len(SAMPLES)],
+                round(_loss(number), 4),
+                4.9,
+            )
+        )
+
+    def evaluated(self) -> None:
+        """Tell what each member's data say of the last model, as the answers come in."""
+        if self._round == 0:
+            return
+        scores: list[MemberScore] = []
+        for index, name in enumerate(self.names):
+            total = 10_000 // len(self.names)
+            share = _accuracy(self._round) - 0.006 * (index % 6) + self._chance.uniform(-0.003, 0.003)
+            correct = max(0, min(total, round(total * share)))
+            scores.append(MemberScore(name, correct, total, round(total * _loss(self._round), 3)))
+        samples = sum(score.total for score in scores)
+        self.tell(
+            events.Evaluated(
+                self._round, sum(s.correct for s in scores) / samples, sum(s.loss for s in scores) / samples,
+                samples, len(scores), len(scores), tuple(scores),
+            ),
+            after=0.1,
+        )  # fmt: skip
+
+    def _aggregator(self, number: int) -> str:
+        here = [name for name in self.names if name not in self._lost]
+        return here[(number * 5) % len(here)]
+
+    def statuses(self, phase: Phase, progress: float = 0.0, *, ended: bool = False) -> None:
+        """Tell what everybody says of itself, and how busy the links are."""
+        for index, name in enumerate(self.names):
+            if name not in self._lost:
+                share = min(1.0, progress * (0.8 + 0.1 * (index % 4)))
+                self.status(name, phase, share, ended=ended)
+        self._measured(0)
+
+    def status(
+        self, name: str, phase: Phase, progress: float = 0.0, *, run: str | None = None, ended: bool = False
+    ) -> None:
+        """Tell what *name* says of itself; *run* is another one than that of this recording."""
+        predicted = SECONDS[self.names.index(name) % len(SECONDS)]
+        links = len(self.names) - 1 - len(self._lost)
+        run = self._run if run is None else run
+        self.tell(
+            events.PeerStatus(
+                node_id_of(name), name, run, self._round, bool(run), phase, round(progress, 3), predicted, links,
+                bool(run), ended,
+            )
+        )  # fmt: skip
+
+    def _measured(self, sent: int) -> None:
+        self._sent += sent
+        links = tuple(
+            LinkMeasure(
+                node_id_of(name),
+                RTTS[index % len(RTTS)],
+                23_000_000 + 1000 * len(self.told) + (self._sent if index == 0 else 0),
+                21_000_000 + 900 * len(self.told),
+            )
+            for index, name in enumerate(self.names)
+            if name not in self._lost and name != self.me
+        )
+        self.tell(events.Measured(0.74, 812 * 2**20, links), after=1)
+
+    def lose(self, name: str, reason: str) -> None:
+        """Lose the link to *name*."""
+        self._lost.add(name)
+        self.tell(events.PeerLost(node_id_of(name), name, reason), after=0.4)
+
+    # --- special moments ------------------------------------------------------------------------------------
+
+    def middle(self) -> None:
+        """Stop in the middle of a round, with everybody doing something else."""
+        number = self._round + 1
+        first, last = self.names[0], self.names[-1]
+        self.tell(events.TrainingStarted(number, self.names.index(self.me)))
+        self.evaluated()
+        if first == self.me:
+            self.tell(events.Standing(number, 1, "first in rank"))
+        self.tell(events.Elected(number, 1, first, node_id_of(first), len(self.names) // 2 + 1), after=0.2)
+        self.statuses("training", 0.1)
+        self._train(number)
+        self.lose(last, "nothing was heard from it for 6 s")
+        for index, name in enumerate(self.names[:-1]):
+            if name == first:
+                self.status(name, "aggregating", 1.0)
+            elif index % 6 == 2:
+                self.status(name, "training", 0.71)
+            else:
+                self.status(name, "trained", 1.0)
+        self._measured(0)
+        if first == self.me:
+            for name in self.names[3:5]:
+                self.tell(events.UpdateCounted(number, name, SAMPLES[self.names.index(name)]), after=0.3)
+                self.tell(
+                    events.Progress(number, "pull", int(MODEL_BYTES * 0.62), MODEL_BYTES, self.names[1])
+                )
+        else:
+            for done in (0.2, 0.41, 0.62):
+                self.tell(
+                    events.Progress(number, "push", int(MODEL_BYTES * done), MODEL_BYTES, first), after=0.2
+                )
+        self._measured(int(MODEL_BYTES * 0.62))
+
+    def finish(self) -> None:
+        """Close the run with its evaluation record."""
+        aggregator = self._aggregator(self._round)
+        self.evaluated()
+        self.tell(
+            events.Elected(self._round + 1, 1, aggregator, node_id_of(aggregator), 4, "evaluate"), after=0.2
+        )
+        digest = digest_of(f"model {self._round}")
+        self.tell(
+            events.Committed(
+                self._run, self._round + 1, "evaluate", 1, aggregator, digest, digest_of("last record"),
+                self.names, (), (), self._round, self._target, "end", "", 0.6,
+            ),
+            after=0.4,
+        )  # fmt: skip
+        self.tell(events.RunEnded(self._run, self._round, digest, _accuracy(self._round), _loss(self._round)))
+        self.statuses("idle", 1.0, ended=True)
+
+
+def _accuracy(number: int) -> float:
+    """Return how good a model is after *number* rounds, from 0 to 1."""
+    return 0.975 - 0.87 * math.exp(-number / 6)
+
+
+def _loss(number: int) -> float:
+    """Return its mean cross-entropy."""
+    return 0.1 + 2.2 * math.exp(-number / 6)

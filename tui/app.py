@@ -1,0 +1,443 @@
+"""The app: one observed node, one clock, and the screens.
+
+What the node tells goes into the state as it comes; four times a second the visible screen draws what has
+changed. Nothing here can stop a training: the app is a client, and quitting only detaches it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.worker import Worker
+
+from p2pfl.errors import NetworkError, UserError
+from p2pfl.events import Published, RoundRow
+from p2pfl.observe.state import State
+from p2pfl.wire.observing import Greeting, What
+from tui import views
+from tui.control import DemoControl
+from tui.dialogs import Ask, Export
+from tui.screens.base import BaseScreen
+from tui.screens.detail import PeerScreen, RoundScreen
+from tui.screens.help import HelpScreen
+from tui.screens.log import LogScreen
+from tui.screens.network import NetworkScreen
+from tui.screens.overview import OverviewScreen
+from tui.screens.tables import PeersScreen, RoundsScreen
+from tui.source import Connected, Connection, Live, Over, Replay, Retrying
+from tui.symbols import glyphs
+from tui.theme import DARK, LIGHT
+
+TICK_SECONDS = 0.25
+"""Between two looks at what changed: quick enough to seem live."""
+
+MAX_TOASTS = 3
+"""Problems shown at a time; all are in the log."""
+
+
+class Tui(App[str]):
+    """The terminal UI of one node."""
+
+    TITLE = "p2pfl"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
+        "overview": OverviewScreen,
+        "peers": PeersScreen,
+        "rounds": RoundsScreen,
+        "network": NetworkScreen,
+        "log": LogScreen,
+    }
+    DEFAULT_MODE = "overview"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "screen('overview')", "Overview"),
+        Binding("2", "screen('peers')", "Peers"),
+        Binding("3", "screen('rounds')", "Rounds"),
+        Binding("4", "screen('network')", "Network"),
+        Binding("5", "screen('log')", "Log"),
+        Binding("p", "pause_or_resume", "Pause"),
+        Binding("x", "stop", "Stop"),
+        Binding("w", "save", "Save model"),
+        Binding("e", "export", "Export"),
+        Binding("k", "kill_or_start", "Kill or start a node"),
+        Binding("t", "switch_theme", "Theme"),
+        Binding("r", "retry", "Retry now"),
+        Binding("space", "replay_pause", "Hold the replay"),
+        Binding("plus,equals_sign", "replay_speed(2.0)", "Faster"),
+        Binding("minus", "replay_speed(0.5)", "Slower"),
+        Binding("full_stop", "replay_seek(0.02)", "Forward"),
+        Binding("comma", "replay_seek(-0.02)", "Back"),
+        Binding("question_mark", "help", "Help"),
+        Binding("q", "detach", "Detach"),
+        Binding("ctrl+c", "detach", show=False),
+    ]
+
+    def __init__(
+        self,
+        source: Live | Replay,
+        *,
+        ascii_only: bool = False,
+        light: bool = False,
+        demo: DemoControl | None = None,
+        clock: Callable[[], float] = time.time,
+        ticks: bool = True,
+    ) -> None:
+        """Show what *source* tells; tests inject a *clock* and call `tick` themselves."""
+        super().__init__()
+        self.source = source
+        self.demo = demo
+        self.state = State()
+        self.glyphs = glyphs(ascii_only)
+        self.greeting: Greeting | None = None
+        self.connection: Connection = Retrying(0, 0.0, "connecting")
+        self.seen_problems = 0
+        """Of the log's warnings and errors, those that were there when the log was last looked at."""
+        self.problems = 0
+        self._clock = clock
+        self._has_ticks = ticks
+        self._light = light
+        self._was_complete: bool | None = None
+        self._last_toast = 0
+
+    # --- life -----------------------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        """Begin to listen and to draw."""
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = LIGHT.name if self._light else DARK.name
+        self.set_class(self.glyphs.is_ascii, "-ascii")
+        self._listen()
+        if self._has_ticks:
+            self.set_interval(TICK_SECONDS, self.tick)
+
+    def _listen(self) -> Worker[None]:
+        return self.run_worker(
+            self.source.run(self._deliver, self._tell, self._begin_anew), exit_on_error=True, name="source"
+        )
+
+    def _deliver(self, item: Published | RoundRow) -> None:
+        self.state.apply(item)
+        row = self.state.log[-1] if self.state.log else None
+        if isinstance(item, Published) and row is not None and row.seq == item.seq:
+            self.problems += row.level in ("warning", "error")
+
+    def _begin_anew(self) -> None:
+        self.state = State()
+        self.problems = self.seen_problems = self._last_toast = 0
+
+    def _tell(self, connection: Connection) -> None:
+        self.connection = connection
+        if isinstance(connection, Connected):
+            self.greeting = connection.greeting
+        self.refresh_bindings()
+
+    def now(self) -> float:
+        """Return the time that ages are counted to: the wall clock's, in a replay the recording's."""
+        return self.source.now(self._clock()) if isinstance(self.source, Replay) else self._clock()
+
+    def tick(self) -> None:
+        """Draw what changed."""
+        if isinstance(self.source, Replay):
+            self.source.play(self._clock(), self._deliver, self._begin_anew)
+        if self.demo is not None:
+            for item in self.demo.read():
+                self.state.apply(item)
+        self._ring()
+        screen = self.screen
+        if isinstance(screen, BaseScreen):
+            screen.draw()
+
+    def _ring(self) -> None:
+        """Set the window's title, and ring once when the run is complete."""
+        self.title = views.title(self.state)
+        is_complete = self.state.phase == "complete"
+        if self._was_complete is False and is_complete:
+            self.bell()
+            self.notify(f"The run is complete: {views.finished_text(self.state)}.", title="Complete")
+        if self.state.run:
+            self._was_complete = is_complete
+
+    # --- what is shown ----------------------------------------------------------------------------------------
+
+    @property
+    def attached(self) -> str:
+        """Return as whom and to what this app is attached, in half a line."""
+        if isinstance(self.source, Replay):
+            return self.source.text
+        who = self.greeting.role if self.greeting is not None else "connecting"
+        return f"{who}@{self.state.name or self.source.text}"
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what is shown is not what is."""
+        return not isinstance(self.connection, Connected)
+
+    def may(self, *commands: What) -> bool:
+        """Whether the node lets this observer give one of *commands*."""
+        return self.greeting is not None and any(what in self.greeting.may for what in commands)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Hide what one may not do, or what makes no sense here."""
+        del parameters
+        is_replay = isinstance(self.source, Replay)
+        allowed = {
+            "pause_or_resume": self.may("pause"),
+            "stop": self.may("stop"),
+            "save": self.may("save"),
+            "kill_or_start": self.demo is not None,
+            "retry": isinstance(self.connection, Retrying) and not is_replay,
+            "replay_pause": is_replay,
+            "replay_speed": is_replay,
+            "replay_seek": is_replay,
+        }
+        return allowed.get(action, True)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Yield what the command palette offers."""
+        del screen
+        if self.may("start"):
+            yield SystemCommand("Start the run", "End this node's --wait", lambda: self.order("start"))
+        if self.may("pause"):
+            yield SystemCommand(
+                "Pause the run", "With the next commit, everywhere", lambda: self.order("pause")
+            )
+            yield SystemCommand("Resume the run", "Go on after a pause", lambda: self.order("resume"))
+        if self.may("stop"):
+            yield SystemCommand(
+                "Stop after this round", "The next commit ends the run", lambda: self.ask("stop")
+            )
+            yield SystemCommand(
+                "Stop now", "End the run with the updates there are", lambda: self.ask("stop-now")
+            )
+        if self.may("save"):
+            yield SystemCommand("Save the model", "Into the node's data directory", self.action_save)
+        if self.may("leave"):
+            yield SystemCommand("Let this node leave", "The others go on", lambda: self.ask("leave"))
+        yield SystemCommand("Export rounds", "As CSV, JSON lines or an SVG plot", self.action_export)
+        yield SystemCommand("Switch theme", "Dark or light", self.action_switch_theme)
+        yield SystemCommand("ASCII symbols", "Or the others", self.action_switch_symbols)
+        yield SystemCommand("Copy the attach command", self._attach_command(), self.action_copy_attach)
+        yield SystemCommand("Check the network", "What p2pfl doctor says", self.action_doctor)
+        yield SystemCommand("Help", "All keys", self.action_help)
+        yield SystemCommand("Detach", "The node goes on", self.action_detach)
+        for name in sorted(self.state.peers):
+            yield SystemCommand(
+                f"Go to peer {views.plain(name)}", "Its details", lambda n=name: self.open_peer(n)
+            )
+        for number in self.state.rounds.numbers()[-20:]:
+            yield SystemCommand(f"Go to round {number}", "Its details", lambda n=number: self.open_round(n))
+        if self.demo is not None:
+            for name in self.demo.names:
+                yield SystemCommand(
+                    f"Kill node {name}", "As if its plug were pulled", lambda n=name: self.ask_kill(n)
+                )
+                yield SystemCommand(
+                    f"Start node {name}", "Again, after a kill", lambda n=name: self.demo_do("start", n)
+                )
+
+    # --- actions ----------------------------------------------------------------------------------------------
+
+    async def action_screen(self, mode: str) -> None:
+        """Show one of the five screens."""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        await self.switch_mode(mode)
+        self.tick()
+
+    def open_peer(self, name: str) -> None:
+        """Show one peer."""
+        self.push_screen(PeerScreen(name))
+
+    def open_round(self, number: int) -> None:
+        """Show one round."""
+        self.push_screen(RoundScreen(number))
+
+    def action_help(self) -> None:
+        """Show all keys."""
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen())
+
+    def action_detach(self) -> None:
+        """Quit; the node goes on."""
+        self.exit(f"{self.attached}: {views.finished_text(self.state)}" if self.state.run else self.attached)
+
+    def action_switch_theme(self) -> None:
+        """Switch between dark and light."""
+        self.theme = DARK.name if self.theme == LIGHT.name else LIGHT.name
+        self._redraw()
+
+    def action_switch_symbols(self) -> None:
+        """Switch between ASCII and other symbols."""
+        self.glyphs = glyphs(not self.glyphs.is_ascii)
+        self.set_class(self.glyphs.is_ascii, "-ascii")
+        self._redraw()
+
+    def _redraw(self) -> None:
+        screen = self.screen
+        if isinstance(screen, BaseScreen):
+            screen.draw(everything=True)
+
+    def action_retry(self) -> None:
+        """Try to connect at once."""
+        if isinstance(self.source, Live):
+            self.source.retry_now()
+
+    def action_pause_or_resume(self) -> None:
+        """Pause the run, or let it go on."""
+        self.order("resume" if self.state.phase == "paused" else "pause")
+
+    def action_stop(self) -> None:
+        """Ask how to stop the run."""
+        self.ask("stop")
+
+    def action_save(self) -> None:
+        """Save the last committed model."""
+        self.order("save")
+
+    def action_export(self) -> None:
+        """Ask for a file, and write the rounds to it."""
+        self.push_screen(Export(f"p2pfl-{self.state.run[:7] or 'run'}"), self._export)
+
+    def _export(self, path: str | None) -> None:
+        if path is None:
+            return
+        from tui.export import write
+
+        try:
+            count = write(Path(path).expanduser(), self.state)
+        except UserError as error:
+            self.notify(str(error), severity="error", title="Not written", markup=False)
+        else:
+            self.notify(f"{count} rounds written to {path}", title="Exported", markup=False)
+
+    def action_doctor(self) -> None:
+        """Say how to check the network."""
+        self.notify("In a shell: p2pfl doctor --certs FOLDER --peers HOST:PORT", title="Network check")
+
+    def _attach_command(self) -> str:
+        if isinstance(self.source, Replay):
+            return "p2pfl tui --replay FILE"
+        if self.state.data_dir and self.may("leave"):
+            return f"p2pfl tui --data-dir {self.state.data_dir}"
+        return f"p2pfl tui {self.source.text} --certs FOLDER"
+
+    def action_copy_attach(self) -> None:
+        """Copy the command that attaches to this node."""
+        self.copy_to_clipboard(self._attach_command())
+        self.notify(self._attach_command(), title="Copied", markup=False)
+
+    # --- commands to the node -----------------------------------------------------------------------------------
+
+    def order(self, what: What) -> None:
+        """Give the node a command and show what came of it."""
+        if isinstance(self.source, Live):
+            self.run_worker(self._order(self.source, what), group="orders")
+
+    async def _order(self, source: Live, what: What) -> None:
+        try:
+            answer = await source.order(what)
+        except NetworkError as error:
+            self.notify(str(error), severity="error", title=f"{what}: no answer", markup=False)
+            return
+        if answer.refused:
+            self.notify(answer.refused, severity="warning", title=f"{what}: refused", markup=False)
+        else:
+            self.notify(answer.text, title=what, markup=False)
+
+    def ask(self, what: What) -> None:
+        """Ask whether *what* is meant, saying what follows, and then give the command."""
+        here, members = views.reachable(self.state)
+        texts = {
+            "stop": (
+                "Stop the run?",
+                f"The open round is finished, then the run ends on all {members} members "
+                f"after {self.state.trained + 1} rounds of {self.state.target_rounds}. "
+                "A higher --rounds goes on later.",
+                (("After this round", "stop"), ("Now, with what there is", "stop-now")),
+            ),
+            "stop-now": (
+                "Stop the run now?",
+                "Members hand in no update they have not trained yet: the open round closes with the updates "
+                "there are, and the run ends everywhere.",
+                (("Stop now", "stop-now"),),
+            ),
+            "leave": (
+                f"Let {self.state.name} leave?",
+                f"{self.state.name} votes and serves until the next commit drops it, then it ends. "
+                f"{max(0, members - 1)} members remain; {here - 1 if here else 0} of them are here, "
+                f"{(members - 1) // 2 + 1} are needed.",
+                (("Leave", "leave"),),
+            ),
+        }
+        title, text, choices = texts[what]
+        self.push_screen(Ask(title, text, choices), self._asked)
+
+    def _asked(self, what: str | None) -> None:
+        if what in ("stop", "stop-now", "leave"):
+            self.order(what)  # type: ignore[arg-type] # one of the three
+
+    # --- the demo -----------------------------------------------------------------------------------------------
+
+    def action_kill_or_start(self) -> None:
+        """Kill the selected node of the demo, or start it again."""
+        screen = self.screen
+        name = screen.selected_peer() if isinstance(screen, BaseScreen) else None
+        if self.demo is None or name is None or name not in self.demo.names:
+            self.notify("Select a peer first.", severity="warning")
+            return
+        peer = self.state.peers.get(name)
+        if peer is not None and not peer.doing_now:
+            self.demo_do("start", name)
+        else:
+            self.ask_kill(name)
+
+    def ask_kill(self, name: str) -> None:
+        """Ask before a node of the demo is killed."""
+        here, members = views.reachable(self.state)
+        needed = members // 2 + 1
+        goes_on = "the round goes on" if here - 1 >= needed else "the run pauses until it is back"
+        text = (
+            f"Its process ends at once, as if its plug were pulled: {goes_on} with {max(0, here - 1)} of "
+            f"{members}, quorum {needed}."
+        )
+        if name == self.state.name:
+            text += " It is the node this screen is attached to."
+        self.push_screen(
+            Ask(f"Kill {name}?", text, (("Kill", name),)), lambda chosen: self.demo_do("kill", chosen)
+        )
+
+    def demo_do(self, what: str, name: str | None) -> None:
+        """Have the demo kill or start one of its nodes."""
+        if self.demo is not None and name is not None:
+            self.demo.do(what, name)
+            self.notify(f"{name} is {'killed' if what == 'kill' else 'started'}", title="Demo", markup=False)
+
+    # --- replay -------------------------------------------------------------------------------------------------
+
+    def action_replay_pause(self) -> None:
+        """Hold the replay, or let it go on."""
+        if isinstance(self.source, Replay):
+            self.source.paused = not self.source.paused
+            self.tick()
+
+    def action_replay_speed(self, factor: float) -> None:
+        """Make the replay faster or slower."""
+        if isinstance(self.source, Replay):
+            self.source.change_speed(factor)
+            self.tick()
+
+    def action_replay_seek(self, step: float) -> None:
+        """Move in the replay, by a share of its whole length."""
+        if isinstance(self.source, Replay):
+            self.source.seek(self.source.position + step)
+            self.tick()
+
+
+__all__ = ["Over", "Tui"]

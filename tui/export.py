@@ -1,0 +1,45 @@
+"""Writing the rounds that are shown to a file, in the forms `p2pfl history` has too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from p2pfl.errors import UserError
+from p2pfl.events import RoundRow
+from p2pfl.observe.state import State
+from p2pfl.report.plot import svg
+from p2pfl.report.table import csv_text, jsonl_text
+
+
+def rows_of(state: State) -> list[RoundRow]:
+    """Return the rounds that are kept, as a journal's rows."""
+    return [
+        RoundRow(
+            run=one.run, round=one.round, kind="train", attempt=one.attempt, aggregator=one.aggregator,
+            digest=one.digest, parent="", record="", members=one.members, updates=one.updates,
+            left_out=one.left_out, accuracy=one.accuracy, loss=one.loss, samples=one.samples,
+            scores=one.scores, seconds=one.seconds, note=one.note,
+            then="end" if one.then == "end" else "pause" if one.then == "pause" else "go",
+        )
+        for one in state.rounds
+    ]  # fmt: skip
+
+
+def write(path: Path, state: State) -> int:
+    """Write the rounds to *path*, as its ending says; return how many.
+
+    Raises:
+        UserError: the ending is none of those known, there is nothing to write, or the file cannot be written.
+    """
+    forms = {".csv": csv_text, ".jsonl": jsonl_text, ".svg": svg}
+    form = forms.get(path.suffix.lower())
+    if form is None:
+        raise UserError(f"{path} ends in none of .csv, .jsonl and .svg: these say what is written")
+    rows = rows_of(state)
+    if not rows:
+        raise UserError("no round is decided yet: there is nothing to write")
+    try:
+        path.write_text(form(rows), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    return len(rows)

@@ -1,0 +1,237 @@
+"""What all screens share: the line at the top, the line of keys, and when something is drawn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.events import Resize
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Static
+
+from p2pfl.observe.state import Section, State
+from tui import views
+from tui.source import Over, Replay, Retrying
+from tui.symbols import ago
+from tui.widgets.header import draw_header, draw_keys
+
+if TYPE_CHECKING:
+    from tui.app import Tui
+
+LIST_SIZE = (60, 15)
+"""Below this a screen is one column of lines."""
+
+LINE_SIZE = (40, 10)
+"""Below this it is one line."""
+
+WIDE_SIZE = (100, 30)
+"""From here on there is room for panels side by side."""
+
+HUGE_SIZE = (170, 40)
+"""From here on there is room for everything."""
+
+SIZES = ("-line", "-list", "-narrow", "-wide", "-huge")
+"""The classes of a screen by its size, the smallest first."""
+
+
+class Lines(Static):
+    """A panel of lines of text."""
+
+    def show(self, lines: Sequence[Text]) -> None:
+        """Show *lines*, as many as there is room for."""
+        self.update(Text("\n", no_wrap=True, overflow="ellipsis").join(lines), layout=False)
+
+
+class BaseScreen(Screen[None]):
+    """A screen that draws what has changed since it last did."""
+
+    SECTIONS: ClassVar[tuple[Section, ...]] = ("run", "peers", "rounds", "open", "log", "traffic")
+    """What it draws."""
+    KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Its own keys, for the line at the bottom."""
+    NUMBER = ""
+    """The key of the screen, where it is one of the five."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._drawn: Counter[str] = Counter()
+        self._drawn_state: State | None = None
+
+    @property
+    def tui(self) -> Tui:
+        """The app."""
+        return cast("Tui", self.app)
+
+    @property
+    def state(self) -> State:
+        """What is known."""
+        return self.tui.state
+
+    def compose(self) -> ComposeResult:
+        """Put header, body and keys below each other."""
+        yield Lines(id="header")
+        with Container(id="body"):
+            yield from self.body()
+        yield Lines(id="small")
+        yield Lines(id="keys")
+
+    def body(self) -> Sequence[Widget]:
+        """Return the widgets of the body."""
+        return ()
+
+    def on_mount(self) -> None:
+        """Draw everything once."""
+        self._fit()
+        self.draw(everything=True)
+
+    def on_screen_resume(self) -> None:
+        """Draw what happened while another screen was visible."""
+        self.draw(everything=True)
+
+    def on_resize(self, event: Resize) -> None:
+        """Lay out anew."""
+        del event
+        self._fit()
+        self.call_after_refresh(self.draw, everything=True)
+
+    def _fit(self) -> None:
+        """Set the class that the size asks for."""
+        self.set_classes([self.size_class(), *(("-stale",) if self.tui.is_stale else ())])
+
+    def size_class(self) -> str:
+        """Return the class of this screen's size."""
+        width, height = self.size
+        name: str
+        for name, (least_width, least_height) in zip(
+            reversed(SIZES[1:]), (HUGE_SIZE, WIDE_SIZE, LIST_SIZE, LINE_SIZE), strict=True
+        ):
+            if width >= least_width and height >= least_height:
+                return name
+        return SIZES[0]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether there is only room for lines."""
+        return self.has_class("-list") or self.has_class("-line")
+
+    # --- drawing ----------------------------------------------------------------------------------------------
+
+    def draw(self, *, everything: bool = False) -> None:
+        """Draw what has changed, or *everything*."""
+        if not self.is_mounted:
+            return
+        state = self.state
+        if state is not self._drawn_state:
+            self._drawn_state, everything = state, True
+        changed = {
+            section
+            for section in self.SECTIONS
+            if everything or state.versions[section] != self._drawn[section]
+        }
+        self._drawn = Counter(state.versions)
+        self.set_class(self.tui.is_stale, "-stale")
+        self._draw_frame()
+        if self.is_small:
+            self._draw_small()
+        else:
+            self.draw_body(changed, everything=everything)
+
+    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+        """Draw the sections of the body that *changed*."""
+
+    def _draw_frame(self) -> None:
+        now, width = self.tui.now(), self.size.width
+        header = self.query_one("#header", Lines)
+        tabs = tuple((key, label) for key, label in TABS)
+        lines = [self._top(now, width)]
+        if self.has_class("-wide") or self.has_class("-huge"):
+            lines.append(_tabs(tabs, self.NUMBER, self.tui.attached, width))
+        header.show(lines)
+        self.query_one("#keys", Lines).show([draw_keys(self._keys(width), width)])
+
+    def _top(self, now: float, width: int) -> Text:
+        """Return the line at the top: the run, or what is wrong with the connection."""
+        connection = self.tui.connection
+        if isinstance(connection, Retrying):
+            left = max(0.0, connection.at - now)
+            data = f" · data of {ago(now - self.state.time)} ago" if self.state.time else ""
+            line = Text(
+                f" {self.tui.glyphs.late} NO CONNECTION to {self.tui.source.text} · retry {connection.number} in "
+                f"{left:.0f}s{data} · {connection.reason}",
+                style="bad",
+            )
+        elif isinstance(connection, Over):
+            line = Text(f" {self.tui.glyphs.late} ENDED · {connection.reason}", style="bad")
+        else:
+            badge = self.tui.problems - self.tui.seen_problems
+            values = views.header(self.state, self.tui.attached, now)
+            return draw_header(values, width, self.tui.glyphs, problems=badge)
+        line.truncate(max(1, width), overflow="ellipsis")
+        return line
+
+    def _keys(self, width: int) -> list[tuple[str, str]]:
+        app = self.tui
+        keys: list[tuple[str, str]] = []
+        if isinstance(app.source, Replay):
+            keys += [("space", "hold"), ("+/-", "speed"), (",/.", "seek")]
+        if isinstance(app.connection, Retrying):
+            keys.append(("r", "retry now"))
+        if not (self.has_class("-wide") or self.has_class("-huge")):
+            keys += [(key, label) for key, label in TABS if key != self.NUMBER]
+        keys += self.KEYS
+        if app.may("pause"):
+            keys.append(("p", "resume" if self.state.phase == "paused" else "pause"))
+        if app.demo is not None:
+            keys.append(("k", "kill/start"))
+        if width >= WIDE_SIZE[0]:
+            if app.may("stop"):
+                keys.append(("x", "stop"))
+            if app.may("save"):
+                keys.append(("w", "save model"))
+            keys += [("e", "export"), ("t", "theme")]
+        return [*keys, ("?", "help"), ("^p", "commands"), ("q", "detach")]
+
+    def _draw_small(self) -> None:
+        """Draw a screen that has only room for lines."""
+        state, now, glyphs = self.state, self.tui.now(), self.tui.glyphs
+        if self.has_class("-line"):
+            self.query_one("#small", Lines).show([])
+            return
+        lines = [views.open_line(state, now, glyphs)]
+        room = max(1, self.size.height - 4)
+        for row in views.peer_rows(state, now, glyphs)[: room // 2]:
+            cells = row.cells
+            line = Text(f"{str(cells['name'])[:14]:<14} ")
+            line.append(str(cells["doing"]))
+            line.append(f" {cells['round']} {cells['accuracy']}")
+            lines.append(line)
+        rest = room - len(lines)
+        if rest > 0:
+            lines += [views.log_line(row, self.size.width - 1, glyphs) for row in list(state.log)[-rest:]]
+        self.query_one("#small", Lines).show(lines)
+
+    def selected_peer(self) -> str | None:
+        """Return the name of the peer that is selected here, if any."""
+        return None
+
+
+TABS = (("1", "Overview"), ("2", "Peers"), ("3", "Rounds"), ("4", "Network"), ("5", "Log"))
+"""The five screens."""
+
+
+def _tabs(tabs: Sequence[tuple[str, str]], active: str, attached: str, width: int) -> Text:
+    line = Text(" ")
+    for key, label in tabs:
+        text = f"[{key} {label}]" if key == active else f" {key} {label} "
+        line.append(text, style="bold reverse" if key == active else "")
+        line.append(" ")
+    right = f"attached: {attached} · TLS "
+    room = width - line.cell_len - len(right)
+    if room > 0:
+        line.append(" " * room).append(right, style="dim")
+    return line

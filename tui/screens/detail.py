@@ -1,0 +1,144 @@
+"""One peer, and one round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.containers import Horizontal
+from textual.widget import Widget
+
+from p2pfl.observe.state import Section
+from tui import views
+from tui.screens.base import BaseScreen, Lines
+from tui.screens.log import LogScreen
+from tui.widgets.bars import label_bars
+from tui.widgets.chart import Chart
+from tui.widgets.gantt import draw_gantt
+
+
+class PeerScreen(BaseScreen):
+    """What is known of one peer."""
+
+    KEYS = (("←→", "peer"), ("l", "its log"), ("y", "copy id"), ("esc", "back"))
+    BINDINGS: ClassVar = [
+        ("escape", "app.pop_screen", "Back"),
+        ("left", "step(-1)", "The peer before"),
+        ("right", "step(1)", "The next peer"),
+        ("l", "its_log", "Its log"),
+        ("y", "copy_id", "Copy its node id"),
+    ]
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.peer_name = name
+
+    def body(self) -> Sequence[Widget]:
+        """Return facts, chart, labels and rounds."""
+        self.facts = Lines(id="facts", classes="panel")
+        self.chart = Chart(id="own", classes="panel")
+        self.labels = Lines(id="labels", classes="panel")
+        self.its_rounds = Lines(id="its-rounds", classes="panel")
+        return (self.facts, Horizontal(self.chart, self.labels, id="middle"), self.its_rounds)
+
+    def on_mount(self) -> None:
+        """Name the panels."""
+        super().on_mount()
+        self.labels.border_title, self.its_rounds.border_title = "Its data, by label", "Its last rounds"
+
+    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+        """Draw what is known of it."""
+        peer = self.state.peers.get(self.peer_name)
+        if peer is None:
+            self.facts.show([Text("nothing is known of it any more")])
+            return
+        glyphs = self.tui.glyphs
+        self.facts.border_title = f"Peer {views.plain(peer.name)}"
+        self.facts.show(views.peer_lines(self.state, peer, self.tui.now(), glyphs))
+        if changed & {"rounds", "run"}:
+            self.chart.glyphs = glyphs
+            self.chart.show("Accuracy on its data and on all", views.peer_series(self.state, peer), None)
+            room = max(1, self.its_rounds.size.height)
+            self.its_rounds.show(views.peer_rounds(self.state, peer, room))
+        if changed & {"peers", "run"}:
+            counts = peer.facts.labels if peer.facts is not None else ()
+            size = self.labels.size
+            told = label_bars(counts, size.width, size.height, glyphs) if counts else [Text("not told yet")]
+            self.labels.show(told)
+
+    def action_step(self, step: int) -> None:
+        """Show another peer."""
+        names = sorted(self.state.peers)
+        if self.peer_name in names:
+            self.peer_name = names[(names.index(self.peer_name) + step) % len(names)]
+            self.draw(everything=True)
+
+    def action_its_log(self) -> None:
+        """Show the log's lines about it."""
+        self.app.push_screen(LogScreen(self.peer_name))
+
+    def action_copy_id(self) -> None:
+        """Copy its node id."""
+        peer = self.state.peers.get(self.peer_name)
+        if peer is not None:
+            self.app.copy_to_clipboard(peer.node)
+            self.notify("its node id is copied")
+
+    def selected_peer(self) -> str | None:
+        """Return the peer's name."""
+        return self.peer_name
+
+
+class RoundScreen(BaseScreen):
+    """What came of one round, and who cost how much time."""
+
+    SECTIONS = ("rounds", "peers", "run")
+    KEYS = (("←→", "round"), ("e", "export"), ("esc", "back"))
+    BINDINGS: ClassVar = [
+        ("escape", "app.pop_screen", "Back"),
+        ("left", "step(-1)", "The round before"),
+        ("right", "step(1)", "The next round"),
+    ]
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def body(self) -> Sequence[Widget]:
+        """Return the gantt above the result."""
+        self.gantt = Lines(id="gantt", classes="panel")
+        self.result = Lines(id="result", classes="panel")
+        return (self.gantt, self.result)
+
+    def on_mount(self) -> None:
+        """Name the panels."""
+        super().on_mount()
+        self.result.border_title = "Result"
+
+    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+        """Draw the round, when something about it changed."""
+        if not changed:
+            return
+        glyphs = self.tui.glyphs
+        one = self.state.rounds.get(self.number)
+        if one is None:
+            self.gantt.show([Text(f"round {self.number} is not known here any more")])
+            return
+        rows, total = views.round_gantt(self.state, one)
+        merged = f"{len(one.updates)}/{len(one.updates) + one.missing} merged"
+        self.gantt.border_title = (
+            f"Round {one.round} · {glyphs.star} {views.plain(one.aggregator)} · {one.seconds:.1f}s · {merged}"
+        )
+        size = self.gantt.size
+        self.gantt.show(draw_gantt(rows, total, size.width, glyphs)[: max(1, size.height)])
+        self.result.show(views.round_lines(self.state, one, glyphs))
+
+    def action_step(self, step: int) -> None:
+        """Show another round."""
+        numbers = self.state.rounds.numbers()
+        if self.number in numbers:
+            place = numbers.index(self.number) + step
+            if 0 <= place < len(numbers):
+                self.number = numbers[place]
+                self.draw(everything=True)

@@ -1,0 +1,76 @@
+"""All keys, taken from the bindings themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from tui.symbols import SYMBOLS
+
+KEY_NAMES = {
+    "question_mark": "?",
+    "slash": "/",
+    "plus,equals_sign": "+",
+    "minus": "-",
+    "full_stop": ".",
+    "comma": ",",
+    "escape": "esc",
+    "left": "←",
+    "right": "→",
+}
+"""How keys are shown whose names are words."""
+
+
+class HelpScreen(ModalScreen[None]):
+    """Keys and symbols."""
+
+    BINDINGS: ClassVar = [
+        ("escape", "dismiss", "Back"),
+        ("question_mark", "dismiss", "Back"),
+        ("q", "dismiss", "Back"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """Put everything into one text."""
+        with VerticalScroll(id="help", classes="panel") as around:
+            around.border_title = "Keys"
+            yield Static(self._text())
+
+    def _text(self) -> Text:
+        stack = self.app.screen_stack
+        text = Text()
+        text.append("Everywhere\n", style="bold")
+        for key, what in self._rows(self.app.BINDINGS):
+            text.append(f"  {key:<8} {what}\n")
+        under = next((one for one in reversed(stack) if one is not self), None)
+        if under is not None and (rows := list(self._rows(type(under).BINDINGS))):
+            text.append("\nOn this screen\n", style="bold")
+            for key, what in rows:
+                text.append(f"  {key:<8} {what}\n")
+        text.append("\nIn tables\n", style="bold")
+        text.append("  ↑ ↓      select      enter    open\n  home end  first, last\n")
+        text.append("\nWhat a peer is doing\n", style="bold")
+        for symbol in SYMBOLS.values():
+            mark = symbol.ascii if getattr(self.app, "glyphs").is_ascii else symbol.mark  # noqa: B009
+            text.append(f"  {mark} ", style=symbol.style_name).append(f"{symbol.text}\n")
+        return text
+
+    def _rows(self, bindings: Iterable[object]) -> Iterable[tuple[str, str]]:
+        for binding in bindings:
+            if isinstance(binding, Binding):
+                key, action, what, show = binding.key, binding.action, binding.description, binding.show
+            elif isinstance(binding, tuple) and len(binding) == 3:
+                key, action, what = binding
+                show = True
+            else:
+                continue
+            name = action.partition("(")[0].removeprefix("app.")
+            if show and what and self.app.check_action(name, ()) is not False:
+                yield KEY_NAMES.get(key, key), what

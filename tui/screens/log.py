@@ -1,0 +1,135 @@
+"""The log: everything the node told that is worth a line, to be searched and filtered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.widget import Widget
+from textual.widgets import Input
+
+from p2pfl.observe.state import LogRow, Section
+from tui import views
+from tui.screens.base import BaseScreen
+from tui.widgets.log import LogView
+
+LEVELS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("all", frozenset({"info", "good", "warning", "error"})),
+    ("warnings and errors", frozenset({"warning", "error"})),
+    ("errors", frozenset({"error"})),
+)
+"""What the key for the level goes through."""
+
+
+class LogScreen(BaseScreen):
+    """The node's log."""
+
+    NUMBER = "5"
+    SECTIONS = ("log",)
+    KEYS = (("/", "search"), ("v", "level"), ("o", "peer"), ("space", "hold"))
+    BINDINGS: ClassVar = [
+        ("slash", "search", "Search; ! in front inverts"),
+        ("escape", "clear", "Everything"),
+        ("v", "level", "Level: all, warnings, errors"),
+        ("o", "peer", "Only one peer"),
+        ("space", "hold", "Hold, or follow"),
+        ("end", "follow", "Follow again"),
+        ("y", "copy", "Copy the lines shown"),
+    ]
+
+    def __init__(self, peer: str = "") -> None:
+        super().__init__()
+        self._level = 0
+        self._peer = peer
+        self._text = ""
+
+    def body(self) -> Sequence[Widget]:
+        """Return the lines and, where it is asked for, the search."""
+        self.view = LogView(id="view", classes="panel")
+        self.search = Input(id="filter", placeholder="text to look for; ! in front leaves it out")
+        return (self.view, self.search)
+
+    def on_mount(self) -> None:
+        """Begin at the end."""
+        super().on_mount()
+        self.search.display = False
+        self.view.focus()
+
+    def on_screen_resume(self) -> None:
+        """Take all problems as seen."""
+        self.tui.seen_problems = self.tui.problems
+        super().on_screen_resume()
+
+    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+        """Draw new lines."""
+        self.tui.seen_problems = self.tui.problems
+        if not changed:
+            return
+        shown = [row for row in self.state.log if self._wants(row)]
+        self.view.show(shown, lambda row, width: views.log_line(row, width, self.tui.glyphs))
+        level, of = LEVELS[self._level][0], f"{len(shown):,} of {len(self.state.log):,}"
+        peer = f" · peer {views.plain(self._peer)}" if self._peer else ""
+        text = f" · text {self._text}" if self._text else ""
+        self.view.border_title = f"Log {of} · level {level}{peer}{text}"
+        held = "" if self.view.follows else "held · End: follow again"
+        self.view.border_subtitle = held
+
+    def _wants(self, row: LogRow) -> bool:
+        if row.level not in LEVELS[self._level][1] or (self._peer and row.peer != self._peer):
+            return False
+        text = self._text.removeprefix("!").lower()
+        return not text or (text in row.text.lower()) != self._text.startswith("!")
+
+    def _redraw(self) -> None:
+        self.draw(everything=True)
+
+    def action_search(self) -> None:
+        """Ask for a text."""
+        self.search.display = True
+        self.search.focus()
+
+    def action_clear(self) -> None:
+        """Show everything again."""
+        self._level, self._peer, self._text = 0, "", ""
+        self.search.value = ""
+        self.search.display = False
+        self.view.focus()
+        self._redraw()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Search while it is typed."""
+        self._text = event.value
+        self._redraw()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Go back to the lines."""
+        del event
+        self.view.focus()
+
+    def action_level(self) -> None:
+        """Show the next choice of levels."""
+        self._level = (self._level + 1) % len(LEVELS)
+        self._redraw()
+
+    def action_peer(self) -> None:
+        """Show the lines about the next peer only, after the last one all."""
+        names = ["", *sorted(self.state.peers)]
+        here = names.index(self._peer) if self._peer in names else 0
+        self._peer = names[(here + 1) % len(names)]
+        self._redraw()
+
+    def action_hold(self) -> None:
+        """Hold the lines, or follow the newest."""
+        self.view.follows = not self.view.follows
+        self._redraw()
+
+    def action_follow(self) -> None:
+        """Follow the newest line."""
+        self.view.follows = True
+        self._redraw()
+
+    def action_copy(self) -> None:
+        """Copy the lines that are shown."""
+        rows = self.view.visible_rows()
+        self.app.copy_to_clipboard("\n".join(row.text for row in rows))
+        self.notify(f"{len(rows)} lines copied")

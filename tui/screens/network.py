@@ -1,0 +1,39 @@
+"""The links of the observed node: how far away its peers are, and what moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.containers import VerticalScroll
+from textual.widget import Widget
+
+from p2pfl.observe.state import Section
+from tui import views
+from tui.screens.base import BaseScreen, Lines
+
+
+class NetworkScreen(BaseScreen):
+    """Links and transfers."""
+
+    NUMBER = "4"
+    SECTIONS = ("traffic", "peers", "open", "run")
+
+    def body(self) -> Sequence[Widget]:
+        """Return the links above the open round."""
+        self.links = Lines(id="links")
+        self.moving = Lines(id="moving", classes="panel")
+        self.around = VerticalScroll(self.links, id="around", classes="panel")
+        return (self.around, self.moving)
+
+    def on_mount(self) -> None:
+        """Name the panels."""
+        super().on_mount()
+        self.around.border_title, self.moving.border_title = "Links of this node", "Round"
+
+    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+        """Draw both."""
+        app, now = self.tui, self.tui.now()
+        self.links.update(
+            views.joined(views.network_lines(self.state, now, app.glyphs)), layout=bool(changed & {"peers"})
+        )
+        self.moving.show(views.open_lines(self.state, now, app.glyphs, self.moving.size.width))

@@ -1,0 +1,123 @@
+"""Everything at a glance: who is here, how accurate, which round, what happened last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+
+from p2pfl.observe.state import Section
+from tui import views
+from tui.screens.base import BaseScreen, Lines
+from tui.widgets.chart import Chart
+from tui.widgets.table import LiveTable
+
+
+class OverviewScreen(BaseScreen):
+    """The first screen."""
+
+    NUMBER = "1"
+    KEYS = (("⏎", "open"), ("c", "chart"))
+    BINDINGS: ClassVar = [("c", "chart", "Chart: accuracy, loss, over time")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._over_time = False
+        self._shows_loss = False
+
+    def body(self) -> Sequence[Widget]:
+        """Return panels; the style sheet hides those that have no room."""
+        self.peers = LiveTable(views.PEER_COLUMNS, id="peers", classes="panel")
+        self.accuracy = Chart(id="accuracy", classes="panel")
+        self.loss = Chart(id="loss", classes="panel")
+        self.round = Lines(id="round", classes="panel")
+        self.round_line = Lines(id="round-line")
+        self.rounds = LiveTable(views.ROUND_COLUMNS, id="rounds", classes="panel")
+        self.network = Lines(id="network", classes="panel")
+        self.log_lines = Lines(id="log", classes="panel")
+        self.waiting = Lines(id="waiting", classes="panel")
+        return (
+            self.waiting,
+            Horizontal(
+                Vertical(self.peers, self.round, self.rounds, id="left"),
+                Vertical(self.accuracy, self.loss, self.network, id="right"),
+                id="columns",
+            ),
+            self.round_line,
+            self.log_lines,
+        )
+
+    def on_mount(self) -> None:
+        """Name the panels."""
+        super().on_mount()
+        self.round.border_title, self.rounds.border_title = "Round", "Rounds"
+        self.network.border_title, self.waiting.border_title = "Network", "Nobody else is here yet"
+        self.log_lines.border_title = "Log"
+        self.rounds.can_focus = False
+        self.peers.focus()
+
+    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+        """Draw the panels whose sections *changed*."""
+        app, state, now = self.tui, self.state, self.tui.now()
+        is_alone = not state.run and state.phase in ("starting", "waiting")
+        self.set_class(is_alone, "-alone")
+        if is_alone:
+            self.waiting.show(views.waiting_lines(state, app.glyphs, now))
+        else:
+            self.peers.glyphs = self.accuracy.glyphs = self.loss.glyphs = app.glyphs
+            self.peers.set_rows(views.peer_rows(state, now, app.glyphs))
+            here, members = views.reachable(state)
+            gone = f" · {members - here} gone" if here < members else ""
+            self.peers.border_title = f"Peers {len(state.peers)}{gone}"
+            if changed & {"rounds", "run"}:
+                self._draw_charts()
+                self.rounds.set_rows(views.round_rows(state, app.glyphs))
+            elif "open" in changed:
+                self.rounds.set_rows(views.round_rows(state, app.glyphs))
+            aggregator = state.open.aggregator if state.open is not None else ""
+            number = f" {state.open.round}" if state.open is not None else ""
+            self.round.border_title = f"Round{number}" + (
+                f" · {app.glyphs.star} {views.plain(aggregator)}" if aggregator else ""
+            )
+            self.round.show(views.open_lines(state, now, app.glyphs, self.round.size.width))
+            self.round_line.show([views.open_line(state, now, app.glyphs)])
+            if "traffic" in changed or "peers" in changed:
+                room = max(1, self.network.size.height - 3)
+                self.network.show(views.network_lines(state, now, app.glyphs, count=room))
+        if "log" in changed:
+            room = max(1, self.log_lines.size.height)
+            width = self.log_lines.size.width
+            rows = list(state.log)[-room:]
+            self.log_lines.show([views.log_line(row, width, app.glyphs) for row in reversed(rows)])
+
+    def _draw_charts(self) -> None:
+        state = self.state
+        x_kind: Literal["round", "time"] = "time" if self._over_time else "round"
+        is_one = not (self.has_class("-wide") or self.has_class("-huge"))
+        accuracy = views.accuracy_series(state, over_time=self._over_time)
+        loss = views.loss_series(state, over_time=self._over_time)
+        if is_one and self._shows_loss:
+            self.accuracy.show("Loss", *loss, x_kind=x_kind)
+        else:
+            self.accuracy.show("Accuracy", *accuracy, x_kind=x_kind)
+        self.loss.show("Loss", *loss, x_kind=x_kind)
+
+    def action_chart(self) -> None:
+        """Show the next kind of chart: accuracy, loss, each over rounds, then over time."""
+        self._shows_loss = not self._shows_loss
+        if not self._shows_loss:
+            self._over_time = not self._over_time
+        self._draw_charts()
+
+    def on_live_table_opened(self, message: LiveTable.Opened) -> None:
+        """Open what was selected."""
+        if message.table is self.rounds:
+            self.tui.open_round(int(message.key))
+        else:
+            self.tui.open_peer(message.key)
+
+    def selected_peer(self) -> str | None:
+        """Return the selected peer's name."""
+        return self.peers.cursor_key

@@ -1,0 +1,173 @@
+"""Where what is shown comes from: a node, or a recording of one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from p2pfl.errors import UserError
+from p2pfl.events import Published
+from p2pfl.observe.follow import Connected, Connection, Follower, Item, Over, Retrying
+from p2pfl.observe.target import Target, find_target
+from p2pfl.runtime.follow import parse_line
+from p2pfl.wire.observing import Answer, Greeting, What
+
+SLOWEST, FASTEST = 0.25, 64.0
+"""Speeds of a replay."""
+
+MAX_RECORDING_BYTES = 256 * 1024 * 1024
+"""Of a recording: more than `--events` writes."""
+
+
+class Live:
+    """A node, watched over the network or on this machine."""
+
+    def __init__(
+        self,
+        *,
+        address: str | None = None,
+        data_dir: Path | None = None,
+        node: str | None = None,
+        certs: Path | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Find the node, see `find_target`.
+
+        Raises:
+            UserError: there is no such node, or no way to it.
+        """
+
+        def find() -> Target:
+            return find_target(address, data_dir=data_dir, node=node, certs=certs, name=name)
+
+        self.text = find().text
+        """What people call it."""
+        self._find = find
+        self._follower: Follower | None = None
+
+    async def run(
+        self,
+        deliver: Callable[[Item], None],
+        tell: Callable[[Connection], None],
+        anew: Callable[[], None],
+    ) -> None:
+        """Follow the node until cancelled, see `Follower.run`."""
+        self._follower = Follower(self._find, time.time)
+        await self._follower.run(deliver, tell, anew)
+
+    def retry_now(self) -> None:
+        """Try to connect at once."""
+        if self._follower is not None:
+            self._follower.retry_now()
+
+    async def order(self, what: What) -> Answer:
+        """Give the node a command.
+
+        Raises:
+            NetworkError: there is no connection, or it broke before the answer.
+        """
+        assert self._follower is not None
+        return await self._follower.order(what)
+
+
+class Replay:
+    """A recording: what `p2pfl node --events FILE` wrote, at any speed."""
+
+    def __init__(self, path: Path, *, speed: float = 1.0) -> None:
+        """Read the recording.
+
+        Raises:
+            UserError: it cannot be read, or holds no event.
+        """
+        self.path = path
+        self.damaged = 0
+        """Lines that could not be read."""
+        self.events = self._read(path)
+        self.speed = min(FASTEST, max(SLOWEST, speed))
+        self.paused = False
+        self._times = [published.time for published in self.events]
+        self._shown = 0
+        """Events that were given out."""
+        self._at = self._times[0]
+        """The moment of the recording that is shown."""
+        self._played_at: float | None = None
+        self._is_anew = True
+
+    def _read(self, path: Path) -> list[Published]:
+        try:
+            if path.stat().st_size > MAX_RECORDING_BYTES:
+                raise UserError(f"{path} is larger than {MAX_RECORDING_BYTES >> 20} MiB: too long to replay")
+            lines = path.read_bytes().splitlines()
+        except OSError as error:
+            raise UserError(f"the recording {path} cannot be read: {error.strerror}") from error
+        events: list[Published] = []
+        for line in lines:
+            try:
+                events.append(parse_line(line))
+            except msgspec.DecodeError:
+                self.damaged += 1
+        if not events:
+            raise UserError(
+                f"{path} holds no events: give a file that `p2pfl node --events FILE` or `p2pfl demo --dir` wrote"
+            )
+        return sorted(events, key=lambda published: published.time)
+
+    @property
+    def text(self) -> str:
+        """What it is called, and how it plays."""
+        held = "held" if self.paused else f"x{self.speed:g}"
+        return f"replay {self.path.name} {100 * self.position:.0f}% {held}"
+
+    @property
+    def position(self) -> float:
+        """How far it is, from 0 to 1."""
+        first, last = self._times[0], self._times[-1]
+        return (self._at - first) / (last - first) if last > first else 1.0
+
+    async def run(
+        self,
+        deliver: Callable[[Item], None],
+        tell: Callable[[Connection], None],
+        anew: Callable[[], None],
+    ) -> None:
+        """Say that a recording is always there; `play` gives it out."""
+        del deliver, anew
+        tell(Connected(Greeting(1, "", "", "", "", "", "observer", (), "", resumed=False), is_current=True))
+        await asyncio.Event().wait()
+
+    def now(self, clock: float) -> float:
+        """Return the moment of the recording; *clock* is what `play` was told last."""
+        del clock
+        return self._at
+
+    def play(self, clock: float, deliver: Callable[[Item], None], anew: Callable[[], None]) -> None:
+        """Give out what has become due since the last call, by *clock*."""
+        before, self._played_at = self._played_at, clock
+        if before is not None and not self.paused:
+            self._at = min(self._times[-1], self._at + (clock - before) * self.speed)
+        if self._is_anew:
+            self._is_anew, self._shown = False, 0
+            anew()
+        until = bisect_right(self._times, self._at)
+        for published in self.events[self._shown : until]:
+            deliver(published)
+        self._shown = max(self._shown, until)
+
+    def change_speed(self, factor: float) -> None:
+        """Play faster or slower."""
+        self.speed = min(FASTEST, max(SLOWEST, self.speed * factor))
+
+    def seek(self, position: float) -> None:
+        """Go to *position*, from 0 to 1."""
+        first, last = self._times[0], self._times[-1]
+        target = first + min(1.0, max(0.0, position)) * (last - first)
+        self._is_anew = self._is_anew or target < self._at
+        self._at = target
+
+
+__all__ = ["Connected", "Connection", "Item", "Live", "Over", "Replay", "Retrying"]

@@ -1,0 +1,183 @@
+"""Signs, words and numbers, as the screens write them.
+
+A state is a sign, a word and a colour, and each of them alone is enough. Every sign is one cell wide and has
+an ASCII twin.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rich.cells import cell_len, set_cell_size
+
+from p2pfl.observe.peers import Word
+from p2pfl.wire.codec import bounded
+
+
+class Symbol(NamedTuple):
+    """How one state is written."""
+
+    mark: str
+    ascii: str
+    text: str
+    style_name: str
+    """A style of the theme, see `tui.theme.STYLES`."""
+
+
+SYMBOLS: dict[Word, Symbol] = {
+    "train": Symbol("●", "*", "train", "train"),
+    "trained": Symbol("◉", "o", "trained", "train"),
+    "sending": Symbol("↑", "^", "sending", "move"),
+    "collect": Symbol("Σ", "S", "collect", "lead"),
+    "average": Symbol("Σ", "S", "average", "lead"),
+    "propose": Symbol("★", "@", "propose", "lead"),
+    "elected": Symbol("★", "@", "elected", "lead"),
+    "merged": Symbol("✓", "+", "merged", "good"),
+    "done": Symbol("✓", "+", "complete", "good"),
+    "waiting": Symbol("◌", ".", "waiting", "quiet"),
+    "starting": Symbol("◌", ".", "starting", "quiet"),
+    "learner": Symbol("◇", "~", "learner", "quiet"),
+    "absent": Symbol("◌", "?", "not here", "quiet"),
+    "late": Symbol("◍", "!", "late", "warning"),
+    "paused": Symbol("‖", "=", "paused", "warning"),
+    "leaving": Symbol("→", ">", "leaving", "warning"),
+    "left": Symbol("→", ">", "left", "quiet"),
+    "refused": Symbol("⊘", "%", "refused", "bad"),
+    "lost": Symbol("✗", "x", "lost", "bad"),
+}
+"""By what a peer is doing."""
+
+_LOG_ASCII = {"·": "-", "✓": "+", "◎": "o", "★": "@", "✗": "x"}
+"""Of the marks of the log."""
+
+
+class Glyphs(NamedTuple):
+    """Signs that are not states, in one of two sets."""
+
+    is_ascii: bool
+    star: str
+    check: str
+    dot: str
+    right: str
+    up: str
+    down: str
+    more: str
+    full: str
+    empty: str
+    bar_full: str
+    bar_empty: str
+    train: str
+    transfer: str
+    aggregate: str
+    link: str
+    broken: str
+    late: str
+    rise: str
+    fall: str
+    eighths: str
+    """From an eighth of a cell to a whole one; of one character in ASCII."""
+
+    def ascii_of(self, mark: str) -> str:
+        """Return the ASCII twin of a mark of the log."""
+        return _LOG_ASCII.get(mark, mark if mark.isascii() else "-")
+
+
+_UNICODE = Glyphs(
+    False,
+    "★",
+    "✓",
+    "·",
+    "▸",
+    "↑",
+    "↓",
+    "…",
+    "●",
+    "○",
+    "█",
+    "·",
+    "▓",
+    "▒",
+    "░",
+    "━",
+    "✗",
+    "◍",
+    "▲",
+    "▼",
+    "▏▎▍▌▋▊▉█",
+)
+_ASCII = Glyphs(
+    True, "@", "+", ".", ">", "^", "v", "~", "*", "o", "#", ".", "#", "=", "-", "-", "x", "!", "+", "-", "#"
+)
+
+
+def glyphs(ascii_only: bool) -> Glyphs:
+    """Return the set of signs to draw with."""
+    return _ASCII if ascii_only else _UNICODE
+
+
+def clip(text: str, width: int) -> str:
+    """Return another device's *text*, harmless, on one line, at most *width* cells wide."""
+    clean = bounded(text, 400)
+    if cell_len(clean) <= width:
+        return clean
+    return set_cell_size(clean, max(0, width - 1)).rstrip() + "…" if width > 0 else ""
+
+
+def samples(count: int) -> str:
+    """Return a count of samples in at most five characters."""
+    return _scaled(float(count), ("", "k", "M", "G"), 1000.0)
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in at most six characters."""
+    return _scaled(float(count), ("B", "K", "M", "G", "T"), 1024.0)
+
+
+def rate(per_second: float) -> str:
+    """Return bytes a second in at most seven characters."""
+    return f"{_scaled(per_second, ('B', 'K', 'M', 'G', 'T'), 1024.0)}/s"
+
+
+def _scaled(value: float, units: tuple[str, ...], step: float) -> str:
+    for unit in units[:-1]:
+        if value < 999.5:
+            digits = 1 if unit not in ("", "B") and value < 99.5 else 0
+            return f"{value:.{digits}f}{unit}"
+        value /= step
+    return f"{value:.0f}{units[-1]}"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in at most six characters."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 99.95:
+        return f"{seconds:.1f}s"
+    return ago(seconds)
+
+
+def ago(seconds: float) -> str:
+    """Return whole seconds, minutes, hours or days, whichever is apt."""
+    seconds = max(0.0, seconds)
+    for least, unit, per in ((172_800, "d", 86_400), (5_400, "h", 3_600), (99, "m", 60)):
+        if seconds > least:
+            return f"{seconds / per:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def share(part: float) -> str:
+    """Return a share as percent."""
+    return f"{100 * min(1.0, max(0.0, part)):.0f}%"
+
+
+def score(value: float) -> str:
+    """Return an accuracy, .961 or 1.00, in four characters."""
+    return f"{value:.2f}" if value >= 0.9995 else f"{value:.3f}"[1:]
+
+
+def delta(change: float, signs: Glyphs) -> str:
+    """Return how an accuracy changed, with its direction, in at most six characters."""
+    if abs(change) < 0.00005:
+        return "="
+    mark = signs.rise if change > 0 else signs.fall
+    return f"{mark}{abs(change):.4f}"[:1] + f"{abs(change):.4f}"[1:]

@@ -1,0 +1,44 @@
+"""Bars: how far something is, and how data are distributed over labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from tui.symbols import Glyphs, samples
+
+
+def progress(part: float, width: int, glyphs: Glyphs, style: str = "train") -> Text:
+    """Return a bar of *width* cells, of which the share *part* is full."""
+    full = round(min(1.0, max(0.0, part)) * width)
+    bar = Text()
+    bar.append(glyphs.bar_full * full, style=style)
+    bar.append(glyphs.bar_empty * (width - full), style="quiet")
+    return bar
+
+
+def label_bars(counts: Sequence[int], width: int, height: int, glyphs: Glyphs) -> list[Text]:
+    """Return a bar for each label, as many as *height* allows, of the largest count's length."""
+    lines = []
+    most = max(counts, default=0)
+    room = max(1, width - 12)
+    for label, count in list(enumerate(counts))[:height]:
+        line = Text(f"{label:>3} ")
+        line.append(_bar(count / most if most else 0.0, room, glyphs), style="train")
+        line.append(f" {samples(count):>5}")
+        lines.append(line)
+    if len(counts) > height and lines:
+        lines[-1] = Text(f"  {glyphs.more} {len(counts) - height + 1} more labels", style="quiet")
+    return lines
+
+
+def _bar(part: float, width: int, glyphs: Glyphs) -> str:
+    """Return a bar to the eighth of a cell, padded to *width*."""
+    steps = len(glyphs.eighths)
+    filled = round(part * width * steps)
+    if part > 0:
+        filled = max(1, filled)
+    whole, rest = divmod(filled, steps)
+    text = glyphs.eighths[-1] * whole + (glyphs.eighths[rest - 1] if rest else "")
+    return text + " " * (width - len(text))

@@ -1,0 +1,90 @@
+"""Who did what when in a round: one bar for each peer on a common axis of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from rich.text import Text
+
+from tui.symbols import Glyphs, clip
+
+NAME_WIDTH = 14
+NOTE_WIDTH = 12
+
+
+class Span(NamedTuple):
+    """A part of a round."""
+
+    kind: Literal["train", "transfer", "aggregate"]
+    start: float
+    """Seconds since the round's begin."""
+    end: float
+
+
+class GanttRow(NamedTuple):
+    """One peer's round."""
+
+    name: str
+    is_aggregator: bool
+    spans: tuple[Span, ...]
+    note: str
+    """What stands behind the bar; where there is none, across all of it."""
+
+
+_STYLES = {"train": "train", "transfer": "move", "aggregate": "lead"}
+
+
+def draw_gantt(rows: Sequence[GanttRow], total: float, width: int, glyphs: Glyphs) -> list[Text]:
+    """Return the axis, a line for each row, and what the signs mean; *total* seconds are the whole width."""
+    room = max(10, width - NAME_WIDTH - NOTE_WIDTH - 4)
+    lines = [_axis(total, room)]
+    for row in rows:
+        line = Text(glyphs.star if row.is_aggregator else " ", style="lead")
+        line.append(f"{clip(row.name, NAME_WIDTH):<{NAME_WIDTH}} ")
+        if row.spans:
+            line.append_text(_bar(row.spans, total, room, glyphs))
+            line.append(f"  {row.note}")
+        else:
+            line.append(f"{glyphs.broken} {row.note}", style="bad")
+        lines.append(line)
+    lines.append(Text(""))
+    legend = Text(" ")
+    for kind, sign in (
+        ("train", glyphs.train),
+        ("transfer", glyphs.transfer),
+        ("aggregate", glyphs.aggregate),
+    ):
+        legend.append(sign, style=_STYLES[kind]).append(f" {kind}  ")
+    legend.append(f"{glyphs.dot} idle", style="quiet")
+    lines.append(legend)
+    return lines
+
+
+def _bar(spans: Sequence[Span], total: float, width: int, glyphs: Glyphs) -> Text:
+    signs = {"train": glyphs.train, "transfer": glyphs.transfer, "aggregate": glyphs.aggregate}
+    cells: list[str | None] = [None] * width
+    for span in spans:
+        first = min(width - 1, int(span.start / total * width))
+        last = min(width, max(first + 1, round(span.end / total * width)))
+        cells[first:last] = [span.kind] * (last - first)
+    bar = Text()
+    for cell in cells:
+        bar.append(signs[cell] if cell is not None else glyphs.dot, style=_STYLES[cell] if cell else "quiet")
+    return bar
+
+
+def _axis(total: float, width: int) -> Text:
+    """Return the axis: seconds at round places, never one over the other."""
+    step = next(
+        (s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if total / s <= 6), total
+    )
+    line = [" "] * (width + 6)
+    place = 0.0
+    while place <= total + 1e-9:
+        label = f"{place:g}s" if place == 0 else f"{place:.10g}"
+        at = round(place / total * width)
+        if at + len(label) <= len(line):
+            line[at : at + len(label)] = label
+        place += step
+    return Text(" " * (NAME_WIDTH + 2) + "".join(line).rstrip(), style="quiet")

@@ -1,0 +1,82 @@
+"""The line at the top and the line of keys at the bottom, cut to fit by what matters least."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich.text import Text
+
+from tui.symbols import Glyphs, ago, clip, delta
+
+_PHASES = {
+    "starting": ("◌", ".", "quiet"),
+    "waiting": ("○", "o", "quiet"),
+    "running": ("●", "*", "good"),
+    "no quorum": ("‖", "=", "bad"),
+    "paused": ("‖", "=", "warning"),
+    "complete": ("✓", "+", "good"),
+    "ended": ("✗", "x", "quiet"),
+}
+"""Sign, ASCII sign and style of a node's phase."""
+
+
+class HeaderValues(NamedTuple):
+    """What the line at the top says."""
+
+    task: str
+    node: str
+    phase: str
+    phase_kind: str
+    trained: int
+    rounds: int
+    accuracy: float | None
+    change: float | None
+    here: int
+    members: int
+    left: float | None
+    """Seconds the run will take; None where nobody knows."""
+    attached: str
+
+
+def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: int = 0) -> Text:
+    """Return the line: the phase always, then round and accuracy, then the rest, as far as there is room."""
+    mark, plain, style = _PHASES[values.phase_kind]
+    phase = Text(plain if glyphs.is_ascii else mark, style=style).append(f" {values.phase}", style="bold")
+    parts: list[tuple[int, Text]] = [(10, phase)]
+    if values.rounds:
+        parts.append((9, Text(f"r{values.trained}/{values.rounds}")))
+    if values.accuracy is not None:
+        parts.append((8, Text(f"acc {f'{values.accuracy:.4f}'.removeprefix('0')}", style="bold")))
+        if values.change is not None:
+            style = "good" if values.change > 0 else "warning" if values.change < 0 else ""
+            parts.append((5, Text(delta(values.change, glyphs), style=style)))
+    if values.members:
+        warning = "!" if values.here < values.members else ""
+        peers = f"{values.here}/{values.members} members{warning}"
+        parts.append((7, Text(peers, style="warning" if warning else "")))
+    if problems:
+        parts.append((6, Text(f"!{problems}", style="bad")))
+    if values.left is not None:
+        parts.append((4, Text(f"ETA {ago(values.left)}")))
+    parts.insert(0, (3, Text(clip(values.task, 16), style="bold")))
+    parts.append((2, Text(clip(values.attached, 30), style="quiet")))
+    while len(parts) > 1 and sum(part.cell_len + 2 for _, part in parts) > width:
+        parts.remove(min(parts, key=lambda part: part[0]))
+    line = Text(" ")
+    for index, (_, part) in enumerate(parts):
+        line.append("  " if index else "").append_text(part)
+    line.truncate(max(1, width), overflow="ellipsis")
+    return line
+
+
+def draw_keys(keys: Sequence[tuple[str, str]], width: int) -> Text:
+    """Return the keys that fit; the last two, help and quit, always if any do."""
+    shown = list(keys)
+    while len(shown) > 2 and sum(len(key) + len(label) + 3 for key, label in shown) > width:
+        del shown[max(0, len(shown) - 4)]
+    line = Text(" ")
+    for key, label in shown:
+        line.append(key, style="bold").append(f" {label}  ", style="quiet")
+    line.truncate(max(1, width), overflow="crop")
+    return line

@@ -1,0 +1,59 @@
+"""Lines of a log that follow the newest, or stand still while somebody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from p2pfl.observe.state import LogRow
+from tui.widgets.paint import strip_of
+
+
+class LogView(ScrollView, can_focus=True):
+    """Draws those lines that are visible, and no others."""
+
+    BINDINGS: ClassVar = [
+        ("up", "scroll(-1)", "Up"),
+        ("down", "scroll(1)", "Down"),
+        ("pageup", "scroll(-20)", "Up a page"),
+        ("pagedown", "scroll(20)", "Down a page"),
+        ("home", "scroll(-1000000)", "First"),
+    ]
+
+    def __init__(self, *, id: str | None = None, classes: str = "") -> None:  # noqa: A002
+        super().__init__(id=id, classes=classes)
+        self.follows = True
+        """Whether the newest line stays in sight."""
+        self._rows: Sequence[LogRow] = ()
+        self._draw: Callable[[LogRow, int], Text] = lambda row, width: Text(row.text[:width])
+
+    def show(self, rows: Sequence[LogRow], draw: Callable[[LogRow, int], Text]) -> None:
+        """Show *rows*, drawn by *draw* for a given width."""
+        self._rows, self._draw = rows, draw
+        self.virtual_size = Size(self.size.width, len(rows))
+        if self.follows:
+            self.scroll_end(animate=False, force=True, immediate=True)
+        self.refresh()
+
+    def visible_rows(self) -> Sequence[LogRow]:
+        """Return the rows in sight."""
+        top = self.scroll_offset.y
+        return self._rows[top : top + self.size.height]
+
+    def action_scroll(self, step: int) -> None:
+        """Move by *step* lines, and stand still there."""
+        self.follows = False
+        self.scroll_to(y=max(0, self.scroll_offset.y + step), animate=False, force=True)
+
+    def render_line(self, y: int) -> Strip:
+        """Draw the line *y* of the visible part."""
+        width, place = self.size.width, y + self.scroll_offset.y
+        if place >= len(self._rows):
+            return Strip.blank(width, self.rich_style)
+        text = self._draw(self._rows[place], width)
+        return strip_of(text, width, self.rich_style, self.app.console, is_dark=self.app.current_theme.dark)

@@ -1,0 +1,192 @@
+"""Lines over an axis, drawn with braille dots or, in ASCII, with letters: a function from values to text.
+
+A cell of braille holds two dots by four, so a chart of 40 by 8 cells has 80 by 32 points. Series differ by
+colour and by how they are drawn: whole, dashed or dotted. Where there is no value, there is a gap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from rich.text import Text
+
+from tui.symbols import Glyphs, ago
+
+Marker = Literal["line", "dashed", "dotted"]
+
+_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+"""Bits of the braille patterns, by row and column in a cell."""
+
+_ASCII_MARKS = {"line": "*", "dashed": "o", "dotted": "."}
+
+_EVERY = {"line": (1, 1), "dashed": (6, 3), "dotted": (4, 1)}
+"""Of how many dots along the axis how many are drawn."""
+
+LABEL_WIDTH = 6
+"""Cells left of the axis."""
+
+
+class Series(NamedTuple):
+    """One line."""
+
+    name: str
+    points: tuple[tuple[float, float | None], ...]
+    style: str
+    marker: Marker = "line"
+
+
+class Band(NamedTuple):
+    """The range between two lines."""
+
+    low: tuple[tuple[float, float], ...]
+    high: tuple[tuple[float, float], ...]
+
+
+class View(NamedTuple):
+    """The part of a chart that is shown."""
+
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+
+
+def bounds(series: Sequence[Series], band: Band | None, zoom: float = 1.0) -> View | None:
+    """Return what there is to show, the last part of it where *zoom* is above 1; None without any value."""
+    points = [(x, y) for one in series for x, y in one.points if y is not None and math.isfinite(y)]
+    if not points:
+        return None
+    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
+    x_low = x_high - (x_high - x_low) / max(1.0, zoom)
+    shown = [y for x, y in points if x >= x_low]
+    if band is not None:
+        shown += [y for x, y in (*band.low, *band.high) if x >= x_low and math.isfinite(y)]
+    y_low, y_high = min(shown), max(shown)
+    room = (y_high - y_low) * 0.05 or max(abs(y_high) * 0.05, 0.01)
+    return View(x_low, x_high if x_high > x_low else x_low + 1.0, max(0.0, y_low - room), y_high + room)
+
+
+def draw_chart(
+    series: Sequence[Series],
+    band: Band | None,
+    width: int,
+    height: int,
+    glyphs: Glyphs,
+    *,
+    x_kind: Literal["round", "time"] = "round",
+    zoom: float = 1.0,
+    cursor: float | None = None,
+) -> list[Text]:
+    """Return *height* lines of at most *width* cells: the plot, and below it the axis with its labels."""
+    columns, rows = width - LABEL_WIDTH - 1, height - 2
+    view = bounds(series, band, zoom)
+    if columns < 8 or rows < 2:
+        return []
+    if view is None:
+        return [Text("")] * (rows // 2) + [
+            Text(" " * LABEL_WIDTH + " nothing is evaluated yet", style="quiet")
+        ]
+    canvas = _Canvas(columns, rows, view, is_ascii=glyphs.is_ascii)
+    if band is not None:
+        canvas.fill(band)
+    for one in series:
+        canvas.line(one)
+    lines = [_axis_label(view, row, rows).append_text(text) for row, text in enumerate(canvas.texts())]
+    corner, dash = ("+", "-") if glyphs.is_ascii else ("└", "─")
+    axis = Text(" " * LABEL_WIDTH + corner, style="quiet").append(dash * columns, style="quiet")
+    if cursor is not None:
+        place = canvas.column(cursor)
+        if 0 <= place < columns:
+            axis.stylize("reverse", LABEL_WIDTH + 1 + place, LABEL_WIDTH + 2 + place)
+    return [*lines, axis, _x_labels(view, columns, x_kind)]
+
+
+class _Canvas:
+    """Cells with dots, and whose they are."""
+
+    def __init__(self, columns: int, rows: int, view: View, *, is_ascii: bool) -> None:
+        self._columns, self._rows, self._view, self._is_ascii = columns, rows, view, is_ascii
+        self._bits = [[0] * columns for _ in range(rows)]
+        self._styles: list[list[str]] = [[""] * columns for _ in range(rows)]
+        self._letters: list[list[str]] = [[" "] * columns for _ in range(rows)]
+
+    def column(self, x: float) -> int:
+        """Return the cell column of *x*."""
+        return self._dot_x(x) // 2
+
+    def _dot_x(self, x: float) -> int:
+        view = self._view
+        return round((x - view.x_low) / (view.x_high - view.x_low) * (2 * self._columns - 1))
+
+    def _dot_y(self, y: float) -> int:
+        view = self._view
+        share = (y - view.y_low) / (view.y_high - view.y_low)
+        return round((1 - share) * (4 * self._rows - 1))
+
+    def _set(self, dot_x: int, dot_y: int, style: str, letter: str) -> None:
+        if 0 <= dot_x < 2 * self._columns and 0 <= dot_y < 4 * self._rows:
+            row, column = dot_y // 4, dot_x // 2
+            self._bits[row][column] |= _DOTS[dot_y % 4][dot_x % 2]
+            self._styles[row][column] = style
+            self._letters[row][column] = letter
+
+    def fill(self, band: Band) -> None:
+        """Draw the two edges of *band* with few dots."""
+        for edge in (band.low, band.high):
+            self.line(Series("", edge, "band", "dotted"))
+
+    def line(self, one: Series) -> None:
+        """Draw a line from value to value."""
+        every, drawn = _EVERY[one.marker]
+        letter = _ASCII_MARKS[one.marker]
+        before: tuple[int, int] | None = None
+        for x, y in one.points:
+            if y is None or not math.isfinite(y):
+                before = None
+                continue
+            here = self._dot_x(x), self._dot_y(y)
+            steps = max(abs(here[0] - before[0]), abs(here[1] - before[1]), 1) if before is not None else 1
+            start = before if before is not None else here
+            for step in range(steps + 1):
+                dot_x = round(start[0] + (here[0] - start[0]) * step / steps)
+                dot_y = round(start[1] + (here[1] - start[1]) * step / steps)
+                if dot_x % every < drawn:
+                    self._set(dot_x, dot_y, one.style, letter)
+            before = here
+
+    def texts(self) -> list[Text]:
+        """Return the rows."""
+        lines = []
+        for row in range(self._rows):
+            line = Text()
+            for column in range(self._columns):
+                bits = self._bits[row][column]
+                sign = self._letters[row][column] if self._is_ascii else chr(0x2800 + bits) if bits else " "
+                line.append(sign if bits else " ", style=self._styles[row][column] or None)
+            lines.append(line)
+        return lines
+
+
+def _axis_label(view: View, row: int, rows: int) -> Text:
+    """Return what stands left of a row: the value at the top, in the middle and at the bottom."""
+    places = {0: view.y_high, rows - 1: view.y_low}
+    if rows >= 5:
+        places[(rows - 1) // 2] = view.y_high - (view.y_high - view.y_low) * ((rows - 1) // 2) / (rows - 1)
+    value = places.get(row)
+    label = "" if value is None else f"{value:.3f}" if view.y_high < 10 else f"{value:.1f}"
+    return Text(f"{label:>{LABEL_WIDTH}}|", style="quiet")
+
+
+def _x_labels(view: View, columns: int, kind: Literal["round", "time"]) -> Text:
+    line = [" "] * (columns + 1)
+    end = 0
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        value = view.x_low + share * (view.x_high - view.x_low)
+        label = f"{value:.0f}" if kind == "round" else ago(value)
+        at = min(round(share * (columns - 1)), columns + 1 - len(label))
+        if at >= end:
+            line[at : at + len(label)] = label
+            end = at + len(label) + 1
+    return Text(" " * (LABEL_WIDTH + 1) + "".join(line).rstrip(), style="quiet")

@@ -1,0 +1,293 @@
+"""A table that changes several times a second.
+
+Textual's own draws every visible cell again when one changes. This one draws lines: what a line says is
+compared with what it said before, and only lines that differ are drawn. Columns have fixed widths, so nothing
+jumps; in a narrow place the least important ones go. The cursor follows its row while rows are sorted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+from rich.style import Style
+from rich.text import Text
+from textual.events import Click
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui.symbols import Glyphs, clip, glyphs
+from tui.widgets.paint import strip_of
+
+GAP = 1
+"""Cells between two columns."""
+
+_NUMBER = re.compile(r"-?\d*\.?\d+")
+
+
+class Column(NamedTuple):
+    """One column."""
+
+    key: str
+    title: str
+    width: int
+    priority: int
+    """Those with the lowest go first where there is no room."""
+    align: Literal["left", "right"] = "left"
+
+
+class Row(NamedTuple):
+    """One row."""
+
+    key: str
+    cells: Mapping[str, Text | str]
+    """By column; a missing one is empty."""
+    dim: bool = False
+
+
+class LiveTable(ScrollView, can_focus=True):
+    """Rows with a header, a cursor, an order and a filter."""
+
+    BINDINGS: ClassVar = [
+        ("up", "move(-1)", "Up"),
+        ("down", "move(1)", "Down"),
+        ("pageup", "move(-10)", "Up a page"),
+        ("pagedown", "move(10)", "Down a page"),
+        ("home", "move(-100000)", "First"),
+        ("end", "move(100000)", "Last"),
+        ("enter", "open", "Open"),
+    ]
+
+    class Opened(Message):
+        """A row was opened."""
+
+        def __init__(self, table: LiveTable, key: str) -> None:
+            super().__init__()
+            self.table = table
+            self.key = key
+
+        @property
+        def control(self) -> LiveTable:
+            """The table."""
+            return self.table
+
+    def __init__(self, columns: Sequence[Column], *, id: str | None = None, classes: str = "") -> None:  # noqa: A002
+        super().__init__(id=id, classes=classes)
+        self.glyphs: Glyphs = glyphs(ascii_only=False)
+        self._columns = tuple(columns)
+        self._given: list[Row] = []
+        self._rows: list[Row] = []
+        self._order = ""
+        self._filter = ""
+        self.cursor_key: str | None = None
+        """The key of the row with the cursor."""
+        self._strips: dict[str, tuple[object, Strip]] = {}
+        self._shown: tuple[Column, ...] = self._columns
+        self._said: list[tuple[str, tuple[object, ...]]] = []
+
+    # --- what it shows ----------------------------------------------------------------------------------------
+
+    def set_rows(self, rows: Sequence[Row]) -> None:
+        """Show *rows*, in this order unless another one was asked for."""
+        self._given = list(rows)
+        self._arrange()
+
+    def sort_by(self, key: str) -> None:
+        """Sort by the column *key*; "" is the order in which rows are given."""
+        self._order = key
+        self._arrange()
+
+    def filter(self, text: str) -> None:
+        """Show only rows that have *text* somewhere; with "!" in front those that do not."""
+        self._filter = text
+        self._arrange()
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the rows shown, in order."""
+        return [row.key for row in self._rows]
+
+    def _arrange(self) -> None:
+        rows = [row for row in self._given if self._passes(row)]
+        if self._order:
+            rows.sort(key=lambda row: _rank(_plain(row.cells.get(self._order, ""))))
+        self._rows = rows
+        if rows and self.cursor_key not in {row.key for row in rows}:
+            self.cursor_key = rows[0].key
+        elif not rows:
+            self.cursor_key = None
+        self._strips = {row.key: self._strips[row.key] for row in rows if row.key in self._strips}
+        self.virtual_size = Size(self.size.width, len(rows) + 1)
+        said = [(row.key, (row.dim, *map(_signature, row.cells.values()))) for row in rows]
+        if len(said) != len(self._said):
+            self.refresh()
+        else:
+            width = self.size.width
+            for y, (now, before) in enumerate(zip(said, self._said, strict=True), start=1):
+                if now != before:
+                    self.refresh(Region(0, y - self.scroll_offset.y, width, 1))
+        self._said = said
+
+    def _passes(self, row: Row) -> bool:
+        text = self._filter.removeprefix("!").lower()
+        if not text:
+            return True
+        found = any(text in _plain(cell).lower() for cell in row.cells.values())
+        return found != self._filter.startswith("!")
+
+    # --- drawing ------------------------------------------------------------------------------------------------
+
+    def on_resize(self) -> None:
+        """Choose the columns for which there is room."""
+        self._shown = self._fitting(self.scrollable_content_region.width)
+        self._strips.clear()
+        self.virtual_size = Size(self.size.width, len(self._rows) + 1)
+        self.refresh()
+
+    def _fitting(self, width: int) -> tuple[Column, ...]:
+        shown = list(self._columns)
+        while len(shown) > 1 and sum(column.width + GAP for column in shown) + 1 > width:
+            shown.remove(min(reversed(shown), key=lambda column: column.priority))
+        return tuple(shown)
+
+    def notify_style_update(self) -> None:
+        """Draw all lines anew: the theme changed."""
+        super().notify_style_update()
+        self._strips.clear()
+
+    def render_line(self, y: int) -> Strip:
+        """Draw the line *y* of the visible part."""
+        width = self.size.width
+        base = self.rich_style
+        if y == 0:
+            return self._strip(self._header(), width, base + Style(bold=True))
+        place = y - 1 + self.scroll_offset.y
+        if place >= len(self._rows):
+            return Strip.blank(width, base)
+        row = self._rows[place]
+        chosen = row.key == self.cursor_key
+        signature = (
+            width, self._shown, chosen and self.has_focus, chosen, row.dim, base,
+            *(_signature(row.cells.get(column.key, "")) for column in self._shown),
+        )  # fmt: skip
+        known = self._strips.get(row.key)
+        if known is not None and known[0] == signature:
+            return known[1]
+        strip = self._strip(
+            self._line(row, chosen), width, base, dim=row.dim, chosen=chosen and self.has_focus
+        )
+        self._strips[row.key] = (signature, strip)
+        return strip
+
+    def _strip(
+        self, text: Text, width: int, base: Style, *, dim: bool = False, chosen: bool = False
+    ) -> Strip:
+        is_dark = self.app.current_theme.dark
+        return strip_of(text, width, base, self.app.console, is_dark=is_dark, dim=dim, chosen=chosen)
+
+    def _header(self) -> Text:
+        line = Text(" ")
+        for column in self._shown:
+            title = column.title if not self.glyphs.is_ascii or column.title.isascii() else self.glyphs.star
+            if column.key == self._order:
+                title = f"{title[: column.width - 1]}{self.glyphs.fall}"
+            line.append(_fit(title, column)).append(" " * GAP)
+        return line
+
+    def _line(self, row: Row, chosen: bool) -> Text:
+        line = Text((">" if self.glyphs.is_ascii else "›") if chosen else " ")
+        for column in self._shown:
+            cell = row.cells.get(column.key, "")
+            if isinstance(cell, Text):
+                fitted = cell.copy()
+                fitted.truncate(column.width, overflow="ellipsis")
+                gap = column.width - fitted.cell_len
+                line.append(" " * gap if column.align == "right" else "").append_text(fitted)
+                line.append(" " * (gap if column.align == "left" else 0))
+            else:
+                line.append(_fit(cell, column))
+            line.append(" " * GAP)
+        return line
+
+    # --- the cursor ---------------------------------------------------------------------------------------------
+
+    def on_focus(self) -> None:
+        """Show the cursor."""
+        self.refresh()
+
+    def on_blur(self) -> None:
+        """Show the cursor less."""
+        self.refresh()
+
+    def action_move(self, step: int) -> None:
+        """Move the cursor by *step* rows."""
+        keys = self.keys
+        if not keys:
+            return
+        here = keys.index(self.cursor_key) if self.cursor_key in keys else 0
+        self._point(min(len(keys) - 1, max(0, here + step)))
+
+    def _point(self, place: int) -> None:
+        self.cursor_key = self._rows[place].key
+        height = self.size.height - 1
+        top = self.scroll_offset.y
+        if place < top:
+            self.scroll_to(y=place, animate=False)
+        elif place >= top + height:
+            self.scroll_to(y=place - height + 1, animate=False)
+        self.refresh()
+
+    def action_open(self) -> None:
+        """Open the row with the cursor."""
+        if self.cursor_key is not None:
+            self.post_message(self.Opened(self, self.cursor_key))
+
+    def on_click(self, event: Click) -> None:
+        """Select a row; open it with the second click."""
+        place = event.get_content_offset(self)
+        if place is None or place.y == 0:
+            return
+        row = place.y - 1 + self.scroll_offset.y
+        if row < len(self._rows):
+            self._point(row)
+            if event.chain >= 2:
+                self.action_open()
+
+
+def _plain(cell: Text | str) -> str:
+    return cell.plain if isinstance(cell, Text) else cell
+
+
+def _signature(cell: Text | str) -> object:
+    return (cell.plain, cell.style, tuple(cell.spans)) if isinstance(cell, Text) else cell
+
+
+def _fit(text: str, column: Column) -> str:
+    cut = clip(text, column.width)
+    return f"{cut:>{column.width}}" if column.align == "right" else f"{cut:<{column.width}}"
+
+
+_UNITS = {
+    "ms": 0.001,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+}
+
+
+def _rank(text: str) -> tuple[int, float, str]:
+    """Return what *text* is sorted by: numbers by their value, the largest first; then words."""
+    found = _NUMBER.match(text.lstrip("▲+"))
+    if found is None:
+        return 1, 0.0, text.lower()
+    rest = text.lstrip("▲+")[found.end() :].strip()
+    unit = next((value for name, value in _UNITS.items() if rest.startswith(name)), 1.0)
+    return 0, -float(found.group()) * unit, ""
