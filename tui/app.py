@@ -105,6 +105,10 @@ class Tui(App[str]):
         self._was_complete: bool | None = None
         self._last_toast = 0
 
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Return what the style sheet needs before a theme is chosen."""
+        return dict(DARK.variables)
+
     # --- life -----------------------------------------------------------------------------------------------
 
     def on_mount(self) -> None:

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import sys
 
-from p2pfl.observe.follow import Connection, Item
+from p2pfl.observe.follow import Connection
 from p2pfl.observe.plain import connection_line, item_line
-from tui.source import Live, Replay
+from tui.source import Item, Live, Replay
 
 
 def run_plain(source: Live | Replay) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import msgspec
 from p2pfl.errors import UserError
 from p2pfl.events import Published
 from p2pfl.observe.follow import Connected, Connection, Follower, Item, Over, Retrying
-from p2pfl.observe.target import Target, find_target
+from p2pfl.observe.target import find_target
 from p2pfl.runtime.follow import parse_line
 from p2pfl.wire.observing import Answer, Greeting, What
 
@@ -41,13 +40,9 @@ class Live:
         Raises:
             UserError: there is no such node, or no way to it.
         """
-
-        def find() -> Target:
-            return find_target(address, data_dir=data_dir, node=node, certs=certs, name=name)
-
-        self.text = find().text
+        self._target = find_target(address, data_dir=data_dir, node=node, certs=certs, name=name)
+        self.text = self._target.text
         """What people call it."""
-        self._find = find
         self._follower: Follower | None = None
 
     async def run(
@@ -57,7 +52,7 @@ class Live:
         anew: Callable[[], None],
     ) -> None:
         """Follow the node until cancelled, see `Follower.run`."""
-        self._follower = Follower(self._find, time.time)
+        self._follower = Follower(self._target)
         await self._follower.run(deliver, tell, anew)
 
     def retry_now(self) -> None:
@@ -113,7 +108,8 @@ class Replay:
                 self.damaged += 1
         if not events:
             raise UserError(
-                f"{path} holds no events: give a file that `p2pfl node --events FILE` or `p2pfl demo --dir` wrote"
+                f"{path} holds no events: give a file that `p2pfl node --events FILE` or `p2pfl demo --dir` "
+                "wrote"
             )
         return sorted(events, key=lambda published: published.time)
 
@@ -137,7 +133,7 @@ class Replay:
     ) -> None:
         """Say that a recording is always there; `play` gives it out."""
         del deliver, anew
-        tell(Connected(Greeting(1, "", "", "", "", "", "observer", (), "", resumed=False), is_current=True))
+        tell(Connected(Greeting(1, "", "", "", "", "", "observer", (), "", resumed=False)))
         await asyncio.Event().wait()
 
     def now(self, clock: float) -> float:

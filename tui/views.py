@@ -41,9 +41,9 @@ PEER_COLUMNS = (
     Column("name", "NAME", 14, 10),
     Column("doing", "STATE", 13, 10),
     Column("round", "RND", 4, 8, "right"),
+    Column("samples", "SAMP", 5, 5, "right"),
     Column("accuracy", "ACC", 5, 7, "right"),
     Column("rtt", "RTT", 6, 6, "right"),
-    Column("samples", "SAMP", 5, 5, "right"),
     Column("up", "UP", 7, 4, "right"),
     Column("down", "DOWN", 7, 3, "right"),
     Column("loss", "LOSS", 5, 2, "right"),
@@ -104,7 +104,7 @@ def reachable(state: State) -> tuple[int, int]:
     return here, len(state.members)
 
 
-def header(state: State, attached: str, now: float) -> HeaderValues:
+def header(state: State, attached: str) -> HeaderValues:
     """Return the values of the line at the top."""
     scores = last_scores(state)
     here, members = reachable(state)
@@ -420,7 +420,7 @@ def _same_model(state: State, one: Round) -> str:
     return f"same model on {holding}/{len(here)} peers" if here else ""
 
 
-def round_gantt(state: State, one: Round) -> tuple[list[GanttRow], float]:
+def round_gantt(one: Round) -> tuple[list[GanttRow], float]:
     """Return who did what when in a round, in seconds from its begin, and its length.
 
     A training is known by its length, of all; a transfer by its end, where this node was told of it.
@@ -507,7 +507,9 @@ def peer_series(state: State, peer: Peer) -> list[Series]:
 # --- network, log, problems ---------------------------------------------------------------------------------
 
 
-def network_lines(state: State, now: float, glyphs: Glyphs, *, count: int = 50) -> list[Text]:
+def network_lines(
+    state: State, now: float, glyphs: Glyphs, *, count: int = 50, is_narrow: bool = False
+) -> list[Text]:
     """Return the links of this node, and what went over them."""
     others = sorted((p for p in state.peers.values() if not p.is_me), key=lambda p: (not p.linked, p.name))
     lines = []
@@ -515,19 +517,18 @@ def network_lines(state: State, now: float, glyphs: Glyphs, *, count: int = 50) 
         if peer.linked:
             mark, style = glyphs.link, "good"
             rtt = duration(peer.rtt) if peer.rtt is not None else NONE
-            what = (
-                f"rtt {rtt:>6}  {glyphs.up} {rate(peer.up):>7}  {glyphs.down} {rate(peer.down):>7}  "
-                f"sent {size(peer.sent):>6}  received {size(peer.received):>6}"
-            )
+            what = f"rtt {rtt:>6}  {glyphs.up} {rate(peer.up):>7}  {glyphs.down} {rate(peer.down):>7}"
+            if not is_narrow:
+                what += f"  sent {size(peer.sent):>6}  received {size(peer.received):>6}"
         else:
             mark, style = glyphs.broken, "bad"
             since = f"gone for {ago(now - peer.since)}" if peer.since is not None else "never linked"
             what = f"{since}: {clip(peer.lost_reason, 60)}" if peer.lost_reason else since
-        lines.append(Text(f"{clip(peer.name, 16):<16} ").append(mark, style=style).append(f" {what}"))
+        width = 11 if is_narrow else 16
+        lines.append(Text(f"{clip(peer.name, width):<{width}} ").append(mark, style=style).append(f" {what}"))
     sent, received = sum(p.sent for p in others), sum(p.received for p in others)
     up, down = sum(p.up for p in others), sum(p.down for p in others)
     lines += [
-        Text(""),
         Text(
             f"sent {size(sent)}   received {size(received)}   now {glyphs.up} {rate(up)} {glyphs.down} {rate(down)}"
         ),
@@ -546,7 +547,7 @@ def log_line(row: LogRow, width: int, glyphs: Glyphs) -> Text:
     return line
 
 
-def waiting_lines(state: State, glyphs: Glyphs, now: float) -> list[Text]:
+def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
     """Return what to do while nobody else is here."""
     waiting = state.waiting
     port = state.address.rpartition(":")[2].split(",")[0] or "9000"
@@ -595,11 +596,6 @@ def label_counts(state: State) -> Mapping[str, tuple[int, ...]]:
         for name, peer in sorted(state.peers.items())
         if peer.facts is not None and peer.facts.labels
     }
-
-
-def joined(lines: Sequence[Text]) -> Text:
-    """Return *lines* as one text."""
-    return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
 
 def plain(name: str) -> str:

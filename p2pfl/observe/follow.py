@@ -1,149 +1,182 @@
-"""Following a node for as long as somebody watches: connect, and connect again.
+"""Follows a node through lost connections and restarts: each thing it tells arrives once, or all of it anew.
 
-After a lost connection the node goes on behind the last event that was seen, or tells everything anew;
-nothing is missed and nothing told twice. Where the node is this user's, each attempt reads anew how to reach
-it: a node that was restarted has another port and another token.
+A process of a node is a stream of numbered events. Who was told all that lay behind goes on, after a lost
+connection, behind the last number it saw. Where that is not possible (the node was started again, or too much
+happened meanwhile) everything is told anew, and whoever listens forgets what it knew first.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol
 
-from p2pfl.errors import NetworkError, P2pflError, UserError
+from p2pfl import events
+from p2pfl.errors import NetworkError, UserError
 from p2pfl.events import Published, RoundRow
 from p2pfl.observe.client import Observer
-from p2pfl.observe.target import Target
+from p2pfl.observe.target import Target, find_target
 from p2pfl.wire.observing import Answer, CaughtUp, Greeting, Happened, History, What
 
-REST_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Between attempts; the last one for ever."""
+RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Before each attempt to connect again; the last one goes on for ever."""
+
 
 Item = Published | RoundRow
+"""What a node tells: what happens, and rounds that lie behind."""
 
 
-@dataclass(frozen=True)
-class Connected:
-    """The connection stands."""
+class Connected(NamedTuple):
+    """The node answers."""
 
     greeting: Greeting
-    is_current: bool = False
-    """Whether all that lies behind was told."""
 
 
-@dataclass(frozen=True)
-class Retrying:
-    """There is no connection; the next attempt is due."""
+class Retrying(NamedTuple):
+    """The node is not connected; it is tried again."""
 
     number: int
+    """Of the next attempt since the connection was lost; from 1 on."""
     at: float
-    """When, by the clock the follower was given."""
+    """When that is, in seconds since the epoch."""
     reason: str
 
 
-@dataclass(frozen=True)
-class Over:
-    """Nothing more will come."""
+class Over(NamedTuple):
+    """The node has ended and said so: nothing is tried any more."""
 
     reason: str
 
 
 Connection = Connected | Retrying | Over
 
+Deliver = Callable[[Item], None]
+Tell = Callable[[Connection], None]
+
+
+class Connect(Protocol):
+    """Opens a connection: `Observer.connect`."""
+
+    def __call__(self, target: Target, *, stream: str, after: int) -> Awaitable[Observer]:
+        """Connect to *target*, to go on behind number *after* of *stream*."""
+
 
 class Follower:
-    """Follows one node."""
+    """Follows one node and gives it commands."""
 
-    def __init__(self, find: Callable[[], Target], clock: Callable[[], float]) -> None:
-        """Follow the node that *find* finds; it is asked anew before each attempt."""
-        self._find = find
+    def __init__(
+        self,
+        target: Target,
+        *,
+        is_patient: bool = True,
+        clock: Callable[[], float] = time.time,
+        retry_seconds: Sequence[float] = RETRY_SECONDS,
+        connect: Connect = Observer.connect,
+    ) -> None:
+        """Follow nobody yet; without *is_patient* the node has to answer the first time."""
+        self._target = target
+        self._is_patient = is_patient
         self._clock = clock
+        self._retry_seconds = retry_seconds
+        self._connect = connect
         self._observer: Observer | None = None
         self._hurry = asyncio.Event()
-        self._stream = ""
-        self._seq = 0
+        self._stream, self._after = "", 0
+        self._has_delivered = False
         self._failures = 0
-        """Attempts that failed since the last frame."""
+        self._ended: events.Ended | None = None
 
-    async def run(
-        self,
-        deliver: Callable[[Item], None],
-        tell: Callable[[Connection], None],
-        anew: Callable[[], None],
-        *,
-        ends_with_node: bool = False,
-    ) -> None:
-        """Give what the node tells to *deliver*, until cancelled.
+    @property
+    def text(self) -> str:
+        """Return what people call the node."""
+        return self._target.text
 
-        *tell* hears how the connection is, *anew* that everything so far is void. With *ends_with_node* a
-        node that ends is not waited for.
+    async def run(self, deliver: Deliver, tell: Tell, anew: Callable[[], None]) -> None:
+        """Follow the node until it ends: its events and past rounds to *deliver*, changes of state to *tell*.
+
+        *anew* is called before everything is told once more: what was delivered before is to be forgotten.
+
+        Raises:
+            NetworkError: it did not answer the first time, and this follower is not patient.
+            UserError: the same, because of something at this device.
         """
-        reason = ""
         while True:
             try:
                 await self._follow(deliver, tell, anew)
-            except P2pflError as error:
-                if ends_with_node and self._stream and isinstance(error, UserError):
-                    tell(Over(f"the node ended: {reason}"))
+            except (NetworkError, UserError) as error:
+                if self._ended is not None:
+                    tell(Over(self._ended.reason))
                     return
-                reason = str(error)
-            self._failures += 1
-            rest = REST_SECONDS[min(self._failures, len(REST_SECONDS)) - 1]
-            tell(Retrying(self._failures, self._clock() + rest, reason))
-            self._hurry.clear()
-            try:
-                async with asyncio.timeout(rest):
-                    await self._hurry.wait()
-            except TimeoutError:
-                continue
+                if not self._is_patient:
+                    raise
+                await self._wait(str(error), tell)
 
-    async def _follow(
-        self,
-        deliver: Callable[[Item], None],
-        tell: Callable[[Connection], None],
-        anew: Callable[[], None],
-    ) -> None:
-        """Follow until the connection breaks.
-
-        Raises:
-            P2pflError: it broke, or was never made; the message says why.
-        """
-        target = await asyncio.to_thread(self._find)
-        observer = await Observer.connect(target, stream=self._stream, after=self._seq)
-        try:
+    async def _follow(self, deliver: Deliver, tell: Tell, anew: Callable[[], None]) -> None:
+        """Connect, and pass on what is told until that ends, which raises."""
+        if self._failures and self._target.data_dir is not None:
+            # A restarted node has another token, and perhaps another port.
+            self._target = find_target(data_dir=self._target.data_dir)
+        observer = await self._connect(self._target, stream=self._stream, after=self._after)
+        self._is_patient = True
+        async with observer:
             if not observer.greeting.resumed:
-                anew()
-                self._seq = 0
-            self._stream = observer.greeting.stream
+                self._stream, self._after = "", 0
+                if self._has_delivered:
+                    anew()
             self._observer = observer
-            tell(Connected(observer.greeting))
-            async for frame in observer.frames():
+            try:
+                tell(Connected(observer.greeting))
+                async for frame in observer.frames():
+                    self._take(frame, observer.greeting, deliver)
+            finally:
+                self._observer = None
+
+    def _take(self, frame: History | Happened | CaughtUp, greeting: Greeting, deliver: Deliver) -> None:
+        match frame:
+            case History(rounds=rounds):
+                self._has_delivered = True
+                for row in rounds:
+                    deliver(row)
+            case Happened(events=happened):
+                self._has_delivered = True
+                for item in happened:
+                    self._pass_on(item, deliver)
+            case CaughtUp(seq=seq):
+                # Not before: who is cut off while it is told all has no number behind which it could go on.
+                self._stream, self._after = greeting.stream, max(self._after, seq)
                 self._failures = 0
-                match frame:
-                    case History():
-                        for row in frame.rounds:
-                            deliver(row)
-                    case Happened():
-                        for published in frame.events:
-                            self._seq = max(self._seq, published.seq)
-                            deliver(published)
-                    case CaughtUp():
-                        tell(Connected(observer.greeting, is_current=True))
-        finally:
-            self._observer = None
-            await observer.close()
+
+    def _pass_on(self, item: Published, deliver: Deliver) -> None:
+        if self._stream:
+            if item.seq <= self._after:
+                return
+            self._after = item.seq
+        if isinstance(item.event, events.Ended):
+            self._ended = item.event
+        deliver(item)
+
+    async def _wait(self, reason: str, tell: Tell) -> None:
+        """Wait until the next attempt is due, or wanted."""
+        seconds = self._retry_seconds[min(self._failures, len(self._retry_seconds) - 1)]
+        self._failures += 1
+        self._hurry.clear()
+        tell(Retrying(self._failures, self._clock() + seconds, reason))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
 
     def retry_now(self) -> None:
-        """Do not wait for the next attempt."""
+        """Let the next attempt be made at once."""
         self._hurry.set()
 
     async def order(self, what: What) -> Answer:
-        """Give the node a command.
+        """Give the node a command; `run` must be going on.
 
         Raises:
-            NetworkError: there is no connection, or it broke before the answer.
+            NetworkError: it is not connected, or the connection ended before the answer.
         """
         if self._observer is None:
-            raise NetworkError("there is no connection to the node now")
+            raise NetworkError(f"there is no connection to {self.text} now: try again when it is back")
         return await self._observer.order(what)

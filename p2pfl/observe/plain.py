@@ -6,7 +6,7 @@ import time
 
 import msgspec
 
-from p2pfl.events import Published, RoundRow
+from p2pfl.events import RoundRow
 from p2pfl.observe.follow import Connected, Connection, Item, Over, Retrying
 from p2pfl.observe.render import line_of
 from p2pfl.wire.codec import bounded
@@ -34,7 +34,7 @@ def item_json(item: Item) -> str:
 def connection_line(connection: Connection) -> str | None:
     """Return a line for how the connection is; None where there is nothing to say."""
     match connection:
-        case Connected(greeting=greeting, is_current=False):
+        case Connected(greeting=greeting):
             name = bounded(greeting.name, 64)
             return (
                 f"-- connected to {name} of {bounded(greeting.federation, 64)} as {bounded(greeting.who, 80)}"
@@ -54,9 +54,6 @@ def _row_line(row: RoundRow) -> str | None:
         "not evaluated" if row.accuracy is None else f"accuracy {row.accuracy:.4f}, loss {row.loss:.4f}"
     )
     return (
-        f"         round {row.round}: {accuracy}; {len(row.updates)} of {len(row.members)} updates, averaged by "
-        f"{bounded(row.aggregator, 64)} in {row.seconds:.1f} s"
+        f"         round {row.round}: {accuracy}; {len(row.updates)} of {len(row.members)} updates, "
+        f"averaged by {bounded(row.aggregator, 64)} in {row.seconds:.1f} s"
     )
-
-
-__all__ = ["Published", "connection_line", "item_json", "item_line"]

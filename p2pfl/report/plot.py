@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from p2pfl.events import RoundRow
+from p2pfl.wire.codec import bounded
 
 WIDTH, HEIGHT = 760, 520
 LEFT, RIGHT, TOP, GAP = 64, 20, 44, 46
 PANEL = (HEIGHT - TOP - 2 * GAP) / 2
 
-BLUE, ORANGE, BAND, GREY = "#0072b2", "#d55e00", "#cfe3f1", "#667380"
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#667380"
 """Okabe and Ito's blue and orange: people tell them apart whose eyes confuse others."""
+
+BLUE_BAND, ORANGE_BAND = "#cfe3f1", "#f7dfcc"
+"""The same, paler: behind a line, what its members say one by one."""
+
+MAX_DOTS = 60
+"""Rounds of which each gets a dot; of more the line alone tells."""
+
+MAX_LABEL = 24
+"""Characters of a node's name in a plot."""
 
 MAX_TICKS = 6
 
@@ -36,23 +46,39 @@ class _Panel(NamedTuple):
 
     title: str
     colour: str
+    band_colour: str
     top: float
     values: Sequence[tuple[int, float]]
     band: Sequence[tuple[int, float, float]]
     """Round, lowest and highest member."""
+    alone: Mapping[str, float]
+    """What models reach that were trained on one node's data alone, by node."""
 
 
-def svg(rows: Iterable[RoundRow]) -> str:
-    """Return the plot of the training rounds among *rows*, as the text of an SVG file."""
+def svg(rows: Iterable[RoundRow], alone: Mapping[str, float] | None = None) -> str:
+    """Return the plot of the training rounds among *rows*, as the text of an SVG file.
+
+    *alone* is the accuracy of models that were trained on one node's data alone: dashed lines to compare with.
+    """
     trained = [row for row in rows if row.kind == "train"]
     panels = (
-        _Panel("Accuracy", BLUE, TOP, _values(trained, "accuracy"), _band(trained, "accuracy")),
+        _Panel(
+            "Accuracy",
+            BLUE,
+            BLUE_BAND,
+            TOP,
+            _values(trained, "accuracy"),
+            _band(trained, "accuracy"),
+            alone or {},
+        ),
         _Panel(
             "Loss (cross-entropy)",
             ORANGE,
+            ORANGE_BAND,
             TOP + PANEL + GAP,
             _values(trained, "loss"),
             _band(trained, "loss"),
+            {},
         ),
     )
     rounds = [row.round for row in trained] or [0, 1]
@@ -74,7 +100,8 @@ def _heading(rows: Sequence[RoundRow]) -> str:
         return "No round is committed yet"
     last = next((row.accuracy for row in reversed(rows) if row.accuracy is not None), None)
     accuracy = f", accuracy {last:.4f}" if last is not None else ""
-    return f"Run {rows[-1].run[:7]}: {len(rows)} rounds, {len(rows[-1].members)} members{accuracy}"
+    rounds = "1 round" if len(rows) == 1 else f"{len(rows)} rounds"
+    return f"Run {rows[-1].run[:7]}: {rounds}, {len(rows[-1].members)} members{accuracy}"
 
 
 def _values(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float]]:
@@ -85,7 +112,7 @@ def _values(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float]]:
 def _band(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float, float]]:
     band = []
     for row in rows:
-        values = [(s.correct if what == "accuracy" else s.loss) / s.total for s in row.scores]
+        values = [(s.correct if what == "accuracy" else s.loss) / s.total for s in row.scores if s.total]
         if len(values) > 1 and all(map(math.isfinite, values)):
             band.append((row.round, min(values), max(values)))
     return band
@@ -94,6 +121,7 @@ def _band(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float, float]]
 def _draw(panel: _Panel, x: _Scale) -> list[str]:
     bottom = panel.top + PANEL
     shown = [value for _, value in panel.values] + [v for _, low, high in panel.band for v in (low, high)]
+    shown += panel.alone.values()
     low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
     ticks = _ticks(low, high)
     y = _Scale(min(low, ticks[0]), max(high, ticks[-1], ticks[0] + 1e-9), bottom, panel.top)
@@ -107,17 +135,31 @@ def _draw(panel: _Panel, x: _Scale) -> list[str]:
     if panel.band:
         upper = [f"{x(r):.1f},{y(high):.1f}" for r, _, high in panel.band]
         lower = [f"{x(r):.1f},{y(low):.1f}" for r, low, _ in reversed(panel.band)]
-        parts.append(f'<polygon points="{" ".join([*upper, *lower])}" fill="{BAND}" opacity="0.8"/>')
+        parts.append(
+            f'<polygon points="{" ".join([*upper, *lower])}" fill="{panel.band_colour}" opacity="0.8"/>'
+        )
+    parts += _alone(panel, x, y)
     points = " ".join(f"{x(r):.1f},{y(value):.1f}" for r, value in panel.values)
     if points:
         parts.append(f'<polyline points="{points}" fill="none" stroke="{panel.colour}" stroke-width="2"/>')
-    if len(panel.values) <= 60:
+    if len(panel.values) <= MAX_DOTS:
         parts += [
             f'<circle cx="{x(r):.1f}" cy="{y(value):.1f}" r="2.5" fill="{panel.colour}"/>'
             for r, value in panel.values
         ]
     parts.append(_line(LEFT, bottom, WIDTH - RIGHT, bottom, GREY))
     parts += _legend(panel)
+    return parts
+
+
+def _alone(panel: _Panel, x: _Scale, y: _Scale) -> list[str]:
+    """Return a dashed line for each model of one node alone, with its name at the right end."""
+    parts = []
+    for name, value in sorted(panel.alone.items(), key=lambda pair: pair[1]):
+        place = f'x1="{x.start:.1f}" y1="{y(value):.1f}" x2="{x.end:.1f}" y2="{y(value):.1f}"'
+        parts.append(f'<line {place} stroke="{GREY}" stroke-dasharray="5 4"/>')
+        label = f"{bounded(name, MAX_LABEL)} alone {value:.3f}"
+        parts.append(_text(x.end - 4, y(value) - 3, label, anchor="end", size=9))
     return parts
 
 
@@ -128,7 +170,9 @@ def _legend(panel: _Panel) -> list[str]:
         _text(WIDTH - 266, y + 4, "all held-out data"),
     ]
     if panel.band:
-        parts.append(f'<rect x="{WIDTH - 156}" y="{y - 5}" width="24" height="10" fill="{BAND}"/>')
+        parts.append(
+            f'<rect x="{WIDTH - 156}" y="{y - 5}" width="24" height="10" fill="{panel.band_colour}"/>'
+        )
         parts.append(_text(WIDTH - 126, y + 4, "members, min-max"))
     return parts
 
@@ -150,7 +194,8 @@ def _whole_ticks(low: float, high: float) -> list[int]:
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: int = 1) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width}"/>'
+    place = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {place} stroke="{colour}" stroke-width="{width}"/>'
 
 
 def _text(

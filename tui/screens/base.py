@@ -19,6 +19,7 @@ from tui import views
 from tui.source import Over, Replay, Retrying
 from tui.symbols import ago
 from tui.widgets.header import draw_header, draw_keys
+from tui.widgets.paint import painted
 
 if TYPE_CHECKING:
     from tui.app import Tui
@@ -42,9 +43,10 @@ SIZES = ("-line", "-list", "-narrow", "-wide", "-huge")
 class Lines(Static):
     """A panel of lines of text."""
 
-    def show(self, lines: Sequence[Text]) -> None:
-        """Show *lines*, as many as there is room for."""
-        self.update(Text("\n", no_wrap=True, overflow="ellipsis").join(lines), layout=False)
+    def show(self, lines: Sequence[Text], *, grows: bool = False) -> None:
+        """Show *lines*, as many as there is room for; with *grows* the panel takes the room it needs."""
+        text = Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+        self.update(painted(text, is_dark=self.app.current_theme.dark), layout=grows)
 
 
 class BaseScreen(Screen[None]):
@@ -139,9 +141,9 @@ class BaseScreen(Screen[None]):
         if self.is_small:
             self._draw_small()
         else:
-            self.draw_body(changed, everything=everything)
+            self.draw_body(changed)
 
-    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+    def draw_body(self, changed: set[Section]) -> None:
         """Draw the sections of the body that *changed*."""
 
     def _draw_frame(self) -> None:
@@ -169,7 +171,8 @@ class BaseScreen(Screen[None]):
             line = Text(f" {self.tui.glyphs.late} ENDED · {connection.reason}", style="bad")
         else:
             badge = self.tui.problems - self.tui.seen_problems
-            values = views.header(self.state, self.tui.attached, now)
+            is_wide = self.has_class("-wide") or self.has_class("-huge")
+            values = views.header(self.state, "" if is_wide else self.tui.attached)
             return draw_header(values, width, self.tui.glyphs, problems=badge)
         line.truncate(max(1, width), overflow="ellipsis")
         return line
@@ -182,7 +185,7 @@ class BaseScreen(Screen[None]):
         if isinstance(app.connection, Retrying):
             keys.append(("r", "retry now"))
         if not (self.has_class("-wide") or self.has_class("-huge")):
-            keys += [(key, label) for key, label in TABS if key != self.NUMBER]
+            keys.append(("1-5", "screens"))
         keys += self.KEYS
         if app.may("pause"):
             keys.append(("p", "resume" if self.state.phase == "paused" else "pause"))
@@ -230,7 +233,7 @@ def _tabs(tabs: Sequence[tuple[str, str]], active: str, attached: str, width: in
         text = f"[{key} {label}]" if key == active else f" {key} {label} "
         line.append(text, style="bold reverse" if key == active else "")
         line.append(" ")
-    right = f"attached: {attached} · TLS "
+    right = f"{attached} "
     room = width - line.cell_len - len(right)
     if room > 0:
         line.append(" " * room).append(right, style="dim")

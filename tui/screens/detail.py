@@ -47,7 +47,7 @@ class PeerScreen(BaseScreen):
         super().on_mount()
         self.labels.border_title, self.its_rounds.border_title = "Its data, by label", "Its last rounds"
 
-    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+    def draw_body(self, changed: set[Section]) -> None:
         """Draw what is known of it."""
         peer = self.state.peers.get(self.peer_name)
         if peer is None:
@@ -116,7 +116,7 @@ class RoundScreen(BaseScreen):
         super().on_mount()
         self.result.border_title = "Result"
 
-    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+    def draw_body(self, changed: set[Section]) -> None:
         """Draw the round, when something about it changed."""
         if not changed:
             return
@@ -125,7 +125,7 @@ class RoundScreen(BaseScreen):
         if one is None:
             self.gantt.show([Text(f"round {self.number} is not known here any more")])
             return
-        rows, total = views.round_gantt(self.state, one)
+        rows, total = views.round_gantt(one)
         merged = f"{len(one.updates)}/{len(one.updates) + one.missing} merged"
         self.gantt.border_title = (
             f"Round {one.round} · {glyphs.star} {views.plain(one.aggregator)} · {one.seconds:.1f}s · {merged}"

@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui.symbols import SYMBOLS
+from tui.widgets.paint import painted
 
 KEY_NAMES = {
     "question_mark": "?",
@@ -41,7 +42,7 @@ class HelpScreen(ModalScreen[None]):
         """Put everything into one text."""
         with VerticalScroll(id="help", classes="panel") as around:
             around.border_title = "Keys"
-            yield Static(self._text())
+            yield Static(painted(self._text(), is_dark=self.app.current_theme.dark))
 
     def _text(self) -> Text:
         stack = self.app.screen_stack

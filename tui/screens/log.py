@@ -60,7 +60,7 @@ class LogScreen(BaseScreen):
         self.tui.seen_problems = self.tui.problems
         super().on_screen_resume()
 
-    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+    def draw_body(self, changed: set[Section]) -> None:
         """Draw new lines."""
         self.tui.seen_problems = self.tui.problems
         if not changed:

@@ -30,10 +30,8 @@ class NetworkScreen(BaseScreen):
         super().on_mount()
         self.around.border_title, self.moving.border_title = "Links of this node", "Round"
 
-    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+    def draw_body(self, changed: set[Section]) -> None:
         """Draw both."""
         app, now = self.tui, self.tui.now()
-        self.links.update(
-            views.joined(views.network_lines(self.state, now, app.glyphs)), layout=bool(changed & {"peers"})
-        )
+        self.links.show(views.network_lines(self.state, now, app.glyphs), grows="peers" in changed)
         self.moving.show(views.open_lines(self.state, now, app.glyphs, self.moving.size.width))

@@ -58,13 +58,13 @@ class OverviewScreen(BaseScreen):
         self.rounds.can_focus = False
         self.peers.focus()
 
-    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+    def draw_body(self, changed: set[Section]) -> None:
         """Draw the panels whose sections *changed*."""
         app, state, now = self.tui, self.state, self.tui.now()
         is_alone = not state.run and state.phase in ("starting", "waiting")
         self.set_class(is_alone, "-alone")
         if is_alone:
-            self.waiting.show(views.waiting_lines(state, app.glyphs, now))
+            self.waiting.show(views.waiting_lines(state, app.glyphs))
         else:
             self.peers.glyphs = self.accuracy.glyphs = self.loss.glyphs = app.glyphs
             self.peers.set_rows(views.peer_rows(state, now, app.glyphs))
@@ -84,8 +84,9 @@ class OverviewScreen(BaseScreen):
             self.round.show(views.open_lines(state, now, app.glyphs, self.round.size.width))
             self.round_line.show([views.open_line(state, now, app.glyphs)])
             if "traffic" in changed or "peers" in changed:
-                room = max(1, self.network.size.height - 3)
-                self.network.show(views.network_lines(state, now, app.glyphs, count=room))
+                room = max(1, self.network.size.height - 2)
+                lines = views.network_lines(state, now, app.glyphs, count=room, is_narrow=True)
+                self.network.show(lines)
         if "log" in changed:
             room = max(1, self.log_lines.size.height)
             width = self.log_lines.size.width

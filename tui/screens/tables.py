@@ -75,8 +75,9 @@ class PeersScreen(_TableScreen):
     NUMBER = "2"
     SECTIONS = ("peers", "run", "open", "traffic", "rounds")
 
-    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+    def draw_body(self, changed: set[Section]) -> None:
         """Draw the table: ages change with every tick."""
+        del changed
         self.table.glyphs = self.tui.glyphs
         self.table.border_title = f"Peers {len(self.state.peers)}"
         self.table.set_rows(views.peer_rows(self.state, self.tui.now(), self.tui.glyphs))
@@ -97,7 +98,7 @@ class RoundsScreen(_TableScreen):
     SECTIONS = ("rounds", "open", "run")
     COLUMNS = views.ROUND_COLUMNS
 
-    def draw_body(self, changed: set[Section], *, everything: bool) -> None:
+    def draw_body(self, changed: set[Section]) -> None:
         """Draw the table, once a round or so."""
         if changed:
             self.table.glyphs = self.tui.glyphs

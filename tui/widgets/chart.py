@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from rich.text import Text
-from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -84,10 +83,6 @@ class Chart(Widget, can_focus=True):
             self._lines[y], width, self.rich_style, self.app.console, is_dark=self.app.current_theme.dark
         )
 
-    def render_lines(self, crop: Region) -> list[Strip]:
-        """Draw the lines of *crop*."""
-        return super().render_lines(crop)
-
     def _draw(self) -> list[Text]:
         shown = [one for one in self._series if one.name not in self._hidden]
         width, height = self.size
@@ -122,7 +117,7 @@ class Chart(Widget, can_focus=True):
             value = f" {values[-1][1]:.3f}" if values else ""
             line.append(f"{signs[one.marker]} {one.name}{value}", style=one.style).append("  ")
         if self._band is not None:
-            line.append(f"{signs['dotted']} members min-max", style="quiet")
+            line.append(f"{signs['dotted']} min-max", style="quiet")
         return line
 
     def _cursor_x(self) -> float | None:

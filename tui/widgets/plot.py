@@ -93,8 +93,12 @@ def draw_chart(
         canvas.fill(band)
     for one in series:
         canvas.line(one)
-    lines = [_axis_label(view, row, rows).append_text(text) for row, text in enumerate(canvas.texts())]
-    corner, dash = ("+", "-") if glyphs.is_ascii else ("└", "─")
+    corner, dash, tick, wall = ("+", "-", "+", "|") if glyphs.is_ascii else ("└", "─", "┤", "│")
+    lines = []
+    for row, text in enumerate(canvas.texts()):
+        label = _axis_label(view, row, rows)
+        left = Text(f"{label:>{LABEL_WIDTH}}{tick if label else wall}", style="quiet")
+        lines.append(Text("").append_text(left).append_text(text))
     axis = Text(" " * LABEL_WIDTH + corner, style="quiet").append(dash * columns, style="quiet")
     if cursor is not None:
         place = canvas.column(cursor)
@@ -169,14 +173,13 @@ class _Canvas:
         return lines
 
 
-def _axis_label(view: View, row: int, rows: int) -> Text:
+def _axis_label(view: View, row: int, rows: int) -> str:
     """Return what stands left of a row: the value at the top, in the middle and at the bottom."""
     places = {0: view.y_high, rows - 1: view.y_low}
     if rows >= 5:
         places[(rows - 1) // 2] = view.y_high - (view.y_high - view.y_low) * ((rows - 1) // 2) / (rows - 1)
     value = places.get(row)
-    label = "" if value is None else f"{value:.3f}" if view.y_high < 10 else f"{value:.1f}"
-    return Text(f"{label:>{LABEL_WIDTH}}|", style="quiet")
+    return "" if value is None else f"{value:.3f}" if view.y_high < 10 else f"{value:.1f}"
 
 
 def _x_labels(view: View, columns: int, kind: Literal["round", "time"]) -> Text:

@@ -120,7 +120,7 @@ class LiveTable(ScrollView, can_focus=True):
         elif not rows:
             self.cursor_key = None
         self._strips = {row.key: self._strips[row.key] for row in rows if row.key in self._strips}
-        self.virtual_size = Size(self.size.width, len(rows) + 1)
+        self.virtual_size = Size(self.scrollable_content_region.width, len(rows) + 1)
         said = [(row.key, (row.dim, *map(_signature, row.cells.values()))) for row in rows]
         if len(said) != len(self._said):
             self.refresh()
@@ -144,7 +144,7 @@ class LiveTable(ScrollView, can_focus=True):
         """Choose the columns for which there is room."""
         self._shown = self._fitting(self.scrollable_content_region.width)
         self._strips.clear()
-        self.virtual_size = Size(self.size.width, len(self._rows) + 1)
+        self.virtual_size = Size(self.scrollable_content_region.width, len(self._rows) + 1)
         self.refresh()
 
     def _fitting(self, width: int) -> tuple[Column, ...]:
@@ -198,7 +198,7 @@ class LiveTable(ScrollView, can_focus=True):
         return line
 
     def _line(self, row: Row, chosen: bool) -> Text:
-        line = Text((">" if self.glyphs.is_ascii else "›") if chosen else " ")
+        line = Text((">" if self.glyphs.is_ascii else "›") if chosen and self.can_focus else " ")
         for column in self._shown:
             cell = row.cells.get(column.key, "")
             if isinstance(cell, Text):
