@@ -6,12 +6,22 @@ an ASCII twin.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Literal, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
 from p2pfl.observe.peers import Word
 from p2pfl.wire.codec import bounded
+
+UNKNOWN = "?"
+"""For what is no number: another device said so."""
+
+MAX_TEXT = 400
+"""Characters that are looked at of another device's text: more than any screen is wide."""
+
+MOST_SECONDS = 9999 * 86_400.0
+"""An age is never said to be longer."""
 
 
 class Symbol(NamedTuple):
@@ -83,30 +93,51 @@ class Glyphs(NamedTuple):
 
 
 _UNICODE = Glyphs(
-    False,
-    "★",
-    "✓",
-    "·",
-    "▸",
-    "↑",
-    "↓",
-    "…",
-    "●",
-    "○",
-    "█",
-    "·",
-    "▓",
-    "▒",
-    "░",
-    "━",
-    "✗",
-    "◍",
-    "▲",
-    "▼",
-    "▏▎▍▌▋▊▉█",
+    is_ascii=False,
+    star="★",
+    check="✓",
+    dot="·",
+    right="▸",
+    up="↑",
+    down="↓",
+    more="…",
+    full="●",
+    empty="○",
+    bar_full="█",
+    bar_empty="·",
+    train="▓",
+    transfer="▒",
+    aggregate="░",
+    link="━",
+    broken="✗",
+    late="◍",
+    rise="▲",
+    fall="▼",
+    eighths="▏▎▍▌▋▊▉█",
 )
+
 _ASCII = Glyphs(
-    True, "@", "+", ".", ">", "^", "v", "~", "*", "o", "#", ".", "#", "=", "-", "-", "x", "!", "+", "-", "#"
+    is_ascii=True,
+    star="@",
+    check="+",
+    dot=".",
+    right=">",
+    up="^",
+    down="v",
+    more="~",
+    full="*",
+    empty="o",
+    bar_full="#",
+    bar_empty=".",
+    train="#",
+    transfer="=",
+    aggregate="-",
+    link="-",
+    broken="x",
+    late="!",
+    rise="+",
+    fall="-",
+    eighths="#",
 )
 
 
@@ -117,48 +148,68 @@ def glyphs(ascii_only: bool) -> Glyphs:
 
 def clip(text: str, width: int) -> str:
     """Return another device's *text*, harmless, on one line, at most *width* cells wide."""
-    clean = bounded(text, 400)
+    clean = bounded(text, MAX_TEXT)
     if cell_len(clean) <= width:
         return clean
     return set_cell_size(clean, max(0, width - 1)).rstrip() + "…" if width > 0 else ""
 
 
-def samples(count: int) -> str:
+def fit(text: str, width: int, align: Literal["left", "right"] = "left") -> str:
+    """Return *text* like `clip`, and filled up to *width* cells: some characters take two of them."""
+    cut = clip(text, width)
+    gap = " " * (width - cell_len(cut))
+    return gap + cut if align == "right" else cut + gap
+
+
+def samples(count: float) -> str:
     """Return a count of samples in at most five characters."""
-    return _scaled(float(count), ("", "k", "M", "G"), 1000.0)
+    return _scaled(count, ("", "k", "M", "G"), 1000.0)
 
 
 def size(count: float) -> str:
-    """Return a number of bytes in at most six characters."""
-    return _scaled(float(count), ("B", "K", "M", "G", "T"), 1024.0)
+    """Return a number of bytes in at most five characters."""
+    return _scaled(count, ("B", "K", "M", "G", "T"), 1024.0)
 
 
 def rate(per_second: float) -> str:
     """Return bytes a second in at most seven characters."""
-    return f"{_scaled(per_second, ('B', 'K', 'M', 'G', 'T'), 1024.0)}/s"
+    return f"{size(per_second)}/s"
 
 
 def _scaled(value: float, units: tuple[str, ...], step: float) -> str:
-    for unit in units[:-1]:
+    if not math.isfinite(value):
+        return UNKNOWN
+    value = max(0.0, value)
+    for unit in units:
         if value < 999.5:
             digits = 1 if unit not in ("", "B") and value < 99.5 else 0
             return f"{value:.{digits}f}{unit}"
         value /= step
-    return f"{value:.0f}{units[-1]}"
+    return f">999{units[-1]}"
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in at most six characters."""
+    """Return a length of time in at most six characters: 2ms, 14.2s, 1m40s, 2h05m, 3d04h."""
+    if not math.isfinite(seconds):
+        return UNKNOWN
+    seconds = max(0.0, seconds)
     if seconds < 0.0995:
         return f"{seconds * 1000:.0f}ms"
     if seconds < 99.95:
         return f"{seconds:.1f}s"
-    return ago(seconds)
+    whole = round(seconds)
+    for parts, large, small in ((60, "m", "s"), (3600, "h", "m"), (86_400, "d", "h")):
+        if whole < 100 * parts:
+            rest = whole % parts // {"s": 1, "m": 60, "h": 3600}[small]
+            return f"{whole // parts}{large}{rest:02d}{small}"
+    return f"{min(whole // 86_400, 9999)}d"
 
 
 def ago(seconds: float) -> str:
-    """Return whole seconds, minutes, hours or days, whichever is apt."""
-    seconds = max(0.0, seconds)
+    """Return whole seconds, minutes, hours or days, whichever is apt, in at most five characters."""
+    if not math.isfinite(seconds):
+        return UNKNOWN
+    seconds = min(max(0.0, seconds), MOST_SECONDS)
     for least, unit, per in ((172_800, "d", 86_400), (5_400, "h", 3_600), (99, "m", 60)):
         if seconds > least:
             return f"{seconds / per:.0f}{unit}"
@@ -166,18 +217,22 @@ def ago(seconds: float) -> str:
 
 
 def share(part: float) -> str:
-    """Return a share as percent."""
-    return f"{100 * min(1.0, max(0.0, part)):.0f}%"
+    """Return a share as percent, from 0% to 100%."""
+    return f"{100 * min(1.0, max(0.0, part)):.0f}%" if math.isfinite(part) else UNKNOWN
 
 
 def score(value: float) -> str:
-    """Return an accuracy, .961 or 1.00, in four characters."""
-    return f"{value:.2f}" if value >= 0.9995 else f"{value:.3f}"[1:]
+    """Return an accuracy, .961 or 1.00, in at most four characters."""
+    if not math.isfinite(value):
+        return UNKNOWN
+    return "1.00" if value >= 0.9995 else f"{max(0.0, value):.3f}"[1:]
 
 
 def delta(change: float, signs: Glyphs) -> str:
-    """Return how an accuracy changed, with its direction, in at most six characters."""
-    if abs(change) < 0.00005:
+    """Return how an accuracy, from 0 to 1, changed: its direction and how much, in six characters or one."""
+    if not math.isfinite(change):
+        return UNKNOWN
+    amount = min(abs(change), 0.9999)
+    if amount < 0.00005:
         return "="
-    mark = signs.rise if change > 0 else signs.fall
-    return f"{mark}{abs(change):.4f}"[:1] + f"{abs(change):.4f}"[1:]
+    return (signs.rise if change > 0 else signs.fall) + f"{amount:.4f}".removeprefix("0")

@@ -44,6 +44,16 @@ def history(
     ],
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a round.")] = False,
     run: RunOption = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a table for a spreadsheet instead.")
+    ] = None,
+    jsonl: Annotated[
+        Path | None, typer.Option("--jsonl", metavar="FILE", help="Write what --json prints instead.")
+    ] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option("--svg", metavar="FILE", help="Write a plot of accuracy and loss instead."),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -54,8 +64,15 @@ def history(
     """Show the committed training rounds of a run, or check that all is as it must be."""
     from p2pfl.errors import UserError
 
-    if verify and (json or run is not None):
-        raise UserError("--verify checks every run and prints a report: leave --json and --run out")
+    files = [path for path in (csv, jsonl, svg) if path is not None]
+    if verify and (json or files or run is not None):
+        raise UserError(
+            "--verify checks every run and prints a report: leave --json, --csv, --jsonl, --svg and --run out"
+        )
+    if json and files:
+        raise UserError(
+            "--json prints the rounds and --csv, --jsonl and --svg write them to files: give either"
+        )
     if verify:
         from p2pfl.cli.verify import report
 
@@ -63,7 +80,10 @@ def history(
         return
     if len(data_dirs) > 1:
         raise UserError("only --verify takes several data directories; give one --data-dir")
-    show(data_dirs[0], json=json, run=run)
+    if files:
+        _write(data_dirs[0], run, csv=csv, jsonl=jsonl, svg=svg)
+    else:
+        show(data_dirs[0], json=json, run=run)
 
 
 def show(data_dir: Path, *, json: bool = False, run: str | None = None) -> None:
@@ -77,10 +97,33 @@ def show(data_dir: Path, *, json: bool = False, run: str | None = None) -> None:
         chosen = _choose(rows, run, data_dir)
         rounds = (row for row in journal.rounds(chosen.run) if row.kind == "train")
         if json:
+            from p2pfl.report.table import json_line
+
             for row in rounds:
-                typer.echo(_json_line(row))
+                typer.echo(json_line(row))
             return
         _show(chosen, _table(rounds), others=len(rows) - 1)
+
+
+def _write(
+    data_dir: Path, run: str | None, *, csv: Path | None, jsonl: Path | None, svg: Path | None
+) -> None:
+    """Write the committed training rounds of a run to files.
+
+    Raises:
+        UserError: there is no journal, no such run in it, or a file cannot be written.
+    """
+    from p2pfl.report.files import write_report
+    from p2pfl.report.plot import svg as plot
+    from p2pfl.report.table import csv_text, jsonl_text
+
+    with _journal(data_dir) as journal:
+        chosen = _choose(journal.runs(), run, data_dir)
+        rounds = [row for row in journal.rounds(chosen.run) if row.kind == "train"]
+    for path, form in ((csv, csv_text), (jsonl, jsonl_text), (svg, plot)):
+        if path is not None:
+            write_report(path, form(rounds))
+            typer.echo(f"Wrote {path}: {len(rounds)} rounds of run {chosen.run[:SHORT]}")
 
 
 def export(
@@ -168,34 +211,6 @@ def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | 
             f"rounds whose model is here: {here}"
         )
     return wanted[-1]
-
-
-def _json_line(row: RoundRow) -> str:
-    """Return *row* as one line of ASCII: no name can reach the terminal as anything but text."""
-    import json
-
-    from msgspec import to_builtins
-
-    fields = {
-        "run": row.run,
-        "round": row.round,
-        "attempt": row.attempt,
-        "aggregator": row.aggregator,
-        "digest": row.digest,
-        "parent": row.parent,
-        "record": row.record,
-        "members": row.members,
-        "updates": [to_builtins(update) for update in row.updates],
-        "left_out": [{"name": name, "reason": reason} for name, reason in row.left_out],
-        "accuracy": row.accuracy,
-        "loss": row.loss,
-        "samples": row.samples,
-        "scores": [to_builtins(score) for score in row.scores],
-        "seconds": row.seconds,
-        "then": row.then,
-        "note": row.note,
-    }
-    return json.dumps(fields, allow_nan=False)
 
 
 def _table(rounds: Iterable[RoundRow]) -> Table:

@@ -1,4 +1,7 @@
-"""Reports as files, each form under its usual ending: `p2pfl history` and the terminal UI write the same ones."""
+"""Reports as files, each form under its usual ending.
+
+`p2pfl history` and the terminal UI write the same ones.
+"""
 
 from __future__ import annotations
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from p2pfl.events import RoundRow
-from p2pfl.wire.codec import bounded
 
 WIDTH, HEIGHT = 760, 520
-LEFT, RIGHT, TOP, GAP = 64, 20, 44, 46
+LEFT, RIGHT, TOP, GAP = 64, 20, 66, 48
 PANEL = (HEIGHT - TOP - 2 * GAP) / 2
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#667380"
@@ -22,9 +21,6 @@ BLUE_BAND, ORANGE_BAND = "#cfe3f1", "#f7dfcc"
 
 MAX_DOTS = 60
 """Rounds of which each gets a dot; of more the line alone tells."""
-
-MAX_LABEL = 24
-"""Characters of a node's name in a plot."""
 
 MAX_TICKS = 6
 
@@ -51,14 +47,15 @@ class _Panel(NamedTuple):
     values: Sequence[tuple[int, float]]
     band: Sequence[tuple[int, float, float]]
     """Round, lowest and highest member."""
-    alone: Mapping[str, float]
-    """What models reach that were trained on one node's data alone, by node."""
+    alone: Sequence[float]
+    """What models reach that were trained on one node's data alone."""
 
 
-def svg(rows: Iterable[RoundRow], alone: Mapping[str, float] | None = None) -> str:
+def svg(rows: Iterable[RoundRow], alone: Sequence[float] = ()) -> str:
     """Return the plot of the training rounds among *rows*, as the text of an SVG file.
 
-    *alone* is the accuracy of models that were trained on one node's data alone: dashed lines to compare with.
+    *alone* is the accuracy of models that were trained on one node's data alone: they become dashed lines to
+    compare with.
     """
     trained = [row for row in rows if row.kind == "train"]
     panels = (
@@ -69,7 +66,7 @@ def svg(rows: Iterable[RoundRow], alone: Mapping[str, float] | None = None) -> s
             TOP,
             _values(trained, "accuracy"),
             _band(trained, "accuracy"),
-            alone or {},
+            alone,
         ),
         _Panel(
             "Loss (cross-entropy)",
@@ -78,7 +75,7 @@ def svg(rows: Iterable[RoundRow], alone: Mapping[str, float] | None = None) -> s
             TOP + PANEL + GAP,
             _values(trained, "loss"),
             _band(trained, "loss"),
-            {},
+            (),
         ),
     )
     rounds = [row.round for row in trained] or [0, 1]
@@ -121,7 +118,7 @@ def _band(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float, float]]
 def _draw(panel: _Panel, x: _Scale) -> list[str]:
     bottom = panel.top + PANEL
     shown = [value for _, value in panel.values] + [v for _, low, high in panel.band for v in (low, high)]
-    shown += panel.alone.values()
+    shown += panel.alone
     low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
     ticks = _ticks(low, high)
     y = _Scale(min(low, ticks[0]), max(high, ticks[-1], ticks[0] + 1e-9), bottom, panel.top)
@@ -138,7 +135,7 @@ def _draw(panel: _Panel, x: _Scale) -> list[str]:
         parts.append(
             f'<polygon points="{" ".join([*upper, *lower])}" fill="{panel.band_colour}" opacity="0.8"/>'
         )
-    parts += _alone(panel, x, y)
+    parts += [_line(x.start, y(value), x.end, y(value), GREY, dashes="5 4") for value in panel.alone]
     points = " ".join(f"{x(r):.1f},{y(value):.1f}" for r, value in panel.values)
     if points:
         parts.append(f'<polyline points="{points}" fill="none" stroke="{panel.colour}" stroke-width="2"/>')
@@ -152,34 +149,28 @@ def _draw(panel: _Panel, x: _Scale) -> list[str]:
     return parts
 
 
-def _alone(panel: _Panel, x: _Scale, y: _Scale) -> list[str]:
-    """Return a dashed line for each model of one node alone, with its name at the right end."""
-    parts = []
-    for name, value in sorted(panel.alone.items(), key=lambda pair: pair[1]):
-        place = f'x1="{x.start:.1f}" y1="{y(value):.1f}" x2="{x.end:.1f}" y2="{y(value):.1f}"'
-        parts.append(f'<line {place} stroke="{GREY}" stroke-dasharray="5 4"/>')
-        label = f"{bounded(name, MAX_LABEL)} alone {value:.3f}"
-        parts.append(_text(x.end - 4, y(value) - 3, label, anchor="end", size=9))
-    return parts
-
-
 def _legend(panel: _Panel) -> list[str]:
     y = panel.top - 12
+    left = WIDTH - RIGHT - 286
     parts = [
-        _line(WIDTH - 296, y, WIDTH - 272, y, panel.colour, 2),
-        _text(WIDTH - 266, y + 4, "all held-out data"),
+        _line(left, y, left + 24, y, panel.colour, 2),
+        _text(left + 30, y + 4, "all held-out data"),
     ]
     if panel.band:
         parts.append(
-            f'<rect x="{WIDTH - 156}" y="{y - 5}" width="24" height="10" fill="{panel.band_colour}"/>'
+            f'<rect x="{left + 150}" y="{y - 5}" width="24" height="10" fill="{panel.band_colour}"/>'
         )
-        parts.append(_text(WIDTH - 126, y + 4, "members, min-max"))
+        parts.append(_text(left + 180, y + 4, "members, min-max"))
+    if panel.alone:
+        low, high = min(panel.alone), max(panel.alone)
+        parts.append(_line(left - 240, y, left - 216, y, GREY, dashes="5 4"))
+        parts.append(_text(left - 210, y + 4, f"one node's data alone: {low:.3f} to {high:.3f}"))
     return parts
 
 
 def _ticks(low: float, high: float) -> list[float]:
     """Return round values from just below *low* to just above *high*."""
-    span = max(high - low, 1e-6)
+    span = max(high - low, abs(high) / 100, 1e-6)
     rough = span / (MAX_TICKS - 2)
     power = 10 ** math.floor(math.log10(rough))
     step = next((factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough), 10 * power)
@@ -189,13 +180,21 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _whole_ticks(low: float, high: float) -> list[int]:
-    step = max(1, math.ceil((high - low) / 10))
-    return list(range(int(low), int(high) + 1, step))
+    """Return round numbers from *low* to *high*, and *low* itself."""
+    first, last = int(low), int(high)
+    rough = max(1, math.ceil((last - first) / 10))
+    power = 10 ** (len(str(rough)) - 1)
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    begin = (first + step // 2) // step * step + step
+    return [first, *range(begin, last + 1, step)]
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: int = 1) -> str:
+def _line(
+    x1: float, y1: float, x2: float, y2: float, colour: str, width: int = 1, *, dashes: str = ""
+) -> str:
     place = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {place} stroke="{colour}" stroke-width="{width}"/>'
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return f'<line {place} stroke="{colour}" stroke-width="{width}"{dashed}/>'
 
 
 def _text(

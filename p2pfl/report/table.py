@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable
 
-import msgspec
+from msgspec import to_builtins
 
 from p2pfl.events import RoundRow
 
@@ -30,7 +31,31 @@ def csv_text(rows: Iterable[RoundRow]) -> str:
 
 def jsonl_text(rows: Iterable[RoundRow]) -> str:
     """Return the training rounds among *rows*, all that is known of each, one JSON object a line."""
-    return "".join(msgspec.json.encode(row).decode() + "\n" for row in rows if row.kind == "train")
+    return "".join(json_line(row) + "\n" for row in rows if row.kind == "train")
+
+
+def json_line(row: RoundRow) -> str:
+    """Return *row* as one line of ASCII: no name can reach a terminal as anything but text."""
+    fields = {
+        "run": row.run,
+        "round": row.round,
+        "attempt": row.attempt,
+        "aggregator": row.aggregator,
+        "digest": row.digest,
+        "parent": row.parent,
+        "record": row.record,
+        "members": row.members,
+        "updates": [to_builtins(update) for update in row.updates],
+        "left_out": [{"name": name, "reason": reason} for name, reason in row.left_out],
+        "accuracy": row.accuracy,
+        "loss": row.loss,
+        "samples": row.samples,
+        "scores": [to_builtins(score) for score in row.scores],
+        "seconds": row.seconds,
+        "then": row.then,
+        "note": row.note,
+    }
+    return json.dumps(fields, allow_nan=False)
 
 
 def _values(row: RoundRow) -> tuple[object, ...]:

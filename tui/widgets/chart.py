@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from rich.text import Text
+from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.symbols import Glyphs, glyphs
+from tui.symbols import Glyphs, ago, glyphs
 from tui.widgets.paint import strip_of
-from tui.widgets.plot import Band, Series, draw_chart
+from tui.widgets.plot import Band, Series, draw_chart, is_drawn, number
 
 MOST_ZOOM = 64.0
+
+BAND = "members"
+"""What the band is called, in the legend and among what can be hidden."""
+
+_SIGNS = {"line": ("━", "*"), "dashed": ("╌", "o"), "dotted": ("┈", ".")}
+"""How a kind of line is shown in the legend, and in ASCII."""
 
 
 class Chart(Widget, can_focus=True):
@@ -27,18 +34,21 @@ class Chart(Widget, can_focus=True):
         ("h", "hide", "Hide the next series"),
     ]
 
+    glyphs: reactive[Glyphs] = reactive(glyphs(ascii_only=False))
+    """The signs to draw with."""
+
     def __init__(self, *, id: str | None = None, classes: str = "") -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
-        self.glyphs: Glyphs = glyphs(ascii_only=False)
-        self._given: tuple[object, ...] = ()
         self._title = ""
         self._series: tuple[Series, ...] = ()
         self._band: Band | None = None
         self._x_kind: Literal["round", "time"] = "round"
         self._zoom = 1.0
-        self._cursor: int | None = None
+        self._cursor: float | None = None
+        """The place on the axis whose values are shown; None: the last ones are."""
         self._hidden: set[str] = set()
         self._lines: list[Text] | None = None
+        """What is drawn; None where that has to be done again."""
 
     def show(
         self,
@@ -49,12 +59,17 @@ class Chart(Widget, can_focus=True):
         x_kind: Literal["round", "time"] = "round",
     ) -> None:
         """Show *series* and *band*; the same ones again cost nothing."""
-        given = (title, tuple(series), band, x_kind, self.glyphs)
-        if given == self._given:
+        given = (title, tuple(series), band, x_kind)
+        if given == (self._title, self._series, self._band, self._x_kind):
             return
-        self._given = given
-        self._title, self._series, self._band, self._x_kind = title, tuple(series), band, x_kind
+        if x_kind != self._x_kind:
+            self._cursor = None
+        self._title, self._series, self._band, self._x_kind = given
         self._again()
+
+    def watch_glyphs(self) -> None:
+        """Draw with other signs."""
+        self._lines = None
 
     def _again(self) -> None:
         self._lines = None
@@ -65,11 +80,6 @@ class Chart(Widget, can_focus=True):
 
     def on_resize(self) -> None:
         """Draw for the new size."""
-        self._lines = None
-
-    def notify_style_update(self) -> None:
-        """Draw with the new colours."""
-        super().notify_style_update()
         self._lines = None
 
     def render_line(self, y: int) -> Strip:
@@ -84,45 +94,35 @@ class Chart(Widget, can_focus=True):
         )
 
     def _draw(self) -> list[Text]:
-        shown = [one for one in self._series if one.name not in self._hidden]
         width, height = self.size
-        cursor = self._cursor_x()
+        shown = [one for one in self._series if one.name not in self._hidden]
+        band = self._band if BAND not in self._hidden else None
         plot = draw_chart(
-            shown,
-            self._band if "members" not in self._hidden else None,
-            width,
-            height - 1,
-            self.glyphs,
-            x_kind=self._x_kind,
-            zoom=self._zoom,
-            cursor=cursor,
-        )
-        return [self._legend(cursor), *plot] if plot else [self._legend(cursor)]
+            shown, band, width, height - 1, self.glyphs,
+            x_kind=self._x_kind, zoom=self._zoom, cursor=self._cursor,
+        )  # fmt: skip
+        return [self._legend(), *plot]
 
-    def _legend(self, cursor: float | None) -> Text:
+    def _legend(self) -> Text:
         """Return the names with their last values, or those at the cursor."""
         line = Text(" ")
-        signs = {"line": "━", "dashed": "╌", "dotted": "┈"}
-        if self.glyphs.is_ascii:
-            signs = {"line": "*", "dashed": "o", "dotted": "."}
-        if cursor is not None:
-            line.append(f"at {cursor:.0f}  ", style="bold")
+        if self._cursor is not None:
+            place = f"{self._cursor:.0f}" if self._x_kind == "round" else ago(self._cursor)
+            line.append(f"at {place}  ", style="bold")
         for one in self._series:
             if one.name in self._hidden:
                 line.append(f"({one.name})  ", style="quiet")
                 continue
-            values = [(x, y) for x, y in one.points if y is not None]
-            if cursor is not None:
-                values = [(x, y) for x, y in values if x == cursor]
-            value = f" {values[-1][1]:.3f}" if values else ""
-            line.append(f"{signs[one.marker]} {one.name}{value}", style=one.style).append("  ")
+            values = [y for x, y in one.points if y is not None and is_drawn(y) and self._cursor in (None, x)]
+            value = f" {number(values[-1])}" if values else ""
+            line.append(f"{self._sign(one.marker)} {one.name}{value}", style=one.style).append("  ")
         if self._band is not None:
-            line.append(f"{signs['dotted']} min-max", style="quiet")
+            name = f"({BAND})" if BAND in self._hidden else f"{self._sign('dotted')} {BAND} min-max"
+            line.append(name, style="quiet")
         return line
 
-    def _cursor_x(self) -> float | None:
-        points = self._series[0].points if self._series else ()
-        return points[max(-len(points), self._cursor)][0] if points and self._cursor is not None else None
+    def _sign(self, marker: Literal["line", "dashed", "dotted"]) -> str:
+        return _SIGNS[marker][self.glyphs.is_ascii]
 
     def action_zoom(self, factor: float) -> None:
         """Show less, or more, of the past."""
@@ -130,21 +130,21 @@ class Chart(Widget, can_focus=True):
         self._again()
 
     def action_cursor(self, step: int) -> None:
-        """Move the cursor; right of the last value there is none."""
-        here = 0 if self._cursor is None else self._cursor
-        moved = here + step
-        self._cursor = moved if moved < 0 else None
+        """Move the cursor from value to value; right of the last one there is none."""
+        places = sorted({x for one in self._series for x, _ in one.points})
+        here = len(places)
+        if self._cursor is not None:
+            here = next((place for place, x in enumerate(places) if x >= self._cursor), here)
+        moved = max(0, here + step)
+        self._cursor = places[moved] if moved < len(places) else None
         self._again()
 
     def action_hide(self) -> None:
         """Hide one series more; after the last one show all."""
-        names = [one.name for one in self._series] + (["members"] if self._band is not None else [])
-        open_ = [name for name in names if name not in self._hidden]
-        if len(open_) <= 1:
+        names = [one.name for one in self._series] + ([BAND] if self._band is not None else [])
+        left = [name for name in names if name not in self._hidden]
+        if len(left) <= 1:
             self._hidden.clear()
         else:
-            self._hidden.add(open_[0])
+            self._hidden.add(left[0])
         self._again()
-
-
-__all__ = ["Band", "Chart", "Series"]

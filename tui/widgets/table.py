@@ -7,7 +7,6 @@ jumps; in a narrow place the least important ones go. The cursor follows its row
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
@@ -16,16 +15,19 @@ from rich.text import Text
 from textual.events import Click
 from textual.geometry import Region, Size
 from textual.message import Message
+from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.symbols import Glyphs, clip, glyphs
+from tui.symbols import Glyphs, fit, glyphs
+from tui.widgets.order import by_value, by_word
 from tui.widgets.paint import strip_of
 
 GAP = 1
 """Cells between two columns."""
 
-_NUMBER = re.compile(r"-?\d*\.?\d+")
+FAR = 1_000_000
+"""Rows: further than any table goes."""
 
 
 class Column(NamedTuple):
@@ -37,6 +39,7 @@ class Column(NamedTuple):
     priority: int
     """Those with the lowest go first where there is no room."""
     align: Literal["left", "right"] = "left"
+    """Numbers stand on the right, and are sorted by their value."""
 
 
 class Row(NamedTuple):
@@ -51,15 +54,19 @@ class Row(NamedTuple):
 class LiveTable(ScrollView, can_focus=True):
     """Rows with a header, a cursor, an order and a filter."""
 
+    DEFAULT_CSS = "LiveTable { overflow-x: hidden; }"
     BINDINGS: ClassVar = [
         ("up", "move(-1)", "Up"),
         ("down", "move(1)", "Down"),
         ("pageup", "move(-10)", "Up a page"),
         ("pagedown", "move(10)", "Down a page"),
-        ("home", "move(-100000)", "First"),
-        ("end", "move(100000)", "Last"),
+        ("home", f"move({-FAR})", "First"),
+        ("end", f"move({FAR})", "Last"),
         ("enter", "open", "Open"),
     ]
+
+    glyphs: reactive[Glyphs] = reactive(glyphs(ascii_only=False))
+    """The signs to draw with."""
 
     class Opened(Message):
         """A row was opened."""
@@ -76,7 +83,6 @@ class LiveTable(ScrollView, can_focus=True):
 
     def __init__(self, columns: Sequence[Column], *, id: str | None = None, classes: str = "") -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
-        self.glyphs: Glyphs = glyphs(ascii_only=False)
         self._columns = tuple(columns)
         self._given: list[Row] = []
         self._rows: list[Row] = []
@@ -86,9 +92,9 @@ class LiveTable(ScrollView, can_focus=True):
         """The key of the row with the cursor."""
         self._strips: dict[str, tuple[object, Strip]] = {}
         self._shown: tuple[Column, ...] = self._columns
-        self._said: list[tuple[str, tuple[object, ...]]] = []
+        self._said: list[tuple[object, ...]] = []
 
-    # --- what it shows ----------------------------------------------------------------------------------------
+    # --- what it shows --------------------------------------------------------------------------------------
 
     def set_rows(self, rows: Sequence[Row]) -> None:
         """Show *rows*, in this order unless another one was asked for."""
@@ -99,11 +105,13 @@ class LiveTable(ScrollView, can_focus=True):
         """Sort by the column *key*; "" is the order in which rows are given."""
         self._order = key
         self._arrange()
+        self._reveal()
 
     def filter(self, text: str) -> None:
         """Show only rows that have *text* somewhere; with "!" in front those that do not."""
         self._filter = text
         self._arrange()
+        self._reveal()
 
     @property
     def keys(self) -> list[str]:
@@ -111,24 +119,30 @@ class LiveTable(ScrollView, can_focus=True):
         return [row.key for row in self._rows]
 
     def _arrange(self) -> None:
+        """Filter and sort what was given, keep the cursor, and draw the lines that say something else."""
         rows = [row for row in self._given if self._passes(row)]
-        if self._order:
-            rows.sort(key=lambda row: _rank(_plain(row.cells.get(self._order, ""))))
+        column = next((one for one in self._columns if one.key == self._order), None)
+        if column is not None:
+            rank = by_value if column.align == "right" else by_word
+            rows.sort(key=lambda row: rank(_plain(row.cells.get(column.key, ""))))
+        place = self._place
         self._rows = rows
-        if rows and self.cursor_key not in {row.key for row in rows}:
-            self.cursor_key = rows[0].key
-        elif not rows:
-            self.cursor_key = None
-        self._strips = {row.key: self._strips[row.key] for row in rows if row.key in self._strips}
-        self.virtual_size = Size(self.scrollable_content_region.width, len(rows) + 1)
-        said = [(row.key, (row.dim, *map(_signature, row.cells.values()))) for row in rows]
+        keys = self.keys
+        if self.cursor_key not in keys:
+            self.cursor_key = keys[min(place, len(keys) - 1)] if keys else None
+        self._strips = {key: self._strips[key] for key in keys if key in self._strips}
+        self.virtual_size = Size(self.size.width, len(rows) + 1)
+        said = [
+            (row.key, row.key == self.cursor_key, row.dim, *map(_signature, row.cells.values()))
+            for row in rows
+        ]
         if len(said) != len(self._said):
             self.refresh()
         else:
-            width = self.size.width
-            for y, (now, before) in enumerate(zip(said, self._said, strict=True), start=1):
-                if now != before:
-                    self.refresh(Region(0, y - self.scroll_offset.y, width, 1))
+            width, height, top = *self.size, self.scroll_offset.y
+            for y, (now, before) in enumerate(zip(said, self._said, strict=True), start=1 - top):
+                if now != before and 0 < y < height:
+                    self.refresh(Region(0, y, width, 1))
         self._said = said
 
     def _passes(self, row: Row) -> bool:
@@ -138,7 +152,7 @@ class LiveTable(ScrollView, can_focus=True):
         found = any(text in _plain(cell).lower() for cell in row.cells.values())
         return found != self._filter.startswith("!")
 
-    # --- drawing ------------------------------------------------------------------------------------------------
+    # --- drawing --------------------------------------------------------------------------------------------
 
     def on_resize(self) -> None:
         """Choose the columns for which there is room."""
@@ -170,7 +184,7 @@ class LiveTable(ScrollView, can_focus=True):
         row = self._rows[place]
         chosen = row.key == self.cursor_key
         signature = (
-            width, self._shown, chosen and self.has_focus, chosen, row.dim, base,
+            width, self._shown, self.glyphs.is_ascii, chosen and self.has_focus, chosen, row.dim, base,
             *(_signature(row.cells.get(column.key, "")) for column in self._shown),
         )  # fmt: skip
         known = self._strips.get(row.key)
@@ -194,7 +208,7 @@ class LiveTable(ScrollView, can_focus=True):
             title = column.title if not self.glyphs.is_ascii or column.title.isascii() else self.glyphs.star
             if column.key == self._order:
                 title = f"{title[: column.width - 1]}{self.glyphs.fall}"
-            line.append(_fit(title, column)).append(" " * GAP)
+            line.append(fit(title, column.width, column.align)).append(" " * GAP)
         return line
 
     def _line(self, row: Row, chosen: bool) -> Text:
@@ -208,11 +222,11 @@ class LiveTable(ScrollView, can_focus=True):
                 line.append(" " * gap if column.align == "right" else "").append_text(fitted)
                 line.append(" " * (gap if column.align == "left" else 0))
             else:
-                line.append(_fit(cell, column))
+                line.append(fit(cell, column.width, column.align))
             line.append(" " * GAP)
         return line
 
-    # --- the cursor ---------------------------------------------------------------------------------------------
+    # --- the cursor -----------------------------------------------------------------------------------------
 
     def on_focus(self) -> None:
         """Show the cursor."""
@@ -224,21 +238,26 @@ class LiveTable(ScrollView, can_focus=True):
 
     def action_move(self, step: int) -> None:
         """Move the cursor by *step* rows."""
-        keys = self.keys
-        if not keys:
-            return
-        here = keys.index(self.cursor_key) if self.cursor_key in keys else 0
-        self._point(min(len(keys) - 1, max(0, here + step)))
+        if self._rows:
+            self._point(min(len(self._rows) - 1, max(0, self._place + step)))
+
+    @property
+    def _place(self) -> int:
+        """Where the row with the cursor is; 0 without one."""
+        return next((place for place, row in enumerate(self._rows) if row.key == self.cursor_key), 0)
 
     def _point(self, place: int) -> None:
         self.cursor_key = self._rows[place].key
-        height = self.size.height - 1
-        top = self.scroll_offset.y
+        self._reveal()
+        self.refresh()
+
+    def _reveal(self) -> None:
+        """Scroll so far that the cursor is in sight."""
+        place, height, top = self._place, self.size.height - 1, self.scroll_offset.y
         if place < top:
             self.scroll_to(y=place, animate=False)
         elif place >= top + height:
             self.scroll_to(y=place - height + 1, animate=False)
-        self.refresh()
 
     def action_open(self) -> None:
         """Open the row with the cursor."""
@@ -263,31 +282,3 @@ def _plain(cell: Text | str) -> str:
 
 def _signature(cell: Text | str) -> object:
     return (cell.plain, cell.style, tuple(cell.spans)) if isinstance(cell, Text) else cell
-
-
-def _fit(text: str, column: Column) -> str:
-    cut = clip(text, column.width)
-    return f"{cut:>{column.width}}" if column.align == "right" else f"{cut:<{column.width}}"
-
-
-_UNITS = {
-    "ms": 0.001,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-    "d": 86400.0,
-    "k": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-    "T": 1e12,
-}
-
-
-def _rank(text: str) -> tuple[int, float, str]:
-    """Return what *text* is sorted by: numbers by their value, the largest first; then words."""
-    found = _NUMBER.match(text.lstrip("▲+"))
-    if found is None:
-        return 1, 0.0, text.lower()
-    rest = text.lstrip("▲+")[found.end() :].strip()
-    unit = next((value for name, value in _UNITS.items() if rest.startswith(name)), 1.0)
-    return 0, -float(found.group()) * unit, ""
