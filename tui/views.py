@@ -18,9 +18,9 @@ from p2pfl.observe.rounds import Open, Round
 from p2pfl.observe.state import LogRow, State
 from tui.symbols import SYMBOLS, Glyphs, ago, clip, delta, duration, rate, samples, score, share, size
 from tui.widgets.bars import progress
-from tui.widgets.chart import Band, Series
 from tui.widgets.gantt import GanttRow, Span
 from tui.widgets.header import HeaderValues
+from tui.widgets.plot import Band, Series
 from tui.widgets.table import Column, Row
 
 NONE = "—"
@@ -184,8 +184,8 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
     """Return what is known of one peer, as lines."""
     status, facts, update = peer.status, peer.facts, peer.update
     role = "member" if peer.is_member else "not in the roster"
-    who = Text(f"id    {peer.node or NONE}   {role}{'  (this node)' if peer.is_me else ''}")
-    where = f"addr  {clip(peer.address, 40) or NONE}"
+    who = Text(f"id    {peer.node or NONE}")
+    where = f"addr  {clip(peer.address, 40) or NONE}   {role}{'   this node' if peer.is_me else ''}"
     if peer.since is not None:
         where += f"   {'linked' if peer.linked else 'gone'} for {ago(now - peer.since)}"
     if peer.links_made > 1:
@@ -299,8 +299,10 @@ def open_line(state: State, now: float, glyphs: Glyphs) -> Text:
     trained, wanted = len(opened.trained | set(opened.counted)), max(1, len(state.members))
     kind = "final evaluation" if opened.kind == "evaluate" else f"r{opened.round}"
     line = Text(f"{kind}  train ").append_text(progress(trained / wanted, 8, glyphs))
-    line.append(f" {trained}/{wanted}  recv ").append_text(progress(len(opened.counted) / wanted, 8, glyphs))
-    line.append(f" {len(opened.counted)}/{wanted}")
+    line.append(f" {trained}/{wanted}")
+    if opened.aggregator == state.name:  # only the aggregator hears of all updates
+        line.append("  recv ").append_text(progress(len(opened.counted) / wanted, 8, glyphs))
+        line.append(f" {len(opened.counted)}/{wanted}")
     if state.training is not None and state.training[1]:
         line.append(f"  me {share(state.training[0] / state.training[1])}")
     for transfer in list(state.transfers.values())[:2]:
@@ -322,7 +324,7 @@ def open_lines(state: State, now: float, glyphs: Glyphs, width: int) -> list[Tex
     steps = [
         ("elect", opened.aggregator != ""),
         ("train", len(trained) >= wanted),
-        ("transfer", len(opened.counted) >= wanted),
+        ("transfer", len(opened.counted) >= wanted or opened.proposed_at is not None),
         ("average", opened.proposed_at is not None),
         ("accept", False),
     ]
@@ -355,11 +357,14 @@ def open_lines(state: State, now: float, glyphs: Glyphs, width: int) -> list[Tex
         .append_text(progress(len(trained) / wanted, bar, glyphs))
         .append(f" {len(trained)}/{wanted}" + (f"  waiting: {_names(missing)}" if missing else ""))
     )
-    lines.append(
-        Text("all  recv  ")
-        .append_text(progress(len(opened.counted) / wanted, bar, glyphs))
-        .append(f" {len(opened.counted)}/{wanted} updates")
-    )
+    if opened.aggregator == state.name:
+        lines.append(
+            Text("all  recv  ")
+            .append_text(progress(len(opened.counted) / wanted, bar, glyphs))
+            .append(f" {len(opened.counted)}/{wanted} updates")
+        )
+    elif opened.aggregator:
+        lines.append(Text(f"updates go to {clip(opened.aggregator, 20)}"))
     lines.append(Text(_situation(state, opened, now)))
     return lines
 

@@ -257,7 +257,7 @@ class _Pacer:
         now = time.monotonic()
         if done == 1:
             self._warm = now
-        if done != 2 and now - self._reported < PROGRESS_SECONDS:
+        if done not in (2, total) and now - self._reported < PROGRESS_SECONDS:
             return
         self._reported = now
         rate = now - self._started if done == 1 else (now - self._warm) / (done - 1)

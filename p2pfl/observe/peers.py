@@ -65,7 +65,7 @@ class Peer:
     is_member: bool = False
     linked: bool = False
     since: float | None = None
-    """When its link was made or lost."""
+    """When its link was made or lost; None where it never had one."""
     links_made: int = 0
     lost_reason: str = ""
     leaving: bool = False
@@ -92,8 +92,10 @@ class Peer:
 
     def hear(self, status: PeerStatus, time: float) -> None:
         """Take what it said of itself."""
-        was_training = self.status is not None and self.status.phase == "training"
-        if status.phase == "training" and not was_training:
+        before = self.status
+        if status.phase == "training" and (
+            before is None or (before.phase, before.round) != (status.phase, status.round)
+        ):
             self.training_since = time
         self.status, self.status_at = status, time
         self.is_member = status.is_member
@@ -119,7 +121,7 @@ def doing(  # noqa: C901 - a list of cases, the most telling one first
 ) -> Doing:
     """Return what *peer* is doing in the open round."""
     if not peer.doing_now:
-        if peer.links_made == 0:
+        if peer.since is None:
             return Doing("absent")
         return Doing("left" if peer.leaving else "lost")
     status = peer.status

@@ -124,14 +124,14 @@ def test_progress_comes_early_and_predicts(bench: Bench) -> None:
     assert first.predicted > 0
 
 
-def test_progress_is_reported_a_few_times_a_second(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_a_few_times_a_second_and_at_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
     monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock) * 0.1)
     pacer = jobs._Pacer(1, bench.progress.append, lambda: False)  # the clock shows 0.0
     for done in range(1, 11):
         pacer(done, 10)
-    assert [progress.done for progress in bench.progress] == [2, 5, 8]
-    assert [progress.predicted for progress in bench.progress] == [pytest.approx(1.0)] * 3
+    assert [progress.done for progress in bench.progress] == [2, 5, 8, 10]
+    assert [progress.predicted for progress in bench.progress] == [pytest.approx(1.0)] * 4
 
 
 def test_a_slow_first_batch_is_reported_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
