@@ -7,12 +7,13 @@ changed. Nothing here can stop a training: the app is a client, and quitting onl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.worker import Worker
 
@@ -33,9 +34,12 @@ from tui.screens.tables import PeersScreen, RoundsScreen
 from tui.source import Connected, Connection, Live, Over, Replay, Retrying
 from tui.symbols import glyphs
 from tui.theme import DARK, LIGHT
+from tui.widgets.ascii_only import AsciiOnly
 
 TICK_SECONDS = 0.25
 """Between two looks at what changed: quick enough to seem live."""
+
+_ASCII_ONLY = AsciiOnly()
 
 MAX_TOASTS = 3
 """Problems shown at a time; all are in the log."""
@@ -185,7 +189,9 @@ class Tui(App[str]):
 
     def may(self, *commands: What) -> bool:
         """Whether the node lets this observer give one of *commands*."""
-        return self.greeting is not None and any(what in self.greeting.may for what in commands)
+        if self.greeting is None or self.is_stale:
+            return False
+        return any(what in self.greeting.may for what in commands)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what one may not do, or what makes no sense here."""
@@ -282,6 +288,11 @@ class Tui(App[str]):
         self.glyphs = glyphs(not self.glyphs.is_ascii)
         self.set_class(self.glyphs.is_ascii, "-ascii")
         self._redraw()
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Return what goes over each line: Textual's filters and, with ASCII symbols, one that keeps to them."""
+        filters = super().get_line_filters()
+        return [*filters, _ASCII_ONLY] if self.glyphs.is_ascii else filters
 
     def _redraw(self) -> None:
         screen = self.screen

@@ -7,8 +7,7 @@ from pathlib import Path
 from p2pfl.errors import UserError
 from p2pfl.events import RoundRow
 from p2pfl.observe.state import State
-from p2pfl.report.plot import svg
-from p2pfl.report.table import csv_text, jsonl_text
+from p2pfl.report.files import report_text, write_report
 
 
 def rows_of(state: State) -> list[RoundRow]:
@@ -29,17 +28,10 @@ def write(path: Path, state: State) -> int:
     """Write the rounds to *path*, as its ending says; return how many.
 
     Raises:
-        UserError: the ending is none of those known, there is nothing to write, or the file cannot be written.
+        UserError: the ending is none of those known, no round is decided, or the file cannot be written.
     """
-    forms = {".csv": csv_text, ".jsonl": jsonl_text, ".svg": svg}
-    form = forms.get(path.suffix.lower())
-    if form is None:
-        raise UserError(f"{path} ends in none of .csv, .jsonl and .svg: these say what is written")
     rows = rows_of(state)
     if not rows:
         raise UserError("no round is decided yet: there is nothing to write")
-    try:
-        path.write_text(form(rows), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    write_report(path, report_text(path, rows, list(state.lone.values())))
     return len(rows)

@@ -26,7 +26,7 @@ STYLES: Final[dict[str, tuple[str, str]]] = {
     "alone": ("#cc79a7", "#8f3a68"),
     "band": ("#4a5b6c", "#a9bccb"),
 }
-"""Colours on dark and on light, by what they mean. "bad" and "warning" differ in their words and signs, too."""
+"""Colours on dark and on light, by what they mean; two that look alike differ in their signs and words."""
 
 BACKGROUNDS: Final[tuple[str, str]] = ("#11151a", "#fbfbf8")
 """Dark and light."""

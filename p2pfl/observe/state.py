@@ -8,14 +8,13 @@ shows them makes them harmless first (`p2pfl.wire.codec.bounded`).
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass
 from typing import Literal
 
 from p2pfl import events
 from p2pfl.events import Published, RoundRow
 from p2pfl.messages import RunSpec
+from p2pfl.observe.log import LogRow, row_of
 from p2pfl.observe.peers import Doing, Peer, Transfer, doing
-from p2pfl.observe.render import line_of
 from p2pfl.observe.rounds import MAX_REFUSED, Open, Rounds
 
 MAX_LOG = 5000
@@ -32,28 +31,8 @@ TRANSFER_SECONDS = 5.0
 
 Phase = Literal["starting", "waiting", "running", "no quorum", "paused", "complete", "ended"]
 
-Level = Literal["info", "good", "warning", "error"]
-
 Section = Literal["run", "peers", "rounds", "open", "log", "traffic"]
 """Parts of the state that a screen draws apart from each other."""
-
-_LEVELS: dict[str, Level] = {"!": "warning", "✗": "error", "✓": "good", "◎": "good", "★": "good"}
-"""What the marks of `p2pfl.observe.render` mean."""
-
-
-@dataclass(frozen=True)
-class LogRow:
-    """One line of the log."""
-
-    seq: int
-    time: float
-    level: Level
-    mark: str
-    peer: str
-    """The node it is about; empty for the run as a whole."""
-    kind: str
-    """The event's."""
-    text: str
 
 
 class State:
@@ -92,6 +71,10 @@ class State:
         """The demo's comparison: accuracy of a model trained on one node's data alone."""
         self.worker: events.WorkerReady | None = None
         self.ended: events.Ended | None = None
+        self._decided = 0
+        """The last round, of whatever kind, that is decided."""
+        self._evaluations = 0
+        """Rounds of the run, of those kept, that trained nothing."""
         self._measured_at: float | None = None
         self._time = 0.0
 
@@ -183,8 +166,9 @@ class State:
                 self.phase = "ended"
                 self._changed("run")
             case events.LoneTrained():
-                self.lone[event.name] = event.accuracy
-                self._changed("rounds")
+                if event.name in self.lone or len(self.lone) < MAX_PEERS:
+                    self.lone[event.name] = event.accuracy
+                    self._changed("rounds")
             case _:
                 self._round_event(event, time)
 
@@ -200,6 +184,9 @@ class State:
             case events.RosterChanged():
                 self._changed("peers")
             case events.TrainingStarted():
+                if self.phase == "paused":
+                    self.phase = "running"
+                    self._changed("run")
                 self._opened(event.round)
                 self.training = (0, 0)
             case events.Trained() | events.UpdateReused():
@@ -210,7 +197,9 @@ class State:
                 self._candidacy_event(event, time)
 
     def _candidacy_event(self, event: events.AnyEvent, time: float) -> None:
-        """Take what an aggregator of the open round does."""
+        """Take what an aggregator of the open round does; what comes late changes nothing."""
+        if getattr(event, "round", self._decided) <= self._decided:
+            return
         match event:
             case events.Standing():
                 self._opened(event.round).attempt = event.attempt
@@ -246,8 +235,8 @@ class State:
         peer = self.peers.get(name)
         if peer is None:
             if len(self.peers) >= MAX_PEERS:
-                stale = next((n for n, p in self.peers.items() if not p.doing_now), next(iter(self.peers)))
-                del self.peers[stale]
+                others = [one for one in self.peers.values() if not one.is_me]
+                del self.peers[next((one for one in others if not one.linked), others[0]).name]
             peer = self.peers[name] = Peer(name)
             self._changed("peers")
         return peer
@@ -277,6 +266,7 @@ class State:
     def _join(self, event: events.RunJoined, time: float) -> None:
         if event.run != self.run:
             self.rounds = Rounds()
+            self.trained = self._evaluations = 0
             for peer in self.peers.values():
                 peer.aggregated = peer.counted = peer.missed = 0
                 peer.score = peer.update = None
@@ -284,7 +274,14 @@ class State:
         self.target_rounds = event.spec.rounds
         self.waiting, self.quorum = None, None
         self.wanted.clear()
-        self.phase = "complete" if event.how == "finished" else "running"
+        self._decided = event.round
+        last = self.rounds.last
+        if event.how == "finished":
+            self.phase = "complete"
+        elif last is not None and last.round == event.round and last.then == "pause":
+            self.phase = "paused"
+        else:
+            self.phase = "running"
         self.open = None if event.how == "finished" else Open(event.round + 1, opened_at=time)
         self._seat(event.members)
         self._changed("run", "rounds", "open", "peers")
@@ -310,6 +307,7 @@ class State:
             self.rounds.take(event, time, seen)
         self.members = event.members
         self.trained, self.target_rounds = event.trained, event.rounds
+        self._decided = event.round
         self.training = None
         if self.open is None or self.open.round <= event.round:
             self.open = Open(event.round + 1, opened_at=time)
@@ -331,12 +329,17 @@ class State:
         if self.run and row.run != self.run:
             return
         self.run = self.run or row.run
-        if row.kind == "train" and self.rounds.get(row.round) is None:
-            self._tally(row.aggregator, row.updates, row.left_out)
+        if row.kind == "evaluate":
+            self._evaluations += 1
+        else:
+            # A run that continues another one has trained more: its commits say so.
+            self.trained = max(self.trained, row.round - self._evaluations)
+            if self.rounds.get(row.round) is None:
+                self._tally(row.aggregator, row.updates, row.left_out)
         self.rounds.take_row(row)
         for score in row.scores:
             self._peer(score.name).score = score
-        self._changed("rounds")
+        self._changed("rounds", "run", "peers")
 
     def _tally(
         self,
@@ -384,11 +387,7 @@ class State:
         self._changed("traffic")
 
     def _log(self, item: Published) -> None:
-        line = line_of(item.event)
-        if line is None:
-            return
-        mark, text = line
-        peer = getattr(item.event, "name", "") or getattr(item.event, "aggregator", "")
-        kind = type(item.event).__struct_config__.tag
-        self.log.append(LogRow(item.seq, item.time, _LEVELS.get(mark, "info"), mark, peer, str(kind), text))
-        self._changed("log")
+        row = row_of(item)
+        if row is not None:
+            self.log.append(row)
+            self._changed("log")

@@ -5,31 +5,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
 
 from p2pfl.errors import UserError
 from p2pfl.events import RoundRow
 from p2pfl.report.plot import svg
 from p2pfl.report.table import csv_text, jsonl_text
 
-Form = Callable[[Iterable[RoundRow]], str]
 
-FORMS: Final[Mapping[str, Form]] = {".csv": csv_text, ".jsonl": jsonl_text, ".svg": svg}
-"""What makes the text of a report, by the ending of its file."""
-
-
-def form_of(path: Path) -> Form:
-    """Return what makes a report of the form that *path* ends in.
+def report_text(path: Path, rows: Iterable[RoundRow], alone: Sequence[float] = ()) -> str:
+    """Return the report on *rows* of the form that *path* ends in; *alone* is what `plot.svg` compares with.
 
     Raises:
-        UserError: it ends in none of those there are.
+        UserError: the ending is none of those there are.
     """
-    form = FORMS.get(path.suffix.lower())
-    if form is None:
-        raise UserError(f"{path} ends in none of .csv, .jsonl and .svg: the ending says what is written")
-    return form
+    match path.suffix.lower():
+        case ".csv":
+            return csv_text(rows)
+        case ".jsonl":
+            return jsonl_text(rows)
+        case ".svg":
+            return svg(rows, alone)
+        case _:
+            raise UserError(f"{path} ends in none of .csv, .jsonl and .svg: the ending says what is written")
 
 
 def write_report(path: Path, text: str) -> None:

@@ -163,8 +163,8 @@ def _legend(panel: _Panel) -> list[str]:
         parts.append(_text(left + 180, y + 4, "members, min-max"))
     if panel.alone:
         low, high = min(panel.alone), max(panel.alone)
-        parts.append(_line(left - 240, y, left - 216, y, GREY, dashes="5 4"))
-        parts.append(_text(left - 210, y + 4, f"one node's data alone: {low:.3f} to {high:.3f}"))
+        parts.append(_line(left - 270, y, left - 246, y, GREY, dashes="5 4"))
+        parts.append(_text(left - 240, y + 4, f"one node's data alone: {low:.3f} to {high:.3f}"))
     return parts
 
 
@@ -185,7 +185,7 @@ def _whole_ticks(low: float, high: float) -> list[int]:
     rough = max(1, math.ceil((last - first) / 10))
     power = 10 ** (len(str(rough)) - 1)
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    begin = (first + step // 2) // step * step + step
+    begin = math.ceil((first + step / 2) / step) * step
     return [first, *range(begin, last + 1, step)]
 
 

@@ -36,6 +36,9 @@ WIDE_SIZE = (100, 30)
 HUGE_SIZE = (170, 40)
 """From here on there is room for everything."""
 
+SHORT = 22
+"""Lines below which panels are flatter."""
+
 SIZES = ("-line", "-list", "-narrow", "-wide", "-huge")
 """The classes of a screen by its size, the smallest first."""
 
@@ -103,7 +106,8 @@ class BaseScreen(Screen[None]):
 
     def _fit(self) -> None:
         """Set the class that the size asks for."""
-        self.set_classes([self.size_class(), *(("-stale",) if self.tui.is_stale else ())])
+        self.set_classes([self.size_class(), *(("-short",) if self.size.height < SHORT else ())])
+        self.set_class(self.tui.is_stale, "-stale")
 
     def size_class(self) -> str:
         """Return the class of this screen's size."""
@@ -135,6 +139,9 @@ class BaseScreen(Screen[None]):
             for section in self.SECTIONS
             if everything or state.versions[section] != self._drawn[section]
         }
+        if everything:
+            for widget in self.walk_children():
+                widget.refresh()
         self._drawn = Counter(state.versions)
         self.set_class(self.tui.is_stale, "-stale")
         self._draw_frame()

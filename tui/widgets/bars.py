@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -11,7 +12,7 @@ from tui.symbols import Glyphs, samples
 
 def progress(part: float, width: int, glyphs: Glyphs, style: str = "train") -> Text:
     """Return a bar of *width* cells, of which the share *part* is full."""
-    full = round(min(1.0, max(0.0, part)) * width)
+    full = round(min(1.0, max(0.0, part)) * width) if math.isfinite(part) else 0
     bar = Text()
     bar.append(glyphs.bar_full * full, style=style)
     bar.append(glyphs.bar_empty * (width - full), style="quiet")
@@ -19,11 +20,11 @@ def progress(part: float, width: int, glyphs: Glyphs, style: str = "train") -> T
 
 
 def label_bars(counts: Sequence[int], width: int, height: int, glyphs: Glyphs) -> list[Text]:
-    """Return a bar for each label, as many as *height* allows, of the largest count's length."""
+    """Return a bar for each label, as many as *height* allows; the largest count's fills the width."""
     lines = []
     most = max(counts, default=0)
     room = max(1, width - 12)
-    for label, count in list(enumerate(counts))[:height]:
+    for label, count in enumerate(counts[: max(0, height)]):
         line = Text(f"{label:>3} ")
         line.append(_bar(count / most if most else 0.0, room, glyphs), style="train")
         line.append(f" {samples(count):>5}")
@@ -38,7 +39,7 @@ def _bar(part: float, width: int, glyphs: Glyphs) -> str:
     steps = len(glyphs.eighths)
     filled = round(part * width * steps)
     if part > 0:
-        filled = max(1, filled)
+        filled = max(1, filled)  # few are not none
     whole, rest = divmod(filled, steps)
     text = glyphs.eighths[-1] * whole + (glyphs.eighths[rest - 1] if rest else "")
     return text + " " * (width - len(text))

@@ -7,10 +7,13 @@ from typing import Literal, NamedTuple
 
 from rich.text import Text
 
-from tui.symbols import Glyphs, clip
+from tui.symbols import Glyphs, fit
 
 NAME_WIDTH = 14
 NOTE_WIDTH = 12
+
+SHORTEST = 0.1
+"""Seconds that an axis has at least."""
 
 
 class Span(NamedTuple):
@@ -32,16 +35,20 @@ class GanttRow(NamedTuple):
     """What stands behind the bar; where there is none, across all of it."""
 
 
+_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+"""Seconds between two labels of an axis."""
+
 _STYLES = {"train": "train", "transfer": "move", "aggregate": "lead"}
 
 
 def draw_gantt(rows: Sequence[GanttRow], total: float, width: int, glyphs: Glyphs) -> list[Text]:
     """Return the axis, a line for each row, and what the signs mean; *total* seconds are the whole width."""
     room = max(10, width - NAME_WIDTH - NOTE_WIDTH - 4)
+    total = max(total, SHORTEST)
     lines = [_axis(total, room)]
     for row in rows:
         line = Text(glyphs.star if row.is_aggregator else " ", style="lead")
-        line.append(f"{clip(row.name, NAME_WIDTH):<{NAME_WIDTH}} ")
+        line.append(f"{fit(row.name, NAME_WIDTH)} ")
         if row.spans:
             line.append_text(_bar(row.spans, total, room, glyphs))
             line.append(f"  {row.note}")
@@ -65,7 +72,7 @@ def _bar(spans: Sequence[Span], total: float, width: int, glyphs: Glyphs) -> Tex
     signs = {"train": glyphs.train, "transfer": glyphs.transfer, "aggregate": glyphs.aggregate}
     cells: list[str | None] = [None] * width
     for span in spans:
-        first = min(width - 1, int(span.start / total * width))
+        first = min(width - 1, max(0, int(span.start / total * width)))
         last = min(width, max(first + 1, round(span.end / total * width)))
         cells[first:last] = [span.kind] * (last - first)
     bar = Text()
@@ -76,15 +83,11 @@ def _bar(spans: Sequence[Span], total: float, width: int, glyphs: Glyphs) -> Tex
 
 def _axis(total: float, width: int) -> Text:
     """Return the axis: seconds at round places, never one over the other."""
-    step = next(
-        (s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if total / s <= 6), total
-    )
-    line = [" "] * (width + 6)
-    place = 0.0
-    while place <= total + 1e-9:
-        label = f"{place:g}s" if place == 0 else f"{place:.10g}"
-        at = round(place / total * width)
-        if at + len(label) <= len(line):
-            line[at : at + len(label)] = label
-        place += step
+    most = max(1, min(6, width // 8))
+    step = next((s for s in _STEPS if total / s <= most), total)
+    line = [" "] * (width + NOTE_WIDTH)
+    for number in range(int(total / step + 1e-9) + 1):
+        label = f"{number * step:.10g}" if number else "0s"
+        at = round(number * step / total * width)
+        line[at : at + len(label)] = label
     return Text(" " * (NAME_WIDTH + 2) + "".join(line).rstrip(), style="quiet")

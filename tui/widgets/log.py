@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
+from textual.events import MouseScrollUp
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from p2pfl.observe.state import LogRow
+from p2pfl.observe.log import LogRow
 from tui.widgets.paint import strip_of
 
 
 class LogView(ScrollView, can_focus=True):
     """Draws those lines that are visible, and no others."""
 
+    DEFAULT_CSS = "LogView { overflow-x: hidden; }"
     BINDINGS: ClassVar = [
         ("up", "scroll(-1)", "Up"),
         ("down", "scroll(1)", "Down"),
@@ -33,11 +36,15 @@ class LogView(ScrollView, can_focus=True):
         self._draw: Callable[[LogRow, int], Text] = lambda row, width: Text(row.text[:width])
 
     def show(self, rows: Sequence[LogRow], draw: Callable[[LogRow, int], Text]) -> None:
-        """Show *rows*, drawn by *draw* for a given width."""
+        """Show *rows*, each drawn by *draw* for a given width; without following, the topmost one stays."""
+        held = self.visible_rows()[:1]
         self._rows, self._draw = rows, draw
         self.virtual_size = Size(self.size.width, len(rows))
         if self.follows:
             self.scroll_end(animate=False, force=True, immediate=True)
+        elif held:
+            top = bisect_left(rows, held[0].seq, key=lambda row: row.seq)
+            self.scroll_to(y=top, animate=False, force=True, immediate=True)
         self.refresh()
 
     def visible_rows(self) -> Sequence[LogRow]:
@@ -49,6 +56,11 @@ class LogView(ScrollView, can_focus=True):
         """Move by *step* lines, and stand still there."""
         self.follows = False
         self.scroll_to(y=max(0, self.scroll_offset.y + step), animate=False, force=True)
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        """Stand still: somebody reads what was before."""
+        del event
+        self.follows = False
 
     def render_line(self, y: int) -> Strip:
         """Draw the line *y* of the visible part."""

@@ -27,6 +27,9 @@ _EVERY = {"line": (1, 1), "dashed": (6, 3), "dotted": (4, 1)}
 LABEL_WIDTH = 6
 """Cells left of the axis."""
 
+MOST = 1e12
+"""Values beyond are gaps: what another device says of a training that went astray draws no axis."""
+
 
 class Series(NamedTuple):
     """One line."""
@@ -54,18 +57,27 @@ class View(NamedTuple):
 
 
 def bounds(series: Sequence[Series], band: Band | None, zoom: float = 1.0) -> View | None:
-    """Return what there is to show, the last part of it where *zoom* is above 1; None without any value."""
-    points = [(x, y) for one in series for x, y in one.points if y is not None and math.isfinite(y)]
+    """Return what there is to show, the last part of it where *zoom* is above 1; None without any value.
+
+    Values are accuracies or losses: none is below 0, and an axis of values up to 1 ends at 1.
+    """
+    points = [(x, y) for one in series for x, y in one.points if y is not None and is_drawn(y)]
     if not points:
         return None
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
     x_low = x_high - (x_high - x_low) / max(1.0, zoom)
     shown = [y for x, y in points if x >= x_low]
     if band is not None:
-        shown += [y for x, y in (*band.low, *band.high) if x >= x_low and math.isfinite(y)]
+        shown += [y for x, y in (*band.low, *band.high) if x >= x_low and is_drawn(y)]
     y_low, y_high = min(shown), max(shown)
     room = (y_high - y_low) * 0.05 or max(abs(y_high) * 0.05, 0.01)
-    return View(x_low, x_high if x_high > x_low else x_low + 1.0, max(0.0, y_low - room), y_high + room)
+    top = min(1.0, y_high + room) if y_high <= 1.0 else y_high + room
+    return View(x_low, x_high if x_high > x_low else x_low + 1.0, max(0.0, y_low - room), top)
+
+
+def is_drawn(value: float) -> bool:
+    """Return whether *value* is one that an axis can show."""
+    return math.isfinite(value) and 0.0 <= value <= MOST
 
 
 def draw_chart(
@@ -79,19 +91,21 @@ def draw_chart(
     zoom: float = 1.0,
     cursor: float | None = None,
 ) -> list[Text]:
-    """Return *height* lines of at most *width* cells: the plot, and below it the axis with its labels."""
+    """Return *height* lines of at most *width* cells: the plot, and below it the axis with its labels.
+
+    Where lines cross, the first of *series* is on top. Where there is no room for a plot, there is no line.
+    """
     columns, rows = width - LABEL_WIDTH - 1, height - 2
     view = bounds(series, band, zoom)
     if columns < 8 or rows < 2:
         return []
     if view is None:
-        return [Text("")] * (rows // 2) + [
-            Text(" " * LABEL_WIDTH + " nothing is evaluated yet", style="quiet")
-        ]
+        nothing = Text(f"{'':{LABEL_WIDTH}} nothing is evaluated yet"[:width], style="quiet")
+        return [Text("")] * (rows // 2) + [nothing]
     canvas = _Canvas(columns, rows, view, is_ascii=glyphs.is_ascii)
     if band is not None:
         canvas.fill(band)
-    for one in series:
+    for one in reversed(series):
         canvas.line(one)
     corner, dash, tick, wall = ("+", "-", "+", "|") if glyphs.is_ascii else ("└", "─", "┤", "│")
     lines = []
@@ -142,23 +156,28 @@ class _Canvas:
             self.line(Series("", edge, "band", "dotted"))
 
     def line(self, one: Series) -> None:
-        """Draw a line from value to value."""
-        every, drawn = _EVERY[one.marker]
-        letter = _ASCII_MARKS[one.marker]
+        """Draw a line from value to value; where there is none, it has a gap."""
         before: tuple[int, int] | None = None
         for x, y in one.points:
-            if y is None or not math.isfinite(y):
+            if y is None or not is_drawn(y):
                 before = None
                 continue
             here = self._dot_x(x), self._dot_y(y)
-            steps = max(abs(here[0] - before[0]), abs(here[1] - before[1]), 1) if before is not None else 1
-            start = before if before is not None else here
-            for step in range(steps + 1):
-                dot_x = round(start[0] + (here[0] - start[0]) * step / steps)
-                dot_y = round(start[1] + (here[1] - start[1]) * step / steps)
-                if dot_x % every < drawn:
-                    self._set(dot_x, dot_y, one.style, letter)
+            if before is None:
+                self._set(*here, one.style, _ASCII_MARKS[one.marker])
+            elif here[0] >= 0:
+                self._stroke(before, here, one)
             before = here
+
+    def _stroke(self, start: tuple[int, int], end: tuple[int, int], one: Series) -> None:
+        """Draw from dot to dot, without those that the kind of line leaves out."""
+        every, drawn = _EVERY[one.marker]
+        steps = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
+        for step in range(steps + 1):
+            dot_x = round(start[0] + (end[0] - start[0]) * step / steps)
+            dot_y = round(start[1] + (end[1] - start[1]) * step / steps)
+            if dot_x % every < drawn:
+                self._set(dot_x, dot_y, one.style, _ASCII_MARKS[one.marker])
 
     def texts(self) -> list[Text]:
         """Return the rows."""
@@ -179,7 +198,15 @@ def _axis_label(view: View, row: int, rows: int) -> str:
     if rows >= 5:
         places[(rows - 1) // 2] = view.y_high - (view.y_high - view.y_low) * ((rows - 1) // 2) / (rows - 1)
     value = places.get(row)
-    return "" if value is None else f"{value:.3f}" if view.y_high < 10 else f"{value:.1f}"
+    return "" if value is None else number(value)
+
+
+def number(value: float) -> str:
+    """Return a value of a chart in at most five characters: 0.961, 12.3, 1e+09."""
+    for least, form in ((99_999.5, ".0e"), (99.95, ".0f"), (9.9995, ".1f")):
+        if value >= least:
+            return f"{value:{form}}"
+    return f"{value:.3f}"
 
 
 def _x_labels(view: View, columns: int, kind: Literal["round", "time"]) -> Text:

@@ -167,11 +167,6 @@ class LiveTable(ScrollView, can_focus=True):
             shown.remove(min(reversed(shown), key=lambda column: column.priority))
         return tuple(shown)
 
-    def notify_style_update(self) -> None:
-        """Draw all lines anew: the theme changed."""
-        super().notify_style_update()
-        self._strips.clear()
-
     def render_line(self, y: int) -> Strip:
         """Draw the line *y* of the visible part."""
         width = self.size.width

@@ -1,0 +1,52 @@
+"""A hypothesis strategy for whatever a node could tell, sense or nonsense: any event, any values, any order."""
+
+from __future__ import annotations
+
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from hypothesis import strategies as st
+
+from p2pfl import events
+from p2pfl.events import Published, RoundRow
+from p2pfl.messages import RunSpec
+from tests.support.recordings import HOSTILE, NAMES
+
+SPEC = RunSpec("t", "m", "iid", 4, 9, 1, 8, 0.1, 0.0, 0.0, "fedavg", 1, 0, 1, 60.0, 60.0)
+
+WORDS = st.sampled_from([*NAMES[:3], HOSTILE, "", "run-1", "run-2"]) | st.text(max_size=20)
+"""Few enough that names, nodes and runs meet."""
+
+NUMBERS = st.integers(0, 12) | st.integers(0, 2**53)
+FLOATS = st.floats(0, 100) | st.floats(allow_nan=False, allow_infinity=False, min_value=0)
+
+
+def _of(hint: Any) -> st.SearchStrategy[Any]:
+    """Return a strategy for values of the type *hint*, as the fields of events have them."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is RunSpec:
+        return st.just(SPEC)
+    if origin is Literal:
+        return st.sampled_from(arguments)
+    if origin in (Union, UnionType):
+        return st.one_of(*(_of(argument) for argument in arguments))
+    if origin is tuple:
+        if arguments[-1] is Ellipsis:
+            return st.lists(_of(arguments[0]), max_size=4).map(tuple)
+        return st.tuples(*(_of(argument) for argument in arguments))
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return struct(hint)
+    return {str: WORDS, int: NUMBERS, float: FLOATS, bool: st.booleans(), NoneType: st.none()}[hint]
+
+
+def struct(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
+    """Return a strategy for *kind* with any values of its fields."""
+    hints = get_type_hints(kind)
+    return st.builds(kind, **{field: _of(hints[field]) for field in kind.__struct_fields__})
+
+
+any_event = st.one_of(*(struct(kind) for kind in get_args(events.AnyEvent)))
+
+any_item = st.builds(Published, st.integers(0, 100), FLOATS, any_event) | struct(RoundRow)
+"""What `State.apply` takes."""

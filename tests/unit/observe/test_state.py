@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfl import events
+from p2pfl.events import AnyEvent, Published, RoundRow
+from p2pfl.observe import state as module
+from p2pfl.observe.rounds import MAX_ROUNDS
+from p2pfl.observe.state import MAX_PEERS, MAX_TRANSFERS, State
+from tests.support import recordings
+from tests.support.any_events import any_item
+from tests.support.recordings import ME, NAMES, node_id_of, rows_of, state_of
+
+ALL = (
+    recordings.waiting, recordings.starting, recordings.running, recordings.no_quorum, recordings.paused,
+    recordings.finished, recordings.ended, recordings.hostile,
+)  # fmt: skip
+
+
+def tell(state: State, *told: AnyEvent, time: float = 0.0) -> None:
+    for event in told:
+        state.apply(Published(state.seq + 1, time or state.time, event))
+
+
+def spoken(recording: list[Published]) -> list[str]:
+    """What everybody does at the end of *recording*, by the order of names in it."""
+    state = state_of(recording)
+    return [state.doing(peer, state.time).word for peer in state.peers.values()]
+
+
+@pytest.mark.parametrize(
+    ("recording", "phase"),
+    [
+        (recordings.starting, "starting"),
+        (recordings.waiting, "waiting"),
+        (recordings.running, "running"),
+        (recordings.no_quorum, "no quorum"),
+        (recordings.paused, "paused"),
+        (recordings.finished, "complete"),
+        (recordings.ended, "ended"),
+    ],
+)
+def test_phase_is_what_the_node_told_last(recording: Callable[[], list[Published]], phase: str) -> None:
+    assert state_of(recording()).phase == phase
+
+
+@pytest.mark.parametrize("recording", ALL)
+def test_folding_is_deterministic(recording: Callable[[], list[Published]]) -> None:
+    first, second = state_of(recording()), state_of(recording())
+    assert list(first.log) == list(second.log)
+    assert first.peers == second.peers
+    assert list(first.rounds) == list(second.rounds)
+
+
+def test_a_run_in_the_middle_of_a_round_is_all_there() -> None:
+    state = state_of(recordings.running())
+    assert (state.name, state.trained, state.target_rounds) == (ME, 41, 100)
+    assert state.open is not None
+    assert (state.open.round, state.open.aggregator) == (42, "macbook-1")
+    assert state.open.trained == {ME, "west-thinkpad", "roof-jetson"}
+    assert state.me is not None
+    assert state.me.is_me
+    assert state.rounds.numbers() == list(range(1, 42))
+    assert state.tolerates() == 2
+
+
+def test_everybody_is_seen_doing_something_else() -> None:
+    state = state_of(recordings.running())
+    words = {name: state.doing(state.peers[name], state.time).word for name in NAMES}
+    assert words == {
+        "macbook-1": "elected",
+        ME: "sending",
+        "shelf-pi5": "train",
+        "west-thinkpad": "trained",
+        "roof-jetson": "trained",
+        "attic-nuc": "lost",
+    }
+
+
+def test_an_aggregator_sees_whose_updates_it_counted() -> None:
+    state = state_of(recordings.running(me="macbook-1"))
+    words = {name: state.doing(state.peers[name], state.time) for name in NAMES}
+    assert (words["macbook-1"].word, words["macbook-1"].detail) == ("collect", "2")
+    assert words["west-thinkpad"].word == "merged"
+    assert words[ME].word == "sending"
+    assert words[ME].share == pytest.approx(0.62)
+
+
+def test_a_late_observer_knows_the_same_rounds_from_the_history() -> None:
+    recording = recordings.running()
+    late = state_of([*rows_of(recording), *recording[:10]])
+    early = state_of(recording)
+    assert late.rounds.numbers() == early.rounds.numbers()
+    assert [one.accuracy for one in late.rounds] == [one.accuracy for one in early.rounds]
+    assert late.trained == 41
+    assert {name: late.peers[name].aggregated for name in NAMES} == {
+        name: early.peers[name].aggregated for name in NAMES
+    }
+
+
+def test_rounds_told_twice_count_once() -> None:
+    recording = recordings.finished()
+    rows = rows_of(recording)
+    once, twice = state_of([*rows, *recording]), state_of([*rows, *rows, *recording, *recording])
+    assert twice.rounds.numbers() == once.rounds.numbers()
+    assert {n: p.counted for n, p in twice.peers.items()} == {n: p.counted for n, p in once.peers.items()}
+
+
+def test_rounds_of_a_history_are_trained_but_for_the_evaluations() -> None:
+    rows = rows_of(recordings.finished())
+    assert rows[-1].kind == "evaluate"
+    assert state_of(rows).trained == 20
+
+
+def test_a_run_that_was_paused_before_a_restart_is_paused() -> None:
+    recording = recordings.paused()
+    joined = next(item.event for item in recording if isinstance(item.event, events.RunJoined))
+    state = state_of(rows_of(recording))
+    tell(state, _again(joined, 12))
+    assert state.phase == "paused"
+    tell(state, events.TrainingStarted(13, 0))
+    assert state.phase == "running"
+
+
+def _again(joined: events.RunJoined, round_: int) -> events.RunJoined:
+    return events.RunJoined(joined.run, "resumed", round_, joined.spec, joined.members)
+
+
+def test_another_run_begins_with_empty_rounds() -> None:
+    state = state_of(recordings.finished())
+    assert state.spec is not None
+    tell(state, events.RunJoined("other", "founded", 0, state.spec, NAMES))
+    assert (len(state.rounds), state.trained, state.phase) == (0, 0, "running")
+    assert all(peer.aggregated == 0 for peer in state.peers.values())
+
+
+def test_a_history_of_another_run_is_left_out() -> None:
+    rows = rows_of(recordings.finished())
+    state = state_of(recordings.hostile())
+    before = state.rounds.numbers()
+    for row in rows:
+        state.apply(row)
+    assert state.rounds.numbers() == before
+
+
+def test_what_comes_late_of_a_decided_round_changes_nothing() -> None:
+    state = state_of(recordings.running())
+    assert state.open is not None
+    tell(
+        state,
+        events.UpdateRefused(41, "shelf-pi5", "the round is decided"),
+        events.Elected(40, 3, "attic-nuc", node_id_of("attic-nuc"), 4),
+    )
+    assert state.open.refused == {}
+    assert state.open.aggregator == "macbook-1"
+
+
+def test_who_was_lost_before_anybody_watched_is_lost_not_absent() -> None:
+    state = State()
+    tell(state, events.PeerLost(node_id_of("x"), "x", "silent"))
+    assert state.doing(state.peers["x"], 0.0).word == "lost"
+
+
+def test_who_said_that_it_leaves_has_left_not_been_lost() -> None:
+    state = state_of(recordings.running())
+    node = node_id_of("roof-jetson")
+    tell(state, events.PeerLeaving(node, "roof-jetson"))
+    assert state.doing(state.peers["roof-jetson"], state.time).word == "leaving"
+    tell(state, events.PeerLost(node, "roof-jetson", "closed"))
+    assert state.doing(state.peers["roof-jetson"], state.time).word == "left"
+    tell(state, events.PeerLinked(node, "roof-jetson", "h:1"))
+    assert not state.peers["roof-jetson"].leaving
+
+
+def test_a_failed_candidacy_leaves_the_round_without_aggregator() -> None:
+    state = state_of(recordings.running())
+    tell(state, events.Yielded(42, 1, "macbook-1", "it cannot write"))
+    assert state.open is not None
+    assert (state.open.aggregator, state.open.yields) == ("", 1)
+    tell(state, events.Elected(42, 2, ME, node_id_of(ME), 4))
+    assert (state.open.aggregator, state.open.attempt) == (ME, 2)
+
+
+def test_wishes_are_forgotten_once_a_commit_did_them() -> None:
+    state = state_of(recordings.running())
+    tell(state, events.Wanted("pause", "ada"))
+    assert state.wanted == {"pause": "ada"}
+    assert state_of(recordings.paused()).wanted == {}
+
+
+def test_a_quorum_that_is_back_is_told() -> None:
+    state = state_of(recordings.no_quorum())
+    assert state.quorum == (2, 5, 3)
+    tell(state, events.QuorumBack(8, 3, 5))
+    assert (state.quorum, state.phase) == (None, "running")
+
+
+def test_transfers_end_when_they_are_done_or_not_heard_of() -> None:
+    state = State()
+    tell(state, events.Progress(1, "pull", 10, 100, "a"), time=1.0)
+    tell(state, events.Progress(1, "pull", 60, 100, "a"), time=3.0)
+    assert state.transfers["pull", "a"].rate == pytest.approx(25.0)
+    tell(state, events.Progress(1, "push", 1, 100, "b"), time=9.0)
+    assert list(state.transfers) == [("push", "b")]
+    tell(state, events.Progress(1, "push", 100, 100, "b"), time=9.5)
+    assert state.transfers == {}
+
+
+def test_rates_come_from_two_measurements() -> None:
+    state = State()
+    tell(state, events.PeerLinked("node", "a", "h:1"))
+    tell(state, events.Measured(0.5, 1, (events.LinkMeasure("node", 0.01, 1000, 0),)), time=10.0)
+    assert state.peers["a"].up == 0.0
+    tell(state, events.Measured(0.5, 1, (events.LinkMeasure("node", None, 5000, 100),)), time=12.0)
+    peer = state.peers["a"]
+    assert (peer.up, peer.down, peer.rtt) == (2000.0, 50.0, 0.01)
+
+
+def test_a_change_raises_the_version_of_its_section_only() -> None:
+    state = state_of(recordings.running())
+    before = dict(state.versions)
+    tell(state, events.Progress(42, "push", 1, 2, "macbook-1"))
+    changed = {section for section, version in state.versions.items() if version != before[section]}
+    assert changed == {"traffic"}
+
+
+def test_warnings_and_errors_are_known_by_their_level() -> None:
+    state = state_of(recordings.hostile())
+    levels = {row.kind: row.level for row in state.log}
+    assert levels["update_refused"] == "warning"
+    assert levels["committed"] == "good"
+    assert levels["peer_linked"] == "info"
+
+
+def test_it_stays_bounded_whatever_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State()
+    tell(state, events.Started(ME, "me", "f", "h:1", "d", 0.1))
+    for number in range(MAX_PEERS + 50):
+        tell(
+            state,
+            events.PeerLinked(f"node {number}", f"peer {number}", "h:1"),
+            events.Progress(1, "pull", 1, 2, f"peer {number}"),
+            events.LoneTrained(f"peer {number}", 0.5, 1),
+        )
+    assert len(state.peers) == MAX_PEERS
+    assert state.me is not None
+    assert len(state.transfers) <= MAX_TRANSFERS
+    assert len(state.lone) <= MAX_PEERS
+
+
+def test_a_long_run_keeps_its_first_and_last_rounds() -> None:
+    state = state_of(recordings.running(peers=3, rounds=2000))
+    numbers = state.rounds.numbers()
+    assert len(numbers) <= MAX_ROUNDS
+    assert (numbers[0], numbers[-1]) == (1, 1999)
+    assert len(state.log) == module.MAX_LOG
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(any_item, max_size=40))
+def test_no_sequence_of_events_breaks_it(items: list[Published | RoundRow]) -> None:
+    state = State()
+    for item in items:
+        state.apply(item)
+    for peer in state.peers.values():
+        assert state.doing(peer, state.time).word
+    assert len(state.log) <= len(items)
+    numbers = state.rounds.numbers()
+    assert numbers == sorted(set(numbers))
+    assert state.tolerates() >= 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(any_item, max_size=20))
+def test_nonsense_after_a_run_breaks_nothing(items: list[Published | RoundRow]) -> None:
+    state = state_of(recordings.paused())
+    for item in items:
+        state.apply(item)
+    assert state.me is not None

@@ -1,0 +1,61 @@
+"""What is plotted: accuracy and loss, of the model on all data, on this node's, and on each member's."""
+
+from __future__ import annotations
+
+from p2pfl.observe.peers import Peer
+from p2pfl.observe.state import State
+from tui.symbols import clip
+from tui.widgets.plot import Band, Series
+
+
+def accuracy_series(state: State, *, over_time: bool) -> tuple[list[Series], Band | None]:
+    """Return the accuracies to plot: of the model on all data, on this node's, and the members' range."""
+    return _series(state, "accuracy", over_time=over_time)
+
+
+def loss_series(state: State, *, over_time: bool) -> tuple[list[Series], Band | None]:
+    """Return the losses to plot."""
+    return _series(state, "loss", over_time=over_time)
+
+
+def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], Band | None]:
+    all_, mine, low, high = [], [], [], []
+    start = next((one.committed_at for one in state.rounds if one.committed_at is not None), None)
+    for one in state.rounds:
+        if over_time:
+            if one.committed_at is None or start is None:
+                continue
+            x = one.committed_at - start
+        else:
+            x = float(one.round)
+        value = one.accuracy if what == "accuracy" else one.loss
+        parts = {
+            part.name: (part.correct if what == "accuracy" else part.loss) / part.total for part in one.scores
+        }
+        all_.append((x, value))
+        mine.append((x, parts.get(state.name)))
+        if parts:
+            low.append((x, min(parts.values())))
+            high.append((x, max(parts.values())))
+    series = [Series("global", tuple(all_), "global", "line"), Series("me", tuple(mine), "me", "dashed")]
+    if what == "accuracy" and state.lone and all_:
+        best = max(state.lone.values())
+        series.append(
+            Series("best alone", ((all_[0][0], best), (all_[-1][0], best)), "alone", "dotted"),
+        )
+    band = Band(tuple(low), tuple(high)) if len(state.members) > 1 and low else None
+    return series, band
+
+
+def peer_series(state: State, peer: Peer) -> list[Series]:
+    """Return the accuracy on *peer*'s own data and on all."""
+    own = []
+    all_ = []
+    for one in state.rounds:
+        part = next((part for part in one.scores if part.name == peer.name), None)
+        own.append((float(one.round), part.correct / part.total if part is not None else None))
+        all_.append((float(one.round), one.accuracy))
+    return [
+        Series("global", tuple(all_), "global", "line"),
+        Series(clip(peer.name, 14), tuple(own), "me", "dashed"),
+    ]

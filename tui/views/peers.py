@@ -1,0 +1,143 @@
+"""Peers as rows of a table, and all that is known of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.text import Text
+
+from p2pfl.events import CountedUpdate
+from p2pfl.observe.peers import Doing, Peer
+from p2pfl.observe.state import State
+from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, rate, samples, score, share, size
+from tui.views.summary import NONE
+from tui.widgets.bars import progress
+from tui.widgets.table import Column, Row
+
+PEER_COLUMNS = (
+    Column("star", "★", 1, 9),
+    Column("name", "NAME", 14, 10),
+    Column("doing", "STATE", 13, 10),
+    Column("round", "RND", 4, 8, "right"),
+    Column("samples", "SAMP", 5, 5, "right"),
+    Column("accuracy", "ACC", 5, 7, "right"),
+    Column("rtt", "RTT", 6, 6, "right"),
+    Column("up", "UP", 7, 4, "right"),
+    Column("down", "DOWN", 7, 3, "right"),
+    Column("loss", "LOSS", 5, 2, "right"),
+    Column("seconds", "TRAIN", 6, 2, "right"),
+    Column("since", "SINCE", 6, 1, "right"),
+    Column("device", "DEVICE", 12, 1),
+    Column("system", "SYSTEM", 14, 0),
+    Column("address", "ADDRESS", 22, 0),
+)
+"""Of the table of peers: what goes first when the screen is narrow has the lowest priority."""
+
+
+def peer_rows(state: State, now: float, glyphs: Glyphs) -> list[Row]:
+    """Return the rows of the table of peers: this node's first, then by name."""
+    order = sorted(state.peers.values(), key=lambda peer: (not peer.is_me, peer.name))
+    return [_peer_row(state, peer, now, glyphs) for peer in order]
+
+
+def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
+    doing = state.doing(peer, now)
+    symbol = SYMBOLS[doing.word]
+    status, facts = peer.status, peer.facts
+    is_gone = not peer.doing_now
+    is_aggregator = state.open is not None and state.open.aggregator == peer.name
+    scores = peer.score
+    cells: dict[str, Text | str] = {
+        "star": Text(glyphs.star if is_aggregator else " ", style=SYMBOLS["elected"].style_name),
+        "name": clip(peer.name, 40),
+        "doing": Text(doing_text(doing, peer, now, glyphs), style=symbol.style_name),
+        "round": str(status.round) if status is not None else NONE,
+        "samples": samples(facts.samples) if facts is not None and facts.samples else NONE,
+        "accuracy": score(scores.correct / scores.total) if scores is not None else NONE,
+        "loss": f"{scores.loss / scores.total:.3f}" if scores is not None else NONE,
+        "rtt": "me" if peer.is_me else NONE if is_gone or peer.rtt is None else duration(peer.rtt),
+        "up": NONE if is_gone or peer.is_me else rate(peer.up),
+        "down": NONE if is_gone or peer.is_me else rate(peer.down),
+        "seconds": duration(peer.update.seconds) if peer.update is not None else NONE,
+        "since": ago(now - peer.since) if peer.since is not None else NONE,
+        "device": clip(facts.device or "starting", 12) if facts is not None else NONE,
+        "system": clip(facts.system, 14) if facts is not None else NONE,
+        "address": clip(peer.address, 22),
+    }
+    return Row(peer.name, cells, dim=is_gone)
+
+
+def doing_text(doing: Doing, peer: Peer, now: float, glyphs: Glyphs) -> str:
+    """Return symbol and word for what a peer does, and how far it is."""
+    symbol = SYMBOLS[doing.word]
+    mark = symbol.ascii if glyphs.is_ascii else symbol.mark
+    detail = doing.detail
+    if doing.share is not None:
+        detail = share(doing.share)
+    elif doing.word == "lost" and peer.since is not None:
+        detail = ago(now - peer.since)
+    return f"{mark} {symbol.text} {detail}".rstrip()
+
+
+def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Text]:
+    """Return what is known of one peer, as lines."""
+    status, facts, update = peer.status, peer.facts, peer.update
+    role = "member" if peer.is_member else "not in the roster"
+    who = Text(f"id    {peer.node or NONE}")
+    where = f"addr  {clip(peer.address, 40) or NONE}   {role}{'   this node' if peer.is_me else ''}"
+    if peer.since is not None:
+        where += f"   {'linked' if peer.linked else 'gone'} for {ago(now - peer.since)}"
+    if peer.links_made > 1:
+        where += f"   {peer.links_made} links made"
+    lines = [who, Text(where)]
+    if facts is not None:
+        lines.append(
+            Text(
+                f"dev   {clip(facts.system, 30)}  {facts.cores} cores  {size(facts.memory)}  "
+                f"trains on {clip(facts.device, 12) or NONE}   p2pfl {clip(facts.software, 16)}"
+            )
+        )
+    doing = state.doing(peer, now)
+    now_line = Text("now   ").append(
+        doing_text(doing, peer, now, glyphs), style=SYMBOLS[doing.word].style_name
+    )
+    if doing.share is not None:
+        now_line.append("  ").append_text(progress(doing.share, 20, glyphs))
+    if status is not None and status.predicted:
+        now_line.append(f"   its own prediction: {duration(status.predicted)}")
+    lines.append(now_line)
+    if not peer.doing_now and peer.lost_reason:
+        lines.append(Text(f"      {clip(peer.lost_reason, 120)}"))
+    if not peer.is_me:
+        rtts = sorted(peer.rtts)
+        p95 = duration(rtts[int(0.95 * (len(rtts) - 1))]) if rtts else NONE
+        rtt = duration(peer.rtt) if peer.rtt is not None else NONE
+        lines.append(
+            Text(f"link  rtt {rtt} (p95 {p95})   sent {size(peer.sent)}   received {size(peer.received)}")
+        )
+    counts = f"did   aggregated {peer.aggregated}   counted {peer.counted}   left out {peer.missed}"
+    if update is not None:
+        counts += f"   last training {duration(update.seconds)}, {samples(update.samples)} samples"
+    lines.append(Text(counts))
+    return lines
+
+
+def peer_rounds(state: State, peer: Peer, count: int) -> list[Text]:
+    """Return what *peer* did in the last *count* rounds, the latest first."""
+    lines = []
+    for one in reversed(list(state.rounds)[-count:]):
+        update = _of(one.updates, peer.name)
+        scored = next((part for part in one.scores if part.name == peer.name), None)
+        accuracy = f"acc {score(scored.correct / scored.total)}" if scored is not None else ""
+        star = "aggregator" if one.aggregator == peer.name else ""
+        if update is not None:
+            what = f"train {duration(update.seconds):>6}  loss {update.loss:7.4f}"
+        else:
+            reason = next((why for name, why in one.left_out if name == peer.name), "not in the roster")
+            what = clip(reason, 40)
+        lines.append(Text(f"{one.round:>5}  {what:<30} {accuracy:<10} {star}"))
+    return lines
+
+
+def _of(updates: Iterable[CountedUpdate], name: str) -> CountedUpdate | None:
+    return next((update for update in updates if update.name == name), None)

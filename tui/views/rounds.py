@@ -1,0 +1,243 @@
+"""Rounds: the open one as it goes, those that are decided as rows, and one of them whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from p2pfl.observe.rounds import Open, Round
+from p2pfl.observe.state import State
+from tui.symbols import Glyphs, clip, delta, duration, rate, score, share, size
+from tui.views.summary import NONE, reachable
+from tui.widgets.bars import progress
+from tui.widgets.gantt import GanttRow, Span
+from tui.widgets.table import Column, Row
+
+ROUND_COLUMNS = (
+    Column("round", "RND", 4, 10, "right"),
+    Column("aggregator", "AGGREGATOR", 14, 9),
+    Column("updates", "PART", 6, 8, "right"),
+    Column("seconds", "TIME", 6, 7, "right"),
+    Column("accuracy", "ACC", 5, 10, "right"),
+    Column("delta", "CHANGE", 6, 6, "right"),
+    Column("loss", "LOSS", 6, 5, "right"),
+    Column("try", "TRY", 3, 3, "right"),
+    Column("slowest", "SLOWEST", 22, 2),
+    Column("model", "MODEL", 7, 4),
+    Column("note", "NOTE", 30, 1),
+)
+"""Of the table of rounds."""
+
+
+def round_rows(state: State, glyphs: Glyphs) -> list[Row]:
+    """Return the rows of the table of rounds, the latest first, the open one on top."""
+    rows: list[Row] = []
+    before: float | None = None
+    for one in state.rounds:
+        change = one.accuracy - before if one.accuracy is not None and before is not None else None
+        before = one.accuracy if one.accuracy is not None else before
+        slowest = max(one.updates, key=lambda update: update.seconds, default=None)
+        note = one.note or "; ".join(f"without {name}: {reason}" for name, reason in one.left_out)
+        rows.append(
+            Row(
+                str(one.round),
+                {
+                    "round": str(one.round),
+                    "aggregator": clip(one.aggregator, 14),
+                    "updates": _part(one),
+                    "seconds": duration(one.seconds),
+                    "accuracy": score(one.accuracy) if one.accuracy is not None else NONE,
+                    "delta": delta(change, glyphs) if change is not None else "",
+                    "loss": f"{one.loss:.4f}" if one.loss is not None else NONE,
+                    "try": str(one.attempt),
+                    "slowest": f"{clip(slowest.name, 14)} {duration(slowest.seconds)}" if slowest else NONE,
+                    "model": one.digest[:7],
+                    "note": clip(note, 60),
+                },
+            )
+        )
+    if state.open is not None and state.open.kind == "train" and state.run:
+        rows.append(
+            Row(
+                str(state.open.round),
+                {
+                    "round": str(state.open.round),
+                    "aggregator": clip(state.open.aggregator, 14) or glyphs.more,
+                    "updates": f"{len(state.open.counted)}/{len(state.members)}",
+                    "seconds": glyphs.more,
+                    "accuracy": glyphs.more,
+                },
+                dim=True,
+            )
+        )
+    return rows[::-1]
+
+
+def _part(one: Round) -> str:
+    """Return how many updates are in a round, of how many wanted."""
+    wanted = len(one.updates) + one.missing
+    return f"{len(one.updates)}/{wanted}{'!' if one.missing else ''}"
+
+
+def open_line(state: State, now: float, glyphs: Glyphs) -> Text:
+    """Return the open round on one line."""
+    opened = state.open
+    if opened is None or not state.run:
+        return Text("")
+    trained, wanted = len(opened.trained | set(opened.counted)), max(1, len(state.members))
+    kind = "final evaluation" if opened.kind == "evaluate" else f"r{opened.round}"
+    line = Text(f"{kind}  train ").append_text(progress(trained / wanted, 8, glyphs))
+    line.append(f" {trained}/{wanted}")
+    if opened.aggregator == state.name:  # only the aggregator hears of all updates
+        line.append("  recv ").append_text(progress(len(opened.counted) / wanted, 8, glyphs))
+        line.append(f" {len(opened.counted)}/{wanted}")
+    if state.training is not None and state.training[1]:
+        line.append(f"  me {share(state.training[0] / state.training[1])}")
+    for transfer in list(state.transfers.values())[:2]:
+        arrow = glyphs.up if transfer.what == "push" else glyphs.down
+        line.append(f"  {arrow} {clip(transfer.peer, 12)} {share(transfer.done / max(1, transfer.total))}")
+    line.append(f"  agg {clip(opened.aggregator, 14) or glyphs.dot}")
+    if opened.opened_at is not None:
+        line.append(f"  {duration(max(0.0, now - opened.opened_at))}")
+    return line
+
+
+def open_lines(state: State, now: float, glyphs: Glyphs, width: int) -> list[Text]:
+    """Return the open round as a panel's lines."""
+    opened = state.open
+    if opened is None or not state.run:
+        return [Text("no round is open")]
+    wanted = max(1, len(state.members))
+    trained = opened.trained | set(opened.counted)
+    steps = [
+        ("elect", opened.aggregator != ""),
+        ("train", len(trained) >= wanted),
+        ("transfer", len(opened.counted) >= wanted or opened.proposed_at is not None),
+        ("average", opened.proposed_at is not None),
+        ("accept", False),
+    ]
+    path = Text()
+    for index, (word, is_done) in enumerate(steps):
+        path.append(f" {glyphs.right} " if index else "", style="dim")
+        path.append(f"{word} {glyphs.check if is_done else glyphs.dot}", style="bold" if is_done else "")
+    bar = max(8, min(24, width - 44))
+    lines = [path, Text("")]
+    if state.training is not None and state.training[1]:
+        done, total = state.training
+        lines.append(
+            Text("me   train ")
+            .append_text(progress(done / total, bar, glyphs))
+            .append(f" {share(done / total):>4}  {done}/{total} batches")
+        )
+    for transfer in list(state.transfers.values())[:3]:
+        part = transfer.done / max(1, transfer.total)
+        lines.append(
+            Text("     send  " if transfer.what == "push" else "     pull  ")
+            .append_text(progress(part, bar, glyphs))
+            .append(
+                f" {share(part):>4}  {size(transfer.done)}/{size(transfer.total)}  {rate(transfer.rate)}  "
+                f"{clip(transfer.peer, 14)}"
+            )
+        )
+    missing = [name for name in state.members if name not in trained]
+    lines.append(
+        Text("all  train ")
+        .append_text(progress(len(trained) / wanted, bar, glyphs))
+        .append(f" {len(trained)}/{wanted}" + (f"  waiting: {_names(missing)}" if missing else ""))
+    )
+    if opened.aggregator == state.name:
+        lines.append(
+            Text("all  recv  ")
+            .append_text(progress(len(opened.counted) / wanted, bar, glyphs))
+            .append(f" {len(opened.counted)}/{wanted} updates")
+        )
+    elif opened.aggregator:
+        lines.append(Text(f"updates go to {clip(opened.aggregator, 20)}"))
+    lines.append(Text(_situation(state, opened, now)))
+    return lines
+
+
+def _situation(state: State, opened: Open, now: float) -> str:
+    """Return how the round stands: for how long, by what quorum, with how many failures to spare."""
+    here, members = reachable(state)
+    needed = members // 2 + 1
+    parts = []
+    if opened.opened_at is not None:
+        parts.append(f"open for {duration(max(0.0, now - opened.opened_at))}")
+    parts.append(f"{here} of {members} here, {needed} needed")
+    parts.append(f"may lose {state.tolerates()}")
+    if opened.attempt > 1:
+        parts.append(f"attempt {opened.attempt}")
+    return " · ".join(parts)
+
+
+def _names(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(clip(name, 12) for name in names[:most])
+    return shown + (f" +{len(names) - most}" if len(names) > most else "")
+
+
+def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
+    """Return what came of a round, as lines."""
+    before = next((r.accuracy for r in reversed(list(state.rounds)) if r.round < one.round), None)
+    result = "not evaluated yet"
+    if one.accuracy is not None:
+        change = f" ({delta(one.accuracy - before, glyphs)})" if before is not None else ""
+        loss = f"   loss {one.loss:.4f}" if one.loss is not None else ""
+        result = f"{one.accuracy:.4f}{change}{loss}   on {one.samples} samples of {len(one.scores)} members"
+    lines = [
+        Text(f"accuracy  {result}"),
+        Text(f"model     BLAKE3 {one.digest[:16]}   {_same_model(state, one)}"),
+        Text(f"average   FedAvg, weights by samples; {sum(u.samples for u in one.updates)} samples in all"),
+        Text(f"elected   {clip(one.aggregator, 30)}, attempt {one.attempt}"),
+    ]
+    if one.committed_at is not None:
+        moment = time.strftime("%H:%M:%S", time.localtime(one.committed_at))
+        lines.append(Text(f"decided   at {moment}, {duration(one.seconds)} after the round before"))
+    if one.note:
+        lines.append(Text(f"note      {clip(one.note, 200)}"))
+    lines += [Text(f"left out  {clip(name, 30)}: {clip(reason, 120)}") for name, reason in one.left_out]
+    return lines
+
+
+def _same_model(state: State, one: Round) -> str:
+    """Return on how many peers the model is known to be, of the last round; they can have no other one."""
+    last = state.rounds.last
+    if last is None or last.round != one.round:
+        return ""
+    here = [
+        peer
+        for peer in state.peers.values()
+        if peer.doing_now and peer.status is not None and peer.status.run == state.run
+    ]
+    holding = sum(1 for p in here if p.status and p.status.round >= one.round and p.status.holds)
+    return f"same model on {holding}/{len(here)} peers" if here else ""
+
+
+def round_gantt(one: Round) -> tuple[list[GanttRow], float]:
+    """Return who did what when in a round, in seconds from its begin, and its length.
+
+    A training is known by its length, of all; a transfer by its end, where this node was told of it.
+    """
+    total = max(one.seconds, max((update.seconds for update in one.updates), default=0.0), 0.1)
+    begin = one.committed_at - one.seconds if one.committed_at is not None else None
+    seen = one.seen
+    proposed = None
+    if seen is not None and seen.proposed_at is not None and begin is not None:
+        proposed = min(total, max(0.0, seen.proposed_at - begin))
+    rows = []
+    for update in sorted(one.updates, key=lambda update: update.name):
+        spans = [Span("train", 0.0, min(update.seconds, total))]
+        counted = seen.counted.get(update.name) if seen is not None else None
+        if counted is not None and begin is not None and counted - begin > update.seconds:
+            spans.append(Span("transfer", update.seconds, min(total, counted - begin)))
+        if proposed is not None:
+            spans.append(Span("aggregate", proposed, total))
+        scored = next((part for part in one.scores if part.name == update.name), None)
+        weight = update.samples / max(1, sum(u.samples for u in one.updates))
+        note = f"{score(scored.correct / scored.total) if scored else NONE:>5} {share(weight):>4}"
+        rows.append(GanttRow(clip(update.name, 40), one.aggregator == update.name, tuple(spans), note))
+    for name, reason in one.left_out:
+        rows.append(GanttRow(clip(name, 40), False, (), clip(reason, 40)))
+    return rows, total

@@ -1,0 +1,134 @@
+"""How the run stands, in few words: for the line at the top, for who waits, for the end."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rich.text import Text
+
+from p2pfl.observe.rounds import Round
+from p2pfl.observe.state import State
+from tui.symbols import Glyphs, clip
+from tui.widgets.header import HeaderValues
+
+NONE = "—"
+"""Where there is no value."""
+
+PHASE_WORDS = {
+    "starting": "STARTING",
+    "waiting": "WAITING FOR PEERS",
+    "running": "RUNNING",
+    "no quorum": "NO QUORUM",
+    "paused": "PAUSED",
+    "complete": "COMPLETE",
+    "ended": "ENDED",
+}
+"""Of the node's phases."""
+
+
+class Scores(NamedTuple):
+    """Accuracy and loss of the last evaluated round, and how they changed."""
+
+    round: Round | None
+    accuracy: float | None
+    change: float | None
+
+
+def last_scores(state: State) -> Scores:
+    """Return how the last evaluated round did."""
+    scored = [one for one in state.rounds if one.accuracy is not None]
+    if not scored:
+        return Scores(None, None, None)
+    last, accuracy = scored[-1], scored[-1].accuracy
+    before = scored[-2].accuracy if len(scored) > 1 else None
+    assert accuracy is not None
+    return Scores(last, accuracy, None if before is None else accuracy - before)
+
+
+def remaining_seconds(state: State) -> float | None:
+    """Return how long the run will take, as its last ten rounds went; None before the first is decided."""
+    if state.phase != "running" or state.target_rounds <= state.trained:
+        return None
+    recent = [one.seconds for one in list(state.rounds)[-10:]]
+    return sum(recent) / len(recent) * (state.target_rounds - state.trained) if recent else None
+
+
+def reachable(state: State) -> tuple[int, int]:
+    """Return how many members are here, of how many."""
+    here = sum(1 for name in state.members if (peer := state.peers.get(name)) and peer.doing_now)
+    return here, len(state.members)
+
+
+def header(state: State, attached: str) -> HeaderValues:
+    """Return the values of the line at the top."""
+    scores = last_scores(state)
+    here, members = reachable(state)
+    left = remaining_seconds(state)
+    phase = PHASE_WORDS[state.phase]
+    if state.phase == "no quorum" and state.quorum is not None:
+        phase = f"PAUSED {state.quorum[0]} of {state.quorum[1]} reachable, {state.quorum[2]} needed"
+    elif state.phase == "running" and state.wanted:
+        phase = "PAUSING" if "pause" in state.wanted else "ENDING"
+    elif state.phase == "waiting" and state.waiting is not None:
+        phase = f"{phase} {state.waiting.present}/{state.waiting.needed}"
+    return HeaderValues(
+        task=state.spec.task if state.spec is not None else "p2pfl",
+        node=state.name,
+        phase=phase,
+        phase_kind=state.phase,
+        trained=state.trained,
+        rounds=state.target_rounds,
+        accuracy=scores.accuracy,
+        change=scores.change,
+        here=here,
+        members=members,
+        left=left,
+        attached=attached,
+    )
+
+
+def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
+    """Return what to do while nobody else is here."""
+    waiting = state.waiting
+    port = state.address.rpartition(":")[2].split(",")[0] or "9000"
+    lines = [
+        Text(
+            f"This node, {clip(state.name, 40) or 'starting'}, listens on {clip(state.address, 60) or NONE}."
+        ),
+        Text(""),
+    ]
+    if waiting is not None:
+        dots = glyphs.full * waiting.present + glyphs.empty * max(0, waiting.needed - waiting.present)
+        lines += [
+            Text(f"{waiting.reason}   {dots[:40]}"),
+            Text("The run starts by itself when they are all here."),
+            Text(""),
+        ]
+    here = [peer for peer in state.peers.values() if peer.linked]
+    lines += [Text(f"  {glyphs.link} {clip(peer.name, 30)} at {clip(peer.address, 40)}") for peer in here]
+    lines += [
+        Text("On another device, with its own folder of certificates:"),
+        Text(""),
+        Text(f"    p2pfl node --certs FOLDER --peers THIS-DEVICE:{port}", style="bold"),
+        Text(""),
+        Text("Nothing appears? `p2pfl doctor` with the same options checks certificates, clock and network."),
+    ]
+    return lines
+
+
+def finished_text(state: State) -> str:
+    """Return how the run came out, for the last line on the normal screen."""
+    scores = last_scores(state)
+    accuracy = f", accuracy {scores.accuracy:.4f}" if scores.accuracy is not None else ""
+    return f"round {state.trained} of {state.target_rounds}{accuracy}"
+
+
+def title(state: State) -> str:
+    """Return the title of the terminal's window."""
+    scores = last_scores(state)
+    return f"r{state.trained} {100 * scores.accuracy:.1f}%" if scores.accuracy is not None else "p2pfl"
+
+
+def plain(name: str) -> str:
+    """Return a name that harms no title: without markup or control characters."""
+    return clip(name, 30).replace("[", "(").replace("]", ")")
