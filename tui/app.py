@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -24,6 +24,8 @@ from p2pfl.wire.observing import Greeting, What
 from tui import views
 from tui.control import DemoControl
 from tui.dialogs import Ask, Export
+from tui.palette import commands
+from tui.questions import killing, leaving, stopping, stopping_now
 from tui.screens.base import BaseScreen
 from tui.screens.detail import PeerScreen, RoundScreen
 from tui.screens.help import HelpScreen
@@ -31,7 +33,7 @@ from tui.screens.log import LogScreen
 from tui.screens.network import NetworkScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.tables import PeersScreen, RoundsScreen
-from tui.source import Connected, Connection, Live, Over, Replay, Retrying
+from tui.source import Connected, Connection, Live, Replay, Retrying
 from tui.symbols import glyphs
 from tui.theme import DARK, LIGHT
 from tui.widgets.ascii_only import AsciiOnly
@@ -40,9 +42,6 @@ TICK_SECONDS = 0.25
 """Between two looks at what changed: quick enough to seem live."""
 
 _ASCII_ONLY = AsciiOnly()
-
-MAX_TOASTS = 3
-"""Problems shown at a time; all are in the log."""
 
 
 class Tui(App[str]):
@@ -65,7 +64,8 @@ class Tui(App[str]):
         Binding("3", "screen('rounds')", "Rounds"),
         Binding("4", "screen('network')", "Network"),
         Binding("5", "screen('log')", "Log"),
-        Binding("p", "pause_or_resume", "Pause"),
+        Binding("g", "start", "Start the run"),
+        Binding("p", "pause_or_resume", "Pause, or resume"),
         Binding("x", "stop", "Stop"),
         Binding("w", "save", "Save model"),
         Binding("e", "export", "Export"),
@@ -107,13 +107,12 @@ class Tui(App[str]):
         self._has_ticks = ticks
         self._light = light
         self._was_complete: bool | None = None
-        self._last_toast = 0
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Return what the style sheet needs before a theme is chosen."""
         return dict(DARK.variables)
 
-    # --- life -----------------------------------------------------------------------------------------------
+    # --- life ----------------------------------------------------------------------
 
     def on_mount(self) -> None:
         """Begin to listen and to draw."""
@@ -138,7 +137,7 @@ class Tui(App[str]):
 
     def _begin_anew(self) -> None:
         self.state = State()
-        self.problems = self.seen_problems = self._last_toast = 0
+        self.problems = self.seen_problems = 0
 
     def _tell(self, connection: Connection) -> None:
         self.connection = connection
@@ -172,7 +171,7 @@ class Tui(App[str]):
         if self.state.run:
             self._was_complete = is_complete
 
-    # --- what is shown ----------------------------------------------------------------------------------------
+    # --- what is shown ----------------------------------------------------------------------
 
     @property
     def attached(self) -> str:
@@ -193,14 +192,20 @@ class Tui(App[str]):
             return False
         return any(what in self.greeting.may for what in commands)
 
+    @property
+    def is_going(self) -> bool:
+        """Whether there is a run that has not ended."""
+        return bool(self.state.run) and self.state.phase not in ("complete", "ended")
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what one may not do, or what makes no sense here."""
         del parameters
         is_replay = isinstance(self.source, Replay)
         allowed = {
-            "pause_or_resume": self.may("pause"),
-            "stop": self.may("stop"),
-            "save": self.may("save"),
+            "start": self.may("start") and not self.state.run,
+            "pause_or_resume": self.may("pause") and self.is_going,
+            "stop": self.may("stop") and self.is_going,
+            "save": self.may("save") and self.state.trained > 0,
             "kill_or_start": self.demo is not None,
             "retry": isinstance(self.connection, Retrying) and not is_replay,
             "replay_pause": is_replay,
@@ -210,49 +215,11 @@ class Tui(App[str]):
         return allowed.get(action, True)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Yield what the command palette offers."""
+        """Return what the command palette offers."""
         del screen
-        if self.may("start"):
-            yield SystemCommand("Start the run", "End this node's --wait", lambda: self.order("start"))
-        if self.may("pause"):
-            yield SystemCommand(
-                "Pause the run", "With the next commit, everywhere", lambda: self.order("pause")
-            )
-            yield SystemCommand("Resume the run", "Go on after a pause", lambda: self.order("resume"))
-        if self.may("stop"):
-            yield SystemCommand(
-                "Stop after this round", "The next commit ends the run", lambda: self.ask("stop")
-            )
-            yield SystemCommand(
-                "Stop now", "End the run with the updates there are", lambda: self.ask("stop-now")
-            )
-        if self.may("save"):
-            yield SystemCommand("Save the model", "Into the node's data directory", self.action_save)
-        if self.may("leave"):
-            yield SystemCommand("Let this node leave", "The others go on", lambda: self.ask("leave"))
-        yield SystemCommand("Export rounds", "As CSV, JSON lines or an SVG plot", self.action_export)
-        yield SystemCommand("Switch theme", "Dark or light", self.action_switch_theme)
-        yield SystemCommand("ASCII symbols", "Or the others", self.action_switch_symbols)
-        yield SystemCommand("Copy the attach command", self._attach_command(), self.action_copy_attach)
-        yield SystemCommand("Check the network", "What p2pfl doctor says", self.action_doctor)
-        yield SystemCommand("Help", "All keys", self.action_help)
-        yield SystemCommand("Detach", "The node goes on", self.action_detach)
-        for name in sorted(self.state.peers):
-            yield SystemCommand(
-                f"Go to peer {views.plain(name)}", "Its details", lambda n=name: self.open_peer(n)
-            )
-        for number in self.state.rounds.numbers()[-20:]:
-            yield SystemCommand(f"Go to round {number}", "Its details", lambda n=number: self.open_round(n))
-        if self.demo is not None:
-            for name in self.demo.names:
-                yield SystemCommand(
-                    f"Kill node {name}", "As if its plug were pulled", lambda n=name: self.ask_kill(n)
-                )
-                yield SystemCommand(
-                    f"Start node {name}", "Again, after a kill", lambda n=name: self.demo_do("start", n)
-                )
+        return commands(self)
 
-    # --- actions ----------------------------------------------------------------------------------------------
+    # --- actions ----------------------------------------------------------------------
 
     async def action_screen(self, mode: str) -> None:
         """Show one of the five screens."""
@@ -290,7 +257,7 @@ class Tui(App[str]):
         self._redraw()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Return what goes over each line: Textual's filters and, with ASCII symbols, one that keeps to them."""
+        """Return what goes over each line: Textual's filters and, with ASCII symbols, one of ours."""
         filters = super().get_line_filters()
         return [*filters, _ASCII_ONLY] if self.glyphs.is_ascii else filters
 
@@ -303,6 +270,10 @@ class Tui(App[str]):
         """Try to connect at once."""
         if isinstance(self.source, Live):
             self.source.retry_now()
+
+    def action_start(self) -> None:
+        """End the node's --wait."""
+        self.order("start")
 
     def action_pause_or_resume(self) -> None:
         """Pause the run, or let it go on."""
@@ -336,7 +307,8 @@ class Tui(App[str]):
         """Say how to check the network."""
         self.notify("In a shell: p2pfl doctor --certs FOLDER --peers HOST:PORT", title="Network check")
 
-    def _attach_command(self) -> str:
+    def attach_command(self) -> str:
+        """Return the command line that shows this again."""
         if isinstance(self.source, Replay):
             return "p2pfl tui --replay FILE"
         if self.state.data_dir and self.may("leave"):
@@ -345,10 +317,10 @@ class Tui(App[str]):
 
     def action_copy_attach(self) -> None:
         """Copy the command that attaches to this node."""
-        self.copy_to_clipboard(self._attach_command())
-        self.notify(self._attach_command(), title="Copied", markup=False)
+        self.copy_to_clipboard(self.attach_command())
+        self.notify(self.attach_command(), title="Copied", markup=False)
 
-    # --- commands to the node -----------------------------------------------------------------------------------
+    # --- commands to the node ----------------------------------------------------------------------
 
     def order(self, what: What) -> None:
         """Give the node a command and show what came of it."""
@@ -366,39 +338,16 @@ class Tui(App[str]):
         else:
             self.notify(answer.text, title=what, markup=False)
 
-    def ask(self, what: What) -> None:
+    def ask(self, what: Literal["stop", "stop-now", "leave"]) -> None:
         """Ask whether *what* is meant, saying what follows, and then give the command."""
-        here, members = views.reachable(self.state)
-        texts = {
-            "stop": (
-                "Stop the run?",
-                f"The open round is finished, then the run ends on all {members} members "
-                f"after {self.state.trained + 1} rounds of {self.state.target_rounds}. "
-                "A higher --rounds goes on later.",
-                (("After this round", "stop"), ("Now, with what there is", "stop-now")),
-            ),
-            "stop-now": (
-                "Stop the run now?",
-                "Members hand in no update they have not trained yet: the open round closes with the updates "
-                "there are, and the run ends everywhere.",
-                (("Stop now", "stop-now"),),
-            ),
-            "leave": (
-                f"Let {self.state.name} leave?",
-                f"{self.state.name} votes and serves until the next commit drops it, then it ends. "
-                f"{max(0, members - 1)} members remain; {here - 1 if here else 0} of them are here, "
-                f"{(members - 1) // 2 + 1} are needed.",
-                (("Leave", "leave"),),
-            ),
-        }
-        title, text, choices = texts[what]
-        self.push_screen(Ask(title, text, choices), self._asked)
+        question = {"stop": stopping, "stop-now": stopping_now, "leave": leaving}[what](self.state)
+        self.push_screen(Ask(*question), self._asked)
 
     def _asked(self, what: str | None) -> None:
         if what in ("stop", "stop-now", "leave"):
             self.order(what)  # type: ignore[arg-type] # one of the three
 
-    # --- the demo -----------------------------------------------------------------------------------------------
+    # --- the demo ----------------------------------------------------------------------
 
     def action_kill_or_start(self) -> None:
         """Kill the selected node of the demo, or start it again."""
@@ -415,18 +364,7 @@ class Tui(App[str]):
 
     def ask_kill(self, name: str) -> None:
         """Ask before a node of the demo is killed."""
-        here, members = views.reachable(self.state)
-        needed = members // 2 + 1
-        goes_on = "the round goes on" if here - 1 >= needed else "the run pauses until it is back"
-        text = (
-            f"Its process ends at once, as if its plug were pulled: {goes_on} with {max(0, here - 1)} of "
-            f"{members}, quorum {needed}."
-        )
-        if name == self.state.name:
-            text += " It is the node this screen is attached to."
-        self.push_screen(
-            Ask(f"Kill {name}?", text, (("Kill", name),)), lambda chosen: self.demo_do("kill", chosen)
-        )
+        self.push_screen(Ask(*killing(self.state, name)), lambda chosen: self.demo_do("kill", chosen))
 
     def demo_do(self, what: str, name: str | None) -> None:
         """Have the demo kill or start one of its nodes."""
@@ -434,7 +372,7 @@ class Tui(App[str]):
             self.demo.do(what, name)
             self.notify(f"{name} is {'killed' if what == 'kill' else 'started'}", title="Demo", markup=False)
 
-    # --- replay -------------------------------------------------------------------------------------------------
+    # --- replay ----------------------------------------------------------------------
 
     def action_replay_pause(self) -> None:
         """Hold the replay, or let it go on."""
@@ -453,6 +391,3 @@ class Tui(App[str]):
         if isinstance(self.source, Replay):
             self.source.seek(self.source.position + step)
             self.tick()
-
-
-__all__ = ["Over", "Tui"]

@@ -189,10 +189,12 @@ def _scaled(value: float, units: tuple[str, ...], step: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in at most six characters: 2ms, 14.2s, 1m40s, 2h05m, 3d04h."""
+    """Return a length of time in at most six characters: <1ms, 2ms, 14.2s, 1m40s, 2h05m, 3d04h."""
     if not math.isfinite(seconds):
         return UNKNOWN
     seconds = max(0.0, seconds)
+    if 0.0 < seconds < 0.0005:
+        return "<1ms"
     if seconds < 0.0995:
         return f"{seconds * 1000:.0f}ms"
     if seconds < 99.95:

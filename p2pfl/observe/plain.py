@@ -40,9 +40,9 @@ def connection_line(connection: Connection) -> str | None:
                 f"-- connected to {name} of {bounded(greeting.federation, 64)} as {bounded(greeting.who, 80)}"
             )
         case Retrying() if connection.number == 1:
-            return f"-- no connection, trying again: {connection.reason}"
+            return f"-- no connection, trying again: {bounded(connection.reason, 400)}"
         case Over():
-            return f"-- {connection.reason}"
+            return f"-- {bounded(connection.reason, 400)}"
         case _:
             return None
 

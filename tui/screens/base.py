@@ -125,7 +125,7 @@ class BaseScreen(Screen[None]):
         """Whether there is only room for lines."""
         return self.has_class("-list") or self.has_class("-line")
 
-    # --- drawing ----------------------------------------------------------------------------------------------
+    # --- drawing ----------------------------------------------------------------------
 
     def draw(self, *, everything: bool = False) -> None:
         """Draw what has changed, or *everything*."""
@@ -194,14 +194,16 @@ class BaseScreen(Screen[None]):
         if not (self.has_class("-wide") or self.has_class("-huge")):
             keys.append(("1-5", "screens"))
         keys += self.KEYS
-        if app.may("pause"):
+        if app.may("start") and not self.state.run:
+            keys.append(("g", "start"))
+        if app.may("pause") and app.is_going:
             keys.append(("p", "resume" if self.state.phase == "paused" else "pause"))
         if app.demo is not None:
             keys.append(("k", "kill/start"))
         if width >= WIDE_SIZE[0]:
-            if app.may("stop"):
+            if app.may("stop") and app.is_going:
                 keys.append(("x", "stop"))
-            if app.may("save"):
+            if app.may("save") and self.state.trained:
                 keys.append(("w", "save model"))
             keys += [("e", "export"), ("t", "theme")]
         return [*keys, ("?", "help"), ("^p", "commands"), ("q", "detach")]

@@ -45,6 +45,7 @@ class PeerScreen(BaseScreen):
     def on_mount(self) -> None:
         """Name the panels."""
         super().on_mount()
+        self.chart.can_focus = False  # the arrows go from peer to peer here
         self.labels.border_title, self.its_rounds.border_title = "Its data, by label", "Its last rounds"
 
     def draw_body(self, changed: set[Section]) -> None:
@@ -131,7 +132,7 @@ class RoundScreen(BaseScreen):
             f"Round {one.round} · {glyphs.star} {views.plain(one.aggregator)} · {one.seconds:.1f}s · {merged}"
         )
         size = self.gantt.size
-        self.gantt.show(draw_gantt(rows, total, size.width, glyphs)[: max(1, size.height)])
+        self.gantt.show(draw_gantt(rows, total, size.width, glyphs), grows=True)
         self.result.show(views.round_lines(self.state, one, glyphs))
 
     def action_step(self, step: int) -> None:

@@ -34,7 +34,6 @@ class LogScreen(BaseScreen):
         ("v", "level", "Level: all, warnings, errors"),
         ("o", "peer", "Only one peer"),
         ("space", "hold", "Hold, or follow"),
-        ("end", "follow", "Follow again"),
         ("y", "copy", "Copy the lines shown"),
     ]
 
@@ -64,6 +63,7 @@ class LogScreen(BaseScreen):
     def draw_body(self, changed: set[Section]) -> None:
         """Draw new lines."""
         self.tui.seen_problems = self.tui.problems
+        self.view.border_subtitle = "" if self.view.follows else "held · End: follow again"
         if not changed:
             return
         shown = [row for row in self.state.log if self._wants(row)]
@@ -72,8 +72,6 @@ class LogScreen(BaseScreen):
         peer = f" · peer {views.plain(self._peer)}" if self._peer else ""
         text = f" · text {self._text}" if self._text else ""
         self.view.border_title = f"Log {of} · level {level}{peer}{text}"
-        held = "" if self.view.follows else "held · End: follow again"
-        self.view.border_subtitle = held
 
     def _wants(self, row: LogRow) -> bool:
         if row.level not in LEVELS[self._level][1] or (self._peer and row.peer != self._peer):
@@ -122,11 +120,6 @@ class LogScreen(BaseScreen):
     def action_hold(self) -> None:
         """Hold the lines, or follow the newest."""
         self.view.follows = not self.view.follows
-        self._redraw()
-
-    def action_follow(self) -> None:
-        """Follow the newest line."""
-        self.view.follows = True
         self._redraw()
 
     def action_copy(self) -> None:

@@ -62,7 +62,11 @@ class OverviewScreen(BaseScreen):
         """Draw the panels whose sections *changed*."""
         app, state, now = self.tui, self.state, self.tui.now()
         is_alone = not state.run and state.phase in ("starting", "waiting")
-        self.set_class(is_alone, "-alone")
+        if is_alone != self.has_class("-alone"):
+            self.set_class(is_alone, "-alone")
+            # Panels that were hidden have a size then, and can have the focus.
+            self.call_after_refresh(self.draw, everything=True)
+            self.call_after_refresh(self.peers.focus)
         if is_alone:
             self.waiting.show(views.waiting_lines(state, app.glyphs))
         else:

@@ -31,6 +31,8 @@ def label_bars(counts: Sequence[int], width: int, height: int, glyphs: Glyphs) -
         lines.append(line)
     if len(counts) > height and lines:
         lines[-1] = Text(f"  {glyphs.more} {len(counts) - height + 1} more labels", style="quiet")
+    for line in lines:
+        line.truncate(max(0, width), overflow="crop")
     return lines
 
 

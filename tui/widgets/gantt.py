@@ -43,6 +43,8 @@ _STYLES = {"train": "train", "transfer": "move", "aggregate": "lead"}
 
 def draw_gantt(rows: Sequence[GanttRow], total: float, width: int, glyphs: Glyphs) -> list[Text]:
     """Return the axis, a line for each row, and what the signs mean; *total* seconds are the whole width."""
+    if width <= 0:
+        return []
     room = max(10, width - NAME_WIDTH - NOTE_WIDTH - 4)
     total = max(total, SHORTEST)
     lines = [_axis(total, room)]
@@ -65,6 +67,8 @@ def draw_gantt(rows: Sequence[GanttRow], total: float, width: int, glyphs: Glyph
         legend.append(sign, style=_STYLES[kind]).append(f" {kind}  ")
     legend.append(f"{glyphs.dot} idle", style="quiet")
     lines.append(legend)
+    for line in lines:
+        line.truncate(max(0, width), overflow="ellipsis")
     return lines
 
 

@@ -61,7 +61,7 @@ def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: i
         parts.append((4, Text(f"ETA {ago(values.left)}")))
     parts.insert(0, (3, Text(clip(values.task, 16), style="bold")))
     parts.append((2, Text(clip(values.attached, 30), style="quiet")))
-    while len(parts) > 1 and sum(part.cell_len + 2 for _, part in parts) > width:
+    while len(parts) > 1 and sum(part.cell_len + 2 for _, part in parts) - 1 > width:
         parts.remove(min(parts, key=lambda part: part[0]))
     line = Text(" ")
     for index, (_, part) in enumerate(parts):
@@ -71,9 +71,9 @@ def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: i
 
 
 def draw_keys(keys: Sequence[tuple[str, str]], width: int) -> Text:
-    """Return the keys that fit; the last two, help and quit, always if any do."""
+    """Return the keys that fit: the first ones and the last three, at the least the last one."""
     shown = list(keys)
-    while len(shown) > 2 and sum(len(key) + len(label) + 3 for key, label in shown) > width:
+    while len(shown) > 1 and sum(len(key) + len(label) + 3 for key, label in shown) - 1 > width:
         del shown[max(0, len(shown) - 4)]
     line = Text(" ")
     for key, label in shown:

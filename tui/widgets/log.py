@@ -25,6 +25,7 @@ class LogView(ScrollView, can_focus=True):
         ("down", "scroll(1)", "Down"),
         ("pageup", "scroll(-20)", "Up a page"),
         ("pagedown", "scroll(20)", "Down a page"),
+        ("end", "follow", "Follow again"),
         ("home", "scroll(-1000000)", "First"),
     ]
 
@@ -61,6 +62,11 @@ class LogView(ScrollView, can_focus=True):
         """Stand still: somebody reads what was before."""
         del event
         self.follows = False
+
+    def action_follow(self) -> None:
+        """Go to the newest line, and stay there."""
+        self.follows = True
+        self.scroll_end(animate=False, force=True, immediate=True)
 
     def render_line(self, y: int) -> Strip:
         """Draw the line *y* of the visible part."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_NUMBER = re.compile(r"(?P<sign>[▲▼+-]?)>?(?P<value>\d*\.?\d+)(?P<unit>ms|[A-Za-z]?)(?P<rest>\d*)")
+_NUMBER = re.compile(r"(?P<sign>[▲▼+-]?)[<>]?(?P<value>\d*\.?\d+)(?P<unit>ms|[A-Za-z]?)(?P<rest>\d{0,3})")
 
 _UNITS = {
     "ms": 1e-3,
@@ -29,6 +29,8 @@ _SMALLER = {"m": 1.0, "h": 60.0, "d": 3600.0}
 
 def by_value(text: str) -> tuple[int, float, str]:
     """Return what a cell with a number is sorted by: the largest first, and those without one last."""
+    if text == "=":  # a change of nothing
+        return 0, 0.0, ""
     found = _NUMBER.match(text.strip())
     if found is None:
         return 1, 0.0, text.casefold()

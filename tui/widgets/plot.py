@@ -210,13 +210,18 @@ def number(value: float) -> str:
 
 
 def _x_labels(view: View, columns: int, kind: Literal["round", "time"]) -> Text:
-    line = [" "] * (columns + 1)
-    end = 0
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        value = view.x_low + share * (view.x_high - view.x_low)
+    """Return the line below the axis: rounds or ages where they are, none over another."""
+    count = max(2, min(5, columns // 8))
+    values = [view.x_low + (view.x_high - view.x_low) * place / (count - 1) for place in range(count)]
+    if kind == "round":
+        values = sorted({float(round(value)) for value in values})
+    line = [" "] * columns
+    end, said = 0, ""
+    for value in values:
         label = f"{value:.0f}" if kind == "round" else ago(value)
-        at = min(round(share * (columns - 1)), columns + 1 - len(label))
-        if at >= end:
+        at = round((value - view.x_low) / (view.x_high - view.x_low) * (columns - 1))
+        at = min(max(0, at), columns - len(label))
+        if at >= end and label != said:
             line[at : at + len(label)] = label
-            end = at + len(label) + 1
+            end, said = at + len(label) + 1, label
     return Text(" " * (LABEL_WIDTH + 1) + "".join(line).rstrip(), style="quiet")

@@ -250,9 +250,9 @@ class LiveTable(ScrollView, can_focus=True):
         """Scroll so far that the cursor is in sight."""
         place, height, top = self._place, self.size.height - 1, self.scroll_offset.y
         if place < top:
-            self.scroll_to(y=place, animate=False)
+            self.scroll_to(y=place, animate=False, force=True)
         elif place >= top + height:
-            self.scroll_to(y=place - height + 1, animate=False)
+            self.scroll_to(y=place - height + 1, animate=False, force=True)
 
     def action_open(self) -> None:
         """Open the row with the cursor."""

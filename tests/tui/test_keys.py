@@ -1,0 +1,315 @@
+"""Every key and every command of the palette, and what one may not do."""
+
+import re
+
+import pytest
+
+from p2pfl import events
+from p2pfl.events import Published
+from tests.support import recordings
+from tests.support.screens import Node, greeting, settle, shown, text_of
+from tui.dialogs import Ask, Export
+from tui.screens.detail import PeerScreen, RoundScreen
+from tui.screens.help import HelpScreen
+from tui.screens.log import LogScreen
+from tui.screens.network import NetworkScreen
+from tui.screens.overview import OverviewScreen
+from tui.screens.tables import PeersScreen, RoundsScreen
+from tui.source import Connected, Retrying
+
+
+async def press(app, pilot, *keys):
+    await pilot.press(*keys)
+    await settle(app, pilot)
+
+
+def toasts(app):
+    return [notification.message for notification in app._notifications]
+
+
+@pytest.mark.parametrize(
+    ("key", "screen"),
+    [("1", OverviewScreen), ("2", PeersScreen), ("3", RoundsScreen), ("4", NetworkScreen), ("5", LogScreen)],
+)
+async def test_a_number_shows_a_screen_also_from_a_detail(key, screen):
+    async with shown(recordings.running()) as (app, pilot, _):
+        await press(app, pilot, "enter")
+        assert isinstance(app.screen, PeerScreen)
+        await press(app, pilot, key)
+        assert type(app.screen) is screen
+
+
+async def test_p_pauses_and_resumes():
+    async with shown(recordings.running()) as (app, pilot, node):
+        await press(app, pilot, "p")
+        assert node.orders == ["pause"]
+        assert "pause is done" in toasts(app)
+    async with shown(recordings.paused()) as (app, pilot, node):
+        await press(app, pilot, "p")
+        assert node.orders == ["resume"]
+
+
+async def test_a_refusal_is_shown_with_its_reason():
+    node = Node()
+    node.refusal = "the run is over"
+    async with shown(recordings.running(), source=node) as (app, pilot, _):
+        await press(app, pilot, "p")
+        assert "the run is over" in toasts(app)
+
+
+@pytest.mark.parametrize(
+    ("buttons", "order"), [(["tab", "enter"], ["stop"]), (["tab", "tab", "enter"], ["stop-now"]), (["enter"], [])]
+)
+async def test_x_asks_first_and_says_what_follows(buttons, order):
+    async with shown(recordings.running()) as (app, pilot, node):
+        await press(app, pilot, "x")
+        assert isinstance(app.screen, Ask)
+        asked = str(app.screen.query_one("Static").render())
+        assert "the run ends on all 6 members, with 42 rounds of 100" in asked
+        await press(app, pilot, *buttons)
+        assert node.orders == order
+
+
+async def test_escape_is_no():
+    async with shown(recordings.running()) as (app, pilot, node):
+        await press(app, pilot, "x", "escape")
+        assert node.orders == []
+        assert isinstance(app.screen, OverviewScreen)
+
+
+async def test_w_saves_the_model():
+    async with shown(recordings.running()) as (app, pilot, node):
+        await press(app, pilot, "w")
+        assert node.orders == ["save"]
+
+
+async def test_g_gives_the_start_that_a_node_holds():
+    async with shown(recordings.waiting()) as (app, pilot, node):
+        assert "g start" in text_of(app)
+        await press(app, pilot, "g")
+        assert node.orders == ["start"]
+
+
+@pytest.mark.parametrize("key", ["p", "x", "w", "g", "k"])
+async def test_what_an_observer_may_not_do_is_neither_shown_nor_done(key):
+    async with shown(recordings.running(), (120, 40), may=(), role="observer") as (app, pilot, node):
+        assert not {"pause", "stop", "save", "start"} & set(text_of(app).splitlines()[-1].split())
+        await press(app, pilot, key)
+        assert node.orders == []
+        assert not isinstance(app.screen, Ask)
+
+
+async def test_without_a_connection_nothing_is_ordered_and_r_hurries():
+    async with shown(recordings.running()) as (app, pilot, node):
+        app._tell(Retrying(2, app.now() + 5, "refused"))
+        await press(app, pilot, "p", "x", "r")
+        assert node.orders == []
+        assert node.retried == 1
+        app._tell(Connected(greeting()))
+        await press(app, pilot, "r")
+        assert node.retried == 1
+
+
+async def test_a_run_that_is_complete_can_neither_be_paused_nor_stopped():
+    async with shown(recordings.finished()) as (app, pilot, node):
+        await press(app, pilot, "p", "x")
+        assert node.orders == []
+        assert isinstance(app.screen, OverviewScreen)
+
+
+async def test_e_writes_the_rounds_to_the_file_that_is_named(tmp_path):
+    async with shown(recordings.running()) as (app, pilot, _):
+        await press(app, pilot, "e")
+        assert isinstance(app.screen, Export)
+        app.screen.query_one("#path").value = str(tmp_path / "rounds.svg")
+        await press(app, pilot, "enter")
+        assert (tmp_path / "rounds.svg").read_text(encoding="utf-8").startswith("<svg")
+        await press(app, pilot, "e")
+        app.screen.query_one("#path").value = str(tmp_path / "rounds.doc")
+        await press(app, pilot, "enter")
+        assert any(".csv" in toast for toast in toasts(app))
+
+
+async def test_t_switches_the_theme_and_question_mark_shows_the_keys():
+    async with shown(recordings.running()) as (app, pilot, _):
+        dark = app.theme
+        await press(app, pilot, "t")
+        assert app.theme != dark
+        await press(app, pilot, "question_mark")
+        assert isinstance(app.screen, HelpScreen)
+        text = text_of(app)
+        assert "Pause, or resume" in text
+        assert "Overview" in text
+        await press(app, pilot, "escape")
+        assert isinstance(app.screen, OverviewScreen)
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c"])
+async def test_q_detaches_and_orders_nothing(key):
+    async with shown(recordings.running()) as (app, pilot, node):
+        await pilot.press(key)
+        await pilot.pause()
+        assert app.return_value.startswith("local@lab-desktop: round 41 of 100")
+        assert node.orders == []
+
+
+async def test_enter_opens_a_peer_arrows_go_on_and_l_shows_its_log():
+    async with shown(recordings.running()) as (app, pilot, _):
+        await press(app, pilot, "down", "enter")
+        assert app.screen.peer_name == "attic-nuc"
+        await press(app, pilot, "right")
+        assert app.screen.peer_name == "lab-desktop"
+        await press(app, pilot, "left", "left")
+        assert app.screen.peer_name == "west-thinkpad"
+        await press(app, pilot, "y")
+        assert app.clipboard == app.state.peers["west-thinkpad"].node
+        await press(app, pilot, "l")
+        assert isinstance(app.screen, LogScreen)
+        assert "peer west-thinkpad" in text_of(app)
+        await press(app, pilot, "escape", "escape")
+
+
+async def test_rounds_open_and_arrows_go_on():
+    async with shown(recordings.running()) as (app, pilot, _):
+        await press(app, pilot, "3", "down", "enter")
+        assert isinstance(app.screen, RoundScreen)
+        assert app.screen.number == 41
+        await press(app, pilot, "left", "left", "right")
+        assert app.screen.number == 40
+        await press(app, pilot, "escape")
+        assert isinstance(app.screen, RoundsScreen)
+
+
+async def test_tables_are_filtered_and_sorted_and_the_cursor_stays_with_its_row():
+    async with shown(recordings.running()) as (app, pilot, _):
+        await press(app, pilot, "2", "slash", *"pi5", "enter")
+        assert app.screen.table.keys == ["shelf-pi5"]
+        await press(app, pilot, "escape")
+        assert len(app.screen.table.keys) == 6
+        await press(app, pilot, "slash", "!", *"pi5", "enter")
+        assert len(app.screen.table.keys) == 5
+        await press(app, pilot, "escape", "down", "down")
+        chosen = app.screen.table.cursor_key
+        await press(app, pilot, "s", "s")
+        assert app.screen.table.cursor_key == chosen
+        assert app.screen.table.keys == sorted(app.screen.table.keys)
+        await press(app, pilot, "S", "S")
+        assert app.screen.table.keys[0] == "lab-desktop"
+
+
+async def test_the_log_is_searched_filtered_held_and_copied():
+    async with shown(recordings.running(), (100, 30)) as (app, pilot, _):
+        await press(app, pilot, "5", "v")
+        assert "level warnings and errors" in text_of(app)
+        await press(app, pilot, "escape", "slash", *"round 41", "enter")
+        lines = [line for line in text_of(app).splitlines() if re.search(r"\d\d:\d\d:\d\d", line)]
+        assert lines
+        assert all("round 41" in line for line in lines)
+        await press(app, pilot, "escape", "o")
+        assert "peer attic-nuc" in text_of(app)
+        await press(app, pilot, "escape", "space")
+        assert "held" in text_of(app)
+        await press(app, pilot, "end")
+        assert "held" not in text_of(app)
+        await press(app, pilot, "y")
+        assert "round 42: macbook-1 is the aggregator" in app.clipboard
+
+
+async def test_problems_are_counted_until_the_log_was_looked_at():
+    async with shown(recordings.running(), (120, 40)) as (app, pilot, _):
+        app._deliver(Published(10**6, app.now(), events.Notice("error", "the disk is nearly full")))
+        await settle(app, pilot)
+        assert "!1" in text_of(app).splitlines()[0]
+        await press(app, pilot, "5", "1")
+        assert "!1" not in text_of(app).splitlines()[0]
+
+
+async def test_c_goes_through_the_charts():
+    async with shown(recordings.running()) as (app, pilot, _):
+        titles = []
+        for _ in range(4):
+            await press(app, pilot, "c")
+            titles.append(app.screen.accuracy.border_title)
+        assert titles == ["Loss", "Accuracy over time", "Loss over time", "Accuracy"]
+
+
+PALETTE = {
+    "Start the run": ["start"],
+    "Pause the run": ["pause"],
+    "Resume the run": ["resume"],
+    "Save the model": ["save"],
+}
+
+
+async def command(app, name):
+    found = [one for one in app.get_system_commands(app.screen) if one.title == name]
+    assert len(found) == 1, name
+    found[0].callback()
+
+
+@pytest.mark.parametrize(("name", "orders"), PALETTE.items())
+async def test_the_palette_orders(name, orders):
+    async with shown(recordings.running()) as (app, pilot, node):
+        await command(app, name)
+        await settle(app, pilot)
+        assert node.orders == orders
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [("Stop after this round", "stop"), ("Stop now", "stop-now"), ("Let this node leave", "leave")],
+)
+async def test_the_palette_asks_before_what_cannot_be_undone(name, order):
+    async with shown(recordings.running()) as (app, pilot, node):
+        await command(app, name)
+        await settle(app, pilot)
+        assert isinstance(app.screen, Ask)
+        await press(app, pilot, "tab", "enter")
+        assert node.orders == [order]
+
+
+async def test_the_palette_goes_to_peers_and_rounds_and_copies_the_attach_command():
+    async with shown(recordings.running()) as (app, pilot, _):
+        await command(app, "Go to peer shelf-pi5")
+        await settle(app, pilot)
+        assert app.screen.peer_name == "shelf-pi5"
+        await command(app, "Go to round 30")
+        await settle(app, pilot)
+        assert app.screen.number == 30
+        await command(app, "Copy the attach command")
+        assert app.clipboard.startswith("p2pfl tui --data-dir ")
+        await command(app, "ASCII symbols")
+        await settle(app, pilot)
+        assert app.glyphs.is_ascii
+        await command(app, "Switch theme")
+        await command(app, "Check the network")
+        await settle(app, pilot)
+        assert any("p2pfl doctor" in toast for toast in toasts(app))
+        await command(app, "Export rounds")
+        await settle(app, pilot)
+        assert isinstance(app.screen, Export)
+        await press(app, pilot, "escape")
+        await command(app, "Help")
+        await settle(app, pilot)
+        assert isinstance(app.screen, HelpScreen)
+
+
+async def test_the_palette_opens_and_what_an_observer_may_not_do_is_not_in_it():
+    async with shown(recordings.running(), may=(), role="observer") as (app, pilot, _):
+        await press(app, pilot, "ctrl+p")
+        assert "Search for commands" in text_of(app)
+        await press(app, pilot, "escape")
+        titles = {one.title for one in app.get_system_commands(app.screen)}
+        assert not titles & {*PALETTE, "Stop now", "Stop after this round", "Let this node leave"}
+        assert "Export rounds" in titles
+
+
+async def test_the_end_of_the_run_rings_once():
+    async with shown(recordings.running()) as (app, pilot, _):
+        rung = []
+        app.bell = lambda: rung.append(True)
+        app._deliver(Published(10**6, app.now(), events.RunEnded(app.state.run, 100, "d" * 64, 0.96, 0.1)))
+        for _ in range(3):
+            await settle(app, pilot)
+        assert rung == [True]
+        assert app.title == "r41 96.0%"

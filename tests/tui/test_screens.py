@@ -1,0 +1,104 @@
+"""Every state at several sizes, as text; `P2PFL_GOLDEN=write pytest tests/tui/test_screens.py` writes them anew."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support import recordings
+from tests.support.screens import GOLDEN, settle, shown, text_of
+from tui.source import Over, Retrying
+
+SIZES = [(60, 20), (80, 24), (120, 40), (200, 50)]
+
+STATES = ["starting", "waiting", "running", "no_quorum", "paused", "finished", "ended", "hostile"]
+
+
+def check(name, text):
+    """Compare *text* with the golden screen *name*, or make it that."""
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("P2PFL_GOLDEN") == "write":
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("state", STATES)
+async def test_the_overview(state, size):
+    async with shown(getattr(recordings, state)(), size) as (app, _, _):
+        check(f"{state}-{size[0]}x{size[1]}", text_of(app))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_a_lost_connection_leaves_what_was_known(size):
+    async with shown(recordings.running(), size) as (app, pilot, _):
+        app._tell(Retrying(3, app.now() + 4.0, "connection reset by peer"))
+        await settle(app, pilot)
+        assert app.screen.has_class("-stale")
+        check(f"disconnected-{size[0]}x{size[1]}", text_of(app))
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("peers", ["2"]),
+        ("rounds", ["3"]),
+        ("network", ["4"]),
+        ("log", ["5"]),
+        ("peer", ["2", "down", "down", "enter"]),
+        ("round", ["3", "down", "enter"]),
+        ("help", ["question_mark"]),
+    ],
+)
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_the_other_screens(name, keys, size):
+    async with shown(recordings.running(), size) as (app, pilot, _):
+        await pilot.press(*keys)
+        await settle(app, pilot)
+        check(f"{name}-{size[0]}x{size[1]}", text_of(app))
+
+
+@pytest.mark.parametrize("size", [(39, 9), (45, 12)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_a_small_terminal_shows_what_matters_most(size):
+    async with shown(recordings.running(), size) as (app, _, _):
+        check(f"small-{size[0]}x{size[1]}", text_of(app))
+
+
+async def test_with_ascii_symbols_nothing_else_is_shown():
+    async with shown(recordings.running(), (120, 40), ascii_only=True) as (app, _, _):
+        text = text_of(app)
+        check("ascii-120x40", text)
+
+
+async def test_a_node_that_ended_is_said_to_have_ended():
+    async with shown(recordings.finished()) as (app, pilot, _):
+        app._tell(Over("the run is complete everywhere"))
+        await settle(app, pilot)
+        assert text_of(app).splitlines()[0].strip() == "◍ ENDED · the run is complete everywhere"
+
+
+async def test_a_name_with_markup_and_control_characters_harms_nothing():
+    async with shown(recordings.hostile(), (120, 40)) as (app, pilot, _):
+        for keys in (["2"], ["2", "down", "enter"], ["escape", "4"], ["5"], ["ctrl+p"]):
+            await pilot.press(*keys)
+            await settle(app, pilot)
+            assert "\x1b" not in text_of(app)
+            if keys == ["2"]:
+                assert "[red]x?[2J" in text_of(app)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.integers(10, 300),
+    st.integers(4, 80),
+    st.sampled_from(STATES),
+    st.lists(st.sampled_from([*"12345ctesSvo", "enter", "escape", "down", "end", "question_mark", "space"]), max_size=8),
+)
+async def test_no_size_state_or_key_breaks_a_screen(width, height, state, keys):
+    async with shown(getattr(recordings, state)(), (width, height)) as (app, pilot, _):
+        await pilot.press(*keys)
+        await settle(app, pilot)
+        lines = text_of(app).splitlines()
+        assert len(lines) == height
+        assert all(len(line) <= width for line in lines)

@@ -1,0 +1,72 @@
+import math
+
+import pytest
+
+from tests.support.drawn import plain
+from tui.symbols import glyphs
+from tui.widgets.bars import label_bars, progress
+
+UNICODE, ASCII = glyphs(ascii_only=False), glyphs(ascii_only=True)
+COUNTS = [450, 400, 50, 25, 350, 300, 10, 0]
+
+
+@pytest.mark.parametrize(
+    ("part", "width", "expected"),
+    [
+        (0.62, 20, "████████████········"),
+        (0.0, 4, "····"),
+        (1.0, 4, "████"),
+        (9.0, 4, "████"),
+        (-1.0, 4, "····"),
+        (math.nan, 4, "····"),
+        (0.5, 0, ""),
+        (0.5, -3, ""),
+    ],
+)
+def test_progress_is_as_full_as_its_share(part, width, expected):
+    assert progress(part, width, UNICODE).plain == expected
+
+
+def test_progress_in_ascii():
+    assert progress(0.62, 20, ASCII).plain == "############........"
+
+
+def test_how_labels_are_distributed_is_seen_to_the_eighth_of_a_cell():
+    assert (
+        plain(label_bars(COUNTS, 40, 10, UNICODE))
+        == """
+  0 ████████████████████████████   450
+  1 ████████████████████████▉      400
+  2 ███▏                            50
+  3 █▌                              25
+  4 █████████████████████▊         350
+  5 ██████████████████▋            300
+  6 ▋                               10
+  7                                  0"""
+    )
+
+
+def test_labels_without_room_are_counted():
+    assert (
+        plain(label_bars(COUNTS, 40, 4, ASCII))
+        == """
+  0 ############################   450
+  1 #########################      400
+  2 ###                             50
+  ~ 5 more labels"""
+    )
+
+
+def test_a_few_samples_are_not_none():
+    bars = label_bars([10_000, 1, 0], 40, 3, UNICODE)
+    assert "▏" in bars[1].plain
+    assert bars[2].plain.split() == ["2", "0"]
+
+
+@pytest.mark.parametrize("counts", [[], [0, 0], [10**15] * 12, [1]])
+def test_they_fit_any_size(counts):
+    for width in (0, 1, 5, 12, 13, 40):
+        for height in (0, 1, 2, 20):
+            drawn = label_bars(counts, width, height, UNICODE)
+            assert len(drawn) <= height
+            assert all(line.cell_len <= width for line in drawn)

@@ -1,0 +1,268 @@
+import pytest
+from rich.text import Text
+
+from tests.support.drawn import alone, lines_of, styles_of
+from tests.support.recordings import HOSTILE
+from tui.symbols import glyphs
+from tui.theme import LIGHT, colour
+from tui.widgets.table import Column, LiveTable, Row
+
+COLUMNS = (
+    Column("star", "★", 1, 9),
+    Column("name", "NAME", 12, 10),
+    Column("doing", "STATE", 10, 10),
+    Column("rtt", "RTT", 6, 6, "right"),
+    Column("up", "UP", 7, 3, "right"),
+)
+PEERS = [("macbook-1", "● train", "14ms", "12.0K/s"), ("lab", "✗ lost", "—", "—"), ("roof", "✓ merged", "2ms", "3.1M/s")]
+
+
+def rows(*peers: tuple[str, str, str, str]) -> list[Row]:
+    return [
+        Row(name, {"star": " ", "name": name, "doing": doing, "rtt": rtt, "up": up}, dim="lost" in doing)
+        for name, doing, rtt, up in peers or PEERS
+    ]
+
+
+def many(count: int) -> list[Row]:
+    return rows(*((f"peer-{number:02}", "● train", f"{number}ms", "1B/s") for number in range(count)))
+
+
+def table() -> LiveTable:
+    return LiveTable(COLUMNS)
+
+
+async def test_columns_of_fixed_width_below_their_titles():
+    widget = table()
+    async with alone(widget, (60, 6)) as (app, pilot, _):
+        widget.set_rows(rows())
+        assert await lines_of(app, pilot) == [
+            " ★ NAME         STATE         RTT      UP",
+            "›  macbook-1    ● train      14ms 12.0K/s",
+            "   lab          ✗ lost          —       —",
+            "   roof         ✓ merged      2ms  3.1M/s",
+            "",
+            "",
+        ]
+
+
+async def test_the_least_important_columns_go_where_it_is_narrow():
+    widget = table()
+    async with alone(widget, (30, 3)) as (app, pilot, _):
+        widget.set_rows(rows()[:2])
+        assert await lines_of(app, pilot) == [
+            " ★ NAME         STATE",
+            "›  macbook-1    ● train",
+            "   lab          ✗ lost",
+        ]
+        await pilot.resize_terminal(60, 3)
+        assert (await lines_of(app, pilot))[0].endswith("RTT      UP")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (5, 2), (3, 10), (300, 2)])
+async def test_it_draws_at_any_size(size):
+    widget = table()
+    async with alone(widget, size) as (app, pilot, _):
+        widget.set_rows(many(30))
+        await pilot.press("down", "end", "home")
+        assert len(await lines_of(app, pilot)) == size[1]
+
+
+async def test_without_rows_there_is_nothing_to_open():
+    widget = table()
+    async with alone(widget, (40, 4), message=LiveTable.Opened) as (app, pilot, posted):
+        await pilot.press("down", "enter")
+        widget.set_rows(rows())
+        widget.set_rows([])
+        await pilot.press("up", "enter")
+        assert (await lines_of(app, pilot))[1:] == ["", "", ""]
+        assert (posted, widget.cursor_key) == ([], None)
+
+
+async def test_names_are_no_markup_and_no_control_characters():
+    widget = table()
+    async with alone(widget, (60, 3)) as (app, pilot, _):
+        widget.set_rows(rows((HOSTILE, "● train", "1ms", "1B/s"), ("日本語のデバイス", "● train", "1ms", "1B/s")))
+        first, second = (await lines_of(app, pilot))[1:]
+        assert first == "›  [red]x?[2J   ● train       1ms    1B/s"
+        assert second == "   日本語のデ…  ● train       1ms    1B/s"
+
+
+# --- order and filter ---------------------------------------------------------------------------------------
+
+
+async def test_numbers_are_sorted_by_value_and_words_by_the_alphabet():
+    widget = table()
+    async with alone(widget, (60, 6)) as (app, pilot, _):
+        widget.set_rows(rows())
+        orders = {}
+        for key in ("rtt", "up", "name", "", "no such column"):
+            widget.sort_by(key)
+            orders[key] = widget.keys
+        assert orders == {
+            "rtt": ["macbook-1", "roof", "lab"],
+            "up": ["roof", "macbook-1", "lab"],
+            "name": ["lab", "macbook-1", "roof"],
+            "": ["macbook-1", "lab", "roof"],
+            "no such column": ["macbook-1", "lab", "roof"],
+        }
+        widget.sort_by("rtt")
+        assert (await lines_of(app, pilot))[0] == " ★ NAME         STATE        RTT▼      UP"
+
+
+async def test_the_cursor_follows_its_row_while_rows_are_sorted():
+    widget = table()
+    async with alone(widget, (60, 6)) as (app, pilot, _):
+        widget.set_rows(rows())
+        await pilot.press("down", "down")
+        assert widget.cursor_key == "roof"
+        widget.sort_by("up")
+        assert widget.cursor_key == "roof"
+        assert (await lines_of(app, pilot))[1].startswith("›  roof")
+
+
+async def test_sorting_scrolls_to_the_cursor():
+    widget = table()
+    async with alone(widget, (60, 6)) as (app, pilot, _):
+        widget.set_rows(many(40))
+        widget.sort_by("rtt")
+        assert (await lines_of(app, pilot))[-1].startswith("›  peer-00")
+
+
+async def test_the_cursor_stays_at_its_place_when_its_row_goes():
+    widget = table()
+    async with alone(widget, (60, 6)) as (app, pilot, _):
+        widget.set_rows(rows())
+        await pilot.press("down")
+        widget.set_rows(rows(PEERS[0], PEERS[2]))
+        assert widget.cursor_key == "roof"
+        assert (await lines_of(app, pilot))[2].startswith("›  roof")
+        widget.set_rows(rows(PEERS[0], ("new", "● train", "1ms", "1B/s")))
+        assert (await lines_of(app, pilot))[2].startswith("›  new")
+
+
+async def test_a_filter_shows_what_has_the_text_and_inverted_what_has_not():
+    widget = table()
+    async with alone(widget, (60, 6)) as (_, _, _):
+        widget.set_rows(rows())
+        shown = {}
+        for text in ("ROOF", "lost", "!lost", "!", "", "nothing has this"):
+            widget.filter(text)
+            shown[text] = widget.keys
+        everyone = ["macbook-1", "lab", "roof"]
+        assert shown == {
+            "ROOF": ["roof"],
+            "lost": ["lab"],
+            "!lost": ["macbook-1", "roof"],
+            "!": everyone,
+            "": everyone,
+            "nothing has this": [],
+        }
+
+
+# --- keys and mouse -----------------------------------------------------------------------------------------
+
+
+async def test_keys_move_the_cursor_and_keep_it_in_sight():
+    widget = table()
+    async with alone(widget, (60, 6)) as (app, pilot, _):
+        widget.set_rows(many(40))
+        seen = []
+        for key in ("up", "down", "pagedown", "end", "down", "pageup", "home"):
+            await pilot.press(key)
+            marked = [line for line in await lines_of(app, pilot) if line.startswith("›")]
+            seen.append((key, widget.cursor_key, len(marked)))
+        assert seen == [
+            ("up", "peer-00", 1),
+            ("down", "peer-01", 1),
+            ("pagedown", "peer-11", 1),
+            ("end", "peer-39", 1),
+            ("down", "peer-39", 1),
+            ("pageup", "peer-29", 1),
+            ("home", "peer-00", 1),
+        ]
+
+
+async def test_the_header_stays_while_rows_scroll():
+    widget = table()
+    async with alone(widget, (60, 6)) as (app, pilot, _):
+        widget.set_rows(many(40))
+        await pilot.press("end")
+        lines = await lines_of(app, pilot)
+        assert lines[0].split()[:3] == ["★", "NAME", "STATE"]
+        assert [line.split()[0] for line in lines[1:5]] == ["peer-35", "peer-36", "peer-37", "peer-38"]
+
+
+async def test_enter_and_a_double_click_open_and_a_click_selects():
+    widget = table()
+    async with alone(widget, (60, 6), message=LiveTable.Opened) as (_, pilot, posted):
+        widget.set_rows(rows())
+        await pilot.press("down", "enter")
+        await pilot.click(widget, offset=(5, 3))
+        assert widget.cursor_key == "roof"
+        await pilot.click(widget, offset=(5, 1), times=2)
+        await pilot.click(widget, offset=(5, 0), times=2)
+        await pilot.click(widget, offset=(5, 5), times=2)
+        assert [(opened.key, opened.control) for opened in posted] == [("lab", widget), ("macbook-1", widget)]
+
+
+# --- drawing ------------------------------------------------------------------------------------------------
+
+
+async def test_only_lines_that_say_something_else_are_drawn_again():
+    widget = table()
+    async with alone(widget, (60, 10)) as (app, pilot, _):
+        widget.set_rows(rows())
+        await lines_of(app, pilot)
+        drawn: list[int] = []
+        draw = widget.render_line
+
+        def counted(y: int):
+            drawn.append(y)
+            return draw(y)
+
+        widget.render_line = counted
+        widget.set_rows(rows())
+        await lines_of(app, pilot)
+        assert drawn == []
+        widget.set_rows(rows(PEERS[0], ("lab", "● train", "3ms", "1B/s"), PEERS[2]))
+        await lines_of(app, pilot)
+        assert set(drawn) == {2}
+
+
+async def test_a_row_that_is_gone_is_dim_and_the_cursor_stands_out():
+    widget = table()
+    async with alone(widget, (60, 6)) as (app, pilot, _):
+        widget.set_rows(rows())
+        await lines_of(app, pilot)
+        _, chosen, gone, other = app.screen._compositor.render_strips()[:4]
+        assert {segment.style.reverse for segment in chosen if segment.text.strip()} == {True}
+        assert {segment.style.reverse for segment in gone + other} <= {None, False}
+        colours = [next(s.style.color for s in line if s.text.strip()) for line in (gone, other)]
+        assert colours[0] != colours[1]
+
+
+async def test_colours_are_those_of_the_theme():
+    widget = table()
+    async with alone(widget, (60, 6)) as (app, pilot, _):
+        cell = Text("✗ lost", style="bad")
+        other = Row("first", {"name": "first"})
+        widget.set_rows([other, Row("lab", {"name": "lab", "doing": cell})])
+        await lines_of(app, pilot)
+        assert any(colour("bad", is_dark=True) in style for style in styles_of(app, "✗ lost"))
+        app.theme = LIGHT.name
+        await lines_of(app, pilot)
+        await lines_of(app, pilot)
+        assert any(colour("bad", is_dark=False) in style for style in styles_of(app, "✗ lost"))
+
+
+async def test_other_signs_are_drawn_when_they_are_asked_for():
+    widget = table()
+    async with alone(widget, (60, 3)) as (app, pilot, _):
+        widget.set_rows(rows())
+        widget.sort_by("name")
+        await lines_of(app, pilot)
+        widget.glyphs = glyphs(ascii_only=True)
+        lines = await lines_of(app, pilot)
+        assert lines[0] == " @ NAME-        STATE         RTT      UP"
+        assert lines[2].startswith(">  macbook-1")

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from p2pfl.events import Committed, Evaluated, RoundRow
+from p2pfl.observe.rounds import MAX_ROUNDS, Open, Rounds
+from tests.support.recordings import finished, rows_of
+
+RECORDING = finished()
+ROWS = rows_of(RECORDING)
+COMMITS = [item for item in RECORDING if isinstance(item.event, Committed)]
+
+
+def commit(number: int) -> Committed:
+    event = COMMITS[number - 1].event
+    assert isinstance(event, Committed)
+    return event
+
+
+def row(number: int) -> RoundRow:
+    return ROWS[number - 1]
+
+
+def evaluated(number: int, samples: int, accuracy: float = 0.5, *, committed: bool = False) -> Evaluated:
+    return Evaluated(number, accuracy, 1.0, samples, 1, 2, committed=committed)
+
+
+def test_rounds_are_in_order_however_they_come() -> None:
+    rounds = Rounds()
+    for number in (3, 1, 2):
+        rounds.take_row(row(number))
+    assert rounds.numbers() == [1, 2, 3]
+    assert rounds.last is not None
+    assert rounds.last.round == 3
+
+
+def test_what_trains_nothing_is_no_round_of_training() -> None:
+    rounds = Rounds()
+    rounds.take_row(ROWS[-1])
+    rounds.take(commit(21), 1.0, None)
+    assert len(rounds) == 0
+    assert rounds.last is None
+
+
+def test_a_commit_keeps_what_was_seen_of_its_round() -> None:
+    rounds, seen = Rounds(), Open(1, attempt=2)
+    rounds.take(commit(1), 7.0, seen)
+    rounds.take_row(row(1))
+    kept = rounds.get(1)
+    assert kept is not None
+    assert (kept.committed_at, kept.seen) == (7.0, seen)
+    assert kept.accuracy == row(1).accuracy
+
+
+def test_a_commit_told_again_keeps_the_evaluation_and_who_voted() -> None:
+    rounds = Rounds()
+    voted = replace(row(1), members=("a", "b"))
+    rounds.take_row(voted)
+    rounds.take(commit(1), 7.0, None)
+    kept = rounds.get(1)
+    assert kept is not None
+    assert (kept.accuracy, kept.members) == (voted.accuracy, ("a", "b"))
+
+
+def test_a_history_without_an_evaluation_does_not_take_a_reported_one_away() -> None:
+    rounds = Rounds()
+    rounds.take(commit(1), 7.0, None)
+    rounds.score(evaluated(1, 100, 0.8))
+    rounds.take_row(replace(row(1), accuracy=None, loss=None, samples=0, scores=()))
+    kept = rounds.get(1)
+    assert kept is not None
+    assert (kept.accuracy, kept.samples) == (0.8, 100)
+
+
+def test_more_evaluations_replace_fewer_and_committed_ones_all() -> None:
+    rounds = Rounds()
+    rounds.take(commit(1), 7.0, None)
+    kept = rounds.get(1)
+    assert kept is not None
+    rounds.score(evaluated(1, 200, 0.7))
+    rounds.score(evaluated(1, 100, 0.9))
+    assert kept.accuracy == 0.7
+    rounds.score(evaluated(1, 150, 0.6, committed=True))
+    assert (kept.accuracy, kept.samples) == (0.6, 150)
+
+
+def test_an_evaluation_of_an_unknown_round_is_not_taken() -> None:
+    assert not Rounds().score(evaluated(9, 10))
+
+
+def test_of_long_runs_the_older_half_is_thinned_out() -> None:
+    rounds = Rounds()
+    for number in range(1, 3 * MAX_ROUNDS):
+        rounds.take_row(replace(row(1), round=number))
+        assert len(rounds) <= MAX_ROUNDS
+    numbers = rounds.numbers()
+    assert numbers[0] == 1
+    assert numbers[-100:] == list(range(3 * MAX_ROUNDS - 100, 3 * MAX_ROUNDS))
+
+
+def test_updates_that_are_missing_are_counted() -> None:
+    rounds = Rounds()
+    rounds.take_row(replace(row(1), left_out=(("ada", "silent"), ("ben", "left"))))
+    kept = rounds.get(1)
+    assert kept is not None
+    assert kept.missing == 2
