@@ -68,6 +68,7 @@ def _source(options: argparse.Namespace) -> Live | Replay:
         node=options.node,
         certs=options.certs,
         name=options.name,
+        is_patient=not options.plain,
     )
 
 
@@ -81,9 +82,12 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
     app = Tui(source, ascii_only=options.ascii, light=options.theme == "light", demo=demo)
     last = app.run()
     again = "p2pfl tui" + (f" --data-dir {options.data_dir}" if options.data_dir else "")
-    if app.return_code:
+    if app.fault is not None:
+        from p2pfl.cli.logs import keep_traceback
+
         sys.stderr.write(
-            f"p2pfl: the screen failed. The node is still running; attach again with `{again}`\n"
+            f"p2pfl: the screen failed ({type(app.fault).__name__}: {app.fault}). The node is still running; "
+            f"attach again with `{again}`. That is a bug; please report it with {keep_traceback(app.fault)}.\n"
         )
         return EXIT_BUG
     if last and options.replay is None:

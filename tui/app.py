@@ -107,10 +107,21 @@ class Tui(App[str]):
         self._has_ticks = ticks
         self._light = light
         self._was_complete: bool | None = None
+        self.fault: Exception | None = None
+        """What ended the app, if it was a fault in it."""
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Return what the style sheet needs before a theme is chosen."""
         return dict(DARK.variables)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Keep a fault for the log; Textual ends the app."""
+        self.fault = error
+        super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        """End without Textual's own report, pages of it: ours is a sentence, and the rest is in a file."""
+        self._close_messages_no_wait()
 
     # --- life ----------------------------------------------------------------------
 

@@ -1,38 +1,40 @@
-"""The terminal UI without a screen: one line for each event."""
+"""The terminal UI without a screen: one line for each event, for pipes, logs and screen readers."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 
-from p2pfl.observe.follow import Connection
-from p2pfl.observe.plain import connection_line, item_line
-from tui.source import Item, Live, Replay
+from p2pfl.observe.plain import Printer
+from tui.source import Live, Replay
+
+EXIT_PIPE = 1
+"""Whoever read the lines has gone: `p2pfl tui --plain | head`."""
 
 
 def run_plain(source: Live | Replay) -> int:
-    """Print what *source* tells until it ends, or Ctrl-C; return the exit code."""
-    if isinstance(source, Replay):
-        for published in source.events:
-            _print(item_line(published))
-        return 0
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_follow(source))
+    """Print what *source* tells until it ends, or Ctrl-C; return the exit code.
+
+    Raises:
+        NetworkError: the node does not answer.
+    """
+    printer = Printer(_print, _print)
+    try:
+        if isinstance(source, Replay):
+            for published in source.events:
+                printer.deliver(published)
+        else:
+            with contextlib.suppress(KeyboardInterrupt):
+                asyncio.run(source.run(printer.deliver, printer.tell, printer.anew))
+    except BrokenPipeError:
+        # What is left in the buffer must not be tried again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     return 0
 
 
-async def _follow(source: Live) -> None:
-    def deliver(item: Item) -> None:
-        _print(item_line(item))
-
-    def tell(connection: Connection) -> None:
-        _print(connection_line(connection))
-
-    await source.run(deliver, tell, lambda: None)
-
-
-def _print(line: str | None) -> None:
-    if line is not None:
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

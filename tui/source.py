@@ -34,16 +34,17 @@ class Live:
         node: str | None = None,
         certs: Path | None = None,
         name: str | None = None,
+        is_patient: bool = True,
     ) -> None:
-        """Find the node, see `find_target`.
+        """Find the node, see `find_target`; without *is_patient* it has to answer the first time.
 
         Raises:
             UserError: there is no such node, or no way to it.
         """
-        self._target = find_target(address, data_dir=data_dir, node=node, certs=certs, name=name)
-        self.text = self._target.text
+        target = find_target(address, data_dir=data_dir, node=node, certs=certs, name=name)
+        self.text = target.text
         """What people call it."""
-        self._follower: Follower | None = None
+        self._follower = Follower(target, is_patient=is_patient)
 
     async def run(
         self,
@@ -51,14 +52,12 @@ class Live:
         tell: Callable[[Connection], None],
         anew: Callable[[], None],
     ) -> None:
-        """Follow the node until cancelled, see `Follower.run`."""
-        self._follower = Follower(self._target)
+        """Follow the node until it ends, see `Follower.run`."""
         await self._follower.run(deliver, tell, anew)
 
     def retry_now(self) -> None:
         """Try to connect at once."""
-        if self._follower is not None:
-            self._follower.retry_now()
+        self._follower.retry_now()
 
     async def order(self, what: What) -> Answer:
         """Give the node a command.
@@ -66,7 +65,6 @@ class Live:
         Raises:
             NetworkError: there is no connection, or it broke before the answer.
         """
-        assert self._follower is not None
         return await self._follower.order(what)
 
 

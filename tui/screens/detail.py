@@ -38,6 +38,7 @@ class PeerScreen(BaseScreen):
         """Return facts, chart, labels and rounds."""
         self.facts = Lines(id="facts", classes="panel")
         self.chart = Chart(id="own", classes="panel")
+        self.chart.can_focus = False  # the arrows go from peer to peer here
         self.labels = Lines(id="labels", classes="panel")
         self.its_rounds = Lines(id="its-rounds", classes="panel")
         return (self.facts, Horizontal(self.chart, self.labels, id="middle"), self.its_rounds)
@@ -45,7 +46,6 @@ class PeerScreen(BaseScreen):
     def on_mount(self) -> None:
         """Name the panels."""
         super().on_mount()
-        self.chart.can_focus = False  # the arrows go from peer to peer here
         self.labels.border_title, self.its_rounds.border_title = "Its data, by label", "Its last rounds"
 
     def draw_body(self, changed: set[Section]) -> None:

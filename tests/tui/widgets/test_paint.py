@@ -1,0 +1,43 @@
+import pytest
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from tui.theme import STYLES, colour
+from tui.widgets.paint import painted, strip_of
+
+CONSOLE = Console(width=80)
+BASE = Style.parse("white on black")
+
+
+def test_meanings_become_the_theme_s_colours_and_other_styles_stay():
+    text = Text("x", style="quiet").append("a", style="bad").append("b", style="bold reverse").append("c")
+    for is_dark in (True, False):
+        made = painted(text, is_dark=is_dark)
+        assert made.style == colour("quiet", is_dark=is_dark)
+        assert [span.style for span in made.spans] == [colour("bad", is_dark=is_dark), "bold reverse"]
+    assert text.spans[0].style == "bad"
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_every_meaning_can_be_drawn(name):
+    strip = strip_of(Text("a", style=name), 3, BASE, CONSOLE, is_dark=True)
+    assert strip.text == "a  "
+    assert strip._segments[0].style.color.name == STYLES[name][0]
+
+
+@pytest.mark.parametrize("width", [0, 1, 4, 9])
+def test_a_strip_is_exactly_as_wide_as_asked(width):
+    for text in ("", "abcd", "日本語", "a\nb"):
+        assert strip_of(Text(text), width, BASE, CONSOLE, is_dark=True).cell_length == width
+
+
+def test_markup_in_a_text_is_text():
+    assert strip_of(Text("[red]x[/red]"), 12, BASE, CONSOLE, is_dark=True).text == "[red]x[/red]"
+
+
+def test_dim_and_chosen_lines_are_drawn_so():
+    for name in ("dim", "chosen"):
+        strip = strip_of(Text("a"), 3, BASE, CONSOLE, is_dark=True, **{name: True})
+        attribute = {"dim": "dim", "chosen": "reverse"}[name]
+        assert all(getattr(segment.style, attribute) for segment in strip)
