@@ -87,7 +87,8 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
 
         sys.stderr.write(
             f"p2pfl: the screen failed ({type(app.fault).__name__}: {app.fault}). The node is still running; "
-            f"attach again with `{again}`. That is a bug; please report it with {keep_traceback(app.fault)}.\n"
+            f"attach again with `{again}`. That is a bug: please report it with "
+            f"{keep_traceback(app.fault)}.\n"
         )
         return EXIT_BUG
     if last and options.replay is None:

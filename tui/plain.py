@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 
-from p2pfl.observe.plain import Printer
+from p2pfl.observe.telling import Telling
 from tui.source import Live, Replay
 
 EXIT_PIPE = 1
@@ -20,19 +20,23 @@ def run_plain(source: Live | Replay) -> int:
     Raises:
         NetworkError: the node does not answer.
     """
-    printer = Printer(_print, _print)
+    telling = Telling(_print, _print, json=False)
     try:
         if isinstance(source, Replay):
             for published in source.events:
-                printer.deliver(published)
+                telling.deliver(published)
         else:
             with contextlib.suppress(KeyboardInterrupt):
-                asyncio.run(source.run(printer.deliver, printer.tell, printer.anew))
+                asyncio.run(source.run(telling.deliver, telling.tell, _forget_nothing))
     except BrokenPipeError:
         # What is left in the buffer must not be tried again when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
     return 0
+
+
+def _forget_nothing() -> None:
+    """Leave it to `Telling` that nothing is told twice."""
 
 
 def _print(line: str) -> None:

@@ -58,7 +58,8 @@ async def test_a_refusal_is_shown_with_its_reason():
 
 
 @pytest.mark.parametrize(
-    ("buttons", "order"), [(["tab", "enter"], ["stop"]), (["tab", "tab", "enter"], ["stop-now"]), (["enter"], [])]
+    ("buttons", "order"),
+    [(["tab", "enter"], ["stop"]), (["tab", "tab", "enter"], ["stop-now"]), (["enter"], [])],
 )
 async def test_x_asks_first_and_says_what_follows(buttons, order):
     async with shown(recordings.running()) as (app, pilot, node):

@@ -93,7 +93,10 @@ async def test_a_name_with_markup_and_control_characters_harms_nothing():
     st.integers(10, 300),
     st.integers(4, 80),
     st.sampled_from(STATES),
-    st.lists(st.sampled_from([*"12345ctesSvo", "enter", "escape", "down", "end", "question_mark", "space"]), max_size=8),
+    st.lists(
+        st.sampled_from([*"12345ctesSvo", "enter", "escape", "down", "end", "question_mark", "space"]),
+        max_size=8,
+    ),
 )
 async def test_no_size_state_or_key_breaks_a_screen(width, height, state, keys):
     async with shown(getattr(recordings, state)(), (width, height)) as (app, pilot, _):

@@ -170,8 +170,8 @@ class BaseScreen(Screen[None]):
             left = max(0.0, connection.at - now)
             data = f" · data of {ago(now - self.state.time)} ago" if self.state.time else ""
             line = Text(
-                f" {self.tui.glyphs.late} NO CONNECTION to {self.tui.source.text} · retry {connection.number} in "
-                f"{left:.0f}s{data} · {connection.reason}",
+                f" {self.tui.glyphs.late} NO CONNECTION to {self.tui.source.text} · "
+                f"retry {connection.number} in {left:.0f}s{data} · {connection.reason}",
                 style="bad",
             )
         elif isinstance(connection, Over):

@@ -44,7 +44,8 @@ def strip_of(
     """Return one line of *text*, exactly *width* cells wide, on the style *base* of its widget."""
     line = painted(text, is_dark=is_dark)
     line.end = ""
-    style = base + (_DIM if dim else _NONE) + (_REVERSED if chosen else _NONE)
+    own = console.get_style(line.style, default=_NONE)  # which rendering leaves out where there is no span
+    style = base + own + (_DIM if dim else _NONE) + (_REVERSED if chosen else _NONE)
     segments = [
         Segment(segment.text, style + (segment.style or _NONE))
         for segment in line.render(console)

@@ -35,7 +35,9 @@ def test_styles_stay():
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40)])
-@pytest.mark.parametrize("tale", [recordings.running, recordings.hostile, recordings.waiting, recordings.paused])
+@pytest.mark.parametrize(
+    "tale", [recordings.running, recordings.hostile, recordings.waiting, recordings.paused]
+)
 async def test_nothing_else_is_on_any_screen(tale, size):
     async with shown(tale(), size, ascii_only=True) as (app, pilot, _):
         for key in ("1", "2", "3", "4", "5", "question_mark"):

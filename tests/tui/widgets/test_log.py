@@ -9,7 +9,9 @@ from tui.widgets.log import LogView
 
 
 def rows(first: int, last: int) -> list[LogRow]:
-    return [LogRow(seq, float(seq), "info", "·", "lab", "notice", f"line {seq}") for seq in range(first, last)]
+    return [
+        LogRow(seq, float(seq), "info", "·", "lab", "notice", f"line {seq}") for seq in range(first, last)
+    ]
 
 
 def show(view: LogView, lines: Sequence[LogRow]) -> None:
@@ -57,7 +59,9 @@ async def test_the_wheel_holds_the_lines_and_following_goes_on_at_the_end():
     async with alone(view, (40, 4)) as (app, pilot, _):
         show(view, rows(0, 50))
         await lines_of(app, pilot)
-        await pilot._post_mouse_events([__import__("textual.events").events.MouseScrollUp], view, offset=(2, 2))
+        await pilot._post_mouse_events(
+            [__import__("textual.events").events.MouseScrollUp], view, offset=(2, 2)
+        )
         await lines_of(app, pilot)
         assert not view.follows
         view.follows = True

@@ -14,7 +14,11 @@ COLUMNS = (
     Column("rtt", "RTT", 6, 6, "right"),
     Column("up", "UP", 7, 3, "right"),
 )
-PEERS = [("macbook-1", "● train", "14ms", "12.0K/s"), ("lab", "✗ lost", "—", "—"), ("roof", "✓ merged", "2ms", "3.1M/s")]
+PEERS = [
+    ("macbook-1", "● train", "14ms", "12.0K/s"),
+    ("lab", "✗ lost", "—", "—"),
+    ("roof", "✓ merged", "2ms", "3.1M/s"),
+]
 
 
 def rows(*peers: tuple[str, str, str, str]) -> list[Row]:
@@ -82,7 +86,9 @@ async def test_without_rows_there_is_nothing_to_open():
 async def test_names_are_no_markup_and_no_control_characters():
     widget = table()
     async with alone(widget, (60, 3)) as (app, pilot, _):
-        widget.set_rows(rows((HOSTILE, "● train", "1ms", "1B/s"), ("日本語のデバイス", "● train", "1ms", "1B/s")))
+        widget.set_rows(
+            rows((HOSTILE, "● train", "1ms", "1B/s"), ("日本語のデバイス", "● train", "1ms", "1B/s"))
+        )
         first, second = (await lines_of(app, pilot))[1:]
         assert first == "›  [red]x?[2J   ● train       1ms    1B/s"
         assert second == "   日本語のデ…  ● train       1ms    1B/s"

@@ -1,0 +1,104 @@
+"""A recording on the screen: held, faster, sought; and the demo's nodes, killed and started."""
+
+import json
+
+import msgspec
+import pytest
+
+from p2pfl.runtime.publish import as_dict
+from tests.support import recordings
+from tests.support.screens import Node, settle, shown, text_of
+from tui.control import COMMANDS_FILE, NODES_FILE, DemoControl
+from tui.source import Replay
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def replay(tmp_path):
+    path = tmp_path / "events.jsonl"
+    told = recordings.running(rounds=20)
+    path.write_bytes(b"".join(msgspec.json.encode(as_dict(one)) + b"\n" for one in told))
+    return Replay(path)
+
+
+async def test_a_replay_is_held_made_faster_and_sought(replay):
+    clock = Clock()
+    async with shown([], (100, 30), source=replay, clock=clock) as (app, pilot, _):
+        begin = replay.position
+        clock.now += 10.0
+        await settle(app, pilot)
+        assert replay.position > begin
+        await pilot.press("space")
+        held = replay.position
+        clock.now += 10.0
+        await settle(app, pilot)
+        assert replay.position == held
+        assert "held" in text_of(app)
+        await pilot.press("space", "plus", "plus", "minus")
+        assert replay.speed == 2.0
+        for _ in range(60):
+            await pilot.press("full_stop")
+        await settle(app, pilot)
+        assert replay.position == 1.0
+        assert app.state.trained == 19
+        await pilot.press(*["comma"] * 30)
+        await settle(app, pilot)
+        assert 0.3 < replay.position < 0.5
+        assert 0 < app.state.trained < 12
+
+
+async def test_of_a_replay_nothing_can_be_commanded(replay):
+    async with shown([], (100, 30), source=replay, clock=Clock()) as (app, pilot, _):
+        replay.seek(1.0)
+        await settle(app, pilot)
+        keys = text_of(app).splitlines()[-1]
+        assert "space hold" in keys
+        assert "pause" not in keys
+        assert not app.may("pause")
+
+
+@pytest.fixture
+def demo(tmp_path):
+    names = ["lab-desktop", "attic-nuc", "macbook-1", "roof-jetson", "shelf-pi5", "west-thinkpad"]
+    (tmp_path / NODES_FILE).write_text(json.dumps({"nodes": [{"name": name} for name in names]}))
+    return DemoControl(tmp_path)
+
+
+def asked_for(folder):
+    path = folder / COMMANDS_FILE
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+async def test_k_kills_the_selected_node_of_a_demo_after_asking(demo, tmp_path):
+    async with shown(recordings.running(), (100, 30), demo=demo) as (app, pilot, _):
+        await pilot.press("down", "down", "k")
+        await settle(app, pilot)
+        assert "Kill macbook-1?" in text_of(app)
+        assert "quorum 4" in " ".join(text_of(app).split())
+        await pilot.press("enter")
+        assert asked_for(tmp_path) == []
+        await pilot.press("k", "tab", "enter")
+        await settle(app, pilot)
+        assert asked_for(tmp_path) == [{"do": "kill", "node": "macbook-1"}]
+
+
+async def test_k_starts_a_node_that_is_gone(demo, tmp_path):
+    async with shown(recordings.running(), (100, 30), demo=demo) as (app, pilot, _):
+        await pilot.press("down", "k")
+        await settle(app, pilot)
+        assert asked_for(tmp_path) == [{"do": "start", "node": "attic-nuc"}]
+
+
+async def test_without_a_demo_there_is_no_killing():
+    async with shown(recordings.running(), (100, 30), source=Node()) as (app, pilot, _):
+        await pilot.press("down", "k")
+        await settle(app, pilot)
+        assert "Kill" not in text_of(app)
+        assert "kill" not in text_of(app).splitlines()[-1]
