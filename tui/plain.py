@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 
+from p2pfl.observe.plain import item_line
 from p2pfl.observe.telling import Telling
 from tui.source import Live, Replay
 
@@ -20,12 +21,15 @@ def run_plain(source: Live | Replay) -> int:
     Raises:
         NetworkError: the node does not answer.
     """
-    telling = Telling(_print, _print, json=False)
     try:
         if isinstance(source, Replay):
             for published in source.events:
-                telling.deliver(published)
+                if (line := item_line(published)) is not None:
+                    _print(line)
+            if source.damaged:
+                sys.stderr.write(f"{source.path}: {source.damaged} unreadable lines were left out\n")
         else:
+            telling = Telling(_print, _print, json=False)
             with contextlib.suppress(KeyboardInterrupt):
                 asyncio.run(source.run(telling.deliver, telling.tell, _forget_nothing))
     except BrokenPipeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -83,7 +84,8 @@ class Replay:
         self.events = self._read(path)
         self.speed = min(FASTEST, max(SLOWEST, speed))
         self.paused = False
-        self._times = [published.time for published in self.events]
+        # What a node told keeps its order, even where its clock was set back meanwhile.
+        self._times = list(accumulate((published.time for published in self.events), max))
         self._shown = 0
         """Events that were given out."""
         self._at = self._times[0]
@@ -109,7 +111,7 @@ class Replay:
                 f"{path} holds no events: give a file that `p2pfl node --events FILE` or `p2pfl demo --dir` "
                 "wrote"
             )
-        return sorted(events, key=lambda published: published.time)
+        return events
 
     @property
     def text(self) -> str:

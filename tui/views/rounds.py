@@ -167,7 +167,7 @@ def _situation(state: State, opened: Open, now: float) -> str:
     if opened.opened_at is not None:
         parts.append(f"open for {duration(max(0.0, now - opened.opened_at))}")
     parts.append(f"{here} of {members} here, {needed} needed")
-    parts.append(f"may lose {state.tolerates()}")
+    parts.append(f"may lose {max(0, here - needed)}")
     if opened.attempt > 1:
         parts.append(f"attempt {opened.attempt}")
     return " · ".join(parts)
