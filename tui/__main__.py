@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
             f"{keep_traceback(app.fault)}.\n"
         )
         return EXIT_BUG
-    if last and options.replay is None:
+    if last and options.replay is None and options.demo is None:
         sys.stdout.write(f"detached from {last}. The node goes on; attach again with `{again}`\n")
     return 0
 

@@ -148,6 +148,8 @@ def glyphs(ascii_only: bool) -> Glyphs:
 
 def clip(text: str, width: int) -> str:
     """Return another device's *text*, harmless, on one line, at most *width* cells wide."""
+    if text.isascii() and text.isprintable() and len(text) <= width:
+        return text
     clean = bounded(text, MAX_TEXT)
     if cell_len(clean) <= width:
         return clean

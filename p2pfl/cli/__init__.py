@@ -41,10 +41,39 @@ SUBCOMMANDS = {
         "node",
         "Train with the federation: find the peers, agree on a run, train, elect, average, commit.",
     ),
+    "tui": Subcommand(
+        "p2pfl.cli.tui",
+        "tui",
+        "Watch a running node, or a recording of one, on the terminal's whole screen.",
+    ),
     "demo": Subcommand(
         "p2pfl.cli.demo",
         "demo",
         "Run a whole federation on this machine and compare it with models trained alone.",
+    ),
+    "status": Subcommand(
+        "p2pfl.cli.watching", "status", "Show what a running node and its federation are doing now."
+    ),
+    "watch": Subcommand(
+        "p2pfl.cli.watching", "watch", "Print what a running node tells, line by line, until it ends."
+    ),
+    "start": Subcommand(
+        "p2pfl.cli.orders", "start", "Give the start that a node run with --wait holds back."
+    ),
+    "pause": Subcommand(
+        "p2pfl.cli.orders", "pause", "Pause the run of the whole federation after the open round."
+    ),
+    "resume": Subcommand("p2pfl.cli.orders", "resume", "Let a paused run go on."),
+    "stop": Subcommand(
+        "p2pfl.cli.orders", "stop", "End the run of the whole federation after the open round."
+    ),
+    "leave": Subcommand(
+        "p2pfl.cli.orders", "leave", "Make one node of yours leave politely: the others go on without it."
+    ),
+    "save": Subcommand(
+        "p2pfl.cli.orders",
+        "save",
+        "Make a node save the last committed model as a file in its data directory.",
     ),
     "certs": Subcommand(
         "p2pfl.cli.certs",

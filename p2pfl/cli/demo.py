@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from p2pfl.cli.tui import has_screen
+
 if TYPE_CHECKING:
     import asyncio
 
+    from p2pfl.cli.demo_compare import Comparing
+    from p2pfl.cli.demo_control import Control
     from p2pfl.cli.demo_nodes import NodeProcess
     from p2pfl.cli.demo_result import Journal
     from p2pfl.cli.demo_screen import Screen
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 
 MAX_NODES = 32
 """Each loads torch: 32 take about 16 GB."""
+
+SHOWN_PACE = 3.0
+"""Seconds of a node's training at least, when somebody looks: less, and nobody sees what happens."""
 
 SHOWN_LINES = 8
 """Of what a failed node printed last."""
@@ -46,6 +53,8 @@ class Setting(NamedTuple):
     spec: RunSpec
     places: DataPlaces
     """Where data sets are."""
+    is_shown: bool
+    """Whether the terminal UI is opened."""
 
 
 def demo(
@@ -100,19 +109,23 @@ def demo(
         ),
     ] = None,
     pace: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--pace",
             metavar="SECONDS",
             min=0.0,
-            help="Each node holds its update back until so long after its training began, to watch it.",
+            help="Each node holds its update back until so long after its training began, to watch it.  "
+            "[default: 3 with the terminal UI, else 0]",
             show_default=False,
         ),
-    ] = 0.0,
-    no_tui: Annotated[bool, typer.Option("--no-tui", help="Plain lines, also on a terminal.")] = False,
+    ] = None,
+    no_tui: Annotated[
+        bool, typer.Option("--no-tui", help="Plain lines, also on a terminal: no terminal UI.")
+    ] = False,
 ) -> None:
     """Run a whole federation on this machine and compare it with models trained alone."""
     import asyncio
+    import logging
 
     from rich.console import Console
 
@@ -130,12 +143,18 @@ def demo(
     options = [f"--{key}={value}" for key, value in chosen.items()]
     if places.root is not None:
         options.append(f"--data-root={places.root}")
+    is_shown = not no_tui and has_screen()
+    if pace is None:
+        pace = SHOWN_PACE if is_shown else 0.0
     if pace:
         options.append(f"--pace={pace:g}")
+    if is_shown:
+        # A logger without any handler prints warnings, and would over the terminal UI.
+        logging.getLogger("p2pfl").addHandler(logging.NullHandler())
     screen = Screen(Console(highlight=False), is_live=not no_tui)
     with _folder(directory) as folder:
         _prepare(folder, nodes)
-        setting = Setting(nodes, tuple(options), folder, directory is not None, spec, places)
+        setting = Setting(nodes, tuple(options), folder, directory is not None, spec, places, is_shown)
         code = asyncio.run(_perform(setting, screen))
     raise typer.Exit(code)
 
@@ -239,35 +258,66 @@ def _interruptible(task: asyncio.Task[int], nodes: Sequence[NodeProcess]) -> Ite
 
 
 async def _watch_and_judge(setting: Setting, nodes: Sequence[NodeProcess], screen: Screen) -> int:
-    from p2pfl.cli.demo_result import read_journals
-    from p2pfl.cli.demo_watch import Watch
+    from p2pfl.cli.demo_compare import Comparing
+    from p2pfl.cli.demo_control import Control
 
-    watch = Watch(nodes, screen)
-    with screen.live():
-        reason = await watch.run(setting.options)
-    journals = read_journals({node.name: node.data_dir for node in nodes})
-    failed = [node for node in nodes if node.name in watch.dead]
-    complete = {name: journal for name, journal in journals.items() if journal.run.ended}
+    control = Control(setting.folder, nodes)
+    comparing = Comparing(setting.places, screen, control)
+    try:
+        return await _judge(setting, nodes, screen, control, comparing)
+    finally:
+        await comparing.close()
+        control.close()
+
+
+async def _judge(
+    setting: Setting, nodes: Sequence[NodeProcess], screen: Screen, control: Control, comparing: Comparing
+) -> int:
+    from p2pfl.cli.demo_show import Show
+    from p2pfl.cli.demo_watch import Watch
+    from p2pfl.core.departure import LEFT_EXIT
+
+    def begin_comparing() -> None:
+        """Compare while somebody still looks: what comes of it is shown there too."""
+        if setting.is_shown and (found := _complete(_read(nodes))):
+            comparing.begin(next(iter(found.values())))
+
+    watch = Watch(nodes, screen, control, Show(setting.folder) if setting.is_shown else None, begin_comparing)
+    reason = await watch.run(setting.options)
+    journals = _read(nodes)
+    complete = _complete(journals)
+    failed = [node for node in nodes if watch.dead.get(node.name, LEFT_EXIT) != LEFT_EXIT]
     if reason or not complete:
         screen.say(("✗", f"the demo failed: {reason or 'no node has the final model'}"))
         _show_failed(failed, screen)
         return 1
-    agree = await _show_result(setting, journals, complete, screen)
+    agree = await _show_result(setting, journals, screen, comparing)
     _show_failed(failed, screen)
     if setting.keeps:
         screen.say(("·", f"everything is kept in {setting.folder}"))
         screen.say(("·", f"more: p2pfl history --data-dir {nodes[0].data_dir}"))
     # A node that somebody killed is what the others are there for; one that gave up by itself is a failure.
-    return 0 if agree and all(code < 0 for code in watch.dead.values()) else 1
+    return 0 if agree and all(watch.dead[node.name] < 0 for node in failed) else 1
+
+
+def _read(nodes: Sequence[NodeProcess]) -> dict[str, Journal]:
+    from p2pfl.cli.demo_result import read_journals
+
+    return read_journals({node.name: node.data_dir for node in nodes})
+
+
+def _complete(journals: dict[str, Journal]) -> dict[str, Journal]:
+    """Return the journals of the nodes that have the final model."""
+    return {name: journal for name, journal in journals.items() if journal.run.ended}
 
 
 async def _show_result(
-    setting: Setting, journals: dict[str, Journal], complete: dict[str, Journal], screen: Screen
+    setting: Setting, journals: dict[str, Journal], screen: Screen, comparing: Comparing
 ) -> bool:
     """Print rounds, agreement and comparison; return whether all that the nodes have agrees."""
     from p2pfl.cli import demo_result
-    from p2pfl.cli.demo_screen import draw_lone
 
+    complete = _complete(journals)
     journal = next(iter(complete.values()))
     screen.print(demo_result.round_table(journal.rounds))
     wrong = demo_result.disagreements(journals)
@@ -280,9 +330,7 @@ async def _show_result(
     epochs = journal.run.trained * journal.run.spec.epochs
     screen.say(("·", f"to compare, each node's data alone are trained on for {epochs} epochs"))
     with screen.live():
-        comparison = await demo_result.compare(
-            journal, setting.places, lambda *done: screen.show(draw_lone(*done))
-        )
+        comparison = await comparing.result(journal)
     screen.print()
     for text in comparison.lines():
         screen.print(text)

@@ -7,19 +7,17 @@ which the end is shown if it fails.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from p2pfl.learning.process import PACKAGE_ROOT
+from p2pfl.cli.programs import PYTHON, apart, environment
+from p2pfl.core.departure import LEFT_EXIT
 from p2pfl.runtime.follow import EventFollower
 
-PROGRAM = (sys.executable, "-P", "-m", "p2pfl", "node")
-"""What is started. `-P`: a `random.py` in the folder the demo was started from must not be imported."""
+PROGRAM = (*PYTHON, "p2pfl", "node")
 
 POLL_SECONDS = 0.1
 """Between looks at the event files: what people take for at once."""
@@ -59,20 +57,15 @@ class NodeProcess:
         """Start the node with *options* besides those that say where its files are."""
         command = [*PROGRAM, "--certs", str(self.certs)]
         command += ["--data-dir", str(self.data_dir), "--events", str(self.events_path), *options]
-        inherited = os.environ.get("PYTHONPATH")
-        search = f"{PACKAGE_ROOT}{os.pathsep}{inherited}" if inherited else str(PACKAGE_ROOT)
         # Ctrl-C in the demo's terminal is the demo's to answer: it ends its nodes itself, all together.
-        apart: dict[str, Any] = {"start_new_session": True}
-        if sys.platform == "win32":
-            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         with self.output_path.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": search},
-                **apart,
+                env=environment(),
+                **apart(),
             )
 
     def interrupt(self) -> None:
@@ -97,7 +90,9 @@ class NodeProcess:
 
 
 def describe_exit(code: int) -> str:
-    """Say how a process with exit code *code* ended."""
+    """Say how a node with exit code *code* ended."""
+    if code == LEFT_EXIT:
+        return "left, as it was told"
     if code >= 0:
         return f"ended with exit code {code}"
     try:

@@ -157,12 +157,15 @@ async def fetch_data(spec: RunSpec, places: DataPlaces) -> None:
 
 
 async def compare(
-    journal: Journal, places: DataPlaces, on_progress: Callable[[str, float], None]
+    journal: Journal,
+    places: DataPlaces,
+    on_progress: Callable[[str, float], None],
+    on_lone: Callable[[Lone], None] = lambda _: None,
 ) -> Comparison:
     """Evaluate the final model of *journal*, and models trained on each founding member's data alone.
 
     *places* is where data sets are; *on_progress* gets a node's name and the share of its training that is
-    done.
+    done, *on_lone* each result.
 
     Raises:
         WorkerError: the worker process failed.
@@ -172,7 +175,10 @@ async def compare(
     worker = Worker(WorkerSettings(device="cpu", threads=1, places=places))
     try:
         result = await worker.evaluate(spec, journal.model, 0, 1)
-        lone = [await _alone(worker, spec, name, slot, on_progress) for name, slot in journal.slots.items()]
+        lone = []
+        for name, slot in journal.slots.items():
+            lone.append(await _alone(worker, spec, name, slot, on_progress))
+            on_lone(lone[-1])
     finally:
         await worker.close()
     return Comparison(result.correct / result.total, tuple(lone), spec.rounds * spec.epochs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 BAR_CELLS = 20
 """Width of a progress bar: with the other columns a row fits 80 characters."""
 
+MAX_HELD = 200
+"""Lines kept while another program has the terminal."""
+
 COLOURS = {"✓": "green", "★": "yellow", "◎": "cyan", "!": "yellow", "✗": "red", "-": "red"}
 
 
@@ -31,9 +35,14 @@ class Screen:
         self._console = console
         self._is_live = is_live and console.is_terminal
         self._live: Live | None = None
+        self._held: deque[tuple[Line, float]] | None = None
+        """Lines that wait for the terminal; None while it is free."""
 
     def say(self, line: Line, at: float | None = None) -> None:
         """Print a line with the time *at* (seconds since the epoch; None: now)."""
+        if self._held is not None:
+            self._held.append((line, time.time() if at is None else at))
+            return
         mark, text = line
         clock = time.strftime("%H:%M:%S", time.localtime(at))
         styled = Text.assemble(
@@ -58,6 +67,17 @@ class Screen:
             finally:
                 self._live.update("", refresh=True)
         self._live = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Leave the terminal to another program meanwhile; the last lines said are printed afterwards."""
+        self._held = deque(maxlen=MAX_HELD)
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            for line, at in held:
+                self.say(line, at)
 
     def show(self, what: RenderableType) -> None:
         """Put *what* in the live place."""

@@ -75,6 +75,12 @@ class Story:
             lines.append(line)
         return lines
 
+    def forget(self, name: str) -> None:
+        """Forget what node *name* was doing: it is started again."""
+        self.views[name] = NodeView()
+        self.complete.discard(name)
+        self.addresses.pop(name, None)
+
     def _note(self, name: str, event: events.AnyEvent) -> None:
         """Keep what concerns the whole federation."""
         match event:

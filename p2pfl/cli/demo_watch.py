@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Literal
 
+from p2pfl import events
+from p2pfl.cli.demo_control import Command, Control
 from p2pfl.cli.demo_nodes import POLL_SECONDS, NodeProcess, describe_exit
 from p2pfl.cli.demo_screen import Screen, draw_story
+from p2pfl.cli.demo_show import Show
 from p2pfl.cli.demo_story import Story
+from p2pfl.wire.codec import bounded
 
 START_SECONDS = 60.0
 """From a node's start until it listens: a second on an idle machine."""
@@ -19,34 +24,74 @@ START_SECONDS = 60.0
 class Watch:
     """The demo's nodes and their story."""
 
-    def __init__(self, nodes: Sequence[NodeProcess], screen: Screen) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[NodeProcess],
+        screen: Screen,
+        control: Control,
+        show: Show | None = None,
+        on_complete: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Watch nobody yet. With *show* the terminal UI is opened, and the nodes stay as long as it is open.
+
+        *on_complete* is called once, when all nodes that run have the final model.
+        """
         self._nodes = nodes
         self._screen = screen
+        self._control = control
+        self._show = show
+        self._on_complete: Callable[[], None] | None = on_complete
+        self._common: list[str] = []
+        """Options of every node."""
         self.story = Story(tuple(node.name for node in nodes))
         self.dead: dict[str, int] = {}
-        """Nodes that ended before their run was complete, and their exit codes."""
+        """Nodes that ended before their run was complete and do not run again, and their exit codes."""
 
     async def run(self, options: Sequence[str]) -> str:
         """Start the nodes with *options*, watch them to the end; return what made that impossible, or ""."""
-        common = [
+        self._common = [
             "--listen=127.0.0.1:0",
             "--device=cpu",
             "--threads=1",
             f"--min-nodes={len(self._nodes)}",
+            *(["--stay"] if self._show is not None else []),
             *options,
         ]
+        with self._screen.live():
+            failure = await self._start()
+        if failure:
+            return failure
+        if self._show is not None:
+            await self._show_until_closed(self._show)
+        with self._screen.live():
+            await self._until(lambda: self._is_decided() or self._is_lost())
+        return self._failure()
+
+    async def _start(self) -> str:
+        """Start all nodes; return what made that impossible, or ""."""
         first = self._nodes[0]
-        first.start(common)
+        first.start(self._common)
         # One address is enough, and it is known only now: the others learn each other's from this node.
         await self._until(lambda: first.name in self.story.addresses or bool(self.dead), START_SECONDS)
         address = self.story.addresses.get(first.name)
         if address is None:
             return self._failure() or f"{first.name} does not listen after {START_SECONDS:.0f} s"
         for node in self._nodes[1:]:
-            node.start([*common, f"--peers={address}"])
+            node.start([*self._common, f"--peers={address}"])
         self._screen.say(("·", f"{len(self._nodes)} node processes on this machine, the first at {address}"))
-        await self._until(lambda: self._is_decided() or self._is_lost())
-        return self._failure()
+        return ""
+
+    async def _show_until_closed(self, show: Show) -> None:
+        """Let the terminal UI have the terminal until somebody closes it."""
+        with self._screen.held():
+            await show.open(self._nodes[0].data_dir)
+            try:
+                await self._until(lambda: not show.is_open)
+            finally:
+                await show.close()
+        if show.exit_code:
+            text = f"the terminal UI ended with exit code {show.exit_code}; the demo goes on without it"
+            self._screen.say(("!", text))
 
     async def _until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
         """Look at the nodes until *condition* holds, and once more; with *seconds*, at most so long."""
@@ -68,7 +113,35 @@ class Watch:
                 self._screen.say(line, time)
         for node in ended:
             self._note_end(node)
+        for command in self._control.commands():
+            self._obey(command)
+        if self._on_complete is not None and self._is_complete():
+            self._on_complete()
+            self._on_complete = None
         self._screen.show(draw_story(self.story))
+
+    def _obey(self, command: Command) -> None:
+        """Kill or start a node, as somebody at the terminal UI wants."""
+        node = next((node for node in self._nodes if node.name == command.node), None)
+        if node is None or (command.do == "kill") != node.is_running:
+            state = (
+                "no node of this demo" if node is None else "running" if node.is_running else "not running"
+            )
+            text = f"{bounded(command.node, 64)} is {state}: there is nothing to {command.do}"
+            self._tell("warning", text)
+        elif command.do == "kill":
+            node.kill()
+        else:
+            living = [one.name for one in self._nodes if one.is_running]
+            peers = [self.story.addresses[name] for name in living if name in self.story.addresses]
+            node.start([*self._common, f"--peers={','.join(peers)}"])
+            self.dead.pop(node.name, None)
+            self.story.forget(node.name)
+            self._tell("info", f"{node.name} is started again")
+
+    def _tell(self, level: Literal["info", "warning"], text: str) -> None:
+        self._control.tell(events.Notice(level, text))
+        self._screen.say(("!" if level == "warning" else "·", text))
 
     def _note_end(self, node: NodeProcess) -> None:
         code = node.exit_code
@@ -76,13 +149,23 @@ class Watch:
             return
         self.dead[node.name] = code
         self.story.views[node.name].doing = "dead" if code < 0 else f"ended ({code})"
-        self._screen.say(("✗", f"{node.name} {describe_exit(code)}"))
+        self.story.addresses.pop(node.name, None)
+        text = f"{node.name} {describe_exit(code)}"
+        self._control.tell(events.Notice("warning", text))
+        self._screen.say(("✗", text))
+
+    def _is_complete(self) -> bool:
+        """Whether all nodes that run have the final model, and one does."""
+        running = {node.name for node in self._nodes if node.is_running}
+        return bool(self.story.complete) and running <= self.story.complete
 
     def _is_decided(self) -> bool:
         """Whether nothing more is to be seen: all have ended, or the only ones awaited are dead."""
-        running = {node.name for node in self._nodes if node.is_running}
-        # A node whose run is complete serves on for a while in case a member comes back; these do not.
-        return not running or (bool(self.dead) and running <= self.story.complete)
+        if not any(node.is_running for node in self._nodes):
+            return True
+        # A node whose run is complete serves on for a while in case a member comes back; these do not. And
+        # those that were started for the terminal UI serve on for ever.
+        return (bool(self.dead) or self._show is not None) and self._is_complete()
 
     def _is_lost(self) -> bool:
         """Whether the nodes that are left can never finish: too few to vote, or no run to be founded."""

@@ -10,9 +10,18 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+WORDS = "p2pfl.words"
+"""Where a command finds its own command line as it was given: in its context's `meta`."""
+
 
 class GroupedCommand(TyperCommand):
     """A Typer command with its options under the headings of their `rich_help_panel`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep the command line for commands that start themselves again in another process."""
+        ctx.meta[WORDS] = tuple(args)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write one section for each heading, in the order the options are declared; the rest come last."""

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from p2pfl.cli.grouped import WORDS
+from p2pfl.cli.tui import has_screen
+
 if TYPE_CHECKING:
     from p2pfl.messages import RunSpec
     from p2pfl.runtime.node import NodeConfig
@@ -33,6 +36,7 @@ def _run(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A0
 
 
 def node(  # the command line is the list of its options
+    context: typer.Context,
     peers: Annotated[
         str,
         _device(
@@ -63,7 +67,13 @@ def node(  # the command line is the list of its options
             help="Nodes that must be there to start (default: the peers and this one).",
         ),
     ] = None,
-    wait: Annotated[bool, _device("--wait", help="Hold the start until Enter is pressed here.")] = False,
+    wait: Annotated[
+        bool, _device("--wait", help="Hold the start until Enter is pressed here, or 'p2pfl start' gives it.")
+    ] = False,
+    tui: Annotated[
+        bool,
+        _device("--tui", help="Run it in the background, and show it on the terminal's whole screen."),
+    ] = False,
     new_run: Annotated[
         bool, _device("--new-run", help="Turn away from the run in the data directory.")
     ] = False,
@@ -195,9 +205,14 @@ def node(  # the command line is the list of its options
     if not download:
         catalogue.find_data(task, places)  # says now what the worker would say when it has loaded torch
     credentials = load_credentials(certs, name)
+    data_dir = data_dir or default_data_dir(credentials.name)
+    if tui and has_screen():
+        from p2pfl.cli.background import run_in_background
+
+        raise typer.Exit(run_in_background(context.meta[WORDS], data_dir))
     config = NodeConfig(
         credentials=credentials,
-        data_dir=data_dir or default_data_dir(credentials.name),
+        data_dir=data_dir,
         spec=spec,
         given=frozenset(given),
         peers=_listed(peers),

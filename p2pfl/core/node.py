@@ -87,6 +87,10 @@ class Node:
         """What is known of each peer, by node id; to look at only."""
         return self._ctx.peers
 
+    def name_of(self, node: str) -> str:
+        """Return what people call *node*."""
+        return self._ctx.name_of(node)
+
     def status(self) -> Status:
         """Return what this node says of itself now."""
         return self._presence.status(self._condition())

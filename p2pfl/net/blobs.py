@@ -18,7 +18,8 @@ from weakref import WeakValueDictionary
 from p2pfl.errors import BlobError, NetworkError, P2pflError, PeerError
 from p2pfl.identity.keys import short
 from p2pfl.net.addresses import Address
-from p2pfl.net.transfer import HolderBusyError, Progress, Transfers
+from p2pfl.net.progress import PeerProgress, seldom
+from p2pfl.net.transfer import HolderBusyError, Transfers
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore, PartialBlob
 from p2pfl.wire.codec import bounded
 
@@ -32,9 +33,6 @@ FIRST_REST_SECONDS = 0.2
 
 MOST_REST_SECONDS = 5.0
 """Between two passes."""
-
-PROGRESS_SECONDS = 0.1
-"""Between two reports of progress: a screen shows no more."""
 
 MAX_FAILURES_TOLD = 3
 """Holders named when nobody gave the blob."""
@@ -73,7 +71,7 @@ class BlobPuller:
         digest: str,
         length: int,
         sources: Sequence[str],
-        on_progress: Progress | None = None,
+        on_progress: PeerProgress | None = None,
         *,
         durable: bool = True,
     ) -> None:
@@ -81,7 +79,7 @@ class BlobPuller:
 
         It is on disk then if it is to be *durable*, unless it was here before.
         *sources* are node ids, the likeliest first; then every other linked node is asked. Two pulls of one
-        blob become one.
+        blob become one. *on_progress* is told now and then from which node how many bytes are here.
 
         Raises:
             NetworkError: nobody who could be reached gave it.
@@ -94,7 +92,7 @@ class BlobPuller:
                 return
             target = partial(self._store.partial, digest, length, durable=durable)
             hunt = _Hunt(target, self._transfers, digest, length, self._threads)
-            await hunt.run(lambda: self._holders(sources), _seldom(on_progress))
+            await hunt.run(lambda: self._holders(sources), seldom(on_progress))
 
 
 class _Hunt:
@@ -121,7 +119,7 @@ class _Hunt:
         """Who sent wrong bytes."""
         self._failures: dict[str, P2pflError] = {}
 
-    async def run(self, holders: Callable[[], Sequence[Holder]], on_progress: Progress) -> None:
+    async def run(self, holders: Callable[[], Sequence[Holder]], on_progress: PeerProgress) -> None:
         """Ask the *holders*, as they are at the time, as long as asking again makes sense.
 
         Raises:
@@ -141,14 +139,14 @@ class _Hunt:
             rest = min(2 * rest, MOST_REST_SECONDS)
         raise self._failure()
 
-    async def _ask(self, node: str, addresses: Sequence[Address], on_progress: Progress) -> _Outcome:
+    async def _ask(self, node: str, addresses: Sequence[Address], on_progress: PeerProgress) -> _Outcome:
         """Ask one holder for what is missing."""
         blob = await self._open(node)
         with blob:
             before = blob.offset
             for address in addresses:
                 try:
-                    await self._transfers.run(self._digest, node, address, blob, on_progress)
+                    await self._transfers.run(self._digest, node, address, blob, partial(on_progress, node))
                 except HolderBusyError as error:
                     self._failures[node] = error
                     return "again"
@@ -207,17 +205,3 @@ class _Hunt:
         reasons = "; ".join(f"from {short(node)}: {bounded(str(error))}" for node, error in told)
         only_wrong = all(isinstance(error, PeerError) for error in self._failures.values())
         return (BlobError if only_wrong else NetworkError)(f"{what}: {reasons}")
-
-
-def _seldom(on_progress: Progress | None) -> Progress:
-    """Return a function that passes reports on to *on_progress*, not too often but always the last."""
-    told_at = 0.0
-
-    def report(done: int, total: int) -> None:
-        nonlocal told_at
-        now = asyncio.get_running_loop().time()
-        if on_progress is not None and (done == total or now - told_at >= PROGRESS_SECONDS):
-            told_at = now
-            on_progress(done, total)
-
-    return report

@@ -29,6 +29,7 @@ from p2pfl.net.dialler import Dialler
 from p2pfl.net.handshake import Agreed, Disowned, Handshakes, Reachable, WrongNode
 from p2pfl.net.link import Link
 from p2pfl.net.peers import BootMemory, Local, MeshListener, Peer
+from p2pfl.net.progress import PeerProgress
 from p2pfl.net.refusals import Refusals
 from p2pfl.net.serving import BlobServer
 from p2pfl.net.sleep import SleepWatch
@@ -36,7 +37,7 @@ from p2pfl.net.stream import FrameStream
 from p2pfl.net.tasks import Tasks
 from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN
 from p2pfl.net.traffic import Traffic
-from p2pfl.net.transfer import Progress, Transfers
+from p2pfl.net.transfer import Transfers
 from p2pfl.store.blobs import BlobStore
 from p2pfl.wire.links import PeerAddresses, Peers
 
@@ -105,7 +106,7 @@ class Mesh:
         self._refusals = Refusals(self._tell_refused, time.monotonic)
         self.traffic = Traffic()
         self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="blobs")
-        server = BlobServer(credentials, store, settings, self.traffic, self._threads)
+        server = BlobServer(credentials, store, settings, self.traffic, self._threads, self._tell_served)
         purposes: dict[str, Purpose] = {CONTROL_ALPN: self._answer, BLOB_ALPN: server.hear}
         if observers is not None:
             purposes[OBSERVE_ALPN] = observers
@@ -193,7 +194,7 @@ class Mesh:
         digest: str,
         length: int,
         sources: Sequence[str],
-        on_progress: Progress | None = None,
+        on_progress: PeerProgress | None = None,
         *,
         durable: bool = True,
     ) -> None:
@@ -201,7 +202,8 @@ class Mesh:
 
         It is on disk then if it is to be *durable*, unless it was here before.
         *sources* are node ids, the likeliest first; then every other linked node is asked. A cancelled or
-        broken pull is taken up by the next one where it stopped.
+        broken pull is taken up by the next one where it stopped. *on_progress* is told now and then
+        from which node how many bytes are here.
 
         Raises:
             NetworkError: nobody who could be reached gave it; later somebody may.
@@ -340,6 +342,10 @@ class Mesh:
     def _tell_refused(self, address: str, reason: str) -> None:
         if not self._closing:
             self._listener.refused(address, reason)
+
+    def _tell_served(self, name: str, done: int, total: int) -> None:
+        if not self._closing:
+            self._listener.served(name, done, total)
 
     def _slept(self, seconds: float) -> None:
         logger.info("the clocks parted by %.1f s, as after a sleep: all links are made anew", seconds)

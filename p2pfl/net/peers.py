@@ -59,5 +59,8 @@ class MeshListener(Protocol):
     def refused(self, address: str, reason: str) -> None:
         """Tell people of a connection that one side refused; repeats come once a minute at most."""
 
+    def served(self, name: str, done: int, total: int) -> None:
+        """Tell people how far a long blob is sent to the peer *name*, some times a second: bytes of bytes."""
+
     def disowned(self, reason: str) -> None:
         """Stop: a peer has seen a later start of this node's journal, so the journal is a copy."""

@@ -21,6 +21,7 @@ from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.net.acceptor import Serve
 from p2pfl.net.explain import explain
+from p2pfl.net.progress import PeerProgress, Progress, seldom
 from p2pfl.net.stream import FINISH_SECONDS, FrameStream
 from p2pfl.net.traffic import Traffic
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
@@ -43,12 +44,15 @@ class BlobServer:
         settings: NetSettings,
         traffic: Traffic,
         threads: Executor,
+        on_progress: PeerProgress,
     ) -> None:
+        """Serve nobody yet; *on_progress* is told to whom how much was sent, where a blob is no quick one."""
         self._credentials = credentials
         self._store = store
         self._settings = settings
         self._traffic = traffic
         self._threads = threads
+        self._on_progress = on_progress
         self._serving = 0
         self._connections = 0
 
@@ -97,7 +101,7 @@ class BlobServer:
                 await self._refuse_for_good(stream, unwelcome)
                 return
             while request is not None:
-                await self._answer(stream, request)
+                await self._answer(stream, request, partial(seldom(self._on_progress), identity.name))
                 # Also gives the puller time to read what is on the way: at the end of a connection asyncio's
                 # TLS drops what a paused reader has not read.
                 rest = max(2 * self._settings.blob_rest_seconds, self._piece_seconds())
@@ -121,7 +125,7 @@ class BlobServer:
             return BlobRefusal("busy", f"{self._settings.max_bulk} bulk connections are open")
         return None
 
-    async def _answer(self, stream: FrameStream, request: BlobRequest) -> None:
+    async def _answer(self, stream: FrameStream, request: BlobRequest, on_progress: Progress) -> None:
         """Send the blob, or say why not."""
         if self._serving >= self._settings.max_serving:
             refusal = BlobRefusal("busy", f"{self._settings.max_serving} transfers are under way")
@@ -135,7 +139,7 @@ class BlobServer:
                     if request.offset <= length:
                         self._serving += 1
                         try:
-                            await self._send(stream, file, length)
+                            await self._send(stream, file, length, on_progress)
                         finally:
                             self._serving -= 1
                         return
@@ -149,7 +153,7 @@ class BlobServer:
         file.seek(request.offset)
         return file, length
 
-    async def _send(self, stream: FrameStream, file: BinaryIO, length: int) -> None:
+    async def _send(self, stream: FrameStream, file: BinaryIO, length: int, on_progress: Progress) -> None:
         """Send the length, then the bytes of *file* from where it stands."""
         piece_bytes, seconds = self._settings.blob_chunk_bytes, self._piece_seconds()
         await stream.write(encode_length(length))
@@ -159,12 +163,15 @@ class BlobServer:
                     await stream.write(piece)
             return
         loop = asyncio.get_running_loop()
+        sent = file.tell()
         reading = loop.run_in_executor(self._threads, file.read, piece_bytes)
         try:
             while piece := await reading:
                 reading = loop.run_in_executor(self._threads, file.read, piece_bytes)
                 async with asyncio.timeout(seconds):
                     await stream.write(piece)
+                sent += len(piece)
+                on_progress(sent, length)
         finally:
             await asyncio.wait([reading])  # the file is closed next
 

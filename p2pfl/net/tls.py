@@ -183,7 +183,7 @@ def authenticate(transport: asyncio.BaseTransport, credentials: Credentials) -> 
     if protocol is None:
         raise HandshakeRefused(
             f"This device refused {identity}: it shares no version of the protocol ({CONTROL_ALPN}, "
-            f"{BLOB_ALPN}) with this one. Install the same version of p2pfl on both."
+            f"{BLOB_ALPN}, {OBSERVE_ALPN}) with this one. Install the same version of p2pfl on both."
         )
     return identity, protocol
 

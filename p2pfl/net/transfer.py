@@ -11,7 +11,7 @@ small, TLS handshakes took more of a round than the bytes did.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from p2pfl.identity.keys import short
 from p2pfl.net import sockets
 from p2pfl.net.addresses import Address
 from p2pfl.net.explain import explain
+from p2pfl.net.progress import Progress
 from p2pfl.net.receiver import Receiver
 from p2pfl.net.tls import BLOB_ALPN, authenticate, client_context, secure
 from p2pfl.net.traffic import Traffic
@@ -38,9 +39,6 @@ from p2pfl.wire.blobs import (
 )
 from p2pfl.wire.codec import bounded
 from p2pfl.wire.frames import HEADER_BYTES, FrameDecoder
-
-Progress = Callable[[int, int], None]
-"""Told how many bytes of how many are here."""
 
 
 @dataclass(frozen=True)

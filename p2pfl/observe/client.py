@@ -6,7 +6,7 @@ It imports neither torch nor numpy: what watches a node must not weigh more than
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Self
 
 from p2pfl import __version__
@@ -99,15 +99,18 @@ class Observer:
 
     @staticmethod
     async def _open(target: Target, address: Address, settings: NetSettings) -> FrameStream:
-        connection = await sockets.connect(address, settings.dial_seconds)
-        transport, protocol = await secure(
-            connection,
-            StreamProtocol,
-            client_context(target.credentials, [OBSERVE_ALPN]),
-            target.credentials,
-            dialing=True,
-            seconds=settings.handshake_seconds,
-        )
+        try:
+            connection = await sockets.connect(address, settings.dial_seconds)
+            transport, protocol = await secure(
+                connection,
+                StreamProtocol,
+                client_context(target.credentials, [OBSERVE_ALPN]),
+                target.credentials,
+                dialing=True,
+                seconds=settings.handshake_seconds,
+            )
+        except NetworkError as error:
+            raise NetworkError(f"No connection with {address}: {error}") from error
         stream = FrameStream(transport, protocol, settings.max_frame_bytes)
         try:
             identity, _ = authenticate(transport, target.credentials)
@@ -121,7 +124,7 @@ class Observer:
             raise
         return stream
 
-    async def frames(self) -> AsyncIterator[History | Happened | CaughtUp]:
+    async def frames(self) -> AsyncGenerator[History | Happened | CaughtUp, None]:
         """Yield what the node tells, until the connection ends. Answers to commands are taken here too.
 
         Raises:
@@ -164,13 +167,14 @@ class Observer:
         if self._failure is not None:
             raise self._failure
         self._orders += 1
+        number = self._orders
         waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._answers[self._orders] = waiting
+        self._answers[number] = waiting
         try:
-            _write(self._stream, Order(self._orders, what))
+            _write(self._stream, Order(number, what))
             return await waiting
         finally:
-            self._answers.pop(self._orders, None)
+            self._answers.pop(number, None)
 
     async def close(self) -> None:
         """Close the connection."""

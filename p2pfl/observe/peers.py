@@ -162,4 +162,6 @@ def _aggregating(open_: Open) -> Doing:
         return Doing("propose")
     if open_.counted:
         return Doing("collect", detail=str(len(open_.counted)))
+    if open_.trained:  # so there are updates to collect; how many it has only the aggregator knows
+        return Doing("collect")
     return Doing("elected")

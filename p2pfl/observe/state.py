@@ -130,6 +130,7 @@ class State:
             case events.Started():
                 self.name, self.node, self.federation = event.name, event.node, event.federation
                 self.address, self.data_dir = event.address, event.data_dir
+                self._restart()
                 me = self._peer(event.name)
                 me.node, me.is_me, me.address = event.node, True, event.address
                 self._changed("run", "peers")
@@ -231,6 +232,15 @@ class State:
     def _changed(self, *sections: Section) -> None:
         self.versions.update(sections)
 
+    def _restart(self) -> None:
+        """Forget what ended with an earlier process of the node: a recording may hold several."""
+        self.phase, self.ended, self.worker, self.training = "starting", None, None, None
+        self.transfers.clear()
+        self._measured_at = None
+        for peer in self.peers.values():
+            peer.linked, peer.is_me, peer.status = False, False, None
+            peer.sent = peer.received = 0
+
     def _peer(self, name: str) -> Peer:
         peer = self.peers.get(name)
         if peer is None:
@@ -302,7 +312,7 @@ class State:
     def _commit(self, event: events.Committed, time: float) -> None:
         seen = self.open if self.open is not None and self.open.round == event.round else None
         if event.run == self.run and self.rounds.get(event.round) is None:
-            self._tally(event.aggregator, event.updates, event.left_out)
+            self._tally(event)
         if event.run == self.run:
             self.rounds.take(event, time, seen)
         self.members = event.members
@@ -335,24 +345,20 @@ class State:
             # A run that continues another one has trained more: its commits say so.
             self.trained = max(self.trained, row.round - self._evaluations)
             if self.rounds.get(row.round) is None:
-                self._tally(row.aggregator, row.updates, row.left_out)
+                self._tally(row)
         self.rounds.take_row(row)
         for score in row.scores:
             self._peer(score.name).score = score
         self._changed("rounds", "run", "peers")
 
-    def _tally(
-        self,
-        aggregator: str,
-        updates: tuple[events.CountedUpdate, ...],
-        left_out: tuple[tuple[str, str], ...],
-    ) -> None:
-        self._peer(aggregator).aggregated += 1
-        for update in updates:
+    def _tally(self, decided: events.Committed | RoundRow) -> None:
+        """Count who did what in a round."""
+        self._peer(decided.aggregator).aggregated += 1
+        for update in decided.updates:
             peer = self._peer(update.name)
             peer.counted += 1
             peer.update = update
-        for name, _ in left_out:
+        for name, _ in decided.left_out:
             self._peer(name).missed += 1
 
     def _progress(self, event: events.Progress, time: float) -> None:

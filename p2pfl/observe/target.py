@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from p2pfl.errors import CredentialsError, UserError
 from p2pfl.identity.credentials import Credentials, load_credentials
 from p2pfl.net.addresses import Address, parse_address
@@ -78,6 +80,11 @@ def _local(data_dir: Path) -> Target:
             f"no node runs on the data directory {directory.path}, or another user's does; start it with "
             "`p2pfl node`, or give the address of a node and --certs"
         )
+    if not is_alive(invitation):
+        raise UserError(
+            f"no node runs on the data directory {directory.path} any more: {bounded(invitation.name, 64)} "
+            f"(process {invitation.pid}) was killed; start it again with `p2pfl node`"
+        )
     try:
         credentials = load_credentials(Path(invitation.certs))
     except CredentialsError as error:
@@ -87,6 +94,11 @@ def _local(data_dir: Path) -> Target:
         ) from error
     addresses = tuple(_reachable(parse_address(text)) for text in invitation.addresses)
     return Target(addresses, credentials, invitation.token, invitation.node, directory.path)
+
+
+def is_alive(invitation: Invitation) -> bool:
+    """Return whether the process runs that wrote *invitation*: one that is killed leaves it behind."""
+    return psutil.pid_exists(invitation.pid)
 
 
 def _reachable(address: Address) -> Address:
@@ -100,7 +112,7 @@ def _only_one() -> Path:
     if place.is_dir():
         for folder in sorted(place.iterdir()):
             invitation = read_invitation(DataDirectory(folder).observe_path)
-            if invitation is not None:
+            if invitation is not None and is_alive(invitation):
                 running.append((folder, invitation))
     if len(running) == 1:
         return running[0][0]

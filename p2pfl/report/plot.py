@@ -8,6 +8,7 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from p2pfl.events import RoundRow
+from p2pfl.wire.codec import bounded
 
 WIDTH, HEIGHT = 760, 520
 LEFT, RIGHT, TOP, GAP = 64, 20, 66, 48
@@ -23,6 +24,9 @@ MAX_DOTS = 60
 """Rounds of which each gets a dot; of more the line alone tells."""
 
 MAX_TICKS = 6
+
+MAX_VALUE = 1e9
+"""Larger ones are left out, like those that are not finite: one round that diverged would flatten them."""
 
 
 class _Scale(NamedTuple):
@@ -98,19 +102,23 @@ def _heading(rows: Sequence[RoundRow]) -> str:
     last = next((row.accuracy for row in reversed(rows) if row.accuracy is not None), None)
     accuracy = f", accuracy {last:.4f}" if last is not None else ""
     rounds = "1 round" if len(rows) == 1 else f"{len(rows)} rounds"
-    return f"Run {rows[-1].run[:7]}: {rounds}, {len(rows[-1].members)} members{accuracy}"
+    return f"Run {bounded(rows[-1].run[:7])}: {rounds}, {len(rows[-1].members)} members{accuracy}"
 
 
 def _values(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float]]:
     pairs = ((row.round, row.accuracy if what == "accuracy" else row.loss) for row in rows)
-    return [(round_, value) for round_, value in pairs if value is not None and math.isfinite(value)]
+    return [(round_, value) for round_, value in pairs if value is not None and _is_sound(value)]
+
+
+def _is_sound(value: float) -> bool:
+    return math.isfinite(value) and abs(value) <= MAX_VALUE
 
 
 def _band(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float, float]]:
     band = []
     for row in rows:
         values = [(s.correct if what == "accuracy" else s.loss) / s.total for s in row.scores if s.total]
-        if len(values) > 1 and all(map(math.isfinite, values)):
+        if len(values) > 1 and all(map(_is_sound, values)):
             band.append((row.round, min(values), max(values)))
     return band
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from msgspec import to_builtins
 
 from p2pfl.events import RoundRow
+from p2pfl.wire.codec import bounded
 
 COLUMNS = (
     "round", "attempt", "aggregator", "updates", "left_out", "accuracy", "loss", "samples",
@@ -59,7 +60,7 @@ def json_line(row: RoundRow) -> str:
 
 
 def _values(row: RoundRow) -> tuple[object, ...]:
-    accuracies = [score.correct / score.total for score in row.scores]
+    accuracies = [score.correct / score.total for score in row.scores if score.total]
     return (
         row.round,
         row.attempt,
@@ -78,5 +79,8 @@ def _values(row: RoundRow) -> tuple[object, ...]:
 
 
 def _harmless(value: object) -> object:
-    """Return a name such that no spreadsheet takes it for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+    """Return a name as one printable line that no spreadsheet takes for a formula."""
+    if not isinstance(value, str):
+        return value
+    flat = bounded(value)
+    return f"'{flat}" if flat[:1] in ("=", "+", "-", "@") else flat

@@ -160,6 +160,10 @@ class Driver:
         """Tell people of a refused connection."""
         self.publish(events.PeerRefused(address, reason))
 
+    def served(self, name: str, done: int, total: int) -> None:
+        """Tell people how far a blob is sent."""
+        self.publish(events.Progress(0, "push", done, total, name))
+
     def spread(self, facts: Facts) -> None:
         """Tell everybody linked of this node's *facts*."""
         assert self.mesh is not None
@@ -180,6 +184,10 @@ class Driver:
     def publish(self, event: events.AnyEvent) -> None:
         """Tell people."""
         self._publisher.publish(event)
+
+    def name_of(self, node: str) -> str:
+        """Return what people call *node*."""
+        return self._node.name_of(node)
 
     def release_later(self, digest: str) -> None:
         """Take a guard of *digest* away once every effect given out so far is carried out."""

@@ -25,6 +25,9 @@ COMMITS = 100
 LIVE = (events.Progress, events.Measured, events.PeerStatus, events.PeerFacts)
 """Of interest only until the next one of the same thing; no lines of a log."""
 
+LINES = (events.PeerRefused, events.Notice, events.OptionsIgnored, events.Commanded)
+"""Nothing but lines of a log: however many, they take no room from what belongs to the open round."""
+
 
 class Keeper:
     """Keeps what still matters."""
@@ -59,7 +62,7 @@ class Keeper:
         if key is not None:
             self._latest.pop(key, None)  # the order is that of the last words
             self._latest[key] = published
-        elif not isinstance(event, events.Committed):
+        elif not isinstance(event, (events.Committed, *LINES)):
             self._round.append(published)
 
     def told(self) -> list[Published]:
@@ -90,8 +93,6 @@ def _key(event: events.AnyEvent) -> tuple[str, ...] | None:
             return "link", event.node
         case events.PeerStatus() | events.PeerFacts() | events.PeerLeaving():
             return type(event).__name__, event.node
-        case events.PeerRefused():
-            return "refused", event.address
         case events.QuorumLost() | events.QuorumBack():
             return ("quorum",)
         case events.Wanted():

@@ -35,7 +35,9 @@ class Measures:
         mesh: Mesh,
         publish: Callable[[events.AnyEvent], None],
         is_watched: Callable[[], bool],
+        worker: Callable[[], int | None],
     ) -> None:
+        """Measure nothing yet; *worker* returns the process id of the worker, where there is one."""
         self._node = node
         self._me = me
         self._name = name
@@ -43,23 +45,28 @@ class Measures:
         self._publish = publish
         self._is_watched = is_watched
         self._told: dict[str, events.PeerStatus] = {}
+        self._looks = 0
+        self._worker = worker
         self._process = psutil.Process()
         self._busy, self._busy_at = 0.0, 0.0
 
     async def run(self) -> None:
         """Look and tell, until cancelled."""
         loop = asyncio.get_running_loop()
-        looks = 0
         while True:
             await asyncio.sleep(STATUS_SECONDS)
-            if not self._is_watched():
-                self._told.clear()
-                self._busy_at = 0.0
-                continue
-            self._tell_statuses()
-            looks += 1
-            if looks % LOOKS_PER_MEASURE == 0:
-                self._measure(loop.time())
+            self.look(loop.time())
+
+    def look(self, now: float) -> None:
+        """Look once, at *now* by the event loop's clock, and tell what changed; nothing if nobody watches."""
+        if not self._is_watched():
+            self._told.clear()
+            self._looks, self._busy_at = 0, 0.0
+            return
+        self._tell_statuses()
+        self._looks += 1
+        if self._looks % LOOKS_PER_MEASURE == 0:
+            self._measure(now)
 
     # --- peers ----------------------------------------------------------------------------------------------
 
@@ -103,10 +110,16 @@ class Measures:
 
     def _usage(self) -> tuple[float, int]:
         """Return the processor seconds and the resident bytes of this process and its worker."""
-        seconds, memory = 0.0, 0
-        for process in (self._process, *self._process.children()):
-            with contextlib.suppress(psutil.Error), process.oneshot():  # a worker may end meanwhile
-                times = process.cpu_times()
-                seconds += times.user + times.system
-                memory += process.memory_info().rss
+        seconds, memory = _usage_of(self._process)
+        worker = self._worker()
+        if worker is not None:
+            with contextlib.suppress(psutil.Error):  # it may end meanwhile
+                more = _usage_of(psutil.Process(worker))
+                seconds, memory = seconds + more[0], memory + more[1]
         return seconds, memory
+
+
+def _usage_of(process: psutil.Process) -> tuple[float, int]:
+    with process.oneshot():
+        times = process.cpu_times()
+        return times.user + times.system, process.memory_info().rss

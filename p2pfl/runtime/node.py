@@ -30,6 +30,7 @@ from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.messages import RunSpec
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Local
+from p2pfl.net.tasks import Tasks
 from p2pfl.runtime.boots import Boots
 from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.facts import OwnFacts
@@ -99,7 +100,6 @@ async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) 
         )
         with contextlib.closing(journal):
             exit_ = await _run(config, directory, journal, publisher, started)
-    publisher.publish(events.Ended(exit_.code, exit_.reason))
     return exit_.code
 
 
@@ -161,6 +161,7 @@ async def _run(
         mesh,
         publisher.publish,
         lambda: observers.count > 0 or config.recorded,
+        lambda: worker.pid,
     )
     invitation = Invitation(
         config.credentials.name,
@@ -171,7 +172,8 @@ async def _run(
         token,
     )
     exit_ = Exit(1, "the node was interrupted")
-    measuring = asyncio.create_task(measures.run())
+    measuring = Tasks()
+    measuring.start(measures.run())
     try:
         with (
             invite(directory.observe_path, invitation),
@@ -180,10 +182,10 @@ async def _run(
         ):
             driver.start()
             exit_ = await driver.run()
+        publisher.publish(events.Ended(exit_.code, exit_.reason))
     finally:
-        measuring.cancel()
-        await asyncio.gather(measuring, return_exceptions=True)
         await observers.close(exit_.reason)
+        await measuring.close()
         await work.close()
         await mesh.close(exit_.reason)
         await worker.close()
@@ -284,8 +286,7 @@ def _enter_key(wait: bool, driver: Driver) -> Iterator[None]:
             watching = True
         except (OSError, ValueError, NotImplementedError):  # no standard input, or none that can be watched
             logger.warning(
-                "standard input cannot be watched: this node holds the start until it is restarted "
-                "without --wait"
+                "standard input cannot be watched: this node holds the start until `p2pfl start` gives it"
             )
     try:
         yield

@@ -23,9 +23,11 @@ from p2pfl.events import Published, RoundRow
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.net.acceptor import Serve
+from p2pfl.net.explain import explain
 from p2pfl.net.stream import FrameStream
 from p2pfl.net.tasks import Tasks
 from p2pfl.runtime.keeper import Keeper
+from p2pfl.runtime.viewer import Viewer
 from p2pfl.store.reader import JournalReader
 from p2pfl.wire.codec import bounded
 from p2pfl.wire.frames import encode_frame
@@ -49,14 +51,19 @@ from p2pfl.wire.observing import (
 
 logger = logging.getLogger(__name__)
 
-BEAT_SECONDS = 1.0
-"""Between signs of life to an observer who is told nothing else."""
+LAST_WORDS_SECONDS = 1.0
+"""For what observers are still told when the node ends."""
+
+TOO_SLOW = "this observer reads too slowly: too much waits to be sent to it; it may connect again"
 
 RESUMABLE = 4000
 """Events kept for observers who lost their connection for a while: minutes of a busy run."""
 
 FEDERATION_WIDE: tuple[What, ...] = ("pause", "resume", "stop", "stop-now")
 """Commands that any operator of the federation may give at any node."""
+
+MAX_REASON_CHARACTERS = 400
+"""Of a refusal: it is a sentence or two, and may quote what the observer said."""
 
 HISTORY_ROUNDS = 1000
 """Committed rounds that a newcomer is told of: more than a screen is wide. `p2pfl history` has them all."""
@@ -107,9 +114,13 @@ class Observers:
         self._keeper = Keeper()
         self._recent: deque[Published] = deque(maxlen=RESUMABLE)
         self._batch: list[Published] = []
-        self._viewers: set[_Viewer] = set()
-        self._connections = 0
+        self._connected: set[Viewer] = set()
+        self._viewers: set[Viewer] = set()
+        """Those of the connected who follow what happens."""
+        self._is_closed = False
         self._seq = 0
+        self._beat = self._frame(Beat())
+        self._too_slow = self._frame(Denial(TOO_SLOW))
 
     @property
     def count(self) -> int:
@@ -140,16 +151,17 @@ class Observers:
         return encode_frame(encode(frame), self._settings.max_frame_bytes)
 
     async def close(self, reason: str) -> None:
-        """Tell everybody that this was all."""
+        """Tell everybody what is left, answers to commands included, and that this was all."""
+        self._is_closed = True
         self._flush()
-        denial = self._frame(Denial(bounded(reason)))
-        viewers = list(self._viewers)
-        for viewer in viewers:
+        denial = self._frame(Denial(bounded(f"the node ends: {reason}", MAX_REASON_CHARACTERS)))
+        connected = list(self._connected)
+        for viewer in connected:
             viewer.finish(denial)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(BEAT_SECONDS):
-                for viewer in viewers:
-                    await viewer.done.wait()
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                for viewer in connected:
+                    await viewer.closed.wait()
 
     # --- connections ----------------------------------------------------------------------------------------
 
@@ -157,38 +169,58 @@ class Observers:
         """Read an observer's first frame; return what serves it.
 
         Raises:
-            HandshakeRefused: it is not let in; it has been told why.
+            HandshakeRefused: it is not let in, and has been told why; or its connection broke.
         """
         try:
-            async with asyncio.timeout(self._settings.handshake_seconds):
-                body = await stream.next_body()
-            if body is None:
-                stream.abort()
-                return None
-            frame = decode_observer(body)
-            if not isinstance(frame, Watch):
-                raise PeerError("an observer's first frame must be WATCH")
-            admitted = self._admit(identity, frame)
-        except (PeerError, TimeoutError, OSError) as error:
-            reason = str(error) or "it did not say in time what it wants"
-            with contextlib.suppress(OSError):
-                await stream.write(self._frame(Denial(bounded(reason))))
-            await stream.finish()
-            raise HandshakeRefused(f"This device refused an observer, {identity}: {reason}") from error
-        return partial(self._serve, stream, frame, admitted)
+            try:
+                watch = await self._first_frame(stream)
+                if watch is None:
+                    await stream.finish()
+                    return None
+                admitted = self._admit(identity, watch)
+            except (PeerError, TimeoutError) as error:
+                reason = str(error) or "it did not say in time what it wants"
+                await stream.write(self._frame(Denial(bounded(reason, MAX_REASON_CHARACTERS))))
+                await stream.finish()
+                raise HandshakeRefused(f"This device refused an observer, {identity}: {reason}.") from error
+        except OSError as error:
+            stream.abort()
+            raise HandshakeRefused(explain(error, self._credentials, dialing=False)) from error
+        except BaseException:
+            stream.abort()
+            raise
+        return partial(self._serve, stream, watch, admitted)
+
+    async def _first_frame(self, stream: FrameStream) -> Watch | None:
+        """Return an observer's first frame; None if it closed instead.
+
+        Raises:
+            PeerError: it was another one, or none.
+            TimeoutError: it did not come in time.
+        """
+        async with asyncio.timeout(self._settings.handshake_seconds):
+            body = await stream.next_body()
+        if body is None:
+            return None
+        frame = decode_observer(body)
+        if not isinstance(frame, Watch):
+            raise PeerError("an observer's first frame must be WATCH")
+        return frame
 
     def _admit(self, identity: PeerIdentity, watch: Watch) -> Admitted:
         """Return what an observer may do.
 
         Raises:
-            PeerError: nothing; the message is for the observer.
+            PeerError: it is not let in; the message is for the observer.
         """
         if watch.version != OBSERVING_VERSION:
             raise PeerError(
                 f"this observer (p2pfl {watch.software}) and this node (p2pfl {__version__}) speak different "
                 "versions: install the same p2pfl on both"
             )
-        if self._connections >= self._settings.max_observers:
+        if self._is_closed:
+            raise PeerError("this node ends")
+        if len(self._connected) >= self._settings.max_observers:
             raise PeerError(
                 f"{self._settings.max_observers} observers are connected, the most a node has: close one"
             )
@@ -212,9 +244,9 @@ class Observers:
         )
 
     async def _serve(self, stream: FrameStream, watch: Watch, admitted: Admitted) -> None:
-        viewer = _Viewer(stream, self._settings.max_observer_bytes, self._frame(Beat()))
+        viewer = Viewer(stream, self._settings.max_observer_bytes, beat=self._beat, too_slow=self._too_slow)
         tasks = Tasks()
-        self._connections += 1
+        self._connected.add(viewer)
         logger.info("%s is connected as an observer", admitted.who)
         try:
             tasks.start(viewer.write())
@@ -223,13 +255,13 @@ class Observers:
             reason = await viewer.ended
             logger.info("the connection of %s as an observer ended: %s", admitted.who, reason)
         finally:
-            self._connections -= 1
+            self._connected.discard(viewer)
             self._viewers.discard(viewer)
             await tasks.close()
             await stream.finish()
-            viewer.done.set()
+            viewer.closed.set()
 
-    async def _begin(self, viewer: _Viewer, watch: Watch, admitted: Admitted) -> None:
+    async def _begin(self, viewer: Viewer, watch: Watch, admitted: Admitted) -> None:
         """Greet an observer, tell it what lies behind, and let it follow."""
         oldest = self._recent[0].seq if self._recent else 1
         resumed = watch.stream == self._stream and oldest - 1 <= watch.after <= self._seq
@@ -253,10 +285,11 @@ class Observers:
         if not watch.follow:
             return
         rows = [] if resumed or not self._keeper.run else await self._history(self._keeper.run)
-        # From here on nothing is awaited: what happens meanwhile is neither missed nor told twice.
-        self._flush()
         for rounds in batches(rows):
             viewer.push(self._frame(History(rounds)))
+            await viewer.room()  # they may be many
+        # From here on nothing is awaited: what happens meanwhile is neither missed nor told twice.
+        self._flush()
         behind: Iterable[Published]
         if resumed:
             behind = (published for published in self._recent if published.seq > watch.after)
@@ -267,7 +300,7 @@ class Observers:
         viewer.push(self._frame(CaughtUp(self._seq)))
         self._viewers.add(viewer)
 
-    async def _read(self, viewer: _Viewer, admitted: Admitted) -> None:
+    async def _read(self, viewer: Viewer, admitted: Admitted) -> None:
         """Take an observer's commands, one at a time, until it closes."""
         try:
             while (body := await viewer.stream.next_body()) is not None:
@@ -288,62 +321,5 @@ class Observers:
             reason = "only the local user of a node can make it leave"
         else:
             reason = f"{admitted.who} may watch, not command: that takes a certificate of role operator"
+        logger.info("%s commands %s: refused: %s", admitted.who, order.what, reason)
         return Answer(order.number, reason, "")
-
-
-class _Viewer:
-    """One observer's connection: what waits to be sent on it."""
-
-    def __init__(self, stream: FrameStream, max_bytes: int, beat: bytes) -> None:
-        self.stream = stream
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.done = asyncio.Event()
-        self._max_bytes = max_bytes
-        self._beat = beat
-        self._queue: deque[bytes] = deque()
-        self._bytes = 0
-        self._wake = asyncio.Event()
-        self._is_last = False
-
-    def push(self, frame: bytes) -> None:
-        """Queue *frame*; who lets too much wait is dropped."""
-        if self.ended.done() or self._is_last:
-            return
-        if self._bytes + len(frame) > self._max_bytes:
-            self.end(f"it reads too slowly: {self._bytes} bytes wait to be sent to it")
-            return
-        self._queue.append(frame)
-        self._bytes += len(frame)
-        self._wake.set()
-
-    def finish(self, frame: bytes) -> None:
-        """Send what is queued, then *frame*, and end."""
-        self.push(frame)
-        self._is_last = True
-
-    def end(self, reason: str) -> None:
-        """End the connection."""
-        if not self.ended.done():
-            self.ended.set_result(reason)
-
-    async def write(self) -> None:
-        """Send what is queued, until the connection ends."""
-        try:
-            while True:
-                if self._queue:
-                    data = b"".join(self._queue)
-                    self._queue.clear()
-                    self._wake.clear()
-                    await self.stream.write(data)
-                    self._bytes -= len(data)
-                elif self._is_last:
-                    self.end("this node ends")
-                    return
-                else:
-                    try:
-                        async with asyncio.timeout(BEAT_SECONDS):
-                            await self._wake.wait()
-                    except TimeoutError:
-                        await self.stream.write(self._beat)
-        except OSError as error:
-            self.end(f"the connection broke ({error.strerror or error})")

@@ -40,7 +40,7 @@ class Puller(Protocol):
         digest: str,
         length: int,
         sources: tuple[str, ...],
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: Callable[[str, int, int], None] | None = None,
         *,
         durable: bool = True,
     ) -> None:
@@ -55,6 +55,9 @@ class Host(Protocol):
 
     def publish(self, event: events.AnyEvent) -> None:
         """Tell people."""
+
+    def name_of(self, node: str) -> str:
+        """Return what people call *node*."""
 
     def release_later(self, digest: str) -> None:
         """Take a guard of *digest* away once the effects given out so far are carried out."""
@@ -183,8 +186,9 @@ class Work:
             return inputs.BlobFailed(digest, str(error), invalid=False)
         return inputs.BlobReady(digest, effect.durable)
 
-    def _on_pull(self, done: int, total: int) -> None:
-        self._host.publish(events.Progress(0, "pull", done, total))
+    def _on_pull(self, node: str, done: int, total: int) -> None:
+        if total > QUICK_BYTES:  # others are through before anybody could see them
+            self._host.publish(events.Progress(0, "pull", done, total, self._host.name_of(node)))
 
     async def _check(self, digest: str, schema: Schema) -> None:
         if digest in self._checked:

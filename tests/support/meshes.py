@@ -11,6 +11,7 @@ from pathlib import Path
 from p2pfl.config import NetSettings
 from p2pfl.identity.credentials import Credentials
 from p2pfl.messages import Member, Message
+from p2pfl.net.acceptor import Purpose
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Local, Peer
 from p2pfl.store.blobs import BlobStore
@@ -58,6 +59,7 @@ class Recorder:
         self.messages: list[tuple[str, Message]] = []
         self.refusals: list[tuple[str, str]] = []
         self.disownments: list[str] = []
+        self.pushes: list[tuple[str, int, int]] = []
         self.links: dict[str, Peer] = {}
         self._changed = asyncio.Event()
 
@@ -77,6 +79,10 @@ class Recorder:
 
     def refused(self, address: str, reason: str) -> None:
         self.refusals.append((address, reason))
+        self._changed.set()
+
+    def served(self, name: str, done: int, total: int) -> None:
+        self.pushes.append((name, done, total))
         self._changed.set()
 
     def disowned(self, reason: str) -> None:
@@ -143,6 +149,7 @@ class Lab:
         settings: NetSettings = FAST,
         listen: tuple[str | None, int] = ("127.0.0.1", 0),
         advertise: Sequence[str] = (),
+        observers: Purpose | None = None,
     ) -> Node:
         told = Recorder()
         store = BlobStore(self._path / f"{credentials.name}-{len(self._nodes)}")
@@ -157,6 +164,7 @@ class Lab:
             settings=settings,
             boots=boots or Boots(),
             advertise=advertise,
+            observers=observers,
         )
         await mesh.start()
         node = Node(credentials, mesh, told, store, local)

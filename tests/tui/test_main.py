@@ -25,7 +25,12 @@ def test_neither_torch_nor_numpy_is_imported():
 
 def test_the_options_are_read():
     options = parse(["192.0.2.7:9000", "--certs", "eve", "--ascii", "--theme", "light"])
-    assert (options.address, str(options.certs), options.ascii, options.theme) == ("192.0.2.7:9000", "eve", True, "light")
+    assert (options.address, str(options.certs), options.ascii, options.theme) == (
+        "192.0.2.7:9000",
+        "eve",
+        True,
+        "light",
+    )
 
 
 @pytest.mark.parametrize(

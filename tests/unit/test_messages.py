@@ -17,6 +17,7 @@ from p2pfl.messages import (
     Commit,
     Decline,
     Evaluation,
+    Facts,
     Founding,
     LeftOut,
     Member,
@@ -68,6 +69,7 @@ EXAMPLES = [
     Records(RUN, founding(), (COMMIT,)),
     Decline(RUN, "its model differs"),
     Wish(RUN, 1, "pause", "ada (operator)"),
+    Facts("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 0, 10)),
 ]
 
 

@@ -46,10 +46,18 @@ SIZES = ("-line", "-list", "-narrow", "-wide", "-huge")
 class Lines(Static):
     """A panel of lines of text."""
 
+    _shown: Text | None = None
+
     def show(self, lines: Sequence[Text], *, grows: bool = False) -> None:
-        """Show *lines*, as many as there is room for; with *grows* the panel takes the room it needs."""
-        text = Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
-        self.update(painted(text, is_dark=self.app.current_theme.dark), layout=grows)
+        """Show *lines*, as many as there is room for; with *grows* the panel takes the room it needs.
+
+        The same ones again cost nothing.
+        """
+        joined = Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+        text = painted(joined, is_dark=self.app.current_theme.dark)
+        if text != self._shown:
+            self._shown = text
+            self.update(text, layout=grows)
 
 
 class BaseScreen(Screen[None]):
@@ -193,7 +201,7 @@ class BaseScreen(Screen[None]):
             keys.append(("r", "retry now"))
         if not (self.has_class("-wide") or self.has_class("-huge")):
             keys.append(("1-5", "screens"))
-        keys += self.KEYS
+        keys += self.KEYS if self.state.run else ()
         if app.may("start") and not self.state.run:
             keys.append(("g", "start"))
         if app.may("pause") and app.is_going:

@@ -16,6 +16,7 @@ from tui.screens.log import LogScreen
 from tui.widgets.bars import label_bars
 from tui.widgets.chart import Chart
 from tui.widgets.gantt import draw_gantt
+from tui.widgets.paint import entitle
 
 
 class PeerScreen(BaseScreen):
@@ -55,7 +56,7 @@ class PeerScreen(BaseScreen):
             self.facts.show([Text("nothing is known of it any more")])
             return
         glyphs = self.tui.glyphs
-        self.facts.border_title = f"Peer {views.plain(peer.name)}"
+        entitle(self.facts, f"Peer {views.plain(peer.name)}")
         self.facts.show(views.peer_lines(self.state, peer, self.tui.now(), glyphs))
         if changed & {"rounds", "run"}:
             self.chart.glyphs = glyphs
@@ -128,9 +129,8 @@ class RoundScreen(BaseScreen):
             return
         rows, total = views.round_gantt(one)
         merged = f"{len(one.updates)}/{len(one.updates) + one.missing} merged"
-        self.gantt.border_title = (
-            f"Round {one.round} · {glyphs.star} {views.plain(one.aggregator)} · {one.seconds:.1f}s · {merged}"
-        )
+        who = f"{glyphs.star} {views.plain(one.aggregator)}"
+        entitle(self.gantt, f"Round {one.round} · {who} · {one.seconds:.1f}s · {merged}")
         size = self.gantt.size
         self.gantt.show(draw_gantt(rows, total, size.width, glyphs), grows=True)
         self.result.show(views.round_lines(self.state, one, glyphs))

@@ -12,6 +12,7 @@ from p2pfl.observe.state import Section
 from tui import views
 from tui.screens.base import BaseScreen, Lines
 from tui.widgets.chart import Chart
+from tui.widgets.paint import entitle
 from tui.widgets.table import LiveTable
 
 
@@ -74,7 +75,7 @@ class OverviewScreen(BaseScreen):
             self.peers.set_rows(views.peer_rows(state, now, app.glyphs))
             here, members = views.reachable(state)
             gone = f" · {members - here} gone" if here < members else ""
-            self.peers.border_title = f"Peers {len(state.peers)}{gone}"
+            entitle(self.peers, f"Peers {len(state.peers)}{gone}")
             if changed & {"rounds", "run"}:
                 self._draw_charts()
                 self.rounds.set_rows(views.round_rows(state, app.glyphs))
@@ -82,9 +83,8 @@ class OverviewScreen(BaseScreen):
                 self.rounds.set_rows(views.round_rows(state, app.glyphs))
             aggregator = state.open.aggregator if state.open is not None else ""
             number = f" {state.open.round}" if state.open is not None else ""
-            self.round.border_title = f"Round{number}" + (
-                f" · {app.glyphs.star} {views.plain(aggregator)}" if aggregator else ""
-            )
+            who = f" · {app.glyphs.star} {views.plain(aggregator)}" if aggregator else ""
+            entitle(self.round, f"Round{number}{who}")
             self.round.show(views.open_lines(state, now, app.glyphs, self.round.size.width))
             self.round_line.show([views.open_line(state, now, app.glyphs)])
             if "traffic" in changed or "peers" in changed:

@@ -11,6 +11,7 @@ from textual.widgets import Input
 from p2pfl.observe.state import Section
 from tui import views
 from tui.screens.base import BaseScreen
+from tui.widgets.paint import entitle
 from tui.widgets.table import Column, LiveTable
 
 
@@ -79,7 +80,7 @@ class PeersScreen(_TableScreen):
         """Draw the table: ages change with every tick."""
         del changed
         self.table.glyphs = self.tui.glyphs
-        self.table.border_title = f"Peers {len(self.state.peers)}"
+        entitle(self.table, f"Peers {len(self.state.peers)}")
         self.table.set_rows(views.peer_rows(self.state, self.tui.now(), self.tui.glyphs))
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
@@ -102,7 +103,7 @@ class RoundsScreen(_TableScreen):
         """Draw the table, once a round or so."""
         if changed:
             self.table.glyphs = self.tui.glyphs
-            self.table.border_title = f"Rounds {self.state.trained} of {self.state.target_rounds}"
+            entitle(self.table, f"Rounds {self.state.trained} of {self.state.target_rounds}")
             self.table.set_rows(views.round_rows(self.state, self.tui.glyphs))
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:

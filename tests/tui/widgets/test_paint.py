@@ -2,9 +2,11 @@ import pytest
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
+from textual.widget import Widget
 
+from tests.support.drawn import alone, lines_of
 from tui.theme import STYLES, colour
-from tui.widgets.paint import painted, strip_of
+from tui.widgets.paint import entitle, painted, strip_of
 
 CONSOLE = Console(width=80)
 BASE = Style.parse("white on black")
@@ -36,8 +38,15 @@ def test_markup_in_a_text_is_text():
     assert strip_of(Text("[red]x[/red]"), 12, BASE, CONSOLE, is_dark=True).text == "[red]x[/red]"
 
 
-def test_dim_and_chosen_lines_are_drawn_so():
-    for name in ("dim", "chosen"):
-        strip = strip_of(Text("a"), 3, BASE, CONSOLE, is_dark=True, **{name: True})
-        attribute = {"dim": "dim", "chosen": "reverse"}[name]
-        assert all(getattr(segment.style, attribute) for segment in strip)
+async def test_a_title_is_no_markup_and_is_drawn_once():
+    widget = Widget()
+    async with alone(widget, (40, 5)) as (app, pilot, _):
+        widget.styles.border = ("ascii", "white")
+        drawn: list[str] = []
+        widget.refresh = lambda *regions, **options: drawn.append("again")
+        for title in ("[/red] 1 [b]", "[/red] 1 [b]", "Peers 6 · 1 gone", "Peers 6 · 1 gone"):
+            entitle(widget, title)
+        assert len(drawn) == 2
+        del widget.refresh
+        entitle(widget, "[/red] 1 [b]")
+        assert (await lines_of(app, pilot))[0].startswith("+- [/red] 1 [b] -")

@@ -61,6 +61,35 @@ def test_options_are_handed_to_every_node(performed: list[Setting], tmp_path: Pa
     assert setting.folder == tmp_path / "demo"
 
 
+@pytest.mark.parametrize(
+    ("words", "is_shown", "pace"),
+    [
+        ([], True, ["--pace=3"]),
+        (["--pace", "0.5"], True, ["--pace=0.5"]),
+        (["--pace", "0"], True, []),
+        (["--no-tui"], False, []),
+        (["--no-tui", "--pace", "2"], False, ["--pace=2"]),
+    ],
+)
+def test_on_a_terminal_it_is_shown_at_a_pace_one_can_follow(
+    words: list[str],
+    is_shown: bool,
+    pace: list[str],
+    performed: list[Setting],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(demo_module, "has_screen", lambda: True)
+    invoke(*words)
+    [setting] = performed
+    assert setting.is_shown is is_shown
+    assert [option for option in setting.options if "pace" in option] == pace
+
+
+def test_without_a_terminal_there_is_no_terminal_ui(performed: list[Setting]):
+    invoke()
+    assert not performed[0].is_shown
+
+
 def test_each_node_has_its_certificate_and_they_are_used_again(performed: list[Setting], tmp_path: Path):
     invoke("--nodes", "2", "--dir", str(tmp_path))
     (tmp_path / "node-1").mkdir()

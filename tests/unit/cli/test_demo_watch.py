@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from p2pfl import events
 from p2pfl.cli import demo_watch
+from p2pfl.cli.demo_control import Command
 from p2pfl.cli.demo_screen import Screen
 from p2pfl.cli.demo_watch import Watch
 from p2pfl.events import Published
@@ -29,6 +31,7 @@ class ScriptedNode:
         from p2pfl.runtime.follow import EventFollower
 
         self.name = name
+        self.data_dir = folder / "data" / name
         self.options: list[str] = []
         self._path = folder / name
         self._code = code
@@ -43,12 +46,55 @@ class ScriptedNode:
     def is_running(self) -> bool:
         return bool(self.options) and self._code is None
 
+    def kill(self) -> None:
+        self._code = -9
+
     def start(self, options: list[str]) -> None:
+        if self.options:
+            self._code = None
         self.options = list(options)
         file = EventFile(str(self._path))
         for number, event in enumerate(self.events, 1):
             file.write(Published(number, float(number), event))
         file.close()
+
+
+class ScriptedControl:
+    """Wants what a test puts into `wanted`, at the next look."""
+
+    def __init__(self) -> None:
+        self.wanted: list[Command] = []
+        self.told: list[events.AnyEvent] = []
+
+    def commands(self) -> list[Command]:
+        wanted, self.wanted = self.wanted, []
+        return wanted
+
+    def tell(self, event: events.AnyEvent) -> None:
+        self.told.append(event)
+
+
+class ScriptedShow:
+    """A terminal UI that is open for as many looks as there are *steps*, and does one at each."""
+
+    def __init__(self, *steps: Callable[[], None], code: int = 0) -> None:
+        self.opened_on: Path | None = None
+        self.is_closed = False
+        self.exit_code = code
+        self._steps = list(steps)
+
+    @property
+    def is_open(self) -> bool:
+        if self._steps:
+            self._steps.pop(0)()
+            return True
+        return False
+
+    async def open(self, data_dir: Path) -> None:
+        self.opened_on = data_dir
+
+    async def close(self) -> None:
+        self.is_closed = True
 
 
 class Watched:
@@ -59,8 +105,16 @@ class Watched:
             ScriptedNode(name, folder, code, what) for name, code in zip(NAMES, codes, strict=False)
         ]
         self.stream = io.StringIO()
-        screen = Screen(Console(file=self.stream, width=200), is_live=False)
-        self.watch = Watch(self.nodes, screen)  # type: ignore[arg-type]
+        self.screen = Screen(Console(file=self.stream, width=200), is_live=False)
+        self.control = ScriptedControl()
+        self.completions = 0
+        self.watch = self.watch_with(None)
+
+    def watch_with(self, show: ScriptedShow | None) -> Watch:
+        return Watch(self.nodes, self.screen, self.control, show, self._complete)  # type: ignore[arg-type]
+
+    def _complete(self) -> None:
+        self.completions += 1
 
 
 async def test_all_nodes_learn_the_first_ones_address_and_how_many_they_are(tmp_path: Path) -> None:
@@ -114,3 +168,80 @@ async def test_events_of_several_nodes_are_told_in_the_order_of_their_times(tmp_
     text = seen.stream.getvalue()
     assert text.count("run complete") == 1
     assert 0 < text.index("cleo: what came first") < text.index("ben: what came third")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no time pass between two looks."""
+    monkeypatch.setattr(demo_watch, "POLL_SECONDS", 0)
+
+
+async def test_with_the_terminal_ui_nodes_stay_until_it_is_closed(tmp_path: Path, quick: None) -> None:
+    seen = Watched(tmp_path, None, None, None, what=(STARTED, JOINED, ENDED))
+    seen.nodes[1].events = (JOINED, events.Notice("warning", "so says ben"), ENDED)
+    printed: list[str] = []
+    show = ScriptedShow(lambda: None, lambda: printed.append(seen.stream.getvalue()))
+    assert await seen.watch_with(show).run([]) == ""
+    assert show.opened_on == tmp_path / "data" / "ada"
+    assert show.is_closed
+    assert all("--stay" in node.options for node in seen.nodes)
+    assert "so says ben" not in printed[0], "the terminal is the terminal UI's"
+    assert "so says ben" in seen.stream.getvalue(), "what was kept back is printed"
+    assert seen.completions == 1
+
+
+async def test_without_the_terminal_ui_nodes_end_by_themselves(tmp_path: Path) -> None:
+    seen = Watched(tmp_path, 0, 0, 0, what=(STARTED, JOINED, ENDED))
+    await seen.watch.run([])
+    assert not any("--stay" in node.options for node in seen.nodes)
+
+
+async def test_a_node_can_be_killed_and_started_again(tmp_path: Path, quick: None) -> None:
+    seen = Watched(tmp_path, None, None, None, what=(STARTED, JOINED, ENDED))
+    ada, ben, _ = seen.nodes
+
+    def want(do: str, name: str) -> Callable[[], None]:
+        return lambda: seen.control.wanted.append(Command(do, name))  # type: ignore[arg-type]
+
+    show = ScriptedShow(want("kill", "ada"), lambda: None, want("start", "ada"), lambda: None)
+    watch = seen.watch_with(show)
+    assert await watch.run([]) == ""
+    assert watch.dead == {}
+    assert ada.is_running
+    assert ada.options == [
+        *[word for word in ben.options if "--peers" not in word],
+        "--peers=127.0.0.1:5,127.0.0.1:5",
+    ]
+    assert seen.control.told == [
+        events.Notice("warning", "ada was killed by SIGKILL"),
+        events.Notice("info", "ada is started again"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("do", "name", "words"),
+    [
+        ("start", "ben", "ben is running: there is nothing to start"),
+        ("kill", "zoe", "zoe is no node of this demo: there is nothing to kill"),
+    ],
+)
+async def test_what_cannot_be_done_is_said(
+    tmp_path: Path, quick: None, do: str, name: str, words: str
+) -> None:
+    seen = Watched(tmp_path, None, None, None, what=(STARTED, JOINED, ENDED))
+    show = ScriptedShow(lambda: seen.control.wanted.append(Command(do, name)), lambda: None)  # type: ignore[arg-type]
+    await seen.watch_with(show).run([])
+    assert seen.control.told == [events.Notice("warning", words)]
+
+
+async def test_a_lost_run_is_said_when_the_terminal_ui_is_closed(tmp_path: Path, quick: None) -> None:
+    seen = Watched(tmp_path, None, -9, -9, None, what=(STARTED, JOINED))
+    show = ScriptedShow(*[lambda: None] * 5)
+    assert await seen.watch_with(show).run([]) == "2 of 4 members are left, 3 needed"
+    assert show.is_closed
+
+
+async def test_a_terminal_ui_that_fails_does_not_end_the_demo(tmp_path: Path, quick: None) -> None:
+    seen = Watched(tmp_path, None, None, None, what=(STARTED, JOINED, ENDED))
+    assert await seen.watch_with(ScriptedShow(code=70)).run([]) == ""
+    assert "! the terminal UI ended with exit code 70; the demo goes on without it" in seen.stream.getvalue()

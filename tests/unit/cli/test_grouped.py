@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer.testing import CliRunner
 
-from p2pfl.cli.grouped import GroupedCommand
+from p2pfl.cli.grouped import WORDS, GroupedCommand
 
 
 def command(
@@ -18,6 +18,18 @@ def command(
     secret: Annotated[int, typer.Option("--secret", hidden=True)] = 4,
 ) -> None:
     """Do it."""
+
+
+def test_a_command_can_find_its_command_line():
+    found: list[tuple[str, ...]] = []
+
+    def look(context: typer.Context, one: int = 1) -> None:
+        found.append(context.meta[WORDS])
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(cls=GroupedCommand)(look)
+    CliRunner().invoke(app, ["--one", "7"])
+    assert found == [("--one", "7")]
 
 
 def help_text() -> str:

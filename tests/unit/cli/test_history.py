@@ -124,6 +124,38 @@ def test_the_table_fits_80_columns_and_tells_every_training_round(data_dir: Path
     ]
 
 
+def test_reports_are_files_of_the_same_rounds(data_dir: Path, chain: Chain, tmp_path: Path) -> None:
+    csv, jsonl, svg = (tmp_path / f"report.{ending}" for ending in ("csv", "jsonl", "svg"))
+    words = ("--csv", str(csv), "--jsonl", str(jsonl), "--svg", str(svg))
+    result = run("history", "--data-dir", str(data_dir), *words)
+    assert [line.split(": ")[1] for line in result.stdout.splitlines()] == [
+        f"3 rounds of run {chain.run[:7]}"
+    ] * 3
+    assert [line.split(",")[0] for line in csv.read_text().splitlines()] == ["round", "1", "2", "3"]
+    assert jsonl.read_text() == run("history", "--data-dir", str(data_dir), "--json").stdout
+    assert "accuracy 0.8000" in svg.read_text()
+
+
+def test_a_report_is_of_the_run_that_is_asked_for(data_dir: Path, tmp_path: Path) -> None:
+    result = run("history", "--data-dir", str(data_dir), "--csv", str(tmp_path / "a.csv"), "--run", "x")
+    assert isinstance(result.exception, UserError)
+    assert not (tmp_path / "a.csv").exists()
+
+
+def test_a_report_that_cannot_be_written_says_so(data_dir: Path, tmp_path: Path) -> None:
+    result = run("history", "--data-dir", str(data_dir), "--svg", str(tmp_path / "no" / "a.svg"))
+    assert isinstance(result.exception, UserError)
+    assert "a.svg cannot be written: No such file" in str(result.exception)
+
+
+@pytest.mark.parametrize("other", ["--json", "--verify"])
+def test_reports_are_instead_of_what_is_printed(data_dir: Path, tmp_path: Path, other: str) -> None:
+    result = run("history", "--data-dir", str(data_dir), "--csv", str(tmp_path / "a.csv"), other)
+    assert isinstance(result.exception, UserError)
+    assert other in str(result.exception)
+    assert not (tmp_path / "a.csv").exists()
+
+
 def test_a_hostile_name_reaches_the_terminal_as_plain_text(tmp_path: Path) -> None:
     name = "[red]\x1b[2J" + "x" * 50
     with DataDirectory(tmp_path) as directory, Journal.open(directory.journal_path, node("ada")) as book:

@@ -76,7 +76,7 @@ def test_what_a_hostile_journal_says_reaches_the_terminal_as_plain_text(tmp_path
 def test_options_of_the_other_report_are_refused(tmp_path: Path, chain: Chain, words: tuple[str, ...]):
     result = run("--verify", "--data-dir", directory(tmp_path, "ada", chain, 1), *words)
     assert isinstance(result.exception, UserError)
-    assert "leave --json and --run out" in str(result.exception)
+    assert "leave --json, --csv, --jsonl, --svg and --run out" in str(result.exception)
 
 
 def test_several_directories_are_for_verify_only(tmp_path: Path, chain: Chain):

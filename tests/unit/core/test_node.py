@@ -22,6 +22,7 @@ from p2pfl.messages import (
     Accepted,
     Ask,
     Commit,
+    Facts,
     Offer,
     Prepare,
     Promise,
@@ -340,3 +341,24 @@ def test_a_record_0_that_is_not_the_run_asked_for_is_not_taken():
     chain, other = chain_of(*NAMES[:3]), chain_of(*NAMES[:4])
     device.hear("ben", where(chain))
     assert of_kind(device.hear("ben", Records(chain.run, other.founding, ())), Describe) == []
+
+
+def test_what_a_peer_says_of_its_device_is_told_and_changes_nothing():
+    device = Device()
+    device.link("ben")
+    before = device.node.status()
+    facts = Facts("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 10))
+    assert told(device.hear("ben", facts), events.PeerFacts) == [
+        events.PeerFacts(node("ben"), "ben", "0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 10))
+    ]
+    assert device.node.status() == before
+
+
+def test_people_call_a_node_by_its_name_and_an_unknown_one_by_its_id():
+    device = Device()
+    device.link("ben")
+    assert [device.node.name_of(node(name)) for name in ("ada", "ben", "dan")] == [
+        "ada",
+        "ben",
+        node("dan")[:7],
+    ]

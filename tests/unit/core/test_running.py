@@ -326,7 +326,9 @@ def test_only_a_paused_run_can_be_resumed(bench):
 
 def test_of_a_finished_run_nothing_is_wanted_any_more(bench):
     bench.learn(bench.chain.commit(then="end"))
-    assert {bench.it.wishes.objection(what) for what in ("pause", "resume", "end", "end-now")} == {"the run is over"}
+    assert {bench.it.wishes.objection(what) for what in ("pause", "resume", "end", "end-now")} == {
+        "the run is over"
+    }
 
 
 def test_who_leaves_stops_training_and_declines(bench):

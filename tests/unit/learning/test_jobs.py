@@ -124,7 +124,9 @@ def test_progress_comes_early_and_predicts(bench: Bench) -> None:
     assert first.predicted > 0
 
 
-def test_progress_is_reported_a_few_times_a_second_and_at_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_a_few_times_a_second_and_at_the_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = iter(range(1000))
     monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock) * 0.1)
     pacer = jobs._Pacer(1, bench.progress.append, lambda: False)  # the clock shows 0.0

@@ -100,6 +100,7 @@ def test_an_aggregator_collects_and_then_proposes() -> None:
         None,
         "1",
     )
+    assert word(one, Open(4, aggregator="ada", trained={"bob"})) == "collect"
     assert word(one, Open(4, aggregator="ada", proposed_at=3.0)) == "propose"
 
 

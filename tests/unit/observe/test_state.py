@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from p2pfl import events
 from p2pfl.events import AnyEvent, Published, RoundRow
@@ -72,7 +73,7 @@ def test_everybody_is_seen_doing_something_else() -> None:
     state = state_of(recordings.running())
     words = {name: state.doing(state.peers[name], state.time).word for name in NAMES}
     assert words == {
-        "macbook-1": "elected",
+        "macbook-1": "collect",
         ME: "sending",
         "shelf-pi5": "train",
         "west-thinkpad": "trained",
@@ -112,8 +113,10 @@ def test_rounds_told_twice_count_once() -> None:
 
 def test_rounds_of_a_history_are_trained_but_for_the_evaluations() -> None:
     rows = rows_of(recordings.finished())
-    assert rows[-1].kind == "evaluate"
+    assert (rows[-1].kind, rows[-1].round) == ("evaluate", 21)
     assert state_of(rows).trained == 20
+    prolonged = replace(rows[-2], round=22)
+    assert state_of([*rows, prolonged]).trained == 21
 
 
 def test_a_run_that_was_paused_before_a_restart_is_paused() -> None:
@@ -281,3 +284,12 @@ def test_nonsense_after_a_run_breaks_nothing(items: list[Published | RoundRow]) 
     for item in items:
         state.apply(item)
     assert state.me is not None
+
+
+def test_a_restart_in_a_recording_ends_links_and_keeps_rounds() -> None:
+    recording = recordings.ended()
+    state = state_of(recording)
+    state.apply(recording[0])
+    assert (state.phase, state.ended) == ("starting", None)
+    assert not any(peer.linked for peer in state.peers.values())
+    assert len(state.rounds) == 20

@@ -28,7 +28,8 @@ from p2pfl.core.effects import (
     Train,
 )
 from p2pfl.errors import DataDirectoryError
-from p2pfl.messages import Evaluation, Message, Prepare, Records
+from p2pfl.messages import Evaluation, Facts, Member, Message, Prepare, Records
+from p2pfl.net.peers import Peer
 from p2pfl.runtime.driver import CLONED_EXIT, DISK_EXIT, FAULT_EXIT, FRAME_MARGIN, Driver
 from p2pfl.runtime.publish import Publisher
 from p2pfl.runtime.work import Guard
@@ -49,6 +50,10 @@ BYE = Exit(0, "done")
 def commit(then: str) -> SaveCommit:
     chain = Chain()
     return SaveCommit(chain.run, chain.commit(then=then), 1.0)
+
+
+FACTS = Facts("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cpu", 40, (30, 10))
+BEN = Peer(Member(node("ben"), "1" * 32), "ben", "node", "h:1", 1, "2" * 32)
 
 
 class ScriptedNode:
@@ -91,6 +96,9 @@ class Trace:
     def records(self, run: str, after: int, max_bytes: int) -> Records:
         self.steps.append(("read", run, after, max_bytes))
         return Records(run, None, ())
+
+    def links(self) -> dict[str, Peer]:
+        return {BEN.member.node: BEN}
 
     def send(self, to: str, message: Message) -> bool:
         self.steps.append(("sent", to, message))
@@ -374,3 +382,39 @@ async def test_what_the_mesh_tells_reaches_people_and_a_copied_disk_ends_the_nod
     assert await driver.run() == Exit(CLONED_EXIT, "this data directory is a copy")
     assert told[0] == events.PeerRefused("192.0.2.7:1", "another CA")
     assert script.inputs == []
+
+
+# --- for people ---------------------------------------------------------------------------------------------
+
+
+async def test_a_new_link_is_told_the_facts_of_this_node_where_they_are_known(tmp_path: Path) -> None:
+    trace = Trace()
+    driver = drive(tmp_path, ScriptedNode([]), trace)
+    driver.linked(BEN)
+    assert trace.steps == []
+    driver.facts = lambda: FACTS
+    driver.linked(BEN)
+    assert trace.steps == [("sent", BEN.member.node, FACTS)]
+
+
+async def test_facts_that_changed_go_to_everybody_linked(tmp_path: Path) -> None:
+    trace = Trace()
+    drive(tmp_path, ScriptedNode([]), trace).spread(FACTS)
+    assert trace.steps == [("sent", BEN.member.node, FACTS)]
+
+
+async def test_a_blob_on_its_way_to_a_peer_is_shown(tmp_path: Path) -> None:
+    told: list[events.AnyEvent] = []
+    drive(tmp_path, ScriptedNode([]), Trace(), told).served("ben", 3, 9)
+    assert told == [events.Progress(0, "push", 3, 9, "ben")]
+
+
+async def test_the_journal_answers_a_question_after_what_was_put_off_is_saved(tmp_path: Path) -> None:
+    trace = Trace()
+    driver = drive(tmp_path, ScriptedNode([REPORT, Send("ben", PREPARE)]), trace)
+    driver.start()
+    running = asyncio.create_task(driver.run())
+    await until(lambda: trace.steps == [("sent", "ben", PREPARE)])
+    assert await driver.read(lambda: list(trace.steps)) == [("sent", "ben", PREPARE), ("saved", [REPORT])]
+    driver.end(0, "enough")
+    await running

@@ -16,6 +16,7 @@ from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold,
 from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.messages import Evaluation
+from p2pfl.runtime import work
 from p2pfl.runtime.work import Guard, Work
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
@@ -45,6 +46,9 @@ class Host:
 
     def publish(self, event: events.AnyEvent) -> None:
         self.told.append(event)
+
+    def name_of(self, node: str) -> str:
+        return f"the device {node}"
 
     def release_later(self, digest: str) -> None:
         self.released.append(digest)
@@ -103,11 +107,13 @@ class Puller:
         digest: str,
         length: int,
         sources: tuple[str, ...],
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: Callable[[str, int, int], None] | None = None,
         *,
         durable: bool = True,
     ) -> None:
         self.pulls.append((digest, length, sources))
+        if on_progress is not None:
+            on_progress(sources[0], length, length)
         await self.may_bring.wait()
         if isinstance(self._data, Exception):
             raise self._data
@@ -165,6 +171,17 @@ async def test_a_fetched_blob_is_ready_and_guarded_until_its_release_comes_up(tm
     assert bench.store.is_durable(name)
     assert bench.work.guard.holds(name)
     assert bench.host.released == [name]
+    assert bench.host.told == [], "a quick blob is here before anybody could see it come"
+
+
+async def test_the_coming_of_a_long_blob_is_told_with_the_name_of_whom_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "QUICK_BYTES", 0)
+    bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    await bench.host.outcome()
+    assert bench.host.told == [events.Progress(0, "pull", len(GOOD), len(GOOD), "the device ben")]
 
 
 async def test_an_update_is_fetched_without_a_flush_and_said_to_be_so(tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""`p2pfl node --tui`: the node as a process in the background, and the terminal UI on it.
+
+The node outlives the screen, the shell and the terminal: whoever quits looks away, and may come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from p2pfl.cli.programs import PYTHON, apart, environment
+from p2pfl.cli.tui import run_tui
+from p2pfl.errors import NetworkError, UserError
+from p2pfl.observe.client import Observer
+from p2pfl.observe.target import Target, find_target
+from p2pfl.runtime.invitation import read_invitation
+from p2pfl.store.directory import DataDirectory
+from p2pfl.store.durable import disk_errors, make_folder
+
+OUTPUT_FILE = "node.out"
+"""In the folder of the logs: what the node would print on its terminal, of its last start only."""
+
+START_SECONDS = 60.0
+"""Until the node can be watched: a second on an idle machine."""
+
+POLL_SECONDS = 0.05
+
+SHOWN_LINES = 10
+"""Of what a node printed that did not come up."""
+
+
+def run_in_background(words: Sequence[str], data_dir: Path) -> int:
+    """Start `p2pfl node` with the command line *words* in the background and show it; return the exit code.
+
+    A node that runs on *data_dir* already is shown as it is.
+
+    Raises:
+        UserError: the node runs and cannot be watched in time.
+        DataDirectoryError: the disk refused.
+    """
+    directory = DataDirectory(data_dir)
+    process: subprocess.Popen[bytes] | None = None
+    if _answers(data_dir):
+        typer.echo(f"a node runs on {directory.path} already, and is shown; the other options are not used")
+    else:
+        process = _start(background_words(words), directory)
+        code = _wait(process, directory)
+        if code is not None:
+            return _failed(code, directory)
+    invitation = read_invitation(directory.observe_path)
+    code = run_tui([f"--data-dir={data_dir}"])
+    ended = process.poll() if process is not None else None
+    if ended is not None:
+        return _failed(ended, directory)
+    place = shlex.quote(str(data_dir))
+    number = f" (process {invitation.pid})" if invitation is not None else ""
+    typer.echo(f"the node is still running{number}; make it leave with `p2pfl leave --data-dir {place}`")
+    return code
+
+
+def background_words(words: Sequence[str]) -> list[str]:
+    """Return the command line of the node in the background: it stays, since somebody wants to look at it."""
+    return [*(word for word in words if word not in ("--tui", "--stay")), "--stay"]
+
+
+def _answers(data_dir: Path) -> bool:
+    """Return whether a node runs on *data_dir* that this user can watch."""
+    try:
+        asyncio.run(_connect(find_target(data_dir=data_dir)))
+    except (UserError, NetworkError):
+        return False
+    return True
+
+
+async def _connect(target: Target) -> None:
+    async with await Observer.connect(target, follow=False):
+        pass
+
+
+def _start(words: Sequence[str], directory: DataDirectory) -> subprocess.Popen[bytes]:
+    make_folder(directory.path)
+    make_folder(directory.logs_path)
+    output_path = directory.logs_path / OUTPUT_FILE
+    with disk_errors("write", output_path), output_path.open("wb") as output:
+        return subprocess.Popen(  # noqa: S603 - our own program, no shell
+            [*PYTHON, "p2pfl", "node", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment(),
+            **apart(),
+        )
+
+
+def _wait(process: subprocess.Popen[bytes], directory: DataDirectory) -> int | None:
+    """Wait until the node of *process* can be watched; return its exit code if it ends before that.
+
+    Raises:
+        UserError: it takes too long.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return process.returncode
+        if _answers(directory.path):
+            return None
+        time.sleep(POLL_SECONDS)
+    raise UserError(
+        f"the node (process {process.pid}) runs, but could not be watched within {START_SECONDS:.0f} s: see "
+        f"{directory.logs_path / OUTPUT_FILE}"
+    )
+
+
+def _failed(code: int, directory: DataDirectory) -> int:
+    """Print how the node ended, and return the exit code to pass on."""
+    path = directory.logs_path / OUTPUT_FILE
+    text = path.read_text(encoding="utf-8", errors="backslashreplace") if path.exists() else ""
+    for line in [line for line in text.splitlines() if line.strip()][-SHOWN_LINES:]:
+        typer.echo(line, err=True)
+    typer.echo(f"the node has ended with exit code {code}; all it printed is in {path}", err=True)
+    return code if code >= 0 else 128 - code

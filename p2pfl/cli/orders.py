@@ -1,0 +1,114 @@
+"""The commands to a running node: what was done goes to standard output, a refusal is exit code 1.
+
+Pausing, resuming and stopping are decisions of the whole federation, which any of its nodes takes: they hold
+for all members, and where a round is open with its commit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2pfl.cli.which import (
+    AddressArgument,
+    CertsOption,
+    DataDirOption,
+    NameOption,
+    NodeOption,
+    find,
+)
+
+if TYPE_CHECKING:
+    from p2pfl.observe.target import Target
+    from p2pfl.wire.observing import What
+
+EXIT_REFUSED = 1
+"""The node understood the command and did not carry it out."""
+
+
+def start(
+    address: AddressArgument = None,
+    data_dir: DataDirOption = None,
+    node: NodeOption = None,
+    certs: CertsOption = None,
+    name: NameOption = None,
+) -> None:
+    """Give the start that a node run with --wait holds back."""
+    _order("start", find(address, data_dir, node, certs, name))
+
+
+def pause(
+    address: AddressArgument = None,
+    data_dir: DataDirOption = None,
+    node: NodeOption = None,
+    certs: CertsOption = None,
+    name: NameOption = None,
+) -> None:
+    """Pause the run of the whole federation after the open round."""
+    _order("pause", find(address, data_dir, node, certs, name))
+
+
+def resume(
+    address: AddressArgument = None,
+    data_dir: DataDirOption = None,
+    node: NodeOption = None,
+    certs: CertsOption = None,
+    name: NameOption = None,
+) -> None:
+    """Let a paused run go on."""
+    _order("resume", find(address, data_dir, node, certs, name))
+
+
+def stop(
+    address: AddressArgument = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="With the updates there are: nobody finishes its training.")
+    ] = False,
+    data_dir: DataDirOption = None,
+    node: NodeOption = None,
+    certs: CertsOption = None,
+    name: NameOption = None,
+) -> None:
+    """End the run of the whole federation after the open round."""
+    _order("stop-now" if now else "stop", find(address, data_dir, node, certs, name))
+
+
+def leave(
+    address: AddressArgument = None,
+    data_dir: DataDirOption = None,
+    node: NodeOption = None,
+    certs: CertsOption = None,
+    name: NameOption = None,
+) -> None:
+    """Make one node of yours leave politely: the others go on without it."""
+    _order("leave", find(address, data_dir, node, certs, name))
+
+
+def save(
+    address: AddressArgument = None,
+    data_dir: DataDirOption = None,
+    node: NodeOption = None,
+    certs: CertsOption = None,
+    name: NameOption = None,
+) -> None:
+    """Make a node save the last committed model as a file in its data directory."""
+    _order("save", find(address, data_dir, node, certs, name))
+
+
+def _order(what: What, target: Target) -> None:
+    """Give the command *what* to the node at *target* and say what came of it.
+
+    Raises:
+        NetworkError: it cannot be reached, or the connection broke before its answer.
+    """
+    import asyncio
+
+    from p2pfl.observe.client import command
+    from p2pfl.wire.codec import bounded
+
+    answer = asyncio.run(command(target, what))
+    if answer.refused:
+        typer.echo(f"refused: {bounded(answer.refused, 400)}", err=True)
+        raise typer.Exit(EXIT_REFUSED)
+    typer.echo(f"done: {bounded(answer.text, 400)}")

@@ -1,0 +1,82 @@
+"""`p2pfl status` and `p2pfl watch`: look at a running node, once or for as long as it runs.
+
+Both connect to the node's own port and only look: nothing they do, or fail to do, slows it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2pfl.cli.which import (
+    AddressArgument,
+    CertsOption,
+    DataDirOption,
+    NameOption,
+    NodeOption,
+    find,
+)
+
+if TYPE_CHECKING:
+    from p2pfl.observe.snapshot import Snapshot
+    from p2pfl.observe.target import Target
+
+
+def status(
+    address: AddressArgument = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
+    data_dir: DataDirOption = None,
+    node: NodeOption = None,
+    certs: CertsOption = None,
+    name: NameOption = None,
+) -> None:
+    """Show what a running node and its federation are doing now."""
+    import asyncio
+
+    import msgspec
+
+    from p2pfl.observe.snapshot import lines_of
+
+    snapshot = asyncio.run(_look(find(address, data_dir, node, certs, name)))
+    typer.echo(msgspec.json.encode(snapshot) if json else "\n".join(lines_of(snapshot)))
+
+
+async def _look(target: Target) -> Snapshot:
+    from p2pfl.observe.client import Observer
+    from p2pfl.observe.snapshot import take_snapshot
+
+    async with await Observer.connect(target) as observer:
+        return await take_snapshot(observer)
+
+
+def watch(
+    address: AddressArgument = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line: past rounds, then every event.")
+    ] = False,
+    data_dir: DataDirOption = None,
+    node: NodeOption = None,
+    certs: CertsOption = None,
+    name: NameOption = None,
+) -> None:
+    """Print what a running node tells, line by line, until it ends."""
+    follow(find(address, data_dir, node, certs, name), json=json)
+
+
+def follow(target: Target, *, json: bool = False) -> None:
+    """Print what the node at *target* tells until it ends or Ctrl-C; lines about the connection go to stderr.
+
+    Raises:
+        NetworkError: it does not answer, or refuses.
+    """
+    import asyncio
+    import contextlib
+
+    from p2pfl.observe.follow import Follower
+    from p2pfl.observe.telling import Telling
+
+    telling = Telling(typer.echo, lambda line: typer.echo(line, err=True), json=json)
+    follower = Follower(target, is_patient=False)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(follower.run(telling.deliver, telling.tell, lambda: None))

@@ -1,0 +1,278 @@
+"""What `p2pfl status` shows: one moment of a node, as values with stable names and as plain lines.
+
+The values are what `--json` prints, for scripts; the lines are made of the same values, for people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+import msgspec
+
+from p2pfl.events import Measured
+from p2pfl.messages import quorum
+from p2pfl.observe.client import Observer
+from p2pfl.observe.peers import Peer, Word
+from p2pfl.observe.state import Phase, State
+from p2pfl.wire.codec import bounded
+from p2pfl.wire.observing import CaughtUp, Happened, History
+
+LIVE_SECONDS = 1.5
+"""A node measures only while somebody watches, each second: for so long the first measurement is awaited."""
+
+WIDTH = 80
+"""Characters of a line, at most."""
+
+NAME_WIDTH = 16
+
+MARKS = {"lost": "✗", "left": "-", "absent": "✗", "late": "!", "refused": "!"}
+"""Of what a peer does, the words that are worth a look."""
+
+
+class PeerNow(msgspec.Struct, frozen=True):
+    """One node of the federation; the observed node too."""
+
+    name: str
+    node: str
+    """Its node id; empty where only its name is known."""
+    address: str
+    is_me: bool
+    """Whether it is the observed node."""
+    is_member: bool
+    """Whether it is in the roster."""
+    is_linked: bool
+    """Whether the observed node has a link to it; true for that node itself."""
+    doing: Word
+    progress: float | None
+    """How far it is with that, from 0 to 1; null where that is not known."""
+    since: float | None
+    """When its link was made or lost, in seconds since the epoch."""
+    rtt: float | None
+    """Seconds from the last ping to its answer."""
+    accuracy: float | None
+    """Of the last evaluated model on its held-out data."""
+    samples: int | None
+    """Training samples in its last update that was counted."""
+
+
+class TransferNow(msgspec.Struct, frozen=True):
+    """A model on its way between the observed node and a peer."""
+
+    what: Literal["pull", "push"]
+    """"pull": the observed node receives."""
+    peer: str
+    done: int
+    """Bytes."""
+    total: int
+    rate: float
+    """Bytes a second."""
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """One moment of a node and what it knows of its federation."""
+
+    time: float
+    """Of the last event, in seconds since the epoch, by the node's clock."""
+    name: str
+    node: str
+    """The node id."""
+    federation: str
+    address: str
+    data_dir: str
+    watched_as: str
+    """As whom this observer was let in."""
+    phase: Phase
+    waiting: str
+    """What a start is waiting for; empty where it is not."""
+    run: str
+    """The run's id; empty while the node is in none. What follows is 0, empty or null then."""
+    task: str
+    model: str
+    round: int
+    """Rounds of training that are committed."""
+    rounds: int
+    """Rounds of training the run is to have."""
+    accuracy: float | None
+    """Of the last committed model that was evaluated, on the members' held-out data."""
+    loss: float | None
+    evaluated_round: int | None
+    """The round of that model."""
+    aggregator: str
+    """Of the open round; empty before it is elected."""
+    members: tuple[str, ...]
+    """The roster's names."""
+    reachable: int
+    """Members the node has a link to, itself included."""
+    needed: int
+    """Members that make a quorum."""
+    tolerates: int
+    """Members that the roster can lose and go on."""
+    wanted: dict[str, str]
+    """What operators want that no commit has done yet ("pause", "end", "end-now"), and who."""
+    peers: tuple[PeerNow, ...]
+    transfers: tuple[TransferNow, ...]
+    memory: int
+    """Resident bytes of node and worker; 0 where they were not measured in time."""
+
+
+async def take_snapshot(observer: Observer, seconds: float = LIVE_SECONDS) -> Snapshot:
+    """Return what the node of *observer* tells now; wait at most *seconds* for its first measurement.
+
+    Raises:
+        NetworkError: the connection ended before all was told.
+    """
+    state = State()
+    frames = observer.frames()
+    async for frame in frames:
+        _take(state, frame)
+        if isinstance(frame, CaughtUp):
+            break
+    try:
+        async with asyncio.timeout(seconds):
+            async for frame in frames:
+                _take(state, frame)
+                if isinstance(frame, Happened) and any(
+                    isinstance(one.event, Measured) for one in frame.events
+                ):
+                    break
+    except TimeoutError:
+        pass  # what there is was told
+    finally:
+        await frames.aclose()
+    return snapshot_of(state, observer.greeting.who)
+
+
+def _take(state: State, frame: History | Happened | CaughtUp) -> None:
+    match frame:
+        case History(rounds=rows):
+            for row in rows:
+                state.apply(row)
+        case Happened(events=happened):
+            for item in happened:
+                state.apply(item)
+        case CaughtUp():
+            pass
+
+
+def snapshot_of(state: State, who: str = "") -> Snapshot:
+    """Return the moment *state* is at; *who* is as whom it was observed."""
+    evaluated = next((one for one in reversed(list(state.rounds)) if one.accuracy is not None), None)
+    reachable = sum(1 for name in state.members if name in state.peers and state.peers[name].doing_now)
+    return Snapshot(
+        time=state.time,
+        name=state.name,
+        node=state.node,
+        federation=state.federation,
+        address=state.address,
+        data_dir=state.data_dir,
+        watched_as=who,
+        phase=state.phase,
+        waiting=state.waiting.reason if state.waiting is not None else "",
+        run=state.run,
+        task=state.spec.task if state.spec is not None else "",
+        model=state.spec.model if state.spec is not None else "",
+        round=state.trained,
+        rounds=state.target_rounds,
+        accuracy=evaluated.accuracy if evaluated is not None else None,
+        loss=evaluated.loss if evaluated is not None else None,
+        evaluated_round=evaluated.round if evaluated is not None else None,
+        aggregator=state.open.aggregator if state.open is not None else "",
+        members=state.members,
+        reachable=reachable,
+        needed=quorum(len(state.members)) if state.members else 0,
+        tolerates=state.tolerates(),
+        wanted=dict(state.wanted),
+        peers=tuple(_peer(state, peer) for peer in state.peers.values()),
+        transfers=tuple(
+            TransferNow(one.what, one.peer, one.done, one.total, round(one.rate, 1))
+            for one in state.transfers.values()
+        ),
+        memory=state.memory,
+    )
+
+
+def _peer(state: State, peer: Peer) -> PeerNow:
+    doing = state.doing(peer, state.time)
+    score = peer.score
+    return PeerNow(
+        name=peer.name,
+        node=peer.node,
+        address=peer.address,
+        is_me=peer.is_me,
+        is_member=peer.is_member,
+        is_linked=peer.doing_now,
+        doing=doing.word,
+        progress=round(doing.share, 4) if doing.share is not None else None,
+        since=peer.since,
+        rtt=peer.rtt,
+        accuracy=round(score.correct / score.total, 6) if score is not None and score.total else None,
+        samples=peer.update.samples if peer.update is not None else None,
+    )
+
+
+# --- as text ------------------------------------------------------------------------------------------------
+
+
+def lines_of(snapshot: Snapshot) -> list[str]:
+    """Return *snapshot* as lines of at most 80 characters."""
+    lines = [
+        f"node        {_name(snapshot.name)} ({snapshot.node[:7]})",
+        f"federation  {_name(snapshot.federation)}, watched as {bounded(snapshot.watched_as, 40)}",
+        f"listens on  {snapshot.address}",
+        *_run_lines(snapshot),
+    ]
+    if snapshot.memory:
+        lines.append(f"memory      {snapshot.memory / 2**20:,.0f} MiB, node and worker")
+    if snapshot.peers:
+        lines += [
+            "",
+            f"  {'NODE':<{NAME_WIDTH}} {'DOES':<15} {'ROLE':<8} {'ACC':>6} {'SAMPLES':>8} {'RTT':>8}",
+        ]
+        lines += [_peer_line(peer) for peer in snapshot.peers]
+    if snapshot.transfers:
+        lines += ["", *(_transfer_line(one) for one in snapshot.transfers)]
+    return [bounded(line, WIDTH).rstrip() for line in lines]
+
+
+def _run_lines(snapshot: Snapshot) -> list[str]:
+    wanted = [f"wanted      {what}, by {bounded(by, 50)}" for what, by in snapshot.wanted.items()]
+    if not snapshot.run:
+        text = f"waiting: {snapshot.waiting}" if snapshot.waiting else "no run yet"
+        return [f"run         {text}", *wanted]
+    lines = [
+        f"run         {snapshot.run[:7]}, {bounded(snapshot.task, 24)}/{bounded(snapshot.model, 24)}: "
+        f"{snapshot.phase}",
+        f"round       {snapshot.round} of {snapshot.rounds} committed"
+        + (f", {_name(snapshot.aggregator)} aggregates the next" if snapshot.aggregator else ""),
+    ]
+    if snapshot.accuracy is not None:
+        loss = f", loss {snapshot.loss:.4f}" if snapshot.loss is not None else ""
+        lines.append(f"accuracy    {snapshot.accuracy:.4f}{loss} after round {snapshot.evaluated_round}")
+    loses = snapshot.tolerates
+    members = f"{snapshot.reachable} of {len(snapshot.members)} members reachable, {snapshot.needed} needed"
+    lines.append(f"quorum      {members}; the loss of {loses or 'none'} is tolerated")
+    return lines + wanted
+
+
+def _peer_line(peer: PeerNow) -> str:
+    doing = peer.doing + (f" {peer.progress:.0%}" if peer.progress is not None else "")
+    role = "this one" if peer.is_me else "member" if peer.is_member else "-"
+    accuracy = f"{peer.accuracy:.4f}" if peer.accuracy is not None else "-"
+    samples = f"{peer.samples:,}" if peer.samples is not None else "-"
+    rtt = f"{1000 * peer.rtt:.1f} ms" if peer.rtt is not None else "-"
+    mark = MARKS.get(peer.doing, " ")
+    return (
+        f"{mark} {_name(peer.name):<{NAME_WIDTH}} {doing:<15} {role:<8} {accuracy:>6} {samples:>8} {rtt:>8}"
+    )
+
+
+def _transfer_line(one: TransferNow) -> str:
+    what = f"receives from {_name(one.peer)}" if one.what == "pull" else f"sends to {_name(one.peer)}"
+    share = one.done / one.total if one.total else 0.0
+    megabytes = f"{one.done / 1e6:.1f} of {one.total / 1e6:.1f} MB"
+    return f"{what}: {share:.0%}, {megabytes}, {one.rate / 1e6:.1f} MB/s"
+
+
+def _name(text: str) -> str:
+    return bounded(text, NAME_WIDTH)

@@ -1,0 +1,79 @@
+"""Tells people or programs line by line what a node tells, through restarts and lost connections.
+
+Each thing is told once: what a node tells anew is compared with what was told before, and a round that a line
+of the history told is not told again event by event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from p2pfl import events
+from p2pfl.events import RoundRow
+from p2pfl.observe.follow import Connected, Connection, Item
+from p2pfl.observe.plain import connection_line, item_json, item_line
+
+_OF_ROUND = (
+    events.Committed,
+    events.Elected,
+    events.Trained,
+    events.UpdateReused,
+    events.UpdateRefused,
+    events.Yielded,
+    events.RosterChanged,
+)
+"""Events about a round that its line in the history sums up."""
+
+
+class Telling:
+    """Takes what a `Follower` hands on and writes lines."""
+
+    def __init__(self, write: Callable[[str], None], note: Callable[[str], None], *, json: bool) -> None:
+        """Give lines to *write*, with *json* as JSON; what is to be said of the connection goes to *note*."""
+        self._write = write
+        self._note = note
+        self._json = json
+        self._stream = ""
+        self._seq = 0
+        """The last number told of that stream."""
+        self._run = ""
+        self._told: set[tuple[str, int]] = set()
+        """Committed rounds that were told, by run and number."""
+        self._summed: dict[tuple[str, int], bool] = {}
+        """Those told by a line of the history, and whether with an accuracy."""
+
+    def deliver(self, item: Item) -> None:
+        """Take what the node tells."""
+        if isinstance(item, RoundRow):
+            self._run, key = item.run, (item.run, item.round)
+            if key not in self._told:
+                self._told.add(key)
+                self._summed[key] = item.accuracy is not None
+                self._tell_item(item)
+        elif item.seq > self._seq:
+            self._seq = item.seq
+            if self._json or not self._is_summed(item.event):
+                self._tell_item(item)
+            if isinstance(item.event, events.RunJoined | events.Committed):
+                self._run = item.event.run
+            if isinstance(item.event, events.Committed):
+                self._told.add((item.event.run, item.event.round))
+
+    def tell(self, connection: Connection) -> None:
+        """Take how the connection is."""
+        if isinstance(connection, Connected) and connection.greeting.stream != self._stream:
+            self._stream, self._seq = connection.greeting.stream, 0
+        line = connection_line(connection)
+        if line is not None:
+            self._note(line)
+
+    def _is_summed(self, event: events.AnyEvent) -> bool:
+        """Return whether a line of the history said what *event* says."""
+        if isinstance(event, events.Evaluated):
+            return self._summed.get((self._run, event.round), False)
+        return isinstance(event, _OF_ROUND) and (self._run, event.round) in self._summed
+
+    def _tell_item(self, item: Item) -> None:
+        line = item_json(item) if self._json else item_line(item)
+        if line is not None:
+            self._write(line)

@@ -1,0 +1,165 @@
+"""What the terminal UI costs: CPU of a tick with a large federation late in a long run, the first paint, memory.
+
+The app is the real one, at 200x50, over a source that tells what this bench wants; what it draws goes to a
+terminal that takes everything. CPU is the whole process's, from the news until the screen is drawn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+from textual.pilot import Pilot
+
+from p2pfl import events
+from p2pfl.events import LinkMeasure, Published
+from p2pfl.runtime.publish import as_dict
+from tests.bench.alone import Settings, run
+from tests.bench.report import Figure
+from tests.bench.screen_terminal import SIZE, Painted, Terminal
+from tests.support.recordings import big, node_id_of
+from tests.support.screens import EVERYTHING, Node, greeting
+from tests.support.source import ROOT
+from tui.app import Tui
+from tui.source import Connected
+from tui.widgets.plot import Band, Series, draw_chart
+
+PEERS, ROUNDS = 50, 500
+
+DRAWN_SECONDS = 0.06
+"""After a tick: Textual draws up to 60 times a second, and has drawn then what there is to draw."""
+
+News = Callable[[int], Iterable[events.AnyEvent]]
+"""What is told before a tick, by its number."""
+
+
+def measure(settings: Settings) -> Iterator[Figure]:
+    """Yield the CPU of ticks, the time of a chart, and how the app starts."""
+    ticks = 10 if settings.is_quick else 60
+    tale = big(PEERS, ROUNDS)
+    note = f"{PEERS} peers, {ROUNDS} rounds, {SIZE[0]}x{SIZE[1]}; median and 95 % of {ticks}"
+    for screen, what, took in asyncio.run(ticks_of(tale, ticks)):
+        name = f"tick of {screen}, {what}"
+        yield Figure(name, statistics.median(took) * 1e3, "ms of CPU", 25.0, note=note)
+        yield Figure(f"{name}, 95 %", sorted(took)[int(0.95 * len(took))] * 1e3, "ms of CPU")
+    yield Figure(
+        "a chart of three series and a band", chart_seconds(ticks) * 1e3, "ms of CPU", note="60x14 cells"
+    )
+
+    times = 3 if settings.is_quick else 7
+    path = settings.folder / "events.jsonl"
+    path.write_bytes(b"\n".join(msgspec.json.encode(as_dict(item)) for item in big(PEERS, 50)))
+    textual = statistics.median(seconds_of_import() for _ in range(times))
+    painted = [first_paint(path) for _ in range(times)]
+    seconds = statistics.median(one.seconds for one in painted)
+    yield Figure("import of Textual", textual, "s", note=f"python -c, median of {times}")
+    yield Figure("first paint", seconds, "s", note=f"from process start, median of {times}")
+    yield Figure("first paint against the import of Textual", seconds / textual, "", 2.5)
+    yield Figure("memory after the first paint", max(one.megabytes for one in painted), "MB")
+    foreign = {name for one in painted for name in one.foreign}
+    yield Figure(
+        "of torch and numpy, imported by it", len(foreign), "modules", 0, note=", ".join(sorted(foreign))
+    )
+
+
+async def ticks_of(tale: list[Published], count: int) -> list[tuple[str, str, list[float]]]:
+    """Return the CPU seconds of *count* ticks by screen and by what was told before each."""
+    peers = sorted(
+        {item.event.name: item.event for item in tale if isinstance(item.event, events.PeerStatus)}.items()
+    )
+    committed = [item.event for item in tale if isinstance(item.event, events.Committed)][-1]
+    scored = [item.event for item in tale if isinstance(item.event, events.Evaluated)][-1]
+
+    def nothing(number: int) -> Iterable[events.AnyEvent]:
+        return ()
+
+    def everybody(number: int) -> Iterable[events.AnyEvent]:
+        for index, (_, status) in enumerate(peers):
+            yield msgspec.structs.replace(status, phase="training", progress=(number + index) % 50 / 50)
+        links = tuple(
+            LinkMeasure(node_id_of(name), 0.001 * (1 + (number + index) % 40), 10**7 * number, 10**6 * number)
+            for index, (name, _) in enumerate(peers)
+        )
+        yield events.Measured(0.5, 500_000_000, links)
+
+    def a_round(number: int) -> Iterable[events.AnyEvent]:
+        this = committed.round + 1 + number
+        yield msgspec.structs.replace(committed, round=this, trained=this, rounds=10_000)
+        yield msgspec.structs.replace(scored, round=this, accuracy=0.9 + number % 7 / 100)
+
+    cases = (("nothing new", nothing), ("all peers changed", everybody), ("a round decided", a_round))
+    found = []
+    clock = [tale[-1].time]
+    app = Tui(Node(), ticks=False, clock=lambda: clock[0])
+    app.driver_class = Terminal
+    over = asyncio.create_task(app.run_async(size=SIZE))
+    try:
+        await asyncio.sleep(1.0)
+        for item in tale:
+            app._deliver(item)
+        app._tell(Connected(greeting(may=EVERYTHING)))
+        app.tick()
+        for key, screen in (("1", "overview"), ("2", "peers"), ("4", "network")):
+            await Pilot(app).press(key)
+            await asyncio.sleep(0.5)
+            for what, news in cases:
+                found.append(
+                    (screen, what, [await tick(app, clock, news, number) for number in range(count)])
+                )
+    finally:
+        app.exit()
+        await over
+    return found
+
+
+async def tick(app: Tui, clock: list[float], news: News, number: int) -> float:
+    """Tell the app something, let it draw, and return the CPU seconds of that."""
+    clock[0] += 0.25
+    began = time.process_time()
+    for event in news(number):
+        app._deliver(Published(app.state.seq + 1, clock[0], event))
+    app.tick()
+    await asyncio.sleep(DRAWN_SECONDS)
+    return time.process_time() - began
+
+
+def chart_seconds(times: int) -> float:
+    """Return how long a chart of as many rounds as are kept takes to draw."""
+    curve = tuple((float(number), 0.5 + number % 97 / 200) for number in range(600))
+    series = [
+        Series("a", curve, "global"),
+        Series("b", curve, "me", "dashed"),
+        Series("c", curve, "alone", "dotted"),
+    ]
+    band = Band(curve, tuple((x, y + 0.01) for x, y in curve))
+    signs = Tui(Node()).glyphs
+    began = time.process_time()
+    for _ in range(times):
+        draw_chart(series, band, 60, 14, signs)
+    return (time.process_time() - began) / times
+
+
+def seconds_of_import() -> float:
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import textual.app, textual.widgets"], check=True, cwd=ROOT)
+    return time.monotonic() - began
+
+
+def first_paint(path: Path) -> Painted:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.screen_terminal", str(path)],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+    )
+    return msgspec.json.decode(done.stdout, type=Painted)
+
+
+if __name__ == "__main__":
+    run("screen", measure)

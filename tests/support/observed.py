@@ -1,0 +1,79 @@
+"""The observers' side of a node on loopback, without a protocol behind it: real sockets, real TLS."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from p2pfl.events import AnyEvent, Published, RoundRow
+from p2pfl.identity.names import Role
+from p2pfl.net.addresses import Address
+from p2pfl.net.mesh import Mesh
+from p2pfl.observe.target import Target
+from p2pfl.runtime.observers import Observers
+from p2pfl.store.blobs import BlobStore
+from p2pfl.wire.observing import Answer, What
+from tests.support.federation import make_federation
+from tests.support.meshes import FAST, Boots, Recorder, new_local
+
+TOKEN, STREAM = "5e" * 32, "0a" * 16
+
+
+class Observed:
+    """Node "ada", as far as observers see it."""
+
+    def __init__(self, folder: Path, rows: list[RoundRow]) -> None:
+        self._folder = folder
+        self._rows = rows
+        self.credentials = make_federation(folder / "ca", "ada")["ada"]
+        self.orders: list[tuple[What, str]] = []
+        self.refused = ""
+        """The answer to commands: why they are not done."""
+        self.observers = Observers(
+            self.credentials, FAST, TOKEN, STREAM, self._history, self._obey, can_start=True
+        )
+        self.mesh = Mesh(
+            self.credentials,
+            new_local(),
+            Recorder(),
+            BlobStore(folder / "blobs"),
+            listen=("127.0.0.1", 0),
+            boots=Boots(),
+            observers=self.observers.hear,
+            settings=FAST,
+        )
+        self._seq = 0
+
+    def tell(self, *told: AnyEvent) -> None:
+        """Let events happen."""
+        for event in told:
+            self._seq += 1
+            self.observers.write(Published(self._seq, 100.0 + self._seq, event))
+
+    def target(self, name: str | None = None, role: Role = "observer", *, token: str = TOKEN) -> Target:
+        """Return how the local user gets here, or *name* with a certificate of *role*."""
+        address = Address("127.0.0.1", self.mesh.port)
+        if name is None:
+            return Target((address,), self.credentials, token, self.credentials.node_id, None)
+        shown = make_federation(self._folder / "ca", name, role=role)[name]
+        return Target((address,), shown, "", None, None)
+
+    async def _history(self, _run: str) -> list[RoundRow]:
+        return self._rows
+
+    async def _obey(self, what: What, who: str) -> Answer:
+        self.orders.append((what, who))
+        return Answer(0, self.refused, "" if self.refused else f"did {what}")
+
+
+@contextlib.asynccontextmanager
+async def observed(folder: Path, rows: list[RoundRow] | None = None) -> AsyncIterator[Observed]:
+    """Have node "ada" on loopback, with *rows* behind it."""
+    node = Observed(folder, rows or [])
+    await node.mesh.start()
+    try:
+        yield node
+    finally:
+        await node.observers.close("the test is over")
+        await node.mesh.close("the test is over")

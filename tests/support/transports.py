@@ -1,0 +1,61 @@
+"""A connection without a network: a test is the other end of what a `FrameStream` reads and writes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from p2pfl.net.stream import FrameStream, StreamProtocol
+
+
+class NearEnd(asyncio.Transport):
+    """The transport under a `FrameStream`: it keeps what is written and hands on what a test says."""
+
+    def __init__(self, max_frame_bytes: int) -> None:
+        super().__init__()
+        self._protocol = StreamProtocol()
+        self._protocol.connection_made(self)
+        self._is_closed = False
+        self.written = bytearray()
+        self.stream = FrameStream(self, self._protocol, max_frame_bytes)
+
+    # --- the other side -------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Let *data* arrive."""
+        self._protocol.data_received(data)
+
+    def receive_end(self) -> None:
+        """Let the other side close."""
+        self._protocol.eof_received()
+
+    def stop_reading(self) -> None:
+        """Let what is written pile up, as when the other side does not read."""
+        self._protocol.pause_writing()
+
+    def read_on(self) -> None:
+        """Take what is written again."""
+        self._protocol.resume_writing()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether this side has closed."""
+        return self._is_closed
+
+    # --- asyncio.Transport ----------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._protocol.connection_lost(None)
+
+    def abort(self) -> None:
+        self.close()
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass

@@ -1,0 +1,88 @@
+"""The demo's comparison: made once, whoever asks for it first, and told as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from p2pfl import events
+from p2pfl.cli import demo_result
+from p2pfl.cli.demo_compare import Comparing
+from p2pfl.cli.demo_result import Comparison, Journal, Lone
+from p2pfl.cli.demo_screen import Screen
+from p2pfl.learning.data import DataPlaces
+from p2pfl.store.reader import RunRow
+from tests.support.records import SPEC, digest
+
+RESULT = Comparison(0.9, (Lone("ada", 10, 0.5),), 4)
+
+
+class Control:
+    def __init__(self) -> None:
+        self.told: list[events.AnyEvent] = []
+
+    def tell(self, event: events.AnyEvent) -> None:
+        self.told.append(event)
+
+
+class Stage:
+    """A comparison whose training takes until `may_end`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runs = 0
+        self.may_end = asyncio.Event()
+        self.control = Control()
+        screen = Screen(Console(file=io.StringIO()), is_live=False)
+        self.it = Comparing(DataPlaces(), screen, self.control)  # type: ignore[arg-type]
+        monkeypatch.setattr(demo_result, "compare", self._compare)
+
+    async def _compare(
+        self,
+        journal: Journal,
+        places: DataPlaces,
+        on_progress: Callable[[str, float], None],
+        on_lone: Callable[[Lone], None],
+    ) -> Comparison:
+        self.runs += 1
+        on_progress("ada", 0.5)
+        on_lone(RESULT.lone[0])
+        await self.may_end.wait()
+        return RESULT
+
+
+def journal() -> Journal:
+    row = RunRow(digest("run"), "", SPEC, 2, 3, SPEC.rounds, True, False)
+    return Journal(row, (), {"ada": 0}, Path("model"), "")
+
+
+async def test_what_was_begun_is_not_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch)
+    stage.it.begin(journal())
+    stage.it.begin(journal())
+    stage.may_end.set()
+    assert await stage.it.result(journal()) == RESULT
+    assert stage.runs == 1
+
+
+async def test_each_model_trained_alone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch)
+    stage.may_end.set()
+    await stage.it.result(journal())
+    run = journal().run
+    assert stage.control.told == [events.LoneTrained("ada", 0.5, run.trained * run.spec.epochs)]
+
+
+async def test_closing_gives_up_what_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch)
+    await stage.it.close()
+    result = asyncio.create_task(stage.it.result(journal()))
+    while not stage.runs:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0)
+    await stage.it.close()
+    with pytest.raises(asyncio.CancelledError):
+        await result

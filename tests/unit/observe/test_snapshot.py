@@ -1,0 +1,81 @@
+"""What `p2pfl status` shows, for scripts and for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from p2pfl import events
+from p2pfl.events import Published
+from p2pfl.observe.client import Observer
+from p2pfl.observe.snapshot import WIDTH, lines_of, snapshot_of, take_snapshot
+from tests.support import recordings
+from tests.support.observed import observed
+from tests.support.recordings import HOSTILE, ME, NAMES, state_of
+
+ALL = ["waiting", "starting", "running", "no_quorum", "paused", "finished", "ended", "hostile", "big"]
+
+
+def test_a_running_federation_in_values() -> None:
+    state = state_of(recordings.running())
+    found = snapshot_of(state, "the local user")
+    assert (found.name, found.watched_as, found.phase) == (ME, "the local user", "running")
+    assert (found.round, found.rounds, found.evaluated_round) == (41, 100, 41)
+    assert found.accuracy == state.rounds.last.accuracy  # type: ignore[union-attr]
+    assert (len(found.members), found.needed, found.tolerates, found.reachable) == (6, 4, 2, 5)
+    assert found.aggregator == NAMES[0]
+    doing = {peer.name: peer.doing for peer in found.peers}
+    assert (doing[NAMES[0]], doing["shelf-pi5"], doing["attic-nuc"]) == ("collect", "train", "lost")
+    lost = next(peer for peer in found.peers if peer.name == "attic-nuc")
+    assert (lost.is_linked, lost.is_member, lost.is_me) == (False, True, False)
+    [transfer] = found.transfers
+    assert (transfer.what, transfer.peer) == ("push", NAMES[0])
+
+
+def test_a_running_federation_in_lines() -> None:
+    text = "\n".join(lines_of(snapshot_of(state_of(recordings.running()), "the local user")))
+    assert f"node        {ME} (" in text
+    assert ": running\n" in text
+    assert "round       41 of 100 committed, macbook-1 aggregates the next\n" in text
+    assert "quorum      5 of 6 members reachable, 4 needed; the loss of 2 is tolerated\n" in text
+    assert "\n✗ attic-nuc        lost            member " in text
+    assert "sends to macbook-1: " in text
+
+
+def test_a_node_without_a_run_says_what_it_waits_for() -> None:
+    found = snapshot_of(state_of(recordings.waiting()))
+    assert (found.run, found.needed, found.members, found.accuracy) == ("", 0, (), None)
+    assert "run         waiting: 2 of 3 nodes are here" in lines_of(found)
+
+
+def test_a_wish_is_shown_with_its_author() -> None:
+    state = state_of(recordings.running())
+    state.apply(Published(0, state.time, events.Wanted("pause", "eve (operator)")))
+    assert "wanted      pause, by eve (operator)" in lines_of(snapshot_of(state))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_lines_fit_80_characters_and_harm_no_terminal(name: str) -> None:
+    lines = lines_of(snapshot_of(state_of(getattr(recordings, name)()), HOSTILE * 10))
+    assert all(len(line) <= WIDTH and line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_values_are_one_json_object_with_the_same_names(name: str) -> None:
+    found = snapshot_of(state_of(getattr(recordings, name)()))
+    decoded = msgspec.json.decode(msgspec.json.encode(found))
+    assert list(decoded) == list(found.__struct_fields__)
+
+
+async def test_a_snapshot_waits_for_a_measurement_and_not_longer_than_told(tmp_path: Path) -> None:
+    async with observed(tmp_path) as node:
+        node.tell(events.Started("ada", node.credentials.node_id, "lab", "127.0.0.1:1", "/data", 0.1))
+        async with await Observer.connect(node.target()) as observer:
+            found = await take_snapshot(observer, seconds=0.0)
+        assert (found.name, found.memory) == ("ada", 0)
+        async with await Observer.connect(node.target()) as observer:
+            node.tell(events.Measured(0.5, 1234, ()))
+            found = await take_snapshot(observer, seconds=20.0)
+        assert (found.name, found.memory, found.watched_as) == ("ada", 1234, "the local user")

@@ -1,0 +1,64 @@
+"""What a node tells of its device and data: known at once, told again only when it changed."""
+
+from __future__ import annotations
+
+from p2pfl import __version__, events
+from p2pfl.events import Published
+from p2pfl.messages import MAX_LABELS, Facts
+from p2pfl.runtime.facts import OwnFacts
+from p2pfl.wire.codec import decode, encode
+
+READY = events.WorkerReady("digits", "cuda", 100, 1000, 1.0)
+SHOWN = events.DataShown(0, 5, (30, 0, 10))
+
+
+class Stage:
+    """The facts of "ada", and who hears of them."""
+
+    def __init__(self) -> None:
+        self.published: list[events.AnyEvent] = []
+        self.spread: list[Facts] = []
+        self.own = OwnFacts("a" * 52, "ada", self.published.append, self.spread.append)
+
+    def take(self, *told: events.AnyEvent) -> None:
+        for event in told:
+            self.own.write(Published(1, 0.0, event))
+
+
+def test_the_device_is_known_from_the_start_and_told_to_nobody_by_itself():
+    stage = Stage()
+    assert stage.own.facts.software == __version__
+    assert stage.own.facts.system
+    assert stage.own.facts.cores >= 1
+    assert stage.own.facts.memory > 2**20
+    assert (stage.own.facts.device, stage.own.facts.samples, stage.own.facts.labels) == ("", 0, ())
+    assert stage.published == []
+    assert stage.spread == []
+
+
+def test_what_the_worker_finds_out_is_told_here_and_there():
+    stage = Stage()
+    stage.take(READY, SHOWN)
+    assert [(one.device, one.samples, one.labels) for one in stage.spread] == [
+        ("cuda", 0, ()),
+        ("cuda", 40, (30, 0, 10)),
+    ]
+    assert stage.own.facts == stage.spread[-1]
+    last = stage.published[-1]
+    assert isinstance(last, events.PeerFacts)
+    assert (last.node, last.name, last.device, last.labels) == ("a" * 52, "ada", "cuda", (30, 0, 10))
+
+
+def test_what_did_not_change_is_not_told_again():
+    stage = Stage()
+    stage.take(READY, READY, events.Notice("info", "something else"))
+    assert len(stage.spread) == len(stage.published) == 1
+
+
+def test_of_very_many_labels_as_many_are_told_as_a_peer_takes():
+    stage = Stage()
+    stage.take(events.DataShown(0, 1, (1,) * (MAX_LABELS + 5)))
+    [facts] = stage.spread
+    assert decode(encode(facts)) == facts
+    assert len(facts.labels) == MAX_LABELS
+    assert facts.samples == MAX_LABELS + 5
