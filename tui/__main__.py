@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,8 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
 
     demo = DemoControl(options.demo) if options.demo is not None else None
     app = Tui(source, ascii_only=options.ascii, light=options.theme == "light", demo=demo)
+    # Who is told to end gives the terminal back first; the app looks up at each tick.
+    signal.signal(signal.SIGTERM, lambda *_: app.exit())
     last = app.run()
     again = "p2pfl tui" + (f" --data-dir {options.data_dir}" if options.data_dir else "")
     if app.fault is not None:

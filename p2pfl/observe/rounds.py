@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from p2pfl.events import Committed, CountedUpdate, Evaluated, MemberScore, RoundRow
 
@@ -37,6 +37,15 @@ class Open:
     """Candidacies that were given up."""
 
 
+class Spread(NamedTuple):
+    """What a round's scores have between them."""
+
+    accuracy: tuple[float, float]
+    """The lowest and the highest."""
+    loss: tuple[float, float]
+    by_name: dict[str, MemberScore]
+
+
 @dataclass
 class Round:
     """A round of training that is decided."""
@@ -61,6 +70,31 @@ class Round:
     """By this device's clock; None for what was decided before anybody watched."""
     seen: Open | None = None
     """What was seen of it while it was open."""
+
+    _spread: tuple[tuple[MemberScore, ...], Spread] | None = None
+    """The spread, and of which scores it is: charts ask for it of every round, with each new one again."""
+
+    @property
+    def spread(self) -> Spread | None:
+        """The range of the members' scores; None where there are none."""
+        if self._spread is None or self._spread[0] is not self.scores:
+            scores = [one for one in self.scores if one.total > 0]
+            if not scores:
+                return None
+            accuracies = [one.correct / one.total for one in scores]
+            losses = [one.loss / one.total for one in scores]
+            spread = Spread(
+                (min(accuracies), max(accuracies)),
+                (min(losses), max(losses)),
+                {one.name: one for one in scores},
+            )
+            self._spread = (self.scores, spread)
+        return self._spread[1]
+
+    def score_of(self, name: str) -> MemberScore | None:
+        """Return the score of the member *name*, None where it gave none."""
+        spread = self.spread
+        return spread.by_name.get(name) if spread is not None else None
 
     @property
     def missing(self) -> int:

@@ -60,7 +60,6 @@ class Keeper:
                 self._commits.append(published)
         key = _key(event)
         if key is not None:
-            self._latest.pop(key, None)  # the order is that of the last words
             self._latest[key] = published
         elif not isinstance(event, (events.Committed, *LINES)):
             self._round.append(published)

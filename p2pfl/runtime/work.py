@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Effect = TypeVar("Effect")
 
+PACE_STEP_SECONDS = 0.5
+"""Between two reports of progress while an update is held back."""
+
 MAX_CHECKED = 64
 """Digests remembered as checked: a roster's updates of a few rounds."""
 
@@ -241,16 +244,22 @@ class Work:
     async def _train(self, effect: Train) -> None:
         path = self._store.new_path()
         model = self._store.path(effect.model)
-        began = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        began, total = loop.time(), 0
         self._training_stopped = stopped = asyncio.Event()
 
+        def tell(done: int, predicted: float) -> None:
+            # What others wait for is the hand-in: with a pace, that is what is predicted and gone towards.
+            if self._pace:
+                done = min(done, int(total * (loop.time() - began) / self._pace))
+                predicted = max(predicted, self._pace)
+            self._host.feed(inputs.TrainProgress(effect.run, effect.round, done, total, predicted))
+            self._host.publish(events.Progress(effect.round, "train", done, total))
+
         def progressed(progress: commands.Progress) -> None:
-            # What others wait for is the hand-in: with a pace, that is what is predicted.
-            predicted = max(progress.predicted, self._pace)
-            self._host.feed(
-                inputs.TrainProgress(effect.run, effect.round, progress.done, progress.total, predicted)
-            )
-            self._host.publish(events.Progress(effect.round, "train", progress.done, progress.total))
+            nonlocal total
+            total = progress.total
+            tell(progress.done, progress.predicted)
 
         try:
             trained = await self._twice(
@@ -262,7 +271,12 @@ class Work:
             _remove(path)
             self._host.feed(inputs.WorkFailed("train", str(error), effect.round))
             return
-        if trained is None or not await _passes(began + self._pace, stopped):
+        while trained is not None and (now := loop.time()) < began + self._pace:
+            if not await _passes(min(began + self._pace, now + PACE_STEP_SECONDS), stopped):
+                trained = None
+            elif total:
+                tell(total, self._pace)
+        if trained is None:
             _remove(path)
             return
         self._show_labels(effect, trained.labels)

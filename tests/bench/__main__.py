@@ -22,7 +22,7 @@ from tests.bench.machine import describe_commit, describe_machine
 from tests.bench.report import Bench, Report, markdown, read_json, write_json
 from tests.support.source import ROOT
 
-BENCHES = ("start", "screen", "pull", "training", "round", "scale", "faults")
+BENCHES = ("start", "screen", "pull", "training", "round", "observers", "scale", "faults")
 """In this order: those that need a quiet machine most come first."""
 
 PEERS = ("flower", "flower_legacy", "p2pfl_pypi")

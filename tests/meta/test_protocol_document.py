@@ -18,6 +18,7 @@ from p2pfl.core.roster import ranked, selection
 from p2pfl.identity.keys import node_id_of
 from p2pfl.messages import Founding, Message, Record, RosterEntry, record_digest
 from p2pfl.schema import Schema, canonical, file_bytes, header, parse_header
+from p2pfl.wire import observing
 from p2pfl.wire.blobs import BlobRefusal, BlobRequest, decode_request, encode_request
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
@@ -61,6 +62,13 @@ def check_bulk(vector: Vector) -> None:
     assert decode_request(data[4:]) == request
 
 
+def check_observing(vector: Vector) -> None:
+    watch = msgspec.json.decode(vector["json"], type=observing.Watch)
+    data = bytes.fromhex(vector["frame"])
+    assert encode_frame(observing.encode(watch), LIMIT) == data
+    assert observing.decode_observer(data[4:]) == watch
+
+
 def check_schema(vector: Vector) -> None:
     schema = canonical(msgspec.json.decode(vector["tensors"], type=Schema))
     assert header(schema).hex() == vector["header"]
@@ -96,6 +104,7 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "node-id": check_node_id,
     "frame": check_frame,
     "bulk": check_bulk,
+    "observing": check_observing,
     "schema": check_schema,
     "founding": check_founding,
     "record": check_record,
@@ -130,7 +139,14 @@ def fields_in_the_document() -> dict[str, tuple[str, ...]]:
     return {name.strip("`"): tuple(re.findall(r"`([a-z_]+)`", fields)) for name, fields in ROW.findall(TEXT)}
 
 
-FRAMES = [*get_args(LinkFrame), *get_args(Message), BlobRequest, BlobRefusal]
+FRAMES = [
+    *get_args(LinkFrame),
+    *get_args(Message),
+    BlobRequest,
+    BlobRefusal,
+    *get_args(observing.ObserverFrame),
+    *get_args(observing.NodeFrame),
+]
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: frame.__struct_config__.tag)

@@ -12,8 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from p2pfl import events
+from p2pfl.runtime.follow import EventFollower
 from tests.support.processes import PATIENCE_SECONDS, until
 from tests.support.source import ROOT
+from tests.support.terminals import Terminal, terminal
+from tui.control import DemoControl
 
 pytestmark = pytest.mark.processes
 
@@ -95,4 +99,75 @@ async def test_ctrl_c_ends_all_processes_of_a_demo_and_removes_its_folder() -> N
     assert code == 130
     assert "Traceback" not in output
     assert [folder.exists() for folder in folders] == [False]
+    await until(lambda: not any(one.is_running() for one in below), "the end of every process")
+
+
+class Told:
+    """What a file of events says, as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._follower = EventFollower(path)
+        self._events: list[events.AnyEvent] = []
+
+    async def until(self, kind: type[events.Event], count: int, shown: Terminal) -> None:
+        """Wait until *count* events of *kind* were written."""
+
+        def look() -> bool:
+            self._events += [one.event for one in self._follower.read()]
+            return sum(isinstance(one, kind) for one in self._events) >= count
+
+        try:
+            await until(look, f"{count} {kind.__name__}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{shown.text[-4000:]}") from error
+
+
+async def test_on_a_terminal_nodes_are_killed_and_started_while_one_looks(tmp_path: Path) -> None:
+    words = ("demo", "--model=2nn", "--nodes=3", "--rounds=4", "--pace=1", f"--dir={tmp_path}")
+    async with terminal(*words) as shown:
+        await shown.until("Overview")
+        below = psutil.Process(shown.process.pid).children(recursive=True)
+        assert not shown.is_given_back
+        first, demo = Told(tmp_path / "node-1.events.jsonl"), Told(tmp_path / "demo.events.jsonl")
+        await first.until(events.Committed, 1, shown)
+        control = DemoControl(tmp_path)
+        control.do("kill", "node-2")
+        await demo.until(events.Notice, 1, shown)
+        control.do("start", "node-2")
+        await demo.until(events.Notice, 2, shown)
+        await demo.until(events.LoneTrained, 3, shown)
+        assert shown.process.poll() is None, "it stays as long as one looks"
+        shown.press("q")
+        assert await shown.exit_code() == 0, shown.text[-4000:]
+        assert shown.is_given_back
+        said = shown.text
+        for words_said in (
+            "✗ node-2 was killed by SIGKILL",
+            "· node-2 is started again",
+            "✓ all 3 nodes hold the same model, BLAKE3 ",
+            "federated model           0.",
+            "best model trained alone  0.",
+        ):
+            assert words_said in said
+    await until(lambda: not any(one.is_running() for one in below), "the end of every process")
+
+
+async def test_who_looks_away_early_sees_the_demo_end_in_lines(tmp_path: Path) -> None:
+    words = ("demo", "--model=2nn", "--nodes=2", "--rounds=2", "--pace=0.5", f"--dir={tmp_path}")
+    async with terminal(*words) as shown:
+        await shown.until("Overview")
+        shown.press("q")
+        assert await shown.exit_code() == 0, shown.text[-4000:]
+        assert "✓ all 2 nodes hold the same model, BLAKE3 " in shown.text
+        assert "federated model           0." in shown.text
+
+
+async def test_a_demo_that_is_told_to_end_gives_the_terminal_back(tmp_path: Path) -> None:
+    words = ("demo", "--model=2nn", "--nodes=2", "--pace=5", f"--dir={tmp_path}")
+    async with terminal(*words) as shown:
+        await shown.until("Overview")
+        below = psutil.Process(shown.process.pid).children(recursive=True)
+        shown.process.send_signal(signal.SIGTERM)
+        assert await shown.exit_code() == 130, shown.text[-4000:]
+        assert shown.is_given_back
     await until(lambda: not any(one.is_running() for one in below), "the end of every process")

@@ -16,8 +16,6 @@ from p2pfl.identity.authority import issue
 from p2pfl.observe.client import command
 from p2pfl.observe.follow import Connected, Follower, Item, Over
 from p2pfl.observe.target import Target, find_target
-from p2pfl.schema import parse_header
-from tests.support.light_worker import SCHEMA
 from tests.support.processes import LIGHT, Fleet, Process, address_of, fleet, until
 
 pytestmark = pytest.mark.processes
@@ -63,28 +61,6 @@ async def test_a_run_is_paused_resumed_and_stopped_at_any_of_its_nodes(nodes: Fl
     ]
     assert not (nodes.folder / "ada" / "observe.json").exists()
     nodes.check()
-
-
-async def test_a_start_that_is_held_is_given_from_outside(nodes: Fleet) -> None:
-    ada = await nodes.start("ada", "--min-nodes=1", "--wait", *PACED, program=LIGHT)
-    target = local(nodes, "ada")
-    assert (await command(target, "resume")).refused == "this node is in no run yet"
-    assert (await command(target, "start")).refused == ""
-    await ada.until(events.Committed)
-    assert "given already" in (await command(target, "start")).refused
-    assert (await command(target, "stop-now")).refused == ""
-    assert await ada.exit_code() == 0
-
-
-async def test_a_saved_model_is_a_file_that_other_programs_read(nodes: Fleet) -> None:
-    ada = await nodes.start("ada", "--min-nodes=1", *PACED, program=LIGHT)
-    await ada.until(events.Committed)
-    answer = await command(local(nodes, "ada"), "save")
-    assert answer.refused == ""
-    [saved] = (nodes.folder / "ada" / "saved").iterdir()
-    assert answer.text == f"saved as {saved}"
-    data = saved.read_bytes()
-    assert parse_header(data[: 8 + int.from_bytes(data[:8], "little")]) == SCHEMA
 
 
 async def test_who_lets_a_node_leave_is_answered_before_it_ends(nodes: Fleet) -> None:

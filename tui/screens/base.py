@@ -17,7 +17,7 @@ from textual.widgets import Static
 from p2pfl.observe.state import Section, State
 from tui import views
 from tui.source import Over, Replay, Retrying
-from tui.symbols import ago
+from tui.symbols import ago, fit
 from tui.widgets.header import draw_header, draw_keys
 from tui.widgets.paint import painted
 
@@ -226,7 +226,7 @@ class BaseScreen(Screen[None]):
         room = max(1, self.size.height - 4)
         for row in views.peer_rows(state, now, glyphs)[: room // 2]:
             cells = row.cells
-            line = Text(f"{str(cells['name'])[:14]:<14} ")
+            line = Text(f"{fit(str(cells['name']), 14)} ")
             line.append(str(cells["doing"]))
             line.append(f" {cells['round']} {cells['accuracy']}")
             lines.append(line)

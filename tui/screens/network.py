@@ -21,6 +21,7 @@ class NetworkScreen(BaseScreen):
     def body(self) -> Sequence[Widget]:
         """Return the links above the open round."""
         self.links = Lines(id="links")
+        self._count = 0
         self.moving = Lines(id="moving", classes="panel")
         self.around = VerticalScroll(self.links, id="around", classes="panel")
         return (self.around, self.moving)
@@ -33,5 +34,7 @@ class NetworkScreen(BaseScreen):
     def draw_body(self, changed: set[Section]) -> None:
         """Draw both."""
         app, now = self.tui, self.tui.now()
-        self.links.show(views.network_lines(self.state, now, app.glyphs), grows="peers" in changed)
+        lines = views.network_lines(self.state, now, app.glyphs)
+        self.links.show(lines, grows=len(lines) != self._count or len(changed) == len(self.SECTIONS))
+        self._count = len(lines)
         self.moving.show(views.open_lines(self.state, now, app.glyphs, self.moving.size.width))

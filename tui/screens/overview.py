@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 from textual.containers import Horizontal, Vertical
@@ -13,20 +13,26 @@ from tui import views
 from tui.screens.base import BaseScreen, Lines
 from tui.widgets.chart import Chart
 from tui.widgets.paint import entitle
+from tui.widgets.plot import Band, Series
 from tui.widgets.table import LiveTable
+
+LAST_ROUNDS = 60
+"""More than there is room for; the Rounds screen has them all."""
 
 
 class OverviewScreen(BaseScreen):
     """The first screen."""
 
     NUMBER = "1"
-    KEYS = (("⏎", "open"), ("c", "chart"))
+    KEYS = (("enter", "open"), ("c", "chart"))
     BINDINGS: ClassVar = [("c", "chart", "Chart: accuracy, loss, over time")]
 
     def __init__(self) -> None:
         super().__init__()
         self._over_time = False
         self._shows_loss = False
+        self._due: dict[str, Callable[[], None]] = {}
+        """What is to be drawn with the next ticks."""
 
     def body(self) -> Sequence[Widget]:
         """Return panels; the style sheet hides those that have no room."""
@@ -76,11 +82,7 @@ class OverviewScreen(BaseScreen):
             here, members = views.reachable(state)
             gone = f" · {members - here} gone" if here < members else ""
             entitle(self.peers, f"Peers {len(state.peers)}{gone}")
-            if changed & {"rounds", "run"}:
-                self._draw_charts()
-                self.rounds.set_rows(views.round_rows(state, app.glyphs))
-            elif "open" in changed:
-                self.rounds.set_rows(views.round_rows(state, app.glyphs))
+            self._draw_rounds(changed)
             aggregator = state.open.aggregator if state.open is not None else ""
             number = f" {state.open.round}" if state.open is not None else ""
             who = f" · {app.glyphs.star} {views.plain(aggregator)}" if aggregator else ""
@@ -97,17 +99,44 @@ class OverviewScreen(BaseScreen):
             rows = list(state.log)[-room:]
             self.log_lines.show([views.log_line(row, width, app.glyphs) for row in reversed(rows)])
 
+    def _draw_rounds(self, changed: set[Section]) -> None:
+        """Draw the table of rounds and the charts, one of them with each tick: a round has time for that."""
+        if len(changed) == len(self.SECTIONS):  # everything, as after a resize
+            self._due.clear()
+            self._draw_table()
+            self._draw_charts()
+            return
+        if changed & {"rounds", "run", "open"}:
+            self._due["table"] = self._draw_table
+        if changed & {"rounds", "run"}:
+            self._due["accuracy"], self._due["loss"] = self._draw_accuracy, self._draw_loss
+        if self._due:
+            self._due.pop(next(iter(self._due)))()
+
+    def _draw_table(self) -> None:
+        self.rounds.set_rows(views.round_rows(self.state, self.tui.glyphs, LAST_ROUNDS))
+
     def _draw_charts(self) -> None:
-        state = self.state
-        x_kind: Literal["round", "time"] = "time" if self._over_time else "round"
+        self._draw_accuracy()
+        self._draw_loss()
+
+    def _draw_accuracy(self) -> None:
+        """Draw the first chart; where it is the only one, it shows the loss in its turn."""
         is_one = not (self.has_class("-wide") or self.has_class("-huge"))
-        accuracy = views.accuracy_series(state, over_time=self._over_time)
-        loss = views.loss_series(state, over_time=self._over_time)
         if is_one and self._shows_loss:
-            self.accuracy.show("Loss", *loss, x_kind=x_kind)
+            self._draw(self.accuracy, "Loss", views.loss_series)
         else:
-            self.accuracy.show("Accuracy", *accuracy, x_kind=x_kind)
-        self.loss.show("Loss", *loss, x_kind=x_kind)
+            self._draw(self.accuracy, "Accuracy", views.accuracy_series)
+
+    def _draw_loss(self) -> None:
+        if self.loss.display and self.loss.size.height:
+            self._draw(self.loss, "Loss", views.loss_series)
+
+    def _draw(
+        self, chart: Chart, title: str, series: Callable[..., tuple[list[Series], Band | None]]
+    ) -> None:
+        x_kind: Literal["round", "time"] = "time" if self._over_time else "round"
+        chart.show(title, *series(self.state, over_time=self._over_time), x_kind=x_kind)
 
     def action_chart(self) -> None:
         """Show the next kind of chart: accuracy, loss, each over rounds, then over time."""

@@ -18,7 +18,7 @@ from tui.widgets.table import Column, LiveTable
 class _TableScreen(BaseScreen):
     """One table, with a line to filter it by."""
 
-    KEYS = (("⏎", "open"), ("/", "filter"), ("s", "sort"))
+    KEYS = (("enter", "open"), ("/", "filter"), ("s", "sort"))
     BINDINGS: ClassVar = [
         ("slash", "filter", "Filter; ! in front inverts"),
         ("escape", "unfilter", "All rows"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from p2pfl.events import MemberScore
 from p2pfl.observe.peers import Peer
 from p2pfl.observe.state import State
 from tui.symbols import clip
@@ -29,14 +30,12 @@ def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], 
         else:
             x = float(one.round)
         value = one.accuracy if what == "accuracy" else one.loss
-        parts = {
-            part.name: (part.correct if what == "accuracy" else part.loss) / part.total for part in one.scores
-        }
         all_.append((x, value))
-        mine.append((x, parts.get(state.name)))
-        if parts:
-            low.append((x, min(parts.values())))
-            high.append((x, max(parts.values())))
+        mine.append((x, _own(one.score_of(state.name), what)))
+        if (spread := one.spread) is not None:
+            least, most = spread.accuracy if what == "accuracy" else spread.loss
+            low.append((x, least))
+            high.append((x, most))
     series = [Series("global", tuple(all_), "global", "line"), Series("me", tuple(mine), "me", "dashed")]
     if what == "accuracy" and state.lone and all_:
         best = max(state.lone.values())
@@ -47,13 +46,18 @@ def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], 
     return series, band
 
 
+def _own(part: MemberScore | None, what: str) -> float | None:
+    if part is None:
+        return None
+    return (part.correct if what == "accuracy" else part.loss) / part.total
+
+
 def peer_series(state: State, peer: Peer) -> list[Series]:
     """Return the accuracy on *peer*'s own data and on all."""
     own = []
     all_ = []
     for one in state.rounds:
-        part = next((part for part in one.scores if part.name == peer.name), None)
-        own.append((float(one.round), part.correct / part.total if part is not None else None))
+        own.append((float(one.round), _own(one.score_of(peer.name), "accuracy")))
         all_.append((float(one.round), one.accuracy))
     return [
         Series("global", tuple(all_), "global", "line"),

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from p2pfl.observe.log import LogRow
 from p2pfl.observe.state import State
-from tui.symbols import Glyphs, ago, clip, duration, rate, size
+from tui.symbols import Glyphs, ago, clip, duration, fit, rate, size
 from tui.views.summary import NONE
 
 
@@ -30,7 +30,7 @@ def network_lines(
             since = f"gone for {ago(now - peer.since)}" if peer.since is not None else "never linked"
             what = f"{since}: {clip(peer.lost_reason, 60)}" if peer.lost_reason else since
         width = 11 if is_narrow else 16
-        lines.append(Text(f"{clip(peer.name, width):<{width}} ").append(mark, style=style).append(f" {what}"))
+        lines.append(Text(f"{fit(peer.name, width)} ").append(mark, style=style).append(f" {what}"))
     sent, received = sum(p.sent for p in others), sum(p.received for p in others)
     lines += [
         Text(f"sent {size(sent)}   received {size(received)}"),

@@ -127,7 +127,7 @@ def peer_rounds(state: State, peer: Peer, count: int) -> list[Text]:
     lines = []
     for one in reversed(list(state.rounds)[-count:]):
         update = _of(one.updates, peer.name)
-        scored = next((part for part in one.scores if part.name == peer.name), None)
+        scored = one.score_of(peer.name)
         accuracy = f"acc {score(scored.correct / scored.total)}" if scored is not None else ""
         star = "aggregator" if one.aggregator == peer.name else ""
         if update is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from p2pfl.observe.rounds import Open, Round
+from p2pfl.observe.rounds import MAX_ROUNDS, Open, Round
 from p2pfl.observe.state import State
 from tui.symbols import Glyphs, clip, delta, duration, rate, score, share, size
 from tui.views.summary import NONE, reachable
@@ -31,11 +31,14 @@ ROUND_COLUMNS = (
 """Of the table of rounds."""
 
 
-def round_rows(state: State, glyphs: Glyphs) -> list[Row]:
-    """Return the rows of the table of rounds, the latest first, the open one on top."""
+def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Row]:
+    """Return the rows of the table of rounds, the latest *count*, the last first, the open one on top."""
     rows: list[Row] = []
     before: float | None = None
-    for one in state.rounds:
+    rounds = list(state.rounds)
+    if len(rounds) > count:
+        before = rounds[-count - 1].accuracy
+    for one in rounds[-count:]:
         change = one.accuracy - before if one.accuracy is not None and before is not None else None
         before = one.accuracy if one.accuracy is not None else before
         slowest = max(one.updates, key=lambda update: update.seconds, default=None)
@@ -234,7 +237,7 @@ def round_gantt(one: Round) -> tuple[list[GanttRow], float]:
             spans.append(Span("transfer", update.seconds, min(total, counted - begin)))
         if proposed is not None:
             spans.append(Span("aggregate", proposed, total))
-        scored = next((part for part in one.scores if part.name == update.name), None)
+        scored = one.score_of(update.name)
         weight = update.samples / max(1, sum(u.samples for u in one.updates))
         note = f"{score(scored.correct / scored.total) if scored else NONE:>5} {share(weight):>4}"
         rows.append(GanttRow(clip(update.name, 40), one.aggregator == update.name, tuple(spans), note))

@@ -17,6 +17,7 @@ from p2pfl.cli.demo_result import Comparison, Journal, Lone
 from p2pfl.cli.demo_screen import Screen
 from p2pfl.learning.data import DataPlaces
 from p2pfl.store.reader import RunRow
+from tests.support.meshes import until
 from tests.support.records import SPEC, digest
 
 RESULT = Comparison(0.9, (Lone("ada", 10, 0.5),), 4)
@@ -56,7 +57,7 @@ class Stage:
 
 
 def journal() -> Journal:
-    row = RunRow(digest("run"), "", SPEC, 2, 3, SPEC.rounds, True, False)
+    row = RunRow(digest("run"), SPEC, 3, 2, 2, ended=True, closed=False)
     return Journal(row, (), {"ada": 0}, Path("model"), "")
 
 
@@ -81,8 +82,7 @@ async def test_closing_gives_up_what_has_not_ended(monkeypatch: pytest.MonkeyPat
     stage = Stage(monkeypatch)
     await stage.it.close()
     result = asyncio.create_task(stage.it.result(journal()))
-    while not stage.runs:  # noqa: ASYNC110 - there is no event for it
-        await asyncio.sleep(0)
+    await until(lambda: stage.runs > 0)
     await stage.it.close()
     with pytest.raises(asyncio.CancelledError):
         await result

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from p2pfl import events
-from p2pfl.cli.demo_screen import BAR_CELLS, Screen, bar, draw_lone, draw_story
+from p2pfl.cli.demo_screen import BAR_CELLS, MAX_HELD, Screen, bar, draw_lone, draw_story
 from p2pfl.cli.demo_story import Story
 
 
@@ -71,3 +71,15 @@ def test_the_live_place_is_shown_on_a_terminal():
 @pytest.mark.parametrize(("is_live", "terminal"), [(True, False), (False, True)])
 def test_elsewhere_or_when_not_wanted_there_is_no_live_place(is_live: bool, terminal: bool):
     assert live_text(is_live=is_live, terminal=terminal) == ""
+
+
+def test_while_another_program_has_the_terminal_lines_wait_for_it():
+    stream = io.StringIO()
+    screen = Screen(Console(file=stream, force_terminal=True, width=80, color_system=None), is_live=True)
+    with screen.held():
+        for number in range(MAX_HELD + 1):
+            screen.say(("·", f"line {number}"), 0.0)
+        screen.show("the live place")
+        assert stream.getvalue() == ""
+    lines = stream.getvalue().splitlines()
+    assert [lines[0][9:], lines[-1][9:], len(lines)] == ["· line 1", f"· line {MAX_HELD}", MAX_HELD]

@@ -192,3 +192,11 @@ def test_labels_are_drawn_by_how_often_they_occur():
 def test_a_nodes_data_are_told_with_their_shape():
     [(_, text)] = Story(NAMES).take("ada", events.DataShown(0, 3, (10, 0, 5)))
     assert text == "ada holds 15 samples, by label |█ ▄|"
+
+
+def test_a_node_that_is_started_again_is_as_new():
+    story = Story(NAMES)
+    story.take("ben", events.Started("ben", "b" * 52, "demo", "127.0.0.1:5", "/data", 0.1))
+    story.take("ben", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
+    story.forget("ben")
+    assert (story.views["ben"].doing, story.complete, story.addresses) == ("starting", set(), {})

@@ -14,6 +14,7 @@ from p2pfl.cli import load, watching
 from p2pfl.errors import NetworkError
 from p2pfl.net.addresses import Address
 from p2pfl.observe.target import Target
+from tests.support.meshes import until
 from tests.support.observed import Observed, observed
 
 
@@ -36,8 +37,7 @@ def begin(node: Observed) -> None:
 
 async def tell_more(node: Observed, *more: events.AnyEvent) -> None:
     """Tell more as soon as somebody follows."""
-    while not node.observers.count:  # noqa: ASYNC110 - there is no event for it
-        await asyncio.sleep(0)
+    await until(lambda: node.observers.count > 0)
     node.tell(*more)
 
 
@@ -107,7 +107,7 @@ async def test_a_node_that_does_not_answer_is_an_error(
 ) -> None:
     async with observed(tmp_path) as node:
         target = node.target()._replace(addresses=(Address("127.0.0.1", 1),))
-        with pytest.raises(NetworkError, match="127.0.0.1:1"):
+        with pytest.raises(NetworkError, match=r"127.0.0.1:1"):
             await Invoked(monkeypatch, target).run(command)
 
 

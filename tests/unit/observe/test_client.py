@@ -65,7 +65,7 @@ async def test_the_end_of_the_node_ends_the_connection_with_its_reason(tmp_path:
         frames = observer.frames()
         assert await anext(frames) == CaughtUp(0)
         await node.observers.close("the run is complete")
-        with pytest.raises(NetworkError, match="the run is complete$"):
+        with pytest.raises(NetworkError, match=r"the run is complete$"):
             await anext(frames)
 
 
@@ -99,7 +99,7 @@ async def test_a_command_whose_answer_cannot_come_any_more_fails(tmp_path: Path)
         await node.observers.close("gone")
         with pytest.raises(NetworkError):
             await _drain(observer)
-        with pytest.raises(NetworkError, match="gone|closed"):
+        with pytest.raises(NetworkError, match=r"gone|closed"):
             await observer.order("pause")
 
 
@@ -113,7 +113,7 @@ async def test_another_federations_certificate_is_refused_with_a_sentence(tmp_pa
     other = make_federation(tmp_path / "other", "eve", federation="elsewhere", role="operator")["eve"]
     async with observed(tmp_path) as node:
         target = node.target()._replace(credentials=other, node=None)
-        with pytest.raises(NetworkError, match="CA|federation"):
+        with pytest.raises(NetworkError, match=r"CA|federation"):
             await Observer.connect(target)
 
 
@@ -134,7 +134,7 @@ async def test_addresses_are_tried_in_order(tmp_path: Path) -> None:
 async def test_nobody_there_is_an_error_that_names_the_address(tmp_path: Path) -> None:
     async with observed(tmp_path) as node:
         target = node.target()._replace(addresses=(Address("127.0.0.1", 1),))
-        with pytest.raises(NetworkError, match="^No connection with 127.0.0.1:1: nothing listens there"):
+        with pytest.raises(NetworkError, match=r"^No connection with 127.0.0.1:1: nothing listens there"):
             await Observer.connect(target)
 
 
@@ -143,7 +143,7 @@ async def test_a_node_that_is_silent_is_taken_for_dead(
 ) -> None:
     monkeypatch.setattr(module, "SILENCE_SECONDS", 0.05)
     async with observed(tmp_path) as node, await Observer.connect(node.target(), follow=False) as observer:
-        with pytest.raises(NetworkError, match="nothing was heard from the node for 0.05 s"):
+        with pytest.raises(NetworkError, match=r"nothing was heard from the node for 0.05 s"):
             await _drain(observer)
 
 

@@ -79,7 +79,7 @@ def test_of_several_running_nodes_one_must_be_named(place: Path, certs: Path) ->
 
 
 def test_no_running_node_is_said_with_what_to_give(place: Path, certs: Path, dead_pid: int) -> None:
-    with pytest.raises(UserError, match="no node of yours runs .* --data-dir DIR, or the address"):
+    with pytest.raises(UserError, match=r"no node of yours runs .* --data-dir DIR, or the address"):
         find_target()
     run(place / "killed", certs, pid=dead_pid)
     with pytest.raises(UserError, match="no node of yours runs"):
@@ -117,5 +117,5 @@ def test_a_node_is_named_one_way_only(tmp_path: Path) -> None:
 
 def test_a_certificate_that_has_gone_is_said_with_the_other_way(tmp_path: Path) -> None:
     folder = run(tmp_path / "ada", tmp_path / "gone")
-    with pytest.raises(CredentialsError, match="watched with its own certificate.* role observer"):
+    with pytest.raises(CredentialsError, match=r"watched with its own certificate.* role observer"):
         find_target(data_dir=folder)

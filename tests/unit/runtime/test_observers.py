@@ -278,6 +278,22 @@ async def test_what_happens_while_the_journal_is_read_is_told_once(stage: Stage)
     assert watcher.numbers == early.numbers == [1, 2, 3]
 
 
+async def test_what_happens_in_the_very_turn_that_a_newcomer_is_told_in_is_told_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def history(run: str) -> list[RoundRow]:
+        stage.tell(note("just now"))
+        return []
+
+    early = await stage.following()
+    stage.tell(JOINED)
+    monkeypatch.setattr(stage.it, "_history", history)
+    watcher = await stage.following()
+    stage.tell(note("after"))
+    await until(lambda: watcher.numbers[-1:] == early.numbers[-1:] == [3])
+    assert watcher.numbers == early.numbers == [1, 2, 3]
+
+
 async def test_events_of_one_turn_of_the_loop_come_in_one_frame(stage: Stage) -> None:
     watcher = await stage.following()
     stage.tell(note("one"), note("two"), note("three"))

@@ -316,7 +316,10 @@ async def test_with_a_pace_an_update_is_handed_in_no_sooner_and_predicted_so(tmp
     [result] = await bench.host.outcome()
     assert isinstance(result, inputs.Trained)
     assert loop.time() >= began + pace
-    assert bench.host.fed[0] == inputs.TrainProgress(RUN, 3, 5, 10, pace)
+    first, last = bench.host.fed[0], bench.host.fed[-2]
+    assert isinstance(first, inputs.TrainProgress)
+    assert (first.done < 5, first.total, first.predicted) == (True, 10, pace)
+    assert last == inputs.TrainProgress(RUN, 3, 10, 10, pace)
 
 
 async def test_a_stop_ends_the_wait_of_a_pace(tmp_path: Path) -> None:
