@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 from p2pfl import events
 from p2pfl.config import NetSettings
@@ -80,7 +79,6 @@ Saving = (
     | SaveResumed
     | SaveClosed
 )
-Read = TypeVar("Read")
 
 Working = Fetch | Describe | Create | Train | Evaluate | Fold | Average
 
@@ -169,11 +167,6 @@ class Driver:
         assert self.mesh is not None
         for node in self.mesh.links():
             self.mesh.send(node, facts)
-
-    async def read(self, question: Callable[[], Read]) -> Read:
-        """Ask the journal, in its thread, behind what was put off."""
-        self._save_later()
-        return await self._loop.run_in_executor(self._disk, question)
 
     def disowned(self, reason: str) -> None:
         """End the node: its data directory is a copy."""

@@ -119,7 +119,7 @@ async def _run(
         config.net,
         token,
         nonce,
-        lambda run: driver.read(lambda: last_rounds(journal, run)),
+        lambda run: asyncio.to_thread(last_rounds, directory, run),
         orders.obey,
         can_start=config.wait,
     )

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from p2pfl import __version__
 from p2pfl.config import NetSettings
-from p2pfl.errors import HandshakeRefused, PeerError
+from p2pfl.errors import DataDirectoryError, HandshakeRefused, PeerError
 from p2pfl.events import Published, RoundRow
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
@@ -28,7 +28,7 @@ from p2pfl.net.stream import FrameStream
 from p2pfl.net.tasks import Tasks
 from p2pfl.runtime.keeper import Keeper
 from p2pfl.runtime.viewer import Viewer
-from p2pfl.store.reader import JournalReader
+from p2pfl.store.directory import DataDirectory
 from p2pfl.wire.codec import bounded
 from p2pfl.wire.frames import encode_frame
 from p2pfl.wire.observing import (
@@ -71,9 +71,17 @@ HISTORY_ROUNDS = 1000
 Role = Literal["local", "operator", "observer"]
 
 
-def last_rounds(journal: JournalReader, run: str) -> list[RoundRow]:
-    """Return the last committed rounds of *run*, in order."""
-    return list(deque(journal.rounds(run), maxlen=HISTORY_ROUNDS))
+def last_rounds(directory: DataDirectory, run: str) -> list[RoundRow]:
+    """Return the last committed rounds of *run*, in order.
+
+    It takes half a second where members are many; the journal of *directory* is opened once more for it, so
+    that no vote waits behind it to be saved.
+
+    Raises:
+        DataDirectoryError: the journal cannot be read.
+    """
+    with directory.read_journal() as journal:
+        return list(journal.rounds(run, last=HISTORY_ROUNDS))
 
 
 class Admitted(NamedTuple):
@@ -250,7 +258,10 @@ class Observers:
         logger.info("%s is connected as an observer", admitted.who)
         try:
             tasks.start(viewer.write())
-            await self._begin(viewer, watch, admitted)
+            try:
+                await self._begin(viewer, watch, admitted)
+            except DataDirectoryError as error:
+                viewer.finish(self._frame(Denial(bounded(str(error), MAX_REASON_CHARACTERS))))
             tasks.start(self._read(viewer, admitted))
             reason = await viewer.ended
             logger.info("the connection of %s as an observer ended: %s", admitted.who, reason)

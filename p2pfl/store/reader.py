@@ -136,20 +136,30 @@ class JournalReader:
             )
         return rows
 
-    def rounds(self, run: str) -> Iterator[RoundRow]:
-        """Yield the committed rounds of *run* in order; a closing evaluation is one too (`RoundRow.kind`)."""
+    def rounds(self, run: str, last: int | None = None) -> Iterator[RoundRow]:
+        """Yield the committed rounds of *run* in order; a closing evaluation is one too (`RoundRow.kind`).
+
+        With *last*, only so many of them: those before are not read, however long the run.
+        """
         founding = self.founding(run)
         if founding is None:
             return
-        names: dict[str, str] = {}
         roster, parent = founding.roster, founding.model
+        names = {member.node: member.name for member in roster}
         row: RoundRow | None = None
-        for _, digest, entry, seconds in self._pages("round, record, entry, seconds", run, 0):
+        newest = self.last_commit(run) if last is not None else None
+        after = max(0, newest.record.round - last) if newest is not None and last is not None else 0
+        # The one before the first wanted is read too: its record names the roster that voted in that.
+        for number, digest, entry, seconds in self._pages(
+            "round, record, entry, seconds", run, max(0, after - 1)
+        ):
             commit = self._decode(entry, Commit)
             if row is not None:
                 yield self._scored(row, commit.record.evaluations, names)
-            names |= {member.node: member.name for member in roster}
-            row = _round_row(commit.record, digest, parent, seconds, tuple(m.name for m in roster), names)
+            if number > after:
+                names |= {member.node: member.name for member in roster}
+                voters = tuple(member.name for member in roster)
+                row = _round_row(commit.record, digest, parent, seconds, voters, names)
             roster, parent = commit.record.roster, commit.record.model
         if row is not None:
             yield self._scored(row, (), names)

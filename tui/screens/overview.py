@@ -129,7 +129,7 @@ class OverviewScreen(BaseScreen):
             self._draw(self.accuracy, "Accuracy", views.accuracy_series)
 
     def _draw_loss(self) -> None:
-        if self.loss.display and self.loss.size.height:
+        if self.loss.display:
             self._draw(self.loss, "Loss", views.loss_series)
 
     def _draw(

@@ -407,14 +407,3 @@ async def test_a_blob_on_its_way_to_a_peer_is_shown(tmp_path: Path) -> None:
     told: list[events.AnyEvent] = []
     drive(tmp_path, ScriptedNode([]), Trace(), told).served("ben", 3, 9)
     assert told == [events.Progress(0, "push", 3, 9, "ben")]
-
-
-async def test_the_journal_answers_a_question_after_what_was_put_off_is_saved(tmp_path: Path) -> None:
-    trace = Trace()
-    driver = drive(tmp_path, ScriptedNode([REPORT, Send("ben", PREPARE)]), trace)
-    driver.start()
-    running = asyncio.create_task(driver.run())
-    await until(lambda: trace.steps == [("sent", "ben", PREPARE)])
-    assert await driver.read(lambda: list(trace.steps)) == [("sent", "ben", PREPARE), ("saved", [REPORT])]
-    driver.end(0, "enough")
-    await running

@@ -13,13 +13,16 @@ import pytest
 
 from p2pfl import __version__, events
 from p2pfl.config import NetSettings
-from p2pfl.errors import HandshakeRefused
+from p2pfl.core.effects import SaveCommit, SaveFounding
+from p2pfl.errors import DataDirectoryError, HandshakeRefused
 from p2pfl.events import Published, RoundRow
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.net.tasks import Tasks
 from p2pfl.runtime import observers as module
-from p2pfl.runtime.observers import FEDERATION_WIDE, TOO_SLOW, Observers
+from p2pfl.runtime.observers import FEDERATION_WIDE, TOO_SLOW, Observers, last_rounds
+from p2pfl.store.directory import DataDirectory
+from p2pfl.store.journal import Journal
 from p2pfl.wire.observing import (
     OBSERVING_VERSION,
     Answer,
@@ -37,7 +40,7 @@ from p2pfl.wire.observing import (
 from tests.support.federation import make_federation
 from tests.support.meshes import until
 from tests.support.recordings import finished, rows_of
-from tests.support.records import SPEC
+from tests.support.records import SPEC, Chain, node
 from tests.support.watchers import Watcher, watch
 
 TOKEN, STREAM = "5e" * 32, "0a" * 16
@@ -363,6 +366,33 @@ async def test_who_reads_too_slowly_is_dropped_and_may_come_back(
     again = await stage.following(OWL, stream=STREAM, after=slow.numbers[-1])
     assert not again.all(Greeting)[0].resumed
     assert again.numbers[-1] == 40
+
+
+async def test_a_journal_that_cannot_be_read_is_told_to_who_asked_and_to_nobody_else(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def history(run: str) -> list[RoundRow]:
+        raise DataDirectoryError("cannot read the journal: the disk reports an error")
+
+    stage.tell(JOINED)
+    early = await stage.following()
+    monkeypatch.setattr(stage.it, "_history", history)
+    watcher = await stage.connect(OWL, watch())
+    await until(lambda: watcher.is_closed)
+    assert watcher.frames[-1] == Denial("cannot read the journal: the disk reports an error")
+    stage.tell(note("after"))
+    await until(lambda: early.numbers[-1:] == [2])
+
+
+def test_of_a_long_run_the_last_rounds_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HISTORY_ROUNDS", 3)
+    chain = Chain()
+    with DataDirectory(tmp_path).open() as directory:
+        journal = Journal.open(directory.journal_path, node("ada"), new_journal=False)
+        journal.save_all([SaveFounding(chain.run, chain.founding)])
+        journal.save_all([SaveCommit(chain.run, chain.commit(), 1.0) for _ in range(5)])
+        assert [row.round for row in last_rounds(directory, chain.run)] == [3, 4, 5]
+        journal.close()
 
 
 # --- coming back --------------------------------------------------------------------------------------------

@@ -80,6 +80,20 @@ def test_records_of_an_unknown_run_are_none(book: Journal) -> None:
 # --- history ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("last", [1, 2, 19, 20, 21, 1000])
+def test_the_last_rounds_alone_are_told_like_among_all(long_book: tuple[Journal, Chain], last: int) -> None:
+    book, chain = long_book
+    assert list(book.rounds(chain.run, last)) == list(book.rounds(chain.run))[-last:]
+
+
+def test_the_last_rounds_name_who_voted_in_them(book: Journal, chain: Chain) -> None:
+    commit(book, chain, next_roster=roster("ada", "ben", "dan"))
+    commit(book, chain, proposer="dan")
+    [only] = book.rounds(chain.run, 1)
+    assert only.members == ("ada", "ben", "dan")
+    assert only.aggregator == "dan"
+
+
 def test_a_round_is_told_with_names_parent_and_the_roster_that_voted(book: Journal, chain: Chain) -> None:
     left_out = (LeftOut(node=node("cleo"), reason="silent"),)
     commit(
