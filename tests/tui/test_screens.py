@@ -88,7 +88,7 @@ async def test_a_name_with_markup_and_control_characters_harms_nothing():
                 assert "[red]x?[2J" in text_of(app)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.integers(10, 300),
     st.integers(4, 80),

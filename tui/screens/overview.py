@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 from textual.containers import Horizontal, Vertical
+from textual.geometry import Size
 from textual.widget import Widget
 
 from p2pfl.observe.state import Section
@@ -31,6 +32,7 @@ class OverviewScreen(BaseScreen):
         super().__init__()
         self._over_time = False
         self._shows_loss = False
+        self._network_size = Size(0, 0)
         self._due: dict[str, Callable[[], None]] = {}
         """What is to be drawn with the next ticks."""
 
@@ -89,7 +91,8 @@ class OverviewScreen(BaseScreen):
             entitle(self.round, f"Round{number}{who}")
             self.round.show(views.open_lines(state, now, app.glyphs, self.round.size.width))
             self.round_line.show([views.open_line(state, now, app.glyphs)])
-            if "traffic" in changed or "peers" in changed:
+            if changed & {"traffic", "peers"} or self.network.size != self._network_size:
+                self._network_size = self.network.size
                 room = max(1, self.network.size.height - 2)
                 lines = views.network_lines(state, now, app.glyphs, count=room, is_narrow=True)
                 self.network.show(lines)
