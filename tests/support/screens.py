@@ -55,6 +55,7 @@ async def shown(recording: Sequence[Published], size=(80, 24), *, may=EVERYTHING
         if isinstance(node, Node):
             app._tell(Connected(greeting(role, may)))
         await settle(app, pilot)
+        await settle(app, pilot)  # panels that were shown with the first tick have a size by now
         yield app, pilot, node
 
 
