@@ -62,8 +62,11 @@ class BlobReader:
         """
         if not _DIGEST.fullmatch(digest):
             raise BlobError(f"{digest[:80]!r} is no blob's name; expected 64 lower-case hexadecimal digits")
-        durable, passing = self.directory / digest, self._passing / digest
-        return passing if passing.is_file() and not durable.is_file() else durable
+        durable = self.directory / digest
+        if durable.is_file():
+            return durable
+        passing = self._passing / digest
+        return passing if passing.is_file() else durable
 
     def has(self, digest: str) -> bool:
         """Whether blob *digest* is here and complete."""
@@ -71,7 +74,8 @@ class BlobReader:
 
     def is_durable(self, digest: str) -> bool:
         """Whether blob *digest* is here, complete and durable."""
-        return self.has(digest) and self.path(digest).parent == self.directory
+        path = self.path(digest)
+        return path.parent == self.directory and path.is_file()
 
     def is_intact(self, digest: str) -> bool:
         """Whether blob *digest* is here, durable, and has the bytes it is named by: reads them all.
@@ -349,8 +353,11 @@ class PartialBlob:
 
     def _take_up(self, file: FileIO) -> None:
         """Hash what an earlier attempt left; begin anew where that is more than the blob can have."""
-        if os.fstat(file.fileno()).st_size > self.length:
+        size = os.fstat(file.fileno()).st_size
+        if size > self.length:
             file.truncate(0)
+        if not 0 < size <= self.length:
+            return
         file.seek(0)
         for piece in _pieces(file):
             self._hasher.update(piece)
