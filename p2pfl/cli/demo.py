@@ -2,7 +2,9 @@
 
 Nothing is simulated: the nodes are started with the command line that any device would use, find each other
 over TLS on loopback, and are only watched from outside, by the event files they write (`demo_story`,
-`demo_screen`). What is printed at the end is read from their journals (`demo_result`).
+`demo_screen`). On a terminal the terminal UI is opened over one of them meanwhile (`demo_show`), from which
+nodes can be killed and started (`demo_control`). What is printed at the end is read from their journals
+(`demo_result`, `demo_compare`), and is the same with and without it.
 """
 
 from __future__ import annotations

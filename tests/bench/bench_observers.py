@@ -25,10 +25,10 @@ from tests.support.source import ROOT
 
 NODES = ("ada", "ben", "cleo", "dan")
 
-RUNS = (("0.4m", 12, 20), ("11m", 4, 6))
+RUNS = (("0.4m", 30, 8), ("11m", 10, 3))
 """Model, turns, rounds in each half of a turn."""
 
-QUICK_RUNS = (("0.4m", 5, 8),)
+QUICK_RUNS = (("0.4m", 8, 6),)
 
 WATCHER = ("-m", "tests.bench.watcher")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,7 @@ def test_the_node_outlives_the_screen(stage: Stage, capsys: pytest.CaptureFixtur
     assert stage.shown == [[f"--data-dir={stage.data_dir}"]]
     [child] = psutil.Process().children()
     assert child.cmdline()[2:] == ["p2pfl", "node", "--rounds=3", "--stay"]
+    assert os.getsid(child.pid) == child.pid, "the terminal's Ctrl-C must not reach it"
     said = capsys.readouterr().out
     assert (
         said == f"the node is still running; make it leave with `p2pfl leave --data-dir {stage.data_dir}`\n"

@@ -203,10 +203,16 @@ async def test_a_node_can_be_killed_and_started_again(tmp_path: Path, quick: Non
     def want(do: str, name: str) -> Callable[[], None]:
         return lambda: seen.control.wanted.append(Command(do, name))  # type: ignore[arg-type]
 
-    show = ScriptedShow(want("kill", "ada"), lambda: None, want("start", "ada"), lambda: None)
+    complete: list[bool] = []
+
+    def look() -> None:
+        complete.append("ada" in watch.story.complete)
+
+    show = ScriptedShow(want("kill", "ada"), look, want("start", "ada"), look, look)
     watch = seen.watch_with(show)
     assert await watch.run([]) == ""
     assert watch.dead == {}
+    assert complete == [True, False, True], "it has to say anew that it has the final model"
     assert ada.is_running
     assert ada.options == [
         *[word for word in ben.options if "--peers" not in word],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -62,6 +63,12 @@ def test_lines_fit_80_characters_and_harm_no_terminal(name: str) -> None:
     assert all(len(line) <= WIDTH and line.isprintable() for line in lines)
 
 
+def test_what_has_no_bound_of_its_own_is_cut() -> None:
+    found = snapshot_of(state_of(recordings.running()))
+    lines = lines_of(msgspec.structs.replace(found, address="10.0.0.1:9000, " * 20))
+    assert max(len(line) for line in lines) == WIDTH
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_values_are_one_json_object_with_the_same_names(name: str) -> None:
     found = snapshot_of(state_of(getattr(recordings, name)()))
@@ -76,6 +83,8 @@ async def test_a_snapshot_waits_for_a_measurement_and_not_longer_than_told(tmp_p
             found = await take_snapshot(observer, seconds=0.0)
         assert (found.name, found.memory) == ("ada", 0)
         async with await Observer.connect(node.target()) as observer:
+            node.tell(events.Notice("info", "nothing of the kind"))
+            await asyncio.sleep(0)  # what is told in one turn comes in one frame
             node.tell(events.Measured(0.5, 1234, ()))
             found = await take_snapshot(observer, seconds=20.0)
         assert (found.name, found.memory, found.watched_as) == ("ada", 1234, "the local user")
