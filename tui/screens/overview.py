@@ -62,7 +62,7 @@ class OverviewScreen(BaseScreen):
         """Name the panels."""
         super().on_mount()
         self.round.border_title, self.rounds.border_title = "Round", "Rounds"
-        self.network.border_title, self.waiting.border_title = "Network", "Nobody else is here yet"
+        self.network.border_title = "Network"
         self.log_lines.border_title = "Log"
         self.rounds.can_focus = False
         self.peers.focus()
@@ -77,6 +77,8 @@ class OverviewScreen(BaseScreen):
             self.call_after_refresh(self.draw, everything=True)
             self.call_after_refresh(self.peers.focus)
         if is_alone:
+            is_anybody_here = any(peer.linked for peer in state.peers.values())
+            entitle(self.waiting, "Before the run begins" if is_anybody_here else "Nobody else is here yet")
             self.waiting.show(views.waiting_lines(state, app.glyphs))
         else:
             self.peers.glyphs = self.accuracy.glyphs = self.loss.glyphs = app.glyphs

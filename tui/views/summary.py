@@ -106,6 +106,8 @@ def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
         ]
     here = [peer for peer in state.peers.values() if peer.linked]
     lines += [Text(f"  {glyphs.link} {clip(peer.name, 30)} at {clip(peer.address, 40)}") for peer in here]
+    if here:
+        lines.append(Text(""))
     lines += [
         Text("On another device, with its own folder of certificates:"),
         Text(""),
