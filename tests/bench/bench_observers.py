@@ -3,7 +3,8 @@
 Four real nodes with real workers on loopback, over TLS, run rounds of the task `ballast`. For some rounds
 nobody watches, for as many one observer follows one of the nodes as a screen does, folding all it is told into
 the state that a screen shows, in a process of its own; in turns, many times, since a machine is never as quiet
-as it was. What is compared are the medians of each turn, over all nodes.
+as it was. What is compared are the medians of each turn, over all nodes; and, since other programs stretch rounds
+as well, also the processor time that the watched node's own process took.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+import psutil
 
 from p2pfl import events
 from tests.bench.alone import Settings, run
@@ -42,6 +45,16 @@ class Half(NamedTuple):
     is_watched: bool
     first: int
     last: int
+    cpu: float
+    """Seconds of processor that the node took for a round, in its own process."""
+
+
+class Turns(NamedTuple):
+    """What all turns came to: watched by unwatched for each, and how long a round took unwatched."""
+
+    rounds: list[float]
+    cpu: list[float]
+    seconds: float
 
 
 def measure(settings: Settings) -> Iterator[Figure]:
@@ -49,14 +62,20 @@ def measure(settings: Settings) -> Iterator[Figure]:
     for model, turns, rounds in QUICK_RUNS if settings.is_quick else RUNS:
         folder = settings.folder / model
         folder.mkdir()
-        ratios, seconds = asyncio.run(compare(folder, model, turns, rounds))
-        spread = f"{min(ratios):.3f} to {max(ratios):.3f} in {turns} turns, rounds of {seconds:.3g} s"
-        what = f"round while watched, of one unwatched, {MODEL_NAMES[model]}"
-        yield Figure(what, statistics.median(ratios), "", BUDGET, note=spread)
+        found = asyncio.run(compare(folder, model, turns, rounds))
+        name = MODEL_NAMES[model]
+        spread = f"{min(found.rounds):.3f} to {max(found.rounds):.3f} in {turns} turns"
+        what = f"round while watched, of one unwatched, {name}"
+        note = f"{spread}, rounds of {found.seconds:.3g} s"
+        yield Figure(what, statistics.median(found.rounds), "", BUDGET, note=note)
+        spread = f"{min(found.cpu):.3f} to {max(found.cpu):.3f} in {turns} turns"
+        yield Figure(
+            f"the same of the node's processor time, {name}", statistics.median(found.cpu), note=spread
+        )
 
 
-async def compare(folder: Path, model: str, turns: int, rounds: int) -> tuple[list[float], float]:
-    """Run a federation; return watched by unwatched for each turn, and the seconds of an unwatched round."""
+async def compare(folder: Path, model: str, turns: int, rounds: int) -> Turns:
+    """Run a federation, watched and unwatched in turns."""
     halves: list[Half] = []
     options = ["--task=ballast", f"--model={model}", "--rounds=100000"]
     async with fleet(folder) as opened:
@@ -71,18 +90,34 @@ async def compare(folder: Path, model: str, turns: int, rounds: int) -> tuple[li
         statistics.median(event.seconds for event in commits if one.first <= event.round <= one.last)
         for one in halves
     ]
-    watched = [median for one, median in zip(halves, medians, strict=True) if one.is_watched]
-    unwatched = [median for one, median in zip(halves, medians, strict=True) if not one.is_watched]
-    ratios = [one / other for one, other in zip(watched, unwatched, strict=True)]
-    return ratios, statistics.median(unwatched)
+    return Turns(
+        ratios(halves, medians),
+        ratios(halves, [one.cpu for one in halves]),
+        statistics.median(value for one, value in zip(halves, medians, strict=True) if not one.is_watched),
+    )
+
+
+def ratios(halves: list[Half], values: list[float]) -> list[float]:
+    """Return for each turn the value of its watched half by that of the other one."""
+    watched = [value for one, value in zip(halves, values, strict=True) if one.is_watched]
+    unwatched = [value for one, value in zip(halves, values, strict=True) if not one.is_watched]
+    return [one / other for one, other in zip(watched, unwatched, strict=True)]
 
 
 async def half(node: Process, rounds: int, *, is_watched: bool) -> Half:
     """Let so many whole rounds pass."""
-    first = node.all(events.Committed)[-1].round + 2
+    process = psutil.Process(node.pid)
+    before, began = processor_seconds(process), node.all(events.Committed)[-1].round
+    first = began + 2
     last = first + rounds - 1
     await node.until(events.Committed, lambda event: event.round >= last)
-    return Half(is_watched, first, last)
+    took = processor_seconds(process) - before
+    return Half(is_watched, first, last, took / (node.all(events.Committed)[-1].round - began))
+
+
+def processor_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @contextlib.asynccontextmanager

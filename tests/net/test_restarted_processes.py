@@ -32,7 +32,7 @@ async def test_a_killed_node_started_again_resumes_and_the_run_completes(nodes: 
     again = await nodes.start("ben", *options, peers=[ada])
     resumed = await again.until(events.RunJoined)
     assert resumed.how == "resumed"
-    assert resumed.round >= 2
+    assert resumed.round >= 1, "round 2 was told of a moment before it had to be on disk"
     assert [await process.exit_code() for process in (ada, again)] == [0, 0]
     rows = nodes.rounds()
     assert {len(journal) for journal in rows.values()} == {5}
