@@ -174,7 +174,8 @@ async def test_watching_goes_on_after_the_node_was_killed_and_started_again(tmp_
             await seen.until("resumed run")
             await seen.until(" committed by ada")
             commits = [line.split(" committed")[0][9:] for line in seen.lines if " committed by " in line]
-            assert len(commits) == len(set(commits))
+            # A commit is told a moment before it has to be on disk: the last one may be decided, and told, again.
+            assert len(commits) - len(set(commits)) <= 1
             assert (await run("leave", at_ada)).code == 0
             await seen.until("-- ", errors=True)
             assert (await finish(seen.process)).code == 0
