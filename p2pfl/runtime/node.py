@@ -139,16 +139,6 @@ async def _run(
     await mesh.start()
     driver.mesh = mesh
     driver.work = work = Work(driver, store, worker, mesh, pace=config.pace)
-    publisher.publish(
-        events.Started(
-            config.credentials.name,
-            config.credentials.node_id,
-            config.credentials.federation,
-            ", ".join(mesh.addresses),
-            str(config.data_dir),
-            time.time() - started,
-        )
-    )
     if config.min_nodes is None:
         driver.before_tick = _expectation(config, mesh, driver)
     own = OwnFacts(journal.member.node, config.credentials.name, publisher.publish, driver.spread)
@@ -180,6 +170,17 @@ async def _run(
             _signals(leave.ask),
             _enter_key(config.wait, driver),
         ):
+            # Not before: who is told that the node listens may watch it, or end it, at once.
+            publisher.publish(
+                events.Started(
+                    config.credentials.name,
+                    config.credentials.node_id,
+                    config.credentials.federation,
+                    ", ".join(mesh.addresses),
+                    str(config.data_dir),
+                    time.time() - started,
+                )
+            )
             driver.start()
             exit_ = await driver.run()
         publisher.publish(events.Ended(exit_.code, exit_.reason))

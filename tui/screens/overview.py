@@ -82,11 +82,8 @@ class OverviewScreen(BaseScreen):
             self.waiting.show(views.waiting_lines(state, app.glyphs))
         else:
             self.peers.glyphs = self.accuracy.glyphs = self.loss.glyphs = app.glyphs
-            self.peers.set_rows(views.peer_rows(state, now, app.glyphs))
-            here, members = views.reachable(state)
-            gone = f" · {members - here} gone" if here < members else ""
-            entitle(self.peers, f"Peers {len(state.peers)}{gone}")
-            self._draw_rounds(changed)
+            if not self._draw_rounds(changed):
+                self._draw_peers(now)
             aggregator = state.open.aggregator if state.open is not None else ""
             number = f" {state.open.round}" if state.open is not None else ""
             who = f" · {app.glyphs.star} {views.plain(aggregator)}" if aggregator else ""
@@ -104,19 +101,32 @@ class OverviewScreen(BaseScreen):
             rows = list(state.log)[-room:]
             self.log_lines.show([views.log_line(row, width, app.glyphs) for row in reversed(rows)])
 
-    def _draw_rounds(self, changed: set[Section]) -> None:
-        """Draw the table of rounds and the charts, one of them with each tick: a round has time for that."""
+    def _draw_peers(self, now: float) -> None:
+        state = self.state
+        self.peers.set_rows(views.peer_rows(state, now, self.tui.glyphs))
+        here, members = views.reachable(state)
+        gone = f" · {members - here} gone" if here < members else ""
+        entitle(self.peers, f"Peers {len(state.peers)}{gone}")
+
+    def _draw_rounds(self, changed: set[Section]) -> bool:
+        """Draw the table of rounds and the charts after a tick that changed them, one with each tick.
+
+        Returns whether that was this tick's work: the peers have the next one.
+        """
         if len(changed) == len(self.SECTIONS):  # everything, as after a resize
             self._due.clear()
             self._draw_table()
             self._draw_charts()
-            return
+            return False
+        due = self._due.pop(next(iter(self._due))) if self._due else None
         if changed & {"rounds", "run", "open"}:
             self._due["table"] = self._draw_table
         if changed & {"rounds", "run"}:
             self._due["accuracy"], self._due["loss"] = self._draw_accuracy, self._draw_loss
-        if self._due:
-            self._due.pop(next(iter(self._due)))()
+        if due is None:
+            return False
+        due()
+        return True
 
     def _draw_table(self) -> None:
         self.rounds.set_rows(views.round_rows(self.state, self.tui.glyphs, LAST_ROUNDS))
