@@ -12,8 +12,7 @@ import msgspec
 
 from p2pfl.errors import UserError
 from p2pfl.events import Published
-from p2pfl.observe.follow import Connected, Connection, Follower, Item, Over, Retrying
-from p2pfl.observe.target import find_target
+from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
 from p2pfl.runtime.follow import parse_line
 from p2pfl.wire.observing import Answer, Greeting, What
 
@@ -42,6 +41,10 @@ class Live:
         Raises:
             UserError: there is no such node, or no way to it.
         """
+        # A recording is shown without these: they bring what TLS and certificates need.
+        from p2pfl.observe.follow import Follower
+        from p2pfl.observe.target import find_target
+
         target = find_target(address, data_dir=data_dir, node=node, certs=certs, name=name)
         self.text = target.text
         """What people call it."""

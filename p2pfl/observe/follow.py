@@ -11,46 +11,18 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from p2pfl import events
 from p2pfl.errors import NetworkError, UserError
-from p2pfl.events import Published, RoundRow
+from p2pfl.events import Published
 from p2pfl.observe.client import Observer
+from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
 from p2pfl.observe.target import Target, find_target
 from p2pfl.wire.observing import Answer, CaughtUp, Greeting, Happened, History, What
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Before each attempt to connect again; the last one goes on for ever."""
-
-
-Item = Published | RoundRow
-"""What a node tells: what happens, and rounds that lie behind."""
-
-
-class Connected(NamedTuple):
-    """The node answers."""
-
-    greeting: Greeting
-
-
-class Retrying(NamedTuple):
-    """The node is not connected; it is tried again."""
-
-    number: int
-    """Of the next attempt since the connection was lost; from 1 on."""
-    at: float
-    """When that is, in seconds since the epoch."""
-    reason: str
-
-
-class Over(NamedTuple):
-    """The node has ended and said so: nothing is tried any more."""
-
-    reason: str
-
-
-Connection = Connected | Retrying | Over
 
 Deliver = Callable[[Item], None]
 Tell = Callable[[Connection], None]

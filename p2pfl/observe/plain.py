@@ -7,7 +7,7 @@ import time
 import msgspec
 
 from p2pfl.events import RoundRow
-from p2pfl.observe.follow import Connected, Connection, Item, Over, Retrying
+from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
 from p2pfl.observe.render import line_of
 from p2pfl.wire.codec import bounded
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from p2pfl import events
 from p2pfl.events import RoundRow
-from p2pfl.observe.follow import Connected, Connection, Item
+from p2pfl.observe.connection import Connected, Connection, Item
 from p2pfl.observe.plain import connection_line, item_json, item_line
 
 _OF_ROUND = (

@@ -14,7 +14,8 @@ from p2pfl.errors import UserError
 from p2pfl.events import Published
 from p2pfl.identity.authority import issue
 from p2pfl.observe.client import command
-from p2pfl.observe.follow import Connected, Follower, Item, Over
+from p2pfl.observe.connection import Connected, Item, Over
+from p2pfl.observe.follow import Follower
 from p2pfl.observe.target import Target, find_target
 from tests.support.processes import LIGHT, Fleet, Process, address_of, fleet, until
 

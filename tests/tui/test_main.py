@@ -23,6 +23,12 @@ def test_neither_torch_nor_numpy_is_imported():
     assert done.stdout.strip() == "[]"
 
 
+def test_what_connections_need_is_not_imported_before_there_is_one():
+    code = "import sys, tui.app, tui.source; print('cryptography' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_the_options_are_read():
     options = parse(["192.0.2.7:9000", "--certs", "eve", "--ascii", "--theme", "light"])
     assert (options.address, str(options.certs), options.ascii, options.theme) == (

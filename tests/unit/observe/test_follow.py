@@ -14,7 +14,8 @@ from p2pfl.identity.credentials import Credentials
 from p2pfl.net.addresses import Address
 from p2pfl.observe import follow
 from p2pfl.observe.client import Observer
-from p2pfl.observe.follow import Connected, Connection, Follower, Item, Over, Retrying
+from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
+from p2pfl.observe.follow import Follower
 from p2pfl.observe.target import Target
 from p2pfl.wire.observing import Answer, CaughtUp, Greeting, Happened, History, What
 from tests.support.recordings import finished, rows_of

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from p2pfl.events import Measured, Notice, Published
-from p2pfl.observe.follow import Connected, Connection, Over, Retrying
+from p2pfl.observe.connection import Connected, Connection, Over, Retrying
 from p2pfl.observe.plain import connection_line, item_json, item_line
 from p2pfl.wire.observing import Greeting
 from tests.support.recordings import HOSTILE, finished, hostile, rows_of

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from p2pfl.events import Committed, Evaluated, Notice, Published, RoundRow
-from p2pfl.observe.follow import Connected, Over, Retrying
+from p2pfl.observe.connection import Connected, Over, Retrying
 from p2pfl.observe.telling import Telling
 from p2pfl.wire.observing import Greeting
 from tests.support.recordings import finished, rows_of
