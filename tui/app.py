@@ -377,7 +377,7 @@ class Tui(App[str]):
         """Ask before a node of the demo is killed."""
         self.push_screen(Ask(*killing(self.state, name)), lambda chosen: self.demo_do("kill", chosen))
 
-    def demo_do(self, what: str, name: str | None) -> None:
+    def demo_do(self, what: Literal["kill", "start"], name: str | None) -> None:
         """Have the demo kill or start one of its nodes."""
         if self.demo is not None and name is not None:
             self.demo.do(what, name)

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
+from p2pfl.cli.demo_files import COMMANDS_FILE, EVENTS_FILE, NODES_FILE, Command, Listed
 from p2pfl.errors import UserError
 from p2pfl.events import Published
 from p2pfl.runtime.follow import EventFollower
-
-NODES_FILE = "demo.json"
-COMMANDS_FILE = "demo.commands.jsonl"
-EVENTS_FILE = "demo.events.jsonl"
-
-
-class _Node(msgspec.Struct):
-    name: str
-
-
-class _Demo(msgspec.Struct):
-    nodes: list[_Node]
 
 
 class DemoControl:
@@ -34,17 +23,17 @@ class DemoControl:
             UserError: the folder is no demo's.
         """
         try:
-            demo = msgspec.json.decode((folder / NODES_FILE).read_bytes(), type=_Demo)
+            demo = msgspec.json.decode((folder / NODES_FILE).read_bytes(), type=Listed)
         except (OSError, msgspec.DecodeError) as error:
             raise UserError(f"{folder} holds no demo ({error}); give the --dir of `p2pfl demo`") from error
         self.names = tuple(node.name for node in demo.nodes)
         self._commands = folder / COMMANDS_FILE
         self._follower = EventFollower(folder / EVENTS_FILE)
 
-    def do(self, what: str, name: str) -> None:
+    def do(self, what: Literal["kill", "start"], name: str) -> None:
         """Ask the demo to "kill" or "start" the node *name*."""
-        with self._commands.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"do": what, "node": name}) + "\n")
+        with self._commands.open("ab") as file:
+            file.write(msgspec.json.encode(Command(what, name)) + b"\n")
 
     def read(self) -> list[Published]:
         """Return what the demo itself told since the last call; its numbers are not the node's."""

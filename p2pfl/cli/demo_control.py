@@ -1,7 +1,7 @@
 """How the terminal UI, a process of its own, has the demo kill and start nodes: through files in its folder.
 
-`demo.json` says who takes part. The screen appends what is wanted to `demo.commands.jsonl`, and the demo
-writes what came of it, and how models trained alone do, to `demo.events.jsonl`.
+The demo says there who takes part, follows what the screen wants, and tells what came of it and how models
+trained alone do (`demo_files`).
 """
 
 from __future__ import annotations
@@ -9,28 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
+from p2pfl.cli.demo_files import COMMANDS_FILE, EVENTS_FILE, NODES_FILE, Command, Listed, ListedNode
 from p2pfl.cli.demo_nodes import NodeProcess
 from p2pfl.events import AnyEvent, Published
 from p2pfl.runtime.publish import EventFile
 from p2pfl.store.durable import disk_errors
 
-NODES_FILE = "demo.json"
-COMMANDS_FILE = "demo.commands.jsonl"
-EVENTS_FILE = "demo.events.jsonl"
-
 MAX_READ_BYTES = 64 * 1024
 """Of commands at one look: a person types them."""
-
-
-class Command(msgspec.Struct, frozen=True):
-    """What somebody at the screen wants done to a node of the demo."""
-
-    do: Literal["kill", "start"]
-    node: str
 
 
 class Control:
@@ -45,8 +34,7 @@ class Control:
         self._commands_path = folder / COMMANDS_FILE
         self._offset = 0
         self._seq = 0
-        listed = [{"name": node.name, "data_dir": str(node.data_dir)} for node in nodes]
-        about = {"nodes": listed, "command_file": str(self._commands_path)}
+        about = Listed(tuple(ListedNode(node.name, str(node.data_dir)) for node in nodes))
         with disk_errors("write", folder):
             (folder / NODES_FILE).write_bytes(msgspec.json.encode(about))
             self._commands_path.write_bytes(b"")

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from p2pfl import events
-from p2pfl.cli.demo_control import Command, Control
+from p2pfl.cli.demo_control import Control
+from p2pfl.cli.demo_files import Command
 from p2pfl.cli.demo_nodes import POLL_SECONDS, NodeProcess, describe_exit
 from p2pfl.cli.demo_screen import Screen, draw_story
 from p2pfl.cli.demo_show import Show

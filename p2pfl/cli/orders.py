@@ -20,6 +20,8 @@ from p2pfl.cli.which import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from p2pfl.observe.target import Target
     from p2pfl.wire.observing import What
 
@@ -27,37 +29,27 @@ EXIT_REFUSED = 1
 """The node understood the command and did not carry it out."""
 
 
-def start(
-    address: AddressArgument = None,
-    data_dir: DataDirOption = None,
-    node: NodeOption = None,
-    certs: CertsOption = None,
-    name: NameOption = None,
-) -> None:
-    """Give the start that a node run with --wait holds back."""
-    _order("start", find(address, data_dir, node, certs, name))
+def _command(what: What, text: str) -> Callable[..., None]:
+    """Return the command *what* as Typer takes it, with *text* as its help."""
+
+    def give(
+        address: AddressArgument = None,
+        data_dir: DataDirOption = None,
+        node: NodeOption = None,
+        certs: CertsOption = None,
+        name: NameOption = None,
+    ) -> None:
+        _order(what, find(address, data_dir, node, certs, name))
+
+    give.__doc__ = text
+    return give
 
 
-def pause(
-    address: AddressArgument = None,
-    data_dir: DataDirOption = None,
-    node: NodeOption = None,
-    certs: CertsOption = None,
-    name: NameOption = None,
-) -> None:
-    """Pause the run of the whole federation after the open round."""
-    _order("pause", find(address, data_dir, node, certs, name))
-
-
-def resume(
-    address: AddressArgument = None,
-    data_dir: DataDirOption = None,
-    node: NodeOption = None,
-    certs: CertsOption = None,
-    name: NameOption = None,
-) -> None:
-    """Let a paused run go on."""
-    _order("resume", find(address, data_dir, node, certs, name))
+start = _command("start", "Give the start that a node run with --wait holds back.")
+pause = _command("pause", "Pause the run of the whole federation after the open round.")
+resume = _command("resume", "Let a paused run go on.")
+leave = _command("leave", "Make one node of yours leave politely: the others go on without it.")
+save = _command("save", "Make a node save the last committed model as a file in its data directory.")
 
 
 def stop(
@@ -72,28 +64,6 @@ def stop(
 ) -> None:
     """End the run of the whole federation after the open round."""
     _order("stop-now" if now else "stop", find(address, data_dir, node, certs, name))
-
-
-def leave(
-    address: AddressArgument = None,
-    data_dir: DataDirOption = None,
-    node: NodeOption = None,
-    certs: CertsOption = None,
-    name: NameOption = None,
-) -> None:
-    """Make one node of yours leave politely: the others go on without it."""
-    _order("leave", find(address, data_dir, node, certs, name))
-
-
-def save(
-    address: AddressArgument = None,
-    data_dir: DataDirOption = None,
-    node: NodeOption = None,
-    certs: CertsOption = None,
-    name: NameOption = None,
-) -> None:
-    """Make a node save the last committed model as a file in its data directory."""
-    _order("save", find(address, data_dir, node, certs, name))
 
 
 def _order(what: What, target: Target) -> None:

@@ -70,7 +70,6 @@ class Peer:
     lost_reason: str = ""
     leaving: bool = False
     status: PeerStatus | None = None
-    status_at: float = 0.0
     training_since: float | None = None
     facts: PeerFacts | None = None
     rtt: float | None = None
@@ -97,7 +96,7 @@ class Peer:
             before is None or (before.phase, before.round) != (status.phase, status.round)
         ):
             self.training_since = time
-        self.status, self.status_at = status, time
+        self.status = status
         self.is_member = status.is_member
 
     def measure(self, link: LinkMeasure, seconds: float) -> None:

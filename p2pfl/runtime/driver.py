@@ -80,8 +80,6 @@ Saving = (
     | SaveClosed
 )
 
-Working = Fetch | Describe | Create | Train | Evaluate | Fold | Average
-
 
 class Driver:
     """Runs one `Node`. It is the listener of the mesh and the host of the work."""

@@ -8,7 +8,6 @@ the node runs.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
 
 from p2pfl import events
 from p2pfl.events import Published
@@ -33,7 +32,7 @@ class Keeper:
     """Keeps what still matters."""
 
     def __init__(self) -> None:
-        self._latest: dict[Hashable, Published] = {}
+        self._latest: dict[tuple[str, ...], Published] = {}
         self._round: deque[Published] = deque(maxlen=MAX_OF_ROUND)
         self._commits: deque[Published] = deque(maxlen=COMMITS)
         self._tail: deque[Published] = deque(maxlen=TAIL)
@@ -74,8 +73,7 @@ class Keeper:
         self._forget("progress")
 
     def _forget(self, *kinds: str) -> None:
-        gone = [key for key in self._latest if isinstance(key, tuple) and key[0] in kinds]
-        for key in gone:
+        for key in [key for key in self._latest if key[0] in kinds]:
             del self._latest[key]
 
 

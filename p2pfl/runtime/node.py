@@ -167,7 +167,7 @@ async def _run(
     try:
         with (
             invite(directory.observe_path, invitation),
-            _signals(leave.ask),
+            _signals(leave.interrupt),
             _enter_key(config.wait, driver),
         ):
             # Not before: who is told that the node listens may watch it, or end it, at once.
@@ -241,14 +241,19 @@ class _Leaving:
         self._driver = driver
         self._is_asked = False
 
-    def ask(self) -> None:
-        """Take a Ctrl-C, or a command to leave."""
-        if self._is_asked:
+    def interrupt(self) -> None:
+        """Take a Ctrl-C: the first one is polite."""
+        if not self.ask():
             self._driver.end(INTERRUPTED_EXIT, "stopped at once")
-            return
+
+    def ask(self) -> bool:
+        """Leave politely; return False where that was asked for before."""
+        if self._is_asked:
+            return False
         self._is_asked = True
         self._driver.publish(events.Notice("info", "leaving politely; once more (Ctrl-C) stops at once"))
         self._driver.feed(inputs.Leave())
+        return True
 
 
 @contextlib.contextmanager

@@ -62,6 +62,9 @@ RESUMABLE = 4000
 FEDERATION_WIDE: tuple[What, ...] = ("pause", "resume", "stop", "stop-now")
 """Commands that any operator of the federation may give at any node."""
 
+FAULT = "a fault in this node ended it"
+"""Why a connection is over whose task ended without saying why."""
+
 MAX_REASON_CHARACTERS = 400
 """Of a refusal: it is a sentence or two, and may quote what the observer said."""
 
@@ -257,12 +260,12 @@ class Observers:
         self._connected.add(viewer)
         logger.info("%s is connected as an observer", admitted.who)
         try:
-            tasks.start(viewer.write())
+            tasks.start(viewer.write()).add_done_callback(lambda _: viewer.end(FAULT))
             try:
                 await self._begin(viewer, watch, admitted)
             except DataDirectoryError as error:
                 viewer.finish(self._frame(Denial(bounded(str(error), MAX_REASON_CHARACTERS))))
-            tasks.start(self._read(viewer, admitted))
+            tasks.start(self._read(viewer, admitted)).add_done_callback(lambda _: viewer.end(FAULT))
             reason = await viewer.ended
             logger.info("the connection of %s as an observer ended: %s", admitted.who, reason)
         finally:

@@ -37,9 +37,12 @@ class Orders:
     """Carries commands out and says who gave them."""
 
     def __init__(
-        self, node: Node, driver: Driver, store: BlobStore, data_dir: Path, leave: Callable[[], None]
+        self, node: Node, driver: Driver, store: BlobStore, data_dir: Path, leave: Callable[[], bool]
     ) -> None:
-        """Take commands for *node*; models are saved in *data_dir*, *leave* begins a polite leave."""
+        """Take commands for *node*; models are saved in *data_dir*.
+
+        *leave* begins a polite leave, and returns False where that was begun before.
+        """
         self._node = node
         self._driver = driver
         self._store = store
@@ -67,7 +70,8 @@ class Orders:
             self._driver.feed(inputs.Go())
             return "", "the start is given"
         if what == "leave":
-            self._leave()
+            if not self._leave():
+                return "this node leaves already; a Ctrl-C or SIGTERM stops it at once", ""
             return "", "this node leaves"
         return await self._save()
 

@@ -15,6 +15,10 @@ BEAT_SECONDS = 1.0
 """Between signs of life to an observer who is told nothing else."""
 
 
+STUCK_SECONDS = 30.0
+"""An observer that takes nothing for so long is dropped: a stopped process would keep its place for ever."""
+
+
 class Viewer:
     """The node's end of an observer's connection. Run `write` as a task; `ended` tells when it is over."""
 
@@ -71,7 +75,7 @@ class Viewer:
             while True:
                 if self._queue:
                     frame = self._queue.popleft()
-                    await self.stream.write(frame)
+                    await self._send(frame)
                     self._bytes -= len(frame)
                     self._sent.set()
                 elif self._is_last:
@@ -83,6 +87,18 @@ class Viewer:
                         async with asyncio.timeout(BEAT_SECONDS):
                             await self._wake.wait()
                     except TimeoutError:
-                        await self.stream.write(self._beat)
+                        await self._send(self._beat)
+        except TimeoutError:
+            self.end(f"it has read nothing for {STUCK_SECONDS:.0f} s")
         except OSError as error:
             self.end(f"the connection broke ({error.strerror or error})")
+
+    async def _send(self, frame: bytes) -> None:
+        """Send *frame*, and wait until the connection takes more.
+
+        Raises:
+            TimeoutError: the observer does not read.
+            OSError: the connection broke.
+        """
+        async with asyncio.timeout(STUCK_SECONDS):
+            await self.stream.write(frame)

@@ -6,12 +6,13 @@ import sys
 import msgspec
 import pytest
 
+from p2pfl.cli.demo_files import COMMANDS_FILE, EVENTS_FILE, NODES_FILE
 from p2pfl.errors import UserError
 from p2pfl.runtime.publish import as_dict
 from tests.support import recordings
 from tests.support.source import ROOT
 from tui.__main__ import EXIT_ERROR, main, parse
-from tui.control import COMMANDS_FILE, EVENTS_FILE, NODES_FILE, DemoControl
+from tui.control import DemoControl
 
 
 def test_neither_torch_nor_numpy_is_imported():
@@ -66,14 +67,16 @@ def test_a_recording_is_told_in_plain_lines(tmp_path, capsys):
 
 
 def test_a_demo_is_controlled_through_its_files(tmp_path):
-    (tmp_path / NODES_FILE).write_text('{"nodes": [{"name": "node-1", "data_dir": "x"}, {"name": "node-2"}]}')
+    (tmp_path / NODES_FILE).write_text(
+        '{"nodes": [{"name": "node-1", "data_dir": "x"}, {"name": "node-2", "data_dir": "y"}]}'
+    )
     demo = DemoControl(tmp_path)
     assert demo.names == ("node-1", "node-2")
     demo.do("kill", "node-2")
     demo.do("start", "node-2")
     assert (tmp_path / COMMANDS_FILE).read_text().splitlines() == [
-        '{"do": "kill", "node": "node-2"}',
-        '{"do": "start", "node": "node-2"}',
+        '{"do":"kill","node":"node-2"}',
+        '{"do":"start","node":"node-2"}',
     ]
     assert demo.read() == []
     told = recordings.finished()[-1]

@@ -5,10 +5,11 @@ import json
 import msgspec
 import pytest
 
+from p2pfl.cli.demo_files import COMMANDS_FILE, NODES_FILE
 from p2pfl.runtime.publish import as_dict
 from tests.support import recordings
 from tests.support.screens import Node, settle, shown, text_of
-from tui.control import COMMANDS_FILE, NODES_FILE, DemoControl
+from tui.control import DemoControl
 from tui.source import Replay
 
 
@@ -68,7 +69,9 @@ async def test_of_a_replay_nothing_can_be_commanded(replay):
 @pytest.fixture
 def demo(tmp_path):
     names = ["lab-desktop", "attic-nuc", "macbook-1", "roof-jetson", "shelf-pi5", "west-thinkpad"]
-    (tmp_path / NODES_FILE).write_text(json.dumps({"nodes": [{"name": name} for name in names]}))
+    (tmp_path / NODES_FILE).write_text(
+        json.dumps({"nodes": [{"name": name, "data_dir": name} for name in names]})
+    )
     return DemoControl(tmp_path)
 
 

@@ -193,7 +193,7 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
         Text(f"accuracy  {result}"),
         Text(f"model     BLAKE3 {one.digest[:16]}   {_same_model(state, one)}"),
         Text(f"average   FedAvg, weights by samples; {sum(u.samples for u in one.updates)} samples in all"),
-        Text(f"elected   {clip(one.aggregator, 30)}, attempt {one.attempt}"),
+        Text(f"elected   {_election(one)}"),
     ]
     if one.committed_at is not None:
         moment = time.strftime("%H:%M:%S", time.localtime(one.committed_at))
@@ -202,6 +202,19 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
         lines.append(Text(f"note      {clip(one.note, 200)}"))
     lines += [Text(f"left out  {clip(name, 30)}: {clip(reason, 120)}") for name, reason in one.left_out]
     return lines
+
+
+def _election(one: Round) -> str:
+    """Return who was elected, when, and after how many candidacies that came to nothing."""
+    text = f"{clip(one.aggregator, 30)}, attempt {one.attempt}"
+    seen = one.seen
+    if seen is None:
+        return text
+    if seen.elected_at is not None and seen.opened_at is not None:
+        text += f", {duration(max(0.0, seen.elected_at - seen.opened_at))} after the round began"
+    if seen.yields:
+        text += f"; candidacies given up: {seen.yields}"
+    return text
 
 
 def _same_model(state: State, one: Round) -> str:

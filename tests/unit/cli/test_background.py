@@ -17,7 +17,7 @@ from p2pfl.cli.background import background_words, run_in_background
 from p2pfl.errors import UserError
 from p2pfl.identity.authority import create_authority, issue
 
-STAYS = "import time, sys; print('up', sys.argv[1:], flush=True); time.sleep(60)"
+STAYS = "import signal, sys; print('up', sys.argv[1:], flush=True); signal.pause()"
 FAILS = "import sys; print('no port for me'); sys.exit(4)"
 
 

@@ -26,7 +26,6 @@ def test_who_takes_part_is_written_down(tmp_path: Path, nodes: list[NodeProcess]
     written = json.loads((tmp_path / NODES_FILE).read_text(encoding="utf-8"))
     assert written == {
         "nodes": [{"name": name, "data_dir": str(tmp_path / name)} for name in ("node-1", "node-2")],
-        "command_file": str(tmp_path / COMMANDS_FILE),
     }
 
 

@@ -52,8 +52,9 @@ class Stage:
         )
         self.orders = Orders(self.node, driver, self.store, path, self.leave)
 
-    def leave(self) -> None:
+    def leave(self) -> bool:
         self.leaves += 1
+        return self.leaves == 1
 
     def put(self, data: bytes = MODEL) -> None:
         """Have the committed model in the store, or what became of it."""
@@ -107,6 +108,13 @@ async def test_the_start_is_given_once(stage: Stage) -> None:
 async def test_leaving_is_begun(stage: Stage) -> None:
     assert await stage.orders.obey("leave", "the local user") == Answer(0, "", "this node leaves")
     assert stage.leaves == 1
+
+
+async def test_a_second_command_to_leave_is_refused_and_stops_nothing(stage: Stage) -> None:
+    await stage.orders.obey("leave", "the local user")
+    answer = await stage.orders.obey("leave", "the local user")
+    assert "leaves already" in answer.refused
+    assert stage.fed == []
 
 
 async def test_the_last_committed_model_is_saved_byte_for_byte_and_can_be_saved_again(stage: Stage) -> None:

@@ -72,6 +72,16 @@ async def test_who_lets_too_much_wait_is_told_so_and_sent_nothing_more(
     writing.cancel()
 
 
+async def test_who_reads_nothing_for_long_is_dropped_although_little_waits(
+    watcher: Watcher, seen: Viewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewer, "STUCK_SECONDS", 0.0)
+    watcher.stop_reading()
+    seen.push(frame(news(1)))
+    await seen.write()
+    assert "has read nothing" in await seen.ended
+
+
 async def test_there_is_room_while_little_waits_and_again_once_it_is_sent(
     watcher: Watcher, seen: Viewer
 ) -> None:
