@@ -193,7 +193,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
 
 
 def _peer(state: State, peer: Peer) -> PeerNow:
-    doing = state.doing(peer, state.time)
+    doing = state.doing(peer)
     score = peer.score
     return PeerNow(
         name=peer.name,

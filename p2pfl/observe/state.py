@@ -88,13 +88,13 @@ class State:
         """When the last event happened, by the node's clock."""
         return self._time
 
-    def doing(self, peer: Peer, now: float) -> Doing:
-        """Return what *peer* is doing."""
+    def doing(self, peer: Peer) -> Doing:
+        """Return what *peer* was doing when the node told anything last: nobody is late for want of news."""
         if peer.is_me:
             transfer = next((one for one in self.transfers.values() if one.what == "push"), None)
         else:
             transfer = self.transfers.get(("pull", peer.name))
-        return doing(peer, self.open, is_paused=self.phase == "paused", now=now, transfer=transfer)
+        return doing(peer, self.open, is_paused=self.phase == "paused", now=self._time, transfer=transfer)
 
     def tolerates(self) -> int:
         """Return how many members the roster can lose."""

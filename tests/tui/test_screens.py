@@ -39,6 +39,18 @@ async def test_a_lost_connection_leaves_what_was_known(size):
         check(f"disconnected-{size[0]}x{size[1]}", text_of(app))
 
 
+async def test_nobody_becomes_late_for_want_of_news():
+    told = recordings.running()
+    hours_later = told[-1].time + 7200.0
+    async with shown(told, clock=lambda: hours_later) as (app, pilot, _):
+        app._tell(Retrying(3, hours_later + 4.0, "connection reset by peer"))
+        await settle(app, pilot)
+        text = text_of(app)
+        assert "train 71%" in text
+        assert "late" not in text
+        assert "data of 2h ago" in text
+
+
 @pytest.mark.parametrize(
     ("name", "keys"),
     [

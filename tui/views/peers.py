@@ -41,7 +41,7 @@ def peer_rows(state: State, now: float, glyphs: Glyphs) -> list[Row]:
 
 
 def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
-    doing = state.doing(peer, now)
+    doing = state.doing(peer)
     symbol = SYMBOLS[doing.word]
     status, facts = peer.status, peer.facts
     is_gone = not peer.doing_now
@@ -97,7 +97,7 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
                 f"trains on {clip(facts.device, 12) or NONE}   p2pfl {clip(facts.software, 16)}"
             )
         )
-    doing = state.doing(peer, now)
+    doing = state.doing(peer)
     now_line = Text("now   ").append(
         doing_text(doing, peer, now, glyphs), style=SYMBOLS[doing.word].style_name
     )
