@@ -79,6 +79,11 @@ class ProtocolSettings(msgspec.Struct, frozen=True):
     sooner."""
     start_grace: float = 6.0
     """Seconds after a start during which every member counts as heard: they may be starting too."""
+    overtaken: float = 0.1
+    """Seconds a commit that a peer must know of may be on its way here before this node asks for it."""
+    often: float = 0.25
+    """Seconds at least between two Status messages that say only that a member is a round further: where
+    rounds are short, its other messages say so too."""
     rank_step: float = 0.5
     """Seconds the next candidate in rank waits for the one before it."""
     backoff: float = 0.3

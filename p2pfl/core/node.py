@@ -303,7 +303,7 @@ class Node:
             return
         ledger = running.ledger
         if status.round > ledger.round:
-            running.ask(member.node)
+            running.behind.suspect(member.node, status.round)
         elif status.round == ledger.round:
             if before is None or before.round < status.round or before.run != status.run:
                 running.linked(member.node)
@@ -367,12 +367,12 @@ class Node:
     def _records(self, member: Member, message: Records) -> None:
         running = self._running
         if running is not None and message.run == running.ledger.run:
-            running.ask_again()
+            running.behind.ask_again()
             running.learned(member, message.commits)
             peer = self._ctx.peers.get(member.node)
             behind = peer is not None and peer.status is not None and peer.status.round > running.ledger.round
             if behind and message.commits:
-                running.ask(member.node)
+                running.behind.ask(member.node)
             return
         founding, peer = message.founding, self._ctx.peers.get(member.node)
         if founding is None or record_digest(founding) != message.run or self._lobby.asking != message.run:

@@ -46,6 +46,9 @@ class Presence:
 
     ctx: Context
     said: tuple[object, ...] = ()
+    said_at: float = 0.0
+    moved: tuple[object, ...] = ()
+    """How far it was when that was last looked at."""
     steps: int = 0
     next_beat: float = 0.0
 
@@ -73,12 +76,20 @@ class Presence:
         )
 
     def refresh(self, condition: Condition) -> None:
-        """Broadcast a Status if it says something new that others act on, or if the heartbeat is due."""
+        """Broadcast a Status if it says something new that others act on, or if the heartbeat is due.
+
+        That a member is a round further it says at once too, but not too often.
+        """
+        settings, now = self.ctx.settings, self.ctx.now
+        moved = _progress(condition)
+        if moved != self.moved:
+            self.moved = moved
+            self.next_beat = min(self.next_beat, max(now, self.said_at + settings.often))
         telling = self._telling(condition)
-        if telling != self.said or self.ctx.now >= self.next_beat:
-            self.said = telling
+        if telling != self.said or now >= self.next_beat:
+            self.said, self.said_at = telling, now
             self.steps += 1
-            self.next_beat = self.ctx.now + self.ctx.settings.heartbeat
+            self.next_beat = now + settings.heartbeat
             self.ctx.broadcast(self.status(condition))
 
     def _telling(self, condition: Condition) -> tuple[object, ...]:
@@ -87,5 +98,12 @@ class Presence:
         own = (condition.leaving, condition.ready, condition.waiting, self.ctx.options.min_nodes)
         if ledger is None:
             return own
-        where = (ledger.run, ledger.round, ledger.holds, ledger.is_over, ledger.rounds, ledger.resumed)
-        return (*own, *where)
+        # Of a learner everybody waits to hear that it has caught up: it is a member with the next round then.
+        learnt = () if ledger.is_member else _progress(condition)
+        return (*own, ledger.run, ledger.is_over and ledger.holds, ledger.rounds, ledger.resumed, *learnt)
+
+
+def _progress(condition: Condition) -> tuple[object, ...]:
+    """Return how far the node is in its run."""
+    ledger = condition.ledger
+    return () if ledger is None else (ledger.run, ledger.round, ledger.holds)

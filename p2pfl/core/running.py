@@ -13,6 +13,7 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator, Stand
+from p2pfl.core.behind import Behind, RoundMessage
 from p2pfl.core.context import Context, earliest
 from p2pfl.core.effects import Exit, Fetch, SendRecords
 from p2pfl.core.election import Candidate, Situation, decide_standing
@@ -24,7 +25,6 @@ from p2pfl.core.wishes import ENDED_NOW, Wishes
 from p2pfl.messages import (
     Accept,
     Accepted,
-    Ask,
     Collect,
     Commit,
     Member,
@@ -46,9 +46,6 @@ LOST_BLOB_TRIES = 60
 """Times a blob this node has accepted is asked for, with a quorum reachable, before its disk counts as lost
 (rule 1)."""
 
-RoundMessage = Prepare | Promise | Refuse | Collect | Submit | Noted | Accept | Accepted | Yield
-"""Messages that belong to one round of one run."""
-
 
 class Running:
     """The run this node is in."""
@@ -64,8 +61,8 @@ class Running:
         """Whether the worker knows the run's task, with the run's schema."""
         self.leaving = False
         self.wishes = Wishes(ctx, ledger)
+        self.behind = Behind(ctx, ledger)
         self._has_quorum = True
-        self._ask_at = 0.0
         self._refetch_at: float | None = None
         self._lost_tries = 0
         self._elected: object = None
@@ -105,10 +102,9 @@ class Running:
 
     def commit(self, commit: Commit) -> None:
         """Commit this node's own proposal and tell everybody."""
-        self.apply(commit)
-        self.ctx.broadcast(commit)
+        self.apply(commit, is_mine=True)
 
-    def apply(self, commit: Commit) -> None:
+    def apply(self, commit: Commit, *, is_mine: bool = False) -> None:
         """Make a believed commit the last one and open the next round."""
         ledger, record = self.ledger, commit.record
         self._tell_fate(commit)
@@ -116,6 +112,8 @@ class Running:
         self.trainee.close()
         holds = self.acceptor.accepted == record
         ledger.commit(commit)
+        if is_mine:
+            self.ctx.broadcast(commit)
         if record.then != "go":
             self.wishes.fulfil(record.round)
         ledger.holds = ledger.holds or holds
@@ -162,7 +160,7 @@ class Running:
             if isinstance(message, Prepare | Collect | Accept | Submit):
                 self.ctx.do(SendRecords(member.node, ledger.run, max(0, message.round - 1)))
         elif message.round > ledger.round + 1:
-            self.ask(member.node)
+            self.behind.keep(member, message)
         elif ledger.is_member and ledger.is_open:
             self._received_now(member, message)
 
@@ -226,7 +224,7 @@ class Running:
             if commit.record.run != self.ledger.run or commit.record.round <= self.ledger.round:
                 continue
             if commit.record.round > self.ledger.round + 1:
-                self.ask(member.node)
+                self.behind.ask(member.node)
                 return
             flaw = self.ledger.believe(commit)
             if flaw is not None:
@@ -234,16 +232,6 @@ class Running:
                 self.ctx.warn(f"a commit of round {commit.record.round} from {name} is not believed: {flaw}")
                 return
             self.apply(commit)
-
-    def ask(self, node: str) -> None:
-        """Ask *node* for the records after the last one here; at most once in `resend` seconds."""
-        if self.ctx.now >= self._ask_at:
-            self._ask_at = self.ctx.now + self.ctx.settings.resend
-            self.ctx.send(node, Ask(self.ledger.run, self.ledger.round))
-
-    def ask_again(self) -> None:
-        """Allow the next `ask` at once: an answer came and more is wanted."""
-        self._ask_at = self.ctx.now
 
     def report(self, member: Member, message: Report) -> None:
         """Take a member's evaluation of the last model."""
@@ -346,6 +334,8 @@ class Running:
     def advance(self) -> None:
         """Do what has become due."""
         self._wake = None
+        self.behind.advance()
+        self.behind.release(self.received)
         if self._refetch_at is not None and self.ctx.now >= self._refetch_at:
             self._refetch_at = None
             if not self.ledger.holds:
@@ -367,8 +357,9 @@ class Running:
     def deadline(self) -> float | None:
         """When `advance` is due if nothing happens."""
         if not (self.ledger.is_open and self.ledger.is_member):
-            return self._refetch_at
-        return earliest(self._wake, self._refetch_at, self.aggregator.deadline, self.trainee.resend_at)
+            return earliest(self._refetch_at, self.behind.deadline)
+        parts = (self.aggregator.deadline, self.trainee.resend_at, self.behind.deadline)
+        return earliest(self._wake, self._refetch_at, *parts)
 
     def _reachable(self) -> int:
         return self.ctx.count_seated(self.ledger.roster)

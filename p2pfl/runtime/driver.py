@@ -1,17 +1,19 @@
 """The protocol's driver: inputs from network, worker and clock go in, effects are carried out in order.
 
-Inputs are taken at once, in the event loop; their effects go into one queue that one task empties. A run of
-`Save` effects becomes one journal transaction in a thread, and nothing behind it in the queue is begun before
-it is on disk: this is where "no answer before the disk has it" is kept. What no answer depends on is put off
-a little, and shares a transaction with what cannot wait (`can_wait`).
+Inputs are taken at once, in the event loop, and so are their effects, up to a vote. A run of `Save` effects
+becomes one journal transaction in a thread, and nothing behind it in the queue is begun before it is on disk:
+this is where "no answer before the disk has it" is kept. What no answer depends on is put off a little, and
+shares a transaction with what cannot wait (`can_wait`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from p2pfl import events
 from p2pfl.config import NetSettings
@@ -44,9 +46,10 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.node import Node
 from p2pfl.errors import DataDirectoryError
-from p2pfl.messages import Facts, Message
+from p2pfl.messages import Facts, Message, Records
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Peer
+from p2pfl.runtime.collector import Collector
 from p2pfl.runtime.publish import Publisher
 from p2pfl.runtime.work import Work
 from p2pfl.store.blobs import BlobStore
@@ -66,8 +69,10 @@ CLONED_EXIT = 8
 FRAME_MARGIN = 1024
 """Bytes of a frame left for the envelope around records."""
 
-LATER_SECONDS = 0.02
-"""How long a save that nobody waits for is put off, so that it shares its flush with one that cannot wait."""
+LATER_SECONDS = 0.25
+"""How long a save that nobody waits for is put off at most, so that it shares its flush with one that cannot
+wait: in a run of short rounds all saves of a round go to disk with its vote. What a node told in that time it
+may tell once more after it was killed."""
 
 Saving = (
     SaveFounding
@@ -93,14 +98,15 @@ class Driver:
         self._publisher = publisher
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[AnyEffect | Callable[[], None]] = asyncio.Queue()
+        self._queue: deque[AnyEffect | Callable[[], None]] = deque()
+        self._is_busy = False
+        """Whether an effect is being carried out that those in the queue wait for."""
         self._timer: asyncio.TimerHandle | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._later: list[Save] = []
         """Saves put off (see `can_wait`), in their order."""
-        self._collecting: asyncio.Task[None] | None = None
-        self._guards_to_release: list[str] = []
-        """Held until the collection under way is over."""
+        self._later_timer: asyncio.TimerHandle | None = None
+        self._collector: Collector | None = None
         self.ended: asyncio.Future[Exit] = self._loop.create_future()
         """Done when the node is to exit."""
         self.before_tick: Callable[[], None] = lambda: None
@@ -123,15 +129,16 @@ class Driver:
     def _tick(self) -> None:
         self._timer = None
         self.before_tick()
-        self._save_later()
         self._give_out(self._node.tick(self._loop.time()))
 
     def _give_out(self, effects: list[AnyEffect]) -> None:
-        for effect in effects:
-            self._queue.put_nowait(effect)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._queue.extend(effects)
+        self._carry_on()
         deadline = self._node.deadline()
+        if self._timer is not None:
+            if deadline == self._timer.when():
+                return
+            self._timer.cancel()
         self._timer = self._loop.call_at(deadline, self._tick) if deadline is not None else None
 
     # --- the mesh's listener --------------------------------------------------------------------------------
@@ -182,7 +189,8 @@ class Driver:
 
     def release_later(self, digest: str) -> None:
         """Take a guard of *digest* away once every effect given out so far is carried out."""
-        self._queue.put_nowait(lambda: self._release(digest))
+        self._queue.append(lambda: self._release(digest))
+        self._carry_on()
 
     def fail(self, error: DataDirectoryError) -> None:
         """End the node: its disk refuses."""
@@ -204,75 +212,51 @@ class Driver:
     # --- effects --------------------------------------------------------------------------------------------
 
     async def run(self) -> Exit:
-        """Carry effects out until the node is to exit; return why."""
-        carrier = asyncio.create_task(self._carry_out())
+        """Return why the node is to exit, once it is and what was put off is on disk."""
         try:
-            carrier.add_done_callback(self._carried)
             return await self.ended
         finally:
-            carrier.cancel()
-            await asyncio.gather(carrier, return_exceptions=True)
-            if self._collecting is not None:
-                await asyncio.wait([self._collecting])
-            if (saving := self._save_later()) is not None:
-                await asyncio.wait([saving])
             if self._timer is not None:
                 self._timer.cancel()
+            if self._collector is not None:
+                await self._collector.close()
+            if (saving := self._save_later()) is not None:
+                await asyncio.wait([saving])
             self._disk.shutdown(wait=True)
 
-    def _carried(self, carrier: asyncio.Task[None]) -> None:
-        if not carrier.cancelled() and (error := carrier.exception()) is not None:
-            self.break_down(error)
-
-    async def _carry_out(self) -> None:
+    def _carry_on(self) -> None:
+        """Carry out what is queued, as far as it need not wait for an effect under way."""
+        if self._is_busy:
+            return
+        self._is_busy = True
         try:
-            while not self.ended.done():
-                effect = await self._queue.get()
-                following = await self._save(effect) if isinstance(effect, Saving) else effect
-                if following is not None:
-                    await self._do(following)
+            while self._queue and not self.ended.done():
+                under_way = self._do(self._queue.popleft())
+                if under_way is not None:
+                    under_way.add_done_callback(self._done)
+                    return
         except DataDirectoryError as error:
             self.fail(error)
+        except Exception as error:  # noqa: BLE001 - ours, whoever gave the input
+            self.break_down(error)
+        self._is_busy = False
 
-    async def _save(self, first: Saving) -> AnyEffect | Callable[[], None] | None:
-        """Save *first* and the saves right behind it; return the effect after them.
+    def _done(self, under_way: asyncio.Future[Any]) -> None:
+        """Go on behind an effect that was waited for."""
+        self._is_busy = False
+        self._done_aside(under_way)
+        self._carry_on()
 
-        They go to disk in one transaction, together with those put off before, unless all of them can wait.
-        """
-        batch, after = [first], None
-        while not self._queue.empty():
-            effect = self._queue.get_nowait()
-            if not isinstance(effect, Saving):
-                after = effect
-                break
-            batch.append(effect)
-        if all(map(can_wait, batch)):
-            self._later += batch
-            self._loop.call_later(LATER_SECONDS, self._save_later)
-        else:
-            batch = [*self._later, *batch]
-            self._later.clear()
-            await self._loop.run_in_executor(self._disk, self._journal.save_all, batch)
-        return after
-
-    def _save_later(self) -> asyncio.Future[None] | None:
-        """Begin to save what was put off; what the journal is asked for next comes after it."""
-        if not self._later:
-            return None
-        batch, self._later = self._later, []
-        saving = self._loop.run_in_executor(self._disk, self._journal.save_all, batch)
-        saving.add_done_callback(self._done_aside)
-        return saving
-
-    def _done_aside(self, work: asyncio.Future[None]) -> None:
-        """End the node if something that nobody waits for failed."""
+    def _done_aside(self, work: asyncio.Future[Any]) -> None:
+        """End the node if the effect failed."""
         if not work.cancelled() and (error := work.exception()) is not None:
             if isinstance(error, DataDirectoryError):
                 self.fail(error)
             else:
                 self.break_down(error)
 
-    async def _do(self, effect: AnyEffect | Callable[[], None]) -> None:
+    def _do(self, effect: AnyEffect | Callable[[], None]) -> asyncio.Future[Any] | None:
+        """Carry *effect* out; return what the effects behind it must wait for, if anything."""
         assert self.mesh is not None
         assert self.work is not None
         match effect:
@@ -281,58 +265,88 @@ class Driver:
             case Tell():
                 self.publish(effect.event)
             case SendRecords():
-                await self._send_records(effect, self.mesh)
+                return self._send_records(effect, self.mesh)
             case Collect():
-                if self._collecting is not None:
-                    await asyncio.wait([self._collecting])
-                self._collecting = asyncio.create_task(self._collect(effect))
-                self._collecting.add_done_callback(self._collected)
+                self._collect(effect, self.work)
             case StopTraining():
                 self.work.stop_training()
             case Exit():
                 self.end(effect.code, effect.reason)
             case Fetch() | Describe() | Create() | Train() | Evaluate() | Fold() | Average():
                 self.work.begin(effect)
+            case _ if isinstance(effect, Saving):
+                return self._save(effect)
             case _ if callable(effect):
                 effect()
             case _:
                 raise AssertionError(f"an effect nobody carries out: {effect!r}")
+        return None
 
-    async def _send_records(self, effect: SendRecords, mesh: Mesh) -> None:
-        self._save_later()
+    # --- the journal ----------------------------------------------------------------------------------------
+
+    def _save(self, first: Saving) -> asyncio.Future[None] | None:
+        """Save *first* and the saves right behind it; return the future to wait for, if they cannot wait.
+
+        They go to disk in one transaction, together with those put off before.
+        """
+        batch: list[Save] = [first]
+        while self._queue and isinstance(self._queue[0], Saving):
+            batch.append(self._queue.popleft())  # type: ignore[arg-type]  # the line above has looked
+        self._later += batch
+        if not all(map(can_wait, batch)):
+            return self._save_later()
+        if self._later_timer is None:
+            self._later_timer = self._loop.call_later(LATER_SECONDS, self._save_aside)
+        return None
+
+    def _save_later(self) -> asyncio.Future[None] | None:
+        """Begin to save what was put off; what the journal is asked for next comes after it."""
+        if self._later_timer is not None:
+            self._later_timer.cancel()
+            self._later_timer = None
+        if not self._later:
+            return None
+        batch, self._later = self._later, []
+        return self._loop.run_in_executor(self._disk, self._journal.save_all, batch)
+
+    def _save_aside(self) -> None:
+        """Save what was put off; nobody waits for it."""
+        if (saving := self._save_later()) is not None:
+            saving.add_done_callback(self._done_aside)
+
+    def _send_records(self, effect: SendRecords, mesh: Mesh) -> asyncio.Future[Records]:
+        self._save_aside()
         limit = self._settings.max_frame_bytes - FRAME_MARGIN
-        records = await self._loop.run_in_executor(
+        reading = self._loop.run_in_executor(
             self._disk, self._journal.records, effect.run, effect.after, limit
         )
-        mesh.send(effect.to, records)
+
+        def send(read: asyncio.Future[Records]) -> None:
+            if not read.cancelled() and read.exception() is None:
+                mesh.send(effect.to, read.result())
+
+        reading.add_done_callback(send)
+        return reading
+
+    # --- collecting -----------------------------------------------------------------------------------------
+
+    def _collect(self, effect: Collect, work: Work) -> None:
+        if self._collector is None:
+            self._collector = Collector(self._store, work.guard, self._best, self._done_aside)
+        self._collector.collect(effect.keep)
+
+    async def _best(self) -> str | None:
+        """Return the best model of the run; all that was put off is on disk then."""
+        self._save_aside()
+        ledger = self._node.ledger
+        if ledger is None:
+            return None
+        return await self._loop.run_in_executor(self._disk, self._journal.best, ledger.run)
 
     def _release(self, digest: str) -> None:
         """Take a guard away, unless a collection is under way that knows only what was needed before it."""
         assert self.work is not None
-        if self._collecting is not None:
-            self._guards_to_release.append(digest)
+        if self._collector is not None:
+            self._collector.release(digest)
         else:
             self.work.guard.release(digest)
-
-    def _collected(self, collecting: asyncio.Task[None]) -> None:
-        self._collecting = None
-        while self._guards_to_release:
-            self._release(self._guards_to_release.pop())
-        self._done_aside(collecting)
-
-    async def _collect(self, effect: Collect) -> None:
-        """Delete blobs nobody needs, while other effects are carried out.
-
-        What one of them makes needed is guarded from its first step on, and stays so until this is over.
-        """
-        assert self.work is not None
-        self._save_later()
-        ledger = self._node.ledger
-        best = None
-        if ledger is not None:
-            best = await self._loop.run_in_executor(self._disk, self._journal.best, ledger.run)
-        keep, guard = effect.keep | ({best} if best else set()), self.work.guard
-        files = await asyncio.to_thread(
-            self._store.collect, lambda digest: digest in keep or guard.holds(digest)
-        )
-        await asyncio.to_thread(self._store.delete, files)

@@ -20,6 +20,7 @@ from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, TaskError,
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
 from p2pfl.messages import Evaluation
+from p2pfl.runtime.guard import Guard
 from p2pfl.schema import Schema, file_bytes
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
 
@@ -70,27 +71,6 @@ class Host(Protocol):
 
     def break_down(self, error: BaseException) -> None:
         """End the node after a fault in its own code."""
-
-
-class Guard:
-    """Blobs that must not be collected although the protocol does not know of them yet."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-
-    def add(self, digest: str) -> None:
-        """Guard *digest* once more."""
-        self._counts[digest] = self._counts.get(digest, 0) + 1
-
-    def release(self, digest: str) -> None:
-        """Take one guard of *digest* away."""
-        self._counts[digest] -= 1
-        if not self._counts[digest]:
-            del self._counts[digest]
-
-    def holds(self, digest: str) -> bool:
-        """Whether *digest* is guarded; may be asked from any thread."""
-        return digest in self._counts
 
 
 class Work:

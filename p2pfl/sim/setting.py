@@ -18,7 +18,7 @@ CLONED_EXIT = 8
 """What a node exits with that is told its data directory is a copy, as `p2pfl.runtime.driver` has it."""
 
 
-PUT_OFF = 0.02
+PUT_OFF = 0.25
 """Seconds a save that nobody waits for is put off, as `p2pfl.runtime.driver` does it."""
 
 

@@ -56,6 +56,43 @@ def test_progress_waits_for_the_heartbeat(ctx, book):
     assert {said.progress for said in sent(taken(ctx), Status)} == {0.5}
 
 
+def test_a_round_further_is_said_at_once_but_not_too_often(ctx, book):
+    presence, often = Presence(ctx), ctx.settings.often
+    presence.refresh(condition(book))
+    taken(ctx)
+    ctx.now += often
+    book.round += 1
+    presence.refresh(condition(book))
+    assert {said.round for said in sent(taken(ctx), Status)} == {3}
+    ctx.now += often / 2
+    book.round += 1
+    presence.refresh(condition(book))
+    assert taken(ctx) == []
+    assert presence.next_beat == ctx.now + often / 2
+    ctx.now += often / 2
+    presence.refresh(condition(book))
+    assert {said.round for said in sent(taken(ctx), Status)} == {4}
+
+
+def test_a_learner_says_of_every_round_that_it_has_it(ctx, book):
+    presence = Presence(ctx)
+    book.is_member = False
+    presence.refresh(condition(book))
+    taken(ctx)
+    book.round += 1
+    presence.refresh(condition(book))
+    assert {said.round for said in sent(taken(ctx), Status)} == {3}
+
+
+def test_the_end_of_the_run_is_said_at_once(ctx, book, monkeypatch):
+    presence = Presence(ctx)
+    presence.refresh(condition(book))
+    taken(ctx)
+    monkeypatch.setattr(type(book), "is_over", True)
+    presence.refresh(condition(book))
+    assert {said.ended for said in sent(taken(ctx), Status)} == {True}
+
+
 def test_every_broadcast_has_a_higher_step(ctx, book):
     presence = Presence(ctx)
     presence.refresh(condition(book))

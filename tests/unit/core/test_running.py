@@ -11,7 +11,7 @@ from p2pfl.core.effects import Exit, Fetch, Send, StopTraining, Train
 from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, Running
 from p2pfl.core.saved import Vote
 from p2pfl.core.wishes import ENDED_NOW
-from p2pfl.messages import Accept, Collect, Evaluation, Noted, Prepare, Submit, Wish, Yield
+from p2pfl.messages import Accept, Ask, Collect, Evaluation, Noted, Prepare, Promise, Submit, Wish, Yield
 from tests.support.core import (
     ballot,
     chain_of,
@@ -95,6 +95,21 @@ def test_blobs_are_let_go_of_once_after_a_commit_and_not_before_all_else_is_done
     (collect,) = taken(bench.ctx)
     assert isinstance(collect, CollectBlobs)
     assert bench.ledger.model in collect.keep
+
+
+def test_a_candidate_that_overtook_the_commit_has_its_promise_once_the_commit_is_here(bench):
+    stands = ballot(5, "cleo")
+    assert bench.hear("cleo", Prepare(bench.chain.run, 3, stands)) == []
+    effects = [*bench.learn(bench.chain.commit()), *bench.advance()]
+    assert [promise.ballot for promise in sent(effects, Promise)] == [stands]
+    assert sent(effects, Ask) == []
+
+
+def test_everybody_hears_of_a_commit_before_the_next_round_is_begun(bench):
+    commit = bench.chain.commit()
+    bench.it.commit(commit)
+    kinds = [effect.message if isinstance(effect, Send) else effect for effect in taken(bench.ctx)]
+    assert kinds.index(commit) < next(place for place, one in enumerate(kinds) if isinstance(one, Fetch))
 
 
 def test_whose_update_is_not_counted_is_told_why(bench):

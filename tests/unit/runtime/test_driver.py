@@ -31,8 +31,8 @@ from p2pfl.errors import DataDirectoryError
 from p2pfl.messages import Evaluation, Facts, Member, Message, Prepare, Records
 from p2pfl.net.peers import Peer
 from p2pfl.runtime.driver import CLONED_EXIT, DISK_EXIT, FAULT_EXIT, FRAME_MARGIN, Driver
+from p2pfl.runtime.guard import Guard
 from p2pfl.runtime.publish import Publisher
-from p2pfl.runtime.work import Guard
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import ballot
 from tests.support.meshes import until
@@ -321,7 +321,7 @@ async def test_a_guarded_blob_survives_a_collection_until_its_release_has_come_u
     driver = drive(tmp_path, ScriptedNode([Collect(frozenset({blobs["kept"]}))]), trace)
     driver.start()
     driver.release_later(blobs["guarded"])
-    driver._queue.put_nowait(BYE)
+    driver._give_out([BYE])
     await driver.run()
     assert store.digests() == {blobs["kept"], blobs["guarded"]}
     assert not trace.guard.holds(blobs["guarded"])
@@ -353,16 +353,18 @@ async def test_a_collection_holds_nothing_up_and_spares_what_comes_in_while_it_l
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-async def test_a_second_collection_waits_for_the_first(tmp_path: Path) -> None:
-    store = BlobStore(tmp_path)
-    first, second = adopted(store, b"first"), adopted(store, b"second")
-    trace = Trace()
-    effects = [Collect(frozenset({second})), Collect(frozenset()), Send("ben", PREPARE), BYE]
-    driver = drive(tmp_path, ScriptedNode(effects), trace, store=store)
+async def test_a_fault_in_carrying_an_effect_out_ends_the_node_and_not_whoever_gave_the_input(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Trace):
+        def begin(self, effect: AnyEffect) -> None:
+            raise RuntimeError("no such job")
+
+    driver = drive(tmp_path, ScriptedNode([]), Broken())
     driver.start()
-    assert await driver.run() == BYE
-    assert not store.has(first)
-    assert store.digests() == frozenset()
+    driver._give_out([Train(RUN, 1, SPEC, digest("model"), 0)])
+    assert (await driver.run()).code == FAULT_EXIT
+    assert "no such job" in caplog.text
 
 
 def adopted(store: BlobStore, data: bytes) -> str:
@@ -380,7 +382,7 @@ async def test_what_the_mesh_tells_reaches_people_and_a_copied_disk_ends_the_nod
     driver.refused("192.0.2.7:1", "another CA")
     driver.disowned("this data directory is a copy")
     assert await driver.run() == Exit(CLONED_EXIT, "this data directory is a copy")
-    assert told[0] == events.PeerRefused("192.0.2.7:1", "another CA")
+    assert told == [events.Notice("info", "hello"), events.PeerRefused("192.0.2.7:1", "another CA")]
     assert script.inputs == []
 
 

@@ -17,7 +17,7 @@ from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, TaskError,
 from p2pfl.learning import commands
 from p2pfl.messages import Evaluation
 from p2pfl.runtime import work
-from p2pfl.runtime.work import Guard, Work
+from p2pfl.runtime.work import Work
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import ballot
@@ -143,20 +143,6 @@ def trained(spec: Any, round_: int, model: Path, partition: int, path: Path, on_
     on_progress(commands.Progress(0, 5, 10, 0.25))
     path.write_bytes(GOOD)
     return commands.Trained(0, blake3(GOOD).hexdigest(), 40, 0.5, 0.1, (30, 10))
-
-
-# --- guards -------------------------------------------------------------------------------------------------
-
-
-def test_a_guard_holds_until_it_was_released_as_often_as_added():
-    guard = Guard()
-    guard.add("a")
-    guard.add("a")
-    guard.release("a")
-    assert guard.holds("a")
-    assert not guard.holds("b")
-    guard.release("a")
-    assert not guard.holds("a")
 
 
 # --- blobs --------------------------------------------------------------------------------------------------

@@ -1,0 +1,100 @@
+"""Deletes blobs nobody needs, beside everything else.
+
+The protocol says after every commit which blobs are needed. Where rounds are short that is more often than a
+disk needs to be tidied, so collections keep a distance; the newest word counts. A blob that becomes needed
+after that word is guarded from its first step on (`Guard`), and stays so here until no collection goes by an
+older one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from p2pfl.runtime.guard import Guard
+from p2pfl.store.blobs import BlobStore
+
+APART_SECONDS = 0.5
+"""Between two collections: what is written in that time is all that piles up."""
+
+
+class Collector:
+    """Collects for one node. It belongs to the event loop; the disk is looked at in threads."""
+
+    def __init__(
+        self,
+        store: BlobStore,
+        guard: Guard,
+        best: Callable[[], Awaitable[str | None]],
+        on_end: Callable[[asyncio.Future[None]], None],
+    ) -> None:
+        """Collect nothing yet.
+
+        *best* returns one more blob to keep, and is asked before each collection. *on_end* is given the task
+        when it is done, for its errors.
+        """
+        self._store = store
+        self._guard = guard
+        self._best = best
+        self._on_end = on_end
+        self._keep: frozenset[str] | None = None
+        """What is needed by the protocol's last word, until a collection goes by it."""
+        self._released_before: list[str] = []
+        """Guards to be taken away, given back before that word: it names what of these is needed."""
+        self._released_since: list[str] = []
+        self._task: asyncio.Task[None] | None = None
+        self._may_begin_at = 0.0
+        self._is_closing = asyncio.Event()
+
+    def collect(self, keep: frozenset[str]) -> None:
+        """Delete, soon, whatever is not in *keep* and not guarded."""
+        self._keep = keep
+        self._released_before += self._released_since
+        self._released_since = []
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+            self._task.add_done_callback(self._ended)
+
+    def release(self, digest: str) -> None:
+        """Take a guard of *digest* away as soon as it is of no use."""
+        if self._task is None:
+            self._guard.release(digest)
+        else:
+            self._released_since.append(digest)
+
+    async def close(self) -> None:
+        """Finish what was asked for, at once."""
+        self._is_closing.set()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        self._release(self._released_before + self._released_since)
+        self._released_before, self._released_since = [], []
+        self._on_end(task)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._keep is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._may_begin_at):
+                    await self._is_closing.wait()
+            await self._collect()
+            self._may_begin_at = loop.time() + APART_SECONDS
+
+    async def _collect(self) -> None:
+        best = await self._best()
+        assert self._keep is not None
+        keep, self._keep = self._keep | ({best} if best else set()), None
+        self._release(self._released_before)
+        self._released_before = []
+        files = await asyncio.to_thread(
+            self._store.collect, lambda digest: digest in keep or self._guard.holds(digest)
+        )
+        await asyncio.to_thread(self._store.delete, files)
+
+    def _release(self, digests: list[str]) -> None:
+        for digest in digests:
+            self._guard.release(digest)

@@ -1,0 +1,111 @@
+"""Blobs nobody needs go, what may be needed stays, and the disk is not tidied more often than is of use."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from p2pfl.runtime.collector import Collector
+from p2pfl.runtime.guard import Guard
+from p2pfl.store.blobs import BlobStore
+from tests.support.meshes import until
+from tests.support.records import digest
+
+
+class Tidied:
+    """A collector of a store in *path*, and how often it began to collect."""
+
+    def __init__(self, path: Path) -> None:
+        self.store, self.guard = BlobStore(path), Guard()
+        self.begun, self.errors = 0, list[BaseException | None]()
+        self.may_begin = asyncio.Event()
+        self.may_begin.set()
+        self.collector = Collector(
+            self.store, self.guard, self._best, lambda task: self.errors.append(task.exception())
+        )
+
+    async def _best(self) -> str | None:
+        self.begun += 1
+        await self.may_begin.wait()
+        return digest("best")
+
+    def add(self, word: str) -> str:
+        path = self.store.new_path()
+        path.write_bytes(word.encode())
+        self.store.adopt(path, digest(word))
+        return digest(word)
+
+
+@pytest.fixture
+async def tidied(tmp_path: Path) -> Tidied:
+    return Tidied(tmp_path)
+
+
+async def test_only_what_is_needed_guarded_or_best_stays(tidied: Tidied) -> None:
+    kept, guarded, best, _ = (tidied.add(word) for word in ("kept", "guarded", "best", "unused"))
+    tidied.guard.add(guarded)
+    tidied.collector.collect(frozenset({kept}))
+    await tidied.collector.close()
+    assert tidied.store.digests() == {kept, guarded, best}
+    assert tidied.errors == [None]
+
+
+async def test_the_first_collection_is_made_at_once(tidied: Tidied) -> None:
+    unused = tidied.add("unused")
+    tidied.collector.collect(frozenset())
+    await until(lambda: not tidied.store.has(unused))
+
+
+async def test_many_words_in_a_row_are_one_collection_by_the_last_of_them(tidied: Tidied) -> None:
+    tidied.may_begin.clear()
+    first, second, last = (tidied.add(word) for word in ("first", "second", "last"))
+    for keep in ({first, second}, {second}, {last}):
+        tidied.collector.collect(frozenset(keep))
+    tidied.may_begin.set()
+    await tidied.collector.close()
+    assert tidied.begun == 1
+    assert tidied.store.digests() == {last}
+
+
+async def test_a_second_collection_keeps_its_distance_and_is_made_before_the_end(tidied: Tidied) -> None:
+    first, second = tidied.add("first"), tidied.add("second")
+    tidied.collector.collect(frozenset({second}))
+    await until(lambda: not tidied.store.has(first))
+    tidied.collector.collect(frozenset())
+    await asyncio.to_thread(lambda: None)  # whatever was due at once has begun
+    assert tidied.begun == 1
+    await tidied.collector.close()
+    assert tidied.begun == 2
+    assert tidied.store.digests() == frozenset()
+
+
+async def test_a_guard_given_back_since_the_last_word_holds_until_that_was_gone_by(tidied: Tidied) -> None:
+    tidied.may_begin.clear()
+    late = tidied.add("late")
+    tidied.guard.add(late)
+    tidied.collector.collect(frozenset())
+    tidied.collector.release(late)
+    tidied.may_begin.set()
+    await tidied.collector.close()
+    assert tidied.store.has(late), "the word was given before it became needed"
+    assert not tidied.guard.holds(late)
+
+
+async def test_a_guard_given_back_before_the_last_word_is_of_no_use_any_more(tidied: Tidied) -> None:
+    tidied.may_begin.clear()
+    old = tidied.add("old")
+    tidied.guard.add(old)
+    tidied.collector.collect(frozenset({old}))
+    tidied.collector.release(old)
+    tidied.collector.collect(frozenset())
+    tidied.may_begin.set()
+    await tidied.collector.close()
+    assert not tidied.store.has(old)
+
+
+async def test_without_a_collection_a_guard_goes_at_once(tidied: Tidied) -> None:
+    tidied.guard.add(digest("a"))
+    tidied.collector.release(digest("a"))
+    assert not tidied.guard.holds(digest("a"))
