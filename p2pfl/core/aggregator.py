@@ -57,6 +57,10 @@ class Stand(Enum):
     PROPOSING = "asks for acceptance"
 
 
+FOLDS_AHEAD = 2
+"""Updates the worker has been given and not yet added: it need not wait for the next one. More would be work
+for nothing where the candidacy is given up."""
+
 TRANSITIONS: dict[Stand, frozenset[Stand]] = {
     Stand.IDLE: frozenset({Stand.STANDING}),
     Stand.STANDING: frozenset({Stand.ADOPTING, Stand.COLLECTING, Stand.IDLE}),
@@ -216,21 +220,28 @@ class Aggregator:
                     del contributions[node]
 
     def _fold_next(self) -> None:
-        ready = self.collection.at(Stage.READY)
-        if self.collection.folding or not ready:
-            return
-        update = self.collection.contributions[ready[0]].update
-        assert update is not None
-        assert self.ballot is not None
-        self.collection.folding = ready[0]
-        self.ctx.do(Fold(self.ledger.run, self.ledger.round + 1, self.ballot, update.digest, update.samples))
+        """Give the worker its next updates: while it adds one, another lies ready for it."""
+        folding = self.collection.folding
+        for node in self.collection.at(Stage.READY):
+            if len(folding) == FOLDS_AHEAD:
+                return
+            if node in folding:
+                continue
+            update = self.collection.contributions[node].update
+            assert update is not None
+            assert self.ballot is not None
+            folding.append(node)
+            self.ctx.do(
+                Fold(self.ledger.run, self.ledger.round + 1, self.ballot, update.digest, update.samples)
+            )
 
-    def folded(self, ballot: Ballot) -> None:
-        """Note that the update being folded is in the sum, and fold the next one."""
-        node = self.collection.folding
-        if self.stand_state is not Stand.COLLECTING or ballot != self.ballot or not node:
+    def folded(self, ballot: Ballot, digest: str) -> None:
+        """Note that update *digest* is in the sum, and fold the next one."""
+        if self.stand_state is not Stand.COLLECTING or ballot != self.ballot:
             return
-        self.collection.folding = ""
+        node = self.collection.folded(digest)
+        if node is None:
+            return
         contribution = self.collection.contributions[node]
         contribution.stage = Stage.FOLDED
         assert contribution.update is not None

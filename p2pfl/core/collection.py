@@ -52,8 +52,8 @@ class Collection:
     enough: int
     """Effective `min_updates`: at most the members selected at first, however many are asked later."""
     contributions: dict[str, Contribution] = field(default_factory=dict)
-    folding: str = ""
-    """The member whose update the worker is adding now; one at a time."""
+    folding: list[str] = field(default_factory=list)
+    """The members whose updates the worker is adding now, or next."""
 
     def at(self, *stages: Stage) -> list[str]:
         """Return the members whose contribution is at one of *stages*."""
@@ -63,6 +63,15 @@ class Collection:
         """Whether nothing more is to be expected of *node*."""
         contribution = self.contributions.get(node)
         return contribution is not None and contribution.stage.is_final
+
+    def folded(self, digest: str) -> str | None:
+        """Return the member whose update *digest* was being added, and is now; None when it was nobody's."""
+        for node in self.folding:
+            update = self.contributions[node].update
+            if update is not None and update.digest == digest:
+                self.folding.remove(node)
+                return node
+        return None
 
     def with_blob(self, digest: str) -> list[Contribution]:
         """Return the contributions waiting for blob *digest*."""

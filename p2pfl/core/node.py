@@ -203,7 +203,7 @@ class Node:
                     running.evaluated(event)
             case inputs.Folded():
                 if running is not None and event.round == running.ledger.round + 1:
-                    running.aggregator.folded(event.ballot)
+                    running.aggregator.folded(event.ballot, event.digest)
             case inputs.Averaged():
                 if running is not None and event.round == running.ledger.round + 1:
                     running.aggregator.averaged(event.ballot, event.digest)

@@ -5,7 +5,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core.acceptor import Acceptor
-from p2pfl.core.aggregator import TRANSITIONS, Aggregator, Stand
+from p2pfl.core.aggregator import FOLDS_AHEAD, TRANSITIONS, Aggregator, Stand
 from p2pfl.core.collection import Stage
 from p2pfl.core.effects import Average, Fetch, Fold, SaveAccepted, SavePromise, Send
 from p2pfl.core.options import Policy
@@ -84,8 +84,8 @@ class Bench:
         self.it.blob_ready(digest, durable=durable)
         return taken(self.ctx)
 
-    def folded(self):
-        self.it.folded(self.it.ballot)
+    def folded(self, name):
+        self.it.folded(self.it.ballot, update(name, self.round).digest)
         return taken(self.ctx)
 
     def count(self, *names):
@@ -93,7 +93,7 @@ class Bench:
         for name in names:
             self.submit(name)
             self.pulled(update(name, self.round).digest)
-            self.folded()
+            self.folded(name)
 
     def advance(self, seconds=0.0):
         self.ctx.now += seconds
@@ -251,7 +251,7 @@ def test_an_update_counts_only_once_it_is_pulled_and_in_the_sum(stage):
     fold = stage.pulled(update("ben", 1).digest)
     assert [(f.digest, f.samples) for f in of_kind(fold, Fold)] == [(update("ben", 1).digest, 100)]
     assert sent(fold, Noted) == []
-    done = stage.folded()
+    done = stage.folded("ben")
     assert [noted.refused for noted in sent(done, Noted)] == [""]
     assert [event.name for event in told(done, events.UpdateCounted)] == ["ben"]
 
@@ -278,13 +278,31 @@ def test_an_update_whose_folding_is_under_way_is_not_noted_yet(stage):
     assert stage.submit("ben") == []
 
 
-def test_updates_are_folded_one_at_a_time(stage):
+def test_the_worker_has_the_next_update_while_it_adds_one_and_no_more():
+    stage, names = Bench(chain_of(*NAMES), linked=NAMES[1:]), NAMES[1:4]
     stage.elect()
-    stage.submit("ben")
-    stage.submit("cleo")
-    assert of_kind(stage.pulled(update("ben", 1).digest), Fold)
-    assert of_kind(stage.pulled(update("cleo", 1).digest), Fold) == []
-    assert [fold.digest for fold in of_kind(stage.folded(), Fold)] == [update("cleo", 1).digest]
+    stage.promise("cleo")
+    for name in names:
+        stage.submit(name)
+    folds = [fold for name in names for fold in of_kind(stage.pulled(update(name, 1).digest), Fold)]
+    assert [fold.digest for fold in folds] == [update(name, 1).digest for name in names[:FOLDS_AHEAD]]
+    assert [fold.digest for fold in of_kind(stage.folded("ben"), Fold)] == [update(names[2], 1).digest]
+
+
+def test_updates_may_be_added_in_another_order_than_they_were_given(stage):
+    stage.elect()
+    for name in ("ben", "cleo"):
+        stage.submit(name)
+        stage.pulled(update(name, 1).digest)
+    assert [event.name for event in told(stage.folded("cleo"), events.UpdateCounted)] == ["cleo"]
+    assert [event.name for event in told(stage.folded("ben"), events.UpdateCounted)] == ["ben"]
+
+
+def test_what_nobody_gave_to_be_added_is_nobodys(stage):
+    stage.elect()
+    stage.count("ben")
+    assert stage.folded("ben") == []
+    assert stage.folded("cleo") == []
 
 
 def test_an_update_of_another_parent_is_not_taken(stage):
