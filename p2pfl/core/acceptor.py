@@ -2,17 +2,20 @@
 
 Nothing is answered before the journal has it: every vote is a `Save...` effect followed by the `Send`. An
 acceptance first pulls the record's blobs; when they are durable, everything is checked *again*, since a
-higher ballot may have been promised meanwhile (rule 1).
+higher ballot may have been promised meanwhile (rule 1). To this node's own candidacy it is a member like any
+other: others pull the new model while it is still being flushed here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from p2pfl import events
 from p2pfl.core.context import Context
 from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise
 from p2pfl.core.ledger import Ledger
+from p2pfl.core.options import keeps_promise
 from p2pfl.core.saved import Vote
 from p2pfl.messages import Accept, Accepted, Ballot, Member, Prepare, Promise, Record, Refuse, record_digest
 
@@ -23,6 +26,8 @@ class Acceptor:
 
     ctx: Context
     ledger: Ledger
+    hand_in: Callable[[Accepted], None]
+    """Gives an acceptance of this node's own proposal to its candidacy."""
     promised: Ballot | None = None
     accepted_ballot: Ballot | None = None
     accepted: Record | None = None
@@ -33,11 +38,13 @@ class Acceptor:
     courtesy_since: float = 0.0
 
     @classmethod
-    def open(cls, ctx: Context, ledger: Ledger, vote: Vote | None) -> Acceptor:
+    def open(
+        cls, ctx: Context, ledger: Ledger, hand_in: Callable[[Accepted], None], vote: Vote | None
+    ) -> Acceptor:
         """Begin the open round, with what the journal remembers of it."""
         if vote is None or vote.round != ledger.round + 1:
-            return cls(ctx, ledger)
-        return cls(ctx, ledger, vote.promised, vote.accepted_ballot, vote.accepted)
+            return cls(ctx, ledger, hand_in)
+        return cls(ctx, ledger, hand_in, vote.promised, vote.accepted_ballot, vote.accepted)
 
     @property
     def round(self) -> int:
@@ -53,6 +60,10 @@ class Acceptor:
         pins = {self.accepted.model} if self.accepted else set()
         return pins | {self.pending.record.model} if self.pending else pins
 
+    def may_vote_for(self, ballot: Ballot) -> bool:
+        """Whether no higher ballot than *ballot* is promised."""
+        return keeps_promise(self.promised, ballot)
+
     # --- phase 1 --------------------------------------------------------------------------------------------
 
     def promise_self(self, ballot: Ballot) -> Promise:
@@ -63,7 +74,7 @@ class Acceptor:
     def prepare(self, member: Member, message: Prepare) -> None:
         """Answer a candidate of the open round: promise, or refuse naming the higher ballot."""
         ballot = message.ballot
-        if self.promised is not None and ballot < self.promised:
+        if not self.may_vote_for(ballot):
             self._refuse(member.node, ballot)
             return
         if ballot != self.promised:
@@ -84,17 +95,10 @@ class Acceptor:
 
     # --- phase 2 --------------------------------------------------------------------------------------------
 
-    def accept_self(self, ballot: Ballot, record: Record) -> bool:
-        """Accept this node's own proposal first; False when a higher ballot was promised."""
-        if self.promised is not None and ballot < self.promised:
-            return False
-        self._accept(ballot, record)
-        return True
-
     def propose(self, member: Member, message: Accept) -> None:
         """Take note of a proposal: pull its blobs, or answer at once when it is accepted already."""
         ballot, record = message.ballot, message.record
-        if self.promised is not None and ballot < self.promised:
+        if not self.may_vote_for(ballot):
             self._refuse(member.node, ballot)
             return
         self.defer_to(ballot)
@@ -126,14 +130,15 @@ class Acceptor:
         if not self.ledger.succeeds(pending.record):
             return
         self._accept(pending.ballot, pending.record)
-        self.ctx.tell(
-            events.Accepted(
-                self.round,
-                pending.ballot.attempt,
-                self.ctx.name_of(pending.ballot.node),
-                pending.record.model,
+        if pending.ballot.node != self.ctx.me.node:
+            self.ctx.tell(
+                events.Accepted(
+                    self.round,
+                    pending.ballot.attempt,
+                    self.ctx.name_of(pending.ballot.node),
+                    pending.record.model,
+                )
             )
-        )
         self._answer_accepted(pending.ballot, pending.record)
 
     def blob_failed(self, digest: str) -> None:
@@ -146,7 +151,11 @@ class Acceptor:
         self.ctx.do(SaveAccepted(self.ledger.run, self.round, ballot, record))
 
     def _answer_accepted(self, ballot: Ballot, record: Record) -> None:
-        self.ctx.send(ballot.node, Accepted(self.ledger.run, self.round, ballot, record_digest(record)))
+        answer = Accepted(self.ledger.run, self.round, ballot, record_digest(record))
+        if ballot.node == self.ctx.me.node:
+            self.hand_in(answer)
+        else:
+            self.ctx.send(ballot.node, answer)
 
     # --- courtesy -------------------------------------------------------------------------------------------
 

@@ -344,18 +344,22 @@ class Aggregator:
         return draft.record(self.ctx, model, note)
 
     def _propose(self, record: Record, *, adopted: bool) -> None:
-        assert self.ballot is not None
-        if not self.acceptor.accept_self(self.ballot, record):
+        """Ask everybody at once to accept *record*, this node too.
+
+        Its own acceptance counts when the model is durable here, as another's does there. Until then nothing
+        keeps it from proposing: the ballot itself is durable, and never carries another value.
+        """
+        ballot = self.ballot
+        assert ballot is not None
+        if not self.acceptor.may_vote_for(ballot):
             self.give_up("a higher ballot was promised")
             return
-        self.proposal = record
+        self.proposal, self.accepted_by = record, set()
         self._move(Stand.PROPOSING)
-        self.accepted_by = {self.ctx.me}
         self.ctx.tell(
-            events.Proposed(record.round, self.ballot.attempt, record.model, len(record.updates), adopted)
+            events.Proposed(record.round, ballot.attempt, record.model, len(record.updates), adopted)
         )
         self._send_unanswered()
-        self._count_accepted()
 
     def accepted(self, member: Member, message: Accepted) -> None:
         """Count an acceptance of this node's own ballot."""
@@ -406,10 +410,12 @@ class Aggregator:
             self._send_to(node)
 
     def _send_unanswered(self) -> None:
+        self.resend_at = self.ctx.now + self.ctx.settings.resend
         for entry in self.ledger.roster:
             if entry.node != self.ctx.me.node:
                 self._send_to(entry.node)
-        self.resend_at = self.ctx.now + self.ctx.settings.resend
+        if self.stand_state is Stand.PROPOSING and self.ctx.me not in self.accepted_by:
+            self.acceptor.propose(self.ctx.me, self._accept_message())
 
     def _send_to(self, node: str) -> None:
         run, round_, ballot = self.ledger.run, self.ledger.round + 1, self.ballot
@@ -419,8 +425,12 @@ class Aggregator:
         elif self.stand_state is Stand.COLLECTING and node not in self.collection.contributions:
             self._send_collect(node)
         elif self.stand_state is Stand.PROPOSING and all(member.node != node for member in self.accepted_by):
-            assert self.proposal is not None
-            self.ctx.send(node, Accept(run, round_, ballot, self.proposal))
+            self.ctx.send(node, self._accept_message())
+
+    def _accept_message(self) -> Accept:
+        assert self.ballot is not None
+        assert self.proposal is not None
+        return Accept(self.ledger.run, self.ledger.round + 1, self.ballot, self.proposal)
 
     def _send_collect(self, node: str) -> None:
         assert self.ballot is not None

@@ -142,6 +142,11 @@ def can_wait(save: Save) -> bool:
             return False
 
 
+def is_dear(save: Save, seconds: float) -> bool:
+    """Tell whether *save*, which can wait, is worth its own flush: a crash would cost more than *seconds*."""
+    return isinstance(save, SaveUpdate) and save.update.seconds > seconds
+
+
 # --- blobs --------------------------------------------------------------------------------------------------
 
 

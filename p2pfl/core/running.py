@@ -78,10 +78,11 @@ class Running:
     def open_round(self, vote: Vote | None = None, update: UpdateEntry | None = None) -> None:
         """Begin the round after the ledger's last, with what a journal remembers of it."""
         ctx, ledger = self.ctx, self.ledger
-        self.acceptor = Acceptor.open(ctx, ledger, vote)
+        me = ctx.me
+        self.acceptor = Acceptor.open(ctx, ledger, lambda answer: self.aggregator.accepted(me, answer), vote)
         self.aggregator = Aggregator(ctx, ledger, self.acceptor, self.commit, self.wishes.open)
         self.aggregator.leaving_myself = self.leaving
-        self.trainee = Trainee(ctx, ledger, lambda submit: self.aggregator.submit(ctx.me, submit))
+        self.trainee = Trainee(ctx, ledger, lambda submit: self.aggregator.submit(me, submit))
         self._order = ranked(ledger.run, ledger.round + 1, [entry.node for entry in ledger.roster])
         self._elected = None
         if update is not None:

@@ -43,6 +43,7 @@ from p2pfl.core.effects import (
     Tell,
     Train,
     can_wait,
+    is_dear,
 )
 from p2pfl.core.node import Node
 from p2pfl.errors import DataDirectoryError
@@ -72,7 +73,7 @@ FRAME_MARGIN = 1024
 LATER_SECONDS = 0.25
 """How long a save that nobody waits for is put off at most, so that it shares its flush with one that cannot
 wait: in a run of short rounds all saves of a round go to disk with its vote. What a node told in that time it
-may tell once more after it was killed."""
+may tell once more after it was killed; an update that took longer to train is not put off."""
 
 Saving = (
     SaveFounding
@@ -106,6 +107,8 @@ class Driver:
         self._later: list[Save] = []
         """Saves put off (see `can_wait`), in their order."""
         self._later_timer: asyncio.TimerHandle | None = None
+        self._flushed: asyncio.Future[None] | None = None
+        """Done when what is put off now is given to the journal's thread; None while nobody asks."""
         self._collector: Collector | None = None
         self.ended: asyncio.Future[Exit] = self._loop.create_future()
         """Done when the node is to exit."""
@@ -218,10 +221,10 @@ class Driver:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            if self._collector is not None:
-                await self._collector.close()
             if (saving := self._save_later()) is not None:
                 await asyncio.wait([saving])
+            if self._collector is not None:
+                await self._collector.close()
             self._disk.shutdown(wait=True)
 
     def _carry_on(self) -> None:
@@ -295,7 +298,9 @@ class Driver:
         self._later += batch
         if not all(map(can_wait, batch)):
             return self._save_later()
-        if self._later_timer is None:
+        if any(is_dear(save, LATER_SECONDS) for save in batch):
+            self._save_aside()
+        elif self._later_timer is None:
             self._later_timer = self._loop.call_later(LATER_SECONDS, self._save_aside)
         return None
 
@@ -307,6 +312,9 @@ class Driver:
         if not self._later:
             return None
         batch, self._later = self._later, []
+        if self._flushed is not None:
+            self._flushed.set_result(None)
+            self._flushed = None
         return self._loop.run_in_executor(self._disk, self._journal.save_all, batch)
 
     def _save_aside(self) -> None:
@@ -336,8 +344,11 @@ class Driver:
         self._collector.collect(effect.keep)
 
     async def _best(self) -> str | None:
-        """Return the best model of the run; all that was put off is on disk then."""
-        self._save_aside()
+        """Return the best model of the run; all that was put off until now is on disk then."""
+        while self._later:
+            # A flush of its own would hold up the vote that is about to come.
+            self._flushed = self._flushed or self._loop.create_future()
+            await self._flushed
         ledger = self._node.ledger
         if ledger is None:
             return None

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from p2pfl.core import inputs
-from p2pfl.core.effects import AnyEffect, Collect, Exit, Fetch, Send, SendRecords, Tell, can_wait
+from p2pfl.core.effects import AnyEffect, Collect, Exit, Fetch, Send, SendRecords, Tell, can_wait, is_dear
 from p2pfl.sim.aim import Aim
 from p2pfl.sim.device import SAVES, Device
 from p2pfl.sim.setting import PUT_OFF
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 LATE_RESULTS = 0.5
 """Share of stopped trainings that had ended just then: their results come all the same."""
+
+FLUSH = 0.01
+"""Seconds of a flush that nobody waits for."""
 
 MAX_SPINS = 1000
 """Ticks at one moment after which a protocol counts as asking for them without end."""
@@ -63,7 +66,8 @@ class Carrier:
         if device.habits.flushes_first and not all(map(can_wait, saves)):
             self.flush(device, device.process)
         else:
-            self._world.after(PUT_OFF, self.flush, device, device.process)
+            soon = any(is_dear(save, PUT_OFF) for save in saves)
+            self._world.after(FLUSH if soon else PUT_OFF, self.flush, device, device.process)
 
     def flush(self, device: Device, process: int) -> None:
         """Make durable what was put off."""

@@ -201,9 +201,9 @@ class Device:
                 return None
 
     def keep(self, result: inputs.AnyInput) -> None:
-        """Put the blob of a worker's result on the disk, durable where somebody's vote will rest on it."""
+        """Put the blob of a worker's result on the disk; an initial model is durable at once."""
         if isinstance(result, inputs.Averaged) and result.digest is not None:
-            self.disk.blobs.add(result.digest)
+            self.disk.passing.add(result.digest)
         elif isinstance(result, inputs.Created):
             self.disk.blobs.add(result.model)
         elif isinstance(result, inputs.Trained):

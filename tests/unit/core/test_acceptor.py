@@ -19,8 +19,14 @@ def chain():
 
 
 @pytest.fixture
-def voter(ctx, chain):
-    return Acceptor(ctx, ledger(ctx, chain))
+def own():
+    """What was handed to this node's own candidacy."""
+    return []
+
+
+@pytest.fixture
+def voter(ctx, chain, own):
+    return Acceptor(ctx, ledger(ctx, chain), own.append)
 
 
 def prepare(voter, attempt, name):
@@ -166,19 +172,20 @@ def test_what_was_accepted_or_is_pulled_is_pinned(voter, chain):
     assert voter.pinned() == {first.model, second.model}
 
 
-def test_ones_own_proposal_is_accepted_unless_a_higher_ballot_was_promised(voter, chain):
+def test_ones_own_proposal_is_accepted_like_any_other_and_answered_within_the_node(voter, chain, own):
     record = proposal(chain)
-    assert voter.accept_self(ballot(1, "ada"), record)
-    assert of_kind(taken(voter.ctx), SaveAccepted)
-    prepare(voter, 3, "cleo")
-    assert not voter.accept_self(ballot(2, "ada"), record)
-    assert taken(voter.ctx) == []
+    (fetch,) = propose(voter, record, 1, "ada")
+    assert (fetch.digest, fetch.durable) == (record.model, True)
+    assert own == []
+    (save,) = pulled(voter, record)
+    assert save == SaveAccepted(voter.ledger.run, 1, ballot(1, "ada"), record)
+    assert own == [Accepted(voter.ledger.run, 1, ballot(1, "ada"), record_digest(record))]
 
 
 def test_the_votes_of_the_open_round_come_back_from_the_journal(ctx, chain):
     record = proposal(chain)
     vote = Vote(1, ballot(2, "cleo"), ballot(1, "ben"), record)
-    voter = Acceptor.open(ctx, ledger(ctx, chain), vote)
+    voter = Acceptor.open(ctx, ledger(ctx, chain), [].append, vote)
     assert voter.vote() == vote
     assert sent(prepare(voter, 1, "ben"), Refuse)
 
@@ -186,7 +193,7 @@ def test_the_votes_of_the_open_round_come_back_from_the_journal(ctx, chain):
 def test_the_votes_of_a_decided_round_do_not_bind_in_the_next(ctx, chain):
     vote = Vote(1, ballot(9, "cleo"), None, None)
     chain.commit()
-    voter = Acceptor.open(ctx, ledger(ctx, chain), vote)
+    voter = Acceptor.open(ctx, ledger(ctx, chain), [].append, vote)
     assert voter.promised is None
 
 

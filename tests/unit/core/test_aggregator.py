@@ -47,7 +47,8 @@ class Bench:
         self.chain = chain or chain_of(*NAMES[:3])
         self.ctx = context(me, linked=linked)
         self.ledger = ledger(self.ctx, self.chain)
-        self.acceptor = Acceptor(self.ctx, self.ledger)
+        me = self.ctx.me
+        self.acceptor = Acceptor(self.ctx, self.ledger, lambda answer: self.it.accepted(me, answer))
         self.committed = []
         self.it = Aggregator(self.ctx, self.ledger, self.acceptor, self.committed.append, set())
 
@@ -456,23 +457,61 @@ def proposing():
     return stage, stage.average(model("average"))
 
 
-def test_the_aggregator_accepts_its_own_value_first():
+def durable(stage):
+    """The average is on this node's own disk."""
+    stage.acceptor.blob_ready(stage.it.proposal.model)
+    return taken(stage.ctx)
+
+
+def test_everybody_is_asked_before_the_average_is_on_this_nodes_own_disk():
     _, effects = proposing()
-    kinds = [type(e) for e in effects if isinstance(e, SaveAccepted) or sent([e], Accept)]
-    assert kinds == [SaveAccepted, Send, Send]
+    assert receivers(effects, Accept) == [node("ben"), node("cleo")]
+    assert of_kind(effects, SaveAccepted) == []
+    assert [fetch.durable for fetch in of_kind(effects, Fetch)] == [True]
 
 
-def test_a_quorum_of_acceptances_commits_with_the_proof():
+def test_its_own_acceptance_counts_once_it_is_saved_and_not_before():
     stage, _ = proposing()
     stage.accepted("cleo")
+    assert stage.committed == []
+    assert [type(effect) for effect in durable(stage)] == [SaveAccepted]
     (commit,) = stage.committed
     assert commit.record == stage.it.proposal
     assert commit.ballot == stage.it.ballot
     assert commit.acceptors == tuple(sorted([member("ada"), member("cleo")]))
 
 
+def test_a_quorum_of_others_commits_without_it():
+    stage, _ = proposing()
+    stage.accepted("ben")
+    stage.accepted("cleo")
+    (commit,) = stage.committed
+    assert commit.acceptors == tuple(sorted([member("ben"), member("cleo")]))
+
+
+def test_its_own_acceptance_is_asked_for_again_like_any_other():
+    stage, _ = proposing()
+    stage.acceptor.blob_failed(stage.it.proposal.model)
+    stage.accepted("ben")
+    effects = stage.advance(stage.ctx.settings.resend)
+    assert receivers(effects, Accept) == [node("cleo")]
+    assert [fetch.digest for fetch in of_kind(effects, Fetch)] == [model("average")]
+    durable(stage)
+    assert len(stage.committed) == 1
+
+
+def test_a_candidate_that_promised_a_higher_ballot_meanwhile_does_not_accept_its_own_value():
+    stage, _ = proposing()
+    stage.acceptor.prepare(member("cleo"), Prepare(stage.chain.run, stage.round, ballot(5, "cleo")))
+    taken(stage.ctx)
+    assert of_kind(durable(stage), SaveAccepted) == []
+    stage.accepted("ben")
+    assert stage.committed == []
+
+
 def test_acceptances_of_other_ballots_journals_values_or_strangers_do_not_count():
     stage, _ = proposing()
+    durable(stage)
     stage.accepted("ben", of=ballot(9, "ada"))
     stage.accepted("ben", journal="ben's new disk")
     stage.accepted("ben", record=model("another record"))

@@ -249,6 +249,7 @@ def test_a_commit_is_told_before_blobs_are_let_go_of():
     for name in ("ben", "cleo"):
         effects += device.hear(name, Submit(chain.run, 2, mine, chain_digest(chain), None, "no data", None))
     record = sent(effects, Accept)[0].record
+    device.feed(inputs.BlobReady(record.model, durable=True))
     effects = device.hear("ben", Accepted(chain.run, 2, mine, record_digest(record)))
     assert [type(effect) for effect in effects].count(Collect) == 1
     assert isinstance(effects[-1], Collect)

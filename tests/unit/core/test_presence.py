@@ -102,7 +102,7 @@ def test_every_broadcast_has_a_higher_step(ctx, book):
 
 
 def test_the_most_telling_phase_is_named(ctx, book):
-    acceptor = Acceptor(ctx, book)
+    acceptor = Acceptor(ctx, book, lambda answer: None)
     aggregator = Aggregator(ctx, book, acceptor, lambda commit: None, set())
     trainee = Trainee(ctx, book, lambda submit: None)
     parts = {"trainee": trainee, "aggregator": aggregator}

@@ -370,5 +370,7 @@ def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended():
     assert lone.ledger.next_kind == "evaluate"
     lone.it.evaluated(inputs.Evaluated(lone.chain.run, 10, Evaluation(1, 2, 0.5)))
     effects = lone.advance() + lone.advance()
+    lone.it.blob_ready(inputs.BlobReady(lone.ledger.model, durable=True))
+    effects += lone.advance()
     assert lone.ledger.is_over
     assert [event.round for event in told(effects, events.Standing)] == [11]

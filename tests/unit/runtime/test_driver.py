@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from p2pfl import events
@@ -30,7 +31,7 @@ from p2pfl.core.effects import (
 from p2pfl.errors import DataDirectoryError
 from p2pfl.messages import Evaluation, Facts, Member, Message, Prepare, Records
 from p2pfl.net.peers import Peer
-from p2pfl.runtime.driver import CLONED_EXIT, DISK_EXIT, FAULT_EXIT, FRAME_MARGIN, Driver
+from p2pfl.runtime.driver import CLONED_EXIT, DISK_EXIT, FAULT_EXIT, FRAME_MARGIN, LATER_SECONDS, Driver
 from p2pfl.runtime.guard import Guard
 from p2pfl.runtime.publish import Publisher
 from p2pfl.store.blobs import BlobStore
@@ -41,7 +42,8 @@ from tests.support.records import SPEC, Chain, digest, node, update
 RUN = digest("run")
 PROMISE = SavePromise(RUN, 1, ballot(1, "ben"))
 REPORT = SaveReport(RUN, 1, node("ada"), Evaluation(correct=1, total=2, loss=0.5))
-UPDATE = SaveUpdate(RUN, 1, RUN, update("ada", 1))
+UPDATE = SaveUpdate(RUN, 1, RUN, msgspec.structs.replace(update("ada", 1), seconds=LATER_SECONDS))
+DEAR_UPDATE = SaveUpdate(RUN, 1, RUN, msgspec.structs.replace(update("ada", 1), seconds=60.0))
 CLOSED = SaveClosed(RUN)
 PREPARE = Prepare(RUN, 1, ballot(1, "ada"))
 BYE = Exit(0, "done")
@@ -250,6 +252,36 @@ async def test_a_commit_that_pauses_or_ends_a_run_is_on_disk_before_anybody_is_t
 ) -> None:
     _, steps = await perform(tmp_path, [commit(then), Send("ben", PREPARE), BYE])
     assert steps == [("saved", [commit(then)]), ("sent", "ben", PREPARE)]
+
+
+async def test_an_update_that_took_long_is_not_put_off_and_holds_nothing_up(tmp_path: Path) -> None:
+    disk = SlowDisk()
+    trace = Trace(disk)
+    driver = drive(tmp_path, ScriptedNode([REPORT, Send("ben", PREPARE), DEAR_UPDATE]), trace)
+    driver.start()
+    assert driver._later == [], "both are on their way to the disk"
+    assert await disk.is_at_work()
+    assert trace.steps == [("sent", "ben", PREPARE)]
+    disk.go_on()
+    driver.end(0, "enough")
+    await driver.run()
+    assert trace.steps[1:] == [("saved", [REPORT, DEAR_UPDATE])]
+
+
+async def test_a_collection_waits_for_the_next_flush_instead_of_making_one(tmp_path: Path) -> None:
+    trace = Trace()
+    store = BlobStore(tmp_path)
+    unused = adopted(store, b"unused")
+    driver = drive(tmp_path, ScriptedNode([REPORT, Collect(frozenset())]), trace, store=store)
+    driver.start()
+    await until(lambda: driver._flushed is not None)
+    assert trace.steps == []
+    assert store.has(unused)
+    driver._give_out([PROMISE])
+    await until(lambda: not store.has(unused))
+    assert trace.steps == [("saved", [REPORT, PROMISE])]
+    driver.end(0, "enough")
+    await driver.run()
 
 
 async def test_records_are_read_after_what_was_put_off_is_saved(tmp_path: Path) -> None:

@@ -112,13 +112,13 @@ def test_what_reaches_a_suspended_process_waits(device):
     assert done == ["at once", "later"]
 
 
-def test_results_are_durable_where_a_vote_will_rest_on_them(device):
+def test_a_workers_results_are_not_durable_but_for_the_initial_model(device):
     device.keep(inputs.Trained(model("run"), 1, model("parent"), model("update"), 100, 0.5, 1.0))
     device.keep(inputs.Averaged(1, ballot(1, "ada"), model("average")))
     device.keep(inputs.Averaged(1, ballot(1, "ada"), None))
     device.keep(inputs.Created(device.options.spec, model("initial")))
-    assert device.disk.passing == {model("update")}
-    assert device.disk.blobs == {model("average"), model("initial")}
+    assert device.disk.passing == {model("update"), model("average")}
+    assert device.disk.blobs == {model("initial")}
 
 
 def test_without_the_habit_of_sparing_it_the_blob_of_an_open_vote_is_collected(device):
