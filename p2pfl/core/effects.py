@@ -230,7 +230,7 @@ class Fold(Effect, frozen=True):
 
 
 class Average(Effect, frozen=True):
-    """Divide that sum and make the new model durable. Answered with `Averaged` or `WorkFailed`."""
+    """Divide that sum and write the new model. Answered with `Averaged` or `WorkFailed`."""
 
     run: str
     round: int

@@ -104,7 +104,7 @@ class Folded(Input, frozen=True):
 
 
 class Averaged(Input, frozen=True):
-    """The average of *ballot* is durable as blob *digest*; None when it is not finite."""
+    """The average of *ballot* is here as blob *digest*, not flushed; None when it is not finite."""
 
     round: int
     ballot: Ballot

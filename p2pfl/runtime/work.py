@@ -181,6 +181,9 @@ class Work:
             _check_blob(self._store.path(digest), schema)
         else:
             await asyncio.to_thread(_check_blob, self._store.path(digest), schema)
+        self._note_checked(digest)
+
+    def _note_checked(self, digest: str) -> None:
         self._checked[digest] = None
         if len(self._checked) > MAX_CHECKED:
             del self._checked[next(iter(self._checked))]
@@ -310,7 +313,8 @@ class Work:
         if digest is None:
             _remove(path)
         else:
-            await self._adopt(path, digest)
+            await self._adopt(path, digest, durable=False)
+            self._note_checked(digest)  # its worker has looked at every element
         self._host.feed(inputs.Averaged(effect.round, effect.ballot, digest))
         if digest is not None:
             self._host.release_later(digest)

@@ -28,6 +28,8 @@ WAIT_SECONDS = 10.0
 TRAIN = Train(RUN, 3, SPEC, MODEL, 1)
 GOOD = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
 """A blob of `SCHEMA`: zeros."""
+BAD = b"no model"
+"""What no check lets pass."""
 
 
 class Host:
@@ -349,21 +351,21 @@ async def test_a_created_model_is_durable_and_guarded(tmp_path: Path) -> None:
     assert bench.work.guard.holds(name)
 
 
-async def test_an_average_is_durable_though_its_bytes_are_here_as_an_update(tmp_path: Path) -> None:
-    name = blake3(GOOD).hexdigest()
+async def test_an_average_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_path: Path) -> None:
+    name = blake3(BAD).hexdigest()
 
     def average(key: str, path: Path) -> str:
-        path.write_bytes(GOOD)
+        path.write_bytes(BAD)  # what the node would refuse: it does not look at its own worker's work again
         return name
 
-    bench = Bench(tmp_path, trained, average)
-    bench.work.begin(TRAIN)
-    assert isinstance((await bench.host.outcome())[-1], inputs.Trained)
-    jobs = set(bench.work._tasks)
+    bench = Bench(tmp_path, average)
     bench.work.begin(Average(RUN, 3, ballot(2, "ada")))
-    async with asyncio.timeout(WAIT_SECONDS):
-        await asyncio.gather(*bench.work._tasks, *jobs)
-    assert bench.host.fed[-1] == inputs.Averaged(3, ballot(2, "ada"), name)
+    assert await bench.host.outcome() == [inputs.Averaged(3, ballot(2, "ada"), name)]
+    assert bench.store.has(name)
+    assert not bench.store.is_durable(name)
+    bench.host.fed.clear()
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    assert await bench.host.outcome() == [inputs.BlobReady(name, durable=True)]
     assert bench.store.is_durable(name)
 
 
