@@ -350,6 +350,19 @@ async def test_the_worker_is_told_where_data_are(places: DataPlaces, said: str) 
     await worker.close()
 
 
+@pytest.mark.parametrize(("users", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+async def test_threads_of_the_worker_do_not_spin_unless_the_user_wants_it(
+    users: str | None, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if users is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", users)
+    say = "give(commands.Created(take().id, os.environ['OMP_WAIT_POLICY']))"
+    worker = Worker(_stand_in("import os", say, "take()"))
+    assert await worker.create(SPEC, Path("m")) == policy
+    await worker.close()
+
+
 async def test_the_real_worker_looks_where_it_is_told(tmp_path: Path) -> None:
     worker = Worker(WorkerSettings(device="cpu", places=DataPlaces(tmp_path / "none")))
     with pytest.raises(TaskError, match=f"not on this device.*{tmp_path}/none/MNIST/raw"):
