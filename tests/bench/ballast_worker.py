@@ -1,8 +1,11 @@
-"""The worker of the benches: instead of training it returns the perturbed parent (`--no-train` of the benches)."""
+"""The worker of the benches: instead of training it returns the perturbed parent (`--no-train` of the benches).
+
+It perturbs in NumPy, on one thread, as the other programs of the benches do.
+"""
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 from torch import nn
 
 from p2pfl.learning import training, worker
@@ -10,7 +13,6 @@ from p2pfl.messages import RunSpec
 from tests.bench.ballast_node import register
 
 
-@torch.no_grad()
 def perturb(
     module: nn.Module,
     part: training.Part,
@@ -22,7 +24,8 @@ def perturb(
 ) -> float:
     """Scale every parameter by a number close to one that depends on *seed*."""
     for parameter in module.parameters():
-        parameter.mul_(1.0 + seed % 1000 / 1e6)
+        values = parameter.detach().numpy()
+        values *= np.float32(1.0 + seed % 1000 / 1e6)
     after_batch(1, 1)
     return 0.0
 
