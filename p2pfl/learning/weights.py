@@ -2,16 +2,19 @@
 
 The layout is `p2pfl.schema`'s. The safetensors library reads these files, but neither writes nor maps them
 here: its writer copies the whole model, and its torch reader maps files shared, so that a slip could write
-into a committed model. A file is written from the tensors' own memory and hashed on the way; it is read
-through a private mapping.
+into a committed model. A file is written from the tensors' own memory and hashed on the way, and read into
+it: mapped pages would count as this process's memory, a whole model of them.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import accumulate, groupby
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import torch
 from blake3 import blake3
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 from p2pfl.errors import BlobError, TaskError, WorkerError
 from p2pfl.schema import (
     MAX_HEADER_BYTES,
+    SCHEMAS_REMEMBERED,
     Schema,
     TensorSpec,
     canonical,
@@ -48,12 +52,14 @@ TORCH_DTYPES = {
 
 _NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
-WRITE_BYTES = 4 * 1024 * 1024
-"""Hashed and written at a time, so that the second finds in the cache what the first has read."""
+WRITE_BYTES = 256 * 1024
+"""Hashed and written at a time, so that the second finds in the processor's cache what the first has read."""
 
+SMALL_BYTES = 16 * 1024 * 1024
+"""The state of a model up to here is not worth giving back: taking it again costs more than it is worth."""
 
-SMALL_BYTES = 64 * 1024
-"""Tensors up to here are not worth giving back."""
+_parse_header = lru_cache(maxsize=SCHEMAS_REMEMBERED)(parse_header)
+"""All files of a run have one header."""
 
 
 def schema_of(module: nn.Module) -> Schema:
@@ -118,94 +124,127 @@ def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool
 
 
 def load_into(path: Path, module: nn.Module) -> None:
-    """Copy the tensors of the model file *path* into *module*, in place.
+    """Read the tensors of the model file *path* into *module*, in place.
 
     Raises:
-        BlobError: it is no canonical model file, or not of this model.
+        BlobError: it is no canonical model file, or not of this model: the module is as before; or it was cut
+            short while it was read.
     """
-    schema, tensors = open_model(path)
-    difference = first_difference(schema_of(module), schema)
-    if difference is not None:
-        raise BlobError(f"The model file {path} does not fit this device's model: {difference}.")
-    for name, value in module.state_dict(keep_vars=True).items():
-        if value.untyped_storage().nbytes() < value.nbytes:  # released
-            value.data = torch.empty(value.shape, dtype=value.dtype, device=value.device)
-        value.data.copy_(tensors[name])
+    with ModelFile(path) as file:
+        difference = first_difference(schema_of(module), file.schema)
+        if difference is not None:
+            raise BlobError(f"The model file {path} does not fit this device's model: {difference}.")
+        state = module.state_dict(keep_vars=True)
+        for spec in file.schema:
+            value = state[spec.name]
+            if value.untyped_storage().nbytes() < value.nbytes:  # released
+                value.data = torch.empty(value.shape, dtype=value.dtype, device=value.device)
+            file.read_into(value.detach())
 
 
 def release(module: nn.Module) -> None:
-    """Give the memory of *module*'s state back, until the next `load_into` takes it again.
+    """Give the memory of *module*'s state back if it is much, until the next `load_into` takes it again.
 
     Names, shapes and dtypes stay; values are any meanwhile.
     """
-    for value in module.state_dict(keep_vars=True).values():
-        if value.nbytes > SMALL_BYTES:
-            value.data = value.data.new_zeros(1).expand(value.shape)
+    state = module.state_dict(keep_vars=True).values()
+    if sum(value.nbytes for value in state) > SMALL_BYTES:
+        for value in state:
+            value.data = value.data.new_zeros(()).expand(value.shape)
 
 
-def read_schema(path: Path) -> Schema:
-    """Return the schema of the model file *path*, whose length it fits.
+class ModelFile:
+    """A model file, read once from its first tensor to its last."""
 
-    Raises:
-        BlobError: it is no canonical model file, or cannot be opened.
-    """
-    try:
-        with path.open("rb") as file:
-            first = file.read(8)
-            length = min(int.from_bytes(first, "little"), MAX_HEADER_BYTES)
-            schema = parse_header(first + file.read(length))
-            size = file.seek(0, os.SEEK_END)
-    except OSError as error:
-        raise BlobError(f"The model file {path} cannot be opened ({error.strerror}).") from error
-    if size != file_bytes(schema):
-        raise BlobError(f"The model file {path} has {size} bytes, not {file_bytes(schema)}.")
-    return schema
+    def __init__(self, path: Path) -> None:
+        """Open the model file *path*.
 
+        Raises:
+            BlobError: it is no canonical model file, or cannot be opened.
+        """
+        self._path = path
+        try:
+            self._file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise BlobError(f"The model file {path} cannot be opened ({error.strerror}).") from error
+        try:
+            self.schema = self._read_schema()
+        except BaseException:
+            self._file.close()
+            raise
 
-def open_model(path: Path) -> tuple[Schema, dict[str, Tensor]]:
-    """Return the schema and the tensors of a model file, without reading them: pages come in when touched.
+    def __enter__(self) -> Self:
+        return self
 
-    The mapping lasts as long as its tensors. It is private: writing to one changes memory, not the file.
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
 
-    Raises:
-        BlobError: it is no canonical model file, or cannot be opened.
-    """
-    schema = read_schema(path)
-    with path.open("rb") as file:
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    tensors = {}
-    offset = len(header(schema))
-    for spec in schema:
-        dtype = TORCH_DTYPES[spec.dtype]
-        if spec.elements:
-            flat = torch.frombuffer(mapping, dtype=dtype, count=spec.elements, offset=offset)
+    def read_into(self, tensor: Tensor) -> None:
+        """Fill *tensor*, which has the dtype of the next elements, in its own order.
+
+        Raises:
+            BlobError: the file was cut short meanwhile.
+        """
+        if tensor.is_contiguous() and tensor.device.type == "cpu":
+            self._fill(_bytes_of(tensor))
         else:
-            flat = torch.empty(0, dtype=dtype)
-        tensors[spec.name] = flat.reshape(spec.shape)
-        offset += spec.nbytes
-    return schema, tensors
+            ours = torch.empty(tensor.shape, dtype=tensor.dtype)
+            self._fill(_bytes_of(ours))
+            tensor.copy_(ours)
 
+    def pieces(self, elements: int) -> Iterator[Tensor]:
+        """Yield the file's runs (see `runs`) in order, flat and cut after *elements* each.
 
-def read_pieces(path: Path, elements: int) -> Iterator[Tensor]:
-    """Yield the tensors of a model file in file order, flattened and cut after *elements* each.
+        A piece is valid until the next one: those of a run share one small buffer.
 
-    A piece is valid until the next one: all share one small buffer. Mapped pages would count as this
-    process's memory, a whole model of them.
-
-    Raises:
-        BlobError: it is no canonical model file, or was cut short meanwhile.
-    """
-    schema = read_schema(path)
-    with path.open("rb") as file:
-        file.seek(len(header(schema)))
-        for spec in schema:
-            buffer = torch.empty(min(elements, spec.elements), dtype=TORCH_DTYPES[spec.dtype])
-            for start in range(0, spec.elements, elements):
-                piece = buffer[: spec.elements - start]
-                raw = _bytes_of(piece)
-                if file.readinto(raw) < len(raw):
-                    raise BlobError(f"The model file {path} ends inside {spec}.")
+        Raises:
+            BlobError: the file was cut short meanwhile.
+        """
+        for dtype, length in runs(self.schema):
+            buffer = torch.empty(min(elements, length), dtype=dtype)
+            for start in range(0, length, elements):
+                piece = buffer[: length - start]
+                self.read_into(piece)
                 yield piece
+
+    def _read_schema(self) -> Schema:
+        path = self._path
+        try:
+            first = self._file.read(8)
+            length = min(int.from_bytes(first, "little"), MAX_HEADER_BYTES)
+            schema = _parse_header(first + self._file.read(length))
+            size = os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise BlobError(f"The model file {path} cannot be opened ({error.strerror}).") from error
+        if size != file_bytes(schema):
+            raise BlobError(f"The model file {path} has {size} bytes, not {file_bytes(schema)}.")
+        return schema
+
+    def _fill(self, raw: memoryview) -> None:
+        rest = raw
+        while rest and (count := self._file.readinto(rest)):  # Linux reads 2 GiB at most
+            rest = rest[count:]
+        if rest:
+            raise BlobError(f"The model file {self._path} ends inside {self._tensor_here()}.")
+
+    def _tensor_here(self) -> TensorSpec:
+        here = self._file.tell()
+        ends = accumulate((spec.nbytes for spec in self.schema), initial=len(header(self.schema)))
+        next(ends)  # the header's
+        return next(spec for spec, end in zip(self.schema, ends, strict=True) if here < end)
+
+
+def runs(schema: Schema) -> list[tuple[torch.dtype, int]]:
+    """Return the dtype and the number of elements of each run of neighbours of one dtype in a file.
+
+    For arithmetic by element a run is one vector: models have many tensors that are small.
+    """
+    return [
+        (TORCH_DTYPES[name], sum(spec.elements for spec in specs))
+        for name, specs in groupby(schema, key=lambda spec: spec.dtype)
+    ]
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

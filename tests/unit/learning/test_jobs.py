@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from p2pfl.errors import P2pflError, TaskError, WorkerError
@@ -41,7 +42,7 @@ class Bench:
         return self.do(commands.Train(2, spec, number, str(model), partition, path))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        return weights.open_model(self.folder / name)[1]
+        return load_file(self.folder / name)
 
 
 @pytest.fixture

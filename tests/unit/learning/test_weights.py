@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from p2pfl.errors import BlobError, TaskError, WorkerError
 from p2pfl.learning import weights
-from p2pfl.schema import TensorSpec, canonical, file_bytes, parse_header
+from p2pfl.schema import TensorSpec, canonical, file_bytes, header, parse_header
 from tests.support.learning import Mixed
 
 
@@ -43,7 +44,10 @@ def test_loading_restores_every_tensor_in_place(tmp_path: Path) -> None:
         assert torch.equal(target.state_dict()[name], value)
 
 
-def test_a_released_module_keeps_its_schema_and_takes_its_memory_again_when_loaded(tmp_path: Path) -> None:
+def test_a_released_module_keeps_its_schema_and_takes_its_memory_again_when_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "SMALL_BYTES", 300 * 300 * 4)
     module = nn.Sequential(nn.Linear(300, 300), nn.BatchNorm1d(300))
     schema, digest = weights.schema_of(module), weights.save(tmp_path / "m", module)
     weights.release(module)
@@ -53,6 +57,14 @@ def test_a_released_module_keeps_its_schema_and_takes_its_memory_again_when_load
     assert weights.save(tmp_path / "n", module) == digest
     module(torch.ones(2, 300)).sum().backward()
     assert module[0].weight.grad.shape == (300, 300)
+
+
+def test_a_small_module_keeps_its_memory() -> None:
+    module = nn.Linear(300, 300)
+    memory, before = module.weight.data_ptr(), module.weight.clone()
+    weights.release(module)
+    assert module.weight.data_ptr() == memory
+    assert torch.equal(module.weight, before)
 
 
 def test_tensors_in_pieces_give_the_same_file_as_whole_ones(tmp_path: Path) -> None:
@@ -69,39 +81,51 @@ def test_a_tensor_that_is_not_contiguous_is_written_in_its_own_order(tmp_path: P
 
 
 @pytest.mark.parametrize("name", sorted(weights.TORCH_DTYPES))
-def test_every_dtype_is_written_and_mapped(tmp_path: Path, name: str) -> None:
+def test_every_dtype_is_written_and_read(tmp_path: Path, name: str) -> None:
     value = torch.tensor([0, 1, 1, 0, 1], dtype=torch.uint8).to(weights.TORCH_DTYPES[name])
     schema = canonical([TensorSpec("w", name, (5,))])
     weights.write(tmp_path / "m", schema, [value])
-    read_schema, tensors = weights.open_model(tmp_path / "m")
-    assert read_schema == schema
-    assert tensors["w"].tolist() == value.tolist()
-    assert tensors["w"].dtype == value.dtype
+    with weights.ModelFile(tmp_path / "m") as file:
+        assert file.schema == schema
+        [piece] = file.pieces(5)
+    assert piece.tolist() == value.tolist()
+    assert piece.dtype == value.dtype
 
 
-def test_writing_to_a_mapped_tensor_leaves_the_file_alone(tmp_path: Path) -> None:
-    weights.save(tmp_path / "m", Mixed())
-    before = (tmp_path / "m").read_bytes()
-    _, tensors = weights.open_model(tmp_path / "m")
-    tensors["weight"].zero_()
-    assert (tmp_path / "m").read_bytes() == before
+def test_a_tensor_that_is_not_contiguous_is_loaded_in_its_own_order(tmp_path: Path) -> None:
+    source, target = nn.Linear(2, 3), nn.Linear(2, 3)
+    target.weight.data = torch.zeros(2, 3).t()
+    weights.save(tmp_path / "m", source)
+    weights.load_into(tmp_path / "m", target)
+    assert torch.equal(target.weight, source.weight)
 
 
-def test_pieces_are_the_tensors_in_file_order_cut_to_size(tmp_path: Path) -> None:
-    schema = (TensorSpec("a", "I64", (5,)), TensorSpec("b", "I64", (0,)), TensorSpec("c", "I64", (2, 1)))
-    weights.write(tmp_path / "m", schema, [torch.arange(5), torch.arange(2)])
-    pieces = [piece.tolist() for piece in weights.read_pieces(tmp_path / "m", 2)]
-    assert pieces == [[0, 1], [2, 3], [4], [0, 1]]
+def test_pieces_are_runs_of_one_dtype_in_file_order_cut_to_size(tmp_path: Path) -> None:
+    schema = canonical(
+        [
+            TensorSpec("a", "I64", (5,)),
+            TensorSpec("b", "I64", (0,)),
+            TensorSpec("c", "I64", (2, 1)),
+            TensorSpec("d", "F32", (1,)),
+            TensorSpec("e", "U8", (0,)),
+        ]
+    )
+    weights.write(tmp_path / "m", schema, [torch.arange(5), torch.arange(2), torch.ones(1)])
+    with weights.ModelFile(tmp_path / "m") as file:
+        pieces = [piece.tolist() for piece in file.pieces(2)]
+    assert pieces == [[0, 1], [2, 3], [4, 0], [1], [1.0]]
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path: Path) -> None:
-    weights.write(tmp_path / "m", (TensorSpec("a", "I64", (10**5,)),), [torch.arange(10**5)])
-    pieces = weights.read_pieces(tmp_path / "m", 50_000)
-    next(pieces)
-    with (tmp_path / "m").open("r+b") as file:
-        file.truncate(400_000)
-    with pytest.raises(BlobError, match="ends inside a I64"):
+@pytest.mark.parametrize(("length", "tensor"), [(800_000, "b I64"), (799_999, "a I64"), (1_000_000, "b I64")])
+def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path: Path, length: int, tensor: str) -> None:
+    schema = (TensorSpec("a", "I64", (10**5,)), TensorSpec("b", "I64", (10**5,)))
+    weights.write(tmp_path / "m", schema, [torch.arange(2 * 10**5)])
+    with weights.ModelFile(tmp_path / "m") as file:
+        pieces = file.pieces(50_000)
         next(pieces)
+        os.truncate(tmp_path / "m", len(header(schema)) + length)
+        with pytest.raises(BlobError, match=f"ends inside {tensor}"):
+            list(pieces)
 
 
 @pytest.mark.parametrize("keep", [0, 7, 20, -1])
@@ -109,7 +133,7 @@ def test_a_cut_file_is_refused(tmp_path: Path, keep: int) -> None:
     weights.save(tmp_path / "m", Mixed())
     (tmp_path / "m").write_bytes((tmp_path / "m").read_bytes()[:keep])
     with pytest.raises(BlobError):
-        weights.open_model(tmp_path / "m")
+        weights.ModelFile(tmp_path / "m")
 
 
 def test_a_file_of_another_model_is_refused_with_the_tensor_that_differs(tmp_path: Path) -> None:

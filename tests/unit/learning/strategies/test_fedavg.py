@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from p2pfl.errors import BlobError
@@ -29,7 +30,7 @@ def _average(tmp_path: Path, dtype: str, updates: list[tuple[list[float], int]])
         running.fold(_write(tmp_path / f"u{number}", dtype, values), weight)
     if running.average(tmp_path / "mean") is None:
         return None
-    return list(weights.open_model(tmp_path / "mean")[1]["w"].to(torch.float64).tolist())
+    return list(load_file(tmp_path / "mean")["w"].to(torch.float64).tolist())
 
 
 def test_two_updates_give_what_averaging_them_by_hand_gives(tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_two_updates_give_what_averaging_them_by_hand_gives(tmp_path: Path) -> N
     running.fold(tmp_path / "a", 30)
     running.fold(tmp_path / "b", 10)
     running.average(tmp_path / "mean")
-    mean = weights.open_model(tmp_path / "mean")[1]
+    mean = load_file(tmp_path / "mean")
     for name, value in first.state_dict().items():
         by_hand = 0.75 * value.double() + 0.25 * second.state_dict()[name].double()
         assert torch.allclose(mean[name].double(), by_hand, rtol=0, atol=1e-6)
@@ -101,7 +102,7 @@ def test_an_update_of_another_shape_is_refused_and_not_counted(tmp_path: Path) -
     with pytest.raises(BlobError, match="does not fit"):
         running.fold(_write(tmp_path / "b", "F32", [1, 2, 3]), 5)
     running.average(tmp_path / "mean")
-    assert weights.open_model(tmp_path / "mean")[1]["w"].tolist() == [1, 2]
+    assert load_file(tmp_path / "mean")["w"].tolist() == [1, 2]
     assert running.folds == 1
 
 
