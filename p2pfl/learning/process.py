@@ -46,9 +46,9 @@ PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 in."""
 
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Environment of the worker, where the user's says nothing else. By default torch's threads wait for each other
-spinning, also while somebody else, if only this node, runs on the core that the awaited one needs: on two
-cores that were shared, small models took up to ten times as long to train."""
+"""Environment of the worker, where the user's says nothing else. By default torch's threads wait for each
+other spinning, also while somebody else, if only this node, runs on the core that the awaited one needs: on
+two cores that were shared, small models took up to ten times as long to train."""
 
 MAX_OUTPUT_LINE_BYTES = 2000
 """A longer line of the worker's output is logged in pieces."""

@@ -20,9 +20,9 @@ from p2pfl.learning.weights import ModelFile, runs, write
 from p2pfl.schema import Schema, first_difference
 
 PIECE_ELEMENTS = 32_000
-"""Elements converted to or from float64 at a time: so few that they stay in a processor's cache, and that torch
-does not divide the work among threads, as it does from 32,768 on. Memory sets the pace: two threads gain a
-fifth of the time for twice the work, on one core nothing."""
+"""Elements converted to or from float64 at a time: so few that they stay in a processor's cache, and that
+torch does not divide the work among threads, as it does from 32,768 on. Memory sets the pace: two threads
+gain a fifth of the time for twice the work, on one core nothing."""
 
 
 class _NotFiniteError(Exception):
