@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from p2pfl.errors import BlobError, TaskError, WorkerError
 from p2pfl.learning import commands, partition, training, weights
@@ -46,7 +46,7 @@ class Jobs:
         self._module: tuple[tuple[str, str], nn.Module] | None = None
         self._holds: tuple[int, int, int] | None = None
         """Which file the module's parameters are those of: device, inode, modification time."""
-        self._division: tuple[tuple[str, str, int, int], list[list[int]]] | None = None
+        self._division: tuple[tuple[str, str, int, int], list[Tensor]] | None = None
         self._sum: tuple[str, FedAvg] = ("", FedAvg())
 
     def do(
@@ -230,10 +230,9 @@ class Jobs:
         key = (spec.task, spec.partition, spec.partitions, spec.seed)
         if self._division is None or self._division[0] != key:
             labels = data.train_y.tolist()
-            scheme = partition.parse(spec.partition)
-            self._division = (key, partition.divide(labels, scheme, spec.partitions, spec.seed))
-        rows = torch.tensor(self._division[1][index], device=data.train_y.device)
-        return training.Part(data.train_x, data.train_y, rows, data.scaling)
+            division = partition.divide(labels, partition.parse(spec.partition), spec.partitions, spec.seed)
+            self._division = (key, [torch.tensor(rows, device=data.train_y.device) for rows in division])
+        return training.Part(data.train_x, data.train_y, self._division[1][index], data.scaling)
 
 
 class _Pacer:
@@ -257,7 +256,8 @@ class _Pacer:
         now = time.monotonic()
         if done == 1:
             self._warm = now
-        if done not in (2, total) and now - self._reported < PROGRESS_SECONDS:
+        # The first report predicts. None at the end: the answer says that.
+        if done != min(2, total) and now - self._reported < PROGRESS_SECONDS:
             return
         self._reported = now
         rate = now - self._started if done == 1 else (now - self._warm) / (done - 1)

@@ -20,9 +20,9 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import BinaryIO, NoReturn, Protocol
 
 from p2pfl.errors import P2pflError, UserError, WorkerError
@@ -38,37 +38,33 @@ class Inbox:
     """Commands for one thread, not yet carried out, and which of them are stopped. Used by two threads."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._queue: deque[Command] = deque()
+        self._queue: SimpleQueue[Command] = SimpleQueue()
+        self._lock = threading.Lock()
         self._open: set[int] = set()
         """Ids queued or being carried out."""
         self._stopped: set[int] = set()
+        """Some of `_open`; read without the lock, after every batch."""
 
     def put(self, command: Command) -> None:
         """Queue *command*; a `Stop` takes effect at once, unless its job is done."""
-        with self._changed:
+        with self._lock:
             if not isinstance(command, commands.Stop):
                 self._open.add(command.id)
-                self._queue.append(command)
-                self._changed.notify()
+                self._queue.put(command)
             elif command.id in self._open:
                 self._stopped.add(command.id)
 
     def take(self) -> Command:
         """Wait for the next command and return it."""
-        with self._changed:
-            while not self._queue:
-                self._changed.wait()
-            return self._queue.popleft()
+        return self._queue.get()
 
     def is_stopped(self, job: int) -> bool:
         """Tell whether *job* was stopped."""
-        with self._changed:
-            return job in self._stopped
+        return job in self._stopped
 
     def forget(self, job: int) -> None:
         """Note that *job* is done."""
-        with self._changed:
+        with self._lock:
             self._open.discard(job)
             self._stopped.discard(job)
 

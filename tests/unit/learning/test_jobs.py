@@ -125,7 +125,7 @@ def test_progress_comes_early_and_predicts(bench: Bench) -> None:
     assert first.predicted > 0
 
 
-def test_progress_is_reported_a_few_times_a_second_and_at_the_end(
+def test_progress_is_reported_a_few_times_a_second_and_not_at_the_end(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(1000))
@@ -133,8 +133,19 @@ def test_progress_is_reported_a_few_times_a_second_and_at_the_end(
     pacer = jobs._Pacer(1, bench.progress.append, lambda: False)  # the clock shows 0.0
     for done in range(1, 11):
         pacer(done, 10)
-    assert [progress.done for progress in bench.progress] == [2, 5, 8, 10]
-    assert [progress.predicted for progress in bench.progress] == [pytest.approx(1.0)] * 4
+    assert [progress.done for progress in bench.progress] == [2, 5, 8]
+    assert [progress.predicted for progress in bench.progress] == [pytest.approx(1.0)] * 3
+
+
+@pytest.mark.parametrize(("total", "reported"), [(1, [1]), (2, [2]), (9, [2])])
+def test_a_short_training_is_reported_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, total: int, reported: list[int]
+) -> None:
+    monkeypatch.setattr(jobs.time, "monotonic", lambda: 0.0)
+    pacer = jobs._Pacer(1, bench.progress.append, lambda: False)
+    for done in range(1, total + 1):
+        pacer(done, total)
+    assert [progress.done for progress in bench.progress] == reported
 
 
 def test_a_slow_first_batch_is_reported_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ def test_commands_are_read_up_to_a_cut_one(cut: int) -> None:
     other = commands.Describe(8, SPEC)
     worker.read_commands(io.BytesIO(_frames(COMMAND, other, other)[:-cut]), inboxes)
     assert [inboxes.training.take(), inboxes.training.take()] == [COMMAND, other]
-    assert not inboxes.training._queue
+    assert inboxes.training._queue.empty()
 
 
 def test_sums_do_not_wait_behind_trainings() -> None:
