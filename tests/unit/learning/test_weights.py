@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -126,6 +127,25 @@ def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path: Path, length:
         os.truncate(tmp_path / "m", len(header(schema)) + length)
         with pytest.raises(BlobError, match=f"ends inside {tensor}"):
             list(pieces)
+
+
+class Dribbling(io.FileIO):
+    """Gives less at a time than it is asked for, as Linux does from 2 GiB on."""
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        return super().readinto(buffer[:7])
+
+
+def test_what_one_read_does_not_give_the_next_ones_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights.write(tmp_path / "m", (TensorSpec("a", "I64", (5,)),), [torch.arange(5)])
+    with weights.ModelFile(tmp_path / "m") as file, Dribbling(tmp_path / "m") as dribbling:
+        dribbling.seek(-40, io.SEEK_END)
+        with monkeypatch.context() as patch:
+            patch.setattr(file, "_file", dribbling)
+            pieces = [piece.tolist() for piece in file.pieces(5)]
+    assert pieces == [[0, 1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize("keep", [0, 7, 20, -1])
