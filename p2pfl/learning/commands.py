@@ -178,7 +178,7 @@ class Folded(_Struct, frozen=True, tag="folded"):
 
 
 class Averaged(_Struct, frozen=True, tag="averaged"):
-    """The average is durable in the file given; None (and no file) when it is not finite."""
+    """The average is in the file given, not flushed; None (and no file) when it is not finite."""
 
     digest: str | None
 

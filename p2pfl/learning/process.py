@@ -241,7 +241,7 @@ class Worker:
         self._sum = (key, self._sum[1] + 1 if self._sum[0] == key else 1)
 
     async def average(self, key: str, path: Path) -> str | None:
-        """Divide the sum *key*, write the model to *path*, durably, and forget the sum.
+        """Divide the sum *key*, write the model to *path*, not flushed, and forget the sum.
 
         Call it when the folds have returned. Return the model's digest, or None when it is not finite. Fails
         when a worker died and took folded updates of this key along: fold them all again, under a new key.

@@ -63,7 +63,7 @@ class FedAvg:
         self.folds += 1
 
     def average(self, path: Path) -> str | None:
-        """Write the mean to *path*, durably, and return its digest.
+        """Write the mean to *path*, not flushed, and return its digest.
 
         Return None, and leave no file, when it is not finite.
 
@@ -71,7 +71,7 @@ class FedAvg:
             WorkerError: the disk refuses it.
         """
         try:
-            return write(path, self._schema, self._means())
+            return write(path, self._schema, self._means(), durable=False)
         except _NotFiniteError:
             path.unlink()
             return None
