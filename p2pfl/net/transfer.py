@@ -1,7 +1,7 @@
 """One transfer: a blob, or the rest of one, from one holder at one address.
 
 The bytes of a long blob arrive in one of two reused buffers while a thread hashes the other and writes it to
-disk; those of a short one are written as they come. The length is known beforehand; a holder that announces
+disk; those of a short one are written as they come, piece by piece. The length is known beforehand; a holder that announces
 another one is refused before anything is stored.
 
 A connection that has done its work rests a while, one for each holder, and is used again: where models are
@@ -11,10 +11,10 @@ small, TLS handshakes took more of a round than the bytes did.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
 
 from p2pfl.config import NetSettings
 from p2pfl.errors import HandshakeRefused, NetworkError
@@ -39,6 +39,9 @@ from p2pfl.wire.blobs import (
 )
 from p2pfl.wire.codec import bounded
 from p2pfl.wire.frames import HEADER_BYTES, FrameDecoder
+
+QUICK_PIECE_BYTES = 128 * 1024
+"""Decrypted, hashed and written at a time of a short blob: it passes through a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Transfers:
         self._traffic = traffic
         self._threads = threads
         self._client = client_context(credentials, [BLOB_ALPN])
+        self._quick_piece = memoryview(bytearray(QUICK_PIECE_BYTES))
 
     async def run(
         self, digest: str, node: str, address: Address, partial: PartialBlob, on_progress: Progress
@@ -167,7 +171,8 @@ class Transfers:
         connection.transport.write(request)
         receiver.meter.sent += len(request)
         try:
-            await self._at_pace(receiver, self._receive(receiver, partial, on_progress))
+            with self._at_pace(receiver):
+                await self._receive(receiver, partial, on_progress)
             is_whole = True
         except OSError as error:
             reason = explain(error, self._credentials, dialing=True)
@@ -186,11 +191,32 @@ class Transfers:
         if announced == REFUSED:
             raise await _refusal(receiver)
         check_announced(announced, partial.length)
+        if partial.offset == partial.length:
+            return
+        if partial.length <= QUICK_BYTES:
+            await self._receive_quickly(receiver, partial, on_progress)
+        else:
+            await self._receive_in_turns(receiver, partial, on_progress)
+
+    async def _receive_quickly(
+        self, receiver: Receiver, partial: PartialBlob, on_progress: Progress
+    ) -> None:
+        """Write the bytes of a short blob as they come."""
+
+        def keep(piece: memoryview) -> None:
+            partial.write(piece)
+            on_progress(partial.offset, partial.length)
+
+        await receiver.pour(self._quick_piece, partial.length - partial.offset, keep)
+
+    async def _receive_in_turns(
+        self, receiver: Receiver, partial: PartialBlob, on_progress: Progress
+    ) -> None:
+        """Receive one piece of a long blob while a thread writes the one before."""
         loop = asyncio.get_running_loop()
-        is_quick = partial.length <= QUICK_BYTES
-        size = min(self._settings.blob_chunk_bytes, partial.length - partial.offset)
-        buffers = [memoryview(bytearray(size)) for _ in range(1 if is_quick else 2)]
         missing = partial.length - partial.offset
+        size = min(self._settings.blob_chunk_bytes, missing)
+        buffers = [memoryview(bytearray(size)) for _ in range(2)]
         writing: asyncio.Future[None] | None = None
         try:
             while missing:
@@ -200,38 +226,38 @@ class Transfers:
                     await writing
                 missing -= len(piece)
                 on_progress(partial.length - missing, partial.length)
-                if is_quick:
-                    partial.write(piece)
-                else:
-                    writing = loop.run_in_executor(self._threads, partial.write, piece)
-                    buffers.reverse()
+                writing = loop.run_in_executor(self._threads, partial.write, piece)
+                buffers.reverse()
         finally:
             if writing is not None:
                 await asyncio.wait([writing])  # its buffer and its file are let go only then
         if writing is not None:
             await writing
 
-    async def _at_pace(self, receiver: Receiver, receiving: Coroutine[Any, Any, None]) -> None:
-        """Await *receiving* as long as at least the least rate arrives in every idle window.
+    @contextlib.contextmanager
+    def _at_pace(self, receiver: Receiver) -> Iterator[None]:
+        """Let whoever waits for *receiver* give up when less than the least rate arrives in an idle window.
+
+        A stopped transfer is the slowest.
 
         Raises:
-            NetworkError: it was too slow; a stopped transfer is the slowest.
+            NetworkError: that is what the waiting raises then.
         """
+        loop = asyncio.get_running_loop()
         window = self._settings.blob_idle_seconds
         least = window * self._settings.blob_least_bytes_per_second
-        task = asyncio.ensure_future(receiving)
+
+        def look(before: int) -> None:
+            nonlocal timer
+            if receiver.is_waiting and receiver.meter.received - before < least:
+                receiver.give_up(NetworkError(f"less than {least:.0f} bytes came in {window:g} s"))
+            timer = loop.call_later(window, look, receiver.meter.received)
+
+        timer = loop.call_later(window, look, receiver.meter.received)
         try:
-            while True:
-                before = receiver.meter.received
-                await asyncio.wait([task], timeout=window)
-                if task.done():
-                    return await task
-                if receiver.is_waiting and receiver.meter.received - before < least:
-                    raise NetworkError(f"less than {least:.0f} bytes came in {window:g} s")
+            yield
         finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
+            timer.cancel()
 
 
 async def _refusal(receiver: Receiver) -> NetworkError:
