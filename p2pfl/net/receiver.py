@@ -1,8 +1,8 @@
 """Receives bytes where the caller wants them, without the copies an asyncio stream makes.
 
-Either they fill a buffer of the caller's, or each piece is handed on as it comes, through one small buffer that
-stays in the processor's cache. Nothing is read from the connection but what was asked for: while nobody waits
-in `fill` or `pour`, reading is paused, and TCP holds the sender back.
+Either they fill a buffer of the caller's, or each piece is handed on as it comes, through one small buffer
+that stays in the processor's cache. Nothing is read from the connection but what was asked for: while nobody
+waits in `fill` or `pour`, reading is paused, and TCP holds the sender back.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Receiver(asyncio.BufferedProtocol):
     async def pour(self, view: memoryview, count: int, sink: Callable[[memoryview], None]) -> None:
         """Return once *sink* was given the next *count* bytes, at least one, piece by piece.
 
-        The pieces lie in *view*, the next one where the one before was: *sink* keeps none. It is called by the
-        event loop, so *view* may serve several receivers.
+        The pieces lie in *view*, each where the one before was: *sink* keeps none. The event loop calls it as
+        soon as a piece is there, so *view* may serve several receivers.
 
         Raises:
             OSError: the connection ended before.

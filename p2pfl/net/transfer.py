@@ -1,8 +1,8 @@
 """One transfer: a blob, or the rest of one, from one holder at one address.
 
 The bytes of a long blob arrive in one of two reused buffers while a thread hashes the other and writes it to
-disk; those of a short one are written as they come, piece by piece. The length is known beforehand; a holder that announces
-another one is refused before anything is stored.
+disk; those of a short one are written as they come, piece by piece. The length is known beforehand; a holder
+that announces another one is refused before anything is stored.
 
 A connection that has done its work rests a while, one for each holder, and is used again: where models are
 small, TLS handshakes took more of a round than the bytes did.
@@ -198,9 +198,7 @@ class Transfers:
         else:
             await self._receive_in_turns(receiver, partial, on_progress)
 
-    async def _receive_quickly(
-        self, receiver: Receiver, partial: PartialBlob, on_progress: Progress
-    ) -> None:
+    async def _receive_quickly(self, receiver: Receiver, partial: PartialBlob, on_progress: Progress) -> None:
         """Write the bytes of a short blob as they come."""
 
         def keep(piece: memoryview) -> None:
@@ -246,6 +244,7 @@ class Transfers:
         loop = asyncio.get_running_loop()
         window = self._settings.blob_idle_seconds
         least = window * self._settings.blob_least_bytes_per_second
+        timer: asyncio.TimerHandle
 
         def look(before: int) -> None:
             nonlocal timer
