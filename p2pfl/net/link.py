@@ -4,13 +4,15 @@ It carries frames both ways until one side says BYE, breaks the protocol, or fal
 deadline since a half-open TCP connection says nothing by itself; each side pings when it has sent nothing
 else for a while. What waits to be sent is bounded: a peer that does not read loses its link instead of
 filling this node's memory.
+
+A link works where bytes arrive and where frames are sent, without a task of its own in between: frames are
+handled as soon as they are read, what is sent in one turn of the event loop goes out at its end as one write.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 
 from p2pfl.config import NetSettings
@@ -48,12 +50,20 @@ class Link:
         self.order = order
         self._settings = settings
         self._on_frame = on_frame
-        self._queue: deque[bytes] = deque()
-        self._queued_bytes = 0
-        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._queue: list[bytes] = []
+        self._waiting_bytes = 0
+        """In the queue, and in a connection that is full."""
+        self._is_flush_due = False
         self._closing: str | None = None
+        """Why the link ends as soon as what is queued is out."""
+        self._is_broken = False
+        """Whether the peer broke the protocol: nothing after that has a meaning."""
         self._is_polite = False
-        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[str] = self._loop.create_future()
+        self._fault: Exception | None = None
+        """Ours, met in handling a frame."""
+        self._sent_at = self._loop.time()
         self._pinged_at: float | None = None
         """When the ping that is not answered yet went out, on the event loop's clock."""
         self._ping_at = 0.0
@@ -70,12 +80,10 @@ class Link:
         except FrameError as error:
             logger.error("a %s for %s was not sent: %s", type(frame).__name__, self.peer.name, error)
             return False
-        if self._queued_bytes + len(data) > self._settings.max_queue_bytes:
-            self.cut(f"it does not read: {self._queued_bytes} bytes wait to be sent to it")
+        if self._waiting_bytes + len(data) > self._settings.max_queue_bytes:
+            self.cut(f"it does not read: {self._waiting_bytes} bytes wait to be sent to it")
             return False
-        self._queue.append(data)
-        self._queued_bytes += len(data)
-        self._wake.set()
+        self._enqueue(data)
         return True
 
     def close(self, reason: str) -> None:
@@ -89,26 +97,24 @@ class Link:
             self._ended.set_result(reason)
 
     async def run(self) -> str:
-        """Read and write until the link ends; return why, in half a sentence. Call `end` after that."""
-        tasks = [
-            asyncio.create_task(self._read()),
-            asyncio.create_task(self._write()),
-        ]
-        watch = asyncio.create_task(self._watch())
+        """Read and write until the link ends; return why, in half a sentence. Call `end` after that.
+
+        What the handler of a frame raises ends the link too, and is raised here.
+        """
+        tasks = [asyncio.create_task(self._keep_alive()), asyncio.create_task(self._watch())]
         try:
-            await asyncio.wait([self._ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                if task.done():
-                    self.cut(task.result())
-            self._is_polite = any(task.done() for task in tasks)
-            return await self._ended
+            self.stream.hand_over(self)
+            reason = await self._ended
+            if self._fault is not None:
+                raise self._fault
+            return reason
         except BaseException:
             self.stream.abort()
             raise
         finally:
-            for running in (*tasks, watch):
-                running.cancel()
-            await asyncio.wait([*tasks, watch])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def end(self) -> None:
         """Close the connection: after last words, where it was not cut."""
@@ -117,81 +123,139 @@ class Link:
         else:
             self.stream.abort()
 
-    async def _read(self) -> str:
-        """Pass frames on until no more come; return why."""
+    # --- what the peer sends --------------------------------------------------------------------------------
+
+    def arrived(self, data: bytes) -> None:
+        """Handle the frames in *data*."""
+        if self._is_over():
+            return
         try:
-            while (frame := await self.stream.next()) is not None:
-                match frame:
-                    case Ping():
-                        self.send(Pong())
-                    case Pong():
-                        self._ponged()
-                    case Bye():
-                        return f"it said goodbye: {bounded(frame.reason, MAX_REASON_CHARACTERS)}"
-                    case Refusal():
-                        return f"it ended the link: {bounded(frame.reason, MAX_REASON_CHARACTERS)}"
-                    case Hello() | Welcome() | Ready():
-                        return await self._broken(f"a second {type(frame).__name__.upper()} came")
-                    case _:
-                        self._on_frame(self, frame)
+            for frame in self.stream.frames(data):
+                self._handle(frame)
+                if self._is_over():
+                    return
         except PeerError as error:
-            return await self._broken(str(error))
-        except OSError as error:
-            return f"the connection broke ({error.strerror or error})"
-        return "it closed the connection"
+            self._refuse(str(error))
+        except Exception as error:  # noqa: BLE001 - `run` raises it
+            self._fault = error
+            self.cut("a fault in this node ended the link")
+
+    def lost(self, error: Exception | None) -> None:
+        """End the link with its connection."""
+        if self._ended.done():
+            return
+        if self._is_broken and self._closing is not None:
+            self._end(self._closing)  # that cannot be told any more, but stays the reason
+        elif error is not None:
+            self._end(f"the connection broke ({getattr(error, 'strerror', None) or error})")
+        else:
+            try:
+                self.stream.end()
+            except PeerError as inside:
+                self._refuse(str(inside))
+            else:
+                self._end("it closed the connection")
+
+    def _is_over(self) -> bool:
+        """Whether what still arrives is not looked at any more."""
+        return self._is_broken or self._ended.done()
+
+    def _handle(self, frame: ControlFrame) -> None:
+        match frame:
+            case Ping():
+                self.send(Pong())
+            case Pong():
+                self._ponged()
+            case Bye():
+                self._end(f"it said goodbye: {bounded(frame.reason, MAX_REASON_CHARACTERS)}")
+            case Refusal():
+                self._end(f"it ended the link: {bounded(frame.reason, MAX_REASON_CHARACTERS)}")
+            case Hello() | Welcome() | Ready():
+                self._refuse(f"a second {type(frame).__name__.upper()} came")
+            case _:
+                self._on_frame(self, frame)
 
     def _ponged(self) -> None:
         if self._pinged_at is not None:
-            self.rtt = asyncio.get_running_loop().time() - self._pinged_at
+            self.rtt = self._loop.time() - self._pinged_at
             self._pinged_at = None
 
-    async def _broken(self, what: str) -> str:
-        """Tell the peer that it broke the protocol."""
-        try:
-            await self.stream.send(Refusal("protocol", bounded(what, MAX_REASON_CHARACTERS)))
-        except OSError as error:
-            logger.debug("%s was not told that it broke the protocol: %s", self.peer.name, error)
-        return f"it broke the protocol: {what}"
+    def _refuse(self, what: str) -> None:
+        """Tell the peer that it broke the protocol, and end."""
+        self._is_broken = True
+        self._closing = f"it broke the protocol: {what}"
+        self._enqueue(self.stream.encode(Refusal("protocol", bounded(what, MAX_REASON_CHARACTERS))))
 
-    async def _write(self) -> str:
-        """Send what is queued, and pings, until the BYE is out or the connection breaks; return why."""
-        try:
-            while True:
-                if self._queue:
-                    data = b"".join(self._queue)
-                    queued = len(data)
-                    self._queue.clear()
-                    self._wake.clear()
-                    if asyncio.get_running_loop().time() >= self._ping_at:
-                        data += self._ping()
-                    await self.stream.write(data)
-                    self._queued_bytes -= queued
-                elif self._closing is not None:
-                    return self._closing
-                else:
-                    try:
-                        async with asyncio.timeout(self._settings.ping_seconds):
-                            await self._wake.wait()
-                    except TimeoutError:
-                        await self.stream.write(self._ping())
-        except OSError as error:
-            return f"the connection broke ({error.strerror or error})"
+    def _end(self, reason: str) -> None:
+        """End the link in agreement: what was written still arrives."""
+        if not self._ended.done():
+            self._is_polite = True
+            self._ended.set_result(reason)
 
-    def _ping(self) -> bytes:
+    # --- what the peer is sent ------------------------------------------------------------------------------
+
+    def may_write(self) -> None:
+        """Go on after the connection was full."""
+        self._plan_flush()
+
+    def _enqueue(self, data: bytes) -> None:
+        self._queue.append(data)
+        self._waiting_bytes += len(data)
+        self._plan_flush()
+
+    def _plan_flush(self) -> None:
+        """Write what is queued when those who run now have had their say."""
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Write what is queued unless the connection is full, and end the link after its last words."""
+        self._is_flush_due = False
+        if self._ended.done() or self.stream.is_full():
+            return
+        if self._queue:
+            data = b"".join(self._queue)
+            self._queue.clear()
+            self._waiting_bytes = len(data)
+            now = self._loop.time()
+            if now >= self._ping_at and self._closing is None:
+                data += self._ping(now)
+            self._put(data, now)
+            if self.stream.is_full():
+                return
+        self._waiting_bytes = 0
+        if self._closing is not None:
+            self._end(self._closing)
+
+    def _put(self, data: bytes, now: float) -> None:
+        self._sent_at = now
+        self.stream.put(data)
+
+    def _ping(self, now: float) -> bytes:
         """Return a ping, of which the time is taken if no earlier one is open."""
-        now = asyncio.get_running_loop().time()
         self._ping_at = now + RTT_SECONDS
         if self._pinged_at is None:
             self._pinged_at = now
         return self.stream.encode(Ping())
 
+    async def _keep_alive(self) -> None:
+        """Ping when nothing was sent for a while, as long as the peer reads."""
+        while True:
+            now = self._loop.time()
+            rest = self._sent_at + self._settings.ping_seconds - now
+            if rest <= 0:
+                rest = self._settings.ping_seconds
+                if not self.stream.is_full():
+                    self._put(self._ping(now), now)
+            await asyncio.sleep(rest)
+
     async def _watch(self) -> None:
         """Cut the link when nothing has been heard for too long."""
-        loop = asyncio.get_running_loop()
         silence = self._settings.silence_seconds
         while True:
             heard_at = self.stream.heard_at
-            await asyncio.sleep(max(0.0, heard_at + silence - loop.time()))
+            await asyncio.sleep(max(0.0, heard_at + silence - self._loop.time()))
             if self.stream.heard_at != heard_at:
                 continue
             await asyncio.sleep(silence * SECOND_LOOK)

@@ -1,5 +1,8 @@
 """Frames over a TLS connection: what handshakes and links are written in.
 
+Who exchanges few frames waits for each: a handshake, a bulk connection. A link, which lives from many, takes
+the connection over and is called with what happens on it: to wake a task for each cost more than the frames.
+
 The connection is closed with care. Closing a socket that holds unread bytes makes the kernel send a reset,
 which may destroy the last words (a REFUSAL, a BYE) before they are read; so `finish` lets asyncio's TLS say
 goodbye and waits, for a bounded time, until the other side has closed too.
@@ -9,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import cast
+from collections.abc import Iterator
+from typing import Protocol, cast
 
 from p2pfl.net.traffic import Meter
 from p2pfl.wire.codec import ControlFrame, decode, encode
@@ -20,6 +24,19 @@ READ_BYTES = 64 * 1024
 
 FINISH_SECONDS = 1.0
 """How long the other side may take to close after us."""
+
+
+class Taker(Protocol):
+    """Whoever took a connection over. The event loop calls it, so it must not raise."""
+
+    def arrived(self, data: bytes) -> None:
+        """Take what has arrived."""
+
+    def may_write(self) -> None:
+        """Go on after the connection was full."""
+
+    def lost(self, error: Exception | None) -> None:
+        """Know that no more will come: because of *error*, or the other side closed. It may be told twice."""
 
 
 class StreamProtocol(asyncio.Protocol):
@@ -38,6 +55,7 @@ class StreamProtocol(asyncio.Protocol):
         self._paused = False
         self._ended = False
         self._error: Exception | None = None
+        self._taker: Taker | None = None
         self.closed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -45,7 +63,10 @@ class StreamProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Keep *data*; hold the sender back when it is much."""
+        """Hand *data* on, or keep it and hold the sender back when it is much."""
+        if self._taker is not None:
+            self._taker.arrived(data)
+            return
         self._received += data
         if len(self._received) > 2 * READ_BYTES and not self._paused and self._transport is not None:
             self._paused = True
@@ -56,6 +77,8 @@ class StreamProtocol(asyncio.Protocol):
         """Nothing more will come."""
         self._ended = True
         self._changed.set()
+        if self._taker is not None:
+            self._taker.lost(None)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Wake everybody who waits."""
@@ -64,6 +87,8 @@ class StreamProtocol(asyncio.Protocol):
         self._changed.set()
         self._writable.set()
         self.closed.set()
+        if self._taker is not None:
+            self._taker.lost(error)
 
     def pause_writing(self) -> None:
         """Hold writers back until the socket has taken what is buffered."""
@@ -72,6 +97,19 @@ class StreamProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Let writers go on."""
         self._writable.set()
+        if self._taker is not None:
+            self._taker.may_write()
+
+    def is_full(self) -> bool:
+        """Whether the socket has not taken yet what is buffered."""
+        return not self._writable.is_set()
+
+    def hand_over(self, taker: Taker) -> None:
+        """Call *taker* from now on with what arrives, first with what has; nobody may `read` any more."""
+        self._taker = taker
+        taker.arrived(self._take())
+        if self._ended:
+            taker.lost(self._error)
 
     async def read(self) -> bytes:
         """Return what has arrived, b"" at the end.
@@ -86,6 +124,10 @@ class StreamProtocol(asyncio.Protocol):
                 return b""
             self._changed.clear()
             await self._changed.wait()
+        return self._take()
+
+    def _take(self) -> bytes:
+        """Return what is kept, and let the sender go on."""
         data = bytes(self._received)
         self._received.clear()
         if self._paused and self._transport is not None:
@@ -139,9 +181,17 @@ class FrameStream:
         Raises:
             OSError: the connection broke.
         """
+        self.put(data)
+        await self._protocol.drain()
+
+    def put(self, data: bytes) -> None:
+        """Send *data* without waiting; who has much to send looks at `is_full` before."""
         self.transport.write(data)
         self.meter.sent += len(data)
-        await self._protocol.drain()
+
+    def is_full(self) -> bool:
+        """Whether the connection should not be given more yet."""
+        return self._protocol.is_full()
 
     async def next_body(self) -> bytes | None:
         """Return the next frame's body, None once the other side has closed.
@@ -157,8 +207,7 @@ class FrameStream:
             if not data:
                 self._decoder.end()
                 return None
-            self.heard_at = asyncio.get_running_loop().time()
-            self.meter.received += len(data)
+            self._heard(data)
             self._bodies.extend(self._decoder.feed(data))
         return self._bodies.popleft()
 
@@ -172,6 +221,41 @@ class FrameStream:
         """
         body = await self.next_body()
         return None if body is None else decode(body)
+
+    def hand_over(self, taker: Taker) -> None:
+        """Call *taker* from now on with what happens, which gives what arrives to `frames`.
+
+        Nobody may wait in `next` or `next_body` any more.
+        """
+        self._protocol.hand_over(taker)
+
+    def frames(self, data: bytes) -> Iterator[ControlFrame]:
+        """Yield the frames that *data*, the next bytes that arrived, makes complete.
+
+        Raises:
+            FrameError: bytes that are no frame.
+            ProtocolError: a frame that cannot be understood.
+        """
+        self._heard(data)
+        while True:
+            while self._bodies:
+                yield decode(self._bodies.popleft())
+            self._bodies.extend(self._decoder.feed(data))
+            if not self._bodies:
+                return
+            data = b""  # a bad frame behind the last good one shows with the next call
+
+    def end(self) -> None:
+        """Say that nothing more will arrive.
+
+        Raises:
+            FrameError: an end inside a frame.
+        """
+        self._decoder.end()
+
+    def _heard(self, data: bytes) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
+        self.meter.received += len(data)
 
     async def finish(self, seconds: float = FINISH_SECONDS) -> None:
         """Send what is queued and close; after *seconds* whether the other side has closed too or not."""
