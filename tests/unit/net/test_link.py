@@ -38,12 +38,17 @@ class CountedEnd(NearEnd):
         super().__init__(max_frame_bytes)
         self.writes: list[bytes] = []
         self.fills_up = False
+        self.is_aborted = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         super().write(data)
         self.writes.append(bytes(data))
         if self.fills_up:
             self.stop_reading()
+
+    def abort(self) -> None:
+        self.is_aborted = True
+        super().abort()
 
     def breaks(self, error: OSError) -> None:
         """Let the connection break."""
@@ -207,18 +212,24 @@ async def test_what_waits_is_bounded_with_what_a_full_connection_holds(start: Ma
     assert not stage.link.send(ASK)
     assert await stage.reason() == f"it does not read: {3 * len(framed(ASK))} bytes wait to be sent to it"
     await stage.link.end()
+    assert stage.near.is_aborted
     assert stage.talk == [ASK, ASK]
 
 
-async def test_what_was_sent_does_not_count_as_waiting(start: Make) -> None:
-    stage = start(msgspec.structs.replace(QUIET, max_queue_bytes=len(framed(ASK))))
+async def test_what_was_taken_does_not_count_as_waiting(start: Make) -> None:
+    stage = start(msgspec.structs.replace(QUIET, max_queue_bytes=2 * len(framed(ASK))))
     stage.near.fills_up = True
-    for number in range(1, 4):
+    stage.link.send(ASK)
+    await until(lambda: stage.talk == [ASK])
+    for number in range(2, 5):
         assert stage.link.send(ASK)
-        await until(lambda number=number: stage.talk.count(ASK) == number)
         stage.near.read_on()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await until(lambda number=number: stage.talk.count(ASK) == number)
+    stage.near.fills_up = False
+    stage.near.read_on()
+    await asyncio.sleep(0)
+    assert stage.link.send(ASK)
+    assert stage.link.send(ASK)
 
 
 # --- how links end ------------------------------------------------------------------------------------------
@@ -234,6 +245,7 @@ async def test_goodbye_follows_what_is_queued_and_nothing_follows_it(start: Make
     assert not stage.near.is_closed
     await stage.link.end()
     assert stage.near.is_closed
+    assert not stage.near.is_aborted
 
 
 async def test_a_link_that_says_goodbye_ends_when_its_connection_has_taken_it(start: Make) -> None:
@@ -287,6 +299,15 @@ async def test_a_peer_that_breaks_the_protocol_is_told_after_what_was_queued(
     assert reason == f"it broke the protocol: {refusal.reason}"
     assert stage.handled == [ASK]
     await stage.link.end()
+    assert not stage.near.is_aborted
+
+
+async def test_a_broken_protocol_stays_the_reason_when_the_connection_breaks_at_once(start: Make) -> None:
+    stage = start(QUIET)
+    await asyncio.sleep(0)
+    stage.near.receive(b"\0\0\0\0")
+    stage.near.breaks(ConnectionResetError(104, "Connection reset by peer"))
+    assert (await stage.reason()).startswith("it broke the protocol")
 
 
 async def test_a_peer_that_breaks_the_protocol_and_does_not_read_is_cut_though_it_talks_on(
