@@ -52,7 +52,7 @@ class Link:
         self._on_frame = on_frame
         self._loop = asyncio.get_running_loop()
         self._queue: list[bytes] = []
-        self._waiting_bytes = 0
+        self._queued_bytes = 0
         """In the queue, and in a connection that is full."""
         self._is_flush_due = False
         self._closing: str | None = None
@@ -80,8 +80,8 @@ class Link:
         except FrameError as error:
             logger.error("a %s for %s was not sent: %s", type(frame).__name__, self.peer.name, error)
             return False
-        if self._waiting_bytes + len(data) > self._settings.max_queue_bytes:
-            self.cut(f"it does not read: {self._waiting_bytes} bytes wait to be sent to it")
+        if self._queued_bytes + len(data) > self._settings.max_queue_bytes:
+            self.cut(f"it does not read: {self._queued_bytes} bytes wait to be sent to it")
             return False
         self._enqueue(data)
         return True
@@ -200,7 +200,7 @@ class Link:
 
     def _enqueue(self, data: bytes) -> None:
         self._queue.append(data)
-        self._waiting_bytes += len(data)
+        self._queued_bytes += len(data)
         self._plan_flush()
 
     def _plan_flush(self) -> None:
@@ -217,14 +217,14 @@ class Link:
         if self._queue:
             data = b"".join(self._queue)
             self._queue.clear()
-            self._waiting_bytes = len(data)
+            self._queued_bytes = len(data)
             now = self._loop.time()
             if now >= self._ping_at and self._closing is None:
                 data += self._ping(now)
             self._put(data, now)
             if self.stream.is_full():
                 return
-        self._waiting_bytes = 0
+        self._queued_bytes = 0
         if self._closing is not None:
             self._end(self._closing)
 
