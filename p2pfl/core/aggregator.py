@@ -27,6 +27,7 @@ from p2pfl.core.collection import (
 from p2pfl.core.context import Context, earliest
 from p2pfl.core.effects import Average, Fetch, Fold
 from p2pfl.core.ledger import Ledger
+from p2pfl.core.options import FIRST_ATTEMPT
 from p2pfl.core.proposal import Draft
 from p2pfl.core.roster import contains, sampled, selection
 from p2pfl.messages import (
@@ -103,15 +104,28 @@ class Aggregator:
 
     # --- standing -------------------------------------------------------------------------------------------
 
-    def stand(self, reason: str) -> None:
-        """Begin a new ballot, higher than every one seen."""
-        attempt = self.ctx.policy.attempt(self.acceptor.promised, self.highest_seen)
+    def stand(self, reason: str, *, has_lowest: bool = False) -> None:
+        """Begin a new ballot, higher than every one seen; or the lowest, which needs no votes.
+
+        It is this node's if it *has_lowest*, as long as it has stood in this round neither before nor after a
+        restart, and has heard of no other ballot.
+        """
+        is_free = self.acceptor.promised is None and not (self.highest_seen or self.failures)
+        is_lowest = has_lowest and is_free
+        if is_lowest:
+            attempt = FIRST_ATTEMPT
+        else:
+            seen = max(self.highest_seen, FIRST_ATTEMPT)
+            attempt = self.ctx.policy.attempt(self.acceptor.promised, seen)
         self.ballot = Ballot(attempt, self.ctx.me.node)
         self._move(Stand.STANDING)
         self.ctx.tell(events.Standing(self.ledger.round + 1, attempt, reason))
         self.promises = {self.ctx.me.node: self.acceptor.promise_self(self.ballot)}
-        self._send_unanswered()
-        self._count_promises()
+        if is_lowest:
+            self._elected()
+        else:
+            self._send_unanswered()
+            self._count_promises()
 
     def promise(self, member: Member, message: Promise) -> None:
         """Count a vote."""
@@ -122,8 +136,11 @@ class Aggregator:
             self._count_promises()
 
     def _count_promises(self) -> None:
-        if len(self.promises) < self.ledger.needed:
-            return
+        if len(self.promises) >= self.ledger.needed:
+            self._elected()
+
+    def _elected(self) -> None:
+        """Adopt what a promise named, or collect."""
         assert self.ballot is not None
         self.ctx.tell(
             events.Elected(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -51,6 +51,21 @@ def highest_accepted(found: Iterable[Found]) -> Record | None:
     return max(found, key=lambda pair: pair[0], default=(None, None))[1]
 
 
+FIRST_ATTEMPT = 1
+"""Of a round's lowest ballot. There is only one: that of the member first in rank (`has_lowest`)."""
+
+
+def has_lowest(order: Sequence[str], node: str) -> bool:
+    """Whether *node* has the round's lowest ballot, where *order* is the roster by rank.
+
+    With the lowest ballot an aggregator need not ask for votes. They would tell it what was accepted in lower
+    ones, and there are none (Lamport 2001, "Paxos Made Simple", section 2.2: P2c is about lower proposals
+    only). So the commit that decided the roster has elected it. Everybody else, and this one when it stands
+    once more, needs a quorum of promises.
+    """
+    return order[0] == node
+
+
 def next_attempt(promised: Ballot | None, refused: int) -> int:
     """Return the attempt of a new candidacy: above all this member promised, itself included, or lost to.
 
@@ -81,6 +96,8 @@ class Policy(msgspec.Struct, frozen=True):
     quorum: Callable[[int], int] = quorum
     """Of a roster's size, never of the number of those alive."""
     attempt: Callable[[Ballot | None, int], int] = next_attempt
+    lowest: Callable[[Sequence[str], str], bool] = has_lowest
+    """Who may aggregate without having asked for votes."""
     permits: Callable[[Ballot | None, Ballot], bool] = keeps_promise
     """Asked again after the pull: meanwhile a higher ballot may have been promised."""
     known: Callable[[Mapping[str, Contribution], str], Contribution | None] = first_contribution

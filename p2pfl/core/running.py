@@ -18,6 +18,7 @@ from p2pfl.core.context import Context, earliest
 from p2pfl.core.effects import Exit, Fetch, SendRecords
 from p2pfl.core.election import Candidate, Situation, decide_standing
 from p2pfl.core.ledger import Ledger
+from p2pfl.core.options import FIRST_ATTEMPT
 from p2pfl.core.roster import ranked
 from p2pfl.core.saved import Vote
 from p2pfl.core.trainee import Trainee
@@ -25,6 +26,7 @@ from p2pfl.core.wishes import ENDED_NOW, Wishes
 from p2pfl.messages import (
     Accept,
     Accepted,
+    Ballot,
     Collect,
     Commit,
     Member,
@@ -169,16 +171,16 @@ class Running:
         aggregator, acceptor = self.aggregator, self.acceptor
         match message:
             case Prepare():
-                if message.ballot.node == member.node:
+                if self._may_stand(member, message.ballot):
                     self._defer_to(message)
                     acceptor.prepare(member, message)
             case Accept():
-                if message.ballot.node == member.node:
+                if self._may_stand(member, message.ballot):
                     self._defer_to(message)
                     self._tell_elected(message)
                     acceptor.propose(member, message)
             case Collect():
-                if message.ballot.node == member.node:
+                if self._may_stand(member, message.ballot):
                     self._defer_to(message)
                     acceptor.defer_to(message.ballot)
                     if self.trainee.collect(message):
@@ -202,6 +204,13 @@ class Running:
                     self.ctx.tell(
                         events.Yielded(message.round, message.ballot.attempt, name, message.reason, kind)
                     )
+
+    def _may_stand(self, member: Member, ballot: Ballot) -> bool:
+        """Whether *ballot* is one of *member*: nobody stands in another's name, or has another's lowest."""
+        is_lowest = ballot.attempt <= FIRST_ATTEMPT
+        return ballot.node == member.node and (
+            not is_lowest or self.ctx.policy.lowest(self._order, member.node)
+        )
 
     def _defer_to(self, message: Prepare | Accept | Collect) -> None:
         """Give this node's own candidacy up for a higher ballot."""
@@ -402,7 +411,8 @@ class Running:
         situation = self._situation(reachable)
         verdict, reason, wake = decide_standing(situation)
         if verdict:
-            self.aggregator.stand(reason)
+            has_lowest = self.ctx.policy.lowest(self._order, self.ctx.me.node)
+            self.aggregator.stand(reason, has_lowest=has_lowest)
         self._wake = earliest(self._wake, wake)
 
     def _situation(self, reachable: int) -> Situation:

@@ -87,7 +87,7 @@ RULES = {
     "adopted-bytes": Rule(
         "an own value is not proposed either when the bytes of the one to adopt are missing",
         "agreement",
-        20,
+        60,
         PULLS,
         policy=_adopting_what_it_holds,
     ),
@@ -104,6 +104,13 @@ RULES = {
         5,
         SPLIT,
         policy=lambda device: Policy(quorum=lambda _size: quorum(1 + len(device.links))),
+    ),
+    "lowest-ballot": Rule(
+        "only the first in rank aggregates without having asked for votes",
+        "agreement",
+        10,
+        AIMED,
+        policy=lambda _: Policy(lowest=lambda _order, _node: True),
     ),
     "flush": Rule(
         "nothing is answered before it is on disk",

@@ -9,7 +9,8 @@ what is to be noticed.
 from __future__ import annotations
 
 from p2pfl.core.effects import SaveAccepted, SaveCommit, SaveFounding, SavePromise
-from p2pfl.core.roster import contains
+from p2pfl.core.options import FIRST_ATTEMPT
+from p2pfl.core.roster import contains, ranked
 from p2pfl.messages import Accepted, Ballot, Member, Promise, Record, RosterEntry, quorum, record_digest
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.trace import SHORT
@@ -154,8 +155,11 @@ class Votes:
         """Judge the first acceptance in a ballot: a quorum may have decided something else before it.
 
         Among those whose promises may have elected its proposer there must be a quorum of which nobody has
-        accepted anything before, or the last that anybody has is this very value (Lamport 2001, P2c).
+        accepted anything before, or the last that anybody has is this very value (Lamport 2001, P2c). Only
+        the round's lowest ballot has none before it.
         """
+        if effect.ballot == self._lowest(effect.run, effect.round, voters):
+            return
         free, before = 0, []
         for entry in voters:
             vote = (entry.member, effect.run)
@@ -176,6 +180,10 @@ class Votes:
                 f"{name(effect.ballot)} carries a value of its own in round {effect.round}, where those who "
                 "elected its proposer may have decided another",
             )
+
+    def _lowest(self, run: str, round_: int, voters: tuple[RosterEntry, ...]) -> Ballot | None:
+        order = ranked(run, round_, [entry.node for entry in voters])
+        return Ballot(FIRST_ATTEMPT, order[0]) if order else None
 
     def _choose(self, at: Round, chosen: Chosen) -> None:
         known = self.chosen.setdefault(at, chosen)

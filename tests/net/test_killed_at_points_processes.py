@@ -37,6 +37,8 @@ async def test_whoever_dies_at_a_point_of_a_round_resumes_and_the_run_completes(
     tmp_path: Path, points: tuple[str, ...]
 ) -> None:
     rig = ",".join(f"{point}:{round_}" for round_, point in enumerate(points, 1))
+    if any("prepare" in point or "promise" in point for point in points):
+        rig = f"asks,{rig}"  # the first in rank would not ask for votes
     rounds = len(points) + 1
     async with fleet(tmp_path) as nodes, network(nodes, *NAMES) as net:
         await net.start_all(f"--rounds={rounds}", program=(*RIGGED, f"--rig=light,{rig}"))

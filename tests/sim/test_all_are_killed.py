@@ -5,7 +5,19 @@ import pytest
 from p2pfl import events
 from p2pfl.messages import Accept, Collect, Promise, Submit
 from p2pfl.sim.world import World
-from tests.support.worlds import LIMIT, at_round, chain, news, number, once, sends, spec, trained, trainers
+from tests.support.worlds import (
+    LIMIT,
+    asking,
+    at_round,
+    chain,
+    news,
+    number,
+    once,
+    sends,
+    spec,
+    trained,
+    trainers,
+)
 
 
 def kill_all(world, *, power=False):
@@ -17,6 +29,8 @@ def kill_all(world, *, power=False):
 @pytest.mark.parametrize("moment", [Promise, Collect, Submit, Accept])
 def test_all_killed_in_the_middle_of_a_round_go_on_where_they_were(moment):
     world = World(7, spec=spec(3))
+    if moment is Promise:
+        asking(world)
     once(world, sends(moment, 2), lambda _device: kill_all(world))
     world.run()
     assert {len(chain(device)) for device in world.devices.values()} == {4}

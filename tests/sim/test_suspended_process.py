@@ -5,12 +5,14 @@ import pytest
 from p2pfl.core.effects import Send
 from p2pfl.messages import Accept, Accepted, Collect, Commit, Prepare, Promise
 from p2pfl.sim.world import World
-from tests.support.worlds import LIMIT, at_round, chain, number, once, others, spec, trained
+from tests.support.worlds import LIMIT, asking, at_round, chain, number, once, others, spec, trained
 
 
 def suspended_right_after(kind, seed, seconds=60.0):
     """The first to send a *kind* of message of round 2 is suspended right then; return the world and it."""
     world = World(seed, spec=spec(12, drop_after=1000.0))
+    if kind in (Prepare, Promise):
+        asking(world)
     struck = []
 
     def suspend(device):

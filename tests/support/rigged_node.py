@@ -16,6 +16,7 @@ happened). The first argument is `--rig=POINT:R,POINT:R,...`, R a round:
 * `before-flush-file`, `after-flush-file`, `before-flush-folder`, `after-flush-folder`: the same of a model
   file made durable in the round.
 * `light`: no fault: its worker is `tests.support.light_worker`, which loads no torch.
+* `asks`: no fault: where it is first in rank it asks for votes all the same.
 * `modules:FILE`: no fault: at the end of the run the names of all loaded modules are written to FILE.
 """
 
@@ -33,6 +34,8 @@ import msgspec
 
 from p2pfl import cli, events, messages
 from p2pfl.core import effects
+from p2pfl.core import node as core_node
+from p2pfl.core.options import Policy
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Peer
@@ -211,6 +214,12 @@ def use_light_worker() -> None:
     runtime.Worker = light  # type: ignore[assignment,misc]
 
 
+def ask_for_votes() -> None:
+    """Let this node ask for votes also where it is first in rank and need not."""
+    asking = Policy(lowest=lambda _order, _node: False)
+    core_node.Policy = lambda: asking  # type: ignore[assignment,misc]
+
+
 def round_of(thing: Any) -> int:
     """Return the round of a message or of something to be saved."""
     if isinstance(thing, effects.SaveCommit):
@@ -240,6 +249,8 @@ def rig(point: str, argument: str) -> None:
     match point.split("-"):
         case ["light"]:
             use_light_worker()
+        case ["asks"]:
+            ask_for_votes()
         case ["modules"]:
             write_modules(argument)
         case ["trained"]:

@@ -10,6 +10,7 @@ import msgspec
 
 from p2pfl import events
 from p2pfl.core.effects import AnyEffect, Send
+from p2pfl.core.options import Policy
 from p2pfl.events import Event
 from p2pfl.messages import Message, Record, RunSpec
 from p2pfl.sim.device import Device
@@ -39,6 +40,13 @@ def once(world: World, matches: Callable[[Device, AnyEffect], bool], act: Callab
             act(device)
 
     world.on_effect = watch
+
+
+def asking(world: World) -> World:
+    """Let every aggregator ask for votes, also the first in rank; to be called before the world begins."""
+    for device in world.devices.values():
+        device.policy = Policy(lowest=lambda _order, _node: False)
+    return world
 
 
 def sends(kind: type[Message], round_: int) -> Callable[[Device, AnyEffect], bool]:

@@ -446,6 +446,52 @@ def test_a_wish_is_fulfilled_by_the_record(stage, wish, then):
     assert sent(stage.average(model("average")), Accept)[0].record.then == then
 
 
+# --- the lowest ballot ------------------------------------------------------------------------------------------
+
+
+def lowest(stage):
+    stage.it.stand("first in rank", has_lowest=True)
+    return taken(stage.ctx)
+
+
+def test_the_first_in_rank_collects_without_votes_once_its_own_is_saved(stage):
+    effects = lowest(stage)
+    assert stage.it.ballot == ballot(1, "ada")
+    assert stage.it.stand_state is Stand.COLLECTING
+    assert sent(effects, Prepare) == []
+    kinds = [type(effect) for effect in effects if isinstance(effect, SavePromise) or sent([effect], Collect)]
+    assert kinds == [SavePromise, Send, Send]
+
+
+def test_nobody_else_has_the_lowest_ballot(stage):
+    effects = stage.stand()
+    assert stage.it.ballot == ballot(2, "ada")
+    assert receivers(effects, Prepare) == [node("ben"), node("cleo")]
+
+
+def test_the_lowest_ballot_is_not_resumed_after_a_restart(stage):
+    stage.acceptor.promised = ballot(1, "ada")
+    effects = lowest(stage)
+    assert stage.it.ballot == ballot(2, "ada")
+    assert len(sent(effects, Prepare)) == 2
+
+
+def test_the_lowest_ballot_is_of_no_use_once_another_was_promised_or_heard_of(stage):
+    stage.acceptor.promised = ballot(2, "ben")
+    lowest(stage)
+    assert stage.it.ballot == ballot(3, "ada")
+    other = Bench()
+    other.it.refused(ballot(4, "ben"), ballot(1, "ada"))
+    assert len(sent(lowest(other), Prepare)) == 2
+
+
+def test_who_gave_the_lowest_ballot_up_asks_for_votes_the_next_time(stage):
+    lowest(stage)
+    stage.it.give_up("its worker could not average")
+    assert len(sent(lowest(stage), Prepare)) == 2
+    assert stage.it.ballot == ballot(2, "ada")
+
+
 # --- proposing --------------------------------------------------------------------------------------------------
 
 

@@ -243,7 +243,7 @@ def test_a_commit_is_told_before_blobs_are_let_go_of():
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     effects = device.link("ben", "cleo") + device.node.tick(110.0)
-    mine = sent(effects, Prepare)[0].ballot
+    mine = device.node._running.aggregator.ballot
     effects = device.hear("ben", Promise(chain.run, 2, mine, None, None))
     effects += device.feed(inputs.WorkFailed("train", "out of memory", 2))
     for name in ("ben", "cleo"):

@@ -1,7 +1,14 @@
 import pytest
 
 from p2pfl.core.collection import Contribution, Stage
-from p2pfl.core.options import Policy, first_contribution, highest_accepted, keeps_promise, next_attempt
+from p2pfl.core.options import (
+    Policy,
+    first_contribution,
+    has_lowest,
+    highest_accepted,
+    keeps_promise,
+    next_attempt,
+)
 from p2pfl.messages import quorum
 from tests.support.core import ballot, chain_of, model
 from tests.support.records import NAMES
@@ -36,6 +43,11 @@ def test_a_candidate_stands_above_all_it_has_promised_or_lost_to():
     assert next_attempt(ballot(3, "ben"), 7) == 8
 
 
+def test_the_lowest_ballot_is_that_of_the_first_in_rank():
+    assert has_lowest(["ben", "ada"], "ben")
+    assert not has_lowest(["ben", "ada"], "ada")
+
+
 @pytest.mark.parametrize(("offered", "kept"), [(1, False), (2, True), (3, True)])
 def test_a_vote_below_the_promise_breaks_it(offered, kept):
     assert keeps_promise(ballot(2, "ben"), ballot(offered, "ben")) is kept
@@ -50,5 +62,5 @@ def test_what_a_member_has_given_already_is_found():
 
 def test_every_rule_is_on_unless_it_is_replaced():
     policy = Policy()
-    assert (policy.adopt, policy.quorum) == (highest_accepted, quorum)
+    assert (policy.adopt, policy.quorum, policy.lowest) == (highest_accepted, quorum, has_lowest)
     assert (policy.attempt, policy.permits, policy.known) == (next_attempt, keeps_promise, first_contribution)

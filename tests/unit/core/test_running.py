@@ -8,6 +8,7 @@ from p2pfl.core import inputs
 from p2pfl.core.aggregator import Stand
 from p2pfl.core.effects import Collect as CollectBlobs
 from p2pfl.core.effects import Exit, Fetch, Send, StopTraining, Train
+from p2pfl.core.roster import ranked
 from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, Running
 from p2pfl.core.saved import Vote
 from p2pfl.core.wishes import ENDED_NOW
@@ -374,3 +375,34 @@ def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended():
     effects += lone.advance()
     assert lone.ledger.is_over
     assert [event.round for event in told(effects, events.Standing)] == [11]
+
+
+# --- the lowest ballot ------------------------------------------------------------------------------------------
+
+
+def first_in_rank(chain):
+    """Who has the lowest ballot of the round after the last of *chain*, and somebody who has not."""
+    order = ranked(chain.run, len(chain.commits) + 1, [node(name) for name in NAMES[:3]])
+    names = {node(name): name for name in NAMES[:3]}
+    return names[order[0]], names[order[1]]
+
+
+def test_the_first_in_rank_is_taken_at_its_word_and_nobody_else_has_its_ballot(bench):
+    run = bench.chain.run
+    first, second = first_in_rank(bench.chain)
+    if first == "ada":
+        bench.learn(bench.chain.commit())
+        first, second = first_in_rank(bench.chain)
+    round_ = bench.ledger.round + 1
+    assert first != "ada", "another is first in one of the two rounds"
+    other = second if second != "ada" else next(name for name in NAMES[:3] if name not in ("ada", first))
+    record = bench.proposal()
+    for message in (
+        Prepare(run, round_, ballot(1, other)),
+        Collect(run, round_, ballot(1, other), selected=True),
+        Accept(run, round_, ballot(1, other), record),
+    ):
+        assert bench.hear(other, message) == []
+    bench.hear(first, Accept(run, round_, ballot(1, first), record))
+    bench.it.blob_ready(inputs.BlobReady(record.model, durable=True))
+    assert bench.it.acceptor.accepted_ballot == ballot(1, first)

@@ -5,7 +5,7 @@ from p2pfl.messages import Promise
 from p2pfl.sim.carrier import MAX_SPINS
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.world import World
-from tests.support.worlds import chain, number, once, spec
+from tests.support.worlds import asking, chain, number, once, spec
 
 
 def crashed_at(effect_kind, **how):
@@ -29,7 +29,7 @@ def test_a_crash_right_after_a_save_takes_it():
 
 
 def test_a_vote_is_on_disk_before_its_answer_leaves():
-    world = World(4, nodes=3, spec=spec(2))
+    world = asking(World(4, nodes=3, spec=spec(2)))
     seen = []
 
     def watch(device, effect):
