@@ -130,28 +130,22 @@ class BlobServer:
         if self._serving >= self._settings.max_serving:
             refusal = BlobRefusal("busy", f"{self._settings.max_serving} transfers are under way")
         else:
-            try:
-                file, length = self._open(request)
-            except FileNotFoundError:
-                refusal = BlobRefusal("absent", "it is not here")
-            else:
-                with file:
-                    if request.offset <= length:
+            with contextlib.ExitStack() as stack:
+                try:
+                    file = stack.enter_context(self._store.reading(request.digest))
+                except FileNotFoundError:
+                    refusal = BlobRefusal("absent", "it is not here")
+                else:
+                    length = file.seek(0, io.SEEK_END)
+                    if file.seek(request.offset) <= length:
                         self._serving += 1
                         try:
                             await self._send(stream, file, length, on_progress)
                         finally:
                             self._serving -= 1
                         return
-                refusal = BlobRefusal("offset", f"the blob has {length} bytes")
+                    refusal = BlobRefusal("offset", f"the blob has {length} bytes")
         await stream.write(encode_refusal(refusal))
-
-    def _open(self, request: BlobRequest) -> tuple[BinaryIO, int]:
-        """Open the blob at the wanted offset; return it with the blob's length. Raises FileNotFoundError."""
-        file = self._store.path(request.digest).open("rb", buffering=0)
-        length = file.seek(0, io.SEEK_END)
-        file.seek(request.offset)
-        return file, length
 
     async def _send(self, stream: FrameStream, file: BinaryIO, length: int, on_progress: Progress) -> None:
         """Send the length, then the bytes of *file* from where it stands."""

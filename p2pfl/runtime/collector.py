@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from p2pfl.runtime.guard import Guard
 from p2pfl.store.blobs import BlobStore
 
-APART_SECONDS = 0.5
+APART_SECONDS = 0.25
 """Between two collections: what is written in that time is all that piles up."""
 
 
@@ -68,6 +68,7 @@ class Collector:
         self._is_closing.set()
         if self._task is not None:
             await asyncio.wait([self._task])
+        self._store.close()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None

@@ -9,21 +9,22 @@ complete, verified and durable. Below it are two more, on the same file system, 
   at a start is hashed again before it is believed (`recover`).
 * `tmp/` holds what is no blob yet, or none any more: `new-...` is written by the worker, `DIGEST.part` is a
   pull under way or broken off, kept so that the next pull goes on where it stopped, `old-...` waits to be
-  deleted.
+  deleted or written over (`p2pfl.store.spares`).
 
 All calls block on the disk and may be made from any thread; a `PartialBlob` is used by one thread at a time.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,7 @@ from blake3 import blake3
 
 from p2pfl.errors import BlobError
 from p2pfl.store.durable import EarlyFlush, disk_errors, flush, flush_folder, make_folder
+from p2pfl.store.spares import Spares
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +133,7 @@ class BlobStore(BlobReader):
         self._temporary = directory / "tmp"
         self._lock = threading.Lock()
         self._open: set[str] = set()
+        self._spares = Spares(QUICK_BYTES)
         make_folder(self._temporary)
         make_folder(self._passing)
         with disk_errors("clean the folder", self._temporary):
@@ -149,8 +152,13 @@ class BlobStore(BlobReader):
                     path.unlink(missing_ok=True)
 
     def new_path(self) -> Path:
-        """Return a path, not taken yet, for the worker to write a file to that `adopt` then makes a blob."""
-        return self._temporary / f"new-{uuid.uuid4().hex}"
+        """Return a path for the worker to write a file to that `adopt` then makes a blob.
+
+        A file may be there, to be written over.
+        """
+        path = self._temporary / f"new-{uuid.uuid4().hex}"
+        self._spares.take(path)
+        return path
 
     def adopt(self, path: Path, digest: str, *, durable: bool = True) -> None:
         """Make the file at *path* the blob *digest*; return when it is on disk if it is to be *durable*.
@@ -200,10 +208,25 @@ class BlobStore(BlobReader):
             self._open.add(digest)
         try:
             path = self._temporary / f"{digest}.part"
-            return PartialBlob(path, target, length, lambda: self._closed(digest), durable=durable)
+            over = None
+            if length <= QUICK_BYTES and not path.exists():
+                spare = self._temporary / f"new-{uuid.uuid4().hex}"
+                over = spare if self._spares.take(spare) else None
+            closed = functools.partial(self._closed, digest)
+            return PartialBlob(path, target, length, closed, durable=durable, over=over)
         except BaseException:
             self._closed(digest)
             raise
+
+    @contextmanager
+    def reading(self, digest: str) -> Iterator[FileIO]:
+        """Open blob *digest* to be read for long: its bytes stay, also when it is collected meanwhile.
+
+        Raises:
+            FileNotFoundError: it is not here.
+        """
+        with self.path(digest).open("rb", buffering=0) as file, self._spares.reading(file):
+            yield file
 
     def collect(self, is_needed: Callable[[str], bool]) -> list[Path]:
         """Take blobs and broken pulls that nobody needs out of the store; return their files, to be deleted.
@@ -228,7 +251,17 @@ class BlobStore(BlobReader):
         return taken
 
     def delete(self, files: Collection[Path]) -> None:
-        """Delete what `collect` took out; what cannot be deleted now is, with the next start."""
+        """Delete what `collect` took out, but for some short files, which are written over some time.
+
+        What cannot be deleted now is, with the next start.
+        """
+        self._unlink(self._spares.add(files))
+
+    def close(self) -> None:
+        """Delete what was kept to be written over."""
+        self._unlink(self._spares.drop())
+
+    def _unlink(self, files: Iterable[Path]) -> None:
         for path in files:
             try:
                 path.unlink(missing_ok=True)
@@ -252,9 +285,18 @@ class PartialBlob:
     """
 
     def __init__(
-        self, path: Path, target: Path, length: int, on_close: Callable[[], None], *, durable: bool
+        self,
+        path: Path,
+        target: Path,
+        length: int,
+        on_close: Callable[[], None],
+        *,
+        durable: bool,
+        over: Path | None = None,
     ) -> None:
+        """Go on with the file at *path*, if it is there; or write over the one at *over*, which must be."""
         self._path = path
+        self._over = over
         self._target = target
         self._on_close = on_close
         self.length = length
@@ -266,9 +308,12 @@ class PartialBlob:
         self._hasher = blake3()
         with disk_errors("write", path):
             # "a" creates without truncating; unbuffered, since pieces come in large.
-            self._file: FileIO | None = path.open("a+b", buffering=0)
+            self._file: FileIO | None = (
+                path.open("a+b", buffering=0) if over is None else over.open("r+b", buffering=0)
+            )
             try:
-                self._take_up(self._file)
+                if over is None:
+                    self._take_up(self._file)
             except BaseException:
                 self._file.close()
                 raise
@@ -316,11 +361,14 @@ class PartialBlob:
             raise BlobError(f"blob {self._target.name} arrived with other bytes: their digest is {found}")
         try:
             with disk_errors("keep the blob", self._target):
+                if self._over is not None:
+                    _cut(file, self.length)
                 if self._early is not None:
                     self._early.join()
                     flush(file.fileno())
                 file.close()  # before the rename: Windows does not rename open files
-                self._path.replace(self._target)
+                (self._over or self._path).replace(self._target)
+                self._over = None
                 if self._early is not None:
                     flush_folder(self._target.parent)
         finally:
@@ -335,6 +383,10 @@ class PartialBlob:
             with suppress(OSError):
                 if self._early is not None:
                     self._early.join()
+            with suppress(OSError):
+                if self._over is not None:
+                    _cut(self._file, self.offset)
+                    self._over.replace(self._path)
             self._file.close()
         finally:
             self._file = None
@@ -380,6 +432,12 @@ def _judge(digest: str) -> None:
     """
     if not _DIGEST.fullmatch(digest):
         raise BlobError(f"{digest[:80]!r} is no blob's name; expected 64 lower-case hexadecimal digits")
+
+
+def _cut(file: FileIO, length: int) -> None:
+    """Take away what was in *file* behind *length* before it was written over."""
+    if os.fstat(file.fileno()).st_size != length:
+        file.truncate(length)
 
 
 def _move_durably(path: Path, target: Path) -> None:

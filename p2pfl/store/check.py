@@ -14,7 +14,7 @@ from pathlib import Path
 from p2pfl.errors import BlobError
 from p2pfl.schema import Schema, TensorSpec, file_bytes, header
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 128 * 1024
 """Read at a time: it stays in a processor's cache, and is a multiple of every element size."""
 
 _BF16_EXPONENT = 0x7F80

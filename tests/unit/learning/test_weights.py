@@ -172,3 +172,12 @@ def test_state_that_no_file_can_hold_is_refused(tmp_path: Path) -> None:
     module.register_buffer("wave", torch.zeros(2, dtype=torch.complex64))
     with pytest.raises(TaskError, match=r"'wave' is torch\.complex64"):
         weights.schema_of(module)
+
+
+@pytest.mark.parametrize("old", [0, 10, 100_000])
+def test_a_file_that_is_written_over_has_the_new_bytes_only(tmp_path, old):
+    module = nn.Linear(3, 2)
+    first, second = tmp_path / "first", tmp_path / "second"
+    second.write_bytes(b"o" * old)
+    assert weights.save(first, module) == weights.save(second, module)
+    assert first.read_bytes() == second.read_bytes()

@@ -293,6 +293,7 @@ def test_collect_takes_out_blobs_and_broken_pulls_nobody_needs_and_delete_delete
     assert not any(store.has(digest) for digest in doomed)
     assert sorted(path.read_bytes() for path in files) == [b"doomed", b"doomed too", b"o"]
     store.delete(files)
+    store.close()
     store.delete(files)
     assert temporary(store) == [f"{OTHER}.part"]
 
@@ -356,6 +357,7 @@ def test_a_file_that_cannot_be_deleted_is_told_and_the_others_are_deleted(
     folder = store.directory / "tmp" / "a folder"
     folder.mkdir()
     store.delete([folder, *store.collect(nothing)])
+    store.close()
     assert temporary(store) == ["a folder"]
     assert f"cannot delete {folder}" in caplog.text
 
