@@ -368,7 +368,7 @@ class Running:
         """When `advance` is due if nothing happens."""
         if not (self.ledger.is_open and self.ledger.is_member):
             return earliest(self._refetch_at, self.behind.deadline)
-        parts = (self.aggregator.deadline, self.trainee.resend_at, self.behind.deadline)
+        parts = (self.aggregator.deadline, self.trainee.deadline, self.behind.deadline)
         return earliest(self._wake, self._refetch_at, *parts)
 
     def _reachable(self) -> int:

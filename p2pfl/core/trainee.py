@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from p2pfl import events
-from p2pfl.core.context import Context
+from p2pfl.core.context import Context, earliest
 from p2pfl.core.effects import Evaluate, SaveUpdate, StopTraining, Train
 from p2pfl.core.inputs import TrainProgress
 from p2pfl.core.ledger import Ledger
@@ -41,6 +41,8 @@ class Trainee:
     """The highest elected ballot heard of."""
     noted: bool = False
     resend_at: float | None = None
+    report_at: float | None = None
+    """When everybody is to hear of the evaluation, if no record tells it before."""
 
     @property
     def is_training_round(self) -> bool:
@@ -115,14 +117,20 @@ class Trainee:
             self.announce()
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        """Report how the parent does here to everybody, and keep it for the next contribution."""
+        """Keep how the parent does here for the next contribution, and report it to everybody soon.
+
+        In a run of short rounds the record of the round tells it to everybody before.
+        """
         if self.evaluation is not None:
             return
         self.evaluation = evaluation
+        self.report_at = self.ctx.now + self.ctx.settings.report_after
+        self.announce()
+
+    def _report(self, evaluation: Evaluation) -> None:
         report = Report(self.ledger.run, self.ledger.round, evaluation)
         self.ledger.report(self.ctx.me.node, report)
         self.ctx.broadcast(report)
-        self.announce()
 
     def fail_evaluation(self) -> None:
         """Go on without an evaluation: a member is not kept from the round by it."""
@@ -183,11 +191,20 @@ class Trainee:
                 self.ctx.tell(events.UpdateRefused(message.round, self.ctx.name, message.refused))
 
     def advance(self) -> None:
-        """Repeat an announcement nobody has noted."""
+        """Report the evaluation, and repeat an announcement nobody has noted, where that is due."""
+        if self.report_at is not None and self.ctx.now >= self.report_at:
+            self.report_at = None
+            assert self.evaluation is not None
+            self._report(self.evaluation)
         if self.resend_at is not None and self.ctx.now >= self.resend_at:
             self.resend_at = None
             if not self.noted:
                 self.announce()
+
+    @property
+    def deadline(self) -> float | None:
+        """When `advance` is due if nothing happens."""
+        return earliest(self.resend_at, self.report_at)
 
     def linked(self, node: str) -> None:
         """Announce at once when the link to the aggregator is back."""

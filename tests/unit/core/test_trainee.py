@@ -165,8 +165,12 @@ def test_an_evaluation_goes_to_everybody_and_into_the_contribution(bench):
     bench.begin()
     bench.train()
     bench.it.evaluated(Evaluation(8, 10, 2.0))
-    assert len(sent(taken(bench.ctx), Report)) == 2
     assert sent(bench.collect(1, "ben"), Submit)[0].evaluation == Evaluation(8, 10, 2.0)
+    after = bench.ctx.settings.report_after
+    assert bench.it.deadline == bench.ctx.now + after
+    assert sent(bench.advance(after / 2), Report) == []
+    assert len(sent(bench.advance(after / 2), Report)) == 2
+    assert sent(bench.advance(after), Report) == []
 
 
 def test_a_failed_evaluation_keeps_nobody_from_the_round(bench):
