@@ -82,7 +82,7 @@ class ProtocolSettings(msgspec.Struct, frozen=True):
     overtaken: float = 0.1
     """Seconds a commit that a peer must know of may be on its way here before this node asks for it."""
     report_after: float = 0.1
-    """Seconds a member keeps its evaluation of the last model before it reports it to everybody's screen: where
+    """Seconds a member keeps its evaluation of the last model before it reports it to all screens: where
     a round is shorter, its record tells the evaluations of all at once."""
     often: float = 0.5
     """Seconds at least between two Status messages that say only that a member is a round further: where

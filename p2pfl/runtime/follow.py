@@ -23,7 +23,7 @@ READ_BYTES = 1024 * 1024
 
 
 class _Envelope(msgspec.Struct, frozen=True):
-    """What `as_dict` adds to an event's own fields."""
+    """What `as_json` adds to an event's own fields."""
 
     seq: int
     time: float

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import stat
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
 
 import msgspec
 
@@ -44,10 +46,10 @@ class Publisher:
             sink(published)
 
 
-def as_dict(published: Published) -> dict[str, Any]:
-    """Return one flat mapping: `seq`, `time`, `event` (its kind), then the event's fields."""
-    fields: dict[str, Any] = msgspec.to_builtins(published.event)
-    return {"seq": published.seq, "time": published.time, **fields}
+def as_json(published: Published) -> bytes:
+    """Return one flat object: `seq`, `time`, `event` (its kind), then the event's fields."""
+    event = msgspec.json.encode(published.event)
+    return b'{"seq":%d,"time":%s,%s' % (published.seq, msgspec.json.encode(published.time), event[1:])
 
 
 def earlier_file(path: Path) -> Path:
@@ -69,7 +71,9 @@ class EventFile:
         """
         self._path = path
         self._max_bytes = max_bytes
-        self._file: TextIO | None
+        self._room: int | None = None
+        """Bytes until the file is turned over; None for what is no regular file."""
+        self._file: FileIO | None
         try:
             self._file = self._open()
         except OSError as error:
@@ -77,18 +81,25 @@ class EventFile:
                 f"The events file {path} cannot be written: {error.strerror}. Choose another --events."
             ) from error
 
-    def _open(self) -> TextIO:
-        # It lives as long as the node, so no `with`.
-        return Path(self._path).open("a", encoding="utf-8")
+    def _open(self) -> FileIO:
+        # Unbuffered, since each line is to be seen at once.
+        file = Path(self._path).open("ab", buffering=0)  # noqa: SIM115 - it lives as long as the node
+        status = os.fstat(file.fileno())
+        self._room = self._max_bytes - status.st_size if stat.S_ISREG(status.st_mode) else None
+        return file
 
     def write(self, published: Published) -> None:
         """Write one event; a full disk ends the file, not the node."""
         if self._file is None:
             return
         try:
-            self._file.write(msgspec.json.encode(as_dict(published)).decode() + "\n")
-            self._file.flush()
-            if self._file.seekable() and self._file.tell() >= self._max_bytes:
+            line = as_json(published) + b"\n"
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:])
+            if self._room is not None:
+                self._room -= len(line)
+            if self._room is not None and self._room <= 0:
                 self._file.close()
                 Path(self._path).replace(earlier_file(Path(self._path)))
                 self._file = self._open()

@@ -19,7 +19,7 @@ from textual.pilot import Pilot
 
 from p2pfl import events
 from p2pfl.events import LinkMeasure, Published
-from p2pfl.runtime.publish import as_dict
+from p2pfl.runtime.publish import as_json
 from tests.bench.alone import Settings, run
 from tests.bench.report import Figure
 from tests.bench.screen_terminal import SIZE, Painted, Terminal
@@ -54,7 +54,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
     times = 3 if settings.is_quick else 7
     path = settings.folder / "events.jsonl"
-    path.write_bytes(b"\n".join(msgspec.json.encode(as_dict(item)) for item in big(PEERS, 50)))
+    path.write_bytes(b"\n".join(as_json(item) for item in big(PEERS, 50)))
     textual = statistics.median(seconds_of_import() for _ in range(times))
     painted = [first_paint(path) for _ in range(times)]
     seconds = statistics.median(one.seconds for one in painted)

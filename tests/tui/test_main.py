@@ -8,7 +8,7 @@ import pytest
 
 from p2pfl.cli.demo_files import COMMANDS_FILE, EVENTS_FILE, NODES_FILE
 from p2pfl.errors import UserError
-from p2pfl.runtime.publish import as_dict
+from p2pfl.runtime.publish import as_json
 from tests.support import recordings
 from tests.support.source import ROOT
 from tui.__main__ import EXIT_ERROR, main, parse
@@ -59,7 +59,7 @@ def test_what_a_user_gets_wrong_is_one_sentence(arguments, part, capsys, monkeyp
 
 def test_a_recording_is_told_in_plain_lines(tmp_path, capsys):
     path = tmp_path / "events.jsonl"
-    path.write_bytes(b"".join(msgspec.json.encode(as_dict(one)) + b"\n" for one in recordings.hostile()))
+    path.write_bytes(b"".join(as_json(one) + b"\n" for one in recordings.hostile()))
     assert main(["--plain", "--replay", str(path)]) == 0
     told = capsys.readouterr().out
     assert "round 4 committed by" in told
@@ -80,7 +80,7 @@ def test_a_demo_is_controlled_through_its_files(tmp_path):
     ]
     assert demo.read() == []
     told = recordings.finished()[-1]
-    (tmp_path / EVENTS_FILE).write_bytes(msgspec.json.encode(as_dict(told)) + b"\n")
+    (tmp_path / EVENTS_FILE).write_bytes(as_json(told) + b"\n")
     assert demo.read() == [msgspec.structs.replace(told, seq=0)]
 
 

@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from p2pfl.errors import NetworkError
 from p2pfl.events import Published
-from p2pfl.runtime.publish import as_dict
+from p2pfl.runtime.publish import as_json
 from p2pfl.wire.observing import Greeting
 from tests.support.recordings import hostile, running
 from tests.support.source import ROOT
@@ -20,7 +19,7 @@ from tui.source import Connected, Live, Over, Replay
 
 
 def write(path: Path, recording: list[Published]) -> Path:
-    path.write_bytes(b"".join(msgspec.json.encode(as_dict(item)) + b"\n" for item in recording))
+    path.write_bytes(b"".join(as_json(item) + b"\n" for item in recording))
     return path
 
 

@@ -2,11 +2,10 @@
 
 import json
 
-import msgspec
 import pytest
 
 from p2pfl.cli.demo_files import COMMANDS_FILE, NODES_FILE
-from p2pfl.runtime.publish import as_dict
+from p2pfl.runtime.publish import as_json
 from tests.support import recordings
 from tests.support.screens import Node, settle, shown, text_of
 from tui.control import DemoControl
@@ -25,7 +24,7 @@ class Clock:
 def replay(tmp_path):
     path = tmp_path / "events.jsonl"
     told = recordings.running(rounds=20)
-    path.write_bytes(b"".join(msgspec.json.encode(as_dict(one)) + b"\n" for one in told))
+    path.write_bytes(b"".join(as_json(one) + b"\n" for one in told))
     return Replay(path)
 
 

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
 from p2pfl.errors import UserError
 from p2pfl.events import Published
 from p2pfl.observe.state import State
-from p2pfl.runtime.publish import as_dict
+from p2pfl.runtime.publish import as_json
 from tests.support.recordings import finished, state_of
 from tui.source import FASTEST, SLOWEST, Connected, Connection, Item, Live, Replay
 
@@ -18,7 +17,7 @@ SECONDS = RECORDING[-1].time - RECORDING[0].time
 
 
 def write(path: Path, recording: list[Published]) -> Path:
-    path.write_bytes(b"".join(msgspec.json.encode(as_dict(item)) + b"\n" for item in recording))
+    path.write_bytes(b"".join(as_json(item) + b"\n" for item in recording))
     return path
 
 

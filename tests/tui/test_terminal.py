@@ -5,10 +5,9 @@ import subprocess
 import sys
 import time
 
-import msgspec
 import pytest
 
-from p2pfl.runtime.publish import as_dict
+from p2pfl.runtime.publish import as_json
 from tests.support import recordings
 from tests.support.source import ROOT
 
@@ -83,9 +82,7 @@ def terminal(tmp_path):
 @pytest.fixture
 def recording(tmp_path):
     path = tmp_path / "events.jsonl"
-    path.write_bytes(
-        b"".join(msgspec.json.encode(as_dict(one)) + b"\n" for one in recordings.running(rounds=5))
-    )
+    path.write_bytes(b"".join(as_json(one) + b"\n" for one in recordings.running(rounds=5)))
     return path
 
 

@@ -10,7 +10,7 @@ import pytest
 from p2pfl import events
 from p2pfl.errors import UserError
 from p2pfl.events import Published
-from p2pfl.runtime.publish import EventFile, Publisher, as_dict, earlier_file
+from p2pfl.runtime.publish import EventFile, Publisher, earlier_file
 
 NOTICE = events.Notice("info", "a sentence")
 
@@ -30,7 +30,7 @@ def test_every_sink_gets_every_event_numbered_and_dated_in_order():
 
 def test_an_event_becomes_one_flat_mapping_with_its_kind():
     elected = events.Elected(3, 2, "ada", "a" * 52, 2)
-    assert as_dict(Published(7, 1.5, elected)) == {
+    assert json.loads(as_json(Published(7, 1.5, elected))) == {
         "seq": 7,
         "time": 1.5,
         "event": "elected",
