@@ -10,7 +10,7 @@ import pytest
 from p2pfl import events
 from p2pfl.errors import UserError
 from p2pfl.events import Published
-from p2pfl.runtime.publish import EventFile, Publisher, earlier_file
+from p2pfl.runtime.publish import EventFile, Publisher, as_json, earlier_file
 
 NOTICE = events.Notice("info", "a sentence")
 
