@@ -46,7 +46,7 @@ class Behind:
     ctx: Context
     ledger: Ledger
     _early: dict[tuple[str, type[RoundMessage]], tuple[Member, RoundMessage]] = field(default_factory=dict)
-    """Of the round after the open one, by sender and kind; the newest of each."""
+    """Of the round after the open one, by sender and kind; the newest of each, so at most three a peer."""
     _not_before: float = 0.0
     """When the next Ask may go out."""
     _suspicion: _Suspicion | None = None
@@ -89,9 +89,9 @@ class Behind:
     # --- early messages -------------------------------------------------------------------------------------
 
     def keep(self, member: Member, message: RoundMessage) -> None:
-        """Keep a message of a round that is not open yet, if it is the next one."""
+        """Keep a message of a round that is not open yet, if it is the next one and not an answer."""
         self.suspect(member.node, message.round - 1)
-        if message.round == self.ledger.round + 2:
+        if message.round == self.ledger.round + 2 and isinstance(message, Prepare | Collect | Accept):
             self._early[member.node, type(message)] = member, message
 
     def release(self, receive: Callable[[Member, RoundMessage], None]) -> None:

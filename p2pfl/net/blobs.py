@@ -20,7 +20,8 @@ from p2pfl.identity.keys import short
 from p2pfl.net.addresses import Address
 from p2pfl.net.progress import PeerProgress, seldom
 from p2pfl.net.transfer import HolderBusyError, Transfers
-from p2pfl.store.blobs import QUICK_BYTES, BlobStore, PartialBlob
+from p2pfl.store.blobs import QUICK_BYTES, BlobStore
+from p2pfl.store.partial import PartialBlob
 from p2pfl.wire.codec import bounded
 
 logger = logging.getLogger(__name__)

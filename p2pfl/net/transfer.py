@@ -27,7 +27,8 @@ from p2pfl.net.progress import Progress
 from p2pfl.net.receiver import Receiver
 from p2pfl.net.tls import BLOB_ALPN, authenticate, client_context, secure
 from p2pfl.net.traffic import Traffic
-from p2pfl.store.blobs import QUICK_BYTES, PartialBlob
+from p2pfl.store.blobs import QUICK_BYTES
+from p2pfl.store.partial import PartialBlob
 from p2pfl.wire.blobs import (
     LENGTH_BYTES,
     MAX_BULK_FRAME_BYTES,

@@ -53,8 +53,7 @@ class Collector:
         self._released_before += self._released_since
         self._released_since = []
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
-            self._task.add_done_callback(self._ended)
+            self._begin()
 
     def release(self, digest: str) -> None:
         """Take a guard of *digest* away as soon as it is of no use."""
@@ -70,11 +69,19 @@ class Collector:
             await asyncio.wait([self._task])
         self._store.close()
 
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._ended)
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
+        self._on_end(task)
+        has_failed = task.cancelled() or task.exception() is not None
+        if self._keep is not None and not has_failed:
+            self._begin()  # the word came when the task had just looked for one
+            return
         self._release(self._released_before + self._released_since)
         self._released_before, self._released_since = [], []
-        self._on_end(task)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

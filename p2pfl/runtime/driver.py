@@ -197,6 +197,8 @@ class Driver:
 
     def fail(self, error: DataDirectoryError) -> None:
         """End the node: its disk refuses."""
+        if self.ended.done():
+            logger.error("while ending: %s", error)
         self.end(DISK_EXIT, str(error))
 
     def break_down(self, error: BaseException) -> None:
@@ -222,6 +224,7 @@ class Driver:
             if self._timer is not None:
                 self._timer.cancel()
             if (saving := self._save_later()) is not None:
+                saving.add_done_callback(self._done_aside)
                 await asyncio.wait([saving])
             if self._collector is not None:
                 await self._collector.close()

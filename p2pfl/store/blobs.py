@@ -24,16 +24,14 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import Self
-
-from blake3 import blake3
 
 from p2pfl.errors import BlobError
-from p2pfl.store.durable import EarlyFlush, disk_errors, flush, flush_folder, make_folder
+from p2pfl.store.durable import disk_errors, flush, flush_folder, make_folder
+from p2pfl.store.hashing import digest_of
+from p2pfl.store.partial import PartialBlob
 from p2pfl.store.spares import Spares
 
 logger = logging.getLogger(__name__)
@@ -44,9 +42,6 @@ QUICK_BYTES = 2 * 1024 * 1024
 """A blob up to here is opened, hashed, written or checked in a millisecond or two, less than it takes a busy
 machine to hand that to a thread and back: an event loop may do it itself. Flushing it may take long.
 """
-
-REHASH_CHUNK_BYTES = 1024 * 1024
-"""Read at a time when a broken pull is taken up again; memory stays small whatever the blob's length."""
 
 
 class BlobReader:
@@ -84,7 +79,7 @@ class BlobReader:
         path = self.path(digest)
         with disk_errors("read", path):
             try:
-                return self.is_durable(digest) and _digest_of(path) == digest
+                return self.is_durable(digest) and digest_of(path) == digest
             except FileNotFoundError:  # its node has deleted it meanwhile
                 return False
 
@@ -148,7 +143,7 @@ class BlobStore(BlobReader):
         """
         with disk_errors("clean the folder", self._passing):
             for path in list(self._passing.iterdir()):
-                if path.name not in wanted or _digest_of(path) != path.name:
+                if path.name not in wanted or digest_of(path) != path.name:
                     path.unlink(missing_ok=True)
 
     def new_path(self) -> Path:
@@ -254,8 +249,16 @@ class BlobStore(BlobReader):
         """Delete what `collect` took out, but for some short files, which are written over some time.
 
         What cannot be deleted now is, with the next start.
+
+        Raises:
+            DataDirectoryError: the disk refused.
         """
-        self._unlink(self._spares.add(files))
+        rest = self._spares.add(files)
+        if len(rest) < len(files):
+            # After a power cut no name of a durable blob may lead to a file that was written over.
+            with disk_errors("clean the folder", self.directory):
+                flush_folder(self.directory)
+        self._unlink(rest)
 
     def close(self) -> None:
         """Delete what was kept to be written over."""
@@ -278,152 +281,6 @@ class BlobStore(BlobReader):
             self._open.discard(digest)
 
 
-class PartialBlob:
-    """A blob being pulled: hashed and written as it arrives, a blob only once `finish` has verified it.
-
-    As a context manager it is closed at the end, and what has arrived is kept for the next attempt.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        target: Path,
-        length: int,
-        on_close: Callable[[], None],
-        *,
-        durable: bool,
-        over: Path | None = None,
-    ) -> None:
-        """Go on with the file at *path*, if it is there; or write over the one at *over*, which must be."""
-        self._path = path
-        self._over = over
-        self._target = target
-        self._on_close = on_close
-        self.length = length
-        """Bytes of the whole blob; no more are ever written."""
-        self.offset = 0
-        """Bytes here so far: where the next `write` goes, and where a peer is asked to begin."""
-        self.is_durable = durable
-        """Whether `finish` returns only when it is on disk."""
-        self._hasher = blake3()
-        with disk_errors("write", path):
-            # "a" creates without truncating; unbuffered, since pieces come in large.
-            self._file: FileIO | None = (
-                path.open("a+b", buffering=0) if over is None else over.open("r+b", buffering=0)
-            )
-            try:
-                if over is None:
-                    self._take_up(self._file)
-            except BaseException:
-                self._file.close()
-                raise
-            self._early = EarlyFlush(self._file.fileno()) if durable else None
-
-    def write(self, piece: bytes | bytearray | memoryview) -> None:
-        """Append *piece*.
-
-        Raises:
-            BlobError: more bytes than the blob's length; nothing of *piece* is written.
-            DataDirectoryError: the disk refused, for example because it is full.
-        """
-        file = self._opened()
-        if self.offset + len(piece) > self.length:
-            raise BlobError(
-                f"blob {self._target.name} is longer than announced: {self.length} bytes expected, "
-                f"{self.offset + len(piece)} received"
-            )
-        self._hasher.update(piece)
-        view = memoryview(piece)
-        with disk_errors("write", self._path):
-            while view:
-                written = file.write(view)
-                self.offset += written
-                if self._early is not None:
-                    self._early.wrote(written)
-                view = view[written:]
-
-    def finish(self) -> None:
-        """Verify the blob, make it one under its digest, durably if it is to be, and close.
-
-        Raises:
-            BlobError: bytes are missing (what is here is kept for the next attempt), or the digest is wrong
-                (it is deleted).
-            DataDirectoryError: the disk refused.
-        """
-        file = self._opened()
-        if self.offset != self.length:
-            raise BlobError(
-                f"blob {self._target.name} is incomplete: {self.offset} of {self.length} bytes are here"
-            )
-        found = self._hasher.hexdigest()
-        if found != self._target.name:
-            self.discard()
-            raise BlobError(f"blob {self._target.name} arrived with other bytes: their digest is {found}")
-        try:
-            with disk_errors("keep the blob", self._target):
-                if self._over is not None:
-                    _cut(file, self.length)
-                if self._early is not None:
-                    self._early.join()
-                    flush(file.fileno())
-                file.close()  # before the rename: Windows does not rename open files
-                (self._over or self._path).replace(self._target)
-                self._over = None
-                if self._early is not None:
-                    flush_folder(self._target.parent)
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """Stop here and keep what has arrived for the next attempt. Does nothing the second time."""
-        if self._file is None:
-            return
-        try:
-            # What could not be flushed is only a partial: the next attempt hashes it again.
-            with suppress(OSError):
-                if self._early is not None:
-                    self._early.join()
-            with suppress(OSError):
-                if self._over is not None:
-                    _cut(self._file, self.offset)
-                    self._over.replace(self._path)
-            self._file.close()
-        finally:
-            self._file = None
-            self._on_close()
-
-    def discard(self) -> None:
-        """Close and delete what has arrived."""
-        self.close()
-        with disk_errors("delete", self._path):
-            self._path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _opened(self) -> FileIO:
-        if self._file is None:
-            raise ValueError(f"the pull of blob {self._target.name} is closed")
-        return self._file
-
-    def _take_up(self, file: FileIO) -> None:
-        """Hash what an earlier attempt left; begin anew where that is more than the blob can have."""
-        size = os.fstat(file.fileno()).st_size
-        if size > self.length:
-            file.truncate(0)
-        if not 0 < size <= self.length:
-            return
-        file.seek(0)
-        for piece in _pieces(file):
-            self._hasher.update(piece)
-            self.offset += len(piece)
-
-
 def _judge(digest: str) -> None:
     """Check that *digest* is one.
 
@@ -434,31 +291,9 @@ def _judge(digest: str) -> None:
         raise BlobError(f"{digest[:80]!r} is no blob's name; expected 64 lower-case hexadecimal digits")
 
 
-def _cut(file: FileIO, length: int) -> None:
-    """Take away what was in *file* behind *length* before it was written over."""
-    if os.fstat(file.fileno()).st_size != length:
-        file.truncate(length)
-
-
 def _move_durably(path: Path, target: Path) -> None:
     """Make the file at *path* the durable file *target* (an OSError is the caller's)."""
     with path.open("r+b") as file:
         flush(file.fileno())
     path.replace(target)
     flush_folder(target.parent)
-
-
-def _digest_of(path: Path) -> str:
-    """Return the BLAKE3 digest of the bytes in *path*."""
-    hasher = blake3()
-    with path.open("rb", buffering=0) as file:
-        for piece in _pieces(file):
-            hasher.update(piece)
-    return hasher.hexdigest()
-
-
-def _pieces(file: FileIO) -> Iterator[memoryview]:
-    """Read the rest of *file* piece by piece into one buffer."""
-    buffer = memoryview(bytearray(REHASH_CHUNK_BYTES))
-    while count := file.readinto(buffer):
-        yield buffer[:count]

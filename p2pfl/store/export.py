@@ -51,7 +51,11 @@ def _open(blob: Path) -> BinaryIO:
     try:
         return blob.open("rb")
     except FileNotFoundError as error:
-        raise DataDirectoryError(f"the model {blob.name} is not here any more; export a later one") from error
+        raise _gone(blob) from error
+
+
+def _gone(blob: Path) -> DataDirectoryError:
+    return DataDirectoryError(f"the model {blob.name} is not here any more; export a later one")
 
 
 def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, schema: Schema) -> None:
@@ -66,6 +70,8 @@ def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, schema: Schema) -> None:
         size += len(piece)
         copy.write(piece)
     if not begins or size != file_bytes(schema) or hasher.hexdigest() != blob.name:
+        if not blob.exists():
+            raise _gone(blob)  # its node has written over it meanwhile
         raise DataDirectoryError(
             f"the file {blob} is damaged: its bytes are no longer the model they were; check the disk, "
             "and export the model on another node"

@@ -41,7 +41,7 @@ from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Peer
 from p2pfl.runtime import node as runtime
 from p2pfl.runtime.driver import Driver
-from p2pfl.store import blobs
+from p2pfl.store import blobs, partial
 from p2pfl.store.journal import Journal
 
 Strike = Callable[[], None]
@@ -195,7 +195,8 @@ def around_flush(moment: str, name: str, strike: Strike, round_: int) -> None:
             strike()
 
     at_event(note, die)
-    setattr(blobs, name, rigged)
+    for module in (blobs, partial):  # what is pulled, and what the worker wrote
+        setattr(module, name, rigged)
 
 
 def write_modules(file: str) -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from p2pfl.core.behind import Behind
-from p2pfl.messages import Accept, Ask, Collect, Yield
-from tests.support.core import ballot, chain_of, context, ledger, member, receivers, sent, taken
+from p2pfl.messages import Accept, Ask, Collect, Prepare, Yield
+from tests.support.core import ballot, chain_of, member, receivers, sent, taken
 from tests.support.records import NAMES, node
 
 
@@ -52,14 +52,20 @@ def test_a_message_of_the_next_round_waits_until_that_is_open(book, behind):
 
 
 def test_the_newest_message_of_each_sender_and_kind_is_kept(book, behind):
-    yields = Yield(book.run, 4, ballot(1, "ben"), "no")
+    stands = Prepare(book.run, 4, ballot(1, "ben"))
     behind.keep(member("ben"), collect(book, 4, 1))
     behind.keep(member("cleo"), collect(book, 4, 2, "cleo"))
-    behind.keep(member("ben"), yields)
+    behind.keep(member("ben"), stands)
     behind.keep(member("ben"), collect(book, 4, 3))
     move(book)
     got = dict.fromkeys(message for _, message in released(behind))
-    assert set(got) == {collect(book, 4, 3), collect(book, 4, 2, "cleo"), yields}
+    assert set(got) == {collect(book, 4, 3), collect(book, 4, 2, "cleo"), stands}
+
+
+def test_an_answer_to_what_this_node_has_not_said_is_not_kept(book, behind):
+    behind.keep(member("ben"), Yield(book.run, 4, ballot(1, "ben"), "no"))
+    move(book)
+    assert released(behind) == []
 
 
 def test_a_message_of_a_round_further_on_is_not_kept(book, behind):

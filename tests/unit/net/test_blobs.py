@@ -13,7 +13,8 @@ from p2pfl.errors import BlobError, NetworkError
 from p2pfl.net.addresses import Address
 from p2pfl.net.blobs import BlobPuller
 from p2pfl.net.transfer import HolderBusyError, Progress
-from p2pfl.store.blobs import BlobStore, PartialBlob
+from p2pfl.store.blobs import BlobStore
+from p2pfl.store.partial import PartialBlob
 from tests.support.meshes import until
 
 BLOB = random.Random(2).randbytes(1000)

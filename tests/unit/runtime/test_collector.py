@@ -81,6 +81,21 @@ async def test_a_second_collection_keeps_its_distance_and_is_made_before_the_end
     assert tidied.store.digests() == frozenset()
 
 
+async def test_a_word_that_comes_when_a_collection_has_just_ended_is_gone_by_too(tidied: Tidied) -> None:
+    first, second = tidied.add("first"), tidied.add("second")
+    tidied.collector.collect(frozenset({second}))
+    task = tidied.collector._task
+    assert task is not None
+    # Callbacks are called in their order: this one is told of the end before the collector is.
+    task.remove_done_callback(tidied.collector._ended)
+    task.add_done_callback(lambda _: tidied.collector.collect(frozenset()))
+    task.add_done_callback(tidied.collector._ended)
+    await until(lambda: not tidied.store.has(second))
+    assert not tidied.store.has(first)
+    await tidied.collector.close()
+    assert tidied.begun == 2
+
+
 async def test_a_guard_given_back_since_the_last_word_holds_until_that_was_gone_by(tidied: Tidied) -> None:
     tidied.may_begin.clear()
     late = tidied.add("late")

@@ -289,6 +289,17 @@ async def test_records_are_read_after_what_was_put_off_is_saved(tmp_path: Path) 
     assert [step[0] for step in steps] == ["saved", "read", "sent"]
 
 
+async def test_a_disk_that_refuses_the_last_save_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise DataDirectoryError("the disk is full")
+
+    ended, _ = await perform(tmp_path, [REPORT, BYE], Trace(broken))
+    assert ended == BYE
+    assert "while ending: the disk is full" in caplog.text
+
+
 async def test_an_update_the_disk_refuses_ends_the_node(tmp_path: Path) -> None:
     def broken() -> None:
         raise DataDirectoryError("the disk is full")

@@ -177,8 +177,9 @@ def test_a_closed_pull_takes_no_more_bytes(store: BlobStore) -> None:
 def flushes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is flushed: "a file", or the name of a folder."""
     calls: list[str] = []
-    monkeypatch.setattr("p2pfl.store.blobs.flush", lambda _descriptor: calls.append("a file"))
-    monkeypatch.setattr("p2pfl.store.blobs.flush_folder", lambda folder: calls.append(folder.name))
+    for module in ("blobs", "partial"):
+        monkeypatch.setattr(f"p2pfl.store.{module}.flush", lambda _descriptor: calls.append("a file"))
+        monkeypatch.setattr(f"p2pfl.store.{module}.flush_folder", lambda folder: calls.append(folder.name))
     return calls
 
 
@@ -298,6 +299,18 @@ def test_collect_takes_out_blobs_and_broken_pulls_nobody_needs_and_delete_delete
     assert temporary(store) == [f"{OTHER}.part"]
 
 
+def test_no_name_leads_to_a_file_that_may_be_written_over_after_a_power_cut(
+    store: BlobStore, flushes: list[str]
+) -> None:
+    put(store, BYTES, durable=False)
+    files = store.collect(nothing)
+    flushes.clear()
+    store.delete(files)
+    assert flushes == [store.directory.name]
+    store.delete([])
+    assert flushes == [store.directory.name], "nothing was kept to be written over"
+
+
 def test_what_was_taken_out_but_not_deleted_is_gone_after_a_start(store: BlobStore) -> None:
     put(store, BYTES)
     assert store.collect(nothing)
@@ -371,7 +384,7 @@ def test_a_full_disk_is_told_with_the_path_and_keeps_what_arrived(
     def refuse(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("p2pfl.store.blobs.flush", refuse)
+    monkeypatch.setattr("p2pfl.store.partial.flush", refuse)
     with store.partial(DIGEST, len(BYTES)) as partial:
         partial.write(BYTES)
         with pytest.raises(DataDirectoryError, match=f"{DIGEST}: the disk is full; free some space"):

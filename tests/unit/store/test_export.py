@@ -67,6 +67,18 @@ def test_a_blob_collected_meanwhile_is_told(tmp_path: Path) -> None:
         )
 
 
+def test_a_blob_written_over_meanwhile_is_told_as_one_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = put(tmp_path, CONTENT)
+    blob.write_bytes(b"x" * len(CONTENT))
+    source = blob.open("rb")
+    blob.unlink()
+    monkeypatch.setattr("p2pfl.store.export._open", lambda _blob: source)
+    with pytest.raises(DataDirectoryError, match="is not here any more; export a later one"):
+        export_blob(blob, SCHEMA, tmp_path / "model.safetensors", force=False)
+
+
 def test_a_folder_as_target_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{tmp_path} is a folder; name the file to write"):
         export_blob(put(tmp_path, CONTENT), SCHEMA, tmp_path, force=True)
