@@ -4,7 +4,7 @@ import pytest
 
 from p2pfl.core.behind import Behind
 from p2pfl.messages import Accept, Ask, Collect, Prepare, Yield
-from tests.support.core import ballot, chain_of, member, receivers, sent, taken
+from tests.support.core import ballot, chain_of, context, ledger, member, receivers, sent, taken
 from tests.support.records import NAMES, node
 
 

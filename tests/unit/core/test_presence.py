@@ -1,10 +1,12 @@
+import pytest
+
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator, Stand
 from p2pfl.core.presence import Condition, Presence
 from p2pfl.core.trainee import Trainee
 from p2pfl.messages import Status
-from tests.support.core import receivers, sent, taken
-from tests.support.records import node, update
+from tests.support.core import chain_of, context, ledger, receivers, sent, taken
+from tests.support.records import NAMES, node, update
 
 
 @pytest.fixture
