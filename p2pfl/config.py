@@ -42,7 +42,7 @@ class NetSettings(msgspec.Struct, frozen=True):
     max_queue_bytes: int = 16 * 1024 * 1024
     """Unsent control bytes on one link before it is cut: the peer does not read."""
     blob_chunk_bytes: int = 1024 * 1024
-    """Read, hashed, written and sent at a time; 1 MiB was fastest on two cores."""
+    """Of a long blob, read, or hashed and written at a time by a thread; 1 MiB was fastest on two cores."""
     blob_idle_seconds: float = 10.0
     """A transfer without a byte for this long is broken and goes on elsewhere."""
     blob_least_bytes_per_second: int = 1024

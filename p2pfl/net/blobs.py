@@ -21,7 +21,7 @@ from p2pfl.net.addresses import Address
 from p2pfl.net.progress import PeerProgress, seldom
 from p2pfl.net.transfer import HolderBusyError, Transfers
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
-from p2pfl.store.partial import PartialBlob
+from p2pfl.store.partial import PartialBlob, Watch
 from p2pfl.wire.codec import bounded
 
 logger = logging.getLogger(__name__)
@@ -75,12 +75,14 @@ class BlobPuller:
         on_progress: PeerProgress | None = None,
         *,
         durable: bool = True,
+        watch: Watch | None = None,
     ) -> None:
         """Bring blob *digest* of *length* bytes into the store; at once when it is here already.
 
         It is on disk then if it is to be *durable*, unless it was here before.
         *sources* are node ids, the likeliest first; then every other linked node is asked. Two pulls of one
-        blob become one. *on_progress* is told now and then from which node how many bytes are here.
+        blob become one. *on_progress* is told now and then from which node how many bytes are here; *watch* is
+        shown them.
 
         Raises:
             NetworkError: nobody who could be reached gave it.
@@ -91,7 +93,7 @@ class BlobPuller:
         async with lock, self._slots:
             if self._store.has(digest):
                 return
-            target = partial(self._store.partial, digest, length, durable=durable)
+            target = partial(self._store.partial, digest, length, durable=durable, watch=watch)
             hunt = _Hunt(target, self._transfers, digest, length, self._threads)
             await hunt.run(lambda: self._holders(sources), seldom(on_progress))
 

@@ -39,6 +39,7 @@ from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN
 from p2pfl.net.traffic import Traffic
 from p2pfl.net.transfer import Transfers
 from p2pfl.store.blobs import BlobStore
+from p2pfl.store.partial import Watch
 from p2pfl.wire.links import PeerAddresses, Peers
 
 logger = logging.getLogger(__name__)
@@ -197,20 +198,21 @@ class Mesh:
         on_progress: PeerProgress | None = None,
         *,
         durable: bool = True,
+        watch: Watch | None = None,
     ) -> None:
         """Bring blob *digest* of *length* bytes into the store; at once when it is here already.
 
         It is on disk then if it is to be *durable*, unless it was here before.
         *sources* are node ids, the likeliest first; then every other linked node is asked. A cancelled or
         broken pull is taken up by the next one where it stopped. *on_progress* is told now and then
-        from which node how many bytes are here.
+        from which node how many bytes are here; *watch* is shown all bytes that are brought.
 
         Raises:
             NetworkError: nobody who could be reached gave it; later somebody may.
             BlobError: everybody who could be reached gave something else.
             DataDirectoryError: this device's disk refused.
         """
-        await self._puller.pull(digest, length, sources, on_progress, durable=durable)
+        await self._puller.pull(digest, length, sources, on_progress, durable=durable, watch=watch)
 
     # --- connections become links ---------------------------------------------------------------------------
 

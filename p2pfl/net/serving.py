@@ -30,8 +30,9 @@ from p2pfl.wire.codec import bounded
 
 logger = logging.getLogger(__name__)
 
-QUICK_PIECE_BYTES = 128 * 1024
-"""Read, encrypted and sent at a time of a short blob: it passes through a processor's cache."""
+PIECE_BYTES = 128 * 1024
+"""Encrypted and given to the socket at a time: it stays in a processor's cache, and the socket takes it whole,
+where asyncio would copy and move the rest of a longer one. Short blobs are also read in such pieces."""
 
 
 class BlobServer:
@@ -153,7 +154,7 @@ class BlobServer:
         await stream.write(encode_length(length))
         if length <= QUICK_BYTES:
             async with asyncio.timeout(seconds):
-                while piece := file.read(QUICK_PIECE_BYTES):
+                while piece := file.read(PIECE_BYTES):
                     await stream.write(piece)
             return
         loop = asyncio.get_running_loop()
@@ -163,7 +164,8 @@ class BlobServer:
             while piece := await reading:
                 reading = loop.run_in_executor(self._threads, file.read, piece_bytes)
                 async with asyncio.timeout(seconds):
-                    await stream.write(piece)
+                    for start in range(0, len(piece), PIECE_BYTES):
+                        await stream.write(piece[start : start + PIECE_BYTES])
                 sent += len(piece)
                 on_progress(sent, length)
         finally:

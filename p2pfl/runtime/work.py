@@ -23,6 +23,8 @@ from p2pfl.messages import Evaluation
 from p2pfl.runtime.guard import Guard
 from p2pfl.schema import Schema, file_bytes
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
+from p2pfl.store.check import Checker, check_blob
+from p2pfl.store.partial import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +49,9 @@ class Puller(Protocol):
         on_progress: Callable[[str, int, int], None] | None = None,
         *,
         durable: bool = True,
+        watch: Watch | None = None,
     ) -> None:
-        """Bring blob *digest* into the store."""
+        """Bring blob *digest* into the store, showing its bytes to *watch*."""
 
 
 class Host(Protocol):
@@ -90,6 +93,8 @@ class Work:
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetching: set[tuple[str, bool]] = set()
         self._checked: dict[str, None] = {}
+        self._can_check = False
+        """Whether what a check imports is there."""
         self._shown: int | None = None
         self._started = asyncio.get_running_loop().time()
 
@@ -156,12 +161,24 @@ class Work:
     async def _obtain(self, effect: Fetch) -> inputs.BlobReady | inputs.BlobFailed:
         digest = effect.digest
         try:
+            checker = None
             if not self._store.has(digest):
-                length = file_bytes(effect.schema)
-                await self._puller.pull(digest, length, effect.sources, self._on_pull, durable=effect.durable)
+                checker = await self._new_checker(effect.schema)
+                await self._puller.pull(
+                    digest,
+                    file_bytes(effect.schema),
+                    effect.sources,
+                    self._on_pull,
+                    durable=effect.durable,
+                    watch=checker.take,
+                )
             if effect.durable and not self._store.is_durable(digest):
                 await asyncio.to_thread(self._store.keep, digest)
-            await self._check(digest, effect.schema)
+            if checker is not None and checker.has_seen_all:
+                checker.conclude(digest)
+                self._note_checked(digest)
+            else:
+                await self._check(digest, effect.schema)
         except BlobError as error:
             is_here = self._store.has(digest)
             return inputs.BlobFailed(digest, str(error), invalid=is_here)
@@ -173,14 +190,23 @@ class Work:
         if total > QUICK_BYTES:  # others are through before anybody could see them
             self._host.publish(events.Progress(0, "pull", done, total, self._host.name_of(node)))
 
+    async def _new_checker(self, schema: Schema) -> Checker:
+        """Return a checker of files of *schema*; the first one imports numpy, which takes a tenth of a second."""
+        if self._can_check:
+            return Checker(schema)
+        checker = await asyncio.to_thread(Checker, schema)
+        self._can_check = True
+        return checker
+
     async def _check(self, digest: str, schema: Schema) -> None:
+        """Check a blob that nobody looked at while it came."""
         if digest in self._checked:
             return
-        # The first check imports numpy, which takes a tenth of a second.
-        if self._checked and file_bytes(schema) <= QUICK_BYTES:
-            _check_blob(self._store.path(digest), schema)
+        if self._can_check and file_bytes(schema) <= QUICK_BYTES:
+            check_blob(self._store.path(digest), schema)
         else:
-            await asyncio.to_thread(_check_blob, self._store.path(digest), schema)
+            await asyncio.to_thread(check_blob, self._store.path(digest), schema)
+            self._can_check = True
         self._note_checked(digest)
 
     def _note_checked(self, digest: str) -> None:
@@ -314,6 +340,7 @@ class Work:
             _remove(path)
         else:
             await self._adopt(path, digest, durable=False)
+            self._store.begin_keeping(digest)  # it is about to be accepted
             self._note_checked(digest)  # its worker has looked at every element
         self._host.feed(inputs.Averaged(effect.round, effect.ballot, digest))
         if digest is not None:
@@ -326,13 +353,6 @@ class Work:
         except WorkerError as error:
             logger.warning("the worker failed and is tried once more: %s", error)
             return await job()
-
-
-def _check_blob(path: Path, schema: Schema) -> None:
-    """Do what `p2pfl.store.check` does; it is imported with the first check."""
-    from p2pfl.store.check import check_blob
-
-    check_blob(path, schema)
 
 
 def _key(effect: Fold | Average) -> str:

@@ -29,9 +29,9 @@ from io import FileIO
 from pathlib import Path
 
 from p2pfl.errors import BlobError
-from p2pfl.store.durable import disk_errors, flush, flush_folder, make_folder
+from p2pfl.store.durable import begin_flush, disk_errors, flush, flush_folder, make_folder
 from p2pfl.store.hashing import digest_of
-from p2pfl.store.partial import PartialBlob
+from p2pfl.store.partial import PartialBlob, Watch
 from p2pfl.store.spares import Spares
 
 logger = logging.getLogger(__name__)
@@ -185,12 +185,28 @@ class BlobStore(BlobReader):
         elif not path.is_file():
             raise FileNotFoundError(path)
 
+    def begin_keeping(self, digest: str) -> None:
+        """Let the disk begin with blob *digest*, which `keep` is soon to be asked for, where it is a short one.
+
+        Raises:
+            DataDirectoryError: it is not here, or the disk refused.
+        """
+        path = self.path(digest)
+        with disk_errors("keep the blob", path), path.open("r+b", buffering=0) as file:
+            length = os.fstat(file.fileno()).st_size
+            if length <= QUICK_BYTES:
+                begin_flush(file.fileno(), 0, length)
+
     def _target(self, digest: str, *, durable: bool) -> Path:
         _judge(digest)
         return (self.directory if durable else self._passing) / digest
 
-    def partial(self, digest: str, length: int, *, durable: bool = True) -> PartialBlob:
+    def partial(
+        self, digest: str, length: int, *, durable: bool = True, watch: Watch | None = None
+    ) -> PartialBlob:
         """Begin, or go on with, pulling blob *digest* of exactly *length* bytes. Close what is returned.
+
+        *watch* is shown its bytes.
 
         Raises:
             DataDirectoryError: the disk refused.
@@ -208,7 +224,7 @@ class BlobStore(BlobReader):
                 spare = self._temporary / f"new-{uuid.uuid4().hex}"
                 over = spare if self._spares.take(spare) else None
             closed = functools.partial(self._closed, digest)
-            return PartialBlob(path, target, length, closed, durable=durable, over=over)
+            return PartialBlob(path, target, length, closed, durable=durable, over=over, watch=watch)
         except BaseException:
             self._closed(digest)
             raise

@@ -13,8 +13,13 @@ from typing import Self
 from blake3 import blake3
 
 from p2pfl.errors import BlobError
-from p2pfl.store.durable import EarlyFlush, disk_errors, flush, flush_folder
+from p2pfl.store.durable import ahead_of_flush, disk_errors, flush, flush_folder
 from p2pfl.store.hashing import pieces_of
+
+
+Watch = Callable[[int, bytes | bytearray | memoryview], None]
+"""Is shown a piece of a blob while it is in the processor's cache, and the offset of its first byte. What is
+shown from offset 0 on again is another attempt. It is called in whatever thread writes, and must not raise."""
 
 
 class PartialBlob:
@@ -32,8 +37,12 @@ class PartialBlob:
         *,
         durable: bool,
         over: Path | None = None,
+        watch: Watch | None = None,
     ) -> None:
-        """Go on with the file at *path*, if it is there; or write over the one at *over*, which must be."""
+        """Go on with the file at *path*, if it is there; or write over the one at *over*, which must be.
+
+        *watch* is shown all bytes of the blob in their order, those that are here first.
+        """
         self._path = path
         self._over = over
         self._target = target
@@ -45,6 +54,7 @@ class PartialBlob:
         self.is_durable = durable
         """Whether `finish` returns only when it is on disk."""
         self._hasher = blake3()
+        self._watch = watch
         with disk_errors("write", path):
             # "a" creates without truncating; unbuffered, since pieces come in large.
             self._file: FileIO | None = (
@@ -56,7 +66,7 @@ class PartialBlob:
             except BaseException:
                 self._file.close()
                 raise
-            self._early = EarlyFlush(self._file.fileno()) if durable else None
+            self._ahead = ahead_of_flush(self._file.fileno(), self.offset, length) if durable else None
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
         """Append *piece*.
@@ -71,14 +81,14 @@ class PartialBlob:
                 f"blob {self._target.name} is longer than announced: {self.length} bytes expected, "
                 f"{self.offset + len(piece)} received"
             )
-        self._hasher.update(piece)
+        self._look_at(piece)
         view = memoryview(piece)
         with disk_errors("write", self._path):
             while view:
                 written = file.write(view)
                 self.offset += written
-                if self._early is not None:
-                    self._early.wrote(written)
+                if self._ahead is not None:
+                    self._ahead.wrote(written)
                 view = view[written:]
 
     def finish(self) -> None:
@@ -102,13 +112,13 @@ class PartialBlob:
             with disk_errors("keep the blob", self._target):
                 if self._over is not None:
                     _cut(file, self.length)
-                if self._early is not None:
-                    self._early.join()
+                if self._ahead is not None:
+                    self._ahead.join()
                     flush(file.fileno())
                 file.close()  # before the rename: Windows does not rename open files
                 (self._over or self._path).replace(self._target)
                 self._over = None
-                if self._early is not None:
+                if self._ahead is not None:
                     flush_folder(self._target.parent)
         finally:
             self.close()
@@ -120,8 +130,8 @@ class PartialBlob:
         try:
             # What could not be flushed is only a partial: the next attempt hashes it again.
             with suppress(OSError):
-                if self._early is not None:
-                    self._early.join()
+                if self._ahead is not None:
+                    self._ahead.join()
             with suppress(OSError):
                 if self._over is not None:
                     _cut(self._file, self.offset)
@@ -159,8 +169,14 @@ class PartialBlob:
             return
         file.seek(0)
         for piece in pieces_of(file):
-            self._hasher.update(piece)
+            self._look_at(piece)
             self.offset += len(piece)
+
+    def _look_at(self, piece: bytes | bytearray | memoryview) -> None:
+        """Hash and show *piece*, which begins at `offset`."""
+        self._hasher.update(piece)
+        if self._watch is not None:
+            self._watch(self.offset, piece)
 
 
 def _cut(file: FileIO, length: int) -> None:

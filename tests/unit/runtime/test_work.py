@@ -20,6 +20,7 @@ from p2pfl.runtime import work
 from p2pfl.runtime.work import Work
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
+from p2pfl.store.partial import Watch
 from tests.support.core import ballot
 from tests.support.records import SCHEMA, SPEC, digest
 
@@ -103,6 +104,8 @@ class Puller:
         self.pulls: list[tuple[str, int, tuple[str, ...]]] = []
         self.may_bring = asyncio.Event()
         self.may_bring.set()
+        self.shows = True
+        """Whether it shows what it brings; not where two pulls of one blob became one."""
 
     async def pull(
         self,
@@ -112,6 +115,7 @@ class Puller:
         on_progress: Callable[[str, int, int], None] | None = None,
         *,
         durable: bool = True,
+        watch: Watch | None = None,
     ) -> None:
         self.pulls.append((digest, length, sources))
         if on_progress is not None:
@@ -123,6 +127,8 @@ class Puller:
             path = self._store.new_path()
             path.write_bytes(self._data)
             self._store.adopt(path, digest, durable=durable)
+            if watch is not None and self.shows:
+                watch(0, self._data)
 
 
 class Bench:
@@ -222,6 +228,32 @@ async def test_a_blob_that_fails_its_check_is_invalid_for_good(tmp_path: Path) -
     [failed] = await bench.host.outcome()
     assert isinstance(failed, inputs.BlobFailed)
     assert failed.invalid
+
+
+NAN = GOOD[:-4] + b"\x00\x00\xc0\x7f"
+"""A model whose last number is none."""
+
+
+@pytest.mark.parametrize("shows", [True, False])
+async def test_a_number_that_is_not_finite_is_found_whether_its_bytes_were_seen_coming_or_not(
+    tmp_path: Path, *, shows: bool
+) -> None:
+    bench, name = Bench(tmp_path, data=NAN), blake3(NAN).hexdigest()
+    bench.puller.shows = shows
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    [failed] = await bench.host.outcome()
+    assert isinstance(failed, inputs.BlobFailed)
+    assert failed.invalid
+    assert "not finite" in failed.reason
+
+
+async def test_a_blob_looked_at_while_it_came_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "check_blob", None)  # would raise
+    bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    assert await bench.host.outcome() == [inputs.BlobReady(name, durable=True)]
 
 
 @pytest.mark.parametrize("error", [NetworkError("nobody has it"), BlobError("its bytes are others")])

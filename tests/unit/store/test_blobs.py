@@ -50,6 +50,20 @@ def nothing(_digest: str) -> bool:
     return False
 
 
+def test_whoever_watches_is_shown_all_bytes_of_every_attempt_from_the_first(store: BlobStore) -> None:
+    shown: list[tuple[int, bytes]] = []
+
+    def watch(offset: int, piece: bytes | bytearray | memoryview) -> None:
+        shown.append((offset, bytes(piece)))
+
+    with store.partial(DIGEST, len(BYTES), watch=watch) as partial:
+        partial.write(BYTES[:7])
+    with store.partial(DIGEST, len(BYTES), watch=watch) as partial:
+        partial.write(BYTES[7:])
+        partial.finish()
+    assert shown == [(0, BYTES[:7]), (0, BYTES[:7]), (7, BYTES[7:])]
+
+
 def test_adopted_file_is_a_blob_and_leaves_nothing_temporary(store: BlobStore) -> None:
     digest = put(store, BYTES)
     assert store.has(digest)

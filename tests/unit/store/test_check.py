@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from p2pfl.errors import BlobError
 from p2pfl.schema import Schema, TensorSpec, canonical, header
 from p2pfl.store import check
-from p2pfl.store.check import check_blob
+from p2pfl.store.check import Checker, check_blob
 
 SCHEMA = canonical(
     [
@@ -66,7 +67,7 @@ def test_the_first_tensor_in_the_file_that_is_not_finite_is_named(
     tmp_path: Path, special: dict[str, tuple[int, float]], tensor: str
 ) -> None:
     path = write(tmp_path / "blob", SCHEMA, **special)
-    with pytest.raises(BlobError, match=f"tensor {tensor} of blob blob holds a number that is not finite"):
+    with pytest.raises(BlobError, match=rf"blob blob holds a number that is not finite .*, in tensor {tensor}$"):
         check_blob(path, SCHEMA)
 
 
@@ -77,7 +78,7 @@ def test_tensors_longer_than_a_chunk_are_checked_to_the_end(
     monkeypatch.setattr(check, "CHUNK_BYTES", 64)
     schema = canonical([TensorSpec("a", "F32", (100,)), TensorSpec("z", "F32", (100,))])
     assert check_blob(write(tmp_path / "blob", schema), schema) is None
-    with pytest.raises(BlobError, match="tensor z "):
+    with pytest.raises(BlobError, match="in tensor z "):
         check_blob(write(tmp_path / "blob", schema, z=(index, np.nan)), schema)
 
 
@@ -99,12 +100,73 @@ def test_another_header_of_the_same_length_is_refused(tmp_path: Path) -> None:
         check_blob(path, SCHEMA)
 
 
-def test_a_file_cut_while_it_is_read_is_refused(tmp_path: Path) -> None:
+def test_a_file_cut_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "blob", SCHEMA)
-    with path.open("rb", buffering=0) as file:
-        file.seek(0, 2)
-        with pytest.raises(BlobError, match="became shorter"):
-            check._read_whole(file, memoryview(bytearray(4)), "blob")
+    monkeypatch.setattr(check, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(Checker, "take", lambda *_: os.truncate(path, 64))
+    with pytest.raises(BlobError, match="blob blob became shorter while it was read"):
+        check_blob(path, SCHEMA)
+
+
+# --- in pieces ----------------------------------------------------------------------------------------------
+
+
+def found(content: bytes, size: int) -> str:
+    """Return what a checker says of *content* that comes in pieces of *size* bytes."""
+    checker = Checker(SCHEMA)
+    for start in range(0, len(content), size):
+        assert not checker.has_seen_all
+        checker.take(start, memoryview(content)[start : start + size])
+    assert checker.has_seen_all
+    try:
+        checker.conclude("x")
+    except BlobError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 8, 64, 100, 10_000])
+@pytest.mark.parametrize(
+    ("special", "tensor"),
+    [
+        ({}, ""),
+        ({"b": (4, np.nan)}, "b.double F64[5]"),
+        ({"a": (0, np.inf)}, "a.weight F32[7,3]"),
+        ({"a": (20, np.nan), "c": (0, np.nan)}, "a.weight F32[7,3]"),
+        ({"c": (8, -np.inf)}, "c.half F16[9]"),
+        ({"d": (8, BF16_NAN)}, "d.brain BF16[9]"),
+    ],
+)
+def test_pieces_of_any_size_are_judged_alike(
+    tmp_path: Path, special: dict[str, tuple[int, float]], tensor: str, size: int
+) -> None:
+    said = found(write(tmp_path / "blob", SCHEMA, **special).read_bytes(), size)
+    assert said.endswith(f", in tensor {tensor}") if tensor else not said
+
+
+@pytest.mark.parametrize("size", [1, 9, 64, 10_000])
+def test_another_header_shows_in_any_piece(tmp_path: Path, size: int) -> None:
+    content = write(tmp_path / "blob", SCHEMA).read_bytes().replace(b"g.none", b"g.nine")
+    assert found(content, size) == "blob x does not begin with the header of this run's model"
+
+
+def test_a_second_attempt_is_judged_by_itself(tmp_path: Path) -> None:
+    bad = write(tmp_path / "bad", SCHEMA, a=(0, np.nan)).read_bytes()
+    good = write(tmp_path / "good", SCHEMA).read_bytes()
+    checker = Checker(SCHEMA)
+    checker.take(0, bad[:-1])
+    assert checker.has_fault
+    checker.take(0, good)
+    assert checker.has_seen_all
+    checker.conclude("x")
+
+
+def test_a_gap_leaves_the_check_open(tmp_path: Path) -> None:
+    content = write(tmp_path / "blob", SCHEMA).read_bytes()
+    checker = Checker(SCHEMA)
+    checker.take(0, content[:50])
+    checker.take(60, content[60:])
+    assert not checker.has_seen_all
 
 
 def test_a_missing_file_is_file_not_found(tmp_path: Path) -> None:
