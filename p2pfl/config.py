@@ -81,7 +81,7 @@ class ProtocolSettings(msgspec.Struct, frozen=True):
     """Seconds after a start during which every member counts as heard: they may be starting too."""
     overtaken: float = 0.1
     """Seconds a commit that a peer must know of may be on its way here before this node asks for it."""
-    report_after: float = 0.1
+    report_after: float = 0.25
     """Seconds a member keeps its evaluation of the last model before it reports it to all screens: where
     a round is shorter, its record tells the evaluations of all at once."""
     often: float = 0.5

@@ -270,10 +270,9 @@ def _run_on_console(
     config: NodeConfig, events: Path | None, verbose: int, *, quiet: bool, started: float
 ) -> int:
     """Run the node, its events on the terminal and in *events*; print the table of rounds at the end."""
-    import asyncio
-
     from p2pfl.cli.console import Console
     from p2pfl.cli.logs import set_up_logging
+    from p2pfl.net import loop
     from p2pfl.runtime.node import run_node
     from p2pfl.runtime.publish import EventFile
     from p2pfl.store.directory import DataDirectory
@@ -283,7 +282,7 @@ def _run_on_console(
     file = EventFile(str(events)) if events is not None else None
     try:
         sinks = (console.write,) if file is None else (console.write, file.write)
-        code = asyncio.run(run_node(config, sinks, started))
+        code = loop.run(run_node(config, sinks, started))
     finally:
         console.close()
         if file is not None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from p2pfl.core.effects import Evaluate
 from p2pfl.messages import Ballot, Evaluation, Member, Message, RunSpec
 from p2pfl.schema import Schema
 
@@ -35,11 +36,14 @@ class Received(Input, frozen=True):
 
 
 class BlobReady(Input, frozen=True):
-    """A fetched blob is here and fits the run's schema, every element finite."""
+    """A fetched blob is here and fits the run's schema, every element finite.
+
+    Where the `Fetch` wants it durable this is said twice: before it is flushed, and when it is on disk.
+    """
 
     digest: str
     durable: bool
-    """As the `Fetch` wanted it; one that is not is good for averaging, never for a vote."""
+    """One that is not is good for averaging and a head start, never for a vote."""
 
 
 class BlobFailed(Input, frozen=True):
@@ -88,11 +92,24 @@ class Trained(Input, frozen=True):
 
 
 class Evaluated(Input, frozen=True):
-    """The committed model of *round* was evaluated here."""
+    """*model* was evaluated here, on part *part* of *parts* of the held-out data: the model of *round*."""
 
     run: str
     round: int
+    model: str
+    part: int
+    parts: int
     evaluation: Evaluation
+
+    def answers(self, effect: Evaluate) -> bool:
+        """Whether this is the answer to *effect*."""
+        return (self.run, self.round, self.model, self.part, self.parts) == (
+            effect.run,
+            effect.round,
+            effect.model,
+            effect.part,
+            effect.parts,
+        )
 
 
 class Folded(Input, frozen=True):
@@ -112,12 +129,13 @@ class Averaged(Input, frozen=True):
 
 
 class WorkFailed(Input, frozen=True):
-    """A worker's job failed, after the driver's own retry; *round* and *ballot* are the job's, if any."""
+    """A worker's job failed, after the driver's own retry; the other fields are the job's, if it has them."""
 
     job: Literal["describe", "create", "train", "evaluate", "average"]
     reason: str
     round: int = 0
     ballot: Ballot | None = None
+    model: str = ""
 
 
 class Expect(Input, frozen=True):

@@ -194,7 +194,7 @@ class Node:
                 self._work_failed(event)
             case inputs.TrainProgress():
                 if running is not None:
-                    running.trainee.progressed(event)
+                    running.progressed(event)
             case inputs.Trained():
                 if running is not None:
                     running.trained(event)
@@ -452,7 +452,7 @@ class Node:
                 f"nothing was committed in {before}"
             )
         self._votes[old.ledger.run] = old.acceptor.vote()
-        old.trainee.close()
+        old.close()
 
     def _close(self, run: str) -> None:
         """Turn away from *run* for good."""

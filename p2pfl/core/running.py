@@ -17,6 +17,7 @@ from p2pfl.core.behind import Behind, RoundMessage
 from p2pfl.core.context import Context, earliest
 from p2pfl.core.effects import Exit, Fetch, SendRecords
 from p2pfl.core.election import Candidate, Situation, decide_standing
+from p2pfl.core.headstart import HeadStart
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import FIRST_ATTEMPT
 from p2pfl.core.roster import ranked
@@ -39,6 +40,7 @@ from p2pfl.messages import (
     UpdateEntry,
     Wish,
     Yield,
+    record_digest,
 )
 
 LOST_DISK_EXIT = 6
@@ -64,6 +66,7 @@ class Running:
         self.leaving = False
         self.wishes = Wishes(ctx, ledger)
         self.behind = Behind(ctx, ledger)
+        self.head_start = HeadStart(ctx, ledger)
         self._has_quorum = True
         self._refetch_at: float | None = None
         self._lost_tries = 0
@@ -91,12 +94,51 @@ class Running:
             self.trainee.restore(update)
         if self.acceptor.accepted is not None:
             self._fetch_accepted()
+        self._take_head_start()
         self.begin()
 
     def begin(self) -> None:
         """Start this member's own work, as far as what it needs is there."""
-        reason = "it is leaving" if self.leaving else ENDED_NOW if "end-now" in self.wishes.open else ""
-        self.trainee.begin(ready=self.ready, declines=reason)
+        if not self.trainee.has_done_its_part:
+            self.head_start.drop()  # the open round comes first
+        self.trainee.begin(ready=self.ready, declines=self._declines)
+
+    @property
+    def _declines(self) -> str:
+        """Why nothing is to be trained here; empty where something is."""
+        return "it is leaving" if self.leaving else ENDED_NOW if "end-now" in self.wishes.open else ""
+
+    def close(self) -> None:
+        """End the work for this run: the node turns to another one."""
+        self.trainee.close()
+        self.head_start.drop()
+
+    # --- the head start -------------------------------------------------------------------------------------
+
+    def _begin_head_start(self, digest: str) -> None:
+        """Work on a proposed model that is here, where the open round wants nothing more of this member."""
+        pending = self.acceptor.pending
+        if pending is None or pending.record.model != digest or not self.ledger.succeeds(pending.record):
+            return
+        if self.ready and self.trainee.has_done_its_part and not self._declines:
+            self.head_start.begin(pending.record)
+
+    def _take_head_start(self) -> None:
+        """Go on with what was begun, if it was this round's."""
+        record = self.head_start.record
+        if record is None:
+            return
+        if record_digest(record) != self.ledger.digest or self._declines or not self.ledger.is_open:
+            self.head_start.drop()
+            return
+        for result in self.head_start.hand_over(self.trainee):
+            match result:
+                case inputs.TrainProgress():
+                    self.trainee.progressed(result)
+                case inputs.Trained():
+                    self.trained(result)
+                case inputs.Evaluated():
+                    self.evaluated(result)
 
     def restart_model(self) -> None:
         """Find out whether the last model's blob is here; pull it otherwise."""
@@ -149,7 +191,12 @@ class Running:
         """Let go of blobs nobody needs any more but those *pinned*; to be called when all else was done."""
         if self._is_untidy:
             self._is_untidy = False
-            own = self.acceptor.pinned() | self.aggregator.pinned() | self.trainee.pinned()
+            own = (
+                self.acceptor.pinned()
+                | self.aggregator.pinned()
+                | self.trainee.pinned()
+                | self.head_start.pinned()
+            )
             self.ledger.collect(own | pinned())
 
     # --- messages -------------------------------------------------------------------------------------------
@@ -264,6 +311,7 @@ class Running:
     def leave(self) -> None:
         """Stop training and be dropped with the next commit; vote and serve until then (rule 12)."""
         self.leaving = self.aggregator.leaving_myself = True
+        self.head_start.drop()
         if self.trainee.is_training_round:
             self.trainee.decline("it is leaving")
 
@@ -272,7 +320,9 @@ class Running:
     def blob_ready(self, ready: inputs.BlobReady) -> None:
         """Go on with whatever waited for a blob; only a durable one counts for a vote or as held."""
         digest = ready.digest
-        if ready.durable:
+        if not ready.durable:
+            self._begin_head_start(digest)
+        else:
             if digest == self.ledger.model and not self.ledger.holds:
                 self.ledger.holds, self._refetch_at = True, None
                 self._is_untidy = True
@@ -311,16 +361,32 @@ class Running:
         """Take the worker's update if it is still of use."""
         ledger = self.ledger
         due = (ledger.run, ledger.round + 1, ledger.model)
-        if self.trainee.training and self.ctx.policy.fits(result, due):
+        if result.round > due[1]:
+            self.head_start.take(result)
+        elif self.trainee.training and self.ctx.policy.fits(result, due):
             self.trainee.trained(result.digest, result.samples, result.loss, result.seconds)
 
+    def progressed(self, progress: inputs.TrainProgress) -> None:
+        """Note how far this member's training is."""
+        if progress.round > self.ledger.round + 1:
+            self.head_start.take(progress)
+        else:
+            self.trainee.progressed(progress)
+
     def evaluated(self, result: inputs.Evaluated) -> None:
-        """Take the worker's evaluation if it is of the last model."""
-        if (result.run, result.round) == (self.ledger.run, self.ledger.round):
+        """Take the worker's evaluation if it is of the last model, or of one that is proposed."""
+        asked = self.trainee.evaluation_asked
+        if asked is not None and result.answers(asked):
             self.trainee.evaluated(result.evaluation)
+        else:
+            self.head_start.take(result)
 
     def work_failed(self, failed: inputs.WorkFailed) -> None:
         """Go on without what the worker could not do, saying so."""
+        if failed.job != "average" and self.head_start.failed(failed):
+            return
+        if failed.model not in ("", self.ledger.model):
+            return  # of a head start that came to nothing
         self.ctx.warn(f"the worker could not {failed.job}: {failed.reason}")
         if failed.job == "train" and failed.round == self.ledger.round + 1:
             self.trainee.decline(f"its training failed: {failed.reason}"[:300])

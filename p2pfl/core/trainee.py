@@ -7,7 +7,7 @@ one has noted it (rule 4).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from p2pfl import events
@@ -16,7 +16,18 @@ from p2pfl.core.effects import Evaluate, SaveUpdate, StopTraining, Train
 from p2pfl.core.inputs import TrainProgress
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.roster import entry_of, selection
-from p2pfl.messages import Ballot, Collect, Evaluation, Noted, Report, Submit, UpdateEntry
+from p2pfl.messages import (
+    Ballot,
+    Collect,
+    Evaluation,
+    Member,
+    Noted,
+    Report,
+    RosterEntry,
+    RunSpec,
+    Submit,
+    UpdateEntry,
+)
 
 
 @dataclass
@@ -30,7 +41,8 @@ class Trainee:
     update: UpdateEntry | None = None
     declined: str = ""
     evaluation: Evaluation | None = None
-    evaluation_asked: bool = False
+    evaluation_asked: Evaluate | None = None
+    """What the worker was asked for, or had begun with before the round opened (`p2pfl.core.headstart`)."""
     evaluation_failed: bool = False
     training: bool = False
     wanted: bool = False
@@ -48,6 +60,13 @@ class Trainee:
     def is_training_round(self) -> bool:
         """Whether the open round trains."""
         return self.ledger.next_kind == "train"
+
+    @property
+    def has_done_its_part(self) -> bool:
+        """Whether the open round wants nothing more of this member's worker, as far as is known."""
+        if not self.is_training_round:
+            return True
+        return self.update is not None or bool(self.declined) or not self.wanted
 
     def begin(self, *, ready: bool, declines: str) -> None:
         """Start what can be started: called when the round opens and when what it waited for comes.
@@ -68,21 +87,23 @@ class Trainee:
         if declines:
             self.decline(declines)
             return
-        entry = entry_of(ledger.roster, me.node)
-        assert entry is not None
-        partition = entry.slot % spec.partitions
-        self.training = True
-        self.ctx.tell(events.TrainingStarted(round_, partition))
-        self.ctx.do(Train(ledger.run, round_, spec, ledger.model, partition))
+        training = training_of(ledger.run, round_, spec, ledger.model, ledger.roster, me)
+        self.take_over(training)
+        self.ctx.do(training)
+
+    def take_over(self, training: Train) -> None:
+        """Take *training*, which begins now or began before the round opened, as this round's."""
+        self.wanted = self.training = True
+        self.ctx.tell(events.TrainingStarted(training.round, training.partition))
 
     def _begin_evaluation(self) -> None:
         ledger = self.ledger
-        if self.evaluation_asked or ledger.round == 0:
+        if self.evaluation_asked is not None or ledger.round == 0:
             return
-        self.evaluation_asked = True
-        nodes = [entry.node for entry in ledger.roster]
-        part = nodes.index(self.ctx.me.node)
-        self.ctx.do(Evaluate(ledger.run, ledger.round, ledger.spec, ledger.model, part, len(nodes)))
+        self.evaluation_asked = evaluation_of(
+            ledger.run, ledger.round, ledger.spec, ledger.model, ledger.roster, self.ctx.me
+        )
+        self.ctx.do(self.evaluation_asked)
 
     # --- results of the worker ------------------------------------------------------------------------------
 
@@ -220,3 +241,20 @@ class Trainee:
     def pinned(self) -> set[str]:
         """Return the blob of this member's update."""
         return {self.update.digest} if self.update else set()
+
+
+def training_of(
+    run: str, round_: int, spec: RunSpec, parent: str, roster: Sequence[RosterEntry], me: Member
+) -> Train:
+    """Return the training of *me*, a member of *roster*, for *round_* from the model *parent*."""
+    entry = entry_of(roster, me.node)
+    assert entry is not None
+    return Train(run, round_, spec, parent, entry.slot % spec.partitions)
+
+
+def evaluation_of(
+    run: str, round_: int, spec: RunSpec, model: str, roster: Sequence[RosterEntry], me: Member
+) -> Evaluate:
+    """Return the evaluation by *me*, a member of *roster*, of the *model* of *round_*."""
+    part = next(place for place, entry in enumerate(roster) if entry.node == me.node)
+    return Evaluate(run, round_, spec, model, part, len(roster))

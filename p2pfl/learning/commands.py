@@ -61,6 +61,8 @@ class Train(_Struct, frozen=True, tag="train"):
     model_path: str
     partition: int
     path: str
+    passing_path: str = ""
+    """Where the model lies until it is moved to `model_path`, which may happen at any time."""
 
 
 class Evaluate(_Struct, frozen=True, tag="evaluate"):
@@ -70,6 +72,8 @@ class Evaluate(_Struct, frozen=True, tag="evaluate"):
     model_path: str
     part: int
     parts: int
+    passing_path: str = ""
+    """As of `Train`."""
 
 
 class Fold(_Struct, frozen=True, tag="fold"):

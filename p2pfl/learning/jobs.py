@@ -7,6 +7,7 @@ round.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -106,7 +107,7 @@ class Jobs:
         spec = command.spec
         started = time.monotonic()
         part = self._part(spec, command.partition)
-        module = self._loaded(spec, Path(command.model_path))
+        module = self._loaded(command)
         self._holds = None  # not for long
         loss = training.train(
             module,
@@ -136,7 +137,7 @@ class Jobs:
             raise TaskError(
                 f"The test split has {len(data.test_y)} samples, too few for {command.parts} members."
             )
-        module = self._loaded(command.spec, Path(command.model_path))
+        module = self._loaded(command)
         x = data.test_x[command.part :: command.parts]
         correct, loss = training.evaluate(module, x, y, data.scaling)
         return commands.Evaluated(command.id, correct, len(y), loss)
@@ -204,12 +205,18 @@ class Jobs:
             self._holds = None
         return self._module[1]
 
-    def _loaded(self, spec: RunSpec, path: Path) -> nn.Module:
-        """Return a module with the model in *path*: a round's parent is evaluated, and then trained on.
+    def _loaded(self, command: commands.Train | commands.Evaluate) -> nn.Module:
+        """Return a module with the model of *command*: a round's parent is evaluated, and then trained on.
 
         Raises:
             BlobError: it is no canonical model file, or not of this model.
         """
+        if command.passing_path:
+            with contextlib.suppress(BlobError):  # it has been moved
+                return self._loaded_from(command.spec, Path(command.passing_path))
+        return self._loaded_from(command.spec, Path(command.model_path))
+
+    def _loaded_from(self, spec: RunSpec, path: Path) -> nn.Module:
         module = self._reused(spec)
         try:
             status = path.stat()

@@ -219,17 +219,26 @@ class Worker:
         partition: int,
         path: Path,
         on_progress: OnProgress | None = None,
+        *,
+        passing_path: Path | None = None,
     ) -> commands.Trained | None:
         """Train the model in *model_path* on one partition and write the update to *path*, not flushed.
 
+        The model may lie in *passing_path* until it is moved, at any time.
         Return None when `stop_training` ended it; cancelling the call ends the training too.
         """
-        command = commands.Train(next(self._ids), spec, round, str(model_path), partition, str(path))
+        command = commands.Train(
+            next(self._ids), spec, round, str(model_path), partition, str(path), str(passing_path or "")
+        )
         return await self._do_stoppable(command, commands.Trained, on_progress)
 
-    async def evaluate(self, spec: RunSpec, model_path: Path, part: int, parts: int) -> commands.Evaluated:
-        """Evaluate the model in *model_path* on part *part* of *parts* of the test split."""
-        command = commands.Evaluate(next(self._ids), spec, str(model_path), part, parts)
+    async def evaluate(
+        self, spec: RunSpec, model_path: Path, part: int, parts: int, *, passing_path: Path | None = None
+    ) -> commands.Evaluated:
+        """Evaluate the model in *model_path*, see `train`, on part *part* of *parts* of the test split."""
+        command = commands.Evaluate(
+            next(self._ids), spec, str(model_path), part, parts, str(passing_path or "")
+        )
         return await self._do(command, commands.Evaluated)
 
     async def fold(self, key: str, path: Path, weight: int) -> None:

@@ -75,14 +75,16 @@ class BlobPuller:
         on_progress: PeerProgress | None = None,
         *,
         durable: bool = True,
+        soon: bool = False,
         watch: Watch | None = None,
     ) -> None:
         """Bring blob *digest* of *length* bytes into the store; at once when it is here already.
 
-        It is on disk then if it is to be *durable*, unless it was here before.
+        It is on disk then if it is to be *durable*, unless it was here before; if it is to be so *soon*, the
+        disk has begun with it.
         *sources* are node ids, the likeliest first; then every other linked node is asked. Two pulls of one
-        blob become one. *on_progress* is told now and then from which node how many bytes are here; *watch* is
-        shown them.
+        blob become one. *on_progress* is told now and then from which node how many bytes are here; *watch*
+        is shown them.
 
         Raises:
             NetworkError: nobody who could be reached gave it.
@@ -93,7 +95,7 @@ class BlobPuller:
         async with lock, self._slots:
             if self._store.has(digest):
                 return
-            target = partial(self._store.partial, digest, length, durable=durable, watch=watch)
+            target = partial(self._store.partial, digest, length, durable=durable, soon=soon, watch=watch)
             hunt = _Hunt(target, self._transfers, digest, length, self._threads)
             await hunt.run(lambda: self._holders(sources), seldom(on_progress))
 

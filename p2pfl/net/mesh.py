@@ -198,11 +198,13 @@ class Mesh:
         on_progress: PeerProgress | None = None,
         *,
         durable: bool = True,
+        soon: bool = False,
         watch: Watch | None = None,
     ) -> None:
         """Bring blob *digest* of *length* bytes into the store; at once when it is here already.
 
-        It is on disk then if it is to be *durable*, unless it was here before.
+        It is on disk then if it is to be *durable*, unless it was here before; if it is to be so *soon*, the
+        disk has begun with it.
         *sources* are node ids, the likeliest first; then every other linked node is asked. A cancelled or
         broken pull is taken up by the next one where it stopped. *on_progress* is told now and then
         from which node how many bytes are here; *watch* is shown all bytes that are brought.
@@ -212,7 +214,7 @@ class Mesh:
             BlobError: everybody who could be reached gave something else.
             DataDirectoryError: this device's disk refused.
         """
-        await self._puller.pull(digest, length, sources, on_progress, durable=durable, watch=watch)
+        await self._puller.pull(digest, length, sources, on_progress, durable=durable, soon=soon, watch=watch)
 
     # --- connections become links ---------------------------------------------------------------------------
 

@@ -31,8 +31,8 @@ from p2pfl.wire.codec import bounded
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 128 * 1024
-"""Encrypted and given to the socket at a time: it stays in a processor's cache, and the socket takes it whole,
-where asyncio would copy and move the rest of a longer one. Short blobs are also read in such pieces."""
+"""Encrypted and given to the socket at a time: it stays in a processor's cache, and the socket takes all of
+it, where the rest of a longer one would be copied and moved. Short blobs are also read in such pieces."""
 
 
 class BlobServer:

@@ -137,6 +137,7 @@ async def secure(
         HandshakeRefused: either side refused, or it did not end in time; the message says which and why.
     """
     loop = asyncio.get_running_loop()
+    protocol = factory()  # uvloop returns another one than it was given
     try:
         # asyncio closes its socket as soon as the handshake has failed; this one keeps the connection open.
         spare = sock.dup()
@@ -146,12 +147,16 @@ async def secure(
     with spare:
         try:
             if dialing:
-                transport, protocol = await loop.create_connection(
-                    factory, sock=sock, ssl=context, server_hostname="", ssl_handshake_timeout=seconds
+                transport, _ = await loop.create_connection(
+                    lambda: protocol,
+                    sock=sock,
+                    ssl=context,
+                    server_hostname="",
+                    ssl_handshake_timeout=seconds,
                 )
             else:
-                transport, protocol = await loop.connect_accepted_socket(
-                    factory, sock, ssl=context, ssl_handshake_timeout=seconds
+                transport, _ = await loop.connect_accepted_socket(
+                    lambda: protocol, sock, ssl=context, ssl_handshake_timeout=seconds
                 )
         except _HandshakeError as refused:
             cause = refused.cause

@@ -49,6 +49,7 @@ class Puller(Protocol):
         on_progress: Callable[[str, int, int], None] | None = None,
         *,
         durable: bool = True,
+        soon: bool = False,
         watch: Watch | None = None,
     ) -> None:
         """Bring blob *digest* into the store, showing its bytes to *watch*."""
@@ -152,13 +153,26 @@ class Work:
         digest = effect.digest
         try:
             result = await self._obtain(effect)
+            if effect.durable and isinstance(result, inputs.BlobReady):
+                result = await self._keep(digest)
         finally:
             self._fetching.discard((digest, effect.durable))
             # The protocol is told before the guard is released: what it pins then is pinned by itself.
         self._host.feed(result)
         self._host.release_later(digest)
 
+    async def _keep(self, digest: str) -> inputs.BlobReady | inputs.BlobFailed:
+        """Make a blob that is here and checked durable, telling the protocol before that it is here."""
+        if not self._store.is_durable(digest):
+            self._host.feed(inputs.BlobReady(digest, durable=False))
+            try:
+                await asyncio.to_thread(self._store.keep, digest)
+            except FileNotFoundError as error:
+                return inputs.BlobFailed(digest, str(error), invalid=False)
+        return inputs.BlobReady(digest, durable=True)
+
     async def _obtain(self, effect: Fetch) -> inputs.BlobReady | inputs.BlobFailed:
+        """Have the blob here and checked, not necessarily on disk."""
         digest = effect.digest
         try:
             checker = None
@@ -169,11 +183,10 @@ class Work:
                     file_bytes(effect.schema),
                     effect.sources,
                     self._on_pull,
-                    durable=effect.durable,
+                    durable=False,
+                    soon=effect.durable,
                     watch=checker.take,
                 )
-            if effect.durable and not self._store.is_durable(digest):
-                await asyncio.to_thread(self._store.keep, digest)
             if checker is not None and checker.has_seen_all:
                 checker.conclude(digest)
                 self._note_checked(digest)
@@ -184,14 +197,14 @@ class Work:
             return inputs.BlobFailed(digest, str(error), invalid=is_here)
         except (NetworkError, FileNotFoundError) as error:
             return inputs.BlobFailed(digest, str(error), invalid=False)
-        return inputs.BlobReady(digest, effect.durable)
+        return inputs.BlobReady(digest, durable=False)
 
     def _on_pull(self, node: str, done: int, total: int) -> None:
         if total > QUICK_BYTES:  # others are through before anybody could see them
             self._host.publish(events.Progress(0, "pull", done, total, self._host.name_of(node)))
 
     async def _new_checker(self, schema: Schema) -> Checker:
-        """Return a checker of files of *schema*; the first one imports numpy, which takes a tenth of a second."""
+        """Return a checker of files of *schema*; the first one imports numpy, which takes 0.1 s."""
         if self._can_check:
             return Checker(schema)
         checker = await asyncio.to_thread(Checker, schema)
@@ -252,7 +265,7 @@ class Work:
 
     async def _train(self, effect: Train) -> None:
         path = self._store.new_path()
-        model = self._store.path(effect.model)
+        passing, model = self._store.places(effect.model)
         loop = asyncio.get_running_loop()
         began, total = loop.time(), 0
         self._training_stopped = stopped = asyncio.Event()
@@ -273,12 +286,18 @@ class Work:
         try:
             trained = await self._twice(
                 lambda: self._worker.train(
-                    effect.spec, effect.round, model, effect.partition, path, progressed
+                    effect.spec,
+                    effect.round,
+                    model,
+                    effect.partition,
+                    path,
+                    progressed,
+                    passing_path=passing,
                 )
             )
         except (TaskError, WorkerError) as error:
             _remove(path)
-            self._host.feed(inputs.WorkFailed("train", str(error), effect.round))
+            self._host.feed(inputs.WorkFailed("train", str(error), effect.round, model=effect.model))
             return
         while trained is not None and (now := loop.time()) < began + self._pace:
             if not await _passes(min(began + self._pace, now + PACE_STEP_SECONDS), stopped):
@@ -309,16 +328,20 @@ class Work:
             self._host.publish(events.DataShown(effect.partition, effect.spec.partitions, labels))
 
     async def _evaluate(self, effect: Evaluate) -> None:
-        model = self._store.path(effect.model)
+        passing, model = self._store.places(effect.model)
         try:
             result = await self._twice(
-                lambda: self._worker.evaluate(effect.spec, model, effect.part, effect.parts)
+                lambda: self._worker.evaluate(
+                    effect.spec, model, effect.part, effect.parts, passing_path=passing
+                )
             )
             evaluation = Evaluation(result.correct, result.total, result.loss)
         except (TaskError, WorkerError) as error:
-            self._host.feed(inputs.WorkFailed("evaluate", str(error), effect.round))
+            self._host.feed(inputs.WorkFailed("evaluate", str(error), effect.round, model=effect.model))
             return
-        self._host.feed(inputs.Evaluated(effect.run, effect.round, evaluation))
+        self._host.feed(
+            inputs.Evaluated(effect.run, effect.round, effect.model, effect.part, effect.parts, evaluation)
+        )
 
     async def _fold(self, effect: Fold) -> None:
         try:

@@ -186,7 +186,10 @@ class Device:
                 trained = inputs.Trained(effect.run, effect.round, effect.model, digest, 100, 0.5, seconds)
                 return seconds, trained
             case Evaluate():
-                return 0.02, inputs.Evaluated(effect.run, effect.round, Evaluation(8, 10, 2.5))
+                evaluated = inputs.Evaluated(
+                    effect.run, effect.round, effect.model, effect.part, effect.parts, Evaluation(8, 10, 2.5)
+                )
+                return 0.02, evaluated
             case Fold():
                 key = (effect.run, effect.round, effect.ballot)
                 if self._sum is None or self._sum.key != key:
@@ -218,7 +221,7 @@ class Device:
     def is_stale(self, result: inputs.AnyInput) -> bool:
         """Whether a worker's result is of a training that was stopped."""
         ledger = self.node.ledger if self.node else None
-        return isinstance(result, inputs.Trained) and (ledger is None or ledger.round + 1 != result.round)
+        return isinstance(result, inputs.Trained) and (ledger is None or ledger.round + 1 > result.round)
 
 
 SAVES = (

@@ -27,6 +27,9 @@ SLOWER = 100.0
 """How many times longer a slow message takes."""
 
 
+BLOB_FLUSH = 0.05
+"""Seconds at most that a blob which is here takes until it is on disk."""
+
 LAST_WORDS = 0.1
 """Seconds after the end of a process at which the others notice: what it had sent arrives before, as a kernel
 still delivers what was written to a socket."""
@@ -252,11 +255,20 @@ class Network:
         if not device.habits.pulls_first:
             answer: inputs.AnyInput = inputs.BlobReady(digest, effect.durable)
         elif device.disk.has(digest) or any(one.disk.has(digest) for one in self._holders(device)):
-            (device.disk.blobs if effect.durable else device.disk.passing).add(digest)
-            answer = inputs.BlobReady(digest, effect.durable)
+            device.disk.passing.add(digest)
+            answer = inputs.BlobReady(digest, durable=False)
+            if effect.durable:
+                flushed = BLOB_FLUSH * self._world.random.random()
+                self._world.after(flushed, self._flushed, device, process, digest)
         else:
             answer = inputs.BlobFailed(digest, "nobody reachable has it", invalid=False)
         self._world.hand(device, process, answer)
+
+    def _flushed(self, device: Device, process: int, digest: str) -> None:
+        """Note that a blob that was brought, and is guarded since, is on disk."""
+        if device.process == process and device.is_up:
+            device.disk.blobs.add(digest)
+            self._world.hand(device, process, inputs.BlobReady(digest, durable=True))
 
     def _holders(self, device: Device) -> Iterator[Device]:
         """Yield whom *device* can pull from: everybody linked, not only those named as sources."""

@@ -62,6 +62,15 @@ class BlobReader:
         """
         return Path(self._find(digest) or self._durable_prefix + digest)
 
+    def places(self, digest: str) -> tuple[Path, Path]:
+        """Return where blob *digest* lies while it is passing, and where it is moved to when it is durable.
+
+        Raises:
+            BlobError: *digest* is not a digest.
+        """
+        _judge(digest)
+        return self._passing / digest, self.directory / digest
+
     def has(self, digest: str) -> bool:
         """Whether blob *digest* is here and complete."""
         return self._find(digest) is not None
@@ -186,7 +195,7 @@ class BlobStore(BlobReader):
             raise FileNotFoundError(path)
 
     def begin_keeping(self, digest: str) -> None:
-        """Let the disk begin with blob *digest*, which `keep` is soon to be asked for, where it is a short one.
+        """Let the disk begin with blob *digest*, which `keep` is soon to be asked for, if it is short.
 
         Raises:
             DataDirectoryError: it is not here, or the disk refused.
@@ -202,11 +211,17 @@ class BlobStore(BlobReader):
         return (self.directory if durable else self._passing) / digest
 
     def partial(
-        self, digest: str, length: int, *, durable: bool = True, watch: Watch | None = None
+        self,
+        digest: str,
+        length: int,
+        *,
+        durable: bool = True,
+        soon: bool = False,
+        watch: Watch | None = None,
     ) -> PartialBlob:
         """Begin, or go on with, pulling blob *digest* of exactly *length* bytes. Close what is returned.
 
-        *watch* is shown its bytes.
+        It is to be *durable* when it is finished, or only *soon* after (`keep`). *watch* is shown its bytes.
 
         Raises:
             DataDirectoryError: the disk refused.
@@ -224,7 +239,9 @@ class BlobStore(BlobReader):
                 spare = self._temporary / f"new-{uuid.uuid4().hex}"
                 over = spare if self._spares.take(spare) else None
             closed = functools.partial(self._closed, digest)
-            return PartialBlob(path, target, length, closed, durable=durable, over=over, watch=watch)
+            return PartialBlob(
+                path, target, length, closed, durable=durable, soon=soon, over=over, watch=watch
+            )
         except BaseException:
             self._closed(digest)
             raise

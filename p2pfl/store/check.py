@@ -1,9 +1,9 @@
 """Whether the bytes of a blob are a model that may be used: the header, the length, every number finite.
 
-The node checks what peers send, so that a broken update is refused by name before the worker or the consensus
-sees it. A `Checker` looks at bytes while they arrive and are in the processor's cache anyway; `check_blob` has
-it look at a file that is here already. numpy is imported with the first one (20 MB and 0.1 s that an idle node
-does not spend).
+The node checks what peers send, so that a broken update is refused by name before the worker or the
+consensus sees it. A `Checker` looks at bytes while they arrive and are in the processor's cache anyway;
+`check_blob` has it look at a file that is here already. numpy is imported with the first one (20 MB and 0.1 s
+that an idle node does not spend).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK_BYTES = 128 * 1024
-"""Of a file, read at a time: it stays in a processor's cache. It is read into one buffer and not mapped: mapped
-pages would count as the node's memory."""
+"""Of a file, read at a time: it stays in a processor's cache. It is read into one buffer and not mapped:
+mapped pages would count as the node's memory."""
 
 _BF16_EXPONENT = 0x7F80
 """All exponent bits of a bfloat16 set: an infinity or not a number."""

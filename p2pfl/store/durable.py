@@ -35,8 +35,8 @@ EARLY_FLUSH_BYTES = 16 * 1024 * 1024
 """Written between two early flushes: a 400 MB file at a fast link's pace took 0.7 s to disk, not 1.0."""
 
 BEGIN_FLUSH_BYTES = 512 * 1024
-"""Of a shorter file, written before the disk is told to begin with them. For long ones that was slower: whoever
-tells a busy disk waits for it."""
+"""Of a shorter file, written before the disk is told to begin with them. For long ones that was slower:
+whoever tells a busy disk waits for it."""
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def make_folder(folder: Path) -> None:
 
 
 class Ahead(Protocol):
-    """What lets a disk begin with a file while more of it arrives, so that little is left for the last flush."""
+    """Lets a disk begin with a file while more of it arrives, so that little is left for the last flush."""
 
     def wrote(self, count: int) -> None:
         """Note *count* more bytes."""

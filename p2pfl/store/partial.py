@@ -16,10 +16,9 @@ from p2pfl.errors import BlobError
 from p2pfl.store.durable import ahead_of_flush, disk_errors, flush, flush_folder
 from p2pfl.store.hashing import pieces_of
 
-
 Watch = Callable[[int, bytes | bytearray | memoryview], None]
 """Is shown a piece of a blob while it is in the processor's cache, and the offset of its first byte. What is
-shown from offset 0 on again is another attempt. It is called in whatever thread writes, and must not raise."""
+shown from offset 0 on again is another attempt. Called in whatever thread writes; must not raise."""
 
 
 class PartialBlob:
@@ -36,6 +35,7 @@ class PartialBlob:
         on_close: Callable[[], None],
         *,
         durable: bool,
+        soon: bool = False,
         over: Path | None = None,
         watch: Watch | None = None,
     ) -> None:
@@ -66,7 +66,8 @@ class PartialBlob:
             except BaseException:
                 self._file.close()
                 raise
-            self._ahead = ahead_of_flush(self._file.fileno(), self.offset, length) if durable else None
+            has_to_flush = durable or soon
+            self._ahead = ahead_of_flush(self._file.fileno(), self.offset, length) if has_to_flush else None
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
         """Append *piece*.
@@ -114,11 +115,12 @@ class PartialBlob:
                     _cut(file, self.length)
                 if self._ahead is not None:
                     self._ahead.join()
+                if self.is_durable:
                     flush(file.fileno())
                 file.close()  # before the rename: Windows does not rename open files
                 (self._over or self._path).replace(self._target)
                 self._over = None
-                if self._ahead is not None:
+                if self.is_durable:
                     flush_folder(self._target.parent)
         finally:
             self.close()

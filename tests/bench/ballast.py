@@ -14,6 +14,9 @@ WIDTHS: dict[str, tuple[int, ...]] = {
 }
 """Fully connected layers with biases, float32: 396,210, 11,053,834 and 99,856,458 parameters."""
 
+WORK = "BALLAST_WORK"
+"""Environment variable: the folder in which each worker notes how long its own work took, a line a round; none where it is not set."""
+
 
 def shapes(model: str) -> list[tuple[int, ...]]:
     """Return the shapes of *model*'s tensors: a layer's weights [out, in], then its biases [out]."""

@@ -3,19 +3,22 @@
 Four real nodes with real workers on loopback, over TLS, run the task `ballast`: members return their perturbed
 parent at once (see `tests.bench.ballast_worker`). So a round is what federated learning adds to the training:
 models read, written and hashed, updates pulled, checked, averaged, the result made durable and pulled by all,
-votes, evaluation. What is measured is the time from one commit to the next, as every node tells it; the
-perturbing is in it, and the first round, which warms everything up, is not.
+votes, evaluation. What is measured is the time from one commit to the next, as every node tells it, less the
+longest perturbing of a member in that round, which is the members' own work; other programs are measured alike
+(`tests.bench.peers.figures`). The first round, which warms everything up, is left out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
 from p2pfl import events
 from tests.bench.alone import Settings, run
+from tests.bench.ballast import WORK
 from tests.bench.ballast_node import PROGRAM
 from tests.bench.report import MODEL_NAMES, OVERHEAD, Figure
 from tests.support.processes import fleet
@@ -41,7 +44,10 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
 
 async def watch(folder: Path, model: str, rounds: int) -> list[float]:
-    """Run a federation; return the seconds of all rounds but the first, on every node."""
+    """Run a federation; return the seconds beyond the members' own work in all rounds but the first, on every node."""
+    work = folder / "work"
+    work.mkdir()
+    os.environ[WORK] = str(work)  # for all that is started here
     options = ["--task=ballast", f"--model={model}", f"--rounds={rounds}"]
     async with fleet(folder) as opened:
         nodes = await opened.start_all(*NODES, options=options, program=PROGRAM)
@@ -50,7 +56,18 @@ async def watch(folder: Path, model: str, rounds: int) -> list[float]:
         for node in nodes:
             assert await node.exit_code() == 0, node.output
         commits = [event for node in nodes for event in node.all(events.Committed)]
-    return [event.seconds for event in commits if event.kind == "train" and event.round > 1]
+    longest = [max(seconds) for seconds in zip(*map(numbers_in, work.iterdir()), strict=True)]
+    assert len(longest) == rounds, "every member worked once a round"
+    return [
+        event.seconds - longest[event.round - 1]
+        for event in commits
+        if event.kind == "train" and event.round > 1
+    ]
+
+
+def numbers_in(file: Path) -> list[float]:
+    """Return the numbers in *file*, one a line."""
+    return [float(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ class Worker:
         self.is_stopped = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def job(*arguments: Any) -> Any:
+        async def job(*arguments: Any, passing_path: Path | None = None) -> Any:
             self.calls.append(name)
             answer = self._answers.pop(0)
             if isinstance(answer, Exception):
@@ -115,6 +115,7 @@ class Puller:
         on_progress: Callable[[str, int, int], None] | None = None,
         *,
         durable: bool = True,
+        soon: bool = False,
         watch: Watch | None = None,
     ) -> None:
         self.pulls.append((digest, length, sources))

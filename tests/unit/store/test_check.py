@@ -67,7 +67,9 @@ def test_the_first_tensor_in_the_file_that_is_not_finite_is_named(
     tmp_path: Path, special: dict[str, tuple[int, float]], tensor: str
 ) -> None:
     path = write(tmp_path / "blob", SCHEMA, **special)
-    with pytest.raises(BlobError, match=rf"blob blob holds a number that is not finite .*, in tensor {tensor}$"):
+    with pytest.raises(
+        BlobError, match=rf"blob blob holds a number that is not finite .*, in tensor {tensor}$"
+    ):
         check_blob(path, SCHEMA)
 
 

@@ -1,0 +1,103 @@
+"""A member's head start: its own work on a proposed model, begun before the model is committed.
+
+From the moment a proposed model's bytes are here and checked until a quorum has flushed and accepted it, a
+member's worker has nothing to do. Almost every proposal is committed, so it evaluates that model and trains
+on it meanwhile. Nothing leaves this node before the commit: then the next round's `Trainee` takes the work
+over if it was that record's, and otherwise it is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2pfl.core.context import Context
+from p2pfl.core.effects import Evaluate, StopTraining, Train
+from p2pfl.core.inputs import Evaluated, Trained, TrainProgress, WorkFailed
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.roster import contains, selection
+from p2pfl.core.trainee import Trainee, evaluation_of, training_of
+from p2pfl.messages import Record
+
+
+@dataclass
+class HeadStart:
+    """What this member does for the round after the one that is open."""
+
+    ctx: Context
+    ledger: Ledger
+    record: Record | None = None
+    """The proposal that is worked on; None while there is none."""
+    _evaluate: Evaluate | None = None
+    _train: Train | None = None
+    """What the worker was asked for."""
+    _results: list[TrainProgress | Trained | Evaluated] = field(default_factory=list)
+    """What it has answered so far; of progress the last word."""
+
+    def begin(self, record: Record) -> None:
+        """Work on the model of *record*, which is here and checked, and on no other one any more."""
+        if record == self.record:
+            return
+        self.drop()
+        me = self.ctx.me
+        if record.then != "go" or not contains(record.roster, me):
+            return
+        self.record = record
+        spec, round_ = self.ledger.spec, record.round + 1
+        self._evaluate = evaluation_of(record.run, record.round, spec, record.model, record.roster, me)
+        self.ctx.do(self._evaluate)
+        trains = record.trained < max(record.rounds, self.ledger.wanted_rounds)
+        if trains and me.node in selection(record.run, round_, record.roster, spec.sample):
+            self._train = training_of(record.run, round_, spec, record.model, record.roster, me)
+            self.ctx.do(self._train)
+
+    def drop(self) -> None:
+        """Give the work up."""
+        if self.is_training:
+            self.ctx.do(StopTraining())
+        self.record, self._evaluate, self._train = None, None, None
+        self._results = []
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the worker trains for it."""
+        return self._train is not None and not any(isinstance(one, Trained) for one in self._results)
+
+    def take(self, result: TrainProgress | Trained | Evaluated) -> None:
+        """Keep a result of the worker if it is of this work."""
+        if isinstance(result, Evaluated):
+            if self._evaluate is not None and result.answers(self._evaluate):
+                self._results.append(result)
+        elif self._train is not None and (result.run, result.round) == (self._train.run, self._train.round):
+            if isinstance(result, Trained) and not self.ctx.policy.fits(result, due(self._train)):
+                return
+            self._results = [one for one in self._results if not isinstance(one, TrainProgress)]
+            self._results.append(result)
+
+    def failed(self, failed: WorkFailed) -> bool:
+        """Give the work up if some of it failed: once committed, it is tried again, and told.
+
+        Return whether it was this work.
+        """
+        asked = self._train if failed.job == "train" else self._evaluate
+        is_mine = asked is not None and (failed.round, failed.model) == (asked.round, asked.model)
+        if is_mine:
+            self.drop()
+        return is_mine
+
+    def hand_over(self, trainee: Trainee) -> list[TrainProgress | Trained | Evaluated]:
+        """Let *trainee*, of the round that has just opened, have the work; return the results for it."""
+        results, training = self._results, self._train
+        trainee.evaluation_asked = self._evaluate
+        if training is not None:
+            trainee.take_over(training)
+        self.record, self._evaluate, self._train, self._results = None, None, None, []
+        return results
+
+    def pinned(self) -> set[str]:
+        """Return the update that waits for the commit."""
+        return {one.digest for one in self._results if isinstance(one, Trained)}
+
+
+def due(training: Train) -> tuple[str, int, str]:
+    """Return what an update of *training* is for, as `Policy.fits` compares it."""
+    return training.run, training.round, training.model

@@ -1,0 +1,191 @@
+"""A head start as the member's whole round sees it: begun with the bytes, handed over with the commit, or dropped."""
+
+import msgspec
+import pytest
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.effects import Evaluate, SaveUpdate, Send, StopTraining, Train
+from p2pfl.core.running import Running
+from p2pfl.messages import Accept, Collect, Evaluation, Submit
+from tests.support.core import ballot, chain_of, context, ledger, member, model, of_kind, sent, taken, told
+from tests.support.records import NAMES, digest
+
+HERE = Evaluation(3, 4, 1.5)
+
+
+class Bench:
+    """A member that has trained for round 2, of which ben is the aggregator; every call returns the effects."""
+
+    def __init__(self, *, has_trained=True):
+        self.ctx = context("ada")
+        self.chain = chain_of(*NAMES[:3], rounds=1)
+        self.ledger = ledger(self.ctx, self.chain)
+        self.it = Running(self.ctx, self.ledger, ready=True)
+        self.it.open_round()
+        if has_trained:
+            self.trained(2, self.ledger.model)
+        taken(self.ctx)
+
+    def proposal(self, word="average", **changes):
+        """A record that may follow the last one."""
+        record = self.chain.commit(model=model(word), **changes).record
+        self.chain.commits.pop()
+        return record
+
+    def propose(self, record, attempt=2):
+        """Ben proposes *record*, and its model arrives here, not flushed yet."""
+        self.it.received(member("ben"), Accept(self.chain.run, 2, ballot(attempt, "ben"), record))
+        self.it.blob_ready(inputs.BlobReady(record.model, durable=False))
+        return taken(self.ctx)
+
+    def commit(self, record):
+        """Learn that *record* is committed."""
+        commit = self.chain.commit()
+        self.chain.commits[-1] = commit = msgspec.structs.replace(commit, record=record, ballot=record.ballot)
+        self.it.learned(member("ben"), (commit,))
+        return taken(self.ctx)
+
+    def trained(self, round_, parent, word="update"):
+        self.it.trained(inputs.Trained(self.chain.run, round_, parent, digest((word, round_)), 100, 0.5, 1.5))
+        return taken(self.ctx)
+
+    def evaluated(self, effect, evaluation=HERE):
+        answer = inputs.Evaluated(
+            effect.run, effect.round, effect.model, effect.part, effect.parts, evaluation
+        )
+        self.it.evaluated(answer)
+        return taken(self.ctx)
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def test_work_on_a_proposed_model_begins_when_it_is_here_and_nothing_of_it_leaves(bench):
+    record = bench.proposal()
+    effects = bench.propose(record)
+    [evaluate], [train] = of_kind(effects, Evaluate), of_kind(effects, Train)
+    assert (evaluate.round, evaluate.model, evaluate.part, evaluate.parts) == (2, record.model, 0, 3)
+    assert (train.round, train.model, train.partition) == (3, record.model, 0)
+    later = bench.evaluated(evaluate) + bench.trained(3, record.model)
+    assert not of_kind(effects + later, Send)
+    assert not told(effects + later, events.TrainingStarted)
+    assert not of_kind(later, SaveUpdate)
+    assert bench.it.head_start.pinned() == {digest(("update", 3))}
+
+
+def test_what_was_done_by_the_commit_is_the_new_round_s(bench):
+    record = bench.proposal()
+    [evaluate] = of_kind(bench.propose(record), Evaluate)
+    bench.evaluated(evaluate)
+    bench.trained(3, record.model)
+    effects = bench.commit(record)
+    assert not of_kind(effects, Evaluate | Train | StopTraining)
+    names = [type(event).__name__ for event in told(effects, events.Event)]
+    assert names == ["Committed", "TrainingStarted", "Trained"]
+    [saved] = of_kind(effects, SaveUpdate)
+    assert (saved.round, saved.previous, saved.update.digest) == (
+        3,
+        bench.ledger.digest,
+        digest(("update", 3)),
+    )
+    assert bench.it.trainee.evaluation == HERE
+    assert bench.it.head_start.pinned() == set()
+
+
+def test_what_is_still_under_way_at_the_commit_goes_on(bench):
+    record = bench.proposal()
+    [evaluate] = of_kind(bench.propose(record), Evaluate)
+    bench.it.progressed(inputs.TrainProgress(bench.chain.run, 3, 5, 10, 8.0))
+    effects = bench.commit(record)
+    assert not of_kind(effects, Evaluate | Train | StopTraining)
+    assert (bench.it.trainee.progress, bench.it.trainee.predicted) == (0.5, 8.0)
+    bench.evaluated(evaluate)
+    bench.trained(3, record.model)
+    assert bench.it.trainee.evaluation == HERE
+    assert bench.it.trainee.update is not None
+
+
+def test_another_record_committed_begins_anew_and_takes_no_result_of_the_old_work(bench):
+    proposed = bench.proposal("one")
+    [evaluate] = of_kind(bench.propose(proposed), Evaluate)
+    other = bench.proposal("another")
+    effects = bench.commit(other)
+    assert [type(effect) for effect in effects if isinstance(effect, StopTraining | Train)] == [StopTraining]
+    bench.it.blob_ready(inputs.BlobReady(other.model, durable=True))
+    [train] = of_kind(taken(bench.ctx), Train)
+    assert (train.round, train.model) == (3, other.model)
+    bench.trained(3, proposed.model, "late")
+    bench.evaluated(evaluate)
+    assert bench.it.trainee.update is None
+    assert bench.it.trainee.evaluation is None
+
+
+def test_a_second_proposal_takes_the_first_one_s_place(bench):
+    bench.propose(bench.proposal("one"))
+    second = bench.proposal("two")
+    effects = bench.propose(second, attempt=3)
+    assert [type(e) for e in effects if isinstance(e, StopTraining | Train)] == [StopTraining, Train]
+    assert not of_kind(bench.propose(second, attempt=4), Train | StopTraining), "the same one, adopted"
+
+
+def test_an_evaluation_for_another_division_of_the_test_data_is_not_taken(bench):
+    first = bench.proposal()
+    [evaluate] = of_kind(bench.propose(first), Evaluate)
+    fewer = bench.proposal(next_roster=first.roster[:2])
+    bench.propose(fewer, attempt=3)
+    bench.evaluated(evaluate)
+    bench.commit(fewer)
+    assert bench.it.trainee.evaluation is None
+    bench.evaluated(msgspec.structs.replace(evaluate, parts=2))
+    assert bench.it.trainee.evaluation == HERE
+
+
+def test_the_open_round_s_own_training_comes_first():
+    assert not of_kind(Bench(has_trained=False).propose(Bench().proposal()), Train | Evaluate | StopTraining)
+
+
+@pytest.mark.parametrize("then", ["pause", "end"])
+def test_no_work_for_a_round_that_does_not_follow(bench, then):
+    assert not of_kind(bench.propose(bench.proposal(then=then)), Train | Evaluate)
+
+
+def test_no_work_of_a_member_that_the_proposal_drops(bench):
+    roster = bench.ledger.roster[1:]
+    assert not of_kind(bench.propose(bench.proposal(next_roster=roster)), Train | Evaluate)
+
+
+def test_who_leaves_drops_its_work(bench):
+    record = bench.proposal()
+    bench.propose(record)
+    bench.it.leave()
+    assert of_kind(taken(bench.ctx), StopTraining)
+    assert not of_kind(bench.commit(record), Train)
+
+
+def test_a_failure_is_told_when_it_is_tried_again_after_the_commit(bench):
+    record = bench.proposal()
+    bench.propose(record)
+    failed = inputs.WorkFailed("train", "no memory", 3, model=record.model)
+    bench.it.work_failed(failed)
+    assert not told(taken(bench.ctx), events.Notice)
+    bench.commit(record)
+    bench.it.blob_ready(inputs.BlobReady(record.model, durable=True))
+    assert of_kind(taken(bench.ctx), Train)
+    bench.it.work_failed(failed)
+    assert bench.it.trainee.declined == "its training failed: no memory"
+
+
+def test_the_update_of_a_head_start_is_offered_to_the_next_aggregator(bench):
+    record = bench.proposal()
+    bench.propose(record)
+    bench.trained(3, record.model)
+    bench.commit(record)
+    collect = {"run": bench.chain.run, "round": 3, "selected": True}
+    effects = []
+    for attempt in (2, 3):
+        bench.it.received(member("ben"), Collect(ballot=ballot(attempt, "ben"), **collect))
+        effects += taken(bench.ctx)
+    assert [one.update.digest for one in sent(effects, Submit)] == [digest(("update", 3))] * 2
