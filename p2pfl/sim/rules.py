@@ -122,7 +122,7 @@ RULES = {
     "new-ballot": Rule(
         "an old ballot is never resumed, not after a restart either",
         "ballot",
-        10,
+        25,
         AIMED,
         policy=lambda _: Policy(attempt=lambda _promised, refused: refused + 1),
     ),

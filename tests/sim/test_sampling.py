@@ -1,7 +1,7 @@
 """Only some members train in a round; when one of them dies another is asked."""
 
 from p2pfl import events
-from p2pfl.core.effects import Train
+from p2pfl.core.effects import Tell
 from p2pfl.sim.faults import Faults
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, number, once, others, spec, trainers, trainings
@@ -29,7 +29,9 @@ def dies_while_training(seed, **changes):
     victims = []
 
     def trains(_device, effect):
-        return isinstance(effect, Train) and effect.round == 2
+        # The training itself may have begun before the commit of round 1.
+        news = effect.event if isinstance(effect, Tell) else None
+        return isinstance(news, events.TrainingStarted) and news.round == 2
 
     once(world, trains, lambda device: (victims.append(device), world.crash(device, 300.0)))
     world.begin()

@@ -7,7 +7,7 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.aggregator import Stand
 from p2pfl.core.effects import Collect as CollectBlobs
-from p2pfl.core.effects import Exit, Fetch, Send, StopTraining, Train
+from p2pfl.core.effects import Evaluate, Exit, Fetch, Send, StopTraining, Train
 from p2pfl.core.roster import ranked
 from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, Running
 from p2pfl.core.saved import Vote
@@ -369,7 +369,10 @@ def test_a_wish_to_end_lifts_a_pause_and_a_wish_to_pause_does_not(bench):
 def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended():
     lone = Bench(10, members=NAMES[:1])
     assert lone.ledger.next_kind == "evaluate"
-    lone.it.evaluated(inputs.Evaluated(lone.chain.run, 10, Evaluation(1, 2, 0.5)))
+    [asked] = of_kind(lone.began, Evaluate)
+    lone.it.evaluated(
+        inputs.Evaluated(asked.run, asked.round, asked.model, asked.part, asked.parts, Evaluation(1, 2, 0.5))
+    )
     effects = lone.advance() + lone.advance()
     lone.it.blob_ready(inputs.BlobReady(lone.ledger.model, durable=True))
     effects += lone.advance()

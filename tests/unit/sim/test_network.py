@@ -210,7 +210,10 @@ def fetched(world, device, **fields):
 def test_a_blob_comes_from_whoever_is_linked_and_has_it():
     world = started()
     number(world, 3).disk.passing.add("blob")
-    assert fetched(world, number(world, 1)) == [inputs.BlobReady("blob", durable=True)]
+    assert fetched(world, number(world, 1)) == [
+        inputs.BlobReady("blob", durable=False),
+        inputs.BlobReady("blob", durable=True),
+    ]
     assert number(world, 1).disk.blobs >= {"blob"}
     assert fetched(world, number(world, 2), durable=False) == [inputs.BlobReady("blob", durable=False)]
     assert "blob" in number(world, 2).disk.passing
