@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from p2pfl.errors import P2pflError, TaskError, WorkerError
+from p2pfl.errors import BlobError, P2pflError, TaskError, WorkerError
 from p2pfl.learning import commands, jobs, partition, training, weights
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
@@ -86,6 +86,19 @@ def test_training_twice_gives_the_same_update_whatever_was_trained_between(bench
     ]
     assert digests[0] == digests[3]
     assert len(set(digests)) == 3
+
+
+def test_a_model_is_found_where_it_lies_before_and_after_it_is_moved(bench: Bench) -> None:
+    passing, model = bench.create(), bench.folder / "kept"
+    evaluate = commands.Evaluate(3, SPEC, str(model), 0, 1, str(passing))
+    before = bench.do(evaluate)
+    passing.rename(model)
+    assert bench.do(evaluate) == before
+    trained = bench.do(commands.Train(4, SPEC, 1, str(model), 0, str(bench.folder / "u"), str(passing)))
+    assert isinstance(trained, commands.Trained)
+    model.unlink()
+    with pytest.raises(BlobError, match=r"kept cannot be opened"):
+        bench.do(evaluate)
 
 
 def test_a_parent_is_read_once_to_be_evaluated_and_trained_on_and_again_when_it_changed(

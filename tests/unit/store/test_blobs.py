@@ -50,6 +50,37 @@ def nothing(_digest: str) -> bool:
     return False
 
 
+@pytest.mark.parametrize(("most", "begun"), [(len(BYTES), [(0, len(BYTES))]), (len(BYTES) - 1, [])])
+def test_the_disk_begins_with_a_short_blob_that_will_be_kept(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch, most: int, begun: list[tuple[int, int]]
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr("p2pfl.store.blobs.QUICK_BYTES", most)
+    monkeypatch.setattr(
+        "p2pfl.store.blobs.begin_flush", lambda _, offset, count: told.append((offset, count))
+    )
+    pull(store, BYTES, durable=False)
+    store.begin_keeping(DIGEST)
+    assert told == begun
+    assert not store.is_durable(DIGEST)
+
+
+def test_a_passing_blob_is_in_its_first_place_until_it_is_kept(store: BlobStore) -> None:
+    pull(store, BYTES, durable=False)
+    passing, durable_place = store.places(DIGEST)
+    assert (passing.read_bytes(), durable_place.exists()) == (BYTES, False)
+    store.keep(DIGEST)
+    assert (passing.exists(), durable_place.read_bytes()) == (False, BYTES)
+
+
+def test_a_blob_wanted_on_disk_soon_is_complete_before(store: BlobStore) -> None:
+    with store.partial(DIGEST, len(BYTES), durable=False, soon=True) as partial:
+        partial.write(BYTES)
+        partial.finish()
+    assert store.has(DIGEST)
+    assert not store.is_durable(DIGEST)
+
+
 def test_whoever_watches_is_shown_all_bytes_of_every_attempt_from_the_first(store: BlobStore) -> None:
     shown: list[tuple[int, bytes]] = []
 

@@ -3,13 +3,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from p2pfl.errors import DataDirectoryError
 from p2pfl.store import durable
-from p2pfl.store.durable import EarlyFlush, disk_errors, make_folder
+from p2pfl.store.durable import BegunFlush, EarlyFlush, ahead_of_flush, disk_errors, make_folder
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,30 @@ def test_early_flush_waits_for_enough_bytes_and_is_joined(
         early.wrote(count)
     early.join()
     assert flushed == [3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be told to begin")
+def test_the_disk_begins_with_a_short_file_as_soon_as_there_is_enough_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(durable, "BEGIN_FLUSH_BYTES", 10)
+    monkeypatch.setattr(durable.os, "posix_fadvise", lambda *told: begun.append(told[:3]))
+    ahead = BegunFlush(3, 5)
+    for count in (9, 1, 9, 2):
+        ahead.wrote(count)
+    ahead.join()
+    assert begun == [(3, 5, 10), (3, 15, 11)]
+
+
+def test_a_file_system_that_knows_no_beginning_is_flushed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(durable.os, "posix_fadvise", refuse, raising=False)
+    durable.begin_flush(3, 0, 10)
+
+
+def test_only_a_long_file_is_flushed_in_a_thread() -> None:
+    assert isinstance(ahead_of_flush(3, 0, durable.EARLY_FLUSH_BYTES), BegunFlush)
+    assert isinstance(ahead_of_flush(3, 0, durable.EARLY_FLUSH_BYTES + 1), EarlyFlush)

@@ -1,0 +1,63 @@
+"""Members begin with a proposed model before it is committed."""
+
+from collections import Counter
+
+import pytest
+
+from p2pfl.core.effects import SaveCommit, StopTraining, Train
+from p2pfl.sim.world import World
+from tests.support.worlds import LIMIT, at_round, chain, once, others, spec, trainers
+
+
+def watched(seed, rounds=4):
+    """A world, and what its devices' trainings and commits were, in order."""
+    world, steps = World(seed, spec=spec(rounds)), []
+
+    def watch(device, effect):
+        if isinstance(effect, Train | StopTraining | SaveCommit):
+            steps.append((device.name, effect))
+
+    world.on_effect = watch
+    return world, steps
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_calm_weather_most_trainings_begin_before_the_commit_and_none_twice(seed):
+    world, steps = watched(seed)
+    world.run()
+    begun, early = Counter(), 0
+    committed = Counter()
+    for name, effect in steps:
+        if isinstance(effect, SaveCommit):
+            committed[name] = effect.commit.record.round
+        elif isinstance(effect, Train):
+            begun[name, effect.round] += 1
+            early += effect.round > committed[name] + 1
+    assert begun == Counter({(f"node-{n}", round_): 1 for n in range(1, 6) for round_ in range(1, 5)})
+    assert early > len(begun) / 3
+
+
+def test_an_aggregator_that_dies_behind_its_proposal_wastes_no_head_start():
+    # Who has its model accepts it even so, the next aggregator hears of it and proposes it again.
+    world, steps = watched(5)
+    victims, models = [], {}
+
+    def third_begins_early(device, effect):
+        if isinstance(effect, Train) and effect.round == 2 and not chain(device):
+            models[device.name] = effect.model
+        return len(models) == 3
+
+    def kill_the_aggregator(_device):
+        victims.append(next(d for d in world.devices.values() if d.node.status().phase == "aggregating"))
+        world.crash(victims[0], 300.0)
+
+    once(world, third_begins_early, kill_the_aggregator)
+    world.begin()
+    world.run_until(lambda: bool(victims), LIMIT)
+    rest = others(world, *victims)
+    world.run_until(at_round(world, 3, *rest), LIMIT)
+    first, second, *_ = chain(rest[0])
+    assert set(models.values()) == {first.model}
+    assert {device.member.node for device in rest} <= set(trainers(second))
+    begun = Counter(name for name, effect in steps if isinstance(effect, Train) and effect.round == 2)
+    assert all(begun[device.name] == 1 for device in rest)
