@@ -20,16 +20,18 @@ def may_lose_disk(world: World, device: Device) -> bool:
     """Whether the design survives that *device* loses its data directory now.
 
     Disks are lost one at a time: whoever lost one before is a member again, and another round is decided
-    since. And every roster that matters tolerates the loss of one, also one that is being founded.
+    since. And every roster that matters tolerates the loss of one, also one that is being founded. Where a
+    disk has come back with a backup, the others have to notice that first, by what is on theirs.
     """
-    whole = {one.member for one in world.devices.values()} - world.checker.votes.gone
+    members = {one.member for one in world.devices.values()}
+    whole = members - world.checker.votes.gone
     rosters = world.checker.latest() or [
         founding.roster for disk in world.disks() for founding in disk.foundings.values()
     ]
     sizes = [len(roster) for roster in rosters] or [device.options.min_nodes]
     return (
         device.exit is None
-        and device.member in whole
+        and members == whole
         and all(size > quorum(size) for size in sizes)
         and all(entry.member in whole for roster in rosters for entry in roster)
     )
