@@ -102,7 +102,9 @@ class Driver:
         self._queue: deque[AnyEffect | Callable[[], None]] = deque()
         self._is_busy = False
         """Whether an effect is being carried out that those in the queue wait for."""
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at: float | None = None
+        """When it is to fire. uvloop gives a handle that cannot tell for what is due at once."""
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._later: list[Save] = []
         """Saves put off (see `can_wait`), in their order."""
@@ -139,9 +141,10 @@ class Driver:
         self._carry_on()
         deadline = self._node.deadline()
         if self._timer is not None:
-            if deadline == self._timer.when():
+            if deadline == self._timer_at:
                 return
             self._timer.cancel()
+        self._timer_at = deadline
         self._timer = self._loop.call_at(deadline, self._tick) if deadline is not None else None
 
     # --- the mesh's listener --------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from p2pfl.core.effects import (
 )
 from p2pfl.errors import DataDirectoryError
 from p2pfl.messages import Evaluation, Facts, Member, Message, Prepare, Records
+from p2pfl.net.loop import run
 from p2pfl.net.peers import Peer
 from p2pfl.runtime.driver import CLONED_EXIT, DISK_EXIT, FAULT_EXIT, FRAME_MARGIN, LATER_SECONDS, Driver
 from p2pfl.runtime.guard import Guard
@@ -346,6 +347,21 @@ async def test_the_protocol_is_ticked_when_its_deadline_comes(tmp_path: Path) ->
     driver.start()
     assert await driver.run() == BYE
     assert ticks == [1]
+
+
+def test_an_input_while_a_deadline_is_already_past_changes_nothing_on_a_node_s_own_loop(
+    tmp_path: Path,
+) -> None:
+    # What is due at once gets a handle of another kind on uvloop.
+    async def main() -> Exit:
+        script = ScriptedNode([], tick=[BYE])
+        driver = drive(tmp_path, script, Trace())
+        driver.start()
+        for node in ("ben", "cleo"):
+            driver.feed(inputs.Unlinked(node))
+        return await driver.run()
+
+    assert run(main()) == BYE
 
 
 async def test_records_are_read_with_room_for_the_frame_around_them(tmp_path: Path) -> None:
