@@ -357,8 +357,8 @@ def test_an_input_while_a_deadline_is_already_past_changes_nothing_on_a_node_s_o
         script = ScriptedNode([], tick=[BYE])
         driver = drive(tmp_path, script, Trace())
         driver.start()
-        for node in ("ben", "cleo"):
-            driver.feed(inputs.Unlinked(node))
+        for peer in ("ben", "cleo"):
+            driver.feed(inputs.Unlinked(peer))
         return await driver.run()
 
     assert run(main()) == BYE
