@@ -20,15 +20,18 @@ def may_lose_disk(world: World, device: Device) -> bool:
     """Whether the design survives that *device* loses its data directory now.
 
     Disks are lost one at a time: whoever lost one before is a member again, and another round is decided
-    since. And every roster that matters tolerates the loss of one, also one that is being founded. Where a
-    disk has come back with a backup, the others have to notice that first, by what is on theirs.
+    since. And every roster that matters tolerates the loss of one, also one that is being founded, and one
+    without those who are leaving. Where a disk has come back with a backup, the others have to notice that
+    first, by what is on theirs.
     """
     members = {one.member for one in world.devices.values()}
     whole = members - world.checker.votes.gone
     rosters = world.checker.latest() or [
         founding.roster for disk in world.disks() for founding in disk.foundings.values()
     ]
-    sizes = [len(roster) for roster in rosters] or [device.options.min_nodes]
+    leaving = {one.member.node for one in world.devices.values() if _is_leaving(one)}
+    sizes = [sum(entry.node not in leaving for entry in roster) for roster in rosters]
+    sizes = sizes or [device.options.min_nodes]
     return (
         device.exit is None
         and members == whole
@@ -47,3 +50,7 @@ def may_restore(world: World, device: Device, backup: Disk) -> bool:
     return (
         backup.member == device.member and min(seen, default=0) > backup.boot and may_lose_disk(world, device)
     )
+
+
+def _is_leaving(device: Device) -> bool:
+    return device.node is not None and device.node.status().phase == "leaving"

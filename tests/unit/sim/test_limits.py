@@ -1,3 +1,4 @@
+from p2pfl.core import inputs
 from p2pfl.sim.limits import may_lose_disk, may_restore
 from p2pfl.sim.world import World
 from tests.support.worlds import at_round, number, spec
@@ -23,6 +24,20 @@ def test_one_disk_at_a_time_may_be_lost():
 def test_a_roster_that_tolerates_no_loss_loses_no_disk():
     world = at_round_two(nodes=2)
     assert not may_lose_disk(world, number(world, 1))
+
+
+def test_no_disk_is_lost_that_a_roster_needs_when_somebody_has_left():
+    world = at_round_two()
+    first, second = number(world, 1), number(world, 2)
+    world.hand(second, second.process, inputs.Leave())
+    assert not may_lose_disk(world, first)
+
+
+def test_no_disk_is_lost_while_another_one_is_a_backup_that_nobody_has_noticed():
+    world = at_round_two()
+    first, second = number(world, 1), number(world, 2)
+    world.checker.votes.gone.add(second.member)
+    assert not may_lose_disk(world, first)
 
 
 def test_a_backup_is_put_back_only_where_everybody_has_seen_a_later_start():
