@@ -68,6 +68,10 @@ class Jobs:
         except _StoppedError:
             return commands.Stopped(command.id)
 
+    def close(self) -> None:
+        """Let the updates go that a sum holds open."""
+        self._new_sum()
+
     def _do(self, command: commands.Command, pacer: _Pacer) -> commands.Answer:
         match command:
             case commands.Describe():
@@ -145,10 +149,12 @@ class Jobs:
     def _fold(self, command: commands.Fold) -> commands.Folded:
         key, running = self._sum
         if key != command.key:
-            running = FedAvg()
-        self._sum = ("", FedAvg())  # a fold that fails half way leaves no sum that looks whole
-        running.fold(Path(command.path), command.weight)
-        self._sum = (command.key, running)
+            running = self._new_sum(command.key)
+        try:
+            running.fold(Path(command.path), command.weight)
+        except BaseException:
+            self._new_sum()  # none that looks whole
+            raise
         return commands.Folded(command.id)
 
     def _average(self, command: commands.Average) -> commands.Averaged:
@@ -159,9 +165,16 @@ class Jobs:
                 f"The sum of {command.key!r} holds {folds} updates where {command.folds} were added: "
                 "fold all of them again."
             )
-        digest = running.average(Path(command.path))
-        self._sum = ("", FedAvg())
+        try:
+            digest = running.average(Path(command.path))
+        finally:
+            self._new_sum()
         return commands.Averaged(command.id, digest)
+
+    def _new_sum(self, key: str = "") -> FedAvg:
+        self._sum[1].close()
+        self._sum = (key, FedAvg())
+        return self._sum[1]
 
     def _alone(self, command: commands.Alone, pacer: _Pacer) -> commands.LoneResult:
         spec = command.spec

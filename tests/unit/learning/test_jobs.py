@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,9 @@ class Bench:
     def do(self, command: commands.Command) -> commands.Answer:
         return self.jobs.do(command, self.progress.append, lambda: self.stopped)
 
+    def close(self) -> None:
+        self.jobs.close()
+
     def create(self, spec: RunSpec = SPEC) -> Path:
         self.do(commands.Create(1, spec, str(self.folder / "initial")))
         return self.folder / "initial"
@@ -46,8 +51,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with closing(Bench(tmp_path)) as bench:
+        yield bench
 
 
 def test_the_description_is_of_model_and_data(bench: Bench) -> None:

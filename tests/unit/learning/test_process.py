@@ -350,16 +350,20 @@ async def test_the_worker_is_told_where_data_are(places: DataPlaces, said: str) 
     await worker.close()
 
 
-@pytest.mark.parametrize(("users", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-async def test_threads_of_the_worker_do_not_spin_unless_the_user_wants_it(
-    users: str | None, policy: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("variable", "ours", "users"),
+    [("OMP_WAIT_POLICY", "PASSIVE", "ACTIVE"), ("THP_MEM_ALLOC_ENABLE", "1", "0")],
+)
+@pytest.mark.parametrize("is_set", [False, True])
+async def test_torch_in_the_worker_is_set_up_for_us_unless_the_user_wants_it_otherwise(
+    variable: str, ours: str, users: str, *, is_set: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if users is not None:
-        monkeypatch.setenv("OMP_WAIT_POLICY", users)
-    say = "give(commands.Created(take().id, os.environ['OMP_WAIT_POLICY']))"
+    monkeypatch.delenv(variable, raising=False)
+    if is_set:
+        monkeypatch.setenv(variable, users)
+    say = f"give(commands.Created(take().id, os.environ['{variable}']))"
     worker = Worker(_stand_in("import os", say, "take()"))
-    assert await worker.create(SPEC, Path("m")) == policy
+    assert await worker.create(SPEC, Path("m")) == (users if is_set else ours)
     await worker.close()
 
 

@@ -88,9 +88,9 @@ def test_every_dtype_is_written_and_read(tmp_path: Path, name: str) -> None:
     weights.write(tmp_path / "m", schema, [value])
     with weights.ModelFile(tmp_path / "m") as file:
         assert file.schema == schema
-        [piece] = file.pieces(5)
-    assert piece.tolist() == value.tolist()
-    assert piece.dtype == value.dtype
+        read = torch.empty_like(value)
+        file.read_into(read)
+    assert read.tolist() == value.tolist()
 
 
 def test_a_tensor_that_is_not_contiguous_is_loaded_in_its_own_order(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_tensor_that_is_not_contiguous_is_loaded_in_its_own_order(tmp_path: Pa
     assert torch.equal(target.weight, source.weight)
 
 
-def test_pieces_are_runs_of_one_dtype_in_file_order_cut_to_size(tmp_path: Path) -> None:
+def test_runs_are_neighbours_of_one_dtype_in_file_order(tmp_path: Path) -> None:
     schema = canonical(
         [
             TensorSpec("a", "I64", (5,)),
@@ -112,9 +112,13 @@ def test_pieces_are_runs_of_one_dtype_in_file_order_cut_to_size(tmp_path: Path) 
         ]
     )
     weights.write(tmp_path / "m", schema, [torch.arange(5), torch.arange(2), torch.ones(1)])
+    assert weights.runs(schema) == [(torch.int64, 7), (torch.float32, 1), (torch.uint8, 0)]
+    whole, single = torch.empty(7, dtype=torch.int64), torch.empty(1)
     with weights.ModelFile(tmp_path / "m") as file:
-        pieces = [piece.tolist() for piece in file.pieces(2)]
-    assert pieces == [[0, 1], [2, 3], [4, 0], [1], [1.0]]
+        file.read_into(whole)
+        file.read_into(single)
+    assert whole.tolist() == [0, 1, 2, 3, 4, 0, 1]
+    assert single.tolist() == [1.0]
 
 
 @pytest.mark.parametrize(("length", "tensor"), [(800_000, "b I64"), (799_999, "a I64"), (1_000_000, "b I64")])
@@ -122,11 +126,11 @@ def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path: Path, length:
     schema = (TensorSpec("a", "I64", (10**5,)), TensorSpec("b", "I64", (10**5,)))
     weights.write(tmp_path / "m", schema, [torch.arange(2 * 10**5)])
     with weights.ModelFile(tmp_path / "m") as file:
-        pieces = file.pieces(50_000)
-        next(pieces)
+        half = torch.empty(5 * 10**4, dtype=torch.int64)
+        file.read_into(half)
         os.truncate(tmp_path / "m", len(header(schema)) + length)
         with pytest.raises(BlobError, match=f"ends inside {tensor}"):
-            list(pieces)
+            file.read_into(torch.empty(15 * 10**4, dtype=torch.int64))
 
 
 class Dribbling(io.FileIO):
@@ -144,8 +148,9 @@ def test_what_one_read_does_not_give_the_next_ones_do(
         dribbling.seek(-40, io.SEEK_END)
         with monkeypatch.context() as patch:
             patch.setattr(file, "_file", dribbling)
-            pieces = [piece.tolist() for piece in file.pieces(5)]
-    assert pieces == [[0, 1, 2, 3, 4]]
+            read = torch.empty(5, dtype=torch.int64)
+            file.read_into(read)
+    assert read.tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("keep", [0, 7, 20, -1])
