@@ -277,7 +277,7 @@ class _Pacer:
         if done == 1:
             self._warm = now
         # The first report predicts. None at the end: the answer says that.
-        if done != min(2, total) and now - self._reported < PROGRESS_SECONDS:
+        if done == total or (done != 2 and now - self._reported < PROGRESS_SECONDS):
             return
         self._reported = now
         rate = now - self._started if done == 1 else (now - self._warm) / (done - 1)

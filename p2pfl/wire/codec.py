@@ -58,5 +58,7 @@ def understood(decoder: msgspec.msgpack.Decoder[Frame], body: bytes) -> Frame:
 
 def bounded(text: str, limit: int = MAX_ERROR_CHARACTERS) -> str:
     """Return *text*, which may hold a peer's words, printable, on one line and cut to *limit* characters."""
-    flat = "".join(character if character.isprintable() else "?" for character in text)
+    flat = text
+    if not text.isprintable():
+        flat = "".join(character if character.isprintable() else "?" for character in text)
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"

@@ -120,9 +120,9 @@ class Process:
         self._look()
         return [event for event in self.events if isinstance(event, kind)]
 
-    async def exit_code(self) -> int:
+    async def exit_code(self, patience: float = PATIENCE_SECONDS) -> int:
         """Wait for the end; negative after a signal."""
-        await until(lambda: self.has_ended, f"the end of {self.name}", self)
+        await until(lambda: self.has_ended, f"the end of {self.name}", self, patience)
         code = self._process.poll()
         assert code is not None
         return code
