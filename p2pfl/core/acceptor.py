@@ -67,9 +67,14 @@ class Acceptor:
     # --- phase 1 --------------------------------------------------------------------------------------------
 
     def promise_self(self, ballot: Ballot) -> Promise:
-        """Vote for this node's own candidacy; durable before the PREPARE that follows."""
-        self._promise(ballot)
+        """Vote for this node's own candidacy, to be followed by `save_promise`."""
+        self.promised, self.courtesy = ballot, None
         return self._promise_message(ballot)
+
+    def save_promise(self) -> None:
+        """Have what is promised on disk before what comes after."""
+        assert self.promised is not None
+        self.ctx.do(SavePromise(self.ledger.run, self.round, self.promised))
 
     def prepare(self, member: Member, message: Prepare) -> None:
         """Answer a candidate of the open round: promise, or refuse naming the higher ballot."""
@@ -78,13 +83,10 @@ class Acceptor:
             self._refuse(member.node, ballot)
             return
         if ballot != self.promised:
-            self._promise(ballot)
+            self.promised, self.courtesy = ballot, None
+            self.save_promise()
         self.defer_to(ballot)
         self.ctx.send(member.node, self._promise_message(ballot))
-
-    def _promise(self, ballot: Ballot) -> None:
-        self.promised, self.courtesy = ballot, None
-        self.ctx.do(SavePromise(self.ledger.run, self.round, ballot))
 
     def _promise_message(self, ballot: Ballot) -> Promise:
         return Promise(self.ledger.run, self.round, ballot, self.accepted_ballot, self.accepted)

@@ -122,8 +122,12 @@ class Aggregator:
         self.ctx.tell(events.Standing(self.ledger.round + 1, attempt, reason))
         self.promises = {self.ctx.me.node: self.acceptor.promise_self(self.ballot)}
         if is_lowest:
+            # Nobody else's vote is asked for, so members hear of it while the disk works. No value is
+            # proposed before it has done so: what a crash takes was a ballot without one.
             self._elected()
+            self.acceptor.save_promise()
         else:
+            self.acceptor.save_promise()
             self._send_unanswered()
             self._count_promises()
 

@@ -387,12 +387,14 @@ class Running:
             return
         if failed.model not in ("", self.ledger.model):
             return  # of a head start that came to nothing
+        if failed.job == "average" and failed.ballot != self.aggregator.ballot:
+            return  # of a candidacy that was given up
         self.ctx.warn(f"the worker could not {failed.job}: {failed.reason}")
         if failed.job == "train" and failed.round == self.ledger.round + 1:
             self.trainee.decline(f"its training failed: {failed.reason}"[:300])
         elif failed.job == "evaluate" and failed.round == self.ledger.round:
             self.trainee.fail_evaluation()
-        elif failed.job == "average" and failed.ballot == self.aggregator.ballot:
+        elif failed.job == "average":
             self.aggregator.give_up(f"its worker could not average: {failed.reason}"[:300])
 
     # --- time -----------------------------------------------------------------------------------------------

@@ -249,14 +249,14 @@ class Worker:
 
         There is one sum at a time: a new key drops the one before it.
         """
-        await self._do(commands.Fold(next(self._ids), key, str(path), weight), commands.Folded)
         self._sum = (key, self._sum[1] + 1 if self._sum[0] == key else 1)
+        await self._do(commands.Fold(next(self._ids), key, str(path), weight), commands.Folded)
 
     async def average(self, key: str, path: Path) -> str | None:
         """Divide the sum *key*, write the model to *path*, not flushed, and forget the sum.
 
-        Call it when the folds have returned. Return the model's digest, or None when it is not finite. Fails
-        when a worker died and took folded updates of this key along: fold them all again, under a new key.
+        The folds need not have returned. Return the model's digest, or None when it is not finite. Fails when
+        a fold of this key failed, or a worker died and took them along: fold all again, under a new key.
         """
         folds = self._sum[1] if self._sum[0] == key else 0
         command = commands.Average(next(self._ids), key, str(path), folds)

@@ -1,7 +1,8 @@
 """Effects that take time, as jobs: blobs to pull and check, models to train, evaluate and average.
 
-Every job ends in exactly one input to the protocol, or in none where the protocol asked to stop it. A blob
-that is here but that the protocol has not been told of is guarded from collection (`Guard`).
+Every job ends in exactly one input to the protocol, or in none where the protocol asked to stop it; only an
+update is told to be folded as soon as the worker has been given it, and a failure after that. A blob that is
+here but that the protocol has not been told of is guarded from collection (`Guard`).
 """
 
 from __future__ import annotations
@@ -344,12 +345,14 @@ class Work:
         )
 
     async def _fold(self, effect: Fold) -> None:
+        path = self._store.path(effect.digest)
+        folding = asyncio.create_task(self._worker.fold(_key(effect), path, effect.samples))
+        # The worker does one after the other, so the average is not kept waiting for an answer.
+        self._host.feed(inputs.Folded(effect.round, effect.ballot, effect.digest))
         try:
-            await self._worker.fold(_key(effect), self._store.path(effect.digest), effect.samples)
+            await folding
         except (TaskError, WorkerError) as error:
             self._host.feed(inputs.WorkFailed("average", str(error), effect.round, effect.ballot))
-            return
-        self._host.feed(inputs.Folded(effect.round, effect.ballot, effect.digest))
 
     async def _average(self, effect: Average) -> None:
         path = self._store.new_path()

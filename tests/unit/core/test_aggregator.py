@@ -454,13 +454,13 @@ def lowest(stage):
     return taken(stage.ctx)
 
 
-def test_the_first_in_rank_collects_without_votes_once_its_own_is_saved(stage):
+def test_the_first_in_rank_collects_without_votes_while_its_own_is_saved(stage):
     effects = lowest(stage)
     assert stage.it.ballot == ballot(1, "ada")
     assert stage.it.stand_state is Stand.COLLECTING
     assert sent(effects, Prepare) == []
     kinds = [type(effect) for effect in effects if isinstance(effect, SavePromise) or sent([effect], Collect)]
-    assert kinds == [SavePromise, Send, Send]
+    assert kinds == [Send, Send, SavePromise], "all that comes later waits for the disk"
 
 
 def test_nobody_else_has_the_lowest_ballot(stage):

@@ -259,6 +259,15 @@ def test_a_failed_average_gives_the_ballot_up(bench):
     assert bench.it.aggregator.unable
 
 
+def test_a_failed_average_of_a_ballot_that_was_given_up_is_nobodys_concern(bench):
+    bench.it.aggregator.stand("first in rank")
+    failed = inputs.WorkFailed("average", "out of memory", 2, bench.it.aggregator.ballot)
+    bench.it.work_failed(failed)
+    taken(bench.ctx)
+    bench.it.work_failed(failed)
+    assert taken(bench.ctx) == []
+
+
 def test_a_training_of_an_older_round_is_of_no_use(bench):
     bench.it.trained(inputs.Trained(bench.chain.run, 1, model("old"), update("ada", 1).digest, 100, 0.5, 1.0))
     assert bench.it.trainee.update is None

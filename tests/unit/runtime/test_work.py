@@ -83,6 +83,13 @@ class Host:
                 await self._changed.wait()
         return [one for one in self.fed if not isinstance(one, inputs.TrainProgress)]
 
+    async def fed_twice(self) -> None:
+        """Wait until two inputs were fed."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while len(self.fed) < 2:
+                self._changed.clear()
+                await self._changed.wait()
+
 
 class Worker:
     """Answers every job with the next of *answers*: raises it, or calls it with the job's arguments."""
@@ -415,14 +422,40 @@ async def test_an_average_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_p
     assert bench.store.is_durable(name)
 
 
-@pytest.mark.parametrize("job", ["fold", "average"])
-async def test_a_sum_that_died_with_its_worker_is_not_tried_again(tmp_path: Path, job: str) -> None:
+async def test_an_average_that_died_with_its_worker_is_not_tried_again(tmp_path: Path) -> None:
     mine = ballot(2, "ada")
-    effect = Fold(RUN, 3, mine, MODEL, 40) if job == "fold" else Average(RUN, 3, mine)
     bench = Bench(tmp_path, WorkerError("killed"))
-    bench.work.begin(effect)
+    bench.work.begin(Average(RUN, 3, mine))
     assert await bench.host.outcome() == [inputs.WorkFailed("average", "killed", 3, mine)]
-    assert bench.worker.calls == [job]
+    assert bench.worker.calls == ["average"]
+
+
+async def test_an_update_is_told_to_be_folded_before_the_worker_answers_and_then_that_it_failed(
+    tmp_path: Path,
+) -> None:
+    mine = ballot(2, "ada")
+    bench = Bench(tmp_path, WorkerError("killed"))
+    bench.work.begin(Fold(RUN, 3, mine, MODEL, 40))
+    assert await bench.host.outcome() == [inputs.Folded(3, mine, MODEL)]
+    await bench.host.fed_twice()
+    assert bench.host.fed[1:] == [inputs.WorkFailed("average", "killed", 3, mine)]
+    assert bench.worker.calls == ["fold"]
+
+
+async def test_the_worker_is_given_an_update_before_the_average_that_counts_it(tmp_path: Path) -> None:
+    mine = ballot(2, "ada")
+    bench = Bench(tmp_path, None, None)
+    feed = bench.host.feed
+
+    def average_at_once(event: inputs.AnyInput) -> None:
+        feed(event)
+        if isinstance(event, inputs.Folded):
+            bench.work.begin(Average(RUN, 3, mine))
+
+    bench.host.feed = average_at_once  # type: ignore[method-assign]
+    bench.work.begin(Fold(RUN, 3, mine, MODEL, 40))
+    await bench.host.fed_twice()
+    assert bench.worker.calls == ["fold", "average"]
 
 
 async def test_an_average_that_is_not_finite_leaves_no_blob(tmp_path: Path) -> None:
