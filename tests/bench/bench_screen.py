@@ -52,7 +52,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
         "a chart of three series and a band", chart_seconds(ticks) * 1e3, "ms of CPU", note="60x14 cells"
     )
 
-    times = 3 if settings.is_quick else 7
+    times = 3 if settings.is_quick else 5
     path = settings.folder / "events.jsonl"
     path.write_bytes(b"\n".join(as_json(item) for item in big(PEERS, 50)))
     textual = statistics.median(seconds_of_import() for _ in range(times))
