@@ -36,6 +36,7 @@ from p2pfl.messages import (
     Promise,
     Refuse,
     Report,
+    RosterEntry,
     Submit,
     UpdateEntry,
     Wish,
@@ -73,6 +74,8 @@ class Running:
         self._elected: object = None
         self._order: list[str] = []
         self._wake: float | None = None
+        self._gathered_at: float | None = None
+        """When this member first saw a quorum in a run that has no commit yet."""
         self._is_untidy = False
         """Whether blobs may be here that nobody needs any more; they can wait until all else is said."""
         self._told_alone = False
@@ -474,7 +477,7 @@ class Running:
             self.trainee.decline("the round's cap passed before its training ended")
 
     def _consider_standing(self, reachable: int) -> None:
-        if self.aggregator.stand_state is not Stand.IDLE:
+        if self.aggregator.stand_state is not Stand.IDLE or not self._has_gathered():
             return
         situation = self._situation(reachable)
         verdict, reason, wake = decide_standing(situation)
@@ -482,6 +485,23 @@ class Running:
             has_lowest = self.ctx.policy.lowest(self._order, self.ctx.me.node)
             self.aggregator.stand(reason, has_lowest=has_lowest)
         self._wake = earliest(self._wake, wake)
+
+    def _has_gathered(self) -> bool:
+        """Whether a quorum is in the run: record 0 and its model come to one member sooner than to another.
+
+        Who stood before would not be answered, and the first in rank comes too late for its turn.
+        """
+        if self.ledger.last is None and self._gathered_at is None:
+            here = sum(map(self._is_in_run, self.ledger.roster))
+            self._gathered_at = self.ctx.now if here >= self.ledger.needed else None
+            return self._gathered_at is not None
+        return True
+
+    def _is_in_run(self, entry: RosterEntry) -> bool:
+        if entry.node == self.ctx.me.node:
+            return True
+        peer = self.ctx.peers.get(entry.node)
+        return peer is not None and peer.status is not None and peer.status.run == self.ledger.run
 
     def _situation(self, reachable: int) -> Situation:
         ctx, ledger, acceptor = self.ctx, self.ledger, self.acceptor
@@ -494,7 +514,11 @@ class Running:
             candidates=self._candidates,
             needed=ledger.needed,
             eligible=ledger.holds,
-            since=max(ledger.opened, acceptor.courtesy_since if not courtesy else ledger.opened),
+            since=max(
+                ledger.opened,
+                self._gathered_at or 0.0 if ledger.last is None else 0.0,
+                acceptor.courtesy_since if not courtesy else 0.0,
+            ),
             courtesy_to=courtesy,
             courtesy_until=acceptor.courtesy_since + ledger.spec.round_cap,
             not_before=self.aggregator.not_before,

@@ -40,7 +40,7 @@ QUICK_BYTES = 100_000_000
 
 def measure(settings: Settings) -> Iterator[Figure]:
     """Yield the rates of pulls and of bare pairs, and their ratio."""
-    length, times = (QUICK_BYTES, 3) if settings.is_quick else (BLOB_BYTES, 7)
+    length, times = (QUICK_BYTES, 3) if settings.is_quick else (BLOB_BYTES, 5)
     seconds = loop.run(measure_all(settings.folder, length, times))
     rates = {kind: length / 1e6 / statistics.median(taken) for kind, taken in seconds.items()}
     ratio = statistics.median(bare / pull for bare, pull in zip(seconds["ssl"], seconds["mesh"], strict=True))

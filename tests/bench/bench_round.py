@@ -24,7 +24,7 @@ from tests.support.processes import fleet
 
 NODES = ("ada", "ben", "cleo", "dan")
 
-RUNS = (("0.4m", 41, 0.08), ("11m", 11, 1.2), ("100m", 4, 12.0))
+RUNS = (("0.4m", 41, 0.08), ("11m", 11, 1.2), ("100m", 3, 12.0))
 """Model, rounds, budget in seconds."""
 
 PATIENCE_SECONDS = 600.0

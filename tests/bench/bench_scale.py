@@ -28,7 +28,7 @@ from tests.bench.ballast import parameters
 from tests.bench.report import FIRST_ROUND, MODEL_NAMES, PEAK, TRAFFIC, Figure
 from tests.support.processes import Process, fleet
 
-RUNS = (("0.4m", 4, 3), ("11m", 2, 3), ("11m", 4, 3), ("11m", 8, 3), ("11m", 16, 2), ("100m", 4, 2))
+RUNS = (("0.4m", 4, 3), ("11m", 2, 3), ("11m", 4, 3), ("11m", 16, 2), ("100m", 4, 2))
 """Model, members, rounds. The smallest model comes first: its nodes before the run are as good as without one."""
 
 QUICK_RUNS = (("0.4m", 4, 3), ("11m", 4, 2))

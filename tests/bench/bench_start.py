@@ -24,14 +24,14 @@ IMPORT_TORCH = "import torch; print(flush=True); input()"
 
 def measure(settings: Settings) -> Iterator[Figure]:
     """Yield the times of the commands, then time and memory of nodes that wait for peers."""
-    times = 3 if settings.is_quick else 9
+    times = 3 if settings.is_quick else 7
     yield Figure("python -c pass", median(times, partial(seconds_of, "-c", "pass")), "s")
     for words, budget in ((("--help",), 0.3), (("node", "--help"), 0.3), (("demo", "--help"), None)):
         seconds = median(times, partial(seconds_of, "-m", "p2pfl", *words))
         yield Figure(f"p2pfl {' '.join(words)}", seconds, "s", budget, note=f"warm, median of {times}")
 
     bare = megabytes_of_bare_torch()
-    starts = 2 if settings.is_quick else 5
+    starts = 2 if settings.is_quick else 3
     folders = [settings.folder / str(number) for number in range(starts)]
     for folder in folders:
         folder.mkdir()

@@ -46,7 +46,7 @@ class Case:
 def measure(settings: Settings) -> Iterator[Figure]:
     """Yield the time of our loop against that of the bare one, for each case."""
     torch.set_num_threads(1)
-    times = 3 if settings.is_quick else 9
+    times = 3 if settings.is_quick else 5
     for case in cases():
         turns = [one_turn(case) for _ in range(times + 1)][1:]  # the first one warms up
         ours, bare = (statistics.median(column) for column in zip(*turns, strict=True))

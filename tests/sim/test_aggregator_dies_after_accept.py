@@ -44,7 +44,7 @@ def test_adoption_happens_in_some_seed():
 
 
 def test_a_value_a_quorum_accepted_survives_the_death_of_all_but_its_acceptors():
-    world = World(3, spec=spec(2))
+    world = World(2, spec=spec(2))
 
     def accepters():
         votes = [vote for device in world.devices.values() for vote in device.disk.votes.values()]

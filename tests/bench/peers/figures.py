@@ -48,7 +48,7 @@ def figures(outcome: Outcome, note: str) -> Iterator[Figure]:
     """Yield what *outcome* tells; *note* says how the peer was set up."""
     model = MODEL_NAMES[outcome.model]
     overheads = [_overhead(outcome, *both) for both in pairwise(outcome.boundaries[1:])]
-    rounds = f"median of {len(overheads)} rounds; {note}"
+    rounds = f"{f'median of {len(overheads)} rounds' if len(overheads) > 1 else 'one round'}; {note}"
     yield Figure(OVERHEAD.format(model=model), statistics.median(overheads), "s", note=rounds)
     yield Figure(TRAFFIC.format(model=model, nodes=NODES), traffic(outcome), note="all of loopback")
     if outcome.model == SMALLEST:

@@ -23,6 +23,7 @@ from tests.support.core import (
     of_kind,
     receivers,
     sent,
+    status,
     taken,
     told,
     unlink,
@@ -176,6 +177,18 @@ def test_without_a_quorum_nobody_stands():
     for name in ("ben", "cleo", "dan"):
         unlink(bench.ctx, name)
     assert sent(bench.advance(600.0), Prepare) == []
+
+
+def test_in_a_new_run_nobody_stands_before_a_quorum_is_in_it_and_every_rank_has_its_turn_from_then_on():
+    bench = Bench(rounds=0)
+    step = bench.ctx.settings.rank_step
+    assert told(bench.advance(600.0), events.Standing) == [], "ben and cleo have not taken record 0 yet"
+    bench.ctx.peers[node("ben")].status = status(run="another", round=0)
+    assert told(bench.advance(), events.Standing) == []
+    bench.ctx.peers[node("ben")].status = status(run=bench.chain.run, round=0)
+    assert told(bench.advance(), events.Standing) == []
+    assert told(bench.advance(0.9 * step), events.Standing) == [], "ben, who is before ada, has its turn"
+    assert [event.round for event in told(bench.advance(0.2 * step), events.Standing)] == [1]
 
 
 def test_ones_own_training_is_cut_at_the_cap_when_one_aggregates(bench):
