@@ -28,7 +28,7 @@ from tests.support.source import ROOT
 
 NODES = ("ada", "ben", "cleo", "dan")
 
-RUNS = (("0.4m", 10, 8), ("11m", 3, 3))
+RUNS = (("0.4m", 8, 8), ("11m", 3, 3))
 """Model, turns, rounds in each half of a turn."""
 
 QUICK_RUNS = (("0.4m", 8, 6),)

@@ -41,7 +41,7 @@ News = Callable[[int], Iterable[events.AnyEvent]]
 
 def measure(settings: Settings) -> Iterator[Figure]:
     """Yield the CPU of ticks, the time of a chart, and how the app starts."""
-    ticks = 10 if settings.is_quick else 60
+    ticks = 10 if settings.is_quick else 40
     tale = big(PEERS, ROUNDS)
     note = f"{PEERS} peers, {ROUNDS} rounds, {SIZE[0]}x{SIZE[1]}; median and 95 % of {ticks}"
     for screen, what, took in asyncio.run(ticks_of(tale, ticks)):
@@ -52,7 +52,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
         "a chart of three series and a band", chart_seconds(ticks) * 1e3, "ms of CPU", note="60x14 cells"
     )
 
-    times = 3 if settings.is_quick else 5
+    times = 3
     path = settings.folder / "events.jsonl"
     path.write_bytes(b"\n".join(as_json(item) for item in big(PEERS, 50)))
     textual = statistics.median(seconds_of_import() for _ in range(times))

@@ -145,6 +145,6 @@ def _write_app(world: World, model: str, rounds: int, address: str) -> Path:
 if __name__ == "__main__":
     run_peer(
         Peer(
-            "peers.flower", "flower", run, {"0.4m": 3, "11m": 2, "100m": 2}, "flwr 1.42.0, deployment engine"
+            "peers.flower", "flower", run, {"0.4m": 2, "11m": 2, "100m": 2}, "flwr 1.42.0, deployment engine"
         )
     )

@@ -99,4 +99,4 @@ def run(world: World, model: str, rounds: int) -> Outcome:
 
 
 if __name__ == "__main__":
-    run_peer(Peer("peers.p2pfl_pypi", "p2pfl_pypi", run, {"0.4m": 10, "11m": 3, "100m": 3}, "p2pfl 0.4.4"))
+    run_peer(Peer("peers.p2pfl_pypi", "p2pfl_pypi", run, {"0.4m": 10, "11m": 2, "100m": 3}, "p2pfl 0.4.4"))
