@@ -59,8 +59,8 @@ class Stand(Enum):
 
 
 FOLDS_AHEAD = 2
-"""Updates the worker has been given and not yet added: it need not wait for the next one. More would be work
-for nothing where the candidacy is given up."""
+"""Updates given away of which this node has not been told that they are folded. A worker's node tells so when
+the worker has been given one (`runtime.work`), so this binds whoever takes longer."""
 
 TRANSITIONS: dict[Stand, frozenset[Stand]] = {
     Stand.IDLE: frozenset({Stand.STANDING}),

@@ -515,9 +515,7 @@ class Running:
             needed=ledger.needed,
             eligible=ledger.holds,
             since=max(
-                ledger.opened,
-                self._gathered_at or 0.0 if ledger.last is None else 0.0,
-                acceptor.courtesy_since if not courtesy else 0.0,
+                ledger.opened, self._gathered_at or 0.0, acceptor.courtesy_since if not courtesy else 0.0
             ),
             courtesy_to=courtesy,
             courtesy_until=acceptor.courtesy_since + ledger.spec.round_cap,

@@ -294,7 +294,7 @@ class Worker:
         await self.start()
         life = self._life
         assert life is not None
-        job = _Job(command, on_progress, self._took.get(type(command)))
+        job = _Job(command, on_progress, self._took.get(_measure(command)))
         life.jobs[command.id] = job
         life.send(command)
         try:
@@ -385,7 +385,7 @@ class Worker:
                 continue
             life.stillness[job.is_sum].moved()
             if not isinstance(answer, Progress):
-                if not isinstance(answer, commands.Failed | commands.Stopped):
+                if not isinstance(answer, commands.Failed | commands.Stopped | commands.Folded):
                     self._took[type(job.command)] = asyncio.get_running_loop().time() - job.began
                 job.answer.set_result(answer)
                 continue
@@ -415,6 +415,14 @@ class Worker:
             for line in lines:
                 _log_output(life, line)
         _log_output(life, rest)
+
+
+def _measure(command: Command) -> type[Command]:
+    """Return the kind of job whose last one tells how long *command* may take.
+
+    Most folds only open a file, but some read as much as an average does.
+    """
+    return commands.Average if isinstance(command, commands.Fold) else type(command)
 
 
 def _log_output(life: _Life, line: bytes) -> None:

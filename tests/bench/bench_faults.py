@@ -37,7 +37,6 @@ def measure(settings: Settings) -> Iterator[Figure]:
     """Yield the medians of so many kills of each kind, and what was trained in vain."""
     times = 2 if settings.is_quick else 10
     story = asyncio.run(live_through(settings.folder, times))
-    note = f"median of {times}, up to {{:.2f}} s"
     for what, seconds, budget in (
         ("aggregator killed: until the next one is elected", story.elected, 2.0),
         ("aggregator killed: until its round commits", story.recommitted, None),
@@ -46,7 +45,13 @@ def measure(settings: Settings) -> Iterator[Figure]:
         ("restarted node: until its worker is ready", story.loaded, None),
         ("restarted node: until its update is counted", story.counted, None),
     ):
-        yield Figure(what, statistics.median(seconds), "s", budget, note=note.format(max(seconds)))
+        yield Figure(
+            what,
+            statistics.median(seconds),
+            "s",
+            budget,
+            note=f"median of {len(seconds)}, up to {max(seconds):.2f} s",
+        )
     yield Figure("rounds trained twice by a node that lived on", story.retrained, "", 0)
 
 

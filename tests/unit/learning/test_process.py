@@ -227,6 +227,25 @@ async def test_an_evaluation_that_takes_far_longer_than_the_last_one_is_ended() 
         await asyncio.wait_for(worker.evaluate(SPEC, Path("/m"), 0, 1), WAIT_SECONDS)
 
 
+async def test_a_fold_that_only_opened_a_file_says_nothing_of_how_long_the_next_may_take() -> None:
+    worker = Worker(_stand_in("give(commands.Folded(take().id))", "take()", "hang()"))
+    await worker.fold("k", Path("/u"), 1)
+    second = asyncio.create_task(worker.fold("k", Path("/u"), 1))
+    await asyncio.sleep(0)
+    assert worker._life is not None
+    assert [job.expected for job in worker._life.jobs.values()] == [None]
+    second.cancel()
+    await worker.close()
+
+
+async def test_a_fold_that_takes_far_longer_than_the_last_average_is_ended() -> None:
+    settings = _stand_in(BEATS, "give(commands.Averaged(take().id, 'd'))", "hang()", **HANGS)
+    worker = Worker(settings)
+    await worker.average("k", Path("/m"))
+    with pytest.raises(WorkerError, match=r"its job \(fold\) made no progress"):
+        await asyncio.wait_for(worker.fold("k", Path("/u"), 1), WAIT_SECONDS)
+
+
 async def test_beats_are_signs_of_life_and_nothing_else() -> None:
     settings = _stand_in(
         "command = take()",
