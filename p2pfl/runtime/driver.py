@@ -169,6 +169,10 @@ class Driver:
         """Tell people of a refused connection."""
         self.publish(events.PeerRefused(address, reason))
 
+    def unreached(self, address: str, reason: str, *, is_refused: bool) -> None:
+        """Tell people of a listed address that leads nowhere, or does again."""
+        self.publish(events.AddressFailed(address, reason, is_refused))
+
     def served(self, name: str, done: int, total: int) -> None:
         """Tell people how far a blob is sent."""
         self.publish(events.Progress(0, "push", done, total, name))

@@ -27,7 +27,8 @@ from p2pfl.core.options import Options
 from p2pfl.core.saved import Saved
 from p2pfl.identity.credentials import Credentials
 from p2pfl.learning.process import Worker, WorkerSettings
-from p2pfl.messages import RunSpec
+from p2pfl.messages import MAX_ROSTER, RunSpec
+from p2pfl.net.addresses import parse_address
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Local
 from p2pfl.net.tasks import Tasks
@@ -211,7 +212,7 @@ def _options(config: NodeConfig) -> Options:
         spec=config.spec,
         given=config.given,
         partitions=config.partitions,
-        min_nodes=config.min_nodes if config.min_nodes is not None else len(config.peers) + 1,
+        min_nodes=config.min_nodes if config.min_nodes is not None else _devices(config),
         nonce=secrets.token_hex(16),
         wait=config.wait,
         new_run=config.new_run,
@@ -220,13 +221,18 @@ def _options(config: NodeConfig) -> Options:
     )
 
 
+def _devices(config: NodeConfig) -> int:
+    """Return how many devices the listed addresses and this node may be, before anybody answered."""
+    return min(len({parse_address(text) for text in config.peers}) + 1, MAX_ROSTER)
+
+
 def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[], None]:
-    """Return what tells the protocol when a listed peer turned out to be this node itself."""
-    told = len(config.peers) + 1
+    """Return what tells the protocol when listed addresses turned out to be one device, or this one."""
+    told = _devices(config)
 
     def look() -> None:
         nonlocal told
-        wanted = len(set(config.peers) - mesh.own_addresses) + 1
+        wanted = min(mesh.expected, MAX_ROSTER)
         if wanted != told:
             told = wanted
             driver.feed(inputs.Expect(wanted))
