@@ -141,7 +141,7 @@ class Mesh:
         for address in self._listed:
             RESOLVER.favour(address.host)
             self._dialler.add_listed(address)
-        self._watching.start(self._watch.run())
+        self._watching.start_lasting("looking for sleep", self._watch.run)
 
     async def close(self, reason: str) -> None:
         """Stop listening and dialling, send what is queued, say goodbye, and close, all in bounded time.

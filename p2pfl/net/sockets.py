@@ -36,6 +36,13 @@ FILES_ADVICE = "this device has too many files and connections open: raise its l
 """What to do about that."""
 
 
+MOST_FILES = 4096
+"""Open at a time: links, bulk connections and files of a node with a roster of 256 are a quarter of it."""
+
+FILES_KEPT = 64
+"""Of these, kept for models, the journal, logs and the worker's pipes."""
+
+
 def listen(host: str | None, port: int) -> list[socket.socket]:
     """Return listening sockets, all on one port: any free one where *port* is 0.
 
@@ -82,6 +89,46 @@ async def connect(address: Address, seconds: float) -> socket.socket:
     raise NetworkError(_why_unreachable(telling[-1], seconds)) from telling[-1]
 
 
+def check_room(connection: socket.socket) -> None:
+    """Refuse a new *connection* that would take the last files a process may have open.
+
+    Some are kept for the disk and the worker: a node that is dialled by many must still be able to write.
+
+    Raises:
+        OSError: it would; its number is EMFILE.
+    """
+    if connection.fileno() >= files_limit() - files_kept():
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def files_limit() -> int:
+    """Return how many files and connections this process may have open."""
+    if sys.platform == "win32":
+        return MOST_FILES
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def files_kept() -> int:
+    """Return how many of them no connection may take."""
+    return min(FILES_KEPT, files_limit() // 2)
+
+
+def raise_files_limit() -> None:
+    """Let this process have as many files open as its user may, where that is of use."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # then it stays as it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def is_own(where: Info) -> bool:
     """Whether the IP address of *where* is one of this device's."""
     family, (host, *_) = where
@@ -101,6 +148,7 @@ async def _connected(family: int, where: Any) -> socket.socket:
     loop = asyncio.get_running_loop()
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
+        check_room(connection)
         connection.setblocking(False)
         if sys.platform == "win32":
             await loop.sock_connect(connection, where)

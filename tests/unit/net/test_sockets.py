@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -126,3 +127,14 @@ class Known:
 
     def doubt(self, host: str) -> None:
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+async def test_the_last_files_a_process_may_open_are_kept_from_connections(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "files_limit", lambda: listening.fileno() + 1)
+    with pytest.raises(NetworkError, match="ulimit"):
+        await sockets.connect(sockets.local_address(listening), 5.0)
+    with pytest.raises(OSError, match="Too many open files"):
+        sockets.check_room(listening)
