@@ -21,7 +21,7 @@ from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Message
 from p2pfl.net import sockets
 from p2pfl.net.acceptor import Acceptor, Purpose
-from p2pfl.net.addresses import Address, normal, parse_address
+from p2pfl.net.addresses import Address, parse_address
 from p2pfl.net.admission import Admission
 from p2pfl.net.blobs import BlobPuller, Holder
 from p2pfl.net.book import MAX_TOLD, AddressBook, parse_told
@@ -314,7 +314,7 @@ class Mesh:
         )
         link = Link(agreed.stream, peer, agreed.order, self._settings, self._take)
         advertised = parse_told(words.advertise)
-        host = normal(str(agreed.stream.transport.get_extra_info("peername")[0]))
+        host = sockets.host_of(agreed.stream.transport.get_extra_info("peername"))
         observed = Address(host, address.port)
         self._book.note(node, [address, *advertised] if dialled else [*advertised, address], first=True)
         self._replace(node, "a new connection took its place")

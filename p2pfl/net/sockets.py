@@ -197,7 +197,19 @@ def remote_host(connection: socket.socket) -> str:
     Raises:
         OSError: it is gone already.
     """
-    return normal(str(connection.getpeername()[0]))
+    return host_of(connection.getpeername())
+
+
+def host_of(where: Any) -> str:
+    """Return the IP address in the socket address *where*, a link-local one with its interface."""
+    host = normal(str(where[0]).partition("%")[0])
+    scope = where[3] if len(where) > 3 else 0
+    if not scope:
+        return host
+    try:
+        return f"{host}%{socket.if_indextoname(scope)}"
+    except OSError:  # the interface is gone
+        return f"{host}%{scope}"
 
 
 def local_address(listening: socket.socket) -> Address:

@@ -138,3 +138,11 @@ async def test_the_last_files_a_process_may_open_are_kept_from_connections(
         await sockets.connect(sockets.local_address(listening), 5.0)
     with pytest.raises(OSError, match="Too many open files"):
         sockets.check_room(listening)
+
+
+def test_a_link_local_address_is_told_with_its_interface() -> None:
+    index, name = socket.if_nameindex()[0]
+    assert sockets.host_of(("fe80::1", 9, 0, index)) == f"fe80::1%{name}"
+    assert sockets.host_of(("fe80::1", 9, 0, 999_999)) == "fe80::1%999999"
+    assert sockets.host_of(("::ffff:192.0.2.7", 9, 0, 0)) == "192.0.2.7"
+    assert sockets.host_of(("192.0.2.7", 9)) == "192.0.2.7"
