@@ -47,6 +47,8 @@ class NetSettings(msgspec.Struct, frozen=True):
     """The same of those that one peer told of: it cannot take all turns."""
     max_unproven_tries: int = 10
     """Dials in vain, over half a minute, after which such a node is forgotten until it is told of again."""
+    turned_away_seconds: float = 30.0
+    """A node that sends without end gets no link for so long: it may have been a fault that is over then."""
     max_queue_bytes: int = 16 * 1024 * 1024
     """Unsent control bytes on one link before it is cut: the peer does not read."""
     blob_chunk_bytes: int = 1024 * 1024
@@ -92,6 +94,8 @@ class ProtocolSettings(msgspec.Struct, frozen=True):
     report_after: float = 0.25
     """Seconds a member keeps its evaluation of the last model before it reports it to all screens: where
     a round is shorter, its record tells the evaluations of all at once."""
+    declined_rest: float = 60.0
+    """Seconds before a run this device cannot take part in is looked at, and spoken of, again."""
     often: float = 0.5
     """Seconds at least between two Status messages that say only that a member is a round further: where
     rounds are short, its other messages say so too."""

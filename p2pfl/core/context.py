@@ -9,7 +9,7 @@ from p2pfl.config import ProtocolSettings
 from p2pfl.core.effects import AnyEffect, Send, Tell
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent, Notice
-from p2pfl.messages import Member, Message, RosterEntry, Status
+from p2pfl.messages import Facts, Member, Message, RosterEntry, Status
 
 
 @dataclass
@@ -27,6 +27,12 @@ class PeerView:
     """Its last word about itself; None on a new link until it has spoken."""
     moved_at: float = 0.0
     """When its training last moved on, as far as it said."""
+    facts: Facts | None = None
+    """What it said of its device on this link."""
+    declined: str | None = None
+    """The run in which it said that it cannot take part, unless it has joined it since."""
+    declined_at: float = float("-inf")
+    """When it was last told that it cannot take part."""
 
     @property
     def is_leaving(self) -> bool:
@@ -43,6 +49,8 @@ class Context:
     settings: ProtocolSettings
     options: Options
     policy: Policy
+    run: str = ""
+    """The run this node is in; empty while it is in none."""
     now: float = 0.0
     started: float = 0.0
     effects: list[AnyEffect] = field(default_factory=list)
@@ -101,7 +109,7 @@ class Context:
         if entry.node == self.me.node:
             return entry.journal == self.me.journal
         peer = self.peers.get(entry.node)
-        return peer is not None and peer.linked and peer.member.journal == entry.journal
+        return self._is_here(peer, entry)
 
     def count_seated(self, roster: Iterable[RosterEntry]) -> int:
         """Count the members of *roster* that are here; written out, since every input asks."""
@@ -111,8 +119,16 @@ class Context:
                 count += entry.journal == me.journal
             else:
                 peer = peers.get(entry.node)
-                count += peer is not None and peer.linked and peer.member.journal == entry.journal
+                count += self._is_here(peer, entry)
         return count
+
+    def _is_here(self, peer: PeerView | None, entry: RosterEntry) -> bool:
+        return (
+            peer is not None
+            and peer.linked
+            and peer.member.journal == entry.journal
+            and peer.declined != self.run
+        )
 
     def is_gone(self, entry: RosterEntry) -> bool:
         """Whether nothing is to be expected of the member *entry* for now."""

@@ -26,6 +26,14 @@ BEYOND_EXIT = 9
 """Exit code of a node whose run others continued from an earlier round than it has committed."""
 
 
+MAX_KIN = 16
+"""Runs remembered that continue one and the same: operators make each by hand."""
+
+
+MAX_SAID = 256
+"""Things said once that are remembered; a run has at most 64 origins and `MAX_KIN` of these."""
+
+
 class Named(msgspec.Struct, frozen=True):
     """A node the operator wants to go on with, as far as it is known."""
 
@@ -204,7 +212,7 @@ class Continuing:
         origin = founding.origin_in(ledger.run)
         assert origin is not None
         run = record_digest(founding)
-        self.kin[run] = founding
+        self._remember(run, founding)
         verdict = decide_following(ledger, origin, self._here(ledger))
         if verdict is Follow.MOVE:
             return True
@@ -218,6 +226,15 @@ class Continuing:
             self.beyond, self.beyond_since = run, self.ctx.now
             self._say_once(run, Notice("error", self._both(ledger, origin, run)))
         return False
+
+    def _remember(self, run: str, founding: Founding) -> None:
+        """Keep record 0 of a run that continues this one; made-up ones may come without end."""
+        self.kin[run] = founding
+        for old in list(self.kin)[: max(0, len(self.kin) - MAX_KIN)]:
+            if old != self.beyond:
+                del self.kin[old]
+        if len(self.said) > MAX_SAID:
+            self.said.clear()
 
     def consider_stopping(self, ledger: Ledger) -> float | None:
         """End this node if it is beyond where others went on and its own run has no majority here.

@@ -105,7 +105,7 @@ class Ending:
             status is not None and status.ended and status.run == ledger.run and status.round >= ledger.round
         )
         since = self._ctx.unlinked_since(node)
-        if peer is not None and status is not None and status.run not in ("", ledger.run):
-            since = peer.since  # linked, but gone to another run: it will not confirm this one
+        if peer is not None and status is not None and status.run != ledger.run:
+            since = peer.since  # linked, but in no run or in another one: it will not confirm this one
         linger = self._ctx.settings.linger
         return Other(self._ctx.name_of(node), confirmed, None if since is None else since + linger)

@@ -136,6 +136,8 @@ class WorkFailed(Input, frozen=True):
     round: int = 0
     ballot: Ballot | None = None
     model: str = ""
+    spec: RunSpec | None = None
+    """Of what could not be described."""
 
 
 class Expect(Input, frozen=True):

@@ -7,7 +7,7 @@ birth to meets the first one while neither has committed anything (`prefers`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -21,6 +21,16 @@ from p2pfl.schema import Schema, first_difference
 
 UNFIT_EXIT = 2
 """Exit code of a node that cannot take part: its task or its model differs."""
+
+OFFER_PATIENCE = 10.0
+"""Seconds for which a run that was offered, and is not taken yet, keeps others from being looked at."""
+
+MAX_DECLINED = 16
+"""Runs remembered that this device cannot take part in."""
+
+MAX_DECLINED_OF_PEER = 3
+"""Such runs of one peer in `declined_rest` seconds: then it is not listened to for that time. Each costs the
+worker a description."""
 
 READY_PATIENCE = 10
 """A present node whose worker is still loading is waited for this many `steady` times, then the others found
@@ -41,6 +51,8 @@ class Present(msgspec.Struct, frozen=True):
     """Name of a node whose operator holds the start; empty when nobody does."""
     elsewhere: tuple[str, ...]
     """Names of linked nodes in a run this node does not follow."""
+    unfit: str
+    """Why this node cannot take part in the run of one of them; empty where it could."""
     steady_since: float
     steady: float
     now: float
@@ -48,6 +60,8 @@ class Present(msgspec.Struct, frozen=True):
 
 def decide_founding(present: Present) -> tuple[bool, str, float | None]:
     """Return whether this node founds now, why or why not, and when to ask again."""
+    if present.elsewhere and present.unfit:
+        return False, present.unfit, None
     if present.elsewhere:
         return (
             False,
@@ -82,6 +96,18 @@ class Offered:
     source: str
     commits: tuple[Commit, ...] = ()
     is_described: bool = False
+    since: float = 0.0
+    """When it was offered."""
+
+
+@dataclass(frozen=True)
+class Declined:
+    """A run this device cannot take part in, as it is now."""
+
+    reason: str
+    source: str
+    """The node that offered it."""
+    at: float
 
 
 @dataclass
@@ -92,6 +118,8 @@ class Lobby:
     described: Described | None = None
     """This node's own task, once the worker knows it."""
     offered: Offered | None = None
+    declined: dict[str, Declined] = field(default_factory=dict)
+    """By run; looked at again after `declined_rest` seconds: data may come, a peer may mend its options."""
     created: Created | None = None
     creating: RunSpec | None = None
     asking: str = ""
@@ -120,6 +148,11 @@ class Lobby:
         return earliest(self.wake, self.ask_at)
 
     # --- founding -------------------------------------------------------------------------------------------
+
+    def declines(self, run: str) -> bool:
+        """Whether this device said lately that it cannot take part in *run*."""
+        declined = self.declined.get(run)
+        return declined is not None and self.ctx.now < declined.at + self.ctx.settings.declined_rest
 
     def found(self, free: Sequence[PeerView], elsewhere: Sequence[PeerView]) -> Founding | None:
         """Return record 0 if this node should and can found a run now; *free* peers are in no run."""
@@ -170,10 +203,18 @@ class Lobby:
             needed=max([ctx.options.min_nodes, *needed]),
             holder=holders[0] if holders else "",
             elsewhere=tuple(peer.name for peer in elsewhere),
+            unfit=self._unfit(elsewhere),
             steady_since=self.steady_since,
             steady=ctx.settings.steady,
             now=ctx.now,
         )
+
+    def _unfit(self, elsewhere: Sequence[PeerView]) -> str:
+        for peer in elsewhere:
+            run = peer.status.run if peer.status is not None else ""
+            if run in self.declined:
+                return _unfit_for(run, peer.name, self.declined[run].reason)
+        return ""
 
     def _tell_waiting(self, present: Present, reason: str) -> None:
         if reason != self.told:
@@ -190,11 +231,19 @@ class Lobby:
 
     def offer(self, node: str, founding: Founding, commits: tuple[Commit, ...]) -> None:
         """Begin to take a run: compare its schema with what this node's worker makes of its spec."""
-        run = record_digest(founding)
-        if self.offered is not None and self.offered.run == run:
+        run, now = record_digest(founding), self.ctx.now
+        pending = self.offered
+        if pending is not None and (pending.run == run or now < pending.since + OFFER_PATIENCE):
             return
-        self.offered = Offered(run, founding, node, commits)
+        if self.declines(run) or self._is_deaf_to(node):
+            return
+        self.offered = Offered(run, founding, node, commits, since=now)
         self.ctx.do(Describe(founding.spec))
+
+    def _is_deaf_to(self, node: str) -> bool:
+        """Whether *node* has offered enough runs for now that this device cannot take part in."""
+        lately = sum(self.declines(run) for run, one in self.declined.items() if one.source == node)
+        return lately >= MAX_DECLINED_OF_PEER
 
     def describe(self, described: Described) -> Offered | None:
         """Take note of a task the worker knows; return the run that can be taken without pulling a model."""
@@ -229,19 +278,28 @@ class Lobby:
         if self.offered is not None and self.offered.founding.model == digest:
             self.offered = None
 
-    def fail(self, reason: str) -> None:
-        """End this node: its own task, or the run's, cannot be described."""
-        if self.offered is not None:
+    def fail(self, reason: str, spec: RunSpec | None = None) -> None:
+        """Decline the run that is offered, if *spec* is its; else end this node: its own task has failed."""
+        if self.offered is not None and spec == self.offered.founding.spec:
             self._decline(self.offered, reason)
-        else:
+        elif spec is None or spec == self.ctx.options.spec:
             self.ctx.tell(Notice("error", reason))
             self.ctx.do(Exit(UNFIT_EXIT, reason))
 
     def _decline(self, offered: Offered, reason: str) -> None:
+        """Stay out of a run, and say so here and there: an operator of either device can mend it."""
+        self.offered = None
+        self.declined.pop(offered.run, None)
+        self.declined[offered.run] = Declined(reason, offered.source, self.ctx.now)
+        while len(self.declined) > MAX_DECLINED:
+            del self.declined[next(iter(self.declined))]
         self.ctx.broadcast(Decline(offered.run, reason[:300]))
-        text = f"this device cannot take part in run {offered.run[:12]}: {reason}"
+        text = _unfit_for(offered.run, self.ctx.name_of(offered.source), reason)
         self.ctx.tell(Notice("error", text))
-        self.ctx.do(Exit(UNFIT_EXIT, text))
+
+
+def _unfit_for(run: str, name: str, reason: str) -> str:
+    return f"this device cannot take part in run {run[:12]} of {name}: {reason}"
 
 
 def differs(mine: Schema, theirs: Schema) -> str | None:

@@ -242,10 +242,10 @@ class Node:
         if event.job not in ("describe", "create"):
             if self._running is not None:
                 self._running.work_failed(event)
-        elif self._running is not None and self._lobby.offered is None:
+        elif self._running is not None and event.spec in (None, self._running.ledger.spec):
             self._fail(event.reason)
         else:
-            self._lobby.fail(event.reason)
+            self._lobby.fail(event.reason, event.spec)
 
     def _fail(self, reason: str) -> None:
         self._ctx.tell(events.Notice("error", reason))
@@ -266,7 +266,7 @@ class Node:
                 if running is not None and message.run == running.ledger.run:
                     self._ctx.do(SendRecords(member.node, message.run, message.after))
             case Decline():
-                self._ctx.warn(f"{self._ctx.name_of(member.node)} cannot take part: {message.reason}")
+                self._declined(member, message)
             case Commit():
                 if running is not None:
                     running.learned(member, (message,))
@@ -282,8 +282,21 @@ class Node:
                 if running is not None:
                     running.received(member, message)
 
+    def _declined(self, member: Member, message: Decline) -> None:
+        """Tell that a peer cannot take part, once in a while."""
+        peer = self._ctx.peers.get(member.node)
+        if peer is not None and (peer.status is None or peer.status.run != message.run):
+            peer.declined = message.run
+        if peer is None or self._ctx.now < peer.declined_at + self._ctx.settings.declined_rest / 2:
+            return
+        peer.declined_at = self._ctx.now
+        self._ctx.warn(f"{peer.name} cannot take part in run {message.run[:12]}: {message.reason}")
+
     def _tell_facts(self, member: Member, facts: Facts) -> None:
-        node = member.node
+        node, peer = member.node, self._ctx.peers.get(member.node)
+        if peer is None or peer.facts == facts:
+            return
+        peer.facts = facts
         told = {field: getattr(facts, field) for field in facts.__struct_fields__}
         self._ctx.tell(events.PeerFacts(node=node, name=self._ctx.name_of(node), **told))
 
@@ -301,6 +314,7 @@ class Node:
         if running is None or status.run != running.ledger.run:
             self._heard_elsewhere(peer, status)
             return
+        peer.declined = None
         ledger = running.ledger
         if status.round > ledger.round:
             running.behind.suspect(member.node, status.round)
@@ -352,7 +366,9 @@ class Node:
 
     def _follows(self, status: Status) -> bool:
         """Whether this node would join the run a peer is in."""
-        return status.run not in self._closed and not (status.ended and self._ctx.options.new_run)
+        if status.run in self._closed or (status.ended and self._ctx.options.new_run):
+            return False
+        return not self._lobby.declines(status.run)
 
     def _offered(self, member: Member, founding: Founding) -> None:
         run = record_digest(founding)
@@ -390,6 +406,7 @@ class Node:
             self._close(
                 origin.run
             )  # again, where a crash came between the new run and the end of the old one
+        self._ctx.run = ledger.run
         running = self._running = Running(self._ctx, ledger, ready=False)
         if (
             ledger.is_over
@@ -431,6 +448,7 @@ class Node:
         ctx.names.update({entry.node: entry.name for entry in founding.roster})
         ledger = Ledger(ctx, run, founding, opened=ctx.now)
         ledger.holds = founded or (not commits and contains(founding.roster, ctx.me))
+        ctx.run = run
         running = self._running = Running(ctx, ledger, ready=True)
         running.leaving = self._ending.is_leaving
         how = "continued" if continues else "founded" if founded else "joined"

@@ -11,6 +11,7 @@ it lets stand.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from p2pfl.config import PROTOCOL_VERSIONS
@@ -34,11 +35,20 @@ class Held:
 class Admission:
     """The judgement of one node over its connections."""
 
-    def __init__(self, node: str, local: Local, boots: BootMemory, max_links: int) -> None:
+    def __init__(
+        self,
+        node: str,
+        local: Local,
+        boots: BootMemory,
+        max_links: int,
+        objection: Callable[[str], str] = lambda _: "",
+    ) -> None:
+        """Judge for *node*; *objection* says why another one is turned away now, empty where it is not."""
         self._node = node
         self._local = local
         self._boots = boots
         self._max_links = max_links
+        self._objection = objection
         self._known_boots: dict[Member, tuple[int, str]] = {}
         self._held: dict[str, Held] = {}
         self._seen: dict[str, tuple[str, int]] = {}
@@ -82,6 +92,8 @@ class Admission:
             )
         if peer.node_id == self._node:
             return self._refuse_own_key(words)
+        if objection := self._objection(peer.node_id):
+            return Refusal("protocol", f"{peer.name} gets no link: {objection}")
         member = Member(peer.node_id, words.journal)
         known = self._known_boots.get(member) or self._boots.seen_boot(member)
         if known is not None and (words.boot, words.nonce) != known and words.boot <= known[0]:

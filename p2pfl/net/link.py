@@ -18,6 +18,7 @@ from collections.abc import Callable
 from p2pfl.config import NetSettings
 from p2pfl.errors import FrameError, PeerError
 from p2pfl.messages import Message
+from p2pfl.net.budget import Gate, Verdict
 from p2pfl.net.handshake import MAX_REASON_CHARACTERS
 from p2pfl.net.peers import Peer
 from p2pfl.net.stream import FrameStream
@@ -44,12 +45,15 @@ class Link:
         order: int,
         settings: NetSettings,
         on_frame: Callable[[Link, Peers | Message], None],
+        gate: Gate | None = None,
     ) -> None:
+        """Run nothing yet; *gate* judges how much the peer may send, without one that is anything."""
         self.stream = stream
         self.peer = peer
         self.order = order
         self._settings = settings
         self._on_frame = on_frame
+        self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._queue: list[bytes] = []
         self._queued_bytes = 0
@@ -130,8 +134,11 @@ class Link:
         if self._is_over():
             return
         try:
+            if not self._admits(len(data)):
+                return
             for frame in self.stream.frames(data):
-                self._handle(frame)
+                if self._admits(frame):
+                    self._handle(frame)
                 if self._is_over():
                     return
         except PeerError as error:
@@ -155,6 +162,14 @@ class Link:
                 self._refuse(str(inside))
             else:
                 self._end("it closed the connection")
+
+    def _admits(self, what: ControlFrame | int) -> bool:
+        """Whether a frame, or so many bytes, are to be looked at; a peer that goes on loses the link."""
+        verdict = self._gate.judge(what) if self._gate is not None else Verdict.TAKE
+        if verdict is Verdict.CUT:
+            kind = "bytes" if isinstance(what, int) else type(what).__name__.upper()
+            self._refuse(f"it sent {kind} without end")
+        return verdict is Verdict.TAKE
 
     def _is_over(self) -> bool:
         """Whether what still arrives is not looked at any more."""

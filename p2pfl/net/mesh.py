@@ -13,10 +13,12 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from p2pfl.config import NetSettings
 from p2pfl.errors import HandshakeRefused, NetworkError
 from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Message
 from p2pfl.net import sockets
@@ -25,6 +27,7 @@ from p2pfl.net.addresses import Address, parse_address
 from p2pfl.net.admission import Admission
 from p2pfl.net.blobs import BlobPuller, Holder
 from p2pfl.net.book import MAX_TOLD, AddressBook, parse_told
+from p2pfl.net.budget import Allowances, Gate
 from p2pfl.net.dialler import Dialler
 from p2pfl.net.handshake import Agreed, Disowned, Handshakes, Reachable, WrongNode
 from p2pfl.net.link import Link
@@ -105,7 +108,10 @@ class Mesh:
         self._closing = False
         self._watching = Tasks()
         self._links = Tasks()
-        self._admission = Admission(credentials.node_id, local, boots, settings.max_links)
+        self._allowances = Allowances(time.monotonic, settings.turned_away_seconds)
+        self._admission = Admission(
+            credentials.node_id, local, boots, settings.max_links, self._allowances.objection
+        )
         self._book = AddressBook(credentials.node_id)
         self._refusals = Refusals(self._tell_refused, time.monotonic)
         self.traffic = Traffic()
@@ -312,7 +318,9 @@ class Mesh:
         peer = Peer(
             agreed.member, agreed.identity.name, agreed.identity.role, str(address), words.boot, words.nonce
         )
-        link = Link(agreed.stream, peer, agreed.order, self._settings, self._take)
+        gate = Gate(node, self._allowances, partial(self._refusals.refused, f"{peer.name} ({short(node)})"))
+        link = Link(agreed.stream, peer, agreed.order, self._settings, self._take, gate)
+        self._allowances.count_link(node)
         advertised = parse_told(words.advertise)
         host = sockets.host_of(agreed.stream.transport.get_extra_info("peername"))
         observed = Address(host, address.port)

@@ -242,7 +242,7 @@ class Work:
         try:
             described = await self._twice(lambda: self._worker.describe(effect.spec))
         except (TaskError, WorkerError) as error:
-            self._host.feed(inputs.WorkFailed("describe", str(error)))
+            self._host.feed(inputs.WorkFailed("describe", str(error), spec=effect.spec))
             return
         seconds = asyncio.get_running_loop().time() - self._started
         self._host.publish(

@@ -4,7 +4,17 @@ import pytest
 from p2pfl import events
 from p2pfl.core.effects import Create, Describe, Exit, Fetch
 from p2pfl.core.inputs import Created, Described
-from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Present, decide_founding, differs, prefers
+from p2pfl.core.lobby import (
+    MAX_DECLINED,
+    MAX_DECLINED_OF_PEER,
+    OFFER_PATIENCE,
+    UNFIT_EXIT,
+    Lobby,
+    Present,
+    decide_founding,
+    differs,
+    prefers,
+)
 from p2pfl.messages import Ask, Decline, record_digest
 from p2pfl.schema import TensorSpec, canonical
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
@@ -17,6 +27,7 @@ BASE = Present(
     needed=3,
     holder="",
     elsewhere=(),
+    unfit="",
     steady_since=98.0,
     steady=2.0,
     now=100.0,
@@ -54,6 +65,10 @@ def test_nothing_is_founded_beside_a_run_that_is_not_followed():
     verdict, reason, _ = decide(elsewhere=("dan",))
     assert not verdict
     assert reason == "dan still in another run: start it with --new-run as well"
+
+
+def test_a_run_that_this_node_cannot_take_part_in_is_said_to_be_what_is_waited_for():
+    assert decide(elsewhere=("dan",), unfit="its model differs") == (False, "its model differs", None)
 
 
 def test_a_worker_that_is_loading_is_waited_for_but_not_for_ever():
@@ -198,10 +213,71 @@ def test_another_schema_is_declined_naming_the_first_tensor_that_differs(ctx):
     mine = canonical([TensorSpec("weight", "F32", (2, 4)), TensorSpec("steps", "I64", ())])
     lobby.describe(described(ctx, mine, spec=record_0.spec))
     effects = taken(ctx)
-    assert [effect.code for effect in of_kind(effects, Exit)] == [UNFIT_EXIT]
+    assert of_kind(effects, Exit) == []
     reason = sent(effects, Decline)[0].reason
     assert "weight F32[2,3] there is weight F32[2,4] here" in reason
     assert receivers(effects, Decline) == [node("ben"), node("cleo")]
+    (notice,) = told(effects, events.Notice)
+    assert notice.level == "error"
+    assert "of ben: its model differs" in notice.text
+
+
+def decline(lobby, source="ben", **changes):
+    """Let the lobby be offered a run that its worker knows another model for."""
+    record_0 = founding(**changes)
+    lobby.offer(node(source), record_0, ())
+    lobby.fail("no such task", record_0.spec)
+    return record_0
+
+
+def test_a_run_that_cannot_be_described_is_declined_and_the_node_stays(ctx):
+    lobby = ready_lobby(ctx)
+    record_0 = decline(lobby)
+    effects = taken(ctx)
+    assert of_kind(effects, Exit) == []
+    assert sent(effects, Decline)[0] == Decline(record_digest(record_0), "no such task")
+    assert lobby.offered is None
+
+
+def test_a_declined_run_is_looked_at_again_after_a_rest_and_waited_for_in_words(ctx):
+    lobby = ready_lobby(ctx)
+    record_0 = decline(lobby)
+    taken(ctx)
+    lobby.offer(node("ben"), record_0, ())
+    assert of_kind(taken(ctx), Describe) == []
+    peer = link(ctx, "ben", status(run=record_digest(record_0)))
+    assert lobby.found([], [peer]) is None
+    assert "of ben: no such task" in told(taken(ctx), events.Waiting)[0].reason
+    ctx.now += ctx.settings.declined_rest
+    lobby.offer(node("ben"), record_0, ())
+    assert of_kind(taken(ctx), Describe) == [Describe(record_0.spec)]
+
+
+def test_a_peer_that_offers_one_unfit_run_after_the_other_is_not_listened_to_for_a_while(ctx):
+    lobby = ready_lobby(ctx)
+    for number in range(MAX_DECLINED_OF_PEER + 5):
+        decline(lobby, model=digest(f"model {number}"))
+    assert len(of_kind(taken(ctx), Describe)) == MAX_DECLINED_OF_PEER
+    lobby.offer(node("cleo"), founding(), ())
+    assert len(of_kind(taken(ctx), Describe)) == 1
+
+
+def test_declined_runs_are_remembered_in_bounded_number(ctx):
+    lobby = ready_lobby(ctx)
+    for number in range(2 * MAX_DECLINED):
+        decline(lobby, f"peer {number}", model=digest(f"model {number}"))
+    assert len(lobby.declined) == MAX_DECLINED
+
+
+def test_one_offer_is_looked_at_at_a_time_unless_it_takes_too_long(ctx):
+    lobby, other = ready_lobby(ctx), founding(model=digest("another"))
+    lobby.offer(node("ben"), founding(), ())
+    taken(ctx)
+    lobby.offer(node("cleo"), other, ())
+    assert of_kind(taken(ctx), Describe) == []
+    ctx.now += OFFER_PATIENCE
+    lobby.offer(node("cleo"), other, ())
+    assert of_kind(taken(ctx), Describe) == [Describe(other.spec)]
 
 
 def test_a_run_is_asked_for_once_in_a_while(ctx):

@@ -22,6 +22,7 @@ from p2pfl.messages import (
     Accepted,
     Ask,
     Commit,
+    Decline,
     Facts,
     Offer,
     Prepare,
@@ -34,7 +35,7 @@ from p2pfl.messages import (
 )
 from p2pfl.schema import TensorSpec, canonical
 from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told
-from tests.support.records import NAMES, SCHEMA, node, update
+from tests.support.records import NAMES, SCHEMA, digest, node, update
 
 EMPTY = Saved(None, {}, frozenset())
 
@@ -363,3 +364,33 @@ def test_people_call_a_node_by_its_name_and_an_unknown_one_by_its_id():
         "ben",
         node("dan")[:7],
     ]
+
+
+# --- what one peer may say ---------------------------------------------------------------------------------------
+
+
+def test_who_cannot_take_part_in_this_run_is_not_waited_for_until_it_joins():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    entry = next(one for one in device.node.ledger.roster if one.name == "ben")
+    device.link("ben")
+    assert device.node._ctx.is_seated(entry)
+    device.hear("ben", Decline(chain.run, "its model differs"))
+    assert device.node._ctx.is_gone(entry)
+    device.hear("ben", where(chain))
+    assert device.node._ctx.is_seated(entry)
+
+
+def test_a_peer_that_cannot_take_part_is_told_of_once_in_a_while():
+    device = Device()
+    device.link("ben")
+    heard = [device.hear("ben", Decline(digest(f"run {number}"), "no")) for number in range(5)]
+    assert [len(told(effects, events.Notice)) for effects in heard] == [1, 0, 0, 0, 0]
+
+
+def test_the_facts_of_a_peer_are_told_when_they_change():
+    device = Device()
+    device.link("ben")
+    facts = Facts("0.1.0", "Linux", 2, 2**30, "cpu", 100, (50, 50))
+    heard = [device.hear("ben", one) for one in (facts, facts, msgspec.structs.replace(facts, samples=7))]
+    assert [len(told(effects, events.PeerFacts)) for effects in heard] == [1, 0, 1]
