@@ -52,6 +52,11 @@ LOST_BLOB_TRIES = 60
 (rule 1)."""
 
 
+MISSING_SECONDS = 15.0
+"""A member that takes part for so long without a link to this node is not about to get one: three of the
+longest waits before a redial."""
+
+
 class Running:
     """The run this node is in."""
 
@@ -80,6 +85,8 @@ class Running:
         """Whether blobs may be here that nobody needs any more; they can wait until all else is said."""
         self._told_alone = False
         self._told_missing: set[str] = set()
+        self._missing_since: dict[str, float] = {}
+        """When members that this node has no link to were first seen to take part."""
 
     # --- rounds ---------------------------------------------------------------------------------------------
 
@@ -183,11 +190,20 @@ class Running:
         self.ctx.tell(events.UpdateRefused(commit.record.round, self.ctx.name, reason))
 
     def _tell_missing_pairs(self, commit: Commit) -> None:
-        """Name, once, members that take part although this node has no link to them."""
-        for entry in commit.record.updates:
-            if not self.ctx.is_reachable(entry.node) and entry.node not in self._told_missing:
-                self._told_missing.add(entry.node)
-                name = self.ctx.name_of(entry.node)
+        """Name, once, members that go on taking part although this node gets no link to them.
+
+        One that has just been switched on takes part a moment before it is linked everywhere.
+        """
+        apart = {
+            entry.node for entry in commit.record.updates if not self.ctx.is_reachable(entry.node)
+        } - self._told_missing
+        now = self.ctx.now
+        self._missing_since = {node: self._missing_since.get(node, now) for node in apart}
+        for node, since in self._missing_since.items():
+            down_since = self.ctx.unlinked_since(node)
+            if now - max(since, down_since or since) >= MISSING_SECONDS:
+                self._told_missing.add(node)
+                name = self.ctx.name_of(node)
                 self.ctx.warn(f"{name} takes part, but this device has no link to it: look at both firewalls")
 
     def tidy(self, pinned: Callable[[], set[str]]) -> None:

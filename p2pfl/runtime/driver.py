@@ -52,6 +52,7 @@ from p2pfl.messages import Facts, Message, Records
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Peer
 from p2pfl.runtime.collector import Collector
+from p2pfl.runtime.hush import Hush
 from p2pfl.runtime.publish import Publisher
 from p2pfl.runtime.work import Work
 from p2pfl.store.blobs import BlobStore
@@ -106,6 +107,7 @@ class Driver:
         self._timer: asyncio.Handle | None = None
         self._timer_at: float | None = None
         """When it is to fire. uvloop gives a handle that cannot tell for what is due at once."""
+        self._hush = Hush()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._later: list[Save] = []
         """Saves put off (see `can_wait`), in their order."""
@@ -164,7 +166,9 @@ class Driver:
 
     def received(self, peer: Peer, message: Message) -> None:
         """Give the protocol a message."""
-        self.feed(inputs.Received(peer.member, message))
+        now = self._loop.time()
+        effects = self._node.input(inputs.Received(peer.member, message), now)
+        self._give_out(self._hush.filter(peer.member.node, peer.name, effects, now))
 
     def refused(self, address: str, reason: str) -> None:
         """Tell people of a refused connection."""

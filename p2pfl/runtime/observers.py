@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from p2pfl import __version__
 from p2pfl.config import NetSettings
 from p2pfl.errors import DataDirectoryError, HandshakeRefused, PeerError
@@ -59,6 +61,9 @@ TOO_SLOW = "this observer reads too slowly: too much waits to be sent to it; it 
 RESUMABLE = 4000
 """Events kept for observers who lost their connection for a while: minutes of a busy run."""
 
+RESUMABLE_BYTES = 2 * 2**20
+"""Of these events, as they are sent: some are long, and peers may cause any number of them."""
+
 FEDERATION_WIDE: tuple[What, ...] = ("pause", "resume", "stop", "stop-now")
 """Commands that any operator of the federation may give at any node."""
 
@@ -70,6 +75,8 @@ MAX_REASON_CHARACTERS = 400
 
 HISTORY_ROUNDS = 1000
 """Committed rounds that a newcomer is told of: more than a screen is wide. `p2pfl history` has them all."""
+
+_encode = msgspec.msgpack.Encoder().encode
 
 Role = Literal["local", "operator", "observer"]
 
@@ -123,7 +130,9 @@ class Observers:
         self._command = command
         self._can_start = can_start
         self._keeper = Keeper()
-        self._recent: deque[Published] = deque(maxlen=RESUMABLE)
+        self._recent: deque[tuple[Published, int]] = deque()
+        """With the bytes each takes on the wire."""
+        self._recent_bytes = 0
         self._batch: list[Published] = []
         self._connected: set[Viewer] = set()
         self._viewers: set[Viewer] = set()
@@ -144,11 +153,18 @@ class Observers:
         """Take the next event; those of one turn of the event loop reach observers in one frame."""
         self._seq = published.seq
         self._keeper.take(published)
-        self._recent.append(published)
+        self._remember(published)
         if self._viewers:
             if not self._batch:
                 asyncio.get_running_loop().call_soon(self._flush)
             self._batch.append(published)
+
+    def _remember(self, published: Published) -> None:
+        """Keep an event for those who come back, and the oldest ones only as far as they take little room."""
+        self._recent.append((published, len(_encode(published))))
+        self._recent_bytes += self._recent[-1][1]
+        while len(self._recent) > RESUMABLE or self._recent_bytes > RESUMABLE_BYTES:
+            self._recent_bytes -= self._recent.popleft()[1]
 
     def _flush(self) -> None:
         if self._batch:
@@ -277,7 +293,7 @@ class Observers:
 
     async def _begin(self, viewer: Viewer, watch: Watch, admitted: Admitted) -> None:
         """Greet an observer, tell it what lies behind, and let it follow."""
-        oldest = self._recent[0].seq if self._recent else 1
+        oldest = self._recent[0][0].seq if self._recent else self._seq + 1
         resumed = watch.stream == self._stream and oldest - 1 <= watch.after <= self._seq
         credentials = self._credentials
         viewer.push(
@@ -306,7 +322,7 @@ class Observers:
         self._flush()
         behind: Iterable[Published]
         if resumed:
-            behind = (published for published in self._recent if published.seq > watch.after)
+            behind = (published for published, _ in self._recent if published.seq > watch.after)
         else:
             behind = self._keeper.told()
         for happened in batches(behind):

@@ -394,3 +394,31 @@ def test_the_facts_of_a_peer_are_told_when_they_change():
     facts = Facts("0.1.0", "Linux", 2, 2**30, "cpu", 100, (50, 50))
     heard = [device.hear("ben", one) for one in (facts, facts, msgspec.structs.replace(facts, samples=7))]
     assert [len(told(effects, events.PeerFacts)) for effects in heard] == [1, 0, 1]
+
+
+def warned_of_missing(effects):
+    return ["has no link to it" in notice.text for notice in told(effects, events.Notice)]
+
+
+def test_a_member_that_was_off_and_takes_part_again_is_not_blamed_on_a_firewall():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    device.now += 100.0
+    device.link("cleo")
+    assert warned_of_missing(device.hear("cleo", chain.commit())) == []
+    device.link("ben")
+    device.now += 100.0
+    assert warned_of_missing(device.hear("cleo", chain.commit())) == []
+    device.feed(inputs.Unlinked(node("ben")))
+    assert warned_of_missing(device.hear("cleo", chain.commit())) == []
+
+
+def test_a_member_that_goes_on_taking_part_without_a_link_is_named_once():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    device.link("cleo")
+    warned = []
+    for _ in range(4):
+        device.now += 10.0
+        warned += warned_of_missing(device.hear("cleo", chain.commit()))
+    assert warned == [True]

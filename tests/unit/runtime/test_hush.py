@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from p2pfl import events
+from p2pfl.core.effects import AnyEffect, Exit, SendRecords, Tell
+from p2pfl.runtime.hush import ANSWERS, LINES, MAX_PEERS, REMIND_SECONDS, Hush
+from tests.support.records import node
+
+BEN = node("ben")
+LINE = Tell(events.Notice("warning", "ben says something"))
+DECIDED = Tell(events.RunEnded("0" * 64, 1, "1" * 64, None, None))
+RECORDS = SendRecords(BEN, "0" * 64, 0)
+
+
+def kept(hush: Hush, effects: list[AnyEffect], now: float = 0.0) -> list[AnyEffect]:
+    return hush.filter(BEN, "ben", effects, now)
+
+
+def test_lines_beyond_the_budget_are_not_shown_and_the_peer_is_named_once() -> None:
+    effects = kept(Hush(), [LINE] * (int(LINES.burst) + 50))
+    assert effects[: int(LINES.burst)] == [LINE] * int(LINES.burst)
+    [reminder] = effects[int(LINES.burst) :]
+    assert isinstance(reminder, Tell)
+    assert isinstance(reminder.event, events.Notice)
+    assert reminder.event.text.startswith(f"ben ({BEN[:7]}) causes more lines")
+
+
+def test_what_a_run_decides_is_always_shown() -> None:
+    assert kept(Hush(), [DECIDED] * 1000) == [DECIDED] * 1000
+
+
+def test_why_a_node_ends_is_always_shown() -> None:
+    hush = Hush()
+    kept(hush, [LINE] * 1000)
+    ending: list[AnyEffect] = [LINE, Exit(4, "two records")]
+    assert kept(hush, ending) == ending
+
+
+def test_lines_are_shown_again_after_a_while_and_the_reminder_is_repeated_seldom() -> None:
+    hush = Hush()
+    kept(hush, [LINE] * 1000)
+    assert kept(hush, [LINE] * 1000, 1.0).count(LINE) <= LINES.rate
+    later = kept(hush, [LINE] * 1000, REMIND_SECONDS + 1.0)
+    assert later.count(LINE) > LINES.rate
+    assert len(later) == later.count(LINE) + 1
+
+
+def test_one_peer_does_not_silence_another() -> None:
+    hush = Hush()
+    kept(hush, [LINE] * 1000)
+    assert hush.filter(node("cleo"), "cleo", [LINE], 0.0) == [LINE]
+
+
+def test_answers_from_the_journal_are_bounded() -> None:
+    assert kept(Hush(), [RECORDS] * 10_000) == [RECORDS] * int(ANSWERS.burst)
+
+
+def test_peers_without_end_take_no_memory_without_end() -> None:
+    hush = Hush()
+    for number in range(3 * MAX_PEERS):
+        hush.filter(f"{number}", "x", [LINE] * 2, 0.0)
+    assert len(hush._lines) <= MAX_PEERS
