@@ -23,6 +23,8 @@ class NetSettings(msgspec.Struct, frozen=True):
     """Of a control frame's body. A record of 256 members takes a tenth of it."""
     handshake_seconds: float = 10.0
     """From accepted TCP connection to finished HELLO: a Raspberry Pi on a bad Wi-Fi needs two."""
+    hello_seconds: float = 3.0
+    """From accepted TCP connection to its first byte: a dialer speaks first, and at once."""
     dial_seconds: float = 5.0
     """For the TCP connection of one dial."""
     ping_seconds: float = 1.0
@@ -63,7 +65,11 @@ class NetSettings(msgspec.Struct, frozen=True):
     max_pulls: int = 4
     """Pulls at a time: enough to fill a link, few enough for a small device's memory and disk."""
     max_observers: int = 16
-    """Observers at a time: some screens in a lab, and a command now and then."""
+    """Observers at a time, the local user's apart: some screens in a lab, and a command now and then."""
+    max_observers_of_certificate: int = 8
+    """The same with one certificate: nobody takes all places. The local user has as many."""
+    kept_for_operators: int = 4
+    """Of the observers at a time, places that certificates of role observer do not get."""
     max_observer_bytes: int = 32 * 1024 * 1024
     """Unsent bytes for one observer before it is dropped. What it is told at first, a thousand rounds of
     fifty members, takes 10 MB."""

@@ -1,8 +1,10 @@
 """The listening side: accepts connections, bounds the nameless ones, and sorts them by purpose.
 
 Until a connection has passed TLS and said what it wants it is *pending*. There is a limit on pending
-connections in all and from one address, and a deadline for each: strangers can take neither file descriptors
-nor memory for long.
+connections in all and from one address, and a deadline for each, a short one for its first byte: strangers
+can take neither file descriptors nor memory for long. Nor can they close the door: where there are too
+many, the oldest one from the address with most of them makes room, and addresses where nodes are known to
+be do not count among the others.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from p2pfl.config import NetSettings
@@ -50,15 +54,21 @@ class Acceptor:
         settings: NetSettings,
         purposes: Mapping[str, Purpose],
         refused: Callable[[str, str], None],
+        is_known: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """Open nothing yet; *purposes* are what connections may be for, by their ALPN names."""
+        """Open nothing yet; *purposes* are what connections may be for, by their ALPN names.
+
+        *is_known* says whether nodes are known at an address: strangers do not take their places.
+        """
         self._credentials = credentials
         self._settings = settings
         self._context = server_context(credentials, list(purposes))
         self._purposes = purposes
         self._refused = refused
         self._listening: Sequence[socket.socket] = ()
-        self._pending: Counter[str] = Counter()
+        self._is_known = is_known
+        self._pending: list[_Place] = []
+        """The oldest first."""
         self._tasks = Tasks()
 
     def open(self, listening: Sequence[socket.socket]) -> None:
@@ -108,7 +118,12 @@ class Acceptor:
 
     async def _hear(self, connection: socket.socket, host: str) -> Serve | None:
         """Take a pending connection as far as the peer's first words."""
-        with self._counted(connection, host):
+        with self._counted(host):
+            try:
+                await self._first_byte(connection)
+            except BaseException:
+                connection.close()
+                raise
             transport, protocol = await secure(
                 connection,
                 StreamProtocol,
@@ -125,28 +140,86 @@ class Acceptor:
                 raise
             return await self._purposes[purpose](stream, identity, host)
 
-    @contextlib.contextmanager
-    def _counted(self, connection: socket.socket, host: str) -> Iterator[None]:
-        """Count a connection as pending.
+    async def _first_byte(self, connection: socket.socket) -> None:
+        """Wait until *connection* says something: a dialer speaks first, and at once.
 
         Raises:
-            NetworkError: there are too many; it is closed.
+            HandshakeRefused: it said nothing in time.
         """
-        if self._pending.total() >= self._settings.max_pending:
-            connection.close()
-            raise NetworkError(
-                f"More than {self._settings.max_pending} connections have not said yet who they are."
-            )
-        if self._pending[host] >= self._settings.max_pending_per_address:
-            connection.close()
-            raise NetworkError(
+        if sys.platform == "win32":  # its event loop cannot be asked
+            return
+        loop = asyncio.get_running_loop()
+        readable: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(connection, _wake, readable)
+        try:
+            async with asyncio.timeout(self._settings.hello_seconds):
+                await readable
+        except TimeoutError:
+            raise HandshakeRefused(
+                f"The other side connected and said nothing for {self._settings.hello_seconds:g} s: it did "
+                "not answer in time, or it is no p2pfl node."
+            ) from None
+        finally:
+            loop.remove_reader(connection)
+
+    @contextlib.contextmanager
+    def _counted(self, host: str) -> Iterator[None]:
+        """Count the connection of this task as pending, and make room for it.
+
+        Raises:
+            NetworkError: another one took its place.
+        """
+        task = asyncio.current_task()
+        assert task is not None, "a connection is handled in a task"
+        place = _Place(host, self._is_known(host), task)
+        self._make_room(place)
+        self._pending.append(place)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not place.evicted_for:
+                raise
+            task.uncancel()
+            raise NetworkError(place.evicted_for) from None
+        finally:
+            self._pending.remove(place)
+
+    def _make_room(self, newcomer: _Place) -> None:
+        """End the oldest pending connection there is too much of where *newcomer* is one too many."""
+        pending = [one for one in self._pending if not one.evicted_for]
+        same = [one for one in pending if one.host == newcomer.host]
+        if len(same) >= self._settings.max_pending_per_address:
+            same[0].evict(
                 f"More than {self._settings.max_pending_per_address} connections from this address "
                 "have not said yet who they are."
             )
-        self._pending[host] += 1
-        try:
-            yield
-        finally:
-            self._pending[host] -= 1
-            if not self._pending[host]:
-                del self._pending[host]
+            return
+        others = [one for one in pending if one.is_known == newcomer.is_known]
+        if len(others) >= self._settings.max_pending:
+            count = Counter(one.host for one in others)
+            most = max(count.values())
+            oldest = next(one for one in others if count[one.host] == most)
+            oldest.evict(
+                f"More than {self._settings.max_pending} connections have not said yet who they are."
+            )
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+@dataclass
+class _Place:
+    """A pending connection."""
+
+    host: str
+    is_known: bool
+    """Whether a node is known to be at that address."""
+    task: asyncio.Task[None]
+    evicted_for: str = ""
+    """Why it had to make room."""
+
+    def evict(self, reason: str) -> None:
+        self.evicted_for = reason
+        self.task.cancel()

@@ -26,7 +26,7 @@ from p2pfl.net.acceptor import Acceptor, Purpose
 from p2pfl.net.addresses import Address, parse_address
 from p2pfl.net.admission import Admission
 from p2pfl.net.blobs import BlobPuller, Holder
-from p2pfl.net.book import MAX_TOLD, AddressBook, parse_told
+from p2pfl.net.book import MAX_NODES, MAX_TOLD, AddressBook, parse_told
 from p2pfl.net.budget import Allowances, Gate
 from p2pfl.net.dialler import Dialler
 from p2pfl.net.handshake import Agreed, Disowned, Handshakes, Reachable, WrongNode
@@ -101,6 +101,8 @@ class Mesh:
         self._addresses: list[Address] = []
         self._listed = {parse_address(text): text for text in peers}
         self._reachable = Reachable(tuple(str(parse_address(text)) for text in advertise))
+        self._hosts: dict[str, str] = {}
+        """By node, the IP address of its last link."""
         self._answered: dict[Address, str] = {}
         """The node that answered last at a listed address."""
         self._unreached = Unreached(self._tell_unreached, time.monotonic)
@@ -120,7 +122,7 @@ class Mesh:
         purposes: dict[str, Purpose] = {CONTROL_ALPN: self._answer, BLOB_ALPN: server.hear}
         if observers is not None:
             purposes[OBSERVE_ALPN] = observers
-        self._acceptor = Acceptor(credentials, settings, purposes, self._refusals.refused)
+        self._acceptor = Acceptor(credentials, settings, purposes, self._refusals.refused, self._is_known)
         self._dialler = Dialler(
             self._attempt,
             self._book.addresses,
@@ -325,6 +327,9 @@ class Mesh:
         host = sockets.host_of(agreed.stream.transport.get_extra_info("peername"))
         observed = Address(host, address.port)
         self._book.note(node, [address, *advertised] if dialled else [*advertised, address], first=True)
+        self._hosts[node] = host
+        while len(self._hosts) > MAX_NODES:
+            del self._hosts[next(iter(self._hosts))]
         self._replace(node, "a new connection took its place")
         told = tuple(advertised) or (observed,)
         self._neighbours[node] = _Neighbour(link, told, observed.is_loopback)
@@ -396,6 +401,10 @@ class Mesh:
         """Return *sources* and then all linked nodes, with their addresses."""
         nodes = [node for node in dict.fromkeys([*sources, *self._neighbours]) if node != self._node]
         return [(node, addresses) for node in nodes if (addresses := self._book.addresses(node))]
+
+    def _is_known(self, host: str) -> bool:
+        """Whether a node was linked, or is listed, at *host*."""
+        return host in self._hosts.values() or any(address.host == host for address in self._listed)
 
     def _tell_refused(self, address: str, reason: str) -> None:
         if not self._closing:

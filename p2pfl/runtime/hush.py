@@ -70,9 +70,7 @@ class Hush:
         if len(self._told) >= MAX_PEERS:
             self._told.clear()
         self._told[node] = now
-        text = (
-            f"{name} ({node[:7]}) causes more lines here than anybody can read; the rest is not shown"
-        )
+        text = f"{name} ({node[:7]}) causes more lines here than anybody can read; the rest is not shown"
         return [Tell(events.Notice("warning", text))]
 
 

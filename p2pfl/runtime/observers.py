@@ -100,6 +100,8 @@ class Admitted(NamedTuple):
     who: str
     role: Role
     may: tuple[What, ...]
+    node: str
+    """Of its certificate."""
 
 
 class Observers:
@@ -134,7 +136,7 @@ class Observers:
         """With the bytes each takes on the wire."""
         self._recent_bytes = 0
         self._batch: list[Published] = []
-        self._connected: set[Viewer] = set()
+        self._connected: dict[Viewer, Admitted] = {}
         self._viewers: set[Viewer] = set()
         """Those of the connected who follow what happens."""
         self._is_closed = False
@@ -247,10 +249,6 @@ class Observers:
             )
         if self._is_closed:
             raise PeerError("this node ends")
-        if len(self._connected) >= self._settings.max_observers:
-            raise PeerError(
-                f"{self._settings.max_observers} observers are connected, the most a node has: close one"
-            )
         start: tuple[What, ...] = ("start",) if self._can_start else ()
         if identity.node_id == self._credentials.node_id:
             if not hmac.compare_digest(watch.token.encode(), self._token.encode()):
@@ -259,21 +257,40 @@ class Observers:
                     "shown: give --data-dir, or use a certificate of role observer or operator"
                 )
             may: tuple[What, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
-            return Admitted("the local user", "local", may)
+            return self._placed(Admitted("the local user", "local", may, identity.node_id))
         who = f"{bounded(identity.name, 64)} ({identity.role})"
         if identity.role == "operator":
-            return Admitted(who, "operator", (*start, *FEDERATION_WIDE, "save"))
+            may = (*start, *FEDERATION_WIDE, "save")
+            return self._placed(Admitted(who, "operator", may, identity.node_id))
         if identity.role == "observer":
-            return Admitted(who, "observer", ())
+            return self._placed(Admitted(who, "observer", (), identity.node_id))
         raise PeerError(
             f"the certificate of {identity.name} is a node's, and nodes do not watch each other: on the CA's "
             "machine make one for a person with `p2pfl certs issue NAME --role observer` (or operator)"
         )
 
+    def _placed(self, admitted: Admitted) -> Admitted:
+        """Return *admitted* if there is a place for it: nobody takes those of others.
+
+        Raises:
+            PeerError: there is none.
+        """
+        settings, others = self._settings, list(self._connected.values())
+        own = sum(one.node == admitted.node for one in others)
+        if own >= settings.max_observers_of_certificate:
+            raise PeerError(f"{admitted.who} is connected {own} times, the most there may be: close one")
+        if admitted.role == "local":
+            return admitted
+        count = sum(one.role != "local" for one in others)
+        places = settings.max_observers - (settings.kept_for_operators if admitted.role == "observer" else 0)
+        if count >= places:
+            raise PeerError(f"{count} observers are connected, the most there may be of them: close one")
+        return admitted
+
     async def _serve(self, stream: FrameStream, watch: Watch, admitted: Admitted) -> None:
         viewer = Viewer(stream, self._settings.max_observer_bytes, beat=self._beat, too_slow=self._too_slow)
         tasks = Tasks()
-        self._connected.add(viewer)
+        self._connected[viewer] = admitted
         logger.info("%s is connected as an observer", admitted.who)
         try:
             tasks.start(viewer.write()).add_done_callback(lambda _: viewer.end(FAULT))
@@ -285,7 +302,7 @@ class Observers:
             reason = await viewer.ended
             logger.info("the connection of %s as an observer ended: %s", admitted.who, reason)
         finally:
-            self._connected.discard(viewer)
+            self._connected.pop(viewer, None)
             self._viewers.discard(viewer)
             await tasks.close()
             await stream.finish()

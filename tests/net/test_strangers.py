@@ -26,7 +26,7 @@ from p2pfl.wire.blobs import (
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
 from tests.support.federation import make_federation
-from tests.support.meshes import FAST, WAIT_SECONDS, Lab, Node, lab, new_local
+from tests.support.meshes import FAST, WAIT_SECONDS, Lab, Node, lab, new_local, until
 
 MAX_BYTES = FAST.max_frame_bytes
 
@@ -211,6 +211,61 @@ async def test_silent_connections_are_bounded_per_address_and_end_at_the_deadlin
             writer.transport.abort()
     bee = await world.start(federation["bee"], [node.address])
     await bee.told.until(lambda told: told.names == {"ant"})
+
+
+async def silent_from(node: Node, *hosts: str) -> list[asyncio.StreamWriter]:
+    """Open a connection from each of *hosts*, addresses of the loopback, that says nothing."""
+    opened = []
+    for host in hosts:
+        _, writer = await asyncio.open_connection("127.0.0.1", node.mesh.port, local_addr=(host, 0))
+        opened.append(writer)
+    return opened
+
+
+def abort(writers: list[asyncio.StreamWriter]) -> None:
+    for writer in writers:
+        writer.transport.abort()
+
+
+async def test_silent_connections_from_everywhere_do_not_keep_a_node_out(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    settings = msgspec.structs.replace(FAST, max_pending=4, hello_seconds=60.0, handshake_seconds=60.0)
+    node = await world.start(federation["ant"], settings=settings)
+    silent = await silent_from(node, *(f"127.0.0.{2 + number % 5}" for number in range(12)))
+    try:
+        await node.told.until_refused("More than 4 connections have not said yet")
+        bee = await world.start(federation["bee"], [node.address])
+        await bee.told.until(lambda told: told.names == {"ant"})
+        assert len(node.mesh._acceptor._pending) <= settings.max_pending
+    finally:
+        abort(silent)
+
+
+async def test_strangers_take_no_place_of_an_address_where_a_node_was_linked(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    settings = msgspec.structs.replace(FAST, max_pending=2, hello_seconds=60.0, handshake_seconds=60.0)
+    node = await world.start(federation["ant"], settings=settings)
+    bee = await world.start(federation["bee"], [node.address])
+    await bee.told.until(lambda told: told.names == {"ant"})
+    known = await silent_from(node, "127.0.0.1", "127.0.0.1")
+    strangers = await silent_from(node, *["127.0.0.2"] * 6)
+    try:
+        await until(lambda: sum(not place.is_known for place in node.mesh._acceptor._pending) == 2)
+        assert sum(place.is_known for place in node.mesh._acceptor._pending) == 2
+    finally:
+        abort(known + strangers)
+
+
+async def test_who_says_nothing_at_all_is_cut_soon(world: Lab, federation: dict[str, Credentials]) -> None:
+    settings = msgspec.structs.replace(FAST, hello_seconds=0.05, handshake_seconds=60.0)
+    node = await world.start(federation["ant"], settings=settings)
+    silent = await silent_from(node, "127.0.0.1")
+    try:
+        assert "did not answer in time" in await node.told.until_refused("said nothing for 0.05 s")
+    finally:
+        abort(silent)
 
 
 async def test_a_repeated_refusal_is_told_once(ant: Node, federation: dict[str, Credentials]) -> None:

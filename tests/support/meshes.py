@@ -21,6 +21,7 @@ WAIT_SECONDS = 20.0
 
 FAST = NetSettings(
     handshake_seconds=5.0,
+    hello_seconds=5.0,
     dial_seconds=2.0,
     ping_seconds=0.05,
     silence_seconds=3.0,

@@ -238,13 +238,49 @@ async def test_a_pending_connection_is_closed_when_the_node_stops_listening(stag
 
 
 async def test_no_more_than_the_limit_are_let_in_until_one_goes(make: Callable[..., Stage]) -> None:
-    stage = make(max_observers=2)
+    stage = make(max_observers=2, kept_for_operators=0)
     first = await stage.following()
     await stage.connect(EVE, watch(follow=False))
     assert "2 observers are connected" in await stage.refuse(OWL, watch())
     first.leave()
     await until(lambda: first.is_closed)
     await stage.following()
+
+
+async def test_idle_observers_lock_out_neither_operators_nor_the_local_user(
+    make: Callable[..., Stage],
+) -> None:
+    stage = make(max_observers=3, kept_for_operators=1)
+    for _ in range(2):
+        await stage.following()
+    assert "2 observers are connected" in await stage.refuse(OWL, watch())
+    await stage.connect(EVE, watch())
+    assert "3 observers are connected" in await stage.refuse(EVE, watch())
+    await stage.connect(stage.me, watch(token=TOKEN))
+
+
+async def test_one_certificate_does_not_take_all_places(make: Callable[..., Stage]) -> None:
+    stage = make(max_observers_of_certificate=2)
+    for identity, first in ((OWL, watch()), (EVE, watch()), (stage.me, watch(token=TOKEN))):
+        for _ in range(2):
+            await stage.connect(identity, first)
+        assert "is connected 2 times, the most there may be" in await stage.refuse(identity, first)
+
+
+async def test_long_events_are_kept_for_who_comes_back_only_as_far_as_they_take_little_room(
+    make: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RESUMABLE_BYTES", 10_000)
+    stage = make()
+    first = await stage.following()
+    for _ in range(20):
+        stage.tell(note("x" * 2000))
+    assert len(stage.it._recent) < 5
+    await until(lambda: len(first.told) == 20)
+    back = await stage.following(stream=STREAM, after=19)
+    assert back.all(Greeting)[0].resumed
+    late = await stage.following(stream=STREAM, after=2)
+    assert not late.all(Greeting)[0].resumed
 
 
 # --- what it is told ----------------------------------------------------------------------------------------
