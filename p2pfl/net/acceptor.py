@@ -138,7 +138,11 @@ class Acceptor:
             except HandshakeRefused as error:
                 await dismiss(stream, Refusal("role", bounded(str(error))))
                 raise
-            return await self._purposes[purpose](stream, identity, host)
+            try:
+                return await self._purposes[purpose](stream, identity, host)
+            except BaseException:
+                stream.abort()
+                raise
 
     async def _first_byte(self, connection: socket.socket) -> None:
         """Wait until *connection* says something: a dialer speaks first, and at once.

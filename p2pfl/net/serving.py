@@ -178,10 +178,12 @@ class BlobServer:
 
     async def _refuse_for_good(self, stream: FrameStream, refusal: BlobRefusal) -> None:
         """Say why there is nothing, and close."""
-        with contextlib.suppress(OSError):  # the peer may be gone; it is refused either way
-            await stream.write(encode_refusal(refusal))
-            await _until_closed(stream, FINISH_SECONDS)
-        stream.abort()
+        try:
+            with contextlib.suppress(OSError, PeerError):  # the peer may be gone, or go on with what it does
+                await stream.write(encode_refusal(refusal))
+                await _until_closed(stream, FINISH_SECONDS)
+        finally:
+            stream.abort()
 
 
 async def _until_closed(stream: FrameStream, seconds: float) -> None:

@@ -200,7 +200,7 @@ async def test_a_blob_request_that_is_none_is_refused(ant: Node, federation: dic
 async def test_silent_connections_are_bounded_per_address_and_end_at_the_deadline(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
-    settings = msgspec.structs.replace(FAST, max_pending_per_address=3, handshake_seconds=0.3)
+    settings = msgspec.structs.replace(FAST, max_pending_per_address=3, hello_seconds=0.3)
     node = await world.start(federation["ant"], settings=settings)
     silent = [await asyncio.open_connection("127.0.0.1", node.mesh.port) for _ in range(4)]
     try:

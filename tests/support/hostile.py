@@ -1,0 +1,211 @@
+"""Raw clients that hold a certificate, or none, and say what they like to a running node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from p2pfl import messages
+from p2pfl.identity.authority import issue
+from p2pfl.identity.credentials import Credentials, read_credentials
+from p2pfl.identity.names import Role
+from p2pfl.messages import (
+    Accept,
+    Accepted,
+    Ask,
+    Ballot,
+    Collect,
+    Decline,
+    Evaluation,
+    Facts,
+    Message,
+    Noted,
+    Offer,
+    Prepare,
+    Promise,
+    Records,
+    Refuse,
+    Report,
+    Submit,
+    Wish,
+    Yield,
+    record_digest,
+)
+from p2pfl.net.tls import CONTROL_ALPN, client_context
+from p2pfl.wire import links
+from p2pfl.wire.codec import ControlFrame, decode, encode
+from p2pfl.wire.frames import FrameDecoder, encode_frame
+from tests.support.core import status
+from tests.support.records import Chain, digest, evaluations, founding, node, update
+
+MAX_BYTES = 1024 * 1024
+PATIENCE_SECONDS = 30.0
+NONCE = "5" * 32
+
+_CHAIN = Chain()
+_COMMIT = _CHAIN.commit(evaluated=evaluations((8, 10), (9, 10)))
+_RUN, _BALLOT = _CHAIN.run, Ballot(3, node("ben"))
+
+MESSAGES: Sequence[Message] = [
+    status(run=_RUN, round=3, record=digest("record"), progress=0.5, phase="training"),
+    Offer(founding()),
+    Prepare(_RUN, 1, _BALLOT),
+    Promise(_RUN, 1, _BALLOT, Ballot(1, node("ada")), _COMMIT.record),
+    Refuse(_RUN, 1, _BALLOT, Ballot(4, node("ada"))),
+    Collect(_RUN, 1, _BALLOT, selected=True),
+    Submit(_RUN, 1, _BALLOT, _RUN, update("ada", 1), "", Evaluation(8, 10, 2.0)),
+    Noted(_RUN, 1, _BALLOT, ""),
+    Accept(_RUN, 1, _BALLOT, _COMMIT.record),
+    Accepted(_RUN, 1, _BALLOT, record_digest(_COMMIT.record)),
+    Yield(_RUN, 1, _BALLOT, "a higher ballot was promised"),
+    _COMMIT,
+    Report(_RUN, 1, Evaluation(8, 10, 2.0)),
+    Ask(_RUN, -1),
+    Records(_RUN, founding(), (_COMMIT,)),
+    Decline(_RUN, "its model differs"),
+    Wish(_RUN, 1, "pause", "ada (operator)"),
+    Facts("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 0, 10)),
+]
+"""One of each message, well-formed, of a run that nobody is in."""
+
+LINK_FRAMES: Sequence[ControlFrame] = [
+    links.Hello("0.1.0", "1" * 32, 1, NONCE, 1, (), 1, 1, "", 0),
+    links.Welcome("0.1.0", "1" * 32, 1, NONCE, 1, (), 1, 1),
+    links.Ready(7),
+    links.Refusal("full", "there is no room"),
+    links.Ping(),
+    links.Pong(),
+    links.Peers((links.PeerAddresses(node("cleo"), "cleo", ("127.0.0.1:1",)),)),
+    links.Bye("it is over"),
+]
+"""The same of the link's own frames."""
+
+
+def framed(*frames: ControlFrame) -> bytes:
+    """Return *frames* as they are on the wire."""
+    return b"".join(encode_frame(encode(frame), MAX_BYTES) for frame in frames)
+
+
+def malformed(frame: ControlFrame) -> list[bytes]:
+    """Return frames that resemble *frame* and are none: a field too much, too few, of another type."""
+    fields = msgspec.to_builtins(frame)
+    variants = [{**fields, "more": 1}]
+    for name in fields:
+        if name != "type":
+            variants.append({key: value for key, value in fields.items() if key != name})
+            variants.append({**fields, name: {"x": [None]}})
+    return [encode_frame(msgspec.msgpack.encode(variant), MAX_BYTES) for variant in variants]
+
+
+def flood(frame: ControlFrame, number: int) -> AsyncIterator[bytes]:
+    """Yield *number* copies of *frame*, each a little different where it has room for that."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, number, 500):
+            yield framed(*(_varied(frame, at) for at in range(start, min(number, start + 500))))
+
+    return pieces()
+
+
+def _varied(frame: ControlFrame, number: int) -> ControlFrame:
+    match frame:
+        case messages.Offer():
+            return Offer(founding(model=digest(f"model {number}")))
+        case messages.Decline():
+            return Decline(digest(f"run {number}"), f"reason {number}")
+        case messages.Facts():
+            return msgspec.structs.replace(frame, labels=tuple(range(number, number + 200)))
+        case messages.Status():
+            return msgspec.structs.replace(
+                frame, run="", record="", steps=number, min_nodes=1 + number % 200, waiting=bool(number % 2)
+            )
+        case links.Peers():
+            dead = tuple(
+                links.PeerAddresses(node(f"{number}-{one}"), "dead", (f"dead{number}-{one}.invalid:1",))
+                for one in range(4)
+            )
+            return links.Peers(dead)
+    return frame
+
+
+class Client:
+    """One control connection of somebody to a node."""
+
+    _orders = itertools.count(10**6)
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._decoder = FrameDecoder(MAX_BYTES)
+        self._frames: list[ControlFrame] = []
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connected(cls, port: int, credentials: Credentials) -> AsyncIterator[Client]:
+        """Connect to the node at *port*; nothing is said yet."""
+        context = client_context(credentials, [CONTROL_ALPN])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def linked(cls, port: int, credentials: Credentials) -> AsyncIterator[Client]:
+        """Connect to the node at *port* and become its link."""
+        async with cls.connected(port, credentials) as client:
+            journal = credentials.node_id.encode().hex()[:32]
+            await client.say(framed(links.Hello("0.1.0", journal, 1, NONCE, 1, (), 1, 1, "", 0)))
+            welcome = await client.hear(links.Welcome)
+            assert isinstance(welcome, links.Welcome), welcome
+            await client.say(framed(links.Ready(0 if welcome.order else next(cls._orders))))
+            yield client
+
+    async def say(self, data: bytes) -> None:
+        """Send *data*; an end of the connection shows when something is read."""
+        with contextlib.suppress(OSError):
+            self._writer.write(data)
+            await self._writer.drain()
+
+    async def hear(self, *kinds: type) -> ControlFrame | None:
+        """Return the next frame of one of *kinds*, or a REFUSAL; None once the node has closed."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                while self._frames:
+                    frame = self._frames.pop(0)
+                    if isinstance(frame, (*kinds, links.Refusal)):
+                        return frame
+                try:
+                    data = await self._reader.read(65536)
+                except OSError:
+                    return None
+                if not data:
+                    return None
+                self._frames += [decode(body) for body in self._decoder.feed(data)]
+
+    async def flood(self, frame: ControlFrame, number: int) -> None:
+        """Send *frame* that many times, reading nothing, until all is sent or the node has closed."""
+        async for piece in flood(frame, number):
+            await self.say(piece)
+            if self._writer.transport.is_closing():
+                return
+
+
+class People:
+    """Certificates of a federation, made when they are asked for."""
+
+    def __init__(self, authority: Path) -> None:
+        self._authority = authority
+        self._numbers = itertools.count()
+
+    def new(self, role: Role = "node") -> Credentials:
+        """Return a certificate that nobody has seen yet."""
+        name = f"x{secrets.token_hex(2)}{next(self._numbers)}"
+        return read_credentials(issue(self._authority, name, role))
