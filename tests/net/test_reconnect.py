@@ -12,6 +12,7 @@ import pytest
 from p2pfl.errors import UserError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.messages import Ask, Status
+from p2pfl.net import unreached
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, Lab, lab, new_local, until
 from tests.support.proxy import proxy_to
@@ -203,3 +204,20 @@ async def test_closing_with_a_peer_that_reads_nothing_takes_bounded_time(
         async with asyncio.timeout(6):
             await world.stop(bee)
     assert bee.told.names == {"ant"}, "after close nothing is told any more"
+
+
+async def test_a_listed_address_that_leads_nowhere_is_told_and_that_it_leads_somewhere_again(
+    world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unreached, "GRACE_SECONDS", 0.0)
+    bee = await world.start(federation["bee"])
+    port, address = bee.mesh.port, bee.address
+    await world.stop(bee)
+    ant = await world.start(federation["ant"], [address])
+    await ant.told.until(lambda told: bool(told.unreached_told))
+    await world.start(federation["bee"], listen=("127.0.0.1", port))
+    await ant.told.until(lambda told: len(told.unreached_told) == 2)
+    assert ant.told.unreached_told == [
+        (address, "nothing listens there: is the node running, and on this port?"),
+        (address, ""),
+    ]

@@ -51,6 +51,12 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
         ),
         (events.PeerLost("b" * 52, "ben", "it fell silent"), "-", "ben (bbbbbbb) lost: it fell silent"),
         (
+            events.AddressFailed("pi:9", "nothing listens there", is_refused=False),
+            "!",
+            "pi:9 is not reached: nothing listens there",
+        ),
+        (events.AddressFailed("pi:9", "", is_refused=False), "+", "pi:9 is reached now"),
+        (
             events.PeerRefused("192.0.2.9:1", "another CA"),
             "!",
             "connection with 192.0.2.9:1 refused: another CA",

@@ -51,6 +51,26 @@ def test_a_node_without_a_run_says_what_it_waits_for() -> None:
     assert "run         waiting: 2 of 3 nodes are here" in lines_of(found)
 
 
+def test_listed_addresses_that_lead_nowhere_are_shown_with_the_reason_until_they_are_reached() -> None:
+    state = state_of(recordings.waiting())
+    reason = "nothing listens there: is the node running, and on this port?"
+    for event in (
+        events.AddressFailed("pi.local:9000", reason, is_refused=False),
+        events.AddressFailed("nas.local:9000", "another CA", is_refused=True),
+        events.AddressFailed("bee.local:9000", reason, is_refused=False),
+        events.AddressFailed("bee.local:9000", "", is_refused=False),
+    ):
+        state.apply(Published(0, state.time, event))
+    found = snapshot_of(state)
+    assert found.unreached == {"pi.local:9000": reason, "nas.local:9000": "another CA"}
+    lines = lines_of(found)
+    at = lines.index("address     pi.local:9000 is not reached: nothing listens there: is the node")
+    assert lines[at + 1 : at + 3] == [
+        "            running, and on this port?",
+        "address     nas.local:9000 is not reached: another CA",
+    ]
+
+
 def test_a_wish_is_shown_with_its_author() -> None:
     state = state_of(recordings.running())
     state.apply(Published(0, state.time, events.Wanted("pause", "eve (operator)")))
