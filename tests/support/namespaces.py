@@ -41,6 +41,22 @@ class Wires:
         """Plug it in again."""
         _ip("-n", self._switch, "link", "set", f"port{self._numbers[name]}", "up")
 
+    def drop(self, sender: str, receiver: str) -> None:
+        """Lose all that *sender* sends to *receiver*; the other direction goes on."""
+        _ip("-n", self._namespace(sender), "route", "replace", "blackhole", f"{self.address(receiver)}/32")
+
+    def carry(self, sender: str, receiver: str) -> None:
+        """Let it arrive again."""
+        _ip("-n", self._namespace(sender), "route", "del", "blackhole", f"{self.address(receiver)}/32")
+
+    def reset(self, name: str) -> None:
+        """Reset all TCP connections of *name*."""
+        _run(*self.inside(name), "ss", "--kill", "--tcp", "state", "established")
+
+    def refuse_calls(self, name: str) -> None:
+        """Lose every packet that would open a connection to *name*, as a laptop's firewall does."""
+        _run(*self.inside(name), "iptables", "-A", "INPUT", "-p", "tcp", "--syn", "-j", "DROP")
+
     def lay(self) -> None:
         """Make everything."""
         _ip("netns", "add", self._switch)
@@ -83,4 +99,8 @@ def wires(*names: str) -> Iterator[Wires]:
 
 
 def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+    _run("ip", *words)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)
