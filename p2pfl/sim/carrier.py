@@ -10,7 +10,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from p2pfl.core import inputs
-from p2pfl.core.effects import AnyEffect, Collect, Exit, Fetch, Send, SendRecords, Tell, can_wait, is_dear
+from p2pfl.core.effects import (
+    AnyEffect,
+    Collect,
+    Exit,
+    Fetch,
+    SavePromise,
+    Send,
+    SendRecords,
+    Tell,
+    can_wait,
+    is_dear,
+)
+from p2pfl.core.options import FIRST_ATTEMPT
+from p2pfl.messages import Ballot
 from p2pfl.sim.aim import Aim
 from p2pfl.sim.device import SAVES, Device
 from p2pfl.sim.setting import PUT_OFF
@@ -79,7 +92,8 @@ class Carrier:
 
     def _do(self, device: Device, effect: AnyEffect) -> None:
         if isinstance(effect, SAVES):
-            device.unflushed.append(effect)
+            if device.habits.saves_lowest or not _takes_lowest(device, effect):
+                device.unflushed.append(effect)
             return
         if device.unflushed:
             self._end_transaction(device)
@@ -150,3 +164,8 @@ class Carrier:
             raise Violation("progress", f"{device.name} asks for ticks without end at {self._world.now}")
         # Of two floats whose sum is not above a third, one may still exceed the difference of the others.
         self.carry_out(device, device.node.tick(max(deadline, self._world.now - device.lag)))
+
+
+def _takes_lowest(device: Device, effect: AnyEffect) -> bool:
+    """Whether *effect* saves that *device* has taken a round's lowest ballot."""
+    return isinstance(effect, SavePromise) and effect.ballot == Ballot(FIRST_ATTEMPT, device.member.node)

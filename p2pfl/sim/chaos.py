@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from p2pfl.sim.device import Device
     from p2pfl.sim.world import World
 
+BLACKOUT = 0.3
+"""Most seconds between the first and the last start after a failure of everybody's power."""
+
+LATER = 4.0
+"""Seconds the others come later."""
+
 SLOWEST = 5.0
 """How many times longer than the others' a slow node's training may take."""
 
@@ -27,6 +33,7 @@ def schedule_faults(world: World) -> None:
         _anybody(world).slowness = world.random.uniform(1.0, SLOWEST)
     for mean, fault in (
         (faults.crash_every, _crash_somebody),
+        (faults.blackout_every, black_out),
         (faults.freeze_every, _freeze_somebody),
         (faults.sleep_every, _put_somebody_to_sleep),
         (faults.leave_every, _let_somebody_leave),
@@ -56,6 +63,21 @@ def _anybody(world: World) -> Device:
 
 def _crash_somebody(world: World) -> None:
     world.crash(_anybody(world))
+
+
+def black_out(world: World, first: Device | None = None) -> None:
+    """Let everybody's power fail, and everybody come back within moments.
+
+    Where a device is to be the *first* one, a majority with it comes back soon and the others later.
+    """
+    others = [device for device in world.devices.values() if device is not first]
+    world.random.shuffle(others)
+    soon = len(others) if first is None else len(others) // 2 + len(others) % 2
+    if first is not None:
+        world.crash(first, 0.0, power=True)
+    for place, device in enumerate(others):
+        down = world.random.uniform(0.0, BLACKOUT)
+        world.crash(device, down if place < soon else down + LATER, power=True)
 
 
 def _freeze_somebody(world: World) -> None:

@@ -22,6 +22,8 @@ class Faults(msgspec.Struct, frozen=True):
     # --- processes ------------------------------------------------------------------------------------------
     crash_every: float = 0.0
     """A random process ends at once."""
+    blackout_every: float = 0.0
+    """The power of all devices fails, and all start again within moments."""
     down: float = 4.0
     """Mean seconds a crashed node stays down, and one that left stays away."""
     power_cuts: float = 0.5
@@ -70,6 +72,9 @@ class Faults(msgspec.Struct, frozen=True):
     """Probability of a fault right after such a message was sent: to its sender or its receiver."""
     aimed_value: float = 0.0
     """The same for a PROMISE that names a value, the rarest of them and the one all depends on."""
+    aimed_first: float = 0.0
+    """Probability that an ACCEPTED is followed by a crash of its proposer, alone or with everybody, where that
+    one has not accepted its own value yet."""
 
 
 CALM = Faults(until=0.0)
@@ -79,7 +84,14 @@ NETWORK = Faults(cut_every=10.0, deafen_every=15.0, drop=0.03, duplicate=0.05, s
 """Every device is well, and the network is not."""
 
 CRASHES = Faults(
-    crash_every=8.0, between=0.002, freeze_every=60.0, sleep_every=60.0, aimed=0.04, aimed_value=0.2
+    crash_every=8.0,
+    blackout_every=100.0,
+    between=0.002,
+    freeze_every=60.0,
+    sleep_every=60.0,
+    aimed=0.04,
+    aimed_value=0.2,
+    aimed_first=0.05,
 )
 """The network is well, and the devices are not."""
 
@@ -97,10 +109,12 @@ HEAVY = Faults(
     duplicate=0.05,
     slow=0.02,
     pull=0.5,
+    blackout_every=200.0,
     lose_disk_every=60.0,
     restore_disk_every=120.0,
     aimed=0.04,
     aimed_value=0.15,
+    aimed_first=0.05,
 )
 """Everything goes wrong, all the time."""
 
