@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from p2pfl.core import inputs
 from p2pfl.sim.disk import Disk
-from p2pfl.sim.limits import may_lose_disk, may_restore
+from p2pfl.sim.limits import may_damage, may_lose_disk, may_restore
 
 if TYPE_CHECKING:
     from p2pfl.sim.device import Device
@@ -39,7 +39,10 @@ def schedule_faults(world: World) -> None:
         (faults.leave_every, _let_somebody_leave),
         (faults.cut_every, _cut_somewhere),
         (faults.deafen_every, _deafen_somebody),
+        (faults.block_every, _block_bulk),
         (faults.lose_disk_every, _lose_a_disk),
+        (faults.damage_every, _damage_a_model),
+        (faults.turn_away_every, _let_somebody_turn_away),
     ):
         if mean:
             _repeat(world, mean, fault)
@@ -120,6 +123,46 @@ def _lose_a_disk(world: World) -> None:
     device = _anybody(world)
     if may_lose_disk(world, device):
         world.lose_disk(device)
+
+
+def _block_bulk(world: World) -> None:
+    """Let no bytes come between two devices, or from one to all others, or from all others to one."""
+    one, other = (device.member.node for device in _two(world))
+    chance = world.random.random()
+    if chance < 0.4:
+        pairs = {(one, other), (other, one)}
+        what = f"between {names(world, {one})} and {names(world, {other})}"
+    elif chance < 0.7:
+        pairs, what = {(one, node) for node in world.devices}, f"from {names(world, {one})}"
+    else:
+        pairs, what = {(node, one) for node in world.devices}, f"to {names(world, {one})}"
+    world.bulk.block(pairs)
+    world.note(None, f"no models come {what}")
+    world.after(world.random.expovariate(1 / world.faults.block), world.bulk.unblock, pairs)
+
+
+def _two(world: World) -> list[Device]:
+    """Return two devices; the only one twice."""
+    devices = list(world.devices.values())
+    return world.random.sample(devices, 2) if len(devices) > 1 else devices * 2
+
+
+def _damage_a_model(world: World) -> None:
+    """Spoil somebody's last model, where another has it; half of the time its process ends with that."""
+    device = _anybody(world)
+    digest = device.disk.last_model()
+    if digest is not None and may_damage(world, device, digest):
+        world.note(device, f"has wrong bytes of its last model {digest} on its disk")
+        world.bulk.damage(device, digest)
+        if world.random.random() < 0.5:
+            world.crash(device)
+
+
+def _let_somebody_turn_away(world: World) -> None:
+    device = _anybody(world)
+    is_in_run = device.node is not None and device.node.ledger is not None
+    if is_in_run and not device.is_restored and may_lose_disk(world, device):
+        world.turn_away(device, world.random.expovariate(1 / world.faults.away))
 
 
 def _back_up_or_restore(world: World, backups: dict[Device, Disk]) -> None:

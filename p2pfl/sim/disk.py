@@ -35,6 +35,8 @@ class Disk:
     """Durable ones."""
     passing: set[str] = field(default_factory=set)
     """Blobs that a power cut takes away."""
+    damaged: set[str] = field(default_factory=set)
+    """Blobs that are here with wrong bytes, until somebody notices."""
     foundings: dict[str, Founding] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     """Runs, the one joined last at the end."""
@@ -54,6 +56,7 @@ class Disk:
             self,
             blobs=set(self.blobs),
             passing=set(self.passing),
+            damaged=set(self.damaged),
             foundings=dict(self.foundings),
             order=list(self.order),
             commits={run: list(commits) for run, commits in self.commits.items()},
@@ -106,10 +109,28 @@ class Disk:
         """Whether blob *digest* is here."""
         return digest in self.blobs or digest in self.passing
 
+    def last_model(self) -> str | None:
+        """Return the last committed model of the run the journal is in, or its first; None in no run."""
+        run = next((run for run in reversed(self.order) if run not in self.closed), None)
+        if run is None:
+            return None
+        commits = self.commits[run]
+        return commits[-1].record.model if commits else self.foundings[run].model
+
+    def is_whole(self, digest: str) -> bool:
+        """Whether blob *digest* is here with the right bytes."""
+        return self.has(digest) and digest not in self.damaged
+
+    def drop(self, digest: str) -> None:
+        """Delete blob *digest*."""
+        for blobs in (self.blobs, self.passing, self.damaged):
+            blobs.discard(digest)
+
     def collect(self, keep: frozenset[str]) -> None:
         """Let go of the blobs outside *keep*."""
         self.blobs &= keep
         self.passing &= keep
+        self.damaged &= keep
 
     def _vote(self, run: str, round_: int) -> Vote:
         vote = self.votes.get(run)

@@ -20,6 +20,8 @@ class Habits(msgspec.Struct, frozen=True):
     """The blob of a value accepted in an open round is not collected."""
     pulls_first: bool = True
     """A blob counts as here when its bytes are."""
+    mends_blobs: bool = True
+    """A blob whose bytes are found to be wrong is deleted, and pulled again where it is needed."""
     renews_journal: bool = True
     """A new data directory gets a new journal id."""
     judges_boots: bool = True

@@ -17,6 +17,7 @@ from p2pfl.core.effects import AnyEffect, Exit
 from p2pfl.core.options import Options
 from p2pfl.core.running import LOST_DISK_EXIT
 from p2pfl.messages import Member, RunSpec
+from p2pfl.sim.bulk import Bulk
 from p2pfl.sim.carrier import Carrier
 from p2pfl.sim.chaos import schedule_faults
 from p2pfl.sim.checker import Checker
@@ -72,7 +73,8 @@ class World:
         """Devices that run on a copy of another's data directory, with its certificate."""
         self._clock = Clock()
         self.network = Network(self, codec=codec)
-        self.checker = Checker(self.disks)
+        self.bulk = Bulk(self)
+        self.checker = Checker(self.disks, self.bulk.damaged)
         self._carrier = Carrier(self)
         self._without = without
         self._spec = spec or spec_of(rounds)
@@ -140,6 +142,7 @@ class World:
 
     def _end_faults(self) -> None:
         self.is_faulty = False
+        self.bulk.blocked.clear()
         self.heal()
         for device in self.devices.values():
             self._resume(device, device.inbox, 0.0, is_asleep=False)
@@ -253,6 +256,17 @@ class World:
         self.note(device, f"comes back with a backup from before its start {device.disk.boot}")
         self.checker.lost(device.member)
         device.disk, device.is_restored = backup, True
+
+    def turn_away(self, device: Device, seconds: float) -> None:
+        """Start a device with `--new-run`; after *seconds* its operator starts it with an empty disk instead."""
+        self.crash(device, 0.1, power=False)
+        self.note(device, "is to take part in a new run")
+        device.has_turned_away = True
+        self.after(seconds, self._turn_back, device)
+
+    def _turn_back(self, device: Device) -> None:
+        device.has_turned_away = False
+        self.lose_disk(device, self.faults.down)
 
     def copy(self, device: Device) -> Device:
         """Start a second device on a copy of *device*'s data directory, with its certificate."""
