@@ -63,6 +63,7 @@ class Bulk:
             if (run, round_) in votes.chosen
         }
         for disk in self._world.disks():
+            matters.add(disk.last_model() or "")
             matters |= {vote.accepted.model for vote in disk.votes.values() if vote.accepted is not None}
         return all(
             disk.is_whole(digest)
@@ -85,6 +86,9 @@ class Bulk:
 
     def _fetched(self, device: Device, process: int, effect: Fetch) -> None:
         if device.process != process or not device.is_up:
+            return
+        if device.is_frozen:
+            device.enter(lambda: self._fetched(device, process, effect))
             return
         digest, disk = effect.digest, device.disk
         if not device.habits.pulls_first:

@@ -159,6 +159,9 @@ class Carrier:
     def _worked(self, device: Device, process: int, result: inputs.AnyInput) -> None:
         if device.process != process or device.node is None:
             return
+        if device.is_frozen:  # its blob is nobody's before the protocol is told of it, so it is kept then
+            device.enter(partial(self._worked, device, process, result))
+            return
         if device.is_stale(result) and self._world.random.random() > LATE_RESULTS:
             return
         device.keep(result)

@@ -74,6 +74,8 @@ class Faults(msgspec.Struct, frozen=True):
     """No bulk connection can be made between two devices, or from anybody to one, or from one to anybody."""
     block: float = 15.0
     """Mean seconds that lasts."""
+    walled: float = 0.0
+    """Probability that nobody can pull from one device, as long as there are faults."""
     misfit: float = 0.0
     """Probability that an update never fits the run's schema, or an average is not finite."""
 
@@ -92,8 +94,8 @@ class Faults(msgspec.Struct, frozen=True):
     aimed_value: float = 0.0
     """The same for a PROMISE that names a value, the rarest of them and the one all depends on."""
     aimed_first: float = 0.0
-    """Probability that an ACCEPTED is followed by a crash of its proposer, alone or with everybody, where that
-    one has not accepted its own value yet."""
+    """Probability that an ACCEPTED is followed by a crash of its proposer, alone or with everybody, where
+    that one has not accepted its own value yet."""
 
 
 CALM = Faults(until=0.0)
@@ -102,7 +104,9 @@ CALM = Faults(until=0.0)
 NETWORK = Faults(cut_every=10.0, deafen_every=15.0, drop=0.03, duplicate=0.05, slow=0.03, pull=1.0)
 """Every device is well, and the network is not."""
 
-BULK = Faults(block_every=6.0, block=20.0, misfit=0.05, damage_every=10.0, crash_every=20.0, pull=0.5)
+BULK = Faults(
+    block_every=6.0, block=20.0, walled=0.5, misfit=0.05, damage_every=10.0, crash_every=20.0, pull=0.5
+)
 """Messages come through, and models do not."""
 
 WORKERS = Faults(hang=0.03, fail=0.05, misfit=0.03, slow_node=0.5, turn_away_every=40.0, crash_every=30.0)
@@ -139,6 +143,7 @@ HEAVY = Faults(
     pull=0.5,
     blackout_every=200.0,
     block_every=30.0,
+    walled=0.1,
     misfit=0.01,
     lose_disk_every=60.0,
     restore_disk_every=120.0,

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def may_lose_disk(world: World, device: Device) -> bool:
     """Whether the design survives that *device* loses its data directory now.
 
-    Disks are lost one at a time: whoever lost one before, or turned away, is a member again, and another round is decided
-    since, and every model that matters is whole on the disks that were to keep it. And every roster that matters tolerates the loss of one, also one that is being founded, and one
-    without those who are leaving. Where a disk has come back with a backup, the others have to notice that
-    first, by what is on theirs.
+    Disks are lost one at a time: whoever lost one before, or turned away, is a member again, and another
+    round is decided since, and every model that matters is whole on the disks that were to keep it. And every
+    roster that matters tolerates the loss of one, also one that is being founded, and one without those who
+    are leaving. Where a disk has come back with a backup, the others have to notice that first, by what is on
+    theirs.
     """
     members = {one.member for one in world.devices.values()}
     whole = members - world.checker.votes.gone

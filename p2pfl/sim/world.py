@@ -26,6 +26,7 @@ from p2pfl.sim.device import Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.faults import CALM, Faults
 from p2pfl.sim.network import SILENCE, Network
+from p2pfl.sim.progress import Progress
 from p2pfl.sim.rules import Rule
 from p2pfl.sim.setting import CLONED_EXIT, SETTINGS, digest_of, node_id, spec_of
 from p2pfl.sim.trace import SHORT
@@ -136,6 +137,7 @@ class World:
             latest = self.faults.until if device in self._late else 1.0
             self.after(latest * self.random.random(), self.start, device)
         schedule_faults(self)
+        Progress(self).begin()
         if self.is_faulty:
             self.after(self.faults.until, self._end_faults)
         self.after(self.faults.until + SETTINGS.linger, self.serve_stragglers)
@@ -258,7 +260,7 @@ class World:
         device.disk, device.is_restored = backup, True
 
     def turn_away(self, device: Device, seconds: float) -> None:
-        """Start a device with `--new-run`; after *seconds* its operator starts it with an empty disk instead."""
+        """Start a device with `--new-run`, and after *seconds* with an empty data directory instead."""
         self.crash(device, 0.1, power=False)
         self.note(device, "is to take part in a new run")
         device.has_turned_away = True
