@@ -68,6 +68,8 @@ class Network:
         """Nodes on the other side of a cut."""
         self.deaf: set[tuple[str, str]] = set()
         """Pairs of (from, to) between which messages are lost although the link is up."""
+        self.walled: set[str] = set()
+        """Nodes that nobody can pull a blob from, although their links are up."""
 
     # --- links ----------------------------------------------------------------------------------------------
 
@@ -273,4 +275,4 @@ class Network:
     def _holders(self, device: Device) -> Iterator[Device]:
         """Yield whom *device* can pull from: everybody linked, not only those named as sources."""
         ends = (link.end_of(device) for link in device.links.values())
-        return (one for one in ends if self.can_meet(one, device))
+        return (one for one in ends if one.member.node not in self.walled and self.can_meet(one, device))
