@@ -340,6 +340,15 @@ class Accepted(Struct, frozen=True, tag="accepted"):
     record: Digest
 
 
+class Undelivered(Struct, frozen=True, tag="undelivered"):
+    """The model of this ballot's record cannot be had here, from anybody: no acceptance, for this reason."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+    reason: Reason
+
+
 class Yield(Struct, frozen=True, tag="yield"):
     """The aggregator of this ballot gives it up."""
 
@@ -429,6 +438,7 @@ Message = (
     | Noted
     | Accept
     | Accepted
+    | Undelivered
     | Yield
     | Commit
     | Report

@@ -165,6 +165,7 @@ class Node:
     def _take_result(  # noqa: C901 - a flat dispatch reads best in one piece
         self,
         event: inputs.BlobReady
+        | inputs.BlobProgress
         | inputs.BlobFailed
         | inputs.Described
         | inputs.Created
@@ -182,6 +183,9 @@ class Node:
                     running.blob_ready(event)
                 if event.durable:
                     self._take_run(self._lobby.blob_ready(event.digest))
+            case inputs.BlobProgress():
+                if running is not None:
+                    running.blob_progressed(event.digest)
             case inputs.BlobFailed():
                 if running is not None:
                     running.blob_failed(event)
@@ -224,6 +228,7 @@ class Node:
         peer = self._ctx.peers.get(node)
         if peer is not None and peer.linked:
             peer.linked, peer.since = False, self._ctx.now
+            self._ctx.unserved.pop(node, None)  # what it could not do over that link says nothing of the next
             if self._running is not None:
                 self._running.unlinked(node)
 
@@ -266,7 +271,7 @@ class Node:
                 if running is not None and message.run == running.ledger.run:
                     self._ctx.do(SendRecords(member.node, message.run, message.after))
             case Decline():
-                self._ctx.warn(f"{self._ctx.name_of(member.node)} cannot take part: {message.reason}")
+                self._declined(member, message)
             case Commit():
                 if running is not None:
                     running.learned(member, (message,))
@@ -282,6 +287,13 @@ class Node:
                 if running is not None:
                     running.received(member, message)
 
+    def _declined(self, member: Member, message: Decline) -> None:
+        peer = self._ctx.peers.get(member.node)
+        if peer is None or peer.declined == message.run:
+            return
+        peer.declined = message.run
+        self._ctx.warn(f"{self._ctx.name_of(member.node)} cannot take part: {message.reason}")
+
     def _tell_facts(self, member: Member, facts: Facts) -> None:
         node = member.node
         told = {field: getattr(facts, field) for field in facts.__struct_fields__}
@@ -295,6 +307,14 @@ class Node:
         peer.status = status
         if before is None or (before.round, before.progress) != (status.round, status.progress):
             peer.moved_at = self._ctx.now
+        if before is None or before.run != status.run:
+            peer.run_since = self._ctx.now
+        if status.run and peer.declined == status.run:
+            peer.declined = ""
+        if status.holds or not status.run:
+            peer.lacking_since = None
+        elif peer.lacking_since is None:
+            peer.lacking_since = self._ctx.now
         if peer.is_leaving and not was_leaving:
             self._ctx.tell(events.PeerLeaving(member.node, peer.name))
         running = self._running

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from p2pfl.core.collection import Contribution
+from p2pfl.core.courtesy import Courtesy, Step, hear
 from p2pfl.core.inputs import Trained
 from p2pfl.messages import Ballot, Record, RunSpec, quorum
 
@@ -103,3 +104,5 @@ class Policy(msgspec.Struct, frozen=True):
     known: Callable[[Mapping[str, Contribution], str], Contribution | None] = first_contribution
     fits: Callable[[Trained, Due], bool] = is_due
     """A training that was to be stopped may have ended just then."""
+    courtesy: Callable[[Courtesy | None, Ballot, Step, float], Courtesy] = hear
+    """What a member leaves to a candidate that it hears again."""

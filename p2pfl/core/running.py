@@ -14,7 +14,8 @@ from p2pfl.core import inputs
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator, Stand
 from p2pfl.core.behind import Behind, RoundMessage
-from p2pfl.core.context import Context, earliest
+from p2pfl.core.context import Context, PeerView, earliest
+from p2pfl.core.courtesy import Step
 from p2pfl.core.effects import Exit, Fetch, SendRecords
 from p2pfl.core.election import Candidate, Situation, decide_standing
 from p2pfl.core.headstart import HeadStart
@@ -38,6 +39,7 @@ from p2pfl.messages import (
     Report,
     RosterEntry,
     Submit,
+    Undelivered,
     UpdateEntry,
     Wish,
     Yield,
@@ -50,6 +52,10 @@ LOST_DISK_EXIT = 6
 LOST_BLOB_TRIES = 60
 """Times a blob this node has accepted is asked for, with a quorum reachable, before its disk counts as lost
 (rule 1)."""
+
+
+LACKING_SECONDS = 3.0
+"""After so long without the last model a member stands last: whoever accepted it has it at once."""
 
 
 class Running:
@@ -80,6 +86,7 @@ class Running:
         """Whether blobs may be here that nobody needs any more; they can wait until all else is said."""
         self._told_alone = False
         self._told_missing: set[str] = set()
+        ctx.run, ctx.is_begun = ledger.run, ledger.last is not None
 
     # --- rounds ---------------------------------------------------------------------------------------------
 
@@ -160,6 +167,7 @@ class Running:
         self.trainee.close()
         holds = self.acceptor.accepted == record
         ledger.commit(commit)
+        self.ctx.is_begun = True
         if is_mine:
             self.ctx.broadcast(commit)
         if record.then != "go":
@@ -217,7 +225,9 @@ class Running:
         elif ledger.is_member and ledger.is_open:
             self._received_now(member, message)
 
-    def _received_now(self, member: Member, message: RoundMessage) -> None:
+    def _received_now(  # noqa: C901 - a flat dispatch reads best in one piece
+        self, member: Member, message: RoundMessage
+    ) -> None:
         aggregator, acceptor = self.aggregator, self.acceptor
         match message:
             case Prepare():
@@ -232,7 +242,7 @@ class Running:
             case Collect():
                 if self._may_stand(member, message.ballot):
                     self._defer_to(message)
-                    acceptor.defer_to(message.ballot)
+                    acceptor.defer_to(message.ballot, Step.COLLECTS)
                     if self.trainee.collect(message):
                         self._tell_elected(message)
                 self.begin()
@@ -244,9 +254,12 @@ class Running:
             case Submit():
                 aggregator.submit(member, message)
             case Noted():
-                self.trainee.note(message)
+                if self.trainee.note(message):
+                    acceptor.progressed(message.ballot)
             case Accepted():
                 aggregator.accepted(member, message)
+            case Undelivered():
+                aggregator.not_delivered(member, message)
             case Yield():
                 if message.ballot.node == member.node and acceptor.end_courtesy(member.node):
                     name = self.ctx.name_of(member.node)
@@ -351,8 +364,12 @@ class Running:
                 return
         if is_accepted or (failed.digest == self.ledger.model and not self.ledger.holds):
             self._refetch_at = self.ctx.now + self.ctx.settings.resend
-        self.acceptor.blob_failed(failed.digest)
+        self.acceptor.blob_failed(failed.digest, failed.reason)
         self.aggregator.blob_failed(failed.digest, failed.reason, invalid=failed.invalid)
+
+    def blob_progressed(self, digest: str) -> None:
+        """Take note that bytes of a blob have come: it is being pulled, however slowly."""
+        self.acceptor.blob_progressed(digest)
 
     def _fetch_accepted(self) -> None:
         accepted = self.acceptor.accepted
@@ -505,8 +522,11 @@ class Running:
 
     def _situation(self, reachable: int) -> Situation:
         ctx, ledger, acceptor = self.ctx, self.ledger, self.acceptor
-        deferred = acceptor.courtesy
-        courtesy = deferred.node if deferred is not None and deferred.node != ctx.me.node else ""
+        courtesy, until = acceptor.courtesy, acceptor.free_since
+        if courtesy is not None and courtesy.ballot.node == ctx.me.node:
+            courtesy = None
+        if courtesy is not None:
+            until = courtesy.until(ledger.spec.round_cap)
         return Situation(
             me=ctx.me.node,
             order=self._order,
@@ -514,11 +534,9 @@ class Running:
             candidates=self._candidates,
             needed=ledger.needed,
             eligible=ledger.holds,
-            since=max(
-                ledger.opened, self._gathered_at or 0.0, acceptor.courtesy_since if not courtesy else 0.0
-            ),
-            courtesy_to=courtesy,
-            courtesy_until=acceptor.courtesy_since + ledger.spec.round_cap,
+            since=max(ledger.opened, self._gathered_at or 0.0, until),
+            courtesy_to=courtesy.ballot.node if courtesy is not None else "",
+            courtesy_until=until,
             not_before=self.aggregator.not_before,
             rank_step=ctx.settings.rank_step,
             now=ctx.now,
@@ -527,14 +545,21 @@ class Running:
     def _candidates(self) -> list[Candidate]:
         ctx, roster = self.ctx, self.ledger.roster
         links = sum(ctx.is_linked(entry.node) for entry in roster)
-        candidates = [Candidate(ctx.me.node, self.ready, links, not (self.aggregator.unable or self.leaving))]
+        deliverable = ctx.count_seated(entry for entry in roster if entry.node not in ctx.unserved)
+        is_able = not (self.aggregator.unable or self.leaving) and deliverable >= self.ledger.needed
+        candidates = [Candidate(ctx.me.node, self.ready, links, is_able)]
         for entry in roster:
             peer = ctx.peers.get(entry.node)
             if peer is not None and ctx.is_seated(entry):
                 status = peer.status
                 known = (status.ready, status.links) if status is not None else (False, 0)
-                candidates.append(Candidate(entry.node, *known, not peer.is_leaving))
+                candidates.append(Candidate(entry.node, *known, self._is_able(peer)))
         return candidates
+
+    def _is_able(self, peer: PeerView) -> bool:
+        """Whether *peer* can bring the round to an end, as far as is known."""
+        lacking = peer.lacking_since is not None and self.ctx.now - peer.lacking_since >= LACKING_SECONDS
+        return not (peer.is_leaving or lacking or peer.undeliverable)
 
     def _collect_own(self) -> None:
         """Hand this member's own contribution to its own candidacy, once it is elected."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -183,7 +184,7 @@ class Work:
                     digest,
                     file_bytes(effect.schema),
                     effect.sources,
-                    self._on_pull,
+                    functools.partial(self._on_pull, digest),
                     durable=False,
                     soon=effect.durable,
                     watch=checker.take,
@@ -200,8 +201,9 @@ class Work:
             return inputs.BlobFailed(digest, str(error), invalid=False)
         return inputs.BlobReady(digest, durable=False)
 
-    def _on_pull(self, node: str, done: int, total: int) -> None:
+    def _on_pull(self, digest: str, node: str, done: int, total: int) -> None:
         if total > QUICK_BYTES:  # others are through before anybody could see them
+            self._host.feed(inputs.BlobProgress(digest))
             self._host.publish(events.Progress(0, "pull", done, total, self._host.name_of(node)))
 
     async def _new_checker(self, schema: Schema) -> Checker:

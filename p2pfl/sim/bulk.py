@@ -74,8 +74,9 @@ class Bulk:
 
     def passes(self, holder: Device, puller: Device) -> bool:
         """Whether bytes can come from *holder* to *puller*."""
-        nodes = holder.member.node, puller.member.node
-        return nodes not in self.blocked and self._world.network.can_meet(holder, puller)
+        network, node = self._world.network, holder.member.node
+        is_open = node not in network.walled and (node, puller.member.node) not in self.blocked
+        return is_open and network.can_meet(holder, puller)
 
     # --- pulling --------------------------------------------------------------------------------------------
 

@@ -32,9 +32,8 @@ def schedule_faults(world: World) -> None:
     if world.random.random() < faults.slow_node:
         _anybody(world).slowness = world.random.uniform(1.0, SLOWEST)
     if faults.walled and world.random.random() < faults.walled:
-        holder = _anybody(world).member.node
-        world.bulk.block((holder, node) for node in world.devices)
-        world.note(None, f"no models ever come from {names(world, {holder})}")
+        world.network.walled = {_anybody(world).member.node}
+        world.note(None, f"no models ever come from {names(world, world.network.walled)}")
     for mean, fault in (
         (faults.crash_every, _crash_somebody),
         (faults.blackout_every, black_out),

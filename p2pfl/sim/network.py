@@ -64,6 +64,8 @@ class Network:
         """Nodes on the other side of a cut."""
         self.deaf: set[tuple[str, str]] = set()
         """Pairs of (from, to) between which messages are lost although the link is up."""
+        self.walled: set[str] = set()
+        """Nodes that nobody can pull a blob from, although their links are up."""
 
     # --- links ----------------------------------------------------------------------------------------------
 

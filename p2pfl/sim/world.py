@@ -144,7 +144,7 @@ class World:
 
     def _end_faults(self) -> None:
         self.is_faulty = False
-        self.bulk.blocked.clear()
+        self.bulk.blocked, self.network.walled = set(), set()
         self.heal()
         for device in self.devices.values():
             self._resume(device, device.inbox, 0.0, is_asleep=False)

@@ -1,9 +1,10 @@
 import pytest
 
 from p2pfl.core.acceptor import Acceptor
+from p2pfl.core.courtesy import Step
 from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise, Send
 from p2pfl.core.saved import Vote
-from p2pfl.messages import Accept, Accepted, Prepare, Promise, Refuse, record_digest
+from p2pfl.messages import Accept, Accepted, Prepare, Promise, Refuse, Undelivered, record_digest
 from tests.support.core import ballot, chain_of, context, ledger, member, model, of_kind, sent, taken
 from tests.support.records import NAMES, node
 
@@ -151,9 +152,31 @@ def test_a_record_of_another_parent_is_not_pulled(voter):
 def test_a_failed_pull_forgets_the_proposal_until_it_is_repeated(voter, chain):
     record = proposal(chain)
     propose(voter, record, 1, "ben")
-    voter.blob_failed(record.model)
+    voter.blob_failed(record.model, "nobody has it")
+    (answer,) = sent(taken(voter.ctx), Undelivered)
+    assert (answer.ballot, answer.reason) == (ballot(1, "ben"), "nobody has it")
     assert pulled(voter, record) == []
     assert of_kind(propose(voter, record, 1, "ben"), Fetch)
+
+
+def test_while_bytes_of_its_model_come_a_candidate_is_left_more_time(voter, chain):
+    record = proposal(chain)
+    propose(voter, record, 1, "ben")
+    until = voter.courtesy.until(60.0)
+    voter.ctx.now += 10.0
+    propose(voter, record, 1, "ben")
+    assert voter.courtesy.until(60.0) == until, "a repeated ACCEPT is no progress"
+    voter.blob_progressed(record.model)
+    assert voter.courtesy.until(60.0) == until + 10.0
+
+
+def test_a_candidate_that_comes_back_goes_on_with_the_time_it_had(voter):
+    prepare(voter, 2, "ben")
+    until = voter.courtesy.until(60.0)
+    voter.end_courtesy(node("ben"))
+    voter.ctx.now += 10.0
+    voter.defer_to(ballot(2, "ben"), Step.STANDS)
+    assert voter.courtesy.until(60.0) == until
 
 
 def test_a_lower_proposal_does_not_replace_the_one_being_pulled(voter, chain):

@@ -88,9 +88,9 @@ def test_models_and_members_fail_in_ways_of_their_own(field, text):
 def test_from_one_device_models_may_never_come():
     made = World(5, nodes=3, rounds=LONG, faults=Faults(until=40.0, walled=1.0), trace=True)
     made.begin()
-    assert len({holder for holder, _ in made.bulk.blocked}) == 1
+    assert len(made.network.walled) == 1
     made.run_until(made.is_complete, 600.0)
-    assert made.bulk.blocked == set()
+    assert made.network.walled == set()
 
 
 @pytest.mark.parametrize(("field", "text"), [("hang", "has a worker that hangs"), ("fail", "out of memory")])
