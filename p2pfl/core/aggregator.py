@@ -138,7 +138,7 @@ class Aggregator:
         else:
             seen = max(self.highest_seen, FIRST_ATTEMPT)
             attempt = self.ctx.policy.attempt(self.acceptor.promised, seen)
-        self.ballot = Ballot(attempt, self.ctx.me.node)
+        self.ballot, self.unusable = Ballot(attempt, self.ctx.me.node), {}
         self._move(Stand.STANDING)
         self.ctx.tell(events.Standing(self.ledger.round + 1, attempt, reason))
         self.promises = {self.ctx.me.node: self.acceptor.promise_self(self.ballot)}
@@ -352,7 +352,11 @@ class Aggregator:
         if self.stand_state is Stand.COLLECTING:
             self._consider_closing()
         if self.resend_at is not None and self.ctx.now >= self.resend_at:
-            self._send_unanswered()
+            if self.stand_state is Stand.STANDING and len(self.promises) >= self.ledger.needed:
+                reason = next(iter(self.unusable.values()))
+                self.give_up(f"too few others answer than those whose value cannot be pulled: {reason}"[:300])
+            else:
+                self._send_unanswered()
 
     @property
     def deadline(self) -> float | None:
