@@ -175,8 +175,7 @@ class Running:
         self._model_tries = 0
         if is_mine:
             self.ctx.broadcast(commit)
-        if record.then != "go":
-            self.wishes.fulfil(record.round)
+        self.wishes.settle()
         ledger.holds = ledger.holds or holds
         self.open_round()
         if ledger.holds:
