@@ -53,6 +53,8 @@ class Ledger:
     resumed: bool = False
     wanted_rounds: int = 0
     """A higher number of rounds somebody wants a finished run extended to; 0 is none."""
+    settled: int = 0
+    """The last round whose record paused or ended the run: wishes from before it are fulfilled."""
     opened: float = 0.0
     """When this node's open round began: its own commit of the last record, or its start."""
     previous_model: str = ""
@@ -88,6 +90,7 @@ class Ledger:
         """Rebuild the ledger from the journal; whether the blobs are there is asked next (`fetch_model`)."""
         ledger = cls(ctx, saved.run, saved.founding, saved.last, resumed=saved.resumed, opened=ctx.now)
         ledger.previous_model, ledger.previous_roster = saved.parent, saved.voters
+        ledger.settled = saved.settled
         if saved.last is not None and saved.last.record.evaluations:
             ledger.last_accuracy = add_evaluations(one.evaluation for one in saved.last.record.evaluations)
         ctx.names.update({entry.node: entry.name for entry in (*saved.founding.roster, *ledger.roster)})
@@ -182,6 +185,8 @@ class Ledger:
         self.previous_model, self.previous_roster, self.last = self.model, before, commit
         self._settle()
         self.resumed, self.opened = False, ctx.now
+        if record.then != "go":
+            self.settled = record.round
         if self.wanted_rounds <= record.rounds:
             self.wanted_rounds = 0
         self.reports = {}

@@ -54,6 +54,9 @@ LOST_BLOB_TRIES = 60
 (rule 1)."""
 
 
+MODEL_TRIES = 3
+"""Times the last model may fail to come before this member says that it does not train in this round."""
+
 LACKING_SECONDS = 3.0
 """After so long without the last model a member stands last: whoever accepted it has it at once."""
 
@@ -77,6 +80,7 @@ class Running:
         self._has_quorum = True
         self._refetch_at: float | None = None
         self._lost_tries = 0
+        self._model_tries = 0
         self._elected: object = None
         self._order: list[str] = []
         self._wake: float | None = None
@@ -168,10 +172,10 @@ class Running:
         holds = self.acceptor.accepted == record
         ledger.commit(commit)
         self.ctx.is_begun = True
+        self._model_tries = 0
         if is_mine:
             self.ctx.broadcast(commit)
-        if record.then != "go":
-            self.wishes.fulfil(record.round)
+        self.wishes.settle()
         ledger.holds = ledger.holds or holds
         self.open_round()
         if ledger.holds:
@@ -364,8 +368,17 @@ class Running:
                 return
         if is_accepted or (failed.digest == self.ledger.model and not self.ledger.holds):
             self._refetch_at = self.ctx.now + self.ctx.settings.resend
+        if failed.digest == self.ledger.model and not self.ledger.holds:
+            self._do_without_parent(failed.reason)
         self.acceptor.blob_failed(failed.digest, failed.reason)
         self.aggregator.blob_failed(failed.digest, failed.reason, invalid=failed.invalid)
+
+    def _do_without_parent(self, reason: str) -> None:
+        """Say, when the last model does not come, that there will be no update: nobody then waits for it."""
+        self._model_tries += 1
+        is_wanted = self.ledger.is_open and self.ledger.is_member and self.trainee.is_training_round
+        if self._model_tries >= MODEL_TRIES and is_wanted:
+            self.trainee.decline(f"it cannot have the last model: {reason}"[:300])
 
     def blob_progressed(self, digest: str) -> None:
         """Take note that bytes of a blob have come: it is being pulled, however slowly."""

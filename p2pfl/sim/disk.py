@@ -158,6 +158,7 @@ class Disk:
                 (current, round_) in self.resumed,
                 before.roster if last else (),
                 before.model if last else "",
+                max((c.record.round for c in commits if c.record.then != "go"), default=0),
             )
         votes = {run: vote for run, vote in self.votes.items() if vote.round > len(self.commits.get(run, ()))}
         return Saved(saved, votes, frozenset(self.closed))

@@ -155,6 +155,7 @@ class Journal(JournalReader):
             resumed=resumed == round_,
             voters=before.roster if last else (),
             parent=before.model if last else "",
+            settled=self.settled(run),
         )
 
     # --- saving -----------------------------------------------------------------------------------------

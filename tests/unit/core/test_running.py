@@ -9,7 +9,7 @@ from p2pfl.core.aggregator import Stand
 from p2pfl.core.effects import Collect as CollectBlobs
 from p2pfl.core.effects import Evaluate, Exit, Fetch, Send, StopTraining, Train
 from p2pfl.core.roster import ranked
-from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, Running
+from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, MODEL_TRIES, Running
 from p2pfl.core.saved import Vote
 from p2pfl.core.wishes import ENDED_NOW
 from p2pfl.messages import Accept, Ask, Collect, Evaluation, Noted, Prepare, Promise, Submit, Wish, Yield
@@ -431,3 +431,14 @@ def test_the_first_in_rank_is_taken_at_its_word_and_nobody_else_has_its_ballot(b
     bench.hear(first, Accept(run, round_, ballot(1, first), record))
     bench.it.blob_ready(inputs.BlobReady(record.model, durable=True))
     assert bench.it.acceptor.accepted_ballot == ballot(1, first)
+
+
+def test_a_member_that_cannot_have_the_last_model_declines_and_goes_on_trying(bench):
+    bench.ledger.holds = False
+    bench.hear("ben", Collect(bench.chain.run, 2, ballot(2, "ben"), True))
+    answers = []
+    for _ in range(MODEL_TRIES):
+        bench.it.blob_failed(inputs.BlobFailed(bench.ledger.model, "nobody has it", invalid=False))
+        answers += sent(taken(bench.ctx), Submit)
+        assert of_kind(bench.advance(1.0), Fetch)
+    assert [answer.declined for answer in answers] == ["it cannot have the last model: nobody has it"]

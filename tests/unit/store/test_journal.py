@@ -505,3 +505,18 @@ def test_thousands_of_rounds_leave_nothing_but_their_records(path: Path) -> None
         rows = {table: book._all(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
     assert rows == {"commits": ROUNDS, "votes": 1, "updates": 1, "reports": 3, "boots": 1, "runs": 1}
     assert sum(file.stat().st_size for file in path.parent.iterdir()) < ROUNDS * BYTES_A_ROUND
+
+
+def test_a_run_is_loaded_with_the_last_round_that_paused_or_ended_it(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+
+    def settled() -> int:
+        current = book.load().current
+        assert current is not None
+        return current.settled
+
+    assert settled() == 0
+    for then, expected in (("go", 0), ("pause", 2), ("go", 2), ("end", 4), ("go", 4)):
+        commit(book, chain, then=then, note='"then": "end", then\u00a3end')
+        assert settled() == expected
