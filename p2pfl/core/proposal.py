@@ -67,6 +67,8 @@ class Draft:
             return "the average was not finite"
         if contribution is not None and contribution.reason:
             return contribution.reason
+        if contribution is not None and contribution.stage is Stage.ANNOUNCED:
+            return "its update could not be pulled in time"
         if self._is_leaving(ctx, node):
             return "it is leaving"
         if node in self.collection.failures:

@@ -29,7 +29,8 @@ def test_a_run_goes_on_with_the_others_and_names_the_reason():
         assert all(len(record.updates) == 2 for record in trained)
         assert all(one.member.node not in trainers(record) for record in trained)
         reasons = {left.reason for record in trained for left in record.left_out}
-        assert reasons == {"its update could not be pulled: nobody reachable has it"}
+        assert reasons
+        assert all(reason.startswith("its update could not be pulled") for reason in reasons)
 
 
 def test_a_candidate_nobody_can_pull_from_gives_its_ballot_up_and_says_why():
