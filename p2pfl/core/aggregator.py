@@ -41,6 +41,7 @@ from p2pfl.messages import (
     Prepare,
     Promise,
     Record,
+    SignedVote,
     Submit,
     Yield,
     record_digest,
@@ -89,7 +90,7 @@ class Aggregator:
     promises: dict[str, Promise] = field(default_factory=dict)
     collection: Collection = field(default_factory=lambda: Collection(set(), 0))
     proposal: Record | None = None
-    accepted_by: set[Member] = field(default_factory=set)
+    accepted_by: dict[Member, SignedVote] = field(default_factory=dict)
     highest_seen: int = 0
     """The highest attempt this node was refused with."""
     failures: int = 0
@@ -375,7 +376,7 @@ class Aggregator:
         if not self.acceptor.may_vote_for(ballot):
             self.give_up("a higher ballot was promised")
             return
-        self.proposal, self.accepted_by = record, set()
+        self.proposal, self.accepted_by = record, {}
         self._move(Stand.PROPOSING)
         self.ctx.tell(
             events.Proposed(record.round, ballot.attempt, record.model, len(record.updates), adopted)
@@ -387,14 +388,15 @@ class Aggregator:
         if self.stand_state is not Stand.PROPOSING or message.ballot != self.ballot or self.proposal is None:
             return
         if contains(self.ledger.roster, member) and message.record == record_digest(self.proposal):
-            self.accepted_by.add(member)
+            self.accepted_by[member] = message.vote
             self._count_accepted()
 
     def _count_accepted(self) -> None:
         if len(self.accepted_by) >= self.ledger.needed:
             assert self.proposal is not None
             assert self.ballot is not None
-            self.commit(Commit(self.proposal, self.ballot, tuple(sorted(self.accepted_by))))
+            acceptors = tuple(self.accepted_by[member] for member in sorted(self.accepted_by))
+            self.commit(Commit(self.proposal, self.ballot, acceptors))
 
     # --- giving up ------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from p2pfl.messages import Prepare, Promise, Yield
 from p2pfl.sim.faults import Faults
 from p2pfl.sim.world import World
 from tests.support.core import ballot, chain_of
+from tests.support.records import signed
 from tests.support.worlds import number, spec
 
 CHAIN = chain_of("ada", "ben", "cleo")
@@ -27,7 +28,8 @@ def struck(world):
 
 
 def promise(value):
-    return Promise(CHAIN.run, 1, ballot(2, "ada"), ballot(1, "ben") if value else None, value)
+    vote = signed("ben", CHAIN.run, 1, ballot(2, "ada"))
+    return Promise(CHAIN.run, 1, ballot(2, "ada"), ballot(1, "ben") if value else None, value, vote)
 
 
 def test_a_step_of_the_protocol_is_aimed_at_and_other_effects_are_not():
