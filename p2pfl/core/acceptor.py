@@ -83,13 +83,13 @@ class Acceptor:
 
     def promise_self(self, ballot: Ballot) -> Promise:
         """Vote for this node's own candidacy, to be followed by `save_promise`."""
-        self.promised, self.courtesy = ballot, None
+        self._promise(ballot)
         return self._promise_message(ballot)
 
     def save_promise(self) -> None:
         """Have what is promised on disk before what comes after."""
         assert self.promised is not None
-        self.ctx.do(SavePromise(self.ledger.run, self.round, self.promised))
+        self.ctx.do(SavePromise(self.ledger.run, self.round, self.promised, self.ctx.votes))
 
     def prepare(self, member: Member, message: Prepare) -> None:
         """Answer a candidate of the open round: promise, or refuse naming the higher ballot."""
@@ -98,13 +98,18 @@ class Acceptor:
             self._refuse(member.node, ballot)
             return
         if ballot != self.promised:
-            self.promised, self.courtesy = ballot, None
+            self._promise(ballot)
             self.save_promise()
         self.defer_to(ballot, Step.STANDS)
         self.ctx.send(member.node, self._promise_message(ballot))
 
+    def _promise(self, ballot: Ballot) -> None:
+        self.promised, self.courtesy = ballot, None
+        self.ctx.votes += 1
+
     def _promise_message(self, ballot: Ballot) -> Promise:
-        return Promise(self.ledger.run, self.round, ballot, self.accepted_ballot, self.accepted)
+        vote = self.ctx.sign(self.ledger.run, self.round, ballot)
+        return Promise(self.ledger.run, self.round, ballot, self.accepted_ballot, self.accepted, vote)
 
     def _refuse(self, node: str, ballot: Ballot) -> None:
         assert self.promised is not None
@@ -173,10 +178,13 @@ class Acceptor:
 
     def _accept(self, ballot: Ballot, record: Record) -> None:
         self.promised, self.accepted_ballot, self.accepted = ballot, ballot, record
-        self.ctx.do(SaveAccepted(self.ledger.run, self.round, ballot, record))
+        self.ctx.votes += 1
+        self.ctx.do(SaveAccepted(self.ledger.run, self.round, ballot, record, self.ctx.votes))
 
     def _answer_accepted(self, ballot: Ballot, record: Record) -> None:
-        answer = Accepted(self.ledger.run, self.round, ballot, record_digest(record))
+        digest = record_digest(record)
+        vote = self.ctx.sign(self.ledger.run, self.round, ballot, digest)
+        answer = Accepted(self.ledger.run, self.round, ballot, digest, vote)
         if ballot.node == self.ctx.me.node:
             self.hand_in(answer)
         else:

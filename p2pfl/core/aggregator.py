@@ -42,6 +42,7 @@ from p2pfl.messages import (
     Prepare,
     Promise,
     Record,
+    SignedVote,
     Submit,
     Undelivered,
     Yield,
@@ -105,7 +106,7 @@ class Aggregator:
     promises: dict[str, Promise] = field(default_factory=dict)
     collection: Collection = field(default_factory=lambda: Collection(set(), 0))
     proposal: Record | None = None
-    accepted_by: set[Member] = field(default_factory=set)
+    accepted_by: dict[Member, SignedVote] = field(default_factory=dict)
     undelivered: dict[str, str] = field(default_factory=dict)
     """By member: why it cannot have the model of this ballot's record, as it said."""
     unusable: dict[str, str] = field(default_factory=dict)
@@ -461,7 +462,7 @@ class Aggregator:
         if not self.acceptor.may_vote_for(ballot):
             self.give_up("a higher ballot was promised")
             return
-        self.proposal, self.accepted_by, self.undelivered = record, set(), {}
+        self.proposal, self.accepted_by, self.undelivered = record, {}, {}
         self._move(Stand.PROPOSING)
         self.ctx.tell(
             events.Proposed(record.round, ballot.attempt, record.model, len(record.updates), adopted)
@@ -473,7 +474,7 @@ class Aggregator:
         if self.stand_state is not Stand.PROPOSING or message.ballot != self.ballot or self.proposal is None:
             return
         if contains(self.ledger.roster, member) and message.record == record_digest(self.proposal):
-            self.accepted_by.add(member)
+            self.accepted_by[member] = message.vote
             self.undelivered.pop(member.node, None)
             self.ctx.unserved.pop(member.node, None)
             self._count_accepted()
@@ -485,7 +486,7 @@ class Aggregator:
         if not contains(self.ledger.roster, member) or member in self.accepted_by:
             return
         self.undelivered[member.node] = self.ctx.unserved[member.node] = message.reason
-        accepting = self.accepted_by | {self.ctx.me}
+        accepting = self.accepted_by.keys() | {self.ctx.me}
         able, reason = decide_going_on(
             possible=self.ctx.count_seated(
                 entry
@@ -502,7 +503,8 @@ class Aggregator:
         if len(self.accepted_by) >= self.ledger.needed:
             assert self.proposal is not None
             assert self.ballot is not None
-            self.commit(Commit(self.proposal, self.ballot, tuple(sorted(self.accepted_by))))
+            acceptors = tuple(self.accepted_by[member] for member in sorted(self.accepted_by))
+            self.commit(Commit(self.proposal, self.ballot, acceptors))
 
     # --- giving up ------------------------------------------------------------------------------------------
 

@@ -9,7 +9,14 @@ from p2pfl.config import ProtocolSettings
 from p2pfl.core.effects import AnyEffect, Send, Tell
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent, Notice
-from p2pfl.messages import Member, Message, RosterEntry, Status
+from p2pfl.messages import Ballot, Member, Message, RosterEntry, SignedVote, Status
+from p2pfl.proofs import CastVote, Signer, sign_vote
+
+COMPLAINT_SECONDS = 60.0
+"""Before the same complaint about the same node is told again."""
+
+MAX_COMPLAINTS = 1024
+"""Complaints remembered: nobody can grow this."""
 
 
 @dataclass
@@ -51,6 +58,7 @@ class Context:
     settings: ProtocolSettings
     options: Options
     policy: Policy
+    signer: Signer
     now: float = 0.0
     started: float = 0.0
     effects: list[AnyEffect] = field(default_factory=list)
@@ -63,6 +71,11 @@ class Context:
     """Whether that run has a commit: its members say that they are in it, or cannot do their part."""
     unserved: dict[str, str] = field(default_factory=dict)
     """By node: why it could not pull this node's last model, as it said."""
+    votes: int = 0
+    """How many votes this journal has cast, those included whose save is among the effects."""
+    seen: dict[Member, CastVote] = field(default_factory=dict)
+    """The newest vote of each other member that was seen since this node's start."""
+    _complained: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def do(self, effect: AnyEffect) -> None:
         """Append *effect* to those of this input."""
@@ -86,6 +99,21 @@ class Context:
     def warn(self, text: str) -> None:
         """Publish a sentence that deserves attention."""
         self.effects.append(Tell(Notice("warning", text)))
+
+    def complain(self, node: str, kind: str, text: str) -> None:
+        """Publish a sentence about what *node* did, once a minute for each *kind* of it."""
+        key = (node, kind)
+        told = self._complained.get(key)
+        if told is not None and self.now < told + COMPLAINT_SECONDS:
+            return
+        if len(self._complained) >= MAX_COMPLAINTS:
+            self._complained.clear()
+        self._complained[key] = self.now
+        self.warn(text)
+
+    def sign(self, run: str, round_: int, ballot: Ballot, record: str = "") -> SignedVote:
+        """Return this node's vote for *record* in *ballot*, or, without one, its promise of *ballot*."""
+        return sign_vote(self.signer, self.me, run, round_, ballot, record, self.votes)
 
     def is_linked(self, node: str) -> bool:
         """Whether there is a link to *node* now."""

@@ -40,6 +40,7 @@ from p2pfl.messages import (
     Wish,
     record_digest,
 )
+from p2pfl.proofs import Signer
 
 
 class Node:
@@ -51,11 +52,13 @@ class Node:
         name: str,
         options: Options,
         saved: Saved,
+        signer: Signer,
         *,
         settings: ProtocolSettings | None = None,
         policy: Policy | None = None,
     ) -> None:
-        self._ctx = Context(me, name, settings or ProtocolSettings(), options, policy or Policy())
+        self._ctx = Context(me, name, settings or ProtocolSettings(), options, policy or Policy(), signer)
+        self._ctx.votes = saved.votes_cast
         self._lobby = Lobby(self._ctx)
         self._presence = Presence(self._ctx)
         wish = options.continue_with
@@ -274,7 +277,7 @@ class Node:
                 self._declined(member, message)
             case Commit():
                 if running is not None:
-                    running.learned(member, (message,))
+                    running.learned(member.node, (message,))
             case Report():
                 if running is not None:
                     running.report(member, message)
@@ -388,7 +391,7 @@ class Node:
         running = self._running
         if running is not None and message.run == running.ledger.run:
             running.behind.ask_again()
-            running.learned(member, message.commits)
+            running.learned(member.node, message.commits)
             peer = self._ctx.peers.get(member.node)
             behind = peer is not None and peer.status is not None and peer.status.round > running.ledger.round
             if behind and message.commits:
@@ -431,7 +434,7 @@ class Node:
             return
         self._lobby.offered, self._lobby.asking = None, ""
         if self._may_move(offered.founding):
-            self._enter(offered.run, offered.founding, offered.commits, founded=False)
+            self._enter(offered.run, offered.founding, offered.commits, founded=False, source=offered.source)
 
     def _may_move(self, founding: Founding) -> bool:
         """Whether this node may (still) turn to another run: it may have committed a round meanwhile."""
@@ -440,7 +443,16 @@ class Node:
             return True
         return founding.origin_in(ledger.run) is not None and self._continuing.follows(ledger, founding)
 
-    def _enter(self, run: str, founding: Founding, commits: tuple[Commit, ...], *, founded: bool) -> None:
+    def _enter(
+        self,
+        run: str,
+        founding: Founding,
+        commits: tuple[Commit, ...],
+        *,
+        founded: bool,
+        source: str = "",
+    ) -> None:
+        """Turn to a run, of which *source* has told."""
         ctx, old = self._ctx, self._running
         continues = old is not None and founding.origin_in(old.ledger.run) is not None
         ctx.do(SaveFounding(run, founding))
@@ -459,7 +471,7 @@ class Node:
         running.open_round(self._votes.get(run))
         if not (ledger.holds or commits):
             running.restart_model()
-        running.learned(ctx.me, commits)
+        running.learned(source or ctx.me.node, commits)
 
     def _turn_away(self, old: Running, founding: Founding) -> None:
         """Leave the run this node was in, keeping what it promised there."""

@@ -45,6 +45,7 @@ from p2pfl.messages import (
     Yield,
     record_digest,
 )
+from p2pfl.proofs import CastVote
 
 LOST_DISK_EXIT = 6
 """Exit code of a node that can neither read nor pull again a blob it accepted."""
@@ -221,6 +222,8 @@ class Running:
         ledger = self.ledger
         if message.run != ledger.run or ledger.halted:
             return
+        if isinstance(message, Promise | Accepted) and not self._is_vote_of(member, message):
+            return
         if message.round <= ledger.round:
             if isinstance(message, Prepare | Collect | Accept | Submit):
                 self.ctx.do(SendRecords(member.node, ledger.run, max(0, message.round - 1)))
@@ -272,6 +275,12 @@ class Running:
                         events.Yielded(message.round, message.ballot.attempt, name, message.reason, kind)
                     )
 
+    def _is_vote_of(self, member: Member, message: Promise | Accepted) -> bool:
+        """Whether *message* carries the vote of *member*, signed."""
+        record = message.record if isinstance(message, Accepted) else ""
+        cast = CastVote(message.run, message.round, message.ballot, record, message.vote)
+        return message.vote.member == member and cast.is_valid(self.ctx.signer.verify)
+
     def _may_stand(self, member: Member, ballot: Ballot) -> bool:
         """Whether *ballot* is one of *member*: nobody stands in another's name, or has another's lowest."""
         is_lowest = ballot.attempt <= FIRST_ATTEMPT
@@ -293,20 +302,21 @@ class Running:
             kind = self.ledger.next_kind
             self.ctx.tell(events.Elected(message.round, ballot.attempt, name, ballot.node, 0, kind))
 
-    def learned(self, member: Member, commits: tuple[Commit, ...]) -> None:
-        """Take commits from a peer, each only as the believed successor of the last (rule 5)."""
+    def learned(self, source: str, commits: tuple[Commit, ...]) -> None:
+        """Take commits from node *source*, each only as the believed successor of the last (rule 5)."""
         for commit in commits:
-            if self.ledger.halted or self.ledger.conflict(commit):
+            if self.ledger.halted or self.ledger.conflict(commit, source):
                 return
             if commit.record.run != self.ledger.run or commit.record.round <= self.ledger.round:
                 continue
             if commit.record.round > self.ledger.round + 1:
-                self.behind.ask(member.node)
+                self.behind.ask(source)
                 return
             flaw = self.ledger.believe(commit)
             if flaw is not None:
-                name = self.ctx.name_of(member.node)
-                self.ctx.warn(f"a commit of round {commit.record.round} from {name} is not believed: {flaw}")
+                name = self.ctx.name_of(source)
+                text = f"a commit of round {commit.record.round} from {name} is not believed: {flaw}"
+                self.ctx.complain(source, "unbelieved", text)
                 return
             self.apply(commit)
 

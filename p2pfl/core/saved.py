@@ -44,3 +44,5 @@ class Saved(msgspec.Struct, frozen=True):
     """By run id, of open rounds only; also of runs that are closed."""
     closed: frozenset[str]
     """Runs this journal turned its back on."""
+    votes_cast: int = 0
+    """How many votes this journal has cast, in all runs; it never falls."""

@@ -39,6 +39,7 @@ from p2pfl.schema import Schema, TensorSpec, canonical
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.habits import ALL, Habits
 from p2pfl.sim.setting import SETTINGS, digest_of
+from p2pfl.sim.signer import signer_of
 from p2pfl.wire.links import Introduction
 
 if TYPE_CHECKING:
@@ -141,7 +142,10 @@ class Device:
         self.admission = Admission(self.member.node, local, self.disk, MAX_ROSTER)
         self.hello = Introduction(local.version, local.journal, local.boot, local.nonce, 1, ())
         saved = self.disk.load()
-        self.node = Node(self.member, self.name, options, saved, settings=SETTINGS, policy=self.policy)
+        signer = signer_of(self.member.node)
+        self.node = Node(
+            self.member, self.name, options, saved, signer, settings=SETTINGS, policy=self.policy
+        )
         return self.node.start(now - self.lag)
 
     def crash(self) -> None:

@@ -47,6 +47,8 @@ class Disk:
     closed: set[str] = field(default_factory=set)
     boot: int = 0
     """Starts with this journal."""
+    votes_cast: int = 0
+    """Promises and acceptances of this journal."""
     boots: dict[Member, tuple[int, str]] = field(default_factory=dict)
     """The last start seen of each other journal, with its nonce."""
 
@@ -70,7 +72,7 @@ class Disk:
     def renew(self, journal: str) -> None:
         """Take a new journal id, as `--new-journal` does: the votes and updates were the old one's."""
         self.member = Member(self.member.node, journal)
-        self.boot = 0
+        self.boot, self.votes_cast = 0, 0
         self.votes.clear()
         self.updates.clear()
 
@@ -90,9 +92,11 @@ class Disk:
                 self.commits.setdefault(effect.run, [])
                 self.order = [run for run in self.order if run != effect.run] + [effect.run]
             case SavePromise():
+                self.votes_cast = effect.votes
                 old = self._vote(effect.run, effect.round)
                 self.votes[effect.run] = Vote(effect.round, effect.ballot, old.accepted_ballot, old.accepted)
             case SaveAccepted():
+                self.votes_cast = effect.votes
                 self.votes[effect.run] = Vote(effect.round, effect.ballot, effect.ballot, effect.record)
             case SaveCommit():
                 self.commits[effect.run].append(effect.commit)
@@ -161,7 +165,7 @@ class Disk:
                 max((c.record.round for c in commits if c.record.then != "go"), default=0),
             )
         votes = {run: vote for run, vote in self.votes.items() if vote.round > len(self.commits.get(run, ()))}
-        return Saved(saved, votes, frozenset(self.closed))
+        return Saved(saved, votes, frozenset(self.closed), self.votes_cast)
 
     def records(self, run: str, after: int) -> Records | None:
         """Return the answer to an Ask; None when the run is unknown here."""

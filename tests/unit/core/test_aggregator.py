@@ -38,7 +38,7 @@ from tests.support.core import (
     told,
     unlink,
 )
-from tests.support.records import NAMES, SPEC, node, update
+from tests.support.records import NAMES, SPEC, node, signed, update
 
 
 class Bench:
@@ -62,7 +62,9 @@ class Bench:
         return taken(self.ctx)
 
     def promise(self, name, accepted_ballot=None, accepted=None, *, journal="", of=None):
-        message = Promise(self.chain.run, self.round, of or self.it.ballot, accepted_ballot, accepted)
+        stands = of or self.it.ballot
+        vote = signed(name, self.chain.run, self.round, stands)
+        message = Promise(self.chain.run, self.round, stands, accepted_ballot, accepted, vote)
         self.it.promise(member(name, journal), message)
         return taken(self.ctx)
 
@@ -108,7 +110,9 @@ class Bench:
 
     def accepted(self, name, *, record=None, journal="", of=None):
         digest = record or record_digest(self.it.proposal)
-        message = Accepted(self.chain.run, self.round, of or self.it.ballot, digest)
+        stands = of or self.it.ballot
+        vote = signed(name, self.chain.run, self.round, stands, digest)
+        message = Accepted(self.chain.run, self.round, stands, digest, vote)
         self.it.accepted(member(name, journal), message)
         return taken(self.ctx)
 
@@ -550,7 +554,7 @@ def test_its_own_acceptance_counts_once_it_is_saved_and_not_before():
     (commit,) = stage.committed
     assert commit.record == stage.it.proposal
     assert commit.ballot == stage.it.ballot
-    assert commit.acceptors == tuple(sorted([member("ada"), member("cleo")]))
+    assert [vote.member for vote in commit.acceptors] == sorted([member("ada"), member("cleo")])
 
 
 def test_a_quorum_of_others_commits_without_it():
@@ -558,7 +562,7 @@ def test_a_quorum_of_others_commits_without_it():
     stage.accepted("ben")
     stage.accepted("cleo")
     (commit,) = stage.committed
-    assert commit.acceptors == tuple(sorted([member("ben"), member("cleo")]))
+    assert [vote.member for vote in commit.acceptors] == sorted([member("ben"), member("cleo")])
 
 
 def test_its_own_acceptance_is_asked_for_again_like_any_other():
