@@ -192,7 +192,7 @@ class Node:
             case inputs.BlobFailed():
                 if running is not None:
                     running.blob_failed(event)
-                self._lobby.blob_failed(event.digest)
+                self._lobby.blob_failed(event.digest, event.reason)
             case inputs.Described():
                 self._described(event)
             case inputs.Created():
