@@ -44,11 +44,20 @@ Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
 """A finite float: NaN and the infinities satisfy neither bound."""
 
+PublicKey = Annotated[bytes, Meta(min_length=1, max_length=256)]
+"""DER of a SubjectPublicKeyInfo; of a key on P-256 it has 91 bytes."""
+
+Signature = Annotated[bytes, Meta(min_length=1, max_length=128)]
+"""ECDSA on P-256 with SHA-256, in DER: at most 72 bytes."""
+
 MAX_ROSTER = 256
 """Members of a roster. A record of 256 members takes about 100 KB; a control frame holds 1 MiB."""
 
 MAX_LABELS = 1000
 """Labels whose counts are told: ImageNet has as many."""
+
+MAX_ATTEMPT = 2**31
+"""The highest attempt of a ballot. A member that stands every tenth of a second needs seven years for it."""
 
 MAX_ORIGINS = 64
 """Times a run can be continued after losing its majority, each by an operator's hand."""
@@ -61,7 +70,7 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Ballot(msgspec.Struct, frozen=True, order=True, array_like=True, forbid_unknown_fields=True):
     """`(attempt, node id)`, totally ordered: one ballot has one proposer and never two values."""
 
-    attempt: Annotated[int, Meta(ge=1, le=2**53)]
+    attempt: Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
     node: NodeId
 
 
@@ -70,6 +79,25 @@ class Member(msgspec.Struct, frozen=True, order=True, array_like=True, forbid_un
 
     node: NodeId
     journal: JournalId
+
+
+class SignedVote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A member's vote, signed with its certificate's key; what it votes for is said by what holds it.
+
+    Anybody can check it: the key's SHA-256 is the node id (see `p2pfl.proofs`).
+    """
+
+    node: NodeId
+    journal: JournalId
+    votes: Count
+    """How many votes this journal had cast then, this one included: it never shows fewer again."""
+    key: PublicKey
+    signature: Signature
+
+    @property
+    def member(self) -> Member:
+        """Who voted."""
+        return Member(self.node, self.journal)
 
 
 class RosterEntry(Struct, frozen=True):
@@ -275,6 +303,7 @@ class Promise(Struct, frozen=True, tag="promise"):
     ballot: Ballot
     accepted_ballot: Ballot | None
     accepted: Record | None
+    vote: SignedVote
 
 
 class Refuse(Struct, frozen=True, tag="refuse"):
@@ -338,6 +367,16 @@ class Accepted(Struct, frozen=True, tag="accepted"):
     round: Round
     ballot: Ballot
     record: Digest
+    vote: SignedVote
+
+
+class Undelivered(Struct, frozen=True, tag="undelivered"):
+    """The model of this ballot's record cannot be had here, from anybody: no acceptance, for this reason."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+    reason: Reason
 
 
 class Yield(Struct, frozen=True, tag="yield"):
@@ -354,7 +393,8 @@ class Commit(Struct, frozen=True, tag="commit"):
 
     record: Record
     ballot: Ballot
-    acceptors: tuple[Member, ...]
+    acceptors: Annotated[tuple[SignedVote, ...], Meta(max_length=MAX_ROSTER)]
+    """The acceptances: whoever has the roster can check them, also years later."""
 
 
 class Report(Struct, frozen=True, tag="report"):
@@ -429,6 +469,7 @@ Message = (
     | Noted
     | Accept
     | Accepted
+    | Undelivered
     | Yield
     | Commit
     | Report

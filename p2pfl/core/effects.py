@@ -52,11 +52,15 @@ class SaveFounding(Effect, frozen=True):
 
 
 class SavePromise(Effect, frozen=True):
-    """Never again answer a lower ballot of this round."""
+    """Never again answer a lower ballot of this round.
+
+    *votes* is how many votes this journal has cast, this one included; so it is in `SaveAccepted`.
+    """
 
     run: str
     round: int
     ballot: Ballot
+    votes: int
 
 
 class SaveAccepted(Effect, frozen=True):
@@ -66,6 +70,7 @@ class SaveAccepted(Effect, frozen=True):
     round: int
     ballot: Ballot
     record: Record
+    votes: int
 
 
 class SaveCommit(Effect, frozen=True):

@@ -53,6 +53,8 @@ class Ledger:
     resumed: bool = False
     wanted_rounds: int = 0
     """A higher number of rounds somebody wants a finished run extended to; 0 is none."""
+    settled: int = 0
+    """The last round whose record paused or ended the run: wishes from before it are fulfilled."""
     opened: float = 0.0
     """When this node's open round began: its own commit of the last record, or its start."""
     previous_model: str = ""
@@ -88,6 +90,7 @@ class Ledger:
         """Rebuild the ledger from the journal; whether the blobs are there is asked next (`fetch_model`)."""
         ledger = cls(ctx, saved.run, saved.founding, saved.last, resumed=saved.resumed, opened=ctx.now)
         ledger.previous_model, ledger.previous_roster = saved.parent, saved.voters
+        ledger.settled = saved.settled
         if saved.last is not None and saved.last.record.evaluations:
             ledger.last_accuracy = add_evaluations(one.evaluation for one in saved.last.record.evaluations)
         ctx.names.update({entry.node: entry.name for entry in (*saved.founding.roster, *ledger.roster)})
@@ -154,12 +157,16 @@ class Ledger:
             return "it belongs to another run"
         if record.round != self.round + 1:
             return f"it is of round {record.round}, not {self.round + 1}"
-        accepted = {member for member in commit.acceptors if contains(self.roster, member)}
-        if len(accepted) < self.needed:
-            return f"{len(accepted)} members of the roster accepted it, {self.needed} are needed"
         if record.previous != self.digest:
             return "it follows another record than the one committed here"
+        accepted = self._acceptors(commit, self.roster)
+        if accepted < self.needed:
+            return f"{accepted} members of the roster signed that they accepted it, {self.needed} are needed"
         return None
+
+    def _acceptors(self, commit: Commit, voters: tuple[RosterEntry, ...]) -> int:
+        """Count the members of *voters* whose acceptance of *commit* is proven."""
+        return len(self.ctx.policy.proven(commit, {entry.member for entry in voters}, self.ctx.signer.verify))
 
     def succeeds(self, record: Record) -> bool:
         """Whether *record* may follow the last one: what a member checks before it accepts."""
@@ -182,6 +189,8 @@ class Ledger:
         self.previous_model, self.previous_roster, self.last = self.model, before, commit
         self._settle()
         self.resumed, self.opened = False, ctx.now
+        if record.then != "go":
+            self.settled = record.round
         if self.wanted_rounds <= record.rounds:
             self.wanted_rounds = 0
         self.reports = {}
@@ -217,8 +226,11 @@ class Ledger:
             left = tuple(entry.name for entry in before if entry.member not in new)
             self.ctx.tell(RosterChanged(record.round, joined, left, len(new), tolerance(len(new))))
 
-    def conflict(self, commit: Commit) -> bool:
-        """Whether *commit* proves a second decision for a round; then stop voting, say so (rule 15)."""
+    def conflict(self, commit: Commit, source: str) -> bool:
+        """Whether *commit*, from node *source*, proves a second decision; then stop voting (rule 15).
+
+        What only says so, without the signatures of a quorum, is a lie: its source is named, and that is all.
+        """
         record = commit.record
         if record.run != self.run or self.halted:
             return False
@@ -228,8 +240,15 @@ class Ledger:
             voters, differs = self.roster, record.previous != self.digest
         else:
             return False
-        accepted = {member for member in commit.acceptors if contains(voters, member)}
-        if not differs or len(accepted) < quorum(len(voters)):
+        if not differs:
+            return False
+        if self._acceptors(commit, voters) < quorum(len(voters)):
+            self.ctx.complain(
+                source,
+                "forged",
+                f"{self.ctx.name_of(source)} sent a commit of round {record.round} that contradicts what is "
+                "committed here, without the signatures of a quorum: it is ignored. Look at that device",
+            )
             return False
         self.halted = True
         text = (
@@ -246,7 +265,7 @@ class Ledger:
 
     def fetch_model(self) -> None:
         """Ask for the last model, from those who accepted it first."""
-        acceptors = [member.node for member in self.last.acceptors] if self.last else []
+        acceptors = [vote.node for vote in self.last.acceptors] if self.last else []
         roster = [entry.node for entry in self.roster]
         sources = tuple(dict.fromkeys(node for node in (*acceptors, *roster) if node != self.ctx.me.node))
         self.ctx.do(Fetch(self.model, self.founding.schema, sources))

@@ -224,9 +224,14 @@ class Lobby:
             return offered
         return None
 
-    def blob_failed(self, digest: str) -> None:
-        """Forget the offer; its source repeats it, and any peer in the run can be asked."""
+    def blob_failed(self, digest: str, reason: str) -> None:
+        """Forget the offer; its source repeats it, and any peer in the run can be asked.
+
+        Until then nobody need wait for this node: others hear that it is in the run once it is.
+        """
         if self.offered is not None and self.offered.founding.model == digest:
+            text = f"its first model cannot be had: {reason}"
+            self.ctx.broadcast(Decline(self.offered.run, text[:300]))
             self.offered = None
 
     def fail(self, reason: str) -> None:

@@ -40,6 +40,7 @@ from p2pfl.messages import (
     Wish,
     record_digest,
 )
+from p2pfl.proofs import Signer
 
 
 class Node:
@@ -51,11 +52,13 @@ class Node:
         name: str,
         options: Options,
         saved: Saved,
+        signer: Signer,
         *,
         settings: ProtocolSettings | None = None,
         policy: Policy | None = None,
     ) -> None:
-        self._ctx = Context(me, name, settings or ProtocolSettings(), options, policy or Policy())
+        self._ctx = Context(me, name, settings or ProtocolSettings(), options, policy or Policy(), signer)
+        self._ctx.votes = saved.votes_cast
         self._lobby = Lobby(self._ctx)
         self._presence = Presence(self._ctx)
         wish = options.continue_with
@@ -165,6 +168,7 @@ class Node:
     def _take_result(  # noqa: C901 - a flat dispatch reads best in one piece
         self,
         event: inputs.BlobReady
+        | inputs.BlobProgress
         | inputs.BlobFailed
         | inputs.Described
         | inputs.Created
@@ -182,10 +186,13 @@ class Node:
                     running.blob_ready(event)
                 if event.durable:
                     self._take_run(self._lobby.blob_ready(event.digest))
+            case inputs.BlobProgress():
+                if running is not None:
+                    running.blob_progressed(event.digest)
             case inputs.BlobFailed():
                 if running is not None:
                     running.blob_failed(event)
-                self._lobby.blob_failed(event.digest)
+                self._lobby.blob_failed(event.digest, event.reason)
             case inputs.Described():
                 self._described(event)
             case inputs.Created():
@@ -224,6 +231,7 @@ class Node:
         peer = self._ctx.peers.get(node)
         if peer is not None and peer.linked:
             peer.linked, peer.since = False, self._ctx.now
+            self._ctx.unserved.pop(node, None)  # what it could not do over that link says nothing of the next
             if self._running is not None:
                 self._running.unlinked(node)
 
@@ -266,10 +274,10 @@ class Node:
                 if running is not None and message.run == running.ledger.run:
                     self._ctx.do(SendRecords(member.node, message.run, message.after))
             case Decline():
-                self._ctx.warn(f"{self._ctx.name_of(member.node)} cannot take part: {message.reason}")
+                self._declined(member, message)
             case Commit():
                 if running is not None:
-                    running.learned(member, (message,))
+                    running.learned(member.node, (message,))
             case Report():
                 if running is not None:
                     running.report(member, message)
@@ -281,6 +289,13 @@ class Node:
             case _:
                 if running is not None:
                     running.received(member, message)
+
+    def _declined(self, member: Member, message: Decline) -> None:
+        peer = self._ctx.peers.get(member.node)
+        if peer is None or peer.declined == message.run:
+            return
+        peer.declined = message.run
+        self._ctx.warn(f"{self._ctx.name_of(member.node)} cannot take part: {message.reason}")
 
     def _tell_facts(self, member: Member, facts: Facts) -> None:
         node = member.node
@@ -295,6 +310,14 @@ class Node:
         peer.status = status
         if before is None or (before.round, before.progress) != (status.round, status.progress):
             peer.moved_at = self._ctx.now
+        if before is None or before.run != status.run:
+            peer.run_since = self._ctx.now
+        if status.run and peer.declined == status.run:
+            peer.declined = ""
+        if status.holds or not status.run:
+            peer.lacking_since = None
+        elif peer.lacking_since is None:
+            peer.lacking_since = self._ctx.now
         if peer.is_leaving and not was_leaving:
             self._ctx.tell(events.PeerLeaving(member.node, peer.name))
         running = self._running
@@ -368,7 +391,7 @@ class Node:
         running = self._running
         if running is not None and message.run == running.ledger.run:
             running.behind.ask_again()
-            running.learned(member, message.commits)
+            running.learned(member.node, message.commits)
             peer = self._ctx.peers.get(member.node)
             behind = peer is not None and peer.status is not None and peer.status.round > running.ledger.round
             if behind and message.commits:
@@ -411,7 +434,7 @@ class Node:
             return
         self._lobby.offered, self._lobby.asking = None, ""
         if self._may_move(offered.founding):
-            self._enter(offered.run, offered.founding, offered.commits, founded=False)
+            self._enter(offered.run, offered.founding, offered.commits, founded=False, source=offered.source)
 
     def _may_move(self, founding: Founding) -> bool:
         """Whether this node may (still) turn to another run: it may have committed a round meanwhile."""
@@ -420,7 +443,16 @@ class Node:
             return True
         return founding.origin_in(ledger.run) is not None and self._continuing.follows(ledger, founding)
 
-    def _enter(self, run: str, founding: Founding, commits: tuple[Commit, ...], *, founded: bool) -> None:
+    def _enter(
+        self,
+        run: str,
+        founding: Founding,
+        commits: tuple[Commit, ...],
+        *,
+        founded: bool,
+        source: str = "",
+    ) -> None:
+        """Turn to a run, of which *source* has told."""
         ctx, old = self._ctx, self._running
         continues = old is not None and founding.origin_in(old.ledger.run) is not None
         ctx.do(SaveFounding(run, founding))
@@ -439,7 +471,7 @@ class Node:
         running.open_round(self._votes.get(run))
         if not (ledger.holds or commits):
             running.restart_model()
-        running.learned(ctx.me, commits)
+        running.learned(source or ctx.me.node, commits)
 
     def _turn_away(self, old: Running, founding: Founding) -> None:
         """Leave the run this node was in, keeping what it promised there."""

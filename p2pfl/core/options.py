@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from p2pfl.core.collection import Contribution
+from p2pfl.core.courtesy import Courtesy, Step, hear
 from p2pfl.core.inputs import Trained
-from p2pfl.messages import Ballot, Record, RunSpec, quorum
+from p2pfl.messages import Ballot, Commit, Member, Record, RunSpec, quorum
+from p2pfl.proofs import Verify, accepted_by
 
 Found = tuple[Ballot, Record]
 """A value an acceptor named in its promise, with the ballot it accepted it in."""
@@ -101,5 +103,9 @@ class Policy(msgspec.Struct, frozen=True):
     permits: Callable[[Ballot | None, Ballot], bool] = keeps_promise
     """Asked again after the pull: meanwhile a higher ballot may have been promised."""
     known: Callable[[Mapping[str, Contribution], str], Contribution | None] = first_contribution
+    proven: Callable[[Commit, set[Member], Verify], set[Member]] = accepted_by
+    """Who has accepted a commit, by signatures that only they could make."""
     fits: Callable[[Trained, Due], bool] = is_due
     """A training that was to be stopped may have ended just then."""
+    courtesy: Callable[[Courtesy | None, Ballot, Step, float], Courtesy] = hear
+    """What a member leaves to a candidate that it hears again."""

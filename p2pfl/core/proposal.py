@@ -67,19 +67,23 @@ class Draft:
             return "the average was not finite"
         if contribution is not None and contribution.reason:
             return contribution.reason
+        if contribution is not None and contribution.stage is Stage.ANNOUNCED:
+            return "its update could not be pulled in time"
         if self._is_leaving(ctx, node):
             return "it is leaving"
+        if node in self.collection.failures:
+            return self.collection.failures[node]
         if not any(ctx.is_seated(entry) for entry in self.ledger.roster if entry.node == node):
-            return "it was not reachable"
+            return "it is not in this run" if ctx.is_reachable(node) else "it was not reachable"
         return "its update came too late"
 
     def _roster_view(self, ctx: Context) -> RosterView:
         ledger = self.ledger
-        since = {entry.node: ctx.unlinked_since(entry.node) for entry in ledger.roster}
+        since = {entry.node: ctx.absent_since(entry) for entry in ledger.roster}
         absences = {node: ctx.now - time for node, time in since.items() if time is not None}
         return RosterView(
             me=ctx.me,
-            reachable=frozenset({ctx.me, *(peer.member for peer in ctx.peers.values() if peer.linked)}),
+            reachable=frozenset({ctx.me, *(peer.member for peer in ctx.peers.values() if ctx.is_able(peer))}),
             leaving=frozenset(entry.node for entry in ledger.roster if self._is_leaving(ctx, entry.node)),
             absent={node: seconds for node, seconds in absences.items() if seconds >= ledger.spec.drop_after},
             joiners=tuple(self._joiners(ctx)),

@@ -14,7 +14,8 @@ from p2pfl.core import inputs
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator, Stand
 from p2pfl.core.behind import Behind, RoundMessage
-from p2pfl.core.context import Context, earliest
+from p2pfl.core.context import Context, PeerView, earliest
+from p2pfl.core.courtesy import Step
 from p2pfl.core.effects import Exit, Fetch, SendRecords
 from p2pfl.core.election import Candidate, Situation, decide_standing
 from p2pfl.core.headstart import HeadStart
@@ -38,11 +39,13 @@ from p2pfl.messages import (
     Report,
     RosterEntry,
     Submit,
+    Undelivered,
     UpdateEntry,
     Wish,
     Yield,
     record_digest,
 )
+from p2pfl.proofs import CastVote
 
 LOST_DISK_EXIT = 6
 """Exit code of a node that can neither read nor pull again a blob it accepted."""
@@ -50,6 +53,13 @@ LOST_DISK_EXIT = 6
 LOST_BLOB_TRIES = 60
 """Times a blob this node has accepted is asked for, with a quorum reachable, before its disk counts as lost
 (rule 1)."""
+
+
+MODEL_TRIES = 3
+"""Times the last model may fail to come before this member says that it does not train in this round."""
+
+LACKING_SECONDS = 3.0
+"""After so long without the last model a member stands last: whoever accepted it has it at once."""
 
 
 class Running:
@@ -71,6 +81,7 @@ class Running:
         self._has_quorum = True
         self._refetch_at: float | None = None
         self._lost_tries = 0
+        self._model_tries = 0
         self._elected: object = None
         self._order: list[str] = []
         self._wake: float | None = None
@@ -80,6 +91,7 @@ class Running:
         """Whether blobs may be here that nobody needs any more; they can wait until all else is said."""
         self._told_alone = False
         self._told_missing: set[str] = set()
+        ctx.run, ctx.is_begun = ledger.run, ledger.last is not None
 
     # --- rounds ---------------------------------------------------------------------------------------------
 
@@ -160,10 +172,11 @@ class Running:
         self.trainee.close()
         holds = self.acceptor.accepted == record
         ledger.commit(commit)
+        self.ctx.is_begun = True
+        self._model_tries = 0
         if is_mine:
             self.ctx.broadcast(commit)
-        if record.then != "go":
-            self.wishes.fulfil(record.round)
+        self.wishes.settle()
         ledger.holds = ledger.holds or holds
         self.open_round()
         if ledger.holds:
@@ -209,6 +222,8 @@ class Running:
         ledger = self.ledger
         if message.run != ledger.run or ledger.halted:
             return
+        if isinstance(message, Promise | Accepted) and not self._is_vote_of(member, message):
+            return
         if message.round <= ledger.round:
             if isinstance(message, Prepare | Collect | Accept | Submit):
                 self.ctx.do(SendRecords(member.node, ledger.run, max(0, message.round - 1)))
@@ -217,7 +232,9 @@ class Running:
         elif ledger.is_member and ledger.is_open:
             self._received_now(member, message)
 
-    def _received_now(self, member: Member, message: RoundMessage) -> None:
+    def _received_now(  # noqa: C901 - a flat dispatch reads best in one piece
+        self, member: Member, message: RoundMessage
+    ) -> None:
         aggregator, acceptor = self.aggregator, self.acceptor
         match message:
             case Prepare():
@@ -232,7 +249,7 @@ class Running:
             case Collect():
                 if self._may_stand(member, message.ballot):
                     self._defer_to(message)
-                    acceptor.defer_to(message.ballot)
+                    acceptor.defer_to(message.ballot, Step.COLLECTS)
                     if self.trainee.collect(message):
                         self._tell_elected(message)
                 self.begin()
@@ -244,9 +261,12 @@ class Running:
             case Submit():
                 aggregator.submit(member, message)
             case Noted():
-                self.trainee.note(message)
+                if self.trainee.note(message):
+                    acceptor.progressed(message.ballot)
             case Accepted():
                 aggregator.accepted(member, message)
+            case Undelivered():
+                aggregator.not_delivered(member, message)
             case Yield():
                 if message.ballot.node == member.node and acceptor.end_courtesy(member.node):
                     name = self.ctx.name_of(member.node)
@@ -254,6 +274,12 @@ class Running:
                     self.ctx.tell(
                         events.Yielded(message.round, message.ballot.attempt, name, message.reason, kind)
                     )
+
+    def _is_vote_of(self, member: Member, message: Promise | Accepted) -> bool:
+        """Whether *message* carries the vote of *member*, signed."""
+        record = message.record if isinstance(message, Accepted) else ""
+        cast = CastVote(message.run, message.round, message.ballot, record, message.vote)
+        return message.vote.member == member and cast.is_valid(self.ctx.signer.verify)
 
     def _may_stand(self, member: Member, ballot: Ballot) -> bool:
         """Whether *ballot* is one of *member*: nobody stands in another's name, or has another's lowest."""
@@ -276,20 +302,21 @@ class Running:
             kind = self.ledger.next_kind
             self.ctx.tell(events.Elected(message.round, ballot.attempt, name, ballot.node, 0, kind))
 
-    def learned(self, member: Member, commits: tuple[Commit, ...]) -> None:
-        """Take commits from a peer, each only as the believed successor of the last (rule 5)."""
+    def learned(self, source: str, commits: tuple[Commit, ...]) -> None:
+        """Take commits from node *source*, each only as the believed successor of the last (rule 5)."""
         for commit in commits:
-            if self.ledger.halted or self.ledger.conflict(commit):
+            if self.ledger.halted or self.ledger.conflict(commit, source):
                 return
             if commit.record.run != self.ledger.run or commit.record.round <= self.ledger.round:
                 continue
             if commit.record.round > self.ledger.round + 1:
-                self.behind.ask(member.node)
+                self.behind.ask(source)
                 return
             flaw = self.ledger.believe(commit)
             if flaw is not None:
-                name = self.ctx.name_of(member.node)
-                self.ctx.warn(f"a commit of round {commit.record.round} from {name} is not believed: {flaw}")
+                name = self.ctx.name_of(source)
+                text = f"a commit of round {commit.record.round} from {name} is not believed: {flaw}"
+                self.ctx.complain(source, "unbelieved", text)
                 return
             self.apply(commit)
 
@@ -351,8 +378,21 @@ class Running:
                 return
         if is_accepted or (failed.digest == self.ledger.model and not self.ledger.holds):
             self._refetch_at = self.ctx.now + self.ctx.settings.resend
-        self.acceptor.blob_failed(failed.digest)
+        if failed.digest == self.ledger.model and not self.ledger.holds:
+            self._do_without_parent(failed.reason)
+        self.acceptor.blob_failed(failed.digest, failed.reason)
         self.aggregator.blob_failed(failed.digest, failed.reason, invalid=failed.invalid)
+
+    def _do_without_parent(self, reason: str) -> None:
+        """Say, when the last model does not come, that there will be no update: nobody then waits for it."""
+        self._model_tries += 1
+        is_wanted = self.ledger.is_open and self.ledger.is_member and self.trainee.is_training_round
+        if self._model_tries >= MODEL_TRIES and is_wanted:
+            self.trainee.decline(f"it cannot have the last model: {reason}"[:300])
+
+    def blob_progressed(self, digest: str) -> None:
+        """Take note that bytes of a blob have come: it is being pulled, however slowly."""
+        self.acceptor.blob_progressed(digest)
 
     def _fetch_accepted(self) -> None:
         accepted = self.acceptor.accepted
@@ -505,8 +545,11 @@ class Running:
 
     def _situation(self, reachable: int) -> Situation:
         ctx, ledger, acceptor = self.ctx, self.ledger, self.acceptor
-        deferred = acceptor.courtesy
-        courtesy = deferred.node if deferred is not None and deferred.node != ctx.me.node else ""
+        courtesy, until = acceptor.courtesy, acceptor.free_since
+        if courtesy is not None and courtesy.ballot.node == ctx.me.node:
+            courtesy = None
+        if courtesy is not None:
+            until = courtesy.until(ledger.spec.round_cap)
         return Situation(
             me=ctx.me.node,
             order=self._order,
@@ -514,11 +557,9 @@ class Running:
             candidates=self._candidates,
             needed=ledger.needed,
             eligible=ledger.holds,
-            since=max(
-                ledger.opened, self._gathered_at or 0.0, acceptor.courtesy_since if not courtesy else 0.0
-            ),
-            courtesy_to=courtesy,
-            courtesy_until=acceptor.courtesy_since + ledger.spec.round_cap,
+            since=max(ledger.opened, self._gathered_at or 0.0, until),
+            courtesy_to=courtesy.ballot.node if courtesy is not None else "",
+            courtesy_until=until,
             not_before=self.aggregator.not_before,
             rank_step=ctx.settings.rank_step,
             now=ctx.now,
@@ -527,14 +568,21 @@ class Running:
     def _candidates(self) -> list[Candidate]:
         ctx, roster = self.ctx, self.ledger.roster
         links = sum(ctx.is_linked(entry.node) for entry in roster)
-        candidates = [Candidate(ctx.me.node, self.ready, links, not (self.aggregator.unable or self.leaving))]
+        deliverable = ctx.count_seated(entry for entry in roster if entry.node not in ctx.unserved)
+        is_able = not (self.aggregator.unable or self.leaving) and deliverable >= self.ledger.needed
+        candidates = [Candidate(ctx.me.node, self.ready, links, is_able)]
         for entry in roster:
             peer = ctx.peers.get(entry.node)
             if peer is not None and ctx.is_seated(entry):
                 status = peer.status
                 known = (status.ready, status.links) if status is not None else (False, 0)
-                candidates.append(Candidate(entry.node, *known, not peer.is_leaving))
+                candidates.append(Candidate(entry.node, *known, self._is_able(peer)))
         return candidates
+
+    def _is_able(self, peer: PeerView) -> bool:
+        """Whether *peer* can bring the round to an end, as far as is known."""
+        lacking = peer.lacking_since is not None and self.ctx.now - peer.lacking_since >= LACKING_SECONDS
+        return not (peer.is_leaving or lacking or peer.undeliverable)
 
     def _collect_own(self) -> None:
         """Hand this member's own contribution to its own candidacy, once it is elected."""

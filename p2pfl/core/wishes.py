@@ -2,7 +2,8 @@
 
 A wish may be uttered at any node and reaches everybody, also those who are linked only later. Pausing and
 ending are done by a record: the next one that an aggregator drafts which has heard of it. Going on needs no
-vote.
+vote. What was fulfilled is in the records: a wish from before one that paused or ended the run is void, however
+late it comes and whoever kept it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ class Wishes:
     ledger: Ledger
     open: dict[str, Wish] = field(default_factory=dict)
     """By kind: "pause", "end", "end-now"."""
-    _fulfilled: int = 0
-    """The last round that fulfilled a wish: late copies of older wishes are void."""
 
     def take(self, message: Wish) -> bool:
         """Take a wish and pass it on, once; return whether it changes what this member works on."""
@@ -42,7 +41,7 @@ class Wishes:
             return True
         if (
             message.what in self.open
-            or not self._fulfilled <= message.round <= ledger.round + 1
+            or not ledger.settled <= message.round <= ledger.round + 1
             or not (ledger.is_open or (ledger.is_paused and message.what != "pause"))
         ):
             return False
@@ -64,10 +63,11 @@ class Wishes:
         for wish in self.open.values():
             self.ctx.send(node, wish)
 
-    def fulfil(self, round_: int) -> None:
-        """Forget what the record of *round_* has done."""
-        self.open.clear()
-        self._fulfilled = round_
+    def settle(self) -> None:
+        """Forget what the records have done; a wish uttered after them stays."""
+        for what, wish in list(self.open.items()):
+            if wish.round < self.ledger.settled:
+                del self.open[what]
 
     def objection(self, what: Literal["pause", "resume", "end", "end-now"]) -> str:
         """Return why an operator's wish would change nothing now; empty where it would."""

@@ -47,8 +47,12 @@ def node_id_of(source: CertificatePublicKeyTypes | bytes) -> str:
         ValueError: the bytes are no certificate.
     """
     key = x509.load_der_x509_certificate(source).public_key() if isinstance(source, bytes) else source
-    digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-    return base64.b32encode(digest).decode().rstrip("=").lower()
+    return id_of_spki(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+def id_of_spki(spki: bytes) -> str:
+    """Return the node id of a public key, given as the DER of its SubjectPublicKeyInfo."""
+    return base64.b32encode(hashlib.sha256(spki).digest()).decode().rstrip("=").lower()
 
 
 def short(node_id: str) -> str:

@@ -26,6 +26,7 @@ from p2pfl.core.node import Node
 from p2pfl.core.options import Options
 from p2pfl.core.saved import Saved
 from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.messages import RunSpec
 from p2pfl.net.mesh import Mesh
@@ -108,7 +109,10 @@ async def _run(
 ) -> Exit:
     store = BlobStore(directory.blobs_path)
     saved = _recover(journal.load(), store)
-    node = Node(journal.member, config.credentials.name, _options(config), saved, settings=config.protocol)
+    signer = signer_of(config.credentials)
+    node = Node(
+        journal.member, config.credentials.name, _options(config), saved, signer, settings=config.protocol
+    )
     driver = Driver(node, journal, store, publisher, config.net)
     worker = Worker(config.worker, on_death=lambda reason: publisher.publish(events.WorkerFailed(reason)))
     token, nonce = secrets.token_hex(32), secrets.token_hex(16)

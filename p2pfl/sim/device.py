@@ -39,6 +39,7 @@ from p2pfl.schema import Schema, TensorSpec, canonical
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.habits import ALL, Habits
 from p2pfl.sim.setting import SETTINGS, digest_of
+from p2pfl.sim.signer import signer_of
 from p2pfl.wire.links import Introduction
 
 if TYPE_CHECKING:
@@ -98,10 +99,14 @@ class Device:
         """How many times longer than the others its training takes."""
         self.schema = SCHEMA
         """What its worker says the model's tensors are."""
+        self.hung_until = 0.0
+        """Until when its worker does nothing."""
         self.is_restored = False
         """Whether it runs on a backup and has not been told so yet."""
         self.is_away = False
         """Whether it left politely and is to come back."""
+        self.has_turned_away = False
+        """Whether its operator wants a new run, and nobody else does."""
         self._sum: Sum | None = None
 
     @property
@@ -128,14 +133,19 @@ class Device:
         """Start the process on what the disk holds."""
         self.process += 1
         self.disk.boot += 1
-        self._sum, self.exit, self.is_away = None, None, False
+        self._sum, self.exit, self.is_away, self.hung_until = None, None, False, 0.0
         nonce = digest_of("nonce", self.options.nonce, self.process)[:32]
+        new_run = self.options.new_run or self.has_turned_away
         self.options = msgspec.structs.replace(self.options, nonce=nonce)
+        options = msgspec.structs.replace(self.options, new_run=new_run)
         local = Local(self.member.journal, self.disk.boot, nonce, "simulated")
         self.admission = Admission(self.member.node, local, self.disk, MAX_ROSTER)
         self.hello = Introduction(local.version, local.journal, local.boot, local.nonce, 1, ())
         saved = self.disk.load()
-        self.node = Node(self.member, self.name, self.options, saved, settings=SETTINGS, policy=self.policy)
+        signer = signer_of(self.member.node)
+        self.node = Node(
+            self.member, self.name, options, saved, signer, settings=SETTINGS, policy=self.policy
+        )
         return self.node.start(now - self.lag)
 
     def crash(self) -> None:
@@ -200,6 +210,19 @@ class Device:
                 assert self._sum is not None
                 digest = average_of(effect.ballot, sorted(self._sum.digests))
                 return 0.02, inputs.Averaged(effect.round, effect.ballot, digest)
+            case _:
+                return None
+
+    @staticmethod
+    def failure(effect: AnyEffect, reason: str) -> inputs.WorkFailed | None:
+        """Return how the worker's job of *effect* fails; None for jobs that do not, or not by themselves."""
+        match effect:
+            case Train():
+                return inputs.WorkFailed("train", reason, effect.round, model=effect.model)
+            case Evaluate():
+                return inputs.WorkFailed("evaluate", reason, effect.round, model=effect.model)
+            case Average():
+                return inputs.WorkFailed("average", reason, effect.round, effect.ballot)
             case _:
                 return None
 

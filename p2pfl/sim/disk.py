@@ -35,6 +35,8 @@ class Disk:
     """Durable ones."""
     passing: set[str] = field(default_factory=set)
     """Blobs that a power cut takes away."""
+    damaged: set[str] = field(default_factory=set)
+    """Blobs that are here with wrong bytes, until somebody notices."""
     foundings: dict[str, Founding] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     """Runs, the one joined last at the end."""
@@ -45,6 +47,8 @@ class Disk:
     closed: set[str] = field(default_factory=set)
     boot: int = 0
     """Starts with this journal."""
+    votes_cast: int = 0
+    """Promises and acceptances of this journal."""
     boots: dict[Member, tuple[int, str]] = field(default_factory=dict)
     """The last start seen of each other journal, with its nonce."""
 
@@ -54,6 +58,7 @@ class Disk:
             self,
             blobs=set(self.blobs),
             passing=set(self.passing),
+            damaged=set(self.damaged),
             foundings=dict(self.foundings),
             order=list(self.order),
             commits={run: list(commits) for run, commits in self.commits.items()},
@@ -67,7 +72,7 @@ class Disk:
     def renew(self, journal: str) -> None:
         """Take a new journal id, as `--new-journal` does: the votes and updates were the old one's."""
         self.member = Member(self.member.node, journal)
-        self.boot = 0
+        self.boot, self.votes_cast = 0, 0
         self.votes.clear()
         self.updates.clear()
 
@@ -87,9 +92,11 @@ class Disk:
                 self.commits.setdefault(effect.run, [])
                 self.order = [run for run in self.order if run != effect.run] + [effect.run]
             case SavePromise():
+                self.votes_cast = effect.votes
                 old = self._vote(effect.run, effect.round)
                 self.votes[effect.run] = Vote(effect.round, effect.ballot, old.accepted_ballot, old.accepted)
             case SaveAccepted():
+                self.votes_cast = effect.votes
                 self.votes[effect.run] = Vote(effect.round, effect.ballot, effect.ballot, effect.record)
             case SaveCommit():
                 self.commits[effect.run].append(effect.commit)
@@ -106,10 +113,28 @@ class Disk:
         """Whether blob *digest* is here."""
         return digest in self.blobs or digest in self.passing
 
+    def last_model(self) -> str | None:
+        """Return the last committed model of the run the journal is in, or its first; None in no run."""
+        run = next((run for run in reversed(self.order) if run not in self.closed), None)
+        if run is None:
+            return None
+        commits = self.commits[run]
+        return commits[-1].record.model if commits else self.foundings[run].model
+
+    def is_whole(self, digest: str) -> bool:
+        """Whether blob *digest* is here with the right bytes."""
+        return self.has(digest) and digest not in self.damaged
+
+    def drop(self, digest: str) -> None:
+        """Delete blob *digest*."""
+        for blobs in (self.blobs, self.passing, self.damaged):
+            blobs.discard(digest)
+
     def collect(self, keep: frozenset[str]) -> None:
         """Let go of the blobs outside *keep*."""
         self.blobs &= keep
         self.passing &= keep
+        self.damaged &= keep
 
     def _vote(self, run: str, round_: int) -> Vote:
         vote = self.votes.get(run)
@@ -137,9 +162,10 @@ class Disk:
                 (current, round_) in self.resumed,
                 before.roster if last else (),
                 before.model if last else "",
+                max((c.record.round for c in commits if c.record.then != "go"), default=0),
             )
         votes = {run: vote for run, vote in self.votes.items() if vote.round > len(self.commits.get(run, ()))}
-        return Saved(saved, votes, frozenset(self.closed))
+        return Saved(saved, votes, frozenset(self.closed), self.votes_cast)
 
     def records(self, run: str, after: int) -> Records | None:
         """Return the answer to an Ask; None when the run is unknown here."""

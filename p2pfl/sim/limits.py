@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def may_lose_disk(world: World, device: Device) -> bool:
     """Whether the design survives that *device* loses its data directory now.
 
-    Disks are lost one at a time: whoever lost one before is a member again, and another round is decided
-    since. And every roster that matters tolerates the loss of one, also one that is being founded, and one
-    without those who are leaving. Where a disk has come back with a backup, the others have to notice that
-    first, by what is on theirs.
+    Disks are lost one at a time: whoever lost one before, or turned away, is a member again, and another
+    round is decided since, and every model that matters is whole on the disks that were to keep it. And every
+    roster that matters tolerates the loss of one, also one that is being founded, and one without those who
+    are leaving. Where a disk has come back with a backup, the others have to notice that first, by what is on
+    theirs.
     """
     members = {one.member for one in world.devices.values()}
     whole = members - world.checker.votes.gone
@@ -35,9 +36,18 @@ def may_lose_disk(world: World, device: Device) -> bool:
     return (
         device.exit is None
         and members == whole
+        and not any(one.has_turned_away for one in world.devices.values())
+        and world.bulk.is_mended()
         and all(size > quorum(size) for size in sizes)
         and all(entry.member in whole for roster in rosters for entry in roster)
     )
+
+
+def may_damage(world: World, device: Device, digest: str) -> bool:
+    """Whether the bytes of *digest* on the disk of *device* may go wrong: another one has them."""
+    others = (one.disk for one in world.devices.values() if one is not device)
+    is_held = any(digest in disk.blobs and disk.is_whole(digest) for disk in others)
+    return is_held and device.disk.is_whole(digest) and may_lose_disk(world, device)
 
 
 def may_restore(world: World, device: Device, backup: Disk) -> bool:

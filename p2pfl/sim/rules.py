@@ -55,6 +55,9 @@ PARTED = Faults(cut_every=3.0, cut=2.0, slow_node=1.0)
 AIMED = Faults(aimed=0.08, aimed_value=0.3, drop=0.05, slow=0.1, deafen_every=10.0, down=3.0)
 """Devices stumble over the protocol's steps, and messages come late."""
 
+STARTS = Faults(aimed_first=0.3)
+"""Proposers crash when others have accepted their value and they have not."""
+
 PULLS = Faults(aimed=0.12, aimed_value=0.1, slow=0.05, cut_every=8.0, down=2.0, pull=6.0)
 """Devices stumble over the protocol's steps, and models take long to come."""
 
@@ -111,6 +114,13 @@ RULES = {
         10,
         AIMED,
         policy=lambda _: Policy(lowest=lambda _order, _node: True),
+    ),
+    "lowest-promise": Rule(
+        "the promise with which a proposer takes the lowest ballot is on disk before its ACCEPT",
+        "ballot",
+        20,
+        STARTS,
+        habits=Habits(saves_lowest=False),
     ),
     "flush": Rule(
         "nothing is answered before it is on disk",

@@ -18,7 +18,7 @@ from p2pfl.store.durable import disk_errors, flush_folder
 APPLICATION_ID = 0x7032_7066
 """Tells a journal from other SQLite files: "p2pf" in ASCII."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever `TABLES` changes meaning; kept in the file as `user_version`."""
 
 BUSY_SECONDS = 10.0
@@ -30,7 +30,8 @@ TABLES = """
 CREATE TABLE self (                     -- one row
     node TEXT NOT NULL,
     journal TEXT NOT NULL,
-    boot INTEGER NOT NULL               -- starts so far
+    boot INTEGER NOT NULL,              -- starts so far
+    votes INTEGER NOT NULL              -- promises and acceptances so far
 );
 CREATE TABLE runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,   -- in the order this journal came to them

@@ -40,6 +40,8 @@ class Journal(JournalReader):
     """Who this node is as a voter."""
     boot: int
     """Starts of this journal, this one included; durable."""
+    votes_cast: int
+    """Votes this journal has cast; durable."""
 
     @classmethod
     def open(cls, path: Path, node_id: str, *, new_journal: bool = False) -> Journal:
@@ -72,9 +74,13 @@ class Journal(JournalReader):
 
     def save_all(self, effects: Iterable[Save]) -> None:
         """Carry *effects* out in one transaction: all are on disk when this returns, or none (see `save`)."""
+        effects = tuple(effects)
         with self._transaction():
             for effect in effects:
                 self._save(effect)
+        for effect in effects:
+            if isinstance(effect, SavePromise | SaveAccepted):
+                self.votes_cast = effect.votes
 
     def load(self) -> Saved:
         """Return all that the protocol needs to go on after a start.
@@ -92,6 +98,7 @@ class Journal(JournalReader):
                     if vote.round > (commit.record.round if (commit := self.last_commit(run)) else 0)
                 },
                 closed=frozenset(run for (run,) in self._all("SELECT run FROM runs WHERE closed = 1")),
+                votes_cast=self.votes_cast,
             )
 
     def seen_boot(self, member: Member) -> tuple[int, str] | None:
@@ -120,7 +127,7 @@ class Journal(JournalReader):
                     f"{conflict[0][:7]}, which must never happen; keep this data directory for whoever looks "
                     "into it, and start with another --data-dir"
                 )
-            row = connection.execute("SELECT node, journal, boot FROM self").fetchone()
+            row = connection.execute("SELECT node, journal, boot, votes FROM self").fetchone()
             if row is not None and row[0] != node_id and not new_journal:
                 raise DataDirectoryError(
                     f"the journal {self.path} belongs to node {row[0][:7]}, but this certificate is of "
@@ -128,13 +135,14 @@ class Journal(JournalReader):
                     "to join as a new member"
                 )
             if row is None or new_journal:
-                row = (node_id, secrets.token_hex(16), 0)
+                row = (node_id, secrets.token_hex(16), 0, 0)
                 for table in ("self", "votes", "updates"):
                     connection.execute(f"DELETE FROM {table}")  # noqa: S608  (a name from the line above)
-                connection.execute("INSERT INTO self VALUES (?, ?, ?)", row)
+                connection.execute("INSERT INTO self VALUES (?, ?, ?, ?)", row)
             connection.execute("UPDATE self SET boot = boot + 1")
         self.member = Member(node_id, row[1])
         self.boot = row[2] + 1
+        self.votes_cast = row[3]
 
     def _load_run(self, run: str) -> SavedRun:
         founding = self.founding(run)
@@ -155,6 +163,7 @@ class Journal(JournalReader):
             resumed=resumed == round_,
             voters=before.roster if last else (),
             parent=before.model if last else "",
+            settled=self.settled(run),
         )
 
     # --- saving -----------------------------------------------------------------------------------------
@@ -177,8 +186,10 @@ class Journal(JournalReader):
             case SaveFounding(run=run, founding=founding):
                 self._save_founding(run, founding)
             case SavePromise(run=run, round=round_, ballot=ballot):
+                self._count_vote(effect.votes)
                 self._save_promise(run, round_, ballot)
             case SaveAccepted(run=run, round=round_, ballot=ballot, record=record):
+                self._count_vote(effect.votes)
                 self._save_accepted(run, round_, ballot, record)
             case SaveCommit(commit=commit, seconds=seconds):
                 self._save_commit(commit, seconds)
@@ -234,6 +245,12 @@ class Journal(JournalReader):
         ):
             raise RuntimeError(f"ballot {ballot} of round {round_} was accepted with another record")
         self._execute("INSERT OR REPLACE INTO votes VALUES (?, ?, ?, ?, ?)", run, round_, kept, kept, value)
+
+    def _count_vote(self, votes: int) -> None:
+        """Raise the number of votes to *votes*, in the vote's own transaction."""
+        changed = self._connection.execute("UPDATE self SET votes = ? WHERE votes < ?", (votes, votes))
+        if changed.rowcount != 1:
+            raise RuntimeError(f"a vote was numbered {votes}, not higher than the one before it")
 
     def _check_vote(self, run: str, round_: int, ballot: Ballot) -> None:
         """Raise unless a vote for *ballot* takes no earlier promise back."""

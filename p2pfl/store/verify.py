@@ -16,6 +16,7 @@ import msgspec
 
 from p2pfl.core.saved import Vote
 from p2pfl.errors import DataDirectoryError, UserError
+from p2pfl.identity import signatures
 from p2pfl.messages import Ballot, Member, record_digest
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.reader import JournalReader
@@ -72,7 +73,7 @@ class Findings(msgspec.Struct, frozen=True):
 def verify(directories: Sequence[Path]) -> Findings:
     """Check the data directories at *directories*, each by itself and all against each other.
 
-    By itself: every run's records are an unbroken chain, each accepted by a quorum of its round's roster;
+    By itself: every run's records are an unbroken chain, each with the signatures of a quorum of its roster;
     votes fit them; the models the node must hold are here, with the right bytes. Together: one record a
     round, one value a ballot, no journal twice, no journal older than others have seen it.
 
@@ -140,7 +141,7 @@ def _inspect_run(inspection: Inspection, journal: JournalReader, run: str) -> No
         founding, vote = journal.founding(run), journal.votes().get(run)
         assert founding is not None
         chain = inspection.chains[run] = Chain(run, founding)
-        for flaw in follow(chain, journal.commits(run)):
+        for flaw in follow(chain, journal.commits(run), signatures.verify):
             inspection.blame("journal", f"run {run[:SHORT]}: {flaw}")
         if vote is not None:
             inspection.votes[run] = vote
@@ -184,7 +185,11 @@ def _needed(journal: JournalReader, run: str, member: Member) -> dict[str, str]:
     kept = [(commit, f"the model of round {commit.record.round}") for commit in commits]
     if best is not None:
         kept.append((best, f"the best model, of round {best.record.round}"))
-    needed = {commit.record.model: what for commit, what in kept if member in commit.acceptors}
+    needed = {
+        commit.record.model: what
+        for commit, what in kept
+        if any(vote.member == member for vote in commit.acceptors)
+    }
     accepted = vote.accepted if vote is not None else None
     if accepted is not None and commits and accepted == commits[0].record:
         needed[accepted.model] = f"the model of round {accepted.round}"

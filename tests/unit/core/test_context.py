@@ -82,3 +82,35 @@ def test_names_come_from_links_and_strangers_go_by_their_id():
 def test_the_earliest_ignores_what_is_not_given():
     assert earliest(None, 3.0, 2.0) == 2.0
     assert earliest(None, None) is None
+
+
+def test_a_member_that_is_linked_and_in_another_run_is_not_here():
+    ctx, (_, ben, *_) = context(), roster(*NAMES[:3])
+    ctx.run, ctx.is_begun = "this", True
+    for said, is_here in ((None, True), ("this", True), ("", False), ("another", False)):
+        ctx.peers[node("ben")].status = None if said is None else status(run=said)
+        assert ctx.is_seated(ben) is is_here
+        assert ctx.is_gone(ben) is not is_here
+        assert ctx.count_seated(roster(*NAMES[:3])) == 2 + is_here
+
+
+def test_before_the_first_commit_a_member_may_still_be_on_its_way_into_the_run():
+    ctx, (_, ben, *_) = context(), roster(*NAMES[:3])
+    ctx.run = "this"
+    ctx.peers[node("ben")].status = status(run="")
+    assert ctx.is_seated(ben)
+    ctx.peers[node("ben")].declined = "this"
+    assert not ctx.is_seated(ben)
+
+
+def test_a_member_is_absent_from_when_it_could_not_do_its_part_any_more():
+    ctx, (ada, ben, *_) = context(), roster(*NAMES[:3])
+    ctx.run, ctx.is_begun = "this", True
+    peer = ctx.peers[node("ben")]
+    assert ctx.absent_since(ada) is ctx.absent_since(ben) is None
+    peer.lacking_since = 50.0
+    assert ctx.absent_since(ben) == 50.0
+    peer.since, peer.run_since, peer.status = 20.0, 60.0, status(run="another")
+    assert ctx.absent_since(ben) == 60.0
+    peer.linked, peer.since = False, 70.0
+    assert ctx.absent_since(ben) == 70.0

@@ -215,10 +215,21 @@ def test_an_offer_that_cannot_be_pulled_is_forgotten_and_may_come_again(ctx):
     lobby, record_0 = ready_lobby(ctx), founding()
     lobby.offer(node("ben"), record_0, ())
     lobby.describe(described(ctx, spec=record_0.spec))
-    lobby.blob_failed(record_0.model)
+    lobby.blob_failed(record_0.model, "nobody reachable has it")
     taken(ctx)
     lobby.offer(node("cleo"), record_0, ())
     assert of_kind(taken(ctx), Describe)
+
+
+def test_others_hear_that_the_first_model_cannot_be_had(ctx):
+    lobby, record_0 = ready_lobby(ctx), founding()
+    lobby.offer(node("ben"), record_0, ())
+    taken(ctx)
+    lobby.blob_failed(digest("another"), "nobody reachable has it")
+    assert sent(taken(ctx), Decline) == []
+    lobby.blob_failed(record_0.model, "nobody reachable has it")
+    declined = Decline(record_digest(record_0), "its first model cannot be had: nobody reachable has it")
+    assert declined in sent(taken(ctx), Decline)
 
 
 def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx):

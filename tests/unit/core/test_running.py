@@ -7,12 +7,24 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.aggregator import Stand
 from p2pfl.core.effects import Collect as CollectBlobs
-from p2pfl.core.effects import Evaluate, Exit, Fetch, Send, StopTraining, Train
+from p2pfl.core.effects import Evaluate, Exit, Fetch, SaveCommit, Send, StopTraining, Train
 from p2pfl.core.roster import ranked
-from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, Running
+from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, MODEL_TRIES, Running
 from p2pfl.core.saved import Vote
 from p2pfl.core.wishes import ENDED_NOW
-from p2pfl.messages import Accept, Ask, Collect, Evaluation, Noted, Prepare, Promise, Submit, Wish, Yield
+from p2pfl.messages import (
+    Accept,
+    Ask,
+    Collect,
+    Evaluation,
+    Noted,
+    Prepare,
+    Promise,
+    Submit,
+    Wish,
+    Yield,
+    record_digest,
+)
 from tests.support.core import (
     ballot,
     chain_of,
@@ -28,7 +40,7 @@ from tests.support.core import (
     told,
     unlink,
 )
-from tests.support.records import NAMES, SPEC, node, update
+from tests.support.records import NAMES, SPEC, node, resigned, signed, update
 
 
 class Bench:
@@ -52,7 +64,7 @@ class Bench:
         return taken(self.ctx)
 
     def learn(self, *commits):
-        self.it.learned(member("ben"), commits)
+        self.it.learned(node("ben"), commits)
         return taken(self.ctx)
 
     def proposal(self, word="average"):
@@ -120,8 +132,48 @@ def test_whose_update_is_not_counted_is_told_why(bench):
     commit = bench.chain.commit()
     without = tuple(entry for entry in commit.record.updates if entry.node != node("ada"))
     record = msgspec.structs.replace(commit.record, updates=without)
-    effects = bench.learn(msgspec.structs.replace(commit, record=record))
+    effects = bench.learn(resigned(msgspec.structs.replace(commit, record=record)))
     assert [event.reason for event in told(effects, events.UpdateRefused)] == ["another record was adopted"]
+
+
+def test_a_forged_commit_is_ignored_its_sender_is_named_and_the_node_goes_on(bench):
+    commit = bench.chain.commit()
+    bench.learn(commit)
+    copied = msgspec.structs.replace(
+        commit, record=msgspec.structs.replace(commit.record, model=model("another"))
+    )
+    for forged in (copied, msgspec.structs.replace(copied, ballot=ballot(7, "ben"))):
+        effects = bench.learn(forged)
+        assert of_kind(effects, Exit) == []
+        assert of_kind(effects, SaveCommit) == []
+    assert bench.ledger.is_open
+    assert bench.ledger.digest == record_digest(commit.record)
+
+
+def test_a_forged_commit_is_complained_of_once_a_minute(bench):
+    bench.learn(bench.chain.commit())
+    forged = msgspec.structs.replace(bench.chain.commits[-1])
+    forged = msgspec.structs.replace(forged, record=msgspec.structs.replace(forged.record, note="another"))
+    texts = [notice.text for notice in told(bench.learn(forged, forged), events.Notice)]
+    assert len(texts) == 1
+    assert texts[0].startswith("ben sent a commit of round 2 that contradicts what is committed here")
+    assert told(bench.learn(forged), events.Notice) == []
+    bench.ctx.now += 61.0
+    assert len(told(bench.learn(forged), events.Notice)) == 1
+
+
+def test_a_vote_that_its_member_has_not_signed_does_not_count(bench):
+    bench.it.aggregator.stand("first in rank")
+    mine = bench.it.aggregator.ballot
+    for vote in (
+        signed("cleo", bench.chain.run, 2, mine),
+        signed("ben", bench.chain.run, 2, ballot(9, "ada")),
+        msgspec.structs.replace(signed("ben", bench.chain.run, 2, mine), votes=7),
+    ):
+        bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, vote))
+        assert bench.it.aggregator.stand_state is Stand.STANDING
+    bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, signed("ben", bench.chain.run, 2, mine)))
+    assert bench.it.aggregator.stand_state is Stand.COLLECTING
 
 
 def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench):
@@ -181,6 +233,7 @@ def test_without_a_quorum_nobody_stands():
 
 def test_in_a_new_run_nobody_stands_before_a_quorum_is_in_it_and_every_rank_has_its_turn_from_then_on():
     bench = Bench(rounds=0)
+    bench.it._order = [node(name) for name in ("ben", "ada", "cleo")]
     step = bench.ctx.settings.rank_step
     assert told(bench.advance(600.0), events.Standing) == [], "ben and cleo have not taken record 0 yet"
     bench.ctx.peers[node("ben")].status = status(run="another", round=0)
@@ -431,3 +484,14 @@ def test_the_first_in_rank_is_taken_at_its_word_and_nobody_else_has_its_ballot(b
     bench.hear(first, Accept(run, round_, ballot(1, first), record))
     bench.it.blob_ready(inputs.BlobReady(record.model, durable=True))
     assert bench.it.acceptor.accepted_ballot == ballot(1, first)
+
+
+def test_a_member_that_cannot_have_the_last_model_declines_and_goes_on_trying(bench):
+    bench.ledger.holds = False
+    bench.hear("ben", Collect(bench.chain.run, 2, ballot(2, "ben"), True))
+    answers = []
+    for _ in range(MODEL_TRIES):
+        bench.it.blob_failed(inputs.BlobFailed(bench.ledger.model, "nobody has it", invalid=False))
+        answers += sent(taken(bench.ctx), Submit)
+        assert of_kind(bench.advance(1.0), Fetch)
+    assert [answer.declined for answer in answers] == ["it cannot have the last model: nobody has it"]

@@ -41,7 +41,7 @@ from tests.support.meshes import until
 from tests.support.records import SPEC, Chain, digest, node, update
 
 RUN = digest("run")
-PROMISE = SavePromise(RUN, 1, ballot(1, "ben"))
+PROMISE = SavePromise(RUN, 1, ballot(1, "ben"), 1)
 REPORT = SaveReport(RUN, 1, node("ada"), Evaluation(correct=1, total=2, loss=0.5))
 UPDATE = SaveUpdate(RUN, 1, RUN, msgspec.structs.replace(update("ada", 1), seconds=LATER_SECONDS))
 DEAR_UPDATE = SaveUpdate(RUN, 1, RUN, msgspec.structs.replace(update("ada", 1), seconds=60.0))

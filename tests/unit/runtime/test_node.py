@@ -18,6 +18,7 @@ from p2pfl.core.saved import Saved, SavedRun
 from p2pfl.runtime.node import _recover
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import chain_of, member, of_kind, options, told
+from tests.support.keys import signer
 from tests.support.records import NAMES, SCHEMA, update
 
 BYTES = b"the update of round 2" * 1000
@@ -45,7 +46,7 @@ def started(saved: Saved) -> list[AnyEffect]:
     """The first effects of a node with *saved*, until the model is here and its worker ready."""
     assert saved.current is not None
     assert saved.current.last is not None
-    node = Node(member("ada"), "ada", options(), saved, settings=ProtocolSettings())
+    node = Node(member("ada"), "ada", options(), saved, signer("ada"), settings=ProtocolSettings())
     effects = node.start(100.0)
     effects += node.input(inputs.BlobReady(saved.current.last.record.model, durable=True), 100.0)
     return effects + node.input(inputs.Described(saved.current.founding.spec, SCHEMA, 1000), 100.0)

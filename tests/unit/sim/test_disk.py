@@ -72,17 +72,17 @@ def test_a_promise_keeps_the_value_accepted_in_the_round_and_no_older_one():
     chain = chain_of(*NAMES[:3], rounds=1)
     record = chain.commits[0].record
     disk = in_run(chain_of(*NAMES[:3]))
-    disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), record))
-    disk.save(SavePromise(chain.run, 1, ballot(2, "cleo")))
+    disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), record, 1))
+    disk.save(SavePromise(chain.run, 1, ballot(2, "cleo"), 2))
     assert disk.load().votes[chain.run] == Vote(1, ballot(2, "cleo"), ballot(1, "ben"), record)
-    disk.save(SavePromise(chain.run, 2, ballot(1, "ben")))
+    disk.save(SavePromise(chain.run, 2, ballot(1, "ben"), 2))
     assert disk.load().votes[chain.run] == Vote(2, ballot(1, "ben"), None, None)
 
 
 def test_the_vote_of_a_round_that_is_committed_does_not_come_back():
     chain = chain_of(*NAMES[:3], rounds=1)
     disk = in_run(chain)
-    disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), chain.commits[0].record))
+    disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), chain.commits[0].record, 1))
     assert disk.load().votes == {}
 
 
@@ -92,7 +92,7 @@ def test_a_backup_does_not_see_what_comes_after_it():
     backup = disk.backup()
     before = backup.load()
     disk.save(SaveCommit(chain.run, chain.commit(), 1.0))
-    disk.save(SavePromise(chain.run, 2, ballot(1, "ben")))
+    disk.save(SavePromise(chain.run, 2, ballot(1, "ben"), 2))
     disk.blobs.add("model")
     disk.save_boot(member("ben"), 3, "nonce")
     assert backup.load() == before
@@ -104,7 +104,7 @@ def test_a_new_journal_keeps_the_records_and_forgets_the_votes():
     chain = chain_of(*NAMES[:3], rounds=1)
     disk = in_run(chain)
     disk.boot = 7
-    disk.save(SavePromise(chain.run, 2, ballot(1, "ben")))
+    disk.save(SavePromise(chain.run, 2, ballot(1, "ben"), 2))
     disk.renew("ab" * 16)
     assert disk.member == Member(member("ada").node, "ab" * 16)
     assert disk.boot == 0
@@ -122,7 +122,7 @@ def test_the_last_start_of_another_journal_is_remembered():
 def test_a_closed_run_is_not_taken_up_again_but_its_votes_stay():
     chain = chain_of(*NAMES[:3])
     disk = in_run(chain)
-    disk.save(SavePromise(chain.run, 1, ballot(1, "ben")))
+    disk.save(SavePromise(chain.run, 1, ballot(1, "ben"), 2))
     disk.save(SaveClosed(chain.run))
     saved = disk.load()
     assert saved.current is None

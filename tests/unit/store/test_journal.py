@@ -76,7 +76,7 @@ def test_each_start_counts_and_keeps_the_journal_id(path: Path) -> None:
 def test_a_journal_of_another_node_is_refused_and_unchanged(path: Path) -> None:
     Journal.open(path, ME).close()
     with pytest.raises(
-        DataDirectoryError, match=r"belongs to node adaaaaa.*certificate is of node benaaaa.*--new-journal"
+        DataDirectoryError, match=r"belongs to node adakitd.*certificate is of node benmwug.*--new-journal"
     ):
         Journal.open(path, node("ben"))
     with Journal.open(path, ME) as book:
@@ -89,7 +89,7 @@ def test_a_new_journal_forgets_votes_and_updates_and_keeps_records(path: Path) -
         old = book.member
         begin(book, chain)
         commit(book, chain)
-        book.save(SavePromise(chain.run, 2, Ballot(3, node("ben"))))
+        book.save(SavePromise(chain.run, 2, Ballot(3, node("ben")), 1))
         book.save(SaveUpdate(chain.run, 2, record_digest(chain.commits[0].record), update("ada", 2)))
     with Journal.open(path, node("ben"), new_journal=True) as book:
         saved = book.load()
@@ -105,9 +105,9 @@ def test_a_new_journal_forgets_votes_and_updates_and_keeps_records(path: Path) -
 def test_a_journal_of_a_newer_version_is_refused(path: Path) -> None:
     Journal.open(path, ME).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     connection.close()
-    with pytest.raises(DataDirectoryError, match="has schema version 2, this p2pfl knows version 1"):
+    with pytest.raises(DataDirectoryError, match="has schema version 3, this p2pfl knows version 2"):
         Journal.open(path, ME)
 
 
@@ -172,12 +172,12 @@ def test_votes_only_rise_and_are_the_same_after_a_restart(votes: list[tuple[bool
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "journal.sqlite")
         with Journal.open(path, ME) as book:
-            for accepting, round_, ballot in votes:
+            for count, (accepting, round_, ballot) in enumerate(votes, start=1):
                 record = values[round_]
                 effect = (
-                    SaveAccepted(chain.run, round_, ballot, record)
+                    SaveAccepted(chain.run, round_, ballot, record, count)
                     if accepting
-                    else SavePromise(chain.run, round_, ballot)
+                    else SavePromise(chain.run, round_, ballot, count)
                 )
                 if expected is not None and (round_, ballot) < (expected.round, expected.promised):
                     with pytest.raises(RuntimeError, match="would take back the promise"):
@@ -196,20 +196,20 @@ def test_votes_only_rise_and_are_the_same_after_a_restart(votes: list[tuple[bool
 def test_a_ballot_never_carries_two_values(book: Journal) -> None:
     one, other = Chain(), Chain()
     ballot = Ballot(1, node("ben"))
-    accepted = SaveAccepted(one.run, 1, ballot, one.commit().record)
+    accepted = SaveAccepted(one.run, 1, ballot, one.commit().record, 1)
     book.save(accepted)
-    book.save(accepted)
+    book.save(SaveAccepted(one.run, 1, ballot, accepted.record, 2))
     with pytest.raises(RuntimeError, match="accepted with another record"):
-        book.save(SaveAccepted(one.run, 1, ballot, other.commit(note="another").record))
+        book.save(SaveAccepted(one.run, 1, ballot, other.commit(note="another").record, 3))
     assert book.load().votes[one.run].accepted == accepted.record
 
 
 def test_votes_are_kept_for_each_run_also_a_closed_one(book: Journal) -> None:
     left, entered = Chain(founding(nonce="01" * 16)), Chain(founding(nonce="02" * 16))
     begin(book, left)
-    book.save(SavePromise(left.run, 1, Ballot(7, node("ben"))))
+    book.save(SavePromise(left.run, 1, Ballot(7, node("ben")), 1))
     book.save_all([SaveClosed(left.run), SaveFounding(entered.run, entered.founding)])
-    book.save(SavePromise(entered.run, 1, Ballot(1, node("ada"))))
+    book.save(SavePromise(entered.run, 1, Ballot(1, node("ada")), 2))
     saved = book.load()
     assert {run: vote.promised for run, vote in saved.votes.items()} == {
         left.run: Ballot(7, node("ben")),
@@ -224,7 +224,7 @@ def test_a_vote_of_a_decided_round_is_not_loaded_any_more(book: Journal) -> None
     chain = Chain()
     begin(book, chain)
     commit = chain.commit()
-    book.save(SaveAccepted(chain.run, 1, commit.ballot, commit.record))
+    book.save(SaveAccepted(chain.run, 1, commit.ballot, commit.record, 1))
     assert set(book.load().votes) == {chain.run}
     book.save(SaveCommit(chain.run, commit, 1.0))
     assert book.load().votes == {}
@@ -233,10 +233,10 @@ def test_a_vote_of_a_decided_round_is_not_loaded_any_more(book: Journal) -> None
 
 def test_effects_saved_together_are_saved_all_or_none(book: Journal) -> None:
     chain = Chain()
-    book.save(SavePromise(chain.run, 2, Ballot(2, node("ben"))))
+    book.save(SavePromise(chain.run, 2, Ballot(2, node("ben")), 1))
     with pytest.raises(RuntimeError):
         book.save_all(
-            [SaveFounding(chain.run, chain.founding), SavePromise(chain.run, 1, Ballot(9, node("ben")))]
+            [SaveFounding(chain.run, chain.founding), SavePromise(chain.run, 1, Ballot(9, node("ben")), 2)]
         )
     assert book.runs() == []
     begin(book, chain)
@@ -413,7 +413,7 @@ book = Journal.open(Path(sys.argv[1]), sys.argv[2])
 attempt = 0
 while True:
     attempt += 1
-    book.save(SavePromise("f" * 64, 1, Ballot(attempt, sys.argv[2])))
+    book.save(SavePromise("f" * 64, 1, Ballot(attempt, sys.argv[2]), attempt))
     print(attempt, flush=True)
 """
 
@@ -455,8 +455,8 @@ def test_a_full_disk_is_told_takes_nothing_and_the_same_goes_on_when_there_is_ro
     (pages,) = book._connection.execute("PRAGMA page_count").fetchone()
     book._connection.execute(f"PRAGMA max_page_count = {pages}")
     effects = [
-        SavePromise(chain.run, 1, made.ballot),
-        SaveAccepted(chain.run, 1, made.ballot, made.record),
+        SavePromise(chain.run, 1, made.ballot, 1),
+        SaveAccepted(chain.run, 1, made.ballot, made.record, 2),
     ]
     with pytest.raises(DataDirectoryError, match="is full; check that the disk is not full"):
         book.save_all(effects)
@@ -470,7 +470,7 @@ def test_a_full_disk_is_told_takes_nothing_and_the_same_goes_on_when_there_is_ro
 def test_a_read_only_journal_is_told_and_unchanged(path: Path, book: Journal) -> None:
     book._connection.execute("PRAGMA query_only = ON")
     with pytest.raises(DataDirectoryError, match=r"readonly database; check .* that this user may write"):
-        book.save(SavePromise("f" * 64, 1, Ballot(1, node("ben"))))
+        book.save(SavePromise("f" * 64, 1, Ballot(1, node("ben")), 1))
     assert book.load().votes == {}
 
 
@@ -492,8 +492,8 @@ def test_thousands_of_rounds_leave_nothing_but_their_records(path: Path) -> None
             made = chain.commit(evaluated=three if round_ > 1 else ())
             effects += [
                 SaveUpdate(chain.run, round_, made.record.previous, made.record.updates[0]),
-                SavePromise(chain.run, round_, made.ballot),
-                SaveAccepted(chain.run, round_, made.ballot, made.record),
+                SavePromise(chain.run, round_, made.ballot, 2 * round_ - 1),
+                SaveAccepted(chain.run, round_, made.ballot, made.record, 2 * round_),
                 SaveCommit(chain.run, made, 1.0),
                 *(SaveReport(chain.run, round_, entry.node, entry.evaluation) for entry in three),
             ]
@@ -505,3 +505,18 @@ def test_thousands_of_rounds_leave_nothing_but_their_records(path: Path) -> None
         rows = {table: book._all(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
     assert rows == {"commits": ROUNDS, "votes": 1, "updates": 1, "reports": 3, "boots": 1, "runs": 1}
     assert sum(file.stat().st_size for file in path.parent.iterdir()) < ROUNDS * BYTES_A_ROUND
+
+
+def test_a_run_is_loaded_with_the_last_round_that_paused_or_ended_it(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+
+    def settled() -> int:
+        current = book.load().current
+        assert current is not None
+        return current.settled
+
+    assert settled() == 0
+    for then, expected in (("go", 0), ("pause", 2), ("go", 2), ("end", 4), ("go", 4)):
+        commit(book, chain, then=then, note='"then": "end", then\u00a3end')
+        assert settled() == expected

@@ -21,7 +21,7 @@ from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from p2pfl.store.verify import LOOKS, Findings, verify
 from tests.support.core import ballot
-from tests.support.records import SCHEMA, Chain, digest, evaluations, founding, node, roster
+from tests.support.records import SCHEMA, Chain, acceptances, digest, evaluations, founding, node, roster
 
 NAMES = ("ada", "ben", "cleo")
 
@@ -41,6 +41,7 @@ class Federation:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.votes_cast = 0
         self.members: dict[str, Member] = {}
         for name in NAMES:
             with Journal.open(self._place(name).journal_path, node(name)) as journal:
@@ -65,7 +66,7 @@ class Federation:
     def commit(self, number: int, names: Sequence[str] = NAMES, **options: object) -> Commit:
         """Commit model *number* with the acceptance of all; *names* hear of it and hold the model."""
         commit = self.chain.commit(model=model_digest(number), **options)  # type: ignore[arg-type]
-        commit = msgspec.structs.replace(commit, acceptors=tuple(sorted(self.members.values())))
+        commit = self.accepted(commit, *NAMES)
         self.chain.commits[-1] = commit
         self.save(names, SaveCommit(self.chain.run, commit, 1.0))
         for name in names:
@@ -76,8 +77,18 @@ class Federation:
         """Let *name* accept what would follow, with model *number*, in ballot *at*."""
         record = self.chain.commit(model=model_digest(number), **options).record  # type: ignore[arg-type]
         self.chain.commits.pop()
-        self.save([name], SaveAccepted(self.chain.run, record.round, at, record))
+        self.save([name], SaveAccepted(self.chain.run, record.round, at, record, self.count()))
         return record
+
+    def accepted(self, commit: Commit, *names: str) -> Commit:
+        """*commit* with the acceptances of *names*."""
+        voters = [entry for entry in self.chain.founding.roster if entry.name in names]
+        return msgspec.structs.replace(commit, acceptors=acceptances(commit.record, voters, commit.ballot))
+
+    def count(self) -> int:
+        """Return the number of a vote that is higher than all before."""
+        self.votes_cast += 1
+        return self.votes_cast
 
     def put(self, name: str, number: int) -> None:
         store = BlobStore(self._place(name).blobs_path)
@@ -124,7 +135,7 @@ def test_sound_directories_are_clean_and_all_of_them_is_read(lab: Federation):
 def test_a_node_that_is_behind_and_one_that_only_heard_of_rounds_are_clean(lab: Federation):
     lab.commit(4, ("ada", "ben"))
     commit = lab.commit(5, ("ada",))
-    heard = msgspec.structs.replace(commit, acceptors=(lab.members["ada"], lab.members["cleo"]))
+    heard = lab.accepted(commit, "ada", "cleo")
     lab.save(["ben"], SaveCommit(lab.chain.run, heard, 1.0))
     assert lab.verify().faults == ()
 
