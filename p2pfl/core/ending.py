@@ -107,5 +107,17 @@ class Ending:
         since = self._ctx.unlinked_since(node)
         if peer is not None and status is not None and status.run not in ("", ledger.run):
             since = peer.since  # linked, but gone to another run: it will not confirm this one
-        linger = self._ctx.settings.linger
+        settings = self._ctx.settings
+        linger = settings.start_grace if self._is_served_elsewhere(node, ledger) else settings.linger
         return Other(self._ctx.name_of(node), confirmed, None if since is None else since + linger)
+
+    def _is_served_elsewhere(self, node: str, ledger: Ledger) -> bool:
+        """Whether *node*, never linked with this one, is left to a member that was linked with all others."""
+        peers = self._ctx.peers
+        if node in peers and peers[node].ever_linked:
+            return False
+        said = [peers[entry.node].status for entry in ledger.roster if entry.node in peers]
+        return any(
+            status is not None and status.run == ledger.run and status.links + 1 >= len(ledger.roster)
+            for status in said
+        )

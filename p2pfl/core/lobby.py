@@ -1,7 +1,7 @@
 """Before a run: who is here, who founds, and how a node takes a run that others have.
 
-Founding is no vote: the lowest node id among those present founds, and a second run that a partition gave
-birth to meets the first one while neither has committed anything (`prefers`).
+Founding is no vote: the lowest node id among those that reach all that are needed founds, and a second run
+that a partition gave birth to meets the first one while neither has committed anything (`prefers`).
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ class Present(msgspec.Struct, frozen=True):
     steady_since: float
     steady: float
     now: float
+    cut_off: frozenset[str] = frozenset()
+    """Those of `here` that are linked to fewer than `needed` nodes, and so never found: firewalls keep some
+    pairs apart."""
 
 
 def decide_founding(present: Present) -> tuple[bool, str, float | None]:
@@ -63,7 +66,7 @@ def decide_founding(present: Present) -> tuple[bool, str, float | None]:
     if len(present.here) < present.needed or present.now < at:
         what = "workers are loading" if present.loading else "everybody is here, the run starts in a moment"
         return False, what, at if present.now < at else None
-    if min(present.here) != present.me:
+    if min((present.here - present.cut_off) | {present.me}) != present.me:
         return False, "the node with the lowest id founds the run", None
     return True, "this node has the lowest id", None
 
@@ -154,7 +157,8 @@ class Lobby:
         ctx = self.ctx
         statuses = [(peer, peer.status) for peer in free if peer.status is not None]
         here = {peer.member.node for peer, status in statuses if status.ready}
-        needed = [status.min_nodes for _, status in statuses]
+        needed = max([ctx.options.min_nodes, *(status.min_nodes for _, status in statuses)])
+        cut_off = frozenset(peer.member.node for peer, status in statuses if status.links + 1 < needed)
         holders = [peer.name for peer, status in statuses if status.waiting]
         if self.described is not None:
             here.add(ctx.me.node)
@@ -167,12 +171,13 @@ class Lobby:
             me=ctx.me.node,
             here=frozenset(here),
             loading=len(free) + 1 - len(here),
-            needed=max([ctx.options.min_nodes, *needed]),
+            needed=needed,
             holder=holders[0] if holders else "",
             elsewhere=tuple(peer.name for peer in elsewhere),
             steady_since=self.steady_since,
             steady=ctx.settings.steady,
             now=ctx.now,
+            cut_off=cut_off,
         )
 
     def _tell_waiting(self, present: Present, reason: str) -> None:

@@ -116,11 +116,26 @@ class Peers(Struct, frozen=True, tag="peers"):
     peers: Annotated[tuple[PeerAddresses, ...], Meta(max_length=MAX_PEERS)]
 
 
+class Call(Struct, frozen=True, tag="call"):
+    """Dial the sender for bulk and offer to serve: it wants a blob and cannot dial the receiver."""
+
+    ticket: Nonce
+    """Comes back in `p2pfl.wire.blobs.Serve`; new for each call."""
+
+
+class CallFailed(Struct, frozen=True, tag="call-failed"):
+    """The sender could not dial whoever called it."""
+
+    ticket: Nonce
+    """The one of the call."""
+    reason: Reason
+
+
 class Bye(Struct, frozen=True, tag="bye"):
     """The sender closes the link, after this frame."""
 
     reason: Reason
 
 
-LinkFrame = Hello | Welcome | Ready | Refusal | Ping | Pong | Peers | Bye
+LinkFrame = Hello | Welcome | Ready | Refusal | Ping | Pong | Peers | Call | CallFailed | Bye
 """Every frame of the link itself."""
