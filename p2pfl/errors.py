@@ -6,6 +6,7 @@
      +-- UserError                the person at this device: wrong option, missing file, expired certificate
      |    +-- CredentialsError    keys and certificates
      |    +-- DataDirectoryError  the data directory: locked, damaged, of another version, cloned
+     |    |    +-- OutOfFilesError    too many files are open
      |    +-- TaskError           the task: unknown, data missing, cannot be described
      +-- PeerError                a peer broke the protocol; its link ends, never the node
      |    +-- FrameError          bytes that are no frame: too long, cut off, not MessagePack
@@ -35,6 +36,10 @@ class CredentialsError(UserError):
 
 class DataDirectoryError(UserError):
     """The data directory is locked by another process, damaged, or not this version's."""
+
+
+class OutOfFilesError(DataDirectoryError):
+    """Too many files are open in this process: no fault of the disk, and it may be over in a moment."""
 
 
 class TaskError(UserError):

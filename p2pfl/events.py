@@ -134,6 +134,17 @@ class PeerRefused(Event, frozen=True, tag="peer_refused"):
     reason: str
 
 
+class AddressFailed(Event, frozen=True, tag="address_failed"):
+    """A listed address leads nowhere, or does so for another reason than before, or leads to a node again."""
+
+    address: str
+    """As the operator wrote it."""
+    reason: str
+    """Empty when a node was reached there."""
+    is_refused: bool
+    """Whether one side refused the other: then `PeerRefused` tells it too."""
+
+
 class PeerLeaving(Event, frozen=True, tag="peer_leaving"):
     """A member asked to be dropped from the roster with the next commit."""
 
@@ -465,6 +476,7 @@ AnyEvent = (
     | PeerLinked
     | PeerLost
     | PeerRefused
+    | AddressFailed
     | PeerLeaving
     | Waiting
     | RunJoined

@@ -192,8 +192,9 @@ def node(  # the command line is the list of its options
     }
     given = {key: value for key, value in values.items() if value is not None}
     spec = make_spec(task, given)
+    check_min_nodes(min_nodes)
 
-    from p2pfl.identity.credentials import load_credentials
+    from p2pfl.identity.credentials import check_is_node, load_credentials
     from p2pfl.learning import catalogue
     from p2pfl.learning.data import DataPlaces
     from p2pfl.learning.process import WorkerSettings
@@ -205,6 +206,7 @@ def node(  # the command line is the list of its options
     if not download:
         catalogue.find_data(task, places)  # says now what the worker would say when it has loaded torch
     credentials = load_credentials(certs, name)
+    check_is_node(credentials)
     data_dir = data_dir or default_data_dir(credentials.name)
     if tui and has_screen():
         from p2pfl.cli.background import run_in_background
@@ -230,6 +232,22 @@ def node(  # the command line is the list of its options
         worker=WorkerSettings(device=device, threads=threads, places=places),
     )
     raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=started))
+
+
+def check_min_nodes(min_nodes: int | None) -> None:
+    """Refuse a number of nodes that no run can have.
+
+    Raises:
+        UserError: it is none.
+    """
+    from p2pfl.errors import UserError
+    from p2pfl.messages import MAX_ROSTER
+
+    if min_nodes is not None and not 1 <= min_nodes <= MAX_ROSTER:
+        raise UserError(
+            f"--min-nodes is {min_nodes}, and a run has 1 to {MAX_ROSTER} nodes: give how many must be there "
+            "before it starts, this device included."
+        )
 
 
 def make_spec(task: str, given: dict[str, Any]) -> RunSpec:

@@ -120,6 +120,21 @@ def check_dates(credentials: Credentials, now: datetime) -> None:
     )
 
 
+def check_is_node(credentials: Credentials) -> None:
+    """Refuse credentials that no other node would ever link.
+
+    Raises:
+        CredentialsError: their role is not `node`; the message says what to do.
+    """
+    if credentials.role == "node":
+        return
+    raise CredentialsError(
+        f"The certificate of {credentials.name} in {credentials.directory} has the role {credentials.role}: "
+        "it lets a person watch or command, and no node links with it. Issue one for this device with "
+        "`p2pfl certs issue NAME` on the CA's machine, and give its folder with --certs."
+    )
+
+
 def dates(credentials: Credentials) -> str:
     """Return a certificate's dates as part of a sentence."""
     return f"it is valid from {show_time(credentials.not_before)} to {show_time(credentials.not_after)}"

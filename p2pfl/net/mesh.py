@@ -39,6 +39,7 @@ from p2pfl.net.peers import BootMemory, Local, MeshListener, Peer
 from p2pfl.net.progress import PeerProgress
 from p2pfl.net.reach import Reach
 from p2pfl.net.refusals import Refusals
+from p2pfl.net.resolver import RESOLVER
 from p2pfl.net.serving import BlobServer
 from p2pfl.net.sleep import SleepWatch
 from p2pfl.net.stream import FrameStream
@@ -46,6 +47,7 @@ from p2pfl.net.tasks import Tasks
 from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN
 from p2pfl.net.traffic import Traffic
 from p2pfl.net.transfer import Transfers
+from p2pfl.net.unreached import Unreached
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.partial import Watch
 from p2pfl.wire.links import Call, CallFailed, PeerAddresses, Peers
@@ -104,8 +106,9 @@ class Mesh:
         self._addresses: list[Address] = []
         self._listed = {parse_address(text): text for text in peers}
         self._reachable = Reachable(tuple(str(parse_address(text)) for text in advertise))
-        self._own: set[str] = set()
-        self._unreachable: dict[str, str] = {}
+        self._answered: dict[Address, str] = {}
+        """The node that answered last at a listed address."""
+        self._unreached = Unreached(self._tell_unreached, time.monotonic)
         self._neighbours: dict[str, _Neighbour] = {}
         self._closing = False
         self._watching = Tasks()
@@ -123,7 +126,12 @@ class Mesh:
             purposes[OBSERVE_ALPN] = observers
         self._acceptor = Acceptor(credentials, settings, purposes, self._refusals.refused)
         self._dialler = Dialler(
-            self._attempt, self._book.addresses, self._is_linked, credentials.node_id, settings
+            self._attempt,
+            self._book.addresses,
+            self._is_linked,
+            credentials.node_id,
+            settings,
+            self._book.forget,
         )
         bulk = BulkDialler(credentials, settings)
         self._calls = calls
@@ -145,8 +153,9 @@ class Mesh:
         self._reachable.port = self.port
         self._acceptor.open(listening)
         for address in self._listed:
+            RESOLVER.favour(address.host)
             self._dialler.add_listed(address)
-        self._watching.start(self._watch.run())
+        self._watching.start_lasting("looking for sleep", self._watch.run)
 
     async def close(self, reason: str) -> None:
         """Stop listening and dialling, send what is queued, say goodbye, and close, all in bounded time.
@@ -178,12 +187,21 @@ class Mesh:
     @property
     def own_addresses(self) -> set[str]:
         """Those of the listed peers, as they were written, that turned out to be this node itself."""
-        return set(self._own)
+        return {text for address, text in self._listed.items() if self._answered.get(address) == self._node}
+
+    @property
+    def expected(self) -> int:
+        """How many devices the listed peers and this node are, as far as is known.
+
+        Several addresses may lead to one device. One where nobody has answered yet counts as a device.
+        """
+        devices = {self._answered.get(address, address) for address in self._listed}
+        return len(devices - {self._node}) + 1
 
     @property
     def unreachable(self) -> dict[str, str]:
         """Listed peers that could not be reached at the last try, as they were written, and why."""
-        return dict(self._unreachable)
+        return self._unreached.reasons
 
     def links(self) -> dict[str, Peer]:
         """Return the linked peers by node id."""
@@ -238,28 +256,51 @@ class Mesh:
         text = self._listed.get(address)
         try:
             connection = await sockets.connect(address, self._settings.dial_seconds)
-        except NetworkError as error:
-            if text is not None:
-                self._unreachable[text] = str(error)
+            sockets.tune(connection, self._settings.silence_seconds)
+        except (NetworkError, OSError) as error:
             logger.debug("%s cannot be reached: %s", address, error)
+            if expected is not None:
+                self._book.fail(expected, address)
+            if text is None:
+                return None
+            if await self._is_own(address):
+                return self._found(address, self._node)
+            self._unreached.failed(text, str(error))
             return None
-        sockets.tune(connection, self._settings.silence_seconds)
-        if text is not None:
-            self._unreachable.pop(text, None)
         try:
             outcome = await self._handshakes.dial(connection, address, expected)
         except HandshakeRefused as error:
             if isinstance(error, WrongNode) and expected is not None:
                 self._book.strike(expected, address)
             self._refusals.refused(str(address), str(error))
+            if text is not None:
+                self._unreached.failed(text, str(error), is_refused=True)
             self._heed(error)
             return None
         if isinstance(outcome, Agreed):
             self._establish(outcome, address, dialled=True)
-            return outcome.identity.node_id
-        if outcome.is_self and text is not None:
-            self._own.add(text)
-        return outcome.node
+            return self._found(address, outcome.identity.node_id)
+        return self._found(address, outcome.node)
+
+    def _found(self, address: Address, node: str) -> str:
+        """Take note that *node* answered at *address*; return it."""
+        text = self._listed.get(address)
+        if text is not None:
+            self._answered[address] = node
+            self._unreached.reached(text)
+        return node
+
+    async def _is_own(self, address: Address) -> bool:
+        """Whether *address*, where nobody was reached, is this node's: not every device can dial itself."""
+        if str(address) in self._reachable.advertise:
+            return True
+        if address.port != self.port:
+            return False
+        try:
+            infos = await RESOLVER.resolve(address, self._settings.dial_seconds)
+        except NetworkError:
+            return False
+        return all(sockets.is_own(where) for where in infos)
 
     async def _answer(self, stream: FrameStream, identity: PeerIdentity, address: str) -> None:
         """Make a link of an accepted control connection, which came from the host *address*.
@@ -288,7 +329,7 @@ class Mesh:
         )
         link = Link(agreed.stream, peer, agreed.order, self._settings, self._take)
         advertised = parse_told(words.advertise)
-        host = normal(str(agreed.stream.transport.get_extra_info("peername")[0]).partition("%")[0])
+        host = normal(str(agreed.stream.transport.get_extra_info("peername")[0]))
         observed = Address(host, address.port)
         self._book.note(node, [address, *advertised] if dialled else [*advertised, address], first=True)
         self._replace(node, "a new connection took its place")
@@ -342,15 +383,20 @@ class Mesh:
             return
         match frame:
             case Peers():
-                for told in frame.peers:
-                    if self._book.note(told.node, parse_told(told.addresses), first=False):
-                        self._dialler.add_node(told.node)
+                self._hear_of(frame, node)
             case Call():
                 self._answerer.called(node, frame)
             case CallFailed():
                 self._calls.failed(node, frame)
             case _:
                 self._listener.received(link.peer, frame)
+
+    def _hear_of(self, frame: Peers, source: str) -> None:
+        """Take the addresses that the peer *source* tells of others."""
+        for told in frame.peers:
+            is_new = self._book.note(told.node, parse_told(told.addresses), first=False)
+            if is_new and not self._dialler.add_node(told.node, source):
+                self._book.forget(told.node)
 
     def _introduce(self, node: str) -> None:
         """Tell *node* of the others, and the others of *node*."""
@@ -384,6 +430,10 @@ class Mesh:
     def _tell_refused(self, address: str, reason: str) -> None:
         if not self._closing:
             self._listener.refused(address, reason)
+
+    def _tell_unreached(self, address: str, reason: str, is_refused: bool) -> None:
+        if not self._closing:
+            self._listener.unreached(address, reason, is_refused=is_refused)
 
     def _tell_served(self, name: str, done: int, total: int) -> None:
         if not self._closing:

@@ -59,6 +59,12 @@ class MeshListener(Protocol):
     def refused(self, address: str, reason: str) -> None:
         """Tell people of a connection that one side refused; repeats come once a minute at most."""
 
+    def unreached(self, address: str, reason: str, *, is_refused: bool) -> None:
+        """Tell people why the listed *address* leads nowhere; with an empty *reason*, that it does again.
+
+        With *is_refused* one side refused the other, which `refused` was told too.
+        """
+
     def served(self, name: str, done: int, total: int) -> None:
         """Tell people how far a long blob is sent to the peer *name*, some times a second: bytes of bytes."""
 

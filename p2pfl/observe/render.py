@@ -42,6 +42,8 @@ def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
             return "-", f"{event.name} ({event.node[:7]}) lost: {event.reason}"
         case events.PeerRefused():
             return "!", f"connection with {event.address} refused: {event.reason}"
+        case events.AddressFailed():
+            return _of_address(event)
         case events.PeerLeaving():
             return "-", f"{event.name} is leaving with the next commit"
         case events.Waiting():
@@ -60,6 +62,12 @@ def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
             )
         case _:
             return None
+
+
+def _of_address(event: events.AddressFailed) -> tuple[str, str] | None:
+    if not event.reason:
+        return "+", f"{event.address} is reached now"
+    return None if event.is_refused else ("!", f"{event.address} is not reached: {event.reason}")
 
 
 def _joined(event: events.RunJoined) -> str:

@@ -45,8 +45,9 @@ from p2pfl.core.effects import (
     can_wait,
     is_dear,
 )
+from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.node import Node
-from p2pfl.errors import DataDirectoryError
+from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.messages import Facts, Message, Records
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Peer
@@ -169,6 +170,10 @@ class Driver:
         """Tell people of a refused connection."""
         self.publish(events.PeerRefused(address, reason))
 
+    def unreached(self, address: str, reason: str, *, is_refused: bool) -> None:
+        """Tell people of a listed address that leads nowhere, or does again."""
+        self.publish(events.AddressFailed(address, reason, is_refused))
+
     def served(self, name: str, done: int, total: int) -> None:
         """Tell people how far a blob is sent."""
         self.publish(events.Progress(0, "push", done, total, name))
@@ -202,7 +207,7 @@ class Driver:
         """End the node: its disk refuses."""
         if self.ended.done():
             logger.error("while ending: %s", error)
-        self.end(DISK_EXIT, str(error))
+        self.end(UNFIT_EXIT if isinstance(error, OutOfFilesError) else DISK_EXIT, str(error))
 
     def break_down(self, error: BaseException) -> None:
         """End the node after a fault in its own code, which goes to the log."""
@@ -346,8 +351,16 @@ class Driver:
 
     def _collect(self, effect: Collect, work: Work) -> None:
         if self._collector is None:
-            self._collector = Collector(self._store, work.guard, self._best, self._done_aside)
+            self._collector = Collector(self._store, work.guard, self._best, self._collected)
         self._collector.collect(effect.keep)
+
+    def _collected(self, work: asyncio.Future[Any]) -> None:
+        """End the node if a collection failed, unless the next one may do what this one could not."""
+        error = work.exception() if not work.cancelled() else None
+        if isinstance(error, OutOfFilesError):
+            logger.warning("files that nobody needs were not deleted: %s", error)
+        else:
+            self._done_aside(work)
 
     async def _best(self) -> str | None:
         """Return the best model of the run; all that was put off until now is on disk then."""

@@ -25,10 +25,13 @@ from p2pfl.core.effects import Exit
 from p2pfl.core.node import Node
 from p2pfl.core.options import Options
 from p2pfl.core.saved import Saved
-from p2pfl.identity.credentials import Credentials
+from p2pfl.errors import UserError
+from p2pfl.identity.credentials import Credentials, check_is_node
 from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
-from p2pfl.messages import RunSpec
+from p2pfl.messages import MAX_ROSTER, RunSpec
+from p2pfl.net import sockets
+from p2pfl.net.addresses import parse_address
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Local
 from p2pfl.net.tasks import Tasks
@@ -49,6 +52,10 @@ logger = logging.getLogger(__name__)
 
 INTERRUPTED_EXIT = 130
 """Exit code after a second Ctrl-C: what shells give a process that SIGINT ended."""
+
+
+OWN_FILES = 24
+"""Open in a node without links: journal, logs, its worker's pipes, listening sockets, the event loop's."""
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
@@ -92,6 +99,9 @@ async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) 
     Raises:
         UserError: the data directory, the port, an address or the certificates do not allow it.
     """
+    check_is_node(config.credentials)
+    sockets.raise_files_limit()
+    _check_files(config)
     publisher = Publisher(time.time)
     for sink in sinks:
         publisher.add(sink)
@@ -167,7 +177,7 @@ async def _run(
     )
     exit_ = Exit(1, "the node was interrupted")
     measuring = Tasks()
-    measuring.start(measures.run())
+    measuring.start_lasting("measuring", measures.run)
     try:
         with (
             invite(directory.observe_path, invitation),
@@ -197,6 +207,21 @@ async def _run(
     return exit_
 
 
+def _check_files(config: NodeConfig) -> None:
+    """Refuse to start where this process may not have enough files open for the links it is to have.
+
+    Raises:
+        UserError: it may not; the message says how many are needed.
+    """
+    links, limit = _devices(config) - 1, sockets.files_limit()
+    if links > limit - sockets.files_kept() - OWN_FILES:
+        needed = links + OWN_FILES + 2 * sockets.FILES_KEPT
+        raise UserError(
+            f"This process may have {limit} files and connections open, too few for a node with {links} "
+            f"peers. Raise the limit before the start: `ulimit -n {max(needed, 1024)}`."
+        )
+
+
 def _recover(saved: Saved, store: BlobStore) -> Saved:
     """Return what the journal *saved*, without this node's update where a power cut took some of its bytes.
 
@@ -215,7 +240,7 @@ def _options(config: NodeConfig) -> Options:
         spec=config.spec,
         given=config.given,
         partitions=config.partitions,
-        min_nodes=config.min_nodes if config.min_nodes is not None else len(config.peers) + 1,
+        min_nodes=config.min_nodes if config.min_nodes is not None else _devices(config),
         nonce=secrets.token_hex(16),
         wait=config.wait,
         new_run=config.new_run,
@@ -224,13 +249,18 @@ def _options(config: NodeConfig) -> Options:
     )
 
 
+def _devices(config: NodeConfig) -> int:
+    """Return how many devices the listed addresses and this node may be, before anybody answered."""
+    return min(len({parse_address(text) for text in config.peers}) + 1, MAX_ROSTER)
+
+
 def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[], None]:
-    """Return what tells the protocol when a listed peer turned out to be this node itself."""
-    told = len(config.peers) + 1
+    """Return what tells the protocol when listed addresses turned out to be one device, or this one."""
+    told = _devices(config)
 
     def look() -> None:
         nonlocal told
-        wanted = len(set(config.peers) - mesh.own_addresses) + 1
+        wanted = min(mesh.expected, MAX_ROSTER)
         if wanted != told:
             told = wanted
             driver.feed(inputs.Expect(wanted))

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, Train
-from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, TaskError, WorkerError
+from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
 from p2pfl.messages import Evaluation
@@ -169,7 +169,7 @@ class Work:
             self._host.feed(inputs.BlobReady(digest, durable=False))
             try:
                 await asyncio.to_thread(self._store.keep, digest)
-            except FileNotFoundError as error:
+            except (FileNotFoundError, OutOfFilesError) as error:
                 return inputs.BlobFailed(digest, str(error), invalid=False)
         return inputs.BlobReady(digest, durable=True)
 
@@ -200,7 +200,7 @@ class Work:
         except BlobError as error:
             is_here = self._store.has(digest)
             return inputs.BlobFailed(digest, str(error), invalid=is_here)
-        except (NetworkError, FileNotFoundError) as error:
+        except (NetworkError, FileNotFoundError, OutOfFilesError) as error:
             return inputs.BlobFailed(digest, str(error), invalid=False)
         return inputs.BlobReady(digest, durable=False)
 

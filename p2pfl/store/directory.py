@@ -7,9 +7,11 @@ stale stays. The file's text, the holder's process id, is only for the message t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
+import stat
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +49,7 @@ class DataDirectory:
         """
         make_folder(self.path)
         make_folder(self.logs_path)
+        _make_private(self.journal_path)
         with disk_errors("lock", self._lock_path):
             file = self._lock_path.open("a+b", buffering=0)
             try:
@@ -101,6 +104,20 @@ class DataDirectory:
                 f"the data directory {self.path} is in use by process {holder}; one node runs per directory: "
                 "end that one first, or give this node another --data-dir"
             ) from error
+
+
+def _make_private(journal: Path) -> None:
+    """Let only this user read the journal, also where the folder around it is open to others.
+
+    The folders of models and logs are made for this user only; a folder that was there before stays as it is,
+    since it may hold other things.
+    """
+    with contextlib.suppress(OSError):  # whoever opens it next tells what the disk refuses
+        os.close(os.open(journal, os.O_RDWR | os.O_CREAT, 0o600))
+    for path in (journal, journal.with_name(f"{journal.name}-wal"), journal.with_name(f"{journal.name}-shm")):
+        with contextlib.suppress(OSError):
+            if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                path.chmod(0o600)
 
 
 def default_data_dir(name: str) -> Path:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
+from p2pfl.net import sockets
+from p2pfl.net.addresses import Address
 from p2pfl.wire.links import PeerAddresses, Peers
 from tests.support.federation import make_federation
 from tests.support.meshes import Boots, Lab, lab, new_local, until
@@ -109,6 +113,38 @@ async def test_ones_own_address_among_the_listed_is_recognised_and_dialled_no_mo
     await until(lambda: ant.mesh.own_addresses == set(listed))
     assert ant.told.names == {"bee"}
     assert ant.told.refusals == []
+    assert ant.mesh.expected == 1
+
+
+async def test_several_addresses_of_one_device_count_as_one(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    bee = await world.start(federation["bee"], listen=("localhost", 0))
+    port = bee.mesh.port
+    listed = [f"127.0.0.1:{port}", f"localhost:{port}", f"127.0.0.1:{port:05}", "127.0.0.1:1"]
+    ant = await world.start(federation["ant"], listed)
+    assert ant.mesh.expected == 4
+    await until(lambda: ant.mesh.expected == 3)
+    assert set(ant.mesh.unreachable) == {"127.0.0.1:1"}
+
+
+async def test_ones_own_address_is_recognised_where_a_device_cannot_dial_itself(
+    world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreachable(address: Address, _seconds: float) -> socket.socket:
+        raise NetworkError(f"nothing listens at {address}")
+
+    monkeypatch.setattr(sockets, "connect", unreachable)
+    ant = await world.start(federation["ant"])
+    port = ant.mesh.port
+    await world.stop(ant)
+    listed = [f"127.0.0.1:{port}", "public.example:7", "127.0.0.1:1"]
+    ant = await world.start(
+        federation["ant"], listed, listen=("127.0.0.1", port), advertise=["public.example:7"]
+    )
+    await until(lambda: ant.mesh.expected == 2)
+    assert ant.mesh.own_addresses == set(listed[:2])
+    assert set(ant.mesh.unreachable) == set(listed[2:])
 
 
 async def test_the_wrong_node_at_an_address_is_refused_on_both_sides(

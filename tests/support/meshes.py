@@ -58,6 +58,7 @@ class Recorder:
         self.history: list[tuple[str, str]] = []
         self.messages: list[tuple[str, Message]] = []
         self.refusals: list[tuple[str, str]] = []
+        self.unreached_told: list[tuple[str, str]] = []
         self.disownments: list[str] = []
         self.pushes: list[tuple[str, int, int]] = []
         self.links: dict[str, Peer] = {}
@@ -79,6 +80,10 @@ class Recorder:
 
     def refused(self, address: str, reason: str) -> None:
         self.refusals.append((address, reason))
+        self._changed.set()
+
+    def unreached(self, address: str, reason: str, *, is_refused: bool) -> None:
+        self.unreached_told.append((address, reason))
         self._changed.set()
 
     def served(self, name: str, done: int, total: int) -> None:

@@ -28,7 +28,7 @@ from p2pfl.core.effects import (
     Tell,
     Train,
 )
-from p2pfl.errors import DataDirectoryError
+from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.messages import Evaluation, Facts, Member, Message, Prepare, Records
 from p2pfl.net.loop import run
 from p2pfl.net.peers import Peer
@@ -320,6 +320,16 @@ async def test_a_disk_that_refuses_ends_the_node_and_nothing_is_sent(tmp_path: P
     assert ended == Exit(DISK_EXIT, "the disk is full")
     assert DISK_EXIT == 7
     assert steps == []
+
+
+async def test_too_many_open_files_are_told_as_something_to_change_and_not_as_the_disk(
+    tmp_path: Path,
+) -> None:
+    def broken() -> None:
+        raise OutOfFilesError("too many files are open")
+
+    ended, _ = await perform(tmp_path, [PROMISE, BYE], Trace(broken))
+    assert ended == Exit(2, "too many files are open")
 
 
 async def test_a_fault_in_its_own_code_ends_the_node_with_a_log_entry(

@@ -13,7 +13,7 @@ from blake3 import blake3
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, Train
-from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, TaskError, WorkerError
+from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.messages import Evaluation
 from p2pfl.runtime import work
@@ -301,7 +301,10 @@ async def test_a_blob_looked_at_while_it_came_is_not_read_again(
     assert await bench.host.outcome() == on_disk(name)
 
 
-@pytest.mark.parametrize("error", [NetworkError("nobody has it"), BlobError("its bytes are others")])
+@pytest.mark.parametrize(
+    "error",
+    [NetworkError("nobody has it"), BlobError("its bytes are others"), OutOfFilesError("too many files")],
+)
 async def test_a_blob_that_cannot_be_had_now_may_be_had_later(tmp_path: Path, error: Exception) -> None:
     bench = Bench(tmp_path, data=error)
     bench.work.begin(Fetch(MODEL, SCHEMA, ("ben",)))

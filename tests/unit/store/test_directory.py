@@ -119,3 +119,16 @@ def test_the_default_folder_is_named_after_the_node_and_stays_below_the_user_s_d
     path = default_data_dir(name)
     assert path.name == folder
     assert path.parent == default_data_dir("other").parent
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights than these")
+def test_a_journal_is_private_also_in_a_folder_that_is_open_to_others(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir(mode=0o755)
+    with DataDirectory(tmp_path / "shared").open() as directory:
+        assert directory.journal_path.stat().st_mode & 0o777 == 0o600
+        directory.journal_path.chmod(0o644)
+    with DataDirectory(tmp_path / "shared").open() as directory:
+        assert directory.journal_path.stat().st_mode & 0o777 == 0o600
+        assert directory.path.stat().st_mode & 0o777 == 0o755
+    with DataDirectory(tmp_path / "new" / "one").open() as directory:
+        assert {path.stat().st_mode & 0o777 for path in (directory.path, directory.logs_path)} == {0o700}
