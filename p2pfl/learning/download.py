@@ -82,8 +82,8 @@ def fetch(task: str, source: DataSet, root: Path) -> None:
         tarfile.TarError,
     ) as error:
         raise TaskError(
-            f"The data of the task {task!r} could not be downloaded to {root}: {cause_of(error)}; check the "
-            "network, or copy them from another device."
+            f"The data of the task {task!r} could not be downloaded to {root}; check the network, or copy "
+            f"them from another device ({cause_of(error)})."
         ) from error
 
 
@@ -91,8 +91,6 @@ def cause_of(error: BaseException) -> str:
     """Return why a download failed, briefly: torchvision lists every mirror, with the cause behind each."""
     text = " ".join(str(error).split())
     named = re.findall(r"<urlopen error (.*?)>", text)
-    if isinstance(error, TimeoutError):
-        return "the server says nothing"
     return str(named[-1] if named else text or type(error).__name__)[:MAX_CAUSE]
 
 

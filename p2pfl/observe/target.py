@@ -71,7 +71,7 @@ def find_target(
 def _local(data_dir: Path) -> Target:
     directory = DataDirectory(data_dir)
     if why := obstacle(directory.path):
-        raise UserError(f"the data directory {directory.path} cannot be used: {why}")
+        raise UserError(f"the data directory {directory.path} cannot be used: {why}; give another --data-dir")
     if not holds_folder(directory.path):
         raise UserError(
             f"there is no data directory {directory.path}; give the one the node was started with"

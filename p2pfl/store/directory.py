@@ -49,7 +49,9 @@ class DataDirectory:
         """
         check_length(self.journal_path)
         if why := obstacle(self.path):
-            raise DataDirectoryError(f"the data directory {self.path} cannot be used: {why}")
+            raise DataDirectoryError(
+                f"the data directory {self.path} cannot be used: {why}; choose another --data-dir"
+            )
 
     def open(self) -> Self:
         """Make the directory where missing and take its lock, until `close` or the end of the process.
