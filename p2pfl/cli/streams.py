@@ -199,6 +199,9 @@ def mend() -> None:
         _fill(descriptor)
     sys.stdout = _mended(sys.stdout, sys.__stdout__, 1, "standard output", must_go_on=False)
     sys.stderr = _mended(sys.stderr, sys.__stderr__, 2, "standard error", must_go_on=True)
+    if _is_mended(sys.stderr):
+        # Textual draws on this one, in a thread that a lost terminal would end, and then waits for the thread.
+        sys.__stderr__ = sys.stderr  # type: ignore[misc]
     if sys.stdin is None:  # so it is where the descriptor was closed
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123
 
@@ -262,5 +265,13 @@ def _mended(stream, own, descriptor: int, name: str, *, must_go_on: bool):  # ty
 
 def _outlets() -> list[Outlet]:
     """Return the outlets under the standard streams."""
-    raws = [getattr(getattr(stream, "buffer", None), "raw", None) for stream in (sys.stdout, sys.stderr)]
+    raws = [_raw(stream) for stream in (sys.stdout, sys.stderr)]
     return [raw for raw in raws if isinstance(raw, Outlet)]
+
+
+def _is_mended(stream: object) -> bool:
+    return isinstance(_raw(stream), Outlet)
+
+
+def _raw(stream: object) -> object:
+    return getattr(getattr(stream, "buffer", None), "raw", None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -18,6 +19,8 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.departure import LEFT_EXIT
 from p2pfl.runtime.driver import Driver
+
+logger = logging.getLogger(__name__)
 
 INTERRUPTED_EXIT = 130
 """Exit code after a second Ctrl-C: what shells give a process that SIGINT ended."""
@@ -73,6 +76,7 @@ class Leaving:
         if self._is_asked:
             return False
         self._is_asked = True
+        logger.info(text)  # also where the terminal that shows events is gone
         self._driver.publish(events.Notice("info", text))
         self._driver.feed(inputs.Leave())
         return True

@@ -189,6 +189,7 @@ async def _run(
                 end_with_input(driver)
             driver.start()
             exit_ = await driver.run()
+        logger.info("ended with exit code %d: %s", exit_.code, exit_.reason)
         publisher.publish(events.Ended(exit_.code, exit_.reason))
     finally:
         await observers.close(exit_.reason)

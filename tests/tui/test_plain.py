@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from p2pfl.cli.streams import PIPE_EXIT
 from p2pfl.errors import NetworkError
 from p2pfl.events import Published
 from p2pfl.runtime.publish import as_json
 from p2pfl.wire.observing import Greeting
 from tests.support.recordings import hostile, running
 from tests.support.source import ROOT
-from p2pfl.cli.streams import PIPE_EXIT
 from tui.plain import run_plain
 from tui.source import Connected, Live, Over, Replay
 
