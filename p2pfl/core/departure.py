@@ -33,7 +33,7 @@ def decide_exit(
 
     A node serves until everybody has the final model or has been unreachable for `linger` seconds; without
     the final model itself it waits for somebody who has it. One that was started on a finished run of its own
-    stays until *serve_until* for whoever may come, and for the model to be found on its own disk.
+    stays until *serve_until*: for the model to be found on its own disk, then for whoever may come.
     """
     open_ = [other for other in others if not (holds and other.confirmed)]
     waiting = [other for other in open_ if other.given_up_at is None or now < other.given_up_at]

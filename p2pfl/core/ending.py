@@ -26,11 +26,14 @@ class Ending:
         """Whether its operator wants this node to leave."""
         self._is_told = False
         self._serve_until = 0.0
-        """How long a node that was started on a finished run stays for whoever may come."""
+        """How long a node that was started on a finished run looks for the final model."""
+        self._glance_until = 0.0
+        """How long such a node stays for whoever may come, once it has the final model."""
 
     def serve(self) -> None:
         """Stay for a while after the end: the run was finished when this node was started."""
         self._serve_until = self._ctx.now + self._ctx.settings.linger
+        self._glance_until = self._ctx.now + self._ctx.settings.glance
 
     def extend(self) -> None:
         """Take note that the run has more rounds: its end will have to be told once more."""
@@ -91,7 +94,10 @@ class Ending:
         nodes |= {n for n, p in ctx.peers.items() if p.linked and p.status and p.status.run == ledger.run}
         others = [self._other(node, ledger) for node in sorted(nodes - {ctx.me.node})]
         code, reason, again = decide_exit(
-            others, holds=ledger.holds, serve_until=self._serve_until, now=ctx.now
+            others,
+            holds=ledger.holds,
+            serve_until=self._glance_until if ledger.holds else self._serve_until,
+            now=ctx.now,
         )
         if code is not None:
             self._say()
@@ -109,7 +115,10 @@ class Ending:
             since = peer.since  # linked, but gone to another run: it will not confirm this one
         settings = self._ctx.settings
         linger = settings.start_grace if self._is_served_elsewhere(node, ledger) else settings.linger
-        return Other(self._ctx.name_of(node), confirmed, None if since is None else since + linger)
+        given_up_at = None if since is None else since + linger
+        if self._glance_until and ledger.holds and not (peer is not None and peer.ever_linked):
+            given_up_at = self._glance_until  # it got its chance when the run ended
+        return Other(self._ctx.name_of(node), confirmed, given_up_at)
 
     def _is_served_elsewhere(self, node: str, ledger: Ledger) -> bool:
         """Whether *node*, never linked with this one, is left to a member that was linked with all others."""

@@ -65,6 +65,9 @@ DISK_EXIT = 7
 FAULT_EXIT = 70
 """Exit code after a fault in this program (EX_SOFTWARE of sysexits.h)."""
 
+SYSTEM_EXIT = 71
+"""Exit code when the operating system refuses something else (EX_OSERR of sysexits.h)."""
+
 CLONED_EXIT = 8
 """Exit code of a node whose data directory is a copy or was restored from a backup."""
 
@@ -210,7 +213,18 @@ class Driver:
         self.end(UNFIT_EXIT if isinstance(error, OutOfFilesError) else DISK_EXIT, str(error))
 
     def break_down(self, error: BaseException) -> None:
-        """End the node after a fault in its own code, which goes to the log."""
+        """End the node after what it cannot go on from; the details go to the log.
+
+        What the operating system refuses is no fault of this program.
+        """
+        if isinstance(error, OSError):
+            logger.critical("the system refused what this node needs", exc_info=error)
+            what = f" ({error.filename})" if error.filename is not None else ""
+            self.end(
+                SYSTEM_EXIT,
+                f"the system refused what this node needs{what}: {error.strerror or error}; see its log",
+            )
+            return
         logger.critical("a fault in this node's own code", exc_info=error)
         self.end(
             FAULT_EXIT,

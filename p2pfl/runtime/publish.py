@@ -32,6 +32,8 @@ class Publisher:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._sinks: list[Sink] = []
+        self._faulty: list[Sink] = []
+        """Those that failed once, which the log was told."""
         self._seq = 0
 
     def add(self, sink: Sink) -> None:
@@ -39,11 +41,16 @@ class Publisher:
         self._sinks.append(sink)
 
     def publish(self, event: AnyEvent) -> None:
-        """Give *event* to every sink."""
+        """Give *event* to every sink; one that fails holds up neither the others nor the caller."""
         self._seq += 1
         published = Published(self._seq, self._clock(), event)
         for sink in self._sinks:
-            sink(published)
+            try:
+                sink(published)
+            except Exception as error:
+                if sink not in self._faulty:
+                    self._faulty.append(sink)
+                    logger.error("an event could not be shown (%r); the node goes on", event, exc_info=error)
 
 
 def as_json(published: Published) -> bytes:

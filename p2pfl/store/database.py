@@ -7,12 +7,14 @@ holds up a vote.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from p2pfl.errors import DataDirectoryError
+from p2pfl.paths import holds_file
 from p2pfl.store.durable import disk_errors, flush_folder
 
 APPLICATION_ID = 0x7032_7066
@@ -25,6 +27,10 @@ BUSY_SECONDS = 10.0
 """How long a statement waits for another process before it fails; only a copy or backup tool holds a journal
 that long.
 """
+
+MAX_PATH_BYTES = 512 - len("-journal")
+"""Of a journal's path from the root, with symbolic links resolved: SQLite's limit less what it appends.
+SQLite resolves every path by itself, so no detour makes a longer one work."""
 
 TABLES = """
 CREATE TABLE self (                     -- one row
@@ -110,6 +116,21 @@ def database_errors(path: Path) -> Iterator[None]:
         raise damaged(path, str(error)) from error
 
 
+def check_length(path: Path) -> None:
+    """Refuse a journal at a path that SQLite cannot open.
+
+    Raises:
+        DataDirectoryError: it is too long.
+    """
+    length = max(len(os.fsencode(path.absolute())), len(os.fsencode(os.path.realpath(path))))
+    if length > MAX_PATH_BYTES:
+        raise DataDirectoryError(
+            f"the path of the data directory {path.parent} is too long: its journal's has {length} bytes (a "
+            f"character outside ASCII has two to four), and the database takes {MAX_PATH_BYTES}; choose a "
+            "shorter --data-dir"
+        )
+
+
 def damaged(path: Path, why: str) -> DataDirectoryError:
     """Return the error for a journal whose content cannot be trusted."""
     return DataDirectoryError(
@@ -124,6 +145,7 @@ def open_writable(path: Path) -> sqlite3.Connection:
     Raises:
         DataDirectoryError: it is damaged, not a journal, of a newer version, or the disk refused.
     """
+    check_length(path)
     with database_errors(path):
         connection = sqlite3.connect(
             path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -154,10 +176,11 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     Raises:
         DataDirectoryError: it is missing, damaged, not a journal, or of a newer version.
     """
-    if not path.is_file():
+    if not holds_file(path):
         raise DataDirectoryError(
             f"there is no journal at {path}: no node has run with this data directory; give the one it used"
         )
+    check_length(path)
     with database_errors(path):
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro",

@@ -9,6 +9,7 @@ import pytest
 from p2pfl.cli import demo as demo_module
 from p2pfl.cli import load
 from p2pfl.cli.demo import Setting
+from p2pfl.cli.demo_folder import save_place
 from p2pfl.errors import TaskError, UserError
 from p2pfl.identity.authority import list_certificates
 from p2pfl.learning.data import DataPlaces
@@ -39,7 +40,8 @@ def test_the_defaults_are_four_nodes_on_unequal_data_in_a_folder_that_goes(perfo
     assert invoke() == 1
     [setting] = performed
     assert setting.nodes == 4
-    assert set(setting.options) == {"--task=digits", "--partition=dirichlet:0.5", "--seed=1"}
+    saved = f"--save-dir={save_place()}"
+    assert set(setting.options) == {"--task=digits", "--partition=dirichlet:0.5", "--seed=1", saved}
     assert not setting.keeps
     assert not setting.folder.exists()
 

@@ -21,6 +21,7 @@ from tests.support.federation import make_federation
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where nodes of this user keep their data unless told otherwise."""
+    monkeypatch.setattr(module, "default_place", lambda: tmp_path / "place")
     monkeypatch.setattr(module, "default_data_dir", lambda name: tmp_path / "place" / name)
     return tmp_path / "place"
 
