@@ -185,10 +185,8 @@ class Context:
             return False
         if peer.declined == self.run:
             return True
-        return peer.status is not None and peer.status.run not in (
-            self.run,
-            "" if not self.is_begun else self.run,
-        )
+        says = peer.status.run if peer.status is not None else self.run
+        return not self.policy.takes_part(says, self.run, self.is_begun)
 
     def count_seated(self, roster: Iterable[RosterEntry]) -> int:
         """Count the members of *roster* that are here; written out, since every input asks."""
