@@ -36,10 +36,13 @@ class PeerView:
     """When its training last moved on, as far as it said."""
     run_since: float = 0.0
     """Since when it says that it is in the run it is in, or in none."""
+    last_run: str = ""
+    """The last run it said it was in."""
     lacking_since: float | None = None
     """Since when it lacks the last model it knows of, as far as it said; None while it has it."""
     declined: str = ""
     """The run it said it cannot take part in."""
+    declined_because: str = ""
     undeliverable: str = ""
     """Why the last blob only it had could not be pulled by this node; empty when it could."""
 
@@ -47,6 +50,21 @@ class PeerView:
     def is_leaving(self) -> bool:
         """Whether it asked to be dropped."""
         return self.status is not None and self.status.phase == "leaving"
+
+    def hear(self, status: Status, now: float) -> None:
+        """Take note of what it says of itself."""
+        before, self.status = self.status, status
+        if before is None or (before.round, before.progress) != (status.round, status.progress):
+            self.moved_at = now
+        if before is None or before.run != status.run:
+            self.run_since = now
+        self.last_run = status.run or self.last_run
+        if status.run and self.declined == status.run:
+            self.declined = ""
+        if status.holds or not status.run:
+            self.lacking_since = None
+        elif self.lacking_since is None:
+            self.lacking_since = now
 
 
 @dataclass

@@ -81,7 +81,8 @@ class Running:
         self._has_quorum = True
         self._refetch_at: float | None = None
         self._lost_tries = 0
-        self._model_tries = 0
+        self.model_failures, self.model_flaw = 0, ""
+        """How often the last model could not be had, and why not the last time."""
         self._elected: object = None
         self._order: list[str] = []
         self._wake: float | None = None
@@ -173,7 +174,7 @@ class Running:
         holds = self.acceptor.accepted == record
         ledger.commit(commit)
         self.ctx.is_begun = True
-        self._model_tries = 0
+        self.model_failures = 0
         if is_mine:
             self.ctx.broadcast(commit)
         self.wishes.settle()
@@ -385,9 +386,10 @@ class Running:
 
     def _do_without_parent(self, reason: str) -> None:
         """Say, when the last model does not come, that there will be no update: nobody then waits for it."""
-        self._model_tries += 1
+        self.model_failures += 1
+        self.model_flaw = reason
         is_wanted = self.ledger.is_open and self.ledger.is_member and self.trainee.is_training_round
-        if self._model_tries >= MODEL_TRIES and is_wanted:
+        if self.model_failures >= MODEL_TRIES and is_wanted:
             self.trainee.decline(f"it cannot have the last model: {reason}"[:300])
 
     def blob_progressed(self, digest: str) -> None:
