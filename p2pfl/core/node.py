@@ -550,7 +550,7 @@ class Node:
             self._wake = earliest(self._wake, self._ending.consider_ending(self.ledger))
         self._consider_stopping()
         if self._running is not None:
-            self._ending.consider_leaving(self._running)
+            self._wake = earliest(self._wake, self._ending.consider_leaving(self._running))
         self._presence.refresh(self._condition())
         if self._running is not None:
             self._running.tidy(self._pinned_elsewhere)
