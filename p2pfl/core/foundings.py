@@ -23,7 +23,24 @@ MODEL_TRIES = 2
 """Times the pull of a run's first model may fail before a node declines. Each time every holder was asked."""
 
 PAUSE_SECONDS = 60.0
-"""For so long the founder of a run that came to nothing founds no other one."""
+"""For so long the founder of a run that came to nothing founds no other one, and nobody who gave it up joins
+it."""
+
+
+COME_BACK_SECONDS = 5.0
+"""For so long nobody joins a run that it gave up because too few were in it: by then all have left it but
+those who cannot, as they have accepted something there."""
+
+STAY_SECONDS = 15.0
+"""For so long whoever joins it again waits for the others, who come back a little later."""
+
+
+TOO_FEW = "only"
+"""The first word of the reason that is no cause, but follows from what others said."""
+
+
+def _is_cause(reason: str) -> bool:
+    return bool(reason) and not reason.startswith(TOO_FEW)
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -65,7 +82,7 @@ def decide_giving_up(begun: Begun) -> tuple[bool, str, float | None]:
     if begun.now < at:
         return False, "too few members can take part", at
     why = f": {begun.reason}" if begun.reason else ""
-    return True, f"only {begun.here} of its members can take part, {begun.needed} are needed{why}", None
+    return True, f"{TOO_FEW} {begun.here} of its members can take part, {begun.needed} are needed{why}", None
 
 
 @dataclass
@@ -75,8 +92,9 @@ class Foundings:
     ctx: Context
     founded: str = ""
     """The run this process founded last."""
-    _hopeless: dict[str, str] = field(default_factory=dict)
-    """Runs that came to nothing here, and why."""
+    _hopeless: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """Runs that came to nothing here: until when that holds, and why. Who has accepted something in such a
+    run cannot leave it, and its model may be had later."""
     _failed: dict[str, tuple[float, str]] = field(default_factory=dict)
     """By founder: until when it founds no other run, and why."""
     _seen: tuple[object, ...] = ()
@@ -84,17 +102,18 @@ class Foundings:
     """Since when the run this node is in looks like that."""
 
     def is_hopeless(self, run: str) -> bool:
-        """Whether *run* came to nothing here: it is not joined before it has a commit."""
-        return run in self._hopeless
+        """Whether *run* came to nothing here: it is not joined for a while, unless it has a commit."""
+        until, _ = self._hopeless.get(run, (self.ctx.now, ""))
+        return self.ctx.now < until
 
-    def give_up(self, run: str, reason: str) -> None:
-        """Take note that *run* came to nothing here."""
-        self._hopeless[run] = reason
+    def give_up(self, run: str, reason: str, *, too_few: bool = False) -> None:
+        """Take note that *run* came to nothing here, perhaps only because *too_few* were in it."""
+        self._hopeless[run] = self.ctx.now + (COME_BACK_SECONDS if too_few else PAUSE_SECONDS), reason
 
     def decline(self, node: str, status: Status) -> None:
         """Tell *node* that this one does not come into its run, where that came to nothing here."""
-        if status.round == 0 and (reason := self._hopeless.get(status.run)) is not None:
-            self.ctx.send(node, Decline(status.run, reason[:300]))
+        if status.round == 0 and self.is_hopeless(status.run):
+            self.ctx.send(node, Decline(status.run, self._hopeless[status.run][1][:300]))
 
     def fail(self, node: str, reason: str) -> None:
         """Take note that a founding by *node* came to nothing."""
@@ -151,9 +170,9 @@ class Foundings:
                 lost=len(lost),
                 needed=ledger.needed,
                 others=sum(peer.linked for peer in ctx.peers.values()),
-                reason=reason if not ledger.holds else next((why for why in lost.values() if why), ""),
+                reason=reason if not ledger.holds else next(filter(_is_cause, lost.values()), ""),
                 since=self._since,
-                patience=ctx.settings.steady,
+                patience=STAY_SECONDS if ledger.run in self._hopeless else ctx.settings.steady,
                 now=ctx.now,
             )
         )

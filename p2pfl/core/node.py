@@ -37,6 +37,7 @@ from p2pfl.messages import (
     Records,
     Report,
     Status,
+    UpdateEntry,
     Wish,
     record_digest,
 )
@@ -67,6 +68,8 @@ class Node:
         self._running: Running | None = None
         self._saved = saved
         self._votes: dict[str, Vote] = dict(saved.votes)
+        self._given_up: tuple[str, UpdateEntry | None] = "", None
+        """The run given up last, while this node has been in no other one, with its update there."""
         self._closed = set(saved.closed)
         self._ending = Ending(self._ctx, lambda: self._presence.refresh(self._condition()))
         self._is_exiting = False
@@ -470,7 +473,8 @@ class Node:
         how = "continued" if continues else "founded" if founded else "joined"
         self._tell_joined(how if ledger.is_member else "learner")
         self._tell_ignored()
-        running.open_round(self._votes.get(run))
+        (before, update), self._given_up = self._given_up, ("", None)
+        running.open_round(self._votes.get(run), update if run == before else None)
         if not (ledger.holds or commits):
             running.restart_model()
         running.learned(source or ctx.me.node, commits)
@@ -589,9 +593,10 @@ class Node:
         if not given_up:
             return
         self._votes[ledger.run] = running.acceptor.vote()
+        self._given_up = ledger.run, running.trainee.update
         running.close()
         self._running, self._ctx.run, self._ctx.is_begun = None, "", False
-        self._foundings.give_up(ledger.run, reason)
+        self._foundings.give_up(ledger.run, reason, too_few=ledger.holds)
         if self._foundings.founded == ledger.run:
             self._foundings.fail(self._ctx.me.node, reason)
             self._ctx.options = msgspec.structs.replace(self._ctx.options, nonce=self._foundings.new_nonce())

@@ -114,7 +114,7 @@ class Carrier:
                 if records is not None:
                     self._world.network.send(device, effect.to, records)
             case Fetch():
-                self._world.bulk.fetch(device, effect)
+                self._world.network.fetch(device, effect)
             case Collect():
                 self.flush(device, device.process)
                 device.collect(effect.keep)

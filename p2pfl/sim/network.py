@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from p2pfl.config import NetSettings
 from p2pfl.core import inputs
-from p2pfl.core.effects import Exit
+from p2pfl.core.effects import Exit, Fetch
 from p2pfl.messages import Message, Status
 from p2pfl.sim.device import Device
 from p2pfl.sim.setting import CLONED_EXIT, through_codec
@@ -238,3 +238,7 @@ class Network:
         current = receiver.links.get(received.member.node)
         if current is link or (current is not None and not isinstance(received.message, Status)):
             self._world.hand(receiver, receiver.process, received)
+
+    def fetch(self, device: Device, effect: Fetch) -> None:
+        """Bring a blob to *device*, over connections of their own."""
+        self._world.bulk.fetch(device, effect)

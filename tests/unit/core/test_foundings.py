@@ -82,7 +82,7 @@ def test_the_founder_of_a_run_that_came_to_nothing_lets_others_try_for_a_while()
     assert foundings.failed() == {"ben": "pi cannot be dialled"}
     assert foundings.next_try == ctx.now + PAUSE_SECONDS
     ctx.now += PAUSE_SECONDS
-    assert foundings.is_hopeless("run"), "it is joined when it has a commit"
+    assert not foundings.is_hopeless("run"), "who has accepted something there cannot leave it"
     assert foundings.failed() == {}
     assert foundings.next_try is None
 
