@@ -112,6 +112,8 @@ class Aggregator:
     unusable: dict[str, str] = field(default_factory=dict)
     """Models of accepted records that could not be had in this round, and why."""
     elected_at: float = 0.0
+    told_held: str = ""
+    """The reason for waiting that was told last."""
     highest_seen: int = 0
     """The highest attempt this node was refused with."""
     failures: int = 0
@@ -401,7 +403,16 @@ class Aggregator:
             cap_at=ledger.opened + ledger.spec.round_cap,
             last_call=self.elected_at + ledger.spec.round_cap,
             has_quorum=ctx.count_seated(ledger.roster) >= ledger.needed,
+            held=self._held(),
         )
+
+    def _held(self) -> str:
+        """Return why the round waits for members that are away; told once."""
+        holds, reason = self._new_draft().decide_holding(self.ctx)
+        if holds and reason != self.told_held:
+            self.told_held = reason
+            self.ctx.warn(reason)
+        return reason if holds else ""
 
     def _has_update(self, node: str) -> bool:
         """Whether *node* has its update of this round, as far as it said."""
@@ -447,9 +458,11 @@ class Aggregator:
     # --- proposing ------------------------------------------------------------------------------------------
 
     def _draft(self, model: str | None, note: str) -> Record:
+        return self._new_draft().record(self.ctx, model, note)
+
+    def _new_draft(self) -> Draft:
         assert self.ballot is not None
-        draft = Draft(self.ledger, self.collection, self.ballot, self.wishes, self.leaving_myself)
-        return draft.record(self.ctx, model, note)
+        return Draft(self.ledger, self.collection, self.ballot, self.wishes, self.leaving_myself)
 
     def _propose(self, record: Record, *, adopted: bool) -> None:
         """Ask everybody at once to accept *record*, this node too.

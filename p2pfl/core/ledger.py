@@ -12,6 +12,7 @@ from typing import Literal
 
 from p2pfl.core.context import Context
 from p2pfl.core.effects import Collect, Exit, Fetch, SaveCommit, SaveReport, SaveResumed
+from p2pfl.core.pausing import count_fruitless
 from p2pfl.core.roster import contains, tolerance
 from p2pfl.core.saved import SavedRun
 from p2pfl.events import (
@@ -55,6 +56,8 @@ class Ledger:
     """A higher number of rounds somebody wants a finished run extended to; 0 is none."""
     settled: int = 0
     """The last round whose record paused or ended the run: wishes from before it are fulfilled."""
+    fruitless: int = 0
+    """Rounds of training in a row that left out more members than they counted, as far as this node knows."""
     opened: float = 0.0
     """When this node's open round began: its own commit of the last record, or its start."""
     previous_model: str = ""
@@ -91,6 +94,8 @@ class Ledger:
         ledger = cls(ctx, saved.run, saved.founding, saved.last, resumed=saved.resumed, opened=ctx.now)
         ledger.previous_model, ledger.previous_roster = saved.parent, saved.voters
         ledger.settled = saved.settled
+        if saved.last is not None:
+            ledger.fruitless = count_fruitless(0, saved.last.record)
         if saved.last is not None and saved.last.record.evaluations:
             ledger.last_accuracy = add_evaluations(one.evaluation for one in saved.last.record.evaluations)
         ctx.names.update({entry.node: entry.name for entry in (*saved.founding.roster, *ledger.roster)})
@@ -189,6 +194,7 @@ class Ledger:
         self.previous_model, self.previous_roster, self.last = self.model, before, commit
         self._settle()
         self.resumed, self.opened = False, ctx.now
+        self.fruitless = count_fruitless(self.fruitless, record)
         if record.then != "go":
             self.settled = record.round
         if self.wanted_rounds <= record.rounds:

@@ -321,8 +321,7 @@ class Node:
             self._ctx.tell(events.PeerLeaving(member.node, peer.name))
         running = self._running
         if running is None or status.run != running.ledger.run:
-            if before is None or before.run != status.run:
-                self._foundings.decline(member.node, status)
+            self._foundings.decline(member.node, status)
             self._heard_elsewhere(peer, status)
             return
         ledger = running.ledger
