@@ -10,7 +10,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from p2pfl.core import inputs
-from p2pfl.core.effects import AnyEffect, Collect, Exit, Fetch, Send, SendRecords, Tell, can_wait, is_dear
+from p2pfl.core.effects import (
+    AnyEffect,
+    Collect,
+    Exit,
+    Fetch,
+    Send,
+    SendRecords,
+    Sever,
+    Tell,
+    can_wait,
+    is_dear,
+)
 from p2pfl.sim.aim import Aim
 from p2pfl.sim.device import SAVES, Device
 from p2pfl.sim.setting import PUT_OFF
@@ -91,6 +102,8 @@ class Carrier:
                 records = device.disk.records(effect.run, effect.after)
                 if records is not None:
                     self._world.network.send(device, effect.to, records)
+            case Sever():
+                self._world.network.sever(device, effect.node)
             case Fetch():
                 self._world.network.fetch(device, effect)
             case Collect():
