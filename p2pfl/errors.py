@@ -5,7 +5,8 @@
     P2pflError
      +-- UserError                the person at this device: wrong option, missing file, expired certificate
      |    +-- CredentialsError    keys and certificates
-     |    +-- DataDirectoryError  the data directory: locked, damaged, of another version, cloned
+     |    +-- DataDirectoryError  the data directory: locked, damaged, of another version
+     |    |    +-- ClonedError    it is a copy, or was restored from a backup
      |    +-- TaskError           the task: unknown, data missing, cannot be described
      +-- PeerError                a peer broke the protocol; its link ends, never the node
      |    +-- FrameError          bytes that are no frame: too long, cut off, not MessagePack
@@ -35,6 +36,10 @@ class CredentialsError(UserError):
 
 class DataDirectoryError(UserError):
     """The data directory is locked by another process, damaged, or not this version's."""
+
+
+class ClonedError(DataDirectoryError):
+    """The data directory is a copy or was restored from a backup: only `--new-journal` starts it."""
 
 
 class TaskError(UserError):

@@ -16,10 +16,13 @@ from typer.main import get_command
 
 from p2pfl import __version__
 from p2pfl.cli.grouped import GroupedCommand
-from p2pfl.errors import P2pflError
+from p2pfl.errors import ClonedError, P2pflError
 
 EXIT_ERROR = 2
 """An error that p2pfl explains in a sentence; Typer's own code for an option it does not understand."""
+
+EXIT_CLONED = 8
+"""Exit code of a node whose data directory is a copy, at every start: as when it was found out."""
 
 EXIT_BUG = 70
 """An error nobody foresaw (EX_SOFTWARE in BSD's sysexits.h)."""
@@ -173,7 +176,7 @@ def main() -> None:
         get_command(app)(prog_name="p2pfl")
     except P2pflError as error:
         typer.echo(f"p2pfl: {error}", err=True)
-        sys.exit(EXIT_ERROR)
+        sys.exit(EXIT_CLONED if isinstance(error, ClonedError) else EXIT_ERROR)
     except Exception as error:  # noqa: BLE001 - the last place that can say something better than a traceback
         from p2pfl.cli.logs import keep_traceback
 

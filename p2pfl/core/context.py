@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from p2pfl.config import ProtocolSettings
-from p2pfl.core.effects import AnyEffect, Send, Tell
+from p2pfl.core.effects import AnyEffect, Send, Sever, Tell
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent, Notice
 from p2pfl.messages import Ballot, Member, Message, RosterEntry, SignedVote, Status
@@ -132,6 +132,33 @@ class Context:
     def sign(self, run: str, round_: int, ballot: Ballot, record: str = "") -> SignedVote:
         """Return this node's vote for *record* in *ballot*, or, without one, its promise of *ballot*."""
         return sign_vote(self.signer, self.me, run, round_, ballot, record, self.votes)
+
+    def learn_vote(self, cast: CastVote) -> None:
+        """Take note of another member's vote, which is checked."""
+        vote = cast.vote
+        newest = self.seen.get(vote.member)
+        if vote.member != self.me and (newest is None or newest.vote.votes < vote.votes):
+            self.seen[vote.member] = cast
+
+    def takes_vote(self, cast: CastVote) -> bool:
+        """Take note of a vote a member sent here, which is checked; return whether it may count.
+
+        A journal that shows fewer votes than it has shown before has forgotten some: its link ends, and the
+        handshake of the next one tells it why.
+        """
+        vote = cast.vote
+        newest = self.seen.get(vote.member)
+        if newest is not None and not self.policy.current(vote.votes, newest.vote.votes):
+            text = (
+                f"{self.name_of(vote.node)} shows {vote.votes} votes, and {newest.vote.votes} were seen: its "
+                "data directory is a copy or was restored from a backup, so its vote does not count. "
+                "Start that node with --new-journal"
+            )
+            self.complain(vote.node, "forgotten votes", text)
+            self.do(Sever(vote.node, "it shows fewer votes than it has cast"))
+            return False
+        self.learn_vote(cast)
+        return True
 
     def is_linked(self, node: str) -> bool:
         """Whether there is a link to *node* now."""

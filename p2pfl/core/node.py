@@ -41,7 +41,7 @@ from p2pfl.messages import (
     Wish,
     record_digest,
 )
-from p2pfl.proofs import Signer
+from p2pfl.proofs import CastVote, Signer
 
 
 class Node:
@@ -93,6 +93,10 @@ class Node:
     def peers(self) -> dict[str, PeerView]:
         """What is known of each peer, by node id; to look at only."""
         return self._ctx.peers
+
+    def newest_vote(self, member: Member) -> CastVote | None:
+        """Return the newest vote of *member* that was seen since this node's start."""
+        return self._ctx.seen.get(member)
 
     def name_of(self, node: str) -> str:
         """Return what people call *node*."""

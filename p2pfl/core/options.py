@@ -99,6 +99,11 @@ def is_here(says: str, run: str, is_begun: bool) -> bool:
     return says == run or (not says and not is_begun)
 
 
+def is_no_older(votes: int, seen: int) -> bool:
+    """Whether a journal that shows *votes* may be the one that had cast *seen*: the number never falls."""
+    return votes >= seen
+
+
 class Policy(msgspec.Struct, frozen=True):
     """Decisions whose absence the simulator must notice: it replaces one and expects a violation."""
 
@@ -113,6 +118,8 @@ class Policy(msgspec.Struct, frozen=True):
     known: Callable[[Mapping[str, Contribution], str], Contribution | None] = first_contribution
     proven: Callable[[Commit, set[Member], Verify], set[Member]] = accepted_by
     """Who has accepted a commit, by signatures that only they could make."""
+    current: Callable[[int, int], bool] = is_no_older
+    """A vote with a lower number than was seen before is of a journal that has forgotten some."""
     fits: Callable[[Trained, Due], bool] = is_due
     """A training that was to be stopped may have ended just then."""
     takes_part: Callable[[str, str, bool], bool] = is_here

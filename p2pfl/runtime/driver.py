@@ -34,17 +34,21 @@ from p2pfl.core.effects import (
     SaveCommit,
     SaveFounding,
     SavePromise,
+    SaveRefused,
     SaveReport,
     SaveResumed,
+    SaveSeen,
     SaveUpdate,
     Send,
     SendRecords,
+    Sever,
     StopTraining,
     Tell,
     Train,
     can_wait,
     is_dear,
 )
+from p2pfl.core.ledger import CLONED_EXIT
 from p2pfl.core.node import Node
 from p2pfl.errors import DataDirectoryError
 from p2pfl.messages import Facts, Message, Records
@@ -64,9 +68,6 @@ DISK_EXIT = 7
 FAULT_EXIT = 70
 """Exit code after a fault in this program (EX_SOFTWARE of sysexits.h)."""
 
-CLONED_EXIT = 8
-"""Exit code of a node whose data directory is a copy or was restored from a backup."""
-
 FRAME_MARGIN = 1024
 """Bytes of a frame left for the envelope around records."""
 
@@ -83,6 +84,8 @@ Saving = (
     | SaveUpdate
     | SaveReport
     | SaveResumed
+    | SaveSeen
+    | SaveRefused
     | SaveClosed
 )
 
@@ -180,8 +183,15 @@ class Driver:
             self.mesh.send(node, facts)
 
     def disowned(self, reason: str) -> None:
-        """End the node: its data directory is a copy."""
-        self.end(CLONED_EXIT, reason)
+        """End the node: its data directory is a copy. First that is made sure of for all later starts."""
+        if self.ended.done():
+            return
+        try:
+            self._journal.refuse(reason)
+        except DataDirectoryError as error:
+            self.fail(error)
+        else:
+            self.end(CLONED_EXIT, reason)
 
     # --- the work's host ------------------------------------------------------------------------------------
 
@@ -271,6 +281,8 @@ class Driver:
         match effect:
             case Send():
                 self.mesh.send(effect.to, effect.message)
+            case Sever():
+                self.mesh.drop(effect.node, effect.reason)
             case Tell():
                 self.publish(effect.event)
             case SendRecords():

@@ -20,6 +20,7 @@ from p2pfl.core.effects import (
     SavePromise,
     Send,
     SendRecords,
+    Sever,
     Tell,
     Train,
     can_wait,
@@ -113,6 +114,8 @@ class Carrier:
                 records = device.disk.records(effect.run, effect.after)
                 if records is not None:
                     self._world.network.send(device, effect.to, records)
+            case Sever():
+                self._world.network.sever(device, effect.node)
             case Fetch():
                 self._world.network.fetch(device, effect)
             case Collect():
