@@ -12,7 +12,7 @@ import msgspec
 DEFAULT_PORT = 9000
 """Where a node listens unless told otherwise, and where `--peers HOST` without a port dials."""
 
-PROTOCOL_VERSIONS = (1, 1)
+PROTOCOL_VERSIONS = (2, 2)
 """Lowest and highest protocol version this software speaks."""
 
 

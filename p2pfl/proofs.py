@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from p2pfl.messages import (
+    Accepted,
     Ballot,
     Commit,
     Count,
@@ -25,6 +26,7 @@ from p2pfl.messages import (
     DigestOrEmpty,
     JournalId,
     Member,
+    Promise,
     PublicKey,
     Round,
     Signature,
@@ -123,6 +125,12 @@ def sign_claim(signer: Signer, me: Member, boot: int, nonce: str, votes: int) ->
     """Return what *me* says of its journal."""
     text = _claim_text(me.node, me.journal, boot, nonce, votes)
     return Claim(me.journal, boot, nonce, votes, signer.key, signer.sign(text))
+
+
+def cast_of(message: Promise | Accepted) -> CastVote:
+    """Return the vote in *message*, to be checked."""
+    record = message.record if isinstance(message, Accepted) else ""
+    return CastVote(message.run, message.round, message.ballot, record, message.vote)
 
 
 def casts_of(commit: Commit) -> list[CastVote]:

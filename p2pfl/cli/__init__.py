@@ -18,10 +18,13 @@ from typer.main import get_command
 from p2pfl import __version__
 from p2pfl.cli import streams
 from p2pfl.cli.grouped import GroupedCommand
-from p2pfl.errors import P2pflError, UserError
+from p2pfl.errors import ClonedError, P2pflError, UserError
 
 EXIT_ERROR = 2
 """An error that p2pfl explains in a sentence; Typer's own code for an option it does not understand."""
+
+EXIT_CLONED = 8
+"""Exit code of a node whose data directory is a copy, at every start: as when it was found out."""
 
 EXIT_BUG = 70
 """An error nobody foresaw (EX_SOFTWARE in BSD's sysexits.h)."""
@@ -181,7 +184,7 @@ def main() -> None:
             streams.drain()
     except P2pflError as error:
         _explain(str(error))
-        sys.exit(EXIT_ERROR)
+        sys.exit(EXIT_CLONED if isinstance(error, ClonedError) else EXIT_ERROR)
     except streams.OutputLost as lost:
         if lost.is_reader_gone:
             sys.exit(streams.PIPE_EXIT)

@@ -26,7 +26,7 @@ from p2pfl.core.collection import (
     judge,
 )
 from p2pfl.core.context import Context, earliest
-from p2pfl.core.effects import Average, Fetch, Fold
+from p2pfl.core.effects import Average, Fetch, Fold, SaveSeen
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import FIRST_ATTEMPT
 from p2pfl.core.proposal import Draft
@@ -48,6 +48,7 @@ from p2pfl.messages import (
     Yield,
     record_digest,
 )
+from p2pfl.proofs import CastVote, cast_of
 
 
 class Stand(Enum):
@@ -112,6 +113,8 @@ class Aggregator:
     unusable: dict[str, str] = field(default_factory=dict)
     """Models of accepted records that could not be had in this round, and why."""
     elected_at: float = 0.0
+    told_held: str = ""
+    """The reason for waiting that was told last."""
     highest_seen: int = 0
     """The highest attempt this node was refused with."""
     failures: int = 0
@@ -163,6 +166,7 @@ class Aggregator:
 
     def _count_promises(self) -> None:
         if len(self._counted()) >= self.ledger.needed:
+            self._save_seen(at_once=True)
             self._elected()
 
     def _counted(self) -> dict[str, Promise]:
@@ -175,6 +179,18 @@ class Aggregator:
             for node, promise in self.promises.items()
             if promise.accepted is None or promise.accepted.model not in self.unusable
         }
+
+    def _save_seen(self, *, at_once: bool) -> None:
+        """Have the votes this candidacy got on disk: *at_once* where it goes on by them."""
+        me = self.ctx.me.node
+        casts = [cast_of(promise) for node, promise in self.promises.items() if node != me]
+        if self.ballot is not None and self.proposal is not None:
+            digest = record_digest(self.proposal)
+            for member, vote in self.accepted_by.items():
+                if member.node != me:
+                    casts.append(CastVote(self.ledger.run, self.ledger.round + 1, self.ballot, digest, vote))
+        if casts:
+            self.ctx.do(SaveSeen(tuple(casts), at_once))
 
     def _elected(self) -> None:
         """Adopt what a promise named, or collect."""
@@ -401,7 +417,16 @@ class Aggregator:
             cap_at=ledger.opened + ledger.spec.round_cap,
             last_call=self.elected_at + ledger.spec.round_cap,
             has_quorum=ctx.count_seated(ledger.roster) >= ledger.needed,
+            held=self._held(),
         )
+
+    def _held(self) -> str:
+        """Return why the round waits for members that are away; told once."""
+        holds, reason = self._new_draft().decide_holding(self.ctx)
+        if holds and reason != self.told_held:
+            self.told_held = reason
+            self.ctx.warn(reason)
+        return reason if holds else ""
 
     def _has_update(self, node: str) -> bool:
         """Whether *node* has its update of this round, as far as it said."""
@@ -447,9 +472,11 @@ class Aggregator:
     # --- proposing ------------------------------------------------------------------------------------------
 
     def _draft(self, model: str | None, note: str) -> Record:
+        return self._new_draft().record(self.ctx, model, note)
+
+    def _new_draft(self) -> Draft:
         assert self.ballot is not None
-        draft = Draft(self.ledger, self.collection, self.ballot, self.wishes, self.leaving_myself)
-        return draft.record(self.ctx, model, note)
+        return Draft(self.ledger, self.collection, self.ballot, self.wishes, self.leaving_myself)
 
     def _propose(self, record: Record, *, adopted: bool) -> None:
         """Ask everybody at once to accept *record*, this node too.
@@ -518,6 +545,7 @@ class Aggregator:
         """Leave the candidacy to others, telling them; *able* says that nothing is wrong with this node."""
         if self.stand_state is Stand.IDLE or self.ballot is None:
             return
+        self._save_seen(at_once=False)
         self.unable = self.unable or not able
         settings = self.ctx.settings
         self.not_before = self.ctx.now + min(settings.backoff * 2**self.failures, settings.backoff_most)

@@ -150,6 +150,8 @@ class Progress(msgspec.Struct, frozen=True):
     """When this ballot closes also without the updates that members have already; not before `cap_at`."""
     has_quorum: bool = True
     """Whether enough members are reachable for the round to commit."""
+    held: str = ""
+    """Why the round may not close although it could; see `p2pfl.core.pausing.decide_holding`."""
 
 
 class Closing(Enum):
@@ -170,6 +172,8 @@ def decide_closing(progress: Progress) -> tuple[Closing, str, float | None]:
     """
     if not progress.has_quorum:
         return Closing.WAIT, "no quorum is reachable, and who comes back may bring an update", None
+    if progress.held:
+        return Closing.WAIT, progress.held, None
     if progress.now >= progress.cap_at:
         if progress.unfolded:
             return Closing.WAIT, "the last updates are being averaged", None

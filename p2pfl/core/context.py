@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from p2pfl.config import ProtocolSettings
-from p2pfl.core.effects import AnyEffect, Send, Tell
+from p2pfl.core.effects import AnyEffect, Send, Sever, Tell
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent, Notice
 from p2pfl.messages import Ballot, Member, Message, RosterEntry, SignedVote, Status
@@ -36,10 +36,13 @@ class PeerView:
     """When its training last moved on, as far as it said."""
     run_since: float = 0.0
     """Since when it says that it is in the run it is in, or in none."""
+    last_run: str = ""
+    """The last run it said it was in."""
     lacking_since: float | None = None
     """Since when it lacks the last model it knows of, as far as it said; None while it has it."""
     declined: str = ""
     """The run it said it cannot take part in."""
+    declined_because: str = ""
     undeliverable: str = ""
     """Why the last blob only it had could not be pulled by this node; empty when it could."""
 
@@ -47,6 +50,21 @@ class PeerView:
     def is_leaving(self) -> bool:
         """Whether it asked to be dropped."""
         return self.status is not None and self.status.phase == "leaving"
+
+    def hear(self, status: Status, now: float) -> None:
+        """Take note of what it says of itself."""
+        before, self.status = self.status, status
+        if before is None or (before.round, before.progress) != (status.round, status.progress):
+            self.moved_at = now
+        if before is None or before.run != status.run:
+            self.run_since = now
+        self.last_run = status.run or self.last_run
+        if status.run and self.declined == status.run:
+            self.declined = ""
+        if status.holds or not status.run:
+            self.lacking_since = None
+        elif self.lacking_since is None:
+            self.lacking_since = now
 
 
 @dataclass
@@ -114,6 +132,33 @@ class Context:
     def sign(self, run: str, round_: int, ballot: Ballot, record: str = "") -> SignedVote:
         """Return this node's vote for *record* in *ballot*, or, without one, its promise of *ballot*."""
         return sign_vote(self.signer, self.me, run, round_, ballot, record, self.votes)
+
+    def learn_vote(self, cast: CastVote) -> None:
+        """Take note of another member's vote, which is checked."""
+        vote = cast.vote
+        newest = self.seen.get(vote.member)
+        if vote.member != self.me and (newest is None or newest.vote.votes < vote.votes):
+            self.seen[vote.member] = cast
+
+    def takes_vote(self, cast: CastVote) -> bool:
+        """Take note of a vote a member sent here, which is checked; return whether it may count.
+
+        A journal that shows fewer votes than it has shown before has forgotten some: its link ends, and the
+        handshake of the next one tells it why.
+        """
+        vote = cast.vote
+        newest = self.seen.get(vote.member)
+        if newest is not None and not self.policy.current(vote.votes, newest.vote.votes):
+            text = (
+                f"{self.name_of(vote.node)} shows {vote.votes} votes, and {newest.vote.votes} were seen: its "
+                "data directory is a copy or was restored from a backup, so its vote does not count. "
+                "Start that node with --new-journal"
+            )
+            self.complain(vote.node, "forgotten votes", text)
+            self.do(Sever(vote.node, "it shows fewer votes than it has cast"))
+            return False
+        self.learn_vote(cast)
+        return True
 
     def is_linked(self, node: str) -> bool:
         """Whether there is a link to *node* now."""
@@ -185,10 +230,8 @@ class Context:
             return False
         if peer.declined == self.run:
             return True
-        return peer.status is not None and peer.status.run not in (
-            self.run,
-            "" if not self.is_begun else self.run,
-        )
+        says = peer.status.run if peer.status is not None else self.run
+        return not self.policy.takes_part(says, self.run, self.is_begun)
 
     def count_seated(self, roster: Iterable[RosterEntry]) -> int:
         """Count the members of *roster* that are here; written out, since every input asks."""

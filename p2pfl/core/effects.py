@@ -13,6 +13,7 @@ import msgspec
 
 from p2pfl.events import AnyEvent
 from p2pfl.messages import Ballot, Commit, Evaluation, Founding, Message, Record, RunSpec, UpdateEntry
+from p2pfl.proofs import CastVote
 from p2pfl.schema import Schema
 
 
@@ -39,6 +40,13 @@ class SendRecords(Effect, frozen=True):
     to: str
     run: str
     after: int
+
+
+class Sever(Effect, frozen=True):
+    """End the link to node *node*; the next handshake judges it anew."""
+
+    node: str
+    reason: str
 
 
 # --- journal ------------------------------------------------------------------------------------------------
@@ -112,6 +120,23 @@ class SaveResumed(Effect, frozen=True):
     round: int
 
 
+class SaveSeen(Effect, frozen=True):
+    """Votes of other members, checked: their journals never again show fewer (see `p2pfl.proofs`).
+
+    Those in a commit are remembered with it.
+    """
+
+    casts: tuple[CastVote, ...]
+    at_once: bool
+    """Whether what follows rests on them."""
+
+
+class SaveRefused(Effect, frozen=True):
+    """The journal is a copy or was restored from a backup: no node starts with it any more."""
+
+    reason: str
+
+
 class SaveClosed(Effect, frozen=True):
     """The journal has turned its back on *run* (`--new-run`, or it moved to another at round 0)."""
 
@@ -126,6 +151,8 @@ Save = (
     | SaveUpdate
     | SaveReport
     | SaveResumed
+    | SaveSeen
+    | SaveRefused
     | SaveClosed
 )
 """The effects a journal carries out."""
@@ -143,6 +170,8 @@ def can_wait(save: Save) -> bool:
             return True
         case SaveCommit():
             return save.commit.record.then == "go"
+        case SaveSeen():
+            return not save.at_once
         case _:
             return False
 
@@ -261,6 +290,7 @@ class Exit(Effect, frozen=True):
 AnyEffect = (
     Send
     | SendRecords
+    | Sever
     | SaveFounding
     | SavePromise
     | SaveAccepted
@@ -268,6 +298,8 @@ AnyEffect = (
     | SaveUpdate
     | SaveReport
     | SaveResumed
+    | SaveSeen
+    | SaveRefused
     | SaveClosed
     | Fetch
     | Collect

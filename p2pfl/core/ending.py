@@ -9,7 +9,15 @@ from collections.abc import Callable
 
 from p2pfl import events
 from p2pfl.core.context import Context
-from p2pfl.core.departure import LEFT_EXIT, Farewell, Other, decide_exit, decide_leaving
+from p2pfl.core.departure import (
+    LEFT_EXIT,
+    Farewell,
+    Legacy,
+    Other,
+    decide_exit,
+    decide_leaving,
+    decide_parting,
+)
 from p2pfl.core.effects import Exit
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.running import Running
@@ -24,6 +32,9 @@ class Ending:
         self._say = say
         self.is_leaving = False
         """Whether its operator wants this node to leave."""
+        self._dropped: tuple[int, float] | None = None
+        """The round whose commit dropped this node, which is leaving, and when."""
+        self._told = ""
         self._is_told = False
         self._serve_until = 0.0
         """How long a node that was started on a finished run looks for the final model."""
@@ -62,16 +73,51 @@ class Ending:
         if at_once:
             self._exit_leaving(running, text)
 
-    def consider_leaving(self, running: Running) -> None:
-        """Exit once a commit has dropped this node, or nobody is left to commit anything."""
+    def consider_leaving(self, running: Running) -> float | None:
+        """Exit once a commit has dropped this node and its model is where it is needed, or nobody is left.
+
+        Return when to look again.
+        """
         if not self.is_leaving:
-            return
+            return None
         ledger = running.ledger
         others = [entry.node for entry in ledger.roster if entry.node != self._ctx.me.node]
         if not ledger.is_member:
-            self._exit_leaving(running, f"left the run with round {ledger.round}")
-        elif not any(self._ctx.is_linked(node) and not self._ctx.is_leaving(node) for node in others):
+            return self._consider_parting(running)
+        if not any(self._ctx.is_linked(node) and not self._ctx.is_leaving(node) for node in others):
             self._exit_leaving(running, "nobody stays in the run")
+        return None
+
+    def _consider_parting(self, running: Running) -> float | None:
+        """Exit once those who stay have the model of the record that dropped this node."""
+        ctx, ledger = self._ctx, running.ledger
+        if self._dropped is None:
+            self._dropped = ledger.round, ctx.now
+        round_, dropped_at = self._dropped
+        said = [
+            peer.status
+            for entry in ledger.roster
+            if ctx.is_seated(entry) and (peer := ctx.peers.get(entry.node)) is not None and peer.status
+        ]
+        goes, reason, again = decide_parting(
+            Legacy(
+                holds=ledger.holds,
+                holders=sum(status.round == ledger.round and status.holds for status in said),
+                members=len(ledger.roster),
+                reachable=ctx.count_seated(ledger.roster),
+                is_past=ledger.round > round_ or any(status.round > ledger.round for status in said),
+                dropped_at=dropped_at,
+                linger=ctx.settings.linger,
+                round_cap=ledger.spec.round_cap,
+                now=ctx.now,
+            )
+        )
+        if goes:
+            self._exit_leaving(running, f"left the run with round {round_}: {reason}")
+        elif reason != self._told:
+            self._told = reason
+            ctx.tell(events.Notice("info", f"left the run with round {round_}; {reason}"))
+        return again
 
     def _exit_leaving(self, running: Running | None, reason: str) -> None:
         self._say()

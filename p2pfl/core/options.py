@@ -91,6 +91,19 @@ def is_due(result: Trained, due: Due) -> bool:
     return (result.run, result.round, result.model) == due
 
 
+def is_here(says: str, run: str, is_begun: bool) -> bool:
+    """Whether a linked member that *says* which run it is in (or in none) may be waited for in *run*.
+
+    Before the first commit it may still be on its way into the run.
+    """
+    return says == run or (not says and not is_begun)
+
+
+def is_no_older(votes: int, seen: int) -> bool:
+    """Whether a journal that shows *votes* may be the one that had cast *seen*: the number never falls."""
+    return votes >= seen
+
+
 class Policy(msgspec.Struct, frozen=True):
     """Decisions whose absence the simulator must notice: it replaces one and expects a violation."""
 
@@ -105,7 +118,11 @@ class Policy(msgspec.Struct, frozen=True):
     known: Callable[[Mapping[str, Contribution], str], Contribution | None] = first_contribution
     proven: Callable[[Commit, set[Member], Verify], set[Member]] = accepted_by
     """Who has accepted a commit, by signatures that only they could make."""
+    current: Callable[[int, int], bool] = is_no_older
+    """A vote with a lower number than was seen before is of a journal that has forgotten some."""
     fits: Callable[[Trained, Due], bool] = is_due
     """A training that was to be stopped may have ended just then."""
+    takes_part: Callable[[str, str, bool], bool] = is_here
+    """A link says that a device is up, not that it takes part."""
     courtesy: Callable[[Courtesy | None, Ballot, Step, float], Courtesy] = hear
     """What a member leaves to a candidate that it hears again."""

@@ -16,7 +16,7 @@ from p2pfl.core.aggregator import Aggregator, Stand
 from p2pfl.core.behind import Behind, RoundMessage
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.courtesy import Step
-from p2pfl.core.effects import Exit, Fetch, SendRecords
+from p2pfl.core.effects import Exit, Fetch, SaveSeen, SendRecords
 from p2pfl.core.election import Candidate, Situation, decide_standing
 from p2pfl.core.headstart import HeadStart
 from p2pfl.core.ledger import Ledger
@@ -45,7 +45,7 @@ from p2pfl.messages import (
     Yield,
     record_digest,
 )
-from p2pfl.proofs import CastVote
+from p2pfl.proofs import cast_of
 
 LOST_DISK_EXIT = 6
 """Exit code of a node that can neither read nor pull again a blob it accepted."""
@@ -81,7 +81,8 @@ class Running:
         self._has_quorum = True
         self._refetch_at: float | None = None
         self._lost_tries = 0
-        self._model_tries = 0
+        self.model_failures, self.model_flaw = 0, ""
+        """How often the last model could not be had, and why not the last time."""
         self._elected: object = None
         self._order: list[str] = []
         self._wake: float | None = None
@@ -173,7 +174,7 @@ class Running:
         holds = self.acceptor.accepted == record
         ledger.commit(commit)
         self.ctx.is_begun = True
-        self._model_tries = 0
+        self.model_failures = 0
         if is_mine:
             self.ctx.broadcast(commit)
         self.wishes.settle()
@@ -222,7 +223,7 @@ class Running:
         ledger = self.ledger
         if message.run != ledger.run or ledger.halted:
             return
-        if isinstance(message, Promise | Accepted) and not self._is_vote_of(member, message):
+        if isinstance(message, Promise | Accepted) and not self._takes_vote(member, message):
             return
         if message.round <= ledger.round:
             if isinstance(message, Prepare | Collect | Accept | Submit):
@@ -275,11 +276,20 @@ class Running:
                         events.Yielded(message.round, message.ballot.attempt, name, message.reason, kind)
                     )
 
-    def _is_vote_of(self, member: Member, message: Promise | Accepted) -> bool:
-        """Whether *message* carries the vote of *member*, signed."""
-        record = message.record if isinstance(message, Accepted) else ""
-        cast = CastVote(message.run, message.round, message.ballot, record, message.vote)
-        return message.vote.member == member and cast.is_valid(self.ctx.signer.verify)
+    def _takes_vote(self, member: Member, message: Promise | Accepted) -> bool:
+        """Whether *message* carries a vote of *member* that may count. Also a late one is remembered."""
+        cast = cast_of(message)
+        if cast.vote.member != member or not cast.is_valid(self.ctx.signer.verify):
+            name = self.ctx.name_of(member.node)
+            self.ctx.complain(
+                member.node, "unsigned", f"{name} sent a vote it has not signed: it does not count"
+            )
+            return False
+        if not self.ctx.takes_vote(cast):
+            return False
+        if message.round <= self.ledger.round:
+            self.ctx.do(SaveSeen((cast,), at_once=False))
+        return True
 
     def _may_stand(self, member: Member, ballot: Ballot) -> bool:
         """Whether *ballot* is one of *member*: nobody stands in another's name, or has another's lowest."""
@@ -318,7 +328,10 @@ class Running:
                 text = f"a commit of round {commit.record.round} from {name} is not believed: {flaw}"
                 self.ctx.complain(source, "unbelieved", text)
                 return
-            self.apply(commit)
+            if self.ledger.is_ahead_of_me(commit):
+                self.ledger.disown(commit)
+                return
+            self.apply(self.ledger.proven(commit))
 
     def report(self, member: Member, message: Report) -> None:
         """Take a member's evaluation of the last model."""
@@ -385,9 +398,10 @@ class Running:
 
     def _do_without_parent(self, reason: str) -> None:
         """Say, when the last model does not come, that there will be no update: nobody then waits for it."""
-        self._model_tries += 1
+        self.model_failures += 1
+        self.model_flaw = reason
         is_wanted = self.ledger.is_open and self.ledger.is_member and self.trainee.is_training_round
-        if self._model_tries >= MODEL_TRIES and is_wanted:
+        if self.model_failures >= MODEL_TRIES and is_wanted:
             self.trainee.decline(f"it cannot have the last model: {reason}"[:300])
 
     def blob_progressed(self, digest: str) -> None:

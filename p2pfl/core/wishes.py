@@ -2,8 +2,8 @@
 
 A wish may be uttered at any node and reaches everybody, also those who are linked only later. Pausing and
 ending are done by a record: the next one that an aggregator drafts which has heard of it. Going on needs no
-vote. What was fulfilled is in the records: a wish from before one that paused or ended the run is void, however
-late it comes and whoever kept it.
+vote. What was fulfilled is in the records: a wish from before one that paused or ended the run is void,
+however late it comes and whoever kept it.
 """
 
 from __future__ import annotations

@@ -223,6 +223,12 @@ class Mesh:
             neighbour.link.cut(reason)
         self._dialler.hurry()
 
+    def drop(self, node: str, reason: str) -> None:
+        """Cut the link to *node*; the next handshake judges it anew."""
+        neighbour = self._neighbours.get(node)
+        if neighbour is not None:
+            neighbour.link.cut(reason)
+
     async def pull(
         self,
         digest: str,

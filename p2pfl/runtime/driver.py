@@ -34,17 +34,21 @@ from p2pfl.core.effects import (
     SaveCommit,
     SaveFounding,
     SavePromise,
+    SaveRefused,
     SaveReport,
     SaveResumed,
+    SaveSeen,
     SaveUpdate,
     Send,
     SendRecords,
+    Sever,
     StopTraining,
     Tell,
     Train,
     can_wait,
     is_dear,
 )
+from p2pfl.core.ledger import CLONED_EXIT
 from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.node import Node
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
@@ -68,9 +72,6 @@ FAULT_EXIT = 70
 SYSTEM_EXIT = 71
 """Exit code when the operating system refuses something else (EX_OSERR of sysexits.h)."""
 
-CLONED_EXIT = 8
-"""Exit code of a node whose data directory is a copy or was restored from a backup."""
-
 FRAME_MARGIN = 1024
 """Bytes of a frame left for the envelope around records."""
 
@@ -87,6 +88,8 @@ Saving = (
     | SaveUpdate
     | SaveReport
     | SaveResumed
+    | SaveSeen
+    | SaveRefused
     | SaveClosed
 )
 
@@ -188,8 +191,15 @@ class Driver:
             self.mesh.send(node, facts)
 
     def disowned(self, reason: str) -> None:
-        """End the node: its data directory is a copy."""
-        self.end(CLONED_EXIT, reason)
+        """End the node: its data directory is a copy. First that is made sure of for all later starts."""
+        if self.ended.done():
+            return
+        try:
+            self._journal.refuse(reason)
+        except DataDirectoryError as error:
+            self.fail(error)
+        else:
+            self.end(CLONED_EXIT, reason)
 
     # --- the work's host ------------------------------------------------------------------------------------
 
@@ -290,6 +300,8 @@ class Driver:
         match effect:
             case Send():
                 self.mesh.send(effect.to, effect.message)
+            case Sever():
+                self.mesh.drop(effect.node, effect.reason)
             case Tell():
                 self.publish(effect.event)
             case SendRecords():

@@ -144,11 +144,11 @@ async def _run(
     publisher.add(observers.write)
     mesh = Mesh(
         config.credentials,
-        Local(journal.member.journal, journal.boot, nonce, __version__),
+        Local(journal.member.journal, journal.boot, nonce, __version__, lambda: journal.votes_cast, signer),
         driver,
         store,
         listen=config.listen,
-        boots=Boots(journal, driver.fail),
+        boots=Boots(journal, node.newest_vote, driver.fail),
         advertise=config.advertise,
         peers=config.peers,
         observers=observers.hear,

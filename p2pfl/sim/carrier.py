@@ -20,13 +20,14 @@ from p2pfl.core.effects import (
     SavePromise,
     Send,
     SendRecords,
+    Sever,
     Tell,
     Train,
     can_wait,
     is_dear,
 )
 from p2pfl.core.options import FIRST_ATTEMPT
-from p2pfl.messages import Ballot
+from p2pfl.messages import Ballot, Undelivered
 from p2pfl.sim.aim import Aim
 from p2pfl.sim.device import SAVES, Device
 from p2pfl.sim.setting import PUT_OFF, WORKER_LIMIT
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 LATE_RESULTS = 0.5
 """Share of stopped trainings that had ended just then: their results come all the same."""
+
+FOREVER = float("inf")
+"""Seconds after which a job ends that hangs in a worker nobody kills."""
 
 FLUSH = 0.01
 """Seconds of a flush that nobody waits for."""
@@ -101,6 +105,8 @@ class Carrier:
         if device.unflushed:
             self._end_transaction(device)
         match effect:
+            case Send(message=Undelivered()) if not device.habits.tells_undelivered:
+                pass
             case Send():
                 self._world.network.send(device, effect.to, effect.message)
             case SendRecords():
@@ -108,8 +114,10 @@ class Carrier:
                 records = device.disk.records(effect.run, effect.after)
                 if records is not None:
                     self._world.network.send(device, effect.to, records)
+            case Sever():
+                self._world.network.sever(device, effect.node)
             case Fetch():
-                self._world.bulk.fetch(device, effect)
+                self._world.network.fetch(device, effect)
             case Collect():
                 self.flush(device, device.process)
                 device.collect(effect.keep)
@@ -130,6 +138,8 @@ class Carrier:
         seconds, result = outcome
         if self._world.is_faulty:
             seconds, result = self._perhaps_fail(device, effect, seconds, result)
+        if seconds == FOREVER:
+            return
         if isinstance(effect, Train) and isinstance(result, inputs.Trained):
             progress = inputs.TrainProgress(effect.run, effect.round, 1, 4, seconds)
             self._world.after(seconds / 4, self._worked, device, device.process, progress)
@@ -153,8 +163,9 @@ class Carrier:
         if chance < faults.fail:
             return waits + seconds / 2, msgspec.structs.replace(failed, reason="the worker ran out of memory")
         world.note(device, f"has a worker that hangs: {failed.job}")
-        device.hung_until = world.now + waits + WORKER_LIMIT
-        return waits + WORKER_LIMIT, msgspec.structs.replace(failed, reason="the worker hung")
+        limit = WORKER_LIMIT if device.habits.ends_hanging else FOREVER
+        device.hung_until = world.now + waits + limit
+        return waits + limit, msgspec.structs.replace(failed, reason="the worker hung")
 
     def _worked(self, device: Device, process: int, result: inputs.AnyInput) -> None:
         if device.process != process or device.node is None:

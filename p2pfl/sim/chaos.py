@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 BLACKOUT = 0.3
 """Most seconds between the first and the last start after a failure of everybody's power."""
 
+OPERATORS_LOOK = 10.0
+"""Seconds between two looks of operators at a run that may have paused by itself."""
+
 LATER = 4.0
 """Seconds the others come later."""
 
@@ -49,6 +52,8 @@ def schedule_faults(world: World) -> None:
     ):
         if mean:
             _repeat(world, mean, fault)
+    if faults.misfit or faults.fail or faults.hang:
+        world.after(OPERATORS_LOOK, _resume_what_paused, world)
     if faults.restore_disk_every:
         backups: dict[Device, Disk] = {}
         _repeat(world, faults.restore_disk_every / 2, lambda world: _back_up_or_restore(world, backups))
@@ -61,6 +66,15 @@ def _repeat(world: World, mean: float, fault: Callable[[World], None]) -> None:
             world.after(world.random.expovariate(1 / mean), happen)
 
     world.after(world.random.expovariate(1 / mean), happen)
+
+
+def _resume_what_paused(world: World) -> None:
+    """Let somebody's operator resume a run that has paused since its members do not train."""
+    for device in world.devices.values():
+        ledger = device.node.ledger if device.node is not None else None
+        if ledger is not None and ledger.is_paused:
+            world.hand(device, device.process, inputs.Want("resume"))
+    world.after(OPERATORS_LOOK, _resume_what_paused, world)
 
 
 def _anybody(world: World) -> Device:

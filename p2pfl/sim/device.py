@@ -23,8 +23,10 @@ from p2pfl.core.effects import (
     SaveCommit,
     SaveFounding,
     SavePromise,
+    SaveRefused,
     SaveReport,
     SaveResumed,
+    SaveSeen,
     SaveUpdate,
     Train,
 )
@@ -35,6 +37,7 @@ from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import MAX_ROSTER, Ballot, Evaluation, Member
 from p2pfl.net.admission import Admission
 from p2pfl.net.peers import Local
+from p2pfl.proofs import Claim, Seen
 from p2pfl.schema import Schema, TensorSpec, canonical
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.habits import ALL, Habits
@@ -80,9 +83,10 @@ class Device:
         self.node: Node | None = None
         self.links: dict[str, Link] = {}
         """By node id of the other end."""
-        self.admission = Admission(disk.member.node, Local("", 0, "", ""), disk, MAX_ROSTER)
-        self.hello: Introduction | None = None
-        """What this process says of itself."""
+        self.signer = signer_of(disk.member.node)
+        self.local = self._local("")
+        """What this process says of itself, and signs it with."""
+        self.admission = Admission(disk.member.node, self.local, self, MAX_ROSTER)
         self.unflushed: list[Save] = []
         """Saves of the transaction that is open: a crash takes them away."""
         self.put_off: list[Save] = []
@@ -138,15 +142,33 @@ class Device:
         new_run = self.options.new_run or self.has_turned_away
         self.options = msgspec.structs.replace(self.options, nonce=nonce)
         options = msgspec.structs.replace(self.options, new_run=new_run)
-        local = Local(self.member.journal, self.disk.boot, nonce, "simulated")
-        self.admission = Admission(self.member.node, local, self.disk, MAX_ROSTER)
-        self.hello = Introduction(local.version, local.journal, local.boot, local.nonce, 1, ())
+        self.local = self._local(nonce)
+        self.admission = Admission(self.member.node, self.local, self, MAX_ROSTER)
         saved = self.disk.load()
-        signer = signer_of(self.member.node)
         self.node = Node(
-            self.member, self.name, options, saved, signer, settings=SETTINGS, policy=self.policy
+            self.member, self.name, options, saved, self.signer, settings=SETTINGS, policy=self.policy
         )
         return self.node.start(now - self.lag)
+
+    def _local(self, nonce: str) -> Local:
+        disk = self.disk
+        return Local(disk.member.journal, disk.boot, nonce, "simulated", lambda: disk.votes_cast, self.signer)
+
+    @property
+    def hello(self) -> Introduction:
+        """What this process says of itself now."""
+        local = self.local
+        return Introduction(local.version, local.claim(self.member.node), 1, ())
+
+    def seen(self, member: Member) -> Seen | None:
+        """Return the last that *member*'s journal has shown, be it on disk yet or not."""
+        known = self.disk.seen(member)
+        cast = self.node.newest_vote(member) if self.node is not None else None
+        return known.with_vote(cast) if known is not None else Seen(cast=cast) if cast is not None else None
+
+    def save_claim(self, member: Member, claim: Claim) -> None:
+        """Remember what *member* claims, durably."""
+        self.disk.save_claim(member, claim)
 
     def crash(self) -> None:
         """Stop the process at once; the disk stays."""
@@ -255,6 +277,8 @@ SAVES = (
     SaveUpdate,
     SaveReport,
     SaveResumed,
+    SaveSeen,
+    SaveRefused,
     SaveClosed,
 )
 """The effects a disk carries out."""

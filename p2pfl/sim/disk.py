@@ -6,6 +6,7 @@ a power cut takes what was not flushed, a lost disk is a new one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from p2pfl.core.effects import (
@@ -15,12 +16,15 @@ from p2pfl.core.effects import (
     SaveCommit,
     SaveFounding,
     SavePromise,
+    SaveRefused,
     SaveReport,
     SaveResumed,
+    SaveSeen,
     SaveUpdate,
 )
 from p2pfl.core.saved import Saved, SavedRun, Vote
 from p2pfl.messages import Commit, Founding, Member, Records, UpdateEntry, record_digest
+from p2pfl.proofs import CastVote, Claim, Seen, casts_of
 
 RECORDS_AT_ONCE = 4
 """Commits in one answer: few, so that catching up in several steps is simulated too."""
@@ -49,8 +53,10 @@ class Disk:
     """Starts with this journal."""
     votes_cast: int = 0
     """Promises and acceptances of this journal."""
-    boots: dict[Member, tuple[int, str]] = field(default_factory=dict)
-    """The last start seen of each other journal, with its nonce."""
+    refused: str = ""
+    """Why no node may start with this journal any more; mostly empty."""
+    boots: dict[Member, Seen] = field(default_factory=dict)
+    """The last that each other journal has shown."""
 
     def backup(self) -> Disk:
         """Return a copy, as a backup of the data directory would be."""
@@ -72,17 +78,22 @@ class Disk:
     def renew(self, journal: str) -> None:
         """Take a new journal id, as `--new-journal` does: the votes and updates were the old one's."""
         self.member = Member(self.member.node, journal)
-        self.boot, self.votes_cast = 0, 0
+        self.boot, self.votes_cast, self.refused = 0, 0, ""
         self.votes.clear()
         self.updates.clear()
 
-    def seen_boot(self, member: Member) -> tuple[int, str] | None:
-        """Return the last start seen of *member*'s journal."""
+    def seen(self, member: Member) -> Seen | None:
+        """Return the last that *member*'s journal has shown."""
         return self.boots.get(member)
 
-    def save_boot(self, member: Member, boot: int, nonce: str) -> None:
+    def save_claim(self, member: Member, claim: Claim) -> None:
         """Remember it, durably."""
-        self.boots[member] = (boot, nonce)
+        self.boots[member] = Seen(claim, self.boots.get(member, Seen()).cast)
+
+    def _save_seen(self, casts: Iterable[CastVote]) -> None:
+        for cast in casts:
+            if cast.vote.member != self.member:
+                self.boots[cast.vote.member] = self.boots.get(cast.vote.member, Seen()).with_vote(cast)
 
     def save(self, effect: Save) -> None:
         """Make *effect* durable."""
@@ -100,6 +111,11 @@ class Disk:
                 self.votes[effect.run] = Vote(effect.round, effect.ballot, effect.ballot, effect.record)
             case SaveCommit():
                 self.commits[effect.run].append(effect.commit)
+                self._save_seen(casts_of(effect.commit))
+            case SaveSeen():
+                self._save_seen(effect.casts)
+            case SaveRefused():
+                self.refused = effect.reason
             case SaveUpdate():
                 self.updates[effect.run] = (effect.round, effect.previous, effect.update)
             case SaveResumed():

@@ -150,7 +150,7 @@ HEAVY = Faults(
     damage_every=40.0,
     aimed=0.04,
     aimed_value=0.15,
-    aimed_first=0.05,
+    aimed_first=0.08,
 )
 """Everything goes wrong, all the time."""
 

@@ -22,6 +22,10 @@ class Habits(msgspec.Struct, frozen=True):
     """A blob counts as here when its bytes are."""
     mends_blobs: bool = True
     """A blob whose bytes are found to be wrong is deleted, and pulled again where it is needed."""
+    ends_hanging: bool = True
+    """A worker that does nothing is killed after a while, and its job has failed."""
+    tells_undelivered: bool = True
+    """A candidate is told whose model cannot be had."""
     renews_journal: bool = True
     """A new data directory gets a new journal id."""
     judges_boots: bool = True

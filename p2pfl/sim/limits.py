@@ -52,14 +52,21 @@ def may_damage(world: World, device: Device, digest: str) -> bool:
 
 def may_restore(world: World, device: Device, backup: Disk) -> bool:
     """Whether it must be noticed, by everybody, that *backup* is of the past, before it does harm."""
-    seen = [
-        other.disk.boots.get(backup.member, (0, ""))[0]
-        for other in world.devices.values()
-        if other is not device
-    ]
+    others = [other for other in world.devices.values() if other is not device]
     return (
-        backup.member == device.member and min(seen, default=0) > backup.boot and may_lose_disk(world, device)
+        backup.member == device.member
+        and bool(others)
+        and all(_knows_better(other.disk, backup) for other in others)
+        and may_lose_disk(world, device)
     )
+
+
+def _knows_better(disk: Disk, backup: Disk) -> bool:
+    """Whether on *disk* there is a later start, or more votes, of the journal in *backup*."""
+    seen = disk.seen(backup.member)
+    if seen is None:
+        return False
+    return seen.votes > backup.votes_cast or (seen.claim is not None and seen.claim.boot > backup.boot)
 
 
 def _is_leaving(device: Device) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from p2pfl.config import NetSettings
 from p2pfl.core import inputs
-from p2pfl.core.effects import Exit
+from p2pfl.core.effects import Exit, Fetch, SaveRefused
 from p2pfl.messages import Message, Status
 from p2pfl.sim.device import Device
 from p2pfl.sim.setting import CLONED_EXIT, through_codec
@@ -113,8 +113,6 @@ class Network:
                 self.unlink(stale)
                 if stale.is_current:  # with another device of the same certificate: it will dial again
                     self.link_later(stale.one, stale.other)
-        assert judge.hello is not None
-        assert judged.hello is not None
         order = judge.admission.take(judged.member.node, judged.hello)
         judged.admission.take_judged(judge.member.node, judge.hello, order)
         one.links[b] = other.links[a] = Link(one, other, order)
@@ -123,17 +121,24 @@ class Network:
             self._world.feed(other, inputs.Linked(one.member, one.name))
 
     def _admits(self, judge: Device, other: Device) -> bool:
-        """Whether *judge* lets *other* in; who is told that it is a copy stops."""
-        assert other.hello is not None
+        """Whether *judge* lets *other* in; to whom it is proved that it is a copy stops."""
         refusal = judge.admission.refuse(other.identity, other.hello)
         if refusal is None or (refusal.kind == "cloned" and not judge.habits.judges_boots):
             return True
         self._world.note(judge, f"refuses {other.name}: {refusal.reason}")
-        if refusal.kind == "cloned":
+        if refusal.kind == "cloned" and other.admission.is_disowned_by(refusal):
+            other.disk.save(SaveRefused(refusal.reason))
             self._world.end(other, Exit(CLONED_EXIT, refusal.reason))
         else:
             self._world.after(1.0, self._link, judge, other, (judge.process, other.process))
         return False
+
+    def sever(self, device: Device, node: str) -> None:
+        """End the link of *device* to *node*, as it wants; the two meet again a little later."""
+        link = device.links.get(node)
+        if link is not None:
+            self.unlink(link)
+            self.link_later(link.one, link.other)
 
     def drop_links(self, device: Device) -> None:
         """End every link of *device*."""
@@ -238,3 +243,7 @@ class Network:
         current = receiver.links.get(received.member.node)
         if current is link or (current is not None and not isinstance(received.message, Status)):
             self._world.hand(receiver, receiver.process, received)
+
+    def fetch(self, device: Device, effect: Fetch) -> None:
+        """Bring a blob to *device*, over connections of their own."""
+        self._world.bulk.fetch(device, effect)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from p2pfl.sim.world import World
 
 BOUND = 30.0
-"""Seconds within which a quorum that is able commits. The longest honest wait is for a member that cannot pull
-a model: three tries, each of which takes `bulk.GIVE_UP` and a second, 18 in all. A hanging worker's limit, the
-silence of a suspended device and the training of the slowest are about 10 each."""
+"""Seconds within which a quorum that is able commits. The longest honest wait is for a member that cannot
+pull a model: three tries, each of which takes `bulk.GIVE_UP` and a second, 18 in all. A hanging worker's
+limit, the silence of a suspended device and the training of the slowest are about 10 each."""
 
 LOOK = 1.0
 """Seconds between two looks."""

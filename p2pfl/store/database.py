@@ -37,7 +37,8 @@ CREATE TABLE self (                     -- one row
     node TEXT NOT NULL,
     journal TEXT NOT NULL,
     boot INTEGER NOT NULL,              -- starts so far
-    votes INTEGER NOT NULL              -- promises and acceptances so far
+    votes INTEGER NOT NULL,             -- promises and acceptances so far
+    refused TEXT NOT NULL               -- why no node may start with this journal any more; mostly empty
 );
 CREATE TABLE runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,   -- in the order this journal came to them
@@ -86,11 +87,13 @@ CREATE TABLE reports (
     loss REAL NOT NULL,                 -- summed
     PRIMARY KEY (run, round, node)
 );
-CREATE TABLE boots (                    -- the highest start of each journal seen in the federation
+CREATE TABLE boots (                    -- the last that each other journal of the federation has shown
     node TEXT NOT NULL,
     journal TEXT NOT NULL,
-    boot INTEGER NOT NULL,
-    nonce TEXT NOT NULL,
+    boot INTEGER NOT NULL,              -- 0 where only votes of it were seen
+    votes INTEGER NOT NULL,
+    claim BLOB,                         -- of its last start, as it signed it
+    vote BLOB,                          -- its newest one, as it signed it
     PRIMARY KEY (node, journal)
 );
 """

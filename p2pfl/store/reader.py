@@ -242,10 +242,15 @@ class JournalReader:
         rows = self._all("SELECT boot FROM self")
         return int(rows[0][0]) if rows else 0
 
-    def boots(self) -> dict[Member, int]:
-        """Return the highest start seen of each other journal of the federation."""
-        rows = self._all("SELECT node, journal, boot FROM boots")
-        return {Member(node, journal): boot for node, journal, boot in rows}
+    def votes_cast_so_far(self) -> int:
+        """Return how many promises and acceptances this journal has saved."""
+        rows = self._all("SELECT votes FROM self")
+        return int(rows[0][0]) if rows else 0
+
+    def boots(self) -> dict[Member, tuple[int, int]]:
+        """Return the highest start and the most votes seen of each other journal of the federation."""
+        rows = self._all("SELECT node, journal, boot, votes FROM boots")
+        return {Member(node, journal): (boot, votes) for node, journal, boot, votes in rows}
 
     def votes(self) -> dict[str, Vote]:
         """Return what was promised and accepted last, by run."""

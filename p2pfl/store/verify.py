@@ -109,8 +109,8 @@ class Inspection:
     """By run."""
     votes: dict[str, Vote] = field(default_factory=dict)
     """By run."""
-    boots: dict[Member, int] = field(default_factory=dict)
-    """The starts of others it has seen."""
+    boots: dict[Member, tuple[int, int]] = field(default_factory=dict)
+    """The starts and votes of others it has seen."""
     blobs: int = 0
     faults: list[Fault] = field(default_factory=list)
 
@@ -222,17 +222,21 @@ def _journal_of(inspection: Inspection) -> str | None:
 
 
 def _age_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iterator[Fault]:
-    """Yield the fault of a journal of which others have seen later starts than it knows of."""
+    """Yield the fault of a journal of which others have seen later starts or more votes than it knows."""
     if inspection.member is None:
         return
-    seen = max((other.boots.get(inspection.member, 0) for other in others), default=0)
+    known = [other.boots.get(inspection.member, (0, 0)) for other in others]
+    boot, votes = max(boot for boot, _ in known), max(votes for _, votes in known)
     with inspection.place.read_journal() as journal:
-        own = journal.starts()  # asked last: a node may have been started again meanwhile
-    if own < seen:
-        text = (
-            f"it knows {own} starts of its node, but others have seen start {seen}: it is a copy or a backup"
-        )
-        yield Fault(inspection.place.path, "copy", text)
+        # Asked last: a node may have been started again, or have voted, meanwhile.
+        own_boot, own_votes = journal.starts(), journal.votes_cast_so_far()
+    if own_boot < boot:
+        text = f"it knows {own_boot} starts of its node, but others have seen start {boot}"
+    elif own_votes < votes:
+        text = f"it knows {own_votes} votes of its node, but others have seen {votes}"
+    else:
+        return
+    yield Fault(inspection.place.path, "copy", f"{text}: it is a copy or a backup")
 
 
 def _origin_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iterator[Fault]:

@@ -84,9 +84,9 @@ def founding(nonce: str = "00" * 16, names: Sequence[str] = NAMES[:3], model: st
 
 
 def acceptances(
-    record: Record, voters: Sequence[RosterEntry], ballot: Ballot | None = None, votes: int | None = None
+    record: Record, voters: Sequence[RosterEntry], ballot: Ballot | None = None, votes: int = 0
 ) -> tuple[SignedVote, ...]:
-    """What *voters* sign to accept *record*: their second vote of its round, if every round takes two."""
+    """What *voters* sign to accept *record*, with a number of votes that says nothing unless given."""
     return tuple(
         sign_vote(
             signer(entry.name),
@@ -95,7 +95,7 @@ def acceptances(
             record.round,
             ballot or record.ballot,
             record_digest(record),
-            votes if votes is not None else 2 * record.round,
+            votes,
         )
         for entry in voters
     )
@@ -106,13 +106,13 @@ def signed(name: str, run: str, round_: int, ballot: Ballot, record: str = "", v
     return sign_vote(signer(name), Member(node(name), journal(name)), run, round_, ballot, record, votes)
 
 
-def resigned(commit: Commit, *names: str) -> Commit:
+def resigned(commit: Commit, *names: str, votes: int = 0) -> Commit:
     """*commit* as *names* would have accepted it; those who have accepted it before by default."""
     if not names:
         ids = {id_of(name): name for name in NAMES}
         names = tuple(ids[vote.node] for vote in commit.acceptors)
     voters = tuple(RosterEntry(node(name), journal(name), name, 0) for name in names)
-    return msgspec.structs.replace(commit, acceptors=acceptances(commit.record, voters, commit.ballot))
+    return msgspec.structs.replace(commit, acceptors=acceptances(commit.record, voters, commit.ballot, votes))
 
 
 def evaluations(*counts: tuple[int, int], loss: float = 1.0) -> tuple[MemberEvaluation, ...]:

@@ -2,8 +2,17 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.core.effects import Collect, Exit, Fetch, SaveCommit, SaveReport, SaveResumed
-from p2pfl.core.ledger import CONFLICT_EXIT, Ledger, add_evaluations
+from p2pfl.core.effects import (
+    Collect,
+    Exit,
+    Fetch,
+    SaveCommit,
+    SaveRefused,
+    SaveReport,
+    SaveResumed,
+    can_wait,
+)
+from p2pfl.core.ledger import CLONED_EXIT, CONFLICT_EXIT, Ledger, add_evaluations
 from p2pfl.core.saved import SavedRun
 from p2pfl.messages import Evaluation, Origin, Report
 from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, taken, told
@@ -156,6 +165,43 @@ def test_after_a_restart_a_second_commit_of_the_last_round_is_noticed_too(ctx, c
     )
     book = Ledger.restore(ctx, saved)
     assert book.conflict(altered(commit, model=model("another")), node("ben"))
+
+
+# --- a journal that has forgotten votes -------------------------------------------------------------------------
+
+
+def test_a_commit_with_a_vote_this_journal_does_not_know_of_shows_that_it_is_a_copy(ctx, chain, book):
+    ctx.votes = 4
+    assert not book.is_ahead_of_me(resigned(chain.commit(), votes=4))
+    commit = resigned(chain.commits[-1], votes=5)
+    assert book.is_ahead_of_me(commit)
+    ada, ben = commit.acceptors
+    forged = (msgspec.structs.replace(ada, votes=9), ben)
+    assert not book.is_ahead_of_me(msgspec.structs.replace(commit, acceptors=forged))
+    another = msgspec.structs.replace(roster("ada")[0], journal=journal("old disk"))
+    before = acceptances(commit.record, [another], votes=9)
+    assert not book.is_ahead_of_me(msgspec.structs.replace(commit, acceptors=before))
+
+
+def test_such_a_node_is_marked_before_it_ends_and_never_votes_again(ctx, chain, book):
+    book.disown(chain.commit())
+    effects = [effect for effect in taken(ctx) if isinstance(effect, SaveRefused | Exit)]
+    assert [type(effect) for effect in effects] == [SaveRefused, Exit]
+    assert effects[1].code == CLONED_EXIT == 8
+    assert not can_wait(effects[0])
+    assert "--new-journal" in effects[0].reason
+    assert book.halted
+
+
+def test_of_a_commit_only_what_is_proven_is_remembered(ctx, chain, book):
+    commit = resigned(chain.commit(), votes=3)
+    ada, ben = commit.acceptors
+    junk = msgspec.structs.replace(signed("cleo", chain.run, 2, commit.ballot, "", votes=2**53))
+    padded = msgspec.structs.replace(commit, acceptors=(junk, ada, ben, junk))
+    assert book.believe(padded) is None
+    assert book.proven(padded) == commit
+    book.commit(book.proven(padded))
+    assert {who.node: cast.vote.votes for who, cast in ctx.seen.items()} == {node("ben"): 3}
 
 
 # --- moving on --------------------------------------------------------------------------------------------------

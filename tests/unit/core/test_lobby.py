@@ -3,6 +3,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core.effects import Create, Describe, Exit, Fetch
+from p2pfl.core.foundings import MODEL_TRIES
 from p2pfl.core.inputs import Created, Described
 from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Present, decide_founding, differs, prefers
 from p2pfl.messages import Ask, Decline, record_digest
@@ -215,21 +216,10 @@ def test_an_offer_that_cannot_be_pulled_is_forgotten_and_may_come_again(ctx):
     lobby, record_0 = ready_lobby(ctx), founding()
     lobby.offer(node("ben"), record_0, ())
     lobby.describe(described(ctx, spec=record_0.spec))
-    lobby.blob_failed(record_0.model, "nobody reachable has it")
+    lobby.blob_failed(record_0.model, "nobody has it", invalid=False)
     taken(ctx)
     lobby.offer(node("cleo"), record_0, ())
     assert of_kind(taken(ctx), Describe)
-
-
-def test_others_hear_that_the_first_model_cannot_be_had(ctx):
-    lobby, record_0 = ready_lobby(ctx), founding()
-    lobby.offer(node("ben"), record_0, ())
-    taken(ctx)
-    lobby.blob_failed(digest("another"), "nobody reachable has it")
-    assert sent(taken(ctx), Decline) == []
-    lobby.blob_failed(record_0.model, "nobody reachable has it")
-    declined = Decline(record_digest(record_0), "its first model cannot be had: nobody reachable has it")
-    assert declined in sent(taken(ctx), Decline)
 
 
 def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx):
@@ -240,3 +230,34 @@ def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx):
 
 def test_equal_schemas_do_not_differ():
     assert differs(SCHEMA, SCHEMA) is None
+
+
+# --- foundings that came to nothing -----------------------------------------------------------------------------
+
+
+def test_whose_founding_came_to_nothing_lets_the_next_one_try():
+    assert decide(unable={"a": "pi cannot be dialled"})[0] is False
+    assert decide(me="b", unable={"a": "pi cannot be dialled"}) == (True, "this node has the lowest id", None)
+
+
+def test_when_nobody_could_found_a_run_the_reason_is_told_and_it_is_tried_again():
+    unable = dict.fromkeys("abc", "an element is not finite")
+    verdict, reason, again = decide(unable=unable, next_try=160.0)
+    assert (verdict, again) == (False, 160.0)
+    assert reason.endswith("an element is not finite")
+
+
+@pytest.mark.parametrize(("invalid", "what"), [(True, "is of no use"), (False, "could not be pulled")])
+def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(ctx, invalid, what):
+    lobby, record_0 = ready_lobby(ctx), founding()
+    run = record_digest(record_0)
+    effects = []
+    for _ in range(1 if invalid else MODEL_TRIES):
+        assert sent(effects, Decline) == []
+        lobby.offer(node("ben"), record_0, ())
+        lobby.describe(described(ctx, spec=record_0.spec))
+        lobby.blob_failed(record_0.model, "nobody has it", invalid=invalid)
+        effects = taken(ctx)
+    assert {one.reason for one in sent(effects, Decline)} == {f"its first model {what}: nobody has it"}
+    assert of_kind(effects, Exit) == []
+    assert lobby.foundings.is_hopeless(run)

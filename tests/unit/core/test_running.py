@@ -7,13 +7,26 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.aggregator import Stand
 from p2pfl.core.effects import Collect as CollectBlobs
-from p2pfl.core.effects import Evaluate, Exit, Fetch, SaveCommit, Send, StopTraining, Train
+from p2pfl.core.effects import (
+    Evaluate,
+    Exit,
+    Fetch,
+    SaveCommit,
+    SaveSeen,
+    Send,
+    Sever,
+    StopTraining,
+    Train,
+    can_wait,
+)
+from p2pfl.core.ledger import CLONED_EXIT
 from p2pfl.core.roster import ranked
 from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, MODEL_TRIES, Running
 from p2pfl.core.saved import Vote
 from p2pfl.core.wishes import ENDED_NOW
 from p2pfl.messages import (
     Accept,
+    Accepted,
     Ask,
     Collect,
     Evaluation,
@@ -25,6 +38,7 @@ from p2pfl.messages import (
     Yield,
     record_digest,
 )
+from p2pfl.proofs import CastVote
 from tests.support.core import (
     ballot,
     chain_of,
@@ -174,6 +188,44 @@ def test_a_vote_that_its_member_has_not_signed_does_not_count(bench):
         assert bench.it.aggregator.stand_state is Stand.STANDING
     bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, signed("ben", bench.chain.run, 2, mine)))
     assert bench.it.aggregator.stand_state is Stand.COLLECTING
+
+
+def test_a_candidacy_goes_on_by_votes_that_are_remembered_on_disk(bench):
+    bench.it.aggregator.stand("first in rank")
+    mine = bench.it.aggregator.ballot
+    taken(bench.ctx)
+    vote = signed("ben", bench.chain.run, 2, mine, votes=3)
+    effects = bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, vote))
+    (save,) = of_kind(effects, SaveSeen)
+    assert save == SaveSeen((CastVote(bench.chain.run, 2, mine, "", vote),), at_once=True)
+    assert not can_wait(save)
+    assert effects.index(save) < min(at for at, effect in enumerate(effects) if isinstance(effect, Send))
+
+
+def test_a_vote_that_comes_too_late_is_remembered_all_the_same(bench):
+    stands, record = ballot(1, "ada"), model("record")
+    bench.learn(bench.chain.commit())
+    vote = signed("cleo", bench.chain.run, 2, stands, record, votes=9)
+    effects = bench.hear("cleo", Accepted(bench.chain.run, 2, stands, record, vote))
+    assert effects == [SaveSeen((CastVote(bench.chain.run, 2, stands, record, vote),), at_once=False)]
+    assert can_wait(effects[0])
+
+
+def test_a_vote_of_a_journal_that_has_forgotten_some_does_not_elect(bench):
+    bench.it.aggregator.stand("first in rank")
+    mine = bench.it.aggregator.ballot
+    bench.ctx.learn_vote(CastVote("0" * 64, 1, mine, "", signed("ben", "0" * 64, 1, mine, votes=8)))
+    vote = signed("ben", bench.chain.run, 2, mine, votes=7)
+    effects = bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, vote))
+    assert bench.it.aggregator.stand_state is Stand.STANDING
+    assert [effect.node for effect in of_kind(effects, Sever)] == [node("ben")]
+
+
+def test_a_restored_node_that_learns_of_its_own_vote_stops(bench):
+    effects = bench.learn(resigned(bench.chain.commit(), votes=1))
+    assert [effect.code for effect in of_kind(effects, Exit)] == [CLONED_EXIT]
+    assert of_kind(effects, SaveCommit) == []
+    assert bench.ledger.round == 1
 
 
 def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench):

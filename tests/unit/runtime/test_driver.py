@@ -25,6 +25,7 @@ from p2pfl.core.effects import (
     SaveUpdate,
     Send,
     SendRecords,
+    Sever,
     Tell,
     Train,
 )
@@ -95,6 +96,13 @@ class Trace:
     def save_all(self, effects: list[Any]) -> None:
         self._save()
         self.steps.append(("saved", list(effects)))
+
+    def refuse(self, reason: str) -> None:
+        self._save()
+        self.steps.append(("refused", reason))
+
+    def drop(self, node: str, reason: str) -> None:
+        self.steps.append(("dropped", node, reason))
 
     def records(self, run: str, after: int, max_bytes: int) -> Records:
         self.steps.append(("read", run, after, max_bytes))
@@ -446,13 +454,32 @@ def adopted(store: BlobStore, data: bytes) -> str:
 async def test_what_the_mesh_tells_reaches_people_and_a_copied_disk_ends_the_node(tmp_path: Path) -> None:
     told: list[events.AnyEvent] = []
     script = ScriptedNode([Tell(events.Notice("info", "hello"))])
-    driver = drive(tmp_path, script, Trace(), told)
+    trace = Trace()
+    driver = drive(tmp_path, script, trace, told)
     driver.start()
     driver.refused("192.0.2.7:1", "another CA")
     driver.disowned("this data directory is a copy")
+    driver.disowned("it is told twice")
+    assert trace.steps == [("refused", "this data directory is a copy")], "durably, before the node ends"
     assert await driver.run() == Exit(CLONED_EXIT, "this data directory is a copy")
     assert told == [events.Notice("info", "hello"), events.PeerRefused("192.0.2.7:1", "another CA")]
     assert script.inputs == []
+
+
+async def test_where_a_copy_cannot_be_marked_the_disk_is_what_ends_the_node(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise DataDirectoryError("the disk is full")
+
+    driver = drive(tmp_path, ScriptedNode([]), Trace(refuse))
+    driver.disowned("this data directory is a copy")
+    assert await driver.run() == Exit(DISK_EXIT, "the disk is full")
+
+
+async def test_a_link_the_protocol_wants_ended_is_cut(tmp_path: Path) -> None:
+    trace = Trace()
+    driver = drive(tmp_path, ScriptedNode([Sever("ben", "it has forgotten votes")]), trace)
+    driver.start()
+    assert trace.steps == [("dropped", "ben", "it has forgotten votes")]
 
 
 # --- for people ---------------------------------------------------------------------------------------------

@@ -23,15 +23,41 @@ from p2pfl.core.effects import (
     SavePromise,
     SaveReport,
     SaveResumed,
+    SaveSeen,
     SaveUpdate,
 )
 from p2pfl.core.saved import Saved, Vote
-from p2pfl.errors import DataDirectoryError
+from p2pfl.errors import ClonedError, DataDirectoryError
 from p2pfl.messages import Ballot, Evaluation, LeftOut, Member, record_digest
+from p2pfl.proofs import CastVote, Claim, Seen, casts_of, sign_claim
 from p2pfl.store.journal import Journal
-from tests.support.records import NAMES, Chain, digest, evaluations, founding, journal, node, roster, update
+from tests.support.keys import signer
+from tests.support.records import (
+    NAMES,
+    Chain,
+    digest,
+    evaluations,
+    founding,
+    journal,
+    node,
+    resigned,
+    roster,
+    signed,
+    update,
+)
 
 ME = node("ada")
+
+
+def claim(boot: int, nonce: str, votes: int = 0) -> Claim:
+    """What ben says of its journal."""
+    return sign_claim(signer("ben"), Member(node("ben"), journal("ben")), boot, nonce, votes)
+
+
+def cast(chain: Chain, votes: int) -> CastVote:
+    """Promise number *votes* of ben, of ballot 2 of round 1."""
+    stands = Ballot(2, node("cleo"))
+    return CastVote(chain.run, 1, stands, "", signed("ben", chain.run, 1, stands, votes=votes))
 
 
 @pytest.fixture
@@ -374,12 +400,79 @@ def test_a_contradicting_commit_is_kept_as_evidence_and_stops_every_later_start(
 def test_starts_of_peers_are_remembered_for_each_of_their_journals(path: Path) -> None:
     peer = Member(node("ben"), journal("ben"))
     with Journal.open(path, ME) as book:
-        assert book.seen_boot(peer) is None
-        book.save_boot(peer, 3, "ab" * 16)
-        book.save_boot(peer, 4, "cd" * 16)
+        assert book.seen(peer) is None
+        book.save_claim(peer, claim(3, "ab" * 16))
+        book.save_claim(peer, claim(4, "cd" * 16))
     with Journal.open(path, ME) as book:
-        assert book.seen_boot(peer) == (4, "cd" * 16)
-        assert book.seen_boot(Member(node("ben"), journal("new"))) is None
+        assert book.seen(peer) == Seen(claim(4, "cd" * 16))
+        assert book.seen(Member(node("ben"), journal("new"))) is None
+
+
+def test_the_newest_vote_of_a_peer_is_remembered_beside_what_it_claimed(path: Path) -> None:
+    peer, chain = Member(node("ben"), journal("ben")), Chain()
+    with Journal.open(path, ME) as book:
+        book.save(SaveSeen((cast(chain, 7), cast(chain, 5)), at_once=True))
+        assert book.seen(peer) == Seen(None, cast(chain, 7))
+        book.save_claim(peer, claim(3, "ab" * 16, votes=2))
+        assert book.boots() == {peer: (3, 7)}
+        book.save(SaveSeen((cast(chain, 6),), at_once=False))
+    with Journal.open(path, ME) as book:
+        assert book.seen(peer) == Seen(claim(3, "ab" * 16, votes=2), cast(chain, 7))
+        assert book.boots() == {peer: (3, 7)}
+
+
+def test_the_acceptances_in_a_commit_are_remembered_with_it(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+    made = resigned(chain.commit(), votes=3)
+    book.save(SaveCommit(chain.run, made, 1.0))
+    ada, ben = casts_of(made)
+    assert book.seen(ben.vote.member) == Seen(None, ben)
+    assert book.seen(ada.vote.member) == Seen(None, ada), "of another journal of this very node"
+
+
+# --- votes counted ------------------------------------------------------------------------------------------
+
+
+def test_every_vote_is_counted_with_itself_and_a_new_journal_begins_anew(path: Path) -> None:
+    chain = Chain()
+    record = chain.commit().record
+    with Journal.open(path, ME) as book:
+        assert book.votes_cast == book.load().votes_cast == 0
+        book.save(SavePromise(chain.run, 1, record.ballot, 1))
+        book.save(SaveAccepted(chain.run, 1, record.ballot, record, 2))
+        assert book.votes_cast == 2
+        with pytest.raises(RuntimeError, match="numbered 2, not higher"):
+            book.save(SavePromise(chain.run, 1, Ballot(9, node("ben")), 2))
+        assert book.votes_cast == 2
+    with Journal.open(path, ME) as book:
+        assert book.votes_cast == book.load().votes_cast == book.votes_cast_so_far() == 2
+    with Journal.open(path, ME, new_journal=True) as book:
+        assert book.votes_cast == book.load().votes_cast == 0
+
+
+def test_a_vote_that_is_not_saved_is_not_counted(book: Journal) -> None:
+    chain = Chain()
+    book.save(SavePromise(chain.run, 2, Ballot(5, node("ben")), 1))
+    with pytest.raises(RuntimeError, match="would take back"):
+        book.save(SavePromise(chain.run, 1, Ballot(5, node("ben")), 2))
+    assert book.votes_cast == book.load().votes_cast == 1
+
+
+def test_a_refused_journal_is_refused_at_every_start_until_it_is_a_new_one(path: Path) -> None:
+    with Journal.open(path, ME) as book:
+        book.refuse("ben has seen later votes. Start with --new-journal")
+        boot = book.boot
+    for _ in range(3):
+        with pytest.raises(
+            ClonedError, match=r"must not be used as it is.*ben has seen later votes.*--new-j"
+        ):
+            Journal.open(path, ME)
+    with Journal.open(path, ME, new_journal=True):
+        pass
+    with Journal.open(path, ME) as book:
+        assert book.boot == 2
+    assert boot == 1
 
 
 # --- threads and crashes ------------------------------------------------------------------------------------
@@ -499,11 +592,11 @@ def test_thousands_of_rounds_leave_nothing_but_their_records(path: Path) -> None
             ]
             if round_ % 50 == 0:  # a transaction a round would test the disk's patience, and nothing else
                 book.save_all(effects)
-                book.save_boot(Member(node("ben"), "b" * 32), round_, "0" * 32)
+                book.save_claim(Member(node("ben"), journal("ben")), claim(round_, "0" * 32))
                 effects.clear()
         tables = ("commits", "votes", "updates", "reports", "boots", "runs")
         rows = {table: book._all(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
-    assert rows == {"commits": ROUNDS, "votes": 1, "updates": 1, "reports": 3, "boots": 1, "runs": 1}
+    assert rows == {"commits": ROUNDS, "votes": 1, "updates": 1, "reports": 3, "boots": 2, "runs": 1}
     assert sum(file.stat().st_size for file in path.parent.iterdir()) < ROUNDS * BYTES_A_ROUND
 
 

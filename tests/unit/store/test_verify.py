@@ -12,15 +12,17 @@ import msgspec
 import pytest
 from blake3 import blake3
 
-from p2pfl.core.effects import SaveAccepted, SaveClosed, SaveCommit, SaveFounding
+from p2pfl.core.effects import SaveAccepted, SaveClosed, SaveCommit, SaveFounding, SaveSeen
 from p2pfl.errors import DataDirectoryError, UserError
 from p2pfl.messages import Ballot, Commit, Member, Origin, Record, record_digest
+from p2pfl.proofs import CastVote, sign_claim
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from p2pfl.store.verify import LOOKS, Findings, verify
 from tests.support.core import ballot
+from tests.support.keys import signer
 from tests.support.records import SCHEMA, Chain, acceptances, digest, evaluations, founding, node, roster
 
 NAMES = ("ada", "ben", "cleo")
@@ -266,10 +268,25 @@ def test_a_copied_directory_is_found(lab: Federation, tmp_path: Path):
 
 def test_a_journal_older_than_others_have_seen_it_is_found(lab: Federation):
     with Journal.open(lab.folder / "ben" / "journal.sqlite", node("ben")) as journal:
-        journal.save_boot(lab.members["ada"], 99, "0" * 32)
+        journal.save_claim(lab.members["ada"], sign_claim(signer("ada"), lab.members["ada"], 99, "0" * 32, 0))
     (fault,) = lab.verify("ada", "ben").faults
     assert (fault.directory, fault.what) == (lab.folder / "ada", "copy")
     assert "others have seen start 99" in fault.text
+
+
+def test_a_journal_that_has_forgotten_votes_others_have_seen_is_found(lab: Federation):
+    made = lab.commit(4, ("ada", "ben"))
+    entry = lab.chain.founding.roster[0]
+    again = acceptances(made.record, [entry], made.ballot, votes=6)
+    digest_ = record_digest(made.record)
+    cast = CastVote(lab.chain.run, 4, made.ballot, digest_, again[0])
+    lab.save(["ben"], SaveSeen((cast,), at_once=False))
+    lab.change("ada", "UPDATE self SET votes = 6")
+    assert lab.verify("ada", "ben").faults == ()
+    lab.change("ada", "UPDATE self SET votes = 4")
+    (fault,) = lab.verify("ada", "ben").faults
+    assert (fault.directory, fault.what) == (lab.folder / "ada", "copy")
+    assert "knows 4 votes of its node, but others have seen 6" in fault.text
 
 
 def test_a_run_that_continues_another_from_a_record_that_was_not_committed_is_found(lab: Federation):
