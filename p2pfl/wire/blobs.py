@@ -21,9 +21,9 @@ from msgspec import Meta
 
 from p2pfl.errors import BlobError, ProtocolError
 from p2pfl.messages import Digest, Reason, Struct
+from p2pfl.proofs import Nonce
 from p2pfl.wire.codec import bounded
 from p2pfl.wire.frames import encode_frame
-from p2pfl.wire.links import Nonce
 
 LENGTH_BYTES = 8
 

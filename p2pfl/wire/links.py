@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from p2pfl.messages import Name, NodeId, Reason, Struct
-from p2pfl.proofs import CastVote, Claim
+from p2pfl.proofs import CastVote, Claim, Nonce
 
 MAX_ADDRESSES = 16
 """Addresses told of one node: a laptop with Wi-Fi, cable and VPN, each in IPv4 and IPv6, has six."""
