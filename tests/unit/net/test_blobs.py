@@ -130,10 +130,10 @@ async def test_who_sent_wrong_bytes_alone_is_not_asked_again(store: BlobStore, p
 
 async def test_the_next_pull_does_not_ask_it_either_and_names_it(store: BlobStore, pull_from) -> None:
     puller, transfers = pull_from({"liar": sends(WRONG), "ant": refuses(ABSENT, 99, sends(BLOB))})
-    with pytest.raises(NetworkError, match="liar gave wrong bytes: .*; from ant: it is not here"):
+    with pytest.raises(NetworkError, match=r"liar gave wrong bytes: .*; from ant: it is not here"):
         await puller.pull(DIGEST, len(BLOB), ["ant"])
     assert transfers.asked == ["ant", "liar"]
-    with pytest.raises(NetworkError, match="liar gave wrong bytes: .*; from ant: it is not here"):
+    with pytest.raises(NetworkError, match=r"liar gave wrong bytes: .*; from ant: it is not here"):
         await puller.pull(DIGEST, len(BLOB), ["liar"])
     assert transfers.asked == ["ant", "liar", "ant"]
 
