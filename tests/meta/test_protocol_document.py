@@ -21,7 +21,6 @@ from p2pfl.schema import Schema, canonical, file_bytes, header, parse_header
 from p2pfl.wire import observing
 from p2pfl.wire.blobs import (
     BlobRefusal,
-    BlobRequest,
     BulkOpening,
     Serve,
     decode_opening,
