@@ -69,16 +69,20 @@ async def pair(path: Path, settings: NetSettings = FAST) -> AsyncIterator[Pair]:
     federation = make_federation(path / "ca", "holder", "puller", "cat")
     async with lab(path) as world:
         holder = await world.start(federation["holder"])
-        for digest, blob in BLOBS.items():
-            stored = holder.store.new_path()
-            stored.write_bytes(blob)
-            holder.store.adopt(stored, digest)
+        for digest in BLOBS:
+            give(holder, digest)
         async with proxy_to(holder.mesh.port) as door:
             puller = await world.start(federation["puller"], [door.address], settings=settings)
             for node in (holder, puller):
                 await node.told.until(lambda told: len(told.names) == 1)
             door.back.stall_after = 0
             yield Pair(world, federation, holder, puller, door)
+
+
+def give(node: Node, digest: str) -> None:
+    path = node.store.new_path()
+    path.write_bytes(BLOBS[digest])
+    node.store.adopt(path, digest)
 
 
 async def shut(node: Node) -> None:
@@ -184,13 +188,25 @@ async def test_a_node_that_neither_way_reaches_is_asked_last_and_not_waited_for(
         dials = counted(monkeypatch)
         cat = await them.world.start(them.federation["cat"], [them.puller.address])
         await them.puller.told.until(lambda told: "cat" in told.names)
-        stored = cat.store.new_path()
-        stored.write_bytes(BLOBS[ONE])
-        cat.store.adopt(stored, ONE)
+        give(cat, ONE)
         await them.pull(ONE)
         with pytest.raises(NetworkError, match="holder cannot be dialled"):
             await them.pull(TWO)
         assert set(dials) == {cat.id}, "the holder is not even tried"
+
+
+async def test_a_source_without_a_link_is_dialled_only_when_no_linked_node_has_the_blob(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(tmp_path) as them:
+        cat = await them.world.start(them.federation["cat"], [them.puller.address])
+        await them.puller.told.until(lambda told: "cat" in told.names)
+        give(cat, ONE)
+        await them.world.stop(them.holder)
+        await them.puller.told.until(lambda told: told.names == {"cat"})
+        dials = counted(monkeypatch)
+        await them.pull(ONE)
+        assert set(dials) == {cat.id}
 
 
 async def test_an_offer_nobody_called_for_is_closed_and_nobody_is_bothered(tmp_path: Path) -> None:
@@ -241,6 +257,9 @@ async def test_a_flood_of_calls_makes_few_dials_and_ends_no_link(
         for number in range(500):
             them.puller.mesh._send_link(them.holder.id, Call(f"{number:032x}"))
         await until(lambda: len(failures) == 500)
+        for number in range(500, 600):
+            them.puller.mesh._send_link(them.holder.id, Call(f"{number:032x}"))
+        await until(lambda: len(failures) == 600)
         assert set(dials) == {them.puller.id}
         assert len(dials) <= MAX_DIALS
         assert them.holder.told.names == {"puller"}

@@ -5,9 +5,9 @@ from p2pfl.net.barred import FACTOR, MAX_NODES, MOST_SECONDS, Barred
 
 def test_a_node_rests_several_times_as_long_as_its_failed_try_took() -> None:
     barred = Barred()
-    barred.failed("ant", "no answer", 100.0, 105.0)
-    assert barred.reason("ant", 105.0 + 5 * FACTOR - 0.1) == "no answer"
-    assert barred.reason("ant", 105.0 + 5 * FACTOR) is None
+    barred.failed("ant", "no answer", 103.0, 105.0)
+    assert barred.reason("ant", 105.0 + 2 * FACTOR - 0.1) == "no answer"
+    assert barred.reason("ant", 105.0 + 2 * FACTOR) is None
     assert barred.reason("bee", 105.0) is None
 
 
