@@ -103,4 +103,4 @@ class BulkDialler:
 def _brief(error: NetworkError) -> str:
     """Return the reason without the advice that follows it: that is given for all addresses together."""
     text = str(error)
-    return text if isinstance(error, HandshakeRefused) else text.partition(": ")[0]
+    return text.rstrip(".") if isinstance(error, HandshakeRefused) else text.partition(": ")[0]

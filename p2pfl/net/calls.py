@@ -90,7 +90,7 @@ class Calls:
         """Take note that *node* could not dial."""
         called, arrival = self._open.get(failed.ticket, ("", None))
         if called == node and arrival is not None and not arrival.done():
-            arrival.set_exception(NetworkError(f"it could not dial back ({bounded(failed.reason)})"))
+            arrival.set_exception(NetworkError(f"it could not dial back, since {bounded(failed.reason)}"))
 
     def forget(self, node: str) -> None:
         """Give up what *node* was called for: the link to it has ended."""

@@ -339,7 +339,7 @@ class Mesh:
         observed = Address(host, address.port)
         self._book.note(node, [address, *advertised] if dialled else [*advertised, address], first=True)
         self._replace(node, "a new connection took its place")
-        self._reach.linked(node)
+        self._reach.linked(node, dialled=dialled)
         self._answerer.linked(node)
         told = tuple(advertised) or (observed,)
         self._neighbours[node] = _Neighbour(link, told, observed.is_loopback)

@@ -27,12 +27,7 @@ class Unreached(NetworkError):  # noqa: N818 - says what happened
 class Reach:
     """Makes bulk connections to holders."""
 
-    def __init__(
-        self,
-        dialler: BulkDialler,
-        calls: Calls,
-        traffic: Traffic,
-    ) -> None:
+    def __init__(self, dialler: BulkDialler, calls: Calls, traffic: Traffic) -> None:
         self._dialler = dialler
         self._calls = calls
         self._traffic = traffic
@@ -70,9 +65,11 @@ class Reach:
         """Whether *node* was not to be reached just now, and is not tried again yet."""
         return self._barred.reason(node, asyncio.get_running_loop().time()) is not None
 
-    def linked(self, node: str) -> None:
-        """Take note of a new link to *node*: what did not work before may work now."""
+    def linked(self, node: str, *, dialled: bool) -> None:
+        """Take note of a new link to *node*, *dialled* by this one: what did not work may work now."""
         self._barred.forget(node)
+        if dialled:
+            self._ways.forget(node)
 
     def unlinked(self, node: str) -> None:
         """Take note that the link to *node* has ended, and with it all calls."""

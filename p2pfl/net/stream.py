@@ -241,9 +241,8 @@ class FrameStream:
         Raises:
             FrameError: something has arrived that was not read, or nothing more will come.
         """
-        self._decoder.end()
-        if self._bodies or not self._protocol.is_exhausted:
-            raise FrameError("the other side did not wait for its turn")
+        if self._bodies or self._decoder.is_inside or not self._protocol.is_exhausted:
+            raise FrameError("it did not wait for its turn, or closed")
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
 

@@ -52,3 +52,7 @@ class Ways:
             self._undialable[node] = now + PROBE_SECONDS
             if len(self._undialable) > MAX_NODES:
                 del self._undialable[next(iter(self._undialable))]
+
+    def forget(self, node: str) -> None:
+        """Take note that *node* may be dialled again: a link to it was."""
+        self._undialable.pop(node, None)

@@ -21,7 +21,14 @@ from p2pfl.messages import Founding, Message, Record, RosterEntry, record_digest
 from p2pfl.proofs import casts_of
 from p2pfl.schema import Schema, canonical, file_bytes, header, parse_header
 from p2pfl.wire import links, observing
-from p2pfl.wire.blobs import BlobRefusal, BlobRequest, decode_request, encode_request
+from p2pfl.wire.blobs import (
+    BlobRefusal,
+    BulkOpening,
+    Serve,
+    decode_opening,
+    encode_request,
+    encode_serve,
+)
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
 from p2pfl.wire.links import LinkFrame
@@ -58,10 +65,10 @@ def check_frame(vector: Vector) -> None:
 
 
 def check_bulk(vector: Vector) -> None:
-    request = msgspec.json.decode(vector["json"], type=BlobRequest)
+    opening = msgspec.json.decode(vector["json"], type=BulkOpening)
     data = bytes.fromhex(vector["frame"])
-    assert encode_request(request) == data
-    assert decode_request(data[4:]) == request
+    assert (encode_serve(opening) if isinstance(opening, Serve) else encode_request(opening)) == data
+    assert decode_opening(data[4:]) == opening
 
 
 def check_observing(vector: Vector) -> None:
@@ -186,7 +193,7 @@ def fields_in_the_document() -> dict[str, tuple[str, ...]]:
 FRAMES = [
     *get_args(LinkFrame),
     *get_args(Message),
-    BlobRequest,
+    *get_args(BulkOpening),
     BlobRefusal,
     *get_args(observing.ObserverFrame),
     *get_args(observing.NodeFrame),

@@ -39,6 +39,12 @@ def test_others_wait_for_the_lowest_id():
     assert decide(me="b") == (False, "the node with the lowest id founds the run", None)
 
 
+def test_who_does_not_reach_enough_nodes_itself_does_not_found():
+    assert decide(me="b", cut_off=frozenset("a")) == (True, "this node has the lowest id", None)
+    assert not decide(me="c", cut_off=frozenset("a"))[0]
+    assert decide(me="b", cut_off=frozenset("abc"))[0], "this node reaches them: it has counted"
+
+
 def test_the_set_must_be_steady():
     assert decide(now=99.0) == (False, "everybody is here, the run starts in a moment", 100.0)
 
@@ -130,6 +136,19 @@ def test_the_initial_model_is_made_once(ctx):
     found(lobby)
     found(lobby)
     assert len(of_kind(taken(ctx), Create)) == 1
+
+
+@pytest.mark.parametrize("links", [1, 2])
+def test_a_lower_id_founds_only_if_it_is_linked_with_as_many_as_are_needed(links):
+    lowest, *others = sorted(NAMES[:3], key=node)
+    ctx = context(others[0], linked=[])
+    link(ctx, lowest, status(links=links))
+    link(ctx, others[1], status())
+    lobby = ready_lobby(ctx)
+    found(lobby)
+    ctx.now += 3.0
+    found(lobby)
+    assert len(of_kind(taken(ctx), Create)) == (1 if links == 1 else 0)
 
 
 def test_a_newcomer_starts_the_steady_time_again(ctx):

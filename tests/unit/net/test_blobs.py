@@ -13,6 +13,7 @@ from p2pfl.errors import BlobError, NetworkError
 from p2pfl.net.addresses import Address
 from p2pfl.net.blobs import BlobPuller
 from p2pfl.net.holder import Holder
+from p2pfl.net.reach import Unreached
 from p2pfl.net.transfer import HolderBusyError, Progress
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.partial import PartialBlob
@@ -21,6 +22,7 @@ from tests.support.meshes import until
 BLOB = random.Random(2).randbytes(1000)
 DIGEST = blake3(BLOB).hexdigest()
 WRONG = bytes(1000)
+ABSENT = NetworkError("it is not here")
 
 Sender = Callable[[PartialBlob], None]
 
@@ -124,6 +126,23 @@ async def test_who_sent_wrong_bytes_alone_is_not_asked_again(store: BlobStore, p
     puller, transfers = pull_from({"liar": sends(WRONG), "honest": busy_once})
     await puller.pull(DIGEST, len(BLOB), ["liar", "honest"])
     assert transfers.asked == ["liar", "honest", "honest"]
+
+
+async def test_the_next_pull_does_not_ask_it_either_and_names_it(store: BlobStore, pull_from) -> None:
+    puller, transfers = pull_from({"liar": sends(WRONG), "ant": refuses(ABSENT, 99, sends(BLOB))})
+    with pytest.raises(NetworkError, match=r"liar gave wrong bytes: .*; from ant: it is not here"):
+        await puller.pull(DIGEST, len(BLOB), ["ant"])
+    assert transfers.asked == ["ant", "liar"]
+    with pytest.raises(NetworkError, match=r"liar gave wrong bytes: .*; from ant: it is not here"):
+        await puller.pull(DIGEST, len(BLOB), ["liar"])
+    assert transfers.asked == ["ant", "liar", "ant"]
+
+
+async def test_a_holder_that_was_not_reached_names_itself(store: BlobStore, pull_from) -> None:
+    away = refuses(Unreached("ant cannot be dialled"), 99, sends(BLOB))
+    puller, _ = pull_from({"ant": away})
+    with pytest.raises(NetworkError, match=r"could not be had: ant cannot be dialled$"):
+        await puller.pull(DIGEST, len(BLOB), [])
 
 
 async def test_a_busy_holder_is_asked_again_an_absent_one_is_not(store: BlobStore, pull_from) -> None:
