@@ -28,6 +28,22 @@ def test_every_sink_gets_every_event_numbered_and_dated_in_order():
     assert two == one
 
 
+def test_a_sink_that_fails_holds_up_nobody_and_is_told_to_the_log_once(caplog: pytest.LogCaptureFixture):
+    def broken(_: Published) -> None:
+        raise UnicodeEncodeError("ascii", "★", 0, 1, "no such character")
+
+    publisher = Publisher(lambda: 1.0)
+    got: list[Published] = []
+    publisher.add(broken)
+    publisher.add(got.append)
+    publisher.publish(NOTICE)
+    publisher.publish(NOTICE)
+    assert [published.seq for published in got] == [1, 2]
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        "an event could not be shown"
+    ]
+
+
 def test_an_event_becomes_one_flat_mapping_with_its_kind():
     elected = events.Elected(3, 2, "ada", "a" * 52, 2)
     assert json.loads(as_json(Published(7, 1.5, elected))) == {
