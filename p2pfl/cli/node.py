@@ -247,7 +247,7 @@ def node(  # the command line is the list of its options
         new_journal=new_journal,
         stay=stay,
         leave_within=leave_within,
-        save_dir=save_dir,
+        save_dir=save_dir and full(save_dir),
         until_eof=until_eof,
         continue_with=frozenset(_listed(continue_with)) if continue_with is not None else None,
         pace=pace,
