@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from p2pfl import events
 from p2pfl.errors import UserError
 from p2pfl.events import Published
+from p2pfl.runtime import publish
 from p2pfl.runtime.publish import EventFile, Publisher, as_json, earlier_file
 
 NOTICE = events.Notice("info", "a sentence")
@@ -103,3 +105,20 @@ def test_a_full_disk_ends_the_events_file_and_not_the_node(caplog: pytest.LogCap
     file.close()
     assert len(caplog.records) == 1
     assert "/dev/full cannot be written any more" in caplog.text
+
+
+def test_a_named_pipe_that_nobody_reads_holds_up_no_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(publish, "PATIENCE_SECONDS", 0.01)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    file = EventFile(str(path))
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        for number in range(10_000):
+            file.write(Published(number, 2.0, NOTICE))
+        first = json.loads(reader.readline())
+    file.close()
+    assert first["seq"] == 0
+    [told] = caplog.messages
+    assert "nobody reads it" in told
