@@ -23,7 +23,7 @@ RUN = "The run (the founder's hold for everybody)"
 DEFAULT_ROUND_CAP = 900.0
 """Seconds. A member's own prediction keeps it in the round long before; this bounds a stuck one."""
 
-DEFAULT_LEAVE_WITHIN = 8.0
+DEFAULT_LEAVE_WITHIN = 5.0
 """Seconds, see `p2pfl.runtime.leaving`."""
 
 DEFAULT_DROP_AFTER = 60.0
@@ -90,7 +90,7 @@ def node(  # the command line is the list of its options
             "--leave-within",
             metavar="SECONDS",
             min=0.0,
-            help="After SIGTERM or SIGHUP, leave politely for so long at most (default: 8).",
+            help="After SIGTERM or SIGHUP, leave politely for so long at most (default: 5).",
             rich_help_panel=DEVICE,
             show_default=False,
         ),
@@ -249,7 +249,7 @@ def node(  # the command line is the list of its options
         new_journal=new_journal,
         stay=stay,
         leave_within=leave_within,
-        save_dir=save_dir,
+        save_dir=save_dir and full(save_dir),
         until_eof=until_eof,
         continue_with=frozenset(_listed(continue_with)) if continue_with is not None else None,
         pace=pace,

@@ -19,6 +19,7 @@ import os
 import select
 import sys
 import time
+from typing import cast
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ def mend() -> None:
     sys.stdout = _mended(sys.stdout, sys.__stdout__, 1, "standard output", must_go_on=False)
     sys.stderr = _mended(sys.stderr, sys.__stderr__, 2, "standard error", must_go_on=True)
     if _is_mended(sys.stderr):
-        # Textual draws on this one, in a thread that a lost terminal would end, and then waits for the thread.
+        # Textual draws on this one in a thread: a lost terminal would end it, and Textual waits for it.
         sys.__stderr__ = sys.stderr  # type: ignore[misc]
     if sys.stdin is None:  # so it is where the descriptor was closed
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123
@@ -255,12 +256,22 @@ def _mended(stream, own, descriptor: int, name: str, *, must_go_on: bool):  # ty
         return stream
     encoding = "utf-8" if stream is None else stream.encoding
     outlet = Outlet(descriptor, name, must_go_on=must_go_on)
-    return io.TextIOWrapper(
-        io.BufferedWriter(outlet),
+    text: type[io.TextIOWrapper] = _AsciiText if codecs.lookup(encoding).name == "ascii" else io.TextIOWrapper
+    return text(
+        io.BufferedWriter(cast("io.RawIOBase", outlet)),
         encoding=encoding,
         errors=ERRORS,
         line_buffering=outlet.isatty() or descriptor == 2,
     )
+
+
+class _AsciiText(io.TextIOWrapper):
+    """An ASCII stream that calls itself Latin-1: Typer takes ASCII for a mistake and would write UTF-8."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Return a name that Typer believes."""
+        return "iso-8859-1"
 
 
 def _outlets() -> list[Outlet]:

@@ -17,7 +17,7 @@ from p2pfl.errors import CredentialsError
 from p2pfl.identity.keys import node_id_of, read_key
 from p2pfl.identity.names import Role, parse_device_uri
 from p2pfl.identity.peer import certificate_uris
-from p2pfl.paths import folders_in, holds_file, is_there, obstacle, shown
+from p2pfl.paths import folders_in, holds_file, is_there, obstacle, quoted, shown
 
 KEY_FILE = "node.key"
 CERTIFICATE_FILE = "node.crt"
@@ -195,11 +195,12 @@ def _device_folder(directory: Path, name: str | None) -> Path:
         names = ", ".join(folder.name for folder in issued)
         raise CredentialsError(
             f"{directory} holds the certificates of several devices ({names}): name one with --name, or give "
-            f"its folder, as in `--certs {issued[0]}`."
+            f"its folder, as in `--certs {quoted(issued[0])}`."
         )
     whose = f"certificate for {name!r}" if name else "certificate"
+    called = quoted(name) if name else "NAME"
     raise CredentialsError(
         f"There is no {whose} in {directory}. On the machine that keeps the CA run `p2pfl certs init` (once) "
-        f"and `p2pfl certs issue {name or 'NAME'}`, then copy the folder it names to this device and give it "
+        f"and `p2pfl certs issue {called}`, then copy the folder it names to this device and give it "
         "with --certs."
     )

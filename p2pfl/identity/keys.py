@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from p2pfl.errors import CredentialsError
+from p2pfl.paths import quoted
 
 SHORT_ID = 7
 """Characters of a node id shown to people: 35 bits tell the devices of a federation apart; nothing is decided
@@ -85,8 +86,8 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     if os.name == "posix" and mode & 0o077:
         raise CredentialsError(
             f"The private key {path} can be read or changed by others (mode {mode:03o}). Run `chmod 600 "
-            f"{path}`, or move it to a file system that keeps permissions; if others may have seen it, issue "
-            "the device a new one."
+            f"{quoted(path)}`, or move it to a file system that keeps permissions; if others may have seen "
+            "it, issue the device a new one."
         )
     try:
         key = load_pem_private_key(pem, password=None)

@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 INTERRUPTED_EXIT = 130
 """Exit code after a second Ctrl-C: what shells give a process that SIGINT ended."""
 
-LEAVE_WITHIN = 8.0
-"""Seconds of a polite leave after SIGTERM or SIGHUP. `docker stop` kills after 10 s, systemd after 90."""
+LEAVE_WITHIN = 5.0
+"""Seconds of a polite leave after SIGTERM or SIGHUP. `docker stop` kills after 10 s, systemd after 90. Closing
+links and worker comes on top: mostly a tenth of a second, at most 8 where the worker hangs."""
 
 
 class Leaving:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, Train
@@ -100,6 +102,8 @@ class Work:
         """Whether what a check imports is there."""
         self._shown: int | None = None
         self._started = asyncio.get_running_loop().time()
+        self._ready: events.WorkerReady | None = None
+        """The last one that was told."""
 
     def begin(self, effect: Fetch | Describe | Create | Train | Evaluate | Fold | Average) -> None:
         """Start the job of *effect*."""
@@ -264,11 +268,13 @@ class Work:
             self._host.feed(inputs.WorkFailed("describe", str(error)))
             return
         seconds = asyncio.get_running_loop().time() - self._started
-        self._host.publish(
-            events.WorkerReady(
-                effect.spec.task, described.device, described.train_samples, described.parameters, seconds
-            )
+        ready = events.WorkerReady(
+            effect.spec.task, described.device, described.train_samples, described.parameters, seconds
         )
+        # A run that was founded elsewhere is described as well, mostly with the same words.
+        if self._ready is None or msgspec.structs.replace(ready, seconds=self._ready.seconds) != self._ready:
+            self._ready = ready
+            self._host.publish(ready)
         self._host.feed(inputs.Described(effect.spec, described.schema, described.train_samples))
 
     async def _create(self, effect: Create) -> None:

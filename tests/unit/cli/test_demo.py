@@ -146,3 +146,18 @@ def test_a_download_is_the_demos_not_every_nodes(performed: list[Setting], tmp_p
     [setting] = performed
     assert setting.places == DataPlaces(tmp_path, download=True)
     assert "--download" not in setting.options
+
+
+def test_a_folder_for_data_that_the_task_does_not_look_into_is_refused(
+    performed: list[Setting], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        UserError, match=r"does not look into --data-root.*--task \(fashion-mnist, mnist, cifar10\)"
+    ):
+        invoke(f"--data-root={tmp_path}")
+    assert performed == []
+
+
+def test_a_demo_that_keeps_its_folder_saves_models_there(performed: list[Setting], tmp_path: Path) -> None:
+    invoke(f"--dir={tmp_path}")
+    assert not any(option.startswith("--save-dir") for option in performed[0].options)

@@ -180,6 +180,29 @@ def test_the_free_space_is_judged(tmp_path, free, level):
     assert checks.check_disk(tmp_path / "new", free=free).level == level
 
 
+def test_a_folder_that_may_not_be_looked_into_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("p2pfl.store.directory.obstacle", lambda path: "this user may not look into it")
+    finding = checks.check_disk(tmp_path / "data")
+    assert finding.level == "FAIL"
+    assert "cannot be used: this user may not look into it; choose another --data-dir" in finding.text
+
+
+def test_a_path_that_the_node_would_refuse_is_refused_here_too(tmp_path):
+    finding = checks.check_disk(tmp_path / ("a" * 240) / ("b" * 240))
+    assert finding.level == "FAIL"
+    assert "too long" in finding.text
+
+
+def test_without_a_home_folder_the_data_directory_must_be_named(tmp_path, monkeypatch):
+    federation = make_federation(tmp_path, "ant")
+    monkeypatch.setattr("p2pfl.store.directory.user_data", lambda name: None)
+    words = ["--certs", str(federation["ant"].directory), "--listen", "127.0.0.1:0"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1
+    assert "FAIL  this user has no home folder" in result.output
+    assert "A node can run here" not in result.output
+
+
 def test_a_path_through_a_file_is_no_place_for_data(tmp_path):
     (tmp_path / "file").write_text("")
     finding = checks.check_disk(tmp_path / "file" / "data")

@@ -33,7 +33,15 @@ from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.messages import Evaluation, Facts, Member, Message, Prepare, Records
 from p2pfl.net.loop import run
 from p2pfl.net.peers import Peer
-from p2pfl.runtime.driver import CLONED_EXIT, DISK_EXIT, FAULT_EXIT, FRAME_MARGIN, LATER_SECONDS, Driver
+from p2pfl.runtime.driver import (
+    CLONED_EXIT,
+    DISK_EXIT,
+    FAULT_EXIT,
+    FRAME_MARGIN,
+    LATER_SECONDS,
+    SYSTEM_EXIT,
+    Driver,
+)
 from p2pfl.runtime.guard import Guard
 from p2pfl.runtime.publish import Publisher
 from p2pfl.store.blobs import BlobStore
@@ -351,6 +359,20 @@ async def test_a_fault_in_its_own_code_ends_the_node_with_a_log_entry(
     assert "a lower vote" in ended.reason
     assert "RuntimeError" in caplog.text
     assert steps == []
+
+
+async def test_what_the_system_refuses_is_no_fault_of_this_program(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused() -> None:
+        raise OSError(24, "Too many open files", "blobs")
+
+    ended, _ = await perform(tmp_path, [PROMISE, Send("ben", PREPARE)], Trace(refused))
+    assert ended == Exit(
+        SYSTEM_EXIT, "the system refused what this node needs (blobs): Too many open files; see its log"
+    )
+    assert SYSTEM_EXIT == 71
+    assert "the system refused what this node needs" in caplog.text
 
 
 async def test_effects_behind_an_exit_are_left_undone(tmp_path: Path) -> None:

@@ -417,6 +417,17 @@ async def test_a_described_task_is_told_to_people_and_to_the_protocol(tmp_path: 
     assert (ready.task, ready.device, ready.samples, ready.parameters) == (SPEC.task, "cpu", 1437, 99)
 
 
+async def test_a_worker_that_is_ready_is_told_once_for_the_same_task(tmp_path: Path) -> None:
+    described = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 99, "cpu")
+    other = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 100, "cpu")
+    bench = Bench(tmp_path, described, described, other)
+    for parameters in ([99], [99], [99, 100]):
+        bench.host.fed.clear()
+        bench.work.begin(Describe(SPEC))
+        await bench.host.outcome()
+        assert [event.parameters for event in bench.host.told] == parameters
+
+
 async def test_a_created_model_is_durable_and_guarded(tmp_path: Path) -> None:
     name = blake3(GOOD).hexdigest()
 
