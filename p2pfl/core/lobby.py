@@ -75,7 +75,7 @@ def decide_founding(present: Present) -> tuple[bool, str, float | None]:
     if not able:
         why = next(iter(present.unable.values()))
         return False, f"no device could found a run, and it is tried again: {why}"[:300], present.next_try
-    if min(able - present.cut_off or able) != present.me:
+    if min((able - present.cut_off) | (able & {present.me}) or able) != present.me:
         return False, "the node with the lowest id founds the run", present.next_try
     return True, "this node has the lowest id", None
 
