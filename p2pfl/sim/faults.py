@@ -58,6 +58,8 @@ class Faults(msgspec.Struct, frozen=True):
     """Probability that a message takes a hundred times as long."""
     pull: float = 0.1
     """Most seconds a blob takes to come."""
+    forge_every: float = 0.0
+    """A node is sent, in another's name, a next commit that nobody has accepted, with copied acceptances."""
 
     # --- disks ----------------------------------------------------------------------------------------------
     lose_disk_every: float = 0.0
@@ -97,6 +99,7 @@ HEAVY = Faults(
     duplicate=0.05,
     slow=0.02,
     pull=0.5,
+    forge_every=40.0,
     lose_disk_every=60.0,
     restore_disk_every=120.0,
     aimed=0.04,
