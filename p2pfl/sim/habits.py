@@ -29,7 +29,9 @@ class Habits(msgspec.Struct, frozen=True):
     renews_journal: bool = True
     """A new data directory gets a new journal id."""
     judges_boots: bool = True
-    """A journal that comes back from the past is refused (HELLO's boot count and nonce)."""
+    """A journal that comes back from the past is refused (by what it claims in HELLO)."""
+    counts_votes: bool = True
+    """A node shows how many votes its journal has cast, and remembers what others have shown."""
 
 
 ALL = Habits()
