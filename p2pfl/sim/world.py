@@ -244,7 +244,7 @@ class World:
             self.after(self.random.expovariate(1 / self.faults.down), self.start, device)
 
     def _give_way(self, device: Device) -> None:
-        """Let a device start whose journal was refused: as it is, again and again, and at last with a new one.
+        """Let a device start whose journal was refused: as it is, several times, and then with a new one.
 
         The first a service manager does by itself.
         """
