@@ -441,10 +441,13 @@ class Aggregator:
         """Return when a member's straggler deadline passes.
 
         A generous multiple of what it predicts, in all and from its last step on: whoever works is never cut,
-        however late it began.
+        however late it began. Nor is an update that is there and on its way, however slow that is, unless
+        nothing could be pulled from its member before.
         """
         peer = self.ctx.peers.get(node)
         status = peer.status if peer is not None else None
+        if peer is not None and not peer.undeliverable and self._has_update(node):
+            return None
         if peer is None or status is None or status.round != self.ledger.round or status.predicted <= 0:
             return None
         factor = self.ctx.settings.straggler_factor

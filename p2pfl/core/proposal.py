@@ -91,6 +91,9 @@ class Draft:
         contribution = self.collection.contributions.get(node)
         if contribution is not None and contribution.stage is Stage.FOLDED:
             return "the average was not finite"
+        peer = ctx.peers.get(node)
+        if contribution is not None and contribution.stage is Stage.ANNOUNCED and peer and peer.undeliverable:
+            return f"its update could not be pulled: {peer.undeliverable}"[:300]
         if contribution is not None and contribution.reason:
             return contribution.reason
         if contribution is not None and contribution.stage is Stage.ANNOUNCED:

@@ -725,3 +725,20 @@ def test_a_member_that_is_away_accepts_nothing_either():
     stage, _ = proposing()
     unlink(stage.ctx, "cleo")
     assert sent(undelivered(stage, "ben"), Yield)
+
+
+def test_an_update_on_its_way_is_past_no_deadline_unless_its_member_could_not_be_pulled_from_before(stage):
+    stage.elect()
+    stage.count("ada", "ben")
+    stage.submit("cleo")
+    peer = stage.ctx.peers[node("cleo")]
+    peer.status = status(run=stage.chain.run, round=stage.ledger.round, predicted=1.0, progress=1.0)
+    stage.ctx.now += 30.0
+    stage.advance()
+    assert stage.it.stand_state is Stand.COLLECTING
+    peer.undeliverable = "pi cannot be dialled"
+    stage.advance()
+    (record,) = {one.record for one in sent(stage.average(model("average")), Accept)}
+    assert [left.reason for left in record.left_out] == [
+        "its update could not be pulled: pi cannot be dialled"
+    ]
