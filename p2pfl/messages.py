@@ -39,6 +39,9 @@ Reason = Annotated[str, Meta(max_length=300)]
 """Half a sentence for people. Untrusted text."""
 
 Round = Annotated[int, Meta(ge=0, le=2**31)]
+Rounds = Annotated[int, Meta(ge=0, le=2**30)]
+"""Rounds a run is to train, or has behind it at its start: half of what a record can hold, so that no device
+comes to a number it may not write, whatever it was told."""
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
@@ -125,7 +128,7 @@ class RunSpec(Struct, frozen=True):
     partition: Annotated[str, Meta(min_length=1, max_length=64)]
     partitions: Annotated[int, Meta(ge=1, le=2**16)]
     """Into how many parts the task's data are divided; a slot trains on part `slot % partitions`."""
-    rounds: Annotated[int, Meta(ge=1, le=2**31)]
+    rounds: Annotated[int, Meta(ge=1, le=2**30)]
     """Rounds of training. The evaluation record that closes the run is not counted."""
     epochs: Annotated[int, Meta(ge=1, le=10**6)]
     """Local epochs in a round (E in McMahan et al. 2017)."""
@@ -153,7 +156,7 @@ class Origin(Struct, frozen=True):
     round: Annotated[int, Meta(ge=1, le=2**31)]
     record: Digest
     """Of that round of that run."""
-    trained: Round
+    trained: Rounds
     """Rounds of training up to and including it: the new run counts on from there."""
 
 
@@ -233,9 +236,9 @@ class Record(Struct, frozen=True):
     ballot: Ballot
     """The ballot in which this value was first proposed; an adopter keeps it."""
     model: Digest
-    updates: tuple[UpdateEntry, ...]
-    left_out: tuple[LeftOut, ...]
-    evaluations: tuple[MemberEvaluation, ...]
+    updates: Annotated[tuple[UpdateEntry, ...], Meta(max_length=MAX_ROSTER)]
+    left_out: Annotated[tuple[LeftOut, ...], Meta(max_length=MAX_ROSTER)]
+    evaluations: Annotated[tuple[MemberEvaluation, ...], Meta(max_length=MAX_ROSTER)]
     """Of the parent model, by the members that reported."""
     roster: Roster
     """The members that vote in `round + 1`."""
@@ -260,7 +263,7 @@ class Status(Struct, frozen=True, tag="status"):
     """Whether that record's blobs are durable here."""
     ended: bool
     """Whether that record ends the run, with its blobs durable: FINAL in the design's words."""
-    rounds: Round
+    rounds: Rounds
     """The rounds its run is to train, as far as this node knows (an extension spreads this way)."""
     resumed: bool
     """Whether the pause after `round` was lifted."""
@@ -428,8 +431,10 @@ class Decline(Struct, frozen=True, tag="decline"):
 
 
 class Wish(Struct, frozen=True, tag="wish"):
-    """An operator's wish, relayed to everybody: pause or end with the next commit, or go on.
+    """A wish for the run, relayed to everybody: pause or end with the next commit, or go on.
 
+    It is given at a member, by the user of its device or an operator whom it has let in, and signed by that
+    member: so everybody sees at whose device it was given, and nobody can give one in another's name.
     With "end-now" nobody trains for that commit any more: it closes the round with the updates there are.
     """
 
@@ -438,7 +443,11 @@ class Wish(Struct, frozen=True, tag="wish"):
     """For "resume": the paused round. Otherwise the last committed one when it was uttered."""
     what: Literal["pause", "resume", "end", "end-now"]
     by: Annotated[str, Meta(max_length=100)]
-    """Who uttered it, for people. Untrusted text."""
+    """Who uttered it, for people: the word of the node it was given at. Untrusted text."""
+    node: NodeId
+    """Where it was given."""
+    key: PublicKey
+    signature: Signature
 
 
 class Facts(Struct, frozen=True, tag="facts"):

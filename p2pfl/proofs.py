@@ -12,7 +12,7 @@ Nothing here knows an algorithm: a `Signer` is handed in. The real one is `p2pfl
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -32,13 +32,14 @@ from p2pfl.messages import (
     Signature,
     SignedVote,
     Struct,
+    Wish,
     record_digest,
 )
 
 Verify = Callable[[str, bytes, bytes, bytes], bool]
 """Given node id, key, signature and text, tells whether the key is the node's and the signature the key's."""
 
-PROMISE, ACCEPTANCE, CLAIM = "p2pfl promise", "p2pfl acceptance", "p2pfl start"
+PROMISE, ACCEPTANCE, CLAIM, WISH = "p2pfl promise", "p2pfl acceptance", "p2pfl start", "p2pfl wish"
 """The first word of every signed text: a signature for one of them is worthless for another."""
 
 Boot = Annotated[int, Meta(ge=1, le=2**53)]
@@ -127,6 +128,25 @@ def sign_claim(signer: Signer, me: Member, boot: int, nonce: str, votes: int) ->
     return Claim(me.journal, boot, nonce, votes, signer.key, signer.sign(text))
 
 
+def sign_wish(
+    signer: Signer,
+    node: str,
+    run: str,
+    round_: int,
+    what: Literal["pause", "resume", "end", "end-now"],
+    by: str,
+) -> Wish:
+    """Return a wish that *by* has given at *node*, which signs it."""
+    text = _wish_text(node, run, round_, what, by)
+    return Wish(run, round_, what, by, node, signer.key, signer.sign(text))
+
+
+def is_wish_valid(wish: Wish, verify: Verify) -> bool:
+    """Whether the node at which *wish* was given has signed it."""
+    text = _wish_text(wish.node, wish.run, wish.round, wish.what, wish.by)
+    return verify(wish.node, wish.key, wish.signature, text)
+
+
 def cast_of(message: Promise | Accepted) -> CastVote:
     """Return the vote in *message*, to be checked."""
     record = message.record if isinstance(message, Accepted) else ""
@@ -152,6 +172,10 @@ def _vote_text(
 ) -> bytes:
     what = ACCEPTANCE if record else PROMISE
     return _encode((what, run, round_, ballot, record, node, journal, votes))
+
+
+def _wish_text(node: str, run: str, round_: int, what: str, by: str) -> bytes:
+    return _encode((WISH, node, run, round_, what, by))
 
 
 def _claim_text(node: str, journal: str, boot: int, nonce: str, votes: int) -> bytes:

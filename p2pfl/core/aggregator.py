@@ -28,10 +28,11 @@ from p2pfl.core.collection import (
 from p2pfl.core.context import Context, earliest
 from p2pfl.core.effects import Average, Fetch, Fold, SaveSeen
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.options import FIRST_ATTEMPT
+from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
 from p2pfl.core.proposal import Draft
 from p2pfl.core.roster import contains, sampled, selection
 from p2pfl.messages import (
+    MAX_ATTEMPT,
     Accept,
     Accepted,
     Ballot,
@@ -142,6 +143,15 @@ class Aggregator:
         else:
             seen = max(self.highest_seen, FIRST_ATTEMPT)
             attempt = self.ctx.policy.attempt(self.acceptor.promised, seen)
+        if attempt > MAX_ATTEMPT:
+            self.ctx.complain(
+                self.ctx.me.node,
+                "attempts",
+                f"this device cannot stand as aggregator of round {self.ledger.round + 1}: all "
+                f"{MAX_ATTEMPT} attempts are used up. Another member may have sent nonsense: see the logs",
+            )
+            self.not_before = self.ctx.now + self.ctx.settings.backoff_most
+            return
         self.ballot, self.unusable = Ballot(attempt, self.ctx.me.node), {}
         self._move(Stand.STANDING)
         self.ctx.tell(events.Standing(self.ledger.round + 1, attempt, reason))
@@ -155,6 +165,14 @@ class Aggregator:
             self.acceptor.save_promise()
             self._send_unanswered()
             self._count_promises()
+
+    @property
+    def highest_known(self) -> int:
+        """The highest attempt this member knows of in the round."""
+        promised, courtesy = self.acceptor.promised, self.acceptor.courtesy
+        ballots = (promised, courtesy.ballot if courtesy is not None else None)
+        known = (one.attempt for one in ballots if one is not None)
+        return max(self.highest_seen, FIRST_ATTEMPT, *known)
 
     def promise(self, member: Member, message: Promise) -> None:
         """Count a vote."""
@@ -540,7 +558,7 @@ class Aggregator:
 
     def refused(self, promised: Ballot, ballot: Ballot) -> None:
         """Lose against a higher ballot: give this one up and back off (rule 3)."""
-        self.highest_seen = max(self.highest_seen, promised.attempt)
+        self.highest_seen = max(self.highest_seen, min(promised.attempt, self.highest_known + MAX_JUMP))
         if self.stand_state is not Stand.IDLE and ballot == self.ballot:
             self.give_up("a higher ballot was promised", able=True)
 

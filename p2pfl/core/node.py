@@ -41,7 +41,7 @@ from p2pfl.messages import (
     Wish,
     record_digest,
 )
-from p2pfl.proofs import CastVote, Signer
+from p2pfl.proofs import CastVote, Signer, sign_wish
 
 
 class Node:
@@ -168,8 +168,9 @@ class Node:
                 self._ending.leave(self._running)
             case inputs.Want():
                 if self._running is not None:
-                    ledger = self._running.ledger
-                    self._running.wish(Wish(ledger.run, ledger.round, event.what, event.by))
+                    ledger, me = self._running.ledger, self._ctx.me.node
+                    wish = sign_wish(self._ctx.signer, me, ledger.run, ledger.round, event.what, event.by)
+                    self._running.wish(wish, me)
             case _:
                 self._take_result(event)
 
@@ -291,7 +292,7 @@ class Node:
                     running.report(member, message)
             case Wish():
                 if running is not None:
-                    running.wish(message)
+                    running.wish(message, member.node)
             case Facts():
                 self._tell_facts(member, message)
             case _:
@@ -338,8 +339,8 @@ class Node:
                 # No evidence by itself, but the commit behind it is: two decisions of one round (rule 15).
                 self._ctx.send(member.node, Ask(ledger.run, max(0, ledger.round - 1)))
             if status.resumed:
-                running.resume(status.round)
-            if status.rounds > ledger.rounds and ledger.is_over:
+                running.resume(status.round, member)
+            if status.rounds > ledger.rounds and ledger.is_over and contains(ledger.roster, member):
                 self._extend(status.rounds)
 
     def _heard_elsewhere(self, peer: PeerView, status: Status) -> None:

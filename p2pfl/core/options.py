@@ -68,6 +68,13 @@ def has_lowest(order: Sequence[str], node: str) -> bool:
     return order[0] == node
 
 
+MAX_JUMP = 1000
+"""How far a ballot's attempt may be above the highest a member knows of in the round. Candidates that lose
+wait longer each time, up to ten seconds, so a member that misses so many ballots of one round was deaf for
+hours; and no single message can use the attempts up. Such a member comes closer by what its candidacies are
+refused with."""
+
+
 def next_attempt(promised: Ballot | None, refused: int) -> int:
     """Return the attempt of a new candidacy: above all this member promised, itself included, or lost to.
 

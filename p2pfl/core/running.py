@@ -20,8 +20,8 @@ from p2pfl.core.effects import Exit, Fetch, SaveSeen, SendRecords
 from p2pfl.core.election import Candidate, Situation, decide_standing
 from p2pfl.core.headstart import HeadStart
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.options import FIRST_ATTEMPT
-from p2pfl.core.roster import ranked
+from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
+from p2pfl.core.roster import contains, ranked
 from p2pfl.core.saved import Vote
 from p2pfl.core.trainee import Trainee
 from p2pfl.core.wishes import ENDED_NOW, Wishes
@@ -233,27 +233,17 @@ class Running:
         elif ledger.is_member and ledger.is_open:
             self._received_now(member, message)
 
-    def _received_now(  # noqa: C901 - a flat dispatch reads best in one piece
+    def _received_now(
         self, member: Member, message: RoundMessage
     ) -> None:
         aggregator, acceptor = self.aggregator, self.acceptor
+        if not self._is_of_member(member, message):
+            return
         match message:
-            case Prepare():
+            case Prepare() | Accept() | Collect():
                 if self._may_stand(member, message.ballot):
                     self._defer_to(message)
-                    acceptor.prepare(member, message)
-            case Accept():
-                if self._may_stand(member, message.ballot):
-                    self._defer_to(message)
-                    self._tell_elected(message)
-                    acceptor.propose(member, message)
-            case Collect():
-                if self._may_stand(member, message.ballot):
-                    self._defer_to(message)
-                    acceptor.defer_to(message.ballot, Step.COLLECTS)
-                    if self.trainee.collect(message):
-                        self._tell_elected(message)
-                self.begin()
+                    self._answer_candidate(member, message)
             case Promise():
                 aggregator.promise(member, message)
                 self._collect_own()
@@ -262,7 +252,7 @@ class Running:
             case Submit():
                 aggregator.submit(member, message)
             case Noted():
-                if self.trainee.note(message):
+                if message.ballot.node == member.node and self.trainee.note(message):
                     acceptor.progressed(message.ballot)
             case Accepted():
                 aggregator.accepted(member, message)
@@ -275,6 +265,19 @@ class Running:
                     self.ctx.tell(
                         events.Yielded(message.round, message.ballot.attempt, name, message.reason, kind)
                     )
+
+    def _answer_candidate(self, member: Member, message: Prepare | Accept | Collect) -> None:
+        match message:
+            case Prepare():
+                self.acceptor.prepare(member, message)
+            case Accept():
+                self._tell_elected(message)
+                self.acceptor.propose(member, message)
+            case Collect():
+                self.acceptor.defer_to(message.ballot, Step.COLLECTS)
+                if self.trainee.collect(message):
+                    self._tell_elected(message)
+                self.begin()
 
     def _takes_vote(self, member: Member, message: Promise | Accepted) -> bool:
         """Whether *message* carries a vote of *member* that may count. Also a late one is remembered."""
@@ -291,12 +294,38 @@ class Running:
             self.ctx.do(SaveSeen((cast,), at_once=False))
         return True
 
+    def _is_of_member(self, member: Member, message: RoundMessage) -> bool:
+        """Whether *member*, with its journal, is in the open roster: only then it has a part in the round."""
+        if contains(self.ledger.roster, member):
+            return True
+        if isinstance(message, Prepare | Collect | Accept):
+            name = self.ctx.name_of(member.node)
+            text = (
+                f"{name} stands as aggregator of round {message.round}, but is no member of the run with its "
+                "data directory of now: it is ignored"
+            )
+            self.ctx.complain(member.node, "no member", text)
+        return False
+
     def _may_stand(self, member: Member, ballot: Ballot) -> bool:
-        """Whether *ballot* is one of *member*: nobody stands in another's name, or has another's lowest."""
-        is_lowest = ballot.attempt <= FIRST_ATTEMPT
-        return ballot.node == member.node and (
-            not is_lowest or self.ctx.policy.lowest(self._order, member.node)
-        )
+        """Whether *ballot* is one *member* may have.
+
+        Nobody stands in another's name, has another's lowest ballot, or uses attempts up.
+        """
+        if ballot.node != member.node:
+            return False
+        if ballot.attempt <= FIRST_ATTEMPT:
+            return self.ctx.policy.lowest(self._order, member.node)
+        highest = self.aggregator.highest_known
+        if ballot.attempt > highest + MAX_JUMP:
+            name = self.ctx.name_of(member.node)
+            text = (
+                f"{name} stands with attempt {ballot.attempt} of round {self.ledger.round + 1}, far above "
+                f"{highest}, the highest seen here: it is ignored"
+            )
+            self.ctx.complain(member.node, "jump", text)
+            return False
+        return True
 
     def _defer_to(self, message: Prepare | Accept | Collect) -> None:
         """Give this node's own candidacy up for a higher ballot."""
@@ -339,16 +368,18 @@ class Running:
 
     # --- wishes ---------------------------------------------------------------------------------------------
 
-    def wish(self, message: Wish) -> None:
-        """Take an operator's wish, and let the next record fulfil it (rule 13)."""
-        if self.wishes.take(message):
+    def wish(self, message: Wish, source: str) -> None:
+        """Take a wish that node *source* has passed on, and let the next record fulfil it (rule 13)."""
+        if self.wishes.take(message, source):
             if message.what == "end-now" and self.trainee.is_training_round:
                 self.trainee.decline(ENDED_NOW)
             self.begin()
 
-    def resume(self, round_: int) -> None:
-        """Lift the pause after *round_*, as somebody else has done."""
-        if self.wishes.resume(round_, by=""):
+    def resume(self, round_: int, member: Member) -> None:
+        """Lift the pause after *round_*, as *member* has done, if it is one."""
+        if contains(self.ledger.roster, member) and self.wishes.resume(
+            round_, by=self.ctx.name_of(member.node)
+        ):
             self.begin()
 
     def leave(self) -> None:

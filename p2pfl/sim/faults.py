@@ -69,6 +69,8 @@ class Faults(msgspec.Struct, frozen=True):
     """Probability that a message takes a hundred times as long."""
     pull: float = 0.1
     """Most seconds a blob takes to come."""
+    forge_every: float = 0.0
+    """A node is sent, in another's name, a next commit that nobody has accepted, with copied acceptances."""
 
     block_every: float = 0.0
     """No bulk connection can be made between two devices, or from anybody to one, or from one to anybody."""
@@ -146,6 +148,7 @@ HEAVY = Faults(
     block_every=30.0,
     walled=0.1,
     misfit=0.01,
+    forge_every=40.0,
     lose_disk_every=60.0,
     restore_disk_every=120.0,
     damage_every=40.0,

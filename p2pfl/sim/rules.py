@@ -14,7 +14,8 @@ import msgspec
 
 from p2pfl.core.courtesy import Courtesy
 from p2pfl.core.options import Policy, highest_accepted
-from p2pfl.messages import quorum
+from p2pfl.messages import Commit, Member, quorum
+from p2pfl.proofs import Verify
 from p2pfl.sim.device import Device
 from p2pfl.sim.faults import NETWORK, Faults
 from p2pfl.sim.habits import ALL, Habits
@@ -44,6 +45,11 @@ class Rule(msgspec.Struct, frozen=True):
         device.habits = self.habits
 
 
+def _by_name(commit: Commit, voters: set[Member], _verify: Verify) -> set[Member]:
+    """Believe whoever is named."""
+    return {vote.member for vote in commit.acceptors} & voters
+
+
 SPLIT = msgspec.structs.replace(NETWORK, cut_every=4.0, cut=8.0)
 """Parted most of the time."""
 
@@ -70,6 +76,9 @@ HANGS = Faults(hang=0.03)
 
 WALLS = Faults(walled=1.0, until=200.0)
 """Nobody can pull from one device."""
+
+FORGERS = Faults(forge_every=2.0, crash_every=10.0, down=2.0)
+"""Commits that nobody has accepted are sent around."""
 
 PULLS = Faults(aimed=0.12, aimed_value=0.1, slow=0.05, cut_every=8.0, down=2.0, pull=6.0)
 """Devices stumble over the protocol's steps, and models take long to come."""
@@ -211,6 +220,7 @@ RULES = {
         "identity",
         5,
         DISKS,
+        policy=lambda _: Policy(current=lambda _votes, _seen: True),
         habits=Habits(renews_journal=False, judges_boots=False),  # which would notice it as well
     ),
     "boots": Rule(
@@ -218,7 +228,23 @@ RULES = {
         "identity",
         20,
         DISKS,
+        policy=lambda _: Policy(current=lambda _votes, _seen: True),  # which would notice it as well
         habits=Habits(judges_boots=False),
+    ),
+    "votes": Rule(
+        "a journal that has forgotten votes is refused, however often it was started",
+        "identity",
+        20,
+        DISKS,
+        policy=lambda _: Policy(current=lambda _votes, _seen: True),
+        habits=Habits(counts_votes=False),
+    ),
+    "signatures": Rule(
+        "a commit is believed for the signatures of those who accepted it, not for their names",
+        "agreement",
+        5,
+        FORGERS,
+        policy=lambda _: Policy(proven=_by_name),
     ),
 }
 """By name, for the command line."""

@@ -30,7 +30,17 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.saved import Saved, SavedRun
 from p2pfl.errors import ClonedError, DataDirectoryError
-from p2pfl.messages import Ballot, Commit, Evaluation, Founding, Member, Record, UpdateEntry, record_digest
+from p2pfl.messages import (
+    MAX_ATTEMPT,
+    Ballot,
+    Commit,
+    Evaluation,
+    Founding,
+    Member,
+    Record,
+    UpdateEntry,
+    record_digest,
+)
 from p2pfl.proofs import CastVote, Claim, Seen, casts_of
 from p2pfl.store.database import database_errors, open_writable
 from p2pfl.store.reader import JournalReader, encode
@@ -282,7 +292,11 @@ class Journal(JournalReader):
             raise RuntimeError(f"a vote was numbered {votes}, not higher than the one before it")
 
     def _check_vote(self, run: str, round_: int, ballot: Ballot) -> None:
-        """Raise unless a vote for *ballot* takes no earlier promise back."""
+        """Raise unless a vote for *ballot* takes no earlier promise back, and can be read again."""
+        if not 1 <= ballot.attempt <= MAX_ATTEMPT:
+            raise RuntimeError(
+                f"attempt {ballot.attempt} is out of bounds: this journal could not read it again"
+            )
         for voted, kept in self._all("SELECT round, promised FROM votes WHERE run = ?", run):
             promised = self._decode(kept, Ballot)
             if (round_, ballot) < (voted, promised):

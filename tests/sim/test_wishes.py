@@ -113,7 +113,7 @@ def test_a_wish_reaches_who_was_away_when_it_was_uttered():
     assert news(away, events.Wanted) == []
     world.network.heal()
     world.run_for(5.0)
-    assert news(away, events.Wanted) == [events.Wanted("pause", "ada")]
+    assert news(away, events.Wanted) == [events.Wanted("pause", "ada at node-1")]
 
 
 def test_a_run_can_be_ended_early():

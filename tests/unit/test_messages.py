@@ -41,7 +41,9 @@ from p2pfl.messages import (
     quorum,
     record_digest,
 )
+from p2pfl.proofs import sign_wish
 from tests.support.core import status
+from tests.support.keys import signer
 from tests.support.records import SPEC, Chain, digest, evaluations, founding, journal, node, signed, update
 
 CHAIN = Chain()
@@ -49,6 +51,7 @@ COMMIT = CHAIN.commit(evaluated=evaluations((8, 10), (9, 10)))
 RECORD = COMMIT.record
 RUN = CHAIN.run
 BALLOT = Ballot(3, node("ben"))
+WISH = sign_wish(signer("ada"), node("ada"), RUN, 1, "pause", "eve (operator)")
 VOTE = signed("ada", RUN, 1, BALLOT)
 
 EXAMPLES = [
@@ -71,7 +74,7 @@ EXAMPLES = [
     Ask(RUN, -1),
     Records(RUN, founding(), (COMMIT,)),
     Decline(RUN, "its model differs"),
-    Wish(RUN, 1, "pause", "ada (operator)"),
+    WISH,
     Facts("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 0, 10)),
 ]
 
@@ -146,7 +149,7 @@ def test_an_unknown_tag_is_refused():
         (status(), Status, {"progress": 1.5}),
         (status(), Status, {"min_nodes": 0}),
         (status(), Status, {"phase": "asleep"}),
-        (Wish(RUN, 1, "pause", "ada (operator)"), Wish, {"what": "explode"}),
+        (WISH, Wish, {"what": "explode"}),
         (Decline(RUN, "no"), Decline, {"reason": "x" * 301}),
         (Decline(RUN, "no"), Decline, {"reason": None}),
     ],

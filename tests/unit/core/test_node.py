@@ -365,3 +365,18 @@ def test_people_call_a_node_by_its_name_and_an_unknown_one_by_its_id():
         "ben",
         node("dan")[:7],
     ]
+
+
+# --- what strangers say of themselves ---------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_extended_by_a_member_and_by_nobody_else():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    chain.commit(kind="evaluate", then="end")
+    device = in_run(chain)
+    device.link("ben", "eve")
+    more = where(chain, rounds=50)
+    device.hear("eve", more)
+    assert device.node.ledger.is_over
+    device.hear("ben", more)
+    assert not device.node.ledger.is_over

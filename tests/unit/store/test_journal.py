@@ -451,6 +451,16 @@ def test_every_vote_is_counted_with_itself_and_a_new_journal_begins_anew(path: P
         assert book.votes_cast == book.load().votes_cast == 0
 
 
+@pytest.mark.parametrize("attempt", [0, 2**31 + 1, 2**53])
+def test_nothing_is_saved_that_could_not_be_read_again(book: Journal, attempt: int) -> None:
+    chain = Chain()
+    ballot, record = Ballot(attempt, node("ben")), chain.commit().record
+    for vote in (SavePromise(chain.run, 1, ballot, 1), SaveAccepted(chain.run, 1, ballot, record, 1)):
+        with pytest.raises(RuntimeError, match="could not read it again"):
+            book.save(vote)
+    assert book.load().votes == {}
+
+
 def test_a_vote_that_is_not_saved_is_not_counted(book: Journal) -> None:
     chain = Chain()
     book.save(SavePromise(chain.run, 2, Ballot(5, node("ben")), 1))
@@ -544,7 +554,7 @@ def test_a_full_disk_is_told_takes_nothing_and_the_same_goes_on_when_there_is_ro
 ) -> None:
     chain = Chain()
     begin(book, chain)
-    made = chain.commit(left_out=(LeftOut(node("eve"), "x" * 300),) * 300)
+    made = chain.commit(left_out=(LeftOut(node("eve"), "x" * 300),) * 250)
     (pages,) = book._connection.execute("PRAGMA page_count").fetchone()
     book._connection.execute(f"PRAGMA max_page_count = {pages}")
     effects = [
