@@ -233,9 +233,7 @@ class Running:
         elif ledger.is_member and ledger.is_open:
             self._received_now(member, message)
 
-    def _received_now(
-        self, member: Member, message: RoundMessage
-    ) -> None:
+    def _received_now(self, member: Member, message: RoundMessage) -> None:
         aggregator, acceptor = self.aggregator, self.acceptor
         if not self._is_of_member(member, message):
             return
