@@ -258,7 +258,7 @@ class Aggregator:
         if known is not None:
             known.evaluation = known.evaluation or message.evaluation
             if known.stage.is_final:
-                self._note(member.node, known)
+                self._note(member.node, known, again=True)
             return
         contribution = judge(
             member, message, self.ledger.founding.max_samples, is_training=self.ledger.next_kind == "train"
@@ -275,10 +275,10 @@ class Aggregator:
         else:
             self._note(member.node, contribution)
 
-    def _note(self, node: str, contribution: Contribution) -> None:
-        """Tell a member what became of its contribution; twice is harmless."""
+    def _note(self, node: str, contribution: Contribution, *, again: bool = False) -> None:
+        """Tell a member what became of its contribution, and people once; *again* where it asks once more."""
         assert self.ballot is not None
-        if contribution.stage is Stage.REFUSED:
+        if contribution.stage is Stage.REFUSED and not again:
             self.ctx.tell(
                 events.UpdateRefused(self.ledger.round + 1, self.ctx.name_of(node), contribution.reason)
             )

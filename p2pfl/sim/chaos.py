@@ -200,10 +200,17 @@ def _let_somebody_turn_away(world: World) -> None:
 
 
 def _back_up_or_restore(world: World, backups: dict[Device, Disk]) -> None:
-    """Restore somebody's backup where that must be noticed; otherwise make one of somebody."""
+    """Restore somebody's backup where that must be noticed; otherwise make one of somebody.
+
+    A backup may be of a start that is over or of this one. Half of them are of the journal alone, as where
+    its last pages are deleted: the blobs are those of now.
+    """
     for device, backup in backups.items():
         if may_restore(world, device, backup):
             del backups[device]
+            if world.random.random() < 0.5:
+                backup.blobs, backup.passing = set(device.disk.blobs), set(device.disk.passing)
+                backup.damaged = set(device.disk.damaged)
             world.restore_disk(device, backup)
             return
     device = _anybody(world)

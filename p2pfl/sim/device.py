@@ -106,6 +106,8 @@ class Device:
         """What its worker says the model's tensors are."""
         self.hung_until = 0.0
         """Until when its worker does nothing."""
+        self.refusals = 0
+        """Times it was started again although its journal had been refused."""
         self.is_restored = False
         """Whether it runs on a backup and has not been told so yet."""
         self.is_away = False

@@ -85,7 +85,8 @@ class Faults(msgspec.Struct, frozen=True):
     lose_disk_every: float = 0.0
     """A node loses its data directory, if no other one's loss is still to be made up for."""
     restore_disk_every: float = 0.0
-    """The same, and the operator puts an old backup in its place: to be noticed and refused."""
+    """The same, and the operator puts an old backup in its place, of an earlier start or of this one, and
+    starts it again and again: to be noticed and refused each time."""
 
     damage_every: float = 0.0
     """The bytes of a device's last model are wrong on its disk, where another has it whole."""

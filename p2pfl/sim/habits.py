@@ -28,6 +28,8 @@ class Habits(msgspec.Struct, frozen=True):
     """A candidate is told whose model cannot be had."""
     renews_journal: bool = True
     """A new data directory gets a new journal id."""
+    keeps_refusal: bool = True
+    """A journal that was refused is marked, and no process starts with it any more."""
     judges_boots: bool = True
     """A journal that comes back from the past is refused (by what it claims in HELLO)."""
     counts_votes: bool = True

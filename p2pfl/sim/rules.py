@@ -182,28 +182,28 @@ RULES = {
     "mending": Rule(
         "a blob whose bytes are found to be wrong is deleted and pulled again",
         "progress",
-        5,
+        15,
         BITS,
         habits=Habits(mends_blobs=False),
     ),
     "presence": Rule(
         "who is linked and in another run, or in none, is not waited for",
         "stall",
-        5,
+        15,
         STRAYS,
         policy=lambda _: Policy(takes_part=lambda _says, _run, _is_begun: True),
     ),
     "hanging": Rule(
         "a worker that does nothing is killed, and its job has failed",
         "stall",
-        5,
+        15,
         HANGS,
         habits=Habits(ends_hanging=False),
     ),
     "courtesy": Rule(
         "what is left to a candidate is renewed by its progress only",
         "stall",
-        5,
+        15,
         WALLS,
         policy=lambda _: Policy(courtesy=lambda _known, ballot, step, now: Courtesy(ballot, step, now, now)),
         habits=Habits(tells_undelivered=False),  # by which the candidate would notice
@@ -211,7 +211,7 @@ RULES = {
     "undelivered": Rule(
         "a candidate whose model cannot be pulled is told so, and gives up",
         "stall",
-        5,
+        15,
         WALLS,
         habits=Habits(tells_undelivered=False),
     ),

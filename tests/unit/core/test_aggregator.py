@@ -356,6 +356,14 @@ def test_absurd_samples_are_refused_and_the_node_is_named(stage):
     assert [noted.refused for noted in sent(effects, Noted)] == [refused.reason]
 
 
+def test_a_refusal_is_told_to_people_once_however_often_the_update_is_announced(stage):
+    stage.elect()
+    stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
+    effects = stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
+    assert told(effects, events.UpdateRefused) == []
+    assert len(sent(effects, Noted)) == 1
+
+
 def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage):
     stage.elect()
     stage.submit("ben")
