@@ -26,8 +26,8 @@ INTERRUPTED_EXIT = 130
 """Exit code after a second Ctrl-C: what shells give a process that SIGINT ended."""
 
 LEAVE_WITHIN = 5.0
-"""Seconds of a polite leave after SIGTERM or SIGHUP. `docker stop` kills after 10 s, systemd after 90. Closing
-links and worker comes on top: mostly a tenth of a second, at most 8 where the worker hangs."""
+"""Seconds of a polite leave after SIGTERM or SIGHUP. `docker stop` kills after 10 s, systemd after 90.
+Closing links and worker comes on top: mostly a tenth of a second, at most 8 where the worker hangs."""
 
 
 class Leaving:
