@@ -26,8 +26,8 @@ INTERRUPTED_EXIT = 130
 """Exit code after a second Ctrl-C: what shells give a process that SIGINT ended."""
 
 LEAVE_WITHIN = 5.0
-"""Seconds of a polite leave after SIGTERM or SIGHUP. `docker stop` kills after 10 s, systemd after 90. Closing
-links and worker comes on top: mostly a tenth of a second, at most 8 where the worker hangs."""
+"""Seconds of a polite leave after SIGTERM or SIGHUP. `docker stop` kills after 10 s, systemd after 90.
+Closing links and worker comes on top: mostly a tenth of a second, at most 8 where the worker hangs."""
 
 
 class Leaving:
@@ -38,7 +38,6 @@ class Leaving:
         self._driver = driver
         self._within = within
         self._is_asked = False
-        self._hung_up = False
 
     def interrupt(self) -> None:
         """Take a Ctrl-C: the first one is polite."""
@@ -52,9 +51,7 @@ class Leaving:
 
     def hang_up(self) -> None:
         """Take a SIGHUP, of which a closed terminal sends several: polite for a while."""
-        if not self._hung_up:
-            self._hung_up = True
-            self._ask_within("the terminal was closed (SIGHUP)")
+        self._ask_within("the terminal was closed (SIGHUP)")
 
     def ask(self) -> bool:
         """Leave politely; return False where that was asked for before."""
