@@ -16,6 +16,7 @@ def walled(seed, index=1, *, nodes=3, rounds=6, **changes):
     world.run_until(at_round(world, 1), LIMIT)
     one = number(world, index)
     world.network.walled = {one.member.node}
+    world.bulk.give_up = 0.0  # whoever dials it is refused at once
     return world, one
 
 
