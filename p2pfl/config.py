@@ -12,7 +12,7 @@ import msgspec
 DEFAULT_PORT = 9000
 """Where a node listens unless told otherwise, and where `--peers HOST` without a port dials."""
 
-PROTOCOL_VERSIONS = (1, 1)
+PROTOCOL_VERSIONS = (2, 2)
 """Lowest and highest protocol version this software speaks."""
 
 
@@ -113,5 +113,8 @@ class ProtocolSettings(msgspec.Struct, frozen=True):
     """So that a recovered network is used within seconds."""
     straggler_factor: float = 1.5
     """A member may take this multiple of its own prediction before the round may close without it."""
+    glance: float = 6.0
+    """Seconds a node that was started on a finished run waits for a link to a member that lacks the final
+    model: more than `NetSettings.redial_most_seconds`, so that one that runs has dialled."""
     linger: float = 30.0
     """Seconds a finished node waits for a member that is unreachable before it exits without its FINAL."""

@@ -354,7 +354,7 @@ class Wanted(Event, frozen=True, tag="wanted"):
     what: Literal["pause", "end", "end-now"]
     """"end-now": members hand in no update they have not trained yet, so that the round closes at once."""
     by: str
-    """Who; a peer's word where it came over the network."""
+    """Who, and at which device; who it is, is that device's word."""
 
 
 class Resumed(Event, frozen=True, tag="resumed"):
@@ -363,7 +363,7 @@ class Resumed(Event, frozen=True, tag="resumed"):
     round: int
     """The last one before the pause."""
     by: str
-    """Who wanted it; empty where this node only heard that it was so."""
+    """Who wanted it; only a device's name where this one just heard from it that the run goes on."""
 
 
 class CountedUpdate(msgspec.Struct, frozen=True):

@@ -1,22 +1,24 @@
 """Before a run: who is here, who founds, and how a node takes a run that others have.
 
-Founding is no vote: the lowest node id among those present founds, and a second run that a partition gave
-birth to meets the first one while neither has committed anything (`prefers`).
+Founding is no vote: the lowest node id among those that reach all that are needed founds, and a second run
+that a partition gave birth to meets the first one while neither has committed anything (`prefers`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import msgspec
 
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.effects import Create, Describe, Exit, Fetch
+from p2pfl.core.foundings import MODEL_TRIES, Foundings
 from p2pfl.core.inputs import Created, Described
 from p2pfl.core.roster import contains, founding_roster
 from p2pfl.events import Notice, Waiting
-from p2pfl.messages import Ask, Commit, Decline, Founding, RunSpec, record_digest
+from p2pfl.messages import Ask, Commit, Decline, Founding, RunSpec, Status, record_digest
 from p2pfl.schema import Schema, first_difference
 
 UNFIT_EXIT = 2
@@ -26,7 +28,7 @@ OFFER_PATIENCE = 10.0
 """Seconds for which a run that was offered, and is not taken yet, keeps others from being looked at."""
 
 MAX_DECLINED = 16
-"""Runs remembered that this device cannot take part in."""
+"""Runs remembered that could not be taken."""
 
 MAX_DECLINED_OF_PEER = 3
 """Such runs of one peer in `declined_rest` seconds: then it is not listened to for that time. Each costs the
@@ -56,6 +58,13 @@ class Present(msgspec.Struct, frozen=True):
     steady_since: float
     steady: float
     now: float
+    cut_off: frozenset[str] = frozenset()
+    """Those of `here` that are linked to fewer than `needed` nodes, and so never found: firewalls keep some
+    pairs apart."""
+    unable: Mapping[str, str] = {}
+    """Nodes whose last founding came to nothing, and why: they let others try."""
+    next_try: float | None = None
+    """When the first of these may found again."""
 
 
 def decide_founding(present: Present) -> tuple[bool, str, float | None]:
@@ -77,8 +86,12 @@ def decide_founding(present: Present) -> tuple[bool, str, float | None]:
     if len(present.here) < present.needed or present.now < at:
         what = "workers are loading" if present.loading else "everybody is here, the run starts in a moment"
         return False, what, at if present.now < at else None
-    if min(present.here) != present.me:
-        return False, "the node with the lowest id founds the run", None
+    able = present.here - present.unable.keys()
+    if not able:
+        why = next(iter(present.unable.values()))
+        return False, f"no device could found a run, and it is tried again: {why}"[:300], present.next_try
+    if min((able - present.cut_off) | (able & {present.me}) or able) != present.me:
+        return False, "the node with the lowest id founds the run", present.next_try
     return True, "this node has the lowest id", None
 
 
@@ -102,12 +115,15 @@ class Offered:
 
 @dataclass(frozen=True)
 class Declined:
-    """A run this device cannot take part in, as it is now."""
+    """A run that could not be taken as it was offered."""
 
     reason: str
     source: str
     """The node that offered it."""
     at: float
+    is_unfit: bool
+    """Whether this device cannot take part in it at all. Else its first model did not come, which `Foundings`
+    judges: nobody needs that once the run has a commit."""
 
 
 @dataclass
@@ -127,15 +143,24 @@ class Lobby:
     ask_at: float | None = None
     gone_ahead: bool = False
     """Whether the operator ended this node's `--wait`."""
+    tries: dict[str, int] = field(default_factory=dict)
+    """By run: how often its first model could not be pulled."""
     known: frozenset[str] = frozenset()
     steady_since: float = 0.0
     told: str = ""
     wake: float | None = None
+    foundings: Foundings = field(init=False)
+    """What came to nothing before."""
+
+    def __post_init__(self) -> None:
+        self.foundings = Foundings(self.ctx)
 
     def start(self) -> None:
-        """Ask the worker for this node's own task."""
-        self.steady_since = self.ctx.now
-        self.ctx.do(Describe(self.ctx.options.spec))
+        """Ask the worker for this node's own task, unless it has told that before."""
+        self.steady_since, self.told = self.ctx.now, ""
+        self.offered, self.asking, self.ask_at = None, "", None
+        if self.described is None:
+            self.ctx.do(Describe(self.ctx.options.spec))
 
     @property
     def is_waiting(self) -> bool:
@@ -152,7 +177,18 @@ class Lobby:
     def declines(self, run: str) -> bool:
         """Whether this device said lately that it cannot take part in *run*."""
         declined = self.declined.get(run)
-        return declined is not None and self.ctx.now < declined.at + self.ctx.settings.declined_rest
+        return declined is not None and declined.is_unfit and self._is_resting(declined)
+
+    def turns_down(self, status: Status) -> str:
+        """Return why this node does not come into the run a peer says it is in; empty where it would."""
+        if self.declines(status.run):
+            return self.declined[status.run].reason
+        if status.round == 0 and self.foundings.is_hopeless(status.run):
+            return self.foundings.reason_of(status.run)
+        return ""
+
+    def _is_resting(self, declined: Declined) -> bool:
+        return self.ctx.now < declined.at + self.ctx.settings.declined_rest
 
     def found(self, free: Sequence[PeerView], elsewhere: Sequence[PeerView]) -> Founding | None:
         """Return record 0 if this node should and can found a run now; *free* peers are in no run."""
@@ -187,7 +223,8 @@ class Lobby:
         ctx = self.ctx
         statuses = [(peer, peer.status) for peer in free if peer.status is not None]
         here = {peer.member.node for peer, status in statuses if status.ready}
-        needed = [status.min_nodes for _, status in statuses]
+        needed = max([ctx.options.min_nodes, *(status.min_nodes for _, status in statuses)])
+        cut_off = frozenset(peer.member.node for peer, status in statuses if status.links + 1 < needed)
         holders = [peer.name for peer, status in statuses if status.waiting]
         if self.described is not None:
             here.add(ctx.me.node)
@@ -200,20 +237,24 @@ class Lobby:
             me=ctx.me.node,
             here=frozenset(here),
             loading=len(free) + 1 - len(here),
-            needed=max([ctx.options.min_nodes, *needed]),
+            needed=needed,
             holder=holders[0] if holders else "",
             elsewhere=tuple(peer.name for peer in elsewhere),
             unfit=self._unfit(elsewhere),
             steady_since=self.steady_since,
             steady=ctx.settings.steady,
             now=ctx.now,
+            cut_off=cut_off,
+            unable=self.foundings.failed(),
+            next_try=self.foundings.next_try,
         )
 
     def _unfit(self, elsewhere: Sequence[PeerView]) -> str:
         for peer in elsewhere:
             run = peer.status.run if peer.status is not None else ""
-            if run in self.declined:
-                return _unfit_for(run, peer.name, self.declined[run].reason)
+            declined = self.declined.get(run)
+            if declined is not None and declined.is_unfit:
+                return _unfit_for(run, peer.name, declined.reason)
         return ""
 
     def _tell_waiting(self, present: Present, reason: str) -> None:
@@ -241,9 +282,9 @@ class Lobby:
         self.ctx.do(Describe(founding.spec))
 
     def _is_deaf_to(self, node: str) -> bool:
-        """Whether *node* has offered enough runs for now that this device cannot take part in."""
-        lately = sum(self.declines(run) for run, one in self.declined.items() if one.source == node)
-        return lately >= MAX_DECLINED_OF_PEER
+        """Whether *node* has offered enough runs for now that could not be taken."""
+        lately = [one for one in self.declined.values() if one.source == node and self._is_resting(one)]
+        return len(lately) >= MAX_DECLINED_OF_PEER
 
     def describe(self, described: Described) -> Offered | None:
         """Take note of a task the worker knows; return the run that can be taken without pulling a model."""
@@ -273,10 +314,21 @@ class Lobby:
             return offered
         return None
 
-    def blob_failed(self, digest: str) -> None:
-        """Forget the offer; its source repeats it, and any peer in the run can be asked."""
-        if self.offered is not None and self.offered.founding.model == digest:
-            self.offered = None
+    def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
+        """Forget the offer: any peer in the run can be asked again. Decline it when that does not help."""
+        offered = self.offered
+        if offered is None or offered.founding.model != digest:
+            return
+        self.offered = None
+        tries = self.tries.pop(offered.run, 0) + 1
+        what = f"its first model {'is of no use' if invalid else 'could not be pulled'}: {reason}"
+        self._note(offered, what, is_unfit=False)
+        if invalid or tries >= MODEL_TRIES:
+            self.foundings.give_up(offered.run, what)
+            self._say_declined(offered, what, "warning")
+        else:
+            self.tries[offered.run] = tries
+            _shorten(self.tries)
 
     def fail(self, reason: str, spec: RunSpec | None = None) -> None:
         """Decline the run that is offered, if *spec* is its; else end this node: its own task has failed."""
@@ -288,14 +340,25 @@ class Lobby:
 
     def _decline(self, offered: Offered, reason: str) -> None:
         """Stay out of a run, and say so here and there: an operator of either device can mend it."""
-        self.offered = None
+        self._note(offered, reason, is_unfit=True)
+        self._say_declined(offered, reason, "error")
+
+    def _note(self, offered: Offered, reason: str, *, is_unfit: bool) -> None:
         self.declined.pop(offered.run, None)
-        self.declined[offered.run] = Declined(reason, offered.source, self.ctx.now)
-        while len(self.declined) > MAX_DECLINED:
-            del self.declined[next(iter(self.declined))]
+        self.declined[offered.run] = Declined(reason, offered.source, self.ctx.now, is_unfit)
+        _shorten(self.declined)
+
+    def _say_declined(self, offered: Offered, reason: str, level: Literal["warning", "error"]) -> None:
+        """Stay for another run, and say why here and there."""
+        self.offered, self.asking = None, ""
         self.ctx.broadcast(Decline(offered.run, reason[:300]))
-        text = _unfit_for(offered.run, self.ctx.name_of(offered.source), reason)
-        self.ctx.tell(Notice("error", text))
+        self.ctx.tell(Notice(level, _unfit_for(offered.run, self.ctx.name_of(offered.source), reason)))
+
+
+def _shorten(by_run: dict[str, Any]) -> None:
+    """Forget what was remembered first of too many runs."""
+    while len(by_run) > MAX_DECLINED:
+        del by_run[next(iter(by_run))]
 
 
 def _unfit_for(run: str, name: str, reason: str) -> str:

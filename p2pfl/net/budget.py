@@ -34,12 +34,19 @@ ROUNDS = Budget(3000, 15_000)
 BUDGETS: dict[type, Budget] = {
     messages.Offer: Budget(2, 20),  # one a run, repeated each second until it is taken
     messages.Facts: Budget(1, 20),  # on a new link, and when a device or its data changed
-    messages.Decline: Budget(1, 20),  # one a run, then one a minute
+    messages.Decline: Budget(
+        20, 200
+    ),  # an answer to each STATUS of a run without a commit that came to nothing
     messages.Wish: Budget(5, 100),  # an operator's hand, relayed, and repeated to whoever comes to a round
     messages.Ask: Budget(50, 500),  # each is answered with a megabyte: who catches up waits for each answer
     messages.Records: Budget(100, 1000),  # the answers, and to messages of rounds that are decided
     messages.Report: Budget(200, 2000),  # one a round
+    messages.Commit: Budget(200, 2000),  # one a round; each has a quorum's signatures to check
+    messages.Promise: Budget(1000, 5000),  # one for each candidate of a round; each has a signature to check
+    messages.Accepted: Budget(1000, 5000),  # the same
     links.Peers: Budget(5, 600),  # one on a new link, and one for each node that is linked there later
+    links.Call: Budget(20, 200),  # one for each bulk connection that the caller cannot make: four at a time
+    links.CallFailed: Budget(20, 200),  # the answers
 }
 """By kind of frame; all others are messages of rounds."""
 

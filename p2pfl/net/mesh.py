@@ -2,7 +2,8 @@
 
 This is what the runtime sees of the network. It puts together what the modules beside it do one thing each:
 listening (`acceptor`), dialling (`dialler`, `book`), agreeing on a link (`handshake`, `admission`), the links
-(`link`), and blobs (`blobs`, `transfer`, `serving`). Peers tell each other whom they are linked to, so one
+(`link`), and blobs (`blobs`, `transfer`, `serving`), over connections that either side may have made
+(`reach`, `answering`). Peers tell each other whom they are linked to, so one
 reachable address is enough to find everybody.
 """
 
@@ -25,14 +26,20 @@ from p2pfl.net import sockets
 from p2pfl.net.acceptor import Acceptor, Purpose
 from p2pfl.net.addresses import Address, parse_address
 from p2pfl.net.admission import Admission
-from p2pfl.net.blobs import BlobPuller, Holder
+from p2pfl.net.answering import CallAnswerer
+from p2pfl.net.blobs import BlobPuller
 from p2pfl.net.book import MAX_NODES, MAX_TOLD, AddressBook, parse_told
 from p2pfl.net.budget import Allowances, Gate
+from p2pfl.net.bulk import BulkDialler
+from p2pfl.net.calls import Calls
 from p2pfl.net.dialler import Dialler
+from p2pfl.net.door import BulkDoor
 from p2pfl.net.handshake import Agreed, Disowned, Handshakes, Reachable, WrongNode
-from p2pfl.net.link import Link
+from p2pfl.net.holder import Holder
+from p2pfl.net.link import Brought, Link
 from p2pfl.net.peers import BootMemory, Local, MeshListener, Peer
 from p2pfl.net.progress import PeerProgress
+from p2pfl.net.reach import Reach
 from p2pfl.net.refusals import Refusals
 from p2pfl.net.resolver import RESOLVER
 from p2pfl.net.serving import BlobServer
@@ -45,7 +52,7 @@ from p2pfl.net.transfer import Transfers
 from p2pfl.net.unreached import Unreached
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.partial import Watch
-from p2pfl.wire.links import PeerAddresses, Peers
+from p2pfl.wire.links import Call, CallFailed, PeerAddresses, Peers
 
 logger = logging.getLogger(__name__)
 
@@ -118,8 +125,10 @@ class Mesh:
         self._refusals = Refusals(self._tell_refused, time.monotonic)
         self.traffic = Traffic()
         self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="blobs")
-        server = BlobServer(credentials, store, settings, self.traffic, self._threads, self._tell_served)
-        purposes: dict[str, Purpose] = {CONTROL_ALPN: self._answer, BLOB_ALPN: server.hear}
+        server = BlobServer(store, settings, self.traffic, self._threads, self._tell_served)
+        calls = Calls(self._send_link, settings)
+        door = BulkDoor(credentials, settings, server, calls)
+        purposes: dict[str, Purpose] = {CONTROL_ALPN: self._answer, BLOB_ALPN: door.hear}
         if observers is not None:
             purposes[OBSERVE_ALPN] = observers
         self._acceptor = Acceptor(credentials, settings, purposes, self._refusals.refused, self._is_known)
@@ -131,7 +140,11 @@ class Mesh:
             settings,
             self._book.forget,
         )
-        self._transfers = Transfers(credentials, settings, self.traffic, self._threads)
+        bulk = BulkDialler(credentials, settings)
+        self._calls = calls
+        self._answerer = CallAnswerer(bulk, server, self._book.addresses, self._send_link)
+        self._reach = Reach(bulk, calls, self.traffic)
+        self._transfers = Transfers(credentials, settings, self.traffic, self._threads, self._reach)
         self._puller = BlobPuller(store, self._transfers, self._holders, settings.max_pulls, self._threads)
         self._handshakes = Handshakes(credentials, local, self._admission, settings, self._reachable)
         self._watch = SleepWatch(settings.clock_jump_seconds, self._slept)
@@ -159,6 +172,7 @@ class Mesh:
         self._closing = True
         await self._dialler.close()
         await self._acceptor.close()
+        await self._answerer.close()
         await self._watching.close()
         for neighbour in self._neighbours.values():
             neighbour.link.close(reason)
@@ -215,6 +229,12 @@ class Mesh:
         for neighbour in self._neighbours.values():
             neighbour.link.cut(reason)
         self._dialler.hurry()
+
+    def drop(self, node: str, reason: str) -> None:
+        """Cut the link to *node*; the next handshake judges it anew."""
+        neighbour = self._neighbours.get(node)
+        if neighbour is not None:
+            neighbour.link.cut(reason)
 
     async def pull(
         self,
@@ -331,6 +351,8 @@ class Mesh:
         while len(self._hosts) > MAX_NODES:
             del self._hosts[next(iter(self._hosts))]
         self._replace(node, "a new connection took its place")
+        self._reach.linked(node, dialled=dialled)
+        self._answerer.linked(node)
         told = tuple(advertised) or (observed,)
         self._neighbours[node] = _Neighbour(link, told, observed.is_loopback)
         self.traffic.watch("control", node, agreed.stream.meter)
@@ -346,6 +368,7 @@ class Mesh:
         if neighbour is not None:
             neighbour.link.cut(reason)
             self._transfers.forget(node)
+            self._reach.unlinked(node)
             if not self._closing:
                 self._listener.unlinked(neighbour.link.peer, reason)
 
@@ -362,6 +385,7 @@ class Mesh:
             if neighbour is not None and neighbour.link is link:
                 del self._neighbours[node]
                 self._transfers.forget(node)
+                self._reach.unlinked(node)
                 self._dialler.lost(node)
                 if not self._closing:
                     self._listener.unlinked(link.peer, reason)
@@ -369,15 +393,21 @@ class Mesh:
 
     # --- what links bring -----------------------------------------------------------------------------------
 
-    def _take(self, link: Link, frame: Peers | Message) -> None:
+    def _take(self, link: Link, frame: Brought) -> None:
         """Handle a frame that is not the link's own affair."""
-        neighbour = self._neighbours.get(link.peer.member.node)
+        node = link.peer.member.node
+        neighbour = self._neighbours.get(node)
         if neighbour is None or neighbour.link is not link or self._closing:
             return
-        if isinstance(frame, Peers):
-            self._hear_of(frame, link.peer.member.node)
-        else:
-            self._listener.received(link.peer, frame)
+        match frame:
+            case Peers():
+                self._hear_of(frame, node)
+            case Call():
+                self._answerer.called(node, frame)
+            case CallFailed():
+                self._calls.failed(node, frame)
+            case _:
+                self._listener.received(link.peer, frame)
 
     def _hear_of(self, frame: Peers, source: str) -> None:
         """Take the addresses that the peer *source* tells of others."""
@@ -397,10 +427,23 @@ class Mesh:
     def _is_linked(self, node: str) -> bool:
         return node in self._neighbours
 
+    def _send_link(self, node: str, frame: Call | CallFailed) -> bool:
+        neighbour = self._neighbours.get(node)
+        return neighbour is not None and neighbour.link.send(frame)
+
     def _holders(self, sources: Sequence[str]) -> list[Holder]:
-        """Return *sources* and then all linked nodes, with their addresses."""
+        """Return who may have a blob: *sources*, then all linked nodes; last, who is hardly to be reached.
+
+        Those are the sources that are not linked, and who was just now not to be reached.
+        """
         nodes = [node for node in dict.fromkeys([*sources, *self._neighbours]) if node != self._node]
-        return [(node, addresses) for node in nodes if (addresses := self._book.addresses(node))]
+        nodes.sort(key=lambda node: node not in self._neighbours or self._reach.is_barred(node))
+        holders = [Holder(node, self._name(node), self._book.addresses(node)) for node in nodes]
+        return [holder for holder in holders if holder.addresses or self._is_linked(holder.node)]
+
+    def _name(self, node: str) -> str:
+        neighbour = self._neighbours.get(node)
+        return neighbour.link.peer.name if neighbour is not None else short(node)
 
     def _is_known(self, host: str) -> bool:
         """Whether a node was linked, or is listed, at *host*."""

@@ -79,7 +79,8 @@ def _joined(event: events.RunJoined) -> str:
         "resumed": f"resumed run {run} after round {event.round}",
         "continued": f"goes on as run {run}",
         "learner": f"follows run {run} and is a member with the next round",
-        "finished": f"run {run} is complete in this data directory, with {event.round} records",
+        "finished": f"run {run} is complete in this data directory, with {event.round} records (a higher "
+        "--rounds extends it, --new-run begins another one)",
     }[event.how]
     return (
         f"{what}: {spec.task}/{spec.model}, {spec.rounds} rounds of {spec.epochs} local epochs, "

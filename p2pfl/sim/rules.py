@@ -12,8 +12,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from p2pfl.core.courtesy import Courtesy
 from p2pfl.core.options import Policy, highest_accepted
-from p2pfl.messages import quorum
+from p2pfl.messages import Commit, Member, quorum
+from p2pfl.proofs import Verify
 from p2pfl.sim.device import Device
 from p2pfl.sim.faults import NETWORK, Faults
 from p2pfl.sim.habits import ALL, Habits
@@ -43,6 +45,11 @@ class Rule(msgspec.Struct, frozen=True):
         device.habits = self.habits
 
 
+def _by_name(commit: Commit, voters: set[Member], _verify: Verify) -> set[Member]:
+    """Believe whoever is named."""
+    return {vote.member for vote in commit.acceptors} & voters
+
+
 SPLIT = msgspec.structs.replace(NETWORK, cut_every=4.0, cut=8.0)
 """Parted most of the time."""
 
@@ -54,6 +61,24 @@ PARTED = Faults(cut_every=3.0, cut=2.0, slow_node=1.0)
 
 AIMED = Faults(aimed=0.08, aimed_value=0.3, drop=0.05, slow=0.1, deafen_every=10.0, down=3.0)
 """Devices stumble over the protocol's steps, and messages come late."""
+
+STARTS = Faults(aimed_first=0.3)
+"""Proposers crash when others have accepted their value and they have not."""
+
+BITS = Faults(damage_every=0.5, crash_every=2.0, down=0.5)
+"""Models on disks lose their bytes."""
+
+STRAYS = Faults(turn_away_every=5.0, away=60.0)
+"""Members turn away and stay linked."""
+
+HANGS = Faults(hang=0.03)
+"""Workers hang now and then."""
+
+WALLS = Faults(walled=1.0, until=200.0)
+"""Nobody can pull from one device."""
+
+FORGERS = Faults(forge_every=2.0, crash_every=10.0, down=2.0)
+"""Commits that nobody has accepted are sent around."""
 
 PULLS = Faults(aimed=0.12, aimed_value=0.1, slow=0.05, cut_every=8.0, down=2.0, pull=6.0)
 """Devices stumble over the protocol's steps, and models take long to come."""
@@ -112,6 +137,13 @@ RULES = {
         AIMED,
         policy=lambda _: Policy(lowest=lambda _order, _node: True),
     ),
+    "lowest-promise": Rule(
+        "the promise with which a proposer takes the lowest ballot is on disk before its ACCEPT",
+        "ballot",
+        20,
+        STARTS,
+        habits=Habits(saves_lowest=False),
+    ),
     "flush": Rule(
         "nothing is answered before it is on disk",
         "durability",
@@ -147,11 +179,48 @@ RULES = {
         PARTED,
         policy=lambda _: Policy(fits=lambda _result, _due: True),
     ),
+    "mending": Rule(
+        "a blob whose bytes are found to be wrong is deleted and pulled again",
+        "progress",
+        15,
+        BITS,
+        habits=Habits(mends_blobs=False),
+    ),
+    "presence": Rule(
+        "who is linked and in another run, or in none, is not waited for",
+        "stall",
+        15,
+        STRAYS,
+        policy=lambda _: Policy(takes_part=lambda _says, _run, _is_begun: True),
+    ),
+    "hanging": Rule(
+        "a worker that does nothing is killed, and its job has failed",
+        "stall",
+        15,
+        HANGS,
+        habits=Habits(ends_hanging=False),
+    ),
+    "courtesy": Rule(
+        "what is left to a candidate is renewed by its progress only",
+        "stall",
+        15,
+        WALLS,
+        policy=lambda _: Policy(courtesy=lambda _known, ballot, step, now: Courtesy(ballot, step, now, now)),
+        habits=Habits(tells_undelivered=False),  # by which the candidate would notice
+    ),
+    "undelivered": Rule(
+        "a candidate whose model cannot be pulled is told so, and gives up",
+        "stall",
+        15,
+        WALLS,
+        habits=Habits(tells_undelivered=False),
+    ),
     "new-journal": Rule(
         "who lost its disk does not vote as the member it was",
         "identity",
         5,
         DISKS,
+        policy=lambda _: Policy(current=lambda _votes, _seen: True),
         habits=Habits(renews_journal=False, judges_boots=False),  # which would notice it as well
     ),
     "boots": Rule(
@@ -159,7 +228,23 @@ RULES = {
         "identity",
         20,
         DISKS,
+        policy=lambda _: Policy(current=lambda _votes, _seen: True),  # which would notice it as well
         habits=Habits(judges_boots=False),
+    ),
+    "votes": Rule(
+        "a journal that has forgotten votes is refused, however often it was started",
+        "identity",
+        20,
+        DISKS,
+        policy=lambda _: Policy(current=lambda _votes, _seen: True),
+        habits=Habits(counts_votes=False),
+    ),
+    "signatures": Rule(
+        "a commit is believed for the signatures of those who accepted it, not for their names",
+        "agreement",
+        5,
+        FORGERS,
+        policy=lambda _: Policy(proven=_by_name),
     ),
 }
 """By name, for the command line."""

@@ -10,9 +10,10 @@ import pytest
 
 from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.names import Role
 from p2pfl.net import sockets
 from p2pfl.net.addresses import Address
-from p2pfl.wire.links import PeerAddresses, Peers
+from p2pfl.wire.links import PeerAddresses, Peers, Refusal
 from tests.support.federation import make_federation
 from tests.support.meshes import Boots, Lab, lab, new_local, until
 
@@ -71,6 +72,55 @@ async def test_a_listening_copy_is_disowned_too(world: Lab, federation: dict[str
     await world.start(federation["ant"], [copy.address], boots=boots)
     await copy.told.until(lambda told: bool(told.disownments))
     assert copy.told.names == set()
+
+
+async def test_a_copy_that_has_started_more_often_is_found_by_its_votes(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    boots = Boots()
+    ant = await world.start(federation["ant"], boots=boots)
+    local = new_local(boot=5, votes=7)
+    bee = await world.start(federation["bee"], [ant.address], local=local)
+    await ant.told.until(lambda told: told.names == {"bee"})
+    await world.stop(bee)
+    for boot in (6, 7, 99):
+        copy = await world.start(
+            federation["bee"], [ant.address], local=new_local(local.journal, boot=boot, votes=6)
+        )
+        await copy.told.until(lambda told: bool(told.disownments))
+        assert "it says that it has cast 6 votes, and 7 were seen" in copy.told.disownments[0]
+        await world.stop(copy)
+    assert ant.told.names == set()
+
+
+async def test_a_node_does_not_stop_for_another_nodes_word(
+    world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ant = await world.start(federation["ant"])
+    word = Refusal("cloned", "your data directory is a copy", new_local(boot=99).claim(ant.id))
+    monkeypatch.setattr(ant.mesh._admission, "refuse_hello", lambda *_: word)
+    bee = await world.start(federation["bee"], [ant.address])
+    told = await bee.told.until_refused("is a copy")
+    assert told.endswith("It has not proved that, so this node goes on.")
+    monkeypatch.undo()
+    await bee.told.until(lambda told: told.names == {"ant"})
+    assert bee.told.disownments == []
+
+
+@pytest.mark.parametrize("role", ["observer", "operator"])
+async def test_a_certificate_of_another_role_is_refused_before_it_says_a_word(
+    world: Lab, federation: dict[str, Credentials], tmp_path: Path, role: Role
+) -> None:
+    ant = await world.start(federation["ant"])
+    eye = make_federation(tmp_path / "ca", "eye", role=role)["eye"]
+    talker = await world.start(eye, [ant.address])
+    reason = f"the certificate of eye has the role {role}; only nodes train together"
+    assert reason in await ant.told.until_refused("only nodes train together")
+    assert reason in await talker.told.until_refused("only nodes train together")
+    listener = await world.start(eye)
+    bee = await world.start(federation["bee"], [listener.address])
+    assert reason in await bee.told.until_refused("only nodes train together")
+    assert ant.told.names == bee.told.names == set()
 
 
 async def test_a_quick_restart_with_a_higher_boot_replaces_the_old_link(

@@ -22,6 +22,7 @@ from p2pfl.runtime.node import NodeConfig, _recover, run_node
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import chain_of, member, of_kind, options, told
 from tests.support.federation import make_federation
+from tests.support.keys import signer
 from tests.support.records import NAMES, SCHEMA, update
 
 BYTES = b"the update of round 2" * 1000
@@ -49,7 +50,7 @@ def started(saved: Saved) -> list[AnyEffect]:
     """The first effects of a node with *saved*, until the model is here and its worker ready."""
     assert saved.current is not None
     assert saved.current.last is not None
-    node = Node(member("ada"), "ada", options(), saved, settings=ProtocolSettings())
+    node = Node(member("ada"), "ada", options(), saved, signer("ada"), settings=ProtocolSettings())
     effects = node.start(100.0)
     effects += node.input(inputs.BlobReady(saved.current.last.record.model, durable=True), 100.0)
     return effects + node.input(inputs.Described(saved.current.founding.spec, SCHEMA, 1000), 100.0)

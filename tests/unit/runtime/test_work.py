@@ -267,6 +267,31 @@ async def test_a_number_that_is_not_finite_is_found_whether_its_bytes_were_seen_
     assert "not finite" in failed.reason
 
 
+async def test_a_blob_that_is_damaged_on_this_disk_is_pulled_again_and_that_is_told(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
+    path = bench.store.new_path()
+    path.write_bytes(GOOD[:-3])
+    bench.store.adopt(path, name)
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    assert await bench.host.outcome() == on_disk(name)
+    assert bench.store.is_intact(name)
+    [notice] = bench.host.told
+    assert isinstance(notice, events.Notice)
+    assert "is damaged: it is pulled again" in notice.text
+
+
+async def test_a_blob_that_is_here_whole_and_of_no_use_is_not_pulled_again(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path, data=GOOD), blake3(NAN).hexdigest()
+    path = bench.store.new_path()
+    path.write_bytes(NAN)
+    bench.store.adopt(path, name)
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    [failed] = await bench.host.outcome()
+    assert isinstance(failed, inputs.BlobFailed)
+    assert failed.invalid
+    assert bench.puller.pulls == []
+
+
 async def test_a_blob_looked_at_while_it_came_is_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,6 +415,17 @@ async def test_a_described_task_is_told_to_people_and_to_the_protocol(tmp_path: 
     [ready] = bench.host.told
     assert isinstance(ready, events.WorkerReady)
     assert (ready.task, ready.device, ready.samples, ready.parameters) == (SPEC.task, "cpu", 1437, 99)
+
+
+async def test_a_worker_that_is_ready_is_told_once_for_the_same_task(tmp_path: Path) -> None:
+    described = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 99, "cpu")
+    other = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 100, "cpu")
+    bench = Bench(tmp_path, described, described, other)
+    for parameters in ([99], [99], [99, 100]):
+        bench.host.fed.clear()
+        bench.work.begin(Describe(SPEC))
+        await bench.host.outcome()
+        assert [event.parameters for event in bench.host.told] == parameters
 
 
 async def test_a_created_model_is_durable_and_guarded(tmp_path: Path) -> None:

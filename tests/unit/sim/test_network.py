@@ -1,9 +1,8 @@
 import msgspec
 
 from p2pfl.core import inputs
-from p2pfl.core.effects import Fetch, Send
+from p2pfl.core.effects import Send
 from p2pfl.messages import Evaluation, Report, Status
-from p2pfl.sim.device import SCHEMA
 from p2pfl.sim.faults import Faults
 from p2pfl.sim.network import SILENCE
 from p2pfl.sim.world import World
@@ -98,11 +97,11 @@ def test_a_start_of_the_past_is_refused_and_its_owner_told():
     world.crash(device, 0.0)
     world.run_for(1.0)
     world.restore_disk(device, backup, 0.0)
-    codes = []
-    world.on_effect = lambda one, _effect: codes.append(one.exit.code) if one.exit else None
     before = device.member
     world.run_until(lambda: device.exit is not None, 10.0)
     assert "is a copy or was restored from a backup" in device.exit.reason
+    assert "is a copy or was restored from a backup" in device.disk.refused
+    world.run_until(lambda: device.is_up, 60.0)
     assert device.member.journal != before.journal
 
 
@@ -111,7 +110,7 @@ def test_two_processes_with_one_data_directory_do_not_both_stay():
     original = number(world, 1)
     before = original.member
     copy = world.copy(original)
-    world.run_for(10.0)
+    world.run_for(30.0)
     # The copy counts a later start, so it is the original that is told; it comes back with a new journal.
     assert copy.is_up
     assert copy.member == before
@@ -195,36 +194,6 @@ def test_messages_overtake_each_other():
     order = [one.round for one in reports if isinstance(one, Report) and one.run == REPORT.run]
     assert sorted(order) == list(range(1, 50))
     assert order != sorted(order)
-
-
-# --- blobs --------------------------------------------------------------------------------------------------
-
-
-def fetched(world, device, **fields):
-    seen = fed(world, device)
-    world.network.fetch(device, Fetch("blob", SCHEMA, (), **fields))
-    world.run_for(0.2)
-    return [e for e in seen if isinstance(e, inputs.BlobReady | inputs.BlobFailed)]
-
-
-def test_a_blob_comes_from_whoever_is_linked_and_has_it():
-    world = started()
-    number(world, 3).disk.passing.add("blob")
-    assert fetched(world, number(world, 1)) == [
-        inputs.BlobReady("blob", durable=False),
-        inputs.BlobReady("blob", durable=True),
-    ]
-    assert number(world, 1).disk.blobs >= {"blob"}
-    assert fetched(world, number(world, 2), durable=False) == [inputs.BlobReady("blob", durable=False)]
-    assert "blob" in number(world, 2).disk.passing
-
-
-def test_a_blob_nobody_reachable_has_cannot_be_had():
-    world = started()
-    number(world, 3).disk.blobs.add("blob")
-    world.network.deafen({pair(world, 3, 1)})
-    (answer,) = fetched(world, number(world, 1))
-    assert answer == inputs.BlobFailed("blob", "nobody reachable has it", invalid=False)
 
 
 def test_statuses_pass_the_real_codec_where_that_is_asked_for():
