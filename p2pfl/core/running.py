@@ -371,7 +371,7 @@ class Running:
             if flaw is not None:
                 name = self.ctx.name_of(source)
                 text = f"a commit of round {commit.record.round} from {name} is not believed: {flaw}"
-                self.ctx.complain(source, "unbelieved", text)
+                self.ctx.complain(source, "forged", text)
                 return
             if self.ledger.is_ahead_of_me(commit):
                 self.ledger.disown(commit)

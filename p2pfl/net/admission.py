@@ -91,6 +91,8 @@ class Admission:
             return refusal
         if peer.node_id == self._node:
             return self._refuse_own_key(words)
+        if objection := self._objection(peer.node_id):
+            return Refusal("protocol", f"{peer.name} gets no link: {objection}")
         if not words.claim.is_valid(peer.node_id, self._local.signer.verify):
             reason = f"what {peer.name} says of its journal is not signed with the key of its certificate"
             return Refusal("protocol", reason)

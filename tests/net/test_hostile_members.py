@@ -1,15 +1,20 @@
 """Whoever holds a certificate may say anything: each harms its own link at most, and the node serves on.
 
-One node without a run serves all these tests; what it prints and keeps is looked at too.
+One node without a run serves most of these tests, one that is a member of a run the others; what they print
+and keep is looked at too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, get_args, get_type_hints
 
+import msgspec
 import psutil
 import pytest
 
@@ -17,13 +22,42 @@ from p2pfl import events
 from p2pfl.identity.authority import create_authority, issue
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.names import Role
-from p2pfl.messages import Ask, Decline, Facts, Message, Offer, Records, Report, Status, Wish
+from p2pfl.identity.signatures import signer_of
+from p2pfl.messages import (
+    Accepted,
+    Ask,
+    Ballot,
+    Commit,
+    Decline,
+    Founding,
+    Message,
+    Promise,
+    Records,
+    RosterEntry,
+    Status,
+    record_digest,
+)
 from p2pfl.net.budget import BUDGETS, ROUNDS
 from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN, client_context
+from p2pfl.proofs import CastVote, Claim, sign_claim, sign_vote
 from p2pfl.wire.codec import ControlFrame
-from p2pfl.wire.links import Bye, Hello, Peers, Ping, Pong, Ready, Refusal, Welcome
-from tests.support.hostile import LINK_FRAMES, MESSAGES, Client, People, framed, malformed
+from p2pfl.wire.links import Bye, Hello, LinkFrame, Ping, Pong, Ready, Refusal, Welcome
+from tests.support.core import status
+from tests.support.hostile import (
+    LINK_FRAMES,
+    MESSAGES,
+    VOTES,
+    Client,
+    People,
+    framed,
+    hello_of,
+    malformed,
+    member_of,
+    said_by,
+)
+from tests.support.light_worker import SCHEMA
 from tests.support.processes import LIGHT, Process, address_of, until
+from tests.support.records import Chain, digest, founding, node, signed
 
 pytestmark = pytest.mark.processes
 
@@ -34,7 +68,7 @@ MAX_OUTPUT_BYTES = 512 * 1024
 """Printed by it in all: a few lines for each test."""
 
 ALL: list[ControlFrame] = [*MESSAGES, *LINK_FRAMES]
-SOME_LIMITED = [Offer, Facts, Decline, Wish, Ask, Records, Report, Peers]
+"""One of every kind of frame there is."""
 
 
 def name_of(frame: ControlFrame) -> str:
@@ -48,6 +82,7 @@ class Target:
         self.process = process
         self.people = people
         self.port = int(address_of(process).rpartition(":")[2])
+        self.node_id = process.all(events.Started)[0].node
         self.memory = psutil.Process(process.pid)
 
     async def serves(self) -> None:
@@ -56,12 +91,19 @@ class Target:
             assert isinstance(await honest.hear(Status), Status)
         assert not self.process.has_ended, self.process.output
 
+    async def claim(self) -> Claim:
+        """Return what the node says of its journal."""
+        asking = self.people.new()
+        async with Client.connected(self.port, asking) as client:
+            return (await client.greet(asking)).claim
+
     async def said(self, who: Credentials, words: str) -> list[str]:
         """Wait until the node has said *words* of *who*; return all that it said with these words of it."""
 
         def find() -> list[str]:
             told = [f"{one.address} {one.reason}" for one in self.process.all(events.PeerRefused)]
             told += [f"{one.name} {one.reason}" for one in self.process.all(events.PeerLost)]
+            told += [one.text for one in self.process.all(events.Notice)]
             return [text for text in told if who.name in text and words in text]
 
         return await until(find, f"{words!r} of {who.name}", self.process)
@@ -69,7 +111,12 @@ class Target:
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    folder = tmp_path_factory.mktemp("hostile")
+    with _target(tmp_path_factory.mktemp("hostile")) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def _target(folder: Path) -> Iterator[Target]:
     create_authority(folder / "certs", "fleet")
     ada = issue(folder / "certs", "ada")
     places = (f"--certs={ada}", f"--data-dir={folder / 'ada'}", "--listen=127.0.0.1:0", "--min-nodes=200")
@@ -121,9 +168,9 @@ async def test_a_frame_where_hello_was_due_ends_the_connection(target: Target, f
 # --- out of place -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("frame", [*MESSAGES, LINK_FRAMES[6]], ids=name_of)
+@pytest.mark.parametrize("frame", [*MESSAGES, *LINK_FRAMES[6:9]], ids=name_of)
 async def test_a_message_of_a_run_that_nobody_is_in_changes_nothing(
-    target: Target, frame: Message | Peers
+    target: Target, frame: ControlFrame
 ) -> None:
     async with Client.linked(target.port, target.people.new()) as offender:
         await offender.say(framed(frame, Ping()))
@@ -149,7 +196,7 @@ async def test_a_link_ends_politely_at_its_peers_wish(target: Target, frame: Ref
     await target.serves()
 
 
-@pytest.mark.parametrize("kind", ["version", "role", "self", "twin", "duplicate", "full", "wrong-node"])
+@pytest.mark.parametrize("kind", get_args(get_type_hints(Refusal)["kind"]))
 async def test_a_refusal_as_first_word_is_only_the_end_of_its_connection(target: Target, kind: str) -> None:
     async with Client.connected(target.port, target.people.new()) as offender:
         await offender.say(framed(Refusal(kind, "so it is")))  # type: ignore[arg-type]  # it is one of these
@@ -157,12 +204,46 @@ async def test_a_refusal_as_first_word_is_only_the_end_of_its_connection(target:
     await target.serves()
 
 
+@pytest.mark.parametrize("proof", ["none", "of another", "replayed", "changed", "a vote of another"])
+@pytest.mark.parametrize("is_late", [False, True], ids=["first", "after WELCOME"])
+async def test_who_cannot_prove_that_the_node_is_a_copy_does_not_end_it(
+    target: Target, proof: str, is_late: bool
+) -> None:
+    offender = target.people.new()
+    claim = await target.claim()
+    proofs = {
+        "none": Refusal("cloned", "it is a copy"),
+        "of another": Refusal(
+            "cloned",
+            "it is a copy",
+            sign_claim(signer_of(offender), member_of(offender), 99, claim.nonce, 99),
+        ),
+        "replayed": Refusal("cloned", "it is a copy", claim),
+        "changed": Refusal("cloned", "it is a copy", msgspec.structs.replace(claim, boot=99, votes=99)),
+        "a vote of another": Refusal("cloned", "it is a copy", cast=_forged_vote(target, claim)),
+    }
+    async with Client.connected(target.port, offender) as client:
+        if is_late:
+            await client.greet(offender)
+        await client.say(framed(proofs[proof]))
+        assert await client.hear() is None
+    await target.said(offender, "It has not proved that, so this node goes on")
+    await target.serves()
+
+
+def _forged_vote(target: Target, claim: Claim) -> CastVote:
+    """Return a vote in the target's name with which it would have cast more votes than it has."""
+    vote = signed("ben", digest("run"), 1, Ballot(1, node("ben")), votes=99)
+    forged = msgspec.structs.replace(vote, node=target.node_id, journal=claim.journal, key=claim.key)
+    return CastVote(digest("run"), 1, Ballot(1, node("ben")), "", forged)
+
+
 # --- floods -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "frame",
-    [frame for frame in ALL if type(frame) in SOME_LIMITED or isinstance(frame, Status | Ping)],
+    [frame for frame in ALL if type(frame) in BUDGETS or isinstance(frame, Status | Ping)],
     ids=name_of,
 )
 async def test_who_floods_is_named_once_and_turned_away(target: Target, frame: ControlFrame) -> None:
@@ -176,7 +257,7 @@ async def test_who_floods_is_named_once_and_turned_away(target: Target, frame: C
     assert len(await target.said(offender, f"it sends more {kind} than any node needs")) == 1
     await target.said(offender, f"it sent {kind} without end")
     async with Client.connected(target.port, offender) as again:
-        await again.say(framed(Hello("0.1.0", "1" * 32, 1, "5" * 32, 1, (), 1, 1, "", 0)))
+        await again.say(framed(hello_of(offender)))
         refusal = await again.hear()
         assert isinstance(refusal, Refusal)
         assert "it is turned away for 30 s" in refusal.reason
@@ -189,7 +270,7 @@ async def test_who_links_without_end_is_turned_away(target: Target) -> None:
     refusal: ControlFrame | None = None
     for order in range(10**6, 10**6 + 200):
         async with Client.connected(target.port, offender) as client:
-            await client.say(framed(Hello("0.1.0", "1" * 32, 1, "5" * 32, 1, (), 1, 1, "", 0)))
+            await client.say(framed(hello_of(offender)))
             refusal = await client.hear(Welcome)
             if isinstance(refusal, Refusal):
                 if refusal.kind == "duplicate":  # the node has not heard of the last end yet
@@ -200,6 +281,114 @@ async def test_who_links_without_end_is_turned_away(target: Target) -> None:
     assert isinstance(refusal, Refusal)
     assert "new links without end" in refusal.reason
     await target.serves()
+
+
+# --- in a run -----------------------------------------------------------------------------------------------
+
+
+class Seats(NamedTuple):
+    """A run of three clients, which have made the node of *target* a member of it with their first round."""
+
+    target: Target
+    members: tuple[Credentials, ...]
+    founding: Founding
+    commit: Commit
+
+    @property
+    def run(self) -> str:
+        return record_digest(self.founding)
+
+    def forged(self, round_: int, previous: str) -> Commit:
+        """Return a commit of *round_* with the acceptances of another one."""
+        record = self.commit.record
+        forged = msgspec.structs.replace(record, round=round_, previous=previous, model=digest("forged"))
+        return msgspec.structs.replace(self.commit, record=forged)
+
+
+@pytest.fixture(scope="module")
+def seats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seats]:
+    with _target(tmp_path_factory.mktemp("seats")) as target:
+        yield asyncio.run(_seated(target))
+
+
+async def _seated(target: Target) -> Seats:
+    members = tuple(target.people.new() for _ in range(3))
+    roster = tuple(
+        RosterEntry(one.node_id, member_of(one).journal, one.name, slot) for slot, one in enumerate(members)
+    )
+    record_0 = msgspec.structs.replace(founding(), roster=roster, schema=SCHEMA)
+    run, ballot = record_digest(record_0), Ballot(1, members[0].node_id)
+    newcomer = RosterEntry(target.node_id, (await target.claim()).journal, "ada", 3)
+    record = Chain(record_0).commit(next_roster=(*roster, newcomer)).record
+    record = msgspec.structs.replace(record, ballot=ballot)
+    votes = tuple(
+        sign_vote(signer_of(one), member_of(one), run, 1, ballot, record_digest(record), VOTES)
+        for one in members
+    )
+    commit = Commit(record, ballot, votes)
+    async with Client.linked(target.port, members[0]) as client:
+        await client.say(framed(status(run=run, round=1, record=record_digest(record), holds=True)))
+        assert isinstance(await client.hear(Ask), Ask)
+        await client.say(framed(Records(run, record_0, (commit,))))
+        await target.process.until(events.Committed)
+    return Seats(target, members, record_0, commit)
+
+
+@pytest.mark.parametrize("frame", MESSAGES, ids=name_of)
+@pytest.mark.parametrize("is_member", [True, False], ids=["member", "stranger to the run"])
+async def test_a_message_of_the_nodes_own_run_out_of_place_ends_nothing(
+    seats: Seats, frame: Message, is_member: bool
+) -> None:
+    target = seats.target
+    offender = seats.members[1] if is_member else target.people.new()
+    async with Client.linked(target.port, offender) as client:
+        for round_ in (1, 2, 9):
+            await client.say(framed(said_by(offender, frame, seats.run, round_), Ping()))
+            assert isinstance(await client.hear(Pong), Pong)
+    await target.serves()
+
+
+@pytest.mark.parametrize("is_record", [False, True], ids=["commit", "records"])
+@pytest.mark.parametrize("which", ["another of the last round", "the next round", "the next of another"])
+async def test_a_commit_with_the_acceptances_of_another_is_named_once_and_ends_nothing(
+    seats: Seats, which: str, is_record: bool
+) -> None:
+    target, last, offender = seats.target, record_digest(seats.commit.record), seats.target.people.new()
+    forged = {
+        "another of the last round": seats.forged(1, seats.run),
+        "the next round": seats.forged(2, last),
+        "the next of another": seats.forged(2, digest("another")),
+    }[which]
+    frame = Records(seats.run, None, (forged,)) if is_record else forged
+    async with Client.linked(target.port, offender) as client:
+        await client.say(framed(frame, frame, Ping()))
+        assert isinstance(await client.hear(Pong), Pong)
+    assert len(await target.said(offender, "commit")) == 1
+    await target.serves()
+    assert not target.process.all(events.Ended)
+
+
+async def test_votes_that_somebody_else_has_signed_do_not_count(seats: Seats) -> None:
+    target, offender = seats.target, seats.members[2]
+    async with Client.linked(target.port, offender) as client:
+        for frame in MESSAGES:
+            if isinstance(frame, Promise | Accepted):
+                await client.say(framed(msgspec.structs.replace(frame, run=seats.run, round=2)))
+        await client.say(framed(Ping()))
+        assert isinstance(await client.hear(Pong), Pong)
+    assert len(await target.said(offender, "a vote it has not signed")) == 1
+
+
+async def test_who_declines_run_after_run_is_told_of_once(seats: Seats) -> None:
+    target, offender = seats.target, seats.target.people.new()
+    async with Client.linked(target.port, offender) as client:
+        await client.say(framed(*(Decline(digest(f"run {number}"), "no") for number in range(9)), Ping()))
+        assert isinstance(await client.hear(Pong), Pong)
+    assert len(await target.said(offender, "cannot take part")) == 1
+
+
+def test_every_kind_of_frame_is_in_these_tests() -> None:
+    assert {type(frame) for frame in ALL} == {*get_args(Message), *get_args(LinkFrame)}
 
 
 # --- other certificates, and none ---------------------------------------------------------------------------

@@ -12,9 +12,11 @@ from pathlib import Path
 import msgspec
 
 from p2pfl import messages
+from p2pfl.config import PROTOCOL_VERSIONS
 from p2pfl.identity.authority import issue
 from p2pfl.identity.credentials import Credentials, read_credentials
 from p2pfl.identity.names import Role
+from p2pfl.identity.signatures import signer_of
 from p2pfl.messages import (
     Accept,
     Accepted,
@@ -24,6 +26,7 @@ from p2pfl.messages import (
     Decline,
     Evaluation,
     Facts,
+    Member,
     Message,
     Noted,
     Offer,
@@ -33,58 +36,99 @@ from p2pfl.messages import (
     Refuse,
     Report,
     Submit,
+    Undelivered,
     Wish,
     Yield,
     record_digest,
 )
 from p2pfl.net.tls import CONTROL_ALPN, client_context
+from p2pfl.proofs import Claim, sign_claim, sign_vote, sign_wish
 from p2pfl.wire import links
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
-from tests.support.core import status
-from tests.support.records import Chain, digest, evaluations, founding, node, update
+from tests.support.core import member, status
+from tests.support.keys import signer
+from tests.support.records import Chain, digest, evaluations, founding, node, signed, update
 
 MAX_BYTES = 1024 * 1024
 PATIENCE_SECONDS = 30.0
 NONCE = "5" * 32
+VERSIONS = PROTOCOL_VERSIONS
+VOTES = 1
+"""That every client says it has cast by now; none has cast more."""
 
 _CHAIN = Chain()
 _COMMIT = _CHAIN.commit(evaluated=evaluations((8, 10), (9, 10)))
 _RUN, _BALLOT = _CHAIN.run, Ballot(3, node("ben"))
+_CLAIM = sign_claim(signer("ben"), member("ben"), 1, NONCE, 0)
 
 MESSAGES: Sequence[Message] = [
     status(run=_RUN, round=3, record=digest("record"), progress=0.5, phase="training"),
     Offer(founding()),
     Prepare(_RUN, 1, _BALLOT),
-    Promise(_RUN, 1, _BALLOT, Ballot(1, node("ada")), _COMMIT.record),
+    Promise(_RUN, 1, _BALLOT, Ballot(1, node("ada")), _COMMIT.record, signed("ben", _RUN, 1, _BALLOT)),
     Refuse(_RUN, 1, _BALLOT, Ballot(4, node("ada"))),
     Collect(_RUN, 1, _BALLOT, selected=True),
     Submit(_RUN, 1, _BALLOT, _RUN, update("ada", 1), "", Evaluation(8, 10, 2.0)),
     Noted(_RUN, 1, _BALLOT, ""),
     Accept(_RUN, 1, _BALLOT, _COMMIT.record),
-    Accepted(_RUN, 1, _BALLOT, record_digest(_COMMIT.record)),
+    Accepted(
+        _RUN,
+        1,
+        _BALLOT,
+        record_digest(_COMMIT.record),
+        signed("ben", _RUN, 1, _BALLOT, record_digest(_COMMIT.record)),
+    ),
+    Undelivered(_RUN, 1, _BALLOT, "nobody has it"),
     Yield(_RUN, 1, _BALLOT, "a higher ballot was promised"),
     _COMMIT,
     Report(_RUN, 1, Evaluation(8, 10, 2.0)),
     Ask(_RUN, -1),
     Records(_RUN, founding(), (_COMMIT,)),
     Decline(_RUN, "its model differs"),
-    Wish(_RUN, 1, "pause", "ada (operator)"),
+    sign_wish(signer("ben"), node("ben"), _RUN, 1, "pause", "ada (operator)"),
     Facts("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 0, 10)),
 ]
 """One of each message, well-formed, of a run that nobody is in."""
 
 LINK_FRAMES: Sequence[ControlFrame] = [
-    links.Hello("0.1.0", "1" * 32, 1, NONCE, 1, (), 1, 1, "", 0),
-    links.Welcome("0.1.0", "1" * 32, 1, NONCE, 1, (), 1, 1),
+    links.Hello("0.1.0", _CLAIM, 1, (), *VERSIONS, "", 0),
+    links.Welcome("0.1.0", _CLAIM, 1, (), VERSIONS[1], 1),
     links.Ready(7),
     links.Refusal("full", "there is no room"),
     links.Ping(),
     links.Pong(),
     links.Peers((links.PeerAddresses(node("cleo"), "cleo", ("127.0.0.1:1",)),)),
+    links.Call(NONCE),
+    links.CallFailed(NONCE, "it could not be dialled"),
     links.Bye("it is over"),
 ]
 """The same of the link's own frames."""
+
+
+def member_of(credentials: Credentials) -> Member:
+    """Return who votes at a client with *credentials*."""
+    return Member(credentials.node_id, credentials.node_id.encode().hex()[:32])
+
+
+def hello_of(credentials: Credentials) -> links.Hello:
+    """Return the HELLO of a client with *credentials*, rightly signed."""
+    claim = sign_claim(signer_of(credentials), member_of(credentials), 1, NONCE, VOTES)
+    return links.Hello("0.1.0", claim, 1, (), *VERSIONS, "", 0)
+
+
+def said_by(credentials: Credentials, frame: Message, run: str, round_: int) -> Message:
+    """Return *frame* as somebody with *credentials* says it of *round_* of *run*, rightly signed."""
+    if isinstance(frame, Wish):
+        return sign_wish(signer_of(credentials), credentials.node_id, run, round_, "pause", "")
+    ballot = Ballot(3, credentials.node_id)
+    changes = {"run": run, "round": round_, "ballot": ballot, "previous": run}
+    if isinstance(frame, Promise | Accepted):
+        record = frame.record if isinstance(frame, Accepted) else ""
+        who, signs = member_of(credentials), signer_of(credentials)
+        changes["vote"] = sign_vote(signs, who, run, round_, ballot, record, VOTES)
+    kept = {name: value for name, value in changes.items() if name in frame.__struct_fields__}
+    return msgspec.structs.replace(frame, **kept)
 
 
 def framed(*frames: ControlFrame) -> bytes:
@@ -94,7 +138,7 @@ def framed(*frames: ControlFrame) -> bytes:
 
 def malformed(frame: ControlFrame) -> list[bytes]:
     """Return frames that resemble *frame* and are none: a field too much, too few, of another type."""
-    fields = msgspec.to_builtins(frame)
+    fields = msgspec.to_builtins(frame, builtin_types=(bytes,))
     variants = [{**fields, "more": 1}]
     for name in fields:
         if name != "type":
@@ -144,6 +188,8 @@ class Client:
         self._writer = writer
         self._decoder = FrameDecoder(MAX_BYTES)
         self._frames: list[ControlFrame] = []
+        self.claim: Claim | None = None
+        """What the node said of its journal."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -161,12 +207,17 @@ class Client:
     async def linked(cls, port: int, credentials: Credentials) -> AsyncIterator[Client]:
         """Connect to the node at *port* and become its link."""
         async with cls.connected(port, credentials) as client:
-            journal = credentials.node_id.encode().hex()[:32]
-            await client.say(framed(links.Hello("0.1.0", journal, 1, NONCE, 1, (), 1, 1, "", 0)))
-            welcome = await client.hear(links.Welcome)
-            assert isinstance(welcome, links.Welcome), welcome
+            welcome = await client.greet(credentials)
             await client.say(framed(links.Ready(0 if welcome.order else next(cls._orders))))
             yield client
+
+    async def greet(self, credentials: Credentials) -> links.Welcome:
+        """Say HELLO; return the node's WELCOME."""
+        await self.say(framed(hello_of(credentials)))
+        welcome = await self.hear(links.Welcome)
+        assert isinstance(welcome, links.Welcome), welcome
+        self.claim = welcome.claim
+        return welcome
 
     async def say(self, data: bytes) -> None:
         """Send *data*; an end of the connection shows when something is read."""
