@@ -219,6 +219,15 @@ class ModelFile:
         if rest:
             raise BlobError(f"The model file {self._path} ends inside {self._tensor_here()}.")
 
+    def fill_from(self, offset: int, raw: memoryview) -> None:
+        """Fill *raw* with the file's bytes from *offset* on; what is read next comes behind them.
+
+        Raises:
+            BlobError: the file was cut short meanwhile.
+        """
+        self._file.seek(offset)
+        self.fill(raw)
+
     def _read_schema(self) -> Schema:
         path = self._path
         try:
