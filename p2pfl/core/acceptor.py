@@ -118,7 +118,9 @@ class Acceptor:
         sources = dict.fromkeys(
             node for node in (member.node, ballot.node, *others) if node != self.ctx.me.node
         )
-        self.ctx.do(Fetch(record.model, self.ledger.founding.schema, tuple(sources)))
+        self.ctx.do(
+            Fetch(record.model, self.ledger.founding.schema, tuple(sources), parent=self.ledger.model)
+        )
 
     def blob_ready(self, digest: str) -> None:
         """Accept the pending proposal if these were its blobs and nothing higher was promised meanwhile."""

@@ -168,7 +168,8 @@ class Aggregator:
             sources = (node for node, promise in self.promises.items() if promise.accepted == adopted)
             everybody = (entry.node for entry in self.ledger.roster)
             nodes = tuple(dict.fromkeys(node for node in (*sources, *everybody) if node != self.ctx.me.node))
-            self.ctx.do(Fetch(adopted.model, self.ledger.founding.schema, nodes))
+            schema, parent = self.ledger.founding.schema, self.ledger.model
+            self.ctx.do(Fetch(adopted.model, schema, nodes, parent=parent))
             return
         self._move(Stand.COLLECTING)
         run, spec = self.ledger.run, self.ledger.spec
@@ -202,7 +203,8 @@ class Aggregator:
             sources = tuple(
                 dict.fromkeys(node for node in (member.node, *others) if node != self.ctx.me.node)
             )
-            self.ctx.do(Fetch(update.digest, self.ledger.founding.schema, sources, durable=False))
+            schema, parent = self.ledger.founding.schema, self.ledger.model
+            self.ctx.do(Fetch(update.digest, schema, sources, durable=False, parent=parent))
         else:
             self._note(member.node, contribution)
 
@@ -344,7 +346,8 @@ class Aggregator:
         assert self.ballot is not None
         if self.collection.at(Stage.FOLDED):
             self._move(Stand.AVERAGING)
-            self.ctx.do(Average(self.ledger.run, self.ledger.round + 1, self.ballot))
+            ledger = self.ledger
+            self.ctx.do(Average(ledger.run, ledger.round + 1, self.ballot, ledger.model))
         elif self.ledger.next_kind == "evaluate":
             self._propose(self._draft(None, note=""), adopted=False)
         else:

@@ -151,7 +151,7 @@ def is_dear(save: Save, seconds: float) -> bool:
 
 
 class Fetch(Effect, frozen=True):
-    """Bring blob *digest* here and check it against *schema* and for finiteness.
+    """Bring blob *digest* here, whole, and check it against *schema* and its elements against *parent*.
 
     *sources* are node ids, the likeliest first. Answered with `BlobReady` or `BlobFailed`, at once when it is
     here.
@@ -162,6 +162,9 @@ class Fetch(Effect, frozen=True):
     sources: tuple[str, ...]
     durable: bool = True
     """Whether it must be on disk before it counts as ready: models must, updates to be averaged need not."""
+    parent: str = ""
+    """The model it was trained from: an element may be non-finite only where this one's has the same bits.
+    Empty for a model that a record has settled already: its elements are the run's, whatever they are."""
 
 
 class Collect(Effect, frozen=True):
@@ -230,11 +233,15 @@ class Fold(Effect, frozen=True):
 
 
 class Average(Effect, frozen=True):
-    """Divide that sum and write the new model. Answered with `Averaged` or `WorkFailed`."""
+    """Divide that sum and write the new model. Answered with `Averaged` or `WorkFailed`.
+
+    An element that is not finite stays *parent*'s where that one is not finite either.
+    """
 
     run: str
     round: int
     ballot: Ballot
+    parent: str
 
 
 # --- people -------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ class Received(Input, frozen=True):
 
 
 class BlobReady(Input, frozen=True):
-    """A fetched blob is here and fits the run's schema, every element finite.
+    """A fetched blob is here and usable: it fits the run's schema, and its elements may be what they are.
 
     Where the `Fetch` wants it durable this is said twice: before it is flushed, and when it is on disk.
     """
@@ -47,11 +47,15 @@ class BlobReady(Input, frozen=True):
 
 
 class BlobFailed(Input, frozen=True):
-    """A blob could not be had (try again later), or is *invalid* (never try again)."""
+    """A blob could not be had (try again later), or is *invalid* (never try again).
+
+    One that *is_lost* was here and used, and was found to be damaged meanwhile: it is deleted.
+    """
 
     digest: str
     reason: str
     invalid: bool
+    is_lost: bool = False
 
 
 class Described(Input, frozen=True):

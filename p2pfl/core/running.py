@@ -337,6 +337,8 @@ class Running:
 
     def blob_failed(self, failed: inputs.BlobFailed) -> None:
         """Try again later for what this node needs; let others who waited for the blob go on without."""
+        if failed.is_lost:
+            self._lose(failed.digest)
         accepted = self.acceptor.accepted
         is_accepted = accepted is not None and failed.digest == accepted.model
         if is_accepted and self._reachable() >= self.ledger.needed:
@@ -354,11 +356,20 @@ class Running:
         self.acceptor.blob_failed(failed.digest)
         self.aggregator.blob_failed(failed.digest, failed.reason, invalid=failed.invalid)
 
+    def _lose(self, digest: str) -> None:
+        """Give up the work on a model whose file is damaged; it begins anew when the model is here again."""
+        if self.head_start.record is not None and self.head_start.record.model == digest:
+            self.head_start.drop()
+        if digest == self.ledger.model:
+            self.ledger.holds = False
+            self.trainee.lose_model()
+
     def _fetch_accepted(self) -> None:
         accepted = self.acceptor.accepted
         assert accepted is not None
         others = tuple(entry.node for entry in self.ledger.roster if entry.node != self.ctx.me.node)
-        self.ctx.do(Fetch(accepted.model, self.ledger.founding.schema, others))
+        schema, parent = self.ledger.founding.schema, self.ledger.model
+        self.ctx.do(Fetch(accepted.model, schema, others, parent=parent))
 
     def trained(self, result: inputs.Trained) -> None:
         """Take the worker's update if it is still of use."""

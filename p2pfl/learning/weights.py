@@ -132,14 +132,14 @@ def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool
     return digest.hexdigest()
 
 
-def load_into(path: Path, module: nn.Module) -> None:
+def load_into(path: Path, module: nn.Module, digest: str = "") -> None:
     """Read the tensors of the model file *path* into *module*, in place.
 
     Raises:
         BlobError: it is no canonical model file, or not of this model: the module is as before; or it was cut
-            short while it was read.
+            short while it was read, or a *digest* is given and its bytes have another one.
     """
-    with ModelFile(path) as file:
+    with ModelFile(path, is_hashed=bool(digest)) as file:
         difference = first_difference(schema_of(module), file.schema)
         if difference is not None:
             raise BlobError(f"The model file {path} does not fit this device's model: {difference}.")
@@ -149,6 +149,8 @@ def load_into(path: Path, module: nn.Module) -> None:
             if value.untyped_storage().nbytes() < value.nbytes:  # released
                 value.data = torch.empty(value.shape, dtype=value.dtype, device=value.device)
             file.read_into(value.detach())
+        if digest and file.digest() != digest:
+            raise BlobError(f"The model file {path} is damaged: its bytes are not those it is named by.")
 
 
 def release(module: nn.Module) -> None:
@@ -165,13 +167,14 @@ def release(module: nn.Module) -> None:
 class ModelFile:
     """A model file, read once from its first tensor to its last."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the model file *path*.
+    def __init__(self, path: Path, *, is_hashed: bool = False) -> None:
+        """Open the model file *path*; only one that *is_hashed* can tell its `digest`.
 
         Raises:
             BlobError: it is no canonical model file, or cannot be opened.
         """
         self._path = path
+        self._hasher = blake3() if is_hashed else None
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
@@ -194,6 +197,11 @@ class ModelFile:
         """Close it."""
         self._file.close()
 
+    def digest(self) -> str:
+        """Return the digest of the header and of what was read since, in hex."""
+        assert self._hasher is not None
+        return self._hasher.hexdigest()
+
     def read_into(self, tensor: Tensor) -> None:
         """Fill *tensor*, which has the dtype of the next elements, in its own order.
 
@@ -215,6 +223,8 @@ class ModelFile:
         """
         rest = raw
         while rest and (count := self._file.readinto(rest)):  # Linux reads 2 GiB at most
+            if self._hasher is not None:
+                self._hasher.update(rest[:count])
             rest = rest[count:]
         if rest:
             raise BlobError(f"The model file {self._path} ends inside {self._tensor_here()}.")
@@ -239,6 +249,8 @@ class ModelFile:
             raise BlobError(f"The model file {path} cannot be opened ({error.strerror}).") from error
         if size != file_bytes(schema):
             raise BlobError(f"The model file {path} has {size} bytes, not {file_bytes(schema)}.")
+        if self._hasher is not None:
+            self._hasher.update(header(schema))
         return schema
 
     def _tensor_here(self) -> TensorSpec:

@@ -12,7 +12,9 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
+
+import msgspec
 
 from p2pfl import events
 from p2pfl.core import inputs
@@ -24,19 +26,21 @@ from p2pfl.messages import Evaluation
 from p2pfl.runtime.guard import Guard
 from p2pfl.schema import Schema, file_bytes
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
-from p2pfl.store.check import Checker, check_blob
+from p2pfl.store.check import Checker, Places, check_blob
+from p2pfl.store.hashing import digest_of
 from p2pfl.store.partial import Watch
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Effect = TypeVar("Effect")
+Key = TypeVar("Key")
 
 PACE_STEP_SECONDS = 0.5
 """Between two reports of progress while an update is held back."""
 
 MAX_CHECKED = 64
-"""Digests remembered as checked: a roster's updates of a few rounds."""
+"""Digests remembered as hashed or checked: a roster's updates of a few rounds."""
 
 
 class Puller(Protocol):
@@ -94,7 +98,13 @@ class Work:
         self.guard = Guard()
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetching: set[tuple[str, bool]] = set()
-        self._checked: dict[str, None] = {}
+        self._hashed: dict[str, None] = {}
+        """Blobs whose bytes this process has hashed, or had hashed while they were written."""
+        self._damaged: dict[str, None] = {}
+        """Blobs whose bytes were others when they were to be used, and that are not here again yet."""
+        self._checked: dict[tuple[str, str], None] = {}
+        """Blobs that are usable, each with its parent."""
+        self._told: events.WorkerReady | None = None
         self._can_check = False
         """Whether what a check imports is there."""
         self._shown: int | None = None
@@ -177,8 +187,11 @@ class Work:
         digest = effect.digest
         try:
             checker = None
+            parent = self._parent_of(effect)
+            if self._store.has(digest) and not await self._is_intact(digest):
+                await self._drop_damaged(digest)
             if not self._store.has(digest):
-                checker = await self._new_checker(effect.schema)
+                checker = await self._new_checker(effect.schema, parent)
                 await self._puller.pull(
                     digest,
                     file_bytes(effect.schema),
@@ -188,49 +201,109 @@ class Work:
                     soon=effect.durable,
                     watch=checker.take,
                 )
+                _note(self._hashed, digest)
+                self._damaged.pop(digest, None)
             if checker is not None and checker.has_seen_all:
                 checker.conclude(digest)
-                self._note_checked(digest)
+                _note(self._checked, (digest, effect.parent))
             else:
-                await self._check(digest, effect.schema)
+                await self._check(effect, parent)
         except BlobError as error:
             is_here = self._store.has(digest)
+            if is_here:  # no use here, and whoever has it offers it again
+                await self._discard(digest)
             return inputs.BlobFailed(digest, str(error), invalid=is_here)
         except (NetworkError, FileNotFoundError) as error:
             return inputs.BlobFailed(digest, str(error), invalid=False)
         return inputs.BlobReady(digest, durable=False)
 
+    def _parent_of(self, effect: Fetch) -> Places | Literal["any"]:
+        """Return where the parent of a blob may lie; "any" where its elements are settled."""
+        is_settled = effect.parent in ("", effect.digest)
+        return "any" if is_settled else self._store.places(effect.parent)
+
+    async def _is_intact(self, digest: str) -> bool:
+        """Whether the bytes of a blob that is here are those it is named by, as far as this process knows.
+
+        They are hashed once in a process: a disk loses bits mostly while it is off or unread.
+
+        Raises:
+            FileNotFoundError: it is not here any more.
+        """
+        if digest in self._hashed:
+            return True
+        path = self._store.path(digest)
+        is_quick = self._store.size(digest) <= QUICK_BYTES
+        found = digest_of(path) if is_quick else await asyncio.to_thread(digest_of, path)
+        if found == digest:
+            _note(self._hashed, digest)
+        return found == digest
+
+    async def _drop_damaged(self, digest: str) -> None:
+        """Delete a blob whose bytes are not its own any more, and say so."""
+        _note(self._damaged, digest)
+        await self._discard(digest)
+        self._host.publish(
+            events.Notice(
+                "warning",
+                f"the model {digest[:12]} on this disk is damaged: it was deleted and is pulled again from "
+                "peers before it is used. Look at this disk's health",
+            )
+        )
+
+    async def _discard(self, digest: str) -> None:
+        self._hashed.pop(digest, None)
+        for known in [one for one in self._checked if one[0] == digest]:
+            del self._checked[known]
+        await asyncio.to_thread(self._store.discard, digest)
+
+    async def _has_lost(self, model: str) -> bool:
+        """Find out, after the worker failed, whether the model it read is damaged; then drop it and tell so.
+
+        Raises:
+            DataDirectoryError: the disk refused.
+        """
+        self._hashed.pop(model, None)
+        try:
+            if await self._is_intact(model):
+                return False
+            await self._drop_damaged(model)
+        except FileNotFoundError:
+            if model not in self._damaged:  # else the other job that used it has found out
+                return False
+        self._host.feed(
+            inputs.BlobFailed(model, "its file on this disk is damaged", invalid=False, is_lost=True)
+        )
+        return True
+
     def _on_pull(self, node: str, done: int, total: int) -> None:
         if total > QUICK_BYTES:  # others are through before anybody could see them
             self._host.publish(events.Progress(0, "pull", done, total, self._host.name_of(node)))
 
-    async def _new_checker(self, schema: Schema) -> Checker:
+    async def _new_checker(self, schema: Schema, parent: Places | Literal["any"]) -> Checker:
         """Return a checker of files of *schema*; the first one imports numpy, which takes 0.1 s."""
         if self._can_check:
-            return Checker(schema)
-        checker = await asyncio.to_thread(Checker, schema)
+            return Checker(schema, parent)
+        checker = await asyncio.to_thread(Checker, schema, parent)
         self._can_check = True
         return checker
 
-    async def _check(self, digest: str, schema: Schema) -> None:
+    async def _check(self, effect: Fetch, parent: Places | Literal["any"]) -> None:
         """Check a blob that nobody looked at while it came."""
-        if digest in self._checked:
+        digest, schema = effect.digest, effect.schema
+        if (digest, effect.parent) in self._checked:
             return
         if self._can_check and file_bytes(schema) <= QUICK_BYTES:
-            check_blob(self._store.path(digest), schema)
+            check_blob(self._store.path(digest), schema, parent)
         else:
-            await asyncio.to_thread(check_blob, self._store.path(digest), schema)
+            await asyncio.to_thread(check_blob, self._store.path(digest), schema, parent)
             self._can_check = True
-        self._note_checked(digest)
-
-    def _note_checked(self, digest: str) -> None:
-        self._checked[digest] = None
-        if len(self._checked) > MAX_CHECKED:
-            del self._checked[next(iter(self._checked))]
+        _note(self._checked, (digest, effect.parent))
 
     async def _adopt(self, path: Path, digest: str, *, durable: bool = True) -> None:
         """Take a file the worker wrote into the store, guarded until the protocol knows of it."""
         self.guard.add(digest)
+        _note(self._hashed, digest)
         if durable:
             await asyncio.to_thread(self._store.adopt, path, digest)
         else:
@@ -245,11 +318,13 @@ class Work:
             self._host.feed(inputs.WorkFailed("describe", str(error)))
             return
         seconds = asyncio.get_running_loop().time() - self._started
-        self._host.publish(
-            events.WorkerReady(
-                effect.spec.task, described.device, described.train_samples, described.parameters, seconds
-            )
+        ready = events.WorkerReady(
+            effect.spec.task, described.device, described.train_samples, described.parameters, seconds
         )
+        # It is asked again for each run that is met, and mostly has nothing new to say.
+        if self._told is None or msgspec.structs.replace(self._told, seconds=seconds) != ready:
+            self._told = ready
+            self._host.publish(ready)
         self._host.feed(inputs.Described(effect.spec, described.schema, described.train_samples))
 
     async def _create(self, effect: Create) -> None:
@@ -294,10 +369,13 @@ class Work:
                     path,
                     progressed,
                     passing_path=passing,
+                    digest=effect.model,
                 )
             )
         except (TaskError, WorkerError) as error:
             _remove(path)
+            if await self._has_lost(effect.model):
+                return
             self._host.feed(inputs.WorkFailed("train", str(error), effect.round, model=effect.model))
             return
         while trained is not None and (now := loop.time()) < began + self._pace:
@@ -333,11 +411,13 @@ class Work:
         try:
             result = await self._twice(
                 lambda: self._worker.evaluate(
-                    effect.spec, model, effect.part, effect.parts, passing_path=passing
+                    effect.spec, model, effect.part, effect.parts, passing_path=passing, digest=effect.model
                 )
             )
             evaluation = Evaluation(result.correct, result.total, result.loss)
         except (TaskError, WorkerError) as error:
+            if await self._has_lost(effect.model):
+                return
             self._host.feed(inputs.WorkFailed("evaluate", str(error), effect.round, model=effect.model))
             return
         self._host.feed(
@@ -357,7 +437,7 @@ class Work:
     async def _average(self, effect: Average) -> None:
         path = self._store.new_path()
         try:
-            digest = await self._worker.average(_key(effect), path)
+            digest = await self._worker.average(_key(effect), path, self._store.places(effect.parent))
         except (TaskError, WorkerError) as error:
             _remove(path)
             self._host.feed(inputs.WorkFailed("average", str(error), effect.round, effect.ballot))
@@ -367,7 +447,7 @@ class Work:
         else:
             await self._adopt(path, digest, durable=False)
             self._store.begin_keeping(digest)  # it is about to be accepted
-            self._note_checked(digest)  # its worker has looked at every element
+            _note(self._checked, (digest, effect.parent))  # its worker has looked at every element
         self._host.feed(inputs.Averaged(effect.round, effect.ballot, digest))
         if digest is not None:
             self._host.release_later(digest)
@@ -379,6 +459,13 @@ class Work:
         except WorkerError as error:
             logger.warning("the worker failed and is tried once more: %s", error)
             return await job()
+
+
+def _note(memory: dict[Key, None], key: Key) -> None:
+    """Remember *key*, and forget the oldest where there are too many."""
+    memory[key] = None
+    if len(memory) > MAX_CHECKED:
+        del memory[next(iter(memory))]
 
 
 def _key(effect: Fold | Average) -> str:

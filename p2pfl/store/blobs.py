@@ -194,6 +194,17 @@ class BlobStore(BlobReader):
         elif not path.is_file():
             raise FileNotFoundError(path)
 
+    def discard(self, digest: str) -> None:
+        """Delete blob *digest*, whose bytes are not what they should be. Whoever reads it goes on reading.
+
+        Raises:
+            DataDirectoryError: the disk refused.
+        """
+        with self._lock:
+            for path in self.places(digest):
+                with disk_errors("delete the unusable blob", path):
+                    path.unlink(missing_ok=True)
+
     def begin_keeping(self, digest: str) -> None:
         """Let the disk begin with blob *digest*, which `keep` is soon to be asked for, if it is short.
 

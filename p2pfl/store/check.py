@@ -1,4 +1,7 @@
-"""Whether the bytes of a blob are a model that may be used: the header, the length, every number finite.
+"""Whether the bytes of a blob are a model that may be used: the header, the length, the numbers.
+
+A number must be finite, unless the one in its place in the parent, the model that was trained on, has the
+same bits: a mask of infinities or the limits of an observer that has seen nothing stay what they are.
 
 The node checks what peers send, so that a broken update is refused by name before the worker or the
 consensus sees it. A `Checker` looks at bytes while they arrive and are in the processor's cache anyway;
@@ -11,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from p2pfl.errors import BlobError
 from p2pfl.schema import DTYPE_BYTES, Schema, TensorSpec, file_bytes, header
@@ -28,6 +31,9 @@ _BF16_EXPONENT = 0x7F80
 
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 """What numpy calls them."""
+
+Places = tuple[Path, ...]
+"""Where a model may lie: it may be moved from one to the next at any time."""
 
 _Finite = Callable[[bytes | memoryview], "NDArray[Any]"]
 """Returns for each element in some bytes whether it is finite."""
@@ -46,17 +52,23 @@ class _Run(NamedTuple):
 
 
 class Checker:
-    """Looks at the bytes of a model file, piece by piece from the first to the last."""
+    """Looks at the bytes of a model file, piece by piece from the first to the last.
 
-    def __init__(self, schema: Schema) -> None:
+    Where the file's *parent* may lie is asked only when a number is not finite. One whose parent is *any* is
+    of a record that was decided: whatever its numbers, they are the run's.
+    """
+
+    def __init__(self, schema: Schema, parent: Places | Literal["any"] = ()) -> None:
         self._schema = schema
+        self._parent = parent
         self._header = header(schema)
         self._length = file_bytes(schema)
         self._runs: list[_Run] = []
         start = len(self._header)
         for dtype, specs in groupby(schema, key=lambda spec: spec.dtype):
             end = start + sum(spec.nbytes for spec in specs)
-            self._runs.append(_Run(start, end, DTYPE_BYTES[dtype], _finite(dtype)))
+            finite = _finite(dtype) if parent != "any" else None
+            self._runs.append(_Run(start, end, DTYPE_BYTES[dtype], finite))
             start = end
         self._restart()
 
@@ -66,6 +78,7 @@ class Checker:
         self._split = b""
         """The begin of an element whose end has not come yet."""
         self._fault = ""
+        self._lacks_parent = False
 
     @property
     def has_seen_all(self) -> bool:
@@ -105,18 +118,45 @@ class Checker:
             self._split += part[:missing]
             if len(self._split) < run.width:
                 return
-            self._judge(run, finite(self._split), offset - inside)
+            self._judge(run, finite(self._split), offset - inside, self._split)
             offset, part = offset + missing, part[missing:]
         whole = len(part) - len(part) % run.width
         if whole:
-            self._judge(run, finite(part[:whole]), offset)
+            self._judge(run, finite(part[:whole]), offset, part[:whole])
         self._split = bytes(part[whole:])
 
-    def _judge(self, run: _Run, finite: NDArray[Any], offset: int) -> None:
-        """Note the first of the elements from *offset* on that is not finite."""
-        if not finite.all() and not self._fault:
-            tensor = self._tensor_at(offset + int(finite.argmin()) * run.width)
+    def _judge(
+        self, run: _Run, finite: NDArray[Any], offset: int, elements: bytes | bytearray | memoryview
+    ) -> None:
+        """Note the first of the *elements* from *offset* on that may not be what it is."""
+        if finite.all() or self._fault:
+            return
+        may_be = finite | self._as_in_parent(run.width, offset, elements)
+        if not may_be.all():
+            tensor = self._tensor_at(offset + int(may_be.argmin()) * run.width)
             self._fault = f"holds a number that is not finite (NaN or infinity), in tensor {tensor}"
+
+    def _as_in_parent(
+        self, width: int, offset: int, elements: bytes | bytearray | memoryview
+    ) -> NDArray[Any] | bool:
+        """Return for each of *elements* whether the parent has the same bits in its place."""
+        import numpy as np
+
+        if not self._parent:
+            return False
+        bits = np.frombuffer(elements, f"<u{width}")
+        for place in self._parent:
+            try:
+                with Path(place).open("rb", buffering=0) as file:
+                    file.seek(offset)
+                    theirs = file.read(len(elements))
+            except OSError:
+                continue
+            if len(theirs) == len(elements):
+                same: NDArray[Any] = bits == np.frombuffer(theirs, bits.dtype)
+                return same
+        self._lacks_parent = True
+        return True
 
     def _tensor_at(self, offset: int) -> TensorSpec:
         ends = accumulate((spec.nbytes for spec in self._schema), initial=len(self._header))
@@ -128,19 +168,27 @@ class Checker:
 
         Raises:
             BlobError: another header, or an element that is not finite (names the first such tensor).
+            FileNotFoundError: the parent, which has to be asked, is not here.
         """
         if self._fault:
             raise BlobError(f"blob {name} {self._fault}")
+        if self._lacks_parent:
+            raise FileNotFoundError(
+                f"blob {name} holds numbers that are not finite (NaN or infinity); whether they may be there "
+                "is known when the model it was trained from is here"
+            )
 
 
-def check_blob(path: Path, schema: Schema) -> None:
+def check_blob(path: Path, schema: Schema, parent: Places | Literal["any"] = ()) -> None:
     """Check the file at *path* against *schema*; its digest was checked while it was pulled.
+
+    *parent* is as of `Checker`.
 
     Raises:
         BlobError: another header or length, or an element that is not finite (names the first such tensor).
-        FileNotFoundError: it is not here.
+        FileNotFoundError: it, or the parent that has to be asked, is not here.
     """
-    checker, offset = Checker(schema), 0
+    checker, offset = Checker(schema, parent), 0
     with path.open("rb", buffering=0) as file:
         size = path.stat().st_size
         if size != file_bytes(schema):
@@ -148,7 +196,8 @@ def check_blob(path: Path, schema: Schema) -> None:
                 f"blob {path.name} has {size} bytes, but a file of this run's model has {file_bytes(schema)}"
             )
         buffer = memoryview(bytearray(CHUNK_BYTES))
-        while offset < size and not checker.has_fault:
+        end = size if parent != "any" else min(size, len(header(schema)))
+        while offset < end and not checker.has_fault:
             count = file.readinto(buffer)
             if not count:
                 raise BlobError(f"blob {path.name} became shorter while it was read")

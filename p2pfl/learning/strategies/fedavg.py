@@ -13,7 +13,8 @@ whole model kept, one in float64 whatever their number.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -81,11 +82,12 @@ class FedAvg:
         self._weight += weight
         self.folds += 1
 
-    def average(self, path: Path, parent: Path | None = None) -> str | None:
+    def average(self, path: Path, parent: Sequence[Path] = ()) -> str | None:
         """Write the mean to *path*, not flushed, and return its digest.
 
-        An element of the mean that is not finite becomes that of the model *parent*, if that one is not
-        finite either: a mask of infinities stays as it is. Return None, and leave no file, when another one
+        An element of the mean that is not finite becomes that of the parent, the model that was trained from,
+        if that one is not finite either: a mask of infinities stays as it is. The parent may lie at any of
+        *parent*. Return None, and leave no file, when another one
         is not finite.
 
         Raises:
@@ -226,8 +228,8 @@ def _is_integer(dtype: torch.dtype) -> bool:
 class _Parent:
     """The model the updates were trained from, opened only where their mean is not finite somewhere."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, places: Sequence[Path]) -> None:
+        self._places = places
         self._file: ModelFile | None = None
 
     def take_over(self, mean: Tensor, offset: int) -> None:
@@ -237,16 +239,22 @@ class _Parent:
             _NotFiniteError: the parent's is finite, or there is no parent.
             BlobError: the parent cannot be read.
         """
-        if self._path is None:
+        if not self._places:
             raise _NotFiniteError
         if self._file is None:
-            self._file = ModelFile(self._path)
+            self._file = self._open()
         before = torch.empty_like(mean)
         self._file.fill_from(offset, bytes_of(before))
         if (before.isfinite() & ~mean.isfinite()).any():
             raise _NotFiniteError
         bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[mean.itemsize]  # as numbers, NaN may change
         torch.where(mean.isfinite(), mean.view(bits), before.view(bits), out=mean.view(bits))
+
+    def _open(self) -> ModelFile:
+        for place in self._places[:-1]:
+            with suppress(BlobError):  # it has been moved to the next one
+                return ModelFile(place)
+        return ModelFile(self._places[-1])
 
     def close(self) -> None:
         """Let the file go."""

@@ -228,6 +228,20 @@ def accepted_before(bench):
     return Bench(vote=Vote(2, ballot(1, "ben"), ballot(1, "ben"), record)), record
 
 
+def test_a_model_found_damaged_on_disk_is_pulled_again_and_its_work_begins_anew(bench):
+    [training], [evaluation] = of_kind(bench.began, Train), of_kind(bench.began, Evaluate)
+    bench.it.blob_failed(inputs.BlobFailed(bench.ledger.model, "it is damaged", invalid=False, is_lost=True))
+    assert of_kind(taken(bench.ctx), StopTraining)
+    assert not bench.ledger.holds
+    assert not bench.it.trainee.declined
+    again = bench.advance(bench.ctx.settings.resend)
+    assert [fetch.digest for fetch in of_kind(again, Fetch)] == [bench.ledger.model]
+    bench.it.blob_ready(inputs.BlobReady(bench.ledger.model, durable=True))
+    effects = taken(bench.ctx)
+    assert of_kind(effects, Train) == [training]
+    assert of_kind(effects, Evaluate) == [evaluation]
+
+
 def test_a_restart_looks_for_the_blob_of_the_value_it_accepted(bench):
     again, record = accepted_before(bench)
     assert record.model in {fetch.digest for fetch in of_kind(again.began, Fetch)}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from blake3 import blake3
 
@@ -100,7 +101,7 @@ class Worker:
         self.is_stopped = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def job(*arguments: Any, passing_path: Path | None = None) -> Any:
+        async def job(*arguments: Any, passing_path: Path | None = None, digest: str = "") -> Any:
             self.calls.append(name)
             answer = self._answers.pop(0)
             if isinstance(answer, Exception):
@@ -159,6 +160,18 @@ class Bench:
         self.worker = Worker(*answers)
         self.puller = Puller(self.store, data)
         self.work = Work(self.host, self.store, self.worker, self.puller, pace=pace)  # type: ignore[arg-type]
+
+    def keep(self, data: bytes) -> str:
+        """Put the blob *data* into the store; return its digest."""
+        path, name = self.store.new_path(), blake3(data).hexdigest()
+        path.write_bytes(data)
+        self.store.adopt(path, name)
+        return name
+
+    def forget(self) -> None:
+        """Forget what was fed and released."""
+        self.host.fed.clear()
+        self.host.released.clear()
 
     def unclaimed(self) -> list[str]:
         """Names of the worker's files that became no blob."""
@@ -260,11 +273,108 @@ async def test_a_number_that_is_not_finite_is_found_whether_its_bytes_were_seen_
 ) -> None:
     bench, name = Bench(tmp_path, data=NAN), blake3(NAN).hexdigest()
     bench.puller.shows = shows
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    parent = bench.keep(GOOD)
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",), parent=parent))
     [failed] = await bench.host.outcome()
     assert isinstance(failed, inputs.BlobFailed)
     assert failed.invalid
     assert "not finite" in failed.reason
+    assert not bench.store.has(name), "who has it offers it again, as good as it is"
+
+
+@pytest.mark.parametrize("shows", [True, False])
+async def test_a_number_that_is_not_finite_may_be_where_the_parent_has_the_same(
+    tmp_path: Path, *, shows: bool
+) -> None:
+    data = NAN.replace(header(SCHEMA) + bytes(8), header(SCHEMA) + b"\x01" + bytes(7))
+    bench, name = Bench(tmp_path, data=data), blake3(data).hexdigest()
+    bench.puller.shows = shows
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",), parent=bench.keep(NAN)))
+    assert await bench.host.outcome() == on_disk(name)
+
+
+async def test_a_number_that_is_not_finite_is_judged_when_the_parent_is_here(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path, data=NAN), blake3(NAN).hexdigest()
+    parent = blake3(GOOD).hexdigest()
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",), parent=parent))
+    [failed] = await bench.host.outcome()
+    assert isinstance(failed, inputs.BlobFailed)
+    assert not failed.invalid
+    bench.keep(GOOD)
+    bench.forget()
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",), parent=parent))
+    [failed] = await bench.host.outcome()
+    assert isinstance(failed, inputs.BlobFailed)
+    assert failed.invalid
+
+
+async def test_the_numbers_of_a_model_that_a_record_has_settled_are_not_judged(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path, data=NAN), blake3(NAN).hexdigest()
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    assert await bench.host.outcome() == on_disk(name)
+
+
+# --- damage on this disk ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1] + b"\x01", lambda data: data[:-5]])
+async def test_a_model_that_was_damaged_on_disk_is_deleted_told_of_and_pulled_again(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
+    (tmp_path / name).write_bytes(damage(GOOD))
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    assert await bench.host.outcome() == on_disk(name)
+    assert bench.store.is_intact(name)
+    [notice] = bench.host.told
+    assert isinstance(notice, events.Notice)
+    assert f"the model {name[:12]} on this disk is damaged" in notice.text
+
+
+async def test_a_damaged_model_that_nobody_has_is_not_said_to_be_here(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path, data=NetworkError("nobody has it")), blake3(GOOD).hexdigest()
+    (tmp_path / name).write_bytes(GOOD[:-1] + b"\x01")
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    assert await bench.host.outcome() == [inputs.BlobFailed(name, "nobody has it", invalid=False)]
+    assert not bench.store.has(name)
+
+
+async def test_a_blob_is_hashed_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, name = Bench(tmp_path), blake3(GOOD).hexdigest()
+    (tmp_path / name).write_bytes(GOOD)
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    await bench.host.outcome()
+    bench.forget()
+    monkeypatch.setattr(work, "digest_of", None)  # would raise
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    assert await bench.host.outcome() == [inputs.BlobReady(name, durable=True)]
+
+
+@pytest.mark.parametrize("effect", ["train", "evaluate"])
+async def test_a_model_found_damaged_when_the_worker_reads_it_is_lost_and_no_work_has_failed(
+    tmp_path: Path, effect: str
+) -> None:
+    name = blake3(GOOD).hexdigest()
+    bench = Bench(tmp_path, *[WorkerError("its bytes are not those it is named by")] * 4)
+    (tmp_path / name).write_bytes(GOOD[:-1] + b"\x01")
+    for _ in range(2):  # evaluated and trained on at the same time: whoever comes second finds no file
+        bench.forget()
+        asked = Train(RUN, 3, SPEC, name, 1) if effect == "train" else Evaluate(RUN, 2, SPEC, name, 0, 3)
+        bench.work.begin(asked)
+        [lost] = await bench.host.outcome()
+        assert isinstance(lost, inputs.BlobFailed)
+        assert (lost.digest, lost.is_lost) == (name, True)
+        assert not bench.store.has(name)
+    assert len(bench.host.told) == 1
+
+
+async def test_work_that_failed_on_an_intact_model_has_failed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, TaskError("the loss is not finite"))
+    name = bench.keep(GOOD)
+    bench.work.begin(Train(RUN, 3, SPEC, name, 1))
+    failed = inputs.WorkFailed("train", "the loss is not finite", 3, model=name)
+    assert await bench.host.outcome() == [failed]
+    assert bench.store.has(name)
 
 
 async def test_a_blob_looked_at_while_it_came_is_not_read_again(
@@ -389,6 +499,16 @@ async def test_a_described_task_is_told_to_people_and_to_the_protocol(tmp_path: 
     assert (ready.task, ready.device, ready.samples, ready.parameters) == (SPEC.task, "cpu", 1437, 99)
 
 
+async def test_that_the_worker_is_ready_is_told_once_however_often_it_is_asked(tmp_path: Path) -> None:
+    described = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 99, "cpu")
+    bench = Bench(tmp_path, described, described, msgspec.structs.replace(described, device="cuda:0"))
+    for _ in range(3):
+        bench.forget()
+        bench.work.begin(Describe(SPEC))
+        await bench.host.outcome()
+    assert [one.device for one in bench.host.told if isinstance(one, events.WorkerReady)] == ["cpu", "cuda:0"]
+
+
 async def test_a_created_model_is_durable_and_guarded(tmp_path: Path) -> None:
     name = blake3(GOOD).hexdigest()
 
@@ -406,18 +526,18 @@ async def test_a_created_model_is_durable_and_guarded(tmp_path: Path) -> None:
 async def test_an_average_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_path: Path) -> None:
     name = blake3(BAD).hexdigest()
 
-    def average(key: str, path: Path) -> str:
+    def average(key: str, path: Path, parent: tuple[Path, ...]) -> str:
         path.write_bytes(BAD)  # what the node would refuse: it does not look at its own worker's work again
         return name
 
     bench = Bench(tmp_path, average)
-    bench.work.begin(Average(RUN, 3, ballot(2, "ada")))
+    bench.work.begin(Average(RUN, 3, ballot(2, "ada"), MODEL))
     assert await bench.host.outcome() == [inputs.Averaged(3, ballot(2, "ada"), name)]
     assert bench.store.has(name)
     assert not bench.store.is_durable(name)
     bench.host.fed.clear()
     bench.host.released.clear()
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",), parent=MODEL))
     assert await bench.host.outcome() == on_disk(name)
     assert bench.store.is_durable(name)
 
@@ -425,7 +545,7 @@ async def test_an_average_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_p
 async def test_an_average_that_died_with_its_worker_is_not_tried_again(tmp_path: Path) -> None:
     mine = ballot(2, "ada")
     bench = Bench(tmp_path, WorkerError("killed"))
-    bench.work.begin(Average(RUN, 3, mine))
+    bench.work.begin(Average(RUN, 3, mine, MODEL))
     assert await bench.host.outcome() == [inputs.WorkFailed("average", "killed", 3, mine)]
     assert bench.worker.calls == ["average"]
 
@@ -450,7 +570,7 @@ async def test_the_worker_is_given_an_update_before_the_average_that_counts_it(t
     def average_at_once(event: inputs.AnyInput) -> None:
         feed(event)
         if isinstance(event, inputs.Folded):
-            bench.work.begin(Average(RUN, 3, mine))
+            bench.work.begin(Average(RUN, 3, mine, MODEL))
 
     bench.host.feed = average_at_once  # type: ignore[method-assign]
     bench.work.begin(Fold(RUN, 3, mine, MODEL, 40))
@@ -460,7 +580,7 @@ async def test_the_worker_is_given_an_update_before_the_average_that_counts_it(t
 
 async def test_an_average_that_is_not_finite_leaves_no_blob(tmp_path: Path) -> None:
     bench = Bench(tmp_path, None)
-    bench.work.begin(Average(RUN, 3, ballot(2, "ada")))
+    bench.work.begin(Average(RUN, 3, ballot(2, "ada"), MODEL))
     assert await bench.host.outcome() == [inputs.Averaged(3, ballot(2, "ada"), None)]
     assert bench.store.digests() == frozenset()
 

@@ -73,6 +73,46 @@ def test_the_first_tensor_in_the_file_that_is_not_finite_is_named(
         check_blob(path, SCHEMA)
 
 
+@pytest.mark.parametrize(
+    "special",
+    [
+        {"a": (20, np.nan)},
+        {"a": (0, -np.inf)},
+        {"b": (4, -np.inf)},
+        {"c": (8, np.nan)},
+        {"d": (8, BF16_NAN)},
+        {"a": (3, np.inf), "b": (0, np.nan), "c": (0, np.inf), "d": (4, BF16_INFINITY)},
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_a_number_may_be_what_it_is_in_the_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, special: dict[str, tuple[int, float]], chunk: int
+) -> None:
+    monkeypatch.setattr(check, "CHUNK_BYTES", chunk)
+    parent = write(tmp_path / "parent", SCHEMA, **special)
+    update = write(tmp_path / "update", SCHEMA, e=(0, 7), **special)
+    assert check_blob(update, SCHEMA, (tmp_path / "moved", parent)) is None
+    finite = write(tmp_path / "finite", SCHEMA)
+    assert check_blob(finite, SCHEMA, (parent,)) is None
+    with pytest.raises(BlobError, match="not finite"):
+        check_blob(update, SCHEMA, (finite,))
+
+
+@pytest.mark.parametrize("theirs", [np.inf, np.nan, 1.0])
+def test_another_number_than_the_parents_must_be_finite(tmp_path: Path, theirs: float) -> None:
+    parent = write(tmp_path / "parent", SCHEMA, a=(4, theirs), b=(2, np.nan))
+    update = write(tmp_path / "update", SCHEMA, a=(4, -np.inf), b=(2, np.nan))
+    with pytest.raises(BlobError, match=r"not finite .*, in tensor a\.weight"):
+        check_blob(update, SCHEMA, (parent,))
+
+
+def test_without_the_parent_it_stays_open_whether_a_number_may_be_what_it_is(tmp_path: Path) -> None:
+    update = write(tmp_path / "update", SCHEMA, a=(4, np.inf))
+    with pytest.raises(FileNotFoundError, match="blob update holds numbers that are not finite"):
+        check_blob(update, SCHEMA, (tmp_path / "absent",))
+    assert check_blob(update, SCHEMA, "any") is None
+
+
 @pytest.mark.parametrize("index", [0, 15, 16, 17, 99])
 def test_tensors_longer_than_a_chunk_are_checked_to_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: int

@@ -200,7 +200,7 @@ def test_what_is_not_finite_in_the_parent_stays_bit_for_bit(
     with closing(FedAvg()) as running:
         for weight in (3, 7):
             running.fold(parent, weight)
-        running.average(tmp_path / "mean", parent)
+        running.average(tmp_path / "mean", (tmp_path / "moved", parent))
     assert (tmp_path / "mean").read_bytes() == parent.read_bytes()
 
 
@@ -209,7 +209,7 @@ def test_a_mean_that_is_not_finite_where_the_parent_is_makes_none(tmp_path: Path
     update = _write(tmp_path / "u", "F32", [float("inf"), float("inf")])
     with closing(FedAvg()) as running:
         running.fold(update, 1)
-        assert running.average(tmp_path / "mean", parent) is None
+        assert running.average(tmp_path / "mean", (parent,)) is None
     assert not (tmp_path / "mean").exists()
 
 
