@@ -30,7 +30,7 @@ from p2pfl.messages import (
     Records,
     RunSpec,
 )
-from p2pfl.store.database import damaged, database_errors, open_read_only
+from p2pfl.store.database import damaged, database_errors, find_flaws, open_read_only
 
 PAGE_ROUNDS = 100
 """Rounds read at a time: 10 MB with the largest roster."""
@@ -204,6 +204,16 @@ class JournalReader:
         """Return the last *count* committed records of *run* with their proofs, the latest first."""
         rows = self._all("SELECT entry FROM commits WHERE run = ? ORDER BY round DESC LIMIT ?", run, count)
         return [self._decode(entry, Commit) for (entry,) in rows]
+
+    def flaws(self) -> list[str]:
+        """Read everything; return which rows do not fit their checksums, each as half a sentence.
+
+        Raises:
+            DataDirectoryError: the journal is damaged in its structure.
+        """
+        with self._lock:
+            found = find_flaws(self._connection, self.path)
+        return [f"row {flaw.row} of its table {flaw.table} does not fit its checksum" for flaw in found]
 
     # --- what the checker asks --------------------------------------------------------------------------
 
