@@ -150,7 +150,7 @@ def export(
         row = _pick(journal, blobs, chosen, round_, best)
         founding = journal.founding(chosen.run)
     assert founding is not None
-    export_blob(blobs.path(row.digest), founding.schema, file, force=force)
+    export_blob(blobs.path(row.digest), founding.layout, file, force=force)
     accuracy = "accuracy unknown" if row.accuracy is None else f"accuracy {row.accuracy:.4f}"
     typer.echo(
         f"Wrote {file}: round {row.round} of run {chosen.run[:SHORT]}, {accuracy}, BLAKE3 {row.digest}"

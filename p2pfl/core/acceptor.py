@@ -119,7 +119,7 @@ class Acceptor:
             node for node in (member.node, ballot.node, *others) if node != self.ctx.me.node
         )
         self.ctx.do(
-            Fetch(record.model, self.ledger.founding.schema, tuple(sources), parent=self.ledger.model)
+            Fetch(record.model, self.ledger.founding.layout, tuple(sources), parent=self.ledger.model)
         )
 
     def blob_ready(self, digest: str) -> None:

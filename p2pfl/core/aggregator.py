@@ -168,8 +168,8 @@ class Aggregator:
             sources = (node for node, promise in self.promises.items() if promise.accepted == adopted)
             everybody = (entry.node for entry in self.ledger.roster)
             nodes = tuple(dict.fromkeys(node for node in (*sources, *everybody) if node != self.ctx.me.node))
-            schema, parent = self.ledger.founding.schema, self.ledger.model
-            self.ctx.do(Fetch(adopted.model, schema, nodes, parent=parent))
+            layout, parent = self.ledger.founding.layout, self.ledger.model
+            self.ctx.do(Fetch(adopted.model, layout, nodes, parent=parent))
             return
         self._move(Stand.COLLECTING)
         run, spec = self.ledger.run, self.ledger.spec
@@ -203,8 +203,8 @@ class Aggregator:
             sources = tuple(
                 dict.fromkeys(node for node in (member.node, *others) if node != self.ctx.me.node)
             )
-            schema, parent = self.ledger.founding.schema, self.ledger.model
-            self.ctx.do(Fetch(update.digest, schema, sources, durable=False, parent=parent))
+            layout, parent = self.ledger.founding.layout, self.ledger.model
+            self.ctx.do(Fetch(update.digest, layout, sources, durable=False, parent=parent))
         else:
             self._note(member.node, contribution)
 

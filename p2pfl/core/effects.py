@@ -13,7 +13,7 @@ import msgspec
 
 from p2pfl.events import AnyEvent
 from p2pfl.messages import Ballot, Commit, Evaluation, Founding, Message, Record, RunSpec, UpdateEntry
-from p2pfl.schema import Schema
+from p2pfl.schema import Layout
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -151,20 +151,31 @@ def is_dear(save: Save, seconds: float) -> bool:
 
 
 class Fetch(Effect, frozen=True):
-    """Bring blob *digest* here, whole, and check it against *schema* and its elements against *parent*.
+    """Bring blob *digest* here, whole, and check it against *layout* and its elements against *parent*.
 
     *sources* are node ids, the likeliest first. Answered with `BlobReady` or `BlobFailed`, at once when it is
     here.
     """
 
     digest: str
-    schema: Schema
+    layout: Layout
     sources: tuple[str, ...]
     durable: bool = True
     """Whether it must be on disk before it counts as ready: models must, updates to be averaged need not."""
     parent: str = ""
     """The model it was trained from: an element may be non-finite only where this one's has the same bits.
     Empty for a model that a record has settled already: its elements are the run's, whatever they are."""
+
+
+class ReadSchema(Effect, frozen=True):
+    """Find the schema of *layout*: it is in the header of model *digest*, here or at *sources*.
+
+    Answered with `SchemaRead`.
+    """
+
+    digest: str
+    layout: Layout
+    sources: tuple[str, ...]
 
 
 class Collect(Effect, frozen=True):
@@ -272,6 +283,7 @@ AnyEffect = (
     | SaveResumed
     | SaveClosed
     | Fetch
+    | ReadSchema
     | Collect
     | Describe
     | Create

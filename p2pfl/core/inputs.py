@@ -8,7 +8,7 @@ import msgspec
 
 from p2pfl.core.effects import Evaluate
 from p2pfl.messages import Ballot, Evaluation, Member, Message, RunSpec
-from p2pfl.schema import Schema
+from p2pfl.schema import Layout, Schema
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -64,6 +64,14 @@ class Described(Input, frozen=True):
     spec: RunSpec
     schema: Schema
     max_samples: int
+
+
+class SchemaRead(Input, frozen=True):
+    """The *schema* of *layout*; None where it could not be had, for *reason*."""
+
+    layout: Layout
+    schema: Schema | None
+    reason: str = ""
 
 
 class Created(Input, frozen=True):
@@ -171,6 +179,7 @@ AnyInput = (
     | BlobReady
     | BlobFailed
     | Described
+    | SchemaRead
     | Created
     | TrainProgress
     | Trained

@@ -249,7 +249,7 @@ class Ledger:
         acceptors = [member.node for member in self.last.acceptors] if self.last else []
         roster = [entry.node for entry in self.roster]
         sources = tuple(dict.fromkeys(node for node in (*acceptors, *roster) if node != self.ctx.me.node))
-        self.ctx.do(Fetch(self.model, self.founding.schema, sources))
+        self.ctx.do(Fetch(self.model, self.founding.layout, sources))
 
     def collect(self, pinned: set[str]) -> None:
         """Let go of blobs nobody needs, keeping the last two committed models and *pinned*."""

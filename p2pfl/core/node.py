@@ -16,7 +16,15 @@ from p2pfl.config import ProtocolSettings
 from p2pfl.core import inputs
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.continuing import Continuing
-from p2pfl.core.effects import AnyEffect, Describe, Exit, SaveClosed, SaveFounding, SendRecords
+from p2pfl.core.effects import (
+    AnyEffect,
+    Describe,
+    Exit,
+    ReadSchema,
+    SaveClosed,
+    SaveFounding,
+    SendRecords,
+)
 from p2pfl.core.ending import Ending
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Offered, differs, prefers
@@ -40,6 +48,7 @@ from p2pfl.messages import (
     Wish,
     record_digest,
 )
+from p2pfl.schema import Schema, layout_of
 
 
 class Node:
@@ -69,6 +78,8 @@ class Node:
         self._unrelated: dict[str, str] = {}
         """By node, the run it is in, where that is known to have nothing to do with this node's."""
         self._wake: float | None = None
+        self._other: Schema | None = None
+        """What this device's worker makes of the model of the run it is in, where that is not the run's."""
 
     # --- the driver's side ----------------------------------------------------------------------------------
 
@@ -167,6 +178,7 @@ class Node:
         event: inputs.BlobReady
         | inputs.BlobFailed
         | inputs.Described
+        | inputs.SchemaRead
         | inputs.Created
         | inputs.TrainProgress
         | inputs.Trained
@@ -188,6 +200,8 @@ class Node:
                 self._lobby.blob_failed(event.digest)
             case inputs.Described():
                 self._described(event)
+            case inputs.SchemaRead():
+                self._schema_read(event)
             case inputs.Created():
                 self._lobby.created = event
             case inputs.WorkFailed():
@@ -230,13 +244,23 @@ class Node:
     def _described(self, event: inputs.Described) -> None:
         running = self._running
         if running is not None and event.spec == running.ledger.spec and not running.ready:
-            difference = differs(event.schema, running.ledger.founding.schema)
-            if difference is not None:
-                self._fail(f"this device cannot go on with run {running.ledger.run[:12]}: {difference}")
+            ledger = running.ledger
+            if layout_of(event.schema) != ledger.founding.layout:
+                self._other = event.schema
+                nodes = (entry.node for entry in ledger.roster if entry.node != self._ctx.me.node)
+                self._ctx.do(ReadSchema(ledger.model, ledger.founding.layout, tuple(nodes)))
                 return
             running.ready = True
             running.begin()
         self._take_run(self._lobby.describe(event))
+
+    def _schema_read(self, event: inputs.SchemaRead) -> None:
+        ledger = self.ledger
+        if ledger is not None and self._other is not None and ledger.founding.layout == event.layout:
+            reason = differs(self._other, event)
+            self._fail(f"this device cannot go on with run {ledger.run[:12]}: {reason}")
+        else:
+            self._lobby.schema_read(event)
 
     def _work_failed(self, event: inputs.WorkFailed) -> None:
         if event.job not in ("describe", "create"):

@@ -368,8 +368,8 @@ class Running:
         accepted = self.acceptor.accepted
         assert accepted is not None
         others = tuple(entry.node for entry in self.ledger.roster if entry.node != self.ctx.me.node)
-        schema, parent = self.ledger.founding.schema, self.ledger.model
-        self.ctx.do(Fetch(accepted.model, schema, others, parent=parent))
+        layout, parent = self.ledger.founding.layout, self.ledger.model
+        self.ctx.do(Fetch(accepted.model, layout, others, parent=parent))
 
     def trained(self, result: inputs.Trained) -> None:
         """Take the worker's update if it is still of use."""

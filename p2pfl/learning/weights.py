@@ -76,9 +76,15 @@ def schema_of(module: nn.Module) -> Schema:
             raise TaskError(f"The model's state {name!r} is {what}, which a model file cannot hold.")
         specs.append(TensorSpec(name, _NAMES[value.dtype], tuple(value.shape)))
     try:
-        return canonical(specs)
+        schema = canonical(specs)
     except BlobError as error:
         raise TaskError(f"The model cannot be written to a file: {error}.") from error
+    if (length := len(header(schema))) > MAX_HEADER_BYTES:
+        raise TaskError(
+            f"The model has {len(schema)} tensors, whose names and shapes take {length} bytes in a file; "
+            f"at most {MAX_HEADER_BYTES} are possible: use fewer tensors, or shorter names."
+        )
+    return schema
 
 
 def save(path: Path, module: nn.Module, *, durable: bool = True) -> str:

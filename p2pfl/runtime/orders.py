@@ -98,4 +98,4 @@ class Orders:
 
     def _copy(self, ledger: Ledger, model: str, target: Path) -> None:
         make_folder(target.parent)
-        export_blob(self._store.path(model), ledger.founding.schema, target, force=True)
+        export_blob(self._store.path(model), ledger.founding.layout, target, force=True)

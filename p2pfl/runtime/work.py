@@ -18,13 +18,13 @@ import msgspec
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, Train
+from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, ReadSchema, Train
 from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
 from p2pfl.messages import Evaluation
 from p2pfl.runtime.guard import Guard
-from p2pfl.schema import Schema, file_bytes
+from p2pfl.schema import Layout, schema_in
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
 from p2pfl.store.check import Checker, Places, check_blob
 from p2pfl.store.hashing import digest_of
@@ -110,7 +110,9 @@ class Work:
         self._shown: int | None = None
         self._started = asyncio.get_running_loop().time()
 
-    def begin(self, effect: Fetch | Describe | Create | Train | Evaluate | Fold | Average) -> None:
+    def begin(
+        self, effect: Fetch | ReadSchema | Describe | Create | Train | Evaluate | Fold | Average
+    ) -> None:
         """Start the job of *effect*."""
         match effect:
             case Fetch():
@@ -118,6 +120,8 @@ class Work:
                     self._fetching.add((effect.digest, effect.durable))
                     self.guard.add(effect.digest)
                     self._start(self._fetch, effect)
+            case ReadSchema():
+                self._start(self._read_schema, effect)
             case Describe():
                 self._start(self._describe, effect)
             case Create():
@@ -191,10 +195,10 @@ class Work:
             if self._store.has(digest) and not await self._is_intact(digest):
                 await self._drop_damaged(digest)
             if not self._store.has(digest):
-                checker = await self._new_checker(effect.schema, parent)
+                checker = await self._new_checker(effect.layout, parent)
                 await self._puller.pull(
                     digest,
-                    file_bytes(effect.schema),
+                    effect.layout.file_bytes,
                     effect.sources,
                     self._on_pull,
                     durable=False,
@@ -280,25 +284,70 @@ class Work:
         if total > QUICK_BYTES:  # others are through before anybody could see them
             self._host.publish(events.Progress(0, "pull", done, total, self._host.name_of(node)))
 
-    async def _new_checker(self, schema: Schema, parent: Places | Literal["any"]) -> Checker:
-        """Return a checker of files of *schema*; the first one imports numpy, which takes 0.1 s."""
+    async def _new_checker(self, layout: Layout, parent: Places | Literal["any"]) -> Checker:
+        """Return a checker of files of *layout*; the first one imports numpy, which takes 0.1 s."""
         if self._can_check:
-            return Checker(schema, parent)
-        checker = await asyncio.to_thread(Checker, schema, parent)
+            return Checker(layout, parent)
+        checker = await asyncio.to_thread(Checker, layout, parent)
         self._can_check = True
         return checker
 
     async def _check(self, effect: Fetch, parent: Places | Literal["any"]) -> None:
         """Check a blob that nobody looked at while it came."""
-        digest, schema = effect.digest, effect.schema
+        digest, layout = effect.digest, effect.layout
         if (digest, effect.parent) in self._checked:
             return
-        if self._can_check and file_bytes(schema) <= QUICK_BYTES:
-            check_blob(self._store.path(digest), schema, parent)
+        if self._can_check and layout.file_bytes <= QUICK_BYTES:
+            check_blob(self._store.path(digest), layout, parent)
         else:
-            await asyncio.to_thread(check_blob, self._store.path(digest), schema, parent)
+            await asyncio.to_thread(check_blob, self._store.path(digest), layout, parent)
             self._can_check = True
         _note(self._checked, (digest, effect.parent))
+
+    async def _read_schema(self, effect: ReadSchema) -> None:
+        """Read the header of a model that is here, or pull no more of it than that."""
+        path, length = self._store.path(effect.digest), effect.layout.header_bytes
+        try:
+            if self._store.has(effect.digest):
+                start = await asyncio.to_thread(_read_start, path, length)
+            else:
+                start = await self._pull_start(effect, length)
+            read = inputs.SchemaRead(effect.layout, schema_in(start, effect.layout))
+        except (BlobError, NetworkError, OSError) as error:
+            read = inputs.SchemaRead(effect.layout, None, str(error))
+        self._host.feed(read)
+
+    async def _pull_start(self, effect: ReadSchema, length: int) -> bytes:
+        """Return the first *length* bytes of a model that is not here.
+
+        Raises:
+            NetworkError, BlobError: it cannot be had.
+        """
+        start, loop, is_here = bytearray(), asyncio.get_running_loop(), asyncio.Event()
+
+        def look(offset: int, piece: bytes | bytearray | memoryview) -> None:
+            if not offset:
+                start.clear()
+            if offset == len(start) < length:
+                start.extend(memoryview(piece)[: length - offset])
+                if len(start) == length:
+                    loop.call_soon_threadsafe(is_here.set)
+
+        pulling = asyncio.create_task(
+            self._puller.pull(
+                effect.digest, effect.layout.file_bytes, effect.sources, durable=False, watch=look
+            )
+        )
+        waiting = asyncio.create_task(is_here.wait())
+        try:
+            await asyncio.wait((pulling, waiting), return_when=asyncio.FIRST_COMPLETED)
+            if pulling.done():
+                pulling.result()
+        finally:
+            for task in (pulling, waiting):
+                task.cancel()
+            await asyncio.gather(pulling, waiting, return_exceptions=True)
+        return bytes(start)
 
     async def _adopt(self, path: Path, digest: str, *, durable: bool = True) -> None:
         """Take a file the worker wrote into the store, guarded until the protocol knows of it."""
@@ -482,6 +531,11 @@ async def _passes(moment: float, stopped: asyncio.Event) -> bool:
     except TimeoutError:
         return True
     return False
+
+
+def _read_start(path: Path, length: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(length)
 
 
 def _remove(path: Path) -> None:

@@ -17,6 +17,7 @@ from p2pfl.core.effects import (
     Evaluate,
     Exit,
     Fold,
+    ReadSchema,
     Save,
     SaveAccepted,
     SaveClosed,
@@ -35,7 +36,7 @@ from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import MAX_ROSTER, Ballot, Evaluation, Member
 from p2pfl.net.admission import Admission
 from p2pfl.net.peers import Local
-from p2pfl.schema import Schema, TensorSpec, canonical
+from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.habits import ALL, Habits
 from p2pfl.sim.setting import SETTINGS, digest_of
@@ -176,6 +177,9 @@ class Device:
         match effect:
             case Describe():
                 return 0.5 + chance(), inputs.Described(effect.spec, self.schema, MAX_SAMPLES)
+            case ReadSchema():
+                known = {layout_of(schema): schema for schema in (SCHEMA, self.schema)}
+                return 0.05, inputs.SchemaRead(effect.layout, known.get(effect.layout))
             case Create():
                 return 0.05, inputs.Created(effect.spec, digest_of("initial", effect.spec.seed))
             case Train():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from p2pfl.errors import BlobError
-from p2pfl.schema import DTYPE_BYTES, Schema, TensorSpec, file_bytes, header
+from p2pfl.schema import DTYPE_BYTES, Layout, Schema, TensorSpec, schema_in
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,21 +58,17 @@ class Checker:
     of a record that was decided: whatever its numbers, they are the run's.
     """
 
-    def __init__(self, schema: Schema, parent: Places | Literal["any"] = ()) -> None:
-        self._schema = schema
+    def __init__(self, layout: Layout, parent: Places | Literal["any"] = ()) -> None:
+        self._layout = layout
         self._parent = parent
-        self._header = header(schema)
-        self._length = file_bytes(schema)
-        self._runs: list[_Run] = []
-        start = len(self._header)
-        for dtype, specs in groupby(schema, key=lambda spec: spec.dtype):
-            end = start + sum(spec.nbytes for spec in specs)
-            finite = _finite(dtype) if parent != "any" else None
-            self._runs.append(_Run(start, end, DTYPE_BYTES[dtype], finite))
-            start = end
         self._restart()
 
     def _restart(self) -> None:
+        self._header = bytearray()
+        """What has come of it."""
+        self._schema: Schema = ()
+        self._runs: list[_Run] = []
+        """None before the header is here."""
         self._offset = 0
         """Of the next byte to come; -1 where some did not come this way."""
         self._split = b""
@@ -83,7 +79,7 @@ class Checker:
     @property
     def has_seen_all(self) -> bool:
         """Whether every byte of the file has been looked at."""
-        return self._offset == self._length
+        return self._offset == self._layout.file_bytes
 
     @property
     def has_fault(self) -> bool:
@@ -101,14 +97,31 @@ class Checker:
         end = self._offset = offset + len(view)
         if self._fault:
             return
-        expected = self._header[offset:end]
-        if view[: len(expected)] != expected:
-            self._fault = "does not begin with the header of this run's model"
-            return
+        if offset < self._layout.header_bytes:
+            self._header += view[: self._layout.header_bytes - offset]
+            if end < self._layout.header_bytes:
+                return
+            self._take_header(bytes(self._header))
         for run in self._runs:
             low, high = max(offset, run.start), min(end, run.end)
             if low < high and run.finite is not None:
                 self._look(run, run.finite, low, view[low - offset : high - offset])
+
+    def _take_header(self, start: bytes) -> None:
+        """Read the schema from *start*, the whole header."""
+        try:
+            self._schema = schema_in(start, self._layout)
+        except BlobError as error:
+            text = str(error)
+            begins = text.startswith("the file ")
+            self._fault = text.removeprefix("the file ") if begins else f"cannot be used: {text}"
+            return
+        at = len(start)
+        for dtype, specs in groupby(self._schema, key=lambda spec: spec.dtype):
+            end = at + sum(spec.nbytes for spec in specs)
+            finite = _finite(dtype) if self._parent != "any" else None
+            self._runs.append(_Run(at, end, DTYPE_BYTES[dtype], finite))
+            at = end
 
     def _look(self, run: _Run, finite: _Finite, offset: int, part: memoryview) -> None:
         """Look at *part* of *run*, whole elements at a time."""
@@ -159,7 +172,7 @@ class Checker:
         return True
 
     def _tensor_at(self, offset: int) -> TensorSpec:
-        ends = accumulate((spec.nbytes for spec in self._schema), initial=len(self._header))
+        ends = accumulate((spec.nbytes for spec in self._schema), initial=self._layout.header_bytes)
         next(ends)  # the header's
         return next(spec for spec, end in zip(self._schema, ends, strict=True) if offset < end)
 
@@ -179,8 +192,8 @@ class Checker:
             )
 
 
-def check_blob(path: Path, schema: Schema, parent: Places | Literal["any"] = ()) -> None:
-    """Check the file at *path* against *schema*; its digest was checked while it was pulled.
+def check_blob(path: Path, layout: Layout, parent: Places | Literal["any"] = ()) -> None:
+    """Check the file at *path* against *layout*; its digest was checked while it was pulled.
 
     *parent* is as of `Checker`.
 
@@ -188,15 +201,15 @@ def check_blob(path: Path, schema: Schema, parent: Places | Literal["any"] = ())
         BlobError: another header or length, or an element that is not finite (names the first such tensor).
         FileNotFoundError: it, or the parent that has to be asked, is not here.
     """
-    checker, offset = Checker(schema, parent), 0
+    checker, offset = Checker(layout, parent), 0
     with path.open("rb", buffering=0) as file:
         size = path.stat().st_size
-        if size != file_bytes(schema):
+        if size != layout.file_bytes:
             raise BlobError(
-                f"blob {path.name} has {size} bytes, but a file of this run's model has {file_bytes(schema)}"
+                f"blob {path.name} has {size} bytes, but a file of this run's model has {layout.file_bytes}"
             )
         buffer = memoryview(bytearray(CHUNK_BYTES))
-        end = size if parent != "any" else min(size, len(header(schema)))
+        end = size if parent != "any" else min(size, layout.header_bytes)
         while offset < end and not checker.has_fault:
             count = file.readinto(buffer)
             if not count:

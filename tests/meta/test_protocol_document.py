@@ -17,7 +17,7 @@ from p2pfl.config import NetSettings, ProtocolSettings
 from p2pfl.core.roster import ranked, selection
 from p2pfl.identity.keys import node_id_of
 from p2pfl.messages import Founding, Message, Record, RosterEntry, record_digest
-from p2pfl.schema import Schema, canonical, file_bytes, header, parse_header
+from p2pfl.schema import Layout, Schema, canonical, file_bytes, header, layout_of, parse_header
 from p2pfl.wire import observing
 from p2pfl.wire.blobs import BlobRefusal, BlobRequest, decode_request, encode_request
 from p2pfl.wire.codec import ControlFrame, decode, encode
@@ -73,6 +73,7 @@ def check_schema(vector: Vector) -> None:
     schema = canonical(msgspec.json.decode(vector["tensors"], type=Schema))
     assert header(schema).hex() == vector["header"]
     assert file_bytes(schema) == int(vector["length"])
+    assert layout_of(schema).header == vector["digest"]
     assert parse_header(bytes.fromhex(vector["header"])) == schema
 
 
@@ -158,6 +159,7 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame):
     ("name", "struct"),
     [
         ("founding", messages.Founding),
+        ("layout", Layout),
         ("origin", messages.Origin),
         ("spec", messages.RunSpec),
         ("roster entry", messages.RosterEntry),

@@ -21,11 +21,13 @@ from p2pfl.messages import (
     UpdateEntry,
     record_digest,
 )
-from p2pfl.schema import Schema, TensorSpec, canonical
+from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 
 NAMES = ("ada", "ben", "cleo", "dan", "eve")
 
 SCHEMA: Schema = canonical([TensorSpec("weight", "F32", (2, 3)), TensorSpec("steps", "I64", ())])
+
+LAYOUT = layout_of(SCHEMA)
 
 SPEC = RunSpec(
     task="digits",
@@ -74,7 +76,7 @@ def founding(nonce: str = "00" * 16, names: Sequence[str] = NAMES[:3], model: st
         nonce=nonce,
         spec=SPEC,
         roster=roster(*names),
-        schema=SCHEMA,
+        layout=LAYOUT,
         model=model or digest("initial"),
         max_samples=1000,
     )

@@ -2,13 +2,13 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.core.effects import Create, Describe, Exit, Fetch
-from p2pfl.core.inputs import Created, Described
-from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Present, decide_founding, differs, prefers
+from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
+from p2pfl.core.inputs import Created, Described, SchemaRead
+from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Present, decide_founding, prefers
 from p2pfl.messages import Ask, Decline, record_digest
 from p2pfl.schema import TensorSpec, canonical
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
-from tests.support.records import NAMES, SCHEMA, digest, founding, node
+from tests.support.records import LAYOUT, NAMES, SCHEMA, digest, founding, node
 
 BASE = Present(
     me="a",
@@ -196,12 +196,32 @@ def test_another_schema_is_declined_naming_the_first_tensor_that_differs(ctx):
     lobby.offer(node("ben"), record_0, ())
     taken(ctx)
     mine = canonical([TensorSpec("weight", "F32", (2, 4)), TensorSpec("steps", "I64", ())])
-    lobby.describe(described(ctx, mine, spec=record_0.spec))
+    assert lobby.describe(described(ctx, mine, spec=record_0.spec)) is None
+    (read,) = taken(ctx)
+    assert read == ReadSchema(record_0.model, record_0.layout, (node("ben"), node("cleo")))
+    lobby.schema_read(SchemaRead(LAYOUT, SCHEMA))
     effects = taken(ctx)
     assert [effect.code for effect in of_kind(effects, Exit)] == [UNFIT_EXIT]
     reason = sent(effects, Decline)[0].reason
     assert "weight F32[2,3] there is weight F32[2,4] here" in reason
     assert receivers(effects, Decline) == [node("ben"), node("cleo")]
+
+
+def test_another_schema_is_declined_also_where_the_runs_cannot_be_read(ctx):
+    lobby, record_0 = ready_lobby(ctx), founding()
+    lobby.offer(node("ben"), record_0, ())
+    lobby.describe(described(ctx, SCHEMA[:1], spec=record_0.spec))
+    taken(ctx)
+    lobby.schema_read(SchemaRead(LAYOUT, None, "nobody has it"))
+    effects = taken(ctx)
+    assert [effect.code for effect in of_kind(effects, Exit)] == [UNFIT_EXIT]
+    assert "in which tensor could not be found out (nobody has it)" in sent(effects, Decline)[0].reason
+
+
+def test_the_schema_of_a_run_that_is_not_offered_any_more_is_nobodys_concern(ctx):
+    lobby = ready_lobby(ctx)
+    lobby.schema_read(SchemaRead(LAYOUT, SCHEMA))
+    assert taken(ctx) == []
 
 
 def test_a_run_is_asked_for_once_in_a_while(ctx):
@@ -225,7 +245,3 @@ def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx):
     Lobby(ctx).fail("the task digits needs scikit-learn")
     (ends,) = of_kind(taken(ctx), Exit)
     assert (ends.code, ends.reason) == (UNFIT_EXIT, "the task digits needs scikit-learn")
-
-
-def test_equal_schemas_do_not_differ():
-    assert differs(SCHEMA, SCHEMA) is None

@@ -9,6 +9,7 @@ from p2pfl.core.effects import (
     Describe,
     Exit,
     Fetch,
+    ReadSchema,
     SaveClosed,
     SaveCommit,
     SaveFounding,
@@ -175,7 +176,9 @@ def test_a_model_that_no_longer_fits_the_run_ends_the_node():
     saved = SavedRun(chain.run, chain.founding, chain.commits[-1], None, resumed=False)
     device = Device(Saved(saved, {}, frozenset()))
     mine = canonical([TensorSpec("weight", "F32", (9,)), TensorSpec("steps", "I64", ())])
-    (end,) = of_kind(device.describe(schema=mine), Exit)
+    (read,) = of_kind(device.describe(schema=mine), ReadSchema)
+    assert read.digest == chain.commits[-1].record.model
+    (end,) = of_kind(device.feed(inputs.SchemaRead(read.layout, SCHEMA)), Exit)
     assert end.code == UNFIT_EXIT
     assert "weight F32[2,3] there is weight F32[9] here" in end.reason
 

@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, Train
+from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, ReadSchema, Train
 from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.messages import Evaluation
@@ -23,7 +23,7 @@ from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.partial import Watch
 from tests.support.core import ballot
-from tests.support.records import SCHEMA, SPEC, digest
+from tests.support.records import LAYOUT, SCHEMA, SPEC, digest
 
 RUN, MODEL = digest("run"), digest("model")
 WAIT_SECONDS = 10.0
@@ -190,7 +190,7 @@ def trained(spec: Any, round_: int, model: Path, partition: int, path: Path, on_
 
 async def test_a_fetched_blob_is_ready_and_guarded_until_its_release_comes_up(tmp_path: Path) -> None:
     bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     assert bench.work.guard.holds(name), "from the first step on: a collection may be under way"
     assert await bench.host.outcome() == on_disk(name)
     assert bench.puller.pulls == [(name, file_bytes(SCHEMA), ("ben",))]
@@ -205,14 +205,14 @@ async def test_the_coming_of_a_long_blob_is_told_with_the_name_of_whom_it_comes_
 ) -> None:
     monkeypatch.setattr(work, "QUICK_BYTES", 0)
     bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     await bench.host.outcome()
     assert bench.host.told == [events.Progress(0, "pull", len(GOOD), len(GOOD), "the device ben")]
 
 
 async def test_an_update_is_fetched_without_a_flush_and_said_to_be_so(tmp_path: Path) -> None:
     bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",), durable=False))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",), durable=False))
     assert await bench.host.outcome() == [inputs.BlobReady(name, durable=False)]
     assert bench.store.has(name)
     assert not bench.store.is_durable(name)
@@ -223,7 +223,7 @@ async def test_a_passing_blob_that_a_vote_wants_is_made_durable_and_not_pulled_a
     path = bench.store.new_path()
     path.write_bytes(GOOD)
     bench.store.adopt(path, name, durable=False)
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     assert await bench.host.outcome() == on_disk(name)
     assert bench.store.is_durable(name)
     assert bench.puller.pulls == []
@@ -233,8 +233,8 @@ async def test_a_vote_that_wants_the_bytes_of_an_update_under_way_gets_them_dura
     # The average of one update has the same bytes: update and model are one blob.
     bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
     bench.puller.may_bring.clear()
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",), durable=False))
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",), durable=False))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     jobs = set(bench.work._tasks)
     bench.puller.may_bring.set()
     async with asyncio.timeout(WAIT_SECONDS):
@@ -248,8 +248,8 @@ async def test_a_vote_that_wants_the_bytes_of_an_update_under_way_gets_them_dura
 
 async def test_a_fetch_under_way_is_not_begun_twice(tmp_path: Path) -> None:
     bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
-    bench.work.begin(Fetch(name, SCHEMA, ("cleo",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("cleo",)))
     assert await bench.host.outcome() == on_disk(name)
     assert len(bench.puller.pulls) == 1
 
@@ -257,7 +257,7 @@ async def test_a_fetch_under_way_is_not_begun_twice(tmp_path: Path) -> None:
 async def test_a_blob_that_fails_its_check_is_invalid_for_good(tmp_path: Path) -> None:
     bad = GOOD[:-1]
     bench, name = Bench(tmp_path, data=bad), blake3(bad).hexdigest()
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     [failed] = await bench.host.outcome()
     assert isinstance(failed, inputs.BlobFailed)
     assert failed.invalid
@@ -274,7 +274,7 @@ async def test_a_number_that_is_not_finite_is_found_whether_its_bytes_were_seen_
     bench, name = Bench(tmp_path, data=NAN), blake3(NAN).hexdigest()
     bench.puller.shows = shows
     parent = bench.keep(GOOD)
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",), parent=parent))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",), parent=parent))
     [failed] = await bench.host.outcome()
     assert isinstance(failed, inputs.BlobFailed)
     assert failed.invalid
@@ -289,20 +289,20 @@ async def test_a_number_that_is_not_finite_may_be_where_the_parent_has_the_same(
     data = NAN.replace(header(SCHEMA) + bytes(8), header(SCHEMA) + b"\x01" + bytes(7))
     bench, name = Bench(tmp_path, data=data), blake3(data).hexdigest()
     bench.puller.shows = shows
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",), parent=bench.keep(NAN)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",), parent=bench.keep(NAN)))
     assert await bench.host.outcome() == on_disk(name)
 
 
 async def test_a_number_that_is_not_finite_is_judged_when_the_parent_is_here(tmp_path: Path) -> None:
     bench, name = Bench(tmp_path, data=NAN), blake3(NAN).hexdigest()
     parent = blake3(GOOD).hexdigest()
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",), parent=parent))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",), parent=parent))
     [failed] = await bench.host.outcome()
     assert isinstance(failed, inputs.BlobFailed)
     assert not failed.invalid
     bench.keep(GOOD)
     bench.forget()
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",), parent=parent))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",), parent=parent))
     [failed] = await bench.host.outcome()
     assert isinstance(failed, inputs.BlobFailed)
     assert failed.invalid
@@ -310,8 +310,50 @@ async def test_a_number_that_is_not_finite_is_judged_when_the_parent_is_here(tmp
 
 async def test_the_numbers_of_a_model_that_a_record_has_settled_are_not_judged(tmp_path: Path) -> None:
     bench, name = Bench(tmp_path, data=NAN), blake3(NAN).hexdigest()
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     assert await bench.host.outcome() == on_disk(name)
+
+
+async def test_a_schema_is_read_from_a_model_that_is_here(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.work.begin(ReadSchema(bench.keep(GOOD), LAYOUT, ("ben",)))
+    assert await bench.host.outcome() == [inputs.SchemaRead(LAYOUT, SCHEMA)]
+    assert bench.puller.pulls == []
+
+
+async def test_no_more_of_a_model_is_pulled_than_its_schema_takes(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path), blake3(GOOD).hexdigest()
+    cancelled = asyncio.Event()
+
+    async def pull(digest: str, length: int, sources: Any, *, durable: bool, watch: Watch) -> None:
+        assert (digest, length, sources) == (name, len(GOOD), ("ben",))
+        watch(0, b"of an attempt that broke off")
+        for offset in range(0, LAYOUT.header_bytes + 7, 7):
+            watch(offset, GOOD[offset : offset + 7])
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    bench.puller.pull = pull  # type: ignore[method-assign, assignment]
+    bench.work.begin(ReadSchema(name, LAYOUT, ("ben",)))
+    assert await bench.host.outcome() == [inputs.SchemaRead(LAYOUT, SCHEMA)]
+    assert cancelled.is_set()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (NetworkError("nobody has it"), "nobody has it"),
+        (header(SCHEMA[:1]) + bytes(40), "the file does not begin with the header of this run's model"),
+    ],
+)
+async def test_a_schema_that_cannot_be_read_is_none_with_the_reason(
+    tmp_path: Path, data: bytes | Exception, reason: str
+) -> None:
+    bench = Bench(tmp_path, data=data)
+    bench.work.begin(ReadSchema(MODEL, LAYOUT, ("ben",)))
+    assert await bench.host.outcome() == [inputs.SchemaRead(LAYOUT, None, reason)]
 
 
 # --- damage on this disk ------------------------------------------------------------------------------------
@@ -323,7 +365,7 @@ async def test_a_model_that_was_damaged_on_disk_is_deleted_told_of_and_pulled_ag
 ) -> None:
     bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
     (tmp_path / name).write_bytes(damage(GOOD))
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     assert await bench.host.outcome() == on_disk(name)
     assert bench.store.is_intact(name)
     [notice] = bench.host.told
@@ -334,7 +376,7 @@ async def test_a_model_that_was_damaged_on_disk_is_deleted_told_of_and_pulled_ag
 async def test_a_damaged_model_that_nobody_has_is_not_said_to_be_here(tmp_path: Path) -> None:
     bench, name = Bench(tmp_path, data=NetworkError("nobody has it")), blake3(GOOD).hexdigest()
     (tmp_path / name).write_bytes(GOOD[:-1] + b"\x01")
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     assert await bench.host.outcome() == [inputs.BlobFailed(name, "nobody has it", invalid=False)]
     assert not bench.store.has(name)
 
@@ -342,11 +384,11 @@ async def test_a_damaged_model_that_nobody_has_is_not_said_to_be_here(tmp_path: 
 async def test_a_blob_is_hashed_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench, name = Bench(tmp_path), blake3(GOOD).hexdigest()
     (tmp_path / name).write_bytes(GOOD)
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     await bench.host.outcome()
     bench.forget()
     monkeypatch.setattr(work, "digest_of", None)  # would raise
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     assert await bench.host.outcome() == [inputs.BlobReady(name, durable=True)]
 
 
@@ -382,21 +424,21 @@ async def test_a_blob_looked_at_while_it_came_is_not_read_again(
 ) -> None:
     monkeypatch.setattr(work, "check_blob", None)  # would raise
     bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     assert await bench.host.outcome() == on_disk(name)
 
 
 @pytest.mark.parametrize("error", [NetworkError("nobody has it"), BlobError("its bytes are others")])
 async def test_a_blob_that_cannot_be_had_now_may_be_had_later(tmp_path: Path, error: Exception) -> None:
     bench = Bench(tmp_path, data=error)
-    bench.work.begin(Fetch(MODEL, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(MODEL, LAYOUT, ("ben",)))
     assert await bench.host.outcome() == [inputs.BlobFailed(MODEL, str(error), invalid=False)]
 
 
 async def test_a_disk_that_refuses_a_blob_ends_the_node(tmp_path: Path) -> None:
     error = DataDirectoryError("the disk is full")
     bench = Bench(tmp_path, data=error)
-    bench.work.begin(Fetch(MODEL, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(MODEL, LAYOUT, ("ben",)))
     assert await bench.host.outcome() == []
     assert bench.host.errors == [error]
 
@@ -404,7 +446,7 @@ async def test_a_disk_that_refuses_a_blob_ends_the_node(tmp_path: Path) -> None:
 async def test_a_fault_in_a_job_is_the_nodes_own(tmp_path: Path) -> None:
     error = RuntimeError("a bug")
     bench = Bench(tmp_path, data=error)
-    bench.work.begin(Fetch(MODEL, SCHEMA, ("ben",)))
+    bench.work.begin(Fetch(MODEL, LAYOUT, ("ben",)))
     assert await bench.host.outcome() == []
     assert bench.host.errors == [error]
 
@@ -537,7 +579,7 @@ async def test_an_average_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_p
     assert not bench.store.is_durable(name)
     bench.host.fed.clear()
     bench.host.released.clear()
-    bench.work.begin(Fetch(name, SCHEMA, ("ben",), parent=MODEL))
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",), parent=MODEL))
     assert await bench.host.outcome() == on_disk(name)
     assert bench.store.is_durable(name)
 

@@ -3,6 +3,7 @@ import msgspec
 from p2pfl.core import inputs
 from p2pfl.core.effects import Fetch, Send
 from p2pfl.messages import Evaluation, Report, Status
+from p2pfl.schema import layout_of
 from p2pfl.sim.device import SCHEMA
 from p2pfl.sim.faults import Faults
 from p2pfl.sim.network import SILENCE
@@ -202,7 +203,7 @@ def test_messages_overtake_each_other():
 
 def fetched(world, device, **fields):
     seen = fed(world, device)
-    world.network.fetch(device, Fetch("blob", SCHEMA, (), **fields))
+    world.network.fetch(device, Fetch("blob", layout_of(SCHEMA), (), **fields))
     world.run_for(0.2)
     return [e for e in seen if isinstance(e, inputs.BlobReady | inputs.BlobFailed)]
 

@@ -16,7 +16,7 @@ from p2pfl.learning.models import MODELS, ImageShape
 from p2pfl.learning.strategies import fedavg
 from p2pfl.learning.strategies.fedavg import FedAvg
 from p2pfl.learning.strategies.integers import MAX_WEIGHT
-from p2pfl.schema import TensorSpec
+from p2pfl.schema import TensorSpec, layout_of
 from p2pfl.store.check import check_blob
 from tests.support.learning import Mixed
 
@@ -262,7 +262,7 @@ def test_batch_normalisation_is_averaged_with_its_statistics_and_its_count(tmp_p
         running.fold(tmp_path / "u1", 30)
         running.fold(tmp_path / "u2", 10)
         running.average(tmp_path / "mean")
-    check_blob(tmp_path / "mean", weights.schema_of(modules[0]))
+    check_blob(tmp_path / "mean", layout_of(weights.schema_of(modules[0])))
     one, two = (dict(module.named_buffers()) for module in modules)
     mean = MODELS["resnet18"](shape, 10)
     weights.load_into(tmp_path / "mean", mean)
