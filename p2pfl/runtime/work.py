@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -19,7 +20,7 @@ import msgspec
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, ReadSchema, Train
-from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, TaskError, WorkerError
+from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
 from p2pfl.messages import Evaluation
@@ -105,6 +106,7 @@ class Work:
         self._checked: dict[tuple[str, str], None] = {}
         """Blobs that are usable, each with its parent."""
         self._told: events.WorkerReady | None = None
+        """The last one that was told."""
         self._can_check = False
         """Whether what a check imports is there."""
         self._shown: int | None = None
@@ -182,7 +184,7 @@ class Work:
             self._host.feed(inputs.BlobReady(digest, durable=False))
             try:
                 await asyncio.to_thread(self._store.keep, digest)
-            except FileNotFoundError as error:
+            except (FileNotFoundError, OutOfFilesError) as error:
                 return inputs.BlobFailed(digest, str(error), invalid=False)
         return inputs.BlobReady(digest, durable=True)
 
@@ -200,7 +202,7 @@ class Work:
                     digest,
                     effect.layout.file_bytes,
                     effect.sources,
-                    self._on_pull,
+                    functools.partial(self._on_pull, digest),
                     durable=False,
                     soon=effect.durable,
                     watch=checker.take,
@@ -217,7 +219,7 @@ class Work:
             if is_here:  # no use here, and whoever has it offers it again
                 await self._discard(digest)
             return inputs.BlobFailed(digest, str(error), invalid=is_here)
-        except (NetworkError, FileNotFoundError) as error:
+        except (NetworkError, FileNotFoundError, OutOfFilesError) as error:
             return inputs.BlobFailed(digest, str(error), invalid=False)
         return inputs.BlobReady(digest, durable=False)
 
@@ -280,8 +282,9 @@ class Work:
         )
         return True
 
-    def _on_pull(self, node: str, done: int, total: int) -> None:
+    def _on_pull(self, digest: str, node: str, done: int, total: int) -> None:
         if total > QUICK_BYTES:  # others are through before anybody could see them
+            self._host.feed(inputs.BlobProgress(digest))
             self._host.publish(events.Progress(0, "pull", done, total, self._host.name_of(node)))
 
     async def _new_checker(self, layout: Layout, parent: Places | Literal["any"]) -> Checker:

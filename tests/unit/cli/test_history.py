@@ -298,3 +298,9 @@ def test_a_damaged_journal_is_told(data_dir: Path) -> None:
     error = run("history", "--data-dir", str(data_dir)).exception
     assert isinstance(error, DataDirectoryError)
     assert "is damaged" in str(error)
+
+
+def test_the_only_data_directory_need_not_be_given(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pfl.observe.target.default_place", lambda: data_dir.parent)
+    assert run("history").output == run("history", "--data-dir", str(data_dir)).output
+    assert run("export", str(data_dir.parent / "m.safetensors")).exit_code == 0

@@ -14,7 +14,7 @@ from blake3 import blake3
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, ReadSchema, Train
-from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, TaskError, WorkerError
+from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.messages import Evaluation
 from p2pfl.runtime import work
@@ -419,6 +419,15 @@ async def test_work_that_failed_on_an_intact_model_has_failed(tmp_path: Path) ->
     assert bench.store.has(name)
 
 
+async def test_a_blob_that_is_here_whole_and_of_no_use_is_not_pulled_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, data=GOOD)
+    bench.work.begin(Fetch(bench.keep(NAN), LAYOUT, ("ben",), parent=bench.keep(GOOD)))
+    [failed] = await bench.host.outcome()
+    assert isinstance(failed, inputs.BlobFailed)
+    assert failed.invalid
+    assert bench.puller.pulls == []
+
+
 async def test_a_blob_looked_at_while_it_came_is_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -428,7 +437,10 @@ async def test_a_blob_looked_at_while_it_came_is_not_read_again(
     assert await bench.host.outcome() == on_disk(name)
 
 
-@pytest.mark.parametrize("error", [NetworkError("nobody has it"), BlobError("its bytes are others")])
+@pytest.mark.parametrize(
+    "error",
+    [NetworkError("nobody has it"), BlobError("its bytes are others"), OutOfFilesError("too many files")],
+)
 async def test_a_blob_that_cannot_be_had_now_may_be_had_later(tmp_path: Path, error: Exception) -> None:
     bench = Bench(tmp_path, data=error)
     bench.work.begin(Fetch(MODEL, LAYOUT, ("ben",)))

@@ -487,3 +487,12 @@ def test_a_reader_makes_nothing(tmp_path: Path) -> None:
 
 def test_free_space_is_told_in_bytes(store: BlobStore) -> None:
     assert store.free_bytes() > 0
+
+
+def test_a_discarded_blob_is_gone_wherever_it_lies_and_another_stays(store: BlobStore) -> None:
+    durable, passing = put(store, BYTES), put(store, b"passing", durable=False)
+    other = put(store, b"other")
+    for digest in (durable, passing, "0" * 64):
+        store.discard(digest)
+        assert not store.has(digest)
+    assert store.has(other)
