@@ -9,7 +9,14 @@ from collections.abc import Callable
 
 from p2pfl import events
 from p2pfl.core.context import Context
-from p2pfl.core.departure import LEFT_EXIT, Farewell, Other, decide_exit, decide_leaving
+from p2pfl.core.departure import (
+    LEFT_EXIT,
+    UNTRAINED_EXIT,
+    Farewell,
+    Other,
+    decide_exit,
+    decide_leaving,
+)
 from p2pfl.core.effects import Exit
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.running import Running
@@ -66,14 +73,17 @@ class Ending:
         ledger = running.ledger
         others = [entry.node for entry in ledger.roster if entry.node != self._ctx.me.node]
         if not ledger.is_member:
-            self._exit_leaving(running, f"left the run with round {ledger.round}")
+            self._exit_leaving(running, f"left the run after round {ledger.trained}")
         elif not any(self._ctx.is_linked(node) and not self._ctx.is_leaving(node) for node in others):
             self._exit_leaving(running, "nobody stays in the run")
 
     def _exit_leaving(self, running: Running | None, reason: str) -> None:
         self._say()
         complete = running is not None and running.ledger.is_over and running.ledger.holds
-        self._ctx.do(Exit(0 if complete else LEFT_EXIT, reason))
+        code = LEFT_EXIT
+        if complete and running is not None:
+            code = 0 if running.ledger.is_trained else UNTRAINED_EXIT
+        self._ctx.do(Exit(code, reason))
 
     # --- the end of the run ---------------------------------------------------------------------------------
 
@@ -91,7 +101,12 @@ class Ending:
         nodes |= {n for n, p in ctx.peers.items() if p.linked and p.status and p.status.run == ledger.run}
         others = [self._other(node, ledger) for node in sorted(nodes - {ctx.me.node})]
         code, reason, again = decide_exit(
-            others, holds=ledger.holds, serve_until=self._serve_until, now=ctx.now
+            others,
+            holds=ledger.holds,
+            serve_until=self._serve_until,
+            now=ctx.now,
+            is_trained=ledger.is_trained,
+            is_whole=ledger.trained >= ledger.rounds,
         )
         if code is not None:
             self._say()

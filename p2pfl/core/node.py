@@ -313,7 +313,7 @@ class Node:
             if status.resumed:
                 running.resume(status.round)
             if status.rounds > ledger.rounds and ledger.is_over:
-                self._extend(status.rounds)
+                self._extend(status.rounds, peer.name)
 
     def _heard_elsewhere(self, peer: PeerView, status: Status) -> None:
         """Meet a peer that is in another run, or in one while this node is in none."""
@@ -473,6 +473,7 @@ class Node:
                 "spec": msgspec.structs.replace(ledger.spec, rounds=ledger.rounds),
                 "members": members,
                 "model": ledger.model,
+                "trained": ledger.trained,
             },
             events.RunJoined,
         )
@@ -490,10 +491,11 @@ class Node:
         if differences:
             self._ctx.tell(events.OptionsIgnored(differences))
 
-    def _extend(self, rounds: int) -> None:
+    def _extend(self, rounds: int, by: str) -> None:
         assert self._running is not None
         ledger = self._running.ledger
         ledger.wanted_rounds, ledger.opened = rounds, self._ctx.now
+        self._ctx.tell(events.RunExtended(rounds, by))
         self._ending.extend()
         if not self._running.ready:
             self._ctx.do(Describe(ledger.spec))

@@ -80,6 +80,8 @@ class Running:
         """Whether blobs may be here that nobody needs any more; they can wait until all else is said."""
         self._told_alone = False
         self._told_missing: set[str] = set()
+        self._missed_from: int | None = None
+        """Number of the first training round this node missed and is catching up with; None while it is not."""
 
     # --- rounds ---------------------------------------------------------------------------------------------
 
@@ -152,14 +154,15 @@ class Running:
         """Commit this node's own proposal and tell everybody."""
         self.apply(commit, is_mine=True)
 
-    def apply(self, commit: Commit, *, is_mine: bool = False) -> None:
-        """Make a believed commit the last one and open the next round."""
+    def apply(self, commit: Commit, *, is_mine: bool = False, is_late: bool = False) -> None:
+        """Make a believed commit the last one and open the next round; *is_late* while this node catches up."""
         ledger, record = self.ledger, commit.record
         self._tell_fate(commit)
-        self._tell_missing_pairs(commit)
+        if not is_late:
+            self._tell_missing_pairs(commit)
         self.trainee.close()
         holds = self.acceptor.accepted == record
-        ledger.commit(commit)
+        ledger.commit(commit, is_late=is_late)
         if is_mine:
             self.ctx.broadcast(commit)
         if record.then != "go":
@@ -278,6 +281,14 @@ class Running:
 
     def learned(self, member: Member, commits: tuple[Commit, ...]) -> None:
         """Take commits from a peer, each only as the believed successor of the last (rule 5)."""
+        newest = max(
+            (
+                peer.status.round
+                for peer in self.ctx.peers.values()
+                if peer.status is not None and peer.status.run == self.ledger.run
+            ),
+            default=0,
+        )
         for commit in commits:
             if self.ledger.halted or self.ledger.conflict(commit):
                 return
@@ -289,9 +300,16 @@ class Running:
             flaw = self.ledger.believe(commit)
             if flaw is not None:
                 name = self.ctx.name_of(member.node)
-                self.ctx.warn(f"a commit of round {commit.record.round} from {name} is not believed: {flaw}")
+                self.ctx.warn(f"record {commit.record.round} from {name} is not believed: {flaw}")
                 return
-            self.apply(commit)
+            is_late = len(commits) > 1 or commit.record.round < newest
+            if is_late and self._missed_from is None:
+                self._missed_from = self.ledger.trained + 1
+            self.apply(commit, is_late=is_late)
+        if self._missed_from is not None and self.ledger.round >= newest:
+            first, self._missed_from = self._missed_from, None
+            ledger, name = self.ledger, self.ctx.name_of(member.node)
+            self.ctx.tell(events.CaughtUp(first, ledger.trained, ledger.rounds, name))
 
     def report(self, member: Member, message: Report) -> None:
         """Take a member's evaluation of the last model."""

@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, Train
@@ -98,6 +100,7 @@ class Work:
         self._can_check = False
         """Whether what a check imports is there."""
         self._shown: int | None = None
+        self._told_ready: events.WorkerReady | None = None
         self._started = asyncio.get_running_loop().time()
 
     def begin(self, effect: Fetch | Describe | Create | Train | Evaluate | Fold | Average) -> None:
@@ -245,12 +248,17 @@ class Work:
             self._host.feed(inputs.WorkFailed("describe", str(error)))
             return
         seconds = asyncio.get_running_loop().time() - self._started
-        self._host.publish(
-            events.WorkerReady(
-                effect.spec.task, described.device, described.train_samples, described.parameters, seconds
-            )
+        ready = events.WorkerReady(
+            effect.spec.task, described.device, described.train_samples, described.parameters, seconds
         )
+        self._tell_ready(ready)
         self._host.feed(inputs.Described(effect.spec, described.schema, described.train_samples))
+
+    def _tell_ready(self, ready: events.WorkerReady) -> None:
+        """Tell what the worker is ready for, unless that was told before: founding asks once more."""
+        told, self._told_ready = self._told_ready, ready
+        if told is None or msgspec.structs.replace(told, seconds=ready.seconds) != ready:
+            self._host.publish(ready)
 
     async def _create(self, effect: Create) -> None:
         path = self._store.new_path()
