@@ -580,7 +580,7 @@ class RoundRow(msgspec.Struct, frozen=True):
     trained: int = 0
     """Rounds of training up to and including this one; 0 where nobody said."""
     committed: bool = True
-    """Whether `accuracy`, `loss` and `scores` are committed; those that are only reported may still change."""
+    """Whether `accuracy`, `loss` and `scores` are committed; those only reported may still change."""
 
     @property
     def training_round(self) -> int:

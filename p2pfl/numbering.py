@@ -1,7 +1,7 @@
 """Maps places in the chain of records to the numbers of training rounds.
 
-Protocol, journal and event stream number records: 1, 2, 3, without a gap. People number the rounds of training,
-up to the number a run is to have. The two differ once a run went on after its closing evaluation, which is a
+Protocol, journal and event stream number records: 1, 2, 3, without a gap. People number the rounds of
+training, up to the number a run is to have. The two differ once a run went on after its closing evaluation, which is a
 record without training, and in a run that continues another one. Every number that is shown to people comes
 from here.
 """
@@ -48,7 +48,7 @@ class Numbering:
         return max(0, index - self._differences[max(0, bisect_right(self._from, index) - 1)])
 
     def take(self, event: events.AnyEvent) -> int | None:
-        """Take the next event of a node; return the training round it is about, None where it is about none."""
+        """Take the next event of a node; return the training round it is about, None if it is about none."""
         match event:
             case events.RunJoined():
                 if event.run != self.run:

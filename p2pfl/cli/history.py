@@ -158,7 +158,8 @@ def export(
     if row.accuracy is not None and not row.committed:
         accuracy += f" as {len(row.scores)} of {len(row.members)} members reported"
     typer.echo(
-        f"Wrote {file}: round {row.training_round} of run {chosen.run[:SHORT]}, {accuracy}, BLAKE3 {row.digest}"
+        f"Wrote {file}: round {row.training_round} of run {chosen.run[:SHORT]}, {accuracy}, "
+        f"BLAKE3 {row.digest}"
     )
 
 
@@ -212,8 +213,8 @@ def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | 
     if not blobs.has(wanted[-1].digest):
         here = ", ".join(str(row.training_round) for row in rounds if blobs.has(row.digest)) or "none"
         raise UserError(
-            f"the model of round {wanted[-1].training_round} is not here (a node keeps the last two and the best); "
-            f"rounds whose model is here: {here}"
+            f"the model of round {wanted[-1].training_round} is not here "
+            f"(a node keeps the last two and the best); rounds whose model is here: {here}"
         )
     return wanted[-1]
 
@@ -257,7 +258,8 @@ def accuracy_text(row: RoundRow) -> str:
 def provisional_note(rounds: Iterable[RoundRow]) -> str:
     """Explain the mark of the rounds whose accuracy was only reported; empty where there are none."""
     notes = [
-        f"round {row.training_round} by {len(row.scores)} of {len(row.members)} members on {row.samples} samples"
+        f"round {row.training_round} by {len(row.scores)} of {len(row.members)} members "
+        f"on {row.samples} samples"
         for row in rounds
         if row.accuracy is not None and not row.committed
     ]
@@ -272,9 +274,7 @@ def state_of(run: RunRow, rounds: Sequence[RoundRow]) -> str:
     if run.ended:
         state = "complete" if run.trained >= run.rounds else "stopped"
     else:
-        state = (
-            "given up" if run.closed else "paused" if rounds and rounds[-1].then == "pause" else "unfinished"
-        )
+        state = "given up" if run.closed else "unfinished"
     return f"{state}, {empty} of them without any update" if empty else state
 
 
@@ -286,7 +286,8 @@ def _show(run: RunRow, rounds: Sequence[RoundRow], others: int) -> None:
 
     typer.echo(
         f"Run {run.run[:SHORT]}: {bounded(run.spec.task)}, model {bounded(run.spec.model)}, "
-        f"partition {bounded(run.spec.partition)}; {run.trained} of {run.rounds} rounds, {state_of(run, rounds)}."
+        f"partition {bounded(run.spec.partition)}; {run.trained} of {run.rounds} rounds, "
+        f"{state_of(run, rounds)}."
     )
     if run.origin is not None:
         typer.echo(

@@ -175,7 +175,7 @@ class Ledger:
         )
 
     def commit(self, commit: Commit, *, is_late: bool = False) -> None:
-        """Make *commit*, which is believed, the last one; *is_late* when it is one of those that were missed."""
+        """Make *commit*, which is believed, the last one; *is_late* if this node had missed it."""
         ctx, record, before = self.ctx, commit.record, self.roster
         seconds = 0.0 if is_late else max(0.0, ctx.now - self.opened)
         ctx.do(SaveCommit(self.run, commit, seconds))
@@ -272,7 +272,7 @@ class Ledger:
         self._tell_evaluated(self.reports)
 
     def _settle_reports(self, committed: tuple[MemberEvaluation, ...], *, is_late: bool) -> None:
-        """Tell the parent's evaluations as they are committed; only what all members had reported is no news."""
+        """Tell the parent's evaluations as they are committed; what all members had reported is no news."""
         final = {entry.node: entry.evaluation for entry in committed}
         if not final:
             return

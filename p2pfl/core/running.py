@@ -81,7 +81,7 @@ class Running:
         self._told_alone = False
         self._told_missing: set[str] = set()
         self._missed_from: int | None = None
-        """Number of the first training round this node missed and is catching up with; None while it is not."""
+        """Number of the first training round this node is catching up with; None while it is not."""
 
     # --- rounds ---------------------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class Running:
         self.apply(commit, is_mine=True)
 
     def apply(self, commit: Commit, *, is_mine: bool = False, is_late: bool = False) -> None:
-        """Make a believed commit the last one and open the next round; *is_late* while this node catches up."""
+        """Make a believed commit the last one, *is_late* if it was missed, and open the next round."""
         ledger, record = self.ledger, commit.record
         self._tell_fate(commit)
         if not is_late:

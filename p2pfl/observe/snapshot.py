@@ -106,7 +106,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     evaluated_samples: int
     """Their held-out samples."""
     is_provisional: bool
-    """Whether that was only reported so far: the next record commits it, without a member that is gone then."""
+    """Whether that was only reported so far: the next record commits it, without members gone by then."""
     aggregator: str
     """Of the open round; empty before it is elected."""
     members: tuple[str, ...]

@@ -15,7 +15,7 @@ from p2pfl.events import Published, RoundRow
 from p2pfl.messages import RunSpec, quorum
 from p2pfl.numbering import Numbering
 from p2pfl.observe.log import LogRow, row_of
-from p2pfl.observe.peers import Doing, Peer, Transfer, doing
+from p2pfl.observe.peers import Doing, Peer, Transfer, doing, note_transfer
 from p2pfl.observe.rounds import MAX_REFUSED, Open, Rounds
 
 MAX_LOG = 5000
@@ -23,12 +23,6 @@ MAX_LOG = 5000
 
 MAX_PEERS = 512
 """Nodes a federation may have that all come and go."""
-
-MAX_TRANSFERS = 64
-"""Transfers at a time; a node has fewer."""
-
-TRANSFER_SECONDS = 5.0
-"""After that without news a transfer is not shown any more."""
 
 Phase = Literal[
     "starting", "waiting", "running", "no quorum", "paused", "complete", "stopped", "untrained", "ended"
@@ -167,6 +161,16 @@ class State:
                 if not self.run:
                     self.phase = "waiting"
                 self._changed("run")
+            case events.LoneTrained():
+                if event.name in self.lone or len(self.lone) < MAX_PEERS:
+                    self.lone[event.name] = event.accuracy
+                    self._changed("rounds")
+            case _:
+                self._course_event(event, time)
+
+    def _course_event(self, event: events.AnyEvent, time: float) -> None:
+        """Take how the run as a whole goes."""
+        match event:
             case events.RunJoined():
                 self._join(event, time)
             case events.QuorumLost():
@@ -195,10 +199,6 @@ class State:
                 self.ended = event
                 self.phase = "ended"
                 self._changed("run")
-            case events.LoneTrained():
-                if event.name in self.lone or len(self.lone) < MAX_PEERS:
-                    self.lone[event.name] = event.accuracy
-                    self._changed("rounds")
             case _:
                 self._round_event(event, time)
 
@@ -409,19 +409,7 @@ class State:
             self.training = (event.done, event.total)
             self._changed("open")
             return
-        key = (event.what, event.peer)
-        known = self.transfers.get(key)
-        if known is None or event.done < known.done or event.total != known.total:
-            known = self.transfers[key] = Transfer(
-                event.what, event.peer, event.done, event.total, time, time, event.done
-            )
-        known.done, known.at = event.done, time
-        if event.done >= event.total:
-            del self.transfers[key]
-        for gone in [k for k, one in self.transfers.items() if time - one.at > TRANSFER_SECONDS]:
-            del self.transfers[gone]
-        while len(self.transfers) > MAX_TRANSFERS:
-            del self.transfers[next(iter(self.transfers))]
+        note_transfer(self.transfers, event, time)
         self._changed("traffic")
 
     def _measure(self, event: events.Measured, time: float) -> None:

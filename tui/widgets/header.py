@@ -33,14 +33,14 @@ class HeaderValues(NamedTuple):
     trained: int
     rounds: int
     accuracy: float | None
-    is_provisional: bool
-    """Whether that is only reported so far."""
     change: float | None
     here: int
     members: int
     left: float | None
     """Seconds the run will take; None where nobody knows."""
     attached: str
+    is_provisional: bool = False
+    """Whether the accuracy is only reported so far."""
 
 
 def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: int = 0) -> Text:
