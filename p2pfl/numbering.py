@@ -1,9 +1,9 @@
 """Maps places in the chain of records to the numbers of training rounds.
 
 Protocol, journal and event stream number records: 1, 2, 3, without a gap. People number the rounds of
-training, up to the number a run is to have. The two differ once a run went on after its closing evaluation, which is a
-record without training, and in a run that continues another one. Every number that is shown to people comes
-from here.
+training, up to the number a run is to have. The two differ once a run went on after its closing evaluation,
+which is a record without training, and in a run that continues another one. Every number that is shown to
+people comes from here.
 """
 
 from __future__ import annotations

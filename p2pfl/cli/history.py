@@ -269,7 +269,7 @@ def provisional_note(rounds: Iterable[RoundRow]) -> str:
 def state_of(run: RunRow, rounds: Sequence[RoundRow]) -> str:
     """Return in a few words how *run*, with these training *rounds*, stands."""
     empty = sum(1 for row in rounds if not row.updates)
-    if run.ended and rounds and empty == len(rounds):
+    if run.ended and run.origin is None and rounds and empty == len(rounds):
         return "ended, but no update was ever counted: the model is not trained"
     if run.ended:
         state = "complete" if run.trained >= run.rounds else "stopped"

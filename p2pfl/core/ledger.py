@@ -62,6 +62,8 @@ class Ledger:
     """By node, of the last committed model."""
     halted: bool = False
     """True after two commits for one round: this node votes no more."""
+    _was_late: bool = False
+    """Whether this node had missed the last commit: when the open round began is not known here then."""
     round: int = field(init=False)
     """The last committed round; 0 when only record 0 is."""
     digest: str = field(init=False)
@@ -115,8 +117,8 @@ class Ledger:
 
     @property
     def is_trained(self) -> bool:
-        """Whether any update of this run was counted: the model is not the initial one any more."""
-        return self.model != self.founding.model
+        """Whether any update was ever counted: the model is not an initial one any more."""
+        return self.model != self.founding.model or bool(self.founding.continues)
 
     @property
     def needed(self) -> int:
@@ -177,7 +179,8 @@ class Ledger:
     def commit(self, commit: Commit, *, is_late: bool = False) -> None:
         """Make *commit*, which is believed, the last one; *is_late* if this node had missed it."""
         ctx, record, before = self.ctx, commit.record, self.roster
-        seconds = 0.0 if is_late else max(0.0, ctx.now - self.opened)
+        seconds = 0.0 if is_late or self._was_late else max(0.0, ctx.now - self.opened)
+        self._was_late = is_late
         ctx.do(SaveCommit(self.run, commit, seconds))
         self._settle_reports(record.evaluations, is_late=is_late)
         self.holds = self.holds and record.model == self.model

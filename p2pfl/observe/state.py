@@ -318,7 +318,7 @@ class State:
         last = self.rounds.last
         if event.how == "finished":
             self.phase = "complete" if self.trained >= self.target_rounds else "stopped"
-            if len(self.rounds) and not any(one.updates for one in self.rounds):
+            if self.rounds.numbers()[:1] == [1] and not any(one.updates for one in self.rounds):
                 self.phase = "untrained"
         elif last is not None and last.index == event.round and last.then == "pause":
             self.phase = "paused"

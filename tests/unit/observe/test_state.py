@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from p2pfl import events
 from p2pfl.events import AnyEvent, Published, RoundRow
 from p2pfl.observe import state as module
+from p2pfl.observe.peers import MAX_TRANSFERS
 from p2pfl.observe.rounds import MAX_ROUNDS
-from p2pfl.observe.state import MAX_PEERS, MAX_TRANSFERS, State
+from p2pfl.observe.state import MAX_PEERS, State
 from tests.support import recordings
 from tests.support.any_events import any_item
 from tests.support.recordings import ME, NAMES, node_id_of, rows_of, state_of
