@@ -217,6 +217,8 @@ class _Tale:
         self._run = digest_of(f"run of {names}")
         self._lost: set[str] = set()
         self._sent = 0
+        self._confirmed = 0
+        """Events that only confirm others: they send nothing of their own."""
         self._reported: events.Evaluated | None = None
         """What all said of the last model, which the next record commits."""
 
@@ -365,6 +367,7 @@ class _Tale:
         if self._reported is not None:
             self.tell(msgspec.structs.replace(self._reported, committed=True, is_news=False), after=0)
             self._reported = None
+            self._confirmed += 1
 
     def _aggregator(self, number: int) -> str:
         here = [name for name in self.names if name not in self._lost]
@@ -394,12 +397,13 @@ class _Tale:
 
     def _measured(self, sent: int) -> None:
         self._sent += sent
+        count = len(self.told) - self._confirmed
         links = tuple(
             LinkMeasure(
                 node_id_of(name),
                 RTTS[index % len(RTTS)],
-                23_000_000 + 1000 * len(self.told) + (self._sent if index == 0 else 0),
-                21_000_000 + 900 * len(self.told),
+                23_000_000 + 1000 * count + (self._sent if index == 0 else 0),
+                21_000_000 + 900 * count,
             )
             for index, name in enumerate(self.names)
             if name not in self._lost and name != self.me

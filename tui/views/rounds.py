@@ -203,9 +203,9 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
         change = f" ({delta(one.accuracy - before, glyphs)})" if before is not None else ""
         loss = f"   loss {one.loss:.4f}" if one.loss is not None else ""
         how = "reported by" if one.is_provisional else "of"
+        mark = PROVISIONAL if one.is_provisional else ""
         result = (
-            f"{one.accuracy:.4f}{change}{loss}   on {one.samples} samples {how} {len(one.scores)} members"
-            + (", not committed" if one.is_provisional else "")
+            f"{mark}{one.accuracy:.4f}{change}{loss}   {how} {len(one.scores)} members, {one.samples} samples"
         )
     lines = [
         Text(f"accuracy  {result}"),

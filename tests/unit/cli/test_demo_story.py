@@ -124,7 +124,10 @@ def test_an_accuracy_that_not_all_report_is_told_when_the_next_round_is_decided(
     told_by_all(story, committed(1))
     told_by_all(story, evaluated(1, 2))
     lines = told_by_all(story, committed(2))
-    assert lines[0] == ("◎", "round 1: accuracy 0.7000, loss 0.2500 on 240 samples (2 of 3 members)")
+    assert lines[0] == (
+        "◎",
+        "round 1: accuracy 0.7000, loss 0.2500 on 240 samples, reported by 2 of 3 members",
+    )
     assert [mark for mark, _ in lines] == ["◎", "✓"]
 
 

@@ -97,7 +97,7 @@ def test_the_table_fits_80_columns_and_tells_every_training_round(data_dir: Path
     result = run("history", "--data-dir", str(data_dir))
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0] == f"Run {chain.run[:7]}: digits, model cnn, partition iid; 3 of 10 rounds, complete."
+    assert lines[0] == f"Run {chain.run[:7]}: digits, model cnn, partition iid; 3 of 10 rounds, stopped."
     assert lines[2].split() == [
         "round",
         "try",
@@ -249,7 +249,7 @@ def test_export_writes_the_model_asked_for_and_says_which(
     ("options", "told"),
     [
         (("--round", "1"), "the model of round 1 is not here (a node keeps the last two and the best); "),
-        (("--round", "4"), "has no training round 4; its 3 rounds lie between 1 and 3"),
+        (("--round", "4"), "has no training round 4; it has 1 to 3"),
         (("--round", "1", "--best"), "--best and --round each name a model; give one of them"),
     ],
 )

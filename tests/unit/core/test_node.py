@@ -219,7 +219,7 @@ def test_a_commit_that_is_not_proved_is_not_taken_and_the_peer_is_named():
     effects = device.hear("ben", bare)
     assert of_kind(effects, SaveCommit) == []
     (notice,) = told(effects, events.Notice)
-    assert notice.text.startswith("a commit of round 2 from ben is not believed: 1 members")
+    assert notice.text.startswith("record 2 from ben is not believed: 1 members")
 
 
 def test_an_ask_is_answered_by_whoever_is_in_the_run():

@@ -36,7 +36,7 @@ def test_numbers_are_those_of_the_round() -> None:
 def test_what_is_not_known_is_empty() -> None:
     (line,) = table(csv_text([replace(ROWS[0], accuracy=None, loss=None, scores=(), updates=())]))
     empty = {name for name, value in line.items() if not value}
-    assert empty == {"accuracy", "loss", "worst_member", "best_member", "slowest_training"}
+    assert empty == {"accuracy", "loss", "worst_member", "best_member", "slowest_training", "committed"}
 
 
 def test_scores_without_samples_are_left_out() -> None:

@@ -24,7 +24,7 @@ def test_every_sink_gets_every_event_numbered_and_dated_in_order():
     publisher.add(two.append)
     publisher.publish(NOTICE)
     publisher.publish(events.QuorumBack(3, 2, 3))
-    assert one == [Published(1, 10.0, NOTICE), Published(2, 11.5, events.QuorumBack(3, 2, 3))]
+    assert one == [Published(1, 10.0, NOTICE), Published(2, 11.5, events.QuorumBack(3, 2, 3), 3)]
     assert two == one
 
 
