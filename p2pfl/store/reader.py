@@ -340,4 +340,5 @@ def _round_row(
         note=record.note,
         then=record.then,
         trained=record.trained,
+        committed=False,
     )

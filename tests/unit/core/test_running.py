@@ -431,3 +431,27 @@ def test_the_first_in_rank_is_taken_at_its_word_and_nobody_else_has_its_ballot(b
     bench.hear(first, Accept(run, round_, ballot(1, first), record))
     bench.it.blob_ready(inputs.BlobReady(record.model, durable=True))
     assert bench.it.acceptor.accepted_ballot == ballot(1, first)
+
+
+def test_commits_that_were_missed_are_told_in_one_line():
+    bench = Bench()
+    missed = [bench.chain.commit() for _ in range(3)]
+    effects = bench.learn(*missed)
+    assert [event.is_late for event in told(effects, events.Committed)] == [True] * 3
+    assert told(effects, events.CaughtUp) == [events.CaughtUp(2, 4, SPEC.rounds, "ben")]
+
+
+def test_a_commit_that_comes_when_it_is_made_was_not_missed():
+    bench = Bench()
+    effects = bench.learn(bench.chain.commit())
+    assert [event.is_late for event in told(effects, events.Committed)] == [False]
+    assert told(effects, events.CaughtUp) == []
+
+
+def test_catching_up_in_parts_is_told_once_it_is_done():
+    bench = Bench()
+    first, second, third = [bench.chain.commit() for _ in range(3)]
+    bench.ctx.peers[node("ben")].status = status(run=bench.chain.run, round=4)
+    assert told(bench.learn(first, second), events.CaughtUp) == []
+    effects = bench.learn(third)
+    assert told(effects, events.CaughtUp) == [events.CaughtUp(2, 4, SPEC.rounds, "ben")]

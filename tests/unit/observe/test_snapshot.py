@@ -88,3 +88,30 @@ async def test_a_snapshot_waits_for_a_measurement_and_not_longer_than_told(tmp_p
             node.tell(events.Measured(0.5, 1234, ()))
             found = await take_snapshot(observer, seconds=20.0)
         assert (found.name, found.memory, found.watched_as) == ("ada", 1234, "the local user")
+
+
+def test_a_reported_accuracy_is_told_as_such_and_a_committed_one_without_a_word() -> None:
+    reported = lines_of(snapshot_of(state_of(recordings.running())))
+    assert "            reported by 6 of 6 members on 9,996 samples, not committed" in reported
+    committed = snapshot_of(state_of(recordings.finished()))
+    assert (committed.is_provisional, committed.evaluated_by) == (False, 6)
+    assert not any("reported" in line for line in lines_of(committed))
+
+
+def test_without_a_quorum_it_says_how_many_are_waited_for() -> None:
+    lines = lines_of(snapshot_of(state_of(recordings.no_quorum())))
+    assert "quorum      2 of 5 members reachable, 3 needed; waits for 1 more" in lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rounds": 12}, ": stopped before its last round"),
+        ({"is_trained": False}, ": ended, but no update was ever counted"),
+    ],
+)
+def test_a_run_that_is_not_complete_says_so(changes: dict[str, object], words: str) -> None:
+    state = state_of(recordings.running())
+    ended = events.RunEnded(state.run, 20, "d" * 64, 0.9, 0.1, 20)
+    state.apply(Published(0, state.time, msgspec.structs.replace(ended, **changes)))
+    assert any(line.endswith(words) for line in lines_of(snapshot_of(state)))

@@ -471,3 +471,16 @@ async def test_closing_ends_jobs_under_way(tmp_path: Path) -> None:
     await bench.work.close()
     assert bench.work._tasks == set()
     assert bench.host.fed == []
+
+
+async def test_that_the_worker_is_ready_is_told_once_and_again_when_it_is_for_something_else(
+    tmp_path: Path,
+) -> None:
+    same = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 99, "cpu")
+    other = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 500, "cpu")
+    bench = Bench(tmp_path, same, same, other)
+    for count in (1, 2, 3):
+        bench.work.begin(Describe(SPEC))
+        await bench.host.outcome(count)
+    told = [event for event in bench.host.told if isinstance(event, events.WorkerReady)]
+    assert [event.parameters for event in told] == [99, 500]
