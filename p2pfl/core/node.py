@@ -345,8 +345,8 @@ class Node:
         elif self._unrelated.get(node) != run and round_ > 0:
             self._unrelated[node] = run
             self._ctx.warn(
-                f"{peer.name} is in run {run[:12]}, round {round_}; this device is in "
-                f"{ledger.run[:12]}, round {ledger.round}. Both have committed rounds, so neither moves: "
+                f"{peer.name} is in run {run[:12]}, record {round_}; this device is in "
+                f"{ledger.run[:12]}, record {ledger.round}. Both have committed rounds, so neither moves: "
                 "start one of them with --new-run"
             )
 

@@ -361,7 +361,7 @@ class Running:
             self._lost_tries += 1
             if self._lost_tries >= LOST_BLOB_TRIES:
                 text = (
-                    f"the model this device accepted in round {self.ledger.round + 1} can neither be read "
+                    f"the model this device accepted as record {self.ledger.round + 1} can neither be read "
                     f"nor pulled: {failed.reason}. Its disk counts as lost: start with --new-journal"
                 )
                 self.ctx.tell(events.Notice("error", text))
