@@ -51,6 +51,8 @@ class Story:
     """The last committed one."""
     accuracy: float | None = None
     """Of the last evaluated round."""
+    is_provisional: bool = False
+    """Whether that accuracy is only reported so far."""
     members: tuple[str, ...] = ()
     """The roster's names."""
     complete: set[str] = field(default_factory=set)
@@ -111,7 +113,8 @@ class Story:
                 ):
                     self._scores[number] = event
                 if number == max(self._scores):
-                    self.accuracy = self._scores[number].accuracy
+                    best = self._scores[number]
+                    self.accuracy, self.is_provisional = best.accuracy, not best.committed
             case events.RunEnded():
                 self.complete.add(name)
                 self.rounds = max(self.rounds, event.rounds)

@@ -227,7 +227,7 @@ def test_another_accuracy_than_was_reported_is_told_once_as_the_committed_one():
         )
     ]
     told_by_all(story, evaluated(1, 3))
-    assert story.accuracy == 0.7, "a committed accuracy never changes"
+    assert (story.accuracy, story.is_provisional) == (0.7, False), "a committed accuracy never changes"
 
 
 def test_rounds_of_an_extended_run_are_told_and_counted_as_rounds_of_training():
