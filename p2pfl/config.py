@@ -12,7 +12,7 @@ import msgspec
 DEFAULT_PORT = 9000
 """Where a node listens unless told otherwise, and where `--peers HOST` without a port dials."""
 
-PROTOCOL_VERSIONS = (1, 1)
+PROTOCOL_VERSIONS = (2, 2)
 """Lowest and highest protocol version this software speaks."""
 
 
@@ -39,6 +39,14 @@ class NetSettings(msgspec.Struct, frozen=True):
     """The same from one source address; several nodes may share one."""
     max_links: int = 256
     """Established links, the size of the largest roster."""
+    max_unproven: int = 256
+    """Nodes one peer may tell of that were never linked here: a roster has no more."""
+    max_unproven_dials: int = 32
+    """Of such nodes, dialled at a time: most answer in milliseconds, a dead one takes `dial_seconds`."""
+    max_unproven_dials_of_peer: int = 8
+    """The same of those that one peer told of: it cannot take all turns."""
+    max_unproven_tries: int = 10
+    """Dials in vain, over half a minute, after which such a node is forgotten until it is told of again."""
     max_queue_bytes: int = 16 * 1024 * 1024
     """Unsent control bytes on one link before it is cut: the peer does not read."""
     blob_chunk_bytes: int = 1024 * 1024
@@ -95,5 +103,8 @@ class ProtocolSettings(msgspec.Struct, frozen=True):
     """So that a recovered network is used within seconds."""
     straggler_factor: float = 1.5
     """A member may take this multiple of its own prediction before the round may close without it."""
+    glance: float = 6.0
+    """Seconds a node that was started on a finished run waits for a link to a member that lacks the final
+    model: more than `NetSettings.redial_most_seconds`, so that one that runs has dialled."""
     linger: float = 30.0
     """Seconds a finished node waits for a member that is unreachable before it exits without its FINAL."""

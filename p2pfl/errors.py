@@ -5,7 +5,9 @@
     P2pflError
      +-- UserError                the person at this device: wrong option, missing file, expired certificate
      |    +-- CredentialsError    keys and certificates
-     |    +-- DataDirectoryError  the data directory: locked, damaged, of another version, cloned
+     |    +-- DataDirectoryError  the data directory: locked, damaged, of another version
+     |    |    +-- ClonedError       it is a copy, or was restored from a backup
+     |    |    +-- OutOfFilesError   too many files are open
      |    +-- TaskError           the task: unknown, data missing, cannot be described
      +-- PeerError                a peer broke the protocol; its link ends, never the node
      |    +-- FrameError          bytes that are no frame: too long, cut off, not MessagePack
@@ -35,6 +37,14 @@ class CredentialsError(UserError):
 
 class DataDirectoryError(UserError):
     """The data directory is locked by another process, damaged, or not this version's."""
+
+
+class OutOfFilesError(DataDirectoryError):
+    """Too many files are open in this process: no fault of the disk, and it may be over in a moment."""
+
+
+class ClonedError(DataDirectoryError):
+    """The data directory is a copy or was restored from a backup: only `--new-journal` starts it."""
 
 
 class TaskError(UserError):

@@ -134,6 +134,17 @@ class PeerRefused(Event, frozen=True, tag="peer_refused"):
     reason: str
 
 
+class AddressFailed(Event, frozen=True, tag="address_failed"):
+    """A listed address leads nowhere, or does so for another reason than before, or leads to a node again."""
+
+    address: str
+    """As the operator wrote it."""
+    reason: str
+    """Empty when a node was reached there."""
+    is_refused: bool
+    """Whether one side refused the other: then `PeerRefused` tells it too."""
+
+
 class PeerLeaving(Event, frozen=True, tag="peer_leaving"):
     """A member asked to be dropped from the roster with the next commit."""
 
@@ -366,7 +377,7 @@ class Wanted(Event, frozen=True, tag="wanted"):
     what: Literal["pause", "end", "end-now"]
     """"end-now": members hand in no update they have not trained yet, so that the round closes at once."""
     by: str
-    """Who; a peer's word where it came over the network."""
+    """Who, and at which device; who it is, is that device's word."""
 
 
 class Resumed(Event, frozen=True, tag="resumed"):
@@ -375,7 +386,7 @@ class Resumed(Event, frozen=True, tag="resumed"):
     round: int
     """The last one before the pause."""
     by: str
-    """Who wanted it; empty where this node only heard that it was so."""
+    """Who wanted it; only a device's name where this one just heard from it that the run goes on."""
 
 
 class CountedUpdate(msgspec.Struct, frozen=True):
@@ -501,6 +512,7 @@ AnyEvent = (
     | PeerLinked
     | PeerLost
     | PeerRefused
+    | AddressFailed
     | PeerLeaving
     | Waiting
     | RunJoined

@@ -39,16 +39,28 @@ Reason = Annotated[str, Meta(max_length=300)]
 """Half a sentence for people. Untrusted text."""
 
 Round = Annotated[int, Meta(ge=0, le=2**31)]
+Rounds = Annotated[int, Meta(ge=0, le=2**30)]
+"""Rounds a run is to train, or has behind it at its start: half of what a record can hold, so that no device
+comes to a number it may not write, whatever it was told."""
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
 """A finite float: NaN and the infinities satisfy neither bound."""
+
+PublicKey = Annotated[bytes, Meta(min_length=1, max_length=256)]
+"""DER of a SubjectPublicKeyInfo; of a key on P-256 it has 91 bytes."""
+
+Signature = Annotated[bytes, Meta(min_length=1, max_length=128)]
+"""ECDSA on P-256 with SHA-256, in DER: at most 72 bytes."""
 
 MAX_ROSTER = 256
 """Members of a roster. A record of 256 members takes about 100 KB; a control frame holds 1 MiB."""
 
 MAX_LABELS = 1000
 """Labels whose counts are told: ImageNet has as many."""
+
+MAX_ATTEMPT = 2**31
+"""The highest attempt of a ballot. A member that stands every tenth of a second needs seven years for it."""
 
 MAX_ORIGINS = 64
 """Times a run can be continued after losing its majority, each by an operator's hand."""
@@ -61,7 +73,7 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Ballot(msgspec.Struct, frozen=True, order=True, array_like=True, forbid_unknown_fields=True):
     """`(attempt, node id)`, totally ordered: one ballot has one proposer and never two values."""
 
-    attempt: Annotated[int, Meta(ge=1, le=2**53)]
+    attempt: Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
     node: NodeId
 
 
@@ -70,6 +82,25 @@ class Member(msgspec.Struct, frozen=True, order=True, array_like=True, forbid_un
 
     node: NodeId
     journal: JournalId
+
+
+class SignedVote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A member's vote, signed with its certificate's key; what it votes for is said by what holds it.
+
+    Anybody can check it: the key's SHA-256 is the node id (see `p2pfl.proofs`).
+    """
+
+    node: NodeId
+    journal: JournalId
+    votes: Count
+    """How many votes this journal had cast then, this one included: it never shows fewer again."""
+    key: PublicKey
+    signature: Signature
+
+    @property
+    def member(self) -> Member:
+        """Who voted."""
+        return Member(self.node, self.journal)
 
 
 class RosterEntry(Struct, frozen=True):
@@ -97,7 +128,7 @@ class RunSpec(Struct, frozen=True):
     partition: Annotated[str, Meta(min_length=1, max_length=64)]
     partitions: Annotated[int, Meta(ge=1, le=2**16)]
     """Into how many parts the task's data are divided; a slot trains on part `slot % partitions`."""
-    rounds: Annotated[int, Meta(ge=1, le=2**31)]
+    rounds: Annotated[int, Meta(ge=1, le=2**30)]
     """Rounds of training. The evaluation record that closes the run is not counted."""
     epochs: Annotated[int, Meta(ge=1, le=10**6)]
     """Local epochs in a round (E in McMahan et al. 2017)."""
@@ -125,7 +156,7 @@ class Origin(Struct, frozen=True):
     round: Annotated[int, Meta(ge=1, le=2**31)]
     record: Digest
     """Of that round of that run."""
-    trained: Round
+    trained: Rounds
     """Rounds of training up to and including it: the new run counts on from there."""
 
 
@@ -205,9 +236,9 @@ class Record(Struct, frozen=True):
     ballot: Ballot
     """The ballot in which this value was first proposed; an adopter keeps it."""
     model: Digest
-    updates: tuple[UpdateEntry, ...]
-    left_out: tuple[LeftOut, ...]
-    evaluations: tuple[MemberEvaluation, ...]
+    updates: Annotated[tuple[UpdateEntry, ...], Meta(max_length=MAX_ROSTER)]
+    left_out: Annotated[tuple[LeftOut, ...], Meta(max_length=MAX_ROSTER)]
+    evaluations: Annotated[tuple[MemberEvaluation, ...], Meta(max_length=MAX_ROSTER)]
     """Of the parent model, by the members that reported."""
     roster: Roster
     """The members that vote in `round + 1`."""
@@ -232,7 +263,7 @@ class Status(Struct, frozen=True, tag="status"):
     """Whether that record's blobs are durable here."""
     ended: bool
     """Whether that record ends the run, with its blobs durable: FINAL in the design's words."""
-    rounds: Round
+    rounds: Rounds
     """The rounds its run is to train, as far as this node knows (an extension spreads this way)."""
     resumed: bool
     """Whether the pause after `round` was lifted."""
@@ -275,6 +306,7 @@ class Promise(Struct, frozen=True, tag="promise"):
     ballot: Ballot
     accepted_ballot: Ballot | None
     accepted: Record | None
+    vote: SignedVote
 
 
 class Refuse(Struct, frozen=True, tag="refuse"):
@@ -338,6 +370,16 @@ class Accepted(Struct, frozen=True, tag="accepted"):
     round: Round
     ballot: Ballot
     record: Digest
+    vote: SignedVote
+
+
+class Undelivered(Struct, frozen=True, tag="undelivered"):
+    """The model of this ballot's record cannot be had here, from anybody: no acceptance, for this reason."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+    reason: Reason
 
 
 class Yield(Struct, frozen=True, tag="yield"):
@@ -354,7 +396,8 @@ class Commit(Struct, frozen=True, tag="commit"):
 
     record: Record
     ballot: Ballot
-    acceptors: tuple[Member, ...]
+    acceptors: Annotated[tuple[SignedVote, ...], Meta(max_length=MAX_ROSTER)]
+    """The acceptances: whoever has the roster can check them, also years later."""
 
 
 class Report(Struct, frozen=True, tag="report"):
@@ -388,8 +431,10 @@ class Decline(Struct, frozen=True, tag="decline"):
 
 
 class Wish(Struct, frozen=True, tag="wish"):
-    """An operator's wish, relayed to everybody: pause or end with the next commit, or go on.
+    """A wish for the run, relayed to everybody: pause or end with the next commit, or go on.
 
+    It is given at a member, by the user of its device or an operator whom it has let in, and signed by that
+    member: so everybody sees at whose device it was given, and nobody can give one in another's name.
     With "end-now" nobody trains for that commit any more: it closes the round with the updates there are.
     """
 
@@ -398,7 +443,11 @@ class Wish(Struct, frozen=True, tag="wish"):
     """For "resume": the paused round. Otherwise the last committed one when it was uttered."""
     what: Literal["pause", "resume", "end", "end-now"]
     by: Annotated[str, Meta(max_length=100)]
-    """Who uttered it, for people. Untrusted text."""
+    """Who uttered it, for people: the word of the node it was given at. Untrusted text."""
+    node: NodeId
+    """Where it was given."""
+    key: PublicKey
+    signature: Signature
 
 
 class Facts(Struct, frozen=True, tag="facts"):
@@ -429,6 +478,7 @@ Message = (
     | Noted
     | Accept
     | Accepted
+    | Undelivered
     | Yield
     | Commit
     | Report

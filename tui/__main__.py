@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from p2pfl.cli import streams
 from p2pfl.errors import P2pflError
+from p2pfl.paths import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,13 +80,18 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     from tui.app import Tui
     from tui.control import DemoControl
+    from tui.symbols import SYMBOL_SAMPLE
 
     demo = DemoControl(options.demo) if options.demo is not None else None
-    app = Tui(source, ascii_only=options.ascii, light=options.theme == "light", demo=demo)
+    ascii_only = options.ascii or not streams.holds(sys.__stderr__, SYMBOL_SAMPLE)  # where Textual draws
+    app = Tui(source, ascii_only=ascii_only, light=options.theme == "light", demo=demo)
+    parent = os.getppid()
+    app.is_abandoned = lambda: os.getppid() != parent
     # Who is told to end gives the terminal back first; the app looks up at each tick.
-    signal.signal(signal.SIGTERM, lambda *_: app.exit())
+    for number in (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+        signal.signal(number, lambda *_: app.exit())
     last = app.run()
-    again = "p2pfl tui" + (f" --data-dir {options.data_dir}" if options.data_dir else "")
+    again = "p2pfl tui" + (f" --data-dir {quoted(options.data_dir)}" if options.data_dir else "")
     if app.fault is not None:
         from p2pfl.cli.logs import keep_traceback
 
@@ -100,4 +107,5 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
 
 
 if __name__ == "__main__":
+    streams.mend()
     sys.exit(main())

@@ -20,6 +20,7 @@ from textual.worker import Worker
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.events import Published, RoundRow
 from p2pfl.observe.state import OVER, State
+from p2pfl.paths import full, quoted
 from p2pfl.wire.observing import Greeting, What
 from tui import views
 from tui.control import DemoControl
@@ -107,6 +108,8 @@ class Tui(App[str]):
         self._has_ticks = ticks
         self._light = light
         self._was_complete: bool | None = None
+        self.is_abandoned: Callable[[], bool] = lambda: False
+        """Whether whoever opened this screen has died: then nobody else gives the terminal back."""
         self.fault: Exception | None = None
         """What ended the app, if it was a fault in it."""
 
@@ -162,6 +165,9 @@ class Tui(App[str]):
 
     def tick(self) -> None:
         """Draw what changed."""
+        if self.is_abandoned():
+            self.exit()
+            return
         if isinstance(self.source, Replay):
             self.source.play(self._clock(), self._deliver, self._begin_anew)
         if self.demo is not None:
@@ -309,7 +315,7 @@ class Tui(App[str]):
         from tui.export import write
 
         try:
-            count = write(Path(path).expanduser(), self.state)
+            count = write(full(Path(path)), self.state)
         except UserError as error:
             self.notify(str(error), severity="error", title="Not written", markup=False)
         else:
@@ -324,7 +330,7 @@ class Tui(App[str]):
         if isinstance(self.source, Replay):
             return "p2pfl tui --replay FILE"
         if self.state.data_dir and self.may("leave"):
-            return f"p2pfl tui --data-dir {self.state.data_dir}"
+            return f"p2pfl tui --data-dir {quoted(self.state.data_dir)}"
         return f"p2pfl tui {self.source.text} --certs FOLDER"
 
     def action_copy_attach(self) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 
+from p2pfl.cli.streams import PIPE_EXIT, OutputLost
 from p2pfl.observe.plain import item_line
 from p2pfl.observe.telling import Telling
 from tui.source import Live, Replay
 
-EXIT_PIPE = 1
-"""Whoever read the lines has gone: `p2pfl tui --plain | head`."""
+EXIT_ERROR = 2
+"""An error that is explained in a sentence."""
 
 
 def run_plain(source: Live | Replay) -> int:
@@ -32,10 +32,11 @@ def run_plain(source: Live | Replay) -> int:
             telling = Telling(_print, _print, json=False)
             with contextlib.suppress(KeyboardInterrupt):
                 asyncio.run(source.run(telling.deliver, telling.tell, _forget_nothing))
-    except BrokenPipeError:
-        # What is left in the buffer must not be tried again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_PIPE
+    except OutputLost as lost:
+        if not lost.is_reader_gone:
+            sys.stderr.write(f"p2pfl: standard output cannot be written to: {lost}\n")
+            return EXIT_ERROR
+        return PIPE_EXIT
     return 0
 
 

@@ -141,6 +141,12 @@ _ASCII = Glyphs(
 )
 
 
+SYMBOL_SAMPLE = "".join(part for part in _UNICODE if isinstance(part, str)) + "".join(
+    symbol.mark for symbol in SYMBOLS.values()
+)
+"""All that a terminal has to be able to show; where its encoding lacks one of them, ASCII is drawn."""
+
+
 def glyphs(ascii_only: bool) -> Glyphs:
     """Return the set of signs to draw with."""
     return _ASCII if ascii_only else _UNICODE

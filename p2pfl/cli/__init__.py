@@ -6,6 +6,7 @@ the names and one line about each from the table here. So `p2pfl certs` never wa
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
@@ -15,11 +16,15 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from p2pfl import __version__
+from p2pfl.cli import streams
 from p2pfl.cli.grouped import GroupedCommand
-from p2pfl.errors import P2pflError
+from p2pfl.errors import ClonedError, P2pflError, UserError
 
 EXIT_ERROR = 2
 """An error that p2pfl explains in a sentence; Typer's own code for an option it does not understand."""
+
+EXIT_CLONED = 8
+"""Exit code of a node whose data directory is a copy, at every start: as when it was found out."""
 
 EXIT_BUG = 70
 """An error nobody foresaw (EX_SOFTWARE in BSD's sysexits.h)."""
@@ -166,20 +171,66 @@ def p2pfl(
 def main() -> None:
     """Run the command line of this process, and exit with its code.
 
-    An error p2pfl raises on purpose is one line on standard error. Any other is a bug: its traceback goes to
-    a file, which a line on standard error names.
+    An error p2pfl raises on purpose is one line on standard error, and so is what the operating system
+    refuses. Any other is a bug: its traceback goes to a file, which a line on standard error names. Where the
+    reader of standard output goes away (`| head`), the command ends silently, as SIGPIPE ends a program.
     """
+    streams.mend()
     try:
-        get_command(app)(prog_name="p2pfl")
+        try:
+            _check_encoding(sys.argv[1:])
+            get_command(app)(prog_name="p2pfl")
+        finally:
+            streams.drain()
     except P2pflError as error:
-        typer.echo(f"p2pfl: {error}", err=True)
+        _explain(str(error))
+        sys.exit(EXIT_CLONED if isinstance(error, ClonedError) else EXIT_ERROR)
+    except streams.OutputLost as lost:
+        if lost.is_reader_gone:
+            sys.exit(streams.PIPE_EXIT)
+        _explain(f"standard output cannot be written to: {lost}")
+        sys.exit(EXIT_ERROR)
+    except OSError as error:
+        _explain(_refusal(error))
         sys.exit(EXIT_ERROR)
     except Exception as error:  # noqa: BLE001 - the last place that can say something better than a traceback
         from p2pfl.cli.logs import keep_traceback
 
-        typer.echo(
-            f"p2pfl: an error nobody foresaw ended this command ({type(error).__name__}: {error}). "
-            f"That is a bug; please report it with {keep_traceback(error)}.",
-            err=True,
+        _explain(
+            f"an error nobody foresaw ended this command ({type(error).__name__}: {error}). "
+            f"That is a bug; please report it with {keep_traceback(error)}."
         )
         sys.exit(EXIT_BUG)
+
+
+def _explain(text: str) -> None:
+    """Write *text* to standard error, behind everything on standard output."""
+    sys.stderr.write(f"p2pfl: {text}\n")
+
+
+def _refusal(error: OSError) -> str:
+    """Return what the operating system refused; without a path, where the details are."""
+    if error.filename is not None:
+        return f"the system refused {error.filename}: {error.strerror or error}; check that path"
+    from p2pfl.cli.logs import keep_traceback
+
+    return (
+        f"the system refused something: {error.strerror or error}. Check this device's limits; the details "
+        f"are in {keep_traceback(error)}."
+    )
+
+
+def _check_encoding(words: list[str]) -> None:
+    """Refuse a command line that is not text.
+
+    Raises:
+        UserError: an argument has bytes that this locale cannot read.
+    """
+    for word in words:
+        if not word.isprintable() and any("\ud800" <= character <= "\udfff" for character in word):
+            shown = os.fsencode(word).decode("ascii", "backslashreplace")
+            raise UserError(
+                f"the argument '{shown}' is no text in this locale's encoding "
+                f"({sys.getfilesystemencoding()}): use a UTF-8 locale such as LANG=C.UTF-8, and names that "
+                "are valid UTF-8"
+            )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from p2pfl.paths import quoted
+
 if TYPE_CHECKING:
     from p2pfl.identity.authority import IssuedCertificate
 
@@ -147,4 +149,4 @@ def _day(moment: datetime) -> str:
 
 def _certs_option(certs: Path) -> str:
     """Return what a suggested command needs to find *certs* again."""
-    return "" if certs == Path("certs") else f" --certs {certs}"
+    return "" if certs == Path("certs") else f" --certs {quoted(certs)}"

@@ -10,7 +10,6 @@ nodes can be killed and started (`demo_control`). What is printed at the end is 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -131,15 +130,24 @@ def demo(
 
     from rich.console import Console
 
+    from p2pfl.cli.demo_folder import folder_for, save_place
     from p2pfl.cli.demo_screen import Screen
     from p2pfl.cli.node import make_spec
+    from p2pfl.errors import UserError
     from p2pfl.learning import catalogue
     from p2pfl.learning.data import DataPlaces
+    from p2pfl.paths import full, shown
 
     given = {"task": task, "model": model, "rounds": rounds, "partition": partition, "seed": seed}
     chosen = {key: value for key, value in given.items() if value is not None}
     spec = make_spec(task, chosen)  # says now, once, what every node would say
-    places = DataPlaces(data_root and data_root.expanduser().absolute(), download)
+    places = DataPlaces(data_root and full(data_root), download)
+    if data_root is not None and task not in catalogue.tasks_with_files():
+        raise UserError(
+            f"the task {task!r} does not look into --data-root, since its data come with scikit-learn: name "
+            f"the task whose data lie in {shown(data_root)} with --task "
+            f"({', '.join(catalogue.tasks_with_files())}), or leave --data-root out"
+        )
     if not download:
         catalogue.find_data(task, places)
     options = [f"--{key}={value}" for key, value in chosen.items()]
@@ -150,25 +158,17 @@ def demo(
         pace = SHOWN_PACE if is_shown else 0.0
     if pace:
         options.append(f"--pace={pace:g}")
+    if directory is None:
+        options.append(f"--save-dir={save_place()}")
     if is_shown:
         # A logger without any handler prints warnings, and would over the terminal UI.
         logging.getLogger("p2pfl").addHandler(logging.NullHandler())
     screen = Screen(Console(highlight=False), is_live=not no_tui)
-    with _folder(directory) as folder:
+    with folder_for(directory) as folder:
         _prepare(folder, nodes)
         setting = Setting(nodes, tuple(options), folder, directory is not None, spec, places, is_shown)
         code = asyncio.run(_perform(setting, screen))
     raise typer.Exit(code)
-
-
-@contextlib.contextmanager
-def _folder(directory: Path | None) -> Iterator[Path]:
-    """Give the folder of the demo, and remove it afterwards unless the user named it."""
-    if directory is not None:
-        yield directory.expanduser().absolute()
-        return
-    with tempfile.TemporaryDirectory(prefix="p2pfl-demo-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
 
 
 def _names(count: int) -> tuple[str, ...]:
@@ -278,6 +278,7 @@ async def _judge(
     from p2pfl.cli.demo_show import Show
     from p2pfl.cli.demo_watch import Watch
     from p2pfl.core.departure import LEFT_EXIT
+    from p2pfl.paths import quoted
 
     def begin_comparing() -> None:
         """Compare while somebody still looks: what comes of it is shown there too."""
@@ -297,7 +298,7 @@ async def _judge(
     _show_failed(failed, screen)
     if setting.keeps:
         screen.say(("·", f"everything is kept in {setting.folder}"))
-        screen.say(("·", f"more: p2pfl history --data-dir {nodes[0].data_dir}"))
+        screen.say(("·", f"more: p2pfl history --data-dir {quoted(nodes[0].data_dir)}"))
     # A node that somebody killed is what the others are there for; one that gave up by itself is a failure.
     return 0 if agree and all(watch.dead[node.name] < 0 for node in failed) else 1
 

@@ -57,16 +57,24 @@ class NodeProcess:
         """Start the node with *options* besides those that say where its files are."""
         command = [*PROGRAM, "--certs", str(self.certs)]
         command += ["--data-dir", str(self.data_dir), "--events", str(self.events_path), *options]
+        # The nodes end with the pipe that only this process holds: no way to end the demo leaves one behind.
+        command.append("--until-eof")
+        self.release()
         # Ctrl-C in the demo's terminal is the demo's to answer: it ends its nodes itself, all together.
         with self.output_path.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment(),
                 **apart(),
             )
+
+    def release(self) -> None:
+        """Close the pipe to the process of an earlier start."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
 
     def interrupt(self) -> None:
         """Do what Ctrl-C in its own terminal would: once it leaves politely, twice it stops at once."""
@@ -110,6 +118,8 @@ async def end_all(nodes: Sequence[NodeProcess]) -> None:
         for node in running:
             ask(node)
         await _wait(running)
+    for node in nodes:
+        node.release()
 
 
 async def _wait(nodes: Sequence[NodeProcess]) -> None:

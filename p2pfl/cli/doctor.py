@@ -81,6 +81,7 @@ def doctor(
     """Check what a node needs to run here, and say what to do about what is missing."""
     from p2pfl.learning.data import DataPlaces
     from p2pfl.net.addresses import parse_address, parse_listen
+    from p2pfl.paths import full
 
     host, port = parse_listen(listen)
     addresses = [parse_address(part) for part in peers.split(",") if part.strip()]
@@ -97,11 +98,12 @@ def doctor(
     tell(finding)
     finding, is_running = asyncio.run(check_port(host, port, credentials))
     tell(finding)
-    tell(check_disk(_data_dir(data_dir, credentials), is_running=is_running))
-    places = DataPlaces(data_root and data_root.expanduser().absolute())
+    place = _data_dir(data_dir, credentials)
+    tell(place if isinstance(place, Finding) else check_disk(place, is_running=is_running))
+    places = DataPlaces(data_root and full(data_root))
     tell(check_task(task, places))
     tell(survey_data(places))
-    asyncio.run(_check_peers(addresses, credentials, tell))
+    asyncio.run(_check_peers(addresses, credentials, tell, is_running=is_running))
     if failures:
         typer.echo(f"{failures} of these to solve ({MARKS['FAIL']}); then run this again.")
         raise typer.Exit(1)
@@ -130,9 +132,11 @@ def check_certificate(
     """Read this device's certificate and compare its dates with the clock (*now*, unless given)."""
     from p2pfl.identity.credentials import load_credentials, show_time
     from p2pfl.identity.keys import short
+    from p2pfl.paths import full
 
     now = now or datetime.now(UTC)
     try:
+        full(directory)  # a node tells observers where its certificate lies
         credentials = load_credentials(directory, name, now=now)
     except P2pflError as error:
         return None, Finding("FAIL", str(error))
@@ -185,17 +189,20 @@ def check_disk(directory: Path | None, *, is_running: bool = False, free: int | 
     *is_running* says that a node is known to use it now. *free* is the free space in bytes, unless given the
     disk's.
     """
+    from p2pfl.paths import is_there
     from p2pfl.store.directory import DataDirectory
 
     if directory is None:
         return Finding("warn", "the data directory was not looked at: without a certificate it has no name")
-    place = DataDirectory(directory)
-    existing = next(path for path in (place.path, *place.path.parents) if path.exists())
+    existing = directory
     try:
+        place = DataDirectory(directory)
+        place.check()
+        existing = next(path for path in (place.path, *place.path.parents) if is_there(path))
         with tempfile.TemporaryFile(dir=existing):
             pass
         free = shutil.disk_usage(existing).free if free is None else free
-        if place.journal_path.exists():
+        if is_there(place.journal_path):
             place.read_journal().close()
             if not is_running:
                 place.open().close()
@@ -212,7 +219,7 @@ def check_disk(directory: Path | None, *, is_running: bool = False, free: int | 
             level, f"only {_size(free)} free for {place.path}; make room, or choose another --data-dir"
         )
     state = "in use by this device's node" if is_running else "ready"
-    if not place.journal_path.exists():
+    if not is_there(place.journal_path):
         state = "new: the node will make it"
     return Finding("ok", f"data directory {place.path}: {state}, {_size(free)} free")
 
@@ -224,9 +231,11 @@ def check_task(name: str, places: DataPlaces) -> Finding:
     try:
         entry = catalogue.find(name)
         paths = catalogue.find_data(name, places)
+        size = sum(path.stat().st_size for path in paths)
     except TaskError as error:
         return Finding("FAIL", str(error))
-    size = sum(path.stat().st_size for path in paths)
+    except OSError as error:
+        return Finding("FAIL", f"the data of the task {name!r} cannot be read: {error.strerror or error}")
     return Finding("ok", f"task {entry.name}: {entry.summary} ({size:,} bytes in {paths[0].parent})")
 
 
@@ -248,8 +257,8 @@ def survey_data(places: DataPlaces) -> Finding:
     return Finding("ok", text)
 
 
-async def check_peer(address: Address, credentials: Credentials) -> Finding:
-    """Ask who answers at *address*."""
+async def check_peer(address: Address, credentials: Credentials, *, is_running: bool = False) -> Finding:
+    """Ask who answers at *address*; *is_running* says that this device's own node is known to run here."""
     from p2pfl.config import NetSettings
     from p2pfl.net.probe import probe
 
@@ -260,28 +269,44 @@ async def check_peer(address: Address, credentials: Credentials) -> Finding:
     except NetworkError as error:
         return Finding("FAIL", f"{address} is not reached: {error}")
     if who.node_id == credentials.node_id:
-        return Finding("ok", f"{address} is this device itself")
+        if is_running:
+            return Finding("ok", f"{address} is this device itself")
+        return Finding(
+            "FAIL",
+            f"{address} is a node that runs with this device's certificate ({credentials.name}), and a "
+            "certificate is for one device. If that node is another device's, issue this one its "
+            "own; if it is this device's, give its --listen here",
+        )
     return Finding("ok", f"{address} is {who}, and takes this device's certificate")
 
 
 async def _check_peers(
-    addresses: Sequence[Address], credentials: Credentials | None, tell: Callable[[Finding], Finding]
+    addresses: Sequence[Address],
+    credentials: Credentials | None,
+    tell: Callable[[Finding], Finding],
+    *,
+    is_running: bool,
 ) -> None:
     """Ask all peers at the same time, and tell what is found in the order they were given."""
     if credentials is None:
         if addresses:
             tell(Finding("warn", "the peers were not asked: that takes a certificate"))
         return
-    for asked in [asyncio.ensure_future(check_peer(address, credentials)) for address in addresses]:
+    questions = [check_peer(address, credentials, is_running=is_running) for address in addresses]
+    for asked in [asyncio.ensure_future(question) for question in questions]:
         tell(await asked)
 
 
-def _data_dir(given: Path | None, credentials: Credentials | None) -> Path | None:
+def _data_dir(given: Path | None, credentials: Credentials | None) -> Path | Finding | None:
+    """Return where the node keeps its data, or why there is no such place; None where that is unknown."""
     from p2pfl.store.directory import default_data_dir
 
     if given is not None or credentials is None:
         return given
-    return default_data_dir(credentials.name)
+    try:
+        return default_data_dir(credentials.name)
+    except UserError as error:  # no home folder
+        return Finding("FAIL", str(error))
 
 
 def _size(count: int) -> str:

@@ -20,8 +20,19 @@ class GroupedCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Keep the command line for commands that start themselves again in another process."""
         ctx.meta[WORDS] = tuple(args)
-        rest: list[str] = super().parse_args(ctx, args)
+        try:
+            rest: list[str] = super().parse_args(ctx, args)
+        except Exception as error:
+            # "Did you mean" of an option that nobody can look up in --help helps nobody.
+            guesses = getattr(error, "possibilities", None)
+            if guesses:
+                error.possibilities = [name for name in guesses if name in self._shown()]  # type: ignore[attr-defined]
+            raise
         return rest
+
+    def _shown(self) -> set[str]:
+        """Return the names of the options that `--help` lists."""
+        return {name for one in self.params if not getattr(one, "hidden", False) for name in one.opts}
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write one section for each heading, in the order the options are declared; the rest come last."""

@@ -27,8 +27,12 @@ PROVISIONAL = "~"
 """In front of an accuracy that members reported and no record has committed."""
 
 DataDirOption = Annotated[
-    Path,
-    typer.Option("--data-dir", metavar="DIR", help="The node's data directory; the node may be running."),
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="The node's data directory (none: your only one); the node may be running.",
+    ),
 ]
 RunOption = Annotated[
     str | None,
@@ -38,13 +42,14 @@ RunOption = Annotated[
 
 def history(
     data_dirs: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--data-dir",
             metavar="DIR",
-            help="The node's data directory; the node may be running. With --verify, any number of them.",
+            help="The node's data directory (none: your only one); the node may be running. With --verify, "
+            "any number of them.",
         ),
-    ],
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a round.")] = False,
     run: RunOption = None,
     csv: Annotated[
@@ -66,6 +71,7 @@ def history(
 ) -> None:
     """Show the committed training rounds of a run, or check that all is as it must be."""
     from p2pfl.errors import UserError
+    from p2pfl.observe.target import find_data_dir
 
     files = [path for path in (csv, jsonl, svg) if path is not None]
     if verify and (json or files or run is not None):
@@ -76,6 +82,7 @@ def history(
         raise UserError(
             "--json prints the rounds and --csv, --jsonl and --svg write them to files: give either"
         )
+    data_dirs = data_dirs or [find_data_dir()]
     if verify:
         from p2pfl.cli.verify import report
 
@@ -130,8 +137,8 @@ def _write(
 
 
 def export(
-    data_dir: DataDirOption,
     file: Annotated[Path, typer.Argument(metavar="FILE.safetensors", help="Where to write the model.")],
+    data_dir: DataDirOption = None,
     round_: Annotated[
         int | None,
         typer.Option("--round", metavar="N", help="The model of this round instead of the last one."),
@@ -142,9 +149,11 @@ def export(
 ) -> None:
     """Copy a committed model out of a data directory, as a file that safetensors loads."""
     from p2pfl.errors import UserError
+    from p2pfl.observe.target import find_data_dir
     from p2pfl.store.directory import DataDirectory
     from p2pfl.store.export import export_blob
 
+    data_dir = data_dir if data_dir is not None else find_data_dir()
     if best and round_ is not None:
         raise UserError("--best and --round each name a model; give one of them")
     with _journal(data_dir) as journal:

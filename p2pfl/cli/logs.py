@@ -93,7 +93,10 @@ def close_logging() -> None:
 
 
 def keep_traceback(error: BaseException) -> Path:
-    """Write the traceback of *error* to the log, or to a new temporary file without one; return which."""
+    """Write the traceback of *error* to the log, or to a new temporary file without one; return which.
+
+    Where there can be no such file, it goes to standard error.
+    """
     logger = logging.getLogger("p2pfl")
     for handler in logger.handlers:
         if isinstance(handler, RotatingFileHandler):
@@ -108,10 +111,19 @@ def keep_traceback(error: BaseException) -> Path:
             )
             handler.handle(record)
             return Path(handler.baseFilename)
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="p2pfl-error-", suffix=".txt", encoding="utf-8", delete=False
-    ) as file:
-        file.writelines(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w",
+            prefix="p2pfl-error-",
+            suffix=".txt",
+            encoding="utf-8",
+            errors="backslashreplace",
+            delete=False,
+        ) as file:
+            file.writelines(traceback.format_exception(error))
+    except OSError:
+        sys.stderr.writelines(traceback.format_exception(error))
+        return Path("the lines above")
     return Path(file.name)
 
 
@@ -119,7 +131,13 @@ def _open_file(log_dir: Path, level: int) -> logging.Handler:
     path = log_dir / LOG_FILE
     with disk_errors("write the log", path):
         log_dir.mkdir(parents=True, exist_ok=True)
-        handler = LogFile(path, maxBytes=MAX_LOG_BYTES, backupCount=MAX_OLD_LOGS, encoding="utf-8")
+        handler = LogFile(
+            path,
+            maxBytes=MAX_LOG_BYTES,
+            backupCount=MAX_OLD_LOGS,
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
     handler.setLevel(level)
     handler.setFormatter(_formatter(FILE_FORMAT))
     return handler

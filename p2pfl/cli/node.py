@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from p2pfl.cli import streams
 from p2pfl.cli.grouped import WORDS
 from p2pfl.cli.tui import has_screen
 
@@ -22,6 +22,9 @@ RUN = "The run (the founder's hold for everybody)"
 
 DEFAULT_ROUND_CAP = 900.0
 """Seconds. A member's own prediction keeps it in the round long before; this bounds a stuck one."""
+
+DEFAULT_LEAVE_WITHIN = 5.0
+"""Seconds, see `p2pfl.runtime.leaving`."""
 
 DEFAULT_DROP_AFTER = 60.0
 """Seconds. Long enough for a reboot or a walk to another access point."""
@@ -81,6 +84,24 @@ def node(  # the command line is the list of its options
         bool, _device("--new-journal", help="Join as a new member: for a copied or restored data directory.")
     ] = False,
     stay: Annotated[bool, _device("--stay", help="Serve on after the end of the run.")] = False,
+    leave_within: Annotated[
+        float,
+        typer.Option(
+            "--leave-within",
+            metavar="SECONDS",
+            min=0.0,
+            help="After SIGTERM or SIGHUP, leave politely for so long at most (default: 5).",
+            rich_help_panel=DEVICE,
+            show_default=False,
+        ),
+    ] = DEFAULT_LEAVE_WITHIN,
+    save_dir: Annotated[
+        Path | None,
+        typer.Option("--save-dir", metavar="DIR", hidden=True, help="Where 'p2pfl save' puts models."),
+    ] = None,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", hidden=True, help="End at once when standard input ends.")
+    ] = False,
     continue_with: Annotated[
         str | None,
         typer.Option(
@@ -172,7 +193,6 @@ def node(  # the command line is the list of its options
     ] = 1,
 ) -> None:
     """Train with the federation: find the peers, agree on a run, train, elect, average, commit."""
-    started = _process_start()
     values = {
         "model": model,
         "rounds": rounds,
@@ -192,19 +212,23 @@ def node(  # the command line is the list of its options
     }
     given = {key: value for key, value in values.items() if value is not None}
     spec = make_spec(task, given)
+    check_min_nodes(min_nodes)
 
-    from p2pfl.identity.credentials import load_credentials
+    from p2pfl.identity.credentials import check_is_node, load_credentials
     from p2pfl.learning import catalogue
     from p2pfl.learning.data import DataPlaces
     from p2pfl.learning.process import WorkerSettings
     from p2pfl.net.addresses import parse_listen
+    from p2pfl.paths import full
+    from p2pfl.runtime.machine import process_start
     from p2pfl.runtime.node import NodeConfig
     from p2pfl.store.directory import default_data_dir
 
-    places = DataPlaces(data_root and data_root.expanduser().absolute(), download)
+    places = DataPlaces(data_root and full(data_root), download)
     if not download:
         catalogue.find_data(task, places)  # says now what the worker would say when it has loaded torch
     credentials = load_credentials(certs, name)
+    check_is_node(credentials)
     data_dir = data_dir or default_data_dir(credentials.name)
     if tui and has_screen():
         from p2pfl.cli.background import run_in_background
@@ -224,12 +248,31 @@ def node(  # the command line is the list of its options
         new_run=new_run,
         new_journal=new_journal,
         stay=stay,
+        leave_within=leave_within,
+        save_dir=save_dir and full(save_dir),
+        until_eof=until_eof,
         continue_with=frozenset(_listed(continue_with)) if continue_with is not None else None,
         pace=pace,
         recorded=events is not None,
         worker=WorkerSettings(device=device, threads=threads, places=places),
     )
-    raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=started))
+    raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=process_start()))
+
+
+def check_min_nodes(min_nodes: int | None) -> None:
+    """Refuse a number of nodes that no run can have.
+
+    Raises:
+        UserError: it is none.
+    """
+    from p2pfl.errors import UserError
+    from p2pfl.messages import MAX_ROSTER
+
+    if min_nodes is not None and not 1 <= min_nodes <= MAX_ROSTER:
+        raise UserError(
+            f"--min-nodes is {min_nodes}, and a run has 1 to {MAX_ROSTER} nodes: give how many must be there "
+            "before it starts, this device included."
+        )
 
 
 def make_spec(task: str, given: dict[str, Any]) -> RunSpec:
@@ -277,7 +320,10 @@ def _run_on_console(
     from p2pfl.runtime.publish import EventFile
     from p2pfl.store.directory import DataDirectory
 
-    set_up_logging(-1 if quiet else verbose, DataDirectory(config.data_dir).logs_path)
+    directory = DataDirectory(config.data_dir)
+    directory.check()
+    set_up_logging(-1 if quiet else verbose, directory.logs_path)
+    streams.go_on()
     console = Console(sys.stdout, quiet=quiet)
     file = EventFile(str(events)) if events is not None else None
     try:
@@ -303,10 +349,3 @@ def _print_rounds(data_dir: Path) -> None:
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _process_start() -> float:
-    """Return when this process began, in seconds since the epoch: the interpreter's own start counts too."""
-    import psutil
-
-    return min(float(psutil.Process().create_time()), time.time())

@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -78,21 +79,41 @@ def run_tui(words: Sequence[str]) -> int:
 
     from p2pfl.cli import programs
 
-    with _ctrl_c_is_the_screens():
-        code = subprocess.run(  # noqa: S603 - our own program, no shell
-            [*programs.PYTHON, "tui", *words], env=programs.environment(), check=False
-        ).returncode
+    process: subprocess.Popen[bytes] | None = None
+    received: list[int] = []
+
+    def pass_on(number: int, _: object) -> None:
+        """Tell the screen to end: it gives the terminal back first."""
+        received.append(number)
+        if process is not None:
+            process.terminate()
+
+    # Ctrl-C reaches both processes, and the screen answers it.
+    with _handling({"SIGINT": _nothing, "SIGTERM": pass_on, "SIGHUP": pass_on}):
+        process = subprocess.Popen(  # noqa: S603 - our own program, no shell
+            [*programs.PYTHON, "tui", *words], env=programs.environment()
+        )
+        if received:
+            process.terminate()
+        code = process.wait()
+    if received:
+        return 128 + received[0]
     return code if code >= 0 else 128 - code
 
 
 @contextlib.contextmanager
-def _ctrl_c_is_the_screens() -> Iterator[None]:
-    """Ignore SIGINT meanwhile: the terminal sends it to both processes, and the screen answers it."""
-    before = signal.signal(signal.SIGINT, _nothing)
+def _handling(handlers: Mapping[str, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
+    """Have signals handled meanwhile, except those that this system does not know or that are ignored."""
+    before = {}
+    for name, handler in handlers.items():
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
 
 
 def _nothing(*_: object) -> None:

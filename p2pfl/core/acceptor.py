@@ -13,11 +13,23 @@ from dataclasses import dataclass
 
 from p2pfl import events
 from p2pfl.core.context import Context
+from p2pfl.core.courtesy import Courtesy, Step, renew
 from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import keeps_promise
 from p2pfl.core.saved import Vote
-from p2pfl.messages import Accept, Accepted, Ballot, Member, Prepare, Promise, Record, Refuse, record_digest
+from p2pfl.messages import (
+    Accept,
+    Accepted,
+    Ballot,
+    Member,
+    Prepare,
+    Promise,
+    Record,
+    Refuse,
+    Undelivered,
+    record_digest,
+)
 
 
 @dataclass
@@ -33,9 +45,12 @@ class Acceptor:
     accepted: Record | None = None
     pending: Accept | None = None
     """The proposal whose blobs are being pulled."""
-    courtesy: Ballot | None = None
-    """The highest ballot of a live candidate or aggregator heard of; see `p2pfl.core.election`."""
-    courtesy_since: float = 0.0
+    courtesy: Courtesy | None = None
+    """What is left to the highest live candidate heard of; see `p2pfl.core.election`."""
+    free_since: float = 0.0
+    """When the last courtesy ended before its time."""
+    _before: Courtesy | None = None
+    """That courtesy: a candidate that is heard again goes on with it."""
 
     @classmethod
     def open(
@@ -68,13 +83,13 @@ class Acceptor:
 
     def promise_self(self, ballot: Ballot) -> Promise:
         """Vote for this node's own candidacy, to be followed by `save_promise`."""
-        self.promised, self.courtesy = ballot, None
+        self._promise(ballot)
         return self._promise_message(ballot)
 
     def save_promise(self) -> None:
         """Have what is promised on disk before what comes after."""
         assert self.promised is not None
-        self.ctx.do(SavePromise(self.ledger.run, self.round, self.promised))
+        self.ctx.do(SavePromise(self.ledger.run, self.round, self.promised, self.ctx.votes))
 
     def prepare(self, member: Member, message: Prepare) -> None:
         """Answer a candidate of the open round: promise, or refuse naming the higher ballot."""
@@ -83,13 +98,18 @@ class Acceptor:
             self._refuse(member.node, ballot)
             return
         if ballot != self.promised:
-            self.promised, self.courtesy = ballot, None
+            self._promise(ballot)
             self.save_promise()
-        self.defer_to(ballot)
+        self.defer_to(ballot, Step.STANDS)
         self.ctx.send(member.node, self._promise_message(ballot))
 
+    def _promise(self, ballot: Ballot) -> None:
+        self.promised, self.courtesy = ballot, None
+        self.ctx.votes += 1
+
     def _promise_message(self, ballot: Ballot) -> Promise:
-        return Promise(self.ledger.run, self.round, ballot, self.accepted_ballot, self.accepted)
+        vote = self.ctx.sign(self.ledger.run, self.round, ballot)
+        return Promise(self.ledger.run, self.round, ballot, self.accepted_ballot, self.accepted, vote)
 
     def _refuse(self, node: str, ballot: Ballot) -> None:
         assert self.promised is not None
@@ -103,13 +123,13 @@ class Acceptor:
         if not self.may_vote_for(ballot):
             self._refuse(member.node, ballot)
             return
-        self.defer_to(ballot)
+        self.defer_to(ballot, Step.PROPOSES)
         if self.accepted is not None and self.accepted_ballot == ballot:
             self._answer_accepted(ballot, self.accepted)
             return
         if not self.ledger.succeeds(record):
             name = self.ctx.name_of(member.node)
-            self.ctx.warn(f"{name} proposed a record that does not follow round {self.ledger.round}")
+            self.ctx.warn(f"{name} proposed a record that does not follow record {self.ledger.round}")
             return
         if self.pending is not None and self.pending.ballot > ballot:
             return
@@ -143,17 +163,28 @@ class Acceptor:
             )
         self._answer_accepted(pending.ballot, pending.record)
 
-    def blob_failed(self, digest: str) -> None:
-        """Forget the pending proposal; its aggregator repeats it while it is unanswered."""
+    def blob_failed(self, digest: str, reason: str) -> None:
+        """Forget the pending proposal and say why; its aggregator repeats it while that helps."""
         if self.pending is not None and self.pending.record.model == digest:
-            self.pending = None
+            ballot, self.pending = self.pending.ballot, None
+            if ballot.node != self.ctx.me.node:
+                self.ctx.note_undeliverable(ballot.node, reason)
+                self.ctx.send(ballot.node, Undelivered(self.ledger.run, self.round, ballot, reason[:300]))
+
+    def blob_progressed(self, digest: str) -> None:
+        """Leave more time to the candidate whose model is coming."""
+        if self.pending is not None and self.pending.record.model == digest:
+            self.progressed(self.pending.ballot)
 
     def _accept(self, ballot: Ballot, record: Record) -> None:
         self.promised, self.accepted_ballot, self.accepted = ballot, ballot, record
-        self.ctx.do(SaveAccepted(self.ledger.run, self.round, ballot, record))
+        self.ctx.votes += 1
+        self.ctx.do(SaveAccepted(self.ledger.run, self.round, ballot, record, self.ctx.votes))
 
     def _answer_accepted(self, ballot: Ballot, record: Record) -> None:
-        answer = Accepted(self.ledger.run, self.round, ballot, record_digest(record))
+        digest = record_digest(record)
+        vote = self.ctx.sign(self.ledger.run, self.round, ballot, digest)
+        answer = Accepted(self.ledger.run, self.round, ballot, digest, vote)
         if ballot.node == self.ctx.me.node:
             self.hand_in(answer)
         else:
@@ -161,19 +192,26 @@ class Acceptor:
 
     # --- courtesy -------------------------------------------------------------------------------------------
 
-    def defer_to(self, ballot: Ballot) -> None:
+    def defer_to(self, ballot: Ballot, step: Step) -> None:
         """Leave time to the live node of *ballot*, unless a higher one is promised or heard of.
 
         Also a member that missed the PREPARE does so, when it hears of the election: it came late.
         """
-        known = max((one for one in (self.promised, self.courtesy) if one is not None), default=ballot)
+        heard = self.courtesy.ballot if self.courtesy is not None else None
+        known = max((one for one in (self.promised, heard) if one is not None), default=ballot)
         if ballot >= known:
-            self.courtesy, self.courtesy_since = ballot, self.ctx.now
+            before = self.courtesy or self._before
+            self.courtesy = self.ctx.policy.courtesy(before, ballot, step, self.ctx.now)
+
+    def progressed(self, ballot: Ballot) -> None:
+        """Leave more time to the candidate of *ballot*: it has done something for the round."""
+        if self.courtesy is not None and self.courtesy.ballot == ballot:
+            self.courtesy = renew(self.courtesy, self.ctx.now)
 
     def end_courtesy(self, node: str) -> bool:
         """Stop leaving time to *node*: its link ended or it yielded. Return whether it had it."""
-        if self.courtesy is not None and self.courtesy.node == node:
-            self.courtesy = None
-            self.courtesy_since = self.ctx.now
+        if self.courtesy is not None and self.courtesy.ballot.node == node:
+            self.courtesy, self._before = None, self.courtesy
+            self.free_since = self.ctx.now
             return True
         return False

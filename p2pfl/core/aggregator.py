@@ -7,7 +7,7 @@ that has stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Collection as AnyCollection
 from dataclasses import dataclass, field
 from enum import Enum
@@ -22,15 +22,17 @@ from p2pfl.core.collection import (
     Progress,
     Stage,
     decide_closing,
+    decide_pulling_again,
     judge,
 )
 from p2pfl.core.context import Context, earliest
-from p2pfl.core.effects import Average, Fetch, Fold
+from p2pfl.core.effects import Average, Fetch, Fold, SaveSeen
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.options import FIRST_ATTEMPT
+from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
 from p2pfl.core.proposal import Draft
 from p2pfl.core.roster import contains, sampled, selection
 from p2pfl.messages import (
+    MAX_ATTEMPT,
     Accept,
     Accepted,
     Ballot,
@@ -41,10 +43,13 @@ from p2pfl.messages import (
     Prepare,
     Promise,
     Record,
+    SignedVote,
     Submit,
+    Undelivered,
     Yield,
     record_digest,
 )
+from p2pfl.proofs import CastVote, cast_of
 
 
 class Stand(Enum):
@@ -65,12 +70,26 @@ the worker has been given one (`runtime.work`), so this binds whoever takes long
 TRANSITIONS: dict[Stand, frozenset[Stand]] = {
     Stand.IDLE: frozenset({Stand.STANDING}),
     Stand.STANDING: frozenset({Stand.ADOPTING, Stand.COLLECTING, Stand.IDLE}),
-    Stand.ADOPTING: frozenset({Stand.PROPOSING, Stand.IDLE}),
+    Stand.ADOPTING: frozenset({Stand.PROPOSING, Stand.STANDING, Stand.IDLE}),
     Stand.COLLECTING: frozenset({Stand.AVERAGING, Stand.PROPOSING, Stand.IDLE}),
     Stand.AVERAGING: frozenset({Stand.PROPOSING, Stand.IDLE}),
     Stand.PROPOSING: frozenset({Stand.IDLE}),
 }
 """From where to where. IDLE is reached by giving up; a commit ends the whole object."""
+
+
+def decide_going_on(*, possible: int, needed: int, undelivered: Mapping[str, str]) -> tuple[bool, str]:
+    """Return whether a proposal can still be accepted, and why not.
+
+    *possible* members may accept it, *needed* have to; *undelivered* are those, by name, that cannot have its
+    model, and why.
+    """
+    if possible >= needed or not undelivered:
+        return True, f"{possible} members can accept it, {needed} are needed"
+    return (
+        False,
+        f"its model could not be pulled by {', '.join(undelivered)}: {next(iter(undelivered.values()))}",
+    )
 
 
 @dataclass
@@ -89,7 +108,14 @@ class Aggregator:
     promises: dict[str, Promise] = field(default_factory=dict)
     collection: Collection = field(default_factory=lambda: Collection(set(), 0))
     proposal: Record | None = None
-    accepted_by: set[Member] = field(default_factory=set)
+    accepted_by: dict[Member, SignedVote] = field(default_factory=dict)
+    undelivered: dict[str, str] = field(default_factory=dict)
+    """By member: why it cannot have the model of this ballot's record, as it said."""
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Models of accepted records that could not be had in this round, and why."""
+    elected_at: float = 0.0
+    told_held: str = ""
+    """The reason for waiting that was told last."""
     highest_seen: int = 0
     """The highest attempt this node was refused with."""
     failures: int = 0
@@ -117,7 +143,16 @@ class Aggregator:
         else:
             seen = max(self.highest_seen, FIRST_ATTEMPT)
             attempt = self.ctx.policy.attempt(self.acceptor.promised, seen)
-        self.ballot = Ballot(attempt, self.ctx.me.node)
+        if attempt > MAX_ATTEMPT:
+            self.ctx.complain(
+                self.ctx.me.node,
+                "attempts",
+                f"this device cannot stand as aggregator of record {self.ledger.round + 1}: all "
+                f"{MAX_ATTEMPT} attempts are used up. Another member may have sent nonsense: see the logs",
+            )
+            self.not_before = self.ctx.now + self.ctx.settings.backoff_most
+            return
+        self.ballot, self.unusable = Ballot(attempt, self.ctx.me.node), {}
         self._move(Stand.STANDING)
         self.ctx.tell(events.Standing(self.ledger.round + 1, attempt, reason))
         self.promises = {self.ctx.me.node: self.acceptor.promise_self(self.ballot)}
@@ -131,6 +166,14 @@ class Aggregator:
             self._send_unanswered()
             self._count_promises()
 
+    @property
+    def highest_known(self) -> int:
+        """The highest attempt this member knows of in the round."""
+        acceptor = self.acceptor
+        deferred = acceptor.courtesy.ballot if acceptor.courtesy is not None else None
+        known = (one.attempt for one in (acceptor.promised, deferred) if one is not None)
+        return max(self.highest_seen, FIRST_ATTEMPT, *known)
+
     def promise(self, member: Member, message: Promise) -> None:
         """Count a vote."""
         if self.stand_state is not Stand.STANDING or message.ballot != self.ballot:
@@ -140,32 +183,58 @@ class Aggregator:
             self._count_promises()
 
     def _count_promises(self) -> None:
-        if len(self.promises) >= self.ledger.needed:
+        if len(self._counted()) >= self.ledger.needed:
+            self._save_seen(at_once=True)
             self._elected()
+
+    def _counted(self) -> dict[str, Promise]:
+        """Return the promises that elect: any quorum of them does, so those are left out whose value is lost.
+
+        A value that was decided is named in every quorum: where one names only others, it was not.
+        """
+        return {
+            node: promise
+            for node, promise in self.promises.items()
+            if promise.accepted is None or promise.accepted.model not in self.unusable
+        }
+
+    def _save_seen(self, *, at_once: bool) -> None:
+        """Have the votes this candidacy got on disk: *at_once* where it goes on by them."""
+        me = self.ctx.me.node
+        casts = [cast_of(promise) for node, promise in self.promises.items() if node != me]
+        if self.ballot is not None and self.proposal is not None:
+            digest = record_digest(self.proposal)
+            for member, vote in self.accepted_by.items():
+                if member.node != me:
+                    casts.append(CastVote(self.ledger.run, self.ledger.round + 1, self.ballot, digest, vote))
+        if casts:
+            self.ctx.do(SaveSeen(tuple(casts), at_once))
 
     def _elected(self) -> None:
         """Adopt what a promise named, or collect."""
         assert self.ballot is not None
+        counted = self._counted()
+        self.elected_at = self.ctx.now
         self.ctx.tell(
             events.Elected(
                 self.ledger.round + 1,
                 self.ballot.attempt,
                 self.ctx.name,
                 self.ctx.me.node,
-                len(self.promises),
+                len(counted),
                 self.ledger.next_kind,
             )
         )
         found = [
             (promise.accepted_ballot, promise.accepted)
-            for promise in self.promises.values()
+            for promise in counted.values()
             if promise.accepted_ballot is not None and promise.accepted is not None
         ]
         adopted = self.ctx.policy.adopt(found)
         if adopted is not None:
             self.proposal = adopted
             self._move(Stand.ADOPTING)
-            sources = (node for node, promise in self.promises.items() if promise.accepted == adopted)
+            sources = (node for node, promise in counted.items() if promise.accepted == adopted)
             everybody = (entry.node for entry in self.ledger.roster)
             nodes = tuple(dict.fromkeys(node for node in (*sources, *everybody) if node != self.ctx.me.node))
             self.ctx.do(Fetch(adopted.model, self.ledger.founding.schema, nodes))
@@ -222,23 +291,61 @@ class Aggregator:
             if durable:
                 self._propose(self.proposal, adopted=True)
         elif self.stand_state is Stand.COLLECTING:
-            for contribution in self.collection.with_blob(digest):
-                contribution.stage = Stage.READY
+            waiting = self.collection.with_blob(digest)
+            for node, contribution in self.collection.contributions.items():
+                if contribution in waiting:
+                    contribution.stage = Stage.READY
+                    self.ctx.note_undeliverable(node, "")
             self._fold_next()
 
     def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
-        """Refuse an invalid update; forget one that cannot be had for now, its member announces it again."""
+        """Refuse an update that is invalid or cannot be had; for a while its member may announce it again."""
         if self.stand_state is Stand.ADOPTING and self.proposal is not None and self.proposal.model == digest:
-            self.give_up(f"the model it must propose again cannot be pulled: {reason}"[:300])
+            self._do_without(digest, reason)
         elif self.stand_state is Stand.COLLECTING:
             contributions = self.collection.contributions
             waiting = self.collection.with_blob(digest)
             for node in [node for node, one in contributions.items() if one in waiting]:
-                if invalid:
-                    contributions[node].stage, contributions[node].reason = Stage.REFUSED, reason[:300]
-                    self._note(node, contributions[node])
-                else:
-                    del contributions[node]
+                self._pull_failed(node, reason, invalid=invalid)
+
+    def _do_without(self, model: str, reason: str) -> None:
+        """Go by the votes of others than those who accepted *model*, which cannot be had; else give up."""
+        self.unusable[model] = reason
+        names_it = {
+            node
+            for node, promise in self.promises.items()
+            if promise.accepted is not None and promise.accepted.model == model
+        }
+        others = [entry for entry in self.ledger.roster if entry.node not in names_it]
+        if self.ctx.count_seated(others) < self.ledger.needed:
+            self.give_up(f"the model it must propose again cannot be pulled: {reason}"[:300])
+            return
+        self.proposal = None
+        self._move(Stand.STANDING)
+        self._send_unanswered()
+        self._count_promises()
+
+    def _pull_failed(self, node: str, reason: str, *, invalid: bool) -> None:
+        """Decide about a member's update that could not be pulled."""
+        collection = self.collection
+        if not invalid and not self.ctx.is_reachable(node):
+            del collection.contributions[node]  # its link is gone: it counts as gone soon, or comes back
+            return
+        peer = self.ctx.peers.get(node)
+        collection.failed_pulls[node] = collection.failed_pulls.get(node, 0) + 1
+        is_known = peer is not None and bool(peer.undeliverable)
+        again, why = decide_pulling_again(
+            collection.failed_pulls[node], is_invalid=invalid, is_known=is_known
+        )
+        collection.failures[node] = text = (reason if invalid else f"{why}: {reason}")[:300]
+        if again:
+            del collection.contributions[node]
+            return
+        if not invalid:
+            self.ctx.note_undeliverable(node, reason)
+        contribution = collection.contributions[node]
+        contribution.stage, contribution.reason = Stage.REFUSED, text
+        self._note(node, contribution)
 
     def _fold_next(self) -> None:
         """Give the worker its next updates: while it adds one, another lies ready for it."""
@@ -280,7 +387,11 @@ class Aggregator:
         if self.stand_state is Stand.COLLECTING:
             self._consider_closing()
         if self.resend_at is not None and self.ctx.now >= self.resend_at:
-            self._send_unanswered()
+            if self.stand_state is Stand.STANDING and len(self.promises) >= self.ledger.needed:
+                reason = next(iter(self.unusable.values()))
+                self.give_up(f"too few others answer than those whose value cannot be pulled: {reason}"[:300])
+            else:
+                self._send_unanswered()
 
     @property
     def deadline(self) -> float | None:
@@ -313,7 +424,7 @@ class Aggregator:
             if collection.is_done(node) or ctx.is_gone(entry) or ctx.is_leaving(node):
                 continue
             gone_at = None if ctx.is_reachable(node) else ctx.gone_at(node)
-            awaited.append(Awaited(node, self._expected_at(node), gone_at))
+            awaited.append(Awaited(node, self._expected_at(node), gone_at, self._has_update(node)))
         pending = collection.at(Stage.READY)
         return Progress(
             now=ctx.now,
@@ -322,8 +433,27 @@ class Aggregator:
             folded=len(collection.at(Stage.FOLDED)),
             enough=collection.enough,
             cap_at=ledger.opened + ledger.spec.round_cap,
-            has_quorum=sum(ctx.is_reachable(entry.node) for entry in ledger.roster) >= ledger.needed,
+            last_call=self.elected_at + ledger.spec.round_cap,
+            has_quorum=ctx.count_seated(ledger.roster) >= ledger.needed,
+            held=self._held(),
         )
+
+    def _held(self) -> str:
+        """Return why the round waits for members that are away; told once."""
+        holds, reason = self._new_draft().decide_holding(self.ctx)
+        if holds and reason != self.told_held:
+            self.told_held = reason
+            self.ctx.warn(reason)
+        return reason if holds else ""
+
+    def _has_update(self, node: str) -> bool:
+        """Whether *node* has its update of this round, as far as it said."""
+        contribution = self.collection.contributions.get(node)
+        if contribution is not None and contribution.stage is Stage.ANNOUNCED:
+            return True
+        peer = self.ctx.peers.get(node)
+        status = peer.status if peer is not None else None
+        return status is not None and status.round == self.ledger.round and status.progress >= 1.0
 
     def _expected_at(self, node: str) -> float | None:
         """Return when a member's straggler deadline passes.
@@ -360,9 +490,11 @@ class Aggregator:
     # --- proposing ------------------------------------------------------------------------------------------
 
     def _draft(self, model: str | None, note: str) -> Record:
+        return self._new_draft().record(self.ctx, model, note)
+
+    def _new_draft(self) -> Draft:
         assert self.ballot is not None
-        draft = Draft(self.ledger, self.collection, self.ballot, self.wishes, self.leaving_myself)
-        return draft.record(self.ctx, model, note)
+        return Draft(self.ledger, self.collection, self.ballot, self.wishes, self.leaving_myself)
 
     def _propose(self, record: Record, *, adopted: bool) -> None:
         """Ask everybody at once to accept *record*, this node too.
@@ -375,7 +507,7 @@ class Aggregator:
         if not self.acceptor.may_vote_for(ballot):
             self.give_up("a higher ballot was promised")
             return
-        self.proposal, self.accepted_by = record, set()
+        self.proposal, self.accepted_by, self.undelivered = record, {}, {}
         self._move(Stand.PROPOSING)
         self.ctx.tell(
             events.Proposed(record.round, ballot.attempt, record.model, len(record.updates), adopted)
@@ -387,20 +519,43 @@ class Aggregator:
         if self.stand_state is not Stand.PROPOSING or message.ballot != self.ballot or self.proposal is None:
             return
         if contains(self.ledger.roster, member) and message.record == record_digest(self.proposal):
-            self.accepted_by.add(member)
+            self.accepted_by[member] = message.vote
+            self.undelivered.pop(member.node, None)
+            self.ctx.unserved.pop(member.node, None)
             self._count_accepted()
+
+    def not_delivered(self, member: Member, message: Undelivered) -> None:
+        """Take note that *member* cannot have the model; give up when no quorum can (rule 9)."""
+        if self.stand_state is not Stand.PROPOSING or message.ballot != self.ballot:
+            return
+        if not contains(self.ledger.roster, member) or member in self.accepted_by:
+            return
+        self.undelivered[member.node] = self.ctx.unserved[member.node] = message.reason
+        accepting = self.accepted_by.keys() | {self.ctx.me}
+        able, reason = decide_going_on(
+            possible=self.ctx.count_seated(
+                entry
+                for entry in self.ledger.roster
+                if entry.member in accepting or entry.node not in self.undelivered
+            ),
+            needed=self.ledger.needed,
+            undelivered={self.ctx.name_of(node): why for node, why in self.undelivered.items()},
+        )
+        if not able:
+            self.give_up(reason[:300])
 
     def _count_accepted(self) -> None:
         if len(self.accepted_by) >= self.ledger.needed:
             assert self.proposal is not None
             assert self.ballot is not None
-            self.commit(Commit(self.proposal, self.ballot, tuple(sorted(self.accepted_by))))
+            acceptors = tuple(self.accepted_by[member] for member in sorted(self.accepted_by))
+            self.commit(Commit(self.proposal, self.ballot, acceptors))
 
     # --- giving up ------------------------------------------------------------------------------------------
 
     def refused(self, promised: Ballot, ballot: Ballot) -> None:
         """Lose against a higher ballot: give this one up and back off (rule 3)."""
-        self.highest_seen = max(self.highest_seen, promised.attempt)
+        self.highest_seen = max(self.highest_seen, min(promised.attempt, self.highest_known + MAX_JUMP))
         if self.stand_state is not Stand.IDLE and ballot == self.ballot:
             self.give_up("a higher ballot was promised", able=True)
 
@@ -408,6 +563,7 @@ class Aggregator:
         """Leave the candidacy to others, telling them; *able* says that nothing is wrong with this node."""
         if self.stand_state is Stand.IDLE or self.ballot is None:
             return
+        self._save_seen(at_once=False)
         self.unable = self.unable or not able
         settings = self.ctx.settings
         self.not_before = self.ctx.now + min(settings.backoff * 2**self.failures, settings.backoff_most)

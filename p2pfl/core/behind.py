@@ -24,10 +24,11 @@ from p2pfl.messages import (
     Promise,
     Refuse,
     Submit,
+    Undelivered,
     Yield,
 )
 
-RoundMessage = Prepare | Promise | Refuse | Collect | Submit | Noted | Accept | Accepted | Yield
+RoundMessage = Prepare | Promise | Refuse | Collect | Submit | Noted | Accept | Accepted | Undelivered | Yield
 """Messages that belong to one round of one run."""
 
 

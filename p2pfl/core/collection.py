@@ -43,6 +43,11 @@ class Contribution:
     evaluation: Evaluation | None = None
 
 
+PULL_TRIES = 3
+"""Times the pull of an announced update may fail, while its member is linked, before the round goes on
+without it. Each time every holder was asked, and the member announces it again a second later."""
+
+
 @dataclass
 class Collection:
     """All contributions of one ballot."""
@@ -54,6 +59,10 @@ class Collection:
     contributions: dict[str, Contribution] = field(default_factory=dict)
     folding: list[str] = field(default_factory=list)
     """The members whose updates the worker is adding now, or next."""
+    failed_pulls: dict[str, int] = field(default_factory=dict)
+    """By member, how often its update could not be pulled."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """By member, why not, the last time."""
 
     def at(self, *stages: Stage) -> list[str]:
         """Return the members whose contribution is at one of *stages*."""
@@ -99,6 +108,19 @@ def judge(member: Member, message: Submit, max_samples: int, *, is_training: boo
     return Contribution(Stage.REFUSED, update, reason, evaluation)
 
 
+def decide_pulling_again(failed: int, *, is_invalid: bool, is_known: bool) -> tuple[bool, str]:
+    """Return whether an update whose pull has *failed* so often is waited for any more, and why.
+
+    *is_invalid* says that its bytes are here and of no use, or are not those that were announced; *is_known*
+    that nothing could be pulled from its member in earlier rounds either.
+    """
+    if is_invalid:
+        return False, "its update is of no use"
+    if failed >= (1 if is_known else PULL_TRIES):
+        return False, "its update could not be pulled"
+    return True, "it is announced again and pulled then"
+
+
 class Awaited(msgspec.Struct, frozen=True):
     """A member that has not given everything yet."""
 
@@ -107,6 +129,8 @@ class Awaited(msgspec.Struct, frozen=True):
     """When its straggler deadline passes, by its own prediction; None while it has made none."""
     gone_at: float | None
     """When it will count as gone; None while it is reachable, or is still pulled from."""
+    has_update: bool = False
+    """Whether it has its update, as far as it said: only the way here is left."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -122,8 +146,12 @@ class Progress(msgspec.Struct, frozen=True):
     """See `Collection.enough`."""
     cap_at: float
     """When the round closes with what is there."""
+    last_call: float = 0.0
+    """When this ballot closes also without the updates that members have already; not before `cap_at`."""
     has_quorum: bool = True
     """Whether enough members are reachable for the round to commit."""
+    held: str = ""
+    """Why the round may not close although it could; see `p2pfl.core.pausing.decide_holding`."""
 
 
 class Closing(Enum):
@@ -139,13 +167,19 @@ def decide_closing(progress: Progress) -> tuple[Closing, str, float | None]:
 
     A slow device that works is never cut before its own deadline; only silence or the cap cuts. `MORE` means
     that everybody has been waited for and too few updates came: the caller selects more members where there
-    are some, otherwise it closes.
+    are some, otherwise it closes. The cap is one of training: a later ballot of the round, which begins after
+    it, still takes the updates that are there.
     """
     if not progress.has_quorum:
         return Closing.WAIT, "no quorum is reachable, and who comes back may bring an update", None
+    if progress.held:
+        return Closing.WAIT, progress.held, None
     if progress.now >= progress.cap_at:
         if progress.unfolded:
             return Closing.WAIT, "the last updates are being averaged", None
+        ready = sum(one.has_update for one in progress.awaited)
+        if ready and progress.now < progress.last_call:
+            return Closing.WAIT, f"the updates of {ready} are there and on their way", progress.last_call
         return Closing.CLOSE, "the round's cap has passed", None
     late = [
         one for one in progress.awaited if one.expected_at is not None and one.expected_at <= progress.now

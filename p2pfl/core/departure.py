@@ -41,7 +41,7 @@ def decide_exit(
 
     A node serves until everybody has the final model or has been unreachable for `linger` seconds; without
     the final model itself it waits for somebody who has it. One that was started on a finished run of its own
-    stays until *serve_until* for whoever may come, and for the model to be found on its own disk. A run is
+    stays until *serve_until*: for the model to be found on its own disk, then for whoever may come. A run is
     complete only if it trained all its rounds (*is_whole*) and not in vain (*is_trained*).
     """
     open_ = [other for other in others if not (holds and other.confirmed)]
@@ -60,6 +60,46 @@ def decide_exit(
         names = ", ".join(other.name for other in open_)
         return COMPLETE_EXIT, f"the run {state}; not confirmed by {names}", None
     return COMPLETE_EXIT, f"the run {state} everywhere", None
+
+
+class Legacy(msgspec.Struct, frozen=True):
+    """What a leaver knows once a commit has dropped it."""
+
+    holds: bool
+    """Whether it has the last model: others may need it."""
+    holders: int
+    """Members of the roster without it that say they have that model, or a later one."""
+    members: int
+    """Members of that roster."""
+    reachable: int
+    """Those of them that are linked."""
+    is_past: bool
+    """Whether they have committed another record since: a quorum of them has its model."""
+    dropped_at: float
+    linger: float
+    round_cap: float
+    now: float
+
+
+def decide_parting(legacy: Legacy) -> tuple[bool, str, float | None]:
+    """Return whether a leaver that was dropped goes now, why, and when to ask again if nothing changes.
+
+    The record that dropped it may have been accepted by leavers mostly. So each serves its model until a
+    quorum of those who stay has it; as long as a quorum is there to take it, but no longer than a round may
+    last.
+    """
+    needed = quorum(legacy.members)
+    if not legacy.holds or legacy.is_past:
+        return True, "the others have what they need", None
+    if legacy.holders >= needed:
+        return True, f"{legacy.holders} of the {legacy.members} others have the model", None
+    patience = legacy.linger
+    if legacy.reachable >= needed:
+        patience = max(patience, legacy.round_cap)
+    at = legacy.dropped_at + patience
+    if legacy.now < at:
+        return False, f"serving the model until {needed} of the {legacy.members} others have it", at
+    return True, f"only {legacy.holders} of the {legacy.members} others have the model", None
 
 
 class Farewell(msgspec.Struct, frozen=True):

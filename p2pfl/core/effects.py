@@ -13,6 +13,7 @@ import msgspec
 
 from p2pfl.events import AnyEvent
 from p2pfl.messages import Ballot, Commit, Evaluation, Founding, Message, Record, RunSpec, UpdateEntry
+from p2pfl.proofs import CastVote
 from p2pfl.schema import Schema
 
 
@@ -41,6 +42,13 @@ class SendRecords(Effect, frozen=True):
     after: int
 
 
+class Sever(Effect, frozen=True):
+    """End the link to node *node*; the next handshake judges it anew."""
+
+    node: str
+    reason: str
+
+
 # --- journal ------------------------------------------------------------------------------------------------
 
 
@@ -52,11 +60,15 @@ class SaveFounding(Effect, frozen=True):
 
 
 class SavePromise(Effect, frozen=True):
-    """Never again answer a lower ballot of this round."""
+    """Never again answer a lower ballot of this round.
+
+    *votes* is how many votes this journal has cast, this one included; so it is in `SaveAccepted`.
+    """
 
     run: str
     round: int
     ballot: Ballot
+    votes: int
 
 
 class SaveAccepted(Effect, frozen=True):
@@ -66,6 +78,7 @@ class SaveAccepted(Effect, frozen=True):
     round: int
     ballot: Ballot
     record: Record
+    votes: int
 
 
 class SaveCommit(Effect, frozen=True):
@@ -107,6 +120,23 @@ class SaveResumed(Effect, frozen=True):
     round: int
 
 
+class SaveSeen(Effect, frozen=True):
+    """Votes of other members, checked: their journals never again show fewer (see `p2pfl.proofs`).
+
+    Those in a commit are remembered with it.
+    """
+
+    casts: tuple[CastVote, ...]
+    at_once: bool
+    """Whether what follows rests on them."""
+
+
+class SaveRefused(Effect, frozen=True):
+    """The journal is a copy or was restored from a backup: no node starts with it any more."""
+
+    reason: str
+
+
 class SaveClosed(Effect, frozen=True):
     """The journal has turned its back on *run* (`--new-run`, or it moved to another at round 0)."""
 
@@ -121,6 +151,8 @@ Save = (
     | SaveUpdate
     | SaveReport
     | SaveResumed
+    | SaveSeen
+    | SaveRefused
     | SaveClosed
 )
 """The effects a journal carries out."""
@@ -138,6 +170,8 @@ def can_wait(save: Save) -> bool:
             return True
         case SaveCommit():
             return save.commit.record.then == "go"
+        case SaveSeen():
+            return not save.at_once
         case _:
             return False
 
@@ -256,6 +290,7 @@ class Exit(Effect, frozen=True):
 AnyEffect = (
     Send
     | SendRecords
+    | Sever
     | SaveFounding
     | SavePromise
     | SaveAccepted
@@ -263,6 +298,8 @@ AnyEffect = (
     | SaveUpdate
     | SaveReport
     | SaveResumed
+    | SaveSeen
+    | SaveRefused
     | SaveClosed
     | Fetch
     | Collect

@@ -22,7 +22,8 @@ class Candidate(msgspec.Struct, frozen=True):
     links: int
     """How many members it is linked to."""
     able: bool
-    """False once it yielded in this round, or while it is leaving: it stands last."""
+    """False once it yielded in this round, and while it is leaving, lacks the parent's blobs, or nobody can
+    pull from it: it stands last."""
 
 
 class Situation(msgspec.Struct, frozen=True):

@@ -13,9 +13,11 @@ from p2pfl.core.departure import (
     LEFT_EXIT,
     UNTRAINED_EXIT,
     Farewell,
+    Legacy,
     Other,
     decide_exit,
     decide_leaving,
+    decide_parting,
 )
 from p2pfl.core.effects import Exit
 from p2pfl.core.ledger import Ledger
@@ -31,13 +33,19 @@ class Ending:
         self._say = say
         self.is_leaving = False
         """Whether its operator wants this node to leave."""
+        self._dropped: tuple[int, int, float] | None = None
+        """The record that dropped this node, which is leaving, the rounds of training up to it, and when."""
+        self._told = ""
         self._is_told = False
         self._serve_until = 0.0
-        """How long a node that was started on a finished run stays for whoever may come."""
+        """How long a node that was started on a finished run looks for the final model."""
+        self._glance_until = 0.0
+        """How long such a node stays for whoever may come, once it has the final model."""
 
     def serve(self) -> None:
         """Stay for a while after the end: the run was finished when this node was started."""
         self._serve_until = self._ctx.now + self._ctx.settings.linger
+        self._glance_until = self._ctx.now + self._ctx.settings.glance
 
     def extend(self) -> None:
         """Take note that the run has more rounds: its end will have to be told once more."""
@@ -66,16 +74,51 @@ class Ending:
         if at_once:
             self._exit_leaving(running, text)
 
-    def consider_leaving(self, running: Running) -> None:
-        """Exit once a commit has dropped this node, or nobody is left to commit anything."""
+    def consider_leaving(self, running: Running) -> float | None:
+        """Exit once a commit has dropped this node and its model is where it is needed, or nobody is left.
+
+        Return when to look again.
+        """
         if not self.is_leaving:
-            return
+            return None
         ledger = running.ledger
         others = [entry.node for entry in ledger.roster if entry.node != self._ctx.me.node]
         if not ledger.is_member:
-            self._exit_leaving(running, f"left the run after round {ledger.trained}")
-        elif not any(self._ctx.is_linked(node) and not self._ctx.is_leaving(node) for node in others):
+            return self._consider_parting(running)
+        if not any(self._ctx.is_linked(node) and not self._ctx.is_leaving(node) for node in others):
             self._exit_leaving(running, "nobody stays in the run")
+        return None
+
+    def _consider_parting(self, running: Running) -> float | None:
+        """Exit once those who stay have the model of the record that dropped this node."""
+        ctx, ledger = self._ctx, running.ledger
+        if self._dropped is None:
+            self._dropped = ledger.round, ledger.trained, ctx.now
+        round_, trained, dropped_at = self._dropped
+        said = [
+            peer.status
+            for entry in ledger.roster
+            if ctx.is_seated(entry) and (peer := ctx.peers.get(entry.node)) is not None and peer.status
+        ]
+        goes, reason, again = decide_parting(
+            Legacy(
+                holds=ledger.holds,
+                holders=sum(status.round == ledger.round and status.holds for status in said),
+                members=len(ledger.roster),
+                reachable=ctx.count_seated(ledger.roster),
+                is_past=ledger.round > round_ or any(status.round > ledger.round for status in said),
+                dropped_at=dropped_at,
+                linger=ctx.settings.linger,
+                round_cap=ledger.spec.round_cap,
+                now=ctx.now,
+            )
+        )
+        if goes:
+            self._exit_leaving(running, f"left the run after round {trained}: {reason}")
+        elif reason != self._told:
+            self._told = reason
+            ctx.tell(events.Notice("info", f"left the run after round {trained}; {reason}"))
+        return again
 
     def _exit_leaving(self, running: Running | None, reason: str) -> None:
         self._say()
@@ -103,7 +146,7 @@ class Ending:
         code, reason, again = decide_exit(
             others,
             holds=ledger.holds,
-            serve_until=self._serve_until,
+            serve_until=self._glance_until if ledger.holds else self._serve_until,
             now=ctx.now,
             is_trained=ledger.is_trained,
             is_whole=ledger.trained >= ledger.rounds,
@@ -122,5 +165,20 @@ class Ending:
         since = self._ctx.unlinked_since(node)
         if peer is not None and status is not None and status.run not in ("", ledger.run):
             since = peer.since  # linked, but gone to another run: it will not confirm this one
-        linger = self._ctx.settings.linger
-        return Other(self._ctx.name_of(node), confirmed, None if since is None else since + linger)
+        settings = self._ctx.settings
+        linger = settings.start_grace if self._is_served_elsewhere(node, ledger) else settings.linger
+        given_up_at = None if since is None else since + linger
+        if self._glance_until and ledger.holds and not (peer is not None and peer.ever_linked):
+            given_up_at = self._glance_until  # it got its chance when the run ended
+        return Other(self._ctx.name_of(node), confirmed, given_up_at)
+
+    def _is_served_elsewhere(self, node: str, ledger: Ledger) -> bool:
+        """Whether *node*, never linked with this one, is left to a member that was linked with all others."""
+        peers = self._ctx.peers
+        if node in peers and peers[node].ever_linked:
+            return False
+        said = [peers[entry.node].status for entry in ledger.roster if entry.node in peers]
+        return any(
+            status is not None and status.run == ledger.run and status.links + 1 >= len(ledger.roster)
+            for status in said
+        )

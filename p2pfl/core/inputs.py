@@ -46,6 +46,12 @@ class BlobReady(Input, frozen=True):
     """One that is not is good for averaging and a head start, never for a vote."""
 
 
+class BlobProgress(Input, frozen=True):
+    """Bytes of a blob that is being fetched have come; told now and then."""
+
+    digest: str
+
+
 class BlobFailed(Input, frozen=True):
     """A blob could not be had (try again later), or is *invalid* (never try again)."""
 
@@ -165,6 +171,7 @@ AnyInput = (
     | Unlinked
     | Received
     | BlobReady
+    | BlobProgress
     | BlobFailed
     | Described
     | Created

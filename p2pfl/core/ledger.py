@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from p2pfl.core.context import Context
-from p2pfl.core.effects import Collect, Exit, Fetch, SaveCommit, SaveReport, SaveResumed
+from p2pfl.core.effects import Collect, Exit, Fetch, SaveCommit, SaveRefused, SaveReport, SaveResumed
+from p2pfl.core.pausing import count_fruitless
 from p2pfl.core.roster import contains, tolerance
 from p2pfl.core.saved import SavedRun
 from p2pfl.events import (
@@ -35,6 +36,10 @@ from p2pfl.messages import (
     quorum,
     record_digest,
 )
+from p2pfl.proofs import casts_of
+
+CLONED_EXIT = 8
+"""Exit code of a node whose data directory is a copy or was restored from a backup."""
 
 CONFLICT_EXIT = 4
 """Exit code when two different commits for one round were seen (rule 15)."""
@@ -53,6 +58,10 @@ class Ledger:
     resumed: bool = False
     wanted_rounds: int = 0
     """A higher number of rounds somebody wants a finished run extended to; 0 is none."""
+    settled: int = 0
+    """The last round whose record paused or ended the run: wishes from before it are fulfilled."""
+    fruitless: int = 0
+    """Rounds of training in a row that left out more members than they counted, as far as this node knows."""
     opened: float = 0.0
     """When this node's open round began: its own commit of the last record, or its start."""
     previous_model: str = ""
@@ -88,6 +97,9 @@ class Ledger:
         """Rebuild the ledger from the journal; whether the blobs are there is asked next (`fetch_model`)."""
         ledger = cls(ctx, saved.run, saved.founding, saved.last, resumed=saved.resumed, opened=ctx.now)
         ledger.previous_model, ledger.previous_roster = saved.parent, saved.voters
+        ledger.settled = saved.settled
+        if saved.last is not None:
+            ledger.fruitless = count_fruitless(0, saved.last.record)
         for roster in (saved.founding.roster, saved.voters, ledger.roster):
             ctx.names.update({entry.node: entry.name for entry in roster})
         return ledger
@@ -157,13 +169,54 @@ class Ledger:
         if record.run != self.run:
             return "it belongs to another run"
         if record.round != self.round + 1:
-            return f"it is of round {record.round}, not {self.round + 1}"
-        accepted = {member for member in commit.acceptors if contains(self.roster, member)}
-        if len(accepted) < self.needed:
-            return f"{len(accepted)} members of the roster accepted it, {self.needed} are needed"
+            return f"it is record {record.round}, not {self.round + 1}"
         if record.previous != self.digest:
             return "it follows another record than the one committed here"
+        accepted = self._acceptors(commit, self.roster)
+        if accepted < self.needed:
+            return f"{accepted} members of the roster signed that they accepted it, {self.needed} are needed"
         return None
+
+    def _acceptors(self, commit: Commit, voters: tuple[RosterEntry, ...]) -> int:
+        """Count the members of *voters* whose acceptance of *commit* is proven."""
+        return len(self.ctx.policy.proven(commit, {entry.member for entry in voters}, self.ctx.signer.verify))
+
+    def proven(self, commit: Commit) -> Commit:
+        """Return *commit*, which is believed, with those acceptances only that are proven.
+
+        The others are anybody's words: nothing is to be remembered of them.
+        """
+        verify = self.ctx.signer.verify
+        accepted = self.ctx.policy.proven(commit, {entry.member for entry in self.roster}, verify)
+        if len(accepted) == len(commit.acceptors):
+            return commit
+        kept = {vote.member: vote for vote in commit.acceptors if vote.member in accepted}
+        casts = [cast for cast in casts_of(commit) if cast.vote.member in kept and cast.is_valid(verify)]
+        kept |= {cast.vote.member: cast.vote for cast in casts}
+        return Commit(commit.record, commit.ballot, tuple(kept[member] for member in sorted(kept)))
+
+    def is_ahead_of_me(self, commit: Commit) -> bool:
+        """Whether *commit* holds an acceptance that this journal has signed and does not know of.
+
+        Then the journal is a copy or was restored from a backup, and has forgotten votes.
+        """
+        for cast in casts_of(commit):
+            if cast.vote.member == self.ctx.me and not self.ctx.policy.current(
+                self.ctx.votes, cast.vote.votes
+            ):
+                return cast.is_valid(self.ctx.signer.verify)
+        return False
+
+    def disown(self, commit: Commit) -> None:
+        """Stop for good: *commit* shows that this journal has forgotten votes."""
+        self.halted = True
+        text = (
+            f"record {commit.record.round} was committed with a vote of this device that its journal has "
+            "forgotten: its data directory is a copy or was restored from a backup. Start with --new-journal"
+        )
+        self.ctx.do(SaveRefused(text))
+        self.ctx.tell(Notice("error", text))
+        self.ctx.do(Exit(CLONED_EXIT, text))
 
     def succeeds(self, record: Record) -> bool:
         """Whether *record* may follow the last one: what a member checks before it accepts."""
@@ -182,11 +235,16 @@ class Ledger:
         seconds = 0.0 if is_late or self._was_late else max(0.0, ctx.now - self.opened)
         self._was_late = is_late
         ctx.do(SaveCommit(self.run, commit, seconds))
+        for cast in casts_of(commit):
+            ctx.learn_vote(cast)
         self._settle_reports(record.evaluations, is_late=is_late)
         self.holds = self.holds and record.model == self.model
         self.previous_model, self.previous_roster, self.last = self.model, before, commit
         self._settle()
         self.resumed, self.opened = False, ctx.now
+        self.fruitless = count_fruitless(self.fruitless, record)
+        if record.then != "go":
+            self.settled = record.round
         if self.wanted_rounds <= record.rounds:
             self.wanted_rounds = 0
         self.reports = {}
@@ -224,8 +282,11 @@ class Ledger:
             left = tuple(entry.name for entry in before if entry.member not in new)
             self.ctx.tell(RosterChanged(record.round, joined, left, len(new), tolerance(len(new))))
 
-    def conflict(self, commit: Commit) -> bool:
-        """Whether *commit* proves a second decision for a round; then stop voting, say so (rule 15)."""
+    def conflict(self, commit: Commit, source: str) -> bool:
+        """Whether *commit*, from node *source*, proves a second decision; then stop voting (rule 15).
+
+        What only says so, without the signatures of a quorum, is a lie: its source is named, and that is all.
+        """
         record = commit.record
         if record.run != self.run or self.halted:
             return False
@@ -235,12 +296,19 @@ class Ledger:
             voters, differs = self.roster, record.previous != self.digest
         else:
             return False
-        accepted = {member for member in commit.acceptors if contains(voters, member)}
-        if not differs or len(accepted) < quorum(len(voters)):
+        if not differs:
+            return False
+        if self._acceptors(commit, voters) < quorum(len(voters)):
+            self.ctx.complain(
+                source,
+                "forged",
+                f"{self.ctx.name_of(source)} sent a commit of record {record.round} that contradicts what is "
+                "committed here, without the signatures of a quorum: it is ignored. Look at that device",
+            )
             return False
         self.halted = True
         text = (
-            f"two different records are committed around round {self.round} of run {self.run[:12]}: "
+            f"two different records are committed around record {self.round} of run {self.run[:12]}: "
             f"{self.digest[:12]} here, {record_digest(record)[:12]} with a peer; this node votes no more. "
             "Keep both data directories and report this."
         )
@@ -253,7 +321,7 @@ class Ledger:
 
     def fetch_model(self) -> None:
         """Ask for the last model, from those who accepted it first."""
-        acceptors = [member.node for member in self.last.acceptors] if self.last else []
+        acceptors = [vote.node for vote in self.last.acceptors] if self.last else []
         roster = [entry.node for entry in self.roster]
         sources = tuple(dict.fromkeys(node for node in (*acceptors, *roster) if node != self.ctx.me.node))
         self.ctx.do(Fetch(self.model, self.founding.schema, sources))

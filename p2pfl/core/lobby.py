@@ -1,18 +1,19 @@
 """Before a run: who is here, who founds, and how a node takes a run that others have.
 
-Founding is no vote: the lowest node id among those present founds, and a second run that a partition gave
-birth to meets the first one while neither has committed anything (`prefers`).
+Founding is no vote: the lowest node id among those that reach all that are needed founds, and a second run
+that a partition gave birth to meets the first one while neither has committed anything (`prefers`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.effects import Create, Describe, Exit, Fetch
+from p2pfl.core.foundings import MODEL_TRIES, Foundings
 from p2pfl.core.inputs import Created, Described
 from p2pfl.core.roster import contains, founding_roster
 from p2pfl.events import Notice, Waiting
@@ -44,6 +45,13 @@ class Present(msgspec.Struct, frozen=True):
     steady_since: float
     steady: float
     now: float
+    cut_off: frozenset[str] = frozenset()
+    """Those of `here` that are linked to fewer than `needed` nodes, and so never found: firewalls keep some
+    pairs apart."""
+    unable: Mapping[str, str] = {}
+    """Nodes whose last founding came to nothing, and why: they let others try."""
+    next_try: float | None = None
+    """When the first of these may found again."""
 
 
 def decide_founding(present: Present) -> tuple[bool, str, float | None]:
@@ -63,8 +71,12 @@ def decide_founding(present: Present) -> tuple[bool, str, float | None]:
     if len(present.here) < present.needed or present.now < at:
         what = "workers are loading" if present.loading else "everybody is here, the run starts in a moment"
         return False, what, at if present.now < at else None
-    if min(present.here) != present.me:
-        return False, "the node with the lowest id founds the run", None
+    able = present.here - present.unable.keys()
+    if not able:
+        why = next(iter(present.unable.values()))
+        return False, f"no device could found a run, and it is tried again: {why}"[:300], present.next_try
+    if min((able - present.cut_off) | (able & {present.me}) or able) != present.me:
+        return False, "the node with the lowest id founds the run", present.next_try
     return True, "this node has the lowest id", None
 
 
@@ -99,15 +111,24 @@ class Lobby:
     ask_at: float | None = None
     gone_ahead: bool = False
     """Whether the operator ended this node's `--wait`."""
+    tries: dict[str, int] = field(default_factory=dict)
+    """By run: how often its first model could not be pulled."""
     known: frozenset[str] = frozenset()
     steady_since: float = 0.0
     told: str = ""
     wake: float | None = None
+    foundings: Foundings = field(init=False)
+    """What came to nothing before."""
+
+    def __post_init__(self) -> None:
+        self.foundings = Foundings(self.ctx)
 
     def start(self) -> None:
-        """Ask the worker for this node's own task."""
-        self.steady_since = self.ctx.now
-        self.ctx.do(Describe(self.ctx.options.spec))
+        """Ask the worker for this node's own task, unless it has told that before."""
+        self.steady_since, self.told = self.ctx.now, ""
+        self.offered, self.asking, self.ask_at = None, "", None
+        if self.described is None:
+            self.ctx.do(Describe(self.ctx.options.spec))
 
     @property
     def is_waiting(self) -> bool:
@@ -154,7 +175,8 @@ class Lobby:
         ctx = self.ctx
         statuses = [(peer, peer.status) for peer in free if peer.status is not None]
         here = {peer.member.node for peer, status in statuses if status.ready}
-        needed = [status.min_nodes for _, status in statuses]
+        needed = max([ctx.options.min_nodes, *(status.min_nodes for _, status in statuses)])
+        cut_off = frozenset(peer.member.node for peer, status in statuses if status.links + 1 < needed)
         holders = [peer.name for peer, status in statuses if status.waiting]
         if self.described is not None:
             here.add(ctx.me.node)
@@ -167,12 +189,15 @@ class Lobby:
             me=ctx.me.node,
             here=frozenset(here),
             loading=len(free) + 1 - len(here),
-            needed=max([ctx.options.min_nodes, *needed]),
+            needed=needed,
             holder=holders[0] if holders else "",
             elsewhere=tuple(peer.name for peer in elsewhere),
             steady_since=self.steady_since,
             steady=ctx.settings.steady,
             now=ctx.now,
+            cut_off=cut_off,
+            unable=self.foundings.failed(),
+            next_try=self.foundings.next_try,
         )
 
     def _tell_waiting(self, present: Present, reason: str) -> None:
@@ -224,10 +249,24 @@ class Lobby:
             return offered
         return None
 
-    def blob_failed(self, digest: str) -> None:
-        """Forget the offer; its source repeats it, and any peer in the run can be asked."""
-        if self.offered is not None and self.offered.founding.model == digest:
-            self.offered = None
+    def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
+        """Forget the offer: any peer in the run can be asked again. Decline it when that does not help."""
+        offered = self.offered
+        if offered is None or offered.founding.model != digest:
+            return
+        self.offered = None
+        self.tries[offered.run] = self.tries.get(offered.run, 0) + 1
+        if invalid or self.tries[offered.run] >= MODEL_TRIES:
+            del self.tries[offered.run]
+            what = "is of no use" if invalid else "could not be pulled"
+            self._do_without(offered, f"its first model {what}: {reason}"[:300])
+
+    def _do_without(self, offered: Offered, reason: str) -> None:
+        """Say that this run cannot be joined now, and stay for another one."""
+        self.asking = ""
+        self.foundings.give_up(offered.run, reason)
+        self.ctx.broadcast(Decline(offered.run, reason))
+        self.ctx.warn(f"this device cannot take part in run {offered.run[:12]}: {reason}")
 
     def fail(self, reason: str) -> None:
         """End this node: its own task, or the run's, cannot be described."""

@@ -37,9 +37,11 @@ from p2pfl.messages import (
     Records,
     Report,
     Status,
+    UpdateEntry,
     Wish,
     record_digest,
 )
+from p2pfl.proofs import CastVote, Signer, sign_wish
 
 
 class Node:
@@ -51,18 +53,23 @@ class Node:
         name: str,
         options: Options,
         saved: Saved,
+        signer: Signer,
         *,
         settings: ProtocolSettings | None = None,
         policy: Policy | None = None,
     ) -> None:
-        self._ctx = Context(me, name, settings or ProtocolSettings(), options, policy or Policy())
+        self._ctx = Context(me, name, settings or ProtocolSettings(), options, policy or Policy(), signer)
+        self._ctx.votes = saved.votes_cast
         self._lobby = Lobby(self._ctx)
+        self._foundings = self._lobby.foundings
         self._presence = Presence(self._ctx)
         wish = options.continue_with
         self._continuing = Continuing(self._ctx, wish or frozenset(), wish is not None)
         self._running: Running | None = None
         self._saved = saved
         self._votes: dict[str, Vote] = dict(saved.votes)
+        self._given_up: tuple[str, UpdateEntry | None] = "", None
+        """The run given up last, while this node has been in no other one, with its update there."""
         self._closed = set(saved.closed)
         self._ending = Ending(self._ctx, lambda: self._presence.refresh(self._condition()))
         self._is_exiting = False
@@ -86,6 +93,10 @@ class Node:
     def peers(self) -> dict[str, PeerView]:
         """What is known of each peer, by node id; to look at only."""
         return self._ctx.peers
+
+    def newest_vote(self, member: Member) -> CastVote | None:
+        """Return the newest vote of *member* that was seen since this node's start."""
+        return self._ctx.seen.get(member)
 
     def name_of(self, node: str) -> str:
         """Return what people call *node*."""
@@ -157,14 +168,16 @@ class Node:
                 self._ending.leave(self._running)
             case inputs.Want():
                 if self._running is not None:
-                    ledger = self._running.ledger
-                    self._running.wish(Wish(ledger.run, ledger.round, event.what, event.by))
+                    ledger, me = self._running.ledger, self._ctx.me.node
+                    wish = sign_wish(self._ctx.signer, me, ledger.run, ledger.round, event.what, event.by)
+                    self._running.wish(wish, me)
             case _:
                 self._take_result(event)
 
     def _take_result(  # noqa: C901 - a flat dispatch reads best in one piece
         self,
         event: inputs.BlobReady
+        | inputs.BlobProgress
         | inputs.BlobFailed
         | inputs.Described
         | inputs.Created
@@ -182,10 +195,13 @@ class Node:
                     running.blob_ready(event)
                 if event.durable:
                     self._take_run(self._lobby.blob_ready(event.digest))
+            case inputs.BlobProgress():
+                if running is not None:
+                    running.blob_progressed(event.digest)
             case inputs.BlobFailed():
                 if running is not None:
                     running.blob_failed(event)
-                self._lobby.blob_failed(event.digest)
+                self._lobby.blob_failed(event.digest, event.reason, invalid=event.invalid)
             case inputs.Described():
                 self._described(event)
             case inputs.Created():
@@ -224,6 +240,7 @@ class Node:
         peer = self._ctx.peers.get(node)
         if peer is not None and peer.linked:
             peer.linked, peer.since = False, self._ctx.now
+            self._ctx.unserved.pop(node, None)  # what it could not do over that link says nothing of the next
             if self._running is not None:
                 self._running.unlinked(node)
 
@@ -266,21 +283,33 @@ class Node:
                 if running is not None and message.run == running.ledger.run:
                     self._ctx.do(SendRecords(member.node, message.run, message.after))
             case Decline():
-                self._ctx.warn(f"{self._ctx.name_of(member.node)} cannot take part: {message.reason}")
+                self._declined(member, message)
             case Commit():
                 if running is not None:
-                    running.learned(member, (message,))
+                    running.learned(member.node, (message,))
             case Report():
                 if running is not None:
                     running.report(member, message)
             case Wish():
                 if running is not None:
-                    running.wish(message)
+                    running.wish(message, member.node)
             case Facts():
                 self._tell_facts(member, message)
             case _:
                 if running is not None:
                     running.received(member, message)
+
+    def _declined(self, member: Member, message: Decline) -> None:
+        peer = self._ctx.peers.get(member.node)
+        if peer is None or peer.declined == message.run:
+            return
+        peer.declined, peer.declined_because = message.run, message.reason
+        if peer.last_run == message.run:
+            # It was in the run: it gives up what it had founded.
+            self._foundings.fail(member.node, message.reason)
+            if self.ledger is None:
+                self._foundings.give_up(message.run, message.reason)
+        self._ctx.warn(f"{self._ctx.name_of(member.node)} cannot take part: {message.reason}")
 
     def _tell_facts(self, member: Member, facts: Facts) -> None:
         node = member.node
@@ -292,13 +321,12 @@ class Node:
         if peer is None or (peer.status is not None and peer.status.steps > status.steps):
             return
         was_leaving, before = peer.is_leaving, peer.status
-        peer.status = status
-        if before is None or (before.round, before.progress) != (status.round, status.progress):
-            peer.moved_at = self._ctx.now
+        peer.hear(status, self._ctx.now)
         if peer.is_leaving and not was_leaving:
             self._ctx.tell(events.PeerLeaving(member.node, peer.name))
         running = self._running
         if running is None or status.run != running.ledger.run:
+            self._foundings.decline(member.node, status)
             self._heard_elsewhere(peer, status)
             return
         ledger = running.ledger
@@ -311,8 +339,8 @@ class Node:
                 # No evidence by itself, but the commit behind it is: two decisions of one round (rule 15).
                 self._ctx.send(member.node, Ask(ledger.run, max(0, ledger.round - 1)))
             if status.resumed:
-                running.resume(status.round)
-            if status.rounds > ledger.rounds and ledger.is_over:
+                running.resume(status.round, member)
+            if status.rounds > ledger.rounds and ledger.is_over and contains(ledger.roster, member):
                 self._extend(status.rounds, peer.name)
 
     def _heard_elsewhere(self, peer: PeerView, status: Status) -> None:
@@ -352,12 +380,16 @@ class Node:
 
     def _follows(self, status: Status) -> bool:
         """Whether this node would join the run a peer is in."""
+        if status.round == 0 and self._foundings.is_hopeless(status.run):
+            return False
         return status.run not in self._closed and not (status.ended and self._ctx.options.new_run)
 
     def _offered(self, member: Member, founding: Founding) -> None:
         run = record_digest(founding)
         ledger, peer = self.ledger, self._ctx.peers.get(member.node)
         if run in self._closed or peer is None or (ledger is not None and ledger.run == run):
+            return
+        if self._foundings.is_hopeless(run):
             return
         if ledger is not None and ledger.last is not None:
             self._meet(peer, founding)
@@ -368,7 +400,7 @@ class Node:
         running = self._running
         if running is not None and message.run == running.ledger.run:
             running.behind.ask_again()
-            running.learned(member, message.commits)
+            running.learned(member.node, message.commits)
             peer = self._ctx.peers.get(member.node)
             behind = peer is not None and peer.status is not None and peer.status.round > running.ledger.round
             if behind and message.commits:
@@ -411,7 +443,7 @@ class Node:
             return
         self._lobby.offered, self._lobby.asking = None, ""
         if self._may_move(offered.founding):
-            self._enter(offered.run, offered.founding, offered.commits, founded=False)
+            self._enter(offered.run, offered.founding, offered.commits, founded=False, source=offered.source)
 
     def _may_move(self, founding: Founding) -> bool:
         """Whether this node may (still) turn to another run: it may have committed a round meanwhile."""
@@ -420,7 +452,16 @@ class Node:
             return True
         return founding.origin_in(ledger.run) is not None and self._continuing.follows(ledger, founding)
 
-    def _enter(self, run: str, founding: Founding, commits: tuple[Commit, ...], *, founded: bool) -> None:
+    def _enter(
+        self,
+        run: str,
+        founding: Founding,
+        commits: tuple[Commit, ...],
+        *,
+        founded: bool,
+        source: str = "",
+    ) -> None:
+        """Turn to a run, of which *source* has told."""
         ctx, old = self._ctx, self._running
         continues = old is not None and founding.origin_in(old.ledger.run) is not None
         ctx.do(SaveFounding(run, founding))
@@ -436,10 +477,11 @@ class Node:
         how = "continued" if continues else "founded" if founded else "joined"
         self._tell_joined(how if ledger.is_member else "learner")
         self._tell_ignored()
-        running.open_round(self._votes.get(run))
+        (before, update), self._given_up = self._given_up, ("", None)
+        running.open_round(self._votes.get(run), update if run == before else None)
         if not (ledger.holds or commits):
             running.restart_model()
-        running.learned(ctx.me, commits)
+        running.learned(source or ctx.me.node, commits)
 
     def _turn_away(self, old: Running, founding: Founding) -> None:
         """Leave the run this node was in, keeping what it promised there."""
@@ -505,6 +547,8 @@ class Node:
 
     def _advance(self) -> None:
         self._wake = self._lobby.wake = None
+        if self._running is not None and self._running.ledger.last is None:
+            self._consider_giving_up(self._running)
         if self._running is None:
             self._consider_founding()
         if self._running is not None and self._continuing.is_wanted:
@@ -516,7 +560,7 @@ class Node:
             self._wake = earliest(self._wake, self._ending.consider_ending(self.ledger))
         self._consider_stopping()
         if self._running is not None:
-            self._ending.consider_leaving(self._running)
+            self._wake = earliest(self._wake, self._ending.consider_leaving(self._running))
         self._presence.refresh(self._condition())
         if self._running is not None:
             self._running.tidy(self._pinned_elsewhere)
@@ -537,11 +581,34 @@ class Node:
         busy = [(peer, peer.status) for peer in linked if peer.status is not None and peer.status.run]
         if any(self._follows(status) for _, status in busy):
             return
-        founding = self._lobby.found(free, [peer for peer, _ in busy])
+        elsewhere = [peer for peer, status in busy if not self._foundings.is_hopeless(status.run)]
+        founding = self._lobby.found(free, elsewhere)
         if founding is not None:
-            self._enter(record_digest(founding), founding, (), founded=True)
+            self._foundings.founded = record_digest(founding)
+            self._enter(self._foundings.founded, founding, (), founded=True)
             for entry in founding.roster:
                 self._ctx.send(entry.node, Offer(founding))
+
+    def _consider_giving_up(self, running: Running) -> None:
+        """Become free again where the run this node is in cannot begin; nothing is decided in it."""
+        ledger = running.ledger
+        if ledger.founding.continues or running.acceptor.accepted is not None:
+            return
+        given_up, reason, wake = self._foundings.consider(ledger, running.model_failures, running.model_flaw)
+        self._wake = earliest(self._wake, wake)
+        if not given_up:
+            return
+        self._votes[ledger.run] = running.acceptor.vote()
+        self._given_up = ledger.run, running.trainee.update
+        running.close()
+        self._running, self._ctx.run, self._ctx.is_begun = None, "", False
+        self._foundings.give_up(ledger.run, reason, too_few=ledger.holds)
+        if self._foundings.founded == ledger.run:
+            self._foundings.fail(self._ctx.me.node, reason)
+            self._ctx.options = msgspec.structs.replace(self._ctx.options, nonce=self._foundings.new_nonce())
+            self._ctx.broadcast(Decline(ledger.run, reason[:300]))
+        self._ctx.warn(f"run {ledger.run[:12]} cannot begin and is given up: {reason}"[:400])
+        self._lobby.start()
 
     def _consider_continuing(self, running: Running) -> None:
         founding = self._continuing.found(running.ledger, ready=running.ready)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from p2pfl.core.collection import Contribution
+from p2pfl.core.courtesy import Courtesy, Step, hear
 from p2pfl.core.inputs import Trained
-from p2pfl.messages import Ballot, Record, RunSpec, quorum
+from p2pfl.messages import Ballot, Commit, Member, Record, RunSpec, quorum
+from p2pfl.proofs import Verify, accepted_by
 
 Found = tuple[Ballot, Record]
 """A value an acceptor named in its promise, with the ballot it accepted it in."""
@@ -66,6 +68,13 @@ def has_lowest(order: Sequence[str], node: str) -> bool:
     return order[0] == node
 
 
+MAX_JUMP = 1000
+"""How far a ballot's attempt may be above the highest a member knows of in the round. Candidates that lose
+wait longer each time, up to ten seconds, so a member that misses so many ballots of one round was deaf for
+hours; and no single message can use the attempts up. Such a member comes closer by what its candidacies are
+refused with."""
+
+
 def next_attempt(promised: Ballot | None, refused: int) -> int:
     """Return the attempt of a new candidacy: above all this member promised, itself included, or lost to.
 
@@ -89,6 +98,19 @@ def is_due(result: Trained, due: Due) -> bool:
     return (result.run, result.round, result.model) == due
 
 
+def is_here(says: str, run: str, is_begun: bool) -> bool:
+    """Whether a linked member that *says* which run it is in (or in none) may be waited for in *run*.
+
+    Before the first commit it may still be on its way into the run.
+    """
+    return says == run or (not says and not is_begun)
+
+
+def is_no_older(votes: int, seen: int) -> bool:
+    """Whether a journal that shows *votes* may be the one that had cast *seen*: the number never falls."""
+    return votes >= seen
+
+
 class Policy(msgspec.Struct, frozen=True):
     """Decisions whose absence the simulator must notice: it replaces one and expects a violation."""
 
@@ -101,5 +123,13 @@ class Policy(msgspec.Struct, frozen=True):
     permits: Callable[[Ballot | None, Ballot], bool] = keeps_promise
     """Asked again after the pull: meanwhile a higher ballot may have been promised."""
     known: Callable[[Mapping[str, Contribution], str], Contribution | None] = first_contribution
+    proven: Callable[[Commit, set[Member], Verify], set[Member]] = accepted_by
+    """Who has accepted a commit, by signatures that only they could make."""
+    current: Callable[[int, int], bool] = is_no_older
+    """A vote with a lower number than was seen before is of a journal that has forgotten some."""
     fits: Callable[[Trained, Due], bool] = is_due
     """A training that was to be stopped may have ended just then."""
+    takes_part: Callable[[str, str, bool], bool] = is_here
+    """A link says that a device is up, not that it takes part."""
+    courtesy: Callable[[Courtesy | None, Ballot, Step, float], Courtesy] = hear
+    """What a member leaves to a candidate that it hears again."""

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from p2pfl.core.collection import Collection, Stage
 from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
+from p2pfl.core.pausing import Harvest, decide_holding, decide_pausing
 from p2pfl.core.roster import RosterView, contains, next_roster
+from p2pfl.core.wishes import ENDED_NOW
 from p2pfl.messages import Ballot, LeftOut, Member, MemberEvaluation, Record
 
 
@@ -35,6 +37,12 @@ class Draft:
         folded = sorted(self.collection.at(Stage.FOLDED)) if model is not None else []
         updates = (contributions[node].update for node in folded)
         roster, change = next_roster(ledger.roster, self._roster_view(ctx))
+        left_out = tuple(
+            LeftOut(node, self._why_left_out(ctx, node))
+            for node in sorted(self.collection.selected)
+            if node not in folded
+        )
+        pauses, why = self._decide_pausing(ctx, len(folded), left_out) if kind == "train" else (False, "")
         is_last = kind == "evaluate" or "end" in self.wishes or "end-now" in self.wishes
         return Record(
             run=ledger.run,
@@ -46,20 +54,38 @@ class Draft:
             ballot=self.ballot,
             model=model or ledger.model,
             updates=tuple(update for update in updates if update is not None),
-            left_out=tuple(
-                LeftOut(node, self._why_left_out(ctx, node))
-                for node in sorted(self.collection.selected)
-                if node not in folded
-            ),
+            left_out=left_out,
             evaluations=tuple(
                 MemberEvaluation(node, one.evaluation)
                 for node, one in sorted(contributions.items())
                 if one.evaluation
             ),
             roster=roster,
-            then="end" if is_last else "pause" if "pause" in self.wishes else "go",
-            note="; ".join(part for part in (note, change) if part)[:300],
+            then="end" if is_last else "pause" if pauses or "pause" in self.wishes else "go",
+            note="; ".join(part for part in (note, why if pauses else "", change) if part)[:300],
         )
+
+    def decide_holding(self, ctx: Context) -> tuple[bool, str]:
+        """Decide whether the round may not close yet: who leaves is needed; see `p2pfl.core.pausing`."""
+        leaving = [entry.node for entry in self.ledger.roster if self._is_leaving(ctx, entry.node)]
+        if not leaving or self.ledger.next_kind != "train":
+            return False, "nobody is leaving"
+        roster, _ = next_roster(self.ledger.roster, self._roster_view(ctx))
+        return decide_holding(leaving, roster, is_wanted=bool(self.wishes))
+
+    def _decide_pausing(self, ctx: Context, counted: int, left_out: tuple[LeftOut, ...]) -> tuple[bool, str]:
+        """Decide whether the run pauses since its members do not train."""
+        failed, late = {}, 0
+        for left in left_out:
+            contribution = self.collection.contributions.get(left.node)
+            is_final = contribution is not None and contribution.stage.is_final
+            if self._is_leaving(ctx, left.node) or left.reason == ENDED_NOW:
+                continue
+            if is_final:
+                failed[ctx.name_of(left.node)] = left.reason
+            else:
+                late += any(ctx.is_seated(one) for one in self.ledger.roster if one.node == left.node)
+        return decide_pausing(Harvest(counted, failed, late, self.ledger.fruitless))
 
     def _why_left_out(self, ctx: Context, node: str) -> str:
         contribution = self.collection.contributions.get(node)
@@ -67,19 +93,23 @@ class Draft:
             return "the average was not finite"
         if contribution is not None and contribution.reason:
             return contribution.reason
+        if contribution is not None and contribution.stage is Stage.ANNOUNCED:
+            return "its update could not be pulled in time"
         if self._is_leaving(ctx, node):
             return "it is leaving"
+        if node in self.collection.failures:
+            return self.collection.failures[node]
         if not any(ctx.is_seated(entry) for entry in self.ledger.roster if entry.node == node):
-            return "it was not reachable"
+            return "it is not in this run" if ctx.is_reachable(node) else "it was not reachable"
         return "its update came too late"
 
     def _roster_view(self, ctx: Context) -> RosterView:
         ledger = self.ledger
-        since = {entry.node: ctx.unlinked_since(entry.node) for entry in ledger.roster}
+        since = {entry.node: ctx.absent_since(entry) for entry in ledger.roster}
         absences = {node: ctx.now - time for node, time in since.items() if time is not None}
         return RosterView(
             me=ctx.me,
-            reachable=frozenset({ctx.me, *(peer.member for peer in ctx.peers.values() if peer.linked)}),
+            reachable=frozenset({ctx.me, *(peer.member for peer in ctx.peers.values() if ctx.is_able(peer))}),
             leaving=frozenset(entry.node for entry in ledger.roster if self._is_leaving(ctx, entry.node)),
             absent={node: seconds for node, seconds in absences.items() if seconds >= ledger.spec.drop_after},
             joiners=tuple(self._joiners(ctx)),

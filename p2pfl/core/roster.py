@@ -87,8 +87,9 @@ def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tupl
     """Decide the roster of the next round, and why it differs (rule 7); the reason is empty when it does not.
 
     Leavers go. Absent members go, longest absent first, only if that makes the quorum smaller and never more
-    than the roster tolerates. Joiners come, fewer than the new quorum; a node with a new journal takes its
-    old entry's place and slot. Where the aggregator could not reach a quorum of the result, the roster stays.
+    than the roster tolerates. Joiners come, fewer than the new quorum, and only as many that each quorum of
+    the new roster has a member that accepted this record; a node with a new journal takes its old entry's
+    place and slot. Where the aggregator could not reach a quorum of the result, the roster stays.
     """
     reasons = []
     kept = [entry for entry in roster if entry.node not in view.leaving]
@@ -112,6 +113,14 @@ def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tupl
     return result, "; ".join(reasons)[:300]
 
 
+def keeps_model(voters: int, size: int) -> bool:
+    """Whether each quorum of a roster of *size* has a member of each quorum of its *voters*.
+
+    Only who accepted a record is sure to have its model: without one of them the next round could not begin.
+    """
+    return quorum(voters) + quorum(size) > size
+
+
 def _droppable(kept: list[RosterEntry], view: RosterView, limit: int) -> list[RosterEntry]:
     absent = sorted(
         (entry for entry in kept if entry.node in view.absent), key=lambda entry: -view.absent[entry.node]
@@ -129,7 +138,7 @@ def _admit(
     for member, name in view.joiners:
         position = next((i for i, entry in enumerate(result) if entry.node == member.node), None)
         size = len(result) + (position is None)
-        if len(joined) + 1 >= quorum(size):
+        if len(joined) + 1 >= quorum(size) or not keeps_model(len(old), size):
             continue
         if position is not None:
             entry = RosterEntry(member.node, member.journal, name, result[position].slot)

@@ -14,13 +14,14 @@ from p2pfl.core import inputs
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator, Stand
 from p2pfl.core.behind import Behind, RoundMessage
-from p2pfl.core.context import Context, earliest
-from p2pfl.core.effects import Exit, Fetch, SendRecords
+from p2pfl.core.context import Context, PeerView, earliest
+from p2pfl.core.courtesy import Step
+from p2pfl.core.effects import Exit, Fetch, SaveSeen, SendRecords
 from p2pfl.core.election import Candidate, Situation, decide_standing
 from p2pfl.core.headstart import HeadStart
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.options import FIRST_ATTEMPT
-from p2pfl.core.roster import ranked
+from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
+from p2pfl.core.roster import contains, ranked
 from p2pfl.core.saved import Vote
 from p2pfl.core.trainee import Trainee
 from p2pfl.core.wishes import ENDED_NOW, Wishes
@@ -38,11 +39,13 @@ from p2pfl.messages import (
     Report,
     RosterEntry,
     Submit,
+    Undelivered,
     UpdateEntry,
     Wish,
     Yield,
     record_digest,
 )
+from p2pfl.proofs import cast_of
 
 LOST_DISK_EXIT = 6
 """Exit code of a node that can neither read nor pull again a blob it accepted."""
@@ -50,6 +53,13 @@ LOST_DISK_EXIT = 6
 LOST_BLOB_TRIES = 60
 """Times a blob this node has accepted is asked for, with a quorum reachable, before its disk counts as lost
 (rule 1)."""
+
+
+MODEL_TRIES = 3
+"""Times the last model may fail to come before this member says that it does not train in this round."""
+
+LACKING_SECONDS = 3.0
+"""After so long without the last model a member stands last: whoever accepted it has it at once."""
 
 
 class Running:
@@ -71,6 +81,8 @@ class Running:
         self._has_quorum = True
         self._refetch_at: float | None = None
         self._lost_tries = 0
+        self.model_failures, self.model_flaw = 0, ""
+        """How often the last model could not be had, and why not the last time."""
         self._elected: object = None
         self._order: list[str] = []
         self._wake: float | None = None
@@ -82,6 +94,7 @@ class Running:
         self._told_missing: set[str] = set()
         self._missed_from: int | None = None
         """Number of the first training round this node is catching up with; None while it is not."""
+        ctx.run, ctx.is_begun = ledger.run, ledger.last is not None
 
     # --- rounds ---------------------------------------------------------------------------------------------
 
@@ -163,10 +176,11 @@ class Running:
         self.trainee.close()
         holds = self.acceptor.accepted == record
         ledger.commit(commit, is_late=is_late)
+        self.ctx.is_begun = True
+        self.model_failures = 0
         if is_mine:
             self.ctx.broadcast(commit)
-        if record.then != "go":
-            self.wishes.fulfil(record.round)
+        self.wishes.settle()
         ledger.holds = ledger.holds or holds
         self.open_round()
         if ledger.holds:
@@ -212,6 +226,8 @@ class Running:
         ledger = self.ledger
         if message.run != ledger.run or ledger.halted:
             return
+        if isinstance(message, Promise | Accepted) and not self._takes_vote(member, message):
+            return
         if message.round <= ledger.round:
             if isinstance(message, Prepare | Collect | Accept | Submit):
                 self.ctx.do(SendRecords(member.node, ledger.run, max(0, message.round - 1)))
@@ -222,23 +238,13 @@ class Running:
 
     def _received_now(self, member: Member, message: RoundMessage) -> None:
         aggregator, acceptor = self.aggregator, self.acceptor
+        if not self._is_of_member(member, message):
+            return
         match message:
-            case Prepare():
+            case Prepare() | Accept() | Collect():
                 if self._may_stand(member, message.ballot):
                     self._defer_to(message)
-                    acceptor.prepare(member, message)
-            case Accept():
-                if self._may_stand(member, message.ballot):
-                    self._defer_to(message)
-                    self._tell_elected(message)
-                    acceptor.propose(member, message)
-            case Collect():
-                if self._may_stand(member, message.ballot):
-                    self._defer_to(message)
-                    acceptor.defer_to(message.ballot)
-                    if self.trainee.collect(message):
-                        self._tell_elected(message)
-                self.begin()
+                    self._answer_candidate(member, message)
             case Promise():
                 aggregator.promise(member, message)
                 self._collect_own()
@@ -247,9 +253,12 @@ class Running:
             case Submit():
                 aggregator.submit(member, message)
             case Noted():
-                self.trainee.note(message)
+                if message.ballot.node == member.node and self.trainee.note(message):
+                    acceptor.progressed(message.ballot)
             case Accepted():
                 aggregator.accepted(member, message)
+            case Undelivered():
+                aggregator.not_delivered(member, message)
             case Yield():
                 if message.ballot.node == member.node and acceptor.end_courtesy(member.node):
                     name = self.ctx.name_of(member.node)
@@ -258,12 +267,66 @@ class Running:
                         events.Yielded(message.round, message.ballot.attempt, name, message.reason, kind)
                     )
 
+    def _answer_candidate(self, member: Member, message: Prepare | Accept | Collect) -> None:
+        match message:
+            case Prepare():
+                self.acceptor.prepare(member, message)
+            case Accept():
+                self._tell_elected(message)
+                self.acceptor.propose(member, message)
+            case Collect():
+                self.acceptor.defer_to(message.ballot, Step.COLLECTS)
+                if self.trainee.collect(message):
+                    self._tell_elected(message)
+                self.begin()
+
+    def _takes_vote(self, member: Member, message: Promise | Accepted) -> bool:
+        """Whether *message* carries a vote of *member* that may count. Also a late one is remembered."""
+        cast = cast_of(message)
+        if cast.vote.member != member or not cast.is_valid(self.ctx.signer.verify):
+            name = self.ctx.name_of(member.node)
+            self.ctx.complain(
+                member.node, "unsigned", f"{name} sent a vote it has not signed: it does not count"
+            )
+            return False
+        if not self.ctx.takes_vote(cast):
+            return False
+        if message.round <= self.ledger.round:
+            self.ctx.do(SaveSeen((cast,), at_once=False))
+        return True
+
+    def _is_of_member(self, member: Member, message: RoundMessage) -> bool:
+        """Whether *member*, with its journal, is in the open roster: only then it has a part in the round."""
+        if contains(self.ledger.roster, member):
+            return True
+        if isinstance(message, Prepare | Collect | Accept):
+            name = self.ctx.name_of(member.node)
+            text = (
+                f"{name} stands as aggregator of record {message.round}, but is no member of the run with "
+                "its data directory of now: it is ignored"
+            )
+            self.ctx.complain(member.node, "no member", text)
+        return False
+
     def _may_stand(self, member: Member, ballot: Ballot) -> bool:
-        """Whether *ballot* is one of *member*: nobody stands in another's name, or has another's lowest."""
-        is_lowest = ballot.attempt <= FIRST_ATTEMPT
-        return ballot.node == member.node and (
-            not is_lowest or self.ctx.policy.lowest(self._order, member.node)
-        )
+        """Whether *ballot* is one *member* may have.
+
+        Nobody stands in another's name, has another's lowest ballot, or uses attempts up.
+        """
+        if ballot.node != member.node:
+            return False
+        if ballot.attempt <= FIRST_ATTEMPT:
+            return self.ctx.policy.lowest(self._order, member.node)
+        highest = self.aggregator.highest_known
+        if ballot.attempt > highest + MAX_JUMP:
+            name = self.ctx.name_of(member.node)
+            text = (
+                f"{name} stands with attempt {ballot.attempt} of record {self.ledger.round + 1}, far above "
+                f"{highest}, the highest seen here: it is ignored"
+            )
+            self.ctx.complain(member.node, "jump", text)
+            return False
+        return True
 
     def _defer_to(self, message: Prepare | Accept | Collect) -> None:
         """Give this node's own candidacy up for a higher ballot."""
@@ -279,8 +342,8 @@ class Running:
             kind = self.ledger.next_kind
             self.ctx.tell(events.Elected(message.round, ballot.attempt, name, ballot.node, 0, kind))
 
-    def learned(self, member: Member, commits: tuple[Commit, ...]) -> None:
-        """Take commits from a peer, each only as the believed successor of the last (rule 5)."""
+    def learned(self, source: str, commits: tuple[Commit, ...]) -> None:
+        """Take commits from node *source*, each only as the believed successor of the last (rule 5)."""
         newest = max(
             (
                 peer.status.round
@@ -290,25 +353,29 @@ class Running:
             default=0,
         )
         for commit in commits:
-            if self.ledger.halted or self.ledger.conflict(commit):
+            if self.ledger.halted or self.ledger.conflict(commit, source):
                 return
             if commit.record.run != self.ledger.run or commit.record.round <= self.ledger.round:
                 continue
             if commit.record.round > self.ledger.round + 1:
-                self.behind.ask(member.node)
+                self.behind.ask(source)
                 return
             flaw = self.ledger.believe(commit)
             if flaw is not None:
-                name = self.ctx.name_of(member.node)
-                self.ctx.warn(f"record {commit.record.round} from {name} is not believed: {flaw}")
+                name = self.ctx.name_of(source)
+                text = f"record {commit.record.round} from {name} is not believed: {flaw}"
+                self.ctx.complain(source, "unbelieved", text)
+                return
+            if self.ledger.is_ahead_of_me(commit):
+                self.ledger.disown(commit)
                 return
             is_late = len(commits) > 1 or commit.record.round < newest
             if is_late and self._missed_from is None:
                 self._missed_from = self.ledger.trained + 1
-            self.apply(commit, is_late=is_late)
+            self.apply(self.ledger.proven(commit), is_late=is_late)
         if self._missed_from is not None and self.ledger.round >= newest:
             first, self._missed_from = self._missed_from, None
-            ledger, name = self.ledger, self.ctx.name_of(member.node)
+            ledger, name = self.ledger, self.ctx.name_of(source)
             self.ctx.tell(events.CaughtUp(first, ledger.trained, ledger.rounds, name))
 
     def report(self, member: Member, message: Report) -> None:
@@ -317,16 +384,18 @@ class Running:
 
     # --- wishes ---------------------------------------------------------------------------------------------
 
-    def wish(self, message: Wish) -> None:
-        """Take an operator's wish, and let the next record fulfil it (rule 13)."""
-        if self.wishes.take(message):
+    def wish(self, message: Wish, source: str) -> None:
+        """Take a wish that node *source* has passed on, and let the next record fulfil it (rule 13)."""
+        if self.wishes.take(message, source):
             if message.what == "end-now" and self.trainee.is_training_round:
                 self.trainee.decline(ENDED_NOW)
             self.begin()
 
-    def resume(self, round_: int) -> None:
-        """Lift the pause after *round_*, as somebody else has done."""
-        if self.wishes.resume(round_, by=""):
+    def resume(self, round_: int, member: Member) -> None:
+        """Lift the pause after *round_*, as *member* has done, if it is one."""
+        if contains(self.ledger.roster, member) and self.wishes.resume(
+            round_, by=self.ctx.name_of(member.node)
+        ):
             self.begin()
 
     def leave(self) -> None:
@@ -369,8 +438,22 @@ class Running:
                 return
         if is_accepted or (failed.digest == self.ledger.model and not self.ledger.holds):
             self._refetch_at = self.ctx.now + self.ctx.settings.resend
-        self.acceptor.blob_failed(failed.digest)
+        if failed.digest == self.ledger.model and not self.ledger.holds:
+            self._do_without_parent(failed.reason)
+        self.acceptor.blob_failed(failed.digest, failed.reason)
         self.aggregator.blob_failed(failed.digest, failed.reason, invalid=failed.invalid)
+
+    def _do_without_parent(self, reason: str) -> None:
+        """Say, when the last model does not come, that there will be no update: nobody then waits for it."""
+        self.model_failures += 1
+        self.model_flaw = reason
+        is_wanted = self.ledger.is_open and self.ledger.is_member and self.trainee.is_training_round
+        if self.model_failures >= MODEL_TRIES and is_wanted:
+            self.trainee.decline(f"it cannot have the last model: {reason}"[:300])
+
+    def blob_progressed(self, digest: str) -> None:
+        """Take note that bytes of a blob have come: it is being pulled, however slowly."""
+        self.acceptor.blob_progressed(digest)
 
     def _fetch_accepted(self) -> None:
         accepted = self.acceptor.accepted
@@ -523,8 +606,11 @@ class Running:
 
     def _situation(self, reachable: int) -> Situation:
         ctx, ledger, acceptor = self.ctx, self.ledger, self.acceptor
-        deferred = acceptor.courtesy
-        courtesy = deferred.node if deferred is not None and deferred.node != ctx.me.node else ""
+        courtesy, until = acceptor.courtesy, acceptor.free_since
+        if courtesy is not None and courtesy.ballot.node == ctx.me.node:
+            courtesy = None
+        if courtesy is not None:
+            until = courtesy.until(ledger.spec.round_cap)
         return Situation(
             me=ctx.me.node,
             order=self._order,
@@ -532,11 +618,9 @@ class Running:
             candidates=self._candidates,
             needed=ledger.needed,
             eligible=ledger.holds,
-            since=max(
-                ledger.opened, self._gathered_at or 0.0, acceptor.courtesy_since if not courtesy else 0.0
-            ),
-            courtesy_to=courtesy,
-            courtesy_until=acceptor.courtesy_since + ledger.spec.round_cap,
+            since=max(ledger.opened, self._gathered_at or 0.0, until),
+            courtesy_to=courtesy.ballot.node if courtesy is not None else "",
+            courtesy_until=until,
             not_before=self.aggregator.not_before,
             rank_step=ctx.settings.rank_step,
             now=ctx.now,
@@ -545,14 +629,21 @@ class Running:
     def _candidates(self) -> list[Candidate]:
         ctx, roster = self.ctx, self.ledger.roster
         links = sum(ctx.is_linked(entry.node) for entry in roster)
-        candidates = [Candidate(ctx.me.node, self.ready, links, not (self.aggregator.unable or self.leaving))]
+        deliverable = ctx.count_seated(entry for entry in roster if entry.node not in ctx.unserved)
+        is_able = not (self.aggregator.unable or self.leaving) and deliverable >= self.ledger.needed
+        candidates = [Candidate(ctx.me.node, self.ready, links, is_able)]
         for entry in roster:
             peer = ctx.peers.get(entry.node)
             if peer is not None and ctx.is_seated(entry):
                 status = peer.status
                 known = (status.ready, status.links) if status is not None else (False, 0)
-                candidates.append(Candidate(entry.node, *known, not peer.is_leaving))
+                candidates.append(Candidate(entry.node, *known, self._is_able(peer)))
         return candidates
+
+    def _is_able(self, peer: PeerView) -> bool:
+        """Whether *peer* can bring the round to an end, as far as is known."""
+        lacking = peer.lacking_since is not None and self.ctx.now - peer.lacking_since >= LACKING_SECONDS
+        return not (peer.is_leaving or lacking or peer.undeliverable)
 
     def _collect_own(self) -> None:
         """Hand this member's own contribution to its own candidacy, once it is elected."""

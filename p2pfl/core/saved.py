@@ -31,6 +31,8 @@ class SavedRun(msgspec.Struct, frozen=True):
     """The roster that voted for `last`; empty when there is only record 0."""
     parent: str = ""
     """The model before that of `last`."""
+    settled: int = 0
+    """The last round whose record paused or ended the run; 0 when none did."""
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -42,3 +44,5 @@ class Saved(msgspec.Struct, frozen=True):
     """By run id, of open rounds only; also of runs that are closed."""
     closed: frozenset[str]
     """Runs this journal turned its back on."""
+    votes_cast: int = 0
+    """How many votes this journal has cast, in all runs; it never falls."""

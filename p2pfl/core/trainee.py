@@ -204,12 +204,14 @@ class Trainee:
             self.evaluation,
         )
 
-    def note(self, message: Noted) -> None:
-        """Stop repeating the announcement: the aggregator has it."""
-        if message.ballot == self.collector and not self.noted:
-            self.noted, self.resend_at = True, None
-            if message.refused:
-                self.ctx.tell(events.UpdateRefused(message.round, self.ctx.name, message.refused))
+    def note(self, message: Noted) -> bool:
+        """Stop repeating the announcement: the aggregator has it. Return whether that was news."""
+        if message.ballot != self.collector or self.noted:
+            return False
+        self.noted, self.resend_at = True, None
+        if message.refused:
+            self.ctx.tell(events.UpdateRefused(message.round, self.ctx.name, message.refused))
+        return True
 
     def advance(self) -> None:
         """Report the evaluation, and repeat an announcement nobody has noted, where that is due."""

@@ -1,8 +1,9 @@
 """What operators want of a run: that it pauses, goes on, ends (DESIGN, rule 13).
 
-A wish may be uttered at any node and reaches everybody, also those who are linked only later. Pausing and
-ending are done by a record: the next one that an aggregator drafts which has heard of it. Going on needs no
-vote.
+A wish is given at a member, which signs it, and reaches everybody, also those who are linked only later.
+Pausing and ending are done by a record: the next one that an aggregator drafts which has heard of it. Going
+on needs no vote. What was fulfilled is in the records: a wish from before one that paused or ended the run is
+void, however late it comes and whoever kept it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from p2pfl import events
 from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
 from p2pfl.messages import Wish
+from p2pfl.proofs import is_wish_valid
 
 ENDED_NOW = "the run is ended at once, as an operator wants"
 """Why nobody trains in a round that is to end the run."""
@@ -27,30 +29,55 @@ class Wishes:
     ledger: Ledger
     open: dict[str, Wish] = field(default_factory=dict)
     """By kind: "pause", "end", "end-now"."""
-    _fulfilled: int = 0
-    """The last round that fulfilled a wish: late copies of older wishes are void."""
 
-    def take(self, message: Wish) -> bool:
-        """Take a wish and pass it on, once; return whether it changes what this member works on."""
+    def take(self, message: Wish, source: str) -> bool:
+        """Take a wish that node *source* has passed on, and pass it on, once.
+
+        Return whether it changes what this member works on.
+        """
         ledger = self.ledger
-        if message.run != ledger.run:
+        if message.run != ledger.run or not self._is_of_use(message) or not self._is_given(message, source):
             return False
         if message.what == "resume":
-            if not self.resume(message.round, message.by):
-                return False
+            self.resume(message.round, self.giver(message))
             self.ctx.broadcast(message)
             return True
-        if (
-            message.what in self.open
-            or not self._fulfilled <= message.round <= ledger.round + 1
-            or not (ledger.is_open or (ledger.is_paused and message.what != "pause"))
-        ):
-            return False
         self.open[message.what] = message
-        self.ctx.tell(events.Wanted(message.what, message.by))
+        self.ctx.tell(events.Wanted(message.what, self.giver(message)))
         self.ctx.broadcast(message)
-        self.resume(ledger.round, message.by)  # the record that ends the run needs a round
+        self.resume(ledger.round, self.giver(message))  # the record that ends the run needs a round
         return True
+
+    def _is_of_use(self, message: Wish) -> bool:
+        """Whether *message* wants something that neither is so nor was wanted before."""
+        ledger = self.ledger
+        if message.what == "resume":
+            return ledger.is_paused and message.round == ledger.round
+        return (
+            message.what not in self.open
+            and ledger.settled <= message.round <= ledger.round + 1
+            and (ledger.is_open or (ledger.is_paused and message.what != "pause"))
+        )
+
+    def _is_given(self, message: Wish, source: str) -> bool:
+        """Whether *message* was given at a member, as that has signed it; otherwise *source* is named."""
+        ctx, name = self.ctx, self.ctx.name_of(source)
+        if all(entry.node != message.node for entry in self.ledger.roster):
+            text = f"{name} passed on a request ({message.what}) from a node that is no member: it is ignored"
+            ctx.complain(source, "stranger's request", text)
+            return False
+        if not is_wish_valid(message, ctx.signer.verify):
+            text = (
+                f"{name} passed on a request ({message.what}) in the name of {ctx.name_of(message.node)}, "
+                "which has not signed it: it is ignored. Look at that device"
+            )
+            ctx.complain(source, "forged request", text)
+            return False
+        return True
+
+    def giver(self, wish: Wish) -> str:
+        """Return who gave *wish*, and where, for people."""
+        return f"{wish.by or 'somebody'} at {self.ctx.name_of(wish.node)}"
 
     def resume(self, round_: int, by: str) -> bool:
         """Lift the pause after *round_*, as *by* wants; return whether that changed anything."""
@@ -64,10 +91,11 @@ class Wishes:
         for wish in self.open.values():
             self.ctx.send(node, wish)
 
-    def fulfil(self, round_: int) -> None:
-        """Forget what the record of *round_* has done."""
-        self.open.clear()
-        self._fulfilled = round_
+    def settle(self) -> None:
+        """Forget what the records have done; a wish uttered after them stays."""
+        for what, wish in list(self.open.items()):
+            if wish.round < self.ledger.settled:
+                del self.open[what]
 
     def objection(self, what: Literal["pause", "resume", "end", "end-now"]) -> str:
         """Return why an operator's wish would change nothing now; empty where it would."""
@@ -76,6 +104,8 @@ class Wishes:
             return "two decisions of one round were seen: this node takes part in nothing any more"
         if ledger.is_over:
             return "the run is over"
+        if not ledger.is_member:
+            return "this device is no member of the run (yet): ask at one that is"
         if what == "resume":
             if "pause" in self.open:
                 return "the run pauses with the next commit; it can be resumed after that"
@@ -83,5 +113,5 @@ class Wishes:
         if what == "pause" and ledger.is_paused:
             return f"the run is paused after round {ledger.trained} already"
         if what in self.open:
-            return f"{self.open[what].by or 'somebody'} wanted that already; it comes with the next commit"
+            return f"{self.giver(self.open[what])} wanted that already; it comes with the next commit"
         return ""

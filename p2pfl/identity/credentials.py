@@ -17,6 +17,7 @@ from p2pfl.errors import CredentialsError
 from p2pfl.identity.keys import node_id_of, read_key
 from p2pfl.identity.names import Role, parse_device_uri
 from p2pfl.identity.peer import certificate_uris
+from p2pfl.paths import folders_in, holds_file, is_there, obstacle, quoted, shown
 
 KEY_FILE = "node.key"
 CERTIFICATE_FILE = "node.crt"
@@ -66,7 +67,7 @@ def read_credentials(directory: Path, name: str | None = None) -> Credentials:
         folder / f for f in (CERTIFICATE_FILE, AUTHORITY_FILE, KEY_FILE)
     )
     for path in (certificate_path, authority_path, key_path):
-        if not path.is_file():
+        if not holds_file(path):
             raise CredentialsError(
                 f"{path} is missing: {folder} must hold {KEY_FILE}, {CERTIFICATE_FILE} and {AUTHORITY_FILE}. "
                 "Copy the folder that `p2pfl certs issue NAME` wrote, whole."
@@ -120,6 +121,21 @@ def check_dates(credentials: Credentials, now: datetime) -> None:
     )
 
 
+def check_is_node(credentials: Credentials) -> None:
+    """Refuse credentials that no other node would ever link.
+
+    Raises:
+        CredentialsError: their role is not `node`; the message says what to do.
+    """
+    if credentials.role == "node":
+        return
+    raise CredentialsError(
+        f"The certificate of {credentials.name} in {credentials.directory} has the role {credentials.role}: "
+        "it lets a person watch or command, and no node links with it. Issue one for this device with "
+        "`p2pfl certs issue NAME` on the CA's machine, and give its folder with --certs."
+    )
+
+
 def dates(credentials: Credentials) -> str:
     """Return a certificate's dates as part of a sentence."""
     return f"it is valid from {show_time(credentials.not_before)} to {show_time(credentials.not_after)}"
@@ -161,14 +177,14 @@ def certificate_identity(certificate: x509.Certificate, path: Path) -> tuple[str
 
 def issued_folders(directory: Path) -> list[Path]:
     """Return the devices' folders in the CA's folder *directory*, in alphabetical order."""
-    if not directory.is_dir():
-        return []
-    return sorted(entry for entry in directory.iterdir() if (entry / CERTIFICATE_FILE).is_file())
+    return [entry for entry in folders_in(directory) if holds_file(entry / CERTIFICATE_FILE)]
 
 
 def _device_folder(directory: Path, name: str | None) -> Path:
     """Find the device's folder: *directory* itself, or the one in it that *name* picks."""
-    if (directory / CERTIFICATE_FILE).exists() or (directory / KEY_FILE).exists():
+    if why := obstacle(directory):
+        raise CredentialsError(f"The folder {shown(directory)} cannot be used: {why}.")
+    if is_there(directory / CERTIFICATE_FILE) or is_there(directory / KEY_FILE):
         return directory
     issued = issued_folders(directory)
     if name is not None:
@@ -179,11 +195,12 @@ def _device_folder(directory: Path, name: str | None) -> Path:
         names = ", ".join(folder.name for folder in issued)
         raise CredentialsError(
             f"{directory} holds the certificates of several devices ({names}): name one with --name, or give "
-            f"its folder, as in `--certs {issued[0]}`."
+            f"its folder, as in `--certs {quoted(issued[0])}`."
         )
     whose = f"certificate for {name!r}" if name else "certificate"
+    called = quoted(name) if name else "NAME"
     raise CredentialsError(
         f"There is no {whose} in {directory}. On the machine that keeps the CA run `p2pfl certs init` (once) "
-        f"and `p2pfl certs issue {name or 'NAME'}`, then copy the folder it names to this device and give it "
+        f"and `p2pfl certs issue {called}`, then copy the folder it names to this device and give it "
         "with --certs."
     )

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from p2pfl.errors import CredentialsError
+from p2pfl.paths import quoted
 
 SHORT_ID = 7
 """Characters of a node id shown to people: 35 bits tell the devices of a federation apart; nothing is decided
@@ -47,8 +48,12 @@ def node_id_of(source: CertificatePublicKeyTypes | bytes) -> str:
         ValueError: the bytes are no certificate.
     """
     key = x509.load_der_x509_certificate(source).public_key() if isinstance(source, bytes) else source
-    digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-    return base64.b32encode(digest).decode().rstrip("=").lower()
+    return id_of_spki(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+def id_of_spki(spki: bytes) -> str:
+    """Return the node id of a public key, given as the DER of its SubjectPublicKeyInfo."""
+    return base64.b32encode(hashlib.sha256(spki).digest()).decode().rstrip("=").lower()
 
 
 def short(node_id: str) -> str:
@@ -81,8 +86,8 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     if os.name == "posix" and mode & 0o077:
         raise CredentialsError(
             f"The private key {path} can be read or changed by others (mode {mode:03o}). Run `chmod 600 "
-            f"{path}`, or move it to a file system that keeps permissions; if others may have seen it, issue "
-            "the device a new one."
+            f"{quoted(path)}`, or move it to a file system that keeps permissions; if others may have seen "
+            "it, issue the device a new one."
         )
     try:
         key = load_pem_private_key(pem, password=None)

@@ -171,6 +171,11 @@ def check(spec: RunSpec) -> TaskEntry:
     return entry
 
 
+def tasks_with_files() -> tuple[str, ...]:
+    """Return the names of the tasks whose data are files that lie in a folder of this device."""
+    return tuple(name for name, entry in CATALOGUE.items() if isinstance(entry.data, DataSet))
+
+
 def find_data(name: str, places: DataPlaces) -> tuple[Path, ...]:
     """Return the files with the data of the task called *name*, unread.
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from p2pfl.errors import TaskError
+from p2pfl.paths import holds_file, obstacle, user_data
 
 
 class DataPlaces(msgspec.Struct, frozen=True):
@@ -60,11 +61,12 @@ DataSource = Bundled | DataSet
 """How a task comes to its data."""
 
 
-def default_root() -> Path:
-    """Return where this user's data sets are kept: beside the data directories of nodes, not among them."""
-    import platformdirs
+def default_root() -> Path | None:
+    """Return where this user's data sets are kept: beside the data directories of nodes, not among them.
 
-    return platformdirs.user_data_path("p2pfl-datasets", appauthor=False)
+    None for a user without a home folder.
+    """
+    return user_data("p2pfl-datasets")
 
 
 def locate(task: str, source: DataSource, places: DataPlaces) -> tuple[Path, ...]:
@@ -83,9 +85,10 @@ def locate(task: str, source: DataSource, places: DataPlaces) -> tuple[Path, ...
     ways = ["--download", "--data-root with the folder they are in"]
     if source.system_package is not None:
         ways.insert(1, f"the Debian package {source.system_package}")
+    where = ", ".join(_looked_into(folder) for folder in folders) or "no folder: this user has no home"
     raise TaskError(
         f"The data of the task {task!r} are not on this device; use {', or '.join(ways)}. "
-        f"Looked for {source.files[0]} and others in {', '.join(map(str, folders))}."
+        f"Looked for {source.files[0]} and others in {where}."
     )
 
 
@@ -93,7 +96,7 @@ def _locate_bundled(task: str, source: Bundled) -> Path:
     """Find a package's file without importing the package."""
     found = importlib.util.find_spec(source.package)
     path = None if found is None or found.origin is None else Path(found.origin).parent / source.file
-    if path is None or not path.is_file():
+    if path is None or not holds_file(path):
         missing = source.package if path is None else path
         raise TaskError(
             f"The data of the task {task!r} are missing ({missing}): p2pfl was not installed whole. "
@@ -105,7 +108,8 @@ def _locate_bundled(task: str, source: Bundled) -> Path:
 def _folders(source: DataSet, places: DataPlaces) -> list[Path]:
     """Return where the files of *source* may lie, in the order to look."""
     folders = []
-    for root in (places.root or default_root(),):
+    root = places.root or default_root()
+    if root is not None:
         folders.append(root / source.folder)
         if source.is_flat:
             folders.append(root)
@@ -114,9 +118,15 @@ def _folders(source: DataSet, places: DataPlaces) -> list[Path]:
     return folders
 
 
+def _looked_into(folder: Path) -> str:
+    """Return *folder* for a message, with what kept this user from looking into it."""
+    why = obstacle(folder)
+    return f"{folder} ({why})" if why else str(folder)
+
+
 def _present(path: Path, source: DataSet) -> Path | None:
     """Return *path*, or that of its `.gz`, whichever is there."""
     packed = path.with_name(path.name + ".gz")
-    if path.is_file():
+    if holds_file(path):
         return path
-    return packed if source.is_flat and packed.is_file() else None
+    return packed if source.is_flat and holds_file(packed) else None

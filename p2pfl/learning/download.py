@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import re
 import socket
 import sys
 import tarfile
@@ -43,7 +44,13 @@ def obtain(task: str, source: DataSet, places: DataPlaces) -> tuple[Path, ...]:
     except TaskError:
         if not places.download:
             raise
-    fetch(task, source, places.root or default_root())
+    root = places.root or default_root()
+    if root is None:
+        raise TaskError(
+            f"The data of the task {task!r} cannot be downloaded: this user has no home folder to keep them "
+            "in; give a folder with --data-root."
+        )
+    fetch(task, source, root)
     return locate(task, source, places)
 
 
@@ -74,11 +81,17 @@ def fetch(task: str, source: DataSet, root: Path) -> None:
         zlib.error,
         tarfile.TarError,
     ) as error:
-        cause = " ".join(str(error).split())[:MAX_CAUSE]
         raise TaskError(
             f"The data of the task {task!r} could not be downloaded to {root}; check the network, or copy "
-            f"them from another device ({cause})."
+            f"them from another device ({cause_of(error)})."
         ) from error
+
+
+def cause_of(error: BaseException) -> str:
+    """Return why a download failed, briefly: torchvision lists every mirror, with the cause behind each."""
+    text = " ".join(str(error).split())
+    named = re.findall(r"<urlopen error (.*?)>", text)
+    return str(named[-1] if named else text or type(error).__name__)[:MAX_CAUSE]
 
 
 def _move(source: Path, target: Path) -> None:

@@ -138,7 +138,7 @@ def train(
             after_batch(done, len(sizes) * epochs)
     mean = summed.item() / len(part.rows)
     if not math.isfinite(mean):
-        raise TaskError(f"Training diverged: the loss became {mean}; use a smaller --learning-rate.")
+        raise TaskError(f"Training diverged: the loss became {mean}; use a smaller --lr.")
     return mean
 
 

@@ -13,6 +13,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from p2pfl.config import NetSettings
 from p2pfl.errors import HandshakeRefused, NetworkError
@@ -64,7 +65,7 @@ class Acceptor:
         """Accept connections on the *listening* sockets from now on; they are closed with this object."""
         self._listening = listening
         for one in listening:
-            self._tasks.start(self._accept(one))
+            self._tasks.start_lasting("accepting connections", partial(self._accept, one))
 
     async def close(self) -> None:
         """Stop listening, and cut the connections that came in."""
@@ -90,6 +91,12 @@ class Acceptor:
             sockets.tune(connection, self._settings.silence_seconds)
         except OSError:  # it was gone before it was looked at
             connection.close()
+            return
+        try:
+            sockets.check_room(connection)
+        except OSError:
+            connection.close()
+            self._refused(host, f"{sockets.FILES_ADVICE}.")
             return
         try:
             serve = await self._hear(connection, host)

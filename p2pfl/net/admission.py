@@ -3,10 +3,11 @@
 Decides only: it opens and sends nothing. `p2pfl.wire.links` describes the exchange it serves.
 
 Three questions are answered here. Is the other side fit (its role, its protocol versions)? Is it who it was:
-a journal that comes with a lower boot count than seen before, or the same one with another nonce, is a copy
-or was restored from a backup; its promises are no longer the promises that were made. And is the connection
-needed: the judge of a pair, the node with the lower id, lets one connection stand at a time and numbers those
-it lets stand.
+a journal that shows fewer starts or fewer votes than it has shown before, or the same start with another
+nonce, is a copy or was restored from a backup; its promises are no longer the promises that were made. What
+it has shown before was signed by itself, and is sent back to it: so a node stops for its own signature only,
+never for another's word. And is the connection needed: the judge of a pair, the node with the lower id, lets
+one connection stand at a time and numbers those it lets stand.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Member
 from p2pfl.net.peers import BootMemory, Local
+from p2pfl.proofs import Claim, Seen
 from p2pfl.wire.links import Hello, Introduction, Refusal
 
 
@@ -39,7 +41,6 @@ class Admission:
         self._local = local
         self._boots = boots
         self._max_links = max_links
-        self._known_boots: dict[Member, tuple[int, str]] = {}
         self._held: dict[str, Held] = {}
         self._seen: dict[str, tuple[str, int]] = {}
         self._last_order = 0
@@ -76,22 +77,17 @@ class Admission:
 
     def refuse(self, peer: PeerIdentity, words: Introduction) -> Refusal | None:
         """Return why *peer*, dialer or listener, cannot be linked with whatever connection."""
-        if peer.role != "node":
-            return Refusal(
-                "role", f"the certificate of {peer.name} has the role {peer.role}; only nodes train together"
-            )
+        if refusal := refuse_role(peer):
+            return refusal
         if peer.node_id == self._node:
             return self._refuse_own_key(words)
+        if not words.claim.is_valid(peer.node_id, self._local.signer.verify):
+            reason = f"what {peer.name} says of its journal is not signed with the key of its certificate"
+            return Refusal("protocol", reason)
         member = Member(peer.node_id, words.journal)
-        known = self._known_boots.get(member) or self._boots.seen_boot(member)
-        if known is not None and (words.boot, words.nonce) != known and words.boot <= known[0]:
-            return Refusal(
-                "cloned",
-                f"the data directory of {peer.name} is a copy or was restored from a backup: "
-                f"it says start {words.boot}, and "
-                f"{'another' if words.boot == known[0] else 'a later'} start {known[0]} was seen. "
-                "Start that node with --new-journal",
-            )
+        known = self._boots.seen(member)
+        if known is not None and (refusal := _refuse_copy(peer.name, words.claim, known)):
+            return refusal
         held = self._held.get(peer.node_id)
         if held is not None and held.journal != words.journal:
             return Refusal(
@@ -101,10 +97,25 @@ class Admission:
             )
         if held is None and len(self._held) >= self._max_links:
             return Refusal("full", f"there are {self._max_links} links already, the most a node has")
-        if known != (words.boot, words.nonce):
-            self._boots.save_boot(member, words.boot, words.nonce)
-        self._known_boots[member] = (words.boot, words.nonce)
+        if known is None or known.claim is None or not _is_as_new(known, words.claim):
+            self._boots.save_claim(member, words.claim)
         return None
+
+    def is_disowned_by(self, refusal: Refusal) -> bool:
+        """Whether *refusal* proves that this node's journal is a copy, by what its own key has signed."""
+        local, verify = self._local, self._local.signer.verify
+        claim, cast = refusal.claim, refusal.cast
+        if claim is not None and claim.journal == local.journal:
+            is_later = (
+                claim.boot > local.boot
+                or (claim.boot == local.boot and claim.nonce != local.nonce)
+                or claim.votes > local.votes()
+            )
+            if is_later and claim.is_valid(self._node, verify):
+                return True
+        if cast is None or cast.vote.member != Member(self._node, local.journal):
+            return False
+        return cast.vote.votes > local.votes() and cast.is_valid(verify)
 
     def take_judged(self, node: str, words: Introduction, order: int) -> bool:
         """Let the connection that the judge *node* numbered *order* stand, unless a later one was seen."""
@@ -152,3 +163,37 @@ class Admission:
         if has_seen >= held.order:
             return None
         return Refusal("duplicate", "the two nodes are linked already")
+
+
+def refuse_role(peer: PeerIdentity) -> Refusal | None:
+    """Return why the certificate of *peer* admits to no link, None if it does: before anything it says."""
+    if peer.role == "node":
+        return None
+    return Refusal(
+        "role", f"the certificate of {peer.name} has the role {peer.role}; only nodes train together"
+    )
+
+
+def _refuse_copy(name: str, claim: Claim, known: Seen) -> Refusal | None:
+    """Return why *claim* of the node *name* is that of a copy, given what is *known* of the same journal."""
+    last = known.claim
+    if last is not None and (
+        claim.boot < last.boot or (claim.boot == last.boot and claim.nonce != last.nonce)
+    ):
+        which = "another" if claim.boot == last.boot else "a later"
+        what = f"it says start {claim.boot}, and {which} start {last.boot} was seen"
+    elif claim.votes < known.votes:
+        what = f"it says that it has cast {claim.votes} votes, and {known.votes} were seen"
+    else:
+        return None
+    reason = (
+        f"the data directory of {name} is a copy or was restored from a backup: {what}. "
+        "Start that node with --new-journal"
+    )
+    return Refusal("cloned", reason, last, known.cast)
+
+
+def _is_as_new(known: Seen, claim: Claim) -> bool:
+    """Whether *claim* says no more than what is *known*."""
+    last = known.claim
+    return last is not None and last.nonce == claim.nonce and known.votes >= claim.votes

@@ -16,9 +16,10 @@ from typing import Literal
 from weakref import WeakValueDictionary
 
 from p2pfl.errors import BlobError, NetworkError, P2pflError, PeerError
-from p2pfl.identity.keys import short
-from p2pfl.net.addresses import Address
+from p2pfl.net.blame import Blame
+from p2pfl.net.holder import Holder
 from p2pfl.net.progress import PeerProgress, seldom
+from p2pfl.net.reach import Unreached
 from p2pfl.net.transfer import HolderBusyError, Transfers
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
 from p2pfl.store.partial import PartialBlob, Watch
@@ -38,8 +39,9 @@ MOST_REST_SECONDS = 5.0
 MAX_FAILURES_TOLD = 3
 """Holders named when nobody gave the blob."""
 
-Holder = tuple[str, Sequence[Address]]
-"""A node id and where it can be reached, the likeliest address first."""
+MAX_FAILURE_CHARACTERS = 300
+"""Of what is told of one of them: two addresses, and why neither side can dial the other."""
+
 
 _Outcome = Literal["here", "again", "no"]
 """The blob is here; the holder is worth another pass; it is not."""
@@ -65,6 +67,7 @@ class BlobPuller:
         self._holders = holders
         self._slots = asyncio.Semaphore(max_pulls)
         self._threads = threads
+        self._blame = Blame()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def pull(
@@ -96,7 +99,7 @@ class BlobPuller:
             if self._store.has(digest):
                 return
             target = partial(self._store.partial, digest, length, durable=durable, soon=soon, watch=watch)
-            hunt = _Hunt(target, self._transfers, digest, length, self._threads)
+            hunt = _Hunt(target, self._transfers, self._blame, (digest, length), self._threads)
             await hunt.run(lambda: self._holders(sources), seldom(on_progress))
 
 
@@ -107,22 +110,21 @@ class _Hunt:
         self,
         target: Callable[[], PartialBlob],
         transfers: Transfers,
-        digest: str,
-        length: int,
+        blame: Blame,
+        blob: tuple[str, int],
         threads: Executor,
     ) -> None:
-        """Begin nothing yet; *target* opens, in a thread, what is here of the blob."""
+        """Begin nothing yet; *target* opens, in a thread, what is here of the *blob* (digest and length)."""
         self._target = target
         self._transfers = transfers
-        self._digest = digest
-        self._length = length
+        self._blame = blame
+        self._digest, self._length = blob
         self._threads = threads
         self._sent_by: set[str] = set()
         """Whose bytes are in the partial blob."""
         self._may_mix = True
-        self._wrong: set[str] = set()
-        """Who sent wrong bytes."""
         self._failures: dict[str, P2pflError] = {}
+        """What came of asking, by what people call the holder."""
 
     async def run(self, holders: Callable[[], Sequence[Holder]], on_progress: PeerProgress) -> None:
         """Ask the *holders*, as they are at the time, as long as asking again makes sense.
@@ -133,9 +135,8 @@ class _Hunt:
         rest = FIRST_REST_SECONDS
         for _ in range(MAX_PASSES):
             outcomes: set[_Outcome] = set()
-            for node, addresses in holders():
-                if node not in self._wrong:
-                    outcomes.add(await self._ask(node, addresses, on_progress))
+            for holder in holders():
+                outcomes.add(await self._ask(holder, on_progress))
                 if "here" in outcomes:
                     return
             if "again" not in outcomes:
@@ -144,31 +145,31 @@ class _Hunt:
             rest = min(2 * rest, MOST_REST_SECONDS)
         raise self._failure()
 
-    async def _ask(self, node: str, addresses: Sequence[Address], on_progress: PeerProgress) -> _Outcome:
-        """Ask one holder for what is missing."""
+    async def _ask(self, holder: Holder, on_progress: PeerProgress) -> _Outcome:
+        """Ask one holder for what is missing, unless it gave wrong bytes before."""
+        node = holder.node
+        if (wrong := self._blame.error(node, self._digest, self._now())) is not None:
+            self._failures[holder.name] = wrong
+            return "no"
         blob = await self._open(node)
         with blob:
             before = blob.offset
-            for address in addresses:
-                try:
-                    await self._transfers.run(self._digest, node, address, blob, partial(on_progress, node))
-                except HolderBusyError as error:
-                    self._failures[node] = error
-                    return "again"
-                except NetworkError as error:
-                    self._failures[node] = error
-                    logger.debug("blob %s from %s at %s: %s", self._digest, short(node), address, error)
-                except PeerError as error:
-                    self._failures[node] = error
-                    self._wrong.add(node)
-                    return "no"
-                if blob.offset > before:
-                    self._sent_by.add(node)
-                if blob.offset == self._length:
-                    return await self._finish(node, blob)
-                if blob.offset > before:
-                    return "again"
-        return "no"
+            try:
+                await self._transfers.run(self._digest, holder, blob, partial(on_progress, node))
+            except HolderBusyError as error:
+                self._failures[holder.name] = error
+                return "again"
+            except NetworkError as error:
+                self._failures[holder.name] = error
+                logger.debug("blob %s from %s: %s", self._digest, holder.name, error)
+            except PeerError as error:
+                self._is_wrong(holder, error)
+                return "no"
+            if blob.offset > before:
+                self._sent_by.add(node)
+            if blob.offset == self._length:
+                return await self._finish(holder, blob)
+        return "again" if blob.offset > before else "no"
 
     async def _open(self, node: str) -> PartialBlob:
         """Open what is here of the blob; what *node* may not add to is dropped."""
@@ -185,18 +186,26 @@ class _Hunt:
             self._sent_by = {_EARLIER}
         return blob
 
-    async def _finish(self, node: str, blob: PartialBlob) -> _Outcome:
-        """Verify and keep the blob, which is complete with the bytes of *node*."""
+    def _is_wrong(self, holder: Holder, error: PeerError) -> None:
+        """Take note that *holder*, and nobody else, gave wrong bytes."""
+        self._failures[holder.name] = error
+        self._blame.blame(holder.node, holder.name, self._digest, error, self._now())
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _finish(self, holder: Holder, blob: PartialBlob) -> _Outcome:
+        """Verify and keep the blob, which is complete with the bytes of *holder*."""
         try:
             if self._length <= QUICK_BYTES and not blob.is_durable:
                 blob.finish()
             else:
                 await asyncio.get_running_loop().run_in_executor(self._threads, blob.finish)
         except BlobError as error:
-            self._failures[node] = error
-            if self._sent_by <= {node}:
-                self._wrong.add(node)
+            if self._sent_by <= {holder.node}:
+                self._is_wrong(holder, error)
                 return "no"
+            self._failures[holder.name] = error
             self._may_mix = False
             return "again"
         return "here"
@@ -206,7 +215,18 @@ class _Hunt:
         what = f"blob {self._digest[:12]} could not be had"
         if not self._failures:
             return NetworkError(f"{what}: no node that may have it is reachable")
-        told = list(self._failures.items())[:MAX_FAILURES_TOLD]
-        reasons = "; ".join(f"from {short(node)}: {bounded(str(error))}" for node, error in told)
+        told = sorted(self._failures.items(), key=lambda one: not isinstance(one[1], PeerError))
+        reasons = "; ".join(_told(name, error) for name, error in told[:MAX_FAILURES_TOLD])
         only_wrong = all(isinstance(error, PeerError) for error in self._failures.values())
         return (BlobError if only_wrong else NetworkError)(f"{what}: {reasons}")
+
+
+def _told(name: str, error: P2pflError) -> str:
+    """Return what people are told of a failure to get a blob from *name*."""
+    reason = bounded(str(error), MAX_FAILURE_CHARACTERS)
+    match error:
+        case Unreached():
+            return reason  # it names the holder itself
+        case PeerError():
+            return f"{name} gave wrong bytes: {reason}"
+    return f"from {name}: {reason}"

@@ -20,7 +20,7 @@ from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Member
 from p2pfl.net.addresses import Address
-from p2pfl.net.admission import Admission
+from p2pfl.net.admission import Admission, refuse_role
 from p2pfl.net.explain import explain
 from p2pfl.net.peers import Local
 from p2pfl.net.stream import FrameStream, StreamProtocol
@@ -33,7 +33,7 @@ MAX_REASON_CHARACTERS = 300
 
 
 class Disowned(HandshakeRefused):
-    """The other side has seen a later start of this node's journal: it is a copy."""
+    """The other side has proved that this node's journal is a copy."""
 
 
 class WrongNode(HandshakeRefused):
@@ -137,6 +137,8 @@ class Handshakes:
         if expected is not None and node != expected:
             reason = f"node {short(expected)} was expected at {address}, but {identity} answered"
             raise _Refused(Refusal("wrong-node", reason))
+        if refusal := refuse_role(identity):
+            raise _Refused(refusal)
         if admission.holds(node):
             return Unneeded(node, is_self=False)
         await stream.send(self._hello(node))
@@ -144,7 +146,7 @@ class Handshakes:
         if isinstance(welcome, Refusal) and welcome.kind in ("self", "duplicate"):
             return Unneeded(node, is_self=welcome.kind == "self")
         if not isinstance(welcome, Welcome):
-            raise _unexpected(welcome, "WELCOME", identity)
+            raise self._unexpected(welcome, "WELCOME", identity)
         if refusal := admission.refuse(identity, welcome):
             raise _Refused(refusal)
         lowest, highest = PROTOCOL_VERSIONS
@@ -161,11 +163,13 @@ class Handshakes:
 
     async def _answer(self, stream: FrameStream, identity: PeerIdentity) -> Agreed | Unneeded:
         admission, node = self._admission, identity.node_id
+        if refusal := refuse_role(identity):
+            raise _Refused(refusal)
         hello = await stream.next()
         if hello is None:  # the dialer has found that the two are linked already
             return Unneeded(node, is_self=False)
         if not isinstance(hello, Hello):
-            raise _unexpected(hello, "HELLO", identity)
+            raise self._unexpected(hello, "HELLO", identity)
         refusal = admission.refuse_hello(identity, hello)
         if refusal is not None and refusal.kind in ("self", "duplicate"):
             await stream.send(refusal)
@@ -180,7 +184,7 @@ class Handshakes:
                 admission.release(node, order)
                 return Unneeded(node, is_self=False)
             if not isinstance(ready, Ready):
-                raise _unexpected(ready, "READY", identity)
+                raise self._unexpected(ready, "READY", identity)
         if not admission.is_judge(node):
             order = ready.order
             if not admission.take_judged(node, hello, order):
@@ -232,14 +236,27 @@ class Handshakes:
             await stream.finish()
         return outcome
 
+    def _unexpected(self, frame: ControlFrame | None, wanted: str, identity: PeerIdentity) -> Exception:
+        """Return what to raise when *frame* (None: the end) came where *wanted* was due."""
+        if isinstance(frame, Refusal):
+            is_proved = frame.kind == "cloned" and self._admission.is_disowned_by(frame)
+            kind = Disowned if is_proved else HandshakeRefused
+            unproved = " It has not proved that, so this node goes on." if frame.kind == "cloned" else ""
+            reason = bounded(frame.reason, MAX_REASON_CHARACTERS)
+            return kind(f"{identity} refused this device: {reason}.{'' if is_proved else unproved}")
+        if frame is None:
+            return HandshakeRefused(
+                f"{identity} closed the connection before its {wanted}; its log may say more."
+            )
+        reason = f"it sent {type(frame).__name__.upper()} where {wanted} was due"
+        return _Refused(Refusal("protocol", reason))
+
     def _hello(self, node: str) -> Hello:
         lowest, highest = PROTOCOL_VERSIONS
         seen_nonce, seen = self._admission.seen(node)
         return Hello(
             software=self._local.version,
-            journal=self._local.journal,
-            boot=self._local.boot,
-            nonce=self._local.nonce,
+            claim=self._local.claim(self._credentials.node_id),
             port=self._reachable.port,
             advertise=self._reachable.advertise,
             lowest=lowest,
@@ -253,27 +270,12 @@ class Handshakes:
         assert version is not None, "a HELLO without a common version was refused"
         return Welcome(
             software=self._local.version,
-            journal=self._local.journal,
-            boot=self._local.boot,
-            nonce=self._local.nonce,
+            claim=self._local.claim(self._credentials.node_id),
             port=self._reachable.port,
             advertise=self._reachable.advertise,
             version=version,
             order=order,
         )
-
-
-def _unexpected(frame: ControlFrame | None, wanted: str, identity: PeerIdentity) -> Exception:
-    """Return what to raise when *frame* (None: the end) came where *wanted* was due."""
-    if isinstance(frame, Refusal):
-        kind = Disowned if frame.kind == "cloned" else HandshakeRefused
-        return kind(f"{identity} refused this device: {bounded(frame.reason, MAX_REASON_CHARACTERS)}.")
-    if frame is None:
-        return HandshakeRefused(
-            f"{identity} closed the connection before its {wanted}; its log may say more."
-        )
-    reason = f"it sent {type(frame).__name__.upper()} where {wanted} was due"
-    return _Refused(Refusal("protocol", reason))
 
 
 async def dismiss(stream: FrameStream, refusal: Refusal) -> None:

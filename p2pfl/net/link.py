@@ -22,7 +22,7 @@ from p2pfl.net.handshake import MAX_REASON_CHARACTERS
 from p2pfl.net.peers import Peer
 from p2pfl.net.stream import FrameStream
 from p2pfl.wire.codec import ControlFrame, bounded
-from p2pfl.wire.links import Bye, Hello, Peers, Ping, Pong, Ready, Refusal, Welcome
+from p2pfl.wire.links import Bye, Call, CallFailed, Hello, Peers, Ping, Pong, Ready, Refusal, Welcome
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ and the peer's bytes lie unread in the kernel."""
 
 RTT_SECONDS = 2.0
 """Between pings on a link that is never idle, so that its round-trip time is known all the same."""
+
+Brought = Peers | Call | CallFailed | Message
+"""What a link brings that is not its own affair."""
 
 
 class Link:
@@ -43,7 +46,7 @@ class Link:
         peer: Peer,
         order: int,
         settings: NetSettings,
-        on_frame: Callable[[Link, Peers | Message], None],
+        on_frame: Callable[[Link, Brought], None],
     ) -> None:
         self.stream = stream
         self.peer = peer

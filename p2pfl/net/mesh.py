@@ -2,7 +2,8 @@
 
 This is what the runtime sees of the network. It puts together what the modules beside it do one thing each:
 listening (`acceptor`), dialling (`dialler`, `book`), agreeing on a link (`handshake`, `admission`), the links
-(`link`), and blobs (`blobs`, `transfer`, `serving`). Peers tell each other whom they are linked to, so one
+(`link`), and blobs (`blobs`, `transfer`, `serving`), over connections that either side may have made
+(`reach`, `answering`). Peers tell each other whom they are linked to, so one
 reachable address is enough to find everybody.
 """
 
@@ -17,20 +18,28 @@ from dataclasses import dataclass
 from p2pfl.config import NetSettings
 from p2pfl.errors import HandshakeRefused, NetworkError
 from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Message
 from p2pfl.net import sockets
 from p2pfl.net.acceptor import Acceptor, Purpose
 from p2pfl.net.addresses import Address, normal, parse_address
 from p2pfl.net.admission import Admission
-from p2pfl.net.blobs import BlobPuller, Holder
+from p2pfl.net.answering import CallAnswerer
+from p2pfl.net.blobs import BlobPuller
 from p2pfl.net.book import MAX_TOLD, AddressBook, parse_told
+from p2pfl.net.bulk import BulkDialler
+from p2pfl.net.calls import Calls
 from p2pfl.net.dialler import Dialler
+from p2pfl.net.door import BulkDoor
 from p2pfl.net.handshake import Agreed, Disowned, Handshakes, Reachable, WrongNode
-from p2pfl.net.link import Link
+from p2pfl.net.holder import Holder
+from p2pfl.net.link import Brought, Link
 from p2pfl.net.peers import BootMemory, Local, MeshListener, Peer
 from p2pfl.net.progress import PeerProgress
+from p2pfl.net.reach import Reach
 from p2pfl.net.refusals import Refusals
+from p2pfl.net.resolver import RESOLVER
 from p2pfl.net.serving import BlobServer
 from p2pfl.net.sleep import SleepWatch
 from p2pfl.net.stream import FrameStream
@@ -38,9 +47,10 @@ from p2pfl.net.tasks import Tasks
 from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN
 from p2pfl.net.traffic import Traffic
 from p2pfl.net.transfer import Transfers
+from p2pfl.net.unreached import Unreached
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.partial import Watch
-from p2pfl.wire.links import PeerAddresses, Peers
+from p2pfl.wire.links import Call, CallFailed, PeerAddresses, Peers
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +106,9 @@ class Mesh:
         self._addresses: list[Address] = []
         self._listed = {parse_address(text): text for text in peers}
         self._reachable = Reachable(tuple(str(parse_address(text)) for text in advertise))
-        self._own: set[str] = set()
-        self._unreachable: dict[str, str] = {}
+        self._answered: dict[Address, str] = {}
+        """The node that answered last at a listed address."""
+        self._unreached = Unreached(self._tell_unreached, time.monotonic)
         self._neighbours: dict[str, _Neighbour] = {}
         self._closing = False
         self._watching = Tasks()
@@ -107,15 +118,26 @@ class Mesh:
         self._refusals = Refusals(self._tell_refused, time.monotonic)
         self.traffic = Traffic()
         self._threads = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="blobs")
-        server = BlobServer(credentials, store, settings, self.traffic, self._threads, self._tell_served)
-        purposes: dict[str, Purpose] = {CONTROL_ALPN: self._answer, BLOB_ALPN: server.hear}
+        server = BlobServer(store, settings, self.traffic, self._threads, self._tell_served)
+        calls = Calls(self._send_link, settings)
+        door = BulkDoor(credentials, settings, server, calls)
+        purposes: dict[str, Purpose] = {CONTROL_ALPN: self._answer, BLOB_ALPN: door.hear}
         if observers is not None:
             purposes[OBSERVE_ALPN] = observers
         self._acceptor = Acceptor(credentials, settings, purposes, self._refusals.refused)
         self._dialler = Dialler(
-            self._attempt, self._book.addresses, self._is_linked, credentials.node_id, settings
+            self._attempt,
+            self._book.addresses,
+            self._is_linked,
+            credentials.node_id,
+            settings,
+            self._book.forget,
         )
-        self._transfers = Transfers(credentials, settings, self.traffic, self._threads)
+        bulk = BulkDialler(credentials, settings)
+        self._calls = calls
+        self._answerer = CallAnswerer(bulk, server, self._book.addresses, self._send_link)
+        self._reach = Reach(bulk, calls, self.traffic)
+        self._transfers = Transfers(credentials, settings, self.traffic, self._threads, self._reach)
         self._puller = BlobPuller(store, self._transfers, self._holders, settings.max_pulls, self._threads)
         self._handshakes = Handshakes(credentials, local, self._admission, settings, self._reachable)
         self._watch = SleepWatch(settings.clock_jump_seconds, self._slept)
@@ -131,8 +153,9 @@ class Mesh:
         self._reachable.port = self.port
         self._acceptor.open(listening)
         for address in self._listed:
+            RESOLVER.favour(address.host)
             self._dialler.add_listed(address)
-        self._watching.start(self._watch.run())
+        self._watching.start_lasting("looking for sleep", self._watch.run)
 
     async def close(self, reason: str) -> None:
         """Stop listening and dialling, send what is queued, say goodbye, and close, all in bounded time.
@@ -142,6 +165,7 @@ class Mesh:
         self._closing = True
         await self._dialler.close()
         await self._acceptor.close()
+        await self._answerer.close()
         await self._watching.close()
         for neighbour in self._neighbours.values():
             neighbour.link.close(reason)
@@ -163,12 +187,21 @@ class Mesh:
     @property
     def own_addresses(self) -> set[str]:
         """Those of the listed peers, as they were written, that turned out to be this node itself."""
-        return set(self._own)
+        return {text for address, text in self._listed.items() if self._answered.get(address) == self._node}
+
+    @property
+    def expected(self) -> int:
+        """How many devices the listed peers and this node are, as far as is known.
+
+        Several addresses may lead to one device. One where nobody has answered yet counts as a device.
+        """
+        devices = {self._answered.get(address, address) for address in self._listed}
+        return len(devices - {self._node}) + 1
 
     @property
     def unreachable(self) -> dict[str, str]:
         """Listed peers that could not be reached at the last try, as they were written, and why."""
-        return dict(self._unreachable)
+        return self._unreached.reasons
 
     def links(self) -> dict[str, Peer]:
         """Return the linked peers by node id."""
@@ -189,6 +222,12 @@ class Mesh:
         for neighbour in self._neighbours.values():
             neighbour.link.cut(reason)
         self._dialler.hurry()
+
+    def drop(self, node: str, reason: str) -> None:
+        """Cut the link to *node*; the next handshake judges it anew."""
+        neighbour = self._neighbours.get(node)
+        if neighbour is not None:
+            neighbour.link.cut(reason)
 
     async def pull(
         self,
@@ -223,28 +262,51 @@ class Mesh:
         text = self._listed.get(address)
         try:
             connection = await sockets.connect(address, self._settings.dial_seconds)
-        except NetworkError as error:
-            if text is not None:
-                self._unreachable[text] = str(error)
+            sockets.tune(connection, self._settings.silence_seconds)
+        except (NetworkError, OSError) as error:
             logger.debug("%s cannot be reached: %s", address, error)
+            if expected is not None:
+                self._book.fail(expected, address)
+            if text is None:
+                return None
+            if await self._is_own(address):
+                return self._found(address, self._node)
+            self._unreached.failed(text, str(error))
             return None
-        sockets.tune(connection, self._settings.silence_seconds)
-        if text is not None:
-            self._unreachable.pop(text, None)
         try:
             outcome = await self._handshakes.dial(connection, address, expected)
         except HandshakeRefused as error:
             if isinstance(error, WrongNode) and expected is not None:
                 self._book.strike(expected, address)
             self._refusals.refused(str(address), str(error))
+            if text is not None:
+                self._unreached.failed(text, str(error), is_refused=True)
             self._heed(error)
             return None
         if isinstance(outcome, Agreed):
             self._establish(outcome, address, dialled=True)
-            return outcome.identity.node_id
-        if outcome.is_self and text is not None:
-            self._own.add(text)
-        return outcome.node
+            return self._found(address, outcome.identity.node_id)
+        return self._found(address, outcome.node)
+
+    def _found(self, address: Address, node: str) -> str:
+        """Take note that *node* answered at *address*; return it."""
+        text = self._listed.get(address)
+        if text is not None:
+            self._answered[address] = node
+            self._unreached.reached(text)
+        return node
+
+    async def _is_own(self, address: Address) -> bool:
+        """Whether *address*, where nobody was reached, is this node's: not every device can dial itself."""
+        if str(address) in self._reachable.advertise:
+            return True
+        if address.port != self.port:
+            return False
+        try:
+            infos = await RESOLVER.resolve(address, self._settings.dial_seconds)
+        except NetworkError:
+            return False
+        return all(sockets.is_own(where) for where in infos)
 
     async def _answer(self, stream: FrameStream, identity: PeerIdentity, address: str) -> None:
         """Make a link of an accepted control connection, which came from the host *address*.
@@ -273,10 +335,12 @@ class Mesh:
         )
         link = Link(agreed.stream, peer, agreed.order, self._settings, self._take)
         advertised = parse_told(words.advertise)
-        host = normal(str(agreed.stream.transport.get_extra_info("peername")[0]).partition("%")[0])
+        host = normal(str(agreed.stream.transport.get_extra_info("peername")[0]))
         observed = Address(host, address.port)
         self._book.note(node, [address, *advertised] if dialled else [*advertised, address], first=True)
         self._replace(node, "a new connection took its place")
+        self._reach.linked(node, dialled=dialled)
+        self._answerer.linked(node)
         told = tuple(advertised) or (observed,)
         self._neighbours[node] = _Neighbour(link, told, observed.is_loopback)
         self.traffic.watch("control", node, agreed.stream.meter)
@@ -292,6 +356,7 @@ class Mesh:
         if neighbour is not None:
             neighbour.link.cut(reason)
             self._transfers.forget(node)
+            self._reach.unlinked(node)
             if not self._closing:
                 self._listener.unlinked(neighbour.link.peer, reason)
 
@@ -308,6 +373,7 @@ class Mesh:
             if neighbour is not None and neighbour.link is link:
                 del self._neighbours[node]
                 self._transfers.forget(node)
+                self._reach.unlinked(node)
                 self._dialler.lost(node)
                 if not self._closing:
                     self._listener.unlinked(link.peer, reason)
@@ -315,17 +381,28 @@ class Mesh:
 
     # --- what links bring -----------------------------------------------------------------------------------
 
-    def _take(self, link: Link, frame: Peers | Message) -> None:
+    def _take(self, link: Link, frame: Brought) -> None:
         """Handle a frame that is not the link's own affair."""
-        neighbour = self._neighbours.get(link.peer.member.node)
+        node = link.peer.member.node
+        neighbour = self._neighbours.get(node)
         if neighbour is None or neighbour.link is not link or self._closing:
             return
-        if isinstance(frame, Peers):
-            for told in frame.peers:
-                if self._book.note(told.node, parse_told(told.addresses), first=False):
-                    self._dialler.add_node(told.node)
-        else:
-            self._listener.received(link.peer, frame)
+        match frame:
+            case Peers():
+                self._hear_of(frame, node)
+            case Call():
+                self._answerer.called(node, frame)
+            case CallFailed():
+                self._calls.failed(node, frame)
+            case _:
+                self._listener.received(link.peer, frame)
+
+    def _hear_of(self, frame: Peers, source: str) -> None:
+        """Take the addresses that the peer *source* tells of others."""
+        for told in frame.peers:
+            is_new = self._book.note(told.node, parse_told(told.addresses), first=False)
+            if is_new and not self._dialler.add_node(told.node, source):
+                self._book.forget(told.node)
 
     def _introduce(self, node: str) -> None:
         """Tell *node* of the others, and the others of *node*."""
@@ -338,14 +415,31 @@ class Mesh:
     def _is_linked(self, node: str) -> bool:
         return node in self._neighbours
 
+    def _send_link(self, node: str, frame: Call | CallFailed) -> bool:
+        neighbour = self._neighbours.get(node)
+        return neighbour is not None and neighbour.link.send(frame)
+
     def _holders(self, sources: Sequence[str]) -> list[Holder]:
-        """Return *sources* and then all linked nodes, with their addresses."""
+        """Return who may have a blob: *sources*, then all linked nodes; last, who is hardly to be reached.
+
+        Those are the sources that are not linked, and who was just now not to be reached.
+        """
         nodes = [node for node in dict.fromkeys([*sources, *self._neighbours]) if node != self._node]
-        return [(node, addresses) for node in nodes if (addresses := self._book.addresses(node))]
+        nodes.sort(key=lambda node: node not in self._neighbours or self._reach.is_barred(node))
+        holders = [Holder(node, self._name(node), self._book.addresses(node)) for node in nodes]
+        return [holder for holder in holders if holder.addresses or self._is_linked(holder.node)]
+
+    def _name(self, node: str) -> str:
+        neighbour = self._neighbours.get(node)
+        return neighbour.link.peer.name if neighbour is not None else short(node)
 
     def _tell_refused(self, address: str, reason: str) -> None:
         if not self._closing:
             self._listener.refused(address, reason)
+
+    def _tell_unreached(self, address: str, reason: str, is_refused: bool) -> None:
+        if not self._closing:
+            self._listener.unreached(address, reason, is_refused=is_refused)
 
     def _tell_served(self, name: str, done: int, total: int) -> None:
         if not self._closing:

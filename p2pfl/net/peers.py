@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from p2pfl.messages import Member, Message
+from p2pfl.proofs import Claim, Seen, Signer, sign_claim
 
 
 @dataclass(frozen=True)
 class Local:
-    """What this node says of itself in HELLO."""
+    """What this node says of itself in HELLO, and what it signs that with."""
 
     journal: str
     boot: int
@@ -18,6 +20,13 @@ class Local:
     """16 random bytes in hex, new at each start of the process."""
     version: str
     """Of the software."""
+    votes: Callable[[], int]
+    """Returns how many votes the journal has cast, durably."""
+    signer: Signer
+
+    def claim(self, node: str) -> Claim:
+        """Return what this node, with the id *node*, says of its journal now."""
+        return sign_claim(self.signer, Member(node, self.journal), self.boot, self.nonce, self.votes())
 
 
 @dataclass(frozen=True)
@@ -35,13 +44,13 @@ class Peer:
 
 
 class BootMemory(Protocol):
-    """What is remembered, durably, of the starts of other nodes' journals: copies of a journal show by it."""
+    """What is remembered of other nodes' journals, their starts and votes: copies of a journal show by it."""
 
-    def seen_boot(self, member: Member) -> tuple[int, str] | None:
-        """Return the highest boot count seen of *member* and its nonce."""
+    def seen(self, member: Member) -> Seen | None:
+        """Return the last that *member* has shown."""
 
-    def save_boot(self, member: Member, boot: int, nonce: str) -> None:
-        """Remember them; durable on return."""
+    def save_claim(self, member: Member, claim: Claim) -> None:
+        """Remember what *member* claims; durable on return."""
 
 
 class MeshListener(Protocol):
@@ -59,8 +68,14 @@ class MeshListener(Protocol):
     def refused(self, address: str, reason: str) -> None:
         """Tell people of a connection that one side refused; repeats come once a minute at most."""
 
+    def unreached(self, address: str, reason: str, *, is_refused: bool) -> None:
+        """Tell people why the listed *address* leads nowhere; with an empty *reason*, that it does again.
+
+        With *is_refused* one side refused the other, which `refused` was told too.
+        """
+
     def served(self, name: str, done: int, total: int) -> None:
         """Tell people how far a long blob is sent to the peer *name*, some times a second: bytes of bytes."""
 
     def disowned(self, reason: str) -> None:
-        """Stop: a peer has seen a later start of this node's journal, so the journal is a copy."""
+        """Stop: a peer has proved a later state of this node's journal, so the journal is a copy."""

@@ -16,17 +16,13 @@ from functools import partial
 from typing import BinaryIO
 
 from p2pfl.config import NetSettings
-from p2pfl.errors import HandshakeRefused, PeerError
-from p2pfl.identity.credentials import Credentials
+from p2pfl.errors import PeerError
 from p2pfl.identity.peer import PeerIdentity
-from p2pfl.net.acceptor import Serve
-from p2pfl.net.explain import explain
 from p2pfl.net.progress import PeerProgress, Progress, seldom
 from p2pfl.net.stream import FINISH_SECONDS, FrameStream
 from p2pfl.net.traffic import Traffic
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
 from p2pfl.wire.blobs import BlobRefusal, BlobRequest, decode_request, encode_length, encode_refusal
-from p2pfl.wire.codec import bounded
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +36,6 @@ class BlobServer:
 
     def __init__(
         self,
-        credentials: Credentials,
         store: BlobStore,
         settings: NetSettings,
         traffic: Traffic,
@@ -48,7 +43,6 @@ class BlobServer:
         on_progress: PeerProgress,
     ) -> None:
         """Serve nobody yet; *on_progress* is told to whom how much was sent, where a blob is no quick one."""
-        self._credentials = credentials
         self._store = store
         self._settings = settings
         self._traffic = traffic
@@ -57,29 +51,23 @@ class BlobServer:
         self._serving = 0
         self._connections = 0
 
-    async def hear(self, stream: FrameStream, identity: PeerIdentity, _address: str) -> Serve | None:
-        """Read the first request on an accepted bulk connection; return what answers it and those after it.
+    @property
+    def is_full(self) -> bool:
+        """Whether no further connection is served."""
+        return self._connections >= self._settings.max_bulk
 
-        None when the connection was closed instead.
-
-        Raises:
-            HandshakeRefused: no request came, or one that is none.
-        """
+    async def serve_called(self, stream: FrameStream, identity: PeerIdentity) -> None:
+        """Serve on a connection that this node has dialled because *identity* called it."""
         try:
             request = await self._next(stream, self._settings.handshake_seconds)
-        except PeerError as error:
-            await self._refuse_for_good(stream, BlobRefusal("protocol", bounded(str(error))))
-            raise HandshakeRefused(f"This device refused {identity}: {error}.") from error
-        except OSError as error:
+        except (PeerError, OSError) as error:
+            logger.debug("a bulk connection to %s, which called, was not used: %s", identity, error)
             stream.abort()
-            raise HandshakeRefused(explain(error, self._credentials, dialing=False)) from error
+            return
         except BaseException:
             stream.abort()
             raise
-        if request is None:
-            await stream.finish()
-            return None
-        return partial(self._serve, stream, identity, request)
+        await self.serve(stream, identity, request)
 
     async def _next(self, stream: FrameStream, seconds: float) -> BlobRequest | None:
         """Wait for the next request; return None once the other side has closed.
@@ -93,13 +81,13 @@ class BlobServer:
             body = await stream.next_body()
         return None if body is None else decode_request(body)
 
-    async def _serve(self, stream: FrameStream, identity: PeerIdentity, request: BlobRequest | None) -> None:
+    async def serve(self, stream: FrameStream, identity: PeerIdentity, request: BlobRequest | None) -> None:
         """Answer *request* and those that follow it on the same connection, until nobody asks any more."""
         self._connections += 1
         self._traffic.watch("bulk", identity.node_id, stream.meter)
         try:
             if (unwelcome := self._unwelcome(identity)) is not None:
-                await self._refuse_for_good(stream, unwelcome)
+                await self.refuse(stream, unwelcome)
                 return
             while request is not None:
                 await self._answer(stream, request, partial(seldom(self._on_progress), identity.name))
@@ -176,7 +164,7 @@ class BlobServer:
         slowest = self._settings.blob_chunk_bytes / self._settings.blob_least_bytes_per_second
         return max(self._settings.blob_idle_seconds, slowest)
 
-    async def _refuse_for_good(self, stream: FrameStream, refusal: BlobRefusal) -> None:
+    async def refuse(self, stream: FrameStream, refusal: BlobRefusal) -> None:
         """Say why there is nothing, and close."""
         with contextlib.suppress(OSError):  # the peer may be gone; it is refused either way
             await stream.write(encode_refusal(refusal))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import Any
 from p2pfl.config import DEFAULT_PORT
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.net.addresses import Address, normal
+from p2pfl.net.resolver import RESOLVER, Info
 
 BACKLOG = 128
 """Connections the kernel keeps until they are accepted."""
@@ -27,8 +29,18 @@ FREE_PORT_ATTEMPTS = 20
 _NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 """What a kernel without IPv6 answers."""
 
-_Info = tuple[int, Any]
-"""Address family and socket address, as `socket` wants them."""
+TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+"""The process or the device has as many open as it may: no fault of a disk or a peer."""
+
+FILES_ADVICE = "this device has too many files and connections open: raise its limit (`ulimit -n`)"
+"""What to do about that."""
+
+
+MOST_FILES = 4096
+"""Open at a time: links, bulk connections and files of a node with a roster of 256 are a quarter of it."""
+
+FILES_KEPT = 64
+"""Of these, kept for models, the journal, logs and the worker's pipes."""
 
 
 def listen(host: str | None, port: int) -> list[socket.socket]:
@@ -40,7 +52,7 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
         UserError: the port is taken or forbidden, or *host* is not this device's; it says what to do.
     """
     everywhere = host is None
-    infos: list[_Info] = (
+    infos: list[Info] = (
         [(socket.AF_INET, ("0.0.0.0", 0)), (socket.AF_INET6, ("::", 0))]  # noqa: S104 - peers come from everywhere
         if host is None
         else _own_addresses(host)
@@ -56,39 +68,118 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
 
 
 async def connect(address: Address, seconds: float) -> socket.socket:
-    """Return a socket connected to *address*.
+    """Return a socket connected to *address*: the one way in which anything here dials.
 
-    A name is resolved anew each time, and all its addresses are tried within *seconds*.
+    A name is looked up within *seconds*, and all its addresses are tried within as many.
 
     Raises:
         NetworkError: none could be reached; half a sentence says why.
     """
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(seconds):
-            infos = await _resolve(address)
-    except TimeoutError as error:
-        raise NetworkError(f"its name was not resolved within {seconds:g} s") from error
-    except OSError as error:
-        raise NetworkError(f"its name cannot be resolved ({error.strerror or error})") from error
-    failure: Exception = OSError("it has no address")
+    infos = await RESOLVER.resolve(address, seconds)
+    failures: list[Exception] = []
     for family, where in infos:
-        connection = socket.socket(family, socket.SOCK_STREAM)
-        connection.setblocking(False)
         try:
             async with asyncio.timeout(seconds / len(infos)):
-                await loop.sock_connect(connection, where)
-            if connection.getsockname() == connection.getpeername():
-                raise ConnectionRefusedError(errno.ECONNREFUSED, "the socket met itself")
+                return await _connected(family, where)
         except (OSError, TimeoutError) as error:
-            failure = error
-            connection.close()
-        except BaseException:
-            connection.close()
-            raise
+            failures.append(error)
+    RESOLVER.doubt(address.host)
+    # A kernel without IPv6 says so of each such address, which tells nothing of the device that is meant.
+    telling = [one for one in failures if getattr(one, "errno", None) not in _NO_SUCH_FAMILY] or failures
+    raise NetworkError(_why_unreachable(telling[-1], seconds)) from telling[-1]
+
+
+def check_room(connection: socket.socket) -> None:
+    """Refuse a new *connection* that would take the last files a process may have open.
+
+    Some are kept for the disk and the worker: a node that is dialled by many must still be able to write.
+
+    Raises:
+        OSError: it would; its number is EMFILE.
+    """
+    if connection.fileno() >= files_limit() - files_kept():
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def files_limit() -> int:
+    """Return how many files and connections this process may have open."""
+    if sys.platform == "win32":
+        return MOST_FILES
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def files_kept() -> int:
+    """Return how many of them no connection may take."""
+    return min(FILES_KEPT, files_limit() // 2)
+
+
+def raise_files_limit() -> None:
+    """Let this process have as many files open as its user may, where that is of use."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # then it stays as it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def is_own(where: Info) -> bool:
+    """Whether the IP address of *where* is one of this device's."""
+    family, (host, *_) = where
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0, *where[1][2:]))
+    except OSError:
+        return False
+    return True
+
+
+async def _connected(family: int, where: Any) -> socket.socket:
+    """Return a socket connected to *where*.
+
+    It does not use the event loop's own way: uvloop's takes the interface out of a link-local address.
+    """
+    loop = asyncio.get_running_loop()
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        check_room(connection)
+        connection.setblocking(False)
+        if sys.platform == "win32":
+            await loop.sock_connect(connection, where)
         else:
-            return connection
-    raise NetworkError(_why_unreachable(failure, seconds)) from failure
+            await _connect(loop, connection, where)
+        if connection.getsockname() == connection.getpeername():
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "the socket met itself")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _connect(loop: asyncio.AbstractEventLoop, connection: socket.socket, where: Any) -> None:
+    try:
+        connection.connect(where)
+    except BlockingIOError:
+        writable = loop.create_future()
+        loop.add_writer(connection, _wake, writable)
+        try:
+            await writable
+        finally:
+            loop.remove_writer(connection)
+        number = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number)) from None
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def tune(connection: socket.socket, unacknowledged_seconds: float) -> None:
@@ -101,12 +192,12 @@ def tune(connection: socket.socket, unacknowledged_seconds: float) -> None:
 
 
 def remote_host(connection: socket.socket) -> str:
-    """Return the other side's IP address.
+    """Return the other side's IP address, a link-local one with the interface it is reached through.
 
     Raises:
         OSError: it is gone already.
     """
-    return normal(str(connection.getpeername()[0]).partition("%")[0])
+    return normal(str(connection.getpeername()[0]))
 
 
 def local_address(listening: socket.socket) -> Address:
@@ -115,7 +206,7 @@ def local_address(listening: socket.socket) -> Address:
     return Address(normal(host.partition("%")[0]), port)
 
 
-def _listen_on(infos: Sequence[_Info], port: int, *, everywhere: bool) -> list[socket.socket]:
+def _listen_on(infos: Sequence[Info], port: int, *, everywhere: bool) -> list[socket.socket]:
     opened: list[socket.socket] = []
     try:
         for family, where in infos:
@@ -150,7 +241,7 @@ def _bound(family: int, where: Any) -> socket.socket:
     return listening
 
 
-def _own_addresses(host: str) -> list[_Info]:
+def _own_addresses(host: str) -> list[Info]:
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
@@ -158,18 +249,6 @@ def _own_addresses(host: str) -> list[_Info]:
             f"This device cannot listen on {host!r}: the name cannot be resolved. Give one of its own "
             f"addresses, or only a port, as in --listen :{DEFAULT_PORT}."
         ) from error
-    return list(dict.fromkeys((int(family), where) for family, _, _, _, where in found))
-
-
-async def _resolve(address: Address) -> list[_Info]:
-    """Look *address* up; a literal at once, a name in a thread."""
-    try:
-        found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )
-    except socket.gaierror:
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys((int(family), where) for family, _, _, _, where in found))
 
 
@@ -202,4 +281,8 @@ def _why_unreachable(error: Exception, seconds: float) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there: is the node running, and on this port?"
     assert isinstance(error, OSError)
+    if error.errno in TOO_MANY_FILES:
+        return FILES_ADVICE
+    if error.errno in _NO_SUCH_FAMILY:
+        return "this device cannot reach addresses of that kind (IPv4 or IPv6)"
     return f"it cannot be reached ({error.strerror or error})"

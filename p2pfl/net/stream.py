@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol, cast
 
+from p2pfl.errors import FrameError
 from p2pfl.net.traffic import Meter
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
@@ -135,6 +136,11 @@ class StreamProtocol(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether everything that arrived was read, and more may come."""
+        return not self._received and not self._ended
+
     async def drain(self) -> None:
         """Wait until more may be written.
 
@@ -228,6 +234,17 @@ class FrameStream:
         Nobody may wait in `next` or `next_body` any more.
         """
         self._protocol.hand_over(taker)
+
+    def release(self, protocol: asyncio.BufferedProtocol) -> None:
+        """Give the connection to *protocol*, which reads what comes from now on instead of this stream.
+
+        Raises:
+            FrameError: something has arrived that was not read, or nothing more will come.
+        """
+        if self._bodies or self._decoder.is_inside or not self._protocol.is_exhausted:
+            raise FrameError("it did not wait for its turn, or closed")
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
 
     def frames(self, data: bytes) -> Iterator[ControlFrame]:
         """Yield the frames that *data*, the next bytes that arrived, makes complete.

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import logging
+from collections.abc import Callable, Coroutine
 from typing import Any
+
+logger = logging.getLogger(__name__)
+
+ANEW_SECONDS = 1.0
+"""Before a task that was to go on for ever and failed begins anew; doubles up to `ANEW_MOST_SECONDS`."""
+
+ANEW_MOST_SECONDS = 30.0
 
 
 class Tasks:
@@ -19,6 +27,28 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._done)
         return task
+
+    def start_lasting(self, what: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run *work* for as long as this owner lives.
+
+        An error that nobody foresaw is logged, once for each kind, and *work* begins anew after a while: what
+        the system refuses now it may grant later. *what* says in the log what is done.
+        """
+        self.start(self._last(what, work))
+
+    async def _last(self, what: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        seconds, told = ANEW_SECONDS, ""
+        while True:
+            try:
+                await work()
+                return
+            except Exception as error:
+                fault = f"{type(error).__name__}: {error}"
+                if fault != told:
+                    told = fault
+                    logger.exception("an error in %s; it goes on in a moment", what)
+            await asyncio.sleep(seconds)
+            seconds = min(2 * seconds, ANEW_MOST_SECONDS)
 
     async def wait(self, seconds: float) -> None:
         """Wait until all have ended, at most *seconds*."""

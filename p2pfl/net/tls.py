@@ -25,7 +25,7 @@ from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity, identify
 from p2pfl.net.explain import NO_TLS, explain
 
-CONTROL_ALPN = "p2pfl/1"
+CONTROL_ALPN = "p2pfl/2"
 """Connections that carry the protocol's messages."""
 
 BLOB_ALPN = "p2pfl-blob/1"

@@ -1,4 +1,4 @@
-"""One transfer: a blob, or the rest of one, from one holder at one address.
+"""One transfer: a blob, or the rest of one, from one holder.
 
 The bytes of a long blob arrive in one of two reused buffers while a thread hashes the other and writes it to
 disk; those of a short one are written as they come, piece by piece. The length is known beforehand; a holder
@@ -14,18 +14,16 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
 
 from p2pfl.config import NetSettings
-from p2pfl.errors import HandshakeRefused, NetworkError
+from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
-from p2pfl.identity.keys import short
-from p2pfl.net import sockets
-from p2pfl.net.addresses import Address
+from p2pfl.net.bulk import BulkConnection
 from p2pfl.net.explain import explain
+from p2pfl.net.holder import Holder
 from p2pfl.net.progress import Progress
+from p2pfl.net.reach import Reach
 from p2pfl.net.receiver import Receiver
-from p2pfl.net.tls import BLOB_ALPN, authenticate, client_context, secure
 from p2pfl.net.traffic import Traffic
 from p2pfl.store.blobs import QUICK_BYTES
 from p2pfl.store.partial import PartialBlob
@@ -45,15 +43,6 @@ QUICK_PIECE_BYTES = 128 * 1024
 """Decrypted, hashed and written at a time of a short blob: it passes through a processor's cache."""
 
 
-@dataclass(frozen=True)
-class _Connection:
-    """A bulk connection to a holder, which proved to be *node*."""
-
-    node: str
-    transport: asyncio.Transport
-    receiver: Receiver
-
-
 class _StaleError(NetworkError):
     """A connection that rested was closed by the other side meanwhile."""
 
@@ -66,36 +55,39 @@ class Transfers:
     """Makes transfers with one node's credentials."""
 
     def __init__(
-        self, credentials: Credentials, settings: NetSettings, traffic: Traffic, threads: Executor
+        self,
+        credentials: Credentials,
+        settings: NetSettings,
+        traffic: Traffic,
+        threads: Executor,
+        reach: Reach,
     ) -> None:
-        self._resting: dict[str, tuple[_Connection, asyncio.TimerHandle]] = {}
+        self._resting: dict[str, tuple[BulkConnection, asyncio.TimerHandle]] = {}
         """By node id; a connection that is in use is not here."""
         self._credentials = credentials
         self._settings = settings
         self._traffic = traffic
         self._threads = threads
-        self._client = client_context(credentials, [BLOB_ALPN])
+        self._reach = reach
         self._quick_piece = memoryview(bytearray(QUICK_PIECE_BYTES))
 
-    async def run(
-        self, digest: str, node: str, address: Address, partial: PartialBlob, on_progress: Progress
-    ) -> None:
-        """Pull what *partial* lacks of blob *digest* from *node*; keep it when that breaks off.
+    async def run(self, digest: str, holder: Holder, partial: PartialBlob, on_progress: Progress) -> None:
+        """Pull what *partial* lacks of blob *digest* from *holder*; keep it when that breaks off.
 
-        It is dialled at *address* unless a connection to it rests here.
+        A connection to it is made unless one rests here.
 
         Raises:
             NetworkError: the holder cannot be reached, does not have the blob, is busy, or the transfer
             broke. PeerError: it sent something else than was asked for. DataDirectoryError: this device's
             disk refused.
         """
-        rested = self._take(node)
+        rested = self._take(holder.node)
         if rested is not None:
             try:
                 return await self._use(rested, digest, partial, on_progress)
             except _StaleError:
-                pass  # it was closed while it rested: dial
-        connection = await self._dial(node, address)
+                pass  # it was closed while it rested: make another one
+        connection = await self._reach.connect(holder)
         try:
             await self._use(connection, digest, partial, on_progress)
         except _StaleError as error:
@@ -112,53 +104,25 @@ class Transfers:
         for node in list(self._resting):
             self.forget(node)
 
-    def _take(self, node: str) -> _Connection | None:
+    def _take(self, node: str) -> BulkConnection | None:
         connection, timer = self._resting.pop(node, (None, None))
         if timer is not None:
             timer.cancel()
         return connection
 
-    def _rest(self, connection: _Connection) -> None:
+    def _rest(self, connection: BulkConnection) -> None:
         """Let *connection* wait for the next blob of its holder; one is enough for each."""
         self.forget(connection.node)
         loop = asyncio.get_running_loop()
         timer = loop.call_later(self._settings.blob_rest_seconds, self.forget, connection.node)
         self._resting[connection.node] = (connection, timer)
 
-    def _close(self, connection: _Connection) -> None:
+    def _close(self, connection: BulkConnection) -> None:
         connection.transport.abort()
         self._traffic.settle(connection.receiver.meter)
 
-    async def _dial(self, node: str, address: Address) -> _Connection:
-        """Return a new connection to *node*.
-
-        Raises:
-            NetworkError: it cannot be reached, or somebody else was.
-        """
-        connection = await sockets.connect(address, self._settings.dial_seconds)
-        sockets.tune(connection, self._settings.blob_idle_seconds)
-        transport, receiver = await secure(
-            connection,
-            Receiver,
-            self._client,
-            self._credentials,
-            dialing=True,
-            seconds=self._settings.handshake_seconds,
-        )
-        try:
-            identity, _ = authenticate(transport, self._credentials)
-            if identity.node_id != node:
-                raise HandshakeRefused(
-                    f"node {short(node)} was expected at {address}, but {identity} answered"
-                )
-        except BaseException:
-            transport.abort()
-            raise
-        self._traffic.watch("bulk", node, receiver.meter)
-        return _Connection(node, transport, receiver)
-
     async def _use(
-        self, connection: _Connection, digest: str, partial: PartialBlob, on_progress: Progress
+        self, connection: BulkConnection, digest: str, partial: PartialBlob, on_progress: Progress
     ) -> None:
         """Pull over *connection*; let it rest afterwards if all went well, else close it.
 

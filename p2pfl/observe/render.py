@@ -47,6 +47,8 @@ def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
             return "-", f"{event.name} ({event.node[:7]}) lost: {event.reason}"
         case events.PeerRefused():
             return "!", f"connection with {event.address} refused: {event.reason}"
+        case events.AddressFailed():
+            return _of_address(event)
         case events.PeerLeaving():
             return "-", f"{event.name} is leaving with the next commit"
         case events.Waiting():
@@ -63,6 +65,12 @@ def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
             )
         case _:
             return None
+
+
+def _of_address(event: events.AddressFailed) -> tuple[str, str] | None:
+    if not event.reason:
+        return "+", f"{event.address} is reached now"
+    return None if event.is_refused else ("!", f"{event.address} is not reached: {event.reason}")
 
 
 def _of_run(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
@@ -101,7 +109,8 @@ def _joined(event: events.RunJoined, number: int) -> str:
         "resumed": f"resumed run {run} after round {number}",
         "continued": f"goes on as run {run}",
         "learner": f"follows run {run} and is a member with the next round",
-        "finished": f"run {run} has ended in this data directory, after round {number}",
+        "finished": f"run {run} has ended in this data directory, after round {number} (a higher --rounds "
+        "extends it, --new-run begins another one)",
     }[event.how]
     return (
         f"{what}: {spec.task}/{spec.model}, {spec.rounds} rounds of {spec.epochs} local epochs, "

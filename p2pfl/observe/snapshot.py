@@ -6,6 +6,7 @@ The values are what `--json` prints, for scripts; the lines are made of the same
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from typing import Literal
 
 import msgspec
@@ -88,6 +89,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     phase: Phase
     waiting: str
     """What a start is waiting for; empty where it is not."""
+    unreached: dict[str, str]
+    """Listed addresses that lead nowhere now, and why."""
     run: str
     """The run's id; empty while the node is in none. What follows is 0, empty or null then."""
     task: str
@@ -177,6 +180,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         watched_as=who,
         phase=state.phase,
         waiting=state.waiting.reason if state.waiting is not None else "",
+        unreached=dict(state.unreached),
         run=state.run,
         task=state.spec.task if state.spec is not None else "",
         model=state.spec.model if state.spec is not None else "",
@@ -232,6 +236,7 @@ def lines_of(snapshot: Snapshot) -> list[str]:
         f"federation  {_name(snapshot.federation)}, watched as {bounded(snapshot.watched_as, 40)}",
         f"listens on  {snapshot.address}",
         *_run_lines(snapshot),
+        *(line for item in snapshot.unreached.items() for line in _unreached_lines(*item)),
     ]
     if snapshot.memory:
         lines.append(f"memory      {snapshot.memory / 2**20:,.0f} MiB, node and worker")
@@ -277,6 +282,11 @@ def _spare(snapshot: Snapshot) -> str:
     if not snapshot.tolerates:
         return "not one may be lost"
     return f"{snapshot.tolerates} may be lost"
+
+
+def _unreached_lines(address: str, reason: str) -> list[str]:
+    text = f"{bounded(address, 60)} is not reached: {bounded(reason, 300)}"
+    return textwrap.wrap(text, WIDTH, initial_indent="address     ", subsequent_indent=" " * 12)
 
 
 def _peer_line(peer: PeerNow) -> str:

@@ -59,6 +59,8 @@ class State:
         self.open: Open | None = None
         self.phase: Phase = "starting"
         self.waiting: events.Waiting | None = None
+        self.unreached: dict[str, str] = {}
+        """Why listed addresses lead nowhere, by address."""
         self.quorum: tuple[int, int, int] | None = None
         """Members reachable, members, members needed; None while there is a quorum."""
         self.wanted: dict[str, str] = {}
@@ -138,6 +140,8 @@ class State:
                 self._measure(event, time)
             case events.PeerStatus() | events.PeerFacts() | events.PeerLinked() | events.PeerLost():
                 self._peer_event(event, time)
+            case events.AddressFailed():
+                self._hear_of_address(event)
             case events.PeerLeaving():
                 self._peer(event.name).leaving = True
                 self._changed("peers")
@@ -261,10 +265,17 @@ class State:
     def _changed(self, *sections: Section) -> None:
         self.versions.update(sections)
 
+    def _hear_of_address(self, event: events.AddressFailed) -> None:
+        self.unreached.pop(event.address, None)
+        if event.reason and len(self.unreached) < MAX_PEERS:
+            self.unreached[event.address] = event.reason
+        self._changed("run")
+
     def _restart(self) -> None:
         """Forget what ended with an earlier process of the node: a recording may hold several."""
         self.phase, self.ended, self.worker, self.training = "starting", None, None, None
         self.transfers.clear()
+        self.unreached.clear()
         self._measured_at = None
         for peer in self.peers.values():
             peer.linked, peer.is_me, peer.status = False, False, None

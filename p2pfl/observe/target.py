@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
 from p2pfl.errors import CredentialsError, UserError
 from p2pfl.identity.credentials import Credentials, load_credentials
 from p2pfl.net.addresses import Address, parse_address
+from p2pfl.paths import folders_in, holds_file, holds_folder, obstacle, quoted
 from p2pfl.runtime.invitation import Invitation, read_invitation
-from p2pfl.store.directory import DataDirectory, default_data_dir
+from p2pfl.runtime.machine import is_running
+from p2pfl.store.directory import DataDirectory, default_data_dir, default_place
 from p2pfl.wire.codec import bounded
 
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what nodes listen on, and where to dial then
@@ -70,7 +70,9 @@ def find_target(
 
 def _local(data_dir: Path) -> Target:
     directory = DataDirectory(data_dir)
-    if not directory.path.is_dir():
+    if why := obstacle(directory.path):
+        raise UserError(f"the data directory {directory.path} cannot be used: {why}; give another --data-dir")
+    if not holds_folder(directory.path):
         raise UserError(
             f"there is no data directory {directory.path}; give the one the node was started with"
         )
@@ -98,22 +100,46 @@ def _local(data_dir: Path) -> Target:
 
 def is_alive(invitation: Invitation) -> bool:
     """Return whether the process runs that wrote *invitation*: one that is killed leaves it behind."""
-    return psutil.pid_exists(invitation.pid)
+    return is_running(invitation.pid)
 
 
 def _reachable(address: Address) -> Address:
     return Address(WILDCARDS.get(address.host, address.host), address.port)
 
 
+def find_data_dir() -> Path:
+    """Return this user's only data directory in the usual place, or of several the one whose node runs.
+
+    Raises:
+        UserError: there is none, or it cannot be told which; the message names them.
+    """
+    place = default_place()
+    found = [folder for folder in folders_in(place) if holds_file(DataDirectory(folder).journal_path)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(f"no node of yours has a data directory in {place}: give --data-dir DIR")
+    running = [folder for folder, _ in _running(place)]
+    if len(running) == 1:
+        return running[0]
+    names = ", ".join(quoted(folder) for folder in found)
+    raise UserError(f"there are several data directories: give one with --data-dir ({names})")
+
+
+def _running(place: Path) -> list[tuple[Path, Invitation]]:
+    """Return the data directories in *place* whose node runs, and how to watch each."""
+    running: list[tuple[Path, Invitation]] = []
+    for folder in folders_in(place):
+        invitation = read_invitation(DataDirectory(folder).observe_path)
+        if invitation is not None and is_alive(invitation):
+            running.append((folder, invitation))
+    return running
+
+
 def _only_one() -> Path:
     """Return the data directory of this user's only running node in the usual place."""
-    place = default_data_dir("any").parent
-    running: list[tuple[Path, Invitation]] = []
-    if place.is_dir():
-        for folder in sorted(place.iterdir()):
-            invitation = read_invitation(DataDirectory(folder).observe_path)
-            if invitation is not None and is_alive(invitation):
-                running.append((folder, invitation))
+    place = default_place()
+    running = _running(place)
     if len(running) == 1:
         return running[0][0]
     if not running:

@@ -12,29 +12,47 @@ from collections.abc import Callable
 from p2pfl.errors import DataDirectoryError, HandshakeRefused
 from p2pfl.messages import Member
 from p2pfl.net.peers import BootMemory
+from p2pfl.proofs import CastVote, Claim, Seen
 
 
 class Boots:
-    """Starts of other nodes, remembered by *journal*; a refusing disk is told to *fail*."""
+    """What other nodes have shown, remembered by *journal*; a refusing disk is told to *fail*.
 
-    def __init__(self, journal: BootMemory, fail: Callable[[DataDirectoryError], None]) -> None:
+    *newest_vote* returns the newest vote of a member since this node's start: it may not be on disk yet.
+    """
+
+    def __init__(
+        self,
+        journal: BootMemory,
+        newest_vote: Callable[[Member], CastVote | None],
+        fail: Callable[[DataDirectoryError], None],
+    ) -> None:
         self._journal = journal
+        self._newest_vote = newest_vote
         self._fail = fail
+        self._known: dict[Member, Seen] = {}
+        """What the journal holds, as far as it was asked: reading it may have to wait for a flush."""
 
-    def seen_boot(self, member: Member) -> tuple[int, str] | None:
-        """Return the highest boot count seen of *member* and its nonce."""
-        return self._journal.seen_boot(member)
+    def seen(self, member: Member) -> Seen | None:
+        """Return the last that *member* has shown."""
+        known = self._known.get(member) or self._journal.seen(member)
+        if known is not None:
+            self._known[member] = known
+        cast = self._newest_vote(member)
+        return known.with_vote(cast) if known is not None else Seen(cast=cast) if cast is not None else None
 
-    def save_boot(self, member: Member, boot: int, nonce: str) -> None:
-        """Remember them; durable on return.
+    def save_claim(self, member: Member, claim: Claim) -> None:
+        """Remember what *member* claims; durable on return.
 
         Raises:
             HandshakeRefused: the disk refused; the node ends.
         """
         try:
-            self._journal.save_boot(member, boot, nonce)
+            self._journal.save_claim(member, claim)
         except DataDirectoryError as error:
             self._fail(error)
             raise HandshakeRefused(
                 "this node's disk takes nothing any more, so it links nobody; it ends and says why"
             ) from error
+        before = self._known.get(member)
+        self._known[member] = Seen(claim, before.cast if before is not None else None)

@@ -93,11 +93,14 @@ class Collector:
             self._may_begin_at = loop.time() + APART_SECONDS
 
     async def _collect(self) -> None:
-        best = await self._best()
+        # Only what was said before may count: the commit behind a later word may not be on disk yet, and a
+        # crash would take it while the update it made needless is deleted already.
         assert self._keep is not None
-        keep, self._keep = self._keep | ({best} if best else set()), None
-        self._release(self._released_before)
-        self._released_before = []
+        keep, self._keep = self._keep, None
+        released, self._released_before = self._released_before, []
+        if (best := await self._best()) is not None:
+            keep |= {best}
+        self._release(released)
         files = await asyncio.to_thread(
             self._store.collect, lambda digest: digest in keep or self._guard.holds(digest)
         )

@@ -34,19 +34,24 @@ from p2pfl.core.effects import (
     SaveCommit,
     SaveFounding,
     SavePromise,
+    SaveRefused,
     SaveReport,
     SaveResumed,
+    SaveSeen,
     SaveUpdate,
     Send,
     SendRecords,
+    Sever,
     StopTraining,
     Tell,
     Train,
     can_wait,
     is_dear,
 )
+from p2pfl.core.ledger import CLONED_EXIT
+from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.node import Node
-from p2pfl.errors import DataDirectoryError
+from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.messages import Facts, Message, Records
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Peer
@@ -64,8 +69,8 @@ DISK_EXIT = 7
 FAULT_EXIT = 70
 """Exit code after a fault in this program (EX_SOFTWARE of sysexits.h)."""
 
-CLONED_EXIT = 8
-"""Exit code of a node whose data directory is a copy or was restored from a backup."""
+SYSTEM_EXIT = 71
+"""Exit code when the operating system refuses something else (EX_OSERR of sysexits.h)."""
 
 FRAME_MARGIN = 1024
 """Bytes of a frame left for the envelope around records."""
@@ -83,6 +88,8 @@ Saving = (
     | SaveUpdate
     | SaveReport
     | SaveResumed
+    | SaveSeen
+    | SaveRefused
     | SaveClosed
 )
 
@@ -169,6 +176,10 @@ class Driver:
         """Tell people of a refused connection."""
         self.publish(events.PeerRefused(address, reason))
 
+    def unreached(self, address: str, reason: str, *, is_refused: bool) -> None:
+        """Tell people of a listed address that leads nowhere, or does again."""
+        self.publish(events.AddressFailed(address, reason, is_refused))
+
     def served(self, name: str, done: int, total: int) -> None:
         """Tell people how far a blob is sent."""
         self.publish(events.Progress(0, "push", done, total, name))
@@ -180,8 +191,15 @@ class Driver:
             self.mesh.send(node, facts)
 
     def disowned(self, reason: str) -> None:
-        """End the node: its data directory is a copy."""
-        self.end(CLONED_EXIT, reason)
+        """End the node: its data directory is a copy. First that is made sure of for all later starts."""
+        if self.ended.done():
+            return
+        try:
+            self._journal.refuse(reason)
+        except DataDirectoryError as error:
+            self.fail(error)
+        else:
+            self.end(CLONED_EXIT, reason)
 
     # --- the work's host ------------------------------------------------------------------------------------
 
@@ -202,10 +220,21 @@ class Driver:
         """End the node: its disk refuses."""
         if self.ended.done():
             logger.error("while ending: %s", error)
-        self.end(DISK_EXIT, str(error))
+        self.end(UNFIT_EXIT if isinstance(error, OutOfFilesError) else DISK_EXIT, str(error))
 
     def break_down(self, error: BaseException) -> None:
-        """End the node after a fault in its own code, which goes to the log."""
+        """End the node after what it cannot go on from; the details go to the log.
+
+        What the operating system refuses is no fault of this program.
+        """
+        if isinstance(error, OSError):
+            logger.critical("the system refused what this node needs", exc_info=error)
+            what = f" ({error.filename})" if error.filename is not None else ""
+            self.end(
+                SYSTEM_EXIT,
+                f"the system refused what this node needs{what}: {error.strerror or error}; see its log",
+            )
+            return
         logger.critical("a fault in this node's own code", exc_info=error)
         self.end(
             FAULT_EXIT,
@@ -271,6 +300,8 @@ class Driver:
         match effect:
             case Send():
                 self.mesh.send(effect.to, effect.message)
+            case Sever():
+                self.mesh.drop(effect.node, effect.reason)
             case Tell():
                 self.publish(effect.event)
             case SendRecords():
@@ -346,8 +377,16 @@ class Driver:
 
     def _collect(self, effect: Collect, work: Work) -> None:
         if self._collector is None:
-            self._collector = Collector(self._store, work.guard, self._best, self._done_aside)
+            self._collector = Collector(self._store, work.guard, self._best, self._collected)
         self._collector.collect(effect.keep)
+
+    def _collected(self, work: asyncio.Future[Any]) -> None:
+        """End the node if a collection failed, unless the next one may do what this one could not."""
+        error = work.exception() if not work.cancelled() else None
+        if isinstance(error, OutOfFilesError):
+            logger.warning("files that nobody needs were not deleted: %s", error)
+        else:
+            self._done_aside(work)
 
     async def _best(self) -> str | None:
         """Return the best model of the run; all that was put off until now is on disk then."""

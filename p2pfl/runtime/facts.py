@@ -6,11 +6,11 @@ import platform
 from collections.abc import Callable
 
 import msgspec
-import psutil
 
 from p2pfl import __version__, events
 from p2pfl.events import Published
 from p2pfl.messages import MAX_LABELS, Facts
+from p2pfl.runtime.machine import count_cores, total_memory
 
 
 class OwnFacts:
@@ -31,8 +31,8 @@ class OwnFacts:
         self.facts = Facts(
             software=__version__,
             system=f"{platform.system()} {platform.machine()}"[:64],
-            cores=psutil.cpu_count() or 1,
-            memory=psutil.virtual_memory().total,
+            cores=count_cores(),
+            memory=total_memory(),
             device="",
             samples=0,
             labels=(),

@@ -92,6 +92,8 @@ def _key(event: events.AnyEvent) -> tuple[str, ...] | None:
             return "progress", event.what, event.peer
         case events.PeerLinked() | events.PeerLost():
             return "link", event.node
+        case events.AddressFailed():
+            return "address", event.address
         case events.PeerStatus() | events.PeerFacts() | events.PeerLeaving():
             return type(event).__name__, event.node
         case events.QuorumLost() | events.QuorumBack():

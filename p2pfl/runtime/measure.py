@@ -6,16 +6,15 @@ Nothing of it is done while nobody watches.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
 from collections.abc import Callable
-
-import psutil
 
 from p2pfl import events
 from p2pfl.core.node import Node
 from p2pfl.core.roster import contains
 from p2pfl.messages import Member, Status
 from p2pfl.net.mesh import Mesh
+from p2pfl.runtime.machine import Usage, usage_of
 
 STATUS_SECONDS = 0.5
 """Between two looks at what the peers said."""
@@ -47,7 +46,6 @@ class Measures:
         self._told: dict[str, events.PeerStatus] = {}
         self._looks = 0
         self._worker = worker
-        self._process = psutil.Process()
         self._busy, self._busy_at = 0.0, 0.0
 
     async def run(self) -> None:
@@ -110,16 +108,7 @@ class Measures:
 
     def _usage(self) -> tuple[float, int]:
         """Return the processor seconds and the resident bytes of this process and its worker."""
-        seconds, memory = _usage_of(self._process)
+        own = usage_of(os.getpid())
         worker = self._worker()
-        if worker is not None:
-            with contextlib.suppress(psutil.Error):  # it may end meanwhile
-                more = _usage_of(psutil.Process(worker))
-                seconds, memory = seconds + more[0], memory + more[1]
-        return seconds, memory
-
-
-def _usage_of(process: psutil.Process) -> tuple[float, int]:
-    with process.oneshot():
-        times = process.cpu_times()
-        return times.user + times.system, process.memory_info().rss
+        its = usage_of(worker) if worker is not None else Usage()  # it may end meanwhile
+        return own.seconds + its.seconds, own.memory + its.memory

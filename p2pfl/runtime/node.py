@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,16 +24,22 @@ from p2pfl.core.effects import Exit
 from p2pfl.core.node import Node
 from p2pfl.core.options import Options
 from p2pfl.core.saved import Saved
-from p2pfl.identity.credentials import Credentials
+from p2pfl.errors import UserError
+from p2pfl.identity.credentials import Credentials, check_is_node
+from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
-from p2pfl.messages import RunSpec
+from p2pfl.messages import MAX_ROSTER, RunSpec
+from p2pfl.net import sockets
+from p2pfl.net.addresses import parse_address
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Local
 from p2pfl.net.tasks import Tasks
+from p2pfl.paths import full
 from p2pfl.runtime.boots import Boots
 from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.facts import OwnFacts
 from p2pfl.runtime.invitation import Invitation, invite
+from p2pfl.runtime.leaving import LEAVE_WITHIN, Leaving, end_with_input, signals
 from p2pfl.runtime.measure import Measures
 from p2pfl.runtime.observers import Observers, last_rounds
 from p2pfl.runtime.orders import Orders
@@ -46,8 +51,9 @@ from p2pfl.store.journal import Journal
 
 logger = logging.getLogger(__name__)
 
-INTERRUPTED_EXIT = 130
-"""Exit code after a second Ctrl-C: what shells give a process that SIGINT ended."""
+
+OWN_FILES = 24
+"""Open in a node without links: journal, logs, its worker's pipes, listening sockets, the event loop's."""
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
@@ -77,6 +83,12 @@ class NodeConfig(msgspec.Struct, frozen=True):
     """
     recorded: bool = False
     """Whether events are written to a file: then also what only those are told who watch."""
+    leave_within: float = LEAVE_WITHIN
+    """Seconds of a polite leave after SIGTERM or SIGHUP."""
+    save_dir: Path | None = None
+    """Where models are saved on command; None: in the data directory."""
+    until_eof: bool = False
+    """Whether the node ends with its standard input, which the program that started it holds open."""
     worker: WorkerSettings = WorkerSettings()
     net: NetSettings = NetSettings()
     protocol: ProtocolSettings = ProtocolSettings()
@@ -85,12 +97,15 @@ class NodeConfig(msgspec.Struct, frozen=True):
 async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) -> int:
     """Run a node until its run is complete or its operator ends it; return the exit code.
 
-    *started* is when the process began, by `time.time()`: what "ready after" counts from. SIGINT and SIGTERM
-    leave politely, a second one stops at once.
+    *started* is when the process began, by `time.time()`: what "ready after" counts from. Ctrl-C leaves
+    politely, a second one stops at once; SIGTERM and SIGHUP leave politely for a while.
 
     Raises:
         UserError: the data directory, the port, an address or the certificates do not allow it.
     """
+    check_is_node(config.credentials)
+    sockets.raise_files_limit()
+    _check_files(config)
     publisher = Publisher(time.time)
     for sink in sinks:
         publisher.add(sink)
@@ -108,12 +123,15 @@ async def _run(
 ) -> Exit:
     store = BlobStore(directory.blobs_path)
     saved = _recover(journal.load(), store)
-    node = Node(journal.member, config.credentials.name, _options(config), saved, settings=config.protocol)
+    signer = signer_of(config.credentials)
+    node = Node(
+        journal.member, config.credentials.name, _options(config), saved, signer, settings=config.protocol
+    )
     driver = Driver(node, journal, store, publisher, config.net)
     worker = Worker(config.worker, on_death=lambda reason: publisher.publish(events.WorkerFailed(reason)))
     token, nonce = secrets.token_hex(32), secrets.token_hex(16)
-    leave = _Leaving(driver)
-    orders = Orders(node, driver, store, directory.path, leave.ask)
+    leave = Leaving(driver, config.leave_within)
+    orders = Orders(node, driver, store, config.save_dir or directory.path / "saved", leave.ask)
     observers = Observers(
         config.credentials,
         config.net,
@@ -126,11 +144,11 @@ async def _run(
     publisher.add(observers.write)
     mesh = Mesh(
         config.credentials,
-        Local(journal.member.journal, journal.boot, nonce, __version__),
+        Local(journal.member.journal, journal.boot, nonce, __version__, lambda: journal.votes_cast, signer),
         driver,
         store,
         listen=config.listen,
-        boots=Boots(journal, driver.fail),
+        boots=Boots(journal, node.newest_vote, driver.fail),
         advertise=config.advertise,
         peers=config.peers,
         observers=observers.hear,
@@ -158,16 +176,16 @@ async def _run(
         config.credentials.node_id,
         os.getpid(),
         tuple(mesh.addresses),
-        str(config.credentials.directory.absolute()),
+        str(full(config.credentials.directory)),
         token,
     )
     exit_ = Exit(1, "the node was interrupted")
     measuring = Tasks()
-    measuring.start(measures.run())
+    measuring.start_lasting("measuring", measures.run)
     try:
         with (
             invite(directory.observe_path, invitation),
-            _signals(leave.interrupt),
+            signals(leave),
             _enter_key(config.wait, driver),
         ):
             # Not before: who is told that the node listens may watch it, or end it, at once.
@@ -181,8 +199,11 @@ async def _run(
                     time.time() - started,
                 )
             )
+            if config.until_eof:
+                end_with_input(driver)
             driver.start()
             exit_ = await driver.run()
+        logger.info("ended with exit code %d: %s", exit_.code, exit_.reason)
         publisher.publish(events.Ended(exit_.code, exit_.reason))
     finally:
         await observers.close(exit_.reason)
@@ -191,6 +212,21 @@ async def _run(
         await mesh.close(exit_.reason)
         await worker.close()
     return exit_
+
+
+def _check_files(config: NodeConfig) -> None:
+    """Refuse to start where this process may not have enough files open for the links it is to have.
+
+    Raises:
+        UserError: it may not; the message says how many are needed.
+    """
+    links, limit = _devices(config) - 1, sockets.files_limit()
+    if links > limit - sockets.files_kept() - OWN_FILES:
+        needed = links + OWN_FILES + 2 * sockets.FILES_KEPT
+        raise UserError(
+            f"This process may have {limit} files and connections open, too few for a node with {links} "
+            f"peers. Raise the limit before the start: `ulimit -n {max(needed, 1024)}`."
+        )
 
 
 def _recover(saved: Saved, store: BlobStore) -> Saved:
@@ -211,7 +247,7 @@ def _options(config: NodeConfig) -> Options:
         spec=config.spec,
         given=config.given,
         partitions=config.partitions,
-        min_nodes=config.min_nodes if config.min_nodes is not None else len(config.peers) + 1,
+        min_nodes=config.min_nodes if config.min_nodes is not None else _devices(config),
         nonce=secrets.token_hex(16),
         wait=config.wait,
         new_run=config.new_run,
@@ -220,58 +256,23 @@ def _options(config: NodeConfig) -> Options:
     )
 
 
+def _devices(config: NodeConfig) -> int:
+    """Return how many devices the listed addresses and this node may be, before anybody answered."""
+    return min(len({parse_address(text) for text in config.peers}) + 1, MAX_ROSTER)
+
+
 def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[], None]:
-    """Return what tells the protocol when a listed peer turned out to be this node itself."""
-    told = len(config.peers) + 1
+    """Return what tells the protocol when listed addresses turned out to be one device, or this one."""
+    told = _devices(config)
 
     def look() -> None:
         nonlocal told
-        wanted = len(set(config.peers) - mesh.own_addresses) + 1
+        wanted = min(mesh.expected, MAX_ROSTER)
         if wanted != told:
             told = wanted
             driver.feed(inputs.Expect(wanted))
 
     return look
-
-
-class _Leaving:
-    """Leaves politely when asked to, and at once when asked once more."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        self._is_asked = False
-
-    def interrupt(self) -> None:
-        """Take a Ctrl-C: the first one is polite."""
-        if not self.ask():
-            self._driver.end(INTERRUPTED_EXIT, "stopped at once")
-
-    def ask(self) -> bool:
-        """Leave politely; return False where that was asked for before."""
-        if self._is_asked:
-            return False
-        self._is_asked = True
-        self._driver.publish(events.Notice("info", "leaving politely; once more (Ctrl-C) stops at once"))
-        self._driver.feed(inputs.Leave())
-        return True
-
-
-@contextlib.contextmanager
-def _signals(leave: Callable[[], None]) -> Iterator[None]:
-    """Call *leave* at each SIGINT or SIGTERM."""
-    loop = asyncio.get_running_loop()
-    installed = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, leave)
-        except NotImplementedError:  # Windows: asyncio has no signal handlers there; Ctrl-C raises
-            break
-        installed.append(number)
-    try:
-        yield
-    finally:
-        for number in installed:
-            loop.remove_signal_handler(number)
 
 
 @contextlib.contextmanager
@@ -280,7 +281,10 @@ def _enter_key(wait: bool, driver: Driver) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def read() -> None:
-        line = sys.stdin.readline()
+        try:
+            line = sys.stdin.readline()
+        except OSError:  # the terminal is gone
+            line = ""
         loop.remove_reader(sys.stdin)
         if line:
             driver.feed(inputs.Go())

@@ -37,16 +37,16 @@ class Orders:
     """Carries commands out and says who gave them."""
 
     def __init__(
-        self, node: Node, driver: Driver, store: BlobStore, data_dir: Path, leave: Callable[[], bool]
+        self, node: Node, driver: Driver, store: BlobStore, save_dir: Path, leave: Callable[[], bool]
     ) -> None:
-        """Take commands for *node*; models are saved in *data_dir*.
+        """Take commands for *node*; models are saved in *save_dir*.
 
         *leave* begins a polite leave, and returns False where that was begun before.
         """
         self._node = node
         self._driver = driver
         self._store = store
-        self._data_dir = data_dir
+        self._save_dir = save_dir
         self._leave = leave
 
     async def obey(self, what: What, who: str) -> Answer:
@@ -76,13 +76,13 @@ class Orders:
         return await self._save()
 
     async def _save(self) -> tuple[str, str]:
-        """Copy the last committed model into the data directory."""
+        """Copy the last committed model to where models are saved."""
         ledger = self._node.ledger
         if ledger is None or ledger.last is None:
             return "no round is committed yet", ""
         if not ledger.holds:
             return "the last committed model is not here yet; try again in a moment", ""
-        target = self._data_dir / "saved" / f"round-{ledger.trained}-{ledger.model[:SHORT]}.safetensors"
+        target = self._save_dir / f"round-{ledger.trained}-{ledger.model[:SHORT]}.safetensors"
         guard = self._driver.work.guard if self._driver.work is not None else None
         model = ledger.model
         if guard is not None:

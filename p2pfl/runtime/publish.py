@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import select
 import stat
 from collections.abc import Callable
 from io import FileIO
@@ -23,6 +25,9 @@ MAX_EVENTS_BYTES = 64 * 1024 * 1024
 100 KB, so some thousand rounds are there at any time."""
 
 
+PATIENCE_SECONDS = 1.0
+"""How long the node waits for the reader of an events file that is a pipe, once: then it is given up."""
+
 Sink = Callable[[Published], None]
 """Called in the event loop; must return quickly."""
 
@@ -33,6 +38,8 @@ class Publisher:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._sinks: list[Sink] = []
+        self._faulty: list[Sink] = []
+        """Those that failed once, which the log was told."""
         self._seq = 0
         self._numbering = Numbering()
 
@@ -41,11 +48,16 @@ class Publisher:
         self._sinks.append(sink)
 
     def publish(self, event: AnyEvent) -> None:
-        """Give *event* to every sink."""
+        """Give *event* to every sink; one that fails holds up neither the others nor the caller."""
         self._seq += 1
         published = Published(self._seq, self._clock(), event, self._numbering.take(event))
         for sink in self._sinks:
-            sink(published)
+            try:
+                sink(published)
+            except Exception as error:
+                if sink not in self._faulty:
+                    self._faulty.append(sink)
+                    logger.error("an event could not be shown (%r); the node goes on", event, exc_info=error)
 
 
 def as_json(published: Published) -> bytes:
@@ -86,8 +98,15 @@ class EventFile:
             ) from error
 
     def _open(self) -> FileIO:
-        # Unbuffered, since each line is to be seen at once.
-        file = Path(self._path).open("ab", buffering=0)  # noqa: SIM115 - it lives as long as the node
+        # Unbuffered, since each line is to be seen at once; and never waiting for the reader of a pipe.
+        flags = os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | flags, 0o666)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            descriptor = os.open(self._path, os.O_RDWR | flags)  # a named pipe, whose reader comes later
+        file = FileIO(descriptor, "ab")
         status = os.fstat(file.fileno())
         self._room = self._max_bytes - status.st_size if stat.S_ISREG(status.st_mode) else None
         return file
@@ -100,7 +119,10 @@ class EventFile:
             line = as_json(published) + b"\n"
             written = 0
             while written < len(line):
-                written += self._file.write(line[written:])
+                count = self._file.write(line[written:])
+                if count is None and not select.select([], [self._file], [], PATIENCE_SECONDS)[1]:
+                    raise TimeoutError(errno.ETIMEDOUT, f"nobody reads it for {PATIENCE_SECONDS:g} s")
+                written += count or 0
             if self._room is not None:
                 self._room -= len(line)
             if self._room is not None and self._room <= 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -19,7 +20,7 @@ import msgspec
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, Train
-from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, TaskError, WorkerError
+from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
 from p2pfl.messages import Evaluation
@@ -100,8 +101,9 @@ class Work:
         self._can_check = False
         """Whether what a check imports is there."""
         self._shown: int | None = None
-        self._told_ready: events.WorkerReady | None = None
         self._started = asyncio.get_running_loop().time()
+        self._ready: events.WorkerReady | None = None
+        """The last one that was told."""
 
     def begin(self, effect: Fetch | Describe | Create | Train | Evaluate | Fold | Average) -> None:
         """Start the job of *effect*."""
@@ -171,7 +173,7 @@ class Work:
             self._host.feed(inputs.BlobReady(digest, durable=False))
             try:
                 await asyncio.to_thread(self._store.keep, digest)
-            except FileNotFoundError as error:
+            except (FileNotFoundError, OutOfFilesError) as error:
                 return inputs.BlobFailed(digest, str(error), invalid=False)
         return inputs.BlobReady(digest, durable=True)
 
@@ -179,6 +181,9 @@ class Work:
         """Have the blob here and checked, not necessarily on disk."""
         digest = effect.digest
         try:
+            if self._store.has(digest) and await self._is_damaged(digest, effect.schema):
+                text = f"the model {digest[:12]} on this device's disk is damaged: it is pulled again"
+                self._host.publish(events.Notice("warning", text))
             checker = None
             if not self._store.has(digest):
                 checker = await self._new_checker(effect.schema)
@@ -186,7 +191,7 @@ class Work:
                     digest,
                     file_bytes(effect.schema),
                     effect.sources,
-                    self._on_pull,
+                    functools.partial(self._on_pull, digest),
                     durable=False,
                     soon=effect.durable,
                     watch=checker.take,
@@ -199,12 +204,27 @@ class Work:
         except BlobError as error:
             is_here = self._store.has(digest)
             return inputs.BlobFailed(digest, str(error), invalid=is_here)
-        except (NetworkError, FileNotFoundError) as error:
+        except (NetworkError, FileNotFoundError, OutOfFilesError) as error:
             return inputs.BlobFailed(digest, str(error), invalid=False)
         return inputs.BlobReady(digest, durable=False)
 
-    def _on_pull(self, node: str, done: int, total: int) -> None:
+    async def _is_damaged(self, digest: str, schema: Schema) -> bool:
+        """Check a blob that is here; delete it where its bytes are not the ones it is named by.
+
+        Raises:
+            BlobError: the bytes are the right ones, and of no use.
+        """
+        try:
+            await self._check(digest, schema)
+        except BlobError:
+            if await asyncio.to_thread(self._store.drop_damaged, digest):
+                return True
+            raise
+        return False
+
+    def _on_pull(self, digest: str, node: str, done: int, total: int) -> None:
         if total > QUICK_BYTES:  # others are through before anybody could see them
+            self._host.feed(inputs.BlobProgress(digest))
             self._host.publish(events.Progress(0, "pull", done, total, self._host.name_of(node)))
 
     async def _new_checker(self, schema: Schema) -> Checker:
@@ -251,14 +271,11 @@ class Work:
         ready = events.WorkerReady(
             effect.spec.task, described.device, described.train_samples, described.parameters, seconds
         )
-        self._tell_ready(ready)
-        self._host.feed(inputs.Described(effect.spec, described.schema, described.train_samples))
-
-    def _tell_ready(self, ready: events.WorkerReady) -> None:
-        """Tell what the worker is ready for, unless that was told before: founding asks once more."""
-        told, self._told_ready = self._told_ready, ready
-        if told is None or msgspec.structs.replace(told, seconds=ready.seconds) != ready:
+        # A run that was founded elsewhere is described as well, mostly with the same words.
+        if self._ready is None or msgspec.structs.replace(ready, seconds=self._ready.seconds) != self._ready:
+            self._ready = ready
             self._host.publish(ready)
+        self._host.feed(inputs.Described(effect.spec, described.schema, described.train_samples))
 
     async def _create(self, effect: Create) -> None:
         path = self._store.new_path()

@@ -2,6 +2,8 @@
 
 Those are the moments when half of the nodes know something the others do not. The rarest of them, a PROMISE
 that names a value somebody has accepted, is the one the adoption rule rests on: it has a rate of its own.
+So has the time between a proposer's ACCEPT and its own acceptance, when others may have accepted a value that
+its proposer must not have forgotten: it is struck there alone, or with everybody else.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from p2pfl.core.effects import AnyEffect, Send
 from p2pfl.messages import Accept, Accepted, Collect, Commit, Prepare, Promise
+from p2pfl.sim.chaos import black_out
 from p2pfl.sim.limits import may_lose_disk
 
 if TYPE_CHECKING:
@@ -28,6 +31,11 @@ SENDER = 0.7
 
 STRIKES = (("crash", 0.6), ("cut", 0.75), ("freeze", 0.85), ("disk", 1.0))
 """What strikes, with the cumulated share of each. Where no disk may be lost it is a crash."""
+
+
+ALONE = 0.2
+"""Share of faults aimed at a proposer before its own acceptance that strike it alone. It can do harm only as
+long as no other ballot has begun, and the next in rank begins one at once, unless it has just started too."""
 
 
 class Aim:
@@ -50,12 +58,30 @@ class Aim:
                 world.freeze(device, world.random.uniform(0, faults.freeze))
         elif isinstance(effect, Send) and isinstance(effect.message, TARGETS):
             message = effect.message
+            if isinstance(message, Accepted) and self._strikes_proposer(message):
+                return
             names_a_value = isinstance(message, Promise) and message.accepted is not None
             rate = faults.aimed_value if names_a_value else faults.aimed
             if world.random.random() < rate * self._share:
                 victim = device if world.random.random() < SENDER else world.devices[effect.to]
                 world.note(device, f"is aimed at after {type(message).__name__.upper()}: {victim.name}")
                 self._strike(victim)
+
+    def _strikes_proposer(self, message: Accepted) -> bool:
+        """Strike, or not, the proposer that *message* goes to, if it has not accepted its own value yet."""
+        world, faults = self._world, self._world.faults
+        if not faults.aimed_first or world.random.random() >= faults.aimed_first:
+            return False
+        proposer = world.devices[message.ballot.node]
+        vote = proposer.disk.votes.get(message.run)
+        if vote is not None and (vote.round, vote.accepted_ballot) == (message.round, message.ballot):
+            return False
+        world.note(proposer, "is aimed at before its own acceptance")
+        if world.random.random() < ALONE:
+            world.crash(proposer, world.random.uniform(0, 0.5))
+        else:
+            black_out(world, first=proposer)
+        return True
 
     def _draw(self) -> float:
         """Return after how many effects the next unaimed fault strikes: a draw for each would cost more."""

@@ -9,11 +9,28 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from p2pfl.core import inputs
-from p2pfl.core.effects import AnyEffect, Collect, Exit, Fetch, Send, SendRecords, Tell, can_wait, is_dear
+from p2pfl.core.effects import (
+    AnyEffect,
+    Collect,
+    Exit,
+    Fetch,
+    SavePromise,
+    Send,
+    SendRecords,
+    Sever,
+    Tell,
+    Train,
+    can_wait,
+    is_dear,
+)
+from p2pfl.core.options import FIRST_ATTEMPT
+from p2pfl.messages import Ballot, Undelivered
 from p2pfl.sim.aim import Aim
 from p2pfl.sim.device import SAVES, Device
-from p2pfl.sim.setting import PUT_OFF
+from p2pfl.sim.setting import PUT_OFF, WORKER_LIMIT
 from p2pfl.sim.trace import line_of
 from p2pfl.sim.violation import Violation
 
@@ -22,6 +39,9 @@ if TYPE_CHECKING:
 
 LATE_RESULTS = 0.5
 """Share of stopped trainings that had ended just then: their results come all the same."""
+
+FOREVER = float("inf")
+"""Seconds after which a job ends that hangs in a worker nobody kills."""
 
 FLUSH = 0.01
 """Seconds of a flush that nobody waits for."""
@@ -79,11 +99,14 @@ class Carrier:
 
     def _do(self, device: Device, effect: AnyEffect) -> None:
         if isinstance(effect, SAVES):
-            device.unflushed.append(effect)
+            if device.habits.saves_lowest or not _takes_lowest(device, effect):
+                device.unflushed.append(effect)
             return
         if device.unflushed:
             self._end_transaction(device)
         match effect:
+            case Send(message=Undelivered()) if not device.habits.tells_undelivered:
+                pass
             case Send():
                 self._world.network.send(device, effect.to, effect.message)
             case SendRecords():
@@ -91,6 +114,8 @@ class Carrier:
                 records = device.disk.records(effect.run, effect.after)
                 if records is not None:
                     self._world.network.send(device, effect.to, records)
+            case Sever():
+                self._world.network.sever(device, effect.node)
             case Fetch():
                 self._world.network.fetch(device, effect)
             case Collect():
@@ -108,12 +133,45 @@ class Carrier:
 
     def _work(self, device: Device, effect: AnyEffect) -> None:
         outcome = device.work(effect, self._world.random.random)
-        if outcome is not None:
-            seconds, result = outcome
-            self._world.after(seconds, self._worked, device, device.process, result)
+        if outcome is None:
+            return
+        seconds, result = outcome
+        if self._world.is_faulty:
+            seconds, result = self._perhaps_fail(device, effect, seconds, result)
+        if seconds == FOREVER:
+            return
+        if isinstance(effect, Train) and isinstance(result, inputs.Trained):
+            progress = inputs.TrainProgress(effect.run, effect.round, 1, 4, seconds)
+            self._world.after(seconds / 4, self._worked, device, device.process, progress)
+        self._world.after(seconds, self._worked, device, device.process, result)
+
+    def _perhaps_fail(
+        self, device: Device, effect: AnyEffect, seconds: float, result: inputs.AnyInput
+    ) -> tuple[float, inputs.AnyInput]:
+        """Return when and how a job ends that may fail, hang, or wait for one that hangs."""
+        world, faults = self._world, self._world.faults
+        waits = max(0.0, device.hung_until - world.now)
+        if not (faults.hang or faults.fail or faults.misfit):
+            return seconds, result
+        chance = world.random.random()
+        if isinstance(result, inputs.Trained) and chance > 1 - faults.misfit:
+            world.bulk.misfits.add(result.digest)
+        elif isinstance(result, inputs.Averaged) and chance > 1 - faults.misfit:
+            return waits + seconds, msgspec.structs.replace(result, digest=None)
+        if chance >= faults.hang + faults.fail or (failed := device.failure(effect, "the worker")) is None:
+            return waits + seconds, result
+        if chance < faults.fail:
+            return waits + seconds / 2, msgspec.structs.replace(failed, reason="the worker ran out of memory")
+        world.note(device, f"has a worker that hangs: {failed.job}")
+        limit = WORKER_LIMIT if device.habits.ends_hanging else FOREVER
+        device.hung_until = world.now + waits + limit
+        return waits + limit, msgspec.structs.replace(failed, reason="the worker hung")
 
     def _worked(self, device: Device, process: int, result: inputs.AnyInput) -> None:
         if device.process != process or device.node is None:
+            return
+        if device.is_frozen:  # its blob is nobody's before the protocol is told of it, so it is kept then
+            device.enter(partial(self._worked, device, process, result))
             return
         if device.is_stale(result) and self._world.random.random() > LATE_RESULTS:
             return
@@ -150,3 +208,8 @@ class Carrier:
             raise Violation("progress", f"{device.name} asks for ticks without end at {self._world.now}")
         # Of two floats whose sum is not above a third, one may still exceed the difference of the others.
         self.carry_out(device, device.node.tick(max(deadline, self._world.now - device.lag)))
+
+
+def _takes_lowest(device: Device, effect: AnyEffect) -> bool:
+    """Whether *effect* saves that *device* has taken a round's lowest ballot."""
+    return isinstance(effect, SavePromise) and effect.ballot == Ballot(FIRST_ATTEMPT, device.member.node)

@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING
 
 from p2pfl.core import inputs
 from p2pfl.sim.disk import Disk
-from p2pfl.sim.limits import may_lose_disk, may_restore
+from p2pfl.sim.limits import may_damage, may_lose_disk, may_restore
 
 if TYPE_CHECKING:
     from p2pfl.sim.device import Device
     from p2pfl.sim.world import World
+
+BLACKOUT = 0.3
+"""Most seconds between the first and the last start after a failure of everybody's power."""
+
+OPERATORS_LOOK = 10.0
+"""Seconds between two looks of operators at a run that may have paused by itself."""
+
+LATER = 4.0
+"""Seconds the others come later."""
 
 SLOWEST = 5.0
 """How many times longer than the others' a slow node's training may take."""
@@ -25,17 +34,26 @@ def schedule_faults(world: World) -> None:
     faults = world.faults
     if world.random.random() < faults.slow_node:
         _anybody(world).slowness = world.random.uniform(1.0, SLOWEST)
+    if faults.walled and world.random.random() < faults.walled:
+        world.network.walled = {_anybody(world).member.node}
+        world.note(None, f"no models ever come from {names(world, world.network.walled)}")
     for mean, fault in (
         (faults.crash_every, _crash_somebody),
+        (faults.blackout_every, black_out),
         (faults.freeze_every, _freeze_somebody),
         (faults.sleep_every, _put_somebody_to_sleep),
         (faults.leave_every, _let_somebody_leave),
         (faults.cut_every, _cut_somewhere),
         (faults.deafen_every, _deafen_somebody),
+        (faults.block_every, _block_bulk),
         (faults.lose_disk_every, _lose_a_disk),
+        (faults.damage_every, _damage_a_model),
+        (faults.turn_away_every, _let_somebody_turn_away),
     ):
         if mean:
             _repeat(world, mean, fault)
+    if faults.misfit or faults.fail or faults.hang:
+        world.after(OPERATORS_LOOK, _resume_what_paused, world)
     if faults.restore_disk_every:
         backups: dict[Device, Disk] = {}
         _repeat(world, faults.restore_disk_every / 2, lambda world: _back_up_or_restore(world, backups))
@@ -50,12 +68,36 @@ def _repeat(world: World, mean: float, fault: Callable[[World], None]) -> None:
     world.after(world.random.expovariate(1 / mean), happen)
 
 
+def _resume_what_paused(world: World) -> None:
+    """Let somebody's operator resume a run that has paused since its members do not train."""
+    for device in world.devices.values():
+        ledger = device.node.ledger if device.node is not None else None
+        if ledger is not None and ledger.is_paused:
+            world.hand(device, device.process, inputs.Want("resume"))
+    world.after(OPERATORS_LOOK, _resume_what_paused, world)
+
+
 def _anybody(world: World) -> Device:
     return world.random.choice(list(world.devices.values()))
 
 
 def _crash_somebody(world: World) -> None:
     world.crash(_anybody(world))
+
+
+def black_out(world: World, first: Device | None = None) -> None:
+    """Let everybody's power fail, and everybody come back within moments.
+
+    Where a device is to be the *first* one, a majority with it comes back soon and the others later.
+    """
+    others = [device for device in world.devices.values() if device is not first]
+    world.random.shuffle(others)
+    soon = len(others) if first is None else len(others) // 2 + len(others) % 2
+    if first is not None:
+        world.crash(first, 0.0, power=True)
+    for place, device in enumerate(others):
+        down = world.random.uniform(0.0, BLACKOUT)
+        world.crash(device, down if place < soon else down + LATER, power=True)
 
 
 def _freeze_somebody(world: World) -> None:
@@ -98,6 +140,46 @@ def _lose_a_disk(world: World) -> None:
     device = _anybody(world)
     if may_lose_disk(world, device):
         world.lose_disk(device)
+
+
+def _block_bulk(world: World) -> None:
+    """Let no bytes come between two devices, or from one to all others, or from all others to one."""
+    one, other = (device.member.node for device in _two(world))
+    chance = world.random.random()
+    if chance < 0.4:
+        pairs = {(one, other), (other, one)}
+        what = f"between {names(world, {one})} and {names(world, {other})}"
+    elif chance < 0.7:
+        pairs, what = {(one, node) for node in world.devices}, f"from {names(world, {one})}"
+    else:
+        pairs, what = {(node, one) for node in world.devices}, f"to {names(world, {one})}"
+    world.bulk.block(pairs)
+    world.note(None, f"no models come {what}")
+    world.after(world.random.expovariate(1 / world.faults.block), world.bulk.unblock, pairs)
+
+
+def _two(world: World) -> list[Device]:
+    """Return two devices; the only one twice."""
+    devices = list(world.devices.values())
+    return world.random.sample(devices, 2) if len(devices) > 1 else devices * 2
+
+
+def _damage_a_model(world: World) -> None:
+    """Spoil somebody's last model, where another has it; half of the time its process ends with that."""
+    device = _anybody(world)
+    digest = device.disk.last_model()
+    if digest is not None and may_damage(world, device, digest):
+        world.note(device, f"has wrong bytes of its last model {digest} on its disk")
+        world.bulk.damage(device, digest)
+        if world.random.random() < 0.5:
+            world.crash(device)
+
+
+def _let_somebody_turn_away(world: World) -> None:
+    device = _anybody(world)
+    is_in_run = device.node is not None and device.node.ledger is not None
+    if is_in_run and not device.is_restored and may_lose_disk(world, device):
+        world.turn_away(device, world.random.expovariate(1 / world.faults.away))
 
 
 def _back_up_or_restore(world: World, backups: dict[Device, Disk]) -> None:

@@ -6,7 +6,7 @@ It knows every disk. What members promise and decide is judged by `Votes`, what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from p2pfl.core.effects import (
     AnyEffect,
@@ -30,9 +30,15 @@ from p2pfl.sim.works import Works
 class Checker:
     """Judges every effect right after it was carried out."""
 
-    def __init__(self, disks: Callable[[], Iterable[Disk]]) -> None:
-        """Judge nothing yet. *disks* are all there are, of running devices and others."""
-        self._disks = disks
+    def __init__(
+        self, disks: Callable[[], Iterable[Disk]], damaged: Container[tuple[Member, str]] = ()
+    ) -> None:
+        """Judge nothing yet.
+
+        *disks* are all there are, of running devices and others; of *damaged* blobs the bytes went wrong on a
+        member's disk, which it could not help.
+        """
+        self._disks, self._damaged = disks, damaged
         self.votes = Votes()
         self.works = Works()
 
@@ -104,7 +110,8 @@ class Checker:
     def _collected(self, disk: Disk) -> None:
         for run, vote in disk.votes.items():
             is_open = vote.round > len(disk.commits.get(run, ()))
-            if is_open and vote.accepted is not None and vote.accepted.model not in disk.blobs:
+            model = vote.accepted.model if vote.accepted is not None and is_open else ""
+            if model and model not in disk.blobs and (disk.member, model) not in self._damaged:
                 raise Violation(
                     "possession", f"{short(disk)} collected a blob it accepted in the open round {vote.round}"
                 )
@@ -115,14 +122,17 @@ class Checker:
     def _check_possession(self, chosen: Chosen) -> None:
         """Judge whether a decided model is durable on a quorum.
 
-        Disks that were lost are nobody's fault, and who has turned away from the run need not keep it.
+        Disks and bytes that were lost are nobody's fault, and who has turned away from the run need not keep
+        it.
         """
         model, acceptors = chosen.record.model, chosen.acceptors
         holders, excused = 0, len(acceptors & self.votes.gone)
         for disk in self._disks():
             if disk.member in acceptors:
                 holders += model in disk.blobs
-                excused += model not in disk.blobs and chosen.record.run in disk.closed
+                excused += model not in disk.blobs and (
+                    chosen.record.run in disk.closed or (disk.member, model) in self._damaged
+                )
         if holders + excused < quorum(len(chosen.voters)):
             raise Violation(
                 "possession",

@@ -23,8 +23,10 @@ from p2pfl.core.effects import (
     SaveCommit,
     SaveFounding,
     SavePromise,
+    SaveRefused,
     SaveReport,
     SaveResumed,
+    SaveSeen,
     SaveUpdate,
     Train,
 )
@@ -35,10 +37,12 @@ from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import MAX_ROSTER, Ballot, Evaluation, Member
 from p2pfl.net.admission import Admission
 from p2pfl.net.peers import Local
+from p2pfl.proofs import Claim, Seen
 from p2pfl.schema import Schema, TensorSpec, canonical
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.habits import ALL, Habits
 from p2pfl.sim.setting import SETTINGS, digest_of
+from p2pfl.sim.signer import signer_of
 from p2pfl.wire.links import Introduction
 
 if TYPE_CHECKING:
@@ -79,9 +83,10 @@ class Device:
         self.node: Node | None = None
         self.links: dict[str, Link] = {}
         """By node id of the other end."""
-        self.admission = Admission(disk.member.node, Local("", 0, "", ""), disk, MAX_ROSTER)
-        self.hello: Introduction | None = None
-        """What this process says of itself."""
+        self.signer = signer_of(disk.member.node)
+        self.local = self._local("")
+        """What this process says of itself, and signs it with."""
+        self.admission = Admission(disk.member.node, self.local, self, MAX_ROSTER)
         self.unflushed: list[Save] = []
         """Saves of the transaction that is open: a crash takes them away."""
         self.put_off: list[Save] = []
@@ -98,10 +103,14 @@ class Device:
         """How many times longer than the others its training takes."""
         self.schema = SCHEMA
         """What its worker says the model's tensors are."""
+        self.hung_until = 0.0
+        """Until when its worker does nothing."""
         self.is_restored = False
         """Whether it runs on a backup and has not been told so yet."""
         self.is_away = False
         """Whether it left politely and is to come back."""
+        self.has_turned_away = False
+        """Whether its operator wants a new run, and nobody else does."""
         self._sum: Sum | None = None
 
     @property
@@ -128,15 +137,38 @@ class Device:
         """Start the process on what the disk holds."""
         self.process += 1
         self.disk.boot += 1
-        self._sum, self.exit, self.is_away = None, None, False
+        self._sum, self.exit, self.is_away, self.hung_until = None, None, False, 0.0
         nonce = digest_of("nonce", self.options.nonce, self.process)[:32]
+        new_run = self.options.new_run or self.has_turned_away
         self.options = msgspec.structs.replace(self.options, nonce=nonce)
-        local = Local(self.member.journal, self.disk.boot, nonce, "simulated")
-        self.admission = Admission(self.member.node, local, self.disk, MAX_ROSTER)
-        self.hello = Introduction(local.version, local.journal, local.boot, local.nonce, 1, ())
+        options = msgspec.structs.replace(self.options, new_run=new_run)
+        self.local = self._local(nonce)
+        self.admission = Admission(self.member.node, self.local, self, MAX_ROSTER)
         saved = self.disk.load()
-        self.node = Node(self.member, self.name, self.options, saved, settings=SETTINGS, policy=self.policy)
+        self.node = Node(
+            self.member, self.name, options, saved, self.signer, settings=SETTINGS, policy=self.policy
+        )
         return self.node.start(now - self.lag)
+
+    def _local(self, nonce: str) -> Local:
+        disk = self.disk
+        return Local(disk.member.journal, disk.boot, nonce, "simulated", lambda: disk.votes_cast, self.signer)
+
+    @property
+    def hello(self) -> Introduction:
+        """What this process says of itself now."""
+        local = self.local
+        return Introduction(local.version, local.claim(self.member.node), 1, ())
+
+    def seen(self, member: Member) -> Seen | None:
+        """Return the last that *member*'s journal has shown, be it on disk yet or not."""
+        known = self.disk.seen(member)
+        cast = self.node.newest_vote(member) if self.node is not None else None
+        return known.with_vote(cast) if known is not None else Seen(cast=cast) if cast is not None else None
+
+    def save_claim(self, member: Member, claim: Claim) -> None:
+        """Remember what *member* claims, durably."""
+        self.disk.save_claim(member, claim)
 
     def crash(self) -> None:
         """Stop the process at once; the disk stays."""
@@ -203,6 +235,19 @@ class Device:
             case _:
                 return None
 
+    @staticmethod
+    def failure(effect: AnyEffect, reason: str) -> inputs.WorkFailed | None:
+        """Return how the worker's job of *effect* fails; None for jobs that do not, or not by themselves."""
+        match effect:
+            case Train():
+                return inputs.WorkFailed("train", reason, effect.round, model=effect.model)
+            case Evaluate():
+                return inputs.WorkFailed("evaluate", reason, effect.round, model=effect.model)
+            case Average():
+                return inputs.WorkFailed("average", reason, effect.round, effect.ballot)
+            case _:
+                return None
+
     def keep(self, result: inputs.AnyInput) -> None:
         """Put the blob of a worker's result on the disk; an initial model is durable at once."""
         if isinstance(result, inputs.Averaged) and result.digest is not None:
@@ -232,6 +277,8 @@ SAVES = (
     SaveUpdate,
     SaveReport,
     SaveResumed,
+    SaveSeen,
+    SaveRefused,
     SaveClosed,
 )
 """The effects a disk carries out."""

@@ -6,6 +6,7 @@ a power cut takes what was not flushed, a lost disk is a new one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from p2pfl.core.effects import (
@@ -15,12 +16,15 @@ from p2pfl.core.effects import (
     SaveCommit,
     SaveFounding,
     SavePromise,
+    SaveRefused,
     SaveReport,
     SaveResumed,
+    SaveSeen,
     SaveUpdate,
 )
 from p2pfl.core.saved import Saved, SavedRun, Vote
 from p2pfl.messages import Commit, Founding, Member, Records, UpdateEntry, record_digest
+from p2pfl.proofs import CastVote, Claim, Seen, casts_of
 
 RECORDS_AT_ONCE = 4
 """Commits in one answer: few, so that catching up in several steps is simulated too."""
@@ -35,6 +39,8 @@ class Disk:
     """Durable ones."""
     passing: set[str] = field(default_factory=set)
     """Blobs that a power cut takes away."""
+    damaged: set[str] = field(default_factory=set)
+    """Blobs that are here with wrong bytes, until somebody notices."""
     foundings: dict[str, Founding] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     """Runs, the one joined last at the end."""
@@ -45,8 +51,12 @@ class Disk:
     closed: set[str] = field(default_factory=set)
     boot: int = 0
     """Starts with this journal."""
-    boots: dict[Member, tuple[int, str]] = field(default_factory=dict)
-    """The last start seen of each other journal, with its nonce."""
+    votes_cast: int = 0
+    """Promises and acceptances of this journal."""
+    refused: str = ""
+    """Why no node may start with this journal any more; mostly empty."""
+    boots: dict[Member, Seen] = field(default_factory=dict)
+    """The last that each other journal has shown."""
 
     def backup(self) -> Disk:
         """Return a copy, as a backup of the data directory would be."""
@@ -54,6 +64,7 @@ class Disk:
             self,
             blobs=set(self.blobs),
             passing=set(self.passing),
+            damaged=set(self.damaged),
             foundings=dict(self.foundings),
             order=list(self.order),
             commits={run: list(commits) for run, commits in self.commits.items()},
@@ -67,17 +78,22 @@ class Disk:
     def renew(self, journal: str) -> None:
         """Take a new journal id, as `--new-journal` does: the votes and updates were the old one's."""
         self.member = Member(self.member.node, journal)
-        self.boot = 0
+        self.boot, self.votes_cast, self.refused = 0, 0, ""
         self.votes.clear()
         self.updates.clear()
 
-    def seen_boot(self, member: Member) -> tuple[int, str] | None:
-        """Return the last start seen of *member*'s journal."""
+    def seen(self, member: Member) -> Seen | None:
+        """Return the last that *member*'s journal has shown."""
         return self.boots.get(member)
 
-    def save_boot(self, member: Member, boot: int, nonce: str) -> None:
+    def save_claim(self, member: Member, claim: Claim) -> None:
         """Remember it, durably."""
-        self.boots[member] = (boot, nonce)
+        self.boots[member] = Seen(claim, self.boots.get(member, Seen()).cast)
+
+    def _save_seen(self, casts: Iterable[CastVote]) -> None:
+        for cast in casts:
+            if cast.vote.member != self.member:
+                self.boots[cast.vote.member] = self.boots.get(cast.vote.member, Seen()).with_vote(cast)
 
     def save(self, effect: Save) -> None:
         """Make *effect* durable."""
@@ -87,12 +103,19 @@ class Disk:
                 self.commits.setdefault(effect.run, [])
                 self.order = [run for run in self.order if run != effect.run] + [effect.run]
             case SavePromise():
+                self.votes_cast = effect.votes
                 old = self._vote(effect.run, effect.round)
                 self.votes[effect.run] = Vote(effect.round, effect.ballot, old.accepted_ballot, old.accepted)
             case SaveAccepted():
+                self.votes_cast = effect.votes
                 self.votes[effect.run] = Vote(effect.round, effect.ballot, effect.ballot, effect.record)
             case SaveCommit():
                 self.commits[effect.run].append(effect.commit)
+                self._save_seen(casts_of(effect.commit))
+            case SaveSeen():
+                self._save_seen(effect.casts)
+            case SaveRefused():
+                self.refused = effect.reason
             case SaveUpdate():
                 self.updates[effect.run] = (effect.round, effect.previous, effect.update)
             case SaveResumed():
@@ -106,10 +129,28 @@ class Disk:
         """Whether blob *digest* is here."""
         return digest in self.blobs or digest in self.passing
 
+    def last_model(self) -> str | None:
+        """Return the last committed model of the run the journal is in, or its first; None in no run."""
+        run = next((run for run in reversed(self.order) if run not in self.closed), None)
+        if run is None:
+            return None
+        commits = self.commits[run]
+        return commits[-1].record.model if commits else self.foundings[run].model
+
+    def is_whole(self, digest: str) -> bool:
+        """Whether blob *digest* is here with the right bytes."""
+        return self.has(digest) and digest not in self.damaged
+
+    def drop(self, digest: str) -> None:
+        """Delete blob *digest*."""
+        for blobs in (self.blobs, self.passing, self.damaged):
+            blobs.discard(digest)
+
     def collect(self, keep: frozenset[str]) -> None:
         """Let go of the blobs outside *keep*."""
         self.blobs &= keep
         self.passing &= keep
+        self.damaged &= keep
 
     def _vote(self, run: str, round_: int) -> Vote:
         vote = self.votes.get(run)
@@ -137,9 +178,10 @@ class Disk:
                 (current, round_) in self.resumed,
                 before.roster if last else (),
                 before.model if last else "",
+                max((c.record.round for c in commits if c.record.then != "go"), default=0),
             )
         votes = {run: vote for run, vote in self.votes.items() if vote.round > len(self.commits.get(run, ()))}
-        return Saved(saved, votes, frozenset(self.closed))
+        return Saved(saved, votes, frozenset(self.closed), self.votes_cast)
 
     def records(self, run: str, after: int) -> Records | None:
         """Return the answer to an Ask; None when the run is unknown here."""

@@ -14,10 +14,18 @@ class Habits(msgspec.Struct, frozen=True):
 
     flushes_first: bool = True
     """No answer is sent before the votes saved in front of it are on disk."""
+    saves_lowest: bool = True
+    """The promise with which a proposer takes the round's lowest ballot is on disk before its ACCEPT."""
     spares_accepted: bool = True
     """The blob of a value accepted in an open round is not collected."""
     pulls_first: bool = True
     """A blob counts as here when its bytes are."""
+    mends_blobs: bool = True
+    """A blob whose bytes are found to be wrong is deleted, and pulled again where it is needed."""
+    ends_hanging: bool = True
+    """A worker that does nothing is killed after a while, and its job has failed."""
+    tells_undelivered: bool = True
+    """A candidate is told whose model cannot be had."""
     renews_journal: bool = True
     """A new data directory gets a new journal id."""
     judges_boots: bool = True

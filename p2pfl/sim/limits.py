@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def may_lose_disk(world: World, device: Device) -> bool:
     """Whether the design survives that *device* loses its data directory now.
 
-    Disks are lost one at a time: whoever lost one before is a member again, and another round is decided
-    since. And every roster that matters tolerates the loss of one, also one that is being founded, and one
-    without those who are leaving. Where a disk has come back with a backup, the others have to notice that
-    first, by what is on theirs.
+    Disks are lost one at a time: whoever lost one before, or turned away, is a member again, and another
+    round is decided since, and every model that matters is whole on the disks that were to keep it. And every
+    roster that matters tolerates the loss of one, also one that is being founded, and one without those who
+    are leaving. Where a disk has come back with a backup, the others have to notice that first, by what is on
+    theirs.
     """
     members = {one.member for one in world.devices.values()}
     whole = members - world.checker.votes.gone
@@ -35,21 +36,37 @@ def may_lose_disk(world: World, device: Device) -> bool:
     return (
         device.exit is None
         and members == whole
+        and not any(one.has_turned_away for one in world.devices.values())
+        and world.bulk.is_mended()
         and all(size > quorum(size) for size in sizes)
         and all(entry.member in whole for roster in rosters for entry in roster)
     )
 
 
+def may_damage(world: World, device: Device, digest: str) -> bool:
+    """Whether the bytes of *digest* on the disk of *device* may go wrong: another one has them."""
+    others = (one.disk for one in world.devices.values() if one is not device)
+    is_held = any(digest in disk.blobs and disk.is_whole(digest) for disk in others)
+    return is_held and device.disk.is_whole(digest) and may_lose_disk(world, device)
+
+
 def may_restore(world: World, device: Device, backup: Disk) -> bool:
     """Whether it must be noticed, by everybody, that *backup* is of the past, before it does harm."""
-    seen = [
-        other.disk.boots.get(backup.member, (0, ""))[0]
-        for other in world.devices.values()
-        if other is not device
-    ]
+    others = [other for other in world.devices.values() if other is not device]
     return (
-        backup.member == device.member and min(seen, default=0) > backup.boot and may_lose_disk(world, device)
+        backup.member == device.member
+        and bool(others)
+        and all(_knows_better(other.disk, backup) for other in others)
+        and may_lose_disk(world, device)
     )
+
+
+def _knows_better(disk: Disk, backup: Disk) -> bool:
+    """Whether on *disk* there is a later start, or more votes, of the journal in *backup*."""
+    seen = disk.seen(backup.member)
+    if seen is None:
+        return False
+    return seen.votes > backup.votes_cast or (seen.claim is not None and seen.claim.boot > backup.boot)
 
 
 def _is_leaving(device: Device) -> bool:

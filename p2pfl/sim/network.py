@@ -7,12 +7,12 @@ real one's pings do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from p2pfl.config import NetSettings
 from p2pfl.core import inputs
-from p2pfl.core.effects import Exit, Fetch
+from p2pfl.core.effects import Exit, Fetch, SaveRefused
 from p2pfl.messages import Message, Status
 from p2pfl.sim.device import Device
 from p2pfl.sim.setting import CLONED_EXIT, through_codec
@@ -25,10 +25,6 @@ SILENCE = NetSettings().silence_seconds
 
 SLOWER = 100.0
 """How many times longer a slow message takes."""
-
-
-BLOB_FLUSH = 0.05
-"""Seconds at most that a blob which is here takes until it is on disk."""
 
 LAST_WORDS = 0.1
 """Seconds after the end of a process at which the others notice: what it had sent arrives before, as a kernel
@@ -68,6 +64,8 @@ class Network:
         """Nodes on the other side of a cut."""
         self.deaf: set[tuple[str, str]] = set()
         """Pairs of (from, to) between which messages are lost although the link is up."""
+        self.walled: set[str] = set()
+        """Nodes that nobody can pull a blob from, although their links are up."""
 
     # --- links ----------------------------------------------------------------------------------------------
 
@@ -115,8 +113,6 @@ class Network:
                 self.unlink(stale)
                 if stale.is_current:  # with another device of the same certificate: it will dial again
                     self.link_later(stale.one, stale.other)
-        assert judge.hello is not None
-        assert judged.hello is not None
         order = judge.admission.take(judged.member.node, judged.hello)
         judged.admission.take_judged(judge.member.node, judge.hello, order)
         one.links[b] = other.links[a] = Link(one, other, order)
@@ -125,17 +121,24 @@ class Network:
             self._world.feed(other, inputs.Linked(one.member, one.name))
 
     def _admits(self, judge: Device, other: Device) -> bool:
-        """Whether *judge* lets *other* in; who is told that it is a copy stops."""
-        assert other.hello is not None
+        """Whether *judge* lets *other* in; to whom it is proved that it is a copy stops."""
         refusal = judge.admission.refuse(other.identity, other.hello)
         if refusal is None or (refusal.kind == "cloned" and not judge.habits.judges_boots):
             return True
         self._world.note(judge, f"refuses {other.name}: {refusal.reason}")
-        if refusal.kind == "cloned":
+        if refusal.kind == "cloned" and other.admission.is_disowned_by(refusal):
+            other.disk.save(SaveRefused(refusal.reason))
             self._world.end(other, Exit(CLONED_EXIT, refusal.reason))
         else:
             self._world.after(1.0, self._link, judge, other, (judge.process, other.process))
         return False
+
+    def sever(self, device: Device, node: str) -> None:
+        """End the link of *device* to *node*, as it wants; the two meet again a little later."""
+        link = device.links.get(node)
+        if link is not None:
+            self.unlink(link)
+            self.link_later(link.one, link.other)
 
     def drop_links(self, device: Device) -> None:
         """End every link of *device*."""
@@ -241,36 +244,6 @@ class Network:
         if current is link or (current is not None and not isinstance(received.message, Status)):
             self._world.hand(receiver, receiver.process, received)
 
-    # --- blobs ----------------------------------------------------------------------------------------------
-
     def fetch(self, device: Device, effect: Fetch) -> None:
-        """Bring a blob to *device*, from whoever has it and can be reached."""
-        delay = 0.01 + self._world.faults.pull * self._world.random.random()
-        self._world.after(delay, self._fetched, device, device.process, effect)
-
-    def _fetched(self, device: Device, process: int, effect: Fetch) -> None:
-        if device.process != process or not device.is_up:
-            return
-        digest = effect.digest
-        if not device.habits.pulls_first:
-            answer: inputs.AnyInput = inputs.BlobReady(digest, effect.durable)
-        elif device.disk.has(digest) or any(one.disk.has(digest) for one in self._holders(device)):
-            device.disk.passing.add(digest)
-            answer = inputs.BlobReady(digest, durable=False)
-            if effect.durable:
-                flushed = BLOB_FLUSH * self._world.random.random()
-                self._world.after(flushed, self._flushed, device, process, digest)
-        else:
-            answer = inputs.BlobFailed(digest, "nobody reachable has it", invalid=False)
-        self._world.hand(device, process, answer)
-
-    def _flushed(self, device: Device, process: int, digest: str) -> None:
-        """Note that a blob that was brought, and is guarded since, is on disk."""
-        if device.process == process and device.is_up:
-            device.disk.blobs.add(digest)
-            self._world.hand(device, process, inputs.BlobReady(digest, durable=True))
-
-    def _holders(self, device: Device) -> Iterator[Device]:
-        """Yield whom *device* can pull from: everybody linked, not only those named as sources."""
-        ends = (link.end_of(device) for link in device.links.values())
-        return (one for one in ends if self.can_meet(one, device))
+        """Bring a blob to *device*, over connections of their own."""
+        self._world.bulk.fetch(device, effect)

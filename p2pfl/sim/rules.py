@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from p2pfl.core.courtesy import Courtesy
 from p2pfl.core.options import Policy, highest_accepted
 from p2pfl.messages import quorum
 from p2pfl.sim.device import Device
@@ -54,6 +55,21 @@ PARTED = Faults(cut_every=3.0, cut=2.0, slow_node=1.0)
 
 AIMED = Faults(aimed=0.08, aimed_value=0.3, drop=0.05, slow=0.1, deafen_every=10.0, down=3.0)
 """Devices stumble over the protocol's steps, and messages come late."""
+
+STARTS = Faults(aimed_first=0.3)
+"""Proposers crash when others have accepted their value and they have not."""
+
+BITS = Faults(damage_every=0.5, crash_every=2.0, down=0.5)
+"""Models on disks lose their bytes."""
+
+STRAYS = Faults(turn_away_every=5.0, away=60.0)
+"""Members turn away and stay linked."""
+
+HANGS = Faults(hang=0.03)
+"""Workers hang now and then."""
+
+WALLS = Faults(walled=1.0, until=200.0)
+"""Nobody can pull from one device."""
 
 PULLS = Faults(aimed=0.12, aimed_value=0.1, slow=0.05, cut_every=8.0, down=2.0, pull=6.0)
 """Devices stumble over the protocol's steps, and models take long to come."""
@@ -112,6 +128,13 @@ RULES = {
         AIMED,
         policy=lambda _: Policy(lowest=lambda _order, _node: True),
     ),
+    "lowest-promise": Rule(
+        "the promise with which a proposer takes the lowest ballot is on disk before its ACCEPT",
+        "ballot",
+        20,
+        STARTS,
+        habits=Habits(saves_lowest=False),
+    ),
     "flush": Rule(
         "nothing is answered before it is on disk",
         "durability",
@@ -146,6 +169,42 @@ RULES = {
         40,
         PARTED,
         policy=lambda _: Policy(fits=lambda _result, _due: True),
+    ),
+    "mending": Rule(
+        "a blob whose bytes are found to be wrong is deleted and pulled again",
+        "progress",
+        5,
+        BITS,
+        habits=Habits(mends_blobs=False),
+    ),
+    "presence": Rule(
+        "who is linked and in another run, or in none, is not waited for",
+        "stall",
+        5,
+        STRAYS,
+        policy=lambda _: Policy(takes_part=lambda _says, _run, _is_begun: True),
+    ),
+    "hanging": Rule(
+        "a worker that does nothing is killed, and its job has failed",
+        "stall",
+        5,
+        HANGS,
+        habits=Habits(ends_hanging=False),
+    ),
+    "courtesy": Rule(
+        "what is left to a candidate is renewed by its progress only",
+        "stall",
+        5,
+        WALLS,
+        policy=lambda _: Policy(courtesy=lambda _known, ballot, step, now: Courtesy(ballot, step, now, now)),
+        habits=Habits(tells_undelivered=False),  # by which the candidate would notice
+    ),
+    "undelivered": Rule(
+        "a candidate whose model cannot be pulled is told so, and gives up",
+        "stall",
+        5,
+        WALLS,
+        habits=Habits(tells_undelivered=False),
     ),
     "new-journal": Rule(
         "who lost its disk does not vote as the member it was",

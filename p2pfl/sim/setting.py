@@ -18,6 +18,10 @@ CLONED_EXIT = 8
 """What a node exits with that is told its data directory is a copy, as `p2pfl.runtime.driver` has it."""
 
 
+WORKER_LIMIT = 10.0
+"""Seconds after which a worker that does nothing is killed, and its job has failed."""
+
+
 PUT_OFF = 0.25
 """Seconds a save that nobody waits for is put off, as `p2pfl.runtime.driver` does it."""
 

@@ -14,6 +14,7 @@ Kind = Literal[
     "possession",
     "progress",
     "roster",
+    "stall",
     "update",
     "work",
 ]

@@ -17,6 +17,7 @@ from p2pfl.core.effects import AnyEffect, Exit
 from p2pfl.core.options import Options
 from p2pfl.core.running import LOST_DISK_EXIT
 from p2pfl.messages import Member, RunSpec
+from p2pfl.sim.bulk import Bulk
 from p2pfl.sim.carrier import Carrier
 from p2pfl.sim.chaos import schedule_faults
 from p2pfl.sim.checker import Checker
@@ -25,6 +26,7 @@ from p2pfl.sim.device import Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.faults import CALM, Faults
 from p2pfl.sim.network import SILENCE, Network
+from p2pfl.sim.progress import Progress
 from p2pfl.sim.rules import Rule
 from p2pfl.sim.setting import CLONED_EXIT, SETTINGS, digest_of, node_id, spec_of
 from p2pfl.sim.trace import SHORT
@@ -72,7 +74,8 @@ class World:
         """Devices that run on a copy of another's data directory, with its certificate."""
         self._clock = Clock()
         self.network = Network(self, codec=codec)
-        self.checker = Checker(self.disks)
+        self.bulk = Bulk(self)
+        self.checker = Checker(self.disks, self.bulk.damaged)
         self._carrier = Carrier(self)
         self._without = without
         self._spec = spec or spec_of(rounds)
@@ -134,12 +137,14 @@ class World:
             latest = self.faults.until if device in self._late else 1.0
             self.after(latest * self.random.random(), self.start, device)
         schedule_faults(self)
+        Progress(self).begin()
         if self.is_faulty:
             self.after(self.faults.until, self._end_faults)
         self.after(self.faults.until + SETTINGS.linger, self.serve_stragglers)
 
     def _end_faults(self) -> None:
         self.is_faulty = False
+        self.bulk.blocked, self.network.walled = set(), set()
         self.heal()
         for device in self.devices.values():
             self._resume(device, device.inbox, 0.0, is_asleep=False)
@@ -253,6 +258,17 @@ class World:
         self.note(device, f"comes back with a backup from before its start {device.disk.boot}")
         self.checker.lost(device.member)
         device.disk, device.is_restored = backup, True
+
+    def turn_away(self, device: Device, seconds: float) -> None:
+        """Start a device with `--new-run`, and after *seconds* with an empty data directory instead."""
+        self.crash(device, 0.1, power=False)
+        self.note(device, "is to take part in a new run")
+        device.has_turned_away = True
+        self.after(seconds, self._turn_back, device)
+
+    def _turn_back(self, device: Device) -> None:
+        device.has_turned_away = False
+        self.lose_disk(device, self.faults.down)
 
     def copy(self, device: Device) -> Device:
         """Start a second device on a copy of *device*'s data directory, with its certificate."""

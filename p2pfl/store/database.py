@@ -7,18 +7,20 @@ holds up a vote.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from p2pfl.errors import DataDirectoryError
+from p2pfl.paths import holds_file
 from p2pfl.store.durable import disk_errors, flush_folder
 
 APPLICATION_ID = 0x7032_7066
 """Tells a journal from other SQLite files: "p2pf" in ASCII."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever `TABLES` changes meaning; kept in the file as `user_version`."""
 
 BUSY_SECONDS = 10.0
@@ -26,11 +28,17 @@ BUSY_SECONDS = 10.0
 that long.
 """
 
+MAX_PATH_BYTES = 512 - len("-journal")
+"""Of a journal's path from the root, with symbolic links resolved: SQLite's limit less what it appends.
+SQLite resolves every path by itself, so no detour makes a longer one work."""
+
 TABLES = """
 CREATE TABLE self (                     -- one row
     node TEXT NOT NULL,
     journal TEXT NOT NULL,
-    boot INTEGER NOT NULL               -- starts so far
+    boot INTEGER NOT NULL,              -- starts so far
+    votes INTEGER NOT NULL,             -- promises and acceptances so far
+    refused TEXT NOT NULL               -- why no node may start with this journal any more; mostly empty
 );
 CREATE TABLE runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,   -- in the order this journal came to them
@@ -79,11 +87,13 @@ CREATE TABLE reports (
     loss REAL NOT NULL,                 -- summed
     PRIMARY KEY (run, round, node)
 );
-CREATE TABLE boots (                    -- the highest start of each journal seen in the federation
+CREATE TABLE boots (                    -- the last that each other journal of the federation has shown
     node TEXT NOT NULL,
     journal TEXT NOT NULL,
-    boot INTEGER NOT NULL,
-    nonce TEXT NOT NULL,
+    boot INTEGER NOT NULL,              -- 0 where only votes of it were seen
+    votes INTEGER NOT NULL,
+    claim BLOB,                         -- of its last start, as it signed it
+    vote BLOB,                          -- its newest one, as it signed it
     PRIMARY KEY (node, journal)
 );
 """
@@ -109,6 +119,21 @@ def database_errors(path: Path) -> Iterator[None]:
         raise damaged(path, str(error)) from error
 
 
+def check_length(path: Path) -> None:
+    """Refuse a journal at a path that SQLite cannot open.
+
+    Raises:
+        DataDirectoryError: it is too long.
+    """
+    length = max(len(os.fsencode(path.absolute())), len(os.fsencode(os.path.realpath(path))))
+    if length > MAX_PATH_BYTES:
+        raise DataDirectoryError(
+            f"the path of the data directory {path.parent} is too long: its journal's has {length} bytes (a "
+            f"character outside ASCII has two to four), and the database takes {MAX_PATH_BYTES}; choose a "
+            "shorter --data-dir"
+        )
+
+
 def damaged(path: Path, why: str) -> DataDirectoryError:
     """Return the error for a journal whose content cannot be trusted."""
     return DataDirectoryError(
@@ -123,6 +148,7 @@ def open_writable(path: Path) -> sqlite3.Connection:
     Raises:
         DataDirectoryError: it is damaged, not a journal, of a newer version, or the disk refused.
     """
+    check_length(path)
     with database_errors(path):
         connection = sqlite3.connect(
             path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -153,10 +179,11 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     Raises:
         DataDirectoryError: it is missing, damaged, not a journal, or of a newer version.
     """
-    if not path.is_file():
+    if not holds_file(path):
         raise DataDirectoryError(
             f"there is no journal at {path}: no node has run with this data directory; give the one it used"
         )
+    check_length(path)
     with database_errors(path):
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro",

@@ -7,16 +7,20 @@ stale stays. The file's text, the holder's process id, is only for the message t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
+import stat
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from p2pfl.errors import DataDirectoryError
+from p2pfl.errors import DataDirectoryError, UserError
+from p2pfl.paths import full, holds_folder, obstacle, user_data
 from p2pfl.store.blobs import BlobReader
+from p2pfl.store.database import check_length
 from p2pfl.store.durable import disk_errors, make_folder
 from p2pfl.store.reader import JournalReader
 
@@ -30,7 +34,7 @@ class DataDirectory:
     """Paths in the data directory at *path*; `open` makes it where missing and takes the lock."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.expanduser().absolute()
+        self.path = full(path)
         self.journal_path = self.path / "journal.sqlite"
         self.blobs_path = self.path / "blobs"
         self.logs_path = self.path / "logs"
@@ -39,14 +43,28 @@ class DataDirectory:
         self._lock_path = self.path / "lock"
         self._lock: BinaryIO | None = None
 
+    def check(self) -> None:
+        """Refuse a place where no data directory can be.
+
+        Raises:
+            DataDirectoryError: the path is too long, or this user may not look into it.
+        """
+        check_length(self.journal_path)
+        if why := obstacle(self.path):
+            raise DataDirectoryError(
+                f"the data directory {self.path} cannot be used: {why}; choose another --data-dir"
+            )
+
     def open(self) -> Self:
         """Make the directory where missing and take its lock, until `close` or the end of the process.
 
         Raises:
-            DataDirectoryError: another process has the lock, or the disk refused.
+            DataDirectoryError: another process has the lock, the path is too long, or the disk refused.
         """
+        self.check()
         make_folder(self.path)
         make_folder(self.logs_path)
+        _make_private(self.journal_path)
         with disk_errors("lock", self._lock_path):
             file = self._lock_path.open("a+b", buffering=0)
             try:
@@ -71,7 +89,8 @@ class DataDirectory:
         Raises:
             DataDirectoryError: there is none, or it is damaged or of a newer version.
         """
-        if not self.path.is_dir():
+        self.check()
+        if not holds_folder(self.path):
             raise DataDirectoryError(
                 f"there is no data directory {self.path}; give the one the node was started with"
             )
@@ -90,24 +109,62 @@ class DataDirectory:
         self.close()
 
     def _take(self, file: BinaryIO) -> None:
-        try:
-            _lock_file(file)
-        except OSError as error:
-            if error.errno not in _HELD:
-                raise
+        if not try_lock(file):
             file.seek(0)
             holder = file.read(20).decode("ascii", "replace") or "unknown"
             raise DataDirectoryError(
                 f"the data directory {self.path} is in use by process {holder}; one node runs per directory: "
                 "end that one first, or give this node another --data-dir"
-            ) from error
+            )
+
+
+def _make_private(journal: Path) -> None:
+    """Let only this user read the journal, also where the folder around it is open to others.
+
+    The folders of models and logs are made for this user only; a folder that was there before stays as it is,
+    since it may hold other things.
+    """
+    with contextlib.suppress(OSError):  # whoever opens it next tells what the disk refuses
+        os.close(os.open(journal, os.O_RDWR | os.O_CREAT, 0o600))
+    for path in (journal, journal.with_name(f"{journal.name}-wal"), journal.with_name(f"{journal.name}-shm")):
+        with contextlib.suppress(OSError):
+            if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                path.chmod(0o600)
 
 
 def default_data_dir(name: str) -> Path:
-    """Return where the node *name* of this user keeps its data unless told otherwise."""
-    import platformdirs
+    """Return where the node *name* of this user keeps its data unless told otherwise.
 
-    return platformdirs.user_data_path("p2pfl", appauthor=False) / _UNSAFE.sub("_", name)
+    Raises:
+        UserError: this user has no home folder.
+    """
+    return default_place() / _UNSAFE.sub("_", name)
+
+
+def default_place() -> Path:
+    """Return the folder of this user's data directories.
+
+    Raises:
+        UserError: this user has no home folder.
+    """
+    place = user_data("p2pfl")
+    if place is None:
+        raise UserError(
+            "this user has no home folder (HOME is not set, and the system knows none), so there is no usual "
+            "place for data directories: give --data-dir"
+        )
+    return place
+
+
+def try_lock(file: BinaryIO) -> bool:
+    """Lock *file* until it is closed or this process ends; return False where another one has the lock."""
+    try:
+        _lock_file(file)
+    except OSError as error:
+        if error.errno not in _HELD:
+            raise
+        return False
+    return True
 
 
 def _lock_file(file: BinaryIO) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from p2pfl.errors import DataDirectoryError
+from p2pfl.errors import DataDirectoryError, OutOfFilesError
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full; free some space and start again",
@@ -49,6 +49,11 @@ def disk_errors(action: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise OutOfFilesError(
+                f"cannot {action} {path}: too many files and connections are open; raise the limit of this "
+                "process (`ulimit -n`)"
+            ) from error
         why = _ADVICE.get(error.errno or 0, error.strerror or str(error))
         raise DataDirectoryError(f"cannot {action} {path}: {why}") from error
 

@@ -22,13 +22,26 @@ from p2pfl.core.effects import (
     SaveCommit,
     SaveFounding,
     SavePromise,
+    SaveRefused,
     SaveReport,
     SaveResumed,
+    SaveSeen,
     SaveUpdate,
 )
 from p2pfl.core.saved import Saved, SavedRun
-from p2pfl.errors import DataDirectoryError
-from p2pfl.messages import Ballot, Commit, Evaluation, Founding, Member, Record, UpdateEntry, record_digest
+from p2pfl.errors import ClonedError, DataDirectoryError
+from p2pfl.messages import (
+    MAX_ATTEMPT,
+    Ballot,
+    Commit,
+    Evaluation,
+    Founding,
+    Member,
+    Record,
+    UpdateEntry,
+    record_digest,
+)
+from p2pfl.proofs import CastVote, Claim, Seen, casts_of
 from p2pfl.store.database import database_errors, open_writable
 from p2pfl.store.reader import JournalReader, encode
 
@@ -40,6 +53,8 @@ class Journal(JournalReader):
     """Who this node is as a voter."""
     boot: int
     """Starts of this journal, this one included; durable."""
+    votes_cast: int
+    """Votes this journal has cast; durable."""
 
     @classmethod
     def open(cls, path: Path, node_id: str, *, new_journal: bool = False) -> Journal:
@@ -49,6 +64,7 @@ class Journal(JournalReader):
         one; records stay, so that the node, back as a learner, need not pull everything again.
 
         Raises:
+            ClonedError: it was found to be a copy at an earlier start.
             DataDirectoryError: it is of another node, damaged, of a newer version, or holds two commits of
                 one round; or the disk refused.
         """
@@ -72,9 +88,13 @@ class Journal(JournalReader):
 
     def save_all(self, effects: Iterable[Save]) -> None:
         """Carry *effects* out in one transaction: all are on disk when this returns, or none (see `save`)."""
+        effects = tuple(effects)
         with self._transaction():
             for effect in effects:
                 self._save(effect)
+        for effect in effects:
+            if isinstance(effect, SavePromise | SaveAccepted):
+                self.votes_cast = effect.votes
 
     def load(self) -> Saved:
         """Return all that the protocol needs to go on after a start.
@@ -92,21 +112,38 @@ class Journal(JournalReader):
                     if vote.round > (commit.record.round if (commit := self.last_commit(run)) else 0)
                 },
                 closed=frozenset(run for (run,) in self._all("SELECT run FROM runs WHERE closed = 1")),
+                votes_cast=self.votes_cast,
             )
 
-    def seen_boot(self, member: Member) -> tuple[int, str] | None:
-        """Return boot count and nonce last saved for *member*'s journal; None when it was never seen."""
+    def seen(self, member: Member) -> Seen | None:
+        """Return the last that *member*'s journal has shown; None when it was never seen."""
         rows = self._all(
-            "SELECT boot, nonce FROM boots WHERE node = ? AND journal = ?", member.node, member.journal
+            "SELECT claim, vote FROM boots WHERE node = ? AND journal = ?", member.node, member.journal
         )
-        return (rows[0][0], rows[0][1]) if rows else None
+        if not rows:
+            return None
+        claim, vote = rows[0]
+        return Seen(
+            self._decode(claim, Claim) if claim is not None else None,
+            self._decode(vote, CastVote) if vote is not None else None,
+        )
 
-    def save_boot(self, member: Member, boot: int, nonce: str) -> None:
-        """Remember *member*'s start durably: a lower boot, or the same with another nonce, is a copy."""
+    def save_claim(self, member: Member, claim: Claim) -> None:
+        """Remember durably what *member* says of its journal."""
         with self._transaction():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO boots VALUES (?, ?, ?, ?)", (member.node, member.journal, boot, nonce)
+            self._execute(
+                "INSERT INTO boots VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (node, journal) DO UPDATE SET "
+                "boot = excluded.boot, votes = max(votes, excluded.votes), claim = excluded.claim",
+                member.node,
+                member.journal,
+                claim.boot,
+                claim.votes,
+                encode(claim),
             )
+
+    def refuse(self, reason: str) -> None:
+        """Let no node start with this journal any more, durably: it is a copy (see `SaveRefused`)."""
+        self.save(SaveRefused(reason))
 
     # --- opening ----------------------------------------------------------------------------------------
 
@@ -120,21 +157,27 @@ class Journal(JournalReader):
                     f"{conflict[0][:7]}, which must never happen; keep this data directory for whoever looks "
                     "into it, and start with another --data-dir"
                 )
-            row = connection.execute("SELECT node, journal, boot FROM self").fetchone()
+            row = connection.execute("SELECT node, journal, boot, votes, refused FROM self").fetchone()
             if row is not None and row[0] != node_id and not new_journal:
                 raise DataDirectoryError(
                     f"the journal {self.path} belongs to node {row[0][:7]}, but this certificate is of "
                     f"node {node_id[:7]}; use that node's certificate, another --data-dir, or --new-journal "
                     "to join as a new member"
                 )
+            if row is not None and row[4] and not new_journal:
+                raise ClonedError(
+                    f"the data directory {self.path.parent} must not be used as it is, as another device has "
+                    f"proved: {row[4]}"
+                )
             if row is None or new_journal:
-                row = (node_id, secrets.token_hex(16), 0)
+                row = (node_id, secrets.token_hex(16), 0, 0, "")
                 for table in ("self", "votes", "updates"):
                     connection.execute(f"DELETE FROM {table}")  # noqa: S608  (a name from the line above)
-                connection.execute("INSERT INTO self VALUES (?, ?, ?)", row)
+                connection.execute("INSERT INTO self VALUES (?, ?, ?, ?, ?)", row)
             connection.execute("UPDATE self SET boot = boot + 1")
         self.member = Member(node_id, row[1])
         self.boot = row[2] + 1
+        self.votes_cast = row[3]
 
     def _load_run(self, run: str) -> SavedRun:
         founding = self.founding(run)
@@ -155,6 +198,7 @@ class Journal(JournalReader):
             resumed=resumed == round_,
             voters=before.roster if last else (),
             parent=before.model if last else "",
+            settled=self.settled(run),
         )
 
     # --- saving -----------------------------------------------------------------------------------------
@@ -177,8 +221,10 @@ class Journal(JournalReader):
             case SaveFounding(run=run, founding=founding):
                 self._save_founding(run, founding)
             case SavePromise(run=run, round=round_, ballot=ballot):
+                self._count_vote(effect.votes)
                 self._save_promise(run, round_, ballot)
             case SaveAccepted(run=run, round=round_, ballot=ballot, record=record):
+                self._count_vote(effect.votes)
                 self._save_accepted(run, round_, ballot, record)
             case SaveCommit(commit=commit, seconds=seconds):
                 self._save_commit(commit, seconds)
@@ -194,6 +240,10 @@ class Journal(JournalReader):
                 self._save_report(run, round_, node, evaluation)
             case SaveResumed(run=run, round=round_):
                 self._execute("UPDATE runs SET resumed = max(resumed, ?) WHERE run = ?", round_, run)
+            case SaveSeen(casts=casts):
+                self._save_seen(casts)
+            case SaveRefused(reason=reason):
+                self._execute("UPDATE self SET refused = ?", reason)
             case SaveClosed(run=run):
                 self._execute("UPDATE runs SET closed = 1 WHERE run = ?", run)
             case _:
@@ -235,8 +285,18 @@ class Journal(JournalReader):
             raise RuntimeError(f"ballot {ballot} of round {round_} was accepted with another record")
         self._execute("INSERT OR REPLACE INTO votes VALUES (?, ?, ?, ?, ?)", run, round_, kept, kept, value)
 
+    def _count_vote(self, votes: int) -> None:
+        """Raise the number of votes to *votes*, in the vote's own transaction."""
+        changed = self._connection.execute("UPDATE self SET votes = ? WHERE votes < ?", (votes, votes))
+        if changed.rowcount != 1:
+            raise RuntimeError(f"a vote was numbered {votes}, not higher than the one before it")
+
     def _check_vote(self, run: str, round_: int, ballot: Ballot) -> None:
-        """Raise unless a vote for *ballot* takes no earlier promise back."""
+        """Raise unless a vote for *ballot* takes no earlier promise back, and can be read again."""
+        if not 1 <= ballot.attempt <= MAX_ATTEMPT:
+            raise RuntimeError(
+                f"attempt {ballot.attempt} is out of bounds: this journal could not read it again"
+            )
         for voted, kept in self._all("SELECT round, promised FROM votes WHERE run = ?", run):
             promised = self._decode(kept, Ballot)
             if (round_, ballot) < (voted, promised):
@@ -278,6 +338,7 @@ class Journal(JournalReader):
             encode(commit),
             seconds,
         )
+        self._save_seen(casts_of(commit))
         if total := sum(part.evaluation.total for part in record.evaluations):
             accuracy = sum(part.evaluation.correct for part in record.evaluations) / total
             self._execute(
@@ -287,6 +348,18 @@ class Journal(JournalReader):
                 record.round - 1,
             )
             self._execute("DELETE FROM reports WHERE run = ? AND round = ?", record.run, record.round - 1)
+
+    def _save_seen(self, casts: Iterable[CastVote]) -> None:
+        """Remember the newest vote of each other member; the votes were checked before."""
+        self._connection.executemany(
+            "INSERT INTO boots VALUES (?, ?, 0, ?, NULL, ?) ON CONFLICT (node, journal) DO UPDATE SET "
+            "votes = excluded.votes, vote = excluded.vote WHERE excluded.votes > votes",
+            [
+                (cast.vote.node, cast.vote.journal, cast.vote.votes, encode(cast))
+                for cast in casts
+                if cast.vote.member != self.member
+            ],
+        )
 
     def _save_report(self, run: str, round_: int, node: str, evaluation: Evaluation) -> None:
         self._execute(

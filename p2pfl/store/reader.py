@@ -207,6 +207,21 @@ class JournalReader:
         rows = self._all("SELECT entry FROM commits WHERE run = ? ORDER BY round DESC LIMIT ?", run, count)
         return [self._decode(entry, Commit) for (entry,) in rows]
 
+    def settled(self, run: str) -> int:
+        """Return the last round of *run* whose record paused or ended it; 0 when none did.
+
+        The bytes are looked for before anything is decoded: a long run has thousands of records. They can
+        stand nowhere else, since no text holds them (0xa4, 0xa3 and 0xa5 do not follow a letter in UTF-8).
+        """
+        rows = self._all(
+            "SELECT entry FROM commits WHERE run = ? AND (instr(entry, ?) OR instr(entry, ?)) "
+            "ORDER BY round DESC LIMIT 1",
+            run,
+            b"\xa4then\xa3end",
+            b"\xa4then\xa5pause",
+        )
+        return self._decode(rows[0][0], Commit).record.round if rows else 0
+
     # --- what the checker asks --------------------------------------------------------------------------
 
     @contextmanager
@@ -229,10 +244,15 @@ class JournalReader:
         rows = self._all("SELECT boot FROM self")
         return int(rows[0][0]) if rows else 0
 
-    def boots(self) -> dict[Member, int]:
-        """Return the highest start seen of each other journal of the federation."""
-        rows = self._all("SELECT node, journal, boot FROM boots")
-        return {Member(node, journal): boot for node, journal, boot in rows}
+    def votes_cast_so_far(self) -> int:
+        """Return how many promises and acceptances this journal has saved."""
+        rows = self._all("SELECT votes FROM self")
+        return int(rows[0][0]) if rows else 0
+
+    def boots(self) -> dict[Member, tuple[int, int]]:
+        """Return the highest start and the most votes seen of each other journal of the federation."""
+        rows = self._all("SELECT node, journal, boot, votes FROM boots")
+        return {Member(node, journal): (boot, votes) for node, journal, boot, votes in rows}
 
     def votes(self) -> dict[str, Vote]:
         """Return what was promised and accepted last, by run."""

@@ -20,6 +20,7 @@ from p2pfl.messages import (
     quorum,
     record_digest,
 )
+from p2pfl.proofs import Verify, accepted_by
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Chain:
         return self.digests[round_ - 1] if round_ <= self.round else None
 
 
-def follow(chain: Chain, commits: Iterable[tuple[int, str, Commit]]) -> Iterator[str]:
+def follow(chain: Chain, commits: Iterable[tuple[int, str, Commit]], check: Verify) -> Iterator[str]:
     """Append *commits* (round, digest and entry, as kept) to *chain*, and yield what is wrong with them.
 
     Stops at the first commit that is not the one after those before it: what comes then follows nothing.
@@ -66,7 +67,7 @@ def follow(chain: Chain, commits: Iterable[tuple[int, str, Commit]]) -> Iterator
         if record.run != chain.run or record.previous != chain.digest(chain.round):
             yield f"the record of round {round_} does not follow the one before it"
         yield from _record_flaws(record, roster, trained, rounds)
-        yield from _proof_flaws(commit, roster)
+        yield from _proof_flaws(commit, roster, check)
         chain.digests.append(digest)
         chain.ballots.append(commit.ballot)
         chain.before_last, chain.last = chain.last, commit
@@ -95,13 +96,12 @@ def _roster_flaws(round_: int, roster: tuple[RosterEntry, ...]) -> Iterator[str]
         yield f"the roster of record {round_} has a data slot twice"
 
 
-def _proof_flaws(commit: Commit, roster: tuple[RosterEntry, ...]) -> Iterator[str]:
+def _proof_flaws(commit: Commit, roster: tuple[RosterEntry, ...], check: Verify) -> Iterator[str]:
     """Yield what is wrong with the proof that a quorum of *roster* accepted."""
-    members = {entry.member for entry in roster}
-    accepted = len(members.intersection(commit.acceptors))
+    accepted = len(accepted_by(commit, {entry.member for entry in roster}, check))
     if accepted < quorum(len(roster)):
         yield (
-            f"round {commit.record.round} is committed with the acceptance of {accepted} of "
+            f"round {commit.record.round} is committed with the signed acceptance of {accepted} of "
             f"{len(roster)} members, {quorum(len(roster))} are needed"
         )
     if commit.ballot < commit.record.ballot:

@@ -16,6 +16,7 @@ import msgspec
 
 from p2pfl.core.saved import Vote
 from p2pfl.errors import DataDirectoryError, UserError
+from p2pfl.identity import signatures
 from p2pfl.messages import Ballot, Member, record_digest
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.reader import JournalReader
@@ -72,7 +73,7 @@ class Findings(msgspec.Struct, frozen=True):
 def verify(directories: Sequence[Path]) -> Findings:
     """Check the data directories at *directories*, each by itself and all against each other.
 
-    By itself: every run's records are an unbroken chain, each accepted by a quorum of its round's roster;
+    By itself: every run's records are an unbroken chain, each with the signatures of a quorum of its roster;
     votes fit them; the models the node must hold are here, with the right bytes. Together: one record a
     round, one value a ballot, no journal twice, no journal older than others have seen it.
 
@@ -108,8 +109,8 @@ class Inspection:
     """By run."""
     votes: dict[str, Vote] = field(default_factory=dict)
     """By run."""
-    boots: dict[Member, int] = field(default_factory=dict)
-    """The starts of others it has seen."""
+    boots: dict[Member, tuple[int, int]] = field(default_factory=dict)
+    """The starts and votes of others it has seen."""
     blobs: int = 0
     faults: list[Fault] = field(default_factory=list)
 
@@ -140,7 +141,7 @@ def _inspect_run(inspection: Inspection, journal: JournalReader, run: str) -> No
         founding, vote = journal.founding(run), journal.votes().get(run)
         assert founding is not None
         chain = inspection.chains[run] = Chain(run, founding)
-        for flaw in follow(chain, journal.commits(run)):
+        for flaw in follow(chain, journal.commits(run), signatures.verify):
             inspection.blame("journal", f"run {run[:SHORT]}: {flaw}")
         if vote is not None:
             inspection.votes[run] = vote
@@ -184,7 +185,11 @@ def _needed(journal: JournalReader, run: str, member: Member) -> dict[str, str]:
     kept = [(commit, f"the model of round {commit.record.round}") for commit in commits]
     if best is not None:
         kept.append((best, f"the best model, of round {best.record.round}"))
-    needed = {commit.record.model: what for commit, what in kept if member in commit.acceptors}
+    needed = {
+        commit.record.model: what
+        for commit, what in kept
+        if any(vote.member == member for vote in commit.acceptors)
+    }
     accepted = vote.accepted if vote is not None else None
     if accepted is not None and commits and accepted == commits[0].record:
         needed[accepted.model] = f"the model of round {accepted.round}"
@@ -217,17 +222,21 @@ def _journal_of(inspection: Inspection) -> str | None:
 
 
 def _age_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iterator[Fault]:
-    """Yield the fault of a journal of which others have seen later starts than it knows of."""
+    """Yield the fault of a journal of which others have seen later starts or more votes than it knows."""
     if inspection.member is None:
         return
-    seen = max((other.boots.get(inspection.member, 0) for other in others), default=0)
+    known = [other.boots.get(inspection.member, (0, 0)) for other in others]
+    boot, votes = max(boot for boot, _ in known), max(votes for _, votes in known)
     with inspection.place.read_journal() as journal:
-        own = journal.starts()  # asked last: a node may have been started again meanwhile
-    if own < seen:
-        text = (
-            f"it knows {own} starts of its node, but others have seen start {seen}: it is a copy or a backup"
-        )
-        yield Fault(inspection.place.path, "copy", text)
+        # Asked last: a node may have been started again, or have voted, meanwhile.
+        own_boot, own_votes = journal.starts(), journal.votes_cast_so_far()
+    if own_boot < boot:
+        text = f"it knows {own_boot} starts of its node, but others have seen start {boot}"
+    elif own_votes < votes:
+        text = f"it knows {own_votes} votes of its node, but others have seen {votes}"
+    else:
+        return
+    yield Fault(inspection.place.path, "copy", f"{text}: it is a copy or a backup")
 
 
 def _origin_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iterator[Fault]:

@@ -7,17 +7,21 @@
 The length is the whole blob's although only the rest follows, so that the puller compares it with the only
 length it accepts before it makes room for a byte. A connection carries any number of blobs, one after
 another: the next request is sent when the last answer has been read.
+
+The puller may be the dialer or the listener. A holder that dials, because it was called over the link
+(`p2pfl.wire.links.Call`), says so with frame(Serve) first; then requests come as on any other connection.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from p2pfl.errors import BlobError, ProtocolError
 from p2pfl.messages import Digest, Reason, Struct
+from p2pfl.proofs import Nonce
 from p2pfl.wire.codec import bounded
 from p2pfl.wire.frames import encode_frame
 
@@ -37,6 +41,17 @@ class BlobRequest(Struct, frozen=True, tag="pull"):
     offset: Annotated[int, Meta(ge=0, le=2**62)]
 
 
+class Serve(Struct, frozen=True, tag="serve"):
+    """I dialled because you called: ask me for blobs on this connection."""
+
+    ticket: Nonce
+    """The one of the call."""
+
+
+BulkOpening = BlobRequest | Serve
+"""The dialer's first frame of a bulk connection."""
+
+
 class BlobRefusal(Struct, frozen=True, tag="no"):
     """I do not send it."""
 
@@ -45,8 +60,11 @@ class BlobRefusal(Struct, frozen=True, tag="no"):
     reason: Reason
 
 
+Opening = TypeVar("Opening", BlobRequest, BulkOpening)
+
 _encode = msgspec.msgpack.Encoder().encode
 _requests = msgspec.msgpack.Decoder(BlobRequest)
+_openings: msgspec.msgpack.Decoder[BulkOpening] = msgspec.msgpack.Decoder(BulkOpening)
 _refusals = msgspec.msgpack.Decoder(BlobRefusal)
 
 
@@ -61,12 +79,21 @@ def decode_request(body: bytes) -> BlobRequest:
     Raises:
         ProtocolError: it is none.
     """
-    try:
-        return _requests.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(
-            f"a blob request of {len(body)} bytes cannot be understood: {bounded(str(error))}"
-        ) from error
+    return _understood(_requests, body)
+
+
+def encode_serve(serve: Serve) -> bytes:
+    """Return *serve* as a frame."""
+    return encode_frame(_encode(serve), MAX_BULK_FRAME_BYTES)
+
+
+def decode_opening(body: bytes) -> BulkOpening:
+    """Return what the dialer's first frame of a bulk connection says.
+
+    Raises:
+        ProtocolError: it is neither a request nor an offer to serve.
+    """
+    return _understood(_openings, body)
 
 
 def encode_length(length: int) -> bytes:
@@ -101,3 +128,12 @@ def check_announced(announced: int, expected: int) -> None:
     """
     if announced != expected:
         raise BlobError(f"a blob of {announced} bytes was announced where only one of {expected} bytes fits")
+
+
+def _understood(decoder: msgspec.msgpack.Decoder[Opening], body: bytes) -> Opening:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(
+            f"a blob request of {len(body)} bytes cannot be understood: {bounded(str(error))}"
+        ) from error

@@ -57,6 +57,11 @@ class FrameDecoder:
         del self._buffer[:start]
         return bodies
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether a part of a frame is here, and the rest not yet."""
+        return bool(self._buffer)
+
     def end(self) -> None:
         """Say that the stream has ended.
 

@@ -20,7 +20,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from p2pfl.messages import JournalId, Name, NodeId, Reason, Struct
+from p2pfl.messages import Name, NodeId, Reason, Struct
+from p2pfl.proofs import CastVote, Claim, Nonce
 
 MAX_ADDRESSES = 16
 """Addresses told of one node: a laptop with Wi-Fi, cable and VPN, each in IPv4 and IPv6, has six."""
@@ -39,23 +40,33 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 
 Order = Annotated[int, Meta(ge=0, le=2**53)]
 
-Nonce = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
-"""16 random bytes in hex, new at each start of a process."""
-
 
 class Introduction(Struct, frozen=True):
     """What both sides say of themselves; name and node id the certificate has shown."""
 
     software: Annotated[str, Meta(min_length=1, max_length=64)]
     """Version of the software, for people."""
-    journal: JournalId
-    boot: Annotated[int, Meta(ge=1, le=2**53)]
-    """Raised, durably, at each start with this journal."""
-    nonce: Nonce
+    claim: Claim
+    """Its journal: its starts, raised durably at each, and its votes; signed."""
     port: Port
     """Where this node listens; with the source address of the connection it makes an address for others."""
     advertise: Addresses
     """Addresses to give to others instead of the observed one; may be empty."""
+
+    @property
+    def journal(self) -> str:
+        """The id of its journal."""
+        return self.claim.journal
+
+    @property
+    def boot(self) -> int:
+        """Starts with this journal, this one included."""
+        return self.claim.boot
+
+    @property
+    def nonce(self) -> str:
+        """Names its process."""
+        return self.claim.nonce
 
 
 class Hello(Introduction, frozen=True, tag="hello"):
@@ -90,8 +101,13 @@ class Refusal(Struct, frozen=True, tag="refusal"):
     """The connection will not be a link. The sender closes it after this frame."""
 
     kind: Literal["version", "role", "self", "twin", "cloned", "duplicate", "full", "wrong-node", "protocol"]
-    """What a program may act on: "cloned" makes the receiver stop; "self" and "duplicate" are no fault."""
+    """What a program may act on; "self" and "duplicate" are no fault."""
     reason: Reason
+    claim: Claim | None = None
+    """With "cloned": what the receiver has signed itself, at a later start or after more votes than it shows
+    now. Only such a proof makes it stop."""
+    cast: CastVote | None = None
+    """With "cloned": the same, as a vote that it has signed."""
 
 
 class Ping(Struct, frozen=True, tag="ping"):
@@ -116,11 +132,26 @@ class Peers(Struct, frozen=True, tag="peers"):
     peers: Annotated[tuple[PeerAddresses, ...], Meta(max_length=MAX_PEERS)]
 
 
+class Call(Struct, frozen=True, tag="call"):
+    """Dial the sender for bulk and offer to serve: it wants a blob and cannot dial the receiver."""
+
+    ticket: Nonce
+    """Comes back in `p2pfl.wire.blobs.Serve`; new for each call."""
+
+
+class CallFailed(Struct, frozen=True, tag="call-failed"):
+    """The sender could not dial whoever called it."""
+
+    ticket: Nonce
+    """The one of the call."""
+    reason: Reason
+
+
 class Bye(Struct, frozen=True, tag="bye"):
     """The sender closes the link, after this frame."""
 
     reason: Reason
 
 
-LinkFrame = Hello | Welcome | Ready | Refusal | Ping | Pong | Peers | Bye
+LinkFrame = Hello | Welcome | Ready | Refusal | Ping | Pong | Peers | Call | CallFailed | Bye
 """Every frame of the link itself."""

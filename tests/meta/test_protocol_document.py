@@ -12,14 +12,23 @@ import pytest
 from blake3 import blake3
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from p2pfl import messages
+from p2pfl import messages, proofs
 from p2pfl.config import NetSettings, ProtocolSettings
 from p2pfl.core.roster import ranked, selection
-from p2pfl.identity.keys import node_id_of
+from p2pfl.identity import signatures
+from p2pfl.identity.keys import id_of_spki, node_id_of
 from p2pfl.messages import Founding, Message, Record, RosterEntry, record_digest
+from p2pfl.proofs import casts_of
 from p2pfl.schema import Schema, canonical, file_bytes, header, parse_header
-from p2pfl.wire import observing
-from p2pfl.wire.blobs import BlobRefusal, BlobRequest, decode_request, encode_request
+from p2pfl.wire import links, observing
+from p2pfl.wire.blobs import (
+    BlobRefusal,
+    BulkOpening,
+    Serve,
+    decode_opening,
+    encode_request,
+    encode_serve,
+)
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
 from p2pfl.wire.links import LinkFrame
@@ -56,10 +65,10 @@ def check_frame(vector: Vector) -> None:
 
 
 def check_bulk(vector: Vector) -> None:
-    request = msgspec.json.decode(vector["json"], type=BlobRequest)
+    opening = msgspec.json.decode(vector["json"], type=BulkOpening)
     data = bytes.fromhex(vector["frame"])
-    assert encode_request(request) == data
-    assert decode_request(data[4:]) == request
+    assert (encode_serve(opening) if isinstance(opening, Serve) else encode_request(opening)) == data
+    assert decode_opening(data[4:]) == opening
 
 
 def check_observing(vector: Vector) -> None:
@@ -100,6 +109,32 @@ def check_sample(vector: Vector) -> None:
         assert sorted(chosen) == vector[f"round-{round_}"].split()
 
 
+def check_signature(vector: Vector) -> None:
+    key, signature, text = (bytes.fromhex(vector[name]) for name in ("key", "signature", "text"))
+    assert signatures.verify(vector["node"], key, signature, text)
+    assert msgspec.msgpack.encode(msgspec.msgpack.decode(text)) == text
+
+
+def signed_texts() -> set[bytes]:
+    """Return what the frames among the vectors hold signed."""
+    frames = [
+        msgspec.json.decode(lines["json"], type=ControlFrame) for kind, lines in vectors() if kind == "frame"
+    ]
+    texts: set[bytes] = set()
+
+    def note(_node: str, _key: bytes, _signature: bytes, text: bytes) -> bool:
+        texts.add(text)
+        return True
+
+    for frame in frames:
+        if isinstance(frame, links.Hello):
+            frame.claim.is_valid(id_of_spki(frame.claim.key), note)
+        elif isinstance(frame, messages.Commit):
+            for cast in casts_of(frame):
+                cast.is_valid(note)
+    return texts
+
+
 CHECKS: dict[str, Callable[[Vector], None]] = {
     "node-id": check_node_id,
     "frame": check_frame,
@@ -110,12 +145,28 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "record": check_record,
     "rank": check_rank,
     "sample": check_sample,
+    "signature": check_signature,
 }
 
 
 @pytest.mark.parametrize(("kind", "vector"), vectors())
 def test_a_vector_is_what_the_code_makes(kind, vector):
     CHECKS[kind](vector)
+
+
+def test_the_signed_texts_are_those_of_the_frames():
+    told = {bytes.fromhex(lines["text"]) for kind, lines in vectors() if kind == "signature"}
+    assert told <= signed_texts()
+    assert {msgspec.msgpack.decode(text)[0] for text in told} == {"p2pfl acceptance", "p2pfl start"}
+
+
+def test_every_signature_in_a_frame_is_valid():
+    for kind, lines in vectors():
+        frame = msgspec.json.decode(lines["json"], type=ControlFrame) if kind == "frame" else None
+        if isinstance(frame, links.Hello):
+            assert frame.claim.is_valid(id_of_spki(frame.claim.key), signatures.verify)
+        elif isinstance(frame, messages.Commit):
+            assert all(cast.is_valid(signatures.verify) for cast in casts_of(frame))
 
 
 def test_every_kind_of_vector_is_in_the_document():
@@ -127,7 +178,7 @@ def test_every_kind_of_vector_is_in_the_document():
 @pytest.mark.parametrize("kind", CHECKS)
 def test_a_changed_vector_is_noticed(kind):
     vector = next(lines for found, lines in vectors() if found == kind)
-    result = next(key for key in ("id", "frame", "length", "digest", "round-3") if key in vector)
+    result = next(key for key in ("id", "frame", "length", "digest", "round-3", "text") if key in vector)
     last = vector[result][-1]
     changed = vector | {result: vector[result][:-1] + ("2" if last != "2" else "3")}
     with pytest.raises(AssertionError):
@@ -142,7 +193,7 @@ def fields_in_the_document() -> dict[str, tuple[str, ...]]:
 FRAMES = [
     *get_args(LinkFrame),
     *get_args(Message),
-    BlobRequest,
+    *get_args(BulkOpening),
     BlobRefusal,
     *get_args(observing.ObserverFrame),
     *get_args(observing.NodeFrame),
@@ -159,6 +210,8 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame):
     [
         ("founding", messages.Founding),
         ("origin", messages.Origin),
+        ("signed vote", messages.SignedVote),
+        ("claim", proofs.Claim),
         ("spec", messages.RunSpec),
         ("roster entry", messages.RosterEntry),
         ("record", messages.Record),

@@ -45,6 +45,10 @@ async def finish(demo: asyncio.subprocess.Process) -> tuple[int | None, str]:
     return demo.returncode, output.decode()
 
 
+def sorted_in(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
 def nodes_of(demo: asyncio.subprocess.Process) -> list[psutil.Process]:
     """The processes below *demo*: nodes and their workers."""
     return psutil.Process(demo.pid).children(recursive=True)
@@ -100,6 +104,22 @@ async def test_ctrl_c_ends_all_processes_of_a_demo_and_removes_its_folder() -> N
     assert "Traceback" not in output
     assert [folder.exists() for folder in folders] == [False]
     await until(lambda: not any(one.is_running() for one in below), "the end of every process")
+
+
+async def test_a_demo_that_is_killed_leaves_no_process_and_the_next_one_removes_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    demo = await start("--nodes=2", "--pace=5")
+    await line_with(demo, "is the aggregator")
+    below = nodes_of(demo)
+    demo.kill()
+    await finish(demo)
+    await until(lambda: not any(one.is_running() for one in below), "the end of every process")
+    [left] = [path for path in sorted_in(tmp_path) if path.name.startswith("p2pfl-demo-")]
+    code, output = await finish(await start("--nodes=2", "--rounds=1"))
+    assert code == 0, output
+    assert not left.exists()
 
 
 class Told:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -78,6 +80,53 @@ async def test_a_full_and_a_read_only_disk_are_told_in_a_sentence_and_the_same_c
             await end(net)
         finally:
             net.fleet.end()
+
+
+def take_copy(process: Process, source: Path, target: Path) -> None:
+    """Copy the data directory of a node that runs, at one moment."""
+    process.signal(signal.SIGSTOP)
+    try:
+        shutil.copytree(source, target)
+    finally:
+        process.signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("log", ["kept", "deleted"])
+async def test_a_copy_of_a_running_nodes_directory_is_refused_at_every_start(
+    net: Network, tmp_path: Path, log: str
+) -> None:
+    ada, ben, _ = await net.start_all(*OPTIONS, program=LIGHT)
+    await next_round(ben)
+    with contextlib.closing(sqlite3.connect(tmp_path / "ben" / "journal.sqlite")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    await next_round(ben, 2)
+    take_copy(ben, tmp_path / "ben", tmp_path / "copy")
+    await next_round(ben, 2)
+    ben.end()
+    shutil.rmtree(tmp_path / "ben")
+    shutil.copytree(tmp_path / "copy", tmp_path / "ben")
+    if log == "deleted":
+        for end_of_name in ("-wal", "-shm"):
+            (tmp_path / "ben" / f"journal.sqlite{end_of_name}").unlink(missing_ok=True)
+
+    first = net.again("ben")
+    assert await first.exit_code() == CLONED_EXIT
+    assert "is a copy or was restored from a backup" in last_words(first)
+    assert first.all(events.Accepted) == []
+    await next_round(ada)
+    for _ in range(2):
+        later = net.again("ben")
+        assert await later.exit_code() == CLONED_EXIT
+        assert "must not be used as it is, as another device has proved" in last_words(later)
+        assert "--new-journal" in last_words(later)
+
+    shutil.rmtree(tmp_path / "ben")
+    shutil.copytree(tmp_path / "copy", tmp_path / "ben")
+    assert await net.again("ben").exit_code() == CLONED_EXIT, "restored once more, it is found out once more"
+
+    back = net.start("ben", *OPTIONS, "--new-journal", program=LIGHT)
+    await back.until(events.Committed, lambda event: "ben" in event.contributors)
+    await end(net)
 
 
 async def test_a_directory_from_a_backup_is_refused_and_a_lost_one_joins_as_a_learner(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
-from p2pfl.wire.links import PeerAddresses, Peers
+from p2pfl.identity.names import Role
+from p2pfl.net import sockets
+from p2pfl.net.addresses import Address
+from p2pfl.wire.links import PeerAddresses, Peers, Refusal
 from tests.support.federation import make_federation
 from tests.support.meshes import Boots, Lab, lab, new_local, until
 
@@ -69,6 +74,55 @@ async def test_a_listening_copy_is_disowned_too(world: Lab, federation: dict[str
     assert copy.told.names == set()
 
 
+async def test_a_copy_that_has_started_more_often_is_found_by_its_votes(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    boots = Boots()
+    ant = await world.start(federation["ant"], boots=boots)
+    local = new_local(boot=5, votes=7)
+    bee = await world.start(federation["bee"], [ant.address], local=local)
+    await ant.told.until(lambda told: told.names == {"bee"})
+    await world.stop(bee)
+    for boot in (6, 7, 99):
+        copy = await world.start(
+            federation["bee"], [ant.address], local=new_local(local.journal, boot=boot, votes=6)
+        )
+        await copy.told.until(lambda told: bool(told.disownments))
+        assert "it says that it has cast 6 votes, and 7 were seen" in copy.told.disownments[0]
+        await world.stop(copy)
+    assert ant.told.names == set()
+
+
+async def test_a_node_does_not_stop_for_another_nodes_word(
+    world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ant = await world.start(federation["ant"])
+    word = Refusal("cloned", "your data directory is a copy", new_local(boot=99).claim(ant.id))
+    monkeypatch.setattr(ant.mesh._admission, "refuse_hello", lambda *_: word)
+    bee = await world.start(federation["bee"], [ant.address])
+    told = await bee.told.until_refused("is a copy")
+    assert told.endswith("It has not proved that, so this node goes on.")
+    monkeypatch.undo()
+    await bee.told.until(lambda told: told.names == {"ant"})
+    assert bee.told.disownments == []
+
+
+@pytest.mark.parametrize("role", ["observer", "operator"])
+async def test_a_certificate_of_another_role_is_refused_before_it_says_a_word(
+    world: Lab, federation: dict[str, Credentials], tmp_path: Path, role: Role
+) -> None:
+    ant = await world.start(federation["ant"])
+    eye = make_federation(tmp_path / "ca", "eye", role=role)["eye"]
+    talker = await world.start(eye, [ant.address])
+    reason = f"the certificate of eye has the role {role}; only nodes train together"
+    assert reason in await ant.told.until_refused("only nodes train together")
+    assert reason in await talker.told.until_refused("only nodes train together")
+    listener = await world.start(eye)
+    bee = await world.start(federation["bee"], [listener.address])
+    assert reason in await bee.told.until_refused("only nodes train together")
+    assert ant.told.names == bee.told.names == set()
+
+
 async def test_a_quick_restart_with_a_higher_boot_replaces_the_old_link(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
@@ -109,6 +163,38 @@ async def test_ones_own_address_among_the_listed_is_recognised_and_dialled_no_mo
     await until(lambda: ant.mesh.own_addresses == set(listed))
     assert ant.told.names == {"bee"}
     assert ant.told.refusals == []
+    assert ant.mesh.expected == 1
+
+
+async def test_several_addresses_of_one_device_count_as_one(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    bee = await world.start(federation["bee"], listen=("localhost", 0))
+    port = bee.mesh.port
+    listed = [f"127.0.0.1:{port}", f"localhost:{port}", f"127.0.0.1:{port:05}", "127.0.0.1:1"]
+    ant = await world.start(federation["ant"], listed)
+    assert ant.mesh.expected == 4
+    await until(lambda: ant.mesh.expected == 3)
+    assert set(ant.mesh.unreachable) == {"127.0.0.1:1"}
+
+
+async def test_ones_own_address_is_recognised_where_a_device_cannot_dial_itself(
+    world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreachable(address: Address, _seconds: float) -> socket.socket:
+        raise NetworkError(f"nothing listens at {address}")
+
+    monkeypatch.setattr(sockets, "connect", unreachable)
+    ant = await world.start(federation["ant"])
+    port = ant.mesh.port
+    await world.stop(ant)
+    listed = [f"127.0.0.1:{port}", "public.example:7", "127.0.0.1:1"]
+    ant = await world.start(
+        federation["ant"], listed, listen=("127.0.0.1", port), advertise=["public.example:7"]
+    )
+    await until(lambda: ant.mesh.expected == 2)
+    assert ant.mesh.own_addresses == set(listed[:2])
+    assert set(ant.mesh.unreachable) == set(listed[2:])
 
 
 async def test_the_wrong_node_at_an_address_is_refused_on_both_sides(

@@ -6,6 +6,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.signatures import signer_of
 from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, client_context
 from p2pfl.wire import links
 from p2pfl.wire.blobs import (
@@ -82,9 +84,10 @@ def refusal_in(answer: bytes) -> BlobRefusal:
     return decode_refusal(body)
 
 
-def hello(**changes: object) -> bytes:
-    local = new_local()
-    frame = links.Hello("0.1.0", local.journal, 1, local.nonce, 9000, (), 1, 1, "", 0)
+def hello(credentials: Credentials, **changes: object) -> bytes:
+    """The first frame of the node of *credentials*."""
+    local = replace(new_local(), signer=signer_of(credentials))
+    frame = links.Hello("0.1.0", local.claim(credentials.node_id), 9000, (), 2, 2, "", 0)
     return encode_frame(encode(msgspec.structs.replace(frame, **changes)), MAX_BYTES)
 
 
@@ -124,7 +127,9 @@ async def test_a_frame_announcing_4_gib_on_a_link_ends_that_link(
     other = await world.start(federation["cat"])
     ready = encode_frame(encode(links.Ready(10**6)), MAX_BYTES)
     answer = await answer_to(
-        other, hello() + ready + b"\xff" * 4, context=client_context(federation["bee"], [CONTROL_ALPN])
+        other,
+        hello(federation["bee"]) + ready + b"\xff" * 4,
+        context=client_context(federation["bee"], [CONTROL_ALPN]),
     )
     assert isinstance(frames(answer)[0], links.Welcome)
     assert isinstance(frames(answer)[-1], links.Refusal)
@@ -173,7 +178,9 @@ async def test_only_nodes_become_links(ant: Node, world: Lab, tmp_path: Path, ro
 async def test_protocol_versions_without_a_common_one_are_refused_with_both_ranges(
     ant: Node, federation: dict[str, Credentials]
 ) -> None:
-    answer = await answer_to(ant, hello(lowest=7, highest=9), context=client_context(federation["cat"]))
+    answer = await answer_to(
+        ant, hello(federation["cat"], lowest=7, highest=9), context=client_context(federation["cat"])
+    )
     [refusal] = frames(answer)
     assert isinstance(refusal, links.Refusal)
     assert refusal.kind == "version"

@@ -41,3 +41,23 @@ def test_nobody_waits_for_anybody_at_the_end_of_the_first_start():
     world.begin()
     world.run_until(world.is_complete, LIMIT)
     assert world.now < SETTINGS.linger
+
+
+def test_started_again_when_nobody_comes_it_goes_after_a_glance():
+    world, stays, _ = finished_alone()
+    began = world.now
+    world.start(stays)
+    world.run_until(lambda: stays.exit is not None, LIMIT)
+    assert SETTINGS.glance <= world.now - began < SETTINGS.glance + 2
+
+
+def test_members_of_a_complete_run_that_are_not_there_are_waited_for_only_a_glance():
+    world = World(83, nodes=3, spec=spec(2))
+    world.begin()
+    world.run_until(world.is_complete, LIMIT)
+    again = number(world, 2)
+    began = world.now
+    world.start(again)
+    world.run_until(lambda: again.exit is not None, LIMIT)
+    assert again.exit.code == 0
+    assert world.now - began < SETTINGS.glance + 2

@@ -1,5 +1,7 @@
 """A member leaves politely: a commit drops it first, then it exits with its own code."""
 
+import pytest
+
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.departure import LEFT_EXIT
@@ -43,6 +45,31 @@ def test_the_operator_is_told_what_leaving_means():
     leave(world, number(world, 2))
     text = news(number(world, 2), events.Notice)[-1].text
     assert text == "leaving with the next commit; the 4 others go on and tolerate the loss of 1"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_leavers_serve_the_model_until_those_who_stay_can_go_on_without_one_of_them(seed):
+    # Of five two leave, and they are two of the three that accepted the record which drops them.
+    world = World(seed, spec=spec(8))
+    world.begin()
+    world.run_until(at_round(world, 1), LIMIT)
+    first, *late = [number(world, index) for index in (1, 2, 3)]
+    leavers = [number(world, 4), number(world, 5)]
+    fetch = world.network.fetch
+
+    def delay(device, effect):
+        world.after(6.0 if device in late and effect.durable else 0.0, fetch, device, effect)
+
+    world.network.fetch = delay
+    for device in leavers:
+        world.feed(device, inputs.Leave())
+    world.run_until(lambda: len(chain(first)[-1].roster) == 3, LIMIT)
+    world.crash(first, 10_000.0)
+    assert all(device.is_up for device in leavers), "nobody who stays has the model yet"
+    world.run_until(lambda: all(device.exit is not None for device in leavers), world.now + 10.0)
+    assert {device.exit.code for device in leavers} == {LEFT_EXIT}
+    before = max(len(chain(device)) for device in late)
+    world.run_until(at_round(world, before + 2, *late), world.now + 60.0)
 
 
 def test_when_everybody_leaves_everybody_gets_away():

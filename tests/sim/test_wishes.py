@@ -113,7 +113,7 @@ def test_a_wish_reaches_who_was_away_when_it_was_uttered():
     assert news(away, events.Wanted) == []
     world.network.heal()
     world.run_for(5.0)
-    assert news(away, events.Wanted) == [events.Wanted("pause", "ada")]
+    assert news(away, events.Wanted) == [events.Wanted("pause", "ada at node-1")]
 
 
 def test_a_run_can_be_ended_early():
@@ -153,3 +153,30 @@ def test_a_finished_run_started_again_is_served_and_not_trained_on():
     assert {len(chain(device)) for device in world.devices.values()} == {3}
     for device in world.devices.values():
         assert [event.how for event in news(device, events.RunJoined)][-1] == "finished"
+
+
+def test_a_device_that_slept_through_the_end_does_not_end_the_extended_run_when_it_wakes():
+    world = started(59, rounds=6, nodes=3)
+    slow(world)
+    sleeper, rest = number(world, 3), others(world, number(world, 3))
+    world.run_for(5.0)  # what was begun before is over
+    world.feed(sleeper, inputs.Want("end", "ada"))
+    world.run_for(0.5)
+    assert "end" in sleeper.node._running.wishes.open
+    world.freeze(sleeper, 300.0)
+    for device in world.devices.values():
+        device.slowness = 1.0
+    for device in rest:  # their trainings were of an hour
+        world.crash(device, 1.0)
+    world.run_until(lambda: all(chain(device)[-1].then == "end" for device in rest), LIMIT)
+    ended = len(chain(rest[0]))
+    for device in rest:
+        more = msgspec.structs.replace(device.options.spec, rounds=400)
+        device.options = msgspec.structs.replace(device.options, spec=more, given=frozenset({"rounds"}))
+        world.crash(device, 1.0)
+        world.start(device)
+    world.run_until(lambda: sleeper.is_up and not sleeper.is_frozen, LIMIT)
+    assert len(chain(rest[0])) > ended + 10
+    world.run_for(20.0)
+    assert len(chain(sleeper)) > len(chain(rest[0])) - 5
+    assert [record.then for record in chain(rest[0])].count("end") == 1

@@ -14,6 +14,7 @@ from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import Event
 from p2pfl.messages import Ballot, Member, RunSpec, Status, Struct
+from tests.support.keys import signer
 from tests.support.records import NAMES, SPEC, Chain, digest, founding, journal, node
 
 NOW = 100.0
@@ -40,7 +41,9 @@ def options(**changes: object) -> Options:
 
 def context(name: str = "ada", *, linked: Iterable[str] = NAMES[1:3], started: float = 0.0) -> Context:
     """A context of device *name* at `NOW`, linked to *linked*."""
-    made = Context(member(name), name, ProtocolSettings(), options(), Policy(), now=NOW, started=started)
+    made = Context(
+        member(name), name, ProtocolSettings(), options(), Policy(), signer(name), now=NOW, started=started
+    )
     for other in linked:
         link(made, other)
     return made

@@ -6,15 +6,19 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from p2pfl.config import NetSettings
 from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.signatures import signer_of
 from p2pfl.messages import Member, Message
 from p2pfl.net.acceptor import Purpose
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Local, Peer
+from p2pfl.proofs import Claim, Seen
 from p2pfl.store.blobs import BlobStore
+from tests.support.keys import signer
 
 WAIT_SECONDS = 20.0
 """For something that takes milliseconds; only a failing test waits this long."""
@@ -42,13 +46,13 @@ class Boots:
     """A boot memory that forgets with the test."""
 
     def __init__(self) -> None:
-        self.seen: dict[Member, tuple[int, str]] = {}
+        self.known: dict[Member, Seen] = {}
 
-    def seen_boot(self, member: Member) -> tuple[int, str] | None:
-        return self.seen.get(member)
+    def seen(self, member: Member) -> Seen | None:
+        return self.known.get(member)
 
-    def save_boot(self, member: Member, boot: int, nonce: str) -> None:
-        self.seen[member] = (boot, nonce)
+    def save_claim(self, member: Member, claim: Claim) -> None:
+        self.known[member] = Seen(claim, self.known.get(member, Seen()).cast)
 
 
 class Recorder:
@@ -58,6 +62,7 @@ class Recorder:
         self.history: list[tuple[str, str]] = []
         self.messages: list[tuple[str, Message]] = []
         self.refusals: list[tuple[str, str]] = []
+        self.unreached_told: list[tuple[str, str]] = []
         self.disownments: list[str] = []
         self.pushes: list[tuple[str, int, int]] = []
         self.links: dict[str, Peer] = {}
@@ -79,6 +84,10 @@ class Recorder:
 
     def refused(self, address: str, reason: str) -> None:
         self.refusals.append((address, reason))
+        self._changed.set()
+
+    def unreached(self, address: str, reason: str, *, is_refused: bool) -> None:
+        self.unreached_told.append((address, reason))
         self._changed.set()
 
     def served(self, name: str, done: int, total: int) -> None:
@@ -153,7 +162,7 @@ class Lab:
     ) -> Node:
         told = Recorder()
         store = BlobStore(self._path / f"{credentials.name}-{len(self._nodes)}")
-        local = local or new_local()
+        local = replace(local or new_local(), signer=signer_of(credentials))
         mesh = Mesh(
             credentials,
             local,
@@ -179,9 +188,18 @@ class Lab:
         await asyncio.gather(*(node.mesh.close("the test is over") for node in self._nodes))
 
 
-def new_local(journal: str | None = None, boot: int = 1, nonce: str | None = None) -> Local:
-    """Return what a node with a fresh data directory says of itself."""
-    return Local(journal or secrets.token_hex(16), boot, nonce or secrets.token_hex(16), "0.1.0")
+def new_local(
+    journal: str | None = None, boot: int = 1, nonce: str | None = None, *, votes: int = 0
+) -> Local:
+    """Return what a node with a fresh data directory says of itself; a `Lab` lets its node sign it."""
+    return Local(
+        journal or secrets.token_hex(16),
+        boot,
+        nonce or secrets.token_hex(16),
+        "0.1.0",
+        lambda: votes,
+        signer("nobody"),
+    )
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,10 @@
 
 The switch is a bridge in a namespace of its own, so nothing of the machine's own network is touched. Needs
 the rights of root and a kernel that allows it; elsewhere the test is skipped and says why.
+
+A device may have a firewall that lets no connection in (`shut`), or sit behind a router that translates
+addresses (*hidden*). Both are made without a packet filter, which not every machine has: a routing rule loses
+the answers to whoever connects, and the router is a program in a namespace of its own.
 """
 
 from __future__ import annotations
@@ -10,9 +14,15 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
+
+from tests.support.source import ROOT
+
+PORT = 9000
+"""Where every device listens."""
 
 SUBNET = "10.203.0"
 """Nobody but the devices sees it."""
@@ -21,7 +31,10 @@ SUBNET = "10.203.0"
 class Wires:
     """One namespace, address and cable for each of *names*."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], hidden: Sequence[str] = ()) -> None:
+        """Lay nothing yet; those of *names* that are *hidden* have a router each."""
+        self._hidden = hidden
+        self._routers: list[subprocess.Popen[bytes]] = []
         self._prefix = f"p2pfl-{os.getpid()}"
         self._switch = f"{self._prefix}-switch"
         self._numbers = {name: number for number, name in enumerate(names, 1)}
@@ -33,6 +46,21 @@ class Wires:
     def address(self, name: str) -> str:
         return f"{SUBNET}.{self._numbers[name]}"
 
+    def peers(self, name: str) -> str:
+        """Return where device *name* reaches all others, for `--peers`."""
+        others = [(other, number) for other, number in self._numbers.items() if other != name]
+        if name in self._hidden:
+            return ",".join(f"{self._inner(name)}.1:{PORT + number}" for _, number in others)
+        return ",".join(f"{self.address(other)}:{PORT}" for other, _ in others)
+
+    def listen(self, name: str) -> str:
+        """Return where device *name* listens, for `--listen`."""
+        return f"{self._inner(name)}.2:{PORT}" if name in self._hidden else f"{self.address(name)}:{PORT}"
+
+    def shut(self, name: str) -> None:
+        """Let nobody connect to *name* any more: who tries gets no answer. What it dials itself works."""
+        _ip("-n", self._namespace(name), "rule", "add", "ipproto", "tcp", "sport", str(PORT), "blackhole")
+
     def pull(self, name: str) -> None:
         """Pull the cable of *name* out of the switch."""
         _ip("-n", self._switch, "link", "set", f"port{self._numbers[name]}", "down")
@@ -41,40 +69,97 @@ class Wires:
         """Plug it in again."""
         _ip("-n", self._switch, "link", "set", f"port{self._numbers[name]}", "up")
 
+    def drop(self, sender: str, receiver: str) -> None:
+        """Lose all that *sender* sends to *receiver*; the other direction goes on."""
+        _ip("-n", self._namespace(sender), "route", "replace", "blackhole", f"{self.address(receiver)}/32")
+
+    def carry(self, sender: str, receiver: str) -> None:
+        """Let it arrive again."""
+        _ip("-n", self._namespace(sender), "route", "del", "blackhole", f"{self.address(receiver)}/32")
+
+    def reset(self, name: str) -> None:
+        """Reset all TCP connections of *name*."""
+        _run(*self.inside(name), "ss", "--kill", "--tcp", "state", "established")
+
+    def refuse_calls(self, name: str) -> None:
+        """Lose every packet that would open a connection to *name*, as a laptop's firewall does."""
+        _run(*self.inside(name), "iptables", "-A", "INPUT", "-p", "tcp", "--syn", "-j", "DROP")
+
     def lay(self) -> None:
         """Make everything."""
         _ip("netns", "add", self._switch)
         _ip("-n", self._switch, "link", "add", "bridge", "type", "bridge")
         _ip("-n", self._switch, "link", "set", "bridge", "up")
         for name, number in self._numbers.items():
-            inside, port = self._namespace(name), f"port{number}"
-            _ip("netns", "add", inside)
-            cable = ("link", "add", "cable", "netns", inside, "type", "veth")
-            _ip(*cable, "peer", "name", port, "netns", self._switch)
+            namespace = self._namespace(name)
+            _ip("netns", "add", namespace)
+            _ip("-n", namespace, "link", "set", "lo", "up")
+            if name in self._hidden:
+                namespace = self._lay_router(name)
+            port = f"port{number}"
+            self._lay_cable(namespace, "cable", self._switch, port)
             _ip("-n", self._switch, "link", "set", port, "master", "bridge", "up")
-            _ip("-n", inside, "addr", "add", f"{self.address(name)}/24", "dev", "cable")
-            _ip("-n", inside, "link", "set", "cable", "up")
-            _ip("-n", inside, "link", "set", "lo", "up")
+            _ip("-n", namespace, "addr", "add", f"{self.address(name)}/24", "dev", "cable")
+            _ip("-n", namespace, "link", "set", "cable", "up")
 
     def remove(self) -> None:
         """Remove all of it that there is; cables go with their namespaces."""
-        for namespace in (*map(self._namespace, self._numbers), self._switch):
+        for router in self._routers:
+            router.kill()
+            router.wait()
+        routers = [f"{name}-router" for name in self._hidden]
+        for namespace in (*map(self._namespace, [*self._numbers, *routers]), self._switch):
             with contextlib.suppress(OSError, subprocess.CalledProcessError):
                 _ip("netns", "del", namespace)
+
+    def _lay_router(self, name: str) -> str:
+        """Put a router between device *name* and the switch; return the router's namespace."""
+        device, router = self._namespace(name), self._namespace(f"{name}-router")
+        _ip("netns", "add", router)
+        self._lay_cable(router, "inside", device, "cable")
+        for namespace, link, host in ((router, "inside", 1), (device, "cable", 2)):
+            _ip("-n", namespace, "addr", "add", f"{self._inner(name)}.{host}/24", "dev", link)
+            _ip("-n", namespace, "link", "set", link, "up")
+        return router
+
+    def start_routers(self) -> None:
+        """Let the routers work."""
+        for name in self._hidden:
+            pairs = [
+                f"{self._inner(name)}.1:{PORT + number}={self.address(other)}:{PORT}"
+                for other, number in self._numbers.items()
+                if other != name
+            ]
+            inside = ("ip", "netns", "exec", self._namespace(f"{name}-router"))
+            program = (sys.executable, "-P", "-m", "tests.support.forwarder")
+            self._routers.append(
+                subprocess.Popen([*inside, *program, *pairs], env={**os.environ, "PYTHONPATH": str(ROOT)})
+            )
+
+    def _lay_cable(self, here: str, name: str, there: str, other: str) -> None:
+        _ip("link", "add", name, "netns", here, "type", "veth", "peer", "name", other, "netns", there)
+
+    def _inner(self, name: str) -> str:
+        """Return the network behind the router of *name*."""
+        return f"10.204.{self._numbers[name]}"
 
     def _namespace(self, name: str) -> str:
         return f"{self._prefix}-{name}"
 
 
 @contextlib.contextmanager
-def wires(*names: str) -> Iterator[Wires]:
-    """Lay the wires between *names*; nothing of them is left afterwards. Skips the test where that cannot be."""
+def wires(*names: str, hidden: Sequence[str] = ()) -> Iterator[Wires]:
+    """Lay the wires between *names*; nothing of them is left afterwards. Skips the test where that cannot be.
+
+    Those that are *hidden* sit behind a router each, which translates their address.
+    """
     if shutil.which("ip") is None:
         pytest.skip("there is no 'ip' command (iproute2) to make network namespaces with")
-    laid = Wires(names)
+    laid = Wires(names, hidden)
     try:
         try:
             laid.lay()
+            laid.start_routers()
         except subprocess.CalledProcessError as error:
             pytest.skip(f"network namespaces are not allowed here: {error.stderr.strip()}")
         yield laid
@@ -83,4 +168,8 @@ def wires(*names: str) -> Iterator[Wires]:
 
 
 def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+    _run("ip", *words)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 from p2pfl.events import AnyEvent, Published, RoundRow
 from p2pfl.identity.names import Role
+from p2pfl.identity.signatures import signer_of
 from p2pfl.net.addresses import Address
 from p2pfl.net.mesh import Mesh
 from p2pfl.observe.target import Target
@@ -35,7 +37,7 @@ class Observed:
         )
         self.mesh = Mesh(
             self.credentials,
-            new_local(),
+            replace(new_local(), signer=signer_of(self.credentials)),
             Recorder(),
             BlobStore(folder / "blobs"),
             listen=("127.0.0.1", 0),

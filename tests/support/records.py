@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import msgspec
@@ -14,14 +13,18 @@ from p2pfl.messages import (
     Evaluation,
     Founding,
     LeftOut,
+    Member,
     MemberEvaluation,
     Record,
     RosterEntry,
     RunSpec,
+    SignedVote,
     UpdateEntry,
     record_digest,
 )
+from p2pfl.proofs import sign_vote
 from p2pfl.schema import Schema, TensorSpec, canonical
+from tests.support.keys import id_of, signer
 
 NAMES = ("ada", "ben", "cleo", "dan", "eve")
 
@@ -53,8 +56,8 @@ def digest(word: object) -> str:
 
 
 def node(name: str) -> str:
-    """The node id of the device *name*: its letters, padded to the length of one."""
-    return re.sub("[^a-z2-7]", "", name).ljust(52, "a")
+    """The node id of the device *name*, which begins with its name for those in `NAMES`."""
+    return id_of(name)
 
 
 def journal(name: str) -> str:
@@ -78,6 +81,38 @@ def founding(nonce: str = "00" * 16, names: Sequence[str] = NAMES[:3], model: st
         model=model or digest("initial"),
         max_samples=1000,
     )
+
+
+def acceptances(
+    record: Record, voters: Sequence[RosterEntry], ballot: Ballot | None = None, votes: int = 0
+) -> tuple[SignedVote, ...]:
+    """What *voters* sign to accept *record*, with a number of votes that says nothing unless given."""
+    return tuple(
+        sign_vote(
+            signer(entry.name),
+            entry.member,
+            record.run,
+            record.round,
+            ballot or record.ballot,
+            record_digest(record),
+            votes,
+        )
+        for entry in voters
+    )
+
+
+def signed(name: str, run: str, round_: int, ballot: Ballot, record: str = "", votes: int = 1) -> SignedVote:
+    """The vote of device *name*: for the record with this digest, or the promise of *ballot*."""
+    return sign_vote(signer(name), Member(node(name), journal(name)), run, round_, ballot, record, votes)
+
+
+def resigned(commit: Commit, *names: str, votes: int = 0) -> Commit:
+    """*commit* as *names* would have accepted it; those who have accepted it before by default."""
+    if not names:
+        ids = {id_of(name): name for name in NAMES}
+        names = tuple(ids[vote.node] for vote in commit.acceptors)
+    voters = tuple(RosterEntry(node(name), journal(name), name, 0) for name in names)
+    return msgspec.structs.replace(commit, acceptors=acceptances(commit.record, voters, commit.ballot, votes))
 
 
 def evaluations(*counts: tuple[int, int], loss: float = 1.0) -> tuple[MemberEvaluation, ...]:
@@ -148,10 +183,6 @@ class Chain:
             then=then,  # type: ignore[arg-type]
             note=note,
         )
-        commit = Commit(
-            record=record,
-            ballot=record.ballot,
-            acceptors=tuple(entry.member for entry in voters[: len(voters) // 2 + 1]),
-        )
+        commit = Commit(record, record.ballot, acceptances(record, voters[: len(voters) // 2 + 1]))
         self.commits.append(commit)
         return commit

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from p2pfl.cli.streams import PIPE_EXIT
 from p2pfl.errors import NetworkError
 from p2pfl.events import Published
 from p2pfl.runtime.publish import as_json
 from p2pfl.wire.observing import Greeting
 from tests.support.recordings import hostile, running
 from tests.support.source import ROOT
-from tui.plain import EXIT_PIPE, run_plain
+from tui.plain import run_plain
 from tui.source import Connected, Live, Over, Replay
 
 
@@ -96,4 +97,4 @@ def test_whoever_reads_may_stop_reading(tmp_path: Path) -> None:
         process.stdout.readline()
         process.stdout.close()
         errors = process.stderr.read()
-    assert (process.returncode, errors) == (EXIT_PIPE, b"")
+    assert (process.returncode, errors) == (PIPE_EXIT, b"")

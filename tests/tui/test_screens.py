@@ -117,3 +117,27 @@ async def test_no_size_state_or_key_breaks_a_screen(width, height, state, keys):
         lines = text_of(app).splitlines()
         assert len(lines) == height
         assert all(len(line) <= width for line in lines)
+
+
+async def test_at_100x30_all_peers_of_a_small_federation_are_shown():
+    async with shown(recordings.running(), (100, 30)) as (app, _, _):
+        text = text_of(app)
+        assert [name for name in app.state.peers if f" {name} " not in text.split("Round 42")[0]] == []
+        assert "41 lab-desktop" in text, "and the last round"
+
+
+async def test_a_long_list_of_peers_leaves_room_for_rounds():
+    async with shown(recordings.running(), (120, 40)) as (app, pilot, _):
+        peer = next(iter(app.state.peers.values()))
+        app.state.peers.update({f"more-{number}": peer for number in range(40)})
+        app.screen.draw(everything=True)
+        await settle(app, pilot)
+        assert "41 lab-desktop" in text_of(app)
+
+
+async def test_a_screen_ends_when_nobody_is_left_to_give_the_terminal_back():
+    async with shown(recordings.running()) as (app, pilot, _):
+        app.is_abandoned = lambda: True
+        app.tick()
+        await pilot.pause()
+        assert not app.is_running

@@ -39,6 +39,9 @@ HUGE_SIZE = (170, 40)
 SHORT = 22
 """Lines below which panels are flatter."""
 
+LOW = 36
+"""Lines below which panels side by side are flatter."""
+
 SIZES = ("-line", "-list", "-narrow", "-wide", "-huge")
 """The classes of a screen by its size, the smallest first."""
 
@@ -114,7 +117,9 @@ class BaseScreen(Screen[None]):
 
     def _fit(self) -> None:
         """Set the class that the size asks for."""
-        self.set_classes([self.size_class(), *(("-short",) if self.size.height < SHORT else ())])
+        height = self.size.height
+        flat = [name for name, least in (("-short", SHORT), ("-low", LOW)) if height < least]
+        self.set_classes([self.size_class(), *flat])
         self.set_class(self.tui.is_stale, "-stale")
 
     def size_class(self) -> str:

@@ -17,6 +17,12 @@ from tui.widgets.paint import entitle
 from tui.widgets.plot import Band, Series
 from tui.widgets.table import LiveTable
 
+FRAME_ROWS = 3
+"""Of a table: its border and its headings."""
+
+LEAST_ROUND_ROWS = 2
+"""Rounds that stay visible below a long list of peers."""
+
 LAST_ROUNDS = 60
 """More than there is room for; the Rounds screen has them all."""
 
@@ -106,6 +112,19 @@ class OverviewScreen(BaseScreen):
         here, members = views.reachable(state)
         gone = f" · {members - here} gone" if here < members else ""
         entitle(self.peers, f"Peers {len(state.peers)}{gone}")
+        self._share_rows()
+
+    def _share_rows(self) -> None:
+        """Where the rounds are below the peers, give the peers the rows they need and them the rest."""
+        if not self.rounds.display:
+            self.peers.styles.clear_rule("height")
+            return
+        room = self.peers.outer_size.height + self.rounds.outer_size.height
+        wanted = len(self.state.peers) + FRAME_ROWS
+        rows = max(FRAME_ROWS + 2, min(wanted, room - LEAST_ROUND_ROWS - FRAME_ROWS))
+        height = self.peers.styles.height
+        if room and (height is None or height.cells != rows):
+            self.peers.styles.height = rows
 
     def _draw_rounds(self, changed: set[Section]) -> bool:
         """Draw the table of rounds and the charts after a tick that changed them, one with each tick.

@@ -14,6 +14,9 @@ from tui.widgets.header import HeaderValues
 NONE = "—"
 """Where there is no value."""
 
+MAX_UNREACHED = 5
+"""Addresses that lead nowhere, shown while nobody is here; `p2pfl status` shows all."""
+
 PHASE_WORDS = {
     "starting": "STARTING",
     "waiting": "WAITING FOR PEERS",
@@ -106,6 +109,12 @@ def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
             Text("The run starts by itself when they are all here."),
             Text(""),
         ]
+    if state.unreached:
+        told = list(state.unreached.items())[:MAX_UNREACHED]
+        lines += [
+            Text(f"{clip(address, 40)} is not reached: {clip(reason, 200)}") for address, reason in told
+        ]
+        lines.append(Text(""))
     here = [peer for peer in state.peers.values() if peer.linked]
     lines += [Text(f"  {glyphs.link} {clip(peer.name, 30)} at {clip(peer.address, 40)}") for peer in here]
     if here:

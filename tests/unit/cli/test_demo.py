@@ -9,6 +9,7 @@ import pytest
 from p2pfl.cli import demo as demo_module
 from p2pfl.cli import load
 from p2pfl.cli.demo import Setting
+from p2pfl.cli.demo_folder import save_place
 from p2pfl.errors import TaskError, UserError
 from p2pfl.identity.authority import list_certificates
 from p2pfl.learning.data import DataPlaces
@@ -39,7 +40,8 @@ def test_the_defaults_are_four_nodes_on_unequal_data_in_a_folder_that_goes(perfo
     assert invoke() == 1
     [setting] = performed
     assert setting.nodes == 4
-    assert set(setting.options) == {"--task=digits", "--partition=dirichlet:0.5", "--seed=1"}
+    saved = f"--save-dir={save_place()}"
+    assert set(setting.options) == {"--task=digits", "--partition=dirichlet:0.5", "--seed=1", saved}
     assert not setting.keeps
     assert not setting.folder.exists()
 
@@ -144,3 +146,18 @@ def test_a_download_is_the_demos_not_every_nodes(performed: list[Setting], tmp_p
     [setting] = performed
     assert setting.places == DataPlaces(tmp_path, download=True)
     assert "--download" not in setting.options
+
+
+def test_a_folder_for_data_that_the_task_does_not_look_into_is_refused(
+    performed: list[Setting], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        UserError, match=r"does not look into --data-root.*--task \(fashion-mnist, mnist, cifar10\)"
+    ):
+        invoke(f"--data-root={tmp_path}")
+    assert performed == []
+
+
+def test_a_demo_that_keeps_its_folder_saves_models_there(performed: list[Setting], tmp_path: Path) -> None:
+    invoke(f"--dir={tmp_path}")
+    assert not any(option.startswith("--save-dir") for option in performed[0].options)

@@ -28,6 +28,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[No
         node.kill()
         if node._process is not None:
             node._process.wait()
+        node.release()
 
 
 def start(folder: Path, name: str, program: str, monkeypatch: pytest.MonkeyPatch) -> NodeProcess:

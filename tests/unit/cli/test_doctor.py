@@ -142,12 +142,15 @@ async def test_peers_are_named_and_refusals_explained(tmp_path, taken):
         fox = await opened.start(foreign)
         ant = federation["ant"]
         reached = await checks.check_peer(parse_address(bee.address), ant)
-        oneself = await checks.check_peer(parse_address(bee.address), federation["bee"])
+        oneself = await checks.check_peer(parse_address(bee.address), federation["bee"], is_running=True)
+        double = await checks.check_peer(parse_address(bee.address), federation["bee"])
         refused = await checks.check_peer(parse_address(fox.address), ant)
     away = await checks.check_peer(parse_address(bee.address), ant)
     assert reached.level == "ok"
     assert f"is bee ({bee.id[:7]})" in reached.text
     assert (oneself.level, oneself.text) == ("ok", f"{bee.address} is this device itself")
+    assert double.level == "FAIL"
+    assert f"{bee.address} is a node that runs with this device's certificate (bee)" in double.text
     assert refused.level == "FAIL"
     assert "signed by another CA" in refused.text
     assert away.level == "FAIL"
@@ -175,6 +178,29 @@ def test_a_damaged_journal_is_found(tmp_path):
 @pytest.mark.parametrize(("free", "level"), [(10**6, "FAIL"), (10**9, "warn"), (10**10, "ok")])
 def test_the_free_space_is_judged(tmp_path, free, level):
     assert checks.check_disk(tmp_path / "new", free=free).level == level
+
+
+def test_a_folder_that_may_not_be_looked_into_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("p2pfl.store.directory.obstacle", lambda path: "this user may not look into it")
+    finding = checks.check_disk(tmp_path / "data")
+    assert finding.level == "FAIL"
+    assert "cannot be used: this user may not look into it; choose another --data-dir" in finding.text
+
+
+def test_a_path_that_the_node_would_refuse_is_refused_here_too(tmp_path):
+    finding = checks.check_disk(tmp_path / ("a" * 240) / ("b" * 240))
+    assert finding.level == "FAIL"
+    assert "too long" in finding.text
+
+
+def test_without_a_home_folder_the_data_directory_must_be_named(tmp_path, monkeypatch):
+    federation = make_federation(tmp_path, "ant")
+    monkeypatch.setattr("p2pfl.store.directory.user_data", lambda name: None)
+    words = ["--certs", str(federation["ant"].directory), "--listen", "127.0.0.1:0"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1
+    assert "FAIL  this user has no home folder" in result.output
+    assert "A node can run here" not in result.output
 
 
 def test_a_path_through_a_file_is_no_place_for_data(tmp_path):

@@ -53,3 +53,12 @@ def test_arguments_have_a_heading_of_their_own():
 
 def test_hidden_options_are_not_listed():
     assert "secret" not in help_text()
+
+
+def test_hidden_options_are_not_proposed():
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(cls=GroupedCommand)(command)
+    assert "Possible options: --two" in CliRunner().invoke(app, ["x", "--twoo"]).output
+    assert "secret" not in CliRunner().invoke(app, ["x", "--secre"]).output.replace(
+        "No such option: --secre", ""
+    )

@@ -380,3 +380,9 @@ def test_a_model_is_exported_by_the_number_people_see(tmp_path: Path, chain: Cha
     assert result.exit_code == 0, result.output
     assert ": round 4 of run" in result.stdout
     assert "accuracy 0.7000 as 1 of 3 members reported" in result.stdout
+
+
+def test_the_only_data_directory_need_not_be_given(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pfl.observe.target.default_place", lambda: data_dir.parent)
+    assert run("history").output == run("history", "--data-dir", str(data_dir)).output
+    assert run("export", str(data_dir.parent / "m.safetensors")).exit_code == 0

@@ -47,7 +47,10 @@ def test_help_lists_every_subcommand_and_imports_none():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for name in SUBCOMMANDS:
         assert f"\n  {name} " in done.stdout
-    assert done.stdout.splitlines()[-1] == "['p2pfl.cli', 'p2pfl.cli.grouped', 'p2pfl.errors']"
+    assert (
+        done.stdout.splitlines()[-1]
+        == "['p2pfl.cli', 'p2pfl.cli.grouped', 'p2pfl.cli.streams', 'p2pfl.errors']"
+    )
 
 
 @pytest.mark.parametrize("heavy", ["torch", "rich", "cryptography", "asyncio", "sqlite3"])

@@ -13,6 +13,7 @@ from p2pfl.cli import node as node_module
 from p2pfl.cli.node import DEFAULT_ROUND_CAP, make_spec
 from p2pfl.errors import CredentialsError, TaskError, UserError
 from p2pfl.identity.authority import create_authority, issue
+from p2pfl.identity.names import Role
 from p2pfl.learning import catalogue
 from p2pfl.learning.catalogue import DIGITS
 from p2pfl.learning.data import DataPlaces
@@ -70,6 +71,22 @@ def test_a_run_has_the_tasks_defaults_but_for_what_was_named():
 def test_a_value_out_of_its_range_is_refused_with_its_option(field: str, value: float, option: str):
     with pytest.raises(UserError, match=f"^{option} is out of range: expected "):
         make_spec("digits", {field: value})
+
+
+@pytest.mark.parametrize("number", [0, -3, 257])
+def test_a_number_of_nodes_that_no_run_has_is_refused(certs: Path, started: list[NodeConfig], number: int):
+    with pytest.raises(UserError, match=f"--min-nodes is {number}, and a run has 1 to 256 nodes"):
+        invoke("--certs", str(certs), f"--min-nodes={number}")
+    assert started == []
+
+
+@pytest.mark.parametrize("role", ["observer", "operator"])
+def test_a_persons_certificate_starts_no_node(
+    tmp_path: Path, certs: Path, started: list[NodeConfig], role: Role
+):
+    with pytest.raises(CredentialsError, match=f"has the role {role}.*p2pfl certs issue NAME"):
+        invoke("--certs", str(issue(tmp_path / "ca", "eve", role=role)))
+    assert started == []
 
 
 @pytest.mark.parametrize(

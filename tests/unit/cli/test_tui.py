@@ -109,3 +109,20 @@ def test_ctrl_c_is_left_to_the_screen(tmp_path: Path, monkeypatch: pytest.Monkey
     before = signal.getsignal(signal.SIGINT)
     assert run_tui([]) == 1
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_ends_the_command_ends_the_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    program = (
+        "import os, pathlib, signal, sys\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path({str(tmp_path / 'told')!r}).touch(), sys.exit()))\n"
+        f"os.kill(os.getppid(), {int(number)})\n"
+        "while True: signal.pause()"
+    )
+    pretend(monkeypatch, tmp_path, program)
+    before = signal.getsignal(number)
+    assert run_tui([]) == 128 + number
+    assert (tmp_path / "told").exists(), "it could give the terminal back"
+    assert signal.getsignal(number) == before

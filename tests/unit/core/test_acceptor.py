@@ -1,9 +1,11 @@
 import pytest
 
 from p2pfl.core.acceptor import Acceptor
+from p2pfl.core.courtesy import Step
 from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise, Send
 from p2pfl.core.saved import Vote
-from p2pfl.messages import Accept, Accepted, Prepare, Promise, Refuse, record_digest
+from p2pfl.messages import Accept, Accepted, Prepare, Promise, Refuse, Undelivered, record_digest
+from p2pfl.proofs import CastVote
 from tests.support.core import ballot, chain_of, context, ledger, member, model, of_kind, sent, taken
 from tests.support.records import NAMES, node
 
@@ -42,6 +44,14 @@ def proposal(chain, word="average"):
     return record
 
 
+def is_vote(voter, message, votes):
+    """Whether *message* carries this member's signed vote, and it is its vote number *votes*."""
+    record = message.record if isinstance(message, Accepted) else ""
+    cast = CastVote(message.run, message.round, message.ballot, record, message.vote)
+    is_mine = (message.vote.member, message.vote.votes) == (voter.ctx.me, votes)
+    return is_mine and cast.is_valid(voter.ctx.signer.verify)
+
+
 def propose(voter, record, attempt, name):
     voter.propose(member(name), Accept(voter.ledger.run, voter.round, ballot(attempt, name), record))
     return taken(voter.ctx)
@@ -54,8 +64,10 @@ def pulled(voter, record):
 
 def test_a_promise_is_on_disk_before_the_answer_leaves(voter):
     save, answer = prepare(voter, 1, "ben")
-    assert save == SavePromise(voter.ledger.run, 1, ballot(1, "ben"))
-    assert answer == Send(node("ben"), Promise(voter.ledger.run, 1, ballot(1, "ben"), None, None))
+    assert save == SavePromise(voter.ledger.run, 1, ballot(1, "ben"), 1)
+    promise = Promise(voter.ledger.run, 1, ballot(1, "ben"), None, None, answer.message.vote)
+    assert answer == Send(node("ben"), promise)
+    assert is_vote(voter, promise, 1)
 
 
 def test_a_lower_ballot_is_refused_with_the_higher_one(voter):
@@ -69,7 +81,9 @@ def test_a_repeated_prepare_is_answered_again_without_another_write(voter):
     prepare(voter, 1, "ben")
     again = prepare(voter, 1, "ben")
     assert of_kind(again, SavePromise) == []
-    assert sent(again, Promise) == [Promise(voter.ledger.run, 1, ballot(1, "ben"), None, None)]
+    (promise,) = sent(again, Promise)
+    assert promise.ballot == ballot(1, "ben")
+    assert is_vote(voter, promise, 1)
 
 
 def test_a_higher_ballot_takes_the_promise(voter):
@@ -88,7 +102,9 @@ def test_a_proposal_is_answered_only_once_its_blobs_are_here_and_it_is_on_disk(v
     effects = pulled(voter, record)
     kinds = [type(effect) for effect in effects if isinstance(effect, SaveAccepted | Send)]
     assert kinds == [SaveAccepted, Send]
-    assert sent(effects, Accepted) == [Accepted(chain.run, 1, ballot(1, "ben"), record_digest(record))]
+    (accepted,) = sent(effects, Accepted)
+    assert (accepted.ballot, accepted.record) == (ballot(1, "ben"), record_digest(record))
+    assert is_vote(voter, accepted, 1)
 
 
 def test_a_higher_promise_during_the_pull_forbids_the_acceptance(voter, chain):
@@ -151,9 +167,31 @@ def test_a_record_of_another_parent_is_not_pulled(voter):
 def test_a_failed_pull_forgets_the_proposal_until_it_is_repeated(voter, chain):
     record = proposal(chain)
     propose(voter, record, 1, "ben")
-    voter.blob_failed(record.model)
+    voter.blob_failed(record.model, "nobody has it")
+    (answer,) = sent(taken(voter.ctx), Undelivered)
+    assert (answer.ballot, answer.reason) == (ballot(1, "ben"), "nobody has it")
     assert pulled(voter, record) == []
     assert of_kind(propose(voter, record, 1, "ben"), Fetch)
+
+
+def test_while_bytes_of_its_model_come_a_candidate_is_left_more_time(voter, chain):
+    record = proposal(chain)
+    propose(voter, record, 1, "ben")
+    until = voter.courtesy.until(60.0)
+    voter.ctx.now += 10.0
+    propose(voter, record, 1, "ben")
+    assert voter.courtesy.until(60.0) == until, "a repeated ACCEPT is no progress"
+    voter.blob_progressed(record.model)
+    assert voter.courtesy.until(60.0) == until + 10.0
+
+
+def test_a_candidate_that_comes_back_goes_on_with_the_time_it_had(voter):
+    prepare(voter, 2, "ben")
+    until = voter.courtesy.until(60.0)
+    voter.end_courtesy(node("ben"))
+    voter.ctx.now += 10.0
+    voter.defer_to(ballot(2, "ben"), Step.STANDS)
+    assert voter.courtesy.until(60.0) == until
 
 
 def test_a_lower_proposal_does_not_replace_the_one_being_pulled(voter, chain):
@@ -178,8 +216,10 @@ def test_ones_own_proposal_is_accepted_like_any_other_and_answered_within_the_no
     assert (fetch.digest, fetch.durable) == (record.model, True)
     assert own == []
     (save,) = pulled(voter, record)
-    assert save == SaveAccepted(voter.ledger.run, 1, ballot(1, "ada"), record)
-    assert own == [Accepted(voter.ledger.run, 1, ballot(1, "ada"), record_digest(record))]
+    assert save == SaveAccepted(voter.ledger.run, 1, ballot(1, "ada"), record, 1)
+    (answer,) = own
+    assert answer == Accepted(voter.ledger.run, 1, ballot(1, "ada"), record_digest(record), answer.vote)
+    assert is_vote(voter, answer, 1)
 
 
 def test_the_votes_of_the_open_round_come_back_from_the_journal(ctx, chain):

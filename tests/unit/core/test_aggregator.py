@@ -6,7 +6,7 @@ import pytest
 from p2pfl import events
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import FOLDS_AHEAD, TRANSITIONS, Aggregator, Stand
-from p2pfl.core.collection import Stage
+from p2pfl.core.collection import PULL_TRIES, Stage
 from p2pfl.core.effects import Average, Fetch, Fold, SaveAccepted, SavePromise, Send
 from p2pfl.core.options import Policy
 from p2pfl.messages import (
@@ -18,6 +18,7 @@ from p2pfl.messages import (
     Prepare,
     Promise,
     Submit,
+    Undelivered,
     Yield,
     record_digest,
 )
@@ -37,7 +38,7 @@ from tests.support.core import (
     told,
     unlink,
 )
-from tests.support.records import NAMES, SPEC, node, update
+from tests.support.records import NAMES, SPEC, node, signed, update
 
 
 class Bench:
@@ -61,7 +62,9 @@ class Bench:
         return taken(self.ctx)
 
     def promise(self, name, accepted_ballot=None, accepted=None, *, journal="", of=None):
-        message = Promise(self.chain.run, self.round, of or self.it.ballot, accepted_ballot, accepted)
+        stands = of or self.it.ballot
+        vote = signed(name, self.chain.run, self.round, stands)
+        message = Promise(self.chain.run, self.round, stands, accepted_ballot, accepted, vote)
         self.it.promise(member(name, journal), message)
         return taken(self.ctx)
 
@@ -107,7 +110,9 @@ class Bench:
 
     def accepted(self, name, *, record=None, journal="", of=None):
         digest = record or record_digest(self.it.proposal)
-        message = Accepted(self.chain.run, self.round, of or self.it.ballot, digest)
+        stands = of or self.it.ballot
+        vote = signed(name, self.chain.run, self.round, stands, digest)
+        message = Accepted(self.chain.run, self.round, stands, digest, vote)
         self.it.accepted(member(name, journal), message)
         return taken(self.ctx)
 
@@ -221,8 +226,33 @@ def test_a_value_this_node_accepted_itself_is_adopted_too(stage):
     assert stage.it.proposal == value
 
 
+def test_a_value_that_cannot_be_pulled_is_not_adopted_where_a_quorum_of_others_names_none(stage):
+    (value,) = values(stage.chain, "lost")
+    stage.stand()
+    stage.promise("ben", ballot(1, "ben"), value)
+    stage.it.blob_failed(value.model, "nobody has it", invalid=False)
+    assert (stage.it.stand_state, sent(taken(stage.ctx), Prepare)) == (Stand.STANDING, [stage_prepare(stage)])
+    stage.promise("cleo")
+    assert stage.it.stand_state is Stand.COLLECTING
+
+
+def test_a_value_that_cannot_be_pulled_is_adopted_all_the_same_where_it_may_be_decided(stage):
+    (value,) = values(stage.chain, "lost")
+    stage.stand()
+    stage.promise("ben", ballot(1, "ben"), value)
+    stage.it.blob_failed(value.model, "nobody has it", invalid=False)
+    stage.promise("cleo", ballot(1, "ben"), value)
+    assert stage.it.stand_state is Stand.STANDING, "two of three have accepted it"
+
+
+def stage_prepare(stage):
+    return Prepare(stage.chain.run, stage.round, stage.it.ballot)
+
+
 def test_an_adopted_value_that_cannot_be_pulled_gives_the_ballot_up(stage):
     (value,) = values(stage.chain, "lost")
+    unlink(stage.ctx, "cleo")
+    link(stage.ctx, "cleo").declined = stage.ctx.run = stage.chain.run
     stage.stand()
     stage.promise("ben", ballot(1, "ben"), value)
     stage.it.blob_failed(value.model, "nobody has it", invalid=False)
@@ -413,7 +443,8 @@ def test_an_average_that_is_not_finite_makes_an_empty_record_with_the_parents_mo
     stage.advance()
     record = sent(stage.average(None), Accept)[0].record
     assert (record.model, record.updates) == (stage.ledger.model, ())
-    assert record.note == "the average was not finite: the parent's model stays"
+    assert record.note.startswith("the average was not finite: the parent's model stays; nobody")
+    assert record.then == "pause"
     assert {left.reason for left in record.left_out} == {"the average was not finite"}
 
 
@@ -423,7 +454,8 @@ def test_without_a_usable_update_the_record_is_empty_and_says_so(stage):
         stage.submit(name, announced=False, declined="no data")
     record = sent(stage.advance(), Accept)[0].record
     assert (record.model, record.updates) == (stage.ledger.model, ())
-    assert record.note == "no usable update: 0 of 1 updates came"
+    why = "nobody who is here could train, so the run pauses: ada, ben, cleo: no data"
+    assert (record.then, record.note) == ("pause", f"no usable update: 0 of 1 updates came; {why}")
 
 
 def test_the_closing_round_collects_evaluations_and_ends_the_run():
@@ -524,7 +556,7 @@ def test_its_own_acceptance_counts_once_it_is_saved_and_not_before():
     (commit,) = stage.committed
     assert commit.record == stage.it.proposal
     assert commit.ballot == stage.it.ballot
-    assert commit.acceptors == tuple(sorted([member("ada"), member("cleo")]))
+    assert [vote.member for vote in commit.acceptors] == sorted([member("ada"), member("cleo")])
 
 
 def test_a_quorum_of_others_commits_without_it():
@@ -532,12 +564,12 @@ def test_a_quorum_of_others_commits_without_it():
     stage.accepted("ben")
     stage.accepted("cleo")
     (commit,) = stage.committed
-    assert commit.acceptors == tuple(sorted([member("ben"), member("cleo")]))
+    assert [vote.member for vote in commit.acceptors] == sorted([member("ben"), member("cleo")])
 
 
 def test_its_own_acceptance_is_asked_for_again_like_any_other():
     stage, _ = proposing()
-    stage.acceptor.blob_failed(stage.it.proposal.model)
+    stage.acceptor.blob_failed(stage.it.proposal.model, "its file is gone")
     stage.accepted("ben")
     effects = stage.advance(stage.ctx.settings.resend)
     assert receivers(effects, Accept) == [node("cleo")]
@@ -636,3 +668,60 @@ def test_a_member_outside_the_sample_is_asked_when_a_sampled_one_is_gone():
     assert len(stage.it.collection.selected) == 2
     # One update was wanted of one sampled member; asking a second does not raise what is enough.
     assert stage.it.collection.enough == 1
+
+
+# --- what cannot be delivered -------------------------------------------------------------------------------
+
+
+def fail_pull(stage, name, times=1):
+    """Let *name* announce its update, and the pull fail, so often; return the effects."""
+    effects = []
+    for _ in range(times):
+        stage.submit(name)
+        stage.it.blob_failed(update(name, stage.round).digest, "nobody answers", invalid=False)
+        effects += taken(stage.ctx)
+    return effects
+
+
+def test_an_update_that_cannot_be_pulled_is_tried_a_few_times_and_left_out_with_the_reason(stage):
+    stage.elect()
+    assert sent(fail_pull(stage, "cleo", PULL_TRIES - 1), Noted) == []
+    (noted,) = sent(fail_pull(stage, "cleo"), Noted)
+    assert noted.refused == "its update could not be pulled: nobody answers"
+    assert stage.it.collection.contributions[node("cleo")].stage is Stage.REFUSED
+
+
+def test_who_could_not_be_pulled_from_before_is_tried_once(stage):
+    stage.ctx.peers[node("cleo")].undeliverable = "nobody answers"
+    stage.elect()
+    assert sent(fail_pull(stage, "cleo"), Noted)
+
+
+def test_a_pull_that_fails_with_the_link_is_no_try(stage):
+    stage.elect()
+    stage.submit("cleo")
+    unlink(stage.ctx, "cleo")
+    stage.it.blob_failed(update("cleo", stage.round).digest, "nobody answers", invalid=False)
+    assert stage.it.collection.failed_pulls == {}
+
+
+def undelivered(stage, name):
+    message = Undelivered(stage.chain.run, stage.round, stage.it.ballot, "pi cannot be dialled")
+    stage.it.not_delivered(member(name), message)
+    return taken(stage.ctx)
+
+
+def test_a_proposal_is_given_up_when_no_quorum_can_have_its_model():
+    stage, _ = proposing()
+    assert sent(undelivered(stage, "ben"), Yield) == []
+    given_up = sent(undelivered(stage, "cleo"), Yield)
+    assert {one.reason for one in given_up} == {
+        "its model could not be pulled by ben, cleo: pi cannot be dialled"
+    }
+    assert stage.it.unable
+
+
+def test_a_member_that_is_away_accepts_nothing_either():
+    stage, _ = proposing()
+    unlink(stage.ctx, "cleo")
+    assert sent(undelivered(stage, "ben"), Yield)

@@ -2,6 +2,7 @@ import msgspec
 import pytest
 
 from p2pfl.core.collection import (
+    PULL_TRIES,
     Awaited,
     Closing,
     Collection,
@@ -9,6 +10,7 @@ from p2pfl.core.collection import (
     Progress,
     Stage,
     decide_closing,
+    decide_pulling_again,
     judge,
 )
 from p2pfl.messages import Evaluation, Submit
@@ -129,3 +131,24 @@ def test_who_declines_says_why():
 
 def test_who_was_not_selected_gives_nothing_but_its_evaluation():
     assert submit(update=None).stage is Stage.NOTHING
+
+
+def test_a_ballot_that_begins_after_the_cap_takes_the_updates_that_are_there():
+    ready = (Awaited("dan", None, None, has_update=True),)
+    late = {"now": 170.0, "awaited": ready, "folded": 0, "last_call": 200.0}
+    assert decide(**late) == (Closing.WAIT, "the updates of 1 are there and on their way", 200.0)
+    assert decide(**{**late, "now": 200.0})[0] is Closing.CLOSE
+    assert decide(**{**late, "awaited": (awaited(),)})[0] is Closing.CLOSE, "nobody trains after the cap"
+
+
+@pytest.mark.parametrize(
+    ("failed", "is_invalid", "is_known", "again"),
+    [
+        (1, False, False, True),
+        (PULL_TRIES, False, False, False),
+        (1, False, True, False),
+        (1, True, False, False),
+    ],
+)
+def test_an_update_is_pulled_again_while_that_may_help(failed, is_invalid, is_known, again):
+    assert decide_pulling_again(failed, is_invalid=is_invalid, is_known=is_known)[0] is again

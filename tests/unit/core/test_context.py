@@ -1,10 +1,25 @@
+import msgspec
 import pytest
 
-from p2pfl.core.context import earliest
-from p2pfl.core.effects import Send
+from p2pfl import events
+from p2pfl.core.context import COMPLAINT_SECONDS, MAX_COMPLAINTS, earliest
+from p2pfl.core.effects import Send, Sever
 from p2pfl.messages import Ask
-from tests.support.core import NOW, context, link, status, taken, unlink
-from tests.support.records import NAMES, digest, node, roster
+from p2pfl.proofs import CastVote
+from tests.support.core import (
+    NOW,
+    ballot,
+    context,
+    link,
+    member,
+    model,
+    of_kind,
+    status,
+    taken,
+    told,
+    unlink,
+)
+from tests.support.records import NAMES, digest, journal, node, roster, signed
 
 ASK = Ask(digest("run"), 0)
 
@@ -82,3 +97,93 @@ def test_names_come_from_links_and_strangers_go_by_their_id():
 def test_the_earliest_ignores_what_is_not_given():
     assert earliest(None, 3.0, 2.0) == 2.0
     assert earliest(None, None) is None
+
+
+def test_a_member_that_is_linked_and_in_another_run_is_not_here():
+    ctx, (_, ben, *_) = context(), roster(*NAMES[:3])
+    ctx.run, ctx.is_begun = "this", True
+    for said, is_here in ((None, True), ("this", True), ("", False), ("another", False)):
+        ctx.peers[node("ben")].status = None if said is None else status(run=said)
+        assert ctx.is_seated(ben) is is_here
+        assert ctx.is_gone(ben) is not is_here
+        assert ctx.count_seated(roster(*NAMES[:3])) == 2 + is_here
+
+
+def test_before_the_first_commit_a_member_may_still_be_on_its_way_into_the_run():
+    ctx, (_, ben, *_) = context(), roster(*NAMES[:3])
+    ctx.run = "this"
+    ctx.peers[node("ben")].status = status(run="")
+    assert ctx.is_seated(ben)
+    ctx.peers[node("ben")].declined = "this"
+    assert not ctx.is_seated(ben)
+
+
+def test_a_member_is_absent_from_when_it_could_not_do_its_part_any_more():
+    ctx, (ada, ben, *_) = context(), roster(*NAMES[:3])
+    ctx.run, ctx.is_begun = "this", True
+    peer = ctx.peers[node("ben")]
+    assert ctx.absent_since(ada) is ctx.absent_since(ben) is None
+    peer.lacking_since = 50.0
+    assert ctx.absent_since(ben) == 50.0
+    peer.since, peer.run_since, peer.status = 20.0, 60.0, status(run="another")
+    assert ctx.absent_since(ben) == 60.0
+    peer.linked, peer.since = False, 70.0
+    assert ctx.absent_since(ben) == 70.0
+
+
+# --- votes of others ------------------------------------------------------------------------------------------
+
+
+def promise_of(name, votes, other_journal=""):
+    """Promise number *votes* of a journal of *name*."""
+    run, stands = model("run"), ballot(2, "cleo")
+    vote = msgspec.structs.replace(
+        signed(name, run, 1, stands, votes=votes), journal=journal(other_journal or name)
+    )
+    return CastVote(run, 1, stands, "", vote)
+
+
+def test_a_vote_that_shows_fewer_than_were_seen_does_not_count_and_its_link_is_ended():
+    ctx = context()
+    assert ctx.takes_vote(promise_of("ben", 5))
+    assert ctx.takes_vote(promise_of("ben", 5)), "a repetition"
+    assert ctx.takes_vote(promise_of("ben", 7))
+    assert taken(ctx) == []
+    assert not ctx.takes_vote(promise_of("ben", 6))
+    effects = taken(ctx)
+    assert [effect.node for effect in of_kind(effects, Sever)] == [node("ben")]
+    (notice,) = told(effects, events.Notice)
+    assert notice.text.startswith("ben shows 6 votes, and 7 were seen: its data directory is a copy")
+    assert "--new-journal" in notice.text
+    assert ctx.seen[member("ben")] == promise_of("ben", 7)
+
+
+def test_votes_are_counted_for_each_journal_by_itself():
+    ctx = context()
+    assert ctx.takes_vote(promise_of("ben", 5))
+    assert ctx.takes_vote(promise_of("ben", 1, "new disk"))
+
+
+def test_what_a_commit_shows_of_a_member_counts_as_well_but_not_of_this_node():
+    ctx = context()
+    ctx.learn_vote(promise_of("ben", 9))
+    ctx.learn_vote(promise_of("ada", 9))
+    assert not ctx.takes_vote(promise_of("ben", 8))
+    assert member("ada") not in ctx.seen
+
+
+def test_a_complaint_is_told_once_a_minute_for_each_kind_and_node():
+    ctx = context()
+    for node_, kind in (("a", "one"), ("a", "one"), ("a", "two"), ("b", "one")):
+        ctx.complain(node_, kind, f"{node_} {kind}")
+    assert [notice.text for notice in told(taken(ctx), events.Notice)] == ["a one", "a two", "b one"]
+    ctx.now += COMPLAINT_SECONDS
+    ctx.complain("a", "one", "again")
+    assert [notice.text for notice in told(taken(ctx), events.Notice)] == ["again"]
+
+
+def test_complaints_about_ever_new_nodes_take_no_more_memory():
+    ctx = context()
+    for number in range(3 * MAX_COMPLAINTS):
+        ctx.complain(str(number), "one", "")
+    assert len(ctx._complained) <= MAX_COMPLAINTS

@@ -7,9 +7,11 @@ from p2pfl.core.departure import (
     LEFT_EXIT,
     UNTRAINED_EXIT,
     Farewell,
+    Legacy,
     Other,
     decide_exit,
     decide_leaving,
+    decide_parting,
 )
 
 DONE = Other("ben", confirmed=True, given_up_at=None)
@@ -100,3 +102,36 @@ def test_a_run_without_a_counted_update_ends_with_a_code_of_its_own():
 def test_a_run_that_an_operator_ended_is_stopped_not_complete():
     code, reason, _ = decide_exit([DONE], holds=True, serve_until=0.0, now=100.0, is_whole=False)
     assert (code, reason) == (COMPLETE_EXIT, "the run was stopped everywhere")
+
+
+DROPPED = Legacy(
+    holds=True,
+    holders=1,
+    members=3,
+    reachable=3,
+    is_past=False,
+    dropped_at=100.0,
+    linger=30.0,
+    round_cap=600.0,
+    now=105.0,
+)
+
+
+def parting(**changes):
+    return decide_parting(msgspec.structs.replace(DROPPED, **changes))
+
+
+def test_a_leaver_that_was_dropped_serves_until_a_quorum_of_the_others_has_its_model():
+    assert parting() == (False, "serving the model until 2 of the 3 others have it", 700.0)
+    assert parting(holders=2) == (True, "2 of the 3 others have the model", None)
+
+
+def test_a_leaver_that_nobody_needs_goes():
+    assert parting(holds=False)[0]
+    assert parting(is_past=True)[0]
+
+
+def test_a_leaver_does_not_serve_for_ever():
+    assert not parting(reachable=1, now=129.0)[0]
+    assert parting(reachable=1, now=130.0) == (True, "only 1 of the 3 others have the model", None)
+    assert parting(now=700.0)[0]

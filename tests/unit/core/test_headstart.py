@@ -9,7 +9,7 @@ from p2pfl.core.effects import Evaluate, SaveUpdate, Send, StopTraining, Train
 from p2pfl.core.running import Running
 from p2pfl.messages import Accept, Collect, Evaluation, Submit
 from tests.support.core import ballot, chain_of, context, ledger, member, model, of_kind, sent, taken, told
-from tests.support.records import NAMES, digest
+from tests.support.records import NAMES, digest, node, resigned
 
 HERE = Evaluation(3, 4, 1.5)
 
@@ -42,8 +42,10 @@ class Bench:
     def commit(self, record):
         """Learn that *record* is committed."""
         commit = self.chain.commit()
-        self.chain.commits[-1] = commit = msgspec.structs.replace(commit, record=record, ballot=record.ballot)
-        self.it.learned(member("ben"), (commit,))
+        self.chain.commits[-1] = commit = resigned(
+            msgspec.structs.replace(commit, record=record, ballot=record.ballot)
+        )
+        self.it.learned(node("ben"), (commit,))
         return taken(self.ctx)
 
     def trained(self, round_, parent, word="update"):

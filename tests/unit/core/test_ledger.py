@@ -2,12 +2,31 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.core.effects import Collect, Exit, Fetch, SaveCommit, SaveReport, SaveResumed
-from p2pfl.core.ledger import CONFLICT_EXIT, Ledger, add_evaluations
+from p2pfl.core.effects import (
+    Collect,
+    Exit,
+    Fetch,
+    SaveCommit,
+    SaveRefused,
+    SaveReport,
+    SaveResumed,
+    can_wait,
+)
+from p2pfl.core.ledger import CLONED_EXIT, CONFLICT_EXIT, Ledger, add_evaluations
 from p2pfl.core.saved import SavedRun
 from p2pfl.messages import Evaluation, Origin, Report
-from tests.support.core import chain_of, context, ledger, member, model, of_kind, taken, told
-from tests.support.records import NAMES, SPEC, evaluations, node, roster
+from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, taken, told
+from tests.support.records import (
+    NAMES,
+    SPEC,
+    acceptances,
+    evaluations,
+    journal,
+    node,
+    resigned,
+    roster,
+    signed,
+)
 
 
 @pytest.fixture
@@ -26,10 +45,10 @@ def book(ctx, chain):
     return ledger(ctx, chain)
 
 
-def altered(commit, *, acceptors=None, **changes):
+def altered(commit, **changes):
+    """The commit with another record, accepted by the same members."""
     record = msgspec.structs.replace(commit.record, **changes)
-    made = msgspec.structs.replace(commit, record=record)
-    return made if acceptors is None else msgspec.structs.replace(made, acceptors=acceptors)
+    return resigned(msgspec.structs.replace(commit, record=record))
 
 
 # --- what is believed (rule 5) ----------------------------------------------------------------------------------
@@ -45,7 +64,7 @@ def test_a_commit_of_another_run_is_not_believed(book, chain):
 
 def test_a_commit_out_of_order_is_not_believed(book, chain):
     chain.commit()
-    assert book.believe(chain.commit()) == "it is of round 3, not 2"
+    assert book.believe(chain.commit()) == "it is record 3, not 2"
 
 
 def test_a_commit_of_another_parent_is_not_believed(book, chain):
@@ -55,18 +74,30 @@ def test_a_commit_of_another_parent_is_not_believed(book, chain):
 
 def test_a_commit_without_a_quorum_of_my_roster_is_not_believed(book, chain):
     commit = chain.commit()
-    few = "1 members of the roster accepted it, 2 are needed"
-    assert book.believe(altered(commit, acceptors=(member("ben"),))) == few
-    assert book.believe(altered(commit, acceptors=(member("ben"), member("eve")))) == few
-    assert book.believe(altered(commit, acceptors=(member("ben"), member("ben")))) == few
-    assert book.believe(altered(commit, acceptors=(member("ben"), member("cleo", "new disk")))) == few
+    few = "1 members of the roster signed that they accepted it, 2 are needed"
+    assert book.believe(resigned(commit, "ben")) == few
+    assert book.believe(resigned(commit, "ben", "eve")) == few
+    assert book.believe(resigned(commit, "ben", "ben")) == few
+    entry = msgspec.structs.replace(roster("cleo")[0], journal=journal("new disk"))
+    another = acceptances(commit.record, (*roster("ben"), entry))
+    assert book.believe(msgspec.structs.replace(commit, acceptors=another)) == few
+
+
+def test_copied_acceptances_do_not_prove_another_record_nor_another_ballot(book, chain):
+    commit = chain.commit()
+    none = "0 members of the roster signed that they accepted it, 2 are needed"
+    other = msgspec.structs.replace(commit.record, model=model("another"))
+    assert book.believe(msgspec.structs.replace(commit, record=other)) == none
+    assert book.believe(msgspec.structs.replace(commit, ballot=ballot(7, "ben"))) == none
+    promises = tuple(signed(name, chain.run, 2, commit.ballot) for name in ("ada", "ben"))
+    assert book.believe(msgspec.structs.replace(commit, acceptors=promises)) == none
 
 
 def test_the_quorum_is_that_of_the_committed_roster_and_not_of_the_one_it_decides(ctx):
     chain = chain_of(*NAMES)
     commit = chain.commit(next_roster=roster("ada"))
     book = ledger(ctx, chain_of(*NAMES))
-    assert book.believe(altered(commit, acceptors=(member("ada"),))) is not None
+    assert book.believe(resigned(commit, "ada")) is not None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +124,7 @@ def test_a_second_commit_of_the_last_round_halts_with_its_own_exit_code(ctx, cha
     commit = chain.commit()
     book.commit(commit)
     taken(ctx)
-    assert book.conflict(altered(commit, model=model("another")))
+    assert book.conflict(altered(commit, model=model("another")), node("ben"))
     effects = taken(ctx)
     assert [effect.code for effect in of_kind(effects, Exit)] == [CONFLICT_EXIT] == [4]
     (notice,) = told(effects, events.Notice)
@@ -104,20 +135,20 @@ def test_a_second_commit_of_the_last_round_halts_with_its_own_exit_code(ctx, cha
 
 
 def test_a_successor_of_another_last_record_halts_too(book, chain):
-    assert book.conflict(altered(chain.commit(), previous=model("the other branch")))
+    assert book.conflict(altered(chain.commit(), previous=model("the other branch")), node("ben"))
 
 
 def test_the_same_commit_again_is_no_conflict(ctx, chain, book):
     commit = chain.commit()
     book.commit(commit)
-    assert not book.conflict(commit)
+    assert not book.conflict(commit, node("ben"))
 
 
 def test_a_record_nobody_proved_is_no_conflict(ctx, chain, book):
     commit = chain.commit()
     book.commit(commit)
-    unproved = altered(commit, model=model("another"), acceptors=(member("ben"),))
-    assert not book.conflict(unproved)
+    unproved = resigned(altered(commit, model=model("another")), "ben")
+    assert not book.conflict(unproved, node("ben"))
     assert not book.halted
 
 
@@ -133,7 +164,44 @@ def test_after_a_restart_a_second_commit_of_the_last_round_is_noticed_too(ctx, c
         parent=chain.commits[0].record.model,
     )
     book = Ledger.restore(ctx, saved)
-    assert book.conflict(altered(commit, model=model("another")))
+    assert book.conflict(altered(commit, model=model("another")), node("ben"))
+
+
+# --- a journal that has forgotten votes -------------------------------------------------------------------------
+
+
+def test_a_commit_with_a_vote_this_journal_does_not_know_of_shows_that_it_is_a_copy(ctx, chain, book):
+    ctx.votes = 4
+    assert not book.is_ahead_of_me(resigned(chain.commit(), votes=4))
+    commit = resigned(chain.commits[-1], votes=5)
+    assert book.is_ahead_of_me(commit)
+    ada, ben = commit.acceptors
+    forged = (msgspec.structs.replace(ada, votes=9), ben)
+    assert not book.is_ahead_of_me(msgspec.structs.replace(commit, acceptors=forged))
+    another = msgspec.structs.replace(roster("ada")[0], journal=journal("old disk"))
+    before = acceptances(commit.record, [another], votes=9)
+    assert not book.is_ahead_of_me(msgspec.structs.replace(commit, acceptors=before))
+
+
+def test_such_a_node_is_marked_before_it_ends_and_never_votes_again(ctx, chain, book):
+    book.disown(chain.commit())
+    effects = [effect for effect in taken(ctx) if isinstance(effect, SaveRefused | Exit)]
+    assert [type(effect) for effect in effects] == [SaveRefused, Exit]
+    assert effects[1].code == CLONED_EXIT == 8
+    assert not can_wait(effects[0])
+    assert "--new-journal" in effects[0].reason
+    assert book.halted
+
+
+def test_of_a_commit_only_what_is_proven_is_remembered(ctx, chain, book):
+    commit = resigned(chain.commit(), votes=3)
+    ada, ben = commit.acceptors
+    junk = msgspec.structs.replace(signed("cleo", chain.run, 2, commit.ballot, "", votes=2**53))
+    padded = msgspec.structs.replace(commit, acceptors=(junk, ada, ben, junk))
+    assert book.believe(padded) is None
+    assert book.proven(padded) == commit
+    book.commit(book.proven(padded))
+    assert {who.node: cast.vote.votes for who, cast in ctx.seen.items()} == {node("ben"): 3}
 
 
 # --- moving on --------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core.effects import Create, Describe, Exit, Fetch
+from p2pfl.core.foundings import MODEL_TRIES
 from p2pfl.core.inputs import Created, Described
 from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Present, decide_founding, differs, prefers
 from p2pfl.messages import Ask, Decline, record_digest
@@ -36,6 +37,12 @@ def test_the_lowest_id_founds_when_everybody_is_here_and_the_set_is_steady():
 
 def test_others_wait_for_the_lowest_id():
     assert decide(me="b") == (False, "the node with the lowest id founds the run", None)
+
+
+def test_who_does_not_reach_enough_nodes_itself_does_not_found():
+    assert decide(me="b", cut_off=frozenset("a")) == (True, "this node has the lowest id", None)
+    assert not decide(me="c", cut_off=frozenset("a"))[0]
+    assert decide(me="b", cut_off=frozenset("abc"))[0], "this node reaches them: it has counted"
 
 
 def test_the_set_must_be_steady():
@@ -131,6 +138,19 @@ def test_the_initial_model_is_made_once(ctx):
     assert len(of_kind(taken(ctx), Create)) == 1
 
 
+@pytest.mark.parametrize("links", [1, 2])
+def test_a_lower_id_founds_only_if_it_is_linked_with_as_many_as_are_needed(links):
+    lowest, *others = sorted(NAMES[:3], key=node)
+    ctx = context(others[0], linked=[])
+    link(ctx, lowest, status(links=links))
+    link(ctx, others[1], status())
+    lobby = ready_lobby(ctx)
+    found(lobby)
+    ctx.now += 3.0
+    found(lobby)
+    assert len(of_kind(taken(ctx), Create)) == (1 if links == 1 else 0)
+
+
 def test_a_newcomer_starts_the_steady_time_again(ctx):
     lobby = ready_lobby(ctx)
     found(lobby)
@@ -215,7 +235,7 @@ def test_an_offer_that_cannot_be_pulled_is_forgotten_and_may_come_again(ctx):
     lobby, record_0 = ready_lobby(ctx), founding()
     lobby.offer(node("ben"), record_0, ())
     lobby.describe(described(ctx, spec=record_0.spec))
-    lobby.blob_failed(record_0.model)
+    lobby.blob_failed(record_0.model, "nobody has it", invalid=False)
     taken(ctx)
     lobby.offer(node("cleo"), record_0, ())
     assert of_kind(taken(ctx), Describe)
@@ -229,3 +249,34 @@ def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx):
 
 def test_equal_schemas_do_not_differ():
     assert differs(SCHEMA, SCHEMA) is None
+
+
+# --- foundings that came to nothing -----------------------------------------------------------------------------
+
+
+def test_whose_founding_came_to_nothing_lets_the_next_one_try():
+    assert decide(unable={"a": "pi cannot be dialled"})[0] is False
+    assert decide(me="b", unable={"a": "pi cannot be dialled"}) == (True, "this node has the lowest id", None)
+
+
+def test_when_nobody_could_found_a_run_the_reason_is_told_and_it_is_tried_again():
+    unable = dict.fromkeys("abc", "an element is not finite")
+    verdict, reason, again = decide(unable=unable, next_try=160.0)
+    assert (verdict, again) == (False, 160.0)
+    assert reason.endswith("an element is not finite")
+
+
+@pytest.mark.parametrize(("invalid", "what"), [(True, "is of no use"), (False, "could not be pulled")])
+def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(ctx, invalid, what):
+    lobby, record_0 = ready_lobby(ctx), founding()
+    run = record_digest(record_0)
+    effects = []
+    for _ in range(1 if invalid else MODEL_TRIES):
+        assert sent(effects, Decline) == []
+        lobby.offer(node("ben"), record_0, ())
+        lobby.describe(described(ctx, spec=record_0.spec))
+        lobby.blob_failed(record_0.model, "nobody has it", invalid=invalid)
+        effects = taken(ctx)
+    assert {one.reason for one in sent(effects, Decline)} == {f"its first model {what}: nobody has it"}
+    assert of_kind(effects, Exit) == []
+    assert lobby.foundings.is_hopeless(run)

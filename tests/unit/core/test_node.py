@@ -34,7 +34,8 @@ from p2pfl.messages import (
 )
 from p2pfl.schema import TensorSpec, canonical
 from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told
-from tests.support.records import NAMES, SCHEMA, node, update
+from tests.support.keys import signer
+from tests.support.records import NAMES, SCHEMA, node, resigned, signed, update
 
 EMPTY = Saved(None, {}, frozenset())
 
@@ -43,7 +44,7 @@ class Device:
     """A node of device "ada" at time 100; every call returns the effects."""
 
     def __init__(self, saved=EMPTY, **changes):
-        self.node = Node(member("ada"), "ada", options(**changes), saved)
+        self.node = Node(member("ada"), "ada", options(**changes), saved, signer("ada"))
         self.began = self.node.start(100.0)
         self.now = 100.0
 
@@ -215,7 +216,7 @@ def test_a_commit_that_is_not_proved_is_not_taken_and_the_peer_is_named():
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     device.link("ben")
-    bare = msgspec.structs.replace(chain.commit(), acceptors=(member("ben"),))
+    bare = resigned(chain.commit(), "ben")
     effects = device.hear("ben", bare)
     assert of_kind(effects, SaveCommit) == []
     (notice,) = told(effects, events.Notice)
@@ -244,13 +245,14 @@ def test_a_commit_is_told_before_blobs_are_let_go_of():
     device = in_run(chain)
     effects = device.link("ben", "cleo") + device.node.tick(110.0)
     mine = device.node._running.aggregator.ballot
-    effects = device.hear("ben", Promise(chain.run, 2, mine, None, None))
+    effects = device.hear("ben", Promise(chain.run, 2, mine, None, None, signed("ben", chain.run, 2, mine)))
     effects += device.feed(inputs.WorkFailed("train", "out of memory", 2))
     for name in ("ben", "cleo"):
         effects += device.hear(name, Submit(chain.run, 2, mine, chain_digest(chain), None, "no data", None))
     record = sent(effects, Accept)[0].record
     device.feed(inputs.BlobReady(record.model, durable=True))
-    effects = device.hear("ben", Accepted(chain.run, 2, mine, record_digest(record)))
+    vote = signed("ben", chain.run, 2, mine, record_digest(record), votes=2)
+    effects = device.hear("ben", Accepted(chain.run, 2, mine, record_digest(record), vote))
     assert [type(effect) for effect in effects].count(Collect) == 1
     assert isinstance(effects[-1], Collect)
     assert sent(effects[:-1], Commit)
@@ -381,3 +383,18 @@ def test_who_resumes_a_run_says_how_many_rounds_of_training_lie_behind():
     chain.commit()
     (joined,) = told(in_run(chain).began, events.RunJoined)
     assert (joined.round, joined.trained) == (3, 2)
+
+
+# --- what strangers say of themselves ---------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_extended_by_a_member_and_by_nobody_else():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    chain.commit(kind="evaluate", then="end")
+    device = in_run(chain)
+    device.link("ben", "eve")
+    more = where(chain, rounds=50)
+    device.hear("eve", more)
+    assert device.node.ledger.is_over
+    device.hear("ben", more)
+    assert not device.node.ledger.is_over

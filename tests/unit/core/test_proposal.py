@@ -88,7 +88,7 @@ def test_a_member_is_dropped_only_after_a_long_absence(ctx):
             "tensor weight holds a NaN",
         ),
         (Contribution(Stage.DECLINED, reason="its training failed"), "its training failed"),
-        (Contribution(Stage.ANNOUNCED, update("ben", 2)), "its update came too late"),
+        (Contribution(Stage.ANNOUNCED, update("ben", 2)), "its update could not be pulled in time"),
     ],
 )
 def test_who_is_left_out_is_named_with_the_reason(ctx, book, contribution, reason):

@@ -10,6 +10,7 @@ from p2pfl.core.roster import (
     continued_roster,
     entry_of,
     founding_roster,
+    keeps_model,
     next_roster,
     ranked,
     sampled,
@@ -224,3 +225,20 @@ def test_who_continues_a_run_keeps_its_slot_and_others_get_free_ones():
     result = continued_roster(old, left)
     assert {entry.name: entry.slot for entry in result} == {"ben": 1, "cleo": 2, "eve": 0}
     assert {entry.member for entry in result} == set(left)
+
+
+@pytest.mark.parametrize(
+    ("voters", "size", "keeps"),
+    [(1, 2, True), (1, 3, False), (3, 4, True), (3, 5, False), (4, 6, True), (5, 5, True)],
+)
+def test_each_quorum_of_the_next_roster_has_a_member_that_accepted_the_record(voters, size, keeps):
+    assert keeps_model(voters, size) is keeps
+
+
+def test_two_joiners_of_three_come_one_after_the_other():
+    three = roster(*NAMES[:3])
+    joiners = [("dan", ""), ("eve", "")]
+    result, _ = next_roster(three, view(NAMES, joiners=joiners))
+    assert len(result) == 4
+    result, _ = next_roster(result, view(NAMES, joiners=joiners[1:]))
+    assert len(result) == 5

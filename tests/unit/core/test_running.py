@@ -7,12 +7,43 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.aggregator import Stand
 from p2pfl.core.effects import Collect as CollectBlobs
-from p2pfl.core.effects import Evaluate, Exit, Fetch, Send, StopTraining, Train
+from p2pfl.core.effects import (
+    Evaluate,
+    Exit,
+    Fetch,
+    SaveCommit,
+    SavePromise,
+    SaveSeen,
+    Send,
+    Sever,
+    StopTraining,
+    Tell,
+    Train,
+    can_wait,
+)
+from p2pfl.core.ledger import CLONED_EXIT
+from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
 from p2pfl.core.roster import ranked
-from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, Running
+from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, MODEL_TRIES, Running
 from p2pfl.core.saved import Vote
 from p2pfl.core.wishes import ENDED_NOW
-from p2pfl.messages import Accept, Ask, Collect, Evaluation, Noted, Prepare, Promise, Submit, Wish, Yield
+from p2pfl.messages import (
+    MAX_ATTEMPT,
+    Accept,
+    Accepted,
+    Ask,
+    Collect,
+    Evaluation,
+    Noted,
+    Prepare,
+    Promise,
+    Refuse,
+    Submit,
+    Wish,
+    Yield,
+    record_digest,
+)
+from p2pfl.proofs import CastVote, sign_wish
 from tests.support.core import (
     ballot,
     chain_of,
@@ -28,7 +59,13 @@ from tests.support.core import (
     told,
     unlink,
 )
-from tests.support.records import NAMES, SPEC, node, update
+from tests.support.keys import signer
+from tests.support.records import NAMES, SPEC, node, resigned, roster, signed, update
+
+
+def wish_of(run, round_, what, by, at="ada"):
+    """What *by* wishes at device *at*."""
+    return sign_wish(signer(at), node(at), run, round_, what, by)
 
 
 class Bench:
@@ -52,7 +89,7 @@ class Bench:
         return taken(self.ctx)
 
     def learn(self, *commits):
-        self.it.learned(member("ben"), commits)
+        self.it.learned(node("ben"), commits)
         return taken(self.ctx)
 
     def proposal(self, word="average"):
@@ -120,8 +157,138 @@ def test_whose_update_is_not_counted_is_told_why(bench):
     commit = bench.chain.commit()
     without = tuple(entry for entry in commit.record.updates if entry.node != node("ada"))
     record = msgspec.structs.replace(commit.record, updates=without)
-    effects = bench.learn(msgspec.structs.replace(commit, record=record))
+    effects = bench.learn(resigned(msgspec.structs.replace(commit, record=record)))
     assert [event.reason for event in told(effects, events.UpdateRefused)] == ["another record was adopted"]
+
+
+def test_a_forged_commit_is_ignored_its_sender_is_named_and_the_node_goes_on(bench):
+    commit = bench.chain.commit()
+    bench.learn(commit)
+    copied = msgspec.structs.replace(
+        commit, record=msgspec.structs.replace(commit.record, model=model("another"))
+    )
+    for forged in (copied, msgspec.structs.replace(copied, ballot=ballot(7, "ben"))):
+        effects = bench.learn(forged)
+        assert of_kind(effects, Exit) == []
+        assert of_kind(effects, SaveCommit) == []
+    assert bench.ledger.is_open
+    assert bench.ledger.digest == record_digest(commit.record)
+
+
+def test_a_forged_commit_is_complained_of_once_a_minute(bench):
+    bench.learn(bench.chain.commit())
+    forged = msgspec.structs.replace(bench.chain.commits[-1])
+    forged = msgspec.structs.replace(forged, record=msgspec.structs.replace(forged.record, note="another"))
+    texts = [notice.text for notice in told(bench.learn(forged, forged), events.Notice)]
+    assert len(texts) == 1
+    assert texts[0].startswith("ben sent a commit of record 2 that contradicts what is committed here")
+    assert told(bench.learn(forged), events.Notice) == []
+    bench.ctx.now += 61.0
+    assert len(told(bench.learn(forged), events.Notice)) == 1
+
+
+def test_a_vote_that_its_member_has_not_signed_does_not_count(bench):
+    bench.it.aggregator.stand("first in rank")
+    mine = bench.it.aggregator.ballot
+    for vote in (
+        signed("cleo", bench.chain.run, 2, mine),
+        signed("ben", bench.chain.run, 2, ballot(9, "ada")),
+        msgspec.structs.replace(signed("ben", bench.chain.run, 2, mine), votes=7),
+    ):
+        bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, vote))
+        assert bench.it.aggregator.stand_state is Stand.STANDING
+    bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, signed("ben", bench.chain.run, 2, mine)))
+    assert bench.it.aggregator.stand_state is Stand.COLLECTING
+
+
+@pytest.mark.parametrize("attempt", [5, MAX_ATTEMPT])
+def test_who_is_no_member_does_not_stand_and_is_named_once(bench, attempt):
+    run, stands = bench.chain.run, ballot(attempt, "eve")
+    effects = [
+        *bench.hear("eve", Prepare(run, 2, stands)),
+        *bench.hear("eve", Collect(run, 2, stands, selected=True)),
+        *bench.hear("eve", Accept(run, 2, stands, bench.proposal())),
+    ]
+    assert [type(effect) for effect in effects] == [Tell]
+    (notice,) = told(effects, events.Notice)
+    assert "stands as aggregator of record 2, but is no member of the run" in notice.text
+    assert bench.it.acceptor.promised is None
+    assert bench.it.acceptor.courtesy is None
+
+
+def test_a_member_with_another_data_directory_than_the_rosters_does_not_stand(bench):
+    bench.it.received(member("ben", "another disk"), Prepare(bench.chain.run, 2, ballot(5, "ben")))
+    assert sent(taken(bench.ctx), Promise) == []
+
+
+def test_an_attempt_far_above_all_known_ones_is_ignored_and_named(bench):
+    run = bench.chain.run
+    effects = bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_JUMP + 1, "ben")))
+    assert [type(effect) for effect in effects] == [Tell]
+    assert told(effects, events.Notice)[0].text.startswith(
+        "ben stands with attempt 1002 of record 2, far above 1"
+    )
+    assert sent(bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_JUMP, "ben"))), Promise)
+    assert sent(bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + 2 * MAX_JUMP, "ben"))), Promise)
+
+
+def test_refusals_move_a_candidate_by_a_bounded_step_and_strangers_not_at_all(bench):
+    it = bench.it.aggregator
+    it.stand("first in rank")
+    refuse = Refuse(bench.chain.run, 2, it.ballot, ballot(MAX_ATTEMPT, "ben"))
+    bench.hear("eve", refuse)
+    assert it.stand_state is Stand.STANDING
+    before = it.highest_known
+    bench.hear("ben", refuse)
+    assert it.stand_state is Stand.IDLE
+    assert it.highest_seen == before + MAX_JUMP
+
+
+def test_where_no_attempt_is_left_a_member_does_not_stand_and_says_so_once():
+    vote = Vote(2, ballot(MAX_ATTEMPT, "cleo"), None, None)
+    bench = Bench(vote=vote)
+    effects = [*bench.began, *bench.advance(60.0), *bench.advance(20.0)]
+    assert of_kind(effects, SavePromise) == told(effects, events.Standing) == []
+    texts = [notice.text for notice in told(effects, events.Notice)]
+    assert sum("all 2147483648 attempts are used up" in text for text in texts) == 1
+
+
+def test_a_candidacy_goes_on_by_votes_that_are_remembered_on_disk(bench):
+    bench.it.aggregator.stand("first in rank")
+    mine = bench.it.aggregator.ballot
+    taken(bench.ctx)
+    vote = signed("ben", bench.chain.run, 2, mine, votes=3)
+    effects = bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, vote))
+    (save,) = of_kind(effects, SaveSeen)
+    assert save == SaveSeen((CastVote(bench.chain.run, 2, mine, "", vote),), at_once=True)
+    assert not can_wait(save)
+    assert effects.index(save) < min(at for at, effect in enumerate(effects) if isinstance(effect, Send))
+
+
+def test_a_vote_that_comes_too_late_is_remembered_all_the_same(bench):
+    stands, record = ballot(1, "ada"), model("record")
+    bench.learn(bench.chain.commit())
+    vote = signed("cleo", bench.chain.run, 2, stands, record, votes=9)
+    effects = bench.hear("cleo", Accepted(bench.chain.run, 2, stands, record, vote))
+    assert effects == [SaveSeen((CastVote(bench.chain.run, 2, stands, record, vote),), at_once=False)]
+    assert can_wait(effects[0])
+
+
+def test_a_vote_of_a_journal_that_has_forgotten_some_does_not_elect(bench):
+    bench.it.aggregator.stand("first in rank")
+    mine = bench.it.aggregator.ballot
+    bench.ctx.learn_vote(CastVote("0" * 64, 1, mine, "", signed("ben", "0" * 64, 1, mine, votes=8)))
+    vote = signed("ben", bench.chain.run, 2, mine, votes=7)
+    effects = bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, vote))
+    assert bench.it.aggregator.stand_state is Stand.STANDING
+    assert [effect.node for effect in of_kind(effects, Sever)] == [node("ben")]
+
+
+def test_a_restored_node_that_learns_of_its_own_vote_stops(bench):
+    effects = bench.learn(resigned(bench.chain.commit(), votes=1))
+    assert [effect.code for effect in of_kind(effects, Exit)] == [CLONED_EXIT]
+    assert of_kind(effects, SaveCommit) == []
+    assert bench.ledger.round == 1
 
 
 def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench):
@@ -181,6 +348,7 @@ def test_without_a_quorum_nobody_stands():
 
 def test_in_a_new_run_nobody_stands_before_a_quorum_is_in_it_and_every_rank_has_its_turn_from_then_on():
     bench = Bench(rounds=0)
+    bench.it._order = [node(name) for name in ("ben", "ada", "cleo")]
     step = bench.ctx.settings.rank_step
     assert told(bench.advance(600.0), events.Standing) == [], "ben and cleo have not taken record 0 yet"
     bench.ctx.peers[node("ben")].status = status(run="another", round=0)
@@ -290,54 +458,94 @@ def test_a_training_of_an_older_round_is_of_no_use(bench):
 
 
 def test_a_wish_is_passed_on_once(bench):
-    wish = Wish(bench.chain.run, 1, "pause", "ada")
-    bench.it.wish(wish)
-    bench.it.wish(wish)
+    wish = wish_of(bench.chain.run, 1, "pause", "ada")
+    bench.it.wish(wish, node("ben"))
+    bench.it.wish(wish, node("ben"))
     assert receivers(taken(bench.ctx), Wish) == [node("ben"), node("cleo")]
 
 
 def test_a_wish_of_another_run_is_ignored(bench):
-    bench.it.wish(Wish(model("run"), 1, "end", "ada"))
+    bench.it.wish(wish_of(model("run"), 1, "end", "ada"), node("ben"))
     assert taken(bench.ctx) == []
     assert bench.it.wishes.open == {}
 
 
 def test_a_wish_that_a_record_has_fulfilled_is_void(bench):
-    bench.it.wish(Wish(bench.chain.run, 1, "pause", "ada"))
+    bench.it.wish(wish_of(bench.chain.run, 1, "pause", "ada"), node("ben"))
     bench.learn(bench.chain.commit(then="pause"))
-    bench.it.wish(Wish(bench.chain.run, 2, "resume", "ada"))
+    bench.it.wish(wish_of(bench.chain.run, 2, "resume", "ada"), node("ben"))
     taken(bench.ctx)
-    bench.it.wish(Wish(bench.chain.run, 1, "pause", "ada"))
+    bench.it.wish(wish_of(bench.chain.run, 1, "pause", "ada"), node("ben"))
     assert taken(bench.ctx) == []
-    bench.it.wish(Wish(bench.chain.run, 2, "pause", "ada"))
+    bench.it.wish(wish_of(bench.chain.run, 2, "pause", "ada"), node("ben"))
     assert sent(taken(bench.ctx), Wish)
 
 
 def test_a_wish_is_told_to_people_with_its_author_and_to_whoever_is_linked_later(bench):
-    wish = Wish(bench.chain.run, 1, "pause", "ada (operator)")
-    bench.it.wish(wish)
-    assert told(taken(bench.ctx), events.Wanted) == [events.Wanted("pause", "ada (operator)")]
+    wish = wish_of(bench.chain.run, 1, "pause", "eve (operator)")
+    bench.it.wish(wish, node("ben"))
+    assert told(taken(bench.ctx), events.Wanted) == [events.Wanted("pause", "eve (operator) at ada")]
     bench.it.linked(node("ben"))
     assert Send(node("ben"), wish) in taken(bench.ctx)
+
+
+def test_a_wish_given_at_no_member_is_ignored_and_who_passed_it_on_is_named(bench):
+    for what in ("pause", "end", "end-now"):
+        bench.it.wish(wish_of(bench.chain.run, 1, what, "eve", at="eve"), node("ben"))
+    effects = taken(bench.ctx)
+    assert told(effects, events.Wanted) == sent(effects, Wish) == []
+    (notice,) = told(effects, events.Notice)
+    assert notice.text.startswith("ben passed on a request (pause) from a node that is no member")
+
+
+def test_a_wish_in_the_name_of_a_member_that_has_not_signed_it_is_ignored(bench):
+    wish = wish_of(bench.chain.run, 1, "pause", "eve", at="ada")
+    for forged in (
+        msgspec.structs.replace(wish, what="end"),
+        msgspec.structs.replace(wish, node=node("cleo")),
+        msgspec.structs.replace(wish, by="somebody else"),
+        msgspec.structs.replace(wish_of(bench.chain.run, 1, "pause", "eve", at="eve"), node=node("ada")),
+    ):
+        bench.it.wish(forged, node("ben"))
+    effects = taken(bench.ctx)
+    assert told(effects, events.Wanted) == sent(effects, Wish) == []
+    (notice,) = told(effects, events.Notice)
+    assert notice.text.startswith("ben passed on a request (end) in the name of ada, which has not signed it")
+
+
+def test_a_pause_is_not_lifted_by_what_a_stranger_says_of_itself(bench):
+    bench.learn(bench.chain.commit(then="pause"))
+    bench.it.resume(2, member("eve"))
+    bench.it.resume(2, member("ben", "another disk"))
+    assert bench.ledger.is_paused
+    bench.it.resume(2, member("ben"))
+    assert told(taken(bench.ctx), events.Resumed) == [events.Resumed(2, "ben")]
+
+
+def test_a_device_that_is_no_member_does_not_steer(bench):
+    bench.learn(bench.chain.commit(next_roster=roster("ben", "cleo")))
+    assert bench.it.wishes.objection("pause") == (
+        "this device is no member of the run (yet): ask at one that is"
+    )
 
 
 def test_a_resumed_run_is_told_of_once(bench):
     bench.learn(bench.chain.commit(then="pause"))
     for _ in range(2):
-        bench.it.wish(Wish(bench.chain.run, 2, "resume", "ada"))
-    assert told(taken(bench.ctx), events.Resumed) == [events.Resumed(2, "ada")]
+        bench.it.wish(wish_of(bench.chain.run, 2, "resume", "eve"), node("ben"))
+    assert told(taken(bench.ctx), events.Resumed) == [events.Resumed(2, "eve at ada")]
 
 
 def test_when_the_run_is_to_end_now_nobody_trains_for_the_last_round(bench):
     bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True))
-    bench.it.wish(Wish(bench.chain.run, 1, "end-now", "ada"))
+    bench.it.wish(wish_of(bench.chain.run, 1, "end-now", "ada"), node("ben"))
     effects = taken(bench.ctx)
     assert of_kind(effects, StopTraining)
     assert [submit.declined for submit in sent(effects, Submit)] == [ENDED_NOW]
 
 
 def test_a_round_opened_while_the_run_is_to_end_now_trains_nothing(bench):
-    bench.it.wish(Wish(bench.chain.run, 2, "end-now", "ada"))
+    bench.it.wish(wish_of(bench.chain.run, 2, "end-now", "ada"), node("ben"))
     taken(bench.ctx)
     bench.learn(bench.chain.commit())
     bench.it.blob_ready(inputs.BlobReady(bench.ledger.model, durable=True))
@@ -348,13 +556,13 @@ def test_a_round_opened_while_the_run_is_to_end_now_trains_nothing(bench):
 @pytest.mark.parametrize("what", ["pause", "end", "end-now"])
 def test_nothing_is_against_a_first_wish_and_a_second_one_is_not_needed(bench, what):
     assert bench.it.wishes.objection(what) == ""
-    bench.it.wish(Wish(bench.chain.run, 1, what, "ada (operator)"))
+    bench.it.wish(wish_of(bench.chain.run, 1, what, "ada (operator)"), node("ben"))
     assert "ada (operator)" in bench.it.wishes.objection(what)
 
 
 def test_only_a_paused_run_can_be_resumed(bench):
     assert "not paused" in bench.it.wishes.objection("resume")
-    bench.it.wish(Wish(bench.chain.run, 1, "pause", "ada"))
+    bench.it.wish(wish_of(bench.chain.run, 1, "pause", "ada"), node("ben"))
     assert "pauses with the next commit" in bench.it.wishes.objection("resume")
     bench.learn(bench.chain.commit(then="pause"))
     assert bench.it.wishes.objection("resume") == ""
@@ -381,7 +589,7 @@ def test_who_leaves_stops_training_and_declines(bench):
 def test_a_wish_to_end_lifts_a_pause_and_a_wish_to_pause_does_not(bench):
     bench.learn(bench.chain.commit(then="pause"))
     for what, is_paused in (("pause", True), ("end", False)):
-        bench.it.wish(Wish(bench.chain.run, 2, what, "ada"))
+        bench.it.wish(wish_of(bench.chain.run, 2, what, "ada"), node("ben"))
         assert bench.ledger.is_paused == is_paused
     assert set(bench.it.wishes.open) == {"end"}
     effects = taken(bench.ctx)
@@ -455,3 +663,14 @@ def test_catching_up_in_parts_is_told_once_it_is_done():
     assert told(bench.learn(first, second), events.CaughtUp) == []
     effects = bench.learn(third)
     assert told(effects, events.CaughtUp) == [events.CaughtUp(2, 4, SPEC.rounds, "ben")]
+
+
+def test_a_member_that_cannot_have_the_last_model_declines_and_goes_on_trying(bench):
+    bench.ledger.holds = False
+    bench.hear("ben", Collect(bench.chain.run, 2, ballot(2, "ben"), True))
+    answers = []
+    for _ in range(MODEL_TRIES):
+        bench.it.blob_failed(inputs.BlobFailed(bench.ledger.model, "nobody has it", invalid=False))
+        answers += sent(taken(bench.ctx), Submit)
+        assert of_kind(bench.advance(1.0), Fetch)
+    assert [answer.declined for answer in answers] == ["it cannot have the last model: nobody has it"]

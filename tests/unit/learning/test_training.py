@@ -139,7 +139,7 @@ def test_progress_counts_the_batches_of_all_epochs() -> None:
 
 def test_a_diverged_training_says_what_to_do() -> None:
     x, y = _blobs()
-    with pytest.raises(TaskError, match="smaller --learning-rate"):
+    with pytest.raises(TaskError, match="smaller --lr"):
         training.train(
             _net(),
             Part(x * 1e20, y, torch.arange(60)),

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 import pytest
 
 from p2pfl.identity.names import Role
 from p2pfl.identity.peer import PeerIdentity
-from p2pfl.messages import Member
+from p2pfl.messages import Ballot, Member
 from p2pfl.net.admission import Admission
-from p2pfl.wire.links import Hello, Welcome
+from p2pfl.proofs import CastVote, Claim, Seen, sign_claim, sign_vote
+from p2pfl.sim.signer import signer_of
+from p2pfl.wire.links import Hello, Refusal, Welcome
 from tests.support.meshes import Boots, new_local
 
 LOW, MIDDLE, HIGH = ("a" * 52, "b" * 52, "c" * 52)
 JOURNAL, OTHER_JOURNAL = "1" * 32, "2" * 32
 OWN_NONCE, NONCE, OTHER_NONCE = "e" * 32, "f" * 32, "0" * 32
+OWN = replace(new_local(JOURNAL, 3, OWN_NONCE, votes=10), signer=signer_of(MIDDLE))
+"""What the judging node says of itself."""
 
 
 def identity(node: str = HIGH, role: Role = "node") -> PeerIdentity:
@@ -20,13 +27,26 @@ def identity(node: str = HIGH, role: Role = "node") -> PeerIdentity:
 
 def hello(
     *, journal: str = JOURNAL, boot: int = 1, nonce: str = NONCE, seen: int = 0, seen_nonce: str = OWN_NONCE,
-    versions: tuple[int, int] = (1, 1),
+    versions: tuple[int, int] = (2, 2), votes: int = 0, node: str = HIGH,
 ) -> Hello:  # fmt: skip
-    return Hello("0.1.0", journal, boot, nonce, 9000, (), *versions, seen_nonce, seen)
+    return Hello("0.1.0", claim(journal, boot, nonce, votes, node), 9000, (), *versions, seen_nonce, seen)
+
+
+def claim(
+    journal: str = JOURNAL, boot: int = 1, nonce: str = NONCE, votes: int = 0, node: str = HIGH
+) -> Claim:
+    return sign_claim(signer_of(node), Member(node, journal), boot, nonce, votes)
+
+
+def cast(votes: int, node: str = HIGH, journal: str = JOURNAL) -> CastVote:
+    """Promise number *votes* of a journal."""
+    run, ballot = "0" * 64, Ballot(2, LOW)
+    vote = sign_vote(signer_of(node), Member(node, journal), run, 1, ballot, "", votes)
+    return CastVote(run, 1, ballot, "", vote)
 
 
 def welcome(order: int = 0, nonce: str = NONCE) -> Welcome:
-    return Welcome("0.1.0", JOURNAL, 1, nonce, 9000, (), 1, order)
+    return Welcome("0.1.0", claim(nonce=nonce, node=LOW), 9000, (), 2, order)
 
 
 @pytest.fixture
@@ -36,7 +56,7 @@ def boots() -> Boots:
 
 @pytest.fixture
 def admission(boots: Boots) -> Admission:
-    return Admission(MIDDLE, new_local(boot=3, nonce=OWN_NONCE), boots, max_links=2)
+    return Admission(MIDDLE, OWN, boots, max_links=2)
 
 
 def kind(admission: Admission, frame: Hello, node: str = HIGH, role: Role = "node") -> str | None:
@@ -46,21 +66,21 @@ def kind(admission: Admission, frame: Hello, node: str = HIGH, role: Role = "nod
 
 def test_a_newcomer_is_admitted_and_remembered(admission: Admission, boots: Boots) -> None:
     assert kind(admission, hello(boot=4)) is None
-    assert boots.seen == {Member(HIGH, JOURNAL): (4, NONCE)}
+    assert boots.known == {Member(HIGH, JOURNAL): Seen(claim(boot=4))}
 
 
-@pytest.mark.parametrize("versions", [(2, 9), (5, 4)])
+@pytest.mark.parametrize("versions", [(3, 9), (1, 1), (5, 4)])
 def test_without_a_common_version_nobody_is_admitted(admission: Admission, versions: tuple[int, int]) -> None:
     assert kind(admission, hello(versions=versions)) == "version"
 
 
 def test_the_highest_common_version_holds(admission: Admission) -> None:
-    assert admission.version_with(hello(versions=(1, 9))) == 1
+    assert admission.version_with(hello(versions=(1, 9))) == 2
 
 
 def test_others_than_nodes_are_not_admitted_nor_remembered(admission: Admission, boots: Boots) -> None:
     assert kind(admission, hello(), role="operator") == "role"
-    assert boots.seen == {}
+    assert boots.known == {}
 
 
 def test_oneself_is_told_from_a_twin_by_the_nonce(admission: Admission) -> None:
@@ -81,14 +101,79 @@ def test_oneself_is_told_from_a_twin_by_the_nonce(admission: Admission) -> None:
 def test_boots_only_rise_and_each_has_one_nonce(
     admission: Admission, boots: Boots, boot: int, nonce: str, verdict: str | None
 ) -> None:
-    boots.save_boot(Member(HIGH, JOURNAL), 5, NONCE)
+    boots.save_claim(Member(HIGH, JOURNAL), claim(boot=5))
     assert kind(admission, hello(boot=boot, nonce=nonce)) == verdict
 
 
 def test_a_copy_leaves_the_memory_as_it_was(admission: Admission, boots: Boots) -> None:
-    boots.save_boot(Member(HIGH, JOURNAL), 5, NONCE)
+    boots.save_claim(Member(HIGH, JOURNAL), claim(boot=5))
     kind(admission, hello(boot=4, nonce=OTHER_NONCE))
-    assert boots.seen == {Member(HIGH, JOURNAL): (5, NONCE)}
+    assert boots.known == {Member(HIGH, JOURNAL): Seen(claim(boot=5))}
+
+
+@pytest.mark.parametrize(("votes", "verdict"), [(6, None), (5, None), (4, "cloned"), (0, "cloned")])
+def test_votes_only_rise_whatever_the_start(
+    admission: Admission, boots: Boots, votes: int, verdict: str | None
+) -> None:
+    boots.save_claim(Member(HIGH, JOURNAL), claim(boot=5, votes=5))
+    assert kind(admission, hello(boot=9, nonce=OTHER_NONCE, votes=votes)) == verdict
+
+
+def test_a_vote_that_was_seen_counts_as_much_as_a_claim(admission: Admission, boots: Boots) -> None:
+    boots.known[Member(HIGH, JOURNAL)] = Seen(claim(boot=5, votes=5), cast(7))
+    refusal = admission.refuse_hello(identity(), hello(boot=6, nonce=OTHER_NONCE, votes=6))
+    assert refusal is not None
+    assert (refusal.kind, refusal.claim, refusal.cast) == ("cloned", claim(boot=5, votes=5), cast(7))
+    assert "it says that it has cast 6 votes, and 7 were seen" in refusal.reason
+    boots.known[Member(HIGH, JOURNAL)] = Seen(None, cast(7))
+    assert kind(admission, hello(votes=6)) == "cloned"
+    assert kind(admission, hello(votes=7)) is None
+
+
+def test_what_is_not_signed_by_the_certificates_key_is_not_admitted(
+    admission: Admission, boots: Boots
+) -> None:
+    assert kind(admission, hello(node=LOW)) == "protocol"
+    frame = hello(votes=3)
+    lying = msgspec.structs.replace(frame, claim=msgspec.structs.replace(frame.claim, votes=4))
+    assert kind(admission, lying) == "protocol"
+    assert boots.known == {}
+
+
+def refusal(claim: Claim | None = None, cast: CastVote | None = None) -> Refusal:
+    return Refusal("cloned", "it says so", claim, cast)
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [
+        refusal(claim(boot=4, votes=0, node=MIDDLE)),
+        refusal(claim(boot=3, nonce=OTHER_NONCE, votes=0, node=MIDDLE)),
+        refusal(claim(boot=1, votes=11, node=MIDDLE)),
+        refusal(claim(boot=1, node=MIDDLE), cast(11, MIDDLE)),
+        refusal(None, cast(11, MIDDLE)),
+    ],
+)
+def test_a_node_believes_what_it_signed_itself_and_has_forgotten(
+    admission: Admission, proof: Refusal
+) -> None:
+    assert admission.is_disowned_by(proof)
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [
+        refusal(),
+        refusal(claim(boot=3, nonce=OWN_NONCE, votes=10, node=MIDDLE)),
+        refusal(claim(boot=2, nonce=OTHER_NONCE, votes=9, node=MIDDLE), cast(10, MIDDLE)),
+        refusal(claim(boot=9, votes=99, node=HIGH), cast(99, HIGH)),
+        refusal(claim(OTHER_JOURNAL, 9, votes=99, node=MIDDLE), cast(99, MIDDLE, OTHER_JOURNAL)),
+        refusal(msgspec.structs.replace(claim(node=MIDDLE), boot=9)),
+        refusal(None, msgspec.structs.replace(cast(11, MIDDLE), round=2)),
+    ],
+)
+def test_nothing_else_proves_that_a_journal_is_a_copy(admission: Admission, proof: Refusal) -> None:
+    assert not admission.is_disowned_by(proof)
 
 
 def test_a_new_journal_has_to_wait_for_the_end_of_the_old_ones_link(admission: Admission) -> None:
@@ -102,7 +187,7 @@ def test_no_more_links_than_the_most(admission: Admission) -> None:
     admission.take("d" * 52, hello())
     admission.take("e" * 52, hello())
     assert kind(admission, hello()) == "full"
-    assert kind(admission, hello(boot=2, nonce=OTHER_NONCE), node="d" * 52) is None
+    assert kind(admission, hello(boot=2, nonce=OTHER_NONCE, node="d" * 52), node="d" * 52) is None
 
 
 def test_the_judge_refuses_a_dialer_that_has_not_heard_of_their_link_yet(admission: Admission) -> None:
@@ -128,7 +213,7 @@ def test_the_judge_admits_a_dialer_that_was_started_anew(admission: Admission) -
 def test_who_is_not_the_judge_refuses_no_duplicate_but_keeps_the_highest_order(admission: Admission) -> None:
     assert not admission.is_judge(LOW)
     assert admission.take_judged(LOW, welcome(), 5)
-    assert kind(admission, hello(), node=LOW) is None
+    assert kind(admission, hello(node=LOW), node=LOW) is None
     assert not admission.take_judged(LOW, welcome(), 4)
     assert admission.take_judged(LOW, welcome(), 6)
     assert admission.seen(LOW) == (NONCE, 6)

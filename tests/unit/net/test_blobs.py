@@ -12,6 +12,8 @@ from blake3 import blake3
 from p2pfl.errors import BlobError, NetworkError
 from p2pfl.net.addresses import Address
 from p2pfl.net.blobs import BlobPuller
+from p2pfl.net.holder import Holder
+from p2pfl.net.reach import Unreached
 from p2pfl.net.transfer import HolderBusyError, Progress
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.partial import PartialBlob
@@ -20,33 +22,32 @@ from tests.support.meshes import until
 BLOB = random.Random(2).randbytes(1000)
 DIGEST = blake3(BLOB).hexdigest()
 WRONG = bytes(1000)
+ABSENT = NetworkError("it is not here")
 
-Holder = Callable[[PartialBlob], None]
+Sender = Callable[[PartialBlob], None]
 
 
 class FakeTransfers:
     """Holders that are functions: they write what they send, or raise."""
 
-    def __init__(self, holders: dict[str, Holder]) -> None:
+    def __init__(self, holders: dict[str, Sender]) -> None:
         self.holders = holders
         self.asked: list[str] = []
         self.running = self.most_running = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def run(
-        self, digest: str, node: str, address: Address, partial: PartialBlob, on_progress: Progress
-    ) -> None:
-        self.asked.append(node)
+    async def run(self, digest: str, holder: Holder, partial: PartialBlob, on_progress: Progress) -> None:
+        self.asked.append(holder.node)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         await self.gate.wait()
         self.running -= 1
-        self.holders[node](partial)
+        self.holders[holder.node](partial)
         on_progress(partial.offset, partial.length)
 
 
-def sends(data: bytes, most: int = len(BLOB)) -> Holder:
+def sends(data: bytes, most: int = len(BLOB)) -> Sender:
     """Return a holder that sends *data* from the offset on, at most *most* bytes, then breaks off."""
 
     def holder(partial: PartialBlob) -> None:
@@ -57,7 +58,7 @@ def sends(data: bytes, most: int = len(BLOB)) -> Holder:
     return holder
 
 
-def refuses(error: Exception, times: int, then: Holder) -> Holder:
+def refuses(error: Exception, times: int, then: Sender) -> Sender:
     """Return a holder that raises *error* so many *times*, and then does as *then*."""
     errors: Iterator[Exception] = iter([error] * times)
 
@@ -77,12 +78,12 @@ def store(tmp_path: Path) -> BlobStore:
 @pytest.fixture
 async def pull_from(
     store: BlobStore,
-) -> AsyncIterator[Callable[[dict[str, Holder]], tuple[BlobPuller, FakeTransfers]]]:
+) -> AsyncIterator[Callable[[dict[str, Sender]], tuple[BlobPuller, FakeTransfers]]]:
     with ThreadPoolExecutor(2) as threads:
 
-        def make(holders: dict[str, Holder]) -> tuple[BlobPuller, FakeTransfers]:
-            def known(sources: Sequence[str]) -> list[tuple[str, list[Address]]]:
-                return [(node, [Address("x", 1)]) for node in dict.fromkeys([*sources, *holders])]
+        def make(holders: dict[str, Sender]) -> tuple[BlobPuller, FakeTransfers]:
+            def known(sources: Sequence[str]) -> list[Holder]:
+                return [Holder(node, node, [Address("x", 1)]) for node in dict.fromkeys([*sources, *holders])]
 
             transfers = FakeTransfers(holders)
             return BlobPuller(store, transfers, known, 2, threads), transfers  # type: ignore[arg-type]
@@ -127,6 +128,23 @@ async def test_who_sent_wrong_bytes_alone_is_not_asked_again(store: BlobStore, p
     assert transfers.asked == ["liar", "honest", "honest"]
 
 
+async def test_the_next_pull_does_not_ask_it_either_and_names_it(store: BlobStore, pull_from) -> None:
+    puller, transfers = pull_from({"liar": sends(WRONG), "ant": refuses(ABSENT, 99, sends(BLOB))})
+    with pytest.raises(NetworkError, match=r"liar gave wrong bytes: .*; from ant: it is not here"):
+        await puller.pull(DIGEST, len(BLOB), ["ant"])
+    assert transfers.asked == ["ant", "liar"]
+    with pytest.raises(NetworkError, match=r"liar gave wrong bytes: .*; from ant: it is not here"):
+        await puller.pull(DIGEST, len(BLOB), ["liar"])
+    assert transfers.asked == ["ant", "liar", "ant"]
+
+
+async def test_a_holder_that_was_not_reached_names_itself(store: BlobStore, pull_from) -> None:
+    away = refuses(Unreached("ant cannot be dialled"), 99, sends(BLOB))
+    puller, _ = pull_from({"ant": away})
+    with pytest.raises(NetworkError, match=r"could not be had: ant cannot be dialled$"):
+        await puller.pull(DIGEST, len(BLOB), [])
+
+
 async def test_a_busy_holder_is_asked_again_an_absent_one_is_not(store: BlobStore, pull_from) -> None:
     puller, transfers = pull_from({"ant": refuses(NetworkError("it is not here"), 99, sends(BLOB))})
     with pytest.raises(NetworkError, match=f"blob {DIGEST[:12]} could not be had: from ant: it is not here"):
@@ -139,7 +157,9 @@ async def test_a_busy_holder_is_asked_again_an_absent_one_is_not(store: BlobStor
 
 async def test_only_wrong_bytes_everywhere_are_a_blob_error(store: BlobStore, pull_from) -> None:
     puller, _ = pull_from({"ant": sends(WRONG), "bee": sends(WRONG[1:] + b"x")})
-    with pytest.raises(BlobError, match=r"from ant: .*other bytes.*; from bee: .*other bytes"):
+    with pytest.raises(
+        BlobError, match=r"ant gave wrong bytes: .*other bytes.*; bee gave wrong bytes: .*other bytes"
+    ):
         await puller.pull(DIGEST, len(BLOB), [])
     assert not store.has(DIGEST)
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from p2pfl.net.addresses import Address
-from p2pfl.net.book import MAX_NODES, AddressBook, parse_told
+from p2pfl.net.book import MAX_FAILURES, MAX_NODES, AddressBook, parse_told
 from p2pfl.wire.links import MAX_ADDRESSES
 
 OWN, NODE = "a" * 52, "b" * 52
@@ -44,3 +44,22 @@ def test_peers_cannot_grow_the_book_beyond_its_bounds() -> None:
 def test_of_what_peers_tell_only_usable_addresses_are_taken() -> None:
     told = ["host:9000", "no address", "[fe80::1]:9000", "0.0.0.0:9000", "[2001:db8::1]:9000"]
     assert parse_told(told) == [Address("host", 9000), Address("2001:db8::1", 9000)]
+
+
+def test_what_others_told_is_forgotten_where_it_leads_nowhere() -> None:
+    book = AddressBook(OWN)
+    book.note(NODE, [Address("own", 1)], first=True)
+    book.note(NODE, [Address("told", 1), Address("own", 1)], first=False)
+    for _ in range(MAX_FAILURES):
+        assert Address("told", 1) in book.addresses(NODE)
+        book.fail(NODE, Address("told", 1))
+        book.fail(NODE, Address("own", 1))
+    assert book.addresses(NODE) == (Address("own", 1),)
+
+
+def test_a_forgotten_node_is_news_again() -> None:
+    book = AddressBook(OWN)
+    book.note(NODE, [Address("x", 1)], first=False)
+    book.forget(NODE)
+    assert book.addresses(NODE) == ()
+    assert book.note(NODE, [Address("x", 1)], first=False)

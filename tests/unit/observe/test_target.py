@@ -13,7 +13,7 @@ import pytest
 from p2pfl.errors import CredentialsError, UserError
 from p2pfl.net.addresses import Address
 from p2pfl.observe import target as module
-from p2pfl.observe.target import find_target
+from p2pfl.observe.target import find_data_dir, find_target
 from p2pfl.runtime.invitation import Invitation
 from tests.support.federation import make_federation
 
@@ -21,6 +21,7 @@ from tests.support.federation import make_federation
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where nodes of this user keep their data unless told otherwise."""
+    monkeypatch.setattr(module, "default_place", lambda: tmp_path / "place")
     monkeypatch.setattr(module, "default_data_dir", lambda name: tmp_path / "place" / name)
     return tmp_path / "place"
 
@@ -119,3 +120,34 @@ def test_a_certificate_that_has_gone_is_said_with_the_other_way(tmp_path: Path) 
     folder = run(tmp_path / "ada", tmp_path / "gone")
     with pytest.raises(CredentialsError, match=r"watched with its own certificate.* role observer"):
         find_target(data_dir=folder)
+
+
+def journal(folder: Path) -> Path:
+    """Let a node have been run in *folder*."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "journal.sqlite").touch()
+    return folder
+
+
+def test_the_only_data_directory_need_not_be_named(place: Path) -> None:
+    folder = journal(place / "ada")
+    (place / "empty").mkdir()
+    assert find_data_dir() == folder
+
+
+def test_of_several_data_directories_that_of_the_only_running_node_is_meant(place: Path, certs: Path) -> None:
+    journal(place / "ben")
+    assert find_data_dir() == place / "ben"
+    folder = journal(run(place / "ada", certs))
+    assert find_data_dir() == folder
+
+
+def test_of_several_data_directories_one_must_be_named(place: Path) -> None:
+    with pytest.raises(UserError, match="no node of yours has a data directory"):
+        find_data_dir()
+    journal(place / "ada")
+    journal(place / "a b")
+    with pytest.raises(
+        UserError, match=r"several data directories: give one with --data-dir \('.*/a b', .*/ada\)"
+    ):
+        find_data_dir()

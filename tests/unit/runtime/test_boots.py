@@ -4,39 +4,72 @@ import pytest
 
 from p2pfl.errors import DataDirectoryError, HandshakeRefused
 from p2pfl.messages import Member
+from p2pfl.proofs import CastVote, Claim, Seen, sign_claim
 from p2pfl.runtime.boots import Boots
-from tests.support.core import member
+from tests.support.core import ballot, member
+from tests.support.keys import signer
+from tests.support.records import digest, signed
 
 BEN = member("ben")
+CLAIM = sign_claim(signer("ben"), BEN, 3, "a" * 32, 5)
 FULL = DataDirectoryError("the disk is full")
 
 
+def cast(votes: int) -> CastVote:
+    run, stands = digest("run"), ballot(2, "ada")
+    return CastVote(run, 1, stands, "", signed("ben", run, 1, stands, votes=votes))
+
+
 class Memory:
-    """A journal's memory of starts, on a disk that may be full."""
+    """A journal's memory of other journals, on a disk that may be full."""
 
     def __init__(self, *, is_full: bool = False) -> None:
-        self.known: dict[Member, tuple[int, str]] = {}
+        self.known: dict[Member, Seen] = {}
+        self.asked = 0
         self._is_full = is_full
 
-    def seen_boot(self, of: Member) -> tuple[int, str] | None:
-        return self.known.get(of)
+    def seen(self, member: Member) -> Seen | None:
+        self.asked += 1
+        return self.known.get(member)
 
-    def save_boot(self, of: Member, boot: int, nonce: str) -> None:
+    def save_claim(self, member: Member, claim: Claim) -> None:
         if self._is_full:
             raise FULL
-        self.known[of] = (boot, nonce)
+        self.known[member] = Seen(claim)
 
 
-def test_starts_are_remembered_by_the_journal():
-    boots = Boots(Memory(), fail=pytest.fail)
-    assert boots.seen_boot(BEN) is None
-    boots.save_boot(BEN, 3, "a" * 32)
-    assert boots.seen_boot(BEN) == (3, "a" * 32)
+def test_starts_are_remembered_by_the_journal_which_is_asked_once():
+    memory = Memory()
+    boots = Boots(memory, lambda _: None, fail=pytest.fail)
+    assert boots.seen(BEN) is None
+    boots.save_claim(BEN, CLAIM)
+    assert memory.known == {BEN: Seen(CLAIM)}
+    asked = memory.asked
+    assert boots.seen(BEN) == boots.seen(BEN) == Seen(CLAIM)
+    assert memory.asked == asked
+
+
+def test_a_vote_counts_before_it_is_on_disk():
+    votes = {BEN: cast(4)}
+    boots = Boots(Memory(), votes.get, fail=pytest.fail)
+    assert boots.seen(BEN) == Seen(None, cast(4))
+    boots.save_claim(BEN, CLAIM)
+    votes[BEN] = cast(9)
+    assert boots.seen(BEN) == Seen(CLAIM, cast(9))
+
+
+def test_what_the_journal_knew_before_this_start_stays_beside_a_new_claim():
+    memory = Memory()
+    memory.known[BEN] = Seen(None, cast(9))
+    boots = Boots(memory, lambda _: None, fail=pytest.fail)
+    assert boots.seen(BEN) == Seen(None, cast(9))
+    boots.save_claim(BEN, CLAIM)
+    assert boots.seen(BEN) == Seen(CLAIM, cast(9))
 
 
 def test_a_disk_that_refuses_ends_the_node_and_not_the_mesh():
     failures: list[DataDirectoryError] = []
-    boots = Boots(Memory(is_full=True), failures.append)
+    boots = Boots(Memory(is_full=True), lambda _: None, failures.append)
     with pytest.raises(HandshakeRefused, match="it ends and says why"):
-        boots.save_boot(BEN, 3, "a" * 32)
+        boots.save_claim(BEN, CLAIM)
     assert failures == [FULL]

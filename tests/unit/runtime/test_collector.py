@@ -124,3 +124,34 @@ async def test_without_a_collection_a_guard_goes_at_once(tidied: Tidied) -> None
     tidied.guard.add(digest("a"))
     tidied.collector.release(digest("a"))
     assert not tidied.guard.holds(digest("a"))
+
+
+async def test_a_word_that_comes_while_the_disk_is_waited_for_deletes_nothing_yet(tidied: Tidied) -> None:
+    # It may be the word after a commit that is not on disk: the update made needless must outlive a crash.
+    tidied.may_begin.clear()
+    update, unused = tidied.add("update"), tidied.add("unused")
+    tidied.collector.collect(frozenset({update}))
+    await until(lambda: tidied.begun == 1)
+    tidied.collector.collect(frozenset())
+    tidied.may_begin.set()
+    await until(lambda: not tidied.store.has(unused))
+    assert tidied.store.has(update)
+    await tidied.collector.close()
+    assert not tidied.store.has(update), "the next collection waits for the disk itself"
+    assert tidied.begun == 2
+
+
+async def test_a_guard_given_back_while_the_disk_is_waited_for_holds_until_the_next_collection(
+    tidied: Tidied,
+) -> None:
+    tidied.may_begin.clear()
+    late, unused = tidied.add("late"), tidied.add("unused")
+    tidied.guard.add(late)
+    tidied.collector.collect(frozenset())
+    await until(lambda: tidied.begun == 1)
+    tidied.collector.release(late)
+    tidied.collector.collect(frozenset({late}))
+    tidied.may_begin.set()
+    await until(lambda: not tidied.store.has(unused))
+    await tidied.collector.close()
+    assert tidied.store.has(late)

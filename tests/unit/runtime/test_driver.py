@@ -25,14 +25,23 @@ from p2pfl.core.effects import (
     SaveUpdate,
     Send,
     SendRecords,
+    Sever,
     Tell,
     Train,
 )
-from p2pfl.errors import DataDirectoryError
+from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.messages import Evaluation, Facts, Member, Message, Prepare, Records
 from p2pfl.net.loop import run
 from p2pfl.net.peers import Peer
-from p2pfl.runtime.driver import CLONED_EXIT, DISK_EXIT, FAULT_EXIT, FRAME_MARGIN, LATER_SECONDS, Driver
+from p2pfl.runtime.driver import (
+    CLONED_EXIT,
+    DISK_EXIT,
+    FAULT_EXIT,
+    FRAME_MARGIN,
+    LATER_SECONDS,
+    SYSTEM_EXIT,
+    Driver,
+)
 from p2pfl.runtime.guard import Guard
 from p2pfl.runtime.publish import Publisher
 from p2pfl.store.blobs import BlobStore
@@ -41,7 +50,7 @@ from tests.support.meshes import until
 from tests.support.records import SPEC, Chain, digest, node, update
 
 RUN = digest("run")
-PROMISE = SavePromise(RUN, 1, ballot(1, "ben"))
+PROMISE = SavePromise(RUN, 1, ballot(1, "ben"), 1)
 REPORT = SaveReport(RUN, 1, node("ada"), Evaluation(correct=1, total=2, loss=0.5))
 UPDATE = SaveUpdate(RUN, 1, RUN, msgspec.structs.replace(update("ada", 1), seconds=LATER_SECONDS))
 DEAR_UPDATE = SaveUpdate(RUN, 1, RUN, msgspec.structs.replace(update("ada", 1), seconds=60.0))
@@ -95,6 +104,13 @@ class Trace:
     def save_all(self, effects: list[Any]) -> None:
         self._save()
         self.steps.append(("saved", list(effects)))
+
+    def refuse(self, reason: str) -> None:
+        self._save()
+        self.steps.append(("refused", reason))
+
+    def drop(self, node: str, reason: str) -> None:
+        self.steps.append(("dropped", node, reason))
 
     def records(self, run: str, after: int, max_bytes: int) -> Records:
         self.steps.append(("read", run, after, max_bytes))
@@ -322,6 +338,16 @@ async def test_a_disk_that_refuses_ends_the_node_and_nothing_is_sent(tmp_path: P
     assert steps == []
 
 
+async def test_too_many_open_files_are_told_as_something_to_change_and_not_as_the_disk(
+    tmp_path: Path,
+) -> None:
+    def broken() -> None:
+        raise OutOfFilesError("too many files are open")
+
+    ended, _ = await perform(tmp_path, [PROMISE, BYE], Trace(broken))
+    assert ended == Exit(2, "too many files are open")
+
+
 async def test_a_fault_in_its_own_code_ends_the_node_with_a_log_entry(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -333,6 +359,20 @@ async def test_a_fault_in_its_own_code_ends_the_node_with_a_log_entry(
     assert "a lower vote" in ended.reason
     assert "RuntimeError" in caplog.text
     assert steps == []
+
+
+async def test_what_the_system_refuses_is_no_fault_of_this_program(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused() -> None:
+        raise OSError(24, "Too many open files", "blobs")
+
+    ended, _ = await perform(tmp_path, [PROMISE, Send("ben", PREPARE)], Trace(refused))
+    assert ended == Exit(
+        SYSTEM_EXIT, "the system refused what this node needs (blobs): Too many open files; see its log"
+    )
+    assert SYSTEM_EXIT == 71
+    assert "the system refused what this node needs" in caplog.text
 
 
 async def test_effects_behind_an_exit_are_left_undone(tmp_path: Path) -> None:
@@ -436,13 +476,32 @@ def adopted(store: BlobStore, data: bytes) -> str:
 async def test_what_the_mesh_tells_reaches_people_and_a_copied_disk_ends_the_node(tmp_path: Path) -> None:
     told: list[events.AnyEvent] = []
     script = ScriptedNode([Tell(events.Notice("info", "hello"))])
-    driver = drive(tmp_path, script, Trace(), told)
+    trace = Trace()
+    driver = drive(tmp_path, script, trace, told)
     driver.start()
     driver.refused("192.0.2.7:1", "another CA")
     driver.disowned("this data directory is a copy")
+    driver.disowned("it is told twice")
+    assert trace.steps == [("refused", "this data directory is a copy")], "durably, before the node ends"
     assert await driver.run() == Exit(CLONED_EXIT, "this data directory is a copy")
     assert told == [events.Notice("info", "hello"), events.PeerRefused("192.0.2.7:1", "another CA")]
     assert script.inputs == []
+
+
+async def test_where_a_copy_cannot_be_marked_the_disk_is_what_ends_the_node(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise DataDirectoryError("the disk is full")
+
+    driver = drive(tmp_path, ScriptedNode([]), Trace(refuse))
+    driver.disowned("this data directory is a copy")
+    assert await driver.run() == Exit(DISK_EXIT, "the disk is full")
+
+
+async def test_a_link_the_protocol_wants_ended_is_cut(tmp_path: Path) -> None:
+    trace = Trace()
+    driver = drive(tmp_path, ScriptedNode([Sever("ben", "it has forgotten votes")]), trace)
+    driver.start()
+    assert trace.steps == [("dropped", "ben", "it has forgotten votes")]
 
 
 # --- for people ---------------------------------------------------------------------------------------------

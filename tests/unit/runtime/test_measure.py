@@ -13,6 +13,7 @@ import pytest
 from p2pfl import events
 from p2pfl.net.traffic import Meter, Traffic
 from p2pfl.runtime import measure
+from p2pfl.runtime.machine import Usage
 from p2pfl.runtime.measure import LOOKS_PER_MEASURE, Measures
 from tests.support.core import context, ledger, link, member, status, unlink
 from tests.support.records import node
@@ -126,7 +127,7 @@ def test_processor_time_is_a_rate_since_the_last_measurement(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = [0.0]
-    monkeypatch.setattr(measure, "_usage_of", lambda process: (used[0], 1000 * process.pid))
+    monkeypatch.setattr(measure, "usage_of", lambda pid: Usage(used[0], 1000 * pid))
     assert stage.measure(10.0).cpu == 0.0, "nothing to compare with"
     used[0] = 0.5
     assert stage.measure(12.0).cpu == 0.25

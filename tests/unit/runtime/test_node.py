@@ -15,9 +15,14 @@ from p2pfl.core import inputs
 from p2pfl.core.effects import AnyEffect, Train
 from p2pfl.core.node import Node
 from p2pfl.core.saved import Saved, SavedRun
-from p2pfl.runtime.node import _recover
+from p2pfl.errors import CredentialsError, UserError
+from p2pfl.identity.names import Role
+from p2pfl.net import sockets
+from p2pfl.runtime.node import NodeConfig, _recover, run_node
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import chain_of, member, of_kind, options, told
+from tests.support.federation import make_federation
+from tests.support.keys import signer
 from tests.support.records import NAMES, SCHEMA, update
 
 BYTES = b"the update of round 2" * 1000
@@ -45,7 +50,7 @@ def started(saved: Saved) -> list[AnyEffect]:
     """The first effects of a node with *saved*, until the model is here and its worker ready."""
     assert saved.current is not None
     assert saved.current.last is not None
-    node = Node(member("ada"), "ada", options(), saved, settings=ProtocolSettings())
+    node = Node(member("ada"), "ada", options(), saved, signer("ada"), settings=ProtocolSettings())
     effects = node.start(100.0)
     effects += node.input(inputs.BlobReady(saved.current.last.record.model, durable=True), 100.0)
     return effects + node.input(inputs.Described(saved.current.founding.spec, SCHEMA, 1000), 100.0)
@@ -86,3 +91,25 @@ def test_a_start_without_an_update_drops_what_was_not_flushed(tmp_path: Path) ->
     nothing = Saved(None, {}, frozenset())
     assert _recover(nothing, store) == nothing
     assert store.digests() == frozenset()
+
+
+def config(tmp_path: Path, role: Role, peers: int) -> NodeConfig:
+    [ada] = make_federation(tmp_path / "ca", "ada", role=role).values()
+    listed = tuple(f"192.0.2.7:{port}" for port in range(1, peers + 1))
+    return NodeConfig(ada, tmp_path / "data", options().spec, frozenset(), listed)
+
+
+async def test_a_persons_certificate_starts_no_node_and_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CredentialsError, match="has the role observer"):
+        await run_node(config(tmp_path, "observer", 1), (), 0.0)
+    assert not (tmp_path / "data").exists()
+
+
+async def test_a_node_that_may_not_have_its_links_open_says_so_and_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "files_limit", lambda: 64)
+    monkeypatch.setattr(sockets, "raise_files_limit", lambda: None)
+    with pytest.raises(UserError, match=r"may have 64 files.*a node with 39 peers.*`ulimit -n 1024`"):
+        await run_node(config(tmp_path, "node", 39), (), 0.0)
+    assert not (tmp_path / "data").exists()

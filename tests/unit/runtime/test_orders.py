@@ -50,7 +50,7 @@ class Stage:
         driver: Any = SimpleNamespace(
             feed=self.fed.append, publish=self.told.append, work=SimpleNamespace(guard=self.guard)
         )
-        self.orders = Orders(self.node, driver, self.store, path, self.leave)
+        self.orders = Orders(self.node, driver, self.store, path / "saved", self.leave)
 
     def leave(self) -> bool:
         self.leaves += 1

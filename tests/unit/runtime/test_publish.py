@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from p2pfl import events
 from p2pfl.errors import UserError
 from p2pfl.events import Published
+from p2pfl.runtime import publish
 from p2pfl.runtime.follow import parse_line
 from p2pfl.runtime.publish import EventFile, Publisher, as_json, earlier_file
 from tests.support.records import SPEC
@@ -28,6 +30,22 @@ def test_every_sink_gets_every_event_numbered_and_dated_in_order():
     publisher.publish(events.QuorumBack(3, 2, 3))
     assert one == [Published(1, 10.0, NOTICE), Published(2, 11.5, events.QuorumBack(3, 2, 3), 3)]
     assert two == one
+
+
+def test_a_sink_that_fails_holds_up_nobody_and_is_told_to_the_log_once(caplog: pytest.LogCaptureFixture):
+    def broken(_: Published) -> None:
+        raise UnicodeEncodeError("ascii", "★", 0, 1, "no such character")
+
+    publisher = Publisher(lambda: 1.0)
+    got: list[Published] = []
+    publisher.add(broken)
+    publisher.add(got.append)
+    publisher.publish(NOTICE)
+    publisher.publish(NOTICE)
+    assert [published.seq for published in got] == [1, 2]
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        "an event could not be shown"
+    ]
 
 
 def test_an_event_becomes_one_flat_mapping_with_its_kind():
@@ -101,3 +119,20 @@ def test_events_are_published_with_the_training_round_they_are_about():
     fields = json.loads(as_json(told[1]))
     assert (fields["round"], fields["training_round"]) == (62, 61)
     assert parse_line(as_json(told[1])) == told[1]
+
+
+def test_a_named_pipe_that_nobody_reads_holds_up_no_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(publish, "PATIENCE_SECONDS", 0.01)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    file = EventFile(str(path))
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        for number in range(10_000):
+            file.write(Published(number, 2.0, NOTICE))
+        first = json.loads(reader.readline())
+    file.close()
+    assert first["seq"] == 0
+    [told] = caplog.messages
+    assert "nobody reads it" in told

@@ -13,7 +13,7 @@ from blake3 import blake3
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, Train
-from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, TaskError, WorkerError
+from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.messages import Evaluation
 from p2pfl.runtime import work
@@ -267,6 +267,31 @@ async def test_a_number_that_is_not_finite_is_found_whether_its_bytes_were_seen_
     assert "not finite" in failed.reason
 
 
+async def test_a_blob_that_is_damaged_on_this_disk_is_pulled_again_and_that_is_told(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
+    path = bench.store.new_path()
+    path.write_bytes(GOOD[:-3])
+    bench.store.adopt(path, name)
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    assert await bench.host.outcome() == on_disk(name)
+    assert bench.store.is_intact(name)
+    [notice] = bench.host.told
+    assert isinstance(notice, events.Notice)
+    assert "is damaged: it is pulled again" in notice.text
+
+
+async def test_a_blob_that_is_here_whole_and_of_no_use_is_not_pulled_again(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path, data=GOOD), blake3(NAN).hexdigest()
+    path = bench.store.new_path()
+    path.write_bytes(NAN)
+    bench.store.adopt(path, name)
+    bench.work.begin(Fetch(name, SCHEMA, ("ben",)))
+    [failed] = await bench.host.outcome()
+    assert isinstance(failed, inputs.BlobFailed)
+    assert failed.invalid
+    assert bench.puller.pulls == []
+
+
 async def test_a_blob_looked_at_while_it_came_is_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,7 +301,10 @@ async def test_a_blob_looked_at_while_it_came_is_not_read_again(
     assert await bench.host.outcome() == on_disk(name)
 
 
-@pytest.mark.parametrize("error", [NetworkError("nobody has it"), BlobError("its bytes are others")])
+@pytest.mark.parametrize(
+    "error",
+    [NetworkError("nobody has it"), BlobError("its bytes are others"), OutOfFilesError("too many files")],
+)
 async def test_a_blob_that_cannot_be_had_now_may_be_had_later(tmp_path: Path, error: Exception) -> None:
     bench = Bench(tmp_path, data=error)
     bench.work.begin(Fetch(MODEL, SCHEMA, ("ben",)))
@@ -389,6 +417,17 @@ async def test_a_described_task_is_told_to_people_and_to_the_protocol(tmp_path: 
     assert (ready.task, ready.device, ready.samples, ready.parameters) == (SPEC.task, "cpu", 1437, 99)
 
 
+async def test_a_worker_that_is_ready_is_told_once_for_the_same_task(tmp_path: Path) -> None:
+    described = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 99, "cpu")
+    other = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 100, "cpu")
+    bench = Bench(tmp_path, described, described, other)
+    for parameters in ([99], [99], [99, 100]):
+        bench.host.fed.clear()
+        bench.work.begin(Describe(SPEC))
+        await bench.host.outcome()
+        assert [event.parameters for event in bench.host.told] == parameters
+
+
 async def test_a_created_model_is_durable_and_guarded(tmp_path: Path) -> None:
     name = blake3(GOOD).hexdigest()
 
@@ -471,17 +510,3 @@ async def test_closing_ends_jobs_under_way(tmp_path: Path) -> None:
     await bench.work.close()
     assert bench.work._tasks == set()
     assert bench.host.fed == []
-
-
-async def test_that_the_worker_is_ready_is_told_once_and_again_when_it_is_for_something_else(
-    tmp_path: Path,
-) -> None:
-    same = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 99, "cpu")
-    other = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 500, "cpu")
-    bench = Bench(tmp_path, same, same, other)
-    for _ in range(3):
-        bench.host.fed.clear()
-        bench.work.begin(Describe(SPEC))
-        await bench.host.outcome()
-    told = [event for event in bench.host.told if isinstance(event, events.WorkerReady)]
-    assert [event.parameters for event in told] == [99, 500]

@@ -1,14 +1,17 @@
 import pytest
 
 from p2pfl.core.effects import Send, Tell
+from p2pfl.core.saved import Vote
 from p2pfl.events import Notice
-from p2pfl.messages import Prepare, Promise, Yield
+from p2pfl.messages import Accepted, Ballot, Prepare, Promise, Yield
 from p2pfl.sim.faults import Faults
 from p2pfl.sim.world import World
 from tests.support.core import ballot, chain_of
+from tests.support.records import signed
 from tests.support.worlds import number, spec
 
 CHAIN = chain_of("ada", "ben", "cleo")
+VOTE = signed("ada", CHAIN.run, 1, ballot(1, "ben"), "ab" * 32)
 
 
 def started(seed=1, **faults):
@@ -27,7 +30,8 @@ def struck(world):
 
 
 def promise(value):
-    return Promise(CHAIN.run, 1, ballot(2, "ada"), ballot(1, "ben") if value else None, value)
+    vote = signed("ben", CHAIN.run, 1, ballot(2, "ada"))
+    return Promise(CHAIN.run, 1, ballot(2, "ada"), ballot(1, "ben") if value else None, value, vote)
 
 
 def test_a_step_of_the_protocol_is_aimed_at_and_other_effects_are_not():
@@ -77,6 +81,19 @@ def test_a_disk_is_struck_only_where_disks_may_be_lost():
             world._carrier._aim.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
             lost += [line for line in world.trace if "loses its disk" in line]
         assert bool(lost) is expected
+
+
+def test_a_proposer_is_struck_before_its_own_acceptance_and_not_after_it():
+    world = started(aimed_first=1.0)
+    one, proposer = number(world, 1), number(world, 2)
+    ballot_of = Ballot(1, proposer.member.node)
+    effect = Send(proposer.member.node, Accepted(CHAIN.run, 1, ballot_of, "ab" * 32, VOTE))
+    proposer.disk.votes[CHAIN.run] = Vote(1, ballot_of, ballot_of, CHAIN.commit().record)
+    world._carrier._aim.after(one, effect)
+    assert proposer.is_up
+    proposer.disk.votes[CHAIN.run] = Vote(1, ballot_of, None, None)
+    world._carrier._aim.after(one, effect)
+    assert not proposer.is_up
 
 
 @pytest.mark.parametrize(("between", "least", "most"), [(0.0, 0, 0), (0.1, 50, 150)])

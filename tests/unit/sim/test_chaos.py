@@ -1,6 +1,7 @@
 import msgspec
 import pytest
 
+from p2pfl.sim.chaos import black_out
 from p2pfl.sim.faults import CALM, HEAVY, PROFILES, Faults
 from p2pfl.sim.world import World
 
@@ -69,6 +70,56 @@ def test_processes_are_suspended_sleep_and_leave(field, text):
     made.run_until(made.is_complete, 600.0)
 
 
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("blackout_every", "loses power"),
+        ("block_every", "no models come "),
+        ("damage_every", "has wrong bytes of its last model"),
+        ("turn_away_every", "is to take part in a new run"),
+    ],
+)
+def test_models_and_members_fail_in_ways_of_their_own(field, text):
+    made = world(**{field: 5.0})
+    assert lines(made, text)
+    made.run_until(made.is_complete, 600.0)
+
+
+def test_from_one_device_models_may_never_come():
+    made = World(5, nodes=3, rounds=LONG, faults=Faults(until=40.0, walled=1.0), trace=True)
+    made.begin()
+    assert len(made.network.walled) == 1
+    made.run_until(made.is_complete, 600.0)
+    assert made.network.walled == set()
+
+
+@pytest.mark.parametrize(("field", "text"), [("hang", "has a worker that hangs"), ("fail", "out of memory")])
+def test_workers_hang_and_fail(field, text):
+    made = world(**{field: 0.1})
+    assert lines(made, text)
+    made.run_until(made.is_complete, 600.0)
+
+
+def test_updates_that_never_fit_are_left_out():
+    made = world(misfit=0.2)
+    assert made.bulk.misfits
+    assert lines(made, "its shape is not the run's")
+    made.run_until(made.is_complete, 600.0)
+
+
+def test_after_a_failure_of_all_power_a_majority_is_back_before_the_others():
+    made = World(5, nodes=5, rounds=LONG, trace=True)
+    made.begin()
+    made.run_for(5.0)
+    made.trace.clear()
+    first = list(made.devices.values())[2]
+    black_out(made, first=first)
+    made.run_for(10.0)
+    starts = [line.split()[:2] for line in made.trace if line.endswith(" starts")]
+    assert starts[0][1] == first.name
+    assert [float(at) < 6.0 for at, _ in starts] == [True] * 3 + [False] * 2
+
+
 def test_one_node_may_be_slow():
     slow = [device.slowness for device in world(slow_node=1.0).devices.values() if device.slowness > 1.0]
     assert len(slow) == 1
@@ -84,7 +135,7 @@ def test_every_fault_can_be_left_out():
     rates = {
         name: rate
         for name, rate in msgspec.structs.asdict(CALM).items()
-        if name not in ("until", "down", "freeze", "cut", "delay", "pull", "power_cuts")
+        if name not in ("until", "down", "freeze", "cut", "delay", "pull", "power_cuts", "block", "away")
     }
     assert set(rates.values()) == {0.0}
 

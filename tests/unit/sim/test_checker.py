@@ -9,7 +9,7 @@ from p2pfl.sim.checker import Checker
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
 from tests.support.core import ballot, chain_of, member, model
-from tests.support.records import NAMES, node
+from tests.support.records import NAMES, node, signed
 
 
 class Court:
@@ -26,7 +26,7 @@ class Court:
         self.record = msgspec.structs.replace(commit.record, updates=())
         self.commit = msgspec.structs.replace(commit, record=self.record)
         for name in self.disks:
-            self.save(name, SavePromise(self.run, 1, ballot(1, "ada")))
+            self.save(name, SavePromise(self.run, 1, ballot(1, "ada"), 1))
 
     def save(self, name, effect):
         self.disks[name].save(effect)
@@ -37,7 +37,7 @@ class Court:
 
     def accept(self, name):
         self.disks[name].blobs.add(self.record.model)
-        self.save(name, SaveAccepted(self.run, 1, ballot(1, "ada"), self.record))
+        self.save(name, SaveAccepted(self.run, 1, ballot(1, "ada"), self.record, 1))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def court():
 
 def test_an_acceptance_without_the_model_violates_possession(court):
     with pytest.raises(Violation, match=r"possession: .* whose model it does not hold"):
-        court.save("ada", SaveAccepted(court.run, 1, ballot(1, "ada"), court.record))
+        court.save("ada", SaveAccepted(court.run, 1, ballot(1, "ada"), court.record, 1))
 
 
 def test_the_blob_of_an_open_vote_must_not_be_collected(court):
@@ -77,11 +77,12 @@ def test_a_lost_disk_is_no_fault_of_the_others(court):
 
 
 def test_votes_and_work_are_judged_as_well(court):
-    court.save("ada", SavePromise(court.run, 1, ballot(2, "ben")))
+    court.save("ada", SavePromise(court.run, 1, ballot(2, "ben"), 1))
     with pytest.raises(Violation, match="monotone"):
-        court.save("ada", SavePromise(court.run, 1, ballot(1, "ben")))
+        court.save("ada", SavePromise(court.run, 1, ballot(1, "ben"), 1))
+    vote = signed("ben", court.run, 1, ballot(9, "ada"))
     with pytest.raises(Violation, match="durability"):
-        court.done("ben", Send(node("ada"), Promise(court.run, 1, ballot(9, "ada"), None, None)))
+        court.done("ben", Send(node("ada"), Promise(court.run, 1, ballot(9, "ada"), None, None, vote)))
     court.done("ben", Train(court.run, 1, court.chain.founding.spec, court.chain.founding.model, 0))
 
 

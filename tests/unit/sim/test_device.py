@@ -124,7 +124,7 @@ def test_a_workers_results_are_not_durable_but_for_the_initial_model(device):
 def test_without_the_habit_of_sparing_it_the_blob_of_an_open_vote_is_collected(device):
     chain = chain_of("ada", "ben", "cleo")
     record = chain.commit().record
-    device.disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), record))
+    device.disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), record, 1))
     device.disk.blobs = {record.model, model("other")}
     device.collect(frozenset({record.model}))
     assert device.disk.blobs == {record.model}

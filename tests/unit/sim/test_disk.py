@@ -4,14 +4,20 @@ from p2pfl.core.effects import (
     SaveCommit,
     SaveFounding,
     SavePromise,
+    SaveRefused,
     SaveResumed,
+    SaveSeen,
     SaveUpdate,
 )
 from p2pfl.core.saved import SavedRun, Vote
 from p2pfl.messages import Member, record_digest
+from p2pfl.proofs import CastVote, Seen, sign_claim
 from p2pfl.sim.disk import RECORDS_AT_ONCE, Disk
 from tests.support.core import ballot, chain_of, member
-from tests.support.records import NAMES, update
+from tests.support.keys import signer
+from tests.support.records import NAMES, resigned, signed, update
+
+CLAIM = sign_claim(signer("ben"), member("ben"), 3, "ab" * 16, 0)
 
 
 def in_run(chain):
@@ -72,17 +78,17 @@ def test_a_promise_keeps_the_value_accepted_in_the_round_and_no_older_one():
     chain = chain_of(*NAMES[:3], rounds=1)
     record = chain.commits[0].record
     disk = in_run(chain_of(*NAMES[:3]))
-    disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), record))
-    disk.save(SavePromise(chain.run, 1, ballot(2, "cleo")))
+    disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), record, 1))
+    disk.save(SavePromise(chain.run, 1, ballot(2, "cleo"), 2))
     assert disk.load().votes[chain.run] == Vote(1, ballot(2, "cleo"), ballot(1, "ben"), record)
-    disk.save(SavePromise(chain.run, 2, ballot(1, "ben")))
+    disk.save(SavePromise(chain.run, 2, ballot(1, "ben"), 2))
     assert disk.load().votes[chain.run] == Vote(2, ballot(1, "ben"), None, None)
 
 
 def test_the_vote_of_a_round_that_is_committed_does_not_come_back():
     chain = chain_of(*NAMES[:3], rounds=1)
     disk = in_run(chain)
-    disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), chain.commits[0].record))
+    disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), chain.commits[0].record, 1))
     assert disk.load().votes == {}
 
 
@@ -92,19 +98,19 @@ def test_a_backup_does_not_see_what_comes_after_it():
     backup = disk.backup()
     before = backup.load()
     disk.save(SaveCommit(chain.run, chain.commit(), 1.0))
-    disk.save(SavePromise(chain.run, 2, ballot(1, "ben")))
+    disk.save(SavePromise(chain.run, 2, ballot(1, "ben"), 2))
     disk.blobs.add("model")
-    disk.save_boot(member("ben"), 3, "nonce")
+    disk.save_claim(member("ben"), CLAIM)
     assert backup.load() == before
     assert backup.blobs == set()
-    assert backup.seen_boot(member("ben")) is None
+    assert backup.seen(member("ben")) is None
 
 
 def test_a_new_journal_keeps_the_records_and_forgets_the_votes():
     chain = chain_of(*NAMES[:3], rounds=1)
     disk = in_run(chain)
     disk.boot = 7
-    disk.save(SavePromise(chain.run, 2, ballot(1, "ben")))
+    disk.save(SavePromise(chain.run, 2, ballot(1, "ben"), 2))
     disk.renew("ab" * 16)
     assert disk.member == Member(member("ada").node, "ab" * 16)
     assert disk.boot == 0
@@ -114,15 +120,46 @@ def test_a_new_journal_keeps_the_records_and_forgets_the_votes():
 
 def test_the_last_start_of_another_journal_is_remembered():
     disk = Disk(member("ada"))
-    disk.save_boot(member("ben"), 2, "nonce")
-    assert disk.seen_boot(member("ben")) == (2, "nonce")
-    assert disk.seen_boot(member("cleo")) is None
+    disk.save_claim(member("ben"), CLAIM)
+    assert disk.seen(member("ben")) == Seen(CLAIM)
+    assert disk.seen(member("cleo")) is None
+
+
+def test_the_newest_vote_of_another_journal_is_remembered_also_from_a_commit():
+    chain = chain_of(*NAMES[:3])
+    disk = in_run(chain)
+    disk.save_claim(member("ben"), CLAIM)
+    promise = CastVote(chain.run, 1, ballot(2, "ada"), "", signed("ben", chain.run, 1, ballot(2, "ada")))
+    disk.save(SaveSeen((promise,), at_once=False))
+    assert disk.seen(member("ben")) == Seen(CLAIM, promise)
+    commit = resigned(chain.commit(), "ada", "ben", votes=5)
+    disk.save(SaveCommit(chain.run, commit, 1.0))
+    assert disk.seen(member("ben")).cast.vote == commit.acceptors[1]
+    assert disk.seen(member("ada")) is None
+
+
+def test_a_journal_that_was_refused_stays_so_until_it_is_a_new_one():
+    disk = Disk(member("ada"))
+    disk.save(SaveRefused("a copy"))
+    assert disk.backup().refused == disk.refused == "a copy"
+    disk.renew("ab" * 16)
+    assert disk.refused == ""
+
+
+def test_every_vote_is_counted_and_a_new_journal_begins_anew():
+    chain = chain_of(*NAMES[:3])
+    disk = in_run(chain)
+    disk.save(SavePromise(chain.run, 1, ballot(1, "ben"), 1))
+    disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), chain.commit().record, 2))
+    assert disk.load().votes_cast == 2
+    disk.renew("ab" * 16)
+    assert disk.load().votes_cast == 0
 
 
 def test_a_closed_run_is_not_taken_up_again_but_its_votes_stay():
     chain = chain_of(*NAMES[:3])
     disk = in_run(chain)
-    disk.save(SavePromise(chain.run, 1, ballot(1, "ben")))
+    disk.save(SavePromise(chain.run, 1, ballot(1, "ben"), 2))
     disk.save(SaveClosed(chain.run))
     saved = disk.load()
     assert saved.current is None

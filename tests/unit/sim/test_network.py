@@ -1,9 +1,8 @@
 import msgspec
 
 from p2pfl.core import inputs
-from p2pfl.core.effects import Fetch, Send
+from p2pfl.core.effects import Send
 from p2pfl.messages import Evaluation, Report, Status
-from p2pfl.sim.device import SCHEMA
 from p2pfl.sim.faults import Faults
 from p2pfl.sim.network import SILENCE
 from p2pfl.sim.world import World
@@ -195,36 +194,6 @@ def test_messages_overtake_each_other():
     order = [one.round for one in reports if isinstance(one, Report) and one.run == REPORT.run]
     assert sorted(order) == list(range(1, 50))
     assert order != sorted(order)
-
-
-# --- blobs --------------------------------------------------------------------------------------------------
-
-
-def fetched(world, device, **fields):
-    seen = fed(world, device)
-    world.network.fetch(device, Fetch("blob", SCHEMA, (), **fields))
-    world.run_for(0.2)
-    return [e for e in seen if isinstance(e, inputs.BlobReady | inputs.BlobFailed)]
-
-
-def test_a_blob_comes_from_whoever_is_linked_and_has_it():
-    world = started()
-    number(world, 3).disk.passing.add("blob")
-    assert fetched(world, number(world, 1)) == [
-        inputs.BlobReady("blob", durable=False),
-        inputs.BlobReady("blob", durable=True),
-    ]
-    assert number(world, 1).disk.blobs >= {"blob"}
-    assert fetched(world, number(world, 2), durable=False) == [inputs.BlobReady("blob", durable=False)]
-    assert "blob" in number(world, 2).disk.passing
-
-
-def test_a_blob_nobody_reachable_has_cannot_be_had():
-    world = started()
-    number(world, 3).disk.blobs.add("blob")
-    world.network.deafen({pair(world, 3, 1)})
-    (answer,) = fetched(world, number(world, 1))
-    assert answer == inputs.BlobFailed("blob", "nobody reachable has it", invalid=False)
 
 
 def test_statuses_pass_the_real_codec_where_that_is_asked_for():

@@ -6,12 +6,13 @@ from p2pfl.events import Notice
 from p2pfl.messages import Accept, Accepted, Commit, Evaluation, Prepare, Promise, Refuse, Report
 from p2pfl.sim.trace import MAX_LINE, line_of, shortened
 from tests.support.core import ballot, chain_of
-from tests.support.records import digest, node
+from tests.support.records import digest, node, signed
 
 CHAIN = chain_of("ada", "ben", "cleo")
 COMMIT = CHAIN.commit()
 RECORD = COMMIT.record
 VALUE = f"model {RECORD.model[:7]} of {len(RECORD.updates)} updates"
+VOTE = signed("ben", CHAIN.run, 1, ballot(2, "ada"))
 NAMES = {node(name): name for name in ("ada", "ben", "cleo")}
 
 
@@ -23,10 +24,10 @@ def line(message):
     ("message", "expected"),
     [
         (Prepare(CHAIN.run, 1, ballot(2, "ada")), "-> ben PREPARE round 1 2 of ada"),
-        (Accepted(CHAIN.run, 1, ballot(2, "ada"), digest("x")), "-> ben ACCEPTED round 1 2 of ada"),
-        (Promise(CHAIN.run, 1, ballot(2, "ada"), None, None), "-> ben PROMISE round 1 2 of ada"),
+        (Accepted(CHAIN.run, 1, ballot(2, "ada"), digest("x"), VOTE), "-> ben ACCEPTED round 1 2 of ada"),
+        (Promise(CHAIN.run, 1, ballot(2, "ada"), None, None, VOTE), "-> ben PROMISE round 1 2 of ada"),
         (
-            Promise(CHAIN.run, 1, ballot(2, "ada"), ballot(1, "cleo"), RECORD),
+            Promise(CHAIN.run, 1, ballot(2, "ada"), ballot(1, "cleo"), RECORD, VOTE),
             f"-> ben PROMISE round 1 2 of ada, has accepted {VALUE}",
         ),
         (Accept(CHAIN.run, 1, ballot(2, "ada"), RECORD), f"-> ben ACCEPT round 1 2 of ada: {VALUE}"),

@@ -9,7 +9,7 @@ from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.votes import Votes
 from tests.support.core import ballot, chain_of, member, model
-from tests.support.records import NAMES, roster
+from tests.support.records import NAMES, roster, signed
 
 
 class Court:
@@ -34,10 +34,10 @@ class Court:
         return msgspec.structs.replace(record, updates=(), **changes)
 
     def promise(self, name, vote, round_=1):
-        self.save(self.disks[name], SavePromise(self.run, round_, vote), self.votes.promised)
+        self.save(self.disks[name], SavePromise(self.run, round_, vote, 1), self.votes.promised)
 
     def accept(self, name, record, vote=None):
-        effect = SaveAccepted(self.run, 1, vote or ballot(1, "ada"), record)
+        effect = SaveAccepted(self.run, 1, vote or ballot(1, "ada"), record, 1)
         self.save(self.disks[name], effect, self.votes.accepted)
 
     def elect(self, vote, *names):
@@ -81,7 +81,7 @@ def test_one_who_is_not_in_the_roster_does_not_count(court):
     record = court.value("average")
     court.accept("ada", record)
     stranger = Disk(member("dan"))
-    court.save(stranger, SaveAccepted(court.run, 1, ballot(1, "ada"), record), court.votes.accepted)
+    court.save(stranger, SaveAccepted(court.run, 1, ballot(1, "ada"), record, 1), court.votes.accepted)
     assert court.votes.chosen == {}
 
 
@@ -198,7 +198,8 @@ def test_who_lost_its_disk_votes_no_more(court):
 
 def test_a_promise_sent_before_it_is_on_disk_violates_durability(court):
     disk = court.disks["ada"]
-    promise = Promise(court.run, 1, ballot(2, "ben"), None, None)
+    vote = signed("ada", court.run, 1, ballot(2, "ben"))
+    promise = Promise(court.run, 1, ballot(2, "ben"), None, None, vote)
     with objection("durability", "sends a promise"):
         court.votes.sent(disk, promise)
     court.promise("ada", ballot(2, "ben"))
@@ -206,7 +207,8 @@ def test_a_promise_sent_before_it_is_on_disk_violates_durability(court):
 
 
 def test_an_acceptance_sent_before_it_is_on_disk_violates_durability(court):
-    answer = Accepted(court.run, 1, ballot(2, "ben"), model("record"))
+    vote = signed("ada", court.run, 1, ballot(2, "ben"), model("record"))
+    answer = Accepted(court.run, 1, ballot(2, "ben"), model("record"), vote)
     court.promise("ada", ballot(2, "ben"))
     with objection("durability", "sends an acceptance"):
         court.votes.sent(court.disks["ada"], answer)

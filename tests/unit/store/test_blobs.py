@@ -487,3 +487,15 @@ def test_a_reader_makes_nothing(tmp_path: Path) -> None:
 
 def test_free_space_is_told_in_bytes(store: BlobStore) -> None:
     assert store.free_bytes() > 0
+
+
+def test_a_blob_whose_bytes_are_not_its_own_any_more_is_dropped_and_a_good_one_stays(
+    store: BlobStore,
+) -> None:
+    good, bad = put(store, BYTES), put(store, b"other")
+    store.path(bad).write_bytes(b"othe")
+    assert store.drop_damaged(bad)
+    assert not store.has(bad)
+    assert not store.drop_damaged(good)
+    assert store.has(good)
+    assert store.drop_damaged(bad), "it is not here"

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from p2pfl.errors import DataDirectoryError
-from p2pfl.store.database import database_errors, open_read_only, open_writable
+from p2pfl.store.database import MAX_PATH_BYTES, database_errors, open_read_only, open_writable
 
 
 @pytest.fixture
@@ -57,3 +58,35 @@ def test_programming_errors_are_not_hidden(path: Path) -> None:
     with pytest.raises(sqlite3.ProgrammingError), database_errors(path):
         connection.execute("SELECT ?", ())
     connection.close()
+
+
+def long_path(folder: Path, length: int) -> Path:
+    """Return a journal's path of *length* bytes below *folder*, in folders that exist."""
+    rest = length - len(str(folder)) - len("/journal.sqlite") - 1
+    first, second = "a" * (rest // 2), "b" * (rest - rest // 2 - 1)
+    path = folder / first / second / "journal.sqlite"
+    path.parent.mkdir(parents=True)
+    assert len(str(path)) == length
+    return path
+
+
+def test_a_path_is_taken_up_to_the_limit_of_the_database(tmp_path: Path) -> None:
+    path = long_path(tmp_path, MAX_PATH_BYTES)
+    open_writable(path).close()
+    open_read_only(path).close()
+
+
+@pytest.mark.parametrize("opened", [open_writable, open_read_only])
+def test_a_longer_path_is_said_to_be_too_long(tmp_path: Path, opened: Callable[[Path], object]) -> None:
+    path = long_path(tmp_path, MAX_PATH_BYTES + 1)
+    path.touch()
+    with pytest.raises(
+        DataDirectoryError, match=r"too long: its journal's has 505 bytes .* shorter --data-dir"
+    ):
+        opened(path)
+
+
+def test_a_link_does_not_make_a_path_shorter(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(long_path(tmp_path, MAX_PATH_BYTES + 1).parent)
+    with pytest.raises(DataDirectoryError, match="too long"):
+        open_writable(tmp_path / "link" / "journal.sqlite")

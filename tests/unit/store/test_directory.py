@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.errors import DataDirectoryError
+from p2pfl.errors import DataDirectoryError, UserError
 from p2pfl.store import directory
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory, default_data_dir
@@ -119,3 +119,30 @@ def test_the_default_folder_is_named_after_the_node_and_stays_below_the_user_s_d
     path = default_data_dir(name)
     assert path.name == folder
     assert path.parent == default_data_dir("other").parent
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights than these")
+def test_a_journal_is_private_also_in_a_folder_that_is_open_to_others(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir(mode=0o755)
+    with DataDirectory(tmp_path / "shared").open() as directory:
+        assert directory.journal_path.stat().st_mode & 0o777 == 0o600
+        directory.journal_path.chmod(0o644)
+    with DataDirectory(tmp_path / "shared").open() as directory:
+        assert directory.journal_path.stat().st_mode & 0o777 == 0o600
+        assert directory.path.stat().st_mode & 0o777 == 0o755
+    with DataDirectory(tmp_path / "new" / "one").open() as directory:
+        assert {path.stat().st_mode & 0o777 for path in (directory.path, directory.logs_path)} == {0o700}
+
+
+def test_a_name_too_long_for_the_file_system_is_told(tmp_path: Path) -> None:
+    for refused in (DataDirectory(tmp_path / ("n" * 300)).check, DataDirectory(tmp_path / ("n" * 300)).open):
+        with pytest.raises(
+            DataDirectoryError, match="too long for this file system; choose another --data-dir"
+        ):
+            refused()
+
+
+def test_a_user_without_a_home_has_no_usual_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "user_data", lambda name: None)
+    with pytest.raises(UserError, match=r"no home folder .* give --data-dir"):
+        default_data_dir("ada")

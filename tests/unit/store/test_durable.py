@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.errors import DataDirectoryError
+from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.store import durable
 from p2pfl.store.durable import BegunFlush, EarlyFlush, ahead_of_flush, disk_errors, make_folder
 
@@ -20,7 +20,7 @@ from p2pfl.store.durable import BegunFlush, EarlyFlush, ahead_of_flush, disk_err
         (errno.EROFS, "cannot write /x: the file system is read-only;"),
         (errno.EACCES, "cannot write /x: this user may not; change the permissions"),
         (errno.EIO, "cannot write /x: the disk reports an error; check the disk"),
-        (errno.EMFILE, f"cannot write /x: {os.strerror(errno.EMFILE)}"),
+        (errno.ENOTTY, f"cannot write /x: {os.strerror(errno.ENOTTY)}"),
     ],
 )
 def test_a_refusal_is_told_with_what_to_do(number: int, told: str) -> None:
@@ -28,6 +28,13 @@ def test_a_refusal_is_told_with_what_to_do(number: int, told: str) -> None:
         raise OSError(number, os.strerror(number))
     assert str(caught.value).startswith(told)
     assert isinstance(caught.value.__cause__, OSError)
+    assert not isinstance(caught.value, OutOfFilesError)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_too_many_open_files_are_no_fault_of_the_disk(number: int) -> None:
+    with pytest.raises(OutOfFilesError, match="ulimit -n"), disk_errors("write", Path("/x")):
+        raise OSError(number, os.strerror(number))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot flush folders")

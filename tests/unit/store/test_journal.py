@@ -23,15 +23,41 @@ from p2pfl.core.effects import (
     SavePromise,
     SaveReport,
     SaveResumed,
+    SaveSeen,
     SaveUpdate,
 )
 from p2pfl.core.saved import Saved, Vote
-from p2pfl.errors import DataDirectoryError
+from p2pfl.errors import ClonedError, DataDirectoryError
 from p2pfl.messages import Ballot, Evaluation, LeftOut, Member, record_digest
+from p2pfl.proofs import CastVote, Claim, Seen, casts_of, sign_claim
 from p2pfl.store.journal import Journal
-from tests.support.records import NAMES, Chain, digest, evaluations, founding, journal, node, roster, update
+from tests.support.keys import signer
+from tests.support.records import (
+    NAMES,
+    Chain,
+    digest,
+    evaluations,
+    founding,
+    journal,
+    node,
+    resigned,
+    roster,
+    signed,
+    update,
+)
 
 ME = node("ada")
+
+
+def claim(boot: int, nonce: str, votes: int = 0) -> Claim:
+    """What ben says of its journal."""
+    return sign_claim(signer("ben"), Member(node("ben"), journal("ben")), boot, nonce, votes)
+
+
+def cast(chain: Chain, votes: int) -> CastVote:
+    """Promise number *votes* of ben, of ballot 2 of round 1."""
+    stands = Ballot(2, node("cleo"))
+    return CastVote(chain.run, 1, stands, "", signed("ben", chain.run, 1, stands, votes=votes))
 
 
 @pytest.fixture
@@ -76,7 +102,7 @@ def test_each_start_counts_and_keeps_the_journal_id(path: Path) -> None:
 def test_a_journal_of_another_node_is_refused_and_unchanged(path: Path) -> None:
     Journal.open(path, ME).close()
     with pytest.raises(
-        DataDirectoryError, match=r"belongs to node adaaaaa.*certificate is of node benaaaa.*--new-journal"
+        DataDirectoryError, match=r"belongs to node adakitd.*certificate is of node benmwug.*--new-journal"
     ):
         Journal.open(path, node("ben"))
     with Journal.open(path, ME) as book:
@@ -89,7 +115,7 @@ def test_a_new_journal_forgets_votes_and_updates_and_keeps_records(path: Path) -
         old = book.member
         begin(book, chain)
         commit(book, chain)
-        book.save(SavePromise(chain.run, 2, Ballot(3, node("ben"))))
+        book.save(SavePromise(chain.run, 2, Ballot(3, node("ben")), 1))
         book.save(SaveUpdate(chain.run, 2, record_digest(chain.commits[0].record), update("ada", 2)))
     with Journal.open(path, node("ben"), new_journal=True) as book:
         saved = book.load()
@@ -105,9 +131,9 @@ def test_a_new_journal_forgets_votes_and_updates_and_keeps_records(path: Path) -
 def test_a_journal_of_a_newer_version_is_refused(path: Path) -> None:
     Journal.open(path, ME).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     connection.close()
-    with pytest.raises(DataDirectoryError, match="has schema version 2, this p2pfl knows version 1"):
+    with pytest.raises(DataDirectoryError, match="has schema version 3, this p2pfl knows version 2"):
         Journal.open(path, ME)
 
 
@@ -172,12 +198,12 @@ def test_votes_only_rise_and_are_the_same_after_a_restart(votes: list[tuple[bool
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "journal.sqlite")
         with Journal.open(path, ME) as book:
-            for accepting, round_, ballot in votes:
+            for count, (accepting, round_, ballot) in enumerate(votes, start=1):
                 record = values[round_]
                 effect = (
-                    SaveAccepted(chain.run, round_, ballot, record)
+                    SaveAccepted(chain.run, round_, ballot, record, count)
                     if accepting
-                    else SavePromise(chain.run, round_, ballot)
+                    else SavePromise(chain.run, round_, ballot, count)
                 )
                 if expected is not None and (round_, ballot) < (expected.round, expected.promised):
                     with pytest.raises(RuntimeError, match="would take back the promise"):
@@ -196,20 +222,20 @@ def test_votes_only_rise_and_are_the_same_after_a_restart(votes: list[tuple[bool
 def test_a_ballot_never_carries_two_values(book: Journal) -> None:
     one, other = Chain(), Chain()
     ballot = Ballot(1, node("ben"))
-    accepted = SaveAccepted(one.run, 1, ballot, one.commit().record)
+    accepted = SaveAccepted(one.run, 1, ballot, one.commit().record, 1)
     book.save(accepted)
-    book.save(accepted)
+    book.save(SaveAccepted(one.run, 1, ballot, accepted.record, 2))
     with pytest.raises(RuntimeError, match="accepted with another record"):
-        book.save(SaveAccepted(one.run, 1, ballot, other.commit(note="another").record))
+        book.save(SaveAccepted(one.run, 1, ballot, other.commit(note="another").record, 3))
     assert book.load().votes[one.run].accepted == accepted.record
 
 
 def test_votes_are_kept_for_each_run_also_a_closed_one(book: Journal) -> None:
     left, entered = Chain(founding(nonce="01" * 16)), Chain(founding(nonce="02" * 16))
     begin(book, left)
-    book.save(SavePromise(left.run, 1, Ballot(7, node("ben"))))
+    book.save(SavePromise(left.run, 1, Ballot(7, node("ben")), 1))
     book.save_all([SaveClosed(left.run), SaveFounding(entered.run, entered.founding)])
-    book.save(SavePromise(entered.run, 1, Ballot(1, node("ada"))))
+    book.save(SavePromise(entered.run, 1, Ballot(1, node("ada")), 2))
     saved = book.load()
     assert {run: vote.promised for run, vote in saved.votes.items()} == {
         left.run: Ballot(7, node("ben")),
@@ -224,7 +250,7 @@ def test_a_vote_of_a_decided_round_is_not_loaded_any_more(book: Journal) -> None
     chain = Chain()
     begin(book, chain)
     commit = chain.commit()
-    book.save(SaveAccepted(chain.run, 1, commit.ballot, commit.record))
+    book.save(SaveAccepted(chain.run, 1, commit.ballot, commit.record, 1))
     assert set(book.load().votes) == {chain.run}
     book.save(SaveCommit(chain.run, commit, 1.0))
     assert book.load().votes == {}
@@ -233,10 +259,10 @@ def test_a_vote_of_a_decided_round_is_not_loaded_any_more(book: Journal) -> None
 
 def test_effects_saved_together_are_saved_all_or_none(book: Journal) -> None:
     chain = Chain()
-    book.save(SavePromise(chain.run, 2, Ballot(2, node("ben"))))
+    book.save(SavePromise(chain.run, 2, Ballot(2, node("ben")), 1))
     with pytest.raises(RuntimeError):
         book.save_all(
-            [SaveFounding(chain.run, chain.founding), SavePromise(chain.run, 1, Ballot(9, node("ben")))]
+            [SaveFounding(chain.run, chain.founding), SavePromise(chain.run, 1, Ballot(9, node("ben")), 2)]
         )
     assert book.runs() == []
     begin(book, chain)
@@ -374,12 +400,89 @@ def test_a_contradicting_commit_is_kept_as_evidence_and_stops_every_later_start(
 def test_starts_of_peers_are_remembered_for_each_of_their_journals(path: Path) -> None:
     peer = Member(node("ben"), journal("ben"))
     with Journal.open(path, ME) as book:
-        assert book.seen_boot(peer) is None
-        book.save_boot(peer, 3, "ab" * 16)
-        book.save_boot(peer, 4, "cd" * 16)
+        assert book.seen(peer) is None
+        book.save_claim(peer, claim(3, "ab" * 16))
+        book.save_claim(peer, claim(4, "cd" * 16))
     with Journal.open(path, ME) as book:
-        assert book.seen_boot(peer) == (4, "cd" * 16)
-        assert book.seen_boot(Member(node("ben"), journal("new"))) is None
+        assert book.seen(peer) == Seen(claim(4, "cd" * 16))
+        assert book.seen(Member(node("ben"), journal("new"))) is None
+
+
+def test_the_newest_vote_of_a_peer_is_remembered_beside_what_it_claimed(path: Path) -> None:
+    peer, chain = Member(node("ben"), journal("ben")), Chain()
+    with Journal.open(path, ME) as book:
+        book.save(SaveSeen((cast(chain, 7), cast(chain, 5)), at_once=True))
+        assert book.seen(peer) == Seen(None, cast(chain, 7))
+        book.save_claim(peer, claim(3, "ab" * 16, votes=2))
+        assert book.boots() == {peer: (3, 7)}
+        book.save(SaveSeen((cast(chain, 6),), at_once=False))
+    with Journal.open(path, ME) as book:
+        assert book.seen(peer) == Seen(claim(3, "ab" * 16, votes=2), cast(chain, 7))
+        assert book.boots() == {peer: (3, 7)}
+
+
+def test_the_acceptances_in_a_commit_are_remembered_with_it(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+    made = resigned(chain.commit(), votes=3)
+    book.save(SaveCommit(chain.run, made, 1.0))
+    ada, ben = casts_of(made)
+    assert book.seen(ben.vote.member) == Seen(None, ben)
+    assert book.seen(ada.vote.member) == Seen(None, ada), "of another journal of this very node"
+
+
+# --- votes counted ------------------------------------------------------------------------------------------
+
+
+def test_every_vote_is_counted_with_itself_and_a_new_journal_begins_anew(path: Path) -> None:
+    chain = Chain()
+    record = chain.commit().record
+    with Journal.open(path, ME) as book:
+        assert book.votes_cast == book.load().votes_cast == 0
+        book.save(SavePromise(chain.run, 1, record.ballot, 1))
+        book.save(SaveAccepted(chain.run, 1, record.ballot, record, 2))
+        assert book.votes_cast == 2
+        with pytest.raises(RuntimeError, match="numbered 2, not higher"):
+            book.save(SavePromise(chain.run, 1, Ballot(9, node("ben")), 2))
+        assert book.votes_cast == 2
+    with Journal.open(path, ME) as book:
+        assert book.votes_cast == book.load().votes_cast == book.votes_cast_so_far() == 2
+    with Journal.open(path, ME, new_journal=True) as book:
+        assert book.votes_cast == book.load().votes_cast == 0
+
+
+@pytest.mark.parametrize("attempt", [0, 2**31 + 1, 2**53])
+def test_nothing_is_saved_that_could_not_be_read_again(book: Journal, attempt: int) -> None:
+    chain = Chain()
+    ballot, record = Ballot(attempt, node("ben")), chain.commit().record
+    for vote in (SavePromise(chain.run, 1, ballot, 1), SaveAccepted(chain.run, 1, ballot, record, 1)):
+        with pytest.raises(RuntimeError, match="could not read it again"):
+            book.save(vote)
+    assert book.load().votes == {}
+
+
+def test_a_vote_that_is_not_saved_is_not_counted(book: Journal) -> None:
+    chain = Chain()
+    book.save(SavePromise(chain.run, 2, Ballot(5, node("ben")), 1))
+    with pytest.raises(RuntimeError, match="would take back"):
+        book.save(SavePromise(chain.run, 1, Ballot(5, node("ben")), 2))
+    assert book.votes_cast == book.load().votes_cast == 1
+
+
+def test_a_refused_journal_is_refused_at_every_start_until_it_is_a_new_one(path: Path) -> None:
+    with Journal.open(path, ME) as book:
+        book.refuse("ben has seen later votes. Start with --new-journal")
+        boot = book.boot
+    for _ in range(3):
+        with pytest.raises(
+            ClonedError, match=r"must not be used as it is.*ben has seen later votes.*--new-j"
+        ):
+            Journal.open(path, ME)
+    with Journal.open(path, ME, new_journal=True):
+        pass
+    with Journal.open(path, ME) as book:
+        assert book.boot == 2
+    assert boot == 1
 
 
 # --- threads and crashes ------------------------------------------------------------------------------------
@@ -413,7 +516,7 @@ book = Journal.open(Path(sys.argv[1]), sys.argv[2])
 attempt = 0
 while True:
     attempt += 1
-    book.save(SavePromise("f" * 64, 1, Ballot(attempt, sys.argv[2])))
+    book.save(SavePromise("f" * 64, 1, Ballot(attempt, sys.argv[2]), attempt))
     print(attempt, flush=True)
 """
 
@@ -451,12 +554,12 @@ def test_a_full_disk_is_told_takes_nothing_and_the_same_goes_on_when_there_is_ro
 ) -> None:
     chain = Chain()
     begin(book, chain)
-    made = chain.commit(left_out=(LeftOut(node("eve"), "x" * 300),) * 300)
+    made = chain.commit(left_out=(LeftOut(node("eve"), "x" * 300),) * 250)
     (pages,) = book._connection.execute("PRAGMA page_count").fetchone()
     book._connection.execute(f"PRAGMA max_page_count = {pages}")
     effects = [
-        SavePromise(chain.run, 1, made.ballot),
-        SaveAccepted(chain.run, 1, made.ballot, made.record),
+        SavePromise(chain.run, 1, made.ballot, 1),
+        SaveAccepted(chain.run, 1, made.ballot, made.record, 2),
     ]
     with pytest.raises(DataDirectoryError, match="is full; check that the disk is not full"):
         book.save_all(effects)
@@ -470,7 +573,7 @@ def test_a_full_disk_is_told_takes_nothing_and_the_same_goes_on_when_there_is_ro
 def test_a_read_only_journal_is_told_and_unchanged(path: Path, book: Journal) -> None:
     book._connection.execute("PRAGMA query_only = ON")
     with pytest.raises(DataDirectoryError, match=r"readonly database; check .* that this user may write"):
-        book.save(SavePromise("f" * 64, 1, Ballot(1, node("ben"))))
+        book.save(SavePromise("f" * 64, 1, Ballot(1, node("ben")), 1))
     assert book.load().votes == {}
 
 
@@ -492,16 +595,31 @@ def test_thousands_of_rounds_leave_nothing_but_their_records(path: Path) -> None
             made = chain.commit(evaluated=three if round_ > 1 else ())
             effects += [
                 SaveUpdate(chain.run, round_, made.record.previous, made.record.updates[0]),
-                SavePromise(chain.run, round_, made.ballot),
-                SaveAccepted(chain.run, round_, made.ballot, made.record),
+                SavePromise(chain.run, round_, made.ballot, 2 * round_ - 1),
+                SaveAccepted(chain.run, round_, made.ballot, made.record, 2 * round_),
                 SaveCommit(chain.run, made, 1.0),
                 *(SaveReport(chain.run, round_, entry.node, entry.evaluation) for entry in three),
             ]
             if round_ % 50 == 0:  # a transaction a round would test the disk's patience, and nothing else
                 book.save_all(effects)
-                book.save_boot(Member(node("ben"), "b" * 32), round_, "0" * 32)
+                book.save_claim(Member(node("ben"), journal("ben")), claim(round_, "0" * 32))
                 effects.clear()
         tables = ("commits", "votes", "updates", "reports", "boots", "runs")
         rows = {table: book._all(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
-    assert rows == {"commits": ROUNDS, "votes": 1, "updates": 1, "reports": 3, "boots": 1, "runs": 1}
+    assert rows == {"commits": ROUNDS, "votes": 1, "updates": 1, "reports": 3, "boots": 2, "runs": 1}
     assert sum(file.stat().st_size for file in path.parent.iterdir()) < ROUNDS * BYTES_A_ROUND
+
+
+def test_a_run_is_loaded_with_the_last_round_that_paused_or_ended_it(book: Journal) -> None:
+    chain = Chain()
+    begin(book, chain)
+
+    def settled() -> int:
+        current = book.load().current
+        assert current is not None
+        return current.settled
+
+    assert settled() == 0
+    for then, expected in (("go", 0), ("pause", 2), ("go", 2), ("end", 4), ("go", 4)):
+        commit(book, chain, then=then, note='"then": "end", then\u00a3end')
+        assert settled() == expected

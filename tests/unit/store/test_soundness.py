@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from p2pfl.core.saved import Vote
+from p2pfl.identity.signatures import verify
 from p2pfl.messages import Ballot, Commit, Origin, record_digest
 from p2pfl.store import soundness
 from p2pfl.store.soundness import contradiction, follow, vote_flaws
-from tests.support.core import ballot, chain_of, member
-from tests.support.records import NAMES, Chain, digest, founding, roster, update
+from tests.support.core import ballot, chain_of
+from tests.support.records import NAMES, Chain, digest, founding, resigned, roster, update
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def followed(chain: Chain, commits: list[Commit] | None = None) -> tuple[soundne
     """Follow *commits*, those of *chain* unless given, each kept under its own digest."""
     found = soundness.Chain(chain.run, chain.founding)
     entries = chain.commits if commits is None else commits
-    flaws = list(follow(found, [(c.record.round, record_digest(c.record), c) for c in entries]))
+    flaws = list(follow(found, [(c.record.round, record_digest(c.record), c) for c in entries], verify))
     return found, flaws
 
 
@@ -33,7 +34,7 @@ def changed(chain: Chain, index: int, **changes: object) -> list[Commit]:
         previous = record_digest(commits[position - 1].record) if position else chain.run
         news = changes if position == index else {}
         record = msgspec.structs.replace(commits[position].record, **({"previous": previous} | news))
-        commits[position] = msgspec.structs.replace(commits[position], record=record)
+        commits[position] = resigned(msgspec.structs.replace(commits[position], record=record))
     return commits
 
 
@@ -51,7 +52,7 @@ def test_a_chain_that_continues_another_run_counts_its_rounds_on():
     origin = Origin(digest("old run"), 5, digest("record"), 4)
     chain = Chain(msgspec.structs.replace(founding(), continues=(origin,)))
     record = msgspec.structs.replace(chain.commit().record, trained=5)
-    commit = msgspec.structs.replace(chain.commits[0], record=record)
+    commit = resigned(msgspec.structs.replace(chain.commits[0], record=record))
     assert followed(chain, [commit])[1] == []
     assert followed(chain)[1] == ["the record of round 1 miscounts the rounds of training"]
 
@@ -83,9 +84,9 @@ def test_a_record_that_cannot_be_is_found(chain: Chain, index: int, changes: dic
 
 
 def test_a_commit_without_a_quorum_of_its_own_rosters_members_is_found(chain: Chain):
-    few = msgspec.structs.replace(chain.commits[1], acceptors=(member("ada"), member("eve")))
+    few = resigned(chain.commits[1], "ada", "eve")
     assert followed(chain, [chain.commits[0], few, chain.commits[2]])[1] == [
-        "round 2 is committed with the acceptance of 1 of 3 members, 2 are needed"
+        "round 2 is committed with the signed acceptance of 1 of 3 members, 2 are needed"
     ]
 
 
@@ -94,9 +95,9 @@ def test_the_quorum_is_of_the_roster_the_record_before_named():
     chain.commit(next_roster=roster(*NAMES))
     chain.commit()
     assert followed(chain)[1] == []
-    two = msgspec.structs.replace(chain.commits[1], acceptors=(member("ada"), member("ben")))
+    two = resigned(chain.commits[1], "ada", "ben")
     assert followed(chain, [chain.commits[0], two])[1] == [
-        "round 2 is committed with the acceptance of 2 of 5 members, 3 are needed"
+        "round 2 is committed with the signed acceptance of 2 of 5 members, 3 are needed"
     ]
 
 
@@ -108,7 +109,7 @@ def test_nothing_is_followed_beyond_a_gap(chain: Chain):
 
 def test_a_record_kept_under_another_digest_and_a_false_record_0_are_found(chain: Chain):
     found = soundness.Chain(digest("run"), chain.founding)
-    (first, second, *_) = follow(found, [(1, digest("kept"), chain.commits[0])])
+    (first, second, *_) = follow(found, [(1, digest("kept"), chain.commits[0])], verify)
     assert first == "record 0 does not give the run's id"
     assert second.endswith(f"was kept as {digest('kept')[:12]}")
 

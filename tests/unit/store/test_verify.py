@@ -12,16 +12,18 @@ import msgspec
 import pytest
 from blake3 import blake3
 
-from p2pfl.core.effects import SaveAccepted, SaveClosed, SaveCommit, SaveFounding
+from p2pfl.core.effects import SaveAccepted, SaveClosed, SaveCommit, SaveFounding, SaveSeen
 from p2pfl.errors import DataDirectoryError, UserError
 from p2pfl.messages import Ballot, Commit, Member, Origin, Record, record_digest
+from p2pfl.proofs import CastVote, sign_claim
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from p2pfl.store.verify import LOOKS, Findings, verify
 from tests.support.core import ballot
-from tests.support.records import SCHEMA, Chain, digest, evaluations, founding, node, roster
+from tests.support.keys import signer
+from tests.support.records import SCHEMA, Chain, acceptances, digest, evaluations, founding, node, roster
 
 NAMES = ("ada", "ben", "cleo")
 
@@ -41,6 +43,7 @@ class Federation:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.votes_cast = 0
         self.members: dict[str, Member] = {}
         for name in NAMES:
             with Journal.open(self._place(name).journal_path, node(name)) as journal:
@@ -65,7 +68,7 @@ class Federation:
     def commit(self, number: int, names: Sequence[str] = NAMES, **options: object) -> Commit:
         """Commit model *number* with the acceptance of all; *names* hear of it and hold the model."""
         commit = self.chain.commit(model=model_digest(number), **options)  # type: ignore[arg-type]
-        commit = msgspec.structs.replace(commit, acceptors=tuple(sorted(self.members.values())))
+        commit = self.accepted(commit, *NAMES)
         self.chain.commits[-1] = commit
         self.save(names, SaveCommit(self.chain.run, commit, 1.0))
         for name in names:
@@ -76,8 +79,18 @@ class Federation:
         """Let *name* accept what would follow, with model *number*, in ballot *at*."""
         record = self.chain.commit(model=model_digest(number), **options).record  # type: ignore[arg-type]
         self.chain.commits.pop()
-        self.save([name], SaveAccepted(self.chain.run, record.round, at, record))
+        self.save([name], SaveAccepted(self.chain.run, record.round, at, record, self.count()))
         return record
+
+    def accepted(self, commit: Commit, *names: str) -> Commit:
+        """*commit* with the acceptances of *names*."""
+        voters = [entry for entry in self.chain.founding.roster if entry.name in names]
+        return msgspec.structs.replace(commit, acceptors=acceptances(commit.record, voters, commit.ballot))
+
+    def count(self) -> int:
+        """Return the number of a vote that is higher than all before."""
+        self.votes_cast += 1
+        return self.votes_cast
 
     def put(self, name: str, number: int) -> None:
         store = BlobStore(self._place(name).blobs_path)
@@ -124,7 +137,7 @@ def test_sound_directories_are_clean_and_all_of_them_is_read(lab: Federation):
 def test_a_node_that_is_behind_and_one_that_only_heard_of_rounds_are_clean(lab: Federation):
     lab.commit(4, ("ada", "ben"))
     commit = lab.commit(5, ("ada",))
-    heard = msgspec.structs.replace(commit, acceptors=(lab.members["ada"], lab.members["cleo"]))
+    heard = lab.accepted(commit, "ada", "cleo")
     lab.save(["ben"], SaveCommit(lab.chain.run, heard, 1.0))
     assert lab.verify().faults == ()
 
@@ -255,10 +268,25 @@ def test_a_copied_directory_is_found(lab: Federation, tmp_path: Path):
 
 def test_a_journal_older_than_others_have_seen_it_is_found(lab: Federation):
     with Journal.open(lab.folder / "ben" / "journal.sqlite", node("ben")) as journal:
-        journal.save_boot(lab.members["ada"], 99, "0" * 32)
+        journal.save_claim(lab.members["ada"], sign_claim(signer("ada"), lab.members["ada"], 99, "0" * 32, 0))
     (fault,) = lab.verify("ada", "ben").faults
     assert (fault.directory, fault.what) == (lab.folder / "ada", "copy")
     assert "others have seen start 99" in fault.text
+
+
+def test_a_journal_that_has_forgotten_votes_others_have_seen_is_found(lab: Federation):
+    made = lab.commit(4, ("ada", "ben"))
+    entry = lab.chain.founding.roster[0]
+    again = acceptances(made.record, [entry], made.ballot, votes=6)
+    digest_ = record_digest(made.record)
+    cast = CastVote(lab.chain.run, 4, made.ballot, digest_, again[0])
+    lab.save(["ben"], SaveSeen((cast,), at_once=False))
+    lab.change("ada", "UPDATE self SET votes = 6")
+    assert lab.verify("ada", "ben").faults == ()
+    lab.change("ada", "UPDATE self SET votes = 4")
+    (fault,) = lab.verify("ada", "ben").faults
+    assert (fault.directory, fault.what) == (lab.folder / "ada", "copy")
+    assert "knows 4 votes of its node, but others have seen 6" in fault.text
 
 
 def test_a_run_that_continues_another_from_a_record_that_was_not_committed_is_found(lab: Federation):

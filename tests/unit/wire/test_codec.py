@@ -7,17 +7,19 @@ from hypothesis import strategies as st
 
 from p2pfl.errors import ProtocolError
 from p2pfl.messages import Ask, Ballot, Prepare, Status
+from p2pfl.proofs import Claim
 from p2pfl.wire import links
 from p2pfl.wire.codec import ControlFrame, bounded, decode, encode
 
 NODE = "a" * 52
 RUN = "0" * 64
 JOURNAL = "1" * 32
+CLAIM = Claim(JOURNAL, 1, JOURNAL, 7, b"key", b"signature")
 FRAMES: list[ControlFrame] = [
-    links.Hello("0.1.0", JOURNAL, 1, JOURNAL, 9000, ("host:9000",), 1, 2, "", 0),
-    links.Welcome("0.1.0", JOURNAL, 1, JOURNAL, 9000, (), 1, 5),
+    links.Hello("0.1.0", CLAIM, 9000, ("host:9000",), 1, 2, "", 0),
+    links.Welcome("0.1.0", CLAIM, 9000, (), 1, 5),
     links.Ready(3),
-    links.Refusal("cloned", "a copy"),
+    links.Refusal("cloned", "a copy", CLAIM),
     links.Ping(),
     links.Pong(),
     links.Peers((links.PeerAddresses(NODE, "ant", ("[::1]:9000",)),)),

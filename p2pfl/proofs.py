@@ -1,0 +1,182 @@
+"""What members sign, and how anybody checks it: votes, and the state of the journal they are kept in.
+
+A commit is believed because a quorum accepted its record. Each of these acceptances is signed with the key of
+the member's certificate, and the SHA-256 of that key is the node id: so a commit is a proof that needs no
+trust in who shows it, now or years later. Every vote also says how many votes its journal had cast by then, a
+number that only rises. A journal that shows a lower one than it has shown before was restored or copied, and
+what it signed itself proves that to it.
+
+Nothing here knows an algorithm: a `Signer` is handed in. The real one is `p2pfl.identity.signatures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from p2pfl.messages import (
+    Accepted,
+    Ballot,
+    Commit,
+    Count,
+    Digest,
+    DigestOrEmpty,
+    JournalId,
+    Member,
+    Promise,
+    PublicKey,
+    Round,
+    Signature,
+    SignedVote,
+    Struct,
+    Wish,
+    record_digest,
+)
+
+Verify = Callable[[str, bytes, bytes, bytes], bool]
+"""Given node id, key, signature and text, tells whether the key is the node's and the signature the key's."""
+
+PROMISE, ACCEPTANCE, CLAIM, WISH = "p2pfl promise", "p2pfl acceptance", "p2pfl start", "p2pfl wish"
+"""The first word of every signed text: a signature for one of them is worthless for another."""
+
+Boot = Annotated[int, Meta(ge=1, le=2**53)]
+Nonce = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+"""16 random bytes in hex, new at each start of a process."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Signer(msgspec.Struct, frozen=True):
+    """A node's own key, to sign with, and how to check what others signed."""
+
+    key: bytes
+    """Its public half."""
+    sign: Callable[[bytes], bytes]
+    verify: Verify
+
+
+class CastVote(Struct, frozen=True):
+    """A vote together with what it was given for: all that is needed to check it."""
+
+    run: Digest
+    round: Round
+    ballot: Ballot
+    record: DigestOrEmpty
+    """Of the accepted record; empty for a promise."""
+    vote: SignedVote
+
+    def is_valid(self, verify: Verify) -> bool:
+        """Whether the member it names has signed it."""
+        vote = self.vote
+        text = _vote_text(self.run, self.round, self.ballot, self.record, vote.node, vote.journal, vote.votes)
+        return verify(vote.node, vote.key, vote.signature, text)
+
+
+class Claim(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a node says of its journal when it introduces itself, signed."""
+
+    journal: JournalId
+    boot: Boot
+    """Starts with this journal, this one included."""
+    nonce: Nonce
+    votes: Count
+    """Votes this journal has cast."""
+    key: PublicKey
+    signature: Signature
+
+    def is_valid(self, node: str, verify: Verify) -> bool:
+        """Whether *node* has signed it."""
+        text = _claim_text(node, self.journal, self.boot, self.nonce, self.votes)
+        return verify(node, self.key, self.signature, text)
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What is remembered of another node's journal: the last it has shown, as it signed it."""
+
+    claim: Claim | None = None
+    """Of its last start; None where only votes of it were seen."""
+    cast: CastVote | None = None
+    """Its newest vote."""
+
+    @property
+    def votes(self) -> int:
+        """How many votes it has cast, as far as is known."""
+        of_claim = self.claim.votes if self.claim is not None else 0
+        return max(of_claim, self.cast.vote.votes) if self.cast is not None else of_claim
+
+    def with_vote(self, cast: CastVote | None) -> Seen:
+        """Return this with *cast*, if that is newer."""
+        if cast is None or (self.cast is not None and self.cast.vote.votes >= cast.vote.votes):
+            return self
+        return Seen(self.claim, cast)
+
+
+def sign_vote(
+    signer: Signer, me: Member, run: str, round_: int, ballot: Ballot, record: str, votes: int
+) -> SignedVote:
+    """Return a vote of *me*: for *record* in *ballot*, or, where that is empty, the promise of *ballot*."""
+    text = _vote_text(run, round_, ballot, record, me.node, me.journal, votes)
+    return SignedVote(me.node, me.journal, votes, signer.key, signer.sign(text))
+
+
+def sign_claim(signer: Signer, me: Member, boot: int, nonce: str, votes: int) -> Claim:
+    """Return what *me* says of its journal."""
+    text = _claim_text(me.node, me.journal, boot, nonce, votes)
+    return Claim(me.journal, boot, nonce, votes, signer.key, signer.sign(text))
+
+
+def sign_wish(
+    signer: Signer,
+    node: str,
+    run: str,
+    round_: int,
+    what: Literal["pause", "resume", "end", "end-now"],
+    by: str,
+) -> Wish:
+    """Return a wish that *by* has given at *node*, which signs it."""
+    text = _wish_text(node, run, round_, what, by)
+    return Wish(run, round_, what, by, node, signer.key, signer.sign(text))
+
+
+def is_wish_valid(wish: Wish, verify: Verify) -> bool:
+    """Whether the node at which *wish* was given has signed it."""
+    text = _wish_text(wish.node, wish.run, wish.round, wish.what, wish.by)
+    return verify(wish.node, wish.key, wish.signature, text)
+
+
+def cast_of(message: Promise | Accepted) -> CastVote:
+    """Return the vote in *message*, to be checked."""
+    record = message.record if isinstance(message, Accepted) else ""
+    return CastVote(message.run, message.round, message.ballot, record, message.vote)
+
+
+def casts_of(commit: Commit) -> list[CastVote]:
+    """Return the acceptances of *commit*, each to be checked by itself."""
+    record = commit.record
+    digest = record_digest(record)
+    return [CastVote(record.run, record.round, commit.ballot, digest, vote) for vote in commit.acceptors]
+
+
+def accepted_by(commit: Commit, voters: frozenset[Member] | set[Member], verify: Verify) -> set[Member]:
+    """Return which of *voters* have accepted *commit*, by their own signatures."""
+    return {
+        cast.vote.member for cast in casts_of(commit) if cast.vote.member in voters and cast.is_valid(verify)
+    }
+
+
+def _vote_text(
+    run: str, round_: int, ballot: Ballot, record: str, node: str, journal: str, votes: int
+) -> bytes:
+    what = ACCEPTANCE if record else PROMISE
+    return _encode((what, run, round_, ballot, record, node, journal, votes))
+
+
+def _wish_text(node: str, run: str, round_: int, what: str, by: str) -> bytes:
+    return _encode((WISH, node, run, round_, what, by))
+
+
+def _claim_text(node: str, journal: str, boot: int, nonce: str, votes: int) -> bytes:
+    return _encode((CLAIM, node, journal, boot, nonce, votes))

@@ -1,0 +1,135 @@
+"""How models travel in a simulated federation: apart from the messages, and not always when those do.
+
+A device may not be able to pull from another, or anybody from it, although their link stands: firewalls let
+one through and not the other. Bytes may be wrong: on a disk that lost some, or in an update that never fits
+the run's schema. What a driver does about each is done here; what the protocol makes of it is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from p2pfl.config import NetSettings
+from p2pfl.core import inputs
+from p2pfl.core.effects import Fetch
+from p2pfl.messages import Member
+from p2pfl.sim.device import Device
+
+if TYPE_CHECKING:
+    from p2pfl.sim.world import World
+
+BLOB_FLUSH = 0.05
+"""Seconds at most that a blob which is here takes until it is on disk."""
+
+GIVE_UP = NetSettings().dial_seconds
+"""Seconds until a device knows that no bytes come from one it is linked with."""
+
+
+class Bulk:
+    """All transfers of one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.blocked: set[tuple[str, str]] = set()
+        """Pairs of (holder, puller) between which no bulk connection can be made, by neither side."""
+        self.misfits: set[str] = set()
+        """Updates whose bytes are those announced and never fit the run's schema."""
+        self.damaged: set[tuple[Member, str]] = set()
+        """Whose disk has lost which blob's bytes, ever: the judge excuses it."""
+
+    # --- faults ---------------------------------------------------------------------------------------------
+
+    def block(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Let no bytes come from the first of each pair to the second."""
+        self.blocked.update(pairs)
+
+    def unblock(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """End what `block` began."""
+        self.blocked.difference_update(pairs)
+
+    def damage(self, device: Device, digest: str) -> None:
+        """Let the bytes of a blob on the disk of *device* be wrong from now on."""
+        device.disk.damaged.add(digest)
+        self.damaged.add((device.member, digest))
+
+    def is_mended(self) -> bool:
+        """Whether every model that matters is whole again on the disks that had lost its bytes."""
+        votes = self._world.checker.votes
+        matters = {
+            votes.chosen[run, round_].record.model
+            for run, last in votes.last.items()
+            for round_ in (last - 1, last)
+            if (run, round_) in votes.chosen
+        }
+        for disk in self._world.disks():
+            matters.add(disk.last_model() or "")
+            matters |= {vote.accepted.model for vote in disk.votes.values() if vote.accepted is not None}
+        return all(
+            disk.is_whole(digest)
+            for disk in self._world.disks()
+            for member, digest in self.damaged
+            if member == disk.member and digest in matters
+        )
+
+    def passes(self, holder: Device, puller: Device) -> bool:
+        """Whether bytes can come from *holder* to *puller*."""
+        network, node = self._world.network, holder.member.node
+        is_open = node not in network.walled and (node, puller.member.node) not in self.blocked
+        return is_open and network.can_meet(holder, puller)
+
+    # --- pulling --------------------------------------------------------------------------------------------
+
+    def fetch(self, device: Device, effect: Fetch) -> None:
+        """Bring a blob to *device*, from whoever has it and can be reached."""
+        delay = 0.01 + self._world.faults.pull * self._world.random.random()
+        self._world.after(delay, self._fetched, device, device.process, effect)
+
+    def _fetched(self, device: Device, process: int, effect: Fetch) -> None:
+        if device.process != process or not device.is_up:
+            return
+        if device.is_frozen:
+            device.enter(lambda: self._fetched(device, process, effect))
+            return
+        digest, disk = effect.digest, device.disk
+        if not device.habits.pulls_first:
+            self._world.hand(device, process, inputs.BlobReady(digest, effect.durable))
+            return
+        if digest in self.misfits:
+            self._fail(device, digest, "its shape is not the run's", invalid=True)
+            return
+        if digest in disk.damaged:
+            if not device.habits.mends_blobs:
+                self._fail(device, digest, "its bytes are wrong", invalid=True)
+                return
+            disk.drop(digest)
+        if not disk.has(digest):
+            holders = [one for one in self._linked(device) if one.disk.has(digest)]
+            open_ = [one for one in holders if self.passes(one, device)]
+            if not any(one.disk.is_whole(digest) for one in open_):
+                reason = "whoever has it sends other bytes" if open_ else "nobody reachable has it"
+                wait = GIVE_UP if holders and not open_ else 0.0
+                self._world.after(wait, self._fail, device, digest, reason, process)
+                return
+        disk.passing.add(digest)
+        if effect.durable:
+            flushed = BLOB_FLUSH * self._world.random.random()
+            self._world.after(flushed, self._flushed, device, process, digest)
+        self._world.hand(device, process, inputs.BlobReady(digest, durable=False))
+
+    def _fail(
+        self, device: Device, digest: str, reason: str, process: int | None = None, *, invalid: bool = False
+    ) -> None:
+        answer = inputs.BlobFailed(digest, reason, invalid)
+        self._world.hand(device, device.process if process is None else process, answer)
+
+    def _flushed(self, device: Device, process: int, digest: str) -> None:
+        """Note that a blob that was brought, and is guarded since, is on disk."""
+        if device.process == process and device.is_up:
+            device.disk.blobs.add(digest)
+            self._world.hand(device, process, inputs.BlobReady(digest, durable=True))
+
+    def _linked(self, device: Device) -> Iterator[Device]:
+        """Yield whom *device* may ask: everybody linked, not only those named as sources."""
+        ends = (link.end_of(device) for link in device.links.values())
+        return (one for one in ends if self._world.network.can_meet(one, device))

@@ -1,0 +1,277 @@
+"""Bulk connections that the holder makes because it cannot be dialled: it is called over the link."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from blake3 import blake3
+
+from p2pfl.config import NetSettings
+from p2pfl.errors import NetworkError
+from p2pfl.identity.credentials import Credentials
+from p2pfl.net import calls, ways
+from p2pfl.net.answering import MAX_DIALS, CallAnswerer
+from p2pfl.net.bulk import BulkDialler
+from p2pfl.net.tls import BLOB_ALPN, client_context
+from p2pfl.wire.blobs import Serve, encode_serve
+from p2pfl.wire.links import Call
+from tests.support.federation import make_federation
+from tests.support.meshes import FAST, WAIT_SECONDS, Lab, Node, lab, until
+from tests.support.proxy import Proxy, proxy_to
+
+LENGTH = 3_000_001
+BLOBS = {
+    blake3(blob).hexdigest(): blob for blob in (random.Random(seed).randbytes(LENGTH) for seed in range(3))
+}
+ONE, TWO, THREE = BLOBS
+TICKET = "0123456789abcdef" * 2
+
+
+@pytest.fixture(autouse=True)
+def head_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a dial that hangs no longer than a test should."""
+    monkeypatch.setattr(ways, "HEAD_START_SECONDS", 0.2)
+
+
+class Pair:
+    """A holder of the blobs and a puller, which can reach the holder only through a proxy."""
+
+    def __init__(
+        self, world: Lab, federation: dict[str, Credentials], holder: Node, puller: Node, door: Proxy
+    ):
+        self.world = world
+        self.federation = federation
+        self.holder = holder
+        self.puller = puller
+        self.door = door
+        self._dialled_before = door.connections
+
+    @property
+    def dialled(self) -> int:
+        """How often the puller dialled since the link is there."""
+        return self.door.connections - self._dialled_before
+
+    async def pull(self, digest: str) -> None:
+        await self.puller.mesh.pull(digest, LENGTH, [self.holder.id])
+        assert self.puller.store.path(digest).read_bytes() == BLOBS[digest]
+
+
+@contextlib.asynccontextmanager
+async def pair(path: Path, settings: NetSettings = FAST) -> AsyncIterator[Pair]:
+    """Link the two; from then on connections to the holder hang."""
+    federation = make_federation(path / "ca", "holder", "puller", "cat")
+    async with lab(path) as world:
+        holder = await world.start(federation["holder"])
+        for digest in BLOBS:
+            give(holder, digest)
+        async with proxy_to(holder.mesh.port) as door:
+            puller = await world.start(federation["puller"], [door.address], settings=settings)
+            for node in (holder, puller):
+                await node.told.until(lambda told: len(told.names) == 1)
+            door.back.stall_after = 0
+            yield Pair(world, federation, holder, puller, door)
+
+
+def give(node: Node, digest: str) -> None:
+    path = node.store.new_path()
+    path.write_bytes(BLOBS[digest])
+    node.store.adopt(path, digest)
+
+
+async def shut(node: Node) -> None:
+    """Let *node* listen no more; what it dials itself works."""
+    await node.mesh._acceptor.close()
+
+
+def deafen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let calls be ignored, and the next one have `TICKET`."""
+    monkeypatch.setattr(CallAnswerer, "called", lambda *_: None)
+    monkeypatch.setattr(calls.secrets, "token_hex", lambda _: TICKET)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list to which the node id of each bulk dial from now on is added."""
+    dials: list[str] = []
+    dial = BulkDialler._dial
+
+    async def noted(self: BulkDialler, node: str, *rest: Any) -> Any:
+        dials.append(node)
+        return await dial(self, node, *rest)
+
+    monkeypatch.setattr(BulkDialler, "_dial", noted)
+    return dials
+
+
+async def offer(node: Node, credentials: Credentials, data: bytes) -> bytes:
+    """Say *data* on a bulk connection to *node*; return what it answers before it closes."""
+    context = client_context(credentials, [BLOB_ALPN])
+    async with asyncio.timeout(WAIT_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.mesh.port, ssl=context)
+        try:
+            writer.write(data)
+            return await reader.read()
+        except ConnectionError:
+            return b""
+        finally:
+            writer.transport.abort()
+
+
+async def test_a_holder_on_which_dials_hang_dials_itself_and_the_connection_is_used_again(
+    tmp_path: Path,
+) -> None:
+    async with pair(tmp_path) as them:
+        await them.pull(ONE)
+        await them.pull(TWO)
+        assert them.dialled == 1, "the first try only"
+        assert them.puller.mesh.traffic.total("bulk", them.holder.id).received > 2 * LENGTH
+        assert them.holder.mesh.traffic.total("bulk", them.puller.id).sent > 2 * LENGTH
+        assert them.puller.told.refusals == []
+
+
+async def test_a_holder_that_dials_cannot_reach_is_remembered_and_called_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(tmp_path, msgspec.structs.replace(FAST, blob_rest_seconds=0.0)) as them:
+        await them.pull(ONE)
+        monkeypatch.setattr(ways, "HEAD_START_SECONDS", WAIT_SECONDS)
+        await them.pull(TWO)
+        assert them.dialled == 1
+
+
+async def test_dialling_is_tried_again_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ways, "PROBE_SECONDS", 0.0)
+    async with pair(tmp_path, msgspec.structs.replace(FAST, blob_rest_seconds=0.0)) as them:
+        await them.pull(ONE)
+        them.door.back.stall_after = None
+        deafen(monkeypatch)
+        await them.pull(TWO)
+        assert them.dialled == 2
+
+
+async def test_pulls_at_a_time_have_a_connection_each(tmp_path: Path) -> None:
+    async with pair(tmp_path) as them:
+        await asyncio.gather(*(them.pull(digest) for digest in BLOBS))
+
+
+async def test_where_neither_side_can_dial_both_addresses_are_named_and_others_lose_no_time(
+    tmp_path: Path,
+) -> None:
+    async with pair(tmp_path) as them:
+        them.door.back.stall_after = None
+        await shut(them.holder)
+        await shut(them.puller)
+        with pytest.raises(NetworkError) as told:
+            await them.pull(ONE)
+        assert f"holder cannot be dialled at {them.door.address}" in str(told.value)
+        assert f"could not dial back, since this device cannot be dialled at {them.puller.address}" in str(
+            told.value
+        )
+
+
+async def test_a_node_that_neither_way_reaches_is_asked_last_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = msgspec.structs.replace(FAST, dial_seconds=0.2, handshake_seconds=0.5)
+    async with pair(tmp_path, settings) as them:
+        deafen(monkeypatch)
+        with pytest.raises(
+            NetworkError, match=r"holder cannot be dialled at .* it did not dial back in time"
+        ):
+            await them.pull(ONE)
+        dials = counted(monkeypatch)
+        cat = await them.world.start(them.federation["cat"], [them.puller.address])
+        await them.puller.told.until(lambda told: "cat" in told.names)
+        give(cat, ONE)
+        await them.pull(ONE)
+        with pytest.raises(NetworkError, match="holder cannot be dialled"):
+            await them.pull(TWO)
+        assert set(dials) == {cat.id}, "the holder is not even tried"
+
+
+async def test_a_source_without_a_link_is_dialled_only_when_no_linked_node_has_the_blob(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(tmp_path) as them:
+        cat = await them.world.start(them.federation["cat"], [them.puller.address])
+        await them.puller.told.until(lambda told: "cat" in told.names)
+        give(cat, ONE)
+        await them.world.stop(them.holder)
+        await them.puller.told.until(lambda told: told.names == {"cat"})
+        dials = counted(monkeypatch)
+        await them.pull(ONE)
+        assert set(dials) == {cat.id}
+
+
+async def test_an_offer_nobody_called_for_is_closed_and_nobody_is_bothered(tmp_path: Path) -> None:
+    async with pair(tmp_path) as them:
+        assert await offer(them.puller, them.federation["cat"], encode_serve(Serve(TICKET))) == b""
+        assert them.puller.told.refusals == []
+        await them.pull(ONE)
+
+
+async def test_an_offer_by_another_than_was_called_is_refused_and_the_call_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(tmp_path) as them:
+        deafen(monkeypatch)
+        pull = asyncio.create_task(them.pull(ONE))
+        await until(lambda: bool(them.puller.mesh._calls._open))
+        assert await offer(them.puller, them.federation["cat"], encode_serve(Serve(TICKET))) == b""
+        await them.puller.told.until_refused("another node was called to serve")
+        assert them.puller.mesh._calls._open
+        pull.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pull
+        assert not them.puller.mesh._calls._open
+
+
+async def test_a_holder_that_sends_before_it_is_asked_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(tmp_path) as them:
+        deafen(monkeypatch)
+        pull = asyncio.create_task(them.pull(ONE))
+        await until(lambda: bool(them.puller.mesh._calls._open))
+        data = encode_serve(Serve(TICKET)) + b"more"
+        assert await offer(them.puller, them.federation["holder"], data) == b""
+        await them.puller.told.until_refused("it did not wait for its turn")
+        pull.cancel()
+        await asyncio.wait([pull])
+
+
+async def test_a_flood_of_calls_makes_few_dials_and_ends_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(tmp_path) as them:
+        dials = counted(monkeypatch)
+        await shut(them.puller)
+        failures: list[object] = []
+        monkeypatch.setattr(them.puller.mesh._calls, "failed", lambda *said: failures.append(said))
+        for number in range(500):
+            them.puller.mesh._send_link(them.holder.id, Call(f"{number:032x}"))
+        await until(lambda: len(failures) == 500)
+        for number in range(500, 600):
+            them.puller.mesh._send_link(them.holder.id, Call(f"{number:032x}"))
+        await until(lambda: len(failures) == 600)
+        assert set(dials) == {them.puller.id}
+        assert len(dials) <= MAX_DIALS
+        assert them.holder.told.names == {"puller"}
+
+
+async def test_with_the_end_of_the_link_a_call_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pair(tmp_path) as them:
+        deafen(monkeypatch)
+        pull = asyncio.create_task(them.puller.mesh._calls.call(them.holder.id))
+        await until(lambda: bool(them.puller.mesh._calls._open))
+        await them.world.stop(them.holder)
+        with pytest.raises(NetworkError, match="the link to it ended before it dialled back"):
+            await pull

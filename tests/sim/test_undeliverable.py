@@ -1,0 +1,90 @@
+"""A member nobody can pull from: it loses its candidacies in seconds, its updates are left out by name."""
+
+from p2pfl import events
+from p2pfl.sim.world import World
+from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec, trainers
+
+SOON = 10.0
+"""Seconds a round may take although one member cannot deliver."""
+
+
+def walled(seed, index=1, *, nodes=3, rounds=6, **changes):
+    """A world in which number *index* cannot be pulled from after the first round."""
+    world = World(seed, nodes=nodes, spec=spec(rounds, **changes))
+    world.begin()
+    world.run_until(at_round(world, 1), LIMIT)
+    one = number(world, index)
+    world.network.walled = {one.member.node}
+    return world, one
+
+
+def test_a_run_goes_on_with_the_others_and_names_the_reason():
+    for seed in range(5):
+        world, one = walled(seed)
+        began, before = world.now, len(chain(one))
+        world.run_until(world.is_complete, LIMIT)
+        records = chain(one)[before + 1 :]  # an update may have been pulled before
+        assert world.now - began < SOON * len(records)
+        trained = [record for record in records if record.kind == "train"]
+        assert all(len(record.updates) == 2 for record in trained)
+        assert all(one.member.node not in trainers(record) for record in trained)
+        reasons = {left.reason for record in trained for left in record.left_out}
+        assert reasons
+        assert all(reason.startswith("its update could not be pulled") for reason in reasons)
+
+
+def test_a_candidate_nobody_can_pull_from_gives_its_ballot_up_and_says_why():
+    told = set()
+    for seed in range(5):
+        world, one = walled(seed)
+        world.run_until(world.is_complete, LIMIT)
+        for device in others(world, one):
+            told |= {event.reason for event in news(device, events.Yielded) if event.aggregator == one.name}
+    assert any(
+        reason.startswith("its model could not be pulled by node-")
+        and reason.endswith(": nobody reachable has it")
+        for reason in told
+    )
+
+
+def test_who_was_told_so_stands_last_in_the_rounds_after():
+    for seed in range(5):
+        world, one = walled(seed, rounds=20)
+        world.run_until(world.is_complete, LIMIT)
+        rounds = [event.round for event in news(one, events.Yielded) if "could not be pulled" in event.reason]
+        assert len(rounds) <= 1
+        assert not any(event.round > rounds[0] for event in news(one, events.Standing) if rounds)
+
+
+def test_when_its_bytes_can_be_had_again_its_updates_count():
+    world, one = walled(3, rounds=30)
+    world.run_until(at_round(world, 6), LIMIT)
+    world.network.walled = set()
+    before = len(chain(one))
+    world.run_until(at_round(world, before + 3), LIMIT)
+    assert one.member.node in trainers(chain(one)[-1])
+
+
+def test_with_one_other_member_away_the_two_that_can_deliver_commit():
+    world, one = walled(4, nodes=5, rounds=8)
+    world.crash(others(world, one)[0], 10_000.0)
+    began, before = world.now, len(chain(one))
+    world.run_until(at_round(world, before + 4, *others(world, others(world, one)[0])), LIMIT)
+    assert world.now - began < 60.0
+
+
+def test_repeating_what_everybody_knows_does_not_keep_the_others_waiting():
+    # Its worker hangs while it averages: the link is up and COLLECT comes every second.
+    world = World(6, nodes=3, spec=spec(6, round_cap=30.0))
+    world.begin()
+    world.run_until(at_round(world, 1), LIMIT)
+    hung = []
+    for device in world.devices.values():
+        work = device.work
+        device.work = lambda effect, chance, device=device, work=work: (
+            None if device in hung and type(effect).__name__ in ("Fold", "Average") else work(effect, chance)
+        )
+    hung.append(number(world, 1))
+    began, before = world.now, len(chain(number(world, 2)))
+    world.run_until(at_round(world, before + 3), LIMIT)
+    assert world.now - began < 4 * 45.0

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from p2pfl.core.ending import Ending
+from p2pfl.messages import Status
+from tests.support.core import NOW, Context, chain_of, context, ledger, link, status
+from tests.support.records import NAMES
+
+
+def ended(ctx: Context, **said: object) -> Status:
+    """What a member says that has the final record."""
+    book = finished(ctx)
+    return status(run=book.run, round=book.round, ended=True, holds=True, **said)
+
+
+def finished(ctx: Context):
+    chain = chain_of(*NAMES[:3], rounds=1)
+    chain.commit(kind="evaluate", then="end")
+    return ledger(ctx, chain)
+
+
+def again_at(ctx: Context) -> float | None:
+    """When the node looks again whether it may exit; None where it exits."""
+    return Ending(ctx, lambda: None).consider_ending(finished(ctx))
+
+
+@pytest.fixture
+def ctx() -> Context:
+    """A node that has a link with one of the two other members of a run that has ended, but none with cleo."""
+    return context("ada", linked=["ben"], started=NOW)
+
+
+def test_a_member_never_linked_here_is_left_soon_to_a_member_that_is_linked_with_all(ctx: Context) -> None:
+    link(ctx, "ben", ended(ctx, links=2))
+    assert again_at(ctx) == NOW + ctx.settings.start_grace
+
+
+def test_it_is_lingered_for_where_no_other_member_reaches_all(ctx: Context) -> None:
+    link(ctx, "ben", ended(ctx, links=1))
+    assert again_at(ctx) == NOW + ctx.settings.linger
+
+
+def test_a_member_that_was_linked_here_is_lingered_for(ctx: Context) -> None:
+    link(ctx, "ben", ended(ctx, links=2))
+    link(ctx, "cleo").linked = False
+    assert again_at(ctx) == NOW + ctx.settings.linger

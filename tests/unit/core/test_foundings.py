@@ -1,0 +1,94 @@
+import msgspec
+import pytest
+
+from p2pfl.core.foundings import MODEL_TRIES, PAUSE_SECONDS, Begun, Foundings, decide_giving_up
+from tests.support.core import chain_of, context, ledger, link, status
+from tests.support.records import NAMES, node
+
+BASE = Begun(
+    is_member=True,
+    holds=True,
+    failed=0,
+    here=1,
+    coming=0,
+    lost=2,
+    needed=2,
+    others=2,
+    reason="pi cannot be dialled",
+    since=100.0,
+    patience=2.0,
+    now=102.0,
+)
+
+
+def decide(**changes):
+    return decide_giving_up(msgspec.structs.replace(BASE, **changes))
+
+
+def test_a_run_too_few_can_take_part_in_is_given_up_with_the_reason():
+    text = "only 1 of its members can take part, 2 are needed: pi cannot be dialled"
+    assert decide() == (True, text, None)
+    assert decide(now=101.0) == (False, "too few members can take part", 102.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"others": 0},
+        {"coming": 1},
+        {"here": 2},
+        {"lost": 0},
+    ],
+)
+def test_a_run_that_may_still_begin_is_not_given_up(changes):
+    assert not decide(**changes)[0]
+
+
+def test_a_learner_that_has_the_model_of_a_run_without_members_gives_it_up():
+    assert decide(is_member=False, here=0, lost=0)[0]
+
+
+def test_a_run_whose_first_model_nobody_has_is_given_up_after_some_tries():
+    assert not decide(holds=False, failed=MODEL_TRIES - 1)[0]
+    given_up, reason, _ = decide(holds=False, failed=MODEL_TRIES)
+    assert (given_up, reason) == (True, "nobody who is here has its first model: pi cannot be dialled")
+
+
+def test_members_that_declined_or_lost_their_disk_cannot_come():
+    ctx = context("ada", linked=())
+    book = ledger(ctx, chain_of(*NAMES[:4]))
+    link(ctx, "ben").declined = book.run
+    link(ctx, "cleo", other_journal="cleo's new disk")
+    link(ctx, "dan", status())
+    foundings = Foundings(ctx)
+    ctx.peers[node("ben")].declined_because = "pi cannot be dialled"
+    assert not foundings.consider(book, 0, "")[0]
+    ctx.now += ctx.settings.steady
+    given_up, reason, _ = foundings.consider(book, 0, "")
+    assert given_up
+    assert reason.endswith("pi cannot be dialled")
+    assert foundings.consider(book, 0, "")[0]
+    ctx.peers[node("ben")].declined = ""
+    ctx.peers[node("ben")].status = ctx.peers[node("dan")].status
+    assert not foundings.consider(book, 0, "")[0], "ben and dan may still come"
+
+
+def test_the_founder_of_a_run_that_came_to_nothing_lets_others_try_for_a_while():
+    ctx = context("ada")
+    foundings = Foundings(ctx)
+    foundings.give_up("run", "pi cannot be dialled")
+    foundings.fail("ben", "pi cannot be dialled")
+    assert foundings.is_hopeless("run")
+    assert foundings.failed() == {"ben": "pi cannot be dialled"}
+    assert foundings.next_try == ctx.now + PAUSE_SECONDS
+    ctx.now += PAUSE_SECONDS
+    assert not foundings.is_hopeless("run"), "who has accepted something there cannot leave it"
+    assert foundings.failed() == {}
+    assert foundings.next_try is None
+
+
+def test_each_founding_of_one_process_has_a_nonce_of_its_own():
+    ctx = context("ada")
+    new = Foundings(ctx).new_nonce()
+    assert new != ctx.options.nonce
+    assert len(new) == len(ctx.options.nonce)

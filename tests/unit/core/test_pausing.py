@@ -1,0 +1,52 @@
+import msgspec
+import pytest
+
+from p2pfl.core.pausing import FRUITLESS_ROUNDS, Harvest, count_fruitless, decide_holding, decide_pausing
+from p2pfl.messages import LeftOut
+from tests.support.records import NAMES, Chain, node, roster
+
+NOTHING = Harvest(counted=0, failed={"ada": "no data", "ben": "no data"}, late=0, fruitless=0)
+
+
+def decide(**changes):
+    return decide_pausing(msgspec.structs.replace(NOTHING, **changes))
+
+
+def test_a_run_in_which_everybody_failed_pauses_at_once_and_names_each_reason_once():
+    assert decide() == (True, "nobody who is here could train, so the run pauses: ada, ben: no data")
+    assert decide(failed={"ada": "no data", "ben": "killed"})[1].endswith("ada: no data; ben: killed")
+
+
+@pytest.mark.parametrize("changes", [{"late": 1}, {"counted": 1}, {"failed": {}}])
+def test_a_run_in_which_somebody_may_train_goes_on(changes):
+    assert not decide(**changes)[0]
+
+
+def test_a_run_pauses_when_more_fail_than_train_for_some_rounds():
+    before = FRUITLESS_ROUNDS - 1
+    assert not decide(counted=1, fruitless=before - 1)[0]
+    paused, reason = decide(counted=1, fruitless=before)
+    assert paused
+    assert reason.startswith(f"for {FRUITLESS_ROUNDS} rounds more members failed than trained")
+    assert not decide(counted=2, fruitless=before)[0]
+
+
+def test_only_rounds_of_training_count_and_one_good_one_begins_anew():
+    chain = Chain()
+    good = chain.commit().record
+    left = tuple(LeftOut(node(name), "no data") for name in NAMES[:3])
+    bad = msgspec.structs.replace(good, updates=(), left_out=left)
+    assert count_fruitless(1, bad) == 2
+    assert count_fruitless(2, good) == 0
+    assert count_fruitless(2, msgspec.structs.replace(bad, kind="evaluate")) == 2
+
+
+def test_a_round_waits_while_a_leaver_is_needed_for_the_quorum():
+    entries = roster(*NAMES[:3])
+    holds, reason = decide_holding([node("ben")], entries, is_wanted=False)
+    assert (holds, reason) == (
+        True,
+        "ben leaving, and too few others are here: the round waits for another member",
+    )
+    assert not decide_holding([node("ben")], entries, is_wanted=True)[0]
+    assert not decide_holding([node("ben")], entries[:1], is_wanted=False)[0]

@@ -1,0 +1,119 @@
+"""How a node takes Ctrl-C, SIGTERM, SIGHUP and the end of the program that started it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from p2pfl.core import inputs
+from p2pfl.core.departure import LEFT_EXIT
+from p2pfl.runtime.leaving import INTERRUPTED_EXIT, Leaving, end_with_input, signals, watch_input
+from tests.support.processes import until
+
+
+class Recorded:
+    """A driver that takes note."""
+
+    def __init__(self) -> None:
+        self.fed: list[object] = []
+        self.ended: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self.told: list[str] = []
+
+    def feed(self, event: object) -> None:
+        self.fed.append(event)
+
+    def publish(self, event: Any) -> None:
+        self.told.append(event.text)
+
+    def end(self, code: int, reason: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result((code, reason))
+
+
+def leaving(within: float = 60.0) -> tuple[Recorded, Leaving]:
+    driver = Recorded()
+    return driver, Leaving(driver, within)  # type: ignore[arg-type]
+
+
+async def test_ctrl_c_leaves_politely_without_a_limit_and_at_once_when_it_comes_again() -> None:
+    driver, leave = leaving(within=0.0)
+    leave.interrupt()
+    await asyncio.sleep(0)
+    assert driver.fed == [inputs.Leave()]
+    assert not driver.ended.done()
+    leave.interrupt()
+    assert (await driver.ended)[0] == INTERRUPTED_EXIT
+
+
+async def test_sigterm_leaves_politely_and_ends_within_its_limit() -> None:
+    driver, leave = leaving(within=0.01)
+    leave.terminate()
+    assert driver.fed == [inputs.Leave()]
+    assert driver.told == ["SIGTERM: leaving politely, within 0.01 s"]
+    code, reason = await driver.ended
+    assert code == LEFT_EXIT
+    assert "SIGTERM: left after 0.01 s without a commit" in reason
+
+
+async def test_sigterm_after_another_wish_to_leave_stops_at_once() -> None:
+    driver, leave = leaving()
+    assert leave.ask()
+    leave.terminate()
+    assert (await driver.ended)[0] == INTERRUPTED_EXIT
+
+
+async def test_a_closed_terminal_sends_several_sighups_that_count_as_one() -> None:
+    driver, leave = leaving(within=0.01)
+    for _ in range(3):
+        leave.hang_up()
+    assert driver.fed == [inputs.Leave()]
+    assert not driver.ended.done()
+    code, reason = await driver.ended
+    assert code == LEFT_EXIT
+    assert "the terminal was closed" in reason
+
+
+async def test_a_sighup_behind_a_polite_wish_leaves_that_its_time() -> None:
+    driver, leave = leaving(within=0.0)
+    leave.interrupt()
+    leave.hang_up()
+    await asyncio.sleep(0.01)
+    assert not driver.ended.done()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+async def test_signals_are_taken_meanwhile(name: str) -> None:
+    driver, leave = leaving()
+    with signals(leave):
+        os.kill(os.getpid(), getattr(signal, name))
+        await until(lambda: bool(driver.fed), "the signal is taken")
+    assert driver.fed == [inputs.Leave()]
+
+
+async def test_a_sighup_that_was_ignored_from_the_start_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        _, leave = leaving()
+        with signals(leave):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+async def test_a_node_ends_with_the_pipe_that_its_starter_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(
+        "p2pfl.runtime.leaving.watch_input", lambda on_end: watch_input(on_end, descriptor=reading)
+    )
+    driver, _ = leaving()
+    end_with_input(driver)  # type: ignore[arg-type]
+    os.write(writing, b"a line is no end\n")
+    assert not driver.ended.done()
+    os.close(writing)
+    async with asyncio.timeout(5):
+        assert await driver.ended == (LEFT_EXIT, "the program that started this node has ended")
+    os.close(reading)

@@ -1,0 +1,125 @@
+import re
+
+import msgspec
+import pytest
+
+from p2pfl.core.inputs import Want
+from p2pfl.core.options import Policy
+from p2pfl.sim.progress import BOUND, Progress, clique
+from p2pfl.sim.setting import WORKER_LIMIT
+from p2pfl.sim.violation import Violation
+from p2pfl.sim.world import World
+from tests.support.worlds import chain, number, spec
+
+PAIRS = {("a", "b"), ("a", "c"), ("b", "c"), ("c", "d"), ("b", "d")}
+
+
+@pytest.mark.parametrize(
+    ("names", "size", "found"),
+    [
+        ("abcd", 3, ("a", "b", "c")),
+        ("bcd", 3, ("b", "c", "d")),
+        ("abd", 3, ()),
+        ("ad", 2, ()),
+        ("abcd", 4, ()),
+        ("a", 1, ("a",)),
+        ("", 1, ()),
+    ],
+)
+def test_a_clique_is_found_where_each_two_are_a_pair(names, size, found):
+    assert clique(list(names), PAIRS, size) == found
+
+
+def stuck(nodes=3):
+    """A world in which nobody ever stands as aggregator, and so nothing is decided."""
+    world = World(1, nodes=nodes, spec=spec(5))
+    for device in world.devices.values():
+        device.policy = Policy(quorum=lambda _size: nodes + 1)
+    return world
+
+
+def stall_of(world, seconds=3 * BOUND):
+    world.begin()
+    with pytest.raises(Violation, match="is open for") as caught:
+        world.run_for(seconds)
+    assert caught.value.kind == "stall"
+    return world.named(str(caught.value))
+
+
+def test_a_quorum_that_is_able_and_decides_nothing_is_a_violation():
+    text = stall_of(stuck())
+    assert "round 1 of" in text
+    assert "(2 of 3 decide) were up, linked with each other and able to do their part since" in text
+
+
+def test_those_who_are_able_are_named():
+    world = stuck()
+    world.after(10.0, world.crash, number(world, 2), 1e6)
+    assert {"node-1", "node-3"} == set(re.findall(r"node-\d", stall_of(world)))
+
+
+def quiet(world, seconds=3 * BOUND):
+    world.begin()
+    world.run_for(seconds)
+
+
+def down(world):
+    for index in (2, 3):
+        world.crash(number(world, index), 1e6)
+
+
+def cut(world):
+    world.network.deafen({(number(world, 1).member.node, node) for node in world.devices})
+    world.crash(number(world, 2), 1e6)
+
+
+def blocked(world):
+    nodes = list(world.devices)
+    world.bulk.block({(one, other) for one in nodes[:2] for other in nodes})
+
+
+def hanging(world):
+    for index in (1, 2):
+        number(world, index).hung_until = 1e6
+
+
+def away(world):
+    for index in (1, 2):
+        number(world, index).is_away = True
+
+
+def lacking(world):
+    for device in list(world.devices.values())[:2]:
+        world.bulk.damage(device, device.disk.last_model())
+        world.bulk.block({(node, device.member.node) for node in world.devices})
+
+
+@pytest.mark.parametrize("fault", [down, cut, blocked, hanging, away, lacking])
+def test_a_quorum_that_is_not_able_may_take_its_time(fault):
+    world = stuck()
+    world.after(10.0, fault, world)
+    quiet(world)
+
+
+def test_a_fault_shorter_than_the_bound_begins_it_anew():
+    world = stuck()
+    for moment in range(5, int(2 * BOUND), int(BOUND / 2)):
+        world.after(float(moment), lambda: [world.crash(device, 0.5) for device in world.devices.values()])
+    quiet(world, 2 * BOUND)
+
+
+def test_a_run_that_goes_on_or_is_over_or_paused_is_no_stall():
+    world = World(2, nodes=3, spec=spec(3))
+    for device in world.devices.values():
+        device.options = msgspec.structs.replace(device.options, stay=True)
+    world.after(5.0, lambda: [world.hand(one, one.process, Want("pause")) for one in world.devices.values()])
+    quiet(world)
+    assert chain(number(world, 1))[-1].then == "pause"
+    world.hand(number(world, 1), number(world, 1).process, Want("resume"))
+    world.run_for(3 * BOUND)
+    assert chain(number(world, 1))[-1].then == "end"
+
+
+def test_the_bound_leaves_time_for_a_worker_that_hangs():
+    assert BOUND > 2 * WORKER_LIMIT
+    assert Progress(World(1)).judge() is None
