@@ -37,8 +37,9 @@ def simulate(
         str | None,
         typer.Option(
             metavar="PROFILE",
-            help="What goes wrong: none, network, crashes, heavy (all of it) or lossy (and disks are lost as "
-            "often as can be borne). heavy unless a rule is left out.",
+            help="What goes wrong: none, network, bulk (models do not come), workers (they hang, members "
+            "turn away), crashes, heavy (all of it) or lossy (and disks are lost as often as can be borne). "
+            "heavy unless a rule is left out.",
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 200,

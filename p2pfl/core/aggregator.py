@@ -258,7 +258,7 @@ class Aggregator:
         if known is not None:
             known.evaluation = known.evaluation or message.evaluation
             if known.stage.is_final:
-                self._note(member.node, known)
+                self._note(member.node, known, again=True)
             return
         contribution = judge(
             member, message, self.ledger.founding.max_samples, is_training=self.ledger.next_kind == "train"
@@ -275,10 +275,10 @@ class Aggregator:
         else:
             self._note(member.node, contribution)
 
-    def _note(self, node: str, contribution: Contribution) -> None:
-        """Tell a member what became of its contribution; twice is harmless."""
+    def _note(self, node: str, contribution: Contribution, *, again: bool = False) -> None:
+        """Tell a member what became of its contribution, and people once; *again* where it asks once more."""
         assert self.ballot is not None
-        if contribution.stage is Stage.REFUSED:
+        if contribution.stage is Stage.REFUSED and not again:
             self.ctx.tell(
                 events.UpdateRefused(self.ledger.round + 1, self.ctx.name_of(node), contribution.reason)
             )
@@ -459,10 +459,13 @@ class Aggregator:
         """Return when a member's straggler deadline passes.
 
         A generous multiple of what it predicts, in all and from its last step on: whoever works is never cut,
-        however late it began.
+        however late it began. Nor is an update that is there and on its way, however slow that is, unless
+        nothing could be pulled from its member before.
         """
         peer = self.ctx.peers.get(node)
         status = peer.status if peer is not None else None
+        if peer is not None and not peer.undeliverable and self._has_update(node):
+            return None
         if peer is None or status is None or status.round != self.ledger.round or status.predicted <= 0:
             return None
         factor = self.ctx.settings.straggler_factor

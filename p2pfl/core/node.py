@@ -68,8 +68,8 @@ class Node:
         self._running: Running | None = None
         self._saved = saved
         self._votes: dict[str, Vote] = dict(saved.votes)
-        self._given_up: tuple[str, UpdateEntry | None] = "", None
-        """The run given up last, while this node has been in no other one, with its update there."""
+        self._updates: dict[str, UpdateEntry] = {}
+        """By run, what this node trained for the first round of runs without a commit that it has left."""
         self._closed = set(saved.closed)
         self._ending = Ending(self._ctx, lambda: self._presence.refresh(self._condition()))
         self._is_exiting = False
@@ -326,7 +326,7 @@ class Node:
             self._ctx.tell(events.PeerLeaving(member.node, peer.name))
         running = self._running
         if running is None or status.run != running.ledger.run:
-            self._foundings.decline(member.node, status)
+            self._decline_to_come(member.node, status)
             self._heard_elsewhere(peer, status)
             return
         ledger = running.ledger
@@ -342,6 +342,13 @@ class Node:
                 running.resume(status.round, member)
             if status.rounds > ledger.rounds and ledger.is_over and contains(ledger.roster, member):
                 self._extend(status.rounds, peer.name)
+
+    def _decline_to_come(self, node: str, status: Status) -> None:
+        """Tell *node*, which is in a run without a commit, where this node will not come into it."""
+        if status.run in self._closed and status.round == 0:
+            self._ctx.send(node, Decline(status.run, "it has turned its back on that run"))
+        else:
+            self._foundings.decline(node, status)
 
     def _heard_elsewhere(self, peer: PeerView, status: Status) -> None:
         """Meet a peer that is in another run, or in one while this node is in none."""
@@ -477,8 +484,7 @@ class Node:
         how = "continued" if continues else "founded" if founded else "joined"
         self._tell_joined(how if ledger.is_member else "learner")
         self._tell_ignored()
-        (before, update), self._given_up = self._given_up, ("", None)
-        running.open_round(self._votes.get(run), update if run == before else None)
+        running.open_round(self._votes.get(run), self._updates.pop(run, None))
         if not (ledger.holds or commits):
             running.restart_model()
         running.learned(source or ctx.me.node, commits)
@@ -494,6 +500,7 @@ class Node:
                 f"nothing was committed in {before}"
             )
         self._votes[old.ledger.run] = old.acceptor.vote()
+        self._keep_update(old)
         old.close()
 
     def _close(self, run: str) -> None:
@@ -568,7 +575,16 @@ class Node:
     def _pinned_elsewhere(self) -> set[str]:
         """Return the models accepted in open rounds of runs this node has left: others may depend on them."""
         here = self.ledger.run if self.ledger else ""
-        return {vote.accepted.model for run, vote in self._votes.items() if run != here and vote.accepted}
+        if self.ledger is not None and self.ledger.last is not None:
+            self._updates.clear()
+        updates = {update.digest for update in self._updates.values()}
+        models = {vote.accepted.model for run, vote in self._votes.items() if run != here and vote.accepted}
+        return models | updates
+
+    def _keep_update(self, left: Running) -> None:
+        """Keep what was trained in a run without a commit: this node may come back to it."""
+        if left.ledger.last is None and left.trainee.update is not None:
+            self._updates[left.ledger.run] = left.trainee.update
 
     def _lobby_retries(self) -> None:
         lobby = self._lobby
@@ -599,7 +615,7 @@ class Node:
         if not given_up:
             return
         self._votes[ledger.run] = running.acceptor.vote()
-        self._given_up = ledger.run, running.trainee.update
+        self._keep_update(running)
         running.close()
         self._running, self._ctx.run, self._ctx.is_begun = None, "", False
         self._foundings.give_up(ledger.run, reason, too_few=ledger.holds)

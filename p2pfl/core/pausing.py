@@ -17,6 +17,10 @@ FRUITLESS_ROUNDS = 3
 that was killed once or twice is no reason."""
 
 
+PAUSES = "so the run pauses"
+"""In the note of each record that pauses the run by itself."""
+
+
 class Harvest(msgspec.Struct, frozen=True):
     """What an aggregator has of a round of training that closes."""
 
@@ -38,10 +42,10 @@ def decide_pausing(harvest: Harvest) -> tuple[bool, str]:
         for reason in dict.fromkeys(failed.values())
     )
     if failed and not counted and not harvest.late:
-        return True, f"nobody who is here could train, so the run pauses: {told}"
+        return True, f"nobody who is here could train, {PAUSES}: {told}"
     rounds = harvest.fruitless + 1
     if len(failed) > counted and rounds >= FRUITLESS_ROUNDS:
-        return True, f"for {rounds} rounds more members failed than trained, so the run pauses: {told}"
+        return True, f"for {rounds} rounds more members failed than trained, {PAUSES}: {told}"
     return False, f"{counted} trained, {len(failed)} failed"
 
 

@@ -62,7 +62,7 @@ class Draft:
             ),
             roster=roster,
             then="end" if is_last else "pause" if pauses or "pause" in self.wishes else "go",
-            note="; ".join(part for part in (note, why if pauses else "", change) if part)[:300],
+            note="; ".join(part for part in (why if pauses else "", note, change) if part)[:300],
         )
 
     def decide_holding(self, ctx: Context) -> tuple[bool, str]:
@@ -91,6 +91,9 @@ class Draft:
         contribution = self.collection.contributions.get(node)
         if contribution is not None and contribution.stage is Stage.FOLDED:
             return "the average was not finite"
+        peer = ctx.peers.get(node)
+        if contribution is not None and contribution.stage is Stage.ANNOUNCED and peer and peer.undeliverable:
+            return f"its update could not be pulled: {peer.undeliverable}"[:300]
         if contribution is not None and contribution.reason:
             return contribution.reason
         if contribution is not None and contribution.stage is Stage.ANNOUNCED:

@@ -21,6 +21,7 @@ from p2pfl.core.election import Candidate, Situation, decide_standing
 from p2pfl.core.headstart import HeadStart
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
+from p2pfl.core.pausing import PAUSES
 from p2pfl.core.roster import contains, ranked
 from p2pfl.core.saved import Vote
 from p2pfl.core.trainee import Trainee
@@ -180,6 +181,9 @@ class Running:
         self.model_failures = 0
         if is_mine:
             self.ctx.broadcast(commit)
+        if record.then == "pause" and PAUSES in record.note:
+            text = f"the run is paused after round {record.round}: {record.note}"
+            self.ctx.warn(f"{text}. When that is mended, go on with `p2pfl resume`")
         self.wishes.settle()
         ledger.holds = ledger.holds or holds
         self.open_round()

@@ -38,7 +38,6 @@ class Leaving:
         self._driver = driver
         self._within = within
         self._is_asked = False
-        self._hung_up = False
 
     def interrupt(self) -> None:
         """Take a Ctrl-C: the first one is polite."""
@@ -52,9 +51,7 @@ class Leaving:
 
     def hang_up(self) -> None:
         """Take a SIGHUP, of which a closed terminal sends several: polite for a while."""
-        if not self._hung_up:
-            self._hung_up = True
-            self._ask_within("the terminal was closed (SIGHUP)")
+        self._ask_within("the terminal was closed (SIGHUP)")
 
     def ask(self) -> bool:
         """Leave politely; return False where that was asked for before."""

@@ -175,7 +175,9 @@ class Carrier:
             return
         if device.is_stale(result) and self._world.random.random() > LATE_RESULTS:
             return
-        device.keep(result)
+        ledger = device.node.ledger
+        if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.run):
+            device.keep(result)  # who has left the run lets go of its update at once
         if isinstance(result, inputs.Trained):
             self._world.checker.works.updates[result.digest] = (result.run, result.round, result.model)
         self._world.hand(device, process, result)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from p2pfl.core import inputs
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.limits import may_damage, may_lose_disk, may_restore
@@ -46,6 +48,7 @@ def schedule_faults(world: World) -> None:
         (faults.cut_every, _cut_somewhere),
         (faults.deafen_every, _deafen_somebody),
         (faults.block_every, _block_bulk),
+        (faults.forge_every, _forge_a_commit),
         (faults.lose_disk_every, _lose_a_disk),
         (faults.damage_every, _damage_a_model),
         (faults.turn_away_every, _let_somebody_turn_away),
@@ -136,6 +139,20 @@ def _deafen_somebody(world: World) -> None:
     world.after(world.random.expovariate(1 / world.faults.cut), world.network.hear_again, pairs)
 
 
+def _forge_a_commit(world: World) -> None:
+    """Send somebody a record that follows its last one, with the acceptances of that."""
+    device = _anybody(world)
+    ledger = device.node.ledger if device.node is not None else None
+    if ledger is None or ledger.last is None or not device.links:
+        return
+    sender = world.devices[world.random.choice(sorted(device.links))]
+    last = ledger.last.record
+    record = msgspec.structs.replace(last, round=last.round + 1, previous=ledger.digest, note="forged")
+    forged = msgspec.structs.replace(ledger.last, record=record)
+    world.note(device, f"is sent a forged commit of round {record.round} by {sender.name}")
+    world.hand(device, device.process, inputs.Received(sender.member, forged))
+
+
 def _lose_a_disk(world: World) -> None:
     device = _anybody(world)
     if may_lose_disk(world, device):
@@ -183,10 +200,17 @@ def _let_somebody_turn_away(world: World) -> None:
 
 
 def _back_up_or_restore(world: World, backups: dict[Device, Disk]) -> None:
-    """Restore somebody's backup where that must be noticed; otherwise make one of somebody."""
+    """Restore somebody's backup where that must be noticed; otherwise make one of somebody.
+
+    A backup may be of a start that is over or of this one. Half of them are of the journal alone, as where
+    its last pages are deleted: the blobs are those of now.
+    """
     for device, backup in backups.items():
         if may_restore(world, device, backup):
             del backups[device]
+            if world.random.random() < 0.5:
+                backup.blobs, backup.passing = set(device.disk.blobs), set(device.disk.passing)
+                backup.damaged = set(device.disk.damaged)
             world.restore_disk(device, backup)
             return
     device = _anybody(world)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -105,6 +106,8 @@ class Device:
         """What its worker says the model's tensors are."""
         self.hung_until = 0.0
         """Until when its worker does nothing."""
+        self.refusals = 0
+        """Times it was started again although its journal had been refused."""
         self.is_restored = False
         """Whether it runs on a backup and has not been told so yet."""
         self.is_away = False
@@ -152,7 +155,12 @@ class Device:
 
     def _local(self, nonce: str) -> Local:
         disk = self.disk
-        return Local(disk.member.journal, disk.boot, nonce, "simulated", lambda: disk.votes_cast, self.signer)
+        return Local(
+            disk.member.journal, disk.boot, nonce, "simulated", partial(self._votes, disk), self.signer
+        )
+
+    def _votes(self, disk: Disk) -> int:
+        return disk.votes_cast if self.habits.counts_votes else 0
 
     @property
     def hello(self) -> Introduction:
@@ -163,6 +171,8 @@ class Device:
     def seen(self, member: Member) -> Seen | None:
         """Return the last that *member*'s journal has shown, be it on disk yet or not."""
         known = self.disk.seen(member)
+        if not self.habits.counts_votes:
+            return Seen(known.claim) if known is not None else None
         cast = self.node.newest_vote(member) if self.node is not None else None
         return known.with_vote(cast) if known is not None else Seen(cast=cast) if cast is not None else None
 

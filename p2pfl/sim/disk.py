@@ -157,8 +157,12 @@ class Disk:
         return vote if vote is not None and vote.round == round_ else Vote(round_, None, None, None)
 
     def load(self) -> Saved:
-        """Return what a node must not have forgotten."""
+        """Return what a node must not have forgotten.
+
+        An update of a run that it is not in is not among that: should it come back there, it trains again.
+        """
         current = next((run for run in reversed(self.order) if run not in self.closed), None)
+        self.updates = {run: update for run, update in self.updates.items() if run == current}
         saved = None
         if current is not None:
             commits = self.commits[current]

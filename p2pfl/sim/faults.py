@@ -69,6 +69,8 @@ class Faults(msgspec.Struct, frozen=True):
     """Probability that a message takes a hundred times as long."""
     pull: float = 0.1
     """Most seconds a blob takes to come."""
+    forge_every: float = 0.0
+    """A node is sent, in another's name, a next commit that nobody has accepted, with copied acceptances."""
 
     block_every: float = 0.0
     """No bulk connection can be made between two devices, or from anybody to one, or from one to anybody."""
@@ -83,7 +85,8 @@ class Faults(msgspec.Struct, frozen=True):
     lose_disk_every: float = 0.0
     """A node loses its data directory, if no other one's loss is still to be made up for."""
     restore_disk_every: float = 0.0
-    """The same, and the operator puts an old backup in its place: to be noticed and refused."""
+    """The same, and the operator puts an old backup in its place, of an earlier start or of this one, and
+    starts it again and again: to be noticed and refused each time."""
 
     damage_every: float = 0.0
     """The bytes of a device's last model are wrong on its disk, where another has it whole."""
@@ -145,6 +148,7 @@ HEAVY = Faults(
     block_every=30.0,
     walled=0.1,
     misfit=0.01,
+    forge_every=40.0,
     lose_disk_every=60.0,
     restore_disk_every=120.0,
     damage_every=40.0,

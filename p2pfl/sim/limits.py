@@ -30,7 +30,7 @@ def may_lose_disk(world: World, device: Device) -> bool:
     rosters = world.checker.latest() or [
         founding.roster for disk in world.disks() for founding in disk.foundings.values()
     ]
-    leaving = {one.member.node for one in world.devices.values() if _is_leaving(one)}
+    leaving = {one.member.node for one in world.devices.values() if is_leaving(one)}
     sizes = [sum(entry.node not in leaving for entry in roster) for roster in rosters]
     sizes = sizes or [device.options.min_nodes]
     return (
@@ -69,5 +69,6 @@ def _knows_better(disk: Disk, backup: Disk) -> bool:
     return seen.votes > backup.votes_cast or (seen.claim is not None and seen.claim.boot > backup.boot)
 
 
-def _is_leaving(device: Device) -> bool:
+def is_leaving(device: Device) -> bool:
+    """Whether *device* is to leave, and stays for as long as it is needed."""
     return device.node is not None and device.node.status().phase == "leaving"

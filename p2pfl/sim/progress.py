@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from p2pfl.messages import RosterEntry, quorum
 from p2pfl.sim.device import Device
+from p2pfl.sim.limits import is_leaving
 from p2pfl.sim.violation import Violation
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Progress:
             ledger is not None
             and ledger.run == open_.run
             and not ledger.halted
-            and not (device.is_frozen or device.is_restored or device.is_away or device.has_turned_away)
+            and not (device.is_frozen or device.is_restored or device.has_turned_away or is_leaving(device))
             and device.hung_until <= self._world.now
             and self._can_have(device, open_.parent)
         )

@@ -14,7 +14,8 @@ import msgspec
 
 from p2pfl.core.courtesy import Courtesy
 from p2pfl.core.options import Policy, highest_accepted
-from p2pfl.messages import quorum
+from p2pfl.messages import Commit, Member, quorum
+from p2pfl.proofs import Verify
 from p2pfl.sim.device import Device
 from p2pfl.sim.faults import NETWORK, Faults
 from p2pfl.sim.habits import ALL, Habits
@@ -44,6 +45,11 @@ class Rule(msgspec.Struct, frozen=True):
         device.habits = self.habits
 
 
+def _by_name(commit: Commit, voters: set[Member], _verify: Verify) -> set[Member]:
+    """Believe whoever is named."""
+    return {vote.member for vote in commit.acceptors} & voters
+
+
 SPLIT = msgspec.structs.replace(NETWORK, cut_every=4.0, cut=8.0)
 """Parted most of the time."""
 
@@ -70,6 +76,9 @@ HANGS = Faults(hang=0.03)
 
 WALLS = Faults(walled=1.0, until=200.0)
 """Nobody can pull from one device."""
+
+FORGERS = Faults(forge_every=2.0, crash_every=10.0, down=2.0)
+"""Commits that nobody has accepted are sent around."""
 
 PULLS = Faults(aimed=0.12, aimed_value=0.1, slow=0.05, cut_every=8.0, down=2.0, pull=6.0)
 """Devices stumble over the protocol's steps, and models take long to come."""
@@ -173,28 +182,28 @@ RULES = {
     "mending": Rule(
         "a blob whose bytes are found to be wrong is deleted and pulled again",
         "progress",
-        5,
+        15,
         BITS,
         habits=Habits(mends_blobs=False),
     ),
     "presence": Rule(
         "who is linked and in another run, or in none, is not waited for",
         "stall",
-        5,
+        15,
         STRAYS,
         policy=lambda _: Policy(takes_part=lambda _says, _run, _is_begun: True),
     ),
     "hanging": Rule(
         "a worker that does nothing is killed, and its job has failed",
         "stall",
-        5,
+        15,
         HANGS,
         habits=Habits(ends_hanging=False),
     ),
     "courtesy": Rule(
         "what is left to a candidate is renewed by its progress only",
         "stall",
-        5,
+        15,
         WALLS,
         policy=lambda _: Policy(courtesy=lambda _known, ballot, step, now: Courtesy(ballot, step, now, now)),
         habits=Habits(tells_undelivered=False),  # by which the candidate would notice
@@ -202,7 +211,7 @@ RULES = {
     "undelivered": Rule(
         "a candidate whose model cannot be pulled is told so, and gives up",
         "stall",
-        5,
+        15,
         WALLS,
         habits=Habits(tells_undelivered=False),
     ),
@@ -211,6 +220,7 @@ RULES = {
         "identity",
         5,
         DISKS,
+        policy=lambda _: Policy(current=lambda _votes, _seen: True),
         habits=Habits(renews_journal=False, judges_boots=False),  # which would notice it as well
     ),
     "boots": Rule(
@@ -218,7 +228,23 @@ RULES = {
         "identity",
         20,
         DISKS,
+        policy=lambda _: Policy(current=lambda _votes, _seen: True),  # which would notice it as well
         habits=Habits(judges_boots=False),
+    ),
+    "votes": Rule(
+        "a journal that has forgotten votes is refused, however often it was started",
+        "identity",
+        20,
+        DISKS,
+        policy=lambda _: Policy(current=lambda _votes, _seen: True),
+        habits=Habits(counts_votes=False),
+    ),
+    "signatures": Rule(
+        "a commit is believed for the signatures of those who accepted it, not for their names",
+        "agreement",
+        5,
+        FORGERS,
+        policy=lambda _: Policy(proven=_by_name),
     ),
 }
 """By name, for the command line."""

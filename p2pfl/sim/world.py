@@ -38,6 +38,9 @@ PATIENCE = 600.0
 NEW_JOURNAL_EXITS = (CLONED_EXIT, LOST_DISK_EXIT)
 """Exit codes after which an operator has to start the node with `--new-journal`, and does."""
 
+REPEATS = 3
+"""Times an operator starts a device again whose journal was refused, before `--new-journal`."""
+
 SMALL = 8
 """Nodes up to which all of them are waited for before a run is founded. Of more, somebody is always away
 while there are faults: two thirds suffice, and the others join."""
@@ -192,6 +195,10 @@ class World:
         """Start a device's process; its links come up a little later."""
         if device.is_up:
             return
+        if device.disk.refused and device.habits.keeps_refusal:
+            self.note(device, "does not start: its journal was refused")
+            self._give_way(device)
+            return
         self.note(device, "starts")
         effects = device.boot_up(self.now)
         self._settle()
@@ -231,10 +238,22 @@ class World:
         if exit_.code in NEW_JOURNAL_EXITS:
             if exit_.code == LOST_DISK_EXIT:
                 self.checker.lost(device.member)
-            device.renew_journal()
-            self.after(self.faults.down, self.start, device)
+                device.refusals = REPEATS
+            self._give_way(device)
         elif exit_.code == LEFT_EXIT and device.is_away:
             self.after(self.random.expovariate(1 / self.faults.down), self.start, device)
+
+    def _give_way(self, device: Device) -> None:
+        """Let a device start whose journal was refused: as it is, several times, and then with a new one.
+
+        The first a service manager does by itself.
+        """
+        if device.refusals < REPEATS:
+            device.refusals += 1
+        else:
+            device.refusals = 0
+            device.renew_journal()
+        self.after(self.faults.down, self.start, device)
 
     def serve_stragglers(self) -> None:
         """Start finished devices again for those that were away meanwhile, as their operators would."""
@@ -255,7 +274,9 @@ class World:
         """Crash a device and let it come back with *backup*, made before, in place of its data directory."""
         if device.is_up:
             self.crash(device, down)
-        self.note(device, f"comes back with a backup from before its start {device.disk.boot}")
+        self.note(
+            device, f"comes back with a backup of its start {backup.boot} and {backup.votes_cast} votes"
+        )
         self.checker.lost(device.member)
         device.disk, device.is_restored = backup, True
 

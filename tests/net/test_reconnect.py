@@ -43,6 +43,19 @@ async def test_messages_arrive_in_order_and_a_send_without_a_link_says_so(
     assert ant.told.messages == [("bee", message) for message in sent]
 
 
+async def test_a_link_that_is_dropped_is_made_anew_and_no_other_one(
+    world: Lab, federation: dict[str, Credentials]
+) -> None:
+    ant = await world.start(federation["ant"])
+    bee = await world.start(federation["bee"], [ant.address])
+    await ant.told.until(lambda told: told.names == {"bee"})
+    ant.mesh.drop(bee.id, "it shows fewer votes than it has cast")
+    ant.mesh.drop("z" * 52, "there is no such link")
+    await ant.told.until(lambda told: len(told.history) >= 3)
+    assert ant.told.history[1] == ("unlinked: it shows fewer votes than it has cast", "bee")
+    assert ant.told.history[2] == ("linked", "bee")
+
+
 async def test_a_status_of_a_node_in_no_run_arrives(world: Lab, federation: dict[str, Credentials]) -> None:
     ant = await world.start(federation["ant"])
     bee = await world.start(federation["bee"], [ant.address])

@@ -175,6 +175,14 @@ async def test_only_nodes_become_links(ant: Node, world: Lab, tmp_path: Path, ro
     )
 
 
+async def test_a_node_of_protocol_version_1_is_told_to_update(
+    ant: Node, federation: dict[str, Credentials]
+) -> None:
+    assert await answer_to(ant, b"", context=client_context(federation["cat"], ["p2pfl/1"]))
+    reason = await ant.told.until_refused("shares no version of the protocol")
+    assert reason.endswith("Install the same version of p2pfl on both.")
+
+
 async def test_protocol_versions_without_a_common_one_are_refused_with_both_ranges(
     ant: Node, federation: dict[str, Credentials]
 ) -> None:

@@ -1,9 +1,12 @@
 """A data directory is restored from a backup, or copied: it is noticed, refused, and nobody votes twice."""
 
+import pytest
+
 from p2pfl.core.effects import Send
 from p2pfl.messages import Accepted, Promise
+from p2pfl.sim.habits import Habits
 from p2pfl.sim.setting import CLONED_EXIT
-from p2pfl.sim.world import World
+from p2pfl.sim.world import REPEATS, World
 from tests.support.worlds import LIMIT, at_round, chain, number, others, spec
 
 
@@ -47,6 +50,28 @@ def test_a_restored_backup_votes_for_nothing():
     assert votes == []
 
 
+@pytest.mark.parametrize("same_start", [True, False], ids=["of this start", "of an earlier start"])
+@pytest.mark.parametrize("is_marked", [True, False], ids=["marked", "not marked"])
+def test_started_again_and_again_it_is_refused_each_time_until_it_has_a_new_journal(is_marked, same_start):
+    world = World(38, spec=spec(40, drop_after=1000.0), trace=True)
+    device = number(world, 3)
+    device.habits = Habits(keeps_refusal=is_marked)
+    world.begin()
+    world.run_until(at_round(world, 1), LIMIT)
+    backup = device.disk.backup()
+    if not same_start:
+        world.crash(device, 0.0)
+    world.run_until(at_round(world, 3), LIMIT)
+    old = device.member
+    world.restore_disk(device, backup, 0.5)
+    world.run_until(lambda: device.member != old, LIMIT)
+    lines = [line for line in world.trace if device.name in line.split()[1:2]]
+    refusals = sum("exits 8" in line for line in lines)
+    assert refusals == (1 if is_marked else 1 + REPEATS)
+    assert sum("does not start" in line for line in lines) == (REPEATS if is_marked else 0)
+    world.run_until(world.is_complete, LIMIT)
+
+
 def test_with_a_new_journal_it_is_a_member_again_in_its_old_slot():
     world, device, backup = restored(37)
     old = device.member
@@ -59,12 +84,12 @@ def test_with_a_new_journal_it_is_a_member_again_in_its_old_slot():
 
 
 def test_of_two_processes_on_one_directory_only_one_stays_a_member():
-    world = World(38, spec=spec(10, drop_after=1000.0))
+    world = World(38, spec=spec(60, drop_after=1000.0))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)
     device = number(world, 3)
     copy = world.copy(device)
-    world.run_for(10.0)
+    world.run_for(30.0)  # it is started again and again before it has a new journal
     assert device.member != copy.member
     world.run_until(at_round(world, len(chain(others(world, device)[0])) + 1, *others(world, device)), LIMIT)
     assert {copy.is_up, device.is_up} == {True}, (

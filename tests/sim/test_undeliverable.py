@@ -1,6 +1,7 @@
 """A member nobody can pull from: it loses its candidacies in seconds, its updates are left out by name."""
 
 from p2pfl import events
+from p2pfl.core import inputs
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec, trainers
 
@@ -88,3 +89,22 @@ def test_repeating_what_everybody_knows_does_not_keep_the_others_waiting():
     began, before = world.now, len(chain(number(world, 2)))
     world.run_until(at_round(world, before + 3), LIMIT)
     assert world.now - began < 4 * 45.0
+
+
+def test_a_member_whose_bytes_are_never_those_it_announced_is_named_and_the_round_goes_on():
+    world = World(7, nodes=3, spec=spec(6))
+    liar, fetch = number(world, 2), world.network.fetch
+
+    def blame(device, effect):
+        if device is not liar and not effect.durable and liar.member.node == effect.sources[0]:
+            failed = inputs.BlobFailed(effect.digest, "node-2 gave wrong bytes", invalid=False)
+            world.after(0.1, world.hand, device, device.process, failed)
+        else:
+            fetch(device, effect)
+
+    world.network.fetch = blame
+    world.begin()
+    world.run_until(at_round(world, 5), LIMIT)
+    assert world.now < 60.0
+    reasons = {left.reason for record in chain(liar) for left in record.left_out}
+    assert reasons == {"its update could not be pulled: node-2 gave wrong bytes"}

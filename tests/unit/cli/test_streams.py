@@ -135,12 +135,12 @@ def test_whether_a_stream_can_show_a_text_is_known(encoding: str | None, expecte
     assert holds(stream, SYMBOLS) is expected
 
 
-HISTORY = "from p2pfl.cli import main; main()"
+PROGRAM = "from p2pfl.cli import main; main()"
 
 
 def run(script: str, *, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run *script* in a shell, with `p2pfl` in it for this program."""
-    program = f"p2pfl() {{ '{sys.executable}' -c '{HISTORY}' \"$@\"; }}; "
+    program = f"p2pfl() {{ '{sys.executable}' -c '{PROGRAM}' \"$@\"; }}; "
     return subprocess.run(
         ["/bin/bash", "-c", program + script],
         capture_output=True,
@@ -154,8 +154,12 @@ LONG = "simulate --nodes 3 --rounds 3 --seed 1 --trace"
 
 
 def test_a_command_whose_reader_goes_away_ends_silently_as_by_sigpipe() -> None:
-    done = run(f'p2pfl {LONG} | head -1; echo "${{PIPESTATUS[0]}}"')
-    assert done.stdout.splitlines()[-1] == "141"
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", PROGRAM, *LONG.split()]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.returncode == 141
     assert done.stderr == ""
 
 

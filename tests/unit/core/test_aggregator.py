@@ -356,6 +356,14 @@ def test_absurd_samples_are_refused_and_the_node_is_named(stage):
     assert [noted.refused for noted in sent(effects, Noted)] == [refused.reason]
 
 
+def test_a_refusal_is_told_to_people_once_however_often_the_update_is_announced(stage):
+    stage.elect()
+    stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
+    effects = stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
+    assert told(effects, events.UpdateRefused) == []
+    assert len(sent(effects, Noted)) == 1
+
+
 def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage):
     stage.elect()
     stage.submit("ben")
@@ -443,7 +451,9 @@ def test_an_average_that_is_not_finite_makes_an_empty_record_with_the_parents_mo
     stage.advance()
     record = sent(stage.average(None), Accept)[0].record
     assert (record.model, record.updates) == (stage.ledger.model, ())
-    assert record.note.startswith("the average was not finite: the parent's model stays; nobody")
+    assert record.note.endswith(
+        "the average was not finite; the average was not finite: the parent's model stays"
+    )
     assert record.then == "pause"
     assert {left.reason for left in record.left_out} == {"the average was not finite"}
 
@@ -455,7 +465,7 @@ def test_without_a_usable_update_the_record_is_empty_and_says_so(stage):
     record = sent(stage.advance(), Accept)[0].record
     assert (record.model, record.updates) == (stage.ledger.model, ())
     why = "nobody who is here could train, so the run pauses: ada, ben, cleo: no data"
-    assert (record.then, record.note) == ("pause", f"no usable update: 0 of 1 updates came; {why}")
+    assert (record.then, record.note) == ("pause", f"{why}; no usable update: 0 of 1 updates came")
 
 
 def test_the_closing_round_collects_evaluations_and_ends_the_run():
@@ -725,3 +735,20 @@ def test_a_member_that_is_away_accepts_nothing_either():
     stage, _ = proposing()
     unlink(stage.ctx, "cleo")
     assert sent(undelivered(stage, "ben"), Yield)
+
+
+def test_an_update_on_its_way_is_past_no_deadline_unless_its_member_could_not_be_pulled_from_before(stage):
+    stage.elect()
+    stage.count("ada", "ben")
+    stage.submit("cleo")
+    peer = stage.ctx.peers[node("cleo")]
+    peer.status = status(run=stage.chain.run, round=stage.ledger.round, predicted=1.0, progress=1.0)
+    stage.ctx.now += 30.0
+    stage.advance()
+    assert stage.it.stand_state is Stand.COLLECTING
+    peer.undeliverable = "pi cannot be dialled"
+    stage.advance()
+    (record,) = {one.record for one in sent(stage.average(model("average")), Accept)}
+    assert [left.reason for left in record.left_out] == [
+        "its update could not be pulled: pi cannot be dialled"
+    ]

@@ -143,3 +143,10 @@ def test_every_fault_can_be_left_out():
 def test_the_heavy_profile_has_every_fault_there_is():
     assert 0.0 not in msgspec.structs.asdict(HEAVY).values()
     assert PROFILES["heavy"] is HEAVY
+
+
+def test_a_forged_commit_is_sent_to_whoever_has_a_last_record_and_is_not_believed():
+    world = World(3, rounds=4, faults=Faults(forge_every=0.5), trace=True)
+    world.run()
+    assert any("is sent a forged commit" in line for line in world.trace)
+    assert any("is not believed: 0 members of the roster signed" in line for line in world.trace)

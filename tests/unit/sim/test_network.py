@@ -97,11 +97,11 @@ def test_a_start_of_the_past_is_refused_and_its_owner_told():
     world.crash(device, 0.0)
     world.run_for(1.0)
     world.restore_disk(device, backup, 0.0)
-    codes = []
-    world.on_effect = lambda one, _effect: codes.append(one.exit.code) if one.exit else None
     before = device.member
     world.run_until(lambda: device.exit is not None, 10.0)
     assert "is a copy or was restored from a backup" in device.exit.reason
+    assert "is a copy or was restored from a backup" in device.disk.refused
+    world.run_until(lambda: device.is_up, 60.0)
     assert device.member.journal != before.journal
 
 
@@ -110,7 +110,7 @@ def test_two_processes_with_one_data_directory_do_not_both_stay():
     original = number(world, 1)
     before = original.member
     copy = world.copy(original)
-    world.run_for(10.0)
+    world.run_for(30.0)
     # The copy counts a later start, so it is the original that is told; it comes back with a new journal.
     assert copy.is_up
     assert copy.member == before

@@ -3,7 +3,7 @@ import re
 import msgspec
 import pytest
 
-from p2pfl.core.inputs import Want
+from p2pfl.core.inputs import Leave, Want
 from p2pfl.core.options import Policy
 from p2pfl.sim.progress import BOUND, Progress, clique
 from p2pfl.sim.setting import WORKER_LIMIT
@@ -85,7 +85,7 @@ def hanging(world):
 
 def away(world):
     for index in (1, 2):
-        number(world, index).is_away = True
+        world.feed(number(world, index), Leave())
 
 
 def lacking(world):

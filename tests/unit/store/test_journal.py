@@ -128,12 +128,16 @@ def test_a_new_journal_forgets_votes_and_updates_and_keeps_records(path: Path) -
     assert saved.current.update is None
 
 
-def test_a_journal_of_a_newer_version_is_refused(path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_journal_of_another_version_is_refused_with_what_to_do(path: Path, version: int) -> None:
     Journal.open(path, ME).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
-    with pytest.raises(DataDirectoryError, match="has schema version 3, this p2pfl knows version 2"):
+    sentence = (
+        f"has schema version {version}, this p2pfl knows version 2; use the version of p2pfl that wrote it"
+    )
+    with pytest.raises(DataDirectoryError, match=sentence):
         Journal.open(path, ME)
 
 
