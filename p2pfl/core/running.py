@@ -181,9 +181,8 @@ class Running:
         self.model_failures = 0
         if is_mine:
             self.ctx.broadcast(commit)
-        if record.then == "pause" and PAUSES in record.note:
-            text = f"the run is paused after round {record.round}: {record.note}"
-            self.ctx.warn(f"{text}. When that is mended, go on with `p2pfl resume`")
+        if not is_late:
+            self._tell_pause()
         self.wishes.settle()
         ledger.holds = ledger.holds or holds
         self.open_round()
@@ -191,6 +190,13 @@ class Running:
             self._is_untidy = True
         else:
             self.restart_model()
+
+    def _tell_pause(self) -> None:
+        """Tell why the run pauses by itself, where it does, and what to do."""
+        ledger = self.ledger
+        if ledger.last is not None and ledger.is_paused and PAUSES in ledger.last.record.note:
+            text = f"the run is paused after round {ledger.trained}: {ledger.last.record.note}"
+            self.ctx.warn(f"{text}. When that is mended, go on with `p2pfl resume`")
 
     def _tell_fate(self, commit: Commit) -> None:
         """Tell why this member's own work is not in the record, where it is not ("no work lost")."""
@@ -381,6 +387,7 @@ class Running:
             first, self._missed_from = self._missed_from, None
             ledger, name = self.ledger, self.ctx.name_of(source)
             self.ctx.tell(events.CaughtUp(first, ledger.trained, ledger.rounds, name))
+            self._tell_pause()
 
     def report(self, member: Member, message: Report) -> None:
         """Take a member's evaluation of the last model."""

@@ -221,6 +221,8 @@ class _Tale:
         """Events that only confirm others: they send nothing of their own."""
         self._reported: events.Evaluated | None = None
         """What all said of the last model, which the next record commits."""
+        self._evaluated: events.Evaluated | None = None
+        """What was committed last of a model."""
 
     def tell(self, event: AnyEvent, after: float = 0.02) -> None:
         """Let *event* happen, *after* seconds."""
@@ -366,7 +368,7 @@ class _Tale:
         """Tell that what all said of the last model is committed as it is."""
         if self._reported is not None:
             self.tell(msgspec.structs.replace(self._reported, committed=True, is_news=False), after=0)
-            self._reported = None
+            self._evaluated, self._reported = self._reported, None
             self._confirmed += 1
 
     def _aggregator(self, number: int) -> str:
@@ -466,11 +468,9 @@ class _Tale:
             ),
             after=0.4,
         )  # fmt: skip
-        self.tell(
-            events.RunEnded(
-                self._run, self._round, digest, _accuracy(self._round), _loss(self._round), self._target
-            )
-        )
+        assert self._evaluated is not None
+        accuracy, loss = self._evaluated.accuracy, self._evaluated.loss
+        self.tell(events.RunEnded(self._run, self._round, digest, accuracy, loss, self._target))
         self.statuses("idle", 1.0, ended=True)
 
 

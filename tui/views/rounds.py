@@ -201,11 +201,11 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
     result = "not evaluated yet"
     if one.accuracy is not None:
         change = f" ({delta(one.accuracy - before, glyphs)})" if before is not None else ""
-        loss = f"   loss {one.loss:.4f}" if one.loss is not None else ""
+        loss = f"  loss {one.loss:.4f}" if one.loss is not None else ""
         how = "reported by" if one.is_provisional else "of"
         mark = PROVISIONAL if one.is_provisional else ""
         result = (
-            f"{mark}{one.accuracy:.4f}{change}{loss}   {how} {len(one.scores)} members, {one.samples} samples"
+            f"{mark}{one.accuracy:.4f}{change}{loss}  {how} {len(one.scores)} members, {one.samples} samples"
         )
     lines = [
         Text(f"accuracy  {result}"),
