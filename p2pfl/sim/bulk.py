@@ -35,6 +35,7 @@ class Bulk:
         """Pairs of (holder, puller) between which no bulk connection can be made, by neither side."""
         self.misfits: set[str] = set()
         """Updates whose bytes are those announced and never fit the run's schema."""
+        self.give_up = GIVE_UP
         self.damaged: set[tuple[Member, str]] = set()
         """Whose disk has lost which blob's bytes, ever: the judge excuses it."""
 
@@ -108,7 +109,7 @@ class Bulk:
             open_ = [one for one in holders if self.passes(one, device)]
             if not any(one.disk.is_whole(digest) for one in open_):
                 reason = "whoever has it sends other bytes" if open_ else "nobody reachable has it"
-                wait = GIVE_UP if holders and not open_ else 0.0
+                wait = self.give_up if holders and not open_ else 0.0
                 self._world.after(wait, self._fail, device, digest, reason, process)
                 return
         disk.passing.add(digest)

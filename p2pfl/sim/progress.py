@@ -35,6 +35,8 @@ class OpenRound(NamedTuple):
     number: int
     roster: tuple[RosterEntry, ...]
     parent: str
+    waits: float
+    """Seconds the run's own spec lets a round wait for updates that do not come."""
 
 
 class Progress:
@@ -77,9 +79,9 @@ class Progress:
         self._pairs = {
             (link, link.processes): self._pairs.get((link, link.processes), now) for _, _, link in links
         }
-        if now - self._opened < self._bound:
+        since = now - self._bound - open_.waits
+        if self._opened > since:
             return
-        since = now - self._bound
         long = [one for one in able if self._able[one.name, one.process] <= since]
         pairs = {(a.name, b.name) for a, b, link in links if self._pairs[link, link.processes] <= since}
         group = clique([one.name for one in long], pairs, quorum(len(open_.roster)))
@@ -100,7 +102,8 @@ class Progress:
         best = max(known, key=lambda ledger: (ledger.round, ledger.run))
         if not best.is_open:
             return None
-        return OpenRound(best.run, best.round + 1, best.roster, best.model)
+        waits = best.spec.round_cap if best.spec.min_updates > 1 else 0.0
+        return OpenRound(best.run, best.round + 1, best.roster, best.model, waits)
 
     def _voters(self, open_: OpenRound) -> list[Device]:
         devices = (self._world.devices[entry.node] for entry in open_.roster)

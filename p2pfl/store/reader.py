@@ -244,6 +244,11 @@ class JournalReader:
         rows = self._all("SELECT boot FROM self")
         return int(rows[0][0]) if rows else 0
 
+    def refused(self) -> str:
+        """Return why no node may start with this journal any more; empty where one may."""
+        rows = self._all("SELECT refused FROM self")
+        return str(rows[0][0]) if rows else ""
+
     def votes_cast_so_far(self) -> int:
         """Return how many promises and acceptances this journal has saved."""
         rows = self._all("SELECT votes FROM self")

@@ -291,6 +291,15 @@ def test_a_restored_node_that_learns_of_its_own_vote_stops(bench):
     assert bench.ledger.round == 1
 
 
+def test_acceptances_that_are_not_proven_are_not_kept_with_a_commit(bench):
+    commit = bench.chain.commit()
+    junk = signed("cleo", bench.chain.run, 2, commit.ballot, model("another"), votes=2**53)
+    padded = msgspec.structs.replace(commit, acceptors=(*commit.acceptors, junk))
+    (save,) = of_kind(bench.learn(padded), SaveCommit)
+    assert save.commit == commit
+    assert member("cleo") not in bench.ctx.seen
+
+
 def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench):
     bench.it.aggregator.stand("first in rank")
     mine = bench.it.aggregator.ballot
