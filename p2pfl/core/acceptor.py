@@ -129,7 +129,7 @@ class Acceptor:
             return
         if not self.ledger.succeeds(record):
             name = self.ctx.name_of(member.node)
-            self.ctx.warn(f"{name} proposed a record that does not follow round {self.ledger.round}")
+            self.ctx.warn(f"{name} proposed a record that does not follow record {self.ledger.round}")
             return
         if self.pending is not None and self.pending.ballot > ballot:
             return

@@ -147,7 +147,7 @@ class Aggregator:
             self.ctx.complain(
                 self.ctx.me.node,
                 "attempts",
-                f"this device cannot stand as aggregator of round {self.ledger.round + 1}: all "
+                f"this device cannot stand as aggregator of record {self.ledger.round + 1}: all "
                 f"{MAX_ATTEMPT} attempts are used up. Another member may have sent nonsense: see the logs",
             )
             self.not_before = self.ctx.now + self.ctx.settings.backoff_most

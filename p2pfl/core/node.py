@@ -365,7 +365,7 @@ class Node:
             if status.resumed:
                 running.resume(status.round, member)
             if status.rounds > ledger.rounds and ledger.is_over and contains(ledger.roster, member):
-                self._extend(status.rounds)
+                self._extend(status.rounds, peer.name)
 
     def _decline_to_come(self, node: str, status: Status) -> None:
         """Tell *node*, which is in a run without a commit, where this node will not come into it."""
@@ -404,8 +404,8 @@ class Node:
         elif self._unrelated.get(node) != run and round_ > 0:
             self._unrelated[node] = run
             self._ctx.warn(
-                f"{peer.name} is in run {run[:12]}, round {round_}; this device is in "
-                f"{ledger.run[:12]}, round {ledger.round}. Both have committed rounds, so neither moves: "
+                f"{peer.name} is in run {run[:12]}, record {round_}; this device is in "
+                f"{ledger.run[:12]}, record {ledger.round}. Both have committed rounds, so neither moves: "
                 "start one of them with --new-run"
             )
 
@@ -546,6 +546,7 @@ class Node:
                 "spec": msgspec.structs.replace(ledger.spec, rounds=ledger.rounds),
                 "members": members,
                 "model": ledger.model,
+                "trained": ledger.trained,
             },
             events.RunJoined,
         )
@@ -563,10 +564,11 @@ class Node:
         if differences:
             self._ctx.tell(events.OptionsIgnored(differences))
 
-    def _extend(self, rounds: int) -> None:
+    def _extend(self, rounds: int, by: str) -> None:
         assert self._running is not None
         ledger = self._running.ledger
         ledger.wanted_rounds, ledger.opened = rounds, self._ctx.now
+        self._ctx.tell(events.RunExtended(rounds, by))
         self._ending.extend()
         if not self._running.ready:
             self._ctx.do(Describe(ledger.spec))

@@ -154,14 +154,16 @@ class JournalReader:
             "round, record, entry, seconds", run, max(0, after - 1)
         ):
             commit = self._decode(entry, Commit)
+            # Who joined with the last record has evaluated its model, which this one commits.
+            names |= {member.node: member.name for member in roster}
             if row is not None:
                 yield self._scored(row, commit.record.evaluations, names)
             if number > after:
-                names |= {member.node: member.name for member in roster}
                 voters = tuple(member.name for member in roster)
                 row = _round_row(commit.record, digest, parent, seconds, voters, names)
             roster, parent = commit.record.roster, commit.record.model
         if row is not None:
+            names |= {member.node: member.name for member in roster}
             yield self._scored(row, (), names)
 
     def best(self, run: str) -> str | None:
@@ -328,6 +330,7 @@ class JournalReader:
             loss=sum(score.loss for score in scores) / total,
             samples=total,
             scores=scores,
+            committed=bool(committed),
         )
 
     def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -371,4 +374,6 @@ def _round_row(
         seconds=seconds,
         note=record.note,
         then=record.then,
+        trained=record.trained,
+        committed=False,
     )

@@ -73,7 +73,7 @@ async def test_the_same_command_after_the_end_says_complete_and_a_higher_number_
     second = await nodes.start_all("ada", "ben", options=["--rounds=2"])
     assert [await process.exit_code() for process in second] == [0, 0]
     assert [process.all(events.RunJoined)[0].how for process in second] == ["finished", "finished"]
-    assert "is complete in this data directory" in second[0].output
+    assert "has ended in this data directory, after round 2" in second[0].output
     assert nodes.rounds() == before
 
     third = await nodes.start_all("ada", "ben", options=["--rounds=4"])
@@ -83,6 +83,9 @@ async def test_the_same_command_after_the_end_says_complete_and_a_higher_number_
     assert [row.kind for row in after["ada"]] == ["train", "train", "evaluate", "train", "train", "evaluate"]
     assert [row.record for row in after["ada"][:3]] == [row.record for row in before["ada"]]
     assert all(len(found) == 1 for found in digests(after).values())
+    assert [row.training_round for row in after["ada"] if row.kind == "train"] == [1, 2, 3, 4]
+    assert "round 4 committed by" in third[0].output
+    assert "round 5" not in third[0].output
 
 
 async def test_a_second_node_on_one_data_directory_is_told_so(nodes: Fleet) -> None:

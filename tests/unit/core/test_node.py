@@ -223,7 +223,7 @@ def test_a_commit_that_is_not_proved_is_not_taken_and_the_peer_is_named():
     effects = device.hear("ben", bare)
     assert of_kind(effects, SaveCommit) == []
     (notice,) = told(effects, events.Notice)
-    assert notice.text.startswith("a commit of round 2 from ben is not believed: 1 members")
+    assert notice.text.startswith("record 2 from ben is not believed: 1 members")
 
 
 def test_an_ask_is_answered_by_whoever_is_in_the_run():
@@ -368,6 +368,24 @@ def test_people_call_a_node_by_its_name_and_an_unknown_one_by_its_id():
         "ben",
         node("dan")[:7],
     ]
+
+
+def test_an_extension_is_told_with_who_wants_it():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    chain.commit(kind="evaluate", then="end")
+    device = in_run(chain)
+    device.link("ben")
+    said = status(run=chain.run, round=2, record=record_digest(chain.commits[-1].record), rounds=30)
+    effects = device.hear("ben", said)
+    assert told(effects, events.RunExtended) == [events.RunExtended(30, "ben")]
+
+
+def test_who_resumes_a_run_says_how_many_rounds_of_training_lie_behind():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    chain.commit(kind="evaluate", then="end")
+    chain.commit()
+    (joined,) = told(in_run(chain).began, events.RunJoined)
+    assert (joined.round, joined.trained) == (3, 2)
 
 
 # --- what strangers say of themselves ---------------------------------------------------------------------------

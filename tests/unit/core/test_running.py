@@ -181,7 +181,7 @@ def test_a_forged_commit_is_complained_of_once_a_minute(bench):
     forged = msgspec.structs.replace(forged, record=msgspec.structs.replace(forged.record, note="another"))
     texts = [notice.text for notice in told(bench.learn(forged, forged), events.Notice)]
     assert len(texts) == 1
-    assert texts[0].startswith("ben sent a commit of round 2 that contradicts what is committed here")
+    assert texts[0].startswith("ben sent a commit of record 2 that contradicts what is committed here")
     assert told(bench.learn(forged), events.Notice) == []
     bench.ctx.now += 61.0
     assert len(told(bench.learn(forged), events.Notice)) == 1
@@ -211,7 +211,7 @@ def test_who_is_no_member_does_not_stand_and_is_named_once(bench, attempt):
     ]
     assert [type(effect) for effect in effects] == [Tell]
     (notice,) = told(effects, events.Notice)
-    assert "stands as aggregator of round 2, but is no member of the run" in notice.text
+    assert "stands as aggregator of record 2, but is no member of the run" in notice.text
     assert bench.it.acceptor.promised is None
     assert bench.it.acceptor.courtesy is None
 
@@ -226,7 +226,7 @@ def test_an_attempt_far_above_all_known_ones_is_ignored_and_named(bench):
     effects = bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_JUMP + 1, "ben")))
     assert [type(effect) for effect in effects] == [Tell]
     assert told(effects, events.Notice)[0].text.startswith(
-        "ben stands with attempt 1002 of round 2, far above 1"
+        "ben stands with attempt 1002 of record 2, far above 1"
     )
     assert sent(bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_JUMP, "ben"))), Promise)
     assert sent(bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + 2 * MAX_JUMP, "ben"))), Promise)
@@ -659,6 +659,30 @@ def test_the_first_in_rank_is_taken_at_its_word_and_nobody_else_has_its_ballot(b
     bench.hear(first, Accept(run, round_, ballot(1, first), record))
     bench.it.blob_ready(inputs.BlobReady(record.model, durable=True))
     assert bench.it.acceptor.accepted_ballot == ballot(1, first)
+
+
+def test_commits_that_were_missed_are_told_in_one_line():
+    bench = Bench()
+    missed = [bench.chain.commit() for _ in range(3)]
+    effects = bench.learn(*missed)
+    assert [event.is_late for event in told(effects, events.Committed)] == [True] * 3
+    assert told(effects, events.CaughtUp) == [events.CaughtUp(2, 4, SPEC.rounds, "ben")]
+
+
+def test_a_commit_that_comes_when_it_is_made_was_not_missed():
+    bench = Bench()
+    effects = bench.learn(bench.chain.commit())
+    assert [event.is_late for event in told(effects, events.Committed)] == [False]
+    assert told(effects, events.CaughtUp) == []
+
+
+def test_catching_up_in_parts_is_told_once_it_is_done():
+    bench = Bench()
+    first, second, third = [bench.chain.commit() for _ in range(3)]
+    bench.ctx.peers[node("ben")].status = status(run=bench.chain.run, round=4)
+    assert told(bench.learn(first, second), events.CaughtUp) == []
+    effects = bench.learn(third)
+    assert told(effects, events.CaughtUp) == [events.CaughtUp(2, 4, SPEC.rounds, "ben")]
 
 
 def test_a_member_that_cannot_have_the_last_model_declines_and_goes_on_trying(bench):

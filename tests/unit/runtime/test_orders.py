@@ -38,7 +38,7 @@ class Stage:
         self.data_dir = path
         chain = chain_of("ada", rounds=3)
         self.ledger = SimpleNamespace(
-            round=3,
+            trained=3,
             model=DIGEST,
             holds=True,
             last=chain.commits[-1],
