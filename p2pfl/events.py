@@ -218,6 +218,29 @@ class RunJoined(Event, frozen=True, tag="run_joined"):
     """The run's, but with the rounds it is to train now, extensions included."""
     members: tuple[str, ...]
     model: str = ""
+    trained: int | None = None
+    """Rounds of training up to and including `round`; None where nobody said."""
+
+
+class RunExtended(Event, frozen=True, tag="run_extended"):
+    """A finished run goes on: somebody wants more rounds."""
+
+    rounds: int
+    """Rounds of training the run is to have now."""
+    by: str
+    """The name of the node that was started with them."""
+
+
+class CaughtUp(Event, frozen=True, tag="caught_up"):
+    """The node has taken committed records that it had missed."""
+
+    first: int
+    """Number of the first training round among them."""
+    last: int
+    rounds: int
+    """Rounds of training the run is to have."""
+    source: str
+    """The name of the node they came from."""
 
 
 class OptionsIgnored(Event, frozen=True, tag="options_ignored"):
@@ -411,7 +434,9 @@ class Committed(Event, frozen=True, tag="committed"):
     then: Literal["go", "pause", "end"]
     note: str
     seconds: float
-    """Since this node's previous commit."""
+    """Since this node's previous commit; 0 where it learned of the round only afterwards."""
+    is_late: bool = False
+    """Whether this node was told of the round while it caught up, some time after it was decided."""
 
     @property
     def contributors(self) -> tuple[str, ...]:
@@ -441,7 +466,12 @@ class Evaluated(Event, frozen=True, tag="evaluated"):
     scores: tuple[MemberScore, ...] = ()
     """What it is summed from."""
     committed: bool = False
-    """Whether these are the evaluations the next record committed: what the history will show."""
+    """Whether these are the evaluations the next record committed: they never change any more. Those that are
+    only reported may: a member can be gone before the record is made."""
+    is_news: bool = True
+    """False where committed evaluations are those that all members had reported, or of a missed round."""
+    reported: float | None = None
+    """The accuracy all members had reported before, where another one is committed."""
 
 
 class RunEnded(Event, frozen=True, tag="run_ended"):
@@ -449,9 +479,15 @@ class RunEnded(Event, frozen=True, tag="run_ended"):
 
     run: str
     rounds: int
+    """Rounds of training that are committed."""
     model: str
     accuracy: float | None
+    """Of that model, as the last record committed it; None where nobody evaluated it."""
     loss: float | None
+    planned: int = 0
+    """Rounds of training the run was to have; 0 where nobody said."""
+    is_trained: bool = True
+    """False where no update was ever counted: the model is still the initial one."""
 
 
 class LoneTrained(Event, frozen=True, tag="lone_trained"):
@@ -480,6 +516,8 @@ AnyEvent = (
     | PeerLeaving
     | Waiting
     | RunJoined
+    | RunExtended
+    | CaughtUp
     | OptionsIgnored
     | QuorumLost
     | QuorumBack
@@ -513,6 +551,9 @@ class Published(msgspec.Struct, frozen=True):
     time: float
     """Seconds since the epoch, by this device's clock."""
     event: AnyEvent
+    training_round: int | None = None
+    """The training round the event is about, as people count them (`p2pfl.numbering`); its `round` is the
+    record's place in the chain. None where it is about none."""
 
 
 class RoundRow(msgspec.Struct, frozen=True):
@@ -520,6 +561,7 @@ class RoundRow(msgspec.Struct, frozen=True):
 
     run: str
     round: int
+    """The record's place in the chain; `training_round` is the number people see."""
     kind: Literal["train", "evaluate"]
     attempt: int
     """Of the ballot that first proposed the value: the same in every journal, whoever finished it."""
@@ -544,6 +586,15 @@ class RoundRow(msgspec.Struct, frozen=True):
     scores: tuple[MemberScore, ...]
     """Those evaluations."""
     seconds: float
-    """From this node's previous commit to this one."""
+    """From this node's previous commit to this one; 0 where it was told of the round only afterwards."""
     note: str
     then: Literal["go", "pause", "end"]
+    trained: int = 0
+    """Rounds of training up to and including this one; 0 where nobody said."""
+    committed: bool = True
+    """Whether `accuracy`, `loss` and `scores` are committed; those only reported may still change."""
+
+    @property
+    def training_round(self) -> int:
+        """The number of this training round, of a closing evaluation that of the last one before it."""
+        return self.trained or self.round

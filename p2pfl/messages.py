@@ -17,7 +17,7 @@ import msgspec
 from blake3 import blake3
 from msgspec import Meta
 
-from p2pfl.schema import Schema
+from p2pfl.schema import Layout
 
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """Hex BLAKE3 of a blob or a record. (In these patterns `$` would let a newline follow; `\\Z` does not.)"""
@@ -166,7 +166,8 @@ class Founding(Struct, frozen=True, omit_defaults=True):
     nonce: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
     spec: RunSpec
     roster: Roster
-    schema: Schema
+    layout: Layout
+    """Of all its model files."""
     model: Digest
     max_samples: Annotated[int, Meta(ge=1, le=2**53)]
     """More samples than this no member can hold: a larger count in an update is refused."""

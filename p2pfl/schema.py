@@ -2,8 +2,9 @@
 
 A model travels as a safetensors file in one canonical layout, so equal tensors give equal bytes and
 an equal digest on every device, and the length of a file follows from its schema alone: a receiver knows the
-only acceptable length of a blob before it allocates anything. Here is the schema, the canonical header, and
-the parser for headers of strangers. It stands apart from `learning` because the node process checks blobs and
+only acceptable length of a blob before it allocates anything. Record 0 names the header by its digest
+(`Layout`), so it is short however many tensors there are. Here is the schema, the canonical header, and the
+parser for headers of strangers. It stands apart from `learning` because the node process checks blobs and
 must not import torch.
 
 Canonical layout: an 8-byte little-endian header length; a JSON header without spaces, tensors in file order,
@@ -17,8 +18,10 @@ import json
 import math
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Annotated
 
 import msgspec
+from blake3 import blake3
 
 from p2pfl.errors import BlobError
 
@@ -75,6 +78,19 @@ Schema = tuple[TensorSpec, ...]
 """The tensors of a model in file order (see `canonical`)."""
 
 
+class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all model files of a run have in common, in a few bytes however many tensors there are.
+
+    The header says the schema; whoever has any model file of the run has it.
+    """
+
+    header: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    """BLAKE3 digest of the first `header_bytes` of every file."""
+    header_bytes: Annotated[int, msgspec.Meta(ge=8, le=8 + MAX_HEADER_BYTES)]
+    file_bytes: Annotated[int, msgspec.Meta(ge=8, le=2**53)]
+    """The length of every file."""
+
+
 def canonical(tensors: Iterable[TensorSpec]) -> Schema:
     """Order *tensors* as a file holds them.
 
@@ -117,6 +133,28 @@ def header(schema: Schema) -> bytes:
 def file_bytes(schema: Schema) -> int:
     """Return the length in bytes of every file of *schema*."""
     return len(header(schema)) + sum(spec.nbytes for spec in schema)
+
+
+@lru_cache(maxsize=SCHEMAS_REMEMBERED)
+def layout_of(schema: Schema) -> Layout:
+    """Return the layout of every file of *schema*."""
+    start = header(schema)
+    return Layout(blake3(start).hexdigest(), len(start), file_bytes(schema))
+
+
+@lru_cache(maxsize=SCHEMAS_REMEMBERED)
+def schema_in(start: bytes, layout: Layout) -> Schema:
+    """Read the schema of *layout* from *start*, the first `header_bytes` of one of its files.
+
+    Raises:
+        BlobError: these are other bytes, or give another layout.
+    """
+    if blake3(start).hexdigest() != layout.header:
+        raise BlobError("the file does not begin with the header of this run's model")
+    schema = parse_header(start)
+    if layout_of(schema) != layout:
+        raise BlobError("the file has another length by its header than record 0 of its run gives it")
+    return schema
 
 
 def parse_header(start: bytes) -> Schema:

@@ -19,7 +19,7 @@ from textual.worker import Worker
 
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.events import Published, RoundRow
-from p2pfl.observe.state import State
+from p2pfl.observe.state import OVER, State
 from p2pfl.paths import full, quoted
 from p2pfl.wire.observing import Greeting, What
 from tui import views
@@ -179,12 +179,13 @@ class Tui(App[str]):
             screen.draw()
 
     def _ring(self) -> None:
-        """Set the window's title, and ring once when the run is complete."""
+        """Set the window's title, and ring once when the run is over."""
         self.title = views.title(self.state)
-        is_complete = self.state.phase == "complete"
+        is_complete = self.state.phase in OVER
         if self._was_complete is False and is_complete:
             self.bell()
-            self.notify(f"The run is complete: {views.finished_text(self.state)}.", title="Complete")
+            word = views.PHASE_WORDS[self.state.phase].capitalize()
+            self.notify(f"{word}: {views.finished_text(self.state)}.", title="The run is over")
         if self.state.run:
             self._was_complete = is_complete
 
@@ -212,7 +213,7 @@ class Tui(App[str]):
     @property
     def is_going(self) -> bool:
         """Whether there is a run that has not ended."""
-        return bool(self.state.run) and self.state.phase not in ("complete", "ended")
+        return bool(self.state.run) and self.state.phase not in (*OVER, "ended")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what one may not do, or what makes no sense here."""

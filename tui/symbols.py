@@ -231,6 +231,10 @@ def share(part: float) -> str:
     return f"{100 * min(1.0, max(0.0, part)):.0f}%" if math.isfinite(part) else UNKNOWN
 
 
+PROVISIONAL = "~"
+"""In front of an accuracy that was only reported so far: what is committed may be another one."""
+
+
 def score(value: float) -> str:
     """Return an accuracy, .961 or 1.00, in at most four characters."""
     if not math.isfinite(value):

@@ -31,9 +31,9 @@ class Console:
         """Show one event."""
         event = published.event
         if isinstance(event, events.Progress):
-            self._draw(event)
+            self._draw(event, published.training_round or event.round)
             return
-        rendered = line_of(event)
+        rendered = line_of(event, published.training_round)
         if rendered is None or (self._quiet and rendered[0] not in "✗!"):
             return
         mark, line = rendered
@@ -46,7 +46,7 @@ class Console:
         """Take the live line away."""
         self._erase()
 
-    def _draw(self, progress: events.Progress) -> None:
+    def _draw(self, progress: events.Progress, number: int) -> None:
         if not self._is_live:
             return
         now = time.monotonic()
@@ -55,7 +55,7 @@ class Console:
             return
         self._drawn = now
         filled = int(share * BAR_CELLS)
-        what = f"round {progress.round} training" if progress.what == "train" else "pulling a model"
+        what = f"round {number} training" if progress.what == "train" else "pulling a model"
         text = f"         {what} [{'█' * filled}{'·' * (BAR_CELLS - filled)}] {share:4.0%}"
         self._erase()
         self._stream.write(text[: shutil.get_terminal_size().columns - 1])

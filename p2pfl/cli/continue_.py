@@ -122,10 +122,10 @@ def _describe(run: RunRow, roster: Sequence[RosterEntry], kept: Sequence[RosterE
     gone = len(roster) - needed + 1
     typer.echo(
         f"Run {run.run[:SHORT]} ({bounded(run.spec.task)}, model {bounded(run.spec.model)}) has "
-        f"{run.trained} of {run.rounds} rounds committed here; its last record is of round {run.round}.\n"
+        f"{run.trained} of {run.rounds} rounds committed here.\n"
         f"Kept:     {bounded(staying or 'this device')}\n"
         f"Left out: {bounded(out)}\n"
-        f"A new run begins from the model of round {run.round}, or of a later one that a device kept has, "
+        f"A new run begins from the model of round {run.trained}, or of a later one that a device kept has, "
         f"and the devices kept close run {run.run[:SHORT]} for good. Whatever those left out have committed "
         "beyond that is not part of it: they can join again, but only without it. Do this only when at least "
         f"{gone} of the {len(roster)} members will not come back; if a majority of them still trains "

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2pfl.cli.programs import PYTHON, apart, environment
-from p2pfl.core.departure import LEFT_EXIT
+from p2pfl.core.departure import LEFT_EXIT, UNTRAINED_EXIT
 from p2pfl.runtime.follow import EventFollower
 
 PROGRAM = (*PYTHON, "p2pfl", "node")
@@ -101,6 +101,8 @@ def describe_exit(code: int) -> str:
     """Say how a node with exit code *code* ended."""
     if code == LEFT_EXIT:
         return "left, as it was told"
+    if code == UNTRAINED_EXIT:
+        return "ended untrained: no update was ever counted"
     if code >= 0:
         return f"ended with exit code {code}"
     try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from blake3 import blake3
 
+from p2pfl.cli.history import accuracy_text
 from p2pfl.errors import DataDirectoryError
 from p2pfl.events import RoundRow
 from p2pfl.learning.data import DataPlaces
@@ -83,7 +84,7 @@ def disagreements(journals: Mapping[str, Journal]) -> list[str]:
             other, there = first.setdefault((row.run, row.round), (name, row))
             if (there.record, there.digest) != (row.record, row.digest):
                 found.append(
-                    f"round {row.round}: {other} has model {there.digest[:SHORT]}, "
+                    f"round {row.training_round}: {other} has model {there.digest[:SHORT]}, "
                     f"{name} {row.digest[:SHORT]}"
                 )
         if journal.run.ended and journal.held != journal.rounds[-1].digest:
@@ -110,12 +111,12 @@ def round_table(rounds: Sequence[RoundRow]) -> Table:
     for row in rounds:
         if row.kind == "train":
             table.add_row(
-                str(row.round),
+                str(row.training_round),
                 Text(bounded(row.aggregator)),
                 f"{len(row.updates)} of {len(row.members)}",
-                "-" if row.accuracy is None else f"{row.accuracy:.4f}",
+                accuracy_text(row),
                 "-" if row.loss is None else f"{row.loss:.4f}",
-                f"{row.seconds:.1f}",
+                f"{row.seconds:.1f}" if row.seconds else "-",
             )
     return table
 

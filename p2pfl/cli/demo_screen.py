@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from p2pfl.cli.demo_story import Line, Story
+from p2pfl.cli.history import PROVISIONAL
 from p2pfl.wire.codec import bounded
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class Screen:
 def draw_story(story: Story) -> RenderableType:
     """Return a heading and a row for each node, at most 80 characters wide."""
     share = f"round {min(story.round + 1, story.rounds)} of {story.rounds}" if story.rounds else "no run yet"
-    accuracy = f", accuracy {story.accuracy:.4f}" if story.accuracy is not None else ""
+    mark = PROVISIONAL if story.is_provisional else ""
+    accuracy = f", accuracy {mark}{story.accuracy:.4f}" if story.accuracy is not None else ""
     rows = Table.grid(padding=(0, 2))
     for _ in range(5):
         rows.add_column(no_wrap=True)

@@ -108,10 +108,10 @@ class Watch:
     def _look(self) -> None:
         """Tell what was written since the last look, in the order it happened."""
         ended = [node for node in self._nodes if node.exit_code is not None]
-        found = [(one.time, node.name, one.event) for node in self._nodes for one in node.follower.read()]
-        for time, name, event in sorted(found, key=lambda entry: entry[0]):
-            for line in self.story.take(name, event):
-                self._screen.say(line, time)
+        found = [(node.name, one) for node in self._nodes for one in node.follower.read()]
+        for name, one in sorted(found, key=lambda entry: entry[1].time):
+            for line in self.story.take(name, one.event, one.training_round):
+                self._screen.say(line, one.time)
         for node in ended:
             self._note_end(node)
         for command in self._control.commands():

@@ -203,7 +203,9 @@ def check_disk(directory: Path | None, *, is_running: bool = False, free: int | 
             pass
         free = shutil.disk_usage(existing).free if free is None else free
         if is_there(place.journal_path):
-            place.read_journal().close()
+            with place.read_journal() as journal:
+                if refused := journal.refused():
+                    return Finding("FAIL", f"the data directory {place.path} cannot be used: {refused}")
             if not is_running:
                 place.open().close()
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rich.table import Table
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SHORT = 7
 """Characters of a digest or run id that people see: enough to tell a few apart."""
+
+PROVISIONAL = "~"
+"""In front of an accuracy that members reported and no record has committed."""
 
 DataDirOption = Annotated[
     Path | None,
@@ -102,14 +105,14 @@ def show(data_dir: Path, *, json: bool = False, run: str | None = None) -> None:
     with _journal(data_dir) as journal:
         rows = journal.runs()
         chosen = _choose(rows, run, data_dir)
-        rounds = (row for row in journal.rounds(chosen.run) if row.kind == "train")
+        rounds = [row for row in journal.rounds(chosen.run) if row.kind == "train"]
         if json:
             from p2pfl.report.table import json_line
 
             for row in rounds:
                 typer.echo(json_line(row))
             return
-        _show(chosen, _table(rounds), others=len(rows) - 1)
+        _show(chosen, rounds, others=len(rows) - 1)
 
 
 def _write(
@@ -159,10 +162,13 @@ def export(
         row = _pick(journal, blobs, chosen, round_, best)
         founding = journal.founding(chosen.run)
     assert founding is not None
-    export_blob(blobs.path(row.digest), founding.schema, file, force=force)
+    export_blob(blobs.path(row.digest), founding.layout, file, force=force)
     accuracy = "accuracy unknown" if row.accuracy is None else f"accuracy {row.accuracy:.4f}"
+    if row.accuracy is not None and not row.committed:
+        accuracy += f" as {len(row.scores)} of {len(row.members)} members reported"
     typer.echo(
-        f"Wrote {file}: round {row.round} of run {chosen.run[:SHORT]}, {accuracy}, BLAKE3 {row.digest}"
+        f"Wrote {file}: round {row.training_round} of run {chosen.run[:SHORT]}, {accuracy}, "
+        f"BLAKE3 {row.digest}"
     )
 
 
@@ -205,19 +211,19 @@ def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | 
             )
         wanted = [row for row in rounds if row.digest == digest]
     elif round_ is not None:
-        wanted = [row for row in rounds if row.round == round_]
+        wanted = [row for row in rounds if row.training_round == round_]
     else:
         wanted = rounds[-1:]
     if not wanted:
         raise UserError(
             f"run {run.run[:SHORT]} has no training round {round_}; "
-            f"its {len(rounds)} rounds lie between {rounds[0].round} and {rounds[-1].round}"
+            f"it has {rounds[0].training_round} to {rounds[-1].training_round}"
         )
     if not blobs.has(wanted[-1].digest):
-        here = ", ".join(str(row.round) for row in rounds if blobs.has(row.digest)) or "none"
+        here = ", ".join(str(row.training_round) for row in rounds if blobs.has(row.digest)) or "none"
         raise UserError(
-            f"the model of round {wanted[-1].round} is not here (a node keeps the last two and the best); "
-            f"rounds whose model is here: {here}"
+            f"the model of round {wanted[-1].training_round} is not here "
+            f"(a node keeps the last two and the best); rounds whose model is here: {here}"
         )
     return wanted[-1]
 
@@ -239,40 +245,67 @@ def _table(rounds: Iterable[RoundRow]) -> Table:
     table.add_column("model", no_wrap=True)
     for row in rounds:
         table.add_row(
-            str(row.round),
+            str(row.training_round),
             str(row.attempt),
             Text(bounded(row.aggregator)),
             f"{len(row.updates)} of {len(row.members)}",
-            "-" if row.accuracy is None else f"{row.accuracy:.4f}",
+            accuracy_text(row),
             "-" if row.loss is None else f"{row.loss:.4f}",
-            f"{row.seconds:.1f}",
+            f"{row.seconds:.1f}" if row.seconds else "-",
             row.digest[:SHORT],
         )
     return table
 
 
-def _show(run: RunRow, table: Table, others: int) -> None:
+def accuracy_text(row: RoundRow) -> str:
+    """Return the accuracy of a round, marked where it was only reported: it may still change."""
+    if row.accuracy is None:
+        return "-"
+    return f"{'' if row.committed else PROVISIONAL}{row.accuracy:.4f}"
+
+
+def provisional_note(rounds: Iterable[RoundRow]) -> str:
+    """Explain the mark of the rounds whose accuracy was only reported; empty where there are none."""
+    notes = [
+        f"round {row.training_round} by {len(row.scores)} of {len(row.members)} members "
+        f"on {row.samples} samples"
+        for row in rounds
+        if row.accuracy is not None and not row.committed
+    ]
+    return f"{PROVISIONAL} reported, not committed: {'; '.join(notes)}." if notes else ""
+
+
+def state_of(run: RunRow, rounds: Sequence[RoundRow]) -> str:
+    """Return in a few words how *run*, with these training *rounds*, stands."""
+    empty = sum(1 for row in rounds if not row.updates)
+    if run.ended and run.origin is None and rounds and empty == len(rounds):
+        return "ended, but no update was ever counted: the model is not trained"
+    if run.ended:
+        state = "complete" if run.trained >= run.rounds else "stopped"
+    else:
+        state = "given up" if run.closed else "unfinished"
+    return f"{state}, {empty} of them without any update" if empty else state
+
+
+def _show(run: RunRow, rounds: Sequence[RoundRow], others: int) -> None:
     """Print the run's heading, its rounds, and what else there is to see."""
     from rich.console import Console
 
     from p2pfl.wire.codec import bounded
 
-    if run.ended:
-        state = "complete"
-    elif run.closed:
-        state = "given up"
-    else:
-        state = "unfinished"
     typer.echo(
         f"Run {run.run[:SHORT]}: {bounded(run.spec.task)}, model {bounded(run.spec.model)}, "
-        f"partition {bounded(run.spec.partition)}; {run.trained} of {run.rounds} rounds, {state}."
+        f"partition {bounded(run.spec.partition)}; {run.trained} of {run.rounds} rounds, "
+        f"{state_of(run, rounds)}."
     )
     if run.origin is not None:
         typer.echo(
-            f"It continues run {run.origin.run[:SHORT]} from its round {run.origin.round} on "
+            f"It continues run {run.origin.run[:SHORT]} after {run.origin.trained} rounds of training "
             f"(record {run.origin.record[:SHORT]})."
         )
-    if table.row_count:
-        Console(highlight=False).print(table)
+    if rounds:
+        Console(highlight=False).print(_table(rounds))
+        if note := provisional_note(rounds):
+            typer.echo(note)
     if others:
         typer.echo(f"{others} earlier {'run' if others == 1 else 'runs'} here: see --run.")

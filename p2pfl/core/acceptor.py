@@ -129,7 +129,7 @@ class Acceptor:
             return
         if not self.ledger.succeeds(record):
             name = self.ctx.name_of(member.node)
-            self.ctx.warn(f"{name} proposed a record that does not follow round {self.ledger.round}")
+            self.ctx.warn(f"{name} proposed a record that does not follow record {self.ledger.round}")
             return
         if self.pending is not None and self.pending.ballot > ballot:
             return
@@ -138,7 +138,9 @@ class Acceptor:
         sources = dict.fromkeys(
             node for node in (member.node, ballot.node, *others) if node != self.ctx.me.node
         )
-        self.ctx.do(Fetch(record.model, self.ledger.founding.schema, tuple(sources)))
+        self.ctx.do(
+            Fetch(record.model, self.ledger.founding.layout, tuple(sources), parent=self.ledger.model)
+        )
 
     def blob_ready(self, digest: str) -> None:
         """Accept the pending proposal if these were its blobs and nothing higher was promised meanwhile."""

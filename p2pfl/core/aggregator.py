@@ -147,7 +147,7 @@ class Aggregator:
             self.ctx.complain(
                 self.ctx.me.node,
                 "attempts",
-                f"this device cannot stand as aggregator of round {self.ledger.round + 1}: all "
+                f"this device cannot stand as aggregator of record {self.ledger.round + 1}: all "
                 f"{MAX_ATTEMPT} attempts are used up. Another member may have sent nonsense: see the logs",
             )
             self.not_before = self.ctx.now + self.ctx.settings.backoff_most
@@ -237,7 +237,8 @@ class Aggregator:
             sources = (node for node, promise in counted.items() if promise.accepted == adopted)
             everybody = (entry.node for entry in self.ledger.roster)
             nodes = tuple(dict.fromkeys(node for node in (*sources, *everybody) if node != self.ctx.me.node))
-            self.ctx.do(Fetch(adopted.model, self.ledger.founding.schema, nodes))
+            layout, parent = self.ledger.founding.layout, self.ledger.model
+            self.ctx.do(Fetch(adopted.model, layout, nodes, parent=parent))
             return
         self._move(Stand.COLLECTING)
         run, spec = self.ledger.run, self.ledger.spec
@@ -271,7 +272,8 @@ class Aggregator:
             sources = tuple(
                 dict.fromkeys(node for node in (member.node, *others) if node != self.ctx.me.node)
             )
-            self.ctx.do(Fetch(update.digest, self.ledger.founding.schema, sources, durable=False))
+            layout, parent = self.ledger.founding.layout, self.ledger.model
+            self.ctx.do(Fetch(update.digest, layout, sources, durable=False, parent=parent))
         else:
             self._note(member.node, contribution)
 
@@ -477,7 +479,8 @@ class Aggregator:
         assert self.ballot is not None
         if self.collection.at(Stage.FOLDED):
             self._move(Stand.AVERAGING)
-            self.ctx.do(Average(self.ledger.run, self.ledger.round + 1, self.ballot))
+            ledger = self.ledger
+            self.ctx.do(Average(ledger.run, ledger.round + 1, self.ballot, ledger.model))
         elif self.ledger.next_kind == "evaluate":
             self._propose(self._draft(None, note=""), adopted=False)
         else:

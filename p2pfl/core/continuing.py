@@ -88,8 +88,8 @@ def decide_continuing(outlook: Outlook) -> tuple[Step, str]:
         if obstacle:
             return Step.WAIT, obstacle
     if not outlook.prepared:
-        return Step.WAIT, f"the model of round {outlook.round} or the worker is not ready here"
-    return Step.FOUND, f"all named are at round {outlook.round}"
+        return Step.WAIT, f"the model of record {outlook.round} or the worker is not ready here"
+    return Step.FOUND, f"all named are at record {outlook.round}"
 
 
 def _obstacle(outlook: Outlook, named: Named) -> str:
@@ -102,7 +102,7 @@ def _obstacle(outlook: Outlook, named: Named) -> str:
     if not status.run:
         return ""
     if (status.round, status.record) != (outlook.round, outlook.record):
-        return f"{named.name} is at round {status.round}, this device at {outlook.round}: one catches up"
+        return f"{named.name} is at record {status.round}, this device at {outlook.round}: one catches up"
     reached = status.links + 1 - outlook.away
     if reached >= outlook.needed:
         return (
@@ -218,8 +218,8 @@ class Continuing:
             return True
         if verdict is Follow.STAY:
             text = (
-                f"others went on from round {origin.round} of run {ledger.run[:12]} as run {run[:12]}, but a "
-                f"majority of {ledger.run[:12]} is here, at round {ledger.round}: there are two runs now"
+                f"others went on from round {origin.trained} of run {ledger.run[:12]} as run {run[:12]}, but "
+                f"a majority of {ledger.run[:12]} is here, at round {ledger.trained}: there are two runs now"
             )
             self._say_once(run, Notice("warning", text))
         elif not self.beyond:
@@ -253,8 +253,8 @@ class Continuing:
         return None
 
     def _both(self, ledger: Ledger, origin: Origin, run: str) -> str:
-        theirs = f"round {origin.round} of run {ledger.run[:12]} (record {origin.record[:12]})"
-        mine = f"round {ledger.round} (record {ledger.digest[:12]})"
+        theirs = f"round {origin.trained} of run {ledger.run[:12]} (record {origin.record[:12]})"
+        mine = f"round {ledger.trained} (record {ledger.digest[:12]})"
         return (
             f"others went on from {theirs} as run {run[:12]}, but this device has committed {mine}, and no "
             "majority of its run is here: start it with --new-run to join them, without what it committed "
@@ -266,8 +266,8 @@ class Continuing:
         origin = ledger.founding.origin_in(status.run)
         if origin is not None and status.round > origin.round:
             text = (
-                f"{name} is at round {status.round} of run {status.run[:12]}, which this run continues from "
-                f"round {origin.round}: there are two runs now"
+                f"{name} is at record {status.round} of run {status.run[:12]}, which this run continues from "
+                f"record {origin.round}: there are two runs now"
             )
             self._say_once(status.run, Notice("warning", text))
 
@@ -280,9 +280,9 @@ class Continuing:
             entry.name for entry in ledger.roster if entry_of(founding.roster, entry.node) is None
         )
         self.ctx.warn(
-            f"run {ledger.run[:12]} is closed here at round {ledger.round} and goes on from round "
-            f"{origin.round} as run {record_digest(founding)[:12]} with {kept}; left out: {out or 'nobody'}. "
-            "What others may still commit in the old run is not part of the new one"
+            f"run {ledger.run[:12]} is closed here at round {ledger.trained} and goes on from round "
+            f"{origin.trained} as run {record_digest(founding)[:12]} with {kept}; left out: "
+            f"{out or 'nobody'}. What others may still commit in the old run is not part of the new one"
         )
 
     def _say_once(self, run: str, notice: Notice) -> None:

@@ -14,6 +14,8 @@ LEFT_EXIT = 3
 """Exit code of a node that left before its run was complete."""
 INCOMPLETE_EXIT = 5
 """Exit code of a node that knows its run ended but could not get the final model."""
+UNTRAINED_EXIT = 10
+"""Exit code of a node whose run ended without a single counted update: there is nothing to be had of it."""
 
 
 class Other(msgspec.Struct, frozen=True):
@@ -27,13 +29,20 @@ class Other(msgspec.Struct, frozen=True):
 
 
 def decide_exit(
-    others: Sequence[Other], *, holds: bool, serve_until: float, now: float
+    others: Sequence[Other],
+    *,
+    holds: bool,
+    serve_until: float,
+    now: float,
+    is_trained: bool = True,
+    is_whole: bool = True,
 ) -> tuple[int | None, str, float | None]:
     """Return the exit code, None to stay; why; and when to ask again if nothing happens.
 
     A node serves until everybody has the final model or has been unreachable for `linger` seconds; without
     the final model itself it waits for somebody who has it. One that was started on a finished run of its own
-    stays until *serve_until*: for the model to be found on its own disk, then for whoever may come.
+    stays until *serve_until*: for the model to be found on its own disk, then for whoever may come. A run is
+    complete only if it trained all its rounds (*is_whole*) and not in vain (*is_trained*).
     """
     open_ = [other for other in others if not (holds and other.confirmed)]
     waiting = [other for other in open_ if other.given_up_at is None or now < other.given_up_at]
@@ -44,10 +53,13 @@ def decide_exit(
         return None, "serving whoever comes", serve_until
     if not holds:
         return INCOMPLETE_EXIT, "the run ended, but nobody reachable has its final model", None
+    state = "is complete" if is_whole else "was stopped"
+    if not is_trained:
+        return UNTRAINED_EXIT, "the run ended, but no update was ever counted: its model is not trained", None
     if open_:
         names = ", ".join(other.name for other in open_)
-        return COMPLETE_EXIT, f"the run is complete; not confirmed by {names}", None
-    return COMPLETE_EXIT, "the run is complete everywhere", None
+        return COMPLETE_EXIT, f"the run {state}; not confirmed by {names}", None
+    return COMPLETE_EXIT, f"the run {state} everywhere", None
 
 
 class Legacy(msgspec.Struct, frozen=True):

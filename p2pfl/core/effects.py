@@ -14,7 +14,7 @@ import msgspec
 from p2pfl.events import AnyEvent
 from p2pfl.messages import Ballot, Commit, Evaluation, Founding, Message, Record, RunSpec, UpdateEntry
 from p2pfl.proofs import CastVote
-from p2pfl.schema import Schema
+from p2pfl.schema import Layout
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -185,17 +185,31 @@ def is_dear(save: Save, seconds: float) -> bool:
 
 
 class Fetch(Effect, frozen=True):
-    """Bring blob *digest* here and check it against *schema* and for finiteness.
+    """Bring blob *digest* here, whole, and check it against *layout* and its elements against *parent*.
 
     *sources* are node ids, the likeliest first. Answered with `BlobReady` or `BlobFailed`, at once when it is
     here.
     """
 
     digest: str
-    schema: Schema
+    layout: Layout
     sources: tuple[str, ...]
     durable: bool = True
     """Whether it must be on disk before it counts as ready: models must, updates to be averaged need not."""
+    parent: str = ""
+    """The model it was trained from: an element may be non-finite only where this one's has the same bits.
+    Empty for a model that a record has settled already: its elements are the run's, whatever they are."""
+
+
+class ReadSchema(Effect, frozen=True):
+    """Find the schema of *layout*: it is in the header of model *digest*, here or at *sources*.
+
+    Answered with `SchemaRead`.
+    """
+
+    digest: str
+    layout: Layout
+    sources: tuple[str, ...]
 
 
 class Collect(Effect, frozen=True):
@@ -264,11 +278,15 @@ class Fold(Effect, frozen=True):
 
 
 class Average(Effect, frozen=True):
-    """Divide that sum and write the new model. Answered with `Averaged` or `WorkFailed`."""
+    """Divide that sum and write the new model. Answered with `Averaged` or `WorkFailed`.
+
+    An element that is not finite stays *parent*'s where that one is not finite either.
+    """
 
     run: str
     round: int
     ballot: Ballot
+    parent: str
 
 
 # --- people -------------------------------------------------------------------------------------------------
@@ -302,6 +320,7 @@ AnyEffect = (
     | SaveRefused
     | SaveClosed
     | Fetch
+    | ReadSchema
     | Collect
     | Describe
     | Create

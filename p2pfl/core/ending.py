@@ -11,6 +11,7 @@ from p2pfl import events
 from p2pfl.core.context import Context
 from p2pfl.core.departure import (
     LEFT_EXIT,
+    UNTRAINED_EXIT,
     Farewell,
     Legacy,
     Other,
@@ -32,8 +33,8 @@ class Ending:
         self._say = say
         self.is_leaving = False
         """Whether its operator wants this node to leave."""
-        self._dropped: tuple[int, float] | None = None
-        """The round whose commit dropped this node, which is leaving, and when."""
+        self._dropped: tuple[int, int, float] | None = None
+        """The record that dropped this node, which is leaving, the rounds of training up to it, and when."""
         self._told = ""
         self._is_told = False
         self._serve_until = 0.0
@@ -92,8 +93,8 @@ class Ending:
         """Exit once those who stay have the model of the record that dropped this node."""
         ctx, ledger = self._ctx, running.ledger
         if self._dropped is None:
-            self._dropped = ledger.round, ctx.now
-        round_, dropped_at = self._dropped
+            self._dropped = ledger.round, ledger.trained, ctx.now
+        round_, trained, dropped_at = self._dropped
         said = [
             peer.status
             for entry in ledger.roster
@@ -113,16 +114,19 @@ class Ending:
             )
         )
         if goes:
-            self._exit_leaving(running, f"left the run with round {round_}: {reason}")
+            self._exit_leaving(running, f"left the run after round {trained}: {reason}")
         elif reason != self._told:
             self._told = reason
-            ctx.tell(events.Notice("info", f"left the run with round {round_}; {reason}"))
+            ctx.tell(events.Notice("info", f"left the run after round {trained}; {reason}"))
         return again
 
     def _exit_leaving(self, running: Running | None, reason: str) -> None:
         self._say()
         complete = running is not None and running.ledger.is_over and running.ledger.holds
-        self._ctx.do(Exit(0 if complete else LEFT_EXIT, reason))
+        code = LEFT_EXIT
+        if complete and running is not None:
+            code = 0 if running.ledger.is_trained else UNTRAINED_EXIT
+        self._ctx.do(Exit(code, reason))
 
     # --- the end of the run ---------------------------------------------------------------------------------
 
@@ -144,6 +148,8 @@ class Ending:
             holds=ledger.holds,
             serve_until=self._glance_until if ledger.holds else self._serve_until,
             now=ctx.now,
+            is_trained=ledger.is_trained,
+            is_whole=ledger.trained >= ledger.rounds,
         )
         if code is not None:
             self._say()

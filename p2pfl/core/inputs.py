@@ -8,7 +8,7 @@ import msgspec
 
 from p2pfl.core.effects import Evaluate
 from p2pfl.messages import Ballot, Evaluation, Member, Message, RunSpec
-from p2pfl.schema import Schema
+from p2pfl.schema import Layout, Schema
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ class Received(Input, frozen=True):
 
 
 class BlobReady(Input, frozen=True):
-    """A fetched blob is here and fits the run's schema, every element finite.
+    """A fetched blob is here and usable: it fits the run's schema, and its elements may be what they are.
 
     Where the `Fetch` wants it durable this is said twice: before it is flushed, and when it is on disk.
     """
@@ -53,11 +53,15 @@ class BlobProgress(Input, frozen=True):
 
 
 class BlobFailed(Input, frozen=True):
-    """A blob could not be had (try again later), or is *invalid* (never try again)."""
+    """A blob could not be had (try again later), or is *invalid* (never try again).
+
+    One that *is_lost* was here and used, and was found to be damaged meanwhile: it is deleted.
+    """
 
     digest: str
     reason: str
     invalid: bool
+    is_lost: bool = False
 
 
 class Described(Input, frozen=True):
@@ -66,6 +70,14 @@ class Described(Input, frozen=True):
     spec: RunSpec
     schema: Schema
     max_samples: int
+
+
+class SchemaRead(Input, frozen=True):
+    """The *schema* of *layout*; None where it could not be had, for *reason*."""
+
+    layout: Layout
+    schema: Schema | None
+    reason: str = ""
 
 
 class Created(Input, frozen=True):
@@ -176,6 +188,7 @@ AnyInput = (
     | BlobProgress
     | BlobFailed
     | Described
+    | SchemaRead
     | Created
     | TrainProgress
     | Trained

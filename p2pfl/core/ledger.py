@@ -69,10 +69,10 @@ class Ledger:
     """Who voted for the last record; empty while there is only record 0."""
     reports: dict[str, Evaluation] = field(default_factory=dict)
     """By node, of the last committed model."""
-    last_accuracy: Evaluation | None = None
-    """The sum of the evaluations of the last model that has any."""
     halted: bool = False
     """True after two commits for one round: this node votes no more."""
+    _was_late: bool = False
+    """Whether this node had missed the last commit: when the open round began is not known here then."""
     round: int = field(init=False)
     """The last committed round; 0 when only record 0 is."""
     digest: str = field(init=False)
@@ -100,9 +100,8 @@ class Ledger:
         ledger.settled = saved.settled
         if saved.last is not None:
             ledger.fruitless = count_fruitless(0, saved.last.record)
-        if saved.last is not None and saved.last.record.evaluations:
-            ledger.last_accuracy = add_evaluations(one.evaluation for one in saved.last.record.evaluations)
-        ctx.names.update({entry.node: entry.name for entry in (*saved.founding.roster, *ledger.roster)})
+        for roster in (saved.founding.roster, saved.voters, ledger.roster):
+            ctx.names.update({entry.node: entry.name for entry in roster})
         return ledger
 
     # --- what the last record says --------------------------------------------------------------------------
@@ -127,6 +126,11 @@ class Ledger:
         """How many training rounds the run is to have."""
         agreed = self.last.record.rounds if self.last else self.spec.rounds
         return max(agreed, self.wanted_rounds)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether any update was ever counted: the model is not an initial one any more."""
+        return self.model != self.founding.model or bool(self.founding.continues)
 
     @property
     def needed(self) -> int:
@@ -165,7 +169,7 @@ class Ledger:
         if record.run != self.run:
             return "it belongs to another run"
         if record.round != self.round + 1:
-            return f"it is of round {record.round}, not {self.round + 1}"
+            return f"it is record {record.round}, not {self.round + 1}"
         if record.previous != self.digest:
             return "it follows another record than the one committed here"
         accepted = self._acceptors(commit, self.roster)
@@ -207,7 +211,7 @@ class Ledger:
         """Stop for good: *commit* shows that this journal has forgotten votes."""
         self.halted = True
         text = (
-            f"round {commit.record.round} was committed with a vote of this device that its journal has "
+            f"record {commit.record.round} was committed with a vote of this device that its journal has "
             "forgotten: its data directory is a copy or was restored from a backup. Start with --new-journal"
         )
         self.ctx.do(SaveRefused(text))
@@ -225,14 +229,15 @@ class Ledger:
             and record.rounds >= (self.last.record.rounds if self.last else self.spec.rounds)
         )
 
-    def commit(self, commit: Commit) -> None:
-        """Make *commit*, which is believed, the last one."""
+    def commit(self, commit: Commit, *, is_late: bool = False) -> None:
+        """Make *commit*, which is believed, the last one; *is_late* if this node had missed it."""
         ctx, record, before = self.ctx, commit.record, self.roster
-        seconds = max(0.0, ctx.now - self.opened)
+        seconds = 0.0 if is_late or self._was_late else max(0.0, ctx.now - self.opened)
+        self._was_late = is_late
         ctx.do(SaveCommit(self.run, commit, seconds))
         for cast in casts_of(commit):
             ctx.learn_vote(cast)
-        self._settle_reports(record.evaluations)
+        self._settle_reports(record.evaluations, is_late=is_late)
         self.holds = self.holds and record.model == self.model
         self.previous_model, self.previous_roster, self.last = self.model, before, commit
         self._settle()
@@ -264,9 +269,11 @@ class Ledger:
                 record.then,
                 record.note,
                 seconds,
+                is_late,
             )
         )
-        self._tell_roster(before, record)
+        if not is_late:
+            self._tell_roster(before, record)
 
     def _tell_roster(self, before: tuple[RosterEntry, ...], record: Record) -> None:
         old, new = {entry.member for entry in before}, {entry.member for entry in record.roster}
@@ -295,13 +302,13 @@ class Ledger:
             self.ctx.complain(
                 source,
                 "forged",
-                f"{self.ctx.name_of(source)} sent a commit of round {record.round} that contradicts what is "
+                f"{self.ctx.name_of(source)} sent a commit of record {record.round} that contradicts what is "
                 "committed here, without the signatures of a quorum: it is ignored. Look at that device",
             )
             return False
         self.halted = True
         text = (
-            f"two different records are committed around round {self.round} of run {self.run[:12]}: "
+            f"two different records are committed around record {self.round} of run {self.run[:12]}: "
             f"{self.digest[:12]} here, {record_digest(record)[:12]} with a peer; this node votes no more. "
             "Keep both data directories and report this."
         )
@@ -317,7 +324,7 @@ class Ledger:
         acceptors = [vote.node for vote in self.last.acceptors] if self.last else []
         roster = [entry.node for entry in self.roster]
         sources = tuple(dict.fromkeys(node for node in (*acceptors, *roster) if node != self.ctx.me.node))
-        self.ctx.do(Fetch(self.model, self.founding.schema, sources))
+        self.ctx.do(Fetch(self.model, self.founding.layout, sources))
 
     def collect(self, pinned: set[str]) -> None:
         """Let go of blobs nobody needs, keeping the last two committed models and *pinned*."""
@@ -333,17 +340,30 @@ class Ledger:
             return
         self.reports[node] = report.evaluation
         self.ctx.do(SaveReport(self.run, self.round, node, report.evaluation))
-        self._tell_evaluated(self.reports, committed=False)
+        self._tell_evaluated(self.reports)
 
-    def _settle_reports(self, committed: tuple[MemberEvaluation, ...]) -> None:
-        """Tell the parent's evaluations as they were committed, unless reports of all had told just that."""
+    def _settle_reports(self, committed: tuple[MemberEvaluation, ...], *, is_late: bool) -> None:
+        """Tell the parent's evaluations as they are committed; what all members had reported is no news."""
         final = {entry.node: entry.evaluation for entry in committed}
-        if final and (final != self.reports or len(final) < len(self.roster)):
-            self._tell_evaluated(final, committed=True)
+        if not final:
+            return
+        had_all = len(self.reports) == len(self.roster)
+        reported = None
+        if had_all and final != self.reports:
+            sums = add_evaluations(self.reports.values())
+            reported = sums.correct / sums.total
+        is_news = not is_late and not (had_all and final == self.reports)
+        self._tell_evaluated(final, committed=True, is_news=is_news, reported=reported)
 
-    def _tell_evaluated(self, evaluations: dict[str, Evaluation], *, committed: bool) -> None:
+    def _tell_evaluated(
+        self,
+        evaluations: dict[str, Evaluation],
+        *,
+        committed: bool = False,
+        is_news: bool = True,
+        reported: float | None = None,
+    ) -> None:
         total = add_evaluations(evaluations.values())
-        self.last_accuracy = total
         self.ctx.tell(
             Evaluated(
                 self.round,
@@ -357,6 +377,8 @@ class Ledger:
                     for node, one in sorted(evaluations.items())
                 ),
                 committed,
+                is_news,
+                reported,
             )
         )
 
@@ -372,10 +394,14 @@ class Ledger:
         return True
 
     def tell_end(self) -> None:
-        """Tell that the run is complete here."""
-        sums = self.last_accuracy
-        accuracy, loss = (sums.correct / sums.total, sums.loss / sums.total) if sums else (None, None)
-        self.ctx.tell(RunEnded(self.run, self.trained, self.model, accuracy, loss))
+        """Tell that the run has ended here, with the committed accuracy of its last model."""
+        accuracy = loss = None
+        if self.last is not None and self.last.record.kind == "evaluate" and self.last.record.evaluations:
+            sums = add_evaluations(one.evaluation for one in self.last.record.evaluations)
+            accuracy, loss = sums.correct / sums.total, sums.loss / sums.total
+        self.ctx.tell(
+            RunEnded(self.run, self.trained, self.model, accuracy, loss, self.rounds, self.is_trained)
+        )
 
 
 def add_evaluations(evaluations: Iterable[Evaluation]) -> Evaluation:

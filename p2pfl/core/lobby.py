@@ -13,13 +13,13 @@ from typing import Any, Literal
 import msgspec
 
 from p2pfl.core.context import Context, PeerView, earliest
-from p2pfl.core.effects import Create, Describe, Exit, Fetch
+from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
 from p2pfl.core.foundings import MODEL_TRIES, Foundings
-from p2pfl.core.inputs import Created, Described
+from p2pfl.core.inputs import Created, Described, SchemaRead
 from p2pfl.core.roster import contains, founding_roster
 from p2pfl.events import Notice, Waiting
 from p2pfl.messages import Ask, Commit, Decline, Founding, RunSpec, Status, record_digest
-from p2pfl.schema import Schema, first_difference
+from p2pfl.schema import Schema, first_difference, layout_of
 
 UNFIT_EXIT = 2
 """Exit code of a node that cannot take part: its task or its model differs."""
@@ -109,6 +109,8 @@ class Offered:
     source: str
     commits: tuple[Commit, ...] = ()
     is_described: bool = False
+    other: Schema | None = None
+    """This device's, where it is not the run's: the run's is asked for, to name the difference."""
     since: float = 0.0
     """When it was offered."""
 
@@ -214,7 +216,7 @@ class Lobby:
             self.ctx.options.nonce,
             spec,
             founding_roster(members),
-            self.described.schema,
+            layout_of(self.described.schema),
             self.created.model,
             self.described.max_samples,
         )
@@ -293,19 +295,27 @@ class Lobby:
         offered = self.offered
         if offered is None or described.spec != offered.founding.spec or offered.is_described:
             return None
-        difference = differs(described.schema, offered.founding.schema)
-        if difference is not None:
-            self._decline(offered, difference)
+        sources = self._sources(offered)
+        if layout_of(described.schema) != offered.founding.layout:
+            offered.other = described.schema
+            self.ctx.do(ReadSchema(offered.founding.model, offered.founding.layout, sources))
             return None
         offered.is_described = True
         if offered.commits or not contains(offered.founding.roster, self.ctx.me):
             return offered
-        members = (entry.node for entry in offered.founding.roster)
-        sources = tuple(
-            dict.fromkeys(node for node in (offered.source, *members) if node != self.ctx.me.node)
-        )
-        self.ctx.do(Fetch(offered.founding.model, offered.founding.schema, sources))
+        self.ctx.do(Fetch(offered.founding.model, offered.founding.layout, sources))
         return None
+
+    def _sources(self, offered: Offered) -> tuple[str, ...]:
+        """Return who may have the run's first model."""
+        members = (entry.node for entry in offered.founding.roster)
+        return tuple(dict.fromkeys(node for node in (offered.source, *members) if node != self.ctx.me.node))
+
+    def schema_read(self, read: SchemaRead) -> None:
+        """Decline the run whose model differs, naming the tensor."""
+        offered = self.offered
+        if offered is not None and offered.other is not None and offered.founding.layout == read.layout:
+            self._decline(offered, differs(offered.other, read))
 
     def blob_ready(self, digest: str) -> Offered | None:
         """Return the run whose first model is now durable here."""
@@ -365,12 +375,13 @@ def _unfit_for(run: str, name: str, reason: str) -> str:
     return f"this device cannot take part in run {run[:12]} of {name}: {reason}"
 
 
-def differs(mine: Schema, theirs: Schema) -> str | None:
-    """Say in which tensor this device's model differs from the run's; None when it does not."""
-    difference = first_difference(mine, theirs)
+def differs(mine: Schema, theirs: SchemaRead) -> str:
+    """Say in which tensor this device's model differs from the run's, as far as that could be read."""
+    difference = first_difference(mine, theirs.schema) if theirs.schema is not None else None
     if difference is None:
-        return None
-    return (
-        f"its model differs: {difference} (run's model first). "
-        "Use the same task, model and version on all devices"
-    )
+        difference = (
+            f"in which tensor could not be found out ({theirs.reason or 'its file is laid out otherwise'})"
+        )
+    else:
+        difference += " (run's model first)"
+    return f"its model differs: {difference}. Use the same task, model and version on all devices"

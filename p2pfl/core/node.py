@@ -16,7 +16,15 @@ from p2pfl.config import ProtocolSettings
 from p2pfl.core import inputs
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.continuing import Continuing
-from p2pfl.core.effects import AnyEffect, Describe, Exit, SaveClosed, SaveFounding, SendRecords
+from p2pfl.core.effects import (
+    AnyEffect,
+    Describe,
+    Exit,
+    ReadSchema,
+    SaveClosed,
+    SaveFounding,
+    SendRecords,
+)
 from p2pfl.core.ending import Ending
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Offered, differs, prefers
@@ -42,6 +50,7 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.proofs import CastVote, Signer, sign_wish
+from p2pfl.schema import Schema, layout_of
 
 
 class Node:
@@ -76,6 +85,8 @@ class Node:
         self._unrelated: dict[str, str] = {}
         """By node, the run it is in, where that is known to have nothing to do with this node's."""
         self._wake: float | None = None
+        self._other: Schema | None = None
+        """What this device's worker makes of the model of the run it is in, where that is not the run's."""
 
     # --- the driver's side ----------------------------------------------------------------------------------
 
@@ -180,6 +191,7 @@ class Node:
         | inputs.BlobProgress
         | inputs.BlobFailed
         | inputs.Described
+        | inputs.SchemaRead
         | inputs.Created
         | inputs.TrainProgress
         | inputs.Trained
@@ -204,6 +216,8 @@ class Node:
                 self._lobby.blob_failed(event.digest, event.reason, invalid=event.invalid)
             case inputs.Described():
                 self._described(event)
+            case inputs.SchemaRead():
+                self._schema_read(event)
             case inputs.Created():
                 self._lobby.created = event
             case inputs.WorkFailed():
@@ -247,13 +261,23 @@ class Node:
     def _described(self, event: inputs.Described) -> None:
         running = self._running
         if running is not None and event.spec == running.ledger.spec and not running.ready:
-            difference = differs(event.schema, running.ledger.founding.schema)
-            if difference is not None:
-                self._fail(f"this device cannot go on with run {running.ledger.run[:12]}: {difference}")
+            ledger = running.ledger
+            if layout_of(event.schema) != ledger.founding.layout:
+                self._other = event.schema
+                nodes = (entry.node for entry in ledger.roster if entry.node != self._ctx.me.node)
+                self._ctx.do(ReadSchema(ledger.model, ledger.founding.layout, tuple(nodes)))
                 return
             running.ready = True
             running.begin()
         self._take_run(self._lobby.describe(event))
+
+    def _schema_read(self, event: inputs.SchemaRead) -> None:
+        ledger = self.ledger
+        if ledger is not None and self._other is not None and ledger.founding.layout == event.layout:
+            reason = differs(self._other, event)
+            self._fail(f"this device cannot go on with run {ledger.run[:12]}: {reason}")
+        else:
+            self._lobby.schema_read(event)
 
     def _work_failed(self, event: inputs.WorkFailed) -> None:
         if event.job not in ("describe", "create"):
@@ -345,7 +369,7 @@ class Node:
             if status.resumed:
                 running.resume(status.round, member)
             if status.rounds > ledger.rounds and ledger.is_over and contains(ledger.roster, member):
-                self._extend(status.rounds)
+                self._extend(status.rounds, peer.name)
 
     def _decline_to_come(self, node: str, status: Status) -> None:
         """Tell *node*, which is in a run without a commit, where this node will not come into it."""
@@ -384,8 +408,8 @@ class Node:
         elif self._unrelated.get(node) != run and round_ > 0:
             self._unrelated[node] = run
             self._ctx.warn(
-                f"{peer.name} is in run {run[:12]}, round {round_}; this device is in "
-                f"{ledger.run[:12]}, round {ledger.round}. Both have committed rounds, so neither moves: "
+                f"{peer.name} is in run {run[:12]}, record {round_}; this device is in "
+                f"{ledger.run[:12]}, record {ledger.round}. Both have committed rounds, so neither moves: "
                 "start one of them with --new-run"
             )
 
@@ -526,6 +550,7 @@ class Node:
                 "spec": msgspec.structs.replace(ledger.spec, rounds=ledger.rounds),
                 "members": members,
                 "model": ledger.model,
+                "trained": ledger.trained,
             },
             events.RunJoined,
         )
@@ -543,10 +568,11 @@ class Node:
         if differences:
             self._ctx.tell(events.OptionsIgnored(differences))
 
-    def _extend(self, rounds: int) -> None:
+    def _extend(self, rounds: int, by: str) -> None:
         assert self._running is not None
         ledger = self._running.ledger
         ledger.wanted_rounds, ledger.opened = rounds, self._ctx.now
+        self._ctx.tell(events.RunExtended(rounds, by))
         self._ending.extend()
         if not self._running.ready:
             self._ctx.do(Describe(ledger.spec))

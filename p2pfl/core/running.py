@@ -98,6 +98,8 @@ class Running:
         self._told_missing: set[str] = set()
         self._missing_since: dict[str, float] = {}
         """When members that this node has no link to were first seen to take part."""
+        self._missed_from: int | None = None
+        """Number of the first training round this node is catching up with; None while it is not."""
         ctx.run, ctx.is_begun = ledger.run, ledger.last is not None
 
     # --- rounds ---------------------------------------------------------------------------------------------
@@ -171,21 +173,21 @@ class Running:
         """Commit this node's own proposal and tell everybody."""
         self.apply(commit, is_mine=True)
 
-    def apply(self, commit: Commit, *, is_mine: bool = False) -> None:
-        """Make a believed commit the last one and open the next round."""
+    def apply(self, commit: Commit, *, is_mine: bool = False, is_late: bool = False) -> None:
+        """Make a believed commit the last one, *is_late* if it was missed, and open the next round."""
         ledger, record = self.ledger, commit.record
         self._tell_fate(commit)
-        self._tell_missing_pairs(commit)
+        if not is_late:
+            self._tell_missing_pairs(commit)
         self.trainee.close()
         holds = self.acceptor.accepted == record
-        ledger.commit(commit)
+        ledger.commit(commit, is_late=is_late)
         self.ctx.is_begun = True
         self.model_failures = 0
         if is_mine:
             self.ctx.broadcast(commit)
-        if record.then == "pause" and PAUSES in record.note:
-            text = f"the run is paused after round {record.round}: {record.note}"
-            self.ctx.warn(f"{text}. When that is mended, go on with `p2pfl resume`")
+        if not is_late:
+            self._tell_pause()
         self.wishes.settle()
         ledger.holds = ledger.holds or holds
         self.open_round()
@@ -193,6 +195,13 @@ class Running:
             self._is_untidy = True
         else:
             self.restart_model()
+
+    def _tell_pause(self) -> None:
+        """Tell why the run pauses by itself, where it does, and what to do."""
+        ledger = self.ledger
+        if ledger.last is not None and ledger.is_paused and PAUSES in ledger.last.record.note:
+            text = f"the run is paused after round {ledger.trained}: {ledger.last.record.note}"
+            self.ctx.warn(f"{text}. When that is mended, go on with `p2pfl resume`")
 
     def _tell_fate(self, commit: Commit) -> None:
         """Tell why this member's own work is not in the record, where it is not ("no work lost")."""
@@ -317,8 +326,8 @@ class Running:
         if isinstance(message, Prepare | Collect | Accept):
             name = self.ctx.name_of(member.node)
             text = (
-                f"{name} stands as aggregator of round {message.round}, but is no member of the run with its "
-                "data directory of now: it is ignored"
+                f"{name} stands as aggregator of record {message.round}, but is no member of the run with "
+                "its data directory of now: it is ignored"
             )
             self.ctx.complain(member.node, "no member", text)
         return False
@@ -336,7 +345,7 @@ class Running:
         if ballot.attempt > highest + MAX_JUMP:
             name = self.ctx.name_of(member.node)
             text = (
-                f"{name} stands with attempt {ballot.attempt} of round {self.ledger.round + 1}, far above "
+                f"{name} stands with attempt {ballot.attempt} of record {self.ledger.round + 1}, far above "
                 f"{highest}, the highest seen here: it is ignored"
             )
             self.ctx.complain(member.node, "jump", text)
@@ -359,6 +368,14 @@ class Running:
 
     def learned(self, source: str, commits: tuple[Commit, ...]) -> None:
         """Take commits from node *source*, each only as the believed successor of the last (rule 5)."""
+        newest = max(
+            (
+                peer.status.round
+                for peer in self.ctx.peers.values()
+                if peer.status is not None and peer.status.run == self.ledger.run
+            ),
+            default=0,
+        )
         for commit in commits:
             if self.ledger.halted or self.ledger.conflict(commit, source):
                 return
@@ -370,13 +387,21 @@ class Running:
             flaw = self.ledger.believe(commit)
             if flaw is not None:
                 name = self.ctx.name_of(source)
-                text = f"a commit of round {commit.record.round} from {name} is not believed: {flaw}"
+                text = f"record {commit.record.round} from {name} is not believed: {flaw}"
                 self.ctx.complain(source, "forged", text)
                 return
             if self.ledger.is_ahead_of_me(commit):
                 self.ledger.disown(commit)
                 return
-            self.apply(self.ledger.proven(commit))
+            is_late = len(commits) > 1 or commit.record.round < newest
+            if is_late and self._missed_from is None:
+                self._missed_from = self.ledger.trained + 1
+            self.apply(self.ledger.proven(commit), is_late=is_late)
+        if self._missed_from is not None and self.ledger.round >= newest:
+            first, self._missed_from = self._missed_from, None
+            ledger, name = self.ledger, self.ctx.name_of(source)
+            self.ctx.tell(events.CaughtUp(first, ledger.trained, ledger.rounds, name))
+            self._tell_pause()
 
     def report(self, member: Member, message: Report) -> None:
         """Take a member's evaluation of the last model."""
@@ -424,13 +449,15 @@ class Running:
 
     def blob_failed(self, failed: inputs.BlobFailed) -> None:
         """Try again later for what this node needs; let others who waited for the blob go on without."""
+        if failed.is_lost:
+            self._lose(failed.digest)
         accepted = self.acceptor.accepted
         is_accepted = accepted is not None and failed.digest == accepted.model
         if is_accepted and self._reachable() >= self.ledger.needed:
             self._lost_tries += 1
             if self._lost_tries >= LOST_BLOB_TRIES:
                 text = (
-                    f"the model this device accepted in round {self.ledger.round + 1} can neither be read "
+                    f"the model this device accepted as record {self.ledger.round + 1} can neither be read "
                     f"nor pulled: {failed.reason}. Its disk counts as lost: start with --new-journal"
                 )
                 self.ctx.tell(events.Notice("error", text))
@@ -438,7 +465,7 @@ class Running:
                 return
         if is_accepted or (failed.digest == self.ledger.model and not self.ledger.holds):
             self._refetch_at = self.ctx.now + self.ctx.settings.resend
-        if failed.digest == self.ledger.model and not self.ledger.holds:
+        if failed.digest == self.ledger.model and not self.ledger.holds and not failed.is_lost:
             self._do_without_parent(failed.reason)
         self.acceptor.blob_failed(failed.digest, failed.reason)
         self.aggregator.blob_failed(failed.digest, failed.reason, invalid=failed.invalid)
@@ -455,11 +482,20 @@ class Running:
         """Take note that bytes of a blob have come: it is being pulled, however slowly."""
         self.acceptor.blob_progressed(digest)
 
+    def _lose(self, digest: str) -> None:
+        """Give up the work on a model whose file is damaged; it begins anew when the model is here again."""
+        if self.head_start.record is not None and self.head_start.record.model == digest:
+            self.head_start.drop()
+        if digest == self.ledger.model:
+            self.ledger.holds = False
+            self.trainee.lose_model()
+
     def _fetch_accepted(self) -> None:
         accepted = self.acceptor.accepted
         assert accepted is not None
         others = tuple(entry.node for entry in self.ledger.roster if entry.node != self.ctx.me.node)
-        self.ctx.do(Fetch(accepted.model, self.ledger.founding.schema, others))
+        layout, parent = self.ledger.founding.layout, self.ledger.model
+        self.ctx.do(Fetch(accepted.model, layout, others, parent=parent))
 
     def trained(self, result: inputs.Trained) -> None:
         """Take the worker's update if it is still of use."""

@@ -105,6 +105,14 @@ class Trainee:
         )
         self.ctx.do(self.evaluation_asked)
 
+    def lose_model(self) -> None:
+        """Give up what the worker does with the parent, whose file is damaged, until `begin`."""
+        if self.training:
+            self.training = False
+            self.ctx.do(StopTraining())
+        if self.evaluation is None:
+            self.evaluation_asked = None
+
     # --- results of the worker ------------------------------------------------------------------------------
 
     def progressed(self, progress: TrainProgress) -> None:

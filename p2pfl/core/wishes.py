@@ -111,7 +111,7 @@ class Wishes:
                 return "the run pauses with the next commit; it can be resumed after that"
             return "" if ledger.is_paused else "the run is not paused"
         if what == "pause" and ledger.is_paused:
-            return f"the run is paused after round {ledger.round} already"
+            return f"the run is paused after round {ledger.trained} already"
         if what in self.open:
             return f"{self.giver(self.open[what])} wanted that already; it comes with the next commit"
         return ""

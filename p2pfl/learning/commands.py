@@ -63,6 +63,8 @@ class Train(_Struct, frozen=True, tag="train"):
     path: str
     passing_path: str = ""
     """Where the model lies until it is moved to `model_path`, which may happen at any time."""
+    digest: str = ""
+    """Of the model's bytes; one that has others fails. Empty: not looked at."""
 
 
 class Evaluate(_Struct, frozen=True, tag="evaluate"):
@@ -73,6 +75,8 @@ class Evaluate(_Struct, frozen=True, tag="evaluate"):
     part: int
     parts: int
     passing_path: str = ""
+    """As of `Train`."""
+    digest: str = ""
     """As of `Train`."""
 
 
@@ -92,12 +96,15 @@ class Average(_Struct, frozen=True, tag="average"):
     """Divide the sum *key* by its weights and write the model to *path*. Answered with `Averaged`.
 
     The sum is forgotten when that is done. It fails unless the sum holds exactly *folds* updates: a worker
-    that was restarted meanwhile lost some.
+    that was restarted meanwhile lost some. An element that is not finite stays the parent's where that one is
+    not finite either.
     """
 
     key: str
     path: str
     folds: int
+    parent_paths: tuple[str, ...] = ()
+    """Where the model may lie that the updates were trained from: it may be moved at any time."""
 
 
 class Alone(_Struct, frozen=True, tag="alone"):

@@ -77,8 +77,7 @@ class Jobs:
             case commands.Describe():
                 return self._describe(command)
             case commands.Create():
-                digest = weights.save(Path(command.path), self._initial(command.spec))
-                return commands.Created(command.id, digest)
+                return self._create(command)
             case commands.Train():
                 return self._train(command, pacer)
             case commands.Evaluate():
@@ -106,6 +105,16 @@ class Jobs:
             parameters=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
             device=training.describe_device(self._on()),
         )
+
+    def _create(self, command: commands.Create) -> commands.Created:
+        module = self._initial(command.spec)
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad and not parameter.isfinite().all():
+                raise TaskError(
+                    f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, which "
+                    "is to be trained: mend how the task initialises it, or make it a buffer."
+                )
+        return commands.Created(command.id, weights.save(Path(command.path), module))
 
     def _train(self, command: commands.Train, pacer: _Pacer) -> commands.Trained:
         spec = command.spec
@@ -166,7 +175,7 @@ class Jobs:
                 "fold all of them again."
             )
         try:
-            digest = running.average(Path(command.path))
+            digest = running.average(Path(command.path), tuple(map(Path, command.parent_paths)))
         finally:
             self._new_sum()
         return commands.Averaged(command.id, digest)
@@ -222,14 +231,14 @@ class Jobs:
         """Return a module with the model of *command*: a round's parent is evaluated, and then trained on.
 
         Raises:
-            BlobError: it is no canonical model file, or not of this model.
+            BlobError: it is no canonical model file, not of this model, or damaged.
         """
         if command.passing_path:
             with contextlib.suppress(BlobError):  # it has been moved
-                return self._loaded_from(command.spec, Path(command.passing_path))
-        return self._loaded_from(command.spec, Path(command.model_path))
+                return self._loaded_from(command.spec, Path(command.passing_path), command.digest)
+        return self._loaded_from(command.spec, Path(command.model_path), command.digest)
 
-    def _loaded_from(self, spec: RunSpec, path: Path) -> nn.Module:
+    def _loaded_from(self, spec: RunSpec, path: Path, digest: str) -> nn.Module:
         module = self._reused(spec)
         try:
             status = path.stat()
@@ -238,7 +247,7 @@ class Jobs:
         file = (status.st_dev, status.st_ino, status.st_mtime_ns)
         if self._holds != file:
             self._holds = None
-            weights.load_into(path, module)
+            weights.load_into(path, module, digest)
             self._holds = file
         return module
 

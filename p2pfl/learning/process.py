@@ -224,23 +224,38 @@ class Worker:
         on_progress: OnProgress | None = None,
         *,
         passing_path: Path | None = None,
+        digest: str = "",
     ) -> commands.Trained | None:
         """Train the model in *model_path* on one partition and write the update to *path*, not flushed.
 
-        The model may lie in *passing_path* until it is moved, at any time.
-        Return None when `stop_training` ended it; cancelling the call ends the training too.
+        The model may lie in *passing_path* until it is moved, at any time. It must have the *digest*, if one
+        is given. Return None when `stop_training` ended it; cancelling the call ends the training too.
         """
         command = commands.Train(
-            next(self._ids), spec, round, str(model_path), partition, str(path), str(passing_path or "")
+            next(self._ids),
+            spec,
+            round,
+            str(model_path),
+            partition,
+            str(path),
+            str(passing_path or ""),
+            digest,
         )
         return await self._do_stoppable(command, commands.Trained, on_progress)
 
     async def evaluate(
-        self, spec: RunSpec, model_path: Path, part: int, parts: int, *, passing_path: Path | None = None
+        self,
+        spec: RunSpec,
+        model_path: Path,
+        part: int,
+        parts: int,
+        *,
+        passing_path: Path | None = None,
+        digest: str = "",
     ) -> commands.Evaluated:
         """Evaluate the model in *model_path*, see `train`, on part *part* of *parts* of the test split."""
         command = commands.Evaluate(
-            next(self._ids), spec, str(model_path), part, parts, str(passing_path or "")
+            next(self._ids), spec, str(model_path), part, parts, str(passing_path or ""), digest
         )
         return await self._do(command, commands.Evaluated)
 
@@ -252,14 +267,15 @@ class Worker:
         self._sum = (key, self._sum[1] + 1 if self._sum[0] == key else 1)
         await self._do(commands.Fold(next(self._ids), key, str(path), weight), commands.Folded)
 
-    async def average(self, key: str, path: Path) -> str | None:
+    async def average(self, key: str, path: Path, parent: tuple[Path, ...] = ()) -> str | None:
         """Divide the sum *key*, write the model to *path*, not flushed, and forget the sum.
 
-        The folds need not have returned. Return the model's digest, or None when it is not finite. Fails when
-        a fold of this key failed, or a worker died and took them along: fold all again, under a new key.
+        The folds need not have returned. *parent* is where the updates' parent may lie. Return the model's
+        digest, or None when it is not finite where the parent is. Fails when a fold of this key failed, or a
+        worker died and took them along: fold all again, under a new key.
         """
         folds = self._sum[1] if self._sum[0] == key else 0
-        command = commands.Average(next(self._ids), key, str(path), folds)
+        command = commands.Average(next(self._ids), key, str(path), folds, tuple(map(str, parent)))
         averaged = await self._do(command, commands.Averaged)
         self._sum = ("", 0)
         return averaged.digest

@@ -76,9 +76,15 @@ def schema_of(module: nn.Module) -> Schema:
             raise TaskError(f"The model's state {name!r} is {what}, which a model file cannot hold.")
         specs.append(TensorSpec(name, _NAMES[value.dtype], tuple(value.shape)))
     try:
-        return canonical(specs)
+        schema = canonical(specs)
     except BlobError as error:
         raise TaskError(f"The model cannot be written to a file: {error}.") from error
+    if (length := len(header(schema))) > MAX_HEADER_BYTES:
+        raise TaskError(
+            f"The model has {len(schema)} tensors, whose names and shapes take {length} bytes in a file; "
+            f"at most {MAX_HEADER_BYTES} are possible: use fewer tensors, or shorter names."
+        )
+    return schema
 
 
 def save(path: Path, module: nn.Module, *, durable: bool = True) -> str:
@@ -132,14 +138,14 @@ def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool
     return digest.hexdigest()
 
 
-def load_into(path: Path, module: nn.Module) -> None:
+def load_into(path: Path, module: nn.Module, digest: str = "") -> None:
     """Read the tensors of the model file *path* into *module*, in place.
 
     Raises:
         BlobError: it is no canonical model file, or not of this model: the module is as before; or it was cut
-            short while it was read.
+            short while it was read, or a *digest* is given and its bytes have another one.
     """
-    with ModelFile(path) as file:
+    with ModelFile(path, is_hashed=bool(digest)) as file:
         difference = first_difference(schema_of(module), file.schema)
         if difference is not None:
             raise BlobError(f"The model file {path} does not fit this device's model: {difference}.")
@@ -149,6 +155,8 @@ def load_into(path: Path, module: nn.Module) -> None:
             if value.untyped_storage().nbytes() < value.nbytes:  # released
                 value.data = torch.empty(value.shape, dtype=value.dtype, device=value.device)
             file.read_into(value.detach())
+        if digest and file.digest() != digest:
+            raise BlobError(f"The model file {path} is damaged: its bytes are not those it is named by.")
 
 
 def release(module: nn.Module) -> None:
@@ -165,13 +173,14 @@ def release(module: nn.Module) -> None:
 class ModelFile:
     """A model file, read once from its first tensor to its last."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the model file *path*.
+    def __init__(self, path: Path, *, is_hashed: bool = False) -> None:
+        """Open the model file *path*; only one that *is_hashed* can tell its `digest`.
 
         Raises:
             BlobError: it is no canonical model file, or cannot be opened.
         """
         self._path = path
+        self._hasher = blake3() if is_hashed else None
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
@@ -194,6 +203,11 @@ class ModelFile:
         """Close it."""
         self._file.close()
 
+    def digest(self) -> str:
+        """Return the digest of the header and of what was read since, in hex."""
+        assert self._hasher is not None
+        return self._hasher.hexdigest()
+
     def read_into(self, tensor: Tensor) -> None:
         """Fill *tensor*, which has the dtype of the next elements, in its own order.
 
@@ -215,9 +229,20 @@ class ModelFile:
         """
         rest = raw
         while rest and (count := self._file.readinto(rest)):  # Linux reads 2 GiB at most
+            if self._hasher is not None:
+                self._hasher.update(rest[:count])
             rest = rest[count:]
         if rest:
             raise BlobError(f"The model file {self._path} ends inside {self._tensor_here()}.")
+
+    def fill_from(self, offset: int, raw: memoryview) -> None:
+        """Fill *raw* with the file's bytes from *offset* on; what is read next comes behind them.
+
+        Raises:
+            BlobError: the file was cut short meanwhile.
+        """
+        self._file.seek(offset)
+        self.fill(raw)
 
     def _read_schema(self) -> Schema:
         path = self._path
@@ -230,6 +255,8 @@ class ModelFile:
             raise BlobError(f"The model file {path} cannot be opened ({error.strerror}).") from error
         if size != file_bytes(schema):
             raise BlobError(f"The model file {path} has {size} bytes, not {file_bytes(schema)}.")
+        if self._hasher is not None:
+            self._hasher.update(header(schema))
         return schema
 
     def _tensor_here(self) -> TensorSpec:

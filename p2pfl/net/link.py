@@ -62,6 +62,8 @@ class Link:
         self._queued_bytes = 0
         """In the queue, and in a connection that is full."""
         self._is_flush_due = False
+        self._too_long: set[type[ControlFrame]] = set()
+        """Kinds of frames of which one did not fit the limit."""
         self._closing: str | None = None
         """Why the link ends as soon as what is queued is out."""
         self._is_broken = False
@@ -85,7 +87,16 @@ class Link:
         try:
             data = self.stream.encode(frame)
         except FrameError as error:
-            logger.error("a %s for %s was not sent: %s", type(frame).__name__, self.peer.name, error)
+            # Once for each kind of frame: most are repeated every second.
+            level = logging.DEBUG if type(frame) in self._too_long else logging.ERROR
+            self._too_long.add(type(frame))
+            logger.log(
+                level,
+                "a %s for %s cannot be sent, which keeps this device from its part in the run: %s",
+                type(frame).__name__,
+                self.peer.name,
+                error,
+            )
             return False
         if self._queued_bytes + len(data) > self._settings.max_queue_bytes:
             self.cut(f"it does not read: {self._queued_bytes} bytes wait to be sent to it")

@@ -31,7 +31,7 @@ class LogRow:
 
 def row_of(item: Published) -> LogRow | None:
     """Return the row for *item*; None where it is not worth a line."""
-    line = line_of(item.event)
+    line = line_of(item.event, item.training_round)
     if line is None:
         return None
     mark, text = line

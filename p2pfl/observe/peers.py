@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from p2pfl.events import CountedUpdate, LinkMeasure, MemberScore, PeerFacts, PeerStatus
+from p2pfl.events import CountedUpdate, LinkMeasure, MemberScore, PeerFacts, PeerStatus, Progress
 from p2pfl.observe.rounds import Open
 
 Word = Literal[
@@ -17,6 +17,12 @@ Word = Literal[
 
 MAX_RTTS = 120
 """Round-trip times kept of a peer: two minutes."""
+
+MAX_TRANSFERS = 64
+"""Transfers at a time; a node has fewer."""
+
+TRANSFER_SECONDS = 5.0
+"""After that without news a transfer is not shown any more."""
 
 LATE_FACTOR = 1.5
 """Who trains for more than this multiple of its own prediction is late: the straggler deadline's factor."""
@@ -50,6 +56,22 @@ class Transfer:
     def rate(self) -> float:
         """Bytes a second since it was first heard of."""
         return (self.done - self.began_with) / (self.at - self.began_at) if self.at > self.began_at else 0.0
+
+
+def note_transfer(transfers: dict[tuple[str, str], Transfer], event: Progress, time: float) -> None:
+    """Bring *transfers*, by direction and peer, up to date; one that nobody speaks of any more goes."""
+    key = (event.what, event.peer)
+    known = transfers.get(key)
+    if known is None or event.done < known.done or event.total != known.total:
+        what: Literal["pull", "push"] = "pull" if event.what == "pull" else "push"
+        known = transfers[key] = Transfer(what, event.peer, event.done, event.total, time, time, event.done)
+    known.done, known.at = event.done, time
+    if event.done >= event.total:
+        del transfers[key]
+    for gone in [k for k, one in transfers.items() if time - one.at > TRANSFER_SECONDS]:
+        del transfers[gone]
+    while len(transfers) > MAX_TRANSFERS:
+        del transfers[next(iter(transfers))]
 
 
 @dataclass

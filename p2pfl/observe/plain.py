@@ -16,7 +16,7 @@ def item_line(item: Item) -> str | None:
     """Return a line for *item*; None where it is not worth one."""
     if isinstance(item, RoundRow):
         return _row_line(item)
-    line = line_of(item.event)
+    line = line_of(item.event, item.training_round)
     if line is None:
         return None
     return f"{time.strftime('%H:%M:%S', time.localtime(item.time))} {line[0]} {line[1]}"
@@ -25,9 +25,10 @@ def item_line(item: Item) -> str | None:
 def item_json(item: Item) -> str:
     """Return *item* as one line of JSON; rounds that lie behind have "event": "history"."""
     if isinstance(item, RoundRow):
-        fields = {"event": "history", **msgspec.to_builtins(item)}
+        fields = {"event": "history", "training_round": item.training_round, **msgspec.to_builtins(item)}
     else:
-        fields = {"seq": item.seq, "time": item.time, **msgspec.to_builtins(item.event)}
+        about = {} if item.training_round is None else {"training_round": item.training_round}
+        fields = {"seq": item.seq, "time": item.time, **about, **msgspec.to_builtins(item.event)}
     return msgspec.json.encode(fields).decode()
 
 
@@ -50,10 +51,13 @@ def connection_line(connection: Connection) -> str | None:
 def _row_line(row: RoundRow) -> str | None:
     if row.kind != "train":
         return None
-    accuracy = (
-        "not evaluated" if row.accuracy is None else f"accuracy {row.accuracy:.4f}, loss {row.loss:.4f}"
-    )
+    accuracy = "not evaluated"
+    if row.accuracy is not None:
+        accuracy = f"accuracy {row.accuracy:.4f}, loss {row.loss:.4f}"
+        if not row.committed:
+            accuracy += f" on {row.samples} samples, reported by {len(row.scores)} members"
+    seconds = f" in {row.seconds:.1f} s" if row.seconds else ""
     return (
-        f"         round {row.round}: {accuracy}; {len(row.updates)} of {len(row.members)} updates, "
-        f"averaged by {bounded(row.aggregator, 64)} in {row.seconds:.1f} s"
+        f"         round {row.training_round}: {accuracy}; {len(row.updates)} of {len(row.members)} updates, "
+        f"averaged by {bounded(row.aggregator, 64)}{seconds}"
     )

@@ -13,9 +13,14 @@ MAX_LINE = 400
 """Characters of a line: reasons are bounded on the wire, lists of names are not."""
 
 
-def line_of(event: events.AnyEvent) -> tuple[str, str] | None:
-    """Return a mark (one character) and a line for *event*; None where it is of no interest by itself."""
-    rendered = _of_device(event) or _of_round(event)
+def line_of(event: events.AnyEvent, training_round: int | None = None) -> tuple[str, str] | None:
+    """Return a mark (one character) and a line for *event*; None where it is of no interest by itself.
+
+    *training_round* is the number people have for the round the event is about (`Published.training_round`);
+    without it the number of its record is shown.
+    """
+    number = training_round if training_round is not None else getattr(event, "round", 0)
+    rendered = _of_device(event) or _of_run(event, number) or _of_round(event, number)
     return (rendered[0], bounded(rendered[1], MAX_LINE)) if rendered is not None else None
 
 
@@ -50,8 +55,6 @@ def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
             return "·", f"waiting: {event.reason}"
         case events.Notice():
             return {"info": "·", "warning": "!", "error": "✗"}[event.level], event.text
-        case events.RunJoined():
-            return "·", _joined(event)
         case events.OptionsIgnored():
             return "!", f"options ignored, the run's hold: {', '.join(event.differences)}"
         case events.DataShown():
@@ -70,17 +73,44 @@ def _of_address(event: events.AddressFailed) -> tuple[str, str] | None:
     return None if event.is_refused else ("!", f"{event.address} is not reached: {event.reason}")
 
 
-def _joined(event: events.RunJoined) -> str:
+def _of_run(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
+    match event:
+        case events.RunJoined():
+            return "·", _joined(event, number)
+        case events.RunExtended():
+            return "·", f"the run goes on to {event.rounds} rounds{_by(event.by)}"
+        case events.CaughtUp():
+            return "·", f"caught up with {_missed(event)}, from {event.source}"
+        case events.Wanted():
+            return "·", _wanted(event)
+        case events.Resumed():
+            return "·", f"the run goes on after round {number}{_by(event.by)}"
+        case events.RosterChanged():
+            changes = [f"joined: {', '.join(event.joined)}"] if event.joined else []
+            changes += [f"left: {', '.join(event.left)}"] if event.left else []
+            return "·", (
+                f"{event.members} members after round {number} ({'; '.join(changes)}); with all of them "
+                f"here the loss of {event.tolerates or 'none'} is tolerated"
+            )
+        case events.RunEnded():
+            return _ended(event)
+        case events.Ended():
+            return ("·" if event.code == 0 else "✗"), f"ended: {event.reason}"
+        case _:
+            return None
+
+
+def _joined(event: events.RunJoined, number: int) -> str:
     spec, run = event.spec, event.run[:12]
     members = ", ".join(event.members)
     what = {
         "founded": f"founded run {run}",
         "joined": f"joined run {run}",
-        "resumed": f"resumed run {run} after round {event.round}",
+        "resumed": f"resumed run {run} after round {number}",
         "continued": f"goes on as run {run}",
         "learner": f"follows run {run} and is a member with the next round",
-        "finished": f"run {run} is complete in this data directory, with {event.round} records (a higher "
-        "--rounds extends it, --new-run begins another one)",
+        "finished": f"run {run} has ended in this data directory, after round {number} (a higher --rounds "
+        "extends it, --new-run begins another one)",
     }[event.how]
     return (
         f"{what}: {spec.task}/{spec.model}, {spec.rounds} rounds of {spec.epochs} local epochs, "
@@ -88,63 +118,85 @@ def _joined(event: events.RunJoined) -> str:
     )
 
 
-def _of_round(event: events.AnyEvent) -> tuple[str, str] | None:
+def _missed(event: events.CaughtUp) -> str:
+    if event.first > event.last:
+        return "the final evaluation"
+    if event.first == event.last:
+        return f"round {event.last} of {event.rounds}"
+    return f"rounds {event.first} to {event.last} of {event.rounds}"
+
+
+def _ended(event: events.RunEnded) -> tuple[str, str]:
+    """Say how the run ended: complete is one that trained all its rounds, and not in vain."""
+    rounds = f"{event.rounds} round{'' if event.rounds == 1 else 's'}"
+    if not event.is_trained:
+        return "✗", f"the run ended after {rounds} without training: no update was ever counted"
+    accuracy = f", accuracy {event.accuracy:.4f}" if event.accuracy is not None else ", not evaluated"
+    model = f"model {event.model[:12]}"
+    if event.rounds < event.planned:
+        return "✓", f"run stopped after {event.rounds} of {event.planned} rounds{accuracy}; {model}"
+    return "✓", f"run complete after {rounds}{accuracy}; {model}"
+
+
+def _of_round(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
     match event:
         case events.QuorumLost():
             return "!", (
-                f"{_round(event)} pauses: {event.reachable} of {event.members} members reachable, "
+                f"{_round(event, number)} pauses: {event.reachable} of {event.members} members reachable, "
                 f"{event.needed} needed"
             )
         case events.QuorumBack():
-            return "·", f"{_round(event)} goes on: {event.reachable} of {event.members} members reachable"
+            return "·", (
+                f"{_round(event, number)} goes on: {event.reachable} of {event.members} members reachable"
+            )
         case events.Trained():
             return "·", (
-                f"round {event.round}: trained on {event.samples} samples in {event.seconds:.1f} s, "
+                f"round {number}: trained on {event.samples} samples in {event.seconds:.1f} s, "
                 f"loss {event.loss:.4f}"
             )
         case events.UpdateReused():
-            return "·", f"round {event.round}: the update trained before the restart is offered again"
+            return "·", f"round {number}: the update trained before the restart is offered again"
         case events.Elected():
             attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
-            return "★", f"{_round(event)}: {event.aggregator} is the aggregator{attempt}"
+            return "★", f"{_round(event, number)}: {event.aggregator} is the aggregator{attempt}"
         case events.UpdateRefused():
-            return "!", f"round {event.round}: update of {event.name} not counted: {event.reason}"
+            return "!", f"round {number}: update of {event.name} not counted: {event.reason}"
         case events.Yielded():
             return (
                 "!",
-                f"{_round(event)}: {event.aggregator} gives attempt {event.attempt} up: {event.reason}",
+                f"{_round(event, number)}: {event.aggregator} gives attempt {event.attempt} up: "
+                f"{event.reason}",
             )
-        case events.Committed():
+        case events.Committed() if not event.is_late:
             return "✓", _committed(event)
-        case events.Wanted():
-            return "·", _wanted(event)
-        case events.Resumed():
-            return "·", f"the run goes on after round {event.round}{_by(event.by)}"
-        case events.RosterChanged():
-            changes = [f"joined: {', '.join(event.joined)}"] if event.joined else []
-            changes += [f"left: {', '.join(event.left)}"] if event.left else []
-            return "·", (
-                f"{event.members} members from round {event.round + 1} on ({'; '.join(changes)}); "
-                f"the loss of {event.tolerates} is tolerated"
-            )
-        case events.Evaluated() if event.reports == event.members or event.committed:
-            some = f" ({event.reports} of {event.members} members)" if event.reports < event.members else ""
-            return "◎", (
-                f"round {event.round}: accuracy {event.accuracy:.4f}, loss {event.loss:.4f} "
-                f"on {event.samples} samples{some}"
-            )
-        case events.RunEnded():
-            accuracy = f", accuracy {event.accuracy:.4f}" if event.accuracy is not None else ""
-            return "✓", f"run complete after {event.rounds} rounds{accuracy}; model {event.model[:12]}"
-        case events.Ended():
-            return ("·" if event.code == 0 else "✗"), f"ended: {event.reason}"
+        case events.Evaluated():
+            return _evaluated(event, number)
         case _:
             return None
 
 
-def _round(event: events.Elected | events.Yielded | events.QuorumLost | events.QuorumBack) -> str:
+def _evaluated(event: events.Evaluated, number: int) -> tuple[str, str] | None:
+    """Tell reports once all have come, and what is committed afterwards where it is anything else."""
+    is_due = event.is_news if event.committed else event.reports == event.members
+    return ("◎", evaluation(event, number)) if is_due else None
+
+
+def evaluation(event: events.Evaluated, number: int) -> str:
+    """Say how the model of round *number* does, and whether that is reported or committed."""
+    members = f"{event.reports} of {event.members} members"
+    how = f"committed for {members}" if event.committed else f"reported by {members}"
+    before = f"; {event.reported:.4f} was reported" if event.reported is not None else ""
+    return (
+        f"round {number}: accuracy {event.accuracy:.4f}, loss {event.loss:.4f} on {event.samples} samples, "
+        f"{how}{before}"
+    )
+
+
+def _round(
+    event: events.Elected | events.Yielded | events.QuorumLost | events.QuorumBack, number: int
+) -> str:
     """Name the round of *event*: the one that closes the run is none of training, and has no number."""
-    return "final evaluation" if event.kind == "evaluate" else f"round {event.round}"
+    return "final evaluation" if event.kind == "evaluate" else f"round {number}"
 
 
 def _wanted(event: events.Wanted) -> str:
@@ -165,7 +217,10 @@ def _committed(event: events.Committed) -> str:
         return f"final evaluation committed by {event.aggregator}"
     left_out = "".join(f"; without {name} ({reason})" for name, reason in event.left_out)
     note = f"; {event.note}" if event.note else ""
+    updates = f"{len(event.updates)} update{'' if len(event.updates) == 1 else 's'}"
+    if not event.updates:
+        updates = "no update, so the model of the round before"
     return (
-        f"round {event.round} committed by {event.aggregator}: {len(event.updates)} updates, "
+        f"round {event.trained} committed by {event.aggregator}: {updates}, "
         f"model {event.digest[:12]}, {event.seconds:.1f} s{left_out}{note}"
     )

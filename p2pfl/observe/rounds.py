@@ -19,7 +19,10 @@ MAX_REFUSED = 100
 class Open:
     """The round under way."""
 
+    index: int
+    """The place its record will have in the chain."""
     round: int
+    """The number of the training round; for the final evaluation it means nothing."""
     kind: Literal["train", "evaluate"] = "train"
     opened_at: float | None = None
     """When the one before was decided here, by this device's clock; None where that was not seen."""
@@ -52,6 +55,7 @@ class Round:
 
     run: str
     round: int
+    """Its number among the rounds of training: what people see."""
     attempt: int
     aggregator: str
     digest: str
@@ -66,6 +70,10 @@ class Round:
     loss: float | None = None
     samples: int = 0
     scores: tuple[MemberScore, ...] = ()
+    is_provisional: bool = False
+    """Whether the accuracy is only reported so far, and may still change."""
+    index: int = 0
+    """The place of its record in the chain."""
     committed_at: float | None = None
     """By this device's clock; None for what was decided before anybody watched."""
     seen: Open | None = None
@@ -102,6 +110,12 @@ class Round:
         return len(self.left_out)
 
 
+def _copy_scores(known: Round, made: Round) -> None:
+    """Give *made*, a newer view of the round *known*, the evaluations of that."""
+    made.accuracy, made.loss, made.samples = known.accuracy, known.loss, known.samples
+    made.scores, made.is_provisional = known.scores, known.is_provisional
+
+
 class Rounds:
     """The decided training rounds of one run, in order, each once; bounded."""
 
@@ -131,47 +145,47 @@ class Rounds:
         """Take a round from the node's history."""
         if row.kind != "train":
             return
-        known = self._rounds.get(row.round)
+        known = self._rounds.get(row.training_round)
         made = Round(
-            row.run, row.round, row.attempt, row.aggregator, row.digest, row.members, row.updates,
+            row.run, row.training_round, row.attempt, row.aggregator, row.digest, row.members, row.updates,
             row.left_out, row.seconds, row.note, row.then, row.accuracy, row.loss, row.samples, row.scores,
+            row.accuracy is not None and not row.committed, row.round,
         )  # fmt: skip
         if known is not None:
             made.committed_at, made.seen = known.committed_at, known.seen
-            if row.accuracy is None:
-                made.accuracy, made.loss = known.accuracy, known.loss
-                made.samples, made.scores = known.samples, known.scores
+            if row.accuracy is None or (made.is_provisional and not known.is_provisional):
+                _copy_scores(known, made)
         self._put(made)
 
     def take(self, event: Committed, time: float, seen: Open | None) -> None:
         """Take a round that was decided at *time*, with what was *seen* of it before."""
         if event.kind != "train":
             return
-        known = self._rounds.get(event.round)
+        known = self._rounds.get(event.trained)
         made = Round(
-            event.run, event.round, event.attempt, event.aggregator, event.digest, event.members,
-            event.updates, event.left_out, event.seconds, event.note, event.then,
-            committed_at=time, seen=seen,
+            event.run, event.trained, event.attempt, event.aggregator, event.digest, event.members,
+            event.updates, event.left_out, event.seconds, event.note, event.then, index=event.round,
+            committed_at=None if event.is_late else time, seen=seen,
         )  # fmt: skip
         if known is not None:
-            made.accuracy, made.loss, made.samples, made.scores = (
-                known.accuracy,
-                known.loss,
-                known.samples,
-                known.scores,
-            )
+            _copy_scores(known, made)
             made.members = known.members
             made.seen = seen or known.seen
         self._put(made)
 
-    def score(self, event: Evaluated) -> bool:
-        """Take evaluations of a round's model; return whether the round is known."""
-        known = self._rounds.get(event.round)
+    def score(self, event: Evaluated, number: int) -> bool:
+        """Take evaluations of the model of round *number*; return whether they are the best there is.
+
+        What is committed never changes. Of reports those of the most samples are kept.
+        """
+        known = self._rounds.get(number)
         if known is None:
             return False
-        if event.samples >= known.samples or event.committed:
-            known.accuracy, known.loss, known.samples = event.accuracy, event.loss, event.samples
-            known.scores = event.scores
+        has_committed = known.accuracy is not None and not known.is_provisional
+        if not event.committed and (has_committed or event.samples < known.samples):
+            return False
+        known.accuracy, known.loss, known.samples = event.accuracy, event.loss, event.samples
+        known.scores, known.is_provisional = event.scores, not event.committed
         return True
 
     def _put(self, made: Round) -> None:

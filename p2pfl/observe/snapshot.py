@@ -12,7 +12,6 @@ from typing import Literal
 import msgspec
 
 from p2pfl.events import Measured
-from p2pfl.messages import quorum
 from p2pfl.observe.client import Observer
 from p2pfl.observe.peers import Peer, Word
 from p2pfl.observe.state import Phase, State
@@ -29,6 +28,10 @@ NAME_WIDTH = 16
 
 MARKS = {"lost": "✗", "left": "-", "absent": "✗", "late": "!", "refused": "!"}
 """Of what a peer does, the words that are worth a look."""
+
+
+PHASES = {"untrained": "ended, but no update was ever counted", "stopped": "stopped before its last round"}
+"""Of the phases, those that one word does not explain."""
 
 
 class PeerNow(msgspec.Struct, frozen=True):
@@ -97,10 +100,16 @@ class Snapshot(msgspec.Struct, frozen=True):
     rounds: int
     """Rounds of training the run is to have."""
     accuracy: float | None
-    """Of the last committed model that was evaluated, on the members' held-out data."""
+    """Of the last model that was evaluated, on the members' held-out data."""
     loss: float | None
     evaluated_round: int | None
     """The round of that model."""
+    evaluated_by: int
+    """Members that evaluated it."""
+    evaluated_samples: int
+    """Their held-out samples."""
+    is_provisional: bool
+    """Whether that was only reported so far: the next record commits it, without members gone by then."""
     aggregator: str
     """Of the open round; empty before it is elected."""
     members: tuple[str, ...]
@@ -110,7 +119,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     needed: int
     """Members that make a quorum."""
     tolerates: int
-    """Members that the roster can lose and go on."""
+    """Members that may be lost, of those reachable now, before the run waits."""
     wanted: dict[str, str]
     """What operators want that no commit has done yet ("pause", "end", "end-now"), and who."""
     peers: tuple[PeerNow, ...]
@@ -161,7 +170,6 @@ def _take(state: State, frame: History | Happened | CaughtUp) -> None:
 def snapshot_of(state: State, who: str = "") -> Snapshot:
     """Return the moment *state* is at; *who* is as whom it was observed."""
     evaluated = next((one for one in reversed(list(state.rounds)) if one.accuracy is not None), None)
-    reachable = sum(1 for name in state.members if name in state.peers and state.peers[name].doing_now)
     return Snapshot(
         time=state.time,
         name=state.name,
@@ -181,10 +189,13 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         accuracy=evaluated.accuracy if evaluated is not None else None,
         loss=evaluated.loss if evaluated is not None else None,
         evaluated_round=evaluated.round if evaluated is not None else None,
+        evaluated_by=len(evaluated.scores) if evaluated is not None else 0,
+        evaluated_samples=evaluated.samples if evaluated is not None else 0,
+        is_provisional=evaluated is not None and evaluated.is_provisional,
         aggregator=state.open.aggregator if state.open is not None else "",
         members=state.members,
-        reachable=reachable,
-        needed=quorum(len(state.members)) if state.members else 0,
+        reachable=state.reachable,
+        needed=state.needed,
         tolerates=state.tolerates(),
         wanted=dict(state.wanted),
         peers=tuple(_peer(state, peer) for peer in state.peers.values()),
@@ -247,17 +258,30 @@ def _run_lines(snapshot: Snapshot) -> list[str]:
         return [f"run         {text}", *wanted]
     lines = [
         f"run         {snapshot.run[:7]}, {bounded(snapshot.task, 24)}/{bounded(snapshot.model, 24)}: "
-        f"{snapshot.phase}",
+        f"{PHASES.get(snapshot.phase, snapshot.phase)}",
         f"round       {snapshot.round} of {snapshot.rounds} committed"
         + (f", {_name(snapshot.aggregator)} aggregates the next" if snapshot.aggregator else ""),
     ]
     if snapshot.accuracy is not None:
         loss = f", loss {snapshot.loss:.4f}" if snapshot.loss is not None else ""
         lines.append(f"accuracy    {snapshot.accuracy:.4f}{loss} after round {snapshot.evaluated_round}")
-    loses = snapshot.tolerates
+        if snapshot.is_provisional:
+            lines.append(
+                f"            reported by {snapshot.evaluated_by} of {len(snapshot.members)} members on "
+                f"{snapshot.evaluated_samples:,} samples, not committed"
+            )
     members = f"{snapshot.reachable} of {len(snapshot.members)} members reachable, {snapshot.needed} needed"
-    lines.append(f"quorum      {members}; the loss of {loses or 'none'} is tolerated")
-    return lines + wanted
+    return [*lines, f"quorum      {members}; {_spare(snapshot)}", *wanted]
+
+
+def _spare(snapshot: Snapshot) -> str:
+    """Say how many more members may be lost now, or come back, until the run waits, or goes on."""
+    missing = snapshot.needed - snapshot.reachable
+    if missing > 0:
+        return f"waits for {missing} more"
+    if not snapshot.tolerates:
+        return "not one may be lost"
+    return f"{snapshot.tolerates} may be lost"
 
 
 def _unreached_lines(address: str, reason: str) -> list[str]:

@@ -12,9 +12,10 @@ from typing import Literal
 
 from p2pfl import events
 from p2pfl.events import Published, RoundRow
-from p2pfl.messages import RunSpec
+from p2pfl.messages import RunSpec, quorum
+from p2pfl.numbering import Numbering
 from p2pfl.observe.log import LogRow, row_of
-from p2pfl.observe.peers import Doing, Peer, Transfer, doing
+from p2pfl.observe.peers import Doing, Peer, Transfer, doing, note_transfer
 from p2pfl.observe.rounds import MAX_REFUSED, Open, Rounds
 
 MAX_LOG = 5000
@@ -23,13 +24,14 @@ MAX_LOG = 5000
 MAX_PEERS = 512
 """Nodes a federation may have that all come and go."""
 
-MAX_TRANSFERS = 64
-"""Transfers at a time; a node has fewer."""
+Phase = Literal[
+    "starting", "waiting", "running", "no quorum", "paused", "complete", "stopped", "untrained", "ended"
+]  # fmt: skip
+"""Of a run that is over: "complete" is one that trained all its rounds, "stopped" one that an operator ended
+before, "untrained" one in which no update was ever counted."""
 
-TRANSFER_SECONDS = 5.0
-"""After that without news a transfer is not shown any more."""
-
-Phase = Literal["starting", "waiting", "running", "no quorum", "paused", "complete", "ended"]
+OVER: tuple[Phase, ...] = ("complete", "stopped", "untrained")
+"""Phases of a run that is over, unless somebody wants more rounds of it."""
 
 Section = Literal["run", "peers", "rounds", "open", "log", "traffic"]
 """Parts of the state that a screen draws apart from each other."""
@@ -74,9 +76,10 @@ class State:
         self.worker: events.WorkerReady | None = None
         self.ended: events.Ended | None = None
         self._decided = 0
-        """The last round, of whatever kind, that is decided."""
-        self._evaluations = 0
-        """Rounds of the run, of those kept, that trained nothing."""
+        """The place in the chain of the last record, of whatever kind, that is decided."""
+        self._numbering = Numbering()
+        self._about = 0
+        """The training round that the event just taken is about; 0 where it is about none."""
         self._measured_at: float | None = None
         self._time = 0.0
 
@@ -98,9 +101,23 @@ class State:
             transfer = self.transfers.get(("pull", peer.name))
         return doing(peer, self.open, is_paused=self.phase == "paused", now=self._time, transfer=transfer)
 
+    @property
+    def reachable(self) -> int:
+        """How many members are here, the observed node included."""
+        return sum(1 for name in self.members if name in self.peers and self.peers[name].doing_now)
+
+    @property
+    def needed(self) -> int:
+        """How many members make a quorum; 0 before there is a run."""
+        return quorum(len(self.members)) if self.members else 0
+
     def tolerates(self) -> int:
-        """Return how many members the roster can lose."""
-        return (len(self.members) - 1) // 2 if self.members else 0
+        """Return how many more members may be lost, of those here now, before the run waits."""
+        return max(0, self.reachable - self.needed)
+
+    def round_of(self, index: int) -> int:
+        """Return the number of the training round that record *index* belongs to."""
+        return self._numbering.of(index)
 
     # --- the fold -------------------------------------------------------------------------------------------
 
@@ -114,6 +131,8 @@ class State:
         self._time = max(self._time, item.time)
         self._log(item)
         event, time = item.event, item.time
+        number = self._numbering.take(event)
+        self._about = item.training_round if item.training_round is not None else number or 0
         match event:
             case events.Progress():
                 self._progress(event, time)
@@ -146,6 +165,16 @@ class State:
                 if not self.run:
                     self.phase = "waiting"
                 self._changed("run")
+            case events.LoneTrained():
+                if event.name in self.lone or len(self.lone) < MAX_PEERS:
+                    self.lone[event.name] = event.accuracy
+                    self._changed("rounds")
+            case _:
+                self._course_event(event, time)
+
+    def _course_event(self, event: events.AnyEvent, time: float) -> None:
+        """Take how the run as a whole goes."""
+        match event:
             case events.RunJoined():
                 self._join(event, time)
             case events.QuorumLost():
@@ -163,17 +192,17 @@ class State:
             case events.Resumed():
                 self.phase = "running"
                 self._changed("run")
+            case events.RunExtended():
+                self._extend(event.rounds, time)
             case events.RunEnded():
-                self.phase = "complete"
+                self.phase = "complete" if event.is_trained else "untrained"
+                if event.rounds < event.planned and event.is_trained:
+                    self.phase = "stopped"
                 self._changed("run", "peers")
             case events.Ended():
                 self.ended = event
                 self.phase = "ended"
                 self._changed("run")
-            case events.LoneTrained():
-                if event.name in self.lone or len(self.lone) < MAX_PEERS:
-                    self.lone[event.name] = event.accuracy
-                    self._changed("rounds")
             case _:
                 self._round_event(event, time)
 
@@ -182,14 +211,14 @@ class State:
             case events.Committed():
                 self._commit(event, time)
             case events.Evaluated():
-                if self.rounds.score(event):
+                if self.rounds.score(event, self._about):
                     for score in event.scores:
                         self._peer(score.name).score = score
                     self._changed("rounds", "peers")
             case events.RosterChanged():
                 self._changed("peers")
             case events.TrainingStarted():
-                if self.phase == "paused":
+                if self.phase in ("paused", *OVER):
                     self.phase = "running"
                     self._changed("run")
                 self._opened(event.round)
@@ -270,7 +299,7 @@ class State:
         match event:
             case events.PeerStatus():
                 peer.hear(event, time)
-                if self.open is not None and event.phase == "trained" and event.round == self.open.round - 1:
+                if self.open is not None and event.phase == "trained" and event.round == self.open.index - 1:
                     self.open.trained.add(event.name)
                     self._changed("open")
             case events.PeerFacts():
@@ -287,7 +316,7 @@ class State:
     def _join(self, event: events.RunJoined, time: float) -> None:
         if event.run != self.run:
             self.rounds = Rounds()
-            self.trained = self._evaluations = 0
+            self.trained = 0
             for peer in self.peers.values():
                 peer.aggregated = peer.counted = peer.missed = 0
                 peer.score = peer.update = None
@@ -296,14 +325,17 @@ class State:
         self.waiting, self.quorum = None, None
         self.wanted.clear()
         self._decided = event.round
+        self.trained = max(self.trained, self.round_of(event.round) if event.round else event.trained or 0)
         last = self.rounds.last
         if event.how == "finished":
-            self.phase = "complete"
-        elif last is not None and last.round == event.round and last.then == "pause":
+            self.phase = "complete" if self.trained >= self.target_rounds else "stopped"
+            if self.rounds.numbers()[:1] == [1] and not any(one.updates for one in self.rounds):
+                self.phase = "untrained"
+        elif last is not None and last.index == event.round and last.then == "pause":
             self.phase = "paused"
         else:
             self.phase = "running"
-        self.open = None if event.how == "finished" else Open(event.round + 1, opened_at=time)
+        self.open = None if event.how == "finished" else self._next_open(time)
         self._seat(event.members)
         self._changed("run", "rounds", "open", "peers")
 
@@ -313,16 +345,28 @@ class State:
         for peer in self.peers.values():
             peer.is_member = peer.name in members
 
-    def _opened(self, round_: int) -> Open:
-        """Return the open round *round_*; an event of a later one than known opens it."""
-        if self.open is None or self.open.round < round_:
-            self.open = Open(round_)
+    def _opened(self, index: int) -> Open:
+        """Return the open round of record *index*; an event of a later one than known opens it."""
+        if self.open is None or self.open.index < index:
+            self.open = Open(index, self.round_of(index))
             self._changed("open")
         return self.open
 
+    def _next_open(self, time: float) -> Open:
+        """Return the round after the last decided one: of training while some of that is missing."""
+        kind: Literal["train", "evaluate"] = "train" if self.trained < self.target_rounds else "evaluate"
+        return Open(self._decided + 1, self.trained + 1, kind, opened_at=time)
+
+    def _extend(self, rounds: int, time: float) -> None:
+        """Go on with a run that had ended."""
+        self.target_rounds = max(self.target_rounds, rounds)
+        self.phase = "running"
+        self.open = self._next_open(time)
+        self._changed("run", "open", "rounds", "peers")
+
     def _commit(self, event: events.Committed, time: float) -> None:
-        seen = self.open if self.open is not None and self.open.round == event.round else None
-        if event.run == self.run and self.rounds.get(event.round) is None:
+        seen = self.open if self.open is not None and self.open.index == event.round else None
+        if event.run == self.run and event.kind == "train" and self.rounds.get(event.trained) is None:
             self._tally(event)
         if event.run == self.run:
             self.rounds.take(event, time, seen)
@@ -330,17 +374,15 @@ class State:
         self.trained, self.target_rounds = event.trained, event.rounds
         self._decided = event.round
         self.training = None
-        if self.open is None or self.open.round <= event.round:
-            self.open = Open(event.round + 1, opened_at=time)
-            if event.trained >= event.rounds:
-                self.open.kind = "evaluate"
+        if self.open is None or self.open.index <= event.round:
+            self.open = self._next_open(time)
         if event.then == "end":
             self.open = None
         if event.then != "go":
             self.wanted.clear()
         if event.then == "pause":
             self.phase = "paused"
-        elif self.phase not in ("complete", "ended"):
+        elif self.phase != "ended" and (event.then == "go" or self.phase not in OVER):
             self.phase = "running"
         self.quorum = None
         self._seat(event.members)
@@ -350,12 +392,13 @@ class State:
         if self.run and row.run != self.run:
             return
         self.run = self.run or row.run
-        if row.kind == "evaluate":
-            self._evaluations += 1
-        else:
-            # A run that continues another one has trained more: its commits say so.
-            self.trained = max(self.trained, row.round - self._evaluations)
-            if self.rounds.get(row.round) is None:
+        number = row.training_round
+        if row.kind == "train" or row.trained:
+            self._numbering.run = row.run
+            self._numbering.note(row.round, number)
+        if row.kind == "train":
+            self.trained = max(self.trained, number)
+            if self.rounds.get(number) is None:
                 self._tally(row)
         self.rounds.take_row(row)
         for score in row.scores:
@@ -377,19 +420,7 @@ class State:
             self.training = (event.done, event.total)
             self._changed("open")
             return
-        key = (event.what, event.peer)
-        known = self.transfers.get(key)
-        if known is None or event.done < known.done or event.total != known.total:
-            known = self.transfers[key] = Transfer(
-                event.what, event.peer, event.done, event.total, time, time, event.done
-            )
-        known.done, known.at = event.done, time
-        if event.done >= event.total:
-            del self.transfers[key]
-        for gone in [k for k, one in self.transfers.items() if time - one.at > TRANSFER_SECONDS]:
-            del self.transfers[gone]
-        while len(self.transfers) > MAX_TRANSFERS:
-            del self.transfers[next(iter(self.transfers))]
+        note_transfer(self.transfers, event, time)
         self._changed("traffic")
 
     def _measure(self, event: events.Measured, time: float) -> None:

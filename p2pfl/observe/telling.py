@@ -40,7 +40,7 @@ class Telling:
         self._told: set[tuple[str, int]] = set()
         """Committed rounds that were told, by run and number."""
         self._summed: dict[tuple[str, int], bool] = {}
-        """Those told by a line of the history, and whether with an accuracy."""
+        """Those told by a line of the history, and whether with a committed accuracy."""
 
     def deliver(self, item: Item) -> None:
         """Take what the node tells."""
@@ -48,7 +48,7 @@ class Telling:
             self._run, key = item.run, (item.run, item.round)
             if key not in self._told:
                 self._told.add(key)
-                self._summed[key] = item.accuracy is not None
+                self._summed[key] = item.accuracy is not None and item.committed
                 self._tell_item(item)
         elif item.seq > self._seq:
             self._seq = item.seq

@@ -82,7 +82,7 @@ def svg(rows: Iterable[RoundRow], alone: Sequence[float] = ()) -> str:
             (),
         ),
     )
-    rounds = [row.round for row in trained] or [0, 1]
+    rounds = [row.training_round for row in trained] or [0, 1]
     x = _Scale(min(rounds), max(max(rounds), min(rounds) + 1), LEFT, WIDTH - RIGHT)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
@@ -99,14 +99,16 @@ def svg(rows: Iterable[RoundRow], alone: Sequence[float] = ()) -> str:
 def _heading(rows: Sequence[RoundRow]) -> str:
     if not rows:
         return "No round is committed yet"
-    last = next((row.accuracy for row in reversed(rows) if row.accuracy is not None), None)
-    accuracy = f", accuracy {last:.4f}" if last is not None else ""
+    last = next((row for row in reversed(rows) if row.accuracy is not None), None)
+    accuracy = f", accuracy {last.accuracy:.4f}" if last is not None else ""
+    if last is not None and not last.committed:
+        accuracy += f" as {len(last.scores)} reported"
     rounds = "1 round" if len(rows) == 1 else f"{len(rows)} rounds"
     return f"Run {bounded(rows[-1].run[:7])}: {rounds}, {len(rows[-1].members)} members{accuracy}"
 
 
 def _values(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float]]:
-    pairs = ((row.round, row.accuracy if what == "accuracy" else row.loss) for row in rows)
+    pairs = ((row.training_round, row.accuracy if what == "accuracy" else row.loss) for row in rows)
     return [(round_, value) for round_, value in pairs if value is not None and _is_sound(value)]
 
 
@@ -119,7 +121,7 @@ def _band(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float, float]]
     for row in rows:
         values = [(s.correct if what == "accuracy" else s.loss) / s.total for s in row.scores if s.total]
         if len(values) > 1 and all(map(_is_sound, values)):
-            band.append((row.round, min(values), max(values)))
+            band.append((row.training_round, min(values), max(values)))
     return band
 
 

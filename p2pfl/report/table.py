@@ -14,7 +14,7 @@ from p2pfl.wire.codec import bounded
 
 COLUMNS = (
     "round", "attempt", "aggregator", "updates", "left_out", "accuracy", "loss", "samples",
-    "worst_member", "best_member", "seconds", "slowest_training", "model",
+    "worst_member", "best_member", "seconds", "slowest_training", "model", "committed",
 )  # fmt: skip
 """Of the CSV table: one value each, numbers as numbers."""
 
@@ -36,10 +36,15 @@ def jsonl_text(rows: Iterable[RoundRow]) -> str:
 
 
 def json_line(row: RoundRow) -> str:
-    """Return *row* as one line of ASCII: no name can reach a terminal as anything but text."""
+    """Return *row* as one line of ASCII: no name can reach a terminal as anything but text.
+
+    `round` counts training rounds, `index` is the place of the record in the chain; `committed` says whether
+    the accuracy can still change; `seconds` is null where the node was told of the round only afterwards.
+    """
     fields = {
         "run": row.run,
-        "round": row.round,
+        "round": row.training_round,
+        "index": row.round,
         "attempt": row.attempt,
         "aggregator": row.aggregator,
         "digest": row.digest,
@@ -52,7 +57,8 @@ def json_line(row: RoundRow) -> str:
         "loss": row.loss,
         "samples": row.samples,
         "scores": [to_builtins(score) for score in row.scores],
-        "seconds": row.seconds,
+        "committed": row.committed and row.accuracy is not None,
+        "seconds": row.seconds or None,
         "then": row.then,
         "note": row.note,
     }
@@ -62,7 +68,7 @@ def json_line(row: RoundRow) -> str:
 def _values(row: RoundRow) -> tuple[object, ...]:
     accuracies = [score.correct / score.total for score in row.scores if score.total]
     return (
-        row.round,
+        row.training_round,
         row.attempt,
         row.aggregator,
         len(row.updates),
@@ -72,9 +78,10 @@ def _values(row: RoundRow) -> tuple[object, ...]:
         row.samples,
         f"{min(accuracies):.6f}" if accuracies else "",
         f"{max(accuracies):.6f}" if accuracies else "",
-        f"{row.seconds:.3f}",
+        f"{row.seconds:.3f}" if row.seconds else "",
         f"{max(update.seconds for update in row.updates):.3f}" if row.updates else "",
         row.digest,
+        "" if row.accuracy is None else "yes" if row.committed else "no",
     )
 
 

@@ -28,6 +28,7 @@ from p2pfl.core.effects import (
     Exit,
     Fetch,
     Fold,
+    ReadSchema,
     Save,
     SaveAccepted,
     SaveClosed,
@@ -316,7 +317,7 @@ class Driver:
                 self.work.stop_training()
             case Exit():
                 self.end(effect.code, effect.reason)
-            case Fetch() | Describe() | Create() | Train() | Evaluate() | Fold() | Average():
+            case Fetch() | ReadSchema() | Describe() | Create() | Train() | Evaluate() | Fold() | Average():
                 self.work.begin(effect)
             case _ if isinstance(effect, Saving):
                 return self._save(effect)

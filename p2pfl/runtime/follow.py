@@ -27,6 +27,7 @@ class _Envelope(msgspec.Struct, frozen=True):
 
     seq: int
     time: float
+    training_round: int | None = None
 
 
 _envelopes = msgspec.json.Decoder(_Envelope)
@@ -40,7 +41,7 @@ def parse_line(line: bytes) -> Published:
         msgspec.DecodeError: it is none, or one this version does not know.
     """
     envelope = _envelopes.decode(line)
-    return Published(envelope.seq, envelope.time, _events.decode(line))
+    return Published(envelope.seq, envelope.time, _events.decode(line), envelope.training_round)
 
 
 class EventFollower:

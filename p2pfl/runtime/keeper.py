@@ -47,16 +47,20 @@ class Keeper:
         match event:
             case events.RunJoined():
                 self.run = event.run
-                self._forget("quorum", "wanted", "resumed", "ended")
+                self._forget("quorum", "wanted", "resumed", "extended", "ended")
                 self._end_round()
             case events.Committed():
                 self._commits.append(published)
                 self._end_round()
                 if event.then != "go":
                     self._forget("wanted")
-                self._forget("resumed")
+                self._forget("resumed", "extended")
+                if event.then != "end":
+                    self._forget("ended")
             case events.Evaluated() | events.RosterChanged():
                 self._commits.append(published)
+            case events.RunExtended():
+                self._forget("ended")
         key = _key(event)
         if key is not None:
             self._latest[key] = published
@@ -98,6 +102,8 @@ def _key(event: events.AnyEvent) -> tuple[str, ...] | None:
             return "wanted", event.what
         case events.Resumed():
             return ("resumed",)
+        case events.RunExtended():
+            return ("extended",)
         case events.RunEnded():
             return ("ended",)
         case _:

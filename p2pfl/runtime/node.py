@@ -114,6 +114,8 @@ async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) 
             directory.journal_path, config.credentials.node_id, new_journal=config.new_journal
         )
         with contextlib.closing(journal):
+            if journal.remark:
+                publisher.publish(events.Notice("warning", journal.remark))
             exit_ = await _run(config, directory, journal, publisher, started)
     return exit_.code
 

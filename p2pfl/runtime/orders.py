@@ -82,7 +82,7 @@ class Orders:
             return "no round is committed yet", ""
         if not ledger.holds:
             return "the last committed model is not here yet; try again in a moment", ""
-        target = self._save_dir / f"round-{ledger.round}-{ledger.model[:SHORT]}.safetensors"
+        target = self._save_dir / f"round-{ledger.trained}-{ledger.model[:SHORT]}.safetensors"
         guard = self._driver.work.guard if self._driver.work is not None else None
         model = ledger.model
         if guard is not None:
@@ -98,4 +98,4 @@ class Orders:
 
     def _copy(self, ledger: Ledger, model: str, target: Path) -> None:
         make_folder(target.parent)
-        export_blob(self._store.path(model), ledger.founding.schema, target, force=True)
+        export_blob(self._store.path(model), ledger.founding.layout, target, force=True)

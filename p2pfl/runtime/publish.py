@@ -16,6 +16,7 @@ import msgspec
 
 from p2pfl.errors import UserError
 from p2pfl.events import AnyEvent, Published
+from p2pfl.numbering import Numbering
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Publisher:
         self._faulty: list[Sink] = []
         """Those that failed once, which the log was told."""
         self._seq = 0
+        self._numbering = Numbering()
 
     def add(self, sink: Sink) -> None:
         """Give every later event to *sink*."""
@@ -48,7 +50,7 @@ class Publisher:
     def publish(self, event: AnyEvent) -> None:
         """Give *event* to every sink; one that fails holds up neither the others nor the caller."""
         self._seq += 1
-        published = Published(self._seq, self._clock(), event)
+        published = Published(self._seq, self._clock(), event, self._numbering.take(event))
         for sink in self._sinks:
             try:
                 sink(published)
@@ -59,9 +61,11 @@ class Publisher:
 
 
 def as_json(published: Published) -> bytes:
-    """Return one flat object: `seq`, `time`, `event` (its kind), then the event's fields."""
-    event = msgspec.json.encode(published.event)
-    return b'{"seq":%d,"time":%s,%s' % (published.seq, msgspec.json.encode(published.time), event[1:])
+    """Return one flat object: `seq`, `time`, `training_round` if any, `event` (its kind), then its fields."""
+    event, number = msgspec.json.encode(published.event), published.training_round
+    about = b"" if number is None else b'"training_round":%d,' % number
+    time = msgspec.json.encode(published.time)
+    return b'{"seq":%d,"time":%s,%s%s' % (published.seq, time, about, event[1:])
 
 
 def earlier_file(path: Path) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -19,16 +18,14 @@ import msgspec
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, Train
-from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
+from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, ReadSchema, Train
+from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
 from p2pfl.messages import Evaluation
+from p2pfl.runtime.blobs import Blobs, Listener, Puller
 from p2pfl.runtime.guard import Guard
-from p2pfl.schema import Schema, file_bytes
-from p2pfl.store.blobs import QUICK_BYTES, BlobStore
-from p2pfl.store.check import Checker, check_blob
-from p2pfl.store.partial import Watch
+from p2pfl.store.blobs import BlobStore
 
 logger = logging.getLogger(__name__)
 
@@ -38,38 +35,9 @@ Effect = TypeVar("Effect")
 PACE_STEP_SECONDS = 0.5
 """Between two reports of progress while an update is held back."""
 
-MAX_CHECKED = 64
-"""Digests remembered as checked: a roster's updates of a few rounds."""
 
-
-class Puller(Protocol):
-    """The part of the mesh that brings blobs."""
-
-    async def pull(
-        self,
-        digest: str,
-        length: int,
-        sources: tuple[str, ...],
-        on_progress: Callable[[str, int, int], None] | None = None,
-        *,
-        durable: bool = True,
-        soon: bool = False,
-        watch: Watch | None = None,
-    ) -> None:
-        """Bring blob *digest* into the store, showing its bytes to *watch*."""
-
-
-class Host(Protocol):
+class Host(Listener, Protocol):
     """Where results go: the driver."""
-
-    def feed(self, event: inputs.AnyInput) -> None:
-        """Give the protocol an input."""
-
-    def publish(self, event: events.AnyEvent) -> None:
-        """Tell people."""
-
-    def name_of(self, node: str) -> str:
-        """Return what people call *node*."""
 
     def release_later(self, digest: str) -> None:
         """Take a guard of *digest* away once the effects given out so far are carried out."""
@@ -91,21 +59,20 @@ class Work:
         self._host = host
         self._store = store
         self._worker = worker
-        self._puller = puller
+        self._blobs = Blobs(host, store, puller)
         self._pace = pace
         self._training_stopped = asyncio.Event()
         self.guard = Guard()
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetching: set[tuple[str, bool]] = set()
-        self._checked: dict[str, None] = {}
-        self._can_check = False
-        """Whether what a check imports is there."""
+        self._told: events.WorkerReady | None = None
+        """The last one that was told."""
         self._shown: int | None = None
         self._started = asyncio.get_running_loop().time()
-        self._ready: events.WorkerReady | None = None
-        """The last one that was told."""
 
-    def begin(self, effect: Fetch | Describe | Create | Train | Evaluate | Fold | Average) -> None:
+    def begin(
+        self, effect: Fetch | ReadSchema | Describe | Create | Train | Evaluate | Fold | Average
+    ) -> None:
         """Start the job of *effect*."""
         match effect:
             case Fetch():
@@ -113,6 +80,8 @@ class Work:
                     self._fetching.add((effect.digest, effect.durable))
                     self.guard.add(effect.digest)
                     self._start(self._fetch, effect)
+            case ReadSchema():
+                self._start(self._read_schema, effect)
             case Describe():
                 self._start(self._describe, effect)
             case Create():
@@ -158,102 +127,20 @@ class Work:
     async def _fetch(self, effect: Fetch) -> None:
         digest = effect.digest
         try:
-            result = await self._obtain(effect)
-            if effect.durable and isinstance(result, inputs.BlobReady):
-                result = await self._keep(digest)
+            result = await self._blobs.obtain(effect)
         finally:
             self._fetching.discard((digest, effect.durable))
             # The protocol is told before the guard is released: what it pins then is pinned by itself.
         self._host.feed(result)
         self._host.release_later(digest)
 
-    async def _keep(self, digest: str) -> inputs.BlobReady | inputs.BlobFailed:
-        """Make a blob that is here and checked durable, telling the protocol before that it is here."""
-        if not self._store.is_durable(digest):
-            self._host.feed(inputs.BlobReady(digest, durable=False))
-            try:
-                await asyncio.to_thread(self._store.keep, digest)
-            except (FileNotFoundError, OutOfFilesError) as error:
-                return inputs.BlobFailed(digest, str(error), invalid=False)
-        return inputs.BlobReady(digest, durable=True)
-
-    async def _obtain(self, effect: Fetch) -> inputs.BlobReady | inputs.BlobFailed:
-        """Have the blob here and checked, not necessarily on disk."""
-        digest = effect.digest
-        try:
-            if self._store.has(digest) and await self._is_damaged(digest, effect.schema):
-                text = f"the model {digest[:12]} on this device's disk is damaged: it is pulled again"
-                self._host.publish(events.Notice("warning", text))
-            checker = None
-            if not self._store.has(digest):
-                checker = await self._new_checker(effect.schema)
-                await self._puller.pull(
-                    digest,
-                    file_bytes(effect.schema),
-                    effect.sources,
-                    functools.partial(self._on_pull, digest),
-                    durable=False,
-                    soon=effect.durable,
-                    watch=checker.take,
-                )
-            if checker is not None and checker.has_seen_all:
-                checker.conclude(digest)
-                self._note_checked(digest)
-            else:
-                await self._check(digest, effect.schema)
-        except BlobError as error:
-            is_here = self._store.has(digest)
-            return inputs.BlobFailed(digest, str(error), invalid=is_here)
-        except (NetworkError, FileNotFoundError, OutOfFilesError) as error:
-            return inputs.BlobFailed(digest, str(error), invalid=False)
-        return inputs.BlobReady(digest, durable=False)
-
-    async def _is_damaged(self, digest: str, schema: Schema) -> bool:
-        """Check a blob that is here; delete it where its bytes are not the ones it is named by.
-
-        Raises:
-            BlobError: the bytes are the right ones, and of no use.
-        """
-        try:
-            await self._check(digest, schema)
-        except BlobError:
-            if await asyncio.to_thread(self._store.drop_damaged, digest):
-                return True
-            raise
-        return False
-
-    def _on_pull(self, digest: str, node: str, done: int, total: int) -> None:
-        if total > QUICK_BYTES:  # others are through before anybody could see them
-            self._host.feed(inputs.BlobProgress(digest))
-            self._host.publish(events.Progress(0, "pull", done, total, self._host.name_of(node)))
-
-    async def _new_checker(self, schema: Schema) -> Checker:
-        """Return a checker of files of *schema*; the first one imports numpy, which takes 0.1 s."""
-        if self._can_check:
-            return Checker(schema)
-        checker = await asyncio.to_thread(Checker, schema)
-        self._can_check = True
-        return checker
-
-    async def _check(self, digest: str, schema: Schema) -> None:
-        """Check a blob that nobody looked at while it came."""
-        if digest in self._checked:
-            return
-        if self._can_check and file_bytes(schema) <= QUICK_BYTES:
-            check_blob(self._store.path(digest), schema)
-        else:
-            await asyncio.to_thread(check_blob, self._store.path(digest), schema)
-            self._can_check = True
-        self._note_checked(digest)
-
-    def _note_checked(self, digest: str) -> None:
-        self._checked[digest] = None
-        if len(self._checked) > MAX_CHECKED:
-            del self._checked[next(iter(self._checked))]
+    async def _read_schema(self, effect: ReadSchema) -> None:
+        self._host.feed(await self._blobs.read_schema(effect))
 
     async def _adopt(self, path: Path, digest: str, *, durable: bool = True) -> None:
         """Take a file the worker wrote into the store, guarded until the protocol knows of it."""
         self.guard.add(digest)
+        self._blobs.note_intact(digest)
         if durable:
             await asyncio.to_thread(self._store.adopt, path, digest)
         else:
@@ -271,9 +158,9 @@ class Work:
         ready = events.WorkerReady(
             effect.spec.task, described.device, described.train_samples, described.parameters, seconds
         )
-        # A run that was founded elsewhere is described as well, mostly with the same words.
-        if self._ready is None or msgspec.structs.replace(ready, seconds=self._ready.seconds) != self._ready:
-            self._ready = ready
+        # It is asked again for each run that is met, and mostly has nothing new to say.
+        if self._told is None or msgspec.structs.replace(self._told, seconds=seconds) != ready:
+            self._told = ready
             self._host.publish(ready)
         self._host.feed(inputs.Described(effect.spec, described.schema, described.train_samples))
 
@@ -319,10 +206,13 @@ class Work:
                     path,
                     progressed,
                     passing_path=passing,
+                    digest=effect.model,
                 )
             )
         except (TaskError, WorkerError) as error:
             _remove(path)
+            if await self._blobs.has_lost(effect.model):
+                return
             self._host.feed(inputs.WorkFailed("train", str(error), effect.round, model=effect.model))
             return
         while trained is not None and (now := loop.time()) < began + self._pace:
@@ -358,11 +248,13 @@ class Work:
         try:
             result = await self._twice(
                 lambda: self._worker.evaluate(
-                    effect.spec, model, effect.part, effect.parts, passing_path=passing
+                    effect.spec, model, effect.part, effect.parts, passing_path=passing, digest=effect.model
                 )
             )
             evaluation = Evaluation(result.correct, result.total, result.loss)
         except (TaskError, WorkerError) as error:
+            if await self._blobs.has_lost(effect.model):
+                return
             self._host.feed(inputs.WorkFailed("evaluate", str(error), effect.round, model=effect.model))
             return
         self._host.feed(
@@ -382,7 +274,7 @@ class Work:
     async def _average(self, effect: Average) -> None:
         path = self._store.new_path()
         try:
-            digest = await self._worker.average(_key(effect), path)
+            digest = await self._worker.average(_key(effect), path, self._store.places(effect.parent))
         except (TaskError, WorkerError) as error:
             _remove(path)
             self._host.feed(inputs.WorkFailed("average", str(error), effect.round, effect.ballot))
@@ -392,7 +284,7 @@ class Work:
         else:
             await self._adopt(path, digest, durable=False)
             self._store.begin_keeping(digest)  # it is about to be accepted
-            self._note_checked(digest)  # its worker has looked at every element
+            self._blobs.note_usable(digest, effect.parent)  # its worker has looked at every element
         self._host.feed(inputs.Averaged(effect.round, effect.ballot, digest))
         if digest is not None:
             self._host.release_later(digest)

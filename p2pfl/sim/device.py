@@ -18,6 +18,7 @@ from p2pfl.core.effects import (
     Evaluate,
     Exit,
     Fold,
+    ReadSchema,
     Save,
     SaveAccepted,
     SaveClosed,
@@ -39,7 +40,7 @@ from p2pfl.messages import MAX_ROSTER, Ballot, Evaluation, Member
 from p2pfl.net.admission import Admission
 from p2pfl.net.peers import Local
 from p2pfl.proofs import Claim, Seen
-from p2pfl.schema import Schema, TensorSpec, canonical
+from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.habits import ALL, Habits
 from p2pfl.sim.setting import SETTINGS, digest_of
@@ -218,6 +219,9 @@ class Device:
         match effect:
             case Describe():
                 return 0.5 + chance(), inputs.Described(effect.spec, self.schema, MAX_SAMPLES)
+            case ReadSchema():
+                known = {layout_of(schema): schema for schema in (SCHEMA, self.schema)}
+                return 0.05, inputs.SchemaRead(effect.layout, known.get(effect.layout))
             case Create():
                 return 0.05, inputs.Created(effect.spec, digest_of("initial", effect.spec.seed))
             case Train():

@@ -194,22 +194,16 @@ class BlobStore(BlobReader):
         elif not path.is_file():
             raise FileNotFoundError(path)
 
-    def drop_damaged(self, digest: str) -> bool:
-        """Delete blob *digest* if its bytes are not those it is named by; return whether it is not here now.
+    def discard(self, digest: str) -> None:
+        """Delete blob *digest*, whose bytes are not what they should be. Whoever reads it goes on reading.
 
         Raises:
             DataDirectoryError: the disk refused.
         """
-        path = self.path(digest)
-        with disk_errors("read", path):
-            try:
-                if digest_of(path) == digest:
-                    return False
-            except FileNotFoundError:
-                return True
-            logger.warning("the blob %s is damaged and deleted", path)
-            path.unlink(missing_ok=True)
-        return True
+        with self._lock:
+            for path in self.places(digest):
+                with disk_errors("delete the unusable blob", path):
+                    path.unlink(missing_ok=True)
 
     def begin_keeping(self, digest: str) -> None:
         """Let the disk begin with blob *digest*, which `keep` is soon to be asked for, if it is short.

@@ -1,4 +1,7 @@
-"""Whether the bytes of a blob are a model that may be used: the header, the length, every number finite.
+"""Whether the bytes of a blob are a model that may be used: the header, the length, the numbers.
+
+A number must be finite, unless the one in its place in the parent, the model that was trained on, has the
+same bits: a mask of infinities or the limits of an observer that has seen nothing stay what they are.
 
 The node checks what peers send, so that a broken update is refused by name before the worker or the
 consensus sees it. A `Checker` looks at bytes while they arrive and are in the processor's cache anyway;
@@ -11,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from p2pfl.errors import BlobError
-from p2pfl.schema import DTYPE_BYTES, Schema, TensorSpec, file_bytes, header
+from p2pfl.schema import DTYPE_BYTES, Layout, Schema, TensorSpec, schema_in
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +31,9 @@ _BF16_EXPONENT = 0x7F80
 
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 """What numpy calls them."""
+
+Places = tuple[Path, ...]
+"""Where a model may lie: it may be moved from one to the next at any time."""
 
 _Finite = Callable[[bytes | memoryview], "NDArray[Any]"]
 """Returns for each element in some bytes whether it is finite."""
@@ -46,31 +52,34 @@ class _Run(NamedTuple):
 
 
 class Checker:
-    """Looks at the bytes of a model file, piece by piece from the first to the last."""
+    """Looks at the bytes of a model file, piece by piece from the first to the last.
 
-    def __init__(self, schema: Schema) -> None:
-        self._schema = schema
-        self._header = header(schema)
-        self._length = file_bytes(schema)
-        self._runs: list[_Run] = []
-        start = len(self._header)
-        for dtype, specs in groupby(schema, key=lambda spec: spec.dtype):
-            end = start + sum(spec.nbytes for spec in specs)
-            self._runs.append(_Run(start, end, DTYPE_BYTES[dtype], _finite(dtype)))
-            start = end
+    Where the file's *parent* may lie is asked only when a number is not finite. One whose parent is *any* is
+    of a record that was decided: whatever its numbers, they are the run's.
+    """
+
+    def __init__(self, layout: Layout, parent: Places | Literal["any"] = ()) -> None:
+        self._layout = layout
+        self._parent = parent
         self._restart()
 
     def _restart(self) -> None:
+        self._header = bytearray()
+        """What has come of it."""
+        self._schema: Schema = ()
+        self._runs: list[_Run] = []
+        """None before the header is here."""
         self._offset = 0
         """Of the next byte to come; -1 where some did not come this way."""
         self._split = b""
         """The begin of an element whose end has not come yet."""
         self._fault = ""
+        self._lacks_parent = False
 
     @property
     def has_seen_all(self) -> bool:
         """Whether every byte of the file has been looked at."""
-        return self._offset == self._length
+        return self._offset == self._layout.file_bytes
 
     @property
     def has_fault(self) -> bool:
@@ -88,14 +97,31 @@ class Checker:
         end = self._offset = offset + len(view)
         if self._fault:
             return
-        expected = self._header[offset:end]
-        if view[: len(expected)] != expected:
-            self._fault = "does not begin with the header of this run's model"
-            return
+        if offset < self._layout.header_bytes:
+            self._header += view[: self._layout.header_bytes - offset]
+            if end < self._layout.header_bytes:
+                return
+            self._take_header(bytes(self._header))
         for run in self._runs:
             low, high = max(offset, run.start), min(end, run.end)
             if low < high and run.finite is not None:
                 self._look(run, run.finite, low, view[low - offset : high - offset])
+
+    def _take_header(self, start: bytes) -> None:
+        """Read the schema from *start*, the whole header."""
+        try:
+            self._schema = schema_in(start, self._layout)
+        except BlobError as error:
+            text = str(error)
+            begins = text.startswith("the file ")
+            self._fault = text.removeprefix("the file ") if begins else f"cannot be used: {text}"
+            return
+        at = len(start)
+        for dtype, specs in groupby(self._schema, key=lambda spec: spec.dtype):
+            end = at + sum(spec.nbytes for spec in specs)
+            finite = _finite(dtype) if self._parent != "any" else None
+            self._runs.append(_Run(at, end, DTYPE_BYTES[dtype], finite))
+            at = end
 
     def _look(self, run: _Run, finite: _Finite, offset: int, part: memoryview) -> None:
         """Look at *part* of *run*, whole elements at a time."""
@@ -105,21 +131,48 @@ class Checker:
             self._split += part[:missing]
             if len(self._split) < run.width:
                 return
-            self._judge(run, finite(self._split), offset - inside)
+            self._judge(run, finite(self._split), offset - inside, self._split)
             offset, part = offset + missing, part[missing:]
         whole = len(part) - len(part) % run.width
         if whole:
-            self._judge(run, finite(part[:whole]), offset)
+            self._judge(run, finite(part[:whole]), offset, part[:whole])
         self._split = bytes(part[whole:])
 
-    def _judge(self, run: _Run, finite: NDArray[Any], offset: int) -> None:
-        """Note the first of the elements from *offset* on that is not finite."""
-        if not finite.all() and not self._fault:
-            tensor = self._tensor_at(offset + int(finite.argmin()) * run.width)
+    def _judge(
+        self, run: _Run, finite: NDArray[Any], offset: int, elements: bytes | bytearray | memoryview
+    ) -> None:
+        """Note the first of the *elements* from *offset* on that may not be what it is."""
+        if finite.all() or self._fault:
+            return
+        may_be = finite | self._as_in_parent(run.width, offset, elements)
+        if not may_be.all():
+            tensor = self._tensor_at(offset + int(may_be.argmin()) * run.width)
             self._fault = f"holds a number that is not finite (NaN or infinity), in tensor {tensor}"
 
+    def _as_in_parent(
+        self, width: int, offset: int, elements: bytes | bytearray | memoryview
+    ) -> NDArray[Any] | bool:
+        """Return for each of *elements* whether the parent has the same bits in its place."""
+        import numpy as np
+
+        if not self._parent:
+            return False
+        bits = np.frombuffer(elements, f"<u{width}")
+        for place in self._parent:
+            try:
+                with Path(place).open("rb", buffering=0) as file:
+                    file.seek(offset)
+                    theirs = file.read(len(elements))
+            except OSError:
+                continue
+            if len(theirs) == len(elements):
+                same: NDArray[Any] = bits == np.frombuffer(theirs, bits.dtype)
+                return same
+        self._lacks_parent = True
+        return True
+
     def _tensor_at(self, offset: int) -> TensorSpec:
-        ends = accumulate((spec.nbytes for spec in self._schema), initial=len(self._header))
+        ends = accumulate((spec.nbytes for spec in self._schema), initial=self._layout.header_bytes)
         next(ends)  # the header's
         return next(spec for spec, end in zip(self._schema, ends, strict=True) if offset < end)
 
@@ -128,27 +181,36 @@ class Checker:
 
         Raises:
             BlobError: another header, or an element that is not finite (names the first such tensor).
+            FileNotFoundError: the parent, which has to be asked, is not here.
         """
         if self._fault:
             raise BlobError(f"blob {name} {self._fault}")
+        if self._lacks_parent:
+            raise FileNotFoundError(
+                f"blob {name} holds numbers that are not finite (NaN or infinity); whether they may be there "
+                "is known when the model it was trained from is here"
+            )
 
 
-def check_blob(path: Path, schema: Schema) -> None:
-    """Check the file at *path* against *schema*; its digest was checked while it was pulled.
+def check_blob(path: Path, layout: Layout, parent: Places | Literal["any"] = ()) -> None:
+    """Check the file at *path* against *layout*; its digest was checked while it was pulled.
+
+    *parent* is as of `Checker`.
 
     Raises:
         BlobError: another header or length, or an element that is not finite (names the first such tensor).
-        FileNotFoundError: it is not here.
+        FileNotFoundError: it, or the parent that has to be asked, is not here.
     """
-    checker, offset = Checker(schema), 0
+    checker, offset = Checker(layout, parent), 0
     with path.open("rb", buffering=0) as file:
         size = path.stat().st_size
-        if size != file_bytes(schema):
+        if size != layout.file_bytes:
             raise BlobError(
-                f"blob {path.name} has {size} bytes, but a file of this run's model has {file_bytes(schema)}"
+                f"blob {path.name} has {size} bytes, but a file of this run's model has {layout.file_bytes}"
             )
         buffer = memoryview(bytearray(CHUNK_BYTES))
-        while offset < size and not checker.has_fault:
+        end = size if parent != "any" else min(size, layout.header_bytes)
+        while offset < end and not checker.has_fault:
             count = file.readinto(buffer)
             if not count:
                 raise BlobError(f"blob {path.name} became shorter while it was read")

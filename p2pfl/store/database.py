@@ -2,7 +2,7 @@
 
 Write-ahead logging with `synchronous=FULL`: a transaction is on disk when COMMIT returns (SQLite also flushes
 the folder when it makes the log), it costs one flush instead of three, and a reader (`p2pfl history`) never
-holds up a vote.
+holds up a vote. Each row has a checksum (`p2pfl.store.checksums`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from p2pfl.errors import DataDirectoryError
 from p2pfl.paths import holds_file
+from p2pfl.store.checksums import Flaw, differs, flaws, prepare, tables_with_checksums
 from p2pfl.store.durable import disk_errors, flush_folder
 
 APPLICATION_ID = 0x7032_7066
@@ -99,6 +100,24 @@ CREATE TABLE boots (                    -- the last that each other journal of t
 """
 
 
+_STATEMENTS = tables_with_checksums(TABLES)
+
+_REFUSALS = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+"""Error codes of a disk or a lock that refuses; others, met while all is read, come from damage."""
+
+
+class DamagedJournalError(DataDirectoryError):
+    """The content of a journal cannot be trusted."""
+
+
 @contextmanager
 def database_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors inside into a DataDirectoryError about the journal at *path*.
@@ -115,7 +134,7 @@ def database_errors(path: Path) -> Iterator[None]:
             f"the journal {path} cannot be used: {error}; check that the disk is not full, that this user "
             "may write to the folder, and that no other program holds the file"
         ) from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise damaged(path, str(error)) from error
 
 
@@ -134,12 +153,32 @@ def check_length(path: Path) -> None:
         )
 
 
-def damaged(path: Path, why: str) -> DataDirectoryError:
+def damaged(path: Path, why: str) -> DamagedJournalError:
     """Return the error for a journal whose content cannot be trusted."""
-    return DataDirectoryError(
-        f"the journal {path} is damaged ({why}); its votes can no longer be trusted: move this data "
-        "directory away and start with an empty one, the node then joins again as a new member"
+    return DamagedJournalError(
+        f"the journal {path} is damaged ({why}); its votes can no longer be trusted: start this node with "
+        "--new-journal, it then joins again as a new member (and look at this disk's health)"
     )
+
+
+def find_flaws(connection: sqlite3.Connection, path: Path) -> list[Flaw]:
+    """Read the whole journal at *path*; return the rows that do not fit their checksums.
+
+    Raises:
+        DataDirectoryError: it is damaged in its structure, or the disk refused.
+    """
+    with database_errors(path):
+        try:
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if verdict != "ok":
+                raise damaged(path, " ".join(str(verdict).split()))
+            if differs(connection, _STATEMENTS):
+                raise damaged(path, "its tables are not those it was made with")
+            return list(flaws(connection))
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSALS:
+                raise
+            raise damaged(path, str(error)) from error
 
 
 def open_writable(path: Path) -> sqlite3.Connection:
@@ -159,9 +198,10 @@ def open_writable(path: Path) -> sqlite3.Connection:
             # macOS: the only flush that reaches the medium; elsewhere it does nothing.
             connection.execute("PRAGMA fullfsync = ON")
             connection.execute("PRAGMA checkpoint_fullfsync = ON")
+            prepare(connection)
             if _is_empty(connection):
                 connection.executescript(
-                    f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID};"
+                    f"BEGIN IMMEDIATE; {_STATEMENTS} PRAGMA application_id = {APPLICATION_ID};"
                     f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
                 )
                 with disk_errors("keep the journal", path):
@@ -193,6 +233,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
             check_same_thread=False,
         )
         try:
+            prepare(connection)
             _check_version(connection, path)
         except BaseException:
             connection.close()

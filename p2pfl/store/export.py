@@ -10,15 +10,15 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from p2pfl.errors import DataDirectoryError, UserError
-from p2pfl.schema import Schema, file_bytes, header
+from p2pfl.schema import Layout
 from p2pfl.store.durable import disk_errors, flush, flush_folder
 
 CHUNK_BYTES = 1024 * 1024
 """Copied at a time."""
 
 
-def export_blob(blob: Path, schema: Schema, target: Path, *, force: bool) -> None:
-    """Copy the file *blob*, named by its digest and of *schema*, to *target*, durably.
+def export_blob(blob: Path, layout: Layout, target: Path, *, force: bool) -> None:
+    """Copy the file *blob*, named by its digest and of *layout*, to *target*, durably.
 
     Raises:
         UserError: *target* exists and *force* is not set, or its folder cannot be written to.
@@ -38,7 +38,7 @@ def export_blob(blob: Path, schema: Schema, target: Path, *, force: bool) -> Non
     try:
         with _open(blob) as source, disk_errors("write", target):
             with half.open("xb") as copy:
-                _copy(source, copy, blob, schema)
+                _copy(source, copy, blob, layout)
                 flush(copy.fileno())
             half.replace(target)
             flush_folder(target.absolute().parent)
@@ -58,21 +58,25 @@ def _gone(blob: Path) -> DataDirectoryError:
     return DataDirectoryError(f"the model {blob.name} is not here any more; export a later one")
 
 
-def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, schema: Schema) -> None:
+def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, layout: Layout) -> None:
     """Copy and verify: the digest proves the bytes, the header that safetensors reads them."""
     hasher = blake3()
-    start = header(schema)
     size = 0
     begins = True
-    while piece := source.read(max(CHUNK_BYTES, len(start))):
-        begins = begins and (size > 0 or piece.startswith(start))
+    while piece := source.read(max(CHUNK_BYTES, layout.header_bytes)):
+        begins = begins and (size > 0 or _has_header(piece, layout))
         hasher.update(piece)
         size += len(piece)
         copy.write(piece)
-    if not begins or size != file_bytes(schema) or hasher.hexdigest() != blob.name:
+    if not begins or size != layout.file_bytes or hasher.hexdigest() != blob.name:
         if not blob.exists():
             raise _gone(blob)  # its node has written over it meanwhile
         raise DataDirectoryError(
             f"the file {blob} is damaged: its bytes are no longer the model they were; check the disk, "
             "and export the model on another node"
         )
+
+
+def _has_header(piece: bytes, layout: Layout) -> bool:
+    """Whether a file that begins with *piece* has the header of *layout*."""
+    return blake3(piece[: layout.header_bytes]).hexdigest() == layout.header

@@ -11,7 +11,8 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import assert_never
 
@@ -42,8 +43,24 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.proofs import CastVote, Claim, Seen, casts_of
-from p2pfl.store.database import database_errors, open_writable
+from p2pfl.store.checksums import drop
+from p2pfl.store.database import (
+    DamagedJournalError,
+    damaged,
+    database_errors,
+    find_flaws,
+    open_writable,
+)
+from p2pfl.store.durable import disk_errors, flush_folder
 from p2pfl.store.reader import JournalReader, encode
+from p2pfl.store.wal import has_lost_commits
+
+DISPENSABLE = {
+    "updates": "this device's last update, which is trained again",
+    "reports": "evaluations of the last round, which are committed with the next one",
+    "boots": "starts and votes of other devices, which they show again",
+}
+"""Tables without which no vote is lost, and what is in them."""
 
 
 class Journal(JournalReader):
@@ -55,21 +72,41 @@ class Journal(JournalReader):
     """Starts of this journal, this one included; durable."""
     votes_cast: int
     """Votes this journal has cast; durable."""
+    remark: str
+    """What people should know of how it was found; empty where all was well."""
 
     @classmethod
     def open(cls, path: Path, node_id: str, *, new_journal: bool = False) -> Journal:
         """Open the journal at *path*, made where missing, and count this start durably.
 
         With *new_journal* it gets a new journal id and forgets its votes and updates, which belong to the old
-        one; records stay, so that the node, back as a learner, need not pull everything again.
+        one; records stay, so that the node, back as a learner, need not pull everything again. A damaged one
+        is moved aside.
 
         Raises:
             ClonedError: it was found to be a copy at an earlier start.
             DataDirectoryError: it is of another node, damaged, of a newer version, or holds two commits of
                 one round; or the disk refused.
         """
+        try:
+            return cls._open(path, node_id, new_journal=new_journal)
+        except DamagedJournalError:
+            if not new_journal:
+                raise
+        aside = _move_aside(path)
+        journal = cls._open(path, node_id, new_journal=True)
+        journal.remark = f"the journal was damaged: it is kept as {aside.name}, and a new one was begun"
+        return journal
+
+    @classmethod
+    def _open(cls, path: Path, node_id: str, *, new_journal: bool) -> Journal:
+        log = path.with_name(f"{path.name}-wal")
+        with disk_errors("read", log):
+            if has_lost_commits(log):
+                raise damaged(path, "its log lost what was flushed")
         journal = cls(path, open_writable(path))
         try:
+            journal.remark = journal._drop_damaged_rows()
             journal._begin(node_id, new_journal)
         except BaseException:
             journal.close()
@@ -146,6 +183,26 @@ class Journal(JournalReader):
         self.save(SaveRefused(reason))
 
     # --- opening ----------------------------------------------------------------------------------------
+
+    def _drop_damaged_rows(self) -> str:
+        """Drop rows that lost bits, if no vote rests on them; return what to tell of it.
+
+        Raises:
+            DataDirectoryError: a vote rests on one, or the disk refused.
+        """
+        found = find_flaws(self._connection, self.path)
+        for flaw in found:
+            if flaw.table not in DISPENSABLE:
+                raise damaged(
+                    self.path, f"row {flaw.row} of its table {flaw.table} does not fit its checksum"
+                )
+        if not found:
+            return ""
+        with self._transaction() as connection:
+            for flaw in found:
+                drop(connection, flaw)
+        lost = ", ".join(sorted({DISPENSABLE[flaw.table] for flaw in found}))
+        return f"a part of the journal was damaged and is dropped: {lost}. Look at this disk's health"
 
     def _begin(self, node_id: str, new_journal: bool) -> None:
         """Take the journal for *node_id* and raise its boot count, in one transaction."""
@@ -374,3 +431,15 @@ class Journal(JournalReader):
 
     def _execute(self, statement: str, *values: object) -> None:
         self._connection.execute(statement, values)
+
+
+def _move_aside(path: Path) -> Path:
+    """Rename the journal at *path* and its log; return the journal's new path."""
+    number = next(n for n in count(1) if not path.with_name(f"{path.name}.damaged-{n}").exists())
+    aside = path.with_name(f"{path.name}.damaged-{number}")
+    with disk_errors("move the damaged journal aside", path):
+        for end in ("-wal", "-shm", ""):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + end).replace(aside.with_name(aside.name + end))
+        flush_folder(path.parent)
+    return aside

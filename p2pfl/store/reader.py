@@ -30,7 +30,7 @@ from p2pfl.messages import (
     Records,
     RunSpec,
 )
-from p2pfl.store.database import damaged, database_errors, open_read_only
+from p2pfl.store.database import damaged, database_errors, find_flaws, open_read_only
 
 PAGE_ROUNDS = 100
 """Rounds read at a time: 10 MB with the largest roster."""
@@ -154,14 +154,16 @@ class JournalReader:
             "round, record, entry, seconds", run, max(0, after - 1)
         ):
             commit = self._decode(entry, Commit)
+            # Who joined with the last record has evaluated its model, which this one commits.
+            names |= {member.node: member.name for member in roster}
             if row is not None:
                 yield self._scored(row, commit.record.evaluations, names)
             if number > after:
-                names |= {member.node: member.name for member in roster}
                 voters = tuple(member.name for member in roster)
                 row = _round_row(commit.record, digest, parent, seconds, voters, names)
             roster, parent = commit.record.roster, commit.record.model
         if row is not None:
+            names |= {member.node: member.name for member in roster}
             yield self._scored(row, (), names)
 
     def best(self, run: str) -> str | None:
@@ -205,6 +207,16 @@ class JournalReader:
         rows = self._all("SELECT entry FROM commits WHERE run = ? ORDER BY round DESC LIMIT ?", run, count)
         return [self._decode(entry, Commit) for (entry,) in rows]
 
+    def flaws(self) -> list[str]:
+        """Read everything; return which rows do not fit their checksums, each as half a sentence.
+
+        Raises:
+            DataDirectoryError: the journal is damaged in its structure.
+        """
+        with self._lock:
+            found = find_flaws(self._connection, self.path)
+        return [f"row {flaw.row} of its table {flaw.table} does not fit its checksum" for flaw in found]
+
     def settled(self, run: str) -> int:
         """Return the last round of *run* whose record paused or ended it; 0 when none did.
 
@@ -241,6 +253,11 @@ class JournalReader:
         """Return how often a node was started with this journal."""
         rows = self._all("SELECT boot FROM self")
         return int(rows[0][0]) if rows else 0
+
+    def refused(self) -> str:
+        """Return why no node may start with this journal any more; empty where one may."""
+        rows = self._all("SELECT refused FROM self")
+        return str(rows[0][0]) if rows else ""
 
     def votes_cast_so_far(self) -> int:
         """Return how many promises and acceptances this journal has saved."""
@@ -313,6 +330,7 @@ class JournalReader:
             loss=sum(score.loss for score in scores) / total,
             samples=total,
             scores=scores,
+            committed=bool(committed),
         )
 
     def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -356,4 +374,6 @@ def _round_row(
         seconds=seconds,
         note=record.note,
         then=record.then,
+        trained=record.trained,
+        committed=False,
     )

@@ -25,8 +25,7 @@ from p2pfl.store.soundness import Chain, contradiction, follow, vote_flaws
 What = Literal["journal", "agreement", "copy", "blob"]
 
 ADVICE: dict[What, str] = {
-    "journal": "move this data directory away and start with an empty one: the node joins again as a new "
-    "member",
+    "journal": "start the node with --new-journal: it joins again as a new member",
     "agreement": "keep both data directories as they are, and report this",
     "copy": "start the one that is not the original with --new-journal",
     "blob": "delete that file if it is there, and start the node with its peers: it pulls the model again",
@@ -124,6 +123,8 @@ def _inspect(place: DataDirectory) -> Inspection:
     inspection = Inspection(place)
     try:
         with place.read_journal() as journal:
+            for flaw in journal.flaws():
+                inspection.blame("journal", flaw)
             inspection.member = journal.identity()
             inspection.boots = journal.boots()
             for run in journal.runs():

@@ -19,7 +19,7 @@ from p2pfl.identity import signatures
 from p2pfl.identity.keys import id_of_spki, node_id_of
 from p2pfl.messages import Founding, Message, Record, RosterEntry, record_digest
 from p2pfl.proofs import casts_of
-from p2pfl.schema import Schema, canonical, file_bytes, header, parse_header
+from p2pfl.schema import Layout, Schema, canonical, file_bytes, header, layout_of, parse_header
 from p2pfl.wire import links, observing
 from p2pfl.wire.blobs import (
     BlobRefusal,
@@ -82,6 +82,7 @@ def check_schema(vector: Vector) -> None:
     schema = canonical(msgspec.json.decode(vector["tensors"], type=Schema))
     assert header(schema).hex() == vector["header"]
     assert file_bytes(schema) == int(vector["length"])
+    assert layout_of(schema).header == vector["digest"]
     assert parse_header(bytes.fromhex(vector["header"])) == schema
 
 
@@ -209,6 +210,7 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame):
     ("name", "struct"),
     [
         ("founding", messages.Founding),
+        ("layout", Layout),
         ("origin", messages.Origin),
         ("signed vote", messages.SignedVote),
         ("claim", proofs.Claim),

@@ -74,7 +74,7 @@ async def test_a_demo_ends_with_one_model_and_a_comparison_and_can_be_repeated(t
     assert re.search(r"best model trained alone +0\.\d{4} +node-[123]: \d+ samples, 8 epochs", output)
     code, again = await finish(await start(*options))
     assert code == 0, again
-    assert "is complete in this folder" in again
+    assert "has ended in this folder" in again
     assert held[0] in again
 
 

@@ -40,6 +40,7 @@ from p2pfl.messages import (
 from p2pfl.net.budget import BUDGETS, ROUNDS
 from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN, client_context
 from p2pfl.proofs import CastVote, Claim, sign_claim, sign_vote
+from p2pfl.schema import layout_of
 from p2pfl.wire.codec import ControlFrame
 from p2pfl.wire.links import Bye, Hello, LinkFrame, Ping, Pong, Ready, Refusal, Welcome
 from tests.support.core import status
@@ -316,7 +317,7 @@ async def _seated(target: Target) -> Seats:
     roster = tuple(
         RosterEntry(one.node_id, member_of(one).journal, one.name, slot) for slot, one in enumerate(members)
     )
-    record_0 = msgspec.structs.replace(founding(), roster=roster, schema=SCHEMA)
+    record_0 = msgspec.structs.replace(founding(), roster=roster, layout=layout_of(SCHEMA))
     run, ballot = record_digest(record_0), Ballot(1, members[0].node_id)
     newcomer = RosterEntry(target.node_id, (await target.claim()).journal, "ada", 3)
     record = Chain(record_0).commit(next_roster=(*roster, newcomer)).record

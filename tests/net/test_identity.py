@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.names import Role
+from p2pfl.identity.signatures import signer_of
 from p2pfl.net import sockets
 from p2pfl.net.addresses import Address
 from p2pfl.wire.links import PeerAddresses, Peers, Refusal
@@ -121,6 +123,20 @@ async def test_a_certificate_of_another_role_is_refused_before_it_says_a_word(
     bee = await world.start(federation["bee"], [listener.address])
     assert reason in await bee.told.until_refused("only nodes train together")
     assert ant.told.names == bee.told.names == set()
+
+
+async def test_an_observer_cannot_stop_a_node_that_dials_it_even_with_a_proof(
+    world: Lab, federation: dict[str, Credentials], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eye = await world.start(make_federation(tmp_path / "ca", "eye", role="observer")["eye"])
+    local = new_local(boot=1)
+    later = replace(new_local(local.journal, boot=9), signer=signer_of(federation["bee"]))
+    proof = Refusal("cloned", "a copy", later.claim(federation["bee"].node_id))
+    monkeypatch.setattr(eye.mesh._admission, "refuse_hello", lambda *_: proof)
+    bee = await world.start(federation["bee"], [eye.address], local=local)
+    await bee.told.until_refused("the certificate of eye has the role observer")
+    assert bee.mesh._admission.is_disowned_by(proof)
+    assert bee.told.disownments == []
 
 
 async def test_a_quick_restart_with_a_higher_boot_replaces_the_old_link(

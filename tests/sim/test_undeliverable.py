@@ -97,7 +97,8 @@ def test_a_member_whose_bytes_are_never_those_it_announced_is_named_and_the_roun
     liar, fetch = number(world, 2), world.network.fetch
 
     def blame(device, effect):
-        if device is not liar and not effect.durable and liar.member.node == effect.sources[0]:
+        is_of_liar = not device.disk.has(effect.digest) and effect.sources[0] == liar.member.node
+        if device is not liar and not effect.durable and is_of_liar:
             failed = inputs.BlobFailed(effect.digest, "node-2 gave wrong bytes", invalid=False)
             world.after(0.1, world.hand, device, device.process, failed)
         else:

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
+import msgspec
+
 from p2pfl import events
 from p2pfl.events import AnyEvent, CountedUpdate, LinkMeasure, MemberScore, Published, RoundRow
 from p2pfl.messages import RunSpec
@@ -166,7 +168,7 @@ def rows_of(recording: Iterable[Published]) -> list[RoundRow]:
                 rows[event.round] = RoundRow(
                     event.run, event.round, event.kind, event.attempt, event.aggregator, event.digest, parent,
                     event.record, members, event.updates, event.left_out, None, None, 0, (), event.seconds,
-                    event.note, event.then,
+                    event.note, event.then, event.trained,
                 )  # fmt: skip
                 parent, members = event.digest, event.members
             case events.Evaluated() if event.round in rows:
@@ -180,7 +182,7 @@ def _scored(row: RoundRow, event: events.Evaluated) -> RoundRow:
     return RoundRow(
         row.run, row.round, row.kind, row.attempt, row.aggregator, row.digest, row.parent, row.record,
         row.members, row.updates, row.left_out, event.accuracy, event.loss, event.samples, event.scores,
-        row.seconds, row.note, row.then,
+        row.seconds, row.note, row.then, row.trained, event.committed,
     )  # fmt: skip
 
 
@@ -215,6 +217,12 @@ class _Tale:
         self._run = digest_of(f"run of {names}")
         self._lost: set[str] = set()
         self._sent = 0
+        self._confirmed = 0
+        """Events that only confirm others: they send nothing of their own."""
+        self._reported: events.Evaluated | None = None
+        """What all said of the last model, which the next record commits."""
+        self._evaluated: events.Evaluated | None = None
+        """What was committed last of a model."""
 
     def tell(self, event: AnyEvent, after: float = 0.02) -> None:
         """Let *event* happen, *after* seconds."""
@@ -314,6 +322,7 @@ class _Tale:
         self.tell(events.Accepted(number, 1, aggregator, digest), after=max(u.seconds for u in updates) - 4)
         left_out = tuple((name, "it is not reachable") for name in self.names if name in self._lost)
         self._now += 0.2
+        self._commit_evaluated()
         seconds = round(self._now - self._committed_at, 3)
         self.tell(
             events.Committed(
@@ -349,13 +358,18 @@ class _Tale:
             loss = _loss(self._round) * (1 + 0.04 * (index % 6))
             scores.append(MemberScore(name, correct, total, round(total * loss, 3)))
         samples = sum(score.total for score in scores)
-        self.tell(
-            events.Evaluated(
-                self._round, sum(s.correct for s in scores) / samples, sum(s.loss for s in scores) / samples,
-                samples, len(scores), len(scores), tuple(scores),
-            ),
-            after=0.1,
+        self._reported = events.Evaluated(
+            self._round, sum(s.correct for s in scores) / samples, sum(s.loss for s in scores) / samples,
+            samples, len(scores), len(scores), tuple(scores),
         )  # fmt: skip
+        self.tell(self._reported, after=0.1)
+
+    def _commit_evaluated(self) -> None:
+        """Tell that what all said of the last model is committed as it is."""
+        if self._reported is not None:
+            self.tell(msgspec.structs.replace(self._reported, committed=True, is_news=False), after=0)
+            self._evaluated, self._reported = self._reported, None
+            self._confirmed += 1
 
     def _aggregator(self, number: int) -> str:
         here = [name for name in self.names if name not in self._lost]
@@ -385,12 +399,13 @@ class _Tale:
 
     def _measured(self, sent: int) -> None:
         self._sent += sent
+        count = len(self.told) - self._confirmed
         links = tuple(
             LinkMeasure(
                 node_id_of(name),
                 RTTS[index % len(RTTS)],
-                23_000_000 + 1000 * len(self.told) + (self._sent if index == 0 else 0),
-                21_000_000 + 900 * len(self.told),
+                23_000_000 + 1000 * count + (self._sent if index == 0 else 0),
+                21_000_000 + 900 * count,
             )
             for index, name in enumerate(self.names)
             if name not in self._lost and name != self.me
@@ -445,6 +460,7 @@ class _Tale:
             events.Elected(self._round + 1, 1, aggregator, node_id_of(aggregator), 4, "evaluate"), after=0.2
         )
         digest = digest_of(f"model {self._round}")
+        self._commit_evaluated()
         self.tell(
             events.Committed(
                 self._run, self._round + 1, "evaluate", 1, aggregator, digest, digest_of("last record"),
@@ -452,7 +468,9 @@ class _Tale:
             ),
             after=0.4,
         )  # fmt: skip
-        self.tell(events.RunEnded(self._run, self._round, digest, _accuracy(self._round), _loss(self._round)))
+        assert self._evaluated is not None
+        accuracy, loss = self._evaluated.accuracy, self._evaluated.loss
+        self.tell(events.RunEnded(self._run, self._round, digest, accuracy, loss, self._target))
         self.statuses("idle", 1.0, ended=True)
 
 

@@ -23,12 +23,14 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.proofs import sign_vote
-from p2pfl.schema import Schema, TensorSpec, canonical
+from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from tests.support.keys import id_of, signer
 
 NAMES = ("ada", "ben", "cleo", "dan", "eve")
 
 SCHEMA: Schema = canonical([TensorSpec("weight", "F32", (2, 3)), TensorSpec("steps", "I64", ())])
+
+LAYOUT = layout_of(SCHEMA)
 
 SPEC = RunSpec(
     task="digits",
@@ -77,7 +79,7 @@ def founding(nonce: str = "00" * 16, names: Sequence[str] = NAMES[:3], model: st
         nonce=nonce,
         spec=SPEC,
         roster=roster(*names),
-        schema=SCHEMA,
+        layout=LAYOUT,
         model=model or digest("initial"),
         max_samples=1000,
     )

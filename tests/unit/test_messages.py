@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pfl.config import NetSettings
 from p2pfl.messages import (
+    MAX_ATTEMPT,
+    MAX_ORIGINS,
     MAX_ROSTER,
     Accept,
     Accepted,
@@ -21,9 +24,11 @@ from p2pfl.messages import (
     Founding,
     LeftOut,
     Member,
+    MemberEvaluation,
     Message,
     Noted,
     Offer,
+    Origin,
     Prepare,
     Promise,
     Record,
@@ -32,6 +37,7 @@ from p2pfl.messages import (
     Report,
     RosterEntry,
     RunSpec,
+    SignedVote,
     Status,
     Submit,
     Undelivered,
@@ -42,11 +48,15 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.proofs import sign_wish
+from p2pfl.runtime.driver import FRAME_MARGIN
+from p2pfl.schema import TensorSpec, canonical, layout_of
 from tests.support.core import status
 from tests.support.keys import signer
 from tests.support.records import SPEC, Chain, digest, evaluations, founding, journal, node, signed, update
 
 CHAIN = Chain()
+LARGEST = "\U0001f99e"
+"""A character of four bytes, of which a bound on characters lets as many pass."""
 COMMIT = CHAIN.commit(evaluated=evaluations((8, 10), (9, 10)))
 RECORD = COMMIT.record
 RUN = CHAIN.run
@@ -229,3 +239,33 @@ def test_two_quorums_always_share_a_member(size):
 def test_a_member_is_a_pair():
     assert RECORD.roster[0].member == Member(node("ada"), journal("ada"))
     assert isinstance(COMMIT, Commit)
+
+
+def test_the_largest_record_there_can_be_fits_a_frame_with_all_its_acceptors() -> None:
+    members = [f"{number:0>52}".translate(str.maketrans("0189", "abcd")) for number in range(MAX_ROSTER)]
+    ids = "f" * 32
+    record = msgspec.structs.replace(
+        RECORD,
+        round=2**31,
+        rounds=2**31,
+        updates=(),
+        left_out=tuple(LeftOut(member, LARGEST * 300) for member in members),
+        evaluations=tuple(MemberEvaluation(member, Evaluation(2**53, 2**53, 1e300)) for member in members),
+        roster=tuple(RosterEntry(member, ids, LARGEST * 64, slot) for slot, member in enumerate(members)),
+        note=LARGEST * 300,
+    )
+    votes = tuple(SignedVote(member, ids, 2**53, bytes(256), bytes(128)) for member in members)
+    commit = Commit(record, Ballot(MAX_ATTEMPT, members[0]), votes)
+    message = Records(run=RUN, founding=None, commits=(commit,))
+    assert msgspec.convert(msgspec.to_builtins(message), Records) == message, "the types let it pass"
+    assert len(msgspec.msgpack.encode(message)) <= NetSettings().max_frame_bytes - FRAME_MARGIN
+
+
+def test_record_0_fits_a_frame_with_the_largest_roster_however_many_tensors_the_model_has() -> None:
+    roster = tuple(RosterEntry(node("ada"), "f" * 32, LARGEST * 64, slot) for slot in range(MAX_ROSTER))
+    origins = tuple(Origin(RUN, 2**31, RUN, 2**31) for _ in range(MAX_ORIGINS))
+    tensors = [TensorSpec(f"{number:0>150}", "F32", (1, 2, 3)) for number in range(15_000)]
+    layout = layout_of(canonical(tensors))
+    assert layout.header_bytes > 2 * NetSettings().max_frame_bytes
+    record_0 = msgspec.structs.replace(founding(), roster=roster, continues=origins, layout=layout)
+    assert len(msgspec.msgpack.encode(Offer(record_0))) <= NetSettings().max_frame_bytes

@@ -77,6 +77,25 @@ def test_a_commit_is_accepted_by_the_voters_who_have_signed_it():
     assert all(cast.is_valid(verify) for cast in casts_of(commit))
 
 
+def test_of_one_voter_the_first_vote_in_a_commit_is_checked_and_no_other():
+    commit = chain_of(*NAMES[:3], rounds=1).commits[0]
+    bad = [
+        msgspec.structs.replace(vote, signature=bytes([number]) * 70)
+        for vote in commit.acceptors
+        for number in range(100)
+    ]
+    checked = []
+
+    def check(*arguments):
+        checked.append(arguments)
+        return verify(*arguments)
+
+    voters = {member(name) for name in NAMES[:3]}
+    many = msgspec.structs.replace(commit, acceptors=(*commit.acceptors, *bad))
+    assert accepted_by(many, voters, check) == {member("ada"), member("ben")}
+    assert len(checked) == 2
+
+
 def test_the_newest_of_claim_and_votes_is_remembered():
     assert Seen().votes == 0
     assert Seen(claim=CLAIM).votes == 9

@@ -3,6 +3,7 @@
 import contextlib
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,12 +14,15 @@ from p2pfl.errors import BlobError
 from p2pfl.schema import (
     DTYPE_BYTES,
     MAX_HEADER_BYTES,
+    Layout,
     TensorSpec,
     canonical,
     file_bytes,
     first_difference,
     header,
+    layout_of,
     parse_header,
+    schema_in,
 )
 
 SCHEMA = canonical(
@@ -195,3 +199,43 @@ def test_a_tensor_only_one_side_has_is_named():
     )
     assert first_difference(one, two) == "b F32[] is missing here"
     assert first_difference(two, one) == "b F32[] is missing there"
+
+
+# --- what record 0 says of it -------------------------------------------------------------------------------
+
+
+def test_a_layout_is_as_short_for_many_tensors_as_for_one_and_its_header_gives_the_schema_back():
+    many = canonical(TensorSpec(f"layer.{number}", "F32", (2,)) for number in range(20_000))
+    for schema in (SCHEMA, many):
+        layout = layout_of(schema)
+        assert schema_in(header(schema), layout) == schema
+        assert layout.file_bytes == file_bytes(schema)
+        assert len(msgspec.msgpack.encode(layout)) < 150
+
+
+@pytest.mark.parametrize("change", [lambda start: start[:-1], lambda start: start.replace(b"mask", b"musk")])
+def test_the_header_of_another_schema_is_refused(change):
+    with pytest.raises(BlobError, match="the file does not begin with the header of this run's model"):
+        schema_in(change(header(SCHEMA)), layout_of(SCHEMA))
+
+
+def test_a_layout_with_a_length_that_its_header_does_not_give_is_refused():
+    layout = layout_of(SCHEMA)
+    with pytest.raises(BlobError, match="another length by its header"):
+        schema_in(header(SCHEMA), msgspec.structs.replace(layout, file_bytes=layout.file_bytes + 1))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"header": "x"},
+        {"header_bytes": 7},
+        {"header_bytes": MAX_HEADER_BYTES + 9},
+        {"file_bytes": 2**53 + 1},
+        {"more": 1},
+    ],
+)
+def test_a_layout_out_of_bounds_is_refused(changes):
+    fields = msgspec.to_builtins(layout_of(SCHEMA)) | changes
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(fields, Layout)

@@ -130,7 +130,8 @@ class RoundScreen(BaseScreen):
         rows, total = views.round_gantt(one)
         merged = f"{len(one.updates)}/{len(one.updates) + one.missing} merged"
         who = f"{glyphs.star} {views.plain(one.aggregator)}"
-        entitle(self.gantt, f"Round {one.round} · {who} · {one.seconds:.1f}s · {merged}")
+        took = f"{one.seconds:.1f}s · " if one.seconds else ""
+        entitle(self.gantt, f"Round {one.round} · {who} · {took}{merged}")
         size = self.gantt.size
         self.gantt.show(draw_gantt(rows, total, size.width, glyphs), grows=True)
         self.result.show(views.round_lines(self.state, one, glyphs))

@@ -12,7 +12,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui.symbols import SYMBOLS
+from tui.symbols import PROVISIONAL, SYMBOLS
 from tui.widgets.paint import painted
 
 KEY_NAMES = {
@@ -61,6 +61,8 @@ class HelpScreen(ModalScreen[None]):
         for symbol in SYMBOLS.values():
             mark = symbol.ascii if getattr(self.app, "glyphs").is_ascii else symbol.mark  # noqa: B009
             text.append(f"  {mark} ", style=symbol.style_name).append(f"{symbol.text}\n")
+        text.append("\nNumbers\n", style="bold")
+        text.append(f"  {PROVISIONAL} reported, not committed: a member that goes takes its part along\n")
         return text
 
     def _rows(self, bindings: Iterable[object]) -> Iterable[tuple[str, str]]:

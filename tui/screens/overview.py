@@ -91,9 +91,8 @@ class OverviewScreen(BaseScreen):
             if not self._draw_rounds(changed):
                 self._draw_peers(now)
             aggregator = state.open.aggregator if state.open is not None else ""
-            number = f" {state.open.round}" if state.open is not None else ""
             who = f" · {app.glyphs.star} {views.plain(aggregator)}" if aggregator else ""
-            entitle(self.round, f"Round{number}{who}")
+            entitle(self.round, f"{views.open_name(state)}{who}")
             self.round.show(views.open_lines(state, now, app.glyphs, self.round.size.width))
             self.round_line.show([views.open_line(state, now, app.glyphs)])
             if changed & {"traffic", "peers"} or self.network.size != self._network_size:

@@ -9,8 +9,17 @@ from __future__ import annotations
 from tui.views.charts import accuracy_series, loss_series, peer_series
 from tui.views.network import log_line, network_lines
 from tui.views.peers import PEER_COLUMNS, doing_text, peer_lines, peer_rounds, peer_rows
-from tui.views.rounds import ROUND_COLUMNS, open_line, open_lines, round_gantt, round_lines, round_rows
+from tui.views.rounds import (
+    ROUND_COLUMNS,
+    open_line,
+    open_lines,
+    open_name,
+    round_gantt,
+    round_lines,
+    round_rows,
+)
 from tui.views.summary import (
+    PHASE_WORDS,
     Scores,
     finished_text,
     header,
@@ -24,6 +33,7 @@ from tui.views.summary import (
 
 __all__ = [
     "PEER_COLUMNS",
+    "PHASE_WORDS",
     "ROUND_COLUMNS",
     "Scores",
     "accuracy_series",
@@ -36,6 +46,7 @@ __all__ = [
     "network_lines",
     "open_line",
     "open_lines",
+    "open_name",
     "peer_lines",
     "peer_rounds",
     "peer_rows",

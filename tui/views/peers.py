@@ -51,7 +51,7 @@ def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
         "star": Text(glyphs.star if is_aggregator else " ", style=SYMBOLS["elected"].style_name),
         "name": clip(peer.name, 40),
         "doing": Text(doing_text(doing, peer, now, glyphs), style=symbol.style_name),
-        "round": str(status.round) if status is not None else NONE,
+        "round": str(state.round_of(status.round)) if status is not None and status.run else NONE,
         "samples": samples(facts.samples) if facts is not None and facts.samples else NONE,
         "accuracy": score(scores.correct / scores.total) if scores is not None else NONE,
         "loss": f"{scores.loss / scores.total:.3f}" if scores is not None else NONE,

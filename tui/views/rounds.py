@@ -9,7 +9,7 @@ from rich.text import Text
 
 from p2pfl.observe.rounds import MAX_ROUNDS, Open, Round
 from p2pfl.observe.state import State
-from tui.symbols import Glyphs, clip, delta, duration, rate, score, share, size
+from tui.symbols import PROVISIONAL, Glyphs, clip, delta, duration, rate, score, share, size
 from tui.views.summary import NONE, reachable
 from tui.widgets.bars import progress
 from tui.widgets.gantt import GanttRow, Span
@@ -50,8 +50,8 @@ def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Ro
                     "round": str(one.round),
                     "aggregator": clip(one.aggregator, 14),
                     "updates": _part(one),
-                    "seconds": duration(one.seconds),
-                    "accuracy": score(one.accuracy) if one.accuracy is not None else NONE,
+                    "seconds": duration(one.seconds) if one.seconds else NONE,
+                    "accuracy": accuracy_text(one),
                     "delta": delta(change, glyphs) if change is not None else "",
                     "loss": f"{one.loss:.4f}" if one.loss is not None else NONE,
                     "try": str(one.attempt),
@@ -78,10 +78,24 @@ def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Ro
     return rows[::-1]
 
 
+def accuracy_text(one: Round) -> str:
+    """Return the accuracy of a round, marked where it is only reported so far."""
+    if one.accuracy is None:
+        return NONE
+    return (PROVISIONAL if one.is_provisional else "") + score(one.accuracy)
+
+
 def _part(one: Round) -> str:
     """Return how many updates are in a round, of how many wanted."""
     wanted = len(one.updates) + one.missing
     return f"{len(one.updates)}/{wanted}{'!' if one.missing else ''}"
+
+
+def open_name(state: State) -> str:
+    """Return what the open round is called: the one that closes a run is none of training."""
+    if state.open is None:
+        return "Round"
+    return f"Round {state.open.round}" if state.open.kind == "train" else "Final evaluation"
 
 
 def open_line(state: State, now: float, glyphs: Glyphs) -> Text:
@@ -165,12 +179,12 @@ def open_lines(state: State, now: float, glyphs: Glyphs, width: int) -> list[Tex
 def _situation(state: State, opened: Open, now: float) -> str:
     """Return how the round stands: for how long, by what quorum, with how many failures to spare."""
     here, members = reachable(state)
-    needed = members // 2 + 1
+    needed = state.needed
     parts = []
     if opened.opened_at is not None:
         parts.append(f"open for {duration(max(0.0, now - opened.opened_at))}")
     parts.append(f"{here} of {members} here, {needed} needed")
-    parts.append(f"may lose {max(0, here - needed)}")
+    parts.append(f"may lose {state.tolerates()}" if here >= needed else f"waits for {needed - here} more")
     if opened.attempt > 1:
         parts.append(f"attempt {opened.attempt}")
     return " · ".join(parts)
@@ -187,8 +201,12 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
     result = "not evaluated yet"
     if one.accuracy is not None:
         change = f" ({delta(one.accuracy - before, glyphs)})" if before is not None else ""
-        loss = f"   loss {one.loss:.4f}" if one.loss is not None else ""
-        result = f"{one.accuracy:.4f}{change}{loss}   on {one.samples} samples of {len(one.scores)} members"
+        loss = f"  loss {one.loss:.4f}" if one.loss is not None else ""
+        how = "reported by" if one.is_provisional else "of"
+        mark = PROVISIONAL if one.is_provisional else ""
+        result = (
+            f"{mark}{one.accuracy:.4f}{change}{loss}  {how} {len(one.scores)} members, {one.samples} samples"
+        )
     lines = [
         Text(f"accuracy  {result}"),
         Text(f"model     BLAKE3 {one.digest[:16]}   {_same_model(state, one)}"),
@@ -197,7 +215,8 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
     ]
     if one.committed_at is not None:
         moment = time.strftime("%H:%M:%S", time.localtime(one.committed_at))
-        lines.append(Text(f"decided   at {moment}, {duration(one.seconds)} after the round before"))
+        after = f", {duration(one.seconds)} after the round before" if one.seconds else ""
+        lines.append(Text(f"decided   at {moment}{after}"))
     if one.note:
         lines.append(Text(f"note      {clip(one.note, 200)}"))
     lines += [Text(f"left out  {clip(name, 30)}: {clip(reason, 120)}") for name, reason in one.left_out]
@@ -227,7 +246,7 @@ def _same_model(state: State, one: Round) -> str:
         for peer in state.peers.values()
         if peer.doing_now and peer.status is not None and peer.status.run == state.run
     ]
-    holding = sum(1 for p in here if p.status and p.status.round >= one.round and p.status.holds)
+    holding = sum(1 for p in here if p.status and p.status.round >= one.index and p.status.holds)
     return f"same model on {holding}/{len(here)} peers" if here else ""
 
 

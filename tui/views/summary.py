@@ -24,6 +24,8 @@ PHASE_WORDS = {
     "no quorum": "NO QUORUM",
     "paused": "PAUSED",
     "complete": "COMPLETE",
+    "stopped": "STOPPED",
+    "untrained": "ENDED UNTRAINED",
     "ended": "ENDED",
 }
 """Of the node's phases."""
@@ -52,14 +54,13 @@ def remaining_seconds(state: State) -> float | None:
     """Return how long the run will take, as its last ten rounds went; None before the first is decided."""
     if state.phase != "running" or state.target_rounds <= state.trained:
         return None
-    recent = [one.seconds for one in list(state.rounds)[-10:]]
+    recent = [one.seconds for one in list(state.rounds)[-10:] if one.seconds]
     return sum(recent) / len(recent) * (state.target_rounds - state.trained) if recent else None
 
 
 def reachable(state: State) -> tuple[int, int]:
     """Return how many members are here, of how many."""
-    here = sum(1 for name in state.members if (peer := state.peers.get(name)) and peer.doing_now)
-    return here, len(state.members)
+    return state.reachable, len(state.members)
 
 
 def header(state: State, attached: str) -> HeaderValues:
@@ -82,6 +83,7 @@ def header(state: State, attached: str) -> HeaderValues:
         trained=state.trained,
         rounds=state.target_rounds,
         accuracy=scores.accuracy,
+        is_provisional=scores.round is not None and scores.round.is_provisional,
         change=scores.change,
         here=here,
         members=members,
@@ -130,7 +132,11 @@ def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
 def finished_text(state: State) -> str:
     """Return how the run came out, for the last line on the normal screen."""
     scores = last_scores(state)
-    accuracy = f", accuracy {scores.accuracy:.4f}" if scores.accuracy is not None else ""
+    accuracy = ""
+    if scores.round is not None:
+        after = "" if scores.round.round == state.trained else f" after round {scores.round.round}"
+        reported = ", as reported" if scores.round.is_provisional else ""
+        accuracy = f", accuracy {scores.accuracy:.4f}{after}{reported}"
     return f"round {state.trained} of {state.target_rounds}{accuracy}"
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from tui.symbols import Glyphs, ago, clip, delta
+from tui.symbols import PROVISIONAL, Glyphs, ago, clip, delta
 
 _PHASES = {
     "starting": ("◌", ".", "quiet"),
@@ -16,6 +16,8 @@ _PHASES = {
     "no quorum": ("‖", "=", "bad"),
     "paused": ("‖", "=", "warning"),
     "complete": ("✓", "+", "good"),
+    "stopped": ("✓", "+", "warning"),
+    "untrained": ("✗", "x", "bad"),
     "ended": ("✗", "x", "quiet"),
 }
 """Sign, ASCII sign and style of a node's phase."""
@@ -37,6 +39,8 @@ class HeaderValues(NamedTuple):
     left: float | None
     """Seconds the run will take; None where nobody knows."""
     attached: str
+    is_provisional: bool = False
+    """Whether the accuracy is only reported so far."""
 
 
 def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: int = 0) -> Text:
@@ -47,7 +51,8 @@ def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: i
     if values.rounds:
         parts.append((9, Text(f"r{values.trained}/{values.rounds}")))
     if values.accuracy is not None:
-        parts.append((8, Text(f"acc {f'{values.accuracy:.4f}'.removeprefix('0')}", style="bold")))
+        mark = PROVISIONAL if values.is_provisional else ""
+        parts.append((8, Text(f"acc {mark}{f'{values.accuracy:.4f}'.removeprefix('0')}", style="bold")))
         if values.change is not None:
             style = "good" if values.change > 0 else "warning" if values.change < 0 else ""
             parts.append((5, Text(delta(values.change, glyphs), style=style)))

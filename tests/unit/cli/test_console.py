@@ -67,3 +67,14 @@ def test_quiet_tells_problems_only():
     problem = events.Notice("error", "it broke")
     text = shown(Terminal(), LINE, HALF, problem, quiet=True)
     assert text[8:] == " ✗ it broke\n"
+
+
+def test_lines_and_the_live_line_name_the_training_round():
+    stream = Terminal()
+    console = Console(stream)
+    console.write(Published(1, 0.0, events.Elected(62, 1, "ada", "id", 2), 61))
+    console.write(Published(2, 0.0, events.Progress(62, "train", 5, 10), 61))
+    console.close()
+    assert "round 61: ada is the aggregator" in stream.getvalue()
+    assert "round 61 training [" in stream.getvalue()
+    assert "62" not in stream.getvalue()[8:]

@@ -76,6 +76,7 @@ async def test_a_node_that_was_not_started_has_nothing_to_end(tmp_path: Path) ->
         (0, "ended with exit code 0"),
         (7, "ended with exit code 7"),
         (3, "left, as it was told"),
+        (10, "ended untrained"),
         (-9, "was killed by SIGKILL"),
         (-99, "signal 99"),
     ],

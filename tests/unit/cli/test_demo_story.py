@@ -124,7 +124,10 @@ def test_an_accuracy_that_not_all_report_is_told_when_the_next_round_is_decided(
     told_by_all(story, committed(1))
     told_by_all(story, evaluated(1, 2))
     lines = told_by_all(story, committed(2))
-    assert lines[0] == ("◎", "round 1: accuracy 0.7000, loss 0.2500 on 240 samples (2 of 3 members)")
+    assert lines[0] == (
+        "◎",
+        "round 1: accuracy 0.7000, loss 0.2500 on 240 samples, reported by 2 of 3 members",
+    )
     assert [mark for mark, _ in lines] == ["◎", "✓"]
 
 
@@ -200,3 +203,43 @@ def test_a_node_that_is_started_again_is_as_new():
     story.take("ben", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
     story.forget("ben")
     assert (story.views["ben"].doing, story.complete, story.addresses) == ("starting", set(), {})
+
+
+def settled(round_: int, reports: int) -> events.Evaluated:
+    return msgspec.structs.replace(evaluated(round_, reports), committed=True, is_news=False)
+
+
+def test_what_is_committed_as_all_reported_it_is_told_once():
+    story = Story(NAMES)
+    assert len(told_by_all(story, evaluated(1, 3))) == 1
+    assert told_by_all(story, settled(1, 3)) == []
+    assert told_by_all(story, evaluated(1, 3)) == []
+
+
+def test_another_accuracy_than_was_reported_is_told_once_as_the_committed_one():
+    story = Story(NAMES)
+    told_by_all(story, evaluated(1, 3))
+    assert told_by_all(story, settled(1, 2)) == [
+        (
+            "◎",
+            "round 1: accuracy 0.7000, loss 0.2500 on 240 samples, committed for 2 of 3 members; "
+            "0.8000 was reported",
+        )
+    ]
+    told_by_all(story, evaluated(1, 3))
+    assert (story.accuracy, story.is_provisional) == (0.7, False), "a committed accuracy never changes"
+
+
+def test_rounds_of_an_extended_run_are_told_and_counted_as_rounds_of_training():
+    story = Story(NAMES)
+    (line,) = [one for name in NAMES for one in story.take(name, events.Elected(12, 1, "ada", "a", 2), 11)]
+    assert line[1].startswith("round 11: ada")
+    told_by_all(story, committed(12, trained=11, rounds=20))
+    assert story.round == 11
+
+
+def test_what_one_node_missed_is_not_told_as_a_round_decided_now():
+    story = Story(NAMES)
+    assert story.take("ben", committed(1, is_late=True)) == []
+    (line,) = story.take("ben", events.CaughtUp(1, 4, 10, "ada"))
+    assert line[1] == "ben: caught up with rounds 1 to 4 of 10, from ada"

@@ -168,6 +168,14 @@ def test_a_data_directory_of_a_running_node_is_in_use(tmp_path):
     assert "ready" in checks.check_disk(tmp_path).text
 
 
+def test_a_journal_that_was_found_to_be_a_copy_is_told(tmp_path):
+    with DataDirectory(tmp_path) as directory, Journal.open(directory.journal_path, node("ada")) as journal:
+        journal.refuse("it is a copy. Start with --new-journal")
+    finding = checks.check_disk(tmp_path)
+    assert finding.level == "FAIL"
+    assert "it is a copy. Start with --new-journal" in finding.text
+
+
 def test_a_damaged_journal_is_found(tmp_path):
     DataDirectory(tmp_path).journal_path.write_bytes(b"no database, but long enough to be looked at" * 100)
     finding = checks.check_disk(tmp_path)

@@ -3,20 +3,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from blake3 import blake3
 from typer import Typer
 from typer.testing import CliRunner, Result
 
-from p2pfl.cli.history import export, history
-from p2pfl.core.effects import SaveClosed, SaveCommit, SaveFounding
+from p2pfl.cli.history import export, history, state_of
+from p2pfl.core.effects import SaveClosed, SaveCommit, SaveFounding, SaveReport
 from p2pfl.errors import DataDirectoryError, UserError
-from p2pfl.messages import LeftOut
+from p2pfl.messages import Evaluation, LeftOut
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
-from tests.support.records import SCHEMA, Chain, evaluations, founding, node
+from p2pfl.store.reader import RunRow
+from tests.support.recordings import finished, rows_of
+from tests.support.records import SCHEMA, SPEC, Chain, evaluations, founding, node
 
 app = Typer(rich_markup_mode=None)
 app.command()(history)
@@ -97,7 +100,7 @@ def test_the_table_fits_80_columns_and_tells_every_training_round(data_dir: Path
     result = run("history", "--data-dir", str(data_dir))
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0] == f"Run {chain.run[:7]}: digits, model cnn, partition iid; 3 of 10 rounds, complete."
+    assert lines[0] == f"Run {chain.run[:7]}: digits, model cnn, partition iid; 3 of 10 rounds, stopped."
     assert lines[2].split() == [
         "round",
         "try",
@@ -249,7 +252,7 @@ def test_export_writes_the_model_asked_for_and_says_which(
     ("options", "told"),
     [
         (("--round", "1"), "the model of round 1 is not here (a node keeps the last two and the best); "),
-        (("--round", "4"), "has no training round 4; its 3 rounds lie between 1 and 3"),
+        (("--round", "4"), "has no training round 4; it has 1 to 3"),
         (("--round", "1", "--best"), "--best and --round each name a model; give one of them"),
     ],
 )
@@ -298,6 +301,85 @@ def test_a_damaged_journal_is_told(data_dir: Path) -> None:
     error = run("history", "--data-dir", str(data_dir)).exception
     assert isinstance(error, DataDirectoryError)
     assert "is damaged" in str(error)
+
+
+# --- what may still change, and what the rounds are called ---------------------------------------------------
+
+
+def extended_dir(path: Path, chain: Chain) -> Path:
+    """A data directory whose run of *chain* went on behind its end: its fourth round, which ada has evaluated."""
+    chain.commit(model=model_digest(4))
+    last = chain.commits[-1].record
+    with (
+        DataDirectory(path / "longer") as directory,
+        Journal.open(directory.journal_path, node("ada")) as book,
+    ):
+        book.save(SaveFounding(chain.run, chain.founding))
+        book.save_all([SaveCommit(chain.run, commit, 12.5) for commit in chain.commits[:-1]])
+        book.save(SaveCommit(chain.run, chain.commits[-1], 0.0))
+        book.save(SaveReport(chain.run, last.round, node("ada"), Evaluation(7, 10, 4.0)))
+    return path / "longer"
+
+
+def test_rounds_behind_a_closing_evaluation_are_numbered_on(tmp_path: Path, chain: Chain) -> None:
+    path = extended_dir(tmp_path, chain)
+    rows = [
+        json.loads(line) for line in run("history", "--data-dir", str(path), "--json").stdout.splitlines()
+    ]
+    assert [row["round"] for row in rows] == [1, 2, 3, 4]
+    assert [row["index"] for row in rows] == [1, 2, 3, 5]
+    last = run("history", "--data-dir", str(path)).stdout.splitlines()[-3].split()
+    assert last[0] == "4"
+
+
+def test_an_accuracy_that_is_not_committed_is_marked_and_says_on_what(tmp_path: Path, chain: Chain) -> None:
+    path = extended_dir(tmp_path, chain)
+    text = run("history", "--data-dir", str(path)).stdout
+    assert text.count("~") == 2
+    assert "~0.7000" in text
+    assert text.splitlines()[-1] == "~ reported, not committed: round 4 by 1 of 3 members on 10 samples."
+    rows = [
+        json.loads(line) for line in run("history", "--data-dir", str(path), "--json").stdout.splitlines()
+    ]
+    assert [row["committed"] for row in rows] == [True, True, True, False]
+
+
+def test_a_round_that_was_missed_has_no_seconds(tmp_path: Path, chain: Chain) -> None:
+    path = extended_dir(tmp_path, chain)
+    row = json.loads(run("history", "--data-dir", str(path), "--json").stdout.splitlines()[-1])
+    assert row["seconds"] is None
+    assert " - " in run("history", "--data-dir", str(path)).stdout.splitlines()[-3]
+
+
+@pytest.mark.parametrize(
+    ("trained", "rounds", "ended", "empty", "words"),
+    [
+        (3, 3, True, 0, "complete"),
+        (3, 10, True, 0, "stopped"),
+        (3, 10, False, 0, "unfinished"),
+        (3, 3, True, 2, "complete, 2 of them without any update"),
+        (3, 3, True, 3, "ended, but no update was ever counted: the model is not trained"),
+    ],
+)
+def test_complete_is_a_run_that_trained(
+    trained: int, rounds: int, ended: bool, empty: int, words: str
+) -> None:
+    row = rows_of(finished())[0]
+    rows = [msgspec.structs.replace(row, updates=()) for _ in range(empty)] + [row] * (trained - empty)
+    found = RunRow("1" * 64, SPEC, trained, trained, rounds, ended, False)
+    assert state_of(found, rows) == words
+
+
+def test_a_model_is_exported_by_the_number_people_see(tmp_path: Path, chain: Chain) -> None:
+    path = extended_dir(tmp_path, chain)
+    store = BlobStore(path / "blobs")
+    new = store.new_path()
+    new.write_bytes(model(4))
+    store.adopt(new, model_digest(4))
+    result = run("export", "--data-dir", str(path), "--round", "4", str(tmp_path / "out.safetensors"))
+    assert result.exit_code == 0, result.output
+    assert ": round 4 of run" in result.stdout
+    assert "accuracy 0.7000 as 1 of 3 members reported" in result.stdout
 
 
 def test_the_only_data_directory_need_not_be_given(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -394,7 +394,9 @@ def test_the_round_closes_when_all_have_answered(stage):
     stage.count("ada", "ben")
     assert of_kind(stage.advance(), Average) == []
     stage.count("cleo")
-    assert of_kind(stage.advance(), Average) == [Average(stage.chain.run, 1, stage.it.ballot)]
+    assert of_kind(stage.advance(), Average) == [
+        Average(stage.chain.run, 1, stage.it.ballot, stage.ledger.model)
+    ]
 
 
 def test_a_member_whose_link_ended_is_not_waited_for_beyond_suspicion(stage):

@@ -56,8 +56,8 @@ BASE = Outlook(
 @pytest.mark.parametrize(
     ("changes", "step", "says"),
     [
-        ({}, Step.FOUND, "all named are at round 4"),
-        ({"named": ()}, Step.FOUND, "all named are at round 4"),
+        ({}, Step.FOUND, "all named are at record 4"),
+        ({"named": ()}, Step.FOUND, "all named are at record 4"),
         ({"is_over": True}, Step.DROP, "the run is complete"),
         ({"round": 0}, Step.DROP, "--new-run"),
         ({"here": 3}, Step.DROP, "3 of 5 members are here, 3 needed: the run goes on by itself"),
@@ -75,8 +75,8 @@ def test_a_run_is_continued_only_where_it_cannot_go_on_by_itself(changes, step, 
     [
         (None, "ben is not here"),
         (said(run=model("other run")), "ben is in another run"),
-        (said(round=5), "ben is at round 5, this device at 4: one catches up"),
-        (said(round=3), "ben is at round 3, this device at 4: one catches up"),
+        (said(round=5), "ben is at record 5, this device at 4: one catches up"),
+        (said(round=3), "ben is at record 3, this device at 4: one catches up"),
         (said(record=model("other")), "one catches up"),
         (said(links=2), "ben reaches 3 of 5 members, 3 needed"),
     ],
@@ -247,4 +247,4 @@ def test_a_run_hears_once_that_the_one_it_continues_lives_on():
     for round_ in (6, 7, 8):
         bench.it.hear_of_old_run(bench.ledger, "dan", said(round=round_))
     (notice,) = told(taken(bench.ctx), events.Notice)
-    assert "dan is at round 7 of run" in notice.text
+    assert "dan is at record 7 of run" in notice.text

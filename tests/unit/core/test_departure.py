@@ -4,6 +4,8 @@ import pytest
 from p2pfl.core.departure import (
     COMPLETE_EXIT,
     INCOMPLETE_EXIT,
+    LEFT_EXIT,
+    UNTRAINED_EXIT,
     Farewell,
     Legacy,
     Other,
@@ -88,6 +90,18 @@ def test_a_leaver_is_told_what_its_leaving_means(changes, at_once, says):
     verdict, text = decide_leaving(msgspec.structs.replace(BASE, **changes))
     assert verdict == at_once
     assert says in text
+
+
+def test_a_run_without_a_counted_update_ends_with_a_code_of_its_own():
+    code, reason, _ = decide_exit([DONE], holds=True, serve_until=0.0, now=100.0, is_trained=False)
+    assert code == UNTRAINED_EXIT
+    assert code not in (COMPLETE_EXIT, LEFT_EXIT, INCOMPLETE_EXIT)
+    assert "no update was ever counted" in reason
+
+
+def test_a_run_that_an_operator_ended_is_stopped_not_complete():
+    code, reason, _ = decide_exit([DONE], holds=True, serve_until=0.0, now=100.0, is_whole=False)
+    assert (code, reason) == (COMPLETE_EXIT, "the run was stopped everywhere")
 
 
 DROPPED = Legacy(

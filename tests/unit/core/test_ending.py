@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from p2pfl.core.effects import Exit
 from p2pfl.core.ending import Ending
 from p2pfl.messages import Status
-from tests.support.core import NOW, Context, chain_of, context, ledger, link, status
+from tests.support.core import NOW, Context, chain_of, context, ledger, link, of_kind, status, taken
 from tests.support.records import NAMES
 
 
@@ -45,3 +46,16 @@ def test_a_member_that_was_linked_here_is_lingered_for(ctx: Context) -> None:
     link(ctx, "ben", ended(ctx, links=2))
     link(ctx, "cleo").linked = False
     assert again_at(ctx) == NOW + ctx.settings.linger
+
+
+def test_a_member_in_no_run_is_lingered_for_since_its_link_is_up(ctx: Context) -> None:
+    link(ctx, "ben", ended(ctx, links=2))
+    link(ctx, "cleo", status(run=""))
+    assert again_at(ctx) == NOW + ctx.settings.linger
+
+
+def test_a_member_that_cannot_take_part_is_not_waited_for(ctx: Context) -> None:
+    link(ctx, "ben", ended(ctx, links=2))
+    link(ctx, "cleo", status(run="")).declined = finished(ctx).run
+    assert again_at(ctx) is None
+    assert [effect.code for effect in of_kind(taken(ctx), Exit)] == [0]

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from p2pfl.core.foundings import MODEL_TRIES, PAUSE_SECONDS, Begun, Foundings, decide_giving_up
+from p2pfl.core.foundings import MAX_HOPELESS, MODEL_TRIES, PAUSE_SECONDS, Begun, Foundings, decide_giving_up
 from tests.support.core import chain_of, context, ledger, link, status
 from tests.support.records import NAMES, node
 
@@ -85,6 +85,16 @@ def test_the_founder_of_a_run_that_came_to_nothing_lets_others_try_for_a_while()
     assert not foundings.is_hopeless("run"), "who has accepted something there cannot leave it"
     assert foundings.failed() == {}
     assert foundings.next_try is None
+
+
+def test_runs_that_came_to_nothing_are_remembered_in_bounded_number():
+    foundings = Foundings(context("ada"))
+    for number in range(2 * MAX_HOPELESS):
+        foundings.give_up(f"run {number}", "")
+    assert len(foundings._hopeless) == MAX_HOPELESS
+    last = f"run {2 * MAX_HOPELESS - 1}"
+    assert foundings.is_hopeless(last)
+    assert foundings.reason_of(last), "a reason is always told"
 
 
 def test_each_founding_of_one_process_has_a_nonce_of_its_own():

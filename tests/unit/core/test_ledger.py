@@ -64,7 +64,7 @@ def test_a_commit_of_another_run_is_not_believed(book, chain):
 
 def test_a_commit_out_of_order_is_not_believed(book, chain):
     chain.commit()
-    assert book.believe(chain.commit()) == "it is of round 3, not 2"
+    assert book.believe(chain.commit()) == "it is record 3, not 2"
 
 
 def test_a_commit_of_another_parent_is_not_believed(book, chain):
@@ -336,7 +336,36 @@ def test_an_accuracy_all_reported_is_not_told_again_when_it_is_committed(ctx, ch
         book.report(entry.node, Report(chain.run, 1, entry.evaluation))
     taken(ctx)
     book.commit(chain.commit(evaluated=three))
-    assert told(taken(ctx), events.Evaluated) == []
+    (event,) = told(taken(ctx), events.Evaluated)
+    assert (event.committed, event.is_news, event.reported) == (True, False, None)
+
+
+def test_another_accuracy_than_all_reported_is_told_with_the_one_reported(ctx, chain, book):
+    three = evaluations((8, 10), (10, 10), (9, 10))
+    for entry in three:
+        book.report(entry.node, Report(chain.run, 1, entry.evaluation))
+    taken(ctx)
+    book.commit(chain.commit(evaluated=three[:2]))
+    (event,) = told(taken(ctx), events.Evaluated)
+    assert (event.accuracy, event.reports, event.members) == (0.9, 2, 3)
+    assert (event.committed, event.is_news, event.reported) == (True, True, 0.9)
+
+
+def test_a_round_that_was_missed_has_no_time_and_is_no_news(ctx, chain, book):
+    ctx.now += 50.0
+    book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10), (9, 10))), is_late=True)
+    effects = taken(ctx)
+    (committed,) = told(effects, events.Committed)
+    (evaluated,) = told(effects, events.Evaluated)
+    assert (committed.seconds, committed.is_late, evaluated.is_news) == (0.0, True, False)
+    ctx.now += 5.0
+    book.commit(chain.commit())
+    (first,) = told(taken(ctx), events.Committed)
+    assert (first.seconds, first.is_late) == (0.0, False), "when that round began is not known here"
+    ctx.now += 5.0
+    book.commit(chain.commit())
+    (second,) = told(taken(ctx), events.Committed)
+    assert second.seconds == 5.0
 
 
 def test_a_run_that_continues_another_counts_its_rounds_on(ctx):
@@ -346,10 +375,26 @@ def test_a_run_that_continues_another_counts_its_rounds_on(ctx):
     assert (book.trained, book.rounds, book.next_kind) == (7, 10, "train")
 
 
-def test_the_end_tells_the_accuracy_of_the_last_model(ctx, chain, book):
-    book.report(node("ben"), Report(chain.run, 1, Evaluation(8, 10, 5.0)))
+def test_the_end_tells_the_accuracy_that_is_committed_of_the_last_model(ctx, chain, book):
+    book.commit(chain.commit(kind="evaluate", evaluated=evaluations((8, 10), (9, 10)), then="end"))
     book.tell_end()
-    assert told(taken(ctx), events.RunEnded) == [events.RunEnded(chain.run, 1, book.model, 0.8, 0.5)]
+    (ended,) = told(taken(ctx), events.RunEnded)
+    assert (ended.accuracy, ended.rounds, ended.planned, ended.is_trained) == (0.85, 1, 10, True)
+
+
+def test_an_end_without_a_closing_evaluation_tells_no_accuracy_of_an_earlier_model(ctx, chain, book):
+    book.report(node("ben"), Report(chain.run, 1, Evaluation(8, 10, 5.0)))
+    book.commit(chain.commit(evaluated=evaluations((8, 10), (9, 10)), then="end"))
+    book.tell_end()
+    (ended,) = told(taken(ctx), events.RunEnded)
+    assert (ended.accuracy, ended.loss, ended.rounds, ended.planned) == (None, None, 2, 10)
+
+
+def test_a_run_whose_model_is_still_the_initial_one_has_trained_nothing(ctx, chain):
+    book = Ledger(ctx, chain.run, chain.founding)
+    assert not book.is_trained
+    origin = Origin(model("run"), 8, model("record"), 7)
+    assert Ledger(ctx, model("x"), msgspec.structs.replace(chain.founding, continues=(origin,))).is_trained
 
 
 def test_evaluations_are_summed_field_by_field():

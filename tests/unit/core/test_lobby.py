@@ -2,9 +2,9 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.core.effects import Create, Describe, Exit, Fetch
+from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
 from p2pfl.core.foundings import MODEL_TRIES
-from p2pfl.core.inputs import Created, Described
+from p2pfl.core.inputs import Created, Described, SchemaRead
 from p2pfl.core.lobby import (
     MAX_DECLINED,
     MAX_DECLINED_OF_PEER,
@@ -13,13 +13,12 @@ from p2pfl.core.lobby import (
     Lobby,
     Present,
     decide_founding,
-    differs,
     prefers,
 )
 from p2pfl.messages import Ask, Decline, record_digest
 from p2pfl.schema import TensorSpec, canonical
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
-from tests.support.records import NAMES, SCHEMA, digest, founding, node
+from tests.support.records import LAYOUT, NAMES, SCHEMA, digest, founding, node
 
 BASE = Present(
     me="a",
@@ -231,7 +230,10 @@ def test_another_schema_is_declined_naming_the_first_tensor_that_differs(ctx):
     lobby.offer(node("ben"), record_0, ())
     taken(ctx)
     mine = canonical([TensorSpec("weight", "F32", (2, 4)), TensorSpec("steps", "I64", ())])
-    lobby.describe(described(ctx, mine, spec=record_0.spec))
+    assert lobby.describe(described(ctx, mine, spec=record_0.spec)) is None
+    (read,) = taken(ctx)
+    assert read == ReadSchema(record_0.model, record_0.layout, (node("ben"), node("cleo")))
+    lobby.schema_read(SchemaRead(LAYOUT, SCHEMA))
     effects = taken(ctx)
     assert of_kind(effects, Exit) == []
     reason = sent(effects, Decline)[0].reason
@@ -289,6 +291,30 @@ def test_declined_runs_are_remembered_in_bounded_number(ctx):
     assert len(lobby.declined) == MAX_DECLINED
 
 
+def test_a_peer_whose_first_models_do_not_come_is_not_listened_to_for_a_while_either(ctx):
+    lobby = ready_lobby(ctx)
+    for number in range(MAX_DECLINED_OF_PEER + 5):
+        record_0 = founding(model=digest(f"model {number}"))
+        lobby.offer(node("ben"), record_0, ())
+        lobby.describe(described(ctx, spec=record_0.spec))
+        lobby.blob_failed(record_0.model, "nobody has it", invalid=False)
+    assert len(of_kind(taken(ctx), Fetch)) == MAX_DECLINED_OF_PEER
+    assert len(lobby.tries) == MAX_DECLINED_OF_PEER
+
+
+def test_an_unfit_run_is_not_joined_after_its_commits_either_one_without_its_first_model_is(ctx):
+    lobby = ready_lobby(ctx)
+    unfit, bare = decline(lobby), founding(model=digest("another"))
+    lobby.offer(node("ben"), bare, ())
+    lobby.describe(described(ctx, spec=bare.spec))
+    lobby.blob_failed(bare.model, "an element is not finite", invalid=True)
+    for record_0, begun in ((unfit, "no such task"), (bare, "")):
+        run = record_digest(record_0)
+        assert lobby.turns_down(status(run=run, round=0))
+        assert lobby.turns_down(status(run=run, round=1)) == begun
+    assert lobby.turns_down(status(run=digest("a third"), round=0)) == ""
+
+
 def test_one_offer_is_looked_at_at_a_time_unless_it_takes_too_long(ctx):
     lobby, other = ready_lobby(ctx), founding(model=digest("another"))
     lobby.offer(node("ben"), founding(), ())
@@ -298,6 +324,23 @@ def test_one_offer_is_looked_at_at_a_time_unless_it_takes_too_long(ctx):
     ctx.now += OFFER_PATIENCE
     lobby.offer(node("cleo"), other, ())
     assert of_kind(taken(ctx), Describe) == [Describe(other.spec)]
+
+
+def test_another_schema_is_declined_also_where_the_runs_cannot_be_read(ctx):
+    lobby, record_0 = ready_lobby(ctx), founding()
+    lobby.offer(node("ben"), record_0, ())
+    lobby.describe(described(ctx, SCHEMA[:1], spec=record_0.spec))
+    taken(ctx)
+    lobby.schema_read(SchemaRead(LAYOUT, None, "nobody has it"))
+    effects = taken(ctx)
+    assert of_kind(effects, Exit) == []
+    assert "in which tensor could not be found out (nobody has it)" in sent(effects, Decline)[0].reason
+
+
+def test_the_schema_of_a_run_that_is_not_offered_any_more_is_nobodys_concern(ctx):
+    lobby = ready_lobby(ctx)
+    lobby.schema_read(SchemaRead(LAYOUT, SCHEMA))
+    assert taken(ctx) == []
 
 
 def test_a_run_is_asked_for_once_in_a_while(ctx):
@@ -321,10 +364,6 @@ def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx):
     Lobby(ctx).fail("the task digits needs scikit-learn")
     (ends,) = of_kind(taken(ctx), Exit)
     assert (ends.code, ends.reason) == (UNFIT_EXIT, "the task digits needs scikit-learn")
-
-
-def test_equal_schemas_do_not_differ():
-    assert differs(SCHEMA, SCHEMA) is None
 
 
 # --- foundings that came to nothing -----------------------------------------------------------------------------

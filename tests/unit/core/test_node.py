@@ -9,6 +9,7 @@ from p2pfl.core.effects import (
     Describe,
     Exit,
     Fetch,
+    ReadSchema,
     SaveClosed,
     SaveCommit,
     SaveFounding,
@@ -177,7 +178,9 @@ def test_a_model_that_no_longer_fits_the_run_ends_the_node():
     saved = SavedRun(chain.run, chain.founding, chain.commits[-1], None, resumed=False)
     device = Device(Saved(saved, {}, frozenset()))
     mine = canonical([TensorSpec("weight", "F32", (9,)), TensorSpec("steps", "I64", ())])
-    (end,) = of_kind(device.describe(schema=mine), Exit)
+    (read,) = of_kind(device.describe(schema=mine), ReadSchema)
+    assert read.digest == chain.commits[-1].record.model
+    (end,) = of_kind(device.feed(inputs.SchemaRead(read.layout, SCHEMA)), Exit)
     assert end.code == UNFIT_EXIT
     assert "weight F32[2,3] there is weight F32[9] here" in end.reason
 
@@ -221,7 +224,7 @@ def test_a_commit_that_is_not_proved_is_not_taken_and_the_peer_is_named():
     effects = device.hear("ben", bare)
     assert of_kind(effects, SaveCommit) == []
     (notice,) = told(effects, events.Notice)
-    assert notice.text.startswith("a commit of round 2 from ben is not believed: 1 members")
+    assert notice.text.startswith("record 2 from ben is not believed: 1 members")
 
 
 def test_an_ask_is_answered_by_whoever_is_in_the_run():
@@ -424,6 +427,24 @@ def test_a_member_that_goes_on_taking_part_without_a_link_is_named_once():
         device.now += 10.0
         warned += warned_of_missing(device.hear("cleo", chain.commit()))
     assert warned == [True]
+
+
+def test_an_extension_is_told_with_who_wants_it():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    chain.commit(kind="evaluate", then="end")
+    device = in_run(chain)
+    device.link("ben")
+    said = status(run=chain.run, round=2, record=record_digest(chain.commits[-1].record), rounds=30)
+    effects = device.hear("ben", said)
+    assert told(effects, events.RunExtended) == [events.RunExtended(30, "ben")]
+
+
+def test_who_resumes_a_run_says_how_many_rounds_of_training_lie_behind():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    chain.commit(kind="evaluate", then="end")
+    chain.commit()
+    (joined,) = told(in_run(chain).began, events.RunJoined)
+    assert (joined.round, joined.trained) == (3, 2)
 
 
 # --- what strangers say of themselves ---------------------------------------------------------------------------

@@ -181,7 +181,7 @@ def test_a_forged_commit_is_complained_of_once_a_minute(bench):
     forged = msgspec.structs.replace(forged, record=msgspec.structs.replace(forged.record, note="another"))
     texts = [notice.text for notice in told(bench.learn(forged, forged), events.Notice)]
     assert len(texts) == 1
-    assert texts[0].startswith("ben sent a commit of round 2 that contradicts what is committed here")
+    assert texts[0].startswith("ben sent a commit of record 2 that contradicts what is committed here")
     assert told(bench.learn(forged), events.Notice) == []
     bench.ctx.now += 61.0
     assert len(told(bench.learn(forged), events.Notice)) == 1
@@ -211,7 +211,7 @@ def test_who_is_no_member_does_not_stand_and_is_named_once(bench, attempt):
     ]
     assert [type(effect) for effect in effects] == [Tell]
     (notice,) = told(effects, events.Notice)
-    assert "stands as aggregator of round 2, but is no member of the run" in notice.text
+    assert "stands as aggregator of record 2, but is no member of the run" in notice.text
     assert bench.it.acceptor.promised is None
     assert bench.it.acceptor.courtesy is None
 
@@ -226,7 +226,7 @@ def test_an_attempt_far_above_all_known_ones_is_ignored_and_named(bench):
     effects = bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_JUMP + 1, "ben")))
     assert [type(effect) for effect in effects] == [Tell]
     assert told(effects, events.Notice)[0].text.startswith(
-        "ben stands with attempt 1002 of round 2, far above 1"
+        "ben stands with attempt 1002 of record 2, far above 1"
     )
     assert sent(bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_JUMP, "ben"))), Promise)
     assert sent(bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + 2 * MAX_JUMP, "ben"))), Promise)
@@ -289,6 +289,15 @@ def test_a_restored_node_that_learns_of_its_own_vote_stops(bench):
     assert [effect.code for effect in of_kind(effects, Exit)] == [CLONED_EXIT]
     assert of_kind(effects, SaveCommit) == []
     assert bench.ledger.round == 1
+
+
+def test_acceptances_that_are_not_proven_are_not_kept_with_a_commit(bench):
+    commit = bench.chain.commit()
+    junk = signed("cleo", bench.chain.run, 2, commit.ballot, model("another"), votes=2**53)
+    padded = msgspec.structs.replace(commit, acceptors=(*commit.acceptors, junk))
+    (save,) = of_kind(bench.learn(padded), SaveCommit)
+    assert save.commit == commit
+    assert member("cleo") not in bench.ctx.seen
 
 
 def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench):
@@ -394,6 +403,20 @@ def test_a_model_that_cannot_be_had_now_is_asked_for_again(bench):
 def accepted_before(bench):
     record = bench.proposal()
     return Bench(vote=Vote(2, ballot(1, "ben"), ballot(1, "ben"), record)), record
+
+
+def test_a_model_found_damaged_on_disk_is_pulled_again_and_its_work_begins_anew(bench):
+    [training], [evaluation] = of_kind(bench.began, Train), of_kind(bench.began, Evaluate)
+    bench.it.blob_failed(inputs.BlobFailed(bench.ledger.model, "it is damaged", invalid=False, is_lost=True))
+    assert of_kind(taken(bench.ctx), StopTraining)
+    assert not bench.ledger.holds
+    assert not bench.it.trainee.declined
+    again = bench.advance(bench.ctx.settings.resend)
+    assert [fetch.digest for fetch in of_kind(again, Fetch)] == [bench.ledger.model]
+    bench.it.blob_ready(inputs.BlobReady(bench.ledger.model, durable=True))
+    effects = taken(bench.ctx)
+    assert of_kind(effects, Train) == [training]
+    assert of_kind(effects, Evaluate) == [evaluation]
 
 
 def test_a_restart_looks_for_the_blob_of_the_value_it_accepted(bench):
@@ -622,12 +645,9 @@ def first_in_rank(chain):
 
 def test_the_first_in_rank_is_taken_at_its_word_and_nobody_else_has_its_ballot(bench):
     run = bench.chain.run
-    first, second = first_in_rank(bench.chain)
-    if first == "ada":
+    while (first := first_in_rank(bench.chain)[0]) == "ada":
         bench.learn(bench.chain.commit())
-        first, second = first_in_rank(bench.chain)
-    round_ = bench.ledger.round + 1
-    assert first != "ada", "another is first in one of the two rounds"
+    second, round_ = first_in_rank(bench.chain)[1], bench.ledger.round + 1
     other = second if second != "ada" else next(name for name in NAMES[:3] if name not in ("ada", first))
     record = bench.proposal()
     for message in (
@@ -639,6 +659,30 @@ def test_the_first_in_rank_is_taken_at_its_word_and_nobody_else_has_its_ballot(b
     bench.hear(first, Accept(run, round_, ballot(1, first), record))
     bench.it.blob_ready(inputs.BlobReady(record.model, durable=True))
     assert bench.it.acceptor.accepted_ballot == ballot(1, first)
+
+
+def test_commits_that_were_missed_are_told_in_one_line():
+    bench = Bench()
+    missed = [bench.chain.commit() for _ in range(3)]
+    effects = bench.learn(*missed)
+    assert [event.is_late for event in told(effects, events.Committed)] == [True] * 3
+    assert told(effects, events.CaughtUp) == [events.CaughtUp(2, 4, SPEC.rounds, "ben")]
+
+
+def test_a_commit_that_comes_when_it_is_made_was_not_missed():
+    bench = Bench()
+    effects = bench.learn(bench.chain.commit())
+    assert [event.is_late for event in told(effects, events.Committed)] == [False]
+    assert told(effects, events.CaughtUp) == []
+
+
+def test_catching_up_in_parts_is_told_once_it_is_done():
+    bench = Bench()
+    first, second, third = [bench.chain.commit() for _ in range(3)]
+    bench.ctx.peers[node("ben")].status = status(run=bench.chain.run, round=4)
+    assert told(bench.learn(first, second), events.CaughtUp) == []
+    effects = bench.learn(third)
+    assert told(effects, events.CaughtUp) == [events.CaughtUp(2, 4, SPEC.rounds, "ben")]
 
 
 def test_a_member_that_cannot_have_the_last_model_declines_and_goes_on_trying(bench):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from p2pfl.errors import BlobError, P2pflError, TaskError, WorkerError
 from p2pfl.learning import commands, jobs, partition, training, weights
@@ -17,6 +17,7 @@ from p2pfl.learning.jobs import Jobs
 from p2pfl.learning.tasks import digits, fashion_mnist
 from p2pfl.learning.tasks.idx_images import IdxImages
 from p2pfl.messages import RunSpec
+from p2pfl.store.hashing import digest_of
 from tests.support.images import write_images
 from tests.support.learning import SPEC, make_spec
 
@@ -113,7 +114,7 @@ def test_a_parent_is_read_once_to_be_evaluated_and_trained_on_and_again_when_it_
     model, read = bench.create(), []
     load_into = weights.load_into
     monkeypatch.setattr(
-        weights, "load_into", lambda path, module: (read.append(path), load_into(path, module))
+        weights, "load_into", lambda path, module, _: (read.append(path), load_into(path, module))
     )
     before = bench.do(commands.Evaluate(3, SPEC, str(model), 0, 1))
     bench.train(model, "u")
@@ -122,6 +123,42 @@ def test_a_parent_is_read_once_to_be_evaluated_and_trained_on_and_again_when_it_
     assert read == [model, model]
     (bench.folder / "u").replace(model)
     assert bench.do(commands.Evaluate(3, SPEC, str(model), 0, 1)) != before
+
+
+def test_a_parent_whose_bytes_are_not_those_of_its_digest_is_neither_evaluated_nor_trained_on(
+    bench: Bench,
+) -> None:
+    model = bench.create()
+    digest = digest_of(model)
+    evaluate = commands.Evaluate(3, SPEC, str(model), 0, 1, digest=digest)
+    bench.do(evaluate)
+    content = bytearray(model.read_bytes())
+    content[-1] ^= 1
+    model.write_bytes(content)
+    with pytest.raises(BlobError, match="initial is damaged: its bytes are not those it is named by"):
+        bench.do(evaluate)
+    with pytest.raises(BlobError, match="is damaged"):
+        bench.do(commands.Train(4, SPEC, 1, str(model), 0, str(bench.folder / "u"), digest=digest))
+
+
+def test_an_initial_model_with_a_parameter_that_is_not_finite_is_a_fault_of_the_task(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = type(digits.TASK).build
+
+    def spoilt(task: object, model: str) -> nn.Module:
+        module = build(digits.TASK, model)
+        module.register_buffer("limit", torch.tensor(float("inf")))  # only looked at
+        parameter = dict(module.named_parameters())["out.weight"]
+        parameter.data[0, 0] = value
+        return module
+
+    monkeypatch.setattr(type(digits.TASK), "build", spoilt)
+    value = float("nan")
+    with pytest.raises(TaskError, match=r"a number that is not finite \(NaN or infinity\) in 'out.weight'"):
+        bench.create()
+    value = 0.0
+    bench.create()
 
 
 def test_partitions_together_are_all_training_data(bench: Bench) -> None:

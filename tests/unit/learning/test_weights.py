@@ -186,3 +186,11 @@ def test_a_file_that_is_written_over_has_the_new_bytes_only(tmp_path, old):
     second.write_bytes(b"o" * old)
     assert weights.save(first, module) == weights.save(second, module)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_model_whose_names_take_more_than_a_header_may_is_refused_with_their_number() -> None:
+    module = nn.Module()
+    for number in range(3000):
+        module.register_buffer(f"{number:0>2000}", torch.zeros(1))
+    with pytest.raises(TaskError, match=r"has 3000 tensors, whose names and shapes take \d+ bytes"):
+        weights.schema_of(module)

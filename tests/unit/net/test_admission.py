@@ -231,3 +231,13 @@ def test_the_end_of_a_replaced_connection_does_not_release_its_successor(admissi
     assert admission.stands(HIGH, second)
     admission.release(HIGH, second)
     assert not admission.holds(HIGH)
+
+
+def test_who_is_turned_away_gets_no_link_and_costs_no_check_of_a_signature(boots: Boots) -> None:
+    objections = {HIGH: "it sent STATUS without end"}
+    admission = Admission(MIDDLE, OWN, boots, max_links=2, objection=lambda node: objections.get(node, ""))
+    unsigned = msgspec.structs.replace(hello(), claim=claim(node=LOW))
+    for words in (hello(), unsigned):
+        refusal = admission.refuse_hello(identity(HIGH), words)
+        assert refusal == Refusal("protocol", "peer gets no link: it sent STATUS without end")
+    assert kind(admission, hello(node=LOW), LOW) is None

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from p2pfl.config import NetSettings
-from p2pfl.messages import Ask, Member, Message
+from p2pfl.messages import Ask, Decline, Member, Message
 from p2pfl.net import link as module
 from p2pfl.net.link import Link
 from p2pfl.net.peers import Peer
@@ -429,3 +429,14 @@ async def test_an_answer_nobody_asked_for_says_nothing(start: Make) -> None:
     stage = start(NetSettings(ping_seconds=60))
     await stage.answer()
     assert stage.link.rtt is None
+
+
+async def test_a_frame_over_the_limit_is_said_once_not_as_often_as_it_is_repeated(
+    start: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = start(NetSettings())
+    frame = Decline("0" * 64, "x" * MAX_BYTES)
+    assert [stage.link.send(frame) for _ in range(3)] == [False] * 3
+    said = [entry for entry in caplog.records if entry.levelname == "ERROR"]
+    assert [entry.getMessage().split(",")[0] for entry in said] == ["a Decline for ben cannot be sent"]
+    assert stage.talk == []

@@ -39,7 +39,7 @@ def word(one: Peer, open_: Open | None = None, *, is_paused: bool = False, now: 
     ],
 )
 def test_every_phase_a_node_tells_has_a_word(phase: str, expected: str) -> None:
-    assert word(peer(phase), Open(4)) == expected
+    assert word(peer(phase), Open(4, 4)) == expected
 
 
 def test_who_never_had_a_link_is_absent() -> None:
@@ -66,7 +66,7 @@ def test_who_has_the_final_model_is_done() -> None:
 
 
 def test_a_pause_shows_on_who_would_do_something() -> None:
-    assert word(peer("trained"), Open(4), is_paused=True) == "paused"
+    assert word(peer("trained"), Open(4, 4), is_paused=True) == "paused"
 
 
 def test_training_much_longer_than_predicted_is_late() -> None:
@@ -88,20 +88,20 @@ def test_a_new_training_is_not_measured_from_an_earlier_one() -> None:
 
 def test_a_counted_update_is_merged_and_a_refused_one_refused() -> None:
     one = peer("trained")
-    assert word(one, Open(4, counted={"ada": 1.0})) == "merged"
-    assert word(one, Open(4, refused={"ada": "not finite"})) == "refused"
+    assert word(one, Open(4, 4, counted={"ada": 1.0})) == "merged"
+    assert word(one, Open(4, 4, refused={"ada": "not finite"})) == "refused"
 
 
 def test_an_aggregator_collects_and_then_proposes() -> None:
     one = peer("aggregating")
-    assert word(one, Open(4, aggregator="ada")) == "elected"
-    assert doing(one, Open(4, aggregator="ada", counted={"bob": 1.0}), is_paused=False, now=101.0) == (
+    assert word(one, Open(4, 4, aggregator="ada")) == "elected"
+    assert doing(one, Open(4, 4, aggregator="ada", counted={"bob": 1.0}), is_paused=False, now=101.0) == (
         "collect",
         None,
         "1",
     )
-    assert word(one, Open(4, aggregator="ada", trained={"bob"})) == "collect"
-    assert word(one, Open(4, aggregator="ada", proposed_at=3.0)) == "propose"
+    assert word(one, Open(4, 4, aggregator="ada", trained={"bob"})) == "collect"
+    assert word(one, Open(4, 4, aggregator="ada", proposed_at=3.0)) == "propose"
 
 
 def test_a_transfer_shows_how_far_it_is() -> None:

@@ -6,7 +6,7 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from p2pfl.events import Measured, Notice, Published
+from p2pfl.events import Elected, Measured, Notice, Published
 from p2pfl.observe.connection import Connected, Connection, Over, Retrying
 from p2pfl.observe.plain import connection_line, item_json, item_line
 from p2pfl.wire.observing import Greeting
@@ -71,3 +71,21 @@ def test_lines_are_printable_whatever_the_names() -> None:
 )
 def test_a_change_of_the_connection_is_told_once(connection: Connection, line: str | None) -> None:
     assert connection_line(connection) == line
+
+
+def test_a_round_that_was_missed_has_no_seconds_and_a_reported_accuracy_is_marked() -> None:
+    row = rows_of(finished())[0]
+    line = item_line(replace(row, seconds=0.0, committed=False, round=9, trained=8))
+    assert line is not None
+    assert line.strip().startswith("round 8: accuracy ")
+    assert f"on {row.samples} samples, reported by 6 members; 6 of 6 updates, averaged by " in line
+    assert " in " not in line.partition("averaged by")[2]
+
+
+def test_events_tell_people_and_programs_the_training_round() -> None:
+    item = Published(3, 1.0, Elected(62, 1, "ada", "id", 2), 61)
+    line = item_line(item)
+    assert line is not None
+    assert "round 61: ada" in line
+    fields = json.loads(item_json(item))
+    assert (fields["round"], fields["training_round"]) == (62, 61)

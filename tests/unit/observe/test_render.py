@@ -101,7 +101,7 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
         (
             events.RosterChanged(3, ("dan",), ("ben",), 3, 1),
             "·",
-            "3 members from round 4 on (joined: dan; left: ben); the loss of 1 is tolerated",
+            "3 members after round 3 (joined: dan; left: ben); with all of them here the loss of 1 is tolerated",
         ),
         (
             events.Elected(11, 1, "ada", "a" * 52, 3, "evaluate"),
@@ -113,16 +113,44 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
             "!",
             "final evaluation pauses: 1 of 3 members reachable",
         ),
-        (EVALUATED, "◎", "round 3: accuracy 0.9125, loss 0.2500 on 360 samples"),
+        (
+            EVALUATED,
+            "◎",
+            "round 3: accuracy 0.9125, loss 0.2500 on 360 samples, reported by 3 of 3 members",
+        ),
+        (
+            msgspec.structs.replace(EVALUATED, reports=2, committed=True, reported=0.95),
+            "◎",
+            "committed for 2 of 3 members; 0.9500 was reported",
+        ),
         (
             msgspec.structs.replace(EVALUATED, reports=2, committed=True),
             "◎",
-            "accuracy 0.9125, loss 0.2500 on 360 samples (2 of 3 members)",
+            "accuracy 0.9125, loss 0.2500 on 360 samples, committed for 2 of 3 members",
         ),
         (
             events.RunEnded(digest("run"), 10, digest("model"), 0.975, 0.1),
             "✓",
             f"run complete after 10 rounds, accuracy 0.9750; model {digest('model')[:12]}",
+        ),
+        (
+            events.RunEnded(digest("run"), 4, digest("model"), None, None, 10),
+            "✓",
+            "run stopped after 4 of 10 rounds, not evaluated; model",
+        ),
+        (
+            events.RunEnded(digest("run"), 4, digest("model"), 0.1, 2.3, 4, is_trained=False),
+            "✗",
+            "the run ended after 4 rounds without training: no update was ever counted",
+        ),
+        (events.RunExtended(100, "ben"), "·", "the run goes on to 100 rounds, as ben wants"),
+        (events.CaughtUp(1, 30, 60, "ben"), "·", "caught up with rounds 1 to 30 of 60, from ben"),
+        (events.CaughtUp(7, 7, 60, "ben"), "·", "caught up with round 7 of 60, from ben"),
+        (events.CaughtUp(61, 60, 60, "ben"), "·", "caught up with the final evaluation, from ben"),
+        (
+            msgspec.structs.replace(COMMITTED, updates=()),
+            "✓",
+            "round 3 committed by ada: no update, so the model of the round before, model",
         ),
         (events.Ended(0, "the run is complete"), "·", "ended: the run is complete"),
         (events.Ended(3, "left"), "✗", "ended: left"),
@@ -143,7 +171,7 @@ def test_an_event_that_matters_becomes_a_line(event: events.AnyEvent, mark: str,
         ("resumed", "after round 4"),
         ("continued", "goes on as run"),
         ("learner", "is a member with the next round"),
-        ("finished", "is complete in this data directory"),
+        ("finished", "has ended in this data directory, after round 4"),
     ],
 )
 def test_joining_a_run_says_how_and_what_it_trains(how: str, words: str):

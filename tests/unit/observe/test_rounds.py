@@ -43,7 +43,7 @@ def test_what_trains_nothing_is_no_round_of_training() -> None:
 
 
 def test_a_commit_keeps_what_was_seen_of_its_round() -> None:
-    rounds, seen = Rounds(), Open(1, attempt=2)
+    rounds, seen = Rounds(), Open(1, 1, attempt=2)
     rounds.take(commit(1), 7.0, seen)
     rounds.take_row(row(1))
     kept = rounds.get(1)
@@ -65,7 +65,7 @@ def test_a_commit_told_again_keeps_the_evaluation_and_who_voted() -> None:
 def test_a_history_without_an_evaluation_does_not_take_a_reported_one_away() -> None:
     rounds = Rounds()
     rounds.take(commit(1), 7.0, None)
-    rounds.score(evaluated(1, 100, 0.8))
+    rounds.score(evaluated(1, 100, 0.8), 1)
     rounds.take_row(replace(row(1), accuracy=None, loss=None, samples=0, scores=()))
     kept = rounds.get(1)
     assert kept is not None
@@ -77,21 +77,58 @@ def test_more_evaluations_replace_fewer_and_committed_ones_all() -> None:
     rounds.take(commit(1), 7.0, None)
     kept = rounds.get(1)
     assert kept is not None
-    rounds.score(evaluated(1, 200, 0.7))
-    rounds.score(evaluated(1, 100, 0.9))
-    assert kept.accuracy == 0.7
-    rounds.score(evaluated(1, 150, 0.6, committed=True))
-    assert (kept.accuracy, kept.samples) == (0.6, 150)
+    rounds.score(evaluated(1, 200, 0.7), 1)
+    rounds.score(evaluated(1, 100, 0.9), 1)
+    assert (kept.accuracy, kept.is_provisional) == (0.7, True)
+    rounds.score(evaluated(1, 150, 0.6, committed=True), 1)
+    assert (kept.accuracy, kept.samples, kept.is_provisional) == (0.6, 150, False)
+
+
+def test_a_committed_accuracy_never_changes() -> None:
+    rounds = Rounds()
+    rounds.take_row(row(1))
+    assert not rounds.score(evaluated(1, 10**6, 0.1), 1)
+    rounds.take_row(replace(row(1), accuracy=0.2, committed=False))
+    rounds.take(commit(1), 7.0, None)
+    kept = rounds.get(1)
+    assert kept is not None
+    assert (kept.accuracy, kept.is_provisional) == (row(1).accuracy, False)
+
+
+def test_a_row_whose_accuracy_was_only_reported_is_provisional() -> None:
+    rounds = Rounds()
+    rounds.take_row(replace(row(1), committed=False))
+    assert rounds.last is not None
+    assert rounds.last.is_provisional
+    rounds.take_row(row(1))
+    assert not rounds.last.is_provisional
+
+
+def test_rounds_have_the_numbers_of_the_training_not_those_of_the_records() -> None:
+    rounds = Rounds()
+    rounds.take_row(row(20))
+    rounds.take_row(replace(row(20), round=22, trained=21))
+    rounds.take(replace(commit(20), round=23, trained=22), 8.0, None)
+    assert rounds.numbers() == [20, 21, 22]
+    assert rounds.last is not None
+    assert rounds.last.index == 23
+
+
+def test_a_round_this_node_missed_has_no_time() -> None:
+    rounds = Rounds()
+    rounds.take(replace(commit(1), is_late=True, seconds=0.0), 8.0, None)
+    assert rounds.last is not None
+    assert rounds.last.committed_at is None
 
 
 def test_an_evaluation_of_an_unknown_round_is_not_taken() -> None:
-    assert not Rounds().score(evaluated(9, 10))
+    assert not Rounds().score(evaluated(9, 10), 9)
 
 
 def test_of_long_runs_the_older_half_is_thinned_out() -> None:
     rounds = Rounds()
     for number in range(1, 3 * MAX_ROUNDS):
-        rounds.take_row(replace(row(1), round=number))
+        rounds.take_row(replace(row(1), round=number, trained=number))
         assert len(rounds) <= MAX_ROUNDS
     numbers = rounds.numbers()
     assert numbers[0] == 1

@@ -25,7 +25,7 @@ def test_a_running_federation_in_values() -> None:
     assert (found.name, found.watched_as, found.phase) == (ME, "the local user", "running")
     assert (found.round, found.rounds, found.evaluated_round) == (41, 100, 41)
     assert found.accuracy == state.rounds.last.accuracy  # type: ignore[union-attr]
-    assert (len(found.members), found.needed, found.tolerates, found.reachable) == (6, 4, 2, 5)
+    assert (len(found.members), found.needed, found.tolerates, found.reachable) == (6, 4, 1, 5)
     assert found.aggregator == NAMES[0]
     doing = {peer.name: peer.doing for peer in found.peers}
     assert (doing[NAMES[0]], doing["shelf-pi5"], doing["attic-nuc"]) == ("collect", "train", "lost")
@@ -40,7 +40,7 @@ def test_a_running_federation_in_lines() -> None:
     assert f"node        {ME} (" in text
     assert ": running\n" in text
     assert "round       41 of 100 committed, macbook-1 aggregates the next\n" in text
-    assert "quorum      5 of 6 members reachable, 4 needed; the loss of 2 is tolerated\n" in text
+    assert "quorum      5 of 6 members reachable, 4 needed; 1 may be lost\n" in text
     assert "\n✗ attic-nuc        lost            member " in text
     assert "sends to macbook-1: " in text
 
@@ -108,3 +108,30 @@ async def test_a_snapshot_waits_for_a_measurement_and_not_longer_than_told(tmp_p
             node.tell(events.Measured(0.5, 1234, ()))
             found = await take_snapshot(observer, seconds=20.0)
         assert (found.name, found.memory, found.watched_as) == ("ada", 1234, "the local user")
+
+
+def test_a_reported_accuracy_is_told_as_such_and_a_committed_one_without_a_word() -> None:
+    reported = lines_of(snapshot_of(state_of(recordings.running())))
+    assert "            reported by 6 of 6 members on 9,996 samples, not committed" in reported
+    committed = snapshot_of(state_of(recordings.finished()))
+    assert (committed.is_provisional, committed.evaluated_by) == (False, 6)
+    assert not any("reported" in line for line in lines_of(committed))
+
+
+def test_without_a_quorum_it_says_how_many_are_waited_for() -> None:
+    lines = lines_of(snapshot_of(state_of(recordings.no_quorum())))
+    assert "quorum      2 of 5 members reachable, 3 needed; waits for 1 more" in lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rounds": 12}, ": stopped before its last round"),
+        ({"is_trained": False}, ": ended, but no update was ever counted"),
+    ],
+)
+def test_a_run_that_is_not_complete_says_so(changes: dict[str, object], words: str) -> None:
+    state = state_of(recordings.running())
+    ended = events.RunEnded(state.run, 20, "d" * 64, 0.9, 0.1, 20)
+    state.apply(Published(0, state.time, msgspec.structs.replace(ended, **changes)))
+    assert any(line.endswith(words) for line in lines_of(snapshot_of(state)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -9,9 +10,11 @@ from msgspec.structs import replace
 
 from p2pfl import events
 from p2pfl.events import AnyEvent, Published, RoundRow
+from p2pfl.messages import RunSpec
 from p2pfl.observe import state as module
+from p2pfl.observe.peers import MAX_TRANSFERS
 from p2pfl.observe.rounds import MAX_ROUNDS
-from p2pfl.observe.state import MAX_PEERS, MAX_TRANSFERS, State
+from p2pfl.observe.state import MAX_PEERS, State
 from tests.support import recordings
 from tests.support.any_events import any_item
 from tests.support.recordings import ME, NAMES, node_id_of, rows_of, state_of
@@ -66,7 +69,7 @@ def test_a_run_in_the_middle_of_a_round_is_all_there() -> None:
     assert state.me is not None
     assert state.me.is_me
     assert state.rounds.numbers() == list(range(1, 42))
-    assert state.tolerates() == 2
+    assert state.tolerates() == 1, "of the five that are here, four are needed"
 
 
 def test_everybody_is_seen_doing_something_else() -> None:
@@ -115,7 +118,7 @@ def test_rounds_of_a_history_are_trained_but_for_the_evaluations() -> None:
     rows = rows_of(recordings.finished())
     assert (rows[-1].kind, rows[-1].round) == ("evaluate", 21)
     assert state_of(rows).trained == 20
-    prolonged = replace(rows[-2], round=22)
+    prolonged = replace(rows[-2], round=22, trained=21)
     assert state_of([*rows, prolonged]).trained == 21
 
 
@@ -301,3 +304,94 @@ def test_who_trains_is_late_by_the_clock_of_what_the_node_tells():
     assert trains
     tell(state, events.Notice("info", "an hour later"), time=state.time + 3600.0)
     assert {state.doing(peer).word for peer in trains} == {"late"}
+
+
+# --- after the end of a run, and behind it ----------------------------------------------------------------------
+
+
+def extended() -> State:
+    """A finished run of 20 rounds goes on to 30: two more are decided behind the closing evaluation."""
+    recording = recordings.finished()
+    state = state_of(recording)
+    last = [item.event for item in recording if isinstance(item.event, events.Committed)][-2]
+    tell(state, events.RunExtended(30, NAMES[0]))
+    for index, trained in ((22, 21), (23, 22)):
+        tell(state, events.TrainingStarted(index, 0), events.Elected(index, 1, NAMES[0], "id", 4))
+        tell(state, replace(last, round=index, trained=trained, rounds=30, then="go"))
+    return state
+
+
+def test_an_extended_run_is_running_and_its_rounds_are_numbered_on() -> None:
+    state = extended()
+    assert (state.phase, state.trained, state.target_rounds) == ("running", 22, 30)
+    assert state.rounds.numbers() == list(range(1, 23))
+    assert state.open is not None
+    assert (state.open.kind, state.open.round, state.open.index) == ("train", 23, 24)
+
+
+def test_an_extension_is_known_before_its_first_round_is_decided() -> None:
+    state = state_of(recordings.finished())
+    tell(state, events.RunExtended(30, NAMES[0]))
+    assert (state.phase, state.trained, state.target_rounds) == ("running", 20, 30)
+    assert state.open is not None
+    assert (state.open.kind, state.open.round) == ("train", 21)
+
+
+def test_no_line_of_the_log_names_a_round_beyond_those_the_run_has() -> None:
+    lines = [row.text for row in extended().log]
+    numbers = [int(found) for line in lines for found in re.findall(r"\bround (\d+)", line)]
+    assert max(numbers) == 23, "the records' own numbers go on to 24"
+    assert "round 22 committed by" in lines[-1]
+
+
+def test_an_evaluation_behind_the_closing_one_belongs_to_its_training_round() -> None:
+    state = extended()
+    tell(state, events.Evaluated(23, 0.5, 1.0, 100, 6, 6))
+    last = state.rounds.last
+    assert last is not None
+    assert (last.round, last.accuracy, last.is_provisional) == (22, 0.5, True)
+
+
+def test_a_history_with_the_numbers_of_training_is_told_the_same_to_who_comes_late() -> None:
+    rows = rows_of(recordings.finished())
+    later = [replace(rows[-2], round=22, trained=21), replace(rows[-2], round=23, trained=22)]
+    state = state_of([*rows, *later])
+    assert (state.trained, state.rounds.numbers()) == (22, list(range(1, 23)))
+    assert [state.round_of(index) for index in (20, 21, 22, 23)] == [20, 20, 21, 22]
+
+
+@pytest.mark.parametrize(
+    ("changes", "phase"),
+    [({}, "complete"), ({"rounds": 12}, "stopped"), ({"is_trained": False}, "untrained")],
+)
+def test_only_a_run_that_trained_all_its_rounds_is_complete(changes: dict[str, object], phase: str) -> None:
+    state = state_of(recordings.running())
+    tell(state, replace(events.RunEnded(state.run, 20, "d" * 64, 0.9, 0.1, 20), **changes))
+    assert state.phase == phase
+
+
+def test_a_finished_run_in_which_no_update_was_counted_is_no_complete_one() -> None:
+    rows = [replace(row, updates=()) for row in rows_of(recordings.finished())]
+    state = state_of(rows)
+    spec = replace(recordings_spec(), rounds=20)
+    tell(state, events.RunJoined(state.run, "finished", 21, spec, NAMES, trained=20))
+    assert state.phase == "untrained"
+
+
+def test_what_was_committed_does_not_change_with_what_is_reported_later() -> None:
+    state = state_of(recordings.finished())
+    before = [(one.accuracy, one.is_provisional) for one in state.rounds]
+    tell(state, events.Evaluated(20, 0.1, 9.0, 10**6, 6, 6))
+    assert [(one.accuracy, one.is_provisional) for one in state.rounds] == before
+    assert not any(is_provisional for _, is_provisional in before)
+
+
+def test_fewer_members_here_tolerate_less() -> None:
+    state = state_of(recordings.no_quorum())
+    assert (state.reachable, state.needed, state.tolerates()) == (2, 3, 0)
+
+
+def recordings_spec() -> RunSpec:
+    spec = state_of(recordings.finished()).spec
+    assert spec is not None
+    return spec

@@ -111,3 +111,9 @@ def test_no_rounds_say_so() -> None:
 @given(st.lists(struct(RoundRow), max_size=6), st.lists(st.floats(0, 1), max_size=3))
 def test_any_rounds_make_an_svg(rows: list[RoundRow], alone: list[float]) -> None:
     ET.fromstring(svg(rows, alone))
+
+
+def test_the_heading_says_that_the_last_accuracy_is_only_reported() -> None:
+    rows = rows_of(finished())
+    assert "reported" not in svg(rows)
+    assert "as 6 reported" in svg([*rows[:-2], replace(rows[-2], committed=False)])

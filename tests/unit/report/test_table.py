@@ -36,7 +36,7 @@ def test_numbers_are_those_of_the_round() -> None:
 def test_what_is_not_known_is_empty() -> None:
     (line,) = table(csv_text([replace(ROWS[0], accuracy=None, loss=None, scores=(), updates=())]))
     empty = {name for name, value in line.items() if not value}
-    assert empty == {"accuracy", "loss", "worst_member", "best_member", "slowest_training"}
+    assert empty == {"accuracy", "loss", "worst_member", "best_member", "slowest_training", "committed"}
 
 
 def test_scores_without_samples_are_left_out() -> None:
@@ -68,3 +68,12 @@ def test_a_line_of_json_is_ascii() -> None:
 def test_no_rounds_are_a_header_and_no_line() -> None:
     assert csv_text([]) == ",".join(COLUMNS) + "\r\n"
     assert jsonl_text([]) == ""
+
+
+def test_tables_count_rounds_of_training_and_say_what_is_committed() -> None:
+    row = replace(ROWS[19], round=22, trained=21, committed=False, seconds=0.0)
+    (line,) = table(csv_text([row]))
+    assert (line["round"], line["committed"], line["seconds"]) == ("21", "no", "")
+    fields = json.loads(jsonl_text([row]))
+    assert (fields["round"], fields["index"], fields["committed"]) == (21, 22, False)
+    assert fields["seconds"] is None

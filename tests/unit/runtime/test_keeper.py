@@ -158,3 +158,15 @@ def test_it_stays_bounded_however_much_happens():
         take(keeper, [COUNTED] * MAX_OF_ROUND, number + 1)
         number += MAX_OF_ROUND
     assert len(keeper.told()) <= MAX_OF_ROUND + COMMITS + TAIL + 10
+
+
+ENDED = events.RunEnded(RUN, 10, "2" * 64, 0.9, 0.1, 10)
+
+
+def test_the_end_of_a_run_that_goes_on_is_void():
+    extended = events.RunExtended(20, "ben")
+    assert past_the_tail(JOINED, commit(11, "end"), ENDED, extended)[-1] == extended
+    assert ENDED not in past_the_tail(JOINED, commit(11, "end"), ENDED, extended)
+    assert ENDED not in past_the_tail(JOINED, commit(11, "end"), ENDED, commit(12))
+    assert extended not in past_the_tail(JOINED, extended, commit(12))
+    assert ENDED in past_the_tail(JOINED, commit(11, "end"), ENDED)

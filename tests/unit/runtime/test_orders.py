@@ -18,7 +18,7 @@ from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
 from p2pfl.wire.observing import Answer, What
 from tests.support.core import chain_of
-from tests.support.records import SCHEMA
+from tests.support.records import LAYOUT, SCHEMA
 
 MODEL = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
 DIGEST = blake3(MODEL).hexdigest()
@@ -38,11 +38,11 @@ class Stage:
         self.data_dir = path
         chain = chain_of("ada", rounds=3)
         self.ledger = SimpleNamespace(
-            round=3,
+            trained=3,
             model=DIGEST,
             holds=True,
             last=chain.commits[-1],
-            founding=msgspec.structs.replace(chain.founding, schema=SCHEMA),
+            founding=msgspec.structs.replace(chain.founding, layout=LAYOUT),
         )
         self.node: Any = SimpleNamespace(
             ledger=self.ledger, waits_for_go=True, objection=lambda what: self.objections.get(what, "")

@@ -12,7 +12,9 @@ from p2pfl import events
 from p2pfl.errors import UserError
 from p2pfl.events import Published
 from p2pfl.runtime import publish
+from p2pfl.runtime.follow import parse_line
 from p2pfl.runtime.publish import EventFile, Publisher, as_json, earlier_file
+from tests.support.records import SPEC
 
 NOTICE = events.Notice("info", "a sentence")
 
@@ -26,7 +28,7 @@ def test_every_sink_gets_every_event_numbered_and_dated_in_order():
     publisher.add(two.append)
     publisher.publish(NOTICE)
     publisher.publish(events.QuorumBack(3, 2, 3))
-    assert one == [Published(1, 10.0, NOTICE), Published(2, 11.5, events.QuorumBack(3, 2, 3))]
+    assert one == [Published(1, 10.0, NOTICE), Published(2, 11.5, events.QuorumBack(3, 2, 3), 3)]
     assert two == one
 
 
@@ -105,6 +107,18 @@ def test_a_full_disk_ends_the_events_file_and_not_the_node(caplog: pytest.LogCap
     file.close()
     assert len(caplog.records) == 1
     assert "/dev/full cannot be written any more" in caplog.text
+
+
+def test_events_are_published_with_the_training_round_they_are_about():
+    publisher = Publisher(lambda: 1.0)
+    told: list[Published] = []
+    publisher.add(told.append)
+    publisher.publish(events.RunJoined("1" * 64, "resumed", 61, SPEC, ("ada",), trained=60))
+    publisher.publish(events.Elected(62, 1, "ada", "a" * 52, 2))
+    assert [one.training_round for one in told] == [60, 61]
+    fields = json.loads(as_json(told[1]))
+    assert (fields["round"], fields["training_round"]) == (62, 61)
+    assert parse_line(as_json(told[1])) == told[1]
 
 
 def test_a_named_pipe_that_nobody_reads_holds_up_no_node(

@@ -2,6 +2,7 @@ import pytest
 
 from p2pfl.core import inputs
 from p2pfl.core.effects import Fetch
+from p2pfl.schema import layout_of
 from p2pfl.sim.bulk import GIVE_UP
 from p2pfl.sim.device import SCHEMA
 from p2pfl.sim.habits import Habits
@@ -32,7 +33,7 @@ def fetched(world, index, seconds=0.2, **fields):
         feed(one, event)
 
     world.feed = watch
-    world.bulk.fetch(device, Fetch("blob", SCHEMA, (), **fields))
+    world.bulk.fetch(device, Fetch("blob", layout_of(SCHEMA), (), **fields))
     world.run_for(seconds)
     world.feed = feed
     return seen

@@ -22,7 +22,7 @@ def fold(device, attempt, word):
 
 
 def averaged(device, attempt):
-    _, result = work(device, Average(model("run"), 1, ballot(attempt, "ada")))
+    _, result = work(device, Average(model("run"), 1, ballot(attempt, "ada"), model("parent")))
     return result.digest
 
 

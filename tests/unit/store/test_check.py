@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from p2pfl.errors import BlobError
-from p2pfl.schema import Schema, TensorSpec, canonical, header
+from p2pfl.schema import Schema, TensorSpec, canonical, header, layout_of
 from p2pfl.store import check
 from p2pfl.store.check import Checker, check_blob
 
@@ -48,7 +48,7 @@ def write(path: Path, schema: Schema, **special: tuple[int, float]) -> Path:
 
 def test_a_finite_file_of_the_schema_passes(tmp_path: Path) -> None:
     path = write(tmp_path / "blob", SCHEMA, a=(3, 3e38), c=(1, 65504), d=(2, BF16_LARGEST), e=(0, -1))
-    assert check_blob(path, SCHEMA) is None
+    assert check_blob(path, layout_of(SCHEMA)) is None
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,47 @@ def test_the_first_tensor_in_the_file_that_is_not_finite_is_named(
     with pytest.raises(
         BlobError, match=rf"blob blob holds a number that is not finite .*, in tensor {tensor}$"
     ):
-        check_blob(path, SCHEMA)
+        check_blob(path, layout_of(SCHEMA))
+
+
+@pytest.mark.parametrize(
+    "special",
+    [
+        {"a": (20, np.nan)},
+        {"a": (0, -np.inf)},
+        {"b": (4, -np.inf)},
+        {"c": (8, np.nan)},
+        {"d": (8, BF16_NAN)},
+        {"a": (3, np.inf), "b": (0, np.nan), "c": (0, np.inf), "d": (4, BF16_INFINITY)},
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_a_number_may_be_what_it_is_in_the_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, special: dict[str, tuple[int, float]], chunk: int
+) -> None:
+    monkeypatch.setattr(check, "CHUNK_BYTES", chunk)
+    parent = write(tmp_path / "parent", SCHEMA, **special)
+    update = write(tmp_path / "update", SCHEMA, e=(0, 7), **special)
+    assert check_blob(update, layout_of(SCHEMA), (tmp_path / "moved", parent)) is None
+    finite = write(tmp_path / "finite", SCHEMA)
+    assert check_blob(finite, layout_of(SCHEMA), (parent,)) is None
+    with pytest.raises(BlobError, match="not finite"):
+        check_blob(update, layout_of(SCHEMA), (finite,))
+
+
+@pytest.mark.parametrize("theirs", [np.inf, np.nan, 1.0])
+def test_another_number_than_the_parents_must_be_finite(tmp_path: Path, theirs: float) -> None:
+    parent = write(tmp_path / "parent", SCHEMA, a=(4, theirs), b=(2, np.nan))
+    update = write(tmp_path / "update", SCHEMA, a=(4, -np.inf), b=(2, np.nan))
+    with pytest.raises(BlobError, match=r"not finite .*, in tensor a\.weight"):
+        check_blob(update, layout_of(SCHEMA), (parent,))
+
+
+def test_without_the_parent_it_stays_open_whether_a_number_may_be_what_it_is(tmp_path: Path) -> None:
+    update = write(tmp_path / "update", SCHEMA, a=(4, np.inf))
+    with pytest.raises(FileNotFoundError, match="blob update holds numbers that are not finite"):
+        check_blob(update, layout_of(SCHEMA), (tmp_path / "absent",))
+    assert check_blob(update, layout_of(SCHEMA), "any") is None
 
 
 @pytest.mark.parametrize("index", [0, 15, 16, 17, 99])
@@ -79,9 +119,9 @@ def test_tensors_longer_than_a_chunk_are_checked_to_the_end(
 ) -> None:
     monkeypatch.setattr(check, "CHUNK_BYTES", 64)
     schema = canonical([TensorSpec("a", "F32", (100,)), TensorSpec("z", "F32", (100,))])
-    assert check_blob(write(tmp_path / "blob", schema), schema) is None
+    assert check_blob(write(tmp_path / "blob", schema), layout_of(schema)) is None
     with pytest.raises(BlobError, match="in tensor z "):
-        check_blob(write(tmp_path / "blob", schema, z=(index, np.nan)), schema)
+        check_blob(write(tmp_path / "blob", schema, z=(index, np.nan)), layout_of(schema))
 
 
 @pytest.mark.parametrize("change", [b"", b"x"])
@@ -92,14 +132,14 @@ def test_another_length_is_refused(tmp_path: Path, change: bytes) -> None:
     with pytest.raises(
         BlobError, match=f"has {len(content) + len(change) * 2 - 1} bytes, but .* has {len(content)}"
     ):
-        check_blob(path, SCHEMA)
+        check_blob(path, layout_of(SCHEMA))
 
 
 def test_another_header_of_the_same_length_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "blob", SCHEMA)
     path.write_bytes(path.read_bytes().replace(b"a.weight", b"a.weighs"))
     with pytest.raises(BlobError, match="does not begin with the header"):
-        check_blob(path, SCHEMA)
+        check_blob(path, layout_of(SCHEMA))
 
 
 def test_a_file_cut_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +147,7 @@ def test_a_file_cut_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(check, "CHUNK_BYTES", 64)
     monkeypatch.setattr(Checker, "take", lambda *_: os.truncate(path, 64))
     with pytest.raises(BlobError, match="blob blob became shorter while it was read"):
-        check_blob(path, SCHEMA)
+        check_blob(path, layout_of(SCHEMA))
 
 
 # --- in pieces ----------------------------------------------------------------------------------------------
@@ -115,7 +155,7 @@ def test_a_file_cut_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pyt
 
 def found(content: bytes, size: int) -> str:
     """Return what a checker says of *content* that comes in pieces of *size* bytes."""
-    checker = Checker(SCHEMA)
+    checker = Checker(layout_of(SCHEMA))
     for start in range(0, len(content), size):
         assert not checker.has_seen_all
         checker.take(start, memoryview(content)[start : start + size])
@@ -155,7 +195,7 @@ def test_another_header_shows_in_any_piece(tmp_path: Path, size: int) -> None:
 def test_a_second_attempt_is_judged_by_itself(tmp_path: Path) -> None:
     bad = write(tmp_path / "bad", SCHEMA, a=(0, np.nan)).read_bytes()
     good = write(tmp_path / "good", SCHEMA).read_bytes()
-    checker = Checker(SCHEMA)
+    checker = Checker(layout_of(SCHEMA))
     checker.take(0, bad[:-1])
     assert checker.has_fault
     checker.take(0, good)
@@ -165,7 +205,7 @@ def test_a_second_attempt_is_judged_by_itself(tmp_path: Path) -> None:
 
 def test_a_gap_leaves_the_check_open(tmp_path: Path) -> None:
     content = write(tmp_path / "blob", SCHEMA).read_bytes()
-    checker = Checker(SCHEMA)
+    checker = Checker(layout_of(SCHEMA))
     checker.take(0, content[:50])
     checker.take(60, content[60:])
     assert not checker.has_seen_all
@@ -173,7 +213,7 @@ def test_a_gap_leaves_the_check_open(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_file_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        check_blob(tmp_path / "none", SCHEMA)
+        check_blob(tmp_path / "none", layout_of(SCHEMA))
 
 
 def test_importing_the_store_loads_no_numpy() -> None:

@@ -45,7 +45,10 @@ def test_a_name_with_special_characters_is_read(tmp_path: Path) -> None:
             sqlite3.OperationalError("database or disk is full"),
             "cannot be used: database or disk is full; check",
         ),
-        (sqlite3.DatabaseError("malformed"), r"is damaged \(malformed\); .*move this data directory away"),
+        (
+            sqlite3.DatabaseError("malformed"),
+            r"is damaged \(malformed\); .*start this node with --new-journal",
+        ),
     ],
 )
 def test_sqlite_s_errors_become_sentences(error: sqlite3.Error, told: str) -> None:

@@ -9,7 +9,7 @@ from blake3 import blake3
 from p2pfl.errors import DataDirectoryError, UserError
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.export import export_blob
-from tests.support.records import SCHEMA
+from tests.support.records import LAYOUT, SCHEMA
 
 CONTENT = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
 
@@ -23,7 +23,7 @@ def put(folder: Path, content: bytes) -> Path:
 def test_an_exported_model_is_loadable_by_safetensors_and_the_same_bytes(tmp_path: Path) -> None:
     target = tmp_path / "out" / "model.safetensors"
     target.parent.mkdir()
-    export_blob(put(tmp_path, CONTENT), SCHEMA, target, force=False)
+    export_blob(put(tmp_path, CONTENT), LAYOUT, target, force=False)
     tensors = safetensors.numpy.load_file(target)
     assert target.read_bytes() == CONTENT
     assert {name: tensor.shape for name, tensor in tensors.items()} == {"weight": (2, 3), "steps": ()}
@@ -34,9 +34,9 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
     target = tmp_path / "model.safetensors"
     target.write_text("precious")
     with pytest.raises(UserError, match="exists already; choose another name, or add --force"):
-        export_blob(put(tmp_path, CONTENT), SCHEMA, target, force=False)
+        export_blob(put(tmp_path, CONTENT), LAYOUT, target, force=False)
     assert target.read_text() == "precious"
-    export_blob(put(tmp_path, CONTENT), SCHEMA, target, force=True)
+    export_blob(put(tmp_path, CONTENT), LAYOUT, target, force=True)
     assert target.read_bytes() == CONTENT
 
 
@@ -49,7 +49,7 @@ def test_a_damaged_blob_is_not_exported(tmp_path: Path, content: bytes) -> None:
     target = tmp_path / "model.safetensors"
     target.write_text("precious")
     with pytest.raises(DataDirectoryError, match=f"{blob} is damaged"):
-        export_blob(blob, SCHEMA, target, force=True)
+        export_blob(blob, LAYOUT, target, force=True)
     assert target.read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {blob.name, target.name}
 
@@ -57,13 +57,13 @@ def test_a_damaged_blob_is_not_exported(tmp_path: Path, content: bytes) -> None:
 def test_a_blob_of_another_schema_is_not_exported(tmp_path: Path) -> None:
     blob = put(tmp_path, b"\0" * len(CONTENT))
     with pytest.raises(DataDirectoryError, match="is damaged"):
-        export_blob(blob, SCHEMA, tmp_path / "model.safetensors", force=False)
+        export_blob(blob, LAYOUT, tmp_path / "model.safetensors", force=False)
 
 
 def test_a_blob_collected_meanwhile_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataDirectoryError, match="is not here any more; export a later one"):
         export_blob(
-            tmp_path / blake3(CONTENT).hexdigest(), SCHEMA, tmp_path / "model.safetensors", force=False
+            tmp_path / blake3(CONTENT).hexdigest(), LAYOUT, tmp_path / "model.safetensors", force=False
         )
 
 
@@ -76,14 +76,14 @@ def test_a_blob_written_over_meanwhile_is_told_as_one_that_is_gone(
     blob.unlink()
     monkeypatch.setattr("p2pfl.store.export._open", lambda _blob: source)
     with pytest.raises(DataDirectoryError, match="is not here any more; export a later one"):
-        export_blob(blob, SCHEMA, tmp_path / "model.safetensors", force=False)
+        export_blob(blob, LAYOUT, tmp_path / "model.safetensors", force=False)
 
 
 def test_a_folder_as_target_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{tmp_path} is a folder; name the file to write"):
-        export_blob(put(tmp_path, CONTENT), SCHEMA, tmp_path, force=True)
+        export_blob(put(tmp_path, CONTENT), LAYOUT, tmp_path, force=True)
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist; make it first"):
-        export_blob(put(tmp_path, CONTENT), SCHEMA, tmp_path / "none" / "model.safetensors", force=False)
+        export_blob(put(tmp_path, CONTENT), LAYOUT, tmp_path / "none" / "model.safetensors", force=False)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -30,6 +32,7 @@ from p2pfl.core.saved import Saved, Vote
 from p2pfl.errors import ClonedError, DataDirectoryError
 from p2pfl.messages import Ballot, Evaluation, LeftOut, Member, record_digest
 from p2pfl.proofs import CastVote, Claim, Seen, casts_of, sign_claim
+from p2pfl.store.database import DamagedJournalError, open_writable
 from p2pfl.store.journal import Journal
 from tests.support.keys import signer
 from tests.support.records import (
@@ -163,7 +166,7 @@ def test_a_crash_before_the_tables_were_made_leaves_a_new_journal(path: Path) ->
 )
 def test_a_damaged_file_is_told_with_what_to_do(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(DataDirectoryError, match=r"is damaged.*move this data directory away"):
+    with pytest.raises(DataDirectoryError, match=r"is damaged.*start this node with --new-journal"):
         Journal.open(path, ME)
 
 
@@ -172,8 +175,8 @@ def test_a_damaged_record_is_told_with_what_to_do(path: Path) -> None:
     with Journal.open(path, ME) as book:
         begin(book, chain)
         commit(book, chain)
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE commits SET entry = x'00'")
+    connection = open_writable(path)  # which keeps the checksum
+    connection.execute("UPDATE commits SET entry = x'00'")
     connection.close()
     with (
         Journal.open(path, ME) as book,
@@ -627,3 +630,142 @@ def test_a_run_is_loaded_with_the_last_round_that_paused_or_ended_it(book: Journ
     for then, expected in (("go", 0), ("pause", 2), ("go", 2), ("end", 4), ("go", 4)):
         commit(book, chain, then=then, note='"then": "end", then\u00a3end')
         assert settled() == expected
+
+
+# --- lost bits ----------------------------------------------------------------------------------------------
+
+
+def _full(path: Path) -> Journal:
+    """Return an open journal with rows in every table but that of conflicts."""
+    book = Journal.open(path, ME)
+    chain, other = Chain(), Chain(founding(nonce="11" * 16))
+    begin(book, other)
+    begin(book, chain)
+    for number in range(1, 13):
+        book.save(SavePromise(chain.run, number, Ballot(1, ME), 2 * number - 1))
+        record = chain.commit(evaluated=evaluations((3, 4)))
+        book.save(SaveAccepted(chain.run, number, Ballot(1, ME), record.record, 2 * number))
+        book.save(SaveCommit(chain.run, record, 1.5))
+        book.save(SaveReport(chain.run, number, node("ben"), Evaluation(3, 4, 2.0)))
+    book.save(SaveUpdate(chain.run, 13, record_digest(record.record), update("ada", 13)))
+    book.save(SavePromise(chain.run, 13, Ballot(2, node("ben")), 25))
+    book.save_claim(Member(node("ben"), journal("ben")), claim(7, "ab" * 16))
+    return book
+
+
+def _content(path: Path) -> object:
+    with Journal.open(path, ME) as book:
+        run = book.load().current
+        assert run is not None
+        return (
+            book.remark,
+            book.member,
+            book.boot,
+            book.load(),
+            book.votes(),
+            book.votes_cast,
+            book.boots(),
+            book.seen(Member(node("ben"), journal("ben"))),
+            list(book.commits(run.run)),
+            list(book.rounds(run.run)),
+        )
+
+
+def _told(path: Path) -> object:
+    """Open the journal at *path*; return what it holds, or True where damage is told."""
+    try:
+        content = _content(path)
+    except DataDirectoryError:
+        return True
+    return True if content[0] else content  # type: ignore[index]
+
+
+def _flip(content: bytes, bit: int) -> bytes:
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_every_bit_lost_in_the_file_is_told_or_changes_nothing(tmp_path: Path) -> None:
+    _full(tmp_path / "whole").close()
+    whole, flipped = (tmp_path / "whole").read_bytes(), tmp_path / "flipped"
+    sound = _content(tmp_path / "whole")
+    drawn, told = random.Random(12), 0
+    for _ in range(BITS):
+        bit = drawn.randrange(8 * len(whole))
+        flipped.write_bytes(_flip(whole, bit))
+        found = _told(flipped)
+        assert found in (True, sound), f"bit {bit} changed what the journal says, and nothing was told"
+        told += found is True
+        for end in ("", "-wal", "-shm"):
+            flipped.with_name(flipped.name + end).unlink(missing_ok=True)
+    assert told > BITS / 4, "much of a short journal is unused"
+
+
+def test_a_bit_lost_in_the_log_of_a_killed_node_is_told_unless_it_is_in_its_last_transaction(
+    tmp_path: Path,
+) -> None:
+    whole, flipped = tmp_path / "whole", tmp_path / "flipped"
+    with _full(whole) as book:
+        length = (tmp_path / "whole-wal").stat().st_size
+        book.save_claim(Member(node("cleo"), journal("cleo")), claim(1, "ab" * 16))
+        shutil.copyfile(whole, flipped)
+        log = (tmp_path / "whole-wal").read_bytes()
+    drawn = random.Random(12)
+    for _ in range(BITS // 4):
+        bit = drawn.randrange(8 * 24, 8 * (length - 5000))
+        (tmp_path / "flipped-wal").write_bytes(_flip(log, bit))
+        with pytest.raises(DamagedJournalError, match=r"its log lost what was flushed.*--new-journal"):
+            Journal.open(flipped, ME)
+    (tmp_path / "flipped-wal").write_bytes(log[:-9] + bytes(9))  # torn by a power cut
+    Journal.open(flipped, ME).close()
+
+
+BITS = 200
+"""Flipped in each test, one by one."""
+
+
+def test_lost_bits_where_no_vote_rests_cost_that_row_and_are_told(path: Path) -> None:
+    book = _full(path)
+    for table in ("updates", "reports", "boots"):
+        book._connection.execute(f"UPDATE checksums SET value = x'00' WHERE holder = '{table}'")
+    book.close()
+    with Journal.open(path, ME) as book:
+        assert "this device's last update, which is trained again" in book.remark
+        saved = book.load().current
+        assert saved is not None
+        assert (saved.update, saved.last is not None) == (None, True)
+        assert book.boots() == {}
+    with Journal.open(path, ME) as book:
+        assert book.remark == ""
+
+
+@pytest.mark.parametrize("table", ["self", "runs", "votes", "commits"])
+@pytest.mark.parametrize("damage", ["UPDATE checksums SET value = x'00'", "DELETE FROM checksums"])
+def test_lost_bits_where_votes_rest_end_the_start_until_a_new_journal_is_begun(
+    path: Path, table: str, damage: str
+) -> None:
+    book = _full(path)
+    member = book.member
+    book._connection.execute(f"{damage} WHERE holder = '{table}'")
+    book.close()
+    for _ in range(2):
+        with pytest.raises(DamagedJournalError, match=f"its table {table} does not fit.*--new-journal"):
+            Journal.open(path, ME)
+    with Journal.open(path, ME, new_journal=True) as book:
+        assert "the journal was damaged: it is kept as journal.sqlite.damaged-1" in book.remark
+        assert book.member != member
+        assert book.load().current is None
+    assert path.with_name("journal.sqlite.damaged-1").is_file()
+
+
+@pytest.mark.parametrize("loss", ["votes = votes - 1", "refused = ''"])
+def test_a_vote_counter_or_a_mark_of_a_copy_that_lost_bits_ends_the_start(path: Path, loss: str) -> None:
+    book = _full(path)
+    book.refuse("ben has seen later votes")
+    ((before,),) = book._all("SELECT value FROM checksums WHERE holder = 'self'")
+    book._connection.execute(f"UPDATE self SET {loss}")
+    book._connection.execute("UPDATE checksums SET value = ? WHERE holder = 'self'", (before,))
+    book.close()
+    with pytest.raises(DamagedJournalError, match="its table self does not fit"):
+        Journal.open(path, ME)

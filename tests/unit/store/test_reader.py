@@ -251,3 +251,43 @@ def test_reading_where_no_journal_is_makes_none(tmp_path: Path) -> None:
     with pytest.raises(DataDirectoryError, match="there is no journal at"):
         JournalReader.read(tmp_path / "journal.sqlite")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- what people read ---------------------------------------------------------------------------------------
+
+
+def test_rounds_of_training_are_numbered_over_a_closing_evaluation(book: Journal, chain: Chain) -> None:
+    commit(book, chain)
+    commit(book, chain, kind="evaluate", then="end")
+    commit(book, chain)
+    assert [(row.kind, row.round, row.training_round) for row in book.rounds(chain.run)] == [
+        ("train", 1, 1),
+        ("evaluate", 2, 1),
+        ("train", 3, 2),
+    ]
+
+
+def test_a_row_says_whether_its_accuracy_is_committed(book: Journal, chain: Chain) -> None:
+    commit(book, chain)
+    report(book, chain, 1, "ada", 9, 10)
+    assert [row.committed for row in book.rounds(chain.run)] == [False]
+    commit(book, chain, evaluated=evaluations((9, 10)))
+    assert [row.committed for row in book.rounds(chain.run)] == [True, False]
+
+
+@pytest.mark.parametrize("last", [None, 1, 2])
+def test_a_joiners_first_evaluation_has_its_name(book: Journal, chain: Chain, last: int | None) -> None:
+    commit(book, chain, next_roster=roster("ada", "dan"))
+    entry = evaluations((1, 10))[0]
+    commit(
+        book,
+        chain,
+        proposer="dan",
+        evaluated=(msgspec.structs.replace(entry, node=node("dan")),),
+        next_roster=roster("ada", "dan"),
+    )
+    report(book, chain, 2, "dan", 9, 10)
+    rows = {row.round: row for row in book.rounds(chain.run, last)}
+    assert [score.name for score in rows[2].scores] == ["dan"]
+    if 1 in rows:
+        assert [score.name for score in rows[1].scores] == ["dan"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from p2pfl.messages import Ballot, Commit, Member, Origin, Record, record_digest
 from p2pfl.proofs import CastVote, sign_claim
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
+from p2pfl.store.database import open_writable
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from p2pfl.store.verify import LOOKS, Findings, verify
@@ -104,7 +104,7 @@ class Federation:
     def change(self, name: str, statement: str, *values: object) -> None:
         """Do to a journal what no node does."""
         with (
-            contextlib.closing(sqlite3.connect(self.folder / name / "journal.sqlite")) as connection,
+            contextlib.closing(open_writable(self.folder / name / "journal.sqlite")) as connection,
             connection,
         ):
             connection.execute(statement, values)

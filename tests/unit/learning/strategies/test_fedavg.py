@@ -15,7 +15,8 @@ from p2pfl.learning import weights
 from p2pfl.learning.models import MODELS, ImageShape
 from p2pfl.learning.strategies import fedavg
 from p2pfl.learning.strategies.fedavg import FedAvg
-from p2pfl.schema import TensorSpec
+from p2pfl.learning.strategies.integers import MAX_WEIGHT
+from p2pfl.schema import TensorSpec, layout_of
 from p2pfl.store.check import check_blob
 from tests.support.learning import Mixed
 
@@ -112,7 +113,7 @@ def test_a_sum_of_the_whole_model_is_kept_only_for_more_updates_than_are_read_si
         sums = []
         for _ in range(fedavg.TOGETHER + 1):
             running.fold(path, 1)
-            sums.append([len(total) for total in running._sums])
+            sums.append([total.shape[1] for total in running._sums])
     assert sums == [[]] * fedavg.TOGETHER + [[2]]
 
 
@@ -143,6 +144,84 @@ def test_an_update_may_be_renamed_and_deleted_once_it_is_counted(tmp_path: Path)
 
 def test_integers_are_rounded(tmp_path: Path) -> None:
     assert _average(tmp_path, "I64", [([10, 10], 2), ([11, 12], 1)]) == [10, 11]
+
+
+@pytest.mark.parametrize("together", [1, 4])
+@pytest.mark.parametrize(
+    ("dtype", "bits"),
+    [
+        ("I64", [0x1234567890ABCDEF, 2**63 - 1, -(2**63), -1]),
+        ("U64", [0x1234567890ABCDEF, 2**63 - 1, -1, -2]),
+        ("I32", [2**31 - 1, -(2**31), 0, 16777217]),
+        ("F64", [0x3FB999999999999A, -(2**63), 0x7FEFFFFFFFFFFFFF, 1]),
+        ("F32", [0x3DCCCCCD, -(2**31), 0x7F7FFFFF, 1]),
+        ("F16", [0x2E66, -(2**15), 0x7BFF, 1]),
+        ("BF16", [0x3DCD, -(2**15), 0x7F7F, 1]),
+        ("BOOL", [0, 1, 1, 0]),
+    ],
+)
+def test_what_is_equal_in_all_updates_stays_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, bits: list[int], together: int
+) -> None:
+    monkeypatch.setattr(fedavg, "TOGETHER", together)
+    path = _write_bits(tmp_path / "u", dtype, bits)
+    with closing(FedAvg()) as running:
+        for weight in (3, 7, 1_000_003):
+            running.fold(path, weight)
+        running.average(tmp_path / "mean")
+    assert (tmp_path / "mean").read_bytes() == path.read_bytes()
+
+
+def _write_bits(path: Path, dtype: str, bits: list[int]) -> Path:
+    kind = weights.TORCH_DTYPES[dtype]
+    whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[kind.itemsize]
+    tensor = torch.tensor(bits, dtype=torch.int64).to(whole).view(kind)
+    weights.write(path, (TensorSpec("w", dtype, (len(bits),)),), [tensor])
+    return path
+
+
+MASKS = [
+    ("F64", [-(2**52), 0x7FF0000000000000, 0x7FF8000000000123, 0x7FF0000000000001]),
+    ("F32", [-(2**23), 0x7F800000, 0x7FC00123, 0x7F800001]),
+    ("F16", [-(2**10), 0x7C00, 0x7E12, 0x7C01]),
+    ("BF16", [-(2**7), 0x7F80, 0x7FC1, 0x7F81]),
+]
+"""Infinities, a quiet and a signalling NaN with a payload."""
+
+
+@pytest.mark.parametrize("together", [1, 4])
+@pytest.mark.parametrize(("dtype", "bits"), MASKS)
+def test_what_is_not_finite_in_the_parent_stays_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, bits: list[int], together: int
+) -> None:
+    monkeypatch.setattr(fedavg, "TOGETHER", together)
+    monkeypatch.setattr(fedavg, "PIECE_ELEMENTS", 3)
+    parent = _write_bits(tmp_path / "u", dtype, [0, 0, *bits])
+    with closing(FedAvg()) as running:
+        for weight in (3, 7):
+            running.fold(parent, weight)
+        running.average(tmp_path / "mean", (tmp_path / "moved", parent))
+    assert (tmp_path / "mean").read_bytes() == parent.read_bytes()
+
+
+def test_a_mean_that_is_not_finite_where_the_parent_is_makes_none(tmp_path: Path) -> None:
+    parent = _write(tmp_path / "parent", "F32", [float("inf"), 1.0])
+    update = _write(tmp_path / "u", "F32", [float("inf"), float("inf")])
+    with closing(FedAvg()) as running:
+        running.fold(update, 1)
+        assert running.average(tmp_path / "mean", (parent,)) is None
+    assert not (tmp_path / "mean").exists()
+
+
+def test_more_samples_than_integers_can_be_averaged_by_are_refused(tmp_path: Path) -> None:
+    path = _write(tmp_path / "u", "I64", [5])
+    with closing(FedAvg()) as running:
+        running.fold(path, MAX_WEIGHT - 1)
+        with pytest.raises(BlobError, match="integers can be averaged over"):
+            running.fold(path, 2)
+        running.fold(path, 1)
+        running.average(tmp_path / "mean")
+    assert load_file(tmp_path / "mean")["w"].tolist() == [5]
 
 
 def test_booleans_follow_the_majority_of_samples(tmp_path: Path) -> None:
@@ -183,7 +262,7 @@ def test_batch_normalisation_is_averaged_with_its_statistics_and_its_count(tmp_p
         running.fold(tmp_path / "u1", 30)
         running.fold(tmp_path / "u2", 10)
         running.average(tmp_path / "mean")
-    check_blob(tmp_path / "mean", weights.schema_of(modules[0]))
+    check_blob(tmp_path / "mean", layout_of(weights.schema_of(modules[0])))
     one, two = (dict(module.named_buffers()) for module in modules)
     mean = MODELS["resnet18"](shape, 10)
     weights.load_into(tmp_path / "mean", mean)

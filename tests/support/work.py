@@ -1,0 +1,180 @@
+"""Work with a worker that answers as told, and a puller that brings what a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.effects import Train
+from p2pfl.errors import DataDirectoryError
+from p2pfl.learning import commands
+from p2pfl.runtime.work import Work
+from p2pfl.schema import file_bytes, header
+from p2pfl.store.blobs import BlobStore
+from p2pfl.store.partial import Watch
+from tests.support.records import SCHEMA, SPEC, digest
+
+RUN, MODEL = digest("run"), digest("model")
+WAIT_SECONDS = 10.0
+TRAIN = Train(RUN, 3, SPEC, MODEL, 1)
+GOOD = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
+"""A blob of `SCHEMA`: zeros."""
+BAD = b"no model"
+"""What no check lets pass."""
+
+
+def on_disk(name: str) -> list[inputs.AnyInput]:
+    """What is told of a fetched model: that it is here, and then that it is on disk."""
+    return [inputs.BlobReady(name, durable=False), inputs.BlobReady(name, durable=True)]
+
+
+class Host:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.fed: list[inputs.AnyInput] = []
+        self.told: list[events.AnyEvent] = []
+        self.released: list[str] = []
+        self.errors: list[BaseException] = []
+        self._changed = asyncio.Event()
+
+    def feed(self, event: inputs.AnyInput) -> None:
+        self.fed.append(event)
+        self._changed.set()
+
+    def publish(self, event: events.AnyEvent) -> None:
+        self.told.append(event)
+
+    def name_of(self, node: str) -> str:
+        return f"the device {node}"
+
+    def release_later(self, digest: str) -> None:
+        self.released.append(digest)
+        self._changed.set()
+
+    def fail(self, error: DataDirectoryError) -> None:
+        self.errors.append(error)
+        self._changed.set()
+
+    def break_down(self, error: BaseException) -> None:
+        self.errors.append(error)
+        self._changed.set()
+
+    def _has_ended(self) -> bool:
+        if any(isinstance(one, inputs.BlobReady) for one in self.fed):
+            return bool(self.released)  # there may be more of it before
+        return any(not isinstance(one, inputs.TrainProgress) for one in self.fed)
+
+    async def outcome(self) -> list[inputs.AnyInput]:
+        """Wait until a job has ended; return what was fed."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not (self.errors or self._has_ended()):
+                self._changed.clear()
+                await self._changed.wait()
+        return [one for one in self.fed if not isinstance(one, inputs.TrainProgress)]
+
+    async def fed_twice(self) -> None:
+        """Wait until two inputs were fed."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while len(self.fed) < 2:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+class Worker:
+    """Answers every job with the next of *answers*: raises it, or calls it with the job's arguments."""
+
+    def __init__(self, *answers: Any) -> None:
+        self._answers = list(answers)
+        self.calls: list[str] = []
+        self.is_stopped = False
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def job(*arguments: Any, passing_path: Path | None = None, digest: str = "") -> Any:
+            self.calls.append(name)
+            answer = self._answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer(*arguments) if callable(answer) else answer
+
+        return job
+
+    def stop_training(self) -> None:
+        self.is_stopped = True
+
+
+class Puller:
+    """Brings *data* into the store under whatever digest is asked for, once it may, or raises it."""
+
+    def __init__(self, store: BlobStore, data: bytes | Exception) -> None:
+        self._store = store
+        self._data = data
+        self.pulls: list[tuple[str, int, tuple[str, ...]]] = []
+        self.may_bring = asyncio.Event()
+        self.may_bring.set()
+        self.shows = True
+        """Whether it shows what it brings; not where two pulls of one blob became one."""
+
+    async def pull(
+        self,
+        digest: str,
+        length: int,
+        sources: tuple[str, ...],
+        on_progress: Callable[[str, int, int], None] | None = None,
+        *,
+        durable: bool = True,
+        soon: bool = False,
+        watch: Watch | None = None,
+    ) -> None:
+        self.pulls.append((digest, length, sources))
+        if on_progress is not None:
+            on_progress(sources[0], length, length)
+        await self.may_bring.wait()
+        if isinstance(self._data, Exception):
+            raise self._data
+        if not self._store.has(digest):
+            path = self._store.new_path()
+            path.write_bytes(self._data)
+            self._store.adopt(path, digest, durable=durable)
+            if watch is not None and self.shows:
+                watch(0, self._data)
+
+
+class Bench:
+    """Work with everything around it."""
+
+    def __init__(self, path: Path, *answers: Any, data: bytes | Exception = b"", pace: float = 0.0) -> None:
+        self.host = Host()
+        self.store = BlobStore(path)
+        self.worker = Worker(*answers)
+        self.puller = Puller(self.store, data)
+        self.work = Work(self.host, self.store, self.worker, self.puller, pace=pace)  # type: ignore[arg-type]
+
+    def keep(self, data: bytes) -> str:
+        """Put the blob *data* into the store; return its digest."""
+        path, name = self.store.new_path(), blake3(data).hexdigest()
+        path.write_bytes(data)
+        self.store.adopt(path, name)
+        return name
+
+    def forget(self) -> None:
+        """Forget what was fed and released."""
+        self.host.fed.clear()
+        self.host.released.clear()
+
+    def unclaimed(self) -> list[str]:
+        """Names of the worker's files that became no blob."""
+        return [path.name for path in self.store.new_path().parent.iterdir()]
+
+
+def trained(spec: Any, round_: int, model: Path, partition: int, path: Path, on_progress: Any) -> Any:
+    """A training that reports once and writes an update."""
+    on_progress(commands.Progress(0, 5, 10, 0.25))
+    path.write_bytes(GOOD)
+    return commands.Trained(0, blake3(GOOD).hexdigest(), 40, 0.5, 0.1, (30, 10))
