@@ -587,10 +587,27 @@ class Aggregator:
 
     # --- sending --------------------------------------------------------------------------------------------
 
-    def linked(self, node: str) -> None:
-        """Say to a newly linked member what it may have missed (rule 4)."""
+    def arrived(self, node: str) -> None:
+        """Say to a member that has just come to this round what it has not answered (rule 4)."""
         if self.stand_state is not Stand.IDLE and any(entry.node == node for entry in self.ledger.roster):
             self._send_to(node)
+
+    def linked(self, node: str) -> None:
+        """Say to a newly linked member what it may have missed, or forgotten in a restart (rule 4).
+
+        So it is told also if it has answered: it would leave no time to a candidate it does not know of.
+        """
+        if not any(entry.node == node for entry in self.ledger.roster):
+            return
+        match self.stand_state:
+            case Stand.STANDING | Stand.ADOPTING:
+                self._send_prepare(node)
+            case Stand.COLLECTING | Stand.AVERAGING:
+                self._send_collect(node)
+            case Stand.PROPOSING:
+                self.ctx.send(node, self._accept_message())
+            case Stand.IDLE:
+                pass
 
     def _send_unanswered(self) -> None:
         self.resend_at = self.ctx.now + self.ctx.settings.resend
@@ -601,14 +618,16 @@ class Aggregator:
             self.acceptor.propose(self.ctx.me, self._accept_message())
 
     def _send_to(self, node: str) -> None:
-        run, round_, ballot = self.ledger.run, self.ledger.round + 1, self.ballot
-        assert ballot is not None
         if self.stand_state is Stand.STANDING and node not in self.promises:
-            self.ctx.send(node, Prepare(run, round_, ballot))
+            self._send_prepare(node)
         elif self.stand_state is Stand.COLLECTING and node not in self.collection.contributions:
             self._send_collect(node)
         elif self.stand_state is Stand.PROPOSING and all(member.node != node for member in self.accepted_by):
             self.ctx.send(node, self._accept_message())
+
+    def _send_prepare(self, node: str) -> None:
+        assert self.ballot is not None
+        self.ctx.send(node, Prepare(self.ledger.run, self.ledger.round + 1, self.ballot))
 
     def _accept_message(self) -> Accept:
         assert self.ballot is not None

@@ -362,7 +362,7 @@ class Node:
             running.behind.suspect(member.node, status.round)
         elif status.round == ledger.round:
             if before is None or before.round < status.round or before.run != status.run:
-                running.linked(member.node)
+                running.arrived(member.node)
             if status.record != ledger.digest and (before is None or before.record != status.record):
                 # No evidence by itself, but the commit behind it is: two decisions of one round (rule 15).
                 self._ctx.send(member.node, Ask(ledger.run, max(0, ledger.round - 1)))
@@ -470,7 +470,7 @@ class Node:
         else:
             self._tell_ignored()
             self._ctx.do(Describe(ledger.spec))
-        running.open_round(self._votes.get(ledger.run), saved.update)
+        running.open_round(self._votes.get(ledger.run), saved.update, is_resumed=True)
         running.restart_model()
 
     def _take_run(self, offered: Offered | None) -> None:

@@ -92,6 +92,10 @@ class Running:
         self._wake: float | None = None
         self._gathered_at: float | None = None
         """When this member first saw a quorum in a run that has no commit yet."""
+        self._is_resumed = False
+        """Whether the open round is the one in which this process started."""
+        self._hears_until: float | None = None
+        """Until when it listens there, from when it first saw a quorum; then it knows what is to be known."""
         self._is_untidy = False
         """Whether blobs may be here that nobody needs any more; they can wait until all else is said."""
         self._told_alone = False
@@ -104,9 +108,15 @@ class Running:
 
     # --- rounds ---------------------------------------------------------------------------------------------
 
-    def open_round(self, vote: Vote | None = None, update: UpdateEntry | None = None) -> None:
-        """Begin the round after the ledger's last, with what a journal remembers of it."""
+    def open_round(
+        self, vote: Vote | None = None, update: UpdateEntry | None = None, *, is_resumed: bool = False
+    ) -> None:
+        """Begin the round after the ledger's last, or, if it *is_resumed*, go on with it after a restart.
+
+        A journal remembers *vote* and *update* of it.
+        """
         ctx, ledger = self.ctx, self.ledger
+        self._is_resumed = is_resumed
         me = ctx.me
         self.acceptor = Acceptor.open(ctx, ledger, lambda answer: self.aggregator.accepted(me, answer), vote)
         self.aggregator = Aggregator(ctx, ledger, self.acceptor, self.commit, self.wishes.open)
@@ -540,9 +550,15 @@ class Running:
     # --- time -----------------------------------------------------------------------------------------------
 
     def linked(self, node: str) -> None:
-        """Repeat to a peer that is newly linked, or has just come to this round, what it may have missed."""
+        """Repeat to a peer that is newly linked what it may have missed."""
         self.wishes.repeat(node)
         self.aggregator.linked(node)
+        self.trainee.linked(node)
+
+    def arrived(self, node: str) -> None:
+        """Repeat to a peer that has just come to this round what it may have missed."""
+        self.wishes.repeat(node)
+        self.aggregator.arrived(node)
         self.trainee.linked(node)
 
     def unlinked(self, node: str) -> None:
@@ -616,6 +632,8 @@ class Running:
     def _consider_standing(self, reachable: int) -> None:
         if self.aggregator.stand_state is not Stand.IDLE or not self._has_gathered():
             return
+        if self._is_resumed and not self._has_listened(reachable):
+            return
         situation = self._situation(reachable)
         verdict, reason, wake = decide_standing(situation)
         if verdict:
@@ -632,6 +650,21 @@ class Running:
             here = sum(map(self._is_in_run, self.ledger.roster))
             self._gathered_at = self.ctx.now if here >= self.ledger.needed else None
             return self._gathered_at is not None
+        return True
+
+    def _has_listened(self, reachable: int) -> bool:
+        """Whether this member, restarted in the open round, has heard what it has forgotten.
+
+        Who aggregates tells it on a new link. Not all links come at once, and who stood before they are there
+        would take the round from a live candidate.
+        """
+        if self.ledger.needed == 1:
+            return True
+        if self._hears_until is None and reachable >= self.ledger.needed:
+            self._hears_until = self.ctx.now + self.ctx.settings.resend
+        if self._hears_until is None or self.ctx.now < self._hears_until:
+            self._wake = earliest(self._wake, self._hears_until)
+            return False
         return True
 
     def _is_in_run(self, entry: RosterEntry) -> bool:

@@ -154,7 +154,7 @@ HEAVY = Faults(
     damage_every=40.0,
     aimed=0.04,
     aimed_value=0.15,
-    aimed_first=0.08,
+    aimed_first=0.2,
 )
 """Everything goes wrong, all the time."""
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from p2pfl.sim.faults import HEAVY
 from p2pfl.sim.rules import RULES
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.world import World
@@ -32,3 +33,15 @@ def test_without_this_rule_a_violation_of_its_kind_is_found(name):
 def test_with_all_rules_the_same_weather_breaks_nothing(name):
     for seed in range(3):
         World(seed, rounds=ROUNDS, faults=RULES[name].faults).run()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("nodes", [3, 4, 5, 7])
+def test_a_forgotten_lowest_ballot_is_found_among_all_other_faults_too(nodes):
+    for seed in range(200):
+        try:
+            World(seed, nodes=nodes, rounds=10, faults=HEAVY, without=RULES["lowest-promise"]).run()
+        except Violation as violation:
+            if violation.kind == "ballot":
+                return
+    pytest.fail(f"200 seeds of {nodes} nodes found nothing")

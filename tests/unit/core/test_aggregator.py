@@ -659,6 +659,48 @@ def test_a_newly_linked_member_is_told_what_it_may_have_missed():
     assert receivers(taken(stage.ctx), Accept) == [node("ben")]
 
 
+def test_a_newly_linked_member_hears_of_the_candidacy_also_if_it_has_answered_before_a_restart(stage):
+    stage.stand()
+    stage.it.linked(node("ben"))
+    assert receivers(taken(stage.ctx), Prepare) == [node("ben")]
+    stage.promise("ben")
+    stage.count("ada", "ben")
+    stage.it.linked(node("ben"))
+    assert receivers(taken(stage.ctx), Collect) == [node("ben")]
+    stage.count("cleo")
+    stage.advance()
+    assert stage.it.stand_state is Stand.AVERAGING
+    stage.it.linked(node("ben"))
+    assert receivers(taken(stage.ctx), Collect) == [node("ben")]
+    stage.average(model("average"))
+    stage.accepted("ben")
+    stage.it.linked(node("ben"))
+    assert receivers(taken(stage.ctx), Accept) == [node("ben")]
+
+
+def test_a_member_that_comes_to_the_round_is_told_only_what_it_has_not_answered(stage):
+    stage.elect()
+    stage.count("ben")
+    stage.it.arrived(node("ben"))
+    stage.it.arrived(node("cleo"))
+    assert receivers(taken(stage.ctx), Collect) == [node("cleo")]
+
+
+def test_a_candidate_that_pulls_the_value_to_adopt_says_so_to_a_newly_linked_member(stage):
+    (adopted,) = values(stage.chain, "accepted")
+    stage.acceptor.promised = ballot(3, "ben")
+    stage.stand()
+    stage.promise("ben", ballot(1, "ben"), adopted)
+    assert stage.it.stand_state is Stand.ADOPTING
+    stage.it.linked(node("ben"))
+    assert receivers(taken(stage.ctx), Prepare) == [node("ben")]
+
+
+def test_who_does_not_stand_has_nothing_to_say_to_a_newly_linked_member(stage):
+    stage.it.linked(node("ben"))
+    assert taken(stage.ctx) == []
+
+
 def test_what_a_candidacy_works_on_is_pinned():
     stage, _ = proposing()
     assert stage.it.pinned() == {model("average"), *(update(name, 1).digest for name in NAMES[:3])}
