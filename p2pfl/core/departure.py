@@ -146,6 +146,8 @@ def decide_leaving(farewell: Farewell) -> tuple[bool, str]:
             "back, and leaves then; asked once more (Ctrl-C) it stops at once"
         )
     spare = tolerance(farewell.others)
+    if farewell.others == 1:
+        return False, "leaving with the next commit; the other member goes on alone"
     return (
         False,
         f"leaving with the next commit; the {farewell.others} others go on and tolerate the loss of {spare}",
