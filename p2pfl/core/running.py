@@ -477,7 +477,7 @@ class Running:
         self.aggregator.blob_failed(failed.digest, failed.reason, invalid=failed.invalid)
 
     def _do_without_parent(self, reason: str) -> None:
-        """Say, when the last model does not come, that nothing is to be had here: nobody then waits for it."""
+        """Say, when the last model does not come, that nothing is to be had here: then nobody waits."""
         self.model_failures += 1
         self.model_flaw = reason
         if self.model_failing_since is None:

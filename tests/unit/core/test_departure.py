@@ -95,7 +95,7 @@ BASE = Farewell(in_run=True, is_over=False, is_member=True, others=4, reachable=
         ({"reachable": 2}, False, "2 of 4 members are reachable, 3 needed: the run will pause. So it votes"),
         ({"leaving": 4}, True, "nobody stays in the run"),
         ({"others": 0, "reachable": 0}, True, "nobody stays in the run"),
-        ({"others": 1, "reachable": 1}, False, "go on and tolerate the loss of 0"),
+        ({"others": 1, "reachable": 1}, False, "the other member goes on alone"),
     ],
 )
 def test_a_leaver_is_told_what_its_leaving_means(changes, at_once, says):
