@@ -91,7 +91,8 @@ def cause_of(error: BaseException) -> str:
     """Return why a download failed, briefly: torchvision lists every mirror, with the cause behind each."""
     text = " ".join(str(error).split())
     named = re.findall(r"<urlopen error (.*?)>", text)
-    return str(named[-1] if named else text or type(error).__name__)[:MAX_CAUSE]
+    cause = str(named[-1] if named else text or type(error).__name__)
+    return re.sub(r"^\[Errno -?\d+\] ", "", cause)[:MAX_CAUSE]
 
 
 def _move(source: Path, target: Path) -> None:

@@ -45,8 +45,8 @@ BUDGETS: dict[type, Budget] = {
     messages.Promise: Budget(1000, 5000),  # one for each candidate of a round; each has a signature to check
     messages.Accepted: Budget(1000, 5000),  # the same
     links.Peers: Budget(5, 600),  # one on a new link, and one for each node that is linked there later
-    links.Call: Budget(20, 200),  # one for each bulk connection that the caller cannot make: four at a time
-    links.CallFailed: Budget(20, 200),  # the answers
+    links.Call: Budget(50, 1000),  # one for each bulk connection that the caller cannot make: four at a time
+    links.CallFailed: Budget(50, 1000),  # the answers
 }
 """By kind of frame; all others are messages of rounds."""
 

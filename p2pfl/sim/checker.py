@@ -20,7 +20,7 @@ from p2pfl.core.effects import (
     Tell,
     Train,
 )
-from p2pfl.messages import Accepted, Member, Promise, Record, RosterEntry, quorum
+from p2pfl.messages import Accept, Accepted, Member, Promise, Record, RosterEntry, quorum
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.votes import Chosen, Votes, short
@@ -72,6 +72,8 @@ class Checker:
         match effect:
             case Send(message=Promise() | Accepted() as message):
                 self.votes.sent(disk, message)
+            case Send(message=Accept() as message):
+                self.votes.propose(message.record)
             case Tell():
                 self.works.told(disk, name, effect.event)
             case Collect():
@@ -94,9 +96,23 @@ class Checker:
         votes = self.votes
         if not votes.last:
             return []
-        run, last = max(votes.last.items(), key=lambda item: (item[1], item[0]))
+        run, last = self._most_rounds()
         chosen = [votes.chosen[run, round_] for round_ in (last - 1, last) if (run, round_) in votes.chosen]
         return [*(one.voters for one in chosen), chosen[-1].record.roster]
+
+    def undecided(self) -> list[tuple[RosterEntry, ...]]:
+        """Return the rosters that proposed values name which may still be decided, in the same run.
+
+        A value may lie on one disk only, and be adopted long after.
+        """
+        votes = self.votes
+        run = self._most_rounds()[0] if votes.last else None
+        open_ = (values for at, values in votes.proposed.items() if run in (None, at[0]))
+        return [value.roster for values in open_ for value in values.values()]
+
+    def _most_rounds(self) -> tuple[str, int]:
+        """Return the run with most rounds decided, and how many; one must be."""
+        return max(self.votes.last.items(), key=lambda item: (item[1], item[0]))
 
     def _accepted(self, disk: Disk, effect: SaveAccepted) -> None:
         record = effect.record

@@ -21,16 +21,20 @@ def may_lose_disk(world: World, device: Device) -> bool:
 
     Disks are lost one at a time: whoever lost one before, or turned away, is a member again, and another
     round is decided since, and every model that matters is whole on the disks that were to keep it. And every
-    roster that matters tolerates the loss of one, also one that is being founded, and one without those who
-    are leaving. Where a disk has come back with a backup, the others have to notice that first, by what is on
-    theirs.
+    roster that matters tolerates the loss of one: also one that is being founded, one without those who are
+    leaving, and one that a proposed value names. Of three, one is leaving, and the two others are proposed:
+    that value lies on one disk, and may be decided when who was leaving has long come back to stay. Where a
+    disk has come back with a backup, the others have to notice that first, by what is on theirs.
     """
     members = {one.member for one in world.devices.values()}
     whole = members - world.checker.votes.gone
     rosters = world.checker.latest() or [
         founding.roster for disk in world.disks() for founding in disk.foundings.values()
     ]
-    leaving = {one.member.node for one in world.devices.values() if is_leaving(one)}
+    rosters += world.checker.undecided()
+    leaving = {
+        one.member.node for one in world.devices.values() if is_leaving(one) or is_seen_leaving(world, one)
+    }
     sizes = [sum(entry.node not in leaving for entry in roster) for roster in rosters]
     sizes = sizes or [device.options.min_nodes]
     return (
@@ -72,3 +76,9 @@ def _knows_better(disk: Disk, backup: Disk) -> bool:
 def is_leaving(device: Device) -> bool:
     """Whether *device* is to leave, and stays for as long as it is needed."""
     return device.node is not None and device.node.status().phase == "leaving"
+
+
+def is_seen_leaving(world: World, device: Device) -> bool:
+    """Whether another one still believes that *device* is to leave, though its process may have ended."""
+    views = (one.node.peers.get(device.member.node) for one in world.devices.values() if one.node is not None)
+    return any(view is not None and view.linked and view.is_leaving for view in views)

@@ -43,6 +43,8 @@ class Votes:
         """The highest round decided, by run."""
         self.gone: set[Member] = set()
         """Members whose disk was lost, or put back from a backup: they must never vote again."""
+        self.proposed: dict[Round, dict[str, Record]] = {}
+        """By open round, the values proposed in it, by digest: each of them may be decided yet."""
         self._rosters: dict[str, tuple[RosterEntry, ...]] = {}
         """By record: who votes after it."""
         self._promised: dict[tuple[Member, str], tuple[int, Ballot]] = {}
@@ -124,6 +126,13 @@ class Votes:
                 "chain", f"the record of round {record.round} does not follow the chosen one before it"
             )
 
+    # --- proposals ------------------------------------------------------------------------------------------
+
+    def propose(self, record: Record) -> None:
+        """Take note that *record* is asked to be accepted, as far as its round is open."""
+        if (record.run, record.round) not in self.chosen:
+            self.proposed.setdefault((record.run, record.round), {})[self.digest(record)] = record
+
     # --- answers --------------------------------------------------------------------------------------------
 
     def sent(self, disk: Disk, message: Promise | Accepted) -> None:
@@ -190,6 +199,7 @@ class Votes:
         if known.digest != chosen.digest:
             raise Violation("agreement", f"two records chosen for round {at[1]}")
         self.last[at[0]] = max(at[1], self.last.get(at[0], 0))
+        self.proposed.pop(at, None)
 
 
 def _check_roster(roster: tuple[RosterEntry, ...]) -> None:

@@ -27,7 +27,7 @@ from p2pfl.events import Published, RoundRow
 from p2pfl.messages import Struct
 from p2pfl.wire.codec import understood
 
-OBSERVING_VERSION = 1
+OBSERVING_VERSION = 2
 """Of these frames and of the events in them. Another one is refused with a sentence that names both."""
 
 MAX_BATCH_BYTES = 256 * 1024

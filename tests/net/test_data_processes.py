@@ -53,7 +53,7 @@ async def test_a_download_without_a_network_is_one_sentence_and_exit_code_2(
     root = tmp_path / "pictures"
     ada = nodes.start_unheard("ada", "--min-nodes=1", "--task=mnist", f"--data-root={root}", "--download")
     assert await ada.exit_code() == 2
-    words = "; check the network, or copy them from another device (Error downloading "
+    words = "; check the network, or copy them from another device (Connection refused)."
     assert f"The data of the task 'mnist' could not be downloaded to {root}{words}" in ada.output
     assert "Traceback" not in log_of(ada, tmp_path)
     assert list(root.iterdir()) == []

@@ -355,17 +355,18 @@ async def test_a_commit_with_the_acceptances_of_another_is_named_once_and_ends_n
     seats: Seats, which: str, is_record: bool
 ) -> None:
     target, last, offender = seats.target, record_digest(seats.commit.record), seats.target.people.new()
-    forged = {
-        "another of the last round": seats.forged(1, seats.run),
-        "the next round": seats.forged(2, last),
-        "the next of another": seats.forged(2, digest("another")),
+    forged, words = {
+        "another of the last round": (seats.forged(1, seats.run), "contradicts what is committed here"),
+        "the next round": (seats.forged(2, last), "is not believed"),
+        "the next of another": (seats.forged(2, digest("another")), "contradicts what is committed here"),
     }[which]
     frame = Records(seats.run, None, (forged,)) if is_record else forged
     async with Client.linked(target.port, offender) as client:
         await client.say(framed(frame, frame, Ping()))
         assert isinstance(await client.hear(Pong), Pong)
-    assert len(await target.said(offender, "commit")) == 1
+    await target.said(offender, words)
     await target.serves()
+    assert sum(offender.name in notice.text for notice in target.process.all(events.Notice)) == 1
     assert not target.process.all(events.Ended)
 
 

@@ -1,7 +1,9 @@
 from p2pfl.core import inputs
+from p2pfl.core.effects import Send
+from p2pfl.messages import Accept
 from p2pfl.sim.limits import may_lose_disk, may_restore
 from p2pfl.sim.world import World
-from tests.support.worlds import at_round, number, spec
+from tests.support.worlds import at_round, number, once, spec
 
 
 def at_round_two(nodes=3):
@@ -30,6 +32,36 @@ def test_no_disk_is_lost_that_a_roster_needs_when_somebody_has_left():
     world = at_round_two()
     first, second = number(world, 1), number(world, 2)
     world.hand(second, second.process, inputs.Leave())
+    assert not may_lose_disk(world, first)
+
+
+def test_no_disk_is_lost_that_a_value_needs_which_may_still_be_decided():
+    world = at_round_two()
+    first, second, third = (number(world, index) for index in (1, 2, 3))
+    sent = []
+    once(world, lambda _one, effect: is_accept_without(effect, third), lambda _one: sent.append(world.now))
+    world.hand(third, third.process, inputs.Leave())
+    world.run_until(lambda: bool(sent), 100.0)
+    for device in (first, second, third):
+        world.crash(device, 0.5, power=True)
+    assert not may_lose_disk(world, second), "who was leaving is not any more, and the value may be adopted"
+
+
+def is_accept_without(effect, device):
+    """Whether *effect* proposes a roster without *device*."""
+    return (
+        isinstance(effect, Send)
+        and isinstance(effect.message, Accept)
+        and all(entry.node != device.member.node for entry in effect.message.record.roster)
+    )
+
+
+def test_no_disk_is_lost_as_long_as_others_take_somebody_for_leaving_who_has_crashed():
+    world = at_round_two()
+    first, second = number(world, 1), number(world, 2)
+    world.hand(second, second.process, inputs.Leave())
+    world.run_until(lambda: first.node.peers[second.member.node].is_leaving, 100.0)
+    world.crash(second)
     assert not may_lose_disk(world, first)
 
 
