@@ -36,19 +36,27 @@ def decide_exit(
     now: float,
     is_trained: bool = True,
     is_whole: bool = True,
+    hopeless_at: float | None = None,
+    flaw: str = "",
 ) -> tuple[int | None, str, float | None]:
     """Return the exit code, None to stay; why; and when to ask again if nothing happens.
 
     A node serves until everybody has the final model or has been unreachable for `linger` seconds; without
     the final model itself it waits for somebody who has it. One that was started on a finished run of its own
     stays until *serve_until*: for the model to be found on its own disk, then for whoever may come. A run is
-    complete only if it trained all its rounds (*is_whole*) and not in vain (*is_trained*).
+    complete only if it trained all its rounds (*is_whole*) and not in vain (*is_trained*). Who cannot have
+    the model of members that are linked (*flaw*) stops trying *hopeless_at*: all others wait for it.
     """
+    if not holds and hopeless_at is not None and now >= hopeless_at:
+        return INCOMPLETE_EXIT, f"the run ended, but its final model could not be had: {flaw}", None
     open_ = [other for other in others if not (holds and other.confirmed)]
     waiting = [other for other in open_ if other.given_up_at is None or now < other.given_up_at]
     if waiting:
         times = [other.given_up_at for other in waiting if other.given_up_at is not None]
-        return None, f"serving {len(waiting)}", max(times, default=None)
+        last = max(times, default=None)
+        if hopeless_at is not None and not holds:
+            last = hopeless_at if last is None else min(last, hopeless_at)
+        return None, f"serving {len(waiting)}", last
     if now < serve_until and not (holds and others):
         return None, "serving whoever comes", serve_until
     if not holds:
@@ -138,6 +146,8 @@ def decide_leaving(farewell: Farewell) -> tuple[bool, str]:
             "back, and leaves then; asked once more (Ctrl-C) it stops at once"
         )
     spare = tolerance(farewell.others)
+    if farewell.others == 1:
+        return False, "leaving with the next commit; the other member goes on alone"
     return (
         False,
         f"leaving with the next commit; the {farewell.others} others go on and tolerate the loss of {spare}",

@@ -130,8 +130,13 @@ class Ending:
 
     # --- the end of the run ---------------------------------------------------------------------------------
 
-    def consider_ending(self, ledger: Ledger) -> float | None:
-        """Exit once everybody has the final model, or cannot be waited for; return when to look again."""
+    def consider_ending(
+        self, ledger: Ledger, *, fails_since: float | None = None, flaw: str = ""
+    ) -> float | None:
+        """Exit once everybody has the final model, or cannot be waited for; return when to look again.
+
+        *fails_since* is since when nothing of that model has come here although it was tried, *flaw* why.
+        """
         ctx = self._ctx
         if not ledger.is_over:
             return None
@@ -148,6 +153,8 @@ class Ending:
             holds=ledger.holds,
             serve_until=self._glance_until if ledger.holds else self._serve_until,
             now=ctx.now,
+            hopeless_at=None if fails_since is None else fails_since + ctx.settings.linger,
+            flaw=flaw,
             is_trained=ledger.is_trained,
             is_whole=ledger.trained >= ledger.rounds,
         )

@@ -591,8 +591,12 @@ class Node:
         if self._running is not None:
             self._running.advance()
         self._lobby_retries()
-        if self.ledger is not None:
-            self._wake = earliest(self._wake, self._ending.consider_ending(self.ledger))
+        if self._running is not None:
+            running = self._running
+            again = self._ending.consider_ending(
+                running.ledger, fails_since=running.model_failing_since, flaw=running.model_flaw
+            )
+            self._wake = earliest(self._wake, again)
         self._consider_stopping()
         if self._running is not None:
             self._wake = earliest(self._wake, self._ending.consider_leaving(self._running))

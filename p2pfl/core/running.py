@@ -87,6 +87,8 @@ class Running:
         self._lost_tries = 0
         self.model_failures, self.model_flaw = 0, ""
         """How often the last model could not be had, and why not the last time."""
+        self.model_failing_since: float | None = None
+        """Since when nothing of it has come although it was tried."""
         self._elected: object = None
         self._order: list[str] = []
         self._wake: float | None = None
@@ -193,7 +195,7 @@ class Running:
         holds = self.acceptor.accepted == record
         ledger.commit(commit, is_late=is_late)
         self.ctx.is_begun = True
-        self.model_failures = 0
+        self.model_failures, self.model_failing_since = 0, None
         if is_mine:
             self.ctx.broadcast(commit)
         if not is_late:
@@ -210,8 +212,12 @@ class Running:
         """Tell why the run pauses by itself, where it does, and what to do."""
         ledger = self.ledger
         if ledger.last is not None and ledger.is_paused and PAUSES in ledger.last.record.note:
-            text = f"the run is paused after round {ledger.trained}: {ledger.last.record.note}"
-            self.ctx.warn(f"{text}. When that is mended, go on with `p2pfl resume`")
+            note = ledger.last.record.note.replace(f", {PAUSES}", "")
+            text = f"the run is paused after round {ledger.trained}: {note}"
+            self.ctx.warn(
+                f"{text}. When that is mended, go on with `p2pfl resume`; options of the run itself, such as "
+                "--lr, change with a new one only: stop all nodes and start them with --new-run"
+            )
 
     def _tell_fate(self, commit: Commit) -> None:
         """Tell why this member's own work is not in the record, where it is not ("no work lost")."""
@@ -481,15 +487,23 @@ class Running:
         self.aggregator.blob_failed(failed.digest, failed.reason, invalid=failed.invalid)
 
     def _do_without_parent(self, reason: str) -> None:
-        """Say, when the last model does not come, that there will be no update: nobody then waits for it."""
+        """Say, when the last model does not come, that nothing is to be had here: then nobody waits."""
         self.model_failures += 1
         self.model_flaw = reason
-        is_wanted = self.ledger.is_open and self.ledger.is_member and self.trainee.is_training_round
-        if self.model_failures >= MODEL_TRIES and is_wanted:
+        if self.model_failing_since is None:
+            self.model_failing_since = self.ctx.now
+        is_wanted = self.ledger.is_open and self.ledger.is_member
+        if self.model_failures < MODEL_TRIES or not is_wanted:
+            return
+        if self.trainee.is_training_round:
             self.trainee.decline(f"it cannot have the last model: {reason}"[:300])
+        elif not self.trainee.evaluation_failed:
+            self.trainee.fail_evaluation()
 
     def blob_progressed(self, digest: str) -> None:
         """Take note that bytes of a blob have come: it is being pulled, however slowly."""
+        if digest == self.ledger.model:
+            self.model_failing_since = None
         self.acceptor.blob_progressed(digest)
 
     def _lose(self, digest: str) -> None:

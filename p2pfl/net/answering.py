@@ -86,7 +86,7 @@ class CallAnswerer:
                 node, self._addresses(node), StreamProtocol
             )
         except NetworkError as error:
-            reason = f"this device {error}"
+            reason = f"the caller {error}"
             self._barred.failed(node, reason, began, clock())
             self._refuse(node, call, reason)
             return

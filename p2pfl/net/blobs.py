@@ -215,10 +215,18 @@ class _Hunt:
         what = f"blob {self._digest[:12]} could not be had"
         if not self._failures:
             return NetworkError(f"{what}: no node that may have it is reachable")
-        told = sorted(self._failures.items(), key=lambda one: not isinstance(one[1], PeerError))
+        told = sorted(self._failures.items(), key=_rank)
+        if isinstance(told[0][1], Unreached):  # not told, then: who else was asked and never had it
+            told = [one for one in told if isinstance(one[1], Unreached)]
+            what = "no way to the bytes"
         reasons = "; ".join(_told(name, error) for name, error in told[:MAX_FAILURES_TOLD])
         only_wrong = all(isinstance(error, PeerError) for error in self._failures.values())
         return (BlobError if only_wrong else NetworkError)(f"{what}: {reasons}")
+
+
+def _rank(failure: tuple[str, P2pflError]) -> int:
+    """Return where a failure comes among those that people are told: what they can act upon first."""
+    return 0 if isinstance(failure[1], PeerError) else 1 if isinstance(failure[1], Unreached) else 2
 
 
 def _told(name: str, error: P2pflError) -> str:

@@ -83,7 +83,6 @@ class Reach:
 def why_unreached(holder: Holder, errors: dict[Way, NetworkError]) -> str:
     """Say why neither way led to *holder*, and what people can do."""
     dialled, called = errors["dial"], errors["call"]
-    reason = f"{holder.name} {dialled}, and {called}"
     if isinstance(dialled, Undialled) and dialled.port is not None and not dialled.is_answered:
-        return f"{reason}: does its firewall let port {dialled.port} in?"
-    return reason
+        return f"{holder.name} {dialled}: does its firewall let port {dialled.port} in? And {called}"
+    return f"{holder.name} {dialled}, and {called}"

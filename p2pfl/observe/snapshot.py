@@ -115,11 +115,13 @@ class Snapshot(msgspec.Struct, frozen=True):
     members: tuple[str, ...]
     """The roster's names."""
     reachable: int
-    """Members the node has a link to, itself included."""
+    """Members the node has a link to and that are in the run, itself included."""
     needed: int
     """Members that make a quorum."""
     tolerates: int
     """Members that may be lost, of those reachable now, before the run waits."""
+    left_out: dict[str, str]
+    """Members without an update in the last committed round, and why."""
     wanted: dict[str, str]
     """What operators want that no commit has done yet ("pause", "end", "end-now"), and who."""
     peers: tuple[PeerNow, ...]
@@ -169,7 +171,9 @@ def _take(state: State, frame: History | Happened | CaughtUp) -> None:
 
 def snapshot_of(state: State, who: str = "") -> Snapshot:
     """Return the moment *state* is at; *who* is as whom it was observed."""
-    evaluated = next((one for one in reversed(list(state.rounds)) if one.accuracy is not None), None)
+    rounds = list(state.rounds)
+    last = rounds[-1] if rounds else None
+    evaluated = next((one for one in reversed(rounds) if one.accuracy is not None), None)
     return Snapshot(
         time=state.time,
         name=state.name,
@@ -197,6 +201,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         reachable=state.reachable,
         needed=state.needed,
         tolerates=state.tolerates(),
+        left_out=dict(last.left_out) if last is not None else {},
         wanted=dict(state.wanted),
         peers=tuple(_peer(state, peer) for peer in state.peers.values()),
         transfers=tuple(
@@ -271,7 +276,14 @@ def _run_lines(snapshot: Snapshot) -> list[str]:
                 f"{snapshot.evaluated_samples:,} samples, not committed"
             )
     members = f"{snapshot.reachable} of {len(snapshot.members)} members reachable, {snapshot.needed} needed"
-    return [*lines, f"quorum      {members}; {_spare(snapshot)}", *wanted]
+    without = [
+        line
+        for name, reason in snapshot.left_out.items()
+        for line in _wrapped(
+            "left out", f"{bounded(name, 60)} in round {snapshot.round}: {bounded(reason, 300)}"
+        )
+    ]
+    return [*lines, f"quorum      {members}; {_spare(snapshot)}", *without, *wanted]
 
 
 def _spare(snapshot: Snapshot) -> str:
@@ -285,8 +297,11 @@ def _spare(snapshot: Snapshot) -> str:
 
 
 def _unreached_lines(address: str, reason: str) -> list[str]:
-    text = f"{bounded(address, 60)} is not reached: {bounded(reason, 300)}"
-    return textwrap.wrap(text, WIDTH, initial_indent="address     ", subsequent_indent=" " * 12)
+    return _wrapped("address", f"{bounded(address, 60)} is not reached: {bounded(reason, 300)}")
+
+
+def _wrapped(label: str, text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{label:<12}", subsequent_indent=" " * 12)
 
 
 def _peer_line(peer: PeerNow) -> str:

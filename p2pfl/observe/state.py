@@ -103,8 +103,13 @@ class State:
 
     @property
     def reachable(self) -> int:
-        """How many members are here, the observed node included."""
-        return sum(1 for name in self.members if name in self.peers and self.peers[name].doing_now)
+        """How many members are here and in the run, the observed node included."""
+        return sum(1 for name in self.members if name in self.peers and self._is_able(self.peers[name]))
+
+    def _is_able(self, peer: Peer) -> bool:
+        """Whether *peer* can do its part: one that is in another run, or in none, votes and trains not."""
+        is_elsewhere = not peer.is_me and peer.status is not None and peer.status.run != self.run
+        return peer.doing_now and not is_elsewhere
 
     @property
     def needed(self) -> int:

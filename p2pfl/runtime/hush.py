@@ -39,12 +39,16 @@ HUSHED = (
 )
 """Events that a peer's words may cause without end; the others come with rounds, or once."""
 
+ROUND_LINES = (events.Elected, events.Evaluated)
+"""Those that every round brings: counted apart, so that quick rounds do not hide why one waits."""
+
 
 class Hush:
     """Counts what each peer causes."""
 
     def __init__(self) -> None:
         self._lines: dict[str, Bucket] = {}
+        self._round_lines: dict[str, Bucket] = {}
         self._answers: dict[str, Bucket] = {}
         self._told: dict[str, float] = {}
 
@@ -56,8 +60,9 @@ class Hush:
         for effect in effects:
             if isinstance(effect, SendRecords) and not _has_left(self._answers, node, ANSWERS, now):
                 continue
-            is_line = isinstance(effect, Tell) and isinstance(effect.event, HUSHED)
-            if is_line and not _has_left(self._lines, node, LINES, now):
+            event = effect.event if isinstance(effect, Tell) else None
+            lines = self._round_lines if isinstance(event, ROUND_LINES) else self._lines
+            if isinstance(event, HUSHED) and not _has_left(lines, node, LINES, now):
                 kept += self._reminder(node, name, now)
                 continue
             kept.append(effect)

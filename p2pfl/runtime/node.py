@@ -226,8 +226,8 @@ def _check_files(config: NodeConfig) -> None:
     if links > limit - sockets.files_kept() - OWN_FILES:
         needed = links + OWN_FILES + 2 * sockets.FILES_KEPT
         raise UserError(
-            f"This process may have {limit} files and connections open, too few for a node with {links} "
-            f"peers. Raise the limit before the start: `ulimit -n {max(needed, 1024)}`."
+            f"This process may have {limit} files and connections open, too few for {links + 1} "
+            f"nodes. Raise the limit before the start: `ulimit -n {max(needed, 1024)}`."
         )
 
 

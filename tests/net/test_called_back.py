@@ -170,7 +170,7 @@ async def test_where_neither_side_can_dial_both_addresses_are_named_and_others_l
         with pytest.raises(NetworkError) as told:
             await them.pull(ONE)
         assert f"holder cannot be dialled at {them.door.address}" in str(told.value)
-        assert f"could not dial back, since this device cannot be dialled at {them.puller.address}" in str(
+        assert f"could not dial back, since the caller cannot be dialled at {them.puller.address}" in str(
             told.value
         )
 

@@ -49,6 +49,18 @@ def test_without_the_final_model_a_node_waits_for_whoever_has_it_and_fails_when_
     assert ending([AWAY], holds=False, now=130.0)[0] == INCOMPLETE_EXIT
 
 
+def test_who_cannot_have_the_final_model_of_linked_members_stops_trying_and_says_why():
+    def trying(now):
+        return decide_exit([SLOW], holds=False, serve_until=0.0, now=now, hopeless_at=130.0, flaw="no way")
+
+    assert trying(129.9) == (None, "serving 1", 130.0)
+    assert trying(130.0) == (
+        INCOMPLETE_EXIT,
+        "the run ended, but its final model could not be had: no way",
+        None,
+    )
+
+
 def test_a_confirmed_member_that_has_gone_still_counts_as_complete():
     gone = Other("ben", confirmed=True, given_up_at=101.0)
     assert ending([gone], holds=True, now=100.0)[:2] == (COMPLETE_EXIT, "the run is complete everywhere")
@@ -83,7 +95,7 @@ BASE = Farewell(in_run=True, is_over=False, is_member=True, others=4, reachable=
         ({"reachable": 2}, False, "2 of 4 members are reachable, 3 needed: the run will pause. So it votes"),
         ({"leaving": 4}, True, "nobody stays in the run"),
         ({"others": 0, "reachable": 0}, True, "nobody stays in the run"),
-        ({"others": 1, "reachable": 1}, False, "go on and tolerate the loss of 0"),
+        ({"others": 1, "reachable": 1}, False, "the other member goes on alone"),
     ],
 )
 def test_a_leaver_is_told_what_its_leaving_means(changes, at_once, says):

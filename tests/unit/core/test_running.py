@@ -694,3 +694,21 @@ def test_a_member_that_cannot_have_the_last_model_declines_and_goes_on_trying(be
         answers += sent(taken(bench.ctx), Submit)
         assert of_kind(bench.advance(1.0), Fetch)
     assert [answer.declined for answer in answers] == ["it cannot have the last model: nobody has it"]
+
+
+def test_a_member_that_cannot_have_the_final_model_keeps_nobody_waiting_for_its_evaluation():
+    bench = Bench()
+    while bench.ledger.next_kind == "train":
+        bench.learn(bench.chain.commit())
+    bench.ledger.holds, round_ = False, bench.ledger.round + 1
+    bench.hear("ben", Collect(bench.chain.run, round_, ballot(2, "ben"), False))
+    failed = inputs.BlobFailed(bench.ledger.model, "nobody has it", invalid=False)
+    answers = []
+    for _ in range(MODEL_TRIES + 1):
+        bench.it.blob_failed(failed)
+        answers += sent(taken(bench.ctx), Submit)
+        bench.ctx.now += 0.1
+    assert [(one.update, one.declined, one.evaluation) for one in answers] == [(None, "", None)]
+    assert bench.it.model_failing_since == pytest.approx(bench.ctx.now - 0.1 * (MODEL_TRIES + 1))
+    bench.it.blob_progressed(bench.ledger.model)
+    assert bench.it.model_failing_since is None

@@ -14,8 +14,8 @@ LATE = NetworkError("it did not dial back in time")
 def test_the_reason_names_device_address_both_ways_and_the_port_to_open() -> None:
     dialled = Undialled([PLACE], [NetworkError("it did not answer within 5 s: is the device on?")])
     assert why_unreached(PI, {"dial": dialled, "call": LATE}) == (
-        "pi cannot be dialled at 10.0.0.3:9003 (it did not answer within 5 s), "
-        "and it did not dial back in time: does its firewall let port 9003 in?"
+        "pi cannot be dialled at 10.0.0.3:9003 (it did not answer within 5 s): "
+        "does its firewall let port 9003 in? And it did not dial back in time"
     )
 
 

@@ -123,6 +123,27 @@ def test_without_a_quorum_it_says_how_many_are_waited_for() -> None:
     assert "quorum      2 of 5 members reachable, 3 needed; waits for 1 more" in lines
 
 
+def test_a_member_that_is_linked_and_not_in_the_run_is_not_counted_as_reachable() -> None:
+    state = state_of(recordings.running())
+    peer = state.peers["shelf-pi5"]
+    assert peer.status is not None
+    peer.status = msgspec.structs.replace(peer.status, run="")
+    assert "quorum      4 of 6 members reachable, 4 needed; not one may be lost" in lines_of(
+        snapshot_of(state)
+    )
+
+
+def test_who_was_left_out_of_the_last_round_is_named_with_the_reason() -> None:
+    state = state_of(recordings.running())
+    last = state.rounds.last
+    assert last is not None
+    last.left_out = (("pi", "pi cannot be dialled at 10.0.0.3:9003: does its firewall let port 9003 in?"),)
+    assert [line for line in lines_of(snapshot_of(state)) if "9003" in line] == [
+        "left out    pi in round 41: pi cannot be dialled at 10.0.0.3:9003: does its",
+        "            firewall let port 9003 in?",
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

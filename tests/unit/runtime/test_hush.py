@@ -50,6 +50,12 @@ def test_one_peer_does_not_silence_another() -> None:
     assert hush.filter(node("cleo"), "cleo", [LINE], 0.0) == [LINE]
 
 
+def test_quick_rounds_do_not_hide_why_one_waits() -> None:
+    hush = Hush()
+    kept(hush, [Tell(events.Elected(2, 1, "ben", BEN, 0))] * 1000)
+    assert kept(hush, [LINE]) == [LINE]
+
+
 def test_answers_from_the_journal_are_bounded() -> None:
     assert kept(Hush(), [RECORDS] * 10_000) == [RECORDS] * int(ANSWERS.burst)
 
