@@ -168,7 +168,7 @@ def flood(frame: ControlFrame, number: int) -> AsyncIterator[bytes]:
 def _varied(frame: ControlFrame, number: int) -> ControlFrame:
     match frame:
         case messages.Offer():
-            return Offer(founding(model=digest(f"model {number}")))
+            return Offer(msgspec.structs.replace(frame.founding, model=digest(f"model {number}")))
         case messages.Decline():
             return Decline(digest(f"run {number}"), f"reason {number}")
         case messages.Facts():
