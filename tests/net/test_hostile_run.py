@@ -314,9 +314,9 @@ async def test_silent_strangers_harm_no_round_and_keep_nobody_out(run: Run) -> N
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(100):
             stack.enter_context(socket.create_connection(("127.0.0.1", run.ports[0])))
-        await run.goes_on()
         async with run.linked(run.ports[0], run.people.new()) as honest:
             assert isinstance(await honest.hear(Status), Status)
+        await run.goes_on()
 
 
 async def test_a_member_that_is_linked_and_says_nothing_is_not_waited_for(run: Run) -> None:

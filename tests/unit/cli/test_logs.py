@@ -83,7 +83,7 @@ def test_a_second_set_up_replaces_the_first(tmp_path, capsys):
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataDirectoryError, match=rf"cannot write the log {re.escape(str(tmp_path))}"):
+    with pytest.raises(DataDirectoryError, match=rf"cannot create the folder {re.escape(str(tmp_path))}"):
         set_up_logging(0, tmp_path / "file" / "logs")
 
 
