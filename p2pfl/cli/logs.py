@@ -15,7 +15,7 @@ import traceback
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from p2pfl.store.durable import disk_errors
+from p2pfl.store.durable import disk_errors, make_folder
 
 LOG_FILE = "node.log"
 
@@ -130,7 +130,7 @@ def keep_traceback(error: BaseException) -> Path:
 def _open_file(log_dir: Path, level: int) -> logging.Handler:
     path = log_dir / LOG_FILE
     with disk_errors("write the log", path):
-        log_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(log_dir)  # for this user only, and so is a data directory that begins with it
         handler = LogFile(
             path,
             maxBytes=MAX_LOG_BYTES,

@@ -425,8 +425,7 @@ class Aggregator:
             node = entry.node
             if collection.is_done(node) or ctx.is_gone(entry) or ctx.is_leaving(node):
                 continue
-            gone_at = None if ctx.is_reachable(node) else ctx.gone_at(node)
-            awaited.append(Awaited(node, self._expected_at(node), gone_at, self._has_update(node)))
+            awaited.append(Awaited(node, self._expected_at(node), ctx.gone_at(node), self._has_update(node)))
         pending = collection.at(Stage.READY)
         return Progress(
             now=ctx.now,

@@ -194,9 +194,13 @@ class Context:
             return max(peer.since, peer.run_since)
         return peer.lacking_since
 
-    def gone_at(self, node: str) -> float:
-        """Return when *node*, not linked now, counts as gone from the round (rule 9)."""
+    def gone_at(self, node: str) -> float | None:
+        """Return when *node* counts as gone from the round (rule 9); None while it is here."""
         peer = self.peers.get(node)
+        if self.is_reachable(node):
+            return (
+                peer.since + self.settings.start_grace if peer is not None and peer.status is None else None
+            )
         if peer is not None and peer.ever_linked:
             return peer.since + self.settings.gone
         return self.started + self.settings.start_grace
@@ -226,11 +230,14 @@ class Context:
     def _is_elsewhere(self, peer: PeerView) -> bool:
         """Whether *peer* says that it is in another run than this node, or in none, or cannot be in this one.
 
-        Before the first commit it may still be on its way into the run.
+        Before the first commit it may still be on its way into the run. A link on which nothing is said soon,
+        although a node says at once which run it is in, is nobody's part.
         """
         if not self.run:
             return False
         if peer.declined == self.run:
+            return True
+        if peer.status is None and self.now >= peer.since + self.settings.start_grace:
             return True
         says = peer.status.run if peer.status is not None else self.run
         return not self.policy.takes_part(says, self.run, self.is_begun)
@@ -249,7 +256,8 @@ class Context:
         """Whether nothing is to be expected of the member *entry* for now."""
         if self.is_reachable(entry.node):
             return not self.is_seated(entry)
-        return self.now >= self.gone_at(entry.node)
+        gone_at = self.gone_at(entry.node)
+        return gone_at is not None and self.now >= gone_at
 
     def is_leaving(self, node: str) -> bool:
         """Whether the peer *node* asked to be dropped."""

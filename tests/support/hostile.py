@@ -111,22 +111,30 @@ def member_of(credentials: Credentials) -> Member:
     return Member(credentials.node_id, credentials.node_id.encode().hex()[:32])
 
 
-def hello_of(credentials: Credentials) -> links.Hello:
-    """Return the HELLO of a client with *credentials*, rightly signed."""
-    claim = sign_claim(signer_of(credentials), member_of(credentials), 1, NONCE, VOTES)
+def hello_of(credentials: Credentials, claim: Claim | None = None) -> links.Hello:
+    """Return the HELLO of a client with *credentials*, rightly signed, about a journal of its own or *claim*."""
+    if claim is None:
+        claim = sign_claim(signer_of(credentials), member_of(credentials), 1, NONCE, VOTES)
     return links.Hello("0.1.0", claim, 1, (), *VERSIONS, "", 0)
 
 
-def said_by(credentials: Credentials, frame: Message, run: str, round_: int) -> Message:
-    """Return *frame* as somebody with *credentials* says it of *round_* of *run*, rightly signed."""
+def said_by(
+    credentials: Credentials,
+    frame: Message,
+    run: str,
+    round_: int,
+    who: Member | None = None,
+    votes: int = VOTES,
+) -> Message:
+    """Return *frame* as *who* with *credentials* says it of *round_* of *run*, rightly signed."""
     if isinstance(frame, Wish):
         return sign_wish(signer_of(credentials), credentials.node_id, run, round_, "pause", "")
     ballot = Ballot(3, credentials.node_id)
     changes = {"run": run, "round": round_, "ballot": ballot, "previous": run}
     if isinstance(frame, Promise | Accepted):
         record = frame.record if isinstance(frame, Accepted) else ""
-        who, signs = member_of(credentials), signer_of(credentials)
-        changes["vote"] = sign_vote(signs, who, run, round_, ballot, record, VOTES)
+        who, signs = who or member_of(credentials), signer_of(credentials)
+        changes["vote"] = sign_vote(signs, who, run, round_, ballot, record, votes)
     kept = {name: value for name, value in changes.items() if name in frame.__struct_fields__}
     return msgspec.structs.replace(frame, **kept)
 
@@ -160,7 +168,7 @@ def flood(frame: ControlFrame, number: int) -> AsyncIterator[bytes]:
 def _varied(frame: ControlFrame, number: int) -> ControlFrame:
     match frame:
         case messages.Offer():
-            return Offer(founding(model=digest(f"model {number}")))
+            return Offer(msgspec.structs.replace(frame.founding, model=digest(f"model {number}")))
         case messages.Decline():
             return Decline(digest(f"run {number}"), f"reason {number}")
         case messages.Facts():
@@ -204,16 +212,18 @@ class Client:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def linked(cls, port: int, credentials: Credentials) -> AsyncIterator[Client]:
+    async def linked(
+        cls, port: int, credentials: Credentials, claim: Claim | None = None
+    ) -> AsyncIterator[Client]:
         """Connect to the node at *port* and become its link."""
         async with cls.connected(port, credentials) as client:
-            welcome = await client.greet(credentials)
+            welcome = await client.greet(credentials, claim)
             await client.say(framed(links.Ready(0 if welcome.order else next(cls._orders))))
             yield client
 
-    async def greet(self, credentials: Credentials) -> links.Welcome:
+    async def greet(self, credentials: Credentials, claim: Claim | None = None) -> links.Welcome:
         """Say HELLO; return the node's WELCOME."""
-        await self.say(framed(hello_of(credentials)))
+        await self.say(framed(hello_of(credentials, claim)))
         welcome = await self.hear(links.Welcome)
         assert isinstance(welcome, links.Welcome), welcome
         self.claim = welcome.claim

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import stat
 import time
 from pathlib import Path
 
@@ -64,6 +66,13 @@ def test_the_worker_s_output_is_in_the_file_with_a_time_in_utc(tmp_path, in_toky
     assert (tmp_path / LOG_FILE).read_text() == "1970-01-01T00:00:00.250Z INFO p2pfl.worker: hello\n"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no mode bits")
+def test_a_data_directory_that_begins_with_its_log_is_for_its_user_only(tmp_path):
+    set_up_logging(0, tmp_path / "data" / "logs")
+    for folder in (tmp_path / "data", tmp_path / "data" / "logs"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
 def test_a_second_set_up_replaces_the_first(tmp_path, capsys):
     set_up_logging(0, tmp_path / "a")
     set_up_logging(0, tmp_path / "b")
@@ -74,7 +83,7 @@ def test_a_second_set_up_replaces_the_first(tmp_path, capsys):
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataDirectoryError, match=rf"cannot write the log {re.escape(str(tmp_path))}"):
+    with pytest.raises(DataDirectoryError, match=rf"cannot create the folder {re.escape(str(tmp_path))}"):
         set_up_logging(0, tmp_path / "file" / "logs")
 
 

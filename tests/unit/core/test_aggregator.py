@@ -409,6 +409,16 @@ def test_a_member_whose_link_ended_is_not_waited_for_beyond_suspicion(stage):
     assert left.reason == "it was not reachable"
 
 
+def test_a_member_that_never_says_anything_on_its_link_is_not_waited_for_beyond_some_seconds(stage):
+    stage.ctx.run = stage.chain.run
+    stage.elect()
+    stage.ctx.peers[node("ben")].hear(status(run=stage.chain.run), stage.ctx.now)
+    stage.count("ada", "ben")
+    assert of_kind(stage.advance(), Average) == []
+    assert stage.it.wake == stage.ctx.peers[node("cleo")].since + stage.ctx.settings.start_grace
+    assert of_kind(stage.advance(stage.ctx.settings.start_grace), Average)
+
+
 def test_a_node_that_came_back_with_an_empty_disk_is_not_waited_for(stage):
     stage.elect()
     stage.count("ada", "ben")

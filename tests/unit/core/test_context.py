@@ -65,6 +65,22 @@ def test_a_node_that_is_back_with_another_journal_is_reachable_but_not_the_membe
     assert ctx.is_gone(entry)
 
 
+def test_a_member_that_says_nothing_on_its_link_is_gone_after_a_while():
+    ctx = context("ada", linked=())
+    ctx.run = digest("run")
+    entry = roster(*NAMES[:3])[1]
+    link(ctx, "ben")
+    assert ctx.is_seated(entry)
+    assert ctx.gone_at(node("ben")) == NOW + ctx.settings.start_grace
+    ctx.now = ctx.gone_at(node("ben"))
+    assert not ctx.is_seated(entry)
+    assert ctx.is_gone(entry)
+    assert ctx.absent_since(entry) == NOW
+    ctx.peers[node("ben")].hear(status(run=ctx.run), ctx.now)
+    assert ctx.is_seated(entry)
+    assert ctx.gone_at(node("ben")) is None
+
+
 def test_this_node_is_seated_with_its_own_journal_only():
     ctx = context("ada")
     entry = roster("ada")[0]

@@ -247,6 +247,8 @@ def test_refusals_move_a_candidate_by_a_bounded_step_and_strangers_not_at_all(be
 def test_where_no_attempt_is_left_a_member_does_not_stand_and_says_so_once():
     vote = Vote(2, ballot(MAX_ATTEMPT, "cleo"), None, None)
     bench = Bench(vote=vote)
+    for peer in bench.ctx.peers.values():
+        peer.hear(status(run=bench.chain.run, round=1, holds=True), bench.ctx.now)
     effects = [*bench.began, *bench.advance(60.0), *bench.advance(20.0)]
     assert of_kind(effects, SavePromise) == told(effects, events.Standing) == []
     texts = [notice.text for notice in told(effects, events.Notice)]

@@ -1,0 +1,327 @@
+"""Hostile members of a run that goes on, and others: rounds take as long afterwards as before, and memory stays.
+
+Three nodes run. A fourth was a member too and was killed: a raw client speaks with its certificate, others
+with certificates of every role, or with none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import statistics
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+
+import msgspec
+import psutil
+import pytest
+
+from p2pfl import events
+from p2pfl.identity.credentials import Credentials, read_credentials
+from p2pfl.identity.names import Role
+from p2pfl.identity.signatures import signer_of
+from p2pfl.messages import (
+    MAX_ATTEMPT,
+    Ask,
+    Ballot,
+    Decline,
+    Facts,
+    Member,
+    Message,
+    Offer,
+    Origin,
+    Prepare,
+    Promise,
+    Records,
+    Status,
+    Wish,
+)
+from p2pfl.net.budget import BUDGETS, ROUNDS
+from p2pfl.proofs import sign_claim
+from p2pfl.store.directory import DataDirectory
+from p2pfl.wire.codec import ControlFrame
+from p2pfl.wire.links import Call, Peers, Ping, Pong, Refusal
+from tests.support.hostile import (
+    LINK_FRAMES,
+    MAX_BYTES,
+    MESSAGES,
+    NONCE,
+    Client,
+    People,
+    framed,
+    hello_of,
+    malformed,
+    said_by,
+)
+from tests.support.processes import LIGHT, Fleet, Process, address_of, last_round
+from tests.support.records import digest
+
+pytestmark = pytest.mark.processes
+
+NAMES = ("ada", "ben", "cleo", "mole")
+PACE_SECONDS = 0.25
+OPTIONS = (f"--pace={PACE_SECONDS}", "--rounds=100000", "--drop-after=900")
+
+SLOWER = 1.2
+"""Times as long as before an attack a round may take after it, ..."""
+
+SLACK_SECONDS = 0.05
+"""... and what a busy machine may add."""
+
+MEASURED = 4
+"""Rounds of which the median counts."""
+
+MEASURES = 4
+"""How often that is looked at before it is believed to be too slow."""
+
+MAX_LINES = 30
+"""That the nodes print of one who floods, all three together."""
+
+MAX_GROWTH_BYTES = 64 * 2**20
+"""Of each node, over all these tests together."""
+
+
+class Run:
+    """Three members that train, and what a fourth one needs to speak for itself."""
+
+    def __init__(
+        self, fleet: Fleet, nodes: list[Process], mole: Credentials, journal: str, votes: int
+    ) -> None:
+        self.nodes = nodes
+        self.folder = fleet.folder
+        self.people = People(fleet.folder / "certs")
+        self.mole = mole
+        self._member = Member(mole.node_id, journal)
+        self.claim = sign_claim(signer_of(mole), self._member, 1000, NONCE, votes)
+        """What the fourth member says of its journal."""
+        with DataDirectory(fleet.folder / "ada").read_journal() as reader:
+            (row,) = reader.runs()
+            self.run = row.run
+            self.founding = reader.founding(row.run)
+        self.seconds = 0.0
+        """What a round took when that was last measured."""
+        self.memory = [psutil.Process(node.pid) for node in nodes]
+        self.before = [one.memory_info().rss for one in self.memory]
+
+    @property
+    def ports(self) -> list[int]:
+        return [int(address_of(node).rpartition(":")[2]) for node in self.nodes]
+
+    @property
+    def round(self) -> int:
+        """The last one that is committed."""
+        return last_round(self.nodes[0])
+
+    def linked(self, port: int, who: Credentials) -> AbstractAsyncContextManager[Client]:
+        """Link *who* to the node at *port*, with the journal of the fourth member if it is that."""
+        return Client.linked(port, who, self.claim if who is self.mole else None)
+
+    def continued(self) -> Offer:
+        """Return the offer of a run that claims to continue this one."""
+        origin = Origin(self.run, self.round, digest("record"), self.round)
+        assert self.founding is not None
+        return Offer(msgspec.structs.replace(self.founding, nonce=secrets.token_hex(16), continues=(origin,)))
+
+    def said(self, who: Credentials, frame: Message) -> Message:
+        """Return *frame* as *who* says it of the round that is open now."""
+        return said_by(who, frame, self.run, self.round + 1, self._member if who is self.mole else None)
+
+    async def measure(self) -> float:
+        """Return what a round takes now."""
+        node = self.nodes[0]
+        start = self.round
+        await node.until(events.Committed, lambda event: event.round >= start + MEASURED)
+        rounds = [event for event in node.all(events.Committed) if event.round > start]
+        return statistics.median(event.seconds for event in rounds)
+
+    async def goes_on(self) -> None:
+        """Look that rounds take as long as before, that all three train, and that nothing has grown."""
+        most = self.seconds * SLOWER + SLACK_SECONDS
+        taken = [await self.measure()]
+        while taken[-1] > most and len(taken) < MEASURES:  # another program may have had the processor
+            taken.append(await self.measure())
+        assert taken[-1] <= most, f"{self.seconds:.3f} s before, then {taken}"
+        grown = [one.memory_info().rss - was for one, was in zip(self.memory, self.before, strict=True)]
+        assert max(grown) < MAX_GROWTH_BYTES, grown
+        for node in self.nodes:
+            assert not node.has_ended, node.output
+            assert "Traceback" not in node.output
+
+    def lines(self, who: Credentials) -> list[str]:
+        """Return what the nodes' people have read of *who*."""
+        return [line for node in self.nodes for line in node.output.splitlines() if who.name in line]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    fleet = Fleet(tmp_path_factory.mktemp("hostile-run"))
+    try:
+        yield asyncio.run(_running(fleet))
+        fleet.check("ada", "ben", "cleo")
+    finally:
+        fleet.end()
+
+
+async def _running(fleet: Fleet) -> Run:
+    *nodes, fourth = await fleet.start_all(*NAMES, options=OPTIONS, program=LIGHT)
+    await fourth.until(events.Committed)
+    fourth.end()
+    mole = read_credentials(fleet.folder / "certs" / "mole")
+    with DataDirectory(fleet.folder / "mole").read_journal() as reader:
+        founding = reader.founding(reader.runs()[0].run)
+    assert founding is not None
+    entries = founding.roster
+    (journal,) = (entry.journal for entry in entries if entry.node == mole.node_id)
+    made = Run(fleet, nodes, mole, journal, 10**6)
+    await made.measure()
+    made.seconds = await made.measure()
+    return made
+
+
+def name_of(frame: ControlFrame) -> str:
+    return type(frame).__name__
+
+
+FLOODS = [
+    frame
+    for frame in [*MESSAGES, *LINK_FRAMES]
+    if isinstance(frame, Offer | Facts | Decline | Ask | Promise | Prepare | Peers | Call)
+]
+
+
+async def answer_pings(client: Client) -> None:
+    """Keep the link of *client* alive, and say nothing else."""
+    while isinstance(await client.hear(Ping), Ping):
+        await client.say(framed(Pong()))
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def hang_up(run: Run, offender: Credentials, *frames: ControlFrame) -> None:
+    """Say *frames* to each node and hear whether it has read them all."""
+    for port in run.ports:
+        async with run.linked(port, offender) as client:
+            await client.say(framed(*frames, Ping()))
+            assert isinstance(await client.hear(Pong), Pong)
+
+
+WHO = pytest.mark.parametrize("is_member", [True, False], ids=["member", "no member"])
+
+
+def offender_of(run: Run, is_member: bool) -> Credentials:
+    return run.mole if is_member else run.people.new()
+
+
+async def test_malformed_frames_of_every_kind_harm_no_round(run: Run) -> None:
+    for is_member in (True, False):
+        offender = offender_of(run, is_member)
+        for number, frame in enumerate([*MESSAGES, *LINK_FRAMES]):
+            if number % 2 == is_member:
+                async with run.linked(run.ports[number % 3], offender) as client:
+                    await client.say(malformed(frame)[0])
+                    assert isinstance(await client.hear(), Refusal | None)
+    await run.goes_on()
+
+
+@WHO
+async def test_every_message_out_of_place_harms_no_round(run: Run, is_member: bool) -> None:
+    offender = offender_of(run, is_member)
+    frames = [run.said(offender, frame) for frame in MESSAGES if not (is_member and isinstance(frame, Wish))]
+    await hang_up(run, offender, *frames)
+    await run.goes_on()
+    assert not any("pauses" in line for line in run.lines(offender))
+
+
+async def test_a_request_of_somebody_who_is_no_member_is_named_once_by_each_node_and_not_obeyed(
+    run: Run,
+) -> None:
+    offender = run.people.new()
+    wish = next(frame for frame in MESSAGES if isinstance(frame, Wish))
+    await hang_up(run, offender, run.said(offender, wish), run.said(offender, wish))
+    await run.goes_on()
+    assert sum("it is ignored" in line for line in run.lines(offender)) == len(run.nodes)
+
+
+@WHO
+async def test_an_attempt_far_ahead_ends_nothing(run: Run, is_member: bool) -> None:
+    offender = offender_of(run, is_member)
+    far = Prepare(run.run, run.round + 1, Ballot(MAX_ATTEMPT, offender.node_id))
+    await hang_up(run, offender, far, msgspec.structs.replace(far, round=run.round + 2))
+    await run.goes_on()
+
+
+@WHO
+async def test_forged_commits_and_records_end_nothing(run: Run, is_member: bool) -> None:
+    offender = offender_of(run, is_member)
+    with DataDirectory(run.folder / "ada").read_journal() as reader:
+        commit = reader.records(run.run, run.round - 2, MAX_BYTES).commits[-1]
+    other = msgspec.structs.replace(commit.record, model=digest("another"), note="forged")
+    forged = msgspec.structs.replace(commit, record=other)
+    await hang_up(run, offender, forged, Records(run.run, None, (forged,)))
+    await run.goes_on()
+    assert not any(node.all(events.Ended) for node in run.nodes)
+
+
+@pytest.mark.parametrize("frame", FLOODS, ids=name_of)
+async def test_who_floods_members_is_named_once_and_turned_away(run: Run, frame: ControlFrame) -> None:
+    offender, port = run.people.new(), run.ports[0]
+    if isinstance(frame, Offer):
+        frame = run.continued()
+    budget = BUDGETS.get(type(frame), ROUNDS)
+    async with run.linked(port, offender) as client:
+        await client.flood(frame, int(3 * budget.burst) + 500)
+        await client.hear(Refusal)
+    async with Client.connected(port, offender) as again:
+        await again.say(framed(hello_of(offender)))
+        refusal = await again.hear()
+        assert isinstance(refusal, Refusal)
+        assert "it is turned away for 30 s" in refusal.reason
+    await run.goes_on()
+    words = f"it sends more {name_of(frame).upper()} than any node needs"
+    assert sum(words in line for line in run.lines(offender)) == 1
+    assert len(run.lines(offender)) < MAX_LINES
+
+
+async def test_a_member_that_floods_is_turned_away_as_well(run: Run) -> None:
+    async with run.linked(run.ports[0], run.mole) as client:
+        await client.flood(run.continued(), 500)
+        await client.hear(Refusal)
+    async with Client.connected(run.ports[0], run.mole) as again:
+        await again.say(framed(hello_of(run.mole, run.claim)))
+        refusal = await again.hear()
+        assert isinstance(refusal, Refusal)
+        assert "it is turned away" in refusal.reason
+    await run.goes_on()
+
+
+@pytest.mark.parametrize("role", ["operator", "observer"])
+async def test_people_who_speak_as_nodes_harm_no_round(run: Run, role: Role) -> None:
+    person = run.people.new(role)
+    for frame in [*MESSAGES, *LINK_FRAMES]:
+        async with Client.connected(run.ports[0], person) as client:
+            await client.say(framed(frame))
+            assert isinstance(await client.hear(), Refusal | None)
+    await run.goes_on()
+
+
+async def test_silent_strangers_harm_no_round_and_keep_nobody_out(run: Run) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", run.ports[0])))
+        async with run.linked(run.ports[0], run.people.new()) as honest:
+            assert isinstance(await honest.hear(Status), Status)
+        await run.goes_on()
+
+
+async def test_a_member_that_is_linked_and_says_nothing_is_not_waited_for(run: Run) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for port in run.ports[1:]:  # the first one has turned it away
+            client = await stack.enter_async_context(run.linked(port, run.mole))
+            stack.push_async_callback(ended, asyncio.create_task(answer_pings(client)))
+        await run.goes_on()
