@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from p2pfl.events import Measured
+from p2pfl.messages import quorum
 from p2pfl.observe.client import Observer
 from p2pfl.observe.peers import Peer, Word
 from p2pfl.observe.state import Phase, State
@@ -291,6 +292,10 @@ def _spare(snapshot: Snapshot) -> str:
     missing = snapshot.needed - snapshot.reachable
     if missing > 0:
         return f"waits for {missing} more"
+    leaving = [one.name for one in snapshot.peers if one.is_member and one.doing == "leaving"]
+    others = len(snapshot.members) - len(leaving)
+    if leaving and others and snapshot.reachable - len(leaving) < quorum(others):
+        return f"waits for another: {bounded(', '.join(leaving), 60)} leaving"
     if not snapshot.tolerates:
         return "not one may be lost"
     return f"{snapshot.tolerates} may be lost"

@@ -133,6 +133,19 @@ def test_a_member_that_is_linked_and_not_in_the_run_is_not_counted_as_reachable(
     )
 
 
+def test_a_round_that_waits_since_a_leaver_is_needed_says_for_whom() -> None:
+    found = snapshot_of(state_of(recordings.running()))
+    peers = tuple(
+        msgspec.structs.replace(one, doing="leaving" if one.name in ("shelf-pi5", "roof-jetson") else "train")
+        for one in found.peers
+    )
+    quorum = "quorum      5 of 6 members reachable, 4 needed; "
+    assert quorum + "1 may be lost" in lines_of(msgspec.structs.replace(found, peers=peers))
+    fewer = msgspec.structs.replace(found, peers=peers, reachable=4)
+    [line] = [line for line in lines_of(fewer) if line.startswith("quorum")]
+    assert line.startswith("quorum      4 of 6 members reachable, 4 needed; waits for another: shelf-pi5")
+
+
 def test_who_was_left_out_of_the_last_round_is_named_with_the_reason() -> None:
     state = state_of(recordings.running())
     last = state.rounds.last
