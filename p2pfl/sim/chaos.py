@@ -24,8 +24,8 @@ BLACKOUT = 0.3
 OPERATORS_LOOK = 10.0
 """Seconds between two looks of operators at a run that may have paused by itself."""
 
-LATER = 4.0
-"""Seconds the others come later."""
+LATER = 8.0
+"""Seconds the others come later: after those who are back have stopped waiting for them (`start_grace`)."""
 
 SLOWEST = 5.0
 """How many times longer than the others' a slow node's training may take."""
