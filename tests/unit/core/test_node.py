@@ -144,7 +144,7 @@ def test_a_restart_never_resumes_its_own_old_ballot():
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain, votes={chain.run: Vote(2, ballot(5, "ada"), None, None)})
     effects = device.link("ben", "cleo")
-    effects += device.node.tick(110.0)
+    effects += device.node.tick(100.5) + device.node.tick(103.0)  # a restarted member listens first
     (prepare, *_) = sent(effects, Prepare)
     assert prepare.ballot == ballot(6, "ada")
 
@@ -247,7 +247,7 @@ def test_nobody_stands_in_anothers_name():
 def test_a_commit_is_told_before_blobs_are_let_go_of():
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
-    effects = device.link("ben", "cleo") + device.node.tick(110.0)
+    effects = device.link("ben", "cleo") + device.node.tick(100.5) + device.node.tick(103.0)
     mine = device.node._running.aggregator.ballot
     effects = device.hear("ben", Promise(chain.run, 2, mine, None, None, signed("ben", chain.run, 2, mine)))
     effects += device.feed(inputs.WorkFailed("train", "out of memory", 2))
