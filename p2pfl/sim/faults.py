@@ -80,6 +80,9 @@ class Faults(msgspec.Struct, frozen=True):
     """Probability that nobody can pull from one device, as long as there are faults."""
     misfit: float = 0.0
     """Probability that an update never fits the run's schema, or an average is not finite."""
+    allowance: float = 0.0
+    """Seconds a round may take beyond the bound of the judge of progress: where bulk is blocked this often, one
+    candidate after another may be hit, and each of them needs 24 s to find it out."""
 
     # --- disks ----------------------------------------------------------------------------------------------
     lose_disk_every: float = 0.0
@@ -108,7 +111,14 @@ NETWORK = Faults(cut_every=10.0, deafen_every=15.0, drop=0.03, duplicate=0.05, s
 """Every device is well, and the network is not."""
 
 BULK = Faults(
-    block_every=6.0, block=20.0, walled=0.5, misfit=0.05, damage_every=10.0, crash_every=20.0, pull=0.5
+    block_every=6.0,
+    block=20.0,
+    walled=0.5,
+    misfit=0.05,
+    allowance=48.0,
+    damage_every=10.0,
+    crash_every=20.0,
+    pull=0.5,
 )
 """Messages come through, and models do not."""
 

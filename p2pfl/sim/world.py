@@ -26,7 +26,7 @@ from p2pfl.sim.device import Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.faults import CALM, Faults
 from p2pfl.sim.network import SILENCE, Network
-from p2pfl.sim.progress import Progress
+from p2pfl.sim.progress import BOUND, Progress
 from p2pfl.sim.rules import Rule
 from p2pfl.sim.setting import CLONED_EXIT, SETTINGS, digest_of, node_id, spec_of
 from p2pfl.sim.trace import SHORT
@@ -140,7 +140,7 @@ class World:
             latest = self.faults.until if device in self._late else 1.0
             self.after(latest * self.random.random(), self.start, device)
         schedule_faults(self)
-        Progress(self).begin()
+        Progress(self, BOUND + self.faults.allowance).begin()
         if self.is_faulty:
             self.after(self.faults.until, self._end_faults)
         self.after(self.faults.until + SETTINGS.linger, self.serve_stragglers)
