@@ -81,8 +81,8 @@ class Faults(msgspec.Struct, frozen=True):
     misfit: float = 0.0
     """Probability that an update never fits the run's schema, or an average is not finite."""
     allowance: float = 0.0
-    """Seconds a round may take beyond the bound of the judge of progress: where bulk is blocked this often, one
-    candidate after another may be hit, and each of them needs 24 s to find it out."""
+    """Seconds a round may take beyond the bound of the judge of progress: where bulk is blocked very often,
+    one candidate after another may be hit, and each of them needs 24 s to find it out."""
 
     # --- disks ----------------------------------------------------------------------------------------------
     lose_disk_every: float = 0.0
