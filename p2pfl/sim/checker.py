@@ -126,7 +126,9 @@ class Checker:
     def _collected(self, disk: Disk) -> None:
         for run, vote in disk.votes.items():
             is_open = vote.round > len(disk.commits.get(run, ()))
-            model = vote.accepted.model if vote.accepted is not None and is_open else ""
+            # A journal that was put back names models that this device was free to delete long ago.
+            is_put_back = disk.member in self.votes.gone
+            model = vote.accepted.model if vote.accepted is not None and is_open and not is_put_back else ""
             if model and model not in disk.blobs and (disk.member, model) not in self._damaged:
                 raise Violation(
                     "possession", f"{short(disk)} collected a blob it accepted in the open round {vote.round}"

@@ -57,6 +57,13 @@ def test_the_blob_of_an_open_vote_must_not_be_collected(court):
         court.done("ada", Collect(frozenset()))
 
 
+def test_a_journal_that_was_put_back_may_name_a_model_that_was_collected_long_ago(court):
+    court.accept("ada")
+    court.checker.lost(member("ada"))
+    court.disks["ada"].blobs.clear()
+    court.done("ada", Collect(frozenset()))
+
+
 def test_a_decided_model_must_stay_on_a_quorum(court):
     court.accept("ada")
     court.accept("ben")
