@@ -4,15 +4,8 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.messages import (
-    Collect,
-)
-from tests.support.core import (
-    ballot,
-    taken,
-    told,
-    unlink,
-)
+from p2pfl.messages import Collect
+from tests.support.core import ballot, taken, told, unlink
 from tests.support.records import NAMES, node, resigned, update
 from tests.support.running import Bench
 

@@ -38,18 +38,7 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.proofs import CastVote, sign_wish
-from tests.support.core import (
-    ballot,
-    member,
-    model,
-    of_kind,
-    receivers,
-    sent,
-    status,
-    taken,
-    told,
-    unlink,
-)
+from tests.support.core import ballot, member, model, of_kind, receivers, sent, status, taken, told, unlink
 from tests.support.keys import signer
 from tests.support.records import SPEC, node, resigned, roster, signed, update
 from tests.support.running import Bench

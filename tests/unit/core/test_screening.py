@@ -6,33 +6,12 @@ import pytest
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.aggregator import Stand
-from p2pfl.core.effects import (
-    SaveSeen,
-    Sever,
-    Tell,
-    can_wait,
-)
+from p2pfl.core.effects import SaveSeen, Sever, Tell, can_wait
 from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
 from p2pfl.core.roster import ranked
-from p2pfl.messages import (
-    MAX_ATTEMPT,
-    Accept,
-    Accepted,
-    Collect,
-    Prepare,
-    Promise,
-    Submit,
-)
+from p2pfl.messages import MAX_ATTEMPT, Accept, Accepted, Collect, Prepare, Promise, Submit
 from p2pfl.proofs import CastVote
-from tests.support.core import (
-    ballot,
-    member,
-    model,
-    of_kind,
-    sent,
-    taken,
-    told,
-)
+from tests.support.core import ballot, member, model, of_kind, sent, taken, told
 from tests.support.records import NAMES, node, signed, update
 from tests.support.running import Bench
 

@@ -1,34 +1,13 @@
 """When a member stands, and when it does not."""
 
-import pytest
-
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import (
-    Evaluate,
-    SavePromise,
-)
+from p2pfl.core.effects import Evaluate, SavePromise
 from p2pfl.core.saved import Vote
-from p2pfl.messages import (
-    MAX_ATTEMPT,
-    Evaluation,
-    Prepare,
-)
-from tests.support.core import (
-    ballot,
-    of_kind,
-    sent,
-    status,
-    told,
-    unlink,
-)
+from p2pfl.messages import MAX_ATTEMPT, Evaluation, Prepare
+from tests.support.core import ballot, of_kind, sent, status, told, unlink
 from tests.support.records import NAMES, node
 from tests.support.running import Bench
-
-
-@pytest.fixture
-def bench():
-    return Bench()
 
 
 def test_where_no_attempt_is_left_a_member_does_not_stand_and_says_so_once():
