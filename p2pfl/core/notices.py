@@ -1,8 +1,10 @@
-"""What people are told of the run as a whole, each thing once: quorum, election, pause, work left out."""
+"""What people are told of the run as a whole, each thing once: options, quorum, elections, work left out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+import msgspec
 
 from p2pfl import events
 from p2pfl.core.context import Context
@@ -29,6 +31,37 @@ class Notices:
     _told_missing: set[str] = field(default_factory=set)
     _missing_since: dict[str, float] = field(default_factory=dict)
     """When members that this node has no link to were first seen to take part."""
+
+    def joined(self, how: str) -> None:
+        """Tell which run this node is in now, and *how* it came there."""
+        ledger = self.ledger
+        members = tuple(entry.name for entry in ledger.roster)
+        joined = msgspec.convert(
+            {
+                "event": "run_joined",
+                "run": ledger.run,
+                "how": how,
+                "round": ledger.round,
+                "spec": msgspec.structs.replace(ledger.spec, rounds=ledger.rounds),
+                "members": members,
+                "model": ledger.model,
+                "trained": ledger.trained,
+            },
+            events.RunJoined,
+        )
+        self.ctx.tell(joined)
+
+    def ignored(self) -> None:
+        """Tell which options were given that the run has otherwise."""
+        ledger = self.ledger
+        mine, theirs = self.ctx.options.spec, msgspec.structs.replace(ledger.spec, rounds=ledger.rounds)
+        differences = tuple(
+            f"{field.replace('_', ' ')} {getattr(mine, field)} (the run has {getattr(theirs, field)})"
+            for field in mine.__struct_fields__
+            if field in self.ctx.options.given and getattr(mine, field) != getattr(theirs, field)
+        )
+        if differences:
+            self.ctx.tell(events.OptionsIgnored(differences))
 
     def pause(self) -> None:
         """Tell why the run pauses by itself, where it does, and what to do."""

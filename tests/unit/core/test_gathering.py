@@ -8,24 +8,9 @@ from p2pfl.core.aggregator import Stand
 from p2pfl.core.collection import PULL_TRIES, Stage
 from p2pfl.core.effects import Average, Fetch, Fold, Send
 from p2pfl.core.gathering import FOLDS_AHEAD
-from p2pfl.messages import (
-    Accept,
-    Collect,
-    Evaluation,
-    Noted,
-)
+from p2pfl.messages import Accept, Collect, Evaluation, Noted
 from tests.support.aggregator import Bench
-from tests.support.core import (
-    chain_of,
-    link,
-    model,
-    of_kind,
-    sent,
-    status,
-    taken,
-    told,
-    unlink,
-)
+from tests.support.core import chain_of, link, model, of_kind, sent, status, taken, told, unlink
 from tests.support.records import NAMES, SPEC, node, update
 
 

@@ -4,8 +4,10 @@ import msgspec
 import pytest
 
 from p2pfl import events
+from p2pfl.core import inputs
 from p2pfl.messages import Collect
-from tests.support.core import ballot, taken, told, unlink
+from tests.support.core import ballot, chain_of, options, taken, told, unlink
+from tests.support.device import in_run
 from tests.support.records import NAMES, node, resigned, update
 from tests.support.running import Bench
 
@@ -41,3 +43,47 @@ def test_the_loss_and_the_return_of_the_quorum_are_told_once():
     bench.ctx.peers[node("ben")].linked = True
     (back,) = told(bench.advance() + bench.advance(1.0), events.QuorumBack)
     assert back.reachable == 3
+
+
+def test_a_resumed_run_says_so_and_names_the_options_it_ignores():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    mine = msgspec.structs.replace(options().spec, epochs=7)
+    device = in_run(chain, spec=mine, given=frozenset({"epochs"}))
+    assert [event.how for event in told(device.began, events.RunJoined)] == ["resumed"]
+    assert told(device.began, events.OptionsIgnored)[0].differences == ("epochs 7 (the run has 1)",)
+
+
+def warned_of_missing(effects):
+    return ["has no link to it" in notice.text for notice in told(effects, events.Notice)]
+
+
+def test_a_member_that_was_off_and_takes_part_again_is_not_blamed_on_a_firewall():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    device.now += 100.0
+    device.link("cleo")
+    assert warned_of_missing(device.hear("cleo", chain.commit())) == []
+    device.link("ben")
+    device.now += 100.0
+    assert warned_of_missing(device.hear("cleo", chain.commit())) == []
+    device.feed(inputs.Unlinked(node("ben")))
+    assert warned_of_missing(device.hear("cleo", chain.commit())) == []
+
+
+def test_a_member_that_goes_on_taking_part_without_a_link_is_named_once():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    device.link("cleo")
+    warned = []
+    for _ in range(4):
+        device.now += 10.0
+        warned += warned_of_missing(device.hear("cleo", chain.commit()))
+    assert warned == [True]
+
+
+def test_who_resumes_a_run_says_how_many_rounds_of_training_lie_behind():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    chain.commit(kind="evaluate", then="end")
+    chain.commit()
+    (joined,) = told(in_run(chain).began, events.RunJoined)
+    assert (joined.round, joined.trained) == (3, 2)
