@@ -14,23 +14,14 @@ from enum import Enum
 
 from p2pfl import events
 from p2pfl.core.acceptor import Acceptor
-from p2pfl.core.collection import (
-    Awaited,
-    Closing,
-    Collection,
-    Contribution,
-    Progress,
-    Stage,
-    decide_closing,
-    decide_pulling_again,
-    judge,
-)
+from p2pfl.core.collection import Closing, Collection, Stage, decide_closing
 from p2pfl.core.context import Context, earliest
-from p2pfl.core.effects import Average, Fetch, Fold, SaveSeen
+from p2pfl.core.effects import Average, Fetch, SaveSeen
+from p2pfl.core.gathering import Gathering
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
 from p2pfl.core.proposal import Draft
-from p2pfl.core.roster import contains, sampled, selection
+from p2pfl.core.roster import contains
 from p2pfl.messages import (
     MAX_ATTEMPT,
     Accept,
@@ -39,7 +30,6 @@ from p2pfl.messages import (
     Collect,
     Commit,
     Member,
-    Noted,
     Prepare,
     Promise,
     Record,
@@ -62,10 +52,6 @@ class Stand(Enum):
     AVERAGING = "averages"
     PROPOSING = "asks for acceptance"
 
-
-FOLDS_AHEAD = 2
-"""Updates given away of which this node has not been told that they are folded. A worker's node tells so when
-the worker has been given one (`runtime.work`), so this binds whoever takes longer."""
 
 TRANSITIONS: dict[Stand, frozenset[Stand]] = {
     Stand.IDLE: frozenset({Stand.STANDING}),
@@ -106,14 +92,14 @@ class Aggregator:
     stand_state: Stand = Stand.IDLE
     ballot: Ballot | None = None
     promises: dict[str, Promise] = field(default_factory=dict)
-    collection: Collection = field(default_factory=lambda: Collection(set(), 0))
+    gathering: Gathering | None = None
+    """The updates of the ballot for which this node was elected last; None before."""
     proposal: Record | None = None
     accepted_by: dict[Member, SignedVote] = field(default_factory=dict)
     undelivered: dict[str, str] = field(default_factory=dict)
     """By member: why it cannot have the model of this ballot's record, as it said."""
     unusable: dict[str, str] = field(default_factory=dict)
     """Models of accepted records that could not be had in this round, and why."""
-    elected_at: float = 0.0
     told_held: str = ""
     """The reason for waiting that was told last."""
     highest_seen: int = 0
@@ -214,7 +200,6 @@ class Aggregator:
         """Adopt what a promise named, or collect."""
         assert self.ballot is not None
         counted = self._counted()
-        self.elected_at = self.ctx.now
         self.ctx.tell(
             events.Elected(
                 self.ledger.round + 1,
@@ -241,74 +226,46 @@ class Aggregator:
             self.ctx.do(Fetch(adopted.model, layout, nodes, parent=parent))
             return
         self._move(Stand.COLLECTING)
-        run, spec = self.ledger.run, self.ledger.spec
-        chosen = selection(run, self.ledger.round + 1, self.ledger.roster, spec.sample)
-        selected = set(chosen) if self.ledger.next_kind == "train" else set()
-        self.collection = Collection(selected, min(spec.min_updates, len(selected)))
+        self.gathering = Gathering.begin(self.ctx, self.ledger, self.ballot)
         self._send_unanswered()
 
     # --- collecting -----------------------------------------------------------------------------------------
 
+    @property
+    def _gathering_now(self) -> Gathering | None:
+        return self.gathering if self.stand_state is Stand.COLLECTING else None
+
+    @property
+    def collection(self) -> Collection:
+        """What was gathered in the ballot for which this node was elected last."""
+        return self.gathering.collection if self.gathering is not None else Collection(set(), 0)
+
     def submit(self, member: Member, message: Submit) -> None:
         """Take a member's contribution; an update is pulled before it counts."""
-        if self.stand_state is not Stand.COLLECTING or message.ballot != self.ballot:
-            return
-        if not contains(self.ledger.roster, member) or message.previous != self.ledger.digest:
-            return
-        known = self.ctx.policy.known(self.collection.contributions, member.node)
-        if known is not None:
-            known.evaluation = known.evaluation or message.evaluation
-            if known.stage.is_final:
-                self._note(member.node, known, again=True)
-            return
-        contribution = judge(
-            member, message, self.ledger.founding.max_samples, is_training=self.ledger.next_kind == "train"
-        )
-        self.collection.contributions[member.node] = contribution
-        if contribution.stage is Stage.ANNOUNCED:
-            update = contribution.update
-            assert update is not None
-            others = (entry.node for entry in self.ledger.roster)
-            sources = tuple(
-                dict.fromkeys(node for node in (member.node, *others) if node != self.ctx.me.node)
-            )
-            layout, parent = self.ledger.founding.layout, self.ledger.model
-            self.ctx.do(Fetch(update.digest, layout, sources, durable=False, parent=parent))
-        else:
-            self._note(member.node, contribution)
+        gathering = self._gathering_now
+        if gathering is not None and message.ballot == self.ballot:
+            gathering.submit(member, message)
 
-    def _note(self, node: str, contribution: Contribution, *, again: bool = False) -> None:
-        """Tell a member what became of its contribution, and people once; *again* where it asks once more."""
-        assert self.ballot is not None
-        if contribution.stage is Stage.REFUSED and not again:
-            self.ctx.tell(
-                events.UpdateRefused(self.ledger.round + 1, self.ctx.name_of(node), contribution.reason)
-            )
-        refused = contribution.reason if contribution.stage is Stage.REFUSED else ""
-        self.ctx.send(node, Noted(self.ledger.run, self.ledger.round + 1, self.ballot, refused))
+    def folded(self, ballot: Ballot, digest: str) -> None:
+        """Note that update *digest* is in the sum, and fold the next one."""
+        gathering = self._gathering_now
+        if gathering is not None and ballot == self.ballot:
+            gathering.folded(digest)
 
     def blob_ready(self, digest: str, *, durable: bool) -> None:
         """Go on with whatever waited for blob *digest*: a model must be durable, an update need not."""
         if self.stand_state is Stand.ADOPTING and self.proposal is not None and self.proposal.model == digest:
             if durable:
                 self._propose(self.proposal, adopted=True)
-        elif self.stand_state is Stand.COLLECTING:
-            waiting = self.collection.with_blob(digest)
-            for node, contribution in self.collection.contributions.items():
-                if contribution in waiting:
-                    contribution.stage = Stage.READY
-                    self.ctx.note_undeliverable(node, "")
-            self._fold_next()
+        elif (gathering := self._gathering_now) is not None:
+            gathering.blob_ready(digest)
 
     def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
         """Refuse an update that is invalid or cannot be had; for a while its member may announce it again."""
         if self.stand_state is Stand.ADOPTING and self.proposal is not None and self.proposal.model == digest:
             self._do_without(digest, reason)
-        elif self.stand_state is Stand.COLLECTING:
-            contributions = self.collection.contributions
-            waiting = self.collection.with_blob(digest)
-            for node in [node for node, one in contributions.items() if one in waiting]:
-                self._pull_failed(node, reason, invalid=invalid)
+        elif (gathering := self._gathering_now) is not None:
+            gathering.blob_failed(digest, reason, invalid=invalid)
 
     def _do_without(self, model: str, reason: str) -> None:
         """Go by the votes of others than those who accepted *model*, which cannot be had; else give up."""
@@ -326,60 +283,6 @@ class Aggregator:
         self._move(Stand.STANDING)
         self._send_unanswered()
         self._count_promises()
-
-    def _pull_failed(self, node: str, reason: str, *, invalid: bool) -> None:
-        """Decide about a member's update that could not be pulled."""
-        collection = self.collection
-        if not invalid and not self.ctx.is_reachable(node):
-            del collection.contributions[node]  # its link is gone: it counts as gone soon, or comes back
-            return
-        peer = self.ctx.peers.get(node)
-        collection.failed_pulls[node] = collection.failed_pulls.get(node, 0) + 1
-        is_known = peer is not None and bool(peer.undeliverable)
-        again, why = decide_pulling_again(
-            collection.failed_pulls[node], is_invalid=invalid, is_known=is_known
-        )
-        collection.failures[node] = text = (reason if invalid else f"{why}: {reason}")[:300]
-        if again:
-            del collection.contributions[node]
-            return
-        if not invalid:
-            self.ctx.note_undeliverable(node, reason)
-        contribution = collection.contributions[node]
-        contribution.stage, contribution.reason = Stage.REFUSED, text
-        self._note(node, contribution)
-
-    def _fold_next(self) -> None:
-        """Give the worker its next updates: while it adds one, another lies ready for it."""
-        folding = self.collection.folding
-        for node in self.collection.at(Stage.READY):
-            if len(folding) == FOLDS_AHEAD:
-                return
-            if node in folding:
-                continue
-            update = self.collection.contributions[node].update
-            assert update is not None
-            assert self.ballot is not None
-            folding.append(node)
-            self.ctx.do(
-                Fold(self.ledger.run, self.ledger.round + 1, self.ballot, update.digest, update.samples)
-            )
-
-    def folded(self, ballot: Ballot, digest: str) -> None:
-        """Note that update *digest* is in the sum, and fold the next one."""
-        if self.stand_state is not Stand.COLLECTING or ballot != self.ballot:
-            return
-        node = self.collection.folded(digest)
-        if node is None:
-            return
-        contribution = self.collection.contributions[node]
-        contribution.stage = Stage.FOLDED
-        assert contribution.update is not None
-        self._note(node, contribution)
-        self.ctx.tell(
-            events.UpdateCounted(self.ledger.round + 1, self.ctx.name_of(node), contribution.update.samples)
-        )
-        self._fold_next()
 
     # --- closing --------------------------------------------------------------------------------------------
 
@@ -401,43 +304,17 @@ class Aggregator:
         return earliest(self.wake, self.resend_at)
 
     def _consider_closing(self) -> None:
-        verdict, reason, self.wake = decide_closing(self._progress())
+        gathering = self.gathering
+        assert gathering is not None
+        verdict, reason, self.wake = decide_closing(gathering.progress(self._held()))
         if verdict is Closing.MORE:
-            order = sampled(
-                self.ledger.run, self.ledger.round + 1, self.ledger.roster, self.ledger.spec.sample
-            )
-            more = next(
-                (n for n in order if n not in self.collection.selected and self.ctx.is_reachable(n)), None
-            )
-            if more is not None and self.ledger.next_kind == "train":
-                self.collection.selected.add(more)
-                self.collection.contributions.pop(more, None)
+            more = gathering.select_more()
+            if more is not None:
                 self._send_collect(more)
                 return
             verdict = Closing.CLOSE
         if verdict is Closing.CLOSE:
             self._close(reason)
-
-    def _progress(self) -> Progress:
-        ctx, ledger, collection = self.ctx, self.ledger, self.collection
-        awaited = []
-        for entry in ledger.roster:
-            node = entry.node
-            if collection.is_done(node) or ctx.is_gone(entry) or ctx.is_leaving(node):
-                continue
-            awaited.append(Awaited(node, self._expected_at(node), ctx.gone_at(node), self._has_update(node)))
-        pending = collection.at(Stage.READY)
-        return Progress(
-            now=ctx.now,
-            awaited=tuple(one for one in awaited if one.node not in pending),
-            unfolded=len(pending),
-            folded=len(collection.at(Stage.FOLDED)),
-            enough=collection.enough,
-            cap_at=ledger.opened + ledger.spec.round_cap,
-            last_call=self.elected_at + ledger.spec.round_cap,
-            has_quorum=ctx.count_seated(ledger.roster) >= ledger.needed,
-            held=self._held(),
-        )
 
     def _held(self) -> str:
         """Return why the round waits for members that are away; told once."""
@@ -446,33 +323,6 @@ class Aggregator:
             self.told_held = reason
             self.ctx.warn(reason)
         return reason if holds else ""
-
-    def _has_update(self, node: str) -> bool:
-        """Whether *node* has its update of this round, as far as it said."""
-        contribution = self.collection.contributions.get(node)
-        if contribution is not None and contribution.stage is Stage.ANNOUNCED:
-            return True
-        peer = self.ctx.peers.get(node)
-        status = peer.status if peer is not None else None
-        return status is not None and status.round == self.ledger.round and status.progress >= 1.0
-
-    def _expected_at(self, node: str) -> float | None:
-        """Return when a member's straggler deadline passes.
-
-        A generous multiple of what it predicts, in all and from its last step on: whoever works is never cut,
-        however late it began. Nor is an update that is there and on its way, however slow that is, unless
-        nothing could be pulled from its member before.
-        """
-        peer = self.ctx.peers.get(node)
-        status = peer.status if peer is not None else None
-        if peer is not None and not peer.undeliverable and self._has_update(node):
-            return None
-        if peer is None or status is None or status.round != self.ledger.round or status.predicted <= 0:
-            return None
-        factor = self.ctx.settings.straggler_factor
-        in_all = self.ledger.opened + factor * status.predicted
-        from_last_step = peer.moved_at + factor * status.predicted * (1 - status.progress)
-        return max(in_all, from_last_step) + self.ctx.settings.resend
 
     def _close(self, reason: str) -> None:
         assert self.ballot is not None

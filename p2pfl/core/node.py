@@ -1,8 +1,9 @@
 """One node's protocol, whole: inputs go to the parts, the parts' effects come back.
 
-The parts: `Lobby` (in no run yet, or on the way into one), `Running` (the run it is in), `Continuing` (a run
-whose majority is gone for good) and `Presence` (what it says of itself). After every input and tick
-`_advance` lets each part do what has become due, so nothing depends on a message coming.
+The parts: `Lobby` (in no run yet, or on the way into one), `Running` (the run it is in), `OtherRuns` (what it
+hears of others), `Continuing` (a run whose majority is gone for good) and `Presence` (what it says of
+itself). After every input and tick `_advance` lets each part do what has become due, so nothing depends on a
+message coming.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from p2pfl.core.effects import (
     Describe,
     Exit,
     ReadSchema,
-    SaveClosed,
     SaveFounding,
     SendRecords,
 )
 from p2pfl.core.ending import Ending
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Offered, differs, prefers
+from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Offered, differs
 from p2pfl.core.options import Options, Policy
+from p2pfl.core.otherruns import OtherRuns
 from p2pfl.core.presence import Condition, Presence
 from p2pfl.core.roster import contains
 from p2pfl.core.running import Running
@@ -79,11 +80,9 @@ class Node:
         self._votes: dict[str, Vote] = dict(saved.votes)
         self._updates: dict[str, UpdateEntry] = {}
         """By run, what this node trained for the first round of runs without a commit that it has left."""
-        self._closed = set(saved.closed)
+        self._others = OtherRuns(self._ctx, self._lobby, self._continuing, set(saved.closed))
         self._ending = Ending(self._ctx, lambda: self._presence.refresh(self._condition()))
         self._is_exiting = False
-        self._unrelated: dict[str, str] = {}
-        """By node, the run it is in, where that is known to have nothing to do with this node's."""
         self._wake: float | None = None
         self._other: Schema | None = None
         """What this device's worker makes of the model of the run it is in, where that is not the run's."""
@@ -129,8 +128,7 @@ class Node:
             self._resume(saved)
         else:
             if saved is not None:
-                self._ctx.do(SaveClosed(saved.run))
-                self._closed.add(saved.run)
+                self._others.close(saved.run)
             self._lobby.start()
         return self._finish()
 
@@ -300,14 +298,14 @@ class Node:
             case Status():
                 self._heard(member, message)
             case Offer():
-                self._offered(member, message.founding)
+                self._others.offered(self.ledger, member, message.founding)
             case Records():
                 self._records(member, message)
             case Ask():
                 if running is not None and message.run == running.ledger.run:
                     self._ctx.do(SendRecords(member.node, message.run, message.after))
             case Decline():
-                self._declined(member, message)
+                self._others.declined(self.ledger, member, message)
             case Commit():
                 if running is not None:
                     running.learned(member.node, (message,))
@@ -322,19 +320,6 @@ class Node:
             case _:
                 if running is not None:
                     running.received(member, message)
-
-    def _declined(self, member: Member, message: Decline) -> None:
-        peer = self._ctx.peers.get(member.node)
-        if peer is None or peer.declined == message.run:
-            return
-        peer.declined, peer.declined_because = message.run, message.reason
-        if peer.last_run == message.run:
-            # It was in the run: it gives up what it had founded.
-            self._foundings.fail(member.node, message.reason)
-            if self.ledger is None:
-                self._foundings.give_up(message.run, message.reason)
-        text = f"{peer.name} cannot take part in run {message.run[:12]}: {message.reason}"
-        self._ctx.complain(member.node, "declined", text)
 
     def _tell_facts(self, member: Member, facts: Facts) -> None:
         node, peer = member.node, self._ctx.peers.get(member.node)
@@ -354,8 +339,7 @@ class Node:
             self._ctx.tell(events.PeerLeaving(member.node, peer.name))
         running = self._running
         if running is None or status.run != running.ledger.run:
-            self._decline_to_come(member.node, status)
-            self._heard_elsewhere(peer, status)
+            self._others.heard(self.ledger, peer, status)
             return
         ledger = running.ledger
         if status.round > ledger.round:
@@ -371,66 +355,6 @@ class Node:
             if status.rounds > ledger.rounds and ledger.is_over and contains(ledger.roster, member):
                 self._extend(status.rounds, peer.name)
 
-    def _decline_to_come(self, node: str, status: Status) -> None:
-        """Tell *node*, which is in a run without a commit, where this node will not come into it."""
-        if status.run in self._closed and status.round == 0:
-            self._ctx.send(node, Decline(status.run, "it has turned its back on that run"))
-        elif status.round == 0 and (reason := self._lobby.turns_down(status)):
-            self._ctx.send(node, Decline(status.run, reason[:300]))
-
-    def _heard_elsewhere(self, peer: PeerView, status: Status) -> None:
-        """Meet a peer that is in another run, or in one while this node is in none."""
-        running, node = self._running, peer.member.node
-        if running is not None and status.run:
-            self._continuing.hear_of_old_run(running.ledger, peer.name, status)
-        if not status.run or not self._follows(status):
-            return
-        if running is None:
-            self._lobby.ask(node, status.run)
-            return
-        ledger = running.ledger
-        if ledger.last is None:
-            if prefers(ledger.run, status.run, status.round):
-                self._lobby.ask(node, status.run)
-        elif status.run in self._continuing.kin:
-            self._meet(peer, self._continuing.kin[status.run])
-        elif self._unrelated.get(node) != status.run:
-            self._lobby.ask(node, status.run)  # record 0 tells whether it continues this one
-
-    def _meet(self, peer: PeerView, founding: Founding) -> None:
-        """Hear from *peer* of record 0 of another run, while this one has commits."""
-        ledger, run, node = self.ledger, record_digest(founding), peer.member.node
-        assert ledger is not None
-        round_ = peer.status.round if peer.status is not None and peer.status.run == run else 0
-        if founding.origin_in(ledger.run) is not None:
-            if self._continuing.follows(ledger, founding):
-                self._lobby.offer(node, founding, ())
-        elif self._unrelated.get(node) != run and round_ > 0:
-            self._unrelated[node] = run
-            self._ctx.warn(
-                f"{peer.name} is in run {run[:12]}, record {round_}; this device is in "
-                f"{ledger.run[:12]}, record {ledger.round}. Both have committed rounds, so neither moves: "
-                "start one of them with --new-run"
-            )
-
-    def _follows(self, status: Status) -> bool:
-        """Whether this node would join the run a peer is in."""
-        if status.run in self._closed or (status.ended and self._ctx.options.new_run):
-            return False
-        return not self._lobby.turns_down(status)
-
-    def _offered(self, member: Member, founding: Founding) -> None:
-        run = record_digest(founding)
-        ledger, peer = self.ledger, self._ctx.peers.get(member.node)
-        if run in self._closed or peer is None or (ledger is not None and ledger.run == run):
-            return
-        if self._foundings.is_hopeless(run):
-            return
-        if ledger is not None and ledger.last is not None:
-            self._meet(peer, founding)
-        elif ledger is None or prefers(ledger.run, run, 0):
-            self._lobby.offer(member.node, founding, ())
-
     def _records(self, member: Member, message: Records) -> None:
         running = self._running
         if running is not None and message.run == running.ledger.run:
@@ -441,22 +365,15 @@ class Node:
             if behind and message.commits:
                 running.behind.ask(member.node)
             return
-        founding, peer = message.founding, self._ctx.peers.get(member.node)
-        if founding is None or record_digest(founding) != message.run or self._lobby.asking != message.run:
-            return
-        if running is None or running.ledger.last is None:
-            self._lobby.offer(member.node, founding, message.commits)
-        elif peer is not None:
-            self._meet(peer, founding)
+        self._others.records(self.ledger, member, message)
 
     # --- entering a run -------------------------------------------------------------------------------------
 
     def _resume(self, saved: SavedRun) -> None:
         ledger = Ledger.restore(self._ctx, saved)
         for origin in saved.founding.continues:
-            self._close(
-                origin.run
-            )  # again, where a crash came between the new run and the end of the old one
+            # Again, where a crash came between the new run and the end of the old one.
+            self._others.close(origin.run)
         running = self._running = Running(self._ctx, ledger, ready=False)
         if (
             ledger.is_over
@@ -464,11 +381,11 @@ class Node:
             and "rounds" in self._ctx.options.given
         ):
             ledger.wanted_rounds = self._ctx.options.spec.rounds
-        self._tell_joined("finished" if ledger.is_over else "resumed")
+        running.notices.joined("finished" if ledger.is_over else "resumed")
         if ledger.is_over:
             self._ending.serve()
         else:
-            self._tell_ignored()
+            running.notices.ignored()
             self._ctx.do(Describe(ledger.spec))
         running.open_round(self._votes.get(ledger.run), saved.update, is_resumed=True)
         running.restart_model()
@@ -477,15 +394,8 @@ class Node:
         if offered is None:
             return
         self._lobby.offered, self._lobby.asking = None, ""
-        if self._may_move(offered.founding):
+        if self._others.may_move(self.ledger, offered.founding):
             self._enter(offered.run, offered.founding, offered.commits, founded=False, source=offered.source)
-
-    def _may_move(self, founding: Founding) -> bool:
-        """Whether this node may (still) turn to another run: it may have committed a round meanwhile."""
-        ledger = self.ledger
-        if ledger is None or ledger.last is None:
-            return True
-        return founding.origin_in(ledger.run) is not None and self._continuing.follows(ledger, founding)
 
     def _enter(
         self,
@@ -503,15 +413,15 @@ class Node:
         if old is not None:
             self._turn_away(old, founding)
         for origin in founding.continues:
-            self._close(origin.run)
+            self._others.close(origin.run)
         ctx.names.update({entry.node: entry.name for entry in founding.roster})
         ledger = Ledger(ctx, run, founding, opened=ctx.now)
         ledger.holds = founded or (not commits and contains(founding.roster, ctx.me))
         running = self._running = Running(ctx, ledger, ready=True)
         running.leaving = self._ending.is_leaving
         how = "continued" if continues else "founded" if founded else "joined"
-        self._tell_joined(how if ledger.is_member else "learner")
-        self._tell_ignored()
+        running.notices.joined(how if ledger.is_member else "learner")
+        running.notices.ignored()
         running.open_round(self._votes.get(run), self._updates.pop(run, None))
         if not (ledger.holds or commits):
             running.restart_model()
@@ -530,43 +440,6 @@ class Node:
         self._votes[old.ledger.run] = old.acceptor.vote()
         self._keep_update(old)
         old.close()
-
-    def _close(self, run: str) -> None:
-        """Turn away from *run* for good."""
-        if run not in self._closed:
-            self._closed.add(run)
-            self._ctx.do(SaveClosed(run))
-
-    def _tell_joined(self, how: str) -> None:
-        assert self._running is not None
-        ledger = self._running.ledger
-        members = tuple(entry.name for entry in ledger.roster)
-        joined = msgspec.convert(
-            {
-                "event": "run_joined",
-                "run": ledger.run,
-                "how": how,
-                "round": ledger.round,
-                "spec": msgspec.structs.replace(ledger.spec, rounds=ledger.rounds),
-                "members": members,
-                "model": ledger.model,
-                "trained": ledger.trained,
-            },
-            events.RunJoined,
-        )
-        self._ctx.tell(joined)
-
-    def _tell_ignored(self) -> None:
-        assert self._running is not None
-        ledger = self._running.ledger
-        mine, theirs = self._ctx.options.spec, msgspec.structs.replace(ledger.spec, rounds=ledger.rounds)
-        differences = tuple(
-            f"{field.replace('_', ' ')} {getattr(mine, field)} (the run has {getattr(theirs, field)})"
-            for field in mine.__struct_fields__
-            if field in self._ctx.options.given and getattr(mine, field) != getattr(theirs, field)
-        )
-        if differences:
-            self._ctx.tell(events.OptionsIgnored(differences))
 
     def _extend(self, rounds: int, by: str) -> None:
         assert self._running is not None
@@ -627,7 +500,7 @@ class Node:
         linked = [peer for peer in self._ctx.peers.values() if peer.linked]
         free = [peer for peer in linked if peer.status is None or not peer.status.run]
         busy = [(peer, peer.status) for peer in linked if peer.status is not None and peer.status.run]
-        if any(self._follows(status) for _, status in busy):
+        if any(self._others.follows(status) for _, status in busy):
             return
         elsewhere = [peer for peer, status in busy if not self._foundings.is_hopeless(status.run)]
         founding = self._lobby.found(free, elsewhere)

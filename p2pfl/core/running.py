@@ -2,7 +2,8 @@
 
 `Acceptor`, `Aggregator` and `Trainee` are made anew with every commit; messages of an earlier round are
 answered with the records that decided it, messages of a later one make this node ask for what it lacks (rule
-4).
+4). Which of those of the open round count is in `p2pfl.core.screening`, when this member stands in
+`p2pfl.core.turn`.
 """
 
 from __future__ import annotations
@@ -14,22 +15,21 @@ from p2pfl.core import inputs
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator, Stand
 from p2pfl.core.behind import Behind, RoundMessage
-from p2pfl.core.context import Context, PeerView, earliest
+from p2pfl.core.context import Context, earliest
 from p2pfl.core.courtesy import Step
-from p2pfl.core.effects import Exit, Fetch, SaveSeen, SendRecords
-from p2pfl.core.election import Candidate, Situation, decide_standing
+from p2pfl.core.effects import Exit, Fetch, SendRecords
 from p2pfl.core.headstart import HeadStart
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
-from p2pfl.core.pausing import PAUSES
+from p2pfl.core.notices import Notices
 from p2pfl.core.roster import contains, ranked
 from p2pfl.core.saved import Vote
+from p2pfl.core.screening import is_of_member, may_stand, takes_vote
 from p2pfl.core.trainee import Trainee
+from p2pfl.core.turn import Turn
 from p2pfl.core.wishes import ENDED_NOW, Wishes
 from p2pfl.messages import (
     Accept,
     Accepted,
-    Ballot,
     Collect,
     Commit,
     Member,
@@ -38,7 +38,6 @@ from p2pfl.messages import (
     Promise,
     Refuse,
     Report,
-    RosterEntry,
     Submit,
     Undelivered,
     UpdateEntry,
@@ -46,7 +45,6 @@ from p2pfl.messages import (
     Yield,
     record_digest,
 )
-from p2pfl.proofs import cast_of
 
 LOST_DISK_EXIT = 6
 """Exit code of a node that can neither read nor pull again a blob it accepted."""
@@ -55,15 +53,8 @@ LOST_BLOB_TRIES = 60
 """Times a blob this node has accepted is asked for, with a quorum reachable, before its disk counts as lost
 (rule 1)."""
 
-MISSING_SECONDS = 15.0
-"""A member that takes part for so long without a link to this node is not about to get one: three of the
-longest waits before a redial."""
-
 MODEL_TRIES = 3
 """Times the last model may fail to come before this member says that it does not train in this round."""
-
-LACKING_SECONDS = 3.0
-"""After so long without the last model a member stands last: whoever accepted it has it at once."""
 
 
 class Running:
@@ -72,6 +63,7 @@ class Running:
     acceptor: Acceptor
     aggregator: Aggregator
     trainee: Trainee
+    turn: Turn
 
     def __init__(self, ctx: Context, ledger: Ledger, *, ready: bool) -> None:
         self.ctx = ctx
@@ -82,28 +74,16 @@ class Running:
         self.wishes = Wishes(ctx, ledger)
         self.behind = Behind(ctx, ledger)
         self.head_start = HeadStart(ctx, ledger)
-        self._has_quorum = True
+        self.notices = Notices(ctx, ledger)
         self._refetch_at: float | None = None
         self._lost_tries = 0
         self.model_failures, self.model_flaw = 0, ""
         """How often the last model could not be had, and why not the last time."""
         self.model_failing_since: float | None = None
         """Since when nothing of it has come although it was tried."""
-        self._elected: object = None
-        self._order: list[str] = []
         self._wake: float | None = None
-        self._gathered_at: float | None = None
-        """When this member first saw a quorum in a run that has no commit yet."""
-        self._is_resumed = False
-        """Whether the open round is the one in which this process started."""
-        self._hears_until: float | None = None
-        """Until when it listens there, from when it first saw a quorum; then it knows what is to be known."""
         self._is_untidy = False
         """Whether blobs may be here that nobody needs any more; they can wait until all else is said."""
-        self._told_alone = False
-        self._told_missing: set[str] = set()
-        self._missing_since: dict[str, float] = {}
-        """When members that this node has no link to were first seen to take part."""
         self._missed_from: int | None = None
         """Number of the first training round this node is catching up with; None while it is not."""
         ctx.run, ctx.is_begun = ledger.run, ledger.last is not None
@@ -118,14 +98,14 @@ class Running:
         A journal remembers *vote* and *update* of it.
         """
         ctx, ledger = self.ctx, self.ledger
-        self._is_resumed = is_resumed
         me = ctx.me
         self.acceptor = Acceptor.open(ctx, ledger, lambda answer: self.aggregator.accepted(me, answer), vote)
         self.aggregator = Aggregator(ctx, ledger, self.acceptor, self.commit, self.wishes.open)
         self.aggregator.leaving_myself = self.leaving
         self.trainee = Trainee(ctx, ledger, lambda submit: self.aggregator.submit(me, submit))
-        self._order = ranked(ledger.run, ledger.round + 1, [entry.node for entry in ledger.roster])
-        self._elected = None
+        order = ranked(ledger.run, ledger.round + 1, [entry.node for entry in ledger.roster])
+        self.turn = Turn(ctx, ledger, self.acceptor, self.aggregator, order, is_resumed)
+        self.notices.open_round()
         if update is not None:
             self.trainee.restore(update)
         if self.acceptor.accepted is not None:
@@ -188,9 +168,9 @@ class Running:
     def apply(self, commit: Commit, *, is_mine: bool = False, is_late: bool = False) -> None:
         """Make a believed commit the last one, *is_late* if it was missed, and open the next round."""
         ledger, record = self.ledger, commit.record
-        self._tell_fate(commit)
+        self.notices.fate(commit, self.trainee, is_leaving=self.leaving)
         if not is_late:
-            self._tell_missing_pairs(commit)
+            self.notices.missing_pairs(commit)
         self.trainee.close()
         holds = self.acceptor.accepted == record
         ledger.commit(commit, is_late=is_late)
@@ -199,7 +179,7 @@ class Running:
         if is_mine:
             self.ctx.broadcast(commit)
         if not is_late:
-            self._tell_pause()
+            self.notices.pause()
         self.wishes.settle()
         ledger.holds = ledger.holds or holds
         self.open_round()
@@ -207,45 +187,6 @@ class Running:
             self._is_untidy = True
         else:
             self.restart_model()
-
-    def _tell_pause(self) -> None:
-        """Tell why the run pauses by itself, where it does, and what to do."""
-        ledger = self.ledger
-        if ledger.last is not None and ledger.is_paused and PAUSES in ledger.last.record.note:
-            note = ledger.last.record.note.replace(f", {PAUSES}", "")
-            text = f"the run is paused after round {ledger.trained}: {note}"
-            self.ctx.warn(
-                f"{text}. When that is mended, go on with `p2pfl resume`; options of the run itself, such as "
-                "--lr, change with a new one only: stop all nodes and start them with --new-run"
-            )
-
-    def _tell_fate(self, commit: Commit) -> None:
-        """Tell why this member's own work is not in the record, where it is not ("no work lost")."""
-        trainee, me = self.trainee, self.ctx.me.node
-        has_worked = trainee.update is not None or trainee.training or (trainee.declined and not self.leaving)
-        if not has_worked or any(entry.node == me for entry in commit.record.updates):
-            return
-        reason = next(
-            (left.reason for left in commit.record.left_out if left.node == me), "another record was adopted"
-        )
-        self.ctx.tell(events.UpdateRefused(commit.record.round, self.ctx.name, reason))
-
-    def _tell_missing_pairs(self, commit: Commit) -> None:
-        """Name, once, members that go on taking part although this node gets no link to them.
-
-        One that has just been switched on takes part a moment before it is linked everywhere.
-        """
-        apart = {
-            entry.node for entry in commit.record.updates if not self.ctx.is_reachable(entry.node)
-        } - self._told_missing
-        now = self.ctx.now
-        self._missing_since = {node: self._missing_since.get(node, now) for node in apart}
-        for node, since in self._missing_since.items():
-            down_since = self.ctx.unlinked_since(node)
-            if now - max(since, down_since or since) >= MISSING_SECONDS:
-                self._told_missing.add(node)
-                name = self.ctx.name_of(node)
-                self.ctx.warn(f"{name} takes part, but this device has no link to it: look at both firewalls")
 
     def tidy(self, pinned: Callable[[], set[str]]) -> None:
         """Let go of blobs nobody needs any more but those *pinned*; to be called when all else was done."""
@@ -266,7 +207,7 @@ class Running:
         ledger = self.ledger
         if message.run != ledger.run or ledger.halted:
             return
-        if isinstance(message, Promise | Accepted) and not self._takes_vote(member, message):
+        if isinstance(message, Promise | Accepted) and not takes_vote(self.ctx, ledger, member, message):
             return
         if message.round <= ledger.round:
             if isinstance(message, Prepare | Collect | Accept | Submit):
@@ -278,11 +219,11 @@ class Running:
 
     def _received_now(self, member: Member, message: RoundMessage) -> None:
         aggregator, acceptor = self.aggregator, self.acceptor
-        if not self._is_of_member(member, message):
+        if not is_of_member(self.ctx, self.ledger, member, message):
             return
         match message:
             case Prepare() | Accept() | Collect():
-                if self._may_stand(member, message.ballot):
+                if may_stand(self.ctx, member, message, self.turn.order, aggregator.highest_known):
                     self._defer_to(message)
                     self._answer_candidate(member, message)
             case Promise():
@@ -312,75 +253,19 @@ class Running:
             case Prepare():
                 self.acceptor.prepare(member, message)
             case Accept():
-                self._tell_elected(message)
+                self.notices.elected(message)
                 self.acceptor.propose(member, message)
             case Collect():
                 self.acceptor.defer_to(message.ballot, Step.COLLECTS)
                 if self.trainee.collect(message):
-                    self._tell_elected(message)
+                    self.notices.elected(message)
                 self.begin()
-
-    def _takes_vote(self, member: Member, message: Promise | Accepted) -> bool:
-        """Whether *message* carries a vote of *member* that may count. Also a late one is remembered."""
-        cast = cast_of(message)
-        if cast.vote.member != member or not cast.is_valid(self.ctx.signer.verify):
-            name = self.ctx.name_of(member.node)
-            self.ctx.complain(
-                member.node, "unsigned", f"{name} sent a vote it has not signed: it does not count"
-            )
-            return False
-        if not self.ctx.takes_vote(cast):
-            return False
-        if message.round <= self.ledger.round:
-            self.ctx.do(SaveSeen((cast,), at_once=False))
-        return True
-
-    def _is_of_member(self, member: Member, message: RoundMessage) -> bool:
-        """Whether *member*, with its journal, is in the open roster: only then it has a part in the round."""
-        if contains(self.ledger.roster, member):
-            return True
-        if isinstance(message, Prepare | Collect | Accept):
-            name = self.ctx.name_of(member.node)
-            text = (
-                f"{name} stands as aggregator of record {message.round}, but is no member of the run with "
-                "its data directory of now: it is ignored"
-            )
-            self.ctx.complain(member.node, "no member", text)
-        return False
-
-    def _may_stand(self, member: Member, ballot: Ballot) -> bool:
-        """Whether *ballot* is one *member* may have.
-
-        Nobody stands in another's name, has another's lowest ballot, or uses attempts up.
-        """
-        if ballot.node != member.node:
-            return False
-        if ballot.attempt <= FIRST_ATTEMPT:
-            return self.ctx.policy.lowest(self._order, member.node)
-        highest = self.aggregator.highest_known
-        if ballot.attempt > highest + MAX_JUMP:
-            name = self.ctx.name_of(member.node)
-            text = (
-                f"{name} stands with attempt {ballot.attempt} of record {self.ledger.round + 1}, far above "
-                f"{highest}, the highest seen here: it is ignored"
-            )
-            self.ctx.complain(member.node, "jump", text)
-            return False
-        return True
 
     def _defer_to(self, message: Prepare | Accept | Collect) -> None:
         """Give this node's own candidacy up for a higher ballot."""
         mine = self.aggregator.ballot
         if mine is not None and message.ballot > mine:
             self.aggregator.refused(message.ballot, mine)
-
-    def _tell_elected(self, message: Accept | Collect) -> None:
-        ballot = message.ballot
-        if ballot != self._elected:
-            self._elected = ballot
-            name = self.ctx.name_of(ballot.node)
-            kind = self.ledger.next_kind
-            self.ctx.tell(events.Elected(message.round, ballot.attempt, name, ballot.node, 0, kind))
 
     def learned(self, source: str, commits: tuple[Commit, ...]) -> None:
         """Take commits from node *source*, each only as the believed successor of the last (rule 5)."""
@@ -417,7 +302,7 @@ class Running:
             first, self._missed_from = self._missed_from, None
             ledger, name = self.ledger, self.ctx.name_of(source)
             self.ctx.tell(events.CaughtUp(first, ledger.trained, ledger.rounds, name))
-            self._tell_pause()
+            self.notices.pause()
 
     def report(self, member: Member, message: Report) -> None:
         """Take a member's evaluation of the last model."""
@@ -593,12 +478,13 @@ class Running:
         if not (self.ledger.is_open and self.ledger.is_member):
             return
         reachable = self._reachable()
-        self._watch_quorum(reachable)
+        self._wake = self.notices.quorum(reachable)
         self._cut_own_training()
         self.trainee.advance()
         self.aggregator.advance()
         if self.ledger.is_open and self.ledger.is_member:  # a roster of one has decided a round by now
-            self._consider_standing(reachable)
+            self.turn.consider(reachable, is_ready=self.ready)
+            self._wake = earliest(self._wake, self.turn.wake)
             self._collect_own()
 
     @property
@@ -612,27 +498,6 @@ class Running:
     def _reachable(self) -> int:
         return self.ctx.count_seated(self.ledger.roster)
 
-    def _watch_quorum(self, reachable: int) -> None:
-        members, needed = len(self.ledger.roster), self.ledger.needed
-        grace_ends = self.ctx.started + self.ctx.settings.start_grace
-        if reachable >= needed:
-            if not self._has_quorum:
-                self._has_quorum = True
-                kind = self.ledger.next_kind
-                self.ctx.tell(events.QuorumBack(self.ledger.round + 1, reachable, members, kind))
-        elif self._has_quorum and self.ctx.now < grace_ends:
-            self._wake = earliest(self._wake, grace_ends)
-        elif self._has_quorum:
-            self._has_quorum = False
-            kind = self.ledger.next_kind
-            self.ctx.tell(events.QuorumLost(self.ledger.round + 1, reachable, members, needed, kind))
-            if reachable == 1 and self.ledger.next_kind == "evaluate" and not self._told_alone:
-                self._told_alone = True
-                self.ctx.warn(
-                    "only the final evaluation is missing and nobody is there: "
-                    "the run may be complete elsewhere"
-                )
-
     def _cut_own_training(self) -> None:
         """End this node's own training when it, as aggregator, would hold the round beyond its cap."""
         cap_at = self.ledger.opened + self.ledger.spec.round_cap
@@ -642,91 +507,6 @@ class Running:
             and self.ctx.now >= cap_at
         ):
             self.trainee.decline("the round's cap passed before its training ended")
-
-    def _consider_standing(self, reachable: int) -> None:
-        if self.aggregator.stand_state is not Stand.IDLE or not self._has_gathered():
-            return
-        if self._is_resumed and not self._has_listened(reachable):
-            return
-        situation = self._situation(reachable)
-        verdict, reason, wake = decide_standing(situation)
-        if verdict:
-            has_lowest = self.ctx.policy.lowest(self._order, self.ctx.me.node)
-            self.aggregator.stand(reason, has_lowest=has_lowest)
-        self._wake = earliest(self._wake, wake)
-
-    def _has_gathered(self) -> bool:
-        """Whether a quorum is in the run: record 0 and its model come to one member sooner than to another.
-
-        Who stood before would not be answered, and the first in rank comes too late for its turn.
-        """
-        if self.ledger.last is None and self._gathered_at is None:
-            here = sum(map(self._is_in_run, self.ledger.roster))
-            self._gathered_at = self.ctx.now if here >= self.ledger.needed else None
-            return self._gathered_at is not None
-        return True
-
-    def _has_listened(self, reachable: int) -> bool:
-        """Whether this member, restarted in the open round, has heard what it has forgotten.
-
-        Who aggregates tells it on a new link. Not all links come at once, and who stood before they are there
-        would take the round from a live candidate.
-        """
-        if self.ledger.needed == 1:
-            return True
-        if self._hears_until is None and reachable >= self.ledger.needed:
-            self._hears_until = self.ctx.now + self.ctx.settings.resend
-        if self._hears_until is None or self.ctx.now < self._hears_until:
-            self._wake = earliest(self._wake, self._hears_until)
-            return False
-        return True
-
-    def _is_in_run(self, entry: RosterEntry) -> bool:
-        if entry.node == self.ctx.me.node:
-            return True
-        peer = self.ctx.peers.get(entry.node)
-        return peer is not None and peer.status is not None and peer.status.run == self.ledger.run
-
-    def _situation(self, reachable: int) -> Situation:
-        ctx, ledger, acceptor = self.ctx, self.ledger, self.acceptor
-        courtesy, until = acceptor.courtesy, acceptor.free_since
-        if courtesy is not None and courtesy.ballot.node == ctx.me.node:
-            courtesy = None
-        if courtesy is not None:
-            until = courtesy.until(ledger.spec.round_cap)
-        return Situation(
-            me=ctx.me.node,
-            order=self._order,
-            reachable=reachable,
-            candidates=self._candidates,
-            needed=ledger.needed,
-            eligible=ledger.holds,
-            since=max(ledger.opened, self._gathered_at or 0.0, until),
-            courtesy_to=courtesy.ballot.node if courtesy is not None else "",
-            courtesy_until=until,
-            not_before=self.aggregator.not_before,
-            rank_step=ctx.settings.rank_step,
-            now=ctx.now,
-        )
-
-    def _candidates(self) -> list[Candidate]:
-        ctx, roster = self.ctx, self.ledger.roster
-        links = sum(ctx.is_linked(entry.node) for entry in roster)
-        deliverable = ctx.count_seated(entry for entry in roster if entry.node not in ctx.unserved)
-        is_able = not (self.aggregator.unable or self.leaving) and deliverable >= self.ledger.needed
-        candidates = [Candidate(ctx.me.node, self.ready, links, is_able)]
-        for entry in roster:
-            peer = ctx.peers.get(entry.node)
-            if peer is not None and ctx.is_seated(entry):
-                status = peer.status
-                known = (status.ready, status.links) if status is not None else (False, 0)
-                candidates.append(Candidate(entry.node, *known, self._is_able(peer)))
-        return candidates
-
-    def _is_able(self, peer: PeerView) -> bool:
-        """Whether *peer* can bring the round to an end, as far as is known."""
-        lacking = peer.lacking_since is not None and self.ctx.now - peer.lacking_since >= LACKING_SECONDS
-        return not (peer.is_leaving or lacking or peer.undeliverable)
 
     def _collect_own(self) -> None:
         """Hand this member's own contribution to its own candidacy, once it is elected."""

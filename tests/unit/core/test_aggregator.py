@@ -4,117 +4,25 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.core.acceptor import Acceptor
-from p2pfl.core.aggregator import FOLDS_AHEAD, TRANSITIONS, Aggregator, Stand
-from p2pfl.core.collection import PULL_TRIES, Stage
-from p2pfl.core.effects import Average, Fetch, Fold, SaveAccepted, SavePromise, Send
+from p2pfl.core.aggregator import TRANSITIONS, Stand
+from p2pfl.core.effects import Average, Fetch, SaveAccepted, SavePromise, Send
 from p2pfl.core.options import Policy
-from p2pfl.messages import (
-    Accept,
-    Accepted,
-    Collect,
-    Evaluation,
-    Noted,
-    Prepare,
-    Promise,
-    Submit,
-    Undelivered,
-    Yield,
-    record_digest,
-)
+from p2pfl.messages import Accept, Collect, Evaluation, Prepare, Undelivered, Yield
+from tests.support.aggregator import Bench
 from tests.support.core import (
     ballot,
     chain_of,
-    context,
-    ledger,
     link,
     member,
     model,
     of_kind,
     receivers,
     sent,
-    status,
     taken,
     told,
     unlink,
 )
-from tests.support.records import NAMES, SPEC, node, signed, update
-
-
-class Bench:
-    """An aggregator of three members with its ledger and acceptor; every call returns the effects."""
-
-    def __init__(self, chain=None, *, me="ada", linked=NAMES[1:3]):
-        self.chain = chain or chain_of(*NAMES[:3])
-        self.ctx = context(me, linked=linked)
-        self.ledger = ledger(self.ctx, self.chain)
-        me = self.ctx.me
-        self.acceptor = Acceptor(self.ctx, self.ledger, lambda answer: self.it.accepted(me, answer))
-        self.committed = []
-        self.it = Aggregator(self.ctx, self.ledger, self.acceptor, self.committed.append, set())
-
-    @property
-    def round(self):
-        return self.ledger.round + 1
-
-    def stand(self):
-        self.it.stand("first in rank")
-        return taken(self.ctx)
-
-    def promise(self, name, accepted_ballot=None, accepted=None, *, journal="", of=None):
-        stands = of or self.it.ballot
-        vote = signed(name, self.chain.run, self.round, stands)
-        message = Promise(self.chain.run, self.round, stands, accepted_ballot, accepted, vote)
-        self.it.promise(member(name, journal), message)
-        return taken(self.ctx)
-
-    def elect(self):
-        return [*self.stand(), *self.promise("ben")]
-
-    def submit(self, name, samples=100, *, previous=None, evaluation=None, announced=True, declined=""):
-        message = Submit(
-            self.chain.run,
-            self.round,
-            self.it.ballot,
-            previous or self.ledger.digest,
-            update(name, self.round, samples) if announced else None,
-            declined,
-            evaluation,
-        )
-        self.it.submit(member(name), message)
-        return taken(self.ctx)
-
-    def pulled(self, digest, *, durable=False):
-        self.it.blob_ready(digest, durable=durable)
-        return taken(self.ctx)
-
-    def folded(self, name):
-        self.it.folded(self.it.ballot, update(name, self.round).digest)
-        return taken(self.ctx)
-
-    def count(self, *names):
-        """Bring the updates of *names* into the sum."""
-        for name in names:
-            self.submit(name)
-            self.pulled(update(name, self.round).digest)
-            self.folded(name)
-
-    def advance(self, seconds=0.0):
-        self.ctx.now += seconds
-        self.it.advance()
-        return taken(self.ctx)
-
-    def average(self, digest):
-        self.it.averaged(self.it.ballot, digest)
-        return taken(self.ctx)
-
-    def accepted(self, name, *, record=None, journal="", of=None):
-        digest = record or record_digest(self.it.proposal)
-        stands = of or self.it.ballot
-        vote = signed(name, self.chain.run, self.round, stands, digest)
-        message = Accepted(self.chain.run, self.round, stands, digest, vote)
-        self.it.accepted(member(name, journal), message)
-        return taken(self.ctx)
+from tests.support.records import NAMES, SPEC, node, update
 
 
 @pytest.fixture
@@ -270,122 +178,6 @@ def test_without_the_adoption_rule_an_accepted_value_would_be_ignored(stage):
     assert stage.it.stand_state is Stand.COLLECTING
 
 
-# --- collecting -------------------------------------------------------------------------------------------------
-
-
-def test_an_update_counts_only_once_it_is_pulled_and_in_the_sum(stage):
-    stage.elect()
-    pull = stage.submit("ben")
-    assert [fetch.sources[0] for fetch in of_kind(pull, Fetch)] == [node("ben")]
-    assert [fetch.durable for fetch in of_kind(pull, Fetch)] == [False]
-    assert sent(pull, Noted) == []
-    fold = stage.pulled(update("ben", 1).digest)
-    assert [(f.digest, f.samples) for f in of_kind(fold, Fold)] == [(update("ben", 1).digest, 100)]
-    assert sent(fold, Noted) == []
-    done = stage.folded("ben")
-    assert [noted.refused for noted in sent(done, Noted)] == [""]
-    assert [event.name for event in told(done, events.UpdateCounted)] == ["ben"]
-
-
-def test_an_update_that_is_durable_because_a_vote_wanted_its_bytes_counts_too(stage):
-    stage.elect()
-    stage.submit("ben")
-    assert of_kind(stage.pulled(update("ben", 1).digest, durable=True), Fold)
-
-
-def test_an_update_announced_twice_is_folded_once_and_noted_again(stage):
-    stage.elect()
-    stage.count("ben")
-    again = stage.submit("ben")
-    assert [type(effect) for effect in again] == [Send]
-    assert sent(again, Noted)
-    assert len(stage.it.collection.at(Stage.FOLDED)) == 1
-
-
-def test_an_update_whose_folding_is_under_way_is_not_noted_yet(stage):
-    stage.elect()
-    stage.submit("ben")
-    stage.pulled(update("ben", 1).digest)
-    assert stage.submit("ben") == []
-
-
-def test_the_worker_has_the_next_update_while_it_adds_one_and_no_more():
-    stage, names = Bench(chain_of(*NAMES), linked=NAMES[1:]), NAMES[1:4]
-    stage.elect()
-    stage.promise("cleo")
-    for name in names:
-        stage.submit(name)
-    folds = [fold for name in names for fold in of_kind(stage.pulled(update(name, 1).digest), Fold)]
-    assert [fold.digest for fold in folds] == [update(name, 1).digest for name in names[:FOLDS_AHEAD]]
-    assert [fold.digest for fold in of_kind(stage.folded("ben"), Fold)] == [update(names[2], 1).digest]
-
-
-def test_updates_may_be_added_in_another_order_than_they_were_given(stage):
-    stage.elect()
-    for name in ("ben", "cleo"):
-        stage.submit(name)
-        stage.pulled(update(name, 1).digest)
-    assert [event.name for event in told(stage.folded("cleo"), events.UpdateCounted)] == ["cleo"]
-    assert [event.name for event in told(stage.folded("ben"), events.UpdateCounted)] == ["ben"]
-
-
-def test_what_nobody_gave_to_be_added_is_nobodys(stage):
-    stage.elect()
-    stage.count("ben")
-    assert stage.folded("ben") == []
-    assert stage.folded("cleo") == []
-
-
-def test_an_update_of_another_parent_is_not_taken(stage):
-    stage.elect()
-    assert stage.submit("ben", previous=model("another parent")) == []
-    assert stage.it.collection.contributions == {}
-
-
-def test_an_update_of_no_member_is_not_taken(stage):
-    stage.elect()
-    assert stage.submit("eve") == []
-
-
-def test_absurd_samples_are_refused_and_the_node_is_named(stage):
-    stage.elect()
-    effects = stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
-    (refused,) = told(effects, events.UpdateRefused)
-    assert refused.name == "ben"
-    assert "1001 samples" in refused.reason
-    assert [noted.refused for noted in sent(effects, Noted)] == [refused.reason]
-
-
-def test_a_refusal_is_told_to_people_once_however_often_the_update_is_announced(stage):
-    stage.elect()
-    stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
-    effects = stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
-    assert told(effects, events.UpdateRefused) == []
-    assert len(sent(effects, Noted)) == 1
-
-
-def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage):
-    stage.elect()
-    stage.submit("ben")
-    stage.it.blob_failed(update("ben", 1).digest, "tensor weight holds a NaN", invalid=True)
-    (refused,) = told(taken(stage.ctx), events.UpdateRefused)
-    assert (refused.name, refused.reason) == ("ben", "tensor weight holds a NaN")
-
-
-def test_an_update_that_cannot_be_pulled_for_now_may_be_announced_again(stage):
-    stage.elect()
-    stage.submit("ben")
-    stage.it.blob_failed(update("ben", 1).digest, "the link ended", invalid=False)
-    assert of_kind(stage.submit("ben"), Fetch)
-
-
-def test_an_evaluation_that_comes_after_the_update_is_kept(stage):
-    stage.elect()
-    stage.count("ben")
-    stage.submit("ben", evaluation=Evaluation(8, 10, 2.0))
-    assert stage.it.collection.contributions[node("ben")].evaluation == Evaluation(8, 10, 2.0)
-
-
 # --- closing ----------------------------------------------------------------------------------------------------
 
 
@@ -397,44 +189,6 @@ def test_the_round_closes_when_all_have_answered(stage):
     assert of_kind(stage.advance(), Average) == [
         Average(stage.chain.run, 1, stage.it.ballot, stage.ledger.model)
     ]
-
-
-def test_a_member_whose_link_ended_is_not_waited_for_beyond_suspicion(stage):
-    stage.elect()
-    stage.count("ada", "ben")
-    unlink(stage.ctx, "cleo")
-    assert of_kind(stage.advance(), Average) == []
-    assert of_kind(stage.advance(stage.ctx.settings.gone), Average)
-    (left,) = sent(stage.average(model("average")), Accept)[0].record.left_out
-    assert left.reason == "it was not reachable"
-
-
-def test_a_member_that_never_says_anything_on_its_link_is_not_waited_for_beyond_some_seconds(stage):
-    stage.ctx.run = stage.chain.run
-    stage.elect()
-    stage.ctx.peers[node("ben")].hear(status(run=stage.chain.run), stage.ctx.now)
-    stage.count("ada", "ben")
-    assert of_kind(stage.advance(), Average) == []
-    assert stage.it.wake == stage.ctx.peers[node("cleo")].since + stage.ctx.settings.start_grace
-    assert of_kind(stage.advance(stage.ctx.settings.start_grace), Average)
-
-
-def test_a_node_that_came_back_with_an_empty_disk_is_not_waited_for(stage):
-    stage.elect()
-    stage.count("ada", "ben")
-    unlink(stage.ctx, "cleo")
-    link(stage.ctx, "cleo", other_journal="cleo's new disk")
-    assert of_kind(stage.advance(), Average)
-
-
-def test_a_slow_member_that_works_is_waited_for_until_its_own_deadline(stage):
-    stage.elect()
-    stage.count("ada", "ben")
-    slow = status(run=stage.chain.run, phase="training", predicted=30.0)
-    peer = link(stage.ctx, "cleo", slow)
-    peer.moved_at = stage.ctx.now
-    assert of_kind(stage.advance(30.0), Average) == []
-    assert of_kind(stage.advance(16.1), Average)  # 1.5 times 30 s, and one resend
 
 
 def test_the_cap_closes_the_round_on_a_member_that_says_nothing(stage):
@@ -716,57 +470,7 @@ def test_what_a_candidacy_works_on_is_pinned():
     assert stage.it.pinned() == {model("average"), *(update(name, 1).digest for name in NAMES[:3])}
 
 
-# --- sampling ---------------------------------------------------------------------------------------------------
-
-
-def test_a_member_outside_the_sample_is_asked_when_a_sampled_one_is_gone():
-    spec = msgspec.structs.replace(SPEC, sample=1, min_updates=3)
-    stage = Bench(chain_of(*NAMES[:3], spec=spec))
-    stage.elect()
-    (first,) = stage.it.collection.selected
-    name = next(name for name in NAMES if node(name) == first)
-    for other in NAMES[:3]:
-        stage.submit(other, announced=False, declined="broken" if other == name else "")
-    effects = stage.advance()
-    assert [message.selected for message in sent(effects, Collect)] in ([True], [])
-    assert len(stage.it.collection.selected) == 2
-    # One update was wanted of one sampled member; asking a second does not raise what is enough.
-    assert stage.it.collection.enough == 1
-
-
 # --- what cannot be delivered -------------------------------------------------------------------------------
-
-
-def fail_pull(stage, name, times=1):
-    """Let *name* announce its update, and the pull fail, so often; return the effects."""
-    effects = []
-    for _ in range(times):
-        stage.submit(name)
-        stage.it.blob_failed(update(name, stage.round).digest, "nobody answers", invalid=False)
-        effects += taken(stage.ctx)
-    return effects
-
-
-def test_an_update_that_cannot_be_pulled_is_tried_a_few_times_and_left_out_with_the_reason(stage):
-    stage.elect()
-    assert sent(fail_pull(stage, "cleo", PULL_TRIES - 1), Noted) == []
-    (noted,) = sent(fail_pull(stage, "cleo"), Noted)
-    assert noted.refused == "its update could not be pulled: nobody answers"
-    assert stage.it.collection.contributions[node("cleo")].stage is Stage.REFUSED
-
-
-def test_who_could_not_be_pulled_from_before_is_tried_once(stage):
-    stage.ctx.peers[node("cleo")].undeliverable = "nobody answers"
-    stage.elect()
-    assert sent(fail_pull(stage, "cleo"), Noted)
-
-
-def test_a_pull_that_fails_with_the_link_is_no_try(stage):
-    stage.elect()
-    stage.submit("cleo")
-    unlink(stage.ctx, "cleo")
-    stage.it.blob_failed(update("cleo", stage.round).digest, "nobody answers", invalid=False)
-    assert stage.it.collection.failed_pulls == {}
 
 
 def undelivered(stage, name):
@@ -789,20 +493,3 @@ def test_a_member_that_is_away_accepts_nothing_either():
     stage, _ = proposing()
     unlink(stage.ctx, "cleo")
     assert sent(undelivered(stage, "ben"), Yield)
-
-
-def test_an_update_on_its_way_is_past_no_deadline_unless_its_member_could_not_be_pulled_from_before(stage):
-    stage.elect()
-    stage.count("ada", "ben")
-    stage.submit("cleo")
-    peer = stage.ctx.peers[node("cleo")]
-    peer.status = status(run=stage.chain.run, round=stage.ledger.round, predicted=1.0, progress=1.0)
-    stage.ctx.now += 30.0
-    stage.advance()
-    assert stage.it.stand_state is Stand.COLLECTING
-    peer.undeliverable = "pi cannot be dialled"
-    stage.advance()
-    (record,) = {one.record for one in sent(stage.average(model("average")), Accept)}
-    assert [left.reason for left in record.left_out] == [
-        "its update could not be pulled: pi cannot be dialled"
-    ]

@@ -10,20 +10,17 @@ from p2pfl.core.effects import (
     Exit,
     Fetch,
     ReadSchema,
-    SaveClosed,
     SaveCommit,
     SaveFounding,
     SendRecords,
 )
 from p2pfl.core.lobby import UNFIT_EXIT
-from p2pfl.core.node import Node
 from p2pfl.core.saved import Saved, SavedRun, Vote
 from p2pfl.messages import (
     Accept,
     Accepted,
     Ask,
     Commit,
-    Decline,
     Facts,
     Offer,
     Prepare,
@@ -35,59 +32,9 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.schema import TensorSpec, canonical
-from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told
-from tests.support.keys import signer
-from tests.support.records import NAMES, SCHEMA, digest, node, resigned, signed, update
-
-EMPTY = Saved(None, {}, frozenset())
-
-
-class Device:
-    """A node of device "ada" at time 100; every call returns the effects."""
-
-    def __init__(self, saved=EMPTY, **changes):
-        self.node = Node(member("ada"), "ada", options(**changes), saved, signer("ada"))
-        self.began = self.node.start(100.0)
-        self.now = 100.0
-
-    def feed(self, event, seconds=0.0):
-        self.now += seconds
-        return self.node.input(event, self.now)
-
-    def link(self, *names):
-        return [effect for name in names for effect in self.feed(inputs.Linked(member(name), name))]
-
-    def hear(self, name, message):
-        return self.feed(inputs.Received(member(name), message))
-
-    def describe(self, spec=None, schema=SCHEMA):
-        return self.feed(inputs.Described(spec or self.node._ctx.options.spec, schema, 1000))
-
-
-def in_run(chain, **changes):
-    """A node restored into *chain*, with the last model here and its worker ready."""
-    last = chain.commits[-1] if chain.commits else None
-    saved = SavedRun(chain.run, chain.founding, last, changes.pop("update", None), resumed=False)
-    device = Device(Saved(saved, changes.pop("votes", {}), frozenset()), **changes)
-    ledger = device.node.ledger
-    device.feed(inputs.BlobReady(ledger.model, durable=True))
-    device.describe(ledger.spec)
-    return device
-
-
-def where(chain, **changes):
-    """What a peer at the head of *chain* says."""
-    last = chain.commits[-1].record if chain.commits else None
-    digest = chain.run if last is None else chain_digest(chain)
-    said = {"run": chain.run, "round": len(chain.commits), "record": digest, "holds": True, "rounds": 10}
-    return status(**(said | changes))
-
-
-def chain_digest(chain):
-    follower = chain_of(*NAMES[:3])
-    follower.commits = list(chain.commits)
-    return follower.commit().record.previous
-
+from tests.support.core import ballot, chain_of, model, of_kind, options, sent, status, told
+from tests.support.device import Device, chain_digest, in_run, joined, where
+from tests.support.records import NAMES, SCHEMA, node, resigned, signed, update
 
 # --- the driver's side ------------------------------------------------------------------------------------------
 
@@ -153,24 +100,6 @@ def test_a_restart_offers_the_update_it_had():
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain, update=update("ada", 2))
     assert told(device.began, events.UpdateReused)
-
-
-def test_a_resumed_run_says_so_and_names_the_options_it_ignores():
-    chain = chain_of(*NAMES[:3], rounds=1)
-    mine = msgspec.structs.replace(options().spec, epochs=7)
-    device = in_run(chain, spec=mine, given=frozenset({"epochs"}))
-    assert [event.how for event in told(device.began, events.RunJoined)] == ["resumed"]
-    assert told(device.began, events.OptionsIgnored)[0].differences == ("epochs 7 (the run has 1)",)
-
-
-def test_new_run_turns_away_from_the_one_in_the_journal_for_good():
-    chain = chain_of(*NAMES[:3], rounds=1)
-    saved = SavedRun(chain.run, chain.founding, chain.commits[-1], None, resumed=False)
-    device = Device(Saved(saved, {}, frozenset()), new_run=True)
-    assert of_kind(device.began, SaveClosed) == [SaveClosed(chain.run)]
-    device.link("ben")
-    device.describe()
-    assert of_kind(device.hear("ben", Offer(chain.founding)), Describe) == []
 
 
 def test_a_model_that_no_longer_fits_the_run_ends_the_node():
@@ -265,16 +194,6 @@ def test_a_commit_is_told_before_blobs_are_let_go_of():
 # --- entering a run ---------------------------------------------------------------------------------------------
 
 
-def joined(chain):
-    """A node that was offered record 0 of *chain* and has taken it."""
-    device = Device()
-    device.link("ben", "cleo")
-    device.describe()
-    device.hear("ben", Offer(chain.founding))
-    device.describe(chain.founding.spec)
-    return device, device.feed(inputs.BlobReady(chain.founding.model, durable=True))
-
-
 def test_record_0_is_taken_once_schema_and_model_are_here():
     chain = chain_of(*NAMES[:3])
     device, effects = joined(chain)
@@ -292,62 +211,6 @@ def test_record_0_is_not_taken_with_a_model_that_a_power_cut_would_take():
     device.describe(chain.founding.spec)
     assert of_kind(device.feed(inputs.BlobReady(chain.founding.model, durable=False)), SaveFounding) == []
     assert device.node.ledger is None
-
-
-def test_at_round_0_a_node_moves_to_a_run_that_is_further_and_keeps_its_votes():
-    device, _ = joined(chain_of(*NAMES[:3]))
-    mine = device.node.ledger.run
-    device.hear("ben", Prepare(mine, 1, ballot(3, "ben")))
-    theirs = chain_of(*NAMES[:4], rounds=2)
-    asked = device.hear("ben", where(theirs, steps=9))
-    assert sent(asked, Ask) == [Ask(theirs.run, -1)]
-    device.hear("ben", Records(theirs.run, theirs.founding, tuple(theirs.commits)))
-    device.describe(theirs.founding.spec)
-    assert device.node.ledger.run == theirs.run
-    assert device.node.ledger.round == 2
-    assert device.node._votes[mine].promised >= ballot(3, "ben")
-
-
-def test_a_node_that_commits_while_it_looks_at_another_run_stays():
-    mine, theirs = chain_of(*NAMES[:3]), chain_of(*NAMES[:4], rounds=2)
-    device, _ = joined(mine)
-    device.hear("ben", where(theirs, steps=9))
-    device.hear("ben", Records(theirs.run, theirs.founding, tuple(theirs.commits)))
-    device.hear("ben", mine.commit())
-    device.describe(theirs.founding.spec)
-    assert device.node.ledger.run == mine.run
-    assert device.node.ledger.round == 1
-
-
-def test_a_node_with_committed_rounds_does_not_move_and_says_so_once():
-    device = in_run(chain_of(*NAMES[:3], rounds=1))
-    device.link("ben")
-    other = chain_of(*NAMES[:4], rounds=3)
-    asked = device.hear("ben", where(other, steps=1))
-    assert sent(asked, Ask) == [Ask(other.run, -1)], "its record 0 would say if it continued this run"
-    effects = device.hear("ben", Records(other.run, other.founding, tuple(other.commits)))
-    effects += device.hear("ben", where(other, steps=2))
-    assert sent(effects, Ask) == []
-    assert device.node.ledger.run != other.run
-    (notice,) = told(effects, events.Notice)
-    assert "Both have committed rounds, so neither moves" in notice.text
-
-
-def test_records_nobody_asked_for_are_not_taken():
-    device = Device()
-    device.link("ben")
-    device.describe()
-    chain = chain_of(*NAMES[:3], rounds=1)
-    assert device.hear("ben", Records(chain.run, chain.founding, tuple(chain.commits))) == []
-
-
-def test_a_record_0_that_is_not_the_run_asked_for_is_not_taken():
-    device = Device()
-    device.link("ben")
-    device.describe()
-    chain, other = chain_of(*NAMES[:3]), chain_of(*NAMES[:4])
-    device.hear("ben", where(chain))
-    assert of_kind(device.hear("ben", Records(chain.run, other.founding, ())), Describe) == []
 
 
 def test_what_a_peer_says_of_its_device_is_told_and_changes_nothing():
@@ -374,59 +237,12 @@ def test_people_call_a_node_by_its_name_and_an_unknown_one_by_its_id():
 # --- what one peer may say ---------------------------------------------------------------------------------------
 
 
-def test_who_cannot_take_part_in_this_run_is_not_waited_for_until_it_joins():
-    chain = chain_of(*NAMES[:3], rounds=1)
-    device = in_run(chain)
-    entry = next(one for one in device.node.ledger.roster if one.name == "ben")
-    device.link("ben")
-    assert device.node._ctx.is_seated(entry)
-    device.hear("ben", Decline(chain.run, "its model differs"))
-    assert device.node._ctx.is_gone(entry)
-    device.hear("ben", where(chain))
-    assert device.node._ctx.is_seated(entry)
-
-
-def test_a_peer_that_cannot_take_part_is_told_of_once_in_a_while():
-    device = Device()
-    device.link("ben")
-    heard = [device.hear("ben", Decline(digest(f"run {number}"), "no")) for number in range(5)]
-    assert [len(told(effects, events.Notice)) for effects in heard] == [1, 0, 0, 0, 0]
-
-
 def test_the_facts_of_a_peer_are_told_when_they_change():
     device = Device()
     device.link("ben")
     facts = Facts("0.1.0", "Linux", 2, 2**30, "cpu", 100, (50, 50))
     heard = [device.hear("ben", one) for one in (facts, facts, msgspec.structs.replace(facts, samples=7))]
     assert [len(told(effects, events.PeerFacts)) for effects in heard] == [1, 0, 1]
-
-
-def warned_of_missing(effects):
-    return ["has no link to it" in notice.text for notice in told(effects, events.Notice)]
-
-
-def test_a_member_that_was_off_and_takes_part_again_is_not_blamed_on_a_firewall():
-    chain = chain_of(*NAMES[:3], rounds=1)
-    device = in_run(chain)
-    device.now += 100.0
-    device.link("cleo")
-    assert warned_of_missing(device.hear("cleo", chain.commit())) == []
-    device.link("ben")
-    device.now += 100.0
-    assert warned_of_missing(device.hear("cleo", chain.commit())) == []
-    device.feed(inputs.Unlinked(node("ben")))
-    assert warned_of_missing(device.hear("cleo", chain.commit())) == []
-
-
-def test_a_member_that_goes_on_taking_part_without_a_link_is_named_once():
-    chain = chain_of(*NAMES[:3], rounds=1)
-    device = in_run(chain)
-    device.link("cleo")
-    warned = []
-    for _ in range(4):
-        device.now += 10.0
-        warned += warned_of_missing(device.hear("cleo", chain.commit()))
-    assert warned == [True]
 
 
 def test_an_extension_is_told_with_who_wants_it():
@@ -437,14 +253,6 @@ def test_an_extension_is_told_with_who_wants_it():
     said = status(run=chain.run, round=2, record=record_digest(chain.commits[-1].record), rounds=30)
     effects = device.hear("ben", said)
     assert told(effects, events.RunExtended) == [events.RunExtended(30, "ben")]
-
-
-def test_who_resumes_a_run_says_how_many_rounds_of_training_lie_behind():
-    chain = chain_of(*NAMES[:3], rounds=1)
-    chain.commit(kind="evaluate", then="end")
-    chain.commit()
-    (joined,) = told(in_run(chain).began, events.RunJoined)
-    assert (joined.round, joined.trained) == (3, 2)
 
 
 # --- what strangers say of themselves ---------------------------------------------------------------------------

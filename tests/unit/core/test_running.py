@@ -12,28 +12,22 @@ from p2pfl.core.effects import (
     Exit,
     Fetch,
     SaveCommit,
-    SavePromise,
     SaveSeen,
     Send,
-    Sever,
     StopTraining,
-    Tell,
     Train,
     can_wait,
 )
 from p2pfl.core.ledger import CLONED_EXIT
-from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
-from p2pfl.core.roster import ranked
-from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, MODEL_TRIES, Running
+from p2pfl.core.options import MAX_JUMP
+from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, MODEL_TRIES
 from p2pfl.core.saved import Vote
 from p2pfl.core.wishes import ENDED_NOW
 from p2pfl.messages import (
     MAX_ATTEMPT,
     Accept,
-    Accepted,
     Ask,
     Collect,
-    Evaluation,
     Noted,
     Prepare,
     Promise,
@@ -44,58 +38,15 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.proofs import CastVote, sign_wish
-from tests.support.core import (
-    ballot,
-    chain_of,
-    context,
-    ledger,
-    member,
-    model,
-    of_kind,
-    receivers,
-    sent,
-    status,
-    taken,
-    told,
-    unlink,
-)
+from tests.support.core import ballot, member, model, of_kind, receivers, sent, status, taken, told, unlink
 from tests.support.keys import signer
-from tests.support.records import NAMES, SPEC, node, resigned, roster, signed, update
+from tests.support.records import SPEC, node, resigned, roster, signed, update
+from tests.support.running import Bench
 
 
 def wish_of(run, round_, what, by, at="ada"):
     """What *by* wishes at device *at*."""
     return sign_wish(signer(at), node(at), run, round_, what, by)
-
-
-class Bench:
-    """A member in the round after its chain's last; every call returns the effects."""
-
-    def __init__(self, rounds=1, *, members=NAMES[:3], vote=None, restored=None):
-        self.ctx = context("ada", linked=members[1:])
-        self.chain = chain_of(*members, rounds=rounds)
-        self.ledger = ledger(self.ctx, self.chain)
-        self.it = Running(self.ctx, self.ledger, ready=True)
-        self.it.open_round(vote, restored)
-        self.began = taken(self.ctx)
-
-    def hear(self, name, message):
-        self.it.received(member(name), message)
-        return taken(self.ctx)
-
-    def advance(self, seconds=0.0):
-        self.ctx.now += seconds
-        self.it.advance()
-        return taken(self.ctx)
-
-    def learn(self, *commits):
-        self.it.learned(node("ben"), commits)
-        return taken(self.ctx)
-
-    def proposal(self, word="average"):
-        record = self.chain.commit(model=model(word)).record
-        self.chain.commits.pop()
-        return record
 
 
 @pytest.fixture
@@ -151,16 +102,6 @@ def test_everybody_hears_of_a_commit_before_the_next_round_is_begun(bench):
     assert kinds.index(commit) < next(place for place, one in enumerate(kinds) if isinstance(one, Fetch))
 
 
-def test_whose_update_is_not_counted_is_told_why(bench):
-    bench.it.trainee.trained(update("ada", 2).digest, 100, 0.5, 1.0)
-    taken(bench.ctx)
-    commit = bench.chain.commit()
-    without = tuple(entry for entry in commit.record.updates if entry.node != node("ada"))
-    record = msgspec.structs.replace(commit.record, updates=without)
-    effects = bench.learn(resigned(msgspec.structs.replace(commit, record=record)))
-    assert [event.reason for event in told(effects, events.UpdateRefused)] == ["another record was adopted"]
-
-
 def test_a_forged_commit_is_ignored_its_sender_is_named_and_the_node_goes_on(bench):
     commit = bench.chain.commit()
     bench.learn(commit)
@@ -187,51 +128,6 @@ def test_a_forged_commit_is_complained_of_once_a_minute(bench):
     assert len(told(bench.learn(forged), events.Notice)) == 1
 
 
-def test_a_vote_that_its_member_has_not_signed_does_not_count(bench):
-    bench.it.aggregator.stand("first in rank")
-    mine = bench.it.aggregator.ballot
-    for vote in (
-        signed("cleo", bench.chain.run, 2, mine),
-        signed("ben", bench.chain.run, 2, ballot(9, "ada")),
-        msgspec.structs.replace(signed("ben", bench.chain.run, 2, mine), votes=7),
-    ):
-        bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, vote))
-        assert bench.it.aggregator.stand_state is Stand.STANDING
-    bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, signed("ben", bench.chain.run, 2, mine)))
-    assert bench.it.aggregator.stand_state is Stand.COLLECTING
-
-
-@pytest.mark.parametrize("attempt", [5, MAX_ATTEMPT])
-def test_who_is_no_member_does_not_stand_and_is_named_once(bench, attempt):
-    run, stands = bench.chain.run, ballot(attempt, "eve")
-    effects = [
-        *bench.hear("eve", Prepare(run, 2, stands)),
-        *bench.hear("eve", Collect(run, 2, stands, selected=True)),
-        *bench.hear("eve", Accept(run, 2, stands, bench.proposal())),
-    ]
-    assert [type(effect) for effect in effects] == [Tell]
-    (notice,) = told(effects, events.Notice)
-    assert "stands as aggregator of record 2, but is no member of the run" in notice.text
-    assert bench.it.acceptor.promised is None
-    assert bench.it.acceptor.courtesy is None
-
-
-def test_a_member_with_another_data_directory_than_the_rosters_does_not_stand(bench):
-    bench.it.received(member("ben", "another disk"), Prepare(bench.chain.run, 2, ballot(5, "ben")))
-    assert sent(taken(bench.ctx), Promise) == []
-
-
-def test_an_attempt_far_above_all_known_ones_is_ignored_and_named(bench):
-    run = bench.chain.run
-    effects = bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_JUMP + 1, "ben")))
-    assert [type(effect) for effect in effects] == [Tell]
-    assert told(effects, events.Notice)[0].text.startswith(
-        "ben stands with attempt 1002 of record 2, far above 1"
-    )
-    assert sent(bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_JUMP, "ben"))), Promise)
-    assert sent(bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + 2 * MAX_JUMP, "ben"))), Promise)
-
-
 def test_refusals_move_a_candidate_by_a_bounded_step_and_strangers_not_at_all(bench):
     it = bench.it.aggregator
     it.stand("first in rank")
@@ -244,17 +140,6 @@ def test_refusals_move_a_candidate_by_a_bounded_step_and_strangers_not_at_all(be
     assert it.highest_seen == before + MAX_JUMP
 
 
-def test_where_no_attempt_is_left_a_member_does_not_stand_and_says_so_once():
-    vote = Vote(2, ballot(MAX_ATTEMPT, "cleo"), None, None)
-    bench = Bench(vote=vote)
-    for peer in bench.ctx.peers.values():
-        peer.hear(status(run=bench.chain.run, round=1, holds=True), bench.ctx.now)
-    effects = [*bench.began, *bench.advance(60.0), *bench.advance(20.0)]
-    assert of_kind(effects, SavePromise) == told(effects, events.Standing) == []
-    texts = [notice.text for notice in told(effects, events.Notice)]
-    assert sum("all 2147483648 attempts are used up" in text for text in texts) == 1
-
-
 def test_a_candidacy_goes_on_by_votes_that_are_remembered_on_disk(bench):
     bench.it.aggregator.stand("first in rank")
     mine = bench.it.aggregator.ballot
@@ -265,25 +150,6 @@ def test_a_candidacy_goes_on_by_votes_that_are_remembered_on_disk(bench):
     assert save == SaveSeen((CastVote(bench.chain.run, 2, mine, "", vote),), at_once=True)
     assert not can_wait(save)
     assert effects.index(save) < min(at for at, effect in enumerate(effects) if isinstance(effect, Send))
-
-
-def test_a_vote_that_comes_too_late_is_remembered_all_the_same(bench):
-    stands, record = ballot(1, "ada"), model("record")
-    bench.learn(bench.chain.commit())
-    vote = signed("cleo", bench.chain.run, 2, stands, record, votes=9)
-    effects = bench.hear("cleo", Accepted(bench.chain.run, 2, stands, record, vote))
-    assert effects == [SaveSeen((CastVote(bench.chain.run, 2, stands, record, vote),), at_once=False)]
-    assert can_wait(effects[0])
-
-
-def test_a_vote_of_a_journal_that_has_forgotten_some_does_not_elect(bench):
-    bench.it.aggregator.stand("first in rank")
-    mine = bench.it.aggregator.ballot
-    bench.ctx.learn_vote(CastVote("0" * 64, 1, mine, "", signed("ben", "0" * 64, 1, mine, votes=8)))
-    vote = signed("ben", bench.chain.run, 2, mine, votes=7)
-    effects = bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, vote))
-    assert bench.it.aggregator.stand_state is Stand.STANDING
-    assert [effect.node for effect in of_kind(effects, Sever)] == [node("ben")]
 
 
 def test_a_restored_node_that_learns_of_its_own_vote_stops(bench):
@@ -311,21 +177,6 @@ def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench):
     assert bench.it.aggregator.stand_state is Stand.IDLE
 
 
-def test_the_election_is_told_once_for_a_ballot(bench):
-    collect = Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True)
-    told_first = told(bench.hear("ben", collect), events.Elected)
-    assert [(event.aggregator, event.attempt) for event in told_first] == [("ben", 3)]
-    assert told(bench.hear("ben", collect), events.Elected) == []
-
-
-def test_nobody_collects_in_anothers_name(bench):
-    bench.it.trainee.trained(update("ada", 2).digest, 100, 0.5, 1.0)
-    taken(bench.ctx)
-    assert (
-        sent(bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "cleo"), selected=True)), Submit) == []
-    )
-
-
 def test_a_yield_ends_the_courtesy_and_is_told(bench):
     bench.hear("ben", Prepare(bench.chain.run, 2, ballot(3, "ben")))
     given_up = Yield(bench.chain.run, 2, ballot(3, "ben"), "its worker could not average")
@@ -337,37 +188,6 @@ def test_a_yield_ends_the_courtesy_and_is_told(bench):
 def test_a_halted_node_answers_nothing(bench):
     bench.ledger.halted = True
     assert bench.hear("ben", Prepare(bench.chain.run, 2, ballot(9, "ben"))) == []
-
-
-def test_the_loss_and_the_return_of_the_quorum_are_told_once():
-    bench = Bench(members=NAMES)
-    for name in ("ben", "cleo", "dan"):
-        unlink(bench.ctx, name)
-    (lost,) = told(bench.advance() + bench.advance(5.0), events.QuorumLost)
-    assert (lost.reachable, lost.members, lost.needed) == (2, 5, 3)
-    bench.ctx.peers[node("ben")].linked = True
-    (back,) = told(bench.advance() + bench.advance(1.0), events.QuorumBack)
-    assert back.reachable == 3
-
-
-def test_without_a_quorum_nobody_stands():
-    bench = Bench(members=NAMES)
-    for name in ("ben", "cleo", "dan"):
-        unlink(bench.ctx, name)
-    assert sent(bench.advance(600.0), Prepare) == []
-
-
-def test_in_a_new_run_nobody_stands_before_a_quorum_is_in_it_and_every_rank_has_its_turn_from_then_on():
-    bench = Bench(rounds=0)
-    bench.it._order = [node(name) for name in ("ben", "ada", "cleo")]
-    step = bench.ctx.settings.rank_step
-    assert told(bench.advance(600.0), events.Standing) == [], "ben and cleo have not taken record 0 yet"
-    bench.ctx.peers[node("ben")].status = status(run="another", round=0)
-    assert told(bench.advance(), events.Standing) == []
-    bench.ctx.peers[node("ben")].status = status(run=bench.chain.run, round=0)
-    assert told(bench.advance(), events.Standing) == []
-    assert told(bench.advance(0.9 * step), events.Standing) == [], "ben, who is before ada, has its turn"
-    assert [event.round for event in told(bench.advance(0.2 * step), events.Standing)] == [1]
 
 
 def test_ones_own_training_is_cut_at_the_cap_when_one_aggregates(bench):
@@ -619,48 +439,6 @@ def test_a_wish_to_end_lifts_a_pause_and_a_wish_to_pause_does_not(bench):
     assert set(bench.it.wishes.open) == {"end"}
     effects = taken(bench.ctx)
     assert {wish.what for wish in sent(effects, Wish)} == {"end"}
-
-
-def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended():
-    lone = Bench(10, members=NAMES[:1])
-    assert lone.ledger.next_kind == "evaluate"
-    [asked] = of_kind(lone.began, Evaluate)
-    lone.it.evaluated(
-        inputs.Evaluated(asked.run, asked.round, asked.model, asked.part, asked.parts, Evaluation(1, 2, 0.5))
-    )
-    effects = lone.advance() + lone.advance()
-    lone.it.blob_ready(inputs.BlobReady(lone.ledger.model, durable=True))
-    effects += lone.advance()
-    assert lone.ledger.is_over
-    assert [event.round for event in told(effects, events.Standing)] == [11]
-
-
-# --- the lowest ballot ------------------------------------------------------------------------------------------
-
-
-def first_in_rank(chain):
-    """Who has the lowest ballot of the round after the last of *chain*, and somebody who has not."""
-    order = ranked(chain.run, len(chain.commits) + 1, [node(name) for name in NAMES[:3]])
-    names = {node(name): name for name in NAMES[:3]}
-    return names[order[0]], names[order[1]]
-
-
-def test_the_first_in_rank_is_taken_at_its_word_and_nobody_else_has_its_ballot(bench):
-    run = bench.chain.run
-    while (first := first_in_rank(bench.chain)[0]) == "ada":
-        bench.learn(bench.chain.commit())
-    second, round_ = first_in_rank(bench.chain)[1], bench.ledger.round + 1
-    other = second if second != "ada" else next(name for name in NAMES[:3] if name not in ("ada", first))
-    record = bench.proposal()
-    for message in (
-        Prepare(run, round_, ballot(1, other)),
-        Collect(run, round_, ballot(1, other), selected=True),
-        Accept(run, round_, ballot(1, other), record),
-    ):
-        assert bench.hear(other, message) == []
-    bench.hear(first, Accept(run, round_, ballot(1, first), record))
-    bench.it.blob_ready(inputs.BlobReady(record.model, durable=True))
-    assert bench.it.acceptor.accepted_ballot == ballot(1, first)
 
 
 def test_commits_that_were_missed_are_told_in_one_line():

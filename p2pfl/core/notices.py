@@ -1,0 +1,139 @@
+"""What people are told of the run as a whole, each thing once: options, quorum, elections, work left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from p2pfl import events
+from p2pfl.core.context import Context
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.pausing import PAUSES
+from p2pfl.core.trainee import Trainee
+from p2pfl.messages import Accept, Ballot, Collect, Commit
+
+MISSING_SECONDS = 15.0
+"""A member that takes part for so long without a link to this node is not about to get one: three of the
+longest waits before a redial."""
+
+
+@dataclass
+class Notices:
+    """Kept for as long as the node is in the run."""
+
+    ctx: Context
+    ledger: Ledger
+    _has_quorum: bool = True
+    _is_alone_told: bool = False
+    _elected: Ballot | None = None
+    """The ballot whose election was told last."""
+    _told_missing: set[str] = field(default_factory=set)
+    _missing_since: dict[str, float] = field(default_factory=dict)
+    """When members that this node has no link to were first seen to take part."""
+
+    def joined(self, how: str) -> None:
+        """Tell which run this node is in now, and *how* it came there."""
+        ledger = self.ledger
+        members = tuple(entry.name for entry in ledger.roster)
+        joined = msgspec.convert(
+            {
+                "event": "run_joined",
+                "run": ledger.run,
+                "how": how,
+                "round": ledger.round,
+                "spec": msgspec.structs.replace(ledger.spec, rounds=ledger.rounds),
+                "members": members,
+                "model": ledger.model,
+                "trained": ledger.trained,
+            },
+            events.RunJoined,
+        )
+        self.ctx.tell(joined)
+
+    def ignored(self) -> None:
+        """Tell which options were given that the run has otherwise."""
+        ledger = self.ledger
+        mine, theirs = self.ctx.options.spec, msgspec.structs.replace(ledger.spec, rounds=ledger.rounds)
+        differences = tuple(
+            f"{field.replace('_', ' ')} {getattr(mine, field)} (the run has {getattr(theirs, field)})"
+            for field in mine.__struct_fields__
+            if field in self.ctx.options.given and getattr(mine, field) != getattr(theirs, field)
+        )
+        if differences:
+            self.ctx.tell(events.OptionsIgnored(differences))
+
+    def pause(self) -> None:
+        """Tell why the run pauses by itself, where it does, and what to do."""
+        ledger = self.ledger
+        if ledger.last is not None and ledger.is_paused and PAUSES in ledger.last.record.note:
+            note = ledger.last.record.note.replace(f", {PAUSES}", "")
+            text = f"the run is paused after round {ledger.trained}: {note}"
+            self.ctx.warn(
+                f"{text}. When that is mended, go on with `p2pfl resume`; options of the run itself, such as "
+                "--lr, change with a new one only: stop all nodes and start them with --new-run"
+            )
+
+    def fate(self, commit: Commit, trainee: Trainee, *, is_leaving: bool) -> None:
+        """Tell why this member's own work is not in the record, where it is not ("no work lost")."""
+        has_worked = trainee.update is not None or trainee.training or (trainee.declined and not is_leaving)
+        me = self.ctx.me.node
+        if not has_worked or any(entry.node == me for entry in commit.record.updates):
+            return
+        reason = next(
+            (left.reason for left in commit.record.left_out if left.node == me), "another record was adopted"
+        )
+        self.ctx.tell(events.UpdateRefused(commit.record.round, self.ctx.name, reason))
+
+    def missing_pairs(self, commit: Commit) -> None:
+        """Name, once, members that go on taking part although this node gets no link to them.
+
+        One that has just been switched on takes part a moment before it is linked everywhere.
+        """
+        apart = {
+            entry.node for entry in commit.record.updates if not self.ctx.is_reachable(entry.node)
+        } - self._told_missing
+        now = self.ctx.now
+        self._missing_since = {node: self._missing_since.get(node, now) for node in apart}
+        for node, since in self._missing_since.items():
+            down_since = self.ctx.unlinked_since(node)
+            if now - max(since, down_since or since) >= MISSING_SECONDS:
+                self._told_missing.add(node)
+                name = self.ctx.name_of(node)
+                self.ctx.warn(f"{name} takes part, but this device has no link to it: look at both firewalls")
+
+    def open_round(self) -> None:
+        """Forget whose election was told: a round begins, with ballots of its own."""
+        self._elected = None
+
+    def elected(self, message: Accept | Collect) -> None:
+        """Tell, once for a ballot, who was elected, as its *message* shows."""
+        ballot = message.ballot
+        if ballot != self._elected:
+            self._elected = ballot
+            name = self.ctx.name_of(ballot.node)
+            kind = self.ledger.next_kind
+            self.ctx.tell(events.Elected(message.round, ballot.attempt, name, ballot.node, 0, kind))
+
+    def quorum(self, reachable: int) -> float | None:
+        """Tell when a quorum is lost or back; return when to ask again while the start's grace lasts."""
+        members, needed = len(self.ledger.roster), self.ledger.needed
+        grace_ends = self.ctx.started + self.ctx.settings.start_grace
+        if reachable >= needed:
+            if not self._has_quorum:
+                self._has_quorum = True
+                kind = self.ledger.next_kind
+                self.ctx.tell(events.QuorumBack(self.ledger.round + 1, reachable, members, kind))
+        elif self._has_quorum and self.ctx.now < grace_ends:
+            return grace_ends
+        elif self._has_quorum:
+            self._has_quorum = False
+            kind = self.ledger.next_kind
+            self.ctx.tell(events.QuorumLost(self.ledger.round + 1, reachable, members, needed, kind))
+            if reachable == 1 and self.ledger.next_kind == "evaluate" and not self._is_alone_told:
+                self._is_alone_told = True
+                self.ctx.warn(
+                    "only the final evaluation is missing and nobody is there: "
+                    "the run may be complete elsewhere"
+                )
+        return None

@@ -1,0 +1,127 @@
+"""What this node hears of runs other than its own: which it would join, moves to, or has turned away from.
+
+`p2pfl.core.lobby` asks for a run and takes it in; here is decided which. Where both runs have committed
+rounds nobody moves, unless the other run continues this one (`p2pfl.core.continuing`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2pfl.core.context import Context, PeerView
+from p2pfl.core.continuing import Continuing
+from p2pfl.core.effects import SaveClosed
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.lobby import Lobby, prefers
+from p2pfl.messages import Decline, Founding, Member, Records, Status, record_digest
+
+
+@dataclass
+class OtherRuns:
+    """Kept for as long as the node lives.
+
+    The ledger of the run this node is in comes with each call; it is None while the node is in none.
+    """
+
+    ctx: Context
+    lobby: Lobby
+    continuing: Continuing
+    closed: set[str]
+    """Runs this node has turned away from for good."""
+    _unrelated: dict[str, str] = field(default_factory=dict)
+    """By node, the run it is in, where that is known to have nothing to do with this node's."""
+
+    def heard(self, ledger: Ledger | None, peer: PeerView, status: Status) -> None:
+        """Meet a peer that is in another run, or in one while this node is in none."""
+        node = peer.member.node
+        self._decline_to_come(node, status)
+        if ledger is not None and status.run:
+            self.continuing.hear_of_old_run(ledger, peer.name, status)
+        if not status.run or not self.follows(status):
+            return
+        if ledger is None:
+            self.lobby.ask(node, status.run)
+        elif ledger.last is None:
+            if prefers(ledger.run, status.run, status.round):
+                self.lobby.ask(node, status.run)
+        elif status.run in self.continuing.kin:
+            self._meet(ledger, peer, self.continuing.kin[status.run])
+        elif self._unrelated.get(node) != status.run:
+            self.lobby.ask(node, status.run)  # record 0 tells whether it continues this one
+
+    def offered(self, ledger: Ledger | None, member: Member, founding: Founding) -> None:
+        """Look at record 0 of a run, which *member* offers."""
+        run = record_digest(founding)
+        peer = self.ctx.peers.get(member.node)
+        if run in self.closed or peer is None or (ledger is not None and ledger.run == run):
+            return
+        if self.lobby.foundings.is_hopeless(run):
+            return
+        if ledger is not None and ledger.last is not None:
+            self._meet(ledger, peer, founding)
+        elif ledger is None or prefers(ledger.run, run, 0):
+            self.lobby.offer(member.node, founding, ())
+
+    def records(self, ledger: Ledger | None, member: Member, message: Records) -> None:
+        """Take records of another run, if this node has asked for them."""
+        founding, peer = message.founding, self.ctx.peers.get(member.node)
+        if founding is None or record_digest(founding) != message.run or self.lobby.asking != message.run:
+            return
+        if ledger is None or ledger.last is None:
+            self.lobby.offer(member.node, founding, message.commits)
+        elif peer is not None:
+            self._meet(ledger, peer, founding)
+
+    def declined(self, ledger: Ledger | None, member: Member, message: Decline) -> None:
+        """Take note that *member* does not take part in a run, and why."""
+        peer = self.ctx.peers.get(member.node)
+        if peer is None or peer.declined == message.run:
+            return
+        peer.declined, peer.declined_because = message.run, message.reason
+        if peer.last_run == message.run:
+            # It was in the run: it gives up what it had founded.
+            self.lobby.foundings.fail(member.node, message.reason)
+            if ledger is None:
+                self.lobby.foundings.give_up(message.run, message.reason)
+        text = f"{peer.name} cannot take part in run {message.run[:12]}: {message.reason}"
+        self.ctx.complain(member.node, "declined", text)
+
+    def follows(self, status: Status) -> bool:
+        """Whether this node would join the run a peer is in."""
+        if status.run in self.closed or (status.ended and self.ctx.options.new_run):
+            return False
+        return not self.lobby.turns_down(status)
+
+    def may_move(self, ledger: Ledger | None, founding: Founding) -> bool:
+        """Whether this node may (still) turn to another run: it may have committed a round meanwhile."""
+        if ledger is None or ledger.last is None:
+            return True
+        return founding.origin_in(ledger.run) is not None and self.continuing.follows(ledger, founding)
+
+    def close(self, run: str) -> None:
+        """Turn away from *run* for good."""
+        if run not in self.closed:
+            self.closed.add(run)
+            self.ctx.do(SaveClosed(run))
+
+    def _decline_to_come(self, node: str, status: Status) -> None:
+        """Tell *node*, which is in a run without a commit, where this node will not come into it."""
+        if status.run in self.closed and status.round == 0:
+            self.ctx.send(node, Decline(status.run, "it has turned its back on that run"))
+        elif status.round == 0 and (reason := self.lobby.turns_down(status)):
+            self.ctx.send(node, Decline(status.run, reason[:300]))
+
+    def _meet(self, ledger: Ledger, peer: PeerView, founding: Founding) -> None:
+        """Hear from *peer* of record 0 of another run, while this one has commits."""
+        run, node = record_digest(founding), peer.member.node
+        round_ = peer.status.round if peer.status is not None and peer.status.run == run else 0
+        if founding.origin_in(ledger.run) is not None:
+            if self.continuing.follows(ledger, founding):
+                self.lobby.offer(node, founding, ())
+        elif self._unrelated.get(node) != run and round_ > 0:
+            self._unrelated[node] = run
+            self.ctx.warn(
+                f"{peer.name} is in run {run[:12]}, record {round_}; this device is in "
+                f"{ledger.run[:12]}, record {ledger.round}. Both have committed rounds, so neither moves: "
+                "start one of them with --new-run"
+            )

@@ -1,0 +1,69 @@
+"""Which messages of a round count: signed votes, of members, of candidates that may have their ballot.
+
+What does not count is ignored; where its sender is at fault, people are told so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from p2pfl.core.behind import RoundMessage
+from p2pfl.core.context import Context
+from p2pfl.core.effects import SaveSeen
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
+from p2pfl.core.roster import contains
+from p2pfl.messages import Accept, Accepted, Collect, Member, Prepare, Promise
+from p2pfl.proofs import cast_of
+
+
+def takes_vote(ctx: Context, ledger: Ledger, member: Member, message: Promise | Accepted) -> bool:
+    """Whether *message* carries a vote of *member* that may count. Also a late one is remembered."""
+    cast = cast_of(message)
+    if cast.vote.member != member or not cast.is_valid(ctx.signer.verify):
+        name = ctx.name_of(member.node)
+        ctx.complain(member.node, "unsigned", f"{name} sent a vote it has not signed: it does not count")
+        return False
+    if not ctx.takes_vote(cast):
+        return False
+    if message.round <= ledger.round:
+        ctx.do(SaveSeen((cast,), at_once=False))
+    return True
+
+
+def is_of_member(ctx: Context, ledger: Ledger, member: Member, message: RoundMessage) -> bool:
+    """Whether *member*, with its journal, is in the open roster: only then it has a part in the round."""
+    if contains(ledger.roster, member):
+        return True
+    if isinstance(message, Prepare | Collect | Accept):
+        name = ctx.name_of(member.node)
+        text = (
+            f"{name} stands as aggregator of record {message.round}, but is no member of the run with "
+            "its data directory of now: it is ignored"
+        )
+        ctx.complain(member.node, "no member", text)
+    return False
+
+
+def may_stand(
+    ctx: Context, member: Member, message: Prepare | Accept | Collect, order: Sequence[str], highest: int
+) -> bool:
+    """Whether the ballot of *message*, of the open round, is one *member* may have.
+
+    Nobody stands in another's name, has another's lowest ballot, or uses attempts up. *order* is the roster
+    by rank; *highest* is the highest attempt known here.
+    """
+    ballot = message.ballot
+    if ballot.node != member.node:
+        return False
+    if ballot.attempt <= FIRST_ATTEMPT:
+        return ctx.policy.lowest(order, member.node)
+    if ballot.attempt > highest + MAX_JUMP:
+        name = ctx.name_of(member.node)
+        text = (
+            f"{name} stands with attempt {ballot.attempt} of record {message.round}, far above "
+            f"{highest}, the highest seen here: it is ignored"
+        )
+        ctx.complain(member.node, "jump", text)
+        return False
+    return True

@@ -1,0 +1,83 @@
+"""An aggregator of three members, for the unit tests of `p2pfl.core.aggregator` and of its parts."""
+
+from p2pfl.core.acceptor import Acceptor
+from p2pfl.core.aggregator import Aggregator
+from p2pfl.messages import Accepted, Promise, Submit, record_digest
+from tests.support.core import chain_of, context, ledger, member, taken
+from tests.support.records import NAMES, signed, update
+
+
+class Bench:
+    """An aggregator of three members with its ledger and acceptor; every call returns the effects."""
+
+    def __init__(self, chain=None, *, me="ada", linked=NAMES[1:3]):
+        self.chain = chain or chain_of(*NAMES[:3])
+        self.ctx = context(me, linked=linked)
+        self.ledger = ledger(self.ctx, self.chain)
+        me = self.ctx.me
+        self.acceptor = Acceptor(self.ctx, self.ledger, lambda answer: self.it.accepted(me, answer))
+        self.committed = []
+        self.it = Aggregator(self.ctx, self.ledger, self.acceptor, self.committed.append, set())
+
+    @property
+    def round(self):
+        return self.ledger.round + 1
+
+    def stand(self):
+        self.it.stand("first in rank")
+        return taken(self.ctx)
+
+    def promise(self, name, accepted_ballot=None, accepted=None, *, journal="", of=None):
+        stands = of or self.it.ballot
+        vote = signed(name, self.chain.run, self.round, stands)
+        message = Promise(self.chain.run, self.round, stands, accepted_ballot, accepted, vote)
+        self.it.promise(member(name, journal), message)
+        return taken(self.ctx)
+
+    def elect(self):
+        return [*self.stand(), *self.promise("ben")]
+
+    def submit(self, name, samples=100, *, previous=None, evaluation=None, announced=True, declined=""):
+        message = Submit(
+            self.chain.run,
+            self.round,
+            self.it.ballot,
+            previous or self.ledger.digest,
+            update(name, self.round, samples) if announced else None,
+            declined,
+            evaluation,
+        )
+        self.it.submit(member(name), message)
+        return taken(self.ctx)
+
+    def pulled(self, digest, *, durable=False):
+        self.it.blob_ready(digest, durable=durable)
+        return taken(self.ctx)
+
+    def folded(self, name):
+        self.it.folded(self.it.ballot, update(name, self.round).digest)
+        return taken(self.ctx)
+
+    def count(self, *names):
+        """Bring the updates of *names* into the sum."""
+        for name in names:
+            self.submit(name)
+            self.pulled(update(name, self.round).digest)
+            self.folded(name)
+
+    def advance(self, seconds=0.0):
+        self.ctx.now += seconds
+        self.it.advance()
+        return taken(self.ctx)
+
+    def average(self, digest):
+        self.it.averaged(self.it.ballot, digest)
+        return taken(self.ctx)
+
+    def accepted(self, name, *, record=None, journal="", of=None):
+        digest = record or record_digest(self.it.proposal)
+        stands = of or self.it.ballot
+        vote = signed(name, self.chain.run, self.round, stands, digest)
+        message = Accepted(self.chain.run, self.round, stands, digest, vote)
+        self.it.accepted(member(name, journal), message)
+        return taken(self.ctx)

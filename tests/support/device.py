@@ -1,0 +1,68 @@
+"""One node from outside, for the unit tests of `p2pfl.core.node` and of its parts."""
+
+from p2pfl.core import inputs
+from p2pfl.core.node import Node
+from p2pfl.core.saved import Saved, SavedRun
+from p2pfl.messages import Offer
+from tests.support.core import chain_of, member, options, status
+from tests.support.keys import signer
+from tests.support.records import NAMES, SCHEMA
+
+EMPTY = Saved(None, {}, frozenset())
+
+
+class Device:
+    """A node of device "ada" at time 100; every call returns the effects."""
+
+    def __init__(self, saved=EMPTY, **changes):
+        self.node = Node(member("ada"), "ada", options(**changes), saved, signer("ada"))
+        self.began = self.node.start(100.0)
+        self.now = 100.0
+
+    def feed(self, event, seconds=0.0):
+        self.now += seconds
+        return self.node.input(event, self.now)
+
+    def link(self, *names):
+        return [effect for name in names for effect in self.feed(inputs.Linked(member(name), name))]
+
+    def hear(self, name, message):
+        return self.feed(inputs.Received(member(name), message))
+
+    def describe(self, spec=None, schema=SCHEMA):
+        return self.feed(inputs.Described(spec or self.node._ctx.options.spec, schema, 1000))
+
+
+def in_run(chain, **changes):
+    """A node restored into *chain*, with the last model here and its worker ready."""
+    last = chain.commits[-1] if chain.commits else None
+    saved = SavedRun(chain.run, chain.founding, last, changes.pop("update", None), resumed=False)
+    device = Device(Saved(saved, changes.pop("votes", {}), frozenset()), **changes)
+    ledger = device.node.ledger
+    device.feed(inputs.BlobReady(ledger.model, durable=True))
+    device.describe(ledger.spec)
+    return device
+
+
+def where(chain, **changes):
+    """What a peer at the head of *chain* says."""
+    last = chain.commits[-1].record if chain.commits else None
+    digest = chain.run if last is None else chain_digest(chain)
+    said = {"run": chain.run, "round": len(chain.commits), "record": digest, "holds": True, "rounds": 10}
+    return status(**(said | changes))
+
+
+def chain_digest(chain):
+    follower = chain_of(*NAMES[:3])
+    follower.commits = list(chain.commits)
+    return follower.commit().record.previous
+
+
+def joined(chain):
+    """A node that was offered record 0 of *chain* and has taken it."""
+    device = Device()
+    device.link("ben", "cleo")
+    device.describe()
+    device.hear("ben", Offer(chain.founding))
+    device.describe(chain.founding.spec)
+    return device, device.feed(inputs.BlobReady(chain.founding.model, durable=True))

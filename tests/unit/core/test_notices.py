@@ -1,0 +1,89 @@
+"""What is told of a run, and that it is told once."""
+
+import msgspec
+import pytest
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.messages import Collect
+from tests.support.core import ballot, chain_of, options, taken, told, unlink
+from tests.support.device import in_run
+from tests.support.records import NAMES, node, resigned, update
+from tests.support.running import Bench
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def test_whose_update_is_not_counted_is_told_why(bench):
+    bench.it.trainee.trained(update("ada", 2).digest, 100, 0.5, 1.0)
+    taken(bench.ctx)
+    commit = bench.chain.commit()
+    without = tuple(entry for entry in commit.record.updates if entry.node != node("ada"))
+    record = msgspec.structs.replace(commit.record, updates=without)
+    effects = bench.learn(resigned(msgspec.structs.replace(commit, record=record)))
+    assert [event.reason for event in told(effects, events.UpdateRefused)] == ["another record was adopted"]
+
+
+def test_the_election_is_told_once_for_a_ballot(bench):
+    collect = Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True)
+    told_first = told(bench.hear("ben", collect), events.Elected)
+    assert [(event.aggregator, event.attempt) for event in told_first] == [("ben", 3)]
+    assert told(bench.hear("ben", collect), events.Elected) == []
+
+
+def test_the_loss_and_the_return_of_the_quorum_are_told_once():
+    bench = Bench(members=NAMES)
+    for name in ("ben", "cleo", "dan"):
+        unlink(bench.ctx, name)
+    (lost,) = told(bench.advance() + bench.advance(5.0), events.QuorumLost)
+    assert (lost.reachable, lost.members, lost.needed) == (2, 5, 3)
+    bench.ctx.peers[node("ben")].linked = True
+    (back,) = told(bench.advance() + bench.advance(1.0), events.QuorumBack)
+    assert back.reachable == 3
+
+
+def test_a_resumed_run_says_so_and_names_the_options_it_ignores():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    mine = msgspec.structs.replace(options().spec, epochs=7)
+    device = in_run(chain, spec=mine, given=frozenset({"epochs"}))
+    assert [event.how for event in told(device.began, events.RunJoined)] == ["resumed"]
+    assert told(device.began, events.OptionsIgnored)[0].differences == ("epochs 7 (the run has 1)",)
+
+
+def warned_of_missing(effects):
+    return ["has no link to it" in notice.text for notice in told(effects, events.Notice)]
+
+
+def test_a_member_that_was_off_and_takes_part_again_is_not_blamed_on_a_firewall():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    device.now += 100.0
+    device.link("cleo")
+    assert warned_of_missing(device.hear("cleo", chain.commit())) == []
+    device.link("ben")
+    device.now += 100.0
+    assert warned_of_missing(device.hear("cleo", chain.commit())) == []
+    device.feed(inputs.Unlinked(node("ben")))
+    assert warned_of_missing(device.hear("cleo", chain.commit())) == []
+
+
+def test_a_member_that_goes_on_taking_part_without_a_link_is_named_once():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    device.link("cleo")
+    warned = []
+    for _ in range(4):
+        device.now += 10.0
+        warned += warned_of_missing(device.hear("cleo", chain.commit()))
+    assert warned == [True]
+
+
+def test_who_resumes_a_run_says_how_many_rounds_of_training_lie_behind():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    chain.commit(kind="evaluate", then="end")
+    chain.commit()
+    (joined,) = told(in_run(chain).began, events.RunJoined)
+    assert (joined.round, joined.trained) == (3, 2)
