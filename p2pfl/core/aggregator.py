@@ -138,7 +138,7 @@ class Aggregator:
             )
             self.not_before = self.ctx.now + self.ctx.settings.backoff_most
             return
-        self.ballot, self.unusable = Ballot(attempt, self.ctx.me.node), {}
+        self.ballot, self.accepted_by, self.unusable = Ballot(attempt, self.ctx.me.node), {}, {}
         self._move(Stand.STANDING)
         self.ctx.tell(events.Standing(self.ledger.round + 1, attempt, reason))
         self.promises = {self.ctx.me.node: self.acceptor.promise_self(self.ballot)}

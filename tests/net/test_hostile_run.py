@@ -73,7 +73,7 @@ SLACK_SECONDS = 0.05
 MEASURED = 4
 """Rounds of which the median counts."""
 
-MEASURES = 4
+MEASURES = 20
 """How often that is looked at before it is believed to be too slow."""
 
 MAX_LINES = 30

@@ -5,7 +5,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core.aggregator import TRANSITIONS, Stand
-from p2pfl.core.effects import Average, Fetch, SaveAccepted, SavePromise, Send
+from p2pfl.core.effects import Average, Fetch, SaveAccepted, SavePromise, SaveSeen, Send
 from p2pfl.core.options import Policy
 from p2pfl.messages import Accept, Collect, Evaluation, Prepare, Undelivered, Yield
 from tests.support.aggregator import Bench
@@ -371,6 +371,21 @@ def test_acceptances_of_other_ballots_journals_values_or_strangers_do_not_count(
     stage.accepted("ben", record=model("another record"))
     stage.accepted("eve")
     assert stage.committed == []
+
+
+def test_acceptances_of_an_earlier_ballot_are_not_told_as_those_of_a_later_one():
+    stage, _ = proposing()
+    stage.accepted("ben")
+    value = stage.it.proposal
+    stage.it.give_up("its disk is slow")
+    taken(stage.ctx)
+    stage.ctx.now = stage.it.not_before
+    stage.it.stand("first in rank")
+    stage.promise("cleo", ballot(1, "ada"), value)
+    stage.it.give_up("the model it must propose again cannot be pulled")
+    saved = of_kind(taken(stage.ctx), SaveSeen)
+    assert saved
+    assert all(cast.is_valid(stage.ctx.signer.verify) for save in saved for cast in save.casts)
 
 
 def test_a_higher_promise_while_averaging_gives_the_ballot_up():
