@@ -102,6 +102,9 @@ def issue(
     typer.echo("Copy this folder to the device, where nobody else can read it on its way: it holds the key.")
     if issued.role == "node":
         typer.echo(f"Start the node there with: p2pfl node --certs {name} --peers HOST:PORT,...")
+    else:
+        may = "watch and command" if issued.role == "operator" else "watch"
+        typer.echo(f"It is for a person, to {may} a node from elsewhere: p2pfl tui HOST:PORT --certs {name}")
 
 
 @app.command()

@@ -103,7 +103,7 @@ def doctor(
     places = DataPlaces(data_root and full(data_root))
     tell(check_task(task, places))
     tell(survey_data(places))
-    asyncio.run(_check_peers(addresses, credentials, tell, is_running=is_running))
+    asyncio.run(_check_peers(addresses, credentials, tell, own_port=port if is_running else None))
     if failures:
         typer.echo(f"{failures} of these to solve ({MARKS['FAIL']}); then run this again.")
         raise typer.Exit(1)
@@ -259,20 +259,34 @@ def survey_data(places: DataPlaces) -> Finding:
     return Finding("ok", text)
 
 
-async def check_peer(address: Address, credentials: Credentials, *, is_running: bool = False) -> Finding:
-    """Ask who answers at *address*; *is_running* says that this device's own node is known to run here."""
-    from p2pfl.config import NetSettings
-    from p2pfl.net.probe import probe
+async def check_peer(address: Address, credentials: Credentials, *, own_port: int | None = None) -> Finding:
+    """Ask who answers at *address*.
 
+    *own_port* is where this device's own node listens; None where none is known to run.
+    """
+    from p2pfl.config import NetSettings
+    from p2pfl.net import sockets
+    from p2pfl.net.probe import probe
+    from p2pfl.net.resolver import RESOLVER
+
+    settings = NetSettings()
     try:
-        who: PeerIdentity = await probe(address, credentials, NetSettings())
+        who: PeerIdentity = await probe(address, credentials, settings)
+        infos = await RESOLVER.resolve(address, settings.dial_seconds)
     except HandshakeRefused as error:
         return Finding("FAIL", f"{address}: {error}")
     except NetworkError as error:
         return Finding("FAIL", f"{address} is not reached: {error}")
     if who.node_id == credentials.node_id:
-        if is_running:
+        if own_port == address.port and all(sockets.is_own(where) for where in infos):
             return Finding("ok", f"{address} is this device itself")
+        if own_port is not None:
+            return Finding(
+                "warn",
+                f"{address} answers with this device's certificate ({credentials.name}), and this device "
+                "does not listen there: unless it is forwarded here, another device uses the same "
+                "certificate, and needs its own from `p2pfl certs issue NAME`",
+            )
         return Finding(
             "FAIL",
             f"{address} is a node that runs with this device's certificate ({credentials.name}), and a "
@@ -287,14 +301,14 @@ async def _check_peers(
     credentials: Credentials | None,
     tell: Callable[[Finding], Finding],
     *,
-    is_running: bool,
+    own_port: int | None,
 ) -> None:
     """Ask all peers at the same time, and tell what is found in the order they were given."""
     if credentials is None:
         if addresses:
             tell(Finding("warn", "the peers were not asked: that takes a certificate"))
         return
-    questions = [check_peer(address, credentials, is_running=is_running) for address in addresses]
+    questions = [check_peer(address, credentials, own_port=own_port) for address in addresses]
     for asked in [asyncio.ensure_future(question) for question in questions]:
         tell(await asked)
 

@@ -66,7 +66,7 @@ def decide_exit(
         return UNTRAINED_EXIT, "the run ended, but no update was ever counted: its model is not trained", None
     if open_:
         names = ", ".join(other.name for other in open_)
-        return COMPLETE_EXIT, f"the run {state}; not confirmed by {names}", None
+        return COMPLETE_EXIT, f"the run {state}; not known to have its final model: {names}", None
     return COMPLETE_EXIT, f"the run {state} everywhere", None
 
 
@@ -150,5 +150,6 @@ def decide_leaving(farewell: Farewell) -> tuple[bool, str]:
         return False, "leaving with the next commit; the other member goes on alone"
     return (
         False,
-        f"leaving with the next commit; the {farewell.others} others go on and tolerate the loss of {spare}",
+        f"leaving with the next commit; the {farewell.others} others go on and tolerate the loss of "
+        f"{spare or 'none'}",
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from p2pfl.config import NetSettings
@@ -74,7 +75,7 @@ class Link:
         """Ours, met in handling a frame."""
         self._sent_at = self._loop.time()
         self._pinged_at: float | None = None
-        """When the ping that is not answered yet went out, on the event loop's clock."""
+        """When the ping that is not answered yet went out, on a clock finer than uvloop's milliseconds."""
         self._ping_at = 0.0
         """When the next ping is due although there is something else to send."""
         self.rtt: float | None = None
@@ -206,7 +207,7 @@ class Link:
 
     def _ponged(self) -> None:
         if self._pinged_at is not None:
-            self.rtt = self._loop.time() - self._pinged_at
+            self.rtt = time.perf_counter() - self._pinged_at
             self._pinged_at = None
 
     def _refuse(self, what: str) -> None:
@@ -265,7 +266,7 @@ class Link:
         """Return a ping, of which the time is taken if no earlier one is open."""
         self._ping_at = now + RTT_SECONDS
         if self._pinged_at is None:
-            self._pinged_at = now
+            self._pinged_at = time.perf_counter()
         return self.stream.encode(Ping())
 
     async def _keep_alive(self) -> None:

@@ -278,7 +278,7 @@ class Mesh:
                 return None
             if await self._is_own(address):
                 return self._found(address, self._node)
-            self._unreached.failed(text, str(error))
+            self._unreached.failed(text, f"{error}{self._linked_all_the_same(address)}")
             return None
         try:
             outcome = await self._handshakes.dial(connection, address, expected)
@@ -302,6 +302,13 @@ class Mesh:
             self._answered[address] = node
             self._unreached.reached(text)
         return node
+
+    def _linked_all_the_same(self, address: Address) -> str:
+        """Say of *address*, which cannot be dialled, that its node is linked because it dialled this one."""
+        for node, neighbour in self._neighbours.items():
+            if address in self._book.addresses(node):
+                return f" ({neighbour.link.peer.name}, whose address this is, is linked all the same)"
+        return ""
 
     async def _is_own(self, address: Address) -> bool:
         """Whether *address*, where nobody was reached, is this node's: not every device can dial itself."""

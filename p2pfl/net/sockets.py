@@ -29,6 +29,8 @@ FREE_PORT_ATTEMPTS = 20
 _NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 """What a kernel without IPv6 answers."""
 
+_NO_WAY = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
+
 TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 """The process or the device has as many open as it may: no fault of a disk or a peer."""
 
@@ -289,12 +291,16 @@ def _cannot_listen(host: str | None, port: int, error: OSError) -> UserError:
 
 def _why_unreachable(error: Exception, seconds: float) -> str:
     if isinstance(error, TimeoutError):
-        return f"it did not answer within {seconds:g} s: is the device on, and does its firewall let it in?"
+        return (
+            f"it did not answer within {seconds:g} s: is the device on, and does its firewall let others in?"
+        )
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there: is the node running, and on this port?"
     assert isinstance(error, OSError)
     if error.errno in TOO_MANY_FILES:
         return FILES_ADVICE
+    if error.errno in _NO_WAY:
+        return f"there is no way to it ({error.strerror}): are both devices on, and connected to the network?"
     if error.errno in _NO_SUCH_FAMILY:
         return "this device cannot reach addresses of that kind (IPv4 or IPv6)"
     return f"it cannot be reached ({error.strerror or error})"

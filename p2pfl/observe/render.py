@@ -56,7 +56,7 @@ def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
         case events.Notice():
             return {"info": "·", "warning": "!", "error": "✗"}[event.level], event.text
         case events.OptionsIgnored():
-            return "!", f"options ignored, the run's hold: {', '.join(event.differences)}"
+            return "!", f"options ignored, the run has the founder's: {', '.join(event.differences)}"
         case events.DataShown():
             counts = " ".join(f"{label}:{count}" for label, count in enumerate(event.labels))
             return "·", (
@@ -109,8 +109,8 @@ def _joined(event: events.RunJoined, number: int) -> str:
         "resumed": f"resumed run {run} after round {number}",
         "continued": f"goes on as run {run}",
         "learner": f"follows run {run} and is a member with the next round",
-        "finished": f"run {run} has ended in this data directory, after round {number} (a higher --rounds "
-        "extends it, --new-run begins another one)",
+        "finished": f"run {run} has ended in this data directory, after round {number} (--rounds with more "
+        f"than {spec.rounds} extends it, --new-run begins another one)",
     }[event.how]
     return (
         f"{what}: {spec.task}/{spec.model}, {spec.rounds} rounds of {spec.epochs} local epochs, "
@@ -215,7 +215,10 @@ def _by(who: str) -> str:
 def _committed(event: events.Committed) -> str:
     if event.kind == "evaluate":
         return f"final evaluation committed by {event.aggregator}"
-    left_out = "".join(f"; without {name} ({reason})" for name, reason in event.left_out)
+    reasons: dict[str, list[str]] = {}
+    for name, reason in event.left_out:
+        reasons.setdefault(reason, []).append(name)
+    left_out = "".join(f"; without {', '.join(names)} ({reason})" for reason, names in reasons.items())
     note = f"; {event.note}" if event.note else ""
     updates = f"{len(event.updates)} update{'' if len(event.updates) == 1 else 's'}"
     if not event.updates:

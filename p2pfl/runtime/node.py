@@ -55,6 +55,12 @@ logger = logging.getLogger(__name__)
 OWN_FILES = 24
 """Open in a node without links: journal, logs, its worker's pipes, listening sockets, the event loop's."""
 
+ALONE = (
+    "neither --peers nor --min-nodes is given, so this node waits for nobody and begins a run of its own; "
+    "if others are to train with it, stop it and give their addresses"
+)
+"""Told where a run is about to be founded by one node: forgotten options look just like that."""
+
 
 class NodeConfig(msgspec.Struct, frozen=True):
     """Everything one node is started with."""
@@ -201,6 +207,8 @@ async def _run(
                     time.time() - started,
                 )
             )
+            if _founds_alone(config, saved):
+                publisher.publish(events.Notice("warning", ALONE))
             if config.until_eof:
                 end_with_input(driver)
             driver.start()
@@ -261,6 +269,11 @@ def _options(config: NodeConfig) -> Options:
 def _devices(config: NodeConfig) -> int:
     """Return how many devices the listed addresses and this node may be, before anybody answered."""
     return min(len({parse_address(text) for text in config.peers}) + 1, MAX_ROSTER)
+
+
+def _founds_alone(config: NodeConfig, saved: Saved) -> bool:
+    """Whether this node, as it was started, founds a run without waiting for another one."""
+    return saved.current is None and not config.peers and config.min_nodes is None and not config.wait
 
 
 def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -217,6 +218,21 @@ async def test_closing_with_a_peer_that_reads_nothing_takes_bounded_time(
         async with asyncio.timeout(6):
             await world.stop(bee)
     assert bee.told.names == {"ant"}, "after close nothing is told any more"
+
+
+async def test_a_node_that_dialled_here_is_named_where_its_own_address_leads_nowhere(
+    world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unreached, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(unreached, "REPEAT_SECONDS", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        shut = f"127.0.0.1:{server.getsockname()[1]}"
+    ant = await world.start(federation["ant"], [shut])
+    await world.start(federation["bee"], [ant.address], advertise=[shut])
+    linked = (
+        "nothing listens there: is the node running, and on this port? (bee, whose address this is, is linked"
+    )
+    await ant.told.until(lambda told: any(reason.startswith(linked) for _, reason in told.unreached_told))
 
 
 async def test_a_listed_address_that_leads_nowhere_is_told_and_that_it_leads_somewhere_again(

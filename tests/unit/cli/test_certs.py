@@ -49,7 +49,13 @@ def test_another_folder_is_named_in_the_next_command():
 
 def test_an_operator_is_not_told_to_start_a_node(here):
     run("init")
-    assert "p2pfl node" not in run("issue", "boss", "--role", "operator")
+    said = run("issue", "boss", "--role", "operator")
+    assert "p2pfl node" not in said
+    assert (
+        "It is for a person, to watch and command a node from elsewhere: p2pfl tui HOST:PORT --certs boss"
+        in said
+    )
+    assert "to watch a node from elsewhere" in run("issue", "eve", "--role", "observer")
     assert load_credentials(here / "certs", "boss").role == "operator"
 
 

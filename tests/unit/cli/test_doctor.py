@@ -142,13 +142,20 @@ async def test_peers_are_named_and_refusals_explained(tmp_path, taken):
         fox = await opened.start(foreign)
         ant = federation["ant"]
         reached = await checks.check_peer(parse_address(bee.address), ant)
-        oneself = await checks.check_peer(parse_address(bee.address), federation["bee"], is_running=True)
+        own = parse_address(bee.address)
+        oneself = await checks.check_peer(own, federation["bee"], own_port=own.port)
+        mixed_up = await checks.check_peer(own, federation["bee"], own_port=own.port + 1)
         double = await checks.check_peer(parse_address(bee.address), federation["bee"])
         refused = await checks.check_peer(parse_address(fox.address), ant)
     away = await checks.check_peer(parse_address(bee.address), ant)
     assert reached.level == "ok"
     assert f"is bee ({bee.id[:7]})" in reached.text
     assert (oneself.level, oneself.text) == ("ok", f"{bee.address} is this device itself")
+    assert mixed_up.level == "warn"
+    assert (
+        f"{bee.address} answers with this device's certificate (bee), and this device does not"
+        in mixed_up.text
+    )
     assert double.level == "FAIL"
     assert f"{bee.address} is a node that runs with this device's certificate (bee)" in double.text
     assert refused.level == "FAIL"

@@ -39,7 +39,7 @@ def test_an_unreachable_member_is_waited_for_until_linger_is_over_and_then_named
     assert ending([DONE, AWAY], holds=True, now=129.9) == (None, "serving 1", 130.0)
     assert ending([DONE, AWAY], holds=True, now=130.0) == (
         COMPLETE_EXIT,
-        "the run is complete; not confirmed by dan",
+        "the run is complete; not known to have its final model: dan",
         None,
     )
 
@@ -87,7 +87,7 @@ BASE = Farewell(in_run=True, is_over=False, is_member=True, others=4, reachable=
     ("changes", "at_once", "says"),
     [
         ({}, False, "the 4 others go on and tolerate the loss of 1"),
-        ({"others": 2, "reachable": 2}, False, "the 2 others go on and tolerate the loss of 0"),
+        ({"others": 2, "reachable": 2}, False, "the 2 others go on and tolerate the loss of none"),
         ({"in_run": False}, True, "no member of a run"),
         ({"is_member": False}, True, "no member of a run"),
         ({"is_over": True}, True, "the run is complete"),

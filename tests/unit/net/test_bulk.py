@@ -5,7 +5,7 @@ from p2pfl.net.addresses import Address
 from p2pfl.net.bulk import Undialled
 
 PLACES = [Address("10.0.0.3", 9003), Address("pi.local", 9004), Address("fd00::3", 9003)]
-SILENT = NetworkError("it did not answer within 5 s: is the device on, and does its firewall let it in?")
+SILENT = NetworkError("it did not answer within 5 s: is the device on, and does its firewall let others in?")
 CLOSED = NetworkError("nothing listens there: is the node running, and on this port?")
 OTHER = HandshakeRefused("node abc was expected at 10.0.0.3:9003, but node pi answered")
 

@@ -68,7 +68,7 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
         (
             events.OptionsIgnored(("epochs 7 (the run has 1)",)),
             "!",
-            "the run's hold: epochs 7 (the run has 1)",
+            "options ignored, the run has the founder's: epochs 7 (the run has 1)",
         ),
         (
             events.DataShown(0, 4, (3, 0, 1)),
@@ -151,6 +151,13 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
             msgspec.structs.replace(COMMITTED, updates=()),
             "✓",
             "round 3 committed by ada: no update, so the model of the round before, model",
+        ),
+        (
+            msgspec.structs.replace(
+                COMMITTED, left_out=(("ben", "late"), ("cleo", "gone"), ("dora", "late"))
+            ),
+            "✓",
+            "; without ben, dora (late); without cleo (gone)",
         ),
         (events.Ended(0, "the run is complete"), "·", "ended: the run is complete"),
         (events.Ended(3, "left"), "✗", "ended: left"),

@@ -18,7 +18,7 @@ from p2pfl.core.saved import Saved, SavedRun
 from p2pfl.errors import CredentialsError, UserError
 from p2pfl.identity.names import Role
 from p2pfl.net import sockets
-from p2pfl.runtime.node import NodeConfig, _recover, run_node
+from p2pfl.runtime.node import NodeConfig, _founds_alone, _recover, run_node
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import chain_of, member, of_kind, options, told
 from tests.support.federation import make_federation
@@ -97,6 +97,18 @@ def config(tmp_path: Path, role: Role, peers: int) -> NodeConfig:
     [ada] = make_federation(tmp_path / "ca", "ada", role=role).values()
     listed = tuple(f"192.0.2.7:{port}" for port in range(1, peers + 1))
     return NodeConfig(ada, tmp_path / "data", options().spec, frozenset(), listed)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_alone"),
+    [({}, True), ({"peers": ("pi:9000",)}, False), ({"min_nodes": 1}, False), ({"wait": True}, False)],
+)
+def test_a_node_without_peers_that_was_told_to_wait_for_nobody_founds_alone(
+    tmp_path: Path, given: dict[str, object], is_alone: bool
+) -> None:
+    chosen = msgspec.structs.replace(config(tmp_path, "node", 0), **given)
+    assert _founds_alone(chosen, Saved(None, {}, frozenset())) is is_alone
+    assert not _founds_alone(chosen, journal()), "a run is resumed"
 
 
 async def test_a_persons_certificate_starts_no_node_and_makes_nothing(tmp_path: Path) -> None:
