@@ -475,10 +475,12 @@ class Running:
                 self.ledger.fetch_model()
             elif self.acceptor.accepted is not None:
                 self._fetch_accepted()
-        if not (self.ledger.is_open and self.ledger.is_member):
+        if not self.ledger.is_open:
             return
         reachable = self._reachable()
-        self._wake = self.notices.quorum(reachable)
+        self._wake = self.notices.quorum(reachable)  # a learner waits for the members' quorum as well
+        if not self.ledger.is_member:
+            return
         self._cut_own_training()
         self.trainee.advance()
         self.aggregator.advance()
@@ -491,7 +493,7 @@ class Running:
     def deadline(self) -> float | None:
         """When `advance` is due if nothing happens."""
         if not (self.ledger.is_open and self.ledger.is_member):
-            return earliest(self._refetch_at, self.behind.deadline)
+            return earliest(self._wake, self._refetch_at, self.behind.deadline)
         parts = (self.aggregator.deadline, self.trainee.deadline, self.behind.deadline)
         return earliest(self._wake, self._refetch_at, *parts)
 

@@ -34,6 +34,14 @@ def test_the_election_is_told_once_for_a_ballot(bench):
     assert told(bench.hear("ben", collect), events.Elected) == []
 
 
+def test_a_learner_says_that_the_members_are_not_there():
+    bench = Bench(members=("ben", "cleo", "dan"))
+    assert not bench.ledger.is_member
+    unlink(bench.ctx, "dan")
+    (lost,) = told(bench.advance() + bench.advance(10.0), events.QuorumLost)
+    assert (lost.reachable, lost.members, lost.needed) == (1, 3, 2)
+
+
 def test_the_loss_and_the_return_of_the_quorum_are_told_once():
     bench = Bench(members=NAMES)
     for name in ("ben", "cleo", "dan"):
