@@ -83,8 +83,8 @@ def run_seeds(setting: Setting, seeds: range, jobs: int = 1) -> Iterator[list[Ou
     with ProcessPoolExecutor(jobs, initializer=_leave_interrupts_to_the_parent) as pool:
         try:
             yield from pool.map(_run_batch, [setting] * len(batches), batches)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        finally:  # waited for: the interpreter's own end trips over a pool that is still closing
+            pool.shutdown(cancel_futures=True)
 
 
 def _run_batch(setting: Setting, seeds: range) -> list[Outcome]:
