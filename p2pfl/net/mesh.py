@@ -192,11 +192,6 @@ class Mesh:
         return [str(address) for address in self._addresses]
 
     @property
-    def own_addresses(self) -> set[str]:
-        """Those of the listed peers, as they were written, that turned out to be this node itself."""
-        return {text for address, text in self._listed.items() if self._answered.get(address) == self._node}
-
-    @property
     def expected(self) -> int:
         """How many devices the listed peers and this node are, as far as is known.
 

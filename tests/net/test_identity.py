@@ -176,10 +176,9 @@ async def test_ones_own_address_among_the_listed_is_recognised_and_dialled_no_mo
     ant = await world.start(federation["ant"], listed, listen=("127.0.0.1", port))
     bee = await world.start(federation["bee"], [ant.address])
     await bee.told.until(lambda told: told.names == {"ant"})
-    await until(lambda: ant.mesh.own_addresses == set(listed))
+    await until(lambda: ant.mesh.expected == 1)
     assert ant.told.names == {"bee"}
     assert ant.told.refusals == []
-    assert ant.mesh.expected == 1
 
 
 async def test_several_addresses_of_one_device_count_as_one(
@@ -209,7 +208,6 @@ async def test_ones_own_address_is_recognised_where_a_device_cannot_dial_itself(
         federation["ant"], listed, listen=("127.0.0.1", port), advertise=["public.example:7"]
     )
     await until(lambda: ant.mesh.expected == 2)
-    assert ant.mesh.own_addresses == set(listed[:2])
     assert set(ant.mesh.unreachable) == set(listed[2:])
 
 
