@@ -52,7 +52,7 @@ class WorkerFailed(Event, frozen=True, tag="worker_failed"):
     reason: str
 
 
-class Progress(Event, frozen=True, tag="progress"):
+class ProgressMade(Event, frozen=True, tag="progress_made"):
     """Local training or a transfer moved on. Frequent; for live displays, not for logs."""
 
     round: int
@@ -152,7 +152,7 @@ class PeerLeaving(Event, frozen=True, tag="peer_leaving"):
     name: str
 
 
-class PeerFacts(Event, frozen=True, tag="peer_facts"):
+class PeerDeviceInfo(Event, frozen=True, tag="peer_device_info"):
     """What kind of device a node runs on and what data it trains on; of this node too."""
 
     node: str
@@ -286,7 +286,7 @@ class TrainingStarted(Event, frozen=True, tag="training_started"):
     partition: int
 
 
-class Trained(Event, frozen=True, tag="trained"):
+class TrainingFinished(Event, frozen=True, tag="training_finished"):
     """The node has its own update of a round."""
 
     round: int
@@ -303,7 +303,7 @@ class UpdateReused(Event, frozen=True, tag="update_reused"):
     digest: str
 
 
-class Standing(Event, frozen=True, tag="standing"):
+class ElectionStarted(Event, frozen=True, tag="election_started"):
     """The node stands as aggregator."""
 
     round: int
@@ -351,7 +351,7 @@ class Proposed(Event, frozen=True, tag="proposed"):
     """True: the value of an earlier ballot, which it found accepted."""
 
 
-class Accepted(Event, frozen=True, tag="accepted"):
+class RecordAccepted(Event, frozen=True, tag="record_accepted"):
     """The node durably accepted a proposed record."""
 
     round: int
@@ -360,7 +360,7 @@ class Accepted(Event, frozen=True, tag="accepted"):
     digest: str
 
 
-class Yielded(Event, frozen=True, tag="yielded"):
+class SteppedDown(Event, frozen=True, tag="stepped_down"):
     """An aggregator gave its ballot up."""
 
     round: int
@@ -371,7 +371,7 @@ class Yielded(Event, frozen=True, tag="yielded"):
     """"evaluate": the round trains nothing, its record closes the run."""
 
 
-class Wanted(Event, frozen=True, tag="wanted"):
+class ControlRequested(Event, frozen=True, tag="control_requested"):
     """An operator of the federation wants the run paused or ended; a round's commit will do it."""
 
     what: Literal["pause", "end", "end-now"]
@@ -454,7 +454,7 @@ class RosterChanged(Event, frozen=True, tag="roster_changed"):
     tolerates: int
 
 
-class Evaluated(Event, frozen=True, tag="evaluated"):
+class EvaluationFinished(Event, frozen=True, tag="evaluation_finished"):
     """How the committed model of a round did, summed over the members that reported so far."""
 
     round: int
@@ -502,12 +502,12 @@ AnyEvent = (
     Started
     | WorkerReady
     | WorkerFailed
-    | Progress
+    | ProgressMade
     | Notice
     | Ended
     | Commanded
     | Measured
-    | PeerFacts
+    | PeerDeviceInfo
     | PeerStatus
     | PeerLinked
     | PeerLost
@@ -523,20 +523,20 @@ AnyEvent = (
     | QuorumBack
     | DataShown
     | TrainingStarted
-    | Trained
+    | TrainingFinished
     | UpdateReused
-    | Standing
+    | ElectionStarted
     | Elected
     | UpdateCounted
     | UpdateRefused
     | Proposed
-    | Accepted
-    | Yielded
-    | Wanted
+    | RecordAccepted
+    | SteppedDown
+    | ControlRequested
     | Resumed
     | Committed
     | RosterChanged
-    | Evaluated
+    | EvaluationFinished
     | RunEnded
     | LoneTrained
 )

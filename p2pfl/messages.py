@@ -160,7 +160,7 @@ class Origin(Struct, frozen=True):
     """Rounds of training up to and including it: the new run counts on from there."""
 
 
-class Founding(Struct, frozen=True, omit_defaults=True):
+class Genesis(Struct, frozen=True, omit_defaults=True):
     """Record 0: founds a run. Its digest is the run id."""
 
     nonce: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -288,7 +288,7 @@ class Status(Struct, frozen=True, tag="status"):
 class Offer(Struct, frozen=True, tag="offer"):
     """Record 0, from whoever holds it to the members of its roster."""
 
-    founding: Founding
+    genesis: Genesis
 
 
 class Prepare(Struct, frozen=True, tag="prepare"):
@@ -345,7 +345,7 @@ class Submit(Struct, frozen=True, tag="submit"):
     """Of the parent model."""
 
 
-class Noted(Struct, frozen=True, tag="noted"):
+class Ack(Struct, frozen=True, tag="ack"):
     """Answer to Submit: the update is folded in, or refused with a reason."""
 
     run: Digest
@@ -383,7 +383,7 @@ class Undelivered(Struct, frozen=True, tag="undelivered"):
     reason: Reason
 
 
-class Yield(Struct, frozen=True, tag="yield"):
+class StepDown(Struct, frozen=True, tag="step_down"):
     """The aggregator of this ballot gives it up."""
 
     run: Digest
@@ -409,7 +409,7 @@ class Report(Struct, frozen=True, tag="report"):
     evaluation: Evaluation
 
 
-class Ask(Struct, frozen=True, tag="ask"):
+class RecordsRequest(Struct, frozen=True, tag="records_request"):
     """Send me the records of *run* after round *after*; with `after` = -1 record 0 as well."""
 
     run: Digest
@@ -420,7 +420,7 @@ class Records(Struct, frozen=True, tag="records"):
     """Committed records in order, as many as fit."""
 
     run: Digest
-    founding: Founding | None
+    genesis: Genesis | None
     commits: tuple[Commit, ...]
 
 
@@ -431,7 +431,7 @@ class Decline(Struct, frozen=True, tag="decline"):
     reason: Reason
 
 
-class Wish(Struct, frozen=True, tag="wish"):
+class ControlRequest(Struct, frozen=True, tag="control_request"):
     """A wish for the run, relayed to everybody: pause or end with the next commit, or go on.
 
     It is given at a member, by the user of its device or an operator whom it has let in, and signed by that
@@ -451,7 +451,7 @@ class Wish(Struct, frozen=True, tag="wish"):
     signature: Signature
 
 
-class Facts(Struct, frozen=True, tag="facts"):
+class DeviceInfo(Struct, frozen=True, tag="device_info"):
     """What kind of device this is and what data it trains on: for screens, nothing is decided by it."""
 
     software: Annotated[str, Meta(max_length=64)]
@@ -476,25 +476,25 @@ Message = (
     | Refuse
     | Collect
     | Submit
-    | Noted
+    | Ack
     | Accept
     | Accepted
     | Undelivered
-    | Yield
+    | StepDown
     | Commit
     | Report
-    | Ask
+    | RecordsRequest
     | Records
     | Decline
-    | Wish
-    | Facts
+    | ControlRequest
+    | DeviceInfo
 )
 """Everything that may follow HELLO and WELCOME on a control link, besides the link's own frames."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def record_digest(record: Record | Founding) -> Digest:
+def record_digest(record: Record | Genesis) -> Digest:
     """Return the digest of *record*: BLAKE3 of its MessagePack encoding."""
     return blake3(_encode(record)).hexdigest()
 

@@ -61,7 +61,7 @@ class Numbering:
                 return event.trained
             case events.PeerStatus() if event.run != self.run:
                 return None
-            case events.Progress() if event.what != "train":
+            case events.ProgressMade() if event.what != "train":
                 return None
             case _:
                 pass

@@ -21,6 +21,7 @@ from p2pfl.messages import (
     Accepted,
     Ballot,
     Commit,
+    ControlRequest,
     Count,
     Digest,
     DigestOrEmpty,
@@ -32,14 +33,13 @@ from p2pfl.messages import (
     Signature,
     SignedVote,
     Struct,
-    Wish,
     record_digest,
 )
 
 Verify = Callable[[str, bytes, bytes, bytes], bool]
 """Given node id, key, signature and text, tells whether the key is the node's and the signature the key's."""
 
-PROMISE, ACCEPTANCE, CLAIM, WISH = "p2pfl promise", "p2pfl acceptance", "p2pfl start", "p2pfl wish"
+PROMISE, ACCEPTANCE, CLAIM, CONTROL_REQUEST = "p2pfl promise", "p2pfl acceptance", "p2pfl start", "p2pfl wish"
 """The first word of every signed text: a signature for one of them is worthless for another."""
 
 Boot = Annotated[int, Meta(ge=1, le=2**53)]
@@ -79,7 +79,7 @@ class Claim(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     """What a node says of its journal when it introduces itself, signed."""
 
     journal: JournalId
-    boot: Boot
+    incarnation: Boot
     """Starts with this journal, this one included."""
     nonce: Nonce
     votes: Count
@@ -89,7 +89,7 @@ class Claim(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
     def is_valid(self, node: str, verify: Verify) -> bool:
         """Whether *node* has signed it."""
-        text = _claim_text(node, self.journal, self.boot, self.nonce, self.votes)
+        text = _claim_text(node, self.journal, self.incarnation, self.nonce, self.votes)
         return verify(node, self.key, self.signature, text)
 
 
@@ -122,29 +122,35 @@ def sign_vote(
     return SignedVote(me.node, me.journal, votes, signer.key, signer.sign(text))
 
 
-def sign_claim(signer: Signer, me: Member, boot: int, nonce: str, votes: int) -> Claim:
+def sign_claim(signer: Signer, me: Member, incarnation: int, nonce: str, votes: int) -> Claim:
     """Return what *me* says of its journal."""
-    text = _claim_text(me.node, me.journal, boot, nonce, votes)
-    return Claim(me.journal, boot, nonce, votes, signer.key, signer.sign(text))
+    text = _claim_text(me.node, me.journal, incarnation, nonce, votes)
+    return Claim(me.journal, incarnation, nonce, votes, signer.key, signer.sign(text))
 
 
-def sign_wish(
+def sign_request(
     signer: Signer,
     node: str,
     run: str,
     round_: int,
     what: Literal["pause", "resume", "end", "end-now"],
     by: str,
-) -> Wish:
+) -> ControlRequest:
     """Return a wish that *by* has given at *node*, which signs it."""
-    text = _wish_text(node, run, round_, what, by)
-    return Wish(run, round_, what, by, node, signer.key, signer.sign(text))
+    text = _request_text(node, run, round_, what, by)
+    return ControlRequest(run, round_, what, by, node, signer.key, signer.sign(text))
 
 
-def is_wish_valid(wish: Wish, verify: Verify) -> bool:
+def is_request_valid(control_request: ControlRequest, verify: Verify) -> bool:
     """Whether the node at which *wish* was given has signed it."""
-    text = _wish_text(wish.node, wish.run, wish.round, wish.what, wish.by)
-    return verify(wish.node, wish.key, wish.signature, text)
+    text = _request_text(
+        control_request.node,
+        control_request.run,
+        control_request.round,
+        control_request.what,
+        control_request.by,
+    )
+    return verify(control_request.node, control_request.key, control_request.signature, text)
 
 
 def cast_of(message: Promise | Accepted) -> CastVote:
@@ -176,9 +182,9 @@ def _vote_text(
     return _encode((what, run, round_, ballot, record, node, journal, votes))
 
 
-def _wish_text(node: str, run: str, round_: int, what: str, by: str) -> bytes:
-    return _encode((WISH, node, run, round_, what, by))
+def _request_text(node: str, run: str, round_: int, what: str, by: str) -> bytes:
+    return _encode((CONTROL_REQUEST, node, run, round_, what, by))
 
 
-def _claim_text(node: str, journal: str, boot: int, nonce: str, votes: int) -> bytes:
-    return _encode((CLAIM, node, journal, boot, nonce, votes))
+def _claim_text(node: str, journal: str, incarnation: int, nonce: str, votes: int) -> bytes:
+    return _encode((CLAIM, node, journal, incarnation, nonce, votes))

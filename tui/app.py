@@ -24,7 +24,7 @@ from p2pfl.paths import full, quoted
 from p2pfl.wire.observing import Greeting, What
 from tui import views
 from tui.control import DemoControl
-from tui.dialogs import Ask, Export
+from tui.dialogs import ConfirmDialog, ExportDialog
 from tui.palette import commands
 from tui.questions import killing, leaving, stopping, stopping_now
 from tui.screens.base import BaseScreen
@@ -307,7 +307,7 @@ class Tui(App[str]):
 
     def action_export(self) -> None:
         """Ask for a file, and write the rounds to it."""
-        self.push_screen(Export(f"p2pfl-{self.state.run[:7] or 'run'}"), self._export)
+        self.push_screen(ExportDialog(f"p2pfl-{self.state.run[:7] or 'run'}"), self._export)
 
     def _export(self, path: str | None) -> None:
         if path is None:
@@ -359,7 +359,7 @@ class Tui(App[str]):
     def ask(self, what: Literal["stop", "stop-now", "leave"]) -> None:
         """Ask whether *what* is meant, saying what follows, and then give the command."""
         question = {"stop": stopping, "stop-now": stopping_now, "leave": leaving}[what](self.state)
-        self.push_screen(Ask(*question), self._asked)
+        self.push_screen(ConfirmDialog(*question), self._asked)
 
     def _asked(self, what: str | None) -> None:
         if what in ("stop", "stop-now", "leave"):
@@ -382,7 +382,9 @@ class Tui(App[str]):
 
     def ask_kill(self, name: str) -> None:
         """Ask before a node of the demo is killed."""
-        self.push_screen(Ask(*killing(self.state, name)), lambda chosen: self.demo_do("kill", chosen))
+        self.push_screen(
+            ConfirmDialog(*killing(self.state, name)), lambda chosen: self.demo_do("kill", chosen)
+        )
 
     def demo_do(self, what: Literal["kill", "start"], name: str | None) -> None:
         """Have the demo kill or start one of its nodes."""

@@ -14,7 +14,7 @@ EXPORTS = ("csv", "jsonl", "svg")
 """Kinds of files rounds can be written to."""
 
 
-class Ask(ModalScreen[str | None]):
+class ConfirmDialog(ModalScreen[str | None]):
     """Asks which of some choices is meant; None is no."""
 
     BINDINGS: ClassVar = [("escape", "dismiss(None)", "No"), ("n", "dismiss(None)", "No")]
@@ -42,7 +42,7 @@ class Ask(ModalScreen[str | None]):
         self.dismiss(None if name == "none" else self._choices[int(name.removeprefix("choice-"))][1])
 
 
-class Export(ModalScreen[str | None]):
+class ExportDialog(ModalScreen[str | None]):
     """Asks for the file to write rounds to; None is none."""
 
     BINDINGS: ClassVar = [("escape", "dismiss(None)", "No")]

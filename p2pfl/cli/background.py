@@ -19,7 +19,7 @@ from p2pfl.cli.tui import run_tui
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.observe.client import Observer
 from p2pfl.observe.target import Target, find_target
-from p2pfl.runtime.invitation import read_invitation
+from p2pfl.runtime.endpoint import read_endpoint
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.durable import disk_errors, make_folder
 
@@ -53,13 +53,13 @@ def run_in_background(words: Sequence[str], data_dir: Path) -> int:
         code = _wait(process, directory)
         if code is not None:
             return _failed(code, directory)
-    invitation = read_invitation(directory.observe_path)
+    endpoint = read_endpoint(directory.observe_path)
     code = run_tui([f"--data-dir={data_dir}"])
     ended = process.poll() if process is not None else None
     if ended is not None:
         return _failed(ended, directory)
     place = shlex.quote(str(data_dir))
-    number = f" (process {invitation.pid})" if invitation is not None else ""
+    number = f" (process {endpoint.pid})" if endpoint is not None else ""
     typer.echo(f"the node is still running{number}; make it leave with `p2pfl leave --data-dir {place}`")
     return code
 

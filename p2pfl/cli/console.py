@@ -30,7 +30,7 @@ class Console:
     def write(self, published: Published) -> None:
         """Show one event."""
         event = published.event
-        if isinstance(event, events.Progress):
+        if isinstance(event, events.ProgressMade):
             self._draw(event, published.training_round or event.round)
             return
         rendered = line_of(event, published.training_round)
@@ -46,7 +46,7 @@ class Console:
         """Take the live line away."""
         self._erase()
 
-    def _draw(self, progress: events.Progress, number: int) -> None:
+    def _draw(self, progress: events.ProgressMade, number: int) -> None:
         if not self._is_live:
             return
         now = time.monotonic()

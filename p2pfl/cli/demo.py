@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from p2pfl.cli.demo_compare import Comparing
     from p2pfl.cli.demo_control import Control
     from p2pfl.cli.demo_nodes import NodeProcess
-    from p2pfl.cli.demo_result import Journal
+    from p2pfl.cli.demo_result import JournalSummary
     from p2pfl.cli.demo_screen import Screen
     from p2pfl.learning.data import DataPlaces
     from p2pfl.messages import RunSpec
@@ -42,7 +42,7 @@ INTERRUPTED_EXIT = 130
 """Exit code after Ctrl-C, as shells count."""
 
 
-class Setting(NamedTuple):
+class DemoSettings(NamedTuple):
     """What the demo was asked to do."""
 
     nodes: int
@@ -166,7 +166,7 @@ def demo(
     screen = Screen(Console(highlight=False), is_live=not no_tui)
     with folder_for(directory) as folder:
         _prepare(folder, nodes)
-        setting = Setting(nodes, tuple(options), folder, directory is not None, spec, places, is_shown)
+        setting = DemoSettings(nodes, tuple(options), folder, directory is not None, spec, places, is_shown)
         code = asyncio.run(_perform(setting, screen))
     raise typer.Exit(code)
 
@@ -201,7 +201,7 @@ def _prepare(folder: Path, nodes: int) -> None:
             issue(certs, name)
 
 
-async def _perform(setting: Setting, screen: Screen) -> int:
+async def _perform(setting: DemoSettings, screen: Screen) -> int:
     """Run the demo and return its exit code; however it ends, no node is left running."""
     import asyncio
 
@@ -259,7 +259,7 @@ def _interruptible(task: asyncio.Task[int], nodes: Sequence[NodeProcess]) -> Ite
             loop.remove_signal_handler(number)
 
 
-async def _watch_and_judge(setting: Setting, nodes: Sequence[NodeProcess], screen: Screen) -> int:
+async def _watch_and_judge(setting: DemoSettings, nodes: Sequence[NodeProcess], screen: Screen) -> int:
     from p2pfl.cli.demo_compare import Comparing
     from p2pfl.cli.demo_control import Control
 
@@ -273,10 +273,14 @@ async def _watch_and_judge(setting: Setting, nodes: Sequence[NodeProcess], scree
 
 
 async def _judge(
-    setting: Setting, nodes: Sequence[NodeProcess], screen: Screen, control: Control, comparing: Comparing
+    setting: DemoSettings,
+    nodes: Sequence[NodeProcess],
+    screen: Screen,
+    control: Control,
+    comparing: Comparing,
 ) -> int:
     from p2pfl.cli.demo_show import Show
-    from p2pfl.cli.demo_watch import Watch
+    from p2pfl.cli.demo_watch import DemoWatcher
     from p2pfl.core.departure import LEFT_EXIT
     from p2pfl.paths import quoted
 
@@ -285,7 +289,9 @@ async def _judge(
         if setting.is_shown and (found := _complete(_read(nodes))):
             comparing.begin(next(iter(found.values())))
 
-    watch = Watch(nodes, screen, control, Show(setting.folder) if setting.is_shown else None, begin_comparing)
+    watch = DemoWatcher(
+        nodes, screen, control, Show(setting.folder) if setting.is_shown else None, begin_comparing
+    )
     reason = await watch.run(setting.options)
     journals = _read(nodes)
     complete = _complete(journals)
@@ -303,19 +309,19 @@ async def _judge(
     return 0 if agree and all(watch.dead[node.name] < 0 for node in failed) else 1
 
 
-def _read(nodes: Sequence[NodeProcess]) -> dict[str, Journal]:
+def _read(nodes: Sequence[NodeProcess]) -> dict[str, JournalSummary]:
     from p2pfl.cli.demo_result import read_journals
 
     return read_journals({node.name: node.data_dir for node in nodes})
 
 
-def _complete(journals: dict[str, Journal]) -> dict[str, Journal]:
+def _complete(journals: dict[str, JournalSummary]) -> dict[str, JournalSummary]:
     """Return the journals of the nodes that have the final model."""
     return {name: journal for name, journal in journals.items() if journal.run.ended}
 
 
 async def _show_result(
-    setting: Setting, journals: dict[str, Journal], screen: Screen, comparing: Comparing
+    setting: DemoSettings, journals: dict[str, JournalSummary], screen: Screen, comparing: Comparing
 ) -> bool:
     """Print rounds, agreement and comparison; return whether all that the nodes have agrees."""
     from p2pfl.cli import demo_result

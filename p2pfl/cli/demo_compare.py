@@ -7,7 +7,7 @@ import asyncio
 from p2pfl import events
 from p2pfl.cli import demo_result
 from p2pfl.cli.demo_control import Control
-from p2pfl.cli.demo_result import Comparison, Journal, Lone
+from p2pfl.cli.demo_result import Comparison, JournalSummary, Lone
 from p2pfl.cli.demo_screen import Screen, draw_lone
 from p2pfl.learning.data import DataPlaces
 
@@ -22,12 +22,12 @@ class Comparing:
         self._control = control
         self._task: asyncio.Task[Comparison] | None = None
 
-    def begin(self, journal: Journal) -> None:
+    def begin(self, journal: JournalSummary) -> None:
         """Begin with the run of *journal*, unless it was begun."""
         if self._task is None:
             self._task = asyncio.create_task(self._compare(journal))
 
-    async def result(self, journal: Journal) -> Comparison:
+    async def result(self, journal: JournalSummary) -> Comparison:
         """Return how the models compare, from the run of *journal*.
 
         Raises:
@@ -44,7 +44,7 @@ class Comparing:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _compare(self, journal: Journal) -> Comparison:
+    async def _compare(self, journal: JournalSummary) -> Comparison:
         epochs = journal.run.trained * journal.run.spec.epochs
 
         def tell(lone: Lone) -> None:

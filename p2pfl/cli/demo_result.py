@@ -29,7 +29,7 @@ SHORT = 12
 """Characters of a digest that people see."""
 
 
-class Journal(msgspec.Struct, frozen=True):
+class JournalSummary(msgspec.Struct, frozen=True):
     """What one node's data directory holds of its newest run."""
 
     run: RunRow
@@ -50,7 +50,7 @@ class Lone(msgspec.Struct, frozen=True):
     accuracy: float
 
 
-def read_journals(data_dirs: Mapping[str, Path]) -> dict[str, Journal]:
+def read_journals(data_dirs: Mapping[str, Path]) -> dict[str, JournalSummary]:
     """Read the journals of the nodes that have been in a run, by name."""
     journals = {}
     for name, path in data_dirs.items():
@@ -61,21 +61,21 @@ def read_journals(data_dirs: Mapping[str, Path]) -> dict[str, Journal]:
     return journals
 
 
-def _read(directory: DataDirectory) -> Journal | None:
+def _read(directory: DataDirectory) -> JournalSummary | None:
     with directory.read_journal() as reader:
         runs = reader.runs()
         if not runs:
             return None
         run = runs[-1]
-        founding = reader.founding(run.run)
+        genesis = reader.genesis(run.run)
         rounds = tuple(reader.rounds(run.run))
-    assert founding is not None
-    model = directory.read_blobs().path(rounds[-1].digest if rounds else founding.model)
+    assert genesis is not None
+    model = directory.read_blobs().path(rounds[-1].digest if rounds else genesis.model)
     held = blake3().update_mmap(model).hexdigest() if model.is_file() else ""
-    return Journal(run, rounds, {entry.name: entry.slot for entry in founding.roster}, model, held)
+    return JournalSummary(run, rounds, {entry.name: entry.slot for entry in genesis.roster}, model, held)
 
 
-def disagreements(journals: Mapping[str, Journal]) -> list[str]:
+def disagreements(journals: Mapping[str, JournalSummary]) -> list[str]:
     """Return a sentence for each thing in which two of *journals* differ that must be the same."""
     found = []
     first: dict[tuple[str, int], tuple[str, RoundRow]] = {}
@@ -158,7 +158,7 @@ async def fetch_data(spec: RunSpec, places: DataPlaces) -> None:
 
 
 async def compare(
-    journal: Journal,
+    journal: JournalSummary,
     places: DataPlaces,
     on_progress: Callable[[str, float], None],
     on_lone: Callable[[Lone], None] = lambda _: None,

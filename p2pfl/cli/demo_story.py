@@ -58,7 +58,7 @@ class Story:
     complete: set[str] = field(default_factory=set)
     """Nodes that have the final model."""
     _told: set[Hashable] = field(default_factory=set)
-    _scores: dict[int, events.Evaluated] = field(default_factory=dict)
+    _scores: dict[int, events.EvaluationFinished] = field(default_factory=dict)
     """The best evaluations known, by training round: committed ones, else those of the most members."""
     _told_scores: dict[int, tuple[float, int]] = field(default_factory=dict)
     """Accuracy and samples told last, by training round."""
@@ -76,7 +76,7 @@ class Story:
         lines: list[Line] = []
         if isinstance(event, events.Committed | events.RunEnded):
             lines += self._late_score(event)
-        if isinstance(event, events.Evaluated):
+        if isinstance(event, events.EvaluationFinished):
             return self._score(event, number)
         key = self._key(name, event)
         if key is None or key in self._told:
@@ -104,7 +104,7 @@ class Story:
                     self.round, self.members = number, event.members
             case events.Committed() if event.trained >= self.round:
                 self.round, self.members = event.trained, event.members
-            case events.Evaluated():
+            case events.EvaluationFinished():
                 known = self._scores.get(number)
                 if (
                     event.committed
@@ -122,7 +122,7 @@ class Story:
                 if ("lost", event.name) in self._told:
                     self._told -= {("lost", event.name), ("back", event.name)}
 
-    def _score(self, event: events.Evaluated, number: int) -> list[Line]:
+    def _score(self, event: events.EvaluationFinished, number: int) -> list[Line]:
         """Tell what all members reported of a round, and what is committed where it is anything else."""
         told, result = self._told_scores.get(number), (event.accuracy, event.samples)
         if number in self._settled or (not event.committed and (told or event.reports < event.members)):
@@ -167,7 +167,7 @@ class Story:
                 return "quorum back", event.round, event.reachable
             case events.UpdateRefused():
                 return "refused", event.round, event.name
-            case events.Yielded():
+            case events.SteppedDown():
                 return "yielded", event.round, event.attempt, event.aggregator
             case events.PeerLost() if not self.complete:
                 return "lost", event.name
@@ -228,9 +228,9 @@ def _observe(view: NodeView, name: str, event: events.AnyEvent, number: int) -> 
             view.shape, view.samples = shape_of(event.labels), sum(event.labels)
         case events.TrainingStarted():
             view.doing, view.round, view.share = "training", number, 0.0
-        case events.Progress() if event.what == "train" and view.share is not None:
+        case events.ProgressMade() if event.what == "train" and view.share is not None:
             view.share = event.done / max(1, event.total)
-        case events.Trained() | events.UpdateReused():
+        case events.TrainingFinished() | events.UpdateReused():
             view.doing, view.round, view.share = "trained", number, None
         case events.Elected():
             view.is_aggregator, view.counted = event.aggregator == name, 0
@@ -240,7 +240,7 @@ def _observe(view: NodeView, name: str, event: events.AnyEvent, number: int) -> 
                 view.doing = f"aggregating, {view.counted} updates"
         case events.Proposed():
             view.doing = "proposed the new model"
-        case events.Accepted():
+        case events.RecordAccepted():
             view.doing = "accepted the new model"
         case events.Committed():
             view.doing, view.round, view.share, view.is_aggregator = "committed", event.trained, None, False

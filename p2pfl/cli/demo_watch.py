@@ -22,7 +22,7 @@ START_SECONDS = 60.0
 """From a node's start until it listens: a second on an idle machine."""
 
 
-class Watch:
+class DemoWatcher:
     """The demo's nodes and their story."""
 
     def __init__(

@@ -160,9 +160,9 @@ def export(
         chosen = _choose(journal.runs(), run, data_dir)
         blobs = DataDirectory(data_dir).read_blobs()
         row = _pick(journal, blobs, chosen, round_, best)
-        founding = journal.founding(chosen.run)
-    assert founding is not None
-    export_blob(blobs.path(row.digest), founding.layout, file, force=force)
+        genesis = journal.genesis(chosen.run)
+    assert genesis is not None
+    export_blob(blobs.path(row.digest), genesis.layout, file, force=force)
     accuracy = "accuracy unknown" if row.accuracy is None else f"accuracy {row.accuracy:.4f}"
     if row.accuracy is not None and not row.committed:
         accuracy += f" as {len(row.scores)} of {len(row.members)} members reported"

@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from p2pfl.sim.seeds import Outcome, Setting
+    from p2pfl.sim.seeds import Outcome, SimulationSettings
 
 TRACE_LINES = 100
 """Of the trace, shown before a violation: about one round of five nodes."""
@@ -56,11 +56,11 @@ def simulate(
     ] = None,
 ) -> None:
     """Run simulated federations through crashes, cuts and lost disks, and judge every step."""
-    from p2pfl.sim.seeds import Setting
+    from p2pfl.sim.seeds import SimulationSettings
 
     _check_name("--faults", faults, _profiles())
     _check_name("--without", without, _rules())
-    setting = Setting(nodes, rounds, faults or "", codec, without or "")
+    setting = SimulationSettings(nodes, rounds, faults or "", codec, without or "")
     if seed is not None:
         raise typer.Exit(_replay(setting, seed, whole=trace))
     raise typer.Exit(_run(setting, range(first, first + seeds), jobs))
@@ -85,7 +85,7 @@ def _check_name(option: str, name: str | None, known: Sequence[str]) -> None:
         raise UserError(f"{option} does not know {name!r}; choose one of {', '.join(known)}")
 
 
-def _run(setting: Setting, seeds: range, jobs: int) -> int:
+def _run(setting: SimulationSettings, seeds: range, jobs: int) -> int:
     """Run *seeds*, say how far that is, and return the exit code."""
     from p2pfl.sim.seeds import run_seeds
 
@@ -123,7 +123,7 @@ def _run(setting: Setting, seeds: range, jobs: int) -> int:
     return 0
 
 
-def _replay(setting: Setting, seed: int, *, whole: bool) -> int:
+def _replay(setting: SimulationSettings, seed: int, *, whole: bool) -> int:
     """Run *seed* with a trace and print it, or, of a violation, its end; return the exit code."""
     from p2pfl.sim.seeds import run_seed
 
@@ -140,7 +140,7 @@ def _replay(setting: Setting, seed: int, *, whole: bool) -> int:
     return VIOLATION_EXIT
 
 
-def _command(setting: Setting, seed: int) -> str:
+def _command(setting: SimulationSettings, seed: int) -> str:
     """Return the command that replays a seed exactly."""
     parts = ["p2pfl simulate", f"--nodes {setting.nodes}", f"--rounds {setting.rounds}"]
     parts += [f"--faults {setting.faults}"] if setting.faults else []

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from p2pfl import events
 from p2pfl.core.context import Context
-from p2pfl.core.courtesy import Courtesy, Step, renew
 from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise
+from p2pfl.core.lease import LeaderLease, LeaseStep, renew
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import keeps_promise
 from p2pfl.core.saved import Vote
@@ -45,11 +45,11 @@ class Acceptor:
     accepted: Record | None = None
     pending: Accept | None = None
     """The proposal whose blobs are being pulled."""
-    courtesy: Courtesy | None = None
+    lease: LeaderLease | None = None
     """What is left to the highest live candidate heard of; see `p2pfl.core.election`."""
     free_since: float = 0.0
     """When the last courtesy ended before its time."""
-    _before: Courtesy | None = None
+    _before: LeaderLease | None = None
     """That courtesy: a candidate that is heard again goes on with it."""
 
     @classmethod
@@ -100,11 +100,11 @@ class Acceptor:
         if ballot != self.promised:
             self._promise(ballot)
             self.save_promise()
-        self.defer_to(ballot, Step.STANDS)
+        self.defer_to(ballot, LeaseStep.STANDS)
         self.ctx.send(member.node, self._promise_message(ballot))
 
     def _promise(self, ballot: Ballot) -> None:
-        self.promised, self.courtesy = ballot, None
+        self.promised, self.lease = ballot, None
         self.ctx.votes += 1
 
     def _promise_message(self, ballot: Ballot) -> Promise:
@@ -123,7 +123,7 @@ class Acceptor:
         if not self.may_vote_for(ballot):
             self._refuse(member.node, ballot)
             return
-        self.defer_to(ballot, Step.PROPOSES)
+        self.defer_to(ballot, LeaseStep.PROPOSES)
         if self.accepted is not None and self.accepted_ballot == ballot:
             self._answer_accepted(ballot, self.accepted)
             return
@@ -138,9 +138,7 @@ class Acceptor:
         sources = dict.fromkeys(
             node for node in (member.node, ballot.node, *others) if node != self.ctx.me.node
         )
-        self.ctx.do(
-            Fetch(record.model, self.ledger.founding.layout, tuple(sources), parent=self.ledger.model)
-        )
+        self.ctx.do(Fetch(record.model, self.ledger.genesis.layout, tuple(sources), parent=self.ledger.model))
 
     def blob_ready(self, digest: str) -> None:
         """Accept the pending proposal if these were its blobs and nothing higher was promised meanwhile."""
@@ -156,7 +154,7 @@ class Acceptor:
         self._accept(pending.ballot, pending.record)
         if pending.ballot.node != self.ctx.me.node:
             self.ctx.tell(
-                events.Accepted(
+                events.RecordAccepted(
                     self.round,
                     pending.ballot.attempt,
                     self.ctx.name_of(pending.ballot.node),
@@ -194,26 +192,26 @@ class Acceptor:
 
     # --- courtesy -------------------------------------------------------------------------------------------
 
-    def defer_to(self, ballot: Ballot, step: Step) -> None:
+    def defer_to(self, ballot: Ballot, step: LeaseStep) -> None:
         """Leave time to the live node of *ballot*, unless a higher one is promised or heard of.
 
         Also a member that missed the PREPARE does so, when it hears of the election: it came late.
         """
-        heard = self.courtesy.ballot if self.courtesy is not None else None
+        heard = self.lease.ballot if self.lease is not None else None
         known = max((one for one in (self.promised, heard) if one is not None), default=ballot)
         if ballot >= known:
-            before = self.courtesy or self._before
-            self.courtesy = self.ctx.policy.courtesy(before, ballot, step, self.ctx.now)
+            before = self.lease or self._before
+            self.lease = self.ctx.policy.lease(before, ballot, step, self.ctx.now)
 
     def progressed(self, ballot: Ballot) -> None:
         """Leave more time to the candidate of *ballot*: it has done something for the round."""
-        if self.courtesy is not None and self.courtesy.ballot == ballot:
-            self.courtesy = renew(self.courtesy, self.ctx.now)
+        if self.lease is not None and self.lease.ballot == ballot:
+            self.lease = renew(self.lease, self.ctx.now)
 
-    def end_courtesy(self, node: str) -> bool:
+    def end_lease(self, node: str) -> bool:
         """Stop leaving time to *node*: its link ended or it yielded. Return whether it had it."""
-        if self.courtesy is not None and self.courtesy.ballot.node == node:
-            self.courtesy, self._before = None, self.courtesy
+        if self.lease is not None and self.lease.ballot.node == node:
+            self.lease, self._before = None, self.lease
             self.free_since = self.ctx.now
             return True
         return False

@@ -34,32 +34,32 @@ from p2pfl.messages import (
     Promise,
     Record,
     SignedVote,
+    StepDown,
     Submit,
     Undelivered,
-    Yield,
     record_digest,
 )
 from p2pfl.proofs import CastVote, cast_of
 
 
-class Stand(Enum):
+class Candidacy(Enum):
     """Where a candidacy is."""
 
     IDLE = "idle"
-    STANDING = "asks for votes"
+    PREPARING = "asks for votes"
     ADOPTING = "pulls the value it must propose again"
     COLLECTING = "gathers updates"
     AVERAGING = "averages"
     PROPOSING = "asks for acceptance"
 
 
-TRANSITIONS: dict[Stand, frozenset[Stand]] = {
-    Stand.IDLE: frozenset({Stand.STANDING}),
-    Stand.STANDING: frozenset({Stand.ADOPTING, Stand.COLLECTING, Stand.IDLE}),
-    Stand.ADOPTING: frozenset({Stand.PROPOSING, Stand.STANDING, Stand.IDLE}),
-    Stand.COLLECTING: frozenset({Stand.AVERAGING, Stand.PROPOSING, Stand.IDLE}),
-    Stand.AVERAGING: frozenset({Stand.PROPOSING, Stand.IDLE}),
-    Stand.PROPOSING: frozenset({Stand.IDLE}),
+TRANSITIONS: dict[Candidacy, frozenset[Candidacy]] = {
+    Candidacy.IDLE: frozenset({Candidacy.PREPARING}),
+    Candidacy.PREPARING: frozenset({Candidacy.ADOPTING, Candidacy.COLLECTING, Candidacy.IDLE}),
+    Candidacy.ADOPTING: frozenset({Candidacy.PROPOSING, Candidacy.PREPARING, Candidacy.IDLE}),
+    Candidacy.COLLECTING: frozenset({Candidacy.AVERAGING, Candidacy.PROPOSING, Candidacy.IDLE}),
+    Candidacy.AVERAGING: frozenset({Candidacy.PROPOSING, Candidacy.IDLE}),
+    Candidacy.PROPOSING: frozenset({Candidacy.IDLE}),
 }
 """From where to where. IDLE is reached by giving up; a commit ends the whole object."""
 
@@ -87,9 +87,9 @@ class Aggregator:
     acceptor: Acceptor
     commit: Callable[[Commit], None]
     """Called with the proof when a quorum has accepted this node's proposal."""
-    wishes: AnyCollection[str]
+    requests: AnyCollection[str]
     """"pause", "end" and "end-now" as operators uttered them; shared with the node."""
-    stand_state: Stand = Stand.IDLE
+    candidacy: Candidacy = Candidacy.IDLE
     ballot: Ballot | None = None
     promises: dict[str, Promise] = field(default_factory=dict)
     gathering: Gathering | None = None
@@ -139,8 +139,8 @@ class Aggregator:
             self.not_before = self.ctx.now + self.ctx.settings.backoff_most
             return
         self.ballot, self.accepted_by, self.unusable = Ballot(attempt, self.ctx.me.node), {}, {}
-        self._move(Stand.STANDING)
-        self.ctx.tell(events.Standing(self.ledger.round + 1, attempt, reason))
+        self._move(Candidacy.PREPARING)
+        self.ctx.tell(events.ElectionStarted(self.ledger.round + 1, attempt, reason))
         self.promises = {self.ctx.me.node: self.acceptor.promise_self(self.ballot)}
         if is_lowest:
             # Nobody else's vote is asked for, so members hear of it while the disk works. No value is
@@ -156,13 +156,13 @@ class Aggregator:
     def highest_known(self) -> int:
         """The highest attempt this member knows of in the round."""
         acceptor = self.acceptor
-        deferred = acceptor.courtesy.ballot if acceptor.courtesy is not None else None
+        deferred = acceptor.lease.ballot if acceptor.lease is not None else None
         known = (one.attempt for one in (acceptor.promised, deferred) if one is not None)
         return max(self.highest_seen, FIRST_ATTEMPT, *known)
 
     def promise(self, member: Member, message: Promise) -> None:
         """Count a vote."""
-        if self.stand_state is not Stand.STANDING or message.ballot != self.ballot:
+        if self.candidacy is not Candidacy.PREPARING or message.ballot != self.ballot:
             return
         if contains(self.ledger.roster, member):
             self.promises[member.node] = message
@@ -218,14 +218,14 @@ class Aggregator:
         adopted = self.ctx.policy.adopt(found)
         if adopted is not None:
             self.proposal = adopted
-            self._move(Stand.ADOPTING)
+            self._move(Candidacy.ADOPTING)
             sources = (node for node, promise in counted.items() if promise.accepted == adopted)
             everybody = (entry.node for entry in self.ledger.roster)
             nodes = tuple(dict.fromkeys(node for node in (*sources, *everybody) if node != self.ctx.me.node))
-            layout, parent = self.ledger.founding.layout, self.ledger.model
+            layout, parent = self.ledger.genesis.layout, self.ledger.model
             self.ctx.do(Fetch(adopted.model, layout, nodes, parent=parent))
             return
-        self._move(Stand.COLLECTING)
+        self._move(Candidacy.COLLECTING)
         self.gathering = Gathering.begin(self.ctx, self.ledger, self.ballot)
         self._send_unanswered()
 
@@ -233,7 +233,7 @@ class Aggregator:
 
     @property
     def _gathering_now(self) -> Gathering | None:
-        return self.gathering if self.stand_state is Stand.COLLECTING else None
+        return self.gathering if self.candidacy is Candidacy.COLLECTING else None
 
     @property
     def collection(self) -> Collection:
@@ -254,7 +254,11 @@ class Aggregator:
 
     def blob_ready(self, digest: str, *, durable: bool) -> None:
         """Go on with whatever waited for blob *digest*: a model must be durable, an update need not."""
-        if self.stand_state is Stand.ADOPTING and self.proposal is not None and self.proposal.model == digest:
+        if (
+            self.candidacy is Candidacy.ADOPTING
+            and self.proposal is not None
+            and self.proposal.model == digest
+        ):
             if durable:
                 self._propose(self.proposal, adopted=True)
         elif (gathering := self._gathering_now) is not None:
@@ -262,7 +266,11 @@ class Aggregator:
 
     def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
         """Refuse an update that is invalid or cannot be had; for a while its member may announce it again."""
-        if self.stand_state is Stand.ADOPTING and self.proposal is not None and self.proposal.model == digest:
+        if (
+            self.candidacy is Candidacy.ADOPTING
+            and self.proposal is not None
+            and self.proposal.model == digest
+        ):
             self._do_without(digest, reason)
         elif (gathering := self._gathering_now) is not None:
             gathering.blob_failed(digest, reason, invalid=invalid)
@@ -280,7 +288,7 @@ class Aggregator:
             self.give_up(f"the model it must propose again cannot be pulled: {reason}"[:300])
             return
         self.proposal = None
-        self._move(Stand.STANDING)
+        self._move(Candidacy.PREPARING)
         self._send_unanswered()
         self._count_promises()
 
@@ -289,10 +297,10 @@ class Aggregator:
     def advance(self) -> None:
         """Do what time or the others' absence makes due."""
         self.wake = None
-        if self.stand_state is Stand.COLLECTING:
+        if self.candidacy is Candidacy.COLLECTING:
             self._consider_closing()
         if self.resend_at is not None and self.ctx.now >= self.resend_at:
-            if self.stand_state is Stand.STANDING and len(self.promises) >= self.ledger.needed:
+            if self.candidacy is Candidacy.PREPARING and len(self.promises) >= self.ledger.needed:
                 reason = next(iter(self.unusable.values()))
                 self.give_up(f"too few others answer than those whose value cannot be pulled: {reason}"[:300])
             else:
@@ -327,7 +335,7 @@ class Aggregator:
     def _close(self, reason: str) -> None:
         assert self.ballot is not None
         if self.collection.at(Stage.FOLDED):
-            self._move(Stand.AVERAGING)
+            self._move(Candidacy.AVERAGING)
             ledger = self.ledger
             self.ctx.do(Average(ledger.run, ledger.round + 1, self.ballot, ledger.model))
         elif self.ledger.next_kind == "evaluate":
@@ -337,7 +345,7 @@ class Aggregator:
 
     def averaged(self, ballot: Ballot, digest: str | None) -> None:
         """Propose the average; where it is not finite, the parent's model with the reason (rule 8)."""
-        if self.stand_state is not Stand.AVERAGING or ballot != self.ballot:
+        if self.candidacy is not Candidacy.AVERAGING or ballot != self.ballot:
             return
         note = "" if digest is not None else "the average was not finite: the parent's model stays"
         self._propose(self._draft(digest, note), adopted=False)
@@ -349,7 +357,7 @@ class Aggregator:
 
     def _new_draft(self) -> Draft:
         assert self.ballot is not None
-        return Draft(self.ledger, self.collection, self.ballot, self.wishes, self.leaving_myself)
+        return Draft(self.ledger, self.collection, self.ballot, self.requests, self.leaving_myself)
 
     def _propose(self, record: Record, *, adopted: bool) -> None:
         """Ask everybody at once to accept *record*, this node too.
@@ -363,7 +371,7 @@ class Aggregator:
             self.give_up("a higher ballot was promised")
             return
         self.proposal, self.accepted_by, self.undelivered = record, {}, {}
-        self._move(Stand.PROPOSING)
+        self._move(Candidacy.PROPOSING)
         self.ctx.tell(
             events.Proposed(record.round, ballot.attempt, record.model, len(record.updates), adopted)
         )
@@ -371,7 +379,11 @@ class Aggregator:
 
     def accepted(self, member: Member, message: Accepted) -> None:
         """Count an acceptance of this node's own ballot."""
-        if self.stand_state is not Stand.PROPOSING or message.ballot != self.ballot or self.proposal is None:
+        if (
+            self.candidacy is not Candidacy.PROPOSING
+            or message.ballot != self.ballot
+            or self.proposal is None
+        ):
             return
         if contains(self.ledger.roster, member) and message.record == record_digest(self.proposal):
             self.accepted_by[member] = message.vote
@@ -381,7 +393,7 @@ class Aggregator:
 
     def not_delivered(self, member: Member, message: Undelivered) -> None:
         """Take note that *member* cannot have the model; give up when no quorum can (rule 9)."""
-        if self.stand_state is not Stand.PROPOSING or message.ballot != self.ballot:
+        if self.candidacy is not Candidacy.PROPOSING or message.ballot != self.ballot:
             return
         if not contains(self.ledger.roster, member) or member in self.accepted_by:
             return
@@ -411,34 +423,34 @@ class Aggregator:
     def refused(self, promised: Ballot, ballot: Ballot) -> None:
         """Lose against a higher ballot: give this one up and back off (rule 3)."""
         self.highest_seen = max(self.highest_seen, min(promised.attempt, self.highest_known + MAX_JUMP))
-        if self.stand_state is not Stand.IDLE and ballot == self.ballot:
+        if self.candidacy is not Candidacy.IDLE and ballot == self.ballot:
             self.give_up("a higher ballot was promised", able=True)
 
     def give_up(self, reason: str, *, able: bool = False) -> None:
         """Leave the candidacy to others, telling them; *able* says that nothing is wrong with this node."""
-        if self.stand_state is Stand.IDLE or self.ballot is None:
+        if self.candidacy is Candidacy.IDLE or self.ballot is None:
             return
         self._save_seen(at_once=False)
         self.unable = self.unable or not able
         settings = self.ctx.settings
         self.not_before = self.ctx.now + min(settings.backoff * 2**self.failures, settings.backoff_most)
         self.failures += 1
-        message = Yield(self.ledger.run, self.ledger.round + 1, self.ballot, reason)
+        message = StepDown(self.ledger.run, self.ledger.round + 1, self.ballot, reason)
         for entry in self.ledger.roster:
             self.ctx.send(entry.node, message)
         self.ctx.tell(
-            events.Yielded(
+            events.SteppedDown(
                 self.ledger.round + 1, self.ballot.attempt, self.ctx.name, reason, self.ledger.next_kind
             )
         )
-        self._move(Stand.IDLE)
+        self._move(Candidacy.IDLE)
         self.ballot, self.proposal, self.resend_at = None, None, None
 
     # --- sending --------------------------------------------------------------------------------------------
 
     def arrived(self, node: str) -> None:
         """Say to a member that has just come to this round what it has not answered (rule 4)."""
-        if self.stand_state is not Stand.IDLE and any(entry.node == node for entry in self.ledger.roster):
+        if self.candidacy is not Candidacy.IDLE and any(entry.node == node for entry in self.ledger.roster):
             self._send_to(node)
 
     def linked(self, node: str) -> None:
@@ -448,14 +460,14 @@ class Aggregator:
         """
         if not any(entry.node == node for entry in self.ledger.roster):
             return
-        match self.stand_state:
-            case Stand.STANDING | Stand.ADOPTING:
+        match self.candidacy:
+            case Candidacy.PREPARING | Candidacy.ADOPTING:
                 self._send_prepare(node)
-            case Stand.COLLECTING | Stand.AVERAGING:
+            case Candidacy.COLLECTING | Candidacy.AVERAGING:
                 self._send_collect(node)
-            case Stand.PROPOSING:
+            case Candidacy.PROPOSING:
                 self.ctx.send(node, self._accept_message())
-            case Stand.IDLE:
+            case Candidacy.IDLE:
                 pass
 
     def _send_unanswered(self) -> None:
@@ -463,15 +475,17 @@ class Aggregator:
         for entry in self.ledger.roster:
             if entry.node != self.ctx.me.node:
                 self._send_to(entry.node)
-        if self.stand_state is Stand.PROPOSING and self.ctx.me not in self.accepted_by:
+        if self.candidacy is Candidacy.PROPOSING and self.ctx.me not in self.accepted_by:
             self.acceptor.propose(self.ctx.me, self._accept_message())
 
     def _send_to(self, node: str) -> None:
-        if self.stand_state is Stand.STANDING and node not in self.promises:
+        if self.candidacy is Candidacy.PREPARING and node not in self.promises:
             self._send_prepare(node)
-        elif self.stand_state is Stand.COLLECTING and node not in self.collection.contributions:
+        elif self.candidacy is Candidacy.COLLECTING and node not in self.collection.contributions:
             self._send_collect(node)
-        elif self.stand_state is Stand.PROPOSING and all(member.node != node for member in self.accepted_by):
+        elif self.candidacy is Candidacy.PROPOSING and all(
+            member.node != node for member in self.accepted_by
+        ):
             self.ctx.send(node, self._accept_message())
 
     def _send_prepare(self, node: str) -> None:
@@ -495,7 +509,7 @@ class Aggregator:
         pins = {one.update.digest for one in self.collection.contributions.values() if one.update is not None}
         return pins | ({self.proposal.model} if self.proposal else set())
 
-    def _move(self, state: Stand) -> None:
-        if state not in TRANSITIONS[self.stand_state]:
-            raise AssertionError(f"an aggregator cannot go from {self.stand_state.name} to {state.name}")
-        self.stand_state = state
+    def _move(self, state: Candidacy) -> None:
+        if state not in TRANSITIONS[self.candidacy]:
+            raise AssertionError(f"an aggregator cannot go from {self.candidacy.name} to {state.name}")
+        self.candidacy = state

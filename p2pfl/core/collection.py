@@ -133,7 +133,7 @@ class Awaited(msgspec.Struct, frozen=True):
     """Whether it has its update, as far as it said: only the way here is left."""
 
 
-class Progress(msgspec.Struct, frozen=True):
+class CollectionProgress(msgspec.Struct, frozen=True):
     """What an aggregator knows when it asks whether the round can close."""
 
     now: float
@@ -162,7 +162,7 @@ class Closing(Enum):
     CLOSE = "close"
 
 
-def decide_closing(progress: Progress) -> tuple[Closing, str, float | None]:
+def decide_closing(progress: CollectionProgress) -> tuple[Closing, str, float | None]:
     """Return what to do, why, and when to ask again if nothing happens.
 
     A slow device that works is never cut before its own deadline; only silence or the cap cuts. `MORE` means

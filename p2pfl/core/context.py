@@ -9,7 +9,7 @@ from p2pfl.config import ProtocolSettings
 from p2pfl.core.effects import AnyEffect, Send, Sever, Tell
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent, Notice
-from p2pfl.messages import Ballot, Facts, Member, Message, RosterEntry, SignedVote, Status
+from p2pfl.messages import Ballot, DeviceInfo, Member, Message, RosterEntry, SignedVote, Status
 from p2pfl.proofs import CastVote, Signer, sign_vote
 
 COMPLAINT_SECONDS = 60.0
@@ -34,7 +34,7 @@ class PeerView:
     """Its last word about itself; None on a new link until it has spoken."""
     moved_at: float = 0.0
     """When its training last moved on, as far as it said."""
-    facts: Facts | None = None
+    device_info: DeviceInfo | None = None
     """What it said of its device on this link."""
     run_since: float = 0.0
     """Since when it says that it is in the run it is in, or in none."""

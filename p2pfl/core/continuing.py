@@ -2,7 +2,7 @@
 
 A quorum of the roster cannot be had, so nothing in the old run can be decided any more. The operator names
 who is left; the node asked founds a new run from the last model any of them has committed, and record 0
-says so (`Founding.continues`). Whoever takes it turns away from the old run for good. Nothing here can break
+says so (`Genesis.continues`). Whoever takes it turns away from the old run for good. Nothing here can break
 the agreement within a run, since the new one is another run; what can happen is that both live on, when the
 majority was not gone after all. Everybody who sees that says so.
 """
@@ -20,7 +20,7 @@ from p2pfl.core.effects import Exit
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.roster import continued_roster, entry_of
 from p2pfl.events import Notice, Waiting
-from p2pfl.messages import MAX_ORIGINS, Founding, Origin, Status, record_digest
+from p2pfl.messages import MAX_ORIGINS, Genesis, Origin, Status, record_digest
 
 BEYOND_EXIT = 9
 """Exit code of a node whose run others continued from an earlier round than it has committed."""
@@ -60,7 +60,7 @@ class Outlook(msgspec.Struct, frozen=True):
     needed: int
 
 
-class Step(Enum):
+class ContinuationStep(Enum):
     """What to do about the operator's wish to continue."""
 
     WAIT = "wait"
@@ -68,28 +68,31 @@ class Step(Enum):
     DROP = "there is nothing to continue"
 
 
-def decide_continuing(outlook: Outlook) -> tuple[Step, str]:
+def decide_continuing(outlook: Outlook) -> tuple[ContinuationStep, str]:
     """Return what to do, and why.
 
     Not before all the named have the last record any of them has: nothing a named node committed is lost.
     Not while a quorum of the old run is in sight of one of them: then it goes on by itself.
     """
     if outlook.is_over:
-        return Step.DROP, "the run is complete: there is nothing to continue"
+        return ContinuationStep.DROP, "the run is complete: there is nothing to continue"
     if outlook.round == 0:
-        return Step.DROP, "nothing is committed in the run yet: begin a new one with --new-run instead"
+        return (
+            ContinuationStep.DROP,
+            "nothing is committed in the run yet: begin a new one with --new-run instead",
+        )
     if outlook.here >= outlook.needed:
-        return Step.DROP, (
+        return ContinuationStep.DROP, (
             f"{outlook.here} of {outlook.members} members are here, {outlook.needed} needed: "
             "the run goes on by itself"
         )
     for named in outlook.named:
         obstacle = _obstacle(outlook, named)
         if obstacle:
-            return Step.WAIT, obstacle
+            return ContinuationStep.WAIT, obstacle
     if not outlook.prepared:
-        return Step.WAIT, f"the model of record {outlook.round} or the worker is not ready here"
-    return Step.FOUND, f"all named are at record {outlook.round}"
+        return ContinuationStep.WAIT, f"the model of record {outlook.round} or the worker is not ready here"
+    return ContinuationStep.FOUND, f"all named are at record {outlook.round}"
 
 
 def _obstacle(outlook: Outlook, named: Named) -> str:
@@ -138,7 +141,7 @@ class Continuing:
     """The nodes to go on with; None of them means alone, see `is_wanted`."""
     is_wanted: bool
     """Whether the operator's wish is still open."""
-    kin: dict[str, Founding] = field(default_factory=dict)
+    kin: dict[str, Genesis] = field(default_factory=dict)
     """Record 0 of runs that continue this node's own, by run."""
     beyond: str = ""
     """The run that makes this node stop unless a majority of its own shows up."""
@@ -150,10 +153,10 @@ class Continuing:
 
     # --- at the operator's wish -----------------------------------------------------------------------------
 
-    def found(self, ledger: Ledger, *, ready: bool) -> Founding | None:
+    def found(self, ledger: Ledger, *, ready: bool) -> Genesis | None:
         """Return record 0 of the new run if it can be founded now."""
         step, reason = decide_continuing(self._outlook(ledger, ready=ready))
-        if step is Step.WAIT:
+        if step is ContinuationStep.WAIT:
             if reason != self.waiting:
                 self.waiting = reason
                 here = sum(self.ctx.is_reachable(node) for node in self.wanted)
@@ -161,19 +164,19 @@ class Continuing:
                 self.ctx.tell(Waiting(here + 1, len(self.wanted) + 1, text))
             return None
         self.is_wanted = False
-        if step is Step.DROP:
+        if step is ContinuationStep.DROP:
             self.ctx.warn(f"run {ledger.run[:12]} is not continued as another one: {reason}")
             return None
         peers = [self.ctx.peers[node] for node in self.wanted]
         members = {self.ctx.me: self.ctx.name} | {peer.member: peer.name for peer in peers}
         origin = Origin(ledger.run, ledger.round, ledger.digest, ledger.trained)
         return msgspec.structs.replace(
-            ledger.founding,
+            ledger.genesis,
             nonce=self.ctx.options.nonce,
             spec=msgspec.structs.replace(ledger.spec, rounds=ledger.rounds),
             roster=continued_roster(ledger.roster, members),
             model=ledger.model,
-            continues=(*ledger.founding.continues, origin)[-MAX_ORIGINS:],
+            continues=(*ledger.genesis.continues, origin)[-MAX_ORIGINS:],
         )
 
     def _outlook(self, ledger: Ledger, *, ready: bool) -> Outlook:
@@ -207,12 +210,12 @@ class Continuing:
 
     # --- meeting a run that continues this one --------------------------------------------------------------
 
-    def follows(self, ledger: Ledger, founding: Founding) -> bool:
+    def follows(self, ledger: Ledger, genesis: Genesis) -> bool:
         """Whether to leave the run of *ledger* for the one of *founding*, which continues it; say why not."""
-        origin = founding.origin_in(ledger.run)
+        origin = genesis.origin_in(ledger.run)
         assert origin is not None
-        run = record_digest(founding)
-        self._remember(run, founding)
+        run = record_digest(genesis)
+        self._remember(run, genesis)
         verdict = decide_following(ledger, origin, self._here(ledger))
         if verdict is Follow.MOVE:
             return True
@@ -227,9 +230,9 @@ class Continuing:
             self._say_once(run, Notice("error", self._both(ledger, origin, run)))
         return False
 
-    def _remember(self, run: str, founding: Founding) -> None:
+    def _remember(self, run: str, genesis: Genesis) -> None:
         """Keep record 0 of a run that continues this one; made-up ones may come without end."""
-        self.kin[run] = founding
+        self.kin[run] = genesis
         for old in list(self.kin)[: max(0, len(self.kin) - MAX_KIN)]:
             if old != self.beyond:
                 del self.kin[old]
@@ -241,8 +244,8 @@ class Continuing:
 
         Return when to ask again. Members of its run may be starting too: they have as long as after a start.
         """
-        founding = self.kin.get(self.beyond)
-        origin = founding.origin_in(ledger.run) if founding is not None else None
+        genesis = self.kin.get(self.beyond)
+        origin = genesis.origin_in(ledger.run) if genesis is not None else None
         if origin is None or ledger.is_over or self._here(ledger) >= ledger.needed:
             self.beyond = ""
             return None
@@ -263,7 +266,7 @@ class Continuing:
 
     def hear_of_old_run(self, ledger: Ledger, name: str, status: Status) -> None:
         """Say that a run this one continues lives on elsewhere."""
-        origin = ledger.founding.origin_in(status.run)
+        origin = ledger.genesis.origin_in(status.run)
         if origin is not None and status.round > origin.round:
             text = (
                 f"{name} is at record {status.round} of run {status.run[:12]}, which this run continues from "
@@ -271,17 +274,15 @@ class Continuing:
             )
             self._say_once(status.run, Notice("warning", text))
 
-    def tell_moved(self, ledger: Ledger, founding: Founding) -> None:
+    def tell_moved(self, ledger: Ledger, genesis: Genesis) -> None:
         """Say that this node turns away from the run of *ledger* for the one that continues it."""
-        origin = founding.origin_in(ledger.run)
+        origin = genesis.origin_in(ledger.run)
         assert origin is not None
-        kept = ", ".join(entry.name for entry in founding.roster)
-        out = ", ".join(
-            entry.name for entry in ledger.roster if entry_of(founding.roster, entry.node) is None
-        )
+        kept = ", ".join(entry.name for entry in genesis.roster)
+        out = ", ".join(entry.name for entry in ledger.roster if entry_of(genesis.roster, entry.node) is None)
         self.ctx.warn(
             f"run {ledger.run[:12]} is closed here at round {ledger.trained} and goes on from round "
-            f"{origin.trained} as run {record_digest(founding)[:12]} with {kept}; left out: "
+            f"{origin.trained} as run {record_digest(genesis)[:12]} with {kept}; left out: "
             f"{out or 'nobody'}. What others may still commit in the old run is not part of the new one"
         )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from p2pfl.events import AnyEvent
-from p2pfl.messages import Ballot, Commit, Evaluation, Founding, Message, Record, RunSpec, UpdateEntry
+from p2pfl.messages import Ballot, Commit, Evaluation, Genesis, Message, Record, RunSpec, UpdateEntry
 from p2pfl.proofs import CastVote
 from p2pfl.schema import Layout
 
@@ -52,11 +52,11 @@ class Sever(Effect, frozen=True):
 # --- journal ------------------------------------------------------------------------------------------------
 
 
-class SaveFounding(Effect, frozen=True):
+class SaveGenesis(Effect, frozen=True):
     """Keep record 0; from now on this journal is in that run."""
 
     run: str
-    founding: Founding
+    genesis: Genesis
 
 
 class SavePromise(Effect, frozen=True):
@@ -144,7 +144,7 @@ class SaveClosed(Effect, frozen=True):
 
 
 Save = (
-    SaveFounding
+    SaveGenesis
     | SavePromise
     | SaveAccepted
     | SaveCommit
@@ -176,7 +176,7 @@ def can_wait(save: Save) -> bool:
             return False
 
 
-def is_dear(save: Save, seconds: float) -> bool:
+def needs_own_fsync(save: Save, seconds: float) -> bool:
     """Tell whether *save*, which can wait, is worth its own flush: a crash would cost more than *seconds*."""
     return isinstance(save, SaveUpdate) and save.update.seconds > seconds
 
@@ -212,7 +212,7 @@ class ReadSchema(Effect, frozen=True):
     sources: tuple[str, ...]
 
 
-class Collect(Effect, frozen=True):
+class DeleteUnneededBlobs(Effect, frozen=True):
     """Blobs outside *keep* may be deleted, except the best model's and those being pulled."""
 
     keep: frozenset[str]
@@ -309,7 +309,7 @@ AnyEffect = (
     Send
     | SendRecords
     | Sever
-    | SaveFounding
+    | SaveGenesis
     | SavePromise
     | SaveAccepted
     | SaveCommit
@@ -321,7 +321,7 @@ AnyEffect = (
     | SaveClosed
     | Fetch
     | ReadSchema
-    | Collect
+    | DeleteUnneededBlobs
     | Describe
     | Create
     | Train

@@ -43,16 +43,16 @@ class Situation(msgspec.Struct, frozen=True):
     already."""
     since: float
     """When the round opened or the last courtesy ended, whichever came later."""
-    courtesy_to: str
+    lease_holder: str
     """The live candidate this member promised its vote to or heard was elected; empty when there is none."""
-    courtesy_until: float
+    lease_until: float
     not_before: float
     """The end of this node's own backoff."""
     rank_step: float
     now: float
 
 
-def decide_standing(situation: Situation) -> tuple[bool, str, float | None]:
+def decide_candidacy(situation: Situation) -> tuple[bool, str, float | None]:
     """Return whether to stand now, why, and when to ask again (None: not before something changes)."""
     if not situation.eligible:
         return False, "not eligible", None
@@ -62,8 +62,8 @@ def decide_standing(situation: Situation) -> tuple[bool, str, float | None]:
             f"{situation.reachable} of {len(situation.order)} reachable, {situation.needed} needed",
             None,
         )
-    if situation.courtesy_to and situation.now < situation.courtesy_until:
-        return False, "a live candidate has this vote", situation.courtesy_until
+    if situation.lease_holder and situation.now < situation.lease_until:
+        return False, "a live candidate has this vote", situation.lease_until
     place = _place(situation)
     at = max(situation.since + place * situation.rank_step, situation.not_before)
     if situation.now < at:

@@ -12,8 +12,8 @@ from p2pfl import events
 from p2pfl.core.collection import (
     Awaited,
     Collection,
+    CollectionProgress,
     Contribution,
-    Progress,
     Stage,
     decide_pulling_again,
     judge,
@@ -22,7 +22,7 @@ from p2pfl.core.context import Context
 from p2pfl.core.effects import Fetch, Fold
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.roster import contains, sampled, selection
-from p2pfl.messages import Ballot, Member, Noted, Submit
+from p2pfl.messages import Ack, Ballot, Member, Submit
 
 FOLDS_AHEAD = 2
 """Updates given away of which this node has not been told that they are folded. A worker's node tells so when
@@ -60,7 +60,7 @@ class Gathering:
                 self._note(member.node, known, again=True)
             return
         contribution = judge(
-            member, message, self.ledger.founding.max_samples, is_training=self.ledger.next_kind == "train"
+            member, message, self.ledger.genesis.max_samples, is_training=self.ledger.next_kind == "train"
         )
         self.collection.contributions[member.node] = contribution
         if contribution.stage is Stage.ANNOUNCED:
@@ -70,7 +70,7 @@ class Gathering:
             sources = tuple(
                 dict.fromkeys(node for node in (member.node, *others) if node != self.ctx.me.node)
             )
-            layout, parent = self.ledger.founding.layout, self.ledger.model
+            layout, parent = self.ledger.genesis.layout, self.ledger.model
             self.ctx.do(Fetch(update.digest, layout, sources, durable=False, parent=parent))
         else:
             self._note(member.node, contribution)
@@ -82,7 +82,7 @@ class Gathering:
                 events.UpdateRefused(self.ledger.round + 1, self.ctx.name_of(node), contribution.reason)
             )
         refused = contribution.reason if contribution.stage is Stage.REFUSED else ""
-        self.ctx.send(node, Noted(self.ledger.run, self.ledger.round + 1, self.ballot, refused))
+        self.ctx.send(node, Ack(self.ledger.run, self.ledger.round + 1, self.ballot, refused))
 
     def blob_ready(self, digest: str) -> None:
         """Fold the updates whose bytes are here; they need not be durable."""
@@ -162,7 +162,7 @@ class Gathering:
         collection.contributions.pop(more, None)
         return more
 
-    def progress(self, held: str) -> Progress:
+    def progress(self, held: str) -> CollectionProgress:
         """Return what the closing of the round is decided by; *held* says why it may not close."""
         ctx, ledger, collection = self.ctx, self.ledger, self.collection
         awaited = []
@@ -172,7 +172,7 @@ class Gathering:
                 continue
             awaited.append(Awaited(node, self._expected_at(node), ctx.gone_at(node), self._has_update(node)))
         pending = collection.at(Stage.READY)
-        return Progress(
+        return CollectionProgress(
             now=ctx.now,
             awaited=tuple(one for one in awaited if one.node not in pending),
             unfolded=len(pending),

@@ -172,8 +172,8 @@ class Leave(Input, frozen=True):
     """The operator wants this node to leave politely."""
 
 
-class Want(Input, frozen=True):
-    """An operator wants the run paused, resumed or ended; see `p2pfl.messages.Wish`."""
+class OperatorRequest(Input, frozen=True):
+    """An operator wants the run paused, resumed or ended; see `p2pfl.messages.ControlRequest`."""
 
     what: Literal["pause", "resume", "end", "end-now"]
     by: str = ""
@@ -199,6 +199,6 @@ AnyInput = (
     | Expect
     | Go
     | Leave
-    | Want
+    | OperatorRequest
 )
 """Every input there is."""

@@ -11,14 +11,22 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from p2pfl.core.context import Context
-from p2pfl.core.effects import Collect, Exit, Fetch, SaveCommit, SaveRefused, SaveReport, SaveResumed
+from p2pfl.core.effects import (
+    DeleteUnneededBlobs,
+    Exit,
+    Fetch,
+    SaveCommit,
+    SaveRefused,
+    SaveReport,
+    SaveResumed,
+)
 from p2pfl.core.pausing import count_fruitless
 from p2pfl.core.roster import contains, tolerance
 from p2pfl.core.saved import SavedRun
 from p2pfl.events import (
     Committed,
     CountedUpdate,
-    Evaluated,
+    EvaluationFinished,
     MemberScore,
     Notice,
     RosterChanged,
@@ -27,7 +35,7 @@ from p2pfl.events import (
 from p2pfl.messages import (
     Commit,
     Evaluation,
-    Founding,
+    Genesis,
     MemberEvaluation,
     Record,
     Report,
@@ -51,7 +59,7 @@ class Ledger:
 
     ctx: Context
     run: str
-    founding: Founding
+    genesis: Genesis
     last: Commit | None = None
     holds: bool = False
     """Whether the blobs of the last record are durable here."""
@@ -89,18 +97,18 @@ class Ledger:
         """Work out what follows from the last record alone: it is asked for at every step."""
         self.round = self.last.record.round if self.last else 0
         self.digest = record_digest(self.last.record) if self.last else self.run
-        self.roster = self.last.record.roster if self.last else self.founding.roster
+        self.roster = self.last.record.roster if self.last else self.genesis.roster
         self.is_member = contains(self.roster, self.ctx.me)
 
     @classmethod
     def restore(cls, ctx: Context, saved: SavedRun) -> Ledger:
         """Rebuild the ledger from the journal; whether the blobs are there is asked next (`fetch_model`)."""
-        ledger = cls(ctx, saved.run, saved.founding, saved.last, resumed=saved.resumed, opened=ctx.now)
+        ledger = cls(ctx, saved.run, saved.genesis, saved.last, resumed=saved.resumed, opened=ctx.now)
         ledger.previous_model, ledger.previous_roster = saved.parent, saved.voters
         ledger.settled = saved.settled
         if saved.last is not None:
             ledger.fruitless = count_fruitless(0, saved.last.record)
-        for roster in (saved.founding.roster, saved.voters, ledger.roster):
+        for roster in (saved.genesis.roster, saved.voters, ledger.roster):
             ctx.names.update({entry.node: entry.name for entry in roster})
         return ledger
 
@@ -109,17 +117,17 @@ class Ledger:
     @property
     def spec(self) -> RunSpec:
         """The run's spec."""
-        return self.founding.spec
+        return self.genesis.spec
 
     @property
     def model(self) -> str:
         """The digest of the last committed model."""
-        return self.last.record.model if self.last else self.founding.model
+        return self.last.record.model if self.last else self.genesis.model
 
     @property
     def trained(self) -> int:
         """How many training rounds are committed, those of the run this one continues included."""
-        return self.last.record.trained if self.last else self.founding.trained
+        return self.last.record.trained if self.last else self.genesis.trained
 
     @property
     def rounds(self) -> int:
@@ -130,7 +138,7 @@ class Ledger:
     @property
     def is_trained(self) -> bool:
         """Whether any update was ever counted: the model is not an initial one any more."""
-        return self.model != self.founding.model or bool(self.founding.continues)
+        return self.model != self.genesis.model or bool(self.genesis.continues)
 
     @property
     def needed(self) -> int:
@@ -324,11 +332,11 @@ class Ledger:
         acceptors = [vote.node for vote in self.last.acceptors] if self.last else []
         roster = [entry.node for entry in self.roster]
         sources = tuple(dict.fromkeys(node for node in (*acceptors, *roster) if node != self.ctx.me.node))
-        self.ctx.do(Fetch(self.model, self.founding.layout, sources))
+        self.ctx.do(Fetch(self.model, self.genesis.layout, sources))
 
     def collect(self, pinned: set[str]) -> None:
         """Let go of blobs nobody needs, keeping the last two committed models and *pinned*."""
-        self.ctx.do(Collect(frozenset({self.model, self.previous_model, *pinned} - {""})))
+        self.ctx.do(DeleteUnneededBlobs(frozenset({self.model, self.previous_model, *pinned} - {""})))
 
     # --- evaluations ----------------------------------------------------------------------------------------
 
@@ -365,7 +373,7 @@ class Ledger:
     ) -> None:
         total = add_evaluations(evaluations.values())
         self.ctx.tell(
-            Evaluated(
+            EvaluationFinished(
                 self.round,
                 total.correct / total.total,
                 total.loss / total.total,

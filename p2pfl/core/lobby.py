@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from p2pfl.core.abandoned_runs import MODEL_TRIES, AbandonedRuns
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
-from p2pfl.core.foundings import MODEL_TRIES, Foundings
 from p2pfl.core.inputs import Created, Described, SchemaRead
-from p2pfl.core.roster import contains, founding_roster
+from p2pfl.core.roster import contains, genesis_roster
 from p2pfl.events import Notice, Waiting
-from p2pfl.messages import Ask, Commit, Decline, Founding, RunSpec, Status, record_digest
+from p2pfl.messages import Commit, Decline, Genesis, RecordsRequest, RunSpec, Status, record_digest
 from p2pfl.schema import Schema, first_difference, layout_of
 
 UNFIT_EXIT = 2
@@ -105,7 +105,7 @@ class Offered:
     """A run this node is about to take: its schema is being compared, its first model pulled."""
 
     run: str
-    founding: Founding
+    genesis: Genesis
     source: str
     commits: tuple[Commit, ...] = ()
     is_described: bool = False
@@ -124,7 +124,7 @@ class Declined:
     """The node that offered it."""
     at: float
     is_unfit: bool
-    """Whether this device cannot take part in it at all. Else its first model did not come, which `Foundings`
+    """Whether this device cannot take part in it at all. Else its first model did not come, which `AbandonedRuns`
     judges: nobody needs that once the run has a commit."""
 
 
@@ -151,11 +151,11 @@ class Lobby:
     steady_since: float = 0.0
     told: str = ""
     wake: float | None = None
-    foundings: Foundings = field(init=False)
+    abandoned_runs: AbandonedRuns = field(init=False)
     """What came to nothing before."""
 
     def __post_init__(self) -> None:
-        self.foundings = Foundings(self.ctx)
+        self.abandoned_runs = AbandonedRuns(self.ctx)
 
     def start(self) -> None:
         """Ask the worker for this node's own task, unless it has told that before."""
@@ -185,14 +185,14 @@ class Lobby:
         """Return why this node does not come into the run a peer says it is in; empty where it would."""
         if self.declines(status.run):
             return self.declined[status.run].reason
-        if status.round == 0 and self.foundings.is_hopeless(status.run):
-            return self.foundings.reason_of(status.run)
+        if status.round == 0 and self.abandoned_runs.is_hopeless(status.run):
+            return self.abandoned_runs.reason_of(status.run)
         return ""
 
     def _is_resting(self, declined: Declined) -> bool:
         return self.ctx.now < declined.at + self.ctx.settings.declined_rest
 
-    def found(self, free: Sequence[PeerView], elsewhere: Sequence[PeerView]) -> Founding | None:
+    def found(self, free: Sequence[PeerView], elsewhere: Sequence[PeerView]) -> Genesis | None:
         """Return record 0 if this node should and can found a run now; *free* peers are in no run."""
         if self.offered is not None:
             self.wake = None
@@ -212,10 +212,10 @@ class Lobby:
                 self.creating = spec
                 self.ctx.do(Create(spec))
             return None
-        return Founding(
+        return Genesis(
             self.ctx.options.nonce,
             spec,
-            founding_roster(members),
+            genesis_roster(members),
             layout_of(self.described.schema),
             self.created.model,
             self.described.max_samples,
@@ -247,8 +247,8 @@ class Lobby:
             steady=ctx.settings.steady,
             now=ctx.now,
             cut_off=cut_off,
-            unable=self.foundings.failed(),
-            next_try=self.foundings.next_try,
+            unable=self.abandoned_runs.failed(),
+            next_try=self.abandoned_runs.next_try,
         )
 
     def _unfit(self, elsewhere: Sequence[PeerView]) -> str:
@@ -270,18 +270,18 @@ class Lobby:
         """Ask a peer for the run it is in."""
         if self.offered is None and (self.asking != run or self.ask_at is None):
             self.asking, self.ask_at = run, self.ctx.now + self.ctx.settings.resend
-            self.ctx.send(node, Ask(run, -1))
+            self.ctx.send(node, RecordsRequest(run, -1))
 
-    def offer(self, node: str, founding: Founding, commits: tuple[Commit, ...]) -> None:
+    def offer(self, node: str, genesis: Genesis, commits: tuple[Commit, ...]) -> None:
         """Begin to take a run: compare its schema with what this node's worker makes of its spec."""
-        run, now = record_digest(founding), self.ctx.now
+        run, now = record_digest(genesis), self.ctx.now
         pending = self.offered
         if pending is not None and (pending.run == run or now < pending.since + OFFER_PATIENCE):
             return
         if self.declines(run) or self._is_deaf_to(node):
             return
-        self.offered = Offered(run, founding, node, commits, since=now)
-        self.ctx.do(Describe(founding.spec))
+        self.offered = Offered(run, genesis, node, commits, since=now)
+        self.ctx.do(Describe(genesis.spec))
 
     def _is_deaf_to(self, node: str) -> bool:
         """Whether *node* has offered enough runs for now that could not be taken."""
@@ -293,48 +293,48 @@ class Lobby:
         if described.spec == self.ctx.options.spec:
             self.described = described
         offered = self.offered
-        if offered is None or described.spec != offered.founding.spec or offered.is_described:
+        if offered is None or described.spec != offered.genesis.spec or offered.is_described:
             return None
         sources = self._sources(offered)
-        if layout_of(described.schema) != offered.founding.layout:
+        if layout_of(described.schema) != offered.genesis.layout:
             offered.other = described.schema
-            self.ctx.do(ReadSchema(offered.founding.model, offered.founding.layout, sources))
+            self.ctx.do(ReadSchema(offered.genesis.model, offered.genesis.layout, sources))
             return None
         offered.is_described = True
-        if offered.commits or not contains(offered.founding.roster, self.ctx.me):
+        if offered.commits or not contains(offered.genesis.roster, self.ctx.me):
             return offered
-        self.ctx.do(Fetch(offered.founding.model, offered.founding.layout, sources))
+        self.ctx.do(Fetch(offered.genesis.model, offered.genesis.layout, sources))
         return None
 
     def _sources(self, offered: Offered) -> tuple[str, ...]:
         """Return who may have the run's first model."""
-        members = (entry.node for entry in offered.founding.roster)
+        members = (entry.node for entry in offered.genesis.roster)
         return tuple(dict.fromkeys(node for node in (offered.source, *members) if node != self.ctx.me.node))
 
     def schema_read(self, read: SchemaRead) -> None:
         """Decline the run whose model differs, naming the tensor."""
         offered = self.offered
-        if offered is not None and offered.other is not None and offered.founding.layout == read.layout:
+        if offered is not None and offered.other is not None and offered.genesis.layout == read.layout:
             self._decline(offered, differs(offered.other, read))
 
     def blob_ready(self, digest: str) -> Offered | None:
         """Return the run whose first model is now durable here."""
         offered = self.offered
-        if offered is not None and offered.is_described and offered.founding.model == digest:
+        if offered is not None and offered.is_described and offered.genesis.model == digest:
             return offered
         return None
 
     def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
         """Forget the offer: any peer in the run can be asked again. Decline it when that does not help."""
         offered = self.offered
-        if offered is None or offered.founding.model != digest:
+        if offered is None or offered.genesis.model != digest:
             return
         self.offered = None
         tries = self.tries.pop(offered.run, 0) + 1
         what = f"its first model {'is of no use' if invalid else 'could not be pulled'}: {reason}"
         self._note(offered, what, is_unfit=False)
         if invalid or tries >= MODEL_TRIES:
-            self.foundings.give_up(offered.run, what)
+            self.abandoned_runs.give_up(offered.run, what)
             self._say_declined(offered, what, "warning")
         else:
             self.tries[offered.run] = tries
@@ -342,7 +342,7 @@ class Lobby:
 
     def fail(self, reason: str, spec: RunSpec | None = None) -> None:
         """Decline the run that is offered, if *spec* is its; else end this node: its own task has failed."""
-        if self.offered is not None and spec == self.offered.founding.spec:
+        if self.offered is not None and spec == self.offered.genesis.spec:
             self._decline(self.offered, reason)
         elif spec is None or spec == self.ctx.options.spec:
             self.ctx.tell(Notice("error", reason))

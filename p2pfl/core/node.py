@@ -22,7 +22,7 @@ from p2pfl.core.effects import (
     Describe,
     Exit,
     ReadSchema,
-    SaveFounding,
+    SaveGenesis,
     SendRecords,
 )
 from p2pfl.core.ending import Ending
@@ -35,22 +35,22 @@ from p2pfl.core.roster import contains
 from p2pfl.core.running import Running
 from p2pfl.core.saved import Saved, SavedRun, Vote
 from p2pfl.messages import (
-    Ask,
     Commit,
+    ControlRequest,
     Decline,
-    Facts,
-    Founding,
+    DeviceInfo,
+    Genesis,
     Member,
     Message,
     Offer,
     Records,
+    RecordsRequest,
     Report,
     Status,
     UpdateEntry,
-    Wish,
     record_digest,
 )
-from p2pfl.proofs import CastVote, Signer, sign_wish
+from p2pfl.proofs import CastVote, Signer, sign_request
 from p2pfl.schema import Schema, layout_of
 
 
@@ -71,10 +71,10 @@ class Node:
         self._ctx = Context(me, name, settings or ProtocolSettings(), options, policy or Policy(), signer)
         self._ctx.votes = saved.votes_cast
         self._lobby = Lobby(self._ctx)
-        self._foundings = self._lobby.foundings
+        self._abandoned_runs = self._lobby.abandoned_runs
         self._presence = Presence(self._ctx)
-        wish = options.continue_with
-        self._continuing = Continuing(self._ctx, wish or frozenset(), wish is not None)
+        control_request = options.continue_with
+        self._continuing = Continuing(self._ctx, control_request or frozenset(), control_request is not None)
         self._running: Running | None = None
         self._saved = saved
         self._votes: dict[str, Vote] = dict(saved.votes)
@@ -118,7 +118,7 @@ class Node:
 
     def objection(self, what: Literal["pause", "resume", "end", "end-now"]) -> str:
         """Return why an operator's wish would change nothing now; empty where it would."""
-        return self._running.wishes.objection(what) if self._running else "this node is in no run yet"
+        return self._running.requests.objection(what) if self._running else "this node is in no run yet"
 
     def start(self, now: float) -> list[AnyEffect]:
         """Begin: take up the run in the journal, or look for one. To be called once, before any input."""
@@ -175,11 +175,13 @@ class Node:
                 self._lobby.gone_ahead = True
             case inputs.Leave():
                 self._ending.leave(self._running)
-            case inputs.Want():
+            case inputs.OperatorRequest():
                 if self._running is not None:
                     ledger, me = self._running.ledger, self._ctx.me.node
-                    wish = sign_wish(self._ctx.signer, me, ledger.run, ledger.round, event.what, event.by)
-                    self._running.wish(wish, me)
+                    control_request = sign_request(
+                        self._ctx.signer, me, ledger.run, ledger.round, event.what, event.by
+                    )
+                    self._running.control_request(control_request, me)
             case _:
                 self._take_result(event)
 
@@ -260,10 +262,10 @@ class Node:
         running = self._running
         if running is not None and event.spec == running.ledger.spec and not running.ready:
             ledger = running.ledger
-            if layout_of(event.schema) != ledger.founding.layout:
+            if layout_of(event.schema) != ledger.genesis.layout:
                 self._other = event.schema
                 nodes = (entry.node for entry in ledger.roster if entry.node != self._ctx.me.node)
-                self._ctx.do(ReadSchema(ledger.model, ledger.founding.layout, tuple(nodes)))
+                self._ctx.do(ReadSchema(ledger.model, ledger.genesis.layout, tuple(nodes)))
                 return
             running.ready = True
             running.begin()
@@ -271,7 +273,7 @@ class Node:
 
     def _schema_read(self, event: inputs.SchemaRead) -> None:
         ledger = self.ledger
-        if ledger is not None and self._other is not None and ledger.founding.layout == event.layout:
+        if ledger is not None and self._other is not None and ledger.genesis.layout == event.layout:
             reason = differs(self._other, event)
             self._fail(f"this device cannot go on with run {ledger.run[:12]}: {reason}")
         else:
@@ -298,10 +300,10 @@ class Node:
             case Status():
                 self._heard(member, message)
             case Offer():
-                self._others.offered(self.ledger, member, message.founding)
+                self._others.offered(self.ledger, member, message.genesis)
             case Records():
                 self._records(member, message)
-            case Ask():
+            case RecordsRequest():
                 if running is not None and message.run == running.ledger.run:
                     self._ctx.do(SendRecords(member.node, message.run, message.after))
             case Decline():
@@ -312,22 +314,22 @@ class Node:
             case Report():
                 if running is not None:
                     running.report(member, message)
-            case Wish():
+            case ControlRequest():
                 if running is not None:
-                    running.wish(message, member.node)
-            case Facts():
-                self._tell_facts(member, message)
+                    running.control_request(message, member.node)
+            case DeviceInfo():
+                self._tell_device_info(member, message)
             case _:
                 if running is not None:
                     running.received(member, message)
 
-    def _tell_facts(self, member: Member, facts: Facts) -> None:
+    def _tell_device_info(self, member: Member, device_info: DeviceInfo) -> None:
         node, peer = member.node, self._ctx.peers.get(member.node)
-        if peer is None or peer.facts == facts:
+        if peer is None or peer.device_info == device_info:
             return
-        peer.facts = facts
-        told = {field: getattr(facts, field) for field in facts.__struct_fields__}
-        self._ctx.tell(events.PeerFacts(node=node, name=self._ctx.name_of(node), **told))
+        peer.device_info = device_info
+        told = {field: getattr(device_info, field) for field in device_info.__struct_fields__}
+        self._ctx.tell(events.PeerDeviceInfo(node=node, name=self._ctx.name_of(node), **told))
 
     def _heard(self, member: Member, status: Status) -> None:
         peer = self._ctx.peers.get(member.node)
@@ -343,13 +345,13 @@ class Node:
             return
         ledger = running.ledger
         if status.round > ledger.round:
-            running.behind.suspect(member.node, status.round)
+            running.catch_up.suspect(member.node, status.round)
         elif status.round == ledger.round:
             if before is None or before.round < status.round or before.run != status.run:
                 running.arrived(member.node)
             if status.record != ledger.digest and (before is None or before.record != status.record):
                 # No evidence by itself, but the commit behind it is: two decisions of one round (rule 15).
-                self._ctx.send(member.node, Ask(ledger.run, max(0, ledger.round - 1)))
+                self._ctx.send(member.node, RecordsRequest(ledger.run, max(0, ledger.round - 1)))
             if status.resumed:
                 running.resume(status.round, member)
             if status.rounds > ledger.rounds and ledger.is_over and contains(ledger.roster, member):
@@ -358,12 +360,14 @@ class Node:
     def _records(self, member: Member, message: Records) -> None:
         running = self._running
         if running is not None and message.run == running.ledger.run:
-            running.behind.ask_again()
+            running.catch_up.ask_again()
             running.learned(member.node, message.commits)
             peer = self._ctx.peers.get(member.node)
-            behind = peer is not None and peer.status is not None and peer.status.round > running.ledger.round
-            if behind and message.commits:
-                running.behind.ask(member.node)
+            catch_up = (
+                peer is not None and peer.status is not None and peer.status.round > running.ledger.round
+            )
+            if catch_up and message.commits:
+                running.catch_up.ask(member.node)
             return
         self._others.records(self.ledger, member, message)
 
@@ -371,7 +375,7 @@ class Node:
 
     def _resume(self, saved: SavedRun) -> None:
         ledger = Ledger.restore(self._ctx, saved)
-        for origin in saved.founding.continues:
+        for origin in saved.genesis.continues:
             # Again, where a crash came between the new run and the end of the old one.
             self._others.close(origin.run)
         running = self._running = Running(self._ctx, ledger, ready=False)
@@ -394,13 +398,13 @@ class Node:
         if offered is None:
             return
         self._lobby.offered, self._lobby.asking = None, ""
-        if self._others.may_move(self.ledger, offered.founding):
-            self._enter(offered.run, offered.founding, offered.commits, founded=False, source=offered.source)
+        if self._others.may_move(self.ledger, offered.genesis):
+            self._enter(offered.run, offered.genesis, offered.commits, founded=False, source=offered.source)
 
     def _enter(
         self,
         run: str,
-        founding: Founding,
+        genesis: Genesis,
         commits: tuple[Commit, ...],
         *,
         founded: bool,
@@ -408,15 +412,15 @@ class Node:
     ) -> None:
         """Turn to a run, of which *source* has told."""
         ctx, old = self._ctx, self._running
-        continues = old is not None and founding.origin_in(old.ledger.run) is not None
-        ctx.do(SaveFounding(run, founding))
+        continues = old is not None and genesis.origin_in(old.ledger.run) is not None
+        ctx.do(SaveGenesis(run, genesis))
         if old is not None:
-            self._turn_away(old, founding)
-        for origin in founding.continues:
+            self._turn_away(old, genesis)
+        for origin in genesis.continues:
             self._others.close(origin.run)
-        ctx.names.update({entry.node: entry.name for entry in founding.roster})
-        ledger = Ledger(ctx, run, founding, opened=ctx.now)
-        ledger.holds = founded or (not commits and contains(founding.roster, ctx.me))
+        ctx.names.update({entry.node: entry.name for entry in genesis.roster})
+        ledger = Ledger(ctx, run, genesis, opened=ctx.now)
+        ledger.holds = founded or (not commits and contains(genesis.roster, ctx.me))
         running = self._running = Running(ctx, ledger, ready=True)
         running.leaving = self._ending.is_leaving
         how = "continued" if continues else "founded" if founded else "joined"
@@ -427,14 +431,14 @@ class Node:
             running.restart_model()
         running.learned(source or ctx.me.node, commits)
 
-    def _turn_away(self, old: Running, founding: Founding) -> None:
+    def _turn_away(self, old: Running, genesis: Genesis) -> None:
         """Leave the run this node was in, keeping what it promised there."""
-        if founding.origin_in(old.ledger.run) is not None:
-            self._continuing.tell_moved(old.ledger, founding)
+        if genesis.origin_in(old.ledger.run) is not None:
+            self._continuing.tell_moved(old.ledger, genesis)
         else:
             before = old.ledger.run[:12]
             self._ctx.warn(
-                f"this device moves from run {before} to run {record_digest(founding)[:12]}; "
+                f"this device moves from run {before} to run {record_digest(genesis)[:12]}; "
                 f"nothing was committed in {before}"
             )
         self._votes[old.ledger.run] = old.acceptor.vote()
@@ -488,8 +492,8 @@ class Node:
 
     def _keep_update(self, left: Running) -> None:
         """Keep what was trained in a run without a commit: this node may come back to it."""
-        if left.ledger.last is None and left.trainee.update is not None:
-            self._updates[left.ledger.run] = left.trainee.update
+        if left.ledger.last is None and left.local_trainer.update is not None:
+            self._updates[left.ledger.run] = left.local_trainer.update
 
     def _lobby_retries(self) -> None:
         lobby = self._lobby
@@ -502,20 +506,22 @@ class Node:
         busy = [(peer, peer.status) for peer in linked if peer.status is not None and peer.status.run]
         if any(self._others.follows(status) for _, status in busy):
             return
-        elsewhere = [peer for peer, status in busy if not self._foundings.is_hopeless(status.run)]
-        founding = self._lobby.found(free, elsewhere)
-        if founding is not None:
-            self._foundings.founded = record_digest(founding)
-            self._enter(self._foundings.founded, founding, (), founded=True)
-            for entry in founding.roster:
-                self._ctx.send(entry.node, Offer(founding))
+        elsewhere = [peer for peer, status in busy if not self._abandoned_runs.is_hopeless(status.run)]
+        genesis = self._lobby.found(free, elsewhere)
+        if genesis is not None:
+            self._abandoned_runs.founded = record_digest(genesis)
+            self._enter(self._abandoned_runs.founded, genesis, (), founded=True)
+            for entry in genesis.roster:
+                self._ctx.send(entry.node, Offer(genesis))
 
     def _consider_giving_up(self, running: Running) -> None:
         """Become free again where the run this node is in cannot begin; nothing is decided in it."""
         ledger = running.ledger
-        if ledger.founding.continues or running.acceptor.accepted is not None:
+        if ledger.genesis.continues or running.acceptor.accepted is not None:
             return
-        given_up, reason, wake = self._foundings.consider(ledger, running.model_failures, running.model_flaw)
+        given_up, reason, wake = self._abandoned_runs.consider(
+            ledger, running.model_failures, running.model_flaw
+        )
         self._wake = earliest(self._wake, wake)
         if not given_up:
             return
@@ -523,20 +529,22 @@ class Node:
         self._keep_update(running)
         running.close()
         self._running, self._ctx.run, self._ctx.is_begun = None, "", False
-        self._foundings.give_up(ledger.run, reason, too_few=ledger.holds)
-        if self._foundings.founded == ledger.run:
-            self._foundings.fail(self._ctx.me.node, reason)
-            self._ctx.options = msgspec.structs.replace(self._ctx.options, nonce=self._foundings.new_nonce())
+        self._abandoned_runs.give_up(ledger.run, reason, too_few=ledger.holds)
+        if self._abandoned_runs.founded == ledger.run:
+            self._abandoned_runs.fail(self._ctx.me.node, reason)
+            self._ctx.options = msgspec.structs.replace(
+                self._ctx.options, nonce=self._abandoned_runs.new_nonce()
+            )
             self._ctx.broadcast(Decline(ledger.run, reason[:300]))
         self._ctx.warn(f"run {ledger.run[:12]} cannot begin and is given up: {reason}"[:400])
         self._lobby.start()
 
     def _consider_continuing(self, running: Running) -> None:
-        founding = self._continuing.found(running.ledger, ready=running.ready)
-        if founding is not None:
-            self._enter(record_digest(founding), founding, (), founded=True)
-            for entry in founding.roster:
-                self._ctx.send(entry.node, Offer(founding))
+        genesis = self._continuing.found(running.ledger, ready=running.ready)
+        if genesis is not None:
+            self._enter(record_digest(genesis), genesis, (), founded=True)
+            for entry in genesis.roster:
+                self._ctx.send(entry.node, Offer(genesis))
 
     def _consider_stopping(self) -> None:
         ledger = self.ledger
@@ -545,8 +553,10 @@ class Node:
 
     def _condition(self) -> Condition:
         running = self._running
-        trainee = running.trainee if running else None
+        local_trainer = running.local_trainer if running else None
         aggregator = running.aggregator if running else None
         ready = running.ready if running else self._lobby.described is not None
         ledger = running.ledger if running else None
-        return Condition(ledger, trainee, aggregator, ready, self._ending.is_leaving, self._lobby.is_waiting)
+        return Condition(
+            ledger, local_trainer, aggregator, ready, self._ending.is_leaving, self._lobby.is_waiting
+        )

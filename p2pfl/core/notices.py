@@ -9,8 +9,8 @@ import msgspec
 from p2pfl import events
 from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
+from p2pfl.core.local_trainer import LocalTrainer
 from p2pfl.core.pausing import PAUSES
-from p2pfl.core.trainee import Trainee
 from p2pfl.messages import Accept, Ballot, Collect, Commit
 
 MISSING_SECONDS = 15.0
@@ -74,9 +74,13 @@ class Notices:
                 "--lr, change with a new one only: stop all nodes and start them with --new-run"
             )
 
-    def fate(self, commit: Commit, trainee: Trainee, *, is_leaving: bool) -> None:
+    def fate(self, commit: Commit, local_trainer: LocalTrainer, *, is_leaving: bool) -> None:
         """Tell why this member's own work is not in the record, where it is not ("no work lost")."""
-        has_worked = trainee.update is not None or trainee.training or (trainee.declined and not is_leaving)
+        has_worked = (
+            local_trainer.update is not None
+            or local_trainer.training
+            or (local_trainer.declined and not is_leaving)
+        )
         me = self.ctx.me.node
         if not has_worked or any(entry.node == me for entry in commit.record.updates):
             return

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from p2pfl.core.collection import Contribution
-from p2pfl.core.courtesy import Courtesy, Step, hear
 from p2pfl.core.inputs import Trained
+from p2pfl.core.lease import LeaderLease, LeaseStep, hear
 from p2pfl.messages import Ballot, Commit, Member, Record, RunSpec, quorum
 from p2pfl.proofs import Verify, accepted_by
 
@@ -131,5 +131,5 @@ class Policy(msgspec.Struct, frozen=True):
     """A training that was to be stopped may have ended just then."""
     takes_part: Callable[[str, str, bool], bool] = is_here
     """A link says that a device is up, not that it takes part."""
-    courtesy: Callable[[Courtesy | None, Ballot, Step, float], Courtesy] = hear
+    lease: Callable[[LeaderLease | None, Ballot, LeaseStep, float], LeaderLease] = hear
     """What a member leaves to a candidate that it hears again."""

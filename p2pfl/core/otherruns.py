@@ -13,7 +13,7 @@ from p2pfl.core.continuing import Continuing
 from p2pfl.core.effects import SaveClosed
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.lobby import Lobby, prefers
-from p2pfl.messages import Decline, Founding, Member, Records, Status, record_digest
+from p2pfl.messages import Decline, Genesis, Member, Records, Status, record_digest
 
 
 @dataclass
@@ -49,28 +49,28 @@ class OtherRuns:
         elif self._unrelated.get(node) != status.run:
             self.lobby.ask(node, status.run)  # record 0 tells whether it continues this one
 
-    def offered(self, ledger: Ledger | None, member: Member, founding: Founding) -> None:
+    def offered(self, ledger: Ledger | None, member: Member, genesis: Genesis) -> None:
         """Look at record 0 of a run, which *member* offers."""
-        run = record_digest(founding)
+        run = record_digest(genesis)
         peer = self.ctx.peers.get(member.node)
         if run in self.closed or peer is None or (ledger is not None and ledger.run == run):
             return
-        if self.lobby.foundings.is_hopeless(run):
+        if self.lobby.abandoned_runs.is_hopeless(run):
             return
         if ledger is not None and ledger.last is not None:
-            self._meet(ledger, peer, founding)
+            self._meet(ledger, peer, genesis)
         elif ledger is None or prefers(ledger.run, run, 0):
-            self.lobby.offer(member.node, founding, ())
+            self.lobby.offer(member.node, genesis, ())
 
     def records(self, ledger: Ledger | None, member: Member, message: Records) -> None:
         """Take records of another run, if this node has asked for them."""
-        founding, peer = message.founding, self.ctx.peers.get(member.node)
-        if founding is None or record_digest(founding) != message.run or self.lobby.asking != message.run:
+        genesis, peer = message.genesis, self.ctx.peers.get(member.node)
+        if genesis is None or record_digest(genesis) != message.run or self.lobby.asking != message.run:
             return
         if ledger is None or ledger.last is None:
-            self.lobby.offer(member.node, founding, message.commits)
+            self.lobby.offer(member.node, genesis, message.commits)
         elif peer is not None:
-            self._meet(ledger, peer, founding)
+            self._meet(ledger, peer, genesis)
 
     def declined(self, ledger: Ledger | None, member: Member, message: Decline) -> None:
         """Take note that *member* does not take part in a run, and why."""
@@ -80,9 +80,9 @@ class OtherRuns:
         peer.declined, peer.declined_because = message.run, message.reason
         if peer.last_run == message.run:
             # It was in the run: it gives up what it had founded.
-            self.lobby.foundings.fail(member.node, message.reason)
+            self.lobby.abandoned_runs.fail(member.node, message.reason)
             if ledger is None:
-                self.lobby.foundings.give_up(message.run, message.reason)
+                self.lobby.abandoned_runs.give_up(message.run, message.reason)
         text = f"{peer.name} cannot take part in run {message.run[:12]}: {message.reason}"
         self.ctx.complain(member.node, "declined", text)
 
@@ -92,11 +92,11 @@ class OtherRuns:
             return False
         return not self.lobby.turns_down(status)
 
-    def may_move(self, ledger: Ledger | None, founding: Founding) -> bool:
+    def may_move(self, ledger: Ledger | None, genesis: Genesis) -> bool:
         """Whether this node may (still) turn to another run: it may have committed a round meanwhile."""
         if ledger is None or ledger.last is None:
             return True
-        return founding.origin_in(ledger.run) is not None and self.continuing.follows(ledger, founding)
+        return genesis.origin_in(ledger.run) is not None and self.continuing.follows(ledger, genesis)
 
     def close(self, run: str) -> None:
         """Turn away from *run* for good."""
@@ -111,13 +111,13 @@ class OtherRuns:
         elif status.round == 0 and (reason := self.lobby.turns_down(status)):
             self.ctx.send(node, Decline(status.run, reason[:300]))
 
-    def _meet(self, ledger: Ledger, peer: PeerView, founding: Founding) -> None:
+    def _meet(self, ledger: Ledger, peer: PeerView, genesis: Genesis) -> None:
         """Hear from *peer* of record 0 of another run, while this one has commits."""
-        run, node = record_digest(founding), peer.member.node
+        run, node = record_digest(genesis), peer.member.node
         round_ = peer.status.round if peer.status is not None and peer.status.run == run else 0
-        if founding.origin_in(ledger.run) is not None:
-            if self.continuing.follows(ledger, founding):
-                self.lobby.offer(node, founding, ())
+        if genesis.origin_in(ledger.run) is not None:
+            if self.continuing.follows(ledger, genesis):
+                self.lobby.offer(node, genesis, ())
         elif self._unrelated.get(node) != run and round_ > 0:
             self._unrelated[node] = run
             self.ctx.warn(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from p2pfl.core.aggregator import Aggregator, Stand
+from p2pfl.core.aggregator import Aggregator, Candidacy
 from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.trainee import Trainee
+from p2pfl.core.local_trainer import LocalTrainer
 from p2pfl.messages import Status
 
 Phase = Literal["starting", "idle", "training", "trained", "aggregating", "leaving"]
@@ -18,7 +18,7 @@ class Condition(NamedTuple):
     """What a node's Status is made of."""
 
     ledger: Ledger | None
-    trainee: Trainee | None
+    local_trainer: LocalTrainer | None
     aggregator: Aggregator | None
     ready: bool
     leaving: bool
@@ -31,11 +31,11 @@ class Condition(NamedTuple):
             return "leaving"
         if not self.ready:
             return "starting"
-        if self.aggregator is not None and self.aggregator.stand_state is not Stand.IDLE:
+        if self.aggregator is not None and self.aggregator.candidacy is not Candidacy.IDLE:
             return "aggregating"
-        if self.trainee is not None and self.trainee.training:
+        if self.local_trainer is not None and self.local_trainer.training:
             return "training"
-        if self.trainee is not None and self.trainee.update is not None:
+        if self.local_trainer is not None and self.local_trainer.update is not None:
             return "trained"
         return "idle"
 
@@ -54,7 +54,7 @@ class Presence:
 
     def status(self, condition: Condition) -> Status:
         """Put together what this node says of itself now."""
-        ledger, trainee = condition.ledger, condition.trainee
+        ledger, local_trainer = condition.ledger, condition.local_trainer
         linked = [node for node, peer in self.ctx.peers.items() if peer.linked]
         in_roster = {entry.node for entry in ledger.roster} if ledger else set()
         return Status(
@@ -66,8 +66,8 @@ class Presence:
             rounds=ledger.rounds if ledger else 0,
             resumed=ledger.resumed if ledger else False,
             phase=condition.phase,
-            progress=trainee.progress if trainee else 0.0,
-            predicted=trainee.predicted if trainee else 0.0,
+            progress=local_trainer.progress if local_trainer else 0.0,
+            predicted=local_trainer.predicted if local_trainer else 0.0,
             links=len(in_roster.intersection(linked)) if ledger else len(linked),
             ready=condition.ready,
             min_nodes=self.ctx.options.min_nodes,

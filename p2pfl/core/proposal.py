@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from p2pfl.core.collection import Collection, Stage
 from p2pfl.core.context import Context
+from p2pfl.core.control import ENDED_NOW
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.pausing import Harvest, decide_holding, decide_pausing
 from p2pfl.core.roster import RosterView, contains, next_roster
-from p2pfl.core.wishes import ENDED_NOW
 from p2pfl.messages import Ballot, LeftOut, Member, MemberEvaluation, Record
 
 
@@ -25,7 +25,7 @@ class Draft:
     ledger: Ledger
     collection: Collection
     ballot: Ballot
-    wishes: AnyCollection[str]
+    requests: AnyCollection[str]
     """"pause", "end" and "end-now", as operators uttered them."""
     leaving_myself: bool
     """Whether the aggregator drops itself from the next roster."""
@@ -43,7 +43,7 @@ class Draft:
             if node not in folded
         )
         pauses, why = self._decide_pausing(ctx, len(folded), left_out) if kind == "train" else (False, "")
-        is_last = kind == "evaluate" or "end" in self.wishes or "end-now" in self.wishes
+        is_last = kind == "evaluate" or "end" in self.requests or "end-now" in self.requests
         return Record(
             run=ledger.run,
             round=ledger.round + 1,
@@ -61,7 +61,7 @@ class Draft:
                 if one.evaluation
             ),
             roster=roster,
-            then="end" if is_last else "pause" if pauses or "pause" in self.wishes else "go",
+            then="end" if is_last else "pause" if pauses or "pause" in self.requests else "go",
             note="; ".join(part for part in (why if pauses else "", note, change) if part)[:300],
         )
 
@@ -71,7 +71,7 @@ class Draft:
         if not leaving or self.ledger.next_kind != "train":
             return False, "nobody is leaving"
         roster, _ = next_roster(self.ledger.roster, self._roster_view(ctx))
-        return decide_holding(leaving, roster, is_wanted=bool(self.wishes))
+        return decide_holding(leaving, roster, is_wanted=bool(self.requests))
 
     def _decide_pausing(self, ctx: Context, counted: int, left_out: tuple[LeftOut, ...]) -> tuple[bool, str]:
         """Decide whether the run pauses since its members do not train."""

@@ -51,7 +51,7 @@ def selection(run: str, round_: int, roster: Sequence[RosterEntry], count: int) 
     return frozenset(order[:count] if count else order)
 
 
-def founding_roster(members: Mapping[Member, str]) -> tuple[RosterEntry, ...]:
+def genesis_roster(members: Mapping[Member, str]) -> tuple[RosterEntry, ...]:
     """Return the roster of record 0 for *members* and their names: slots in the order of node ids."""
     return tuple(
         RosterEntry(member.node, member.journal, members[member], slot)

@@ -1,6 +1,6 @@
 """A node's part in one run: the open round's three duties, and how the ledger moves on.
 
-`Acceptor`, `Aggregator` and `Trainee` are made anew with every commit; messages of an earlier round are
+`Acceptor`, `Aggregator` and `LocalTrainer` are made anew with every commit; messages of an earlier round are
 answered with the records that decided it, messages of a later one make this node ask for what it lacks (rule
 4). Which of those of the open round count is in `p2pfl.core.screening`, when this member stands in
 `p2pfl.core.turn`.
@@ -13,36 +13,36 @@ from collections.abc import Callable
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.acceptor import Acceptor
-from p2pfl.core.aggregator import Aggregator, Stand
-from p2pfl.core.behind import Behind, RoundMessage
+from p2pfl.core.aggregator import Aggregator, Candidacy
+from p2pfl.core.catch_up import CatchUp, RoundMessage
 from p2pfl.core.context import Context, earliest
-from p2pfl.core.courtesy import Step
+from p2pfl.core.control import ENDED_NOW, ControlRequests
 from p2pfl.core.effects import Exit, Fetch, SendRecords
-from p2pfl.core.headstart import HeadStart
+from p2pfl.core.lease import LeaseStep
 from p2pfl.core.ledger import Ledger
+from p2pfl.core.local_trainer import LocalTrainer
 from p2pfl.core.notices import Notices
 from p2pfl.core.roster import contains, ranked
 from p2pfl.core.saved import Vote
-from p2pfl.core.screening import is_of_member, may_stand, takes_vote
-from p2pfl.core.trainee import Trainee
+from p2pfl.core.screening import is_of_member, may_run_for_election, takes_vote
+from p2pfl.core.speculation import Speculation
 from p2pfl.core.turn import Turn
-from p2pfl.core.wishes import ENDED_NOW, Wishes
 from p2pfl.messages import (
     Accept,
     Accepted,
+    Ack,
     Collect,
     Commit,
+    ControlRequest,
     Member,
-    Noted,
     Prepare,
     Promise,
     Refuse,
     Report,
+    StepDown,
     Submit,
     Undelivered,
     UpdateEntry,
-    Wish,
-    Yield,
     record_digest,
 )
 
@@ -62,7 +62,7 @@ class Running:
 
     acceptor: Acceptor
     aggregator: Aggregator
-    trainee: Trainee
+    local_trainer: LocalTrainer
     turn: Turn
 
     def __init__(self, ctx: Context, ledger: Ledger, *, ready: bool) -> None:
@@ -71,9 +71,9 @@ class Running:
         self.ready = ready
         """Whether the worker knows the run's task, with the run's schema."""
         self.leaving = False
-        self.wishes = Wishes(ctx, ledger)
-        self.behind = Behind(ctx, ledger)
-        self.head_start = HeadStart(ctx, ledger)
+        self.requests = ControlRequests(ctx, ledger)
+        self.catch_up = CatchUp(ctx, ledger)
+        self.speculation = Speculation(ctx, ledger)
         self.notices = Notices(ctx, ledger)
         self._refetch_at: float | None = None
         self._lost_tries = 0
@@ -100,57 +100,57 @@ class Running:
         ctx, ledger = self.ctx, self.ledger
         me = ctx.me
         self.acceptor = Acceptor.open(ctx, ledger, lambda answer: self.aggregator.accepted(me, answer), vote)
-        self.aggregator = Aggregator(ctx, ledger, self.acceptor, self.commit, self.wishes.open)
+        self.aggregator = Aggregator(ctx, ledger, self.acceptor, self.commit, self.requests.open)
         self.aggregator.leaving_myself = self.leaving
-        self.trainee = Trainee(ctx, ledger, lambda submit: self.aggregator.submit(me, submit))
+        self.local_trainer = LocalTrainer(ctx, ledger, lambda submit: self.aggregator.submit(me, submit))
         order = ranked(ledger.run, ledger.round + 1, [entry.node for entry in ledger.roster])
         self.turn = Turn(ctx, ledger, self.acceptor, self.aggregator, order, is_resumed)
         self.notices.open_round()
         if update is not None:
-            self.trainee.restore(update)
+            self.local_trainer.restore(update)
         if self.acceptor.accepted is not None:
             self._fetch_accepted()
-        self._take_head_start()
+        self._adopt_speculation()
         self.begin()
 
     def begin(self) -> None:
         """Start this member's own work, as far as what it needs is there."""
-        if not self.trainee.has_done_its_part:
-            self.head_start.drop()  # the open round comes first
-        self.trainee.begin(ready=self.ready, declines=self._declines)
+        if not self.local_trainer.has_done_its_part:
+            self.speculation.drop()  # the open round comes first
+        self.local_trainer.begin(ready=self.ready, declines=self._declines)
 
     @property
     def _declines(self) -> str:
         """Why nothing is to be trained here; empty where something is."""
-        return "it is leaving" if self.leaving else ENDED_NOW if "end-now" in self.wishes.open else ""
+        return "it is leaving" if self.leaving else ENDED_NOW if "end-now" in self.requests.open else ""
 
     def close(self) -> None:
         """End the work for this run: the node turns to another one."""
-        self.trainee.close()
-        self.head_start.drop()
+        self.local_trainer.close()
+        self.speculation.drop()
 
     # --- the head start -------------------------------------------------------------------------------------
 
-    def _begin_head_start(self, digest: str) -> None:
+    def _begin_speculation(self, digest: str) -> None:
         """Work on a proposed model that is here, where the open round wants nothing more of this member."""
         pending = self.acceptor.pending
         if pending is None or pending.record.model != digest or not self.ledger.succeeds(pending.record):
             return
-        if self.ready and self.trainee.has_done_its_part and not self._declines:
-            self.head_start.begin(pending.record)
+        if self.ready and self.local_trainer.has_done_its_part and not self._declines:
+            self.speculation.begin(pending.record)
 
-    def _take_head_start(self) -> None:
+    def _adopt_speculation(self) -> None:
         """Go on with what was begun, if it was this round's."""
-        record = self.head_start.record
+        record = self.speculation.record
         if record is None:
             return
         if record_digest(record) != self.ledger.digest or self._declines or not self.ledger.is_open:
-            self.head_start.drop()
+            self.speculation.drop()
             return
-        for result in self.head_start.hand_over(self.trainee):
+        for result in self.speculation.hand_over(self.local_trainer):
             match result:
                 case inputs.TrainProgress():
-                    self.trainee.progressed(result)
+                    self.local_trainer.progressed(result)
                 case inputs.Trained():
                     self.trained(result)
                 case inputs.Evaluated():
@@ -168,10 +168,10 @@ class Running:
     def apply(self, commit: Commit, *, is_mine: bool = False, is_late: bool = False) -> None:
         """Make a believed commit the last one, *is_late* if it was missed, and open the next round."""
         ledger, record = self.ledger, commit.record
-        self.notices.fate(commit, self.trainee, is_leaving=self.leaving)
+        self.notices.fate(commit, self.local_trainer, is_leaving=self.leaving)
         if not is_late:
             self.notices.missing_pairs(commit)
-        self.trainee.close()
+        self.local_trainer.close()
         holds = self.acceptor.accepted == record
         ledger.commit(commit, is_late=is_late)
         self.ctx.is_begun = True
@@ -180,7 +180,7 @@ class Running:
             self.ctx.broadcast(commit)
         if not is_late:
             self.notices.pause()
-        self.wishes.settle()
+        self.requests.settle()
         ledger.holds = ledger.holds or holds
         self.open_round()
         if ledger.holds:
@@ -195,8 +195,8 @@ class Running:
             own = (
                 self.acceptor.pinned()
                 | self.aggregator.pinned()
-                | self.trainee.pinned()
-                | self.head_start.pinned()
+                | self.local_trainer.pinned()
+                | self.speculation.pinned()
             )
             self.ledger.collect(own | pinned())
 
@@ -213,7 +213,7 @@ class Running:
             if isinstance(message, Prepare | Collect | Accept | Submit):
                 self.ctx.do(SendRecords(member.node, ledger.run, max(0, message.round - 1)))
         elif message.round > ledger.round + 1:
-            self.behind.keep(member, message)
+            self.catch_up.keep(member, message)
         elif ledger.is_member and ledger.is_open:
             self._received_now(member, message)
 
@@ -223,7 +223,7 @@ class Running:
             return
         match message:
             case Prepare() | Accept() | Collect():
-                if may_stand(self.ctx, member, message, self.turn.order, aggregator.highest_known):
+                if may_run_for_election(self.ctx, member, message, self.turn.order, aggregator.highest_known):
                     self._defer_to(message)
                     self._answer_candidate(member, message)
             case Promise():
@@ -233,19 +233,19 @@ class Running:
                 aggregator.refused(message.promised, message.ballot)
             case Submit():
                 aggregator.submit(member, message)
-            case Noted():
-                if message.ballot.node == member.node and self.trainee.note(message):
+            case Ack():
+                if message.ballot.node == member.node and self.local_trainer.note(message):
                     acceptor.progressed(message.ballot)
             case Accepted():
                 aggregator.accepted(member, message)
             case Undelivered():
                 aggregator.not_delivered(member, message)
-            case Yield():
-                if message.ballot.node == member.node and acceptor.end_courtesy(member.node):
+            case StepDown():
+                if message.ballot.node == member.node and acceptor.end_lease(member.node):
                     name = self.ctx.name_of(member.node)
                     kind = self.ledger.next_kind
                     self.ctx.tell(
-                        events.Yielded(message.round, message.ballot.attempt, name, message.reason, kind)
+                        events.SteppedDown(message.round, message.ballot.attempt, name, message.reason, kind)
                     )
 
     def _answer_candidate(self, member: Member, message: Prepare | Accept | Collect) -> None:
@@ -256,8 +256,8 @@ class Running:
                 self.notices.elected(message)
                 self.acceptor.propose(member, message)
             case Collect():
-                self.acceptor.defer_to(message.ballot, Step.COLLECTS)
-                if self.trainee.collect(message):
+                self.acceptor.defer_to(message.ballot, LeaseStep.COLLECTS)
+                if self.local_trainer.collect(message):
                     self.notices.elected(message)
                 self.begin()
 
@@ -283,7 +283,7 @@ class Running:
             if commit.record.run != self.ledger.run or commit.record.round <= self.ledger.round:
                 continue
             if commit.record.round > self.ledger.round + 1:
-                self.behind.ask(source)
+                self.catch_up.ask(source)
                 return
             flaw = self.ledger.believe(commit)
             if flaw is not None:
@@ -310,16 +310,16 @@ class Running:
 
     # --- wishes ---------------------------------------------------------------------------------------------
 
-    def wish(self, message: Wish, source: str) -> None:
+    def control_request(self, message: ControlRequest, source: str) -> None:
         """Take a wish that node *source* has passed on, and let the next record fulfil it (rule 13)."""
-        if self.wishes.take(message, source):
-            if message.what == "end-now" and self.trainee.is_training_round:
-                self.trainee.decline(ENDED_NOW)
+        if self.requests.take(message, source):
+            if message.what == "end-now" and self.local_trainer.is_training_round:
+                self.local_trainer.decline(ENDED_NOW)
             self.begin()
 
     def resume(self, round_: int, member: Member) -> None:
         """Lift the pause after *round_*, as *member* has done, if it is one."""
-        if contains(self.ledger.roster, member) and self.wishes.resume(
+        if contains(self.ledger.roster, member) and self.requests.resume(
             round_, by=self.ctx.name_of(member.node)
         ):
             self.begin()
@@ -327,9 +327,9 @@ class Running:
     def leave(self) -> None:
         """Stop training and be dropped with the next commit; vote and serve until then (rule 12)."""
         self.leaving = self.aggregator.leaving_myself = True
-        self.head_start.drop()
-        if self.trainee.is_training_round:
-            self.trainee.decline("it is leaving")
+        self.speculation.drop()
+        if self.local_trainer.is_training_round:
+            self.local_trainer.decline("it is leaving")
 
     # --- results --------------------------------------------------------------------------------------------
 
@@ -337,7 +337,7 @@ class Running:
         """Go on with whatever waited for a blob; only a durable one counts for a vote or as held."""
         digest = ready.digest
         if not ready.durable:
-            self._begin_head_start(digest)
+            self._begin_speculation(digest)
         else:
             if digest == self.ledger.model and not self.ledger.holds:
                 self.ledger.holds, self._refetch_at = True, None
@@ -380,10 +380,10 @@ class Running:
         is_wanted = self.ledger.is_open and self.ledger.is_member
         if self.model_failures < MODEL_TRIES or not is_wanted:
             return
-        if self.trainee.is_training_round:
-            self.trainee.decline(f"it cannot have the last model: {reason}"[:300])
-        elif not self.trainee.evaluation_failed:
-            self.trainee.fail_evaluation()
+        if self.local_trainer.is_training_round:
+            self.local_trainer.decline(f"it cannot have the last model: {reason}"[:300])
+        elif not self.local_trainer.evaluation_failed:
+            self.local_trainer.fail_evaluation()
 
     def blob_progressed(self, digest: str) -> None:
         """Take note that bytes of a blob have come: it is being pulled, however slowly."""
@@ -393,17 +393,17 @@ class Running:
 
     def _lose(self, digest: str) -> None:
         """Give up the work on a model whose file is damaged; it begins anew when the model is here again."""
-        if self.head_start.record is not None and self.head_start.record.model == digest:
-            self.head_start.drop()
+        if self.speculation.record is not None and self.speculation.record.model == digest:
+            self.speculation.drop()
         if digest == self.ledger.model:
             self.ledger.holds = False
-            self.trainee.lose_model()
+            self.local_trainer.lose_model()
 
     def _fetch_accepted(self) -> None:
         accepted = self.acceptor.accepted
         assert accepted is not None
         others = tuple(entry.node for entry in self.ledger.roster if entry.node != self.ctx.me.node)
-        layout, parent = self.ledger.founding.layout, self.ledger.model
+        layout, parent = self.ledger.genesis.layout, self.ledger.model
         self.ctx.do(Fetch(accepted.model, layout, others, parent=parent))
 
     def trained(self, result: inputs.Trained) -> None:
@@ -411,28 +411,28 @@ class Running:
         ledger = self.ledger
         due = (ledger.run, ledger.round + 1, ledger.model)
         if result.round > due[1]:
-            self.head_start.take(result)
-        elif self.trainee.training and self.ctx.policy.fits(result, due):
-            self.trainee.trained(result.digest, result.samples, result.loss, result.seconds)
+            self.speculation.take(result)
+        elif self.local_trainer.training and self.ctx.policy.fits(result, due):
+            self.local_trainer.trained(result.digest, result.samples, result.loss, result.seconds)
 
     def progressed(self, progress: inputs.TrainProgress) -> None:
         """Note how far this member's training is."""
         if progress.round > self.ledger.round + 1:
-            self.head_start.take(progress)
+            self.speculation.take(progress)
         else:
-            self.trainee.progressed(progress)
+            self.local_trainer.progressed(progress)
 
     def evaluated(self, result: inputs.Evaluated) -> None:
         """Take the worker's evaluation if it is of the last model, or of one that is proposed."""
-        asked = self.trainee.evaluation_asked
+        asked = self.local_trainer.evaluation_asked
         if asked is not None and result.answers(asked):
-            self.trainee.evaluated(result.evaluation)
+            self.local_trainer.evaluated(result.evaluation)
         else:
-            self.head_start.take(result)
+            self.speculation.take(result)
 
     def work_failed(self, failed: inputs.WorkFailed) -> None:
         """Go on without what the worker could not do, saying so."""
-        if failed.job != "average" and self.head_start.failed(failed):
+        if failed.job != "average" and self.speculation.failed(failed):
             return
         if failed.model not in ("", self.ledger.model):
             return  # of a head start that came to nothing
@@ -440,9 +440,9 @@ class Running:
             return  # of a candidacy that was given up
         self.ctx.warn(f"the worker could not {failed.job}: {failed.reason}")
         if failed.job == "train" and failed.round == self.ledger.round + 1:
-            self.trainee.decline(f"its training failed: {failed.reason}"[:300])
+            self.local_trainer.decline(f"its training failed: {failed.reason}"[:300])
         elif failed.job == "evaluate" and failed.round == self.ledger.round:
-            self.trainee.fail_evaluation()
+            self.local_trainer.fail_evaluation()
         elif failed.job == "average":
             self.aggregator.give_up(f"its worker could not average: {failed.reason}"[:300])
 
@@ -450,25 +450,25 @@ class Running:
 
     def linked(self, node: str) -> None:
         """Repeat to a peer that is newly linked what it may have missed."""
-        self.wishes.repeat(node)
+        self.requests.repeat(node)
         self.aggregator.linked(node)
-        self.trainee.linked(node)
+        self.local_trainer.linked(node)
 
     def arrived(self, node: str) -> None:
         """Repeat to a peer that has just come to this round what it may have missed."""
-        self.wishes.repeat(node)
+        self.requests.repeat(node)
         self.aggregator.arrived(node)
-        self.trainee.linked(node)
+        self.local_trainer.linked(node)
 
     def unlinked(self, node: str) -> None:
         """Stop leaving time to a candidate whose link ended."""
-        self.acceptor.end_courtesy(node)
+        self.acceptor.end_lease(node)
 
     def advance(self) -> None:
         """Do what has become due."""
         self._wake = None
-        self.behind.advance()
-        self.behind.release(self.received)
+        self.catch_up.advance()
+        self.catch_up.release(self.received)
         if self._refetch_at is not None and self.ctx.now >= self._refetch_at:
             self._refetch_at = None
             if not self.ledger.holds:
@@ -482,7 +482,7 @@ class Running:
         if not self.ledger.is_member:
             return
         self._cut_own_training()
-        self.trainee.advance()
+        self.local_trainer.advance()
         self.aggregator.advance()
         if self.ledger.is_open and self.ledger.is_member:  # a roster of one has decided a round by now
             self.turn.consider(reachable, is_ready=self.ready)
@@ -493,8 +493,8 @@ class Running:
     def deadline(self) -> float | None:
         """When `advance` is due if nothing happens."""
         if not (self.ledger.is_open and self.ledger.is_member):
-            return earliest(self._wake, self._refetch_at, self.behind.deadline)
-        parts = (self.aggregator.deadline, self.trainee.deadline, self.behind.deadline)
+            return earliest(self._wake, self._refetch_at, self.catch_up.deadline)
+        parts = (self.aggregator.deadline, self.local_trainer.deadline, self.catch_up.deadline)
         return earliest(self._wake, self._refetch_at, *parts)
 
     def _reachable(self) -> int:
@@ -504,20 +504,20 @@ class Running:
         """End this node's own training when it, as aggregator, would hold the round beyond its cap."""
         cap_at = self.ledger.opened + self.ledger.spec.round_cap
         if (
-            self.trainee.training
-            and self.aggregator.stand_state is Stand.COLLECTING
+            self.local_trainer.training
+            and self.aggregator.candidacy is Candidacy.COLLECTING
             and self.ctx.now >= cap_at
         ):
-            self.trainee.decline("the round's cap passed before its training ended")
+            self.local_trainer.decline("the round's cap passed before its training ended")
 
     def _collect_own(self) -> None:
         """Hand this member's own contribution to its own candidacy, once it is elected."""
         aggregator, ledger = self.aggregator, self.ledger
-        if aggregator.stand_state is not Stand.COLLECTING or aggregator.ballot is None:
+        if aggregator.candidacy is not Candidacy.COLLECTING or aggregator.ballot is None:
             return
         me = self.ctx.me.node
         if me not in aggregator.collection.contributions:
             wanted = me in aggregator.collection.selected
-            self.trainee.collect(Collect(ledger.run, ledger.round + 1, aggregator.ballot, wanted))
+            self.local_trainer.collect(Collect(ledger.run, ledger.round + 1, aggregator.ballot, wanted))
             if wanted:
                 self.begin()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from p2pfl.messages import Ballot, Commit, Founding, Record, RosterEntry, UpdateEntry
+from p2pfl.messages import Ballot, Commit, Genesis, Record, RosterEntry, UpdateEntry
 
 
 class Vote(msgspec.Struct, frozen=True):
@@ -20,7 +20,7 @@ class SavedRun(msgspec.Struct, frozen=True):
     """The run a journal is in."""
 
     run: str
-    founding: Founding
+    genesis: Genesis
     last: Commit | None
     """The last committed record; None when only record 0 is."""
     update: UpdateEntry | None

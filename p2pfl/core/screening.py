@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2pfl.core.behind import RoundMessage
+from p2pfl.core.catch_up import RoundMessage
 from p2pfl.core.context import Context
 from p2pfl.core.effects import SaveSeen
 from p2pfl.core.ledger import Ledger
@@ -45,7 +45,7 @@ def is_of_member(ctx: Context, ledger: Ledger, member: Member, message: RoundMes
     return False
 
 
-def may_stand(
+def may_run_for_election(
     ctx: Context, member: Member, message: Prepare | Accept | Collect, order: Sequence[str], highest: int
 ) -> bool:
     """Whether the ballot of *message*, of the open round, is one *member* may have.

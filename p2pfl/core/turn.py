@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2pfl.core.acceptor import Acceptor
-from p2pfl.core.aggregator import Aggregator, Stand
+from p2pfl.core.aggregator import Aggregator, Candidacy
 from p2pfl.core.context import Context, PeerView, earliest
-from p2pfl.core.election import Candidate, Situation, decide_standing
+from p2pfl.core.election import Candidate, Situation, decide_candidacy
 from p2pfl.core.ledger import Ledger
 from p2pfl.messages import RosterEntry
 
@@ -46,11 +46,11 @@ class Turn:
         *reachable* members are here; *is_ready* says whether this one's worker knows the run's task.
         """
         self.wake = None
-        if self.aggregator.stand_state is not Stand.IDLE or not self._has_gathered():
+        if self.aggregator.candidacy is not Candidacy.IDLE or not self._has_gathered():
             return
         if self.is_resumed and not self._has_listened(reachable):
             return
-        verdict, reason, wake = decide_standing(self._situation(reachable, is_ready=is_ready))
+        verdict, reason, wake = decide_candidacy(self._situation(reachable, is_ready=is_ready))
         if verdict:
             has_lowest = self.ctx.policy.lowest(self.order, self.ctx.me.node)
             self.aggregator.stand(reason, has_lowest=has_lowest)
@@ -90,11 +90,11 @@ class Turn:
 
     def _situation(self, reachable: int, *, is_ready: bool) -> Situation:
         ctx, ledger, acceptor = self.ctx, self.ledger, self.acceptor
-        courtesy, until = acceptor.courtesy, acceptor.free_since
-        if courtesy is not None and courtesy.ballot.node == ctx.me.node:
-            courtesy = None
-        if courtesy is not None:
-            until = courtesy.until(ledger.spec.round_cap)
+        lease, until = acceptor.lease, acceptor.free_since
+        if lease is not None and lease.ballot.node == ctx.me.node:
+            lease = None
+        if lease is not None:
+            until = lease.until(ledger.spec.round_cap)
         return Situation(
             me=ctx.me.node,
             order=self.order,
@@ -103,8 +103,8 @@ class Turn:
             needed=ledger.needed,
             eligible=ledger.holds,
             since=max(ledger.opened, self._gathered_at or 0.0, until),
-            courtesy_to=courtesy.ballot.node if courtesy is not None else "",
-            courtesy_until=until,
+            lease_holder=lease.ballot.node if lease is not None else "",
+            lease_until=until,
             not_before=self.aggregator.not_before,
             rank_step=ctx.settings.rank_step,
             now=ctx.now,

@@ -3,7 +3,7 @@
 It stands apart because both sides need it and the node's must not import torch. A frame is a 4-byte
 big-endian length and a MessagePack body. Commands and answers are small: tensors pass as files, named here by
 path and digest. Every command has an id that its answer repeats; commands are carried out one after another
-in the order sent, with two exceptions: `Fold` and `Average` do not wait for others, and `Stop` acts at once.
+in the order sent, with two exceptions: `Fold` and `Average` do not wait for others, and `StopJob` acts at once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from p2pfl.messages import RunSpec
 from p2pfl.schema import Schema
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
-"""Of a frame's body. The longest is a `Described`: the schema of a model with 10,000 tensors takes about 1
+"""Of a frame's body. The longest is a `DescribeDone`: the schema of a model with 10,000 tensors takes about 1
 MB."""
 
 LENGTH_BYTES = 4
 """Of the length in front of each body."""
 
 BEAT_SECONDS = 2.0
-"""Between two `Beat` frames."""
+"""Between two `WorkerHeartbeat` frames."""
 
 
 class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,23 +37,23 @@ class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # --- commands, from the node --------------------------------------------------------------------------------
 
 
-class Describe(_Struct, frozen=True, tag="describe"):
-    """Load the task of *spec* and describe it. Answered with `Described`."""
+class DescribeJob(_Struct, frozen=True, tag="describe"):
+    """Load the task of *spec* and describe it. Answered with `DescribeDone`."""
 
     spec: RunSpec
 
 
-class Create(_Struct, frozen=True, tag="create"):
-    """Write the initial model of *spec* to *path*. Answered with `Created`."""
+class CreateJob(_Struct, frozen=True, tag="create"):
+    """Write the initial model of *spec* to *path*. Answered with `CreateDone`."""
 
     spec: RunSpec
     path: str
 
 
-class Train(_Struct, frozen=True, tag="train"):
+class TrainJob(_Struct, frozen=True, tag="train"):
     """Train the model of *model_path* on one partition for `spec.epochs`; write the update to *path*.
 
-    Answered with any number of `Progress`, then `Trained`, or `Stopped`.
+    Answered with any number of `TrainJobProgress`, then `TrainDone`, or `JobStopped`.
     """
 
     spec: RunSpec
@@ -61,23 +61,23 @@ class Train(_Struct, frozen=True, tag="train"):
     model_path: str
     partition: int
     path: str
-    passing_path: str = ""
+    unflushed_path: str = ""
     """Where the model lies until it is moved to `model_path`, which may happen at any time."""
     digest: str = ""
     """Of the model's bytes; one that has others fails. Empty: not looked at."""
 
 
-class Evaluate(_Struct, frozen=True, tag="evaluate"):
-    """Evaluate a model on part *part* of *parts* of the test split. Answered with `Evaluated`."""
+class EvaluateJob(_Struct, frozen=True, tag="evaluate"):
+    """Evaluate a model on part *part* of *parts* of the test split. Answered with `EvaluateDone`."""
 
     spec: RunSpec
     model_path: str
     part: int
     parts: int
-    passing_path: str = ""
-    """As of `Train`."""
+    unflushed_path: str = ""
+    """As of `TrainJob`."""
     digest: str = ""
-    """As of `Train`."""
+    """As of `TrainJob`."""
 
 
 class Fold(_Struct, frozen=True, tag="fold"):
@@ -107,32 +107,32 @@ class Average(_Struct, frozen=True, tag="average"):
     """Where the model may lie that the updates were trained from: it may be moved at any time."""
 
 
-class Alone(_Struct, frozen=True, tag="alone"):
+class AloneJob(_Struct, frozen=True, tag="alone"):
     """Train the initial model on one partition for as many epochs as a whole run; evaluate the result.
 
-    The evaluation is on the whole test split. Answered with any number of `Progress`, then `LoneResult`, or
-    `Stopped`.
+    The evaluation is on the whole test split. Answered with any number of `TrainJobProgress`, then `AloneDone`, or
+    `JobStopped`.
     """
 
     spec: RunSpec
     partition: int
 
 
-class Stop(_Struct, frozen=True, tag="stop"):
-    """End the `Train` or `Alone` of this id between two batches, or before it begins.
+class StopJob(_Struct, frozen=True, tag="stop"):
+    """End the `TrainJob` or `AloneJob` of this id between two batches, or before it begins.
 
-    It is answered with `Stopped`; one that is finished already stays so.
+    It is answered with `JobStopped`; one that is finished already stays so.
     """
 
 
-Command = Describe | Create | Train | Evaluate | Fold | Average | Alone | Stop
+Command = DescribeJob | CreateJob | TrainJob | EvaluateJob | Fold | Average | AloneJob | StopJob
 """Every command there is."""
 
 
 # --- answers, from the worker -------------------------------------------------------------------------------
 
 
-class Described(_Struct, frozen=True, tag="described"):
+class DescribeDone(_Struct, frozen=True, tag="described"):
     """The task is loaded; this is its model and its data."""
 
     schema: Schema
@@ -147,13 +147,13 @@ class Described(_Struct, frozen=True, tag="described"):
     """What training runs on, for people: "cpu", "cuda:0 (NVIDIA ...)", "mps"."""
 
 
-class Created(_Struct, frozen=True, tag="created"):
+class CreateDone(_Struct, frozen=True, tag="created"):
     """The initial model is durable in the file given."""
 
     digest: str
 
 
-class Progress(_Struct, frozen=True, tag="progress"):
+class TrainJobProgress(_Struct, frozen=True, tag="progress"):
     """*done* of *total* batches are done; the whole training will take about *predicted* seconds."""
 
     done: int
@@ -161,7 +161,7 @@ class Progress(_Struct, frozen=True, tag="progress"):
     predicted: float
 
 
-class Trained(_Struct, frozen=True, tag="trained"):
+class TrainDone(_Struct, frozen=True, tag="trained"):
     """The update is in the file given, not flushed to disk."""
 
     digest: str
@@ -175,7 +175,7 @@ class Trained(_Struct, frozen=True, tag="trained"):
     """How many samples of each class the partition holds."""
 
 
-class Evaluated(_Struct, frozen=True, tag="evaluated"):
+class EvaluateDone(_Struct, frozen=True, tag="evaluated"):
     """How the model did."""
 
     correct: int
@@ -194,7 +194,7 @@ class Averaged(_Struct, frozen=True, tag="averaged"):
     digest: str | None
 
 
-class LoneResult(_Struct, frozen=True, tag="lone_result"):
+class AloneDone(_Struct, frozen=True, tag="lone_result"):
     """How a model trained on one partition only does on the whole test split."""
 
     samples: int
@@ -205,11 +205,11 @@ class LoneResult(_Struct, frozen=True, tag="lone_result"):
     """Cross-entropy summed over *total* samples."""
 
 
-class Stopped(_Struct, frozen=True, tag="stopped"):
+class JobStopped(_Struct, frozen=True, tag="stopped"):
     """The training ended early, as asked; there is no update."""
 
 
-class Failed(_Struct, frozen=True, tag="failed"):
+class JobFailed(_Struct, frozen=True, tag="failed"):
     """The job was not done; the worker goes on with the next one."""
 
     reason: str
@@ -219,22 +219,22 @@ class Failed(_Struct, frozen=True, tag="failed"):
     anything else."""
 
 
-class Beat(msgspec.Struct, frozen=True, tag="beat", forbid_unknown_fields=True):
+class WorkerHeartbeat(msgspec.Struct, frozen=True, tag="beat", forbid_unknown_fields=True):
     """A sign of life, every `BEAT_SECONDS`, also while torch is loaded or trains."""
 
 
 Answer = (
-    Described
-    | Created
-    | Progress
-    | Trained
-    | Evaluated
+    DescribeDone
+    | CreateDone
+    | TrainJobProgress
+    | TrainDone
+    | EvaluateDone
     | Folded
     | Averaged
-    | LoneResult
-    | Stopped
-    | Failed
-    | Beat
+    | AloneDone
+    | JobStopped
+    | JobFailed
+    | WorkerHeartbeat
 )
 """Every answer there is."""
 

@@ -53,7 +53,7 @@ class Jobs:
     def do(
         self,
         command: commands.Command,
-        report: Callable[[commands.Progress], None],
+        report: Callable[[commands.TrainJobProgress], None],
         is_stopped: Callable[[], bool],
     ) -> commands.Answer:
         """Carry out *command* and return its answer.
@@ -66,7 +66,7 @@ class Jobs:
         try:
             return self._do(command, _Pacer(command.id, report, is_stopped))
         except _StoppedError:
-            return commands.Stopped(command.id)
+            return commands.JobStopped(command.id)
 
     def close(self) -> None:
         """Let the updates go that a sum holds open."""
@@ -74,29 +74,29 @@ class Jobs:
 
     def _do(self, command: commands.Command, pacer: _Pacer) -> commands.Answer:
         match command:
-            case commands.Describe():
+            case commands.DescribeJob():
                 return self._describe(command)
-            case commands.Create():
+            case commands.CreateJob():
                 return self._create(command)
-            case commands.Train():
+            case commands.TrainJob():
                 return self._train(command, pacer)
-            case commands.Evaluate():
+            case commands.EvaluateJob():
                 return self._evaluate(command)
             case commands.Fold():
                 return self._fold(command)
             case commands.Average():
                 return self._average(command)
-            case commands.Alone():
+            case commands.AloneJob():
                 return self._alone(command, pacer)
-            case commands.Stop():
+            case commands.StopJob():
                 raise WorkerError("A Stop is not carried out as a job.")
 
     # --- jobs -----------------------------------------------------------------------------------------------
 
-    def _describe(self, command: commands.Describe) -> commands.Described:
+    def _describe(self, command: commands.DescribeJob) -> commands.DescribeDone:
         data = self._load(command.spec)[1]
         module = self._reused(command.spec)
-        return commands.Described(
+        return commands.DescribeDone(
             command.id,
             schema=weights.schema_of(module),
             train_samples=len(data.train_y),
@@ -106,7 +106,7 @@ class Jobs:
             device=training.describe_device(self._on()),
         )
 
-    def _create(self, command: commands.Create) -> commands.Created:
+    def _create(self, command: commands.CreateJob) -> commands.CreateDone:
         module = self._initial(command.spec)
         for name, parameter in module.named_parameters():
             if parameter.requires_grad and not parameter.isfinite().all():
@@ -114,9 +114,9 @@ class Jobs:
                     f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, which "
                     "is to be trained: mend how the task initialises it, or make it a buffer."
                 )
-        return commands.Created(command.id, weights.save(Path(command.path), module))
+        return commands.CreateDone(command.id, weights.save(Path(command.path), module))
 
-    def _train(self, command: commands.Train, pacer: _Pacer) -> commands.Trained:
+    def _train(self, command: commands.TrainJob, pacer: _Pacer) -> commands.TrainDone:
         spec = command.spec
         started = time.monotonic()
         part = self._part(spec, command.partition)
@@ -133,7 +133,7 @@ class Jobs:
         digest = weights.save(Path(command.path), module, durable=False)
         weights.release(module)  # an aggregator now needs the memory for its sum
         classes = len(self._load(spec)[1].classes)
-        return commands.Trained(
+        return commands.TrainDone(
             command.id,
             digest=digest,
             samples=len(part.rows),
@@ -142,7 +142,7 @@ class Jobs:
             labels=tuple(torch.bincount(part.y[part.rows].cpu(), minlength=classes).tolist()),
         )
 
-    def _evaluate(self, command: commands.Evaluate) -> commands.Evaluated:
+    def _evaluate(self, command: commands.EvaluateJob) -> commands.EvaluateDone:
         data = self._load(command.spec)[1]
         # Every parts-th sample: also of a test split sorted by label each part gets all of them.
         y = data.test_y[command.part :: command.parts]
@@ -153,7 +153,7 @@ class Jobs:
         module = self._loaded(command)
         x = data.test_x[command.part :: command.parts]
         correct, loss = training.evaluate(module, x, y, data.scaling)
-        return commands.Evaluated(command.id, correct, len(y), loss)
+        return commands.EvaluateDone(command.id, correct, len(y), loss)
 
     def _fold(self, command: commands.Fold) -> commands.Folded:
         key, running = self._sum
@@ -185,7 +185,7 @@ class Jobs:
         self._sum = (key, FedAvg())
         return self._sum[1]
 
-    def _alone(self, command: commands.Alone, pacer: _Pacer) -> commands.LoneResult:
+    def _alone(self, command: commands.AloneJob, pacer: _Pacer) -> commands.AloneDone:
         spec = command.spec
         data, part = self._load(spec)[1], self._part(spec, command.partition)
         module = self._initial(spec).to(self._on())
@@ -198,7 +198,7 @@ class Jobs:
             after_batch=pacer,
         )
         correct, loss = training.evaluate(module, data.test_x, data.test_y, data.scaling)
-        return commands.LoneResult(command.id, len(part.rows), correct, len(data.test_y), loss)
+        return commands.AloneDone(command.id, len(part.rows), correct, len(data.test_y), loss)
 
     # --- what is kept between jobs --------------------------------------------------------------------------
 
@@ -227,15 +227,15 @@ class Jobs:
             self._holds = None
         return self._module[1]
 
-    def _loaded(self, command: commands.Train | commands.Evaluate) -> nn.Module:
+    def _loaded(self, command: commands.TrainJob | commands.EvaluateJob) -> nn.Module:
         """Return a module with the model of *command*: a round's parent is evaluated, and then trained on.
 
         Raises:
             BlobError: it is no canonical model file, not of this model, or damaged.
         """
-        if command.passing_path:
+        if command.unflushed_path:
             with contextlib.suppress(BlobError):  # it has been moved
-                return self._loaded_from(command.spec, Path(command.passing_path), command.digest)
+                return self._loaded_from(command.spec, Path(command.unflushed_path), command.digest)
         return self._loaded_from(command.spec, Path(command.model_path), command.digest)
 
     def _loaded_from(self, spec: RunSpec, path: Path, digest: str) -> nn.Module:
@@ -268,7 +268,7 @@ class _Pacer:
     """Follows a training batch by batch: reports now and then, and ends it when it is stopped."""
 
     def __init__(
-        self, job: int, report: Callable[[commands.Progress], None], is_stopped: Callable[[], bool]
+        self, job: int, report: Callable[[commands.TrainJobProgress], None], is_stopped: Callable[[], bool]
     ) -> None:
         self._job = job
         self._report = report
@@ -291,4 +291,4 @@ class _Pacer:
         self._reported = now
         rate = now - self._started if done == 1 else (now - self._warm) / (done - 1)
         predicted = now - self._started + rate * (total - done)
-        self._report(commands.Progress(self._job, done, total, predicted))
+        self._report(commands.TrainJobProgress(self._job, done, total, predicted))

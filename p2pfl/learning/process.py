@@ -5,7 +5,7 @@ outlives the processes it starts: when one dies, its jobs raise `WorkerError`, `
 next job starts another.
 
 What is noticed: an exit or a crash, at once, by the end of the pipe; a process that is frozen, or in which no
-thread can run Python any more, by the missing `Beat` frames (`WorkerSettings.silence_seconds`); a job that
+thread can run Python any more, by the missing `ObserverHeartbeat` frames (`WorkerSettings.silence_seconds`); a job that
 hangs, a torch operation that never returns say, by the time since its last progress, many times what it is to
 take in all (`WorkerSettings.hang_factor`). The process is killed then, and its jobs fail. What a job is to
 take is its own prediction, or what the last of its kind took; the first of its kind has no limit, since it
@@ -30,9 +30,9 @@ import msgspec
 
 from p2pfl.errors import P2pflError, TaskError, WorkerError
 from p2pfl.learning import commands
-from p2pfl.learning.commands import Answer, Command, Progress
+from p2pfl.learning.commands import Answer, Command, TrainJobProgress
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.vigil import SILENT_TICKS, Stillness, Vigil
+from p2pfl.learning.watchdog import SILENT_TICKS, Stall, Watchdog
 from p2pfl.messages import RunSpec
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ kernel with 11 million parameters, in which it makes fresh memory page by page."
 MAX_OUTPUT_LINE_BYTES = 2000
 """A longer line of the worker's output is logged in pieces."""
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[TrainJobProgress], None]
 AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
 
 
@@ -106,11 +106,11 @@ class _Life:
     def __init__(self, process: asyncio.subprocess.Process, settings: WorkerSettings) -> None:
         self.process = process
         self.jobs: dict[int, _Job] = {}
-        self.vigil = Vigil()
+        self.watchdog = Watchdog()
         self.last_words = ""
         """The last line on its standard error."""
         self.stillness = {
-            is_sum: Stillness(settings.hang_factor, settings.hang_seconds) for is_sum in (False, True)
+            is_sum: Stall(settings.hang_factor, settings.hang_seconds) for is_sum in (False, True)
         }
         """Of the worker's two threads, by `_Job.is_sum`."""
         self.killed_because = ""
@@ -206,13 +206,15 @@ class Worker:
 
     # --- jobs -----------------------------------------------------------------------------------------------
 
-    async def describe(self, spec: RunSpec) -> commands.Described:
+    async def describe(self, spec: RunSpec) -> commands.DescribeDone:
         """Load the task of *spec* and describe its model and data."""
-        return await self._do(commands.Describe(next(self._ids), spec), commands.Described)
+        return await self._do(commands.DescribeJob(next(self._ids), spec), commands.DescribeDone)
 
     async def create(self, spec: RunSpec, path: Path) -> str:
         """Write the initial model of *spec* to *path*, durably; return its digest."""
-        return (await self._do(commands.Create(next(self._ids), spec, str(path)), commands.Created)).digest
+        return (
+            await self._do(commands.CreateJob(next(self._ids), spec, str(path)), commands.CreateDone)
+        ).digest
 
     async def train(
         self,
@@ -223,25 +225,25 @@ class Worker:
         path: Path,
         on_progress: OnProgress | None = None,
         *,
-        passing_path: Path | None = None,
+        unflushed_path: Path | None = None,
         digest: str = "",
-    ) -> commands.Trained | None:
+    ) -> commands.TrainDone | None:
         """Train the model in *model_path* on one partition and write the update to *path*, not flushed.
 
         The model may lie in *passing_path* until it is moved, at any time. It must have the *digest*, if one
         is given. Return None when `stop_training` ended it; cancelling the call ends the training too.
         """
-        command = commands.Train(
+        command = commands.TrainJob(
             next(self._ids),
             spec,
             round,
             str(model_path),
             partition,
             str(path),
-            str(passing_path or ""),
+            str(unflushed_path or ""),
             digest,
         )
-        return await self._do_stoppable(command, commands.Trained, on_progress)
+        return await self._do_stoppable(command, commands.TrainDone, on_progress)
 
     async def evaluate(
         self,
@@ -250,14 +252,14 @@ class Worker:
         part: int,
         parts: int,
         *,
-        passing_path: Path | None = None,
+        unflushed_path: Path | None = None,
         digest: str = "",
-    ) -> commands.Evaluated:
+    ) -> commands.EvaluateDone:
         """Evaluate the model in *model_path*, see `train`, on part *part* of *parts* of the test split."""
-        command = commands.Evaluate(
-            next(self._ids), spec, str(model_path), part, parts, str(passing_path or ""), digest
+        command = commands.EvaluateJob(
+            next(self._ids), spec, str(model_path), part, parts, str(unflushed_path or ""), digest
         )
-        return await self._do(command, commands.Evaluated)
+        return await self._do(command, commands.EvaluateDone)
 
     async def fold(self, key: str, path: Path, weight: int) -> None:
         """Add the update in *path* to the sum *key*, weighted by its samples.
@@ -282,26 +284,26 @@ class Worker:
 
     async def alone(
         self, spec: RunSpec, partition: int, on_progress: OnProgress | None = None
-    ) -> commands.LoneResult | None:
+    ) -> commands.AloneDone | None:
         """Train the initial model on one partition only, as long as a whole run, and evaluate the result.
 
         The evaluation is on the whole test split. Return None when `stop_training` ended it.
         """
-        command = commands.Alone(next(self._ids), spec, partition)
-        return await self._do_stoppable(command, commands.LoneResult, on_progress)
+        command = commands.AloneJob(next(self._ids), spec, partition)
+        return await self._do_stoppable(command, commands.AloneDone, on_progress)
 
     def stop_training(self) -> None:
         """End every training under way or queued, between two batches; their calls return None."""
         if self._life is not None:
             for job in self._life.jobs.values():
-                if isinstance(job.command, commands.Train | commands.Alone):
-                    self._life.send(commands.Stop(job.command.id))
+                if isinstance(job.command, commands.TrainJob | commands.AloneJob):
+                    self._life.send(commands.StopJob(job.command.id))
 
     async def _do_stoppable(
         self, command: Command, wanted: type[AnswerT], on_progress: OnProgress | None
     ) -> AnswerT | None:
         answer = await self._ask(command, on_progress)
-        return None if isinstance(answer, commands.Stopped) else _expect(answer, wanted)
+        return None if isinstance(answer, commands.JobStopped) else _expect(answer, wanted)
 
     async def _do(self, command: Command, wanted: type[AnswerT]) -> AnswerT:
         return _expect(await self._ask(command, None), wanted)
@@ -316,7 +318,7 @@ class Worker:
         try:
             return await job.answer
         except asyncio.CancelledError:
-            life.send(commands.Stop(command.id))
+            life.send(commands.StopJob(command.id))
             raise
         finally:
             life.jobs.pop(command.id, None)
@@ -393,15 +395,15 @@ class Worker:
                 answer = commands.decode_answer(await stream.readexactly(length))
             except asyncio.IncompleteReadError:
                 return
-            life.vigil.heard = True
-            if isinstance(answer, commands.Beat):
+            life.watchdog.heard = True
+            if isinstance(answer, commands.WorkerHeartbeat):
                 continue
             job = life.jobs.get(answer.id)
             if job is None or job.answer.done():  # its caller was cancelled
                 continue
             life.stillness[job.is_sum].moved()
-            if not isinstance(answer, Progress):
-                if not isinstance(answer, commands.Failed | commands.Stopped | commands.Folded):
+            if not isinstance(answer, TrainJobProgress):
+                if not isinstance(answer, commands.JobFailed | commands.JobStopped | commands.Folded):
                     self._took[type(job.command)] = asyncio.get_running_loop().time() - job.began
                 job.answer.set_result(answer)
                 continue
@@ -412,7 +414,7 @@ class Worker:
     async def _watch(self, life: _Life) -> None:
         """Kill a process that gives no sign of life, or whose job hangs."""
         tick = self._settings.silence_seconds / SILENT_TICKS
-        while not life.vigil.is_over():
+        while not life.watchdog.is_over():
             await asyncio.sleep(tick)
             if hang := life.look_for_hang(tick):
                 life.kill(hang)
@@ -452,7 +454,7 @@ def _expect(answer: Answer, wanted: type[AnswerT]) -> AnswerT:
     """Return *answer* if it is what the job was to give, else raise what it says."""
     if isinstance(answer, wanted):
         return answer
-    if isinstance(answer, commands.Failed):
+    if isinstance(answer, commands.JobFailed):
         error: type[P2pflError] = TaskError if answer.kind == "task" else WorkerError
         raise error(answer.reason)
     raise WorkerError(

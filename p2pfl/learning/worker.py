@@ -46,9 +46,9 @@ class Inbox:
         """Some of `_open`; read without the lock, after every batch."""
 
     def put(self, command: Command) -> None:
-        """Queue *command*; a `Stop` takes effect at once, unless its job is done."""
+        """Queue *command*; a `StopJob` takes effect at once, unless its job is done."""
         with self._lock:
-            if not isinstance(command, commands.Stop):
+            if not isinstance(command, commands.StopJob):
                 self._open.add(command.id)
                 self._queue.put(command)
             elif command.id in self._open:
@@ -94,7 +94,7 @@ class Doer(Protocol):
     def do(
         self,
         command: Command,
-        report: Callable[[commands.Progress], None],
+        report: Callable[[commands.TrainJobProgress], None],
         is_stopped: Callable[[], bool],
     ) -> Answer:
         """Carry out *command* and return its answer."""
@@ -135,7 +135,7 @@ def do_next(inbox: Inbox, outbox: Outbox, doer: Doer) -> None:
     answer: Answer
     try:
         if inbox.is_stopped(job):
-            answer = commands.Stopped(job)
+            answer = commands.JobStopped(job)
         else:
             answer = doer.do(command, outbox.send, lambda: inbox.is_stopped(job))
     except Exception as error:  # noqa: BLE001  a job's failure, also in a user's code, must not end the worker
@@ -144,18 +144,18 @@ def do_next(inbox: Inbox, outbox: Outbox, doer: Doer) -> None:
     outbox.send(answer)
 
 
-def _failure(job: int, error: Exception) -> commands.Failed:
+def _failure(job: int, error: Exception) -> commands.JobFailed:
     """Return the answer that says why *job* failed; anything unexpected also goes to the log in full."""
     if isinstance(error, UserError):
-        return commands.Failed(job, str(error)[:MAX_REASON], "task")
+        return commands.JobFailed(job, str(error)[:MAX_REASON], "task")
     if isinstance(error, P2pflError):
-        return commands.Failed(job, str(error)[:MAX_REASON], "internal")
+        return commands.JobFailed(job, str(error)[:MAX_REASON], "internal")
     traceback.print_exception(error)
     first = next(iter(str(error).splitlines()), "")
     reason = f"The worker failed with {type(error).__name__}: {first}"
     if isinstance(error, MemoryError) or "out of memory" in reason or "can't allocate memory" in reason:
         reason = f"The worker ran out of memory; a smaller --batch-size or model may fit. {reason}"
-    return commands.Failed(job, reason[:MAX_REASON], "internal")
+    return commands.JobFailed(job, reason[:MAX_REASON], "internal")
 
 
 def main() -> NoReturn:
@@ -216,7 +216,7 @@ def _read_and_exit(source: BinaryIO, inboxes: Inboxes) -> NoReturn:
 def _beat(outbox: Outbox) -> None:
     while True:
         try:
-            outbox.send(commands.Beat())
+            outbox.send(commands.WorkerHeartbeat())
         except OSError:  # the node is gone
             os._exit(0)
         time.sleep(commands.BEAT_SECONDS)

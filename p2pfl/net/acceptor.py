@@ -45,7 +45,7 @@ Purpose = Callable[[FrameStream, PeerIdentity, str], Awaitable[Serve | None]]
 go on with, None for nothing; raises `HandshakeRefused` when it was refused and is closed."""
 
 
-class Acceptor:
+class ConnectionAcceptor:
     """The listening sockets of a node."""
 
     def __init__(

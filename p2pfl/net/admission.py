@@ -19,7 +19,7 @@ from p2pfl.config import PROTOCOL_VERSIONS
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Member
-from p2pfl.net.peers import BootMemory, Local
+from p2pfl.net.peers import IncarnationMemory, Local
 from p2pfl.proofs import Claim, Seen
 from p2pfl.wire.links import Hello, Introduction, Refusal
 
@@ -29,7 +29,7 @@ class Held:
     """The connection that is, or is about to be, the link to a node."""
 
     journal: str
-    boot: int
+    incarnation: int
     nonce: str
     order: int
 
@@ -41,14 +41,14 @@ class Admission:
         self,
         node: str,
         local: Local,
-        boots: BootMemory,
+        incarnations: IncarnationMemory,
         max_links: int,
         objection: Callable[[str], str] = lambda _: "",
     ) -> None:
         """Judge for *node*; *objection* says why another one is turned away now, empty where it is not."""
         self._node = node
         self._local = local
-        self._boots = boots
+        self._incarnations = incarnations
         self._max_links = max_links
         self._objection = objection
         self._held: dict[str, Held] = {}
@@ -97,7 +97,7 @@ class Admission:
             reason = f"what {peer.name} says of its journal is not signed with the key of its certificate"
             return Refusal("protocol", reason)
         member = Member(peer.node_id, words.journal)
-        known = self._boots.seen(member)
+        known = self._incarnations.seen(member)
         if known is not None and (refusal := _refuse_copy(peer.name, words.claim, known)):
             return refusal
         held = self._held.get(peer.node_id)
@@ -110,7 +110,7 @@ class Admission:
         if held is None and len(self._held) >= self._max_links:
             return Refusal("full", f"there are {self._max_links} links already, the most a node has")
         if known is None or known.claim is None or not _is_as_new(known, words.claim):
-            self._boots.save_claim(member, words.claim)
+            self._incarnations.save_claim(member, words.claim)
         return None
 
     def is_disowned_by(self, refusal: Refusal) -> bool:
@@ -119,8 +119,8 @@ class Admission:
         claim, cast = refusal.claim, refusal.cast
         if claim is not None and claim.journal == local.journal:
             is_later = (
-                claim.boot > local.boot
-                or (claim.boot == local.boot and claim.nonce != local.nonce)
+                claim.incarnation > local.incarnation
+                or (claim.incarnation == local.incarnation and claim.nonce != local.nonce)
                 or claim.votes > local.votes()
             )
             if is_later and claim.is_valid(self._node, verify):
@@ -135,7 +135,7 @@ class Admission:
         if nonce == words.nonce and order <= highest:
             return False
         self._seen[node] = (words.nonce, order)
-        self._held[node] = Held(words.journal, words.boot, words.nonce, order)
+        self._held[node] = Held(words.journal, words.incarnation, words.nonce, order)
         return True
 
     def take(self, node: str, words: Introduction) -> int:
@@ -144,7 +144,7 @@ class Admission:
         Only the judge of the pair calls this.
         """
         self._last_order += 1
-        self._held[node] = Held(words.journal, words.boot, words.nonce, self._last_order)
+        self._held[node] = Held(words.journal, words.incarnation, words.nonce, self._last_order)
         return self._last_order
 
     def stands(self, node: str, order: int) -> bool:
@@ -190,10 +190,11 @@ def _refuse_copy(name: str, claim: Claim, known: Seen) -> Refusal | None:
     """Return why *claim* of the node *name* is that of a copy, given what is *known* of the same journal."""
     last = known.claim
     if last is not None and (
-        claim.boot < last.boot or (claim.boot == last.boot and claim.nonce != last.nonce)
+        claim.incarnation < last.incarnation
+        or (claim.incarnation == last.incarnation and claim.nonce != last.nonce)
     ):
-        which = "another" if claim.boot == last.boot else "a later"
-        what = f"it says start {claim.boot}, and {which} start {last.boot} was seen"
+        which = "another" if claim.incarnation == last.incarnation else "a later"
+        what = f"it says start {claim.incarnation}, and {which} start {last.incarnation} was seen"
     elif claim.votes < known.votes:
         what = f"it says that it has cast {claim.votes} votes, and {known.votes} were seen"
     else:

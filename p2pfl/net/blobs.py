@@ -18,8 +18,8 @@ from weakref import WeakValueDictionary
 from p2pfl.errors import BlobError, NetworkError, P2pflError, PeerError
 from p2pfl.net.blame import Blame
 from p2pfl.net.holder import Holder
-from p2pfl.net.progress import PeerProgress, seldom
-from p2pfl.net.reach import Unreached
+from p2pfl.net.progress import PeerProgress, throttled
+from p2pfl.net.reach import HolderUnreachableError
 from p2pfl.net.transfer import HolderBusyError, Transfers
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
 from p2pfl.store.partial import PartialBlob, Watch
@@ -100,7 +100,7 @@ class BlobPuller:
                 return
             target = partial(self._store.partial, digest, length, durable=durable, soon=soon, watch=watch)
             hunt = _Hunt(target, self._transfers, self._blame, (digest, length), self._threads)
-            await hunt.run(lambda: self._holders(sources), seldom(on_progress))
+            await hunt.run(lambda: self._holders(sources), throttled(on_progress))
 
 
 class _Hunt:
@@ -216,8 +216,10 @@ class _Hunt:
         if not self._failures:
             return NetworkError(f"{what}: no node that may have it is reachable")
         told = sorted(self._failures.items(), key=_rank)
-        if isinstance(told[0][1], Unreached):  # not told, then: who else was asked and never had it
-            told = [one for one in told if isinstance(one[1], Unreached)]
+        if isinstance(
+            told[0][1], HolderUnreachableError
+        ):  # not told, then: who else was asked and never had it
+            told = [one for one in told if isinstance(one[1], HolderUnreachableError)]
             what = "no way to the bytes"
         reasons = "; ".join(_told(name, error) for name, error in told[:MAX_FAILURES_TOLD])
         only_wrong = all(isinstance(error, PeerError) for error in self._failures.values())
@@ -226,14 +228,16 @@ class _Hunt:
 
 def _rank(failure: tuple[str, P2pflError]) -> int:
     """Return where a failure comes among those that people are told: what they can act upon first."""
-    return 0 if isinstance(failure[1], PeerError) else 1 if isinstance(failure[1], Unreached) else 2
+    return (
+        0 if isinstance(failure[1], PeerError) else 1 if isinstance(failure[1], HolderUnreachableError) else 2
+    )
 
 
 def _told(name: str, error: P2pflError) -> str:
     """Return what people are told of a failure to get a blob from *name*."""
     reason = bounded(str(error), MAX_FAILURE_CHARACTERS)
     match error:
-        case Unreached():
+        case HolderUnreachableError():
             return reason  # it names the holder itself
         case PeerError():
             return f"{name} gave wrong bytes: {reason}"

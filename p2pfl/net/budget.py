@@ -33,12 +33,16 @@ ROUNDS = Budget(3000, 15_000)
 
 BUDGETS: dict[type, Budget] = {
     messages.Offer: Budget(2, 20),  # one a run, repeated each second until it is taken
-    messages.Facts: Budget(1, 20),  # on a new link, and when a device or its data changed
+    messages.DeviceInfo: Budget(1, 20),  # on a new link, and when a device or its data changed
     messages.Decline: Budget(
         20, 200
     ),  # an answer to each STATUS of a run without a commit that came to nothing
-    messages.Wish: Budget(5, 100),  # an operator's hand, relayed, and repeated to whoever comes to a round
-    messages.Ask: Budget(50, 500),  # each is answered with a megabyte: who catches up waits for each answer
+    messages.ControlRequest: Budget(
+        5, 100
+    ),  # an operator's hand, relayed, and repeated to whoever comes to a round
+    messages.RecordsRequest: Budget(
+        50, 500
+    ),  # each is answered with a megabyte: who catches up waits for each answer
     messages.Records: Budget(100, 1000),  # the answers, and to messages of rounds that are decided
     messages.Report: Budget(200, 2000),  # one a round
     messages.Commit: Budget(200, 2000),  # one a round; each has a quorum's signatures to check

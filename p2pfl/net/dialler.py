@@ -28,7 +28,7 @@ What it raises is a fault of this program or a whim of the system: it is logged,
 
 
 @dataclass
-class _Target:
+class _DialTarget:
     """What one task dials."""
 
     node: str | None
@@ -63,8 +63,8 @@ class Dialler:
         self._own_node = own_node
         self._settings = settings
         self._forget_node = forget
-        self._targets: dict[asyncio.Task[None], _Target] = {}
-        self._nodes: dict[str, _Target] = {}
+        self._targets: dict[asyncio.Task[None], _DialTarget] = {}
+        self._nodes: dict[str, _DialTarget] = {}
         """The targets that are nodes."""
         self._unproven: Counter[str] = Counter()
         """By peer, nodes it told of that were never linked."""
@@ -74,7 +74,7 @@ class Dialler:
 
     def add_listed(self, address: Address) -> None:
         """Dial *address* from now on, until it turns out to be this node itself."""
-        self._start(_Target(None, address, self._settings.redial_first_seconds))
+        self._start(_DialTarget(None, address, self._settings.redial_first_seconds))
 
     def add_node(self, node: str, source: str | None = None) -> bool:
         """Dial *node* from now on, wherever the address book says; at once if it is dialled already.
@@ -92,7 +92,7 @@ class Dialler:
             if self._unproven[source] >= self._settings.max_unproven:
                 return False
             self._unproven[source] += 1
-        self._nodes[node] = target = _Target(node, None, self._settings.redial_first_seconds, source)
+        self._nodes[node] = target = _DialTarget(node, None, self._settings.redial_first_seconds, source)
         self._start(target)
         return True
 
@@ -116,11 +116,11 @@ class Dialler:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _hurry(self, target: _Target) -> None:
+    def _hurry(self, target: _DialTarget) -> None:
         target.wait = 0.0
         target.wake.set()
 
-    def _start(self, target: _Target) -> None:
+    def _start(self, target: _DialTarget) -> None:
         task = asyncio.create_task(self._keep_dialling(target))
         self._targets[task] = target
         task.add_done_callback(self._forget)
@@ -133,7 +133,7 @@ class Dialler:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error  # a fault of ours: asyncio's exception handler reports it
 
-    def _prove(self, target: _Target) -> None:
+    def _prove(self, target: _DialTarget) -> None:
         """Take *target* off the account of the peer that told of it."""
         source, target.source = target.source, None
         if source is not None:
@@ -142,7 +142,7 @@ class Dialler:
                 del self._unproven[source]
                 self._slots_of.pop(source, None)
 
-    async def _keep_dialling(self, target: _Target) -> None:
+    async def _keep_dialling(self, target: _DialTarget) -> None:
         while True:
             if target.node is not None and self._is_linked(target.node):
                 target.wake.clear()
@@ -161,14 +161,14 @@ class Dialler:
                     return
             await self._rest(target)
 
-    def _is_hopeless(self, target: _Target) -> bool:
+    def _is_hopeless(self, target: _DialTarget) -> bool:
         """Whether a node that was never linked was dialled in vain often enough."""
         if target.source is None:
             return False
         target.tries += 1
         return target.tries >= self._settings.max_unproven_tries
 
-    async def _dial_safely(self, target: _Target) -> str | None:
+    async def _dial_safely(self, target: _DialTarget) -> str | None:
         """Dial *target*; an error nobody foresaw is logged once, and is no reason to stop dialling."""
         try:
             async with self._slot(target.source):
@@ -190,7 +190,7 @@ class Dialler:
         async with own, self._slots:
             yield
 
-    async def _dial(self, target: _Target) -> str | None:
+    async def _dial(self, target: _DialTarget) -> str | None:
         """Try the target's addresses in turn; return the node that was reached."""
         if target.listed is not None:
             return await self._attempt(target.listed, None)
@@ -200,7 +200,7 @@ class Dialler:
                 return target.node
         return None
 
-    async def _rest(self, target: _Target) -> None:
+    async def _rest(self, target: _DialTarget) -> None:
         """Wait before the next dial; `_hurry` cuts it short. Each time it doubles."""
         target.wake.clear()
         try:

@@ -21,7 +21,7 @@ from p2pfl.errors import FrameError, PeerError
 from p2pfl.messages import Message
 from p2pfl.net.budget import Gate, Verdict
 from p2pfl.net.handshake import MAX_REASON_CHARACTERS
-from p2pfl.net.peers import Peer
+from p2pfl.net.peers import LinkedPeer
 from p2pfl.net.stream import FrameStream
 from p2pfl.wire.codec import ControlFrame, bounded
 from p2pfl.wire.links import Bye, Call, CallFailed, Hello, Peers, Ping, Pong, Ready, Refusal, Welcome
@@ -45,7 +45,7 @@ class Link:
     def __init__(
         self,
         stream: FrameStream,
-        peer: Peer,
+        peer: LinkedPeer,
         order: int,
         settings: NetSettings,
         on_frame: Callable[[Link, Brought], None],

@@ -23,7 +23,7 @@ from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Message
 from p2pfl.net import sockets
-from p2pfl.net.acceptor import Acceptor, Purpose
+from p2pfl.net.acceptor import ConnectionAcceptor, Purpose
 from p2pfl.net.addresses import Address, parse_address
 from p2pfl.net.admission import Admission
 from p2pfl.net.answering import CallAnswerer
@@ -37,7 +37,7 @@ from p2pfl.net.door import BulkDoor
 from p2pfl.net.handshake import Agreed, Disowned, Handshakes, Reachable, WrongNode
 from p2pfl.net.holder import Holder
 from p2pfl.net.link import Brought, Link
-from p2pfl.net.peers import BootMemory, Local, MeshListener, Peer
+from p2pfl.net.peers import IncarnationMemory, LinkedPeer, Local, MeshListener
 from p2pfl.net.progress import PeerProgress
 from p2pfl.net.reach import Reach
 from p2pfl.net.refusals import Refusals
@@ -49,7 +49,7 @@ from p2pfl.net.tasks import Tasks
 from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN
 from p2pfl.net.traffic import Traffic
 from p2pfl.net.transfer import Transfers
-from p2pfl.net.unreached import Unreached
+from p2pfl.net.unreached import UnreachableAddresses
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.partial import Watch
 from p2pfl.wire.links import Call, CallFailed, PeerAddresses, Peers
@@ -86,7 +86,7 @@ class Mesh:
         store: BlobStore,
         *,
         listen: tuple[str | None, int],
-        boots: BootMemory,
+        incarnations: IncarnationMemory,
         advertise: Sequence[str] = (),
         peers: Sequence[str] = (),
         observers: Purpose | None = None,
@@ -112,14 +112,14 @@ class Mesh:
         """By node, the IP address of its last link."""
         self._answered: dict[Address, str] = {}
         """The node that answered last at a listed address."""
-        self._unreached = Unreached(self._tell_unreached, time.monotonic)
+        self._unreached = UnreachableAddresses(self._tell_unreached, time.monotonic)
         self._neighbours: dict[str, _Neighbour] = {}
         self._closing = False
         self._watching = Tasks()
         self._links = Tasks()
         self._allowances = Allowances(time.monotonic, settings.turned_away_seconds)
         self._admission = Admission(
-            credentials.node_id, local, boots, settings.max_links, self._allowances.objection
+            credentials.node_id, local, incarnations, settings.max_links, self._allowances.objection
         )
         self._book = AddressBook(credentials.node_id)
         self._refusals = Refusals(self._tell_refused, time.monotonic)
@@ -131,7 +131,9 @@ class Mesh:
         purposes: dict[str, Purpose] = {CONTROL_ALPN: self._answer, BLOB_ALPN: door.hear}
         if observers is not None:
             purposes[OBSERVE_ALPN] = observers
-        self._acceptor = Acceptor(credentials, settings, purposes, self._refusals.refused, self._is_known)
+        self._acceptor = ConnectionAcceptor(
+            credentials, settings, purposes, self._refusals.refused, self._is_known
+        )
         self._dialler = Dialler(
             self._attempt,
             self._book.addresses,
@@ -205,7 +207,7 @@ class Mesh:
         """Listed peers that could not be reached at the last try, as they were written, and why."""
         return self._unreached.reasons
 
-    def links(self) -> dict[str, Peer]:
+    def links(self) -> dict[str, LinkedPeer]:
         """Return the linked peers by node id."""
         return {node: neighbour.link.peer for node, neighbour in self._neighbours.items()}
 
@@ -339,8 +341,13 @@ class Mesh:
     def _establish(self, agreed: Agreed, address: Address, *, dialled: bool) -> None:
         """Make an agreed connection the link to its node, and introduce the node to the others."""
         node, words = agreed.identity.node_id, agreed.words
-        peer = Peer(
-            agreed.member, agreed.identity.name, agreed.identity.role, str(address), words.boot, words.nonce
+        peer = LinkedPeer(
+            agreed.member,
+            agreed.identity.name,
+            agreed.identity.role,
+            str(address),
+            words.incarnation,
+            words.nonce,
         )
         gate = Gate(node, self._allowances, partial(self._refusals.refused, f"{peer.name} ({short(node)})"))
         link = Link(agreed.stream, peer, agreed.order, self._settings, self._take, gate)

@@ -15,7 +15,7 @@ class Local:
     """What this node says of itself in HELLO, and what it signs that with."""
 
     journal: str
-    boot: int
+    incarnation: int
     nonce: str
     """16 random bytes in hex, new at each start of the process."""
     version: str
@@ -26,11 +26,11 @@ class Local:
 
     def claim(self, node: str) -> Claim:
         """Return what this node, with the id *node*, says of its journal now."""
-        return sign_claim(self.signer, Member(node, self.journal), self.boot, self.nonce, self.votes())
+        return sign_claim(self.signer, Member(node, self.journal), self.incarnation, self.nonce, self.votes())
 
 
 @dataclass(frozen=True)
-class Peer:
+class LinkedPeer:
     """The other end of a link. Node id, name and role are its certificate's, the rest its own words."""
 
     member: Member
@@ -39,11 +39,11 @@ class Peer:
     address: str
     """Where it can be reached, as far as this node knows: the address dialled, or its source address with
     the port it announced."""
-    boot: int
+    incarnation: int
     nonce: str
 
 
-class BootMemory(Protocol):
+class IncarnationMemory(Protocol):
     """What is remembered of other nodes' journals, their starts and votes: copies of a journal show by it."""
 
     def seen(self, member: Member) -> Seen | None:
@@ -56,13 +56,13 @@ class BootMemory(Protocol):
 class MeshListener(Protocol):
     """Who is told what happens on the mesh, in the event loop, never from inside a call to the mesh."""
 
-    def linked(self, peer: Peer) -> None:
+    def linked(self, peer: LinkedPeer) -> None:
         """Take note that a link to *peer* is up, past TLS and HELLO. Told once until `unlinked`."""
 
-    def unlinked(self, peer: Peer, reason: str) -> None:
+    def unlinked(self, peer: LinkedPeer, reason: str) -> None:
         """Take note that the link to *peer* ended."""
 
-    def received(self, peer: Peer, message: Message) -> None:
+    def received(self, peer: LinkedPeer, message: Message) -> None:
         """Take *message*, which came on the link to *peer*."""
 
     def refused(self, address: str, reason: str) -> None:

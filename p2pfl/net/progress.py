@@ -18,7 +18,7 @@ PROGRESS_SECONDS = 0.25
 """Between two reports of one transfer: a screen shows no more, and each goes to every observer."""
 
 
-def seldom(report: PeerProgress | None) -> PeerProgress:
+def throttled(report: PeerProgress | None) -> PeerProgress:
     """Return a function that passes reports of one transfer on, not too often but always the last.
 
     Without *report* it passes nothing on.

@@ -20,7 +20,7 @@ from p2pfl.net.traffic import Traffic
 from p2pfl.net.ways import Way, Ways
 
 
-class Unreached(NetworkError):  # noqa: N818 - says what happened
+class HolderUnreachableError(NetworkError):  # noqa: N818 - says what happened
     """No bulk connection to a node could be made in either direction; the message names it."""
 
 
@@ -43,7 +43,7 @@ class Reach:
         clock = asyncio.get_running_loop().time
         node, began = holder.node, clock()
         if (reason := self._barred.reason(node, began)) is not None:
-            raise Unreached(reason)
+            raise HolderUnreachableError(reason)
         order, head_start = self._ways.plan(node, began)
         attempts: dict[Way, Attempt[BulkConnection]] = {
             "dial": lambda: self._dial(holder),
@@ -56,7 +56,7 @@ class Reach:
         except AllFailed as error:
             reason = why_unreached(holder, dict(zip(order, error.errors, strict=True)))
             self._barred.failed(node, reason, began, clock())
-            raise Unreached(reason) from error
+            raise HolderUnreachableError(reason) from error
         self._ways.worked(node, order[number], clock())
         self._traffic.watch("bulk", node, connection.receiver.meter)
         return connection

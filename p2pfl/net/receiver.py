@@ -20,7 +20,7 @@ class Receiver(asyncio.BufferedProtocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._target: _Target = _Filling(memoryview(bytearray(1)))
+        self._target: _Destination = _Filling(memoryview(bytearray(1)))
         self._waiting: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self.meter = Meter()
@@ -55,7 +55,7 @@ class Receiver(asyncio.BufferedProtocol):
         if self._waiting is not None:
             self._stop(error)
 
-    async def _receive(self, target: _Target) -> None:
+    async def _receive(self, target: _Destination) -> None:
         if self._error is not None:
             raise self._error
         assert self._transport is not None, "the connection is made before it is read"
@@ -105,7 +105,7 @@ class Receiver(asyncio.BufferedProtocol):
         self.give_up(self._error)
 
 
-class _Target(Protocol):
+class _Destination(Protocol):
     """Where bytes go that were asked for."""
 
     def room(self) -> memoryview:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from p2pfl.config import NetSettings
 from p2pfl.errors import PeerError
 from p2pfl.identity.peer import PeerIdentity
-from p2pfl.net.progress import PeerProgress, Progress, seldom
+from p2pfl.net.progress import PeerProgress, Progress, throttled
 from p2pfl.net.stream import FINISH_SECONDS, FrameStream
 from p2pfl.net.traffic import Traffic
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
@@ -90,7 +90,7 @@ class BlobServer:
                 await self.refuse(stream, unwelcome)
                 return
             while request is not None:
-                await self._answer(stream, request, partial(seldom(self._on_progress), identity.name))
+                await self._answer(stream, request, partial(throttled(self._on_progress), identity.name))
                 # Also gives the puller time to read what is on the way: at the end of a connection asyncio's
                 # TLS drops what a paused reader has not read.
                 rest = max(2 * self._settings.blob_rest_seconds, self._piece_seconds())

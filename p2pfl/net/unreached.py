@@ -26,7 +26,7 @@ class _Failing:
     told_at: float = 0.0
 
 
-class Unreached:
+class UnreachableAddresses:
     """The listed addresses that lead nowhere now."""
 
     def __init__(self, tell: Tell, clock: Callable[[], float]) -> None:

@@ -24,16 +24,16 @@ from p2pfl.wire.frames import encode_frame
 from p2pfl.wire.observing import (
     OBSERVING_VERSION,
     Answer,
-    Beat,
-    CaughtUp,
     Denial,
     Greeting,
     Happened,
     History,
+    HistoryEnd,
     NodeFrame,
     ObserverFrame,
+    ObserverHeartbeat,
     Order,
-    Watch,
+    WatchRequest,
     What,
     decode_node,
     encode,
@@ -80,7 +80,7 @@ class Observer:
             except NetworkError as error:
                 failure = error
                 continue
-            watch = Watch(OBSERVING_VERSION, __version__, target.token, follow, stream, after)
+            watch = WatchRequest(OBSERVING_VERSION, __version__, target.token, follow, stream, after)
             try:
                 _write(opened, watch)
                 async with asyncio.timeout(settings.handshake_seconds):
@@ -124,7 +124,7 @@ class Observer:
             raise
         return stream
 
-    async def frames(self) -> AsyncGenerator[History | Happened | CaughtUp, None]:
+    async def frames(self) -> AsyncGenerator[History | Happened | HistoryEnd, None]:
         """Yield what the node tells, until the connection ends. Answers to commands are taken here too.
 
         Raises:
@@ -139,9 +139,9 @@ class Observer:
                         waiting = self._answers.pop(frame.number, None)
                         if waiting is not None and not waiting.done():
                             waiting.set_result(frame)
-                    case History() | Happened() | CaughtUp():
+                    case History() | Happened() | HistoryEnd():
                         yield frame
-                    case Beat() | Greeting() | Denial():
+                    case ObserverHeartbeat() | Greeting() | Denial():
                         pass
         except TimeoutError as error:
             raise self._fail(f"nothing was heard from the node for {SILENCE_SECONDS:g} s") from error

@@ -19,7 +19,7 @@ from p2pfl.events import Published
 from p2pfl.observe.client import Observer
 from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
 from p2pfl.observe.target import Target, find_target
-from p2pfl.wire.observing import Answer, CaughtUp, Greeting, Happened, History, What
+from p2pfl.wire.observing import Answer, Greeting, Happened, History, HistoryEnd, What
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Before each attempt to connect again; the last one goes on for ever."""
@@ -105,7 +105,7 @@ class Follower:
             finally:
                 self._observer = None
 
-    def _take(self, frame: History | Happened | CaughtUp, greeting: Greeting, deliver: Deliver) -> None:
+    def _take(self, frame: History | Happened | HistoryEnd, greeting: Greeting, deliver: Deliver) -> None:
         match frame:
             case History(rounds=rounds):
                 self._has_delivered = True
@@ -115,7 +115,7 @@ class Follower:
                 self._has_delivered = True
                 for item in happened:
                     self._pass_on(item, deliver)
-            case CaughtUp(seq=seq):
+            case HistoryEnd(seq=seq):
                 # Not before: who is cut off while it is told all has no number behind which it could go on.
                 self._stream, self._after = greeting.stream, max(self._after, seq)
                 self._failures = 0

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from p2pfl.events import CountedUpdate, LinkMeasure, MemberScore, PeerFacts, PeerStatus, Progress
+from p2pfl.events import CountedUpdate, LinkMeasure, MemberScore, PeerDeviceInfo, PeerStatus, ProgressMade
 from p2pfl.observe.rounds import Open
 
 Word = Literal[
@@ -58,7 +58,7 @@ class Transfer:
         return (self.done - self.began_with) / (self.at - self.began_at) if self.at > self.began_at else 0.0
 
 
-def note_transfer(transfers: dict[tuple[str, str], Transfer], event: Progress, time: float) -> None:
+def note_transfer(transfers: dict[tuple[str, str], Transfer], event: ProgressMade, time: float) -> None:
     """Bring *transfers*, by direction and peer, up to date; one that nobody speaks of any more goes."""
     key = (event.what, event.peer)
     known = transfers.get(key)
@@ -93,7 +93,7 @@ class Peer:
     leaving: bool = False
     status: PeerStatus | None = None
     training_since: float | None = None
-    facts: PeerFacts | None = None
+    device_info: PeerDeviceInfo | None = None
     rtt: float | None = None
     rtts: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RTTS))
     sent: int = 0

@@ -81,7 +81,7 @@ def _of_run(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
             return "·", f"the run goes on to {event.rounds} rounds{_by(event.by)}"
         case events.CaughtUp():
             return "·", f"caught up with {_missed(event)}, from {event.source}"
-        case events.Wanted():
+        case events.ControlRequested():
             return "·", _wanted(event)
         case events.Resumed():
             return "·", f"the run goes on after round {number}{_by(event.by)}"
@@ -149,7 +149,7 @@ def _of_round(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
             return "·", (
                 f"{_round(event, number)} goes on: {event.reachable} of {event.members} members reachable"
             )
-        case events.Trained():
+        case events.TrainingFinished():
             return "·", (
                 f"round {number}: trained on {event.samples} samples in {event.seconds:.1f} s, "
                 f"loss {event.loss:.4f}"
@@ -161,7 +161,7 @@ def _of_round(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
             return "★", f"{_round(event, number)}: {event.aggregator} is the aggregator{attempt}"
         case events.UpdateRefused():
             return "!", f"round {number}: update of {event.name} not counted: {event.reason}"
-        case events.Yielded():
+        case events.SteppedDown():
             return (
                 "!",
                 f"{_round(event, number)}: {event.aggregator} gives attempt {event.attempt} up: "
@@ -169,19 +169,19 @@ def _of_round(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
             )
         case events.Committed() if not event.is_late:
             return "✓", _committed(event)
-        case events.Evaluated():
+        case events.EvaluationFinished():
             return _evaluated(event, number)
         case _:
             return None
 
 
-def _evaluated(event: events.Evaluated, number: int) -> tuple[str, str] | None:
+def _evaluated(event: events.EvaluationFinished, number: int) -> tuple[str, str] | None:
     """Tell reports once all have come, and what is committed afterwards where it is anything else."""
     is_due = event.is_news if event.committed else event.reports == event.members
     return ("◎", evaluation(event, number)) if is_due else None
 
 
-def evaluation(event: events.Evaluated, number: int) -> str:
+def evaluation(event: events.EvaluationFinished, number: int) -> str:
     """Say how the model of round *number* does, and whether that is reported or committed."""
     members = f"{event.reports} of {event.members} members"
     how = f"committed for {members}" if event.committed else f"reported by {members}"
@@ -193,13 +193,13 @@ def evaluation(event: events.Evaluated, number: int) -> str:
 
 
 def _round(
-    event: events.Elected | events.Yielded | events.QuorumLost | events.QuorumBack, number: int
+    event: events.Elected | events.SteppedDown | events.QuorumLost | events.QuorumBack, number: int
 ) -> str:
     """Name the round of *event*: the one that closes the run is none of training, and has no number."""
     return "final evaluation" if event.kind == "evaluate" else f"round {number}"
 
 
-def _wanted(event: events.Wanted) -> str:
+def _wanted(event: events.ControlRequested) -> str:
     what = {
         "pause": "the run pauses with the next commit",
         "end": "the run ends with the next commit",

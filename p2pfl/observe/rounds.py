@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from p2pfl.events import Committed, CountedUpdate, Evaluated, MemberScore, RoundRow
+from p2pfl.events import Committed, CountedUpdate, EvaluationFinished, MemberScore, RoundRow
 
 MAX_ROUNDS = 600
 """Kept of a run: more than a screen is wide. Of longer runs every second of the older half goes."""
@@ -36,7 +36,7 @@ class Open:
     refused: dict[str, str] = field(default_factory=dict)
     """Whose update is not counted, and why."""
     proposed_at: float | None = None
-    yields: int = 0
+    step_downs: int = 0
     """Candidacies that were given up."""
 
 
@@ -173,7 +173,7 @@ class Rounds:
             made.seen = seen or known.seen
         self._put(made)
 
-    def score(self, event: Evaluated, number: int) -> bool:
+    def score(self, event: EvaluationFinished, number: int) -> bool:
         """Take evaluations of the model of round *number*; return whether they are the best there is.
 
         What is committed never changes. Of reports those of the most samples are kept.

@@ -17,7 +17,7 @@ from p2pfl.observe.client import Observer
 from p2pfl.observe.peers import Peer, Word
 from p2pfl.observe.state import Phase, State
 from p2pfl.wire.codec import bounded
-from p2pfl.wire.observing import CaughtUp, Happened, History
+from p2pfl.wire.observing import Happened, History, HistoryEnd
 
 LIVE_SECONDS = 1.5
 """A node measures only while somebody watches, each second: for so long the first measurement is awaited."""
@@ -141,7 +141,7 @@ async def take_snapshot(observer: Observer, seconds: float = LIVE_SECONDS) -> Sn
     frames = observer.frames()
     async for frame in frames:
         _take(state, frame)
-        if isinstance(frame, CaughtUp):
+        if isinstance(frame, HistoryEnd):
             break
     try:
         async with asyncio.timeout(seconds):
@@ -158,7 +158,7 @@ async def take_snapshot(observer: Observer, seconds: float = LIVE_SECONDS) -> Sn
     return snapshot_of(state, observer.greeting.who)
 
 
-def _take(state: State, frame: History | Happened | CaughtUp) -> None:
+def _take(state: State, frame: History | Happened | HistoryEnd) -> None:
     match frame:
         case History(rounds=rows):
             for row in rows:
@@ -166,7 +166,7 @@ def _take(state: State, frame: History | Happened | CaughtUp) -> None:
         case Happened(events=happened):
             for item in happened:
                 state.apply(item)
-        case CaughtUp():
+        case HistoryEnd():
             pass
 
 

@@ -139,11 +139,11 @@ class State:
         number = self._numbering.take(event)
         self._about = item.training_round if item.training_round is not None else number or 0
         match event:
-            case events.Progress():
+            case events.ProgressMade():
                 self._progress(event, time)
             case events.Measured():
                 self._measure(event, time)
-            case events.PeerStatus() | events.PeerFacts() | events.PeerLinked() | events.PeerLost():
+            case events.PeerStatus() | events.PeerDeviceInfo() | events.PeerLinked() | events.PeerLost():
                 self._peer_event(event, time)
             case events.AddressFailed():
                 self._hear_of_address(event)
@@ -191,7 +191,7 @@ class State:
                 if self.phase == "no quorum":
                     self.phase = "running"
                 self._changed("run")
-            case events.Wanted():
+            case events.ControlRequested():
                 self.wanted[event.what] = event.by
                 self._changed("run")
             case events.Resumed():
@@ -215,7 +215,7 @@ class State:
         match event:
             case events.Committed():
                 self._commit(event, time)
-            case events.Evaluated():
+            case events.EvaluationFinished():
                 if self.rounds.score(event, self._about):
                     for score in event.scores:
                         self._peer(score.name).score = score
@@ -228,7 +228,7 @@ class State:
                     self._changed("run")
                 self._opened(event.round)
                 self.training = (0, 0)
-            case events.Trained() | events.UpdateReused():
+            case events.TrainingFinished() | events.UpdateReused():
                 self._opened(event.round).trained.add(self.name)
                 self.training = None
                 self._changed("open", "peers")
@@ -240,7 +240,7 @@ class State:
         if getattr(event, "round", self._decided) <= self._decided:
             return
         match event:
-            case events.Standing():
+            case events.ElectionStarted():
                 self._opened(event.round).attempt = event.attempt
             case events.Elected():
                 opened = self._opened(event.round)
@@ -253,12 +253,12 @@ class State:
                 refused = self._opened(event.round).refused
                 if len(refused) < MAX_REFUSED:
                     refused[event.name] = event.reason
-            case events.Proposed() | events.Accepted():
+            case events.Proposed() | events.RecordAccepted():
                 opened = self._opened(event.round)
                 opened.proposed_at = opened.proposed_at or time
-            case events.Yielded():
+            case events.SteppedDown():
                 opened = self._opened(event.round)
-                opened.yields += 1
+                opened.step_downs += 1
                 if opened.aggregator == event.aggregator:
                     opened.aggregator, opened.elected_at = "", None
             case _:
@@ -297,7 +297,9 @@ class State:
         return peer
 
     def _peer_event(
-        self, event: events.PeerStatus | events.PeerFacts | events.PeerLinked | events.PeerLost, time: float
+        self,
+        event: events.PeerStatus | events.PeerDeviceInfo | events.PeerLinked | events.PeerLost,
+        time: float,
     ) -> None:
         peer = self._peer(event.name)
         peer.node = event.node
@@ -307,8 +309,8 @@ class State:
                 if self.open is not None and event.phase == "trained" and event.round == self.open.index - 1:
                     self.open.trained.add(event.name)
                     self._changed("open")
-            case events.PeerFacts():
-                peer.facts = event
+            case events.PeerDeviceInfo():
+                peer.device_info = event
             case events.PeerLinked():
                 peer.linked, peer.since, peer.address = True, time, event.address
                 peer.links_made += 1
@@ -420,7 +422,7 @@ class State:
         for name, _ in decided.left_out:
             self._peer(name).missed += 1
 
-    def _progress(self, event: events.Progress, time: float) -> None:
+    def _progress(self, event: events.ProgressMade, time: float) -> None:
         if event.what == "train":
             self.training = (event.done, event.total)
             self._changed("open")

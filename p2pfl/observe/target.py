@@ -9,7 +9,7 @@ from p2pfl.errors import CredentialsError, UserError
 from p2pfl.identity.credentials import Credentials, load_credentials
 from p2pfl.net.addresses import Address, parse_address
 from p2pfl.paths import folders_in, holds_file, holds_folder, obstacle, quoted
-from p2pfl.runtime.invitation import Invitation, read_invitation
+from p2pfl.runtime.endpoint import Endpoint, read_endpoint
 from p2pfl.runtime.machine import is_running
 from p2pfl.store.directory import DataDirectory, default_data_dir, default_place
 from p2pfl.wire.codec import bounded
@@ -76,31 +76,31 @@ def _local(data_dir: Path) -> Target:
         raise UserError(
             f"there is no data directory {directory.path}; give the one the node was started with"
         )
-    invitation = read_invitation(directory.observe_path)
-    if invitation is None:
+    endpoint = read_endpoint(directory.observe_path)
+    if endpoint is None:
         raise UserError(
             f"no node runs on the data directory {directory.path}, or another user's does; start it with "
             "`p2pfl node`, or give the address of a node and --certs"
         )
-    if not is_alive(invitation):
+    if not is_alive(endpoint):
         raise UserError(
-            f"no node runs on the data directory {directory.path} any more: {bounded(invitation.name, 64)} "
-            f"(process {invitation.pid}) was killed; start it again with `p2pfl node`"
+            f"no node runs on the data directory {directory.path} any more: {bounded(endpoint.name, 64)} "
+            f"(process {endpoint.pid}) was killed; start it again with `p2pfl node`"
         )
     try:
-        credentials = load_credentials(Path(invitation.certs))
+        credentials = load_credentials(Path(endpoint.certs))
     except CredentialsError as error:
         raise CredentialsError(
             f"the node on {directory.path} is watched with its own certificate, and that cannot be used: "
             f"{error} Or give the node's address, and --certs with a certificate of role observer."
         ) from error
-    addresses = tuple(_reachable(parse_address(text)) for text in invitation.addresses)
-    return Target(addresses, credentials, invitation.token, invitation.node, directory.path)
+    addresses = tuple(_reachable(parse_address(text)) for text in endpoint.addresses)
+    return Target(addresses, credentials, endpoint.token, endpoint.node, directory.path)
 
 
-def is_alive(invitation: Invitation) -> bool:
+def is_alive(endpoint: Endpoint) -> bool:
     """Return whether the process runs that wrote *invitation*: one that is killed leaves it behind."""
-    return is_running(invitation.pid)
+    return is_running(endpoint.pid)
 
 
 def _reachable(address: Address) -> Address:
@@ -126,13 +126,13 @@ def find_data_dir() -> Path:
     raise UserError(f"there are several data directories: give one with --data-dir ({names})")
 
 
-def _running(place: Path) -> list[tuple[Path, Invitation]]:
+def _running(place: Path) -> list[tuple[Path, Endpoint]]:
     """Return the data directories in *place* whose node runs, and how to watch each."""
-    running: list[tuple[Path, Invitation]] = []
+    running: list[tuple[Path, Endpoint]] = []
     for folder in folders_in(place):
-        invitation = read_invitation(DataDirectory(folder).observe_path)
-        if invitation is not None and is_alive(invitation):
-            running.append((folder, invitation))
+        endpoint = read_endpoint(DataDirectory(folder).observe_path)
+        if endpoint is not None and is_alive(endpoint):
+            running.append((folder, endpoint))
     return running
 
 
@@ -147,5 +147,5 @@ def _only_one() -> Path:
             f"no node of yours runs with a data directory in {place}: give --data-dir DIR, or the address "
             "of a node and --certs DIR"
         )
-    names = ", ".join(bounded(invitation.name, 64) for _, invitation in running)
+    names = ", ".join(bounded(endpoint.name, 64) for _, endpoint in running)
     raise UserError(f"several nodes of yours run here ({names}): pick one with --node NAME")

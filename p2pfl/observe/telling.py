@@ -16,10 +16,10 @@ from p2pfl.observe.plain import connection_line, item_json, item_line
 _OF_ROUND = (
     events.Committed,
     events.Elected,
-    events.Trained,
+    events.TrainingFinished,
     events.UpdateReused,
     events.UpdateRefused,
-    events.Yielded,
+    events.SteppedDown,
     events.RosterChanged,
 )
 """Events about a round that its line in the history sums up."""
@@ -69,7 +69,7 @@ class Telling:
 
     def _is_summed(self, event: events.AnyEvent) -> bool:
         """Return whether a line of the history said what *event* says."""
-        if isinstance(event, events.Evaluated):
+        if isinstance(event, events.EvaluationFinished):
             return self._summed.get((self._run, event.round), False)
         return isinstance(event, _OF_ROUND) and (self._run, event.round) in self._summed
 

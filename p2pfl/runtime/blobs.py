@@ -18,7 +18,7 @@ from p2pfl.core.effects import Fetch, ReadSchema
 from p2pfl.errors import BlobError, NetworkError, OutOfFilesError
 from p2pfl.schema import Layout, schema_in
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
-from p2pfl.store.check import Checker, Places, check_blob
+from p2pfl.store.check import BlobValidator, Places, check_blob
 from p2pfl.store.durable import disk_errors
 from p2pfl.store.hashing import digest_of
 from p2pfl.store.partial import Watch
@@ -205,13 +205,13 @@ class Blobs:
     def _on_pull(self, digest: str, node: str, done: int, total: int) -> None:
         if total > QUICK_BYTES:  # others are through before anybody could see them
             self._listener.feed(inputs.BlobProgress(digest))
-            self._listener.publish(events.Progress(0, "pull", done, total, self._listener.name_of(node)))
+            self._listener.publish(events.ProgressMade(0, "pull", done, total, self._listener.name_of(node)))
 
-    async def _new_checker(self, layout: Layout, parent: Places | Literal["any"]) -> Checker:
+    async def _new_checker(self, layout: Layout, parent: Places | Literal["any"]) -> BlobValidator:
         """Return a checker of files of *layout*; the first one imports numpy, which takes 0.1 s."""
         if self._can_check:
-            return Checker(layout, parent)
-        checker = await asyncio.to_thread(Checker, layout, parent)
+            return BlobValidator(layout, parent)
+        checker = await asyncio.to_thread(BlobValidator, layout, parent)
         self._can_check = True
         return checker
 

@@ -21,8 +21,8 @@ from p2pfl.core import inputs
 from p2pfl.core.effects import (
     AnyEffect,
     Average,
-    Collect,
     Create,
+    DeleteUnneededBlobs,
     Describe,
     Evaluate,
     Exit,
@@ -33,7 +33,7 @@ from p2pfl.core.effects import (
     SaveAccepted,
     SaveClosed,
     SaveCommit,
-    SaveFounding,
+    SaveGenesis,
     SavePromise,
     SaveRefused,
     SaveReport,
@@ -47,15 +47,15 @@ from p2pfl.core.effects import (
     Tell,
     Train,
     can_wait,
-    is_dear,
+    needs_own_fsync,
 )
 from p2pfl.core.ledger import CLONED_EXIT
 from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.node import Node
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
-from p2pfl.messages import Facts, Message, Records
+from p2pfl.messages import DeviceInfo, Message, Records
 from p2pfl.net.mesh import Mesh
-from p2pfl.net.peers import Peer
+from p2pfl.net.peers import LinkedPeer
 from p2pfl.runtime.collector import Collector
 from p2pfl.runtime.hush import Hush
 from p2pfl.runtime.publish import Publisher
@@ -83,7 +83,7 @@ wait: in a run of short rounds all saves of a round go to disk with its vote. Wh
 may tell once more after it was killed; an update that took longer to train is not put off."""
 
 Saving = (
-    SaveFounding
+    SaveGenesis
     | SavePromise
     | SaveAccepted
     | SaveCommit
@@ -126,7 +126,7 @@ class Driver:
         """Done when the node is to exit."""
         self.before_tick: Callable[[], None] = lambda: None
         """Called with every tick, about once a second: for what nobody announces."""
-        self.facts: Callable[[], Facts | None] = lambda: None
+        self.device_info: Callable[[], DeviceInfo | None] = lambda: None
         """Returns what is told to whoever is linked."""
         self.mesh: Mesh | None = None
         self.work: Work | None = None
@@ -159,19 +159,19 @@ class Driver:
 
     # --- the mesh's listener --------------------------------------------------------------------------------
 
-    def linked(self, peer: Peer) -> None:
+    def linked(self, peer: LinkedPeer) -> None:
         """Tell the protocol of a new link."""
         self.publish(events.PeerLinked(peer.member.node, peer.name, peer.address))
         self.feed(inputs.Linked(peer.member, peer.name))
-        if (facts := self.facts()) is not None and self.mesh is not None:
-            self.mesh.send(peer.member.node, facts)
+        if (device_info := self.device_info()) is not None and self.mesh is not None:
+            self.mesh.send(peer.member.node, device_info)
 
-    def unlinked(self, peer: Peer, reason: str) -> None:
+    def unlinked(self, peer: LinkedPeer, reason: str) -> None:
         """Tell the protocol that a link ended."""
         self.publish(events.PeerLost(peer.member.node, peer.name, reason))
         self.feed(inputs.Unlinked(peer.member.node))
 
-    def received(self, peer: Peer, message: Message) -> None:
+    def received(self, peer: LinkedPeer, message: Message) -> None:
         """Give the protocol a message."""
         now = self._loop.time()
         effects = self._node.input(inputs.Received(peer.member, message), now)
@@ -187,13 +187,13 @@ class Driver:
 
     def served(self, name: str, done: int, total: int) -> None:
         """Tell people how far a blob is sent."""
-        self.publish(events.Progress(0, "push", done, total, name))
+        self.publish(events.ProgressMade(0, "push", done, total, name))
 
-    def spread(self, facts: Facts) -> None:
+    def spread(self, device_info: DeviceInfo) -> None:
         """Tell everybody linked of this node's *facts*."""
         assert self.mesh is not None
         for node in self.mesh.links():
-            self.mesh.send(node, facts)
+            self.mesh.send(node, device_info)
 
     def disowned(self, reason: str) -> None:
         """End the node: its data directory is a copy. First that is made sure of for all later starts."""
@@ -311,7 +311,7 @@ class Driver:
                 self.publish(effect.event)
             case SendRecords():
                 return self._send_records(effect, self.mesh)
-            case Collect():
+            case DeleteUnneededBlobs():
                 self._collect(effect, self.work)
             case StopTraining():
                 self.work.stop_training()
@@ -340,7 +340,7 @@ class Driver:
         self._later += batch
         if not all(map(can_wait, batch)):
             return self._save_later()
-        if any(is_dear(save, LATER_SECONDS) for save in batch):
+        if any(needs_own_fsync(save, LATER_SECONDS) for save in batch):
             self._save_aside()
         elif self._later_timer is None:
             self._later_timer = self._loop.call_later(LATER_SECONDS, self._save_aside)
@@ -380,7 +380,7 @@ class Driver:
 
     # --- collecting -----------------------------------------------------------------------------------------
 
-    def _collect(self, effect: Collect, work: Work) -> None:
+    def _collect(self, effect: DeleteUnneededBlobs, work: Work) -> None:
         if self._collector is None:
             self._collector = Collector(self._store, work.guard, self._best, self._collected)
         self._collector.collect(effect.keep)

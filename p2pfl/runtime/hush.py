@@ -27,19 +27,19 @@ MAX_PEERS = 1024
 
 HUSHED = (
     events.Elected,
-    events.Evaluated,
+    events.EvaluationFinished,
     events.Notice,
-    events.PeerFacts,
+    events.PeerDeviceInfo,
     events.PeerLeaving,
     events.Resumed,
     events.UpdateRefused,
     events.Waiting,
-    events.Wanted,
-    events.Yielded,
+    events.ControlRequested,
+    events.SteppedDown,
 )
 """Events that a peer's words may cause without end; the others come with rounds, or once."""
 
-ROUND_LINES = (events.Elected, events.Evaluated)
+ROUND_LINES = (events.Elected, events.EvaluationFinished)
 """Those that every round brings: counted apart, so that quick rounds do not hide why one waits."""
 
 

@@ -21,7 +21,7 @@ MAX_OF_ROUND = 2000
 COMMITS = 100
 """Events about the last commits: the journal may be read a little before they are told."""
 
-LIVE = (events.Progress, events.Measured, events.PeerStatus, events.PeerFacts)
+LIVE = (events.ProgressMade, events.Measured, events.PeerStatus, events.PeerDeviceInfo)
 """Of interest only until the next one of the same thing; no lines of a log."""
 
 LINES = (events.PeerRefused, events.Notice, events.OptionsIgnored, events.Commanded)
@@ -57,7 +57,7 @@ class Keeper:
                 self._forget("resumed", "extended")
                 if event.then != "end":
                     self._forget("ended")
-            case events.Evaluated() | events.RosterChanged():
+            case events.EvaluationFinished() | events.RosterChanged():
                 self._commits.append(published)
             case events.RunExtended():
                 self._forget("ended")
@@ -88,17 +88,17 @@ def _key(event: events.AnyEvent) -> tuple[str, ...] | None:
             return (type(event).__name__,)
         case events.Waiting() | events.Measured() | events.Ended():
             return (type(event).__name__,)
-        case events.Progress():
+        case events.ProgressMade():
             return "progress", event.what, event.peer
         case events.PeerLinked() | events.PeerLost():
             return "link", event.node
         case events.AddressFailed():
             return "address", event.address
-        case events.PeerStatus() | events.PeerFacts() | events.PeerLeaving():
+        case events.PeerStatus() | events.PeerDeviceInfo() | events.PeerLeaving():
             return type(event).__name__, event.node
         case events.QuorumLost() | events.QuorumBack():
             return ("quorum",)
-        case events.Wanted():
+        case events.ControlRequested():
             return "wanted", event.what
         case events.Resumed():
             return ("resumed",)

@@ -35,10 +35,10 @@ from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Local
 from p2pfl.net.tasks import Tasks
 from p2pfl.paths import full
-from p2pfl.runtime.boots import Boots
+from p2pfl.runtime.device_info import OwnDeviceInfo
 from p2pfl.runtime.driver import Driver
-from p2pfl.runtime.facts import OwnFacts
-from p2pfl.runtime.invitation import Invitation, invite
+from p2pfl.runtime.endpoint import Endpoint, invite
+from p2pfl.runtime.incarnations import Incarnations
 from p2pfl.runtime.leaving import LEAVE_WITHIN, Leaving, end_with_input, signals
 from p2pfl.runtime.measure import Measures
 from p2pfl.runtime.observers import Observers, last_rounds
@@ -152,11 +152,18 @@ async def _run(
     publisher.add(observers.write)
     mesh = Mesh(
         config.credentials,
-        Local(journal.member.journal, journal.boot, nonce, __version__, lambda: journal.votes_cast, signer),
+        Local(
+            journal.member.journal,
+            journal.incarnation,
+            nonce,
+            __version__,
+            lambda: journal.votes_cast,
+            signer,
+        ),
         driver,
         store,
         listen=config.listen,
-        boots=Boots(journal, node.newest_vote, driver.fail),
+        incarnations=Incarnations(journal, node.newest_vote, driver.fail),
         advertise=config.advertise,
         peers=config.peers,
         observers=observers.hear,
@@ -167,8 +174,8 @@ async def _run(
     driver.work = work = Work(driver, store, worker, mesh, pace=config.pace)
     if config.min_nodes is None:
         driver.before_tick = _expectation(config, mesh, driver)
-    own = OwnFacts(journal.member.node, config.credentials.name, publisher.publish, driver.spread)
-    driver.facts = lambda: own.facts
+    own = OwnDeviceInfo(journal.member.node, config.credentials.name, publisher.publish, driver.spread)
+    driver.device_info = lambda: own.device_info
     publisher.add(own.write)
     measures = Measures(
         node,
@@ -179,7 +186,7 @@ async def _run(
         lambda: observers.count > 0 or config.recorded,
         lambda: worker.pid,
     )
-    invitation = Invitation(
+    endpoint = Endpoint(
         config.credentials.name,
         config.credentials.node_id,
         os.getpid(),
@@ -192,7 +199,7 @@ async def _run(
     measuring.start_lasting("measuring", measures.run)
     try:
         with (
-            invite(directory.observe_path, invitation),
+            invite(directory.observe_path, endpoint),
             signals(leave),
             _enter_key(config.wait, driver),
         ):

@@ -36,15 +36,15 @@ from p2pfl.wire.frames import encode_frame
 from p2pfl.wire.observing import (
     OBSERVING_VERSION,
     Answer,
-    Beat,
-    CaughtUp,
     Denial,
     Greeting,
     Happened,
     History,
+    HistoryEnd,
     NodeFrame,
+    ObserverHeartbeat,
     Order,
-    Watch,
+    WatchRequest,
     What,
     batches,
     decode_observer,
@@ -141,7 +141,7 @@ class Observers:
         """Those of the connected who follow what happens."""
         self._is_closed = False
         self._seq = 0
-        self._beat = self._frame(Beat())
+        self._beat = self._frame(ObserverHeartbeat())
         self._too_slow = self._frame(Denial(TOO_SLOW))
 
     @property
@@ -220,7 +220,7 @@ class Observers:
             raise
         return partial(self._serve, stream, watch, admitted)
 
-    async def _first_frame(self, stream: FrameStream) -> Watch | None:
+    async def _first_frame(self, stream: FrameStream) -> WatchRequest | None:
         """Return an observer's first frame; None if it closed instead.
 
         Raises:
@@ -232,11 +232,11 @@ class Observers:
         if body is None:
             return None
         frame = decode_observer(body)
-        if not isinstance(frame, Watch):
+        if not isinstance(frame, WatchRequest):
             raise PeerError("an observer's first frame must be WATCH")
         return frame
 
-    def _admit(self, identity: PeerIdentity, watch: Watch) -> Admitted:
+    def _admit(self, identity: PeerIdentity, watch: WatchRequest) -> Admitted:
         """Return what an observer may do.
 
         Raises:
@@ -287,7 +287,7 @@ class Observers:
             raise PeerError(f"{count} observers are connected, the most there may be of them: close one")
         return admitted
 
-    async def _serve(self, stream: FrameStream, watch: Watch, admitted: Admitted) -> None:
+    async def _serve(self, stream: FrameStream, watch: WatchRequest, admitted: Admitted) -> None:
         viewer = Viewer(stream, self._settings.max_observer_bytes, beat=self._beat, too_slow=self._too_slow)
         tasks = Tasks()
         self._connected[viewer] = admitted
@@ -308,7 +308,7 @@ class Observers:
             await stream.finish()
             viewer.closed.set()
 
-    async def _begin(self, viewer: Viewer, watch: Watch, admitted: Admitted) -> None:
+    async def _begin(self, viewer: Viewer, watch: WatchRequest, admitted: Admitted) -> None:
         """Greet an observer, tell it what lies behind, and let it follow."""
         oldest = self._recent[0][0].seq if self._recent else self._seq + 1
         resumed = watch.stream == self._stream and oldest - 1 <= watch.after <= self._seq
@@ -344,7 +344,7 @@ class Observers:
             behind = self._keeper.told()
         for happened in batches(behind):
             viewer.push(self._frame(Happened(happened)))
-        viewer.push(self._frame(CaughtUp(self._seq)))
+        viewer.push(self._frame(HistoryEnd(self._seq)))
         self._viewers.add(viewer)
 
     async def _read(self, viewer: Viewer, admitted: Admitted) -> None:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 SHORT = 7
 """Characters of a digest in a file's name."""
 
-_WISHES: dict[What, tuple[Literal["pause", "resume", "end", "end-now"], str]] = {
+_CONTROL_REQUESTS: dict[What, tuple[Literal["pause", "resume", "end", "end-now"], str]] = {
     "pause": ("pause", "the run pauses with the next commit"),
     "resume": ("resume", "the run goes on"),
     "stop": ("end", "the run ends with the next commit"),
@@ -58,11 +58,11 @@ class Orders:
 
     async def _do(self, what: What, who: str) -> tuple[str, str]:
         """Return why it was refused, or what was done."""
-        if what in _WISHES:
-            wish, text = _WISHES[what]
-            refused = self._node.objection(wish)
+        if what in _CONTROL_REQUESTS:
+            control_request, text = _CONTROL_REQUESTS[what]
+            refused = self._node.objection(control_request)
             if not refused:
-                self._driver.feed(inputs.Want(wish, who))
+                self._driver.feed(inputs.OperatorRequest(control_request, who))
             return refused, "" if refused else text
         if what == "start":
             if not self._node.waits_for_go:
@@ -98,4 +98,4 @@ class Orders:
 
     def _copy(self, ledger: Ledger, model: str, target: Path) -> None:
         make_folder(target.parent)
-        export_blob(self._store.path(model), ledger.founding.layout, target, force=True)
+        export_blob(self._store.path(model), ledger.genesis.layout, target, force=True)

@@ -178,7 +178,7 @@ class Work:
 
     async def _train(self, effect: Train) -> None:
         path = self._store.new_path()
-        passing, model = self._store.places(effect.model)
+        unflushed, model = self._store.places(effect.model)
         loop = asyncio.get_running_loop()
         began, total = loop.time(), 0
         self._training_stopped = stopped = asyncio.Event()
@@ -189,9 +189,9 @@ class Work:
                 done = min(done, int(total * (loop.time() - began) / self._pace))
                 predicted = max(predicted, self._pace)
             self._host.feed(inputs.TrainProgress(effect.run, effect.round, done, total, predicted))
-            self._host.publish(events.Progress(effect.round, "train", done, total))
+            self._host.publish(events.ProgressMade(effect.round, "train", done, total))
 
-        def progressed(progress: commands.Progress) -> None:
+        def progressed(progress: commands.TrainJobProgress) -> None:
             nonlocal total
             total = progress.total
             tell(progress.done, progress.predicted)
@@ -205,7 +205,7 @@ class Work:
                     effect.partition,
                     path,
                     progressed,
-                    passing_path=passing,
+                    unflushed_path=unflushed,
                     digest=effect.model,
                 )
             )
@@ -244,11 +244,16 @@ class Work:
             self._host.publish(events.DataShown(effect.partition, effect.spec.partitions, labels))
 
     async def _evaluate(self, effect: Evaluate) -> None:
-        passing, model = self._store.places(effect.model)
+        unflushed, model = self._store.places(effect.model)
         try:
             result = await self._twice(
                 lambda: self._worker.evaluate(
-                    effect.spec, model, effect.part, effect.parts, passing_path=passing, digest=effect.model
+                    effect.spec,
+                    model,
+                    effect.part,
+                    effect.parts,
+                    unflushed_path=unflushed,
+                    digest=effect.model,
                 )
             )
             evaluation = Evaluation(result.correct, result.total, result.loss)

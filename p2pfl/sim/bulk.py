@@ -112,7 +112,7 @@ class Bulk:
                 wait = self.give_up if holders and not open_ else 0.0
                 self._world.after(wait, self._fail, device, digest, reason, process)
                 return
-        disk.passing.add(digest)
+        disk.unflushed.add(digest)
         if effect.durable:
             flushed = BLOB_FLUSH * self._world.random.random()
             self._world.after(flushed, self._flushed, device, process, digest)

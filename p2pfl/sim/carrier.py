@@ -14,7 +14,7 @@ import msgspec
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
     AnyEffect,
-    Collect,
+    DeleteUnneededBlobs,
     Exit,
     Fetch,
     SavePromise,
@@ -24,7 +24,7 @@ from p2pfl.core.effects import (
     Tell,
     Train,
     can_wait,
-    is_dear,
+    needs_own_fsync,
 )
 from p2pfl.core.options import FIRST_ATTEMPT
 from p2pfl.messages import Ballot, Undelivered
@@ -86,7 +86,7 @@ class Carrier:
         if device.habits.flushes_first and not all(map(can_wait, saves)):
             self.flush(device, device.process)
         else:
-            soon = any(is_dear(save, PUT_OFF) for save in saves)
+            soon = any(needs_own_fsync(save, PUT_OFF) for save in saves)
             self._world.after(FLUSH if soon else PUT_OFF, self.flush, device, device.process)
 
     def flush(self, device: Device, process: int) -> None:
@@ -118,7 +118,7 @@ class Carrier:
                 self._world.network.sever(device, effect.node)
             case Fetch():
                 self._world.network.fetch(device, effect)
-            case Collect():
+            case DeleteUnneededBlobs():
                 self.flush(device, device.process)
                 device.collect(effect.keep)
             case Tell():

@@ -76,7 +76,7 @@ def _resume_what_paused(world: World) -> None:
     for device in world.devices.values():
         ledger = device.node.ledger if device.node is not None else None
         if ledger is not None and ledger.is_paused:
-            world.hand(device, device.process, inputs.Want("resume"))
+            world.hand(device, device.process, inputs.OperatorRequest("resume"))
     world.after(OPERATORS_LOOK, _resume_what_paused, world)
 
 
@@ -209,7 +209,7 @@ def _back_up_or_restore(world: World, backups: dict[Device, Disk]) -> None:
         if may_restore(world, device, backup):
             del backups[device]
             if world.random.random() < 0.5:
-                backup.blobs, backup.passing = set(device.disk.blobs), set(device.disk.passing)
+                backup.blobs, backup.unflushed = set(device.disk.blobs), set(device.disk.unflushed)
                 backup.damaged = set(device.disk.damaged)
             world.restore_disk(device, backup)
             return

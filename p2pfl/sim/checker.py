@@ -10,11 +10,11 @@ from collections.abc import Callable, Container, Iterable
 
 from p2pfl.core.effects import (
     AnyEffect,
-    Collect,
+    DeleteUnneededBlobs,
     Save,
     SaveAccepted,
     SaveCommit,
-    SaveFounding,
+    SaveGenesis,
     SavePromise,
     Send,
     Tell,
@@ -27,7 +27,7 @@ from p2pfl.sim.votes import Chosen, Votes, short
 from p2pfl.sim.works import Works
 
 
-class Checker:
+class InvariantChecker:
     """Judges every effect right after it was carried out."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Checker:
             case SaveCommit():
                 self.votes.committed(disk, effect)
                 self.works.committed(disk, effect)
-            case SaveFounding():
+            case SaveGenesis():
                 self.votes.founded(effect)
                 self.works.founded(effect)
             case _:
@@ -76,7 +76,7 @@ class Checker:
                 self.votes.propose(message.record)
             case Tell():
                 self.works.told(disk, name, effect.event)
-            case Collect():
+            case DeleteUnneededBlobs():
                 self._collected(disk)
             case Train():
                 self.works.begun(disk, effect)

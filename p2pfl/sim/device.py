@@ -23,7 +23,7 @@ from p2pfl.core.effects import (
     SaveAccepted,
     SaveClosed,
     SaveCommit,
-    SaveFounding,
+    SaveGenesis,
     SavePromise,
     SaveRefused,
     SaveReport,
@@ -48,7 +48,7 @@ from p2pfl.sim.signer import signer_of
 from p2pfl.wire.links import Introduction
 
 if TYPE_CHECKING:
-    from p2pfl.sim.network import Link
+    from p2pfl.sim.network import SimulatedLink
 
 SCHEMA: Schema = canonical([TensorSpec("weight", "F32", (2,))])
 """The shape of every simulated model; its content is its digest."""
@@ -83,7 +83,7 @@ class Device:
         self.process = 0
         """Raised at each start: what a crashed process was waiting for never reaches the next one."""
         self.node: Node | None = None
-        self.links: dict[str, Link] = {}
+        self.links: dict[str, SimulatedLink] = {}
         """By node id of the other end."""
         self.signer = signer_of(disk.member.node)
         self.local = self._local("")
@@ -140,7 +140,7 @@ class Device:
     def boot_up(self, now: float) -> list[AnyEffect]:
         """Start the process on what the disk holds."""
         self.process += 1
-        self.disk.boot += 1
+        self.disk.incarnation += 1
         self._sum, self.exit, self.is_away, self.hung_until = None, None, False, 0.0
         nonce = digest_of("nonce", self.options.nonce, self.process)[:32]
         new_run = self.options.new_run or self.has_turned_away
@@ -157,7 +157,7 @@ class Device:
     def _local(self, nonce: str) -> Local:
         disk = self.disk
         return Local(
-            disk.member.journal, disk.boot, nonce, "simulated", partial(self._votes, disk), self.signer
+            disk.member.journal, disk.incarnation, nonce, "simulated", partial(self._votes, disk), self.signer
         )
 
     def _votes(self, disk: Disk) -> int:
@@ -265,11 +265,11 @@ class Device:
     def keep(self, result: inputs.AnyInput) -> None:
         """Put the blob of a worker's result on the disk; an initial model is durable at once."""
         if isinstance(result, inputs.Averaged) and result.digest is not None:
-            self.disk.passing.add(result.digest)
+            self.disk.unflushed.add(result.digest)
         elif isinstance(result, inputs.Created):
             self.disk.blobs.add(result.model)
         elif isinstance(result, inputs.Trained):
-            self.disk.passing.add(result.digest)
+            self.disk.unflushed.add(result.digest)
 
     def collect(self, keep: frozenset[str]) -> None:
         """Let go of the blobs outside *keep*."""
@@ -284,7 +284,7 @@ class Device:
 
 
 SAVES = (
-    SaveFounding,
+    SaveGenesis,
     SavePromise,
     SaveAccepted,
     SaveCommit,

@@ -14,7 +14,7 @@ from p2pfl.core.effects import (
     SaveAccepted,
     SaveClosed,
     SaveCommit,
-    SaveFounding,
+    SaveGenesis,
     SavePromise,
     SaveRefused,
     SaveReport,
@@ -23,7 +23,7 @@ from p2pfl.core.effects import (
     SaveUpdate,
 )
 from p2pfl.core.saved import Saved, SavedRun, Vote
-from p2pfl.messages import Commit, Founding, Member, Records, UpdateEntry, record_digest
+from p2pfl.messages import Commit, Genesis, Member, Records, UpdateEntry, record_digest
 from p2pfl.proofs import CastVote, Claim, Seen, casts_of
 
 RECORDS_AT_ONCE = 4
@@ -37,11 +37,11 @@ class Disk:
     member: Member
     blobs: set[str] = field(default_factory=set)
     """Durable ones."""
-    passing: set[str] = field(default_factory=set)
+    unflushed: set[str] = field(default_factory=set)
     """Blobs that a power cut takes away."""
     damaged: set[str] = field(default_factory=set)
     """Blobs that are here with wrong bytes, until somebody notices."""
-    foundings: dict[str, Founding] = field(default_factory=dict)
+    geneses: dict[str, Genesis] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     """Runs, the one joined last at the end."""
     commits: dict[str, list[Commit]] = field(default_factory=dict)
@@ -49,13 +49,13 @@ class Disk:
     updates: dict[str, tuple[int, str, UpdateEntry]] = field(default_factory=dict)
     resumed: set[tuple[str, int]] = field(default_factory=set)
     closed: set[str] = field(default_factory=set)
-    boot: int = 0
+    incarnation: int = 0
     """Starts with this journal."""
     votes_cast: int = 0
     """Promises and acceptances of this journal."""
     refused: str = ""
     """Why no node may start with this journal any more; mostly empty."""
-    boots: dict[Member, Seen] = field(default_factory=dict)
+    incarnations: dict[Member, Seen] = field(default_factory=dict)
     """The last that each other journal has shown."""
 
     def backup(self) -> Disk:
@@ -63,43 +63,45 @@ class Disk:
         return replace(
             self,
             blobs=set(self.blobs),
-            passing=set(self.passing),
+            unflushed=set(self.unflushed),
             damaged=set(self.damaged),
-            foundings=dict(self.foundings),
+            geneses=dict(self.geneses),
             order=list(self.order),
             commits={run: list(commits) for run, commits in self.commits.items()},
             votes=dict(self.votes),
             updates=dict(self.updates),
             resumed=set(self.resumed),
             closed=set(self.closed),
-            boots=dict(self.boots),
+            incarnations=dict(self.incarnations),
         )
 
     def renew(self, journal: str) -> None:
         """Take a new journal id, as `--new-journal` does: the votes and updates were the old one's."""
         self.member = Member(self.member.node, journal)
-        self.boot, self.votes_cast, self.refused = 0, 0, ""
+        self.incarnation, self.votes_cast, self.refused = 0, 0, ""
         self.votes.clear()
         self.updates.clear()
 
     def seen(self, member: Member) -> Seen | None:
         """Return the last that *member*'s journal has shown."""
-        return self.boots.get(member)
+        return self.incarnations.get(member)
 
     def save_claim(self, member: Member, claim: Claim) -> None:
         """Remember it, durably."""
-        self.boots[member] = Seen(claim, self.boots.get(member, Seen()).cast)
+        self.incarnations[member] = Seen(claim, self.incarnations.get(member, Seen()).cast)
 
     def _save_seen(self, casts: Iterable[CastVote]) -> None:
         for cast in casts:
             if cast.vote.member != self.member:
-                self.boots[cast.vote.member] = self.boots.get(cast.vote.member, Seen()).with_vote(cast)
+                self.incarnations[cast.vote.member] = self.incarnations.get(
+                    cast.vote.member, Seen()
+                ).with_vote(cast)
 
     def save(self, effect: Save) -> None:
         """Make *effect* durable."""
         match effect:
-            case SaveFounding():
-                self.foundings[effect.run] = effect.founding
+            case SaveGenesis():
+                self.geneses[effect.run] = effect.genesis
                 self.commits.setdefault(effect.run, [])
                 self.order = [run for run in self.order if run != effect.run] + [effect.run]
             case SavePromise():
@@ -127,7 +129,7 @@ class Disk:
 
     def has(self, digest: str) -> bool:
         """Whether blob *digest* is here."""
-        return digest in self.blobs or digest in self.passing
+        return digest in self.blobs or digest in self.unflushed
 
     def last_model(self) -> str | None:
         """Return the last committed model of the run the journal is in, or its first; None in no run."""
@@ -135,7 +137,7 @@ class Disk:
         if run is None:
             return None
         commits = self.commits[run]
-        return commits[-1].record.model if commits else self.foundings[run].model
+        return commits[-1].record.model if commits else self.geneses[run].model
 
     def is_whole(self, digest: str) -> bool:
         """Whether blob *digest* is here with the right bytes."""
@@ -143,13 +145,13 @@ class Disk:
 
     def drop(self, digest: str) -> None:
         """Delete blob *digest*."""
-        for blobs in (self.blobs, self.passing, self.damaged):
+        for blobs in (self.blobs, self.unflushed, self.damaged):
             blobs.discard(digest)
 
     def collect(self, keep: frozenset[str]) -> None:
         """Let go of the blobs outside *keep*."""
         self.blobs &= keep
-        self.passing &= keep
+        self.unflushed &= keep
         self.damaged &= keep
 
     def _vote(self, run: str, round_: int) -> Vote:
@@ -172,11 +174,11 @@ class Disk:
             due = (round_ + 1, record_digest(last.record) if last else current)
             is_whole = update is not None and update[:2] == due and self.has(update[2].digest)
             mine = update[2] if update is not None and is_whole else None
-            founding = self.foundings[current]
-            before = commits[-2].record if len(commits) > 1 else founding
+            genesis = self.geneses[current]
+            before = commits[-2].record if len(commits) > 1 else genesis
             saved = SavedRun(
                 current,
-                founding,
+                genesis,
                 last,
                 mine,
                 (current, round_) in self.resumed,
@@ -189,8 +191,8 @@ class Disk:
 
     def records(self, run: str, after: int) -> Records | None:
         """Return the answer to an Ask; None when the run is unknown here."""
-        if run not in self.foundings:
+        if run not in self.geneses:
             return None
-        founding = self.foundings[run] if after < 0 else None
+        genesis = self.geneses[run] if after < 0 else None
         start = max(0, after)
-        return Records(run, founding, tuple(self.commits[run][start : start + RECORDS_AT_ONCE]))
+        return Records(run, genesis, tuple(self.commits[run][start : start + RECORDS_AT_ONCE]))

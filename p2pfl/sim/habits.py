@@ -30,7 +30,7 @@ class Habits(msgspec.Struct, frozen=True):
     """A new data directory gets a new journal id."""
     keeps_refusal: bool = True
     """A journal that was refused is marked, and no process starts with it any more."""
-    judges_boots: bool = True
+    judges_incarnations: bool = True
     """A journal that comes back from the past is refused (by what it claims in HELLO)."""
     counts_votes: bool = True
     """A node shows how many votes its journal has cast, and remembers what others have shown."""

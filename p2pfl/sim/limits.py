@@ -29,7 +29,7 @@ def may_lose_disk(world: World, device: Device) -> bool:
     members = {one.member for one in world.devices.values()}
     whole = members - world.checker.votes.gone
     rosters = world.checker.latest() or [
-        founding.roster for disk in world.disks() for founding in disk.foundings.values()
+        genesis.roster for disk in world.disks() for genesis in disk.geneses.values()
     ]
     rosters += world.checker.undecided()
     leaving = {
@@ -70,7 +70,9 @@ def _knows_better(disk: Disk, backup: Disk) -> bool:
     seen = disk.seen(backup.member)
     if seen is None:
         return False
-    return seen.votes > backup.votes_cast or (seen.claim is not None and seen.claim.boot > backup.boot)
+    return seen.votes > backup.votes_cast or (
+        seen.claim is not None and seen.claim.incarnation > backup.incarnation
+    )
 
 
 def is_leaving(device: Device) -> bool:

@@ -31,7 +31,7 @@ LAST_WORDS = 0.1
 still delivers what was written to a socket."""
 
 
-class Link:
+class SimulatedLink:
     """A control link between two processes, as both see it."""
 
     __slots__ = ("one", "order", "other", "processes")
@@ -115,7 +115,7 @@ class Network:
                     self.link_later(stale.one, stale.other)
         order = judge.admission.take(judged.member.node, judged.hello)
         judged.admission.take_judged(judge.member.node, judge.hello, order)
-        one.links[b] = other.links[a] = Link(one, other, order)
+        one.links[b] = other.links[a] = SimulatedLink(one, other, order)
         self._world.feed(one, inputs.Linked(other.member, other.name))
         if other.is_up:
             self._world.feed(other, inputs.Linked(one.member, one.name))
@@ -123,7 +123,7 @@ class Network:
     def _admits(self, judge: Device, other: Device) -> bool:
         """Whether *judge* lets *other* in; to whom it is proved that it is a copy stops."""
         refusal = judge.admission.refuse(other.identity, other.hello)
-        if refusal is None or (refusal.kind == "cloned" and not judge.habits.judges_boots):
+        if refusal is None or (refusal.kind == "cloned" and not judge.habits.judges_incarnations):
             return True
         self._world.note(judge, f"refuses {other.name}: {refusal.reason}")
         if refusal.kind == "cloned" and other.admission.is_disowned_by(refusal):
@@ -150,7 +150,7 @@ class Network:
         for link in device.links.values():
             self._world.after(LAST_WORDS, self.unlink, link)
 
-    def unlink(self, link: Link) -> None:
+    def unlink(self, link: SimulatedLink) -> None:
         """End a link: each side that runs is told."""
         for device in (link.one, link.other):
             node = link.end_of(device).member.node
@@ -237,7 +237,7 @@ class Network:
                 delay *= SLOWER
             world.after(delay, self._deliver, link, device, received)
 
-    def _deliver(self, link: Link, sender: Device, received: inputs.Received) -> None:
+    def _deliver(self, link: SimulatedLink, sender: Device, received: inputs.Received) -> None:
         """Deliver a message, also a late one of an earlier link; a Status only on its own link."""
         receiver = link.end_of(sender)
         current = receiver.links.get(received.member.node)

@@ -39,7 +39,7 @@ class OpenRound(NamedTuple):
     """Seconds the run's own spec lets a round wait for updates that do not come."""
 
 
-class Progress:
+class ProgressJudge:
     """Looks at one world again and again."""
 
     def __init__(self, world: World, bound: float = BOUND) -> None:

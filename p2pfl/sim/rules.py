@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from p2pfl.core.courtesy import Courtesy
+from p2pfl.core.lease import LeaderLease
 from p2pfl.core.options import Policy, highest_accepted
 from p2pfl.messages import Commit, Member, quorum
 from p2pfl.proofs import Verify
@@ -200,12 +200,12 @@ RULES = {
         HANGS,
         habits=Habits(ends_hanging=False),
     ),
-    "courtesy": Rule(
+    "lease": Rule(
         "what is left to a candidate is renewed by its progress only",
         "stall",
         15,
         WALLS,
-        policy=lambda _: Policy(courtesy=lambda _known, ballot, step, now: Courtesy(ballot, step, now, now)),
+        policy=lambda _: Policy(lease=lambda _known, ballot, step, now: LeaderLease(ballot, step, now, now)),
         habits=Habits(tells_undelivered=False),  # by which the candidate would notice
     ),
     "undelivered": Rule(
@@ -221,15 +221,15 @@ RULES = {
         5,
         DISKS,
         policy=lambda _: Policy(current=lambda _votes, _seen: True),
-        habits=Habits(renews_journal=False, judges_boots=False),  # which would notice it as well
+        habits=Habits(renews_journal=False, judges_incarnations=False),  # which would notice it as well
     ),
-    "boots": Rule(
+    "incarnations": Rule(
         "a journal that comes back from the past is refused",
         "identity",
         20,
         DISKS,
         policy=lambda _: Policy(current=lambda _votes, _seen: True),  # which would notice it as well
-        habits=Habits(judges_boots=False),
+        habits=Habits(judges_incarnations=False),
     ),
     "votes": Rule(
         "a journal that has forgotten votes is refused, however often it was started",

@@ -21,7 +21,7 @@ COLLECTED_OBJECTS = 50_000
 """Objects made between two garbage collections: a world makes many that live long and few that are cyclic."""
 
 
-class Setting(msgspec.Struct, frozen=True):
+class SimulationSettings(msgspec.Struct, frozen=True):
     """One federation, but for its seed."""
 
     nodes: int = 5
@@ -60,7 +60,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """What happened, where that was asked for."""
 
 
-def run_seed(setting: Setting, seed: int, *, trace: bool = False) -> Outcome:
+def run_seed(setting: SimulationSettings, seed: int, *, trace: bool = False) -> Outcome:
     """Run one seed to its end."""
     world = setting.world(seed, trace=trace)
     violation = ""
@@ -73,7 +73,7 @@ def run_seed(setting: Setting, seed: int, *, trace: bool = False) -> Outcome:
     return Outcome(seed, world.checker.rounds, violation, world.trace or ())
 
 
-def run_seeds(setting: Setting, seeds: range, jobs: int = 1) -> Iterator[list[Outcome]]:
+def run_seeds(setting: SimulationSettings, seeds: range, jobs: int = 1) -> Iterator[list[Outcome]]:
     """Run *seeds*, *jobs* at a time in processes of their own; yield outcomes in order, a batch at a time."""
     size = max(1, BATCH_NODES // setting.nodes)
     batches = [seeds[start : start + size] for start in range(0, len(seeds), size)]
@@ -87,7 +87,7 @@ def run_seeds(setting: Setting, seeds: range, jobs: int = 1) -> Iterator[list[Ou
             pool.shutdown(cancel_futures=True)
 
 
-def _run_batch(setting: Setting, seeds: range) -> list[Outcome]:
+def _run_batch(setting: SimulationSettings, seeds: range) -> list[Outcome]:
     before = gc.get_threshold()
     gc.set_threshold(COLLECTED_OBJECTS)
     try:

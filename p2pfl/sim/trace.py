@@ -9,15 +9,15 @@ from p2pfl.core.effects import AnyEffect, Send, Tell
 from p2pfl.messages import (
     Accept,
     Accepted,
+    Ack,
     Collect,
     Commit,
-    Noted,
     Prepare,
     Promise,
     Record,
     Refuse,
+    StepDown,
     Submit,
-    Yield,
 )
 
 SHORT = 7
@@ -36,7 +36,7 @@ def line_of(effect: AnyEffect, name_of: Callable[[str], str]) -> str | None:
     if not isinstance(effect, Send):
         return None
     match effect.message:
-        case Prepare() | Collect() | Submit() | Noted() | Yield() | Accepted() as message:
+        case Prepare() | Collect() | Submit() | Ack() | StepDown() | Accepted() as message:
             what = f"round {message.round} {message.ballot.attempt} of {name_of(message.ballot.node)}"
         case Promise() as message:
             value = f", has accepted {_value(message.accepted)}" if message.accepted is not None else ""

@@ -8,7 +8,7 @@ what is to be noticed.
 
 from __future__ import annotations
 
-from p2pfl.core.effects import SaveAccepted, SaveCommit, SaveFounding, SavePromise
+from p2pfl.core.effects import SaveAccepted, SaveCommit, SaveGenesis, SavePromise
 from p2pfl.core.options import FIRST_ATTEMPT
 from p2pfl.core.roster import contains, ranked
 from p2pfl.messages import Accepted, Ballot, Member, Promise, Record, RosterEntry, quorum, record_digest
@@ -70,10 +70,10 @@ class Votes:
 
     # --- saves ----------------------------------------------------------------------------------------------
 
-    def founded(self, effect: SaveFounding) -> None:
+    def founded(self, effect: SaveGenesis) -> None:
         """Take note of record 0."""
-        _check_roster(effect.founding.roster)
-        self._rosters[effect.run] = effect.founding.roster
+        _check_roster(effect.genesis.roster)
+        self._rosters[effect.run] = effect.genesis.roster
 
     def promised(self, disk: Disk, effect: SavePromise) -> None:
         """Judge a promise that is on *disk* now."""

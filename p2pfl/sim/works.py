@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pfl import events
-from p2pfl.core.effects import SaveCommit, SaveFounding, Train
+from p2pfl.core.effects import SaveCommit, SaveGenesis, Train
 from p2pfl.messages import Member, Record, record_digest
 from p2pfl.sim.device import average_of
 from p2pfl.sim.disk import Disk
@@ -23,9 +23,9 @@ class Works:
         self._offered: dict[Member, str] = {}
         """The update each running member holds for its open round: trained, or brought back by a restart."""
 
-    def founded(self, effect: SaveFounding) -> None:
+    def founded(self, effect: SaveGenesis) -> None:
         """Take note of the first model."""
-        self._models[effect.run] = effect.founding.model
+        self._models[effect.run] = effect.genesis.model
 
     def accepted(self, record: Record, digest: str) -> None:
         """Judge what a record counts."""
@@ -57,7 +57,7 @@ class Works:
 
     def told(self, disk: Disk, name: str, event: events.AnyEvent) -> None:
         """Take note of what a member was told about its own update."""
-        if isinstance(event, events.Trained | events.UpdateReused):
+        if isinstance(event, events.TrainingFinished | events.UpdateReused):
             self._offered[disk.member] = event.digest
         elif isinstance(event, events.UpdateRefused) and event.name == name:
             self._offered.pop(disk.member, None)

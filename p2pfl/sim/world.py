@@ -20,13 +20,13 @@ from p2pfl.messages import Member, RunSpec
 from p2pfl.sim.bulk import Bulk
 from p2pfl.sim.carrier import Carrier
 from p2pfl.sim.chaos import schedule_faults
-from p2pfl.sim.checker import Checker
+from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.clock import Clock
 from p2pfl.sim.device import Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.faults import CALM, Faults
 from p2pfl.sim.network import SILENCE, Network
-from p2pfl.sim.progress import BOUND, Progress
+from p2pfl.sim.progress import BOUND, ProgressJudge
 from p2pfl.sim.rules import Rule
 from p2pfl.sim.setting import CLONED_EXIT, SETTINGS, digest_of, node_id, spec_of
 from p2pfl.sim.trace import SHORT
@@ -78,7 +78,7 @@ class World:
         self._clock = Clock()
         self.network = Network(self, codec=codec)
         self.bulk = Bulk(self)
-        self.checker = Checker(self.disks, self.bulk.damaged)
+        self.checker = InvariantChecker(self.disks, self.bulk.damaged)
         self._carrier = Carrier(self)
         self._without = without
         self._spec = spec or spec_of(rounds)
@@ -140,7 +140,7 @@ class World:
             latest = self.faults.until if device in self._late else 1.0
             self.after(latest * self.random.random(), self.start, device)
         schedule_faults(self)
-        Progress(self, BOUND + self.faults.allowance).begin()
+        ProgressJudge(self, BOUND + self.faults.allowance).begin()
         if self.is_faulty:
             self.after(self.faults.until, self._end_faults)
         self.after(self.faults.until + SETTINGS.linger, self.serve_stragglers)
@@ -217,7 +217,7 @@ class World:
         self.note(device, "loses power" if is_power_cut else "crashes")
         self._stop(device)
         if is_power_cut:
-            device.disk.passing.clear()
+            device.disk.unflushed.clear()
         seconds = down if down is not None else self.random.expovariate(1 / max(0.1, self.faults.down))
         self.after(seconds, self.start, device)
 
@@ -275,7 +275,8 @@ class World:
         if device.is_up:
             self.crash(device, down)
         self.note(
-            device, f"comes back with a backup of its start {backup.boot} and {backup.votes_cast} votes"
+            device,
+            f"comes back with a backup of its start {backup.incarnation} and {backup.votes_cast} votes",
         )
         self.checker.lost(device.member)
         device.disk, device.is_restored = backup, True

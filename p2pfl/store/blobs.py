@@ -3,7 +3,7 @@
 One folder holds the blobs, flat: a node keeps a handful, never thousands. A name of a digest in it means:
 complete, verified and durable. Below it are two more, on the same file system, so that a rename moves a file:
 
-* `passing/` holds blobs that are complete and verified but not flushed: the updates of the open round. Most
+* `unflushed/` holds blobs that are complete and verified but not flushed: the updates of the open round. Most
   are deleted with the next commit, before the system has written them out, and what a power cut takes of them
   can be trained or pulled again; flushing them took more time than all else in a round. What is found there
   at a start is hashed again before it is believed (`recover`).
@@ -49,9 +49,9 @@ class BlobReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._passing = directory / "passing"
+        self._unflushed = directory / "unflushed"
         self._durable_prefix = f"{directory}{os.sep}"
-        self._prefixes = (self._durable_prefix, f"{self._passing}{os.sep}")
+        self._prefixes = (self._durable_prefix, f"{self._unflushed}{os.sep}")
         """Of the files' names. Every round asks for several blobs: texts are looked up in half the time."""
 
     def path(self, digest: str) -> Path:
@@ -69,7 +69,7 @@ class BlobReader:
             BlobError: *digest* is not a digest.
         """
         _judge(digest)
-        return self._passing / digest, self.directory / digest
+        return self._unflushed / digest, self.directory / digest
 
     def has(self, digest: str) -> bool:
         """Whether blob *digest* is here and complete."""
@@ -118,7 +118,7 @@ class BlobReader:
 
     def _files(self) -> Iterator[Path]:
         """Yield the files of all blobs here."""
-        for folder in (self.directory, self._passing):
+        for folder in (self.directory, self._unflushed):
             if folder.is_dir():
                 with disk_errors("list the folder", folder):
                     yield from [path for path in folder.iterdir() if _DIGEST.fullmatch(path.name)]
@@ -139,7 +139,7 @@ class BlobStore(BlobReader):
         self._open: set[str] = set()
         self._spares = Spares(QUICK_BYTES)
         make_folder(self._temporary)
-        make_folder(self._passing)
+        make_folder(self._unflushed)
         with disk_errors("clean the folder", self._temporary):
             for path in (*self._temporary.glob("new-*"), *self._temporary.glob("old-*")):
                 path.unlink(missing_ok=True)
@@ -150,8 +150,8 @@ class BlobStore(BlobReader):
         Raises:
             DataDirectoryError: the disk refused.
         """
-        with disk_errors("clean the folder", self._passing):
-            for path in list(self._passing.iterdir()):
+        with disk_errors("clean the folder", self._unflushed):
+            for path in list(self._unflushed.iterdir()):
                 if path.name not in wanted or digest_of(path) != path.name:
                     path.unlink(missing_ok=True)
 
@@ -219,7 +219,7 @@ class BlobStore(BlobReader):
 
     def _target(self, digest: str, *, durable: bool) -> Path:
         _judge(digest)
-        return (self.directory if durable else self._passing) / digest
+        return (self.directory if durable else self._unflushed) / digest
 
     def partial(
         self,

@@ -4,7 +4,7 @@ A number must be finite, unless the one in its place in the parent, the model th
 same bits: a mask of infinities or the limits of an observer that has seen nothing stay what they are.
 
 The node checks what peers send, so that a broken update is refused by name before the worker or the
-consensus sees it. A `Checker` looks at bytes while they arrive and are in the processor's cache anyway;
+consensus sees it. A `BlobValidator` looks at bytes while they arrive and are in the processor's cache anyway;
 `check_blob` has it look at a file that is here already. numpy is imported with the first one (20 MB and 0.1 s
 that an idle node does not spend).
 """
@@ -51,7 +51,7 @@ class _Run(NamedTuple):
     """None where all numbers are."""
 
 
-class Checker:
+class BlobValidator:
     """Looks at the bytes of a model file, piece by piece from the first to the last.
 
     Where the file's *parent* may lie is asked only when a number is not finite. One whose parent is *any* is
@@ -195,13 +195,13 @@ class Checker:
 def check_blob(path: Path, layout: Layout, parent: Places | Literal["any"] = ()) -> None:
     """Check the file at *path* against *layout*; its digest was checked while it was pulled.
 
-    *parent* is as of `Checker`.
+    *parent* is as of `BlobValidator`.
 
     Raises:
         BlobError: another header or length, or an element that is not finite (names the first such tensor).
         FileNotFoundError: it, or the parent that has to be asked, is not here.
     """
-    checker, offset = Checker(layout, parent), 0
+    checker, offset = BlobValidator(layout, parent), 0
     with path.open("rb", buffering=0) as file:
         size = path.stat().st_size
         if size != layout.file_bytes:

@@ -37,14 +37,14 @@ TABLES = """
 CREATE TABLE self (                     -- one row
     node TEXT NOT NULL,
     journal TEXT NOT NULL,
-    boot INTEGER NOT NULL,              -- starts so far
+    incarnation INTEGER NOT NULL,              -- starts so far
     votes INTEGER NOT NULL,             -- promises and acceptances so far
     refused TEXT NOT NULL               -- why no node may start with this journal any more; mostly empty
 );
 CREATE TABLE runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,   -- in the order this journal came to them
     run TEXT NOT NULL UNIQUE,
-    founding BLOB NOT NULL,
+    genesis BLOB NOT NULL,
     closed INTEGER NOT NULL DEFAULT 0,
     resumed INTEGER NOT NULL DEFAULT -1         -- the last round whose pause was lifted
 );
@@ -88,10 +88,10 @@ CREATE TABLE reports (
     loss REAL NOT NULL,                 -- summed
     PRIMARY KEY (run, round, node)
 );
-CREATE TABLE boots (                    -- the last that each other journal of the federation has shown
+CREATE TABLE incarnations (                    -- the last that each other journal of the federation has shown
     node TEXT NOT NULL,
     journal TEXT NOT NULL,
-    boot INTEGER NOT NULL,              -- 0 where only votes of it were seen
+    incarnation INTEGER NOT NULL,              -- 0 where only votes of it were seen
     votes INTEGER NOT NULL,
     claim BLOB,                         -- of its last start, as it signed it
     vote BLOB,                          -- its newest one, as it signed it

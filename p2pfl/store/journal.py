@@ -21,7 +21,7 @@ from p2pfl.core.effects import (
     SaveAccepted,
     SaveClosed,
     SaveCommit,
-    SaveFounding,
+    SaveGenesis,
     SavePromise,
     SaveRefused,
     SaveReport,
@@ -36,7 +36,7 @@ from p2pfl.messages import (
     Ballot,
     Commit,
     Evaluation,
-    Founding,
+    Genesis,
     Member,
     Record,
     UpdateEntry,
@@ -58,7 +58,7 @@ from p2pfl.store.wal import has_lost_commits
 DISPENSABLE = {
     "updates": "this device's last update, which is trained again",
     "reports": "evaluations of the last round, which are committed with the next one",
-    "boots": "starts and votes of other devices, which they show again",
+    "incarnations": "starts and votes of other devices, which they show again",
 }
 """Tables without which no vote is lost, and what is in them."""
 
@@ -68,7 +68,7 @@ class Journal(JournalReader):
 
     member: Member
     """Who this node is as a voter."""
-    boot: int
+    incarnation: int
     """Starts of this journal, this one included; durable."""
     votes_cast: int
     """Votes this journal has cast; durable."""
@@ -155,7 +155,7 @@ class Journal(JournalReader):
     def seen(self, member: Member) -> Seen | None:
         """Return the last that *member*'s journal has shown; None when it was never seen."""
         rows = self._all(
-            "SELECT claim, vote FROM boots WHERE node = ? AND journal = ?", member.node, member.journal
+            "SELECT claim, vote FROM incarnations WHERE node = ? AND journal = ?", member.node, member.journal
         )
         if not rows:
             return None
@@ -169,11 +169,11 @@ class Journal(JournalReader):
         """Remember durably what *member* says of its journal."""
         with self._transaction():
             self._execute(
-                "INSERT INTO boots VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (node, journal) DO UPDATE SET "
-                "boot = excluded.boot, votes = max(votes, excluded.votes), claim = excluded.claim",
+                "INSERT INTO incarnations VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (node, journal) DO UPDATE SET "
+                "incarnation = excluded.incarnation, votes = max(votes, excluded.votes), claim = excluded.claim",
                 member.node,
                 member.journal,
-                claim.boot,
+                claim.incarnation,
                 claim.votes,
                 encode(claim),
             )
@@ -214,7 +214,7 @@ class Journal(JournalReader):
                     f"{conflict[0][:7]}, which must never happen; keep this data directory for whoever looks "
                     "into it, and start with another --data-dir"
                 )
-            row = connection.execute("SELECT node, journal, boot, votes, refused FROM self").fetchone()
+            row = connection.execute("SELECT node, journal, incarnation, votes, refused FROM self").fetchone()
             if row is not None and row[0] != node_id and not new_journal:
                 raise DataDirectoryError(
                     f"the journal {self.path} belongs to node {row[0][:7]}, but this certificate is of "
@@ -231,17 +231,17 @@ class Journal(JournalReader):
                 for table in ("self", "votes", "updates"):
                     connection.execute(f"DELETE FROM {table}")  # noqa: S608  (a name from the line above)
                 connection.execute("INSERT INTO self VALUES (?, ?, ?, ?, ?)", row)
-            connection.execute("UPDATE self SET boot = boot + 1")
+            connection.execute("UPDATE self SET incarnation = incarnation + 1")
         self.member = Member(node_id, row[1])
-        self.boot = row[2] + 1
+        self.incarnation = row[2] + 1
         self.votes_cast = row[3]
 
     def _load_run(self, run: str) -> SavedRun:
-        founding = self.founding(run)
-        assert founding is not None
+        genesis = self.genesis(run)
+        assert genesis is not None
         commits = self.last_commits(run, 2)
         last = commits[0] if commits else None
-        before: Record | Founding = commits[1].record if len(commits) > 1 else founding
+        before: Record | Genesis = commits[1].record if len(commits) > 1 else genesis
         record, round_ = (record_digest(last.record), last.record.round) if last else (run, 0)
         updates = self._all(
             "SELECT entry FROM updates WHERE run = ? AND round = ? AND previous = ?", run, round_ + 1, record
@@ -249,7 +249,7 @@ class Journal(JournalReader):
         ((resumed,),) = self._all("SELECT resumed FROM runs WHERE run = ?", run)
         return SavedRun(
             run=run,
-            founding=founding,
+            genesis=genesis,
             last=last,
             update=self._decode(updates[0][0], UpdateEntry) if updates else None,
             resumed=resumed == round_,
@@ -275,8 +275,8 @@ class Journal(JournalReader):
 
     def _save(self, effect: Save) -> None:
         match effect:
-            case SaveFounding(run=run, founding=founding):
-                self._save_founding(run, founding)
+            case SaveGenesis(run=run, genesis=genesis):
+                self._save_genesis(run, genesis)
             case SavePromise(run=run, round=round_, ballot=ballot):
                 self._count_vote(effect.votes)
                 self._save_promise(run, round_, ballot)
@@ -306,15 +306,15 @@ class Journal(JournalReader):
             case _:
                 assert_never(effect)
 
-    def _save_founding(self, run: str, founding: Founding) -> None:
+    def _save_genesis(self, run: str, genesis: Genesis) -> None:
         """Keep record 0; a run that was closed and is entered again becomes the newest."""
-        if record_digest(founding) != run:
-            raise RuntimeError(f"record 0 has digest {record_digest(founding)}, not the run id {run}")
+        if record_digest(genesis) != run:
+            raise RuntimeError(f"record 0 has digest {record_digest(genesis)}, not the run id {run}")
         self._execute(
-            "INSERT INTO runs (run, founding) VALUES (?, ?) ON CONFLICT (run) DO UPDATE "
+            "INSERT INTO runs (run, genesis) VALUES (?, ?) ON CONFLICT (run) DO UPDATE "
             "SET closed = 0, number = (SELECT max(number) + 1 FROM runs) WHERE closed = 1",
             run,
-            encode(founding),
+            encode(genesis),
         )
 
     def _save_promise(self, run: str, round_: int, ballot: Ballot) -> None:
@@ -409,7 +409,7 @@ class Journal(JournalReader):
     def _save_seen(self, casts: Iterable[CastVote]) -> None:
         """Remember the newest vote of each other member; the votes were checked before."""
         self._connection.executemany(
-            "INSERT INTO boots VALUES (?, ?, 0, ?, NULL, ?) ON CONFLICT (node, journal) DO UPDATE SET "
+            "INSERT INTO incarnations VALUES (?, ?, 0, ?, NULL, ?) ON CONFLICT (node, journal) DO UPDATE SET "
             "votes = excluded.votes, vote = excluded.vote WHERE excluded.votes > votes",
             [
                 (cast.vote.node, cast.vote.journal, cast.vote.votes, encode(cast))

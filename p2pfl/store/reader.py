@@ -22,7 +22,7 @@ from p2pfl.events import CountedUpdate, MemberScore, RoundRow
 from p2pfl.messages import (
     Ballot,
     Commit,
-    Founding,
+    Genesis,
     Member,
     MemberEvaluation,
     Origin,
@@ -93,10 +93,10 @@ class JournalReader:
     ) -> None:
         self.close()
 
-    def founding(self, run: str) -> Founding | None:
+    def genesis(self, run: str) -> Genesis | None:
         """Return record 0 of *run*; None where this journal does not know it."""
-        rows = self._all("SELECT founding FROM runs WHERE run = ?", run)
-        return self._decode(rows[0][0], Founding) if rows else None
+        rows = self._all("SELECT genesis FROM runs WHERE run = ?", run)
+        return self._decode(rows[0][0], Genesis) if rows else None
 
     def records(self, run: str, after: int, max_bytes: int) -> Records:
         """Return the committed records of *run* after round *after*, in order, as many as fit.
@@ -104,22 +104,22 @@ class JournalReader:
         Record 0 comes with *after* = -1. The encoded message has at most *max_bytes* bytes, unless record 0
         alone has more. Of an unknown run nothing is known: the message is empty.
         """
-        founding = self.founding(run) if after < 0 else None
-        room = max_bytes - len(encode(Records(run=run, founding=founding, commits=()))) - _ARRAY_BYTES
+        genesis = self.genesis(run) if after < 0 else None
+        room = max_bytes - len(encode(Records(run=run, genesis=genesis, commits=()))) - _ARRAY_BYTES
         commits = []
         for row in self._pages("round, entry", run, after):
             room -= len(row[1])
             if room < 0:
                 break
             commits.append(self._decode(row[1], Commit))
-        return Records(run=run, founding=founding, commits=tuple(commits))
+        return Records(run=run, genesis=genesis, commits=tuple(commits))
 
     def runs(self) -> list[RunRow]:
         """Return the runs this journal knows, the oldest first."""
         rows = []
-        for run, kept, closed in self._all("SELECT run, founding, closed FROM runs ORDER BY number"):
-            founding = self._decode(kept, Founding)
-            spec = founding.spec
+        for run, kept, closed in self._all("SELECT run, genesis, closed FROM runs ORDER BY number"):
+            genesis = self._decode(kept, Genesis)
+            spec = genesis.spec
             commit = self.last_commit(run)
             last = commit.record if commit is not None else None
             rows.append(
@@ -127,11 +127,11 @@ class JournalReader:
                     run=run,
                     spec=spec,
                     round=last.round if last else 0,
-                    trained=last.trained if last else founding.trained,
+                    trained=last.trained if last else genesis.trained,
                     rounds=last.rounds if last else spec.rounds,
                     ended=last is not None and last.then == "end",
                     closed=bool(closed),
-                    origin=founding.continues[-1] if founding.continues else None,
+                    origin=genesis.continues[-1] if genesis.continues else None,
                 )
             )
         return rows
@@ -141,10 +141,10 @@ class JournalReader:
 
         With *last*, only so many of them: those before are not read, however long the run.
         """
-        founding = self.founding(run)
-        if founding is None:
+        genesis = self.genesis(run)
+        if genesis is None:
             return
-        roster, parent = founding.roster, founding.model
+        roster, parent = genesis.roster, genesis.model
         names = {member.node: member.name for member in roster}
         row: RoundRow | None = None
         newest = self.last_commit(run) if last is not None else None
@@ -193,9 +193,9 @@ class JournalReader:
                     models.append(model)
                 if len(models) == count:
                     break
-        founding = self.founding(run)
-        if founding is not None and founding.model not in models:
-            models.append(founding.model)
+        genesis = self.genesis(run)
+        if genesis is not None and genesis.model not in models:
+            models.append(genesis.model)
         return tuple(models[:count])
 
     def last_commit(self, run: str) -> Commit | None:
@@ -251,7 +251,7 @@ class JournalReader:
 
     def starts(self) -> int:
         """Return how often a node was started with this journal."""
-        rows = self._all("SELECT boot FROM self")
+        rows = self._all("SELECT incarnation FROM self")
         return int(rows[0][0]) if rows else 0
 
     def refused(self) -> str:
@@ -264,10 +264,10 @@ class JournalReader:
         rows = self._all("SELECT votes FROM self")
         return int(rows[0][0]) if rows else 0
 
-    def boots(self) -> dict[Member, tuple[int, int]]:
+    def incarnations(self) -> dict[Member, tuple[int, int]]:
         """Return the highest start and the most votes seen of each other journal of the federation."""
-        rows = self._all("SELECT node, journal, boot, votes FROM boots")
-        return {Member(node, journal): (boot, votes) for node, journal, boot, votes in rows}
+        rows = self._all("SELECT node, journal, incarnation, votes FROM incarnations")
+        return {Member(node, journal): (incarnation, votes) for node, journal, incarnation, votes in rows}
 
     def votes(self) -> dict[str, Vote]:
         """Return what was promised and accepted last, by run."""

@@ -13,7 +13,7 @@ from p2pfl.core.saved import Vote
 from p2pfl.messages import (
     Ballot,
     Commit,
-    Founding,
+    Genesis,
     Member,
     Record,
     RosterEntry,
@@ -28,7 +28,7 @@ class Chain:
     """The committed records of a run, as far as comparing needs them: a few hundred bytes a round."""
 
     run: str
-    founding: Founding
+    genesis: Genesis
     digests: list[str] = field(default_factory=list)
     """Of the records, from round 1 on."""
     ballots: list[Ballot] = field(default_factory=list)
@@ -53,10 +53,10 @@ def follow(chain: Chain, commits: Iterable[tuple[int, str, Commit]], check: Veri
 
     Stops at the first commit that is not the one after those before it: what comes then follows nothing.
     """
-    if record_digest(chain.founding) != chain.run:
+    if record_digest(chain.genesis) != chain.run:
         yield "record 0 does not give the run's id"
-    yield from _roster_flaws(0, chain.founding.roster)
-    roster, trained, rounds = chain.founding.roster, chain.founding.trained, chain.founding.spec.rounds
+    yield from _roster_flaws(0, chain.genesis.roster)
+    roster, trained, rounds = chain.genesis.roster, chain.genesis.trained, chain.genesis.spec.rounds
     for round_, kept, commit in commits:
         record, digest = commit.record, record_digest(commit.record)
         if (round_, record.round) != (chain.round + 1, chain.round + 1):

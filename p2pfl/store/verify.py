@@ -108,7 +108,7 @@ class Inspection:
     """By run."""
     votes: dict[str, Vote] = field(default_factory=dict)
     """By run."""
-    boots: dict[Member, tuple[int, int]] = field(default_factory=dict)
+    incarnations: dict[Member, tuple[int, int]] = field(default_factory=dict)
     """The starts and votes of others it has seen."""
     blobs: int = 0
     faults: list[Fault] = field(default_factory=list)
@@ -126,7 +126,7 @@ def _inspect(place: DataDirectory) -> Inspection:
             for flaw in journal.flaws():
                 inspection.blame("journal", flaw)
             inspection.member = journal.identity()
-            inspection.boots = journal.boots()
+            inspection.incarnations = journal.incarnations()
             for run in journal.runs():
                 _inspect_run(inspection, journal, run.run)
             open_runs = [run.run for run in journal.runs() if not run.closed]
@@ -139,9 +139,9 @@ def _inspect(place: DataDirectory) -> Inspection:
 
 def _inspect_run(inspection: Inspection, journal: JournalReader, run: str) -> None:
     with journal.snapshot():
-        founding, vote = journal.founding(run), journal.votes().get(run)
-        assert founding is not None
-        chain = inspection.chains[run] = Chain(run, founding)
+        genesis, vote = journal.genesis(run), journal.votes().get(run)
+        assert genesis is not None
+        chain = inspection.chains[run] = Chain(run, genesis)
         for flaw in follow(chain, journal.commits(run), signatures.verify):
             inspection.blame("journal", f"run {run[:SHORT]}: {flaw}")
         if vote is not None:
@@ -226,13 +226,13 @@ def _age_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iterato
     """Yield the fault of a journal of which others have seen later starts or more votes than it knows."""
     if inspection.member is None:
         return
-    known = [other.boots.get(inspection.member, (0, 0)) for other in others]
-    boot, votes = max(boot for boot, _ in known), max(votes for _, votes in known)
+    known = [other.incarnations.get(inspection.member, (0, 0)) for other in others]
+    incarnation, votes = max(incarnation for incarnation, _ in known), max(votes for _, votes in known)
     with inspection.place.read_journal() as journal:
         # Asked last: a node may have been started again, or have voted, meanwhile.
-        own_boot, own_votes = journal.starts(), journal.votes_cast_so_far()
-    if own_boot < boot:
-        text = f"it knows {own_boot} starts of its node, but others have seen start {boot}"
+        own_incarnation, own_votes = journal.starts(), journal.votes_cast_so_far()
+    if own_incarnation < incarnation:
+        text = f"it knows {own_incarnation} starts of its node, but others have seen start {incarnation}"
     elif own_votes < votes:
         text = f"it knows {own_votes} votes of its node, but others have seen {votes}"
     else:
@@ -243,7 +243,7 @@ def _age_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iterato
 def _origin_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iterator[Fault]:
     """Yield the fault of a run that names another record than the one it was continued from."""
     for run, chain in sorted(inspection.chains.items()):
-        for origin in chain.founding.continues:
+        for origin in chain.genesis.continues:
             known = {
                 other.chains[origin.run].digest(origin.round)
                 for other in others

@@ -59,9 +59,9 @@ class Introduction(Struct, frozen=True):
         return self.claim.journal
 
     @property
-    def boot(self) -> int:
+    def incarnation(self) -> int:
         """Starts with this journal, this one included."""
-        return self.claim.boot
+        return self.claim.incarnation
 
     @property
     def nonce(self) -> str:

@@ -46,7 +46,7 @@ What = Literal["start", "pause", "resume", "stop", "stop-now", "save", "leave"]
 the node's data directory; "leave" makes this one node leave politely."""
 
 
-class Watch(Struct, frozen=True, tag="watch"):
+class WatchRequest(Struct, frozen=True, tag="watch"):
     """The observer's first frame."""
 
     version: Annotated[int, Meta(ge=1, le=2**16)]
@@ -99,7 +99,7 @@ class Happened(msgspec.Struct, frozen=True, tag="happened"):
     events: tuple[Published, ...]
 
 
-class CaughtUp(msgspec.Struct, frozen=True, tag="caught_up"):
+class HistoryEnd(msgspec.Struct, frozen=True, tag="caught_up"):
     """All that lies behind was sent."""
 
     seq: int
@@ -122,14 +122,14 @@ class Denial(msgspec.Struct, frozen=True, tag="denial"):
     reason: str
 
 
-class Beat(msgspec.Struct, frozen=True, tag="beat"):
+class ObserverHeartbeat(msgspec.Struct, frozen=True, tag="beat"):
     """Sent when nothing else was for a second: the node lives."""
 
 
-ObserverFrame = Watch | Order
+ObserverFrame = WatchRequest | Order
 """What an observer may send."""
 
-NodeFrame = Greeting | History | Happened | CaughtUp | Answer | Denial | Beat
+NodeFrame = Greeting | History | Happened | HistoryEnd | Answer | Denial | ObserverHeartbeat
 """What a node may send to an observer."""
 
 _encoder = msgspec.msgpack.Encoder()

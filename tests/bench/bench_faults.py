@@ -110,7 +110,8 @@ class Story:
         killed_at, others = self._kill(SLOW)
         committed = await self._first(others, events.Committed, lambda event, _: event.round == round_)
         ready = max(
-            _at(node, events.Trained, lambda event, _: event.round == round_) or killed_at for node in others
+            _at(node, events.TrainingFinished, lambda event, _: event.round == round_) or killed_at
+            for node in others
         )
         self.committed.append(committed - max(ready, killed_at))
         await self._restart(SLOW)
@@ -129,7 +130,7 @@ class Story:
         collecting = self._collecting(after)
         if collecting is None or collecting[1] == SLOW:
             return None
-        trained = [node.all(events.Trained) for name, node in self._nodes.items() if name != SLOW]
+        trained = [node.all(events.TrainingFinished) for name, node in self._nodes.items() if name != SLOW]
         if all(found and found[-1].round == collecting[0] for found in trained):
             return collecting[0]
         return None

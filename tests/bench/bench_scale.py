@@ -92,8 +92,8 @@ def figures_of_bytes(seen: Run, model: str, nodes: int, rounds: int) -> Iterator
     yield Figure(
         f"{what}, counted by them", moved / ideal, UNIT, None if model == "0.4m" else 1.02, note=note
     )
-    founding = (nodes - 1) * one  # of the initial model, known to the byte
-    yield Figure(what, (seen.loopback - founding) / ideal, UNIT, note="all of loopback, TCP's own included")
+    genesis = (nodes - 1) * one  # of the initial model, known to the byte
+    yield Figure(what, (seen.loopback - genesis) / ideal, UNIT, note="all of loopback, TCP's own included")
 
 
 def figures_of_memory(seen: Run, bare: float, model: str, nodes: int) -> Iterator[Figure]:

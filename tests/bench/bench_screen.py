@@ -74,7 +74,7 @@ async def ticks_of(tale: list[Published], count: int) -> list[tuple[str, str, li
         {item.event.name: item.event for item in tale if isinstance(item.event, events.PeerStatus)}.items()
     )
     committed = [item.event for item in tale if isinstance(item.event, events.Committed)][-1]
-    scored = [item.event for item in tale if isinstance(item.event, events.Evaluated)][-1]
+    scored = [item.event for item in tale if isinstance(item.event, events.EvaluationFinished)][-1]
 
     def nothing(number: int) -> Iterable[events.AnyEvent]:
         return ()

@@ -13,7 +13,7 @@ from pathlib import Path
 from p2pfl.observe.client import Observer
 from p2pfl.observe.state import State
 from p2pfl.observe.target import find_target
-from p2pfl.wire.observing import CaughtUp, Happened, History
+from p2pfl.wire.observing import Happened, History, HistoryEnd
 
 
 async def watch(data_dir: Path) -> None:
@@ -28,7 +28,7 @@ async def watch(data_dir: Path) -> None:
                 case Happened():
                     for published in frame.events:
                         state.apply(published)
-                case CaughtUp():
+                case HistoryEnd():
                     print("it is told what happens", flush=True)
 
 

@@ -17,7 +17,7 @@ from p2pfl.config import NetSettings, ProtocolSettings
 from p2pfl.core.roster import ranked, selection
 from p2pfl.identity import signatures
 from p2pfl.identity.keys import id_of_spki, node_id_of
-from p2pfl.messages import Founding, Message, Record, RosterEntry, record_digest
+from p2pfl.messages import Genesis, Message, Record, RosterEntry, record_digest
 from p2pfl.proofs import casts_of
 from p2pfl.schema import Layout, Schema, canonical, file_bytes, header, layout_of, parse_header
 from p2pfl.wire import links, observing
@@ -72,7 +72,7 @@ def check_bulk(vector: Vector) -> None:
 
 
 def check_observing(vector: Vector) -> None:
-    watch = msgspec.json.decode(vector["json"], type=observing.Watch)
+    watch = msgspec.json.decode(vector["json"], type=observing.WatchRequest)
     data = bytes.fromhex(vector["frame"])
     assert encode_frame(observing.encode(watch), LIMIT) == data
     assert observing.decode_observer(data[4:]) == watch
@@ -86,7 +86,7 @@ def check_schema(vector: Vector) -> None:
     assert parse_header(bytes.fromhex(vector["header"])) == schema
 
 
-def check_record(vector: Vector, kind: type[Record] | type[Founding] = Record) -> None:
+def check_record(vector: Vector, kind: type[Record] | type[Genesis] = Record) -> None:
     record = msgspec.json.decode(vector["json"], type=kind)
     data = bytes.fromhex(vector["bytes"])
     assert msgspec.msgpack.encode(record) == data
@@ -94,8 +94,8 @@ def check_record(vector: Vector, kind: type[Record] | type[Founding] = Record) -
     assert record_digest(record) == blake3(data).hexdigest() == vector["digest"]
 
 
-def check_founding(vector: Vector) -> None:
-    check_record(vector, Founding)
+def check_genesis(vector: Vector) -> None:
+    check_record(vector, Genesis)
 
 
 def check_rank(vector: Vector) -> None:
@@ -142,7 +142,7 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
     "bulk": check_bulk,
     "observing": check_observing,
     "schema": check_schema,
-    "founding": check_founding,
+    "genesis": check_genesis,
     "record": check_record,
     "rank": check_rank,
     "sample": check_sample,
@@ -209,7 +209,7 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame):
 @pytest.mark.parametrize(
     ("name", "struct"),
     [
-        ("founding", messages.Founding),
+        ("genesis", messages.Genesis),
         ("layout", Layout),
         ("origin", messages.Origin),
         ("signed vote", messages.SignedVote),

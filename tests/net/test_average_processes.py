@@ -22,17 +22,17 @@ async def test_a_round_of_two_nodes_gives_the_average_of_their_updates(tmp_path:
     directory = DataDirectory(tmp_path / "ada")
     with directory.read_journal() as journal:
         [run] = journal.runs()
-        founding = journal.founding(run.run)
+        genesis = journal.genesis(run.run)
         [commit] = [one for one in journal.records(run.run, 0, 10**6).commits if one.record.kind == "train"]
-    assert founding is not None
+    assert genesis is not None
     record = commit.record
     committed = load_file(directory.read_blobs().path(record.model))
 
-    slots = {entry.node: entry.slot for entry in founding.roster}
+    slots = {entry.node: entry.slot for entry in genesis.roster}
     worker = Worker(WorkerSettings(device="cpu", threads=1))
     try:
         initial = tmp_path / "initial"
-        assert await worker.create(run.spec, initial) == founding.model
+        assert await worker.create(run.spec, initial) == genesis.model
         updates = []
         for entry in record.updates:
             path = tmp_path / entry.node

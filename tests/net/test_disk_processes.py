@@ -112,7 +112,7 @@ async def test_a_copy_of_a_running_nodes_directory_is_refused_at_every_start(
     first = net.again("ben")
     assert await first.exit_code() == CLONED_EXIT
     assert "is a copy or was restored from a backup" in last_words(first)
-    assert first.all(events.Accepted) == []
+    assert first.all(events.RecordAccepted) == []
     await next_round(ada)
     for _ in range(2):
         later = net.again("ben")
@@ -146,7 +146,7 @@ async def test_a_directory_from_a_backup_is_refused_and_a_lost_one_joins_as_a_le
     assert await restored.exit_code() == CLONED_EXIT
     assert "is a copy or was restored from a backup" in last_words(restored)
     assert "--new-journal" in last_words(restored)
-    assert restored.all(events.Accepted) == []
+    assert restored.all(events.RecordAccepted) == []
     await next_round(ada)
 
     shutil.rmtree(tmp_path / "ben")

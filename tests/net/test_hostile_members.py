@@ -25,14 +25,14 @@ from p2pfl.identity.names import Role
 from p2pfl.identity.signatures import signer_of
 from p2pfl.messages import (
     Accepted,
-    Ask,
     Ballot,
     Commit,
     Decline,
-    Founding,
+    Genesis,
     Message,
     Promise,
     Records,
+    RecordsRequest,
     RosterEntry,
     Status,
     record_digest,
@@ -58,7 +58,7 @@ from tests.support.hostile import (
 )
 from tests.support.light_worker import SCHEMA
 from tests.support.processes import LIGHT, Process, address_of, until
-from tests.support.records import Chain, digest, founding, node, signed
+from tests.support.records import Chain, digest, genesis, node, signed
 
 pytestmark = pytest.mark.processes
 
@@ -218,7 +218,9 @@ async def test_who_cannot_prove_that_the_node_is_a_copy_does_not_end_it(
             sign_claim(signer_of(offender), member_of(offender), 99, claim.nonce, 99),
         ),
         "replayed": Refusal("cloned", "it is a copy", claim),
-        "changed": Refusal("cloned", "it is a copy", msgspec.structs.replace(claim, boot=99, votes=99)),
+        "changed": Refusal(
+            "cloned", "it is a copy", msgspec.structs.replace(claim, incarnation=99, votes=99)
+        ),
         "a vote of another": Refusal("cloned", "it is a copy", cast=_forged_vote(target, claim)),
     }
     async with Client.connected(target.port, offender) as client:
@@ -290,12 +292,12 @@ class Seats(NamedTuple):
 
     target: Target
     members: tuple[Credentials, ...]
-    founding: Founding
+    genesis: Genesis
     commit: Commit
 
     @property
     def run(self) -> str:
-        return record_digest(self.founding)
+        return record_digest(self.genesis)
 
     def forged(self, round_: int, previous: str) -> Commit:
         """Return a commit of *round_* with the acceptances of another one."""
@@ -315,7 +317,7 @@ async def _seated(target: Target) -> Seats:
     roster = tuple(
         RosterEntry(one.node_id, member_of(one).journal, one.name, slot) for slot, one in enumerate(members)
     )
-    record_0 = msgspec.structs.replace(founding(), roster=roster, layout=layout_of(SCHEMA))
+    record_0 = msgspec.structs.replace(genesis(), roster=roster, layout=layout_of(SCHEMA))
     run, ballot = record_digest(record_0), Ballot(1, members[0].node_id)
     newcomer = RosterEntry(target.node_id, (await target.claim()).journal, "ada", 3)
     record = Chain(record_0).commit(next_roster=(*roster, newcomer)).record
@@ -327,7 +329,7 @@ async def _seated(target: Target) -> Seats:
     commit = Commit(record, ballot, votes)
     async with Client.linked(target.port, members[0]) as client:
         await client.say(framed(status(run=run, round=1, record=record_digest(record), holds=True)))
-        assert isinstance(await client.hear(Ask), Ask)
+        assert isinstance(await client.hear(RecordsRequest), RecordsRequest)
         await client.say(framed(Records(run, record_0, (commit,))))
         await target.process.until(events.Committed)
     return Seats(target, members, record_0, commit)

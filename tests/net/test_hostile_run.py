@@ -24,10 +24,10 @@ from p2pfl.identity.names import Role
 from p2pfl.identity.signatures import signer_of
 from p2pfl.messages import (
     MAX_ATTEMPT,
-    Ask,
     Ballot,
+    ControlRequest,
     Decline,
-    Facts,
+    DeviceInfo,
     Member,
     Message,
     Offer,
@@ -35,8 +35,8 @@ from p2pfl.messages import (
     Prepare,
     Promise,
     Records,
+    RecordsRequest,
     Status,
-    Wish,
 )
 from p2pfl.net.budget import BUDGETS, ROUNDS
 from p2pfl.proofs import sign_claim
@@ -99,7 +99,7 @@ class Run:
         with DataDirectory(fleet.folder / "ada").read_journal() as reader:
             (row,) = reader.runs()
             self.run = row.run
-            self.founding = reader.founding(row.run)
+            self.genesis = reader.genesis(row.run)
         self.seconds = 0.0
         """What a round took when that was last measured."""
         self.memory = [psutil.Process(node.pid) for node in nodes]
@@ -121,8 +121,8 @@ class Run:
     def continued(self) -> Offer:
         """Return the offer of a run that claims to continue this one."""
         origin = Origin(self.run, self.round, digest("record"), self.round)
-        assert self.founding is not None
-        return Offer(msgspec.structs.replace(self.founding, nonce=secrets.token_hex(16), continues=(origin,)))
+        assert self.genesis is not None
+        return Offer(msgspec.structs.replace(self.genesis, nonce=secrets.token_hex(16), continues=(origin,)))
 
     def said(self, who: Credentials, frame: Message) -> Message:
         """Return *frame* as *who* says it of the round that is open now."""
@@ -170,9 +170,9 @@ async def _running(fleet: Fleet) -> Run:
     fourth.end()
     mole = read_credentials(fleet.folder / "certs" / "mole")
     with DataDirectory(fleet.folder / "mole").read_journal() as reader:
-        founding = reader.founding(reader.runs()[0].run)
-    assert founding is not None
-    entries = founding.roster
+        genesis = reader.genesis(reader.runs()[0].run)
+    assert genesis is not None
+    entries = genesis.roster
     (journal,) = (entry.journal for entry in entries if entry.node == mole.node_id)
     made = Run(fleet, nodes, mole, journal, 10**6)
     await made.measure()
@@ -187,7 +187,7 @@ def name_of(frame: ControlFrame) -> str:
 FLOODS = [
     frame
     for frame in [*MESSAGES, *LINK_FRAMES]
-    if isinstance(frame, Offer | Facts | Decline | Ask | Promise | Prepare | Peers | Call)
+    if isinstance(frame, Offer | DeviceInfo | Decline | RecordsRequest | Promise | Prepare | Peers | Call)
 ]
 
 
@@ -232,7 +232,11 @@ async def test_malformed_frames_of_every_kind_harm_no_round(run: Run) -> None:
 @WHO
 async def test_every_message_out_of_place_harms_no_round(run: Run, is_member: bool) -> None:
     offender = offender_of(run, is_member)
-    frames = [run.said(offender, frame) for frame in MESSAGES if not (is_member and isinstance(frame, Wish))]
+    frames = [
+        run.said(offender, frame)
+        for frame in MESSAGES
+        if not (is_member and isinstance(frame, ControlRequest))
+    ]
     await hang_up(run, offender, *frames)
     await run.goes_on()
     assert not any("pauses" in line for line in run.lines(offender))
@@ -242,8 +246,8 @@ async def test_a_request_of_somebody_who_is_no_member_is_named_once_by_each_node
     run: Run,
 ) -> None:
     offender = run.people.new()
-    wish = next(frame for frame in MESSAGES if isinstance(frame, Wish))
-    await hang_up(run, offender, run.said(offender, wish), run.said(offender, wish))
+    control_request = next(frame for frame in MESSAGES if isinstance(frame, ControlRequest))
+    await hang_up(run, offender, run.said(offender, control_request), run.said(offender, control_request))
     await run.goes_on()
     assert sum("it is ignored" in line for line in run.lines(offender)) == len(run.nodes)
 

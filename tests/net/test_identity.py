@@ -34,13 +34,13 @@ async def world(tmp_path: Path) -> AsyncIterator[Lab]:
 async def test_a_lower_boot_count_is_a_copy_and_told_so(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
-    boots = Boots()
-    ant = await world.start(federation["ant"], boots=boots)
-    local = new_local(boot=5)
+    incarnations = Boots()
+    ant = await world.start(federation["ant"], incarnations=incarnations)
+    local = new_local(incarnation=5)
     bee = await world.start(federation["bee"], [ant.address], local=local)
     await ant.told.until(lambda told: told.names == {"bee"})
     await world.stop(bee)
-    copy = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, boot=4))
+    copy = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, incarnation=4))
     await copy.told.until(lambda told: bool(told.disownments))
     assert "a later start 5 was seen. Start that node with --new-journal" in copy.told.disownments[0]
     assert "a copy or was restored from a backup" in await ant.told.until_refused("restored")
@@ -49,29 +49,29 @@ async def test_a_lower_boot_count_is_a_copy_and_told_so(
 async def test_the_same_boot_with_another_nonce_is_a_copy_also_after_a_restart_of_who_remembers(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
-    boots = Boots()
-    ant = await world.start(federation["ant"], boots=boots)
-    local = new_local(boot=5)
+    incarnations = Boots()
+    ant = await world.start(federation["ant"], incarnations=incarnations)
+    local = new_local(incarnation=5)
     bee = await world.start(federation["bee"], [ant.address], local=local)
     await ant.told.until(lambda told: told.names == {"bee"})
     await world.stop(bee)
     await world.stop(ant)
-    ant = await world.start(federation["ant"], boots=boots)
-    copy = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, boot=5))
+    ant = await world.start(federation["ant"], incarnations=incarnations)
+    copy = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, incarnation=5))
     await copy.told.until(lambda told: bool(told.disownments))
     assert "another start 5 was seen" in copy.told.disownments[0]
 
 
 async def test_a_listening_copy_is_disowned_too(world: Lab, federation: dict[str, Credentials]) -> None:
-    local = new_local(boot=5)
-    boots = Boots()
-    ant = await world.start(federation["ant"], boots=boots)
+    local = new_local(incarnation=5)
+    incarnations = Boots()
+    ant = await world.start(federation["ant"], incarnations=incarnations)
     bee = await world.start(federation["bee"], [ant.address], local=local)
     await ant.told.until(lambda told: told.names == {"bee"})
     await world.stop(bee)
     await world.stop(ant)
-    copy = await world.start(federation["bee"], local=new_local(local.journal, boot=3))
-    await world.start(federation["ant"], [copy.address], boots=boots)
+    copy = await world.start(federation["bee"], local=new_local(local.journal, incarnation=3))
+    await world.start(federation["ant"], [copy.address], incarnations=incarnations)
     await copy.told.until(lambda told: bool(told.disownments))
     assert copy.told.names == set()
 
@@ -79,15 +79,15 @@ async def test_a_listening_copy_is_disowned_too(world: Lab, federation: dict[str
 async def test_a_copy_that_has_started_more_often_is_found_by_its_votes(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
-    boots = Boots()
-    ant = await world.start(federation["ant"], boots=boots)
-    local = new_local(boot=5, votes=7)
+    incarnations = Boots()
+    ant = await world.start(federation["ant"], incarnations=incarnations)
+    local = new_local(incarnation=5, votes=7)
     bee = await world.start(federation["bee"], [ant.address], local=local)
     await ant.told.until(lambda told: told.names == {"bee"})
     await world.stop(bee)
-    for boot in (6, 7, 99):
+    for incarnation in (6, 7, 99):
         copy = await world.start(
-            federation["bee"], [ant.address], local=new_local(local.journal, boot=boot, votes=6)
+            federation["bee"], [ant.address], local=new_local(local.journal, incarnation=incarnation, votes=6)
         )
         await copy.told.until(lambda told: bool(told.disownments))
         assert "it says that it has cast 6 votes, and 7 were seen" in copy.told.disownments[0]
@@ -99,7 +99,7 @@ async def test_a_node_does_not_stop_for_another_nodes_word(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ant = await world.start(federation["ant"])
-    word = Refusal("cloned", "your data directory is a copy", new_local(boot=99).claim(ant.id))
+    word = Refusal("cloned", "your data directory is a copy", new_local(incarnation=99).claim(ant.id))
     monkeypatch.setattr(ant.mesh._admission, "refuse_hello", lambda *_: word)
     bee = await world.start(federation["bee"], [ant.address])
     told = await bee.told.until_refused("is a copy")
@@ -129,8 +129,8 @@ async def test_an_observer_cannot_stop_a_node_that_dials_it_even_with_a_proof(
     world: Lab, federation: dict[str, Credentials], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eye = await world.start(make_federation(tmp_path / "ca", "eye", role="observer")["eye"])
-    local = new_local(boot=1)
-    later = replace(new_local(local.journal, boot=9), signer=signer_of(federation["bee"]))
+    local = new_local(incarnation=1)
+    later = replace(new_local(local.journal, incarnation=9), signer=signer_of(federation["bee"]))
     proof = Refusal("cloned", "a copy", later.claim(federation["bee"].node_id))
     monkeypatch.setattr(eye.mesh._admission, "refuse_hello", lambda *_: proof)
     bee = await world.start(federation["bee"], [eye.address], local=local)
@@ -143,12 +143,12 @@ async def test_a_quick_restart_with_a_higher_boot_replaces_the_old_link(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     ant = await world.start(federation["ant"])
-    local = new_local(boot=1)
+    local = new_local(incarnation=1)
     await world.start(federation["bee"], [ant.address], local=local)
     await ant.told.until(lambda told: told.names == {"bee"})
-    again = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, boot=2))
+    again = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, incarnation=2))
     await again.told.until(lambda told: told.names == {"ant"})
-    await ant.told.until(lambda told: [peer.boot for peer in told.links.values()] == [2])
+    await ant.told.until(lambda told: [peer.incarnation for peer in told.links.values()] == [2])
     assert ant.told.history[1] == ("unlinked: a new connection took its place", "bee")
 
 

@@ -54,7 +54,7 @@ async def test_a_run_is_paused_resumed_and_stopped_at_any_of_its_nodes(nodes: Fl
     assert resumed.by.startswith("eve (operator) at ")
     assert (await command(local(nodes, "ben"), "stop")).refused == ""
     assert [await node.exit_code() for node in (ada, ben)] == [0, 0]
-    assert ada.all(events.Wanted)[0].by.startswith("the local user at ")
+    assert ada.all(events.ControlRequested)[0].by.startswith("the local user at ")
     assert [(event.who, event.what) for event in ben.all(events.Commanded)] == [
         ("eve (operator)", "pause"),
         ("eve (operator)", "resume"),

@@ -17,7 +17,7 @@ from p2pfl.net.addresses import parse_address
 from p2pfl.observe.client import Observer, command
 from p2pfl.observe.target import Target
 from p2pfl.runtime.observers import Observers
-from p2pfl.wire.observing import Answer, CaughtUp, Happened, History, What
+from p2pfl.wire.observing import Answer, Happened, History, HistoryEnd, What
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, WAIT_SECONDS, Lab, Node, lab, until
 from tests.support.proxy import proxy_to
@@ -68,7 +68,7 @@ class Screen:
                         self.rounds += frame.rounds
                     case Happened():
                         self.events += frame.events
-                    case CaughtUp():
+                    case HistoryEnd():
                         self.is_caught_up = True
         except NetworkError as error:
             return str(error)

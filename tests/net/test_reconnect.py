@@ -12,7 +12,7 @@ import pytest
 
 from p2pfl.errors import UserError
 from p2pfl.identity.credentials import Credentials
-from p2pfl.messages import Ask, Status
+from p2pfl.messages import RecordsRequest, Status
 from p2pfl.net import unreached
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, Lab, lab, new_local, until
@@ -36,10 +36,10 @@ async def test_messages_arrive_in_order_and_a_send_without_a_link_says_so(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     ant = await world.start(federation["ant"])
-    assert not ant.mesh.send(federation["bee"].node_id, Ask(RUN, 0))
+    assert not ant.mesh.send(federation["bee"].node_id, RecordsRequest(RUN, 0))
     bee = await world.start(federation["bee"], [ant.address])
     await bee.told.until(lambda told: told.names == {"ant"})
-    sent = [Ask(RUN, number) for number in range(500)]
+    sent = [RecordsRequest(RUN, number) for number in range(500)]
     assert all(bee.mesh.send(ant.id, message) for message in sent)
     await ant.told.until(lambda told: len(told.messages) == len(sent))
     assert ant.told.messages == [("bee", message) for message in sent]
@@ -78,8 +78,8 @@ async def test_crossing_dials_end_in_one_link(
         await ant.told.until(lambda told: told.names == {"bee"})
         await bee.told.until(lambda told: told.names == {"ant"})
         for _ in range(20):
-            assert ant.mesh.send(bee.id, Ask(RUN, 1))
-            assert bee.mesh.send(ant.id, Ask(RUN, 2))
+            assert ant.mesh.send(bee.id, RecordsRequest(RUN, 1))
+            assert bee.mesh.send(ant.id, RecordsRequest(RUN, 2))
             await ant.told.until(lambda told: bool(told.messages))
             await bee.told.until(lambda told: bool(told.messages))
             ant.told.messages.clear()
@@ -116,7 +116,7 @@ async def test_an_idle_link_stays(world: Lab, federation: dict[str, Credentials]
 async def test_a_node_that_restarts_is_linked_again_whoever_knows_its_address(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
-    local = new_local(boot=1)
+    local = new_local(incarnation=1)
     ant = await world.start(federation["ant"], local=local)
     bee = await world.start(federation["bee"], [ant.address])
     await bee.told.until(lambda told: told.names == {"ant"})
@@ -126,7 +126,7 @@ async def test_a_node_that_restarts_is_linked_again_whoever_knows_its_address(
     await bee.told.until(lambda told: told.names == set())
     assert bee.told.history[1] == ("unlinked: it said goodbye: a short break", "ant")
     again = await world.start(
-        federation["ant"], local=new_local(local.journal, boot=2), listen=("127.0.0.1", port)
+        federation["ant"], local=new_local(local.journal, incarnation=2), listen=("127.0.0.1", port)
     )
     await bee.told.until(lambda told: told.names == {"ant"})
     await again.told.until(lambda told: told.names == {"bee"})
@@ -138,7 +138,7 @@ async def test_what_was_queued_before_close_arrives(world: Lab, federation: dict
     bee = await world.start(federation["bee"], [ant.address])
     await bee.told.until(lambda told: told.names == {"ant"})
     for number in range(200):
-        bee.mesh.send(ant.id, Ask(RUN, number))
+        bee.mesh.send(ant.id, RecordsRequest(RUN, number))
     await world.stop(bee)
     await ant.told.until(lambda told: told.names == set())
     assert len(ant.told.messages) == 200
@@ -185,9 +185,9 @@ async def test_every_interface_means_ipv4_and_ipv6_on_one_port(
 ) -> None:
     ant = await world.start(federation["ant"], listen=(None, 0))
     assert f"0.0.0.0:{ant.mesh.port}" in ant.mesh.addresses
-    for boot, address in enumerate(ant.mesh.addresses, start=1):
+    for incarnation, address in enumerate(ant.mesh.addresses, start=1):
         host = "127.0.0.1" if address.startswith("0") else "[::1]"
-        local = new_local("0" * 32, boot)
+        local = new_local("0" * 32, incarnation)
         bee = await world.start(federation["bee"], [f"{host}:{ant.mesh.port}"], local=local)
         await bee.told.until(lambda told: told.names == {"ant"})
         await world.stop(bee)
@@ -201,7 +201,7 @@ async def test_a_peer_that_does_not_read_loses_its_link(
     ant = await world.start(federation["ant"], settings=settings)
     bee = await world.start(federation["bee"], [ant.address])
     await ant.told.until(lambda told: told.names == {"bee"})
-    while ant.mesh.send(bee.id, Ask(RUN, 1)):
+    while ant.mesh.send(bee.id, RecordsRequest(RUN, 1)):
         pass
     await ant.told.until(lambda told: len(told.history) >= 2)
     assert ant.told.history[1][0].startswith("unlinked: it does not read")

@@ -5,7 +5,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core.continuing import BEYOND_EXIT
-from p2pfl.core.effects import SaveClosed, SaveFounding, Send
+from p2pfl.core.effects import SaveClosed, SaveGenesis, Send
 from p2pfl.messages import Offer
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, names, news, number, once, others, runs, spec
@@ -17,9 +17,9 @@ def notices(device):
     return [event.text for event in news(device, events.Notice)]
 
 
-def founding(device):
+def genesis(device):
     """Record 0 of the run *device* is in."""
-    return device.disk.foundings[device.disk.order[-1]]
+    return device.disk.geneses[device.disk.order[-1]]
 
 
 def crashed(world, *devices):
@@ -74,7 +74,7 @@ def test_two_of_five_go_on_as_a_new_run_from_the_last_committed_model():
     continue_with(world, one, two)
     world.run_until(complete(one, two), LIMIT)
     assert one.disk.order == two.disk.order == [old, one.disk.order[-1]]
-    begun = founding(one)
+    begun = genesis(one)
     (origin,) = begun.continues
     assert (origin.run, origin.round, origin.record) == (old, last.round, world.checker.digest(last))
     assert begun.model == last.model
@@ -98,10 +98,10 @@ def test_both_close_the_old_run_durably_and_say_who_is_left_out():
 
 def test_slots_stay_with_their_members():
     world, (one, two) = two_left(3)
-    before = {entry.node: entry.slot for entry in founding(one).roster}
+    before = {entry.node: entry.slot for entry in genesis(one).roster}
     continue_with(world, one, two)
     world.run_until(lambda: len(one.disk.order) == 2, LIMIT)
-    assert {entry.node: entry.slot for entry in founding(one).roster} == {
+    assert {entry.node: entry.slot for entry in genesis(one).roster} == {
         device.member.node: before[device.member.node] for device in (one, two)
     }
 
@@ -117,7 +117,7 @@ def test_it_goes_on_from_the_highest_round_any_of_the_named_has():
     crashed(world, *others(world, one, two))
     continue_with(world, one, two)
     world.run_until(complete(one, two), LIMIT)
-    assert founding(one).continues[-1].round >= at + 2
+    assert genesis(one).continues[-1].round >= at + 2
 
 
 def test_one_that_is_left_alone_can_go_on_alone():
@@ -138,7 +138,7 @@ def test_a_named_node_that_lost_its_disk_is_gone_on_with_as_the_new_member_it_is
     world.start(two)
     continue_with(world, one, two)
     world.run_until(complete(one, two), LIMIT)
-    assert two.member in {entry.member for entry in founding(one).roster}
+    assert two.member in {entry.member for entry in genesis(one).roster}
 
 
 def test_nothing_is_founded_while_a_majority_is_here():
@@ -185,7 +185,7 @@ def test_a_member_that_returns_beyond_the_fork_stops_and_shows_both():
     world.start(beyond)
     world.run_until(lambda: beyond.exit is not None, LIMIT)
     assert beyond.exit.code == BEYOND_EXIT
-    origin = founding(one).continues[-1]
+    origin = genesis(one).continues[-1]
     assert f"round {origin.round} of run" in beyond.exit.reason
     assert f"round {len(chain(beyond))} (record " in beyond.exit.reason
     assert len(beyond.disk.order) == 1
@@ -219,7 +219,7 @@ def test_a_majority_that_was_not_gone_goes_on_and_both_sides_say_that_there_are_
         assert any("there are two runs now" in text for text in notices(device)), device.name
 
 
-@pytest.mark.parametrize("kind", [SaveFounding, SaveClosed])
+@pytest.mark.parametrize("kind", [SaveGenesis, SaveClosed])
 def test_a_crash_in_the_middle_of_founding_leads_into_the_new_run(kind):
     world, (one, two) = two_left(12)
     once(
@@ -257,7 +257,7 @@ def test_a_continued_run_can_be_continued_and_its_first_members_find_their_way()
     world.run_for(20.0)
     continue_with(world, one)
     world.run_until(went_on(2, one, runs=3), LIMIT)
-    assert [origin.run for origin in founding(one).continues] == one.disk.order[:2]
+    assert [origin.run for origin in genesis(one).continues] == one.disk.order[:2]
     world.start(first)
     world.run_until(complete(one, first), LIMIT)
     assert first.disk.order == [one.disk.order[0], one.disk.order[2]]

@@ -2,7 +2,7 @@
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.foundings import PAUSE_SECONDS
+from p2pfl.core.abandoned_runs import PAUSE_SECONDS
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, chain, news, runs, spec
 

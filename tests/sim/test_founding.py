@@ -5,7 +5,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import SaveFounding
+from p2pfl.core.effects import SaveGenesis
 from p2pfl.messages import Offer
 from p2pfl.schema import TensorSpec, canonical
 from p2pfl.sim.world import World
@@ -91,7 +91,7 @@ def sends_offer(_device, effect):
 
 def test_a_founder_that_dies_before_any_offer_leaves_the_others_free():
     world = World(65)
-    once(world, lambda _d, effect: isinstance(effect, SaveFounding), lambda device: world.crash(device, 5.0))
+    once(world, lambda _d, effect: isinstance(effect, SaveGenesis), lambda device: world.crash(device, 5.0))
     world.run()
     assert len({chain(device)[0].run for device in world.devices.values()}) == 1
 
@@ -104,7 +104,7 @@ def test_two_runs_founded_in_two_halves_meet_at_round_0_and_become_one():
     world.begin()
 
     def heal_at_the_second_founding(_device, effect):
-        return isinstance(effect, SaveFounding) and len({*runs(world)}) == 2
+        return isinstance(effect, SaveGenesis) and len({*runs(world)}) == 2
 
     once(world, heal_at_the_second_founding, lambda _device: world.heal())
     world.run_until(world.is_complete, LIMIT)

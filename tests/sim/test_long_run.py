@@ -31,5 +31,5 @@ def test_nodes_and_their_blobs_stay_the_same_size_over_hundreds_of_rounds():
     early, late = sizes
     assert all(after < before * 1.2 for before, after in zip(early, late, strict=True)), sizes
     for device in world.devices.values():
-        assert len(device.disk.blobs | device.disk.passing) <= 2 + 2 * len(world.devices)
+        assert len(device.disk.blobs | device.disk.unflushed) <= 2 + 2 * len(world.devices)
         assert len(device.disk.votes) == len(device.disk.updates) == 1

@@ -37,7 +37,7 @@ def test_when_everybody_fails_the_run_pauses_with_the_reason_and_can_be_resumed(
         assert "p2pfl resume" in pause
     for one in mend:
         one()
-    world.feed(number(world, 1), inputs.Want("resume"))
+    world.feed(number(world, 1), inputs.OperatorRequest("resume"))
     world.run_until(world.is_complete, LIMIT)
 
 
@@ -88,7 +88,7 @@ def test_an_operator_can_end_the_run_while_it_waits():
     world.run_for(3.0)
     world.feed(number(world, 2), inputs.Leave())
     world.run_for(10.0)
-    world.feed(number(world, 3), inputs.Want("end"))
+    world.feed(number(world, 3), inputs.OperatorRequest("end"))
     world.run_until(lambda: chain(number(world, 3))[-1].then == "end", world.now + 30.0)
 
 

@@ -64,5 +64,5 @@ def test_the_accuracy_at_the_end_is_the_committed_one_of_the_last_model():
     world.run_until(world.is_complete, LIMIT)
     for device in world.devices.values():
         (ended,) = news(device, events.RunEnded)
-        committed = [one for one in news(device, events.Evaluated) if one.committed]
+        committed = [one for one in news(device, events.EvaluationFinished) if one.committed]
         assert (ended.accuracy, ended.rounds, ended.planned) == (committed[-1].accuracy, 3, 3)

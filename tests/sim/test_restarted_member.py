@@ -35,5 +35,5 @@ def test_whose_update_is_counted_takes_no_round_from_its_aggregator(seed):
     world.run_until(at_round(world, 3), LIMIT)
     assert chain(slow)[-1].ballot.node == aggregator.member.node
     assert not any(
-        event.round == 3 for device in world.devices.values() for event in news(device, events.Yielded)
+        event.round == 3 for device in world.devices.values() for event in news(device, events.SteppedDown)
     )

@@ -41,7 +41,9 @@ def test_a_candidate_nobody_can_pull_from_gives_its_ballot_up_and_says_why():
         world, one = walled(seed)
         world.run_until(world.is_complete, LIMIT)
         for device in others(world, one):
-            told |= {event.reason for event in news(device, events.Yielded) if event.aggregator == one.name}
+            told |= {
+                event.reason for event in news(device, events.SteppedDown) if event.aggregator == one.name
+            }
     assert any(
         reason.startswith("its model could not be pulled by node-")
         and reason.endswith(": nobody reachable has it")
@@ -53,9 +55,11 @@ def test_who_was_told_so_stands_last_in_the_rounds_after():
     for seed in range(5):
         world, one = walled(seed, rounds=20)
         world.run_until(world.is_complete, LIMIT)
-        rounds = [event.round for event in news(one, events.Yielded) if "could not be pulled" in event.reason]
+        rounds = [
+            event.round for event in news(one, events.SteppedDown) if "could not be pulled" in event.reason
+        ]
         assert len(rounds) <= 1
-        assert not any(event.round > rounds[0] for event in news(one, events.Standing) if rounds)
+        assert not any(event.round > rounds[0] for event in news(one, events.ElectionStarted) if rounds)
 
 
 def test_when_its_bytes_can_be_had_again_its_updates_count():

@@ -5,7 +5,7 @@ import msgspec
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Send
-from p2pfl.messages import Wish
+from p2pfl.messages import ControlRequest
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec
 
@@ -19,7 +19,7 @@ def started(seed, rounds=6, nodes=5):
 
 def paused(seed):
     world = started(seed)
-    world.feed(number(world, 4), inputs.Want("pause"))
+    world.feed(number(world, 4), inputs.OperatorRequest("pause"))
     world.run_until(lambda: all(chain(d)[-1].then == "pause" for d in world.devices.values()), LIMIT)
     return world
 
@@ -29,7 +29,7 @@ def test_a_paused_run_stands_still_and_resumes_where_it_was():
     at = len(chain(number(world, 1)))
     world.run_for(60.0)
     assert {len(chain(device)) for device in world.devices.values()} == {at}
-    world.feed(number(world, 2), inputs.Want("resume"))
+    world.feed(number(world, 2), inputs.OperatorRequest("resume"))
     world.run_until(world.is_complete, LIMIT)
     assert [record.then for record in chain(number(world, 1))].count("pause") == 1
 
@@ -39,7 +39,7 @@ def test_a_member_that_was_away_hears_of_the_end_of_a_pause():
     sleeper = number(world, 5)
     world.crash(sleeper, 5.0)
     world.run_for(1.0)
-    world.feed(number(world, 2), inputs.Want("resume"))
+    world.feed(number(world, 2), inputs.OperatorRequest("resume"))
     world.run_until(world.is_complete, LIMIT)
     assert len(chain(sleeper)) == 7
 
@@ -52,7 +52,7 @@ def test_a_pause_outlives_a_restart_of_everybody():
     world.run_for(60.0)
     assert {len(chain(device)) for device in world.devices.values()} == {at}
     assert all(device.is_up for device in world.devices.values())
-    world.feed(number(world, 1), inputs.Want("resume"))
+    world.feed(number(world, 1), inputs.OperatorRequest("resume"))
     world.run_until(world.is_complete, LIMIT)
 
 
@@ -60,7 +60,7 @@ def test_a_paused_run_can_be_ended():
     world = paused(55)
     at = len(chain(number(world, 1)))
     world.run_for(5.0)
-    world.feed(number(world, 3), inputs.Want("end"))
+    world.feed(number(world, 3), inputs.OperatorRequest("end"))
     world.run_until(world.is_complete, LIMIT)
     for device in world.devices.values():
         assert [record.then for record in chain(device)[at - 1 :]] == ["pause", "end"]
@@ -71,12 +71,12 @@ def test_a_late_copy_of_a_fulfilled_wish_pauses_nothing():
     copies = []
     world.on_effect = lambda device, effect: (
         copies.append((device, effect.message))
-        if isinstance(effect, Send) and isinstance(effect.message, Wish)
+        if isinstance(effect, Send) and isinstance(effect.message, ControlRequest)
         else None
     )
-    world.feed(number(world, 4), inputs.Want("pause"))
+    world.feed(number(world, 4), inputs.OperatorRequest("pause"))
     world.run_until(lambda: all(chain(d)[-1].then == "pause" for d in world.devices.values()), LIMIT)
-    world.feed(number(world, 2), inputs.Want("resume"))
+    world.feed(number(world, 2), inputs.OperatorRequest("resume"))
     sender, late = copies[0]
     for device in others(world, sender):
         world.feed(device, inputs.Received(sender.member, late))
@@ -95,7 +95,7 @@ def test_a_run_can_be_ended_now_although_nobody_has_trained():
     slow(world)
     world.begin()
     world.run_until(lambda: all(d.node and d.node.ledger for d in world.devices.values()), LIMIT)
-    world.feed(number(world, 3), inputs.Want("end-now", "ada"))
+    world.feed(number(world, 3), inputs.OperatorRequest("end-now", "ada"))
     world.run_for(30.0)
     for device in world.devices.values():
         (last,) = chain(device)
@@ -108,17 +108,17 @@ def test_a_wish_reaches_who_was_away_when_it_was_uttered():
     world.run_for(5.0)  # rounds whose training began before are over
     away = number(world, 2)
     world.network.cut({away.member.node})
-    world.feed(number(world, 1), inputs.Want("pause", "ada"))
+    world.feed(number(world, 1), inputs.OperatorRequest("pause", "ada"))
     world.run_for(1.0)
-    assert news(away, events.Wanted) == []
+    assert news(away, events.ControlRequested) == []
     world.network.heal()
     world.run_for(5.0)
-    assert news(away, events.Wanted) == [events.Wanted("pause", "ada at node-1")]
+    assert news(away, events.ControlRequested) == [events.ControlRequested("pause", "ada at node-1")]
 
 
 def test_a_run_can_be_ended_early():
     world = started(55, rounds=50)
-    world.feed(number(world, 3), inputs.Want("end"))
+    world.feed(number(world, 3), inputs.OperatorRequest("end"))
     world.run_until(world.is_complete, LIMIT)
     last = chain(number(world, 1))[-1]
     assert last.then == "end"
@@ -160,9 +160,9 @@ def test_a_device_that_slept_through_the_end_does_not_end_the_extended_run_when_
     slow(world)
     sleeper, rest = number(world, 3), others(world, number(world, 3))
     world.run_for(5.0)  # what was begun before is over
-    world.feed(sleeper, inputs.Want("end", "ada"))
+    world.feed(sleeper, inputs.OperatorRequest("end", "ada"))
     world.run_for(0.5)
-    assert "end" in sleeper.node._running.wishes.open
+    assert "end" in sleeper.node._running.requests.open
     world.freeze(sleeper, 300.0)
     for device in world.devices.values():
         device.slowness = 1.0

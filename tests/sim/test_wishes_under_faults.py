@@ -15,7 +15,7 @@ def operate(world):
     """Utter a wish now, to anybody, and go on uttering them: at last only that the run goes on."""
     device = world.random.choice(list(world.devices.values()))
     what = world.random.choice(["pause", "resume"]) if world.is_faulty else "resume"
-    world.hand(device, device.process, inputs.Want(what, "ada (operator)"))
+    world.hand(device, device.process, inputs.OperatorRequest(what, "ada (operator)"))
     world.after(world.random.expovariate(1 / PATIENCE), operate, world)
 
 

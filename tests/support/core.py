@@ -15,7 +15,7 @@ from p2pfl.core.options import Options, Policy
 from p2pfl.events import Event
 from p2pfl.messages import Ballot, Member, RunSpec, Status, Struct
 from tests.support.keys import signer
-from tests.support.records import NAMES, SPEC, Chain, digest, founding, journal, node
+from tests.support.records import NAMES, SPEC, Chain, digest, genesis, journal, node
 
 NOW = 100.0
 """When the context of a test begins: late enough that nothing is grace any more, if it says so."""
@@ -66,14 +66,14 @@ def unlink(ctx: Context, name: str) -> None:
 def ledger(ctx: Context, chain: Chain | None = None, *, spec: RunSpec | None = None) -> Ledger:
     """The ledger of *chain* (one of three members without a commit by default), its last model durable."""
     start = chain or chain_of(*NAMES[:3], spec=spec)
-    made = Ledger(ctx, start.run, start.founding, start.commits[-1] if start.commits else None, holds=True)
+    made = Ledger(ctx, start.run, start.genesis, start.commits[-1] if start.commits else None, holds=True)
     made.opened = ctx.now
     return made
 
 
 def chain_of(*names: str, rounds: int = 0, spec: RunSpec | None = None) -> Chain:
     """A run of *names* with *rounds* commits."""
-    first = founding(names=names)
+    first = genesis(names=names)
     chain = Chain(msgspec.structs.replace(first, spec=spec) if spec is not None else first)
     for _ in range(rounds):
         chain.commit()

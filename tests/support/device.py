@@ -36,7 +36,7 @@ class Device:
 def in_run(chain, **changes):
     """A node restored into *chain*, with the last model here and its worker ready."""
     last = chain.commits[-1] if chain.commits else None
-    saved = SavedRun(chain.run, chain.founding, last, changes.pop("update", None), resumed=False)
+    saved = SavedRun(chain.run, chain.genesis, last, changes.pop("update", None), resumed=False)
     device = Device(Saved(saved, changes.pop("votes", {}), frozenset()), **changes)
     ledger = device.node.ledger
     device.feed(inputs.BlobReady(ledger.model, durable=True))
@@ -63,6 +63,6 @@ def joined(chain):
     device = Device()
     device.link("ben", "cleo")
     device.describe()
-    device.hear("ben", Offer(chain.founding))
-    device.describe(chain.founding.spec)
-    return device, device.feed(inputs.BlobReady(chain.founding.model, durable=True))
+    device.hear("ben", Offer(chain.genesis))
+    device.describe(chain.genesis.spec)
+    return device, device.feed(inputs.BlobReady(chain.genesis.model, durable=True))

@@ -20,35 +20,35 @@ from p2pfl.identity.signatures import signer_of
 from p2pfl.messages import (
     Accept,
     Accepted,
-    Ask,
+    Ack,
     Ballot,
     Collect,
+    ControlRequest,
     Decline,
+    DeviceInfo,
     Evaluation,
-    Facts,
     Member,
     Message,
-    Noted,
     Offer,
     Prepare,
     Promise,
     Records,
+    RecordsRequest,
     Refuse,
     Report,
+    StepDown,
     Submit,
     Undelivered,
-    Wish,
-    Yield,
     record_digest,
 )
 from p2pfl.net.tls import CONTROL_ALPN, client_context
-from p2pfl.proofs import Claim, sign_claim, sign_vote, sign_wish
+from p2pfl.proofs import Claim, sign_claim, sign_request, sign_vote
 from p2pfl.wire import links
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
 from tests.support.core import member, status
 from tests.support.keys import signer
-from tests.support.records import Chain, digest, evaluations, founding, node, signed, update
+from tests.support.records import Chain, digest, evaluations, genesis, node, signed, update
 
 MAX_BYTES = 1024 * 1024
 PATIENCE_SECONDS = 30.0
@@ -64,13 +64,13 @@ _CLAIM = sign_claim(signer("ben"), member("ben"), 1, NONCE, 0)
 
 MESSAGES: Sequence[Message] = [
     status(run=_RUN, round=3, record=digest("record"), progress=0.5, phase="training"),
-    Offer(founding()),
+    Offer(genesis()),
     Prepare(_RUN, 1, _BALLOT),
     Promise(_RUN, 1, _BALLOT, Ballot(1, node("ada")), _COMMIT.record, signed("ben", _RUN, 1, _BALLOT)),
     Refuse(_RUN, 1, _BALLOT, Ballot(4, node("ada"))),
     Collect(_RUN, 1, _BALLOT, selected=True),
     Submit(_RUN, 1, _BALLOT, _RUN, update("ada", 1), "", Evaluation(8, 10, 2.0)),
-    Noted(_RUN, 1, _BALLOT, ""),
+    Ack(_RUN, 1, _BALLOT, ""),
     Accept(_RUN, 1, _BALLOT, _COMMIT.record),
     Accepted(
         _RUN,
@@ -80,14 +80,14 @@ MESSAGES: Sequence[Message] = [
         signed("ben", _RUN, 1, _BALLOT, record_digest(_COMMIT.record)),
     ),
     Undelivered(_RUN, 1, _BALLOT, "nobody has it"),
-    Yield(_RUN, 1, _BALLOT, "a higher ballot was promised"),
+    StepDown(_RUN, 1, _BALLOT, "a higher ballot was promised"),
     _COMMIT,
     Report(_RUN, 1, Evaluation(8, 10, 2.0)),
-    Ask(_RUN, -1),
-    Records(_RUN, founding(), (_COMMIT,)),
+    RecordsRequest(_RUN, -1),
+    Records(_RUN, genesis(), (_COMMIT,)),
     Decline(_RUN, "its model differs"),
-    sign_wish(signer("ben"), node("ben"), _RUN, 1, "pause", "ada (operator)"),
-    Facts("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 0, 10)),
+    sign_request(signer("ben"), node("ben"), _RUN, 1, "pause", "ada (operator)"),
+    DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 0, 10)),
 ]
 """One of each message, well-formed, of a run that nobody is in."""
 
@@ -127,8 +127,8 @@ def said_by(
     votes: int = VOTES,
 ) -> Message:
     """Return *frame* as *who* with *credentials* says it of *round_* of *run*, rightly signed."""
-    if isinstance(frame, Wish):
-        return sign_wish(signer_of(credentials), credentials.node_id, run, round_, "pause", "")
+    if isinstance(frame, ControlRequest):
+        return sign_request(signer_of(credentials), credentials.node_id, run, round_, "pause", "")
     ballot = Ballot(3, credentials.node_id)
     changes = {"run": run, "round": round_, "ballot": ballot, "previous": run}
     if isinstance(frame, Promise | Accepted):
@@ -168,10 +168,10 @@ def flood(frame: ControlFrame, number: int) -> AsyncIterator[bytes]:
 def _varied(frame: ControlFrame, number: int) -> ControlFrame:
     match frame:
         case messages.Offer():
-            return Offer(msgspec.structs.replace(frame.founding, model=digest(f"model {number}")))
+            return Offer(msgspec.structs.replace(frame.genesis, model=digest(f"model {number}")))
         case messages.Decline():
             return Decline(digest(f"run {number}"), f"reason {number}")
-        case messages.Facts():
+        case messages.DeviceInfo():
             return msgspec.structs.replace(frame, labels=tuple(range(number, number + 200)))
         case messages.Status():
             return msgspec.structs.replace(

@@ -36,10 +36,10 @@ def write(path: str, weights: Array) -> str:
     return blake3(data).hexdigest()
 
 
-def read_model(command: commands.Train | commands.Evaluate) -> np.ndarray:
+def read_model(command: commands.TrainJob | commands.EvaluateJob) -> np.ndarray:
     """Return the model, wherever it lies now."""
     try:
-        return read(command.passing_path)
+        return read(command.unflushed_path)
     except FileNotFoundError:
         return read(command.model_path)
 
@@ -54,24 +54,24 @@ class LightJobs:
     def do(
         self,
         command: commands.Command,
-        report: Callable[[commands.Progress], None],
+        report: Callable[[commands.TrainJobProgress], None],
         is_stopped: Callable[[], bool],
     ) -> commands.Answer:
         """Carry out *command*; a stop comes too late for anything so quick."""
         match command:
-            case commands.Describe():
-                return commands.Described(
+            case commands.DescribeJob():
+                return commands.DescribeDone(
                     command.id, SCHEMA, TRAIN_SAMPLES, TEST_SAMPLES, CLASSES, PARAMETERS, "cpu"
                 )
-            case commands.Create():
+            case commands.CreateJob():
                 weights = np.random.default_rng(command.spec.seed).normal(size=PARAMETERS)
-                return commands.Created(command.id, write(command.path, weights))
-            case commands.Train():
-                report(commands.Progress(command.id, 1, 1, 0.01))
+                return commands.CreateDone(command.id, write(command.path, weights))
+            case commands.TrainJob():
+                report(commands.TrainJobProgress(command.id, 1, 1, 0.01))
                 return self._train(command)
-            case commands.Evaluate():
+            case commands.EvaluateJob():
                 loss = float(np.abs(read_model(command)).mean())
-                return commands.Evaluated(command.id, 10, TEST_SAMPLES // command.parts, loss)
+                return commands.EvaluateDone(command.id, 10, TEST_SAMPLES // command.parts, loss)
             case commands.Fold():
                 return self._fold(command)
             case commands.Average():
@@ -80,12 +80,12 @@ class LightJobs:
             case _:
                 raise AssertionError(f"a command of no test with a light worker: {command!r}")
 
-    def _train(self, command: commands.Train) -> commands.Trained:
+    def _train(self, command: commands.TrainJob) -> commands.TrainDone:
         chance = np.random.default_rng((command.spec.seed, command.round, command.partition))
         digest = write(command.path, read_model(command) + 0.01 * chance.normal(size=PARAMETERS))
         samples = TRAIN_SAMPLES // command.spec.partitions
         labels = (samples, *(0 for _ in CLASSES[1:]))
-        return commands.Trained(command.id, digest, samples, 1.0, 0.01, labels)
+        return commands.TrainDone(command.id, digest, samples, 1.0, 0.01, labels)
 
     def _fold(self, command: commands.Fold) -> commands.Folded:
         if command.key != self._key:

@@ -15,7 +15,7 @@ from p2pfl.identity.signatures import signer_of
 from p2pfl.messages import Member, Message
 from p2pfl.net.acceptor import Purpose
 from p2pfl.net.mesh import Mesh
-from p2pfl.net.peers import Local, Peer
+from p2pfl.net.peers import LinkedPeer, Local
 from p2pfl.proofs import Claim, Seen
 from p2pfl.store.blobs import BlobStore
 from tests.support.keys import signer
@@ -66,19 +66,19 @@ class Recorder:
         self.unreached_told: list[tuple[str, str]] = []
         self.disownments: list[str] = []
         self.pushes: list[tuple[str, int, int]] = []
-        self.links: dict[str, Peer] = {}
+        self.links: dict[str, LinkedPeer] = {}
         self._changed = asyncio.Event()
 
-    def linked(self, peer: Peer) -> None:
+    def linked(self, peer: LinkedPeer) -> None:
         assert peer.member.node not in self.links, "linked twice without unlinked between"
         self.links[peer.member.node] = peer
         self._note("linked", peer.name)
 
-    def unlinked(self, peer: Peer, reason: str) -> None:
+    def unlinked(self, peer: LinkedPeer, reason: str) -> None:
         assert self.links.pop(peer.member.node) == peer, "unlinked without having been linked"
         self._note(f"unlinked: {reason}", peer.name)
 
-    def received(self, peer: Peer, message: Message) -> None:
+    def received(self, peer: LinkedPeer, message: Message) -> None:
         assert self.links[peer.member.node] == peer, "a message from nobody"
         self.messages.append((peer.name, message))
         self._changed.set()
@@ -155,7 +155,7 @@ class Lab:
         peers: Sequence[str] = (),
         *,
         local: Local | None = None,
-        boots: Boots | None = None,
+        incarnations: Boots | None = None,
         settings: NetSettings = FAST,
         listen: tuple[str | None, int] = ("127.0.0.1", 0),
         advertise: Sequence[str] = (),
@@ -172,7 +172,7 @@ class Lab:
             listen=listen,
             peers=peers,
             settings=settings,
-            boots=boots or Boots(),
+            incarnations=incarnations or Boots(),
             advertise=advertise,
             observers=observers,
         )
@@ -190,12 +190,12 @@ class Lab:
 
 
 def new_local(
-    journal: str | None = None, boot: int = 1, nonce: str | None = None, *, votes: int = 0
+    journal: str | None = None, incarnation: int = 1, nonce: str | None = None, *, votes: int = 0
 ) -> Local:
     """Return what a node with a fresh data directory says of itself; a `Lab` lets its node sign it."""
     return Local(
         journal or secrets.token_hex(16),
-        boot,
+        incarnation,
         nonce or secrets.token_hex(16),
         "0.1.0",
         lambda: votes,

@@ -41,7 +41,7 @@ class Observed:
             Recorder(),
             BlobStore(folder / "blobs"),
             listen=("127.0.0.1", 0),
-            boots=Boots(),
+            incarnations=Boots(),
             observers=self.observers.hear,
             settings=FAST,
         )

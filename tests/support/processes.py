@@ -241,7 +241,7 @@ def digests(rows: dict[str, list[RoundRow]]) -> dict[int, set[tuple[str, str]]]:
 def trainings(process: Process) -> dict[int, int]:
     """Return how many times *process* trained, by round."""
     counts: dict[int, int] = {}
-    for event in process.all(events.Trained):
+    for event in process.all(events.TrainingFinished):
         counts[event.round] = counts.get(event.round, 0) + 1
     return counts
 

@@ -103,7 +103,7 @@ def paused() -> list[Published]:
     tale.found()
     tale.rounds(11)
     tale.open_round()
-    tale.tell(events.Wanted("pause", "ada (operator)"), after=1)
+    tale.tell(events.ControlRequested("pause", "ada (operator)"), after=1)
     tale.close_round(then="pause")
     tale.evaluated()
     tale.statuses("idle")
@@ -171,14 +171,14 @@ def rows_of(recording: Iterable[Published]) -> list[RoundRow]:
                     event.note, event.then, event.trained,
                 )  # fmt: skip
                 parent, members = event.digest, event.members
-            case events.Evaluated() if event.round in rows:
+            case events.EvaluationFinished() if event.round in rows:
                 rows[event.round] = _scored(rows[event.round], event)
             case _:
                 pass
     return list(rows.values())
 
 
-def _scored(row: RoundRow, event: events.Evaluated) -> RoundRow:
+def _scored(row: RoundRow, event: events.EvaluationFinished) -> RoundRow:
     return RoundRow(
         row.run, row.round, row.kind, row.attempt, row.aggregator, row.digest, row.parent, row.record,
         row.members, row.updates, row.left_out, event.accuracy, event.loss, event.samples, event.scores,
@@ -219,9 +219,9 @@ class _Tale:
         self._sent = 0
         self._confirmed = 0
         """Events that only confirm others: they send nothing of their own."""
-        self._reported: events.Evaluated | None = None
+        self._reported: events.EvaluationFinished | None = None
         """What all said of the last model, which the next record commits."""
-        self._evaluated: events.Evaluated | None = None
+        self._evaluated: events.EvaluationFinished | None = None
         """What was committed last of a model."""
 
     def tell(self, event: AnyEvent, after: float = 0.02) -> None:
@@ -251,16 +251,16 @@ class _Tale:
         """Link *name*, which says what device it is."""
         index = self.names.index(name)
         self.tell(events.PeerLinked(node_id_of(name), name, f"192.168.1.{30 + index}:9000"), after=0.1)
-        self._facts(index)
+        self._device_info(index)
 
-    def _facts(self, index: int) -> None:
+    def _device_info(self, index: int) -> None:
         name, kind = self.names[index], index % len(NAMES)
         samples = SAMPLES[kind]
         shares = [1 + (label * 7 + index * 3) % 11 for label in range(10)]
         labels = [samples * share // sum(shares) for share in shares]
         labels[0] += samples - sum(labels)
         self.tell(
-            events.PeerFacts(
+            events.PeerDeviceInfo(
                 node_id_of(name), name, "0.1.0", SYSTEMS[kind], 4 + 2 * (kind % 3), (8 + 8 * (kind % 2)) * 2**30,
                 DEVICES[kind], samples, tuple(labels),
             )
@@ -269,7 +269,7 @@ class _Tale:
     def found(self) -> None:
         """Start the node, link everybody and found the run."""
         self.start()
-        self._facts(self.names.index(self.me))
+        self._device_info(self.names.index(self.me))
         for name in self.names:
             if name != self.me:
                 self.link(name)
@@ -299,7 +299,7 @@ class _Tale:
         self.evaluated()
         aggregator = self._aggregator(number)
         if aggregator == self.me:
-            self.tell(events.Standing(number, 1, "first in rank"))
+            self.tell(events.ElectionStarted(number, 1, "first in rank"))
         self.tell(
             events.Elected(number, 1, aggregator, node_id_of(aggregator), len(self.names) // 2 + 1), after=0.2
         )
@@ -319,7 +319,9 @@ class _Tale:
             if aggregator == self.me:
                 self.tell(events.UpdateCounted(number, name, SAMPLES[index % len(SAMPLES)]), after=0.3)
         digest = digest_of(f"model {number}")
-        self.tell(events.Accepted(number, 1, aggregator, digest), after=max(u.seconds for u in updates) - 4)
+        self.tell(
+            events.RecordAccepted(number, 1, aggregator, digest), after=max(u.seconds for u in updates) - 4
+        )
         left_out = tuple((name, "it is not reachable") for name in self.names if name in self._lost)
         self._now += 0.2
         self._commit_evaluated()
@@ -334,10 +336,10 @@ class _Tale:
 
     def _train(self, number: int) -> None:
         for done in range(BATCHES // 3, BATCHES + 1, BATCHES // 3):
-            self.tell(events.Progress(number, "train", done, BATCHES), after=1.6)
+            self.tell(events.ProgressMade(number, "train", done, BATCHES), after=1.6)
         index = self.names.index(self.me)
         self.tell(
-            events.Trained(
+            events.TrainingFinished(
                 number,
                 digest_of(f"update {number}"),
                 SAMPLES[index % len(SAMPLES)],
@@ -358,7 +360,7 @@ class _Tale:
             loss = _loss(self._round) * (1 + 0.04 * (index % 6))
             scores.append(MemberScore(name, correct, total, round(total * loss, 3)))
         samples = sum(score.total for score in scores)
-        self._reported = events.Evaluated(
+        self._reported = events.EvaluationFinished(
             self._round, sum(s.correct for s in scores) / samples, sum(s.loss for s in scores) / samples,
             samples, len(scores), len(scores), tuple(scores),
         )  # fmt: skip
@@ -426,7 +428,7 @@ class _Tale:
         self.tell(events.TrainingStarted(number, self.names.index(self.me)))
         self.evaluated()
         if first == self.me:
-            self.tell(events.Standing(number, 1, "first in rank"))
+            self.tell(events.ElectionStarted(number, 1, "first in rank"))
         self.tell(events.Elected(number, 1, first, node_id_of(first), len(self.names) // 2 + 1), after=0.2)
         self.statuses("training", 0.1)
         self._train(number)
@@ -443,12 +445,13 @@ class _Tale:
             for name in self.names[3:5]:
                 self.tell(events.UpdateCounted(number, name, SAMPLES[self.names.index(name)]), after=0.3)
                 self.tell(
-                    events.Progress(number, "pull", int(MODEL_BYTES * 0.62), MODEL_BYTES, self.names[1])
+                    events.ProgressMade(number, "pull", int(MODEL_BYTES * 0.62), MODEL_BYTES, self.names[1])
                 )
         else:
             for done in (0.2, 0.41, 0.62):
                 self.tell(
-                    events.Progress(number, "push", int(MODEL_BYTES * done), MODEL_BYTES, first), after=0.2
+                    events.ProgressMade(number, "push", int(MODEL_BYTES * done), MODEL_BYTES, first),
+                    after=0.2,
                 )
         self._measured(int(MODEL_BYTES * 0.62))
 

@@ -11,7 +11,7 @@ from p2pfl.messages import (
     Ballot,
     Commit,
     Evaluation,
-    Founding,
+    Genesis,
     LeftOut,
     Member,
     MemberEvaluation,
@@ -74,8 +74,8 @@ def roster(*names: str) -> tuple[RosterEntry, ...]:
     )
 
 
-def founding(nonce: str = "00" * 16, names: Sequence[str] = NAMES[:3], model: str = "") -> Founding:
-    return Founding(
+def genesis(nonce: str = "00" * 16, names: Sequence[str] = NAMES[:3], model: str = "") -> Genesis:
+    return Genesis(
         nonce=nonce,
         spec=SPEC,
         roster=roster(*names),
@@ -145,9 +145,9 @@ def _update_of(entry: RosterEntry, round_: int) -> UpdateEntry:
 class Chain:
     """A run that grows by one commit a call."""
 
-    def __init__(self, start: Founding | None = None) -> None:
-        self.founding = start or founding()
-        self.run = record_digest(self.founding)
+    def __init__(self, start: Genesis | None = None) -> None:
+        self.genesis = start or genesis()
+        self.run = record_digest(self.genesis)
         self.commits: list[Commit] = []
 
     def commit(
@@ -166,8 +166,8 @@ class Chain:
         """Append the next round and return it."""
         last = self.commits[-1].record if self.commits else None
         round_ = last.round + 1 if last else 1
-        voters = last.roster if last else self.founding.roster
-        parent = last.model if last else self.founding.model
+        voters = last.roster if last else self.genesis.roster
+        parent = last.model if last else self.genesis.model
         training = kind == "train"
         record = Record(
             run=self.run,
@@ -175,7 +175,7 @@ class Chain:
             previous=record_digest(last) if last else self.run,
             kind=kind,  # type: ignore[arg-type]
             trained=(last.trained if last else 0) + training,
-            rounds=self.founding.spec.rounds,
+            rounds=self.genesis.spec.rounds,
             ballot=Ballot(attempt, node(proposer)),
             model=model or (digest(("model", round_)) if training else parent),
             updates=tuple(_update_of(entry, round_) for entry in voters) if training else (),

@@ -38,7 +38,7 @@ from p2pfl.core import node as core_node
 from p2pfl.core.options import Policy
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.net.mesh import Mesh
-from p2pfl.net.peers import Peer
+from p2pfl.net.peers import LinkedPeer
 from p2pfl.runtime import node as runtime
 from p2pfl.runtime.driver import Driver
 from p2pfl.store import blobs, partial
@@ -95,7 +95,7 @@ def me(driver: Driver) -> str:
 
 
 def when_trained(strike: Strike, round_: int) -> None:
-    at_event(lambda _, event: isinstance(event, events.Trained) and event.round == round_, strike)
+    at_event(lambda _, event: isinstance(event, events.TrainingFinished) and event.round == round_, strike)
 
 
 def when_counted(strike: Strike, round_: int) -> None:
@@ -151,7 +151,7 @@ def when_commit_is_due(strike: Strike, round_: int) -> None:
 def when_accepted_heard(strike: Strike, round_: int) -> None:
     received = Driver.received
 
-    def rigged(self: Driver, peer: Peer, message: messages.Message) -> None:
+    def rigged(self: Driver, peer: LinkedPeer, message: messages.Message) -> None:
         if isinstance(message, messages.Accepted) and (message.round, message.ballot.node) == (
             round_,
             me(self),

@@ -13,7 +13,7 @@ from p2pfl.wire.observing import (
     NodeFrame,
     ObserverFrame,
     Order,
-    Watch,
+    WatchRequest,
     What,
     decode_node,
     encode,
@@ -32,8 +32,8 @@ def watch(
     stream: str = "",
     after: int = 0,
     version: int = OBSERVING_VERSION,
-) -> Watch:
-    return Watch(version, __version__, token, follow, stream, after)
+) -> WatchRequest:
+    return WatchRequest(version, __version__, token, follow, stream, after)
 
 
 class Watcher:

@@ -96,7 +96,7 @@ class Worker:
         self.is_stopped = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def job(*arguments: Any, passing_path: Path | None = None, digest: str = "") -> Any:
+        async def job(*arguments: Any, unflushed_path: Path | None = None, digest: str = "") -> Any:
             self.calls.append(name)
             answer = self._answers.pop(0)
             if isinstance(answer, Exception):
@@ -175,6 +175,6 @@ class Bench:
 
 def trained(spec: Any, round_: int, model: Path, partition: int, path: Path, on_progress: Any) -> Any:
     """A training that reports once and writes an update."""
-    on_progress(commands.Progress(0, 5, 10, 0.25))
+    on_progress(commands.TrainJobProgress(0, 5, 10, 0.25))
     path.write_bytes(GOOD)
-    return commands.Trained(0, blake3(GOOD).hexdigest(), 40, 0.5, 0.1, (30, 10))
+    return commands.TrainDone(0, blake3(GOOD).hexdigest(), 40, 0.5, 0.1, (30, 10))

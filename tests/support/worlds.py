@@ -98,10 +98,12 @@ def trainings(world: World, round_: int) -> Counter[str]:
 
 def trained(world: World, round_: int) -> Counter[str]:
     """How often each device ended its training for *round_* with an update."""
-    return _count(world, events.Trained, round_)
+    return _count(world, events.TrainingFinished, round_)
 
 
-def _count(world: World, kind: type[events.TrainingStarted | events.Trained], round_: int) -> Counter[str]:
+def _count(
+    world: World, kind: type[events.TrainingStarted | events.TrainingFinished], round_: int
+) -> Counter[str]:
     return Counter(
         device.name
         for device in world.devices.values()

@@ -8,7 +8,7 @@ from p2pfl import events
 from p2pfl.events import Published
 from tests.support import recordings
 from tests.support.screens import Node, greeting, settle, shown, text_of
-from tui.dialogs import Ask, Export
+from tui.dialogs import ConfirmDialog, ExportDialog
 from tui.screens.detail import PeerScreen, RoundScreen
 from tui.screens.help import HelpScreen
 from tui.screens.log import LogScreen
@@ -64,7 +64,7 @@ async def test_a_refusal_is_shown_with_its_reason():
 async def test_x_asks_first_and_says_what_follows(buttons, order):
     async with shown(recordings.running()) as (app, pilot, node):
         await press(app, pilot, "x")
-        assert isinstance(app.screen, Ask)
+        assert isinstance(app.screen, ConfirmDialog)
         asked = str(app.screen.query_one("Static").render())
         assert "the run ends on all 6 members, with 42 rounds of 100" in asked
         await press(app, pilot, *buttons)
@@ -97,7 +97,7 @@ async def test_what_an_observer_may_not_do_is_neither_shown_nor_done(key):
         assert not {"pause", "stop", "save", "start"} & set(text_of(app).splitlines()[-1].split())
         await press(app, pilot, key)
         assert node.orders == []
-        assert not isinstance(app.screen, Ask)
+        assert not isinstance(app.screen, ConfirmDialog)
 
 
 async def test_without_a_connection_nothing_is_ordered_and_r_hurries():
@@ -121,7 +121,7 @@ async def test_a_run_that_is_complete_can_neither_be_paused_nor_stopped():
 async def test_e_writes_the_rounds_to_the_file_that_is_named(tmp_path):
     async with shown(recordings.running()) as (app, pilot, _):
         await press(app, pilot, "e")
-        assert isinstance(app.screen, Export)
+        assert isinstance(app.screen, ExportDialog)
         app.screen.query_one("#path").value = str(tmp_path / "rounds.svg")
         await press(app, pilot, "enter")
         assert (tmp_path / "rounds.svg").read_text(encoding="utf-8").startswith("<svg")
@@ -264,7 +264,7 @@ async def test_the_palette_asks_before_what_cannot_be_undone(name, order):
     async with shown(recordings.running()) as (app, pilot, node):
         await command(app, name)
         await settle(app, pilot)
-        assert isinstance(app.screen, Ask)
+        assert isinstance(app.screen, ConfirmDialog)
         await press(app, pilot, "tab", "enter")
         assert node.orders == [order]
 
@@ -288,7 +288,7 @@ async def test_the_palette_goes_to_peers_and_rounds_and_copies_the_attach_comman
         assert any("p2pfl doctor" in toast for toast in toasts(app))
         await command(app, "Export rounds")
         await settle(app, pilot)
-        assert isinstance(app.screen, Export)
+        assert isinstance(app.screen, ExportDialog)
         await press(app, pilot, "escape")
         await command(app, "Help")
         await settle(app, pilot)

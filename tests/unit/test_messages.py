@@ -14,45 +14,45 @@ from p2pfl.messages import (
     MAX_ROSTER,
     Accept,
     Accepted,
-    Ask,
+    Ack,
     Ballot,
     Collect,
     Commit,
+    ControlRequest,
     Decline,
+    DeviceInfo,
     Evaluation,
-    Facts,
-    Founding,
+    Genesis,
     LeftOut,
     Member,
     MemberEvaluation,
     Message,
-    Noted,
     Offer,
     Origin,
     Prepare,
     Promise,
     Record,
     Records,
+    RecordsRequest,
     Refuse,
     Report,
     RosterEntry,
     RunSpec,
     SignedVote,
     Status,
+    StepDown,
     Submit,
     Undelivered,
     UpdateEntry,
-    Wish,
-    Yield,
     quorum,
     record_digest,
 )
-from p2pfl.proofs import sign_wish
+from p2pfl.proofs import sign_request
 from p2pfl.runtime.driver import FRAME_MARGIN
 from p2pfl.schema import TensorSpec, canonical, layout_of
 from tests.support.core import status
 from tests.support.keys import signer
-from tests.support.records import SPEC, Chain, digest, evaluations, founding, journal, node, signed, update
+from tests.support.records import SPEC, Chain, digest, evaluations, genesis, journal, node, signed, update
 
 CHAIN = Chain()
 LARGEST = "\U0001f99e"
@@ -61,12 +61,12 @@ COMMIT = CHAIN.commit(evaluated=evaluations((8, 10), (9, 10)))
 RECORD = COMMIT.record
 RUN = CHAIN.run
 BALLOT = Ballot(3, node("ben"))
-WISH = sign_wish(signer("ada"), node("ada"), RUN, 1, "pause", "eve (operator)")
+CONTROL_REQUEST = sign_request(signer("ada"), node("ada"), RUN, 1, "pause", "eve (operator)")
 VOTE = signed("ada", RUN, 1, BALLOT)
 
 EXAMPLES = [
     status(run=RUN, round=3, record=digest("record"), progress=0.5, phase="training"),
-    Offer(founding()),
+    Offer(genesis()),
     Prepare(RUN, 1, BALLOT),
     Promise(RUN, 1, BALLOT, None, None, VOTE),
     Promise(RUN, 1, BALLOT, Ballot(1, node("ada")), RECORD, VOTE),
@@ -74,18 +74,18 @@ EXAMPLES = [
     Collect(RUN, 1, BALLOT, selected=True),
     Submit(RUN, 1, BALLOT, RUN, update("ada", 1), "", Evaluation(8, 10, 2.0)),
     Submit(RUN, 1, BALLOT, RUN, None, "its training failed", None),
-    Noted(RUN, 1, BALLOT, ""),
+    Ack(RUN, 1, BALLOT, ""),
     Accept(RUN, 1, BALLOT, RECORD),
     Accepted(RUN, 1, BALLOT, record_digest(RECORD), VOTE),
     Undelivered(RUN, 1, BALLOT, "nobody reachable has it"),
-    Yield(RUN, 1, BALLOT, "a higher ballot was promised"),
+    StepDown(RUN, 1, BALLOT, "a higher ballot was promised"),
     COMMIT,
     Report(RUN, 1, Evaluation(8, 10, 2.0)),
-    Ask(RUN, -1),
-    Records(RUN, founding(), (COMMIT,)),
+    RecordsRequest(RUN, -1),
+    Records(RUN, genesis(), (COMMIT,)),
     Decline(RUN, "its model differs"),
-    WISH,
-    Facts("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 0, 10)),
+    CONTROL_REQUEST,
+    DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 0, 10)),
 ]
 
 
@@ -120,16 +120,16 @@ def test_unknown_fields_are_refused(message):
 
 
 def test_an_unknown_tag_is_refused():
-    assert refused(Ask(RUN, 0), Message, type="gossip")
+    assert refused(RecordsRequest(RUN, 0), Message, type="gossip")
 
 
 @pytest.mark.parametrize(
     ("value", "kind", "changes"),
     [
-        (Ask(RUN, 0), Ask, {"run": RUN[:-1]}),
-        (Ask(RUN, 0), Ask, {"run": RUN.upper()}),
-        (Ask(RUN, 0), Ask, {"run": RUN + "\n"}),
-        (Ask(RUN, 0), Ask, {"after": -2}),
+        (RecordsRequest(RUN, 0), RecordsRequest, {"run": RUN[:-1]}),
+        (RecordsRequest(RUN, 0), RecordsRequest, {"run": RUN.upper()}),
+        (RecordsRequest(RUN, 0), RecordsRequest, {"run": RUN + "\n"}),
+        (RecordsRequest(RUN, 0), RecordsRequest, {"after": -2}),
         (Prepare(RUN, 1, BALLOT), Prepare, {"round": -1}),
         (Prepare(RUN, 1, BALLOT), Prepare, {"round": 2**40}),
         (Prepare(RUN, 1, BALLOT), Prepare, {"ballot": [0, node("ben")]}),
@@ -149,9 +149,9 @@ def test_an_unknown_tag_is_refused():
         (SPEC, RunSpec, {"momentum": 1.0}),
         (SPEC, RunSpec, {"strategy": "krum"}),
         (SPEC, RunSpec, {"round_cap": 0}),
-        (founding(), Founding, {"roster": []}),
-        (founding(), Founding, {"nonce": "xy"}),
-        (founding(), Founding, {"max_samples": 0}),
+        (genesis(), Genesis, {"roster": []}),
+        (genesis(), Genesis, {"nonce": "xy"}),
+        (genesis(), Genesis, {"max_samples": 0}),
         (RECORD, Record, {"round": 0}),
         (RECORD, Record, {"kind": "guess"}),
         (RECORD, Record, {"then": "stop"}),
@@ -159,7 +159,7 @@ def test_an_unknown_tag_is_refused():
         (status(), Status, {"progress": 1.5}),
         (status(), Status, {"min_nodes": 0}),
         (status(), Status, {"phase": "asleep"}),
-        (WISH, Wish, {"what": "explode"}),
+        (CONTROL_REQUEST, ControlRequest, {"what": "explode"}),
         (Decline(RUN, "no"), Decline, {"reason": "x" * 301}),
         (Decline(RUN, "no"), Decline, {"reason": None}),
     ],
@@ -171,8 +171,8 @@ def test_what_is_out_of_bounds_is_refused(value, kind, changes):
 
 def test_a_roster_has_a_largest_size():
     entry = msgspec.to_builtins(RosterEntry(node("ada"), journal("ada"), "ada", 0))
-    assert not refused(founding(), Founding, roster=[entry] * MAX_ROSTER)
-    assert refused(founding(), Founding, roster=[entry] * (MAX_ROSTER + 1))
+    assert not refused(genesis(), Genesis, roster=[entry] * MAX_ROSTER)
+    assert refused(genesis(), Genesis, roster=[entry] * (MAX_ROSTER + 1))
 
 
 def test_a_record_of_the_largest_roster_fits_a_frame_four_times():
@@ -187,7 +187,7 @@ def test_a_record_of_the_largest_roster_fits_a_frame_four_times():
 
 def test_the_digest_of_a_record_survives_the_wire():
     assert record_digest(through(RECORD, Record)) == record_digest(RECORD)
-    assert record_digest(through(founding(), Founding)) == RUN
+    assert record_digest(through(genesis(), Genesis)) == RUN
 
 
 def test_records_that_differ_only_in_their_roster_have_different_digests():
@@ -256,7 +256,7 @@ def test_the_largest_record_there_can_be_fits_a_frame_with_all_its_acceptors() -
     )
     votes = tuple(SignedVote(member, ids, 2**53, bytes(256), bytes(128)) for member in members)
     commit = Commit(record, Ballot(MAX_ATTEMPT, members[0]), votes)
-    message = Records(run=RUN, founding=None, commits=(commit,))
+    message = Records(run=RUN, genesis=None, commits=(commit,))
     assert msgspec.convert(msgspec.to_builtins(message), Records) == message, "the types let it pass"
     assert len(msgspec.msgpack.encode(message)) <= NetSettings().max_frame_bytes - FRAME_MARGIN
 
@@ -267,5 +267,5 @@ def test_record_0_fits_a_frame_with_the_largest_roster_however_many_tensors_the_
     tensors = [TensorSpec(f"{number:0>150}", "F32", (1, 2, 3)) for number in range(15_000)]
     layout = layout_of(canonical(tensors))
     assert layout.header_bytes > 2 * NetSettings().max_frame_bytes
-    record_0 = msgspec.structs.replace(founding(), roster=roster, continues=origins, layout=layout)
+    record_0 = msgspec.structs.replace(genesis(), roster=roster, continues=origins, layout=layout)
     assert len(msgspec.msgpack.encode(Offer(record_0))) <= NetSettings().max_frame_bytes

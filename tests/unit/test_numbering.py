@@ -63,8 +63,8 @@ def test_events_are_about_training_rounds() -> None:
     numbering = Numbering()
     numbering.take(joined(61, 60))
     assert numbering.take(events.Elected(62, 1, "ada", "a", 2)) == 61
-    assert numbering.take(events.Progress(62, "train", 1, 2)) == 61
-    assert numbering.take(events.Evaluated(61, 0.9, 0.1, 10, 1, 1)) == 60
+    assert numbering.take(events.ProgressMade(62, "train", 1, 2)) == 61
+    assert numbering.take(events.EvaluationFinished(61, 0.9, 0.1, 10, 1, 1)) == 60
     status = events.PeerStatus("b", "ben", RUN, 61, True, "idle", 0.0, 0.0, 1, True, False)
     assert numbering.take(status) == 60
     assert numbering.take(msgspec.structs.replace(status, run="")) is None
@@ -73,7 +73,7 @@ def test_events_are_about_training_rounds() -> None:
 def test_what_is_about_no_round_has_no_number() -> None:
     numbering = Numbering()
     assert numbering.take(events.Notice("info", "hello")) is None
-    assert numbering.take(events.Progress(0, "pull", 1, 2, "ben")) is None
+    assert numbering.take(events.ProgressMade(0, "pull", 1, 2, "ben")) is None
 
 
 def test_another_run_begins_anew() -> None:

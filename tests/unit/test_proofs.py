@@ -59,7 +59,7 @@ def test_a_promise_is_no_acceptance_and_a_claim_is_no_vote():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"journal": journal("another")}, {"boot": 5}, {"nonce": "cd" * 16}, {"votes": 8}]
+    "changes", [{"journal": journal("another")}, {"incarnation": 5}, {"nonce": "cd" * 16}, {"votes": 8}]
 )
 def test_a_claim_with_any_part_changed_is_worth_nothing(changes: dict[str, object]):
     assert CLAIM.is_valid(node("ada"), verify)

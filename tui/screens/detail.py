@@ -37,12 +37,12 @@ class PeerScreen(BaseScreen):
 
     def body(self) -> Sequence[Widget]:
         """Return facts, chart, labels and rounds."""
-        self.facts = Lines(id="facts", classes="panel")
+        self.device_info = Lines(id="facts", classes="panel")
         self.chart = Chart(id="own", classes="panel")
         self.chart.can_focus = False  # the arrows go from peer to peer here
         self.labels = Lines(id="labels", classes="panel")
         self.its_rounds = Lines(id="its-rounds", classes="panel")
-        return (self.facts, Horizontal(self.chart, self.labels, id="middle"), self.its_rounds)
+        return (self.device_info, Horizontal(self.chart, self.labels, id="middle"), self.its_rounds)
 
     def on_mount(self) -> None:
         """Name the panels."""
@@ -53,18 +53,18 @@ class PeerScreen(BaseScreen):
         """Draw what is known of it."""
         peer = self.state.peers.get(self.peer_name)
         if peer is None:
-            self.facts.show([Text("nothing is known of it any more")])
+            self.device_info.show([Text("nothing is known of it any more")])
             return
         glyphs = self.tui.glyphs
-        entitle(self.facts, f"Peer {views.plain(peer.name)}")
-        self.facts.show(views.peer_lines(self.state, peer, self.tui.now(), glyphs))
+        entitle(self.device_info, f"Peer {views.plain(peer.name)}")
+        self.device_info.show(views.peer_lines(self.state, peer, self.tui.now(), glyphs))
         if changed & {"rounds", "run"}:
             self.chart.glyphs = glyphs
             self.chart.show("Accuracy on its data and on all", views.peer_series(self.state, peer), None)
             room = max(1, self.its_rounds.size.height)
             self.its_rounds.show(views.peer_rounds(self.state, peer, room))
         if changed & {"peers", "run"}:
-            counts = peer.facts.labels if peer.facts is not None else ()
+            counts = peer.device_info.labels if peer.device_info is not None else ()
             size = self.labels.size
             told = label_bars(counts, size.width, size.height, glyphs) if counts else [Text("not told yet")]
             self.labels.show(told)

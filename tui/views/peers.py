@@ -43,7 +43,7 @@ def peer_rows(state: State, now: float, glyphs: Glyphs) -> list[Row]:
 def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
     doing = state.doing(peer)
     symbol = SYMBOLS[doing.word]
-    status, facts = peer.status, peer.facts
+    status, facts = peer.status, peer.device_info
     is_gone = not peer.doing_now
     is_aggregator = state.open is not None and state.open.aggregator == peer.name
     scores = peer.score
@@ -81,7 +81,7 @@ def doing_text(doing: Doing, peer: Peer, now: float, glyphs: Glyphs) -> str:
 
 def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Text]:
     """Return what is known of one peer, as lines."""
-    status, facts, update = peer.status, peer.facts, peer.update
+    status, facts, update = peer.status, peer.device_info, peer.update
     role = "member" if peer.is_member else "not in the roster"
     who = Text(f"id    {peer.node or NONE}")
     where = f"addr  {clip(peer.address, 40) or NONE}   {role}{'   this node' if peer.is_me else ''}"

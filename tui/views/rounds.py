@@ -231,8 +231,8 @@ def _election(one: Round) -> str:
         return text
     if seen.elected_at is not None and seen.opened_at is not None:
         text += f", {duration(max(0.0, seen.elected_at - seen.opened_at))} after the round began"
-    if seen.yields:
-        text += f"; candidacies given up: {seen.yields}"
+    if seen.step_downs:
+        text += f"; candidacies given up: {seen.step_downs}"
     return text
 
 

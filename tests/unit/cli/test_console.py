@@ -12,7 +12,7 @@ from p2pfl.cli.console import Console
 from p2pfl.events import Published
 
 LINE = events.Waiting(1, 3, "1 of 3 nodes are here")
-HALF = events.Progress(2, "train", 5, 10)
+HALF = events.ProgressMade(2, "train", 5, 10)
 ERASE = "\r\x1b[2K"
 
 
@@ -57,7 +57,7 @@ def test_progress_is_not_drawn_where_it_could_not_be_erased():
 
 
 def test_progress_is_drawn_seldom_but_its_end_always(clock: list[float]):
-    often = [events.Progress(2, "train", done, 100) for done in range(1, 101)]
+    often = [events.ProgressMade(2, "train", done, 100) for done in range(1, 101)]
     text = shown(Terminal(), *often)
     assert text.count("training") == 2
     assert "100%" in text
@@ -73,7 +73,7 @@ def test_lines_and_the_live_line_name_the_training_round():
     stream = Terminal()
     console = Console(stream)
     console.write(Published(1, 0.0, events.Elected(62, 1, "ada", "id", 2), 61))
-    console.write(Published(2, 0.0, events.Progress(62, "train", 5, 10), 61))
+    console.write(Published(2, 0.0, events.ProgressMade(62, "train", 5, 10), 61))
     console.close()
     assert "round 61: ada is the aggregator" in stream.getvalue()
     assert "round 61 training [" in stream.getvalue()

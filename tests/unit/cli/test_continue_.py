@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from p2pfl.cli import continue_
-from p2pfl.core.effects import SaveCommit, SaveFounding
+from p2pfl.core.effects import SaveCommit, SaveGenesis
 from p2pfl.errors import UserError
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
-from tests.support.records import NAMES, Chain, founding, node
+from tests.support.records import NAMES, Chain, genesis, node
 
 
 class Started:
@@ -37,9 +37,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
 
 def directory(path: Path, rounds: int = 4, **last: object) -> Path:
     """The data directory of ada, one of five, after *rounds* commits."""
-    chain = Chain(founding(names=NAMES))
+    chain = Chain(genesis(names=NAMES))
     with DataDirectory(path / "ada") as place, Journal.open(place.journal_path, node("ada")) as book:
-        book.save(SaveFounding(chain.run, chain.founding))
+        book.save(SaveGenesis(chain.run, chain.genesis))
         for number in range(1, rounds + 1):
             options = last if number == rounds else {}
             book.save(SaveCommit(chain.run, chain.commit(**options), 1.0))  # type: ignore[arg-type]
@@ -127,10 +127,10 @@ def test_there_must_be_an_unfinished_run_with_a_commit(tmp_path: Path, started: 
 
 
 def test_hostile_names_reach_the_terminal_as_plain_text(tmp_path: Path, started: Started):
-    begun = founding(names=NAMES[:3])
+    begun = genesis(names=NAMES[:3])
     entry = msgspec.structs.replace(begun.roster[2], name="\x1b[2J")
     chain = Chain(msgspec.structs.replace(begun, roster=(*begun.roster[:2], entry)))
     with DataDirectory(tmp_path) as place, Journal.open(place.journal_path, node("ada")) as book:
-        book.save_all([SaveFounding(chain.run, chain.founding), SaveCommit(chain.run, chain.commit(), 1.0)])
+        book.save_all([SaveGenesis(chain.run, chain.genesis), SaveCommit(chain.run, chain.commit(), 1.0)])
     assert "\x1b" not in run(tmp_path, "--yes").stdout
     assert "\x1b" not in str(run(tmp_path, "--yes", "--with", "x").exception)

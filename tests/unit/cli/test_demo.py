@@ -8,7 +8,7 @@ import pytest
 
 from p2pfl.cli import demo as demo_module
 from p2pfl.cli import load
-from p2pfl.cli.demo import Setting
+from p2pfl.cli.demo import DemoSettings
 from p2pfl.cli.demo_folder import save_place
 from p2pfl.errors import TaskError, UserError
 from p2pfl.identity.authority import list_certificates
@@ -17,11 +17,11 @@ from tests.support.images import write_images
 
 
 @pytest.fixture
-def performed(monkeypatch: pytest.MonkeyPatch) -> list[Setting]:
+def performed(monkeypatch: pytest.MonkeyPatch) -> list[DemoSettings]:
     """The settings demos were performed with, which is all that happens to them."""
-    settings: list[Setting] = []
+    settings: list[DemoSettings] = []
 
-    async def perform(setting: Setting, screen: object) -> int:
+    async def perform(setting: DemoSettings, screen: object) -> int:
         assert (setting.folder / "certs" / "ca.key").exists()
         settings.append(setting)
         return 1
@@ -36,7 +36,7 @@ def invoke(*words: str) -> int:
     return code
 
 
-def test_the_defaults_are_four_nodes_on_unequal_data_in_a_folder_that_goes(performed: list[Setting]):
+def test_the_defaults_are_four_nodes_on_unequal_data_in_a_folder_that_goes(performed: list[DemoSettings]):
     assert invoke() == 1
     [setting] = performed
     assert setting.nodes == 4
@@ -46,7 +46,7 @@ def test_the_defaults_are_four_nodes_on_unequal_data_in_a_folder_that_goes(perfo
     assert not setting.folder.exists()
 
 
-def test_options_are_handed_to_every_node(performed: list[Setting], tmp_path: Path):
+def test_options_are_handed_to_every_node(performed: list[DemoSettings], tmp_path: Path):
     words = "--nodes 3 --rounds 5 --model 2nn --partition iid --seed 7 --pace 1.5 --no-tui --dir"
     invoke(*words.split(), str(tmp_path / "demo"))
     [setting] = performed
@@ -77,7 +77,7 @@ def test_on_a_terminal_it_is_shown_at_a_pace_one_can_follow(
     words: list[str],
     is_shown: bool,
     pace: list[str],
-    performed: list[Setting],
+    performed: list[DemoSettings],
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(demo_module, "has_screen", lambda: True)
@@ -87,12 +87,12 @@ def test_on_a_terminal_it_is_shown_at_a_pace_one_can_follow(
     assert [option for option in setting.options if "pace" in option] == pace
 
 
-def test_without_a_terminal_there_is_no_terminal_ui(performed: list[Setting]):
+def test_without_a_terminal_there_is_no_terminal_ui(performed: list[DemoSettings]):
     invoke()
     assert not performed[0].is_shown
 
 
-def test_each_node_has_its_certificate_and_they_are_used_again(performed: list[Setting], tmp_path: Path):
+def test_each_node_has_its_certificate_and_they_are_used_again(performed: list[DemoSettings], tmp_path: Path):
     invoke("--nodes", "2", "--dir", str(tmp_path))
     (tmp_path / "node-1").mkdir()
     first = list_certificates(tmp_path / "certs")
@@ -101,7 +101,7 @@ def test_each_node_has_its_certificate_and_they_are_used_again(performed: list[S
     assert list_certificates(tmp_path / "certs") == first
 
 
-def test_certificates_that_were_interrupted_are_completed(performed: list[Setting], tmp_path: Path):
+def test_certificates_that_were_interrupted_are_completed(performed: list[DemoSettings], tmp_path: Path):
     invoke("--nodes", "2", "--dir", str(tmp_path))
     again = tmp_path / "certs" / "node-2"
     for path in again.iterdir():
@@ -111,7 +111,7 @@ def test_certificates_that_were_interrupted_are_completed(performed: list[Settin
     assert [entry.name for entry in list_certificates(tmp_path / "certs")] == ["node-1", "node-2"]
 
 
-def test_a_folder_of_another_number_of_nodes_is_refused(performed: list[Setting], tmp_path: Path):
+def test_a_folder_of_another_number_of_nodes_is_refused(performed: list[DemoSettings], tmp_path: Path):
     invoke("--nodes", "3", "--dir", str(tmp_path))
     (tmp_path / "node-1").mkdir()
     with pytest.raises(UserError, match=r"holds a demo of 3 nodes: .* --nodes 3"):
@@ -121,7 +121,7 @@ def test_a_folder_of_another_number_of_nodes_is_refused(performed: list[Setting]
 
 @pytest.mark.parametrize("words", [["--task", "chess"], ["--model", "gpt"], ["--partition", "fair"]])
 def test_what_no_node_would_take_is_refused_before_anything_starts(
-    performed: list[Setting], tmp_path: Path, words: list[str]
+    performed: list[DemoSettings], tmp_path: Path, words: list[str]
 ):
     with pytest.raises(TaskError):
         invoke(*words, "--dir", str(tmp_path / "demo"))
@@ -129,7 +129,9 @@ def test_what_no_node_would_take_is_refused_before_anything_starts(
     assert not (tmp_path / "demo").exists()
 
 
-def test_where_data_are_is_told_to_every_node_and_looked_at_first(performed: list[Setting], tmp_path: Path):
+def test_where_data_are_is_told_to_every_node_and_looked_at_first(
+    performed: list[DemoSettings], tmp_path: Path
+):
     words = ("--task", "fashion-mnist", "--data-root", str(tmp_path / "mine"))
     with pytest.raises(TaskError, match="not on this device"):
         invoke(*words)
@@ -141,7 +143,7 @@ def test_where_data_are_is_told_to_every_node_and_looked_at_first(performed: lis
     assert setting.spec.task == "fashion-mnist"
 
 
-def test_a_download_is_the_demos_not_every_nodes(performed: list[Setting], tmp_path: Path):
+def test_a_download_is_the_demos_not_every_nodes(performed: list[DemoSettings], tmp_path: Path):
     invoke("--task", "mnist", "--download", "--data-root", str(tmp_path))
     [setting] = performed
     assert setting.places == DataPlaces(tmp_path, download=True)
@@ -149,7 +151,7 @@ def test_a_download_is_the_demos_not_every_nodes(performed: list[Setting], tmp_p
 
 
 def test_a_folder_for_data_that_the_task_does_not_look_into_is_refused(
-    performed: list[Setting], tmp_path: Path
+    performed: list[DemoSettings], tmp_path: Path
 ) -> None:
     with pytest.raises(
         UserError, match=r"does not look into --data-root.*--task \(fashion-mnist, mnist, cifar10\)"
@@ -158,6 +160,8 @@ def test_a_folder_for_data_that_the_task_does_not_look_into_is_refused(
     assert performed == []
 
 
-def test_a_demo_that_keeps_its_folder_saves_models_there(performed: list[Setting], tmp_path: Path) -> None:
+def test_a_demo_that_keeps_its_folder_saves_models_there(
+    performed: list[DemoSettings], tmp_path: Path
+) -> None:
     invoke(f"--dir={tmp_path}")
     assert not any(option.startswith("--save-dir") for option in performed[0].options)

@@ -13,7 +13,7 @@ from rich.console import Console
 from p2pfl import events
 from p2pfl.cli import demo_result
 from p2pfl.cli.demo_compare import Comparing
-from p2pfl.cli.demo_result import Comparison, Journal, Lone
+from p2pfl.cli.demo_result import Comparison, JournalSummary, Lone
 from p2pfl.cli.demo_screen import Screen
 from p2pfl.learning.data import DataPlaces
 from p2pfl.store.reader import RunRow
@@ -44,7 +44,7 @@ class Stage:
 
     async def _compare(
         self,
-        journal: Journal,
+        journal: JournalSummary,
         places: DataPlaces,
         on_progress: Callable[[str, float], None],
         on_lone: Callable[[Lone], None],
@@ -56,9 +56,9 @@ class Stage:
         return RESULT
 
 
-def journal() -> Journal:
+def journal() -> JournalSummary:
     row = RunRow(digest("run"), SPEC, 3, 2, 2, ended=True, closed=False)
-    return Journal(row, (), {"ada": 0}, Path("model"), "")
+    return JournalSummary(row, (), {"ada": 0}, Path("model"), "")
 
 
 async def test_what_was_begun_is_not_done_again(monkeypatch: pytest.MonkeyPatch) -> None:

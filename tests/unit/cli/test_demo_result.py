@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from p2pfl.cli.demo_result import Comparison, Journal, Lone, disagreements, read_journals, round_table
-from p2pfl.core.effects import SaveCommit, SaveFounding
+from p2pfl.cli.demo_result import Comparison, JournalSummary, Lone, disagreements, read_journals, round_table
+from p2pfl.core.effects import SaveCommit, SaveGenesis
 from p2pfl.messages import Commit, record_digest
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
@@ -32,7 +32,7 @@ def write(path: Path, run: Chain, commits: list[Commit] | None = None, blob: byt
     directory = DataDirectory(path)
     with directory.open():
         journal = Written.open(directory.journal_path, node("ada"))
-        journal.save(SaveFounding(run.run, run.founding))
+        journal.save(SaveGenesis(run.run, run.genesis))
         for commit in run.commits if commits is None else commits:
             journal.save(SaveCommit(run.run, commit, 1.5))
         journal.close()
@@ -87,11 +87,11 @@ def test_a_complete_node_without_the_final_models_bytes_is_a_disagreement(
 
 
 def test_nodes_in_different_runs_disagree(tmp_path: Path, run: Chain):
-    other = Chain(msgspec.structs.replace(run.founding, nonce="11" * 16))
+    other = Chain(msgspec.structs.replace(run.genesis, nonce="11" * 16))
     other.commit(model=digest("model"))
     paths = {"ada": write(tmp_path / "ada", run), "ben": write(tmp_path / "ben", other)}
     assert any("in different runs" in text for text in disagreements(read_journals(paths)))
-    assert record_digest(other.founding) != run.run
+    assert record_digest(other.genesis) != run.run
 
 
 def test_the_table_has_a_row_for_each_training_round(tmp_path: Path, run: Chain):
@@ -116,6 +116,6 @@ def test_the_comparison_names_the_best_lone_model_and_the_mean():
 
 def test_a_journal_is_what_the_demo_keeps_of_a_node(tmp_path: Path, run: Chain):
     [journal] = read_journals({"ada": write(tmp_path / "ada", run)}).values()
-    assert isinstance(journal, Journal)
+    assert isinstance(journal, JournalSummary)
     assert [row.kind for row in journal.rounds] == ["train", "evaluate"]
     assert journal.model == tmp_path / "ada" / "blobs" / digest("model")

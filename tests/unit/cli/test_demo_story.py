@@ -34,8 +34,8 @@ def committed(round_: int, **changes: object) -> events.Committed:
     return msgspec.structs.replace(event, **changes)
 
 
-def evaluated(round_: int, reports: int) -> events.Evaluated:
-    return events.Evaluated(round_, 0.5 + reports / 10, 0.25, 120 * reports, reports, 3)
+def evaluated(round_: int, reports: int) -> events.EvaluationFinished:
+    return events.EvaluationFinished(round_, 0.5 + reports / 10, 0.25, 120 * reports, reports, 3)
 
 
 def told_by_all(story: Story, event: events.AnyEvent) -> list[Line]:
@@ -54,7 +54,7 @@ def told_by_all(story: Story, event: events.AnyEvent) -> list[Line]:
         events.QuorumLost(1, 1, 3, 2),
         events.QuorumBack(1, 2, 3),
         events.UpdateRefused(1, "ben", "NaN in it"),
-        events.Yielded(1, 1, "ada", "its disk is full"),
+        events.SteppedDown(1, 1, "ada", "its disk is full"),
         events.PeerLost("d" * 52, "dan", "it fell silent"),
         events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1),
     ],
@@ -82,10 +82,10 @@ def test_what_concerns_one_node_is_told_with_its_name(event: events.AnyEvent):
 @pytest.mark.parametrize(
     "event",
     [
-        events.Progress(1, "train", 1, 2),
+        events.ProgressMade(1, "train", 1, 2),
         events.Notice("info", "serving"),
         events.PeerLinked("b" * 52, "ben", "127.0.0.1:1"),
-        events.Trained(1, digest("update"), 3, 0.5, 1.0),
+        events.TrainingFinished(1, digest("update"), 3, 0.5, 1.0),
         events.Ended(0, "done"),
         evaluated(1, 2),
     ],
@@ -157,8 +157,8 @@ def test_a_nodes_row_says_what_it_does():
         events.WorkerReady("digits", "cpu", 1437, 99, 2.0),
         events.TrainingStarted(1, 0),
         events.Elected(1, 1, "ada", "a" * 52, 2),
-        events.Progress(1, "train", 5, 10),
-        events.Trained(1, digest("update"), 3, 0.5, 1.0),
+        events.ProgressMade(1, "train", 5, 10),
+        events.TrainingFinished(1, digest("update"), 3, 0.5, 1.0),
         events.UpdateCounted(1, "ada", 3),
         events.Proposed(1, 1, digest("model"), 3, False),
         committed(1),
@@ -205,7 +205,7 @@ def test_a_node_that_is_started_again_is_as_new():
     assert (story.views["ben"].doing, story.complete, story.addresses) == ("starting", set(), {})
 
 
-def settled(round_: int, reports: int) -> events.Evaluated:
+def settled(round_: int, reports: int) -> events.EvaluationFinished:
     return msgspec.structs.replace(evaluated(round_, reports), committed=True, is_news=False)
 
 

@@ -13,7 +13,7 @@ from p2pfl import events
 from p2pfl.cli import demo_watch
 from p2pfl.cli.demo_control import Command
 from p2pfl.cli.demo_screen import Screen
-from p2pfl.cli.demo_watch import Watch
+from p2pfl.cli.demo_watch import DemoWatcher
 from p2pfl.events import Published
 from p2pfl.runtime.publish import EventFile
 from tests.support.records import SPEC, digest
@@ -110,8 +110,8 @@ class Watched:
         self.completions = 0
         self.watch = self.watch_with(None)
 
-    def watch_with(self, show: ScriptedShow | None) -> Watch:
-        return Watch(self.nodes, self.screen, self.control, show, self._complete)  # type: ignore[arg-type]
+    def watch_with(self, show: ScriptedShow | None) -> DemoWatcher:
+        return DemoWatcher(self.nodes, self.screen, self.control, show, self._complete)  # type: ignore[arg-type]
 
     def _complete(self) -> None:
         self.completions += 1

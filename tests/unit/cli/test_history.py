@@ -10,7 +10,7 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 
 from p2pfl.cli.history import export, history, state_of
-from p2pfl.core.effects import SaveClosed, SaveCommit, SaveFounding, SaveReport
+from p2pfl.core.effects import SaveClosed, SaveCommit, SaveGenesis, SaveReport
 from p2pfl.errors import DataDirectoryError, UserError
 from p2pfl.messages import Evaluation, LeftOut
 from p2pfl.schema import file_bytes, header
@@ -19,7 +19,7 @@ from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from p2pfl.store.reader import RunRow
 from tests.support.recordings import finished, rows_of
-from tests.support.records import SCHEMA, SPEC, Chain, evaluations, founding, node
+from tests.support.records import SCHEMA, SPEC, Chain, evaluations, genesis, node
 
 app = Typer(rich_markup_mode=None)
 app.command()(history)
@@ -43,7 +43,7 @@ def model_digest(number: int) -> str:
 @pytest.fixture
 def chain() -> Chain:
     """Three training rounds of which the second did best, and the closing evaluation."""
-    chain = Chain(founding(model=model_digest(0)))
+    chain = Chain(genesis(model=model_digest(0)))
     chain.commit(model=model_digest(1), proposer="ben")
     chain.commit(model=model_digest(2), proposer="cleo", attempt=3, evaluated=evaluations((5, 10), (6, 10)))
     left_out = (LeftOut(node=node("cleo"), reason="silent"),)
@@ -61,7 +61,7 @@ def data_dir(tmp_path: Path, chain: Chain) -> Path:
         DataDirectory(tmp_path / "node") as directory,
         Journal.open(directory.journal_path, node("ada")) as book,
     ):
-        book.save(SaveFounding(chain.run, chain.founding))
+        book.save(SaveGenesis(chain.run, chain.genesis))
         book.save_all([SaveCommit(chain.run, commit, 12.5) for commit in chain.commits])
         store = BlobStore(directory.blobs_path)
         for number in (2, 3):
@@ -162,14 +162,14 @@ def test_reports_are_instead_of_what_is_printed(data_dir: Path, tmp_path: Path, 
 def test_a_hostile_name_reaches_the_terminal_as_plain_text(tmp_path: Path) -> None:
     name = "[red]\x1b[2J" + "x" * 50
     with DataDirectory(tmp_path) as directory, Journal.open(directory.journal_path, node("ada")) as book:
-        chain = Chain(founding(names=("ada", "ben")))
+        chain = Chain(genesis(names=("ada", "ben")))
         roster = tuple(
             type(entry)(node=entry.node, journal=entry.journal, name=name, slot=entry.slot)
-            for entry in chain.founding.roster
+            for entry in chain.genesis.roster
         )
         chain.commit(next_roster=roster)
         chain.commit()
-        book.save(SaveFounding(chain.run, chain.founding))
+        book.save(SaveGenesis(chain.run, chain.genesis))
         book.save_all([SaveCommit(chain.run, commit, 1.0) for commit in chain.commits])
     result = run("history", "--data-dir", str(tmp_path))
     assert result.exception is None
@@ -184,9 +184,9 @@ def test_a_hostile_name_reaches_the_terminal_as_plain_text(tmp_path: Path) -> No
 
 
 def test_history_shows_the_newest_run_and_names_others_by_their_id(data_dir: Path, chain: Chain) -> None:
-    later = Chain(founding(nonce="09" * 16))
+    later = Chain(genesis(nonce="09" * 16))
     with DataDirectory(data_dir) as directory, Journal.open(directory.journal_path, node("ada")) as book:
-        book.save_all([SaveClosed(chain.run), SaveFounding(later.run, later.founding)])
+        book.save_all([SaveClosed(chain.run), SaveGenesis(later.run, later.genesis)])
     newest = run("history", "--data-dir", str(data_dir)).stdout
     older = run("history", "--data-dir", str(data_dir), "--run", chain.run[:9]).stdout
     unknown = run("history", "--data-dir", str(data_dir), "--run", "xyz")
@@ -206,11 +206,11 @@ def test_history_works_while_a_node_has_the_directory_and_changes_nothing(data_d
         half = BlobStore(directory.blobs_path).new_path()
         half.write_text("the worker is writing this")
         result = run("history", "--data-dir", str(data_dir), "--json")
-        boot = book.boot
+        incarnation = book.incarnation
         assert half.exists()
     assert len(result.stdout.splitlines()) == 3
     with Journal.open(data_dir / "journal.sqlite", node("ada")) as book:
-        assert book.boot == boot + 1
+        assert book.incarnation == incarnation + 1
 
 
 def test_a_directory_without_node_or_run_is_told(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_model_that_cannot_be_had_is_told_with_what_can(
 def test_exporting_before_the_first_round_is_told(tmp_path: Path) -> None:
     with DataDirectory(tmp_path) as directory, Journal.open(directory.journal_path, node("ada")) as book:
         chain = Chain()
-        book.save(SaveFounding(chain.run, chain.founding))
+        book.save(SaveGenesis(chain.run, chain.genesis))
     error = run("export", "--data-dir", str(tmp_path), str(tmp_path / "out")).exception
     assert isinstance(error, UserError)
     assert str(error) == f"run {chain.run[:7]} has no committed round yet; wait until its first one is"
@@ -280,7 +280,7 @@ def test_exporting_before_the_first_round_is_told(tmp_path: Path) -> None:
 def test_the_best_of_a_run_that_nobody_evaluated_is_told(tmp_path: Path) -> None:
     with DataDirectory(tmp_path) as directory, Journal.open(directory.journal_path, node("ada")) as book:
         chain = Chain()
-        book.save_all([SaveFounding(chain.run, chain.founding), SaveCommit(chain.run, chain.commit(), 1.0)])
+        book.save_all([SaveGenesis(chain.run, chain.genesis), SaveCommit(chain.run, chain.commit(), 1.0)])
     error = run("export", "--data-dir", str(tmp_path), str(tmp_path / "out"), "--best").exception
     assert isinstance(error, UserError)
     assert "was evaluated yet; leave --best out" in str(error)
@@ -314,7 +314,7 @@ def extended_dir(path: Path, chain: Chain) -> Path:
         DataDirectory(path / "longer") as directory,
         Journal.open(directory.journal_path, node("ada")) as book,
     ):
-        book.save(SaveFounding(chain.run, chain.founding))
+        book.save(SaveGenesis(chain.run, chain.genesis))
         book.save_all([SaveCommit(chain.run, commit, 12.5) for commit in chain.commits[:-1]])
         book.save(SaveCommit(chain.run, chain.commits[-1], 0.0))
         book.save(SaveReport(chain.run, last.round, node("ada"), Evaluation(7, 10, 4.0)))

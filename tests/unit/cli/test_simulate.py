@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from p2pfl.cli import simulate as module
 from p2pfl.sim import seeds
-from p2pfl.sim.seeds import Outcome, Setting
+from p2pfl.sim.seeds import Outcome, SimulationSettings
 
 SMALL = ["--nodes", "3", "--rounds", "2"]
 
@@ -54,7 +54,7 @@ def test_one_seed_that_holds_says_so():
 
 
 def test_the_command_names_every_setting_that_matters():
-    setting = Setting(nodes=4, rounds=3, faults="lossy", codec=True, without="pins")
+    setting = SimulationSettings(nodes=4, rounds=3, faults="lossy", codec=True, without="pins")
     assert module._command(setting, 7) == (
         "p2pfl simulate --nodes 4 --rounds 3 --faults lossy --codec --without pins --seed 7 --trace"
     )
@@ -106,7 +106,7 @@ def test_it_stops_after_a_few_violations(monkeypatch):
 
 def test_neither_torch_nor_numpy_is_imported():
     code = (
-        "import sys; from p2pfl.sim.seeds import Setting, run_seed; run_seed(Setting(nodes=3, rounds=1), 1); "
+        "import sys; from p2pfl.sim.seeds import SimulationSettings, run_seed; run_seed(SimulationSettings(nodes=3, rounds=1), 1); "
         "print(sorted({'torch', 'numpy', 'asyncio', 'sqlite3'} & set(sys.modules)))"
     )
     assert (

@@ -9,7 +9,7 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 
 from p2pfl.cli.history import history
-from p2pfl.core.effects import SaveCommit, SaveFounding
+from p2pfl.core.effects import SaveCommit, SaveGenesis
 from p2pfl.errors import UserError
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
@@ -34,7 +34,7 @@ def directory(path: Path, name: str, chain: Chain, rounds: int, **options: objec
         DataDirectory(path / name) as place,
         Journal.open(place.journal_path, node(name)) as book,
     ):
-        book.save(SaveFounding(chain.run, chain.founding))
+        book.save(SaveGenesis(chain.run, chain.genesis))
         for _ in range(rounds):
             book.save(SaveCommit(chain.run, chain.commit(**options), 1.0))  # type: ignore[arg-type]
     return str(path / name)

@@ -1,8 +1,8 @@
 import pytest
 
 from p2pfl.core.acceptor import Acceptor
-from p2pfl.core.courtesy import Step
 from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise, Send
+from p2pfl.core.lease import LeaseStep
 from p2pfl.core.saved import Vote
 from p2pfl.messages import Accept, Accepted, Prepare, Promise, Refuse, Undelivered, record_digest
 from p2pfl.proofs import CastVote
@@ -177,21 +177,21 @@ def test_a_failed_pull_forgets_the_proposal_until_it_is_repeated(voter, chain):
 def test_while_bytes_of_its_model_come_a_candidate_is_left_more_time(voter, chain):
     record = proposal(chain)
     propose(voter, record, 1, "ben")
-    until = voter.courtesy.until(60.0)
+    until = voter.lease.until(60.0)
     voter.ctx.now += 10.0
     propose(voter, record, 1, "ben")
-    assert voter.courtesy.until(60.0) == until, "a repeated ACCEPT is no progress"
+    assert voter.lease.until(60.0) == until, "a repeated ACCEPT is no progress"
     voter.blob_progressed(record.model)
-    assert voter.courtesy.until(60.0) == until + 10.0
+    assert voter.lease.until(60.0) == until + 10.0
 
 
 def test_a_candidate_that_comes_back_goes_on_with_the_time_it_had(voter):
     prepare(voter, 2, "ben")
-    until = voter.courtesy.until(60.0)
-    voter.end_courtesy(node("ben"))
+    until = voter.lease.until(60.0)
+    voter.end_lease(node("ben"))
     voter.ctx.now += 10.0
-    voter.defer_to(ballot(2, "ben"), Step.STANDS)
-    assert voter.courtesy.until(60.0) == until
+    voter.defer_to(ballot(2, "ben"), LeaseStep.STANDS)
+    assert voter.lease.until(60.0) == until
 
 
 def test_a_lower_proposal_does_not_replace_the_one_being_pulled(voter, chain):
@@ -239,7 +239,7 @@ def test_the_votes_of_a_decided_round_do_not_bind_in_the_next(ctx, chain):
 
 def test_a_courtesy_ends_with_the_link_or_the_yield_of_who_has_it(voter):
     prepare(voter, 1, "ben")
-    assert voter.courtesy
-    assert not voter.end_courtesy(node("cleo"))
-    assert voter.end_courtesy(node("ben"))
-    assert not voter.courtesy
+    assert voter.lease
+    assert not voter.end_lease(node("cleo"))
+    assert voter.end_lease(node("ben"))
+    assert not voter.lease

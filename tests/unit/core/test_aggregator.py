@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.core.aggregator import TRANSITIONS, Stand
+from p2pfl.core.aggregator import TRANSITIONS, Candidacy
 from p2pfl.core.effects import Average, Fetch, SaveAccepted, SavePromise, SaveSeen, Send
 from p2pfl.core.options import Policy
-from p2pfl.messages import Accept, Collect, Evaluation, Prepare, Undelivered, Yield
+from p2pfl.messages import Accept, Collect, Evaluation, Prepare, StepDown, Undelivered
 from tests.support.aggregator import Bench
 from tests.support.core import (
     ballot,
@@ -33,21 +33,21 @@ def stage():
 # --- the table --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("state", "after"), list(itertools.product(Stand, Stand)))
+@pytest.mark.parametrize(("state", "after"), list(itertools.product(Candidacy, Candidacy)))
 def test_an_aggregator_moves_along_the_rows_of_its_table_and_nowhere_else(stage, state, after):
-    stage.it.stand_state = state
+    stage.it.candidacy = state
     if after in TRANSITIONS[state]:
         stage.it._move(after)
-        assert stage.it.stand_state is after
+        assert stage.it.candidacy is after
     else:
         with pytest.raises(AssertionError, match=f"from {state.name} to {after.name}"):
             stage.it._move(after)
-        assert stage.it.stand_state is state
+        assert stage.it.candidacy is state
 
 
 def test_every_state_has_a_row_and_can_be_left_for_idle():
-    assert set(TRANSITIONS) == set(Stand)
-    assert all(Stand.IDLE in TRANSITIONS[state] for state in Stand if state is not Stand.IDLE)
+    assert set(TRANSITIONS) == set(Candidacy)
+    assert all(Candidacy.IDLE in TRANSITIONS[state] for state in Candidacy if state is not Candidacy.IDLE)
 
 
 # --- standing ---------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def test_a_quorum_of_promises_elects(stage):
     effects = stage.promise("ben")
     assert [event.votes for event in told(effects, events.Elected)] == [2]
     assert receivers(effects, Collect) == [node("ben"), node("cleo")]
-    assert stage.it.stand_state is Stand.COLLECTING
+    assert stage.it.candidacy is Candidacy.COLLECTING
 
 
 def test_a_promise_of_another_ballot_or_journal_or_of_no_member_is_no_vote(stage):
@@ -80,13 +80,13 @@ def test_a_promise_of_another_ballot_or_journal_or_of_no_member_is_no_vote(stage
     stage.promise("ben", of=ballot(9, "ada"))
     stage.promise("ben", journal="ben's new disk")
     stage.promise("eve")
-    assert stage.it.stand_state is Stand.STANDING
+    assert stage.it.candidacy is Candidacy.PREPARING
 
 
 def test_a_member_alone_elects_itself():
     alone = Bench(chain_of("ada"), linked=())
     alone.stand()
-    assert alone.it.stand_state is Stand.COLLECTING
+    assert alone.it.candidacy is Candidacy.COLLECTING
 
 
 # --- adoption ---------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_the_value_of_the_highest_accepted_ballot_is_proposed_again_and_not_an_o
     stage.promise("ben", ballot(1, "cleo"), older)
     effects = stage.promise("cleo", ballot(2, "dan"), newer)
     assert [fetch.digest for fetch in of_kind(effects, Fetch)] == [newer.model]
-    assert stage.it.stand_state is Stand.ADOPTING
+    assert stage.it.candidacy is Candidacy.ADOPTING
 
     effects = stage.pulled(newer.model, durable=True)
     assert {accept.record for accept in sent(effects, Accept)} == {newer}
@@ -122,7 +122,7 @@ def test_an_adopted_model_is_proposed_only_when_it_is_durable(stage):
     (fetch,) = of_kind(stage.promise("ben", ballot(1, "ben"), value), Fetch)
     assert fetch.durable
     assert stage.pulled(value.model, durable=False) == []
-    assert stage.it.stand_state is Stand.ADOPTING
+    assert stage.it.candidacy is Candidacy.ADOPTING
     assert sent(stage.pulled(value.model, durable=True), Accept)
 
 
@@ -139,9 +139,12 @@ def test_a_value_that_cannot_be_pulled_is_not_adopted_where_a_quorum_of_others_n
     stage.stand()
     stage.promise("ben", ballot(1, "ben"), value)
     stage.it.blob_failed(value.model, "nobody has it", invalid=False)
-    assert (stage.it.stand_state, sent(taken(stage.ctx), Prepare)) == (Stand.STANDING, [stage_prepare(stage)])
+    assert (stage.it.candidacy, sent(taken(stage.ctx), Prepare)) == (
+        Candidacy.PREPARING,
+        [stage_prepare(stage)],
+    )
     stage.promise("cleo")
-    assert stage.it.stand_state is Stand.COLLECTING
+    assert stage.it.candidacy is Candidacy.COLLECTING
 
 
 def test_a_value_that_cannot_be_pulled_is_adopted_all_the_same_where_it_may_be_decided(stage):
@@ -150,7 +153,7 @@ def test_a_value_that_cannot_be_pulled_is_adopted_all_the_same_where_it_may_be_d
     stage.promise("ben", ballot(1, "ben"), value)
     stage.it.blob_failed(value.model, "nobody has it", invalid=False)
     stage.promise("cleo", ballot(1, "ben"), value)
-    assert stage.it.stand_state is Stand.STANDING, "two of three have accepted it"
+    assert stage.it.candidacy is Candidacy.PREPARING, "two of three have accepted it"
 
 
 def stage_prepare(stage):
@@ -165,9 +168,9 @@ def test_an_adopted_value_that_cannot_be_pulled_gives_the_ballot_up(stage):
     stage.promise("ben", ballot(1, "ben"), value)
     stage.it.blob_failed(value.model, "nobody has it", invalid=False)
     effects = taken(stage.ctx)
-    assert receivers(effects, Yield) == [node("ben"), node("cleo")]
+    assert receivers(effects, StepDown) == [node("ben"), node("cleo")]
     assert sent(effects, Accept) == []
-    assert stage.it.stand_state is Stand.IDLE
+    assert stage.it.candidacy is Candidacy.IDLE
 
 
 def test_without_the_adoption_rule_an_accepted_value_would_be_ignored(stage):
@@ -175,7 +178,7 @@ def test_without_the_adoption_rule_an_accepted_value_would_be_ignored(stage):
     stage.ctx.policy = Policy(adopt=lambda _found: None)
     stage.stand()
     stage.promise("ben", ballot(1, "ben"), value)
-    assert stage.it.stand_state is Stand.COLLECTING
+    assert stage.it.candidacy is Candidacy.COLLECTING
 
 
 # --- closing ----------------------------------------------------------------------------------------------------
@@ -245,9 +248,9 @@ def test_the_closing_round_collects_evaluations_and_ends_the_run():
     assert len(record.evaluations) == 3
 
 
-@pytest.mark.parametrize(("wish", "then"), [("pause", "pause"), ("end", "end")])
-def test_a_wish_is_fulfilled_by_the_record(stage, wish, then):
-    stage.it.wishes.add(wish)
+@pytest.mark.parametrize(("control_request", "then"), [("pause", "pause"), ("end", "end")])
+def test_a_wish_is_fulfilled_by_the_record(stage, control_request, then):
+    stage.it.requests.add(control_request)
     stage.elect()
     stage.count("ada", "ben", "cleo")
     stage.advance()
@@ -265,7 +268,7 @@ def lowest(stage):
 def test_the_first_in_rank_collects_without_votes_while_its_own_is_saved(stage):
     effects = lowest(stage)
     assert stage.it.ballot == ballot(1, "ada")
-    assert stage.it.stand_state is Stand.COLLECTING
+    assert stage.it.candidacy is Candidacy.COLLECTING
     assert sent(effects, Prepare) == []
     kinds = [type(effect) for effect in effects if isinstance(effect, SavePromise) or sent([effect], Collect)]
     assert kinds == [Send, Send, SavePromise], "all that comes later waits for the disk"
@@ -396,7 +399,7 @@ def test_a_higher_promise_while_averaging_gives_the_ballot_up():
     stage.acceptor.promised = ballot(5, "cleo")
     effects = stage.average(model("average"))
     assert sent(effects, Accept) == []
-    assert sent(effects, Yield)
+    assert sent(effects, StepDown)
 
 
 # --- giving up and repeating ------------------------------------------------------------------------------------
@@ -407,7 +410,7 @@ def test_a_refused_aggregator_gives_up_tells_and_backs_off_doubling(stage):
     for _ in range(4):
         stage.stand()
         stage.it.refused(ballot(stage.it.ballot.attempt + 1, "cleo"), stage.it.ballot)
-        assert receivers(taken(stage.ctx), Yield) == [node("ben"), node("cleo")]
+        assert receivers(taken(stage.ctx), StepDown) == [node("ben"), node("cleo")]
         waits.append(stage.it.not_before - stage.ctx.now)
     assert waits == pytest.approx([0.3, 0.6, 1.2, 2.4])
     assert not stage.it.unable
@@ -416,7 +419,7 @@ def test_a_refused_aggregator_gives_up_tells_and_backs_off_doubling(stage):
 def test_the_refusal_of_an_earlier_ballot_does_not_end_the_present_one(stage):
     stage.stand()
     stage.it.refused(ballot(5, "cleo"), ballot(9, "ada"))
-    assert stage.it.stand_state is Stand.STANDING
+    assert stage.it.candidacy is Candidacy.PREPARING
 
 
 def test_who_gave_up_for_a_reason_of_its_own_stands_last(stage):
@@ -448,7 +451,7 @@ def test_a_newly_linked_member_hears_of_the_candidacy_also_if_it_has_answered_be
     assert receivers(taken(stage.ctx), Collect) == [node("ben")]
     stage.count("cleo")
     stage.advance()
-    assert stage.it.stand_state is Stand.AVERAGING
+    assert stage.it.candidacy is Candidacy.AVERAGING
     stage.it.linked(node("ben"))
     assert receivers(taken(stage.ctx), Collect) == [node("ben")]
     stage.average(model("average"))
@@ -470,7 +473,7 @@ def test_a_candidate_that_pulls_the_value_to_adopt_says_so_to_a_newly_linked_mem
     stage.acceptor.promised = ballot(3, "ben")
     stage.stand()
     stage.promise("ben", ballot(1, "ben"), adopted)
-    assert stage.it.stand_state is Stand.ADOPTING
+    assert stage.it.candidacy is Candidacy.ADOPTING
     stage.it.linked(node("ben"))
     assert receivers(taken(stage.ctx), Prepare) == [node("ben")]
 
@@ -496,8 +499,8 @@ def undelivered(stage, name):
 
 def test_a_proposal_is_given_up_when_no_quorum_can_have_its_model():
     stage, _ = proposing()
-    assert sent(undelivered(stage, "ben"), Yield) == []
-    given_up = sent(undelivered(stage, "cleo"), Yield)
+    assert sent(undelivered(stage, "ben"), StepDown) == []
+    given_up = sent(undelivered(stage, "cleo"), StepDown)
     assert {one.reason for one in given_up} == {
         "its model could not be pulled by ben, cleo: pi cannot be dialled"
     }
@@ -507,4 +510,4 @@ def test_a_proposal_is_given_up_when_no_quorum_can_have_its_model():
 def test_a_member_that_is_away_accepts_nothing_either():
     stage, _ = proposing()
     unlink(stage.ctx, "cleo")
-    assert sent(undelivered(stage, "ben"), Yield)
+    assert sent(undelivered(stage, "ben"), StepDown)

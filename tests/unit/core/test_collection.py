@@ -6,8 +6,8 @@ from p2pfl.core.collection import (
     Awaited,
     Closing,
     Collection,
+    CollectionProgress,
     Contribution,
-    Progress,
     Stage,
     decide_closing,
     decide_pulling_again,
@@ -17,7 +17,7 @@ from p2pfl.messages import Evaluation, Submit
 from tests.support.core import ballot, member
 from tests.support.records import digest, update
 
-BASE = Progress(now=100.0, awaited=(), unfolded=0, folded=3, enough=1, cap_at=160.0)
+BASE = CollectionProgress(now=100.0, awaited=(), unfolded=0, folded=3, enough=1, cap_at=160.0)
 
 
 def decide(**changes):

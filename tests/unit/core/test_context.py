@@ -4,7 +4,7 @@ import pytest
 from p2pfl import events
 from p2pfl.core.context import COMPLAINT_SECONDS, MAX_COMPLAINTS, earliest
 from p2pfl.core.effects import Send, Sever
-from p2pfl.messages import Ask
+from p2pfl.messages import RecordsRequest
 from p2pfl.proofs import CastVote
 from tests.support.core import (
     NOW,
@@ -21,7 +21,7 @@ from tests.support.core import (
 )
 from tests.support.records import NAMES, digest, journal, node, roster, signed
 
-ASK = Ask(digest("run"), 0)
+ASK = RecordsRequest(digest("run"), 0)
 
 
 def test_a_message_to_a_peer_without_a_link_is_not_asked_for():

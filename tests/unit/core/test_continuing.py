@@ -7,11 +7,11 @@ from p2pfl import events
 from p2pfl.config import ProtocolSettings
 from p2pfl.core.continuing import (
     BEYOND_EXIT,
+    ContinuationStep,
     Continuing,
     Follow,
     Named,
     Outlook,
-    Step,
     decide_continuing,
     decide_following,
 )
@@ -56,12 +56,12 @@ BASE = Outlook(
 @pytest.mark.parametrize(
     ("changes", "step", "says"),
     [
-        ({}, Step.FOUND, "all named are at record 4"),
-        ({"named": ()}, Step.FOUND, "all named are at record 4"),
-        ({"is_over": True}, Step.DROP, "the run is complete"),
-        ({"round": 0}, Step.DROP, "--new-run"),
-        ({"here": 3}, Step.DROP, "3 of 5 members are here, 3 needed: the run goes on by itself"),
-        ({"prepared": False}, Step.WAIT, "not ready here"),
+        ({}, ContinuationStep.FOUND, "all named are at record 4"),
+        ({"named": ()}, ContinuationStep.FOUND, "all named are at record 4"),
+        ({"is_over": True}, ContinuationStep.DROP, "the run is complete"),
+        ({"round": 0}, ContinuationStep.DROP, "--new-run"),
+        ({"here": 3}, ContinuationStep.DROP, "3 of 5 members are here, 3 needed: the run goes on by itself"),
+        ({"prepared": False}, ContinuationStep.WAIT, "not ready here"),
     ],
 )
 def test_a_run_is_continued_only_where_it_cannot_go_on_by_itself(changes, step, says):
@@ -83,19 +83,20 @@ def test_a_run_is_continued_only_where_it_cannot_go_on_by_itself(changes, step, 
 )
 def test_every_named_node_is_waited_for_until_all_have_the_last_record(heard, says):
     step, reason = decide_continuing(msgspec.structs.replace(BASE, named=(Named("ben", heard),)))
-    assert step is Step.WAIT
+    assert step is ContinuationStep.WAIT
     assert says in reason
 
 
 def test_a_named_node_in_no_run_can_be_taken_along():
     assert (
-        decide_continuing(msgspec.structs.replace(BASE, named=(Named("ben", said(run="")),)))[0] is Step.FOUND
+        decide_continuing(msgspec.structs.replace(BASE, named=(Named("ben", said(run="")),)))[0]
+        is ContinuationStep.FOUND
     )
 
 
 def test_members_that_are_here_without_their_votes_make_no_majority_elsewhere():
     outlook = msgspec.structs.replace(BASE, named=(Named("ben", said(links=2)),), away=1)
-    assert decide_continuing(outlook)[0] is Step.FOUND
+    assert decide_continuing(outlook)[0] is ContinuationStep.FOUND
 
 
 # --- one node -----------------------------------------------------------------------------------------------
@@ -118,29 +119,29 @@ class Bench:
         """Record 0 of a run that others continued from *round_*."""
         before = record or record_digest(self.chain.commits[round_ - 1].record)
         origin = Origin(self.chain.run, round_, before, round_)
-        return msgspec.structs.replace(self.chain.founding, nonce="12" * 16, continues=(origin,))
+        return msgspec.structs.replace(self.chain.genesis, nonce="12" * 16, continues=(origin,))
 
 
 def test_record_0_names_where_the_run_comes_from_and_who_is_left():
     bench = Bench(["ben"])
     bench.hear("ben")
-    founding = bench.it.found(bench.ledger, ready=True)
-    assert founding.continues == (Origin(bench.chain.run, 4, bench.ledger.digest, 4),)
-    assert founding.model == bench.ledger.model
-    assert founding.nonce == bench.ctx.options.nonce != bench.chain.founding.nonce
-    assert [(entry.name, entry.slot) for entry in founding.roster] == [("ada", 0), ("ben", 1)]
-    assert founding.spec == bench.ledger.spec
+    genesis = bench.it.found(bench.ledger, ready=True)
+    assert genesis.continues == (Origin(bench.chain.run, 4, bench.ledger.digest, 4),)
+    assert genesis.model == bench.ledger.model
+    assert genesis.nonce == bench.ctx.options.nonce != bench.chain.genesis.nonce
+    assert [(entry.name, entry.slot) for entry in genesis.roster] == [("ada", 0), ("ben", 1)]
+    assert genesis.spec == bench.ledger.spec
     assert not bench.it.is_wanted
 
 
 def test_the_chain_of_origins_is_bounded_and_keeps_the_latest():
     bench = Bench()
     many = tuple(Origin(model(number), 1, RECORD, 1) for number in range(MAX_ORIGINS))
-    bench.ledger.founding = msgspec.structs.replace(bench.ledger.founding, continues=many)
-    founding = bench.it.found(bench.ledger, ready=True)
-    assert len(founding.continues) == MAX_ORIGINS
-    assert founding.continues[-1].run == bench.chain.run
-    assert founding.continues[:-1] == many[1:]
+    bench.ledger.genesis = msgspec.structs.replace(bench.ledger.genesis, continues=many)
+    genesis = bench.it.found(bench.ledger, ready=True)
+    assert len(genesis.continues) == MAX_ORIGINS
+    assert genesis.continues[-1].run == bench.chain.run
+    assert genesis.continues[:-1] == many[1:]
 
 
 def test_an_extension_nobody_voted_on_yet_is_part_of_the_new_run():
@@ -186,9 +187,9 @@ def test_a_member_at_the_fork_follows():
 
 def test_a_member_beyond_the_fork_says_so_once_and_stops_unless_its_majority_comes():
     bench = Bench()
-    founding = bench.continued(3)
+    genesis = bench.continued(3)
     for _ in range(3):
-        assert not bench.it.follows(bench.ledger, founding)
+        assert not bench.it.follows(bench.ledger, genesis)
     (notice,) = told(taken(bench.ctx), events.Notice)
     assert notice.level == "error"
     assert bench.it.consider_stopping(bench.ledger) == bench.ctx.now + ProtocolSettings().start_grace
@@ -197,7 +198,7 @@ def test_a_member_beyond_the_fork_says_so_once_and_stops_unless_its_majority_com
     (exit_,) = of_kind(taken(bench.ctx), Exit)
     assert (exit_.code, exit_.reason) == (BEYOND_EXIT, notice.text)
     assert BEYOND_EXIT == 9
-    for part in ("round 3 of run", "has committed round 4", record_digest(founding)[:12], "--new-run"):
+    for part in ("round 3 of run", "has committed round 4", record_digest(genesis)[:12], "--new-run"):
         assert part in exit_.reason
 
 
@@ -243,7 +244,7 @@ def test_only_linked_members_that_are_in_the_run_make_a_majority(how):
 def test_a_run_hears_once_that_the_one_it_continues_lives_on():
     bench = Bench()
     origin = Origin(RUN, 6, RECORD, 6)
-    bench.ledger.founding = msgspec.structs.replace(bench.ledger.founding, continues=(origin,))
+    bench.ledger.genesis = msgspec.structs.replace(bench.ledger.genesis, continues=(origin,))
     for round_ in (6, 7, 8):
         bench.it.hear_of_old_run(bench.ledger, "dan", said(round=round_))
     (notice,) = told(taken(bench.ctx), events.Notice)

@@ -1,6 +1,6 @@
 import msgspec
 
-from p2pfl.core.election import Candidate, Situation, decide_standing
+from p2pfl.core.election import Candidate, Situation, decide_candidacy
 
 CANDIDATES = tuple(Candidate(node, ready=True, links=2, able=True) for node in "abc")
 
@@ -12,8 +12,8 @@ BASE = Situation(
     needed=2,
     eligible=True,
     since=100.0,
-    courtesy_to="",
-    courtesy_until=0.0,
+    lease_holder="",
+    lease_until=0.0,
     not_before=0.0,
     rank_step=0.5,
     now=100.0,
@@ -22,7 +22,7 @@ BASE = Situation(
 
 def decide(candidates=CANDIDATES, **changes):
     known = {"reachable": len(candidates), "candidates": lambda: candidates}
-    return decide_standing(msgspec.structs.replace(BASE, **known, **changes))
+    return decide_candidacy(msgspec.structs.replace(BASE, **known, **changes))
 
 
 def candidates(**changed):
@@ -52,9 +52,9 @@ def test_who_cannot_reach_a_quorum_of_the_roster_does_not_stand_and_says_how_man
 
 
 def test_a_promise_to_a_live_candidate_is_a_bounded_courtesy():
-    courtesy = {"me": "a", "courtesy_to": "c", "courtesy_until": 160.0}
-    assert decide(**courtesy, now=159.0) == (False, "a live candidate has this vote", 160.0)
-    assert decide(**courtesy, now=160.0)[0]
+    lease = {"me": "a", "lease_holder": "c", "lease_until": 160.0}
+    assert decide(**lease, now=159.0) == (False, "a live candidate has this vote", 160.0)
+    assert decide(**lease, now=160.0)[0]
 
 
 def test_a_refused_candidate_backs_off():

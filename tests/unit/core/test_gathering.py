@@ -4,11 +4,11 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.core.aggregator import Stand
+from p2pfl.core.aggregator import Candidacy
 from p2pfl.core.collection import PULL_TRIES, Stage
 from p2pfl.core.effects import Average, Fetch, Fold, Send
 from p2pfl.core.gathering import FOLDS_AHEAD
-from p2pfl.messages import Accept, Collect, Evaluation, Noted
+from p2pfl.messages import Accept, Ack, Collect, Evaluation
 from tests.support.aggregator import Bench
 from tests.support.core import chain_of, link, model, of_kind, sent, status, taken, told, unlink
 from tests.support.records import NAMES, SPEC, node, update
@@ -27,12 +27,12 @@ def test_an_update_counts_only_once_it_is_pulled_and_in_the_sum(stage):
     pull = stage.submit("ben")
     assert [fetch.sources[0] for fetch in of_kind(pull, Fetch)] == [node("ben")]
     assert [fetch.durable for fetch in of_kind(pull, Fetch)] == [False]
-    assert sent(pull, Noted) == []
+    assert sent(pull, Ack) == []
     fold = stage.pulled(update("ben", 1).digest)
     assert [(f.digest, f.samples) for f in of_kind(fold, Fold)] == [(update("ben", 1).digest, 100)]
-    assert sent(fold, Noted) == []
+    assert sent(fold, Ack) == []
     done = stage.folded("ben")
-    assert [noted.refused for noted in sent(done, Noted)] == [""]
+    assert [acked.refused for acked in sent(done, Ack)] == [""]
     assert [event.name for event in told(done, events.UpdateCounted)] == ["ben"]
 
 
@@ -47,7 +47,7 @@ def test_an_update_announced_twice_is_folded_once_and_noted_again(stage):
     stage.count("ben")
     again = stage.submit("ben")
     assert [type(effect) for effect in again] == [Send]
-    assert sent(again, Noted)
+    assert sent(again, Ack)
     assert len(stage.it.collection.at(Stage.FOLDED)) == 1
 
 
@@ -98,19 +98,19 @@ def test_an_update_of_no_member_is_not_taken(stage):
 
 def test_absurd_samples_are_refused_and_the_node_is_named(stage):
     stage.elect()
-    effects = stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
+    effects = stage.submit("ben", samples=stage.chain.genesis.max_samples + 1)
     (refused,) = told(effects, events.UpdateRefused)
     assert refused.name == "ben"
     assert "1001 samples" in refused.reason
-    assert [noted.refused for noted in sent(effects, Noted)] == [refused.reason]
+    assert [acked.refused for acked in sent(effects, Ack)] == [refused.reason]
 
 
 def test_a_refusal_is_told_to_people_once_however_often_the_update_is_announced(stage):
     stage.elect()
-    stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
-    effects = stage.submit("ben", samples=stage.chain.founding.max_samples + 1)
+    stage.submit("ben", samples=stage.chain.genesis.max_samples + 1)
+    effects = stage.submit("ben", samples=stage.chain.genesis.max_samples + 1)
     assert told(effects, events.UpdateRefused) == []
-    assert len(sent(effects, Noted)) == 1
+    assert len(sent(effects, Ack)) == 1
 
 
 def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage):
@@ -206,16 +206,16 @@ def fail_pull(stage, name, times=1):
 
 def test_an_update_that_cannot_be_pulled_is_tried_a_few_times_and_left_out_with_the_reason(stage):
     stage.elect()
-    assert sent(fail_pull(stage, "cleo", PULL_TRIES - 1), Noted) == []
-    (noted,) = sent(fail_pull(stage, "cleo"), Noted)
-    assert noted.refused == "its update could not be pulled: nobody answers"
+    assert sent(fail_pull(stage, "cleo", PULL_TRIES - 1), Ack) == []
+    (acked,) = sent(fail_pull(stage, "cleo"), Ack)
+    assert acked.refused == "its update could not be pulled: nobody answers"
     assert stage.it.collection.contributions[node("cleo")].stage is Stage.REFUSED
 
 
 def test_who_could_not_be_pulled_from_before_is_tried_once(stage):
     stage.ctx.peers[node("cleo")].undeliverable = "nobody answers"
     stage.elect()
-    assert sent(fail_pull(stage, "cleo"), Noted)
+    assert sent(fail_pull(stage, "cleo"), Ack)
 
 
 def test_a_pull_that_fails_with_the_link_is_no_try(stage):
@@ -234,7 +234,7 @@ def test_an_update_on_its_way_is_past_no_deadline_unless_its_member_could_not_be
     peer.status = status(run=stage.chain.run, round=stage.ledger.round, predicted=1.0, progress=1.0)
     stage.ctx.now += 30.0
     stage.advance()
-    assert stage.it.stand_state is Stand.COLLECTING
+    assert stage.it.candidacy is Candidacy.COLLECTING
     peer.undeliverable = "pi cannot be dialled"
     stage.advance()
     (record,) = {one.record for one in sent(stage.average(model("average")), Accept)}

@@ -3,7 +3,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core.effects import (
-    Collect,
+    DeleteUnneededBlobs,
     Exit,
     Fetch,
     SaveCommit,
@@ -156,7 +156,7 @@ def test_after_a_restart_a_second_commit_of_the_last_round_is_noticed_too(ctx, c
     commit = chain.commit()
     saved = SavedRun(
         chain.run,
-        chain.founding,
+        chain.genesis,
         commit,
         None,
         resumed=False,
@@ -245,22 +245,26 @@ def test_the_last_two_models_and_what_is_pinned_are_kept(ctx, chain, book):
     book.commit(chain.commit())
     taken(ctx)
     book.collect({model("accepted")})
-    assert of_kind(taken(ctx), Collect) == [Collect(frozenset({before, book.model, model("accepted")}))]
+    assert of_kind(taken(ctx), DeleteUnneededBlobs) == [
+        DeleteUnneededBlobs(frozenset({before, book.model, model("accepted")}))
+    ]
 
 
 def test_after_a_restart_the_last_two_models_are_kept_as_before(ctx, chain):
     commit = chain.commit()
     saved = SavedRun(
         chain.run,
-        chain.founding,
+        chain.genesis,
         commit,
         None,
         resumed=False,
-        voters=chain.founding.roster,
+        voters=chain.genesis.roster,
         parent=model("one"),
     )
     Ledger.restore(ctx, saved).collect(set())
-    assert of_kind(taken(ctx), Collect) == [Collect(frozenset({model("one"), commit.record.model}))]
+    assert of_kind(taken(ctx), DeleteUnneededBlobs) == [
+        DeleteUnneededBlobs(frozenset({model("one"), commit.record.model}))
+    ]
 
 
 def test_a_pause_holds_the_next_round_until_it_is_lifted(ctx, chain, book):
@@ -296,7 +300,7 @@ def test_reports_add_up_over_the_members(ctx, chain, book):
     book.report(node("ben"), Report(chain.run, 1, Evaluation(8, 10, 5.0)))
     book.report(node("cleo"), Report(chain.run, 1, Evaluation(9, 10, 1.0)))
     effects = taken(ctx)
-    last = told(effects, events.Evaluated)[-1]
+    last = told(effects, events.EvaluationFinished)[-1]
     assert (last.accuracy, last.loss, last.samples, last.reports, last.members) == (0.85, 0.3, 20, 2, 3)
     assert [save.node for save in of_kind(effects, SaveReport)] == [node("ben"), node("cleo")]
 
@@ -316,17 +320,17 @@ def test_committed_evaluations_are_told_where_reports_had_said_something_else(ct
     book.report(node("ada"), Report(chain.run, 1, Evaluation(1, 10, 5.0)))
     taken(ctx)
     book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10))))
-    (event,) = told(taken(ctx), events.Evaluated)
+    (event,) = told(taken(ctx), events.EvaluationFinished)
     assert (event.round, event.accuracy, event.reports) == (1, 0.9, 2)
 
 
 def test_an_accuracy_that_not_all_reported_is_told_again_when_it_is_committed(ctx, chain, book):
     for entry in evaluations((8, 10), (10, 10)):
         book.report(entry.node, Report(chain.run, 1, entry.evaluation))
-    (_, both) = told(taken(ctx), events.Evaluated)
+    (_, both) = told(taken(ctx), events.EvaluationFinished)
     assert (both.reports, both.members, both.committed) == (2, 3, False)
     book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10))))
-    (event,) = told(taken(ctx), events.Evaluated)
+    (event,) = told(taken(ctx), events.EvaluationFinished)
     assert (event.accuracy, event.reports, event.members, event.committed) == (0.9, 2, 3, True)
 
 
@@ -336,7 +340,7 @@ def test_an_accuracy_all_reported_is_not_told_again_when_it_is_committed(ctx, ch
         book.report(entry.node, Report(chain.run, 1, entry.evaluation))
     taken(ctx)
     book.commit(chain.commit(evaluated=three))
-    (event,) = told(taken(ctx), events.Evaluated)
+    (event,) = told(taken(ctx), events.EvaluationFinished)
     assert (event.committed, event.is_news, event.reported) == (True, False, None)
 
 
@@ -346,7 +350,7 @@ def test_another_accuracy_than_all_reported_is_told_with_the_one_reported(ctx, c
         book.report(entry.node, Report(chain.run, 1, entry.evaluation))
     taken(ctx)
     book.commit(chain.commit(evaluated=three[:2]))
-    (event,) = told(taken(ctx), events.Evaluated)
+    (event,) = told(taken(ctx), events.EvaluationFinished)
     assert (event.accuracy, event.reports, event.members) == (0.9, 2, 3)
     assert (event.committed, event.is_news, event.reported) == (True, True, 0.9)
 
@@ -356,7 +360,7 @@ def test_a_round_that_was_missed_has_no_time_and_is_no_news(ctx, chain, book):
     book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10), (9, 10))), is_late=True)
     effects = taken(ctx)
     (committed,) = told(effects, events.Committed)
-    (evaluated,) = told(effects, events.Evaluated)
+    (evaluated,) = told(effects, events.EvaluationFinished)
     assert (committed.seconds, committed.is_late, evaluated.is_news) == (0.0, True, False)
     ctx.now += 5.0
     book.commit(chain.commit())
@@ -370,7 +374,7 @@ def test_a_round_that_was_missed_has_no_time_and_is_no_news(ctx, chain, book):
 
 def test_a_run_that_continues_another_counts_its_rounds_on(ctx):
     origin = Origin(model("run"), 8, model("record"), 7)
-    begun = msgspec.structs.replace(chain_of(*NAMES[:3]).founding, continues=(origin,))
+    begun = msgspec.structs.replace(chain_of(*NAMES[:3]).genesis, continues=(origin,))
     book = Ledger(ctx, model("new run"), begun)
     assert (book.trained, book.rounds, book.next_kind) == (7, 10, "train")
 
@@ -391,10 +395,10 @@ def test_an_end_without_a_closing_evaluation_tells_no_accuracy_of_an_earlier_mod
 
 
 def test_a_run_whose_model_is_still_the_initial_one_has_trained_nothing(ctx, chain):
-    book = Ledger(ctx, chain.run, chain.founding)
+    book = Ledger(ctx, chain.run, chain.genesis)
     assert not book.is_trained
     origin = Origin(model("run"), 8, model("record"), 7)
-    assert Ledger(ctx, model("x"), msgspec.structs.replace(chain.founding, continues=(origin,))).is_trained
+    assert Ledger(ctx, model("x"), msgspec.structs.replace(chain.genesis, continues=(origin,))).is_trained
 
 
 def test_evaluations_are_summed_field_by_field():

@@ -2,8 +2,8 @@ import msgspec
 import pytest
 
 from p2pfl import events
+from p2pfl.core.abandoned_runs import MODEL_TRIES
 from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
-from p2pfl.core.foundings import MODEL_TRIES
 from p2pfl.core.inputs import Created, Described, SchemaRead
 from p2pfl.core.lobby import (
     MAX_DECLINED,
@@ -15,10 +15,10 @@ from p2pfl.core.lobby import (
     decide_founding,
     prefers,
 )
-from p2pfl.messages import Ask, Decline, record_digest
+from p2pfl.messages import Decline, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
-from tests.support.records import LAYOUT, NAMES, SCHEMA, digest, founding, node
+from tests.support.records import LAYOUT, NAMES, SCHEMA, digest, genesis, node
 
 BASE = Present(
     me="a",
@@ -200,7 +200,7 @@ def test_an_operator_holds_the_start_until_it_says_go(ctx):
 
 
 def test_a_member_takes_record_0_once_the_schema_matches_and_the_model_is_here(ctx):
-    lobby, record_0 = ready_lobby(ctx), founding()
+    lobby, record_0 = ready_lobby(ctx), genesis()
     lobby.offer(node("ben"), record_0, ())
     assert of_kind(taken(ctx), Describe) == [Describe(record_0.spec)]
     assert lobby.describe(described(ctx, spec=record_0.spec)) is None
@@ -210,7 +210,7 @@ def test_a_member_takes_record_0_once_the_schema_matches_and_the_model_is_here(c
 
 
 def test_a_late_joiner_takes_the_run_without_its_first_model(ctx):
-    lobby, record_0 = ready_lobby(ctx), founding(names=("ben", "cleo"))
+    lobby, record_0 = ready_lobby(ctx), genesis(names=("ben", "cleo"))
     lobby.offer(node("ben"), record_0, ())
     taken(ctx)
     assert lobby.describe(described(ctx, spec=record_0.spec)).run == record_digest(record_0)
@@ -220,13 +220,13 @@ def test_a_late_joiner_takes_the_run_without_its_first_model(ctx):
 def test_a_member_that_comes_late_takes_the_commits_without_the_first_model(ctx):
     chain = chain_of(*NAMES[:3], rounds=2)
     lobby = ready_lobby(ctx)
-    lobby.offer(node("ben"), chain.founding, tuple(chain.commits))
-    offered = lobby.describe(described(ctx, spec=chain.founding.spec))
+    lobby.offer(node("ben"), chain.genesis, tuple(chain.commits))
+    offered = lobby.describe(described(ctx, spec=chain.genesis.spec))
     assert offered.commits == tuple(chain.commits)
 
 
 def test_another_schema_is_declined_naming_the_first_tensor_that_differs(ctx):
-    lobby, record_0 = ready_lobby(ctx), founding()
+    lobby, record_0 = ready_lobby(ctx), genesis()
     lobby.offer(node("ben"), record_0, ())
     taken(ctx)
     mine = canonical([TensorSpec("weight", "F32", (2, 4)), TensorSpec("steps", "I64", ())])
@@ -246,7 +246,7 @@ def test_another_schema_is_declined_naming_the_first_tensor_that_differs(ctx):
 
 def decline(lobby, source="ben", **changes):
     """Let the lobby be offered a run that its worker knows another model for."""
-    record_0 = founding(**changes)
+    record_0 = genesis(**changes)
     lobby.offer(node(source), record_0, ())
     lobby.fail("no such task", record_0.spec)
     return record_0
@@ -280,7 +280,7 @@ def test_a_peer_that_offers_one_unfit_run_after_the_other_is_not_listened_to_for
     for number in range(MAX_DECLINED_OF_PEER + 5):
         decline(lobby, model=digest(f"model {number}"))
     assert len(of_kind(taken(ctx), Describe)) == MAX_DECLINED_OF_PEER
-    lobby.offer(node("cleo"), founding(), ())
+    lobby.offer(node("cleo"), genesis(), ())
     assert len(of_kind(taken(ctx), Describe)) == 1
 
 
@@ -294,7 +294,7 @@ def test_declined_runs_are_remembered_in_bounded_number(ctx):
 def test_a_peer_whose_first_models_do_not_come_is_not_listened_to_for_a_while_either(ctx):
     lobby = ready_lobby(ctx)
     for number in range(MAX_DECLINED_OF_PEER + 5):
-        record_0 = founding(model=digest(f"model {number}"))
+        record_0 = genesis(model=digest(f"model {number}"))
         lobby.offer(node("ben"), record_0, ())
         lobby.describe(described(ctx, spec=record_0.spec))
         lobby.blob_failed(record_0.model, "nobody has it", invalid=False)
@@ -304,7 +304,7 @@ def test_a_peer_whose_first_models_do_not_come_is_not_listened_to_for_a_while_ei
 
 def test_an_unfit_run_is_not_joined_after_its_commits_either_one_without_its_first_model_is(ctx):
     lobby = ready_lobby(ctx)
-    unfit, bare = decline(lobby), founding(model=digest("another"))
+    unfit, bare = decline(lobby), genesis(model=digest("another"))
     lobby.offer(node("ben"), bare, ())
     lobby.describe(described(ctx, spec=bare.spec))
     lobby.blob_failed(bare.model, "an element is not finite", invalid=True)
@@ -316,8 +316,8 @@ def test_an_unfit_run_is_not_joined_after_its_commits_either_one_without_its_fir
 
 
 def test_one_offer_is_looked_at_at_a_time_unless_it_takes_too_long(ctx):
-    lobby, other = ready_lobby(ctx), founding(model=digest("another"))
-    lobby.offer(node("ben"), founding(), ())
+    lobby, other = ready_lobby(ctx), genesis(model=digest("another"))
+    lobby.offer(node("ben"), genesis(), ())
     taken(ctx)
     lobby.offer(node("cleo"), other, ())
     assert of_kind(taken(ctx), Describe) == []
@@ -327,7 +327,7 @@ def test_one_offer_is_looked_at_at_a_time_unless_it_takes_too_long(ctx):
 
 
 def test_another_schema_is_declined_also_where_the_runs_cannot_be_read(ctx):
-    lobby, record_0 = ready_lobby(ctx), founding()
+    lobby, record_0 = ready_lobby(ctx), genesis()
     lobby.offer(node("ben"), record_0, ())
     lobby.describe(described(ctx, SCHEMA[:1], spec=record_0.spec))
     taken(ctx)
@@ -347,11 +347,11 @@ def test_a_run_is_asked_for_once_in_a_while(ctx):
     lobby = ready_lobby(ctx)
     lobby.ask(node("ben"), digest("run"))
     lobby.ask(node("ben"), digest("run"))
-    assert sent(taken(ctx), Ask) == [Ask(digest("run"), -1)]
+    assert sent(taken(ctx), RecordsRequest) == [RecordsRequest(digest("run"), -1)]
 
 
 def test_an_offer_that_cannot_be_pulled_is_forgotten_and_may_come_again(ctx):
-    lobby, record_0 = ready_lobby(ctx), founding()
+    lobby, record_0 = ready_lobby(ctx), genesis()
     lobby.offer(node("ben"), record_0, ())
     lobby.describe(described(ctx, spec=record_0.spec))
     lobby.blob_failed(record_0.model, "nobody has it", invalid=False)
@@ -383,7 +383,7 @@ def test_when_nobody_could_found_a_run_the_reason_is_told_and_it_is_tried_again(
 
 @pytest.mark.parametrize(("invalid", "what"), [(True, "is of no use"), (False, "could not be pulled")])
 def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(ctx, invalid, what):
-    lobby, record_0 = ready_lobby(ctx), founding()
+    lobby, record_0 = ready_lobby(ctx), genesis()
     run = record_digest(record_0)
     effects = []
     for _ in range(1 if invalid else MODEL_TRIES):
@@ -394,4 +394,4 @@ def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(ctx, 
         effects = taken(ctx)
     assert {one.reason for one in sent(effects, Decline)} == {f"its first model {what}: nobody has it"}
     assert of_kind(effects, Exit) == []
-    assert lobby.foundings.is_hopeless(run)
+    assert lobby.abandoned_runs.is_hopeless(run)

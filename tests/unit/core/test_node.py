@@ -5,13 +5,13 @@ import msgspec
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
-    Collect,
+    DeleteUnneededBlobs,
     Describe,
     Exit,
     Fetch,
     ReadSchema,
     SaveCommit,
-    SaveFounding,
+    SaveGenesis,
     SendRecords,
 )
 from p2pfl.core.lobby import UNFIT_EXIT
@@ -19,13 +19,13 @@ from p2pfl.core.saved import Saved, SavedRun, Vote
 from p2pfl.messages import (
     Accept,
     Accepted,
-    Ask,
     Commit,
-    Facts,
+    DeviceInfo,
     Offer,
     Prepare,
     Promise,
     Records,
+    RecordsRequest,
     Refuse,
     Status,
     Submit,
@@ -104,7 +104,7 @@ def test_a_restart_offers_the_update_it_had():
 
 def test_a_model_that_no_longer_fits_the_run_ends_the_node():
     chain = chain_of(*NAMES[:3], rounds=1)
-    saved = SavedRun(chain.run, chain.founding, chain.commits[-1], None, resumed=False)
+    saved = SavedRun(chain.run, chain.genesis, chain.commits[-1], None, resumed=False)
     device = Device(Saved(saved, {}, frozenset()))
     mine = canonical([TensorSpec("weight", "F32", (9,)), TensorSpec("steps", "I64", ())])
     (read,) = of_kind(device.describe(schema=mine), ReadSchema)
@@ -130,7 +130,9 @@ def test_a_message_of_a_later_round_makes_the_node_ask():
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     device.link("ben")
-    assert sent(device.hear("ben", Prepare(chain.run, 4, ballot(1, "ben"))), Ask) == [Ask(chain.run, 1)]
+    assert sent(device.hear("ben", Prepare(chain.run, 4, ballot(1, "ben"))), RecordsRequest) == [
+        RecordsRequest(chain.run, 1)
+    ]
 
 
 def test_a_peer_that_is_further_is_asked_for_what_is_missing_and_believed_in_order():
@@ -139,7 +141,7 @@ def test_a_peer_that_is_further_is_asked_for_what_is_missing_and_believed_in_ord
     device.link("ben")
     chain.commit()
     chain.commit()
-    assert sent(device.hear("ben", where(chain)), Ask) == [Ask(chain.run, 1)]
+    assert sent(device.hear("ben", where(chain)), RecordsRequest) == [RecordsRequest(chain.run, 1)]
     effects = device.hear("ben", Records(chain.run, None, tuple(chain.commits[1:])))
     assert [save.commit for save in of_kind(effects, SaveCommit)] == chain.commits[1:]
     assert of_kind(effects, Fetch)[-1].digest == chain.commits[-1].record.model
@@ -160,10 +162,10 @@ def test_an_ask_is_answered_by_whoever_is_in_the_run():
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     device.link("dan")
-    assert of_kind(device.hear("dan", Ask(chain.run, -1)), SendRecords) == [
+    assert of_kind(device.hear("dan", RecordsRequest(chain.run, -1)), SendRecords) == [
         SendRecords(node("dan"), chain.run, -1)
     ]
-    assert of_kind(device.hear("dan", Ask(model("another run"), -1)), SendRecords) == []
+    assert of_kind(device.hear("dan", RecordsRequest(model("another run"), -1)), SendRecords) == []
 
 
 def test_nobody_stands_in_anothers_name():
@@ -186,8 +188,8 @@ def test_a_commit_is_told_before_blobs_are_let_go_of():
     device.feed(inputs.BlobReady(record.model, durable=True))
     vote = signed("ben", chain.run, 2, mine, record_digest(record), votes=2)
     effects = device.hear("ben", Accepted(chain.run, 2, mine, record_digest(record), vote))
-    assert [type(effect) for effect in effects].count(Collect) == 1
-    assert isinstance(effects[-1], Collect)
+    assert [type(effect) for effect in effects].count(DeleteUnneededBlobs) == 1
+    assert isinstance(effects[-1], DeleteUnneededBlobs)
     assert sent(effects[:-1], Commit)
 
 
@@ -197,7 +199,7 @@ def test_a_commit_is_told_before_blobs_are_let_go_of():
 def test_record_0_is_taken_once_schema_and_model_are_here():
     chain = chain_of(*NAMES[:3])
     device, effects = joined(chain)
-    assert of_kind(effects, SaveFounding) == [SaveFounding(chain.run, chain.founding)]
+    assert of_kind(effects, SaveGenesis) == [SaveGenesis(chain.run, chain.genesis)]
     assert device.node.ledger.round == 0
     assert device.node.ledger.holds
 
@@ -207,9 +209,9 @@ def test_record_0_is_not_taken_with_a_model_that_a_power_cut_would_take():
     device = Device()
     device.link("ben", "cleo")
     device.describe()
-    device.hear("ben", Offer(chain.founding))
-    device.describe(chain.founding.spec)
-    assert of_kind(device.feed(inputs.BlobReady(chain.founding.model, durable=False)), SaveFounding) == []
+    device.hear("ben", Offer(chain.genesis))
+    device.describe(chain.genesis.spec)
+    assert of_kind(device.feed(inputs.BlobReady(chain.genesis.model, durable=False)), SaveGenesis) == []
     assert device.node.ledger is None
 
 
@@ -217,9 +219,9 @@ def test_what_a_peer_says_of_its_device_is_told_and_changes_nothing():
     device = Device()
     device.link("ben")
     before = device.node.status()
-    facts = Facts("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 10))
-    assert told(device.hear("ben", facts), events.PeerFacts) == [
-        events.PeerFacts(node("ben"), "ben", "0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 10))
+    device_info = DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 10))
+    assert told(device.hear("ben", device_info), events.PeerDeviceInfo) == [
+        events.PeerDeviceInfo(node("ben"), "ben", "0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 10))
     ]
     assert device.node.status() == before
 
@@ -240,9 +242,12 @@ def test_people_call_a_node_by_its_name_and_an_unknown_one_by_its_id():
 def test_the_facts_of_a_peer_are_told_when_they_change():
     device = Device()
     device.link("ben")
-    facts = Facts("0.1.0", "Linux", 2, 2**30, "cpu", 100, (50, 50))
-    heard = [device.hear("ben", one) for one in (facts, facts, msgspec.structs.replace(facts, samples=7))]
-    assert [len(told(effects, events.PeerFacts)) for effects in heard] == [1, 0, 1]
+    device_info = DeviceInfo("0.1.0", "Linux", 2, 2**30, "cpu", 100, (50, 50))
+    heard = [
+        device.hear("ben", one)
+        for one in (device_info, device_info, msgspec.structs.replace(device_info, samples=7))
+    ]
+    assert [len(told(effects, events.PeerDeviceInfo)) for effects in heard] == [1, 0, 1]
 
 
 def test_an_extension_is_told_with_who_wants_it():

@@ -18,7 +18,7 @@ def bench():
 
 
 def test_whose_update_is_not_counted_is_told_why(bench):
-    bench.it.trainee.trained(update("ada", 2).digest, 100, 0.5, 1.0)
+    bench.it.local_trainer.trained(update("ada", 2).digest, 100, 0.5, 1.0)
     taken(bench.ctx)
     commit = bench.chain.commit()
     without = tuple(entry for entry in commit.record.updates if entry.node != node("ada"))

@@ -7,11 +7,11 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.saved import Saved, SavedRun
 from p2pfl.messages import (
-    Ask,
     Decline,
     Offer,
     Prepare,
     Records,
+    RecordsRequest,
 )
 from tests.support.core import ballot, chain_of, of_kind, sent, told
 from tests.support.device import Device, in_run, joined, where
@@ -20,12 +20,12 @@ from tests.support.records import NAMES, digest
 
 def test_new_run_turns_away_from_the_one_in_the_journal_for_good():
     chain = chain_of(*NAMES[:3], rounds=1)
-    saved = SavedRun(chain.run, chain.founding, chain.commits[-1], None, resumed=False)
+    saved = SavedRun(chain.run, chain.genesis, chain.commits[-1], None, resumed=False)
     device = Device(Saved(saved, {}, frozenset()), new_run=True)
     assert of_kind(device.began, SaveClosed) == [SaveClosed(chain.run)]
     device.link("ben")
     device.describe()
-    assert of_kind(device.hear("ben", Offer(chain.founding)), Describe) == []
+    assert of_kind(device.hear("ben", Offer(chain.genesis)), Describe) == []
 
 
 def test_at_round_0_a_node_moves_to_a_run_that_is_further_and_keeps_its_votes():
@@ -34,9 +34,9 @@ def test_at_round_0_a_node_moves_to_a_run_that_is_further_and_keeps_its_votes():
     device.hear("ben", Prepare(mine, 1, ballot(3, "ben")))
     theirs = chain_of(*NAMES[:4], rounds=2)
     asked = device.hear("ben", where(theirs, steps=9))
-    assert sent(asked, Ask) == [Ask(theirs.run, -1)]
-    device.hear("ben", Records(theirs.run, theirs.founding, tuple(theirs.commits)))
-    device.describe(theirs.founding.spec)
+    assert sent(asked, RecordsRequest) == [RecordsRequest(theirs.run, -1)]
+    device.hear("ben", Records(theirs.run, theirs.genesis, tuple(theirs.commits)))
+    device.describe(theirs.genesis.spec)
     assert device.node.ledger.run == theirs.run
     assert device.node.ledger.round == 2
     assert device.node._votes[mine].promised >= ballot(3, "ben")
@@ -46,9 +46,9 @@ def test_a_node_that_commits_while_it_looks_at_another_run_stays():
     mine, theirs = chain_of(*NAMES[:3]), chain_of(*NAMES[:4], rounds=2)
     device, _ = joined(mine)
     device.hear("ben", where(theirs, steps=9))
-    device.hear("ben", Records(theirs.run, theirs.founding, tuple(theirs.commits)))
+    device.hear("ben", Records(theirs.run, theirs.genesis, tuple(theirs.commits)))
     device.hear("ben", mine.commit())
-    device.describe(theirs.founding.spec)
+    device.describe(theirs.genesis.spec)
     assert device.node.ledger.run == mine.run
     assert device.node.ledger.round == 1
 
@@ -58,10 +58,12 @@ def test_a_node_with_committed_rounds_does_not_move_and_says_so_once():
     device.link("ben")
     other = chain_of(*NAMES[:4], rounds=3)
     asked = device.hear("ben", where(other, steps=1))
-    assert sent(asked, Ask) == [Ask(other.run, -1)], "its record 0 would say if it continued this run"
-    effects = device.hear("ben", Records(other.run, other.founding, tuple(other.commits)))
+    assert sent(asked, RecordsRequest) == [RecordsRequest(other.run, -1)], (
+        "its record 0 would say if it continued this run"
+    )
+    effects = device.hear("ben", Records(other.run, other.genesis, tuple(other.commits)))
     effects += device.hear("ben", where(other, steps=2))
-    assert sent(effects, Ask) == []
+    assert sent(effects, RecordsRequest) == []
     assert device.node.ledger.run != other.run
     (notice,) = told(effects, events.Notice)
     assert "Both have committed rounds, so neither moves" in notice.text
@@ -72,7 +74,7 @@ def test_records_nobody_asked_for_are_not_taken():
     device.link("ben")
     device.describe()
     chain = chain_of(*NAMES[:3], rounds=1)
-    assert device.hear("ben", Records(chain.run, chain.founding, tuple(chain.commits))) == []
+    assert device.hear("ben", Records(chain.run, chain.genesis, tuple(chain.commits))) == []
 
 
 def test_a_record_0_that_is_not_the_run_asked_for_is_not_taken():
@@ -81,7 +83,7 @@ def test_a_record_0_that_is_not_the_run_asked_for_is_not_taken():
     device.describe()
     chain, other = chain_of(*NAMES[:3]), chain_of(*NAMES[:4])
     device.hear("ben", where(chain))
-    assert of_kind(device.hear("ben", Records(chain.run, other.founding, ())), Describe) == []
+    assert of_kind(device.hear("ben", Records(chain.run, other.genesis, ())), Describe) == []
 
 
 def test_who_cannot_take_part_in_this_run_is_not_waited_for_until_it_joins():

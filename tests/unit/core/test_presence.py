@@ -1,9 +1,9 @@
 import pytest
 
 from p2pfl.core.acceptor import Acceptor
-from p2pfl.core.aggregator import Aggregator, Stand
+from p2pfl.core.aggregator import Aggregator, Candidacy
+from p2pfl.core.local_trainer import LocalTrainer
 from p2pfl.core.presence import Condition, Presence
-from p2pfl.core.trainee import Trainee
 from p2pfl.messages import Status
 from tests.support.core import chain_of, context, ledger, receivers, sent, taken
 from tests.support.records import NAMES, node, update
@@ -48,11 +48,11 @@ def test_progress_waits_for_the_heartbeat(ctx, book):
     presence = Presence(ctx)
     presence.refresh(condition(book))
     taken(ctx)
-    trainee = Trainee(ctx, book, lambda submit: None, training=True, progress=0.5)
-    presence.refresh(condition(book, trainee=trainee))
+    local_trainer = LocalTrainer(ctx, book, lambda submit: None, training=True, progress=0.5)
+    presence.refresh(condition(book, local_trainer=local_trainer))
     assert taken(ctx) == []
     ctx.now += ctx.settings.heartbeat
-    presence.refresh(condition(book, trainee=trainee))
+    presence.refresh(condition(book, local_trainer=local_trainer))
     assert {said.progress for said in sent(taken(ctx), Status)} == {0.5}
 
 
@@ -104,14 +104,14 @@ def test_every_broadcast_has_a_higher_step(ctx, book):
 def test_the_most_telling_phase_is_named(ctx, book):
     acceptor = Acceptor(ctx, book, lambda answer: None)
     aggregator = Aggregator(ctx, book, acceptor, lambda commit: None, set())
-    trainee = Trainee(ctx, book, lambda submit: None)
-    parts = {"trainee": trainee, "aggregator": aggregator}
+    local_trainer = LocalTrainer(ctx, book, lambda submit: None)
+    parts = {"local_trainer": local_trainer, "aggregator": aggregator}
     assert condition(book, **parts).phase == "idle"
-    trainee.update = update("ada", 3)
+    local_trainer.update = update("ada", 3)
     assert condition(book, **parts).phase == "trained"
-    trainee.training = True
+    local_trainer.training = True
     assert condition(book, **parts).phase == "training"
-    aggregator.stand_state = Stand.COLLECTING
+    aggregator.candidacy = Candidacy.COLLECTING
     assert condition(book, **parts).phase == "aggregating"
     assert condition(book, ready=False, **parts).phase == "starting"
     assert condition(book, ready=False, leaving=True, **parts).phase == "leaving"

@@ -9,7 +9,7 @@ from p2pfl.core.roster import (
     contains,
     continued_roster,
     entry_of,
-    founding_roster,
+    genesis_roster,
     keeps_model,
     next_roster,
     ranked,
@@ -142,8 +142,8 @@ def test_a_member_that_lost_its_disk_counts_for_no_quorum_until_its_new_journal_
 
 def test_founding_gives_slots_in_the_order_of_node_ids():
     members = {member(name): name for name in ("cleo", "ada", "ben")}
-    assert names(founding_roster(members)) == ("ada", "ben", "cleo")
-    assert [entry.slot for entry in founding_roster(members)] == [0, 1, 2]
+    assert names(genesis_roster(members)) == ("ada", "ben", "cleo")
+    assert [entry.slot for entry in genesis_roster(members)] == [0, 1, 2]
 
 
 def test_a_member_is_its_node_together_with_its_journal():

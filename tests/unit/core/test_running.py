@@ -5,8 +5,9 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.aggregator import Stand
-from p2pfl.core.effects import Collect as CollectBlobs
+from p2pfl.core.aggregator import Candidacy
+from p2pfl.core.control import ENDED_NOW
+from p2pfl.core.effects import DeleteUnneededBlobs as CollectBlobs
 from p2pfl.core.effects import (
     Evaluate,
     Exit,
@@ -22,31 +23,30 @@ from p2pfl.core.ledger import CLONED_EXIT
 from p2pfl.core.options import MAX_JUMP
 from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, MODEL_TRIES
 from p2pfl.core.saved import Vote
-from p2pfl.core.wishes import ENDED_NOW
 from p2pfl.messages import (
     MAX_ATTEMPT,
     Accept,
-    Ask,
+    Ack,
     Collect,
-    Noted,
+    ControlRequest,
     Prepare,
     Promise,
+    RecordsRequest,
     Refuse,
+    StepDown,
     Submit,
-    Wish,
-    Yield,
     record_digest,
 )
-from p2pfl.proofs import CastVote, sign_wish
+from p2pfl.proofs import CastVote, sign_request
 from tests.support.core import ballot, member, model, of_kind, receivers, sent, status, taken, told, unlink
 from tests.support.keys import signer
 from tests.support.records import SPEC, node, resigned, roster, signed, update
 from tests.support.running import Bench
 
 
-def wish_of(run, round_, what, by, at="ada"):
+def request_of(run, round_, what, by, at="ada"):
     """What *by* wishes at device *at*."""
-    return sign_wish(signer(at), node(at), run, round_, what, by)
+    return sign_request(signer(at), node(at), run, round_, what, by)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_candidate_that_overtook_the_commit_has_its_promise_once_the_commit_is
     assert bench.hear("cleo", Prepare(bench.chain.run, 3, stands)) == []
     effects = [*bench.learn(bench.chain.commit()), *bench.advance()]
     assert [promise.ballot for promise in sent(effects, Promise)] == [stands]
-    assert sent(effects, Ask) == []
+    assert sent(effects, RecordsRequest) == []
 
 
 def test_everybody_hears_of_a_commit_before_the_next_round_is_begun(bench):
@@ -133,10 +133,10 @@ def test_refusals_move_a_candidate_by_a_bounded_step_and_strangers_not_at_all(be
     it.stand("first in rank")
     refuse = Refuse(bench.chain.run, 2, it.ballot, ballot(MAX_ATTEMPT, "ben"))
     bench.hear("eve", refuse)
-    assert it.stand_state is Stand.STANDING
+    assert it.candidacy is Candidacy.PREPARING
     before = it.highest_known
     bench.hear("ben", refuse)
-    assert it.stand_state is Stand.IDLE
+    assert it.candidacy is Candidacy.IDLE
     assert it.highest_seen == before + MAX_JUMP
 
 
@@ -173,16 +173,16 @@ def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench):
     mine = bench.it.aggregator.ballot
     taken(bench.ctx)
     effects = bench.hear("ben", Prepare(bench.chain.run, 2, ballot(mine.attempt + 1, "ben")))
-    assert sent(effects, Yield)
-    assert bench.it.aggregator.stand_state is Stand.IDLE
+    assert sent(effects, StepDown)
+    assert bench.it.aggregator.candidacy is Candidacy.IDLE
 
 
 def test_a_yield_ends_the_courtesy_and_is_told(bench):
     bench.hear("ben", Prepare(bench.chain.run, 2, ballot(3, "ben")))
-    given_up = Yield(bench.chain.run, 2, ballot(3, "ben"), "its worker could not average")
-    (event,) = told(bench.hear("ben", given_up), events.Yielded)
+    given_up = StepDown(bench.chain.run, 2, ballot(3, "ben"), "its worker could not average")
+    (event,) = told(bench.hear("ben", given_up), events.SteppedDown)
     assert (event.aggregator, event.reason) == ("ben", "its worker could not average")
-    assert not bench.it.acceptor.courtesy
+    assert not bench.it.acceptor.lease
 
 
 def test_a_halted_node_answers_nothing(bench):
@@ -193,7 +193,7 @@ def test_a_halted_node_answers_nothing(bench):
 def test_ones_own_training_is_cut_at_the_cap_when_one_aggregates(bench):
     bench.it.aggregator.stand("first in rank")
     bench.it.aggregator.promise(member("ben"), bench.it.acceptor._promise_message(bench.it.aggregator.ballot))
-    assert bench.it.aggregator.stand_state is Stand.COLLECTING
+    assert bench.it.aggregator.candidacy is Candidacy.COLLECTING
     taken(bench.ctx)
     assert of_kind(bench.advance(SPEC.round_cap - 1), StopTraining) == []
     assert of_kind(bench.advance(2.0), StopTraining)
@@ -204,14 +204,14 @@ def test_ones_own_training_is_cut_at_the_cap_when_one_aggregates(bench):
 
 def test_a_model_that_a_power_cut_would_take_is_neither_accepted_nor_held(bench):
     commit = bench.chain.commit()
-    passing = inputs.BlobReady(commit.record.model, durable=False)
+    unflushed = inputs.BlobReady(commit.record.model, durable=False)
     bench.hear("ben", Accept(bench.chain.run, 2, ballot(5, "ben"), commit.record))
-    bench.it.blob_ready(passing)
+    bench.it.blob_ready(unflushed)
     assert taken(bench.ctx) == []
     bench.learn(commit)
-    bench.it.blob_ready(passing)
+    bench.it.blob_ready(unflushed)
     assert not bench.ledger.holds
-    bench.it.blob_ready(msgspec.structs.replace(passing, durable=True))
+    bench.it.blob_ready(msgspec.structs.replace(unflushed, durable=True))
     assert bench.ledger.holds
 
 
@@ -232,7 +232,7 @@ def test_a_model_found_damaged_on_disk_is_pulled_again_and_its_work_begins_anew(
     bench.it.blob_failed(inputs.BlobFailed(bench.ledger.model, "it is damaged", invalid=False, is_lost=True))
     assert of_kind(taken(bench.ctx), StopTraining)
     assert not bench.ledger.holds
-    assert not bench.it.trainee.declined
+    assert not bench.it.local_trainer.declined
     again = bench.advance(bench.ctx.settings.resend)
     assert [fetch.digest for fetch in of_kind(again, Fetch)] == [bench.ledger.model]
     bench.it.blob_ready(inputs.BlobReady(bench.ledger.model, durable=True))
@@ -281,7 +281,7 @@ def test_a_failed_average_gives_the_ballot_up(bench):
     bench.it.aggregator.stand("first in rank")
     taken(bench.ctx)
     bench.it.work_failed(inputs.WorkFailed("average", "out of memory", 2, bench.it.aggregator.ballot))
-    assert receivers(taken(bench.ctx), Yield) == [node("ben"), node("cleo")]
+    assert receivers(taken(bench.ctx), StepDown) == [node("ben"), node("cleo")]
     assert bench.it.aggregator.unable
 
 
@@ -296,64 +296,66 @@ def test_a_failed_average_of_a_ballot_that_was_given_up_is_nobodys_concern(bench
 
 def test_a_training_of_an_older_round_is_of_no_use(bench):
     bench.it.trained(inputs.Trained(bench.chain.run, 1, model("old"), update("ada", 1).digest, 100, 0.5, 1.0))
-    assert bench.it.trainee.update is None
+    assert bench.it.local_trainer.update is None
 
 
 # --- wishes -----------------------------------------------------------------------------------------------------
 
 
 def test_a_wish_is_passed_on_once(bench):
-    wish = wish_of(bench.chain.run, 1, "pause", "ada")
-    bench.it.wish(wish, node("ben"))
-    bench.it.wish(wish, node("ben"))
-    assert receivers(taken(bench.ctx), Wish) == [node("ben"), node("cleo")]
+    control_request = request_of(bench.chain.run, 1, "pause", "ada")
+    bench.it.control_request(control_request, node("ben"))
+    bench.it.control_request(control_request, node("ben"))
+    assert receivers(taken(bench.ctx), ControlRequest) == [node("ben"), node("cleo")]
 
 
 def test_a_wish_of_another_run_is_ignored(bench):
-    bench.it.wish(wish_of(model("run"), 1, "end", "ada"), node("ben"))
+    bench.it.control_request(request_of(model("run"), 1, "end", "ada"), node("ben"))
     assert taken(bench.ctx) == []
-    assert bench.it.wishes.open == {}
+    assert bench.it.requests.open == {}
 
 
 def test_a_wish_that_a_record_has_fulfilled_is_void(bench):
-    bench.it.wish(wish_of(bench.chain.run, 1, "pause", "ada"), node("ben"))
+    bench.it.control_request(request_of(bench.chain.run, 1, "pause", "ada"), node("ben"))
     bench.learn(bench.chain.commit(then="pause"))
-    bench.it.wish(wish_of(bench.chain.run, 2, "resume", "ada"), node("ben"))
+    bench.it.control_request(request_of(bench.chain.run, 2, "resume", "ada"), node("ben"))
     taken(bench.ctx)
-    bench.it.wish(wish_of(bench.chain.run, 1, "pause", "ada"), node("ben"))
+    bench.it.control_request(request_of(bench.chain.run, 1, "pause", "ada"), node("ben"))
     assert taken(bench.ctx) == []
-    bench.it.wish(wish_of(bench.chain.run, 2, "pause", "ada"), node("ben"))
-    assert sent(taken(bench.ctx), Wish)
+    bench.it.control_request(request_of(bench.chain.run, 2, "pause", "ada"), node("ben"))
+    assert sent(taken(bench.ctx), ControlRequest)
 
 
 def test_a_wish_is_told_to_people_with_its_author_and_to_whoever_is_linked_later(bench):
-    wish = wish_of(bench.chain.run, 1, "pause", "eve (operator)")
-    bench.it.wish(wish, node("ben"))
-    assert told(taken(bench.ctx), events.Wanted) == [events.Wanted("pause", "eve (operator) at ada")]
+    control_request = request_of(bench.chain.run, 1, "pause", "eve (operator)")
+    bench.it.control_request(control_request, node("ben"))
+    assert told(taken(bench.ctx), events.ControlRequested) == [
+        events.ControlRequested("pause", "eve (operator) at ada")
+    ]
     bench.it.linked(node("ben"))
-    assert Send(node("ben"), wish) in taken(bench.ctx)
+    assert Send(node("ben"), control_request) in taken(bench.ctx)
 
 
 def test_a_wish_given_at_no_member_is_ignored_and_who_passed_it_on_is_named(bench):
     for what in ("pause", "end", "end-now"):
-        bench.it.wish(wish_of(bench.chain.run, 1, what, "eve", at="eve"), node("ben"))
+        bench.it.control_request(request_of(bench.chain.run, 1, what, "eve", at="eve"), node("ben"))
     effects = taken(bench.ctx)
-    assert told(effects, events.Wanted) == sent(effects, Wish) == []
+    assert told(effects, events.ControlRequested) == sent(effects, ControlRequest) == []
     (notice,) = told(effects, events.Notice)
     assert notice.text.startswith("ben passed on a request (pause) from a node that is no member")
 
 
 def test_a_wish_in_the_name_of_a_member_that_has_not_signed_it_is_ignored(bench):
-    wish = wish_of(bench.chain.run, 1, "pause", "eve", at="ada")
+    control_request = request_of(bench.chain.run, 1, "pause", "eve", at="ada")
     for forged in (
-        msgspec.structs.replace(wish, what="end"),
-        msgspec.structs.replace(wish, node=node("cleo")),
-        msgspec.structs.replace(wish, by="somebody else"),
-        msgspec.structs.replace(wish_of(bench.chain.run, 1, "pause", "eve", at="eve"), node=node("ada")),
+        msgspec.structs.replace(control_request, what="end"),
+        msgspec.structs.replace(control_request, node=node("cleo")),
+        msgspec.structs.replace(control_request, by="somebody else"),
+        msgspec.structs.replace(request_of(bench.chain.run, 1, "pause", "eve", at="eve"), node=node("ada")),
     ):
-        bench.it.wish(forged, node("ben"))
+        bench.it.control_request(forged, node("ben"))
     effects = taken(bench.ctx)
-    assert told(effects, events.Wanted) == sent(effects, Wish) == []
+    assert told(effects, events.ControlRequested) == sent(effects, ControlRequest) == []
     (notice,) = told(effects, events.Notice)
     assert notice.text.startswith("ben passed on a request (end) in the name of ada, which has not signed it")
 
@@ -369,7 +371,7 @@ def test_a_pause_is_not_lifted_by_what_a_stranger_says_of_itself(bench):
 
 def test_a_device_that_is_no_member_does_not_steer(bench):
     bench.learn(bench.chain.commit(next_roster=roster("ben", "cleo")))
-    assert bench.it.wishes.objection("pause") == (
+    assert bench.it.requests.objection("pause") == (
         "this device is no member of the run (yet): ask at one that is"
     )
 
@@ -377,47 +379,47 @@ def test_a_device_that_is_no_member_does_not_steer(bench):
 def test_a_resumed_run_is_told_of_once(bench):
     bench.learn(bench.chain.commit(then="pause"))
     for _ in range(2):
-        bench.it.wish(wish_of(bench.chain.run, 2, "resume", "eve"), node("ben"))
+        bench.it.control_request(request_of(bench.chain.run, 2, "resume", "eve"), node("ben"))
     assert told(taken(bench.ctx), events.Resumed) == [events.Resumed(2, "eve at ada")]
 
 
 def test_when_the_run_is_to_end_now_nobody_trains_for_the_last_round(bench):
     bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True))
-    bench.it.wish(wish_of(bench.chain.run, 1, "end-now", "ada"), node("ben"))
+    bench.it.control_request(request_of(bench.chain.run, 1, "end-now", "ada"), node("ben"))
     effects = taken(bench.ctx)
     assert of_kind(effects, StopTraining)
     assert [submit.declined for submit in sent(effects, Submit)] == [ENDED_NOW]
 
 
 def test_a_round_opened_while_the_run_is_to_end_now_trains_nothing(bench):
-    bench.it.wish(wish_of(bench.chain.run, 2, "end-now", "ada"), node("ben"))
+    bench.it.control_request(request_of(bench.chain.run, 2, "end-now", "ada"), node("ben"))
     taken(bench.ctx)
     bench.learn(bench.chain.commit())
     bench.it.blob_ready(inputs.BlobReady(bench.ledger.model, durable=True))
     assert of_kind(taken(bench.ctx), Train) == []
-    assert bench.it.trainee.declined == ENDED_NOW
+    assert bench.it.local_trainer.declined == ENDED_NOW
 
 
 @pytest.mark.parametrize("what", ["pause", "end", "end-now"])
 def test_nothing_is_against_a_first_wish_and_a_second_one_is_not_needed(bench, what):
-    assert bench.it.wishes.objection(what) == ""
-    bench.it.wish(wish_of(bench.chain.run, 1, what, "ada (operator)"), node("ben"))
-    assert "ada (operator)" in bench.it.wishes.objection(what)
+    assert bench.it.requests.objection(what) == ""
+    bench.it.control_request(request_of(bench.chain.run, 1, what, "ada (operator)"), node("ben"))
+    assert "ada (operator)" in bench.it.requests.objection(what)
 
 
 def test_only_a_paused_run_can_be_resumed(bench):
-    assert "not paused" in bench.it.wishes.objection("resume")
-    bench.it.wish(wish_of(bench.chain.run, 1, "pause", "ada"), node("ben"))
-    assert "pauses with the next commit" in bench.it.wishes.objection("resume")
+    assert "not paused" in bench.it.requests.objection("resume")
+    bench.it.control_request(request_of(bench.chain.run, 1, "pause", "ada"), node("ben"))
+    assert "pauses with the next commit" in bench.it.requests.objection("resume")
     bench.learn(bench.chain.commit(then="pause"))
-    assert bench.it.wishes.objection("resume") == ""
-    assert "paused after round 2 already" in bench.it.wishes.objection("pause")
-    assert bench.it.wishes.objection("end") == ""
+    assert bench.it.requests.objection("resume") == ""
+    assert "paused after round 2 already" in bench.it.requests.objection("pause")
+    assert bench.it.requests.objection("end") == ""
 
 
 def test_of_a_finished_run_nothing_is_wanted_any_more(bench):
     bench.learn(bench.chain.commit(then="end"))
-    assert {bench.it.wishes.objection(what) for what in ("pause", "resume", "end", "end-now")} == {
+    assert {bench.it.requests.objection(what) for what in ("pause", "resume", "end", "end-now")} == {
         "the run is over"
     }
 
@@ -428,17 +430,17 @@ def test_who_leaves_stops_training_and_declines(bench):
     effects = taken(bench.ctx)
     assert of_kind(effects, StopTraining)
     assert [submit.declined for submit in sent(effects, Submit)] == ["it is leaving"]
-    assert sent(bench.hear("ben", Noted(bench.chain.run, 2, ballot(3, "ben"), "")), Submit) == []
+    assert sent(bench.hear("ben", Ack(bench.chain.run, 2, ballot(3, "ben"), "")), Submit) == []
 
 
 def test_a_wish_to_end_lifts_a_pause_and_a_wish_to_pause_does_not(bench):
     bench.learn(bench.chain.commit(then="pause"))
     for what, is_paused in (("pause", True), ("end", False)):
-        bench.it.wish(wish_of(bench.chain.run, 2, what, "ada"), node("ben"))
+        bench.it.control_request(request_of(bench.chain.run, 2, what, "ada"), node("ben"))
         assert bench.ledger.is_paused == is_paused
-    assert set(bench.it.wishes.open) == {"end"}
+    assert set(bench.it.requests.open) == {"end"}
     effects = taken(bench.ctx)
-    assert {wish.what for wish in sent(effects, Wish)} == {"end"}
+    assert {control_request.what for control_request in sent(effects, ControlRequest)} == {"end"}
 
 
 def test_commits_that_were_missed_are_told_in_one_line():

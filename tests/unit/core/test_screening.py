@@ -5,7 +5,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.aggregator import Stand
+from p2pfl.core.aggregator import Candidacy
 from p2pfl.core.effects import SaveSeen, Sever, Tell, can_wait
 from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
 from p2pfl.core.roster import ranked
@@ -30,9 +30,9 @@ def test_a_vote_that_its_member_has_not_signed_does_not_count(bench):
         msgspec.structs.replace(signed("ben", bench.chain.run, 2, mine), votes=7),
     ):
         bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, vote))
-        assert bench.it.aggregator.stand_state is Stand.STANDING
+        assert bench.it.aggregator.candidacy is Candidacy.PREPARING
     bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, signed("ben", bench.chain.run, 2, mine)))
-    assert bench.it.aggregator.stand_state is Stand.COLLECTING
+    assert bench.it.aggregator.candidacy is Candidacy.COLLECTING
 
 
 @pytest.mark.parametrize("attempt", [5, MAX_ATTEMPT])
@@ -47,7 +47,7 @@ def test_who_is_no_member_does_not_stand_and_is_named_once(bench, attempt):
     (notice,) = told(effects, events.Notice)
     assert "stands as aggregator of record 2, but is no member of the run" in notice.text
     assert bench.it.acceptor.promised is None
-    assert bench.it.acceptor.courtesy is None
+    assert bench.it.acceptor.lease is None
 
 
 def test_a_member_with_another_data_directory_than_the_rosters_does_not_stand(bench):
@@ -81,12 +81,12 @@ def test_a_vote_of_a_journal_that_has_forgotten_some_does_not_elect(bench):
     bench.ctx.learn_vote(CastVote("0" * 64, 1, mine, "", signed("ben", "0" * 64, 1, mine, votes=8)))
     vote = signed("ben", bench.chain.run, 2, mine, votes=7)
     effects = bench.hear("ben", Promise(bench.chain.run, 2, mine, None, None, vote))
-    assert bench.it.aggregator.stand_state is Stand.STANDING
+    assert bench.it.aggregator.candidacy is Candidacy.PREPARING
     assert [effect.node for effect in of_kind(effects, Sever)] == [node("ben")]
 
 
 def test_nobody_collects_in_anothers_name(bench):
-    bench.it.trainee.trained(update("ada", 2).digest, 100, 0.5, 1.0)
+    bench.it.local_trainer.trained(update("ada", 2).digest, 100, 0.5, 1.0)
     taken(bench.ctx)
     assert (
         sent(bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "cleo"), selected=True)), Submit) == []

@@ -16,7 +16,7 @@ def test_where_no_attempt_is_left_a_member_does_not_stand_and_says_so_once():
     for peer in bench.ctx.peers.values():
         peer.hear(status(run=bench.chain.run, round=1, holds=True), bench.ctx.now)
     effects = [*bench.began, *bench.advance(60.0), *bench.advance(20.0)]
-    assert of_kind(effects, SavePromise) == told(effects, events.Standing) == []
+    assert of_kind(effects, SavePromise) == told(effects, events.ElectionStarted) == []
     texts = [notice.text for notice in told(effects, events.Notice)]
     assert sum("all 2147483648 attempts are used up" in text for text in texts) == 1
 
@@ -32,13 +32,17 @@ def test_in_a_new_run_nobody_stands_before_a_quorum_is_in_it_and_every_rank_has_
     bench = Bench(rounds=0)
     bench.it.turn.order = [node(name) for name in ("ben", "ada", "cleo")]
     step = bench.ctx.settings.rank_step
-    assert told(bench.advance(600.0), events.Standing) == [], "ben and cleo have not taken record 0 yet"
+    assert told(bench.advance(600.0), events.ElectionStarted) == [], (
+        "ben and cleo have not taken record 0 yet"
+    )
     bench.ctx.peers[node("ben")].status = status(run="another", round=0)
-    assert told(bench.advance(), events.Standing) == []
+    assert told(bench.advance(), events.ElectionStarted) == []
     bench.ctx.peers[node("ben")].status = status(run=bench.chain.run, round=0)
-    assert told(bench.advance(), events.Standing) == []
-    assert told(bench.advance(0.9 * step), events.Standing) == [], "ben, who is before ada, has its turn"
-    assert [event.round for event in told(bench.advance(0.2 * step), events.Standing)] == [1]
+    assert told(bench.advance(), events.ElectionStarted) == []
+    assert told(bench.advance(0.9 * step), events.ElectionStarted) == [], (
+        "ben, who is before ada, has its turn"
+    )
+    assert [event.round for event in told(bench.advance(0.2 * step), events.ElectionStarted)] == [1]
 
 
 def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended():
@@ -52,4 +56,4 @@ def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended():
     lone.it.blob_ready(inputs.BlobReady(lone.ledger.model, durable=True))
     effects += lone.advance()
     assert lone.ledger.is_over
-    assert [event.round for event in told(effects, events.Standing)] == [11]
+    assert [event.round for event in told(effects, events.ElectionStarted)] == [11]

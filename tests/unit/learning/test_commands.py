@@ -11,27 +11,27 @@ from p2pfl.schema import TensorSpec
 from tests.support.learning import SPEC
 
 COMMANDS = [
-    commands.Describe(1, SPEC),
-    commands.Create(2, SPEC, "/a"),
-    commands.Train(3, SPEC, 4, "/m", 0, "/u"),
-    commands.Evaluate(4, SPEC, "/m", 1, 3),
+    commands.DescribeJob(1, SPEC),
+    commands.CreateJob(2, SPEC, "/a"),
+    commands.TrainJob(3, SPEC, 4, "/m", 0, "/u"),
+    commands.EvaluateJob(4, SPEC, "/m", 1, 3),
     commands.Fold(5, "key", "/u", 2**53),
     commands.Average(6, "key", "/m", 3),
-    commands.Alone(7, SPEC, 2),
-    commands.Stop(3),
+    commands.AloneJob(7, SPEC, 2),
+    commands.StopJob(3),
 ]
 ANSWERS = [
-    commands.Described(1, (TensorSpec("w", "F32", (2, 3)),), 10, 5, ("a", "b"), 6, "cpu"),
-    commands.Created(2, "d"),
-    commands.Progress(3, 1, 10, 2.5),
-    commands.Trained(3, "d", 10, 0.5, 1.5, (4, 6)),
-    commands.Evaluated(4, 3, 5, 1.25),
+    commands.DescribeDone(1, (TensorSpec("w", "F32", (2, 3)),), 10, 5, ("a", "b"), 6, "cpu"),
+    commands.CreateDone(2, "d"),
+    commands.TrainJobProgress(3, 1, 10, 2.5),
+    commands.TrainDone(3, "d", 10, 0.5, 1.5, (4, 6)),
+    commands.EvaluateDone(4, 3, 5, 1.25),
     commands.Folded(5),
     commands.Averaged(6, None),
-    commands.LoneResult(7, 10, 3, 5, 1.25),
-    commands.Stopped(3),
-    commands.Failed(8, "why", "task"),
-    commands.Beat(),
+    commands.AloneDone(7, 10, 3, 5, 1.25),
+    commands.JobStopped(3),
+    commands.JobFailed(8, "why", "task"),
+    commands.WorkerHeartbeat(),
 ]
 
 
@@ -47,7 +47,7 @@ def test_an_answer_survives_its_frame(answer: commands.Answer) -> None:
     assert commands.decode_answer(commands.encode(answer)[4:]) == answer
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x80", commands.encode(commands.Beat())[4:]])
+@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x80", commands.encode(commands.WorkerHeartbeat())[4:]])
 def test_other_bytes_are_no_command(body: bytes) -> None:
     with pytest.raises(WorkerError, match="no command"):
         commands.decode_command(body)
@@ -63,7 +63,7 @@ def test_a_frame_beyond_the_limit_is_refused() -> None:
     with pytest.raises(WorkerError, match="16777217 bytes"):
         commands.check_length(commands.MAX_FRAME_BYTES + 1)
     with pytest.raises(WorkerError):
-        commands.encode(commands.Failed(1, "x" * commands.MAX_FRAME_BYTES, "internal"))
+        commands.encode(commands.JobFailed(1, "x" * commands.MAX_FRAME_BYTES, "internal"))
 
 
 def test_the_nodes_side_imports_neither_torch_nor_numpy() -> None:

@@ -28,7 +28,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.jobs = Jobs("cpu", threads=1)
         self.folder = folder
-        self.progress: list[commands.Progress] = []
+        self.progress: list[commands.TrainJobProgress] = []
         self.stopped = False
 
     def do(self, command: commands.Command) -> commands.Answer:
@@ -38,14 +38,14 @@ class Bench:
         self.jobs.close()
 
     def create(self, spec: RunSpec = SPEC) -> Path:
-        self.do(commands.Create(1, spec, str(self.folder / "initial")))
+        self.do(commands.CreateJob(1, spec, str(self.folder / "initial")))
         return self.folder / "initial"
 
     def train(
         self, model: Path, name: str, spec: RunSpec = SPEC, number: int = 1, partition: int = 0
     ) -> commands.Answer:
         path = str(self.folder / name)
-        return self.do(commands.Train(2, spec, number, str(model), partition, path))
+        return self.do(commands.TrainJob(2, spec, number, str(model), partition, path))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         return load_file(self.folder / name)
@@ -58,8 +58,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_the_description_is_of_model_and_data(bench: Bench) -> None:
-    answer = bench.do(commands.Describe(5, SPEC))
-    assert isinstance(answer, commands.Described)
+    answer = bench.do(commands.DescribeJob(5, SPEC))
+    assert isinstance(answer, commands.DescribeDone)
     assert (answer.id, answer.train_samples, answer.test_samples) == (5, 1437, 360)
     assert answer.schema == weights.schema_of(digits.TASK.build("2nn"))
     assert answer.parameters == 55210
@@ -67,17 +67,17 @@ def test_the_description_is_of_model_and_data(bench: Bench) -> None:
 
 
 def test_the_same_seed_gives_the_same_initial_model(bench: Bench, tmp_path: Path) -> None:
-    first = bench.do(commands.Create(1, SPEC, str(tmp_path / "a")))
+    first = bench.do(commands.CreateJob(1, SPEC, str(tmp_path / "a")))
     bench.train(tmp_path / "a", "u")
-    again = bench.do(commands.Create(1, SPEC, str(tmp_path / "b")))
-    fresh = Jobs("cpu").do(commands.Create(1, SPEC, str(tmp_path / "c")), print, lambda: False)
-    other = bench.do(commands.Create(1, make_spec(seed=8), str(tmp_path / "d")))
+    again = bench.do(commands.CreateJob(1, SPEC, str(tmp_path / "b")))
+    fresh = Jobs("cpu").do(commands.CreateJob(1, SPEC, str(tmp_path / "c")), print, lambda: False)
+    other = bench.do(commands.CreateJob(1, make_spec(seed=8), str(tmp_path / "d")))
     assert first == again == fresh != other
 
 
 def test_training_gives_a_durable_update_and_its_facts(bench: Bench) -> None:
     answer = bench.train(bench.create(), "u")
-    assert isinstance(answer, commands.Trained)
+    assert isinstance(answer, commands.TrainDone)
     assert answer.samples == sum(answer.labels) == 359
     assert len(answer.labels) == 10
     assert 0 < answer.loss < 3
@@ -96,13 +96,13 @@ def test_training_twice_gives_the_same_update_whatever_was_trained_between(bench
 
 
 def test_a_model_is_found_where_it_lies_before_and_after_it_is_moved(bench: Bench) -> None:
-    passing, model = bench.create(), bench.folder / "kept"
-    evaluate = commands.Evaluate(3, SPEC, str(model), 0, 1, str(passing))
+    unflushed, model = bench.create(), bench.folder / "kept"
+    evaluate = commands.EvaluateJob(3, SPEC, str(model), 0, 1, str(unflushed))
     before = bench.do(evaluate)
-    passing.rename(model)
+    unflushed.rename(model)
     assert bench.do(evaluate) == before
-    trained = bench.do(commands.Train(4, SPEC, 1, str(model), 0, str(bench.folder / "u"), str(passing)))
-    assert isinstance(trained, commands.Trained)
+    trained = bench.do(commands.TrainJob(4, SPEC, 1, str(model), 0, str(bench.folder / "u"), str(unflushed)))
+    assert isinstance(trained, commands.TrainDone)
     model.unlink()
     with pytest.raises(BlobError, match=r"kept cannot be opened"):
         bench.do(evaluate)
@@ -116,13 +116,13 @@ def test_a_parent_is_read_once_to_be_evaluated_and_trained_on_and_again_when_it_
     monkeypatch.setattr(
         weights, "load_into", lambda path, module, _: (read.append(path), load_into(path, module))
     )
-    before = bench.do(commands.Evaluate(3, SPEC, str(model), 0, 1))
+    before = bench.do(commands.EvaluateJob(3, SPEC, str(model), 0, 1))
     bench.train(model, "u")
     assert read == [model]
-    assert bench.do(commands.Evaluate(3, SPEC, str(model), 0, 1)) == before
+    assert bench.do(commands.EvaluateJob(3, SPEC, str(model), 0, 1)) == before
     assert read == [model, model]
     (bench.folder / "u").replace(model)
-    assert bench.do(commands.Evaluate(3, SPEC, str(model), 0, 1)) != before
+    assert bench.do(commands.EvaluateJob(3, SPEC, str(model), 0, 1)) != before
 
 
 def test_a_parent_whose_bytes_are_not_those_of_its_digest_is_neither_evaluated_nor_trained_on(
@@ -130,7 +130,7 @@ def test_a_parent_whose_bytes_are_not_those_of_its_digest_is_neither_evaluated_n
 ) -> None:
     model = bench.create()
     digest = digest_of(model)
-    evaluate = commands.Evaluate(3, SPEC, str(model), 0, 1, digest=digest)
+    evaluate = commands.EvaluateJob(3, SPEC, str(model), 0, 1, digest=digest)
     bench.do(evaluate)
     content = bytearray(model.read_bytes())
     content[-1] ^= 1
@@ -138,7 +138,7 @@ def test_a_parent_whose_bytes_are_not_those_of_its_digest_is_neither_evaluated_n
     with pytest.raises(BlobError, match="initial is damaged: its bytes are not those it is named by"):
         bench.do(evaluate)
     with pytest.raises(BlobError, match="is damaged"):
-        bench.do(commands.Train(4, SPEC, 1, str(model), 0, str(bench.folder / "u"), digest=digest))
+        bench.do(commands.TrainJob(4, SPEC, 1, str(model), 0, str(bench.folder / "u"), digest=digest))
 
 
 def test_an_initial_model_with_a_parameter_that_is_not_finite_is_a_fault_of_the_task(
@@ -165,7 +165,7 @@ def test_partitions_together_are_all_training_data(bench: Bench) -> None:
     model = bench.create()
     spec = make_spec(partition="dirichlet:0.5")
     answers = [bench.train(model, "u", spec, partition=index) for index in range(4)]
-    assert sum(answer.samples for answer in answers if isinstance(answer, commands.Trained)) == 1437
+    assert sum(answer.samples for answer in answers if isinstance(answer, commands.TrainDone)) == 1437
 
 
 def test_a_partition_beyond_the_last_is_refused(bench: Bench) -> None:
@@ -208,13 +208,13 @@ def test_a_slow_first_batch_is_reported_at_once(bench: Bench, monkeypatch: pytes
     clock = iter([0.0, 5.0])
     monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock))
     jobs._Pacer(1, bench.progress.append, lambda: False)(1, 4)
-    assert bench.progress == [commands.Progress(1, 1, 4, 20.0)]
+    assert bench.progress == [commands.TrainJobProgress(1, 1, 4, 20.0)]
 
 
 def test_a_stopped_training_ends_without_an_update(bench: Bench) -> None:
     model = bench.create()
     bench.stopped = True
-    assert bench.train(model, "u") == commands.Stopped(2)
+    assert bench.train(model, "u") == commands.JobStopped(2)
     assert not (bench.folder / "u").exists()
 
 
@@ -225,17 +225,17 @@ def test_a_model_of_another_kind_is_not_trained(bench: Bench) -> None:
 
 def test_parts_of_an_evaluation_sum_up_to_the_whole(bench: Bench) -> None:
     model = str(bench.create())
-    whole = bench.do(commands.Evaluate(1, SPEC, model, 0, 1))
-    parts = [bench.do(commands.Evaluate(1, SPEC, model, part, 7)) for part in range(7)]
-    assert isinstance(whole, commands.Evaluated)
+    whole = bench.do(commands.EvaluateJob(1, SPEC, model, 0, 1))
+    parts = [bench.do(commands.EvaluateJob(1, SPEC, model, part, 7)) for part in range(7)]
+    assert isinstance(whole, commands.EvaluateDone)
     assert whole.total == 360
-    assert sum(part.correct for part in parts if isinstance(part, commands.Evaluated)) == whole.correct
-    assert sum(part.total for part in parts if isinstance(part, commands.Evaluated)) == whole.total
+    assert sum(part.correct for part in parts if isinstance(part, commands.EvaluateDone)) == whole.correct
+    assert sum(part.total for part in parts if isinstance(part, commands.EvaluateDone)) == whole.total
 
 
 def test_more_parts_than_test_samples_are_refused(bench: Bench) -> None:
     with pytest.raises(TaskError, match="too few for 400 members"):
-        bench.do(commands.Evaluate(1, SPEC, str(bench.create()), 399, 400))
+        bench.do(commands.EvaluateJob(1, SPEC, str(bench.create()), 399, 400))
 
 
 def test_two_nodes_give_what_averaging_their_updates_by_hand_gives(bench: Bench) -> None:
@@ -283,8 +283,8 @@ def test_a_failed_fold_leaves_no_sum(bench: Bench) -> None:
 
 
 def test_alone_trains_as_long_as_a_whole_run(bench: Bench) -> None:
-    answer = bench.do(commands.Alone(1, make_spec(rounds=3, epochs=2), 0))
-    assert isinstance(answer, commands.LoneResult)
+    answer = bench.do(commands.AloneJob(1, make_spec(rounds=3, epochs=2), 0))
+    assert isinstance(answer, commands.AloneDone)
     assert bench.progress[0].total == 3 * 2 * 12
     assert (answer.samples, answer.total) == (359, 360)
     assert answer.correct > 250
@@ -293,7 +293,7 @@ def test_alone_trains_as_long_as_a_whole_run(bench: Bench) -> None:
 
 def test_an_unknown_device_fails_the_job_not_the_worker() -> None:
     with pytest.raises(TaskError, match="abacus"):
-        Jobs("abacus").do(commands.Describe(1, SPEC), print, lambda: False)
+        Jobs("abacus").do(commands.DescribeJob(1, SPEC), print, lambda: False)
 
 
 @pytest.fixture
@@ -311,26 +311,26 @@ def test_pictures_are_trained_on_and_evaluated_in_the_scale_of_their_task(
     bench: Bench, images: RunSpec
 ) -> None:
     trained = bench.train(bench.create(images), "u", images)
-    assert isinstance(trained, commands.Trained)
+    assert isinstance(trained, commands.TrainDone)
     assert (trained.samples, sum(trained.labels)) == (30, 30)
     update = str(bench.folder / "u")
-    parts = [bench.do(commands.Evaluate(1, images, update, part, 4)) for part in range(4)]
-    assert [part.total for part in parts if isinstance(part, commands.Evaluated)] == [8, 8, 7, 7]
-    assert sum(part.correct for part in parts if isinstance(part, commands.Evaluated)) == 30
+    parts = [bench.do(commands.EvaluateJob(1, images, update, part, 4)) for part in range(4)]
+    assert [part.total for part in parts if isinstance(part, commands.EvaluateDone)] == [8, 8, 7, 7]
+    assert sum(part.correct for part in parts if isinstance(part, commands.EvaluateDone)) == 30
     module = fashion_mnist.TASK.build("2nn")
     weights.load_into(bench.folder / "u", module)
     data = fashion_mnist.TASK.load(DataPlaces(bench.folder / "data"))
     assert data.scaling is not None
     _, loss = training.evaluate(module, data.scaling(data.test_x), data.test_y)
-    by_part = [part.loss for part in parts if isinstance(part, commands.Evaluated)]
+    by_part = [part.loss for part in parts if isinstance(part, commands.EvaluateDone)]
     assert sum(by_part) == pytest.approx(loss, rel=1e-4)
 
 
 def test_a_lone_model_of_pictures_is_evaluated_in_the_scale_it_was_trained_in(
     bench: Bench, images: RunSpec
 ) -> None:
-    lone = bench.do(commands.Alone(1, images, 0))
-    assert isinstance(lone, commands.LoneResult)
+    lone = bench.do(commands.AloneJob(1, images, 0))
+    assert isinstance(lone, commands.AloneDone)
     data = fashion_mnist.TASK.load(DataPlaces(bench.folder / "data"))
     assert data.scaling is not None
     rows = torch.tensor(partition.divide(data.train_y.tolist(), partition.Iid(), 2, images.seed)[0])
@@ -347,4 +347,4 @@ def test_a_lone_model_of_pictures_is_evaluated_in_the_scale_it_was_trained_in(
 def test_data_that_are_not_in_the_data_root_fail_the_job(bench: Bench, tmp_path: Path) -> None:
     jobs = Jobs("cpu", 1, DataPlaces(tmp_path / "empty"))
     with pytest.raises(TaskError, match=f"Looked for .* in {tmp_path}/empty/MNIST/raw"):
-        jobs.do(commands.Describe(1, make_spec(task="mnist")), print, lambda: False)
+        jobs.do(commands.DescribeJob(1, make_spec(task="mnist")), print, lambda: False)

@@ -204,7 +204,7 @@ HANGS = {"silence_seconds": 0.3, "hang_factor": 2.0, "hang_seconds": 0.2}
 BEATS = """
 def beat():
     while True:
-        give(commands.Beat())
+        give(commands.WorkerHeartbeat())
         threading.Event().wait(0.02)
 threading.Thread(target=beat, daemon=True).start()
 """
@@ -212,7 +212,7 @@ threading.Thread(target=beat, daemon=True).start()
 
 async def test_a_training_that_gets_nowhere_far_beyond_its_own_prediction_is_ended() -> None:
     deaths = Deaths()
-    settings = _stand_in(BEATS, "give(commands.Progress(take().id, 1, 9, 0.1))", "hang()", **HANGS)
+    settings = _stand_in(BEATS, "give(commands.TrainJobProgress(take().id, 1, 9, 0.1))", "hang()", **HANGS)
     worker = Worker(settings, on_death=deaths.reasons.put_nowait)
     with pytest.raises(WorkerError, match=r"its job \(train\) made no progress"):
         await asyncio.wait_for(worker.train(SPEC, 1, Path("/m"), 0, Path("/u")), WAIT_SECONDS)
@@ -220,7 +220,7 @@ async def test_a_training_that_gets_nowhere_far_beyond_its_own_prediction_is_end
 
 
 async def test_an_evaluation_that_takes_far_longer_than_the_last_one_is_ended() -> None:
-    settings = _stand_in(BEATS, "give(commands.Evaluated(take().id, 1, 2, 0.5))", "hang()", **HANGS)
+    settings = _stand_in(BEATS, "give(commands.EvaluateDone(take().id, 1, 2, 0.5))", "hang()", **HANGS)
     worker = Worker(settings)
     await worker.evaluate(SPEC, Path("/m"), 0, 1)
     with pytest.raises(WorkerError, match=r"its job \(evaluate\) made no progress"):
@@ -249,7 +249,7 @@ async def test_a_fold_that_takes_far_longer_than_the_last_average_is_ended() -> 
 async def test_beats_are_signs_of_life_and_nothing_else() -> None:
     settings = _stand_in(
         "command = take()",
-        "give(commands.Beat())",
+        "give(commands.WorkerHeartbeat())",
         "give(commands.Folded(command.id))",
         "take()",
     )
@@ -283,7 +283,7 @@ async def test_an_answer_of_the_wrong_kind_is_refused() -> None:
 async def test_answers_find_their_jobs_in_any_order() -> None:
     settings = _stand_in(
         "jobs = [take(), take()]",
-        "for job in reversed(jobs): give(commands.Created(job.id, job.path))",
+        "for job in reversed(jobs): give(commands.CreateDone(job.id, job.path))",
         "take()",
     )
     worker = Worker(settings)
@@ -295,24 +295,24 @@ async def test_answers_find_their_jobs_in_any_order() -> None:
 async def test_progress_reaches_the_job_that_made_it() -> None:
     settings = _stand_in(
         "job = take()",
-        "give(commands.Progress(job.id + 1, 9, 9, 9.0))",
-        "give(commands.Progress(job.id, 1, 2, 0.5))",
+        "give(commands.TrainJobProgress(job.id + 1, 9, 9, 9.0))",
+        "give(commands.TrainJobProgress(job.id, 1, 2, 0.5))",
         "give(commands.LoneResult(job.id, 1, 1, 1, 0.0))",
         "take()",
     )
     worker, seen = Worker(settings), []
     await worker.alone(SPEC, 0, seen.append)
-    assert seen == [commands.Progress(1, 1, 2, 0.5)]
+    assert seen == [commands.TrainJobProgress(1, 1, 2, 0.5)]
     await worker.close()
 
 
 async def test_cancelling_a_training_stops_it() -> None:
     settings = _stand_in(
         "job = take()",
-        "give(commands.Progress(job.id, 1, 2, 0.5))",
+        "give(commands.TrainJobProgress(job.id, 1, 2, 0.5))",
         "assert take() == commands.Stop(job.id)",
         "give(commands.Stopped(job.id))",
-        "give(commands.Created(take().id, 'd'))",
+        "give(commands.CreateDone(take().id, 'd'))",
         "take()",
     )
     worker, begun = Worker(settings), asyncio.Event()
@@ -363,7 +363,7 @@ async def test_closing_a_worker_that_never_started_does_nothing() -> None:
     ],
 )
 async def test_the_worker_is_told_where_data_are(places: DataPlaces, said: str) -> None:
-    settings = _stand_in("give(commands.Created(take().id, ' '.join(sys.argv[1:])))", "take()")
+    settings = _stand_in("give(commands.CreateDone(take().id, ' '.join(sys.argv[1:])))", "take()")
     worker = Worker(msgspec.structs.replace(settings, places=places))
     assert await worker.create(SPEC, Path("m")) == f"--device auto --threads 0{said}"
     await worker.close()
@@ -380,7 +380,7 @@ async def test_torch_in_the_worker_is_set_up_for_us_unless_the_user_wants_it_oth
     monkeypatch.delenv(variable, raising=False)
     if is_set:
         monkeypatch.setenv(variable, users)
-    say = f"give(commands.Created(take().id, os.environ['{variable}']))"
+    say = f"give(commands.CreateDone(take().id, os.environ['{variable}']))"
     worker = Worker(_stand_in("import os", say, "take()"))
     assert await worker.create(SPEC, Path("m")) == (users if is_set else ours)
     await worker.close()

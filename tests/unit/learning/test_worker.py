@@ -23,7 +23,10 @@ class Scripted:
         self._outcomes = list(outcomes)
 
     def do(
-        self, command: Command, report: Callable[[commands.Progress], None], is_stopped: Callable[[], bool]
+        self,
+        command: Command,
+        report: Callable[[commands.TrainJobProgress], None],
+        is_stopped: Callable[[], bool],
     ) -> Answer:
         outcome = self._outcomes.pop(0)
         if isinstance(outcome, Exception):
@@ -44,12 +47,12 @@ def _do(command: Command, *outcomes: Answer | Exception, stop: bool = False) -> 
     inbox, stream = Inbox(), io.BytesIO()
     inbox.put(command)
     if stop:
-        inbox.put(commands.Stop(command.id))
+        inbox.put(commands.StopJob(command.id))
     worker.do_next(inbox, Outbox(stream), Scripted(*outcomes))
     return _answers(stream)[0]
 
 
-COMMAND = commands.Describe(7, SPEC)
+COMMAND = commands.DescribeJob(7, SPEC)
 
 
 def test_a_jobs_answer_is_sent() -> None:
@@ -57,17 +60,17 @@ def test_a_jobs_answer_is_sent() -> None:
 
 
 def test_a_job_stopped_before_it_begins_is_not_done() -> None:
-    assert _do(COMMAND, stop=True) == commands.Stopped(7)
+    assert _do(COMMAND, stop=True) == commands.JobStopped(7)
 
 
 def test_the_tasks_fault_is_told_from_the_workers() -> None:
-    assert _do(COMMAND, TaskError("No data.")) == commands.Failed(7, "No data.", "task")
-    assert _do(COMMAND, WorkerError("No disk.")) == commands.Failed(7, "No disk.", "internal")
+    assert _do(COMMAND, TaskError("No data.")) == commands.JobFailed(7, "No data.", "task")
+    assert _do(COMMAND, WorkerError("No disk.")) == commands.JobFailed(7, "No disk.", "internal")
 
 
 def test_an_unexpected_failure_is_answered_and_logged_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     answer = _do(COMMAND, ZeroDivisionError("oops\nmore"))
-    assert answer == commands.Failed(7, "The worker failed with ZeroDivisionError: oops", "internal")
+    assert answer == commands.JobFailed(7, "The worker failed with ZeroDivisionError: oops", "internal")
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -76,22 +79,22 @@ def test_an_unexpected_failure_is_answered_and_logged_in_full(capsys: pytest.Cap
 )
 def test_lack_of_memory_says_what_helps(error: Exception) -> None:
     answer = _do(COMMAND, error)
-    assert isinstance(answer, commands.Failed)
+    assert isinstance(answer, commands.JobFailed)
     assert "smaller --batch-size" in answer.reason
 
 
 def test_a_long_reason_is_cut() -> None:
     answer = _do(COMMAND, TaskError("x" * 1000))
-    assert isinstance(answer, commands.Failed)
+    assert isinstance(answer, commands.JobFailed)
     assert len(answer.reason) == worker.MAX_REASON
 
 
 def test_a_stop_reaches_a_job_under_way_and_no_other() -> None:
     inbox = Inbox()
     inbox.put(COMMAND)
-    inbox.put(commands.Describe(8, SPEC))
+    inbox.put(commands.DescribeJob(8, SPEC))
     inbox.take()
-    inbox.put(commands.Stop(7))
+    inbox.put(commands.StopJob(7))
     assert inbox.is_stopped(7)
     assert not inbox.is_stopped(8)
 
@@ -100,7 +103,7 @@ def test_a_stop_after_its_job_leaves_nothing_behind() -> None:
     inbox = Inbox()
     inbox.put(COMMAND)
     inbox.forget(inbox.take().id)
-    inbox.put(commands.Stop(7))
+    inbox.put(commands.StopJob(7))
     assert not inbox.is_stopped(7)
 
 
@@ -111,7 +114,7 @@ def _frames(*items: Command) -> bytes:
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_commands_are_read_up_to_a_cut_one(cut: int) -> None:
     inboxes = Inboxes()
-    other = commands.Describe(8, SPEC)
+    other = commands.DescribeJob(8, SPEC)
     worker.read_commands(io.BytesIO(_frames(COMMAND, other, other)[:-cut]), inboxes)
     assert [inboxes.training.take(), inboxes.training.take()] == [COMMAND, other]
     assert inboxes.training._queue.empty()
@@ -120,8 +123,8 @@ def test_commands_are_read_up_to_a_cut_one(cut: int) -> None:
 def test_sums_do_not_wait_behind_trainings() -> None:
     inboxes = Inboxes()
     fold, average = commands.Fold(8, "k", "/u", 1), commands.Average(9, "k", "/a", 1)
-    train = commands.Train(7, SPEC, 1, "/m", 0, "/u")
-    for command in (train, fold, average, commands.Stop(7)):
+    train = commands.TrainJob(7, SPEC, 1, "/m", 0, "/u")
+    for command in (train, fold, average, commands.StopJob(7)):
         inboxes.put(command)
     assert [inboxes.summing.take(), inboxes.summing.take()] == [fold, average]
     assert inboxes.training.is_stopped(7)
@@ -141,8 +144,8 @@ def _pair() -> tuple[BinaryIO, BinaryIO]:
 def test_an_answer_leaves_at_once() -> None:
     reading, writing = _pair()
     with reading, writing:
-        Outbox(writing).send(commands.Beat())
-        frame = commands.encode(commands.Beat())
+        Outbox(writing).send(commands.WorkerHeartbeat())
+        frame = commands.encode(commands.WorkerHeartbeat())
         assert reading.read(len(frame)) == frame
 
 
@@ -151,7 +154,7 @@ def test_the_process_beats_before_it_has_loaded_torch_and_ends_with_its_input() 
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdin is not None
-        frame = commands.encode(commands.Beat())
+        frame = commands.encode(commands.WorkerHeartbeat())
         assert process.stdout.read(len(frame)) == frame
         process.stdin.close()
         assert process.wait() == 0

@@ -26,16 +26,18 @@ def identity(node: str = HIGH, role: Role = "node") -> PeerIdentity:
 
 
 def hello(
-    *, journal: str = JOURNAL, boot: int = 1, nonce: str = NONCE, seen: int = 0, seen_nonce: str = OWN_NONCE,
+    *, journal: str = JOURNAL, incarnation: int = 1, nonce: str = NONCE, seen: int = 0, seen_nonce: str = OWN_NONCE,
     versions: tuple[int, int] = (2, 2), votes: int = 0, node: str = HIGH,
 ) -> Hello:  # fmt: skip
-    return Hello("0.1.0", claim(journal, boot, nonce, votes, node), 9000, (), *versions, seen_nonce, seen)
+    return Hello(
+        "0.1.0", claim(journal, incarnation, nonce, votes, node), 9000, (), *versions, seen_nonce, seen
+    )
 
 
 def claim(
-    journal: str = JOURNAL, boot: int = 1, nonce: str = NONCE, votes: int = 0, node: str = HIGH
+    journal: str = JOURNAL, incarnation: int = 1, nonce: str = NONCE, votes: int = 0, node: str = HIGH
 ) -> Claim:
-    return sign_claim(signer_of(node), Member(node, journal), boot, nonce, votes)
+    return sign_claim(signer_of(node), Member(node, journal), incarnation, nonce, votes)
 
 
 def cast(votes: int, node: str = HIGH, journal: str = JOURNAL) -> CastVote:
@@ -50,13 +52,13 @@ def welcome(order: int = 0, nonce: str = NONCE) -> Welcome:
 
 
 @pytest.fixture
-def boots() -> Boots:
+def incarnations() -> Boots:
     return Boots()
 
 
 @pytest.fixture
-def admission(boots: Boots) -> Admission:
-    return Admission(MIDDLE, OWN, boots, max_links=2)
+def admission(incarnations: Boots) -> Admission:
+    return Admission(MIDDLE, OWN, incarnations, max_links=2)
 
 
 def kind(admission: Admission, frame: Hello, node: str = HIGH, role: Role = "node") -> str | None:
@@ -64,9 +66,9 @@ def kind(admission: Admission, frame: Hello, node: str = HIGH, role: Role = "nod
     return None if refusal is None else refusal.kind
 
 
-def test_a_newcomer_is_admitted_and_remembered(admission: Admission, boots: Boots) -> None:
-    assert kind(admission, hello(boot=4)) is None
-    assert boots.known == {Member(HIGH, JOURNAL): Seen(claim(boot=4))}
+def test_a_newcomer_is_admitted_and_remembered(admission: Admission, incarnations: Boots) -> None:
+    assert kind(admission, hello(incarnation=4)) is None
+    assert incarnations.known == {Member(HIGH, JOURNAL): Seen(claim(incarnation=4))}
 
 
 @pytest.mark.parametrize("versions", [(3, 9), (1, 1), (5, 4)])
@@ -78,9 +80,9 @@ def test_the_highest_common_version_holds(admission: Admission) -> None:
     assert admission.version_with(hello(versions=(1, 9))) == 2
 
 
-def test_others_than_nodes_are_not_admitted_nor_remembered(admission: Admission, boots: Boots) -> None:
+def test_others_than_nodes_are_not_admitted_nor_remembered(admission: Admission, incarnations: Boots) -> None:
     assert kind(admission, hello(), role="operator") == "role"
-    assert boots.known == {}
+    assert incarnations.known == {}
 
 
 def test_oneself_is_told_from_a_twin_by_the_nonce(admission: Admission) -> None:
@@ -89,7 +91,7 @@ def test_oneself_is_told_from_a_twin_by_the_nonce(admission: Admission) -> None:
 
 
 @pytest.mark.parametrize(
-    ("boot", "nonce", "verdict"),
+    ("incarnation", "nonce", "verdict"),
     [
         (5, NONCE, None),
         (6, OTHER_NONCE, None),
@@ -99,45 +101,45 @@ def test_oneself_is_told_from_a_twin_by_the_nonce(admission: Admission) -> None:
     ],
 )
 def test_boots_only_rise_and_each_has_one_nonce(
-    admission: Admission, boots: Boots, boot: int, nonce: str, verdict: str | None
+    admission: Admission, incarnations: Boots, incarnation: int, nonce: str, verdict: str | None
 ) -> None:
-    boots.save_claim(Member(HIGH, JOURNAL), claim(boot=5))
-    assert kind(admission, hello(boot=boot, nonce=nonce)) == verdict
+    incarnations.save_claim(Member(HIGH, JOURNAL), claim(incarnation=5))
+    assert kind(admission, hello(incarnation=incarnation, nonce=nonce)) == verdict
 
 
-def test_a_copy_leaves_the_memory_as_it_was(admission: Admission, boots: Boots) -> None:
-    boots.save_claim(Member(HIGH, JOURNAL), claim(boot=5))
-    kind(admission, hello(boot=4, nonce=OTHER_NONCE))
-    assert boots.known == {Member(HIGH, JOURNAL): Seen(claim(boot=5))}
+def test_a_copy_leaves_the_memory_as_it_was(admission: Admission, incarnations: Boots) -> None:
+    incarnations.save_claim(Member(HIGH, JOURNAL), claim(incarnation=5))
+    kind(admission, hello(incarnation=4, nonce=OTHER_NONCE))
+    assert incarnations.known == {Member(HIGH, JOURNAL): Seen(claim(incarnation=5))}
 
 
 @pytest.mark.parametrize(("votes", "verdict"), [(6, None), (5, None), (4, "cloned"), (0, "cloned")])
 def test_votes_only_rise_whatever_the_start(
-    admission: Admission, boots: Boots, votes: int, verdict: str | None
+    admission: Admission, incarnations: Boots, votes: int, verdict: str | None
 ) -> None:
-    boots.save_claim(Member(HIGH, JOURNAL), claim(boot=5, votes=5))
-    assert kind(admission, hello(boot=9, nonce=OTHER_NONCE, votes=votes)) == verdict
+    incarnations.save_claim(Member(HIGH, JOURNAL), claim(incarnation=5, votes=5))
+    assert kind(admission, hello(incarnation=9, nonce=OTHER_NONCE, votes=votes)) == verdict
 
 
-def test_a_vote_that_was_seen_counts_as_much_as_a_claim(admission: Admission, boots: Boots) -> None:
-    boots.known[Member(HIGH, JOURNAL)] = Seen(claim(boot=5, votes=5), cast(7))
-    refusal = admission.refuse_hello(identity(), hello(boot=6, nonce=OTHER_NONCE, votes=6))
+def test_a_vote_that_was_seen_counts_as_much_as_a_claim(admission: Admission, incarnations: Boots) -> None:
+    incarnations.known[Member(HIGH, JOURNAL)] = Seen(claim(incarnation=5, votes=5), cast(7))
+    refusal = admission.refuse_hello(identity(), hello(incarnation=6, nonce=OTHER_NONCE, votes=6))
     assert refusal is not None
-    assert (refusal.kind, refusal.claim, refusal.cast) == ("cloned", claim(boot=5, votes=5), cast(7))
+    assert (refusal.kind, refusal.claim, refusal.cast) == ("cloned", claim(incarnation=5, votes=5), cast(7))
     assert "it says that it has cast 6 votes, and 7 were seen" in refusal.reason
-    boots.known[Member(HIGH, JOURNAL)] = Seen(None, cast(7))
+    incarnations.known[Member(HIGH, JOURNAL)] = Seen(None, cast(7))
     assert kind(admission, hello(votes=6)) == "cloned"
     assert kind(admission, hello(votes=7)) is None
 
 
 def test_what_is_not_signed_by_the_certificates_key_is_not_admitted(
-    admission: Admission, boots: Boots
+    admission: Admission, incarnations: Boots
 ) -> None:
     assert kind(admission, hello(node=LOW)) == "protocol"
     frame = hello(votes=3)
     lying = msgspec.structs.replace(frame, claim=msgspec.structs.replace(frame.claim, votes=4))
     assert kind(admission, lying) == "protocol"
-    assert boots.known == {}
+    assert incarnations.known == {}
 
 
 def refusal(claim: Claim | None = None, cast: CastVote | None = None) -> Refusal:
@@ -147,10 +149,10 @@ def refusal(claim: Claim | None = None, cast: CastVote | None = None) -> Refusal
 @pytest.mark.parametrize(
     "proof",
     [
-        refusal(claim(boot=4, votes=0, node=MIDDLE)),
-        refusal(claim(boot=3, nonce=OTHER_NONCE, votes=0, node=MIDDLE)),
-        refusal(claim(boot=1, votes=11, node=MIDDLE)),
-        refusal(claim(boot=1, node=MIDDLE), cast(11, MIDDLE)),
+        refusal(claim(incarnation=4, votes=0, node=MIDDLE)),
+        refusal(claim(incarnation=3, nonce=OTHER_NONCE, votes=0, node=MIDDLE)),
+        refusal(claim(incarnation=1, votes=11, node=MIDDLE)),
+        refusal(claim(incarnation=1, node=MIDDLE), cast(11, MIDDLE)),
         refusal(None, cast(11, MIDDLE)),
     ],
 )
@@ -164,11 +166,11 @@ def test_a_node_believes_what_it_signed_itself_and_has_forgotten(
     "proof",
     [
         refusal(),
-        refusal(claim(boot=3, nonce=OWN_NONCE, votes=10, node=MIDDLE)),
-        refusal(claim(boot=2, nonce=OTHER_NONCE, votes=9, node=MIDDLE), cast(10, MIDDLE)),
-        refusal(claim(boot=9, votes=99, node=HIGH), cast(99, HIGH)),
+        refusal(claim(incarnation=3, nonce=OWN_NONCE, votes=10, node=MIDDLE)),
+        refusal(claim(incarnation=2, nonce=OTHER_NONCE, votes=9, node=MIDDLE), cast(10, MIDDLE)),
+        refusal(claim(incarnation=9, votes=99, node=HIGH), cast(99, HIGH)),
         refusal(claim(OTHER_JOURNAL, 9, votes=99, node=MIDDLE), cast(99, MIDDLE, OTHER_JOURNAL)),
-        refusal(msgspec.structs.replace(claim(node=MIDDLE), boot=9)),
+        refusal(msgspec.structs.replace(claim(node=MIDDLE), incarnation=9)),
         refusal(None, msgspec.structs.replace(cast(11, MIDDLE), round=2)),
     ],
 )
@@ -187,7 +189,7 @@ def test_no_more_links_than_the_most(admission: Admission) -> None:
     admission.take("d" * 52, hello())
     admission.take("e" * 52, hello())
     assert kind(admission, hello()) == "full"
-    assert kind(admission, hello(boot=2, nonce=OTHER_NONCE, node="d" * 52), node="d" * 52) is None
+    assert kind(admission, hello(incarnation=2, nonce=OTHER_NONCE, node="d" * 52), node="d" * 52) is None
 
 
 def test_the_judge_refuses_a_dialer_that_has_not_heard_of_their_link_yet(admission: Admission) -> None:
@@ -207,7 +209,7 @@ def test_the_judge_admits_a_dialer_that_has_lost_their_link(admission: Admission
 
 def test_the_judge_admits_a_dialer_that_was_started_anew(admission: Admission) -> None:
     admission.take(HIGH, hello())
-    assert kind(admission, hello(boot=2, nonce=OTHER_NONCE)) is None
+    assert kind(admission, hello(incarnation=2, nonce=OTHER_NONCE)) is None
 
 
 def test_who_is_not_the_judge_refuses_no_duplicate_but_keeps_the_highest_order(admission: Admission) -> None:
@@ -233,9 +235,11 @@ def test_the_end_of_a_replaced_connection_does_not_release_its_successor(admissi
     assert not admission.holds(HIGH)
 
 
-def test_who_is_turned_away_gets_no_link_and_costs_no_check_of_a_signature(boots: Boots) -> None:
+def test_who_is_turned_away_gets_no_link_and_costs_no_check_of_a_signature(incarnations: Boots) -> None:
     objections = {HIGH: "it sent STATUS without end"}
-    admission = Admission(MIDDLE, OWN, boots, max_links=2, objection=lambda node: objections.get(node, ""))
+    admission = Admission(
+        MIDDLE, OWN, incarnations, max_links=2, objection=lambda node: objections.get(node, "")
+    )
     unsigned = msgspec.structs.replace(hello(), claim=claim(node=LOW))
     for words in (hello(), unsigned):
         refusal = admission.refuse_hello(identity(HIGH), words)

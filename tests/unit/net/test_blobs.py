@@ -13,7 +13,7 @@ from p2pfl.errors import BlobError, NetworkError
 from p2pfl.net.addresses import Address
 from p2pfl.net.blobs import BlobPuller
 from p2pfl.net.holder import Holder
-from p2pfl.net.reach import Unreached
+from p2pfl.net.reach import HolderUnreachableError
 from p2pfl.net.transfer import HolderBusyError, Progress
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.partial import PartialBlob
@@ -139,7 +139,7 @@ async def test_the_next_pull_does_not_ask_it_either_and_names_it(store: BlobStor
 
 
 async def test_a_holder_that_was_not_reached_names_itself(store: BlobStore, pull_from) -> None:
-    away = refuses(Unreached("ant cannot be dialled"), 99, sends(BLOB))
+    away = refuses(HolderUnreachableError("ant cannot be dialled"), 99, sends(BLOB))
     puller, _ = pull_from({"ant": away})
     with pytest.raises(NetworkError, match=r"^no way to the bytes: ant cannot be dialled$"):
         await puller.pull(DIGEST, len(BLOB), [])
@@ -148,7 +148,7 @@ async def test_a_holder_that_was_not_reached_names_itself(store: BlobStore, pull
 async def test_who_never_had_the_blob_is_not_told_beside_a_holder_that_was_not_reached(
     store: BlobStore, pull_from
 ) -> None:
-    away = refuses(Unreached("cat cannot be dialled"), 99, sends(BLOB))
+    away = refuses(HolderUnreachableError("cat cannot be dialled"), 99, sends(BLOB))
     puller, _ = pull_from({"ant": refuses(ABSENT, 99, sends(BLOB)), "cat": away})
     with pytest.raises(NetworkError, match=r"^no way to the bytes: cat cannot be dialled$"):
         await puller.pull(DIGEST, len(BLOB), [])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfl.messages import Ask, Decline, Offer
+from p2pfl.messages import Decline, Offer, RecordsRequest
 from p2pfl.net.budget import (
     BUDGETS,
     BYTES,
@@ -17,7 +17,7 @@ from p2pfl.net.budget import (
 )
 from p2pfl.wire.links import Peers, Ping
 
-DECLINE, ASK = Decline("0" * 64, "no"), Ask("0" * 64, 1)
+DECLINE, ASK = Decline("0" * 64, "no"), RecordsRequest("0" * 64, 1)
 TAKE, DROP, CUT = Verdict.TAKE, Verdict.DROP, Verdict.CUT
 
 

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from p2pfl.config import NetSettings
-from p2pfl.messages import Ask, Decline, Member, Message
+from p2pfl.messages import Decline, Member, Message, RecordsRequest
 from p2pfl.net import link as module
 from p2pfl.net.link import Link
-from p2pfl.net.peers import Peer
+from p2pfl.net.peers import LinkedPeer
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
 from p2pfl.wire.links import Bye, Peers, Ping, Pong, Ready, Refusal
@@ -23,8 +23,8 @@ from tests.support.transports import NearEnd
 MAX_BYTES = NetSettings().max_frame_bytes
 QUIET = NetSettings(ping_seconds=60, silence_seconds=60)
 """Nothing happens by itself."""
-ASK = Ask("0" * 64, 1)
-PEER = Peer(Member("b" * 52, "1" * 32), "ben", "node", "h:1", 1, "2" * 32)
+ASK = RecordsRequest("0" * 64, 1)
+PEER = LinkedPeer(Member("b" * 52, "1" * 32), "ben", "node", "h:1", 1, "2" * 32)
 
 
 def framed(*frames: ControlFrame) -> bytes:
@@ -148,14 +148,20 @@ async def test_a_frame_is_handed_on_in_the_call_that_brings_its_last_byte(start:
 
 async def test_what_came_with_the_handshake_is_handed_on_in_order(make: Make) -> None:
     stage = make(QUIET)
-    wire = framed(Ready(1), Ask("0" * 64, 1), Ask("1" * 64, 2), Ask("2" * 64, 3))
+    wire = framed(
+        Ready(1), RecordsRequest("0" * 64, 1), RecordsRequest("1" * 64, 2), RecordsRequest("2" * 64, 3)
+    )
     stage.near.receive(wire[:-80])
     assert await stage.near.stream.next() == Ready(1)
     stage.near.receive(wire[-80:-10])
     stage.run()
     await asyncio.sleep(0)
     stage.near.receive(wire[-10:])
-    assert stage.handled == [Ask("0" * 64, 1), Ask("1" * 64, 2), Ask("2" * 64, 3)]
+    assert stage.handled == [
+        RecordsRequest("0" * 64, 1),
+        RecordsRequest("1" * 64, 2),
+        RecordsRequest("2" * 64, 3),
+    ]
     assert stage.near.stream.meter.received == len(wire)
 
 
@@ -175,7 +181,7 @@ async def test_a_fault_in_handling_a_frame_is_raised_by_run(start: Make) -> None
 
 async def test_what_is_sent_in_one_turn_is_one_write(start: Make) -> None:
     stage = start(QUIET)
-    asks = [Ask("0" * 64, number) for number in range(1, 6)]
+    asks = [RecordsRequest("0" * 64, number) for number in range(1, 6)]
     for ask in asks:
         assert stage.link.send(ask)
     assert stage.near.writes == []

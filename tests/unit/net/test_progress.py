@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from p2pfl.net.progress import PROGRESS_SECONDS, seldom
+from p2pfl.net.progress import PROGRESS_SECONDS, throttled
 
 Reports = list[tuple[str, int, int]]
 
@@ -20,7 +20,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_of_a_fast_transfer_the_first_report_and_the_last_are_passed_on(now: list[float]) -> None:
     told: Reports = []
-    report = seldom(lambda *one: told.append(one))
+    report = throttled(lambda *one: told.append(one))
     for done in range(1, 101):
         report("ben", done, 100)
     assert told == [("ben", 1, 100), ("ben", 100, 100)]
@@ -28,7 +28,7 @@ def test_of_a_fast_transfer_the_first_report_and_the_last_are_passed_on(now: lis
 
 def test_a_long_transfer_is_told_of_four_times_a_second_at_most(now: list[float]) -> None:
     told: Reports = []
-    report = seldom(lambda *one: told.append(one))
+    report = throttled(lambda *one: told.append(one))
     for done in range(1000):
         report("ben", done, 10_000)
         now[0] += 0.01
@@ -39,9 +39,9 @@ def test_a_long_transfer_is_told_of_four_times_a_second_at_most(now: list[float]
 def test_transfers_do_not_hold_each_others_reports_up(now: list[float]) -> None:
     told: Reports = []
     for peer in ("ben", "cleo"):
-        seldom(lambda *one: told.append(one))(peer, 1, 100)
+        throttled(lambda *one: told.append(one))(peer, 1, 100)
     assert told == [("ben", 1, 100), ("cleo", 1, 100)]
 
 
 def test_nobody_has_to_listen(now: list[float]) -> None:
-    seldom(None)("ben", 100, 100)
+    throttled(None)("ben", 100, 100)

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfl.net.unreached import GRACE_SECONDS, REPEAT_SECONDS, Unreached
+from p2pfl.net.unreached import GRACE_SECONDS, REPEAT_SECONDS, UnreachableAddresses
 
 
 class Told:
     def __init__(self) -> None:
         self.now = 0.0
         self.words: list[tuple[str, str, bool]] = []
-        self.unreached = Unreached(lambda *words: self.words.append(words), lambda: self.now)
+        self.unreached = UnreachableAddresses(lambda *words: self.words.append(words), lambda: self.now)
 
     def fail(self, now: float, reason: str, *, is_refused: bool = False) -> None:
         self.now = now

@@ -14,7 +14,7 @@ from p2pfl.errors import NetworkError
 from p2pfl.net.addresses import Address
 from p2pfl.observe import client as module
 from p2pfl.observe.client import Observer, command
-from p2pfl.wire.observing import CaughtUp, Happened, History
+from p2pfl.wire.observing import Happened, History, HistoryEnd
 from tests.support.federation import make_federation
 from tests.support.observed import STREAM, observed
 from tests.support.recordings import finished, rows_of
@@ -40,7 +40,7 @@ async def test_the_local_user_is_told_what_lies_behind_and_what_happens(tmp_path
             behind = await anext(frames)
             assert isinstance(behind, Happened)
             assert [one.event for one in behind.events] == [JOINED, note("before")]
-            assert await anext(frames) == CaughtUp(2)
+            assert await anext(frames) == HistoryEnd(2)
             node.tell(note("now"))
             happened = await anext(frames)
             assert isinstance(happened, Happened)
@@ -63,7 +63,7 @@ async def test_who_was_here_before_goes_on_behind_what_it_saw(tmp_path: Path) ->
 async def test_the_end_of_the_node_ends_the_connection_with_its_reason(tmp_path: Path) -> None:
     async with observed(tmp_path) as node, await Observer.connect(node.target()) as observer:
         frames = observer.frames()
-        assert await anext(frames) == CaughtUp(0)
+        assert await anext(frames) == HistoryEnd(0)
         await node.observers.close("the run is complete")
         with pytest.raises(NetworkError, match=r"the run is complete$"):
             await anext(frames)
@@ -81,7 +81,7 @@ async def test_an_operators_command_is_done_and_an_observers_is_refused(tmp_path
 async def test_a_command_can_be_given_while_following(tmp_path: Path) -> None:
     async with observed(tmp_path) as node, await Observer.connect(node.target()) as observer:
         reading = asyncio.create_task(anext(observer.frames()))
-        assert await reading == CaughtUp(0)
+        assert await reading == HistoryEnd(0)
         rest = asyncio.create_task(_drain(observer))
         assert (await observer.order("save")).text == "did save"
         rest.cancel()

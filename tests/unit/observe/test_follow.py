@@ -17,10 +17,10 @@ from p2pfl.observe.client import Observer
 from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
 from p2pfl.observe.follow import Follower
 from p2pfl.observe.target import Target
-from p2pfl.wire.observing import Answer, CaughtUp, Greeting, Happened, History, What
+from p2pfl.wire.observing import Answer, Greeting, Happened, History, HistoryEnd, What
 from tests.support.recordings import finished, rows_of
 
-Frames = list[History | Happened | CaughtUp]
+Frames = list[History | Happened | HistoryEnd]
 TARGET = Target((Address("127.0.0.1", 9),), cast(Credentials, None), "", None, None)
 ROWS = rows_of(finished())[:2]
 
@@ -103,8 +103,8 @@ class Stage:
 
 async def test_it_goes_on_behind_the_last_number_it_saw() -> None:
     stage = Stage(
-        FakeObserver("one", [History(tuple(ROWS)), happened(3, 7), CaughtUp(8), happened(9, 10)]),
-        FakeObserver("one", [happened(11), CaughtUp(11), happened(12)], resumed=True),
+        FakeObserver("one", [History(tuple(ROWS)), happened(3, 7), HistoryEnd(8), happened(9, 10)]),
+        FakeObserver("one", [happened(11), HistoryEnd(11), happened(12)], resumed=True),
     )
     await stage.run()
     assert stage.asked == [("", 0), ("one", 10), ("one", 12)]
@@ -113,8 +113,8 @@ async def test_it_goes_on_behind_the_last_number_it_saw() -> None:
 
 async def test_nothing_is_delivered_twice_even_if_it_is_told_twice() -> None:
     stage = Stage(
-        FakeObserver("one", [CaughtUp(2), happened(3)]),
-        FakeObserver("one", [happened(2, 3, 4), CaughtUp(4), happened(4, 5)], resumed=True),
+        FakeObserver("one", [HistoryEnd(2), happened(3)]),
+        FakeObserver("one", [happened(2, 3, 4), HistoryEnd(4), happened(4, 5)], resumed=True),
     )
     await stage.run()
     assert stage.seen == [3, 4, 5]
@@ -123,7 +123,7 @@ async def test_nothing_is_delivered_twice_even_if_it_is_told_twice() -> None:
 async def test_who_was_cut_off_while_being_told_all_is_told_all_anew() -> None:
     stage = Stage(
         FakeObserver("one", [History((ROWS[0],)), happened(5)]),
-        FakeObserver("one", [History(tuple(ROWS)), happened(5, 6), CaughtUp(6)]),
+        FakeObserver("one", [History(tuple(ROWS)), happened(5, 6), HistoryEnd(6)]),
     )
     await stage.run()
     assert stage.asked[1] == ("", 0)
@@ -132,8 +132,8 @@ async def test_who_was_cut_off_while_being_told_all_is_told_all_anew() -> None:
 
 async def test_a_restarted_node_tells_everything_anew() -> None:
     stage = Stage(
-        FakeObserver("one", [CaughtUp(900), happened(901)]),
-        FakeObserver("two", [happened(1), CaughtUp(3), happened(4)]),
+        FakeObserver("one", [HistoryEnd(900), happened(901)]),
+        FakeObserver("two", [happened(1), HistoryEnd(3), happened(4)]),
     )
     await stage.run()
     assert stage.asked == [("", 0), ("one", 901), ("two", 4)]
@@ -141,14 +141,14 @@ async def test_a_restarted_node_tells_everything_anew() -> None:
 
 
 async def test_nothing_is_forgotten_when_nothing_was_told_yet() -> None:
-    stage = Stage(FakeObserver("one", []), FakeObserver("one", [CaughtUp(0)]))
+    stage = Stage(FakeObserver("one", []), FakeObserver("one", [HistoryEnd(0)]))
     await stage.run()
     assert stage.seen == []
 
 
 async def test_attempts_are_counted_until_all_was_told_again() -> None:
     refused = NetworkError("refused")
-    stage = Stage(refused, refused, FakeObserver("one", []), FakeObserver("one", [CaughtUp(0)]), refused)
+    stage = Stage(refused, refused, FakeObserver("one", []), FakeObserver("one", [HistoryEnd(0)]), refused)
     await stage.run()
     tries = [(one.number, one.reason) for one in stage.told if isinstance(one, Retrying)]
     assert tries == [
@@ -173,7 +173,7 @@ async def test_it_says_when_the_next_attempt_is_and_can_be_hurried() -> None:
 
 async def test_a_node_that_said_it_ends_is_not_waited_for() -> None:
     ended = Happened((Published(2, 0.0, Ended(0, "the run is complete")),))
-    stage = Stage(FakeObserver("one", [CaughtUp(1), ended]))
+    stage = Stage(FakeObserver("one", [HistoryEnd(1), ended]))
     await stage.follower().run(stage.deliver, stage.told.append, stage.anew)
     assert stage.told[-1] == Over("the run is complete")
     assert stage.seen == [2]
@@ -182,7 +182,7 @@ async def test_a_node_that_said_it_ends_is_not_waited_for() -> None:
 async def test_an_impatient_one_gives_up_the_first_time_only() -> None:
     with pytest.raises(NetworkError, match="refused"):
         await Stage(NetworkError("refused")).follower(is_patient=False).run(print, print, print)
-    stage = Stage(FakeObserver("one", [CaughtUp(0)]), NetworkError("refused"), FakeObserver("two", []))
+    stage = Stage(FakeObserver("one", [HistoryEnd(0)]), NetworkError("refused"), FakeObserver("two", []))
     await stage.run(stage.follower(is_patient=False))
     assert len(stage.asked) == 4
 
@@ -198,7 +198,7 @@ async def test_how_to_reach_a_local_node_is_read_anew_before_each_new_attempt(
 
 
 async def test_commands_go_to_the_node_while_it_is_connected() -> None:
-    observer = FakeObserver("one", [CaughtUp(0)], stays=True)
+    observer = FakeObserver("one", [HistoryEnd(0)], stays=True)
     stage = Stage(observer)
     follower = stage.follower()
     with pytest.raises(NetworkError, match="no connection"):

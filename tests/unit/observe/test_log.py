@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfl.events import AnyEvent, Measured, Notice, PeerLost, Published, UpdateRefused, Yielded
+from p2pfl.events import AnyEvent, Measured, Notice, PeerLost, Published, SteppedDown, UpdateRefused
 from p2pfl.observe.log import row_of
 
 
@@ -13,7 +13,7 @@ from p2pfl.observe.log import row_of
         (Notice("error", "it is bad"), "error", "", "notice"),
         (UpdateRefused(3, "ada", "not finite"), "warning", "ada", "update_refused"),
         (PeerLost("id", "ada", "silent"), "info", "ada", "peer_lost"),
-        (Yielded(3, 1, "ben", "disk full"), "warning", "ben", "yielded"),
+        (SteppedDown(3, 1, "ben", "disk full"), "warning", "ben", "yielded"),
     ],
 )
 def test_a_row_says_how_bad_it_is_and_whom_it_is_about(

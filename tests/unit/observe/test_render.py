@@ -26,7 +26,7 @@ COMMITTED = events.Committed(
     note="",
     seconds=1.25,
 )
-EVALUATED = events.Evaluated(round=3, accuracy=0.9125, loss=0.25, samples=360, reports=3, members=3)
+EVALUATED = events.EvaluationFinished(round=3, accuracy=0.9125, loss=0.25, samples=360, reports=3, members=3)
 JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
 
 
@@ -82,7 +82,7 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
         ),
         (events.QuorumBack(2, 3, 5), "·", "round 2 goes on: 3 of 5 members reachable"),
         (
-            events.Trained(2, digest("update"), 300, 0.5, 1.04),
+            events.TrainingFinished(2, digest("update"), 300, 0.5, 1.04),
             "·",
             "round 2: trained on 300 samples in 1.0 s, loss 0.5000",
         ),
@@ -90,7 +90,11 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
         (events.Elected(2, 1, "ada", "a" * 52, 3), "★", "round 2: ada is the aggregator"),
         (events.Elected(2, 3, "ada", "a" * 52, 3), "★", "round 2: ada is the aggregator, attempt 3"),
         (events.UpdateRefused(2, "ben", "NaN in it"), "!", "round 2: update of ben not counted: NaN in it"),
-        (events.Yielded(2, 1, "ada", "its disk is full"), "!", "ada gives attempt 1 up: its disk is full"),
+        (
+            events.SteppedDown(2, 1, "ada", "its disk is full"),
+            "!",
+            "ada gives attempt 1 up: its disk is full",
+        ),
         (
             COMMITTED,
             "✓",
@@ -191,12 +195,12 @@ def test_joining_a_run_says_how_and_what_it_trains(how: str, words: str):
 @pytest.mark.parametrize(
     "event",
     [
-        events.Progress(1, "train", 1, 2),
+        events.ProgressMade(1, "train", 1, 2),
         events.TrainingStarted(1, 0),
-        events.Standing(1, 1, "first in rank"),
+        events.ElectionStarted(1, 1, "first in rank"),
         events.UpdateCounted(1, "ben", 10),
         events.Proposed(1, 1, digest("model"), 3, False),
-        events.Accepted(1, 1, "ada", digest("model")),
+        events.RecordAccepted(1, 1, "ada", digest("model")),
         msgspec.structs.replace(EVALUATED, reports=2),
     ],
 )

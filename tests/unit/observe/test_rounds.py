@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from p2pfl.events import Committed, Evaluated, RoundRow
+from p2pfl.events import Committed, EvaluationFinished, RoundRow
 from p2pfl.observe.rounds import MAX_ROUNDS, Open, Rounds
 from tests.support.recordings import finished, rows_of
 
@@ -21,8 +21,10 @@ def row(number: int) -> RoundRow:
     return ROWS[number - 1]
 
 
-def evaluated(number: int, samples: int, accuracy: float = 0.5, *, committed: bool = False) -> Evaluated:
-    return Evaluated(number, accuracy, 1.0, samples, 1, 2, committed=committed)
+def evaluated(
+    number: int, samples: int, accuracy: float = 0.5, *, committed: bool = False
+) -> EvaluationFinished:
+    return EvaluationFinished(number, accuracy, 1.0, samples, 1, 2, committed=committed)
 
 
 def test_rounds_are_in_order_however_they_come() -> None:

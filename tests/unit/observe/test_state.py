@@ -184,16 +184,16 @@ def test_who_said_that_it_leaves_has_left_not_been_lost() -> None:
 
 def test_a_failed_candidacy_leaves_the_round_without_aggregator() -> None:
     state = state_of(recordings.running())
-    tell(state, events.Yielded(42, 1, "macbook-1", "it cannot write"))
+    tell(state, events.SteppedDown(42, 1, "macbook-1", "it cannot write"))
     assert state.open is not None
-    assert (state.open.aggregator, state.open.yields) == ("", 1)
+    assert (state.open.aggregator, state.open.step_downs) == ("", 1)
     tell(state, events.Elected(42, 2, ME, node_id_of(ME), 4))
     assert (state.open.aggregator, state.open.attempt) == (ME, 2)
 
 
 def test_wishes_are_forgotten_once_a_commit_did_them() -> None:
     state = state_of(recordings.running())
-    tell(state, events.Wanted("pause", "ada"))
+    tell(state, events.ControlRequested("pause", "ada"))
     assert state.wanted == {"pause": "ada"}
     assert state_of(recordings.paused()).wanted == {}
 
@@ -207,12 +207,12 @@ def test_a_quorum_that_is_back_is_told() -> None:
 
 def test_transfers_end_when_they_are_done_or_not_heard_of() -> None:
     state = State()
-    tell(state, events.Progress(1, "pull", 10, 100, "a"), time=1.0)
-    tell(state, events.Progress(1, "pull", 60, 100, "a"), time=3.0)
+    tell(state, events.ProgressMade(1, "pull", 10, 100, "a"), time=1.0)
+    tell(state, events.ProgressMade(1, "pull", 60, 100, "a"), time=3.0)
     assert state.transfers["pull", "a"].rate == pytest.approx(25.0)
-    tell(state, events.Progress(1, "push", 1, 100, "b"), time=9.0)
+    tell(state, events.ProgressMade(1, "push", 1, 100, "b"), time=9.0)
     assert list(state.transfers) == [("push", "b")]
-    tell(state, events.Progress(1, "push", 100, 100, "b"), time=9.5)
+    tell(state, events.ProgressMade(1, "push", 100, 100, "b"), time=9.5)
     assert state.transfers == {}
 
 
@@ -229,7 +229,7 @@ def test_rates_come_from_two_measurements() -> None:
 def test_a_change_raises_the_version_of_its_section_only() -> None:
     state = state_of(recordings.running())
     before = dict(state.versions)
-    tell(state, events.Progress(42, "push", 1, 2, "macbook-1"))
+    tell(state, events.ProgressMade(42, "push", 1, 2, "macbook-1"))
     changed = {section for section, version in state.versions.items() if version != before[section]}
     assert changed == {"traffic"}
 
@@ -249,7 +249,7 @@ def test_it_stays_bounded_whatever_comes(monkeypatch: pytest.MonkeyPatch) -> Non
         tell(
             state,
             events.PeerLinked(f"node {number}", f"peer {number}", "h:1"),
-            events.Progress(1, "pull", 1, 2, f"peer {number}"),
+            events.ProgressMade(1, "pull", 1, 2, f"peer {number}"),
             events.LoneTrained(f"peer {number}", 0.5, 1),
         )
     assert len(state.peers) == MAX_PEERS
@@ -346,7 +346,7 @@ def test_no_line_of_the_log_names_a_round_beyond_those_the_run_has() -> None:
 
 def test_an_evaluation_behind_the_closing_one_belongs_to_its_training_round() -> None:
     state = extended()
-    tell(state, events.Evaluated(23, 0.5, 1.0, 100, 6, 6))
+    tell(state, events.EvaluationFinished(23, 0.5, 1.0, 100, 6, 6))
     last = state.rounds.last
     assert last is not None
     assert (last.round, last.accuracy, last.is_provisional) == (22, 0.5, True)
@@ -381,7 +381,7 @@ def test_a_finished_run_in_which_no_update_was_counted_is_no_complete_one() -> N
 def test_what_was_committed_does_not_change_with_what_is_reported_later() -> None:
     state = state_of(recordings.finished())
     before = [(one.accuracy, one.is_provisional) for one in state.rounds]
-    tell(state, events.Evaluated(20, 0.1, 9.0, 10**6, 6, 6))
+    tell(state, events.EvaluationFinished(20, 0.1, 9.0, 10**6, 6, 6))
     assert [(one.accuracy, one.is_provisional) for one in state.rounds] == before
     assert not any(is_provisional for _, is_provisional in before)
 

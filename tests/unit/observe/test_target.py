@@ -14,7 +14,7 @@ from p2pfl.errors import CredentialsError, UserError
 from p2pfl.net.addresses import Address
 from p2pfl.observe import target as module
 from p2pfl.observe.target import find_data_dir, find_target
-from p2pfl.runtime.invitation import Invitation
+from p2pfl.runtime.endpoint import Endpoint
 from tests.support.federation import make_federation
 
 
@@ -38,10 +38,8 @@ def run(folder: Path, certs: Path, *addresses: str, pid: int | None = None) -> P
     """Leave in *folder* what a running node does."""
     folder.mkdir(parents=True)
     there = addresses or ("127.0.0.1:5",)
-    invitation = Invitation(
-        folder.name, "n" * 52, os.getpid() if pid is None else pid, there, str(certs), "t"
-    )
-    (folder / "observe.json").write_bytes(msgspec.json.encode(invitation))
+    endpoint = Endpoint(folder.name, "n" * 52, os.getpid() if pid is None else pid, there, str(certs), "t")
+    (folder / "observe.json").write_bytes(msgspec.json.encode(endpoint))
     return folder
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from p2pfl.events import Committed, Evaluated, Notice, Published, RoundRow
+from p2pfl.events import Committed, EvaluationFinished, Notice, Published, RoundRow
 from p2pfl.observe.connection import Connected, Over, Retrying
 from p2pfl.observe.telling import Telling
 from p2pfl.wire.observing import Greeting
@@ -59,7 +59,9 @@ def test_what_a_line_of_the_history_told_is_not_told_again() -> None:
 
 def test_the_accuracy_of_a_round_whose_line_had_none_is_told() -> None:
     evaluated = next(
-        one for one in reversed(RECORDING) if isinstance(one.event, Evaluated) and not one.event.committed
+        one
+        for one in reversed(RECORDING)
+        if isinstance(one.event, EvaluationFinished) and not one.event.committed
     )
     row = next(row for row in ROWS if row.round == evaluated.event.round)  # type: ignore[union-attr]
     told = Told()

@@ -42,7 +42,7 @@ async def test_the_coming_of_a_long_blob_is_told_with_the_name_of_whom_it_comes_
     bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
     bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
     await bench.host.outcome()
-    assert bench.host.told == [events.Progress(0, "pull", len(GOOD), len(GOOD), "the device ben")]
+    assert bench.host.told == [events.ProgressMade(0, "pull", len(GOOD), len(GOOD), "the device ben")]
 
 
 async def test_an_update_is_fetched_without_a_flush_and_said_to_be_so(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from p2pfl.config import NetSettings
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
     AnyEffect,
-    Collect,
+    DeleteUnneededBlobs,
     Exit,
     SaveClosed,
     SaveCommit,
@@ -30,9 +30,9 @@ from p2pfl.core.effects import (
     Train,
 )
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
-from p2pfl.messages import Evaluation, Facts, Member, Message, Prepare, Records
+from p2pfl.messages import DeviceInfo, Evaluation, Member, Message, Prepare, Records
 from p2pfl.net.loop import run
-from p2pfl.net.peers import Peer
+from p2pfl.net.peers import LinkedPeer
 from p2pfl.runtime.driver import (
     CLONED_EXIT,
     DISK_EXIT,
@@ -64,8 +64,8 @@ def commit(then: str) -> SaveCommit:
     return SaveCommit(chain.run, chain.commit(then=then), 1.0)
 
 
-FACTS = Facts("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cpu", 40, (30, 10))
-BEN = Peer(Member(node("ben"), "1" * 32), "ben", "node", "h:1", 1, "2" * 32)
+DEVICE_INFO = DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cpu", 40, (30, 10))
+BEN = LinkedPeer(Member(node("ben"), "1" * 32), "ben", "node", "h:1", 1, "2" * 32)
 
 
 class ScriptedNode:
@@ -116,7 +116,7 @@ class Trace:
         self.steps.append(("read", run, after, max_bytes))
         return Records(run, None, ())
 
-    def links(self) -> dict[str, Peer]:
+    def links(self) -> dict[str, LinkedPeer]:
         return {BEN.member.node: BEN}
 
     def send(self, to: str, message: Message) -> bool:
@@ -289,7 +289,7 @@ async def test_a_collection_waits_for_the_next_flush_instead_of_making_one(tmp_p
     trace = Trace()
     store = BlobStore(tmp_path)
     unused = adopted(store, b"unused")
-    driver = drive(tmp_path, ScriptedNode([REPORT, Collect(frozenset())]), trace, store=store)
+    driver = drive(tmp_path, ScriptedNode([REPORT, DeleteUnneededBlobs(frozenset())]), trace, store=store)
     driver.start()
     await until(lambda: driver._flushed is not None)
     assert trace.steps == []
@@ -417,7 +417,7 @@ async def test_a_guarded_blob_survives_a_collection_until_its_release_has_come_u
     blobs = {name: adopted(store, name.encode()) for name in ("kept", "guarded", "unused")}
     trace = Trace()
     trace.guard.add(blobs["guarded"])
-    driver = drive(tmp_path, ScriptedNode([Collect(frozenset({blobs["kept"]}))]), trace)
+    driver = drive(tmp_path, ScriptedNode([DeleteUnneededBlobs(frozenset({blobs["kept"]}))]), trace)
     driver.start()
     driver.release_later(blobs["guarded"])
     driver._give_out([BYE])
@@ -431,7 +431,7 @@ async def test_a_collection_holds_nothing_up_and_spares_what_comes_in_while_it_l
     store = SlowStore(tmp_path, disk)
     unused = adopted(store, b"unused")
     trace = Trace()
-    script = ScriptedNode([Collect(frozenset()), Send("ben", PREPARE)])
+    script = ScriptedNode([DeleteUnneededBlobs(frozenset()), Send("ben", PREPARE)])
     driver = drive(tmp_path, script, trace, store=store)
     driver.start()
     running = asyncio.create_task(driver.run())
@@ -512,18 +512,18 @@ async def test_a_new_link_is_told_the_facts_of_this_node_where_they_are_known(tm
     driver = drive(tmp_path, ScriptedNode([]), trace)
     driver.linked(BEN)
     assert trace.steps == []
-    driver.facts = lambda: FACTS
+    driver.device_info = lambda: DEVICE_INFO
     driver.linked(BEN)
-    assert trace.steps == [("sent", BEN.member.node, FACTS)]
+    assert trace.steps == [("sent", BEN.member.node, DEVICE_INFO)]
 
 
 async def test_facts_that_changed_go_to_everybody_linked(tmp_path: Path) -> None:
     trace = Trace()
-    drive(tmp_path, ScriptedNode([]), trace).spread(FACTS)
-    assert trace.steps == [("sent", BEN.member.node, FACTS)]
+    drive(tmp_path, ScriptedNode([]), trace).spread(DEVICE_INFO)
+    assert trace.steps == [("sent", BEN.member.node, DEVICE_INFO)]
 
 
 async def test_a_blob_on_its_way_to_a_peer_is_shown(tmp_path: Path) -> None:
     told: list[events.AnyEvent] = []
     drive(tmp_path, ScriptedNode([]), Trace(), told).served("ben", 3, 9)
-    assert told == [events.Progress(0, "push", 3, 9, "ben")]
+    assert told == [events.ProgressMade(0, "push", 3, 9, "ben")]

@@ -18,7 +18,7 @@ COMMITTED = events.Committed(
     RUN, 1, "train", 1, "ada", "2" * 64, "3" * 64, ("ada", "ben"), (), (), 1, 10, "go", "", 1.5
 )
 STATUS = events.PeerStatus("b" * 52, "ben", RUN, 1, True, "training", 0.5, 2.0, 1, True, False)
-FACTS = events.PeerFacts("b" * 52, "ben", "0.1", "Linux", 4, 10**9, "cpu", 100, (50, 50))
+DEVICE_INFO = events.PeerDeviceInfo("b" * 52, "ben", "0.1", "Linux", 4, 10**9, "cpu", 100, (50, 50))
 LINKED = events.PeerLinked("b" * 52, "ben", "h:1")
 LOST = events.PeerLost("b" * 52, "ben", "it broke")
 COUNTED = events.UpdateCounted(1, "ben", 100)
@@ -59,9 +59,9 @@ def test_what_is_told_is_in_order_and_each_event_once():
         (LINKED, LOST),
         (LOST, LINKED),
         (STATUS, msgspec.structs.replace(STATUS, progress=0.7)),
-        (FACTS, msgspec.structs.replace(FACTS, device="cuda")),
+        (DEVICE_INFO, msgspec.structs.replace(DEVICE_INFO, device="cuda")),
         (MEASURED, msgspec.structs.replace(MEASURED, cpu=0.7)),
-        (events.Progress(1, "pull", 1, 9, "ben"), events.Progress(1, "pull", 9, 9, "ben")),
+        (events.ProgressMade(1, "pull", 1, 9, "ben"), events.ProgressMade(1, "pull", 9, 9, "ben")),
         (events.QuorumLost(2, 1, 3, 2), events.QuorumBack(2, 2, 3)),
         (events.Waiting(1, 3, "two are missing"), events.Waiting(2, 3, "one is missing")),
         (events.WorkerReady("digits", "cpu", 1, 1, 1.0), events.WorkerReady("digits", "cpu", 2, 1, 1.0)),
@@ -77,10 +77,10 @@ def test_of_the_same_thing_only_the_last_word_is_kept(early, late):
     [
         (STATUS, msgspec.structs.replace(STATUS, node="c" * 52)),
         (LINKED, msgspec.structs.replace(LINKED, node="c" * 52)),
-        (STATUS, FACTS),
-        (events.Progress(1, "pull", 1, 9, "ben"), events.Progress(1, "pull", 1, 9, "cleo")),
-        (events.Progress(1, "pull", 1, 9, "ben"), events.Progress(1, "push", 1, 9, "ben")),
-        (events.Wanted("pause", "eve"), events.Wanted("end", "eve")),
+        (STATUS, DEVICE_INFO),
+        (events.ProgressMade(1, "pull", 1, 9, "ben"), events.ProgressMade(1, "pull", 1, 9, "cleo")),
+        (events.ProgressMade(1, "pull", 1, 9, "ben"), events.ProgressMade(1, "push", 1, 9, "ben")),
+        (events.ControlRequested("pause", "eve"), events.ControlRequested("end", "eve")),
     ],
 )
 def test_different_things_are_kept_beside_each_other(one, other):
@@ -88,19 +88,19 @@ def test_different_things_are_kept_beside_each_other(one, other):
 
 
 def test_the_open_round_is_kept_whole_and_forgotten_with_its_commit():
-    trained = events.Trained(1, "4" * 64, 100, 0.5, 1.5)
+    trained = events.TrainingFinished(1, "4" * 64, 100, 0.5, 1.5)
     assert past_the_tail(JOINED, COUNTED, trained) == [JOINED, COUNTED, trained]
     assert past_the_tail(JOINED, COUNTED, trained, commit(1)) == [JOINED, commit(1)]
 
 
 def test_transfers_and_training_of_a_round_end_with_it():
-    progress = events.Progress(1, "train", 3, 9)
+    progress = events.ProgressMade(1, "train", 3, 9)
     assert past_the_tail(progress) == [progress]
     assert past_the_tail(progress, commit(1)) == [commit(1)]
 
 
 def test_a_wish_is_forgotten_by_the_commit_that_fulfils_it_and_no_other():
-    wanted = events.Wanted("pause", "eve")
+    wanted = events.ControlRequested("pause", "eve")
     assert past_the_tail(wanted, commit(1)) == [wanted, commit(1)]
     assert past_the_tail(wanted, commit(1, "pause")) == [commit(1, "pause")]
 
@@ -115,7 +115,7 @@ def test_another_run_makes_void_how_the_last_one_stood():
     other = msgspec.structs.replace(JOINED, run="9" * 64, how="continued")
     old = (
         events.QuorumLost(2, 1, 3, 2),
-        events.Wanted("end", "eve"),
+        events.ControlRequested("end", "eve"),
         events.RunEnded(RUN, 1, "", None, None),
     )
     keeper = kept(JOINED, *old, other)

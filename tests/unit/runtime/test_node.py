@@ -32,7 +32,7 @@ UPDATE = msgspec.structs.replace(update("ada", 2), digest=blake3(BYTES).hexdiges
 def journal() -> Saved:
     """What the journal says of a run whose round 2 is open, this node's update among it."""
     chain = chain_of(*NAMES[:3], rounds=1)
-    run = SavedRun(chain.run, chain.founding, chain.commits[-1], UPDATE, resumed=False)
+    run = SavedRun(chain.run, chain.genesis, chain.commits[-1], UPDATE, resumed=False)
     return Saved(run, {}, frozenset())
 
 
@@ -53,7 +53,7 @@ def started(saved: Saved) -> list[AnyEffect]:
     node = Node(member("ada"), "ada", options(), saved, signer("ada"), settings=ProtocolSettings())
     effects = node.start(100.0)
     effects += node.input(inputs.BlobReady(saved.current.last.record.model, durable=True), 100.0)
-    return effects + node.input(inputs.Described(saved.current.founding.spec, SCHEMA, 1000), 100.0)
+    return effects + node.input(inputs.Described(saved.current.genesis.spec, SCHEMA, 1000), 100.0)
 
 
 def test_an_update_that_is_whole_is_offered_again_and_nothing_is_trained(tmp_path: Path) -> None:

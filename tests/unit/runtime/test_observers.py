@@ -13,7 +13,7 @@ import pytest
 
 from p2pfl import __version__, events
 from p2pfl.config import NetSettings
-from p2pfl.core.effects import SaveCommit, SaveFounding
+from p2pfl.core.effects import SaveCommit, SaveGenesis
 from p2pfl.errors import DataDirectoryError, HandshakeRefused
 from p2pfl.events import Published, RoundRow
 from p2pfl.identity.credentials import Credentials
@@ -26,13 +26,13 @@ from p2pfl.store.journal import Journal
 from p2pfl.wire.observing import (
     OBSERVING_VERSION,
     Answer,
-    CaughtUp,
     Denial,
     Greeting,
     Happened,
     History,
+    HistoryEnd,
     Order,
-    Watch,
+    WatchRequest,
     What,
     batches,
     encode,
@@ -93,7 +93,7 @@ class Stage:
             self._seq += 1
             self.it.write(Published(self._seq, float(self._seq), event))
 
-    async def connect(self, identity: PeerIdentity, first: Watch | Order | bytes) -> Watcher:
+    async def connect(self, identity: PeerIdentity, first: WatchRequest | Order | bytes) -> Watcher:
         """Connect *identity*, who says *first*, and serve it until the test ends."""
         watcher = Watcher()
         watcher.say(first)
@@ -110,10 +110,10 @@ class Stage:
     async def following(self, identity: PeerIdentity = OWL, *, stream: str = "", after: int = 0) -> Watcher:
         """Connect *identity* and wait until it was told what lies behind."""
         watcher = await self.connect(identity, watch(stream=stream, after=after))
-        await until(lambda: bool(watcher.all(CaughtUp)))
+        await until(lambda: bool(watcher.all(HistoryEnd)))
         return watcher
 
-    async def refuse(self, identity: PeerIdentity, first: Watch | Order | bytes) -> str:
+    async def refuse(self, identity: PeerIdentity, first: WatchRequest | Order | bytes) -> str:
         """Connect *identity*, who is not let in; return what it is told."""
         watcher = Watcher()
         watcher.say(first)
@@ -292,16 +292,16 @@ async def test_a_newcomer_is_told_what_lies_behind_and_then_what_happens(stage: 
     assert stage.asked == [RUN]
     stage.tell(note("after"))
     await until(lambda: len(watcher.told) == 3)
-    assert [type(frame) for frame in watcher.frames] == [Greeting, History, Happened, CaughtUp, Happened]
+    assert [type(frame) for frame in watcher.frames] == [Greeting, History, Happened, HistoryEnd, Happened]
     assert watcher.all(History)[0].rounds == tuple(ROWS)
-    assert watcher.all(CaughtUp) == [CaughtUp(2)]
+    assert watcher.all(HistoryEnd) == [HistoryEnd(2)]
     assert [one.event for one in watcher.told] == [JOINED, note("before"), note("after")]
 
 
 async def test_without_a_run_no_history_is_asked_for(stage: Stage) -> None:
     watcher = await stage.following()
     assert stage.asked == []
-    assert [type(frame) for frame in watcher.frames] == [Greeting, CaughtUp]
+    assert [type(frame) for frame in watcher.frames] == [Greeting, HistoryEnd]
 
 
 async def test_what_happens_while_the_journal_is_read_is_told_once(stage: Stage) -> None:
@@ -311,7 +311,7 @@ async def test_what_happens_while_the_journal_is_read_is_told_once(stage: Stage)
     watcher = await stage.connect(OWL, watch())
     stage.tell(note("meanwhile"))
     stage.may_read.set()
-    await until(lambda: bool(watcher.all(CaughtUp)))
+    await until(lambda: bool(watcher.all(HistoryEnd)))
     stage.tell(note("after"))
     await until(lambda: watcher.numbers[-1:] == [3])
     assert watcher.numbers == early.numbers == [1, 2, 3]
@@ -425,7 +425,7 @@ def test_of_a_long_run_the_last_rounds_are_told(tmp_path: Path, monkeypatch: pyt
     chain = Chain()
     with DataDirectory(tmp_path).open() as directory:
         journal = Journal.open(directory.journal_path, node("ada"), new_journal=False)
-        journal.save_all([SaveFounding(chain.run, chain.founding)])
+        journal.save_all([SaveGenesis(chain.run, chain.genesis)])
         journal.save_all([SaveCommit(chain.run, chain.commit(), 1.0) for _ in range(5)])
         assert [row.round for row in last_rounds(directory, chain.run)] == [3, 4, 5]
         journal.close()

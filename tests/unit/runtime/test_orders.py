@@ -42,7 +42,7 @@ class Stage:
             model=DIGEST,
             holds=True,
             last=chain.commits[-1],
-            founding=msgspec.structs.replace(chain.founding, layout=LAYOUT),
+            genesis=msgspec.structs.replace(chain.genesis, layout=LAYOUT),
         )
         self.node: Any = SimpleNamespace(
             ledger=self.ledger, waits_for_go=True, objection=lambda what: self.objections.get(what, "")
@@ -73,24 +73,28 @@ def stage(tmp_path: Path) -> Stage:
 
 
 @pytest.mark.parametrize(
-    ("what", "wish"), [("pause", "pause"), ("resume", "resume"), ("stop", "end"), ("stop-now", "end-now")]
+    ("what", "control_request"),
+    [("pause", "pause"), ("resume", "resume"), ("stop", "end"), ("stop-now", "end-now")],
 )
-async def test_a_wish_is_handed_to_the_protocol_with_its_author(stage: Stage, what: What, wish: str) -> None:
+async def test_a_wish_is_handed_to_the_protocol_with_its_author(
+    stage: Stage, what: What, control_request: str
+) -> None:
     answer = await stage.orders.obey(what, WHO)
     assert answer.refused == ""
     assert answer.text
-    assert stage.fed == [inputs.Want(wish, WHO)]  # type: ignore[arg-type]
+    assert stage.fed == [inputs.OperatorRequest(control_request, WHO)]  # type: ignore[arg-type]
     assert stage.told == [events.Commanded(WHO, what, "")]
 
 
 @pytest.mark.parametrize(
-    ("what", "wish"), [("pause", "pause"), ("resume", "resume"), ("stop", "end"), ("stop-now", "end-now")]
+    ("what", "control_request"),
+    [("pause", "pause"), ("resume", "resume"), ("stop", "end"), ("stop-now", "end-now")],
 )
 async def test_a_wish_that_would_change_nothing_is_refused_with_the_reason(
-    stage: Stage, what: What, wish: str, caplog: pytest.LogCaptureFixture
+    stage: Stage, what: What, control_request: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    stage.objections[wish] = "the run is over"
+    stage.objections[control_request] = "the run is over"
     assert await stage.orders.obey(what, WHO) == Answer(0, "the run is over", "")
     assert stage.fed == []
     assert stage.told == [events.Commanded(WHO, what, "the run is over")]

@@ -10,7 +10,7 @@ from p2pfl.events import Notice, Published
 from p2pfl.runtime import viewer
 from p2pfl.runtime.viewer import Viewer
 from p2pfl.wire.frames import encode_frame
-from p2pfl.wire.observing import Beat, Denial, Happened, NodeFrame, encode
+from p2pfl.wire.observing import Denial, Happened, NodeFrame, ObserverHeartbeat, encode
 from tests.support.meshes import until
 from tests.support.watchers import MAX_BYTES, Watcher
 
@@ -23,7 +23,7 @@ def news(number: int) -> Happened:
     return Happened((Published(number, 0.0, Notice("info", "x" * 100)),))
 
 
-BEAT, TOO_SLOW, LAST = frame(Beat()), frame(Denial("too slow")), Denial("the end")
+BEAT, TOO_SLOW, LAST = frame(ObserverHeartbeat()), frame(Denial("too slow")), Denial("the end")
 SIZE = len(frame(news(1)))
 
 
@@ -112,7 +112,7 @@ async def test_a_beat_is_sent_when_there_is_nothing_else(
 ) -> None:
     monkeypatch.setattr(viewer, "BEAT_SECONDS", 0.001)
     writing = asyncio.create_task(seen.write())
-    await until(lambda: len(watcher.all(Beat)) == 3)
+    await until(lambda: len(watcher.all(ObserverHeartbeat)) == 3)
     assert len(watcher.frames) == 3
     writing.cancel()
 

@@ -50,7 +50,7 @@ async def test_a_training_reports_its_progress_and_hands_an_update_in_without_a_
     assert not bench.store.is_durable(name)
     assert bench.work.guard.holds(name)
     assert bench.host.told == [
-        events.Progress(3, "train", 5, 10),
+        events.ProgressMade(3, "train", 5, 10),
         events.DataShown(1, SPEC.partitions, (30, 10)),
     ]
 
@@ -80,7 +80,7 @@ async def test_a_stopped_training_answers_nothing_and_leaves_no_file(tmp_path: P
     def stopped(*arguments: Any) -> None:
         arguments[4].write_bytes(b"half")
 
-    bench = Bench(tmp_path, stopped, commands.Evaluated(0, 1, 2, 0.5))
+    bench = Bench(tmp_path, stopped, commands.EvaluateDone(0, 1, 2, 0.5))
     bench.work.begin(TRAIN)
     bench.work.begin(Evaluate(RUN, 2, SPEC, MODEL, 0, 3))
     assert await bench.host.outcome() == [inputs.Evaluated(RUN, 2, MODEL, 0, 3, Evaluation(1, 2, 0.5))]
@@ -102,7 +102,7 @@ async def test_with_a_pace_an_update_is_handed_in_no_sooner_and_predicted_so(tmp
 
 
 async def test_a_stop_ends_the_wait_of_a_pace(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, trained, commands.Evaluated(0, 1, 2, 0.5), pace=3600.0)
+    bench = Bench(tmp_path, trained, commands.EvaluateDone(0, 1, 2, 0.5), pace=3600.0)
     bench.work.begin(TRAIN)
     bench.work.begin(Evaluate(RUN, 2, SPEC, MODEL, 0, 3))
     assert await bench.host.outcome() == [inputs.Evaluated(RUN, 2, MODEL, 0, 3, Evaluation(1, 2, 0.5))]
@@ -119,7 +119,7 @@ async def test_a_stop_ends_the_wait_of_a_pace(tmp_path: Path) -> None:
 
 
 async def test_a_described_task_is_told_to_people_and_to_the_protocol(tmp_path: Path) -> None:
-    described = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 99, "cpu")
+    described = commands.DescribeDone(0, SCHEMA, 1437, 360, ("0", "1"), 99, "cpu")
     bench = Bench(tmp_path, described)
     bench.work.begin(Describe(SPEC))
     assert await bench.host.outcome() == [inputs.Described(SPEC, SCHEMA, 1437)]
@@ -129,7 +129,7 @@ async def test_a_described_task_is_told_to_people_and_to_the_protocol(tmp_path: 
 
 
 async def test_that_the_worker_is_ready_is_told_once_however_often_it_is_asked(tmp_path: Path) -> None:
-    described = commands.Described(0, SCHEMA, 1437, 360, ("0", "1"), 99, "cpu")
+    described = commands.DescribeDone(0, SCHEMA, 1437, 360, ("0", "1"), 99, "cpu")
     bench = Bench(tmp_path, described, described, msgspec.structs.replace(described, device="cuda:0"))
     for _ in range(3):
         bench.forget()

@@ -3,7 +3,7 @@ import pytest
 from p2pfl.core.effects import Send, Tell
 from p2pfl.core.saved import Vote
 from p2pfl.events import Notice
-from p2pfl.messages import Accepted, Ballot, Prepare, Promise, Yield
+from p2pfl.messages import Accepted, Ballot, Prepare, Promise, StepDown
 from p2pfl.sim.faults import Faults
 from p2pfl.sim.world import World
 from tests.support.core import ballot, chain_of
@@ -36,7 +36,7 @@ def promise(value):
 
 def test_a_step_of_the_protocol_is_aimed_at_and_other_effects_are_not():
     world = started(aimed=1.0)
-    for effect in (Tell(Notice("info", "")), send(world, Yield(CHAIN.run, 1, ballot(1, "ada"), ""))):
+    for effect in (Tell(Notice("info", "")), send(world, StepDown(CHAIN.run, 1, ballot(1, "ada"), ""))):
         world._carrier._aim.after(number(world, 1), effect)
     assert struck(world) == []
     world._carrier._aim.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))

@@ -47,11 +47,11 @@ def failed(reason, *, invalid=False):
 
 
 def test_a_blob_comes_from_whoever_is_linked_and_has_it(world):
-    number(world, 3).disk.passing.add("blob")
+    number(world, 3).disk.unflushed.add("blob")
     assert fetched(world, 1) == READY
     assert number(world, 1).disk.blobs >= {"blob"}
     assert fetched(world, 2, durable=False) == READY[:1]
-    assert "blob" in number(world, 2).disk.passing
+    assert "blob" in number(world, 2).disk.unflushed
 
 
 def test_a_blob_nobody_reachable_has_cannot_be_had(world):

@@ -3,9 +3,17 @@
 import msgspec
 import pytest
 
-from p2pfl.core.effects import Collect, SaveAccepted, SaveCommit, SaveFounding, SavePromise, Send, Train
+from p2pfl.core.effects import (
+    DeleteUnneededBlobs,
+    SaveAccepted,
+    SaveCommit,
+    SaveGenesis,
+    SavePromise,
+    Send,
+    Train,
+)
 from p2pfl.messages import Promise
-from p2pfl.sim.checker import Checker
+from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
 from tests.support.core import ballot, chain_of, member, model
@@ -19,9 +27,9 @@ class Court:
         self.chain = chain_of(*NAMES[:3])
         self.run = self.chain.run
         self.disks = {name: Disk(member(name)) for name in NAMES[:3]}
-        self.checker = Checker(self.disks.values)
+        self.checker = InvariantChecker(self.disks.values)
         for name in self.disks:
-            self.save(name, SaveFounding(self.run, self.chain.founding))
+            self.save(name, SaveGenesis(self.run, self.chain.genesis))
         commit = self.chain.commit(model=model("average"))
         self.record = msgspec.structs.replace(commit.record, updates=())
         self.commit = msgspec.structs.replace(commit, record=self.record)
@@ -54,14 +62,14 @@ def test_the_blob_of_an_open_vote_must_not_be_collected(court):
     court.accept("ada")
     court.disks["ada"].blobs.clear()
     with pytest.raises(Violation, match=r"possession: .* collected a blob it accepted"):
-        court.done("ada", Collect(frozenset()))
+        court.done("ada", DeleteUnneededBlobs(frozenset()))
 
 
 def test_a_journal_that_was_put_back_may_name_a_model_that_was_collected_long_ago(court):
     court.accept("ada")
     court.checker.lost(member("ada"))
     court.disks["ada"].blobs.clear()
-    court.done("ada", Collect(frozenset()))
+    court.done("ada", DeleteUnneededBlobs(frozenset()))
 
 
 def test_a_decided_model_must_stay_on_a_quorum(court):
@@ -70,7 +78,7 @@ def test_a_decided_model_must_stay_on_a_quorum(court):
     court.save("ada", SaveCommit(court.run, court.commit, 1.0))
     court.disks["ada"].blobs.clear()
     with pytest.raises(Violation, match=r"possession: the model of round 1 is durable on 1 members, 2"):
-        court.done("ada", Collect(frozenset()))
+        court.done("ada", DeleteUnneededBlobs(frozenset()))
 
 
 def test_a_lost_disk_is_no_fault_of_the_others(court):
@@ -79,7 +87,7 @@ def test_a_lost_disk_is_no_fault_of_the_others(court):
     court.checker.lost(member("ben"))
     court.disks["ben"] = Disk(member("ben", "another"))
     court.save("ada", SaveCommit(court.run, court.commit, 1.0))
-    court.done("ada", Collect(frozenset({court.record.model})))
+    court.done("ada", DeleteUnneededBlobs(frozenset({court.record.model})))
     assert member("ben") in court.checker.votes.gone
 
 
@@ -90,12 +98,12 @@ def test_votes_and_work_are_judged_as_well(court):
     vote = signed("ben", court.run, 1, ballot(9, "ada"))
     with pytest.raises(Violation, match="durability"):
         court.done("ben", Send(node("ada"), Promise(court.run, 1, ballot(9, "ada"), None, None, vote)))
-    court.done("ben", Train(court.run, 1, court.chain.founding.spec, court.chain.founding.model, 0))
+    court.done("ben", Train(court.run, 1, court.chain.genesis.spec, court.chain.genesis.model, 0))
 
 
 def test_the_rosters_that_matter_are_those_of_the_last_records_and_of_the_next(court):
     assert court.checker.latest() == []
     court.accept("ada")
     court.accept("ben")
-    assert court.checker.latest() == [court.chain.founding.roster, court.record.roster]
+    assert court.checker.latest() == [court.chain.genesis.roster, court.record.roster]
     assert court.checker.rounds == 1

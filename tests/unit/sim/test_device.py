@@ -56,7 +56,7 @@ def test_every_start_has_another_nonce_and_is_counted(device):
     nonces = set()
     for start in (1, 2, 3):
         device.boot_up(0.0)
-        assert device.process == device.disk.boot == device.hello.boot == start
+        assert device.process == device.disk.incarnation == device.hello.incarnation == start
         assert device.hello.journal == device.member.journal
         nonces.add(device.hello.nonce)
         device.crash()
@@ -117,7 +117,7 @@ def test_a_workers_results_are_not_durable_but_for_the_initial_model(device):
     device.keep(inputs.Averaged(1, ballot(1, "ada"), model("average")))
     device.keep(inputs.Averaged(1, ballot(1, "ada"), None))
     device.keep(inputs.Created(device.options.spec, model("initial")))
-    assert device.disk.passing == {model("update"), model("average")}
+    assert device.disk.unflushed == {model("update"), model("average")}
     assert device.disk.blobs == {model("initial")}
 
 

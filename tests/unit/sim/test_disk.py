@@ -2,7 +2,7 @@ from p2pfl.core.effects import (
     SaveAccepted,
     SaveClosed,
     SaveCommit,
-    SaveFounding,
+    SaveGenesis,
     SavePromise,
     SaveRefused,
     SaveResumed,
@@ -22,7 +22,7 @@ CLAIM = sign_claim(signer("ben"), member("ben"), 3, "ab" * 16, 0)
 
 def in_run(chain):
     disk = Disk(member("ada"))
-    disk.save(SaveFounding(chain.run, chain.founding))
+    disk.save(SaveGenesis(chain.run, chain.genesis))
     for commit in chain.commits:
         disk.save(SaveCommit(chain.run, commit, 1.0))
     return disk
@@ -40,7 +40,7 @@ def test_the_run_comes_back_with_its_last_commit_and_its_resumption():
     first, last = chain.commits
     expected = SavedRun(
         chain.run,
-        chain.founding,
+        chain.genesis,
         last,
         None,
         resumed=True,
@@ -55,20 +55,20 @@ def test_an_update_of_the_open_round_comes_back_and_an_older_one_does_not():
     disk = in_run(chain)
     disk.save(SaveUpdate(chain.run, 1, chain.run, update("ada", 1)))
     assert disk.load().current.update is None
-    disk.passing |= {update("ada", 1).digest, update("ada", 2).digest}
+    disk.unflushed |= {update("ada", 1).digest, update("ada", 2).digest}
     assert disk.load().current.update is None
     disk.save(SaveUpdate(chain.run, 2, chain.run, update("ada", 2)))
     assert disk.load().current.update is None, "another parent"
     disk.save(SaveUpdate(chain.run, 2, record_digest(chain.commits[-1].record), update("ada", 2)))
     assert disk.load().current.update == update("ada", 2)
-    disk.passing.clear()
+    disk.unflushed.clear()
     assert disk.load().current.update is None, "a power cut took its bytes"
 
 
 def test_a_collection_takes_flushed_and_passing_blobs_alike():
-    disk = Disk(member("ada"), blobs={"model", "old model"}, passing={"update", "old update"})
+    disk = Disk(member("ada"), blobs={"model", "old model"}, unflushed={"update", "old update"})
     disk.collect(frozenset({"model", "update"}))
-    assert (disk.blobs, disk.passing) == ({"model"}, {"update"})
+    assert (disk.blobs, disk.unflushed) == ({"model"}, {"update"})
     assert disk.has("model")
     assert disk.has("update")
     assert not disk.has("old update")
@@ -109,11 +109,11 @@ def test_a_backup_does_not_see_what_comes_after_it():
 def test_a_new_journal_keeps_the_records_and_forgets_the_votes():
     chain = chain_of(*NAMES[:3], rounds=1)
     disk = in_run(chain)
-    disk.boot = 7
+    disk.incarnation = 7
     disk.save(SavePromise(chain.run, 2, ballot(1, "ben"), 2))
     disk.renew("ab" * 16)
     assert disk.member == Member(member("ada").node, "ab" * 16)
-    assert disk.boot == 0
+    assert disk.incarnation == 0
     assert disk.load().votes == {}
     assert disk.load().current.last == chain.commits[-1]
 
@@ -171,9 +171,9 @@ def test_records_come_a_few_at_a_time_with_record_0_where_it_is_asked_for():
     chain = chain_of(*NAMES[:3], rounds=RECORDS_AT_ONCE + 2)
     disk = in_run(chain)
     first = disk.records(chain.run, -1)
-    assert (first.founding, len(first.commits)) == (chain.founding, RECORDS_AT_ONCE)
+    assert (first.genesis, len(first.commits)) == (chain.genesis, RECORDS_AT_ONCE)
     rest = disk.records(chain.run, RECORDS_AT_ONCE)
-    assert (rest.founding, rest.commits) == (None, tuple(chain.commits[RECORDS_AT_ONCE:]))
+    assert (rest.genesis, rest.commits) == (None, tuple(chain.commits[RECORDS_AT_ONCE:]))
 
 
 def test_an_unknown_run_has_no_records():

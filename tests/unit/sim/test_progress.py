@@ -3,9 +3,9 @@ import re
 import msgspec
 import pytest
 
-from p2pfl.core.inputs import Leave, Want
+from p2pfl.core.inputs import Leave, OperatorRequest
 from p2pfl.core.options import Policy
-from p2pfl.sim.progress import BOUND, Progress, clique
+from p2pfl.sim.progress import BOUND, ProgressJudge, clique
 from p2pfl.sim.setting import WORKER_LIMIT
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.world import World
@@ -112,14 +112,17 @@ def test_a_run_that_goes_on_or_is_over_or_paused_is_no_stall():
     world = World(2, nodes=3, spec=spec(3))
     for device in world.devices.values():
         device.options = msgspec.structs.replace(device.options, stay=True)
-    world.after(5.0, lambda: [world.hand(one, one.process, Want("pause")) for one in world.devices.values()])
+    world.after(
+        5.0,
+        lambda: [world.hand(one, one.process, OperatorRequest("pause")) for one in world.devices.values()],
+    )
     quiet(world)
     assert chain(number(world, 1))[-1].then == "pause"
-    world.hand(number(world, 1), number(world, 1).process, Want("resume"))
+    world.hand(number(world, 1), number(world, 1).process, OperatorRequest("resume"))
     world.run_for(3 * BOUND)
     assert chain(number(world, 1))[-1].then == "end"
 
 
 def test_the_bound_leaves_time_for_a_worker_that_hangs():
     assert BOUND > 2 * WORKER_LIMIT
-    assert Progress(World(1)).judge() is None
+    assert ProgressJudge(World(1)).judge() is None

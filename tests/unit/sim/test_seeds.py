@@ -1,9 +1,9 @@
 import pytest
 
-from p2pfl.sim.seeds import Setting, run_seed, run_seeds
+from p2pfl.sim.seeds import SimulationSettings, run_seed, run_seeds
 from p2pfl.sim.world import World
 
-SMALL = Setting(nodes=3, rounds=2)
+SMALL = SimulationSettings(nodes=3, rounds=2)
 
 
 def test_a_seed_that_holds_comes_to_its_rounds_and_nothing_else():
@@ -24,12 +24,12 @@ def test_several_processes_come_to_the_same():
 
 
 def test_a_rule_left_out_brings_its_own_weather_unless_another_is_asked_for():
-    assert Setting(without="quorum").world(1).faults.cut_every == 4.0
-    assert Setting(without="quorum", faults="none").world(1).faults.until == 0.0
+    assert SimulationSettings(without="quorum").world(1).faults.cut_every == 4.0
+    assert SimulationSettings(without="quorum", faults="none").world(1).faults.until == 0.0
 
 
 def test_a_violation_is_an_outcome():
-    violation = run_seed(Setting(without="bytes"), 0).violation
+    violation = run_seed(SimulationSettings(without="bytes"), 0).violation
     assert violation.startswith("possession: node-"), "devices are called by their names"
 
 
@@ -46,4 +46,4 @@ def test_a_fault_of_the_program_is_an_outcome_with_its_seed(monkeypatch):
 @pytest.mark.parametrize(("nodes", "batches"), [(50, 2), (100, 4), (5, 1)])
 def test_a_batch_is_a_few_seconds_of_work_whatever_the_number_of_nodes(nodes, batches, monkeypatch):
     monkeypatch.setattr(World, "run", lambda _world: None)
-    assert len(list(run_seeds(Setting(nodes=nodes), range(4)))) == batches
+    assert len(list(run_seeds(SimulationSettings(nodes=nodes), range(4)))) == batches

@@ -1,7 +1,7 @@
 import pytest
 
 from p2pfl.errors import ProtocolError
-from p2pfl.messages import Ask
+from p2pfl.messages import RecordsRequest
 from p2pfl.runtime import driver
 from p2pfl.sim.setting import CLONED_EXIT, PUT_OFF, node_id, spec_of, through_codec
 from tests.support.records import digest
@@ -11,16 +11,16 @@ def test_node_ids_are_well_formed_and_in_no_order_of_their_own():
     ids = [node_id(index) for index in range(8)]
     assert len(set(ids)) == 8
     assert ids != sorted(ids)
-    assert all(through_codec(Ask(digest("run"), 0)) for _ in ids)
+    assert all(through_codec(RecordsRequest(digest("run"), 0)) for _ in ids)
 
 
 def test_a_sound_message_passes_the_codec_unchanged():
-    assert through_codec(Ask(digest("run"), -1)) == Ask(digest("run"), -1)
+    assert through_codec(RecordsRequest(digest("run"), -1)) == RecordsRequest(digest("run"), -1)
 
 
 def test_a_message_out_of_bounds_does_not_pass_the_codec():
     with pytest.raises(ProtocolError, match="cannot be understood"):
-        through_codec(Ask("no digest", 0))
+        through_codec(RecordsRequest("no digest", 0))
 
 
 def test_a_spec_has_the_rounds_it_was_asked_for():

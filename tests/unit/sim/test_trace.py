@@ -1,6 +1,6 @@
 import pytest
 
-from p2pfl.core.effects import Collect as CollectBlobs
+from p2pfl.core.effects import DeleteUnneededBlobs as CollectBlobs
 from p2pfl.core.effects import Send, Tell
 from p2pfl.events import Notice
 from p2pfl.messages import Accept, Accepted, Commit, Evaluation, Prepare, Promise, Refuse, Report

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from p2pfl.core.effects import SaveAccepted, SaveCommit, SaveFounding, SavePromise
+from p2pfl.core.effects import SaveAccepted, SaveCommit, SaveGenesis, SavePromise
 from p2pfl.messages import Accepted, Promise, record_digest
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
@@ -21,11 +21,11 @@ class Court:
         self.votes = Votes()
         self.disks = {name: Disk(member(name)) for name in NAMES[:3]}
         for disk in self.disks.values():
-            self.save(disk, SaveFounding(self.run, self.chain.founding), self.votes.founded)
+            self.save(disk, SaveGenesis(self.run, self.chain.genesis), self.votes.founded)
 
     def save(self, disk, effect, judge):
         disk.save(effect)
-        judge(effect) if isinstance(effect, SaveFounding) else judge(disk, effect)
+        judge(effect) if isinstance(effect, SaveGenesis) else judge(disk, effect)
 
     def value(self, word, **changes):
         """A record that may be decided in round 1."""
@@ -215,9 +215,9 @@ def test_an_acceptance_sent_before_it_is_on_disk_violates_durability(court):
 
 
 def test_a_roster_with_a_node_twice_is_a_violation(court):
-    twice = msgspec.structs.replace(court.chain.founding, roster=roster("ada") * 2)
+    twice = msgspec.structs.replace(court.chain.genesis, roster=roster("ada") * 2)
     with objection("roster", "two entries of one node"):
-        court.votes.founded(SaveFounding(record_digest(twice), twice))
+        court.votes.founded(SaveGenesis(record_digest(twice), twice))
 
 
 def test_a_roster_with_a_slot_twice_is_a_violation(court):

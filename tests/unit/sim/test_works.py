@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.core.effects import SaveCommit, SaveFounding, SaveUpdate, Train
+from p2pfl.core.effects import SaveCommit, SaveGenesis, SaveUpdate, Train
 from p2pfl.messages import LeftOut, record_digest
 from p2pfl.sim.device import average_of
 from p2pfl.sim.disk import Disk
@@ -19,15 +19,15 @@ MINE = update("ada", 1)
 class Court:
     def __init__(self):
         self.chain = chain_of(*NAMES[:3])
-        self.run, self.founding = self.chain.run, self.chain.founding
+        self.run, self.genesis = self.chain.run, self.chain.genesis
         self.works = Works()
-        self.works.founded(SaveFounding(self.run, self.founding))
+        self.works.founded(SaveGenesis(self.run, self.genesis))
         self.disk = Disk(member("ada"))
-        self.disk.save(SaveFounding(self.run, self.founding))
+        self.disk.save(SaveGenesis(self.run, self.genesis))
 
     def trained(self, *updates, round_=1, parent=None):
         for entry in updates:
-            self.works.updates[entry.digest] = (self.run, round_, parent or self.founding.model)
+            self.works.updates[entry.digest] = (self.run, round_, parent or self.genesis.model)
 
     def record(self, *updates, **changes):
         """A record that averages *updates*."""
@@ -91,17 +91,17 @@ def test_a_model_that_is_not_the_average_of_its_manifest_is_a_violation(court):
 
 
 def test_training_twice_for_one_parent_is_work_lost(court):
-    train = Train(court.run, 1, court.founding.spec, court.founding.model, 0)
+    train = Train(court.run, 1, court.genesis.spec, court.genesis.model, 0)
     court.works.begun(court.disk, train)
     court.disk.save(SaveUpdate(court.run, 1, court.run, MINE))
     court.works.begun(court.disk, train)  # a power cut took the bytes: not its fault
-    court.disk.passing.add(MINE.digest)
+    court.disk.unflushed.add(MINE.digest)
     with objection("work", "trains twice in round 1"):
         court.works.begun(court.disk, train)
 
 
 def trained_event():
-    return events.Trained(1, MINE.digest, 10, 0.5, 1.0)
+    return events.TrainingFinished(1, MINE.digest, 10, 0.5, 1.0)
 
 
 def test_an_update_that_is_counted_is_no_lost_work(court):

@@ -98,7 +98,7 @@ def test_an_input_to_a_crashed_device_is_lost():
 def test_a_power_cut_takes_blobs_that_were_not_flushed_and_a_crash_leaves_them():
     world = started()
     for device, power in ((number(world, 1), True), (number(world, 2), False)):
-        device.disk.passing.add("update")
+        device.disk.unflushed.add("update")
         world.crash(device, 100.0, power=power)
         assert device.disk.has("update") is not power
 

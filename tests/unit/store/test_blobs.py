@@ -67,10 +67,10 @@ def test_the_disk_begins_with_a_short_blob_that_will_be_kept(
 
 def test_a_passing_blob_is_in_its_first_place_until_it_is_kept(store: BlobStore) -> None:
     pull(store, BYTES, durable=False)
-    passing, durable_place = store.places(DIGEST)
-    assert (passing.read_bytes(), durable_place.exists()) == (BYTES, False)
+    unflushed, durable_place = store.places(DIGEST)
+    assert (unflushed.read_bytes(), durable_place.exists()) == (BYTES, False)
     store.keep(DIGEST)
-    assert (passing.exists(), durable_place.read_bytes()) == (False, BYTES)
+    assert (unflushed.exists(), durable_place.read_bytes()) == (False, BYTES)
 
 
 def test_a_blob_wanted_on_disk_soon_is_complete_before(store: BlobStore) -> None:
@@ -329,13 +329,13 @@ def test_a_start_keeps_the_wanted_blob_that_is_whole_and_drops_other_passing_one
 def test_collect_takes_out_blobs_and_broken_pulls_nobody_needs_and_delete_deletes_them(
     store: BlobStore,
 ) -> None:
-    kept, passing = pull(store, b"kept"), pull(store, b"kept too", durable=False)
+    kept, unflushed = pull(store, b"kept"), pull(store, b"kept too", durable=False)
     doomed = [pull(store, b"doomed"), put(store, b"doomed too", durable=False)]
     for digest in (DIGEST, OTHER):
         with store.partial(digest, 5) as partial:
             partial.write(b"o")
-    files = store.collect({kept, passing, OTHER}.__contains__)
-    assert store.digests() == {kept, passing}
+    files = store.collect({kept, unflushed, OTHER}.__contains__)
+    assert store.digests() == {kept, unflushed}
     assert not any(store.has(digest) for digest in doomed)
     assert sorted(path.read_bytes() for path in files) == [b"doomed", b"doomed too", b"o"]
     store.delete(files)
@@ -490,9 +490,9 @@ def test_free_space_is_told_in_bytes(store: BlobStore) -> None:
 
 
 def test_a_discarded_blob_is_gone_wherever_it_lies_and_another_stays(store: BlobStore) -> None:
-    durable, passing = put(store, BYTES), put(store, b"passing", durable=False)
+    durable, unflushed = put(store, BYTES), put(store, b"passing", durable=False)
     other = put(store, b"other")
-    for digest in (durable, passing, "0" * 64):
+    for digest in (durable, unflushed, "0" * 64):
         store.discard(digest)
         assert not store.has(digest)
     assert store.has(other)

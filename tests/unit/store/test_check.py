@@ -11,7 +11,7 @@ import pytest
 from p2pfl.errors import BlobError
 from p2pfl.schema import Schema, TensorSpec, canonical, header, layout_of
 from p2pfl.store import check
-from p2pfl.store.check import Checker, check_blob
+from p2pfl.store.check import BlobValidator, check_blob
 
 SCHEMA = canonical(
     [
@@ -145,7 +145,7 @@ def test_another_header_of_the_same_length_is_refused(tmp_path: Path) -> None:
 def test_a_file_cut_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "blob", SCHEMA)
     monkeypatch.setattr(check, "CHUNK_BYTES", 64)
-    monkeypatch.setattr(Checker, "take", lambda *_: os.truncate(path, 64))
+    monkeypatch.setattr(BlobValidator, "take", lambda *_: os.truncate(path, 64))
     with pytest.raises(BlobError, match="blob blob became shorter while it was read"):
         check_blob(path, layout_of(SCHEMA))
 
@@ -155,7 +155,7 @@ def test_a_file_cut_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pyt
 
 def found(content: bytes, size: int) -> str:
     """Return what a checker says of *content* that comes in pieces of *size* bytes."""
-    checker = Checker(layout_of(SCHEMA))
+    checker = BlobValidator(layout_of(SCHEMA))
     for start in range(0, len(content), size):
         assert not checker.has_seen_all
         checker.take(start, memoryview(content)[start : start + size])
@@ -195,7 +195,7 @@ def test_another_header_shows_in_any_piece(tmp_path: Path, size: int) -> None:
 def test_a_second_attempt_is_judged_by_itself(tmp_path: Path) -> None:
     bad = write(tmp_path / "bad", SCHEMA, a=(0, np.nan)).read_bytes()
     good = write(tmp_path / "good", SCHEMA).read_bytes()
-    checker = Checker(layout_of(SCHEMA))
+    checker = BlobValidator(layout_of(SCHEMA))
     checker.take(0, bad[:-1])
     assert checker.has_fault
     checker.take(0, good)
@@ -205,7 +205,7 @@ def test_a_second_attempt_is_judged_by_itself(tmp_path: Path) -> None:
 
 def test_a_gap_leaves_the_check_open(tmp_path: Path) -> None:
     content = write(tmp_path / "blob", SCHEMA).read_bytes()
-    checker = Checker(layout_of(SCHEMA))
+    checker = BlobValidator(layout_of(SCHEMA))
     checker.take(0, content[:50])
     checker.take(60, content[60:])
     assert not checker.has_seen_all

@@ -21,7 +21,7 @@ from p2pfl.core.effects import (
     SaveAccepted,
     SaveClosed,
     SaveCommit,
-    SaveFounding,
+    SaveGenesis,
     SavePromise,
     SaveReport,
     SaveResumed,
@@ -40,7 +40,7 @@ from tests.support.records import (
     Chain,
     digest,
     evaluations,
-    founding,
+    genesis,
     journal,
     node,
     resigned,
@@ -52,9 +52,9 @@ from tests.support.records import (
 ME = node("ada")
 
 
-def claim(boot: int, nonce: str, votes: int = 0) -> Claim:
+def claim(incarnation: int, nonce: str, votes: int = 0) -> Claim:
     """What ben says of its journal."""
-    return sign_claim(signer("ben"), Member(node("ben"), journal("ben")), boot, nonce, votes)
+    return sign_claim(signer("ben"), Member(node("ben"), journal("ben")), incarnation, nonce, votes)
 
 
 def cast(chain: Chain, votes: int) -> CastVote:
@@ -75,7 +75,7 @@ def book(path: Path) -> Iterator[Journal]:
 
 
 def begin(book: Journal, chain: Chain) -> None:
-    book.save(SaveFounding(chain.run, chain.founding))
+    book.save(SaveGenesis(chain.run, chain.genesis))
 
 
 def commit(book: Journal, chain: Chain, **options: object) -> None:
@@ -89,17 +89,17 @@ def test_a_new_journal_remembers_nothing_and_has_started_once(book: Journal) -> 
     assert book.load() == Saved(current=None, votes={}, closed=frozenset())
     assert book.member.node == ME
     assert len(book.member.journal) == 32
-    assert book.boot == 1
+    assert book.incarnation == 1
 
 
 def test_each_start_counts_and_keeps_the_journal_id(path: Path) -> None:
-    members, boots = [], []
+    members, incarnations = [], []
     for _ in range(3):
         with Journal.open(path, ME) as book:
             members.append(book.member)
-            boots.append(book.boot)
+            incarnations.append(book.incarnation)
     assert len(set(members)) == 1
-    assert boots == [1, 2, 3]
+    assert incarnations == [1, 2, 3]
 
 
 def test_a_journal_of_another_node_is_refused_and_unchanged(path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_journal_of_another_node_is_refused_and_unchanged(path: Path) -> None:
     ):
         Journal.open(path, node("ben"))
     with Journal.open(path, ME) as book:
-        assert book.boot == 2
+        assert book.incarnation == 2
 
 
 def test_a_new_journal_forgets_votes_and_updates_and_keeps_records(path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_new_journal_forgets_votes_and_updates_and_keeps_records(path: Path) -
         saved = book.load()
         assert book.member.node == node("ben")
         assert book.member.journal != old.journal
-        assert book.boot == 1
+        assert book.incarnation == 1
     assert saved.votes == {}
     assert saved.current is not None
     assert saved.current.last == chain.commits[0]
@@ -158,7 +158,7 @@ def test_another_program_s_database_is_refused_and_unchanged(path: Path) -> None
 def test_a_crash_before_the_tables_were_made_leaves_a_new_journal(path: Path) -> None:
     path.touch()
     with Journal.open(path, ME) as book:
-        assert book.boot == 1
+        assert book.incarnation == 1
 
 
 @pytest.mark.parametrize(
@@ -238,10 +238,10 @@ def test_a_ballot_never_carries_two_values(book: Journal) -> None:
 
 
 def test_votes_are_kept_for_each_run_also_a_closed_one(book: Journal) -> None:
-    left, entered = Chain(founding(nonce="01" * 16)), Chain(founding(nonce="02" * 16))
+    left, entered = Chain(genesis(nonce="01" * 16)), Chain(genesis(nonce="02" * 16))
     begin(book, left)
     book.save(SavePromise(left.run, 1, Ballot(7, node("ben")), 1))
-    book.save_all([SaveClosed(left.run), SaveFounding(entered.run, entered.founding)])
+    book.save_all([SaveClosed(left.run), SaveGenesis(entered.run, entered.genesis)])
     book.save(SavePromise(entered.run, 1, Ballot(1, node("ada")), 2))
     saved = book.load()
     assert {run: vote.promised for run, vote in saved.votes.items()} == {
@@ -269,7 +269,7 @@ def test_effects_saved_together_are_saved_all_or_none(book: Journal) -> None:
     book.save(SavePromise(chain.run, 2, Ballot(2, node("ben")), 1))
     with pytest.raises(RuntimeError):
         book.save_all(
-            [SaveFounding(chain.run, chain.founding), SavePromise(chain.run, 1, Ballot(9, node("ben")), 2)]
+            [SaveGenesis(chain.run, chain.genesis), SavePromise(chain.run, 1, Ballot(9, node("ben")), 2)]
         )
     assert book.runs() == []
     begin(book, chain)
@@ -291,7 +291,7 @@ def test_a_run_is_loaded_with_its_last_commit_and_the_update_trained_from_it(boo
     assert first is not None
     assert second is not None
     assert third is not None
-    assert (first.founding, first.last, first.update) == (chain.founding, None, update("ada", 1))
+    assert (first.genesis, first.last, first.update) == (chain.genesis, None, update("ada", 1))
     assert (second.last, second.update) == (chain.commits[0], None)
     assert (third.last, third.update) == (chain.commits[0], update("ada", 2))
 
@@ -306,7 +306,7 @@ def test_a_run_is_loaded_with_who_voted_for_its_last_commit_and_the_model_before
         assert current is not None
         loaded.append((current.voters, current.parent))
     assert loaded == [
-        (chain.founding.roster, chain.founding.model),
+        (chain.genesis.roster, chain.genesis.model),
         (roster("ada", "ben"), chain.commits[0].record.model),
     ]
 
@@ -338,13 +338,13 @@ def test_a_lifted_pause_stays_lifted_until_the_next_round(book: Journal) -> None
 
 
 def test_a_closed_run_entered_again_is_the_current_and_newest_one(book: Journal) -> None:
-    first, second = Chain(founding(nonce="01" * 16)), Chain(founding(nonce="02" * 16))
+    first, second = Chain(genesis(nonce="01" * 16)), Chain(genesis(nonce="02" * 16))
     for effect in (
-        SaveFounding(first.run, first.founding),
+        SaveGenesis(first.run, first.genesis),
         SaveClosed(first.run),
-        SaveFounding(second.run, second.founding),
+        SaveGenesis(second.run, second.genesis),
         SaveClosed(second.run),
-        SaveFounding(first.run, first.founding),
+        SaveGenesis(first.run, first.genesis),
     ):
         book.save(effect)
     saved = book.load()
@@ -356,7 +356,7 @@ def test_a_closed_run_entered_again_is_the_current_and_newest_one(book: Journal)
 
 def test_record_0_under_a_foreign_run_id_is_a_bug(book: Journal) -> None:
     with pytest.raises(RuntimeError, match="not the run id"):
-        book.save(SaveFounding(digest("another"), founding()))
+        book.save(SaveGenesis(digest("another"), genesis()))
 
 
 # --- commits ------------------------------------------------------------------------------------------------
@@ -421,11 +421,11 @@ def test_the_newest_vote_of_a_peer_is_remembered_beside_what_it_claimed(path: Pa
         book.save(SaveSeen((cast(chain, 7), cast(chain, 5)), at_once=True))
         assert book.seen(peer) == Seen(None, cast(chain, 7))
         book.save_claim(peer, claim(3, "ab" * 16, votes=2))
-        assert book.boots() == {peer: (3, 7)}
+        assert book.incarnations() == {peer: (3, 7)}
         book.save(SaveSeen((cast(chain, 6),), at_once=False))
     with Journal.open(path, ME) as book:
         assert book.seen(peer) == Seen(claim(3, "ab" * 16, votes=2), cast(chain, 7))
-        assert book.boots() == {peer: (3, 7)}
+        assert book.incarnations() == {peer: (3, 7)}
 
 
 def test_the_acceptances_in_a_commit_are_remembered_with_it(book: Journal) -> None:
@@ -479,7 +479,7 @@ def test_a_vote_that_is_not_saved_is_not_counted(book: Journal) -> None:
 def test_a_refused_journal_is_refused_at_every_start_until_it_is_a_new_one(path: Path) -> None:
     with Journal.open(path, ME) as book:
         book.refuse("ben has seen later votes. Start with --new-journal")
-        boot = book.boot
+        incarnation = book.incarnation
     for _ in range(3):
         with pytest.raises(
             ClonedError, match=r"must not be used as it is.*ben has seen later votes.*--new-j"
@@ -488,8 +488,8 @@ def test_a_refused_journal_is_refused_at_every_start_until_it_is_a_new_one(path:
     with Journal.open(path, ME, new_journal=True):
         pass
     with Journal.open(path, ME) as book:
-        assert book.boot == 2
-    assert boot == 1
+        assert book.incarnation == 2
+    assert incarnation == 1
 
 
 # --- threads and crashes ------------------------------------------------------------------------------------
@@ -547,7 +547,7 @@ def test_a_killed_process_has_lost_no_promise_it_returned_from(path: Path) -> No
         told = rest[-1] if rest else told
         with Journal.open(path, ME) as book:
             vote = book.load().votes["f" * 64]
-            assert book.boot == 2
+            assert book.incarnation == 2
             assert vote.promised is not None
             assert vote.promised.attempt in (told, told + 1)
         path.unlink()
@@ -611,9 +611,9 @@ def test_thousands_of_rounds_leave_nothing_but_their_records(path: Path) -> None
                 book.save_all(effects)
                 book.save_claim(Member(node("ben"), journal("ben")), claim(round_, "0" * 32))
                 effects.clear()
-        tables = ("commits", "votes", "updates", "reports", "boots", "runs")
+        tables = ("commits", "votes", "updates", "reports", "incarnations", "runs")
         rows = {table: book._all(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
-    assert rows == {"commits": ROUNDS, "votes": 1, "updates": 1, "reports": 3, "boots": 2, "runs": 1}
+    assert rows == {"commits": ROUNDS, "votes": 1, "updates": 1, "reports": 3, "incarnations": 2, "runs": 1}
     assert sum(file.stat().st_size for file in path.parent.iterdir()) < ROUNDS * BYTES_A_ROUND
 
 
@@ -638,7 +638,7 @@ def test_a_run_is_loaded_with_the_last_round_that_paused_or_ended_it(book: Journ
 def _full(path: Path) -> Journal:
     """Return an open journal with rows in every table but that of conflicts."""
     book = Journal.open(path, ME)
-    chain, other = Chain(), Chain(founding(nonce="11" * 16))
+    chain, other = Chain(), Chain(genesis(nonce="11" * 16))
     begin(book, other)
     begin(book, chain)
     for number in range(1, 13):
@@ -660,11 +660,11 @@ def _content(path: Path) -> object:
         return (
             book.remark,
             book.member,
-            book.boot,
+            book.incarnation,
             book.load(),
             book.votes(),
             book.votes_cast,
-            book.boots(),
+            book.incarnations(),
             book.seen(Member(node("ben"), journal("ben"))),
             list(book.commits(run.run)),
             list(book.rounds(run.run)),
@@ -727,7 +727,7 @@ BITS = 200
 
 def test_lost_bits_where_no_vote_rests_cost_that_row_and_are_told(path: Path) -> None:
     book = _full(path)
-    for table in ("updates", "reports", "boots"):
+    for table in ("updates", "reports", "incarnations"):
         book._connection.execute(f"UPDATE checksums SET value = x'00' WHERE holder = '{table}'")
     book.close()
     with Journal.open(path, ME) as book:
@@ -735,7 +735,7 @@ def test_lost_bits_where_no_vote_rests_cost_that_row_and_are_told(path: Path) ->
         saved = book.load().current
         assert saved is not None
         assert (saved.update, saved.last is not None) == (None, True)
-        assert book.boots() == {}
+        assert book.incarnations() == {}
     with Journal.open(path, ME) as book:
         assert book.remark == ""
 

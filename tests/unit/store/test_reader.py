@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfl.core.effects import SaveClosed, SaveCommit, SaveFounding, SaveReport
+from p2pfl.core.effects import SaveClosed, SaveCommit, SaveGenesis, SaveReport
 from p2pfl.errors import DataDirectoryError
 from p2pfl.messages import Commit, Evaluation, LeftOut, Records, record_digest
 from p2pfl.store.journal import Journal
 from p2pfl.store.reader import PAGE_ROUNDS, JournalReader
-from tests.support.records import SPEC, Chain, digest, evaluations, founding, node, roster
+from tests.support.records import SPEC, Chain, digest, evaluations, genesis, node, roster
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def chain() -> Chain:
 @pytest.fixture
 def book(tmp_path: Path, chain: Chain) -> Iterator[Journal]:
     with Journal.open(tmp_path / "journal.sqlite", node("ada")) as opened:
-        opened.save(SaveFounding(chain.run, chain.founding))
+        opened.save(SaveGenesis(chain.run, chain.genesis))
         yield opened
 
 
@@ -46,15 +46,15 @@ def test_records_are_the_next_ones_in_order_and_as_many_as_fit(
     long_book: tuple[Journal, Chain], after: int, count: int, spare: int
 ) -> None:
     book, chain = long_book
-    start = chain.founding if after == -1 else None
+    start = chain.genesis if after == -1 else None
     wanted = tuple(chain.commits[max(after, 0) :])
 
     def size(commits: tuple[Commit, ...]) -> int:
-        return len(msgspec.msgpack.encode(Records(run=chain.run, founding=start, commits=commits)))
+        return len(msgspec.msgpack.encode(Records(run=chain.run, genesis=start, commits=commits)))
 
     room = size(wanted[:count]) + spare
     found = book.records(chain.run, after, room)
-    assert found.founding == start
+    assert found.genesis == start
     assert found.commits == wanted[: len(found.commits)]
     assert size(found.commits) <= room or not found.commits
     if len(found.commits) < len(wanted):
@@ -66,14 +66,14 @@ def test_records_are_the_next_ones_in_order_and_as_many_as_fit(
 def long_book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Journal, Chain]]:
     chain = Chain()
     with Journal.open(tmp_path_factory.mktemp("long") / "journal.sqlite", node("ada")) as book:
-        book.save(SaveFounding(chain.run, chain.founding))
+        book.save(SaveGenesis(chain.run, chain.genesis))
         book.save_all([SaveCommit(chain.run, chain.commit(), 1.0) for _ in range(20)])
         yield book, chain
 
 
 def test_records_of_an_unknown_run_are_none(book: Journal) -> None:
     assert book.records(digest("unknown"), -1, 10_000) == Records(
-        run=digest("unknown"), founding=None, commits=()
+        run=digest("unknown"), genesis=None, commits=()
     )
 
 
@@ -115,7 +115,7 @@ def test_a_round_is_told_with_names_parent_and_the_roster_that_voted(book: Journ
         ("cleo", 100),
     ]
     assert first.left_out == (("cleo", "silent"),)
-    assert first.parent == chain.founding.model
+    assert first.parent == chain.genesis.model
     assert first.record == record_digest(chain.commits[0].record)
     assert (first.seconds, first.note, first.then) == (2.5, "dan joins", "go")
     assert second.aggregator == "dan"
@@ -169,8 +169,8 @@ def test_a_run_longer_than_a_page_is_told_whole_and_in_order(book: Journal, chai
 def test_runs_are_told_from_the_oldest_with_where_they_stand(book: Journal, chain: Chain) -> None:
     commit(book, chain)
     commit(book, chain, kind="evaluate", then="end")
-    later = Chain(founding(nonce="07" * 16))
-    book.save_all([SaveClosed(chain.run), SaveFounding(later.run, later.founding)])
+    later = Chain(genesis(nonce="07" * 16))
+    book.save_all([SaveClosed(chain.run), SaveGenesis(later.run, later.genesis)])
     first, second = book.runs()
     assert (first.run, first.round, first.trained, first.ended, first.closed) == (chain.run, 2, 1, True, True)
     assert (second.run, second.round, second.trained, second.ended, second.closed) == (
@@ -219,7 +219,7 @@ def test_last_models_are_different_ones_and_count_the_initial_model(book: Journa
     for options in ({}, {"kind": "evaluate"}, {}):
         commit(book, chain, **options)
         told.append(book.last_models(chain.run, 2))
-    initial, first, third = chain.founding.model, digest(("model", 1)), digest(("model", 3))
+    initial, first, third = chain.genesis.model, digest(("model", 1)), digest(("model", 3))
     assert told == [(initial,), (first, initial), (first, initial), (third, first)]
 
 
@@ -236,7 +236,7 @@ def test_a_reader_sees_what_the_node_saves_and_raises_no_boot_count(book: Journa
     with JournalReader.read(path) as reader:
         assert [row.run for row in reader.runs()] == [chain.run]
     with Journal.open(path, member.node) as again:
-        assert again.boot == 2
+        assert again.incarnation == 2
 
 
 def test_a_reader_cannot_write(book: Journal) -> None:

@@ -11,7 +11,7 @@ from p2pfl.messages import Ballot, Commit, Origin, record_digest
 from p2pfl.store import soundness
 from p2pfl.store.soundness import contradiction, follow, vote_flaws
 from tests.support.core import ballot, chain_of
-from tests.support.records import NAMES, Chain, digest, founding, resigned, roster, update
+from tests.support.records import NAMES, Chain, digest, genesis, resigned, roster, update
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def chain() -> Chain:
 
 def followed(chain: Chain, commits: list[Commit] | None = None) -> tuple[soundness.Chain, list[str]]:
     """Follow *commits*, those of *chain* unless given, each kept under its own digest."""
-    found = soundness.Chain(chain.run, chain.founding)
+    found = soundness.Chain(chain.run, chain.genesis)
     entries = chain.commits if commits is None else commits
     flaws = list(follow(found, [(c.record.round, record_digest(c.record), c) for c in entries], verify))
     return found, flaws
@@ -50,7 +50,7 @@ def test_a_sound_chain_is_followed_to_its_end(chain: Chain):
 
 def test_a_chain_that_continues_another_run_counts_its_rounds_on():
     origin = Origin(digest("old run"), 5, digest("record"), 4)
-    chain = Chain(msgspec.structs.replace(founding(), continues=(origin,)))
+    chain = Chain(msgspec.structs.replace(genesis(), continues=(origin,)))
     record = msgspec.structs.replace(chain.commit().record, trained=5)
     commit = resigned(msgspec.structs.replace(chain.commits[0], record=record))
     assert followed(chain, [commit])[1] == []
@@ -108,7 +108,7 @@ def test_nothing_is_followed_beyond_a_gap(chain: Chain):
 
 
 def test_a_record_kept_under_another_digest_and_a_false_record_0_are_found(chain: Chain):
-    found = soundness.Chain(digest("run"), chain.founding)
+    found = soundness.Chain(digest("run"), chain.genesis)
     (first, second, *_) = follow(found, [(1, digest("kept"), chain.commits[0])], verify)
     assert first == "record 0 does not give the run's id"
     assert second.endswith(f"was kept as {digest('kept')[:12]}")

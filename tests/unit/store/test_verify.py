@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from blake3 import blake3
 
-from p2pfl.core.effects import SaveAccepted, SaveClosed, SaveCommit, SaveFounding, SaveSeen
+from p2pfl.core.effects import SaveAccepted, SaveClosed, SaveCommit, SaveGenesis, SaveSeen
 from p2pfl.errors import DataDirectoryError, UserError
 from p2pfl.messages import Ballot, Commit, Member, Origin, Record, record_digest
 from p2pfl.proofs import CastVote, sign_claim
@@ -23,7 +23,7 @@ from p2pfl.store.journal import Journal
 from p2pfl.store.verify import LOOKS, Findings, verify
 from tests.support.core import ballot
 from tests.support.keys import signer
-from tests.support.records import SCHEMA, Chain, acceptances, digest, evaluations, founding, node, roster
+from tests.support.records import SCHEMA, Chain, acceptances, digest, evaluations, genesis, node, roster
 
 NAMES = ("ada", "ben", "cleo")
 
@@ -52,9 +52,9 @@ class Federation:
             msgspec.structs.replace(entry, journal=self.members[entry.name].journal)
             for entry in roster(*NAMES)
         )
-        begun = msgspec.structs.replace(founding(model=model_digest(0)), roster=entries)
+        begun = msgspec.structs.replace(genesis(model=model_digest(0)), roster=entries)
         self.chain = Chain(begun)
-        self.save(NAMES, SaveFounding(self.chain.run, begun))
+        self.save(NAMES, SaveGenesis(self.chain.run, begun))
 
     def _place(self, name: str) -> DataDirectory:
         with DataDirectory(self.folder / name) as place:
@@ -84,7 +84,7 @@ class Federation:
 
     def accepted(self, commit: Commit, *names: str) -> Commit:
         """*commit* with the acceptances of *names*."""
-        voters = [entry for entry in self.chain.founding.roster if entry.name in names]
+        voters = [entry for entry in self.chain.genesis.roster if entry.name in names]
         return msgspec.structs.replace(commit, acceptors=acceptances(commit.record, voters, commit.ballot))
 
     def count(self) -> int:
@@ -276,7 +276,7 @@ def test_a_journal_older_than_others_have_seen_it_is_found(lab: Federation):
 
 def test_a_journal_that_has_forgotten_votes_others_have_seen_is_found(lab: Federation):
     made = lab.commit(4, ("ada", "ben"))
-    entry = lab.chain.founding.roster[0]
+    entry = lab.chain.genesis.roster[0]
     again = acceptances(made.record, [entry], made.ballot, votes=6)
     digest_ = record_digest(made.record)
     cast = CastVote(lab.chain.run, 4, made.ballot, digest_, again[0])
@@ -292,8 +292,8 @@ def test_a_journal_that_has_forgotten_votes_others_have_seen_is_found(lab: Feder
 def test_a_run_that_continues_another_from_a_record_that_was_not_committed_is_found(lab: Federation):
     for record, is_clean in ((record_digest(lab.chain.commits[2].record), True), (digest("false"), False)):
         origin = Origin(lab.chain.run, 3, record, 3)
-        begun = msgspec.structs.replace(lab.chain.founding, nonce=record[:32], continues=(origin,))
-        lab.save(["ben"], SaveFounding(record_digest(begun), begun))
+        begun = msgspec.structs.replace(lab.chain.genesis, nonce=record[:32], continues=(origin,))
+        lab.save(["ben"], SaveGenesis(record_digest(begun), begun))
         assert lab.verify("ada", "ben").is_clean == is_clean
 
 

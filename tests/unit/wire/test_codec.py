@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors import ProtocolError
-from p2pfl.messages import Ask, Ballot, Prepare, Status
+from p2pfl.messages import Ballot, Prepare, RecordsRequest, Status
 from p2pfl.proofs import Claim
 from p2pfl.wire import links
 from p2pfl.wire.codec import ControlFrame, bounded, decode, encode
@@ -24,7 +24,7 @@ FRAMES: list[ControlFrame] = [
     links.Pong(),
     links.Peers((links.PeerAddresses(NODE, "ant", ("[::1]:9000",)),)),
     links.Bye("leaving"),
-    Ask(RUN, -1),
+    RecordsRequest(RUN, -1),
     Prepare(RUN, 1, Ballot(1, NODE)),
     Status("", 0, "", False, False, 3, False, "idle", 0.0, 0.0, 1, True, 2, False, 7),
 ]

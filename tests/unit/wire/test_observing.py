@@ -11,16 +11,16 @@ from p2pfl.errors import ProtocolError
 from p2pfl.events import Notice, Published
 from p2pfl.wire.observing import (
     Answer,
-    Beat,
-    CaughtUp,
     Denial,
     Greeting,
     Happened,
     History,
+    HistoryEnd,
     NodeFrame,
     ObserverFrame,
+    ObserverHeartbeat,
     Order,
-    Watch,
+    WatchRequest,
     What,
     batches,
     decode_node,
@@ -31,15 +31,15 @@ from tests.support.any_events import any_event
 from tests.support.recordings import finished, rows_of
 
 STREAM = "0a" * 16
-OBSERVERS: list[ObserverFrame] = [Watch(1, "0.1", "5e" * 32, True, STREAM, 7), Order(3, "stop-now")]
+OBSERVERS: list[ObserverFrame] = [WatchRequest(1, "0.1", "5e" * 32, True, STREAM, 7), Order(3, "stop-now")]
 NODES: list[NodeFrame] = [
     Greeting(1, "0.1", "ada", "a" * 52, "lab", "eve (operator)", "operator", ("pause",), STREAM, False),
     History(tuple(rows_of(finished()))),
     Happened(tuple(finished())),
-    CaughtUp(7),
+    HistoryEnd(7),
     Answer(3, "", "done"),
     Denial("no"),
-    Beat(),
+    ObserverHeartbeat(),
 ]
 
 

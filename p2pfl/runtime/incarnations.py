@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from p2pfl.errors import DataDirectoryError, HandshakeRefused
 from p2pfl.messages import Member
-from p2pfl.net.peers import BootMemory
+from p2pfl.net.peers import IncarnationMemory
 from p2pfl.proofs import CastVote, Claim, Seen
 
 
-class Boots:
+class Incarnations:
     """What other nodes have shown, remembered by *journal*; a refusing disk is told to *fail*.
 
     *newest_vote* returns the newest vote of a member since this node's start: it may not be on disk yet.
@@ -23,7 +23,7 @@ class Boots:
 
     def __init__(
         self,
-        journal: BootMemory,
+        journal: IncarnationMemory,
         newest_vote: Callable[[Member], CastVote | None],
         fail: Callable[[DataDirectoryError], None],
     ) -> None:

@@ -1,7 +1,14 @@
 import msgspec
 import pytest
 
-from p2pfl.core.foundings import MAX_HOPELESS, MODEL_TRIES, PAUSE_SECONDS, Begun, Foundings, decide_giving_up
+from p2pfl.core.abandoned_runs import (
+    MAX_HOPELESS,
+    MODEL_TRIES,
+    PAUSE_SECONDS,
+    AbandonedRuns,
+    Begun,
+    decide_giving_up,
+)
 from tests.support.core import chain_of, context, ledger, link, status
 from tests.support.records import NAMES, node
 
@@ -60,45 +67,45 @@ def test_members_that_declined_or_lost_their_disk_cannot_come():
     link(ctx, "ben").declined = book.run
     link(ctx, "cleo", other_journal="cleo's new disk")
     link(ctx, "dan", status())
-    foundings = Foundings(ctx)
+    abandoned_runs = AbandonedRuns(ctx)
     ctx.peers[node("ben")].declined_because = "pi cannot be dialled"
-    assert not foundings.consider(book, 0, "")[0]
+    assert not abandoned_runs.consider(book, 0, "")[0]
     ctx.now += ctx.settings.steady
-    given_up, reason, _ = foundings.consider(book, 0, "")
+    given_up, reason, _ = abandoned_runs.consider(book, 0, "")
     assert given_up
     assert reason.endswith("pi cannot be dialled")
-    assert foundings.consider(book, 0, "")[0]
+    assert abandoned_runs.consider(book, 0, "")[0]
     ctx.peers[node("ben")].declined = ""
     ctx.peers[node("ben")].status = ctx.peers[node("dan")].status
-    assert not foundings.consider(book, 0, "")[0], "ben and dan may still come"
+    assert not abandoned_runs.consider(book, 0, "")[0], "ben and dan may still come"
 
 
 def test_the_founder_of_a_run_that_came_to_nothing_lets_others_try_for_a_while():
     ctx = context("ada")
-    foundings = Foundings(ctx)
-    foundings.give_up("run", "pi cannot be dialled")
-    foundings.fail("ben", "pi cannot be dialled")
-    assert foundings.is_hopeless("run")
-    assert foundings.failed() == {"ben": "pi cannot be dialled"}
-    assert foundings.next_try == ctx.now + PAUSE_SECONDS
+    abandoned_runs = AbandonedRuns(ctx)
+    abandoned_runs.give_up("run", "pi cannot be dialled")
+    abandoned_runs.fail("ben", "pi cannot be dialled")
+    assert abandoned_runs.is_hopeless("run")
+    assert abandoned_runs.failed() == {"ben": "pi cannot be dialled"}
+    assert abandoned_runs.next_try == ctx.now + PAUSE_SECONDS
     ctx.now += PAUSE_SECONDS
-    assert not foundings.is_hopeless("run"), "who has accepted something there cannot leave it"
-    assert foundings.failed() == {}
-    assert foundings.next_try is None
+    assert not abandoned_runs.is_hopeless("run"), "who has accepted something there cannot leave it"
+    assert abandoned_runs.failed() == {}
+    assert abandoned_runs.next_try is None
 
 
 def test_runs_that_came_to_nothing_are_remembered_in_bounded_number():
-    foundings = Foundings(context("ada"))
+    abandoned_runs = AbandonedRuns(context("ada"))
     for number in range(2 * MAX_HOPELESS):
-        foundings.give_up(f"run {number}", "")
-    assert len(foundings._hopeless) == MAX_HOPELESS
+        abandoned_runs.give_up(f"run {number}", "")
+    assert len(abandoned_runs._hopeless) == MAX_HOPELESS
     last = f"run {2 * MAX_HOPELESS - 1}"
-    assert foundings.is_hopeless(last)
-    assert foundings.reason_of(last), "a reason is always told"
+    assert abandoned_runs.is_hopeless(last)
+    assert abandoned_runs.reason_of(last), "a reason is always told"
 
 
 def test_each_founding_of_one_process_has_a_nonce_of_its_own():
     ctx = context("ada")
-    new = Foundings(ctx).new_nonce()
+    new = AbandonedRuns(ctx).new_nonce()
     assert new != ctx.options.nonce
     assert len(new) == len(ctx.options.nonce)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from p2pfl import __version__, events
 from p2pfl.events import Published
-from p2pfl.messages import MAX_LABELS, Facts
-from p2pfl.runtime.facts import OwnFacts
+from p2pfl.messages import MAX_LABELS, DeviceInfo
+from p2pfl.runtime.device_info import OwnDeviceInfo
 from p2pfl.wire.codec import decode, encode
 
 READY = events.WorkerReady("digits", "cuda", 100, 1000, 1.0)
@@ -17,8 +17,8 @@ class Stage:
 
     def __init__(self) -> None:
         self.published: list[events.AnyEvent] = []
-        self.spread: list[Facts] = []
-        self.own = OwnFacts("a" * 52, "ada", self.published.append, self.spread.append)
+        self.spread: list[DeviceInfo] = []
+        self.own = OwnDeviceInfo("a" * 52, "ada", self.published.append, self.spread.append)
 
     def take(self, *told: events.AnyEvent) -> None:
         for event in told:
@@ -27,11 +27,15 @@ class Stage:
 
 def test_the_device_is_known_from_the_start_and_told_to_nobody_by_itself():
     stage = Stage()
-    assert stage.own.facts.software == __version__
-    assert stage.own.facts.system
-    assert stage.own.facts.cores >= 1
-    assert stage.own.facts.memory > 2**20
-    assert (stage.own.facts.device, stage.own.facts.samples, stage.own.facts.labels) == ("", 0, ())
+    assert stage.own.device_info.software == __version__
+    assert stage.own.device_info.system
+    assert stage.own.device_info.cores >= 1
+    assert stage.own.device_info.memory > 2**20
+    assert (stage.own.device_info.device, stage.own.device_info.samples, stage.own.device_info.labels) == (
+        "",
+        0,
+        (),
+    )
     assert stage.published == []
     assert stage.spread == []
 
@@ -43,9 +47,9 @@ def test_what_the_worker_finds_out_is_told_here_and_there():
         ("cuda", 0, ()),
         ("cuda", 40, (30, 0, 10)),
     ]
-    assert stage.own.facts == stage.spread[-1]
+    assert stage.own.device_info == stage.spread[-1]
     last = stage.published[-1]
-    assert isinstance(last, events.PeerFacts)
+    assert isinstance(last, events.PeerDeviceInfo)
     assert (last.node, last.name, last.device, last.labels) == ("a" * 52, "ada", "cuda", (30, 0, 10))
 
 
@@ -58,7 +62,7 @@ def test_what_did_not_change_is_not_told_again():
 def test_of_very_many_labels_as_many_are_told_as_a_peer_takes():
     stage = Stage()
     stage.take(events.DataShown(0, 1, (1,) * (MAX_LABELS + 5)))
-    [facts] = stage.spread
-    assert decode(encode(facts)) == facts
-    assert len(facts.labels) == MAX_LABELS
-    assert facts.samples == MAX_LABELS + 5
+    [device_info] = stage.spread
+    assert decode(encode(device_info)) == device_info
+    assert len(device_info.labels) == MAX_LABELS
+    assert device_info.samples == MAX_LABELS + 5

@@ -2,7 +2,7 @@
 
 From the moment a proposed model's bytes are here and checked until a quorum has flushed and accepted it, a
 member's worker has nothing to do. Almost every proposal is committed, so it evaluates that model and trains
-on it meanwhile. Nothing leaves this node before the commit: then the next round's `Trainee` takes the work
+on it meanwhile. Nothing leaves this node before the commit: then the next round's `LocalTrainer` takes the work
 over if it was that record's, and otherwise it is dropped.
 """
 
@@ -14,13 +14,13 @@ from p2pfl.core.context import Context
 from p2pfl.core.effects import Evaluate, StopTraining, Train
 from p2pfl.core.inputs import Evaluated, Trained, TrainProgress, WorkFailed
 from p2pfl.core.ledger import Ledger
+from p2pfl.core.local_trainer import LocalTrainer, evaluation_of, training_of
 from p2pfl.core.roster import contains, selection
-from p2pfl.core.trainee import Trainee, evaluation_of, training_of
 from p2pfl.messages import Record
 
 
 @dataclass
-class HeadStart:
+class Speculation:
     """What this member does for the round after the one that is open."""
 
     ctx: Context
@@ -84,12 +84,12 @@ class HeadStart:
             self.drop()
         return is_mine
 
-    def hand_over(self, trainee: Trainee) -> list[TrainProgress | Trained | Evaluated]:
+    def hand_over(self, local_trainer: LocalTrainer) -> list[TrainProgress | Trained | Evaluated]:
         """Let *trainee*, of the round that has just opened, have the work; return the results for it."""
         results, training = self._results, self._train
-        trainee.evaluation_asked = self._evaluate
+        local_trainer.evaluation_asked = self._evaluate
         if training is not None:
-            trainee.take_over(training)
+            local_trainer.take_over(training)
         self.record, self._evaluate, self._train, self._results = None, None, None, []
         return results
 

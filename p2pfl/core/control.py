@@ -14,23 +14,23 @@ from typing import Literal
 from p2pfl import events
 from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
-from p2pfl.messages import Wish
-from p2pfl.proofs import is_wish_valid
+from p2pfl.messages import ControlRequest
+from p2pfl.proofs import is_request_valid
 
 ENDED_NOW = "the run is ended at once, as an operator wants"
 """Why nobody trains in a round that is to end the run."""
 
 
 @dataclass
-class Wishes:
+class ControlRequests:
     """The wishes that no record has fulfilled yet."""
 
     ctx: Context
     ledger: Ledger
-    open: dict[str, Wish] = field(default_factory=dict)
+    open: dict[str, ControlRequest] = field(default_factory=dict)
     """By kind: "pause", "end", "end-now"."""
 
-    def take(self, message: Wish, source: str) -> bool:
+    def take(self, message: ControlRequest, source: str) -> bool:
         """Take a wish that node *source* has passed on, and pass it on, once.
 
         Return whether it changes what this member works on.
@@ -43,12 +43,12 @@ class Wishes:
             self.ctx.broadcast(message)
             return True
         self.open[message.what] = message
-        self.ctx.tell(events.Wanted(message.what, self.giver(message)))
+        self.ctx.tell(events.ControlRequested(message.what, self.giver(message)))
         self.ctx.broadcast(message)
         self.resume(ledger.round, self.giver(message))  # the record that ends the run needs a round
         return True
 
-    def _is_of_use(self, message: Wish) -> bool:
+    def _is_of_use(self, message: ControlRequest) -> bool:
         """Whether *message* wants something that neither is so nor was wanted before."""
         ledger = self.ledger
         if message.what == "resume":
@@ -59,14 +59,14 @@ class Wishes:
             and (ledger.is_open or (ledger.is_paused and message.what != "pause"))
         )
 
-    def _is_given(self, message: Wish, source: str) -> bool:
+    def _is_given(self, message: ControlRequest, source: str) -> bool:
         """Whether *message* was given at a member, as that has signed it; otherwise *source* is named."""
         ctx, name = self.ctx, self.ctx.name_of(source)
         if all(entry.node != message.node for entry in self.ledger.roster):
             text = f"{name} passed on a request ({message.what}) from a node that is no member: it is ignored"
             ctx.complain(source, "stranger's request", text)
             return False
-        if not is_wish_valid(message, ctx.signer.verify):
+        if not is_request_valid(message, ctx.signer.verify):
             text = (
                 f"{name} passed on a request ({message.what}) in the name of {ctx.name_of(message.node)}, "
                 "which has not signed it: it is ignored. Look at that device"
@@ -75,9 +75,9 @@ class Wishes:
             return False
         return True
 
-    def giver(self, wish: Wish) -> str:
+    def giver(self, control_request: ControlRequest) -> str:
         """Return who gave *wish*, and where, for people."""
-        return f"{wish.by or 'somebody'} at {self.ctx.name_of(wish.node)}"
+        return f"{control_request.by or 'somebody'} at {self.ctx.name_of(control_request.node)}"
 
     def resume(self, round_: int, by: str) -> bool:
         """Lift the pause after *round_*, as *by* wants; return whether that changed anything."""
@@ -88,13 +88,13 @@ class Wishes:
 
     def repeat(self, node: str) -> None:
         """Tell *node*, which is newly linked, of what it may have missed."""
-        for wish in self.open.values():
-            self.ctx.send(node, wish)
+        for control_request in self.open.values():
+            self.ctx.send(node, control_request)
 
     def settle(self) -> None:
         """Forget what the records have done; a wish uttered after them stays."""
-        for what, wish in list(self.open.items()):
-            if wish.round < self.ledger.settled:
+        for what, control_request in list(self.open.items()):
+            if control_request.round < self.ledger.settled:
                 del self.open[what]
 
     def objection(self, what: Literal["pause", "resume", "end", "end-now"]) -> str:

@@ -16,19 +16,21 @@ from p2pfl.core.ledger import Ledger
 from p2pfl.messages import (
     Accept,
     Accepted,
-    Ask,
+    Ack,
     Collect,
     Member,
-    Noted,
     Prepare,
     Promise,
+    RecordsRequest,
     Refuse,
+    StepDown,
     Submit,
     Undelivered,
-    Yield,
 )
 
-RoundMessage = Prepare | Promise | Refuse | Collect | Submit | Noted | Accept | Accepted | Undelivered | Yield
+RoundMessage = (
+    Prepare | Promise | Refuse | Collect | Submit | Ack | Accept | Accepted | Undelivered | StepDown
+)
 """Messages that belong to one round of one run."""
 
 
@@ -41,7 +43,7 @@ class _Suspicion(NamedTuple):
 
 
 @dataclass
-class Behind:
+class CatchUp:
     """Kept for as long as the node is in the run."""
 
     ctx: Context
@@ -58,7 +60,7 @@ class Behind:
         """Ask *node* for the records after the last one here; at most once in `resend` seconds."""
         if self.ctx.now >= self._not_before:
             self._not_before = self.ctx.now + self.ctx.settings.resend
-            self.ctx.send(node, Ask(self.ledger.run, self.ledger.round))
+            self.ctx.send(node, RecordsRequest(self.ledger.run, self.ledger.round))
 
     def ask_again(self) -> None:
         """Allow the next `ask` at once: an answer came and more is wanted."""

@@ -5,7 +5,7 @@ import pytest
 from p2pfl.errors import DataDirectoryError, HandshakeRefused
 from p2pfl.messages import Member
 from p2pfl.proofs import CastVote, Claim, Seen, sign_claim
-from p2pfl.runtime.boots import Boots
+from p2pfl.runtime.incarnations import Incarnations
 from tests.support.core import ballot, member
 from tests.support.keys import signer
 from tests.support.records import digest, signed
@@ -40,36 +40,36 @@ class Memory:
 
 def test_starts_are_remembered_by_the_journal_which_is_asked_once():
     memory = Memory()
-    boots = Boots(memory, lambda _: None, fail=pytest.fail)
-    assert boots.seen(BEN) is None
-    boots.save_claim(BEN, CLAIM)
+    incarnations = Incarnations(memory, lambda _: None, fail=pytest.fail)
+    assert incarnations.seen(BEN) is None
+    incarnations.save_claim(BEN, CLAIM)
     assert memory.known == {BEN: Seen(CLAIM)}
     asked = memory.asked
-    assert boots.seen(BEN) == boots.seen(BEN) == Seen(CLAIM)
+    assert incarnations.seen(BEN) == incarnations.seen(BEN) == Seen(CLAIM)
     assert memory.asked == asked
 
 
 def test_a_vote_counts_before_it_is_on_disk():
     votes = {BEN: cast(4)}
-    boots = Boots(Memory(), votes.get, fail=pytest.fail)
-    assert boots.seen(BEN) == Seen(None, cast(4))
-    boots.save_claim(BEN, CLAIM)
+    incarnations = Incarnations(Memory(), votes.get, fail=pytest.fail)
+    assert incarnations.seen(BEN) == Seen(None, cast(4))
+    incarnations.save_claim(BEN, CLAIM)
     votes[BEN] = cast(9)
-    assert boots.seen(BEN) == Seen(CLAIM, cast(9))
+    assert incarnations.seen(BEN) == Seen(CLAIM, cast(9))
 
 
 def test_what_the_journal_knew_before_this_start_stays_beside_a_new_claim():
     memory = Memory()
     memory.known[BEN] = Seen(None, cast(9))
-    boots = Boots(memory, lambda _: None, fail=pytest.fail)
-    assert boots.seen(BEN) == Seen(None, cast(9))
-    boots.save_claim(BEN, CLAIM)
-    assert boots.seen(BEN) == Seen(CLAIM, cast(9))
+    incarnations = Incarnations(memory, lambda _: None, fail=pytest.fail)
+    assert incarnations.seen(BEN) == Seen(None, cast(9))
+    incarnations.save_claim(BEN, CLAIM)
+    assert incarnations.seen(BEN) == Seen(CLAIM, cast(9))
 
 
 def test_a_disk_that_refuses_ends_the_node_and_not_the_mesh():
     failures: list[DataDirectoryError] = []
-    boots = Boots(Memory(is_full=True), lambda _: None, failures.append)
+    incarnations = Incarnations(Memory(is_full=True), lambda _: None, failures.append)
     with pytest.raises(HandshakeRefused, match="it ends and says why"):
-        boots.save_claim(BEN, CLAIM)
+        incarnations.save_claim(BEN, CLAIM)
     assert failures == [FULL]

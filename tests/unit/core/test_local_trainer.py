@@ -3,8 +3,8 @@ import pytest
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Evaluate, SaveUpdate, Send, StopTraining, Train
-from p2pfl.core.trainee import Trainee
-from p2pfl.messages import Collect, Evaluation, Noted, Report, Submit
+from p2pfl.core.local_trainer import LocalTrainer
+from p2pfl.messages import Ack, Collect, Evaluation, Report, Submit
 from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, sent, taken, told
 from tests.support.records import NAMES, node, update
 
@@ -17,7 +17,7 @@ class Bench:
         self.chain = chain_of(*NAMES[:3], rounds=rounds)
         self.ledger = ledger(self.ctx, self.chain)
         self.handed_in = []
-        self.it = Trainee(self.ctx, self.ledger, self.handed_in.append)
+        self.it = LocalTrainer(self.ctx, self.ledger, self.handed_in.append)
 
     def begin(self, *, ready=True, leaving=False):
         self.it.begin(ready=ready, declines="it is leaving" if leaving else "")
@@ -33,7 +33,7 @@ class Bench:
         return taken(self.ctx)
 
     def note(self, attempt, name, refused=""):
-        self.it.note(Noted(self.chain.run, self.ledger.round + 1, ballot(attempt, name), refused))
+        self.it.note(Ack(self.chain.run, self.ledger.round + 1, ballot(attempt, name), refused))
         return taken(self.ctx)
 
     def advance(self, seconds):
@@ -118,7 +118,7 @@ def test_the_note_of_an_earlier_ballot_stops_nothing(bench):
     bench.collect(1, "ben")
     bench.collect(2, "cleo")
     bench.note(1, "ben")
-    assert not bench.it.noted
+    assert not bench.it.acked
 
 
 def test_a_refused_update_is_told_once(bench):

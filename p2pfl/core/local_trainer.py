@@ -17,11 +17,11 @@ from p2pfl.core.inputs import TrainProgress
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.roster import entry_of, selection
 from p2pfl.messages import (
+    Ack,
     Ballot,
     Collect,
     Evaluation,
     Member,
-    Noted,
     Report,
     RosterEntry,
     RunSpec,
@@ -31,7 +31,7 @@ from p2pfl.messages import (
 
 
 @dataclass
-class Trainee:
+class LocalTrainer:
     """The member's own training and evaluation in the round after the ledger's last."""
 
     ctx: Context
@@ -42,7 +42,7 @@ class Trainee:
     declined: str = ""
     evaluation: Evaluation | None = None
     evaluation_asked: Evaluate | None = None
-    """What the worker was asked for, or had begun with before the round opened (`p2pfl.core.headstart`)."""
+    """What the worker was asked for, or had begun with before the round opened (`p2pfl.core.speculation`)."""
     evaluation_failed: bool = False
     training: bool = False
     wanted: bool = False
@@ -51,7 +51,7 @@ class Trainee:
     predicted: float = 0.0
     collector: Ballot | None = None
     """The highest elected ballot heard of."""
-    noted: bool = False
+    acked: bool = False
     resend_at: float | None = None
     report_at: float | None = None
     """When everybody is to hear of the evaluation, if no record tells it before."""
@@ -126,7 +126,7 @@ class Trainee:
         round_, me = self.ledger.round + 1, self.ctx.me
         self.training, self.progress = False, 1.0
         self.update = UpdateEntry(me.node, me.journal, digest, samples, loss, seconds)
-        self.ctx.tell(events.Trained(round_, digest, samples, loss, seconds))
+        self.ctx.tell(events.TrainingFinished(round_, digest, samples, loss, seconds))
         self.announce()
         # Behind the announcement, which need not wait for the disk: no promise of this member depends on it.
         self.ctx.do(SaveUpdate(self.ledger.run, round_, self.ledger.digest, self.update))
@@ -174,10 +174,10 @@ class Trainee:
         if self.collector is not None and message.ballot < self.collector:
             return False
         if is_news:
-            self.collector, self.noted = message.ballot, False
+            self.collector, self.acked = message.ballot, False
         if message.selected and self.is_training_round and not self.wanted:
-            self.wanted, self.noted = True, False
-        if not self.noted:
+            self.wanted, self.acked = True, False
+        if not self.acked:
             self.announce()
         return is_news
 
@@ -212,11 +212,11 @@ class Trainee:
             self.evaluation,
         )
 
-    def note(self, message: Noted) -> bool:
+    def note(self, message: Ack) -> bool:
         """Stop repeating the announcement: the aggregator has it. Return whether that was news."""
-        if message.ballot != self.collector or self.noted:
+        if message.ballot != self.collector or self.acked:
             return False
-        self.noted, self.resend_at = True, None
+        self.acked, self.resend_at = True, None
         if message.refused:
             self.ctx.tell(events.UpdateRefused(message.round, self.ctx.name, message.refused))
         return True
@@ -229,7 +229,7 @@ class Trainee:
             self._report(self.evaluation)
         if self.resend_at is not None and self.ctx.now >= self.resend_at:
             self.resend_at = None
-            if not self.noted:
+            if not self.acked:
                 self.announce()
 
     @property
@@ -239,7 +239,7 @@ class Trainee:
 
     def linked(self, node: str) -> None:
         """Announce at once when the link to the aggregator is back."""
-        if self.collector is not None and self.collector.node == node and not self.noted:
+        if self.collector is not None and self.collector.node == node and not self.acked:
             self.announce()
 
     def close(self) -> None:

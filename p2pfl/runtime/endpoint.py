@@ -18,7 +18,7 @@ import msgspec
 from p2pfl.store.durable import disk_errors
 
 
-class Invitation(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True):
     """What the file says."""
 
     name: str
@@ -32,7 +32,7 @@ class Invitation(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def invite(path: Path, invitation: Invitation) -> Iterator[None]:
+def invite(path: Path, endpoint: Endpoint) -> Iterator[None]:
     """Have *invitation* at *path* meanwhile.
 
     Raises:
@@ -42,7 +42,7 @@ def invite(path: Path, invitation: Invitation) -> Iterator[None]:
     with disk_errors("write", path):
         descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, for its mode
-            file.write(msgspec.json.encode(invitation))
+            file.write(msgspec.json.encode(endpoint))
         half.replace(path)
     try:
         yield
@@ -51,9 +51,9 @@ def invite(path: Path, invitation: Invitation) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def read_invitation(path: Path) -> Invitation | None:
+def read_endpoint(path: Path) -> Endpoint | None:
     """Return what the file at *path* says; None where there is none, or none that can be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Invitation)
+        return msgspec.json.decode(path.read_bytes(), type=Endpoint)
     except (OSError, msgspec.DecodeError):
         return None

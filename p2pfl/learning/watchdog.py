@@ -15,7 +15,7 @@ UNKNOWN_SECONDS = 3600.0
 """For a job of which nobody knows how long it takes, the first of its kind: a download on a slow line."""
 
 
-class Vigil:
+class Watchdog:
     """Tells a silent process from a live one, look by look."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Vigil:
         return self._silent >= SILENT_TICKS
 
 
-class Stillness:
+class Stall:
     """Tells a hanging job from a working one, among jobs that are done one after another."""
 
     def __init__(self, factor: float, seconds: float) -> None:

@@ -75,7 +75,7 @@ def test_work_on_a_proposed_model_begins_when_it_is_here_and_nothing_of_it_leave
     assert not of_kind(effects + later, Send)
     assert not told(effects + later, events.TrainingStarted)
     assert not of_kind(later, SaveUpdate)
-    assert bench.it.head_start.pinned() == {digest(("update", 3))}
+    assert bench.it.speculation.pinned() == {digest(("update", 3))}
 
 
 def test_what_was_done_by_the_commit_is_the_new_round_s(bench):
@@ -93,8 +93,8 @@ def test_what_was_done_by_the_commit_is_the_new_round_s(bench):
         bench.ledger.digest,
         digest(("update", 3)),
     )
-    assert bench.it.trainee.evaluation == HERE
-    assert bench.it.head_start.pinned() == set()
+    assert bench.it.local_trainer.evaluation == HERE
+    assert bench.it.speculation.pinned() == set()
 
 
 def test_what_is_still_under_way_at_the_commit_goes_on(bench):
@@ -103,11 +103,11 @@ def test_what_is_still_under_way_at_the_commit_goes_on(bench):
     bench.it.progressed(inputs.TrainProgress(bench.chain.run, 3, 5, 10, 8.0))
     effects = bench.commit(record)
     assert not of_kind(effects, Evaluate | Train | StopTraining)
-    assert (bench.it.trainee.progress, bench.it.trainee.predicted) == (0.5, 8.0)
+    assert (bench.it.local_trainer.progress, bench.it.local_trainer.predicted) == (0.5, 8.0)
     bench.evaluated(evaluate)
     bench.trained(3, record.model)
-    assert bench.it.trainee.evaluation == HERE
-    assert bench.it.trainee.update is not None
+    assert bench.it.local_trainer.evaluation == HERE
+    assert bench.it.local_trainer.update is not None
 
 
 def test_another_record_committed_begins_anew_and_takes_no_result_of_the_old_work(bench):
@@ -121,8 +121,8 @@ def test_another_record_committed_begins_anew_and_takes_no_result_of_the_old_wor
     assert (train.round, train.model) == (3, other.model)
     bench.trained(3, proposed.model, "late")
     bench.evaluated(evaluate)
-    assert bench.it.trainee.update is None
-    assert bench.it.trainee.evaluation is None
+    assert bench.it.local_trainer.update is None
+    assert bench.it.local_trainer.evaluation is None
 
 
 def test_a_second_proposal_takes_the_first_one_s_place(bench):
@@ -140,9 +140,9 @@ def test_an_evaluation_for_another_division_of_the_test_data_is_not_taken(bench)
     bench.propose(fewer, attempt=3)
     bench.evaluated(evaluate)
     bench.commit(fewer)
-    assert bench.it.trainee.evaluation is None
+    assert bench.it.local_trainer.evaluation is None
     bench.evaluated(msgspec.structs.replace(evaluate, parts=2))
-    assert bench.it.trainee.evaluation == HERE
+    assert bench.it.local_trainer.evaluation == HERE
 
 
 def test_the_open_round_s_own_training_comes_first():
@@ -177,7 +177,7 @@ def test_a_failure_is_told_when_it_is_tried_again_after_the_commit(bench):
     bench.it.blob_ready(inputs.BlobReady(record.model, durable=True))
     assert of_kind(taken(bench.ctx), Train)
     bench.it.work_failed(failed)
-    assert bench.it.trainee.declined == "its training failed: no memory"
+    assert bench.it.local_trainer.declined == "its training failed: no memory"
 
 
 def test_the_update_of_a_head_start_is_offered_to_the_next_aggregator(bench):

@@ -9,11 +9,11 @@ import msgspec
 
 from p2pfl import __version__, events
 from p2pfl.events import Published
-from p2pfl.messages import MAX_LABELS, Facts
+from p2pfl.messages import MAX_LABELS, DeviceInfo
 from p2pfl.runtime.machine import count_cores, total_memory
 
 
-class OwnFacts:
+class OwnDeviceInfo:
     """The facts of one node, kept up to date by its own events: a sink of the publisher."""
 
     def __init__(
@@ -21,14 +21,14 @@ class OwnFacts:
         node: str,
         name: str,
         publish: Callable[[events.AnyEvent], None],
-        spread: Callable[[Facts], None],
+        spread: Callable[[DeviceInfo], None],
     ) -> None:
         """When the facts change, *publish* them to people here and *spread* them to the others."""
         self._node = node
         self._name = name
         self._publish = publish
         self._spread = spread
-        self.facts = Facts(
+        self.device_info = DeviceInfo(
             software=__version__,
             system=f"{platform.system()} {platform.machine()}"[:64],
             cores=count_cores(),
@@ -47,9 +47,9 @@ class OwnFacts:
                 self._set(samples=sum(labels), labels=labels[:MAX_LABELS])
 
     def _set(self, **changes: object) -> None:
-        facts = msgspec.structs.replace(self.facts, **changes)
-        if facts != self.facts:
-            self.facts = facts
-            told = {field: getattr(facts, field) for field in facts.__struct_fields__}
-            self._publish(events.PeerFacts(node=self._node, name=self._name, **told))
-            self._spread(facts)
+        device_info = msgspec.structs.replace(self.device_info, **changes)
+        if device_info != self.device_info:
+            self.device_info = device_info
+            told = {field: getattr(device_info, field) for field in device_info.__struct_fields__}
+            self._publish(events.PeerDeviceInfo(node=self._node, name=self._name, **told))
+            self._spread(device_info)

@@ -89,7 +89,7 @@ def decide_giving_up(begun: Begun) -> tuple[bool, str, float | None]:
 
 
 @dataclass
-class Foundings:
+class AbandonedRuns:
     """What one node remembers of them."""
 
     ctx: Context

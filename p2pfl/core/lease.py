@@ -16,7 +16,7 @@ MOST = 4
 """Round caps a candidate has in all, however much progress it makes."""
 
 
-class Step(IntEnum):
+class LeaseStep(IntEnum):
     """How far a candidate has come, as another member hears of it."""
 
     STANDS = 1
@@ -24,11 +24,11 @@ class Step(IntEnum):
     PROPOSES = 3
 
 
-class Courtesy(msgspec.Struct, frozen=True):
+class LeaderLease(msgspec.Struct, frozen=True):
     """What is left to one candidate."""
 
     ballot: Ballot
-    step: Step
+    step: LeaseStep
     began: float
     """When this member first heard of the ballot."""
     since: float
@@ -39,13 +39,13 @@ class Courtesy(msgspec.Struct, frozen=True):
         return min(self.since + round_cap, self.began + MOST * round_cap)
 
 
-def hear(courtesy: Courtesy | None, ballot: Ballot, step: Step, now: float) -> Courtesy:
+def hear(lease: LeaderLease | None, ballot: Ballot, step: LeaseStep, now: float) -> LeaderLease:
     """Return what is left to the node of *ballot* after it was heard at *step*."""
-    if courtesy is None or courtesy.ballot != ballot:
-        return Courtesy(ballot, step, now, now)
-    return renew(courtesy, now, step=step) if step > courtesy.step else courtesy
+    if lease is None or lease.ballot != ballot:
+        return LeaderLease(ballot, step, now, now)
+    return renew(lease, now, step=step) if step > lease.step else lease
 
 
-def renew(courtesy: Courtesy, now: float, *, step: Step | None = None) -> Courtesy:
+def renew(lease: LeaderLease, now: float, *, step: LeaseStep | None = None) -> LeaderLease:
     """Return the courtesy after progress: a further step, a contribution noted, bytes that came."""
-    return msgspec.structs.replace(courtesy, since=now, step=step or courtesy.step)
+    return msgspec.structs.replace(lease, since=now, step=step or lease.step)
