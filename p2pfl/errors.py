@@ -12,6 +12,7 @@
      +-- PeerError                a peer broke the protocol; its link ends, never the node
      |    +-- FrameError          bytes that are no frame: too long, cut off, not MessagePack
      |    +-- ProtocolError       a well-formed frame that has no place here
+     |    |    +-- VersionError       its specification has a tag that only a newer version knows
      |    +-- BlobError           bytes that are not the blob they were announced as
      +-- NetworkError             nobody's fault: unreachable, timed out, closed
      |    +-- HandshakeRefused    one side refused the other and said why
@@ -61,6 +62,21 @@ class FrameError(PeerError):
 
 class ProtocolError(PeerError):
     """A well-formed message that has no place here."""
+
+
+class VersionError(ProtocolError):
+    """A peer's run has a task, strategy, encoding or privacy that this version does not know."""
+
+    def __init__(self, what: str) -> None:
+        """Say what to do about *what*, as "strategy 'fedprox'"."""
+        super().__init__(
+            f"its run has the {what}, which this device's p2pfl does not know: upgrade p2pfl on this device"
+        )
+        self.for_peer = (
+            f"your run has the {what}, which the p2pfl of the device that says this does not know: upgrade "
+            "p2pfl there"
+        )
+        """The same for the peer, as half a sentence."""
 
 
 class BlobError(PeerError):

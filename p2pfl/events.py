@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from p2pfl.messages import RunSpec
+from p2pfl.spec import DataCard, RunSpec
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="event", omit_defaults=False):
@@ -166,10 +166,18 @@ class PeerDeviceInfo(Event, frozen=True, tag="peer_device_info"):
     """Bytes of main memory."""
     device: str
     """Where it trains, as "cpu" or "cuda"; empty until its worker is ready."""
-    samples: int
-    """Training samples of its data part; 0 until it trained."""
-    labels: tuple[int, ...]
-    """Of those, how many of each label; empty until it trained."""
+    part: DataCard | None
+    """The data it trains on in this run; None until it trained."""
+
+    @property
+    def samples(self) -> int:
+        """Training samples of its data part; 0 until it trained."""
+        return self.part.examples if self.part is not None else 0
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Of those, how many of each label; empty until it trained."""
+        return tuple(count.examples for count in self.part.labels) if self.part is not None else ()
 
 
 class PeerStatus(Event, frozen=True, tag="peer_status"):
@@ -275,8 +283,12 @@ class DataShown(Event, frozen=True, tag="data_shown"):
 
     partition: int
     partitions: int
-    labels: tuple[int, ...]
-    """Samples of each label."""
+    part: DataCard
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Samples of each label."""
+        return tuple(count.examples for count in self.part.labels)
 
 
 class TrainingStarted(Event, frozen=True, tag="training_started"):
@@ -292,6 +304,8 @@ class TrainingFinished(Event, frozen=True, tag="training_finished"):
     round: int
     digest: str
     samples: int
+    steps: int
+    """Optimizer steps."""
     loss: float
     seconds: float
 
@@ -325,7 +339,7 @@ class Elected(Event, frozen=True, tag="elected"):
 
 
 class UpdateCounted(Event, frozen=True, tag="update_counted"):
-    """The node, as aggregator, folded an update in; or, as member, heard that its own was."""
+    """The node, as aggregator, has an update and counts it; or, as member, heard that its own is counted."""
 
     round: int
     name: str
@@ -395,6 +409,8 @@ class CountedUpdate(msgspec.Struct, frozen=True):
     name: str
     samples: int
     """Its weight in the average."""
+    steps: int
+    """Optimizer steps of its training."""
     loss: float
     """Mean training loss of its last local epoch."""
     seconds: float
@@ -405,10 +421,13 @@ class MemberScore(msgspec.Struct, frozen=True):
     """How a committed model did on one member's held-out data."""
 
     name: str
-    correct: int
-    total: int
-    loss: float
-    """Cross-entropy summed over the `total` samples."""
+    examples: int
+    sums: dict[str, float]
+    """By metric, summed over the examples; see `p2pfl.messages.Evaluation`."""
+
+    def mean(self, metric: str) -> float | None:
+        """Return the mean of *metric*; None where it was not measured."""
+        return self.sums[metric] / self.examples if metric in self.sums and self.examples else None
 
 
 class Committed(Event, frozen=True, tag="committed"):
@@ -458,9 +477,9 @@ class EvaluationFinished(Event, frozen=True, tag="evaluation_finished"):
     """How the committed model of a round did, summed over the members that reported so far."""
 
     round: int
-    accuracy: float
-    loss: float
-    samples: int
+    metrics: dict[str, float]
+    """The mean of each metric."""
+    examples: int
     reports: int
     members: int
     scores: tuple[MemberScore, ...] = ()
@@ -471,7 +490,17 @@ class EvaluationFinished(Event, frozen=True, tag="evaluation_finished"):
     is_news: bool = True
     """False where committed evaluations are those that all members had reported, or of a missed round."""
     reported: float | None = None
-    """The accuracy all members had reported before, where another one is committed."""
+    """The mean of the primary metric that all members had reported before, where another is committed."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """The mean of "accuracy"; None where the task does not measure it."""
+        return self.metrics.get("accuracy")
+
+    @property
+    def loss(self) -> float | None:
+        """The mean of "loss"; None where the task does not measure it."""
+        return self.metrics.get("loss")
 
 
 class RunEnded(Event, frozen=True, tag="run_ended"):
@@ -481,13 +510,17 @@ class RunEnded(Event, frozen=True, tag="run_ended"):
     rounds: int
     """Rounds of training that are committed."""
     model: str
-    accuracy: float | None
-    """Of that model, as the last record committed it; None where nobody evaluated it."""
-    loss: float | None
+    metrics: dict[str, float]
+    """The means of that model, as the last record committed them; empty where nobody evaluated it."""
     planned: int = 0
     """Rounds of training the run was to have; 0 where nobody said."""
     is_trained: bool = True
     """False where no update was ever counted: the model is still the initial one."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """The mean of "accuracy"; None where nobody measured it."""
+        return self.metrics.get("accuracy")
 
 
 class LoneTrained(Event, frozen=True, tag="lone_trained"):
@@ -577,12 +610,11 @@ class RoundRow(msgspec.Struct, frozen=True):
     updates: tuple[CountedUpdate, ...]
     left_out: tuple[tuple[str, str], ...]
     """Name and reason."""
-    accuracy: float | None
-    """Of this round's model, as the next record committed it, else as reported; None before anybody did."""
-    loss: float | None
-    """Mean cross-entropy, from the same evaluations."""
-    samples: int
-    """Held-out samples in those evaluations."""
+    metrics: dict[str, float]
+    """The means of this round's model, as the next record committed them, else as reported; empty before
+    anybody did."""
+    examples: int
+    """Held-out examples in those evaluations."""
     scores: tuple[MemberScore, ...]
     """Those evaluations."""
     seconds: float
@@ -592,7 +624,17 @@ class RoundRow(msgspec.Struct, frozen=True):
     trained: int = 0
     """Rounds of training up to and including this one; 0 where nobody said."""
     committed: bool = True
-    """Whether `accuracy`, `loss` and `scores` are committed; those only reported may still change."""
+    """Whether `metrics` and `scores` are committed; those only reported may still change."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """The mean of "accuracy"; None where nobody measured it."""
+        return self.metrics.get("accuracy")
+
+    @property
+    def loss(self) -> float | None:
+        """The mean of "loss"; None where nobody measured it."""
+        return self.metrics.get("loss")
 
     @property
     def training_round(self) -> int:

@@ -11,6 +11,7 @@ with the fields in the order written here; `record_digest` is the only place tha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -18,6 +19,16 @@ from blake3 import blake3
 from msgspec import Meta
 
 from p2pfl.schema import Layout
+from p2pfl.spec import (
+    MAX_ROSTER,
+    MAX_SUMS,
+    Agreement,
+    DataCard,
+    MetricName,
+    Role,
+    RunSpec,
+    SomeExamples,
+)
 
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """Hex BLAKE3 of a blob or a record. (In these patterns `$` would let a newline follow; `\\Z` does not.)"""
@@ -38,6 +49,9 @@ Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Reason = Annotated[str, Meta(max_length=300)]
 """Half a sentence for people. Untrusted text."""
 
+Software = Annotated[str, Meta(max_length=64)]
+"""A version of p2pfl. Untrusted text."""
+
 Round = Annotated[int, Meta(ge=0, le=2**31)]
 Rounds = Annotated[int, Meta(ge=0, le=2**30)]
 """Rounds a run is to train, or has behind it at its start: half of what a record can hold, so that no device
@@ -52,12 +66,6 @@ PublicKey = Annotated[bytes, Meta(min_length=1, max_length=256)]
 
 Signature = Annotated[bytes, Meta(min_length=1, max_length=128)]
 """ECDSA on P-256 with SHA-256, in DER: at most 72 bytes."""
-
-MAX_ROSTER = 256
-"""Members of a roster. A record of 256 members takes about 100 KB; a control frame holds 1 MiB."""
-
-MAX_LABELS = 1000
-"""Labels whose counts are told: ImageNet has as many."""
 
 MAX_ATTEMPT = 2**31
 """The highest attempt of a ballot. A member that stands every tenth of a second needs seven years for it."""
@@ -110,6 +118,8 @@ class RosterEntry(Struct, frozen=True):
     journal: JournalId
     name: Name
     slot: Annotated[int, Meta(ge=0, lt=2**16)]
+    examples: SomeExamples
+    """Those its data card stated when it came into the roster: no update of it may count more samples."""
 
     @property
     def member(self) -> Member:
@@ -118,35 +128,6 @@ class RosterEntry(Struct, frozen=True):
 
 
 Roster = Annotated[tuple[RosterEntry, ...], Meta(min_length=1, max_length=MAX_ROSTER)]
-
-
-class RunSpec(Struct, frozen=True):
-    """The training all members agreed on; part of record 0 and so of the run's id."""
-
-    task: Annotated[str, Meta(min_length=1, max_length=200)]
-    model: Annotated[str, Meta(min_length=1, max_length=64)]
-    partition: Annotated[str, Meta(min_length=1, max_length=64)]
-    partitions: Annotated[int, Meta(ge=1, le=2**16)]
-    """Into how many parts the task's data are divided; a slot trains on part `slot % partitions`."""
-    rounds: Annotated[int, Meta(ge=1, le=2**30)]
-    """Rounds of training. The evaluation record that closes the run is not counted."""
-    epochs: Annotated[int, Meta(ge=1, le=10**6)]
-    """Local epochs in a round (E in McMahan et al. 2017)."""
-    batch_size: Annotated[int, Meta(ge=1, le=10**7)]
-    """Local batch size (B in McMahan et al. 2017)."""
-    learning_rate: Annotated[float, Meta(gt=0, le=1e6)]
-    momentum: Annotated[float, Meta(ge=0, lt=1)]
-    weight_decay: Annotated[float, Meta(ge=0, le=1e6)]
-    strategy: Literal["fedavg"]
-    seed: Annotated[int, Meta(ge=0, le=2**53)]
-    sample: Annotated[int, Meta(ge=0, le=MAX_ROSTER)]
-    """Members selected to train in a round; 0 selects all."""
-    min_updates: Annotated[int, Meta(ge=1, le=MAX_ROSTER)]
-    """Updates that suffice once the straggler deadline has passed."""
-    round_cap: Annotated[float, Meta(gt=0, le=1e9)]
-    """Seconds after which a round closes with what is there, however slow its members promise to be."""
-    drop_after: Annotated[float, Meta(gt=0, le=1e9)]
-    """Seconds of absence after which a member may be dropped from the roster."""
 
 
 class Origin(Struct, frozen=True):
@@ -160,20 +141,61 @@ class Origin(Struct, frozen=True):
     """Rounds of training up to and including it: the new run counts on from there."""
 
 
+class RecordBlobs(Struct, frozen=True, omit_defaults=True):
+    """The blobs of a record by role; which roles there are follows from the spec (`record_roles`)."""
+
+    model: Digest
+    state: DigestOrEmpty = ""
+    """The strategy's own state; left out of the encoding where the strategy has none."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that are filled."""
+        return ("model", "state") if self.state else ("model",)
+
+
+class UpdateBlobs(Struct, frozen=True, omit_defaults=True):
+    """The blobs of an update by role; which roles there are follows from the spec (`update_roles`)."""
+
+    update: Digest
+    control: DigestOrEmpty = ""
+    """What the strategy wants beside the update; left out of the encoding where it wants nothing."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that are filled."""
+        return ("update", "control") if self.control else ("update",)
+
+
+class Provenance(Struct, frozen=True):
+    """Where a run's first model came from; of which task it is, and which run it continues, stands beside."""
+
+    software: Software
+    """Version of p2pfl on the device that founded the run. Untrusted text."""
+    model: Literal["initialised", "continued"]
+    """"initialised" from the seed; "continued": the last model of the last run in `Genesis.continues`."""
+
+
 class Genesis(Struct, frozen=True, omit_defaults=True):
     """Record 0: founds a run. Its digest is the run id."""
 
     nonce: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
     spec: RunSpec
+    agreement: Agreement
+    """What the data of all members have in common; whoever joins later must fit it."""
     roster: Roster
     layout: Layout
-    """Of all its model files."""
-    model: Digest
-    max_samples: Annotated[int, Meta(ge=1, le=2**53)]
-    """More samples than this no member can hold: a larger count in an update is refused."""
+    """Of all its model files; of other blobs it follows from this, the model's schema and the spec."""
+    blobs: RecordBlobs
+    provenance: Provenance
     continues: Annotated[tuple[Origin, ...], Meta(max_length=MAX_ORIGINS)] = ()
     """Where the run comes from if it continues others that lost their majority, the nearest last (rule 14).
     Left out of the encoding where it is empty."""
+
+    @property
+    def model(self) -> str:
+        """The digest of the first model."""
+        return self.blobs.model
 
     @property
     def trained(self) -> int:
@@ -186,12 +208,36 @@ class Genesis(Struct, frozen=True, omit_defaults=True):
 
 
 class Evaluation(Struct, frozen=True):
-    """How well a committed model did on one member's held-out data."""
+    """How well a committed model did on one member's held-out data: sums over its examples."""
 
-    correct: Count
-    total: Annotated[int, Meta(ge=1, le=2**53)]
-    loss: Annotated[float, Meta(ge=0, le=1e300)]
-    """Cross-entropy summed over `total` samples."""
+    examples: Annotated[int, Meta(ge=1, le=2**53)]
+    sums: Annotated[dict[MetricName, Number], Meta(min_length=1, max_length=MAX_SUMS)]
+    """By metric, in the order of names, so that equal evaluations have equal encodings. The mean of a metric
+    is its sum divided by `examples`: the loss summed over examples, for "accuracy" how many are right."""
+
+    def __post_init__(self) -> None:
+        if list(self.sums) != sorted(self.sums):
+            raise ValueError("the sums of an evaluation are not in the order of their names")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics that were measured, sorted."""
+        return tuple(self.sums)
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean of each metric."""
+        return {name: value / self.examples for name, value in self.sums.items()}
+
+
+def add_evaluations(evaluations: Iterable[Evaluation]) -> Evaluation:
+    """Add *evaluations* (at least one) of the same metrics: sums over disjoint examples add up."""
+    parts = tuple(evaluations)
+    names = parts[0].names
+    return Evaluation(
+        sum(part.examples for part in parts),
+        {name: sum(part.sums.get(name, 0.0) for part in parts) for name in names},
+    )
 
 
 class MemberEvaluation(Struct, frozen=True):
@@ -206,12 +252,20 @@ class UpdateEntry(Struct, frozen=True):
 
     node: NodeId
     journal: JournalId
-    digest: Digest
-    samples: Annotated[int, Meta(ge=1, le=2**53)]
+    blobs: UpdateBlobs
+    samples: SomeExamples
+    """Examples it was trained on: its weight in the average."""
+    steps: Annotated[int, Meta(ge=1, le=2**53)]
+    """Optimizer steps of the training."""
     loss: Number
     """Mean training loss over the last local epoch."""
     seconds: Seconds
     """What the training took."""
+
+    @property
+    def digest(self) -> str:
+        """The digest of the update itself."""
+        return self.blobs.update
 
 
 class LeftOut(Struct, frozen=True):
@@ -236,7 +290,7 @@ class Record(Struct, frozen=True):
     """The rounds the run is to train; above `RunSpec.rounds` once it was extended."""
     ballot: Ballot
     """The ballot in which this value was first proposed; an adopter keeps it."""
-    model: Digest
+    blobs: RecordBlobs
     updates: Annotated[tuple[UpdateEntry, ...], Meta(max_length=MAX_ROSTER)]
     left_out: Annotated[tuple[LeftOut, ...], Meta(max_length=MAX_ROSTER)]
     evaluations: Annotated[tuple[MemberEvaluation, ...], Meta(max_length=MAX_ROSTER)]
@@ -246,6 +300,11 @@ class Record(Struct, frozen=True):
     then: Literal["go", "pause", "end"]
     note: Reason
     """Why the round is empty, paused or ended, or who joined and left; may be empty."""
+
+    @property
+    def model(self) -> str:
+        """The digest of the model."""
+        return self.blobs.model
 
 
 # --- messages, in the order a run needs them ----------------------------------------------------------------
@@ -346,7 +405,7 @@ class Submit(Struct, frozen=True, tag="submit"):
 
 
 class Ack(Struct, frozen=True, tag="ack"):
-    """Answer to Submit: the update is folded in, or refused with a reason."""
+    """Answer to Submit: the update is here, checked and counted, or refused with a reason."""
 
     run: Digest
     round: Round
@@ -451,10 +510,19 @@ class ControlRequest(Struct, frozen=True, tag="control_request"):
     signature: Signature
 
 
+class Card(Struct, frozen=True, tag="card"):
+    """What data the sender brings, as soon as its worker has described them.
+
+    A run is founded on the cards of its members, and a learner becomes a member only with one that fits.
+    """
+
+    card: DataCard
+
+
 class DeviceInfo(Struct, frozen=True, tag="device_info"):
     """What kind of device this is and what data it trains on: for screens, nothing is decided by it."""
 
-    software: Annotated[str, Meta(max_length=64)]
+    software: Software
     """Version of p2pfl. Untrusted text, as the next one."""
     system: Annotated[str, Meta(max_length=64)]
     cores: Count
@@ -462,10 +530,8 @@ class DeviceInfo(Struct, frozen=True, tag="device_info"):
     """Bytes of main memory."""
     device: Annotated[str, Meta(max_length=64)]
     """Where it trains; empty until its worker is ready. Untrusted text."""
-    samples: Count
-    """Training samples of its data part; 0 until it trained."""
-    labels: Annotated[tuple[Count, ...], Meta(max_length=MAX_LABELS)]
-    """Of those, how many of each label; empty until it trained."""
+    part: DataCard | None
+    """The data it trains on in this run; None until it trained."""
 
 
 Message = (
@@ -487,6 +553,7 @@ Message = (
     | Records
     | Decline
     | ControlRequest
+    | Card
     | DeviceInfo
 )
 """Everything that may follow HELLO and WELCOME on a control link, besides the link's own frames."""

@@ -16,7 +16,7 @@ def rows_of(state: State) -> list[RoundRow]:
         RoundRow(
             run=one.run, round=one.index, kind="train", attempt=one.attempt, aggregator=one.aggregator,
             digest=one.digest, parent="", record="", members=one.members, updates=one.updates,
-            left_out=one.left_out, accuracy=one.accuracy, loss=one.loss, samples=one.samples,
+            left_out=one.left_out, metrics=one.metrics, examples=one.examples,
             scores=one.scores, seconds=one.seconds, note=one.note,
             then="end" if one.then == "end" else "pause" if one.then == "pause" else "go",
             trained=one.round, committed=not one.is_provisional,

@@ -121,7 +121,7 @@ def _describe(run: RunRow, roster: Sequence[RosterEntry], kept: Sequence[RosterE
     out = ", ".join(entry.name for entry in roster if entry not in kept)
     gone = len(roster) - needed + 1
     typer.echo(
-        f"Run {run.run[:SHORT]} ({bounded(run.spec.task)}, model {bounded(run.spec.model)}) has "
+        f"Run {run.run[:SHORT]} ({bounded(run.spec.task.name)}, model {bounded(run.spec.task.model)}) has "
         f"{run.trained} of {run.rounds} rounds committed here.\n"
         f"Kept:     {bounded(staying or 'this device')}\n"
         f"Left out: {bounded(out)}\n"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from p2pfl.cli.demo_result import JournalSummary
     from p2pfl.cli.demo_screen import Screen
     from p2pfl.learning.data import DataPlaces
-    from p2pfl.messages import RunSpec
+    from p2pfl.spec import RunSpec
 
 MAX_NODES = 32
 """Each loads torch: 32 take about 16 GB."""
@@ -215,7 +215,7 @@ async def _perform(setting: DemoSettings, screen: Screen) -> int:
         try:
             if setting.places.download:
                 # All nodes look in the same place: it is done once, before there are any.
-                screen.say(("·", f"downloading the data of {setting.spec.task}, unless they are here"))
+                screen.say(("·", f"downloading the data of {setting.spec.task.name}, unless they are here"))
                 await fetch_data(setting.spec, setting.places)
             return await _watch_and_judge(setting, nodes, screen)
         except asyncio.CancelledError:
@@ -336,7 +336,7 @@ async def _show_result(
         digest = journal.rounds[-1].digest[: demo_result.SHORT]
         whom = f"all {setting.nodes} nodes" if len(complete) == setting.nodes else ", ".join(complete)
         screen.say(("✓", f"{whom} hold the same model, BLAKE3 {digest}"))
-    epochs = journal.run.trained * journal.run.spec.epochs
+    epochs = journal.run.trained * journal.run.spec.training.epochs
     screen.say(("·", f"to compare, each node's data alone are trained on for {epochs} epochs"))
     with screen.live():
         comparison = await comparing.result(journal)

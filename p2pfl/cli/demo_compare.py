@@ -45,7 +45,7 @@ class Comparing:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _compare(self, journal: JournalSummary) -> Comparison:
-        epochs = journal.run.trained * journal.run.spec.epochs
+        epochs = journal.run.trained * journal.run.spec.training.epochs
 
         def tell(lone: Lone) -> None:
             self._control.tell(events.LoneTrained(lone.name, lone.accuracy, epochs))

@@ -18,7 +18,7 @@ from p2pfl.errors import DataDirectoryError
 from p2pfl.events import RoundRow
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.process import Worker, WorkerSettings
-from p2pfl.messages import RunSpec
+from p2pfl.spec import RunSpec
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.reader import RunRow
 
@@ -182,7 +182,9 @@ async def compare(
             on_lone(lone[-1])
     finally:
         await worker.close()
-    return Comparison(result.correct / result.total, tuple(lone), spec.rounds * spec.epochs)
+    return Comparison(
+        result.sums["accuracy"] / result.examples, tuple(lone), spec.rounds * spec.training.epochs
+    )
 
 
 async def _alone(
@@ -191,8 +193,8 @@ async def _alone(
     on_progress(name, 0.0)
     result = await worker.alone(
         spec,
-        slot % spec.partitions,
+        slot % spec.task.partitions,
         lambda progress: on_progress(name, progress.done / max(1, progress.total)),
     )
     assert result is not None, "nobody stops it"
-    return Lone(name, result.samples, result.correct / result.total)
+    return Lone(name, result.samples, result.sums["accuracy"] / result.examples)

@@ -60,7 +60,7 @@ class Story:
     _told: set[Hashable] = field(default_factory=set)
     _scores: dict[int, events.EvaluationFinished] = field(default_factory=dict)
     """The best evaluations known, by training round: committed ones, else those of the most members."""
-    _told_scores: dict[int, tuple[float, int]] = field(default_factory=dict)
+    _told_scores: dict[int, tuple[float | None, int]] = field(default_factory=dict)
     """Accuracy and samples told last, by training round."""
     _settled: set[int] = field(default_factory=set)
     """Rounds whose committed evaluations are known."""
@@ -124,7 +124,7 @@ class Story:
 
     def _score(self, event: events.EvaluationFinished, number: int) -> list[Line]:
         """Tell what all members reported of a round, and what is committed where it is anything else."""
-        told, result = self._told_scores.get(number), (event.accuracy, event.samples)
+        told, result = self._told_scores.get(number), (event.accuracy, event.examples)
         if number in self._settled or (not event.committed and (told or event.reports < event.members)):
             return []
         if event.committed:
@@ -143,7 +143,7 @@ class Story:
         score = self._scores.get(before)
         if score is None or before in self._told_scores:
             return []
-        self._told_scores[before] = score.accuracy, score.samples
+        self._told_scores[before] = score.accuracy, score.examples
         return [("◎", evaluation(score, before))]
 
     def _key(self, name: str, event: events.AnyEvent) -> Hashable | None:
@@ -212,8 +212,8 @@ def _joined(event: events.RunJoined, number: int) -> str:
     spec = event.spec
     state = {"resumed": f", goes on after round {number}", "finished": " has ended in this folder"}
     return (
-        f"run {event.run[:7]}{state.get(event.how, '')}: {spec.task}/{spec.model}, {spec.rounds} rounds of "
-        f"{spec.epochs} epochs, {spec.partition}"
+        f"run {event.run[:7]}{state.get(event.how, '')}: {spec.task.name}/{spec.task.model}, "
+        f"{spec.rounds} rounds of {spec.training.epochs} epochs, {spec.task.partition}"
     )
 
 

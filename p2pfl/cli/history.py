@@ -268,7 +268,7 @@ def provisional_note(rounds: Iterable[RoundRow]) -> str:
     """Explain the mark of the rounds whose accuracy was only reported; empty where there are none."""
     notes = [
         f"round {row.training_round} by {len(row.scores)} of {len(row.members)} members "
-        f"on {row.samples} samples"
+        f"on {row.examples} samples"
         for row in rounds
         if row.accuracy is not None and not row.committed
     ]
@@ -294,8 +294,8 @@ def _show(run: RunRow, rounds: Sequence[RoundRow], others: int) -> None:
     from p2pfl.wire.codec import bounded
 
     typer.echo(
-        f"Run {run.run[:SHORT]}: {bounded(run.spec.task)}, model {bounded(run.spec.model)}, "
-        f"partition {bounded(run.spec.partition)}; {run.trained} of {run.rounds} rounds, "
+        f"Run {run.run[:SHORT]}: {bounded(run.spec.task.name)}, model {bounded(run.spec.task.model)}, "
+        f"partition {bounded(run.spec.task.partition)}; {run.trained} of {run.rounds} rounds, "
         f"{state_of(run, rounds)}."
     )
     if run.origin is not None:

@@ -14,8 +14,8 @@ from p2pfl.cli.grouped import WORDS
 from p2pfl.cli.tui import has_screen
 
 if TYPE_CHECKING:
-    from p2pfl.messages import RunSpec
     from p2pfl.runtime.node import NodeConfig
+    from p2pfl.spec import RunSpec
 
 DEVICE = "This device"
 RUN = "The run (the founder's hold for everybody)"
@@ -266,7 +266,7 @@ def check_min_nodes(min_nodes: int | None) -> None:
         UserError: it is none.
     """
     from p2pfl.errors import UserError
-    from p2pfl.messages import MAX_ROSTER
+    from p2pfl.spec import MAX_ROSTER
 
     if min_nodes is not None and not 1 <= min_nodes <= MAX_ROSTER:
         raise UserError(
@@ -286,13 +286,12 @@ def make_spec(task: str, given: dict[str, Any]) -> RunSpec:
 
     from p2pfl.errors import UserError
     from p2pfl.learning import catalogue
-    from p2pfl.messages import RunSpec
+    from p2pfl.spec import from_options
 
     defaults = msgspec.to_builtins(catalogue.find(task).defaults_for(given.get("model")))
     fixed = {
         "task": task,
         "partitions": 1,
-        "strategy": "fedavg",
         "seed": 1,
         "sample": 0,
         "min_updates": 1,
@@ -300,10 +299,11 @@ def make_spec(task: str, given: dict[str, Any]) -> RunSpec:
         "drop_after": DEFAULT_DROP_AFTER,
     }
     try:
-        spec = msgspec.convert({**fixed, **defaults, **given}, RunSpec)
+        spec = from_options(**{**fixed, **defaults, **given})
     except msgspec.ValidationError as error:
-        what, _, field = str(error).partition(" - at `$.")
-        option = {"learning_rate": "lr"}.get(field.rstrip("`"), field.rstrip("`")).replace("_", "-")
+        what, _, path = str(error).partition(" - at `$.")
+        field = path.rstrip("`").rpartition(".")[2]
+        option = {"learning_rate": "lr", "name": "task"}.get(field, field).replace("_", "-")
         raise UserError(f"--{option} is out of range: {what[0].lower()}{what[1:]}.") from error
     catalogue.check(spec)
     return spec

@@ -142,7 +142,7 @@ class AbandonedRuns:
 
     def consider(self, ledger: Ledger, failed: int, reason: str) -> tuple[bool, str, float | None]:
         """Decide about the run this node is in, which has no commit; see `decide_giving_up`."""
-        ctx, drop_after = self.ctx, ledger.spec.drop_after
+        ctx, drop_after = self.ctx, ledger.spec.participation.drop_after
         roster = [(entry, ctx.peers.get(entry.node)) for entry in ledger.roster if entry.node != ctx.me.node]
         linked = [(entry, peer) for entry, peer in roster if peer is not None and peer.linked]
         away = {entry.node: ctx.unlinked_since(entry.node) for entry, _ in roster}

@@ -129,7 +129,9 @@ class Acceptor:
             return
         if not self.ledger.succeeds(record):
             name = self.ctx.name_of(member.node)
-            self.ctx.warn(f"{name} proposed a record that does not follow record {self.ledger.round}")
+            flaw = self.ledger.flaw(record)
+            what = f"that does not fit the run: {flaw}" if flaw else "that does not follow"
+            self.ctx.warn(f"{name} proposed, after record {self.ledger.round}, a record {what}")
             return
         if self.pending is not None and self.pending.ballot > ballot:
             return
@@ -138,7 +140,9 @@ class Acceptor:
         sources = dict.fromkeys(
             node for node in (member.node, ballot.node, *others) if node != self.ctx.me.node
         )
-        self.ctx.do(Fetch(record.model, self.ledger.genesis.layout, tuple(sources), parent=self.ledger.model))
+        self.ctx.do(
+            Fetch(record.model, self.ledger.layout("model"), tuple(sources), parent=self.ledger.model)
+        )
 
     def blob_ready(self, digest: str) -> None:
         """Accept the pending proposal if these were its blobs and nothing higher was promised meanwhile."""

@@ -11,6 +11,7 @@ from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent, Notice
 from p2pfl.messages import Ballot, DeviceInfo, Member, Message, RosterEntry, SignedVote, Status
 from p2pfl.proofs import CastVote, Signer, sign_vote
+from p2pfl.spec import DataCard
 
 COMPLAINT_SECONDS = 60.0
 """Before the same complaint about the same node is told again."""
@@ -34,6 +35,8 @@ class PeerView:
     """Its last word about itself; None on a new link until it has spoken."""
     moved_at: float = 0.0
     """When its training last moved on, as far as it said."""
+    card: DataCard | None = None
+    """What it said of its data on this link."""
     device_info: DeviceInfo | None = None
     """What it said of its device on this link."""
     run_since: float = 0.0
@@ -87,6 +90,8 @@ class Context:
     """Node ids to names, from links and rosters."""
     run: str = ""
     """The run this node is in; empty while it is in none."""
+    card: DataCard | None = None
+    """What this node says of its own data; None until its worker has described them."""
     is_begun: bool = False
     """Whether that run has a commit: its members say that they are in it, or cannot do their part."""
     unserved: dict[str, str] = field(default_factory=dict)

@@ -18,9 +18,19 @@ import msgspec
 from p2pfl.core.context import Context
 from p2pfl.core.effects import Exit
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.roster import continued_roster, entry_of
+from p2pfl.core.roster import Newcomer, continued_roster, entry_of
 from p2pfl.events import Notice, Waiting
-from p2pfl.messages import MAX_ORIGINS, Genesis, Origin, Status, record_digest
+from p2pfl.messages import (
+    MAX_ORIGINS,
+    Genesis,
+    Member,
+    Origin,
+    Provenance,
+    RecordBlobs,
+    Status,
+    record_digest,
+)
+from p2pfl.spec import DataCard, stated_examples
 
 BEYOND_EXIT = 9
 """Exit code of a node whose run others continued from an earlier round than it has committed."""
@@ -168,16 +178,26 @@ class Continuing:
             self.ctx.warn(f"run {ledger.run[:12]} is not continued as another one: {reason}")
             return None
         peers = [self.ctx.peers[node] for node in self.wanted]
-        members = {self.ctx.me: self.ctx.name} | {peer.member: peer.name for peer in peers}
+        members = [self._member(ledger, self.ctx.me, self.ctx.name, self.ctx.card)]
+        members += [self._member(ledger, peer.member, peer.name, peer.card) for peer in peers]
         origin = Origin(ledger.run, ledger.round, ledger.digest, ledger.trained)
         return msgspec.structs.replace(
             ledger.genesis,
             nonce=self.ctx.options.nonce,
             spec=msgspec.structs.replace(ledger.spec, rounds=ledger.rounds),
             roster=continued_roster(ledger.roster, members),
-            model=ledger.model,
+            blobs=RecordBlobs(ledger.model),
+            provenance=Provenance(self.ctx.options.software, "continued"),
             continues=(*ledger.genesis.continues, origin)[-MAX_ORIGINS:],
         )
+
+    def _member(self, ledger: Ledger, member: Member, name: str, card: DataCard | None) -> Newcomer:
+        """Return a member of the new run; of one of the old run what its card stated there still holds."""
+        before = entry_of(ledger.roster, member.node)
+        if before is not None:
+            return Newcomer(member, name, before.examples)
+        assert self.ctx.card is not None, "a new run is founded only when the worker knows the task"
+        return Newcomer(member, name, stated_examples(ledger.spec.task, card, self.ctx.card))
 
     def _outlook(self, ledger: Ledger, *, ready: bool) -> Outlook:
         named = []

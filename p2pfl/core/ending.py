@@ -109,7 +109,7 @@ class Ending:
                 is_past=ledger.round > round_ or any(status.round > ledger.round for status in said),
                 dropped_at=dropped_at,
                 linger=ctx.settings.linger,
-                round_cap=ledger.spec.round_cap,
+                round_cap=ledger.spec.participation.round_cap,
                 now=ctx.now,
             )
         )

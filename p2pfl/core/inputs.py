@@ -7,8 +7,10 @@ from typing import Literal
 import msgspec
 
 from p2pfl.core.effects import Evaluate
-from p2pfl.messages import Ballot, Evaluation, Member, Message, RunSpec
+from p2pfl.messages import Ballot, Evaluation, Member, Message
 from p2pfl.schema import Layout, Schema
+from p2pfl.spec import DataCard, RunSpec
+from p2pfl.work import AggregationJob, AggregationResult
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -65,11 +67,11 @@ class BlobFailed(Input, frozen=True):
 
 
 class Described(Input, frozen=True):
-    """The worker knows the task of *spec*: its model's schema and the size of its training set."""
+    """The worker knows the task of *spec*: its model's schema, and the data this device has for it."""
 
     spec: RunSpec
     schema: Schema
-    max_samples: int
+    card: DataCard
 
 
 class SchemaRead(Input, frozen=True):
@@ -105,6 +107,7 @@ class Trained(Input, frozen=True):
     model: str
     digest: str
     samples: int
+    steps: int
     loss: float
     seconds: float
 
@@ -130,26 +133,17 @@ class Evaluated(Input, frozen=True):
         )
 
 
-class Folded(Input, frozen=True):
-    """Update *digest* is in the sum of *ballot*."""
+class Aggregated(Input, frozen=True):
+    """*job* has ended with *result*."""
 
-    round: int
-    ballot: Ballot
-    digest: str
-
-
-class Averaged(Input, frozen=True):
-    """The average of *ballot* is here as blob *digest*, not flushed; None when it is not finite."""
-
-    round: int
-    ballot: Ballot
-    digest: str | None
+    job: AggregationJob
+    result: AggregationResult
 
 
 class WorkFailed(Input, frozen=True):
     """A worker's job failed, after the driver's own retry; the other fields are the job's, if it has them."""
 
-    job: Literal["describe", "create", "train", "evaluate", "average"]
+    job: Literal["describe", "create", "train", "evaluate", "aggregate"]
     reason: str
     round: int = 0
     ballot: Ballot | None = None
@@ -193,8 +187,7 @@ AnyInput = (
     | TrainProgress
     | Trained
     | Evaluated
-    | Folded
-    | Averaged
+    | Aggregated
     | WorkFailed
     | Expect
     | Go

@@ -6,7 +6,6 @@ believed, and why, is `believe`: a pure function that finds the flaw of an alleg
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,11 +39,13 @@ from p2pfl.messages import (
     Record,
     Report,
     RosterEntry,
-    RunSpec,
+    add_evaluations,
     quorum,
     record_digest,
 )
 from p2pfl.proofs import casts_of
+from p2pfl.schema import Layout, Schema, layout_of
+from p2pfl.spec import Role, RunSpec, blob_schema, primary_metric
 
 CLONED_EXIT = 8
 """Exit code of a node whose data directory is a copy or was restored from a backup."""
@@ -77,6 +78,8 @@ class Ledger:
     """Who voted for the last record; empty while there is only record 0."""
     reports: dict[str, Evaluation] = field(default_factory=dict)
     """By node, of the last committed model."""
+    schema: Schema | None = None
+    """The model's, once the worker has described the run's task."""
     halted: bool = False
     """True after two commits for one round: this node votes no more."""
     _was_late: bool = False
@@ -235,7 +238,21 @@ class Ledger:
             and record.previous == self.digest
             and record.trained == trained
             and record.rounds >= (self.last.record.rounds if self.last else self.spec.rounds)
+            and not self.flaw(record)
         )
+
+    def flaw(self, record: Record) -> str:
+        """Say what in *record* does not fit the run's spec and open roster; empty when all does."""
+        policy, entries = self.ctx.policy, {entry.node: entry for entry in self.roster}
+        if flaw := policy.roles(record, self.spec):
+            return flaw
+        for one in record.evaluations:
+            if flaw := policy.metrics(one.evaluation, self.spec):
+                return flaw
+        for update in record.updates:
+            if flaw := policy.counts(update, entries.get(update.node)):
+                return f"an update of {self.ctx.name_of(update.node)} in it does not count: {flaw}"
+        return ""
 
     def commit(self, commit: Commit, *, is_late: bool = False) -> None:
         """Make *commit*, which is believed, the last one; *is_late* if this node had missed it."""
@@ -268,7 +285,9 @@ class Ledger:
                 self.digest,
                 tuple(entry.name for entry in record.roster),
                 tuple(
-                    CountedUpdate(ctx.name_of(entry.node), entry.samples, entry.loss, entry.seconds)
+                    CountedUpdate(
+                        ctx.name_of(entry.node), entry.samples, entry.steps, entry.loss, entry.seconds
+                    )
                     for entry in record.updates
                 ),
                 tuple((ctx.name_of(left.node), left.reason) for left in record.left_out),
@@ -332,7 +351,16 @@ class Ledger:
         acceptors = [vote.node for vote in self.last.acceptors] if self.last else []
         roster = [entry.node for entry in self.roster]
         sources = tuple(dict.fromkeys(node for node in (*acceptors, *roster) if node != self.ctx.me.node))
-        self.ctx.do(Fetch(self.model, self.genesis.layout, sources))
+        self.ctx.do(Fetch(self.model, self.layout("model"), sources))
+
+    def layout(self, role: Role) -> Layout:
+        """Return the layout of this run's blobs of *role*, the only one that is pulled for it."""
+        if role == "model":
+            return self.genesis.layout
+        assert self.schema is not None, (
+            "only a node whose worker knows the task pulls other blobs than models"
+        )
+        return layout_of(blob_schema(self.schema, self.spec, role))
 
     def collect(self, pinned: set[str]) -> None:
         """Let go of blobs nobody needs, keeping the last two committed models and *pinned*."""
@@ -346,6 +374,9 @@ class Ledger:
             return
         if self.reports.get(node) == report.evaluation or all(entry.node != node for entry in self.roster):
             return
+        if flaw := self.ctx.policy.metrics(report.evaluation, self.spec):
+            self.ctx.complain(node, "metrics", f"a report of {self.ctx.name_of(node)} is ignored: {flaw}")
+            return
         self.reports[node] = report.evaluation
         self.ctx.do(SaveReport(self.run, self.round, node, report.evaluation))
         self._tell_evaluated(self.reports)
@@ -358,8 +389,7 @@ class Ledger:
         had_all = len(self.reports) == len(self.roster)
         reported = None
         if had_all and final != self.reports:
-            sums = add_evaluations(self.reports.values())
-            reported = sums.correct / sums.total
+            reported = add_evaluations(self.reports.values()).means[primary_metric(self.spec).name]
         is_news = not is_late and not (had_all and final == self.reports)
         self._tell_evaluated(final, committed=True, is_news=is_news, reported=reported)
 
@@ -375,13 +405,12 @@ class Ledger:
         self.ctx.tell(
             EvaluationFinished(
                 self.round,
-                total.correct / total.total,
-                total.loss / total.total,
-                total.total,
+                total.means,
+                total.examples,
                 len(evaluations),
                 len(self.roster),
                 tuple(
-                    MemberScore(self.ctx.name_of(node), one.correct, one.total, one.loss)
+                    MemberScore(self.ctx.name_of(node), one.examples, one.sums)
                     for node, one in sorted(evaluations.items())
                 ),
                 committed,
@@ -403,16 +432,7 @@ class Ledger:
 
     def tell_end(self) -> None:
         """Tell that the run has ended here, with the committed accuracy of its last model."""
-        accuracy = loss = None
+        metrics: dict[str, float] = {}
         if self.last is not None and self.last.record.kind == "evaluate" and self.last.record.evaluations:
-            sums = add_evaluations(one.evaluation for one in self.last.record.evaluations)
-            accuracy, loss = sums.correct / sums.total, sums.loss / sums.total
-        self.ctx.tell(
-            RunEnded(self.run, self.trained, self.model, accuracy, loss, self.rounds, self.is_trained)
-        )
-
-
-def add_evaluations(evaluations: Iterable[Evaluation]) -> Evaluation:
-    """Sum *evaluations* (at least one): counts and summed losses add up over disjoint data."""
-    parts = tuple(evaluations)
-    return Evaluation(sum(p.correct for p in parts), sum(p.total for p in parts), sum(p.loss for p in parts))
+            metrics = add_evaluations(one.evaluation for one in self.last.record.evaluations).means
+        self.ctx.tell(RunEnded(self.run, self.trained, self.model, metrics, self.rounds, self.is_trained))

@@ -6,7 +6,7 @@ that a partition gave birth to meets the first one while neither has committed a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,10 +16,20 @@ from p2pfl.core.abandoned_runs import MODEL_TRIES, AbandonedRuns
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
 from p2pfl.core.inputs import Created, Described, SchemaRead
-from p2pfl.core.roster import contains, genesis_roster
+from p2pfl.core.roster import Newcomer, contains, genesis_roster
 from p2pfl.events import Notice, Waiting
-from p2pfl.messages import Commit, Decline, Genesis, RecordsRequest, RunSpec, Status, record_digest
+from p2pfl.messages import (
+    Commit,
+    Decline,
+    Genesis,
+    Provenance,
+    RecordBlobs,
+    RecordsRequest,
+    Status,
+    record_digest,
+)
 from p2pfl.schema import Schema, first_difference, layout_of
+from p2pfl.spec import DataCard, RunSpec, merge_cards, stated_examples, with_options
 
 UNFIT_EXIT = 2
 """Exit code of a node that cannot take part: its task or its model differs."""
@@ -65,6 +75,8 @@ class Present(msgspec.Struct, frozen=True):
     """Nodes whose last founding came to nothing, and why: they let others try."""
     next_try: float | None = None
     """When the first of these may found again."""
+    apart: str = ""
+    """Why the data of those who are here do not go together; empty where they do."""
 
 
 def decide_founding(present: Present) -> tuple[bool, str, float | None]:
@@ -81,6 +93,8 @@ def decide_founding(present: Present) -> tuple[bool, str, float | None]:
         return False, f"{len(present.here) + present.loading} of {present.needed} nodes are here", None
     if present.holder:
         return False, f"held by {present.holder} (--wait)", None
+    if present.apart:
+        return False, present.apart[:300], None
     patience = present.steady * (READY_PATIENCE if present.loading else 1)
     at = present.steady_since + patience
     if len(present.here) < present.needed or present.now < at:
@@ -108,9 +122,10 @@ class Offered:
     genesis: Genesis
     source: str
     commits: tuple[Commit, ...] = ()
-    is_described: bool = False
-    other: Schema | None = None
-    """This device's, where it is not the run's: the run's is asked for, to name the difference."""
+    is_fit: bool = False
+    """Whether this device can take part in it."""
+    described: Described | None = None
+    """What this device's worker says of its task."""
     since: float = 0.0
     """When it was offered."""
 
@@ -203,28 +218,41 @@ class Lobby:
             self._tell_waiting(present, reason)
             return None
         assert self.described is not None
-        members = {self.ctx.me: self.ctx.name}
-        members |= {peer.member: peer.name for peer in free if peer.member.node in present.here}
-        parts = self.ctx.options.partitions or len(members)
-        spec = msgspec.structs.replace(self.ctx.options.spec, partitions=parts)
+        peers = [peer for peer in free if peer.member.node in present.here]
+        spec = with_options(self.ctx.options.spec, partitions=self.ctx.options.partitions or len(peers) + 1)
         if self.created is None or self.created.spec != spec:
             if self.creating != spec:
                 self.creating = spec
                 self.ctx.do(Create(spec))
             return None
+        own = self.described.card
+        agreement, _ = merge_cards(spec.task, self._cards(free, present.here))
+        assert agreement is not None, "or nobody would found"
+        members = [Newcomer(self.ctx.me, self.ctx.name, own.examples)]
+        members += [
+            Newcomer(peer.member, peer.name, stated_examples(spec.task, peer.card, own)) for peer in peers
+        ]
         return Genesis(
-            self.ctx.options.nonce,
-            spec,
-            genesis_roster(members),
-            layout_of(self.described.schema),
-            self.created.model,
-            self.described.max_samples,
+            nonce=self.ctx.options.nonce,
+            spec=spec,
+            agreement=agreement,
+            roster=genesis_roster(members),
+            layout=layout_of(self.described.schema),
+            blobs=RecordBlobs(self.created.model),
+            provenance=Provenance(self.ctx.options.software, "initialised"),
         )
+
+    def _cards(self, free: Sequence[PeerView], here: Collection[str]) -> dict[str, DataCard]:
+        """Return the data cards of those *here*, by name."""
+        cards = {peer.name: peer.card for peer in free if peer.member.node in here and peer.card is not None}
+        if self.described is not None:
+            cards[self.ctx.name] = self.described.card
+        return cards
 
     def _present(self, free: Sequence[PeerView], elsewhere: Sequence[PeerView]) -> Present:
         ctx = self.ctx
         statuses = [(peer, peer.status) for peer in free if peer.status is not None]
-        here = {peer.member.node for peer, status in statuses if status.ready}
+        here = {peer.member.node for peer, status in statuses if status.ready and peer.card is not None}
         needed = max([ctx.options.min_nodes, *(status.min_nodes for _, status in statuses)])
         cut_off = frozenset(peer.member.node for peer, status in statuses if status.links + 1 < needed)
         holders = [peer.name for peer, status in statuses if status.waiting]
@@ -235,9 +263,12 @@ class Lobby:
         known = frozenset(peer.member.node for peer in free)
         if known != self.known:
             self.known, self.steady_since = known, ctx.now
+        cards = self._cards(free, here)
+        _, apart = merge_cards(ctx.options.spec.task, cards) if cards else (None, "")
         return Present(
             me=ctx.me.node,
             here=frozenset(here),
+            apart=apart,
             loading=len(free) + 1 - len(here),
             needed=needed,
             holder=holders[0] if holders else "",
@@ -293,14 +324,19 @@ class Lobby:
         if described.spec == self.ctx.options.spec:
             self.described = described
         offered = self.offered
-        if offered is None or described.spec != offered.genesis.spec or offered.is_described:
+        if offered is None or described.spec != offered.genesis.spec or offered.described is not None:
             return None
+        offered.described, genesis = described, offered.genesis
         sources = self._sources(offered)
-        if layout_of(described.schema) != offered.genesis.layout:
-            offered.other = described.schema
-            self.ctx.do(ReadSchema(offered.genesis.model, offered.genesis.layout, sources))
+        if layout_of(described.schema) != genesis.layout:
+            self.ctx.do(ReadSchema(genesis.model, genesis.layout, sources))
             return None
-        offered.is_described = True
+        policy = self.ctx.policy
+        flaw = policy.data(genesis.agreement, described.card) or policy.roles(genesis, genesis.spec)
+        if flaw:
+            self._decline(offered, flaw)
+            return None
+        offered.is_fit = True
         if offered.commits or not contains(offered.genesis.roster, self.ctx.me):
             return offered
         self.ctx.do(Fetch(offered.genesis.model, offered.genesis.layout, sources))
@@ -314,13 +350,15 @@ class Lobby:
     def schema_read(self, read: SchemaRead) -> None:
         """Decline the run whose model differs, naming the tensor."""
         offered = self.offered
-        if offered is not None and offered.other is not None and offered.genesis.layout == read.layout:
-            self._decline(offered, differs(offered.other, read))
+        if offered is None or offered.described is None or offered.is_fit:
+            return
+        if offered.genesis.layout == read.layout:
+            self._decline(offered, differs(offered.described.schema, read))
 
     def blob_ready(self, digest: str) -> Offered | None:
         """Return the run whose first model is now durable here."""
         offered = self.offered
-        if offered is not None and offered.is_described and offered.genesis.model == digest:
+        if offered is not None and offered.is_fit and offered.genesis.model == digest:
             return offered
         return None
 

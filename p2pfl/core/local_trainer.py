@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from p2pfl import events
 from p2pfl.core.context import Context, earliest
 from p2pfl.core.effects import Evaluate, SaveUpdate, StopTraining, Train
-from p2pfl.core.inputs import TrainProgress
+from p2pfl.core.inputs import Trained, TrainProgress
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.roster import entry_of, selection
 from p2pfl.messages import (
@@ -24,10 +24,11 @@ from p2pfl.messages import (
     Member,
     Report,
     RosterEntry,
-    RunSpec,
     Submit,
+    UpdateBlobs,
     UpdateEntry,
 )
+from p2pfl.spec import RunSpec
 
 
 @dataclass
@@ -81,7 +82,9 @@ class LocalTrainer:
             return
         spec = ledger.spec
         round_ = ledger.round + 1
-        self.wanted = self.wanted or me.node in selection(ledger.run, round_, ledger.roster, spec.sample)
+        self.wanted = self.wanted or me.node in selection(
+            ledger.run, round_, ledger.roster, spec.participation.sample
+        )
         if not self.wanted:
             return
         if declines:
@@ -121,12 +124,15 @@ class LocalTrainer:
             self.progress = progress.done / max(1, progress.total)
             self.predicted = progress.predicted
 
-    def trained(self, digest: str, samples: int, loss: float, seconds: float) -> None:
+    def trained(self, result: Trained) -> None:
         """Make the update this member's one update of the round, and announce it."""
         round_, me = self.ledger.round + 1, self.ctx.me
+        digest, samples, steps = result.digest, result.samples, result.steps
         self.training, self.progress = False, 1.0
-        self.update = UpdateEntry(me.node, me.journal, digest, samples, loss, seconds)
-        self.ctx.tell(events.TrainingFinished(round_, digest, samples, loss, seconds))
+        self.update = UpdateEntry(
+            me.node, me.journal, UpdateBlobs(digest), samples, steps, result.loss, result.seconds
+        )
+        self.ctx.tell(events.TrainingFinished(round_, digest, samples, steps, result.loss, result.seconds))
         self.announce()
         # Behind the announcement, which need not wait for the disk: no promise of this member depends on it.
         self.ctx.do(SaveUpdate(self.ledger.run, round_, self.ledger.digest, self.update))
@@ -259,7 +265,7 @@ def training_of(
     """Return the training of *me*, a member of *roster*, for *round_* from the model *parent*."""
     entry = entry_of(roster, me.node)
     assert entry is not None
-    return Train(run, round_, spec, parent, entry.slot % spec.partitions)
+    return Train(run, round_, spec, parent, entry.slot % spec.task.partitions)
 
 
 def evaluation_of(

@@ -35,6 +35,7 @@ from p2pfl.core.roster import contains
 from p2pfl.core.running import Running
 from p2pfl.core.saved import Saved, SavedRun, Vote
 from p2pfl.messages import (
+    Card,
     Commit,
     ControlRequest,
     Decline,
@@ -52,6 +53,7 @@ from p2pfl.messages import (
 )
 from p2pfl.proofs import CastVote, Signer, sign_request
 from p2pfl.schema import Schema, layout_of
+from p2pfl.spec import DataCard
 
 
 class Node:
@@ -196,8 +198,7 @@ class Node:
         | inputs.TrainProgress
         | inputs.Trained
         | inputs.Evaluated
-        | inputs.Folded
-        | inputs.Averaged
+        | inputs.Aggregated
         | inputs.WorkFailed,
     ) -> None:
         running = self._running
@@ -231,12 +232,9 @@ class Node:
             case inputs.Evaluated():
                 if running is not None:
                     running.evaluated(event)
-            case inputs.Folded():
-                if running is not None and event.round == running.ledger.round + 1:
-                    running.aggregator.folded(event.ballot, event.digest)
-            case inputs.Averaged():
-                if running is not None and event.round == running.ledger.round + 1:
-                    running.aggregator.averaged(event.ballot, event.digest)
+            case inputs.Aggregated():
+                if running is not None:
+                    running.aggregator.aggregated(event.job, event.result)
             case _:
                 assert_never(event)
 
@@ -246,6 +244,8 @@ class Node:
             self._unlinked(node)
         ctx.peers[node] = PeerView(event.member, event.name, linked=True, ever_linked=True, since=ctx.now)
         ctx.names[node] = event.name
+        if ctx.card is not None:
+            ctx.send(node, Card(ctx.card))  # before the status that says that this node is ready
         ctx.send(node, self._presence.status(self._condition()))
         if self._running is not None:
             self._running.linked(node)
@@ -267,9 +267,22 @@ class Node:
                 nodes = (entry.node for entry in ledger.roster if entry.node != self._ctx.me.node)
                 self._ctx.do(ReadSchema(ledger.model, ledger.genesis.layout, tuple(nodes)))
                 return
+            if flaw := self._ctx.policy.data(ledger.genesis.agreement, event.card):
+                self._fail(f"this device cannot go on with run {ledger.run[:12]}: {flaw}")
+                return
+            ledger.schema = event.schema
+            self._bring(event.card)
             running.ready = True
             running.begin()
+        elif running is None and event.spec == self._ctx.options.spec:
+            self._bring(event.card)
         self._take_run(self._lobby.describe(event))
+
+    def _bring(self, card: DataCard) -> None:
+        """Tell everybody what data this node brings, if that is news."""
+        if card != self._ctx.card:
+            self._ctx.card = card
+            self._ctx.broadcast(Card(card))
 
     def _schema_read(self, event: inputs.SchemaRead) -> None:
         ledger = self.ledger
@@ -317,16 +330,21 @@ class Node:
             case ControlRequest():
                 if running is not None:
                     running.control_request(message, member.node)
-            case DeviceInfo():
-                self._tell_device_info(member, message)
+            case Card() | DeviceInfo():
+                self._hear_of_device(member, message)
             case _:
                 if running is not None:
                     running.received(member, message)
 
-    def _tell_device_info(self, member: Member, device_info: DeviceInfo) -> None:
+    def _hear_of_device(self, member: Member, device_info: Card | DeviceInfo) -> None:
+        """Take note of a peer's data, or tell people what kind of device it is."""
         node, peer = member.node, self._ctx.peers.get(member.node)
+        if peer is not None and isinstance(device_info, Card):
+            peer.card = device_info.card
+            return
         if peer is None or peer.device_info == device_info:
             return
+        assert isinstance(device_info, DeviceInfo)
         peer.device_info = device_info
         told = {field: getattr(device_info, field) for field in device_info.__struct_fields__}
         self._ctx.tell(events.PeerDeviceInfo(node=node, name=self._ctx.name_of(node), **told))
@@ -399,7 +417,15 @@ class Node:
             return
         self._lobby.offered, self._lobby.asking = None, ""
         if self._others.may_move(self.ledger, offered.genesis):
-            self._enter(offered.run, offered.genesis, offered.commits, founded=False, source=offered.source)
+            assert offered.described is not None
+            self._bring(offered.described.card)
+            self._enter(
+                offered.run,
+                offered.genesis,
+                offered.commits,
+                schema=offered.described.schema,
+                source=offered.source,
+            )
 
     def _enter(
         self,
@@ -407,10 +433,14 @@ class Node:
         genesis: Genesis,
         commits: tuple[Commit, ...],
         *,
-        founded: bool,
+        schema: Schema | None,
         source: str = "",
     ) -> None:
-        """Turn to a run, of which *source* has told."""
+        """Turn to a run, of which *source* has told; it is empty where this node has founded the run.
+
+        *schema* is the model's.
+        """
+        founded = not source
         ctx, old = self._ctx, self._running
         continues = old is not None and genesis.origin_in(old.ledger.run) is not None
         ctx.do(SaveGenesis(run, genesis))
@@ -419,7 +449,7 @@ class Node:
         for origin in genesis.continues:
             self._others.close(origin.run)
         ctx.names.update({entry.node: entry.name for entry in genesis.roster})
-        ledger = Ledger(ctx, run, genesis, opened=ctx.now)
+        ledger = Ledger(ctx, run, genesis, opened=ctx.now, schema=schema)
         ledger.holds = founded or (not commits and contains(genesis.roster, ctx.me))
         running = self._running = Running(ctx, ledger, ready=True)
         running.leaving = self._ending.is_leaving
@@ -510,7 +540,10 @@ class Node:
         genesis = self._lobby.found(free, elsewhere)
         if genesis is not None:
             self._abandoned_runs.founded = record_digest(genesis)
-            self._enter(self._abandoned_runs.founded, genesis, (), founded=True)
+            described = self._lobby.described
+            self._enter(
+                self._abandoned_runs.founded, genesis, (), schema=described.schema if described else None
+            )
             for entry in genesis.roster:
                 self._ctx.send(entry.node, Offer(genesis))
 
@@ -542,7 +575,7 @@ class Node:
     def _consider_continuing(self, running: Running) -> None:
         genesis = self._continuing.found(running.ledger, ready=running.ready)
         if genesis is not None:
-            self._enter(record_digest(genesis), genesis, (), founded=True)
+            self._enter(record_digest(genesis), genesis, (), schema=running.ledger.schema)
             for entry in genesis.roster:
                 self._ctx.send(entry.node, Offer(genesis))
 

@@ -12,6 +12,7 @@ from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
 from p2pfl.core.pausing import PAUSES
 from p2pfl.messages import Accept, Ballot, Collect, Commit
+from p2pfl.spec import to_options
 
 MISSING_SECONDS = 15.0
 """A member that takes part for so long without a link to this node is not about to get one: three of the
@@ -54,11 +55,12 @@ class Notices:
     def ignored(self) -> None:
         """Tell which options were given that the run has otherwise."""
         ledger = self.ledger
-        mine, theirs = self.ctx.options.spec, msgspec.structs.replace(ledger.spec, rounds=ledger.rounds)
+        mine = to_options(self.ctx.options.spec)
+        theirs = to_options(ledger.spec) | {"rounds": ledger.rounds}
         differences = tuple(
-            f"{field.replace('_', ' ')} {getattr(mine, field)} (the run has {getattr(theirs, field)})"
-            for field in mine.__struct_fields__
-            if field in self.ctx.options.given and getattr(mine, field) != getattr(theirs, field)
+            f"{name.replace('_', ' ')} {value} (the run has {theirs[name]})"
+            for name, value in mine.items()
+            if name in self.ctx.options.given and value != theirs[name]
         )
         if differences:
             self.ctx.tell(events.OptionsIgnored(differences))

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from p2pfl.core.collection import Contribution
+from p2pfl.core.content import count_flaw, metrics_flaw, roles_flaw
 from p2pfl.core.inputs import Trained
 from p2pfl.core.lease import LeaderLease, LeaseStep, hear
-from p2pfl.messages import Ballot, Commit, Member, Record, RunSpec, quorum
+from p2pfl.messages import (
+    Ballot,
+    Commit,
+    Evaluation,
+    Genesis,
+    Member,
+    Record,
+    RosterEntry,
+    UpdateEntry,
+    quorum,
+)
 from p2pfl.proofs import Verify, accepted_by
+from p2pfl.spec import Agreement, DataCard, RunSpec, misfit
 
 Found = tuple[Ballot, Record]
 """A value an acceptor named in its promise, with the ballot it accepted it in."""
@@ -32,6 +43,8 @@ class Options(msgspec.Struct, frozen=True):
     """Nodes wanted before a run is founded."""
     nonce: str
     """32 hex digits, random at every start: makes the id of a run founded by this process unique."""
+    software: str = ""
+    """The version of p2pfl, which record 0 names."""
     wait: bool = False
     """Hold the founding until the operator says go."""
     new_run: bool = False
@@ -88,9 +101,9 @@ def keeps_promise(promised: Ballot | None, ballot: Ballot) -> bool:
     return promised is None or ballot >= promised
 
 
-def first_contribution(contributions: Mapping[str, Contribution], node: str) -> Contribution | None:
-    """Return what *node* has given in this ballot already: whatever it repeats is counted once."""
-    return contributions.get(node)
+def by_node_id(nodes: Iterable[str]) -> list[str]:
+    """Return the order in which the updates of *nodes* are aggregated, whoever does it, and recorded."""
+    return sorted(nodes)
 
 
 def is_due(result: Trained, due: Due) -> bool:
@@ -122,7 +135,8 @@ class Policy(msgspec.Struct, frozen=True):
     """Who may aggregate without having asked for votes."""
     permits: Callable[[Ballot | None, Ballot], bool] = keeps_promise
     """Asked again after the pull: meanwhile a higher ballot may have been promised."""
-    known: Callable[[Mapping[str, Contribution], str], Contribution | None] = first_contribution
+    order: Callable[[Iterable[str]], list[str]] = by_node_id
+    """The order of updates decides the last bits of the model made of them."""
     proven: Callable[[Commit, set[Member], Verify], set[Member]] = accepted_by
     """Who has accepted a commit, by signatures that only they could make."""
     current: Callable[[int, int], bool] = is_no_older
@@ -133,3 +147,11 @@ class Policy(msgspec.Struct, frozen=True):
     """A link says that a device is up, not that it takes part."""
     lease: Callable[[LeaderLease | None, Ballot, LeaseStep, float], LeaderLease] = hear
     """What a member leaves to a candidate that it hears again."""
+    roles: Callable[[Record | Genesis, RunSpec], str] = roles_flaw
+    """A record names the blobs its run's specification asks for, and no others."""
+    metrics: Callable[[Evaluation, RunSpec], str] = metrics_flaw
+    """Only sums of the same metrics are added."""
+    counts: Callable[[UpdateEntry, RosterEntry | None], str] = count_flaw
+    """No update weighs more than the data its member has stated."""
+    data: Callable[[Agreement, DataCard], str] = misfit
+    """Who has other data than the members agreed on takes no part."""

@@ -14,8 +14,9 @@ from p2pfl.core.context import Context
 from p2pfl.core.control import ENDED_NOW
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.pausing import Harvest, decide_holding, decide_pausing
-from p2pfl.core.roster import RosterView, contains, next_roster
-from p2pfl.messages import Ballot, LeftOut, Member, MemberEvaluation, Record
+from p2pfl.core.roster import Newcomer, RosterView, contains, next_roster
+from p2pfl.messages import Ballot, LeftOut, MemberEvaluation, Record, RecordBlobs
+from p2pfl.spec import task_name
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,18 @@ class Draft:
     """Whether the aggregator drops itself from the next roster."""
 
     def record(self, ctx: Context, model: str | None, note: str) -> Record:
-        """Return the record with *model*, the average; None keeps the parent's model and counts no update."""
+        """Return the record with the new *model*; None keeps the parent's model and counts no update."""
         ledger, contributions = self.ledger, self.collection.contributions
         kind = ledger.next_kind
-        folded = sorted(self.collection.at(Stage.FOLDED)) if model is not None else []
-        updates = (contributions[node].update for node in folded)
+        updates = self.collection.counted(ctx.policy.order) if model is not None else ()
+        counted = {update.node for update in updates}
         roster, change = next_roster(ledger.roster, self._roster_view(ctx))
         left_out = tuple(
             LeftOut(node, self._why_left_out(ctx, node))
             for node in sorted(self.collection.selected)
-            if node not in folded
+            if node not in counted
         )
-        pauses, why = self._decide_pausing(ctx, len(folded), left_out) if kind == "train" else (False, "")
+        pauses, why = self._decide_pausing(ctx, len(updates), left_out) if kind == "train" else (False, "")
         is_last = kind == "evaluate" or "end" in self.requests or "end-now" in self.requests
         return Record(
             run=ledger.run,
@@ -52,8 +53,8 @@ class Draft:
             trained=ledger.trained + (kind == "train"),
             rounds=ledger.rounds,
             ballot=self.ballot,
-            model=model or ledger.model,
-            updates=tuple(update for update in updates if update is not None),
+            blobs=RecordBlobs(model or ledger.model),
+            updates=updates,
             left_out=left_out,
             evaluations=tuple(
                 MemberEvaluation(node, one.evaluation)
@@ -89,7 +90,7 @@ class Draft:
 
     def _why_left_out(self, ctx: Context, node: str) -> str:
         contribution = self.collection.contributions.get(node)
-        if contribution is not None and contribution.stage is Stage.FOLDED:
+        if contribution is not None and contribution.stage is Stage.COUNTED:
             return "the average was not finite"
         peer = ctx.peers.get(node)
         if contribution is not None and contribution.stage is Stage.ANNOUNCED and peer and peer.undeliverable:
@@ -114,15 +115,22 @@ class Draft:
             me=ctx.me,
             reachable=frozenset({ctx.me, *(peer.member for peer in ctx.peers.values() if ctx.is_able(peer))}),
             leaving=frozenset(entry.node for entry in ledger.roster if self._is_leaving(ctx, entry.node)),
-            absent={node: seconds for node, seconds in absences.items() if seconds >= ledger.spec.drop_after},
+            absent={
+                node: seconds
+                for node, seconds in absences.items()
+                if seconds >= ledger.spec.participation.drop_after
+            },
             joiners=tuple(self._joiners(ctx)),
         )
 
-    def _joiners(self, ctx: Context) -> list[tuple[Member, str]]:
-        """Return the linked learners that hold the parent's record and blobs, and want to stay (rule 7)."""
-        ledger = self.ledger
+    def _joiners(self, ctx: Context) -> list[Newcomer]:
+        """Return the linked learners that hold the parent's record and blobs, and want to stay (rule 7).
+
+        Their data must fit the agreement; who says so of itself before has declined already.
+        """
+        ledger, agreement = self.ledger, self.ledger.genesis.agreement
         return [
-            (peer.member, peer.name)
+            Newcomer(peer.member, peer.name, peer.card.examples)
             for _, peer in sorted(ctx.peers.items())
             if peer.linked
             and not contains(ledger.roster, peer.member)
@@ -130,6 +138,9 @@ class Draft:
             and (peer.status.run, peer.status.record) == (ledger.run, ledger.digest)
             and peer.status.holds
             and not peer.is_leaving
+            and peer.card is not None
+            and peer.card.task == task_name(ledger.spec.task)
+            and not ctx.policy.data(agreement, peer.card)
         ]
 
     def _is_leaving(self, ctx: Context, node: str) -> bool:

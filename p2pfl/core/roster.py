@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 from blake3 import blake3
 
-from p2pfl.messages import MAX_ROSTER, Member, RosterEntry, quorum
+from p2pfl.messages import Member, RosterEntry, quorum
+from p2pfl.spec import MAX_ROSTER
 
 
 def tolerance(size: int) -> int:
@@ -51,22 +53,30 @@ def selection(run: str, round_: int, roster: Sequence[RosterEntry], count: int) 
     return frozenset(order[:count] if count else order)
 
 
-def genesis_roster(members: Mapping[Member, str]) -> tuple[RosterEntry, ...]:
-    """Return the roster of record 0 for *members* and their names: slots in the order of node ids."""
-    return tuple(
-        RosterEntry(member.node, member.journal, members[member], slot)
-        for slot, member in enumerate(sorted(members))
-    )
+class Newcomer(NamedTuple):
+    """Who comes into a roster, with what its data card states."""
+
+    member: Member
+    name: str
+    examples: int
 
 
-def continued_roster(old: Sequence[RosterEntry], members: Mapping[Member, str]) -> tuple[RosterEntry, ...]:
-    """Return the roster of record 0 of a run that *members* and their names continue: slots stay theirs."""
+def _entry(one: Newcomer, slot: int) -> RosterEntry:
+    return RosterEntry(one.member.node, one.member.journal, one.name, slot, one.examples)
+
+
+def genesis_roster(members: Iterable[Newcomer]) -> tuple[RosterEntry, ...]:
+    """Return the roster of record 0 for *members*: slots in the order of node ids."""
+    return tuple(_entry(one, slot) for slot, one in enumerate(sorted(members)))
+
+
+def continued_roster(old: Sequence[RosterEntry], members: Iterable[Newcomer]) -> tuple[RosterEntry, ...]:
+    """Return the roster of record 0 of a run that *members* continue: slots stay theirs."""
     result: list[RosterEntry] = []
-    known = [member for member in sorted(members) if entry_of(old, member.node) is not None]
-    for member in (*known, *(member for member in sorted(members) if member not in known)):
-        before = entry_of(old, member.node)
-        slot = before.slot if before is not None else _slot_for(member.node, result, ())
-        result.append(RosterEntry(member.node, member.journal, members[member], slot))
+    for one in sorted(members, key=lambda one: (entry_of(old, one.member.node) is None, one)):
+        before = entry_of(old, one.member.node)
+        slot = before.slot if before is not None else _slot_for(one.member.node, result, ())
+        result.append(_entry(one, slot))
     return tuple(result)
 
 
@@ -79,8 +89,8 @@ class RosterView(msgspec.Struct, frozen=True):
     leaving: frozenset[str]
     absent: Mapping[str, float]
     """Members without a link for `drop_after` seconds or more, and for how long."""
-    joiners: tuple[tuple[Member, str], ...]
-    """Members and names of learners that hold the record and the blobs of the parent."""
+    joiners: tuple[Newcomer, ...]
+    """Learners that hold the record and the blobs of the parent, and whose data fit the agreement."""
 
 
 def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tuple[RosterEntry, ...], str]:
@@ -135,17 +145,17 @@ def _admit(
 ) -> tuple[tuple[RosterEntry, ...], list[RosterEntry]]:
     result = list(kept)
     joined: list[RosterEntry] = []
-    for member, name in view.joiners:
-        position = next((i for i, entry in enumerate(result) if entry.node == member.node), None)
+    for one in view.joiners:
+        node = one.member.node
+        position = next((i for i, entry in enumerate(result) if entry.node == node), None)
         size = len(result) + (position is None)
         if len(joined) + 1 >= quorum(size) or not keeps_model(len(old), size):
             continue
         if position is not None:
-            entry = RosterEntry(member.node, member.journal, name, result[position].slot)
+            entry = _entry(one, result[position].slot)
             result[position] = entry
         elif len(result) < MAX_ROSTER:
-            slot = _slot_for(member.node, result, old)
-            entry = RosterEntry(member.node, member.journal, name, slot)
+            entry = _entry(one, _slot_for(node, result, old))
             result.append(entry)
         else:
             continue

@@ -403,7 +403,7 @@ class Running:
         accepted = self.acceptor.accepted
         assert accepted is not None
         others = tuple(entry.node for entry in self.ledger.roster if entry.node != self.ctx.me.node)
-        layout, parent = self.ledger.genesis.layout, self.ledger.model
+        layout, parent = self.ledger.layout("model"), self.ledger.model
         self.ctx.do(Fetch(accepted.model, layout, others, parent=parent))
 
     def trained(self, result: inputs.Trained) -> None:
@@ -413,7 +413,7 @@ class Running:
         if result.round > due[1]:
             self.speculation.take(result)
         elif self.local_trainer.training and self.ctx.policy.fits(result, due):
-            self.local_trainer.trained(result.digest, result.samples, result.loss, result.seconds)
+            self.local_trainer.trained(result)
 
     def progressed(self, progress: inputs.TrainProgress) -> None:
         """Note how far this member's training is."""
@@ -432,19 +432,19 @@ class Running:
 
     def work_failed(self, failed: inputs.WorkFailed) -> None:
         """Go on without what the worker could not do, saying so."""
-        if failed.job != "average" and self.speculation.failed(failed):
+        if failed.job != "aggregate" and self.speculation.failed(failed):
             return
         if failed.model not in ("", self.ledger.model):
             return  # of a head start that came to nothing
-        if failed.job == "average" and failed.ballot != self.aggregator.ballot:
+        if failed.job == "aggregate" and failed.ballot != self.aggregator.ballot:
             return  # of a candidacy that was given up
         self.ctx.warn(f"the worker could not {failed.job}: {failed.reason}")
         if failed.job == "train" and failed.round == self.ledger.round + 1:
             self.local_trainer.decline(f"its training failed: {failed.reason}"[:300])
         elif failed.job == "evaluate" and failed.round == self.ledger.round:
             self.local_trainer.fail_evaluation()
-        elif failed.job == "average":
-            self.aggregator.give_up(f"its worker could not average: {failed.reason}"[:300])
+        elif failed.job == "aggregate":
+            self.aggregator.give_up(f"its worker could not aggregate: {failed.reason}"[:300])
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -502,7 +502,7 @@ class Running:
 
     def _cut_own_training(self) -> None:
         """End this node's own training when it, as aggregator, would hold the round beyond its cap."""
-        cap_at = self.ledger.opened + self.ledger.spec.round_cap
+        cap_at = self.ledger.opened + self.ledger.spec.participation.round_cap
         if (
             self.local_trainer.training
             and self.aggregator.candidacy is Candidacy.COLLECTING

@@ -46,7 +46,7 @@ class Speculation:
         self._evaluate = evaluation_of(record.run, record.round, spec, record.model, record.roster, me)
         self.ctx.do(self._evaluate)
         trains = record.trained < max(record.rounds, self.ledger.wanted_rounds)
-        if trains and me.node in selection(record.run, round_, record.roster, spec.sample):
+        if trains and me.node in selection(record.run, round_, record.roster, spec.participation.sample):
             self._train = training_of(record.run, round_, spec, record.model, record.roster, me)
             self.ctx.do(self._train)
 

@@ -94,7 +94,7 @@ class Turn:
         if lease is not None and lease.ballot.node == ctx.me.node:
             lease = None
         if lease is not None:
-            until = lease.until(ledger.spec.round_cap)
+            until = lease.until(ledger.spec.participation.round_cap)
         return Situation(
             me=ctx.me.node,
             order=self.order,

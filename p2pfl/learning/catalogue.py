@@ -14,7 +14,7 @@ import msgspec
 from p2pfl.errors import TaskError
 from p2pfl.learning import partition
 from p2pfl.learning.data import Bundled, DataPlaces, DataSet, DataSource, locate
-from p2pfl.messages import RunSpec
+from p2pfl.spec import RunSpec
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -162,12 +162,13 @@ def check(spec: RunSpec) -> TaskEntry:
     Raises:
         TaskError: the task, its model or the partition is unknown.
     """
-    entry = find(spec.task)
-    if spec.model not in entry.models:
+    entry = find(spec.task.name)
+    if spec.task.model not in entry.models:
         raise TaskError(
-            f"The task {entry.name!r} has no model {spec.model!r}; its models are: {', '.join(entry.models)}."
+            f"The task {entry.name!r} has no model {spec.task.model!r}; its models are: "
+            f"{', '.join(entry.models)}."
         )
-    partition.parse(spec.partition)
+    partition.parse(spec.task.partition)
     return entry
 
 

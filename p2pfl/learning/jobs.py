@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from p2pfl.errors import BlobError, TaskError, WorkerError
 from p2pfl.learning import commands, partition, training, weights
+from p2pfl.learning.aggregation import aggregate
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.strategies.fedavg import FedAvg
 from p2pfl.learning.task import Data, Task, load_task
-from p2pfl.messages import RunSpec
+from p2pfl.spec import DataCard, LabelCount, RunSpec, task_name
 
 PROGRESS_SECONDS = 0.25
 """Between two reports of progress: a screen shows no more, and each costs a wake-up of the node."""
@@ -33,7 +33,7 @@ class _StoppedError(Exception):
 class Jobs:
     """Carries out commands, on one device.
 
-    Two threads may use it at a time, one for `Fold` and `Average` and one for everything else. *threads* are
+    Two threads may use it at a time, one for `RunAggregation` and one for everything else. *threads* are
     torch's on the CPU; 0 leaves torch's own choice. *places* says where this device has data sets.
     """
 
@@ -48,7 +48,6 @@ class Jobs:
         self._holds: tuple[int, int, int] | None = None
         """Which file the module's parameters are those of: device, inode, modification time."""
         self._division: tuple[tuple[str, str, int, int], list[Tensor]] | None = None
-        self._sum: tuple[str, FedAvg] = ("", FedAvg())
 
     def do(
         self,
@@ -68,10 +67,6 @@ class Jobs:
         except _StoppedError:
             return commands.JobStopped(command.id)
 
-    def close(self) -> None:
-        """Let the updates go that a sum holds open."""
-        self._new_sum()
-
     def _do(self, command: commands.Command, pacer: _Pacer) -> commands.Answer:
         match command:
             case commands.DescribeJob():
@@ -82,10 +77,8 @@ class Jobs:
                 return self._train(command, pacer)
             case commands.EvaluateJob():
                 return self._evaluate(command)
-            case commands.Fold():
-                return self._fold(command)
-            case commands.Average():
-                return self._average(command)
+            case commands.RunAggregation():
+                return self._aggregate(command)
             case commands.AloneJob():
                 return self._alone(command, pacer)
             case commands.StopJob():
@@ -99,9 +92,8 @@ class Jobs:
         return commands.DescribeDone(
             command.id,
             schema=weights.schema_of(module),
-            train_samples=len(data.train_y),
+            card=_card(command.spec, data, data.train_y),
             test_samples=len(data.test_y),
-            classes=data.classes,
             parameters=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
             device=training.describe_device(self._on()),
         )
@@ -122,24 +114,23 @@ class Jobs:
         part = self._part(spec, command.partition)
         module = self._loaded(command)
         self._holds = None  # not for long
-        loss = training.train(
+        steps, loss = training.train(
             module,
             part,
-            spec,
-            epochs=spec.epochs,
+            spec.training,
+            epochs=spec.training.epochs,
             seed=training.derive_seed("train", spec.seed, command.round, command.partition),
             after_batch=pacer,
         )
         digest = weights.save(Path(command.path), module, durable=False)
-        weights.release(module)  # an aggregator now needs the memory for its sum
-        classes = len(self._load(spec)[1].classes)
+        weights.release(module)  # it lies idle until the next model comes
         return commands.TrainDone(
             command.id,
             digest=digest,
-            samples=len(part.rows),
+            part=_card(spec, self._load(spec)[1], part.y[part.rows]),
+            steps=steps,
             loss=loss,
             seconds=time.monotonic() - started,
-            labels=tuple(torch.bincount(part.y[part.rows].cpu(), minlength=classes).tolist()),
         )
 
     def _evaluate(self, command: commands.EvaluateJob) -> commands.EvaluateDone:
@@ -152,38 +143,12 @@ class Jobs:
             )
         module = self._loaded(command)
         x = data.test_x[command.part :: command.parts]
-        correct, loss = training.evaluate(module, x, y, data.scaling)
-        return commands.EvaluateDone(command.id, correct, len(y), loss)
+        return commands.EvaluateDone(command.id, len(y), training.evaluate(module, x, y, data.scaling))
 
-    def _fold(self, command: commands.Fold) -> commands.Folded:
-        key, running = self._sum
-        if key != command.key:
-            running = self._new_sum(command.key)
-        try:
-            running.fold(Path(command.path), command.weight)
-        except BaseException:
-            self._new_sum()  # none that looks whole
-            raise
-        return commands.Folded(command.id)
-
-    def _average(self, command: commands.Average) -> commands.Averaged:
-        key, running = self._sum
-        folds = running.folds if key == command.key else 0
-        if folds != command.folds or not folds:
-            raise WorkerError(
-                f"The sum of {command.key!r} holds {folds} updates where {command.folds} were added: "
-                "fold all of them again."
-            )
-        try:
-            digest = running.average(Path(command.path), tuple(map(Path, command.parent_paths)))
-        finally:
-            self._new_sum()
-        return commands.Averaged(command.id, digest)
-
-    def _new_sum(self, key: str = "") -> FedAvg:
-        self._sum[1].close()
-        self._sum = (key, FedAvg())
-        return self._sum[1]
+    @staticmethod
+    def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
+        folders = tuple(map(Path, command.folders))
+        return commands.AggregationDone(command.id, aggregate(command.job, folders, Path(command.path)))
 
     def _alone(self, command: commands.AloneJob, pacer: _Pacer) -> commands.AloneDone:
         spec = command.spec
@@ -192,13 +157,13 @@ class Jobs:
         training.train(
             module,
             part,
-            spec,
-            epochs=spec.rounds * spec.epochs,
+            spec.training,
+            epochs=spec.rounds * spec.training.epochs,
             seed=training.derive_seed("alone", spec.seed, command.partition),
             after_batch=pacer,
         )
-        correct, loss = training.evaluate(module, data.test_x, data.test_y, data.scaling)
-        return commands.AloneDone(command.id, len(part.rows), correct, len(data.test_y), loss)
+        sums = training.evaluate(module, data.test_x, data.test_y, data.scaling)
+        return commands.AloneDone(command.id, len(part.rows), len(data.test_y), sums)
 
     # --- what is kept between jobs --------------------------------------------------------------------------
 
@@ -208,20 +173,20 @@ class Jobs:
         return self._device
 
     def _load(self, spec: RunSpec) -> tuple[Task, Data]:
-        if self._task is None or self._task[0] != spec.task:
+        if self._task is None or self._task[0] != spec.task.name:
             task = load_task(spec)
-            self._task = (spec.task, task, task.load(self._places).to(self._on()))
+            self._task = (spec.task.name, task, task.load(self._places).to(self._on()))
         return self._task[1:]
 
     def _initial(self, spec: RunSpec) -> nn.Module:
         """Return the model a run begins with; the same parameters for the same seed on the same machine."""
         task = load_task(spec)
         torch.manual_seed(spec.seed)
-        return task.build(spec.model)
+        return task.build(spec.task.model)
 
     def _reused(self, spec: RunSpec) -> nn.Module:
         """Return a module of the model of *spec* on the device, whose parameters are any."""
-        key = (spec.task, spec.model)
+        key = (spec.task.name, spec.task.model)
         if self._module is None or self._module[0] != key:
             self._module = (key, self._initial(spec).to(self._on()))
             self._holds = None
@@ -254,14 +219,25 @@ class Jobs:
     def _part(self, spec: RunSpec, index: int) -> training.Part:
         """Return the data of partition *index*."""
         data = self._load(spec)[1]
-        if not 0 <= index < spec.partitions:
-            raise TaskError(f"There is no partition {index}: the run has {spec.partitions}, numbered from 0.")
-        key = (spec.task, spec.partition, spec.partitions, spec.seed)
+        if not 0 <= index < spec.task.partitions:
+            raise TaskError(
+                f"There is no partition {index}: the run has {spec.task.partitions}, numbered from 0."
+            )
+        key = (spec.task.name, spec.task.partition, spec.task.partitions, spec.seed)
         if self._division is None or self._division[0] != key:
             labels = data.train_y.tolist()
-            division = partition.divide(labels, partition.parse(spec.partition), spec.partitions, spec.seed)
+            division = partition.divide(
+                labels, partition.parse(spec.task.partition), spec.task.partitions, spec.seed
+            )
             self._division = (key, [torch.tensor(rows, device=data.train_y.device) for rows in division])
         return training.Part(data.train_x, data.train_y, self._division[1][index], data.scaling)
+
+
+def _card(spec: RunSpec, data: Data, labels: Tensor) -> DataCard:
+    """Return what is said of examples with *labels* [examples] int64."""
+    counts = torch.bincount(labels.cpu(), minlength=len(data.classes)).tolist()
+    named = tuple(LabelCount(name, count) for name, count in zip(data.classes, counts, strict=True))
+    return DataCard(task_name(spec.task), len(labels), named)
 
 
 class _Pacer:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from p2pfl.learning import catalogue
 from p2pfl.learning.data import DataPlaces
-from p2pfl.messages import RunSpec
+from p2pfl.spec import RunSpec
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from p2pfl.errors import TaskError
 from p2pfl.learning.task import Scaling
-from p2pfl.messages import RunSpec
+from p2pfl.spec import LocalTraining
 
 EVALUATION_BATCH = 256
 """Samples evaluated at a time: with 512, the activations of a convolution on 28x28 leave the processor's
@@ -68,29 +68,29 @@ def derive_seed(*parts: str | int) -> int:
 class Sgd:
     """Stochastic gradient descent with momentum and weight decay, in place."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], spec: RunSpec) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], options: LocalTraining) -> None:
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._velocities: list[Tensor | None] = [None] * len(self._parameters)
-        self._spec = spec
+        self._options = options
 
     @torch.no_grad()
     def step(self) -> None:
         """Move the parameters by their gradients, and forget these."""
-        spec = self._spec
+        options = self._options
         for position, parameter in enumerate(self._parameters):
             gradient = parameter.grad
             if gradient is None:  # not part of this batch's computation
                 continue
             parameter.grad = None
-            if spec.weight_decay:
-                gradient.add_(parameter, alpha=spec.weight_decay)
-            if spec.momentum:
+            if options.weight_decay:
+                gradient.add_(parameter, alpha=options.weight_decay)
+            if options.momentum:
                 velocity = self._velocities[position]
                 if velocity is None:
                     self._velocities[position] = gradient  # ours alone from here on
                 else:
-                    gradient = velocity.mul_(spec.momentum).add_(gradient)
-            parameter.add_(gradient, alpha=-spec.learning_rate)
+                    gradient = velocity.mul_(options.momentum).add_(gradient)
+            parameter.add_(gradient, alpha=-options.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class Part:
 
 
 def train(
-    module: nn.Module, part: Part, spec: RunSpec, *, epochs: int, seed: int, after_batch: AfterBatch
-) -> float:
-    """Train *module* on *part* for *epochs*; return the mean loss of the last one.
+    module: nn.Module, part: Part, options: LocalTraining, *, epochs: int, seed: int, after_batch: AfterBatch
+) -> tuple[int, float]:
+    """Train *module* on *part* for *epochs*; return the optimizer steps and the last epoch's mean loss.
 
     *seed* decides the order of samples, and dropout.
 
@@ -119,9 +119,9 @@ def train(
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    optimizer = Sgd(module.parameters(), spec)
+    optimizer = Sgd(module.parameters(), options)
     module.train()
-    sizes = batch_sizes(len(part.rows), spec.batch_size)
+    sizes = batch_sizes(len(part.rows), options.batch_size)
     done = 0
     summed = torch.zeros((), device=part.x.device)
     for _ in range(epochs):
@@ -139,7 +139,7 @@ def train(
     mean = summed.item() / len(part.rows)
     if not math.isfinite(mean):
         raise TaskError(f"Training diverged: the loss became {mean}; use a smaller --lr.")
-    return mean
+    return done, mean
 
 
 def batch_sizes(samples: int, batch_size: int) -> list[int]:
@@ -155,8 +155,8 @@ def batch_sizes(samples: int, batch_size: int) -> list[int]:
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, x: Tensor, y: Tensor, scaling: Scaling | None = None) -> tuple[int, float]:
-    """Return how many rows of *x* are classified as *y* says, and the cross-entropy summed over all."""
+def evaluate(module: nn.Module, x: Tensor, y: Tensor, scaling: Scaling | None = None) -> dict[str, float]:
+    """Return the sums over the rows of *x*: how many are classified as *y* says, and the cross-entropy."""
     module.eval()
     correct, loss = 0, 0.0
     for inputs, labels in zip(
@@ -165,4 +165,4 @@ def evaluate(module: nn.Module, x: Tensor, y: Tensor, scaling: Scaling | None = 
         logits = module(inputs if scaling is None else scaling(inputs))  # [batch, classes]
         correct += int((logits.argmax(1) == labels).sum())
         loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
-    return correct, loss if math.isfinite(loss) else BOUNDLESS_LOSS
+    return {"accuracy": float(correct), "loss": loss if math.isfinite(loss) else BOUNDLESS_LOSS}

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from p2pfl.config import NetSettings
-from p2pfl.errors import FrameError, PeerError
+from p2pfl.errors import FrameError, PeerError, VersionError
 from p2pfl.messages import Message
 from p2pfl.net.budget import Gate, Verdict
 from p2pfl.net.handshake import MAX_REASON_CHARACTERS
@@ -156,6 +156,8 @@ class Link:
                     self._handle(frame)
                 if self._is_over():
                     return
+        except VersionError as error:
+            self._refuse_version(error)
         except PeerError as error:
             self._refuse(str(error))
         except Exception as error:  # noqa: BLE001 - `run` raises it
@@ -215,6 +217,12 @@ class Link:
         self._is_broken = True
         self._closing = f"it broke the protocol: {what}"
         self._enqueue(self.stream.encode(Refusal("protocol", bounded(what, MAX_REASON_CHARACTERS))))
+
+    def _refuse_version(self, error: VersionError) -> None:
+        """Tell the peer, and people here, that this device's software is too old for the peer's run."""
+        self._is_broken = True
+        self._closing = str(error)
+        self._enqueue(self.stream.encode(Refusal("version", error.for_peer)))
 
     def _end(self, reason: str) -> None:
         """End the link in agreement: what was written still arrives."""

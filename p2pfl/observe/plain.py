@@ -8,7 +8,7 @@ import msgspec
 
 from p2pfl.events import RoundRow
 from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
-from p2pfl.observe.render import line_of
+from p2pfl.observe.render import line_of, means
 from p2pfl.wire.codec import bounded
 
 
@@ -52,10 +52,10 @@ def _row_line(row: RoundRow) -> str | None:
     if row.kind != "train":
         return None
     accuracy = "not evaluated"
-    if row.accuracy is not None:
-        accuracy = f"accuracy {row.accuracy:.4f}, loss {row.loss:.4f}"
+    if row.metrics:
+        accuracy = means(row.metrics)
         if not row.committed:
-            accuracy += f" on {row.samples} samples, reported by {len(row.scores)} members"
+            accuracy += f" on {row.examples} samples, reported by {len(row.scores)} members"
     seconds = f" in {row.seconds:.1f} s" if row.seconds else ""
     return (
         f"         round {row.training_round}: {accuracy}; {len(row.updates)} of {len(row.members)} updates, "

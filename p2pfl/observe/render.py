@@ -6,6 +6,8 @@ every printer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from p2pfl import events
 from p2pfl.wire.codec import bounded
 
@@ -113,8 +115,9 @@ def _joined(event: events.RunJoined, number: int) -> str:
         f"than {spec.rounds} extends it, --new-run begins another one)",
     }[event.how]
     return (
-        f"{what}: {spec.task}/{spec.model}, {spec.rounds} rounds of {spec.epochs} local epochs, "
-        f"{spec.partition}; members {members}"
+        f"{what}: {spec.task.name}/{spec.task.model}, {spec.rounds} rounds of "
+        f"{spec.training.epochs} local epochs, "
+        f"{spec.task.partition}; members {members}"
     )
 
 
@@ -181,15 +184,17 @@ def _evaluated(event: events.EvaluationFinished, number: int) -> tuple[str, str]
     return ("◎", evaluation(event, number)) if is_due else None
 
 
+def means(metrics: Mapping[str, float]) -> str:
+    """Return *metrics* as text, as "accuracy 0.9125, loss 0.2500"."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))
+
+
 def evaluation(event: events.EvaluationFinished, number: int) -> str:
     """Say how the model of round *number* does, and whether that is reported or committed."""
     members = f"{event.reports} of {event.members} members"
     how = f"committed for {members}" if event.committed else f"reported by {members}"
     before = f"; {event.reported:.4f} was reported" if event.reported is not None else ""
-    return (
-        f"round {number}: accuracy {event.accuracy:.4f}, loss {event.loss:.4f} on {event.samples} samples, "
-        f"{how}{before}"
-    )
+    return f"round {number}: {means(event.metrics)} on {event.examples} samples, {how}{before}"
 
 
 def _round(

@@ -43,9 +43,8 @@ class Open:
 class Spread(NamedTuple):
     """What a round's scores have between them."""
 
-    accuracy: tuple[float, float]
-    """The lowest and the highest."""
-    loss: tuple[float, float]
+    ranges: dict[str, tuple[float, float]]
+    """By metric the lowest and the highest."""
     by_name: dict[str, MemberScore]
 
 
@@ -66,9 +65,10 @@ class Round:
     seconds: float
     note: str
     then: str
-    accuracy: float | None = None
-    loss: float | None = None
-    samples: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The mean of each metric; empty while nobody has evaluated its model."""
+    examples: int = 0
+    """Held-out examples they are the means of."""
     scores: tuple[MemberScore, ...] = ()
     is_provisional: bool = False
     """Whether the accuracy is only reported so far, and may still change."""
@@ -83,19 +83,27 @@ class Round:
     """The spread, and of which scores it is: charts ask for it of every round, with each new one again."""
 
     @property
+    def accuracy(self) -> float | None:
+        """The mean of "accuracy"; None where nobody measured it."""
+        return self.metrics.get("accuracy")
+
+    @property
+    def loss(self) -> float | None:
+        """The mean of "loss"; None where nobody measured it."""
+        return self.metrics.get("loss")
+
+    @property
     def spread(self) -> Spread | None:
         """The range of the members' scores; None where there are none."""
         if self._spread is None or self._spread[0] is not self.scores:
-            scores = [one for one in self.scores if one.total > 0]
+            scores = [one for one in self.scores if one.examples > 0]
             if not scores:
                 return None
-            accuracies = [one.correct / one.total for one in scores]
-            losses = [one.loss / one.total for one in scores]
-            spread = Spread(
-                (min(accuracies), max(accuracies)),
-                (min(losses), max(losses)),
-                {one.name: one for one in scores},
-            )
+            ranges = {}
+            for name in scores[0].sums:
+                means = [mean for one in scores if (mean := one.mean(name)) is not None]
+                ranges[name] = (min(means), max(means))
+            spread = Spread(ranges, {one.name: one for one in scores})
             self._spread = (self.scores, spread)
         return self._spread[1]
 
@@ -112,7 +120,7 @@ class Round:
 
 def _copy_scores(known: Round, made: Round) -> None:
     """Give *made*, a newer view of the round *known*, the evaluations of that."""
-    made.accuracy, made.loss, made.samples = known.accuracy, known.loss, known.samples
+    made.metrics, made.examples = known.metrics, known.examples
     made.scores, made.is_provisional = known.scores, known.is_provisional
 
 
@@ -148,12 +156,12 @@ class Rounds:
         known = self._rounds.get(row.training_round)
         made = Round(
             row.run, row.training_round, row.attempt, row.aggregator, row.digest, row.members, row.updates,
-            row.left_out, row.seconds, row.note, row.then, row.accuracy, row.loss, row.samples, row.scores,
-            row.accuracy is not None and not row.committed, row.round,
+            row.left_out, row.seconds, row.note, row.then, row.metrics, row.examples, row.scores,
+            bool(row.metrics) and not row.committed, row.round,
         )  # fmt: skip
         if known is not None:
             made.committed_at, made.seen = known.committed_at, known.seen
-            if row.accuracy is None or (made.is_provisional and not known.is_provisional):
+            if not row.metrics or (made.is_provisional and not known.is_provisional):
                 _copy_scores(known, made)
         self._put(made)
 
@@ -176,15 +184,15 @@ class Rounds:
     def score(self, event: EvaluationFinished, number: int) -> bool:
         """Take evaluations of the model of round *number*; return whether they are the best there is.
 
-        What is committed never changes. Of reports those of the most samples are kept.
+        What is committed never changes. Of reports those of the most examples are kept.
         """
         known = self._rounds.get(number)
         if known is None:
             return False
-        has_committed = known.accuracy is not None and not known.is_provisional
-        if not event.committed and (has_committed or event.samples < known.samples):
+        has_committed = bool(known.metrics) and not known.is_provisional
+        if not event.committed and (has_committed or event.examples < known.examples):
             return False
-        known.accuracy, known.loss, known.samples = event.accuracy, event.loss, event.samples
+        known.metrics, known.examples = event.metrics, event.examples
         known.scores, known.is_provisional = event.scores, not event.committed
         return True
 

@@ -174,7 +174,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
     """Return the moment *state* is at; *who* is as whom it was observed."""
     rounds = list(state.rounds)
     last = rounds[-1] if rounds else None
-    evaluated = next((one for one in reversed(rounds) if one.accuracy is not None), None)
+    evaluated = next((one for one in reversed(rounds) if one.metrics), None)
     return Snapshot(
         time=state.time,
         name=state.name,
@@ -187,15 +187,15 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         waiting=state.waiting.reason if state.waiting is not None else "",
         unreached=dict(state.unreached),
         run=state.run,
-        task=state.spec.task if state.spec is not None else "",
-        model=state.spec.model if state.spec is not None else "",
+        task=state.spec.task.name if state.spec is not None else "",
+        model=state.spec.task.model if state.spec is not None else "",
         round=state.trained,
         rounds=state.target_rounds,
         accuracy=evaluated.accuracy if evaluated is not None else None,
         loss=evaluated.loss if evaluated is not None else None,
         evaluated_round=evaluated.round if evaluated is not None else None,
         evaluated_by=len(evaluated.scores) if evaluated is not None else 0,
-        evaluated_samples=evaluated.samples if evaluated is not None else 0,
+        evaluated_samples=evaluated.examples if evaluated is not None else 0,
         is_provisional=evaluated is not None and evaluated.is_provisional,
         aggregator=state.open.aggregator if state.open is not None else "",
         members=state.members,
@@ -227,9 +227,13 @@ def _peer(state: State, peer: Peer) -> PeerNow:
         progress=round(doing.share, 4) if doing.share is not None else None,
         since=peer.since,
         rtt=peer.rtt,
-        accuracy=round(score.correct / score.total, 6) if score is not None and score.total else None,
+        accuracy=_rounded(score.mean("accuracy")) if score is not None else None,
         samples=peer.update.samples if peer.update is not None else None,
     )
+
+
+def _rounded(value: float | None) -> float | None:
+    return round(value, 6) if value is not None else None
 
 
 # --- as text ------------------------------------------------------------------------------------------------

@@ -12,11 +12,12 @@ from typing import Literal
 
 from p2pfl import events
 from p2pfl.events import Published, RoundRow
-from p2pfl.messages import RunSpec, quorum
+from p2pfl.messages import quorum
 from p2pfl.numbering import Numbering
 from p2pfl.observe.log import LogRow, row_of
 from p2pfl.observe.peers import Doing, Peer, Transfer, doing, note_transfer
 from p2pfl.observe.rounds import MAX_REFUSED, Open, Rounds
+from p2pfl.spec import RunSpec
 
 MAX_LOG = 5000
 """Lines of the log."""

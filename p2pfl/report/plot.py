@@ -108,7 +108,7 @@ def _heading(rows: Sequence[RoundRow]) -> str:
 
 
 def _values(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float]]:
-    pairs = ((row.training_round, row.accuracy if what == "accuracy" else row.loss) for row in rows)
+    pairs = ((row.training_round, row.metrics.get(what)) for row in rows)
     return [(round_, value) for round_, value in pairs if value is not None and _is_sound(value)]
 
 
@@ -119,7 +119,7 @@ def _is_sound(value: float) -> bool:
 def _band(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float, float]]:
     band = []
     for row in rows:
-        values = [(s.correct if what == "accuracy" else s.loss) / s.total for s in row.scores if s.total]
+        values = [value for score in row.scores if (value := score.mean(what)) is not None]
         if len(values) > 1 and all(map(_is_sound, values)):
             band.append((row.training_round, min(values), max(values)))
     return band

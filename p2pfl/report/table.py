@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from msgspec import to_builtins
 
-from p2pfl.events import RoundRow
+from p2pfl.events import MemberScore, RoundRow
 from p2pfl.wire.codec import bounded
 
 COLUMNS = (
@@ -38,8 +38,10 @@ def jsonl_text(rows: Iterable[RoundRow]) -> str:
 def json_line(row: RoundRow) -> str:
     """Return *row* as one line of ASCII: no name can reach a terminal as anything but text.
 
-    `round` counts training rounds, `index` is the place of the record in the chain; `committed` says whether
-    the accuracy can still change; `seconds` is null where the node was told of the round only afterwards.
+    `round` counts training rounds, `index` is the place of the record in the chain; `metrics` has the mean of
+    every metric, of which `accuracy` and `loss` are null where the task does not measure them; `committed`
+    says whether they can still change; `seconds` is null where the node was told of the round only
+    afterwards.
     """
     fields = {
         "run": row.run,
@@ -55,9 +57,10 @@ def json_line(row: RoundRow) -> str:
         "left_out": [{"name": name, "reason": reason} for name, reason in row.left_out],
         "accuracy": row.accuracy,
         "loss": row.loss,
-        "samples": row.samples,
-        "scores": [to_builtins(score) for score in row.scores],
-        "committed": row.committed and row.accuracy is not None,
+        "samples": row.examples,
+        "metrics": row.metrics,
+        "scores": [_score(score) for score in row.scores],
+        "committed": row.committed and bool(row.metrics),
         "seconds": row.seconds or None,
         "then": row.then,
         "note": row.note,
@@ -65,8 +68,20 @@ def json_line(row: RoundRow) -> str:
     return json.dumps(fields, allow_nan=False)
 
 
+def _score(score: MemberScore) -> dict[str, object]:
+    """Return what a member evaluated; `correct` and `loss` are the sums of a classification, else null."""
+    correct = score.sums.get("accuracy")
+    return {
+        "name": score.name,
+        "correct": int(correct) if correct is not None else None,
+        "total": score.examples,
+        "loss": score.sums.get("loss"),
+        "sums": score.sums,
+    }
+
+
 def _values(row: RoundRow) -> tuple[object, ...]:
-    accuracies = [score.correct / score.total for score in row.scores if score.total]
+    accuracies = [value for score in row.scores if (value := score.mean("accuracy")) is not None]
     return (
         row.training_round,
         row.attempt,
@@ -75,13 +90,13 @@ def _values(row: RoundRow) -> tuple[object, ...]:
         len(row.left_out),
         "" if row.accuracy is None else f"{row.accuracy:.6f}",
         "" if row.loss is None else f"{row.loss:.6f}",
-        row.samples,
+        row.examples,
         f"{min(accuracies):.6f}" if accuracies else "",
         f"{max(accuracies):.6f}" if accuracies else "",
         f"{row.seconds:.3f}" if row.seconds else "",
         f"{max(update.seconds for update in row.updates):.3f}" if row.updates else "",
         row.digest,
-        "" if row.accuracy is None else "yes" if row.committed else "no",
+        "" if not row.metrics else "yes" if row.committed else "no",
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from p2pfl import __version__, events
 from p2pfl.events import Published
-from p2pfl.messages import MAX_LABELS, DeviceInfo
+from p2pfl.messages import DeviceInfo
 from p2pfl.runtime.machine import count_cores, total_memory
 
 
@@ -34,8 +34,7 @@ class OwnDeviceInfo:
             cores=count_cores(),
             memory=total_memory(),
             device="",
-            samples=0,
-            labels=(),
+            part=None,
         )
 
     def write(self, published: Published) -> None:
@@ -43,8 +42,8 @@ class OwnDeviceInfo:
         match published.event:
             case events.WorkerReady(device=device):
                 self._set(device=device)
-            case events.DataShown(labels=labels):
-                self._set(samples=sum(labels), labels=labels[:MAX_LABELS])
+            case events.DataShown(part=part):
+                self._set(part=part)
 
     def _set(self, **changes: object) -> None:
         device_info = msgspec.structs.replace(self.device_info, **changes)

@@ -28,7 +28,6 @@ from p2pfl.errors import UserError
 from p2pfl.identity.credentials import Credentials, check_is_node
 from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
-from p2pfl.messages import MAX_ROSTER, RunSpec
 from p2pfl.net import sockets
 from p2pfl.net.addresses import parse_address
 from p2pfl.net.mesh import Mesh
@@ -45,6 +44,7 @@ from p2pfl.runtime.observers import Observers, last_rounds
 from p2pfl.runtime.orders import Orders
 from p2pfl.runtime.publish import Publisher, Sink
 from p2pfl.runtime.work import Work
+from p2pfl.spec import MAX_ROSTER, RunSpec
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
@@ -266,6 +266,7 @@ def _options(config: NodeConfig) -> Options:
         partitions=config.partitions,
         min_nodes=config.min_nodes if config.min_nodes is not None else _devices(config),
         nonce=secrets.token_hex(16),
+        software=__version__,
         wait=config.wait,
         new_run=config.new_run,
         stay=config.stay,

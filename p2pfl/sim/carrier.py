@@ -27,18 +27,23 @@ from p2pfl.core.effects import (
     needs_own_fsync,
 )
 from p2pfl.core.options import FIRST_ATTEMPT
-from p2pfl.messages import Ballot, Undelivered
+from p2pfl.messages import Accept, Ballot, Evaluation, Message, Record, RecordBlobs, Undelivered
 from p2pfl.sim.aim import Aim
 from p2pfl.sim.device import SAVES, Device
-from p2pfl.sim.setting import PUT_OFF, WORKER_LIMIT
+from p2pfl.sim.setting import PUT_OFF, WORKER_LIMIT, digest_of
 from p2pfl.sim.trace import line_of
 from p2pfl.sim.violation import Violation
+from p2pfl.spec import MAX_EXAMPLES
+from p2pfl.work import AggregationJob, AggregationResult, NotFinite, UnreadableUpdate
 
 if TYPE_CHECKING:
     from p2pfl.sim.world import World
 
 LATE_RESULTS = 0.5
 """Share of stopped trainings that had ended just then: their results come all the same."""
+
+SHARE_NOT_FINITE = 0.5
+"""Share of spoilt aggregations whose result is not finite; in the others an update cannot be read."""
 
 FOREVER = float("inf")
 """Seconds after which a job ends that hangs in a worker nobody kills."""
@@ -108,7 +113,7 @@ class Carrier:
             case Send(message=Undelivered()) if not device.habits.tells_undelivered:
                 pass
             case Send():
-                self._world.network.send(device, effect.to, effect.message)
+                self._world.network.send(device, effect.to, self._perhaps_garbled(effect.message))
             case SendRecords():
                 self.flush(device, device.process)
                 records = device.disk.records(effect.run, effect.after)
@@ -130,6 +135,15 @@ class Carrier:
         if self._world.trace is not None and (line := line_of(effect, self._world.name_of)) is not None:
             self._world.note(device, line)
         self._world.checker.done(device.disk, device.name, effect)
+
+    def _perhaps_garbled(self, message: Message) -> Message:
+        """Return *message*, or, where it proposes a record, sometimes one that no member may accept."""
+        world = self._world
+        garbles = world.is_faulty and world.faults.garbled and isinstance(message, Accept)
+        if not garbles or world.random.random() >= world.faults.garbled:
+            return message
+        assert isinstance(message, Accept)
+        return msgspec.structs.replace(message, record=garbled(message.record, world.random.randrange(3)))
 
     def _work(self, device: Device, effect: AnyEffect) -> None:
         outcome = device.work(effect, self._world.random.random)
@@ -156,8 +170,8 @@ class Carrier:
         chance = world.random.random()
         if isinstance(result, inputs.Trained) and chance > 1 - faults.misfit:
             world.bulk.misfits.add(result.digest)
-        elif isinstance(result, inputs.Averaged) and chance > 1 - faults.misfit:
-            return waits + seconds, msgspec.structs.replace(result, digest=None)
+        elif isinstance(result, inputs.Aggregated) and chance > 1 - faults.misfit:
+            return waits + seconds, msgspec.structs.replace(result, result=self._spoilt(result.job))
         if chance >= faults.hang + faults.fail or (failed := device.failure(effect, "the worker")) is None:
             return waits + seconds, result
         if chance < faults.fail:
@@ -166,6 +180,12 @@ class Carrier:
         limit = WORKER_LIMIT if device.habits.ends_hanging else FOREVER
         device.hung_until = world.now + waits + limit
         return waits + limit, msgspec.structs.replace(failed, reason="the worker hung")
+
+    def _spoilt(self, job: AggregationJob) -> AggregationResult:
+        """Return an aggregation's result that is no model."""
+        if self._world.random.random() < SHARE_NOT_FINITE:
+            return NotFinite()
+        return UnreadableUpdate(self._world.random.choice(job.updates).digest, "it was cut short")
 
     def _worked(self, device: Device, process: int, result: inputs.AnyInput) -> None:
         if device.process != process or device.node is None:
@@ -179,7 +199,9 @@ class Carrier:
         if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.run):
             device.keep(result)  # who has left the run lets go of its update at once
         if isinstance(result, inputs.Trained):
-            self._world.checker.works.updates[result.digest] = (result.run, result.round, result.model)
+            works = self._world.checker.works
+            works.updates[result.digest] = (result.run, result.round, result.model)
+            works.cards[result.digest] = device.card
         self._world.hand(device, process, result)
 
     # --- time -------------------------------------------------------------------------------------------
@@ -215,3 +237,21 @@ class Carrier:
 def _takes_lowest(device: Device, effect: AnyEffect) -> bool:
     """Whether *effect* saves that *device* has taken a round's lowest ballot."""
     return isinstance(effect, SavePromise) and effect.ballot == Ballot(FIRST_ATTEMPT, device.member.node)
+
+
+def garbled(record: Record, way: int) -> Record:
+    """Return *record* with a blob too many, with other metrics or with too many samples; *way* is 0, 1 or 2.
+
+    Where it has no evaluation or no update, it is returned as it is.
+    """
+    if way == 0:
+        blobs = RecordBlobs(record.model, state=digest_of("stray", record.model))
+        return msgspec.structs.replace(record, blobs=blobs)
+    if way == 1:
+        evaluations = tuple(
+            msgspec.structs.replace(one, evaluation=Evaluation(one.evaluation.examples, {"error": 1.0}))
+            for one in record.evaluations
+        )
+        return msgspec.structs.replace(record, evaluations=evaluations)
+    updates = tuple(msgspec.structs.replace(one, samples=MAX_EXAMPLES) for one in record.updates)
+    return msgspec.structs.replace(record, updates=updates)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from p2pfl.core import inputs
+from p2pfl.sim.device import CARD, OTHER_CARD
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.limits import may_damage, may_lose_disk, may_restore
 
@@ -49,6 +50,7 @@ def schedule_faults(world: World) -> None:
         (faults.deafen_every, _deafen_somebody),
         (faults.block_every, _block_bulk),
         (faults.forge_every, _forge_a_commit),
+        (faults.other_data_every, _mix_up_data),
         (faults.lose_disk_every, _lose_a_disk),
         (faults.damage_every, _damage_a_model),
         (faults.turn_away_every, _let_somebody_turn_away),
@@ -151,6 +153,23 @@ def _forge_a_commit(world: World) -> None:
     forged = msgspec.structs.replace(ledger.last, record=record)
     world.note(device, f"is sent a forged commit of round {record.round} by {sender.name}")
     world.hand(device, device.process, inputs.Received(sender.member, forged))
+
+
+def _mix_up_data(world: World) -> None:
+    """Start somebody with data that do not fit the run; its operator notices in the end, if nobody else."""
+    device = _anybody(world)
+    if not device.is_up or device.is_restored or device.card != CARD:
+        return
+    device.card = OTHER_CARD
+    world.note(device, "is started with other data")
+    world.crash(device)
+    world.after(world.random.expovariate(1 / world.faults.away), _mend_data, world, device)
+
+
+def _mend_data(world: World, device: Device) -> None:
+    if device.card != CARD:
+        device.card = CARD
+        world.crash(device)
 
 
 def _lose_a_disk(world: World) -> None:

@@ -72,6 +72,11 @@ class Faults(msgspec.Struct, frozen=True):
     forge_every: float = 0.0
     """A node is sent, in another's name, a next commit that nobody has accepted, with copied acceptances."""
 
+    garbled: float = 0.0
+    """Probability that the record in an ACCEPT is another one on its way, as a faulty program would make it:
+    with a blob its run does not have, with an evaluation of other metrics, or with an update that counts more
+    samples than its member has."""
+
     block_every: float = 0.0
     """No bulk connection can be made between two devices, or from anybody to one, or from one to anybody."""
     block: float = 15.0
@@ -90,6 +95,9 @@ class Faults(msgspec.Struct, frozen=True):
     restore_disk_every: float = 0.0
     """The same, and the operator puts an old backup in its place, of an earlier start or of this one, and
     starts it again and again: to be noticed and refused each time."""
+
+    other_data_every: float = 0.0
+    """A device is started with data whose classes come in another order, until its operator mends that."""
 
     damage_every: float = 0.0
     """The bytes of a device's last model are wrong on its disk, where another has it whole."""
@@ -159,6 +167,8 @@ HEAVY = Faults(
     walled=0.1,
     misfit=0.01,
     forge_every=40.0,
+    garbled=0.02,
+    other_data_every=120.0,
     lose_disk_every=60.0,
     restore_disk_every=120.0,
     damage_every=40.0,

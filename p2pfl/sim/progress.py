@@ -102,7 +102,7 @@ class ProgressJudge:
         best = max(known, key=lambda ledger: (ledger.round, ledger.run))
         if not best.is_open:
             return None
-        waits = best.spec.round_cap if best.spec.min_updates > 1 else 0.0
+        waits = best.spec.participation.round_cap if best.spec.participation.min_updates > 1 else 0.0
         return OpenRound(best.run, best.round + 1, best.roster, best.model, waits)
 
     def _voters(self, open_: OpenRound) -> list[Device]:

@@ -80,6 +80,12 @@ WALLS = Faults(walled=1.0, until=200.0)
 FORGERS = Faults(forge_every=2.0, crash_every=10.0, down=2.0)
 """Commits that nobody has accepted are sent around."""
 
+GARBLERS = Faults(garbled=0.2)
+"""Records are garbled on their way."""
+
+MIXED = Faults(other_data_every=5.0)
+"""Devices are started with other data."""
+
 PULLS = Faults(aimed=0.12, aimed_value=0.1, slow=0.05, cut_every=8.0, down=2.0, pull=6.0)
 """Devices stumble over the protocol's steps, and models take long to come."""
 
@@ -154,7 +160,7 @@ RULES = {
     "new-ballot": Rule(
         "an old ballot is never resumed, not after a restart either",
         "ballot",
-        25,
+        50,
         AIMED,
         policy=lambda _: Policy(attempt=lambda _promised, refused: refused + 1),
     ),
@@ -165,12 +171,12 @@ RULES = {
         AIMED,
         habits=Habits(pulls_first=False),
     ),
-    "once": Rule(
-        "a member's update is counted once, however often it is announced",
+    "order": Rule(
+        "the updates of a record are aggregated in the order of their node ids, whoever aggregates them",
         "update",
         3,
         AIMED,
-        policy=lambda _: Policy(known=lambda _contributions, _node: None),
+        policy=lambda _: Policy(order=list),
     ),
     "parent": Rule(
         "an update counts only in the round, and from the parent, it was trained for",
@@ -238,6 +244,34 @@ RULES = {
         DISKS,
         policy=lambda _: Policy(current=lambda _votes, _seen: True),
         habits=Habits(counts_votes=False),
+    ),
+    "roles": Rule(
+        "a record is accepted only with the blobs its run's specification asks for",
+        "content",
+        10,
+        GARBLERS,
+        policy=lambda _: Policy(roles=lambda _record, _spec: ""),
+    ),
+    "metrics": Rule(
+        "only evaluations of the run's own metrics are added",
+        "content",
+        10,
+        GARBLERS,
+        policy=lambda _: Policy(metrics=lambda _evaluation, _spec: ""),
+    ),
+    "counts": Rule(
+        "no update counts more samples than its member's data card stated",
+        "content",
+        10,
+        GARBLERS,
+        policy=lambda _: Policy(counts=lambda _update, _entry: ""),
+    ),
+    "data": Rule(
+        "who has other data than the members agreed on trains nothing",
+        "content",
+        10,
+        MIXED,
+        policy=lambda _: Policy(data=lambda _agreement, _card: ""),
     ),
     "signatures": Rule(
         "a commit is believed for the signatures of those who accepted it, not for their names",

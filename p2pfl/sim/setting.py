@@ -7,7 +7,8 @@ from typing import cast
 from blake3 import blake3
 
 from p2pfl.config import ProtocolSettings
-from p2pfl.messages import Message, RunSpec
+from p2pfl.messages import Message
+from p2pfl.spec import RunSpec, from_options
 from p2pfl.wire import codec
 
 SETTINGS = ProtocolSettings(linger=20.0)
@@ -33,7 +34,7 @@ def digest_of(*parts: object) -> str:
 
 def spec_of(rounds: int, seed: int = 1) -> RunSpec:
     """Return a run's spec for the simulator; only its rounds and its timings matter there."""
-    return RunSpec(
+    return from_options(
         task="simulated",
         model="two",
         partition="iid",
@@ -44,7 +45,6 @@ def spec_of(rounds: int, seed: int = 1) -> RunSpec:
         learning_rate=0.1,
         momentum=0.0,
         weight_decay=0.0,
-        strategy="fedavg",
         seed=seed,
         sample=0,
         min_updates=1,

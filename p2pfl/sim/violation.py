@@ -8,6 +8,7 @@ Kind = Literal[
     "agreement",
     "ballot",
     "chain",
+    "content",
     "durability",
     "identity",
     "monotone",

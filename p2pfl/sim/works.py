@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from p2pfl import events
 from p2pfl.core.effects import SaveCommit, SaveGenesis, Train
-from p2pfl.messages import Member, Record, record_digest
-from p2pfl.sim.device import average_of
+from p2pfl.messages import Member, Record, RosterEntry, record_digest
+from p2pfl.sim.device import EVALUATION, aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.trace import SHORT
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.votes import short
+from p2pfl.spec import Agreement, DataCard
 
 
 class Works:
@@ -18,6 +19,11 @@ class Works:
     def __init__(self) -> None:
         self.updates: dict[str, tuple[str, int, str]] = {}
         """Update digests to (run, round, parent's model) they were trained for."""
+        self.cards: dict[str, DataCard] = {}
+        """By update digest, what its device's worker said of its data."""
+        self._agreements: dict[str, Agreement] = {}
+        self._rosters: dict[str, tuple[RosterEntry, ...]] = {}
+        """Who votes after a record that was accepted anywhere, by its digest."""
         self._models: dict[str, str] = {}
         """The model of every record that was accepted anywhere, by the record's digest."""
         self._offered: dict[Member, str] = {}
@@ -26,10 +32,13 @@ class Works:
     def founded(self, effect: SaveGenesis) -> None:
         """Take note of the first model."""
         self._models[effect.run] = effect.genesis.model
+        self._agreements[effect.run] = effect.genesis.agreement
+        self._rosters[effect.run] = effect.genesis.roster
 
     def accepted(self, record: Record, digest: str) -> None:
         """Judge what a record counts."""
-        self._models[digest] = record.model
+        self._models[digest], self._rosters[digest] = record.model, record.roster
+        self._check_content(record)
         nodes = [update.node for update in record.updates]
         if len(set(nodes)) != len(nodes):
             raise Violation("update", f"an update counted twice in round {record.round}")
@@ -39,12 +48,29 @@ class Works:
             if trained != due:
                 origin = f"of round {trained[1]} from {trained[2][:SHORT]}" if trained else "nobody trained"
                 raise Violation("update", f"an update {origin} counted in round {record.round}")
-        folded = sorted(update.digest for update in record.updates)
-        if folded and record.model != average_of(record.ballot, folded):
+        if nodes != sorted(nodes):
+            raise Violation("update", f"the updates of round {record.round} are not in the order of node ids")
+        parent = self._models.get(record.previous, "")
+        if record.updates and record.model != aggregate_of(parent, record.updates):
             raise Violation(
-                "update",
-                f"the model of round {record.round} is not the average of its updates, each counted once",
+                "update", f"the model of round {record.round} is not the aggregate of the updates it names"
             )
+
+    def _check_content(self, record: Record) -> None:
+        """Judge whether a record holds what its run decides, and nothing else."""
+        stated = {entry.node: entry.examples for entry in self._rosters.get(record.previous, ())}
+        if record.blobs.state or any(update.blobs.control for update in record.updates):
+            raise Violation(
+                "content", f"the record of round {record.round} names a blob its run does not have"
+            )
+        if any(one.evaluation.names != EVALUATION.names for one in record.evaluations):
+            raise Violation("content", f"other metrics are evaluated in round {record.round}")
+        for update in record.updates:
+            if update.samples > stated.get(update.node, update.samples):
+                raise Violation("content", f"an update in round {record.round} counts more than was stated")
+            card = self.cards.get(update.digest)
+            if card is not None and card.classes != self._agreements[record.run].classes:
+                raise Violation("content", f"an update of other data counted in round {record.round}")
 
     def begun(self, disk: Disk, effect: Train) -> None:
         """Judge a training that begins: none is begun while its update is here whole."""

@@ -14,15 +14,16 @@ import msgspec
 from p2pfl.core import inputs
 from p2pfl.core.departure import LEFT_EXIT
 from p2pfl.core.effects import AnyEffect, Exit
+from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.options import Options
 from p2pfl.core.running import LOST_DISK_EXIT
-from p2pfl.messages import Member, RunSpec
+from p2pfl.messages import Member
 from p2pfl.sim.bulk import Bulk
 from p2pfl.sim.carrier import Carrier
 from p2pfl.sim.chaos import schedule_faults
 from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.clock import Clock
-from p2pfl.sim.device import Device
+from p2pfl.sim.device import CARD, Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.faults import CALM, Faults
 from p2pfl.sim.network import SILENCE, Network
@@ -31,6 +32,7 @@ from p2pfl.sim.rules import Rule
 from p2pfl.sim.setting import CLONED_EXIT, SETTINGS, digest_of, node_id, spec_of
 from p2pfl.sim.trace import SHORT
 from p2pfl.sim.violation import Violation
+from p2pfl.spec import RunSpec
 
 PATIENCE = 600.0
 """Virtual seconds after the end of the faults within which the run has to complete."""
@@ -240,6 +242,9 @@ class World:
                 self.checker.lost(device.member)
                 device.refusals = REPEATS
             self._give_way(device)
+        elif exit_.code == UNFIT_EXIT:
+            device.card = CARD
+            self.after(self.random.expovariate(1 / self.faults.down), self.start, device)
         elif exit_.code == LEFT_EXIT and device.is_away:
             self.after(self.random.expovariate(1 / self.faults.down), self.start, device)
 

@@ -21,7 +21,7 @@ from p2pfl.store.durable import disk_errors, flush_folder
 APPLICATION_ID = 0x7032_7066
 """Tells a journal from other SQLite files: "p2pf" in ASCII."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever `TABLES` changes meaning; kept in the file as `user_version`."""
 
 BUSY_SECONDS = 10.0
@@ -69,10 +69,11 @@ CREATE TABLE commits (
     kind TEXT NOT NULL,
     entry BLOB NOT NULL,                -- commit
     seconds REAL NOT NULL,
-    accuracy REAL,                      -- of the model, once the next record committed its evaluations
+    score REAL,                         -- of the model, once the next record committed its evaluations: the
+                                        -- mean of the primary metric, negative where less is better
     PRIMARY KEY (run, round)
 );
-CREATE INDEX commits_by_accuracy ON commits (run, accuracy);
+CREATE INDEX commits_by_score ON commits (run, score);
 CREATE TABLE conflicts (                -- commits that contradict those above: never to happen
     run TEXT NOT NULL,
     round INTEGER NOT NULL,
@@ -83,9 +84,9 @@ CREATE TABLE reports (
     run TEXT NOT NULL,
     round INTEGER NOT NULL,
     node TEXT NOT NULL,
-    correct INTEGER NOT NULL,
-    total INTEGER NOT NULL,
-    loss REAL NOT NULL,                 -- summed
+    examples INTEGER NOT NULL,
+    score REAL NOT NULL,                -- sum of the primary metric, negative where less is better
+    evaluation BLOB NOT NULL,
     PRIMARY KEY (run, round, node)
 );
 CREATE TABLE incarnations (                    -- the last that each other journal of the federation has shown

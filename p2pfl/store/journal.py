@@ -43,6 +43,7 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.proofs import CastVote, Claim, Seen, casts_of
+from p2pfl.spec import primary_metric
 from p2pfl.store.checksums import drop
 from p2pfl.store.database import (
     DamagedJournalError,
@@ -396,11 +397,12 @@ class Journal(JournalReader):
             seconds,
         )
         self._save_seen(casts_of(commit))
-        if total := sum(part.evaluation.total for part in record.evaluations):
-            accuracy = sum(part.evaluation.correct for part in record.evaluations) / total
+        if record.evaluations:
+            evaluations = [part.evaluation for part in record.evaluations]
+            examples = sum(evaluation.examples for evaluation in evaluations)
             self._execute(
-                "UPDATE commits SET accuracy = ? WHERE run = ? AND round = ?",
-                accuracy,
+                "UPDATE commits SET score = ? WHERE run = ? AND round = ?",
+                sum(self._score(record.run, evaluation) for evaluation in evaluations) / examples,
                 record.run,
                 record.round - 1,
             )
@@ -424,10 +426,18 @@ class Journal(JournalReader):
             run,
             round_,
             node,
-            evaluation.correct,
-            evaluation.total,
-            evaluation.loss,
+            evaluation.examples,
+            self._score(run, evaluation),
+            encode(evaluation),
         )
+
+    def _score(self, run: str, evaluation: Evaluation) -> float:
+        """Return the sum of the primary metric of *run*, so that a higher one is better."""
+        genesis = self.genesis(run)
+        assert genesis is not None, "a run's record 0 is saved first"
+        primary = primary_metric(genesis.spec)
+        value = evaluation.sums.get(primary.name, 0.0)
+        return value if primary.direction == "max" else -value
 
     def _execute(self, statement: str, *values: object) -> None:
         self._connection.execute(statement, values)

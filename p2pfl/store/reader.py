@@ -18,18 +18,21 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from p2pfl.core.saved import Vote
+from p2pfl.errors import DataDirectoryError
 from p2pfl.events import CountedUpdate, MemberScore, RoundRow
 from p2pfl.messages import (
     Ballot,
     Commit,
+    Evaluation,
     Genesis,
     Member,
     MemberEvaluation,
     Origin,
     Record,
     Records,
-    RunSpec,
+    add_evaluations,
 )
+from p2pfl.spec import RunSpec, unknown_tag
 from p2pfl.store.database import damaged, database_errors, find_flaws, open_read_only
 
 PAGE_ROUNDS = 100
@@ -167,18 +170,18 @@ class JournalReader:
             yield self._scored(row, (), names)
 
     def best(self, run: str) -> str | None:
-        """Return the model of *run* with the highest committed accuracy, of equals the latest.
+        """Return the model of *run* that its primary metric says is the best, of equals the latest.
 
-        Reports count only while no accuracy is committed at all: the first report of a round covers a part of
-        the held-out data, and must not push the best model out of the store. None when there is neither.
+        Reports count only while no evaluation is committed at all: the first report of a round covers a part
+        of the held-out data, and must not push the best model out of the store. None when there is neither.
         """
         rows = self._all(
-            "SELECT model FROM commits WHERE run = ? AND accuracy IS NOT NULL "
-            "ORDER BY accuracy DESC, round DESC LIMIT 1",
+            "SELECT model FROM commits WHERE run = ? AND score IS NOT NULL "
+            "ORDER BY score DESC, round DESC LIMIT 1",
             run,
         ) or self._all(
             "SELECT model FROM commits JOIN reports USING (run, round) WHERE run = ? GROUP BY round "
-            "ORDER BY sum(correct) * 1.0 / sum(total) DESC, round DESC LIMIT 1",
+            "ORDER BY sum(reports.score) / sum(examples) DESC, round DESC LIMIT 1",
             run,
         )
         return rows[0][0] if rows else None
@@ -287,10 +290,10 @@ class JournalReader:
             yield round_, digest, self._decode(entry, Commit)
 
     def best_commit(self, run: str) -> Commit | None:
-        """Return the commit of the model of *run* with the highest committed accuracy; None before any."""
+        """Return the commit of the model of *run* with the best committed evaluations; None before any."""
         rows = self._all(
-            "SELECT entry FROM commits WHERE run = ? AND accuracy IS NOT NULL "
-            "ORDER BY accuracy DESC, round DESC LIMIT 1",
+            "SELECT entry FROM commits WHERE run = ? AND score IS NOT NULL "
+            "ORDER BY score DESC, round DESC LIMIT 1",
             run,
         )
         return self._decode(rows[0][0], Commit) if rows else None
@@ -311,25 +314,26 @@ class JournalReader:
     def _scored(
         self, row: RoundRow, committed: tuple[MemberEvaluation, ...], names: dict[str, str]
     ) -> RoundRow:
-        """Return *row* with its accuracy: from what the next record *committed*, else from reports."""
-        counts = [
-            (part.node, part.evaluation.correct, part.evaluation.total, part.evaluation.loss)
-            for part in committed
-        ] or self._all(
-            "SELECT node, correct, total, loss FROM reports WHERE run = ? AND round = ? ORDER BY node",
-            row.run,
-            row.round,
-        )
-        if not counts:
+        """Return *row* with its metrics: from what the next record *committed*, else from reports."""
+        evaluations = [(part.node, part.evaluation) for part in committed] or [
+            (node, self._decode(entry, Evaluation))
+            for node, entry in self._all(
+                "SELECT node, evaluation FROM reports WHERE run = ? AND round = ? ORDER BY node",
+                row.run,
+                row.round,
+            )
+        ]
+        if not evaluations:
             return row
-        scores = tuple(MemberScore(names.get(node, node[:7]), *values) for node, *values in counts)
-        total = sum(score.total for score in scores)
+        total = add_evaluations(evaluation for _, evaluation in evaluations)
         return msgspec.structs.replace(
             row,
-            accuracy=sum(score.correct for score in scores) / total,
-            loss=sum(score.loss for score in scores) / total,
-            samples=total,
-            scores=scores,
+            metrics=total.means,
+            examples=total.examples,
+            scores=tuple(
+                MemberScore(names.get(node, node[:7]), evaluation.examples, evaluation.sums)
+                for node, evaluation in evaluations
+            ),
             committed=bool(committed),
         )
 
@@ -341,6 +345,11 @@ class JournalReader:
         try:
             return msgspec.msgpack.decode(kept, type=kind)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            if what := unknown_tag(error):
+                raise DataDirectoryError(
+                    f"the journal {self.path} holds a run with the {what}, which this p2pfl does not know: "
+                    "upgrade p2pfl on this device"
+                ) from error
             raise damaged(self.path, f"a {kind.__name__} in it cannot be read: {error}") from error
 
 
@@ -363,13 +372,12 @@ def _round_row(
         record=digest,
         members=members,
         updates=tuple(
-            CountedUpdate(name(update.node), update.samples, update.loss, update.seconds)
+            CountedUpdate(name(update.node), update.samples, update.steps, update.loss, update.seconds)
             for update in record.updates
         ),
         left_out=tuple((name(left.node), left.reason) for left in record.left_out),
-        accuracy=None,
-        loss=None,
-        samples=0,
+        metrics={},
+        examples=0,
         scores=(),
         seconds=seconds,
         note=record.note,

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import msgspec
 
-from p2pfl.errors import ProtocolError
+from p2pfl.errors import ProtocolError, VersionError
 from p2pfl.messages import Message
+from p2pfl.spec import unknown_tag
 from p2pfl.wire.links import LinkFrame
 
 ControlFrame = LinkFrame | Message
@@ -35,6 +36,7 @@ def decode(body: bytes) -> ControlFrame:
     """Return what *body* says.
 
     Raises:
+        VersionError: it holds a specification with a tag this version does not know.
         ProtocolError: it is not MessagePack, has an unknown tag, or a field that is missing, unknown,
         mistyped or out of bounds.
     """
@@ -51,6 +53,8 @@ def understood(decoder: msgspec.msgpack.Decoder[Frame], body: bytes) -> Frame:
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if what := unknown_tag(error):
+            raise VersionError(what) from error
         raise ProtocolError(
             f"a frame of {len(body)} bytes cannot be understood: {bounded(str(error))}"
         ) from error

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from p2pfl.learning import training, worker
-from p2pfl.messages import RunSpec
+from p2pfl.spec import LocalTraining
 from tests.bench.ballast import WORK
 from tests.bench.ballast_node import register
 
@@ -21,12 +21,12 @@ from tests.bench.ballast_node import register
 def perturb(
     module: nn.Module,
     part: training.Part,
-    spec: RunSpec,
+    options: LocalTraining,
     *,
     epochs: int,
     seed: int,
     after_batch: training.AfterBatch,
-) -> float:
+) -> tuple[int, float]:
     """Scale every parameter by a number close to one that depends on *seed*; note how long that took."""
     began = time.monotonic()
     for parameter in module.parameters():
@@ -36,7 +36,7 @@ def perturb(
         with (Path(folder) / str(os.getpid())).open("a", encoding="utf-8") as file:
             file.write(f"{time.monotonic() - began}\n")
     after_batch(1, 1)
-    return 0.0
+    return 1, 0.0
 
 
 if __name__ == "__main__":

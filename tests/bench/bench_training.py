@@ -24,7 +24,7 @@ from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import _Pacer
 from p2pfl.learning.task import Scaling, load_task
 from p2pfl.learning.worker import Inbox
-from p2pfl.messages import RunSpec
+from p2pfl.spec import LocalTraining, RunSpec
 from tests.bench.alone import Settings, run
 from tests.bench.report import Figure
 
@@ -88,8 +88,8 @@ def one_turn(case: Case) -> tuple[float, float]:
     training.train(
         ours,
         case.part,
-        case.spec,
-        epochs=case.spec.epochs,
+        case.spec.training,
+        epochs=case.spec.training.epochs,
         seed=SEED,
         after_batch=_Pacer(1, lambda _: None, lambda: inbox.is_stopped(1)),
     )
@@ -97,22 +97,25 @@ def one_turn(case: Case) -> tuple[float, float]:
     part = case.part
     x = part.x if part.scaling is None else part.scaling(part.x)
     began = time.perf_counter()
-    train_bare(bare, x[part.rows], part.y[part.rows], case.spec)
+    train_bare(bare, x[part.rows], part.y[part.rows], case.spec.training)
     bare_seconds = time.perf_counter() - began
     for one, other in zip(ours.parameters(), bare.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
     return our_seconds, bare_seconds
 
 
-def train_bare(module: nn.Module, x: Tensor, y: Tensor, spec: RunSpec) -> None:
+def train_bare(module: nn.Module, x: Tensor, y: Tensor, spec: LocalTraining) -> None:
     """Train as PyTorch's own tutorials do, in the order of samples that `p2pfl.learning.training` takes."""
     optimizer = torch.optim.SGD(
-        module.parameters(), lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
+        module.parameters(),
+        lr=spec.training.learning_rate,
+        momentum=spec.training.momentum,
+        weight_decay=spec.training.weight_decay,
     )
     generator = torch.Generator().manual_seed(SEED)
     module.train()
-    for _ in range(spec.epochs):
-        for batch in torch.randperm(len(x), generator=generator).split(spec.batch_size):
+    for _ in range(spec.training.epochs):
+        for batch in torch.randperm(len(x), generator=generator).split(spec.training.batch_size):
             optimizer.zero_grad()
             loss = functional.cross_entropy(module(x[batch]), y[batch])
             loss.backward()

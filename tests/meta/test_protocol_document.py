@@ -12,7 +12,7 @@ import pytest
 from blake3 import blake3
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from p2pfl import messages, proofs
+from p2pfl import messages, proofs, spec
 from p2pfl.config import NetSettings, ProtocolSettings
 from p2pfl.core.roster import ranked, selection
 from p2pfl.identity import signatures
@@ -104,7 +104,7 @@ def check_rank(vector: Vector) -> None:
 
 
 def check_sample(vector: Vector) -> None:
-    entries = [RosterEntry(node, "0" * 32, "x", slot) for slot, node in enumerate(vector["nodes"].split())]
+    entries = [RosterEntry(node, "0" * 32, "x", slot, 1) for slot, node in enumerate(vector["nodes"].split())]
     for round_ in ROUNDS:
         chosen = selection(vector["run"], round_, entries, int(vector["sample"]))
         assert sorted(chosen) == vector[f"round-{round_}"].split()
@@ -214,7 +214,16 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame):
         ("origin", messages.Origin),
         ("signed vote", messages.SignedVote),
         ("claim", proofs.Claim),
-        ("spec", messages.RunSpec),
+        ("spec", spec.RunSpec),
+        ("builtin task", spec.BuiltinTask),
+        ("local training", spec.LocalTraining),
+        ("participation", spec.Participation),
+        ("data agreement", spec.Agreement),
+        ("data card", spec.DataCard),
+        ("label count", spec.LabelCount),
+        ("record's blobs", messages.RecordBlobs),
+        ("update's blobs", messages.UpdateBlobs),
+        ("model provenance", messages.Provenance),
         ("roster entry", messages.RosterEntry),
         ("record", messages.Record),
         ("update", messages.UpdateEntry),

@@ -31,6 +31,7 @@ from p2pfl.messages import (
     Genesis,
     Message,
     Promise,
+    RecordBlobs,
     Records,
     RecordsRequest,
     RosterEntry,
@@ -302,7 +303,9 @@ class Seats(NamedTuple):
     def forged(self, round_: int, previous: str) -> Commit:
         """Return a commit of *round_* with the acceptances of another one."""
         record = self.commit.record
-        forged = msgspec.structs.replace(record, round=round_, previous=previous, model=digest("forged"))
+        forged = msgspec.structs.replace(
+            record, round=round_, previous=previous, blobs=RecordBlobs(digest("forged"))
+        )
         return msgspec.structs.replace(self.commit, record=forged)
 
 
@@ -315,11 +318,12 @@ def seats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seats]:
 async def _seated(target: Target) -> Seats:
     members = tuple(target.people.new() for _ in range(3))
     roster = tuple(
-        RosterEntry(one.node_id, member_of(one).journal, one.name, slot) for slot, one in enumerate(members)
+        RosterEntry(one.node_id, member_of(one).journal, one.name, slot, 1)
+        for slot, one in enumerate(members)
     )
     record_0 = msgspec.structs.replace(genesis(), roster=roster, layout=layout_of(SCHEMA))
     run, ballot = record_digest(record_0), Ballot(1, members[0].node_id)
-    newcomer = RosterEntry(target.node_id, (await target.claim()).journal, "ada", 3)
+    newcomer = RosterEntry(target.node_id, (await target.claim()).journal, "ada", 3, 1)
     record = Chain(record_0).commit(next_roster=(*roster, newcomer)).record
     record = msgspec.structs.replace(record, ballot=ballot)
     votes = tuple(

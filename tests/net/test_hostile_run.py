@@ -34,6 +34,7 @@ from p2pfl.messages import (
     Origin,
     Prepare,
     Promise,
+    RecordBlobs,
     Records,
     RecordsRequest,
     Status,
@@ -265,7 +266,7 @@ async def test_forged_commits_and_records_end_nothing(run: Run, is_member: bool)
     offender = offender_of(run, is_member)
     with DataDirectory(run.folder / "ada").read_journal() as reader:
         commit = reader.records(run.run, run.round - 2, MAX_BYTES).commits[-1]
-    other = msgspec.structs.replace(commit.record, model=digest("another"), note="forged")
+    other = msgspec.structs.replace(commit.record, blobs=RecordBlobs(digest("another")), note="forged")
     forged = msgspec.structs.replace(commit, record=other)
     await hang_up(run, offender, forged, Records(run.run, None, (forged,)))
     await run.goes_on()

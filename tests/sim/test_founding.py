@@ -9,6 +9,7 @@ from p2pfl.core.effects import SaveGenesis
 from p2pfl.messages import Offer
 from p2pfl.schema import TensorSpec, canonical
 from p2pfl.sim.world import World
+from p2pfl.spec import with_options
 from tests.support.worlds import (
     LIMIT,
     at_round,
@@ -147,7 +148,7 @@ def test_a_device_whose_model_differs_stays_out_naming_the_tensor_and_the_rest_g
 def test_options_that_differ_from_the_runs_are_named_and_the_runs_hold():
     world = World(69, nodes=3, spec=spec(2))
     for device in world.devices.values():
-        mine = msgspec.structs.replace(device.options.spec, epochs=9, learning_rate=0.5)
+        mine = with_options(device.options.spec, epochs=9, learning_rate=0.5)
         if device.member.node != min(world.devices):
             device.options = msgspec.structs.replace(
                 device.options, spec=mine, given=frozenset({"epochs", "learning_rate"})

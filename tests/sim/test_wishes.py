@@ -7,6 +7,7 @@ from p2pfl.core import inputs
 from p2pfl.core.effects import Send
 from p2pfl.messages import ControlRequest
 from p2pfl.sim.world import World
+from p2pfl.spec import with_options
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec
 
 
@@ -133,7 +134,7 @@ def test_a_finished_run_goes_on_when_one_of_them_asks_for_more_rounds():
     world.run_until(world.is_complete, LIMIT)
     run = chain(number(world, 1))[0].run
     asker = number(world, 2)
-    more = msgspec.structs.replace(asker.options.spec, rounds=4)
+    more = with_options(asker.options.spec, rounds=4)
     asker.options = msgspec.structs.replace(asker.options, spec=more, given=frozenset({"rounds"}))
     for device in world.devices.values():
         world.start(device)
@@ -171,7 +172,7 @@ def test_a_device_that_slept_through_the_end_does_not_end_the_extended_run_when_
     world.run_until(lambda: all(chain(device)[-1].then == "end" for device in rest), LIMIT)
     ended = len(chain(rest[0]))
     for device in rest:
-        more = msgspec.structs.replace(device.options.spec, rounds=400)
+        more = with_options(device.options.spec, rounds=400)
         device.options = msgspec.structs.replace(device.options, spec=more, given=frozenset({"rounds"}))
         world.crash(device, 1.0)
         world.start(device)

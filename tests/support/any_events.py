@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from hypothesis import strategies as st
 
 from p2pfl import events
 from p2pfl.events import Published, RoundRow
-from p2pfl.messages import RunSpec
+from p2pfl.spec import DataCard, LabelCount, RunSpec, from_options
 from tests.support.recordings import HOSTILE, NAMES
 
-SPEC = RunSpec("t", "m", "iid", 4, 9, 1, 8, 0.1, 0.0, 0.0, "fedavg", 1, 0, 1, 60.0, 60.0)
+SPEC = from_options(
+    task="t", model="m", partition="iid", partitions=4, rounds=9, epochs=1, batch_size=8, learning_rate=0.1,
+    momentum=0.0, weight_decay=0.0, seed=1, sample=0, min_updates=1, round_cap=60.0, drop_after=60.0,
+)  # fmt: skip
 
 WORDS = st.sampled_from([*NAMES[:3], HOSTILE, "", "run-1", "run-2"]) | st.text(max_size=20)
 """Few enough that names, nodes and runs meet."""
 
+METRICS = ("accuracy", "dice", "loss")
+
 NUMBERS = st.integers(0, 12) | st.integers(0, 2**53)
 FLOATS = st.floats(0, 100) | st.floats(allow_nan=False, allow_infinity=False, min_value=0)
+
+
+LABELS = st.lists(st.builds(LabelCount, st.text(min_size=1, max_size=9), st.integers(0, 99))).map(tuple)
 
 
 def _of(hint: Any) -> st.SearchStrategy[Any]:
@@ -27,10 +35,16 @@ def _of(hint: Any) -> st.SearchStrategy[Any]:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is RunSpec:
         return st.just(SPEC)
+    if hint is DataCard:
+        return st.builds(DataCard, st.just("digits"), st.integers(1, 2**40), LABELS)
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin in (Union, UnionType):
         return st.one_of(*(_of(argument) for argument in arguments))
+    if origin is Annotated:
+        return _of(arguments[0])
+    if origin is dict:
+        return st.dictionaries(st.sampled_from(METRICS), FLOATS)
     if origin is tuple:
         if arguments[-1] is Ellipsis:
             return st.lists(_of(arguments[0]), max_size=4).map(tuple)

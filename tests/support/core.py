@@ -13,9 +13,10 @@ from p2pfl.core.effects import AnyEffect, Effect, Send, Tell
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import Event
-from p2pfl.messages import Ballot, Member, RunSpec, Status, Struct
+from p2pfl.messages import Ballot, Member, Status, Struct
+from p2pfl.spec import RunSpec
 from tests.support.keys import signer
-from tests.support.records import NAMES, SPEC, Chain, digest, genesis, journal, node
+from tests.support.records import CARD, NAMES, SCHEMA, SPEC, Chain, digest, genesis, journal, node
 
 NOW = 100.0
 """When the context of a test begins: late enough that nothing is grace any more, if it says so."""
@@ -52,7 +53,7 @@ def context(name: str = "ada", *, linked: Iterable[str] = NAMES[1:3], started: f
 def link(ctx: Context, name: str, status: Status | None = None, other_journal: str = "") -> PeerView:
     """Link *name*, which has said *status*."""
     peer = PeerView(member(name, other_journal), name, linked=True, ever_linked=True, since=ctx.now)
-    peer.status = status
+    peer.status, peer.card = status, CARD
     ctx.peers[node(name)] = peer
     ctx.names[node(name)] = name
     return peer
@@ -66,7 +67,8 @@ def unlink(ctx: Context, name: str) -> None:
 def ledger(ctx: Context, chain: Chain | None = None, *, spec: RunSpec | None = None) -> Ledger:
     """The ledger of *chain* (one of three members without a commit by default), its last model durable."""
     start = chain or chain_of(*NAMES[:3], spec=spec)
-    made = Ledger(ctx, start.run, start.genesis, start.commits[-1] if start.commits else None, holds=True)
+    last = start.commits[-1] if start.commits else None
+    made = Ledger(ctx, start.run, start.genesis, last, holds=True, schema=SCHEMA)
     made.opened = ctx.now
     return made
 

@@ -3,10 +3,10 @@
 from p2pfl.core import inputs
 from p2pfl.core.node import Node
 from p2pfl.core.saved import Saved, SavedRun
-from p2pfl.messages import Offer
+from p2pfl.messages import Card, Offer
 from tests.support.core import chain_of, member, options, status
 from tests.support.keys import signer
-from tests.support.records import NAMES, SCHEMA
+from tests.support.records import CARD, NAMES, SCHEMA
 
 EMPTY = Saved(None, {}, frozenset())
 
@@ -24,13 +24,16 @@ class Device:
         return self.node.input(event, self.now)
 
     def link(self, *names):
-        return [effect for name in names for effect in self.feed(inputs.Linked(member(name), name))]
+        effects = [effect for name in names for effect in self.feed(inputs.Linked(member(name), name))]
+        for name in names:
+            self.hear(name, Card(CARD))
+        return effects
 
     def hear(self, name, message):
         return self.feed(inputs.Received(member(name), message))
 
-    def describe(self, spec=None, schema=SCHEMA):
-        return self.feed(inputs.Described(spec or self.node._ctx.options.spec, schema, 1000))
+    def describe(self, spec=None, schema=SCHEMA, card=CARD):
+        return self.feed(inputs.Described(spec or self.node._ctx.options.spec, schema, card))
 
 
 def in_run(chain, **changes):

@@ -22,16 +22,17 @@ from p2pfl.messages import (
     Accepted,
     Ack,
     Ballot,
+    Card,
     Collect,
     ControlRequest,
     Decline,
     DeviceInfo,
-    Evaluation,
     Member,
     Message,
     Offer,
     Prepare,
     Promise,
+    RecordBlobs,
     Records,
     RecordsRequest,
     Refuse,
@@ -43,12 +44,13 @@ from p2pfl.messages import (
 )
 from p2pfl.net.tls import CONTROL_ALPN, client_context
 from p2pfl.proofs import Claim, sign_claim, sign_request, sign_vote
+from p2pfl.spec import DataCard, LabelCount
 from p2pfl.wire import links
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
 from tests.support.core import member, status
 from tests.support.keys import signer
-from tests.support.records import Chain, digest, evaluations, genesis, node, signed, update
+from tests.support.records import CARD, Chain, digest, evaluation, evaluations, genesis, node, signed, update
 
 MAX_BYTES = 1024 * 1024
 PATIENCE_SECONDS = 30.0
@@ -69,7 +71,7 @@ MESSAGES: Sequence[Message] = [
     Promise(_RUN, 1, _BALLOT, Ballot(1, node("ada")), _COMMIT.record, signed("ben", _RUN, 1, _BALLOT)),
     Refuse(_RUN, 1, _BALLOT, Ballot(4, node("ada"))),
     Collect(_RUN, 1, _BALLOT, selected=True),
-    Submit(_RUN, 1, _BALLOT, _RUN, update("ada", 1), "", Evaluation(8, 10, 2.0)),
+    Submit(_RUN, 1, _BALLOT, _RUN, update("ada", 1), "", evaluation(8, 10, 2.0)),
     Ack(_RUN, 1, _BALLOT, ""),
     Accept(_RUN, 1, _BALLOT, _COMMIT.record),
     Accepted(
@@ -82,12 +84,13 @@ MESSAGES: Sequence[Message] = [
     Undelivered(_RUN, 1, _BALLOT, "nobody has it"),
     StepDown(_RUN, 1, _BALLOT, "a higher ballot was promised"),
     _COMMIT,
-    Report(_RUN, 1, Evaluation(8, 10, 2.0)),
+    Report(_RUN, 1, evaluation(8, 10, 2.0)),
     RecordsRequest(_RUN, -1),
     Records(_RUN, genesis(), (_COMMIT,)),
     Decline(_RUN, "its model differs"),
     sign_request(signer("ben"), node("ben"), _RUN, 1, "pause", "ada (operator)"),
-    DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 0, 10)),
+    Card(CARD),
+    DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", CARD),
 ]
 """One of each message, well-formed, of a run that nobody is in."""
 
@@ -168,11 +171,13 @@ def flood(frame: ControlFrame, number: int) -> AsyncIterator[bytes]:
 def _varied(frame: ControlFrame, number: int) -> ControlFrame:
     match frame:
         case messages.Offer():
-            return Offer(msgspec.structs.replace(frame.genesis, model=digest(f"model {number}")))
+            return Offer(msgspec.structs.replace(frame.genesis, blobs=RecordBlobs(digest(f"model {number}"))))
         case messages.Decline():
             return Decline(digest(f"run {number}"), f"reason {number}")
         case messages.DeviceInfo():
-            return msgspec.structs.replace(frame, labels=tuple(range(number, number + 200)))
+            return msgspec.structs.replace(frame, part=_card(number))
+        case messages.Card():
+            return messages.Card(_card(number))
         case messages.Status():
             return msgspec.structs.replace(
                 frame, run="", record="", steps=number, min_nodes=1 + number % 200, waiting=bool(number % 2)
@@ -184,6 +189,10 @@ def _varied(frame: ControlFrame, number: int) -> ControlFrame:
             )
             return links.Peers(dead)
     return frame
+
+
+def _card(number: int) -> DataCard:
+    return DataCard("digits", number + 1, tuple(LabelCount(str(one), number + one) for one in range(200)))
 
 
 class Client:

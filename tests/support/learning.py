@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import torch
 from torch import nn
 
-from p2pfl.messages import RunSpec
+from p2pfl.spec import RunSpec, from_options, with_options
 
-SPEC = RunSpec(
+SPEC = from_options(
     task="digits",
     model="2nn",
     partition="iid",
@@ -21,7 +20,6 @@ SPEC = RunSpec(
     learning_rate=0.05,
     momentum=0.9,
     weight_decay=0.0,
-    strategy="fedavg",
     seed=7,
     sample=0,
     min_updates=1,
@@ -32,7 +30,7 @@ SPEC = RunSpec(
 
 def make_spec(**changes: Any) -> RunSpec:
     """A quick run of digits, with *changes*."""
-    return msgspec.structs.replace(SPEC, **changes)
+    return with_options(SPEC, **changes)
 
 
 class Mixed(nn.Module):

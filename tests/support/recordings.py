@@ -10,7 +10,7 @@ import base64
 import hashlib
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -18,8 +18,8 @@ import msgspec
 
 from p2pfl import events
 from p2pfl.events import AnyEvent, CountedUpdate, LinkMeasure, MemberScore, Published, RoundRow
-from p2pfl.messages import RunSpec
 from p2pfl.observe.state import State
+from p2pfl.spec import DataCard, LabelCount, from_options
 
 BEGAN = datetime(2026, 3, 14, 11, 50, tzinfo=UTC).timestamp()
 """When the observed node was started."""
@@ -167,7 +167,7 @@ def rows_of(recording: Iterable[Published]) -> list[RoundRow]:
             case events.Committed():
                 rows[event.round] = RoundRow(
                     event.run, event.round, event.kind, event.attempt, event.aggregator, event.digest, parent,
-                    event.record, members, event.updates, event.left_out, None, None, 0, (), event.seconds,
+                    event.record, members, event.updates, event.left_out, {}, 0, (), event.seconds,
                     event.note, event.then, event.trained,
                 )  # fmt: skip
                 parent, members = event.digest, event.members
@@ -181,7 +181,7 @@ def rows_of(recording: Iterable[Published]) -> list[RoundRow]:
 def _scored(row: RoundRow, event: events.EvaluationFinished) -> RoundRow:
     return RoundRow(
         row.run, row.round, row.kind, row.attempt, row.aggregator, row.digest, row.parent, row.record,
-        row.members, row.updates, row.left_out, event.accuracy, event.loss, event.samples, event.scores,
+        row.members, row.updates, row.left_out, event.metrics, event.examples, event.scores,
         row.seconds, row.note, row.then, row.trained, event.committed,
     )  # fmt: skip
 
@@ -199,6 +199,17 @@ def node_id_of(name: str) -> str:
 def digest_of(text: str) -> str:
     """Return a digest for *text*, of the usual form."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def part_of(labels: Sequence[int]) -> DataCard:
+    """The card of data with so many samples of each label."""
+    counts = tuple(LabelCount(str(label), count) for label, count in enumerate(labels))
+    return DataCard("mnist", sum(labels), counts)
+
+
+def score_of(name: str, correct: int, total: int, loss: float) -> MemberScore:
+    """How a classifier did with *name*; *loss* is the sum."""
+    return MemberScore(name, total, {"accuracy": float(correct), "loss": loss})
 
 
 class _Tale:
@@ -262,7 +273,7 @@ class _Tale:
         self.tell(
             events.PeerDeviceInfo(
                 node_id_of(name), name, "0.1.0", SYSTEMS[kind], 4 + 2 * (kind % 3), (8 + 8 * (kind % 2)) * 2**30,
-                DEVICES[kind], samples, tuple(labels),
+                DEVICES[kind], part_of(labels),
             )
         )  # fmt: skip
 
@@ -273,13 +284,14 @@ class _Tale:
         for name in self.names:
             if name != self.me:
                 self.link(name)
-        spec = RunSpec(
-            "mnist", "2nn", "dirichlet:0.5", len(self.names), self._target, 3, 64, 0.05, 0.9, 0.0, "fedavg", 1,
-            0, 2, 900.0, 60.0,
+        spec = from_options(
+            task="mnist", model="2nn", partition="dirichlet:0.5", partitions=len(self.names),
+            rounds=self._target, epochs=3, batch_size=64, learning_rate=0.05, momentum=0.9, weight_decay=0.0,
+            seed=1, sample=0, min_updates=2, round_cap=900.0, drop_after=60.0,
         )  # fmt: skip
         self.tell(events.RunJoined(self._run, "founded", 0, spec, self.names), after=2)
         self._committed_at = self._now
-        self.tell(events.DataShown(self.names.index(self.me), len(self.names), (600,) * 10))
+        self.tell(events.DataShown(self.names.index(self.me), len(self.names), part_of([600] * 10)))
 
     # --- rounds ---------------------------------------------------------------------------------------------
 
@@ -315,7 +327,7 @@ class _Tale:
                 continue
             seconds = round(SECONDS[index % len(SECONDS)] * self._chance.uniform(0.95, 1.15), 2)
             loss = round(_loss(number) * self._chance.uniform(0.9, 1.1), 4)
-            updates.append(CountedUpdate(name, SAMPLES[index % len(SAMPLES)], loss, seconds))
+            updates.append(CountedUpdate(name, SAMPLES[index % len(SAMPLES)], 30, loss, seconds))
             if aggregator == self.me:
                 self.tell(events.UpdateCounted(number, name, SAMPLES[index % len(SAMPLES)]), after=0.3)
         digest = digest_of(f"model {number}")
@@ -343,6 +355,7 @@ class _Tale:
                 number,
                 digest_of(f"update {number}"),
                 SAMPLES[index % len(SAMPLES)],
+                30,
                 round(_loss(number), 4),
                 4.9,
             )
@@ -358,12 +371,12 @@ class _Tale:
             share = _accuracy(self._round) - 0.006 * (index % 6) + self._chance.uniform(-0.003, 0.003)
             correct = max(0, min(total, round(total * share)))
             loss = _loss(self._round) * (1 + 0.04 * (index % 6))
-            scores.append(MemberScore(name, correct, total, round(total * loss, 3)))
-        samples = sum(score.total for score in scores)
+            scores.append(score_of(name, correct, total, round(total * loss, 3)))
+        examples = sum(score.examples for score in scores)
+        means = {what: sum(score.sums[what] for score in scores) / examples for what in ("accuracy", "loss")}
         self._reported = events.EvaluationFinished(
-            self._round, sum(s.correct for s in scores) / samples, sum(s.loss for s in scores) / samples,
-            samples, len(scores), len(scores), tuple(scores),
-        )  # fmt: skip
+            self._round, means, examples, len(scores), len(scores), tuple(scores)
+        )
         self.tell(self._reported, after=0.1)
 
     def _commit_evaluated(self) -> None:
@@ -472,8 +485,8 @@ class _Tale:
             after=0.4,
         )  # fmt: skip
         assert self._evaluated is not None
-        accuracy, loss = self._evaluated.accuracy, self._evaluated.loss
-        self.tell(events.RunEnded(self._run, self._round, digest, accuracy, loss, self._target))
+        metrics = self._evaluated.metrics
+        self.tell(events.RunEnded(self._run, self._round, digest, metrics, self._target))
         self.statuses("idle", 1.0, ended=True)
 
 

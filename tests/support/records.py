@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from blake3 import blake3
 
+from p2pfl.core.inputs import Trained
 from p2pfl.messages import (
     Ballot,
     Commit,
@@ -15,15 +16,18 @@ from p2pfl.messages import (
     LeftOut,
     Member,
     MemberEvaluation,
+    Provenance,
     Record,
+    RecordBlobs,
     RosterEntry,
-    RunSpec,
     SignedVote,
+    UpdateBlobs,
     UpdateEntry,
     record_digest,
 )
 from p2pfl.proofs import sign_vote
 from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
+from p2pfl.spec import Agreement, DataCard, LabelCount, from_options
 from tests.support.keys import id_of, signer
 
 NAMES = ("ada", "ben", "cleo", "dan", "eve")
@@ -32,7 +36,11 @@ SCHEMA: Schema = canonical([TensorSpec("weight", "F32", (2, 3)), TensorSpec("ste
 
 LAYOUT = layout_of(SCHEMA)
 
-SPEC = RunSpec(
+CARD = DataCard("digits", 1000, tuple(LabelCount(str(label), 100) for label in range(10)))
+
+AGREEMENT = Agreement(CARD.classes, CARD.examples)
+
+SPEC = from_options(
     task="digits",
     model="cnn",
     partition="iid",
@@ -43,7 +51,6 @@ SPEC = RunSpec(
     learning_rate=0.05,
     momentum=0.9,
     weight_decay=0.0,
-    strategy="fedavg",
     seed=1,
     sample=0,
     min_updates=1,
@@ -69,7 +76,7 @@ def journal(name: str) -> str:
 
 def roster(*names: str) -> tuple[RosterEntry, ...]:
     return tuple(
-        RosterEntry(node=node(name), journal=journal(name), name=name, slot=slot)
+        RosterEntry(node=node(name), journal=journal(name), name=name, slot=slot, examples=CARD.examples)
         for slot, name in enumerate(names)
     )
 
@@ -79,9 +86,10 @@ def genesis(nonce: str = "00" * 16, names: Sequence[str] = NAMES[:3], model: str
         nonce=nonce,
         spec=SPEC,
         roster=roster(*names),
+        agreement=AGREEMENT,
         layout=LAYOUT,
-        model=model or digest("initial"),
-        max_samples=1000,
+        blobs=RecordBlobs(model or digest("initial")),
+        provenance=Provenance("0.1.0", "initialised"),
     )
 
 
@@ -113,16 +121,19 @@ def resigned(commit: Commit, *names: str, votes: int = 0) -> Commit:
     if not names:
         ids = {id_of(name): name for name in NAMES}
         names = tuple(ids[vote.node] for vote in commit.acceptors)
-    voters = tuple(RosterEntry(node(name), journal(name), name, 0) for name in names)
+    voters = tuple(RosterEntry(node(name), journal(name), name, 0, CARD.examples) for name in names)
     return msgspec.structs.replace(commit, acceptors=acceptances(commit.record, voters, commit.ballot, votes))
+
+
+def evaluation(correct: int, total: int, loss: float) -> Evaluation:
+    """What is measured of a classifier; *loss* is the sum."""
+    return Evaluation(total, {"accuracy": float(correct), "loss": loss})
 
 
 def evaluations(*counts: tuple[int, int], loss: float = 1.0) -> tuple[MemberEvaluation, ...]:
     """One evaluation a member, from (correct, total) each; *loss* is a sample's."""
     return tuple(
-        MemberEvaluation(
-            node=node(name), evaluation=Evaluation(correct=correct, total=total, loss=loss * total)
-        )
+        MemberEvaluation(node=node(name), evaluation=evaluation(correct, total, loss * total))
         for name, (correct, total) in zip(NAMES, counts, strict=False)
     )
 
@@ -131,11 +142,18 @@ def update(name: str, round_: int, samples: int = 100) -> UpdateEntry:
     return UpdateEntry(
         node=node(name),
         journal=journal(name),
-        digest=digest(("update", name, round_)),
+        blobs=UpdateBlobs(digest(("update", name, round_))),
         samples=samples,
+        steps=7,
         loss=0.5,
         seconds=1.5,
     )
+
+
+def trained(run: str, round_: int, model: str, name: str) -> Trained:
+    """The end of a training of device *name* from *model*, whose update is `update(name, round_)`."""
+    made = update(name, round_)
+    return Trained(run, round_, model, made.digest, made.samples, made.steps, made.loss, made.seconds)
 
 
 def _update_of(entry: RosterEntry, round_: int) -> UpdateEntry:
@@ -177,7 +195,7 @@ class Chain:
             trained=(last.trained if last else 0) + training,
             rounds=self.genesis.spec.rounds,
             ballot=Ballot(attempt, node(proposer)),
-            model=model or (digest(("model", round_)) if training else parent),
+            blobs=RecordBlobs(model or (digest(("model", round_)) if training else parent)),
             updates=tuple(_update_of(entry, round_) for entry in voters) if training else (),
             left_out=left_out,
             evaluations=evaluated,

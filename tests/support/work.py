@@ -16,6 +16,7 @@ from p2pfl.errors import DataDirectoryError
 from p2pfl.learning import commands
 from p2pfl.runtime.work import Work
 from p2pfl.schema import file_bytes, header
+from p2pfl.spec import DataCard, LabelCount
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.partial import Watch
 from tests.support.records import SCHEMA, SPEC, digest
@@ -25,6 +26,7 @@ WAIT_SECONDS = 10.0
 TRAIN = Train(RUN, 3, SPEC, MODEL, 1)
 GOOD = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
 """A blob of `SCHEMA`: zeros."""
+PART = DataCard("digits", 40, (LabelCount("0", 30), LabelCount("1", 10)))
 BAD = b"no model"
 """What no check lets pass."""
 
@@ -78,13 +80,6 @@ class Host:
                 self._changed.clear()
                 await self._changed.wait()
         return [one for one in self.fed if not isinstance(one, inputs.TrainProgress)]
-
-    async def fed_twice(self) -> None:
-        """Wait until two inputs were fed."""
-        async with asyncio.timeout(WAIT_SECONDS):
-            while len(self.fed) < 2:
-                self._changed.clear()
-                await self._changed.wait()
 
 
 class Worker:
@@ -177,4 +172,4 @@ def trained(spec: Any, round_: int, model: Path, partition: int, path: Path, on_
     """A training that reports once and writes an update."""
     on_progress(commands.TrainJobProgress(0, 5, 10, 0.25))
     path.write_bytes(GOOD)
-    return commands.TrainDone(0, blake3(GOOD).hexdigest(), 40, 0.5, 0.1, (30, 10))
+    return commands.TrainDone(0, blake3(GOOD).hexdigest(), PART, 3, 0.5, 0.1)

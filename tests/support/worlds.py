@@ -6,16 +6,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
-import msgspec
-
 from p2pfl import events
 from p2pfl.core.effects import AnyEffect, Send
 from p2pfl.core.options import Policy
 from p2pfl.events import Event
-from p2pfl.messages import Message, Record, RunSpec
+from p2pfl.messages import Message, Record
 from p2pfl.sim.device import Device
 from p2pfl.sim.setting import spec_of
 from p2pfl.sim.world import World
+from p2pfl.spec import RunSpec, with_options
 
 LIMIT = 600.0
 """Virtual seconds no scenario comes near."""
@@ -25,7 +24,7 @@ AnyNews = TypeVar("AnyNews", bound=Event)
 
 def spec(rounds: int = 3, **changes: object) -> RunSpec:
     """A run's spec; `drop_after` and `round_cap` are the simulator's unless changed."""
-    return msgspec.structs.replace(spec_of(rounds), **changes)
+    return with_options(spec_of(rounds), **changes)
 
 
 def once(world: World, matches: Callable[[Device, AnyEffect], bool], act: Callable[[Device], None]) -> None:

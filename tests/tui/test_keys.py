@@ -309,7 +309,13 @@ async def test_the_end_of_the_run_rings_once():
     async with shown(recordings.running()) as (app, pilot, _):
         rung = []
         app.bell = lambda: rung.append(True)
-        app._deliver(Published(10**6, app.now(), events.RunEnded(app.state.run, 100, "d" * 64, 0.96, 0.1)))
+        app._deliver(
+            Published(
+                10**6,
+                app.now(),
+                events.RunEnded(app.state.run, 100, "d" * 64, {"accuracy": 0.96, "loss": 0.1}),
+            )
+        )
         for _ in range(3):
             await settle(app, pilot)
         assert rung == [True]

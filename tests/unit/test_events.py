@@ -49,7 +49,10 @@ def test_an_election_reads_as_its_round_attempt_and_the_aggregators_name():
 
 @pytest.mark.parametrize(
     "event",
-    [EvaluationFinished(1, 0.5, 1.25, 10, 1, 3), RunJoined("r", "founded", 0, SPEC, ("a", "b"))],
+    [
+        EvaluationFinished(1, {"accuracy": 0.5, "loss": 1.25}, 10, 1, 3),
+        RunJoined("r", "founded", 0, SPEC, ("a", "b")),
+    ],
     ids=["evaluated", "run_joined"],
 )
 def test_a_line_is_read_back_as_the_event_it_was(event):

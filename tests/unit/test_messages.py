@@ -11,11 +11,11 @@ from p2pfl.config import NetSettings
 from p2pfl.messages import (
     MAX_ATTEMPT,
     MAX_ORIGINS,
-    MAX_ROSTER,
     Accept,
     Accepted,
     Ack,
     Ballot,
+    Card,
     Collect,
     Commit,
     ControlRequest,
@@ -32,31 +32,46 @@ from p2pfl.messages import (
     Prepare,
     Promise,
     Record,
+    RecordBlobs,
     Records,
     RecordsRequest,
     Refuse,
     Report,
     RosterEntry,
-    RunSpec,
     SignedVote,
     Status,
     StepDown,
     Submit,
     Undelivered,
+    UpdateBlobs,
     UpdateEntry,
+    add_evaluations,
     quorum,
     record_digest,
 )
 from p2pfl.proofs import sign_request
 from p2pfl.runtime.driver import FRAME_MARGIN
 from p2pfl.schema import TensorSpec, canonical, layout_of
+from p2pfl.spec import MAX_ROSTER, MAX_SUMS
 from tests.support.core import status
 from tests.support.keys import signer
-from tests.support.records import SPEC, Chain, digest, evaluations, genesis, journal, node, signed, update
+from tests.support.records import (
+    CARD,
+    Chain,
+    digest,
+    evaluation,
+    evaluations,
+    genesis,
+    journal,
+    node,
+    signed,
+    update,
+)
 
 CHAIN = Chain()
 LARGEST = "\U0001f99e"
 """A character of four bytes, of which a bound on characters lets as many pass."""
+LARGEST_EVALUATION = Evaluation(2**53, {f"{'m' * 30}{number:02}": 1e300 for number in range(MAX_SUMS)})
 COMMIT = CHAIN.commit(evaluated=evaluations((8, 10), (9, 10)))
 RECORD = COMMIT.record
 RUN = CHAIN.run
@@ -72,7 +87,7 @@ EXAMPLES = [
     Promise(RUN, 1, BALLOT, Ballot(1, node("ada")), RECORD, VOTE),
     Refuse(RUN, 1, BALLOT, Ballot(4, node("ada"))),
     Collect(RUN, 1, BALLOT, selected=True),
-    Submit(RUN, 1, BALLOT, RUN, update("ada", 1), "", Evaluation(8, 10, 2.0)),
+    Submit(RUN, 1, BALLOT, RUN, update("ada", 1), "", evaluation(8, 10, 2.0)),
     Submit(RUN, 1, BALLOT, RUN, None, "its training failed", None),
     Ack(RUN, 1, BALLOT, ""),
     Accept(RUN, 1, BALLOT, RECORD),
@@ -80,12 +95,13 @@ EXAMPLES = [
     Undelivered(RUN, 1, BALLOT, "nobody reachable has it"),
     StepDown(RUN, 1, BALLOT, "a higher ballot was promised"),
     COMMIT,
-    Report(RUN, 1, Evaluation(8, 10, 2.0)),
+    Report(RUN, 1, evaluation(8, 10, 2.0)),
     RecordsRequest(RUN, -1),
     Records(RUN, genesis(), (COMMIT,)),
     Decline(RUN, "its model differs"),
     CONTROL_REQUEST,
-    DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 0, 10)),
+    Card(CARD),
+    DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", CARD),
 ]
 
 
@@ -141,17 +157,24 @@ def test_an_unknown_tag_is_refused():
         (update("ada", 1), UpdateEntry, {"loss": math.nan}),
         (update("ada", 1), UpdateEntry, {"loss": math.inf}),
         (update("ada", 1), UpdateEntry, {"loss": -math.inf}),
-        (Evaluation(8, 10, 2.0), Evaluation, {"total": 0}),
-        (Evaluation(8, 10, 2.0), Evaluation, {"correct": -1}),
-        (Evaluation(8, 10, 2.0), Evaluation, {"loss": math.nan}),
-        (SPEC, RunSpec, {"rounds": 0}),
-        (SPEC, RunSpec, {"learning_rate": 0.0}),
-        (SPEC, RunSpec, {"momentum": 1.0}),
-        (SPEC, RunSpec, {"strategy": "krum"}),
-        (SPEC, RunSpec, {"round_cap": 0}),
+        (update("ada", 1), UpdateEntry, {"steps": 0}),
+        (update("ada", 1), UpdateEntry, {"blobs": {}}),
+        (update("ada", 1), UpdateEntry, {"blobs": {"update": RUN, "model": RUN}}),
+        (evaluation(8, 10, 2.0), Evaluation, {"examples": 0}),
+        (evaluation(8, 10, 2.0), Evaluation, {"sums": {}}),
+        (evaluation(8, 10, 2.0), Evaluation, {"sums": {"loss": math.nan}}),
+        (evaluation(8, 10, 2.0), Evaluation, {"sums": {"loss": math.inf}}),
+        (evaluation(8, 10, 2.0), Evaluation, {"sums": {"Loss": 1.0}}),
+        (evaluation(8, 10, 2.0), Evaluation, {"sums": {"x" * 33: 1.0}}),
+        (evaluation(8, 10, 2.0), Evaluation, {"sums": {"loss": 1.0, "accuracy": 1.0}}),
+        (evaluation(8, 10, 2.0), Evaluation, {"sums": {f"m{n:02}": 1.0 for n in range(MAX_SUMS + 1)}}),
         (genesis(), Genesis, {"roster": []}),
         (genesis(), Genesis, {"nonce": "xy"}),
-        (genesis(), Genesis, {"max_samples": 0}),
+        (genesis(), Genesis, {"agreement": {"classes": ["0"], "examples": 0}}),
+        (genesis(), Genesis, {"blobs": {"state": RUN}}),
+        (genesis(), Genesis, {"blobs": {"model": RUN, "other": RUN}}),
+        (Card(CARD), Card, {"card": {"task": "digits", "examples": 0, "labels": []}}),
+        (Card(CARD), Card, {"card": {"task": "digits", "examples": 1, "labels": [["", 1]]}}),
         (RECORD, Record, {"round": 0}),
         (RECORD, Record, {"kind": "guess"}),
         (RECORD, Record, {"then": "stop"}),
@@ -170,13 +193,15 @@ def test_what_is_out_of_bounds_is_refused(value, kind, changes):
 
 
 def test_a_roster_has_a_largest_size():
-    entry = msgspec.to_builtins(RosterEntry(node("ada"), journal("ada"), "ada", 0))
+    entry = msgspec.to_builtins(RosterEntry(node("ada"), journal("ada"), "ada", 0, 1))
     assert not refused(genesis(), Genesis, roster=[entry] * MAX_ROSTER)
     assert refused(genesis(), Genesis, roster=[entry] * (MAX_ROSTER + 1))
 
 
 def test_a_record_of_the_largest_roster_fits_a_frame_four_times():
-    entries = tuple(RosterEntry(node("ada"), journal("ada"), "n" * 64, 65535) for _ in range(MAX_ROSTER))
+    entries = tuple(
+        RosterEntry(node("ada"), journal("ada"), "n" * 64, 65535, 2**40) for _ in range(MAX_ROSTER)
+    )
     updates = tuple(update("ada", 1) for _ in range(MAX_ROSTER))
     record = msgspec.structs.replace(RECORD, roster=entries, updates=updates)
     assert len(msgspec.msgpack.encode(record)) < 256 * 1024
@@ -188,6 +213,27 @@ def test_a_record_of_the_largest_roster_fits_a_frame_four_times():
 def test_the_digest_of_a_record_survives_the_wire():
     assert record_digest(through(RECORD, Record)) == record_digest(RECORD)
     assert record_digest(through(genesis(), Genesis)) == RUN
+
+
+def test_a_record_has_one_digest_however_its_blobs_and_fields_were_ordered_on_the_way():
+    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(RECORD))
+    fields["blobs"] = {"state": "", "model": RECORD.model}
+    shuffled = msgspec.msgpack.encode(dict(reversed(fields.items())))
+    assert shuffled != msgspec.msgpack.encode(RECORD)
+    assert record_digest(msgspec.msgpack.decode(shuffled, type=Record)) == record_digest(RECORD)
+
+
+def test_the_roles_of_a_record_and_an_update_are_those_that_are_filled():
+    assert RecordBlobs(RUN).roles == ("model",)
+    assert RecordBlobs(RUN, state=RUN).roles == ("model", "state")
+    assert UpdateBlobs(RUN).roles == ("update",)
+    assert UpdateBlobs(RUN, control=RUN).roles == ("update", "control")
+
+
+def test_evaluations_of_the_same_metrics_add_up_and_give_means():
+    total = add_evaluations((evaluation(8, 10, 5.0), evaluation(1, 4, 2.0)))
+    assert total == evaluation(9, 14, 7.0)
+    assert total.means == {"accuracy": 9 / 14, "loss": 0.5}
 
 
 def test_records_that_differ_only_in_their_roster_have_different_digests():
@@ -206,7 +252,7 @@ def test_every_field_of_a_record_counts_in_its_digest(field):
         "trained": 9,
         "rounds": 99,
         "ballot": Ballot(9, node("cleo")),
-        "model": digest("x"),
+        "blobs": RecordBlobs(digest("x")),
         "updates": (),
         "left_out": (msgspec.convert({"node": node("ada"), "reason": "late"}, LeftOut),),
         "evaluations": (),
@@ -250,8 +296,10 @@ def test_the_largest_record_there_can_be_fits_a_frame_with_all_its_acceptors() -
         rounds=2**31,
         updates=(),
         left_out=tuple(LeftOut(member, LARGEST * 300) for member in members),
-        evaluations=tuple(MemberEvaluation(member, Evaluation(2**53, 2**53, 1e300)) for member in members),
-        roster=tuple(RosterEntry(member, ids, LARGEST * 64, slot) for slot, member in enumerate(members)),
+        evaluations=tuple(MemberEvaluation(member, LARGEST_EVALUATION) for member in members),
+        roster=tuple(
+            RosterEntry(member, ids, LARGEST * 64, slot, 2**40) for slot, member in enumerate(members)
+        ),
         note=LARGEST * 300,
     )
     votes = tuple(SignedVote(member, ids, 2**53, bytes(256), bytes(128)) for member in members)
@@ -262,7 +310,9 @@ def test_the_largest_record_there_can_be_fits_a_frame_with_all_its_acceptors() -
 
 
 def test_record_0_fits_a_frame_with_the_largest_roster_however_many_tensors_the_model_has() -> None:
-    roster = tuple(RosterEntry(node("ada"), "f" * 32, LARGEST * 64, slot) for slot in range(MAX_ROSTER))
+    roster = tuple(
+        RosterEntry(node("ada"), "f" * 32, LARGEST * 64, slot, 2**40) for slot in range(MAX_ROSTER)
+    )
     origins = tuple(Origin(RUN, 2**31, RUN, 2**31) for _ in range(MAX_ORIGINS))
     tensors = [TensorSpec(f"{number:0>150}", "F32", (1, 2, 3)) for number in range(15_000)]
     layout = layout_of(canonical(tensors))

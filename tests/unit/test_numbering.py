@@ -64,7 +64,7 @@ def test_events_are_about_training_rounds() -> None:
     numbering.take(joined(61, 60))
     assert numbering.take(events.Elected(62, 1, "ada", "a", 2)) == 61
     assert numbering.take(events.ProgressMade(62, "train", 1, 2)) == 61
-    assert numbering.take(events.EvaluationFinished(61, 0.9, 0.1, 10, 1, 1)) == 60
+    assert numbering.take(events.EvaluationFinished(61, {"accuracy": 0.9, "loss": 0.1}, 10, 1, 1)) == 60
     status = events.PeerStatus("b", "ben", RUN, 61, True, "idle", 0.0, 0.0, 1, True, False)
     assert numbering.take(status) == 60
     assert numbering.take(msgspec.structs.replace(status, run="")) is None

@@ -29,11 +29,11 @@ def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], 
             x = one.committed_at - start
         else:
             x = float(one.round)
-        value = one.accuracy if what == "accuracy" else one.loss
+        value = one.metrics.get(what)
         all_.append((x, value))
         mine.append((x, _own(one.score_of(state.name), what)))
-        if (spread := one.spread) is not None:
-            least, most = spread.accuracy if what == "accuracy" else spread.loss
+        if (spread := one.spread) is not None and what in spread.ranges:
+            least, most = spread.ranges[what]
             low.append((x, least))
             high.append((x, most))
     series = [Series("global", tuple(all_), "global", "line"), Series("me", tuple(mine), "me", "dashed")]
@@ -47,9 +47,7 @@ def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], 
 
 
 def _own(part: MemberScore | None, what: str) -> float | None:
-    if part is None:
-        return None
-    return (part.correct if what == "accuracy" else part.loss) / part.total
+    return part.mean(what) if part is not None else None
 
 
 def peer_series(state: State, peer: Peer) -> list[Series]:

@@ -9,8 +9,8 @@ from rich.text import Text
 from p2pfl.events import CountedUpdate
 from p2pfl.observe.peers import Doing, Peer
 from p2pfl.observe.state import State
-from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, rate, samples, score, share, size
-from tui.views.summary import NONE
+from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, rate, samples, share, size
+from tui.views.summary import NONE, accuracy_of, loss_of
 from tui.widgets.bars import progress
 from tui.widgets.table import Column, Row
 
@@ -53,8 +53,8 @@ def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
         "doing": Text(doing_text(doing, peer, now, glyphs), style=symbol.style_name),
         "round": str(state.round_of(status.round)) if status is not None and status.run else NONE,
         "samples": samples(facts.samples) if facts is not None and facts.samples else NONE,
-        "accuracy": score(scores.correct / scores.total) if scores is not None else NONE,
-        "loss": f"{scores.loss / scores.total:.3f}" if scores is not None else NONE,
+        "accuracy": accuracy_of(scores),
+        "loss": loss_of(scores),
         "rtt": "me" if peer.is_me else NONE if is_gone or peer.rtt is None else duration(peer.rtt),
         "up": NONE if is_gone or peer.is_me else rate(peer.up),
         "down": NONE if is_gone or peer.is_me else rate(peer.down),
@@ -128,7 +128,7 @@ def peer_rounds(state: State, peer: Peer, count: int) -> list[Text]:
     for one in reversed(list(state.rounds)[-count:]):
         update = _of(one.updates, peer.name)
         scored = one.score_of(peer.name)
-        accuracy = f"acc {score(scored.correct / scored.total)}" if scored is not None else ""
+        accuracy = f"acc {accuracy_of(scored)}" if scored is not None else ""
         star = "aggregator" if one.aggregator == peer.name else ""
         if update is not None:
             what = f"train {duration(update.seconds):>6}  loss {update.loss:7.4f}"

@@ -10,7 +10,7 @@ from rich.text import Text
 from p2pfl.observe.rounds import MAX_ROUNDS, Open, Round
 from p2pfl.observe.state import State
 from tui.symbols import PROVISIONAL, Glyphs, clip, delta, duration, rate, score, share, size
-from tui.views.summary import NONE, reachable
+from tui.views.summary import NONE, accuracy_of, reachable
 from tui.widgets.bars import progress
 from tui.widgets.gantt import GanttRow, Span
 from tui.widgets.table import Column, Row
@@ -205,7 +205,7 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
         how = "reported by" if one.is_provisional else "of"
         mark = PROVISIONAL if one.is_provisional else ""
         result = (
-            f"{mark}{one.accuracy:.4f}{change}{loss}  {how} {len(one.scores)} members, {one.samples} samples"
+            f"{mark}{one.accuracy:.4f}{change}{loss}  {how} {len(one.scores)} members, {one.examples} samples"
         )
     lines = [
         Text(f"accuracy  {result}"),
@@ -271,7 +271,7 @@ def round_gantt(one: Round) -> tuple[list[GanttRow], float]:
             spans.append(Span("aggregate", proposed, total))
         scored = one.score_of(update.name)
         weight = update.samples / max(1, sum(u.samples for u in one.updates))
-        note = f"{score(scored.correct / scored.total) if scored else NONE:>5} {share(weight):>4}"
+        note = f"{accuracy_of(scored):>5} {share(weight):>4}"
         rows.append(GanttRow(clip(update.name, 40), one.aggregator == update.name, tuple(spans), note))
     for name, reason in one.left_out:
         rows.append(GanttRow(clip(name, 40), False, (), clip(reason, 40)))

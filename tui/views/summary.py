@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from rich.text import Text
 
+from p2pfl.events import MemberScore
 from p2pfl.observe.rounds import Round
 from p2pfl.observe.state import State
-from tui.symbols import Glyphs, clip
+from tui.symbols import Glyphs, clip, score
 from tui.widgets.header import HeaderValues
 
 NONE = "—"
@@ -37,6 +38,18 @@ class Scores(NamedTuple):
     round: Round | None
     accuracy: float | None
     change: float | None
+
+
+def accuracy_of(one: MemberScore | None) -> str:
+    """Return the accuracy on a member's own held-out data, for a column."""
+    value = one.mean("accuracy") if one is not None else None
+    return score(value) if value is not None else NONE
+
+
+def loss_of(one: MemberScore | None) -> str:
+    """Return the loss on a member's own held-out data, for a column."""
+    value = one.mean("loss") if one is not None else None
+    return f"{value:.3f}" if value is not None else NONE
 
 
 def last_scores(state: State) -> Scores:
@@ -76,7 +89,7 @@ def header(state: State, attached: str) -> HeaderValues:
     elif state.phase == "waiting" and state.waiting is not None:
         phase = f"{phase} {state.waiting.present}/{state.waiting.needed}"
     return HeaderValues(
-        task=state.spec.task if state.spec is not None else "p2pfl",
+        task=state.spec.task.name if state.spec is not None else "p2pfl",
         node=state.name,
         phase=phase,
         phase_kind=state.phase,

@@ -140,7 +140,7 @@ def test_where_data_are_is_told_to_every_node_and_looked_at_first(
     [setting] = performed
     assert f"--data-root={tmp_path / 'mine'}" in setting.options
     assert setting.places == DataPlaces(tmp_path / "mine")
-    assert setting.spec.task == "fashion-mnist"
+    assert setting.spec.task.name == "fashion-mnist"
 
 
 def test_a_download_is_the_demos_not_every_nodes(performed: list[DemoSettings], tmp_path: Path):

@@ -75,7 +75,7 @@ async def test_each_model_trained_alone_is_told(monkeypatch: pytest.MonkeyPatch)
     stage.may_end.set()
     await stage.it.result(journal())
     run = journal().run
-    assert stage.control.told == [events.LoneTrained("ada", 0.5, run.trained * run.spec.epochs)]
+    assert stage.control.told == [events.LoneTrained("ada", 0.5, run.trained * run.spec.training.epochs)]
 
 
 async def test_closing_gives_up_what_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from p2pfl.cli.demo_result import Comparison, JournalSummary, Lone, disagreements, read_journals, round_table
 from p2pfl.core.effects import SaveCommit, SaveGenesis
-from p2pfl.messages import Commit, record_digest
+from p2pfl.messages import Commit, RecordBlobs, record_digest
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal as Written
@@ -71,7 +71,8 @@ def test_a_node_that_died_on_the_way_still_agrees_as_far_as_it_came(tmp_path: Pa
 
 def test_another_record_of_one_round_is_a_disagreement(tmp_path: Path, run: Chain):
     other = msgspec.structs.replace(
-        run.commits[0], record=msgspec.structs.replace(run.commits[0].record, model=digest("other"))
+        run.commits[0],
+        record=msgspec.structs.replace(run.commits[0].record, blobs=RecordBlobs(digest("other"))),
     )
     paths = {"ada": write(tmp_path / "ada", run), "ben": write(tmp_path / "ben", run, [other])}
     [found] = disagreements(read_journals(paths))

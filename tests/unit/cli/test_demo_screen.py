@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from p2pfl import events
 from p2pfl.cli.demo_screen import BAR_CELLS, MAX_HELD, Screen, bar, draw_lone, draw_story
 from p2pfl.cli.demo_story import Story
+from tests.support.recordings import part_of
 
 
 def drawn(what: RenderableType, width: int = 80) -> list[str]:
@@ -29,7 +30,7 @@ def test_a_row_for_each_node_fits_80_characters():
     names = tuple(f"node-{number}" for number in range(1, 33))
     story = Story(names)
     for name in names:
-        story.take(name, events.DataShown(0, 32, tuple(range(1, 11))))
+        story.take(name, events.DataShown(0, 32, part_of(tuple(range(1, 11)))))
         story.take(name, events.TrainingStarted(1, 0))
         story.take(name, events.Elected(1, 1, name, "a" * 52, 17))
     lines = drawn(draw_story(story))

@@ -7,6 +7,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.cli.demo_story import Line, Story, shape_of
+from tests.support.recordings import part_of
 from tests.support.records import SPEC, digest
 
 NAMES = ("ada", "ben", "cleo")
@@ -23,7 +24,7 @@ def committed(round_: int, **changes: object) -> events.Committed:
         digest=digest(("model", round_)),
         record=digest(("record", round_)),
         members=NAMES,
-        updates=tuple(events.CountedUpdate(name, 100, 0.5, 0.25) for name in NAMES),
+        updates=tuple(events.CountedUpdate(name, 100, 7, 0.5, 0.25) for name in NAMES),
         left_out=(),
         trained=round_,
         rounds=10,
@@ -35,7 +36,9 @@ def committed(round_: int, **changes: object) -> events.Committed:
 
 
 def evaluated(round_: int, reports: int) -> events.EvaluationFinished:
-    return events.EvaluationFinished(round_, 0.5 + reports / 10, 0.25, 120 * reports, reports, 3)
+    return events.EvaluationFinished(
+        round_, {"accuracy": 0.5 + reports / 10, "loss": 0.25}, 120 * reports, reports, 3
+    )
 
 
 def told_by_all(story: Story, event: events.AnyEvent) -> list[Line]:
@@ -56,7 +59,7 @@ def told_by_all(story: Story, event: events.AnyEvent) -> list[Line]:
         events.UpdateRefused(1, "ben", "NaN in it"),
         events.SteppedDown(1, 1, "ada", "its disk is full"),
         events.PeerLost("d" * 52, "dan", "it fell silent"),
-        events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1),
+        events.RunEnded(digest("run"), 1, digest("model"), {"accuracy": 0.9, "loss": 0.1}),
     ],
 )
 def test_what_all_nodes_report_is_told_once(event: events.AnyEvent):
@@ -85,7 +88,7 @@ def test_what_concerns_one_node_is_told_with_its_name(event: events.AnyEvent):
         events.ProgressMade(1, "train", 1, 2),
         events.Notice("info", "serving"),
         events.PeerLinked("b" * 52, "ben", "127.0.0.1:1"),
-        events.TrainingFinished(1, digest("update"), 3, 0.5, 1.0),
+        events.TrainingFinished(1, digest("update"), 3, 7, 0.5, 1.0),
         events.Ended(0, "done"),
         evaluated(1, 2),
     ],
@@ -115,7 +118,7 @@ def test_a_peer_lost_again_is_told_again():
 
 def test_links_that_end_with_the_run_are_no_news():
     story = Story(NAMES)
-    story.take("ada", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
+    story.take("ada", events.RunEnded(digest("run"), 1, digest("model"), {"accuracy": 0.9, "loss": 0.1}))
     assert told_by_all(story, events.PeerLost("a" * 52, "ada", "it said goodbye")) == []
 
 
@@ -139,7 +142,7 @@ def test_the_heading_follows_round_accuracy_and_roster():
     story.take("ada", evaluated(1, 3))
     story.take("ben", evaluated(1, 2))
     assert (story.round, story.accuracy, story.members) == (1, 0.8, ("ada", "ben"))
-    story.take("ben", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
+    story.take("ben", events.RunEnded(digest("run"), 1, digest("model"), {"accuracy": 0.9, "loss": 0.1}))
     assert story.complete == {"ben"}
 
 
@@ -158,12 +161,12 @@ def test_a_nodes_row_says_what_it_does():
         events.TrainingStarted(1, 0),
         events.Elected(1, 1, "ada", "a" * 52, 2),
         events.ProgressMade(1, "train", 5, 10),
-        events.TrainingFinished(1, digest("update"), 3, 0.5, 1.0),
+        events.TrainingFinished(1, digest("update"), 3, 7, 0.5, 1.0),
         events.UpdateCounted(1, "ada", 3),
         events.Proposed(1, 1, digest("model"), 3, False),
         committed(1),
         events.QuorumLost(2, 1, 3, 2),
-        events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1),
+        events.RunEnded(digest("run"), 1, digest("model"), {"accuracy": 0.9, "loss": 0.1}),
         events.Ended(0, "done"),
     ):
         story.take("ada", event)
@@ -193,14 +196,14 @@ def test_labels_are_drawn_by_how_often_they_occur():
 
 
 def test_a_nodes_data_are_told_with_their_shape():
-    [(_, text)] = Story(NAMES).take("ada", events.DataShown(0, 3, (10, 0, 5)))
+    [(_, text)] = Story(NAMES).take("ada", events.DataShown(0, 3, part_of((10, 0, 5))))
     assert text == "ada holds 15 samples, by label |█ ▄|"
 
 
 def test_a_node_that_is_started_again_is_as_new():
     story = Story(NAMES)
     story.take("ben", events.Started("ben", "b" * 52, "demo", "127.0.0.1:5", "/data", 0.1))
-    story.take("ben", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
+    story.take("ben", events.RunEnded(digest("run"), 1, digest("model"), {"accuracy": 0.9, "loss": 0.1}))
     story.forget("ben")
     assert (story.views["ben"].doing, story.complete, story.addresses) == ("starting", set(), {})
 

@@ -21,7 +21,7 @@ from tests.support.records import SPEC, digest
 NAMES = ("ada", "ben", "cleo", "dan")
 STARTED = events.Started("ada", "a" * 52, "demo", "127.0.0.1:5", "/data", 0.3)
 JOINED = events.RunJoined(digest("run"), "joined", 0, SPEC, NAMES)
-ENDED = events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1)
+ENDED = events.RunEnded(digest("run"), 1, digest("model"), {"accuracy": 0.9, "loss": 0.1})
 
 
 class ScriptedNode:

@@ -12,14 +12,14 @@ from typer.testing import CliRunner, Result
 from p2pfl.cli.history import export, history, state_of
 from p2pfl.core.effects import SaveClosed, SaveCommit, SaveGenesis, SaveReport
 from p2pfl.errors import DataDirectoryError, UserError
-from p2pfl.messages import Evaluation, LeftOut
+from p2pfl.messages import LeftOut
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from p2pfl.store.reader import RunRow
 from tests.support.recordings import finished, rows_of
-from tests.support.records import SCHEMA, SPEC, Chain, evaluations, genesis, node
+from tests.support.records import SCHEMA, SPEC, Chain, evaluation, evaluations, genesis, node
 
 app = Typer(rich_markup_mode=None)
 app.command()(history)
@@ -91,7 +91,7 @@ def test_json_is_one_object_a_training_round(data_dir: Path, chain: Chain) -> No
         "members": ["ada", "ben", "cleo"],
         "seconds": 12.5,
     }
-    assert rows[2]["updates"][0] == {"name": "ada", "samples": 100, "loss": 0.5, "seconds": 1.5}
+    assert rows[2]["updates"][0] == {"name": "ada", "samples": 100, "steps": 7, "loss": 0.5, "seconds": 1.5}
     assert rows[2]["left_out"] == [{"name": "cleo", "reason": "silent"}]
     assert rows[2]["loss"] == 1.0
 
@@ -164,7 +164,9 @@ def test_a_hostile_name_reaches_the_terminal_as_plain_text(tmp_path: Path) -> No
     with DataDirectory(tmp_path) as directory, Journal.open(directory.journal_path, node("ada")) as book:
         chain = Chain(genesis(names=("ada", "ben")))
         roster = tuple(
-            type(entry)(node=entry.node, journal=entry.journal, name=name, slot=entry.slot)
+            type(entry)(
+                node=entry.node, journal=entry.journal, name=name, slot=entry.slot, examples=entry.examples
+            )
             for entry in chain.genesis.roster
         )
         chain.commit(next_roster=roster)
@@ -317,7 +319,7 @@ def extended_dir(path: Path, chain: Chain) -> Path:
         book.save(SaveGenesis(chain.run, chain.genesis))
         book.save_all([SaveCommit(chain.run, commit, 12.5) for commit in chain.commits[:-1]])
         book.save(SaveCommit(chain.run, chain.commits[-1], 0.0))
-        book.save(SaveReport(chain.run, last.round, node("ada"), Evaluation(7, 10, 4.0)))
+        book.save(SaveReport(chain.run, last.round, node("ada"), evaluation(7, 10, 4.0)))
     return path / "longer"
 
 

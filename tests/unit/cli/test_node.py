@@ -48,13 +48,18 @@ def invoke(*words: str) -> int:
 
 def test_a_run_has_the_tasks_defaults_but_for_what_was_named():
     spec = make_spec("digits", {"epochs": 7, "learning_rate": 0.5})
-    assert (spec.task, spec.epochs, spec.learning_rate) == ("digits", 7, 0.5)
-    assert (spec.model, spec.rounds, spec.partition) == (
+    assert (spec.task.name, spec.training.epochs, spec.training.learning_rate) == ("digits", 7, 0.5)
+    assert (spec.task.model, spec.rounds, spec.task.partition) == (
         DIGITS.defaults.model,
         DIGITS.defaults.rounds,
         DIGITS.defaults.partition,
     )
-    assert (spec.seed, spec.min_updates, spec.sample, spec.round_cap) == (1, 1, 0, DEFAULT_ROUND_CAP)
+    assert (
+        spec.seed,
+        spec.participation.min_updates,
+        spec.participation.sample,
+        spec.participation.round_cap,
+    ) == (1, 1, 0, DEFAULT_ROUND_CAP)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +164,7 @@ def test_options_become_the_configuration_and_its_exit_code_is_the_commands(
         2.5,
     )
     assert (config.worker.device, config.worker.threads) == ("cpu", 2)
-    assert (config.spec.rounds, config.spec.learning_rate) == (4, 0.1)
+    assert (config.spec.rounds, config.spec.training.learning_rate) == (4, 0.1)
     assert config.given == {"rounds", "learning_rate"}
 
 

@@ -1,13 +1,26 @@
+import msgspec
 import pytest
 
+from p2pfl import events
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise, Send
 from p2pfl.core.lease import LeaseStep
 from p2pfl.core.saved import Vote
-from p2pfl.messages import Accept, Accepted, Prepare, Promise, Refuse, Undelivered, record_digest
+from p2pfl.messages import (
+    Accept,
+    Accepted,
+    Evaluation,
+    MemberEvaluation,
+    Prepare,
+    Promise,
+    RecordBlobs,
+    Refuse,
+    Undelivered,
+    record_digest,
+)
 from p2pfl.proofs import CastVote
-from tests.support.core import ballot, chain_of, context, ledger, member, model, of_kind, sent, taken
-from tests.support.records import NAMES, node
+from tests.support.core import ballot, chain_of, context, ledger, member, model, of_kind, sent, taken, told
+from tests.support.records import NAMES, node, update
 
 
 @pytest.fixture
@@ -243,3 +256,26 @@ def test_a_courtesy_ends_with_the_link_or_the_yield_of_who_has_it(voter):
     assert not voter.end_lease(node("cleo"))
     assert voter.end_lease(node("ben"))
     assert not voter.lease
+
+
+@pytest.mark.parametrize(
+    ("changes", "flaw"),
+    [
+        ({"blobs": RecordBlobs(model("average"), state=model("state"))}, "names the blobs model, state"),
+        (
+            {"evaluations": (MemberEvaluation(node("ben"), Evaluation(9, {"dice": 4.0})),)},
+            "has the metrics dice, not accuracy, loss",
+        ),
+        (
+            {"updates": (update("ben", 1, 10**9),)},
+            "an update of ben in it does not count: it claims 1000000000",
+        ),
+    ],
+)
+def test_a_record_that_does_not_fit_the_run_is_not_pulled_and_its_flaw_is_told(voter, chain, changes, flaw):
+    record = msgspec.structs.replace(proposal(chain), **changes)
+    effects = propose(voter, record, 3, "ben")
+    assert of_kind(effects, Fetch) == of_kind(effects, SaveAccepted) == []
+    (notice,) = told(effects, events.Notice)
+    assert "a record that does not fit the run: " in notice.text
+    assert flaw in notice.text

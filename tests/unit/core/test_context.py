@@ -85,7 +85,7 @@ def test_this_node_is_seated_with_its_own_journal_only():
     ctx = context("ada")
     entry = roster("ada")[0]
     assert ctx.is_seated(entry)
-    assert not ctx.is_seated(type(entry)(entry.node, "0" * 32, entry.name, entry.slot))
+    assert not ctx.is_seated(type(entry)(entry.node, "0" * 32, entry.name, entry.slot, 1))
 
 
 @pytest.mark.parametrize(("phase", "is_leaving"), [("leaving", True), ("training", False)])

@@ -12,14 +12,18 @@ from p2pfl.core.effects import (
     SaveResumed,
     can_wait,
 )
-from p2pfl.core.ledger import CLONED_EXIT, CONFLICT_EXIT, Ledger, add_evaluations
+from p2pfl.core.ledger import CLONED_EXIT, CONFLICT_EXIT, Ledger
 from p2pfl.core.saved import SavedRun
-from p2pfl.messages import Evaluation, Origin, Report
+from p2pfl.messages import Evaluation, Origin, RecordBlobs, Report
+from p2pfl.schema import layout_of
+from p2pfl.spec import with_options
 from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, taken, told
 from tests.support.records import (
     NAMES,
+    SCHEMA,
     SPEC,
     acceptances,
+    evaluation,
     evaluations,
     journal,
     node,
@@ -86,7 +90,7 @@ def test_a_commit_without_a_quorum_of_my_roster_is_not_believed(book, chain):
 def test_copied_acceptances_do_not_prove_another_record_nor_another_ballot(book, chain):
     commit = chain.commit()
     none = "0 members of the roster signed that they accepted it, 2 are needed"
-    other = msgspec.structs.replace(commit.record, model=model("another"))
+    other = msgspec.structs.replace(commit.record, blobs=RecordBlobs(model("another")))
     assert book.believe(msgspec.structs.replace(commit, record=other)) == none
     assert book.believe(msgspec.structs.replace(commit, ballot=ballot(7, "ben"))) == none
     promises = tuple(signed(name, chain.run, 2, commit.ballot) for name in ("ada", "ben"))
@@ -124,7 +128,7 @@ def test_a_second_commit_of_the_last_round_halts_with_its_own_exit_code(ctx, cha
     commit = chain.commit()
     book.commit(commit)
     taken(ctx)
-    assert book.conflict(altered(commit, model=model("another")), node("ben"))
+    assert book.conflict(altered(commit, blobs=RecordBlobs(model("another"))), node("ben"))
     effects = taken(ctx)
     assert [effect.code for effect in of_kind(effects, Exit)] == [CONFLICT_EXIT] == [4]
     (notice,) = told(effects, events.Notice)
@@ -147,7 +151,7 @@ def test_the_same_commit_again_is_no_conflict(ctx, chain, book):
 def test_a_record_nobody_proved_is_no_conflict(ctx, chain, book):
     commit = chain.commit()
     book.commit(commit)
-    unproved = resigned(altered(commit, model=model("another")), "ben")
+    unproved = resigned(altered(commit, blobs=RecordBlobs(model("another"))), "ben")
     assert not book.conflict(unproved, node("ben"))
     assert not book.halted
 
@@ -164,7 +168,7 @@ def test_after_a_restart_a_second_commit_of_the_last_round_is_noticed_too(ctx, c
         parent=chain.commits[0].record.model,
     )
     book = Ledger.restore(ctx, saved)
-    assert book.conflict(altered(commit, model=model("another")), node("ben"))
+    assert book.conflict(altered(commit, blobs=RecordBlobs(model("another"))), node("ben"))
 
 
 # --- a journal that has forgotten votes -------------------------------------------------------------------------
@@ -278,7 +282,7 @@ def test_a_pause_holds_the_next_round_until_it_is_lifted(ctx, chain, book):
 
 
 def test_after_the_last_training_round_comes_the_evaluation_and_after_that_the_end(ctx):
-    chain = chain_of(*NAMES[:3], rounds=1, spec=msgspec.structs.replace(SPEC, rounds=1))
+    chain = chain_of(*NAMES[:3], rounds=1, spec=with_options(SPEC, rounds=1))
     book = ledger(ctx, chain)
     assert (book.next_kind, book.is_over) == ("evaluate", False)
     book.commit(chain.commit(kind="evaluate", then="end"))
@@ -286,7 +290,7 @@ def test_after_the_last_training_round_comes_the_evaluation_and_after_that_the_e
 
 
 def test_more_rounds_reopen_a_finished_run(ctx):
-    chain = chain_of(*NAMES[:3], rounds=1, spec=msgspec.structs.replace(SPEC, rounds=1))
+    chain = chain_of(*NAMES[:3], rounds=1, spec=with_options(SPEC, rounds=1))
     book = ledger(ctx, chain)
     book.commit(chain.commit(kind="evaluate", then="end"))
     book.wanted_rounds = 3
@@ -297,16 +301,16 @@ def test_more_rounds_reopen_a_finished_run(ctx):
 
 
 def test_reports_add_up_over_the_members(ctx, chain, book):
-    book.report(node("ben"), Report(chain.run, 1, Evaluation(8, 10, 5.0)))
-    book.report(node("cleo"), Report(chain.run, 1, Evaluation(9, 10, 1.0)))
+    book.report(node("ben"), Report(chain.run, 1, evaluation(8, 10, 5.0)))
+    book.report(node("cleo"), Report(chain.run, 1, evaluation(9, 10, 1.0)))
     effects = taken(ctx)
     last = told(effects, events.EvaluationFinished)[-1]
-    assert (last.accuracy, last.loss, last.samples, last.reports, last.members) == (0.85, 0.3, 20, 2, 3)
+    assert (last.accuracy, last.loss, last.examples, last.reports, last.members) == (0.85, 0.3, 20, 2, 3)
     assert [save.node for save in of_kind(effects, SaveReport)] == [node("ben"), node("cleo")]
 
 
 def test_reports_of_other_rounds_strangers_and_repetitions_are_ignored(ctx, chain, book):
-    report = Report(chain.run, 1, Evaluation(8, 10, 5.0))
+    report = Report(chain.run, 1, evaluation(8, 10, 5.0))
     book.report(node("ben"), report)
     taken(ctx)
     book.report(node("ben"), report)
@@ -317,7 +321,7 @@ def test_reports_of_other_rounds_strangers_and_repetitions_are_ignored(ctx, chai
 
 
 def test_committed_evaluations_are_told_where_reports_had_said_something_else(ctx, chain, book):
-    book.report(node("ada"), Report(chain.run, 1, Evaluation(1, 10, 5.0)))
+    book.report(node("ada"), Report(chain.run, 1, evaluation(1, 10, 5.0)))
     taken(ctx)
     book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10))))
     (event,) = told(taken(ctx), events.EvaluationFinished)
@@ -387,11 +391,11 @@ def test_the_end_tells_the_accuracy_that_is_committed_of_the_last_model(ctx, cha
 
 
 def test_an_end_without_a_closing_evaluation_tells_no_accuracy_of_an_earlier_model(ctx, chain, book):
-    book.report(node("ben"), Report(chain.run, 1, Evaluation(8, 10, 5.0)))
+    book.report(node("ben"), Report(chain.run, 1, evaluation(8, 10, 5.0)))
     book.commit(chain.commit(evaluated=evaluations((8, 10), (9, 10)), then="end"))
     book.tell_end()
     (ended,) = told(taken(ctx), events.RunEnded)
-    assert (ended.accuracy, ended.loss, ended.rounds, ended.planned) == (None, None, 2, 10)
+    assert (ended.accuracy, ended.metrics, ended.rounds, ended.planned) == (None, {}, 2, 10)
 
 
 def test_a_run_whose_model_is_still_the_initial_one_has_trained_nothing(ctx, chain):
@@ -401,6 +405,17 @@ def test_a_run_whose_model_is_still_the_initial_one_has_trained_nothing(ctx, cha
     assert Ledger(ctx, model("x"), msgspec.structs.replace(chain.genesis, continues=(origin,))).is_trained
 
 
-def test_evaluations_are_summed_field_by_field():
-    parts = (Evaluation(8, 10, 5.0), Evaluation(1, 4, 2.5))
-    assert add_evaluations(parts) == Evaluation(9, 14, 7.5)
+def test_a_report_of_other_metrics_is_ignored_and_its_sender_named(ctx, chain, book):
+    book.report(node("ben"), Report(chain.run, 1, Evaluation(10, {"dice": 8.0})))
+    effects = taken(ctx)
+    assert book.reports == {}
+    assert "a report of ben is ignored" in told(effects, events.Notice)[0].text
+
+
+def test_the_layout_of_an_update_follows_from_the_schema_the_worker_describes(book):
+    assert book.layout("model") == book.genesis.layout
+    assert book.layout("update") == layout_of(SCHEMA)
+    book.schema = None
+    assert book.layout("model") == book.genesis.layout
+    with pytest.raises(AssertionError):
+        book.layout("update")

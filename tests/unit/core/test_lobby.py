@@ -15,10 +15,11 @@ from p2pfl.core.lobby import (
     decide_founding,
     prefers,
 )
-from p2pfl.messages import Decline, RecordsRequest, record_digest
+from p2pfl.messages import Decline, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical
+from p2pfl.spec import DataCard
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
-from tests.support.records import LAYOUT, NAMES, SCHEMA, digest, genesis, node
+from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, digest, genesis, node
 
 BASE = Present(
     me="a",
@@ -107,7 +108,7 @@ def ctx():
 
 
 def described(ctx, schema=SCHEMA, spec=None):
-    return Described(spec or ctx.options.spec, schema, 1000)
+    return Described(spec or ctx.options.spec, schema, CARD)
 
 
 def ready_lobby(ctx):
@@ -127,7 +128,7 @@ def test_a_run_is_founded_with_one_part_of_the_data_for_each_member(ctx):
     ctx.now += ctx.settings.steady
     assert found(lobby) is None
     (create,) = of_kind(taken(ctx), Create)
-    assert create.spec.partitions == 3
+    assert create.spec.task.partitions == 3
     lobby.created = Created(create.spec, digest("initial"))
     record_0 = found(lobby)
     assert [entry.name for entry in record_0.roster] == ["ada", "ben", "cleo"]
@@ -140,7 +141,7 @@ def test_the_number_of_parts_can_be_asked_for(ctx):
     found(lobby)
     ctx.now += ctx.settings.steady
     found(lobby)
-    assert of_kind(taken(ctx), Create)[0].spec.partitions == 7
+    assert of_kind(taken(ctx), Create)[0].spec.task.partitions == 7
 
 
 def test_the_initial_model_is_made_once(ctx):
@@ -395,3 +396,53 @@ def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(ctx, 
     assert {one.reason for one in sent(effects, Decline)} == {f"its first model {what}: nobody has it"}
     assert of_kind(effects, Exit) == []
     assert lobby.abandoned_runs.is_hopeless(run)
+
+
+OTHER_ORDER = DataCard("digits", 1000, CARD.labels[::-1])
+
+
+def test_a_run_whose_data_are_others_is_declined_without_pulling_or_training_anything(ctx):
+    lobby = ready_lobby(ctx)
+    record_0 = genesis()
+    lobby.offer(node("ben"), record_0, ())
+    taken(ctx)
+    assert lobby.describe(Described(record_0.spec, SCHEMA, OTHER_ORDER)) is None
+    effects = taken(ctx)
+    assert of_kind(effects, Fetch) == []
+    reason = sent(effects, Decline)[0].reason
+    assert reason == "its classes come in another order: class 0 is '9' here and '0' in the run"
+    assert lobby.declines(record_digest(record_0))
+
+
+def test_nothing_is_founded_on_data_that_do_not_go_together(ctx):
+    lobby = ready_lobby(ctx)
+    ctx.peers[node("cleo")].card = OTHER_ORDER
+    ctx.now += 60
+    assert found(lobby) is None
+    (waiting,) = told(taken(ctx), events.Waiting)
+    assert waiting.reason.startswith(
+        "the data of cleo do not fit those of ada: its classes come in another order"
+    )
+
+
+def test_a_peer_that_has_not_described_its_data_counts_as_loading(ctx):
+    lobby = ready_lobby(ctx)
+    ctx.peers[node("cleo")].card = None
+    found(lobby)
+    assert of_kind(taken(ctx), Create) == []
+
+
+def test_record_0_has_the_agreement_what_each_card_stated_and_where_the_model_came_from(ctx):
+    lobby = ready_lobby(ctx)
+    ctx.options = msgspec.structs.replace(ctx.options, software="9.9")
+    ctx.peers[node("cleo")].card = DataCard("mnist", 5, ())
+    found(lobby)
+    ctx.now += 60
+    found(lobby)
+    (create,) = of_kind(taken(ctx), Create)
+    lobby.created = Created(create.spec, digest("initial"))
+    record_0 = found(lobby)
+    assert record_0.agreement == AGREEMENT
+    assert [entry.examples for entry in record_0.roster] == [CARD.examples] * 3
+    assert record_0.provenance == Provenance("9.9", "initialised")
+    assert record_0.blobs == RecordBlobs(digest("initial"))

@@ -4,9 +4,9 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Evaluate, SaveUpdate, Send, StopTraining, Train
 from p2pfl.core.local_trainer import LocalTrainer
-from p2pfl.messages import Ack, Collect, Evaluation, Report, Submit
+from p2pfl.messages import Ack, Collect, Report, Submit
 from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, sent, taken, told
-from tests.support.records import NAMES, node, update
+from tests.support.records import NAMES, evaluation, node, trained, update
 
 
 class Bench:
@@ -24,7 +24,7 @@ class Bench:
         return taken(self.ctx)
 
     def train(self):
-        self.it.trained(update("ada", 2).digest, 100, 0.5, 1.5)
+        self.it.trained(trained(self.chain.run, 2, self.ledger.model, "ada"))
         return taken(self.ctx)
 
     def collect(self, attempt, name, *, selected=True):
@@ -152,7 +152,7 @@ def test_nothing_is_offered_while_the_update_is_awaited(bench):
 
 def test_who_is_asked_later_than_the_sample_trains_then_and_announces_again(bench):
     # Outside the sample at first: only the evaluation is wanted and noted; the update must still be repeated.
-    bench.it.evaluated(Evaluation(8, 10, 2.0))
+    bench.it.evaluated(evaluation(8, 10, 2.0))
     bench.collect(1, "ben", selected=False)
     bench.note(1, "ben")
     bench.collect(1, "ben", selected=True)
@@ -164,8 +164,8 @@ def test_who_is_asked_later_than_the_sample_trains_then_and_announces_again(benc
 def test_an_evaluation_goes_to_everybody_and_into_the_contribution(bench):
     bench.begin()
     bench.train()
-    bench.it.evaluated(Evaluation(8, 10, 2.0))
-    assert sent(bench.collect(1, "ben"), Submit)[0].evaluation == Evaluation(8, 10, 2.0)
+    bench.it.evaluated(evaluation(8, 10, 2.0))
+    assert sent(bench.collect(1, "ben"), Submit)[0].evaluation == evaluation(8, 10, 2.0)
     after = bench.ctx.settings.report_after
     assert bench.it.deadline == bench.ctx.now + after
     assert sent(bench.advance(after / 2), Report) == []

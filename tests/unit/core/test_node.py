@@ -12,13 +12,16 @@ from p2pfl.core.effects import (
     ReadSchema,
     SaveCommit,
     SaveGenesis,
+    Send,
     SendRecords,
+    Train,
 )
 from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.saved import Saved, SavedRun, Vote
 from p2pfl.messages import (
     Accept,
     Accepted,
+    Card,
     Commit,
     DeviceInfo,
     Offer,
@@ -32,9 +35,10 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.schema import TensorSpec, canonical
-from tests.support.core import ballot, chain_of, model, of_kind, options, sent, status, told
+from p2pfl.spec import DataCard
+from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told
 from tests.support.device import Device, chain_digest, in_run, joined, where
-from tests.support.records import NAMES, SCHEMA, node, resigned, signed, update
+from tests.support.records import CARD, NAMES, SCHEMA, node, resigned, signed, update
 
 # --- the driver's side ------------------------------------------------------------------------------------------
 
@@ -219,9 +223,9 @@ def test_what_a_peer_says_of_its_device_is_told_and_changes_nothing():
     device = Device()
     device.link("ben")
     before = device.node.status()
-    device_info = DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 10))
+    device_info = DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", CARD)
     assert told(device.hear("ben", device_info), events.PeerDeviceInfo) == [
-        events.PeerDeviceInfo(node("ben"), "ben", "0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", 40, (30, 10))
+        events.PeerDeviceInfo(node("ben"), "ben", "0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", CARD)
     ]
     assert device.node.status() == before
 
@@ -242,10 +246,10 @@ def test_people_call_a_node_by_its_name_and_an_unknown_one_by_its_id():
 def test_the_facts_of_a_peer_are_told_when_they_change():
     device = Device()
     device.link("ben")
-    device_info = DeviceInfo("0.1.0", "Linux", 2, 2**30, "cpu", 100, (50, 50))
+    device_info = DeviceInfo("0.1.0", "Linux", 2, 2**30, "cpu", CARD)
     heard = [
         device.hear("ben", one)
-        for one in (device_info, device_info, msgspec.structs.replace(device_info, samples=7))
+        for one in (device_info, device_info, msgspec.structs.replace(device_info, part=None))
     ]
     assert [len(told(effects, events.PeerDeviceInfo)) for effects in heard] == [1, 0, 1]
 
@@ -273,3 +277,26 @@ def test_a_finished_run_is_extended_by_a_member_and_by_nobody_else():
     assert device.node.ledger.is_over
     device.hear("ben", more)
     assert not device.node.ledger.is_over
+
+
+def test_what_data_this_node_has_is_told_to_everybody_and_to_each_new_peer():
+    device = Device()
+    device.link("ben")
+    assert sent(device.describe(), Card) == [Card(CARD)]
+    assert sent(device.describe(), Card) == []
+    effects = device.feed(inputs.Linked(member("cleo"), "cleo"))
+    (card, said) = [effect.message for effect in of_kind(effects, Send)][:2]
+    assert (card, type(said)) == (Card(CARD), Status)
+
+
+def test_a_node_started_again_with_other_data_ends_before_it_trains():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    saved = SavedRun(chain.run, chain.genesis, chain.commits[-1], None, resumed=False)
+    device = Device(Saved(saved, {}, frozenset()))
+    device.feed(inputs.BlobReady(device.node.ledger.model, durable=True))
+    fewer = DataCard("digits", 1000, CARD.labels[:-1])
+    effects = device.describe(chain.genesis.spec, card=fewer)
+    (exit_,) = of_kind(effects, Exit)
+    assert exit_.code == 2
+    assert exit_.reason.endswith("its data lack the class '9' of the run")
+    assert of_kind(effects, Train) == sent(effects, Card) == []

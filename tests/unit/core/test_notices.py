@@ -6,9 +6,10 @@ import pytest
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.messages import Collect
+from p2pfl.spec import with_options
 from tests.support.core import ballot, chain_of, options, taken, told, unlink
 from tests.support.device import in_run
-from tests.support.records import NAMES, node, resigned, update
+from tests.support.records import NAMES, node, resigned, trained
 from tests.support.running import Bench
 
 
@@ -18,7 +19,7 @@ def bench():
 
 
 def test_whose_update_is_not_counted_is_told_why(bench):
-    bench.it.local_trainer.trained(update("ada", 2).digest, 100, 0.5, 1.0)
+    bench.it.local_trainer.trained(trained(bench.chain.run, 2, bench.ledger.model, "ada"))
     taken(bench.ctx)
     commit = bench.chain.commit()
     without = tuple(entry for entry in commit.record.updates if entry.node != node("ada"))
@@ -55,7 +56,7 @@ def test_the_loss_and_the_return_of_the_quorum_are_told_once():
 
 def test_a_resumed_run_says_so_and_names_the_options_it_ignores():
     chain = chain_of(*NAMES[:3], rounds=1)
-    mine = msgspec.structs.replace(options().spec, epochs=7)
+    mine = with_options(options().spec, epochs=7)
     device = in_run(chain, spec=mine, given=frozenset({"epochs"}))
     assert [event.how for event in told(device.began, events.RunJoined)] == ["resumed"]
     assert told(device.began, events.OptionsIgnored)[0].differences == ("epochs 7 (the run has 1)",)

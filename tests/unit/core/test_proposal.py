@@ -2,9 +2,9 @@ import pytest
 
 from p2pfl.core.collection import Collection, Contribution, Stage
 from p2pfl.core.proposal import Draft
-from p2pfl.messages import Evaluation
+from p2pfl.spec import DataCard
 from tests.support.core import ballot, chain_of, context, ledger, link, member, model, status, unlink
-from tests.support.records import NAMES, node, update
+from tests.support.records import CARD, NAMES, evaluation, node, update
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def book(ctx):
 
 
 def draft(book, ctx, *, contributions=None, leaving=False):
-    given = {node(name): Contribution(Stage.FOLDED, update(name, 2)) for name in NAMES[:3]}
+    given = {node(name): Contribution(Stage.COUNTED, update(name, 2)) for name in NAMES[:3]}
     collection = Collection({node(name) for name in NAMES[:3]}, 1, given | (contributions or {}))
     return Draft(book, collection, ballot(1, "ada"), frozenset(), leaving).record(ctx, model("average"), "")
 
@@ -74,7 +74,7 @@ def test_a_member_is_dropped_only_after_a_long_absence(ctx):
     book = ledger(ctx, chain_of(*NAMES[:4], rounds=1))
     link(ctx, "dan")
     unlink(ctx, "dan")
-    ctx.now += book.spec.drop_after - 1
+    ctx.now += book.spec.participation.drop_after - 1
     assert names(draft(book, ctx)) == NAMES[:4]
     ctx.now += 1
     assert names(draft(book, ctx)) == NAMES[:3]
@@ -97,6 +97,24 @@ def test_who_is_left_out_is_named_with_the_reason(ctx, book, contribution, reaso
 
 
 def test_evaluations_count_also_of_members_without_an_update(ctx, book):
-    seen = Contribution(Stage.NOTHING, evaluation=Evaluation(8, 10, 2.0))
+    seen = Contribution(Stage.NOTHING, evaluation=evaluation(8, 10, 2.0))
     record = draft(book, ctx, contributions={node("ben"): seen})
-    assert [(one.node, one.evaluation.correct) for one in record.evaluations] == [(node("ben"), 8)]
+    assert [(one.node, one.evaluation.sums["accuracy"]) for one in record.evaluations] == [(node("ben"), 8)]
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        None,
+        DataCard("digits", 1000, CARD.labels[1:]),
+        DataCard("digits", 1001, CARD.labels),
+        DataCard("mnist", 1, ()),
+    ],
+    ids=["none", "classes missing", "more than the data set has", "another task"],
+)
+def test_a_learner_without_a_card_that_fits_the_agreement_does_not_join(ctx, book, card):
+    link(ctx, "dan", learner(book)).card = card
+    assert names(draft(book, ctx)) == NAMES[:3]
+    ctx.peers[node("dan")].card = CARD
+    assert names(draft(book, ctx)) == NAMES[:4]
+    assert draft(book, ctx).roster[-1].examples == CARD.examples

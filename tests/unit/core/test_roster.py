@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.core.roster import (
+    Newcomer,
     RosterView,
     contains,
     continued_roster,
@@ -19,7 +20,7 @@ from p2pfl.core.roster import (
 )
 from p2pfl.messages import RosterEntry, quorum
 from tests.support.core import member
-from tests.support.records import NAMES, digest, node, roster
+from tests.support.records import CARD, NAMES, digest, node, roster
 
 RUN = digest("run")
 
@@ -32,7 +33,7 @@ def view(reachable, leaving=(), absent=(), joiners=(), renewed=()):
         reachable=frozenset(member(name, disk) for name, disk in disks.items()),
         leaving=frozenset(node(name) for name in leaving),
         absent={node(name): seconds for name, seconds in dict(absent).items()},
-        joiners=tuple((member(name, disk), name) for name, disk in joiners),
+        joiners=tuple(Newcomer(member(name, disk), name, CARD.examples) for name, disk in joiners),
     )
 
 
@@ -141,7 +142,7 @@ def test_a_member_that_lost_its_disk_counts_for_no_quorum_until_its_new_journal_
 
 
 def test_founding_gives_slots_in_the_order_of_node_ids():
-    members = {member(name): name for name in ("cleo", "ada", "ben")}
+    members = [Newcomer(member(name), name, 5) for name in ("cleo", "ada", "ben")]
     assert names(genesis_roster(members)) == ("ada", "ben", "cleo")
     assert [entry.slot for entry in genesis_roster(members)] == [0, 1, 2]
 
@@ -193,8 +194,11 @@ def test_whatever_is_seen_the_next_roster_is_sound(start, linked, leaving, absen
     old = roster(*sorted(start))
     me = min(start)
     reachable = {me, *linked} - (absent - {me})
-    joiners = tuple((member(name, f"{name}'s new disk"), name) for name in sorted(joining & reachable - {me}))
-    renewed = dict(joiners)
+    joiners = tuple(
+        Newcomer(member(name, f"{name}'s new disk"), name, CARD.examples)
+        for name in sorted(joining & reachable - {me})
+    )
+    renewed = [one.member for one in joiners]
     disks = {
         name: next((one for one in renewed if one.node == node(name)), member(name)) for name in reachable
     }
@@ -221,10 +225,15 @@ def test_whatever_is_seen_the_next_roster_is_sound(start, linked, leaving, absen
 
 def test_who_continues_a_run_keeps_its_slot_and_others_get_free_ones():
     old = roster(*NAMES[:4])
-    left = {member("eve"): "eve", member("cleo"): "cleo", member("ben", "new disk"): "ben"}
+    left = [
+        Newcomer(member("eve"), "eve", 5),
+        Newcomer(member("cleo"), "cleo", 6),
+        Newcomer(member("ben", "new disk"), "ben", 7),
+    ]
     result = continued_roster(old, left)
     assert {entry.name: entry.slot for entry in result} == {"ben": 1, "cleo": 2, "eve": 0}
-    assert {entry.member for entry in result} == set(left)
+    assert {entry.member for entry in result} == {one.member for one in left}
+    assert {entry.name: entry.examples for entry in result} == {"ben": 7, "cleo": 6, "eve": 5}
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from p2pfl.messages import (
     ControlRequest,
     Prepare,
     Promise,
+    RecordBlobs,
     RecordsRequest,
     Refuse,
     StepDown,
@@ -106,7 +107,7 @@ def test_a_forged_commit_is_ignored_its_sender_is_named_and_the_node_goes_on(ben
     commit = bench.chain.commit()
     bench.learn(commit)
     copied = msgspec.structs.replace(
-        commit, record=msgspec.structs.replace(commit.record, model=model("another"))
+        commit, record=msgspec.structs.replace(commit.record, blobs=RecordBlobs(model("another")))
     )
     for forged in (copied, msgspec.structs.replace(copied, ballot=ballot(7, "ben"))):
         effects = bench.learn(forged)
@@ -179,9 +180,9 @@ def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench):
 
 def test_a_yield_ends_the_courtesy_and_is_told(bench):
     bench.hear("ben", Prepare(bench.chain.run, 2, ballot(3, "ben")))
-    given_up = StepDown(bench.chain.run, 2, ballot(3, "ben"), "its worker could not average")
+    given_up = StepDown(bench.chain.run, 2, ballot(3, "ben"), "its worker could not aggregate")
     (event,) = told(bench.hear("ben", given_up), events.SteppedDown)
-    assert (event.aggregator, event.reason) == ("ben", "its worker could not average")
+    assert (event.aggregator, event.reason) == ("ben", "its worker could not aggregate")
     assert not bench.it.acceptor.lease
 
 
@@ -195,7 +196,7 @@ def test_ones_own_training_is_cut_at_the_cap_when_one_aggregates(bench):
     bench.it.aggregator.promise(member("ben"), bench.it.acceptor._promise_message(bench.it.aggregator.ballot))
     assert bench.it.aggregator.candidacy is Candidacy.COLLECTING
     taken(bench.ctx)
-    assert of_kind(bench.advance(SPEC.round_cap - 1), StopTraining) == []
+    assert of_kind(bench.advance(SPEC.participation.round_cap - 1), StopTraining) == []
     assert of_kind(bench.advance(2.0), StopTraining)
 
 
@@ -280,14 +281,14 @@ def test_a_failed_training_is_declined_with_the_reason(bench):
 def test_a_failed_average_gives_the_ballot_up(bench):
     bench.it.aggregator.stand("first in rank")
     taken(bench.ctx)
-    bench.it.work_failed(inputs.WorkFailed("average", "out of memory", 2, bench.it.aggregator.ballot))
+    bench.it.work_failed(inputs.WorkFailed("aggregate", "out of memory", 2, bench.it.aggregator.ballot))
     assert receivers(taken(bench.ctx), StepDown) == [node("ben"), node("cleo")]
     assert bench.it.aggregator.unable
 
 
 def test_a_failed_average_of_a_ballot_that_was_given_up_is_nobodys_concern(bench):
     bench.it.aggregator.stand("first in rank")
-    failed = inputs.WorkFailed("average", "out of memory", 2, bench.it.aggregator.ballot)
+    failed = inputs.WorkFailed("aggregate", "out of memory", 2, bench.it.aggregator.ballot)
     bench.it.work_failed(failed)
     taken(bench.ctx)
     bench.it.work_failed(failed)
@@ -295,7 +296,9 @@ def test_a_failed_average_of_a_ballot_that_was_given_up_is_nobodys_concern(bench
 
 
 def test_a_training_of_an_older_round_is_of_no_use(bench):
-    bench.it.trained(inputs.Trained(bench.chain.run, 1, model("old"), update("ada", 1).digest, 100, 0.5, 1.0))
+    bench.it.trained(
+        inputs.Trained(bench.chain.run, 1, model("old"), update("ada", 1).digest, 100, 7, 0.5, 1.0)
+    )
     assert bench.it.local_trainer.update is None
 
 

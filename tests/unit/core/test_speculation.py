@@ -7,11 +7,11 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Evaluate, SaveUpdate, Send, StopTraining, Train
 from p2pfl.core.running import Running
-from p2pfl.messages import Accept, Collect, Evaluation, Submit
+from p2pfl.messages import Accept, Collect, Submit
 from tests.support.core import ballot, chain_of, context, ledger, member, model, of_kind, sent, taken, told
-from tests.support.records import NAMES, digest, node, resigned
+from tests.support.records import NAMES, digest, evaluation, node, resigned
 
-HERE = Evaluation(3, 4, 1.5)
+HERE = evaluation(3, 4, 1.5)
 
 
 class Bench:
@@ -49,7 +49,9 @@ class Bench:
         return taken(self.ctx)
 
     def trained(self, round_, parent, word="update"):
-        self.it.trained(inputs.Trained(self.chain.run, round_, parent, digest((word, round_)), 100, 0.5, 1.5))
+        self.it.trained(
+            inputs.Trained(self.chain.run, round_, parent, digest((word, round_)), 100, 7, 0.5, 1.5)
+        )
         return taken(self.ctx)
 
     def evaluated(self, effect, evaluation=HERE):

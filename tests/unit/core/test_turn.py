@@ -4,9 +4,9 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Evaluate, SavePromise
 from p2pfl.core.saved import Vote
-from p2pfl.messages import MAX_ATTEMPT, Evaluation, Prepare
+from p2pfl.messages import MAX_ATTEMPT, Prepare
 from tests.support.core import ballot, of_kind, sent, status, told, unlink
-from tests.support.records import NAMES, node
+from tests.support.records import NAMES, evaluation, node
 from tests.support.running import Bench
 
 
@@ -50,7 +50,7 @@ def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended():
     assert lone.ledger.next_kind == "evaluate"
     [asked] = of_kind(lone.began, Evaluate)
     lone.it.evaluated(
-        inputs.Evaluated(asked.run, asked.round, asked.model, asked.part, asked.parts, Evaluation(1, 2, 0.5))
+        inputs.Evaluated(asked.run, asked.round, asked.model, asked.part, asked.parts, evaluation(1, 2, 0.5))
     )
     effects = lone.advance() + lone.advance()
     lone.it.blob_ready(inputs.BlobReady(lone.ledger.model, durable=True))

@@ -8,27 +8,31 @@ import pytest
 from p2pfl.errors import WorkerError
 from p2pfl.learning import commands
 from p2pfl.schema import TensorSpec
+from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, UnreadableUpdate, WeightedUpdate
+from tests.support.core import ballot
 from tests.support.learning import SPEC
+from tests.support.records import CARD
 
+JOB = AggregationJob("run", 4, ballot(1, "ada"), SPEC, "parent", (WeightedUpdate("u", 2**53),))
 COMMANDS = [
     commands.DescribeJob(1, SPEC),
     commands.CreateJob(2, SPEC, "/a"),
     commands.TrainJob(3, SPEC, 4, "/m", 0, "/u"),
     commands.EvaluateJob(4, SPEC, "/m", 1, 3),
-    commands.Fold(5, "key", "/u", 2**53),
-    commands.Average(6, "key", "/m", 3),
+    commands.RunAggregation(5, JOB, ("/passing", "/blobs"), "/m"),
     commands.AloneJob(7, SPEC, 2),
     commands.StopJob(3),
 ]
 ANSWERS = [
-    commands.DescribeDone(1, (TensorSpec("w", "F32", (2, 3)),), 10, 5, ("a", "b"), 6, "cpu"),
+    commands.DescribeDone(1, (TensorSpec("w", "F32", (2, 3)),), CARD, 5, 6, "cpu"),
     commands.CreateDone(2, "d"),
     commands.TrainJobProgress(3, 1, 10, 2.5),
-    commands.TrainDone(3, "d", 10, 0.5, 1.5, (4, 6)),
-    commands.EvaluateDone(4, 3, 5, 1.25),
-    commands.Folded(5),
-    commands.Averaged(6, None),
-    commands.AloneDone(7, 10, 3, 5, 1.25),
+    commands.TrainDone(3, "d", CARD, 4, 0.5, 1.5),
+    commands.EvaluateDone(4, 5, {"accuracy": 3.0, "loss": 1.25}),
+    commands.AggregationDone(5, AggregatedModel("d")),
+    commands.AggregationDone(5, NotFinite()),
+    commands.AggregationDone(5, UnreadableUpdate("d", "it was cut short")),
+    commands.AloneDone(7, 10, 5, {"accuracy": 3.0, "loss": 1.25}),
     commands.JobStopped(3),
     commands.JobFailed(8, "why", "task"),
     commands.WorkerHeartbeat(),

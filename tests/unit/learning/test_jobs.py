@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +8,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from p2pfl.errors import BlobError, P2pflError, TaskError, WorkerError
+from p2pfl.errors import BlobError, P2pflError, TaskError
 from p2pfl.learning import commands, jobs, partition, training, weights
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
 from p2pfl.learning.tasks import digits, fashion_mnist
 from p2pfl.learning.tasks.idx_images import IdxImages
-from p2pfl.messages import RunSpec
+from p2pfl.schema import file_bytes, parse_header
+from p2pfl.spec import RunSpec, blob_schema
 from p2pfl.store.hashing import digest_of
+from p2pfl.work import AggregatedModel, AggregationJob, WeightedUpdate
+from tests.support.core import ballot
 from tests.support.images import write_images
 from tests.support.learning import SPEC, make_spec
 
@@ -34,9 +35,6 @@ class Bench:
     def do(self, command: commands.Command) -> commands.Answer:
         return self.jobs.do(command, self.progress.append, lambda: self.stopped)
 
-    def close(self) -> None:
-        self.jobs.close()
-
     def create(self, spec: RunSpec = SPEC) -> Path:
         self.do(commands.CreateJob(1, spec, str(self.folder / "initial")))
         return self.folder / "initial"
@@ -52,15 +50,14 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with closing(Bench(tmp_path)) as bench:
-        yield bench
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
 
 
 def test_the_description_is_of_model_and_data(bench: Bench) -> None:
     answer = bench.do(commands.DescribeJob(5, SPEC))
     assert isinstance(answer, commands.DescribeDone)
-    assert (answer.id, answer.train_samples, answer.test_samples) == (5, 1437, 360)
+    assert (answer.id, answer.card.examples, answer.test_samples) == (5, 1437, 360)
     assert answer.schema == weights.schema_of(digits.TASK.build("2nn"))
     assert answer.parameters == 55210
     assert answer.device == "cpu"
@@ -78,11 +75,17 @@ def test_the_same_seed_gives_the_same_initial_model(bench: Bench, tmp_path: Path
 def test_training_gives_a_durable_update_and_its_facts(bench: Bench) -> None:
     answer = bench.train(bench.create(), "u")
     assert isinstance(answer, commands.TrainDone)
-    assert answer.samples == sum(answer.labels) == 359
-    assert len(answer.labels) == 10
+    assert answer.part.examples == sum(count.examples for count in answer.part.labels) == 359
+    assert answer.part.classes == tuple("0123456789")
+    assert answer.steps == 12
     assert 0 < answer.loss < 3
     assert answer.seconds > 0
     assert not torch.equal(bench.tensors("u")["out.weight"], bench.tensors("initial")["out.weight"])
+    described = bench.do(commands.DescribeJob(9, SPEC))
+    assert isinstance(described, commands.DescribeDone)
+    written = (bench.folder / "u").read_bytes()
+    schema = blob_schema(described.schema, SPEC, "update")
+    assert (parse_header(written), len(written)) == (schema, file_bytes(schema))
 
 
 def test_training_twice_gives_the_same_update_whatever_was_trained_between(bench: Bench) -> None:
@@ -165,7 +168,7 @@ def test_partitions_together_are_all_training_data(bench: Bench) -> None:
     model = bench.create()
     spec = make_spec(partition="dirichlet:0.5")
     answers = [bench.train(model, "u", spec, partition=index) for index in range(4)]
-    assert sum(answer.samples for answer in answers if isinstance(answer, commands.TrainDone)) == 1437
+    assert sum(answer.part.examples for answer in answers if isinstance(answer, commands.TrainDone)) == 1437
 
 
 def test_a_partition_beyond_the_last_is_refused(bench: Bench) -> None:
@@ -228,9 +231,12 @@ def test_parts_of_an_evaluation_sum_up_to_the_whole(bench: Bench) -> None:
     whole = bench.do(commands.EvaluateJob(1, SPEC, model, 0, 1))
     parts = [bench.do(commands.EvaluateJob(1, SPEC, model, part, 7)) for part in range(7)]
     assert isinstance(whole, commands.EvaluateDone)
-    assert whole.total == 360
-    assert sum(part.correct for part in parts if isinstance(part, commands.EvaluateDone)) == whole.correct
-    assert sum(part.total for part in parts if isinstance(part, commands.EvaluateDone)) == whole.total
+    assert whole.examples == 360
+    assert (
+        sum(part.sums["accuracy"] for part in parts if isinstance(part, commands.EvaluateDone))
+        == whole.sums["accuracy"]
+    )
+    assert sum(part.examples for part in parts if isinstance(part, commands.EvaluateDone)) == whole.examples
 
 
 def test_more_parts_than_test_samples_are_refused(bench: Bench) -> None:
@@ -242,53 +248,23 @@ def test_two_nodes_give_what_averaging_their_updates_by_hand_gives(bench: Bench)
     model = bench.create()
     for index in range(2):
         bench.train(model, f"u{index}", partition=index)
-        bench.do(commands.Fold(3, "k", str(bench.folder / f"u{index}"), 100 + index))
-    answer = bench.do(commands.Average(4, "k", str(bench.folder / "mean"), 2))
-    assert isinstance(answer, commands.Averaged)
+    updates = tuple(WeightedUpdate(f"u{index}", 100 + index) for index in range(2))
+    job = AggregationJob("run", 1, ballot(1, "ada"), SPEC, "initial", updates)
+    answer = bench.do(commands.RunAggregation(4, job, (str(bench.folder),), str(bench.folder / "mean")))
+    assert isinstance(answer, commands.AggregationDone)
+    assert answer.result == AggregatedModel(digest_of(bench.folder / "mean"))
     one, two, mean = bench.tensors("u0"), bench.tensors("u1"), bench.tensors("mean")
     for name in mean:
         assert torch.allclose(mean[name], (one[name] * 100 + two[name] * 101) / 201, rtol=0, atol=1e-6)
-
-
-def test_a_new_key_begins_a_new_sum(bench: Bench) -> None:
-    model = bench.create()
-    bench.train(model, "u")
-    bench.do(commands.Fold(1, "a", str(bench.folder / "u"), 5))
-    bench.do(commands.Fold(2, "b", str(model), 5))
-    bench.do(commands.Average(3, "b", str(bench.folder / "mean"), 1))
-    assert torch.equal(bench.tensors("mean")["out.weight"], bench.tensors("initial")["out.weight"])
-
-
-@pytest.mark.parametrize(("key", "folds"), [("a", 2), ("a", 0), ("b", 1), ("b", 0)])
-def test_a_sum_that_lost_updates_is_not_averaged(bench: Bench, key: str, folds: int) -> None:
-    bench.do(commands.Fold(1, "a", str(bench.create()), 5))
-    with pytest.raises(WorkerError, match="fold all of them again"):
-        bench.do(commands.Average(2, key, str(bench.folder / "mean"), folds))
-
-
-def test_a_sum_is_averaged_once(bench: Bench) -> None:
-    bench.do(commands.Fold(1, "a", str(bench.create()), 5))
-    command = commands.Average(2, "a", str(bench.folder / "mean"), 1)
-    bench.do(command)
-    with pytest.raises(WorkerError):
-        bench.do(command)
-
-
-def test_a_failed_fold_leaves_no_sum(bench: Bench) -> None:
-    bench.do(commands.Fold(1, "a", str(bench.create()), 5))
-    with pytest.raises(P2pflError):
-        bench.do(commands.Fold(2, "a", str(bench.folder / "none"), 5))
-    with pytest.raises(WorkerError):
-        bench.do(commands.Average(3, "a", str(bench.folder / "mean"), 1))
 
 
 def test_alone_trains_as_long_as_a_whole_run(bench: Bench) -> None:
     answer = bench.do(commands.AloneJob(1, make_spec(rounds=3, epochs=2), 0))
     assert isinstance(answer, commands.AloneDone)
     assert bench.progress[0].total == 3 * 2 * 12
-    assert (answer.samples, answer.total) == (359, 360)
-    assert answer.correct > 250
-    assert 0 < answer.loss < 360 * 3
+    assert (answer.samples, answer.examples) == (359, 360)
+    assert answer.sums["accuracy"] > 250
+    assert 0 < answer.sums["loss"] < 360 * 3
 
 
 def test_an_unknown_device_fails_the_job_not_the_worker() -> None:
@@ -312,18 +288,18 @@ def test_pictures_are_trained_on_and_evaluated_in_the_scale_of_their_task(
 ) -> None:
     trained = bench.train(bench.create(images), "u", images)
     assert isinstance(trained, commands.TrainDone)
-    assert (trained.samples, sum(trained.labels)) == (30, 30)
+    assert (trained.part.examples, sum(one.examples for one in trained.part.labels)) == (30, 30)
     update = str(bench.folder / "u")
     parts = [bench.do(commands.EvaluateJob(1, images, update, part, 4)) for part in range(4)]
-    assert [part.total for part in parts if isinstance(part, commands.EvaluateDone)] == [8, 8, 7, 7]
-    assert sum(part.correct for part in parts if isinstance(part, commands.EvaluateDone)) == 30
+    assert [part.examples for part in parts if isinstance(part, commands.EvaluateDone)] == [8, 8, 7, 7]
+    assert sum(part.sums["accuracy"] for part in parts if isinstance(part, commands.EvaluateDone)) == 30
     module = fashion_mnist.TASK.build("2nn")
     weights.load_into(bench.folder / "u", module)
     data = fashion_mnist.TASK.load(DataPlaces(bench.folder / "data"))
     assert data.scaling is not None
-    _, loss = training.evaluate(module, data.scaling(data.test_x), data.test_y)
-    by_part = [part.loss for part in parts if isinstance(part, commands.EvaluateDone)]
-    assert sum(by_part) == pytest.approx(loss, rel=1e-4)
+    sums = training.evaluate(module, data.scaling(data.test_x), data.test_y)
+    by_part = [part.sums["loss"] for part in parts if isinstance(part, commands.EvaluateDone)]
+    assert sum(by_part) == pytest.approx(sums["loss"], rel=1e-4)
 
 
 def test_a_lone_model_of_pictures_is_evaluated_in_the_scale_it_was_trained_in(
@@ -338,10 +314,10 @@ def test_a_lone_model_of_pictures_is_evaluated_in_the_scale_it_was_trained_in(
     torch.manual_seed(images.seed)
     module = fashion_mnist.TASK.build("2nn")
     seed = training.derive_seed("alone", images.seed, 0)
-    training.train(module, part, images, epochs=20, seed=seed, after_batch=lambda done, total: None)
-    correct, loss = training.evaluate(module, data.scaling(data.test_x), data.test_y)
-    assert (lone.correct, lone.total) == (correct, 30)
-    assert lone.loss == pytest.approx(loss, rel=1e-3)
+    training.train(module, part, images.training, epochs=20, seed=seed, after_batch=lambda done, total: None)
+    sums = training.evaluate(module, data.scaling(data.test_x), data.test_y)
+    assert (lone.sums["accuracy"], lone.examples) == (sums["accuracy"], 30)
+    assert lone.sums["loss"] == pytest.approx(sums["loss"], rel=1e-3)
 
 
 def test_data_that_are_not_in_the_data_root_fail_the_job(bench: Bench, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from p2pfl.errors import TaskError
 from p2pfl.learning import training
 from p2pfl.learning.task import Scaling
 from p2pfl.learning.training import Part, Sgd
+from p2pfl.spec import metric_names
 from tests.support.learning import make_spec
 
 
@@ -36,7 +37,7 @@ def _net(seed: int = 0) -> nn.Module:
 def test_sgd_moves_parameters_as_torchs_own_does(momentum: float, weight_decay: float) -> None:
     x, y = _blobs()
     mine, theirs = _net(), _net()
-    spec = make_spec(learning_rate=0.1, momentum=momentum, weight_decay=weight_decay)
+    spec = make_spec(learning_rate=0.1, momentum=momentum, weight_decay=weight_decay).training
     own = Sgd(mine.parameters(), spec)
     torchs = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=momentum, weight_decay=weight_decay)
     for _ in range(8):
@@ -55,7 +56,9 @@ def test_frozen_and_unused_parameters_stay() -> None:
     module.unused = nn.Parameter(torch.ones(2))
     module[0].weight.requires_grad_(False)
     before = copy.deepcopy(module.state_dict())
-    training.train(module, Part(x, y, torch.arange(60)), make_spec(), epochs=1, seed=0, after_batch=_ignore)
+    training.train(
+        module, Part(x, y, torch.arange(60)), make_spec().training, epochs=1, seed=0, after_batch=_ignore
+    )
     after = module.state_dict()
     assert torch.equal(after["0.weight"], before["0.weight"])
     assert torch.equal(after["unused"], before["unused"])
@@ -66,12 +69,17 @@ def test_training_learns_and_returns_the_last_epochs_loss() -> None:
     x, y = _blobs()
     module = _net()
     rows = torch.arange(60)
-    first = training.train(module, Part(x, y, rows), make_spec(), epochs=1, seed=0, after_batch=_ignore)
-    later = training.train(module, Part(x, y, rows), make_spec(), epochs=20, seed=1, after_batch=_ignore)
+    steps, first = training.train(
+        module, Part(x, y, rows), make_spec().training, epochs=1, seed=0, after_batch=_ignore
+    )
+    later_steps, later = training.train(
+        module, Part(x, y, rows), make_spec().training, epochs=20, seed=1, after_batch=_ignore
+    )
     assert later < 0.1 < first
-    correct, loss = training.evaluate(module, *_blobs(90, seed=5))
-    assert correct >= 85
-    assert loss / 90 < 0.2
+    assert (steps, later_steps) == (2, 40)
+    sums = training.evaluate(module, *_blobs(90, seed=5))
+    assert sums["accuracy"] >= 85
+    assert sums["loss"] / 90 < 0.2
 
 
 def test_only_the_parts_rows_are_trained_on() -> None:
@@ -83,7 +91,12 @@ def test_only_the_parts_rows_are_trained_on() -> None:
     for inputs in (x, spoiled):
         module = _net()
         training.train(
-            module, Part(inputs, y, rows), make_spec(batch_size=8), epochs=2, seed=3, after_batch=_ignore
+            module,
+            Part(inputs, y, rows),
+            make_spec(batch_size=8).training,
+            epochs=2,
+            seed=3,
+            after_batch=_ignore,
         )
         results.append(module.state_dict())
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
@@ -102,7 +115,9 @@ def test_bytes_are_trained_on_and_evaluated_as_what_they_are_scaled_to() -> None
     results = []
     for part in (Part(pixels, y, rows, scaling), Part(scaling(pixels), y, rows)):
         module = nn.Sequential(nn.Flatten(), _net())
-        loss = training.train(module, part, make_spec(batch_size=8), epochs=2, seed=3, after_batch=_ignore)
+        loss = training.train(
+            module, part, make_spec(batch_size=8).training, epochs=2, seed=3, after_batch=_ignore
+        )
         results.append((loss, training.evaluate(module, part.x, y, part.scaling)))
     assert results[0] == results[1]
     assert torch.equal(pixels, kept)
@@ -114,7 +129,7 @@ def _trained(seed: int, state_before: int = 0) -> Tensor:
     module.load_state_dict(_net().state_dict())
     torch.manual_seed(state_before)
     part = Part(x, y, torch.arange(60))
-    training.train(module, part, make_spec(batch_size=8), epochs=1, seed=seed, after_batch=_ignore)
+    training.train(module, part, make_spec(batch_size=8).training, epochs=1, seed=seed, after_batch=_ignore)
     return module[0].weight.detach()
 
 
@@ -129,7 +144,7 @@ def test_progress_counts_the_batches_of_all_epochs() -> None:
     training.train(
         _net(),
         Part(x, y, torch.arange(50)),
-        make_spec(batch_size=16),
+        make_spec(batch_size=16).training,
         epochs=2,
         seed=0,
         after_batch=lambda done, total: seen.append((done, total)),
@@ -143,7 +158,7 @@ def test_a_diverged_training_says_what_to_do() -> None:
         training.train(
             _net(),
             Part(x * 1e20, y, torch.arange(60)),
-            make_spec(learning_rate=1e6),
+            make_spec(learning_rate=1e6).training,
             epochs=3,
             seed=0,
             after_batch=_ignore,
@@ -165,14 +180,15 @@ def test_evaluation_sums_over_its_batches(monkeypatch: pytest.MonkeyPatch) -> No
     module = _net()
     whole = training.evaluate(module, x, y)
     monkeypatch.setattr(training, "EVALUATION_BATCH", 7)
-    correct, loss = training.evaluate(module, x, y)
-    assert correct == whole[0] == int((module(x).argmax(1) == y).sum())
-    assert loss == pytest.approx(whole[1], rel=1e-5)
+    sums = training.evaluate(module, x, y)
+    assert sums["accuracy"] == whole["accuracy"] == int((module(x).argmax(1) == y).sum())
+    assert sums["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+    assert list(sums) == sorted(sums) == list(metric_names(make_spec()))
 
 
 def test_a_boundless_loss_is_a_number_all_the_same() -> None:
     x, y = _blobs()
-    assert training.evaluate(_net(), x * float("inf"), y)[1] == training.BOUNDLESS_LOSS
+    assert training.evaluate(_net(), x * float("inf"), y)["loss"] == training.BOUNDLESS_LOSS
 
 
 def test_a_device_there_is_not_is_refused() -> None:

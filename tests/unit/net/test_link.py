@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from p2pfl.config import NetSettings
-from p2pfl.messages import Decline, Member, Message, RecordsRequest
+from p2pfl.messages import Decline, Member, Message, Offer, RecordsRequest
 from p2pfl.net import link as module
 from p2pfl.net.link import Link
 from p2pfl.net.peers import LinkedPeer
@@ -18,6 +18,7 @@ from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
 from p2pfl.wire.links import Bye, Peers, Ping, Pong, Ready, Refusal
 from tests.support.meshes import WAIT_SECONDS, until
+from tests.support.records import genesis
 from tests.support.transports import NearEnd
 
 MAX_BYTES = NetSettings().max_frame_bytes
@@ -307,6 +308,25 @@ async def test_a_peer_that_breaks_the_protocol_is_told_after_what_was_queued(
     assert stage.handled == [ASK]
     await stage.link.end()
     assert not stage.near.is_aborted
+
+
+async def test_a_run_of_a_newer_version_ends_the_link_and_both_sides_are_told_who_must_be_upgraded(
+    start: Make,
+) -> None:
+    stage = start(QUIET)
+    await asyncio.sleep(0)
+    fields = msgspec.msgpack.decode(encode(Offer(genesis())))
+    fields["genesis"]["spec"]["privacy"] = {"type": "masked"}
+    stage.near.receive(encode_frame(msgspec.msgpack.encode(fields), MAX_BYTES) + framed(ASK))
+    reason = await stage.reason()
+    assert reason == (
+        "its run has the privacy 'masked', which this device's p2pfl does not know: upgrade p2pfl on this device"
+    )
+    (refusal,) = stage.frames
+    assert isinstance(refusal, Refusal)
+    assert refusal.kind == "version"
+    assert refusal.reason.startswith("your run has the privacy 'masked'")
+    assert stage.handled == []
 
 
 async def test_a_broken_protocol_stays_the_reason_when_the_connection_breaks_at_once(start: Make) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.observe.render import MAX_LINE, line_of
+from tests.support.recordings import part_of
 from tests.support.records import SPEC, digest
 
 COMMITTED = events.Committed(
@@ -18,7 +19,7 @@ COMMITTED = events.Committed(
     digest=digest("model"),
     record=digest("record"),
     members=("ada", "ben", "cleo"),
-    updates=(events.CountedUpdate("ada", 100, 0.5, 0.25), events.CountedUpdate("ben", 80, 0.5, 0.25)),
+    updates=(events.CountedUpdate("ada", 100, 7, 0.5, 0.25), events.CountedUpdate("ben", 80, 7, 0.5, 0.25)),
     left_out=(("cleo", "it was not reachable"),),
     trained=3,
     rounds=10,
@@ -26,7 +27,9 @@ COMMITTED = events.Committed(
     note="",
     seconds=1.25,
 )
-EVALUATED = events.EvaluationFinished(round=3, accuracy=0.9125, loss=0.25, samples=360, reports=3, members=3)
+EVALUATED = events.EvaluationFinished(
+    3, {"accuracy": 0.9125, "loss": 0.25}, examples=360, reports=3, members=3
+)
 JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
 
 
@@ -71,7 +74,7 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
             "options ignored, the run has the founder's: epochs 7 (the run has 1)",
         ),
         (
-            events.DataShown(0, 4, (3, 0, 1)),
+            events.DataShown(0, 4, part_of((3, 0, 1))),
             "·",
             "data part 1 of 4: 4 samples, by label 0:3 1:0 2:1",
         ),
@@ -82,7 +85,7 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
         ),
         (events.QuorumBack(2, 3, 5), "·", "round 2 goes on: 3 of 5 members reachable"),
         (
-            events.TrainingFinished(2, digest("update"), 300, 0.5, 1.04),
+            events.TrainingFinished(2, digest("update"), 300, 7, 0.5, 1.04),
             "·",
             "round 2: trained on 300 samples in 1.0 s, loss 0.5000",
         ),
@@ -133,17 +136,19 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
             "accuracy 0.9125, loss 0.2500 on 360 samples, committed for 2 of 3 members",
         ),
         (
-            events.RunEnded(digest("run"), 10, digest("model"), 0.975, 0.1),
+            events.RunEnded(digest("run"), 10, digest("model"), {"accuracy": 0.975, "loss": 0.1}),
             "✓",
             f"run complete after 10 rounds, accuracy 0.9750; model {digest('model')[:12]}",
         ),
         (
-            events.RunEnded(digest("run"), 4, digest("model"), None, None, 10),
+            events.RunEnded(digest("run"), 4, digest("model"), {}, 10),
             "✓",
             "run stopped after 4 of 10 rounds, not evaluated; model",
         ),
         (
-            events.RunEnded(digest("run"), 4, digest("model"), 0.1, 2.3, 4, is_trained=False),
+            events.RunEnded(
+                digest("run"), 4, digest("model"), {"accuracy": 0.1, "loss": 2.3}, 4, is_trained=False
+            ),
             "✗",
             "the run ended after 4 rounds without training: no update was ever counted",
         ),

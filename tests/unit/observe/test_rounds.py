@@ -24,7 +24,7 @@ def row(number: int) -> RoundRow:
 def evaluated(
     number: int, samples: int, accuracy: float = 0.5, *, committed: bool = False
 ) -> EvaluationFinished:
-    return EvaluationFinished(number, accuracy, 1.0, samples, 1, 2, committed=committed)
+    return EvaluationFinished(number, {"accuracy": accuracy, "loss": 1.0}, samples, 1, 2, committed=committed)
 
 
 def test_rounds_are_in_order_however_they_come() -> None:
@@ -68,10 +68,10 @@ def test_a_history_without_an_evaluation_does_not_take_a_reported_one_away() -> 
     rounds = Rounds()
     rounds.take(commit(1), 7.0, None)
     rounds.score(evaluated(1, 100, 0.8), 1)
-    rounds.take_row(replace(row(1), accuracy=None, loss=None, samples=0, scores=()))
+    rounds.take_row(replace(row(1), metrics={}, examples=0, scores=()))
     kept = rounds.get(1)
     assert kept is not None
-    assert (kept.accuracy, kept.samples) == (0.8, 100)
+    assert (kept.accuracy, kept.examples) == (0.8, 100)
 
 
 def test_more_evaluations_replace_fewer_and_committed_ones_all() -> None:
@@ -83,14 +83,14 @@ def test_more_evaluations_replace_fewer_and_committed_ones_all() -> None:
     rounds.score(evaluated(1, 100, 0.9), 1)
     assert (kept.accuracy, kept.is_provisional) == (0.7, True)
     rounds.score(evaluated(1, 150, 0.6, committed=True), 1)
-    assert (kept.accuracy, kept.samples, kept.is_provisional) == (0.6, 150, False)
+    assert (kept.accuracy, kept.examples, kept.is_provisional) == (0.6, 150, False)
 
 
 def test_a_committed_accuracy_never_changes() -> None:
     rounds = Rounds()
     rounds.take_row(row(1))
     assert not rounds.score(evaluated(1, 10**6, 0.1), 1)
-    rounds.take_row(replace(row(1), accuracy=0.2, committed=False))
+    rounds.take_row(replace(row(1), metrics={"accuracy": 0.2, "loss": 1.0}, committed=False))
     rounds.take(commit(1), 7.0, None)
     kept = rounds.get(1)
     assert kept is not None

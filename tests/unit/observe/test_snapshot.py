@@ -166,6 +166,6 @@ def test_who_was_left_out_of_the_last_round_is_named_with_the_reason() -> None:
 )
 def test_a_run_that_is_not_complete_says_so(changes: dict[str, object], words: str) -> None:
     state = state_of(recordings.running())
-    ended = events.RunEnded(state.run, 20, "d" * 64, 0.9, 0.1, 20)
+    ended = events.RunEnded(state.run, 20, "d" * 64, {"accuracy": 0.9, "loss": 0.1}, 20)
     state.apply(Published(0, state.time, msgspec.structs.replace(ended, **changes)))
     assert any(line.endswith(words) for line in lines_of(snapshot_of(state)))

@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from p2pfl import events
 from p2pfl.events import AnyEvent, Published, RoundRow
-from p2pfl.messages import RunSpec
 from p2pfl.observe import state as module
 from p2pfl.observe.peers import MAX_TRANSFERS
 from p2pfl.observe.rounds import MAX_ROUNDS
 from p2pfl.observe.state import MAX_PEERS, State
+from p2pfl.spec import RunSpec
 from tests.support import recordings
 from tests.support.any_events import any_item
 from tests.support.recordings import ME, NAMES, node_id_of, rows_of, state_of
@@ -346,7 +346,7 @@ def test_no_line_of_the_log_names_a_round_beyond_those_the_run_has() -> None:
 
 def test_an_evaluation_behind_the_closing_one_belongs_to_its_training_round() -> None:
     state = extended()
-    tell(state, events.EvaluationFinished(23, 0.5, 1.0, 100, 6, 6))
+    tell(state, events.EvaluationFinished(23, {"accuracy": 0.5, "loss": 1.0}, 100, 6, 6))
     last = state.rounds.last
     assert last is not None
     assert (last.round, last.accuracy, last.is_provisional) == (22, 0.5, True)
@@ -366,7 +366,10 @@ def test_a_history_with_the_numbers_of_training_is_told_the_same_to_who_comes_la
 )
 def test_only_a_run_that_trained_all_its_rounds_is_complete(changes: dict[str, object], phase: str) -> None:
     state = state_of(recordings.running())
-    tell(state, replace(events.RunEnded(state.run, 20, "d" * 64, 0.9, 0.1, 20), **changes))
+    tell(
+        state,
+        replace(events.RunEnded(state.run, 20, "d" * 64, {"accuracy": 0.9, "loss": 0.1}, 20), **changes),
+    )
     assert state.phase == phase
 
 
@@ -381,7 +384,7 @@ def test_a_finished_run_in_which_no_update_was_counted_is_no_complete_one() -> N
 def test_what_was_committed_does_not_change_with_what_is_reported_later() -> None:
     state = state_of(recordings.finished())
     before = [(one.accuracy, one.is_provisional) for one in state.rounds]
-    tell(state, events.EvaluationFinished(20, 0.1, 9.0, 10**6, 6, 6))
+    tell(state, events.EvaluationFinished(20, {"accuracy": 0.1, "loss": 9.0}, 10**6, 6, 6))
     assert [(one.accuracy, one.is_provisional) for one in state.rounds] == before
     assert not any(is_provisional for _, is_provisional in before)
 

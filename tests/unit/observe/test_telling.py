@@ -66,7 +66,7 @@ def test_the_accuracy_of_a_round_whose_line_had_none_is_told() -> None:
     row = next(row for row in ROWS if row.round == evaluated.event.round)  # type: ignore[union-attr]
     told = Told()
     told.connect(ONE)
-    told.take(replace(row, accuracy=None, loss=None), evaluated)
+    told.take(replace(row, metrics={}), evaluated)
     assert told.count("not evaluated") == 1
     assert told.count("◎") == 1
 

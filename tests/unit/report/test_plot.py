@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from p2pfl.events import MemberScore, RoundRow
+from p2pfl.events import RoundRow
 from p2pfl.report.plot import HEIGHT, MAX_DOTS, WIDTH, svg
 from tests.support.any_events import struct
-from tests.support.recordings import big, finished, rows_of
+from tests.support.recordings import big, finished, rows_of, score_of
 
 ROWS = rows_of(finished())
 
@@ -58,8 +58,8 @@ def test_the_heading_says_what_is_shown() -> None:
 
 
 def test_a_band_spans_the_worst_and_the_best_member() -> None:
-    scores = (MemberScore("a", 2, 10, 1.0), MemberScore("b", 8, 10, 1.0))
-    rows = [replace(row, accuracy=0.5, scores=scores) for row in ROWS[:2]]
+    scores = (score_of("a", 2, 10, 1.0), score_of("b", 8, 10, 1.0))
+    rows = [replace(row, metrics={"accuracy": 0.5, "loss": 0.1}, scores=scores) for row in ROWS[:2]]
     text = svg(rows)
     low, middle, high = (
         points(part) for part in (parts(text, "polygon")[0], *parts(text, "polyline")[:1] * 2)
@@ -84,7 +84,7 @@ def test_models_of_one_node_alone_are_dashed_lines_in_the_plot_of_the_accuracy()
 
 
 def test_rounds_that_nobody_evaluated_are_left_out() -> None:
-    rows = [replace(row, accuracy=None, loss=None, scores=()) if row.round == 3 else row for row in ROWS[:5]]
+    rows = [replace(row, metrics={}, scores=()) if row.round == 3 else row for row in ROWS[:5]]
     assert len(points(parts(svg(rows), "polyline")[0])) == 4
 
 

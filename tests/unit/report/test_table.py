@@ -6,9 +6,8 @@ import json
 
 from msgspec.structs import replace
 
-from p2pfl.events import MemberScore
 from p2pfl.report.table import COLUMNS, csv_text, json_line, jsonl_text
-from tests.support.recordings import HOSTILE, finished, rows_of
+from tests.support.recordings import HOSTILE, finished, rows_of, score_of
 
 ROWS = rows_of(finished())
 
@@ -24,8 +23,10 @@ def test_a_table_has_a_header_and_a_line_for_each_round_of_training() -> None:
 
 
 def test_numbers_are_those_of_the_round() -> None:
-    scores = (MemberScore("a", 9, 10, 1.0), MemberScore("b", 4, 10, 1.0))
-    row = replace(ROWS[4], accuracy=0.65, loss=0.5, scores=scores, left_out=(("c", "silent"),))
+    scores = (score_of("a", 9, 10, 1.0), score_of("b", 4, 10, 1.0))
+    row = replace(
+        ROWS[4], metrics={"accuracy": 0.65, "loss": 0.5}, scores=scores, left_out=(("c", "silent"),)
+    )
     (line,) = table(csv_text([row]))
     assert (line["accuracy"], line["loss"]) == ("0.650000", "0.500000")
     assert (line["worst_member"], line["best_member"]) == ("0.400000", "0.900000")
@@ -34,13 +35,13 @@ def test_numbers_are_those_of_the_round() -> None:
 
 
 def test_what_is_not_known_is_empty() -> None:
-    (line,) = table(csv_text([replace(ROWS[0], accuracy=None, loss=None, scores=(), updates=())]))
+    (line,) = table(csv_text([replace(ROWS[0], metrics={}, scores=(), updates=())]))
     empty = {name for name, value in line.items() if not value}
     assert empty == {"accuracy", "loss", "worst_member", "best_member", "slowest_training", "committed"}
 
 
 def test_scores_without_samples_are_left_out() -> None:
-    (line,) = table(csv_text([replace(ROWS[0], scores=(MemberScore("a", 0, 0, 0.0),))]))
+    (line,) = table(csv_text([replace(ROWS[0], scores=(score_of("a", 0, 0, 0.0),))]))
     assert line["worst_member"] == ""
 
 
@@ -54,7 +55,7 @@ def test_no_name_is_a_formula_or_breaks_a_line() -> None:
 def test_lines_of_json_hold_each_round_of_training() -> None:
     lines = [json.loads(line) for line in jsonl_text(ROWS).splitlines()]
     assert [line["round"] for line in lines] == list(range(1, 21))
-    assert lines[0]["updates"][0].keys() == {"name", "samples", "loss", "seconds"}
+    assert lines[0]["updates"][0].keys() == {"name", "samples", "steps", "loss", "seconds"}
 
 
 def test_a_line_of_json_is_ascii() -> None:

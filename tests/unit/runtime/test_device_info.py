@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from p2pfl import __version__, events
 from p2pfl.events import Published
-from p2pfl.messages import MAX_LABELS, DeviceInfo
+from p2pfl.messages import DeviceInfo
 from p2pfl.runtime.device_info import OwnDeviceInfo
-from p2pfl.wire.codec import decode, encode
+from p2pfl.spec import DataCard, LabelCount
 
 READY = events.WorkerReady("digits", "cuda", 100, 1000, 1.0)
-SHOWN = events.DataShown(0, 5, (30, 0, 10))
+PART = DataCard("digits", 40, (LabelCount("0", 30), LabelCount("1", 0), LabelCount("2", 10)))
+SHOWN = events.DataShown(0, 5, PART)
 
 
 class Stage:
@@ -31,11 +32,7 @@ def test_the_device_is_known_from_the_start_and_told_to_nobody_by_itself():
     assert stage.own.device_info.system
     assert stage.own.device_info.cores >= 1
     assert stage.own.device_info.memory > 2**20
-    assert (stage.own.device_info.device, stage.own.device_info.samples, stage.own.device_info.labels) == (
-        "",
-        0,
-        (),
-    )
+    assert (stage.own.device_info.device, stage.own.device_info.part) == ("", None)
     assert stage.published == []
     assert stage.spread == []
 
@@ -43,26 +40,15 @@ def test_the_device_is_known_from_the_start_and_told_to_nobody_by_itself():
 def test_what_the_worker_finds_out_is_told_here_and_there():
     stage = Stage()
     stage.take(READY, SHOWN)
-    assert [(one.device, one.samples, one.labels) for one in stage.spread] == [
-        ("cuda", 0, ()),
-        ("cuda", 40, (30, 0, 10)),
-    ]
+    assert [(one.device, one.part) for one in stage.spread] == [("cuda", None), ("cuda", PART)]
     assert stage.own.device_info == stage.spread[-1]
     last = stage.published[-1]
     assert isinstance(last, events.PeerDeviceInfo)
-    assert (last.node, last.name, last.device, last.labels) == ("a" * 52, "ada", "cuda", (30, 0, 10))
+    assert (last.node, last.name, last.device, last.part) == ("a" * 52, "ada", "cuda", PART)
+    assert (last.samples, last.labels) == (40, (30, 0, 10))
 
 
 def test_what_did_not_change_is_not_told_again():
     stage = Stage()
     stage.take(READY, READY, events.Notice("info", "something else"))
     assert len(stage.spread) == len(stage.published) == 1
-
-
-def test_of_very_many_labels_as_many_are_told_as_a_peer_takes():
-    stage = Stage()
-    stage.take(events.DataShown(0, 1, (1,) * (MAX_LABELS + 5)))
-    [device_info] = stage.spread
-    assert decode(encode(device_info)) == device_info
-    assert len(device_info.labels) == MAX_LABELS
-    assert device_info.samples == MAX_LABELS + 5

@@ -30,7 +30,7 @@ from p2pfl.core.effects import (
     Train,
 )
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
-from p2pfl.messages import DeviceInfo, Evaluation, Member, Message, Prepare, Records
+from p2pfl.messages import DeviceInfo, Member, Message, Prepare, Records
 from p2pfl.net.loop import run
 from p2pfl.net.peers import LinkedPeer
 from p2pfl.runtime.driver import (
@@ -47,11 +47,11 @@ from p2pfl.runtime.publish import Publisher
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import ballot
 from tests.support.meshes import until
-from tests.support.records import SPEC, Chain, digest, node, update
+from tests.support.records import CARD, SPEC, Chain, digest, evaluation, node, update
 
 RUN = digest("run")
 PROMISE = SavePromise(RUN, 1, ballot(1, "ben"), 1)
-REPORT = SaveReport(RUN, 1, node("ada"), Evaluation(correct=1, total=2, loss=0.5))
+REPORT = SaveReport(RUN, 1, node("ada"), evaluation(correct=1, total=2, loss=0.5))
 UPDATE = SaveUpdate(RUN, 1, RUN, msgspec.structs.replace(update("ada", 1), seconds=LATER_SECONDS))
 DEAR_UPDATE = SaveUpdate(RUN, 1, RUN, msgspec.structs.replace(update("ada", 1), seconds=60.0))
 CLOSED = SaveClosed(RUN)
@@ -64,7 +64,7 @@ def commit(then: str) -> SaveCommit:
     return SaveCommit(chain.run, chain.commit(then=then), 1.0)
 
 
-DEVICE_INFO = DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cpu", 40, (30, 10))
+DEVICE_INFO = DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cpu", CARD)
 BEN = LinkedPeer(Member(node("ben"), "1" * 32), "ben", "node", "h:1", 1, "2" * 32)
 
 

@@ -7,7 +7,7 @@ from tests.support.records import node
 
 BEN = node("ben")
 LINE = Tell(events.Notice("warning", "ben says something"))
-DECIDED = Tell(events.RunEnded("0" * 64, 1, "1" * 64, None, None))
+DECIDED = Tell(events.RunEnded("0" * 64, 1, "1" * 64, {}))
 RECORDS = SendRecords(BEN, "0" * 64, 0)
 
 

@@ -18,7 +18,7 @@ COMMITTED = events.Committed(
     RUN, 1, "train", 1, "ada", "2" * 64, "3" * 64, ("ada", "ben"), (), (), 1, 10, "go", "", 1.5
 )
 STATUS = events.PeerStatus("b" * 52, "ben", RUN, 1, True, "training", 0.5, 2.0, 1, True, False)
-DEVICE_INFO = events.PeerDeviceInfo("b" * 52, "ben", "0.1", "Linux", 4, 10**9, "cpu", 100, (50, 50))
+DEVICE_INFO = events.PeerDeviceInfo("b" * 52, "ben", "0.1", "Linux", 4, 10**9, "cpu", None)
 LINKED = events.PeerLinked("b" * 52, "ben", "h:1")
 LOST = events.PeerLost("b" * 52, "ben", "it broke")
 COUNTED = events.UpdateCounted(1, "ben", 100)
@@ -88,7 +88,7 @@ def test_different_things_are_kept_beside_each_other(one, other):
 
 
 def test_the_open_round_is_kept_whole_and_forgotten_with_its_commit():
-    trained = events.TrainingFinished(1, "4" * 64, 100, 0.5, 1.5)
+    trained = events.TrainingFinished(1, "4" * 64, 100, 7, 0.5, 1.5)
     assert past_the_tail(JOINED, COUNTED, trained) == [JOINED, COUNTED, trained]
     assert past_the_tail(JOINED, COUNTED, trained, commit(1)) == [JOINED, commit(1)]
 
@@ -116,7 +116,7 @@ def test_another_run_makes_void_how_the_last_one_stood():
     old = (
         events.QuorumLost(2, 1, 3, 2),
         events.ControlRequested("end", "eve"),
-        events.RunEnded(RUN, 1, "", None, None),
+        events.RunEnded(RUN, 1, "", {}),
     )
     keeper = kept(JOINED, *old, other)
     assert keeper.run == "9" * 64
@@ -160,7 +160,7 @@ def test_it_stays_bounded_however_much_happens():
     assert len(keeper.told()) <= MAX_OF_ROUND + COMMITS + TAIL + 10
 
 
-ENDED = events.RunEnded(RUN, 10, "2" * 64, 0.9, 0.1, 10)
+ENDED = events.RunEnded(RUN, 10, "2" * 64, {"accuracy": 0.9, "loss": 0.1}, 10)
 
 
 def test_the_end_of_a_run_that_goes_on_is_void():

@@ -17,16 +17,17 @@ from p2pfl.core.node import Node
 from p2pfl.core.saved import Saved, SavedRun
 from p2pfl.errors import CredentialsError, UserError
 from p2pfl.identity.names import Role
+from p2pfl.messages import UpdateBlobs
 from p2pfl.net import sockets
 from p2pfl.runtime.node import NodeConfig, _founds_alone, _recover, run_node
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import chain_of, member, of_kind, options, told
 from tests.support.federation import make_federation
 from tests.support.keys import signer
-from tests.support.records import NAMES, SCHEMA, update
+from tests.support.records import CARD, NAMES, SCHEMA, update
 
 BYTES = b"the update of round 2" * 1000
-UPDATE = msgspec.structs.replace(update("ada", 2), digest=blake3(BYTES).hexdigest())
+UPDATE = msgspec.structs.replace(update("ada", 2), blobs=UpdateBlobs(blake3(BYTES).hexdigest()))
 
 
 def journal() -> Saved:
@@ -53,7 +54,7 @@ def started(saved: Saved) -> list[AnyEffect]:
     node = Node(member("ada"), "ada", options(), saved, signer("ada"), settings=ProtocolSettings())
     effects = node.start(100.0)
     effects += node.input(inputs.BlobReady(saved.current.last.record.model, durable=True), 100.0)
-    return effects + node.input(inputs.Described(saved.current.genesis.spec, SCHEMA, 1000), 100.0)
+    return effects + node.input(inputs.Described(saved.current.genesis.spec, SCHEMA, CARD), 100.0)
 
 
 def test_an_update_that_is_whole_is_offered_again_and_nothing_is_trained(tmp_path: Path) -> None:

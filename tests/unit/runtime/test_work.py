@@ -7,17 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from blake3 import blake3
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold
+from p2pfl.core.effects import Aggregate, Create, Describe, Evaluate, Fetch
 from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
-from p2pfl.messages import Evaluation
+from p2pfl.work import (
+    AggregatedModel,
+    AggregationJob,
+    AggregationResult,
+    NotFinite,
+    UnreadableUpdate,
+    WeightedUpdate,
+)
 from tests.support.core import ballot
-from tests.support.records import LAYOUT, SCHEMA, SPEC
-from tests.support.work import BAD, GOOD, MODEL, RUN, TRAIN, WAIT_SECONDS, Bench, on_disk, trained
+from tests.support.records import CARD, LAYOUT, SCHEMA, SPEC, digest, evaluation
+from tests.support.work import BAD, GOOD, MODEL, PART, RUN, TRAIN, WAIT_SECONDS, Bench, on_disk, trained
+
+JOB = AggregationJob(RUN, 3, ballot(2, "ada"), SPEC, MODEL, (WeightedUpdate(digest("u"), 40),))
 
 # --- jobs that end the node -----------------------------------------------------------------------------------
 
@@ -44,14 +54,14 @@ async def test_a_fault_in_a_job_is_the_nodes_own(tmp_path: Path) -> None:
 async def test_a_training_reports_its_progress_and_hands_an_update_in_without_a_flush(tmp_path: Path) -> None:
     bench, name = Bench(tmp_path, trained), blake3(GOOD).hexdigest()
     bench.work.begin(TRAIN)
-    assert await bench.host.outcome() == [inputs.Trained(RUN, 3, MODEL, name, 40, 0.5, 0.1)]
+    assert await bench.host.outcome() == [inputs.Trained(RUN, 3, MODEL, name, 40, 3, 0.5, 0.1)]
     assert bench.host.fed[0] == inputs.TrainProgress(RUN, 3, 5, 10, 0.25)
     assert bench.store.has(name)
     assert not bench.store.is_durable(name)
     assert bench.work.guard.holds(name)
     assert bench.host.told == [
         events.ProgressMade(3, "train", 5, 10),
-        events.DataShown(1, SPEC.partitions, (30, 10)),
+        events.DataShown(1, SPEC.task.partitions, PART),
     ]
 
 
@@ -80,10 +90,10 @@ async def test_a_stopped_training_answers_nothing_and_leaves_no_file(tmp_path: P
     def stopped(*arguments: Any) -> None:
         arguments[4].write_bytes(b"half")
 
-    bench = Bench(tmp_path, stopped, commands.EvaluateDone(0, 1, 2, 0.5))
+    bench = Bench(tmp_path, stopped, commands.EvaluateDone(0, 2, {"accuracy": 1.0, "loss": 0.5}))
     bench.work.begin(TRAIN)
     bench.work.begin(Evaluate(RUN, 2, SPEC, MODEL, 0, 3))
-    assert await bench.host.outcome() == [inputs.Evaluated(RUN, 2, MODEL, 0, 3, Evaluation(1, 2, 0.5))]
+    assert await bench.host.outcome() == [inputs.Evaluated(RUN, 2, MODEL, 0, 3, evaluation(1, 2, 0.5))]
     assert bench.unclaimed() == []
 
 
@@ -102,10 +112,10 @@ async def test_with_a_pace_an_update_is_handed_in_no_sooner_and_predicted_so(tmp
 
 
 async def test_a_stop_ends_the_wait_of_a_pace(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, trained, commands.EvaluateDone(0, 1, 2, 0.5), pace=3600.0)
+    bench = Bench(tmp_path, trained, commands.EvaluateDone(0, 2, {"accuracy": 1.0, "loss": 0.5}), pace=3600.0)
     bench.work.begin(TRAIN)
     bench.work.begin(Evaluate(RUN, 2, SPEC, MODEL, 0, 3))
-    assert await bench.host.outcome() == [inputs.Evaluated(RUN, 2, MODEL, 0, 3, Evaluation(1, 2, 0.5))]
+    assert await bench.host.outcome() == [inputs.Evaluated(RUN, 2, MODEL, 0, 3, evaluation(1, 2, 0.5))]
     jobs = set(bench.work._tasks)
     bench.work.stop_training()
     async with asyncio.timeout(WAIT_SECONDS):
@@ -119,17 +129,22 @@ async def test_a_stop_ends_the_wait_of_a_pace(tmp_path: Path) -> None:
 
 
 async def test_a_described_task_is_told_to_people_and_to_the_protocol(tmp_path: Path) -> None:
-    described = commands.DescribeDone(0, SCHEMA, 1437, 360, ("0", "1"), 99, "cpu")
+    described = commands.DescribeDone(0, SCHEMA, CARD, 360, 99, "cpu")
     bench = Bench(tmp_path, described)
     bench.work.begin(Describe(SPEC))
-    assert await bench.host.outcome() == [inputs.Described(SPEC, SCHEMA, 1437)]
+    assert await bench.host.outcome() == [inputs.Described(SPEC, SCHEMA, CARD)]
     [ready] = bench.host.told
     assert isinstance(ready, events.WorkerReady)
-    assert (ready.task, ready.device, ready.samples, ready.parameters) == (SPEC.task, "cpu", 1437, 99)
+    assert (ready.task, ready.device, ready.samples, ready.parameters) == (
+        SPEC.task.name,
+        "cpu",
+        CARD.examples,
+        99,
+    )
 
 
 async def test_that_the_worker_is_ready_is_told_once_however_often_it_is_asked(tmp_path: Path) -> None:
-    described = commands.DescribeDone(0, SCHEMA, 1437, 360, ("0", "1"), 99, "cpu")
+    described = commands.DescribeDone(0, SCHEMA, CARD, 360, 99, "cpu")
     bench = Bench(tmp_path, described, described, msgspec.structs.replace(described, device="cuda:0"))
     for _ in range(3):
         bench.forget()
@@ -152,16 +167,17 @@ async def test_a_created_model_is_durable_and_guarded(tmp_path: Path) -> None:
     assert bench.work.guard.holds(name)
 
 
-async def test_an_average_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_path: Path) -> None:
+async def test_a_new_model_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_path: Path) -> None:
     name = blake3(BAD).hexdigest()
 
-    def average(key: str, path: Path, parent: tuple[Path, ...]) -> str:
+    def aggregate(job: AggregationJob, folders: tuple[Path, ...], path: Path) -> AggregatedModel:
+        assert (job, folders) == (JOB, bench.store.folders)
         path.write_bytes(BAD)  # what the node would refuse: it does not look at its own worker's work again
-        return name
+        return AggregatedModel(name)
 
-    bench = Bench(tmp_path, average)
-    bench.work.begin(Average(RUN, 3, ballot(2, "ada"), MODEL))
-    assert await bench.host.outcome() == [inputs.Averaged(3, ballot(2, "ada"), name)]
+    bench = Bench(tmp_path, aggregate)
+    bench.work.begin(Aggregate(JOB))
+    assert await bench.host.outcome() == [inputs.Aggregated(JOB, AggregatedModel(name))]
     assert bench.store.has(name)
     assert not bench.store.is_durable(name)
     bench.host.fed.clear()
@@ -171,47 +187,28 @@ async def test_an_average_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_p
     assert bench.store.is_durable(name)
 
 
-async def test_an_average_that_died_with_its_worker_is_not_tried_again(tmp_path: Path) -> None:
-    mine = ballot(2, "ada")
-    bench = Bench(tmp_path, WorkerError("killed"))
-    bench.work.begin(Average(RUN, 3, mine, MODEL))
-    assert await bench.host.outcome() == [inputs.WorkFailed("average", "killed", 3, mine)]
-    assert bench.worker.calls == ["average"]
+async def test_an_aggregation_whose_worker_died_is_tried_once_more(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, WorkerError("killed"), NotFinite())
+    bench.work.begin(Aggregate(JOB))
+    assert await bench.host.outcome() == [inputs.Aggregated(JOB, NotFinite())]
+    assert bench.worker.calls == ["aggregate", "aggregate"]
 
 
-async def test_an_update_is_told_to_be_folded_before_the_worker_answers_and_then_that_it_failed(
-    tmp_path: Path,
+async def test_an_aggregation_whose_worker_died_twice_has_failed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, WorkerError("killed"), WorkerError("killed again"))
+    bench.work.begin(Aggregate(JOB))
+    assert await bench.host.outcome() == [inputs.WorkFailed("aggregate", "killed again", 3, JOB.ballot)]
+
+
+@pytest.mark.parametrize("result", [NotFinite(), UnreadableUpdate(MODEL, "it was cut short")])
+async def test_an_aggregation_without_a_new_model_leaves_no_blob(
+    tmp_path: Path, result: AggregationResult
 ) -> None:
-    mine = ballot(2, "ada")
-    bench = Bench(tmp_path, WorkerError("killed"))
-    bench.work.begin(Fold(RUN, 3, mine, MODEL, 40))
-    assert await bench.host.outcome() == [inputs.Folded(3, mine, MODEL)]
-    await bench.host.fed_twice()
-    assert bench.host.fed[1:] == [inputs.WorkFailed("average", "killed", 3, mine)]
-    assert bench.worker.calls == ["fold"]
-
-
-async def test_the_worker_is_given_an_update_before_the_average_that_counts_it(tmp_path: Path) -> None:
-    mine = ballot(2, "ada")
-    bench = Bench(tmp_path, None, None)
-    feed = bench.host.feed
-
-    def average_at_once(event: inputs.AnyInput) -> None:
-        feed(event)
-        if isinstance(event, inputs.Folded):
-            bench.work.begin(Average(RUN, 3, mine, MODEL))
-
-    bench.host.feed = average_at_once  # type: ignore[method-assign]
-    bench.work.begin(Fold(RUN, 3, mine, MODEL, 40))
-    await bench.host.fed_twice()
-    assert bench.worker.calls == ["fold", "average"]
-
-
-async def test_an_average_that_is_not_finite_leaves_no_blob(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, None)
-    bench.work.begin(Average(RUN, 3, ballot(2, "ada"), MODEL))
-    assert await bench.host.outcome() == [inputs.Averaged(3, ballot(2, "ada"), None)]
+    bench = Bench(tmp_path, result)
+    bench.work.begin(Aggregate(JOB))
+    assert await bench.host.outcome() == [inputs.Aggregated(JOB, result)]
     assert bench.store.digests() == frozenset()
+    assert bench.unclaimed() == []
 
 
 async def test_closing_ends_jobs_under_way(tmp_path: Path) -> None:

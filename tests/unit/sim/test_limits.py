@@ -19,7 +19,7 @@ def test_one_disk_at_a_time_may_be_lost():
     assert may_lose_disk(world, first)
     world.lose_disk(first, 1.0)
     assert not may_lose_disk(world, second)
-    world.run_until(at_round(world, 7), 200.0)
+    world.run_until(at_round(world, 8), 200.0)
     assert may_lose_disk(world, second), "the first is a member again since more than a round"
 
 

@@ -2,13 +2,14 @@ import msgspec
 
 from p2pfl.core import inputs
 from p2pfl.core.effects import Send
-from p2pfl.messages import Evaluation, Report, Status
+from p2pfl.messages import Report, Status
 from p2pfl.sim.faults import Faults
 from p2pfl.sim.network import SILENCE
 from p2pfl.sim.world import World
+from tests.support.records import evaluation
 from tests.support.worlds import number, spec
 
-REPORT = Report("ff" * 32, 1, Evaluation(1, 1, 0.5))
+REPORT = Report("ff" * 32, 1, evaluation(1, 1, 0.5))
 """A message nobody here sends by itself."""
 
 

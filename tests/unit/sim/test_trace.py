@@ -3,10 +3,10 @@ import pytest
 from p2pfl.core.effects import DeleteUnneededBlobs as CollectBlobs
 from p2pfl.core.effects import Send, Tell
 from p2pfl.events import Notice
-from p2pfl.messages import Accept, Accepted, Commit, Evaluation, Prepare, Promise, Refuse, Report
+from p2pfl.messages import Accept, Accepted, Commit, Prepare, Promise, Refuse, Report
 from p2pfl.sim.trace import MAX_LINE, line_of, shortened
 from tests.support.core import ballot, chain_of
-from tests.support.records import digest, node, signed
+from tests.support.records import digest, evaluation, node, signed
 
 CHAIN = chain_of("ada", "ben", "cleo")
 COMMIT = CHAIN.commit()
@@ -44,7 +44,7 @@ def test_a_step_of_the_protocol_is_one_line(message, expected):
 
 
 def test_what_is_no_step_of_the_protocol_has_no_line():
-    assert line(Report(CHAIN.run, 1, Evaluation(8, 10, 2.5))) is None
+    assert line(Report(CHAIN.run, 1, evaluation(8, 10, 2.5))) is None
     assert line_of(CollectBlobs(frozenset()), NAMES.__getitem__) is None
 
 

@@ -30,7 +30,7 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.saved import Saved, Vote
 from p2pfl.errors import ClonedError, DataDirectoryError
-from p2pfl.messages import Ballot, Evaluation, LeftOut, Member, record_digest
+from p2pfl.messages import Ballot, LeftOut, Member, record_digest
 from p2pfl.proofs import CastVote, Claim, Seen, casts_of, sign_claim
 from p2pfl.store.database import DamagedJournalError, open_writable
 from p2pfl.store.journal import Journal
@@ -39,6 +39,7 @@ from tests.support.records import (
     NAMES,
     Chain,
     digest,
+    evaluation,
     evaluations,
     genesis,
     journal,
@@ -131,14 +132,14 @@ def test_a_new_journal_forgets_votes_and_updates_and_keeps_records(path: Path) -
     assert saved.current.update is None
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [1, 2, 4])
 def test_a_journal_of_another_version_is_refused_with_what_to_do(path: Path, version: int) -> None:
     Journal.open(path, ME).close()
     with sqlite3.connect(path) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
     sentence = (
-        f"has schema version {version}, this p2pfl knows version 2; use the version of p2pfl that wrote it"
+        f"has schema version {version}, this p2pfl knows version 3; use the version of p2pfl that wrote it"
     )
     with pytest.raises(DataDirectoryError, match=sentence):
         Journal.open(path, ME)
@@ -501,7 +502,7 @@ def test_threads_may_share_a_journal(book: Journal) -> None:
 
     def report(name: str) -> None:
         for round_ in range(1, 20):
-            book.save(SaveReport(chain.run, round_, node(name), Evaluation(correct=1, total=2, loss=1.0)))
+            book.save(SaveReport(chain.run, round_, node(name), evaluation(correct=1, total=2, loss=1.0)))
             book.load()
 
     threads = [threading.Thread(target=report, args=(name,)) for name in NAMES[:4]]
@@ -510,7 +511,7 @@ def test_threads_may_share_a_journal(book: Journal) -> None:
     for thread in threads:
         thread.join()
     commit(book, chain)
-    assert [row.samples for row in book.rounds(chain.run)] == [8]
+    assert [row.examples for row in book.rounds(chain.run)] == [8]
 
 
 CHILD = """
@@ -646,7 +647,7 @@ def _full(path: Path) -> Journal:
         record = chain.commit(evaluated=evaluations((3, 4)))
         book.save(SaveAccepted(chain.run, number, Ballot(1, ME), record.record, 2 * number))
         book.save(SaveCommit(chain.run, record, 1.5))
-        book.save(SaveReport(chain.run, number, node("ben"), Evaluation(3, 4, 2.0)))
+        book.save(SaveReport(chain.run, number, node("ben"), evaluation(3, 4, 2.0)))
     book.save(SaveUpdate(chain.run, 13, record_digest(record.record), update("ada", 13)))
     book.save(SavePromise(chain.run, 13, Ballot(2, node("ben")), 25))
     book.save_claim(Member(node("ben"), journal("ben")), claim(7, "ab" * 16))

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from p2pfl.core.effects import SaveClosed, SaveCommit, SaveGenesis, SaveReport
 from p2pfl.errors import DataDirectoryError
-from p2pfl.messages import Commit, Evaluation, LeftOut, Records, record_digest
+from p2pfl.messages import Commit, LeftOut, Records, record_digest
 from p2pfl.store.journal import Journal
 from p2pfl.store.reader import PAGE_ROUNDS, JournalReader
-from tests.support.records import SPEC, Chain, digest, evaluations, genesis, node, roster
+from tests.support.records import SPEC, Chain, digest, evaluation, evaluations, genesis, node, roster
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def commit(book: Journal, chain: Chain, **options: object) -> None:
 
 
 def report(book: Journal, chain: Chain, round_: int, name: str, correct: int, total: int) -> None:
-    evaluation = Evaluation(correct=correct, total=total, loss=0.5 * total)
-    book.save(SaveReport(chain.run, round_, node(name), evaluation))
+    made = evaluation(correct, total, 0.5 * total)
+    book.save(SaveReport(chain.run, round_, node(name), made))
 
 
 # --- records for peers --------------------------------------------------------------------------------------
@@ -131,8 +131,8 @@ def test_accuracy_is_what_the_next_record_committed_whatever_was_reported(
     (before,) = book.rounds(chain.run)
     commit(book, chain, evaluated=evaluations((30, 40), (50, 60), loss=0.25))
     after = next(book.rounds(chain.run))
-    assert (before.accuracy, before.loss, before.samples) == (1.0, 0.5, 100)
-    assert (after.accuracy, after.loss, after.samples) == (0.8, 0.25, 100)
+    assert (before.accuracy, before.loss, before.examples) == (1.0, 0.5, 100)
+    assert (after.accuracy, after.loss, after.examples) == (0.8, 0.25, 100)
 
 
 def test_without_committed_evaluations_the_reports_count(book: Journal, chain: Chain) -> None:
@@ -143,7 +143,7 @@ def test_without_committed_evaluations_the_reports_count(book: Journal, chain: C
     commit(book, chain)
     first, second = book.rounds(chain.run)
     assert first.accuracy == 0.8
-    assert (second.accuracy, second.loss, second.samples) == (None, None, 0)
+    assert (second.accuracy, second.loss, second.examples) == (None, None, 0)
 
 
 def test_the_closing_evaluation_is_a_row_of_its_own_kind_and_scores_the_last_round(

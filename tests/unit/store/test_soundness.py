@@ -7,7 +7,7 @@ import pytest
 
 from p2pfl.core.saved import Vote
 from p2pfl.identity.signatures import verify
-from p2pfl.messages import Ballot, Commit, Origin, record_digest
+from p2pfl.messages import Ballot, Commit, Origin, RecordBlobs, record_digest
 from p2pfl.store import soundness
 from p2pfl.store.soundness import contradiction, follow, vote_flaws
 from tests.support.core import ballot, chain_of
@@ -169,6 +169,6 @@ def test_only_another_record_in_the_same_or_a_higher_ballot_contradicts_a_commit
     chain: Chain, at: Ballot, model: str | None, contradicts: bool
 ):
     found, _ = followed(chain)
-    value = {"model": digest(model)} if model else {}
+    value = {"blobs": RecordBlobs(digest(model))} if model else {}
     record = msgspec.structs.replace(chain.commits[2].record, **value)
     assert bool(list(contradiction(found, Vote(3, at, at, record)))) == contradicts

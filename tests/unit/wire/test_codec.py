@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfl.errors import ProtocolError
-from p2pfl.messages import Ballot, Prepare, RecordsRequest, Status
+from p2pfl.errors import ProtocolError, VersionError
+from p2pfl.messages import Ballot, Offer, Prepare, RecordsRequest, Status
 from p2pfl.proofs import Claim
 from p2pfl.wire import links
 from p2pfl.wire.codec import ControlFrame, bounded, decode, encode
+from tests.support.records import genesis
 
 NODE = "a" * 52
 RUN = "0" * 64
@@ -97,3 +98,17 @@ def test_deep_nesting_does_not_exhaust_the_stack() -> None:
 def test_a_peers_words_are_cut_and_made_printable() -> None:
     assert bounded("one\ntwo\x1b[31m", 20) == "one?two?[31m"
     assert bounded("x" * 30, 10) == "x" * 9 + "…"
+
+
+def test_a_spec_of_a_newer_version_is_refused_with_who_must_be_upgraded() -> None:
+    fields = msgspec.msgpack.decode(encode(Offer(genesis())))
+    fields["genesis"]["spec"]["strategy"] = {"type": "fedprox", "mu": 0.1}
+    with pytest.raises(VersionError) as caught:
+        decode(msgspec.msgpack.encode(fields))
+    assert str(caught.value) == (
+        "its run has the strategy 'fedprox', which this device's p2pfl does not know: upgrade p2pfl on this device"
+    )
+    assert caught.value.for_peer == (
+        "your run has the strategy 'fedprox', which the p2pfl of the device that says this does not know: upgrade "
+        "p2pfl there"
+    )

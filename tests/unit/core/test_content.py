@@ -1,0 +1,46 @@
+"""What a record may hold is judged by its run's spec and roster alone, and the flaw is named."""
+
+import msgspec
+import pytest
+
+from p2pfl.core.content import count_flaw, metrics_flaw, roles_flaw
+from p2pfl.messages import Evaluation, RecordBlobs, UpdateBlobs
+from tests.support.records import CARD, SPEC, Chain, digest, evaluation, genesis, journal, roster, update
+
+
+@pytest.fixture
+def record():
+    return Chain().commit().record
+
+
+def test_a_record_and_a_founding_with_a_model_alone_are_as_they_must_be(record):
+    assert roles_flaw(record, SPEC) == roles_flaw(genesis(), SPEC) == ""
+
+
+def test_a_blob_too_many_is_named(record):
+    stray = msgspec.structs.replace(record, blobs=RecordBlobs(record.model, state=digest("state")))
+    assert roles_flaw(stray, SPEC) == "it names the blobs model, state, not model"
+    blobs = UpdateBlobs(digest("update"), control=digest("control"))
+    updates = (record.updates[0], msgspec.structs.replace(record.updates[1], blobs=blobs))
+    flaw = roles_flaw(msgspec.structs.replace(record, updates=updates), SPEC)
+    assert flaw == "an update in it names the blobs update, control, not update"
+
+
+def test_sums_of_other_metrics_are_named():
+    assert metrics_flaw(evaluation(8, 10, 2.0), SPEC) == ""
+    flaw = metrics_flaw(Evaluation(10, {"dice": 8.0}), SPEC)
+    assert flaw == "an evaluation has the metrics dice, not accuracy, loss"
+
+
+def test_an_update_counts_no_more_samples_than_its_members_card_stated():
+    entry = roster("ada")[0]
+    assert count_flaw(update("ada", 1, CARD.examples), entry) == ""
+    flaw = count_flaw(update("ada", 1, CARD.examples + 1), entry)
+    assert flaw == "it claims 1001 samples, and its data card stated 1000"
+
+
+def test_an_update_of_somebody_else_counts_nothing():
+    entry = roster("ada")[0]
+    assert count_flaw(update("ada", 1), None) == "it is of nobody in the roster"
+    renewed = msgspec.structs.replace(entry, journal=journal("a new disk"))
+    assert count_flaw(update("ada", 1), renewed) == "it is of nobody in the roster"
