@@ -124,8 +124,8 @@ class Declined:
     """The node that offered it."""
     at: float
     is_unfit: bool
-    """Whether this device cannot take part in it at all. Else its first model did not come, which `AbandonedRuns`
-    judges: nobody needs that once the run has a commit."""
+    """Whether this device cannot take part in it at all. Else its first model did not come, which
+    `AbandonedRuns` judges: nobody needs that once the run has a commit."""
 
 
 @dataclass

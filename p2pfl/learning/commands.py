@@ -3,7 +3,8 @@
 It stands apart because both sides need it and the node's must not import torch. A frame is a 4-byte
 big-endian length and a MessagePack body. Commands and answers are small: tensors pass as files, named here by
 path and digest. Every command has an id that its answer repeats; commands are carried out one after another
-in the order sent, with two exceptions: `Fold` and `Average` do not wait for others, and `StopJob` acts at once.
+in the order sent, with two exceptions: `Fold` and `Average` do not wait for others, and `StopJob` acts at
+once.
 """
 
 from __future__ import annotations
@@ -110,8 +111,8 @@ class Average(_Struct, frozen=True, tag="average"):
 class AloneJob(_Struct, frozen=True, tag="alone"):
     """Train the initial model on one partition for as many epochs as a whole run; evaluate the result.
 
-    The evaluation is on the whole test split. Answered with any number of `TrainJobProgress`, then `AloneDone`, or
-    `JobStopped`.
+    The evaluation is on the whole test split. Answered with any number of `TrainJobProgress`, then
+    `AloneDone`, or `JobStopped`.
     """
 
     spec: RunSpec

@@ -20,7 +20,7 @@ from p2pfl.net.traffic import Traffic
 from p2pfl.net.ways import Way, Ways
 
 
-class HolderUnreachableError(NetworkError):  # noqa: N818 - says what happened
+class HolderUnreachableError(NetworkError):
     """No bulk connection to a node could be made in either direction; the message names it."""
 
 

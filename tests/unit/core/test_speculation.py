@@ -86,7 +86,7 @@ def test_what_was_done_by_the_commit_is_the_new_round_s(bench):
     effects = bench.commit(record)
     assert not of_kind(effects, Evaluate | Train | StopTraining)
     names = [type(event).__name__ for event in told(effects, events.Event)]
-    assert names == ["Committed", "TrainingStarted", "Trained"]
+    assert names == ["Committed", "TrainingStarted", "TrainingFinished"]
     [saved] = of_kind(effects, SaveUpdate)
     assert (saved.round, saved.previous, saved.update.digest) == (
         3,
