@@ -4,12 +4,12 @@ It stands apart from `worker` because it runs in the node process, which must no
 outlives the processes it starts: when one dies, its jobs raise `WorkerError`, `on_death` is told why, and the
 next job starts another.
 
-What is noticed: an exit or a crash, at once, by the end of the pipe; a process that is frozen, or in which no
-thread can run Python any more, by the missing `WorkerHeartbeat` frames (`WorkerSettings.silence_seconds`); a job
-that hangs (a torch operation that never returns, for example), by the time since its last progress
-(`WorkerSettings.hang_factor` times its predicted duration). The process is then killed, and its jobs fail. The
-predicted duration is the job's own prediction, or the duration of the last job of its kind. The first job of a
-kind has no limit, since it may load torch or download data.
+What is noticed: an exit or a crash, at once, by the end of the pipe; a process that is frozen, or in which
+no thread can run Python any more, by the missing `WorkerHeartbeat` frames
+(`WorkerSettings.silence_seconds`); a job that hangs (a torch operation that never returns, for example), by
+the time since its last progress (`WorkerSettings.hang_factor` times its predicted duration). The process is
+then killed, and its jobs fail. The predicted duration is the job's own prediction, or the duration of the
+last job of its kind. The first job of a kind has no limit, since it may load torch or download data.
 """
 
 from __future__ import annotations
