@@ -12,12 +12,12 @@ from p2pfl.core.context import Context
 from p2pfl.core.departure import (
     LEFT_EXIT,
     UNTRAINED_EXIT,
-    Farewell,
-    Legacy,
-    Other,
+    DroppedSituation,
+    LeaveSituation,
+    RemainingNode,
+    decide_departure,
     decide_exit,
     decide_leaving,
-    decide_parting,
 )
 from p2pfl.core.effects import Exit
 from p2pfl.core.ledger import Ledger
@@ -59,7 +59,7 @@ class Ending:
         self.is_leaving = True
         others = [e.node for e in running.ledger.roster if e.node != ctx.me.node] if running else []
         at_once, text = decide_leaving(
-            Farewell(
+            LeaveSituation(
                 in_run=running is not None,
                 is_over=running is not None and running.ledger.is_over,
                 is_member=running is not None and running.ledger.is_member,
@@ -100,8 +100,8 @@ class Ending:
             for entry in ledger.roster
             if ctx.is_seated(entry) and (peer := ctx.peers.get(entry.node)) is not None and peer.status
         ]
-        goes, reason, again = decide_parting(
-            Legacy(
+        goes, reason, again = decide_departure(
+            DroppedSituation(
                 holds=ledger.holds,
                 holders=sum(status.round == ledger.round and status.holds for status in said),
                 members=len(ledger.roster),
@@ -163,7 +163,7 @@ class Ending:
             ctx.do(Exit(code, reason))
         return again
 
-    def _other(self, node: str, ledger: Ledger) -> Other:
+    def _other(self, node: str, ledger: Ledger) -> RemainingNode:
         peer = self._ctx.peers.get(node)
         status = peer.status if peer is not None else None
         confirmed = (
@@ -179,7 +179,7 @@ class Ending:
             given_up_at = self._glance_until  # it got its chance when the run ended
         if peer is not None and peer.declined == ledger.run:
             given_up_at = self._ctx.now  # it cannot take part in this run, whatever it is given
-        return Other(self._ctx.name_of(node), confirmed, given_up_at)
+        return RemainingNode(self._ctx.name_of(node), confirmed, given_up_at)
 
     def _is_served_elsewhere(self, node: str, ledger: Ledger) -> bool:
         """Whether *node*, never linked with this one, is left to a member that was linked with all others."""

@@ -20,7 +20,7 @@ from p2pfl.core.effects import (
     SaveReport,
     SaveResumed,
 )
-from p2pfl.core.pausing import count_fruitless
+from p2pfl.core.pausing import count_unproductive
 from p2pfl.core.roster import contains, tolerance
 from p2pfl.core.saved import SavedRun
 from p2pfl.events import (
@@ -68,7 +68,7 @@ class Ledger:
     """A higher number of rounds somebody wants a finished run extended to; 0 is none."""
     settled: int = 0
     """The last round whose record paused or ended the run: wishes from before it are fulfilled."""
-    fruitless: int = 0
+    unproductive: int = 0
     """Rounds of training in a row that left out more members than they counted, as far as this node knows."""
     opened: float = 0.0
     """When this node's open round began: its own commit of the last record, or its start."""
@@ -107,7 +107,7 @@ class Ledger:
         ledger.previous_model, ledger.previous_roster = saved.parent, saved.voters
         ledger.settled = saved.settled
         if saved.last is not None:
-            ledger.fruitless = count_fruitless(0, saved.last.record)
+            ledger.unproductive = count_unproductive(0, saved.last.record)
         for roster in (saved.genesis.roster, saved.voters, ledger.roster):
             ctx.names.update({entry.node: entry.name for entry in roster})
         return ledger
@@ -250,7 +250,7 @@ class Ledger:
         self.previous_model, self.previous_roster, self.last = self.model, before, commit
         self._settle()
         self.resumed, self.opened = False, ctx.now
-        self.fruitless = count_fruitless(self.fruitless, record)
+        self.unproductive = count_unproductive(self.unproductive, record)
         if record.then != "go":
             self.settled = record.round
         if self.wanted_rounds <= record.rounds:
