@@ -50,8 +50,7 @@ def decide_pausing(harvest: TrainingSummary) -> tuple[bool, str]:
 
 
 def count_unproductive(before: int, record: Record) -> int:
-    """Return the number of consecutive training rounds up to *record* that left out more members than
-    counted."""
+    """Return how many consecutive training rounds up to *record* left out more members than they counted."""
     if record.kind != "train":
         return before
     return before + 1 if len(record.left_out) > len(record.updates) else 0

@@ -30,8 +30,7 @@ def _order(salt: str, run: str, round_: int, node: str) -> bytes:
 
 
 def ranked(run: str, round_: int, nodes: Collection[str]) -> list[str]:
-    """Order *nodes* as candidates for *round_* by a hash: the same order on every node, another each
-    round."""
+    """Order *nodes* as candidates for *round_* by a hash of the round: the same order on every node."""
     return sorted(nodes, key=lambda node: _order("elect", run, round_, node))
 
 

@@ -12,7 +12,7 @@ from p2pfl.core.catch_up import RoundMessage
 from p2pfl.core.context import Context
 from p2pfl.core.effects import SaveSeen
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
+from p2pfl.core.options import FIRST_ATTEMPT, MAX_ATTEMPT_GAP
 from p2pfl.core.roster import contains
 from p2pfl.messages import Accept, Accepted, Collect, Member, Prepare, Promise
 from p2pfl.proofs import cast_of
@@ -59,7 +59,7 @@ def may_run_for_election(
         return False
     if ballot.attempt <= FIRST_ATTEMPT:
         return ctx.policy.lowest(order, member.node)
-    if ballot.attempt > highest + MAX_JUMP:
+    if ballot.attempt > highest + MAX_ATTEMPT_GAP:
         name = ctx.name_of(member.node)
         text = (
             f"{name} runs with attempt {ballot.attempt} for record {message.round}, far above "

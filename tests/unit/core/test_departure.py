@@ -67,12 +67,20 @@ def test_a_confirmed_member_that_has_gone_still_counts_as_complete():
 
 
 def test_one_started_on_a_finished_run_finds_its_model_before_it_judges():
-    assert ending([], holds=False, now=100.0, serve_until=130.0) == (None, "serving whoever comes", 130.0)
+    assert ending([], holds=False, now=100.0, serve_until=130.0) == (
+        None,
+        "serving nodes that come late",
+        130.0,
+    )
     assert ending([], holds=False, now=130.0, serve_until=130.0)[0] == INCOMPLETE_EXIT
 
 
 def test_one_started_on_a_finished_run_that_nobody_else_is_in_stays_for_whoever_comes():
-    assert ending([], holds=True, now=100.0, serve_until=130.0) == (None, "serving whoever comes", 130.0)
+    assert ending([], holds=True, now=100.0, serve_until=130.0) == (
+        None,
+        "serving nodes that come late",
+        130.0,
+    )
     assert ending([], holds=True, now=130.0, serve_until=130.0)[0] == COMPLETE_EXIT
 
 
