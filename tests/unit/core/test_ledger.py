@@ -184,7 +184,7 @@ def test_a_commit_with_a_vote_this_journal_does_not_know_of_shows_that_it_is_a_c
 
 
 def test_such_a_node_is_marked_before_it_ends_and_never_votes_again(ctx, chain, book):
-    book.disown(chain.commit())
+    book.detect_forgotten_vote(chain.commit())
     effects = [effect for effect in taken(ctx) if isinstance(effect, SaveRefused | Exit)]
     assert [type(effect) for effect in effects] == [SaveRefused, Exit]
     assert effects[1].code == CLONED_EXIT == 8

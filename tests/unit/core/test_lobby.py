@@ -10,8 +10,8 @@ from p2pfl.core.lobby import (
     MAX_DECLINED_OF_PEER,
     OFFER_PATIENCE,
     UNFIT_EXIT,
+    FoundingSituation,
     Lobby,
-    Present,
     decide_founding,
     prefers,
 )
@@ -20,7 +20,7 @@ from p2pfl.schema import TensorSpec, canonical
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.records import LAYOUT, NAMES, SCHEMA, digest, genesis, node
 
-BASE = Present(
+BASE = FoundingSituation(
     me="a",
     here=frozenset("abc"),
     loading=0,
