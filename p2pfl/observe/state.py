@@ -2,7 +2,7 @@
 
 It reads no clock and draws nothing: the same events make the same state, from a live node, from a recording,
 in a test. Everything in it is bounded, whatever the run's length. Names are other devices' words: whoever
-shows them makes them harmless first (`p2pfl.wire.codec.bounded`).
+shows them makes them harmless first (`p2pfl.text.one_line`).
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.node import Node
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.messages import DeviceInfo, Message, Records
+from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.mesh import Mesh
-from p2pfl.net.peers import LinkedPeer
 from p2pfl.runtime.collector import Collector
 from p2pfl.runtime.hush import Hush
 from p2pfl.runtime.publish import Publisher

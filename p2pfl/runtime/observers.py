@@ -24,14 +24,14 @@ from p2pfl.errors import DataDirectoryError, HandshakeRefused, PeerError
 from p2pfl.events import Published, RoundRow
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
-from p2pfl.net.acceptor import Serve
-from p2pfl.net.explain import explain
-from p2pfl.net.stream import FrameStream
-from p2pfl.net.tasks import Tasks
+from p2pfl.net.transport.acceptor import Serve
+from p2pfl.net.transport.explain import explain
+from p2pfl.net.transport.stream import FrameStream
+from p2pfl.net.transport.tasks import Tasks
 from p2pfl.runtime.keeper import Keeper
 from p2pfl.runtime.viewer import Viewer
 from p2pfl.store.directory import DataDirectory
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 from p2pfl.wire.frames import encode_frame
 from p2pfl.wire.observing import (
     OBSERVING_VERSION,
@@ -183,7 +183,7 @@ class Observers:
         """Tell everybody what is left, answers to commands included, and that this was all."""
         self._is_closed = True
         self._flush()
-        denial = self._frame(Denial(bounded(f"the node ends: {reason}", MAX_REASON_CHARACTERS)))
+        denial = self._frame(Denial(one_line(f"the node ends: {reason}", MAX_REASON_CHARACTERS)))
         connected = list(self._connected)
         for viewer in connected:
             viewer.finish(denial)
@@ -209,7 +209,7 @@ class Observers:
                 admitted = self._admit(identity, watch)
             except (PeerError, TimeoutError) as error:
                 reason = str(error) or "it did not say in time what it wants"
-                await stream.write(self._frame(Denial(bounded(reason, MAX_REASON_CHARACTERS))))
+                await stream.write(self._frame(Denial(one_line(reason, MAX_REASON_CHARACTERS))))
                 await stream.finish()
                 raise HandshakeRefused(f"This device refused an observer, {identity}: {reason}.") from error
         except OSError as error:
@@ -258,7 +258,7 @@ class Observers:
                 )
             may: tuple[What, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
             return self._placed(Admitted("the local user", "local", may, identity.node_id))
-        who = f"{bounded(identity.name, 64)} ({identity.role})"
+        who = f"{one_line(identity.name, 64)} ({identity.role})"
         if identity.role == "operator":
             may = (*start, *FEDERATION_WIDE, "save")
             return self._placed(Admitted(who, "operator", may, identity.node_id))
@@ -297,7 +297,7 @@ class Observers:
             try:
                 await self._begin(viewer, watch, admitted)
             except DataDirectoryError as error:
-                viewer.finish(self._frame(Denial(bounded(str(error), MAX_REASON_CHARACTERS))))
+                viewer.finish(self._frame(Denial(one_line(str(error), MAX_REASON_CHARACTERS))))
             tasks.start(self._read(viewer, admitted)).add_done_callback(lambda _: viewer.end(FAULT))
             reason = await viewer.ended
             logger.info("the connection of %s as an observer ended: %s", admitted.who, reason)

@@ -37,8 +37,8 @@ from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import MAX_ROSTER, Ballot, Evaluation, Member
-from p2pfl.net.admission import Admission
-from p2pfl.net.peers import Local
+from p2pfl.net.links.admission import Admission
+from p2pfl.net.links.peers import Local
 from p2pfl.proofs import Claim, Seen
 from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.sim.disk import Disk

@@ -37,8 +37,8 @@ from p2pfl.messages import (
     Status,
     record_digest,
 )
-from p2pfl.net.budget import BUDGETS, ROUNDS
-from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN, client_context
+from p2pfl.net.links.rate_limits import BUDGETS, ROUNDS
+from p2pfl.net.transport.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN, client_context
 from p2pfl.proofs import CastVote, Claim, sign_claim, sign_vote
 from p2pfl.schema import layout_of
 from p2pfl.wire.codec import ControlFrame

@@ -38,7 +38,7 @@ from p2pfl.messages import (
     RecordsRequest,
     Status,
 )
-from p2pfl.net.budget import BUDGETS, ROUNDS
+from p2pfl.net.links.rate_limits import BUDGETS, ROUNDS
 from p2pfl.proofs import sign_claim
 from p2pfl.store.directory import DataDirectory
 from p2pfl.wire.codec import ControlFrame

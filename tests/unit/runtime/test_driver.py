@@ -31,8 +31,8 @@ from p2pfl.core.effects import (
 )
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.messages import DeviceInfo, Evaluation, Member, Message, Prepare, Records
-from p2pfl.net.loop import run
-from p2pfl.net.peers import LinkedPeer
+from p2pfl.net.links.peers import LinkedPeer
+from p2pfl.net.transport.tasks import run
 from p2pfl.runtime.driver import (
     CLONED_EXIT,
     DISK_EXIT,
