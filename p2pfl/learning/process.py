@@ -225,13 +225,12 @@ class Worker:
         path: Path,
         on_progress: OnProgress | None = None,
         *,
-        unflushed_path: Path | None = None,
         digest: str = "",
     ) -> commands.TrainDone | None:
         """Train the model in *model_path* on one partition and write the update to *path*, not flushed.
 
-        The model may lie in *passing_path* until it is moved, at any time. It must have the *digest*, if one
-        is given. Return None when `stop_training` ended it; cancelling the call ends the training too.
+        The model must have the *digest*, if one is given. Return None when `stop_training` ended it;
+        cancelling the call ends the training too.
         """
         command = commands.TrainJob(
             next(self._ids),
@@ -240,7 +239,6 @@ class Worker:
             str(model_path),
             partition,
             str(path),
-            str(unflushed_path or ""),
             digest,
         )
         return await self._do_stoppable(command, commands.TrainDone, on_progress)
@@ -252,13 +250,10 @@ class Worker:
         part: int,
         parts: int,
         *,
-        unflushed_path: Path | None = None,
         digest: str = "",
     ) -> commands.EvaluateDone:
         """Evaluate the model in *model_path*, see `train`, on part *part* of *parts* of the test split."""
-        command = commands.EvaluateJob(
-            next(self._ids), spec, str(model_path), part, parts, str(unflushed_path or ""), digest
-        )
+        command = commands.EvaluateJob(next(self._ids), spec, str(model_path), part, parts, digest)
         return await self._do(command, commands.EvaluateDone)
 
     async def fold(self, key: str, path: Path, weight: int) -> None:

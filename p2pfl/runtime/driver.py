@@ -216,9 +216,9 @@ class Driver:
         """Return what people call *node*."""
         return self._node.name_of(node)
 
-    def release_later(self, digest: str) -> None:
-        """Take a guard of *digest* away once every effect given out so far is carried out."""
-        self._queue.append(lambda: self._release(digest))
+    def unpin_later(self, digest: str) -> None:
+        """Take a pin of *digest* away once every effect given out so far is carried out."""
+        self._queue.append(lambda: self._unpin(digest))
         self._carry_on()
 
     def fail(self, error: DataDirectoryError) -> None:
@@ -312,7 +312,7 @@ class Driver:
             case SendRecords():
                 return self._send_records(effect, self.mesh)
             case DeleteUnneededBlobs():
-                self._collect(effect, self.work)
+                self._collect(effect)
             case StopTraining():
                 self.work.stop_training()
             case Exit():
@@ -380,9 +380,9 @@ class Driver:
 
     # --- collecting -----------------------------------------------------------------------------------------
 
-    def _collect(self, effect: DeleteUnneededBlobs, work: Work) -> None:
+    def _collect(self, effect: DeleteUnneededBlobs) -> None:
         if self._collector is None:
-            self._collector = Collector(self._store, work.guard, self._best, self._collected)
+            self._collector = Collector(self._store, self._best, self._collected)
         self._collector.collect(effect.keep)
 
     def _collected(self, work: asyncio.Future[Any]) -> None:
@@ -404,10 +404,9 @@ class Driver:
             return None
         return await self._loop.run_in_executor(self._disk, self._journal.best, ledger.run)
 
-    def _release(self, digest: str) -> None:
-        """Take a guard away, unless a collection is under way that knows only what was needed before it."""
-        assert self.work is not None
+    def _unpin(self, digest: str) -> None:
+        """Take a pin away, unless a collection is under way that knows only what was needed before it."""
         if self._collector is not None:
-            self._collector.release(digest)
+            self._collector.unpin(digest)
         else:
-            self.work.guard.release(digest)
+            self._store.unpin(digest)

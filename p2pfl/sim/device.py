@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -47,9 +46,6 @@ from p2pfl.sim.setting import SETTINGS, digest_of
 from p2pfl.sim.signer import signer_of
 from p2pfl.wire.links import Introduction
 
-if TYPE_CHECKING:
-    from p2pfl.sim.network import SimulatedLink
-
 SCHEMA: Schema = canonical([TensorSpec("weight", "F32", (2,))])
 """The shape of every simulated model; its content is its digest."""
 
@@ -67,6 +63,28 @@ class Sum:
 
     key: tuple[str, int, Ballot]
     digests: list[str]
+
+
+class SimulatedLink:
+    """A control link between two processes, as both see it."""
+
+    __slots__ = ("one", "order", "other", "processes")
+
+    def __init__(self, one: Device, other: Device, order: int) -> None:
+        self.one, self.other = one, other
+        self.processes = (one.process, other.process)
+        self.order = order
+        """The number the pair's judge gave it."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether both processes it was made between still run."""
+        one, other = self.one, self.other
+        return one.is_up and other.is_up and self.processes == (one.process, other.process)
+
+    def end_of(self, device: Device) -> Device:
+        """Return the device at the other end from *device*."""
+        return self.other if device is self.one else self.one
 
 
 class Device:
@@ -131,6 +149,11 @@ class Device:
     def member(self) -> Member:
         """The voting pair."""
         return self.disk.member
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is to leave, and stays for as long as it is needed."""
+        return self.node is not None and self.node.status().phase == "leaving"
 
     @property
     def identity(self) -> PeerIdentity:

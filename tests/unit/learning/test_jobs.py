@@ -95,17 +95,11 @@ def test_training_twice_gives_the_same_update_whatever_was_trained_between(bench
     assert len(set(digests)) == 3
 
 
-def test_a_model_is_found_where_it_lies_before_and_after_it_is_moved(bench: Bench) -> None:
-    unflushed, model = bench.create(), bench.folder / "kept"
-    evaluate = commands.EvaluateJob(3, SPEC, str(model), 0, 1, str(unflushed))
-    before = bench.do(evaluate)
-    unflushed.rename(model)
-    assert bench.do(evaluate) == before
-    trained = bench.do(commands.TrainJob(4, SPEC, 1, str(model), 0, str(bench.folder / "u"), str(unflushed)))
-    assert isinstance(trained, commands.TrainDone)
+def test_a_model_that_is_not_there_is_told(bench: Bench) -> None:
+    model = bench.create()
     model.unlink()
-    with pytest.raises(BlobError, match=r"kept cannot be opened"):
-        bench.do(evaluate)
+    with pytest.raises(BlobError, match=r"initial cannot be opened"):
+        bench.do(commands.EvaluateJob(3, SPEC, str(model), 0, 1))
 
 
 def test_a_parent_is_read_once_to_be_evaluated_and_trained_on_and_again_when_it_changed(

@@ -1,4 +1,4 @@
-from p2pfl.sim.clock import Clock
+from p2pfl.sim.environment import Clock
 
 
 def test_things_happen_in_the_order_of_their_times():
