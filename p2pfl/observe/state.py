@@ -146,8 +146,9 @@ class State(EventFold):
     def _on_live(self, event: events.LiveEvent, item: Published) -> None:
         match event:
             case events.ProgressMade() if event.what == "train":
-                self.training = (event.done, event.total)
-                self._changed("open")
+                if event.round > self._decided:  # the last report may come after the commit
+                    self.training = (event.done, event.total)
+                    self._changed("open")
             case events.ProgressMade():
                 note_transfer(self.transfers, event, item.time)
                 self._changed("traffic")

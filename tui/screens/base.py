@@ -248,7 +248,7 @@ class BaseScreen(Screen[None]):
             lines.append(line)
         rest = room - len(lines)
         if rest > 0:
-            lines += [views.log_line(row, self.size.width - 1, glyphs) for row in list(state.log)[-rest:]]
+            lines += [views.log_line(row, self.size.width - 2, glyphs) for row in list(state.log)[-rest:]]
         self.query_one("#small", Lines).show(lines)
 
     def selected_peer(self) -> str | None:
