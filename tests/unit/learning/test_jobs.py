@@ -15,7 +15,7 @@ from p2pfl.learning import commands, jobs, partition, training, weights
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
 from p2pfl.learning.tasks import digits, fashion_mnist
-from p2pfl.learning.tasks.idx_images import IdxImages
+from p2pfl.learning.tasks.mnist import IdxImages
 from p2pfl.messages import RunSpec
 from p2pfl.store.hashing import digest_of
 from tests.support.images import write_images
@@ -294,7 +294,7 @@ def test_an_unknown_device_fails_the_job_not_the_worker() -> None:
 def images(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSpec:
     """A run of Fashion-MNIST, of which this device has 60 and 30 easy pictures, kept as bytes."""
     assert isinstance(fashion_mnist.TASK, IdxImages)
-    small = replace(fashion_mnist.TASK, train_samples=60, test_samples=30)
+    small = replace(fashion_mnist.TASK, train_examples=60, test_examples=30)
     monkeypatch.setattr(fashion_mnist, "TASK", small)
     write_images(tmp_path / "data", 60, 30)
     bench.jobs = Jobs("cpu", 1, DataPlaces(tmp_path / "data"))
