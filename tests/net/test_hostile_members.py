@@ -60,7 +60,7 @@ from tests.support.light_worker import SCHEMA
 from tests.support.processes import LIGHT, Process, address_of, until
 from tests.support.records import Chain, digest, genesis, node, signed
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("hostile members")]
 
 MAX_GROWTH_BYTES = 64 * 2**20
 """Of the node, over all these tests together: its own caches, and what the system does not take back."""

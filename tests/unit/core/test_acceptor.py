@@ -243,3 +243,13 @@ def test_a_courtesy_ends_with_the_link_or_the_yield_of_who_has_it(voter):
     assert not voter.end_lease(node("cleo"))
     assert voter.end_lease(node("ben"))
     assert not voter.lease
+
+
+def test_progress_of_another_candidate_leaves_no_more_time(voter):
+    prepare(voter, 2, "ben")
+    until = voter.lease.until(60.0)
+    voter.ctx.now += 10.0
+    voter.progressed(ballot(1, "cleo"))
+    assert voter.lease.until(60.0) == until
+    voter.progressed(ballot(2, "ben"))
+    assert voter.lease.until(60.0) == until + 10.0

@@ -7,6 +7,8 @@ from p2pfl import events
 from p2pfl.config import ProtocolSettings
 from p2pfl.core.continuing import (
     BEYOND_EXIT,
+    MAX_CONTINUATIONS,
+    MAX_NOTICES,
     Continuation,
     ContinuationSituation,
     ContinuationStep,
@@ -249,3 +251,25 @@ def test_a_run_hears_once_that_the_one_it_continues_lives_on():
         bench.it.hear_of_old_run(bench.ledger, "dan", said(round=round_))
     (notice,) = told(taken(bench.ctx), events.Notice)
     assert "dan is at record 7 of run" in notice.text
+
+
+def test_runs_made_up_without_end_are_forgotten_except_the_one_that_is_beyond():
+    bench = Bench()
+    beyond = bench.continued(3)
+    bench.it.follows(bench.ledger, beyond)
+    for number in range(2 * MAX_CONTINUATIONS):
+        bench.it.follows(bench.ledger, msgspec.structs.replace(bench.continued(3), nonce=f"{number:032x}"))
+    assert len(bench.it.kin) <= MAX_CONTINUATIONS + 1
+    assert bench.it.beyond == record_digest(beyond)
+    assert bench.it.kin[bench.it.beyond] == beyond
+
+
+def test_what_was_said_once_is_remembered_in_bounded_number():
+    bench = Bench()
+    for name in NAMES[2:]:
+        link(bench.ctx, name)
+        bench.hear(name)
+    for number in range(2 * MAX_NOTICES):
+        bench.it.follows(bench.ledger, msgspec.structs.replace(bench.continued(3), nonce=f"{number:032x}"))
+        assert len(bench.it.said) <= MAX_NOTICES + 1
+    assert len(told(taken(bench.ctx), events.Notice)) == 2 * MAX_NOTICES

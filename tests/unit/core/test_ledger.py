@@ -293,6 +293,18 @@ def test_more_rounds_reopen_a_finished_run(ctx):
     assert (book.is_over, book.is_open, book.next_kind) == (False, True, "train")
 
 
+def test_an_extension_is_wanted_until_a_record_has_it(ctx, chain, book):
+    book.wanted_rounds = 30
+    book.commit(chain.commit())
+    assert (book.rounds, book.wanted_rounds) == (30, 30)
+    commit = chain.commit()
+    extended = resigned(
+        msgspec.structs.replace(commit, record=msgspec.structs.replace(commit.record, rounds=30))
+    )
+    book.commit(extended)
+    assert (book.rounds, book.wanted_rounds) == (30, 0)
+
+
 # --- evaluations ------------------------------------------------------------------------------------------------
 
 

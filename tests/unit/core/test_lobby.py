@@ -395,3 +395,9 @@ def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(ctx, 
     assert {one.reason for one in sent(effects, Decline)} == {f"its first model {what}: nobody has it"}
     assert of_kind(effects, Exit) == []
     assert lobby.abandoned_runs.is_hopeless(run)
+
+
+def test_a_failure_with_a_task_that_is_neither_offered_nor_its_own_is_nobodys_concern(ctx):
+    other = msgspec.structs.replace(ctx.options.spec, epochs=7)
+    Lobby(ctx).fail("no such data", other)
+    assert taken(ctx) == []

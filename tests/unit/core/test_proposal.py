@@ -100,3 +100,10 @@ def test_evaluations_count_also_of_members_without_an_update(ctx, book):
     seen = Contribution(Stage.NOTHING, evaluation=Evaluation(8, 10, 2.0))
     record = draft(book, ctx, contributions={node("ben"): seen})
     assert [(one.node, one.evaluation.correct) for one in record.evaluations] == [(node("ben"), 8)]
+
+
+def test_a_member_that_leaves_without_an_update_is_left_out_for_that_reason(ctx, book):
+    link(ctx, "cleo", status(run=book.run, phase="leaving"))
+    given = {node("cleo"): Contribution(Stage.NOTHING)}
+    (left,) = draft(book, ctx, contributions=given).left_out
+    assert (left.node, left.reason) == (node("cleo"), "it is leaving")

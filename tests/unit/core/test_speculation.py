@@ -191,3 +191,11 @@ def test_the_update_of_a_head_start_is_offered_to_the_next_aggregator(bench):
         bench.it.received(member("ben"), Collect(ballot=ballot(attempt, "ben"), **collect))
         effects += taken(bench.ctx)
     assert [one.update.digest for one in sent(effects, Submit)] == [digest(("update", 3))] * 2
+
+
+def test_an_update_of_another_parent_is_not_kept(bench):
+    [train] = of_kind(bench.propose(bench.proposal()), Train)
+    bench.trained(train.round, model("another parent"))
+    assert bench.it.speculation.is_training
+    bench.trained(train.round, train.model)
+    assert not bench.it.speculation.is_training

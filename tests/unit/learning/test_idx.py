@@ -20,7 +20,9 @@ def read(folder: Path, content: bytes, name: str = "file", shape: tuple[int, ...
     return idx.read(folder / name, shape)
 
 
-@pytest.mark.parametrize(("name", "content"), [("f", WHOLE), ("f.gz", gzip.compress(WHOLE))])
+@pytest.mark.parametrize(
+    ("name", "content"), [("f", WHOLE), ("f.gz", gzip.compress(WHOLE))], ids=["plain", "gz"]
+)
 def test_plain_and_compressed_files_give_the_same_tensor(tmp_path: Path, name: str, content: bytes) -> None:
     tensor = read(tmp_path, content, name)
     assert tensor.dtype == torch.uint8
