@@ -1,11 +1,16 @@
-"""Signals are taken as in a terminal, wherever the tests are started: `nohup` and a shell's `&` ignore some.
+"""Make every test process alike: one thread for each process, and signals handled as in a terminal.
 
-A program started by a process that ignores a signal ignores it as well, and a node under `nohup` is meant to.
+`nohup` and a shell's `&` ignore some signals. A program started by a process that ignores a signal ignores it
+as well, and a node under `nohup` is meant to.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+
+# Test processes and the nodes they start share few cores: thread pools would only compete.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _end_politely(number: int, frame: object) -> None:

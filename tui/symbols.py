@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from p2pfl.observe.peers import Word
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 
 UNKNOWN = "?"
 """For what is no number: another device said so."""
@@ -156,7 +156,7 @@ def clip(text: str, width: int) -> str:
     """Return another device's *text*, harmless, on one line, at most *width* cells wide."""
     if text.isascii() and text.isprintable() and len(text) <= width:
         return text
-    clean = bounded(text, MAX_TEXT)
+    clean = one_line(text, MAX_TEXT)
     if cell_len(clean) <= width:
         return clean
     return set_cell_size(clean, max(0, width - 1)).rstrip() + "…" if width > 0 else ""

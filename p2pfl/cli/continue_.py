@@ -84,7 +84,7 @@ def _read(data_dir: Path) -> tuple[RunRow, tuple[RosterEntry, ...], Member]:
 def _resolve(roster: Sequence[RosterEntry], me: Member, named: str) -> tuple[RosterEntry, ...]:
     """Return this device and those called *named*, by name or by the first characters of their ids."""
     from p2pfl.errors import UserError
-    from p2pfl.wire.codec import bounded
+    from p2pfl.text import one_line
 
     kept = {entry.node: entry for entry in roster if entry.node == me.node}
     for word in (part.strip() for part in named.split(",")):
@@ -94,7 +94,7 @@ def _resolve(roster: Sequence[RosterEntry], me: Member, named: str) -> tuple[Ros
             if word and (entry.name == word or (len(word) >= SHORT and entry.node.startswith(word)))
         ]
         if word and len(found) != 1:
-            known = ", ".join(f"{bounded(entry.name)} ({entry.node[:SHORT]})" for entry in roster)
+            known = ", ".join(f"{one_line(entry.name)} ({entry.node[:SHORT]})" for entry in roster)
             count = "no member" if not found else f"{len(found)} members"
             raise UserError(f"{count} of the run can be meant by {word!r}; its members are {known}")
         kept |= {entry.node: entry for entry in found}
@@ -109,22 +109,22 @@ def _describe(run: RunRow, roster: Sequence[RosterEntry], kept: Sequence[RosterE
     """
     from p2pfl.errors import UserError
     from p2pfl.messages import quorum
-    from p2pfl.wire.codec import bounded
+    from p2pfl.text import one_line
 
     needed = quorum(len(roster))
     staying = ", ".join(entry.name + (" (this device)" if entry.node == me.node else "") for entry in kept)
     if len(kept) >= needed and any(entry.node == me.node for entry in kept):
         raise UserError(
-            f"{bounded(staying)} are {len(kept)} of {len(roster)} members, {needed} needed: start them with "
+            f"{one_line(staying)} are {len(kept)} of {len(roster)} members, {needed} needed: start them with "
             "`p2pfl node`, and the run goes on by itself"
         )
     out = ", ".join(entry.name for entry in roster if entry not in kept)
     gone = len(roster) - needed + 1
     typer.echo(
-        f"Run {run.run[:SHORT]} ({bounded(run.spec.task.name)}, model {bounded(run.spec.task.model)}) has "
+        f"Run {run.run[:SHORT]} ({one_line(run.spec.task.name)}, model {one_line(run.spec.task.model)}) has "
         f"{run.trained} of {run.rounds} rounds committed here.\n"
-        f"Kept:     {bounded(staying or 'this device')}\n"
-        f"Left out: {bounded(out)}\n"
+        f"Kept:     {one_line(staying or 'this device')}\n"
+        f"Left out: {one_line(out)}\n"
         f"A new run begins from the model of round {run.trained}, or of a later one that a device kept has, "
         f"and the devices kept close run {run.run[:SHORT]} for good. Whatever those left out have committed "
         "beyond that is not part of it: they can join again, but only without it. Do this only when at least "

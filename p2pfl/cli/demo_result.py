@@ -101,7 +101,7 @@ def round_table(rounds: Sequence[RoundRow]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from p2pfl.wire.codec import bounded
+    from p2pfl.text import one_line
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("round", justify="right")
@@ -112,7 +112,7 @@ def round_table(rounds: Sequence[RoundRow]) -> Table:
         if row.kind == "train":
             table.add_row(
                 str(row.training_round),
-                Text(bounded(row.aggregator)),
+                Text(one_line(row.aggregator)),
                 f"{len(row.updates)} of {len(row.members)}",
                 accuracy_text(row),
                 "-" if row.loss is None else f"{row.loss:.4f}",

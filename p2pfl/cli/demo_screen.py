@@ -15,7 +15,7 @@ from rich.text import Text
 
 from p2pfl.cli.demo_story import Line, Story
 from p2pfl.cli.history import PROVISIONAL
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,7 +47,7 @@ class Screen:
         mark, text = line
         clock = time.strftime("%H:%M:%S", time.localtime(at))
         styled = Text.assemble(
-            (clock, "dim"), " ", (mark, COLOURS.get(mark, "dim")), " ", bounded(text), overflow="fold"
+            (clock, "dim"), " ", (mark, COLOURS.get(mark, "dim")), " ", one_line(text), overflow="fold"
         )
         self._console.print(styled, soft_wrap=not self._console.is_terminal)
 
@@ -97,7 +97,7 @@ def draw_story(story: Story) -> RenderableType:
     for name, view in story.views.items():
         rows.add_row(
             Text("★" if view.is_aggregator else " ", style="yellow"),
-            Text(bounded(name)[:12]),
+            Text(one_line(name)[:12]),
             Text(view.shape, style="cyan"),
             Text(view.doing[:24]),
             bar(view.share) if view.share is not None else Text(""),

@@ -16,7 +16,7 @@ from p2pfl.cli.demo_nodes import POLL_SECONDS, NodeProcess, describe_exit
 from p2pfl.cli.demo_screen import Screen, draw_story
 from p2pfl.cli.demo_show import Show
 from p2pfl.cli.demo_story import Story
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 
 START_SECONDS = 60.0
 """From a node's start until it listens: a second on an idle machine."""
@@ -128,7 +128,7 @@ class DemoWatcher:
             state = (
                 "no node of this demo" if node is None else "running" if node.is_running else "not running"
             )
-            text = f"{bounded(command.node, 64)} is {state}: there is nothing to {command.do}"
+            text = f"{one_line(command.node, 64)} is {state}: there is nothing to {command.do}"
             self._tell("warning", text)
         elif command.do == "kill":
             node.kill()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from p2pfl.identity.credentials import Credentials
     from p2pfl.identity.peer import PeerIdentity
     from p2pfl.learning.data import DataPlaces
-    from p2pfl.net.addresses import Address
+    from p2pfl.net.transport.addresses import Address
 
 SOON = timedelta(days=30)
 """A certificate that expires within this time is pointed out: a month to visit every device."""
@@ -80,7 +80,7 @@ def doctor(
 ) -> None:
     """Check what a node needs to run here, and say what to do about what is missing."""
     from p2pfl.learning.data import DataPlaces
-    from p2pfl.net.addresses import parse_address, parse_listen
+    from p2pfl.net.transport.addresses import parse_address, parse_listen
     from p2pfl.paths import full
 
     host, port = parse_listen(listen)
@@ -162,9 +162,9 @@ def check_certificate(
 async def check_port(host: str | None, port: int, credentials: Credentials | None) -> tuple[Finding, bool]:
     """Try to listen; where the port is taken, ask whether this device's own node has it (then true)."""
     from p2pfl.config import NetSettings
-    from p2pfl.net import sockets
-    from p2pfl.net.addresses import Address
-    from p2pfl.net.probe import probe
+    from p2pfl.net.bulk.dialler import probe
+    from p2pfl.net.transport import sockets
+    from p2pfl.net.transport.addresses import Address
 
     try:
         for listening in sockets.listen(host, port):
@@ -265,9 +265,9 @@ async def check_peer(address: Address, credentials: Credentials, *, own_port: in
     *own_port* is where this device's own node listens; None where none is known to run.
     """
     from p2pfl.config import NetSettings
-    from p2pfl.net import sockets
-    from p2pfl.net.probe import probe
-    from p2pfl.net.resolver import RESOLVER
+    from p2pfl.net.bulk.dialler import probe
+    from p2pfl.net.transport import sockets
+    from p2pfl.net.transport.resolver import RESOLVER
 
     settings = NetSettings()
     try:

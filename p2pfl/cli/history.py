@@ -234,7 +234,7 @@ def _table(rounds: Iterable[RoundRow]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from p2pfl.wire.codec import bounded
+    from p2pfl.text import one_line
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for heading in ("round", "try"):
@@ -247,7 +247,7 @@ def _table(rounds: Iterable[RoundRow]) -> Table:
         table.add_row(
             str(row.training_round),
             str(row.attempt),
-            Text(bounded(row.aggregator)),
+            Text(one_line(row.aggregator)),
             f"{len(row.updates)} of {len(row.members)}",
             accuracy_text(row),
             "-" if row.loss is None else f"{row.loss:.4f}",
@@ -291,11 +291,11 @@ def _show(run: RunRow, rounds: Sequence[RoundRow], others: int) -> None:
     """Print the run's heading, its rounds, and what else there is to see."""
     from rich.console import Console
 
-    from p2pfl.wire.codec import bounded
+    from p2pfl.text import one_line
 
     typer.echo(
-        f"Run {run.run[:SHORT]}: {bounded(run.spec.task.name)}, model {bounded(run.spec.task.model)}, "
-        f"partition {bounded(run.spec.task.partition)}; {run.trained} of {run.rounds} rounds, "
+        f"Run {run.run[:SHORT]}: {one_line(run.spec.task.name)}, model {one_line(run.spec.task.model)}, "
+        f"partition {one_line(run.spec.task.partition)}; {run.trained} of {run.rounds} rounds, "
         f"{state_of(run, rounds)}."
     )
     if run.origin is not None:

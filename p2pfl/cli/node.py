@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from p2pfl.cli import streams
+from p2pfl import streams
 from p2pfl.cli.grouped import WORDS
 from p2pfl.cli.tui import has_screen
 
@@ -218,7 +218,7 @@ def node(  # the command line is the list of its options
     from p2pfl.learning import catalogue
     from p2pfl.learning.data import DataPlaces
     from p2pfl.learning.process import WorkerSettings
-    from p2pfl.net.addresses import parse_listen
+    from p2pfl.net.transport.addresses import parse_listen
     from p2pfl.paths import full
     from p2pfl.runtime.machine import process_start
     from p2pfl.runtime.node import NodeConfig
@@ -314,8 +314,8 @@ def _run_on_console(
 ) -> int:
     """Run the node, its events on the terminal and in *events*; print the table of rounds at the end."""
     from p2pfl.cli.console import Console
-    from p2pfl.cli.logs import set_up_logging
-    from p2pfl.net import loop
+    from p2pfl.net.transport import tasks
+    from p2pfl.runtime.logs import set_up_logging
     from p2pfl.runtime.node import run_node
     from p2pfl.runtime.publish import EventFile
     from p2pfl.store.directory import DataDirectory
@@ -328,7 +328,7 @@ def _run_on_console(
     file = EventFile(str(events)) if events is not None else None
     try:
         sinks = (console.write,) if file is None else (console.write, file.write)
-        code = loop.run(run_node(config, sinks, started))
+        code = tasks.run(run_node(config, sinks, started))
     finally:
         console.close()
         if file is not None:

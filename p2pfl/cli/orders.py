@@ -75,10 +75,10 @@ def _order(what: What, target: Target) -> None:
     import asyncio
 
     from p2pfl.observe.client import command
-    from p2pfl.wire.codec import bounded
+    from p2pfl.text import one_line
 
     answer = asyncio.run(command(target, what))
     if answer.refused:
-        typer.echo(f"refused: {bounded(answer.refused, 400)}", err=True)
+        typer.echo(f"refused: {one_line(answer.refused, 400)}", err=True)
         raise typer.Exit(EXIT_REFUSED)
-    typer.echo(f"done: {bounded(answer.text, 400)}")
+    typer.echo(f"done: {one_line(answer.text, 400)}")

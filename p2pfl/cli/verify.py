@@ -16,11 +16,11 @@ MAX_FAULT = 600
 def report(directories: list[Path]) -> None:
     """Check *directories* and print what was found; exit not 0 when something is wrong."""
     from p2pfl.store.verify import verify
-    from p2pfl.wire.codec import bounded
+    from p2pfl.text import one_line
 
     findings = verify(directories)
     for fault in findings.faults:
-        typer.echo(f"✗ {bounded(str(fault), MAX_FAULT)}")
+        typer.echo(f"✗ {one_line(str(fault), MAX_FAULT)}")
     typer.echo(
         f"Checked {_count(findings.directories, 'data directory', 'data directories')}: "
         f"{_count(findings.runs, 'run', 'runs')}, {_count(findings.records, 'record', 'records')} with their "

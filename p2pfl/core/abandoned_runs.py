@@ -1,10 +1,10 @@
-"""Foundings that came to nothing: when a node gives up a run without a commit, and what it remembers of it.
+"""Decides when a node abandons a run that was founded but never began, and remembers such runs.
 
-A run can be founded and never begin: nobody can pull its first model from the founder, the only device that
-had the model lost its disk, too few can take part. Nothing is decided in such a run, so whoever is in it
-becomes free again, and somebody else founds another one. Votes are kept all the same: should the run begin
-elsewhere, a node that gave it up joins it once it has a commit. Before that it says to whoever is in the run,
-also after a restart, that it does not take part.
+A founded run may never begin: no node can pull its first model from the founder, the only device with the
+model lost its disk, or too few nodes can take part. Nothing is decided in a run without a commit, so its
+nodes become free again and another node founds another run. Votes are kept nevertheless: if the abandoned run
+begins elsewhere, a node that abandoned it joins it once it has a commit. Until then it declines the run to
+its members, also after a restart.
 """
 
 from __future__ import annotations
@@ -19,60 +19,61 @@ from p2pfl.core.ledger import Ledger
 from p2pfl.core.roster import contains
 
 MODEL_TRIES = 2
-"""Times the pull of a run's first model may fail before a node declines. Each time every holder was asked."""
+"""Failed pulls of a run's first model before a node declines the run. Each pull asks every holder."""
 
 PAUSE_SECONDS = 60.0
-"""For so long the founder of a run that came to nothing founds no other one, and nobody who gave it up joins
-it."""
+"""After a run is abandoned, its founder founds no other run and no node joins the abandoned run for this
+long."""
 
 
 COME_BACK_SECONDS = 5.0
-"""For so long nobody joins a run that it gave up because too few were in it: by then all have left it but
-those who cannot, as they have accepted something there."""
+"""A node does not rejoin a run that it abandoned for lack of members for this long. By then every node has
+left the run except those that have accepted a record in it."""
 
 STAY_SECONDS = 15.0
-"""For so long whoever joins it again waits for the others, who come back a little later."""
+"""A node that rejoins such a run waits this long for the others to rejoin."""
 
 
 MAX_HOPELESS = 64
-"""Runs remembered that came to nothing: peers can make up any number of them."""
+"""Maximum number of remembered abandoned runs, since peers can invent any number of runs."""
 
 
 TOO_FEW = "only"
-"""The first word of the reason that is no cause, but follows from what others said."""
+"""First word of a reason that only follows from the reasons of others."""
 
 
 def _is_cause(reason: str) -> bool:
     return bool(reason) and not reason.startswith(TOO_FEW)
 
 
-class Begun(msgspec.Struct, frozen=True):
-    """A run without a commit, seen from a node that is in it."""
+class UnbegunRun(msgspec.Struct, frozen=True):
+    """A run without a commit, as seen by a node in it."""
 
     is_member: bool
     holds: bool
     """Whether its first model is here."""
     failed: int
-    """How often that could not be pulled."""
+    """Number of failed pulls of that model."""
     here: int
-    """Members that are in the run, this node included."""
+    """Number of members in the run, this node included."""
     coming: int
-    """Members that may still come into it: they are in no run, or without a link and not for long."""
+    """Number of members that may still join: in no run, or without a link for a short time only."""
     lost: int
-    """Members that cannot come: they declined, have another journal, or were not here for a long time."""
+    """Number of members that cannot join: they declined, have another journal, or have been absent for
+    long."""
     needed: int
     others: int
-    """Peers that are linked."""
+    """Number of linked peers."""
     reason: str
     """Why the last pull failed or the last member declined."""
     since: float
-    """Since when this is so."""
+    """Since when this has been the situation."""
     patience: float
     now: float
 
 
-def decide_giving_up(begun: Begun) -> tuple[bool, str, float | None]:
-    """Return whether to give the run up, why, and when to ask again if nothing changes."""
+def decide_giving_up(begun: UnbegunRun) -> tuple[bool, str, float | None]:
+    """Return whether to abandon the run, why, and when to ask again if nothing changes."""
     if not begun.others:
         return False, "nobody is here", None
     if not begun.holds:
@@ -90,31 +91,31 @@ def decide_giving_up(begun: Begun) -> tuple[bool, str, float | None]:
 
 @dataclass
 class AbandonedRuns:
-    """What one node remembers of them."""
+    """The abandoned runs that one node remembers."""
 
     ctx: Context
     founded: str = ""
-    """The run this process founded last."""
+    """The run that this process founded last."""
     _hopeless: dict[str, tuple[float, str]] = field(default_factory=dict)
-    """Runs that came to nothing here: until when that holds, and why. Who has accepted something in such a
-    run cannot leave it, and its model may be had later."""
+    """By abandoned run: until when it is not joined, and why. A node that has accepted a record in such a run
+    cannot leave it, so the run may still begin later."""
     _failed: dict[str, tuple[float, str]] = field(default_factory=dict)
-    """By founder: until when it founds no other run, and why."""
+    """By founder: until when that node founds no other run, and why."""
     _seen: tuple[object, ...] = ()
     _since: float = 0.0
-    """Since when the run this node is in looks like that."""
+    """Since when this node's run has been in its present situation."""
 
     def is_hopeless(self, run: str) -> bool:
-        """Whether *run* came to nothing here: it is not joined for a while, unless it has a commit."""
+        """Whether this node abandoned *run* lately, so does not join it unless it has a commit."""
         until, _ = self._hopeless.get(run, (self.ctx.now, ""))
         return self.ctx.now < until
 
     def reason_of(self, run: str) -> str:
-        """Return why *run* came to nothing here."""
+        """Return why this node abandoned *run*."""
         return self._hopeless[run][1]
 
     def give_up(self, run: str, reason: str, *, too_few: bool = False) -> None:
-        """Take note that *run* came to nothing here, perhaps only because *too_few* were in it."""
+        """Remember that this node abandons *run*; *too_few* says that only members were missing."""
         self._hopeless.pop(run, None)
         self._hopeless[run] = (
             self.ctx.now + (COME_BACK_SECONDS if too_few else PAUSE_SECONDS),
@@ -124,24 +125,24 @@ class AbandonedRuns:
             del self._hopeless[next(iter(self._hopeless))]
 
     def fail(self, node: str, reason: str) -> None:
-        """Take note that a founding by *node* came to nothing."""
+        """Remember that a run founded by *node* did not begin."""
         self._failed[node] = self.ctx.now + PAUSE_SECONDS, reason
 
     def failed(self) -> dict[str, str]:
-        """Return who founds nothing for now, and why."""
+        """Return the nodes that found no run for now, each with the reason."""
         return {node: reason for node, (until, reason) in self._failed.items() if self.ctx.now < until}
 
     @property
     def next_try(self) -> float | None:
-        """When the first of them may found again."""
+        """Return when the first of them may found a run again."""
         return min((until for until, _ in self._failed.values() if self.ctx.now < until), default=None)
 
     def new_nonce(self) -> str:
-        """Return another nonce than the last one: of the same members it makes another run."""
+        """Return a new nonce, so that the same members get another run id."""
         return blake3(f"{self.ctx.options.nonce}/again".encode()).hexdigest()[:32]
 
     def consider(self, ledger: Ledger, failed: int, reason: str) -> tuple[bool, str, float | None]:
-        """Decide about the run this node is in, which has no commit; see `decide_giving_up`."""
+        """Apply `decide_giving_up` to this node's run, which has no commit."""
         ctx, drop_after = self.ctx, ledger.spec.participation.drop_after
         roster = [(entry, ctx.peers.get(entry.node)) for entry in ledger.roster if entry.node != ctx.me.node]
         linked = [(entry, peer) for entry, peer in roster if peer is not None and peer.linked]
@@ -169,7 +170,7 @@ class AbandonedRuns:
         if seen != self._seen:
             self._seen, self._since = seen, ctx.now
         return decide_giving_up(
-            Begun(
+            UnbegunRun(
                 is_member=is_member,
                 holds=ledger.holds,
                 failed=failed,

@@ -1,9 +1,9 @@
-"""The voter's half of a round: promises and acceptances of one member in the open round (Paxos acceptor).
+"""The Paxos acceptor: one member's promises and acceptances in the open round.
 
-Nothing is answered before the journal has it: every vote is a `Save...` effect followed by the `Send`. An
-acceptance first pulls the record's blobs; when they are durable, everything is checked *again*, since a
-higher ballot may have been promised meanwhile (rule 1). To this node's own candidacy it is a member like any
-other: others pull the new model while it is still being flushed here.
+Every vote is a `Save...` effect followed by a `Send` effect, so no vote leaves before it is on disk. Before
+it accepts a proposal, the acceptor pulls the record's blobs. When the blobs are durable it checks the ballot
+again, because it may have promised a higher ballot in the meantime (rule "Second check"). A proposal of this
+node itself is treated like any other: other members can pull the new model while this node still flushes it.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ class Acceptor:
     ctx: Context
     ledger: Ledger
     hand_in: Callable[[Accepted], None]
-    """Gives an acceptance of this node's own proposal to its candidacy."""
+    """Passes an acceptance of this node's own proposal to its own aggregator."""
     promised: Ballot | None = None
     accepted_ballot: Ballot | None = None
     accepted: Record | None = None
     pending: Accept | None = None
     """The proposal whose blobs are being pulled."""
     lease: LeaderLease | None = None
-    """What is left to the highest live candidate heard of; see `p2pfl.core.election`."""
+    """Lease of the highest live candidate; None without one. See `p2pfl.core.election`."""
     free_since: float = 0.0
-    """When the last courtesy ended before its time."""
+    """When the last lease ended early."""
     _before: LeaderLease | None = None
-    """That courtesy: a candidate that is heard again goes on with it."""
+    """The lease that ended early: a candidate that is heard again continues it."""
 
     @classmethod
     def open(
         cls, ctx: Context, ledger: Ledger, hand_in: Callable[[Accepted], None], vote: Vote | None
     ) -> Acceptor:
-        """Begin the open round, with what the journal remembers of it."""
+        """Begin the open round with the votes that the journal holds for it."""
         if vote is None or vote.round != ledger.round + 1:
             return cls(ctx, ledger, hand_in)
         return cls(ctx, ledger, hand_in, vote.promised, vote.accepted_ballot, vote.accepted)
@@ -67,7 +67,7 @@ class Acceptor:
         return self.ledger.round + 1
 
     def vote(self) -> Vote:
-        """Return what must not be forgotten if this node turns to another run."""
+        """Return the votes of this round, to be kept when this node moves to another run."""
         return Vote(self.round, self.promised, self.accepted_ballot, self.accepted)
 
     def pinned(self) -> set[str]:
@@ -82,12 +82,12 @@ class Acceptor:
     # --- phase 1 --------------------------------------------------------------------------------------------
 
     def promise_self(self, ballot: Ballot) -> Promise:
-        """Vote for this node's own candidacy, to be followed by `save_promise`."""
+        """Vote for this node's own candidacy; the caller calls `save_promise` next."""
         self._promise(ballot)
         return self._promise_message(ballot)
 
     def save_promise(self) -> None:
-        """Have what is promised on disk before what comes after."""
+        """Write the promise to disk before any later effect."""
         assert self.promised is not None
         self.ctx.do(SavePromise(self.ledger.run, self.round, self.promised, self.ctx.votes))
 
@@ -118,7 +118,7 @@ class Acceptor:
     # --- phase 2 --------------------------------------------------------------------------------------------
 
     def propose(self, member: Member, message: Accept) -> None:
-        """Take note of a proposal: pull its blobs, or answer at once when it is accepted already."""
+        """Begin to pull the blobs of a proposal, or answer at once if it is already accepted."""
         ballot, record = message.ballot, message.record
         if not self.may_vote_for(ballot):
             self._refuse(member.node, ballot)
@@ -145,7 +145,7 @@ class Acceptor:
         )
 
     def blob_ready(self, digest: str) -> None:
-        """Accept the pending proposal if these were its blobs and nothing higher was promised meanwhile."""
+        """Accept the pending proposal if *digest* completes its blobs and no higher ballot is promised."""
         pending = self.pending
         if pending is None or pending.record.model != digest:
             return
@@ -168,7 +168,7 @@ class Acceptor:
         self._answer_accepted(pending.ballot, pending.record)
 
     def blob_failed(self, digest: str, reason: str) -> None:
-        """Forget the pending proposal and say why; its aggregator repeats it while that helps."""
+        """Drop the pending proposal and report why; its aggregator repeats it while that can help."""
         if self.pending is not None and self.pending.record.model == digest:
             ballot, self.pending = self.pending.ballot, None
             if ballot.node != self.ctx.me.node:
@@ -176,7 +176,7 @@ class Acceptor:
                 self.ctx.send(ballot.node, Undelivered(self.ledger.run, self.round, ballot, reason[:300]))
 
     def blob_progressed(self, digest: str) -> None:
-        """Leave more time to the candidate whose model is coming."""
+        """Renew the lease of the candidate whose model is being pulled."""
         if self.pending is not None and self.pending.record.model == digest:
             self.progressed(self.pending.ballot)
 
@@ -194,12 +194,12 @@ class Acceptor:
         else:
             self.ctx.send(ballot.node, answer)
 
-    # --- courtesy -------------------------------------------------------------------------------------------
+    # --- leader lease ---------------------------------------------------------------------------------------
 
     def defer_to(self, ballot: Ballot, step: LeaseStep) -> None:
-        """Leave time to the live node of *ballot*, unless a higher one is promised or heard of.
+        """Grant a lease to the live candidate of *ballot*, unless a higher ballot is known.
 
-        Also a member that missed the PREPARE does so, when it hears of the election: it came late.
+        A member that missed the PREPARE grants it when it hears of the election.
         """
         heard = self.lease.ballot if self.lease is not None else None
         known = max((one for one in (self.promised, heard) if one is not None), default=ballot)
@@ -208,12 +208,12 @@ class Acceptor:
             self.lease = self.ctx.policy.lease(before, ballot, step, self.ctx.now)
 
     def progressed(self, ballot: Ballot) -> None:
-        """Leave more time to the candidate of *ballot*: it has done something for the round."""
+        """Renew the lease of the candidate of *ballot*, because the round made progress."""
         if self.lease is not None and self.lease.ballot == ballot:
             self.lease = renew(self.lease, self.ctx.now)
 
     def end_lease(self, node: str) -> bool:
-        """Stop leaving time to *node*: its link ended or it yielded. Return whether it had it."""
+        """End the lease of *node*: its link ended or it stepped down. Return whether it held one."""
         if self.lease is not None and self.lease.ballot.node == node:
             self.lease, self._before = None, self.lease
             self.free_since = self.ctx.now

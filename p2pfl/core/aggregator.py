@@ -20,7 +20,7 @@ from p2pfl.core.context import Context, earliest
 from p2pfl.core.effects import Aggregate, Fetch, SaveSeen
 from p2pfl.core.gathering import Gathering
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
+from p2pfl.core.options import FIRST_ATTEMPT, MAX_ATTEMPT_GAP
 from p2pfl.core.proposal import Draft
 from p2pfl.core.roster import contains
 from p2pfl.messages import (
@@ -457,7 +457,9 @@ class Aggregator:
 
     def refused(self, promised: Ballot, ballot: Ballot) -> None:
         """Lose against a higher ballot: give this one up and back off (rule 3)."""
-        self.highest_seen = max(self.highest_seen, min(promised.attempt, self.highest_known + MAX_JUMP))
+        self.highest_seen = max(
+            self.highest_seen, min(promised.attempt, self.highest_known + MAX_ATTEMPT_GAP)
+        )
         if self.candidacy is not Candidacy.IDLE and ballot == self.ballot:
             self.give_up("a higher ballot was promised", able=True)
 

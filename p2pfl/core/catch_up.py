@@ -1,8 +1,8 @@
-"""A node that others are ahead of: what it keeps of their next round, and when it asks for what it lacks.
+"""Catch-up: requests missing records, and buffers messages of the next round until its round opens.
 
-Messages of different peers overtake each other. Where rounds are short the next aggregator's first message
-often arrives before the commit that the last one is still sending, so it is kept until that commit is here,
-and the node asks for it only when it does not come by itself.
+Messages of different peers can arrive in any order. In short rounds the next aggregator's first message often
+arrives before the last commit, which its sender is still broadcasting. The node buffers such a message and
+requests the commit only if the commit does not arrive by itself.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ RoundMessage = (
 """Messages that belong to one round of one run."""
 
 
-class _Suspicion(NamedTuple):
-    """That *node* knows the commit of *round*, as it has come to the one after it."""
+class _KnownCommit(NamedTuple):
+    """*node* is in the round after *round*, so it knows the commit of *round*."""
 
     node: str
     round: int
@@ -44,37 +44,37 @@ class _Suspicion(NamedTuple):
 
 @dataclass
 class CatchUp:
-    """Kept for as long as the node is in the run."""
+    """State that lives as long as the node is in the run."""
 
     ctx: Context
     ledger: Ledger
     _early: dict[tuple[str, type[RoundMessage]], tuple[Member, RoundMessage]] = field(default_factory=dict)
-    """Of the round after the open one, by sender and kind; the newest of each, so at most three a peer."""
+    """Messages of the next round by sender and type; the newest of each, so at most three for each peer."""
     _not_before: float = 0.0
-    """When the next Ask may go out."""
-    _suspicion: _Suspicion | None = None
+    """Earliest time of the next RECORDS_REQUEST."""
+    _suspicion: _KnownCommit | None = None
 
     # --- asking ---------------------------------------------------------------------------------------------
 
     def ask(self, node: str) -> None:
-        """Ask *node* for the records after the last one here; at most once in `resend` seconds."""
+        """Request the records after the last one here from *node*, at most once in `resend` seconds."""
         if self.ctx.now >= self._not_before:
             self._not_before = self.ctx.now + self.ctx.settings.resend
             self.ctx.send(node, RecordsRequest(self.ledger.run, self.ledger.round))
 
     def ask_again(self) -> None:
-        """Allow the next `ask` at once: an answer came and more is wanted."""
+        """Allow the next `ask` at once, because an answer arrived and more records are missing."""
         self._not_before = self.ctx.now
 
     def suspect(self, node: str, round_: int) -> None:
-        """Take note that *node* knows the commit of *round_*: ask for it, the next one a little later."""
+        """Remember that *node* knows the commit of *round_*; request it if it does not arrive soon."""
         if round_ > self.ledger.round + 1:
             self.ask(node)
         elif round_ > self.ledger.round and self._suspicion is None:
-            self._suspicion = _Suspicion(node, round_, self.ctx.now + self.ctx.settings.overtaken)
+            self._suspicion = _KnownCommit(node, round_, self.ctx.now + self.ctx.settings.overtaken)
 
     def advance(self) -> None:
-        """Ask for a commit that has not come by itself."""
+        """Request a commit that has not arrived by itself."""
         suspicion = self._suspicion
         if suspicion is None:
             return
@@ -86,19 +86,19 @@ class CatchUp:
 
     @property
     def deadline(self) -> float | None:
-        """When `advance` is due if nothing happens."""
+        """Return when `advance` is due if nothing happens."""
         return self._suspicion.ask_at if self._suspicion is not None else None
 
     # --- early messages -------------------------------------------------------------------------------------
 
     def keep(self, member: Member, message: RoundMessage) -> None:
-        """Keep a message of a round that is not open yet, if it is the next one and not an answer."""
+        """Buffer a message of the next round, if it is no answer."""
         self.suspect(member.node, message.round - 1)
         if message.round == self.ledger.round + 2 and isinstance(message, Prepare | Collect | Accept):
             self._early[member.node, type(message)] = member, message
 
     def release(self, receive: Callable[[Member, RoundMessage], None]) -> None:
-        """Let *receive* have what was kept, once its round is open."""
+        """Pass the buffered messages to *receive* once their round is open."""
         if self._early and any(message.round <= self.ledger.round + 1 for _, message in self._early.values()):
             early, self._early = self._early, {}
             for member, message in early.values():

@@ -1,4 +1,4 @@
-"""What the parts of one node share: who it is, who it can see, the time of the input, the effects so far."""
+"""State that the parts of one node share: its identity, its peers, the input's time, the effects so far."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from p2pfl.proofs import CastVote, Signer, sign_vote
 from p2pfl.spec import DataCard
 
 COMPLAINT_SECONDS = 60.0
-"""Before the same complaint about the same node is told again."""
+"""Minimum time between two complaints of one kind about one node."""
 
 MAX_COMPLAINTS = 1024
-"""Complaints remembered: nobody can grow this."""
+"""Maximum number of remembered complaints, so that no peer can make this node's memory grow."""
 
 
 @dataclass
 class PeerView:
-    """What is known of one peer. Kept when its link ends; a roster decides how long it matters."""
+    """What is known of one peer. It is kept when the link ends."""
 
     member: Member
     name: str
     linked: bool = False
     ever_linked: bool = False
-    """Whether there was a link since this node's start."""
+    """Whether there was a link to it since this node's start."""
     since: float = 0.0
-    """When the link came up or went down."""
+    """When its link came up or went down."""
     status: Status | None = None
-    """Its last word about itself; None on a new link until it has spoken."""
+    """Its last Status; None on a new link until one arrives."""
     moved_at: float = 0.0
-    """When its training last moved on, as far as it said."""
+    """Time of the peer's last progress report."""
     card: DataCard | None = None
-    """What it said of its data on this link."""
+    """Its last DataCard on this link."""
     device_info: DeviceInfo | None = None
-    """What it said of its device on this link."""
+    """Its last DeviceInfo on this link."""
     run_since: float = 0.0
-    """Since when it says that it is in the run it is in, or in none."""
+    """When it first reported its present run, or that it is in none."""
     last_run: str = ""
-    """The last run it said it was in."""
+    """The last run that it reported to be in."""
     lacking_since: float | None = None
-    """Since when it lacks the last model it knows of, as far as it said; None while it has it."""
+    """When it first reported that it lacks the last model it knows of; None while it has the model."""
     declined: str = ""
-    """The run it said it cannot take part in, unless it has said since that it is in it."""
+    """The run that it declined, unless it has joined that run since."""
     declined_because: str = ""
     undeliverable: str = ""
-    """Why the last blob only it had could not be pulled by this node; empty when it could."""
+    """Why this node could not pull the last blob that only this peer had; empty when it could."""
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it asked to be dropped."""
+        """Whether it asked to be removed from the roster."""
         return self.status is not None and self.status.phase == "leaving"
 
     def hear(self, status: Status, now: float) -> None:
-        """Take note of what it says of itself."""
+        """Store its *status*, received at *now*."""
         before, self.status = self.status, status
         if before is None or (before.round, before.progress) != (status.round, status.progress):
             self.moved_at = now
@@ -74,7 +74,7 @@ class PeerView:
 
 @dataclass
 class Context:
-    """Shared by the parts of a node; the only mutable thing they have in common."""
+    """The only mutable state that the parts of a node share."""
 
     me: Member
     name: str
@@ -87,23 +87,23 @@ class Context:
     effects: list[AnyEffect] = field(default_factory=list)
     peers: dict[str, PeerView] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
-    """Node ids to names, from links and rosters."""
+    """Name by node id, from links and rosters."""
     run: str = ""
-    """The run this node is in; empty while it is in none."""
+    """Id of the run that this node is in; empty while it is in none."""
     card: DataCard | None = None
-    """What this node says of its own data; None until its worker has described them."""
+    """This node's own data card; None until its worker has described the data."""
     is_begun: bool = False
-    """Whether that run has a commit: its members say that they are in it, or cannot do their part."""
+    """Whether that run has a commit. From then on a member that does not report this run counts as absent."""
     unserved: dict[str, str] = field(default_factory=dict)
-    """By node: why it could not pull this node's last model, as it said."""
+    """Reason by node, for nodes that reported that they could not pull this node's last model."""
     votes: int = 0
-    """How many votes this journal has cast, those included whose save is among the effects."""
+    """Number of votes that this journal has cast, including those whose save is among the pending effects."""
     seen: dict[Member, CastVote] = field(default_factory=dict)
-    """The newest vote of each other member that was seen since this node's start."""
+    """The newest vote of each other member since this node's start."""
     _complained: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def do(self, effect: AnyEffect) -> None:
-        """Append *effect* to those of this input."""
+        """Append *effect* to the effects of this input."""
         self.effects.append(effect)
 
     def send(self, to: str, message: Message) -> None:
@@ -112,7 +112,7 @@ class Context:
             self.effects.append(Send(to, message))
 
     def broadcast(self, message: Message) -> None:
-        """Send *message* to everybody linked."""
+        """Send *message* to every linked peer."""
         for node, peer in self.peers.items():
             if peer.linked:
                 self.effects.append(Send(node, message))
@@ -122,11 +122,11 @@ class Context:
         self.effects.append(Tell(event))
 
     def warn(self, text: str) -> None:
-        """Publish a sentence that deserves attention."""
+        """Publish *text* as a warning."""
         self.effects.append(Tell(Notice("warning", text)))
 
     def complain(self, node: str, kind: str, text: str) -> None:
-        """Publish a sentence about what *node* did, once a minute for each *kind* of it."""
+        """Publish a warning about *node*, at most once in `COMPLAINT_SECONDS` for each *kind*."""
         key = (node, kind)
         told = self._complained.get(key)
         if told is not None and self.now < told + COMPLAINT_SECONDS:
@@ -137,21 +137,21 @@ class Context:
         self.warn(text)
 
     def sign(self, run: str, round_: int, ballot: Ballot, record: str = "") -> SignedVote:
-        """Return this node's vote for *record* in *ballot*, or, without one, its promise of *ballot*."""
+        """Return this node's signed vote: its acceptance of *record*, or without a record its promise."""
         return sign_vote(self.signer, self.me, run, round_, ballot, record, self.votes)
 
     def learn_vote(self, cast: CastVote) -> None:
-        """Take note of another member's vote, which is checked."""
+        """Remember a verified vote of another member."""
         vote = cast.vote
         newest = self.seen.get(vote.member)
         if vote.member != self.me and (newest is None or newest.vote.votes < vote.votes):
             self.seen[vote.member] = cast
 
     def takes_vote(self, cast: CastVote) -> bool:
-        """Take note of a vote a member sent here, which is checked; return whether it may count.
+        """Remember a verified vote that a member sent here; return whether it counts.
 
-        A journal that shows fewer votes than it has shown before has forgotten some: its link ends, and the
-        handshake of the next one tells it why.
+        A journal that shows fewer votes than before has forgotten some. Its link ends, and the next handshake
+        tells it why.
         """
         vote = cast.vote
         newest = self.seen.get(vote.member)
@@ -177,16 +177,17 @@ class Context:
         return node == self.me.node or self.is_linked(node)
 
     def unlinked_since(self, node: str) -> float | None:
-        """Return since when *node* has no link, at most since this node's start; None while it has one."""
+        """Return since when *node* has had no link (this node's start at the earliest); None if linked."""
         if self.is_reachable(node):
             return None
         peer = self.peers.get(node)
         return peer.since if peer is not None and peer.ever_linked else self.started
 
     def absent_since(self, entry: RosterEntry) -> float | None:
-        """Return since when the member *entry* cannot do its part; None while it can.
+        """Return since when the member *entry* has been unable to take part; None while it can.
 
-        It has no link, or it has one and another journal, is in another run, or lacks the last model.
+        It cannot take part while it is not linked, has another journal, is in another run, or lacks the last
+        model.
         """
         if entry.node == self.me.node:
             return None
@@ -200,7 +201,7 @@ class Context:
         return peer.lacking_since
 
     def gone_at(self, node: str) -> float | None:
-        """Return when *node* counts as gone from the round (rule 9); None while it is here."""
+        """Return when *node* counts as gone (rule "Closing a round"); None while it is present."""
         peer = self.peers.get(node)
         if self.is_reachable(node):
             return (
@@ -211,10 +212,7 @@ class Context:
         return self.started + self.settings.start_grace
 
     def is_seated(self, entry: RosterEntry) -> bool:
-        """Whether the member *entry* is here and in the run.
-
-        A node that is linked with another journal is not it, and one that is in another run does not vote.
-        """
+        """Whether the member *entry* is linked with its journal of the roster, and in this run."""
         if entry.node == self.me.node:
             return entry.journal == self.me.journal
         peer = self.peers.get(entry.node)
@@ -229,14 +227,14 @@ class Context:
         )
 
     def is_able(self, peer: PeerView) -> bool:
-        """Whether *peer* is linked and in the run, as a member of it or about to be one."""
+        """Whether *peer* is linked and in the run, as a member or as a learner."""
         return peer.linked and not self._is_elsewhere(peer)
 
     def _is_elsewhere(self, peer: PeerView) -> bool:
-        """Whether *peer* says that it is in another run than this node, or in none, or cannot be in this one.
+        """Whether *peer* reports another run or none, declined this run, or reports nothing.
 
-        Before the first commit it may still be on its way into the run. A link on which nothing is said soon,
-        although a node says at once which run it is in, is nobody's part.
+        Before the first commit a peer may still be about to join. A node sends its Status at once, so a peer
+        whose link stays silent does not take part.
         """
         if not self.run:
             return False
@@ -248,7 +246,7 @@ class Context:
         return not self.policy.takes_part(says, self.run, self.is_begun)
 
     def count_seated(self, roster: Iterable[RosterEntry]) -> int:
-        """Count the members of *roster* that are here; written out, since every input asks."""
+        """Count the members of *roster* that `is_seated` accepts; a plain loop, for speed."""
         peers, me, count = self.peers, self.me, 0
         for entry in roster:
             if entry.node == me.node:
@@ -258,32 +256,32 @@ class Context:
         return count
 
     def is_gone(self, entry: RosterEntry) -> bool:
-        """Whether nothing is to be expected of the member *entry* for now."""
+        """Whether the member *entry* is absent and not expected back soon."""
         if self.is_reachable(entry.node):
             return not self.is_seated(entry)
         gone_at = self.gone_at(entry.node)
         return gone_at is not None and self.now >= gone_at
 
     def is_leaving(self, node: str) -> bool:
-        """Whether the peer *node* asked to be dropped."""
+        """Whether the peer *node* asked to be removed from the roster."""
         peer = self.peers.get(node)
         return peer is not None and peer.linked and peer.is_leaving
 
     def note_undeliverable(self, node: str, reason: str) -> None:
-        """Take note that a blob of *node* could not be pulled here; empty when one could."""
+        """Store the *reason* why a blob of *node* could not be pulled here; empty when one could."""
         peer = self.peers.get(node)
         if peer is not None:
             peer.undeliverable = reason
 
     def name_of(self, node: str) -> str:
-        """Return a name for people."""
+        """Return the name of *node* for messages to people."""
         if node == self.me.node:
             return self.name
         return self.names.get(node, node[:7])
 
 
 def earliest(*times: float | None) -> float | None:
-    """Return the smallest of the *times* that are given."""
+    """Return the smallest of *times*, without those that are None."""
     first = None
     for time in times:
         if time is not None and (first is None or time < first):

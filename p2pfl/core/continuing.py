@@ -1,10 +1,11 @@
-"""Going on without a majority that is gone for good: an operator's decision, never a node's own (rule 14).
+"""Continues a run whose majority is lost for good; an operator decides this.
 
-A quorum of the roster cannot be had, so nothing in the old run can be decided any more. The operator names
-who is left; the node asked founds a new run from the last model any of them has committed, and record 0
-says so (`Genesis.continues`). Whoever takes it turns away from the old run for good. Nothing here can break
-the agreement within a run, since the new one is another run; what can happen is that both live on, when the
-majority was not gone after all. Everybody who sees that says so.
+The rule is "Continuing without the majority".
+Without a quorum the old run can decide nothing more. The operator names the surviving nodes. The node that
+gets the command founds a new run from the last model that any of them has committed, and record 0 names that
+model's origin (`Genesis.continues`). A node that joins the new run leaves the old run for good. This cannot
+break the agreement within a run, because the new run is a different run. If the majority comes back after
+all, both runs exist; every node that sees both reports it.
 """
 
 from __future__ import annotations
@@ -33,56 +34,58 @@ from p2pfl.messages import (
 from p2pfl.spec import DataCard, stated_examples
 
 BEYOND_EXIT = 9
-"""Exit code of a node whose run others continued from an earlier round than it has committed."""
+"""Exit code of a node that has committed a later round than the one from which others continued its run."""
 
 
-MAX_KIN = 16
-"""Runs remembered that continue one and the same: operators make each by hand."""
+MAX_CONTINUATIONS = 16
+"""Maximum number of remembered runs that continue the same run. An operator makes each by hand."""
 
 
-MAX_SAID = 256
-"""Things said once that are remembered; a run has at most 64 origins and `MAX_KIN` of these."""
+MAX_NOTICES = 256
+"""Maximum number of remembered notices. A run has at most 64 origins and `MAX_CONTINUATIONS`
+continuations."""
 
 
-class Named(msgspec.Struct, frozen=True):
-    """A node the operator wants to go on with, as far as it is known."""
+class SurvivorView(msgspec.Struct, frozen=True):
+    """A node that the operator named as a survivor, as seen from here."""
 
     name: str
     status: Status | None
-    """None while there is no link to it, or it has said nothing yet."""
+    """Its last Status; None while it is not linked or has sent none."""
 
 
-class Outlook(msgspec.Struct, frozen=True):
-    """What decides whether to found the new run now."""
+class ContinuationSituation(msgspec.Struct, frozen=True):
+    """What a node knows when it decides whether to found the new run now."""
 
     run: str
     round: int
     record: str
     is_over: bool
     prepared: bool
-    """Whether the last model is durable here and the worker knows the task."""
-    named: Sequence[Named]
+    """Whether the last model is durable here and the worker has loaded the task."""
+    named: Sequence[SurvivorView]
     here: int
-    """Members of the run that are in it and linked, this node included."""
+    """Number of members that are linked and in the run, this node included."""
     away: int
-    """Members that are linked, but have another journal or are in another run."""
+    """Number of members that are linked but have another journal or are in another run."""
     members: int
     needed: int
 
 
 class ContinuationStep(Enum):
-    """What to do about the operator's wish to continue."""
+    """What to do about the operator's request to continue."""
 
     WAIT = "wait"
     FOUND = "found the new run"
     DROP = "there is nothing to continue"
 
 
-def decide_continuing(outlook: Outlook) -> tuple[ContinuationStep, str]:
+def decide_continuing(outlook: ContinuationSituation) -> tuple[ContinuationStep, str]:
     """Return what to do, and why.
 
-    Not before all the named have the last record any of them has: nothing a named node committed is lost.
-    Not while a quorum of the old run is in sight of one of them: then it goes on by itself.
+    The new run is founded only when all survivors hold the last record that any of them holds, so no commit
+    of a survivor is lost; and only while no survivor can reach a quorum of the old run, which could continue
+    by itself.
     """
     if outlook.is_over:
         return ContinuationStep.DROP, "the run is complete: there is nothing to continue"
@@ -105,11 +108,11 @@ def decide_continuing(outlook: Outlook) -> tuple[ContinuationStep, str]:
     return ContinuationStep.FOUND, f"all named are at record {outlook.round}"
 
 
-def _obstacle(outlook: Outlook, named: Named) -> str:
-    """Say why *named* cannot be gone on with yet; empty when it can."""
+def _obstacle(outlook: ContinuationSituation, named: SurvivorView) -> str:
+    """Return why *named* is not ready for the new run; empty when it is."""
     status = named.status
     if status is None:
-        return f"{named.name} is not here"
+        return f"{named.name} is not linked"
     if status.run not in ("", outlook.run):
         return f"{named.name} is in another run, {status.run[:12]}"
     if not status.run:
@@ -125,43 +128,43 @@ def _obstacle(outlook: Outlook, named: Named) -> str:
     return ""
 
 
-class Follow(Enum):
-    """What a node does about a run that continues its own."""
+class FollowDecision(Enum):
+    """What a node does about a run that continues its own run."""
 
     MOVE = "close its own run and join the other"
     STAY = "go on: a majority of its run is here"
     STOP = "stop: it has committed more than the others went on from"
 
 
-def decide_following(ledger: Ledger, origin: Origin, here: int) -> Follow:
-    """Return what the node of *ledger* does about a run that left its own at *origin*."""
+def decide_following(ledger: Ledger, origin: Origin, here: int) -> FollowDecision:
+    """Return what the node of *ledger* does about a run that continues its own run from *origin*."""
     if here >= ledger.needed:
-        return Follow.STAY
+        return FollowDecision.STAY
     if ledger.round < origin.round or (ledger.round, ledger.digest) == (origin.round, origin.record):
-        return Follow.MOVE
-    return Follow.STOP
+        return FollowDecision.MOVE
+    return FollowDecision.STOP
 
 
 @dataclass
-class Continuing:
-    """The part of a node that continues a run, or meets one that continues its own."""
+class Continuation:
+    """The part of a node that continues a run, or that meets a run that continues its own."""
 
     ctx: Context
     wanted: frozenset[str]
-    """The nodes to go on with; None of them means alone, see `is_wanted`."""
+    """Node ids of the survivors; empty means this node alone, see `is_wanted`."""
     is_wanted: bool
-    """Whether the operator's wish is still open."""
+    """Whether the operator's request is still open."""
     kin: dict[str, Genesis] = field(default_factory=dict)
-    """Record 0 of runs that continue this node's own, by run."""
+    """Record 0 by run id, of the runs that continue this node's run."""
     beyond: str = ""
-    """The run that makes this node stop unless a majority of its own shows up."""
+    """The run that makes this node stop unless a majority of its own run appears."""
     beyond_since: float = 0.0
     waiting: str = ""
-    """What was told last about what the wish waits for."""
+    """The last reported reason for which the request waits."""
     said: set[tuple[str, str]] = field(default_factory=set)
-    """What was said of which run: once is enough."""
+    """Notices already published, as (run, text)."""
 
-    # --- at the operator's wish -----------------------------------------------------------------------------
+    # --- at the operator's request --------------------------------------------------------------------------
 
     def found(self, ledger: Ledger, *, ready: bool) -> Genesis | None:
         """Return record 0 of the new run if it can be founded now."""
@@ -192,21 +195,23 @@ class Continuing:
         )
 
     def _member(self, ledger: Ledger, member: Member, name: str, card: DataCard | None) -> Newcomer:
-        """Return a member of the new run; of one of the old run what its card stated there still holds."""
+        """Return a member of the new run; a member of the old run keeps the examples that its card stated there."""
         before = entry_of(ledger.roster, member.node)
         if before is not None:
             return Newcomer(member, name, before.examples)
         assert self.ctx.card is not None, "a new run is founded only when the worker knows the task"
         return Newcomer(member, name, stated_examples(ledger.spec.task, card, self.ctx.card))
 
-    def _outlook(self, ledger: Ledger, *, ready: bool) -> Outlook:
+    def _outlook(self, ledger: Ledger, *, ready: bool) -> ContinuationSituation:
         named = []
         for node in sorted(self.wanted):
             peer = self.ctx.peers.get(node)
             named.append(
-                Named(self.ctx.name_of(node), peer.status if peer is not None and peer.linked else None)
+                SurvivorView(
+                    self.ctx.name_of(node), peer.status if peer is not None and peer.linked else None
+                )
             )
-        return Outlook(
+        return ContinuationSituation(
             run=ledger.run,
             round=ledger.round,
             record=ledger.digest,
@@ -231,15 +236,15 @@ class Continuing:
     # --- meeting a run that continues this one --------------------------------------------------------------
 
     def follows(self, ledger: Ledger, genesis: Genesis) -> bool:
-        """Whether to leave the run of *ledger* for the one of *founding*, which continues it; say why not."""
+        """Whether to leave the run of *ledger* for that of *genesis*, which continues it; reports why not."""
         origin = genesis.origin_in(ledger.run)
         assert origin is not None
         run = record_digest(genesis)
         self._remember(run, genesis)
         verdict = decide_following(ledger, origin, self._here(ledger))
-        if verdict is Follow.MOVE:
+        if verdict is FollowDecision.MOVE:
             return True
-        if verdict is Follow.STAY:
+        if verdict is FollowDecision.STAY:
             text = (
                 f"others went on from round {origin.trained} of run {ledger.run[:12]} as run {run[:12]}, but "
                 f"a majority of {ledger.run[:12]} is here, at round {ledger.trained}: there are two runs now"
@@ -251,18 +256,19 @@ class Continuing:
         return False
 
     def _remember(self, run: str, genesis: Genesis) -> None:
-        """Keep record 0 of a run that continues this one; made-up ones may come without end."""
+        """Remember record 0 of a run that continues this one, a bounded number of them."""
         self.kin[run] = genesis
-        for old in list(self.kin)[: max(0, len(self.kin) - MAX_KIN)]:
+        for old in list(self.kin)[: max(0, len(self.kin) - MAX_CONTINUATIONS)]:
             if old != self.beyond:
                 del self.kin[old]
-        if len(self.said) > MAX_SAID:
+        if len(self.said) > MAX_NOTICES:
             self.said.clear()
 
     def consider_stopping(self, ledger: Ledger) -> float | None:
-        """End this node if it is beyond where others went on and its own run has no majority here.
+        """Exit if others continued from an earlier round and this node's own run has no majority here.
 
-        Return when to ask again. Members of its run may be starting too: they have as long as after a start.
+        Return when to call this again. Members of its own run may be starting too; they get the same time as
+        after a start.
         """
         genesis = self.kin.get(self.beyond)
         origin = genesis.origin_in(ledger.run) if genesis is not None else None
@@ -285,7 +291,7 @@ class Continuing:
         )
 
     def hear_of_old_run(self, ledger: Ledger, name: str, status: Status) -> None:
-        """Say that a run this one continues lives on elsewhere."""
+        """Report that the run which this one continues is still active elsewhere."""
         origin = ledger.genesis.origin_in(status.run)
         if origin is not None and status.round > origin.round:
             text = (
@@ -295,7 +301,7 @@ class Continuing:
             self._say_once(status.run, Notice("warning", text))
 
     def tell_moved(self, ledger: Ledger, genesis: Genesis) -> None:
-        """Say that this node turns away from the run of *ledger* for the one that continues it."""
+        """Report that this node moves from the run of *ledger* to the run that continues it."""
         origin = genesis.origin_in(ledger.run)
         assert origin is not None
         kept = ", ".join(entry.name for entry in genesis.roster)

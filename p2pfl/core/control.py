@@ -1,9 +1,9 @@
-"""What operators want of a run: that it pauses, goes on, ends (DESIGN, rule 13).
+"""Control requests: an operator pauses, resumes or ends the run (rule "Control requests").
 
-A wish is given at a member, which signs it, and reaches everybody, also those who are linked only later.
-Pausing and ending are done by a record: the next one that an aggregator drafts which has heard of it. Going
-on needs no vote. What was fulfilled is in the records: a wish from before one that paused or ended the run is
-void, however late it comes and whoever kept it.
+A request is given at a member, which signs it. It is relayed to every node, also to nodes that link later.
+Pausing and ending take effect through a record: the next record drafted by an aggregator that has heard of
+the request. Resuming needs no vote. A request made before the last record that paused or ended the run is
+already fulfilled and is ignored, however late it arrives.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from p2pfl.messages import ControlRequest
 from p2pfl.proofs import is_request_valid
 
 ENDED_NOW = "the run is ended at once, as an operator wants"
-"""Why nobody trains in a round that is to end the run."""
+"""Why no member trains in a round that ends the run at once."""
 
 
 @dataclass
 class ControlRequests:
-    """The wishes that no record has fulfilled yet."""
+    """The control requests that no record has fulfilled yet."""
 
     ctx: Context
     ledger: Ledger
     open: dict[str, ControlRequest] = field(default_factory=dict)
-    """By kind: "pause", "end", "end-now"."""
+    """Open requests by kind: "pause", "end", "end-now"."""
 
     def take(self, message: ControlRequest, source: str) -> bool:
-        """Take a wish that node *source* has passed on, and pass it on, once.
+        """Handle a request that node *source* relayed, and relay it once.
 
         Return whether it changes what this member works on.
         """
@@ -49,7 +49,7 @@ class ControlRequests:
         return True
 
     def _is_of_use(self, message: ControlRequest) -> bool:
-        """Whether *message* wants something that neither is so nor was wanted before."""
+        """Whether *message* asks for something that is neither true already nor requested already."""
         ledger = self.ledger
         if message.what == "resume":
             return ledger.is_paused and message.round == ledger.round
@@ -60,7 +60,7 @@ class ControlRequests:
         )
 
     def _is_given(self, message: ControlRequest, source: str) -> bool:
-        """Whether *message* was given at a member, as that has signed it; otherwise *source* is named."""
+        """Whether a member gave and signed *message*; otherwise *source* is reported."""
         ctx, name = self.ctx, self.ctx.name_of(source)
         if all(entry.node != message.node for entry in self.ledger.roster):
             text = f"{name} passed on a request ({message.what}) from a node that is no member: it is ignored"
@@ -76,29 +76,29 @@ class ControlRequests:
         return True
 
     def giver(self, control_request: ControlRequest) -> str:
-        """Return who gave *wish*, and where, for people."""
+        """Return who gave *control_request*, and at which node, for people."""
         return f"{control_request.by or 'somebody'} at {self.ctx.name_of(control_request.node)}"
 
     def resume(self, round_: int, by: str) -> bool:
-        """Lift the pause after *round_*, as *by* wants; return whether that changed anything."""
+        """Lift the pause after *round_* on behalf of *by*; return whether that changed anything."""
         if not self.ledger.resume(round_):
             return False
         self.ctx.tell(events.Resumed(round_, by))
         return True
 
     def repeat(self, node: str) -> None:
-        """Tell *node*, which is newly linked, of what it may have missed."""
+        """Send the open requests to *node*, which is newly linked."""
         for control_request in self.open.values():
             self.ctx.send(node, control_request)
 
     def settle(self) -> None:
-        """Forget what the records have done; a wish uttered after them stays."""
+        """Forget requests that the records have fulfilled; later requests stay."""
         for what, control_request in list(self.open.items()):
             if control_request.round < self.ledger.settled:
                 del self.open[what]
 
     def objection(self, what: Literal["pause", "resume", "end", "end-now"]) -> str:
-        """Return why an operator's wish would change nothing now; empty where it would."""
+        """Return why an operator's request would change nothing now; empty when it would."""
         ledger = self.ledger
         if ledger.halted:
             return "two decisions of one round were seen: this node takes part in nothing any more"

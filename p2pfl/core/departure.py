@@ -1,4 +1,4 @@
-"""When a node may go: after the end of its run, or on leaving it politely. Decisions with their reasons."""
+"""Decides when a node may exit: after the end of its run, or when it leaves the run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ UNTRAINED_EXIT = 10
 """Exit code of a node whose run ended without a single counted update: there is nothing to be had of it."""
 
 
-class Other(msgspec.Struct, frozen=True):
-    """A member of the last roster, or a learner that is linked, seen from a node whose run ended."""
+class RemainingNode(msgspec.Struct, frozen=True):
+    """A member of the last roster, or a linked learner, as seen by a node whose run has ended."""
 
     name: str
     confirmed: bool
-    """Whether it said that the final record and its blobs are durable there (FINAL)."""
+    """Whether it reported that the final record and its blobs are durable there."""
     given_up_at: float | None
     """When its link will have been down for `linger` seconds; None while it is linked."""
 
 
 def decide_exit(
-    others: Sequence[Other],
+    others: Sequence[RemainingNode],
     *,
     holds: bool,
     serve_until: float,
@@ -39,13 +39,14 @@ def decide_exit(
     hopeless_at: float | None = None,
     flaw: str = "",
 ) -> tuple[int | None, str, float | None]:
-    """Return the exit code, None to stay; why; and when to ask again if nothing happens.
+    """Return the exit code (None to stay), why, and when to ask again if nothing happens.
 
-    A node serves until everybody has the final model or has been unreachable for `linger` seconds; without
-    the final model itself it waits for somebody who has it. One that was started on a finished run of its own
-    stays until *serve_until*: for the model to be found on its own disk, then for whoever may come. A run is
-    complete only if it trained all its rounds (*is_whole*) and not in vain (*is_trained*). Who cannot have
-    the model of members that are linked (*flaw*) stops trying *hopeless_at*: all others wait for it.
+    A node serves the final model until every other node has it or has been unreachable for `linger` seconds.
+    A node without the final model waits for a node that has it. A node that was started on a finished run
+    stays until *serve_until*: first to find the model on its own disk, then to serve nodes that come late. A
+    run is complete only if it trained all its rounds (*is_whole*) and counted at least one update
+    (*is_trained*). A node that cannot pull the model from linked members (reason *flaw*) gives up at
+    *hopeless_at*, because all others wait for it.
     """
     if not holds and hopeless_at is not None and now >= hopeless_at:
         return INCOMPLETE_EXIT, f"the run ended, but its final model could not be had: {flaw}", None
@@ -58,7 +59,7 @@ def decide_exit(
             last = hopeless_at if last is None else min(last, hopeless_at)
         return None, f"serving {len(waiting)}", last
     if now < serve_until and not (holds and others):
-        return None, "serving whoever comes", serve_until
+        return None, "serving nodes that come late", serve_until
     if not holds:
         return INCOMPLETE_EXIT, "the run ended, but nobody reachable has its final model", None
     state = "is complete" if is_whole else "was stopped"
@@ -70,31 +71,31 @@ def decide_exit(
     return COMPLETE_EXIT, f"the run {state} everywhere", None
 
 
-class Legacy(msgspec.Struct, frozen=True):
-    """What a leaver knows once a commit has dropped it."""
+class DroppedSituation(msgspec.Struct, frozen=True):
+    """What a leaving node knows after a commit has removed it from the roster."""
 
     holds: bool
-    """Whether it has the last model: others may need it."""
+    """Whether it has the last model, which others may need."""
     holders: int
-    """Members of the roster without it that say they have that model, or a later one."""
+    """Members of the new roster that report that model or a later one."""
     members: int
-    """Members of that roster."""
+    """Members of the new roster."""
     reachable: int
-    """Those of them that are linked."""
+    """Members of the new roster that are linked."""
     is_past: bool
-    """Whether they have committed another record since: a quorum of them has its model."""
+    """Whether they have committed a later record: then a quorum of them has its model."""
     dropped_at: float
     linger: float
     round_cap: float
     now: float
 
 
-def decide_parting(legacy: Legacy) -> tuple[bool, str, float | None]:
-    """Return whether a leaver that was dropped goes now, why, and when to ask again if nothing changes.
+def decide_departure(legacy: DroppedSituation) -> tuple[bool, str, float | None]:
+    """Return whether a removed leaver exits now, why, and when to ask again if nothing changes.
 
-    The record that dropped it may have been accepted by leavers mostly. So each serves its model until a
-    quorum of those who stay has it; as long as a quorum is there to take it, but no longer than a round may
-    last.
+    The record that removed the leaver may have been accepted mostly by other leavers. So each leaver serves
+    the model until a quorum of the remaining members has it, while that quorum is reachable, for at most one
+    round cap.
     """
     needed = quorum(legacy.members)
     if not legacy.holds or legacy.is_past:
@@ -110,21 +111,21 @@ def decide_parting(legacy: Legacy) -> tuple[bool, str, float | None]:
     return True, f"only {legacy.holders} of the {legacy.members} others have the model", None
 
 
-class Farewell(msgspec.Struct, frozen=True):
-    """What a node knows when its operator wants it to leave."""
+class LeaveSituation(msgspec.Struct, frozen=True):
+    """What a node knows when its operator asks it to leave."""
 
     in_run: bool
     is_over: bool
     is_member: bool
     others: int
-    """Other members of the roster."""
+    """Number of other members of the roster."""
     reachable: int
-    """Those of them that are linked."""
+    """Number of them that are linked."""
     leaving: int
-    """Those linked that are leaving too."""
+    """Number of linked members that are leaving too."""
 
 
-def decide_leaving(farewell: Farewell) -> tuple[bool, str]:
+def decide_leaving(farewell: LeaveSituation) -> tuple[bool, str]:
     """Return whether to go at once, and a sentence for the operator."""
     if not farewell.in_run or not farewell.is_member:
         return True, "this device is no member of a run"
@@ -134,7 +135,7 @@ def decide_leaving(farewell: Farewell) -> tuple[bool, str]:
     if farewell.reachable + 1 < quorum(size):
         return True, (
             f"{farewell.reachable + 1} of {size} members are reachable, {quorum(size)} needed: "
-            "the others cannot be told by a commit and will count this device as absent"
+            "no commit can remove this device, so the others will count it as absent"
         )
     if farewell.reachable == farewell.leaving:
         return True, "nobody stays in the run: it can be resumed with the same command"

@@ -1,9 +1,10 @@
-"""When a member stands as aggregator: a decision with its reason, and nothing else.
+"""Decides when a member runs for election as aggregator.
 
-Standing too early costs a refused ballot, never safety; standing too late costs time. Members rank each other
-for every round by a hash all can compute; the first live one stands at once, each next one a step later. Who
-has promised its vote to a live candidate, or heard that one was elected, leaves it time until the round's
-cap: a courtesy that ends when the link to that one ends or when it yields.
+To run too early costs a refused ballot and never safety; to run too late costs time. Each member ranks all
+members for every round by a hash that everybody can compute. The first live member runs at once, each further
+member one step later. A member that promised its vote to a live candidate, or heard that one was elected,
+does not run while that candidate holds a leader lease. The lease ends with the round cap, with the link to
+the candidate, or when the candidate steps down.
 """
 
 from __future__ import annotations
@@ -14,46 +15,46 @@ import msgspec
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """One reachable member as the others see it."""
+    """One reachable member, as all members see it."""
 
     node: str
     ready: bool
-    """Whether its worker can average."""
+    """Whether its worker can aggregate."""
     links: int
     """How many members it is linked to."""
     able: bool
-    """False once it yielded in this round, and while it is leaving, lacks the parent's blobs, or nobody can
-    pull from it: it stands last."""
+    """False once it stepped down in this round, and while it is leaving, lacks the parent's blobs, or cannot
+    be pulled from. Such a member comes last."""
 
 
-class Situation(msgspec.Struct, frozen=True):
-    """What one member knows when it asks itself whether to stand."""
+class ElectionSituation(msgspec.Struct, frozen=True):
+    """What one member knows when it decides whether to run for election."""
 
     me: str
     order: Sequence[str]
     """The roster's node ids by rank for this round."""
     reachable: int
-    """Members that are here, this one included."""
+    """Number of members that can take part, this one included."""
     candidates: Callable[[], Sequence[Candidate]]
-    """Those members; asked for only when it comes to their rank."""
+    """Returns those members; called only when their rank matters."""
     needed: int
     """The quorum of the roster."""
     eligible: bool
-    """Whether this node is a member that holds the parent's blobs in an open round and does not stand
-    already."""
+    """Whether this node is a member, holds the parent's blobs in an open round, and is not a candidate
+    yet."""
     since: float
-    """When the round opened or the last courtesy ended, whichever came later."""
+    """When the round opened or the last lease ended, whichever was later."""
     lease_holder: str
-    """The live candidate this member promised its vote to or heard was elected; empty when there is none."""
+    """The live candidate that holds the lease; empty without one."""
     lease_until: float
     not_before: float
-    """The end of this node's own backoff."""
+    """End of this node's own back-off."""
     rank_step: float
     now: float
 
 
-def decide_candidacy(situation: Situation) -> tuple[bool, str, float | None]:
-    """Return whether to stand now, why, and when to ask again (None: not before something changes)."""
+def decide_candidacy(situation: ElectionSituation) -> tuple[bool, str, float | None]:
+    """Return whether to run now, why, and when to ask again (None: not before something changes)."""
     if not situation.eligible:
         return False, "not eligible", None
     if situation.reachable < situation.needed:
@@ -75,7 +76,7 @@ def decide_candidacy(situation: Situation) -> tuple[bool, str, float | None]:
     )
 
 
-def _place(situation: Situation) -> int:
+def _place(situation: ElectionSituation) -> int:
     rank = {node: place for place, node in enumerate(situation.order)}
     ordered = sorted(
         situation.candidates(),

@@ -1,6 +1,6 @@
-"""How a node's part in a run ends: politely in the middle of it, or when the run is complete.
+"""Ends a node's part in a run: when its operator asks it to leave, or when the run is complete.
 
-`p2pfl.core.departure` decides; here is what was asked for, what was told, and the exit.
+`p2pfl.core.departure` makes the decisions. This module keeps the operator's request, reports it, and exits.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from p2pfl.core.context import Context
 from p2pfl.core.departure import (
     LEFT_EXIT,
     UNTRAINED_EXIT,
-    Farewell,
-    Legacy,
-    Other,
+    DroppedSituation,
+    LeaveSituation,
+    RemainingNode,
+    decide_departure,
     decide_exit,
     decide_leaving,
-    decide_parting,
 )
 from p2pfl.core.effects import Exit
 from p2pfl.core.ledger import Ledger
@@ -25,41 +25,42 @@ from p2pfl.core.running import Running
 
 
 class Ending:
-    """The end of one node's part."""
+    """The end of one node's part in its run."""
 
     def __init__(self, ctx: Context, say: Callable[[], None]) -> None:
-        """Begin nothing; *say* sends the others this node's Status, if it has changed."""
+        """Create it idle; *say* sends this node's Status to the others if it has changed."""
         self._ctx = ctx
         self._say = say
         self.is_leaving = False
-        """Whether its operator wants this node to leave."""
+        """Whether the operator asked this node to leave."""
         self._dropped: tuple[int, int, float] | None = None
-        """The record that dropped this node, which is leaving, the rounds of training up to it, and when."""
+        """The record that removed this leaving node, the training rounds up to it, and the time of its
+        commit."""
         self._told = ""
         self._is_told = False
         self._serve_until = 0.0
-        """How long a node that was started on a finished run looks for the final model."""
+        """Until when a node that was started on a finished run looks for the final model."""
         self._glance_until = 0.0
-        """How long such a node stays for whoever may come, once it has the final model."""
+        """Until when such a node serves late nodes once it has the final model."""
 
     def serve(self) -> None:
-        """Stay for a while after the end: the run was finished when this node was started."""
+        """Stay for a while after the end, because the run was finished before this node started."""
         self._serve_until = self._ctx.now + self._ctx.settings.linger
         self._glance_until = self._ctx.now + self._ctx.settings.glance
 
     def extend(self) -> None:
-        """Take note that the run has more rounds: its end will have to be told once more."""
+        """Reset the report of the end, because the run was extended."""
         self._is_told = False
 
     # --- leaving --------------------------------------------------------------------------------------------
 
     def leave(self, running: Running | None) -> None:
-        """Leave: at once where nobody would miss this node, else with the next commit."""
+        """Leave at once if no member depends on this node, else with the next commit."""
         ctx = self._ctx
         self.is_leaving = True
         others = [e.node for e in running.ledger.roster if e.node != ctx.me.node] if running else []
         at_once, text = decide_leaving(
-            Farewell(
+            LeaveSituation(
                 in_run=running is not None,
                 is_over=running is not None and running.ledger.is_over,
                 is_member=running is not None and running.ledger.is_member,
@@ -75,9 +76,9 @@ class Ending:
             self._exit_leaving(running, text)
 
     def consider_leaving(self, running: Running) -> float | None:
-        """Exit once a commit has dropped this node and its model is where it is needed, or nobody is left.
+        """Exit once a commit has removed this node and the others have its model, or once nobody is left.
 
-        Return when to look again.
+        Return when to call this again.
         """
         if not self.is_leaving:
             return None
@@ -90,7 +91,7 @@ class Ending:
         return None
 
     def _consider_parting(self, running: Running) -> float | None:
-        """Exit once those who stay have the model of the record that dropped this node."""
+        """Exit once the remaining members have the model of the record that removed this node."""
         ctx, ledger = self._ctx, running.ledger
         if self._dropped is None:
             self._dropped = ledger.round, ledger.trained, ctx.now
@@ -100,8 +101,8 @@ class Ending:
             for entry in ledger.roster
             if ctx.is_seated(entry) and (peer := ctx.peers.get(entry.node)) is not None and peer.status
         ]
-        goes, reason, again = decide_parting(
-            Legacy(
+        goes, reason, again = decide_departure(
+            DroppedSituation(
                 holds=ledger.holds,
                 holders=sum(status.round == ledger.round and status.holds for status in said),
                 members=len(ledger.roster),
@@ -133,9 +134,9 @@ class Ending:
     def consider_ending(
         self, ledger: Ledger, *, fails_since: float | None = None, flaw: str = ""
     ) -> float | None:
-        """Exit once everybody has the final model, or cannot be waited for; return when to look again.
+        """Exit once every node has the final model or is given up; return when to call this again.
 
-        *fails_since* is since when nothing of that model has come here although it was tried, *flaw* why.
+        *fails_since* is the time since which all pulls of that model have failed here, *flaw* the reason.
         """
         ctx = self._ctx
         if not ledger.is_over:
@@ -163,7 +164,7 @@ class Ending:
             ctx.do(Exit(code, reason))
         return again
 
-    def _other(self, node: str, ledger: Ledger) -> Other:
+    def _other(self, node: str, ledger: Ledger) -> RemainingNode:
         peer = self._ctx.peers.get(node)
         status = peer.status if peer is not None else None
         confirmed = (
@@ -179,10 +180,10 @@ class Ending:
             given_up_at = self._glance_until  # it got its chance when the run ended
         if peer is not None and peer.declined == ledger.run:
             given_up_at = self._ctx.now  # it cannot take part in this run, whatever it is given
-        return Other(self._ctx.name_of(node), confirmed, given_up_at)
+        return RemainingNode(self._ctx.name_of(node), confirmed, given_up_at)
 
     def _is_served_elsewhere(self, node: str, ledger: Ledger) -> bool:
-        """Whether *node*, never linked with this one, is left to a member that was linked with all others."""
+        """Whether another member, linked with all others, serves *node*, which never linked here."""
         peers = self._ctx.peers
         if node in peers and peers[node].ever_linked:
             return False

@@ -1,7 +1,7 @@
-"""How long a member leaves the round to a live candidate: a courtesy, bounded, that only progress renews.
+"""The leader lease: how long a member lets a live candidate lead the round before it runs itself.
 
-A repeated COLLECT or ACCEPT is no progress. It says that the candidate's process runs, not that its round
-comes to an end.
+Only progress renews a lease, and the total time is bounded. A repeated COLLECT or ACCEPT is no progress: it
+shows that the candidate's process runs, not that the round will complete.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import msgspec
 
 from p2pfl.messages import Ballot
 
-MOST = 4
-"""Round caps a candidate has in all, however much progress it makes."""
+MAX_ROUND_CAPS = 4
+"""Maximum length of all leases of one candidate in a round, in round caps, whatever progress it makes."""
 
 
 class LeaseStep(IntEnum):
-    """How far a candidate has come, as another member hears of it."""
+    """The last step of a candidate that another member has heard of."""
 
     STANDS = 1
     COLLECTS = 2
@@ -25,27 +25,27 @@ class LeaseStep(IntEnum):
 
 
 class LeaderLease(msgspec.Struct, frozen=True):
-    """What is left to one candidate."""
+    """The lease of one candidate."""
 
     ballot: Ballot
     step: LeaseStep
     began: float
     """When this member first heard of the ballot."""
     since: float
-    """When it last heard of progress."""
+    """When this member last heard of progress."""
 
     def until(self, round_cap: float) -> float:
-        """Return when the courtesy ends if there is no more progress."""
-        return min(self.since + round_cap, self.began + MOST * round_cap)
+        """Return when the lease ends without further progress."""
+        return min(self.since + round_cap, self.began + MAX_ROUND_CAPS * round_cap)
 
 
 def hear(lease: LeaderLease | None, ballot: Ballot, step: LeaseStep, now: float) -> LeaderLease:
-    """Return what is left to the node of *ballot* after it was heard at *step*."""
+    """Return the lease of *ballot*'s candidate after a message that shows it at *step*."""
     if lease is None or lease.ballot != ballot:
         return LeaderLease(ballot, step, now, now)
     return renew(lease, now, step=step) if step > lease.step else lease
 
 
 def renew(lease: LeaderLease, now: float, *, step: LeaseStep | None = None) -> LeaderLease:
-    """Return the courtesy after progress: a further step, a contribution noted, bytes that came."""
+    """Return the lease after progress: a later step, an acknowledged update, or received bytes."""
     return msgspec.structs.replace(lease, since=now, step=step or lease.step)

@@ -1,7 +1,7 @@
-"""The chain of committed records of one run, as far as a node must hold it: record 0 and the last one.
+"""The ledger: a run's committed records, as far as a node keeps them in memory: record 0 and the last one.
 
-Older records are in the journal; a peer that lacks them is answered from there (`SendRecords`). What is
-believed, and why, is `believe`: a pure function that finds the flaw of an alleged commit.
+Older records are in the journal, from which peers that lack them are served (`SendRecords`). `believe` is the
+pure function that decides whether a commit is proven.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from p2pfl.core.effects import (
     SaveReport,
     SaveResumed,
 )
-from p2pfl.core.pausing import count_fruitless
+from p2pfl.core.pausing import count_unproductive
 from p2pfl.core.roster import contains, tolerance
 from p2pfl.core.saved import SavedRun
 from p2pfl.events import (
@@ -51,12 +51,12 @@ CLONED_EXIT = 8
 """Exit code of a node whose data directory is a copy or was restored from a backup."""
 
 CONFLICT_EXIT = 4
-"""Exit code when two different commits for one round were seen (rule 15)."""
+"""Exit code when two different commits for one round were seen (rule "Conflicting commits")."""
 
 
 @dataclass
 class Ledger:
-    """One run's chain, seen from one node."""
+    """One run's chain, as one node knows it."""
 
     ctx: Context
     run: str
@@ -66,24 +66,24 @@ class Ledger:
     """Whether the blobs of the last record are durable here."""
     resumed: bool = False
     wanted_rounds: int = 0
-    """A higher number of rounds somebody wants a finished run extended to; 0 is none."""
+    """The number of rounds to which an operator extends a finished run; 0 without an extension."""
     settled: int = 0
-    """The last round whose record paused or ended the run: wishes from before it are fulfilled."""
-    fruitless: int = 0
-    """Rounds of training in a row that left out more members than they counted, as far as this node knows."""
+    """The last round whose record paused or ended the run. Earlier control requests are fulfilled."""
+    unproductive: int = 0
+    """Consecutive training rounds that left out more members than they counted, as far as this node knows."""
     opened: float = 0.0
-    """When this node's open round began: its own commit of the last record, or its start."""
+    """When the open round began here: at this node's commit of the last record, or at its start."""
     previous_model: str = ""
     previous_roster: tuple[RosterEntry, ...] = ()
-    """Who voted for the last record; empty while there is only record 0."""
+    """The roster that voted for the last record; empty while there is only record 0."""
     reports: dict[str, Evaluation] = field(default_factory=dict)
-    """By node, of the last committed model."""
+    """Evaluations of the last committed model, by node."""
     schema: Schema | None = None
-    """The model's, once the worker has described the run's task."""
+    """Schema of the run's model, once the worker has described the run's task."""
     halted: bool = False
-    """True after two commits for one round: this node votes no more."""
+    """Whether two commits for one round were seen; then this node votes no more."""
     _was_late: bool = False
-    """Whether this node had missed the last commit: when the open round began is not known here then."""
+    """Whether this node learned of the last commit late, so does not know when the open round began."""
     round: int = field(init=False)
     """The last committed round; 0 when only record 0 is."""
     digest: str = field(init=False)
@@ -97,7 +97,7 @@ class Ledger:
         self._settle()
 
     def _settle(self) -> None:
-        """Work out what follows from the last record alone: it is asked for at every step."""
+        """Compute the values that follow from the last record; they are needed at every step."""
         self.round = self.last.record.round if self.last else 0
         self.digest = record_digest(self.last.record) if self.last else self.run
         self.roster = self.last.record.roster if self.last else self.genesis.roster
@@ -105,12 +105,12 @@ class Ledger:
 
     @classmethod
     def restore(cls, ctx: Context, saved: SavedRun) -> Ledger:
-        """Rebuild the ledger from the journal; whether the blobs are there is asked next (`fetch_model`)."""
+        """Rebuild the ledger from the journal; call `fetch_model` next to look for the blobs."""
         ledger = cls(ctx, saved.run, saved.genesis, saved.last, resumed=saved.resumed, opened=ctx.now)
         ledger.previous_model, ledger.previous_roster = saved.parent, saved.voters
         ledger.settled = saved.settled
         if saved.last is not None:
-            ledger.fruitless = count_fruitless(0, saved.last.record)
+            ledger.unproductive = count_unproductive(0, saved.last.record)
         for roster in (saved.genesis.roster, saved.voters, ledger.roster):
             ctx.names.update({entry.node: entry.name for entry in roster})
         return ledger
@@ -129,18 +129,18 @@ class Ledger:
 
     @property
     def trained(self) -> int:
-        """How many training rounds are committed, those of the run this one continues included."""
+        """Number of committed training rounds, including those of a run that this one continues."""
         return self.last.record.trained if self.last else self.genesis.trained
 
     @property
     def rounds(self) -> int:
-        """How many training rounds the run is to have."""
+        """Number of training rounds that the run is to have."""
         agreed = self.last.record.rounds if self.last else self.spec.rounds
         return max(agreed, self.wanted_rounds)
 
     @property
     def is_trained(self) -> bool:
-        """Whether any update was ever counted: the model is not an initial one any more."""
+        """Whether any update was ever counted, so that the model is not the initial one."""
         return self.model != self.genesis.model or bool(self.genesis.continues)
 
     @property
@@ -150,7 +150,7 @@ class Ledger:
 
     @property
     def is_over(self) -> bool:
-        """Whether the last record ends the run and nobody wants it extended."""
+        """Whether the last record ends the run and no operator extends it."""
         return (
             self.last is not None
             and self.last.record.then == "end"
@@ -159,7 +159,7 @@ class Ledger:
 
     @property
     def is_paused(self) -> bool:
-        """Whether the last record pauses the run and the pause was not lifted."""
+        """Whether the last record pauses the run and the pause is not lifted."""
         return self.last is not None and self.last.record.then == "pause" and not self.resumed
 
     @property
@@ -169,13 +169,13 @@ class Ledger:
 
     @property
     def next_kind(self) -> Literal["train", "evaluate"]:
-        """What the open round is."""
+        """The kind of the open round."""
         return "train" if self.trained < self.rounds else "evaluate"
 
     # --- moving on ------------------------------------------------------------------------------------------
 
     def believe(self, commit: Commit) -> str | None:
-        """Return why *commit* cannot be believed as the last record's successor; None when it is (rule 5)."""
+        """Return why *commit* is no proven successor of the last record, or None (rule "Proof of commit")."""
         record = commit.record
         if record.run != self.run:
             return "it belongs to another run"
@@ -193,9 +193,9 @@ class Ledger:
         return len(self.ctx.policy.proven(commit, {entry.member for entry in voters}, self.ctx.signer.verify))
 
     def proven(self, commit: Commit) -> Commit:
-        """Return *commit*, which is believed, with those acceptances only that are proven.
+        """Return *commit*, which is believed, with only its proven acceptances.
 
-        The others are anybody's words: nothing is to be remembered of them.
+        Anybody can write the others, so they must not be stored.
         """
         verify = self.ctx.signer.verify
         accepted = self.ctx.policy.proven(commit, {entry.member for entry in self.roster}, verify)
@@ -207,7 +207,7 @@ class Ledger:
         return Commit(commit.record, commit.ballot, tuple(kept[member] for member in sorted(kept)))
 
     def is_ahead_of_me(self, commit: Commit) -> bool:
-        """Whether *commit* holds an acceptance that this journal has signed and does not know of.
+        """Whether *commit* holds an acceptance signed by this journal that the journal does not contain.
 
         Then the journal is a copy or was restored from a backup, and has forgotten votes.
         """
@@ -218,8 +218,8 @@ class Ledger:
                 return cast.is_valid(self.ctx.signer.verify)
         return False
 
-    def disown(self, commit: Commit) -> None:
-        """Stop for good: *commit* shows that this journal has forgotten votes."""
+    def detect_forgotten_vote(self, commit: Commit) -> None:
+        """Stop this node for good, because *commit* shows that its journal has forgotten votes."""
         self.halted = True
         text = (
             f"record {commit.record.round} was committed with a vote of this device that its journal has "
@@ -230,7 +230,7 @@ class Ledger:
         self.ctx.do(Exit(CLONED_EXIT, text))
 
     def succeeds(self, record: Record) -> bool:
-        """Whether *record* may follow the last one: what a member checks before it accepts."""
+        """Whether *record* may follow the last one; a member checks this before it accepts."""
         trained = self.trained + (record.kind == "train")
         return (
             record.run == self.run
@@ -255,7 +255,7 @@ class Ledger:
         return ""
 
     def commit(self, commit: Commit, *, is_late: bool = False) -> None:
-        """Make *commit*, which is believed, the last one; *is_late* if this node had missed it."""
+        """Append *commit*, which is believed; *is_late* says that this node learned of it late."""
         ctx, record, before = self.ctx, commit.record, self.roster
         seconds = 0.0 if is_late or self._was_late else max(0.0, ctx.now - self.opened)
         self._was_late = is_late
@@ -267,7 +267,7 @@ class Ledger:
         self.previous_model, self.previous_roster, self.last = self.model, before, commit
         self._settle()
         self.resumed, self.opened = False, ctx.now
-        self.fruitless = count_fruitless(self.fruitless, record)
+        self.unproductive = count_unproductive(self.unproductive, record)
         if record.then != "go":
             self.settled = record.round
         if self.wanted_rounds <= record.rounds:
@@ -310,9 +310,10 @@ class Ledger:
             self.ctx.tell(RosterChanged(record.round, joined, left, len(new), tolerance(len(new))))
 
     def conflict(self, commit: Commit, source: str) -> bool:
-        """Whether *commit*, from node *source*, proves a second decision; then stop voting (rule 15).
+        """Whether *commit*, from node *source*, proves a second decision of one round; if so, stop voting.
 
-        What only says so, without the signatures of a quorum, is a lie: its source is named, and that is all.
+        Implements the rule "Conflicting commits". A commit without the signatures of a quorum proves nothing:
+        it is ignored and its source is reported.
         """
         record = commit.record
         if record.run != self.run or self.halted:
@@ -347,7 +348,7 @@ class Ledger:
     # --- blobs ----------------------------------------------------------------------------------------------
 
     def fetch_model(self) -> None:
-        """Ask for the last model, from those who accepted it first."""
+        """Request the last model, first from the members that accepted it."""
         acceptors = [vote.node for vote in self.last.acceptors] if self.last else []
         roster = [entry.node for entry in self.roster]
         sources = tuple(dict.fromkeys(node for node in (*acceptors, *roster) if node != self.ctx.me.node))
@@ -363,13 +364,13 @@ class Ledger:
         return layout_of(blob_schema(self.schema, self.spec, role))
 
     def collect(self, pinned: set[str]) -> None:
-        """Let go of blobs nobody needs, keeping the last two committed models and *pinned*."""
+        """Delete unneeded blobs; keep the last two committed models and *pinned*."""
         self.ctx.do(DeleteUnneededBlobs(frozenset({self.model, self.previous_model, *pinned} - {""})))
 
     # --- evaluations ----------------------------------------------------------------------------------------
 
     def report(self, node: str, report: Report) -> None:
-        """Take note of how the last model did at *node*."""
+        """Store *node*'s evaluation of the last model."""
         if report.run != self.run or report.round != self.round or self.round == 0:
             return
         if self.reports.get(node) == report.evaluation or all(entry.node != node for entry in self.roster):
@@ -382,7 +383,7 @@ class Ledger:
         self._tell_evaluated(self.reports)
 
     def _settle_reports(self, committed: tuple[MemberEvaluation, ...], *, is_late: bool) -> None:
-        """Tell the parent's evaluations as they are committed; what all members had reported is no news."""
+        """Publish the committed evaluations of the parent model, unless the reports said the same."""
         final = {entry.node: entry.evaluation for entry in committed}
         if not final:
             return

@@ -49,7 +49,7 @@ READY_PATIENCE = 10
 without it."""
 
 
-class Present(msgspec.Struct, frozen=True):
+class FoundingSituation(msgspec.Struct, frozen=True):
     """What decides whether to found now."""
 
     me: str
@@ -79,7 +79,7 @@ class Present(msgspec.Struct, frozen=True):
     """Why the data of those who are here do not go together; empty where they do."""
 
 
-def decide_founding(present: Present) -> tuple[bool, str, float | None]:
+def decide_founding(present: FoundingSituation) -> tuple[bool, str, float | None]:
     """Return whether this node founds now, why or why not, and when to ask again."""
     if present.elsewhere and present.unfit:
         return False, present.unfit, None
@@ -115,7 +115,7 @@ def prefers(mine: str, theirs: str, their_round: int) -> bool:
 
 
 @dataclass
-class Offered:
+class OfferedRun:
     """A run this node is about to take: its schema is being compared, its first model pulled."""
 
     run: str
@@ -131,7 +131,7 @@ class Offered:
 
 
 @dataclass(frozen=True)
-class Declined:
+class DeclinedRun:
     """A run that could not be taken as it was offered."""
 
     reason: str
@@ -139,8 +139,8 @@ class Declined:
     """The node that offered it."""
     at: float
     is_unfit: bool
-    """Whether this device cannot take part in it at all. Else its first model did not come, which `AbandonedRuns`
-    judges: nobody needs that once the run has a commit."""
+    """Whether this device cannot take part in it at all. Else its first model did not come, which
+    `AbandonedRuns` judges: nobody needs that once the run has a commit."""
 
 
 @dataclass
@@ -150,8 +150,8 @@ class Lobby:
     ctx: Context
     described: Described | None = None
     """This node's own task, once the worker knows it."""
-    offered: Offered | None = None
-    declined: dict[str, Declined] = field(default_factory=dict)
+    offered: OfferedRun | None = None
+    declined: dict[str, DeclinedRun] = field(default_factory=dict)
     """By run; looked at again after `declined_rest` seconds: data may come, a peer may mend its options."""
     created: Created | None = None
     creating: RunSpec | None = None
@@ -204,7 +204,7 @@ class Lobby:
             return self.abandoned_runs.reason_of(status.run)
         return ""
 
-    def _is_resting(self, declined: Declined) -> bool:
+    def _is_resting(self, declined: DeclinedRun) -> bool:
         return self.ctx.now < declined.at + self.ctx.settings.declined_rest
 
     def found(self, free: Sequence[PeerView], elsewhere: Sequence[PeerView]) -> Genesis | None:
@@ -249,7 +249,7 @@ class Lobby:
             cards[self.ctx.name] = self.described.card
         return cards
 
-    def _present(self, free: Sequence[PeerView], elsewhere: Sequence[PeerView]) -> Present:
+    def _present(self, free: Sequence[PeerView], elsewhere: Sequence[PeerView]) -> FoundingSituation:
         ctx = self.ctx
         statuses = [(peer, peer.status) for peer in free if peer.status is not None]
         here = {peer.member.node for peer, status in statuses if status.ready and peer.card is not None}
@@ -265,7 +265,7 @@ class Lobby:
             self.known, self.steady_since = known, ctx.now
         cards = self._cards(free, here)
         _, apart = merge_cards(ctx.options.spec.task, cards) if cards else (None, "")
-        return Present(
+        return FoundingSituation(
             me=ctx.me.node,
             here=frozenset(here),
             apart=apart,
@@ -290,7 +290,7 @@ class Lobby:
                 return _unfit_for(run, peer.name, declined.reason)
         return ""
 
-    def _tell_waiting(self, present: Present, reason: str) -> None:
+    def _tell_waiting(self, present: FoundingSituation, reason: str) -> None:
         if reason != self.told:
             self.told = reason
             self.ctx.tell(Waiting(len(present.here) + present.loading, present.needed, reason))
@@ -309,17 +309,17 @@ class Lobby:
         pending = self.offered
         if pending is not None and (pending.run == run or now < pending.since + OFFER_PATIENCE):
             return
-        if self.declines(run) or self._is_deaf_to(node):
+        if self.declines(run) or self._is_ignoring(node):
             return
-        self.offered = Offered(run, genesis, node, commits, since=now)
+        self.offered = OfferedRun(run, genesis, node, commits, since=now)
         self.ctx.do(Describe(genesis.spec))
 
-    def _is_deaf_to(self, node: str) -> bool:
+    def _is_ignoring(self, node: str) -> bool:
         """Whether *node* has offered enough runs for now that could not be taken."""
         lately = [one for one in self.declined.values() if one.source == node and self._is_resting(one)]
         return len(lately) >= MAX_DECLINED_OF_PEER
 
-    def describe(self, described: Described) -> Offered | None:
+    def describe(self, described: Described) -> OfferedRun | None:
         """Take note of a task the worker knows; return the run that can be taken without pulling a model."""
         if described.spec == self.ctx.options.spec:
             self.described = described
@@ -342,7 +342,7 @@ class Lobby:
         self.ctx.do(Fetch(offered.genesis.model, offered.genesis.layout, sources))
         return None
 
-    def _sources(self, offered: Offered) -> tuple[str, ...]:
+    def _sources(self, offered: OfferedRun) -> tuple[str, ...]:
         """Return who may have the run's first model."""
         members = (entry.node for entry in offered.genesis.roster)
         return tuple(dict.fromkeys(node for node in (offered.source, *members) if node != self.ctx.me.node))
@@ -355,7 +355,7 @@ class Lobby:
         if offered.genesis.layout == read.layout:
             self._decline(offered, differs(offered.described.schema, read))
 
-    def blob_ready(self, digest: str) -> Offered | None:
+    def blob_ready(self, digest: str) -> OfferedRun | None:
         """Return the run whose first model is now durable here."""
         offered = self.offered
         if offered is not None and offered.is_fit and offered.genesis.model == digest:
@@ -386,17 +386,17 @@ class Lobby:
             self.ctx.tell(Notice("error", reason))
             self.ctx.do(Exit(UNFIT_EXIT, reason))
 
-    def _decline(self, offered: Offered, reason: str) -> None:
+    def _decline(self, offered: OfferedRun, reason: str) -> None:
         """Stay out of a run, and say so here and there: an operator of either device can mend it."""
         self._note(offered, reason, is_unfit=True)
         self._say_declined(offered, reason, "error")
 
-    def _note(self, offered: Offered, reason: str, *, is_unfit: bool) -> None:
+    def _note(self, offered: OfferedRun, reason: str, *, is_unfit: bool) -> None:
         self.declined.pop(offered.run, None)
-        self.declined[offered.run] = Declined(reason, offered.source, self.ctx.now, is_unfit)
+        self.declined[offered.run] = DeclinedRun(reason, offered.source, self.ctx.now, is_unfit)
         _shorten(self.declined)
 
-    def _say_declined(self, offered: Offered, reason: str, level: Literal["warning", "error"]) -> None:
+    def _say_declined(self, offered: OfferedRun, reason: str, level: Literal["warning", "error"]) -> None:
         """Stay for another run, and say why here and there."""
         self.offered, self.asking = None, ""
         self.ctx.broadcast(Decline(offered.run, reason[:300]))

@@ -1,7 +1,7 @@
 """One node's protocol, whole: inputs go to the parts, the parts' effects come back.
 
 The parts: `Lobby` (in no run yet, or on the way into one), `Running` (the run it is in), `OtherRuns` (what it
-hears of others), `Continuing` (a run whose majority is gone for good) and `Presence` (what it says of
+hears of others), `Continuation` (a run whose majority is gone for good) and `Presence` (what it says of
 itself). After every input and tick `_advance` lets each part do what has become due, so nothing depends on a
 message coming.
 """
@@ -16,7 +16,7 @@ from p2pfl import events
 from p2pfl.config import ProtocolSettings
 from p2pfl.core import inputs
 from p2pfl.core.context import Context, PeerView, earliest
-from p2pfl.core.continuing import Continuing
+from p2pfl.core.continuing import Continuation
 from p2pfl.core.effects import (
     AnyEffect,
     Describe,
@@ -27,10 +27,10 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.ending import Ending
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.lobby import UNFIT_EXIT, Lobby, Offered, differs
+from p2pfl.core.lobby import UNFIT_EXIT, Lobby, OfferedRun, differs
 from p2pfl.core.options import Options, Policy
 from p2pfl.core.otherruns import OtherRuns
-from p2pfl.core.presence import Condition, Presence
+from p2pfl.core.presence import NodeCondition, Presence
 from p2pfl.core.roster import contains
 from p2pfl.core.running import Running
 from p2pfl.core.saved import Saved, SavedRun, Vote
@@ -76,7 +76,9 @@ class Node:
         self._abandoned_runs = self._lobby.abandoned_runs
         self._presence = Presence(self._ctx)
         control_request = options.continue_with
-        self._continuing = Continuing(self._ctx, control_request or frozenset(), control_request is not None)
+        self._continuing = Continuation(
+            self._ctx, control_request or frozenset(), control_request is not None
+        )
         self._running: Running | None = None
         self._saved = saved
         self._votes: dict[str, Vote] = dict(saved.votes)
@@ -412,7 +414,7 @@ class Node:
         running.open_round(self._votes.get(ledger.run), saved.update, is_resumed=True)
         running.restart_model()
 
-    def _take_run(self, offered: Offered | None) -> None:
+    def _take_run(self, offered: OfferedRun | None) -> None:
         if offered is None:
             return
         self._lobby.offered, self._lobby.asking = None, ""
@@ -584,12 +586,12 @@ class Node:
         if ledger is not None and self._continuing.beyond:
             self._wake = earliest(self._wake, self._continuing.consider_stopping(ledger))
 
-    def _condition(self) -> Condition:
+    def _condition(self) -> NodeCondition:
         running = self._running
         local_trainer = running.local_trainer if running else None
         aggregator = running.aggregator if running else None
         ready = running.ready if running else self._lobby.described is not None
         ledger = running.ledger if running else None
-        return Condition(
+        return NodeCondition(
             ledger, local_trainer, aggregator, ready, self._ending.is_leaving, self._lobby.is_waiting
         )

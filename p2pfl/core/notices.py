@@ -1,4 +1,4 @@
-"""What people are told of the run as a whole, each thing once: options, quorum, elections, work left out."""
+"""Publishes notices about the run for people, each once: ignored options, quorum, elections, lost work."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from p2pfl.messages import Accept, Ballot, Collect, Commit
 from p2pfl.spec import to_options
 
 MISSING_SECONDS = 15.0
-"""A member that takes part for so long without a link to this node is not about to get one: three of the
-longest waits before a redial."""
+"""A member that takes part this long without a link to this node is reported. It is three times the longest
+wait before a redial."""
 
 
 @dataclass
 class Notices:
-    """Kept for as long as the node is in the run."""
+    """State that lives as long as the node is in the run."""
 
     ctx: Context
     ledger: Ledger
     _has_quorum: bool = True
     _is_alone_told: bool = False
     _elected: Ballot | None = None
-    """The ballot whose election was told last."""
+    """The ballot whose election was published last."""
     _told_missing: set[str] = field(default_factory=set)
     _missing_since: dict[str, float] = field(default_factory=dict)
-    """When members that this node has no link to were first seen to take part."""
+    """By member without a link to this node: when it was first seen to take part."""
 
     def joined(self, how: str) -> None:
-        """Tell which run this node is in now, and *how* it came there."""
+        """Publish which run this node is in now, and *how* it entered it."""
         ledger = self.ledger
         members = tuple(entry.name for entry in ledger.roster)
         joined = msgspec.convert(
@@ -53,7 +53,7 @@ class Notices:
         self.ctx.tell(joined)
 
     def ignored(self) -> None:
-        """Tell which options were given that the run has otherwise."""
+        """Publish the options that the operator gave and that differ from the run's."""
         ledger = self.ledger
         mine = to_options(self.ctx.options.spec)
         theirs = to_options(ledger.spec) | {"rounds": ledger.rounds}
@@ -66,18 +66,18 @@ class Notices:
             self.ctx.tell(events.OptionsIgnored(differences))
 
     def pause(self) -> None:
-        """Tell why the run pauses by itself, where it does, and what to do."""
+        """Publish why the run paused by itself, if it did, and what to do."""
         ledger = self.ledger
         if ledger.last is not None and ledger.is_paused and PAUSES in ledger.last.record.note:
             note = ledger.last.record.note.replace(f", {PAUSES}", "")
             text = f"the run is paused after round {ledger.trained}: {note}"
             self.ctx.warn(
-                f"{text}. When that is mended, go on with `p2pfl resume`; options of the run itself, such as "
+                f"{text}. Remove the cause, then run `p2pfl resume`; options of the run itself, such as "
                 "--lr, change with a new one only: stop all nodes and start them with --new-run"
             )
 
     def fate(self, commit: Commit, local_trainer: LocalTrainer, *, is_leaving: bool) -> None:
-        """Tell why this member's own work is not in the record, where it is not ("no work lost")."""
+        """Publish why this member's own update is not in the record, if it is not."""
         has_worked = (
             local_trainer.update is not None
             or local_trainer.training
@@ -92,9 +92,9 @@ class Notices:
         self.ctx.tell(events.UpdateRefused(commit.record.round, self.ctx.name, reason))
 
     def missing_pairs(self, commit: Commit) -> None:
-        """Name, once, members that go on taking part although this node gets no link to them.
+        """Report, once, each member that takes part for long without a link to this node.
 
-        One that has just been switched on takes part a moment before it is linked everywhere.
+        A member that has just started takes part shortly before it is linked with every node.
         """
         apart = {
             entry.node for entry in commit.record.updates if not self.ctx.is_reachable(entry.node)
@@ -109,11 +109,11 @@ class Notices:
                 self.ctx.warn(f"{name} takes part, but this device has no link to it: look at both firewalls")
 
     def open_round(self) -> None:
-        """Forget whose election was told: a round begins, with ballots of its own."""
+        """Forget the published election, because a round with its own ballots begins."""
         self._elected = None
 
     def elected(self, message: Accept | Collect) -> None:
-        """Tell, once for a ballot, who was elected, as its *message* shows."""
+        """Publish, once for each ballot, who was elected according to *message*."""
         ballot = message.ballot
         if ballot != self._elected:
             self._elected = ballot
@@ -122,7 +122,7 @@ class Notices:
             self.ctx.tell(events.Elected(message.round, ballot.attempt, name, ballot.node, 0, kind))
 
     def quorum(self, reachable: int) -> float | None:
-        """Tell when a quorum is lost or back; return when to ask again while the start's grace lasts."""
+        """Publish when the quorum is lost or back; return when to call this again during the grace period."""
         members, needed = len(self.ledger.roster), self.ledger.needed
         grace_ends = self.ctx.started + self.ctx.settings.start_grace
         if reachable >= needed:

@@ -1,4 +1,4 @@
-"""What one device's operator asked for, and the decisions all safety rests on, which tests may replace."""
+"""One node's options, and the safety-critical decisions as functions that the simulator can replace."""
 
 from __future__ import annotations
 
@@ -24,134 +24,132 @@ from p2pfl.proofs import Verify, accepted_by
 from p2pfl.spec import Agreement, DataCard, RunSpec, misfit
 
 Found = tuple[Ballot, Record]
-"""A value an acceptor named in its promise, with the ballot it accepted it in."""
+"""A value named in a promise, with the ballot in which the acceptor accepted it."""
 
 Due = tuple[str, int, str]
 """The run, the open round and the model to train from."""
 
 
 class Options(msgspec.Struct, frozen=True):
-    """The command line of one node, as far as the protocol needs it."""
+    """The options of one node's command line that the protocol needs."""
 
     spec: RunSpec
-    """What this node founds a run with; `partitions` is replaced at founding, see below."""
+    """The spec with which this node founds a run; `partitions` below replaces its field then."""
     given: frozenset[str]
-    """The fields of `spec` the operator named. Only these are reported when a run's differ."""
+    """Fields of `spec` that the operator gave. Only these are reported when a run's values differ."""
     partitions: int
-    """Parts of the data; 0 makes one for each founding member."""
+    """Number of data partitions; 0 makes one for each founding member."""
     min_nodes: int
-    """Nodes wanted before a run is founded."""
+    """Minimum number of nodes before a run is founded."""
     nonce: str
     """32 hex digits, random at every start: makes the id of a run founded by this process unique."""
     software: str = ""
     """The version of p2pfl, which record 0 names."""
     wait: bool = False
-    """Hold the founding until the operator says go."""
+    """Whether to hold the founding of a run until the operator starts it."""
     new_run: bool = False
-    """Turn away from the run in the journal and from ended ones."""
+    """Whether to leave the run in the journal for good, and to ignore ended runs."""
     stay: bool = False
-    """Serve on after the end of the run."""
+    """Whether to keep serving after the end of the run."""
     continue_with: frozenset[str] | None = None
-    """Node ids to continue the run in the journal with, its majority being gone for good; None continues
-    nothing."""
+    """Node ids of the survivors with which to continue the run in the journal, whose majority is lost for
+    good; None without such a request."""
 
 
 def highest_accepted(found: Iterable[Found]) -> Record | None:
-    """Return the value a newly elected aggregator must propose: that of the highest ballot named, if any.
+    """Return the value that an elected aggregator must propose: that of the highest ballot in *found*.
 
-    This is the adoption rule of single-decree Paxos (Lamport 2001, "Paxos Made Simple", section 2.2, P2c): a
-    value that a quorum may already have accepted is the only one that can be proposed without contradicting
-    it.
+    This is the adoption rule of single-decree Paxos (Lamport 2001, "Paxos Made Simple", section 2.2, P2c). If
+    a quorum may already have accepted a value, only that value may be proposed.
     """
     return max(found, key=lambda pair: pair[0], default=(None, None))[1]
 
 
 FIRST_ATTEMPT = 1
-"""Of a round's lowest ballot. There is only one: that of the member first in rank (`has_lowest`)."""
+"""Attempt of a round's lowest ballot, which only the member first in rank uses (`has_lowest`)."""
 
 
 def has_lowest(order: Sequence[str], node: str) -> bool:
     """Whether *node* has the round's lowest ballot, where *order* is the roster by rank.
 
-    With the lowest ballot an aggregator need not ask for votes. They would tell it what was accepted in lower
-    ones, and there are none (Lamport 2001, "Paxos Made Simple", section 2.2: P2c is about lower proposals
-    only). So the commit that decided the roster has elected it. Everybody else, and this one when it stands
-    once more, needs a quorum of promises.
+    An aggregator with the lowest ballot needs no promises. Promises name values accepted in lower ballots,
+    and there are none (Lamport 2001, "Paxos Made Simple", section 2.2: P2c is about lower proposals only). So
+    the commit that decided the roster has elected this member. Every other member, and this one when it runs
+    again, needs a quorum of promises.
     """
     return order[0] == node
 
 
-MAX_JUMP = 1000
-"""How far a ballot's attempt may be above the highest a member knows of in the round. Candidates that lose
-wait longer each time, up to ten seconds, so a member that misses so many ballots of one round was deaf for
-hours; and no single message can use the attempts up. Such a member comes closer by what its candidacies are
-refused with."""
+MAX_ATTEMPT_GAP = 1000
+"""Maximum gap between a ballot's attempt and the highest attempt a member knows in the round, so that no
+single message can use the attempts up. Losing candidates back off up to ten seconds, so a member that misses
+this many ballots was cut off for hours; the refusals of its own candidacies bring it up to date."""
 
 
 def next_attempt(promised: Ballot | None, refused: int) -> int:
-    """Return the attempt of a new candidacy: above all this member promised, itself included, or lost to.
+    """Return the attempt of a new candidacy: above every ballot that this member promised or lost against.
 
-    What was promised survives a restart, so an old ballot is never resumed (rule 2).
+    Promises survive a restart, so an old ballot is never used again (rule "One value a ballot").
     """
     return max(promised.attempt if promised is not None else 0, refused) + 1
 
 
 def keeps_promise(promised: Ballot | None, ballot: Ballot) -> bool:
-    """Whether a member that has *promised* may still vote for *ballot* (rule 1)."""
+    """Whether a member that has *promised* may still vote for *ballot* (rule "Monotone promises")."""
     return promised is None or ballot >= promised
 
 
 def by_node_id(nodes: Iterable[str]) -> list[str]:
-    """Return the order in which the updates of *nodes* are aggregated, whoever does it, and recorded."""
+    """Return *nodes* in the order in which their updates are aggregated and recorded."""
     return sorted(nodes)
 
 
 def is_due(result: Trained, due: Due) -> bool:
-    """Whether a training's result is an update for the open round, from its parent."""
+    """Whether *result* is an update for the open round, trained from its parent model."""
     return (result.run, result.round, result.model) == due
 
 
 def is_here(says: str, run: str, is_begun: bool) -> bool:
-    """Whether a linked member that *says* which run it is in (or in none) may be waited for in *run*.
+    """Whether a linked member that reports run *says* (empty: none) counts as present in *run*.
 
-    Before the first commit it may still be on its way into the run.
+    Before the first commit a member may still be about to join the run.
     """
     return says == run or (not says and not is_begun)
 
 
 def is_no_older(votes: int, seen: int) -> bool:
-    """Whether a journal that shows *votes* may be the one that had cast *seen*: the number never falls."""
+    """Whether a journal that shows *votes* is no older than when it showed *seen*."""
     return votes >= seen
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """Decisions whose absence the simulator must notice: it replaces one and expects a violation."""
+    """Replaceable decisions: the simulator replaces one and must then find a violation."""
 
     adopt: Callable[[Iterable[Found]], Record | None] = highest_accepted
     quorum: Callable[[int], int] = quorum
-    """Of a roster's size, never of the number of those alive."""
+    """Quorum of a roster's size, never of the number of live members."""
     attempt: Callable[[Ballot | None, int], int] = next_attempt
     lowest: Callable[[Sequence[str], str], bool] = has_lowest
-    """Who may aggregate without having asked for votes."""
+    """Which member may aggregate without promises."""
     permits: Callable[[Ballot | None, Ballot], bool] = keeps_promise
-    """Asked again after the pull: meanwhile a higher ballot may have been promised."""
+    """Whether a vote may be cast; asked again after the pull, when a higher ballot may have been promised."""
     order: Callable[[Iterable[str]], list[str]] = by_node_id
-    """The order of updates decides the last bits of the model made of them."""
+    """The order of the updates, which decides the last bits of the aggregated model."""
     proven: Callable[[Commit, set[Member], Verify], set[Member]] = accepted_by
-    """Who has accepted a commit, by signatures that only they could make."""
+    """Members whose signatures prove that they accepted a commit."""
     current: Callable[[int, int], bool] = is_no_older
-    """A vote with a lower number than was seen before is of a journal that has forgotten some."""
+    """Whether a journal has forgotten no votes: it shows no lower number than before."""
     fits: Callable[[Trained, Due], bool] = is_due
-    """A training that was to be stopped may have ended just then."""
+    """Whether a training result belongs to the open round; a stopped training may still deliver one."""
     takes_part: Callable[[str, str, bool], bool] = is_here
-    """A link says that a device is up, not that it takes part."""
+    """Whether a linked member takes part; a link alone does not show that."""
     lease: Callable[[LeaderLease | None, Ballot, LeaseStep, float], LeaderLease] = hear
-    """What a member leaves to a candidate that it hears again."""
+    """The lease that a member grants to a candidate."""
     roles: Callable[[Record | Genesis, RunSpec], str] = roles_flaw
-    """A record names the blobs its run's specification asks for, and no others."""
+    """Why a record names other blobs than its run's spec asks for; empty when it names the right ones."""
     metrics: Callable[[Evaluation, RunSpec], str] = metrics_flaw
-    """Only sums of the same metrics are added."""
+    """Why an evaluation does not have the run's metrics; empty when it has."""
     counts: Callable[[UpdateEntry, RosterEntry | None], str] = count_flaw
-    """No update weighs more than the data its member has stated."""
+    """Why an update's count exceeds the examples that its member has stated; empty when it does not."""
     data: Callable[[Agreement, DataCard], str] = misfit
-    """Who has other data than the members agreed on takes no part."""
+    """Why a node's data do not fit the agreement; empty when they do."""

@@ -1,7 +1,7 @@
-"""What this node hears of runs other than its own: which it would join, moves to, or has turned away from.
+"""Handles runs other than the node's own: which run it may join, move to, or has left for good.
 
-`p2pfl.core.lobby` asks for a run and takes it in; here is decided which. Where both runs have committed
-rounds nobody moves, unless the other run continues this one (`p2pfl.core.continuing`).
+`p2pfl.core.lobby` requests a run and enters it; this module decides which run. If both runs have committed
+rounds, no node moves, unless the other run continues this one (`p2pfl.core.continuing`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from p2pfl.core.context import Context, PeerView
-from p2pfl.core.continuing import Continuing
+from p2pfl.core.continuing import Continuation
 from p2pfl.core.effects import SaveClosed
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.lobby import Lobby, prefers
@@ -18,21 +18,21 @@ from p2pfl.messages import Decline, Genesis, Member, Records, Status, record_dig
 
 @dataclass
 class OtherRuns:
-    """Kept for as long as the node lives.
+    """State that lives as long as the node.
 
-    The ledger of the run this node is in comes with each call; it is None while the node is in none.
+    Each call receives the ledger of the node's run, or None while the node is in no run.
     """
 
     ctx: Context
     lobby: Lobby
-    continuing: Continuing
+    continuing: Continuation
     closed: set[str]
-    """Runs this node has turned away from for good."""
+    """Runs that this node has left for good."""
     _unrelated: dict[str, str] = field(default_factory=dict)
-    """By node, the run it is in, where that is known to have nothing to do with this node's."""
+    """Run id by node, for peers whose run is known to be unrelated to this node's run."""
 
     def heard(self, ledger: Ledger | None, peer: PeerView, status: Status) -> None:
-        """Meet a peer that is in another run, or in one while this node is in none."""
+        """Handle the Status of a peer whose run differs from this node's run."""
         node = peer.member.node
         self._decline_to_come(node, status)
         if ledger is not None and status.run:
@@ -50,7 +50,7 @@ class OtherRuns:
             self.lobby.ask(node, status.run)  # record 0 tells whether it continues this one
 
     def offered(self, ledger: Ledger | None, member: Member, genesis: Genesis) -> None:
-        """Look at record 0 of a run, which *member* offers."""
+        """Handle record 0 of a run that *member* offers."""
         run = record_digest(genesis)
         peer = self.ctx.peers.get(member.node)
         if run in self.closed or peer is None or (ledger is not None and ledger.run == run):
@@ -63,7 +63,7 @@ class OtherRuns:
             self.lobby.offer(member.node, genesis, ())
 
     def records(self, ledger: Ledger | None, member: Member, message: Records) -> None:
-        """Take records of another run, if this node has asked for them."""
+        """Handle records of another run, if this node has requested them."""
         genesis, peer = message.genesis, self.ctx.peers.get(member.node)
         if genesis is None or record_digest(genesis) != message.run or self.lobby.asking != message.run:
             return
@@ -73,13 +73,13 @@ class OtherRuns:
             self._meet(ledger, peer, genesis)
 
     def declined(self, ledger: Ledger | None, member: Member, message: Decline) -> None:
-        """Take note that *member* does not take part in a run, and why."""
+        """Remember that *member* does not take part in a run, and report why."""
         peer = self.ctx.peers.get(member.node)
         if peer is None or peer.declined == message.run:
             return
         peer.declined, peer.declined_because = message.run, message.reason
         if peer.last_run == message.run:
-            # It was in the run: it gives up what it had founded.
+            # The member was in the run and now abandons the run that it founded.
             self.lobby.abandoned_runs.fail(member.node, message.reason)
             if ledger is None:
                 self.lobby.abandoned_runs.give_up(message.run, message.reason)
@@ -93,26 +93,26 @@ class OtherRuns:
         return not self.lobby.turns_down(status)
 
     def may_move(self, ledger: Ledger | None, genesis: Genesis) -> bool:
-        """Whether this node may (still) turn to another run: it may have committed a round meanwhile."""
+        """Whether this node may still move to another run; it may have committed a round meanwhile."""
         if ledger is None or ledger.last is None:
             return True
         return genesis.origin_in(ledger.run) is not None and self.continuing.follows(ledger, genesis)
 
     def close(self, run: str) -> None:
-        """Turn away from *run* for good."""
+        """Leave *run* for good."""
         if run not in self.closed:
             self.closed.add(run)
             self.ctx.do(SaveClosed(run))
 
     def _decline_to_come(self, node: str, status: Status) -> None:
-        """Tell *node*, which is in a run without a commit, where this node will not come into it."""
+        """Send Decline to *node*, whose run has no commit yet, if this node will not join that run."""
         if status.run in self.closed and status.round == 0:
-            self.ctx.send(node, Decline(status.run, "it has turned its back on that run"))
+            self.ctx.send(node, Decline(status.run, "it has left that run for good"))
         elif status.round == 0 and (reason := self.lobby.turns_down(status)):
             self.ctx.send(node, Decline(status.run, reason[:300]))
 
     def _meet(self, ledger: Ledger, peer: PeerView, genesis: Genesis) -> None:
-        """Hear from *peer* of record 0 of another run, while this one has commits."""
+        """Handle record 0 of another run, from *peer*, while this run has commits."""
         run, node = record_digest(genesis), peer.member.node
         round_ = peer.status.round if peer.status is not None and peer.status.run == run else 0
         if genesis.origin_in(ledger.run) is not None:

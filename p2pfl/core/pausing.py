@@ -1,7 +1,7 @@
-"""When a run pauses by itself, and when a round waits: its members do not train. Decisions, with reasons.
+"""Decides when a run pauses by itself, and when a round waits for absent members.
 
-A run that goes on without training only looks busy. So it pauses with the reason, and an operator who has
-mended what was wrong resumes it.
+A run whose members cannot train would commit empty rounds for ever. So it pauses and states the reason; an
+operator resumes it after removing the cause.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ import msgspec
 
 from p2pfl.messages import Record, RosterEntry
 
-FRUITLESS_ROUNDS = 3
-"""Rounds of training in a row in which more members fail than train, after which the run pauses: a worker
-that was killed once or twice is no reason."""
+UNPRODUCTIVE_ROUNDS = 3
+"""The run pauses after this many consecutive rounds in which more members failed than trained. One or two
+such rounds, for example after a killed worker, are no reason to pause."""
 
 
 PAUSES = "so the run pauses"
-"""In the note of each record that pauses the run by itself."""
+"""Part of the note of each record that pauses the run automatically."""
 
 
-class Harvest(msgspec.Struct, frozen=True):
-    """What an aggregator has of a round of training that closes."""
+class TrainingSummary(msgspec.Struct, frozen=True):
+    """Training results of a closing round, as its aggregator has them."""
 
     counted: int
-    """Updates in the average."""
+    """Number of aggregated updates."""
     failed: Mapping[str, str]
-    """Members, by name, that could not train or whose update is of no use, and why."""
+    """Reason by member name, for each member that could not train or sent an unusable update."""
     late: int
-    """Selected members that are here and have not answered."""
-    fruitless: int
-    """Rounds in a row before this one in which fewer updates were counted than members left out."""
+    """Number of selected, linked members that have not answered."""
+    unproductive: int
+    """Number of consecutive earlier rounds with fewer counted updates than members left out."""
 
 
-def decide_pausing(harvest: Harvest) -> tuple[bool, str]:
+def decide_pausing(harvest: TrainingSummary) -> tuple[bool, str]:
     """Return whether the run pauses with this round, and why."""
     failed, counted = harvest.failed, harvest.counted
     told = "; ".join(
@@ -43,14 +43,14 @@ def decide_pausing(harvest: Harvest) -> tuple[bool, str]:
     )
     if failed and not counted and not harvest.late:
         return True, f"nobody who is here could train, {PAUSES}: {told}"
-    rounds = harvest.fruitless + 1
-    if len(failed) > counted and rounds >= FRUITLESS_ROUNDS:
+    rounds = harvest.unproductive + 1
+    if len(failed) > counted and rounds >= UNPRODUCTIVE_ROUNDS:
         return True, f"for {rounds} rounds more members failed than trained, {PAUSES}: {told}"
     return False, f"{counted} trained, {len(failed)} failed"
 
 
-def count_fruitless(before: int, record: Record) -> int:
-    """Return how many rounds of training in a row, up to *record*, left out more members than counted."""
+def count_unproductive(before: int, record: Record) -> int:
+    """Return how many consecutive training rounds up to *record* left out more members than they counted."""
     if record.kind != "train":
         return before
     return before + 1 if len(record.left_out) > len(record.updates) else 0
@@ -59,11 +59,11 @@ def count_fruitless(before: int, record: Record) -> int:
 def decide_holding(
     leaving: Sequence[str], next_roster: Sequence[RosterEntry], *, is_wanted: bool
 ) -> tuple[bool, str]:
-    """Return whether the round waits for members that are away, and why.
+    """Return whether the round waits for absent members, and why.
 
-    A leaver that cannot be dropped is there for the quorum only, and does not train. Rounds that commit
-    meanwhile would train on those who are left, too few to decide anything alone. *is_wanted* says that the
-    record is to pause or end the run: that needs no training.
+    A leaver that cannot be removed stays only for the quorum and does not train. Rounds committed meanwhile
+    would train with too few members. *is_wanted* says that the record pauses or ends the run, which needs no
+    training.
     """
     kept = [entry.name for entry in next_roster if entry.node in leaving]
     if not kept or is_wanted:

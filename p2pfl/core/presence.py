@@ -1,4 +1,4 @@
-"""What a node says of itself: its Status, when it changed enough to be said at once, and the heartbeat."""
+"""Builds a node's Status message and decides when to send it: on a relevant change, else as a heartbeat."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from p2pfl.messages import Status
 Phase = Literal["starting", "idle", "training", "trained", "aggregating", "leaving"]
 
 
-class Condition(NamedTuple):
-    """What a node's Status is made of."""
+class NodeCondition(NamedTuple):
+    """The state of a node from which its Status is built."""
 
     ledger: Ledger | None
     local_trainer: LocalTrainer | None
@@ -26,7 +26,7 @@ class Condition(NamedTuple):
 
     @property
     def phase(self) -> Phase:
-        """What the node is doing, the most telling thing first."""
+        """Return what the node is doing; the first matching phase counts."""
         if self.leaving:
             return "leaving"
         if not self.ready:
@@ -48,12 +48,12 @@ class Presence:
     said: tuple[object, ...] = ()
     said_at: float = 0.0
     moved: tuple[object, ...] = ()
-    """How far it was when that was last looked at."""
+    """Its progress at the last look."""
     steps: int = 0
     next_beat: float = 0.0
 
-    def status(self, condition: Condition) -> Status:
-        """Put together what this node says of itself now."""
+    def status(self, condition: NodeCondition) -> Status:
+        """Return this node's Status now."""
         ledger, local_trainer = condition.ledger, condition.local_trainer
         linked = [node for node, peer in self.ctx.peers.items() if peer.linked]
         in_roster = {entry.node for entry in ledger.roster} if ledger else set()
@@ -75,10 +75,10 @@ class Presence:
             steps=self.steps,
         )
 
-    def refresh(self, condition: Condition) -> None:
-        """Broadcast a Status if it says something new that others act on, or if the heartbeat is due.
+    def refresh(self, condition: NodeCondition) -> None:
+        """Broadcast a Status if something changed that others act on, or if the heartbeat is due.
 
-        That a member is a round further it says at once too, but not too often.
+        A member's new round is such a change too, but its rate is limited.
         """
         settings, now = self.ctx.settings, self.ctx.now
         moved = _progress(condition)
@@ -92,18 +92,18 @@ class Presence:
             self.next_beat = now + settings.heartbeat
             self.ctx.broadcast(self.status(condition))
 
-    def _telling(self, condition: Condition) -> tuple[object, ...]:
-        """Return what others act on at once; progress and the like wait for the heartbeat."""
+    def _telling(self, condition: NodeCondition) -> tuple[object, ...]:
+        """Return the values that others act on at once; others, such as progress, wait for the heartbeat."""
         ledger = condition.ledger
         own = (condition.leaving, condition.ready, condition.waiting, self.ctx.options.min_nodes)
         if ledger is None:
             return own
-        # Of a learner everybody waits to hear that it has caught up: it is a member with the next round then.
+        # All members wait for a learner to report that it has caught up, since it joins with the next round.
         learnt = () if ledger.is_member else _progress(condition)
         return (*own, ledger.run, ledger.is_over and ledger.holds, ledger.rounds, ledger.resumed, *learnt)
 
 
-def _progress(condition: Condition) -> tuple[object, ...]:
+def _progress(condition: NodeCondition) -> tuple[object, ...]:
     """Return how far the node is in its run."""
     ledger = condition.ledger
     return () if ledger is None else (ledger.run, ledger.round, ledger.holds)

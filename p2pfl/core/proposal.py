@@ -13,7 +13,7 @@ from p2pfl.core.collection import Collection, Stage
 from p2pfl.core.context import Context
 from p2pfl.core.control import ENDED_NOW
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.pausing import Harvest, decide_holding, decide_pausing
+from p2pfl.core.pausing import TrainingSummary, decide_holding, decide_pausing
 from p2pfl.core.roster import Newcomer, RosterView, contains, next_roster
 from p2pfl.messages import Ballot, LeftOut, MemberEvaluation, Record, RecordBlobs
 from p2pfl.spec import task_name
@@ -86,7 +86,7 @@ class Draft:
                 failed[ctx.name_of(left.node)] = left.reason
             else:
                 late += any(ctx.is_seated(one) for one in self.ledger.roster if one.node == left.node)
-        return decide_pausing(Harvest(counted, failed, late, self.ledger.fruitless))
+        return decide_pausing(TrainingSummary(counted, failed, late, self.ledger.unproductive))
 
     def _why_left_out(self, ctx: Context, node: str) -> str:
         contribution = self.collection.contributions.get(node)

@@ -1,4 +1,4 @@
-"""Who votes, who stands first, who trains, and who is in the next roster: pure functions of a roster."""
+"""Pure functions of a roster: its quorum, its order of candidates, its sample for training, its successor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from p2pfl.spec import MAX_ROSTER
 
 
 def tolerance(size: int) -> int:
-    """Return how many members of a roster of *size* may fail while the others go on."""
+    """Return how many members of a roster of *size* may fail while the others still have a quorum."""
     return size - quorum(size)
 
 
@@ -32,14 +32,14 @@ def _order(salt: str, run: str, round_: int, node: str) -> bytes:
 
 
 def ranked(run: str, round_: int, nodes: Collection[str]) -> list[str]:
-    """Order *nodes* as candidates for *round_*: everybody computes the same, and the duty rotates fairly."""
+    """Order *nodes* as candidates for *round_* by a hash of the round: the same order on every node."""
     return sorted(nodes, key=lambda node: _order("elect", run, round_, node))
 
 
 def sampled(run: str, round_: int, roster: Sequence[RosterEntry], count: int) -> list[str]:
-    """Order all members as they are selected to train (rule 10): at first the first *count* of them.
+    """Order all members for selection (rule "Sampling"): the first *count* of them train.
 
-    *count* 0 selects everybody: then the order does not matter and the roster's is returned.
+    *count* 0 selects everybody; the roster's own order is returned then.
     """
     nodes = [entry.node for entry in roster]
     if count == 0:
@@ -54,7 +54,7 @@ def selection(run: str, round_: int, roster: Sequence[RosterEntry], count: int) 
 
 
 class Newcomer(NamedTuple):
-    """Who comes into a roster, with what its data card states."""
+    """A node that joins a roster, with the number of examples that its data card states."""
 
     member: Member
     name: str
@@ -66,12 +66,12 @@ def _entry(one: Newcomer, slot: int) -> RosterEntry:
 
 
 def genesis_roster(members: Iterable[Newcomer]) -> tuple[RosterEntry, ...]:
-    """Return the roster of record 0 for *members*: slots in the order of node ids."""
+    """Return the roster of record 0 for *members*, with slots in the order of node ids."""
     return tuple(_entry(one, slot) for slot, one in enumerate(sorted(members)))
 
 
 def continued_roster(old: Sequence[RosterEntry], members: Iterable[Newcomer]) -> tuple[RosterEntry, ...]:
-    """Return the roster of record 0 of a run that *members* continue: slots stay theirs."""
+    """Return the roster of record 0 of a run that *members* continue; each keeps its slot."""
     result: list[RosterEntry] = []
     for one in sorted(members, key=lambda one: (entry_of(old, one.member.node) is None, one)):
         before = entry_of(old, one.member.node)
@@ -81,25 +81,28 @@ def continued_roster(old: Sequence[RosterEntry], members: Iterable[Newcomer]) ->
 
 
 class RosterView(msgspec.Struct, frozen=True):
-    """What an aggregator knows when it decides the next roster."""
+    """What an aggregator knows when it decides on the next roster."""
 
     me: Member
     reachable: frozenset[Member]
-    """Who is linked now, with the journal it has now, and itself."""
+    """Linked nodes with their present journals, and the aggregator itself."""
     leaving: frozenset[str]
     absent: Mapping[str, float]
-    """Members without a link for `drop_after` seconds or more, and for how long."""
+    """Members without a link for at least `drop_after` seconds, and the length of their absence in
+    seconds."""
     joiners: tuple[Newcomer, ...]
-    """Learners that hold the record and the blobs of the parent, and whose data fit the agreement."""
+    """Learners (nodes that are no members yet) that hold the parent's record and blobs, and whose data fit the
+    agreement."""
 
 
 def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tuple[RosterEntry, ...], str]:
-    """Decide the roster of the next round, and why it differs (rule 7); the reason is empty when it does not.
+    """Return the roster of the next round and why it differs; the reason is empty if it does not.
 
-    Leavers go. Absent members go, longest absent first, only if that makes the quorum smaller and never more
-    than the roster tolerates. Joiners come, fewer than the new quorum, and only as many that each quorum of
-    the new roster has a member that accepted this record; a node with a new journal takes its old entry's
-    place and slot. Where the aggregator could not reach a quorum of the result, the roster stays.
+    Implements the rules "Dropping members", "Joining" and "Reachable roster". Leavers are removed. Absent
+    members are removed, longest absence first, only if that makes the quorum smaller, and never more than the
+    roster tolerates. Joiners are added: fewer than the new quorum, and so few that each quorum of the new
+    roster has a member that accepted this record. A node with a new journal takes the place and slot of its
+    old entry. If the aggregator cannot reach a quorum of the result, the roster stays as it is.
     """
     reasons = []
     kept = [entry for entry in roster if entry.node not in view.leaving]
@@ -124,9 +127,9 @@ def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tupl
 
 
 def keeps_model(voters: int, size: int) -> bool:
-    """Whether each quorum of a roster of *size* has a member of each quorum of its *voters*.
+    """Whether each quorum of a roster of *size* shares a member with each quorum of its *voters*.
 
-    Only who accepted a record is sure to have its model: without one of them the next round could not begin.
+    Only members that accepted a record surely have its model. Without one of them no next round can begin.
     """
     return quorum(voters) + quorum(size) > size
 
@@ -164,7 +167,7 @@ def _admit(
 
 
 def _slot_for(node: str, entries: list[RosterEntry], old: tuple[RosterEntry, ...]) -> int:
-    """Return the slot *node* had in *old* if nobody has been given it meanwhile, else the lowest free one."""
+    """Return the slot that *node* had in *old* if it is still free, else the lowest free slot."""
     taken = {entry.slot for entry in entries}
     previous = entry_of(old, node)
     if previous is not None and previous.slot not in taken:

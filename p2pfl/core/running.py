@@ -292,7 +292,7 @@ class Running:
                 self.ctx.complain(source, "forged", text)
                 return
             if self.ledger.is_ahead_of_me(commit):
-                self.ledger.disown(commit)
+                self.ledger.detect_forgotten_vote(commit)
                 return
             is_late = len(commits) > 1 or commit.record.round < newest
             if is_late and self._missed_from is None:

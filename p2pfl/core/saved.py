@@ -1,4 +1,4 @@
-"""What a journal gives back at a start: all that the protocol must not have forgotten."""
+"""The protocol state that a node restores from its journal at a start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from p2pfl.messages import Ballot, Commit, Genesis, Record, RosterEntry, UpdateE
 
 
 class Vote(msgspec.Struct, frozen=True):
-    """What this journal promised and accepted in the open round of one run."""
+    """The promise and the acceptance of this journal in the open round of one run."""
 
     round: int
     promised: Ballot | None
@@ -22,27 +22,27 @@ class SavedRun(msgspec.Struct, frozen=True):
     run: str
     genesis: Genesis
     last: Commit | None
-    """The last committed record; None when only record 0 is."""
+    """The last committed record; None when only record 0 exists."""
     update: UpdateEntry | None
-    """This node's update for the round after `last`, trained from `last`, if one is here whole."""
+    """This node's update for the round after `last`, trained from `last`, if its blob is complete here."""
     resumed: bool
     """Whether the pause after `last` was lifted."""
     voters: tuple[RosterEntry, ...] = ()
     """The roster that voted for `last`; empty when there is only record 0."""
     parent: str = ""
-    """The model before that of `last`."""
+    """Digest of the model before that of `last`."""
     settled: int = 0
     """The last round whose record paused or ended the run; 0 when none did."""
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """A journal's whole memory, as far as the protocol needs it."""
+    """The whole protocol state in a journal."""
 
     current: SavedRun | None
     """The run that is not closed; None in a new directory or after `--new-run`."""
     votes: dict[str, Vote]
-    """By run id, of open rounds only; also of runs that are closed."""
+    """Votes in open rounds by run id, closed runs included."""
     closed: frozenset[str]
-    """Runs this journal turned its back on."""
+    """Runs that this journal has left for good."""
     votes_cast: int = 0
-    """How many votes this journal has cast, in all runs; it never falls."""
+    """Number of votes that this journal has cast in all runs; it never decreases."""

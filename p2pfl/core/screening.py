@@ -1,6 +1,7 @@
-"""Which messages of a round count: signed votes, of members, of candidates that may have their ballot.
+"""Decides which messages of a round count: signed votes, by members, for ballots the candidate may use.
 
-What does not count is ignored; where its sender is at fault, people are told so.
+Other messages are ignored. A message that only a faulty or hostile sender can have sent is reported to
+people.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from p2pfl.core.catch_up import RoundMessage
 from p2pfl.core.context import Context
 from p2pfl.core.effects import SaveSeen
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
+from p2pfl.core.options import FIRST_ATTEMPT, MAX_ATTEMPT_GAP
 from p2pfl.core.roster import contains
 from p2pfl.messages import Accept, Accepted, Collect, Member, Prepare, Promise
 from p2pfl.proofs import cast_of
 
 
 def takes_vote(ctx: Context, ledger: Ledger, member: Member, message: Promise | Accepted) -> bool:
-    """Whether *message* carries a vote of *member* that may count. Also a late one is remembered."""
+    """Whether *message* carries a valid vote of *member*. A late vote is remembered too."""
     cast = cast_of(message)
     if cast.vote.member != member or not cast.is_valid(ctx.signer.verify):
         name = ctx.name_of(member.node)
@@ -32,14 +33,14 @@ def takes_vote(ctx: Context, ledger: Ledger, member: Member, message: Promise | 
 
 
 def is_of_member(ctx: Context, ledger: Ledger, member: Member, message: RoundMessage) -> bool:
-    """Whether *member*, with its journal, is in the open roster: only then it has a part in the round."""
+    """Whether *member*, with its journal, is in the open roster."""
     if contains(ledger.roster, member):
         return True
     if isinstance(message, Prepare | Collect | Accept):
         name = ctx.name_of(member.node)
         text = (
-            f"{name} stands as aggregator of record {message.round}, but is no member of the run with "
-            "its data directory of now: it is ignored"
+            f"{name} runs for aggregator of record {message.round}, but is no member of the run with "
+            "its present data directory: it is ignored"
         )
         ctx.complain(member.node, "no member", text)
     return False
@@ -48,21 +49,21 @@ def is_of_member(ctx: Context, ledger: Ledger, member: Member, message: RoundMes
 def may_run_for_election(
     ctx: Context, member: Member, message: Prepare | Accept | Collect, order: Sequence[str], highest: int
 ) -> bool:
-    """Whether the ballot of *message*, of the open round, is one *member* may have.
+    """Whether *member* may use the ballot of *message* in the open round.
 
-    Nobody stands in another's name, has another's lowest ballot, or uses attempts up. *order* is the roster
-    by rank; *highest* is the highest attempt known here.
+    A member runs only under its own id, uses only its own lowest ballot, and must not skip many attempts.
+    *order* is the roster by rank; *highest* is the highest attempt known here.
     """
     ballot = message.ballot
     if ballot.node != member.node:
         return False
     if ballot.attempt <= FIRST_ATTEMPT:
         return ctx.policy.lowest(order, member.node)
-    if ballot.attempt > highest + MAX_JUMP:
+    if ballot.attempt > highest + MAX_ATTEMPT_GAP:
         name = ctx.name_of(member.node)
         text = (
-            f"{name} stands with attempt {ballot.attempt} of record {message.round}, far above "
-            f"{highest}, the highest seen here: it is ignored"
+            f"{name} runs with attempt {ballot.attempt} for record {message.round}, far above "
+            f"{highest}, the highest attempt seen here: it is ignored"
         )
         ctx.complain(member.node, "jump", text)
         return False

@@ -2,8 +2,8 @@
 
 From the moment a proposed model's bytes are here and checked until a quorum has flushed and accepted it, a
 member's worker has nothing to do. Almost every proposal is committed, so it evaluates that model and trains
-on it meanwhile. Nothing leaves this node before the commit: then the next round's `LocalTrainer` takes the work
-over if it was that record's, and otherwise it is dropped.
+on it meanwhile. Nothing leaves this node before the commit: then the next round's `LocalTrainer` takes the
+work over if it was that record's, and otherwise it is dropped.
 """
 
 from __future__ import annotations

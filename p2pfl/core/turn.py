@@ -1,7 +1,7 @@
-"""Whether it is this member's turn to stand in the open round: what it knows of itself and of the others.
+"""Collects what a member knows before it runs for election in the open round.
 
-`p2pfl.core.election` decides; here is what it decides by. Beside that, a member waits until a new run has a
-quorum, and after a restart until it has heard who stands already.
+`p2pfl.core.election` makes the decision from this. A member also waits until a new run has a quorum, and
+after a restart until it has heard which candidate is active.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator, Candidacy
 from p2pfl.core.context import Context, PeerView, earliest
-from p2pfl.core.election import Candidate, Situation, decide_candidacy
+from p2pfl.core.election import Candidate, ElectionSituation, decide_candidacy
 from p2pfl.core.ledger import Ledger
 from p2pfl.messages import RosterEntry
 
 LACKING_SECONDS = 3.0
-"""After so long without the last model a member stands last: whoever accepted it has it at once."""
+"""A member that lacks the last model for longer than this comes last: members that accepted it have it."""
 
 
 @dataclass
 class Turn:
-    """Made anew with every round."""
+    """One member's turn in one round; a new object is made for every round."""
 
     ctx: Context
     ledger: Ledger
@@ -33,17 +33,17 @@ class Turn:
     is_resumed: bool = False
     """Whether this is the round in which the process started."""
     wake: float | None = None
-    """When to ask again if nothing happens, since `consider` was last called."""
+    """When to call `consider` again if nothing happens; set by `consider`."""
     _gathered_at: float | None = None
     """When this member first saw a quorum in a run that has no commit yet."""
     _hears_until: float | None = None
-    """Until when it listens after a restart, from when it first saw a quorum; then it knows what is to be
-    known."""
+    """End of the time to listen after a restart, which begins when this member first sees a quorum."""
 
     def consider(self, reachable: int, *, is_ready: bool) -> None:
-        """Stand if it is this member's turn.
+        """Run for election if it is this member's turn.
 
-        *reachable* members are here; *is_ready* says whether this one's worker knows the run's task.
+        *reachable* counts the members that can take part; *is_ready* says whether this node's worker has
+        loaded the run's task.
         """
         self.wake = None
         if self.aggregator.candidacy is not Candidacy.IDLE or not self._has_gathered():
@@ -57,9 +57,9 @@ class Turn:
         self.wake = earliest(self.wake, wake)
 
     def _has_gathered(self) -> bool:
-        """Whether a quorum is in the run: record 0 and its model come to one member sooner than to another.
+        """Whether a quorum is in the run. Members receive record 0 and its model at different times.
 
-        Who stood before would not be answered, and the first in rank comes too late for its turn.
+        A candidate that runs before gets no answer, and the first in rank may enter after its turn.
         """
         if self.ledger.last is None and self._gathered_at is None:
             here = sum(map(self._is_in_run, self.ledger.roster))
@@ -68,10 +68,10 @@ class Turn:
         return True
 
     def _has_listened(self, reachable: int) -> bool:
-        """Whether this member, restarted in the open round, has heard what it has forgotten.
+        """Whether this member, restarted in the open round, had time to hear of an active candidate.
 
-        Who aggregates tells it on a new link. Not all links come at once, and who stood before they are there
-        would take the round from a live candidate.
+        An active candidate announces itself on each new link. Links come up one by one; a member that runs
+        before they are up would take the round from a live candidate.
         """
         if self.ledger.needed == 1:
             return True
@@ -88,14 +88,14 @@ class Turn:
         peer = self.ctx.peers.get(entry.node)
         return peer is not None and peer.status is not None and peer.status.run == self.ledger.run
 
-    def _situation(self, reachable: int, *, is_ready: bool) -> Situation:
+    def _situation(self, reachable: int, *, is_ready: bool) -> ElectionSituation:
         ctx, ledger, acceptor = self.ctx, self.ledger, self.acceptor
         lease, until = acceptor.lease, acceptor.free_since
         if lease is not None and lease.ballot.node == ctx.me.node:
             lease = None
         if lease is not None:
             until = lease.until(ledger.spec.participation.round_cap)
-        return Situation(
+        return ElectionSituation(
             me=ctx.me.node,
             order=self.order,
             reachable=reachable,
@@ -127,6 +127,6 @@ class Turn:
         return candidates
 
     def _is_able(self, peer: PeerView) -> bool:
-        """Whether *peer* can bring the round to an end, as far as is known."""
+        """Whether *peer* can complete the round, as far as this member knows."""
         lacking = peer.lacking_since is not None and self.ctx.now - peer.lacking_since >= LACKING_SECONDS
         return not (peer.is_leaving or lacking or peer.undeliverable)

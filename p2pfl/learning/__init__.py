@@ -1,5 +1,5 @@
-"""Tasks, training and averaging: the only package that knows torch.
+"""Tasks, local training and aggregation: the only package that imports torch.
 
-`commands`, `process`, `catalogue`, `data` and `partition` are also used by the node process and the command
-line, and import neither torch nor numpy. Everything else runs in the worker process only.
+The node process and the command line use `commands`, `process`, `watchdog`, `catalogue`, `data` and
+`partition`, which import neither torch nor numpy. All other modules run in the worker process only.
 """

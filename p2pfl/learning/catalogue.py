@@ -1,8 +1,8 @@
-"""The tasks there are, with their models and default options.
+"""The list of tasks, with their models, data and default options.
 
-It stands apart from the tasks themselves because the command line and the node process must know names and
-defaults without importing torch. A run's specification comes from whoever founded the run: its task is looked
-up here and nowhere else, so that no peer can make this device import a module of its choice.
+It is separate from the tasks because the command line and the node process need names and defaults without
+importing torch. The specification of a run comes from another node, its founder. Its task is looked up only
+here, so no peer can make this device import a module of the peer's choice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from p2pfl.spec import RunSpec
 
 
 class Defaults(msgspec.Struct, frozen=True):
-    """The options of a run that a task knows good values for; fields as in `RunSpec`."""
+    """Default options of a run for one model of a task; fields as in `RunSpec`."""
 
     model: str
     partition: str
@@ -31,22 +31,23 @@ class Defaults(msgspec.Struct, frozen=True):
 
 
 class TaskEntry(msgspec.Struct, frozen=True):
-    """What can be said about a task without loading it."""
+    """Description of a task, known without importing its module."""
 
     name: str
     summary: str
-    """Half a line for `--help` and lists."""
+    """Half a line for `--help` and lists of tasks."""
     module: str
-    """Where its `TASK` is (see `p2pfl.learning.task`)."""
+    """Module that defines the task as `TASK` (see `p2pfl.learning.task`)."""
     models: tuple[str, ...]
+    """Names of its models, the values of `--model`."""
     data: DataSource
     defaults: Defaults
-    """For the task's default model, and for those that do not differ."""
+    """For the default model, and for all models without an entry in `other_defaults`."""
     other_defaults: tuple[Defaults, ...] = ()
-    """For the models that need other values."""
+    """For models that need other values."""
 
     def defaults_for(self, model: str | None) -> Defaults:
-        """Return the defaults for *model*; None is the default model."""
+        """Return the default options for *model*; None is the default model."""
         for defaults in self.other_defaults:
             if defaults.model == model:
                 return defaults
@@ -72,7 +73,7 @@ DIGITS = TaskEntry(
 )
 
 IMAGE_MODELS = ("2nn", "lenet", "cnn", "resnet18")
-"""Those of `p2pfl.learning.models`, the cheapest first."""
+"""The models of `p2pfl.learning.models`, in order of cost."""
 
 SMALL_DEFAULTS = Defaults(
     model="2nn",
@@ -84,11 +85,11 @@ SMALL_DEFAULTS = Defaults(
     momentum=0.9,
     weight_decay=0.0,
 )
-"""For `2nn`, `lenet` and `cnn`: measured on Fashion-MNIST with four nodes, and taken over for the other data
-(see the project's README)."""
+"""For `2nn`, `lenet` and `cnn` on all image data; measured on Fashion-MNIST with four nodes (the figures are
+in `p2pfl/learning/README.md`)."""
 
 RESNET_DEFAULTS = msgspec.structs.replace(SMALL_DEFAULTS, model="resnet18", weight_decay=5e-4)
-"""Not measured: the weight decay is what ResNets are usually trained with on CIFAR-10."""
+"""Not measured: this weight decay is usual for ResNets on CIFAR-10."""
 
 IDX_FILES = (
     "train-images-idx3-ubyte",
@@ -96,7 +97,7 @@ IDX_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-"""The files of MNIST, and of all data sets made to replace it."""
+"""File names of MNIST and of the data sets in its format."""
 
 FASHION_MNIST = TaskEntry(
     name="fashion-mnist",
@@ -135,7 +136,7 @@ CIFAR10 = TaskEntry(
         files=(*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
         is_flat=False,
     ),
-    # Two fully connected layers make little of photographs.
+    # Two fully connected layers learn little from photographs.
     defaults=msgspec.structs.replace(SMALL_DEFAULTS, model="cnn"),
     other_defaults=(RESNET_DEFAULTS,),
 )
@@ -145,10 +146,10 @@ CATALOGUE = {entry.name: entry for entry in (DIGITS, FASHION_MNIST, MNIST, CIFAR
 
 
 def find(name: str) -> TaskEntry:
-    """Return the task called *name*.
+    """Return the entry of the task *name*.
 
     Raises:
-        TaskError: there is none.
+        TaskError: there is no such task.
     """
     entry = CATALOGUE.get(name)
     if entry is None:
@@ -157,7 +158,7 @@ def find(name: str) -> TaskEntry:
 
 
 def check(spec: RunSpec) -> TaskEntry:
-    """Return the task of *spec* if this device could train it, as far as can be told without its data.
+    """Return the entry of the task of *spec*, after checking its model and partition. Data are not checked.
 
     Raises:
         TaskError: the task, its model or the partition is unknown.
@@ -173,12 +174,12 @@ def check(spec: RunSpec) -> TaskEntry:
 
 
 def tasks_with_files() -> tuple[str, ...]:
-    """Return the names of the tasks whose data are files that lie in a folder of this device."""
+    """Return the names of the tasks whose data are files in a folder of this device."""
     return tuple(name for name, entry in CATALOGUE.items() if isinstance(entry.data, DataSet))
 
 
 def find_data(name: str, places: DataPlaces) -> tuple[Path, ...]:
-    """Return the files with the data of the task called *name*, unread.
+    """Return the paths of the data files of the task *name*, without reading them.
 
     Raises:
         TaskError: there is no such task, or a file is missing; the message says how to get it.

@@ -62,8 +62,6 @@ class TrainJob(_Struct, frozen=True, tag="train"):
     model_path: str
     partition: int
     path: str
-    unflushed_path: str = ""
-    """Where the model lies until it is moved to `model_path`, which may happen at any time."""
     digest: str = ""
     """Of the model's bytes; one that has others fails. Empty: not looked at."""
 
@@ -75,8 +73,6 @@ class EvaluateJob(_Struct, frozen=True, tag="evaluate"):
     model_path: str
     part: int
     parts: int
-    unflushed_path: str = ""
-    """As of `TrainJob`."""
     digest: str = ""
     """As of `TrainJob`."""
 
@@ -93,8 +89,8 @@ class RunAggregation(_Struct, frozen=True, tag="aggregate"):
 class AloneJob(_Struct, frozen=True, tag="alone"):
     """Train the initial model on one partition for as many epochs as a whole run; evaluate the result.
 
-    The evaluation is on the whole test split. Answered with any number of `TrainJobProgress`, then `AloneDone`, or
-    `JobStopped`.
+    The evaluation is on the whole test split. Answered with any number of `TrainJobProgress`, then
+    `AloneDone`, or `JobStopped`.
     """
 
     spec: RunSpec

@@ -1,16 +1,16 @@
-"""Where the data of tasks lie on this device; nothing here reads them.
+"""Find the data files of a task on this device, without reading them.
 
-It stands apart from the tasks because the command line and `p2pfl doctor` say whether data are there without
-importing torch. Where a device keeps its data is its own affair: none of this is part of a run.
+This module is separate from the tasks because the command line and `p2pfl doctor` check for data without
+importing torch. Each device keeps its data where its operator wants: these folders are not part of a run.
 
-The search order, for data that no dependency brings:
+The files of a `DataSet` are searched for in this order:
 
-1. the folder of `--data-root`, and when one is given, only that;
-2. the user's folder for data sets (`default_root`), which is also where a download goes;
-3. the folder of the system's package, where there is one (Debian's `dataset-fashion-mnist`).
+1. in the folder of `--data-root`; if it is given, in no other place;
+2. in the user's folder for data sets (`default_root`), which is also where downloads go;
+3. in the folder of a system package, if the task names one (Debian's `dataset-fashion-mnist`).
 
-In each, files are looked for as torchvision lays them out (`ROOT/FashionMNIST/raw/...`) and, where their
-names suffice, in the folder itself; each plain or, where that is usual, as `.gz`.
+In each place, the search covers torchvision's layout (`ROOT/FashionMNIST/raw/...`) and, if the file names are
+distinctive enough (`DataSet.is_flat`), the folder itself, with each file plain or compressed as `.gz`.
 """
 
 from __future__ import annotations
@@ -25,67 +25,69 @@ from p2pfl.paths import holds_file, obstacle, user_data
 
 
 class DataPlaces(msgspec.Struct, frozen=True):
-    """Where this device looks for data sets, and whether it may fetch them."""
+    """Where this device searches for data sets, and whether it may download them."""
 
     root: Path | None = None
-    """The only folder to look in; None for the usual ones."""
+    """The only folder to search; None: the user's folder and the system's."""
     download: bool = False
-    """Whether a data set that is not here is downloaded."""
+    """Whether a missing data set is downloaded."""
 
 
 class Bundled(msgspec.Struct, frozen=True):
-    """A file that an installed package brings."""
+    """A data file that is part of an installed Python package."""
 
     package: str
+    """Import name of the package."""
     file: str
-    """Relative to the package's folder."""
+    """Path relative to the package's folder."""
 
 
 class DataSet(msgspec.Struct, frozen=True):
-    """Files that have to be put on a device."""
+    """Data files that the operator or a download puts on a device."""
 
     torchvision: str
-    """The class in `torchvision.datasets` whose downloader fetches them."""
+    """Name of the class in `torchvision.datasets` that downloads the files."""
     folder: str
-    """Where torchvision keeps them, relative to its root."""
+    """Folder of the files in torchvision's layout, relative to its root."""
     files: tuple[str, ...]
+    """File names, without `.gz`."""
     is_flat: bool = True
-    """Whether the files may also lie in the root itself, each plain or as `.gz`."""
+    """Whether the files may also be in the root itself, and each may be a `.gz`."""
     system_folder: str | None = None
-    """Where a package of the system puts them."""
+    """Folder in which a system package installs the files; None: there is no such package."""
     system_package: str | None = None
-    """The name of that package."""
+    """Name of that system package."""
 
 
 DataSource = Bundled | DataSet
-"""How a task comes to its data."""
+"""Where the data of a task come from."""
 
 
 def default_root() -> Path | None:
-    """Return where this user's data sets are kept: beside the data directories of nodes, not among them.
+    """Return the user's folder for data sets; None for a user without a home folder.
 
-    None for a user without a home folder.
+    It is a sibling of the folder with the nodes' data directories, not a folder inside it.
     """
     return user_data("p2pfl-datasets")
 
 
 def locate(task: str, source: DataSource, places: DataPlaces) -> tuple[Path, ...]:
-    """Return the paths of the files of *source*, the data of *task*, in the order it names them.
+    """Return the paths of the files of *source*, the data of *task*, in the order of *source*.
 
     Raises:
-        TaskError: at least one is missing; the message says where they were looked for and how to get them.
+        TaskError: a file is missing; the message lists the folders searched and the ways to get the files.
     """
     if isinstance(source, Bundled):
         return (_locate_bundled(task, source),)
     folders = _folders(source, places)
     for folder in folders:
-        paths = [_present(folder / name, source) for name in source.files]
+        paths = [_existing(folder / name, source) for name in source.files]
         if None not in paths:
             return tuple(path for path in paths if path is not None)
     ways = ["--download", "--data-root with the folder they are in"]
     if source.system_package is not None:
         ways.insert(1, f"the Debian package {source.system_package}")
-    where = ", ".join(_looked_into(folder) for folder in folders) or "no folder: this user has no home"
+    where = ", ".join(_with_obstacle(folder) for folder in folders) or "no folder: this user has no home"
     raise TaskError(
         f"The data of the task {task!r} are not on this device; use {', or '.join(ways)}. "
         f"Looked for {source.files[0]} and others in {where}."
@@ -99,14 +101,14 @@ def _locate_bundled(task: str, source: Bundled) -> Path:
     if path is None or not holds_file(path):
         missing = source.package if path is None else path
         raise TaskError(
-            f"The data of the task {task!r} are missing ({missing}): p2pfl was not installed whole. "
+            f"The data of the task {task!r} are missing ({missing}): p2pfl is not completely installed. "
             "Install it again, as its README says."
         )
     return path
 
 
 def _folders(source: DataSet, places: DataPlaces) -> list[Path]:
-    """Return where the files of *source* may lie, in the order to look."""
+    """Return the folders that may hold the files of *source*, in search order."""
     folders = []
     root = places.root or default_root()
     if root is not None:
@@ -118,15 +120,15 @@ def _folders(source: DataSet, places: DataPlaces) -> list[Path]:
     return folders
 
 
-def _looked_into(folder: Path) -> str:
-    """Return *folder* for a message, with what kept this user from looking into it."""
+def _with_obstacle(folder: Path) -> str:
+    """Return *folder* for a message, with the reason if this user cannot read it."""
     why = obstacle(folder)
     return f"{folder} ({why})" if why else str(folder)
 
 
-def _present(path: Path, source: DataSet) -> Path | None:
-    """Return *path*, or that of its `.gz`, whichever is there."""
-    packed = path.with_name(path.name + ".gz")
+def _existing(path: Path, source: DataSet) -> Path | None:
+    """Return *path* or the path of its `.gz`, whichever exists; None if neither does."""
     if holds_file(path):
         return path
+    packed = path.with_name(path.name + ".gz")
     return packed if source.is_flat and holds_file(packed) else None

@@ -1,7 +1,7 @@
-"""Data sets from the internet, by torchvision's own downloaders: they know the mirrors and the checksums.
+"""Download data sets with torchvision's downloaders, which know the mirrors and the checksums.
 
-A download goes to a folder of its own beside where the files shall be, and each file is moved into place when
-all are whole: nobody, and no second node on this machine, can take a half-written one for a data set.
+A download goes to a temporary folder on the same disk. The files are moved to their place when all of them
+are complete, so another node on this machine never reads an incomplete file.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from p2pfl.errors import TaskError
 from p2pfl.learning.data import DataPlaces, DataSet, default_root, locate
 
 SILENCE_SECONDS = 30.0
-"""A server that says nothing for so long is given up: torchvision would wait for ever."""
+"""Socket timeout of a download. torchvision sets none and would wait for ever for a silent server."""
 
 REPORT_SECONDS = 5.0
-"""Between two lines about a download: each becomes a line in the node's log."""
+"""Least time between two progress lines: each becomes a line in the node's log."""
 
-MAX_CAUSE = 120
-"""Characters of what torchvision says: a worker's whole reason may have 300, and what to do matters more."""
+MAX_CAUSE_CHARS = 120
+"""Most characters of torchvision's message in ours. A worker's message has at most 300 characters, and the
+advice in it matters more."""
 
 
 def obtain(task: str, source: DataSet, places: DataPlaces) -> tuple[Path, ...]:
-    """Return the paths of the files of *source* as `locate` does; download them first if that is allowed.
+    """Return the paths of the files of *source* as `locate` does; download missing ones if allowed.
 
     Raises:
-        TaskError: they are not here, or cannot be downloaded.
+        TaskError: files are missing and may not, or cannot, be downloaded.
     """
     try:
         return locate(task, source, places)
@@ -55,24 +56,24 @@ def obtain(task: str, source: DataSet, places: DataPlaces) -> tuple[Path, ...]:
 
 
 def fetch(task: str, source: DataSet, root: Path) -> None:
-    """Download the files of *source*, the data of *task*, to where torchvision has them below *root*.
+    """Download the files of *source*, the data of *task*, to *root*, in torchvision's layout.
 
     Raises:
-        TaskError: the network, the server or the disk does not allow it.
+        TaskError: the network, the server or the disk fails.
     """
-    from torchvision import datasets  # two seconds and 165 MB, once in the life of a data set
+    from torchvision import datasets  # here, since this import takes two seconds and 165 MB
 
     sys.stderr.write(f"downloading the data of {task} to {root}\n")
     sys.stderr.flush()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as scratch:
-            with _patience(), _brief_progress():
-                # It fetches, compares checksums, and only then reads what it fetched.
+            with _socket_timeout(), _throttled_progress():
+                # The constructor downloads, verifies the checksums, and then reads the files.
                 getattr(datasets, source.torchvision)(scratch, download=True)
             _move(Path(scratch) / source.folder, root / source.folder)
-    # What torchvision lets through: the network and the disk (OSError, HTTPException), a wrong checksum or no
-    # mirror (RuntimeError), a damaged archive (the others).
+    # What torchvision raises: failures of network and disk (OSError, HTTPException), a wrong checksum or no
+    # reachable mirror (RuntimeError), a damaged archive (the others).
     except (
         OSError,
         http.client.HTTPException,
@@ -88,11 +89,14 @@ def fetch(task: str, source: DataSet, root: Path) -> None:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return why a download failed, briefly: torchvision lists every mirror, with the cause behind each."""
+    """Return the cause of a failed download in brief.
+
+    torchvision's message lists every mirror with its cause.
+    """
     text = " ".join(str(error).split())
     named = re.findall(r"<urlopen error (.*?)>", text)
     cause = str(named[-1] if named else text or type(error).__name__)
-    return re.sub(r"^\[Errno -?\d+\] ", "", cause)[:MAX_CAUSE]
+    return re.sub(r"^\[Errno -?\d+\] ", "", cause)[:MAX_CAUSE_CHARS]
 
 
 def _move(source: Path, target: Path) -> None:
@@ -102,8 +106,8 @@ def _move(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _patience() -> Iterator[None]:
-    """Bound the silence of sockets made meanwhile."""
+def _socket_timeout() -> Iterator[None]:
+    """Give a timeout to all sockets that are created inside this context."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE_SECONDS)
     try:
@@ -113,22 +117,22 @@ def _patience() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _brief_progress() -> Iterator[None]:
-    """Let the progress bars drawn meanwhile write a line now and then."""
-    brief = BriefProgress(sys.stderr)
-    with contextlib.redirect_stderr(brief), contextlib.redirect_stdout(brief):
+def _throttled_progress() -> Iterator[None]:
+    """Throttle the output of progress bars that are drawn inside this context."""
+    throttled = ThrottledProgress(sys.stderr)
+    with contextlib.redirect_stderr(throttled), contextlib.redirect_stdout(throttled):
         yield
 
 
-class BriefProgress(io.TextIOBase):
-    """Takes what redraws itself over and over, and passes on a line every `REPORT_SECONDS`."""
+class ThrottledProgress(io.TextIOBase):
+    """A stream for a progress bar: writes its latest state to *sink* at most once in `REPORT_SECONDS`."""
 
     def __init__(self, sink: TextIO | None) -> None:
         self._sink = sink
         self._next = time.monotonic() + REPORT_SECONDS
 
     def write(self, text: str) -> int:
-        """Pass *text* on as a line of its own, or drop it."""
+        """Write *text* as a line of its own, or drop it."""
         line, now = text.strip(), time.monotonic()
         if line and self._sink is not None and now >= self._next:
             self._next = now + REPORT_SECONDS

@@ -1,10 +1,12 @@
-"""IDX, the file format of MNIST and its like, plain or compressed by gzip, read into a tensor.
+"""Read IDX files, the format of MNIST and similar data sets, into tensors; plain or compressed with gzip.
 
-It stands apart because torchvision refuses the compressed files that Debian ships, and takes seconds to
-import. The format is two zero bytes, a byte for the type of the elements, one for the number of dimensions,
-the dimensions as 4-byte big-endian numbers, then the elements, the last dimension varying fastest (Y. LeCun,
-"The MNIST database of handwritten digits"). Files come from anywhere, so a header is believed only where it
-says what the task expects: nothing is allocated, and nothing decompressed, beyond that.
+torchvision does not read the compressed files that Debian ships, and takes seconds to import. An IDX file is
+two zero bytes, one byte for the element type, one byte for the number of dimensions, the dimensions as 4-byte
+big-endian numbers, then the elements in row-major order (Y. LeCun, "The MNIST database of handwritten
+digits").
+
+Files are untrusted. The header must state the type and the shape that the task expects, before anything is
+allocated; no more than the elements of this shape is decompressed.
 """
 
 from __future__ import annotations
@@ -21,22 +23,22 @@ from torch import Tensor
 from p2pfl.errors import TaskError
 
 UNSIGNED_BYTE = 0x08
-"""The type of elements that pixels and labels have; the format knows five others."""
+"""Element type of pixels and labels. The format defines five others, which no data set here uses."""
 
 CHUNK_BYTES = 1024 * 1024
-"""Decompressed at a time: what lies in memory twice."""
+"""Bytes decompressed in one step: so many are in memory twice."""
 
 
 def read(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """Return the elements of the IDX file *path*, which must have this *shape*; uint8.
+    """Return the elements of the IDX file *path* as a uint8 tensor of *shape*.
 
     Raises:
-        TaskError: it cannot be read, is damaged, or holds something else.
+        TaskError: the file cannot be read, is damaged, or has another element type or shape.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return _read(file, path, shape)
-    except (OSError, EOFError, zlib.error) as error:  # gzip's own errors are all three
+    except (OSError, EOFError, zlib.error) as error:  # gzip raises all three
         raise TaskError(
             f"The data file {path} cannot be read ({error}); get it again, or make it readable."
         ) from error
@@ -50,7 +52,7 @@ def _read(file: io.BufferedIOBase, path: Path, shape: tuple[int, ...]) -> Tensor
     if header[2] != UNSIGNED_BYTE:
         raise TaskError(
             f"{path} holds elements of the IDX type 0x{header[2]:02x} where unsigned bytes (0x08) are "
-            "expected: it is another data set's."
+            "expected: it is of another data set."
         )
     if header[3] != len(shape):
         raise TaskError(
@@ -62,7 +64,7 @@ def _read(file: io.BufferedIOBase, path: Path, shape: tuple[int, ...]) -> Tensor
     if found != shape:
         raise TaskError(
             f"{path} holds {' x '.join(map(str, found))} elements where "
-            f"{' x '.join(map(str, shape))} are expected: it is another data set's, or only part of it."
+            f"{' x '.join(map(str, shape))} are expected: it is of another data set, or only a part of one."
         )
     elements = bytearray(math.prod(shape))
     done = 0
@@ -71,6 +73,6 @@ def _read(file: io.BufferedIOBase, path: Path, shape: tuple[int, ...]) -> Tensor
         if not count:
             raise TaskError(f"{path} ends after {done} of {len(elements)} elements; get it again.")
         done += count
-    if file.read(1):  # at the end, gzip also compares its checksum
-        raise TaskError(f"{path} goes on after its {len(elements)} elements; get it again.")
+    if file.read(1):  # this read also makes gzip verify its checksum
+        raise TaskError(f"{path} has more bytes than its {len(elements)} elements; get it again.")
     return torch.frombuffer(elements, dtype=torch.uint8).reshape(shape)

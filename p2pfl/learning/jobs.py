@@ -7,7 +7,6 @@ round.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -198,13 +197,7 @@ class Jobs:
         Raises:
             BlobError: it is no canonical model file, not of this model, or damaged.
         """
-        if command.unflushed_path:
-            with contextlib.suppress(BlobError):  # it has been moved
-                return self._loaded_from(command.spec, Path(command.unflushed_path), command.digest)
-        return self._loaded_from(command.spec, Path(command.model_path), command.digest)
-
-    def _loaded_from(self, spec: RunSpec, path: Path, digest: str) -> nn.Module:
-        module = self._reused(spec)
+        path, module = Path(command.model_path), self._reused(command.spec)
         try:
             status = path.stat()
         except OSError as error:
@@ -212,7 +205,7 @@ class Jobs:
         file = (status.st_dev, status.st_ino, status.st_mtime_ns)
         if self._holds != file:
             self._holds = None
-            weights.load_into(path, module, digest)
+            weights.load_into(path, module, command.digest)
             self._holds = file
         return module
 

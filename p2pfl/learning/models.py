@@ -1,12 +1,12 @@
-"""The built-in models of images, made for any size and number of channels.
+"""The built-in image classifiers, for images of any size and number of channels.
 
 - `2nn` and `cnn`: McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data"
-  (2017), section 3. On images of 28x28 they have 199,210 and 1,663,370 parameters, as the paper says.
+  (2017), section 3. For images of 28x28 they have 199,210 and 1,663,370 parameters, as in the paper.
 - `lenet`: LeCun et al., "Gradient-Based Learning Applied to Document Recognition" (1998), section II.B, with
-  ReLU and maximum pooling in place of its sigmoids and its trained subsampling.
+  ReLU and max pooling in place of sigmoids and trained subsampling.
 - `resnet18`: He et al., "Deep Residual Learning for Image Recognition" (2016), from torchvision.
 
-Layers have names, not numbers: they become the names in model files.
+Layers have names, not numbers: the names become tensor names in model files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn
 
 
 class ImageShape(NamedTuple):
-    """The size of an image as a model sees it: [channels, height, width]."""
+    """Shape of a model's input image: [channels, height, width]."""
 
     channels: int
     height: int
@@ -27,14 +27,14 @@ class ImageShape(NamedTuple):
 
 
 LENET_SIDE = 32
-"""Pixels along an edge of what LeNet-5 takes; smaller images get a margin, as MNIST's do in its paper."""
+"""Edge of LeNet-5's input in pixels. Smaller images are padded to it, as MNIST's are in the paper."""
 
 LARGE_SIDE = 64
-"""From so many pixels along an edge on, `resnet18` begins as its paper has it."""
+"""Least edge in pixels for which `resnet18` keeps the first layers of the paper."""
 
 
 def two_layers(shape: ImageShape, classes: int) -> nn.Module:
-    """Return the paper's "2NN": two hidden layers of 200 units."""
+    """Return the FedAvg paper's "2NN": two hidden layers of 200 units."""
     return nn.Sequential(  # x: [batch, channels, height, width]
         OrderedDict(
             flat=nn.Flatten(),  # [batch, channels * height * width]
@@ -48,7 +48,7 @@ def two_layers(shape: ImageShape, classes: int) -> nn.Module:
 
 
 def convolutional(shape: ImageShape, classes: int) -> nn.Module:
-    """Return the paper's CNN: two 5x5 convolutions that keep the size, each with pooling, and 512 units."""
+    """Return the FedAvg paper's CNN: two padded 5x5 convolutions, each with pooling, and 512 units."""
     channels, height, width = shape
     return nn.Sequential(  # x: [batch, channels, height, width]
         OrderedDict(
@@ -67,7 +67,7 @@ def convolutional(shape: ImageShape, classes: int) -> nn.Module:
 
 
 def lenet(shape: ImageShape, classes: int) -> nn.Module:
-    """Return a net of LeNet-5's sizes: 6 and 16 channels, then 120 and 84 units."""
+    """Return LeNet-5 with its layer sizes: 6 and 16 channels, then 120 and 84 units."""
     channels, height, width = shape
     margin = max(0, LENET_SIDE - min(height, width)) // 2
     height, width = ((side + 2 * margin - 4) // 2 for side in (height, width))  # after the first pooling
@@ -91,23 +91,23 @@ def lenet(shape: ImageShape, classes: int) -> nn.Module:
 
 
 def resnet18(shape: ImageShape, classes: int) -> nn.Module:
-    """Return torchvision's ResNet-18 for images of any number of channels, untrained.
+    """Return torchvision's ResNet-18 without pretrained weights, for any number of channels.
 
-    Small images keep their size through the first layer: its stride and pooling, made for 224x224, would
-    leave the last stage a single pixel of a 28x28 image. They get what section 4.2 of the paper has for
-    CIFAR-10, a 3x3 convolution without stride and no pooling. That costs sixteen times the arithmetic.
+    For images smaller than `LARGE_SIDE`, the first layer is a 3x3 convolution without stride or pooling, as
+    in section 4.2 of the paper for CIFAR-10. The original stride and pooling are for 224x224: they would
+    leave a single pixel of a 28x28 image for the last stage. This costs sixteen times the arithmetic.
 
-    It has batch normalisation, whose running statistics FedAvg averages with everything else.
+    The model has batch normalisation. Its running statistics are buffers, which FedAvg averages too.
     """
-    from torchvision.models import resnet18 as torchvisions  # two seconds and 165 MB that others do not spend
+    from torchvision import models  # here, since this import takes two seconds and 165 MB
 
-    module: nn.Module = torchvisions(weights=None, num_classes=classes)
+    module: nn.Module = models.resnet18(weights=None, num_classes=classes)
     if min(shape.height, shape.width) >= LARGE_SIDE:
         module.conv1 = nn.Conv2d(shape.channels, 64, 7, stride=2, padding=3, bias=False)
     else:
         module.conv1 = nn.Conv2d(shape.channels, 64, 3, padding=1, bias=False)
         module.maxpool = nn.Identity()
-    nn.init.kaiming_normal_(module.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's own
+    nn.init.kaiming_normal_(module.conv1.weight, mode="fan_out", nonlinearity="relu")  # as in torchvision
     return module
 
 
@@ -117,4 +117,4 @@ MODELS: dict[str, Callable[[ImageShape, int], nn.Module]] = {
     "lenet": lenet,
     "resnet18": resnet18,
 }
-"""By name: what makes a freshly initialised model, from images of a shape to one logit for each class."""
+"""Constructors by name. A model maps images [batch, channels, height, width] to logits [batch, classes]."""

@@ -1,20 +1,22 @@
-"""How one data set is divided among devices that pretend to have each its own.
+"""Divide one data set into non-IID partitions, one for each device.
 
-Every member computes the whole division for itself and takes its part, so all must get the same one: on every
-machine, with every version of Python, torch and numpy. Hence plain Python here, and of its generator only
-`random()`, the one method whose sequence the language guarantees for a seed. (It also keeps the module usable
-where torch and numpy must not be imported.) A division is disjoint and complete.
+Every member computes all partitions and takes its own. So all members must compute the same ones, with every
+version of Python, torch and numpy. Therefore this is plain Python, and the only method of its random
+generator is `random()`: for this method alone the language guarantees the sequence of a seed. (The node
+process, which must import neither torch nor numpy, uses this module too.) Partitions are disjoint, and
+together complete.
 
-The schemes, as written in `RunSpec.partition`:
+The schemes, in the notation of `RunSpec.partition`:
 
-- `iid`: shuffle and deal out. - `dirichlet:ALPHA`: label skew after Hsu et al., "Measuring the Effects of
-Non-Identical Data Distribution for Federated
-  Visual Classification" (2019), in the form of Li et al., "Federated Learning on Non-IID Data Silos" (2022):
-  each class is divided in proportions drawn from a symmetric Dirichlet distribution, so the parts differ in
-  size too. A small ALPHA gives each part few classes; a large one approaches `iid`.
-- `shards:K`: sort by label, cut into K shards a part, deal each part K of them (McMahan et al.,
-"Communication-Efficient Learning
-  of Deep Networks from Decentralized Data" (2017), section 3: its "pathological" split has K = 2).
+- `iid`: shuffle all examples and cut them into equal partitions.
+- `dirichlet:ALPHA`: label skew. The examples of each class are divided in proportions drawn from a symmetric
+  Dirichlet distribution with concentration ALPHA, so partitions differ in size too. A small ALPHA gives each
+  partition few classes; a large one approaches `iid`. After Hsu et al., "Measuring the Effects of
+  Non-Identical Data Distribution for Federated Visual Classification" (2019), in the form of Li et al.,
+  "Federated Learning on Non-IID Data Silos" (2022).
+- `shards:K`: sort the examples by label, cut them into K shards for each partition, deal K shards to each.
+  McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data" (2017),
+  section 3: its "pathological" split has K = 2.
 """
 
 from __future__ import annotations
@@ -29,41 +31,41 @@ import msgspec
 
 from p2pfl.errors import TaskError
 
-LEAST_SAMPLES = 8
-"""A part has at least so many where the data suffice: half a batch, so that every member has something to
-train on."""
+MIN_EXAMPLES = 8
+"""Least examples of a Dirichlet partition, if the data suffice: half a batch, so that every member can
+train."""
 
-LEAST_ALPHA, MOST_ALPHA = 0.001, 1e6
-"""Below, the gamma variates underflow; above, the division is even to the last sample anyway."""
+MIN_ALPHA, MAX_ALPHA = 0.001, 1e6
+"""Below, the gamma variates underflow. Above, the proportions are equal to the last example anyway."""
 
 
 class Iid(msgspec.Struct, frozen=True):
-    """Shuffle and deal out."""
+    """Equal partitions of shuffled examples."""
 
 
 class Dirichlet(msgspec.Struct, frozen=True):
-    """Divide each class in random proportions."""
+    """Each class divided in proportions from a symmetric Dirichlet distribution."""
 
     alpha: float
     """Concentration: all parameters of the Dirichlet distribution have this value."""
 
 
 class Shards(msgspec.Struct, frozen=True):
-    """Deal out pieces of the data sorted by label."""
+    """Each partition made of shards of the examples sorted by label."""
 
     each: int
-    """Shards a part gets."""
+    """Shards in a partition."""
 
 
 Scheme = Iid | Dirichlet | Shards
-"""The ways to divide."""
+"""How a data set is divided into partitions."""
 
 
 def parse(text: str) -> Scheme:
-    """Return the scheme written as *text*.
+    """Return the scheme written as *text*, for example "dirichlet:0.5".
 
     Raises:
-        TaskError: it names none, or its number is unusable.
+        TaskError: *text* names no scheme, or its number is out of range.
     """
     kind, colon, value = text.partition(":")
     if kind == "iid" and not colon:
@@ -73,43 +75,43 @@ def parse(text: str) -> Scheme:
             alpha = float(value)
         except ValueError:
             alpha = math.nan
-        if LEAST_ALPHA <= alpha <= MOST_ALPHA:
+        if MIN_ALPHA <= alpha <= MAX_ALPHA:
             return Dirichlet(alpha)
     if kind == "shards" and value.isascii() and value.isdigit() and len(value) <= 6 and int(value) > 0:
         return Shards(int(value))
     raise TaskError(
         f"The partition {text[:40]!r} cannot be understood; write iid, dirichlet:ALPHA with ALPHA from "
-        f"{LEAST_ALPHA:g} to {MOST_ALPHA:g} (for instance dirichlet:0.5), or shards:K with K from 1 "
+        f"{MIN_ALPHA:g} to {MAX_ALPHA:g} (for instance dirichlet:0.5), or shards:K with K from 1 "
         "(for instance shards:2)."
     )
 
 
-def divide(labels: Sequence[int], scheme: Scheme, parts: int, seed: int) -> list[list[int]]:
-    """Divide the samples with these *labels* in *parts*; return the ascending sample indices of each part.
+def divide(labels: Sequence[int], scheme: Scheme, count: int, seed: int) -> list[list[int]]:
+    """Divide the examples with these *labels* into *count* partitions; return the ascending indices of each.
 
-    The same arguments give the same division everywhere.
+    The same arguments give the same partitions on every machine.
 
     Raises:
-        TaskError: there are fewer samples than parts (or shards).
+        TaskError: there are fewer examples than partitions, or than shards.
     """
-    pieces = parts * scheme.each if isinstance(scheme, Shards) else parts
+    pieces = count * scheme.each if isinstance(scheme, Shards) else count
     if len(labels) < pieces:
         raise TaskError(
-            f"The task has {len(labels)} training samples, which cannot be divided in {pieces} "
+            f"The task has {len(labels)} training examples, which cannot be divided into {pieces} "
             f"{'shards' if isinstance(scheme, Shards) else 'partitions'}; use fewer partitions."
         )
-    generator = random.Random(f"partition {seed} {parts}")  # noqa: S311  no secret
+    generator = random.Random(f"partition {seed} {count}")  # noqa: S311  no secret
     match scheme:
         case Iid():
-            division = _cut(_shuffled(range(len(labels)), generator), parts)
+            partitions = _cut(_shuffled(range(len(labels)), generator), count)
         case Dirichlet(alpha):
-            division = _by_proportions(labels, alpha, parts, generator)
-            _fill_up(division)
+            partitions = _by_proportions(labels, alpha, count, generator)
+            _fill_up(partitions)
         case Shards():
-            division = _by_shards(labels, scheme.each, parts, generator)
+            partitions = _by_shards(labels, scheme.each, count, generator)
         case _:
             assert_never(scheme)
-    return [sorted(part) for part in division]
+    return [sorted(partition) for partition in partitions]
 
 
 def _shuffled(items: Sequence[int], generator: random.Random) -> list[int]:
@@ -123,53 +125,55 @@ def _cut(items: Sequence[int], pieces: int) -> list[list[int]]:
 
 
 def _by_proportions(
-    labels: Sequence[int], alpha: float, parts: int, generator: random.Random
+    labels: Sequence[int], alpha: float, count: int, generator: random.Random
 ) -> list[list[int]]:
+    """Divide each class in proportions drawn from Dirichlet(*alpha*, ..., *alpha*)."""
     classes: dict[int, list[int]] = {}
     for index, label in enumerate(labels):
         classes.setdefault(label, []).append(index)
-    division: list[list[int]] = [[] for _ in range(parts)]
+    partitions: list[list[int]] = [[] for _ in range(count)]
     for label in sorted(classes):
-        members = _shuffled(classes[label], generator)
+        examples = _shuffled(classes[label], generator)
         # Gamma variates divided by their sum are a draw from the Dirichlet distribution.
-        draws = [_gamma(alpha, generator) for _ in range(parts)]
+        draws = [_gamma(alpha, generator) for _ in range(count)]
         total = sum(draws)
-        if total == 0:  # all underflowed, which tiny alphas allow: the class goes to one part
-            draws[int(generator.random() * parts)] = total = 1.0
-        ends = [round(len(members) * min(1.0, share / total)) for share in accumulate(draws)]
-        ends[-1] = len(members)
-        for part, start, end in zip(division, [0, *ends], ends, strict=False):
-            part += members[start:end]
-    return division
+        if total == 0:  # all underflowed, which a tiny alpha allows: the class goes to one partition
+            draws[int(generator.random() * count)] = total = 1.0
+        ends = [round(len(examples) * min(1.0, share / total)) for share in accumulate(draws)]
+        ends[-1] = len(examples)
+        for partition, start, end in zip(partitions, [0, *ends], ends, strict=False):
+            partition += examples[start:end]
+    return partitions
 
 
 def _gamma(alpha: float, generator: random.Random) -> float:
     """Draw from Gamma(*alpha*, 1).
 
-    After Marsaglia and Tsang, "A Simple Method for Generating Gamma Variables" (2000).
+    Marsaglia and Tsang, "A Simple Method for Generating Gamma Variables" (2000).
     """
     if alpha < 1:
         return _gamma(alpha + 1, generator) * math.pow(1 - generator.random(), 1 / alpha)
     d = alpha - 1 / 3
     c = 1 / math.sqrt(9 * d)
     while True:
-        # Box and Muller's normal variate.
+        # A standard normal variate by the method of Box and Muller.
         x = math.sqrt(-2 * math.log(1 - generator.random())) * math.cos(2 * math.pi * generator.random())
         v = (1 + c * x) ** 3
         if v > 0 and math.log(1 - generator.random()) < x * x / 2 + d - d * v + d * math.log(v):
             return d * v
 
 
-def _fill_up(division: list[list[int]]) -> None:
-    """Move samples from the largest to the smallest part until none has too few."""
-    least = min(LEAST_SAMPLES, sum(map(len, division)) // len(division))
-    for part in division:
-        while len(part) < least:
-            part.append(max(division, key=len).pop())
+def _fill_up(partitions: list[list[int]]) -> None:
+    """Move examples from the largest partition to each that has fewer than `MIN_EXAMPLES`."""
+    least = min(MIN_EXAMPLES, sum(map(len, partitions)) // len(partitions))
+    for partition in partitions:
+        while len(partition) < least:
+            partition.append(max(partitions, key=len).pop())
 
 
-def _by_shards(labels: Sequence[int], each: int, parts: int, generator: random.Random) -> list[list[int]]:
+def _by_shards(labels: Sequence[int], each: int, count: int, generator: random.Random) -> list[list[int]]:
+    """Sort by label, cut into shards, and deal *each* shards to each partition."""
     by_label = sorted(_shuffled(range(len(labels)), generator), key=lambda index: labels[index])
-    shards = _cut(by_label, parts * each)
+    shards = _cut(by_label, count * each)
     order = _shuffled(range(len(shards)), generator)
-    return [[index for shard in order[part::parts] for index in shards[shard]] for part in range(parts)]
+    return [[index for shard in order[first::count] for index in shards[shard]] for first in range(count)]

@@ -4,12 +4,12 @@ It stands apart from `worker` because it runs in the node process, which must no
 outlives the processes it starts: when one dies, its jobs raise `WorkerError`, `on_death` is told why, and the
 next job starts another.
 
-What is noticed: an exit or a crash, at once, by the end of the pipe; a process that is frozen, or in which no
-thread can run Python any more, by the missing `ObserverHeartbeat` frames (`WorkerSettings.silence_seconds`); a job that
-hangs, a torch operation that never returns say, by the time since its last progress, many times what it is to
-take in all (`WorkerSettings.hang_factor`). The process is killed then, and its jobs fail. What a job is to
-take is its own prediction, or what the last of its kind took; the first of its kind has no limit, since it
-may load torch or download data.
+What is noticed: an exit or a crash, at once, by the end of the pipe; a process that is frozen, or in which
+no thread can run Python any more, by the missing `WorkerHeartbeat` frames
+(`WorkerSettings.silence_seconds`); a job that hangs (a torch operation that never returns, for example), by
+the time since its last progress (`WorkerSettings.hang_factor` times its predicted duration). The process is
+then killed, and its jobs fail. The predicted duration is the job's own prediction, or the duration of the
+last job of its kind. The first job of a kind has no limit, since it may load torch or download data.
 """
 
 from __future__ import annotations
@@ -223,13 +223,12 @@ class Worker:
         path: Path,
         on_progress: OnProgress | None = None,
         *,
-        unflushed_path: Path | None = None,
         digest: str = "",
     ) -> commands.TrainDone | None:
         """Train the model in *model_path* on one partition and write the update to *path*, not flushed.
 
-        The model may lie in *passing_path* until it is moved, at any time. It must have the *digest*, if one
-        is given. Return None when `stop_training` ended it; cancelling the call ends the training too.
+        The model must have the *digest*, if one is given. Return None when `stop_training` ended it;
+        cancelling the call ends the training too.
         """
         command = commands.TrainJob(
             next(self._ids),
@@ -238,7 +237,6 @@ class Worker:
             str(model_path),
             partition,
             str(path),
-            str(unflushed_path or ""),
             digest,
         )
         return await self._do_stoppable(command, commands.TrainDone, on_progress)
@@ -250,13 +248,10 @@ class Worker:
         part: int,
         parts: int,
         *,
-        unflushed_path: Path | None = None,
         digest: str = "",
     ) -> commands.EvaluateDone:
         """Evaluate the model in *model_path*, see `train`, on part *part* of *parts* of the test split."""
-        command = commands.EvaluateJob(
-            next(self._ids), spec, str(model_path), part, parts, str(unflushed_path or ""), digest
-        )
+        command = commands.EvaluateJob(next(self._ids), spec, str(model_path), part, parts, digest)
         return await self._do(command, commands.EvaluateDone)
 
     async def aggregate(

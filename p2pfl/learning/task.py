@@ -1,7 +1,7 @@
-"""What a task must offer: its data and its models.
+"""The interface of a task: its data and its models.
 
-A task's module holds an instance named `TASK`; its name, models and defaults are in
-`p2pfl.learning.catalogue`, which knows no torch.
+A task's module defines an instance named `TASK`. Its name, models and defaults are in
+`p2pfl.learning.catalogue`, which does not import torch.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from p2pfl.spec import RunSpec
 
 @dataclass(frozen=True)
 class Scaling:
-    """How samples that are kept as bytes become what a model takes; on the device of the samples.
+    """Conversion of uint8 images to a model's float32 input; its tensors are on the device of the images.
 
-    Kept as float32 they would take four times the memory. Converting a batch takes little next to a step:
-    see `tests/bench/README.md`.
+    Images stay uint8 in memory: as float32 they would take four times as much. The conversion of a batch is
+    cheap next to an optimizer step (`tests/bench/README.md`).
     """
 
     factor: Tensor
@@ -34,38 +34,41 @@ class Scaling:
 
     @classmethod
     def normalising(cls, mean: Sequence[float], deviation: Sequence[float]) -> Scaling:
-        """Return what gives bytes of this *mean* and *deviation*, shares of 255 by channel, 0 and 1."""
+        """Return the scaling to mean 0 and standard deviation 1.
+
+        *mean* and *deviation* are those of the images by channel, divided by 255.
+        """
         means, deviations = (torch.tensor(values).reshape(-1, 1, 1) for values in (mean, deviation))
         return cls(1 / (255 * deviations), -means / deviations)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the batch *x* [batch, channels, height, width] as float32."""
+        """Return the batch *x*, uint8 [batch, channels, height, width], scaled to float32."""
         return x.to(torch.float32).mul_(self.factor).add_(self.offset)
 
     def to(self, device: torch.device) -> Scaling:
-        """Return the same on *device*."""
+        """Return this scaling on *device*."""
         return Scaling(self.factor.to(device), self.offset.to(device))
 
 
 @dataclass(frozen=True)
 class Data:
-    """The data of a task, the same on every device, divided in training and test split."""
+    """The training and test split of a task; the same on every device."""
 
     train_x: Tensor
-    """[samples, ...] what the model takes, float32; or, with a `scaling`, uint8."""
+    """[examples, ...] float32, the input of the model; uint8 if there is a `scaling`."""
     train_y: Tensor
-    """[samples] int64: indices into `classes`."""
+    """[examples] int64: indices into `classes`."""
     test_x: Tensor
-    """[samples, ...] as `train_x`."""
+    """[examples, ...] of the same dtype as `train_x`."""
     test_y: Tensor
-    """[samples] as `train_y`."""
+    """[examples] int64: indices into `classes`."""
     classes: tuple[str, ...]
-    """What the labels mean, for people."""
+    """Names of the classes, in the order of the labels."""
     scaling: Scaling | None = None
-    """What is done to each batch before the model gets it; None: nothing."""
+    """Applied to each batch before the model; None: batches are used as they are."""
 
     def to(self, device: torch.device) -> Data:
-        """Return the data on *device*; those already there are not copied."""
+        """Return the data on *device*; tensors that are already there are not copied."""
         return Data(
             self.train_x.to(device),
             self.train_y.to(device),
@@ -77,21 +80,24 @@ class Data:
 
 
 class Task(Protocol):
-    """Classification: a model maps a sample to one logit a class, trained with cross-entropy."""
+    """A classification task.
+
+    Models map inputs [batch, ...] to logits [batch, classes]; the loss is cross-entropy.
+    """
 
     def load(self, places: DataPlaces, /) -> Data:
-        """Return the data, on the CPU; the split must not depend on the run.
+        """Return the data, on the CPU. The same in every run and on every device.
 
-        *places* says where this device's operator keeps data, for tasks whose data nothing else brings.
+        *places* says where this device keeps data sets; tasks with bundled data ignore it.
 
         Raises:
-            TaskError: they are missing or damaged on this device.
+            TaskError: the data are missing or damaged on this device.
         """
 
     def build(self, model: str) -> nn.Module:
-        """Return a freshly initialised *model*, one of those in the catalogue, on the CPU.
+        """Return a freshly initialised *model*, a name from the catalogue, on the CPU.
 
-        It draws its parameters from torch's default generator, which the caller has seeded.
+        The caller has seeded torch's default generator, from which the parameters are drawn.
         """
 
 

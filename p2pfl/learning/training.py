@@ -1,8 +1,8 @@
-"""Local training and evaluation: plain loops over tensors that live on the device.
+"""Local training and evaluation: plain loops over batches of tensors in the memory of the device.
 
-SGD is written out here as the paper does it: the first `torch.optim.SGD` a process makes imports the compiler
-of torch, 1.6 seconds and 150 MB. The arithmetic is that of `torch.optim.SGD` (momentum without dampening,
-weight decay added to the gradient).
+SGD is implemented here because the first `torch.optim.SGD` of a process imports torch's compiler, which takes
+1.6 seconds and 150 MB. The arithmetic is that of `torch.optim.SGD`: momentum without dampening, weight decay
+added to the gradient.
 """
 
 from __future__ import annotations
@@ -21,52 +21,52 @@ from p2pfl.learning.task import Scaling
 from p2pfl.spec import LocalTraining
 
 EVALUATION_BATCH = 256
-"""Samples evaluated at a time: with 512, the activations of a convolution on 28x28 leave the processor's
-cache and it takes a third longer; with 128, small models do."""
+"""Examples in an evaluation batch. With 512, the activations of a convolution on 28x28 do not fit the
+processor's cache, and evaluation takes a third longer; with 128, small models take longer."""
 
 BOUNDLESS_LOSS = 1e300
-"""Reported for a loss that is not finite: messages carry finite numbers only."""
+"""Reported in place of a loss that is not finite: messages carry only finite numbers."""
 
 AfterBatch = Callable[[int, int], None]
-"""Told (batches done, batches in all) after each batch; ends the training by raising."""
+"""Called after each batch with (batches done, total batches); may raise to end the training."""
 
 
-def choose_device(wish: str) -> torch.device:
-    """Return the device called *wish*; "auto" takes CUDA, else MPS, else the CPU.
+def choose_device(name: str) -> torch.device:
+    """Return the torch device *name*; "auto" is CUDA if available, else MPS, else the CPU.
 
     Raises:
         TaskError: this machine, or this build of torch, has no such device.
     """
-    if wish == "auto":
+    if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(wish)
+        device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch built without CUDA
         raise TaskError(
-            f"The device {wish!r} cannot be used here ({str(error).splitlines()[0]}); "
+            f"The device {name!r} cannot be used here ({str(error).splitlines()[0]}); "
             "use --device auto or cpu."
         ) from error
     return device
 
 
 def describe_device(device: torch.device) -> str:
-    """Return a device's name for people."""
+    """Return the name of *device* for people, for example "cuda:0 (NVIDIA H200)"."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)
 
 
 def derive_seed(*parts: str | int) -> int:
-    """Return a seed in 0..2**63-1 that depends on all *parts*, the same on every machine."""
+    """Return a seed from 0 to 2**63-1 that is a hash of *parts*, the same on every machine."""
     text = " ".join(map(str, parts)).encode()
     return int.from_bytes(blake3(text).digest(8), "big") >> 1
 
 
 class Sgd:
-    """Stochastic gradient descent with momentum and weight decay, in place."""
+    """Stochastic gradient descent with momentum and weight decay; updates parameters in place."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], options: LocalTraining) -> None:
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
@@ -75,11 +75,15 @@ class Sgd:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move the parameters by their gradients, and forget these."""
+        """Do one optimizer step and clear the gradients.
+
+        With gradient g, parameter p and velocity v: g += weight_decay * p; v = momentum * v + g;
+        p -= learning_rate * v.
+        """
         options = self._options
         for position, parameter in enumerate(self._parameters):
             gradient = parameter.grad
-            if gradient is None:  # not part of this batch's computation
+            if gradient is None:  # the loss of this batch does not depend on the parameter
                 continue
             parameter.grad = None
             if options.weight_decay:
@@ -87,7 +91,7 @@ class Sgd:
             if options.momentum:
                 velocity = self._velocities[position]
                 if velocity is None:
-                    self._velocities[position] = gradient  # ours alone from here on
+                    self._velocities[position] = gradient  # nothing else uses this tensor any more
                 else:
                     gradient = velocity.mul_(options.momentum).add_(gradient)
             parameter.add_(gradient, alpha=-options.learning_rate)
@@ -95,16 +99,16 @@ class Sgd:
 
 @dataclass(frozen=True)
 class Part:
-    """What one device trains on: some rows of tensors it shares with nobody, all on one device."""
+    """The training data of one partition: some rows of the whole training split."""
 
     x: Tensor
-    """[samples, ...]"""
+    """[examples, ...] of the whole split, as in `Data`."""
     y: Tensor
-    """[samples] int64."""
+    """[examples] int64 of the whole split."""
     rows: Tensor
-    """[part] int64: the rows of *x* and *y* that belong to the part."""
+    """[examples of the partition] int64: indices into *x* and *y*; on the same device."""
     scaling: Scaling | None = None
-    """What is done to each batch of *x* before the model gets it."""
+    """Applied to each batch of *x* before the model; None: batches are used as they are."""
 
 
 def train(
@@ -112,10 +116,10 @@ def train(
 ) -> tuple[int, float]:
     """Train *module* on *part* for *epochs*; return the optimizer steps and the last epoch's mean loss.
 
-    *seed* decides the order of samples, and dropout.
+    *seed* determines the order of the examples and the dropout.
 
     Raises:
-        TaskError: the loss is not finite any more.
+        TaskError: the training diverged: the loss of the last epoch is not finite.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -128,7 +132,7 @@ def train(
         summed.zero_()
         order = part.rows[torch.randperm(len(part.rows), generator=generator).to(part.rows.device)]
         for batch in torch.split(order, sizes):  # [batch] int64
-            x = part.x[batch]  # a copy: what is done to it does not change the data
+            x = part.x[batch]  # a copy: the model may change it
             logits = module(x if part.scaling is None else part.scaling(x))  # [batch, classes]
             loss = functional.cross_entropy(logits, part.y[batch])
             loss.backward()  # type: ignore[no-untyped-call]
@@ -142,12 +146,12 @@ def train(
     return done, mean
 
 
-def batch_sizes(samples: int, batch_size: int) -> list[int]:
-    """Return the sizes of an epoch's batches.
+def batch_sizes(examples: int, batch_size: int) -> list[int]:
+    """Return the sizes of the batches of an epoch.
 
-    A last batch of one sample joins the one before it: batch normalisation cannot learn from one.
+    A last batch of one example is merged into the one before it: batch normalisation needs at least two.
     """
-    full, rest = divmod(samples, batch_size)
+    full, rest = divmod(examples, batch_size)
     sizes = [batch_size] * full + [rest] * (rest > 0)
     if rest == 1 and full:
         sizes[-2:] = [batch_size + 1]

@@ -1,7 +1,8 @@
-"""How a node tells that its worker is stuck: a process that says nothing, a job that gets nowhere.
+"""Detect a hanging worker: a process that sends nothing, or a job that makes no progress.
 
-Both are counted by looks, not by a clock: a device that slept with its lid closed, or a node that was stopped
-for a while, must not blame its worker. Nothing here knows a process or a pipe; `process` looks and kills.
+Both detectors count periodic checks, not clock time. So a device that was asleep, or a node process that was
+stopped, does not count this time against its worker. These classes know no process and no pipe:
+`p2pfl.learning.process` calls them and kills the worker.
 """
 
 from __future__ import annotations
@@ -9,46 +10,46 @@ from __future__ import annotations
 from collections.abc import Collection
 
 SILENT_TICKS = 12
-"""A worker is killed after this many looks in a row without a frame."""
+"""Consecutive checks without a frame from the worker after which it is killed."""
 
 UNKNOWN_SECONDS = 3600.0
-"""For a job of which nobody knows how long it takes, the first of its kind: a download on a slow line."""
+"""Limit for a job without a predicted duration, the first of its kind: it may download over a slow line."""
 
 
 class Watchdog:
-    """Tells a silent process from a live one, look by look."""
+    """Detects a silent process."""
 
     def __init__(self) -> None:
         self.heard = True
-        """Whether a frame came since the last look."""
+        """Whether a frame arrived since the last check. The owner sets it for every frame."""
         self._silent = 0
 
     def is_over(self) -> bool:
-        """Look, and tell whether there was nothing to be heard for `SILENT_TICKS` looks in a row."""
+        """Check once; return whether no frame arrived during `SILENT_TICKS` consecutive checks."""
         self._silent = 0 if self.heard else self._silent + 1
         self.heard = False
         return self._silent >= SILENT_TICKS
 
 
 class Stall:
-    """Tells a hanging job from a working one, among jobs that are done one after another."""
+    """Detects a hanging job among jobs that are executed one after another."""
 
     def __init__(self, factor: float, seconds: float) -> None:
-        """Let a job go without progress for *factor* times what it is to take in all, and *seconds*."""
+        """Allow *factor* times a job's predicted duration plus *seconds* without progress."""
         self._factor = factor
         self._seconds = seconds
         self.still = 0.0
-        """Seconds since the last progress of any of the jobs."""
+        """Seconds since the last progress of any job."""
 
     def moved(self) -> None:
-        """Note that one of the jobs made progress or ended."""
+        """Note that a job made progress or ended."""
         self.still = 0.0
 
     def hangs(self, expected: Collection[float | None], tick: float) -> bool:
-        """Look, *tick* seconds after the last look, and tell whether one of the jobs hangs.
+        """Check once, *tick* seconds after the last check; return whether the job in execution hangs.
 
-        *expected* is what each job under way or waiting is to take in all, None where nobody knows: such a
-        one has `UNKNOWN_SECONDS`.
+        *expected* is the predicted duration in seconds of each job that is in execution or waits. None is an
+        unknown duration, with `UNKNOWN_SECONDS` as its limit. The largest limit counts.
         """
         self.still = self.still + tick if expected else 0.0
         limits = [

@@ -1,9 +1,10 @@
-"""State dicts as canonical model files, and back.
+"""Write a module's state dict to a canonical model file, and read it back.
 
-The layout is `p2pfl.schema`'s. The safetensors library reads these files, but neither writes nor maps them
-here: its writer copies the whole model, and its torch reader maps files shared, so that a slip could write
-into a committed model. A file is written from the tensors' own memory and hashed on the way, and read into
-it: mapped pages would count as this process's memory, a whole model of them.
+`p2pfl.schema` defines the format, a canonical form of safetensors. The safetensors library can read these
+files but is not used here: its writer copies the whole model, and its torch reader maps files shared, so a
+programming error could change a committed model. This module writes a file from the memory of the tensors and
+hashes it at the same time. It reads a file into that memory instead of mapping it: mapped pages would count
+as memory of this process, which is one more model.
 """
 
 from __future__ import annotations
@@ -49,26 +50,26 @@ TORCH_DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""By the names of `p2pfl.schema.DTYPE_BYTES`."""
+"""torch dtypes by their names in `p2pfl.schema.DTYPE_BYTES`."""
 
 _NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
 WRITE_BYTES = 256 * 1024
-"""Hashed and written at a time, so that the second finds in the processor's cache what the first has read."""
+"""Bytes hashed and written in one step: the write finds in the processor's cache what the hash has read."""
 
 SMALL_BYTES = 64 * 1024 * 1024
-"""The state of a model up to here is not worth giving back: torch itself has eight times as much, and taking
-it again costs 2 % of a round of 11 million parameters."""
+"""`release` keeps the memory of a state dict up to this size: torch itself uses eight times as much, and a
+new allocation costs 2 % of a round with 11 million parameters."""
 
 _parse_header = lru_cache(maxsize=SCHEMAS_REMEMBERED)(parse_header)
-"""All files of a run have one header."""
+"""Cached, since all model files of a run have the same header."""
 
 
 def schema_of(module: nn.Module) -> Schema:
-    """Return the schema of *module*'s state dict: parameters and buffers.
+    """Return the schema of *module*'s state dict, which is its parameters and buffers.
 
     Raises:
-        TaskError: something in it is no tensor, or of a kind no file can hold.
+        TaskError: an entry is no tensor, or no file can hold its dtype; or the header is too long.
     """
     specs = []
     for name, value in module.state_dict().items():
@@ -89,36 +90,36 @@ def schema_of(module: nn.Module) -> Schema:
 
 
 def save(path: Path, module: nn.Module, *, durable: bool = True) -> str:
-    """Write *module*'s state dict to *path*; return the file's digest.
+    """Write *module*'s state dict to *path*; return the file's BLAKE3 digest in hex.
 
     Raises:
-        TaskError: see `schema_of`.
-        WorkerError: the disk refuses it.
+        TaskError: as in `schema_of`.
+        WorkerError: the file cannot be written.
     """
     schema, state = schema_of(module), module.state_dict()
     return write(path, schema, (state[spec.name] for spec in schema), durable=durable)
 
 
-def _opened_to_write_over(path: Path) -> BinaryIO:
-    """Open *path* to write from its start, made where missing, its old bytes still there."""
+def _open_to_overwrite(path: Path) -> BinaryIO:
+    """Open *path* to write from its start, without truncating an existing file."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "wb")
 
 
 def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool = True) -> str:
     """Write a model file of *schema* to *path*; return its BLAKE3 digest in hex.
 
-    *pieces*, flattened one after another, are the tensors in the schema's order; a tensor may come in
-    several, so that nobody has to hold all of it converted. If it is to be *durable*, the file is flushed to
-    disk before this returns; whoever renames it into place syncs the folder. A file at *path* is written
-    over, which is cheaper than a new one.
+    *pieces*, flattened and concatenated, are the tensors in the order of the schema. A tensor may be several
+    pieces, so the caller does not need to hold a converted copy of all of it. If *durable*, the file is
+    flushed to disk before this function returns; the caller renames it and flushes the folder. An existing
+    file at *path* is overwritten in place, which is cheaper than a new file.
 
     Raises:
-        WorkerError: the disk refuses it.
+        WorkerError: the file cannot be written.
     """
     first = header(schema)
     digest = blake3(first)
     try:
-        with _opened_to_write_over(path) as file:
+        with _open_to_overwrite(path) as file:
             file.write(first)
             for piece in pieces:
                 raw = bytes_of(piece)
@@ -140,11 +141,11 @@ def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool
 
 
 def load_into(path: Path, module: nn.Module, digest: str = "") -> None:
-    """Read the tensors of the model file *path* into *module*, in place.
+    """Read the tensors of the model file *path* into *module*, in place; verify *digest* if it is not empty.
 
     Raises:
-        BlobError: it is no canonical model file, or not of this model: the module is as before; or it was cut
-            short while it was read, or a *digest* is given and its bytes have another one.
+        BlobError: the file is not a canonical model file of this schema (*module* is unchanged); or it was
+            truncated while it was read, or its digest differs (*module* is partly or completely overwritten).
     """
     with ModelFile(path, is_hashed=bool(digest)) as file:
         difference = first_difference(schema_of(module), file.schema)
@@ -157,7 +158,7 @@ def load_into(path: Path, module: nn.Module, digest: str = "") -> None:
                 value.data = torch.empty(value.shape, dtype=value.dtype, device=value.device)
             file.read_into(value.detach())
         if digest and file.digest() != digest:
-            raise BlobError(f"The model file {path} is damaged: its bytes are not those it is named by.")
+            raise BlobError(f"The model file {path} is damaged: its digest differs from its name.")
 
 
 def open_blob(folders: Sequence[Path], digest: str, *, is_hashed: bool = False) -> ModelFile:
@@ -176,9 +177,9 @@ def open_blob(folders: Sequence[Path], digest: str, *, is_hashed: bool = False) 
 
 
 def release(module: nn.Module) -> None:
-    """Give the memory of *module*'s state back if it is much, until the next `load_into` takes it again.
+    """Free the memory of *module*'s state dict if it is over `SMALL_BYTES`; `load_into` allocates it again.
 
-    Names, shapes and dtypes stay; values are any meanwhile.
+    Names, shapes and dtypes stay; the values are undefined until then.
     """
     state = module.state_dict(keep_vars=True).values()
     if sum(value.nbytes for value in state) > SMALL_BYTES:
@@ -187,13 +188,13 @@ def release(module: nn.Module) -> None:
 
 
 class ModelFile:
-    """A model file, read once from its first tensor to its last."""
+    """A model file opened for reading, usually once from its first tensor to its last."""
 
     def __init__(self, path: Path, *, is_hashed: bool = False) -> None:
-        """Open the model file *path*; only one that *is_hashed* can tell its `digest`.
+        """Open the model file *path* and read its header; `digest` needs *is_hashed*.
 
         Raises:
-            BlobError: it is no canonical model file, or cannot be opened.
+            BlobError: it cannot be opened, or is no canonical model file.
         """
         self._path = path
         self._hasher = blake3() if is_hashed else None
@@ -216,19 +217,19 @@ class ModelFile:
         self.close()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         self._file.close()
 
     def digest(self) -> str:
-        """Return the digest of the header and of what was read since, in hex."""
+        """Return the BLAKE3 digest in hex of the header and of all bytes read since."""
         assert self._hasher is not None
         return self._hasher.hexdigest()
 
     def read_into(self, tensor: Tensor) -> None:
-        """Fill *tensor*, which has the dtype of the next elements, in its own order.
+        """Read the next elements of the file into *tensor*, which has their dtype; it need not be contiguous.
 
         Raises:
-            BlobError: the file was cut short meanwhile.
+            BlobError: the file was truncated after it was opened.
         """
         if tensor.is_contiguous() and tensor.device.type == "cpu":
             self.fill(bytes_of(tensor))
@@ -238,10 +239,10 @@ class ModelFile:
             tensor.copy_(ours)
 
     def fill(self, raw: memoryview) -> None:
-        """Fill *raw* with the next bytes of the elements.
+        """Read the next `len(raw)` bytes of the file into *raw*.
 
         Raises:
-            BlobError: the file was cut short meanwhile.
+            BlobError: the file was truncated after it was opened.
         """
         rest = raw
         while rest and (count := self._file.readinto(rest)):  # Linux reads 2 GiB at most
@@ -252,10 +253,10 @@ class ModelFile:
             raise BlobError(f"The model file {self._path} ends inside {self._tensor_here()}.")
 
     def fill_from(self, offset: int, raw: memoryview) -> None:
-        """Fill *raw* with the file's bytes from *offset* on; what is read next comes behind them.
+        """Read `len(raw)` bytes of the file from *offset* on into *raw*; the next read continues after them.
 
         Raises:
-            BlobError: the file was cut short meanwhile.
+            BlobError: the file was truncated after it was opened.
         """
         self._file.seek(offset)
         self.fill(raw)
@@ -283,9 +284,9 @@ class ModelFile:
 
 
 def runs(schema: Schema) -> list[tuple[torch.dtype, int]]:
-    """Return the dtype and the number of elements of each run of neighbours of one dtype in a file.
+    """Return dtype and number of elements of each run of consecutive tensors with one dtype in a file.
 
-    For arithmetic by element a run is one vector: models have many tensors that are small.
+    Elementwise arithmetic treats a run as one vector, since models have many small tensors.
     """
     return [
         (TORCH_DTYPES[name], sum(spec.elements for spec in specs))
@@ -294,7 +295,7 @@ def runs(schema: Schema) -> list[tuple[torch.dtype, int]]:
 
 
 def bytes_of(tensor: Tensor) -> memoryview:
-    """Return the bytes of *tensor*, without a copy where it is contiguous and on the CPU."""
+    """Return the bytes of *tensor* in row-major order; no copy if it is contiguous and on the CPU."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     raw: memoryview = flat.view(torch.uint8).numpy().data
     return raw

@@ -1,1 +1,1 @@
-"""Sockets: TLS, links to every peer, blob transfer. Nothing here knows what a round is."""
+"""The network of a node: encrypted connections, links to peers, and blob transfer. It knows no rounds."""

@@ -22,34 +22,31 @@ from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Message
-from p2pfl.net import sockets
-from p2pfl.net.acceptor import ConnectionAcceptor, Purpose
-from p2pfl.net.addresses import Address, parse_address
-from p2pfl.net.admission import Admission
-from p2pfl.net.answering import CallAnswerer
-from p2pfl.net.blobs import BlobPuller
-from p2pfl.net.book import MAX_NODES, MAX_TOLD, AddressBook, parse_told
-from p2pfl.net.budget import Allowances, Gate
-from p2pfl.net.bulk import BulkDialler
-from p2pfl.net.calls import Calls
-from p2pfl.net.dialler import Dialler
-from p2pfl.net.door import BulkDoor
-from p2pfl.net.handshake import Agreed, Disowned, Handshakes, Reachable, WrongNode
-from p2pfl.net.holder import Holder
-from p2pfl.net.link import Brought, Link
-from p2pfl.net.peers import IncarnationMemory, LinkedPeer, Local, MeshListener
-from p2pfl.net.progress import PeerProgress
-from p2pfl.net.reach import Reach
-from p2pfl.net.refusals import Refusals
-from p2pfl.net.resolver import RESOLVER
-from p2pfl.net.serving import BlobServer
-from p2pfl.net.sleep import SleepWatch
-from p2pfl.net.stream import FrameStream
-from p2pfl.net.tasks import Tasks
-from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN
-from p2pfl.net.traffic import Traffic
-from p2pfl.net.transfer import Transfers
-from p2pfl.net.unreached import UnreachableAddresses
+from p2pfl.net.bulk.connector import Reach
+from p2pfl.net.bulk.dial_back import BulkDoor, CallAnswerer, Calls
+from p2pfl.net.bulk.dialler import BulkDialler
+from p2pfl.net.bulk.holders import Holder
+from p2pfl.net.bulk.puller import BlobPuller
+from p2pfl.net.bulk.request import PeerProgress
+from p2pfl.net.bulk.server import BlobServer
+from p2pfl.net.bulk.transfer import Transfers
+from p2pfl.net.dialling.address_book import MAX_NODES, MAX_TOLD, AddressBook, parse_told
+from p2pfl.net.dialling.dialler import Dialler
+from p2pfl.net.dialling.notices import Refusals, UnreachableAddresses
+from p2pfl.net.dialling.sleep import SleepWatch
+from p2pfl.net.links.admission import Admission
+from p2pfl.net.links.handshake import Agreed, Disowned, Handshakes, Reachable, WrongNode
+from p2pfl.net.links.link import Brought, Link
+from p2pfl.net.links.peers import IncarnationMemory, LinkedPeer, Local, MeshListener
+from p2pfl.net.links.rate_limits import Allowances, Gate
+from p2pfl.net.transport import sockets
+from p2pfl.net.transport.acceptor import ConnectionAcceptor, Purpose
+from p2pfl.net.transport.addresses import Address, parse_address
+from p2pfl.net.transport.resolver import RESOLVER
+from p2pfl.net.transport.stream import FrameStream
+from p2pfl.net.transport.tasks import Tasks
+from p2pfl.net.transport.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN
+from p2pfl.net.transport.traffic import Traffic
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.partial import Watch
 from p2pfl.wire.links import Call, CallFailed, PeerAddresses, Peers
@@ -262,7 +259,7 @@ class Mesh:
     # --- connections become links ---------------------------------------------------------------------------
 
     async def _attempt(self, address: Address, expected: str | None) -> str | None:
-        """Dial *address*; return the node that is linked now, or was already (see `p2pfl.net.dialler`)."""
+        """Dial *address*; return the node that is linked now, if any."""
         text = self._listed.get(address)
         try:
             connection = await sockets.connect(address, self._settings.dial_seconds)

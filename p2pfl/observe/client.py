@@ -13,13 +13,13 @@ from p2pfl import __version__
 from p2pfl.config import NetSettings
 from p2pfl.errors import NetworkError, PeerError
 from p2pfl.identity.keys import short
-from p2pfl.net import sockets
-from p2pfl.net.addresses import Address
-from p2pfl.net.explain import explain
-from p2pfl.net.stream import FrameStream, StreamProtocol
-from p2pfl.net.tls import OBSERVE_ALPN, authenticate, client_context, secure
+from p2pfl.net.transport import sockets
+from p2pfl.net.transport.addresses import Address
+from p2pfl.net.transport.explain import explain
+from p2pfl.net.transport.stream import FrameStream, StreamProtocol
+from p2pfl.net.transport.tls import OBSERVE_ALPN, authenticate, client_context, secure
 from p2pfl.observe.target import Target
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 from p2pfl.wire.frames import encode_frame
 from p2pfl.wire.observing import (
     OBSERVING_VERSION,
@@ -229,5 +229,5 @@ async def _next(stream: FrameStream, target: Target | None) -> NodeFrame:
             raise NetworkError(explain(error, target.credentials, dialing=True)) from error
         raise NetworkError(f"the connection broke ({error.strerror or error})") from error
     if isinstance(frame, Denial):
-        raise NetworkError(bounded(frame.reason, 400))
+        raise NetworkError(one_line(frame.reason, 400))
     return frame

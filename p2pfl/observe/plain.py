@@ -9,7 +9,7 @@ import msgspec
 from p2pfl.events import RoundRow
 from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
 from p2pfl.observe.render import line_of, means
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 
 
 def item_line(item: Item) -> str | None:
@@ -36,14 +36,12 @@ def connection_line(connection: Connection) -> str | None:
     """Return a line for how the connection is; None where there is nothing to say."""
     match connection:
         case Connected(greeting=greeting):
-            name = bounded(greeting.name, 64)
-            return (
-                f"-- connected to {name} of {bounded(greeting.federation, 64)} as {bounded(greeting.who, 80)}"
-            )
+            name, who = one_line(greeting.name, 64), one_line(greeting.who, 80)
+            return f"-- connected to {name} of {one_line(greeting.federation, 64)} as {who}"
         case Retrying() if connection.number == 1:
-            return f"-- no connection, trying again: {bounded(connection.reason, 400)}"
+            return f"-- no connection, trying again: {one_line(connection.reason, 400)}"
         case Over():
-            return f"-- {bounded(connection.reason, 400)}"
+            return f"-- {one_line(connection.reason, 400)}"
         case _:
             return None
 
@@ -59,5 +57,5 @@ def _row_line(row: RoundRow) -> str | None:
     seconds = f" in {row.seconds:.1f} s" if row.seconds else ""
     return (
         f"         round {row.training_round}: {accuracy}; {len(row.updates)} of {len(row.members)} updates, "
-        f"averaged by {bounded(row.aggregator, 64)}{seconds}"
+        f"averaged by {one_line(row.aggregator, 64)}{seconds}"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from p2pfl import events
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 
 MAX_LINE = 400
 """Characters of a line: reasons are bounded on the wire, lists of names are not."""
@@ -23,7 +23,7 @@ def line_of(event: events.AnyEvent, training_round: int | None = None) -> tuple[
     """
     number = training_round if training_round is not None else getattr(event, "round", 0)
     rendered = _of_device(event) or _of_run(event, number) or _of_round(event, number)
-    return (rendered[0], bounded(rendered[1], MAX_LINE)) if rendered is not None else None
+    return (rendered[0], one_line(rendered[1], MAX_LINE)) if rendered is not None else None
 
 
 def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from p2pfl.messages import quorum
 from p2pfl.observe.client import Observer
 from p2pfl.observe.peers import Peer, Word
 from p2pfl.observe.state import Phase, State
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 from p2pfl.wire.observing import Happened, History, HistoryEnd
 
 LIVE_SECONDS = 1.5
@@ -243,7 +243,7 @@ def lines_of(snapshot: Snapshot) -> list[str]:
     """Return *snapshot* as lines of at most 80 characters."""
     lines = [
         f"node        {_name(snapshot.name)} ({snapshot.node[:7]})",
-        f"federation  {_name(snapshot.federation)}, watched as {bounded(snapshot.watched_as, 40)}",
+        f"federation  {_name(snapshot.federation)}, watched as {one_line(snapshot.watched_as, 40)}",
         f"listens on  {snapshot.address}",
         *_run_lines(snapshot),
         *(line for item in snapshot.unreached.items() for line in _unreached_lines(*item)),
@@ -258,16 +258,16 @@ def lines_of(snapshot: Snapshot) -> list[str]:
         lines += [_peer_line(peer) for peer in snapshot.peers]
     if snapshot.transfers:
         lines += ["", *(_transfer_line(one) for one in snapshot.transfers)]
-    return [bounded(line, WIDTH).rstrip() for line in lines]
+    return [one_line(line, WIDTH).rstrip() for line in lines]
 
 
 def _run_lines(snapshot: Snapshot) -> list[str]:
-    wanted = [f"wanted      {what}, by {bounded(by, 50)}" for what, by in snapshot.wanted.items()]
+    wanted = [f"wanted      {what}, by {one_line(by, 50)}" for what, by in snapshot.wanted.items()]
     if not snapshot.run:
         text = f"waiting: {snapshot.waiting}" if snapshot.waiting else "no run yet"
         return [f"run         {text}", *wanted]
     lines = [
-        f"run         {snapshot.run[:7]}, {bounded(snapshot.task, 24)}/{bounded(snapshot.model, 24)}: "
+        f"run         {snapshot.run[:7]}, {one_line(snapshot.task, 24)}/{one_line(snapshot.model, 24)}: "
         f"{PHASES.get(snapshot.phase, snapshot.phase)}",
         f"round       {snapshot.round} of {snapshot.rounds} committed"
         + (f", {_name(snapshot.aggregator)} aggregates the next" if snapshot.aggregator else ""),
@@ -285,7 +285,7 @@ def _run_lines(snapshot: Snapshot) -> list[str]:
         line
         for name, reason in snapshot.left_out.items()
         for line in _wrapped(
-            "left out", f"{bounded(name, 60)} in round {snapshot.round}: {bounded(reason, 300)}"
+            "left out", f"{one_line(name, 60)} in round {snapshot.round}: {one_line(reason, 300)}"
         )
     ]
     return [*lines, f"quorum      {members}; {_spare(snapshot)}", *without, *wanted]
@@ -299,14 +299,14 @@ def _spare(snapshot: Snapshot) -> str:
     leaving = [one.name for one in snapshot.peers if one.is_member and one.doing == "leaving"]
     others = len(snapshot.members) - len(leaving)
     if leaving and others and snapshot.reachable - len(leaving) < quorum(others):
-        return f"waits for another: {bounded(', '.join(leaving), 60)} leaving"
+        return f"waits for another: {one_line(', '.join(leaving), 60)} leaving"
     if not snapshot.tolerates:
         return "not one may be lost"
     return f"{snapshot.tolerates} may be lost"
 
 
 def _unreached_lines(address: str, reason: str) -> list[str]:
-    return _wrapped("address", f"{bounded(address, 60)} is not reached: {bounded(reason, 300)}")
+    return _wrapped("address", f"{one_line(address, 60)} is not reached: {one_line(reason, 300)}")
 
 
 def _wrapped(label: str, text: str) -> list[str]:
@@ -333,4 +333,4 @@ def _transfer_line(one: TransferNow) -> str:
 
 
 def _name(text: str) -> str:
-    return bounded(text, NAME_WIDTH)
+    return one_line(text, NAME_WIDTH)

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from p2pfl.errors import CredentialsError, UserError
 from p2pfl.identity.credentials import Credentials, load_credentials
-from p2pfl.net.addresses import Address, parse_address
+from p2pfl.net.transport.addresses import Address, parse_address
 from p2pfl.paths import folders_in, holds_file, holds_folder, obstacle, quoted
 from p2pfl.runtime.endpoint import Endpoint, read_endpoint
 from p2pfl.runtime.machine import is_running
 from p2pfl.store.directory import DataDirectory, default_data_dir, default_place
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what nodes listen on, and where to dial then
 """Hosts that mean every interface, and what reaches them from this device."""
@@ -84,7 +84,7 @@ def _local(data_dir: Path) -> Target:
         )
     if not is_alive(endpoint):
         raise UserError(
-            f"no node runs on the data directory {directory.path} any more: {bounded(endpoint.name, 64)} "
+            f"no node runs on the data directory {directory.path} any more: {one_line(endpoint.name, 64)} "
             f"(process {endpoint.pid}) was killed; start it again with `p2pfl node`"
         )
     try:
@@ -147,5 +147,5 @@ def _only_one() -> Path:
             f"no node of yours runs with a data directory in {place}: give --data-dir DIR, or the address "
             "of a node and --certs DIR"
         )
-    names = ", ".join(bounded(endpoint.name, 64) for _, endpoint in running)
+    names = ", ".join(one_line(endpoint.name, 64) for _, endpoint in running)
     raise UserError(f"several nodes of yours run here ({names}): pick one with --node NAME")

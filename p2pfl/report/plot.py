@@ -8,7 +8,7 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from p2pfl.events import RoundRow
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 
 WIDTH, HEIGHT = 760, 520
 LEFT, RIGHT, TOP, GAP = 64, 20, 66, 48
@@ -104,7 +104,7 @@ def _heading(rows: Sequence[RoundRow]) -> str:
     if last is not None and not last.committed:
         accuracy += f" as {len(last.scores)} reported"
     rounds = "1 round" if len(rows) == 1 else f"{len(rows)} rounds"
-    return f"Run {bounded(rows[-1].run[:7])}: {rounds}, {len(rows[-1].members)} members{accuracy}"
+    return f"Run {one_line(rows[-1].run[:7])}: {rounds}, {len(rows[-1].members)} members{accuracy}"
 
 
 def _values(rows: Sequence[RoundRow], what: str) -> list[tuple[int, float]]:

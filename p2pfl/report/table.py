@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from msgspec import to_builtins
 
 from p2pfl.events import MemberScore, RoundRow
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 
 COLUMNS = (
     "round", "attempt", "aggregator", "updates", "left_out", "accuracy", "loss", "samples",
@@ -104,5 +104,5 @@ def _harmless(value: object) -> object:
     """Return a name as one printable line that no spreadsheet takes for a formula."""
     if not isinstance(value, str):
         return value
-    flat = bounded(value)
+    flat = one_line(value)
     return f"'{flat}" if flat[:1] in ("=", "+", "-", "@") else flat

@@ -18,7 +18,7 @@ from p2pfl.core.effects import Fetch, ReadSchema
 from p2pfl.errors import BlobError, NetworkError, OutOfFilesError
 from p2pfl.schema import Layout, schema_in
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
-from p2pfl.store.check import BlobValidator, Places, check_blob
+from p2pfl.store.check import BlobValidator, check_blob
 from p2pfl.store.durable import disk_errors
 from p2pfl.store.hashing import digest_of
 from p2pfl.store.partial import Watch
@@ -139,10 +139,10 @@ class Blobs:
             return inputs.BlobFailed(digest, str(error), invalid=False)
         return inputs.BlobReady(digest, durable=False)
 
-    def _parent_of(self, effect: Fetch) -> Places | Literal["any"]:
-        """Return where the parent of a blob may lie; "any" where its elements are settled."""
+    def _parent_of(self, effect: Fetch) -> Path | Literal["any"]:
+        """Return where the parent of a blob is; "any" where its elements are settled."""
         is_settled = effect.parent in ("", effect.digest)
-        return "any" if is_settled else self._store.places(effect.parent)
+        return "any" if is_settled else self._store.path(effect.parent)
 
     async def _is_intact(self, digest: str) -> bool:
         """Whether the bytes of a blob that is here are those it is named by, as far as this process knows.
@@ -207,7 +207,7 @@ class Blobs:
             self._listener.feed(inputs.BlobProgress(digest))
             self._listener.publish(events.ProgressMade(0, "pull", done, total, self._listener.name_of(node)))
 
-    async def _new_checker(self, layout: Layout, parent: Places | Literal["any"]) -> BlobValidator:
+    async def _new_checker(self, layout: Layout, parent: Path | Literal["any"]) -> BlobValidator:
         """Return a checker of files of *layout*; the first one imports numpy, which takes 0.1 s."""
         if self._can_check:
             return BlobValidator(layout, parent)
@@ -215,7 +215,7 @@ class Blobs:
         self._can_check = True
         return checker
 
-    async def _check(self, effect: Fetch, parent: Places | Literal["any"]) -> None:
+    async def _check(self, effect: Fetch, parent: Path | Literal["any"]) -> None:
         """Check a blob that nobody looked at while it came."""
         digest, layout = effect.digest, effect.layout
         if (digest, effect.parent) in self._checked:

@@ -1,9 +1,9 @@
 """Deletes blobs nobody needs, beside everything else.
 
 The protocol says after every commit which blobs are needed. Where rounds are short that is more often than a
-disk needs to be tidied, so collections keep a distance; the newest word counts. A blob that becomes needed
-after that word is guarded from its first step on (`Guard`), and stays so here until no collection goes by an
-older one.
+disk needs to be tidied, so collections keep a distance, and go by the newest of these sets. A blob that
+becomes needed after its set was given is pinned from its first step on (`BlobStore.pin`), and stays pinned
+here until no collection goes by an older set.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
-from p2pfl.runtime.guard import Guard
 from p2pfl.store.blobs import BlobStore
 
 APART_SECONDS = 0.25
@@ -25,7 +24,6 @@ class Collector:
     def __init__(
         self,
         store: BlobStore,
-        guard: Guard,
         best: Callable[[], Awaitable[str | None]],
         on_end: Callable[[asyncio.Future[None]], None],
     ) -> None:
@@ -35,32 +33,31 @@ class Collector:
         when it is done, for its errors.
         """
         self._store = store
-        self._guard = guard
         self._best = best
         self._on_end = on_end
         self._keep: frozenset[str] | None = None
-        """What is needed by the protocol's last word, until a collection goes by it."""
-        self._released_before: list[str] = []
-        """Guards to be taken away, given back before that word: it names what of these is needed."""
-        self._released_since: list[str] = []
+        """The last set of needed blobs, until a collection goes by it."""
+        self._unpinned_before: list[str] = []
+        """Pins to be taken away, given up before that set was given: it names what of these is needed."""
+        self._unpinned_since: list[str] = []
         self._task: asyncio.Task[None] | None = None
         self._may_begin_at = 0.0
         self._is_closing = asyncio.Event()
 
     def collect(self, keep: frozenset[str]) -> None:
-        """Delete, soon, whatever is not in *keep* and not guarded."""
+        """Delete, soon, whatever is not in *keep* and not pinned."""
         self._keep = keep
-        self._released_before += self._released_since
-        self._released_since = []
+        self._unpinned_before += self._unpinned_since
+        self._unpinned_since = []
         if self._task is None:
             self._begin()
 
-    def release(self, digest: str) -> None:
-        """Take a guard of *digest* away as soon as it is of no use."""
+    def unpin(self, digest: str) -> None:
+        """Take a pin of *digest* away as soon as it is of no use."""
         if self._task is None:
-            self._guard.release(digest)
+            self._store.unpin(digest)
         else:
-            self._released_since.append(digest)
+            self._unpinned_since.append(digest)
 
     async def close(self) -> None:
         """Finish what was asked for, at once."""
@@ -78,10 +75,10 @@ class Collector:
         self._on_end(task)
         has_failed = task.cancelled() or task.exception() is not None
         if self._keep is not None and not has_failed:
-            self._begin()  # the word came when the task had just looked for one
+            self._begin()  # the set came when the task had just looked for one
             return
-        self._release(self._released_before + self._released_since)
-        self._released_before, self._released_since = [], []
+        self._unpin(self._unpinned_before + self._unpinned_since)
+        self._unpinned_before, self._unpinned_since = [], []
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -93,19 +90,17 @@ class Collector:
             self._may_begin_at = loop.time() + APART_SECONDS
 
     async def _collect(self) -> None:
-        # Only what was said before may count: the commit behind a later word may not be on disk yet, and a
-        # crash would take it while the update it made needless is deleted already.
+        # A set that is given while `best` waits for the disk does not count yet: the commit behind it may not
+        # be on disk, and a crash would take it while the update it made needless is deleted already.
         assert self._keep is not None
         keep, self._keep = self._keep, None
-        released, self._released_before = self._released_before, []
+        unpinned, self._unpinned_before = self._unpinned_before, []
         if (best := await self._best()) is not None:
             keep |= {best}
-        self._release(released)
-        files = await asyncio.to_thread(
-            self._store.collect, lambda digest: digest in keep or self._guard.holds(digest)
-        )
+        self._unpin(unpinned)
+        files = await asyncio.to_thread(self._store.collect, keep)
         await asyncio.to_thread(self._store.delete, files)
 
-    def _release(self, digests: list[str]) -> None:
+    def _unpin(self, digests: list[str]) -> None:
         for digest in digests:
-            self._guard.release(digest)
+            self._store.unpin(digest)

@@ -53,8 +53,8 @@ from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.node import Node
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.messages import DeviceInfo, Message, Records
+from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.mesh import Mesh
-from p2pfl.net.peers import LinkedPeer
 from p2pfl.runtime.collector import Collector
 from p2pfl.runtime.hush import Hush
 from p2pfl.runtime.publish import Publisher
@@ -215,9 +215,9 @@ class Driver:
         """Return what people call *node*."""
         return self._node.name_of(node)
 
-    def release_later(self, digest: str) -> None:
-        """Take a guard of *digest* away once every effect given out so far is carried out."""
-        self._queue.append(lambda: self._release(digest))
+    def unpin_later(self, digest: str) -> None:
+        """Take a pin of *digest* away once every effect given out so far is carried out."""
+        self._queue.append(lambda: self._unpin(digest))
         self._carry_on()
 
     def fail(self, error: DataDirectoryError) -> None:
@@ -311,7 +311,7 @@ class Driver:
             case SendRecords():
                 return self._send_records(effect, self.mesh)
             case DeleteUnneededBlobs():
-                self._collect(effect, self.work)
+                self._collect(effect)
             case StopTraining():
                 self.work.stop_training()
             case Exit():
@@ -379,9 +379,9 @@ class Driver:
 
     # --- collecting -----------------------------------------------------------------------------------------
 
-    def _collect(self, effect: DeleteUnneededBlobs, work: Work) -> None:
+    def _collect(self, effect: DeleteUnneededBlobs) -> None:
         if self._collector is None:
-            self._collector = Collector(self._store, work.guard, self._best, self._collected)
+            self._collector = Collector(self._store, self._best, self._collected)
         self._collector.collect(effect.keep)
 
     def _collected(self, work: asyncio.Future[Any]) -> None:
@@ -403,10 +403,9 @@ class Driver:
             return None
         return await self._loop.run_in_executor(self._disk, self._journal.best, ledger.run)
 
-    def _release(self, digest: str) -> None:
-        """Take a guard away, unless a collection is under way that knows only what was needed before it."""
-        assert self.work is not None
+    def _unpin(self, digest: str) -> None:
+        """Take a pin away, unless a collection is under way that knows only what was needed before it."""
         if self._collector is not None:
-            self._collector.release(digest)
+            self._collector.unpin(digest)
         else:
-            self.work.guard.release(digest)
+            self._store.unpin(digest)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from p2pfl import events
 from p2pfl.core.effects import AnyEffect, Exit, SendRecords, Tell
-from p2pfl.net.budget import Bucket, Budget, Verdict
+from p2pfl.net.links.rate_limits import Bucket, Budget, Verdict
 
 LINES = Budget(10, 300)
 """Lines that one peer causes: a person reads some a second; a peer that comes back causes a few at once."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from p2pfl.errors import DataDirectoryError, HandshakeRefused
 from p2pfl.messages import Member
-from p2pfl.net.peers import IncarnationMemory
+from p2pfl.net.links.peers import IncarnationMemory
 from p2pfl.proofs import CastVote, Claim, Seen
 
 

@@ -28,11 +28,12 @@ from p2pfl.errors import UserError
 from p2pfl.identity.credentials import Credentials, check_is_node
 from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
-from p2pfl.net import sockets
-from p2pfl.net.addresses import parse_address
+from p2pfl.messages import MAX_ROSTER
+from p2pfl.net.links.peers import Local
 from p2pfl.net.mesh import Mesh
-from p2pfl.net.peers import Local
-from p2pfl.net.tasks import Tasks
+from p2pfl.net.transport import sockets
+from p2pfl.net.transport.addresses import parse_address
+from p2pfl.net.transport.tasks import Tasks
 from p2pfl.paths import full
 from p2pfl.runtime.device_info import OwnDeviceInfo
 from p2pfl.runtime.driver import Driver

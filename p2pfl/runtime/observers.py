@@ -24,14 +24,14 @@ from p2pfl.errors import DataDirectoryError, HandshakeRefused, PeerError
 from p2pfl.events import Published, RoundRow
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
-from p2pfl.net.acceptor import Serve
-from p2pfl.net.explain import explain
-from p2pfl.net.stream import FrameStream
-from p2pfl.net.tasks import Tasks
-from p2pfl.runtime.keeper import Keeper
+from p2pfl.net.transport.acceptor import Serve
+from p2pfl.net.transport.explain import explain
+from p2pfl.net.transport.stream import FrameStream
+from p2pfl.net.transport.tasks import Tasks
+from p2pfl.runtime.compaction import CompactedEvents
 from p2pfl.runtime.viewer import Viewer
 from p2pfl.store.directory import DataDirectory
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 from p2pfl.wire.frames import encode_frame
 from p2pfl.wire.observing import (
     OBSERVING_VERSION,
@@ -131,7 +131,7 @@ class Observers:
         self._history = history
         self._command = command
         self._can_start = can_start
-        self._keeper = Keeper()
+        self._compacted = CompactedEvents()
         self._recent: deque[tuple[Published, int]] = deque()
         """With the bytes each takes on the wire."""
         self._recent_bytes = 0
@@ -154,7 +154,7 @@ class Observers:
     def write(self, published: Published) -> None:
         """Take the next event; those of one turn of the event loop reach observers in one frame."""
         self._seq = published.seq
-        self._keeper.take(published)
+        self._compacted.take(published)
         self._remember(published)
         if self._viewers:
             if not self._batch:
@@ -183,7 +183,7 @@ class Observers:
         """Tell everybody what is left, answers to commands included, and that this was all."""
         self._is_closed = True
         self._flush()
-        denial = self._frame(Denial(bounded(f"the node ends: {reason}", MAX_REASON_CHARACTERS)))
+        denial = self._frame(Denial(one_line(f"the node ends: {reason}", MAX_REASON_CHARACTERS)))
         connected = list(self._connected)
         for viewer in connected:
             viewer.finish(denial)
@@ -209,7 +209,7 @@ class Observers:
                 admitted = self._admit(identity, watch)
             except (PeerError, TimeoutError) as error:
                 reason = str(error) or "it did not say in time what it wants"
-                await stream.write(self._frame(Denial(bounded(reason, MAX_REASON_CHARACTERS))))
+                await stream.write(self._frame(Denial(one_line(reason, MAX_REASON_CHARACTERS))))
                 await stream.finish()
                 raise HandshakeRefused(f"This device refused an observer, {identity}: {reason}.") from error
         except OSError as error:
@@ -258,7 +258,7 @@ class Observers:
                 )
             may: tuple[What, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
             return self._placed(Admitted("the local user", "local", may, identity.node_id))
-        who = f"{bounded(identity.name, 64)} ({identity.role})"
+        who = f"{one_line(identity.name, 64)} ({identity.role})"
         if identity.role == "operator":
             may = (*start, *FEDERATION_WIDE, "save")
             return self._placed(Admitted(who, "operator", may, identity.node_id))
@@ -297,7 +297,7 @@ class Observers:
             try:
                 await self._begin(viewer, watch, admitted)
             except DataDirectoryError as error:
-                viewer.finish(self._frame(Denial(bounded(str(error), MAX_REASON_CHARACTERS))))
+                viewer.finish(self._frame(Denial(one_line(str(error), MAX_REASON_CHARACTERS))))
             tasks.start(self._read(viewer, admitted)).add_done_callback(lambda _: viewer.end(FAULT))
             reason = await viewer.ended
             logger.info("the connection of %s as an observer ended: %s", admitted.who, reason)
@@ -331,7 +331,7 @@ class Observers:
         )
         if not watch.follow:
             return
-        rows = [] if resumed or not self._keeper.run else await self._history(self._keeper.run)
+        rows = [] if resumed or not self._compacted.run else await self._history(self._compacted.run)
         for rounds in batches(rows):
             viewer.push(self._frame(History(rounds)))
             await viewer.room()  # they may be many
@@ -341,7 +341,7 @@ class Observers:
         if resumed:
             behind = (published for published, _ in self._recent if published.seq > watch.after)
         else:
-            behind = self._keeper.told()
+            behind = self._compacted.kept()
         for happened in batches(behind):
             viewer.push(self._frame(Happened(happened)))
         viewer.push(self._frame(HistoryEnd(self._seq)))

@@ -83,17 +83,14 @@ class Orders:
         if not ledger.holds:
             return "the last committed model is not here yet; try again in a moment", ""
         target = self._save_dir / f"round-{ledger.trained}-{ledger.model[:SHORT]}.safetensors"
-        guard = self._driver.work.guard if self._driver.work is not None else None
         model = ledger.model
-        if guard is not None:
-            guard.add(model)
+        self._store.pin(model)
         try:
             await asyncio.to_thread(self._copy, ledger, model, target)
         except P2pflError as error:
             return str(error), ""
         finally:
-            if guard is not None:
-                guard.release(model)
+            self._store.unpin(model)
         return "", f"saved as {target}"
 
     def _copy(self, ledger: Ledger, model: str, target: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from p2pfl.net.stream import FrameStream
+from p2pfl.net.transport.stream import FrameStream
 
 BEAT_SECONDS = 1.0
 """Between signs of life to an observer who is told nothing else."""

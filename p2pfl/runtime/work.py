@@ -1,7 +1,7 @@
 """Effects that take time, as jobs: blobs to pull and check, models to train, evaluate and aggregate.
 
 Every job ends in exactly one input to the protocol, or in none where the protocol asked to stop it. A blob
-that is here but that the protocol has not been told of is guarded from collection (`Guard`).
+that is here but that the protocol has not been told of is pinned (`BlobStore.pin`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
 from p2pfl.messages import Evaluation
 from p2pfl.runtime.blobs import Blobs, Listener, Puller
-from p2pfl.runtime.guard import Guard
 from p2pfl.spec import DataCard
 from p2pfl.store.blobs import BlobStore
 from p2pfl.work import AggregatedModel
@@ -40,8 +39,8 @@ PACE_STEP_SECONDS = 0.5
 class Host(Listener, Protocol):
     """Where results go: the driver."""
 
-    def release_later(self, digest: str) -> None:
-        """Take a guard of *digest* away once the effects given out so far are carried out."""
+    def unpin_later(self, digest: str) -> None:
+        """Take a pin of *digest* away once the effects given out so far are carried out."""
 
     def fail(self, error: DataDirectoryError) -> None:
         """End the node: its disk refuses."""
@@ -63,7 +62,6 @@ class Work:
         self._blobs = Blobs(host, store, puller)
         self._pace = pace
         self._training_stopped = asyncio.Event()
-        self.guard = Guard()
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetching: set[tuple[str, bool]] = set()
         self._told: events.WorkerReady | None = None
@@ -77,7 +75,7 @@ class Work:
             case Fetch():
                 if (effect.digest, effect.durable) not in self._fetching:
                     self._fetching.add((effect.digest, effect.durable))
-                    self.guard.add(effect.digest)
+                    self._store.pin(effect.digest)
                     self._start(self._fetch, effect)
             case ReadSchema():
                 self._start(self._read_schema, effect)
@@ -127,16 +125,16 @@ class Work:
             result = await self._blobs.obtain(effect)
         finally:
             self._fetching.discard((digest, effect.durable))
-            # The protocol is told before the guard is released: what it pins then is pinned by itself.
+            # The protocol is told before the pin is taken away: from then on it names what it needs.
         self._host.feed(result)
-        self._host.release_later(digest)
+        self._host.unpin_later(digest)
 
     async def _read_schema(self, effect: ReadSchema) -> None:
         self._host.feed(await self._blobs.read_schema(effect))
 
     async def _adopt(self, path: Path, digest: str, *, durable: bool = True) -> None:
-        """Take a file the worker wrote into the store, guarded until the protocol knows of it."""
-        self.guard.add(digest)
+        """Take a file the worker wrote into the store, pinned until the protocol knows of it."""
+        self._store.pin(digest)
         self._blobs.note_intact(digest)
         if durable:
             await asyncio.to_thread(self._store.adopt, path, digest)
@@ -171,11 +169,11 @@ class Work:
             return
         await self._adopt(path, digest)
         self._host.feed(inputs.Created(effect.spec, digest))
-        # The initial model stays guarded: it is founded with a little later, or never.
+        # The initial model stays pinned: it is founded with a little later, or never.
 
     async def _train(self, effect: Train) -> None:
         path = self._store.new_path()
-        unflushed, model = self._store.places(effect.model)
+        model = self._store.path(effect.model)
         loop = asyncio.get_running_loop()
         began, total = loop.time(), 0
         self._training_stopped = stopped = asyncio.Event()
@@ -202,7 +200,6 @@ class Work:
                     effect.partition,
                     path,
                     progressed,
-                    unflushed_path=unflushed,
                     digest=effect.model,
                 )
             )
@@ -234,7 +231,7 @@ class Work:
                 trained.seconds,
             )
         )
-        self._host.release_later(trained.digest)
+        self._host.unpin_later(trained.digest)
 
     def _show_part(self, effect: Train, part: DataCard) -> None:
         if self._shown != effect.partition:
@@ -242,7 +239,7 @@ class Work:
             self._host.publish(events.DataShown(effect.partition, effect.spec.task.partitions, part))
 
     async def _evaluate(self, effect: Evaluate) -> None:
-        unflushed, model = self._store.places(effect.model)
+        model = self._store.path(effect.model)
         try:
             result = await self._twice(
                 lambda: self._worker.evaluate(
@@ -250,7 +247,6 @@ class Work:
                     model,
                     effect.part,
                     effect.parts,
-                    unflushed_path=unflushed,
                     digest=effect.model,
                 )
             )
@@ -280,7 +276,7 @@ class Work:
         self._store.begin_keeping(result.digest)  # it is about to be accepted
         self._blobs.note_usable(result.digest, job.parent)  # its worker has looked at every element
         self._host.feed(inputs.Aggregated(job, result))
-        self._host.release_later(result.digest)
+        self._host.unpin_later(result.digest)
 
     async def _twice(self, job: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Run *job*, once more if the worker died under it."""

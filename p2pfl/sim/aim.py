@@ -8,16 +8,13 @@ its proposer must not have forgotten: it is struck there alone, or with everybod
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from p2pfl.core.effects import AnyEffect, Send
 from p2pfl.messages import Accept, Accepted, Collect, Commit, Prepare, Promise
 from p2pfl.sim.chaos import black_out
-from p2pfl.sim.limits import may_lose_disk
-
-if TYPE_CHECKING:
-    from p2pfl.sim.device import Device
-    from p2pfl.sim.world import World
+from p2pfl.sim.device import Device
+from p2pfl.sim.environment import Environment, Operations
+from p2pfl.sim.limits import Limits
+from p2pfl.sim.network import Network
 
 TARGETS = (Prepare, Promise, Collect, Accept, Accepted, Commit)
 """Messages after whose sending a fault hurts most."""
@@ -39,65 +36,68 @@ long as no other ballot has begun, and the next in rank begins one at once, unle
 
 
 class Aim:
-    """Draws the aimed faults of one world."""
+    """Draws the aimed faults of one simulation."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._share = min(1.0, USUAL / world.size)
+    def __init__(
+        self, environment: Environment, operations: Operations, network: Network, limits: Limits
+    ) -> None:
+        self._environment, self._operations = environment, operations
+        self._network, self._limits = network, limits
+        self._share = min(1.0, USUAL / environment.size)
         self._left = self._draw()
 
     def after(self, device: Device, effect: AnyEffect) -> None:
         """Let something go wrong right after *effect* of *device* was carried out, or not."""
-        world, faults = self._world, self._world.faults
+        environment, faults = self._environment, self._environment.faults
         self._left -= 1
         if self._left < 0:
             self._left = self._draw()
-            if world.random.random() < 0.9:
-                world.crash(device)
+            if environment.random.random() < 0.9:
+                self._operations.crash(device)
             else:
-                world.freeze(device, world.random.uniform(0, faults.freeze))
+                self._operations.freeze(device, environment.random.uniform(0, faults.freeze))
         elif isinstance(effect, Send) and isinstance(effect.message, TARGETS):
             message = effect.message
             if isinstance(message, Accepted) and self._strikes_proposer(message):
                 return
             names_a_value = isinstance(message, Promise) and message.accepted is not None
             rate = faults.aimed_value if names_a_value else faults.aimed
-            if world.random.random() < rate * self._share:
-                victim = device if world.random.random() < SENDER else world.devices[effect.to]
-                world.note(device, f"is aimed at after {type(message).__name__.upper()}: {victim.name}")
+            if environment.random.random() < rate * self._share:
+                victim = device if environment.random.random() < SENDER else environment.devices[effect.to]
+                environment.note(device, f"is aimed at after {type(message).__name__.upper()}: {victim.name}")
                 self._strike(victim)
 
     def _strikes_proposer(self, message: Accepted) -> bool:
         """Strike, or not, the proposer that *message* goes to, if it has not accepted its own value yet."""
-        world, faults = self._world, self._world.faults
-        if not faults.aimed_first or world.random.random() >= faults.aimed_first:
+        environment, faults = self._environment, self._environment.faults
+        if not faults.aimed_first or environment.random.random() >= faults.aimed_first:
             return False
-        proposer = world.devices[message.ballot.node]
+        proposer = environment.devices[message.ballot.node]
         vote = proposer.disk.votes.get(message.run)
         if vote is not None and (vote.round, vote.accepted_ballot) == (message.round, message.ballot):
             return False
-        world.note(proposer, "is aimed at before its own acceptance")
-        if world.random.random() < ALONE:
-            world.crash(proposer, world.random.uniform(0, 0.5))
+        environment.note(proposer, "is aimed at before its own acceptance")
+        if environment.random.random() < ALONE:
+            self._operations.crash(proposer, environment.random.uniform(0, 0.5))
         else:
-            black_out(world, first=proposer)
+            black_out(environment, self._operations, first=proposer)
         return True
 
     def _draw(self) -> float:
         """Return after how many effects the next unaimed fault strikes: a draw for each would cost more."""
-        between = self._world.faults.between * self._share**2
-        return self._world.random.expovariate(between) if between else float("inf")
+        between = self._environment.faults.between * self._share**2
+        return self._environment.random.expovariate(between) if between else float("inf")
 
     def _strike(self, victim: Device) -> None:
-        world, faults = self._world, self._world.faults
-        chance = world.random.random()
+        environment, faults = self._environment, self._environment.faults
+        chance = environment.random.random()
         kind = next(kind for kind, share in STRIKES if chance < share)
         if kind == "cut":
-            world.cut({victim.member.node})
-            world.after(world.random.expovariate(1 / faults.cut), world.network.rejoin)
+            self._network.cut({victim.member.node})
+            environment.after(environment.random.expovariate(1 / faults.cut), self._network.rejoin)
         elif kind == "freeze":
-            world.freeze(victim, world.random.uniform(0, faults.freeze))
-        elif kind == "disk" and faults.lose_disk_every and may_lose_disk(world, victim):
-            world.lose_disk(victim)
+            self._operations.freeze(victim, environment.random.uniform(0, faults.freeze))
+        elif kind == "disk" and faults.lose_disk_every and self._limits.may_lose_disk(victim):
+            self._operations.lose_disk(victim)
         else:
-            world.crash(victim)
+            self._operations.crash(victim)

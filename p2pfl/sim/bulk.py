@@ -8,16 +8,14 @@ the run's schema. What a driver does about each is done here; what the protocol 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from p2pfl.config import NetSettings
 from p2pfl.core import inputs
 from p2pfl.core.effects import Fetch
 from p2pfl.messages import Member
 from p2pfl.sim.device import Device
-
-if TYPE_CHECKING:
-    from p2pfl.sim.world import World
+from p2pfl.sim.environment import Environment, Processes
+from p2pfl.sim.network import Network
 
 BLOB_FLUSH = 0.05
 """Seconds at most that a blob which is here takes until it is on disk."""
@@ -27,10 +25,10 @@ GIVE_UP = NetSettings().dial_seconds
 
 
 class Bulk:
-    """All transfers of one world."""
+    """All transfers of one simulation."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, environment: Environment, network: Network, processes: Processes) -> None:
+        self._environment, self._network, self._processes = environment, network, processes
         self.blocked: set[tuple[str, str]] = set()
         """Pairs of (holder, puller) between which no bulk connection can be made, by neither side."""
         self.misfits: set[str] = set()
@@ -54,37 +52,18 @@ class Bulk:
         device.disk.damaged.add(digest)
         self.damaged.add((device.member, digest))
 
-    def is_mended(self) -> bool:
-        """Whether every model that matters is whole again on the disks that had lost its bytes."""
-        votes = self._world.checker.votes
-        matters = {
-            votes.chosen[run, round_].record.model
-            for run, last in votes.last.items()
-            for round_ in (last - 1, last)
-            if (run, round_) in votes.chosen
-        }
-        for disk in self._world.disks():
-            matters.add(disk.last_model() or "")
-            matters |= {vote.accepted.model for vote in disk.votes.values() if vote.accepted is not None}
-        return all(
-            disk.is_whole(digest)
-            for disk in self._world.disks()
-            for member, digest in self.damaged
-            if member == disk.member and digest in matters
-        )
-
     def passes(self, holder: Device, puller: Device) -> bool:
         """Whether bytes can come from *holder* to *puller*."""
-        network, node = self._world.network, holder.member.node
-        is_open = node not in network.walled and (node, puller.member.node) not in self.blocked
-        return is_open and network.can_meet(holder, puller)
+        node = holder.member.node
+        is_open = node not in self._network.walled and (node, puller.member.node) not in self.blocked
+        return is_open and self._network.can_meet(holder, puller)
 
     # --- pulling --------------------------------------------------------------------------------------------
 
     def fetch(self, device: Device, effect: Fetch) -> None:
         """Bring a blob to *device*, from whoever has it and can be reached."""
-        delay = 0.01 + self._world.faults.pull * self._world.random.random()
-        self._world.after(delay, self._fetched, device, device.process, effect)
+        delay = 0.01 + self._environment.faults.pull * self._environment.random.random()
+        self._environment.after(delay, self._fetched, device, device.process, effect)
 
     def _fetched(self, device: Device, process: int, effect: Fetch) -> None:
         if device.process != process or not device.is_up:
@@ -94,7 +73,7 @@ class Bulk:
             return
         digest, disk = effect.digest, device.disk
         if not device.habits.pulls_first:
-            self._world.hand(device, process, inputs.BlobReady(digest, effect.durable))
+            self._processes.hand(device, process, inputs.BlobReady(digest, effect.durable))
             return
         if digest in self.misfits:
             self._fail(device, digest, "its shape is not the run's", invalid=True)
@@ -110,27 +89,27 @@ class Bulk:
             if not any(one.disk.is_whole(digest) for one in open_):
                 reason = "whoever has it sends other bytes" if open_ else "nobody reachable has it"
                 wait = self.give_up if holders and not open_ else 0.0
-                self._world.after(wait, self._fail, device, digest, reason, process)
+                self._environment.after(wait, self._fail, device, digest, reason, process)
                 return
         disk.unflushed.add(digest)
         if effect.durable:
-            flushed = BLOB_FLUSH * self._world.random.random()
-            self._world.after(flushed, self._flushed, device, process, digest)
-        self._world.hand(device, process, inputs.BlobReady(digest, durable=False))
+            flushed = BLOB_FLUSH * self._environment.random.random()
+            self._environment.after(flushed, self._flushed, device, process, digest)
+        self._processes.hand(device, process, inputs.BlobReady(digest, durable=False))
 
     def _fail(
         self, device: Device, digest: str, reason: str, process: int | None = None, *, invalid: bool = False
     ) -> None:
         answer = inputs.BlobFailed(digest, reason, invalid)
-        self._world.hand(device, device.process if process is None else process, answer)
+        self._processes.hand(device, device.process if process is None else process, answer)
 
     def _flushed(self, device: Device, process: int, digest: str) -> None:
         """Note that a blob that was brought, and is guarded since, is on disk."""
         if device.process == process and device.is_up:
             device.disk.blobs.add(digest)
-            self._world.hand(device, process, inputs.BlobReady(digest, durable=True))
+            self._processes.hand(device, process, inputs.BlobReady(digest, durable=True))
 
     def _linked(self, device: Device) -> Iterator[Device]:
         """Yield whom *device* may ask: everybody linked, not only those named as sources."""
         ends = (link.end_of(device) for link in device.links.values())
-        return (one for one in ends if self._world.network.can_meet(one, device))
+        return (one for one in ends if self._network.can_meet(one, device))

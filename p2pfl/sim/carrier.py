@@ -7,7 +7,6 @@ those that nobody waits for (`can_wait`). Faults aimed at a step strike between 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,16 +27,16 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.options import FIRST_ATTEMPT
 from p2pfl.messages import Accept, Ballot, Evaluation, Message, Record, RecordBlobs, Undelivered
-from p2pfl.sim.aim import Aim
+from p2pfl.sim.bulk import Bulk
+from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.device import SAVES, Device
+from p2pfl.sim.environment import Environment, Processes
+from p2pfl.sim.network import Network
 from p2pfl.sim.setting import PUT_OFF, WORKER_LIMIT, digest_of
 from p2pfl.sim.trace import line_of
 from p2pfl.sim.violation import Violation
 from p2pfl.spec import MAX_EXAMPLES
 from p2pfl.work import AggregationJob, AggregationResult, NotFinite, UnreadableUpdate
-
-if TYPE_CHECKING:
-    from p2pfl.sim.world import World
 
 LATE_RESULTS = 0.5
 """Share of stopped trainings that had ended just then: their results come all the same."""
@@ -56,11 +55,18 @@ MAX_SPINS = 1000
 
 
 class Carrier:
-    """Carries out the effects of all devices of one world."""
+    """Carries out the effects of all devices of one simulation."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._aim = Aim(world)
+    def __init__(
+        self,
+        environment: Environment,
+        processes: Processes,
+        network: Network,
+        bulk: Bulk,
+        checker: InvariantChecker,
+    ) -> None:
+        self._environment, self._processes = environment, processes
+        self._network, self._bulk, self._checker = network, bulk, checker
         self._spins, self._last_tick = 0, -1.0
 
     def carry_out(self, device: Device, effects: list[AnyEffect]) -> None:
@@ -68,10 +74,7 @@ class Carrier:
         process = device.process
         for place, effect in enumerate(effects, start=1):
             self._do(device, effect)
-            if self._world.on_effect is not None:
-                self._world.on_effect(device, effect)
-            if self._world.is_faulty:
-                self._aim.after(device, effect)
+            self._processes.carried_out(device, effect)
             if not device.is_up or device.process != process:
                 return
             if device.inbox is not None:
@@ -92,7 +95,7 @@ class Carrier:
             self.flush(device, device.process)
         else:
             soon = any(needs_own_fsync(save, PUT_OFF) for save in saves)
-            self._world.after(FLUSH if soon else PUT_OFF, self.flush, device, device.process)
+            self._environment.after(FLUSH if soon else PUT_OFF, self.flush, device, device.process)
 
     def flush(self, device: Device, process: int) -> None:
         """Make durable what was put off."""
@@ -100,7 +103,7 @@ class Carrier:
             saves, device.put_off = device.put_off, []
             for save in saves:
                 device.disk.save(save)
-                self._world.checker.saved(device.disk, save)
+                self._checker.saved(device.disk, save)
 
     def _do(self, device: Device, effect: AnyEffect) -> None:
         if isinstance(effect, SAVES):
@@ -113,79 +116,81 @@ class Carrier:
             case Send(message=Undelivered()) if not device.habits.tells_undelivered:
                 pass
             case Send():
-                self._world.network.send(device, effect.to, self._perhaps_garbled(effect.message))
+                self._network.send(device, effect.to, self._perhaps_garbled(effect.message))
             case SendRecords():
                 self.flush(device, device.process)
                 records = device.disk.records(effect.run, effect.after)
                 if records is not None:
-                    self._world.network.send(device, effect.to, records)
+                    self._network.send(device, effect.to, records)
             case Sever():
-                self._world.network.sever(device, effect.node)
+                self._network.sever(device, effect.node)
             case Fetch():
-                self._world.network.fetch(device, effect)
+                self._bulk.fetch(device, effect)
             case DeleteUnneededBlobs():
                 self.flush(device, device.process)
                 device.collect(effect.keep)
             case Tell():
                 device.told.append(effect.event)
             case Exit():
-                self._world.end(device, effect)
+                self._processes.end(device, effect)
             case _:
                 self._work(device, effect)
-        if self._world.trace is not None and (line := line_of(effect, self._world.name_of)) is not None:
-            self._world.note(device, line)
-        self._world.checker.done(device.disk, device.name, effect)
+        if (
+            self._environment.trace is not None
+            and (line := line_of(effect, self._environment.name_of)) is not None
+        ):
+            self._environment.note(device, line)
+        self._checker.done(device.disk, device.name, effect)
 
     def _perhaps_garbled(self, message: Message) -> Message:
         """Return *message*, or, where it proposes a record, sometimes one that no member may accept."""
-        world = self._world
-        garbles = world.is_faulty and world.faults.garbled and isinstance(message, Accept)
-        if not garbles or world.random.random() >= world.faults.garbled:
+        environment = self._environment
+        share, random = environment.faults.garbled, environment.random
+        if not isinstance(message, Accept) or not environment.is_faulty or not share or random.random() >= share:
             return message
-        assert isinstance(message, Accept)
-        return msgspec.structs.replace(message, record=garbled(message.record, world.random.randrange(3)))
+        return msgspec.structs.replace(message, record=garbled(message.record, random.randrange(3)))
 
     def _work(self, device: Device, effect: AnyEffect) -> None:
-        outcome = device.work(effect, self._world.random.random)
+        outcome = device.work(effect, self._environment.random.random)
         if outcome is None:
             return
         seconds, result = outcome
-        if self._world.is_faulty:
+        if self._environment.is_faulty:
             seconds, result = self._perhaps_fail(device, effect, seconds, result)
         if seconds == FOREVER:
             return
         if isinstance(effect, Train) and isinstance(result, inputs.Trained):
             progress = inputs.TrainProgress(effect.run, effect.round, 1, 4, seconds)
-            self._world.after(seconds / 4, self._worked, device, device.process, progress)
-        self._world.after(seconds, self._worked, device, device.process, result)
+            self._environment.after(seconds / 4, self._worked, device, device.process, progress)
+        self._environment.after(seconds, self._worked, device, device.process, result)
 
     def _perhaps_fail(
         self, device: Device, effect: AnyEffect, seconds: float, result: inputs.AnyInput
     ) -> tuple[float, inputs.AnyInput]:
         """Return when and how a job ends that may fail, hang, or wait for one that hangs."""
-        world, faults = self._world, self._world.faults
-        waits = max(0.0, device.hung_until - world.now)
+        environment, faults = self._environment, self._environment.faults
+        waits = max(0.0, device.hung_until - environment.now)
         if not (faults.hang or faults.fail or faults.misfit):
             return seconds, result
-        chance = world.random.random()
+        chance = environment.random.random()
         if isinstance(result, inputs.Trained) and chance > 1 - faults.misfit:
-            world.bulk.misfits.add(result.digest)
+            self._bulk.misfits.add(result.digest)
         elif isinstance(result, inputs.Aggregated) and chance > 1 - faults.misfit:
             return waits + seconds, msgspec.structs.replace(result, result=self._spoilt(result.job))
         if chance >= faults.hang + faults.fail or (failed := device.failure(effect, "the worker")) is None:
             return waits + seconds, result
         if chance < faults.fail:
             return waits + seconds / 2, msgspec.structs.replace(failed, reason="the worker ran out of memory")
-        world.note(device, f"has a worker that hangs: {failed.job}")
+        environment.note(device, f"has a worker that hangs: {failed.job}")
         limit = WORKER_LIMIT if device.habits.ends_hanging else FOREVER
-        device.hung_until = world.now + waits + limit
+        device.hung_until = environment.now + waits + limit
         return waits + limit, msgspec.structs.replace(failed, reason="the worker hung")
 
     def _spoilt(self, job: AggregationJob) -> AggregationResult:
         """Return an aggregation's result that is no model."""
-        if self._world.random.random() < SHARE_NOT_FINITE:
+        if self._environment.random.random() < SHARE_NOT_FINITE:
             return NotFinite()
-        return UnreadableUpdate(self._world.random.choice(job.updates).digest, "it was cut short")
+        return UnreadableUpdate(self._environment.random.choice(job.updates).digest, "it was cut short")
 
     def _worked(self, device: Device, process: int, result: inputs.AnyInput) -> None:
         if device.process != process or device.node is None:
@@ -193,16 +198,16 @@ class Carrier:
         if device.is_frozen:  # its blob is nobody's before the protocol is told of it, so it is kept then
             device.enter(partial(self._worked, device, process, result))
             return
-        if device.is_stale(result) and self._world.random.random() > LATE_RESULTS:
+        if device.is_stale(result) and self._environment.random.random() > LATE_RESULTS:
             return
         ledger = device.node.ledger
         if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.run):
             device.keep(result)  # who has left the run lets go of its update at once
         if isinstance(result, inputs.Trained):
-            works = self._world.checker.works
+            works = self._checker.works
             works.updates[result.digest] = (result.run, result.round, result.model)
             works.cards[result.digest] = device.card
-        self._world.hand(device, process, result)
+        self._processes.hand(device, process, result)
 
     # --- time -------------------------------------------------------------------------------------------
 
@@ -211,27 +216,29 @@ class Carrier:
         deadline = device.node.deadline() if device.node is not None else None
         if deadline is None:
             return
-        at = max(deadline + device.lag, self._world.now)
+        at = max(deadline + device.lag, self._environment.now)
         if device.tick_at is None or at < device.tick_at:
             device.tick_at = at
-            self._world.at(at, self._tick, device, device.process)
+            self._environment.at(at, self._tick, device, device.process)
 
     def _tick(self, device: Device, process: int) -> None:
-        if device.process != process or device.node is None or device.tick_at != self._world.now:
+        if device.process != process or device.node is None or device.tick_at != self._environment.now:
             return
         device.tick_at = None
         deadline = device.node.deadline()
         if device.is_frozen or deadline is None:
             return
-        if deadline + device.lag > self._world.now:
+        if deadline + device.lag > self._environment.now:
             self.arm(device)
             return
-        self._spins = self._spins + 1 if self._world.now == self._last_tick else 0
-        self._last_tick = self._world.now
+        self._spins = self._spins + 1 if self._environment.now == self._last_tick else 0
+        self._last_tick = self._environment.now
         if self._spins > MAX_SPINS:
-            raise Violation("progress", f"{device.name} asks for ticks without end at {self._world.now}")
+            raise Violation(
+                "progress", f"{device.name} asks for ticks without end at {self._environment.now}"
+            )
         # Of two floats whose sum is not above a third, one may still exceed the difference of the others.
-        self.carry_out(device, device.node.tick(max(deadline, self._world.now - device.lag)))
+        self.carry_out(device, device.node.tick(max(deadline, self._environment.now - device.lag)))
 
 
 def _takes_lowest(device: Device, effect: AnyEffect) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -35,8 +34,8 @@ from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Evaluation, Member, UpdateEntry
-from p2pfl.net.admission import Admission
-from p2pfl.net.peers import Local
+from p2pfl.net.links.admission import Admission
+from p2pfl.net.links.peers import Local
 from p2pfl.proofs import Claim, Seen
 from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.sim.disk import Disk
@@ -46,9 +45,6 @@ from p2pfl.sim.signer import signer_of
 from p2pfl.spec import MAX_ROSTER, DataCard, LabelCount
 from p2pfl.wire.links import Introduction
 from p2pfl.work import AggregatedModel, WeightedUpdate
-
-if TYPE_CHECKING:
-    from p2pfl.sim.network import SimulatedLink
 
 SCHEMA: Schema = canonical([TensorSpec("weight", "F32", (2,))])
 """The shape of every simulated model; its content is its digest."""
@@ -72,6 +68,28 @@ def aggregate_of(parent: str, updates: Iterable[WeightedUpdate | UpdateEntry]) -
     """
     entries = (part for update in updates for part in (update.digest, update.samples))
     return digest_of("aggregate", parent, *entries)
+
+
+class SimulatedLink:
+    """A control link between two processes, as both see it."""
+
+    __slots__ = ("one", "order", "other", "processes")
+
+    def __init__(self, one: Device, other: Device, order: int) -> None:
+        self.one, self.other = one, other
+        self.processes = (one.process, other.process)
+        self.order = order
+        """The number the pair's judge gave it."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether both processes it was made between still run."""
+        one, other = self.one, self.other
+        return one.is_up and other.is_up and self.processes == (one.process, other.process)
+
+    def end_of(self, device: Device) -> Device:
+        """Return the device at the other end from *device*."""
+        return self.other if device is self.one else self.one
 
 
 class Device:
@@ -137,6 +155,11 @@ class Device:
     def member(self) -> Member:
         """The voting pair."""
         return self.disk.member
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is to leave, and stays for as long as it is needed."""
+        return self.node is not None and self.node.status().phase == "leaving"
 
     @property
     def identity(self) -> PeerIdentity:

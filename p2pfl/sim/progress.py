@@ -9,15 +9,13 @@ longer than `BOUND`.
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from p2pfl.messages import RosterEntry, quorum
+from p2pfl.sim.bulk import Bulk
 from p2pfl.sim.device import Device
-from p2pfl.sim.limits import is_leaving
+from p2pfl.sim.environment import Environment
 from p2pfl.sim.violation import Violation
-
-if TYPE_CHECKING:
-    from p2pfl.sim.world import World
 
 BOUND = 30.0
 """Seconds within which a quorum that is able commits. The longest honest wait is for a member that cannot
@@ -40,10 +38,10 @@ class OpenRound(NamedTuple):
 
 
 class ProgressJudge:
-    """Looks at one world again and again."""
+    """Looks at one simulation again and again."""
 
-    def __init__(self, world: World, bound: float = BOUND) -> None:
-        self._world = world
+    def __init__(self, environment: Environment, bulk: Bulk, bound: float = BOUND) -> None:
+        self._environment, self._bulk = environment, bulk
         self._bound = bound
         self._open: OpenRound | None = None
         self._opened = 0.0
@@ -54,11 +52,11 @@ class ProgressJudge:
 
     def begin(self) -> None:
         """Look from now on."""
-        self._world.after(LOOK, self._look)
+        self._environment.after(LOOK, self._look)
 
     def _look(self) -> None:
         self.judge()
-        self._world.after(LOOK, self._look)
+        self._environment.after(LOOK, self._look)
 
     def judge(self) -> None:
         """Judge this moment.
@@ -66,7 +64,7 @@ class ProgressJudge:
         Raises:
             Violation: a quorum was able for the bound, and nothing is decided.
         """
-        now, open_ = self._world.now, self._open_round()
+        now, open_ = self._environment.now, self._open_round()
         if open_ is None or self._open is None or open_[:2] != self._open[:2]:
             self._opened = now
         self._open = open_
@@ -95,7 +93,7 @@ class ProgressJudge:
 
     def _open_round(self) -> OpenRound | None:
         """Return the round after the last one that any running device knows; None where none is wanted."""
-        ledgers = [one.node.ledger for one in self._world.devices.values() if one.node is not None]
+        ledgers = [one.node.ledger for one in self._environment.devices.values() if one.node is not None]
         known = [ledger for ledger in ledgers if ledger is not None]
         if not known:
             return None
@@ -106,7 +104,7 @@ class ProgressJudge:
         return OpenRound(best.run, best.round + 1, best.roster, best.model, waits)
 
     def _voters(self, open_: OpenRound) -> list[Device]:
-        devices = (self._world.devices[entry.node] for entry in open_.roster)
+        devices = (self._environment.devices[entry.node] for entry in open_.roster)
         return [one for one, entry in zip(devices, open_.roster, strict=True) if one.member == entry.member]
 
     def _is_able(self, device: Device, open_: OpenRound) -> bool:
@@ -116,8 +114,8 @@ class ProgressJudge:
             ledger is not None
             and ledger.run == open_.run
             and not ledger.halted
-            and not (device.is_frozen or device.is_restored or device.has_turned_away or is_leaving(device))
-            and device.hung_until <= self._world.now
+            and not (device.is_frozen or device.is_restored or device.has_turned_away or device.is_leaving)
+            and device.hung_until <= self._environment.now
             and self._can_have(device, open_.parent)
         )
 
@@ -125,11 +123,11 @@ class ProgressJudge:
         if device.disk.is_whole(digest):
             return True
         ends = (link.end_of(device) for link in device.links.values() if link.is_current)
-        return any(one.disk.is_whole(digest) and self._world.bulk.passes(one, device) for one in ends)
+        return any(one.disk.is_whole(digest) and self._bulk.passes(one, device) for one in ends)
 
     def _passes(self, one: Device, other: Device) -> bool:
         """Whether two devices are linked, and messages and models come through both ways."""
-        link, bulk = one.links.get(other.member.node), self._world.bulk
+        link, bulk = one.links.get(other.member.node), self._bulk
         return link is not None and link.is_current and bulk.passes(one, other) and bulk.passes(other, one)
 
 

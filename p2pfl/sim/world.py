@@ -6,8 +6,7 @@ exactly, and a failure prints it.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 
@@ -18,19 +17,20 @@ from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.options import Options
 from p2pfl.core.running import LOST_DISK_EXIT
 from p2pfl.messages import Member
+from p2pfl.sim.aim import Aim
 from p2pfl.sim.bulk import Bulk
 from p2pfl.sim.carrier import Carrier
-from p2pfl.sim.chaos import schedule_faults
+from p2pfl.sim.chaos import RandomFaults
 from p2pfl.sim.checker import InvariantChecker
-from p2pfl.sim.clock import Clock
 from p2pfl.sim.device import CARD, Device
 from p2pfl.sim.disk import Disk
+from p2pfl.sim.environment import Environment
 from p2pfl.sim.faults import CALM, Faults
+from p2pfl.sim.limits import Limits
 from p2pfl.sim.network import SILENCE, Network
 from p2pfl.sim.progress import BOUND, ProgressJudge
 from p2pfl.sim.rules import Rule
 from p2pfl.sim.setting import CLONED_EXIT, SETTINGS, digest_of, node_id, spec_of
-from p2pfl.sim.trace import SHORT
 from p2pfl.sim.violation import Violation
 from p2pfl.spec import RunSpec
 
@@ -65,28 +65,22 @@ class World:
     ) -> None:
         """Start nobody yet. *without* is the rule left out, for which a violation is expected."""
         self.seed = seed
-        self.random = random.Random(seed)  # noqa: S311 - reproducible on purpose, nothing secret
         self.faults = faults
-        self.trace: list[str] | None = [] if trace else None
         self.on_effect: Callable[[Device, AnyEffect], None] | None = None
         """Called after each effect: where a test aims its faults."""
-        self.size = nodes
-        """How many nodes there are at the start."""
-        self.is_faulty = faults.until > 0
-        """Whether faults still happen."""
-        self.devices: dict[str, Device] = {}
-        self.copies: list[Device] = []
-        """Devices that run on a copy of another's data directory, with its certificate."""
-        self._clock = Clock()
-        self.network = Network(self, codec=codec)
-        self.bulk = Bulk(self)
-        self.checker = InvariantChecker(self.disks, self.bulk.damaged)
-        self._carrier = Carrier(self)
+        self.environment = environment = Environment(seed, faults, nodes, trace=trace)
+        self.random, self.devices, self.trace = environment.random, environment.devices, environment.trace
+        self.network = Network(environment, self, codec=codec)
+        self.bulk = Bulk(environment, self.network, self)
+        self.checker = InvariantChecker(environment.disks, self.bulk.damaged)
+        self.limits = Limits(environment, self.checker, self.bulk.damaged)
+        self.aim = Aim(environment, self, self.network, self.limits)
+        self._carrier = Carrier(environment, self, self.network, self.bulk, self.checker)
         self._without = without
         self._spec = spec or spec_of(rounds)
         self._is_complete = False
         is_one_late = nodes > 2 and faults.late > 0 and self.random.random() < faults.late
-        wanted = 2 * nodes // 3 if self.is_faulty and nodes > SMALL else nodes - is_one_late
+        wanted = 2 * nodes // 3 if environment.is_faulty and nodes > SMALL else nodes - is_one_late
         for index in range(nodes):
             self.add_device(index, wanted)
         self._late = list(self.devices.values())[nodes - 1 :] if is_one_late else []
@@ -103,29 +97,21 @@ class World:
         self.devices[node] = device
         return device
 
-    def everybody(self) -> Iterator[Device]:
-        """Yield all devices, copies included."""
-        yield from self.devices.values()
-        yield from self.copies
-
-    def disks(self) -> Iterator[Disk]:
-        """Yield all disks there are."""
-        return (device.disk for device in self.everybody())
-
     # --- running --------------------------------------------------------------------------------------------
 
     @property
     def now(self) -> float:
-        """Seconds since the world began."""
-        return self._clock.now
+        """Virtual seconds since the start."""
+        return self.environment.now
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether faults still happen."""
+        return self.environment.is_faulty
 
     def after(self, delay: float, action: Callable[..., None], *arguments: object) -> None:
-        """Let *action* happen with *arguments* in *delay* seconds."""
-        self._clock.after(delay, action, *arguments)
-
-    def at(self, moment: float, action: Callable[..., None], *arguments: object) -> None:
-        """Let *action* happen with *arguments* at *moment*."""
-        self._clock.at(moment, action, *arguments)
+        """Call *action* with *arguments* in *delay* seconds."""
+        self.environment.after(delay, action, *arguments)
 
     def run(self) -> None:
         """Start everybody, let the faults happen, and see the run complete.
@@ -141,14 +127,14 @@ class World:
         for device in self.devices.values():
             latest = self.faults.until if device in self._late else 1.0
             self.after(latest * self.random.random(), self.start, device)
-        schedule_faults(self)
-        ProgressJudge(self, BOUND + self.faults.allowance).begin()
+        RandomFaults(self.environment, self, self.network, self.bulk, self.limits).begin()
+        ProgressJudge(self.environment, self.bulk, BOUND + self.faults.allowance).begin()
         if self.is_faulty:
             self.after(self.faults.until, self._end_faults)
         self.after(self.faults.until + SETTINGS.linger, self.serve_stragglers)
 
     def _end_faults(self) -> None:
-        self.is_faulty = False
+        self.environment.is_faulty = False
         self.bulk.blocked, self.network.walled = set(), set()
         self.heal()
         for device in self.devices.values():
@@ -157,9 +143,10 @@ class World:
     def run_for(self, seconds: float) -> None:
         """Let things happen for *seconds*."""
         end = self.now + seconds
-        while (at := self._clock.next_at) is not None and at <= end:
-            self._clock.step()
-        self._clock.now = end
+        clock = self.environment.clock
+        while (at := clock.next_at) is not None and at <= end:
+            clock.step()
+        clock.now = end
 
     def run_until(self, done: Callable[[], bool], limit: float) -> None:
         """Let things happen until *done*.
@@ -167,7 +154,7 @@ class World:
         Raises:
             Violation: virtual time *limit* has come and it is not done.
         """
-        clock = self._clock
+        clock = self.environment.clock
         while not done():
             at = clock.next_at
             if at is None or at > limit:
@@ -198,10 +185,10 @@ class World:
         if device.is_up:
             return
         if device.disk.refused and device.habits.keeps_refusal:
-            self.note(device, "does not start: its journal was refused")
+            self.environment.note(device, "does not start: its journal was refused")
             self._give_way(device)
             return
-        self.note(device, "starts")
+        self.environment.note(device, "starts")
         effects = device.boot_up(self.now)
         self._settle()
         self._carrier.carry_out(device, effects)
@@ -216,7 +203,7 @@ class World:
         if not device.is_up or device.is_restored:
             return
         is_power_cut = self.random.random() < self.faults.power_cuts if power is None else power
-        self.note(device, "loses power" if is_power_cut else "crashes")
+        self.environment.note(device, "loses power" if is_power_cut else "crashes")
         self._stop(device)
         if is_power_cut:
             device.disk.unflushed.clear()
@@ -230,12 +217,12 @@ class World:
 
     def end(self, device: Device, exit_: Exit) -> None:
         """Let a device's process exit, and its operator do what the exit code asks for."""
-        self.note(device, f"exits {exit_.code}: {exit_.reason}")
+        self.environment.note(device, f"exits {exit_.code}: {exit_.reason}")
         self._carrier.flush(device, device.process)
         device.exit = exit_
         self._stop(device)
         self._settle()
-        if device in self.copies:
+        if device in self.environment.copies:
             return
         if exit_.code in NEW_JOURNAL_EXITS:
             if exit_.code == LOST_DISK_EXIT:
@@ -271,7 +258,7 @@ class World:
         """Crash a device for good and let it come back with an empty data directory."""
         if device.is_up:
             self.crash(device, down)
-        self.note(device, "loses its disk")
+        self.environment.note(device, "loses its disk")
         self.checker.lost(device.member)
         device.lose_disk()
 
@@ -279,7 +266,7 @@ class World:
         """Crash a device and let it come back with *backup*, made before, in place of its data directory."""
         if device.is_up:
             self.crash(device, down)
-        self.note(
+        self.environment.note(
             device,
             f"comes back with a backup of its start {backup.incarnation} and {backup.votes_cast} votes",
         )
@@ -289,7 +276,7 @@ class World:
     def turn_away(self, device: Device, seconds: float) -> None:
         """Start a device with `--new-run`, and after *seconds* with an empty data directory instead."""
         self.crash(device, 0.1, power=False)
-        self.note(device, "is to take part in a new run")
+        self.environment.note(device, "is to take part in a new run")
         device.has_turned_away = True
         self.after(seconds, self._turn_back, device)
 
@@ -301,7 +288,7 @@ class World:
         """Start a second device on a copy of *device*'s data directory, with its certificate."""
         options = msgspec.structs.replace(device.options, nonce=digest_of("copy", device.name)[:32])
         made = Device(f"{device.name} (copy)", device.disk.backup(), options)
-        self.copies.append(made)
+        self.environment.copies.append(made)
         self.start(made)
         return made
 
@@ -316,7 +303,7 @@ class World:
     def _suspend(self, device: Device, seconds: float, *, lag: float, is_asleep: bool) -> None:
         if not device.is_up or device.is_frozen:
             return
-        self.note(device, f"{'sleeps' if is_asleep else 'is suspended'} for {seconds:.1f} s")
+        self.environment.note(device, f"{'sleeps' if is_asleep else 'is suspended'} for {seconds:.1f} s")
         device.inbox = []
         self.after(SILENCE, self.network.notice_frozen, device, device.process)
         self.after(seconds, self._resume, device, device.inbox, lag, is_asleep)
@@ -325,7 +312,7 @@ class World:
         """Let a process go on: first with what waits for it, then with its overdue timer."""
         if device.inbox is None or device.inbox is not inbox:
             return
-        self.note(device, "goes on")
+        self.environment.note(device, "goes on")
         waiting, device.inbox = device.inbox, None
         device.lag += lag
         for action in waiting:
@@ -352,6 +339,13 @@ class World:
         else:
             self.feed(device, event)
 
+    def carried_out(self, device: Device, effect: AnyEffect) -> None:
+        """Let a test, and the faults aimed at steps of the protocol, strike after *effect*."""
+        if self.on_effect is not None:
+            self.on_effect(device, effect)
+        if self.environment.is_faulty:
+            self.aim.after(device, effect)
+
     # --- what scenarios do to the network -------------------------------------------------------------------
 
     def is_connected(self, one: str, other: str) -> bool:
@@ -368,15 +362,4 @@ class World:
 
     def named(self, text: str) -> str:
         """Return *text* with the names of devices in place of their short ids."""
-        for node, device in self.devices.items():
-            text = text.replace(node[:SHORT], device.name)
-        return text
-
-    def name_of(self, node: str) -> str:
-        """Return the name of the device with this node id."""
-        return self.devices[node].name
-
-    def note(self, device: Device | None, text: str) -> None:
-        """Write a line of the trace."""
-        if self.trace is not None:
-            self.trace.append(f"{self.now:8.3f} {device.name if device else '':8} {text}")
+        return self.environment.named(text)

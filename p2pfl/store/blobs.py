@@ -1,21 +1,26 @@
 """Blobs on disk: files named by the BLAKE3 digest of their bytes.
 
-One folder holds the blobs, flat: a node keeps a handful, never thousands. A name of a digest in it means:
-complete, verified and durable. Below it are two more, on the same file system, so that a rename moves a file:
+The store is the one owner of a blob's lifetime: it alone says where a blob lies, whether it is durable, and
+how long it stays.
 
-* `unflushed/` holds blobs that are complete and verified but not flushed: the updates of the open round. Most
-  are deleted with the next commit, before the system has written them out, and what a power cut takes of them
-  can be trained or pulled again; flushing them took more time than all else in a round. What is found there
-  at a start is hashed again before it is believed (`recover`).
-* `tmp/` holds what is no blob yet, or none any more: `new-...` is written by the worker, `DIGEST.part` is a
-  pull under way or broken off, kept so that the next pull goes on where it stopped, `old-...` waits to be
-  deleted or written over (`p2pfl.store.spares`).
+* A blob is a file `DIGEST` in one flat folder: a node keeps a handful, never thousands. The file is complete
+  and verified, and **never moves**, so a path that was given out is valid until the blob is deleted.
+* A **durable** blob has an empty marker file, `DIGEST.durable`, beside it. It is made after the blob's bytes
+  were flushed, and before the folder is. A blob without a marker is **unflushed**: the updates of the open
+  round. Most are deleted with the next commit, before the system has written them out, and what a power cut
+  takes of them can be trained or pulled again; flushing them took more time than all else in a round. An
+  unflushed blob that is found at a start is hashed again before it is believed (`recover`).
+* A **pinned** blob is not deleted, whatever the protocol needs (`pin`, `unpin`, `collect`).
+* `tmp/`, on the same file system, holds files that are no blob yet, or none any more: `new-...` is written by
+  the worker, `DIGEST.part` is a pull under way or broken off, kept so that the next pull goes on where it
+  stopped, `old-...` waits to be deleted or written over (`p2pfl.store.spares`).
 
 All calls block on the disk and may be made from any thread; a `PartialBlob` is used by one thread at a time.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -23,7 +28,7 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -38,6 +43,9 @@ logger = logging.getLogger(__name__)
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
+DURABLE = ".durable"
+"""Behind the digest, the name of the empty file that marks a durable blob."""
+
 QUICK_BYTES = 2 * 1024 * 1024
 """A blob up to here is opened, hashed, written or checked in a millisecond or two, less than it takes a busy
 machine to hand that to a thread and back: an event loop may do it itself. Flushing it may take long.
@@ -49,9 +57,7 @@ class BlobReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._unflushed = directory / "unflushed"
-        self._durable_prefix = f"{directory}{os.sep}"
-        self._prefixes = (self._durable_prefix, f"{self._unflushed}{os.sep}")
+        self._prefix = f"{directory}{os.sep}"
         """Of the files' names. Every round asks for several blobs: texts are looked up in half the time."""
 
     @property
@@ -60,29 +66,21 @@ class BlobReader:
         return self._unflushed, self.directory
 
     def path(self, digest: str) -> Path:
-        """Return where blob *digest* is, or would be once it is durable.
+        """Return where blob *digest* is, or would be; it does not move as long as it is here.
 
         Raises:
             BlobError: *digest* is not a digest; a peer's word never becomes a path unchecked.
         """
-        return Path(self._find(digest) or self._durable_prefix + digest)
-
-    def places(self, digest: str) -> tuple[Path, Path]:
-        """Return where blob *digest* lies while it is passing, and where it is moved to when it is durable.
-
-        Raises:
-            BlobError: *digest* is not a digest.
-        """
-        _judge(digest)
-        return self._unflushed / digest, self.directory / digest
+        return Path(self._name(digest))
 
     def has(self, digest: str) -> bool:
         """Whether blob *digest* is here and complete."""
-        return self._find(digest) is not None
+        return os.path.isfile(self._name(digest))  # noqa: PTH113 - see `_prefix`
 
     def is_durable(self, digest: str) -> bool:
         """Whether blob *digest* is here, complete and durable."""
-        return self._find(digest) == self._durable_prefix + digest
+        name = self._name(digest)
+        return os.path.isfile(name + DURABLE) and os.path.isfile(name)  # noqa: PTH113 - see `_prefix`
 
     def is_intact(self, digest: str) -> bool:
         """Whether blob *digest* is here, durable, and has the bytes it is named by: reads them all.
@@ -109,24 +107,22 @@ class BlobReader:
         """Return the digests of all blobs here."""
         return frozenset(path.name for path in self._files())
 
-    def _find(self, digest: str) -> str | None:
-        """Return the name of the file of blob *digest*, None where it is not here.
+    def _name(self, digest: str) -> str:
+        """Return the name of the file of blob *digest*.
 
         Raises:
             BlobError: *digest* is not a digest.
         """
-        _judge(digest)
-        for prefix in self._prefixes:
-            if os.path.isfile(prefix + digest):  # noqa: PTH113 - see `_prefixes`
-                return prefix + digest
-        return None
+        if not _DIGEST.fullmatch(digest):
+            raise BlobError(f"{digest[:80]!r} is no blob's name; expected 64 lower-case hexadecimal digits")
+        return self._prefix + digest
 
-    def _files(self) -> Iterator[Path]:
-        """Yield the files of all blobs here."""
-        for folder in (self.directory, self._unflushed):
-            if folder.is_dir():
-                with disk_errors("list the folder", folder):
-                    yield from [path for path in folder.iterdir() if _DIGEST.fullmatch(path.name)]
+    def _files(self) -> list[Path]:
+        """Return the files of all blobs here."""
+        if not self.directory.is_dir():
+            return []
+        with disk_errors("list the folder", self.directory):
+            return [path for path in self.directory.iterdir() if _DIGEST.fullmatch(path.name)]
 
 
 class BlobStore(BlobReader):
@@ -142,9 +138,10 @@ class BlobStore(BlobReader):
         self._temporary = directory / "tmp"
         self._lock = threading.Lock()
         self._open: set[str] = set()
+        """Blobs being pulled."""
+        self._pins: dict[str, int] = {}
         self._spares = Spares(QUICK_BYTES)
         make_folder(self._temporary)
-        make_folder(self._unflushed)
         with disk_errors("clean the folder", self._temporary):
             for path in (*self._temporary.glob("new-*"), *self._temporary.glob("old-*")):
                 path.unlink(missing_ok=True)
@@ -155,10 +152,38 @@ class BlobStore(BlobReader):
         Raises:
             DataDirectoryError: the disk refused.
         """
-        with disk_errors("clean the folder", self._unflushed):
-            for path in list(self._unflushed.iterdir()):
+        with disk_errors("clean the folder", self.directory):
+            for marker in list(self.directory.glob(f"*{DURABLE}")):
+                if not marker.with_suffix("").is_file():
+                    marker.unlink(missing_ok=True)
+            for path in self._files():
+                if self.is_durable(path.name):
+                    continue
                 if path.name not in wanted or digest_of(path) != path.name:
                     path.unlink(missing_ok=True)
+
+    # --- pins -----------------------------------------------------------------------------------------------
+
+    def pin(self, digest: str) -> None:
+        """Keep blob *digest*, which is here or comes, until it was unpinned as often as it was pinned.
+
+        For blobs that somebody works on and that the protocol does not know of yet, or no more.
+        """
+        with self._lock:
+            self._pins[digest] = self._pins.get(digest, 0) + 1
+
+    def unpin(self, digest: str) -> None:
+        """Take one pin of blob *digest* away."""
+        with self._lock:
+            self._pins[digest] -= 1
+            if not self._pins[digest]:
+                del self._pins[digest]
+
+    def is_pinned(self, digest: str) -> bool:
+        """Whether blob *digest* is pinned."""
+        return digest in self._pins
+
+    # --- blobs that come ------------------------------------------------------------------------------------
 
     def new_path(self) -> Path:
         """Return a path for the worker to write a file to that `adopt` then makes a blob.
@@ -177,13 +202,34 @@ class BlobStore(BlobReader):
         Raises:
             DataDirectoryError: the file is not there, or the disk refused.
         """
-        target = self._target(digest, durable=durable)
-        # A collection that has just found an old blob of this name needless must not take the new one away.
-        with disk_errors("keep the blob", target), self._lock:
+        target = self.path(digest)
+        with disk_errors("keep the blob", target):
             if durable:
-                _move_durably(path, target)
-            else:
-                path.replace(target)
+                with path.open("r+b") as file:
+                    flush(file.fileno())
+            self._enter(path, digest, flushed=durable)
+
+    def _enter(self, path: Path, digest: str, *, flushed: bool) -> None:
+        """Give the file at *path* the name of blob *digest* (an OSError is the caller's).
+
+        *flushed* tells whether its bytes are on disk; then it is durable on return.
+        """
+        with self._lock:
+            marker = self._marker(digest)
+            if not flushed:
+                if self.is_durable(digest):  # the average of one update has its bytes
+                    path.unlink()
+                    return
+                marker.unlink(missing_ok=True)  # somebody deleted the blob alone
+            path.replace(self._name(digest))
+            if flushed:
+                marker.touch()
+        if flushed:
+            flush_folder(self.directory)
+
+    def _marker(self, digest: str) -> Path:
+        """Return the path of the file whose presence tells that blob *digest* is durable."""
+        return Path(self._name(digest) + DURABLE)
 
     def keep(self, digest: str) -> None:
         """Make blob *digest*, which is here, durable if it is not yet.
@@ -193,11 +239,18 @@ class BlobStore(BlobReader):
             DataDirectoryError: the disk refused.
         """
         path = self.path(digest)
-        if path.parent != self.directory:
-            with disk_errors("keep the blob", path):
-                _move_durably(path, self.directory / digest)
-        elif not path.is_file():
+        if not path.is_file():
             raise FileNotFoundError(path)
+        if self.is_durable(digest):
+            return
+        with disk_errors("keep the blob", path):
+            with path.open("r+b") as file:
+                flush(file.fileno())
+                with self._lock:
+                    if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+                    self._marker(digest).touch()
+            flush_folder(self.directory)
 
     def discard(self, digest: str) -> None:
         """Delete blob *digest*, whose bytes are not what they should be. Whoever reads it goes on reading.
@@ -206,7 +259,7 @@ class BlobStore(BlobReader):
             DataDirectoryError: the disk refused.
         """
         with self._lock:
-            for path in self.places(digest):
+            for path in (self._marker(digest), self.path(digest)):  # a marker never stays alone
                 with disk_errors("delete the unusable blob", path):
                     path.unlink(missing_ok=True)
 
@@ -221,10 +274,6 @@ class BlobStore(BlobReader):
             length = os.fstat(file.fileno()).st_size
             if length <= QUICK_BYTES:
                 begin_flush(file.fileno(), 0, length)
-
-    def _target(self, digest: str, *, durable: bool) -> Path:
-        _judge(digest)
-        return (self.directory if durable else self._unflushed) / digest
 
     def partial(
         self,
@@ -243,7 +292,7 @@ class BlobStore(BlobReader):
             DataDirectoryError: the disk refused.
             RuntimeError: this digest is being pulled already; the caller keeps pulls of one blob apart.
         """
-        target = self._target(digest, durable=durable)
+        target = self.path(digest)
         with self._lock:
             if digest in self._open:
                 raise RuntimeError(f"blob {digest} is being pulled already")
@@ -254,9 +303,10 @@ class BlobStore(BlobReader):
             if length <= QUICK_BYTES and not path.exists():
                 spare = self._temporary / f"new-{uuid.uuid4().hex}"
                 over = spare if self._spares.take(spare) else None
+            enter = functools.partial(self._enter, digest=digest, flushed=durable)
             closed = functools.partial(self._closed, digest)
             return PartialBlob(
-                path, target, length, closed, durable=durable, soon=soon, over=over, watch=watch
+                path, target, length, enter, closed, durable=durable, soon=soon, over=over, watch=watch
             )
         except BaseException:
             self._closed(digest)
@@ -272,21 +322,22 @@ class BlobStore(BlobReader):
         with self.path(digest).open("rb", buffering=0) as file, self._spares.reading(file):
             yield file
 
-    def collect(self, is_needed: Callable[[str], bool]) -> list[Path]:
-        """Take blobs and broken pulls that nobody needs out of the store; return their files, to be deleted.
+    def collect(self, keep: Container[str]) -> list[Path]:
+        """Take blobs and broken pulls out of the store that are neither in *keep* nor pinned.
 
-        *is_needed* is asked in this thread about every digest seen, so it can know of blobs that come in
-        meanwhile. Pulls under way stay. Taking out is quick, deleting long files is not: whoever waits for
-        this need not wait for `delete`. A file that cannot be moved (open elsewhere, on Windows) is left for
-        the next time.
+        Return their files, to be deleted. Pulls under way stay. Taking out is quick, deleting long files is
+        not: whoever waits for this need not wait for `delete`. A file that cannot be moved (open elsewhere,
+        on Windows) is left for the next time.
         """
         taken = []
         for path in [*self._files(), *self._temporary.glob("*.part")]:
             old = self._temporary / f"old-{uuid.uuid4().hex}"
             with self._lock:
-                if path.stem in self._open or is_needed(path.stem):
+                if path.stem in self._open or path.stem in self._pins or path.stem in keep:
                     continue
                 try:
+                    if path.parent == self.directory:
+                        self._marker(path.name).unlink(missing_ok=True)
                     path.replace(old)
                 except OSError as error:
                     logger.warning("cannot delete the unused blob %s: %s", path.name, error)
@@ -328,21 +379,3 @@ class BlobStore(BlobReader):
     def _closed(self, digest: str) -> None:
         with self._lock:
             self._open.discard(digest)
-
-
-def _judge(digest: str) -> None:
-    """Check that *digest* is one.
-
-    Raises:
-        BlobError: it is not.
-    """
-    if not _DIGEST.fullmatch(digest):
-        raise BlobError(f"{digest[:80]!r} is no blob's name; expected 64 lower-case hexadecimal digits")
-
-
-def _move_durably(path: Path, target: Path) -> None:
-    """Make the file at *path* the durable file *target* (an OSError is the caller's)."""
-    with path.open("r+b") as file:
-        flush(file.fileno())
-    path.replace(target)
-    flush_folder(target.parent)

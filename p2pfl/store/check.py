@@ -12,6 +12,7 @@ that an idle node does not spend).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -32,9 +33,6 @@ _BF16_EXPONENT = 0x7F80
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 """What numpy calls them."""
 
-Places = tuple[Path, ...]
-"""Where a model may lie: it may be moved from one to the next at any time."""
-
 _Finite = Callable[[bytes | memoryview], "NDArray[Any]"]
 """Returns for each element in some bytes whether it is finite."""
 
@@ -54,11 +52,11 @@ class _Run(NamedTuple):
 class BlobValidator:
     """Looks at the bytes of a model file, piece by piece from the first to the last.
 
-    Where the file's *parent* may lie is asked only when a number is not finite. One whose parent is *any* is
-    of a record that was decided: whatever its numbers, they are the run's.
+    The file of the *parent* is read only when a number is not finite. A file whose parent is *any* is of a
+    record that was decided: whatever its numbers, they are the run's.
     """
 
-    def __init__(self, layout: Layout, parent: Places | Literal["any"] = ()) -> None:
+    def __init__(self, layout: Layout, parent: Path | Literal["any"] | None = None) -> None:
         self._layout = layout
         self._parent = parent
         self._restart()
@@ -155,16 +153,12 @@ class BlobValidator:
         """Return for each of *elements* whether the parent has the same bits in its place."""
         import numpy as np
 
-        if not self._parent:
+        if self._parent is None:
             return False
         bits = np.frombuffer(elements, f"<u{width}")
-        for place in self._parent:
-            try:
-                with Path(place).open("rb", buffering=0) as file:
-                    file.seek(offset)
-                    theirs = file.read(len(elements))
-            except OSError:
-                continue
+        with suppress(OSError), Path(self._parent).open("rb", buffering=0) as file:
+            file.seek(offset)
+            theirs = file.read(len(elements))
             if len(theirs) == len(elements):
                 same: NDArray[Any] = bits == np.frombuffer(theirs, bits.dtype)
                 return same
@@ -192,7 +186,7 @@ class BlobValidator:
             )
 
 
-def check_blob(path: Path, layout: Layout, parent: Places | Literal["any"] = ()) -> None:
+def check_blob(path: Path, layout: Layout, parent: Path | Literal["any"] | None = None) -> None:
     """Check the file at *path* against *layout*; its digest was checked while it was pulled.
 
     *parent* is as of `BlobValidator`.

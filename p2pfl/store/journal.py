@@ -170,8 +170,9 @@ class Journal(JournalReader):
         """Remember durably what *member* says of its journal."""
         with self._transaction():
             self._execute(
-                "INSERT INTO incarnations VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (node, journal) DO UPDATE SET "
-                "incarnation = excluded.incarnation, votes = max(votes, excluded.votes), claim = excluded.claim",
+                "INSERT INTO incarnations VALUES (?, ?, ?, ?, ?, NULL) "
+                "ON CONFLICT (node, journal) DO UPDATE SET incarnation = excluded.incarnation, "
+                "votes = max(votes, excluded.votes), claim = excluded.claim",
                 member.node,
                 member.journal,
                 claim.incarnation,

@@ -13,7 +13,7 @@ from typing import Self
 from blake3 import blake3
 
 from p2pfl.errors import BlobError
-from p2pfl.store.durable import ahead_of_flush, disk_errors, flush, flush_folder
+from p2pfl.store.durable import ahead_of_flush, disk_errors, flush
 from p2pfl.store.hashing import pieces_of
 
 Watch = Callable[[int, bytes | bytearray | memoryview], None]
@@ -32,6 +32,7 @@ class PartialBlob:
         path: Path,
         target: Path,
         length: int,
+        enter: Callable[[Path], None],
         on_close: Callable[[], None],
         *,
         durable: bool,
@@ -41,12 +42,14 @@ class PartialBlob:
     ) -> None:
         """Go on with the file at *path*, if it is there; or write over the one at *over*, which must be.
 
+        *target* is the blob's path. *enter* gives the complete file that name, once it is flushed if it is to
+        be *durable*. *soon* tells that it is to be durable soon after: its bytes are begun to be flushed.
         *watch* is shown all bytes of the blob in their order, those that are here first.
         """
         self._path = path
         self._over = over
         self._target = target
-        self._on_close = on_close
+        self._enter, self._on_close = enter, on_close
         self.length = length
         """Bytes of the whole blob; no more are ever written."""
         self.offset = 0
@@ -118,10 +121,8 @@ class PartialBlob:
                 if self.is_durable:
                     flush(file.fileno())
                 file.close()  # before the rename: Windows does not rename open files
-                (self._over or self._path).replace(self._target)
+                self._enter(self._over or self._path)
                 self._over = None
-                if self.is_durable:
-                    flush_folder(self._target.parent)
         finally:
             self.close()
 

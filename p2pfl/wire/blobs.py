@@ -22,7 +22,7 @@ from msgspec import Meta
 from p2pfl.errors import BlobError, ProtocolError
 from p2pfl.messages import Digest, Reason, Struct
 from p2pfl.proofs import Nonce
-from p2pfl.wire.codec import bounded
+from p2pfl.text import one_line
 from p2pfl.wire.frames import encode_frame
 
 LENGTH_BYTES = 8
@@ -116,7 +116,7 @@ def decode_refusal(body: bytes) -> BlobRefusal:
         return _refusals.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(
-            f"a blob refusal of {len(body)} bytes cannot be understood: {bounded(str(error))}"
+            f"a blob refusal of {len(body)} bytes cannot be understood: {one_line(str(error))}"
         ) from error
 
 
@@ -135,5 +135,5 @@ def _understood(decoder: msgspec.msgpack.Decoder[Opening], body: bytes) -> Openi
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(
-            f"a blob request of {len(body)} bytes cannot be understood: {bounded(str(error))}"
+            f"a blob request of {len(body)} bytes cannot be understood: {one_line(str(error))}"
         ) from error

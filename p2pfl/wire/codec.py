@@ -13,13 +13,11 @@ import msgspec
 from p2pfl.errors import ProtocolError, VersionError
 from p2pfl.messages import Message
 from p2pfl.spec import unknown_tag
+from p2pfl.text import one_line
 from p2pfl.wire.links import LinkFrame
 
 ControlFrame = LinkFrame | Message
 """Whatever may be in a frame of a control connection."""
-
-MAX_ERROR_CHARACTERS = 200
-"""Of a decoder's complaint: it quotes the peer's own words, which may be long."""
 
 Frame = TypeVar("Frame")
 
@@ -56,13 +54,5 @@ def understood(decoder: msgspec.msgpack.Decoder[Frame], body: bytes) -> Frame:
         if what := unknown_tag(error):
             raise VersionError(what) from error
         raise ProtocolError(
-            f"a frame of {len(body)} bytes cannot be understood: {bounded(str(error))}"
+            f"a frame of {len(body)} bytes cannot be understood: {one_line(str(error))}"
         ) from error
-
-
-def bounded(text: str, limit: int = MAX_ERROR_CHARACTERS) -> str:
-    """Return *text*, which may hold a peer's words, printable, on one line and cut to *limit* characters."""
-    flat = text
-    if not text.isprintable():
-        flat = "".join(character if character.isprintable() else "?" for character in text)
-    return flat if len(flat) <= limit else flat[: limit - 1] + "…"

@@ -24,7 +24,7 @@ from blake3 import blake3
 
 from p2pfl.config import NetSettings
 from p2pfl.identity.credentials import Credentials
-from p2pfl.net import loop
+from p2pfl.net.transport import tasks
 from tests.bench.alone import Settings, run
 from tests.bench.holder import CHUNK_BYTES
 from tests.bench.report import Figure
@@ -41,7 +41,7 @@ QUICK_BYTES = 100_000_000
 def measure(settings: Settings) -> Iterator[Figure]:
     """Yield the rates of pulls and of bare pairs, and their ratio."""
     length, times = (QUICK_BYTES, 3) if settings.is_quick else (BLOB_BYTES, 5)
-    seconds = loop.run(measure_all(settings.folder, length, times))
+    seconds = tasks.run(measure_all(settings.folder, length, times))
     rates = {kind: length / 1e6 / statistics.median(taken) for kind, taken in seconds.items()}
     ratio = statistics.median(bare / pull for bare, pull in zip(seconds["ssl"], seconds["mesh"], strict=True))
     note = f"{length // 1_000_000} MB, median of {times}"

@@ -1,7 +1,7 @@
 """`tests.bench.ballast_node` that also tells how many bytes it received over the network.
 
 At each event of `MOMENTS` it appends a line to NAME.traffic in its working folder: the counters of
-`p2pfl.net.traffic`, which reach no event.
+`p2pfl.net.transport.traffic`, which reach no event.
 """
 
 from __future__ import annotations

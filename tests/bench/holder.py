@@ -19,7 +19,7 @@ from pathlib import Path
 
 from p2pfl.config import NetSettings
 from p2pfl.identity.credentials import read_credentials
-from p2pfl.net import loop
+from p2pfl.net.transport import tasks
 from tests.support.meshes import lab
 
 CHUNK_BYTES = 1024 * 1024
@@ -67,7 +67,7 @@ def main() -> None:
     kind, certificates, blob = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     threading.Thread(target=end_with_input, daemon=True).start()
     if kind == "mesh":
-        loop.run(serve_mesh(certificates, blob))
+        tasks.run(serve_mesh(certificates, blob))
     else:
         serve_bare(certificates if kind == "ssl" else None, blob)
 

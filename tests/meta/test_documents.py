@@ -13,8 +13,14 @@ from p2pfl.cli import SUBCOMMANDS, app, load
 from tests.support.source import PACKAGE, ROOT
 
 DOCUMENTS = sorted(
-    [ROOT / "README.md", *PACKAGE.rglob("*.md"), *ROOT.glob("certs/*.md"), *ROOT.glob("tests/*.md")]
+    [
+        ROOT / "README.md",
+        *(path for place in ("p2pfl", "tui", "certs", "tests") for path in (ROOT / place).rglob("*.md")),
+    ]
 )
+
+OF_COMMANDS = [path for path in DOCUMENTS if path.parent.name != "bench"]
+"""The benches are a program of their own, with options of their own."""
 
 FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL = ("", "console", "sh", "bash")
@@ -23,6 +29,9 @@ INLINE = re.compile(r"`([^`\n]+)`")
 COMMAND = re.compile(r"(?:^|[\s/(])p2pfl\s+([^#&|\n]+)")
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+SECTION = re.compile(r"\]\(([^)#\s]*)#([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+SOURCE = re.compile(r"(?:[a-z_]+/)+[a-z_]+\.py")
 
 
 def options(command: Any) -> set[str]:
@@ -63,7 +72,7 @@ def unknown(text: str, known: dict[str, set[str]]) -> Iterator[str]:
             yield span
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", OF_COMMANDS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_command_and_option_in_a_document_exists(path):
     assert list(unknown(path.read_text(encoding="utf-8"), commands())) == []
 
@@ -86,6 +95,28 @@ def test_a_command_that_does_not_exist_would_be_found(text):
 def test_every_file_a_document_links_to_is_there(path):
     links = [link for link in LINK.findall(path.read_text(encoding="utf-8")) if "://" not in link]
     assert [link for link in links if not (Path(path).parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_section_a_document_links_to_is_there(path):
+    missing = []
+    for file, anchor in SECTION.findall(path.read_text(encoding="utf-8")):
+        if "://" in file:
+            continue
+        headings = HEADING.findall(((path.parent / file) if file else path).read_text(encoding="utf-8"))
+        anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+        if anchor not in anchors:
+            missing.append(f"{file}#{anchor}")
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_source_a_document_names_is_there(path):
+    """A source is named from the top, from the package, or from the document's own folder."""
+    places = (ROOT, PACKAGE, path.parent)
+    spans = INLINE.findall(FENCED.sub("", path.read_text(encoding="utf-8")))
+    named = [span for span in spans if SOURCE.fullmatch(span)]
+    assert [span for span in named if not any((place / span).is_file() for place in places)] == []
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)

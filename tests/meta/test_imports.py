@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.source import ROOT, called, imported, modules
 
-PURE = ("core", "wire", "messages.py", "proofs.py", "events.py", "schema.py")
+PURE = ("core", "wire", "messages.py", "proofs.py", "events.py", "schema.py", "text.py")
 """The protocol: the same inputs give the same outputs, on every device and in every simulation."""
 
 PURE_IMPORTS = {

@@ -11,11 +11,11 @@ import pytest
 
 from p2pfl import events
 from p2pfl.config import NetSettings
-from p2pfl.net.link import SECOND_LOOK
+from p2pfl.net.links.link import SECOND_LOOK
 from tests.support.network import Network, linux_only, network
 from tests.support.processes import LIGHT, digests, fleet, last_round, until
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240), linux_only]
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(240), linux_only]
 
 NAMES = ("ada", "ben", "cleo")
 BEN = "ben"

@@ -16,10 +16,10 @@ from blake3 import blake3
 from p2pfl.config import NetSettings
 from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
-from p2pfl.net import calls, ways
-from p2pfl.net.answering import MAX_DIALS, CallAnswerer
-from p2pfl.net.bulk import BulkDialler
-from p2pfl.net.tls import BLOB_ALPN, client_context
+from p2pfl.net.bulk import dial_back, holders
+from p2pfl.net.bulk.dial_back import MAX_DIALS, CallAnswerer
+from p2pfl.net.bulk.dialler import BulkDialler
+from p2pfl.net.transport.tls import BLOB_ALPN, client_context
 from p2pfl.wire.blobs import Serve, encode_serve
 from p2pfl.wire.links import Call
 from tests.support.federation import make_federation
@@ -37,7 +37,7 @@ TICKET = "0123456789abcdef" * 2
 @pytest.fixture(autouse=True)
 def head_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for a dial that hangs no longer than a test should."""
-    monkeypatch.setattr(ways, "HEAD_START_SECONDS", 0.2)
+    monkeypatch.setattr(holders, "HEAD_START_SECONDS", 0.2)
 
 
 class Pair:
@@ -93,7 +93,7 @@ async def shut(node: Node) -> None:
 def deafen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let calls be ignored, and the next one have `TICKET`."""
     monkeypatch.setattr(CallAnswerer, "called", lambda *_: None)
-    monkeypatch.setattr(calls.secrets, "token_hex", lambda _: TICKET)
+    monkeypatch.setattr(dial_back.secrets, "token_hex", lambda _: TICKET)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -140,13 +140,13 @@ async def test_a_holder_that_dials_cannot_reach_is_remembered_and_called_at_once
 ) -> None:
     async with pair(tmp_path, msgspec.structs.replace(FAST, blob_rest_seconds=0.0)) as them:
         await them.pull(ONE)
-        monkeypatch.setattr(ways, "HEAD_START_SECONDS", WAIT_SECONDS)
+        monkeypatch.setattr(holders, "HEAD_START_SECONDS", WAIT_SECONDS)
         await them.pull(TWO)
         assert them.dialled == 1
 
 
 async def test_dialling_is_tried_again_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ways, "PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(holders, "PROBE_SECONDS", 0.0)
     async with pair(tmp_path, msgspec.structs.replace(FAST, blob_rest_seconds=0.0)) as them:
         await them.pull(ONE)
         them.door.back.stall_after = None

@@ -17,7 +17,7 @@ from tests.support.disks import small_disk
 from tests.support.network import Network, linux_only, network
 from tests.support.processes import LIGHT, Process, digests, fleet, last_round
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240), linux_only]
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(240), linux_only]
 
 NAMES = ("ada", "ben", "cleo")
 OPTIONS = ("--rounds=60", "--pace=0.5")

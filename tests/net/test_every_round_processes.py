@@ -13,7 +13,7 @@ from p2pfl import events
 from tests.support.network import Network, linux_only, network
 from tests.support.processes import digests, fleet, last_round, until
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240), linux_only]
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(240), linux_only]
 
 NAMES = ("ada", "ben", "cleo", "dan", "eve")
 ROUNDS = 10

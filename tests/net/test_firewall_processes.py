@@ -10,7 +10,7 @@ from p2pfl import events
 from tests.support.namespaces import Wires, wires
 from tests.support.processes import LIGHT, Process, digests, fleet
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 NAMES = ("ada", "ben", "cleo", "dan", "eve")
 ROUNDS = 10

@@ -38,8 +38,8 @@ from p2pfl.messages import (
     Status,
     record_digest,
 )
-from p2pfl.net.budget import BUDGETS, ROUNDS
-from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN, client_context
+from p2pfl.net.links.rate_limits import BUDGETS, ROUNDS
+from p2pfl.net.transport.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN, client_context
 from p2pfl.proofs import CastVote, Claim, sign_claim, sign_vote
 from p2pfl.schema import layout_of
 from p2pfl.wire.codec import ControlFrame
@@ -61,7 +61,7 @@ from tests.support.light_worker import SCHEMA
 from tests.support.processes import LIGHT, Process, address_of, until
 from tests.support.records import Chain, digest, genesis, node, signed
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("hostile members")]
 
 MAX_GROWTH_BYTES = 64 * 2**20
 """Of the node, over all these tests together: its own caches, and what the system does not take back."""

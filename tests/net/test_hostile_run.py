@@ -39,7 +39,7 @@ from p2pfl.messages import (
     RecordsRequest,
     Status,
 )
-from p2pfl.net.budget import BUDGETS, ROUNDS
+from p2pfl.net.links.rate_limits import BUDGETS, ROUNDS
 from p2pfl.proofs import sign_claim
 from p2pfl.store.directory import DataDirectory
 from p2pfl.wire.codec import ControlFrame
@@ -59,7 +59,7 @@ from tests.support.hostile import (
 from tests.support.processes import LIGHT, Fleet, Process, address_of, last_round
 from tests.support.records import digest
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("hostile run")]
 
 NAMES = ("ada", "ben", "cleo", "mole")
 PACE_SECONDS = 0.25

@@ -13,8 +13,8 @@ from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.names import Role
 from p2pfl.identity.signatures import signer_of
-from p2pfl.net import sockets
-from p2pfl.net.addresses import Address
+from p2pfl.net.transport import sockets
+from p2pfl.net.transport.addresses import Address
 from p2pfl.wire.links import PeerAddresses, Peers, Refusal
 from tests.support.federation import make_federation
 from tests.support.meshes import Boots, Lab, lab, new_local, until

@@ -16,7 +16,7 @@ from blake3 import blake3
 from p2pfl.config import NetSettings
 from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
-from p2pfl.net.tls import BLOB_ALPN, client_context
+from p2pfl.net.transport.tls import BLOB_ALPN, client_context
 from p2pfl.wire.blobs import (
     LENGTH_BYTES,
     REFUSED,

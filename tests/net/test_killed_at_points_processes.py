@@ -12,7 +12,7 @@ from tests.support.network import Network, linux_only, network
 from tests.support.processes import RIGGED, Process, digests, fleet, trainings, until
 from tests.support.rigged_node import victim_file
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240), linux_only]
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(240), linux_only]
 
 NAMES = ("ada", "ben", "cleo")
 

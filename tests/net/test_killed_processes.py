@@ -12,7 +12,7 @@ from p2pfl import events
 from tests.support.processes import RIGGED, Fleet, Process, digests, fleet, trainings, until
 from tests.support.rigged_node import victim_file
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 NAMES = ("ada", "ben", "cleo", "dan", "eve")
 ROUND = 2

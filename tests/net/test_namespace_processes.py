@@ -10,7 +10,7 @@ from p2pfl import events
 from tests.support.namespaces import wires
 from tests.support.processes import LIGHT, Process, digests, fleet, last_round
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 NAMES = ("ada", "ben", "cleo")
 

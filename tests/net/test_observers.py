@@ -13,7 +13,7 @@ from p2pfl import events
 from p2pfl.errors import NetworkError
 from p2pfl.events import Published, RoundRow
 from p2pfl.identity.credentials import Credentials
-from p2pfl.net.addresses import parse_address
+from p2pfl.net.transport.addresses import parse_address
 from p2pfl.observe.client import Observer, command
 from p2pfl.observe.target import Target
 from p2pfl.runtime.observers import Observers

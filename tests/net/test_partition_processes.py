@@ -10,7 +10,7 @@ from p2pfl import events
 from tests.support.network import linux_only, network
 from tests.support.processes import digests, fleet, last_round
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240), linux_only]
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(240), linux_only]
 
 MAJORITY, MINORITY = ("ada", "ben", "cleo"), ("dan", "eve")
 NAMES = (*MAJORITY, *MINORITY)

@@ -11,7 +11,8 @@ import pytest
 from blake3 import blake3
 
 from p2pfl.errors import BlobError, NetworkError
-from p2pfl.net import blobs, serving, transfer
+from p2pfl.net.bulk import puller as pulling
+from p2pfl.net.bulk import server, transfer
 from p2pfl.store.blobs import QUICK_BYTES
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, Lab, Node, lab
@@ -24,7 +25,7 @@ DIGEST = blake3(BLOB).hexdigest()
 @pytest.fixture(autouse=True, params=[QUICK_BYTES, 0], ids=["quick", "long"])
 def quick_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the event loop handle the blob itself, and leave it to threads as if it were a long one."""
-    for module in (blobs, serving, transfer):
+    for module in (pulling, server, transfer):
         monkeypatch.setattr(module, "QUICK_BYTES", request.param)
 
 
@@ -53,7 +54,7 @@ async def test_a_pulled_blob_is_in_the_store_byte_for_byte(tmp_path: Path) -> No
         await puller.mesh.pull(DIGEST, len(BLOB), [holder.id], lambda *report: reports.append(report))
         assert puller.store.path(DIGEST).read_bytes() == BLOB
         assert reports[-1] == (holder.id, len(BLOB), len(BLOB))
-        if blobs.QUICK_BYTES:
+        if pulling.QUICK_BYTES:
             assert not holder.told.pushes, "a quick blob is through before anybody could see it pass"
         else:
             await holder.told.until(lambda told: ("puller", len(BLOB), len(BLOB)) in told.pushes)

@@ -13,7 +13,7 @@ import pytest
 from p2pfl.errors import UserError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.messages import RecordsRequest, Status
-from p2pfl.net import unreached
+from p2pfl.net.dialling import notices
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, Lab, lab, new_local, until
 from tests.support.proxy import proxy_to
@@ -223,8 +223,8 @@ async def test_closing_with_a_peer_that_reads_nothing_takes_bounded_time(
 async def test_a_node_that_dialled_here_is_named_where_its_own_address_leads_nowhere(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unreached, "GRACE_SECONDS", 0.0)
-    monkeypatch.setattr(unreached, "REPEAT_SECONDS", 0.0)
+    monkeypatch.setattr(notices, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(notices, "FAILURE_REPEAT_SECONDS", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         shut = f"127.0.0.1:{server.getsockname()[1]}"
     ant = await world.start(federation["ant"], [shut])
@@ -238,7 +238,7 @@ async def test_a_node_that_dialled_here_is_named_where_its_own_address_leads_now
 async def test_a_listed_address_that_leads_nowhere_is_told_and_that_it_leads_somewhere_again(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unreached, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(notices, "GRACE_SECONDS", 0.0)
     bee = await world.start(federation["bee"])
     port, address = bee.mesh.port, bee.address
     await world.stop(bee)

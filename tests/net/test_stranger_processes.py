@@ -12,7 +12,7 @@ import pytest
 from p2pfl import events
 from p2pfl.identity.authority import create_authority, issue
 from p2pfl.identity.credentials import read_credentials
-from p2pfl.net.tls import client_context
+from p2pfl.net.transport.tls import client_context
 from tests.support.processes import PATIENCE_SECONDS, Process, address_of, digests, fleet
 
 pytestmark = pytest.mark.processes

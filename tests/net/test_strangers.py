@@ -15,7 +15,7 @@ import pytest
 
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.signatures import signer_of
-from p2pfl.net.tls import BLOB_ALPN, CONTROL_ALPN, client_context
+from p2pfl.net.transport.tls import BLOB_ALPN, CONTROL_ALPN, client_context
 from p2pfl.wire import links
 from p2pfl.wire.blobs import (
     LENGTH_BYTES,

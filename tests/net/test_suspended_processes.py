@@ -10,7 +10,7 @@ import pytest
 from p2pfl import events
 from tests.support.processes import LIGHT, digests, fleet, last_round
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.departure import LEFT_EXIT
 from p2pfl.core.effects import Train
-from p2pfl.core.pausing import FRUITLESS_ROUNDS
+from p2pfl.core.pausing import UNPRODUCTIVE_ROUNDS
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, names, news, number, others, spec
 
@@ -48,8 +48,8 @@ def test_a_run_in_which_most_fail_for_some_rounds_pauses():
     world.begin()
     world.run_for(60.0)
     records = chain(number(world, 3))
-    assert len(records) == FRUITLESS_ROUNDS
-    assert [record.then for record in records] == ["go"] * (FRUITLESS_ROUNDS - 1) + ["pause"]
+    assert len(records) == UNPRODUCTIVE_ROUNDS
+    assert [record.then for record in records] == ["go"] * (UNPRODUCTIVE_ROUNDS - 1) + ["pause"]
 
 
 def test_one_of_three_that_always_fails_stops_nothing():

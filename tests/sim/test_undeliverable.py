@@ -100,7 +100,7 @@ def test_repeating_what_everybody_knows_does_not_keep_the_others_waiting():
 
 def test_a_member_whose_bytes_are_never_those_it_announced_is_named_and_the_round_goes_on():
     world = World(7, nodes=3, spec=spec(6))
-    liar, fetch = number(world, 2), world.network.fetch
+    liar, fetch = number(world, 2), world.bulk.fetch
 
     def blame(device, effect):
         is_of_liar = not device.disk.has(effect.digest) and effect.sources[0] == liar.member.node
@@ -110,7 +110,7 @@ def test_a_member_whose_bytes_are_never_those_it_announced_is_named_and_the_roun
         else:
             fetch(device, effect)
 
-    world.network.fetch = blame
+    world.bulk.fetch = blame
     world.begin()
     world.run_until(at_round(world, 5), LIMIT)
     assert world.now < 60.0

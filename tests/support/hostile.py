@@ -42,7 +42,7 @@ from p2pfl.messages import (
     Undelivered,
     record_digest,
 )
-from p2pfl.net.tls import CONTROL_ALPN, client_context
+from p2pfl.net.transport.tls import CONTROL_ALPN, client_context
 from p2pfl.proofs import Claim, sign_claim, sign_request, sign_vote
 from p2pfl.spec import DataCard, LabelCount
 from p2pfl.wire import links

@@ -39,11 +39,7 @@ def write(path: str, weights: Array) -> str:
 
 
 def read_model(command: commands.TrainJob | commands.EvaluateJob) -> np.ndarray:
-    """Return the model, wherever it lies now."""
-    try:
-        return read(command.unflushed_path)
-    except FileNotFoundError:
-        return read(command.model_path)
+    return read(command.model_path)
 
 
 def find(folders: tuple[str, ...], digest: str) -> str:

@@ -13,9 +13,9 @@ from p2pfl.config import NetSettings
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.signatures import signer_of
 from p2pfl.messages import Member, Message
-from p2pfl.net.acceptor import Purpose
+from p2pfl.net.links.peers import LinkedPeer, Local
 from p2pfl.net.mesh import Mesh
-from p2pfl.net.peers import LinkedPeer, Local
+from p2pfl.net.transport.acceptor import Purpose
 from p2pfl.proofs import Claim, Seen
 from p2pfl.store.blobs import BlobStore
 from tests.support.keys import signer

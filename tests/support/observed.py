@@ -10,8 +10,8 @@ from pathlib import Path
 from p2pfl.events import AnyEvent, Published, RoundRow
 from p2pfl.identity.names import Role
 from p2pfl.identity.signatures import signer_of
-from p2pfl.net.addresses import Address
 from p2pfl.net.mesh import Mesh
+from p2pfl.net.transport.addresses import Address
 from p2pfl.observe.target import Target
 from p2pfl.runtime.observers import Observers
 from p2pfl.store.blobs import BlobStore

@@ -37,8 +37,8 @@ from p2pfl.core import effects
 from p2pfl.core import node as core_node
 from p2pfl.core.options import Policy
 from p2pfl.learning.process import Worker, WorkerSettings
+from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.mesh import Mesh
-from p2pfl.net.peers import LinkedPeer
 from p2pfl.runtime import node as runtime
 from p2pfl.runtime.driver import Driver
 from p2pfl.store import blobs, partial

@@ -51,9 +51,9 @@ async def shown(recording: Sequence[Published], size=(80, 24), *, may=EVERYTHING
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         for published in recording:
-            app._deliver(published)
+            app.session.deliver(published)
         if isinstance(node, Node):
-            app._tell(Connected(greeting(role, may)))
+            app.set_connection(Connected(greeting(role, may)))
         await settle(app, pilot)
         await settle(app, pilot)  # panels that were shown with the first tick have a size by now
         yield app, pilot, node

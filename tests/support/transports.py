@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from p2pfl.net.stream import FrameStream, StreamProtocol
+from p2pfl.net.transport.stream import FrameStream, StreamProtocol
 
 
 class NearEnd(asyncio.Transport):

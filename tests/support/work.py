@@ -42,7 +42,7 @@ class Host:
     def __init__(self) -> None:
         self.fed: list[inputs.AnyInput] = []
         self.told: list[events.AnyEvent] = []
-        self.released: list[str] = []
+        self.unpinned: list[str] = []
         self.errors: list[BaseException] = []
         self._changed = asyncio.Event()
 
@@ -56,8 +56,8 @@ class Host:
     def name_of(self, node: str) -> str:
         return f"the device {node}"
 
-    def release_later(self, digest: str) -> None:
-        self.released.append(digest)
+    def unpin_later(self, digest: str) -> None:
+        self.unpinned.append(digest)
         self._changed.set()
 
     def fail(self, error: DataDirectoryError) -> None:
@@ -70,7 +70,7 @@ class Host:
 
     def _has_ended(self) -> bool:
         if any(isinstance(one, inputs.BlobReady) for one in self.fed):
-            return bool(self.released)  # there may be more of it before
+            return bool(self.unpinned)  # there may be more of it before
         return any(not isinstance(one, inputs.TrainProgress) for one in self.fed)
 
     async def outcome(self) -> list[inputs.AnyInput]:
@@ -91,7 +91,7 @@ class Worker:
         self.is_stopped = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def job(*arguments: Any, unflushed_path: Path | None = None, digest: str = "") -> Any:
+        async def job(*arguments: Any, digest: str = "") -> Any:
             self.calls.append(name)
             answer = self._answers.pop(0)
             if isinstance(answer, Exception):
@@ -159,9 +159,9 @@ class Bench:
         return name
 
     def forget(self) -> None:
-        """Forget what was fed and released."""
+        """Forget what was fed and unpinned."""
         self.host.fed.clear()
-        self.host.released.clear()
+        self.host.unpinned.clear()
 
     def unclaimed(self) -> list[str]:
         """Names of the worker's files that became no blob."""

@@ -1,1 +1,1 @@
-"""The built-in tasks, one a module; `p2pfl.learning.catalogue` lists them."""
+"""The built-in tasks, one in each module. `p2pfl.learning.catalogue` lists them."""

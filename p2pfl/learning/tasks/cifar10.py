@@ -1,7 +1,8 @@
-"""CIFAR-10: small colour pictures of ten kinds of things (Krizhevsky, 2009).
+"""The task `cifar10`: colour images of 32x32 pixels in ten classes.
 
-Its files are pickles, which can run any code when they are read. They are therefore read by torchvision, and
-only when each is, by its checksum, the file their author published.
+Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009). The files are pickles, which can
+execute any code when they are read. So torchvision reads them, and only after the checksum of each file has
+shown that it is the published one.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from p2pfl.learning.task import Data, Scaling, Task
 SHAPE = ImageShape(3, 32, 32)
 
 MEAN = (0.4914, 0.4822, 0.4465)
-"""Of all training pixels, a channel, as a share of the brightest."""
+"""Mean of the training pixels by channel (red, green, blue), where 1 is the brightest."""
 
 DEVIATION = (0.2470, 0.2435, 0.2616)
-"""Their standard deviation."""
+"""Standard deviation of the same."""
 
 CLASSES = ("aeroplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "lorry")
 
 
 class Cifar10:
-    """See `p2pfl.learning.task.Task`."""
+    """The `p2pfl.learning.task.Task` of CIFAR-10."""
 
     def load(self, places: DataPlaces, /) -> Data:
-        """Read the batches through torchvision; pixels stay bytes.
+        """Read the files with torchvision; images stay uint8.
 
         Raises:
-            TaskError: a file is missing or is not the published one.
+            TaskError: a file is missing, or is not the published one.
         """
         assert isinstance(CIFAR10.data, DataSet)
         first = obtain(CIFAR10.name, CIFAR10.data, places)[0]
@@ -46,17 +47,17 @@ class Cifar10:
         return Data(train_x, train_y, test_x, test_y, CLASSES, Scaling.normalising(MEAN, DEVIATION))
 
     def build(self, model: str) -> nn.Module:
-        """Return *model* for these images."""
+        """Return a freshly initialised *model* for these images and classes."""
         return MODELS[model](SHAPE, len(CLASSES))
 
 
 def _read(root: Path, *, train: bool) -> tuple[Tensor, Tensor]:
-    """Return the images [samples, 3, 32, 32] uint8 and the labels [samples] int64 of one split."""
+    """Return the images [examples, 3, 32, 32] uint8 and the labels [examples] int64 of one split."""
     from torchvision import datasets
     from torchvision.datasets.utils import check_integrity
 
-    # Here, and not only in torchvision's constructor: what follows unpickles, so nothing may ever come
-    # between the checksums and it that would leave them out.
+    # The constructor verifies checksums too. They are verified here so that no change elsewhere can ever let
+    # files without a check be unpickled.
     torchvisions = datasets.CIFAR10
     folder = root / torchvisions.base_folder
     meta = (torchvisions.meta["filename"], torchvisions.meta["md5"])

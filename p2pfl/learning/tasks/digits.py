@@ -1,7 +1,8 @@
-"""The embedded default task: handwritten digits of 8x8 pixels.
+"""The default task `digits`: handwritten digits of 8x8 pixels, without a download.
 
-The data are the test set of Alpaydin and Kaynak's "Optical Recognition of Handwritten Digits" (UCI, 1998) as
-scikit-learn bundles it. The file is read directly: importing `sklearn.datasets` takes two seconds and 75 MB.
+The data are the test set of Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998),
+from a file of scikit-learn. The file is read directly: the import of `sklearn.datasets` takes two seconds and
+75 MB.
 """
 
 from __future__ import annotations
@@ -22,37 +23,37 @@ from p2pfl.learning.models import ImageShape, two_layers
 from p2pfl.learning.task import Data, Task
 
 SIDE = 8
-"""Pixels along an edge."""
+"""Edge of an image in pixels."""
 
-MOST_INK = 16
-"""Pixels are 0 to 16: the file's counts of dark points in blocks of 4x4."""
+MAX_PIXEL = 16
+"""Largest value of a pixel: the file counts the dark points in blocks of 4x4."""
 
-SAMPLES = 1797
+EXAMPLES = 1797
 
 TEST_EVERY = 5
-"""One sample in five is for testing: 360 of 1,797."""
+"""One example in five, 360 of 1,797, is in the test split."""
 
 
 class Digits:
-    """See `p2pfl.learning.task.Task`."""
+    """The `p2pfl.learning.task.Task` of the digits."""
 
     def load(self, places: DataPlaces, /) -> Data:
-        """Read the file and divide it, each class in the same proportion.
+        """Read the file; split it into training and test data, stratified by class.
 
         Raises:
-            TaskError: scikit-learn or its file is missing, or the file is another one.
+            TaskError: scikit-learn or its file is missing, or the file has other contents.
         """
         [path] = locate(DIGITS.name, DIGITS.data, places)
         pixels, labels = _read(path)
         order = _by_class(labels)
         test = torch.tensor(order[::TEST_EVERY])
         train = torch.tensor(sorted(set(order) - set(order[::TEST_EVERY])))
-        x = torch.tensor(pixels).reshape(-1, 1, SIDE, SIDE) / MOST_INK
+        x = torch.tensor(pixels).reshape(-1, 1, SIDE, SIDE) / MAX_PIXEL
         y = torch.tensor(labels)
         return Data(x[train], y[train], x[test], y[test], tuple("0123456789"))
 
     def build(self, model: str) -> nn.Module:
-        """Return the convolutional net, or the paper's net of two hidden layers."""
+        """Return a freshly initialised *model*: the small CNN below, or the FedAvg paper's 2NN."""
         return _cnn() if model == "cnn" else two_layers(ImageShape(1, SIDE, SIDE), 10)
 
 
@@ -73,7 +74,7 @@ def _cnn() -> nn.Module:
 
 
 def _read(path: Path) -> tuple[list[list[float]], list[int]]:
-    """Return the pixels (64 a sample) and the labels in *path*."""
+    """Return the pixels (64 for each example, 0 to `MAX_PIXEL`) and the labels in *path*."""
     try:
         with gzip.open(path, "rt", encoding="ascii", newline="") as file:
             rows = [[float(value) for value in row] for row in csv.reader(file)]
@@ -81,16 +82,16 @@ def _read(path: Path) -> tuple[list[list[float]], list[int]]:
         raise TaskError(
             f"The digits in {path} cannot be read ({error}); install scikit-learn again."
         ) from error
-    if len(rows) != SAMPLES or any(len(row) != SIDE * SIDE + 1 for row in rows):
+    if len(rows) != EXAMPLES or any(len(row) != SIDE * SIDE + 1 for row in rows):
         raise TaskError(
-            f"{path} does not hold the {SAMPLES} digits expected there; install scikit-learn 1.5 or later."
+            f"{path} does not hold the {EXAMPLES} digits expected there; install scikit-learn 1.5 or later."
         )
     return [row[:-1] for row in rows], [int(row[-1]) for row in rows]
 
 
 def _by_class(labels: list[int]) -> list[int]:
-    """Return the sample indices class by class, in random but fixed order within a class."""
-    generator = random.Random("digits")  # noqa: S311  no secret; the same split for every run
+    """Return the indices of all examples sorted by class, in a fixed random order within each class."""
+    generator = random.Random("digits")  # noqa: S311  no secret; all runs have the same split
     return sorted(range(len(labels)), key=lambda index: (labels[index], generator.random()))
 
 

@@ -1,10 +1,14 @@
-"""Fashion-MNIST: pictures of clothes, made by Zalando to replace MNIST (Xiao, Rasul and Vollgraf, 2017)."""
+"""The task `fashion-mnist`: grey images of clothes in the file format of MNIST.
+
+Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms"
+(2017).
+"""
 
 from __future__ import annotations
 
 from p2pfl.learning.catalogue import FASHION_MNIST
 from p2pfl.learning.task import Task
-from p2pfl.learning.tasks.idx_images import IdxImages
+from p2pfl.learning.tasks.mnist import IdxImages
 
 TASK: Task = IdxImages(
     FASHION_MNIST,

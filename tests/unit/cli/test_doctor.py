@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from p2pfl.cli import doctor as checks
 from p2pfl.cli.doctor import doctor
 from p2pfl.learning.data import DataPlaces
-from p2pfl.net.addresses import parse_address
+from p2pfl.net.transport.addresses import parse_address
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from tests.support.federation import make_federation

@@ -12,7 +12,7 @@ import pytest
 from p2pfl import events
 from p2pfl.cli import load, watching
 from p2pfl.errors import NetworkError
-from p2pfl.net.addresses import Address
+from p2pfl.net.transport.addresses import Address
 from p2pfl.observe.target import Target
 from tests.support.meshes import until
 from tests.support.observed import Observed, observed

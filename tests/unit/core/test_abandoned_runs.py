@@ -6,13 +6,13 @@ from p2pfl.core.abandoned_runs import (
     MODEL_TRIES,
     PAUSE_SECONDS,
     AbandonedRuns,
-    Begun,
+    UnbegunRun,
     decide_giving_up,
 )
 from tests.support.core import chain_of, context, ledger, link, status
 from tests.support.records import NAMES, node
 
-BASE = Begun(
+BASE = UnbegunRun(
     is_member=True,
     holds=True,
     failed=0,

@@ -279,3 +279,13 @@ def test_a_record_that_does_not_fit_the_run_is_not_pulled_and_its_flaw_is_told(v
     (notice,) = told(effects, events.Notice)
     assert "a record that does not fit the run: " in notice.text
     assert flaw in notice.text
+
+
+def test_progress_of_another_candidate_leaves_no_more_time(voter):
+    prepare(voter, 2, "ben")
+    until = voter.lease.until(60.0)
+    voter.ctx.now += 10.0
+    voter.progressed(ballot(1, "cleo"))
+    assert voter.lease.until(60.0) == until
+    voter.progressed(ballot(2, "ben"))
+    assert voter.lease.until(60.0) == until + 10.0

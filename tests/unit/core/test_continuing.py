@@ -7,11 +7,13 @@ from p2pfl import events
 from p2pfl.config import ProtocolSettings
 from p2pfl.core.continuing import (
     BEYOND_EXIT,
+    MAX_CONTINUATIONS,
+    MAX_NOTICES,
+    Continuation,
+    ContinuationSituation,
     ContinuationStep,
-    Continuing,
-    Follow,
-    Named,
-    Outlook,
+    FollowDecision,
+    SurvivorView,
     decide_continuing,
     decide_following,
 )
@@ -39,13 +41,13 @@ def said(**changes):
     return status(**({"run": RUN, "round": 4, "record": RECORD, "links": 1} | changes))
 
 
-BASE = Outlook(
+BASE = ContinuationSituation(
     run=RUN,
     round=4,
     record=RECORD,
     is_over=False,
     prepared=True,
-    named=(Named("ben", said()),),
+    named=(SurvivorView("ben", said()),),
     here=2,
     away=0,
     members=5,
@@ -73,7 +75,7 @@ def test_a_run_is_continued_only_where_it_cannot_go_on_by_itself(changes, step, 
 @pytest.mark.parametrize(
     ("heard", "says"),
     [
-        (None, "ben is not here"),
+        (None, "ben is not linked"),
         (said(run=model("other run")), "ben is in another run"),
         (said(round=5), "ben is at record 5, this device at 4: one catches up"),
         (said(round=3), "ben is at record 3, this device at 4: one catches up"),
@@ -82,20 +84,20 @@ def test_a_run_is_continued_only_where_it_cannot_go_on_by_itself(changes, step, 
     ],
 )
 def test_every_named_node_is_waited_for_until_all_have_the_last_record(heard, says):
-    step, reason = decide_continuing(msgspec.structs.replace(BASE, named=(Named("ben", heard),)))
+    step, reason = decide_continuing(msgspec.structs.replace(BASE, named=(SurvivorView("ben", heard),)))
     assert step is ContinuationStep.WAIT
     assert says in reason
 
 
 def test_a_named_node_in_no_run_can_be_taken_along():
     assert (
-        decide_continuing(msgspec.structs.replace(BASE, named=(Named("ben", said(run="")),)))[0]
+        decide_continuing(msgspec.structs.replace(BASE, named=(SurvivorView("ben", said(run="")),)))[0]
         is ContinuationStep.FOUND
     )
 
 
 def test_members_that_are_here_without_their_votes_make_no_majority_elsewhere():
-    outlook = msgspec.structs.replace(BASE, named=(Named("ben", said(links=2)),), away=1)
+    outlook = msgspec.structs.replace(BASE, named=(SurvivorView("ben", said(links=2)),), away=1)
     assert decide_continuing(outlook)[0] is ContinuationStep.FOUND
 
 
@@ -109,7 +111,7 @@ class Bench:
         self.ctx = context("ada", linked=("ben",))
         self.chain = chain_of(*NAMES, rounds=4)
         self.ledger = ledger(self.ctx, self.chain)
-        self.it = Continuing(self.ctx, frozenset(node(name) for name in wanted), is_wanted=True)
+        self.it = Continuation(self.ctx, frozenset(node(name) for name in wanted), is_wanted=True)
 
     def hear(self, name, **changes):
         at = {"run": self.chain.run, "round": 4, "record": self.ledger.digest, "links": 1}
@@ -158,19 +160,19 @@ def test_what_is_waited_for_is_said_when_it_changes():
         assert bench.it.found(bench.ledger, ready=True) is None
     (waiting,) = told(taken(bench.ctx), events.Waiting)
     assert (waiting.present, waiting.needed) == (2, 3)
-    assert waiting.reason.endswith("cleo is not here")
+    assert waiting.reason.endswith("cleo is not linked")
     assert bench.it.is_wanted
 
 
 @pytest.mark.parametrize(
     ("round_", "is_same", "here", "verdict"),
     [
-        (4, True, 2, Follow.MOVE),
-        (9, False, 2, Follow.MOVE),
-        (4, False, 2, Follow.STOP),
-        (3, True, 2, Follow.STOP),
-        (3, True, 3, Follow.STAY),
-        (9, False, 3, Follow.STAY),
+        (4, True, 2, FollowDecision.MOVE),
+        (9, False, 2, FollowDecision.MOVE),
+        (4, False, 2, FollowDecision.STOP),
+        (3, True, 2, FollowDecision.STOP),
+        (3, True, 3, FollowDecision.STAY),
+        (9, False, 3, FollowDecision.STAY),
     ],
 )
 def test_a_member_moves_stays_or_stops(round_, is_same, here, verdict):
@@ -249,3 +251,25 @@ def test_a_run_hears_once_that_the_one_it_continues_lives_on():
         bench.it.hear_of_old_run(bench.ledger, "dan", said(round=round_))
     (notice,) = told(taken(bench.ctx), events.Notice)
     assert "dan is at record 7 of run" in notice.text
+
+
+def test_runs_made_up_without_end_are_forgotten_except_the_one_that_is_beyond():
+    bench = Bench()
+    beyond = bench.continued(3)
+    bench.it.follows(bench.ledger, beyond)
+    for number in range(2 * MAX_CONTINUATIONS):
+        bench.it.follows(bench.ledger, msgspec.structs.replace(bench.continued(3), nonce=f"{number:032x}"))
+    assert len(bench.it.kin) <= MAX_CONTINUATIONS + 1
+    assert bench.it.beyond == record_digest(beyond)
+    assert bench.it.kin[bench.it.beyond] == beyond
+
+
+def test_what_was_said_once_is_remembered_in_bounded_number():
+    bench = Bench()
+    for name in NAMES[2:]:
+        link(bench.ctx, name)
+        bench.hear(name)
+    for number in range(2 * MAX_NOTICES):
+        bench.it.follows(bench.ledger, msgspec.structs.replace(bench.continued(3), nonce=f"{number:032x}"))
+        assert len(bench.it.said) <= MAX_NOTICES + 1
+    assert len(told(taken(bench.ctx), events.Notice)) == 2 * MAX_NOTICES

@@ -6,17 +6,17 @@ from p2pfl.core.departure import (
     INCOMPLETE_EXIT,
     LEFT_EXIT,
     UNTRAINED_EXIT,
-    Farewell,
-    Legacy,
-    Other,
+    DroppedSituation,
+    LeaveSituation,
+    RemainingNode,
+    decide_departure,
     decide_exit,
     decide_leaving,
-    decide_parting,
 )
 
-DONE = Other("ben", confirmed=True, given_up_at=None)
-SLOW = Other("cleo", confirmed=False, given_up_at=None)
-AWAY = Other("dan", confirmed=False, given_up_at=130.0)
+DONE = RemainingNode("ben", confirmed=True, given_up_at=None)
+SLOW = RemainingNode("cleo", confirmed=False, given_up_at=None)
+AWAY = RemainingNode("dan", confirmed=False, given_up_at=130.0)
 
 
 def ending(others, *, holds, now, serve_until=0.0):
@@ -62,17 +62,25 @@ def test_who_cannot_have_the_final_model_of_linked_members_stops_trying_and_says
 
 
 def test_a_confirmed_member_that_has_gone_still_counts_as_complete():
-    gone = Other("ben", confirmed=True, given_up_at=101.0)
+    gone = RemainingNode("ben", confirmed=True, given_up_at=101.0)
     assert ending([gone], holds=True, now=100.0)[:2] == (COMPLETE_EXIT, "the run is complete everywhere")
 
 
 def test_one_started_on_a_finished_run_finds_its_model_before_it_judges():
-    assert ending([], holds=False, now=100.0, serve_until=130.0) == (None, "serving whoever comes", 130.0)
+    assert ending([], holds=False, now=100.0, serve_until=130.0) == (
+        None,
+        "serving nodes that come late",
+        130.0,
+    )
     assert ending([], holds=False, now=130.0, serve_until=130.0)[0] == INCOMPLETE_EXIT
 
 
 def test_one_started_on_a_finished_run_that_nobody_else_is_in_stays_for_whoever_comes():
-    assert ending([], holds=True, now=100.0, serve_until=130.0) == (None, "serving whoever comes", 130.0)
+    assert ending([], holds=True, now=100.0, serve_until=130.0) == (
+        None,
+        "serving nodes that come late",
+        130.0,
+    )
     assert ending([], holds=True, now=130.0, serve_until=130.0)[0] == COMPLETE_EXIT
 
 
@@ -80,7 +88,7 @@ def test_one_started_on_a_finished_run_that_everybody_confirms_goes_at_once():
     assert ending([DONE], holds=True, now=100.0, serve_until=130.0)[0] == COMPLETE_EXIT
 
 
-BASE = Farewell(in_run=True, is_over=False, is_member=True, others=4, reachable=4, leaving=0)
+BASE = LeaveSituation(in_run=True, is_over=False, is_member=True, others=4, reachable=4, leaving=0)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +124,7 @@ def test_a_run_that_an_operator_ended_is_stopped_not_complete():
     assert (code, reason) == (COMPLETE_EXIT, "the run was stopped everywhere")
 
 
-DROPPED = Legacy(
+DROPPED = DroppedSituation(
     holds=True,
     holders=1,
     members=3,
@@ -130,7 +138,7 @@ DROPPED = Legacy(
 
 
 def parting(**changes):
-    return decide_parting(msgspec.structs.replace(DROPPED, **changes))
+    return decide_departure(msgspec.structs.replace(DROPPED, **changes))
 
 
 def test_a_leaver_that_was_dropped_serves_until_a_quorum_of_the_others_has_its_model():

@@ -1,10 +1,10 @@
 import msgspec
 
-from p2pfl.core.election import Candidate, Situation, decide_candidacy
+from p2pfl.core.election import Candidate, ElectionSituation, decide_candidacy
 
 CANDIDATES = tuple(Candidate(node, ready=True, links=2, able=True) for node in "abc")
 
-BASE = Situation(
+BASE = ElectionSituation(
     me="b",
     order=("a", "b", "c"),
     reachable=3,

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from p2pfl.core.departure import LEFT_EXIT, UNTRAINED_EXIT
 from p2pfl.core.effects import Exit
 from p2pfl.core.ending import Ending
+from p2pfl.core.running import Running
 from p2pfl.messages import Status
 from tests.support.core import NOW, Context, chain_of, context, ledger, link, of_kind, status, taken
 from tests.support.records import NAMES
@@ -59,3 +62,25 @@ def test_a_member_that_cannot_take_part_is_not_waited_for(ctx: Context) -> None:
     link(ctx, "cleo", status(run="")).declined = finished(ctx).run
     assert again_at(ctx) is None
     assert [effect.code for effect in of_kind(taken(ctx), Exit)] == [0]
+
+
+def test_a_run_that_goes_on_does_not_end(ctx: Context) -> None:
+    going_on = ledger(ctx, chain_of(*NAMES[:3], rounds=1))
+    assert Ending(ctx, lambda: None).consider_ending(going_on) is None
+    assert taken(ctx) == []
+
+
+@pytest.mark.parametrize(
+    ("holds", "trained", "code"), [(True, True, 0), (True, False, UNTRAINED_EXIT), (False, True, LEFT_EXIT)]
+)
+def test_who_leaves_a_complete_run_exits_as_the_run_did(
+    ctx: Context, holds: bool, trained: bool, code: int
+) -> None:
+    book = finished(ctx)
+    book.holds = holds
+    if not trained:
+        book.genesis = msgspec.structs.replace(book.genesis, model=book.model)
+    running = Running(ctx, book, ready=True)
+    running.open_round()
+    Ending(ctx, lambda: None).leave(running)
+    assert [effect.code for effect in of_kind(taken(ctx), Exit)] == [code]

@@ -1,4 +1,4 @@
-from p2pfl.core.lease import MOST, LeaseStep, hear, renew
+from p2pfl.core.lease import MAX_ROUND_CAPS, LeaseStep, hear, renew
 from tests.support.core import ballot
 
 CAP = 60.0
@@ -31,4 +31,4 @@ def test_whatever_progress_there_is_it_comes_to_an_end():
     lease = heard()
     for seconds in range(0, 1000, 10):
         lease = renew(lease, 100.0 + seconds)
-    assert lease.until(CAP) == 100.0 + MOST * CAP
+    assert lease.until(CAP) == 100.0 + MAX_ROUND_CAPS * CAP

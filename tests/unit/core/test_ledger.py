@@ -188,7 +188,7 @@ def test_a_commit_with_a_vote_this_journal_does_not_know_of_shows_that_it_is_a_c
 
 
 def test_such_a_node_is_marked_before_it_ends_and_never_votes_again(ctx, chain, book):
-    book.disown(chain.commit())
+    book.detect_forgotten_vote(chain.commit())
     effects = [effect for effect in taken(ctx) if isinstance(effect, SaveRefused | Exit)]
     assert [type(effect) for effect in effects] == [SaveRefused, Exit]
     assert effects[1].code == CLONED_EXIT == 8
@@ -295,6 +295,18 @@ def test_more_rounds_reopen_a_finished_run(ctx):
     book.commit(chain.commit(kind="evaluate", then="end"))
     book.wanted_rounds = 3
     assert (book.is_over, book.is_open, book.next_kind) == (False, True, "train")
+
+
+def test_an_extension_is_wanted_until_a_record_has_it(ctx, chain, book):
+    book.wanted_rounds = 30
+    book.commit(chain.commit())
+    assert (book.rounds, book.wanted_rounds) == (30, 30)
+    commit = chain.commit()
+    extended = resigned(
+        msgspec.structs.replace(commit, record=msgspec.structs.replace(commit.record, rounds=30))
+    )
+    book.commit(extended)
+    assert (book.rounds, book.wanted_rounds) == (30, 0)
 
 
 # --- evaluations ------------------------------------------------------------------------------------------------

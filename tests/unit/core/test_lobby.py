@@ -10,8 +10,8 @@ from p2pfl.core.lobby import (
     MAX_DECLINED_OF_PEER,
     OFFER_PATIENCE,
     UNFIT_EXIT,
+    FoundingSituation,
     Lobby,
-    Present,
     decide_founding,
     prefers,
 )
@@ -21,7 +21,7 @@ from p2pfl.spec import DataCard
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, digest, genesis, node
 
-BASE = Present(
+BASE = FoundingSituation(
     me="a",
     here=frozenset("abc"),
     loading=0,
@@ -446,3 +446,9 @@ def test_record_0_has_the_agreement_what_each_card_stated_and_where_the_model_ca
     assert [entry.examples for entry in record_0.roster] == [CARD.examples] * 3
     assert record_0.provenance == Provenance("9.9", "initialised")
     assert record_0.blobs == RecordBlobs(digest("initial"))
+
+
+def test_a_failure_with_a_task_that_is_neither_offered_nor_its_own_is_nobodys_concern(ctx):
+    other = msgspec.structs.replace(ctx.options.spec, epochs=7)
+    Lobby(ctx).fail("no such data", other)
+    assert taken(ctx) == []

@@ -96,3 +96,18 @@ def test_who_resumes_a_run_says_how_many_rounds_of_training_lie_behind():
     chain.commit()
     (joined,) = told(in_run(chain).began, events.RunJoined)
     assert (joined.round, joined.trained) == (3, 2)
+
+
+@pytest.mark.parametrize(("trained", "warned"), [(9, []), (10, ["the run may be complete elsewhere"])])
+def test_who_is_alone_with_the_evaluation_to_come_hears_once_that_the_run_may_be_over(trained, warned):
+    bench = Bench(trained)
+    said = []
+    for _ in range(2):
+        unlink(bench.ctx, "ben")
+        unlink(bench.ctx, "cleo")
+        said += bench.advance(30.0) + bench.advance(30.0)
+        bench.ctx.peers[node("ben")].linked = True
+        said += bench.advance(1.0) + bench.advance(1.0)
+    assert len(told(said, events.QuorumLost)) == 2
+    texts = [notice.text for notice in told(said, events.Notice)]
+    assert [text.rpartition(": ")[2] for text in texts if "only the final evaluation" in text] == warned

@@ -103,3 +103,38 @@ def test_a_peer_that_cannot_take_part_is_told_of_once_in_a_while():
     device.link("ben")
     heard = [device.hear("ben", Decline(digest(f"run {number}"), "no")) for number in range(5)]
     assert [len(told(effects, events.Notice)) for effects in heard] == [1, 0, 0, 0, 0]
+
+
+def test_a_run_whose_founding_came_to_nothing_is_not_looked_at_again():
+    device = Device()
+    device.link("ben")
+    device.describe()
+    chain = chain_of(*NAMES[:3])
+    device.node._others.lobby.abandoned_runs.give_up(chain.run, "its model did not come")
+    assert of_kind(device.hear("ben", Offer(chain.genesis)), Describe) == []
+
+
+def test_at_round_0_a_run_with_the_larger_id_is_not_looked_at():
+    runs = sorted((chain_of(*NAMES[:count]) for count in (3, 4)), key=lambda chain: chain.run)
+    for mine, theirs, looks in [(*runs, False), (*reversed(runs), True)]:
+        device, _ = joined(mine)
+        assert bool(of_kind(device.hear("ben", Offer(theirs.genesis)), Describe)) is looks
+
+
+def test_records_of_a_device_that_was_never_linked_move_nobody():
+    device = in_run(chain_of(*NAMES[:3], rounds=1))
+    device.link("ben")
+    other = chain_of(*NAMES[:4], rounds=3)
+    device.hear("ben", where(other, steps=1))
+    assert device.hear("cleo", Records(other.run, other.genesis, tuple(other.commits))) == []
+
+
+def test_a_member_that_gives_up_what_it_founded_is_the_reason_only_while_this_device_is_in_no_run():
+    chain = chain_of(*NAMES[:3])
+    outside = Device()
+    outside.link("ben")
+    inside, _ = joined(chain)
+    for device, gives_up in ((outside, True), (inside, False)):
+        device.hear("ben", where(chain))
+        device.hear("ben", Decline(chain.run, "no quorum is left"))
+        assert device.node._others.lobby.abandoned_runs.is_hopeless(chain.run) is gives_up

@@ -1,11 +1,17 @@
 import msgspec
 import pytest
 
-from p2pfl.core.pausing import FRUITLESS_ROUNDS, Harvest, count_fruitless, decide_holding, decide_pausing
+from p2pfl.core.pausing import (
+    UNPRODUCTIVE_ROUNDS,
+    TrainingSummary,
+    count_unproductive,
+    decide_holding,
+    decide_pausing,
+)
 from p2pfl.messages import LeftOut
 from tests.support.records import NAMES, Chain, node, roster
 
-NOTHING = Harvest(counted=0, failed={"ada": "no data", "ben": "no data"}, late=0, fruitless=0)
+NOTHING = TrainingSummary(counted=0, failed={"ada": "no data", "ben": "no data"}, late=0, unproductive=0)
 
 
 def decide(**changes):
@@ -23,12 +29,12 @@ def test_a_run_in_which_somebody_may_train_goes_on(changes):
 
 
 def test_a_run_pauses_when_more_fail_than_train_for_some_rounds():
-    before = FRUITLESS_ROUNDS - 1
-    assert not decide(counted=1, fruitless=before - 1)[0]
-    paused, reason = decide(counted=1, fruitless=before)
+    before = UNPRODUCTIVE_ROUNDS - 1
+    assert not decide(counted=1, unproductive=before - 1)[0]
+    paused, reason = decide(counted=1, unproductive=before)
     assert paused
-    assert reason.startswith(f"for {FRUITLESS_ROUNDS} rounds more members failed than trained")
-    assert not decide(counted=2, fruitless=before)[0]
+    assert reason.startswith(f"for {UNPRODUCTIVE_ROUNDS} rounds more members failed than trained")
+    assert not decide(counted=2, unproductive=before)[0]
 
 
 def test_only_rounds_of_training_count_and_one_good_one_begins_anew():
@@ -36,9 +42,9 @@ def test_only_rounds_of_training_count_and_one_good_one_begins_anew():
     good = chain.commit().record
     left = tuple(LeftOut(node(name), "no data") for name in NAMES[:3])
     bad = msgspec.structs.replace(good, updates=(), left_out=left)
-    assert count_fruitless(1, bad) == 2
-    assert count_fruitless(2, good) == 0
-    assert count_fruitless(2, msgspec.structs.replace(bad, kind="evaluate")) == 2
+    assert count_unproductive(1, bad) == 2
+    assert count_unproductive(2, good) == 0
+    assert count_unproductive(2, msgspec.structs.replace(bad, kind="evaluate")) == 2
 
 
 def test_a_round_waits_while_a_leaver_is_needed_for_the_quorum():

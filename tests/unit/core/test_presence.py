@@ -3,7 +3,7 @@ import pytest
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator, Candidacy
 from p2pfl.core.local_trainer import LocalTrainer
-from p2pfl.core.presence import Condition, Presence
+from p2pfl.core.presence import NodeCondition, Presence
 from p2pfl.messages import Status
 from tests.support.core import chain_of, context, ledger, receivers, sent, taken
 from tests.support.records import NAMES, node, update
@@ -20,7 +20,7 @@ def book(ctx):
 
 
 def condition(book=None, **changes):
-    return Condition(book, None, None, ready=True, leaving=False, waiting=False)._replace(**changes)
+    return NodeCondition(book, None, None, ready=True, leaving=False, waiting=False)._replace(**changes)
 
 
 def test_a_status_says_where_the_node_stands(ctx, book):

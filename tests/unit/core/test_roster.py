@@ -1,5 +1,6 @@
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from p2pfl.core.roster import (
     selection,
     tolerance,
 )
-from p2pfl.messages import RosterEntry, quorum
+from p2pfl.messages import MAX_ROSTER, RosterEntry, quorum
 from tests.support.core import member
 from tests.support.records import CARD, NAMES, digest, node, roster
 
@@ -251,3 +252,17 @@ def test_two_joiners_of_three_come_one_after_the_other():
     assert len(result) == 4
     result, _ = next_roster(result, view(NAMES, joiners=joiners[1:]))
     assert len(result) == 5
+
+
+def test_a_full_roster_admits_nobody_but_a_member_with_a_new_journal():
+    many = tuple(
+        RosterEntry(node=digest(number), journal=digest(number)[:32], name=str(number), slot=number)
+        for number in range(MAX_ROSTER - 3)
+    )
+    full = (*roster(*NAMES[:3]), *many)
+    seen = view(("ada", "cleo", "dan"), joiners=[("dan", ""), ("ben", "new disk")])
+    reachable = seen.reachable | {entry.member for entry in many}
+    result, _ = next_roster(full, msgspec.structs.replace(seen, reachable=reachable))
+    assert len(result) == MAX_ROSTER
+    assert contains(result, member("ben", "new disk"))
+    assert not contains(result, member("dan"))

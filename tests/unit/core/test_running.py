@@ -20,7 +20,7 @@ from p2pfl.core.effects import (
     can_wait,
 )
 from p2pfl.core.ledger import CLONED_EXIT
-from p2pfl.core.options import MAX_JUMP
+from p2pfl.core.options import MAX_ATTEMPT_GAP
 from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, MODEL_TRIES
 from p2pfl.core.saved import Vote
 from p2pfl.messages import (
@@ -138,7 +138,7 @@ def test_refusals_move_a_candidate_by_a_bounded_step_and_strangers_not_at_all(be
     before = it.highest_known
     bench.hear("ben", refuse)
     assert it.candidacy is Candidacy.IDLE
-    assert it.highest_seen == before + MAX_JUMP
+    assert it.highest_seen == before + MAX_ATTEMPT_GAP
 
 
 def test_a_candidacy_goes_on_by_votes_that_are_remembered_on_disk(bench):

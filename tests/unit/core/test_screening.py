@@ -7,7 +7,7 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.aggregator import Candidacy
 from p2pfl.core.effects import SaveSeen, Sever, Tell, can_wait
-from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
+from p2pfl.core.options import FIRST_ATTEMPT, MAX_ATTEMPT_GAP
 from p2pfl.core.roster import ranked
 from p2pfl.messages import MAX_ATTEMPT, Accept, Accepted, Collect, Prepare, Promise, Submit
 from p2pfl.proofs import CastVote
@@ -45,7 +45,7 @@ def test_who_is_no_member_does_not_stand_and_is_named_once(bench, attempt):
     ]
     assert [type(effect) for effect in effects] == [Tell]
     (notice,) = told(effects, events.Notice)
-    assert "stands as aggregator of record 2, but is no member of the run" in notice.text
+    assert "runs for aggregator of record 2, but is no member of the run" in notice.text
     assert bench.it.acceptor.promised is None
     assert bench.it.acceptor.lease is None
 
@@ -57,13 +57,15 @@ def test_a_member_with_another_data_directory_than_the_rosters_does_not_stand(be
 
 def test_an_attempt_far_above_all_known_ones_is_ignored_and_named(bench):
     run = bench.chain.run
-    effects = bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_JUMP + 1, "ben")))
+    effects = bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_ATTEMPT_GAP + 1, "ben")))
     assert [type(effect) for effect in effects] == [Tell]
     assert told(effects, events.Notice)[0].text.startswith(
-        "ben stands with attempt 1002 of record 2, far above 1"
+        "ben runs with attempt 1002 for record 2, far above 1"
     )
-    assert sent(bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_JUMP, "ben"))), Promise)
-    assert sent(bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + 2 * MAX_JUMP, "ben"))), Promise)
+    assert sent(bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_ATTEMPT_GAP, "ben"))), Promise)
+    assert sent(
+        bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + 2 * MAX_ATTEMPT_GAP, "ben"))), Promise
+    )
 
 
 def test_a_vote_that_comes_too_late_is_remembered_all_the_same(bench):

@@ -88,7 +88,7 @@ def test_what_was_done_by_the_commit_is_the_new_round_s(bench):
     effects = bench.commit(record)
     assert not of_kind(effects, Evaluate | Train | StopTraining)
     names = [type(event).__name__ for event in told(effects, events.Event)]
-    assert names == ["Committed", "TrainingStarted", "Trained"]
+    assert names == ["Committed", "TrainingStarted", "TrainingFinished"]
     [saved] = of_kind(effects, SaveUpdate)
     assert (saved.round, saved.previous, saved.update.digest) == (
         3,
@@ -193,3 +193,11 @@ def test_the_update_of_a_head_start_is_offered_to_the_next_aggregator(bench):
         bench.it.received(member("ben"), Collect(ballot=ballot(attempt, "ben"), **collect))
         effects += taken(bench.ctx)
     assert [one.update.digest for one in sent(effects, Submit)] == [digest(("update", 3))] * 2
+
+
+def test_an_update_of_another_parent_is_not_kept(bench):
+    [train] = of_kind(bench.propose(bench.proposal()), Train)
+    bench.trained(train.round, model("another parent"))
+    assert bench.it.speculation.is_training
+    bench.trained(train.round, train.model)
+    assert not bench.it.speculation.is_training

@@ -57,3 +57,9 @@ def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended():
     effects += lone.advance()
     assert lone.ledger.is_over
     assert [event.round for event in told(effects, events.ElectionStarted)] == [11]
+
+
+def test_a_lone_member_that_comes_back_stands_without_listening():
+    vote = Vote(2, ballot(1, "ada"), None, None)
+    lone = Bench(members=NAMES[:1], vote=vote)
+    assert [event.round for event in told([*lone.began, *lone.advance()], events.ElectionStarted)] == [2]

@@ -23,7 +23,7 @@ Downloader = Callable[[Path], None]
 
 @pytest.fixture
 def torchvision(monkeypatch: pytest.MonkeyPatch) -> list[Downloader]:
-    """What the downloader does, to be put in: a torchvision of one data set, without a network."""
+    """Replace torchvision with one that has a single data set; return the list of steps its downloader takes."""
     steps: list[Downloader] = []
 
     def things(root: str, *, download: bool) -> None:
@@ -137,9 +137,9 @@ def test_a_progress_bar_becomes_a_line_now_and_then(monkeypatch: pytest.MonkeyPa
     clock = iter(range(100))
     monkeypatch.setattr(download.time, "monotonic", lambda: float(next(clock)))
     sink = io.StringIO()
-    brief = download.BriefProgress(sink)  # the clock shows 0; it will at 5 and 10
+    throttled = download.ThrottledProgress(sink)  # reads the clock at 0; lines are due at 5 and 10
     for percent in range(12):
-        assert brief.write(f"\r{percent} %|###") == len(f"\r{percent} %|###")
+        assert throttled.write(f"\r{percent} %|###") == len(f"\r{percent} %|###")
     assert sink.getvalue() == "4 %|###\n9 %|###\n"
 
 

@@ -20,7 +20,9 @@ def read(folder: Path, content: bytes, name: str = "file", shape: tuple[int, ...
     return idx.read(folder / name, shape)
 
 
-@pytest.mark.parametrize(("name", "content"), [("f", WHOLE), ("f.gz", gzip.compress(WHOLE))])
+@pytest.mark.parametrize(
+    ("name", "content"), [("f", WHOLE), ("f.gz", gzip.compress(WHOLE))], ids=["plain", "gz"]
+)
 def test_plain_and_compressed_files_give_the_same_tensor(tmp_path: Path, name: str, content: bytes) -> None:
     tensor = read(tmp_path, content, name)
     assert tensor.dtype == torch.uint8
@@ -53,7 +55,7 @@ def test_a_compressed_file_cut_anywhere_is_refused(tmp_path: Path, length: int) 
         (make_idx(ELEMENTS, 24), "1 dimensions where 3 are expected"),
         (make_idx(ELEMENTS, 2, 4, 3), "2 x 4 x 3 elements where 2 x 3 x 4 are expected"),
         (WHOLE[:-1], "ends after 23 of 24"),
-        (WHOLE + b"\0", "goes on after its 24"),
+        (WHOLE + b"\0", "more bytes than its 24"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, content: bytes, words: str) -> None:
@@ -81,7 +83,7 @@ def test_no_more_is_decompressed_than_the_header_may_say(
 
     monkeypatch.setattr(gzip.GzipFile, "read", counted)
     bomb = gzip.compress(WHOLE + bytes(50_000_000))
-    with pytest.raises(TaskError, match="goes on after its 24"):
+    with pytest.raises(TaskError, match="more bytes than its 24"):
         read(tmp_path, bomb, "f.gz")
     assert taken == len(WHOLE) + 1
 

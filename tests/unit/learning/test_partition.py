@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors import TaskError
-from p2pfl.learning.partition import LEAST_SAMPLES, Dirichlet, Iid, Scheme, Shards, divide, parse
+from p2pfl.learning.partition import MIN_EXAMPLES, Dirichlet, Iid, Scheme, Shards, divide, parse
 
 LABELS = [index % 10 for index in range(1000)]
 
@@ -27,7 +27,7 @@ def test_parts_are_disjoint_complete_and_none_is_small(
     division = divide(labels, scheme, parts, seed)
     assert len(division) == parts
     assert sorted(index for part in division for index in part) == list(range(len(labels)))
-    least = 1 if isinstance(scheme, Shards) else min(LEAST_SAMPLES, len(labels) // parts)
+    least = 1 if isinstance(scheme, Shards) else min(MIN_EXAMPLES, len(labels) // parts)
     assert min(map(len, division)) >= least
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.errors import NetworkError
-from p2pfl.net.addresses import Address
+from p2pfl.net.transport.addresses import Address
 from p2pfl.observe import client as module
 from p2pfl.observe.client import Observer, command
 from p2pfl.wire.observing import Happened, History, HistoryEnd

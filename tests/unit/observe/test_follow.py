@@ -11,7 +11,7 @@ import pytest
 from p2pfl.errors import NetworkError
 from p2pfl.events import Ended, Notice, Published
 from p2pfl.identity.credentials import Credentials
-from p2pfl.net.addresses import Address
+from p2pfl.net.transport.addresses import Address
 from p2pfl.observe import follow
 from p2pfl.observe.client import Observer
 from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying

@@ -13,7 +13,7 @@ from p2pfl.observe.log import row_of
         (Notice("error", "it is bad"), "error", "", "notice"),
         (UpdateRefused(3, "ada", "not finite"), "warning", "ada", "update_refused"),
         (PeerLost("id", "ada", "silent"), "info", "ada", "peer_lost"),
-        (SteppedDown(3, 1, "ben", "disk full"), "warning", "ben", "yielded"),
+        (SteppedDown(3, 1, "ben", "disk full"), "warning", "ben", "stepped_down"),
     ],
 )
 def test_a_row_says_how_bad_it_is_and_whom_it_is_about(

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from p2pfl.errors import CredentialsError, UserError
-from p2pfl.net.addresses import Address
+from p2pfl.net.transport.addresses import Address
 from p2pfl.observe import target as module
 from p2pfl.observe.target import find_data_dir, find_target
 from p2pfl.runtime.endpoint import Endpoint

@@ -26,12 +26,12 @@ from tests.support.work import GOOD, MODEL, RUN, WAIT_SECONDS, Bench, on_disk
 async def test_a_fetched_blob_is_ready_and_guarded_until_its_release_comes_up(tmp_path: Path) -> None:
     bench, name = Bench(tmp_path, data=GOOD), blake3(GOOD).hexdigest()
     bench.work.begin(Fetch(name, LAYOUT, ("ben",)))
-    assert bench.work.guard.holds(name), "from the first step on: a collection may be under way"
+    assert bench.store.is_pinned(name), "from the first step on: a collection may be under way"
     assert await bench.host.outcome() == on_disk(name)
     assert bench.puller.pulls == [(name, file_bytes(SCHEMA), ("ben",))]
     assert bench.store.is_durable(name)
-    assert bench.work.guard.holds(name)
-    assert bench.host.released == [name]
+    assert bench.store.is_pinned(name)
+    assert bench.host.unpinned == [name]
     assert bench.host.told == [], "a quick blob is here before anybody could see it come"
 
 

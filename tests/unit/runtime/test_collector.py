@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from p2pfl.runtime.collector import Collector
-from p2pfl.runtime.guard import Guard
 from p2pfl.store.blobs import BlobStore
 from tests.support.meshes import until
 from tests.support.records import digest
@@ -18,13 +17,11 @@ class Tidied:
     """A collector of a store in *path*, and how often it began to collect."""
 
     def __init__(self, path: Path) -> None:
-        self.store, self.guard = BlobStore(path), Guard()
+        self.store = BlobStore(path)
         self.begun, self.errors = 0, list[BaseException | None]()
         self.may_begin = asyncio.Event()
         self.may_begin.set()
-        self.collector = Collector(
-            self.store, self.guard, self._best, lambda task: self.errors.append(task.exception())
-        )
+        self.collector = Collector(self.store, self._best, lambda task: self.errors.append(task.exception()))
 
     async def _best(self) -> str | None:
         self.begun += 1
@@ -43,12 +40,12 @@ async def tidied(tmp_path: Path) -> Tidied:
     return Tidied(tmp_path)
 
 
-async def test_only_what_is_needed_guarded_or_best_stays(tidied: Tidied) -> None:
-    kept, guarded, best, _ = (tidied.add(word) for word in ("kept", "guarded", "best", "unused"))
-    tidied.guard.add(guarded)
+async def test_only_what_is_needed_pinned_or_best_stays(tidied: Tidied) -> None:
+    kept, pinned, best, _ = (tidied.add(word) for word in ("kept", "pinned", "best", "unused"))
+    tidied.store.pin(pinned)
     tidied.collector.collect(frozenset({kept}))
     await tidied.collector.close()
-    assert tidied.store.digests() == {kept, guarded, best}
+    assert tidied.store.digests() == {kept, pinned, best}
     assert tidied.errors == [None]
 
 
@@ -58,7 +55,7 @@ async def test_the_first_collection_is_made_at_once(tidied: Tidied) -> None:
     await until(lambda: not tidied.store.has(unused))
 
 
-async def test_many_words_in_a_row_are_one_collection_by_the_last_of_them(tidied: Tidied) -> None:
+async def test_many_sets_in_a_row_are_one_collection_by_the_last_of_them(tidied: Tidied) -> None:
     tidied.may_begin.clear()
     first, second, last = (tidied.add(word) for word in ("first", "second", "last"))
     for keep in ({first, second}, {second}, {last}):
@@ -81,7 +78,7 @@ async def test_a_second_collection_keeps_its_distance_and_is_made_before_the_end
     assert tidied.store.digests() == frozenset()
 
 
-async def test_a_word_that_comes_when_a_collection_has_just_ended_is_gone_by_too(tidied: Tidied) -> None:
+async def test_a_set_that_comes_when_a_collection_has_just_ended_is_gone_by_too(tidied: Tidied) -> None:
     first, second = tidied.add("first"), tidied.add("second")
     tidied.collector.collect(frozenset({second}))
     task = tidied.collector._task
@@ -96,38 +93,40 @@ async def test_a_word_that_comes_when_a_collection_has_just_ended_is_gone_by_too
     assert tidied.begun == 2
 
 
-async def test_a_guard_given_back_since_the_last_word_holds_until_that_was_gone_by(tidied: Tidied) -> None:
+async def test_a_pin_taken_away_since_the_last_set_was_given_holds_until_a_collection_goes_by_it(
+    tidied: Tidied,
+) -> None:
     tidied.may_begin.clear()
     late = tidied.add("late")
-    tidied.guard.add(late)
+    tidied.store.pin(late)
     tidied.collector.collect(frozenset())
-    tidied.collector.release(late)
+    tidied.collector.unpin(late)
     tidied.may_begin.set()
     await tidied.collector.close()
-    assert tidied.store.has(late), "the word was given before it became needed"
-    assert not tidied.guard.holds(late)
+    assert tidied.store.has(late), "the set was given before it became needed"
+    assert not tidied.store.is_pinned(late)
 
 
-async def test_a_guard_given_back_before_the_last_word_is_of_no_use_any_more(tidied: Tidied) -> None:
+async def test_a_pin_taken_away_before_the_last_set_was_given_is_of_no_use_any_more(tidied: Tidied) -> None:
     tidied.may_begin.clear()
     old = tidied.add("old")
-    tidied.guard.add(old)
+    tidied.store.pin(old)
     tidied.collector.collect(frozenset({old}))
-    tidied.collector.release(old)
+    tidied.collector.unpin(old)
     tidied.collector.collect(frozenset())
     tidied.may_begin.set()
     await tidied.collector.close()
     assert not tidied.store.has(old)
 
 
-async def test_without_a_collection_a_guard_goes_at_once(tidied: Tidied) -> None:
-    tidied.guard.add(digest("a"))
-    tidied.collector.release(digest("a"))
-    assert not tidied.guard.holds(digest("a"))
+async def test_without_a_collection_a_pin_goes_at_once(tidied: Tidied) -> None:
+    tidied.store.pin(digest("a"))
+    tidied.collector.unpin(digest("a"))
+    assert not tidied.store.is_pinned(digest("a"))
 
 
-async def test_a_word_that_comes_while_the_disk_is_waited_for_deletes_nothing_yet(tidied: Tidied) -> None:
-    # It may be the word after a commit that is not on disk: the update made needless must outlive a crash.
+async def test_a_set_that_comes_while_the_disk_is_waited_for_deletes_nothing_yet(tidied: Tidied) -> None:
+    # It may be the set after a commit that is not on disk: the update made needless must outlive a crash.
     tidied.may_begin.clear()
     update, unused = tidied.add("update"), tidied.add("unused")
     tidied.collector.collect(frozenset({update}))
@@ -141,15 +140,15 @@ async def test_a_word_that_comes_while_the_disk_is_waited_for_deletes_nothing_ye
     assert tidied.begun == 2
 
 
-async def test_a_guard_given_back_while_the_disk_is_waited_for_holds_until_the_next_collection(
+async def test_a_pin_taken_away_while_the_disk_is_waited_for_holds_until_the_next_collection(
     tidied: Tidied,
 ) -> None:
     tidied.may_begin.clear()
     late, unused = tidied.add("late"), tidied.add("unused")
-    tidied.guard.add(late)
+    tidied.store.pin(late)
     tidied.collector.collect(frozenset())
     await until(lambda: tidied.begun == 1)
-    tidied.collector.release(late)
+    tidied.collector.unpin(late)
     tidied.collector.collect(frozenset({late}))
     tidied.may_begin.set()
     await until(lambda: not tidied.store.has(unused))

@@ -31,8 +31,8 @@ from p2pfl.core.effects import (
 )
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.messages import DeviceInfo, Member, Message, Prepare, Records
-from p2pfl.net.loop import run
-from p2pfl.net.peers import LinkedPeer
+from p2pfl.net.links.peers import LinkedPeer
+from p2pfl.net.transport.tasks import run
 from p2pfl.runtime.driver import (
     CLONED_EXIT,
     DISK_EXIT,
@@ -42,7 +42,6 @@ from p2pfl.runtime.driver import (
     SYSTEM_EXIT,
     Driver,
 )
-from p2pfl.runtime.guard import Guard
 from p2pfl.runtime.publish import Publisher
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import ballot
@@ -98,7 +97,6 @@ class Trace:
 
     def __init__(self, save: Callable[[], None] = lambda: None) -> None:
         self.steps: list[Any] = []
-        self.guard = Guard()
         self._save = save
 
     def save_all(self, effects: list[Any]) -> None:
@@ -412,18 +410,22 @@ async def test_records_are_read_with_room_for_the_frame_around_them(tmp_path: Pa
     ]
 
 
-async def test_a_guarded_blob_survives_a_collection_until_its_release_has_come_up(tmp_path: Path) -> None:
+async def test_a_pinned_blob_survives_a_collection_until_its_turn_to_be_unpinned_has_come(
+    tmp_path: Path,
+) -> None:
     store = BlobStore(tmp_path)
-    blobs = {name: adopted(store, name.encode()) for name in ("kept", "guarded", "unused")}
+    blobs = {name: adopted(store, name.encode()) for name in ("kept", "pinned", "unused")}
     trace = Trace()
-    trace.guard.add(blobs["guarded"])
-    driver = drive(tmp_path, ScriptedNode([DeleteUnneededBlobs(frozenset({blobs["kept"]}))]), trace)
+    store.pin(blobs["pinned"])
+    driver = drive(
+        tmp_path, ScriptedNode([DeleteUnneededBlobs(frozenset({blobs["kept"]}))]), trace, store=store
+    )
     driver.start()
-    driver.release_later(blobs["guarded"])
+    driver.unpin_later(blobs["pinned"])
     driver._give_out([BYE])
     await driver.run()
-    assert store.digests() == {blobs["kept"], blobs["guarded"]}
-    assert not trace.guard.holds(blobs["guarded"])
+    assert store.digests() == {blobs["kept"], blobs["pinned"]}
+    assert not store.is_pinned(blobs["pinned"])
 
 
 async def test_a_collection_holds_nothing_up_and_spares_what_comes_in_while_it_lists(tmp_path: Path) -> None:
@@ -437,18 +439,18 @@ async def test_a_collection_holds_nothing_up_and_spares_what_comes_in_while_it_l
     running = asyncio.create_task(driver.run())
     assert await disk.is_at_work()
     await until(lambda: trace.steps == [("sent", "ben", PREPARE)])
-    trace.guard.add(digest("an update"))
+    store.pin(digest("an update"))
     arrived = adopted(store, b"an update")
-    driver.release_later(arrived)
+    driver.unpin_later(arrived)
     driver._give_out([PROMISE])
     await until(lambda: ("saved", [PROMISE]) in trace.steps)
-    assert trace.guard.holds(arrived), "the collection under way does not know that it is needed"
+    assert store.is_pinned(arrived), "the collection under way does not know that it is needed"
     disk.go_on()
     driver._give_out([BYE])
     assert await running == BYE
     assert store.digests() == {arrived}
     assert not store.has(unused)
-    assert not trace.guard.holds(arrived)
+    assert not store.is_pinned(arrived)
     assert list((tmp_path / "tmp").iterdir()) == []
 
 

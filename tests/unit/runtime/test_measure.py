@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from p2pfl import events
-from p2pfl.net.traffic import Meter, Traffic
+from p2pfl.net.transport.traffic import Meter, Traffic
 from p2pfl.runtime import measure
 from p2pfl.runtime.machine import Usage
 from p2pfl.runtime.measure import LOOKS_PER_MEASURE, Measures

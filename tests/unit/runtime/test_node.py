@@ -18,7 +18,7 @@ from p2pfl.core.saved import Saved, SavedRun
 from p2pfl.errors import CredentialsError, UserError
 from p2pfl.identity.names import Role
 from p2pfl.messages import UpdateBlobs
-from p2pfl.net import sockets
+from p2pfl.net.transport import sockets
 from p2pfl.runtime.node import NodeConfig, _founds_alone, _recover, run_node
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import chain_of, member, of_kind, options, told

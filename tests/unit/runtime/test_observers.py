@@ -18,7 +18,7 @@ from p2pfl.errors import DataDirectoryError, HandshakeRefused
 from p2pfl.events import Published, RoundRow
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
-from p2pfl.net.tasks import Tasks
+from p2pfl.net.transport.tasks import Tasks
 from p2pfl.runtime import observers as module
 from p2pfl.runtime.observers import FEDERATION_WIDE, TOO_SLOW, Observers, last_rounds
 from p2pfl.store.directory import DataDirectory
@@ -471,7 +471,7 @@ async def test_who_missed_more_than_is_kept_is_told_anew(
     assert just.numbers == [4, 5, 6]
     late = await stage.following(stream=STREAM, after=2)
     assert not late.all(Greeting)[0].resumed
-    assert late.numbers == [1, 2, 3, 4, 5, 6], "all that matters, from the keeper"
+    assert late.numbers == [1, 2, 3, 4, 5, 6], "all that matters, from the compacted events"
 
 
 # --- commands -----------------------------------------------------------------------------------------------

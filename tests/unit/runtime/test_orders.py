@@ -12,7 +12,6 @@ from blake3 import blake3
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.runtime.guard import Guard
 from p2pfl.runtime.orders import Orders
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
@@ -33,7 +32,6 @@ class Stage:
         self.fed: list[inputs.AnyInput] = []
         self.told: list[events.AnyEvent] = []
         self.leaves = 0
-        self.guard = Guard()
         self.store = BlobStore(path / "blobs")
         self.data_dir = path
         chain = chain_of("ada", rounds=3)
@@ -47,9 +45,7 @@ class Stage:
         self.node: Any = SimpleNamespace(
             ledger=self.ledger, waits_for_go=True, objection=lambda what: self.objections.get(what, "")
         )
-        driver: Any = SimpleNamespace(
-            feed=self.fed.append, publish=self.told.append, work=SimpleNamespace(guard=self.guard)
-        )
+        driver: Any = SimpleNamespace(feed=self.fed.append, publish=self.told.append)
         self.orders = Orders(self.node, driver, self.store, path / "saved", self.leave)
 
     def leave(self) -> bool:
@@ -128,7 +124,7 @@ async def test_the_last_committed_model_is_saved_byte_for_byte_and_can_be_saved_
         assert await stage.orders.obey("save", WHO) == Answer(0, "", f"saved as {path}")
         assert stage.saved == [path]
         assert path.read_bytes() == MODEL
-    assert not stage.guard.holds(DIGEST)
+    assert not stage.store.is_pinned(DIGEST)
 
 
 async def test_before_the_first_commit_there_is_nothing_to_save(stage: Stage) -> None:
@@ -150,7 +146,7 @@ async def test_a_damaged_model_is_not_saved_and_the_node_goes_on(stage: Stage) -
     assert "is damaged" in answer.refused
     assert answer.text == ""
     assert stage.saved == []
-    assert not stage.guard.holds(DIGEST)
+    assert not stage.store.is_pinned(DIGEST)
 
 
 async def test_a_disk_that_refuses_is_an_answer_too(stage: Stage) -> None:
@@ -166,7 +162,7 @@ async def test_a_model_being_saved_is_not_collected(stage: Stage, monkeypatch: p
     copy = Orders._copy
 
     def watched(*arguments: Any) -> None:
-        held.append(stage.guard.holds(DIGEST))
+        held.append(stage.store.is_pinned(DIGEST))
         copy(*arguments)
 
     monkeypatch.setattr(Orders, "_copy", watched)

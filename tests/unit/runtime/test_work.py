@@ -58,7 +58,7 @@ async def test_a_training_reports_its_progress_and_hands_an_update_in_without_a_
     assert bench.host.fed[0] == inputs.TrainProgress(RUN, 3, 5, 10, 0.25)
     assert bench.store.has(name)
     assert not bench.store.is_durable(name)
-    assert bench.work.guard.holds(name)
+    assert bench.store.is_pinned(name)
     assert bench.host.told == [
         events.ProgressMade(3, "train", 5, 10),
         events.DataShown(1, SPEC.task.partitions, PART),
@@ -153,7 +153,7 @@ async def test_that_the_worker_is_ready_is_told_once_however_often_it_is_asked(t
     assert [one.device for one in bench.host.told if isinstance(one, events.WorkerReady)] == ["cpu", "cuda:0"]
 
 
-async def test_a_created_model_is_durable_and_guarded(tmp_path: Path) -> None:
+async def test_a_created_model_is_durable_and_pinned(tmp_path: Path) -> None:
     name = blake3(GOOD).hexdigest()
 
     def create(spec: Any, path: Path) -> str:
@@ -164,7 +164,7 @@ async def test_a_created_model_is_durable_and_guarded(tmp_path: Path) -> None:
     bench.work.begin(Create(SPEC))
     assert await bench.host.outcome() == [inputs.Created(SPEC, name)]
     assert bench.store.is_durable(name)
-    assert bench.work.guard.holds(name)
+    assert bench.store.is_pinned(name)
 
 
 async def test_a_new_model_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ async def test_a_new_model_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_
     assert bench.store.has(name)
     assert not bench.store.is_durable(name)
     bench.host.fed.clear()
-    bench.host.released.clear()
+    bench.host.unpinned.clear()
     bench.work.begin(Fetch(name, LAYOUT, ("ben",), parent=MODEL))
     assert await bench.host.outcome() == on_disk(name)
     assert bench.store.is_durable(name)

@@ -7,7 +7,7 @@ from p2pfl.sim.bulk import GIVE_UP
 from p2pfl.sim.device import SCHEMA
 from p2pfl.sim.habits import Habits
 from p2pfl.sim.world import World
-from tests.support.worlds import at_round, chain, number, spec
+from tests.support.worlds import number, spec
 
 
 @pytest.fixture
@@ -109,14 +109,3 @@ def test_a_suspended_process_gets_its_blob_when_it_goes_on(world):
     assert not number(world, 1).disk.has("blob")
     world.run_for(1.0)
     assert number(world, 1).disk.has("blob")
-
-
-def test_a_model_that_matters_is_mended_when_it_was_pulled_again(world):
-    world.run_until(at_round(world, 2), 600.0)
-    device = number(world, 1)
-    assert world.bulk.is_mended()
-    world.bulk.damage(device, chain(device)[-1].model)
-    assert not world.bulk.is_mended()
-    world.crash(device, 0.1)
-    world.run_for(3.0)
-    assert world.bulk.is_mended()

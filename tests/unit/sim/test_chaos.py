@@ -113,7 +113,7 @@ def test_after_a_failure_of_all_power_a_majority_is_back_before_the_others():
     made.run_for(5.0)
     made.trace.clear()
     first = list(made.devices.values())[2]
-    black_out(made, first=first)
+    black_out(made.environment, made, first=first)
     made.run_for(10.0)
     starts = [line.split()[:2] for line in made.trace if line.endswith(" starts")]
     assert starts[0][1] == first.name

@@ -1,9 +1,8 @@
 from p2pfl.core import inputs
 from p2pfl.core.effects import Send
 from p2pfl.messages import Accept
-from p2pfl.sim.limits import may_lose_disk, may_restore
 from p2pfl.sim.world import World
-from tests.support.worlds import at_round, number, once, spec
+from tests.support.worlds import at_round, chain, number, once, spec
 
 
 def at_round_two(nodes=3):
@@ -16,23 +15,23 @@ def at_round_two(nodes=3):
 def test_one_disk_at_a_time_may_be_lost():
     world = at_round_two()
     first, second = number(world, 1), number(world, 2)
-    assert may_lose_disk(world, first)
+    assert world.limits.may_lose_disk(first)
     world.lose_disk(first, 1.0)
-    assert not may_lose_disk(world, second)
+    assert not world.limits.may_lose_disk(second)
     world.run_until(at_round(world, 8), 200.0)
-    assert may_lose_disk(world, second), "the first is a member again since more than a round"
+    assert world.limits.may_lose_disk(second), "the first is a member again since more than a round"
 
 
 def test_a_roster_that_tolerates_no_loss_loses_no_disk():
     world = at_round_two(nodes=2)
-    assert not may_lose_disk(world, number(world, 1))
+    assert not world.limits.may_lose_disk(number(world, 1))
 
 
 def test_no_disk_is_lost_that_a_roster_needs_when_somebody_has_left():
     world = at_round_two()
     first, second = number(world, 1), number(world, 2)
     world.hand(second, second.process, inputs.Leave())
-    assert not may_lose_disk(world, first)
+    assert not world.limits.may_lose_disk(first)
 
 
 def test_no_disk_is_lost_that_a_value_needs_which_may_still_be_decided():
@@ -44,7 +43,9 @@ def test_no_disk_is_lost_that_a_value_needs_which_may_still_be_decided():
     world.run_until(lambda: bool(sent), 100.0)
     for device in (first, second, third):
         world.crash(device, 0.5, power=True)
-    assert not may_lose_disk(world, second), "who was leaving is not any more, and the value may be adopted"
+    assert not world.limits.may_lose_disk(second), (
+        "who was leaving is not any more, and the value may be adopted"
+    )
 
 
 def is_accept_without(effect, device):
@@ -62,21 +63,32 @@ def test_no_disk_is_lost_as_long_as_others_take_somebody_for_leaving_who_has_cra
     world.hand(second, second.process, inputs.Leave())
     world.run_until(lambda: first.node.peers[second.member.node].is_leaving, 100.0)
     world.crash(second)
-    assert not may_lose_disk(world, first)
+    assert not world.limits.may_lose_disk(first)
 
 
 def test_no_disk_is_lost_while_another_one_is_a_backup_that_nobody_has_noticed():
     world = at_round_two()
     first, second = number(world, 1), number(world, 2)
     world.checker.votes.gone.add(second.member)
-    assert not may_lose_disk(world, first)
+    assert not world.limits.may_lose_disk(first)
 
 
 def test_a_backup_is_put_back_only_where_everybody_has_seen_a_later_start():
     world = at_round_two()
     device = number(world, 1)
     backup = device.disk.backup()
-    assert not may_restore(world, device, backup)
+    assert not world.limits.may_restore(device, backup)
     world.crash(device, 0.0)
     world.run_for(2.0)
-    assert may_restore(world, device, backup)
+    assert world.limits.may_restore(device, backup)
+
+
+def test_a_model_that_matters_is_mended_when_it_was_pulled_again():
+    world = at_round_two()
+    device = number(world, 1)
+    assert world.limits.is_mended()
+    world.bulk.damage(device, chain(device)[-1].model)
+    assert not world.limits.is_mended()
+    world.crash(device, 0.1)
+    world.run_for(3.0)
+    assert world.limits.is_mended()

@@ -45,9 +45,8 @@ def temporary(store: BlobStore) -> list[str]:
     return sorted(path.name for path in (store.directory / "tmp").iterdir())
 
 
-def nothing(_digest: str) -> bool:
-    """Need no blob."""
-    return False
+NOTHING = frozenset[str]()
+"""What is needed where no blob is."""
 
 
 @pytest.mark.parametrize(("most", "begun"), [(len(BYTES), [(0, len(BYTES))]), (len(BYTES) - 1, [])])
@@ -65,12 +64,14 @@ def test_the_disk_begins_with_a_short_blob_that_will_be_kept(
     assert not store.is_durable(DIGEST)
 
 
-def test_a_passing_blob_is_in_its_first_place_until_it_is_kept(store: BlobStore) -> None:
+def test_the_path_of_a_blob_stays_the_same_file_when_the_blob_becomes_durable(store: BlobStore) -> None:
     pull(store, BYTES, durable=False)
-    unflushed, durable_place = store.places(DIGEST)
-    assert (unflushed.read_bytes(), durable_place.exists()) == (BYTES, False)
+    path = store.path(DIGEST)
+    before = path.stat()
     store.keep(DIGEST)
-    assert (unflushed.exists(), durable_place.read_bytes()) == (False, BYTES)
+    assert store.path(DIGEST) == path
+    assert os.path.samestat(path.stat(), before)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns, "whoever has read the file need not read it again"
 
 
 def test_a_blob_wanted_on_disk_soon_is_complete_before(store: BlobStore) -> None:
@@ -224,12 +225,12 @@ def flushes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     for module in ("blobs", "partial"):
         monkeypatch.setattr(f"p2pfl.store.{module}.flush", lambda _descriptor: calls.append("a file"))
-        monkeypatch.setattr(f"p2pfl.store.{module}.flush_folder", lambda folder: calls.append(folder.name))
+    monkeypatch.setattr("p2pfl.store.blobs.flush_folder", lambda folder: calls.append(folder.name))
     return calls
 
 
 @pytest.mark.parametrize("bring", [put, pull])
-def test_a_passing_blob_is_here_whole_without_a_flush(
+def test_an_unflushed_blob_is_here_whole_without_a_flush(
     store: BlobStore, flushes: list[str], bring: Callable[..., str]
 ) -> None:
     digest = bring(store, BYTES, durable=False)
@@ -251,7 +252,7 @@ def test_a_durable_blob_is_flushed_with_its_folder(
     assert flushes == ["a file", "blobs"]
 
 
-def test_a_passing_blob_that_is_kept_is_durable_from_then_on(store: BlobStore, flushes: list[str]) -> None:
+def test_an_unflushed_blob_that_is_kept_is_durable_from_then_on(store: BlobStore, flushes: list[str]) -> None:
     digest = pull(store, BYTES, durable=False)
     store.keep(digest)
     assert flushes == ["a file", "blobs"]
@@ -314,13 +315,49 @@ def test_a_wanted_blob_that_a_power_cut_spoiled_is_none_after_a_start(
     assert put(again, BYTES, durable=False) == DIGEST, "nothing is in the way of a second one"
 
 
-def test_a_start_keeps_the_wanted_blob_that_is_whole_and_drops_other_passing_ones(store: BlobStore) -> None:
+def test_a_start_keeps_the_wanted_blob_that_is_whole_and_drops_other_unflushed_ones(store: BlobStore) -> None:
     wanted, model = put(store, BYTES, durable=False), pull(store, b"model")
     put(store, b"of a round gone by", durable=False)
     again = BlobStore(store.directory)
     again.recover({wanted})
     assert again.digests() == {wanted, model}
     assert not again.is_durable(wanted)
+
+
+def test_after_a_crash_between_the_name_and_the_marker_of_a_blob_it_is_hashed_again_or_dropped(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "touch", die)
+    with pytest.raises(KeyboardInterrupt):
+        put(store, BYTES)
+    assert not BlobStore(store.directory).is_durable(DIGEST)
+    again = BlobStore(store.directory)
+    again.recover(())
+    assert not again.has(DIGEST)
+
+
+def test_a_marker_without_its_blob_makes_no_later_blob_durable(store: BlobStore) -> None:
+    put(store, BYTES)
+    store.path(DIGEST).unlink()  # by somebody who tidied up
+    put(store, BYTES, durable=False)
+    assert not store.is_durable(DIGEST)
+    put(store, BYTES)
+    store.path(DIGEST).unlink()
+    BlobStore(store.directory).recover({DIGEST})
+    assert [path.name for path in store.directory.iterdir()] == ["tmp"]
+
+
+def test_keeping_a_blob_that_is_collected_meanwhile_is_told_and_marks_nothing(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, BYTES, durable=False)
+    monkeypatch.setattr("p2pfl.store.blobs.flush", lambda _: store.collect(NOTHING))
+    with pytest.raises(DataDirectoryError, match="is not there"):
+        store.keep(DIGEST)
+    assert [path.name for path in store.directory.iterdir()] == ["tmp"]
 
 
 # --- collecting ---------------------------------------------------------------------------------------------
@@ -334,7 +371,7 @@ def test_collect_takes_out_blobs_and_broken_pulls_nobody_needs_and_delete_delete
     for digest in (DIGEST, OTHER):
         with store.partial(digest, 5) as partial:
             partial.write(b"o")
-    files = store.collect({kept, unflushed, OTHER}.__contains__)
+    files = store.collect({kept, unflushed, OTHER})
     assert store.digests() == {kept, unflushed}
     assert not any(store.has(digest) for digest in doomed)
     assert sorted(path.read_bytes() for path in files) == [b"doomed", b"doomed too", b"o"]
@@ -348,7 +385,7 @@ def test_no_name_leads_to_a_file_that_may_be_written_over_after_a_power_cut(
     store: BlobStore, flushes: list[str]
 ) -> None:
     put(store, BYTES, durable=False)
-    files = store.collect(nothing)
+    files = store.collect(NOTHING)
     flushes.clear()
     store.delete(files)
     assert flushes == [store.directory.name]
@@ -358,10 +395,26 @@ def test_no_name_leads_to_a_file_that_may_be_written_over_after_a_power_cut(
 
 def test_what_was_taken_out_but_not_deleted_is_gone_after_a_start(store: BlobStore) -> None:
     put(store, BYTES)
-    assert store.collect(nothing)
+    assert store.collect(NOTHING)
     again = BlobStore(store.directory)
     assert again.digests() == frozenset()
     assert temporary(again) == []
+
+
+def test_a_pinned_blob_stays_until_it_was_unpinned_as_often_as_pinned(store: BlobStore) -> None:
+    put(store, BYTES)
+    for _ in range(2):
+        store.pin(DIGEST)
+    store.unpin(DIGEST)
+    assert store.is_pinned(DIGEST)
+    assert store.collect(NOTHING) == []
+    assert store.is_durable(DIGEST)
+    store.unpin(DIGEST)
+    assert not store.is_pinned(DIGEST)
+    assert len(store.collect(NOTHING)) == 1
+    assert not store.has(DIGEST)
+    with pytest.raises(KeyError):
+        store.unpin(DIGEST)
 
 
 def test_collect_spares_pulls_under_way_and_files_the_worker_writes(store: BlobStore) -> None:
@@ -369,7 +422,7 @@ def test_collect_spares_pulls_under_way_and_files_the_worker_writes(store: BlobS
     written.write_bytes(BYTES)
     with store.partial(OTHER, 5) as partial:
         partial.write(b"oth")
-        assert store.collect(nothing) == []
+        assert store.collect(NOTHING) == []
         partial.write(b"er")
         partial.finish()
     store.adopt(written, DIGEST)
@@ -379,14 +432,14 @@ def test_collect_spares_pulls_under_way_and_files_the_worker_writes(store: BlobS
 def test_what_becomes_needed_while_collect_is_under_way_stays(store: BlobStore) -> None:
     put(store, BYTES, durable=False)
     put(store, b"other", durable=False)
-    needed: set[str] = set()
 
-    def is_needed(digest: str) -> bool:
-        found = digest in needed
-        needed.update((DIGEST, OTHER))  # from now on both are
-        return found
+    class Pinning(frozenset[str]):
+        def __contains__(self, digest: object) -> bool:
+            for each in {DIGEST, OTHER} - {digest}:  # the one seen first is not needed, the other one is
+                store._pins[each] = 1  # as another thread may do between two blobs
+            return False
 
-    assert len(store.collect(is_needed)) == 1
+    assert len(store.collect(Pinning())) == 1
     assert len(store.digests()) == 1
 
 
@@ -402,7 +455,7 @@ def test_a_file_that_cannot_be_moved_is_left_and_collect_goes_on(
         return real(path, target)
 
     monkeypatch.setattr(Path, "replace", refuse)
-    store.collect(nothing)
+    store.collect(NOTHING)
     assert not store.has(doomed)
     assert store.has(stuck)
     assert f"cannot delete the unused blob {stuck}" in caplog.text
@@ -414,7 +467,7 @@ def test_a_file_that_cannot_be_deleted_is_told_and_the_others_are_deleted(
     pull(store, b"doomed")
     folder = store.directory / "tmp" / "a folder"
     folder.mkdir()
-    store.delete([folder, *store.collect(nothing)])
+    store.delete([folder, *store.collect(NOTHING)])
     store.close()
     assert temporary(store) == ["a folder"]
     assert f"cannot delete {folder}" in caplog.text
@@ -489,7 +542,7 @@ def test_free_space_is_told_in_bytes(store: BlobStore) -> None:
     assert store.free_bytes() > 0
 
 
-def test_a_discarded_blob_is_gone_wherever_it_lies_and_another_stays(store: BlobStore) -> None:
+def test_a_discarded_blob_is_gone_durable_or_not_and_another_stays(store: BlobStore) -> None:
     durable, unflushed = put(store, BYTES), put(store, b"passing", durable=False)
     other = put(store, b"other")
     for digest in (durable, unflushed, "0" * 64):

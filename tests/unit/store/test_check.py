@@ -91,11 +91,11 @@ def test_a_number_may_be_what_it_is_in_the_parent(
     monkeypatch.setattr(check, "CHUNK_BYTES", chunk)
     parent = write(tmp_path / "parent", SCHEMA, **special)
     update = write(tmp_path / "update", SCHEMA, e=(0, 7), **special)
-    assert check_blob(update, layout_of(SCHEMA), (tmp_path / "moved", parent)) is None
+    assert check_blob(update, layout_of(SCHEMA), parent) is None
     finite = write(tmp_path / "finite", SCHEMA)
-    assert check_blob(finite, layout_of(SCHEMA), (parent,)) is None
+    assert check_blob(finite, layout_of(SCHEMA), parent) is None
     with pytest.raises(BlobError, match="not finite"):
-        check_blob(update, layout_of(SCHEMA), (finite,))
+        check_blob(update, layout_of(SCHEMA), finite)
 
 
 @pytest.mark.parametrize("theirs", [np.inf, np.nan, 1.0])
@@ -103,13 +103,13 @@ def test_another_number_than_the_parents_must_be_finite(tmp_path: Path, theirs: 
     parent = write(tmp_path / "parent", SCHEMA, a=(4, theirs), b=(2, np.nan))
     update = write(tmp_path / "update", SCHEMA, a=(4, -np.inf), b=(2, np.nan))
     with pytest.raises(BlobError, match=r"not finite .*, in tensor a\.weight"):
-        check_blob(update, layout_of(SCHEMA), (parent,))
+        check_blob(update, layout_of(SCHEMA), parent)
 
 
 def test_without_the_parent_it_stays_open_whether_a_number_may_be_what_it_is(tmp_path: Path) -> None:
     update = write(tmp_path / "update", SCHEMA, a=(4, np.inf))
     with pytest.raises(FileNotFoundError, match="blob update holds numbers that are not finite"):
-        check_blob(update, layout_of(SCHEMA), (tmp_path / "absent",))
+        check_blob(update, layout_of(SCHEMA), tmp_path / "absent")
     assert check_blob(update, layout_of(SCHEMA), "any") is None
 
 

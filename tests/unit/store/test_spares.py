@@ -75,7 +75,7 @@ def blob(store: BlobStore, data: bytes) -> str:
 
 
 def collect(store: BlobStore, *keep: str) -> None:
-    store.delete(store.collect(lambda name: name in keep))
+    store.delete(store.collect(keep))
 
 
 def with_spare(folder: Path, length: int) -> BlobStore:

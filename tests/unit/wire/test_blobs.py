@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -12,16 +14,20 @@ from p2pfl.wire.blobs import (
     REFUSED,
     BlobRefusal,
     BlobRequest,
+    Serve,
     check_announced,
+    decode_opening,
     decode_refusal,
     decode_request,
     encode_length,
     encode_refusal,
     encode_request,
+    encode_serve,
 )
 from p2pfl.wire.frames import FrameDecoder
 
 DIGEST = "ab" * 32
+SERVE = Serve("cd" * 16)
 
 
 def test_a_request_comes_back_equal() -> None:
@@ -61,3 +67,19 @@ def test_only_the_expected_length_is_accepted() -> None:
     check_announced(int.from_bytes(encode_length(700), "big"), 700)
     with pytest.raises(BlobError, match="a blob of 701 bytes was announced where only one of 700 bytes fits"):
         check_announced(701, 700)
+
+
+@pytest.mark.parametrize(
+    ("opening", "encode"),
+    [(BlobRequest(DIGEST, 7), encode_request), (SERVE, encode_serve)],
+    ids=["pull", "serve"],
+)
+def test_either_opening_of_a_bulk_connection_comes_back_equal(opening: Any, encode: Any) -> None:
+    [body] = FrameDecoder(MAX_BULK_FRAME_BYTES).feed(encode(opening))
+    assert decode_opening(body) == opening
+
+
+def test_an_offer_to_serve_is_no_request() -> None:
+    [body] = FrameDecoder(MAX_BULK_FRAME_BYTES).feed(encode_serve(SERVE))
+    with pytest.raises(ProtocolError, match="blob request"):
+        decode_request(body)

@@ -9,7 +9,7 @@ from p2pfl.errors import ProtocolError, VersionError
 from p2pfl.messages import Ballot, Offer, Prepare, RecordsRequest, Status
 from p2pfl.proofs import Claim
 from p2pfl.wire import links
-from p2pfl.wire.codec import ControlFrame, bounded, decode, encode
+from p2pfl.wire.codec import ControlFrame, decode, encode
 from tests.support.records import genesis
 
 NODE = "a" * 52
@@ -93,11 +93,6 @@ def test_bytes_after_a_frame_are_refused() -> None:
 def test_deep_nesting_does_not_exhaust_the_stack() -> None:
     with pytest.raises(ProtocolError):
         decode(b"\x82\xa4type\xa3bye\xa6reason" + b"\x91" * 500_000)
-
-
-def test_a_peers_words_are_cut_and_made_printable() -> None:
-    assert bounded("one\ntwo\x1b[31m", 20) == "one?two?[31m"
-    assert bounded("x" * 30, 10) == "x" * 9 + "…"
 
 
 def test_a_spec_of_a_newer_version_is_refused_with_who_must_be_upgraded() -> None:

@@ -85,3 +85,12 @@ def test_what_came_before_a_bad_frame_is_returned_first() -> None:
     assert decoder.feed(encode_frame(b"last words", LIMIT) + b"\xff" * 4) == [b"last words"]
     with pytest.raises(FrameError):
         decoder.feed()
+
+
+def test_a_decoder_is_inside_a_frame_from_its_first_byte_to_its_last() -> None:
+    decoder = FrameDecoder(LIMIT)
+    was_inside = []
+    for byte in encode_frame(b"abc", LIMIT):
+        decoder.feed(bytes([byte]))
+        was_inside.append(decoder.is_inside)
+    assert was_inside == [True] * 6 + [False]

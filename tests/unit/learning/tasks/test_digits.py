@@ -48,7 +48,11 @@ def test_all_models_of_the_catalogue_differ() -> None:
     assert len(keys) == len(DIGITS.models)
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"1,2,3\n"), gzip.compress(b"a,b\n")])
+@pytest.mark.parametrize(
+    "content",
+    [b"no gzip", gzip.compress(b"1,2,3\n"), gzip.compress(b"a,b\n")],
+    ids=["no gzip", "three columns", "letters"],
+)
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "digits.csv.gz").write_bytes(content)
     with pytest.raises(TaskError, match=r"digits\.csv\.gz"):

@@ -1,0 +1,180 @@
+"""Serving blobs: the holder's side of a bulk connection.
+
+A long file is read in a thread, one piece ahead of what the network takes, so that a slow disk never stops
+the event loop and a heartbeat with it. A piece that is not taken at the least rate ends the connection: who
+asks and does not read must not keep a file open for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import logging
+from concurrent.futures import Executor
+from functools import partial
+from typing import BinaryIO
+
+from p2pfl.config import NetSettings
+from p2pfl.errors import PeerError
+from p2pfl.identity.peer import PeerIdentity
+from p2pfl.net.bulk.request import PeerProgress, Progress, throttled
+from p2pfl.net.transport.stream import FINISH_SECONDS, FrameStream
+from p2pfl.net.transport.traffic import Traffic
+from p2pfl.store.blobs import QUICK_BYTES, BlobStore
+from p2pfl.wire.blobs import BlobRefusal, BlobRequest, decode_request, encode_length, encode_refusal
+
+logger = logging.getLogger(__name__)
+
+PIECE_BYTES = 128 * 1024
+"""Encrypted and given to the socket at a time: it stays in a processor's cache, and the socket takes all of
+it, where the rest of a longer one would be copied and moved. Short blobs are also read in such pieces."""
+
+
+class BlobServer:
+    """Answers requests for the blobs of one store."""
+
+    def __init__(
+        self,
+        store: BlobStore,
+        settings: NetSettings,
+        traffic: Traffic,
+        threads: Executor,
+        on_progress: PeerProgress,
+    ) -> None:
+        """Serve nobody yet; *on_progress* is told to whom how much was sent, where a blob is no quick one."""
+        self._store = store
+        self._settings = settings
+        self._traffic = traffic
+        self._threads = threads
+        self._on_progress = on_progress
+        self._serving = 0
+        self._connections = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further connection is served."""
+        return self._connections >= self._settings.max_bulk
+
+    async def serve_called(self, stream: FrameStream, identity: PeerIdentity) -> None:
+        """Serve on a connection that this node has dialled because *identity* called it."""
+        try:
+            request = await self._next(stream, self._settings.handshake_seconds)
+        except (PeerError, OSError) as error:
+            logger.debug("a bulk connection to %s, which called, was not used: %s", identity, error)
+            stream.abort()
+            return
+        except BaseException:
+            stream.abort()
+            raise
+        await self.serve(stream, identity, request)
+
+    async def _next(self, stream: FrameStream, seconds: float) -> BlobRequest | None:
+        """Wait for the next request; return None once the other side has closed.
+
+        Raises:
+            TimeoutError: none came in time.
+            PeerError: something came that is none.
+            OSError: the connection broke.
+        """
+        async with asyncio.timeout(seconds):
+            body = await stream.next_body()
+        return None if body is None else decode_request(body)
+
+    async def serve(self, stream: FrameStream, identity: PeerIdentity, request: BlobRequest | None) -> None:
+        """Answer *request* and those that follow it on the same connection, until nobody asks any more."""
+        self._connections += 1
+        self._traffic.watch("bulk", identity.node_id, stream.meter)
+        try:
+            if (unwelcome := self._unwelcome(identity)) is not None:
+                await self.refuse(stream, unwelcome)
+                return
+            while request is not None:
+                await self._answer(stream, request, partial(throttled(self._on_progress), identity.name))
+                # Also gives the puller time to read what is on the way: at the end of a connection asyncio's
+                # TLS drops what a paused reader has not read.
+                rest = max(2 * self._settings.blob_rest_seconds, self._piece_seconds())
+                request = await self._next(stream, rest)
+        except TimeoutError:
+            logger.debug("the bulk connection of %s rested, or read, for too long and was closed", identity)
+        except PeerError as error:
+            logger.info("the bulk connection of %s was closed: %s", identity, error)
+        except OSError as error:
+            logger.debug("the bulk connection of %s broke: %s", identity, error)
+        finally:
+            self._connections -= 1
+            stream.abort()
+            self._traffic.settle(stream.meter)
+
+    def _unwelcome(self, identity: PeerIdentity) -> BlobRefusal | None:
+        """Return why a connection of *identity* gets nothing, whatever it asks for."""
+        if identity.role != "node":
+            return BlobRefusal("role", f"the certificate of {identity.name} has the role {identity.role}")
+        if self._connections > self._settings.max_bulk:
+            return BlobRefusal("busy", f"{self._settings.max_bulk} bulk connections are open")
+        return None
+
+    async def _answer(self, stream: FrameStream, request: BlobRequest, on_progress: Progress) -> None:
+        """Send the blob, or say why not."""
+        if self._serving >= self._settings.max_serving:
+            refusal = BlobRefusal("busy", f"{self._settings.max_serving} transfers are under way")
+        else:
+            with contextlib.ExitStack() as stack:
+                try:
+                    file = stack.enter_context(self._store.reading(request.digest))
+                except FileNotFoundError:
+                    refusal = BlobRefusal("absent", "it is not here")
+                else:
+                    length = file.seek(0, io.SEEK_END)
+                    if file.seek(request.offset) <= length:
+                        self._serving += 1
+                        try:
+                            await self._send(stream, file, length, on_progress)
+                        finally:
+                            self._serving -= 1
+                        return
+                    refusal = BlobRefusal("offset", f"the blob has {length} bytes")
+        await stream.write(encode_refusal(refusal))
+
+    async def _send(self, stream: FrameStream, file: BinaryIO, length: int, on_progress: Progress) -> None:
+        """Send the length, then the bytes of *file* from where it stands."""
+        piece_bytes, seconds = self._settings.blob_chunk_bytes, self._piece_seconds()
+        await stream.write(encode_length(length))
+        if length <= QUICK_BYTES:
+            async with asyncio.timeout(seconds):
+                while piece := file.read(PIECE_BYTES):
+                    await stream.write(piece)
+            return
+        loop = asyncio.get_running_loop()
+        sent = file.tell()
+        reading = loop.run_in_executor(self._threads, file.read, piece_bytes)
+        try:
+            while piece := await reading:
+                reading = loop.run_in_executor(self._threads, file.read, piece_bytes)
+                async with asyncio.timeout(seconds):
+                    for start in range(0, len(piece), PIECE_BYTES):
+                        await stream.write(piece[start : start + PIECE_BYTES])
+                sent += len(piece)
+                on_progress(sent, length)
+        finally:
+            await asyncio.wait([reading])  # the file is closed next
+
+    def _piece_seconds(self) -> float:
+        """Return how long a puller may take for one piece."""
+        slowest = self._settings.blob_chunk_bytes / self._settings.blob_least_bytes_per_second
+        return max(self._settings.blob_idle_seconds, slowest)
+
+    async def refuse(self, stream: FrameStream, refusal: BlobRefusal) -> None:
+        """Say why there is nothing, and close."""
+        try:
+            with contextlib.suppress(OSError, PeerError):  # the peer may be gone, or go on with what it does
+                await stream.write(encode_refusal(refusal))
+                await _until_closed(stream, FINISH_SECONDS)
+        finally:
+            stream.abort()
+
+
+async def _until_closed(stream: FrameStream, seconds: float) -> None:
+    """Let the puller close first: at the end asyncio's TLS drops what a paused reader has not read."""
+    async with asyncio.timeout(seconds):
+        await stream.next_body()

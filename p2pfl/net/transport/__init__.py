@@ -1,0 +1,4 @@
+"""TCP and TLS connections: addresses, name resolution, sockets, mutual TLS, and the bytes on a connection.
+
+It knows nothing of links, blobs or rounds.
+"""

@@ -1,0 +1,14 @@
+"""Text from peers, made harmless before it is shown, logged or sent on."""
+
+from __future__ import annotations
+
+MAX_CHARACTERS = 200
+"""Unless the caller sets another limit: decoders' errors quote a peer's bytes, which may be long."""
+
+
+def one_line(text: str, limit: int = MAX_CHARACTERS) -> str:
+    """Return *text* as one printable line of at most *limit* characters."""
+    flat = text
+    if not text.isprintable():
+        flat = "".join(character if character.isprintable() else "?" for character in text)
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"

@@ -1,0 +1,56 @@
+"""Which saves the effects behind them wait for."""
+
+import pytest
+
+from p2pfl.core.effects import (
+    SaveAccepted,
+    SaveClosed,
+    SaveCommit,
+    SaveGenesis,
+    SavePromise,
+    SaveSeen,
+    SaveUpdate,
+    can_wait,
+    needs_own_fsync,
+)
+from tests.support.core import ballot, chain_of
+from tests.support.records import NAMES, update
+
+CHAIN = chain_of(*NAMES[:3])
+RECORD = CHAIN.commit().record
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        SavePromise(CHAIN.run, 1, ballot(1, "ada"), 1),
+        SaveAccepted(CHAIN.run, 1, ballot(1, "ada"), RECORD, 1),
+        SaveGenesis(CHAIN.run, CHAIN.genesis),
+        SaveClosed(CHAIN.run),
+    ],
+    ids=lambda save: type(save).__name__,
+)
+def test_nothing_is_said_before_what_votes_rest_on_is_on_disk(save):
+    assert not can_wait(save)
+
+
+@pytest.mark.parametrize(("then", "waits"), [("go", True), ("pause", False), ("end", False)])
+def test_a_commit_that_only_goes_on_can_wait(then, waits):
+    assert can_wait(SaveCommit(CHAIN.run, chain_of(*NAMES[:3]).commit(then=then), 1.0)) is waits
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_votes_of_others_can_wait_unless_something_rests_on_them_now(at_once):
+    assert can_wait(SaveSeen((), at_once)) is not at_once
+
+
+@pytest.mark.parametrize(("seconds", "own"), [(1.0, True), (1.5, False), (2.0, False)])
+def test_an_update_can_wait_and_is_worth_a_flush_once_it_took_longer_to_train(seconds, own):
+    save = SaveUpdate(CHAIN.run, 1, CHAIN.run, update("ada", 1))
+    assert can_wait(save)
+    assert save.update.seconds == 1.5
+    assert needs_own_fsync(save, seconds) is own
+
+
+def test_no_other_save_is_worth_a_flush_of_its_own():
+    assert not needs_own_fsync(SaveClosed(CHAIN.run), 0.0)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from p2pfl.errors import HandshakeRefused, NetworkError
+from p2pfl.net.bulk.dialler import Undialled, probe
+from p2pfl.net.transport.addresses import Address, parse_address
+from tests.support.federation import make_federation
+from tests.support.meshes import FAST, lab
+
+PLACES = [Address("10.0.0.3", 9003), Address("pi.local", 9004), Address("fd00::3", 9003)]
+SILENT = NetworkError("it did not answer within 5 s: is the device on, and does its firewall let others in?")
+CLOSED = NetworkError("nothing listens there: is the node running, and on this port?")
+OTHER = HandshakeRefused("node abc was expected at 10.0.0.3:9003, but node pi answered")
+
+
+def test_the_reason_names_the_first_addresses_and_leaves_the_advice_to_others() -> None:
+    told = Undialled(PLACES, [SILENT, CLOSED, CLOSED])
+    assert str(told) == (
+        "cannot be dialled at 10.0.0.3:9003 and pi.local:9004 "
+        "(it did not answer within 5 s; nothing listens there)"
+    )
+    assert told.port == 9003
+    assert not told.is_answered
+
+
+def test_one_reason_for_two_addresses_is_told_once() -> None:
+    assert str(Undialled(PLACES[:2], [SILENT, SILENT])).count("did not answer") == 1
+
+
+def test_who_was_answered_by_somebody_need_not_look_at_a_firewall() -> None:
+    told = Undialled(PLACES[:1], [OTHER])
+    assert told.is_answered
+    assert str(told) == f"cannot be dialled at 10.0.0.3:9003 ({OTHER})"
+
+
+def test_without_an_address_that_is_said() -> None:
+    assert str(Undialled([], [])) == "has no known address to dial"
+
+
+async def test_it_tells_who_answers_and_opens_no_link(tmp_path):
+    federation = make_federation(tmp_path / "ca", "ant", "bee")
+    async with lab(tmp_path) as opened:
+        ant = await opened.start(federation["ant"])
+        who = await probe(parse_address(ant.address), federation["bee"], FAST)
+        assert (who.name, who.node_id) == ("ant", federation["ant"].node_id)
+        assert ant.told.history == []
+        assert ant.told.refusals == []
+
+
+async def test_an_operator_too_learns_who_answers(tmp_path):
+    ant = make_federation(tmp_path / "ca", "ant")["ant"]
+    operator = make_federation(tmp_path / "ca", "olga", role="operator")["olga"]
+    async with lab(tmp_path) as opened:
+        node = await opened.start(ant)
+        assert (await probe(parse_address(node.address), operator, FAST)).name == "ant"
+
+
+async def test_a_listener_that_refuses_this_device_is_found_out(tmp_path):
+    """With TLS 1.3 its handshake alone looks like a success: the refusal comes with the first answer."""
+    ant = make_federation(tmp_path / "ca", "ant")["ant"]
+    impostor = make_federation(tmp_path / "other", "bee")["bee"]
+    trusting = type(impostor)(**{**vars(impostor), "authority_path": ant.authority_path})
+    async with lab(tmp_path) as opened:
+        node = await opened.start(ant)
+        with pytest.raises(HandshakeRefused, match="refused this device"):
+            await probe(parse_address(node.address), trusting, FAST)
+
+
+async def test_a_foreign_node_is_refused(tmp_path):
+    ant = make_federation(tmp_path / "ca", "ant")["ant"]
+    foreign = make_federation(tmp_path / "other", "bee")["bee"]
+    async with lab(tmp_path) as opened:
+        node = await opened.start(ant)
+        with pytest.raises(HandshakeRefused, match="signed by another CA"):
+            await probe(parse_address(node.address), foreign, FAST)
+
+
+async def test_a_port_where_nothing_listens_is_said(tmp_path, unused_port):
+    ant = make_federation(tmp_path / "ca", "ant")["ant"]
+    with pytest.raises(NetworkError, match="nothing listens there"):
+        await probe(parse_address(f"127.0.0.1:{unused_port}"), ant, FAST)
+
+
+async def test_another_program_on_the_port_is_no_node(tmp_path):
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example\r\n")
+        await writer.drain()
+        writer.close()
+
+    ant = make_federation(tmp_path / "ca", "ant")["ant"]
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(HandshakeRefused, match="no p2pfl node"):
+            await probe(parse_address(f"127.0.0.1:{port}"), ant, FAST)
+
+
+@pytest.fixture
+def unused_port():
+    """A port of loopback that is bound for as long as the test runs, where nobody listens."""
+    import socket
+
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from p2pfl.net.dialling.dialler import Dialler
+from p2pfl.net.transport.addresses import Address
+from tests.support.meshes import FAST, WAIT_SECONDS, until
+
+OWN, ANT, BEE = "own", "ant", "bee"
+HERE, THERE = Address("here", 1), Address("there", 1)
+
+
+class Network:
+    """Says who answers at which address, and remembers the dials."""
+
+    def __init__(self) -> None:
+        self.answers: dict[Address, str] = {}
+        self.error: Exception | None = None
+        self.forgotten: list[str] = []
+        self.book: dict[str, list[Address]] = {}
+        self.linked: set[str] = set()
+        self.dials: list[tuple[Address, str | None]] = []
+        self._dialled = asyncio.Event()
+        self.dialler = Dialler(
+            self.attempt,
+            lambda node: self.book[node],
+            lambda node: node in self.linked,
+            OWN,
+            FAST,
+            self.forgotten.append,
+        )
+
+    async def attempt(self, address: Address, expected: str | None) -> str | None:
+        self.dials.append((address, expected))
+        self._dialled.set()
+        if self.error is not None:
+            raise self.error
+        node = self.answers.get(address)
+        if node is not None and node != OWN and expected in (None, node):
+            self.linked.add(node)
+        return node
+
+    async def until_dialled(self, times: int) -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while len(self.dials) < times:
+                self._dialled.clear()
+                await self._dialled.wait()
+
+    def lose(self, node: str) -> None:
+        self.linked.discard(node)
+        self.dialler.lost(node)
+
+
+@pytest.fixture
+async def network() -> AsyncIterator[Network]:
+    made = Network()
+    yield made
+    await made.dialler.close()
+
+
+async def test_an_address_where_nobody_answers_is_dialled_again(network: Network) -> None:
+    network.dialler.add_listed(HERE)
+    await network.until_dialled(3)
+    assert set(network.dials) == {(HERE, None)}
+
+
+async def test_a_linked_node_is_dialled_only_when_its_link_is_lost(network: Network) -> None:
+    network.answers[HERE] = ANT
+    network.dialler.add_listed(HERE)
+    network.dialler.add_listed(THERE)
+    await network.until_dialled(10)
+    assert network.dials.count((HERE, None)) == 1
+    network.lose(ANT)
+    await network.until_dialled(len(network.dials) + 10)
+    assert network.dials.count((HERE, None)) == 2
+
+
+async def test_ones_own_address_is_dialled_once(network: Network) -> None:
+    network.answers[HERE] = OWN
+    network.dialler.add_listed(HERE)
+    network.dialler.add_listed(THERE)
+    await network.until_dialled(10)
+    assert network.dials.count((HERE, None)) == 1
+
+
+async def test_a_node_is_tried_at_all_its_addresses_in_turn(network: Network) -> None:
+    network.book[BEE] = [HERE, THERE]
+    network.answers = {HERE: ANT, THERE: BEE}
+    network.dialler.add_node(BEE)
+    await network.until_dialled(2)
+    assert network.dials == [(HERE, BEE), (THERE, BEE)]
+    assert BEE in network.linked
+
+
+async def test_a_node_told_of_twice_has_one_task(network: Network) -> None:
+    network.book[BEE] = [HERE]
+    network.answers[HERE] = BEE
+    network.dialler.add_node(BEE)
+    network.dialler.add_node(BEE)
+    await network.until_dialled(1)
+    network.lose(BEE)
+    await network.until_dialled(2)
+    assert len(network.dials) == 2
+
+
+async def test_a_hurry_cuts_the_wait_short(network: Network) -> None:
+    patient = msgspec.structs.replace(FAST, redial_first_seconds=1000.0, redial_most_seconds=1000.0)
+    dialler = Dialler(network.attempt, lambda _: [HERE], lambda node: node in network.linked, OWN, patient)
+    dialler.add_listed(HERE)
+    await network.until_dialled(1)
+    dialler.hurry()
+    await network.until_dialled(2)
+    await dialler.close()
+    assert len(network.dials) >= 2
+
+
+@pytest.mark.parametrize("error", [OSError(97, "Address family not supported"), RuntimeError("ours")])
+async def test_no_error_ends_the_dialling_and_each_is_logged_once(
+    network: Network, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    network.error = error
+    network.dialler.add_listed(HERE)
+    await network.until_dialled(3)
+    network.error, network.answers[HERE] = None, ANT
+    await until(lambda: ANT in network.linked)
+    assert [record.getMessage() for record in caplog.records] == [
+        "an error in dialling here:1; it is tried again"
+    ]
+
+
+async def test_a_node_that_was_told_of_and_is_never_reached_is_forgotten(network: Network) -> None:
+    network.book[BEE] = [HERE]
+    assert network.dialler.add_node(BEE, ANT)
+    await until(lambda: network.forgotten == [BEE])
+    assert len(network.dials) == FAST.max_unproven_tries
+
+
+async def test_a_node_that_was_linked_is_dialled_for_ever(network: Network) -> None:
+    network.book[BEE] = [HERE]
+    network.dialler.add_node(BEE, ANT)
+    network.dialler.add_node(BEE)
+    await network.until_dialled(FAST.max_unproven_tries + 2)
+    assert network.forgotten == []
+
+
+async def test_a_peer_can_name_a_bounded_number_of_nodes_and_take_few_turns() -> None:
+    settings = msgspec.structs.replace(
+        FAST, max_unproven=3, max_unproven_dials=2, max_unproven_dials_of_peer=1
+    )
+    started: list[str | None] = []
+    go_on = asyncio.Event()
+
+    async def attempt(_: Address, expected: str | None) -> str | None:
+        started.append(expected)
+        await go_on.wait()
+        return None
+
+    dialler = Dialler(attempt, lambda _: [HERE], lambda _: False, OWN, settings)
+    assert [dialler.add_node(f"dead{number}", ANT) for number in range(4)] == [True, True, True, False]
+    assert dialler.add_node("other", BEE)
+    dialler.add_listed(THERE)
+    await until(lambda: len(started) == 3)
+    assert set(started) == {"dead0", "other", None}
+    await dialler.close()

@@ -1,0 +1,142 @@
+"""What was asked for is received, whole, where it was wanted, and not a byte more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from p2pfl.errors import BlobError
+from p2pfl.net.transport.receiver import Receiver
+
+
+class FarEnd(asyncio.Transport):
+    """The transport under a `Receiver`: it hands on as asyncio does, and keeps the rest while reading pauses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_reading = True
+        self.unread = b""
+        self.receiver = Receiver()
+        self.receiver.connection_made(self)
+
+    def send(self, data: bytes) -> None:
+        """Let *data* come, as much of it as is read."""
+        self.unread += data
+        while self._is_reading and self.unread:
+            room = self.receiver.get_buffer(-1)
+            assert room
+            piece, self.unread = self.unread[: len(room)], self.unread[len(room) :]
+            room[: len(piece)] = piece
+            self.receiver.buffer_updated(len(piece))
+
+    def pause_reading(self) -> None:
+        self._is_reading = False
+
+    def resume_reading(self) -> None:
+        self._is_reading = True
+        asyncio.get_running_loop().call_soon(self.send, b"")
+
+
+@pytest.fixture
+def far() -> FarEnd:
+    return FarEnd()
+
+
+def pouring(far: FarEnd, count: int, sink: list[bytes], size: int = 4) -> asyncio.Task[None]:
+    """Pour *count* bytes into *sink* through a buffer of *size*."""
+    view = memoryview(bytearray(size))
+    return asyncio.create_task(far.receiver.pour(view, count, lambda piece: sink.append(bytes(piece))))
+
+
+async def begun(task: asyncio.Task[None]) -> None:
+    """Let *task* run until it waits for bytes."""
+    await asyncio.sleep(0)
+    assert not task.done()
+
+
+async def test_a_filled_view_is_whole_and_what_follows_stays_unread(far: FarEnd) -> None:
+    view = memoryview(bytearray(5))
+    task = asyncio.create_task(far.receiver.fill(view))
+    await begun(task)
+    far.send(b"ab")
+    far.send(b"cdefg")
+    await task
+    assert view == b"abcde"
+    assert far.unread == b"fg"
+
+
+async def test_pieces_are_poured_as_they_come_and_what_follows_stays_unread(far: FarEnd) -> None:
+    sink: list[bytes] = []
+    task = pouring(far, 7, sink)
+    await begun(task)
+    far.send(b"ab")
+    assert sink == [b"ab"]
+    far.send(b"cdefghi")
+    await task
+    assert sink == [b"ab", b"cdef", b"g"]
+    assert far.unread == b"hi"
+    assert far.receiver.meter.received == 7
+
+
+async def test_what_came_before_it_was_asked_for_is_poured(far: FarEnd) -> None:
+    far.send(b"abcdef")
+    sink: list[bytes] = []
+    await pouring(far, 5, sink)
+    assert sink == [b"abcd", b"e"]
+    assert far.unread == b"f"
+
+
+async def test_a_pour_after_a_fill_goes_on_where_that_ended(far: FarEnd) -> None:
+    far.send(b"123abc")
+    head = memoryview(bytearray(3))
+    await far.receiver.fill(head)
+    sink: list[bytes] = []
+    await pouring(far, 3, sink)
+    assert (bytes(head), sink) == (b"123", [b"abc"])
+
+
+async def test_a_sink_that_refuses_ends_the_pour_with_its_error(far: FarEnd) -> None:
+    def refuse(piece: memoryview) -> None:
+        raise BlobError("no more of this")
+
+    far.send(b"abcdefgh")
+    with pytest.raises(BlobError, match="no more of this"):
+        await far.receiver.pour(memoryview(bytearray(4)), 8, refuse)
+    await asyncio.sleep(0)
+    assert far.unread == b"efgh"
+
+
+async def test_a_connection_that_breaks_in_the_middle_is_told(far: FarEnd) -> None:
+    sink: list[bytes] = []
+    task = pouring(far, 8, sink)
+    await begun(task)
+    far.send(b"abc")
+    far.receiver.connection_lost(None)
+    with pytest.raises(ConnectionResetError, match="closed the connection in the middle"):
+        await task
+    with pytest.raises(ConnectionResetError):
+        await pouring(far, 8, sink)
+    assert sink == [b"abc"]
+
+
+async def test_a_cancelled_pour_gives_its_sink_nothing_any_more(far: FarEnd) -> None:
+    sink: list[bytes] = []
+    task = pouring(far, 8, sink)
+    await begun(task)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    far.send(b"abc")
+    assert sink == []
+    assert not far.receiver.is_waiting
+
+
+async def test_only_who_waits_can_be_made_to_give_up(far: FarEnd) -> None:
+    far.receiver.give_up(TimeoutError("too early"))
+    task = pouring(far, 8, [])
+    await begun(task)
+    assert far.receiver.is_waiting
+    far.receiver.give_up(TimeoutError("too slow"))
+    with pytest.raises(TimeoutError, match="too slow"):
+        await task

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from p2pfl.errors import NetworkError
+from p2pfl.net.transport.addresses import Address
+from p2pfl.net.transport.resolver import FAILED_SECONDS, KEPT_SECONDS, MAX_LOOKUPS, Info, Resolver
+from tests.support.meshes import WAIT_SECONDS, until
+
+FOUND: list[Info] = [(int(socket.AF_INET), ("192.0.2.7", 0)), (int(socket.AF_INET6), ("fe80::1", 0, 0, 3))]
+WITH_PORT = [(int(socket.AF_INET), ("192.0.2.7", 9)), (int(socket.AF_INET6), ("fe80::1", 9, 0, 3))]
+
+
+class Names:
+    """A name server: some names are known, some are silent until the end of the test."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.now = 0.0
+        self.dead = threading.Event()
+        self.silent: set[str] = set()
+        self.failure: Exception | None = None
+        self.resolver = Resolver(self.look_up, lambda: self.now)
+
+    def look_up(self, host: str) -> Sequence[Info]:
+        self.asked.append(host)
+        if host in self.silent:
+            self.dead.wait(WAIT_SECONDS)
+        if self.failure is not None:
+            raise self.failure
+        return FOUND
+
+    async def resolve(self, host: str, seconds: float = WAIT_SECONDS) -> list[Info]:
+        return await self.resolver.resolve(Address(host, 9), seconds)
+
+
+@contextmanager
+def opened() -> Iterator[Names]:
+    names = Names()
+    try:
+        yield names
+    finally:
+        names.dead.set()
+
+
+@pytest.fixture
+def names() -> Iterator[Names]:
+    with opened() as made:
+        yield made
+
+
+async def test_a_name_is_found_with_the_port_and_the_interface(names: Names) -> None:
+    assert await names.resolve("bee") == WITH_PORT
+
+
+async def test_a_literal_asks_nobody(names: Names) -> None:
+    assert await names.resolve("127.0.0.1") == [(int(socket.AF_INET), ("127.0.0.1", 9))]
+    assert await names.resolve("::1") == [(int(socket.AF_INET6), ("::1", 9, 0, 0))]
+    assert names.asked == []
+
+
+async def test_a_link_local_literal_keeps_its_interface(names: Names) -> None:
+    index, name = socket.if_nameindex()[0]
+    [(_, where)] = await names.resolve(f"fe80::1%{name}")
+    assert where[3] == index
+
+
+async def test_an_interface_that_is_not_here_is_named(names: Names) -> None:
+    with pytest.raises(NetworkError, match="no network interface 'nosuch0'"):
+        await names.resolve("fe80::1%nosuch0")
+
+
+async def test_dead_names_keep_no_other_name_waiting(names: Names) -> None:
+    names.silent = {f"dead{number}" for number in range(20)}
+    waiting = [asyncio.create_task(names.resolve(name)) for name in names.silent]
+    assert await names.resolve("bee") == WITH_PORT
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
+async def test_a_name_has_one_look_up_at_a_time_however_often_it_is_asked_for(names: Names) -> None:
+    names.silent = {"dead"}
+    for _ in range(3):
+        with pytest.raises(NetworkError, match="not resolved within 0 s"):
+            await names.resolve("dead", 0.0)
+    assert names.asked == ["dead"]
+
+
+async def test_who_stops_waiting_leaves_the_result_to_the_next(names: Names) -> None:
+    names.silent = {"slow"}
+    with pytest.raises(NetworkError, match="name server"):
+        await names.resolve("slow", 0.0)
+    names.dead.set()
+    assert await names.resolve("slow") == WITH_PORT
+    assert names.asked == ["slow"]
+
+
+async def test_a_result_is_kept_for_a_while(names: Names) -> None:
+    for now in (0.0, KEPT_SECONDS - 1, KEPT_SECONDS + 1):
+        names.now = now
+        await names.resolve("bee")
+    assert names.asked == ["bee", "bee"]
+
+
+async def test_a_result_with_which_nobody_was_reached_is_not_kept(names: Names) -> None:
+    await names.resolve("bee")
+    names.resolver.doubt("bee")
+    await names.resolve("bee")
+    assert names.asked == ["bee", "bee"]
+
+
+async def test_a_failure_is_kept_for_a_moment_and_tells_what_to_do(names: Names) -> None:
+    names.failure = socket.gaierror(-2, "Name or service not known")
+    for now in (0.0, FAILED_SECONDS / 2, FAILED_SECONDS + 1):
+        names.now = now
+        with pytest.raises(NetworkError, match=r"Name or service not known.*check its spelling"):
+            await names.resolve("bee")
+    assert names.asked == ["bee", "bee"]
+
+
+async def test_what_was_known_is_used_where_the_name_server_is_gone(names: Names) -> None:
+    await names.resolve("bee")
+    names.now, names.failure = KEPT_SECONDS + 1, socket.gaierror(-3, "Temporary failure")
+    assert await names.resolve("bee") == WITH_PORT
+    assert names.asked == ["bee", "bee"]
+
+
+async def test_a_name_that_cannot_be_asked_for_is_said_so(names: Names) -> None:
+    names.failure = UnicodeError("label empty or too long")
+    with pytest.raises(NetworkError, match="it is no host name"):
+        await names.resolve("a..b")
+
+
+async def test_a_fault_in_a_look_up_reaches_whoever_waits(names: Names) -> None:
+    names.failure = RuntimeError("broken")
+    with pytest.raises(NetworkError, match="broken"):
+        await names.resolve("bee")
+
+
+async def test_names_that_peers_tell_are_looked_up_in_a_bounded_number(names: Names) -> None:
+    names.silent = {f"dead{number}" for number in range(MAX_LOOKUPS)}
+    waiting = [asyncio.create_task(names.resolve(name)) for name in names.silent]
+    await until(lambda: len(names.asked) == MAX_LOOKUPS)
+    with pytest.raises(NetworkError, match="other names still wait"):
+        await names.resolve("bee")
+    names.resolver.favour("bee")
+    assert await names.resolve("bee") == WITH_PORT
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from p2pfl.errors import NetworkError, UserError
+from p2pfl.net.transport import sockets
+from p2pfl.net.transport.addresses import Address
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    [one] = sockets.listen("127.0.0.1", 0)
+    with one:
+        yield one
+
+
+def test_every_interface_has_one_port_in_both_families() -> None:
+    opened = sockets.listen(None, 0)
+    try:
+        addresses = [sockets.local_address(one) for one in opened]
+        assert addresses[0].host == "0.0.0.0"
+        assert {address.port for address in addresses} == {addresses[0].port}
+        if socket.has_ipv6 and len(opened) == 2:
+            assert addresses[1].host == "::"
+    finally:
+        for one in opened:
+            one.close()
+
+
+def test_a_taken_port_is_told_with_what_to_do(listening: socket.socket) -> None:
+    with pytest.raises(UserError, match=r"another program does already.*--listen HOST:PORT"):
+        sockets.listen("127.0.0.1", sockets.local_address(listening).port)
+
+
+def test_a_foreign_address_is_told_with_what_to_do() -> None:
+    with pytest.raises(UserError, match="none of its own addresses"):
+        sockets.listen("192.0.2.1", 0)
+
+
+def test_an_unknown_name_is_told_with_what_to_do() -> None:
+    with pytest.raises(UserError, match="the name cannot be resolved"):
+        sockets.listen("no-such-host.invalid", 0)
+
+
+async def test_a_listening_address_can_be_connected_to(listening: socket.socket) -> None:
+    with await sockets.connect(sockets.local_address(listening), 5.0) as connection:
+        sockets.tune(connection, 5.0)
+        assert sockets.remote_host(connection) == "127.0.0.1"
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_a_name_is_tried_at_all_its_addresses(listening: socket.socket) -> None:
+    with await sockets.connect(
+        Address("localhost", sockets.local_address(listening).port), 5.0
+    ) as connection:
+        assert sockets.remote_host(connection) == "127.0.0.1"
+
+
+async def test_a_port_where_nothing_listens_is_said_so(listening: socket.socket) -> None:
+    port = sockets.local_address(listening).port
+    listening.close()
+    with pytest.raises(NetworkError, match="nothing listens there: is the node running, and on this port"):
+        await sockets.connect(Address("127.0.0.1", port), 5.0)
+
+
+async def test_a_name_that_is_unknown_is_said_so() -> None:
+    with pytest.raises(NetworkError, match="its name cannot be resolved"):
+        await sockets.connect(Address("no-such-host.invalid", 1), 5.0)
+
+
+class Refusing:
+    """The module `socket`, on a kernel that makes no sockets of some kind."""
+
+    def __init__(self, number: int, families: set[int]) -> None:
+        self._number, self._families = number, families
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(socket, name)
+
+    def socket(self, family: int, *arguments: int) -> socket.socket:
+        if family in self._families:
+            raise OSError(self._number, "the kernel refuses")
+        return socket.socket(family, *arguments)
+
+
+async def test_a_kernel_without_ipv6_reaches_a_name_with_both_kinds_of_addresses(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = sockets.local_address(listening).port
+    both = [(int(socket.AF_INET6), ("::1", port, 0, 0)), (int(socket.AF_INET), ("127.0.0.1", port))]
+    monkeypatch.setattr(sockets, "socket", Refusing(errno.EAFNOSUPPORT, {socket.AF_INET6}))
+    monkeypatch.setattr(sockets, "RESOLVER", Known(both))
+    with await sockets.connect(Address("both", port), 5.0) as connection:
+        assert sockets.remote_host(connection) == "127.0.0.1"
+    listening.close()
+    with pytest.raises(NetworkError, match="nothing listens there"):
+        await sockets.connect(Address("both", port), 5.0)
+    monkeypatch.setattr(sockets, "RESOLVER", Known(both[:1]))
+    with pytest.raises(NetworkError, match="cannot reach addresses of that kind"):
+        await sockets.connect(Address("both", port), 5.0)
+
+
+async def test_too_many_open_files_are_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "socket", Refusing(errno.EMFILE, {socket.AF_INET}))
+    with pytest.raises(NetworkError, match="ulimit"):
+        await sockets.connect(Address("127.0.0.1", 1), 5.0)
+
+
+def test_a_devices_own_addresses_are_known() -> None:
+    assert sockets.is_own((int(socket.AF_INET), ("127.0.0.1", 9)))
+    assert not sockets.is_own((int(socket.AF_INET), ("192.0.2.1", 9)))
+
+
+class Known:
+    """A resolver that knows one name."""
+
+    def __init__(self, infos: list[sockets.Info]) -> None:
+        self._infos = infos
+
+    async def resolve(self, *_: object) -> list[sockets.Info]:
+        return self._infos
+
+    def doubt(self, host: str) -> None:
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+async def test_the_last_files_a_process_may_open_are_kept_from_connections(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "files_limit", lambda: listening.fileno() + 1)
+    with pytest.raises(NetworkError, match="ulimit"):
+        await sockets.connect(sockets.local_address(listening), 5.0)
+    with pytest.raises(OSError, match="Too many open files"):
+        sockets.check_room(listening)
+
+
+def test_a_link_local_address_is_told_with_its_interface() -> None:
+    index, name = socket.if_nameindex()[0]
+    assert sockets.host_of(("fe80::1", 9, 0, index)) == f"fe80::1%{name}"
+    assert sockets.host_of(("fe80::1", 9, 0, 999_999)) == "fe80::1%999999"
+    assert sockets.host_of(("::ffff:192.0.2.7", 9, 0, 0)) == "192.0.2.7"
+    assert sockets.host_of(("192.0.2.7", 9)) == "192.0.2.7"

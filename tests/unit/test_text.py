@@ -1,0 +1,8 @@
+from __future__ import annotations
+
+from p2pfl.text import one_line
+
+
+def test_text_from_a_peer_is_cut_and_made_printable() -> None:
+    assert one_line("one\ntwo\x1b[31m", 20) == "one?two?[31m"
+    assert one_line("x" * 30, 10) == "x" * 9 + "…"
