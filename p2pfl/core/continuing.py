@@ -195,7 +195,7 @@ class Continuation:
         )
 
     def _member(self, ledger: Ledger, member: Member, name: str, card: DataCard | None) -> Newcomer:
-        """Return a member of the new run; a member of the old run keeps the examples that its card stated there."""
+        """Return a member of the new run; one of the old run keeps the examples stated there."""
         before = entry_of(ledger.roster, member.node)
         if before is not None:
             return Newcomer(member, name, before.examples)

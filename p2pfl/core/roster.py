@@ -91,8 +91,8 @@ class RosterView(msgspec.Struct, frozen=True):
     """Members without a link for at least `drop_after` seconds, and the length of their absence in
     seconds."""
     joiners: tuple[Newcomer, ...]
-    """Learners (nodes that are no members yet) that hold the parent's record and blobs, and whose data fit the
-    agreement."""
+    """Learners (nodes that are no members yet) that hold the parent's record and blobs, and whose data fit
+    the agreement."""
 
 
 def next_roster(roster: tuple[RosterEntry, ...], view: RosterView) -> tuple[tuple[RosterEntry, ...], str]:

@@ -28,7 +28,6 @@ from p2pfl.errors import UserError
 from p2pfl.identity.credentials import Credentials, check_is_node
 from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
-from p2pfl.messages import MAX_ROSTER
 from p2pfl.net.links.peers import Local
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport import sockets

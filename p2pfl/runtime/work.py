@@ -263,7 +263,7 @@ class Work:
     async def _aggregate(self, effect: Aggregate) -> None:
         job, path = effect.job, self._store.new_path()
         try:
-            result = await self._twice(lambda: self._worker.aggregate(job, self._store.folders, path))
+            result = await self._twice(lambda: self._worker.aggregate(job, (self._store.directory,), path))
         except (TaskError, WorkerError) as error:
             _remove(path)
             self._host.feed(inputs.WorkFailed("aggregate", str(error), job.round, job.ballot))

@@ -146,7 +146,9 @@ class Carrier:
         """Return *message*, or, where it proposes a record, sometimes one that no member may accept."""
         environment = self._environment
         share, random = environment.faults.garbled, environment.random
-        if not isinstance(message, Accept) or not environment.is_faulty or not share or random.random() >= share:
+        if not isinstance(message, Accept) or not environment.is_faulty:
+            return message
+        if not share or random.random() >= share:
             return message
         return msgspec.structs.replace(message, record=garbled(message.record, random.randrange(3)))
 

@@ -149,7 +149,7 @@ class RandomFaults:
         self._operations.hand(device, device.process, inputs.Received(sender.member, forged))
 
     def _mix_up_data(self) -> None:
-        """Start a device with data that do not fit the run; after a while its operator notices at the latest."""
+        """Start a device with data that do not fit the run; its operator corrects that later."""
         device = self._anybody()
         if not device.is_up or device.is_restored or device.card != CARD:
             return

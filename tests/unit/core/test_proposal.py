@@ -120,8 +120,6 @@ def test_a_learner_without_a_card_that_fits_the_agreement_does_not_join(ctx, boo
     assert draft(book, ctx).roster[-1].examples == CARD.examples
 
 
-
-
 def test_a_member_that_leaves_without_an_update_is_left_out_for_that_reason(ctx, book):
     link(ctx, "cleo", status(run=book.run, phase="leaving"))
     given = {node("cleo"): Contribution(Stage.NOTHING)}

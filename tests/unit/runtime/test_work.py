@@ -171,7 +171,7 @@ async def test_a_new_model_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_
     name = blake3(BAD).hexdigest()
 
     def aggregate(job: AggregationJob, folders: tuple[Path, ...], path: Path) -> AggregatedModel:
-        assert (job, folders) == (JOB, bench.store.folders)
+        assert (job, folders) == (JOB, (bench.store.directory,))
         path.write_bytes(BAD)  # what the node would refuse: it does not look at its own worker's work again
         return AggregatedModel(name)
 
