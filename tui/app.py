@@ -25,7 +25,7 @@ from p2pfl.wire.observing import What
 from tui import views
 from tui.control import DemoControl
 from tui.dialogs import ConfirmDialog, ExportDialog, killing, leaving, stopping, stopping_now
-from tui.screens.base import BaseScreen, OpenPeer, OpenRound
+from tui.screens.base import BaseScreen, ShowPeer, ShowRound
 from tui.screens.detail import PeerScreen, RoundScreen
 from tui.screens.help import HelpScreen
 from tui.screens.log import LogScreen
@@ -244,12 +244,12 @@ class Tui(App[str]):
         """Show one round."""
         self.push_screen(RoundScreen(self.session, number))
 
-    def on_open_peer(self, message: OpenPeer) -> None:
-        """Show the peer that was opened on a screen."""
+    def on_show_peer(self, message: ShowPeer) -> None:
+        """Show the peer that a screen asks for."""
         self.open_peer(message.name)
 
-    def on_open_round(self, message: OpenRound) -> None:
-        """Show the round that was opened on a screen."""
+    def on_show_round(self, message: ShowRound) -> None:
+        """Show the round that a screen asks for."""
         self.open_round(message.number)
 
     def action_help(self) -> None:

@@ -45,7 +45,7 @@ SIZES = ("-line", "-list", "-narrow", "-wide", "-huge")
 """The classes of a screen by its size, the smallest first."""
 
 
-class OpenPeer(Message):
+class ShowPeer(Message):
     """A screen asks the app to show one peer."""
 
     def __init__(self, name: str) -> None:
@@ -53,7 +53,7 @@ class OpenPeer(Message):
         self.name = name
 
 
-class OpenRound(Message):
+class ShowRound(Message):
     """A screen asks the app to show one round."""
 
     def __init__(self, number: int) -> None:

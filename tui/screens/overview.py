@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from p2pfl.observe.state import Section
 from tui import views
-from tui.screens.base import BaseScreen, Lines, OpenPeer, OpenRound
+from tui.screens.base import BaseScreen, Lines, ShowPeer, ShowRound
 from tui.session import Session
 from tui.widgets.chart import Chart
 from tui.widgets.paint import entitle
@@ -183,9 +183,9 @@ class OverviewScreen(BaseScreen):
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
         """Open what was selected."""
         if message.table is self.rounds:
-            self.post_message(OpenRound(int(message.key)))
+            self.post_message(ShowRound(int(message.key)))
         else:
-            self.post_message(OpenPeer(message.key))
+            self.post_message(ShowPeer(message.key))
 
     def selected_peer(self) -> str | None:
         """Return the selected peer's name."""

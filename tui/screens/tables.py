@@ -10,7 +10,7 @@ from textual.widgets import Input
 
 from p2pfl.observe.state import Section
 from tui import views
-from tui.screens.base import BaseScreen, OpenPeer, OpenRound
+from tui.screens.base import BaseScreen, ShowPeer, ShowRound
 from tui.session import Session
 from tui.widgets.paint import entitle
 from tui.widgets.table import Column, LiveTable
@@ -89,7 +89,7 @@ class PeersScreen(_TableScreen):
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
         """Open a peer."""
-        self.post_message(OpenPeer(message.key))
+        self.post_message(ShowPeer(message.key))
 
     def selected_peer(self) -> str | None:
         """Return the selected peer's name."""
@@ -113,4 +113,4 @@ class RoundsScreen(_TableScreen):
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
         """Open a decided round."""
         if self.state.rounds.get(int(message.key)) is not None:
-            self.post_message(OpenRound(int(message.key)))
+            self.post_message(ShowRound(int(message.key)))
