@@ -19,7 +19,8 @@ from textual.screen import Screen
 from textual.worker import Worker
 
 from p2pfl.errors import NetworkError, UserError
-from p2pfl.observe.state import OVER
+from p2pfl.observe.connection import Connection
+from p2pfl.observe.state import FINISHED_PHASES
 from p2pfl.paths import full
 from p2pfl.wire.observing import What
 from tui import views
@@ -33,7 +34,7 @@ from tui.screens.network import NetworkScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.tables import PeersScreen, RoundsScreen
 from tui.session import Session
-from tui.source import Connection, Live, Replay
+from tui.source import Live, Replay
 from tui.symbols import glyphs
 from tui.theme import DARK, LIGHT
 from tui.widgets.ascii_only import AsciiOnly
@@ -169,7 +170,7 @@ class Tui(App[str]):
     def _ring(self) -> None:
         """Set the window's title, and ring once when the run is over."""
         self.title = views.title(self.session.state)
-        is_over = self.session.state.phase in OVER
+        is_over = self.session.state.phase in FINISHED_PHASES
         if self._was_over is False and is_over:
             self.bell()
             word = views.PHASE_WORDS[self.session.state.phase].capitalize()
@@ -369,7 +370,7 @@ class Tui(App[str]):
             self.notify("Select a peer first.", severity="warning")
             return
         peer = self.session.state.peers.get(name)
-        if peer is not None and not peer.doing_now:
+        if peer is not None and not peer.is_connected:
             self.demo_do("start", name)
         else:
             self.ask_kill(name)

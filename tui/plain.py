@@ -7,7 +7,7 @@ import contextlib
 import sys
 
 from p2pfl.observe.plain import item_line
-from p2pfl.observe.telling import Telling
+from p2pfl.observe.printer import EventPrinter
 from p2pfl.streams import PIPE_EXIT, OutputLost
 from tui.source import Live, Replay
 
@@ -29,7 +29,7 @@ def run_plain(source: Live | Replay) -> int:
             if source.damaged:
                 sys.stderr.write(f"{source.path}: {source.damaged} unreadable lines were left out\n")
         else:
-            telling = Telling(_print, _print, json=False)
+            telling = EventPrinter(_print, _print, json=False)
             with contextlib.suppress(KeyboardInterrupt):
                 asyncio.run(source.run(telling.deliver, telling.tell, _forget_nothing))
     except OutputLost as lost:
@@ -41,7 +41,7 @@ def run_plain(source: Live | Replay) -> int:
 
 
 def _forget_nothing() -> None:
-    """Leave it to `Telling` that nothing is told twice."""
+    """Leave it to `EventPrinter` that nothing is told twice."""
 
 
 def _print(line: str) -> None:

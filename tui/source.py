@@ -12,7 +12,7 @@ import msgspec
 
 from p2pfl.errors import UserError
 from p2pfl.events import Published
-from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
+from p2pfl.observe.connection import Connected, Connection, Item
 from p2pfl.runtime.follow import parse_line
 from p2pfl.wire.observing import Answer, Greeting, What
 
@@ -167,6 +167,3 @@ class Replay:
         target = first + min(1.0, max(0.0, position)) * (last - first)
         self._is_anew = self._is_anew or target < self._at
         self._at = target
-
-
-__all__ = ["Connected", "Connection", "Item", "Live", "Over", "Replay", "Retrying"]

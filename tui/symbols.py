@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from p2pfl.observe.peers import Word
+from p2pfl.observe.peers import ActivityKind
 from p2pfl.wire.codec import bounded
 
 UNKNOWN = "?"
@@ -34,7 +34,7 @@ class Symbol(NamedTuple):
     """A style of the theme, see `tui.theme.STYLES`."""
 
 
-SYMBOLS: dict[Word, Symbol] = {
+SYMBOLS: dict[ActivityKind, Symbol] = {
     "train": Symbol("●", "*", "train", "train"),
     "trained": Symbol("◉", "o", "trained", "train"),
     "sending": Symbol("↑", "^", "sending", "move"),

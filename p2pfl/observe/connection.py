@@ -27,10 +27,10 @@ class Retrying(NamedTuple):
     reason: str
 
 
-class Over(NamedTuple):
+class NodeEnded(NamedTuple):
     """The node has ended and said so: nothing is tried any more."""
 
     reason: str
 
 
-Connection = Connected | Retrying | Over
+Connection = Connected | Retrying | NodeEnded

@@ -17,7 +17,7 @@ from p2pfl import events
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.events import Published
 from p2pfl.observe.client import Observer
-from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
+from p2pfl.observe.connection import Connected, Connection, Item, NodeEnded, Retrying
 from p2pfl.observe.target import Target, find_target
 from p2pfl.wire.observing import Answer, Greeting, Happened, History, HistoryEnd, What
 
@@ -79,7 +79,7 @@ class Follower:
                 await self._follow(deliver, tell, anew)
             except (NetworkError, UserError) as error:
                 if self._ended is not None:
-                    tell(Over(self._ended.reason))
+                    tell(NodeEnded(self._ended.reason))
                     return
                 if not self._is_patient:
                     raise

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from p2pfl.events import CountedUpdate, LinkMeasure, MemberScore, PeerDeviceInfo, PeerStatus, ProgressMade
-from p2pfl.observe.rounds import Open
+from p2pfl.observe.rounds import OpenRound
 
-Word = Literal[
+ActivityKind = Literal[
     "train", "sending", "trained", "merged", "refused", "collect", "average", "propose", "elected",
     "waiting", "late", "starting", "learner", "paused", "leaving", "left", "lost", "absent", "done",
 ]  # fmt: skip
@@ -28,11 +28,11 @@ LATE_FACTOR = 1.5
 """Who trains for more than this multiple of its own prediction is late: the straggler deadline's factor."""
 
 
-class Doing(NamedTuple):
+class Activity(NamedTuple):
     """What a peer is doing."""
 
-    word: Word
-    share: float | None = None
+    kind: ActivityKind
+    progress: float | None = None
     """How far it is with that, from 0 to 1, where that is known."""
     detail: str = ""
     """Half a word more: how many updates, since when."""
@@ -58,7 +58,7 @@ class Transfer:
         return (self.done - self.began_with) / (self.at - self.began_at) if self.at > self.began_at else 0.0
 
 
-def note_transfer(transfers: dict[tuple[str, str], Transfer], event: ProgressMade, time: float) -> None:
+def update_transfers(transfers: dict[tuple[str, str], Transfer], event: ProgressMade, time: float) -> None:
     """Bring *transfers*, by direction and peer, up to date; one that nobody speaks of any more goes."""
     key = (event.what, event.peer)
     known = transfers.get(key)
@@ -109,9 +109,9 @@ class Peer:
     aggregated: int = 0
     """Rounds it averaged, of those kept."""
     counted: int = 0
-    missed: int = 0
+    left_out: int = 0
 
-    def hear(self, status: PeerStatus, time: float) -> None:
+    def take_status(self, status: PeerStatus, time: float) -> None:
         """Take what it said of itself."""
         before = self.status
         if status.phase == "training" and (
@@ -121,7 +121,7 @@ class Peer:
         self.status = status
         self.is_member = status.is_member
 
-    def measure(self, link: LinkMeasure, seconds: float) -> None:
+    def take_traffic(self, link: LinkMeasure, seconds: float) -> None:
         """Take the counters of the link to it, *seconds* after the last ones (0: the first)."""
         if seconds > 0:
             self.up = max(0.0, (link.sent - self.sent) / seconds)
@@ -132,57 +132,57 @@ class Peer:
             self.rtts.append(link.rtt)
 
     @property
-    def doing_now(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether anything is to be expected of it."""
         return self.is_me or self.linked
 
 
-def doing(  # noqa: C901 - a list of cases, the most telling one first
-    peer: Peer, open_: Open | None, *, is_paused: bool, now: float, transfer: Transfer | None = None
-) -> Doing:
+def activity_of(  # noqa: C901 - a list of cases, the most telling one first
+    peer: Peer, open_: OpenRound | None, *, is_paused: bool, now: float, transfer: Transfer | None = None
+) -> Activity:
     """Return what *peer* is doing in the open round."""
-    if not peer.doing_now:
+    if not peer.is_connected:
         if peer.since is None:
-            return Doing("absent")
-        return Doing("left" if peer.leaving else "lost")
+            return Activity("absent")
+        return Activity("left" if peer.leaving else "lost")
     status = peer.status
     if status is not None and status.ended:
-        return Doing("done")
+        return Activity("done")
     if peer.leaving or (status is not None and status.phase == "leaving"):
-        return Doing("leaving")
+        return Activity("leaving")
     if status is None or status.phase == "starting":
-        return Doing("starting" if status is not None else "waiting")
+        return Activity("starting" if status is not None else "waiting")
     if status.run and not peer.is_member:
-        return Doing("learner")
+        return Activity("learner")
     if is_paused:
-        return Doing("paused")
+        return Activity("paused")
     if open_ is not None:
         if open_.aggregator == peer.name and status.phase != "training":
             return _aggregating(open_)
         if peer.name in open_.refused:
-            return Doing("refused")
+            return Activity("refused")
         if peer.name in open_.counted:
-            return Doing("merged")
+            return Activity("merged")
     if status.phase == "training":
         since = peer.training_since
         is_late = (
             since is not None and status.predicted > 0 and now - since > LATE_FACTOR * status.predicted + 1
         )
-        return Doing("late" if is_late else "train", status.progress)
+        return Activity("late" if is_late else "train", status.progress)
     if transfer is not None and transfer.total and transfer.done < transfer.total:
-        return Doing("sending", transfer.done / transfer.total)
+        return Activity("sending", transfer.done / transfer.total)
     if status.phase == "aggregating":
-        return Doing("elected")
+        return Activity("elected")
     if status.phase == "trained":
-        return Doing("trained")
-    return Doing("waiting")
+        return Activity("trained")
+    return Activity("waiting")
 
 
-def _aggregating(open_: Open) -> Doing:
+def _aggregating(open_: OpenRound) -> Activity:
     if open_.proposed_at is not None:
-        return Doing("propose")
+        return Activity("propose")
     if open_.counted:
-        return Doing("collect", detail=str(len(open_.counted)))
+        return Activity("collect", detail=str(len(open_.counted)))
     if open_.trained:  # so there are updates to collect; how many it has only the aggregator knows
-        return Doing("collect")
-    return Doing("elected")
+        return Activity("collect")
+    return Activity("elected")

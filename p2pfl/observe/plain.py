@@ -7,7 +7,7 @@ import time
 import msgspec
 
 from p2pfl.events import RoundRow
-from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
+from p2pfl.observe.connection import Connected, Connection, Item, NodeEnded, Retrying
 from p2pfl.observe.render import line_of
 from p2pfl.wire.codec import bounded
 
@@ -42,7 +42,7 @@ def connection_line(connection: Connection) -> str | None:
             )
         case Retrying() if connection.number == 1:
             return f"-- no connection, trying again: {bounded(connection.reason, 400)}"
-        case Over():
+        case NodeEnded():
             return f"-- {bounded(connection.reason, 400)}"
         case _:
             return None

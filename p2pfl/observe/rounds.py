@@ -16,7 +16,7 @@ MAX_REFUSED = 100
 
 
 @dataclass
-class Open:
+class OpenRound:
     """The round under way."""
 
     index: int
@@ -40,7 +40,7 @@ class Open:
     """Candidacies that were given up."""
 
 
-class Spread(NamedTuple):
+class ScoreRange(NamedTuple):
     """What a round's scores have between them."""
 
     accuracy: tuple[float, float]
@@ -76,38 +76,33 @@ class Round:
     """The place of its record in the chain."""
     committed_at: float | None = None
     """By this device's clock; None for what was decided before anybody watched."""
-    seen: Open | None = None
+    seen: OpenRound | None = None
     """What was seen of it while it was open."""
 
-    _spread: tuple[tuple[MemberScore, ...], Spread] | None = None
+    _score_range: tuple[tuple[MemberScore, ...], ScoreRange] | None = None
     """The spread, and of which scores it is: charts ask for it of every round, with each new one again."""
 
     @property
-    def spread(self) -> Spread | None:
+    def score_range(self) -> ScoreRange | None:
         """The range of the members' scores; None where there are none."""
-        if self._spread is None or self._spread[0] is not self.scores:
+        if self._score_range is None or self._score_range[0] is not self.scores:
             scores = [one for one in self.scores if one.total > 0]
             if not scores:
                 return None
             accuracies = [one.correct / one.total for one in scores]
             losses = [one.loss / one.total for one in scores]
-            spread = Spread(
+            score_range = ScoreRange(
                 (min(accuracies), max(accuracies)),
                 (min(losses), max(losses)),
                 {one.name: one for one in scores},
             )
-            self._spread = (self.scores, spread)
-        return self._spread[1]
+            self._score_range = (self.scores, score_range)
+        return self._score_range[1]
 
     def score_of(self, name: str) -> MemberScore | None:
         """Return the score of the member *name*, None where it gave none."""
-        spread = self.spread
-        return spread.by_name.get(name) if spread is not None else None
-
-    @property
-    def missing(self) -> int:
-        """How many members' updates are not in it."""
-        return len(self.left_out)
+        score_range = self.score_range
+        return score_range.by_name.get(name) if score_range is not None else None
 
 
 def _copy_scores(known: Round, made: Round) -> None:
@@ -157,7 +152,7 @@ class Rounds:
                 _copy_scores(known, made)
         self._put(made)
 
-    def take(self, event: Committed, time: float, seen: Open | None) -> None:
+    def take(self, event: Committed, time: float, seen: OpenRound | None) -> None:
         """Take a round that was decided at *time*, with what was *seen* of it before."""
         if event.kind != "train":
             return

@@ -14,7 +14,7 @@ import msgspec
 from p2pfl.events import Measured
 from p2pfl.messages import quorum
 from p2pfl.observe.client import Observer
-from p2pfl.observe.peers import Peer, Word
+from p2pfl.observe.peers import ActivityKind, Peer
 from p2pfl.observe.state import Phase, State
 from p2pfl.wire.codec import bounded
 from p2pfl.wire.observing import Happened, History, HistoryEnd
@@ -48,7 +48,7 @@ class PeerNow(msgspec.Struct, frozen=True):
     """Whether it is in the roster."""
     is_linked: bool
     """Whether the observed node has a link to it; true for that node itself."""
-    doing: Word
+    doing: ActivityKind
     progress: float | None
     """How far it is with that, from 0 to 1; null where that is not known."""
     since: float | None
@@ -203,7 +203,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         needed=state.needed,
         tolerates=state.tolerates(),
         left_out=dict(last.left_out) if last is not None else {},
-        wanted=dict(state.wanted),
+        wanted=dict(state.control_requests),
         peers=tuple(_peer(state, peer) for peer in state.peers.values()),
         transfers=tuple(
             TransferNow(one.what, one.peer, one.done, one.total, round(one.rate, 1))
@@ -214,7 +214,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
 
 
 def _peer(state: State, peer: Peer) -> PeerNow:
-    doing = state.doing(peer)
+    activity = state.activity(peer)
     score = peer.score
     return PeerNow(
         name=peer.name,
@@ -222,9 +222,9 @@ def _peer(state: State, peer: Peer) -> PeerNow:
         address=peer.address,
         is_me=peer.is_me,
         is_member=peer.is_member,
-        is_linked=peer.doing_now,
-        doing=doing.word,
-        progress=round(doing.share, 4) if doing.share is not None else None,
+        is_linked=peer.is_connected,
+        doing=activity.kind,
+        progress=round(activity.progress, 4) if activity.progress is not None else None,
         since=peer.since,
         rtt=peer.rtt,
         accuracy=round(score.correct / score.total, 6) if score is not None and score.total else None,

@@ -16,8 +16,8 @@ from p2pfl.fold import EventFold
 from p2pfl.messages import RunSpec, quorum
 from p2pfl.numbering import Numbering
 from p2pfl.observe.log import LogRow, row_of
-from p2pfl.observe.peers import Doing, Peer, Transfer, doing, note_transfer
-from p2pfl.observe.rounds import MAX_REFUSED, Open, Rounds
+from p2pfl.observe.peers import Activity, Peer, Transfer, activity_of, update_transfers
+from p2pfl.observe.rounds import MAX_REFUSED, OpenRound, Rounds
 
 MAX_LOG = 5000
 """Lines of the log."""
@@ -31,7 +31,7 @@ Phase = Literal[
 """Of a run that is over: "complete" is one that trained all its rounds, "stopped" one that an operator ended
 before, "untrained" one in which no update was ever counted."""
 
-OVER: tuple[Phase, ...] = ("complete", "stopped", "untrained")
+FINISHED_PHASES: tuple[Phase, ...] = ("complete", "stopped", "untrained")
 """Phases of a run that is over, unless somebody wants more rounds of it."""
 
 Section = Literal["run", "peers", "rounds", "open", "log", "traffic"]
@@ -57,14 +57,14 @@ class State(EventFold):
         self.trained = 0
         """Those that are decided."""
         self.members: tuple[str, ...] = ()
-        self.open: Open | None = None
+        self.open: OpenRound | None = None
         self.phase: Phase = "starting"
         self.waiting: events.Waiting | None = None
         self.unreached: dict[str, str] = {}
         """Why listed addresses lead nowhere, by address."""
         self.quorum: tuple[int, int, int] | None = None
         """Members reachable, members, members needed; None while there is a quorum."""
-        self.wanted: dict[str, str] = {}
+        self.control_requests: dict[str, str] = {}
         """What operators want that no commit has done yet, and who."""
         self.training: tuple[int, int] | None = None
         """Batches done and to do of the observed node's own training."""
@@ -94,13 +94,15 @@ class State(EventFold):
         """When the last event happened, by the node's clock."""
         return self._time
 
-    def doing(self, peer: Peer) -> Doing:
+    def activity(self, peer: Peer) -> Activity:
         """Return what *peer* was doing when the node told anything last: nobody is late for want of news."""
         if peer.is_me:
             transfer = next((one for one in self.transfers.values() if one.what == "push"), None)
         else:
             transfer = self.transfers.get(("pull", peer.name))
-        return doing(peer, self.open, is_paused=self.phase == "paused", now=self._time, transfer=transfer)
+        return activity_of(
+            peer, self.open, is_paused=self.phase == "paused", now=self._time, transfer=transfer
+        )
 
     @property
     def reachable(self) -> int:
@@ -110,7 +112,7 @@ class State(EventFold):
     def _is_able(self, peer: Peer) -> bool:
         """Whether *peer* can do its part: one that is in another run, or in none, votes and trains not."""
         is_elsewhere = not peer.is_me and peer.status is not None and peer.status.run != self.run
-        return peer.doing_now and not is_elsewhere
+        return peer.is_connected and not is_elsewhere
 
     @property
     def needed(self) -> int:
@@ -150,12 +152,12 @@ class State(EventFold):
                     self.training = (event.done, event.total)
                     self._changed("open")
             case events.ProgressMade():
-                note_transfer(self.transfers, event, item.time)
+                update_transfers(self.transfers, event, item.time)
                 self._changed("traffic")
             case events.Measured():
                 self._measure(event, item.time)
             case events.PeerStatus():
-                self._identified(event).hear(event, item.time)
+                self._identified(event).take_status(event, item.time)
                 if self.open is not None and event.phase == "trained" and event.round == self.open.index - 1:
                     self.open.trained.add(event.name)
                     self._changed("open")
@@ -233,7 +235,7 @@ class State(EventFold):
                     self.phase = "running"
                 self._changed("run")
             case events.ControlRequested():
-                self.wanted[event.what] = event.by
+                self.control_requests[event.what] = event.by
                 self._changed("run")
             case events.Resumed():
                 self.phase = "running"
@@ -260,7 +262,7 @@ class State(EventFold):
         del item
         match event:
             case events.TrainingStarted():
-                if self.phase in ("paused", *OVER):
+                if self.phase in ("paused", *FINISHED_PHASES):
                     self.phase = "running"
                     self._changed("run")
                 self._opened(event.round)
@@ -341,12 +343,12 @@ class State(EventFold):
             self.rounds = Rounds()
             self.trained = 0
             for peer in self.peers.values():
-                peer.aggregated = peer.counted = peer.missed = 0
+                peer.aggregated = peer.counted = peer.left_out = 0
                 peer.score = peer.update = None
         self.run, self.spec, self.members = event.run, event.spec, event.members
         self.target_rounds = event.spec.rounds
         self.waiting, self.quorum = None, None
-        self.wanted.clear()
+        self.control_requests.clear()
         self._decided = event.round
         self.trained = max(self.trained, self.round_of(event.round) if event.round else event.trained or 0)
         last = self.rounds.last
@@ -368,17 +370,17 @@ class State(EventFold):
         for peer in self.peers.values():
             peer.is_member = peer.name in members
 
-    def _opened(self, index: int) -> Open:
+    def _opened(self, index: int) -> OpenRound:
         """Return the open round of record *index*; an event of a later one than known opens it."""
         if self.open is None or self.open.index < index:
-            self.open = Open(index, self.round_of(index))
+            self.open = OpenRound(index, self.round_of(index))
             self._changed("open")
         return self.open
 
-    def _next_open(self, time: float) -> Open:
+    def _next_open(self, time: float) -> OpenRound:
         """Return the round after the last decided one: of training while some of that is missing."""
         kind: Literal["train", "evaluate"] = "train" if self.trained < self.target_rounds else "evaluate"
-        return Open(self._decided + 1, self.trained + 1, kind, opened_at=time)
+        return OpenRound(self._decided + 1, self.trained + 1, kind, opened_at=time)
 
     def _extend(self, rounds: int, time: float) -> None:
         """Go on with a run that had ended."""
@@ -402,10 +404,10 @@ class State(EventFold):
         if event.then == "end":
             self.open = None
         if event.then != "go":
-            self.wanted.clear()
+            self.control_requests.clear()
         if event.then == "pause":
             self.phase = "paused"
-        elif self.phase != "ended" and (event.then == "go" or self.phase not in OVER):
+        elif self.phase != "ended" and (event.then == "go" or self.phase not in FINISHED_PHASES):
             self.phase = "running"
         self.quorum = None
         self._seat(event.members)
@@ -436,7 +438,7 @@ class State(EventFold):
             peer.counted += 1
             peer.update = update
         for name, _ in decided.left_out:
-            self._peer(name).missed += 1
+            self._peer(name).left_out += 1
 
     def _measure(self, event: events.Measured, time: float) -> None:
         seconds = time - self._measured_at if self._measured_at is not None else 0.0
@@ -446,7 +448,7 @@ class State(EventFold):
         for link in event.links:
             peer = by_node.get(link.node)
             if peer is not None:
-                peer.measure(link, seconds)
+                peer.take_traffic(link, seconds)
         self._changed("traffic")
 
     def _log(self, item: Published) -> None:

@@ -29,7 +29,7 @@ from p2pfl.net.explain import explain
 from p2pfl.net.stream import FrameStream
 from p2pfl.net.tasks import Tasks
 from p2pfl.runtime.compaction import CompactedEvents
-from p2pfl.runtime.viewer import Viewer
+from p2pfl.runtime.observer_connection import ObserverConnection
 from p2pfl.store.directory import DataDirectory
 from p2pfl.wire.codec import bounded
 from p2pfl.wire.frames import encode_frame
@@ -94,7 +94,7 @@ def last_rounds(directory: DataDirectory, run: str) -> list[RoundRow]:
         return list(journal.rounds(run, last=HISTORY_ROUNDS))
 
 
-class Admitted(NamedTuple):
+class AdmittedObserver(NamedTuple):
     """An observer, let in."""
 
     who: str
@@ -136,8 +136,8 @@ class Observers:
         """With the bytes each takes on the wire."""
         self._recent_bytes = 0
         self._batch: list[Published] = []
-        self._connected: dict[Viewer, Admitted] = {}
-        self._viewers: set[Viewer] = set()
+        self._connected: dict[ObserverConnection, AdmittedObserver] = {}
+        self._viewers: set[ObserverConnection] = set()
         """Those of the connected who follow what happens."""
         self._is_closed = False
         self._seq = 0
@@ -236,7 +236,7 @@ class Observers:
             raise PeerError("an observer's first frame must be WATCH")
         return frame
 
-    def _admit(self, identity: PeerIdentity, watch: WatchRequest) -> Admitted:
+    def _admit(self, identity: PeerIdentity, watch: WatchRequest) -> AdmittedObserver:
         """Return what an observer may do.
 
         Raises:
@@ -257,19 +257,19 @@ class Observers:
                     "shown: give --data-dir, or use a certificate of role observer or operator"
                 )
             may: tuple[What, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
-            return self._placed(Admitted("the local user", "local", may, identity.node_id))
+            return self._placed(AdmittedObserver("the local user", "local", may, identity.node_id))
         who = f"{bounded(identity.name, 64)} ({identity.role})"
         if identity.role == "operator":
             may = (*start, *FEDERATION_WIDE, "save")
-            return self._placed(Admitted(who, "operator", may, identity.node_id))
+            return self._placed(AdmittedObserver(who, "operator", may, identity.node_id))
         if identity.role == "observer":
-            return self._placed(Admitted(who, "observer", (), identity.node_id))
+            return self._placed(AdmittedObserver(who, "observer", (), identity.node_id))
         raise PeerError(
             f"the certificate of {identity.name} is a node's, and nodes do not watch each other: on the CA's "
             "machine make one for a person with `p2pfl certs issue NAME --role observer` (or operator)"
         )
 
-    def _placed(self, admitted: Admitted) -> Admitted:
+    def _placed(self, admitted: AdmittedObserver) -> AdmittedObserver:
         """Return *admitted* if there is a place for it: nobody takes those of others.
 
         Raises:
@@ -287,8 +287,10 @@ class Observers:
             raise PeerError(f"{count} observers are connected, the most there may be of them: close one")
         return admitted
 
-    async def _serve(self, stream: FrameStream, watch: WatchRequest, admitted: Admitted) -> None:
-        viewer = Viewer(stream, self._settings.max_observer_bytes, beat=self._beat, too_slow=self._too_slow)
+    async def _serve(self, stream: FrameStream, watch: WatchRequest, admitted: AdmittedObserver) -> None:
+        viewer = ObserverConnection(
+            stream, self._settings.max_observer_bytes, beat=self._beat, too_slow=self._too_slow
+        )
         tasks = Tasks()
         self._connected[viewer] = admitted
         logger.info("%s is connected as an observer", admitted.who)
@@ -308,7 +310,9 @@ class Observers:
             await stream.finish()
             viewer.closed.set()
 
-    async def _begin(self, viewer: Viewer, watch: WatchRequest, admitted: Admitted) -> None:
+    async def _begin(
+        self, viewer: ObserverConnection, watch: WatchRequest, admitted: AdmittedObserver
+    ) -> None:
         """Greet an observer, tell it what lies behind, and let it follow."""
         oldest = self._recent[0][0].seq if self._recent else self._seq + 1
         resumed = watch.stream == self._stream and oldest - 1 <= watch.after <= self._seq
@@ -347,7 +351,7 @@ class Observers:
         viewer.push(self._frame(HistoryEnd(self._seq)))
         self._viewers.add(viewer)
 
-    async def _read(self, viewer: Viewer, admitted: Admitted) -> None:
+    async def _read(self, viewer: ObserverConnection, admitted: AdmittedObserver) -> None:
         """Take an observer's commands, one at a time, until it closes."""
         try:
             while (body := await viewer.stream.next_body()) is not None:
@@ -358,7 +362,7 @@ class Observers:
         except (PeerError, OSError) as error:
             viewer.end(str(error) or type(error).__name__)
 
-    async def _obey(self, order: Order, admitted: Admitted) -> Answer:
+    async def _obey(self, order: Order, admitted: AdmittedObserver) -> Answer:
         if order.what in admitted.may:
             answer = await self._command(order.what, admitted.who)
             return Answer(order.number, answer.refused, answer.text)

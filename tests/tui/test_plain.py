@@ -10,13 +10,14 @@ import pytest
 
 from p2pfl.errors import NetworkError
 from p2pfl.events import Published
+from p2pfl.observe.connection import Connected, NodeEnded
 from p2pfl.runtime.publish import as_json
 from p2pfl.streams import PIPE_EXIT
 from p2pfl.wire.observing import Greeting
 from tests.support.recordings import hostile, running
 from tests.support.source import ROOT
 from tui.plain import run_plain
-from tui.source import Connected, Live, Over, Replay
+from tui.source import Live, Replay
 
 
 def write(path: Path, recording: list[Published]) -> Path:
@@ -40,7 +41,7 @@ class FakeLive(Live):
         anew()
         for item in self._recording:
             deliver(item)
-        tell(Over("the run is complete"))
+        tell(NodeEnded("the run is complete"))
 
 
 def test_a_recording_is_one_line_for_each_event_that_matters(

@@ -15,10 +15,11 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from p2pfl.observe.connection import NodeEnded, Retrying
 from p2pfl.observe.state import Section, State
 from tui import views
 from tui.session import Session
-from tui.source import Over, Replay, Retrying
+from tui.source import Replay
 from tui.symbols import ago, fit
 from tui.widgets.header import draw_header, draw_keys
 from tui.widgets.paint import painted
@@ -198,7 +199,7 @@ class BaseScreen(Screen[None]):
                 f"retry {connection.number} in {left:.0f}s{data} · {connection.reason}",
                 style="bad",
             )
-        elif isinstance(connection, Over):
+        elif isinstance(connection, NodeEnded):
             line = Text(f" {self.session.glyphs.late} ENDED · {connection.reason}", style="bad")
         else:
             badge = self.session.problems - self.session.seen_problems
@@ -243,7 +244,7 @@ class BaseScreen(Screen[None]):
         for row in views.peer_rows(state, now, glyphs)[: room // 2]:
             cells = row.cells
             line = Text(f"{fit(str(cells['name']), 14)} ")
-            line.append(str(cells["doing"]))
+            line.append(str(cells["activity"]))
             line.append(f" {cells['round']} {cells['accuracy']}")
             lines.append(line)
         rest = room - len(lines)

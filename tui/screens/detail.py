@@ -17,7 +17,7 @@ from tui.session import Session
 from tui.widgets.bars import label_bars
 from tui.widgets.chart import Chart
 from tui.widgets.gantt import draw_gantt
-from tui.widgets.paint import entitle
+from tui.widgets.paint import set_title
 
 
 class PeerScreen(BaseScreen):
@@ -57,7 +57,7 @@ class PeerScreen(BaseScreen):
             self.device_info.show([Text("nothing is known of it any more")])
             return
         glyphs = self.session.glyphs
-        entitle(self.device_info, f"Peer {views.plain(peer.name)}")
+        set_title(self.device_info, f"Peer {views.plain(peer.name)}")
         self.device_info.show(views.peer_lines(self.state, peer, self.session.now(), glyphs))
         if changed & {"rounds", "run"}:
             self.chart.glyphs = glyphs
@@ -129,10 +129,10 @@ class RoundScreen(BaseScreen):
             self.gantt.show([Text(f"round {self.number} is not known here any more")])
             return
         rows, total = views.round_gantt(one)
-        merged = f"{len(one.updates)}/{len(one.updates) + one.missing} merged"
+        merged = f"{len(one.updates)}/{len(one.updates) + len(one.left_out)} merged"
         who = f"{glyphs.star} {views.plain(one.aggregator)}"
         took = f"{one.seconds:.1f}s · " if one.seconds else ""
-        entitle(self.gantt, f"Round {one.round} · {who} · {took}{merged}")
+        set_title(self.gantt, f"Round {one.round} · {who} · {took}{merged}")
         size = self.gantt.size
         self.gantt.show(draw_gantt(rows, total, size.width, glyphs), grows=True)
         self.result.show(views.round_lines(self.state, one, glyphs))

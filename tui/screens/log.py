@@ -14,7 +14,7 @@ from tui import views
 from tui.screens.base import BaseScreen
 from tui.session import Session
 from tui.widgets.log import LogView
-from tui.widgets.paint import entitle
+from tui.widgets.paint import set_title
 
 LEVELS: tuple[tuple[str, frozenset[str]], ...] = (
     ("all", frozenset({"info", "good", "warning", "error"})),
@@ -73,7 +73,7 @@ class LogScreen(BaseScreen):
         level, of = LEVELS[self._level][0], f"{len(shown):,} of {len(self.state.log):,}"
         peer = f" · peer {views.plain(self._peer)}" if self._peer else ""
         text = f" · text {self._text}" if self._text else ""
-        entitle(self.view, f"Log {of} · level {level}{peer}{text}")
+        set_title(self.view, f"Log {of} · level {level}{peer}{text}")
 
     def _wants(self, row: LogRow) -> bool:
         if row.level not in LEVELS[self._level][1] or (self._peer and row.peer != self._peer):

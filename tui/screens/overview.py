@@ -14,7 +14,7 @@ from tui import views
 from tui.screens.base import BaseScreen, Lines, ShowPeer, ShowRound
 from tui.session import Session
 from tui.widgets.chart import Chart
-from tui.widgets.paint import entitle
+from tui.widgets.paint import set_title
 from tui.widgets.plot import Band, Series
 from tui.widgets.table import LiveTable
 
@@ -86,7 +86,7 @@ class OverviewScreen(BaseScreen):
             self.call_after_refresh(self.peers.focus)
         if is_alone:
             is_anybody_here = any(peer.linked for peer in state.peers.values())
-            entitle(self.waiting, "Before the run begins" if is_anybody_here else "Nobody else is here yet")
+            set_title(self.waiting, "Before the run begins" if is_anybody_here else "Nobody else is here yet")
             self.waiting.show(views.waiting_lines(state, session.glyphs))
         else:
             self.peers.glyphs = self.accuracy.glyphs = self.loss.glyphs = session.glyphs
@@ -94,7 +94,7 @@ class OverviewScreen(BaseScreen):
                 self._draw_peers(now)
             aggregator = state.open.aggregator if state.open is not None else ""
             who = f" · {session.glyphs.star} {views.plain(aggregator)}" if aggregator else ""
-            entitle(self.round, f"{views.open_name(state)}{who}")
+            set_title(self.round, f"{views.open_name(state)}{who}")
             self.round.show(views.open_lines(state, now, session.glyphs, self.round.size.width))
             self.round_line.show([views.open_line(state, now, session.glyphs)])
             if changed & {"traffic", "peers"} or self.network.size != self._network_size:
@@ -113,7 +113,7 @@ class OverviewScreen(BaseScreen):
         self.peers.set_rows(views.peer_rows(state, now, self.session.glyphs))
         here, members = views.reachable(state)
         gone = f" · {members - here} gone" if here < members else ""
-        entitle(self.peers, f"Peers {len(state.peers)}{gone}")
+        set_title(self.peers, f"Peers {len(state.peers)}{gone}")
         self._share_rows()
 
     def _share_rows(self) -> None:

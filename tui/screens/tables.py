@@ -12,7 +12,7 @@ from p2pfl.observe.state import Section
 from tui import views
 from tui.screens.base import BaseScreen, ShowPeer, ShowRound
 from tui.session import Session
-from tui.widgets.paint import entitle
+from tui.widgets.paint import set_title
 from tui.widgets.table import Column, LiveTable
 
 
@@ -84,7 +84,7 @@ class PeersScreen(_TableScreen):
         """Draw the table: ages change with every tick."""
         del changed
         self.table.glyphs = self.session.glyphs
-        entitle(self.table, f"Peers {len(self.state.peers)}")
+        set_title(self.table, f"Peers {len(self.state.peers)}")
         self.table.set_rows(views.peer_rows(self.state, self.session.now(), self.session.glyphs))
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
@@ -107,7 +107,7 @@ class RoundsScreen(_TableScreen):
         """Draw the table, once a round or so."""
         if changed:
             self.table.glyphs = self.session.glyphs
-            entitle(self.table, f"Rounds {self.state.trained} of {self.state.target_rounds}")
+            set_title(self.table, f"Rounds {self.state.trained} of {self.state.target_rounds}")
             self.table.set_rows(views.round_rows(self.state, self.session.glyphs))
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:

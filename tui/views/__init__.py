@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tui.views.charts import accuracy_series, loss_series, peer_series
 from tui.views.network import log_line, network_lines
-from tui.views.peers import PEER_COLUMNS, doing_text, peer_lines, peer_rounds, peer_rows
+from tui.views.peers import PEER_COLUMNS, activity_text, peer_lines, peer_rounds, peer_rows
 from tui.views.rounds import (
     ROUND_COLUMNS,
     open_line,
@@ -37,7 +37,7 @@ __all__ = [
     "ROUND_COLUMNS",
     "Scores",
     "accuracy_series",
-    "doing_text",
+    "activity_text",
     "finished_text",
     "header",
     "last_scores",

@@ -32,8 +32,8 @@ def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], 
         value = one.accuracy if what == "accuracy" else one.loss
         all_.append((x, value))
         mine.append((x, _own(one.score_of(state.name), what)))
-        if (spread := one.spread) is not None:
-            least, most = spread.accuracy if what == "accuracy" else spread.loss
+        if (score_range := one.score_range) is not None:
+            least, most = score_range.accuracy if what == "accuracy" else score_range.loss
             low.append((x, least))
             high.append((x, most))
     series = [Series("global", tuple(all_), "global", "line"), Series("me", tuple(mine), "me", "dashed")]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.text import Text
 
 from p2pfl.events import CountedUpdate
-from p2pfl.observe.peers import Doing, Peer
+from p2pfl.observe.peers import Activity, Peer
 from p2pfl.observe.state import State
 from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, rate, samples, score, share, size
 from tui.views.summary import NONE
@@ -17,7 +17,7 @@ from tui.widgets.table import Column, Row
 PEER_COLUMNS = (
     Column("star", "★", 1, 9),
     Column("name", "NAME", 14, 10),
-    Column("doing", "STATE", 13, 10),
+    Column("activity", "STATE", 13, 10),
     Column("round", "RND", 4, 8, "right"),
     Column("samples", "SAMP", 5, 5, "right"),
     Column("accuracy", "ACC", 5, 7, "right"),
@@ -41,16 +41,16 @@ def peer_rows(state: State, now: float, glyphs: Glyphs) -> list[Row]:
 
 
 def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
-    doing = state.doing(peer)
-    symbol = SYMBOLS[doing.word]
+    activity = state.activity(peer)
+    symbol = SYMBOLS[activity.kind]
     status, facts = peer.status, peer.device_info
-    is_gone = not peer.doing_now
+    is_gone = not peer.is_connected
     is_aggregator = state.open is not None and state.open.aggregator == peer.name
     scores = peer.score
     cells: dict[str, Text | str] = {
         "star": Text(glyphs.star if is_aggregator else " ", style=SYMBOLS["elected"].style_name),
         "name": clip(peer.name, 40),
-        "doing": Text(doing_text(doing, peer, now, glyphs), style=symbol.style_name),
+        "activity": Text(activity_text(activity, peer, now, glyphs), style=symbol.style_name),
         "round": str(state.round_of(status.round)) if status is not None and status.run else NONE,
         "samples": samples(facts.samples) if facts is not None and facts.samples else NONE,
         "accuracy": score(scores.correct / scores.total) if scores is not None else NONE,
@@ -67,14 +67,14 @@ def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
     return Row(peer.name, cells, dim=is_gone)
 
 
-def doing_text(doing: Doing, peer: Peer, now: float, glyphs: Glyphs) -> str:
+def activity_text(activity: Activity, peer: Peer, now: float, glyphs: Glyphs) -> str:
     """Return symbol and word for what a peer does, and how far it is."""
-    symbol = SYMBOLS[doing.word]
+    symbol = SYMBOLS[activity.kind]
     mark = symbol.ascii if glyphs.is_ascii else symbol.mark
-    detail = doing.detail
-    if doing.share is not None:
-        detail = share(doing.share)
-    elif doing.word == "lost" and peer.since is not None:
+    detail = activity.detail
+    if activity.progress is not None:
+        detail = share(activity.progress)
+    elif activity.kind == "lost" and peer.since is not None:
         detail = ago(now - peer.since)
     return f"{mark} {symbol.text} {detail}".rstrip()
 
@@ -97,16 +97,16 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
                 f"trains on {clip(facts.device, 12) or NONE}   p2pfl {clip(facts.software, 16)}"
             )
         )
-    doing = state.doing(peer)
+    activity = state.activity(peer)
     now_line = Text("now   ").append(
-        doing_text(doing, peer, now, glyphs), style=SYMBOLS[doing.word].style_name
+        activity_text(activity, peer, now, glyphs), style=SYMBOLS[activity.kind].style_name
     )
-    if doing.share is not None:
-        now_line.append("  ").append_text(progress(doing.share, 20, glyphs))
+    if activity.progress is not None:
+        now_line.append("  ").append_text(progress(activity.progress, 20, glyphs))
     if status is not None and status.predicted:
         now_line.append(f"   its own prediction: {duration(status.predicted)}")
     lines.append(now_line)
-    if not peer.doing_now and peer.lost_reason:
+    if not peer.is_connected and peer.lost_reason:
         lines.append(Text(f"      {clip(peer.lost_reason, 120)}"))
     if not peer.is_me:
         rtts = sorted(peer.rtts)
@@ -115,7 +115,7 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
         lines.append(
             Text(f"link  rtt {rtt} (p95 {p95})   sent {size(peer.sent)}   received {size(peer.received)}")
         )
-    counts = f"did   aggregated {peer.aggregated}   counted {peer.counted}   left out {peer.missed}"
+    counts = f"did   aggregated {peer.aggregated}   counted {peer.counted}   left out {peer.left_out}"
     if update is not None:
         counts += f"   last training {duration(update.seconds)}, {samples(update.samples)} samples"
     lines.append(Text(counts))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from p2pfl.observe.rounds import MAX_ROUNDS, Open, Round
+from p2pfl.observe.rounds import MAX_ROUNDS, OpenRound, Round
 from p2pfl.observe.state import State
 from tui.symbols import PROVISIONAL, Glyphs, clip, delta, duration, rate, score, share, size
 from tui.views.summary import NONE, reachable
@@ -87,8 +87,8 @@ def accuracy_text(one: Round) -> str:
 
 def _part(one: Round) -> str:
     """Return how many updates are in a round, of how many wanted."""
-    wanted = len(one.updates) + one.missing
-    return f"{len(one.updates)}/{wanted}{'!' if one.missing else ''}"
+    wanted = len(one.updates) + len(one.left_out)
+    return f"{len(one.updates)}/{wanted}{'!' if one.left_out else ''}"
 
 
 def open_name(state: State) -> str:
@@ -176,7 +176,7 @@ def open_lines(state: State, now: float, glyphs: Glyphs, width: int) -> list[Tex
     return lines
 
 
-def _situation(state: State, opened: Open, now: float) -> str:
+def _situation(state: State, opened: OpenRound, now: float) -> str:
     """Return how the round stands: for how long, by what quorum, with how many failures to spare."""
     here, members = reachable(state)
     needed = state.needed
@@ -244,7 +244,7 @@ def _same_model(state: State, one: Round) -> str:
     here = [
         peer
         for peer in state.peers.values()
-        if peer.doing_now and peer.status is not None and peer.status.run == state.run
+        if peer.is_connected and peer.status is not None and peer.status.run == state.run
     ]
     holding = sum(1 for p in here if p.status and p.status.round >= one.index and p.status.holds)
     return f"same model on {holding}/{len(here)} peers" if here else ""

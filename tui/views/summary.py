@@ -71,8 +71,8 @@ def header(state: State, attached: str) -> HeaderValues:
     phase = PHASE_WORDS[state.phase]
     if state.phase == "no quorum" and state.quorum is not None:
         phase = f"PAUSED {state.quorum[0]} of {state.quorum[1]} reachable, {state.quorum[2]} needed"
-    elif state.phase == "running" and state.wanted:
-        phase = "PAUSING" if "pause" in state.wanted else "ENDING"
+    elif state.phase == "running" and state.control_requests:
+        phase = "PAUSING" if "pause" in state.control_requests else "ENDING"
     elif state.phase == "waiting" and state.waiting is not None:
         phase = f"{phase} {state.waiting.present}/{state.waiting.needed}"
     return HeaderValues(

@@ -11,7 +11,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.symbols import Glyphs, ago, glyphs
-from tui.widgets.paint import entitle, strip_of
+from tui.widgets.paint import set_title, strip_of
 from tui.widgets.plot import Band, Series, draw_chart, is_drawn, number
 
 MOST_ZOOM = 64.0
@@ -75,7 +75,7 @@ class Chart(Widget, can_focus=True):
         self._lines = None
         over = " over time" if self._x_kind == "time" else ""
         zoomed = f" · last 1/{self._zoom:.0f}" if self._zoom > 1 else ""
-        entitle(self, f"{self._title}{over}{zoomed}")
+        set_title(self, f"{self._title}{over}{zoomed}")
         self.refresh()
 
     def on_resize(self) -> None:

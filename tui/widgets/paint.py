@@ -40,7 +40,7 @@ def _style(style: str | Style, *, is_dark: bool) -> str | Style:
     return colour(style, is_dark=is_dark) if isinstance(style, str) and style in STYLES else style
 
 
-def entitle(widget: Widget, title: str) -> None:
+def set_title(widget: Widget, title: str) -> None:
     """Write *title* on the border of a panel as it is; to say the same again draws nothing.
 
     Textual takes a string for markup, and draws a widget anew with every title that it is given.

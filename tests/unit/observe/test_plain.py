@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from p2pfl.events import Elected, Measured, Notice, Published
-from p2pfl.observe.connection import Connected, Connection, Over, Retrying
+from p2pfl.observe.connection import Connected, Connection, NodeEnded, Retrying
 from p2pfl.observe.plain import connection_line, item_json, item_line
 from p2pfl.wire.observing import Greeting
 from tests.support.recordings import HOSTILE, finished, hostile, rows_of
@@ -66,7 +66,7 @@ def test_lines_are_printable_whatever_the_names() -> None:
         ),
         (Retrying(1, 0.0, "it is gone"), "-- no connection, trying again: it is gone"),
         (Retrying(2, 0.0, "it is gone"), None),
-        (Over("the run is complete"), "-- the run is complete"),
+        (NodeEnded("the run is complete"), "-- the run is complete"),
     ],
 )
 def test_a_change_of_the_connection_is_told_once(connection: Connection, line: str | None) -> None:

@@ -25,7 +25,7 @@ _OF_ROUND = (
 """Events about a round that its line in the history sums up."""
 
 
-class Telling:
+class EventPrinter:
     """Takes what a `Follower` hands on and writes lines."""
 
     def __init__(self, write: Callable[[str], None], note: Callable[[str], None], *, json: bool) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 
 from p2pfl.net.stream import FrameStream
 
-BEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 """Between signs of life to an observer who is told nothing else."""
 
 
@@ -19,7 +19,7 @@ STUCK_SECONDS = 30.0
 """An observer that takes nothing for so long is dropped: a stopped process would keep its place for ever."""
 
 
-class Viewer:
+class ObserverConnection:
     """The node's end of an observer's connection. Run `write` as a task; `ended` tells when it is over."""
 
     def __init__(self, stream: FrameStream, max_bytes: int, *, beat: bytes, too_slow: bytes) -> None:
@@ -84,7 +84,7 @@ class Viewer:
                 else:
                     self._wake.clear()
                     try:
-                        async with asyncio.timeout(BEAT_SECONDS):
+                        async with asyncio.timeout(HEARTBEAT_SECONDS):
                             await self._wake.wait()
                     except TimeoutError:
                         await self._send(self._beat)

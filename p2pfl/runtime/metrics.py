@@ -16,14 +16,14 @@ from p2pfl.messages import Member, Status
 from p2pfl.net.mesh import Mesh
 from p2pfl.runtime.machine import Usage, usage_of
 
-STATUS_SECONDS = 0.5
+SAMPLE_SECONDS = 0.5
 """Between two looks at what the peers said."""
 
-LOOKS_PER_MEASURE = 2
+SAMPLES_PER_MEASUREMENT = 2
 """Looks for each measurement of processor, memory and links."""
 
 
-class Measures:
+class MetricsSampler:
     """Publishes what changes too often for a log."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Measures:
         """Look and tell, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(STATUS_SECONDS)
+            await asyncio.sleep(SAMPLE_SECONDS)
             self.look(loop.time())
 
     def look(self, now: float) -> None:
@@ -63,7 +63,7 @@ class Measures:
             return
         self._tell_statuses()
         self._looks += 1
-        if self._looks % LOOKS_PER_MEASURE == 0:
+        if self._looks % SAMPLES_PER_MEASUREMENT == 0:
             self._measure(now)
 
     # --- peers ----------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from p2pfl.events import Committed, EvaluationFinished, Notice, Published, RoundRow
-from p2pfl.observe.connection import Connected, Over, Retrying
-from p2pfl.observe.telling import Telling
+from p2pfl.observe.connection import Connected, NodeEnded, Retrying
+from p2pfl.observe.printer import EventPrinter
 from p2pfl.wire.observing import Greeting
 from tests.support.recordings import finished, rows_of
 
@@ -24,7 +24,7 @@ class Told:
     def __init__(self, *, json: bool = False) -> None:
         self.lines: list[str] = []
         self.notes: list[str] = []
-        self.it = Telling(self.lines.append, self.notes.append, json=json)
+        self.it = EventPrinter(self.lines.append, self.notes.append, json=json)
 
     def connect(self, stream: str) -> None:
         self.it.tell(Connected(Greeting(1, "0", "ada", "id", "lab", "who", "local", (), stream, False)))
@@ -105,9 +105,12 @@ def test_for_programs_everything_is_json_and_nothing_is_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("connection", "words"),
-    [(Retrying(1, 0.0, "it broke"), "trying again: it broke"), (Over("it is complete"), "it is complete")],
+    [
+        (Retrying(1, 0.0, "it broke"), "trying again: it broke"),
+        (NodeEnded("it is complete"), "it is complete"),
+    ],
 )
-def test_what_is_said_of_the_connection_is_kept_apart(connection: Retrying | Over, words: str) -> None:
+def test_what_is_said_of_the_connection_is_kept_apart(connection: Retrying | NodeEnded, words: str) -> None:
     told = Told()
     told.it.tell(connection)
     assert told.lines == []
