@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import sys
 
-from p2pfl.observe.plain import item_line
-from p2pfl.observe.printer import EventPrinter
+from p2pfl.observe.printer import EventPrinter, item_line
 from p2pfl.streams import PIPE_EXIT, OutputLost
 from tui.source import Live, Replay
 

@@ -6,11 +6,35 @@ every printer.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from p2pfl import events
+from p2pfl.events import Published
 from p2pfl.wire.codec import bounded
 
 MAX_LINE = 400
 """Characters of a line: reasons are bounded on the wire, lists of names are not."""
+
+Level = Literal["info", "good", "warning", "error"]
+
+_LEVELS: dict[str, Level] = {"!": "warning", "✗": "error", "✓": "good", "◎": "good", "★": "good"}
+"""The level of each mark; "info" for the others."""
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One line of the log."""
+
+    seq: int
+    time: float
+    level: Level
+    mark: str
+    peer: str
+    """The node it is about; empty for the run as a whole."""
+    kind: str
+    """The event's."""
+    text: str
 
 
 def line_of(event: events.AnyEvent, training_round: int | None = None) -> tuple[str, str] | None:
@@ -22,6 +46,17 @@ def line_of(event: events.AnyEvent, training_round: int | None = None) -> tuple[
     number = training_round if training_round is not None else getattr(event, "round", 0)
     rendered = _of_device(event) or _of_run(event, number) or _of_round(event, number)
     return (rendered[0], bounded(rendered[1], MAX_LINE)) if rendered is not None else None
+
+
+def row_of(item: Published) -> LogRow | None:
+    """Return the row for *item*; None where it is not worth a line."""
+    line = line_of(item.event, item.training_round)
+    if line is None:
+        return None
+    mark, text = line
+    peer = getattr(item.event, "name", "") or getattr(item.event, "aggregator", "")
+    kind = type(item.event).__struct_config__.tag
+    return LogRow(item.seq, item.time, _LEVELS.get(mark, "info"), mark, peer, str(kind), text)
 
 
 def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:

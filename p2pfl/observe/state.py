@@ -15,8 +15,8 @@ from p2pfl.events import Published, RoundRow
 from p2pfl.fold import EventFold
 from p2pfl.messages import RunSpec, quorum
 from p2pfl.numbering import Numbering
-from p2pfl.observe.log import LogRow, row_of
 from p2pfl.observe.peers import Activity, Peer, Transfer, activity_of, update_transfers
+from p2pfl.observe.render import LogRow, row_of
 from p2pfl.observe.rounds import MAX_REFUSED, OpenRound, Rounds
 
 MAX_LOG = 5000

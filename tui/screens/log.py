@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual.widget import Widget
 from textual.widgets import Input
 
-from p2pfl.observe.log import LogRow
+from p2pfl.observe.render import LogRow
 from p2pfl.observe.state import Section
 from tui import views
 from tui.screens.base import BaseScreen

@@ -7,8 +7,7 @@ the state is not shown.
 from __future__ import annotations
 
 from tui.views.charts import accuracy_series, loss_series, peer_series
-from tui.views.network import log_line, network_lines
-from tui.views.peers import PEER_COLUMNS, activity_text, peer_lines, peer_rounds, peer_rows
+from tui.views.peers import PEER_COLUMNS, activity_text, network_lines, peer_lines, peer_rounds, peer_rows
 from tui.views.rounds import (
     ROUND_COLUMNS,
     open_line,
@@ -24,6 +23,7 @@ from tui.views.summary import (
     finished_text,
     header,
     last_scores,
+    log_line,
     plain,
     reachable,
     remaining_seconds,

@@ -9,7 +9,7 @@ from rich.text import Text
 from p2pfl.events import CountedUpdate
 from p2pfl.observe.peers import Activity, Peer
 from p2pfl.observe.state import State
-from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, rate, samples, score, share, size
+from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, fit, rate, samples, score, share, size
 from tui.views.summary import NONE
 from tui.widgets.bars import progress
 from tui.widgets.table import Column, Row
@@ -141,3 +141,30 @@ def peer_rounds(state: State, peer: Peer, count: int) -> list[Text]:
 
 def _of(updates: Iterable[CountedUpdate], name: str) -> CountedUpdate | None:
     return next((update for update in updates if update.name == name), None)
+
+
+def network_lines(
+    state: State, now: float, glyphs: Glyphs, *, count: int = 50, is_narrow: bool = False
+) -> list[Text]:
+    """Return the links of this node, and what went over them."""
+    others = sorted((p for p in state.peers.values() if not p.is_me), key=lambda p: (not p.linked, p.name))
+    lines = []
+    for peer in others[:count]:
+        if peer.linked:
+            mark, style = glyphs.link, "good"
+            rtt = duration(peer.rtt) if peer.rtt is not None else NONE
+            what = f"{rtt:>6} {glyphs.up}{rate(peer.up):>7} {glyphs.down}{rate(peer.down):>7}"
+            if not is_narrow:
+                what += f"   sent {size(peer.sent):>6}   received {size(peer.received):>6}"
+        else:
+            mark, style = glyphs.broken, "bad"
+            since = f"gone for {ago(now - peer.since)}" if peer.since is not None else "never linked"
+            what = f"{since}: {clip(peer.lost_reason, 60)}" if peer.lost_reason else since
+        width = 11 if is_narrow else 16
+        lines.append(Text(f"{fit(peer.name, width)} ").append(mark, style=style).append(f" {what}"))
+    sent, received = sum(p.sent for p in others), sum(p.received for p in others)
+    lines += [
+        Text(f"sent {size(sent)}   received {size(received)}"),
+        Text(f"this node: {state.cpu:.2f} cores busy, {size(state.memory)}"),
+    ]
+    return lines

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from rich.text import Text
 
+from p2pfl.observe.render import LogRow
 from p2pfl.observe.rounds import Round
 from p2pfl.observe.state import State
 from tui.symbols import Glyphs, clip
@@ -149,3 +151,13 @@ def title(state: State) -> str:
 def plain(name: str) -> str:
     """Return a name that harms no title: without markup or control characters."""
     return clip(name, 30).replace("[", "(").replace("]", ")")
+
+
+def log_line(row: LogRow, width: int, glyphs: Glyphs) -> Text:
+    """Return one line of the log."""
+    mark = row.mark if not glyphs.is_ascii else glyphs.ascii_of(row.mark)
+    line = Text().append(time.strftime("%H:%M:%S ", time.localtime(row.time)), style="quiet")
+    line.append(mark, style=row.level)
+    line.append(f" {row.text}")
+    line.truncate(max(1, width), overflow="ellipsis")
+    return line

@@ -12,7 +12,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from p2pfl.observe.log import LogRow
+from p2pfl.observe.render import LogRow
 from tui.widgets.paint import strip_of
 
 

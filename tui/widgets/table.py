@@ -7,6 +7,7 @@ jumps; in a narrow place the least important ones go. The cursor follows its row
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
@@ -21,7 +22,6 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.symbols import Glyphs, fit, glyphs
-from tui.widgets.order import by_value, by_word
 from tui.widgets.paint import rich_style
 
 GAP = " "
@@ -276,3 +276,42 @@ def _plain(cell: Text | str) -> str:
 
 def _signature(cell: Text | str) -> object:
     return (cell.plain, cell.style) if isinstance(cell, Text) else cell
+
+
+# --- sorting ------------------------------------------------------------------------------------------------
+# Cells hold text such as "3.1M/s" or "1m40s": a number is parsed back out of what `tui.symbols` wrote.
+
+_NUMBER = re.compile(r"(?P<sign>[▲▼+-]?)[<>]?(?P<value>\d*\.?\d+)(?P<unit>ms|[A-Za-z]?)(?P<rest>\d{0,3})")
+
+_UNITS = {
+    "ms": 1e-3,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86_400.0,
+    "k": 1e3,
+    "K": 1024.0,
+    "M": 1024.0**2,
+    "G": 1024.0**3,
+    "T": 1024.0**4,
+}
+"""What a unit stands for; those that are missing, seconds, bytes and percents, for one."""
+
+_SMALLER = {"m": 1.0, "h": 60.0, "d": 3600.0}
+"""Seconds that the second number of a duration counts, by the unit of the first: "1m40s" is 1 m and 40 s."""
+
+
+def by_value(text: str) -> tuple[int, float, str]:
+    """Return what a cell with a number is sorted by: the largest first, and those without one last."""
+    if text == "=":  # a change of nothing
+        return 0, 0.0, ""
+    found = _NUMBER.match(text.strip())
+    if found is None:
+        return 1, 0.0, text.casefold()
+    unit = found["unit"]
+    value = float(found["value"]) * _UNITS.get(unit, 1.0) + int(found["rest"] or 0) * _SMALLER.get(unit, 0.0)
+    return 0, value if found["sign"] in ("▼", "-") else -value, ""
+
+
+def by_word(text: str) -> tuple[int, float, str]:
+    """Return what a cell with words is sorted by: the alphabet."""
+    return 0, 0.0, text.strip().casefold()
