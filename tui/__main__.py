@@ -1,6 +1,6 @@
 """The command line of the terminal UI, `python -m tui`; people start it with `p2pfl tui`.
 
-Nothing heavy is imported before the options are read, and whatever happens the terminal is given back.
+Heavy imports come after the options are read. The terminal is restored whatever happens.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from tui.source import Live, Replay
 
 EXIT_ERROR = 2
-"""An error that is explained in a sentence."""
+"""Exit code of an error that is explained in a sentence."""
 
 EXIT_BUG = 70
-"""An error nobody foresaw (EX_SOFTWARE in BSD's sysexits.h)."""
+"""Exit code of an unexpected error (EX_SOFTWARE in BSD's sysexits.h)."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -76,14 +76,14 @@ def _source(options: argparse.Namespace) -> Live | Replay:
 
 
 def _run(options: argparse.Namespace, source: Live | Replay) -> int:
-    # Nothing moves for its own sake, and Textual looks at this when it is imported.
+    # No animations; Textual reads this when it is imported.
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     from tui.app import Tui
     from tui.control import DemoControl
     from tui.symbols import SYMBOL_SAMPLE
 
     demo = DemoControl(options.demo) if options.demo is not None else None
-    ascii_only = options.ascii or not streams.holds(sys.__stderr__, SYMBOL_SAMPLE)  # where Textual draws
+    ascii_only = options.ascii or not streams.holds(sys.__stderr__, SYMBOL_SAMPLE)  # Textual draws there
     parent = os.getppid()
     app = Tui(
         source,
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
         demo=demo,
         is_abandoned=lambda: os.getppid() != parent,
     )
-    # Who is told to end gives the terminal back first; the app looks up at each tick.
+    # On a signal the app ends itself, which restores the terminal.
     for number in (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, lambda *_: app.exit())
     last = app.run()

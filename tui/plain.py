@@ -1,4 +1,4 @@
-"""The terminal UI without a screen: one line for each event, for pipes, logs and screen readers."""
+"""The terminal UI without a screen: prints one line per event, for pipes, logs and screen readers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from p2pfl.streams import PIPE_EXIT, OutputLost
 from tui.source import Live, Replay
 
 EXIT_ERROR = 2
-"""An error that is explained in a sentence."""
+"""Exit code of an error that is explained in a sentence."""
 
 
 def run_plain(source: Live | Replay) -> int:
-    """Print what *source* tells until it ends, or Ctrl-C; return the exit code.
+    """Print the events of *source* until it ends, or Ctrl-C; return the exit code.
 
     Raises:
         NetworkError: the node does not answer.
@@ -28,9 +28,9 @@ def run_plain(source: Live | Replay) -> int:
             if source.damaged:
                 sys.stderr.write(f"{source.path}: {source.damaged} unreadable lines were left out\n")
         else:
-            telling = EventPrinter(_print, _print, json=False)
+            printer = EventPrinter(_print, _print, json=False)
             with contextlib.suppress(KeyboardInterrupt):
-                asyncio.run(source.run(telling.deliver, telling.tell, _forget_nothing))
+                asyncio.run(source.run(printer.deliver, printer.on_connection, _no_reset))
     except OutputLost as lost:
         if not lost.is_reader_gone:
             sys.stderr.write(f"p2pfl: standard output cannot be written to: {lost}\n")
@@ -39,8 +39,8 @@ def run_plain(source: Live | Replay) -> int:
     return 0
 
 
-def _forget_nothing() -> None:
-    """Leave it to `EventPrinter` that nothing is told twice."""
+def _no_reset() -> None:
+    """Do nothing: `EventPrinter` prints nothing twice."""
 
 
 def _print(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Peers as an observer sees them, and the one word for what each is doing."""
+"""Peers as an observer sees them, with their current activity."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ ActivityKind = Literal[
     "train", "sending", "trained", "merged", "refused", "collect", "average", "propose", "elected",
     "waiting", "late", "starting", "learner", "paused", "leaving", "left", "lost", "absent", "done",
 ]  # fmt: skip
-"""What a peer is doing, or what became of it. Late, lost, left, absent and refused are different things."""
+"""A peer's activity, or the reason for having none: "late" trains longer than predicted, "lost" has lost its
+connection, "left" left on request, "absent" never connected, "refused" had its update refused."""
 
 MAX_RTTS = 120
-"""Round-trip times kept of a peer: two minutes."""
+"""Round-trip times kept per peer: two minutes."""
 
 MAX_TRANSFERS = 64
-"""Transfers at a time; a node has fewer."""
+"""Concurrent transfers kept; a node has fewer."""
 
 TRANSFER_SECONDS = 5.0
-"""After that without news a transfer is not shown any more."""
+"""A transfer without progress for so long is removed."""
 
 LATE_FACTOR = 1.5
-"""Who trains for more than this multiple of its own prediction is late: the straggler deadline's factor."""
+"""A peer is late when its training takes longer than this multiple of its own prediction. The straggler
+deadline uses the same factor."""
 
 
 class Activity(NamedTuple):
-    """What a peer is doing."""
+    """What a peer does now."""
 
     kind: ActivityKind
     progress: float | None = None
-    """How far it is with that, from 0 to 1, where that is known."""
+    """Completed share, from 0 to 1; None if unknown."""
     detail: str = ""
-    """Half a word more: how many updates, since when."""
+    """A short addition: the number of updates."""
 
 
 @dataclass
 class Transfer:
-    """A model on its way between the observed node and a peer."""
+    """A model transfer between the observed node and a peer."""
 
     what: Literal["pull", "push"]
     peer: str
@@ -48,18 +50,18 @@ class Transfer:
     total: int
     began_at: float
     at: float
-    """When it was last heard of."""
+    """Time of its last progress report."""
     began_with: int = 0
-    """Bytes that were there when it was first heard of."""
+    """Bytes already transferred at its first report."""
 
     @property
     def rate(self) -> float:
-        """Bytes a second since it was first heard of."""
+        """Bytes per second since its first report."""
         return (self.done - self.began_with) / (self.at - self.began_at) if self.at > self.began_at else 0.0
 
 
 def update_transfers(transfers: dict[tuple[str, str], Transfer], event: ProgressMade, time: float) -> None:
-    """Bring *transfers*, by direction and peer, up to date; one that nobody speaks of any more goes."""
+    """Update *transfers*, keyed by direction and peer, and remove those without progress."""
     key = (event.what, event.peer)
     known = transfers.get(key)
     if known is None or event.done < known.done or event.total != known.total:
@@ -80,14 +82,14 @@ class Peer:
 
     name: str
     node: str = ""
-    """Its node id; empty where only its name is known."""
+    """Its node id; empty if only its name is known."""
     address: str = ""
     is_me: bool = False
     """Whether it is the observed node."""
     is_member: bool = False
     linked: bool = False
     since: float | None = None
-    """When its link was made or lost; None where it never had one."""
+    """Time its link was made or lost; None if it never had one."""
     links_made: int = 0
     lost_reason: str = ""
     leaving: bool = False
@@ -97,22 +99,22 @@ class Peer:
     rtt: float | None = None
     rtts: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RTTS))
     sent: int = 0
-    """Bytes the observed node sent to it."""
+    """Bytes the observed node has sent to it."""
     received: int = 0
     up: float = 0.0
-    """Bytes a second of late; what the observed node sends to it."""
+    """Bytes per second that the observed node sends to it, over the last interval."""
     down: float = 0.0
     score: MemberScore | None = None
-    """How the last evaluated model does on its data."""
+    """Its evaluation of the last evaluated model."""
     update: CountedUpdate | None = None
-    """Its last update that was counted."""
+    """Its last update in a committed round."""
     aggregated: int = 0
-    """Rounds it averaged, of those kept."""
+    """Kept rounds it was the aggregator of."""
     counted: int = 0
     left_out: int = 0
 
     def take_status(self, status: PeerStatus, time: float) -> None:
-        """Take what it said of itself."""
+        """Take its own status report."""
         before = self.status
         if status.phase == "training" and (
             before is None or (before.phase, before.round) != (status.phase, status.round)
@@ -122,7 +124,7 @@ class Peer:
         self.is_member = status.is_member
 
     def take_traffic(self, link: LinkMeasure, seconds: float) -> None:
-        """Take the counters of the link to it, *seconds* after the last ones (0: the first)."""
+        """Take the link's counters, *seconds* after the previous ones (0 for the first)."""
         if seconds > 0:
             self.up = max(0.0, (link.sent - self.sent) / seconds)
             self.down = max(0.0, (link.received - self.received) / seconds)
@@ -133,14 +135,14 @@ class Peer:
 
     @property
     def is_connected(self) -> bool:
-        """Whether anything is to be expected of it."""
+        """Whether the observed node is linked to it, or it is that node."""
         return self.is_me or self.linked
 
 
-def activity_of(  # noqa: C901 - a list of cases, the most telling one first
+def activity_of(  # noqa: C901 - a list of cases, the most important first
     peer: Peer, open_: OpenRound | None, *, is_paused: bool, now: float, transfer: Transfer | None = None
 ) -> Activity:
-    """Return what *peer* is doing in the open round."""
+    """Return the activity of *peer* in the open round."""
     if not peer.is_connected:
         if peer.since is None:
             return Activity("absent")
@@ -183,6 +185,6 @@ def _aggregating(open_: OpenRound) -> Activity:
         return Activity("propose")
     if open_.counted:
         return Activity("collect", detail=str(len(open_.counted)))
-    if open_.trained:  # so there are updates to collect; how many it has only the aggregator knows
+    if open_.trained:  # there are updates to collect; only the aggregator knows how many it has
         return Activity("collect")
     return Activity("elected")

@@ -1,7 +1,7 @@
-"""Tells people or programs line by line what a node tells, through restarts and lost connections.
+"""Prints a node's events as plain lines or JSON, each once, through restarts and lost connections.
 
-Each thing is told once: what a node tells anew is compared with what was told before, and a round that a line
-of the history told is not told again event by event.
+After a restart a node sends its history again: the printer compares it with what it printed before. A round
+that was printed as one line of the history is not printed again event by event.
 """
 
 from __future__ import annotations
@@ -26,65 +26,65 @@ _OF_ROUND = (
     events.SteppedDown,
     events.RosterChanged,
 )
-"""Events about a round that its line in the history sums up."""
+"""Events about a round that its line of the history covers."""
 
 
 class EventPrinter:
-    """Takes what a `Follower` hands on and writes lines."""
+    """Prints what a `Follower` delivers."""
 
     def __init__(self, write: Callable[[str], None], note: Callable[[str], None], *, json: bool) -> None:
-        """Give lines to *write*, with *json* as JSON; what is to be said of the connection goes to *note*."""
+        """Pass lines to *write*, as JSON with *json*; lines about the connection go to *note*."""
         self._write = write
         self._note = note
         self._json = json
         self._stream = ""
         self._seq = 0
-        """The last number told of that stream."""
+        """The last printed number of that stream."""
         self._run = ""
-        self._told: set[tuple[str, int]] = set()
-        """Committed rounds that were told, by run and number."""
-        self._summed: dict[tuple[str, int], bool] = {}
-        """Those told by a line of the history, and whether with a committed accuracy."""
+        self._printed: set[tuple[str, int]] = set()
+        """Committed rounds that were printed, by run and number."""
+        self._from_history: dict[tuple[str, int], bool] = {}
+        """Those printed as a line of the history, and whether with a committed accuracy."""
 
     def deliver(self, item: Item) -> None:
-        """Take what the node tells."""
+        """Print the next item, unless it was printed before."""
         if isinstance(item, RoundRow):
             self._run, key = item.run, (item.run, item.round)
-            if key not in self._told:
-                self._told.add(key)
-                self._summed[key] = item.accuracy is not None and item.committed
-                self._tell_item(item)
+            if key not in self._printed:
+                self._printed.add(key)
+                self._from_history[key] = item.accuracy is not None and item.committed
+                self._print(item)
         elif item.seq > self._seq:
             self._seq = item.seq
-            if self._json or not self._is_summed(item.event):
-                self._tell_item(item)
+            if self._json or not self._is_covered(item.event):
+                self._print(item)
             if isinstance(item.event, events.RunJoined | events.Committed):
                 self._run = item.event.run
             if isinstance(item.event, events.Committed):
-                self._told.add((item.event.run, item.event.round))
+                self._printed.add((item.event.run, item.event.round))
 
-    def tell(self, connection: Connection) -> None:
-        """Take how the connection is."""
+    def on_connection(self, connection: Connection) -> None:
+        """Print the new state of the connection."""
         if isinstance(connection, Connected) and connection.greeting.stream != self._stream:
             self._stream, self._seq = connection.greeting.stream, 0
         line = connection_line(connection)
         if line is not None:
             self._note(line)
 
-    def _is_summed(self, event: events.AnyEvent) -> bool:
-        """Return whether a line of the history said what *event* says."""
+    def _is_covered(self, event: events.AnyEvent) -> bool:
+        """Return whether a printed line of the history covers *event*."""
         if isinstance(event, events.EvaluationFinished):
-            return self._summed.get((self._run, event.round), False)
-        return isinstance(event, _OF_ROUND) and (self._run, event.round) in self._summed
+            return self._from_history.get((self._run, event.round), False)
+        return isinstance(event, _OF_ROUND) and (self._run, event.round) in self._from_history
 
-    def _tell_item(self, item: Item) -> None:
+    def _print(self, item: Item) -> None:
         line = item_json(item) if self._json else item_line(item)
         if line is not None:
             self._write(line)
 
 
 def item_line(item: Item) -> str | None:
-    """Return a line for *item*; None where it is not worth one."""
+    """Return a line for *item*; None if it has none."""
     if isinstance(item, RoundRow):
         return _row_line(item)
     line = line_of(item.event, item.training_round)
@@ -94,7 +94,7 @@ def item_line(item: Item) -> str | None:
 
 
 def item_json(item: Item) -> str:
-    """Return *item* as one line of JSON; rounds that lie behind have "event": "history"."""
+    """Return *item* as one line of JSON; a committed round of the history has "event": "history"."""
     if isinstance(item, RoundRow):
         fields = {"event": "history", "training_round": item.training_round, **msgspec.to_builtins(item)}
     else:
@@ -104,7 +104,7 @@ def item_json(item: Item) -> str:
 
 
 def connection_line(connection: Connection) -> str | None:
-    """Return a line for how the connection is; None where there is nothing to say."""
+    """Return a line for the state of the connection; None if it has none."""
     match connection:
         case Connected(greeting=greeting):
             name = bounded(greeting.name, 64)

@@ -1,7 +1,6 @@
-"""From what is known of a node to what the screens show: rows, series and lines of text.
+"""Turns the state of a node into what the screens show: table rows, chart series and lines of text.
 
-Pure functions of the state and of the time: nothing here draws, and nothing is kept. What has no source in
-the state is not shown.
+These are pure functions of the state and the time.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from tui.views.rounds import (
 from tui.views.summary import (
     PHASE_WORDS,
     Scores,
+    display_name,
     finished_text,
     header,
     last_scores,
     log_line,
-    plain,
     reachable,
     remaining_seconds,
     title,
@@ -38,6 +37,7 @@ __all__ = [
     "Scores",
     "accuracy_series",
     "activity_text",
+    "display_name",
     "finished_text",
     "header",
     "last_scores",
@@ -51,7 +51,6 @@ __all__ = [
     "peer_rounds",
     "peer_rows",
     "peer_series",
-    "plain",
     "reachable",
     "remaining_seconds",
     "round_gantt",

@@ -1,4 +1,4 @@
-"""Peers as rows of a table, and all that is known of one."""
+"""Peers as table rows, the details of one peer, and the links to all."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ PEER_COLUMNS = (
     Column("system", "SYSTEM", 14, 0),
     Column("address", "ADDRESS", 22, 0),
 )
-"""Of the table of peers: what goes first when the screen is narrow has the lowest priority."""
+"""Columns of the table of peers; on a narrow screen those with the lowest priority are dropped first."""
 
 
 def peer_rows(state: State, now: float, glyphs: Glyphs) -> list[Row]:
-    """Return the rows of the table of peers: this node's first, then by name."""
+    """Return the rows of the table of peers: this node first, then by name."""
     order = sorted(state.peers.values(), key=lambda peer: (not peer.is_me, peer.name))
     return [_peer_row(state, peer, now, glyphs) for peer in order]
 
@@ -43,7 +43,7 @@ def peer_rows(state: State, now: float, glyphs: Glyphs) -> list[Row]:
 def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
     activity = state.activity(peer)
     symbol = SYMBOLS[activity.kind]
-    status, facts = peer.status, peer.device_info
+    status, device = peer.status, peer.device_info
     is_gone = not peer.is_connected
     is_aggregator = state.open is not None and state.open.aggregator == peer.name
     scores = peer.score
@@ -52,7 +52,7 @@ def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
         "name": clip(peer.name, 40),
         "activity": Text(activity_text(activity, peer, now, glyphs), style=symbol.style_name),
         "round": str(state.round_of(status.round)) if status is not None and status.run else NONE,
-        "samples": samples(facts.samples) if facts is not None and facts.samples else NONE,
+        "samples": samples(device.samples) if device is not None and device.samples else NONE,
         "accuracy": score(scores.correct / scores.total) if scores is not None else NONE,
         "loss": f"{scores.loss / scores.total:.3f}" if scores is not None else NONE,
         "rtt": "me" if peer.is_me else NONE if is_gone or peer.rtt is None else duration(peer.rtt),
@@ -60,15 +60,15 @@ def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
         "down": NONE if is_gone or peer.is_me else rate(peer.down),
         "seconds": duration(peer.update.seconds) if peer.update is not None else NONE,
         "since": ago(now - peer.since) if peer.since is not None else NONE,
-        "device": clip(facts.device or "starting", 12) if facts is not None else NONE,
-        "system": clip(facts.system, 14) if facts is not None else NONE,
+        "device": clip(device.device or "starting", 12) if device is not None else NONE,
+        "system": clip(device.system, 14) if device is not None else NONE,
         "address": clip(peer.address, 22),
     }
     return Row(peer.name, cells, dim=is_gone)
 
 
 def activity_text(activity: Activity, peer: Peer, now: float, glyphs: Glyphs) -> str:
-    """Return symbol and word for what a peer does, and how far it is."""
+    """Return symbol, word and progress of a peer's activity."""
     symbol = SYMBOLS[activity.kind]
     mark = symbol.ascii if glyphs.is_ascii else symbol.mark
     detail = activity.detail
@@ -80,8 +80,8 @@ def activity_text(activity: Activity, peer: Peer, now: float, glyphs: Glyphs) ->
 
 
 def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Text]:
-    """Return what is known of one peer, as lines."""
-    status, facts, update = peer.status, peer.device_info, peer.update
+    """Return the details of one peer, as lines."""
+    status, device, update = peer.status, peer.device_info, peer.update
     role = "member" if peer.is_member else "not in the roster"
     who = Text(f"id    {peer.node or NONE}")
     where = f"addr  {clip(peer.address, 40) or NONE}   {role}{'   this node' if peer.is_me else ''}"
@@ -90,11 +90,11 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
     if peer.links_made > 1:
         where += f"   {peer.links_made} links made"
     lines = [who, Text(where)]
-    if facts is not None:
+    if device is not None:
         lines.append(
             Text(
-                f"dev   {clip(facts.system, 30)}  {facts.cores} cores  {size(facts.memory)}  "
-                f"trains on {clip(facts.device, 12) or NONE}   p2pfl {clip(facts.software, 16)}"
+                f"dev   {clip(device.system, 30)}  {device.cores} cores  {size(device.memory)}  "
+                f"trains on {clip(device.device, 12) or NONE}   p2pfl {clip(device.software, 16)}"
             )
         )
     activity = state.activity(peer)
@@ -104,7 +104,7 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
     if activity.progress is not None:
         now_line.append("  ").append_text(progress(activity.progress, 20, glyphs))
     if status is not None and status.predicted:
-        now_line.append(f"   its own prediction: {duration(status.predicted)}")
+        now_line.append(f"   predicted {duration(status.predicted)}")
     lines.append(now_line)
     if not peer.is_connected and peer.lost_reason:
         lines.append(Text(f"      {clip(peer.lost_reason, 120)}"))
@@ -123,7 +123,7 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
 
 
 def peer_rounds(state: State, peer: Peer, count: int) -> list[Text]:
-    """Return what *peer* did in the last *count* rounds, the latest first."""
+    """Return the part of *peer* in the last *count* rounds, the latest first."""
     lines = []
     for one in reversed(list(state.rounds)[-count:]):
         update = _of(one.updates, peer.name)
@@ -146,7 +146,7 @@ def _of(updates: Iterable[CountedUpdate], name: str) -> CountedUpdate | None:
 def network_lines(
     state: State, now: float, glyphs: Glyphs, *, count: int = 50, is_narrow: bool = False
 ) -> list[Text]:
-    """Return the links of this node, and what went over them."""
+    """Return the links of this node and their traffic."""
     others = sorted((p for p in state.peers.values() if not p.is_me), key=lambda p: (not p.linked, p.name))
     lines = []
     for peer in others[:count]:

@@ -28,7 +28,9 @@ class Told:
         self.it = EventPrinter(self.lines.append, self.notes.append, json=json)
 
     def connect(self, stream: str) -> None:
-        self.it.tell(Connected(Greeting(1, "0", "ada", "id", "lab", "who", "local", (), stream, False)))
+        self.it.on_connection(
+            Connected(Greeting(1, "0", "ada", "id", "lab", "who", "local", (), stream, False))
+        )
 
     def take(self, *items: Published | RoundRow) -> None:
         for item in items:
@@ -113,7 +115,7 @@ def test_for_programs_everything_is_json_and_nothing_is_left_out() -> None:
 )
 def test_what_is_said_of_the_connection_is_kept_apart(connection: Retrying | NodeEnded, words: str) -> None:
     told = Told()
-    told.it.tell(connection)
+    told.it.on_connection(connection)
     assert told.lines == []
     assert words in told.notes[0]
 

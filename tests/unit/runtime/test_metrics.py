@@ -54,7 +54,7 @@ class Stage:
     def look(self, now: float = 0.0) -> list[events.AnyEvent]:
         """Return what one look tells."""
         self.told.clear()
-        self.it.look(now)
+        self.it.sample(now)
         return list(self.told)
 
     def measure(self, now: float = 0.0) -> events.Measured:

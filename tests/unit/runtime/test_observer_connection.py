@@ -34,7 +34,7 @@ async def watcher() -> Watcher:
 
 @pytest.fixture
 async def seen(watcher: Watcher) -> ObserverConnection:
-    return ObserverConnection(watcher.stream, 3 * SIZE, beat=BEAT, too_slow=TOO_SLOW)
+    return ObserverConnection(watcher.stream, 3 * SIZE, heartbeat=BEAT, too_slow=TOO_SLOW)
 
 
 async def test_what_was_queued_is_sent_in_order_before_the_last_words(
@@ -67,7 +67,7 @@ async def test_who_lets_too_much_wait_is_told_so_and_sent_nothing_more(
     watcher.stop_reading()
     for number in range(10):
         seen.push(frame(news(number)))
-    assert await seen.ended == f"it reads too slowly: {3 * SIZE} bytes wait to be sent to it"
+    assert await seen.ended == f"it reads too slowly: {3 * SIZE} bytes are queued for it"
     assert watcher.frames == [Denial("too slow")]
     watcher.read_on()
     seen.push(frame(news(11)))
