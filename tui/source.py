@@ -34,9 +34,8 @@ class Live:
         node: str | None = None,
         certs: Path | None = None,
         name: str | None = None,
-        is_patient: bool = True,
     ) -> None:
-        """Find the node, see `find_target`; without *is_patient* the first connection must succeed.
+        """Find the node, see `find_target`.
 
         Raises:
             UserError: there is no such node, or it cannot be observed.
@@ -48,7 +47,7 @@ class Live:
         target = find_target(address, data_dir=data_dir, node=node, certs=certs, name=name)
         self.text = target.text
         """The node's address, for messages."""
-        self._follower = Follower(target, is_patient=is_patient)
+        self._follower = Follower(target)
 
     async def run(
         self,

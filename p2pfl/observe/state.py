@@ -265,10 +265,10 @@ class State(EventFold):
                 if self.phase in ("paused", *FINISHED_PHASES):
                     self.phase = "running"
                     self._changed("run")
-                self._opened(event.round)
+                self._open_round(event.round)
                 self.training = (0, 0)
             case events.TrainingFinished() | events.UpdateReused():
-                self._opened(event.round).trained.add(self.name)
+                self._open_round(event.round).trained.add(self.name)
                 self.training = None
                 self._changed("open", "peers")
             case _:
@@ -277,7 +277,7 @@ class State(EventFold):
     def _on_aggregation(self, event: events.AggregationEvent, item: Published) -> None:
         if event.round <= self._decided:
             return  # the round is decided: nothing about it changes any more
-        opened = self._opened(event.round)
+        opened = self._open_round(event.round)
         match event:
             case events.ElectionStarted():
                 opened.attempt = event.attempt
@@ -361,16 +361,16 @@ class State(EventFold):
         else:
             self.phase = "running"
         self.open = None if event.how == "finished" else self._next_open(time)
-        self._seat(event.members)
+        self._set_members(event.members)
         self._changed("run", "rounds", "open", "peers")
 
-    def _seat(self, members: tuple[str, ...]) -> None:
+    def _set_members(self, members: tuple[str, ...]) -> None:
         for name in members:
             self._peer(name).is_member = True
         for peer in self.peers.values():
             peer.is_member = peer.name in members
 
-    def _opened(self, index: int) -> OpenRound:
+    def _open_round(self, index: int) -> OpenRound:
         """Return the open round of record *index*; the first event about a round opens it."""
         if self.open is None or self.open.index < index:
             self.open = OpenRound(index, self.round_of(index))
@@ -392,7 +392,7 @@ class State(EventFold):
     def _commit(self, event: events.Committed, time: float) -> None:
         seen = self.open if self.open is not None and self.open.index == event.round else None
         if event.run == self.run and event.kind == "train" and self.rounds.get(event.trained) is None:
-            self._tally(event)
+            self._count_parts(event)
         if event.run == self.run:
             self.rounds.take(event, time, seen)
         self.members = event.members
@@ -410,7 +410,7 @@ class State(EventFold):
         elif self.phase != "ended" and (event.then == "go" or self.phase not in FINISHED_PHASES):
             self.phase = "running"
         self.quorum = None
-        self._seat(event.members)
+        self._set_members(event.members)
         self._changed("rounds", "open", "run", "peers")
 
     def _history(self, row: RoundRow) -> None:
@@ -424,13 +424,13 @@ class State(EventFold):
         if row.kind == "train":
             self.trained = max(self.trained, number)
             if self.rounds.get(number) is None:
-                self._tally(row)
+                self._count_parts(row)
         self.rounds.take_row(row)
         for score in row.scores:
             self._peer(score.name).score = score
         self._changed("rounds", "run", "peers")
 
-    def _tally(self, decided: events.Committed | RoundRow) -> None:
+    def _count_parts(self, decided: events.Committed | RoundRow) -> None:
         """Add a round to the counts of its members."""
         self._peer(decided.aggregator).aggregated += 1
         for update in decided.updates:

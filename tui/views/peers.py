@@ -48,7 +48,7 @@ def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
     is_aggregator = state.open is not None and state.open.aggregator == peer.name
     scores = peer.score
     cells: dict[str, Text | str] = {
-        "star": Text(glyphs.star if is_aggregator else " ", style=SYMBOLS["elected"].style_name),
+        "star": Text(glyphs.star, style=SYMBOLS["elected"].style_name) if is_aggregator else "",
         "name": clip(peer.name, 40),
         "activity": Text(activity_text(activity, peer, now, glyphs), style=symbol.style_name),
         "round": str(state.round_of(status.round)) if status is not None and status.run else NONE,

@@ -119,6 +119,8 @@ class Chart(Widget, can_focus=True):
         if self._band is not None:
             name = f"({BAND})" if BAND in self._hidden else f"{self._symbol('dotted')} {BAND} min-max"
             line.append(name, style="quiet")
+        line.rstrip()
+        line.truncate(max(1, self.size.width), overflow="ellipsis")
         return line
 
     def _symbol(self, marker: Literal["line", "dashed", "dotted"]) -> str:
