@@ -119,8 +119,8 @@ class Observer:
             identity, _ = authenticate(transport, target.credentials)
             if target.node is not None and identity.node_id != target.node:
                 raise NetworkError(
-                    f"At {address} the node {identity} answered, and {short(target.node)} was expected: the "
-                    "expected node no longer runs."
+                    f"At {address} the node {identity} answered, and {short(target.node)} was expected: that "
+                    "node no longer runs."
                 )
         except BaseException:
             stream.abort()

@@ -119,7 +119,7 @@ async def test_another_federations_certificate_is_refused_with_a_sentence(tmp_pa
 
 async def test_another_node_where_one_was_expected_is_not_watched(tmp_path: Path) -> None:
     async with observed(tmp_path) as node:
-        with pytest.raises(NetworkError, match="was expected: the one that was meant does not run any more"):
+        with pytest.raises(NetworkError, match="was expected: that node no longer runs"):
             await Observer.connect(node.target()._replace(node="z" * 52))
 
 
