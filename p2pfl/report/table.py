@@ -38,9 +38,9 @@ def jsonl_text(rows: Iterable[RoundRow]) -> str:
 def json_line(row: RoundRow) -> str:
     """Return *row* as one line of ASCII, so that a name cannot control a terminal.
 
-    `round` counts training rounds, `index` is the number of the record in the chain. `metrics` has the mean of
-    every metric; `accuracy` and `loss` are null if the task does not measure them. If `committed` is false the
-    metrics may still change. `seconds` is null if the node learned of the round only afterwards.
+    `round` counts training rounds, `index` is the number of the record in the chain. `metrics` has the mean
+    of every metric; `accuracy` and `loss` are null if the task does not measure them. If `committed` is false
+    the metrics may still change. `seconds` is null if the node learned of the round only afterwards.
     """
     fields = {
         "run": row.run,
