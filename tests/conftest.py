@@ -9,8 +9,14 @@ from __future__ import annotations
 import os
 import signal
 
+from hypothesis import HealthCheck, settings
+
 # Test processes and the nodes they start share few cores: thread pools would only compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What an example takes says how busy the machine is.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 def _end_politely(number: int, frame: object) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from p2pfl import events
 from tests.support.network import Network, linux_only, network
-from tests.support.processes import digests, fleet, last_round, until
+from tests.support.processes import LIGHT, digests, fleet, last_round, until
 
 pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(240), linux_only]
 
@@ -41,7 +41,7 @@ async def complete(net: Network) -> None:
 
 
 async def test_in_every_round_one_is_killed_and_started_again_and_the_run_completes(net: Network) -> None:
-    await net.start_all(*OPTIONS)
+    await net.start_all(*OPTIONS, program=LIGHT)
     for process in net.nodes.values():
         await process.until(events.RunJoined)
     chance = random.Random(SEED)
@@ -59,7 +59,7 @@ async def test_in_every_round_one_is_killed_and_started_again_and_the_run_comple
 
 
 async def test_all_are_killed_at_once_in_round_4_and_the_run_goes_on(net: Network) -> None:
-    five = await net.start_all(*OPTIONS)
+    five = await net.start_all(*OPTIONS, program=LIGHT)
     for process in five:
         await process.until(events.Committed, lambda event: event.round == 3)
     for process in five:

@@ -10,7 +10,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core.departure import LEFT_EXIT
-from tests.support.processes import Fleet, fleet
+from tests.support.processes import LIGHT, Fleet, fleet
 from tests.support.terminals import terminal
 
 pytestmark = pytest.mark.processes
@@ -48,7 +48,7 @@ async def test_a_node_trains_to_the_end_whatever_becomes_of_its_output(
 
 async def test_sigterm_ends_a_node_in_time_that_the_quorum_needs(nodes: Fleet) -> None:
     options = ["--rounds=60", "--pace=0.5", "--leave-within=1"]
-    ada, ben, cleo = await nodes.start_all("ada", "ben", "cleo", options=options)
+    ada, ben, cleo = await nodes.start_all("ada", "ben", "cleo", options=options, program=LIGHT)
     await ada.until(events.Committed)
     cleo.end()
     await ada.until(events.PeerLost)
@@ -59,7 +59,7 @@ async def test_sigterm_ends_a_node_in_time_that_the_quorum_needs(nodes: Fleet) -
 
 
 async def test_a_node_whose_terminal_is_closed_leaves_and_says_so_in_its_log(nodes: Fleet) -> None:
-    ada = await nodes.start("ada", "--min-nodes=2")
+    ada = await nodes.start("ada", "--min-nodes=2", program=LIGHT)
     ada.signal(signal.SIGHUP)
     assert await ada.exit_code() == LEFT_EXIT
     log = (nodes.folder / "ada" / "logs" / "node.log").read_text(encoding="utf-8")
@@ -68,7 +68,7 @@ async def test_a_node_whose_terminal_is_closed_leaves_and_says_so_in_its_log(nod
 
 
 async def test_sigterm_to_the_screen_gives_the_terminal_back(nodes: Fleet) -> None:
-    ada = await nodes.start("ada", "--min-nodes=2")
+    ada = await nodes.start("ada", "--min-nodes=2", program=LIGHT)
     async with terminal("tui", f"--data-dir={nodes.folder / 'ada'}") as shown:
         await shown.until("listens on")
         assert not shown.is_given_back

@@ -8,7 +8,7 @@ import pytest
 
 from p2pfl import events
 from tests.support.network import linux_only, network
-from tests.support.processes import digests, fleet, last_round
+from tests.support.processes import LIGHT, digests, fleet, last_round
 
 pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(240), linux_only]
 
@@ -20,7 +20,7 @@ CUT = 3
 
 async def test_two_of_five_pause_until_they_are_back_while_three_go_on(tmp_path: Path) -> None:
     async with fleet(tmp_path) as nodes, network(nodes, *NAMES) as net:
-        await net.start_all("--rounds=8", "--pace=1")
+        await net.start_all("--rounds=8", "--pace=1", program=LIGHT)
         for process in net.nodes.values():
             await process.until(events.TrainingStarted, lambda event: event.round == CUT)
         net.cut_off(*MINORITY)

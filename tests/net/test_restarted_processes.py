@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl import events
-from tests.support.processes import Fleet, digests, fleet, trainings
+from tests.support.processes import LIGHT, Fleet, digests, fleet, trainings
 
 pytestmark = pytest.mark.processes
 
@@ -66,17 +66,17 @@ async def test_a_model_damaged_on_disk_is_told_pulled_again_and_not_trained_on(n
 async def test_the_same_command_after_the_end_says_complete_and_a_higher_number_of_rounds_goes_on(
     nodes: Fleet,
 ) -> None:
-    first = await nodes.start_all("ada", "ben", options=["--rounds=2"])
+    first = await nodes.start_all("ada", "ben", options=["--rounds=2"], program=LIGHT)
     assert [await process.exit_code() for process in first] == [0, 0]
     before = nodes.rounds()
 
-    second = await nodes.start_all("ada", "ben", options=["--rounds=2"])
+    second = await nodes.start_all("ada", "ben", options=["--rounds=2"], program=LIGHT)
     assert [await process.exit_code() for process in second] == [0, 0]
     assert [process.all(events.RunJoined)[0].how for process in second] == ["finished", "finished"]
     assert "has ended in this data directory, after round 2" in second[0].output
     assert nodes.rounds() == before
 
-    third = await nodes.start_all("ada", "ben", options=["--rounds=4"])
+    third = await nodes.start_all("ada", "ben", options=["--rounds=4"], program=LIGHT)
     assert [await process.exit_code() for process in third] == [0, 0]
     assert third[0].all(events.OptionsIgnored) == []
     after = nodes.rounds()
@@ -89,8 +89,8 @@ async def test_the_same_command_after_the_end_says_complete_and_a_higher_number_
 
 
 async def test_a_second_node_on_one_data_directory_is_told_so(nodes: Fleet) -> None:
-    ada = await nodes.start("ada", "--min-nodes=2")
-    second = nodes.start_unheard("ada", "--min-nodes=2")
+    ada = await nodes.start("ada", "--min-nodes=2", program=LIGHT)
+    second = nodes.start_unheard("ada", "--min-nodes=2", program=LIGHT)
     assert await second.exit_code() == 2
     assert f"is in use by process {ada.pid}; one node runs per directory" in second.output
     assert "Traceback" not in second.output

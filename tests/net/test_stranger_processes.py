@@ -13,7 +13,7 @@ from p2pfl import events
 from p2pfl.identity.authority import create_authority, issue
 from p2pfl.identity.credentials import read_credentials
 from p2pfl.net.transport.tls import client_context
-from tests.support.processes import PATIENCE_SECONDS, Process, address_of, digests, fleet
+from tests.support.processes import LIGHT, PATIENCE_SECONDS, Process, address_of, digests, fleet
 
 pytestmark = pytest.mark.processes
 
@@ -37,11 +37,13 @@ async def test_strangers_end_their_own_connections_and_the_run_completes(tmp_pat
     async with fleet(tmp_path) as nodes:
         create_authority(tmp_path / "foreign", "fleet")
         foreign = issue(tmp_path / "foreign", "dog")
-        members = await nodes.start_all("ada", "ben", "cleo", options=["--rounds=4", "--pace=1"])
+        members = await nodes.start_all(
+            "ada", "ben", "cleo", options=["--rounds=4", "--pace=1"], program=LIGHT
+        )
         ada = members[0]
         await ada.until(events.RunJoined)
 
-        dog = await nodes.start("dog", "--min-nodes=2", peers=[ada], certs=foreign)
+        dog = await nodes.start("dog", "--min-nodes=2", peers=[ada], certs=foreign, program=LIGHT)
         member = client_context(read_credentials(nodes.folder / "certs" / "ben"))
         await say(ada, b"GET / HTTP/1.1\r\nHost: ada\r\n\r\n")
         await say(ada, random.Random(7).randbytes(1024 * 1024))

@@ -8,7 +8,7 @@ from p2pfl.core.effects import Exit
 from p2pfl.core.ending import Ending
 from p2pfl.core.running import Running
 from p2pfl.messages import Status
-from tests.support.core import NOW, Context, chain_of, context, ledger, link, of_kind, status, taken
+from tests.support.core import NOW, Context, chain_of, context, ledger, link, of_kind, options, status, taken
 from tests.support.records import NAMES
 
 
@@ -84,3 +84,11 @@ def test_who_leaves_a_complete_run_exits_as_the_run_did(
     running.open_round()
     Ending(ctx, lambda: None).leave(running)
     assert [effect.code for effect in of_kind(taken(ctx), Exit)] == [code]
+
+
+def test_a_node_that_is_to_stay_does_not_exit_though_everybody_has_the_final_model(ctx: Context) -> None:
+    ctx.options = options(stay=True)
+    for name in NAMES[1:3]:
+        link(ctx, name, ended(ctx, links=2))
+    assert again_at(ctx) is None
+    assert of_kind(taken(ctx), Exit) == []

@@ -17,7 +17,7 @@ from p2pfl.core.lobby import (
 )
 from p2pfl.messages import Decline, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical
-from p2pfl.spec import DataCard
+from p2pfl.spec import with_options, DataCard
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, digest, genesis, node
 
@@ -449,6 +449,6 @@ def test_record_0_has_the_agreement_what_each_card_stated_and_where_the_model_ca
 
 
 def test_a_failure_with_a_task_that_is_neither_offered_nor_its_own_is_nobodys_concern(ctx):
-    other = msgspec.structs.replace(ctx.options.spec, epochs=7)
+    other = with_options(ctx.options.spec, epochs=7)
     Lobby(ctx).fail("no such data", other)
     assert taken(ctx) == []

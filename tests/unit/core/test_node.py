@@ -23,6 +23,7 @@ from p2pfl.messages import (
     Accepted,
     Card,
     Commit,
+    Decline,
     DeviceInfo,
     Offer,
     Prepare,
@@ -35,7 +36,7 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.schema import TensorSpec, canonical
-from p2pfl.spec import DataCard
+from p2pfl.spec import with_options, DataCard
 from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told
 from tests.support.device import Device, chain_digest, in_run, joined, where
 from tests.support.records import CARD, NAMES, SCHEMA, node, resigned, signed, update
@@ -54,6 +55,37 @@ def test_there_is_always_a_deadline_so_nothing_depends_on_a_message():
     assert device.node.deadline() <= 101.0
     device.node.tick(101.0)
     assert device.node.deadline() <= 102.0
+
+
+def test_a_node_whose_operator_holds_the_start_waits_for_its_word_until_it_is_given():
+    device = Device(wait=True)
+    device.link("ben", "cleo")
+    device.describe()
+    assert device.node.waits_for_go
+    device.feed(inputs.Go())
+    assert not device.node.waits_for_go
+
+
+def test_in_no_run_there_is_nothing_to_steer_and_in_one_there_is():
+    assert Device().node.objection("pause") == "this node is in no run yet"
+    assert in_run(chain_of(*NAMES[:3], rounds=1)).node.objection("pause") == ""
+
+
+def test_a_node_says_how_many_it_wants_before_a_run_begins():
+    device = Device()
+    device.feed(inputs.Expect(5))
+    assert device.node.status().min_nodes == 5
+
+
+def test_what_the_worker_answers_when_the_run_is_gone_changes_nothing():
+    chain, update_ = chain_of(*NAMES[:3]), update("ada", 1)
+    results = [
+        inputs.BlobProgress(update_.digest),
+        inputs.TrainProgress(chain.run, 1, 1, 2, 3.0),
+        inputs.WorkFailed("train", "no memory", 1, model=chain.genesis.model),
+    ]
+    device = Device()
+    assert [device.feed(result) for result in results] == [[], [], []]
 
 
 def test_an_exit_is_the_last_thing_a_node_asks_for():
@@ -116,6 +148,32 @@ def test_a_model_that_no_longer_fits_the_run_ends_the_node():
     (end,) = of_kind(device.feed(inputs.SchemaRead(read.layout, SCHEMA)), Exit)
     assert end.code == UNFIT_EXIT
     assert "weight F32[2,3] there is weight F32[9] here" in end.reason
+
+
+def test_a_schema_that_was_read_for_an_offered_run_says_why_it_is_declined():
+    chain = chain_of(*NAMES[:3])
+    device = Device()
+    device.link("ben")
+    device.describe()
+    device.hear("ben", Offer(chain.genesis))
+    mine = canonical([TensorSpec("weight", "F32", (9,)), TensorSpec("steps", "I64", ())])
+    (read,) = of_kind(device.describe(chain.genesis.spec, mine), ReadSchema)
+    effects = device.feed(inputs.SchemaRead(read.layout, SCHEMA))
+    assert [
+        "weight F32[2,3] there is weight F32[9] here" in said.reason for said in sent(effects, Decline)
+    ] == [True]
+    assert of_kind(effects, Exit) == []
+
+
+def test_a_peer_with_another_record_of_the_last_round_is_asked_for_the_commit_behind_it_once():
+    device = in_run(chain_of(*NAMES[:3], rounds=2))
+    device.link("ben")
+    said = status(run=device.node.ledger.run, round=2, record=model("another"), steps=1)
+    asked = [
+        sent(device.hear("ben", msgspec.structs.replace(said, steps=steps)), RecordsRequest)
+        for steps in (1, 2)
+    ]
+    assert asked == [[RecordsRequest(device.node.ledger.run, 1)], []]
 
 
 # --- rounds that are not open -----------------------------------------------------------------------------------
@@ -300,3 +358,27 @@ def test_a_node_started_again_with_other_data_ends_before_it_trains():
     assert exit_.code == 2
     assert exit_.reason.endswith("its data lack the class '9' of the run")
     assert of_kind(effects, Train) == sent(effects, Card) == []
+
+
+def test_bytes_that_come_are_progress_of_the_candidate_whose_model_they_are():
+    chain = chain_of(*NAMES[:3], rounds=1)
+    device = in_run(chain)
+    device.link("ben")
+    proposal = chain.commit(model=model("average")).record
+    device.hear("ben", Accept(chain.run, 2, ballot(2, "ben"), proposal))
+    acceptor = device.node._running.acceptor
+    until = acceptor.lease.until(60.0)
+    device.feed(inputs.BlobProgress(model("another")), seconds=5.0)
+    assert acceptor.lease.until(60.0) == until
+    device.feed(inputs.BlobProgress(proposal.model), seconds=5.0)
+    assert acceptor.lease.until(60.0) == until + 10.0
+
+
+def test_a_worker_that_cannot_do_the_run_s_task_any_more_ends_the_node_and_another_task_does_not():
+    device = in_run(chain_of(*NAMES[:3], rounds=1))
+    spec = device.node.ledger.spec
+    other = with_options(spec, epochs=7)
+    device.node._ctx.options = msgspec.structs.replace(device.node._ctx.options, spec=spec)
+    assert of_kind(device.feed(inputs.WorkFailed("describe", "no such data", spec=other)), Exit) == []
+    (end,) = of_kind(device.feed(inputs.WorkFailed("describe", "no such data", spec=spec)), Exit)
+    assert (end.code, end.reason) == (UNFIT_EXIT, "no such data")

@@ -7,7 +7,7 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.messages import Collect
 from p2pfl.spec import with_options
-from tests.support.core import ballot, chain_of, options, taken, told, unlink
+from tests.support.core import ballot, chain_of, link, options, taken, told, unlink
 from tests.support.device import in_run
 from tests.support.records import NAMES, node, resigned, trained
 from tests.support.running import Bench
@@ -106,7 +106,7 @@ def test_who_is_alone_with_the_evaluation_to_come_hears_once_that_the_run_may_be
         unlink(bench.ctx, "ben")
         unlink(bench.ctx, "cleo")
         said += bench.advance(30.0) + bench.advance(30.0)
-        bench.ctx.peers[node("ben")].linked = True
+        link(bench.ctx, "ben")
         said += bench.advance(1.0) + bench.advance(1.0)
     assert len(told(said, events.QuorumLost)) == 2
     texts = [notice.text for notice in told(said, events.Notice)]

@@ -19,7 +19,7 @@ from p2pfl.core.effects import (
     Train,
     can_wait,
 )
-from p2pfl.core.ledger import CLONED_EXIT
+from p2pfl.core.ledger import CLONED_EXIT, CONFLICT_EXIT
 from p2pfl.core.options import MAX_ATTEMPT_GAP
 from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, MODEL_TRIES
 from p2pfl.core.saved import Vote
@@ -39,9 +39,21 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.proofs import CastVote, sign_request
-from tests.support.core import ballot, member, model, of_kind, receivers, sent, status, taken, told, unlink
+from tests.support.core import (
+    ballot,
+    chain_of,
+    member,
+    model,
+    of_kind,
+    receivers,
+    sent,
+    status,
+    taken,
+    told,
+    unlink,
+)
 from tests.support.keys import signer
-from tests.support.records import SPEC, node, resigned, roster, signed, update
+from tests.support.records import NAMES, SPEC, node, resigned, roster, signed, update
 from tests.support.running import Bench
 
 
@@ -497,3 +509,13 @@ def test_a_member_that_cannot_have_the_final_model_keeps_nobody_waiting_for_its_
     assert bench.it.model_failing_since == pytest.approx(bench.ctx.now - 0.1 * (MODEL_TRIES + 1))
     bench.it.blob_progressed(bench.ledger.model)
     assert bench.it.model_failing_since is None
+
+
+def test_behind_a_second_decision_of_a_round_no_record_is_taken_any_more():
+    bench = Bench()
+    fork = chain_of(*NAMES[:3])
+    fork.commit(model=model("another"))
+    effects = bench.learn(fork.commit(), fork.commit())
+    assert bench.ledger.halted
+    assert [effect.code for effect in of_kind(effects, Exit)] == [CONFLICT_EXIT]
+    assert [effect.commit.record.round for effect in of_kind(effects, SaveCommit)] == [2], "as evidence"

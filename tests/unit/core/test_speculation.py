@@ -201,3 +201,14 @@ def test_an_update_of_another_parent_is_not_kept(bench):
     assert bench.it.speculation.is_training
     bench.trained(train.round, train.model)
     assert not bench.it.speculation.is_training
+
+
+def test_a_proposed_model_whose_file_is_lost_takes_the_work_on_it_along(bench):
+    record = bench.proposal()
+    bench.propose(record)
+    assert bench.it.speculation.is_training
+    bench.it.blob_failed(inputs.BlobFailed(record.model, "its bytes are wrong", invalid=True, is_lost=True))
+    effects = taken(bench.ctx)
+    assert of_kind(effects, StopTraining)
+    assert bench.it.speculation.record is None
+    assert bench.ledger.holds, "the open round's own model is here"

@@ -60,6 +60,8 @@ def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended():
 
 
 def test_a_lone_member_that_comes_back_stands_without_listening():
-    vote = Vote(2, ballot(1, "ada"), None, None)
-    lone = Bench(members=NAMES[:1], vote=vote)
-    assert [event.round for event in told([*lone.began, *lone.advance()], events.ElectionStarted)] == [2]
+    lone, one_of_three = Bench(members=NAMES[:1]), Bench()
+    for bench in (lone, one_of_three):
+        bench.it.open_round(is_resumed=True)
+    assert [event.round for event in told(lone.advance(), events.ElectionStarted)] == [2]
+    assert told(one_of_three.advance(), events.ElectionStarted) == [], "it hears first what it has forgotten"
