@@ -17,7 +17,7 @@ from p2pfl.core.lobby import (
 )
 from p2pfl.messages import Decline, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical
-from p2pfl.spec import with_options, DataCard
+from p2pfl.spec import DataCard, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, digest, genesis, node
 

@@ -36,7 +36,7 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.schema import TensorSpec, canonical
-from p2pfl.spec import with_options, DataCard
+from p2pfl.spec import DataCard, with_options
 from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told
 from tests.support.device import Device, chain_digest, in_run, joined, where
 from tests.support.records import CARD, NAMES, SCHEMA, node, resigned, signed, update
