@@ -7,7 +7,7 @@ from p2pfl.core.departure import LEFT_EXIT, UNTRAINED_EXIT
 from p2pfl.core.effects import Exit
 from p2pfl.core.ending import Ending
 from p2pfl.core.running import Running
-from p2pfl.messages import Status
+from p2pfl.messages import RecordBlobs, Status
 from tests.support.core import NOW, Context, chain_of, context, ledger, link, of_kind, options, status, taken
 from tests.support.records import NAMES
 
@@ -79,7 +79,7 @@ def test_who_leaves_a_complete_run_exits_as_the_run_did(
     book = finished(ctx)
     book.holds = holds
     if not trained:
-        book.genesis = msgspec.structs.replace(book.genesis, model=book.model)
+        book.genesis = msgspec.structs.replace(book.genesis, blobs=RecordBlobs(book.model))
     running = Running(ctx, book, ready=True)
     running.open_round()
     Ending(ctx, lambda: None).leave(running)

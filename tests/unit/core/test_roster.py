@@ -256,7 +256,9 @@ def test_two_joiners_of_three_come_one_after_the_other():
 
 def test_a_full_roster_admits_nobody_but_a_member_with_a_new_journal():
     many = tuple(
-        RosterEntry(node=digest(number), journal=digest(number)[:32], name=str(number), slot=number)
+        RosterEntry(
+            node=digest(number), journal=digest(number)[:32], name=str(number), slot=number, examples=1
+        )
         for number in range(MAX_ROSTER - 3)
     )
     full = (*roster(*NAMES[:3]), *many)
