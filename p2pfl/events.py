@@ -325,7 +325,7 @@ class Elected(Event, frozen=True, tag="elected"):
 
 
 class UpdateCounted(Event, frozen=True, tag="update_counted"):
-    """The node, as aggregator, folded an update in; or, as member, heard that its own was."""
+    """The node, as aggregator, has an update and counts it; or, as member, heard that its own is counted."""
 
     round: int
     name: str

@@ -346,7 +346,7 @@ class Submit(Struct, frozen=True, tag="submit"):
 
 
 class Ack(Struct, frozen=True, tag="ack"):
-    """Answer to Submit: the update is folded in, or refused with a reason."""
+    """Answer to Submit: the update is here, checked and counted, or refused with a reason."""
 
     run: Digest
     round: Round

@@ -1,4 +1,4 @@
-"""The candidate's half of a round: stand, collect, average, propose, commit (Paxos proposer).
+"""The candidate's half of a round: stand, collect, aggregate, propose, commit (Paxos proposer).
 
 One `Aggregator` lives for one round of one node; it is idle until it stands. It moves along the rows of
 `TRANSITIONS`; giving up is always possible and always said (YIELD), so that nobody leaves time to a candidate
@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from collections.abc import Collection as AnyCollection
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import assert_never
 
 from p2pfl import events
 from p2pfl.core.acceptor import Acceptor
-from p2pfl.core.collection import Closing, Collection, Stage, decide_closing
+from p2pfl.core.collection import Closing, Collection, decide_closing
 from p2pfl.core.context import Context, earliest
-from p2pfl.core.effects import Average, Fetch, SaveSeen
+from p2pfl.core.effects import Aggregate, Fetch, SaveSeen
 from p2pfl.core.gathering import Gathering
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
@@ -37,9 +38,18 @@ from p2pfl.messages import (
     StepDown,
     Submit,
     Undelivered,
+    UpdateEntry,
     record_digest,
 )
 from p2pfl.proofs import CastVote, cast_of
+from p2pfl.work import (
+    AggregatedModel,
+    AggregationJob,
+    AggregationResult,
+    NotFinite,
+    UnreadableUpdate,
+    WeightedUpdate,
+)
 
 
 class Candidacy(Enum):
@@ -49,7 +59,7 @@ class Candidacy(Enum):
     PREPARING = "asks for votes"
     ADOPTING = "pulls the value it must propose again"
     COLLECTING = "gathers updates"
-    AVERAGING = "averages"
+    AGGREGATING = "aggregates"
     PROPOSING = "asks for acceptance"
 
 
@@ -57,8 +67,8 @@ TRANSITIONS: dict[Candidacy, frozenset[Candidacy]] = {
     Candidacy.IDLE: frozenset({Candidacy.PREPARING}),
     Candidacy.PREPARING: frozenset({Candidacy.ADOPTING, Candidacy.COLLECTING, Candidacy.IDLE}),
     Candidacy.ADOPTING: frozenset({Candidacy.PROPOSING, Candidacy.PREPARING, Candidacy.IDLE}),
-    Candidacy.COLLECTING: frozenset({Candidacy.AVERAGING, Candidacy.PROPOSING, Candidacy.IDLE}),
-    Candidacy.AVERAGING: frozenset({Candidacy.PROPOSING, Candidacy.IDLE}),
+    Candidacy.COLLECTING: frozenset({Candidacy.AGGREGATING, Candidacy.PROPOSING, Candidacy.IDLE}),
+    Candidacy.AGGREGATING: frozenset({Candidacy.PROPOSING, Candidacy.IDLE}),
     Candidacy.PROPOSING: frozenset({Candidacy.IDLE}),
 }
 """From where to where. IDLE is reached by giving up; a commit ends the whole object."""
@@ -94,6 +104,8 @@ class Aggregator:
     promises: dict[str, Promise] = field(default_factory=dict)
     gathering: Gathering | None = None
     """The updates of the ballot for which this node was elected last; None before."""
+    job: AggregationJob | None = None
+    """The aggregation asked for last."""
     proposal: Record | None = None
     accepted_by: dict[Member, SignedVote] = field(default_factory=dict)
     undelivered: dict[str, str] = field(default_factory=dict)
@@ -246,12 +258,6 @@ class Aggregator:
         if gathering is not None and message.ballot == self.ballot:
             gathering.submit(member, message)
 
-    def folded(self, ballot: Ballot, digest: str) -> None:
-        """Note that update *digest* is in the sum, and fold the next one."""
-        gathering = self._gathering_now
-        if gathering is not None and ballot == self.ballot:
-            gathering.folded(digest)
-
     def blob_ready(self, digest: str, *, durable: bool) -> None:
         """Go on with whatever waited for blob *digest*: a model must be durable, an update need not."""
         if (
@@ -333,22 +339,51 @@ class Aggregator:
         return reason if holds else ""
 
     def _close(self, reason: str) -> None:
-        assert self.ballot is not None
-        if self.collection.at(Stage.FOLDED):
-            self._move(Candidacy.AVERAGING)
-            ledger = self.ledger
-            self.ctx.do(Average(ledger.run, ledger.round + 1, self.ballot, ledger.model))
+        updates = self._counted_updates()
+        if updates:
+            self._move(Candidacy.AGGREGATING)
+            self._aggregate(updates)
         elif self.ledger.next_kind == "evaluate":
             self._propose(self._draft(None, note=""), adopted=False)
         else:
             self._propose(self._draft(None, note=f"no usable update: {reason}"), adopted=False)
 
-    def averaged(self, ballot: Ballot, digest: str | None) -> None:
-        """Propose the average; where it is not finite, the parent's model with the reason (rule 8)."""
-        if self.candidacy is not Candidacy.AVERAGING or ballot != self.ballot:
+    def _counted_updates(self) -> tuple[UpdateEntry, ...]:
+        return self.collection.counted(self.ctx.policy.order)
+
+    def _aggregate(self, updates: tuple[UpdateEntry, ...]) -> None:
+        """Have *updates* aggregated, in this order."""
+        assert self.ballot is not None
+        ledger = self.ledger
+        weighted = tuple(WeightedUpdate(update.digest, update.samples) for update in updates)
+        self.job = AggregationJob(
+            ledger.run, ledger.round + 1, self.ballot, ledger.spec, ledger.model, weighted
+        )
+        self.ctx.do(Aggregate(self.job))
+
+    def aggregated(self, job: AggregationJob, result: AggregationResult) -> None:
+        """Propose the new model; where there is none, the parent's with the reason (rule 8).
+
+        An update that could not be read is left out, and the others are aggregated again.
+        """
+        if self.candidacy is not Candidacy.AGGREGATING or job != self.job:
             return
-        note = "" if digest is not None else "the average was not finite: the parent's model stays"
-        self._propose(self._draft(digest, note), adopted=False)
+        match result:
+            case AggregatedModel():
+                self._propose(self._draft(result.digest, note=""), adopted=False)
+            case NotFinite():
+                note = "the average was not finite: the parent's model stays"
+                self._propose(self._draft(None, note), adopted=False)
+            case UnreadableUpdate():
+                assert self.gathering is not None
+                self.gathering.discount(result.digest, result.reason)
+                if updates := self._counted_updates():
+                    self._aggregate(updates)
+                else:
+                    note = f"no usable update: {result.reason}"
+                    self._propose(self._draft(None, note), adopted=False)
+            case _:
+                assert_never(result)
 
     # --- proposing ------------------------------------------------------------------------------------------
 
@@ -463,7 +498,7 @@ class Aggregator:
         match self.candidacy:
             case Candidacy.PREPARING | Candidacy.ADOPTING:
                 self._send_prepare(node)
-            case Candidacy.COLLECTING | Candidacy.AVERAGING:
+            case Candidacy.COLLECTING | Candidacy.AGGREGATING:
                 self._send_collect(node)
             case Candidacy.PROPOSING:
                 self.ctx.send(node, self._accept_message())

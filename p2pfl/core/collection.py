@@ -1,13 +1,12 @@
 """The updates an aggregator gathers in one ballot, and when it has enough (rules 9 and 10).
 
 `decide_closing` is the decision; `Collection` is the state it looks at. A member's update passes through
-announced (its blob is being pulled and checked) - ready - folded into the running sum; or it is refused with
-a reason.
+announced (its blob is being pulled and checked), then counted; or it is refused with a reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -20,8 +19,7 @@ class Stage(Enum):
     """How far one member's contribution has come."""
 
     ANNOUNCED = "its update is being pulled"
-    READY = "its update waits to be averaged"
-    FOLDED = "its update is counted"
+    COUNTED = "its update is here, checked and counted"
     REFUSED = "its update was refused"
     DECLINED = "it declined"
     NOTHING = "it has nothing but its evaluation to give"
@@ -29,7 +27,7 @@ class Stage(Enum):
     @property
     def is_final(self) -> bool:
         """Whether nothing more is to be expected of the member in this ballot."""
-        return self not in (Stage.ANNOUNCED, Stage.READY)
+        return self is not Stage.ANNOUNCED
 
 
 @dataclass
@@ -57,8 +55,6 @@ class Collection:
     enough: int
     """Effective `min_updates`: at most the members selected at first, however many are asked later."""
     contributions: dict[str, Contribution] = field(default_factory=dict)
-    folding: list[str] = field(default_factory=list)
-    """The members whose updates the worker is adding now, or next."""
     failed_pulls: dict[str, int] = field(default_factory=dict)
     """By member, how often its update could not be pulled."""
     failures: dict[str, str] = field(default_factory=dict)
@@ -73,22 +69,18 @@ class Collection:
         contribution = self.contributions.get(node)
         return contribution is not None and contribution.stage.is_final
 
-    def folded(self, digest: str) -> str | None:
-        """Return the member whose update *digest* was being added, and is now; None when it was nobody's."""
-        for node in self.folding:
-            update = self.contributions[node].update
-            if update is not None and update.digest == digest:
-                self.folding.remove(node)
-                return node
-        return None
-
-    def with_blob(self, digest: str) -> list[Contribution]:
-        """Return the contributions waiting for blob *digest*."""
+    def with_blob(self, digest: str, stage: Stage = Stage.ANNOUNCED) -> list[str]:
+        """Return the members at *stage* whose update is blob *digest*."""
         return [
-            one
-            for one in self.contributions.values()
-            if one.stage is Stage.ANNOUNCED and one.update is not None and one.update.digest == digest
+            node
+            for node, one in self.contributions.items()
+            if one.stage is stage and one.update is not None and one.update.digest == digest
         ]
+
+    def counted(self, order: Callable[[Iterable[str]], list[str]]) -> tuple[UpdateEntry, ...]:
+        """Return the counted updates, in the *order* of their nodes."""
+        chosen = (self.contributions[node].update for node in order(self.at(Stage.COUNTED)))
+        return tuple(update for update in chosen if update is not None)
 
 
 def judge(member: Member, message: Submit, max_samples: int, *, is_training: bool) -> Contribution:
@@ -139,9 +131,8 @@ class CollectionProgress(msgspec.Struct, frozen=True):
     now: float
     awaited: Sequence[Awaited]
     """Members that are neither done nor gone nor leaving."""
-    unfolded: int
-    """Updates pulled and not yet in the sum."""
-    folded: int
+    counted: int
+    """Updates that are here and checked."""
     enough: int
     """See `Collection.enough`."""
     cap_at: float
@@ -175,8 +166,6 @@ def decide_closing(progress: CollectionProgress) -> tuple[Closing, str, float | 
     if progress.held:
         return Closing.WAIT, progress.held, None
     if progress.now >= progress.cap_at:
-        if progress.unfolded:
-            return Closing.WAIT, "the last updates are being averaged", None
         ready = sum(one.has_update for one in progress.awaited)
         if ready and progress.now < progress.last_call:
             return Closing.WAIT, f"the updates of {ready} are there and on their way", progress.last_call
@@ -184,16 +173,14 @@ def decide_closing(progress: CollectionProgress) -> tuple[Closing, str, float | 
     late = [
         one for one in progress.awaited if one.expected_at is not None and one.expected_at <= progress.now
     ]
-    if progress.awaited and (len(late) < len(progress.awaited) or progress.folded < progress.enough):
+    if progress.awaited and (len(late) < len(progress.awaited) or progress.counted < progress.enough):
         times = [
             time for one in progress.awaited for time in (one.expected_at, one.gone_at) if time is not None
         ]
         later = min((time for time in times if time > progress.now), default=progress.cap_at)
         return Closing.WAIT, f"waiting for {len(progress.awaited)}", min(later, progress.cap_at)
-    if progress.unfolded:
-        return Closing.WAIT, "the last updates are being averaged", None
-    if progress.folded < progress.enough:
-        return Closing.MORE, f"{progress.folded} of {progress.enough} updates came", None
+    if progress.counted < progress.enough:
+        return Closing.MORE, f"{progress.counted} of {progress.enough} updates came", None
     if progress.awaited:
         return Closing.CLOSE, "the straggler deadline has passed", None
     return Closing.CLOSE, "all have answered", None

@@ -15,6 +15,7 @@ from p2pfl.events import AnyEvent
 from p2pfl.messages import Ballot, Commit, Evaluation, Genesis, Message, Record, RunSpec, UpdateEntry
 from p2pfl.proofs import CastVote
 from p2pfl.schema import Layout
+from p2pfl.work import AggregationJob
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -264,29 +265,10 @@ class Evaluate(Effect, frozen=True):
     parts: int
 
 
-class Fold(Effect, frozen=True):
-    """Add update *digest*, weighted by *samples*, to the sum of its run, round and ballot.
+class Aggregate(Effect, frozen=True):
+    """Make a round's new model from updates that are here. Answered with `Aggregated` or `WorkFailed`."""
 
-    A sum is begun anew for each of these. Answered with `Folded` or `WorkFailed`.
-    """
-
-    run: str
-    round: int
-    ballot: Ballot
-    digest: str
-    samples: int
-
-
-class Average(Effect, frozen=True):
-    """Divide that sum and write the new model. Answered with `Averaged` or `WorkFailed`.
-
-    An element that is not finite stays *parent*'s where that one is not finite either.
-    """
-
-    run: str
-    round: int
-    ballot: Ballot
-    parent: str
+    job: AggregationJob
 
 
 # --- people -------------------------------------------------------------------------------------------------
@@ -327,8 +309,7 @@ AnyEffect = (
     | Train
     | StopTraining
     | Evaluate
-    | Fold
-    | Average
+    | Aggregate
     | Tell
     | Exit
 )

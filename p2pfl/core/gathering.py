@@ -1,4 +1,4 @@
-"""The gathering of a ballot's updates: announced, pulled, given to the worker one after the other, noted.
+"""The gathering of a ballot's updates: announced, pulled, counted, acknowledged.
 
 `p2pfl.core.collection` holds what came and decides; here is what is done about it. What comes before and
 after, the election and the proposal, is in `p2pfl.core.aggregator`.
@@ -19,14 +19,10 @@ from p2pfl.core.collection import (
     judge,
 )
 from p2pfl.core.context import Context
-from p2pfl.core.effects import Fetch, Fold
+from p2pfl.core.effects import Fetch
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.roster import contains, sampled, selection
 from p2pfl.messages import Ack, Ballot, Member, Submit
-
-FOLDS_AHEAD = 2
-"""Updates given away of which this node has not been told that they are folded. A worker's node tells so when
-the worker has been given one (`runtime.work`), so this binds whoever takes longer."""
 
 
 @dataclass
@@ -53,7 +49,7 @@ class Gathering:
         """Take a member's contribution to this ballot; an update is pulled before it counts."""
         if not contains(self.ledger.roster, member) or message.previous != self.ledger.digest:
             return
-        known = self.ctx.policy.known(self.collection.contributions, member.node)
+        known = self.collection.contributions.get(member.node)
         if known is not None:
             known.evaluation = known.evaluation or message.evaluation
             if known.stage.is_final:
@@ -85,19 +81,22 @@ class Gathering:
         self.ctx.send(node, Ack(self.ledger.run, self.ledger.round + 1, self.ballot, refused))
 
     def blob_ready(self, digest: str) -> None:
-        """Fold the updates whose bytes are here; they need not be durable."""
-        waiting = self.collection.with_blob(digest)
-        for node, contribution in self.collection.contributions.items():
-            if contribution in waiting:
-                contribution.stage = Stage.READY
-                self.ctx.note_undeliverable(node, "")
-        self._fold_next()
+        """Count the updates whose bytes are here and checked; they need not be durable."""
+        for node in self.collection.with_blob(digest):
+            contribution = self.collection.contributions[node]
+            contribution.stage = Stage.COUNTED
+            self.ctx.note_undeliverable(node, "")
+            self._note(node, contribution)
+            assert contribution.update is not None
+            self.ctx.tell(
+                events.UpdateCounted(
+                    self.ledger.round + 1, self.ctx.name_of(node), contribution.update.samples
+                )
+            )
 
     def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
         """Refuse an update that is invalid or cannot be had; for a while its member may announce it again."""
-        contributions = self.collection.contributions
-        waiting = self.collection.with_blob(digest)
-        for node in [node for node, one in contributions.items() if one in waiting]:
+        for node in self.collection.with_blob(digest):
             self._pull_failed(node, reason, invalid=invalid)
 
     def _pull_failed(self, node: str, reason: str, *, invalid: bool) -> None:
@@ -118,38 +117,17 @@ class Gathering:
             return
         if not invalid:
             self.ctx.note_undeliverable(node, reason)
-        contribution = collection.contributions[node]
-        contribution.stage, contribution.reason = Stage.REFUSED, text
-        self._note(node, contribution)
+        self._refuse(node, text)
 
-    def _fold_next(self) -> None:
-        """Give the worker its next updates: while it adds one, another lies ready for it."""
-        folding = self.collection.folding
-        for node in self.collection.at(Stage.READY):
-            if len(folding) == FOLDS_AHEAD:
-                return
-            if node in folding:
-                continue
-            update = self.collection.contributions[node].update
-            assert update is not None
-            folding.append(node)
-            self.ctx.do(
-                Fold(self.ledger.run, self.ledger.round + 1, self.ballot, update.digest, update.samples)
-            )
+    def discount(self, digest: str, reason: str) -> None:
+        """Refuse a counted update after all: its file could not be read when it was to be aggregated."""
+        for node in self.collection.with_blob(digest, Stage.COUNTED):
+            self._refuse(node, f"the aggregator could not read its update: {reason}"[:300])
 
-    def folded(self, digest: str) -> None:
-        """Note that update *digest* is in the sum, and fold the next one."""
-        node = self.collection.folded(digest)
-        if node is None:
-            return
+    def _refuse(self, node: str, reason: str) -> None:
         contribution = self.collection.contributions[node]
-        contribution.stage = Stage.FOLDED
-        assert contribution.update is not None
+        contribution.stage, contribution.reason = Stage.REFUSED, reason
         self._note(node, contribution)
-        self.ctx.tell(
-            events.UpdateCounted(self.ledger.round + 1, self.ctx.name_of(node), contribution.update.samples)
-        )
-        self._fold_next()
 
     def select_more(self) -> str | None:
         """Want the update of one more member, the next reachable one outside the sample; return it."""
@@ -171,12 +149,10 @@ class Gathering:
             if collection.is_done(node) or ctx.is_gone(entry) or ctx.is_leaving(node):
                 continue
             awaited.append(Awaited(node, self._expected_at(node), ctx.gone_at(node), self._has_update(node)))
-        pending = collection.at(Stage.READY)
         return CollectionProgress(
             now=ctx.now,
-            awaited=tuple(one for one in awaited if one.node not in pending),
-            unfolded=len(pending),
-            folded=len(collection.at(Stage.FOLDED)),
+            awaited=tuple(awaited),
+            counted=len(collection.at(Stage.COUNTED)),
             enough=collection.enough,
             cap_at=ledger.opened + ledger.spec.round_cap,
             last_call=self.began + ledger.spec.round_cap,

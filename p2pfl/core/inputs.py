@@ -9,6 +9,7 @@ import msgspec
 from p2pfl.core.effects import Evaluate
 from p2pfl.messages import Ballot, Evaluation, Member, Message, RunSpec
 from p2pfl.schema import Layout, Schema
+from p2pfl.work import AggregationJob, AggregationResult
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -130,26 +131,17 @@ class Evaluated(Input, frozen=True):
         )
 
 
-class Folded(Input, frozen=True):
-    """Update *digest* is in the sum of *ballot*."""
+class Aggregated(Input, frozen=True):
+    """*job* has ended with *result*."""
 
-    round: int
-    ballot: Ballot
-    digest: str
-
-
-class Averaged(Input, frozen=True):
-    """The average of *ballot* is here as blob *digest*, not flushed; None when it is not finite."""
-
-    round: int
-    ballot: Ballot
-    digest: str | None
+    job: AggregationJob
+    result: AggregationResult
 
 
 class WorkFailed(Input, frozen=True):
     """A worker's job failed, after the driver's own retry; the other fields are the job's, if it has them."""
 
-    job: Literal["describe", "create", "train", "evaluate", "average"]
+    job: Literal["describe", "create", "train", "evaluate", "aggregate"]
     reason: str
     round: int = 0
     ballot: Ballot | None = None
@@ -193,8 +185,7 @@ AnyInput = (
     | TrainProgress
     | Trained
     | Evaluated
-    | Folded
-    | Averaged
+    | Aggregated
     | WorkFailed
     | Expect
     | Go

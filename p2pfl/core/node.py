@@ -196,8 +196,7 @@ class Node:
         | inputs.TrainProgress
         | inputs.Trained
         | inputs.Evaluated
-        | inputs.Folded
-        | inputs.Averaged
+        | inputs.Aggregated
         | inputs.WorkFailed,
     ) -> None:
         running = self._running
@@ -231,12 +230,9 @@ class Node:
             case inputs.Evaluated():
                 if running is not None:
                     running.evaluated(event)
-            case inputs.Folded():
-                if running is not None and event.round == running.ledger.round + 1:
-                    running.aggregator.folded(event.ballot, event.digest)
-            case inputs.Averaged():
-                if running is not None and event.round == running.ledger.round + 1:
-                    running.aggregator.averaged(event.ballot, event.digest)
+            case inputs.Aggregated():
+                if running is not None:
+                    running.aggregator.aggregated(event.job, event.result)
             case _:
                 assert_never(event)
 

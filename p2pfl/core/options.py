@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from p2pfl.core.collection import Contribution
 from p2pfl.core.inputs import Trained
 from p2pfl.core.lease import LeaderLease, LeaseStep, hear
 from p2pfl.messages import Ballot, Commit, Member, Record, RunSpec, quorum
@@ -88,9 +87,9 @@ def keeps_promise(promised: Ballot | None, ballot: Ballot) -> bool:
     return promised is None or ballot >= promised
 
 
-def first_contribution(contributions: Mapping[str, Contribution], node: str) -> Contribution | None:
-    """Return what *node* has given in this ballot already: whatever it repeats is counted once."""
-    return contributions.get(node)
+def by_node_id(nodes: Iterable[str]) -> list[str]:
+    """Return the order in which the updates of *nodes* are aggregated, whoever does it, and recorded."""
+    return sorted(nodes)
 
 
 def is_due(result: Trained, due: Due) -> bool:
@@ -122,7 +121,8 @@ class Policy(msgspec.Struct, frozen=True):
     """Who may aggregate without having asked for votes."""
     permits: Callable[[Ballot | None, Ballot], bool] = keeps_promise
     """Asked again after the pull: meanwhile a higher ballot may have been promised."""
-    known: Callable[[Mapping[str, Contribution], str], Contribution | None] = first_contribution
+    order: Callable[[Iterable[str]], list[str]] = by_node_id
+    """The order of updates decides the last bits of the model made of them."""
     proven: Callable[[Commit, set[Member], Verify], set[Member]] = accepted_by
     """Who has accepted a commit, by signatures that only they could make."""
     current: Callable[[int, int], bool] = is_no_older

@@ -31,18 +31,18 @@ class Draft:
     """Whether the aggregator drops itself from the next roster."""
 
     def record(self, ctx: Context, model: str | None, note: str) -> Record:
-        """Return the record with *model*, the average; None keeps the parent's model and counts no update."""
+        """Return the record with the new *model*; None keeps the parent's model and counts no update."""
         ledger, contributions = self.ledger, self.collection.contributions
         kind = ledger.next_kind
-        folded = sorted(self.collection.at(Stage.FOLDED)) if model is not None else []
-        updates = (contributions[node].update for node in folded)
+        updates = self.collection.counted(ctx.policy.order) if model is not None else ()
+        counted = {update.node for update in updates}
         roster, change = next_roster(ledger.roster, self._roster_view(ctx))
         left_out = tuple(
             LeftOut(node, self._why_left_out(ctx, node))
             for node in sorted(self.collection.selected)
-            if node not in folded
+            if node not in counted
         )
-        pauses, why = self._decide_pausing(ctx, len(folded), left_out) if kind == "train" else (False, "")
+        pauses, why = self._decide_pausing(ctx, len(updates), left_out) if kind == "train" else (False, "")
         is_last = kind == "evaluate" or "end" in self.requests or "end-now" in self.requests
         return Record(
             run=ledger.run,
@@ -53,7 +53,7 @@ class Draft:
             rounds=ledger.rounds,
             ballot=self.ballot,
             model=model or ledger.model,
-            updates=tuple(update for update in updates if update is not None),
+            updates=updates,
             left_out=left_out,
             evaluations=tuple(
                 MemberEvaluation(node, one.evaluation)
@@ -89,7 +89,7 @@ class Draft:
 
     def _why_left_out(self, ctx: Context, node: str) -> str:
         contribution = self.collection.contributions.get(node)
-        if contribution is not None and contribution.stage is Stage.FOLDED:
+        if contribution is not None and contribution.stage is Stage.COUNTED:
             return "the average was not finite"
         peer = ctx.peers.get(node)
         if contribution is not None and contribution.stage is Stage.ANNOUNCED and peer and peer.undeliverable:

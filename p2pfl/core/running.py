@@ -432,19 +432,19 @@ class Running:
 
     def work_failed(self, failed: inputs.WorkFailed) -> None:
         """Go on without what the worker could not do, saying so."""
-        if failed.job != "average" and self.speculation.failed(failed):
+        if failed.job != "aggregate" and self.speculation.failed(failed):
             return
         if failed.model not in ("", self.ledger.model):
             return  # of a head start that came to nothing
-        if failed.job == "average" and failed.ballot != self.aggregator.ballot:
+        if failed.job == "aggregate" and failed.ballot != self.aggregator.ballot:
             return  # of a candidacy that was given up
         self.ctx.warn(f"the worker could not {failed.job}: {failed.reason}")
         if failed.job == "train" and failed.round == self.ledger.round + 1:
             self.local_trainer.decline(f"its training failed: {failed.reason}"[:300])
         elif failed.job == "evaluate" and failed.round == self.ledger.round:
             self.local_trainer.fail_evaluation()
-        elif failed.job == "average":
-            self.aggregator.give_up(f"its worker could not average: {failed.reason}"[:300])
+        elif failed.job == "aggregate":
+            self.aggregator.give_up(f"its worker could not aggregate: {failed.reason}"[:300])
 
     # --- time -----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 It stands apart because both sides need it and the node's must not import torch. A frame is a 4-byte
 big-endian length and a MessagePack body. Commands and answers are small: tensors pass as files, named here by
 path and digest. Every command has an id that its answer repeats; commands are carried out one after another
-in the order sent, with two exceptions: `Fold` and `Average` do not wait for others, and `StopJob` acts at once.
+in the order sent, with two exceptions: `RunAggregation` does not wait for others, and `StopJob` acts at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 from p2pfl.errors import WorkerError
 from p2pfl.messages import RunSpec
 from p2pfl.schema import Schema
+from p2pfl.work import AggregationJob, AggregationResult
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Of a frame's body. The longest is a `DescribeDone`: the schema of a model with 10,000 tensors takes about 1
@@ -80,31 +81,13 @@ class EvaluateJob(_Struct, frozen=True, tag="evaluate"):
     """As of `TrainJob`."""
 
 
-class Fold(_Struct, frozen=True, tag="fold"):
-    """Add the update in *path* to the weighted sum *key*; a key not used last drops the sum before it.
+class RunAggregation(_Struct, frozen=True, tag="aggregate"):
+    """Do *job* and write the new model to *path*. Answered with `AggregationDone`."""
 
-    Answered with `Folded`.
-    """
-
-    key: str
+    job: AggregationJob
+    folders: tuple[str, ...]
+    """Where blobs lie, in files named by their digests. One may be moved to a later folder at any time."""
     path: str
-    weight: int
-    """The update's samples."""
-
-
-class Average(_Struct, frozen=True, tag="average"):
-    """Divide the sum *key* by its weights and write the model to *path*. Answered with `Averaged`.
-
-    The sum is forgotten when that is done. It fails unless the sum holds exactly *folds* updates: a worker
-    that was restarted meanwhile lost some. An element that is not finite stays the parent's where that one is
-    not finite either.
-    """
-
-    key: str
-    path: str
-    folds: int
-    parent_paths: tuple[str, ...] = ()
-    """Where the model may lie that the updates were trained from: it may be moved at any time."""
 
 
 class AloneJob(_Struct, frozen=True, tag="alone"):
@@ -125,7 +108,7 @@ class StopJob(_Struct, frozen=True, tag="stop"):
     """
 
 
-Command = DescribeJob | CreateJob | TrainJob | EvaluateJob | Fold | Average | AloneJob | StopJob
+Command = DescribeJob | CreateJob | TrainJob | EvaluateJob | RunAggregation | AloneJob | StopJob
 """Every command there is."""
 
 
@@ -184,14 +167,10 @@ class EvaluateDone(_Struct, frozen=True, tag="evaluated"):
     """Cross-entropy summed over *total* samples; 1e300 where it is beyond all numbers."""
 
 
-class Folded(_Struct, frozen=True, tag="folded"):
-    """The update is in the sum."""
+class AggregationDone(_Struct, frozen=True, tag="aggregated"):
+    """The aggregation ended; a new model is in the file given, not flushed."""
 
-
-class Averaged(_Struct, frozen=True, tag="averaged"):
-    """The average is in the file given, not flushed; None (and no file) when it is not finite."""
-
-    digest: str | None
+    result: AggregationResult
 
 
 class AloneDone(_Struct, frozen=True, tag="lone_result"):
@@ -229,8 +208,7 @@ Answer = (
     | TrainJobProgress
     | TrainDone
     | EvaluateDone
-    | Folded
-    | Averaged
+    | AggregationDone
     | AloneDone
     | JobStopped
     | JobFailed

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from p2pfl.errors import BlobError, TaskError, WorkerError
 from p2pfl.learning import commands, partition, training, weights
+from p2pfl.learning.aggregation import aggregate
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.strategies.fedavg import FedAvg
 from p2pfl.learning.task import Data, Task, load_task
 from p2pfl.messages import RunSpec
 
@@ -33,7 +33,7 @@ class _StoppedError(Exception):
 class Jobs:
     """Carries out commands, on one device.
 
-    Two threads may use it at a time, one for `Fold` and `Average` and one for everything else. *threads* are
+    Two threads may use it at a time, one for `RunAggregation` and one for everything else. *threads* are
     torch's on the CPU; 0 leaves torch's own choice. *places* says where this device has data sets.
     """
 
@@ -48,7 +48,6 @@ class Jobs:
         self._holds: tuple[int, int, int] | None = None
         """Which file the module's parameters are those of: device, inode, modification time."""
         self._division: tuple[tuple[str, str, int, int], list[Tensor]] | None = None
-        self._sum: tuple[str, FedAvg] = ("", FedAvg())
 
     def do(
         self,
@@ -68,10 +67,6 @@ class Jobs:
         except _StoppedError:
             return commands.JobStopped(command.id)
 
-    def close(self) -> None:
-        """Let the updates go that a sum holds open."""
-        self._new_sum()
-
     def _do(self, command: commands.Command, pacer: _Pacer) -> commands.Answer:
         match command:
             case commands.DescribeJob():
@@ -82,10 +77,8 @@ class Jobs:
                 return self._train(command, pacer)
             case commands.EvaluateJob():
                 return self._evaluate(command)
-            case commands.Fold():
-                return self._fold(command)
-            case commands.Average():
-                return self._average(command)
+            case commands.RunAggregation():
+                return self._aggregate(command)
             case commands.AloneJob():
                 return self._alone(command, pacer)
             case commands.StopJob():
@@ -131,7 +124,7 @@ class Jobs:
             after_batch=pacer,
         )
         digest = weights.save(Path(command.path), module, durable=False)
-        weights.release(module)  # an aggregator now needs the memory for its sum
+        weights.release(module)  # it lies idle until the next model comes
         classes = len(self._load(spec)[1].classes)
         return commands.TrainDone(
             command.id,
@@ -155,35 +148,10 @@ class Jobs:
         correct, loss = training.evaluate(module, x, y, data.scaling)
         return commands.EvaluateDone(command.id, correct, len(y), loss)
 
-    def _fold(self, command: commands.Fold) -> commands.Folded:
-        key, running = self._sum
-        if key != command.key:
-            running = self._new_sum(command.key)
-        try:
-            running.fold(Path(command.path), command.weight)
-        except BaseException:
-            self._new_sum()  # none that looks whole
-            raise
-        return commands.Folded(command.id)
-
-    def _average(self, command: commands.Average) -> commands.Averaged:
-        key, running = self._sum
-        folds = running.folds if key == command.key else 0
-        if folds != command.folds or not folds:
-            raise WorkerError(
-                f"The sum of {command.key!r} holds {folds} updates where {command.folds} were added: "
-                "fold all of them again."
-            )
-        try:
-            digest = running.average(Path(command.path), tuple(map(Path, command.parent_paths)))
-        finally:
-            self._new_sum()
-        return commands.Averaged(command.id, digest)
-
-    def _new_sum(self, key: str = "") -> FedAvg:
-        self._sum[1].close()
-        self._sum = (key, FedAvg())
-        return self._sum[1]
+    @staticmethod
+    def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
+        folders = tuple(map(Path, command.folders))
+        return commands.AggregationDone(command.id, aggregate(command.job, folders, Path(command.path)))
 
     def _alone(self, command: commands.AloneJob, pacer: _Pacer) -> commands.AloneDone:
         spec = command.spec

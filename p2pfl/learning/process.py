@@ -34,6 +34,7 @@ from p2pfl.learning.commands import Answer, Command, TrainJobProgress
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.watchdog import SILENT_TICKS, Stall, Watchdog
 from p2pfl.messages import RunSpec
+from p2pfl.work import AggregationJob, AggregationResult
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +96,9 @@ class _Job:
         self.answer: asyncio.Future[Answer] = loop.create_future()
 
     @property
-    def is_sum(self) -> bool:
-        """Whether the worker's thread for sums does it, which does not wait for the other one's jobs."""
-        return isinstance(self.command, commands.Fold | commands.Average)
+    def aggregates(self) -> bool:
+        """Whether the worker does it in its second thread, which does not wait for the first one's jobs."""
+        return isinstance(self.command, commands.RunAggregation)
 
 
 class _Life:
@@ -110,9 +111,9 @@ class _Life:
         self.last_words = ""
         """The last line on its standard error."""
         self.stillness = {
-            is_sum: Stall(settings.hang_factor, settings.hang_seconds) for is_sum in (False, True)
+            aggregates: Stall(settings.hang_factor, settings.hang_seconds) for aggregates in (False, True)
         }
-        """Of the worker's two threads, by `_Job.is_sum`."""
+        """Of the worker's two threads, by `_Job.aggregates`."""
         self.killed_because = ""
         """Why this side ended it; empty when it died by itself."""
         self.attendant: asyncio.Task[None] | None = None
@@ -125,10 +126,10 @@ class _Life:
 
     def look_for_hang(self, tick: float) -> str:
         """Look for a job that hangs, *tick* seconds after the last look; return what to say of it, or ""."""
-        for is_sum, stillness in self.stillness.items():
-            jobs = [job for job in self.jobs.values() if job.is_sum == is_sum]
+        for aggregates, stillness in self.stillness.items():
+            jobs = [job for job in self.jobs.values() if job.aggregates == aggregates]
             if stillness.hangs([job.expected for job in jobs], tick):
-                kind = type(jobs[0].command).__name__.lower()
+                kind = jobs[0].command.__struct_config__.tag
                 longest = max(job.expected or 0.0 for job in jobs)
                 known = f", and was to take {longest:.0f} s in all" if longest else ""
                 return f"its job ({kind}) made no progress for {stillness.still:.0f} s{known}"
@@ -142,7 +143,7 @@ class _Life:
 
 
 class Worker:
-    """Trains, evaluates and averages in a process of its own.
+    """Trains, evaluates and aggregates in a process of its own.
 
     All methods belong to the event loop that started the worker. Jobs may be awaited at the same time; they
     are done one after another. Paths are those of temporary files the caller owns; a job that raises may
@@ -163,9 +164,6 @@ class Worker:
         self._life: _Life | None = None
         self._took: dict[type[Command], float] = {}
         """Seconds from command to answer of the last job of each kind that succeeded."""
-        self._sum = ("", 0)
-        """The key of the running sum and the folds it holds as far as this side knows, also those a dead
-        worker forgot."""
 
     @property
     def pid(self) -> int | None:
@@ -261,26 +259,12 @@ class Worker:
         )
         return await self._do(command, commands.EvaluateDone)
 
-    async def fold(self, key: str, path: Path, weight: int) -> None:
-        """Add the update in *path* to the sum *key*, weighted by its samples.
-
-        There is one sum at a time: a new key drops the one before it.
-        """
-        self._sum = (key, self._sum[1] + 1 if self._sum[0] == key else 1)
-        await self._do(commands.Fold(next(self._ids), key, str(path), weight), commands.Folded)
-
-    async def average(self, key: str, path: Path, parent: tuple[Path, ...] = ()) -> str | None:
-        """Divide the sum *key*, write the model to *path*, not flushed, and forget the sum.
-
-        The folds need not have returned. *parent* is where the updates' parent may lie. Return the model's
-        digest, or None when it is not finite where the parent is. Fails when a fold of this key failed, or a
-        worker died and took them along: fold all again, under a new key.
-        """
-        folds = self._sum[1] if self._sum[0] == key else 0
-        command = commands.Average(next(self._ids), key, str(path), folds, tuple(map(str, parent)))
-        averaged = await self._do(command, commands.Averaged)
-        self._sum = ("", 0)
-        return averaged.digest
+    async def aggregate(
+        self, job: AggregationJob, folders: tuple[Path, ...], path: Path
+    ) -> AggregationResult:
+        """Do *job*, whose blobs are in *folders*; write the new model to *path*, not flushed."""
+        command = commands.RunAggregation(next(self._ids), job, tuple(map(str, folders)), str(path))
+        return (await self._do(command, commands.AggregationDone)).result
 
     async def alone(
         self, spec: RunSpec, partition: int, on_progress: OnProgress | None = None
@@ -312,7 +296,7 @@ class Worker:
         await self.start()
         life = self._life
         assert life is not None
-        job = _Job(command, on_progress, self._took.get(_measure(command)))
+        job = _Job(command, on_progress, self._took.get(type(command)))
         life.jobs[command.id] = job
         life.send(command)
         try:
@@ -401,9 +385,9 @@ class Worker:
             job = life.jobs.get(answer.id)
             if job is None or job.answer.done():  # its caller was cancelled
                 continue
-            life.stillness[job.is_sum].moved()
+            life.stillness[job.aggregates].moved()
             if not isinstance(answer, TrainJobProgress):
-                if not isinstance(answer, commands.JobFailed | commands.JobStopped | commands.Folded):
+                if not isinstance(answer, commands.JobFailed | commands.JobStopped):
                     self._took[type(job.command)] = asyncio.get_running_loop().time() - job.began
                 job.answer.set_result(answer)
                 continue
@@ -433,14 +417,6 @@ class Worker:
             for line in lines:
                 _log_output(life, line)
         _log_output(life, rest)
-
-
-def _measure(command: Command) -> type[Command]:
-    """Return the kind of job whose last one tells how long *command* may take.
-
-    Most folds only open a file, but some read as much as an average does.
-    """
-    return commands.Average if isinstance(command, commands.Fold) else type(command)
 
 
 def _log_output(life: _Life, line: bytes) -> None:

@@ -9,7 +9,8 @@ it: mapped pages would count as this process's memory, a whole model of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -157,6 +158,21 @@ def load_into(path: Path, module: nn.Module, digest: str = "") -> None:
             file.read_into(value.detach())
         if digest and file.digest() != digest:
             raise BlobError(f"The model file {path} is damaged: its bytes are not those it is named by.")
+
+
+def open_blob(folders: Sequence[Path], digest: str, *, is_hashed: bool = False) -> ModelFile:
+    """Open the model file named *digest* in the first of *folders* that has it.
+
+    A file may be moved from a folder to a later one meanwhile.
+
+    Raises:
+        BlobError: none has it, or it is no canonical model file.
+    """
+    *others, last = folders
+    for folder in others:
+        with suppress(BlobError):
+            return ModelFile(folder / digest, is_hashed=is_hashed)
+    return ModelFile(last / digest, is_hashed=is_hashed)
 
 
 def release(module: nn.Module) -> None:

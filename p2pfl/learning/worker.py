@@ -2,7 +2,7 @@
 
 The node starts it and speaks to it over its standard input and output (`p2pfl.learning.commands`). Four
 threads: the main one loads torch and trains and evaluates, job by job in the order they came; a second one
-sums and averages, so that an aggregator with much to train itself does not keep the others waiting; a reader
+aggregates, so that an aggregator with much to train itself does not keep the others waiting; a reader
 queues commands and notes stops; the last one beats, so that the node can tell a busy worker from a frozen
 one. They meet in an `Inbox` for each of the first two.
 
@@ -101,16 +101,16 @@ class Doer(Protocol):
 
 
 class Inboxes:
-    """Sorts commands into what trains and what sums."""
+    """Sorts commands into what trains and what aggregates."""
 
     def __init__(self) -> None:
         self.training = Inbox()
-        self.summing = Inbox()
+        self.aggregating = Inbox()
 
     def put(self, command: Command) -> None:
         """Queue *command* for the thread it belongs to."""
-        is_sum = isinstance(command, commands.Fold | commands.Average)
-        (self.summing if is_sum else self.training).put(command)
+        aggregates = isinstance(command, commands.RunAggregation)
+        (self.aggregating if aggregates else self.training).put(command)
 
 
 def read_commands(stream: BinaryIO, inboxes: Inboxes) -> None:
@@ -177,8 +177,8 @@ def main() -> NoReturn:
     )  # takes seconds, during which the threads above already serve the pipes
 
     jobs = Jobs(options.device, options.threads, DataPlaces(options.data_root, options.download))
-    summing = threading.Thread(target=_do_all, args=(inboxes.summing, outbox, jobs), name="sums", daemon=True)
-    summing.start()
+    arguments = (inboxes.aggregating, outbox, jobs)
+    threading.Thread(target=_do_all, args=arguments, name="aggregation", daemon=True).start()
     _do_all(inboxes.training, outbox, jobs)
 
 

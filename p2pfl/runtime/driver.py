@@ -19,15 +19,14 @@ from p2pfl import events
 from p2pfl.config import NetSettings
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
+    Aggregate,
     AnyEffect,
-    Average,
     Create,
     DeleteUnneededBlobs,
     Describe,
     Evaluate,
     Exit,
     Fetch,
-    Fold,
     ReadSchema,
     Save,
     SaveAccepted,
@@ -317,7 +316,7 @@ class Driver:
                 self.work.stop_training()
             case Exit():
                 self.end(effect.code, effect.reason)
-            case Fetch() | ReadSchema() | Describe() | Create() | Train() | Evaluate() | Fold() | Average():
+            case Fetch() | ReadSchema() | Describe() | Create() | Train() | Evaluate() | Aggregate():
                 self.work.begin(effect)
             case _ if isinstance(effect, Saving):
                 return self._save(effect)

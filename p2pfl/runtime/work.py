@@ -1,8 +1,7 @@
-"""Effects that take time, as jobs: blobs to pull and check, models to train, evaluate and average.
+"""Effects that take time, as jobs: blobs to pull and check, models to train, evaluate and aggregate.
 
-Every job ends in exactly one input to the protocol, or in none where the protocol asked to stop it; only an
-update is told to be folded as soon as the worker has been given it, and a failure after that. A blob that is
-here but that the protocol has not been told of is guarded from collection (`Guard`).
+Every job ends in exactly one input to the protocol, or in none where the protocol asked to stop it. A blob
+that is here but that the protocol has not been told of is guarded from collection (`Guard`).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import msgspec
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold, ReadSchema, Train
+from p2pfl.core.effects import Aggregate, Create, Describe, Evaluate, Fetch, ReadSchema, Train
 from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
@@ -26,6 +25,7 @@ from p2pfl.messages import Evaluation
 from p2pfl.runtime.blobs import Blobs, Listener, Puller
 from p2pfl.runtime.guard import Guard
 from p2pfl.store.blobs import BlobStore
+from p2pfl.work import AggregatedModel
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +70,7 @@ class Work:
         self._shown: int | None = None
         self._started = asyncio.get_running_loop().time()
 
-    def begin(
-        self, effect: Fetch | ReadSchema | Describe | Create | Train | Evaluate | Fold | Average
-    ) -> None:
+    def begin(self, effect: Fetch | ReadSchema | Describe | Create | Train | Evaluate | Aggregate) -> None:
         """Start the job of *effect*."""
         match effect:
             case Fetch():
@@ -90,10 +88,8 @@ class Work:
                 self._start(self._train, effect)
             case Evaluate():
                 self._start(self._evaluate, effect)
-            case Fold():
-                self._start(self._fold, effect)
-            case Average():
-                self._start(self._average, effect)
+            case Aggregate():
+                self._start(self._aggregate, effect)
 
     def stop_training(self) -> None:
         """End the training under way."""
@@ -266,33 +262,23 @@ class Work:
             inputs.Evaluated(effect.run, effect.round, effect.model, effect.part, effect.parts, evaluation)
         )
 
-    async def _fold(self, effect: Fold) -> None:
-        path = self._store.path(effect.digest)
-        folding = asyncio.create_task(self._worker.fold(_key(effect), path, effect.samples))
-        # The worker does one after the other, so the average is not kept waiting for an answer.
-        self._host.feed(inputs.Folded(effect.round, effect.ballot, effect.digest))
+    async def _aggregate(self, effect: Aggregate) -> None:
+        job, path = effect.job, self._store.new_path()
         try:
-            await folding
-        except (TaskError, WorkerError) as error:
-            self._host.feed(inputs.WorkFailed("average", str(error), effect.round, effect.ballot))
-
-    async def _average(self, effect: Average) -> None:
-        path = self._store.new_path()
-        try:
-            digest = await self._worker.average(_key(effect), path, self._store.places(effect.parent))
+            result = await self._twice(lambda: self._worker.aggregate(job, self._store.folders, path))
         except (TaskError, WorkerError) as error:
             _remove(path)
-            self._host.feed(inputs.WorkFailed("average", str(error), effect.round, effect.ballot))
+            self._host.feed(inputs.WorkFailed("aggregate", str(error), job.round, job.ballot))
             return
-        if digest is None:
+        if not isinstance(result, AggregatedModel):
             _remove(path)
-        else:
-            await self._adopt(path, digest, durable=False)
-            self._store.begin_keeping(digest)  # it is about to be accepted
-            self._blobs.note_usable(digest, effect.parent)  # its worker has looked at every element
-        self._host.feed(inputs.Averaged(effect.round, effect.ballot, digest))
-        if digest is not None:
-            self._host.release_later(digest)
+            self._host.feed(inputs.Aggregated(job, result))
+            return
+        await self._adopt(path, result.digest, durable=False)
+        self._store.begin_keeping(result.digest)  # it is about to be accepted
+        self._blobs.note_usable(result.digest, job.parent)  # its worker has looked at every element
+        self._host.feed(inputs.Aggregated(job, result))
+        self._host.release_later(result.digest)
 
     async def _twice(self, job: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Run *job*, once more if the worker died under it."""
@@ -301,10 +287,6 @@ class Work:
         except WorkerError as error:
             logger.warning("the worker failed and is tried once more: %s", error)
             return await job()
-
-
-def _key(effect: Fold | Average) -> str:
-    return f"{effect.run}/{effect.round}/{effect.ballot.attempt}/{effect.ballot.node}"
 
 
 async def _passes(moment: float, stopped: asyncio.Event) -> bool:

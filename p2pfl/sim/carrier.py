@@ -33,12 +33,16 @@ from p2pfl.sim.device import SAVES, Device
 from p2pfl.sim.setting import PUT_OFF, WORKER_LIMIT
 from p2pfl.sim.trace import line_of
 from p2pfl.sim.violation import Violation
+from p2pfl.work import AggregationJob, AggregationResult, NotFinite, UnreadableUpdate
 
 if TYPE_CHECKING:
     from p2pfl.sim.world import World
 
 LATE_RESULTS = 0.5
 """Share of stopped trainings that had ended just then: their results come all the same."""
+
+SHARE_NOT_FINITE = 0.5
+"""Share of spoilt aggregations whose result is not finite; in the others an update cannot be read."""
 
 FOREVER = float("inf")
 """Seconds after which a job ends that hangs in a worker nobody kills."""
@@ -156,8 +160,8 @@ class Carrier:
         chance = world.random.random()
         if isinstance(result, inputs.Trained) and chance > 1 - faults.misfit:
             world.bulk.misfits.add(result.digest)
-        elif isinstance(result, inputs.Averaged) and chance > 1 - faults.misfit:
-            return waits + seconds, msgspec.structs.replace(result, digest=None)
+        elif isinstance(result, inputs.Aggregated) and chance > 1 - faults.misfit:
+            return waits + seconds, msgspec.structs.replace(result, result=self._spoilt(result.job))
         if chance >= faults.hang + faults.fail or (failed := device.failure(effect, "the worker")) is None:
             return waits + seconds, result
         if chance < faults.fail:
@@ -166,6 +170,12 @@ class Carrier:
         limit = WORKER_LIMIT if device.habits.ends_hanging else FOREVER
         device.hung_until = world.now + waits + limit
         return waits + limit, msgspec.structs.replace(failed, reason="the worker hung")
+
+    def _spoilt(self, job: AggregationJob) -> AggregationResult:
+        """Return an aggregation's result that is no model."""
+        if self._world.random.random() < SHARE_NOT_FINITE:
+            return NotFinite()
+        return UnreadableUpdate(self._world.random.choice(job.updates).digest, "it was cut short")
 
     def _worked(self, device: Device, process: int, result: inputs.AnyInput) -> None:
         if device.process != process or device.node is None:

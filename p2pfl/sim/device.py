@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,13 +10,12 @@ import msgspec
 
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
+    Aggregate,
     AnyEffect,
-    Average,
     Create,
     Describe,
     Evaluate,
     Exit,
-    Fold,
     ReadSchema,
     Save,
     SaveAccepted,
@@ -36,7 +34,7 @@ from p2pfl.core.node import Node
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent
 from p2pfl.identity.peer import PeerIdentity
-from p2pfl.messages import MAX_ROSTER, Ballot, Evaluation, Member
+from p2pfl.messages import MAX_ROSTER, Evaluation, Member, UpdateEntry
 from p2pfl.net.admission import Admission
 from p2pfl.net.peers import Local
 from p2pfl.proofs import Claim, Seen
@@ -46,6 +44,7 @@ from p2pfl.sim.habits import ALL, Habits
 from p2pfl.sim.setting import SETTINGS, digest_of
 from p2pfl.sim.signer import signer_of
 from p2pfl.wire.links import Introduction
+from p2pfl.work import AggregatedModel, WeightedUpdate
 
 if TYPE_CHECKING:
     from p2pfl.sim.network import SimulatedLink
@@ -56,17 +55,13 @@ SCHEMA: Schema = canonical([TensorSpec("weight", "F32", (2,))])
 MAX_SAMPLES = 1000
 
 
-def average_of(ballot: Ballot, updates: Sequence[str]) -> str:
-    """Return the digest standing for the average of *updates*, sorted, made in *ballot*."""
-    return digest_of("average", ballot.attempt, ballot.node, *updates)
+def aggregate_of(parent: str, updates: Iterable[WeightedUpdate | UpdateEntry]) -> str:
+    """Return the digest standing for the aggregate of *updates*, in this order, trained from *parent*.
 
-
-@dataclass
-class Sum:
-    """A running average in a simulated worker."""
-
-    key: tuple[str, int, Ballot]
-    digests: list[str]
+    As with real bytes, the same updates give the same model, whoever aggregates them in whatever ballot.
+    """
+    entries = (part for update in updates for part in (update.digest, update.samples))
+    return digest_of("aggregate", parent, *entries)
 
 
 class Device:
@@ -115,7 +110,6 @@ class Device:
         """Whether it left politely and is to come back."""
         self.has_turned_away = False
         """Whether its operator wants a new run, and nobody else does."""
-        self._sum: Sum | None = None
 
     @property
     def is_up(self) -> bool:
@@ -141,7 +135,7 @@ class Device:
         """Start the process on what the disk holds."""
         self.process += 1
         self.disk.incarnation += 1
-        self._sum, self.exit, self.is_away, self.hung_until = None, None, False, 0.0
+        self.exit, self.is_away, self.hung_until = None, False, 0.0
         nonce = digest_of("nonce", self.options.nonce, self.process)[:32]
         new_run = self.options.new_run or self.has_turned_away
         self.options = msgspec.structs.replace(self.options, nonce=nonce)
@@ -236,16 +230,10 @@ class Device:
                     effect.run, effect.round, effect.model, effect.part, effect.parts, Evaluation(8, 10, 2.5)
                 )
                 return 0.02, evaluated
-            case Fold():
-                key = (effect.run, effect.round, effect.ballot)
-                if self._sum is None or self._sum.key != key:
-                    self._sum = Sum(key, [])
-                self._sum.digests.append(effect.digest)
-                return 0.01, inputs.Folded(effect.round, effect.ballot, effect.digest)
-            case Average():
-                assert self._sum is not None
-                digest = average_of(effect.ballot, sorted(self._sum.digests))
-                return 0.02, inputs.Averaged(effect.round, effect.ballot, digest)
+            case Aggregate():
+                job = effect.job
+                model = AggregatedModel(aggregate_of(job.parent, job.updates))
+                return 0.02 + 0.01 * len(job.updates), inputs.Aggregated(job, model)
             case _:
                 return None
 
@@ -257,15 +245,15 @@ class Device:
                 return inputs.WorkFailed("train", reason, effect.round, model=effect.model)
             case Evaluate():
                 return inputs.WorkFailed("evaluate", reason, effect.round, model=effect.model)
-            case Average():
-                return inputs.WorkFailed("average", reason, effect.round, effect.ballot)
+            case Aggregate():
+                return inputs.WorkFailed("aggregate", reason, effect.job.round, effect.job.ballot)
             case _:
                 return None
 
     def keep(self, result: inputs.AnyInput) -> None:
         """Put the blob of a worker's result on the disk; an initial model is durable at once."""
-        if isinstance(result, inputs.Averaged) and result.digest is not None:
-            self.disk.unflushed.add(result.digest)
+        if isinstance(result, inputs.Aggregated) and isinstance(result.result, AggregatedModel):
+            self.disk.unflushed.add(result.result.digest)
         elif isinstance(result, inputs.Created):
             self.disk.blobs.add(result.model)
         elif isinstance(result, inputs.Trained):

@@ -154,7 +154,7 @@ RULES = {
     "new-ballot": Rule(
         "an old ballot is never resumed, not after a restart either",
         "ballot",
-        25,
+        50,
         AIMED,
         policy=lambda _: Policy(attempt=lambda _promised, refused: refused + 1),
     ),
@@ -165,12 +165,12 @@ RULES = {
         AIMED,
         habits=Habits(pulls_first=False),
     ),
-    "once": Rule(
-        "a member's update is counted once, however often it is announced",
+    "order": Rule(
+        "the updates of a record are aggregated in the order of their node ids, whoever aggregates them",
         "update",
         3,
         AIMED,
-        policy=lambda _: Policy(known=lambda _contributions, _node: None),
+        policy=lambda _: Policy(order=list),
     ),
     "parent": Rule(
         "an update counts only in the round, and from the parent, it was trained for",

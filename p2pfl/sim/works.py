@@ -5,7 +5,7 @@ from __future__ import annotations
 from p2pfl import events
 from p2pfl.core.effects import SaveCommit, SaveGenesis, Train
 from p2pfl.messages import Member, Record, record_digest
-from p2pfl.sim.device import average_of
+from p2pfl.sim.device import aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.trace import SHORT
 from p2pfl.sim.violation import Violation
@@ -39,11 +39,12 @@ class Works:
             if trained != due:
                 origin = f"of round {trained[1]} from {trained[2][:SHORT]}" if trained else "nobody trained"
                 raise Violation("update", f"an update {origin} counted in round {record.round}")
-        folded = sorted(update.digest for update in record.updates)
-        if folded and record.model != average_of(record.ballot, folded):
+        if nodes != sorted(nodes):
+            raise Violation("update", f"the updates of round {record.round} are not in the order of node ids")
+        parent = self._models.get(record.previous, "")
+        if record.updates and record.model != aggregate_of(parent, record.updates):
             raise Violation(
-                "update",
-                f"the model of round {record.round} is not the average of its updates, each counted once",
+                "update", f"the model of round {record.round} is not the aggregate of the updates it names"
             )
 
     def begun(self, disk: Disk, effect: Train) -> None:

@@ -54,6 +54,11 @@ class BlobReader:
         self._prefixes = (self._durable_prefix, f"{self._unflushed}{os.sep}")
         """Of the files' names. Every round asks for several blobs: texts are looked up in half the time."""
 
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """The folders of passing and of durable blobs; a blob is moved from the first to the second."""
+        return self._unflushed, self.directory
+
     def path(self, digest: str) -> Path:
         """Return where blob *digest* is, or would be once it is durable.
 

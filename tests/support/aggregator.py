@@ -3,6 +3,7 @@
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator
 from p2pfl.messages import Accepted, Promise, Submit, record_digest
+from p2pfl.work import AggregatedModel
 from tests.support.core import chain_of, context, ledger, member, taken
 from tests.support.records import NAMES, signed, update
 
@@ -54,24 +55,20 @@ class Bench:
         self.it.blob_ready(digest, durable=durable)
         return taken(self.ctx)
 
-    def folded(self, name):
-        self.it.folded(self.it.ballot, update(name, self.round).digest)
-        return taken(self.ctx)
-
     def count(self, *names):
-        """Bring the updates of *names* into the sum."""
+        """Have the updates of *names* counted."""
         for name in names:
             self.submit(name)
             self.pulled(update(name, self.round).digest)
-            self.folded(name)
 
     def advance(self, seconds=0.0):
         self.ctx.now += seconds
         self.it.advance()
         return taken(self.ctx)
 
-    def average(self, digest):
-        self.it.averaged(self.it.ballot, digest)
+    def aggregate(self, result):
+        """End the aggregation asked for last: *result* is a model's digest or another result."""
+        self.it.aggregated(self.it.job, AggregatedModel(result) if isinstance(result, str) else result)
         return taken(self.ctx)
 
     def accepted(self, name, *, record=None, journal="", of=None):

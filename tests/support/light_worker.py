@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from p2pfl.learning import commands, worker
 from p2pfl.schema import TensorSpec, canonical, header
+from p2pfl.work import AggregatedModel
 
 PARAMETERS = 55_210
 TRAIN_SAMPLES, TEST_SAMPLES = 1437, 360
@@ -44,12 +45,13 @@ def read_model(command: commands.TrainJob | commands.EvaluateJob) -> np.ndarray:
         return read(command.model_path)
 
 
+def find(folders: tuple[str, ...], digest: str) -> str:
+    """Return where blob *digest* lies now."""
+    return next(str(path) for folder in folders if (path := Path(folder, digest)).exists())
+
+
 class LightJobs:
     """See `p2pfl.learning.worker.Doer`."""
-
-    def __init__(self) -> None:
-        self._sum = np.zeros(PARAMETERS)
-        self._key, self._folds, self._weight = "", 0, 0
 
     def do(
         self,
@@ -72,11 +74,8 @@ class LightJobs:
             case commands.EvaluateJob():
                 loss = float(np.abs(read_model(command)).mean())
                 return commands.EvaluateDone(command.id, 10, TEST_SAMPLES // command.parts, loss)
-            case commands.Fold():
-                return self._fold(command)
-            case commands.Average():
-                assert (self._key, self._folds) == (command.key, command.folds)
-                return commands.Averaged(command.id, write(command.path, self._sum / self._weight))
+            case commands.RunAggregation():
+                return self._aggregate(command)
             case _:
                 raise AssertionError(f"a command of no test with a light worker: {command!r}")
 
@@ -87,13 +86,13 @@ class LightJobs:
         labels = (samples, *(0 for _ in CLASSES[1:]))
         return commands.TrainDone(command.id, digest, samples, 1.0, 0.01, labels)
 
-    def _fold(self, command: commands.Fold) -> commands.Folded:
-        if command.key != self._key:
-            self._sum = np.zeros(PARAMETERS)
-            self._key, self._folds, self._weight = command.key, 0, 0
-        self._sum += command.weight * read(command.path).astype(np.float64)
-        self._folds, self._weight = self._folds + 1, self._weight + command.weight
-        return commands.Folded(command.id)
+    @staticmethod
+    def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
+        total = np.zeros(PARAMETERS)
+        for update in command.job.updates:
+            total += update.samples * read(find(command.folders, update.digest)).astype(np.float64)
+        mean = total / sum(update.samples for update in command.job.updates)
+        return commands.AggregationDone(command.id, AggregatedModel(write(command.path, mean)))
 
 
 def main() -> None:
@@ -103,7 +102,7 @@ def main() -> None:
     for target, arguments in (
         (worker._read_and_exit, (source, inboxes)),
         (worker._beat, (outbox,)),
-        (worker._do_all, (inboxes.summing, outbox, jobs)),
+        (worker._do_all, (inboxes.aggregating, outbox, jobs)),
     ):
         threading.Thread(target=target, args=arguments, daemon=True).start()
     worker._do_all(inboxes.training, outbox, jobs)

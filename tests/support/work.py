@@ -79,13 +79,6 @@ class Host:
                 await self._changed.wait()
         return [one for one in self.fed if not isinstance(one, inputs.TrainProgress)]
 
-    async def fed_twice(self) -> None:
-        """Wait until two inputs were fed."""
-        async with asyncio.timeout(WAIT_SECONDS):
-            while len(self.fed) < 2:
-                self._changed.clear()
-                await self._changed.wait()
-
 
 class Worker:
     """Answers every job with the next of *answers*: raises it, or calls it with the job's arguments."""

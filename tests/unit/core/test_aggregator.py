@@ -5,9 +5,10 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core.aggregator import TRANSITIONS, Candidacy
-from p2pfl.core.effects import Average, Fetch, SaveAccepted, SavePromise, SaveSeen, Send
+from p2pfl.core.effects import Aggregate, Fetch, SaveAccepted, SavePromise, SaveSeen, Send
 from p2pfl.core.options import Policy
-from p2pfl.messages import Accept, Collect, Evaluation, Prepare, StepDown, Undelivered
+from p2pfl.messages import Accept, Ack, Collect, Evaluation, Prepare, StepDown, Undelivered
+from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, UnreadableUpdate, WeightedUpdate
 from tests.support.aggregator import Bench
 from tests.support.core import (
     ballot,
@@ -187,18 +188,35 @@ def test_without_the_adoption_rule_an_accepted_value_would_be_ignored(stage):
 def test_the_round_closes_when_all_have_answered(stage):
     stage.elect()
     stage.count("ada", "ben")
-    assert of_kind(stage.advance(), Average) == []
+    assert of_kind(stage.advance(), Aggregate) == []
     stage.count("cleo")
-    assert of_kind(stage.advance(), Average) == [
-        Average(stage.chain.run, 1, stage.it.ballot, stage.ledger.model)
-    ]
+    (asked,) = of_kind(stage.advance(), Aggregate)
+    by_node = sorted(NAMES[:3], key=node)
+    assert asked.job == AggregationJob(
+        stage.chain.run,
+        1,
+        stage.it.ballot,
+        stage.ledger.spec,
+        stage.ledger.model,
+        tuple(WeightedUpdate(update(name, 1).digest, 100) for name in by_node),
+    )
+
+
+def test_the_updates_are_aggregated_in_one_order_whoever_was_first(stage):
+    stage.elect()
+    stage.count("cleo", "ben", "ada")
+    first = of_kind(stage.advance(), Aggregate)[0].job
+    other = Bench()
+    other.elect()
+    other.count("ben", "ada", "cleo")
+    assert of_kind(other.advance(), Aggregate)[0].job.updates == first.updates
 
 
 def test_the_cap_closes_the_round_on_a_member_that_says_nothing(stage):
     stage.elect()
     stage.count("ada", "ben")
-    assert of_kind(stage.advance(SPEC.round_cap - 0.1), Average) == []
-    assert of_kind(stage.advance(0.2), Average)
+    assert of_kind(stage.advance(SPEC.round_cap - 0.1), Aggregate) == []
+    assert of_kind(stage.advance(0.2), Aggregate)
 
 
 def test_the_record_names_what_it_was_made_of(stage):
@@ -206,7 +224,7 @@ def test_the_record_names_what_it_was_made_of(stage):
     stage.count("ada", "ben")
     stage.submit("cleo", announced=False, declined="its training failed: out of memory")
     stage.advance()
-    record = sent(stage.average(model("average")), Accept)[0].record
+    record = sent(stage.aggregate(model("average")), Accept)[0].record
     assert [entry.node for entry in record.updates] == [node("ada"), node("ben")]
     assert [(one.node, one.reason) for one in record.left_out] == [
         (node("cleo"), "its training failed: out of memory")
@@ -218,13 +236,42 @@ def test_an_average_that_is_not_finite_makes_an_empty_record_with_the_parents_mo
     stage.elect()
     stage.count("ada", "ben", "cleo")
     stage.advance()
-    record = sent(stage.average(None), Accept)[0].record
+    record = sent(stage.aggregate(NotFinite()), Accept)[0].record
     assert (record.model, record.updates) == (stage.ledger.model, ())
     assert record.note.endswith(
         "the average was not finite; the average was not finite: the parent's model stays"
     )
     assert record.then == "pause"
     assert {left.reason for left in record.left_out} == {"the average was not finite"}
+
+
+def test_an_update_that_cannot_be_read_is_left_out_with_the_reason_and_the_others_are_aggregated(stage):
+    stage.elect()
+    stage.count("ada", "ben", "cleo")
+    before = of_kind(stage.advance(), Aggregate)[0].job
+    effects = stage.aggregate(UnreadableUpdate(update("ben", 1).digest, "it was cut short"))
+    reason = "the aggregator could not read its update: it was cut short"
+    assert [acked.refused for acked in sent(effects, Ack)] == [reason]
+    assert told(effects, events.UpdateRefused) == [events.UpdateRefused(1, "ben", reason)]
+    (again,) = of_kind(effects, Aggregate)
+    assert len(again.job.updates) == len(before.updates) - 1
+    stage.it.aggregated(before, AggregatedModel(model("too late")))
+    assert taken(stage.ctx) == []
+    record = sent(stage.aggregate(model("average")), Accept)[0].record
+    assert {entry.node for entry in record.updates} == {node("ada"), node("cleo")}
+    assert [(one.node, one.reason) for one in record.left_out] == [(node("ben"), reason)]
+
+
+def test_when_no_update_can_be_read_the_record_is_empty_and_says_so(stage):
+    stage.elect()
+    stage.count("ada")
+    for name in ("ben", "cleo"):
+        stage.submit(name, announced=False, declined="no data")
+    stage.advance()
+    effects = stage.aggregate(UnreadableUpdate(update("ada", 1).digest, "it was cut short"))
+    record = sent(effects, Accept)[0].record
+    assert (record.model, record.updates) == (stage.ledger.model, ())
+    assert record.note.endswith("no usable update: it was cut short")
 
 
 def test_without_a_usable_update_the_record_is_empty_and_says_so(stage):
@@ -254,7 +301,7 @@ def test_a_wish_is_fulfilled_by_the_record(stage, control_request, then):
     stage.elect()
     stage.count("ada", "ben", "cleo")
     stage.advance()
-    assert sent(stage.average(model("average")), Accept)[0].record.then == then
+    assert sent(stage.aggregate(model("average")), Accept)[0].record.then == then
 
 
 # --- the lowest ballot ------------------------------------------------------------------------------------------
@@ -298,7 +345,7 @@ def test_the_lowest_ballot_is_of_no_use_once_another_was_promised_or_heard_of(st
 
 def test_who_gave_the_lowest_ballot_up_asks_for_votes_the_next_time(stage):
     lowest(stage)
-    stage.it.give_up("its worker could not average")
+    stage.it.give_up("its worker could not aggregate")
     assert len(sent(lowest(stage), Prepare)) == 2
     assert stage.it.ballot == ballot(2, "ada")
 
@@ -311,7 +358,7 @@ def proposing():
     stage.elect()
     stage.count("ada", "ben", "cleo")
     stage.advance()
-    return stage, stage.average(model("average"))
+    return stage, stage.aggregate(model("average"))
 
 
 def durable(stage):
@@ -397,7 +444,7 @@ def test_a_higher_promise_while_averaging_gives_the_ballot_up():
     stage.count("ada", "ben", "cleo")
     stage.advance()
     stage.acceptor.promised = ballot(5, "cleo")
-    effects = stage.average(model("average"))
+    effects = stage.aggregate(model("average"))
     assert sent(effects, Accept) == []
     assert sent(effects, StepDown)
 
@@ -424,7 +471,7 @@ def test_the_refusal_of_an_earlier_ballot_does_not_end_the_present_one(stage):
 
 def test_who_gave_up_for_a_reason_of_its_own_stands_last(stage):
     stage.elect()
-    stage.it.give_up("its worker could not average: out of memory")
+    stage.it.give_up("its worker could not aggregate: out of memory")
     assert stage.it.unable
 
 
@@ -451,10 +498,10 @@ def test_a_newly_linked_member_hears_of_the_candidacy_also_if_it_has_answered_be
     assert receivers(taken(stage.ctx), Collect) == [node("ben")]
     stage.count("cleo")
     stage.advance()
-    assert stage.it.candidacy is Candidacy.AVERAGING
+    assert stage.it.candidacy is Candidacy.AGGREGATING
     stage.it.linked(node("ben"))
     assert receivers(taken(stage.ctx), Collect) == [node("ben")]
-    stage.average(model("average"))
+    stage.aggregate(model("average"))
     stage.accepted("ben")
     stage.it.linked(node("ben"))
     assert receivers(taken(stage.ctx), Accept) == [node("ben")]

@@ -17,7 +17,7 @@ from p2pfl.messages import Evaluation, Submit
 from tests.support.core import ballot, member
 from tests.support.records import digest, update
 
-BASE = CollectionProgress(now=100.0, awaited=(), unfolded=0, folded=3, enough=1, cap_at=160.0)
+BASE = CollectionProgress(now=100.0, awaited=(), counted=3, enough=1, cap_at=160.0)
 
 
 def decide(**changes):
@@ -64,36 +64,36 @@ def test_an_unreachable_member_is_asked_about_again_when_it_counts_as_gone():
     assert decide(awaited=(awaited(gone_at=101.5),))[2] == 101.5
 
 
-def test_updates_that_were_pulled_are_averaged_before_the_round_closes():
-    assert decide(unfolded=1) == (Closing.WAIT, "the last updates are being averaged", None)
-
-
 def test_too_few_updates_ask_for_more_members():
-    assert decide(folded=0) == (Closing.MORE, "0 of 1 updates came", None)
+    assert decide(counted=0) == (Closing.MORE, "0 of 1 updates came", None)
 
 
 def test_the_cap_closes_whatever_is_missing():
-    verdict = decide(now=160.0, awaited=(awaited(),), folded=0, enough=5)
+    verdict = decide(now=160.0, awaited=(awaited(),), counted=0, enough=5)
     assert verdict == (Closing.CLOSE, "the round's cap has passed", None)
-
-
-def test_the_cap_still_averages_what_was_pulled():
-    assert decide(now=160.0, awaited=(awaited(),), unfolded=1)[0] is Closing.WAIT
 
 
 @pytest.mark.parametrize("stage", list(Stage))
 def test_only_a_final_stage_is_done(stage):
     collection = Collection({"dan"}, 1, {"dan": Contribution(stage)})
-    assert collection.is_done("dan") == (stage not in (Stage.ANNOUNCED, Stage.READY))
+    assert collection.is_done("dan") == (stage is not Stage.ANNOUNCED)
     assert not collection.is_done("eve")
 
 
 def test_a_blob_is_waited_for_only_by_those_who_announced_it():
     theirs = Contribution(Stage.ANNOUNCED, update("dan", 1))
-    counted = Contribution(Stage.FOLDED, update("eve", 1))
+    counted = Contribution(Stage.COUNTED, update("eve", 1))
     collection = Collection(set(), 0, {"dan": theirs, "eve": counted})
-    assert collection.with_blob(update("dan", 1).digest) == [theirs]
+    assert collection.with_blob(update("dan", 1).digest) == ["dan"]
     assert collection.with_blob(update("eve", 1).digest) == []
+    assert collection.with_blob(update("eve", 1).digest, Stage.COUNTED) == ["eve"]
+
+
+def test_counted_updates_come_in_the_order_asked_for_whatever_their_order_of_arrival():
+    given = {name: Contribution(Stage.COUNTED, update(name, 1)) for name in ("eve", "dan", "ben")}
+    refused = {"ada": Contribution(Stage.REFUSED, update("ada", 1), "why")}
+    counted = Collection(set(), 0, {**given, **refused}).counted(sorted)
+    assert counted == (update("ben", 1), update("dan", 1), update("eve", 1))
 
 
 def submit(name="ben", samples=100, update_of="ben", **changes):
@@ -135,7 +135,7 @@ def test_who_was_not_selected_gives_nothing_but_its_evaluation():
 
 def test_a_ballot_that_begins_after_the_cap_takes_the_updates_that_are_there():
     ready = (Awaited("dan", None, None, has_update=True),)
-    late = {"now": 170.0, "awaited": ready, "folded": 0, "last_call": 200.0}
+    late = {"now": 170.0, "awaited": ready, "counted": 0, "last_call": 200.0}
     assert decide(**late) == (Closing.WAIT, "the updates of 1 are there and on their way", 200.0)
     assert decide(**{**late, "now": 200.0})[0] is Closing.CLOSE
     assert decide(**{**late, "awaited": (awaited(),)})[0] is Closing.CLOSE, "nobody trains after the cap"

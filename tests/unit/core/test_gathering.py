@@ -1,4 +1,4 @@
-"""How updates come into the sum, as the whole aggregator gathers them."""
+"""How updates come to be counted, as the whole aggregator gathers them."""
 
 import msgspec
 import pytest
@@ -6,8 +6,7 @@ import pytest
 from p2pfl import events
 from p2pfl.core.aggregator import Candidacy
 from p2pfl.core.collection import PULL_TRIES, Stage
-from p2pfl.core.effects import Average, Fetch, Fold, Send
-from p2pfl.core.gathering import FOLDS_AHEAD
+from p2pfl.core.effects import Aggregate, Fetch, Send
 from p2pfl.messages import Accept, Ack, Collect, Evaluation
 from tests.support.aggregator import Bench
 from tests.support.core import chain_of, link, model, of_kind, sent, status, taken, told, unlink
@@ -22,67 +21,37 @@ def stage():
 # --- collecting --------------------------------------------------------------------------------------------------
 
 
-def test_an_update_counts_only_once_it_is_pulled_and_in_the_sum(stage):
+def test_an_update_counts_once_it_is_pulled_and_checked(stage):
     stage.elect()
     pull = stage.submit("ben")
     assert [fetch.sources[0] for fetch in of_kind(pull, Fetch)] == [node("ben")]
     assert [fetch.durable for fetch in of_kind(pull, Fetch)] == [False]
     assert sent(pull, Ack) == []
-    fold = stage.pulled(update("ben", 1).digest)
-    assert [(f.digest, f.samples) for f in of_kind(fold, Fold)] == [(update("ben", 1).digest, 100)]
-    assert sent(fold, Ack) == []
-    done = stage.folded("ben")
+    done = stage.pulled(update("ben", 1).digest)
     assert [acked.refused for acked in sent(done, Ack)] == [""]
-    assert [event.name for event in told(done, events.UpdateCounted)] == ["ben"]
+    assert told(done, events.UpdateCounted) == [events.UpdateCounted(1, "ben", 100)]
 
 
 def test_an_update_that_is_durable_because_a_vote_wanted_its_bytes_counts_too(stage):
     stage.elect()
     stage.submit("ben")
-    assert of_kind(stage.pulled(update("ben", 1).digest, durable=True), Fold)
+    assert told(stage.pulled(update("ben", 1).digest, durable=True), events.UpdateCounted)
 
 
-def test_an_update_announced_twice_is_folded_once_and_noted_again(stage):
+def test_an_update_announced_twice_is_counted_once_and_noted_again(stage):
     stage.elect()
     stage.count("ben")
     again = stage.submit("ben")
     assert [type(effect) for effect in again] == [Send]
     assert sent(again, Ack)
-    assert len(stage.it.collection.at(Stage.FOLDED)) == 1
+    assert len(stage.it.collection.at(Stage.COUNTED)) == 1
 
 
-def test_an_update_whose_folding_is_under_way_is_not_noted_yet(stage):
-    stage.elect()
-    stage.submit("ben")
-    stage.pulled(update("ben", 1).digest)
-    assert stage.submit("ben") == []
-
-
-def test_the_worker_has_the_next_update_while_it_adds_one_and_no_more():
-    stage, names = Bench(chain_of(*NAMES), linked=NAMES[1:]), NAMES[1:4]
-    stage.elect()
-    stage.promise("cleo")
-    for name in names:
-        stage.submit(name)
-    folds = [fold for name in names for fold in of_kind(stage.pulled(update(name, 1).digest), Fold)]
-    assert [fold.digest for fold in folds] == [update(name, 1).digest for name in names[:FOLDS_AHEAD]]
-    assert [fold.digest for fold in of_kind(stage.folded("ben"), Fold)] == [update(names[2], 1).digest]
-
-
-def test_updates_may_be_added_in_another_order_than_they_were_given(stage):
-    stage.elect()
-    for name in ("ben", "cleo"):
-        stage.submit(name)
-        stage.pulled(update(name, 1).digest)
-    assert [event.name for event in told(stage.folded("cleo"), events.UpdateCounted)] == ["cleo"]
-    assert [event.name for event in told(stage.folded("ben"), events.UpdateCounted)] == ["ben"]
-
-
-def test_what_nobody_gave_to_be_added_is_nobodys(stage):
+def test_bytes_that_nobody_waits_for_count_for_nobody(stage):
     stage.elect()
     stage.count("ben")
-    assert stage.folded("ben") == []
-    assert stage.folded("cleo") == []
+    assert stage.pulled(update("ben", 1).digest) == []
+    assert stage.pulled(update("cleo", 1).digest) == []
 
 
 def test_an_update_of_another_parent_is_not_taken(stage):
@@ -142,9 +111,9 @@ def test_a_member_whose_link_ended_is_not_waited_for_beyond_suspicion(stage):
     stage.elect()
     stage.count("ada", "ben")
     unlink(stage.ctx, "cleo")
-    assert of_kind(stage.advance(), Average) == []
-    assert of_kind(stage.advance(stage.ctx.settings.gone), Average)
-    (left,) = sent(stage.average(model("average")), Accept)[0].record.left_out
+    assert of_kind(stage.advance(), Aggregate) == []
+    assert of_kind(stage.advance(stage.ctx.settings.gone), Aggregate)
+    (left,) = sent(stage.aggregate(model("average")), Accept)[0].record.left_out
     assert left.reason == "it was not reachable"
 
 
@@ -153,9 +122,9 @@ def test_a_member_that_never_says_anything_on_its_link_is_not_waited_for_beyond_
     stage.elect()
     stage.ctx.peers[node("ben")].hear(status(run=stage.chain.run), stage.ctx.now)
     stage.count("ada", "ben")
-    assert of_kind(stage.advance(), Average) == []
+    assert of_kind(stage.advance(), Aggregate) == []
     assert stage.it.wake == stage.ctx.peers[node("cleo")].since + stage.ctx.settings.start_grace
-    assert of_kind(stage.advance(stage.ctx.settings.start_grace), Average)
+    assert of_kind(stage.advance(stage.ctx.settings.start_grace), Aggregate)
 
 
 def test_a_node_that_came_back_with_an_empty_disk_is_not_waited_for(stage):
@@ -163,7 +132,7 @@ def test_a_node_that_came_back_with_an_empty_disk_is_not_waited_for(stage):
     stage.count("ada", "ben")
     unlink(stage.ctx, "cleo")
     link(stage.ctx, "cleo", other_journal="cleo's new disk")
-    assert of_kind(stage.advance(), Average)
+    assert of_kind(stage.advance(), Aggregate)
 
 
 def test_a_slow_member_that_works_is_waited_for_until_its_own_deadline(stage):
@@ -172,8 +141,8 @@ def test_a_slow_member_that_works_is_waited_for_until_its_own_deadline(stage):
     slow = status(run=stage.chain.run, phase="training", predicted=30.0)
     peer = link(stage.ctx, "cleo", slow)
     peer.moved_at = stage.ctx.now
-    assert of_kind(stage.advance(30.0), Average) == []
-    assert of_kind(stage.advance(16.1), Average)  # 1.5 times 30 s, and one resend
+    assert of_kind(stage.advance(30.0), Aggregate) == []
+    assert of_kind(stage.advance(16.1), Aggregate)  # 1.5 times 30 s, and one resend
 
 
 def test_a_member_outside_the_sample_is_asked_when_a_sampled_one_is_gone():
@@ -237,7 +206,7 @@ def test_an_update_on_its_way_is_past_no_deadline_unless_its_member_could_not_be
     assert stage.it.candidacy is Candidacy.COLLECTING
     peer.undeliverable = "pi cannot be dialled"
     stage.advance()
-    (record,) = {one.record for one in sent(stage.average(model("average")), Accept)}
+    (record,) = {one.record for one in sent(stage.aggregate(model("average")), Accept)}
     assert [left.reason for left in record.left_out] == [
         "its update could not be pulled: pi cannot be dialled"
     ]

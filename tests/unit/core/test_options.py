@@ -1,9 +1,8 @@
 import pytest
 
-from p2pfl.core.collection import Contribution, Stage
 from p2pfl.core.options import (
     Policy,
-    first_contribution,
+    by_node_id,
     has_lowest,
     highest_accepted,
     keeps_promise,
@@ -54,13 +53,11 @@ def test_a_vote_below_the_promise_breaks_it(offered, kept):
     assert keeps_promise(None, ballot(offered, "ben"))
 
 
-def test_what_a_member_has_given_already_is_found():
-    given = Contribution(Stage.NOTHING)
-    assert first_contribution({"ada": given}, "ada") is given
-    assert first_contribution({"ada": given}, "ben") is None
+def test_updates_are_taken_in_one_order_whoever_came_first():
+    assert by_node_id(["cleo", "ada", "ben"]) == by_node_id(["ben", "cleo", "ada"]) == ["ada", "ben", "cleo"]
 
 
 def test_every_rule_is_on_unless_it_is_replaced():
     policy = Policy()
     assert (policy.adopt, policy.quorum, policy.lowest) == (highest_accepted, quorum, has_lowest)
-    assert (policy.attempt, policy.permits, policy.known) == (next_attempt, keeps_promise, first_contribution)
+    assert (policy.attempt, policy.permits, policy.order) == (next_attempt, keeps_promise, by_node_id)

@@ -18,7 +18,7 @@ def book(ctx):
 
 
 def draft(book, ctx, *, contributions=None, leaving=False):
-    given = {node(name): Contribution(Stage.FOLDED, update(name, 2)) for name in NAMES[:3]}
+    given = {node(name): Contribution(Stage.COUNTED, update(name, 2)) for name in NAMES[:3]}
     collection = Collection({node(name) for name in NAMES[:3]}, 1, given | (contributions or {}))
     return Draft(book, collection, ballot(1, "ada"), frozenset(), leaving).record(ctx, model("average"), "")
 

@@ -179,9 +179,9 @@ def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench):
 
 def test_a_yield_ends_the_courtesy_and_is_told(bench):
     bench.hear("ben", Prepare(bench.chain.run, 2, ballot(3, "ben")))
-    given_up = StepDown(bench.chain.run, 2, ballot(3, "ben"), "its worker could not average")
+    given_up = StepDown(bench.chain.run, 2, ballot(3, "ben"), "its worker could not aggregate")
     (event,) = told(bench.hear("ben", given_up), events.SteppedDown)
-    assert (event.aggregator, event.reason) == ("ben", "its worker could not average")
+    assert (event.aggregator, event.reason) == ("ben", "its worker could not aggregate")
     assert not bench.it.acceptor.lease
 
 
@@ -280,14 +280,14 @@ def test_a_failed_training_is_declined_with_the_reason(bench):
 def test_a_failed_average_gives_the_ballot_up(bench):
     bench.it.aggregator.stand("first in rank")
     taken(bench.ctx)
-    bench.it.work_failed(inputs.WorkFailed("average", "out of memory", 2, bench.it.aggregator.ballot))
+    bench.it.work_failed(inputs.WorkFailed("aggregate", "out of memory", 2, bench.it.aggregator.ballot))
     assert receivers(taken(bench.ctx), StepDown) == [node("ben"), node("cleo")]
     assert bench.it.aggregator.unable
 
 
 def test_a_failed_average_of_a_ballot_that_was_given_up_is_nobodys_concern(bench):
     bench.it.aggregator.stand("first in rank")
-    failed = inputs.WorkFailed("average", "out of memory", 2, bench.it.aggregator.ballot)
+    failed = inputs.WorkFailed("aggregate", "out of memory", 2, bench.it.aggregator.ballot)
     bench.it.work_failed(failed)
     taken(bench.ctx)
     bench.it.work_failed(failed)

@@ -8,15 +8,17 @@ import pytest
 from p2pfl.errors import WorkerError
 from p2pfl.learning import commands
 from p2pfl.schema import TensorSpec
+from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, UnreadableUpdate, WeightedUpdate
+from tests.support.core import ballot
 from tests.support.learning import SPEC
 
+JOB = AggregationJob("run", 4, ballot(1, "ada"), SPEC, "parent", (WeightedUpdate("u", 2**53),))
 COMMANDS = [
     commands.DescribeJob(1, SPEC),
     commands.CreateJob(2, SPEC, "/a"),
     commands.TrainJob(3, SPEC, 4, "/m", 0, "/u"),
     commands.EvaluateJob(4, SPEC, "/m", 1, 3),
-    commands.Fold(5, "key", "/u", 2**53),
-    commands.Average(6, "key", "/m", 3),
+    commands.RunAggregation(5, JOB, ("/passing", "/blobs"), "/m"),
     commands.AloneJob(7, SPEC, 2),
     commands.StopJob(3),
 ]
@@ -26,8 +28,9 @@ ANSWERS = [
     commands.TrainJobProgress(3, 1, 10, 2.5),
     commands.TrainDone(3, "d", 10, 0.5, 1.5, (4, 6)),
     commands.EvaluateDone(4, 3, 5, 1.25),
-    commands.Folded(5),
-    commands.Averaged(6, None),
+    commands.AggregationDone(5, AggregatedModel("d")),
+    commands.AggregationDone(5, NotFinite()),
+    commands.AggregationDone(5, UnreadableUpdate("d", "it was cut short")),
     commands.AloneDone(7, 10, 3, 5, 1.25),
     commands.JobStopped(3),
     commands.JobFailed(8, "why", "task"),

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from p2pfl.errors import BlobError, P2pflError, TaskError, WorkerError
+from p2pfl.errors import BlobError, P2pflError, TaskError
 from p2pfl.learning import commands, jobs, partition, training, weights
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
@@ -18,6 +16,8 @@ from p2pfl.learning.tasks import digits, fashion_mnist
 from p2pfl.learning.tasks.idx_images import IdxImages
 from p2pfl.messages import RunSpec
 from p2pfl.store.hashing import digest_of
+from p2pfl.work import AggregatedModel, AggregationJob, WeightedUpdate
+from tests.support.core import ballot
 from tests.support.images import write_images
 from tests.support.learning import SPEC, make_spec
 
@@ -34,9 +34,6 @@ class Bench:
     def do(self, command: commands.Command) -> commands.Answer:
         return self.jobs.do(command, self.progress.append, lambda: self.stopped)
 
-    def close(self) -> None:
-        self.jobs.close()
-
     def create(self, spec: RunSpec = SPEC) -> Path:
         self.do(commands.CreateJob(1, spec, str(self.folder / "initial")))
         return self.folder / "initial"
@@ -52,9 +49,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with closing(Bench(tmp_path)) as bench:
-        yield bench
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
 
 
 def test_the_description_is_of_model_and_data(bench: Bench) -> None:
@@ -242,44 +238,14 @@ def test_two_nodes_give_what_averaging_their_updates_by_hand_gives(bench: Bench)
     model = bench.create()
     for index in range(2):
         bench.train(model, f"u{index}", partition=index)
-        bench.do(commands.Fold(3, "k", str(bench.folder / f"u{index}"), 100 + index))
-    answer = bench.do(commands.Average(4, "k", str(bench.folder / "mean"), 2))
-    assert isinstance(answer, commands.Averaged)
+    updates = tuple(WeightedUpdate(f"u{index}", 100 + index) for index in range(2))
+    job = AggregationJob("run", 1, ballot(1, "ada"), SPEC, "initial", updates)
+    answer = bench.do(commands.RunAggregation(4, job, (str(bench.folder),), str(bench.folder / "mean")))
+    assert isinstance(answer, commands.AggregationDone)
+    assert answer.result == AggregatedModel(digest_of(bench.folder / "mean"))
     one, two, mean = bench.tensors("u0"), bench.tensors("u1"), bench.tensors("mean")
     for name in mean:
         assert torch.allclose(mean[name], (one[name] * 100 + two[name] * 101) / 201, rtol=0, atol=1e-6)
-
-
-def test_a_new_key_begins_a_new_sum(bench: Bench) -> None:
-    model = bench.create()
-    bench.train(model, "u")
-    bench.do(commands.Fold(1, "a", str(bench.folder / "u"), 5))
-    bench.do(commands.Fold(2, "b", str(model), 5))
-    bench.do(commands.Average(3, "b", str(bench.folder / "mean"), 1))
-    assert torch.equal(bench.tensors("mean")["out.weight"], bench.tensors("initial")["out.weight"])
-
-
-@pytest.mark.parametrize(("key", "folds"), [("a", 2), ("a", 0), ("b", 1), ("b", 0)])
-def test_a_sum_that_lost_updates_is_not_averaged(bench: Bench, key: str, folds: int) -> None:
-    bench.do(commands.Fold(1, "a", str(bench.create()), 5))
-    with pytest.raises(WorkerError, match="fold all of them again"):
-        bench.do(commands.Average(2, key, str(bench.folder / "mean"), folds))
-
-
-def test_a_sum_is_averaged_once(bench: Bench) -> None:
-    bench.do(commands.Fold(1, "a", str(bench.create()), 5))
-    command = commands.Average(2, "a", str(bench.folder / "mean"), 1)
-    bench.do(command)
-    with pytest.raises(WorkerError):
-        bench.do(command)
-
-
-def test_a_failed_fold_leaves_no_sum(bench: Bench) -> None:
-    bench.do(commands.Fold(1, "a", str(bench.create()), 5))
-    with pytest.raises(P2pflError):
-        bench.do(commands.Fold(2, "a", str(bench.folder / "none"), 5))
-    with pytest.raises(WorkerError):
-        bench.do(commands.Average(3, "a", str(bench.folder / "mean"), 1))
 
 
 def test_alone_trains_as_long_as_a_whole_run(bench: Bench) -> None:

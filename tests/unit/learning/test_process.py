@@ -17,6 +17,8 @@ from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.process import Worker, WorkerSettings
+from p2pfl.work import AggregatedModel, AggregationJob, WeightedUpdate
+from tests.support.core import ballot
 from tests.support.learning import SPEC, make_spec
 
 WAIT_SECONDS = 60.0
@@ -45,6 +47,10 @@ def _stand_in(*lines: str, **settings: float) -> WorkerSettings:
     return WorkerSettings(program=(sys.executable, "-c", STAND_IN + "\n".join(lines)), **settings)  # type: ignore[arg-type]
 
 
+def job_of(*updates: WeightedUpdate) -> AggregationJob:
+    return AggregationJob("run", 1, ballot(1, "ada"), SPEC, "m", updates)
+
+
 class Deaths:
     """Waits for `on_death`."""
 
@@ -66,14 +72,18 @@ async def test_the_real_worker_does_all_jobs_of_a_round(real: Worker, tmp_path: 
     described = await real.describe(SPEC)
     digest = await real.create(SPEC, tmp_path / "m")
     trained = [await real.train(SPEC, 1, tmp_path / "m", index, tmp_path / f"u{index}") for index in range(2)]
-    for index, update in enumerate(trained):
-        assert update is not None
-        await real.fold("k", tmp_path / f"u{index}", update.samples)
-    average = await real.average("k", tmp_path / "mean")
+    updates = [
+        WeightedUpdate(f"u{index}", update.samples)
+        for index, update in enumerate(trained)
+        if update is not None
+    ]
+    assert len(updates) == 2
+    average = await real.aggregate(job_of(*updates), (tmp_path / "none", tmp_path), tmp_path / "mean")
     evaluated = await real.evaluate(SPEC, tmp_path / "mean", 0, 1)
     lone = await real.alone(SPEC, 0)
     assert described.train_samples == 1437
-    assert average not in {None, digest}
+    assert isinstance(average, AggregatedModel)
+    assert average.digest != digest
     assert lone is not None
     assert evaluated.total == lone.total == 360
 
@@ -109,7 +119,7 @@ async def test_a_task_error_is_the_users_and_the_worker_lives(real: Worker, tmp_
     with pytest.raises(TaskError, match="no model 'x'"):
         await real.describe(make_spec(model="x"))
     with pytest.raises(WorkerError, match="cannot be opened"):
-        await real.fold("k", tmp_path / "none", 1)
+        await real.evaluate(SPEC, tmp_path / "none", 0, 1)
     assert (await real.describe(SPEC)).test_samples == 360
 
 
@@ -227,34 +237,29 @@ async def test_an_evaluation_that_takes_far_longer_than_the_last_one_is_ended() 
         await asyncio.wait_for(worker.evaluate(SPEC, Path("/m"), 0, 1), WAIT_SECONDS)
 
 
-async def test_a_fold_that_only_opened_a_file_says_nothing_of_how_long_the_next_may_take() -> None:
-    worker = Worker(_stand_in("give(commands.Folded(take().id))", "take()", "hang()"))
-    await worker.fold("k", Path("/u"), 1)
-    second = asyncio.create_task(worker.fold("k", Path("/u"), 1))
-    await asyncio.sleep(0)
-    assert worker._life is not None
-    assert [job.expected for job in worker._life.jobs.values()] == [None]
-    second.cancel()
-    await worker.close()
-
-
-async def test_a_fold_that_takes_far_longer_than_the_last_average_is_ended() -> None:
-    settings = _stand_in(BEATS, "give(commands.Averaged(take().id, 'd'))", "hang()", **HANGS)
-    worker = Worker(settings)
-    await worker.average("k", Path("/m"))
-    with pytest.raises(WorkerError, match=r"its job \(fold\) made no progress"):
-        await asyncio.wait_for(worker.fold("k", Path("/u"), 1), WAIT_SECONDS)
+async def test_an_aggregation_that_takes_far_longer_than_the_last_one_is_ended() -> None:
+    settings = _stand_in(
+        "from p2pfl.work import NotFinite",
+        BEATS,
+        "give(commands.AggregationDone(take().id, NotFinite()))",
+        "hang()",
+        **HANGS,
+    )
+    worker, job = Worker(settings), job_of(WeightedUpdate("u", 1))
+    await worker.aggregate(job, (Path("/"),), Path("/m"))
+    with pytest.raises(WorkerError, match=r"its job \(aggregate\) made no progress"):
+        await asyncio.wait_for(worker.aggregate(job, (Path("/"),), Path("/m")), WAIT_SECONDS)
 
 
 async def test_beats_are_signs_of_life_and_nothing_else() -> None:
     settings = _stand_in(
         "command = take()",
         "give(commands.WorkerHeartbeat())",
-        "give(commands.Folded(command.id))",
+        "give(commands.CreateDone(command.id, 'd'))",
         "take()",
     )
     worker = Worker(settings)
-    await worker.fold("k", Path("/u"), 1)
+    await worker.create(SPEC, Path("/m"))
     assert worker.pid is not None
     await worker.close()
 
@@ -274,8 +279,8 @@ async def test_a_worker_that_does_not_exit_is_killed() -> None:
 
 
 async def test_an_answer_of_the_wrong_kind_is_refused() -> None:
-    worker = Worker(_stand_in("give(commands.Folded(take().id))", "take()"))
-    with pytest.raises(WorkerError, match="Folded where Described was expected"):
+    worker = Worker(_stand_in("give(commands.CreateDone(take().id, 'd'))", "take()"))
+    with pytest.raises(WorkerError, match="Created where Described was expected"):
         await worker.describe(SPEC)
     await worker.close()
 
@@ -323,23 +328,6 @@ async def test_cancelling_a_training_stops_it() -> None:
         await training
     assert await worker.create(SPEC, Path("m")) == "d"
     await worker.close()
-
-
-async def test_folds_that_died_with_a_worker_are_missed_at_the_average() -> None:
-    deaths = Deaths()
-    settings = _stand_in(
-        "command = take()",
-        "if isinstance(command, commands.Average):",
-        "    give(commands.Failed(command.id, f'{command.folds} wanted', 'internal'))",
-        "give(commands.Folded(command.id))",
-    )
-    worker = Worker(settings, on_death=deaths.reasons.put_nowait)
-    for _ in range(2):
-        await worker.fold("k", Path("/u"), 1)
-        await deaths.next()
-    with pytest.raises(WorkerError, match="2 wanted"):
-        await worker.average("k", Path("/m"))
-    await deaths.next()
 
 
 async def test_a_program_that_is_missing_is_said() -> None:

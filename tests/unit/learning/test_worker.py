@@ -13,6 +13,8 @@ from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands, worker
 from p2pfl.learning.commands import Answer, Command
 from p2pfl.learning.worker import Inbox, Inboxes, Outbox
+from p2pfl.work import AggregationJob, WeightedUpdate
+from tests.support.core import ballot
 from tests.support.learning import SPEC
 
 
@@ -56,7 +58,7 @@ COMMAND = commands.DescribeJob(7, SPEC)
 
 
 def test_a_jobs_answer_is_sent() -> None:
-    assert _do(COMMAND, commands.Folded(7)) == commands.Folded(7)
+    assert _do(COMMAND, commands.CreateDone(7, "d")) == commands.CreateDone(7, "d")
 
 
 def test_a_job_stopped_before_it_begins_is_not_done() -> None:
@@ -120,13 +122,14 @@ def test_commands_are_read_up_to_a_cut_one(cut: int) -> None:
     assert inboxes.training._queue.empty()
 
 
-def test_sums_do_not_wait_behind_trainings() -> None:
+def test_aggregations_do_not_wait_behind_trainings() -> None:
     inboxes = Inboxes()
-    fold, average = commands.Fold(8, "k", "/u", 1), commands.Average(9, "k", "/a", 1)
+    job = AggregationJob("run", 1, ballot(1, "ada"), SPEC, "parent", (WeightedUpdate("u", 5),))
+    aggregation = commands.RunAggregation(8, job, ("/blobs",), "/a")
     train = commands.TrainJob(7, SPEC, 1, "/m", 0, "/u")
-    for command in (train, fold, average, commands.StopJob(7)):
+    for command in (train, aggregation, commands.StopJob(7)):
         inboxes.put(command)
-    assert [inboxes.summing.take(), inboxes.summing.take()] == [fold, average]
+    assert inboxes.aggregating.take() == aggregation
     assert inboxes.training.is_stopped(7)
 
 

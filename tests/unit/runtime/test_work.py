@@ -7,17 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from blake3 import blake3
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Average, Create, Describe, Evaluate, Fetch, Fold
+from p2pfl.core.effects import Aggregate, Create, Describe, Evaluate, Fetch
 from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.messages import Evaluation
+from p2pfl.work import (
+    AggregatedModel,
+    AggregationJob,
+    AggregationResult,
+    NotFinite,
+    UnreadableUpdate,
+    WeightedUpdate,
+)
 from tests.support.core import ballot
-from tests.support.records import LAYOUT, SCHEMA, SPEC
+from tests.support.records import LAYOUT, SCHEMA, SPEC, digest
 from tests.support.work import BAD, GOOD, MODEL, RUN, TRAIN, WAIT_SECONDS, Bench, on_disk, trained
+
+JOB = AggregationJob(RUN, 3, ballot(2, "ada"), SPEC, MODEL, (WeightedUpdate(digest("u"), 40),))
 
 # --- jobs that end the node -----------------------------------------------------------------------------------
 
@@ -152,16 +163,17 @@ async def test_a_created_model_is_durable_and_guarded(tmp_path: Path) -> None:
     assert bench.work.guard.holds(name)
 
 
-async def test_an_average_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_path: Path) -> None:
+async def test_a_new_model_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_path: Path) -> None:
     name = blake3(BAD).hexdigest()
 
-    def average(key: str, path: Path, parent: tuple[Path, ...]) -> str:
+    def aggregate(job: AggregationJob, folders: tuple[Path, ...], path: Path) -> AggregatedModel:
+        assert (job, folders) == (JOB, bench.store.folders)
         path.write_bytes(BAD)  # what the node would refuse: it does not look at its own worker's work again
-        return name
+        return AggregatedModel(name)
 
-    bench = Bench(tmp_path, average)
-    bench.work.begin(Average(RUN, 3, ballot(2, "ada"), MODEL))
-    assert await bench.host.outcome() == [inputs.Averaged(3, ballot(2, "ada"), name)]
+    bench = Bench(tmp_path, aggregate)
+    bench.work.begin(Aggregate(JOB))
+    assert await bench.host.outcome() == [inputs.Aggregated(JOB, AggregatedModel(name))]
     assert bench.store.has(name)
     assert not bench.store.is_durable(name)
     bench.host.fed.clear()
@@ -171,47 +183,28 @@ async def test_an_average_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_p
     assert bench.store.is_durable(name)
 
 
-async def test_an_average_that_died_with_its_worker_is_not_tried_again(tmp_path: Path) -> None:
-    mine = ballot(2, "ada")
-    bench = Bench(tmp_path, WorkerError("killed"))
-    bench.work.begin(Average(RUN, 3, mine, MODEL))
-    assert await bench.host.outcome() == [inputs.WorkFailed("average", "killed", 3, mine)]
-    assert bench.worker.calls == ["average"]
+async def test_an_aggregation_whose_worker_died_is_tried_once_more(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, WorkerError("killed"), NotFinite())
+    bench.work.begin(Aggregate(JOB))
+    assert await bench.host.outcome() == [inputs.Aggregated(JOB, NotFinite())]
+    assert bench.worker.calls == ["aggregate", "aggregate"]
 
 
-async def test_an_update_is_told_to_be_folded_before_the_worker_answers_and_then_that_it_failed(
-    tmp_path: Path,
+async def test_an_aggregation_whose_worker_died_twice_has_failed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, WorkerError("killed"), WorkerError("killed again"))
+    bench.work.begin(Aggregate(JOB))
+    assert await bench.host.outcome() == [inputs.WorkFailed("aggregate", "killed again", 3, JOB.ballot)]
+
+
+@pytest.mark.parametrize("result", [NotFinite(), UnreadableUpdate(MODEL, "it was cut short")])
+async def test_an_aggregation_without_a_new_model_leaves_no_blob(
+    tmp_path: Path, result: AggregationResult
 ) -> None:
-    mine = ballot(2, "ada")
-    bench = Bench(tmp_path, WorkerError("killed"))
-    bench.work.begin(Fold(RUN, 3, mine, MODEL, 40))
-    assert await bench.host.outcome() == [inputs.Folded(3, mine, MODEL)]
-    await bench.host.fed_twice()
-    assert bench.host.fed[1:] == [inputs.WorkFailed("average", "killed", 3, mine)]
-    assert bench.worker.calls == ["fold"]
-
-
-async def test_the_worker_is_given_an_update_before_the_average_that_counts_it(tmp_path: Path) -> None:
-    mine = ballot(2, "ada")
-    bench = Bench(tmp_path, None, None)
-    feed = bench.host.feed
-
-    def average_at_once(event: inputs.AnyInput) -> None:
-        feed(event)
-        if isinstance(event, inputs.Folded):
-            bench.work.begin(Average(RUN, 3, mine, MODEL))
-
-    bench.host.feed = average_at_once  # type: ignore[method-assign]
-    bench.work.begin(Fold(RUN, 3, mine, MODEL, 40))
-    await bench.host.fed_twice()
-    assert bench.worker.calls == ["fold", "average"]
-
-
-async def test_an_average_that_is_not_finite_leaves_no_blob(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, None)
-    bench.work.begin(Average(RUN, 3, ballot(2, "ada"), MODEL))
-    assert await bench.host.outcome() == [inputs.Averaged(3, ballot(2, "ada"), None)]
+    bench = Bench(tmp_path, result)
+    bench.work.begin(Aggregate(JOB))
+    assert await bench.host.outcome() == [inputs.Aggregated(JOB, result)]
     assert bench.store.digests() == frozenset()
+    assert bench.unclaimed() == []
 
 
 async def test_closing_ends_jobs_under_way(tmp_path: Path) -> None:

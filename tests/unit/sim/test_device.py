@@ -1,10 +1,11 @@
 import pytest
 
 from p2pfl.core import inputs
-from p2pfl.core.effects import Average, Fold, SaveAccepted, SaveReport, Train
-from p2pfl.sim.device import Device, average_of
+from p2pfl.core.effects import Aggregate, SaveAccepted, SaveReport, Train
+from p2pfl.sim.device import Device, aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.habits import Habits
+from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, WeightedUpdate
 from tests.support.core import ballot, chain_of, member, model, options
 
 
@@ -17,25 +18,25 @@ def work(device, effect):
     return device.work(effect, lambda: 0.5)
 
 
-def fold(device, attempt, word):
-    return work(device, Fold(model("run"), 1, ballot(attempt, "ada"), model(word), 100))
+A, B = WeightedUpdate(model("a"), 100), WeightedUpdate(model("b"), 200)
 
 
-def averaged(device, attempt):
-    _, result = work(device, Average(model("run"), 1, ballot(attempt, "ada"), model("parent")))
-    return result.digest
+def aggregated(device, attempt, *updates):
+    job = AggregationJob(
+        model("run"), 1, ballot(attempt, "ada"), device.options.spec, model("parent"), updates
+    )
+    _, result = work(device, Aggregate(job))
+    assert result.job == job
+    return result.result.digest
 
 
-def test_an_average_is_that_of_the_folded_updates_whatever_their_order(device):
-    fold(device, 1, "b")
-    fold(device, 1, "a")
-    assert averaged(device, 1) == average_of(ballot(1, "ada"), sorted([model("a"), model("b")]))
+def test_the_same_updates_give_the_same_model_in_every_ballot(device):
+    assert aggregated(device, 1, A, B) == aggregated(device, 2, A, B) == aggregate_of(model("parent"), [A, B])
 
 
-def test_a_new_ballot_begins_a_new_sum(device):
-    fold(device, 1, "left over")
-    fold(device, 2, "a")
-    assert averaged(device, 2) == average_of(ballot(2, "ada"), [model("a")])
+def test_other_updates_another_order_or_another_parent_give_another_model(device):
+    found = {aggregated(device, 1, *updates) for updates in ((A, B), (B, A), (A,), (B,))}
+    assert len(found | {aggregate_of(model("other"), [A, B])}) == 5
 
 
 def test_a_slow_device_takes_as_many_times_longer(device):
@@ -114,10 +115,11 @@ def test_what_reaches_a_suspended_process_waits(device):
 
 def test_a_workers_results_are_not_durable_but_for_the_initial_model(device):
     device.keep(inputs.Trained(model("run"), 1, model("parent"), model("update"), 100, 0.5, 1.0))
-    device.keep(inputs.Averaged(1, ballot(1, "ada"), model("average")))
-    device.keep(inputs.Averaged(1, ballot(1, "ada"), None))
+    job = AggregationJob(model("run"), 1, ballot(1, "ada"), device.options.spec, model("parent"), (A,))
+    device.keep(inputs.Aggregated(job, AggregatedModel(model("aggregate"))))
+    device.keep(inputs.Aggregated(job, NotFinite()))
     device.keep(inputs.Created(device.options.spec, model("initial")))
-    assert device.disk.unflushed == {model("update"), model("average")}
+    assert device.disk.unflushed == {model("update"), model("aggregate")}
     assert device.disk.blobs == {model("initial")}
 
 

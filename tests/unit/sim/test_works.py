@@ -6,7 +6,7 @@ import pytest
 from p2pfl import events
 from p2pfl.core.effects import SaveCommit, SaveGenesis, SaveUpdate, Train
 from p2pfl.messages import LeftOut, record_digest
-from p2pfl.sim.device import average_of
+from p2pfl.sim.device import aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.works import Works
@@ -30,11 +30,11 @@ class Court:
             self.works.updates[entry.digest] = (self.run, round_, parent or self.genesis.model)
 
     def record(self, *updates, **changes):
-        """A record that averages *updates*."""
+        """A record that aggregates *updates*."""
         record = self.chain.commit().record
         self.chain.commits.pop()
-        average = average_of(record.ballot, sorted(entry.digest for entry in updates))
-        return msgspec.structs.replace(record, **{"updates": updates, "model": average, **changes})
+        aggregate = aggregate_of(self.genesis.model, updates)
+        return msgspec.structs.replace(record, **{"updates": updates, "model": aggregate, **changes})
 
     def accept(self, record):
         self.works.accepted(record, record_digest(record))
@@ -56,9 +56,10 @@ def objection(kind, match):
     return pytest.raises(Violation, match=f"^{kind}: .*{match}")
 
 
-def test_the_average_of_what_was_trained_for_the_round_is_fine(court):
-    court.trained(MINE, update("ben", 1))
-    court.accept(court.record(MINE, update("ben", 1)))
+def test_the_aggregate_of_what_was_trained_for_the_round_is_fine(court):
+    both = sorted((MINE, update("ben", 1)), key=lambda entry: entry.node)
+    court.trained(*both)
+    court.accept(court.record(*both))
 
 
 def test_a_late_update_counted_in_the_next_round_is_a_violation(court):
@@ -84,10 +85,17 @@ def test_an_update_counted_twice_is_a_violation(court):
         court.accept(court.record(MINE, MINE))
 
 
-def test_a_model_that_is_not_the_average_of_its_manifest_is_a_violation(court):
+def test_a_model_that_is_not_the_aggregate_of_its_manifest_is_a_violation(court):
     court.trained(MINE)
-    with objection("update", "is not the average of its updates"):
+    with objection("update", "is not the aggregate of the updates"):
         court.accept(court.record(MINE, model=model("something else")))
+
+
+def test_updates_in_another_order_than_that_of_the_node_ids_are_a_violation(court):
+    first, second = sorted((MINE, update("ben", 1)), key=lambda entry: entry.node)
+    court.trained(first, second)
+    with objection("update", "not in the order of node ids"):
+        court.accept(court.record(second, first))
 
 
 def test_training_twice_for_one_parent_is_work_lost(court):

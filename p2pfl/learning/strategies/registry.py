@@ -1,0 +1,18 @@
+"""Which strategy a run's specification names."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from p2pfl.learning.strategies.elementwise import Elementwise
+from p2pfl.learning.strategies.fedavg import FedAvg
+from p2pfl.messages import RunSpec
+
+
+def strategy_of(spec: RunSpec) -> Elementwise:
+    """Return the strategy of *spec*."""
+    match spec.strategy:
+        case "fedavg":
+            return FedAvg()
+        case _:
+            assert_never(spec.strategy)
