@@ -83,7 +83,6 @@ class Round:
     """A cache: the scores and their range. Charts ask for the range of every round after each commit."""
 
     @property
-    @property
     def accuracy(self) -> float | None:
         """The mean accuracy; None if no member measured it."""
         return self.metrics.get("accuracy")

@@ -21,6 +21,7 @@ OTHER_NAMES = {
 """Modules whose own name would say nothing in that of a test."""
 
 TESTED_AS_A_WHOLE = {
+    "p2pfl.errors": "unit/wire/test_codec.py",
     "p2pfl.core.inputs": "unit/core/test_speculation.py",
     "p2pfl.net.bulk.dial_back": "net/test_called_back.py",
     "p2pfl.net.bulk.server": "net/test_pull.py",
@@ -43,7 +44,7 @@ TESTED_AS_A_WHOLE = {
 """Modules, and packages of them, that have no tests of their own: they mean something only together, between two
 real sockets, in a whole store, on a whole screen. Where that is tested."""
 
-STORIES = {"keys", "replay", "screens", "terminal"}
+STORIES = {"keys", "plain", "replay", "screens", "terminal"}
 """Tests of the terminal UI as a whole, named by what they do to it."""
 
 TOP = {"p2pfl", "tui", "certs", "tests", "pyproject.toml", "README.md", "LICENSE"}

@@ -69,7 +69,7 @@ def test_the_accuracy_of_a_round_whose_line_had_none_is_told() -> None:
     row = next(row for row in ROWS if row.round == evaluated.event.round)  # type: ignore[union-attr]
     told = Told()
     told.connect(ONE)
-    told.take(replace(row, accuracy=None, loss=None), evaluated)
+    told.take(replace(row, metrics={}), evaluated)
     assert told.count("not evaluated") == 1
     assert told.count("◎") == 1
 
@@ -152,7 +152,7 @@ def test_a_decided_round_is_one_line() -> None:
 
 
 def test_a_round_nobody_evaluated_says_so() -> None:
-    assert "not evaluated" in str(item_line(replace(ROWS[0], accuracy=None, loss=None)))
+    assert "not evaluated" in str(item_line(replace(ROWS[0], metrics={})))
 
 
 def test_the_record_that_closes_a_run_is_no_line_of_the_history() -> None:
@@ -196,7 +196,7 @@ def test_a_round_that_was_missed_has_no_seconds_and_a_reported_accuracy_is_marke
     line = item_line(replace(row, seconds=0.0, committed=False, round=9, trained=8))
     assert line is not None
     assert line.strip().startswith("round 8: accuracy ")
-    assert f"on {row.samples} samples, reported by 6 members; 6 of 6 updates, averaged by " in line
+    assert f"on {row.examples} samples, reported by 6 members; 6 of 6 updates, averaged by " in line
     assert " in " not in line.partition("averaged by")[2]
 
 
