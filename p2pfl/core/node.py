@@ -53,7 +53,6 @@ from p2pfl.messages import (
 )
 from p2pfl.proofs import CastVote, Signer, sign_request
 from p2pfl.schema import Schema, layout_of
-from p2pfl.spec import DataCard
 
 
 class Node:
@@ -273,18 +272,12 @@ class Node:
                 self._fail(f"this device cannot go on with run {ledger.run[:12]}: {flaw}")
                 return
             ledger.schema = event.schema
-            self._bring(event.card)
+            self._ctx.card = event.card
             running.ready = True
             running.begin()
         elif running is None and event.spec == self._ctx.options.spec:
-            self._bring(event.card)
+            self._ctx.card = event.card
         self._take_run(self._lobby.describe(event))
-
-    def _bring(self, card: DataCard) -> None:
-        """Tell everybody what data this node brings, if that is news."""
-        if card != self._ctx.card:
-            self._ctx.card = card
-            self._ctx.broadcast(Card(card))
 
     def _schema_read(self, event: inputs.SchemaRead) -> None:
         ledger = self.ledger
@@ -420,7 +413,7 @@ class Node:
         self._lobby.offered, self._lobby.asking = None, ""
         if self._others.may_move(self.ledger, offered.genesis):
             assert offered.described is not None
-            self._bring(offered.described.card)
+            self._ctx.card = offered.described.card
             self._enter(
                 offered.run,
                 offered.genesis,

@@ -9,7 +9,7 @@ from p2pfl.core.aggregator import Aggregator, Candidacy
 from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
-from p2pfl.messages import Status
+from p2pfl.messages import Card, Status
 
 Phase = Literal["starting", "idle", "training", "trained", "aggregating", "leaving"]
 
@@ -42,7 +42,7 @@ class NodeCondition(NamedTuple):
 
 @dataclass
 class Presence:
-    """Sends this node's Status: on change, on every new link, and as a heartbeat."""
+    """Sends this node's Status on change, on new links and as a heartbeat; a non-member's card with it."""
 
     ctx: Context
     said: tuple[object, ...] = ()
@@ -90,6 +90,9 @@ class Presence:
             self.said, self.said_at = telling, now
             self.steps += 1
             self.next_beat = now + settings.heartbeat
+            is_member = condition.ledger is not None and condition.ledger.is_member
+            if self.ctx.card is not None and not is_member:
+                self.ctx.broadcast(Card(self.ctx.card))  # again each time: a founder or aggregator needs it
             self.ctx.broadcast(self.status(condition))
 
     def _telling(self, condition: NodeCondition) -> tuple[object, ...]:

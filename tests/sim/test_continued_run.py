@@ -158,7 +158,7 @@ def test_a_named_node_that_is_not_here_is_waited_for():
     continue_with(world, one, two)
     world.run_for(60.0)
     assert len(one.disk.order) == 1
-    assert any(f"{two.name} is not here" in event.reason for event in news(one, events.Waiting))
+    assert any(f"{two.name} is not linked" in event.reason for event in news(one, events.Waiting))
     world.start(two)
     world.run_until(complete(one, two), LIMIT)
 

@@ -12,7 +12,7 @@ from tests.support.worlds import LIMIT, at_round, chain, number, others, spec
 
 def restored(seed):
     """Node 3 comes back in round 3 with a backup made before its last start."""
-    world = World(seed, spec=spec(10, drop_after=1000.0))
+    world = World(seed, spec=spec(20, drop_after=1000.0))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)
     device = number(world, 3)

@@ -33,7 +33,7 @@ ROUNDS = Budget(3000, 15_000)
 
 BUDGETS: dict[type, Budget] = {
     messages.Offer: Budget(2, 20),  # one a run, repeated each second until it is taken
-    messages.Card: Budget(1, 20),  # on a new link, and when its worker has described other data
+    messages.Card: Budget(2, 40),  # on a new link, and with each STATUS of a node that is no member
     messages.DeviceInfo: Budget(1, 20),  # on a new link, and when a device or its data changed
     messages.Decline: Budget(
         20, 200
