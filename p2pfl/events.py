@@ -1,11 +1,11 @@
-"""What a node tells its observers: the log, the history, the screen.
+"""Events: what a node reports to its log, its events file and its observers.
 
-A closed union of frozen structs, tagged by `event`. Events carry values, not sentences: `p2pfl.cli` renders
-them for people, `--events FILE` writes them as JSON lines, `p2pfl.core` and the drivers make them. The time
-(seconds since the epoch) and the sequence number are added by the driver when it publishes an event
-(`Published`), since the protocol reads no clock. `RoundRow` is what is told of rounds that lie behind.
+Events are a closed union of frozen structs, tagged by `event`. The protocol core and the drivers create them.
+They carry values: `p2pfl.observe.render` turns them into sentences, `--events FILE` writes them as JSON
+lines. The publisher adds the time and a sequence number (`Published`), because the protocol reads no clock.
+`RoundRow` describes a committed round of the history.
 
-Names are peers' own words: untrusted text, escaped by whoever prints it.
+Names come from peers: they are untrusted text, which printers escape.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Started(Event, frozen=True, tag="started"):
     address: str
     data_dir: str
     seconds: float
-    """From process start to reachable."""
+    """Time from the start of the process until peers can reach it."""
 
 
 class WorkerReady(Event, frozen=True, tag="worker_ready"):
-    """The worker has loaded its task and can train."""
+    """The worker has loaded the task and can train."""
 
     task: str
     device: str
@@ -47,13 +47,13 @@ class WorkerReady(Event, frozen=True, tag="worker_ready"):
 
 
 class WorkerFailed(Event, frozen=True, tag="worker_failed"):
-    """The worker process ended or hung and is started again."""
+    """The worker process ended or hung; the node restarts it."""
 
     reason: str
 
 
 class ProgressMade(Event, frozen=True, tag="progress_made"):
-    """Local training or a transfer moved on. Frequent; for live displays, not for logs."""
+    """Progress of local training or of a transfer. Frequent; for live displays, not for logs."""
 
     round: int
     what: Literal["train", "pull", "push"]
@@ -64,7 +64,7 @@ class ProgressMade(Event, frozen=True, tag="progress_made"):
 
 
 class Notice(Event, frozen=True, tag="notice"):
-    """A sentence for the person at this device that fits no other event."""
+    """A sentence for the user of this device that no other event carries."""
 
     level: Literal["info", "warning", "error"]
     text: str
@@ -78,31 +78,31 @@ class Ended(Event, frozen=True, tag="ended"):
 
 
 class Commanded(Event, frozen=True, tag="commanded"):
-    """Somebody gave this node a command, and what came of it."""
+    """The result of a command that a user or an operator gave to this node."""
 
     who: str
-    """Name and role of who gave it."""
+    """Name and role of the person who gave it."""
     what: str
     refused: str
-    """Why it was not done; empty when it was."""
+    """Why it was refused; empty if it was carried out."""
 
 
 class LinkMeasure(msgspec.Struct, frozen=True):
-    """One peer's part in `Measured`."""
+    """The measurements of the link with one peer, in `Measured`."""
 
     node: str
     rtt: float | None
     """Seconds from the last ping to its answer; None before the first answer."""
     sent: int
-    """Bytes since this node's start, on all connections with the peer."""
+    """Bytes sent since this node's start on all connections with the peer."""
     received: int
 
 
 class Measured(Event, frozen=True, tag="measured"):
-    """What this node and its links did lately, by its own counters: each second while somebody watches."""
+    """Metrics of this node and its links, sampled each second while an observer is connected."""
 
     cpu: float
-    """Processor time of node and worker over the last interval, in processors (1.0 is one busy core)."""
+    """Processor use of node and worker over the last interval, in cores (1.0 is one busy core)."""
     memory: int
     """Resident bytes of node and worker."""
     links: tuple[LinkMeasure, ...]
@@ -128,32 +128,32 @@ class PeerLost(Event, frozen=True, tag="peer_lost"):
 
 
 class PeerRefused(Event, frozen=True, tag="peer_refused"):
-    """A connection was refused, by us or by the other side; the reason says which and why."""
+    """A connection was refused by this node or the other side; the reason says which side and why."""
 
     address: str
     reason: str
 
 
 class AddressFailed(Event, frozen=True, tag="address_failed"):
-    """A listed address leads nowhere, or does so for another reason than before, or leads to a node again."""
+    """A listed address is unreachable, unreachable for a new reason, or reachable again."""
 
     address: str
     """As the operator wrote it."""
     reason: str
-    """Empty when a node was reached there."""
+    """Empty if a node was reached there."""
     is_refused: bool
-    """Whether one side refused the other: then `PeerRefused` tells it too."""
+    """Whether one side refused the other; then `PeerRefused` reports it too."""
 
 
 class PeerLeaving(Event, frozen=True, tag="peer_leaving"):
-    """A member asked to be dropped from the roster with the next commit."""
+    """A member asked to be removed from the roster with the next commit."""
 
     node: str
     name: str
 
 
 class PeerDeviceInfo(Event, frozen=True, tag="peer_device_info"):
-    """What kind of device a node runs on and what data it trains on; of this node too."""
+    """Description of the device and the training data of a node, this node included."""
 
     node: str
     name: str
@@ -167,37 +167,37 @@ class PeerDeviceInfo(Event, frozen=True, tag="peer_device_info"):
     device: str
     """Where it trains, as "cpu" or "cuda"; empty until its worker is ready."""
     part: DataCard | None
-    """The data it trains on in this run; None until it trained."""
+    """The data partition that it trains on in this run; None until it has trained."""
 
     @property
     def samples(self) -> int:
-        """Training samples of its data part; 0 until it trained."""
+        """Training examples of its data partition; 0 until it has trained."""
         return self.part.examples if self.part is not None else 0
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """Of those, how many of each label; empty until it trained."""
+        """Number of these examples by label; empty until it has trained."""
         return tuple(count.examples for count in self.part.labels) if self.part is not None else ()
 
 
 class PeerStatus(Event, frozen=True, tag="peer_status"):
-    """What a node said of itself last; of this node too. Some a second at most, while somebody watches."""
+    """The last Status of a node, this one included; a few a second at most while an observer is connected."""
 
     node: str
     name: str
     run: str
     """Empty while it is in none."""
     round: int
-    """The last round it knows the commit of."""
+    """The last round whose commit it knows."""
     holds: bool
-    """Whether it has that round's model on disk."""
+    """Whether that round's model is on its disk."""
     phase: Literal["starting", "idle", "training", "trained", "aggregating", "leaving"]
     progress: float
-    """Share of the round's local training that is done, from 0 to 1."""
+    """Completed share of the round's local training, from 0 to 1."""
     predicted: float
-    """Seconds its whole local training will take by its own estimate; 0 is unknown."""
+    """Estimated duration of its whole local training; 0 if unknown."""
     links: int
-    """Members it is linked to."""
+    """Number of members it is linked to."""
     is_member: bool
     """Whether it is in the roster."""
     ended: bool
@@ -208,7 +208,7 @@ class PeerStatus(Event, frozen=True, tag="peer_status"):
 
 
 class Waiting(Event, frozen=True, tag="waiting"):
-    """No run yet: who is here, how many are wanted, and what is missing."""
+    """There is no run yet; says how many nodes are present and needed, and what is missing."""
 
     present: int
     needed: int
@@ -216,31 +216,31 @@ class Waiting(Event, frozen=True, tag="waiting"):
 
 
 class RunJoined(Event, frozen=True, tag="run_joined"):
-    """The node is in a run: founded it, took its record 0, resumed it, or follows it as a learner."""
+    """The node has entered a run."""
 
     run: str
     how: Literal["founded", "joined", "resumed", "learner", "finished", "continued"]
-    """"continued": as a member of a run that continues the one it was in before."""
+    """"learner": it is no member yet; "continued": the run continues the node's previous run."""
     round: int
     spec: RunSpec
-    """The run's, but with the rounds it is to train now, extensions included."""
+    """The run's spec, with its present number of rounds, extensions included."""
     members: tuple[str, ...]
     model: str = ""
     trained: int | None = None
-    """Rounds of training up to and including `round`; None where nobody said."""
+    """Training rounds up to and including `round`; None if unknown."""
 
 
 class RunExtended(Event, frozen=True, tag="run_extended"):
-    """A finished run goes on: somebody wants more rounds."""
+    """A finished run continues, because an operator asked for more rounds."""
 
     rounds: int
-    """Rounds of training the run is to have now."""
+    """Training rounds that the run is to have now."""
     by: str
-    """The name of the node that was started with them."""
+    """Name of the node that was started with this number of rounds."""
 
 
 class CaughtUp(Event, frozen=True, tag="caught_up"):
-    """The node has taken committed records that it had missed."""
+    """The node has received committed records that it had missed."""
 
     first: int
     """Number of the first training round among them."""
@@ -252,7 +252,7 @@ class CaughtUp(Event, frozen=True, tag="caught_up"):
 
 
 class OptionsIgnored(Event, frozen=True, tag="options_ignored"):
-    """Options of this device's command line that differ from the run's, which hold."""
+    """Options of this device's command line that differ from the run's. The run's values apply."""
 
     differences: tuple[str, ...]
 
@@ -279,7 +279,7 @@ class QuorumBack(Event, frozen=True, tag="quorum_back"):
 
 
 class DataShown(Event, frozen=True, tag="data_shown"):
-    """How this node's share of the training data is distributed over the labels."""
+    """The distribution of this node's data partition over the labels."""
 
     partition: int
     partitions: int
@@ -287,19 +287,19 @@ class DataShown(Event, frozen=True, tag="data_shown"):
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """Samples of each label."""
+        """Number of examples by label."""
         return tuple(count.examples for count in self.part.labels)
 
 
 class TrainingStarted(Event, frozen=True, tag="training_started"):
-    """Local training for a round began."""
+    """Local training for a round has begun."""
 
     round: int
     partition: int
 
 
 class TrainingFinished(Event, frozen=True, tag="training_finished"):
-    """The node has its own update of a round."""
+    """Local training for a round has finished with an update."""
 
     round: int
     digest: str
@@ -311,14 +311,14 @@ class TrainingFinished(Event, frozen=True, tag="training_finished"):
 
 
 class UpdateReused(Event, frozen=True, tag="update_reused"):
-    """An update trained before a restart is offered again; nothing is retrained."""
+    """The node offers an update that it trained before a restart, instead of training again."""
 
     round: int
     digest: str
 
 
 class ElectionStarted(Event, frozen=True, tag="election_started"):
-    """The node stands as aggregator."""
+    """The node runs for election as aggregator."""
 
     round: int
     attempt: int
@@ -333,13 +333,13 @@ class Elected(Event, frozen=True, tag="elected"):
     aggregator: str
     node: str
     votes: int
-    """Promises counted; 0 where this node only heard of it."""
+    """Number of counted promises; 0 if this node only heard of the election."""
     kind: Literal["train", "evaluate"] = "train"
     """"evaluate": the round trains nothing, its record closes the run."""
 
 
 class UpdateCounted(Event, frozen=True, tag="update_counted"):
-    """The node, as aggregator, has an update and counts it; or, as member, heard that its own is counted."""
+    """An update is counted: reported by the aggregator, and by the member whose own update it is."""
 
     round: int
     name: str
@@ -347,7 +347,7 @@ class UpdateCounted(Event, frozen=True, tag="update_counted"):
 
 
 class UpdateRefused(Event, frozen=True, tag="update_refused"):
-    """An update is not counted, and why."""
+    """An update is not counted, with the reason."""
 
     round: int
     name: str
@@ -355,18 +355,18 @@ class UpdateRefused(Event, frozen=True, tag="update_refused"):
 
 
 class Proposed(Event, frozen=True, tag="proposed"):
-    """The node, as aggregator, proposed the round's record."""
+    """The node, as aggregator, has proposed the round's record."""
 
     round: int
     attempt: int
     digest: str
     updates: int
     adopted: bool
-    """True: the value of an earlier ballot, which it found accepted."""
+    """Whether it is the record of an earlier ballot that a member had accepted."""
 
 
 class RecordAccepted(Event, frozen=True, tag="record_accepted"):
-    """The node durably accepted a proposed record."""
+    """The node has durably accepted a proposed record."""
 
     round: int
     attempt: int
@@ -375,7 +375,7 @@ class RecordAccepted(Event, frozen=True, tag="record_accepted"):
 
 
 class SteppedDown(Event, frozen=True, tag="stepped_down"):
-    """An aggregator gave its ballot up."""
+    """A candidate or an aggregator has given up its ballot."""
 
     round: int
     attempt: int
@@ -386,52 +386,52 @@ class SteppedDown(Event, frozen=True, tag="stepped_down"):
 
 
 class ControlRequested(Event, frozen=True, tag="control_requested"):
-    """An operator of the federation wants the run paused or ended; a round's commit will do it."""
+    """An operator has asked to pause or end the run; the next commit will do it."""
 
     what: Literal["pause", "end", "end-now"]
-    """"end-now": members hand in no update they have not trained yet, so that the round closes at once."""
+    """"end-now": members stop training, so that the round closes at once."""
     by: str
-    """Who, and at which device; who it is, is that device's word."""
+    """Who asked, according to the device where the request was given, and that device."""
 
 
 class Resumed(Event, frozen=True, tag="resumed"):
-    """A paused run goes on."""
+    """A paused run has been resumed."""
 
     round: int
-    """The last one before the pause."""
+    """The last round before the pause."""
     by: str
-    """Who wanted it; only a device's name where this one just heard from it that the run goes on."""
+    """Who asked for it, or the name of the device from which this node learned of it."""
 
 
 class CountedUpdate(msgspec.Struct, frozen=True):
-    """An update that a round's average was made of."""
+    """An update that was aggregated in a round."""
 
     name: str
     samples: int
-    """Its weight in the average."""
+    """Its weight in the aggregation."""
     steps: int
     """Optimizer steps of its training."""
     loss: float
     """Mean training loss of its last local epoch."""
     seconds: float
-    """What its training took."""
+    """Duration of its training."""
 
 
 class MemberScore(msgspec.Struct, frozen=True):
-    """How a committed model did on one member's held-out data."""
+    """The evaluation of a committed model on one member's held-out data."""
 
     name: str
     examples: int
     sums: dict[str, float]
-    """By metric, summed over the examples; see `p2pfl.messages.Evaluation`."""
+    """Sum over the examples by metric; see `p2pfl.messages.Evaluation`."""
 
     def mean(self, metric: str) -> float | None:
-        """Return the mean of *metric*; None where it was not measured."""
+        """Return the mean of *metric*, or None if it was not measured."""
         return self.sums[metric] / self.examples if metric in self.sums and self.examples else None
 
 
 class Committed(Event, frozen=True, tag="committed"):
-    """A round is decided."""
+    """A round is committed."""
 
     run: str
     round: int
@@ -442,7 +442,7 @@ class Committed(Event, frozen=True, tag="committed"):
     """The model's."""
     record: str
     members: tuple[str, ...]
-    """Names in the next roster."""
+    """Names of the members of the next roster."""
     updates: tuple[CountedUpdate, ...]
     left_out: tuple[tuple[str, str], ...]
     """Name and reason."""
@@ -453,18 +453,18 @@ class Committed(Event, frozen=True, tag="committed"):
     then: Literal["go", "pause", "end"]
     note: str
     seconds: float
-    """Since this node's previous commit; 0 where it learned of the round only afterwards."""
+    """Time since this node's previous commit; 0 if it learned of the round only afterwards."""
     is_late: bool = False
-    """Whether this node was told of the round while it caught up, some time after it was decided."""
+    """Whether this node learned of the round during catch-up, after it was committed."""
 
     @property
     def contributors(self) -> tuple[str, ...]:
-        """Names of those whose updates were counted."""
+        """Names of the members whose updates were counted."""
         return tuple(update.name for update in self.updates)
 
 
 class RosterChanged(Event, frozen=True, tag="roster_changed"):
-    """A commit changed who votes; says how many failures the new roster tolerates."""
+    """A commit changed the roster; says how many failures the new roster tolerates."""
 
     round: int
     joined: tuple[str, ...]
@@ -474,7 +474,7 @@ class RosterChanged(Event, frozen=True, tag="roster_changed"):
 
 
 class EvaluationFinished(Event, frozen=True, tag="evaluation_finished"):
-    """How the committed model of a round did, summed over the members that reported so far."""
+    """The evaluation of a round's committed model by the members that have reported so far."""
 
     round: int
     metrics: dict[str, float]
@@ -483,14 +483,14 @@ class EvaluationFinished(Event, frozen=True, tag="evaluation_finished"):
     reports: int
     members: int
     scores: tuple[MemberScore, ...] = ()
-    """What it is summed from."""
+    """The evaluations of the members."""
     committed: bool = False
-    """Whether these are the evaluations the next record committed: they never change any more. Those that are
-    only reported may: a member can be gone before the record is made."""
+    """Whether the next record has committed these evaluations, so that they never change. Reported
+    evaluations can change, because a member may be gone before the record is made."""
     is_news: bool = True
-    """False where committed evaluations are those that all members had reported, or of a missed round."""
+    """False if all members had reported the committed evaluations before, or if the round was missed."""
     reported: float | None = None
-    """The mean of the primary metric that all members had reported before, where another is committed."""
+    """The mean of the primary metric that all members had reported before, if the committed one differs."""
 
     @property
     def accuracy(self) -> float | None:
@@ -508,14 +508,14 @@ class RunEnded(Event, frozen=True, tag="run_ended"):
 
     run: str
     rounds: int
-    """Rounds of training that are committed."""
+    """Number of committed training rounds."""
     model: str
     metrics: dict[str, float]
-    """The means of that model, as the last record committed them; empty where nobody evaluated it."""
+    """Mean of each metric for that model, as the last record committed it; empty without an evaluation."""
     planned: int = 0
-    """Rounds of training the run was to have; 0 where nobody said."""
+    """Training rounds that the run was to have; 0 if unknown."""
     is_trained: bool = True
-    """False where no update was ever counted: the model is still the initial one."""
+    """False if no update was ever counted, so that the model is still the initial one."""
 
     @property
     def accuracy(self) -> float | None:
@@ -538,7 +538,7 @@ LiveEvent = ProgressMade | Measured | PeerStatus | PeerDeviceInfo
 """Frequent events for live displays: each replaces the previous one of the same kind, and none is logged."""
 
 NodeEvent = Started | WorkerReady | WorkerFailed | DataShown | Waiting | Ended | LoneTrained
-"""Events of this device's processes and data."""
+"""Events about this device's processes and data."""
 
 PeerEvent = PeerLinked | PeerLost | PeerLeaving | AddressFailed
 """Events of the connections with other nodes."""
@@ -571,54 +571,54 @@ AnyEvent = LogEvent | LiveEvent | NodeEvent | PeerEvent | RunEvent | TrainingEve
 
 
 class Published(msgspec.Struct, frozen=True):
-    """An event with what the driver adds: its number in this process and the wall clock."""
+    """An event with the number and the time that the publisher adds."""
 
     seq: int
-    """From 1 on; 0 for what is told of before the process."""
+    """Sequence number in this process, from 1; 0 for events before the process."""
     time: float
-    """Seconds since the epoch, by this device's clock."""
+    """Time in seconds since the epoch, by this device's clock."""
     event: AnyEvent
     training_round: int | None = None
-    """The training round the event is about, as people count them (`p2pfl.numbering`); its `round` is the
-    record's place in the chain. None where it is about none."""
+    """The training round of the event, as people count them (`p2pfl.numbering`), or None. The event's `round`
+    is the record's place in the chain."""
 
 
 class RoundRow(msgspec.Struct, frozen=True):
-    """One committed round as a journal keeps it, with names instead of node ids."""
+    """One committed round from a journal, with names instead of node ids."""
 
     run: str
     round: int
-    """The record's place in the chain; `training_round` is the number people see."""
+    """The record's place in the chain; `training_round` is the number that people see."""
     kind: Literal["train", "evaluate"]
     attempt: int
-    """Of the ballot that first proposed the value: the same in every journal, whoever finished it."""
+    """Attempt of the ballot that first proposed the record; the same in every journal."""
     aggregator: str
-    """Who averaged: the node of that ballot."""
+    """Name of the node of that ballot."""
     digest: str
     """The model's."""
     parent: str
     """The parent model's."""
     record: str
     members: tuple[str, ...]
-    """The roster that voted in this round (the record itself names the next one)."""
+    """The roster that voted in this round; the record itself names the next roster."""
     updates: tuple[CountedUpdate, ...]
     left_out: tuple[tuple[str, str], ...]
     """Name and reason."""
     metrics: dict[str, float]
-    """The means of this round's model, as the next record committed them, else as reported; empty before
-    anybody did."""
+    """Mean of each metric for this round's model, as committed by the next record, else as reported; empty
+    before the first report."""
     examples: int
-    """Held-out examples in those evaluations."""
+    """Number of held-out examples in these evaluations."""
     scores: tuple[MemberScore, ...]
-    """Those evaluations."""
+    """The evaluations of the members."""
     seconds: float
-    """From this node's previous commit to this one; 0 where it was told of the round only afterwards."""
+    """Time from this node's previous commit to this one; 0 if it learned of the round only afterwards."""
     note: str
     then: Literal["go", "pause", "end"]
     trained: int = 0
-    """Rounds of training up to and including this one; 0 where nobody said."""
+    """Training rounds up to and including this one; 0 if unknown."""
     committed: bool = True
-    """Whether `metrics` and `scores` are committed; those only reported may still change."""
+    """Whether `metrics` and `scores` are committed; reported ones can still change."""
 
     @property
     def accuracy(self) -> float | None:

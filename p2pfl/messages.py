@@ -1,9 +1,9 @@
-"""What nodes say to each other about a run: digests and decisions, never tensors.
+"""The messages between nodes about a run, and the records they decide; they contain digests, never tensors.
 
 Every message is a frozen, tagged struct; msgspec checks types while decoding and refuses unknown fields.
-Bounds that types cannot express (a round is not negative, a name has a length) are `Annotated` here, so that
-no handler sees a value it would have to doubt. Link-level frames (HELLO, WELCOME, PING, address exchange)
-live in `p2pfl.wire`; what a message makes a node do lives in `p2pfl.core`.
+Bounds that types cannot express (a round is not negative, a name has a length) are `Annotated` here, so
+handlers need not check them again. Link-level frames (HELLO, WELCOME, PING, address exchange) live in
+`p2pfl.wire`; the handling of messages is in `p2pfl.core`.
 
 Digests are lower-case hex BLAKE3 (64 characters). A record's digest is taken over its MessagePack encoding
 with the fields in the order written here; `record_digest` is the only place that computes it.
@@ -34,8 +34,8 @@ Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """Hex BLAKE3 of a blob or a record. (In these patterns `$` would let a newline follow; `\\Z` does not.)"""
 
 DigestOrEmpty = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")]
-"""The same, or "" where there is none. (msgspec holds a pattern against every string of a union,
-`Literal[""]` included.)"""
+"""A `Digest` or "" for none. (A union with `Literal[""]` is not possible: msgspec applies the pattern to
+every string of a union.)"""
 
 NodeId = Annotated[str, Meta(pattern=r"^[a-z2-7]{52}\Z")]
 """Lower-case base32 of SHA-256 of a node's public key (SPKI), without padding."""
@@ -54,8 +54,8 @@ Software = Annotated[str, Meta(max_length=64)]
 
 Round = Annotated[int, Meta(ge=0, le=2**31)]
 Rounds = Annotated[int, Meta(ge=0, le=2**30)]
-"""Rounds a run is to train, or has behind it at its start: half of what a record can hold, so that no device
-comes to a number it may not write, whatever it was told."""
+"""Rounds that a run trains, or that precede its start. The bound is half of what a record can hold, so the
+sum of two such numbers always fits into a record."""
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Number = Annotated[float, Meta(ge=-1e300, le=1e300)]
@@ -68,14 +68,14 @@ Signature = Annotated[bytes, Meta(min_length=1, max_length=128)]
 """ECDSA on P-256 with SHA-256, in DER: at most 72 bytes."""
 
 MAX_ATTEMPT = 2**31
-"""The highest attempt of a ballot. A member that stands every tenth of a second needs seven years for it."""
+"""The highest attempt of a ballot. With ten candidacies a second, a member reaches it after seven years."""
 
 MAX_ORIGINS = 64
-"""Times a run can be continued after losing its majority, each by an operator's hand."""
+"""How often a run can be continued by an operator after it lost its majority."""
 
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Common settings of everything that crosses the wire."""
+    """Base class of everything that is sent over the network."""
 
 
 class Ballot(msgspec.Struct, frozen=True, order=True, array_like=True, forbid_unknown_fields=True):
@@ -86,14 +86,14 @@ class Ballot(msgspec.Struct, frozen=True, order=True, array_like=True, forbid_un
 
 
 class Member(msgspec.Struct, frozen=True, order=True, array_like=True, forbid_unknown_fields=True):
-    """Who votes: a node together with the data directory that keeps its promises."""
+    """A voter: a node together with the data directory that stores its promises."""
 
     node: NodeId
     journal: JournalId
 
 
 class SignedVote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A member's vote, signed with its certificate's key; what it votes for is said by what holds it.
+    """A member's vote, signed with its certificate's key. The enclosing message says what the vote is for.
 
     Anybody can check it: the key's SHA-256 is the node id (see `p2pfl.proofs`).
     """
@@ -101,7 +101,7 @@ class SignedVote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     node: NodeId
     journal: JournalId
     votes: Count
-    """How many votes this journal had cast then, this one included: it never shows fewer again."""
+    """Number of votes that this journal had cast, including this one. It never decreases."""
     key: PublicKey
     signature: Signature
 
@@ -112,18 +112,19 @@ class SignedVote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
 
 
 class RosterEntry(Struct, frozen=True):
-    """One member of a roster, with the data slot it keeps for as long as it stays."""
+    """One member of a roster, with the slot that selects its data partition and that it keeps."""
 
     node: NodeId
     journal: JournalId
     name: Name
     slot: Annotated[int, Meta(ge=0, lt=2**16)]
     examples: SomeExamples
-    """Those its data card stated when it came into the roster: no update of it may count more samples."""
+    """Examples stated by its data card when it joined the roster. None of its updates may count more
+    samples."""
 
     @property
     def member(self) -> Member:
-        """The voting pair."""
+        """The entry as a `Member`."""
         return Member(self.node, self.journal)
 
 
@@ -131,22 +132,22 @@ Roster = Annotated[tuple[RosterEntry, ...], Meta(min_length=1, max_length=MAX_RO
 
 
 class Origin(Struct, frozen=True):
-    """The record of another run that a run continues from: an operator's decision, not a vote."""
+    """The record of another run from which a run continues, by an operator's decision."""
 
     run: Digest
     round: Annotated[int, Meta(ge=1, le=2**31)]
     record: Digest
-    """Of that round of that run."""
+    """Digest of the record of that round of that run."""
     trained: Rounds
-    """Rounds of training up to and including it: the new run counts on from there."""
+    """Training rounds up to and including that record. The new run continues this count."""
 
 
 class RecordBlobs(Struct, frozen=True, omit_defaults=True):
-    """The blobs of a record by role; which roles there are follows from the spec (`record_roles`)."""
+    """The blobs of a record by role; the run's spec determines the roles (`record_roles`)."""
 
     model: Digest
     state: DigestOrEmpty = ""
-    """The strategy's own state; left out of the encoding where the strategy has none."""
+    """The state of the strategy; omitted from the encoding if the strategy has none."""
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -155,11 +156,11 @@ class RecordBlobs(Struct, frozen=True, omit_defaults=True):
 
 
 class UpdateBlobs(Struct, frozen=True, omit_defaults=True):
-    """The blobs of an update by role; which roles there are follows from the spec (`update_roles`)."""
+    """The blobs of an update by role; the run's spec determines the roles (`update_roles`)."""
 
     update: Digest
     control: DigestOrEmpty = ""
-    """What the strategy wants beside the update; left out of the encoding where it wants nothing."""
+    """A further blob of the strategy, such as a control variate; omitted from the encoding if it has none."""
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -168,12 +169,13 @@ class UpdateBlobs(Struct, frozen=True, omit_defaults=True):
 
 
 class Provenance(Struct, frozen=True):
-    """Where a run's first model came from; of which task it is, and which run it continues, stands beside."""
+    """The origin of a run's first model. `Genesis` also names its task and the runs that it continues."""
 
     software: Software
     """Version of p2pfl on the device that founded the run. Untrusted text."""
     model: Literal["initialised", "continued"]
-    """"initialised" from the seed; "continued": the last model of the last run in `Genesis.continues`."""
+    """"initialised": made from the seed; "continued": the last model of the last run in
+    `Genesis.continues`."""
 
 
 class Genesis(Struct, frozen=True, omit_defaults=True):
@@ -182,14 +184,15 @@ class Genesis(Struct, frozen=True, omit_defaults=True):
     nonce: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
     spec: RunSpec
     agreement: Agreement
-    """What the data of all members have in common; whoever joins later must fit it."""
+    """What the data of all members have in common; the data of a node that joins later must fit it."""
     roster: Roster
     layout: Layout
-    """Of all its model files; of other blobs it follows from this, the model's schema and the spec."""
+    """Layout of the run's model files. The layout of other blobs follows from the model's schema and the
+    spec."""
     blobs: RecordBlobs
     provenance: Provenance
     continues: Annotated[tuple[Origin, ...], Meta(max_length=MAX_ORIGINS)] = ()
-    """Where the run comes from if it continues others that lost their majority, the nearest last (rule 14).
+    """The runs without a majority that this run continues, the latest last (rule 14).
     Left out of the encoding where it is empty."""
 
     @property
@@ -199,21 +202,22 @@ class Genesis(Struct, frozen=True, omit_defaults=True):
 
     @property
     def trained(self) -> int:
-        """Rounds of training that lie behind `model`."""
+        """Number of training rounds that led to `model`."""
         return self.continues[-1].trained if self.continues else 0
 
     def origin_in(self, run: str) -> Origin | None:
-        """Return where this run left *run*, which it continues; None when it does not."""
+        """Return the origin of this run in *run*, or None if it does not continue *run*."""
         return next((origin for origin in self.continues if origin.run == run), None)
 
 
 class Evaluation(Struct, frozen=True):
-    """How well a committed model did on one member's held-out data: sums over its examples."""
+    """The evaluation of a model on one member's held-out data, as sums over the examples."""
 
     examples: Annotated[int, Meta(ge=1, le=2**53)]
     sums: Annotated[dict[MetricName, Number], Meta(min_length=1, max_length=MAX_SUMS)]
-    """By metric, in the order of names, so that equal evaluations have equal encodings. The mean of a metric
-    is its sum divided by `examples`: the loss summed over examples, for "accuracy" how many are right."""
+    """Sum by metric, in the order of names, so that equal evaluations have equal encodings. The mean of a
+    metric is its sum divided by `examples`. For "loss" it is the summed loss, for "accuracy" the number of
+    correct examples."""
 
     def __post_init__(self) -> None:
         if list(self.sums) != sorted(self.sums):
@@ -231,7 +235,7 @@ class Evaluation(Struct, frozen=True):
 
 
 def add_evaluations(evaluations: Iterable[Evaluation]) -> Evaluation:
-    """Add *evaluations* (at least one) of the same metrics: sums over disjoint examples add up."""
+    """Add *evaluations* (at least one) that have the same metrics, over disjoint examples."""
     parts = tuple(evaluations)
     names = parts[0].names
     return Evaluation(
@@ -254,13 +258,13 @@ class UpdateEntry(Struct, frozen=True):
     journal: JournalId
     blobs: UpdateBlobs
     samples: SomeExamples
-    """Examples it was trained on: its weight in the average."""
+    """Number of examples it was trained on, which is its weight in the aggregation."""
     steps: Annotated[int, Meta(ge=1, le=2**53)]
-    """Optimizer steps of the training."""
+    """Number of optimizer steps of the training."""
     loss: Number
     """Mean training loss over the last local epoch."""
     seconds: Seconds
-    """What the training took."""
+    """Duration of the training."""
 
     @property
     def digest(self) -> str:
@@ -276,30 +280,30 @@ class LeftOut(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True):
-    """What a round decides. Its digest is what members vote on."""
+    """The result of a round. Members vote on its digest."""
 
     run: Digest
     round: Annotated[int, Meta(ge=1, le=2**31)]
     previous: Digest
     """Digest of the record of `round - 1` (of record 0: the run id)."""
     kind: Literal["train", "evaluate"]
-    """"evaluate" closes a run: no training, the parent's model, the last evaluations."""
+    """"evaluate" closes a run without training: it repeats the parent's model and holds its evaluations."""
     trained: Round
-    """Rounds of kind "train" up to and including this one."""
+    """Number of rounds of kind "train" up to and including this one."""
     rounds: Round
-    """The rounds the run is to train; above `RunSpec.rounds` once it was extended."""
+    """Training rounds that the run is to have; more than `RunSpec.rounds` after an extension."""
     ballot: Ballot
-    """The ballot in which this value was first proposed; an adopter keeps it."""
+    """The ballot in which this record was first proposed; an aggregator that adopts the record keeps it."""
     blobs: RecordBlobs
     updates: Annotated[tuple[UpdateEntry, ...], Meta(max_length=MAX_ROSTER)]
     left_out: Annotated[tuple[LeftOut, ...], Meta(max_length=MAX_ROSTER)]
     evaluations: Annotated[tuple[MemberEvaluation, ...], Meta(max_length=MAX_ROSTER)]
-    """Of the parent model, by the members that reported."""
+    """Evaluations of the parent model by the members that reported one."""
     roster: Roster
     """The members that vote in `round + 1`."""
     then: Literal["go", "pause", "end"]
     note: Reason
-    """Why the round is empty, paused or ended, or who joined and left; may be empty."""
+    """Why the round is empty, pauses or ends the run, or which members joined and left; may be empty."""
 
     @property
     def model(self) -> str:
@@ -311,47 +315,47 @@ class Record(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True, tag="status"):
-    """Where a node stands: sent on every new link, on change and as heartbeat; never an answer by itself."""
+    """The state of a node: sent on every new link, after a change, and as heartbeat."""
 
     run: DigestOrEmpty
     """The run this node is in; empty when in none."""
     round: Round
-    """The last round it knows the commit of."""
+    """The last round whose commit it knows."""
     record: DigestOrEmpty
     """That round's record."""
     holds: bool
     """Whether that record's blobs are durable here."""
     ended: bool
-    """Whether that record ends the run, with its blobs durable: FINAL in the design's words."""
+    """Whether that record ends the run and its blobs are durable."""
     rounds: Rounds
-    """The rounds its run is to train, as far as this node knows (an extension spreads this way)."""
+    """Training rounds that its run is to have, as far as this node knows; this propagates an extension."""
     resumed: bool
     """Whether the pause after `round` was lifted."""
     phase: Literal["starting", "idle", "training", "trained", "aggregating", "leaving"]
     progress: Annotated[float, Meta(ge=0, le=1)]
-    """Share of this round's local training that is done."""
+    """Completed share of this round's local training."""
     predicted: Seconds
-    """What the whole local training will take by this node's own estimate; 0 is unknown."""
+    """Estimated duration of the whole local training; 0 if unknown."""
     links: Count
-    """How many members it is linked to: candidates with more stand first."""
+    """Number of members it is linked to: candidates with more links run for election first."""
     ready: bool
     """Whether its worker can train (it loads torch after the node is reachable)."""
     min_nodes: Annotated[int, Meta(ge=1, le=MAX_ROSTER)]
-    """How many nodes it wants before a run is founded."""
+    """Number of nodes that it requires before a run is founded."""
     waiting: bool
-    """Whether its operator holds the start."""
+    """Whether its operator delays the start of a run (`--wait`)."""
     steps: Count
-    """How many state changes lie behind this status; lets a receiver drop older ones."""
+    """Number of state changes before this status, so a receiver can drop an older status."""
 
 
 class Offer(Struct, frozen=True, tag="offer"):
-    """Record 0, from whoever holds it to the members of its roster."""
+    """Record 0, sent by any node that holds it to the members of its roster."""
 
     genesis: Genesis
 
 
 class Prepare(Struct, frozen=True, tag="prepare"):
-    """Stand as aggregator of *round* (Paxos phase 1a)."""
+    """Run for aggregator of *round* (Paxos phase 1a)."""
 
     run: Digest
     round: Round
@@ -359,7 +363,7 @@ class Prepare(Struct, frozen=True, tag="prepare"):
 
 
 class Promise(Struct, frozen=True, tag="promise"):
-    """Vote for a candidate (phase 1b), naming the value accepted in this round so far."""
+    """Vote for a candidate (Paxos phase 1b), and name the record that the sender has accepted in the round."""
 
     run: Digest
     round: Round
@@ -370,7 +374,7 @@ class Promise(Struct, frozen=True, tag="promise"):
 
 
 class Refuse(Struct, frozen=True, tag="refuse"):
-    """A ballot was too low; *promised* is the one it lost against."""
+    """Reject a ballot that is lower than *promised*."""
 
     run: Digest
     round: Round
@@ -379,13 +383,13 @@ class Refuse(Struct, frozen=True, tag="refuse"):
 
 
 class Collect(Struct, frozen=True, tag="collect"):
-    """I am elected in this ballot: announce your update of this round to me."""
+    """Ask a member to submit its update of this round to the sender, which this ballot elected."""
 
     run: Digest
     round: Round
     ballot: Ballot
     selected: bool
-    """False: you are not among the sampled members; only your evaluation is wanted."""
+    """False if the receiver is not selected to train; then only its evaluation is wanted."""
 
 
 class Submit(Struct, frozen=True, tag="submit"):
@@ -394,18 +398,18 @@ class Submit(Struct, frozen=True, tag="submit"):
     run: Digest
     round: Round
     ballot: Ballot
-    """The elected ballot this answers."""
+    """The ballot of the COLLECT that this answers."""
     previous: Digest
     """The record this update was trained from."""
     update: UpdateEntry | None
     declined: Reason
-    """Why there is no update although one was wanted; empty otherwise."""
+    """Why there is no update although one is wanted; empty otherwise."""
     evaluation: Evaluation | None
-    """Of the parent model."""
+    """Evaluation of the parent model."""
 
 
 class Ack(Struct, frozen=True, tag="ack"):
-    """Answer to Submit: the update is here, checked and counted, or refused with a reason."""
+    """Answer to Submit: the update is received, checked and counted, or it is refused with a reason."""
 
     run: Digest
     round: Round
@@ -424,7 +428,7 @@ class Accept(Struct, frozen=True, tag="accept"):
 
 
 class Accepted(Struct, frozen=True, tag="accepted"):
-    """The record of this ballot, with every blob it names, is durable here (phase 2b)."""
+    """Accept the record of this ballot: it and every blob it names are durable at the sender (phase 2b)."""
 
     run: Digest
     round: Round
@@ -434,7 +438,7 @@ class Accepted(Struct, frozen=True, tag="accepted"):
 
 
 class Undelivered(Struct, frozen=True, tag="undelivered"):
-    """The model of this ballot's record cannot be had here, from anybody: no acceptance, for this reason."""
+    """Report that the sender can pull the model of this ballot's record from no node, so does not accept."""
 
     run: Digest
     round: Round
@@ -443,7 +447,7 @@ class Undelivered(Struct, frozen=True, tag="undelivered"):
 
 
 class StepDown(Struct, frozen=True, tag="step_down"):
-    """The aggregator of this ballot gives it up."""
+    """The candidate or aggregator of this ballot gives it up."""
 
     run: Digest
     round: Round
@@ -457,11 +461,11 @@ class Commit(Struct, frozen=True, tag="commit"):
     record: Record
     ballot: Ballot
     acceptors: Annotated[tuple[SignedVote, ...], Meta(max_length=MAX_ROSTER)]
-    """The acceptances: whoever has the roster can check them, also years later."""
+    """The signed acceptances; anybody who has the roster can verify them at any later time."""
 
 
 class Report(Struct, frozen=True, tag="report"):
-    """How the committed model of *round* did here; for everybody's screen, not a vote."""
+    """The sender's evaluation of the committed model of *round*, for display; it is not a vote."""
 
     run: Digest
     round: Round
@@ -469,7 +473,7 @@ class Report(Struct, frozen=True, tag="report"):
 
 
 class RecordsRequest(Struct, frozen=True, tag="records_request"):
-    """Send me the records of *run* after round *after*; with `after` = -1 record 0 as well."""
+    """Request the records of *run* after round *after*; with `after` = -1 record 0 as well."""
 
     run: Digest
     after: Annotated[int, Meta(ge=-1, le=2**31)]
@@ -484,43 +488,44 @@ class Records(Struct, frozen=True, tag="records"):
 
 
 class Decline(Struct, frozen=True, tag="decline"):
-    """I cannot take part in *run*: another schema, a task I do not have."""
+    """The sender cannot take part in *run*, for example because its schema differs or it lacks the task."""
 
     run: Digest
     reason: Reason
 
 
 class ControlRequest(Struct, frozen=True, tag="control_request"):
-    """A wish for the run, relayed to everybody: pause or end with the next commit, or go on.
+    """A request to pause, resume or end the run with the next commit, relayed to all members.
 
-    It is given at a member, by the user of its device or an operator whom it has let in, and signed by that
-    member: so everybody sees at whose device it was given, and nobody can give one in another's name.
-    With "end-now" nobody trains for that commit any more: it closes the round with the updates there are.
+    The user of a member's device, or an operator that it has authorised, gives the request to the member,
+    which signs it. So all members know where a request was given, and no node can forge one of another node.
+    "end-now" closes the round with the updates so far.
     """
 
     run: Digest
     round: Round
-    """For "resume": the paused round. Otherwise the last committed one when it was uttered."""
+    """For "resume", the paused round; otherwise the last committed round at the time of the request."""
     what: Literal["pause", "resume", "end", "end-now"]
     by: Annotated[str, Meta(max_length=100)]
-    """Who uttered it, for people: the word of the node it was given at. Untrusted text."""
+    """Who made the request, according to `node`; for display. Untrusted text."""
     node: NodeId
-    """Where it was given."""
+    """The node that received the request from its user or operator."""
     key: PublicKey
     signature: Signature
 
 
 class Card(Struct, frozen=True, tag="card"):
-    """What data the sender brings, as soon as its worker has described them.
+    """The sender's data card, sent as soon as its worker has described the data.
 
-    A run is founded on the cards of its members, and a learner becomes a member only with one that fits.
+    The founder of a run merges the cards of all members into the agreement. A learner becomes a member only
+    if its card fits the agreement.
     """
 
     card: DataCard
 
 
 class DeviceInfo(Struct, frozen=True, tag="device_info"):
-    """What kind of device this is and what data it trains on: for screens, nothing is decided by it."""
+    """Description of a device and its training data, for display only."""
 
     software: Software
     """Version of p2pfl. Untrusted text, as the next one."""
@@ -531,7 +536,7 @@ class DeviceInfo(Struct, frozen=True, tag="device_info"):
     device: Annotated[str, Meta(max_length=64)]
     """Where it trains; empty until its worker is ready. Untrusted text."""
     part: DataCard | None
-    """The data it trains on in this run; None until it trained."""
+    """The data partition that it trains on in this run; None until it has trained."""
 
 
 Message = (
@@ -556,7 +561,7 @@ Message = (
     | Card
     | DeviceInfo
 )
-"""Everything that may follow HELLO and WELCOME on a control link, besides the link's own frames."""
+"""Every message on a control link, besides the link's own frames (`p2pfl.wire.links`)."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -567,5 +572,5 @@ def record_digest(record: Record | Genesis) -> Digest:
 
 
 def quorum(size: int) -> int:
-    """Return how many members of a roster of *size* are a majority of it."""
+    """Return the size of a majority of a roster of *size*."""
     return size // 2 + 1

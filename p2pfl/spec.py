@@ -1,10 +1,9 @@
-"""What a run trains: its task, strategy, encoding and privacy, and the options of training and of rounds.
+"""The specification of a run: task, strategy, encoding, privacy, and options of training and rounds.
 
-Each of the four is a tagged union of small frozen structs, so that a new member needs no new message. The
-code behind a member lives in `p2pfl.learning`; here is what a node must know about it without torch: names,
-bounds, the metrics that are measured, the blobs a round decides and the schema of each. Every function that
-depends on a member of a union matches on all of them, so that a new member is added in these places and
-nowhere else.
+Each of the four is a tagged union of small frozen structs, so a new member needs no new message. The code of
+a member is in `p2pfl.learning`. This module holds what a node needs without torch: names, bounds, metrics,
+the blobs of a round and their schemas. Every function that depends on a union matches all its members, so a
+new member is added in these functions only.
 
 A tag that this version does not know is a difference of versions (`unknown_tag`), not a broken message.
 """
@@ -24,27 +23,27 @@ MAX_ROSTER = 256
 """Members of a roster. A record of 256 members takes about 100 KB; a control frame holds 1 MiB."""
 
 MAX_EXAMPLES = 2**40
-"""The largest number of examples a device may state: more than any device can hold, and so few that the
+"""Maximum number of examples that a device may state: more than any device holds, and small enough that the
 weights of a whole roster are summed exactly in 53 bits."""
 
 MAX_CLASSES = 1000
-"""Classes of a task, and labels that are counted: ImageNet has as many."""
+"""Maximum number of classes of a task; ImageNet has as many."""
 
 MAX_SUMS = 16
-"""Metrics of an evaluation."""
+"""Maximum number of metrics of an evaluation."""
 
 Examples = Annotated[int, Meta(ge=0, le=MAX_EXAMPLES)]
 SomeExamples = Annotated[int, Meta(ge=1, le=MAX_EXAMPLES)]
 
 Label = Annotated[str, Meta(min_length=1, max_length=64)]
-"""What a class is called. Untrusted text where a peer says it: printers escape it."""
+"""Name of a class. It may come from a peer and is untrusted text, which printers escape."""
 
 MetricName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
-"""What an evaluation measures, as "loss"."""
+"""Name of a metric, such as "loss"."""
 
 Role = Literal["model", "state", "update", "control"]
-"""What a blob is to the round that names it: a record names a model, and the strategy's state if it has one;
-an update's entry names the update, and what the strategy wants beside it."""
+"""Role of a blob. A record names a model, and the state of the strategy if it has one. The entry of an update
+names the update, and a control blob if the strategy uses one."""
 
 
 class SpecPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,11 +64,11 @@ class BuiltinTask(SpecPart, frozen=True, tag="builtin"):
     partition: Annotated[str, Meta(min_length=1, max_length=64)]
     """How the training split is divided (`p2pfl.learning.partition`)."""
     partitions: Annotated[int, Meta(ge=1, le=2**16)]
-    """Into how many parts it is divided; a slot trains on part `slot % partitions`."""
+    """Number of partitions; the member with a slot trains on partition `slot % partitions`."""
 
 
 TaskSpec = BuiltinTask
-"""Every kind of task."""
+"""All kinds of tasks."""
 
 # --- strategy, encoding, privacy ----------------------------------------------------------------------------
 
@@ -79,23 +78,23 @@ class FedAvgSpec(SpecPart, frozen=True, tag="fedavg"):
 
 
 StrategySpec = FedAvgSpec
-"""Every rule of aggregation."""
+"""All aggregation strategies."""
 
 
 class FullTensors(SpecPart, frozen=True, tag="full"):
-    """An update is all tensors of the model, in the model's own types."""
+    """Encodes an update as all tensors of the model, in the model's own types."""
 
 
 EncodingSpec = FullTensors
-"""Every form in which an update travels."""
+"""All encodings of updates."""
 
 
 class NoPrivacy(SpecPart, frozen=True, tag="none"):
-    """The aggregator sees each update."""
+    """Does not protect updates: the aggregator sees each of them."""
 
 
 PrivacySpec = NoPrivacy
-"""Every protection of updates."""
+"""All privacy mechanisms."""
 
 # --- options ------------------------------------------------------------------------------------------------
 
@@ -118,15 +117,15 @@ class Participation(SpecPart, frozen=True):
     sample: Annotated[int, Meta(ge=0, le=MAX_ROSTER)]
     """Members selected to train in a round; 0 selects all."""
     min_updates: Annotated[int, Meta(ge=1, le=MAX_ROSTER)]
-    """Updates that suffice once the straggler deadline has passed."""
+    """Number of updates that suffice after the straggler deadline."""
     round_cap: Annotated[float, Meta(gt=0, le=1e9)]
-    """Seconds after which a round closes with what is there, however slow its members promise to be."""
+    """Seconds after which a round closes with the updates so far, whatever its members predict."""
     drop_after: Annotated[float, Meta(gt=0, le=1e9)]
     """Seconds of absence after which a member may be dropped from the roster."""
 
 
 class RunSpec(SpecPart, frozen=True):
-    """The training all members agreed on; part of record 0 and so of the run's id."""
+    """The training that all members agreed on; part of record 0, and so of the run's id."""
 
     task: TaskSpec
     strategy: StrategySpec
@@ -135,9 +134,9 @@ class RunSpec(SpecPart, frozen=True):
     training: LocalTraining
     participation: Participation
     rounds: Annotated[int, Meta(ge=1, le=2**30)]
-    """Rounds of training. The evaluation record that closes the run is not counted."""
+    """Number of training rounds. The evaluation record that closes the run is not counted."""
     seed: Annotated[int, Meta(ge=0, le=2**53)]
-    """Of the initial model, of the division of the data and of the order of examples."""
+    """Seed of the initial model, of the data partitioning and of the order of examples."""
 
 
 _GROUPS = {"training": LocalTraining, "participation": Participation}
@@ -145,7 +144,7 @@ _TASK_OPTIONS = ("model", "partition", "partitions")
 
 
 def to_options(spec: RunSpec) -> dict[str, Any]:
-    """Return *spec* as the options people give: flat, by the names of the command line."""
+    """Return *spec* as a flat dictionary of options, with the names of the command line."""
     options: dict[str, Any] = {"rounds": spec.rounds, "seed": spec.seed}
     match spec.task:
         case BuiltinTask() as task:
@@ -158,7 +157,7 @@ def to_options(spec: RunSpec) -> dict[str, Any]:
 
 
 def from_options(**options: Any) -> RunSpec:
-    """Return the specification of a built-in task with these *options*, named as in `to_options`.
+    """Return the spec of a built-in task with these *options*, named as in `to_options`.
 
     Raises:
         msgspec.ValidationError: an option is missing, unknown or out of bounds; its path ends in its name.
@@ -182,11 +181,11 @@ def with_options(spec: RunSpec, **changes: Any) -> RunSpec:
 _UNKNOWN_TAG = re.compile(
     r"Invalid value '(.*)' - at `\$.*spec\.(task|strategy|encoding|privacy)\.type`\Z", re.DOTALL
 )
-"""What msgspec says of a tag it has no struct for."""
+"""The error text of msgspec for a tag without a struct."""
 
 
 def unknown_tag(error: Exception) -> str:
-    """Return, as "strategy 'fedprox'", what this version does not know; empty if *error* is another one."""
+    """Return what this version does not know, such as "strategy 'fedprox'"; empty for any other *error*."""
     found = _UNKNOWN_TAG.match(str(error))
     if found is None:
         return ""
@@ -198,7 +197,7 @@ def unknown_tag(error: Exception) -> str:
 
 
 class Primary(NamedTuple):
-    """The one metric by which models are compared."""
+    """The metric by which models are compared."""
 
     name: str
     direction: Literal["max", "min"]
@@ -209,7 +208,7 @@ class Primary(NamedTuple):
 
 
 def metric_names(spec: RunSpec) -> tuple[str, ...]:
-    """Return the names of the sums in every evaluation of a run of *spec*, sorted."""
+    """Return the sorted metric names of every evaluation in a run of *spec*."""
     match spec.task:
         case BuiltinTask():
             return ("accuracy", "loss")
@@ -218,7 +217,7 @@ def metric_names(spec: RunSpec) -> tuple[str, ...]:
 
 
 def primary_metric(spec: RunSpec) -> Primary:
-    """Return the metric that decides which model of a run of *spec* is the best."""
+    """Return the metric that determines the best model of a run of *spec*."""
     match spec.task:
         case BuiltinTask():
             return Primary("accuracy", "max")
@@ -250,8 +249,8 @@ def update_roles(spec: RunSpec) -> tuple[Role, ...]:
 def blob_schema(model: Schema, spec: RunSpec, role: Role) -> Schema:
     """Return the schema of the blobs of *role* in a run of *spec* whose model has the schema *model*.
 
-    Its length follows from it (`p2pfl.schema.file_bytes`): a blob of any other length is refused before room
-    is made for it, and whoever writes one writes this.
+    The schema determines the length (`p2pfl.schema.file_bytes`). A blob of any other length is refused before
+    memory is allocated for it.
 
     Raises:
         ValueError: no blob of a run of *spec* has this role.
@@ -279,21 +278,21 @@ def _update_schema(model: Schema, spec: RunSpec) -> Schema:
 
 
 class LabelCount(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """How many examples a device has of one class."""
+    """Number of examples of one class on a device."""
 
     label: Label
     examples: Examples
 
 
 class DataCard(SpecPart, frozen=True):
-    """What a device says of the data it brings to a task; the data themselves never leave it."""
+    """A device's description of its data for a task. The data themselves never leave the device."""
 
     task: Annotated[str, Meta(min_length=1, max_length=200)]
     """The name of the task."""
     examples: SomeExamples
-    """Of its training data; of a built-in task the whole training split, of which it trains on a part."""
+    """Number of training examples. For a built-in task it is the size of the whole training split."""
     labels: Annotated[tuple[LabelCount, ...], Meta(max_length=MAX_CLASSES)]
-    """Its classes in the order of their indices, with how many examples it has of each."""
+    """Its classes in the order of their indices, each with its number of examples."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -305,13 +304,13 @@ class Agreement(SpecPart, frozen=True):
     """What the data of all members have in common; part of record 0."""
 
     classes: Annotated[tuple[Label, ...], Meta(max_length=MAX_CLASSES)]
-    """The classes in the order of their indices: what a model's outputs mean."""
+    """The classes in the order of their indices, which is the order of the model's outputs."""
     examples: SomeExamples
-    """The most that a member may state: of a built-in task the size of the data set that all have."""
+    """Maximum that a member may state. For a built-in task it is the size of the common data set."""
 
 
 def task_name(task: TaskSpec) -> str:
-    """Return what people call *task*."""
+    """Return the name of *task*."""
     match task:
         case BuiltinTask():
             return task.name
@@ -320,10 +319,10 @@ def task_name(task: TaskSpec) -> str:
 
 
 def merge_cards(task: TaskSpec, cards: Mapping[str, DataCard]) -> tuple[Agreement | None, str]:
-    """Return the agreement that the data *cards* of the founding members allow, or None and why not.
+    """Return the agreement of the founding members' data *cards*, or None and the reason for a mismatch.
 
-    *cards* are by the members' names, at least one. The result does not depend on their order. Cards of
-    another task are left aside: their devices describe the data of *task* when they are offered the run.
+    *cards* holds at least one card by member name; their order does not matter. Cards of another task are
+    ignored: their devices describe the data of *task* when they are offered the run.
     """
     match task:
         case BuiltinTask():
@@ -342,17 +341,17 @@ def merge_cards(task: TaskSpec, cards: Mapping[str, DataCard]) -> tuple[Agreemen
 
 
 def stated_examples(task: TaskSpec, card: DataCard | None, own: DataCard) -> int:
-    """Return how many examples the device with *card* states for *task*, seen from the device with *own*."""
+    """Return the number of examples stated by *card* for *task*; *own* is this device's card."""
     match task:
         case BuiltinTask():
-            # All have the same public data set: who was started for another task describes it when offered.
+            # All have the same public data set; a device started for another task describes it when offered.
             return card.examples if card is not None and card.task == task.name else own.examples
         case _:
             assert_never(task)
 
 
 def misfit(agreement: Agreement, card: DataCard) -> str:
-    """Say in half a sentence why a device with *card* cannot take part under *agreement*; empty if it can."""
+    """Return why the data of *card* do not fit *agreement*, as half a sentence; empty if they fit."""
     theirs, mine = agreement.classes, card.classes
     if mine == theirs:
         if card.examples <= agreement.examples:

@@ -1,7 +1,7 @@
-"""What the content of records, updates and evaluations must satisfy, as pure functions that name the flaw.
+"""Pure checks of the content of records, updates and evaluations; each returns the flaw it finds.
 
-The order of records and the votes for them are checked elsewhere (`p2pfl.core.ledger`); here is what follows
-from the run's specification and roster alone, so that every member judges a proposal alike.
+They depend only on the run's spec and roster, so every member judges a proposal alike. `p2pfl.core.ledger`
+checks the order of records and the votes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from p2pfl.spec import RunSpec, metric_names, record_roles, update_roles
 
 
 def roles_flaw(record: Record | Genesis, spec: RunSpec) -> str:
-    """Say which blobs of *record* a run of *spec* does not have, or lacks; empty when all is well."""
+    """Return which blob roles of *record* do not match *spec*; empty if all match."""
     if record.blobs.roles != record_roles(spec):
         return f"it names the blobs {', '.join(record.blobs.roles)}, not {', '.join(record_roles(spec))}"
     updates = record.updates if isinstance(record, Record) else ()
@@ -21,16 +21,16 @@ def roles_flaw(record: Record | Genesis, spec: RunSpec) -> str:
 
 
 def metrics_flaw(evaluation: Evaluation, spec: RunSpec) -> str:
-    """Say how the metrics of *evaluation* differ from those of a run of *spec*; empty when they do not."""
+    """Return how the metrics of *evaluation* differ from those of *spec*; empty if they are the same."""
     if evaluation.names == metric_names(spec):
         return ""
     return f"an evaluation has the metrics {', '.join(evaluation.names)}, not {', '.join(metric_names(spec))}"
 
 
 def count_flaw(update: UpdateEntry, entry: RosterEntry | None) -> str:
-    """Say why *update* must not count as it is for *entry*, its member's in the roster; empty when it may."""
+    """Return why *update* must not count, given the roster *entry* of its member; empty if it may."""
     if entry is None or update.journal != entry.journal:
-        return "it is of nobody in the roster"
+        return "it is not from a member of the roster"
     if update.samples > entry.examples:
         return f"it claims {update.samples} samples, and its data card stated {entry.examples}"
     return ""
