@@ -192,8 +192,8 @@ class Genesis(Struct, frozen=True, omit_defaults=True):
     blobs: RecordBlobs
     provenance: Provenance
     continues: Annotated[tuple[Origin, ...], Meta(max_length=MAX_ORIGINS)] = ()
-    """The runs without a majority that this run continues, the latest last (rule 14).
-    Left out of the encoding where it is empty."""
+    """The runs without a majority that this run continues, the latest last (rule "Continuing without the
+    majority"). Left out of the encoding where it is empty."""
 
     @property
     def model(self) -> str:
@@ -363,7 +363,7 @@ class Prepare(Struct, frozen=True, tag="prepare"):
 
 
 class Promise(Struct, frozen=True, tag="promise"):
-    """Vote for a candidate (Paxos phase 1b), and name the record that the sender has accepted in the round."""
+    """Vote for a candidate (Paxos phase 1b), naming the record that the sender has accepted in the round."""
 
     run: Digest
     round: Round

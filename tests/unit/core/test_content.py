@@ -41,6 +41,6 @@ def test_an_update_counts_no_more_samples_than_its_members_card_stated():
 
 def test_an_update_of_somebody_else_counts_nothing():
     entry = roster("ada")[0]
-    assert count_flaw(update("ada", 1), None) == "it is of nobody in the roster"
+    assert count_flaw(update("ada", 1), None) == "it is not from a member of the roster"
     renewed = msgspec.structs.replace(entry, journal=journal("a new disk"))
-    assert count_flaw(update("ada", 1), renewed) == "it is of nobody in the roster"
+    assert count_flaw(update("ada", 1), renewed) == "it is not from a member of the roster"
