@@ -49,8 +49,8 @@ class NetSettings(msgspec.Struct, frozen=True):
     """The same of those that one peer told of: it cannot take all turns."""
     max_unproven_tries: int = 10
     """Dials in vain, over half a minute, after which such a node is forgotten until it is told of again."""
-    turned_away_seconds: float = 30.0
-    """A node that sends without end gets no link for so long: it may have been a fault that is over then."""
+    ban_seconds: float = 30.0
+    """How long a node that exceeded its rate limits gets no link: it may have been a fault that ends."""
     max_queue_bytes: int = 16 * 1024 * 1024
     """Unsent control bytes on one link before it is cut: the peer does not read."""
     blob_chunk_bytes: int = 1024 * 1024

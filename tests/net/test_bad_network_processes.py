@@ -11,7 +11,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.config import NetSettings
-from p2pfl.net.links.link import SECOND_LOOK
+from p2pfl.net.links.link import SILENCE_GRACE
 from tests.support.network import Network, linux_only, network
 from tests.support.processes import LIGHT, digests, fleet, last_round, until
 
@@ -29,7 +29,7 @@ MIDDLE_BYTES = 60_000
 
 SILENT = "nothing was heard from it"
 
-NOTICED_SECONDS = NetSettings().silence_seconds * (1 + SECOND_LOOK) + 1.5
+NOTICED_SECONDS = NetSettings().silence_seconds * (1 + SILENCE_GRACE) + 1.5
 """Silence is looked at twice; the rest is a busy machine's."""
 
 

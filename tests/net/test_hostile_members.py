@@ -37,7 +37,7 @@ from p2pfl.messages import (
     Status,
     record_digest,
 )
-from p2pfl.net.links.rate_limits import BUDGETS, ROUNDS
+from p2pfl.net.links.rate_limits import DEFAULT_LIMIT, FRAME_LIMITS
 from p2pfl.net.transport.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN, client_context
 from p2pfl.proofs import CastVote, Claim, sign_claim, sign_vote
 from p2pfl.schema import layout_of
@@ -228,7 +228,7 @@ async def test_who_cannot_prove_that_the_node_is_a_copy_does_not_end_it(
             await client.greet(offender)
         await client.say(framed(proofs[proof]))
         assert await client.hear() is None
-    await target.said(offender, "It has not proved that, so this node goes on")
+    await target.said(offender, "It has not proved that, so this node continues")
     await target.serves()
 
 
@@ -244,24 +244,24 @@ def _forged_vote(target: Target, claim: Claim) -> CastVote:
 
 @pytest.mark.parametrize(
     "frame",
-    [frame for frame in ALL if type(frame) in BUDGETS or isinstance(frame, Status | Ping)],
+    [frame for frame in ALL if type(frame) in FRAME_LIMITS or isinstance(frame, Status | Ping)],
     ids=name_of,
 )
 async def test_who_floods_is_named_once_and_turned_away(target: Target, frame: ControlFrame) -> None:
     offender = target.people.new()
-    budget = BUDGETS.get(type(frame), ROUNDS)
+    limit = FRAME_LIMITS.get(type(frame), DEFAULT_LIMIT)
     before = target.memory.memory_info().rss
     async with Client.linked(target.port, offender) as client:
-        await client.flood(frame, int(4 * budget.burst))
+        await client.flood(frame, int(4 * limit.burst))
         await client.hear()
     kind = name_of(frame).upper()
     assert len(await target.said(offender, f"it sends more {kind} than any node needs")) == 1
-    await target.said(offender, f"it sent {kind} without end")
+    await target.said(offender, f"it sent too many {kind}")
     async with Client.connected(target.port, offender) as again:
         await again.say(framed(hello_of(offender)))
         refusal = await again.hear()
         assert isinstance(refusal, Refusal)
-        assert "it is turned away for 30 s" in refusal.reason
+        assert "it is banned for 30 s" in refusal.reason
     await target.serves()
     assert target.memory.memory_info().rss - before < MAX_GROWTH_BYTES // 2
 
@@ -280,7 +280,7 @@ async def test_who_links_without_end_is_turned_away(target: Target) -> None:
             await client.say(framed(Ready(order)))
             await client.hear(Status)
     assert isinstance(refusal, Refusal)
-    assert "new links without end" in refusal.reason
+    assert "too many new links" in refusal.reason
     await target.serves()
 
 

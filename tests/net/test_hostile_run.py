@@ -38,7 +38,7 @@ from p2pfl.messages import (
     RecordsRequest,
     Status,
 )
-from p2pfl.net.links.rate_limits import BUDGETS, ROUNDS
+from p2pfl.net.links.rate_limits import DEFAULT_LIMIT, FRAME_LIMITS
 from p2pfl.proofs import sign_claim
 from p2pfl.store.directory import DataDirectory
 from p2pfl.wire.codec import ControlFrame
@@ -277,15 +277,15 @@ async def test_who_floods_members_is_named_once_and_turned_away(run: Run, frame:
     offender, port = run.people.new(), run.ports[0]
     if isinstance(frame, Offer):
         frame = run.continued()
-    budget = BUDGETS.get(type(frame), ROUNDS)
+    limit = FRAME_LIMITS.get(type(frame), DEFAULT_LIMIT)
     async with run.linked(port, offender) as client:
-        await client.flood(frame, int(3 * budget.burst) + 500)
+        await client.flood(frame, int(3 * limit.burst) + 500)
         await client.hear(Refusal)
     async with Client.connected(port, offender) as again:
         await again.say(framed(hello_of(offender)))
         refusal = await again.hear()
         assert isinstance(refusal, Refusal)
-        assert "it is turned away for 30 s" in refusal.reason
+        assert "it is banned for 30 s" in refusal.reason
     await run.goes_on()
     words = f"it sends more {name_of(frame).upper()} than any node needs"
     assert sum(words in line for line in run.lines(offender)) == 1
@@ -300,7 +300,7 @@ async def test_a_member_that_floods_is_turned_away_as_well(run: Run) -> None:
         await again.say(framed(hello_of(run.mole, run.claim)))
         refusal = await again.hear()
         assert isinstance(refusal, Refusal)
-        assert "it is turned away" in refusal.reason
+        assert "it is banned" in refusal.reason
     await run.goes_on()
 
 

@@ -41,8 +41,8 @@ async def test_a_lower_boot_count_is_a_copy_and_told_so(
     await ant.told.until(lambda told: told.names == {"bee"})
     await world.stop(bee)
     copy = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, incarnation=4))
-    await copy.told.until(lambda told: bool(told.disownments))
-    assert "a later start 5 was seen. Start that node with --new-journal" in copy.told.disownments[0]
+    await copy.told.until(lambda told: bool(told.clone_reports))
+    assert "a later start 5 was seen. Start that node with --new-journal" in copy.told.clone_reports[0]
     assert "a copy or was restored from a backup" in await ant.told.until_refused("restored")
 
 
@@ -58,8 +58,8 @@ async def test_the_same_boot_with_another_nonce_is_a_copy_also_after_a_restart_o
     await world.stop(ant)
     ant = await world.start(federation["ant"], incarnations=incarnations)
     copy = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, incarnation=5))
-    await copy.told.until(lambda told: bool(told.disownments))
-    assert "another start 5 was seen" in copy.told.disownments[0]
+    await copy.told.until(lambda told: bool(told.clone_reports))
+    assert "another start 5 was seen" in copy.told.clone_reports[0]
 
 
 async def test_a_listening_copy_is_disowned_too(world: Lab, federation: dict[str, Credentials]) -> None:
@@ -72,7 +72,7 @@ async def test_a_listening_copy_is_disowned_too(world: Lab, federation: dict[str
     await world.stop(ant)
     copy = await world.start(federation["bee"], local=new_local(local.journal, incarnation=3))
     await world.start(federation["ant"], [copy.address], incarnations=incarnations)
-    await copy.told.until(lambda told: bool(told.disownments))
+    await copy.told.until(lambda told: bool(told.clone_reports))
     assert copy.told.names == set()
 
 
@@ -89,8 +89,8 @@ async def test_a_copy_that_has_started_more_often_is_found_by_its_votes(
         copy = await world.start(
             federation["bee"], [ant.address], local=new_local(local.journal, incarnation=incarnation, votes=6)
         )
-        await copy.told.until(lambda told: bool(told.disownments))
-        assert "it says that it has cast 6 votes, and 7 were seen" in copy.told.disownments[0]
+        await copy.told.until(lambda told: bool(told.clone_reports))
+        assert "it claims 6 cast votes, and 7 were seen" in copy.told.clone_reports[0]
         await world.stop(copy)
     assert ant.told.names == set()
 
@@ -103,10 +103,10 @@ async def test_a_node_does_not_stop_for_another_nodes_word(
     monkeypatch.setattr(ant.mesh._admission, "refuse_hello", lambda *_: word)
     bee = await world.start(federation["bee"], [ant.address])
     told = await bee.told.until_refused("is a copy")
-    assert told.endswith("It has not proved that, so this node goes on.")
+    assert told.endswith("It has not proved that, so this node continues.")
     monkeypatch.undo()
     await bee.told.until(lambda told: told.names == {"ant"})
-    assert bee.told.disownments == []
+    assert bee.told.clone_reports == []
 
 
 @pytest.mark.parametrize("role", ["observer", "operator"])
@@ -135,8 +135,8 @@ async def test_an_observer_cannot_stop_a_node_that_dials_it_even_with_a_proof(
     monkeypatch.setattr(eye.mesh._admission, "refuse_hello", lambda *_: proof)
     bee = await world.start(federation["bee"], [eye.address], local=local)
     await bee.told.until_refused("the certificate of eye has the role observer")
-    assert bee.mesh._admission.is_disowned_by(proof)
-    assert bee.told.disownments == []
+    assert bee.mesh._admission.proves_clone(proof)
+    assert bee.told.clone_reports == []
 
 
 async def test_a_quick_restart_with_a_higher_boot_replaces_the_old_link(
@@ -219,7 +219,7 @@ async def test_the_wrong_node_at_an_address_is_refused_on_both_sides(
     cat = await world.start(federation["cat"])
     await bee.told.until(lambda told: told.names == {"ant"})
     rumour = Peers((PeerAddresses(federation["cat"].node_id, "cat", (ant.address,)),))
-    bee.mesh._take(bee.mesh._neighbours[ant.id].link, rumour)
+    bee.mesh._on_frame(bee.mesh._neighbours.link(ant.id), rumour)
     expected = f"node {federation['cat'].node_id[:7]} was expected at {ant.address}, but ant"
     assert expected in await bee.told.until_refused("was expected")
     assert f"refused this device: {expected}" in await ant.told.until_refused("was expected")

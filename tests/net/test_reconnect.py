@@ -232,7 +232,7 @@ async def test_a_node_that_dialled_here_is_named_where_its_own_address_leads_now
     linked = (
         "nothing listens there: is the node running, and on this port? (bee, whose address this is, is linked"
     )
-    await ant.told.until(lambda told: any(reason.startswith(linked) for _, reason in told.unreached_told))
+    await ant.told.until(lambda told: any(reason.startswith(linked) for _, reason in told.unreachable_told))
 
 
 async def test_a_listed_address_that_leads_nowhere_is_told_and_that_it_leads_somewhere_again(
@@ -243,10 +243,10 @@ async def test_a_listed_address_that_leads_nowhere_is_told_and_that_it_leads_som
     port, address = bee.mesh.port, bee.address
     await world.stop(bee)
     ant = await world.start(federation["ant"], [address])
-    await ant.told.until(lambda told: bool(told.unreached_told))
+    await ant.told.until(lambda told: bool(told.unreachable_told))
     await world.start(federation["bee"], listen=("127.0.0.1", port))
-    await ant.told.until(lambda told: len(told.unreached_told) == 2)
-    assert ant.told.unreached_told == [
+    await ant.told.until(lambda told: len(told.unreachable_told) == 2)
+    assert ant.told.unreachable_told == [
         (address, "nothing listens there: is the node running, and on this port?"),
         (address, ""),
     ]

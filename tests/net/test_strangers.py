@@ -199,8 +199,8 @@ async def test_protocol_versions_without_a_common_one_are_refused_with_both_rang
 async def test_a_message_before_hello_is_refused(ant: Node, federation: dict[str, Credentials]) -> None:
     ping = encode_frame(encode(links.Ping()), MAX_BYTES)
     answer = await answer_to(ant, ping, context=client_context(federation["cat"]))
-    assert frames(answer) == [links.Refusal("protocol", "it sent PING where HELLO was due")]
-    await ant.told.until_refused("HELLO was due")
+    assert frames(answer) == [links.Refusal("protocol", "it sent PING instead of HELLO")]
+    await ant.told.until_refused("instead of HELLO")
 
 
 async def test_a_blob_request_that_is_none_is_refused(ant: Node, federation: dict[str, Credentials]) -> None:
@@ -249,7 +249,7 @@ async def test_silent_connections_from_everywhere_do_not_keep_a_node_out(
     node = await world.start(federation["ant"], settings=settings)
     silent = await silent_from(node, *(f"127.0.0.{2 + number % 5}" for number in range(12)))
     try:
-        await node.told.until_refused("More than 4 connections have not said yet")
+        await node.told.until_refused("More than 4 connections have not identified")
         bee = await world.start(federation["bee"], [node.address])
         await bee.told.until(lambda told: told.names == {"ant"})
         assert len(node.mesh._acceptor._pending) <= settings.max_pending
@@ -278,7 +278,7 @@ async def test_who_says_nothing_at_all_is_cut_soon(world: Lab, federation: dict[
     node = await world.start(federation["ant"], settings=settings)
     silent = await silent_from(node, "127.0.0.1")
     try:
-        assert "did not answer in time" in await node.told.until_refused("said nothing for 0.05 s")
+        assert "did not answer in time" in await node.told.until_refused("sent nothing for 0.05 s")
     finally:
         abort(silent)
 
@@ -287,7 +287,7 @@ async def test_a_repeated_refusal_is_told_once(ant: Node, federation: dict[str, 
     ping = encode_frame(encode(links.Ping()), MAX_BYTES)
     for _ in range(3):
         await answer_to(ant, ping, context=client_context(federation["cat"]))
-    await ant.told.until_refused("HELLO was due")
+    await ant.told.until_refused("instead of HELLO")
     assert len(ant.told.refusals) == 1
 
 

@@ -13,9 +13,9 @@ from p2pfl.config import NetSettings
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.signatures import signer_of
 from p2pfl.messages import Member, Message
-from p2pfl.net.links.peers import LinkedPeer, Local
+from p2pfl.net.links.peers import LinkedPeer, LocalNode
 from p2pfl.net.mesh import Mesh
-from p2pfl.net.transport.acceptor import Purpose
+from p2pfl.net.transport.acceptor import AlpnHandler
 from p2pfl.proofs import Claim, Seen
 from p2pfl.store.blobs import BlobStore
 from tests.support.keys import signer
@@ -63,8 +63,8 @@ class Recorder:
         self.history: list[tuple[str, str]] = []
         self.messages: list[tuple[str, Message]] = []
         self.refusals: list[tuple[str, str]] = []
-        self.unreached_told: list[tuple[str, str]] = []
-        self.disownments: list[str] = []
+        self.unreachable_told: list[tuple[str, str]] = []
+        self.clone_reports: list[str] = []
         self.pushes: list[tuple[str, int, int]] = []
         self.links: dict[str, LinkedPeer] = {}
         self._changed = asyncio.Event()
@@ -87,16 +87,16 @@ class Recorder:
         self.refusals.append((address, reason))
         self._changed.set()
 
-    def unreached(self, address: str, reason: str, *, is_refused: bool) -> None:
-        self.unreached_told.append((address, reason))
+    def unreachable(self, address: str, reason: str, *, is_refused: bool) -> None:
+        self.unreachable_told.append((address, reason))
         self._changed.set()
 
     def served(self, name: str, done: int, total: int) -> None:
         self.pushes.append((name, done, total))
         self._changed.set()
 
-    def disowned(self, reason: str) -> None:
-        self.disownments.append(reason)
+    def journal_cloned(self, reason: str) -> None:
+        self.clone_reports.append(reason)
         self._changed.set()
 
     @property
@@ -125,7 +125,7 @@ class Node:
     """A mesh with its listener and its store."""
 
     def __init__(
-        self, credentials: Credentials, mesh: Mesh, told: Recorder, store: BlobStore, local: Local
+        self, credentials: Credentials, mesh: Mesh, told: Recorder, store: BlobStore, local: LocalNode
     ) -> None:
         self.credentials = credentials
         self.mesh = mesh
@@ -154,12 +154,12 @@ class Lab:
         credentials: Credentials,
         peers: Sequence[str] = (),
         *,
-        local: Local | None = None,
+        local: LocalNode | None = None,
         incarnations: Boots | None = None,
         settings: NetSettings = FAST,
         listen: tuple[str | None, int] = ("127.0.0.1", 0),
         advertise: Sequence[str] = (),
-        observers: Purpose | None = None,
+        observers: AlpnHandler | None = None,
     ) -> Node:
         told = Recorder()
         store = BlobStore(self._path / f"{credentials.name}-{len(self._nodes)}")
@@ -191,9 +191,9 @@ class Lab:
 
 def new_local(
     journal: str | None = None, incarnation: int = 1, nonce: str | None = None, *, votes: int = 0
-) -> Local:
+) -> LocalNode:
     """Return what a node with a fresh data directory says of itself; a `Lab` lets its node sign it."""
-    return Local(
+    return LocalNode(
         journal or secrets.token_hex(16),
         incarnation,
         nonce or secrets.token_hex(16),

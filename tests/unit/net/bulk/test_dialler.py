@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from p2pfl.errors import HandshakeRefused, NetworkError
-from p2pfl.net.bulk.dialler import Undialled, probe
+from p2pfl.net.bulk.dialler import DialFailedError, probe
 from p2pfl.net.transport.addresses import Address, parse_address
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, lab
@@ -17,7 +17,7 @@ OTHER = HandshakeRefused("node abc was expected at 10.0.0.3:9003, but node pi an
 
 
 def test_the_reason_names_the_first_addresses_and_leaves_the_advice_to_others() -> None:
-    told = Undialled(PLACES, [SILENT, CLOSED, CLOSED])
+    told = DialFailedError(PLACES, [SILENT, CLOSED, CLOSED])
     assert str(told) == (
         "cannot be dialled at 10.0.0.3:9003 and pi.local:9004 "
         "(it did not answer within 5 s; nothing listens there)"
@@ -27,17 +27,17 @@ def test_the_reason_names_the_first_addresses_and_leaves_the_advice_to_others() 
 
 
 def test_one_reason_for_two_addresses_is_told_once() -> None:
-    assert str(Undialled(PLACES[:2], [SILENT, SILENT])).count("did not answer") == 1
+    assert str(DialFailedError(PLACES[:2], [SILENT, SILENT])).count("did not answer") == 1
 
 
 def test_who_was_answered_by_somebody_need_not_look_at_a_firewall() -> None:
-    told = Undialled(PLACES[:1], [OTHER])
+    told = DialFailedError(PLACES[:1], [OTHER])
     assert told.is_answered
     assert str(told) == f"cannot be dialled at 10.0.0.3:9003 ({OTHER})"
 
 
 def test_without_an_address_that_is_said() -> None:
-    assert str(Undialled([], [])) == "has no known address to dial"
+    assert str(DialFailedError([], [])) == "has no known address to dial"
 
 
 async def test_it_tells_who_answers_and_opens_no_link(tmp_path):
@@ -93,7 +93,7 @@ async def test_another_program_on_the_port_is_no_node(tmp_path):
     ant = make_federation(tmp_path / "ca", "ant")["ant"]
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(HandshakeRefused, match="no p2pfl node"):
+        with pytest.raises(HandshakeRefused, match="not a p2pfl node"):
             await probe(parse_address(f"127.0.0.1:{port}"), ant, FAST)
 
 

@@ -52,7 +52,7 @@ class Network:
 
     def lose(self, node: str) -> None:
         self.linked.discard(node)
-        self.dialler.lost(node)
+        self.dialler.link_lost(node)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ async def test_a_hurry_cuts_the_wait_short(network: Network) -> None:
     dialler = Dialler(network.attempt, lambda _: [HERE], lambda node: node in network.linked, OWN, patient)
     dialler.add_listed(HERE)
     await network.until_dialled(1)
-    dialler.hurry()
+    dialler.dial_now()
     await network.until_dialled(2)
     await dialler.close()
     assert len(network.dials) >= 2
@@ -128,7 +128,7 @@ async def test_no_error_ends_the_dialling_and_each_is_logged_once(
     network.error, network.answers[HERE] = None, ANT
     await until(lambda: ANT in network.linked)
     assert [record.getMessage() for record in caplog.records] == [
-        "an error in dialling here:1; it is tried again"
+        "an error in dialling here:1; it is retried"
     ]
 
 

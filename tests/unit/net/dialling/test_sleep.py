@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from p2pfl.net.dialling.sleep import SleepWatch
+from p2pfl.net.dialling.sleep import SleepDetector
 
 
 class Clocks:
     def __init__(self) -> None:
         self.wall, self.monotonic = 1_700_000_000.0, 50.0
         self.jumps: list[float] = []
-        self.watch = SleepWatch(5.0, self.jumps.append, lambda: self.wall, lambda: self.monotonic)
+        self.watch = SleepDetector(5.0, self.jumps.append, lambda: self.wall, lambda: self.monotonic)
 
     def advance(self, wall: float, monotonic: float) -> list[float]:
         self.wall += wall
         self.monotonic += monotonic
-        self.watch.look()
+        self.watch.check()
         return self.jumps
 
 

@@ -126,7 +126,7 @@ def test_a_vote_that_was_seen_counts_as_much_as_a_claim(admission: Admission, in
     refusal = admission.refuse_hello(identity(), hello(incarnation=6, nonce=OTHER_NONCE, votes=6))
     assert refusal is not None
     assert (refusal.kind, refusal.claim, refusal.cast) == ("cloned", claim(incarnation=5, votes=5), cast(7))
-    assert "it says that it has cast 6 votes, and 7 were seen" in refusal.reason
+    assert "it claims 6 cast votes, and 7 were seen" in refusal.reason
     incarnations.known[Member(HIGH, JOURNAL)] = Seen(None, cast(7))
     assert kind(admission, hello(votes=6)) == "cloned"
     assert kind(admission, hello(votes=7)) is None
@@ -159,7 +159,7 @@ def refusal(claim: Claim | None = None, cast: CastVote | None = None) -> Refusal
 def test_a_node_believes_what_it_signed_itself_and_has_forgotten(
     admission: Admission, proof: Refusal
 ) -> None:
-    assert admission.is_disowned_by(proof)
+    assert admission.proves_clone(proof)
 
 
 @pytest.mark.parametrize(
@@ -175,73 +175,73 @@ def test_a_node_believes_what_it_signed_itself_and_has_forgotten(
     ],
 )
 def test_nothing_else_proves_that_a_journal_is_a_copy(admission: Admission, proof: Refusal) -> None:
-    assert not admission.is_disowned_by(proof)
+    assert not admission.proves_clone(proof)
 
 
 def test_a_new_journal_has_to_wait_for_the_end_of_the_old_ones_link(admission: Admission) -> None:
-    order = admission.take(HIGH, hello())
+    order = admission.accept(HIGH, hello())
     assert kind(admission, hello(journal=OTHER_JOURNAL)) == "twin"
     admission.release(HIGH, order)
     assert kind(admission, hello(journal=OTHER_JOURNAL)) is None
 
 
 def test_no_more_links_than_the_most(admission: Admission) -> None:
-    admission.take("d" * 52, hello())
-    admission.take("e" * 52, hello())
+    admission.accept("d" * 52, hello())
+    admission.accept("e" * 52, hello())
     assert kind(admission, hello()) == "full"
     assert kind(admission, hello(incarnation=2, nonce=OTHER_NONCE, node="d" * 52), node="d" * 52) is None
 
 
 def test_the_judge_refuses_a_dialer_that_has_not_heard_of_their_link_yet(admission: Admission) -> None:
-    first = admission.take(HIGH, hello())
+    first = admission.accept(HIGH, hello())
     assert kind(admission, hello(seen=first - 1)) == "duplicate"
     assert kind(admission, hello(seen=first + 7, seen_nonce=OTHER_NONCE)) == "duplicate"
-    assert admission.stands(HIGH, first)
+    assert admission.is_current(HIGH, first)
 
 
 def test_the_judge_admits_a_dialer_that_has_lost_their_link(admission: Admission) -> None:
-    first = admission.take(HIGH, hello())
+    first = admission.accept(HIGH, hello())
     assert kind(admission, hello(seen=first)) is None
-    second = admission.take(HIGH, hello(seen=first))
+    second = admission.accept(HIGH, hello(seen=first))
     assert second > first
-    assert not admission.stands(HIGH, first)
+    assert not admission.is_current(HIGH, first)
 
 
 def test_the_judge_admits_a_dialer_that_was_started_anew(admission: Admission) -> None:
-    admission.take(HIGH, hello())
+    admission.accept(HIGH, hello())
     assert kind(admission, hello(incarnation=2, nonce=OTHER_NONCE)) is None
 
 
 def test_who_is_not_the_judge_refuses_no_duplicate_but_keeps_the_highest_order(admission: Admission) -> None:
     assert not admission.is_judge(LOW)
-    assert admission.take_judged(LOW, welcome(), 5)
+    assert admission.accept_numbered(LOW, welcome(), 5)
     assert kind(admission, hello(node=LOW), node=LOW) is None
-    assert not admission.take_judged(LOW, welcome(), 4)
-    assert admission.take_judged(LOW, welcome(), 6)
+    assert not admission.accept_numbered(LOW, welcome(), 4)
+    assert admission.accept_numbered(LOW, welcome(), 6)
     assert admission.seen(LOW) == (NONCE, 6)
 
 
 def test_orders_of_a_judge_that_was_started_anew_begin_anew(admission: Admission) -> None:
-    admission.take_judged(LOW, welcome(), 5)
-    assert admission.take_judged(LOW, welcome(nonce=OTHER_NONCE), 1)
+    admission.accept_numbered(LOW, welcome(), 5)
+    assert admission.accept_numbered(LOW, welcome(nonce=OTHER_NONCE), 1)
 
 
 def test_the_end_of_a_replaced_connection_does_not_release_its_successor(admission: Admission) -> None:
-    first = admission.take(HIGH, hello())
-    second = admission.take(HIGH, hello())
+    first = admission.accept(HIGH, hello())
+    second = admission.accept(HIGH, hello())
     admission.release(HIGH, first)
-    assert admission.stands(HIGH, second)
+    assert admission.is_current(HIGH, second)
     admission.release(HIGH, second)
-    assert not admission.holds(HIGH)
+    assert not admission.has_connection(HIGH)
 
 
 def test_who_is_turned_away_gets_no_link_and_costs_no_check_of_a_signature(incarnations: Boots) -> None:
-    objections = {HIGH: "it sent STATUS without end"}
+    ban_reasons = {HIGH: "it sent too many STATUS"}
     admission = Admission(
-        MIDDLE, OWN, incarnations, max_links=2, objection=lambda node: objections.get(node, "")
+        MIDDLE, OWN, incarnations, max_links=2, ban_reason=lambda node: ban_reasons.get(node, "")
     )
     unsigned = msgspec.structs.replace(hello(), claim=claim(node=LOW))
     for words in (hello(), unsigned):
         refusal = admission.refuse_hello(identity(HIGH), words)
-        assert refusal == Refusal("protocol", "peer gets no link: it sent STATUS without end")
+        assert refusal == Refusal("protocol", "peer gets no link: it sent too many STATUS")
     assert kind(admission, hello(node=LOW), LOW) is None

@@ -73,7 +73,7 @@ def test_loopback_is_known_by_its_address(host: str, is_loopback: bool) -> None:
     [("0.0.0.0", False), ("::", False), ("fe80::1", False), ("10.0.0.1", True), ("x", True)],
 )
 def test_addresses_that_lead_nowhere_from_elsewhere_are_known(host: str, is_useful: bool) -> None:
-    assert Address(host, 1).is_useful_to_others is is_useful
+    assert Address(host, 1).is_shareable is is_useful
 
 
 def test_addresses_have_one_normal_form() -> None:

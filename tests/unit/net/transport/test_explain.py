@@ -55,7 +55,7 @@ def test_this_devices_clock_is_shown_where_a_date_is_the_fault(ant, code, fault)
         ("TLSV1_ALERT_DECRYPT_ERROR", "was signed by another CA"),
         ("SSLV3_ALERT_CERTIFICATE_EXPIRED", "ant has expired by the other side's clock"),
         ("SSLV3_ALERT_BAD_CERTIFICATE", "ant is not valid yet by the other side's clock, or damaged"),
-        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "was shown none"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "got none"),
         ("TLSV1_ALERT_PROTOCOL_VERSION", "does not speak TLS 1.3"),
         ("SSLV3_ALERT_HANDSHAKE_FAILURE", "the TLS alert 'handshake failure'"),
     ],
@@ -109,7 +109,7 @@ def test_an_end_without_a_reason_is_told_by_who_dialled(ant, error):
         "The other side closed the connection without a reason"
     )
     assert explain(error, ant, dialing=False).startswith(
-        "The other side closed the connection before it showed"
+        "The other side closed the connection before it identified"
     )
 
 
@@ -118,8 +118,8 @@ def test_an_end_without_a_reason_is_told_by_who_dialled(ant, error):
     [
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "Nothing listens there"),
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "The host name is unknown"),
-        (OSError(errno.ENETUNREACH, "Network is unreachable"), "There is no way to that address"),
-        (OSError(errno.EHOSTUNREACH, "No route to host"), "There is no way to that address"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "There is no route to that address"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "There is no route to that address"),
         (TimeoutError(), "did not answer in time"),
         (OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)), "did not answer in time"),
         (OSError(errno.EMFILE, "Too many open files"), "The connection failed: Too many open files."),

@@ -46,7 +46,7 @@ def far() -> FarEnd:
 def pouring(far: FarEnd, count: int, sink: list[bytes], size: int = 4) -> asyncio.Task[None]:
     """Pour *count* bytes into *sink* through a buffer of *size*."""
     view = memoryview(bytearray(size))
-    return asyncio.create_task(far.receiver.pour(view, count, lambda piece: sink.append(bytes(piece))))
+    return asyncio.create_task(far.receiver.read_pieces(view, count, lambda piece: sink.append(bytes(piece))))
 
 
 async def begun(task: asyncio.Task[None]) -> None:
@@ -57,7 +57,7 @@ async def begun(task: asyncio.Task[None]) -> None:
 
 async def test_a_filled_view_is_whole_and_what_follows_stays_unread(far: FarEnd) -> None:
     view = memoryview(bytearray(5))
-    task = asyncio.create_task(far.receiver.fill(view))
+    task = asyncio.create_task(far.receiver.read_into(view))
     await begun(task)
     far.send(b"ab")
     far.send(b"cdefg")
@@ -90,7 +90,7 @@ async def test_what_came_before_it_was_asked_for_is_poured(far: FarEnd) -> None:
 async def test_a_pour_after_a_fill_goes_on_where_that_ended(far: FarEnd) -> None:
     far.send(b"123abc")
     head = memoryview(bytearray(3))
-    await far.receiver.fill(head)
+    await far.receiver.read_into(head)
     sink: list[bytes] = []
     await pouring(far, 3, sink)
     assert (bytes(head), sink) == (b"123", [b"abc"])
@@ -102,7 +102,7 @@ async def test_a_sink_that_refuses_ends_the_pour_with_its_error(far: FarEnd) -> 
 
     far.send(b"abcdefgh")
     with pytest.raises(BlobError, match="no more of this"):
-        await far.receiver.pour(memoryview(bytearray(4)), 8, refuse)
+        await far.receiver.read_pieces(memoryview(bytearray(4)), 8, refuse)
     await asyncio.sleep(0)
     assert far.unread == b"efgh"
 
@@ -133,10 +133,10 @@ async def test_a_cancelled_pour_gives_its_sink_nothing_any_more(far: FarEnd) -> 
 
 
 async def test_only_who_waits_can_be_made_to_give_up(far: FarEnd) -> None:
-    far.receiver.give_up(TimeoutError("too early"))
+    far.receiver.fail(TimeoutError("too early"))
     task = pouring(far, 8, [])
     await begun(task)
     assert far.receiver.is_waiting
-    far.receiver.give_up(TimeoutError("too slow"))
+    far.receiver.fail(TimeoutError("too slow"))
     with pytest.raises(TimeoutError, match="too slow"):
         await task

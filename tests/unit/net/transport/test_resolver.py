@@ -10,10 +10,19 @@ import pytest
 
 from p2pfl.errors import NetworkError
 from p2pfl.net.transport.addresses import Address
-from p2pfl.net.transport.resolver import FAILED_SECONDS, KEPT_SECONDS, MAX_LOOKUPS, Info, Resolver
+from p2pfl.net.transport.resolver import (
+    CACHE_SECONDS,
+    MAX_LOOKUPS,
+    NEGATIVE_CACHE_SECONDS,
+    ResolvedAddress,
+    Resolver,
+)
 from tests.support.meshes import WAIT_SECONDS, until
 
-FOUND: list[Info] = [(int(socket.AF_INET), ("192.0.2.7", 0)), (int(socket.AF_INET6), ("fe80::1", 0, 0, 3))]
+FOUND: list[ResolvedAddress] = [
+    (int(socket.AF_INET), ("192.0.2.7", 0)),
+    (int(socket.AF_INET6), ("fe80::1", 0, 0, 3)),
+]
 WITH_PORT = [(int(socket.AF_INET), ("192.0.2.7", 9)), (int(socket.AF_INET6), ("fe80::1", 9, 0, 3))]
 
 
@@ -28,7 +37,7 @@ class Names:
         self.failure: Exception | None = None
         self.resolver = Resolver(self.look_up, lambda: self.now)
 
-    def look_up(self, host: str) -> Sequence[Info]:
+    def look_up(self, host: str) -> Sequence[ResolvedAddress]:
         self.asked.append(host)
         if host in self.silent:
             self.dead.wait(WAIT_SECONDS)
@@ -36,7 +45,7 @@ class Names:
             raise self.failure
         return FOUND
 
-    async def resolve(self, host: str, seconds: float = WAIT_SECONDS) -> list[Info]:
+    async def resolve(self, host: str, seconds: float = WAIT_SECONDS) -> list[ResolvedAddress]:
         return await self.resolver.resolve(Address(host, 9), seconds)
 
 
@@ -103,7 +112,7 @@ async def test_who_stops_waiting_leaves_the_result_to_the_next(names: Names) -> 
 
 
 async def test_a_result_is_kept_for_a_while(names: Names) -> None:
-    for now in (0.0, KEPT_SECONDS - 1, KEPT_SECONDS + 1):
+    for now in (0.0, CACHE_SECONDS - 1, CACHE_SECONDS + 1):
         names.now = now
         await names.resolve("bee")
     assert names.asked == ["bee", "bee"]
@@ -111,14 +120,14 @@ async def test_a_result_is_kept_for_a_while(names: Names) -> None:
 
 async def test_a_result_with_which_nobody_was_reached_is_not_kept(names: Names) -> None:
     await names.resolve("bee")
-    names.resolver.doubt("bee")
+    names.resolver.invalidate("bee")
     await names.resolve("bee")
     assert names.asked == ["bee", "bee"]
 
 
 async def test_a_failure_is_kept_for_a_moment_and_tells_what_to_do(names: Names) -> None:
     names.failure = socket.gaierror(-2, "Name or service not known")
-    for now in (0.0, FAILED_SECONDS / 2, FAILED_SECONDS + 1):
+    for now in (0.0, NEGATIVE_CACHE_SECONDS / 2, NEGATIVE_CACHE_SECONDS + 1):
         names.now = now
         with pytest.raises(NetworkError, match=r"Name or service not known.*check its spelling"):
             await names.resolve("bee")
@@ -127,14 +136,14 @@ async def test_a_failure_is_kept_for_a_moment_and_tells_what_to_do(names: Names)
 
 async def test_what_was_known_is_used_where_the_name_server_is_gone(names: Names) -> None:
     await names.resolve("bee")
-    names.now, names.failure = KEPT_SECONDS + 1, socket.gaierror(-3, "Temporary failure")
+    names.now, names.failure = CACHE_SECONDS + 1, socket.gaierror(-3, "Temporary failure")
     assert await names.resolve("bee") == WITH_PORT
     assert names.asked == ["bee", "bee"]
 
 
 async def test_a_name_that_cannot_be_asked_for_is_said_so(names: Names) -> None:
     names.failure = UnicodeError("label empty or too long")
-    with pytest.raises(NetworkError, match="it is no host name"):
+    with pytest.raises(NetworkError, match="it is not a host name"):
         await names.resolve("a..b")
 
 
@@ -150,7 +159,7 @@ async def test_names_that_peers_tell_are_looked_up_in_a_bounded_number(names: Na
     await until(lambda: len(names.asked) == MAX_LOOKUPS)
     with pytest.raises(NetworkError, match="other names still wait"):
         await names.resolve("bee")
-    names.resolver.favour("bee")
+    names.resolver.prioritise("bee")
     assert await names.resolve("bee") == WITH_PORT
     for task in waiting:
         task.cancel()

@@ -49,7 +49,7 @@ def test_an_unknown_name_is_told_with_what_to_do() -> None:
 
 async def test_a_listening_address_can_be_connected_to(listening: socket.socket) -> None:
     with await sockets.connect(sockets.local_address(listening), 5.0) as connection:
-        sockets.tune(connection, 5.0)
+        sockets.set_options(connection, 5.0)
         assert sockets.remote_host(connection) == "127.0.0.1"
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
@@ -125,7 +125,7 @@ class Known:
     async def resolve(self, *_: object) -> list[sockets.Info]:
         return self._infos
 
-    def doubt(self, host: str) -> None:
+    def invalidate(self, host: str) -> None:
         pass
 
 
@@ -137,7 +137,7 @@ async def test_the_last_files_a_process_may_open_are_kept_from_connections(
     with pytest.raises(NetworkError, match="ulimit"):
         await sockets.connect(sockets.local_address(listening), 5.0)
     with pytest.raises(OSError, match="Too many open files"):
-        sockets.check_room(listening)
+        sockets.check_file_limit(listening)
 
 
 def test_a_link_local_address_is_told_with_its_interface() -> None:

@@ -318,8 +318,8 @@ async def test_a_server_with_tls_1_2_is_refused_on_both_sides(lab):
 async def test_a_dialer_without_a_certificate_is_refused_on_both_sides(lab):
     context = foreign_context(ssl.PROTOCOL_TLS_CLIENT, lab["bee"], certificate=False)
     server, client = await meet_client(lab["ant"], lambda sock: wrapped(sock, context, lab["bee"]))
-    assert server.startswith("This device refused the other side: it showed no certificate.")
-    assert client == "The other side refused this device: it wants a certificate and was shown none."
+    assert server.startswith("This device refused the other side: it sent no certificate.")
+    assert client == "The other side refused this device: it requires a certificate and got none."
 
 
 async def test_a_certificate_without_authority_key_identifier_fails_the_strict_check(lab, tmp_path):
@@ -353,7 +353,7 @@ async def test_silence_ends_the_handshake_in_time(lab):
 async def test_hanging_up_is_told_from_a_refusal(lab):
     server, _ = await meet_client(lab["ant"], lambda sock: "bye")
     _, client = await meet_server(lab["ant"], lambda sock: "bye")
-    assert server.startswith("The other side closed the connection before it showed who it is")
+    assert server.startswith("The other side closed the connection before it identified itself")
     assert client.startswith("The other side closed the connection without a reason")
 
 

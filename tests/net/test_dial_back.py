@@ -17,8 +17,9 @@ from p2pfl.config import NetSettings
 from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.net.bulk import dial_back, holders
-from p2pfl.net.bulk.dial_back import MAX_DIALS, CallAnswerer
+from p2pfl.net.bulk.dial_back import MAX_DIALS, DialBackResponder
 from p2pfl.net.bulk.dialler import BulkDialler
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.net.transport.tls import BLOB_ALPN, client_context
 from p2pfl.wire.blobs import Serve, encode_serve
 from p2pfl.wire.links import Call
@@ -37,7 +38,7 @@ TICKET = "0123456789abcdef" * 2
 @pytest.fixture(autouse=True)
 def head_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for a dial that hangs no longer than a test should."""
-    monkeypatch.setattr(holders, "HEAD_START_SECONDS", 0.2)
+    monkeypatch.setattr(holders, "DIRECTION_DELAY_SECONDS", 0.2)
 
 
 class Pair:
@@ -59,7 +60,7 @@ class Pair:
         return self.door.connections - self._dialled_before
 
     async def pull(self, digest: str) -> None:
-        await self.puller.mesh.pull(digest, LENGTH, [self.holder.id])
+        await self.puller.mesh.pull(PullRequest(digest, LENGTH, [self.holder.id]))
         assert self.puller.store.path(digest).read_bytes() == BLOBS[digest]
 
 
@@ -92,7 +93,7 @@ async def shut(node: Node) -> None:
 
 def deafen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let calls be ignored, and the next one have `TICKET`."""
-    monkeypatch.setattr(CallAnswerer, "called", lambda *_: None)
+    monkeypatch.setattr(DialBackResponder, "requested", lambda *_: None)
     monkeypatch.setattr(dial_back.secrets, "token_hex", lambda _: TICKET)
 
 
@@ -140,13 +141,13 @@ async def test_a_holder_that_dials_cannot_reach_is_remembered_and_called_at_once
 ) -> None:
     async with pair(tmp_path, msgspec.structs.replace(FAST, blob_rest_seconds=0.0)) as them:
         await them.pull(ONE)
-        monkeypatch.setattr(holders, "HEAD_START_SECONDS", WAIT_SECONDS)
+        monkeypatch.setattr(holders, "DIRECTION_DELAY_SECONDS", WAIT_SECONDS)
         await them.pull(TWO)
         assert them.dialled == 1
 
 
 async def test_dialling_is_tried_again_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holders, "PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(holders, "REDIAL_SECONDS", 0.0)
     async with pair(tmp_path, msgspec.structs.replace(FAST, blob_rest_seconds=0.0)) as them:
         await them.pull(ONE)
         them.door.back.stall_after = None
@@ -170,7 +171,7 @@ async def test_where_neither_side_can_dial_both_addresses_are_named_and_others_l
         with pytest.raises(NetworkError) as told:
             await them.pull(ONE)
         assert f"holder cannot be dialled at {them.door.address}" in str(told.value)
-        assert f"could not dial back, since the caller cannot be dialled at {them.puller.address}" in str(
+        assert f"could not dial back, since the puller cannot be dialled at {them.puller.address}" in str(
             told.value
         )
 
@@ -222,14 +223,14 @@ async def test_an_offer_by_another_than_was_called_is_refused_and_the_call_stays
     async with pair(tmp_path) as them:
         deafen(monkeypatch)
         pull = asyncio.create_task(them.pull(ONE))
-        await until(lambda: bool(them.puller.mesh._calls._open))
+        await until(lambda: bool(them.puller.mesh._dial_backs._open))
         assert await offer(them.puller, them.federation["cat"], encode_serve(Serve(TICKET))) == b""
-        await them.puller.told.until_refused("another node was called to serve")
-        assert them.puller.mesh._calls._open
+        await them.puller.told.until_refused("another node was asked to dial back")
+        assert them.puller.mesh._dial_backs._open
         pull.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pull
-        assert not them.puller.mesh._calls._open
+        assert not them.puller.mesh._dial_backs._open
 
 
 async def test_a_holder_that_sends_before_it_is_asked_is_refused(
@@ -238,7 +239,7 @@ async def test_a_holder_that_sends_before_it_is_asked_is_refused(
     async with pair(tmp_path) as them:
         deafen(monkeypatch)
         pull = asyncio.create_task(them.pull(ONE))
-        await until(lambda: bool(them.puller.mesh._calls._open))
+        await until(lambda: bool(them.puller.mesh._dial_backs._open))
         data = encode_serve(Serve(TICKET)) + b"more"
         assert await offer(them.puller, them.federation["holder"], data) == b""
         await them.puller.told.until_refused("it did not wait for its turn")
@@ -253,12 +254,12 @@ async def test_a_flood_of_calls_makes_few_dials_and_ends_no_link(
         dials = counted(monkeypatch)
         await shut(them.puller)
         failures: list[object] = []
-        monkeypatch.setattr(them.puller.mesh._calls, "failed", lambda *said: failures.append(said))
+        monkeypatch.setattr(them.puller.mesh._dial_backs, "failed", lambda *said: failures.append(said))
         for number in range(500):
-            them.puller.mesh._send_link(them.holder.id, Call(f"{number:032x}"))
+            them.puller.mesh._neighbours.send(them.holder.id, Call(f"{number:032x}"))
         await until(lambda: len(failures) == 500)
         for number in range(500, 600):
-            them.puller.mesh._send_link(them.holder.id, Call(f"{number:032x}"))
+            them.puller.mesh._neighbours.send(them.holder.id, Call(f"{number:032x}"))
         await until(lambda: len(failures) == 600)
         assert set(dials) == {them.puller.id}
         assert len(dials) <= MAX_DIALS
@@ -270,8 +271,8 @@ async def test_with_the_end_of_the_link_a_call_is_given_up(
 ) -> None:
     async with pair(tmp_path) as them:
         deafen(monkeypatch)
-        pull = asyncio.create_task(them.puller.mesh._calls.call(them.holder.id))
-        await until(lambda: bool(them.puller.mesh._calls._open))
+        pull = asyncio.create_task(them.puller.mesh._dial_backs.connect(them.holder.id))
+        await until(lambda: bool(them.puller.mesh._dial_backs._open))
         await them.world.stop(them.holder)
         with pytest.raises(NetworkError, match="the link to it ended before it dialled back"):
             await pull
