@@ -1,4 +1,4 @@
-"""Whoever holds a certificate may say anything: each harms its own link at most, and the node serves on.
+"""Certificate holders that send anything: each can harm only its own link, and the node keeps serving.
 
 One node without a run serves most of these tests, one that is a member of a run the others; what they print
 and keep is looked at too.
@@ -157,7 +157,7 @@ async def test_a_malformed_frame_ends_the_link_it_came_on(target: Target, frame:
 
 
 @pytest.mark.parametrize("frame", [frame for frame in ALL if not isinstance(frame, Hello)], ids=name_of)
-async def test_a_frame_where_hello_was_due_ends_the_connection(target: Target, frame: ControlFrame) -> None:
+async def test_a_frame_instead_of_hello_ends_the_connection(target: Target, frame: ControlFrame) -> None:
     async with Client.connected(target.port, target.people.new()) as offender:
         await offender.say(framed(frame))
         assert isinstance(await offender.hear(), Refusal | None)
@@ -168,9 +168,7 @@ async def test_a_frame_where_hello_was_due_ends_the_connection(target: Target, f
 
 
 @pytest.mark.parametrize("frame", [*MESSAGES, *LINK_FRAMES[6:9]], ids=name_of)
-async def test_a_message_of_a_run_that_nobody_is_in_changes_nothing(
-    target: Target, frame: ControlFrame
-) -> None:
+async def test_a_message_of_an_unknown_run_changes_nothing(target: Target, frame: ControlFrame) -> None:
     async with Client.linked(target.port, target.people.new()) as offender:
         await offender.say(framed(frame, Ping()))
         assert isinstance(await offender.hear(Pong), Pong)
@@ -188,7 +186,7 @@ async def test_a_second_handshake_on_a_link_ends_it(target: Target, frame: Hello
 
 
 @pytest.mark.parametrize("frame", [LINK_FRAMES[3], Bye("it is over")], ids=name_of)
-async def test_a_link_ends_politely_at_its_peers_wish(target: Target, frame: Refusal | Bye) -> None:
+async def test_a_link_ends_gracefully_on_bye_or_refusal(target: Target, frame: Refusal | Bye) -> None:
     async with Client.linked(target.port, target.people.new()) as offender:
         await offender.say(framed(frame))
         assert await offender.hear() is None
@@ -196,7 +194,7 @@ async def test_a_link_ends_politely_at_its_peers_wish(target: Target, frame: Ref
 
 
 @pytest.mark.parametrize("kind", get_args(get_type_hints(Refusal)["kind"]))
-async def test_a_refusal_as_first_word_is_only_the_end_of_its_connection(target: Target, kind: str) -> None:
+async def test_a_refusal_as_first_frame_only_ends_its_connection(target: Target, kind: str) -> None:
     async with Client.connected(target.port, target.people.new()) as offender:
         await offender.say(framed(Refusal(kind, "so it is")))  # type: ignore[arg-type]  # it is one of these
         assert await offender.hear() is None
@@ -205,7 +203,7 @@ async def test_a_refusal_as_first_word_is_only_the_end_of_its_connection(target:
 
 @pytest.mark.parametrize("proof", ["none", "of another", "replayed", "changed", "a vote of another"])
 @pytest.mark.parametrize("is_late", [False, True], ids=["first", "after WELCOME"])
-async def test_who_cannot_prove_that_the_node_is_a_copy_does_not_end_it(
+async def test_without_proof_of_a_copied_journal_the_node_continues(
     target: Target, proof: str, is_late: bool
 ) -> None:
     offender = target.people.new()
@@ -247,7 +245,7 @@ def _forged_vote(target: Target, claim: Claim) -> CastVote:
     [frame for frame in ALL if type(frame) in FRAME_LIMITS or isinstance(frame, Status | Ping)],
     ids=name_of,
 )
-async def test_who_floods_is_named_once_and_turned_away(target: Target, frame: ControlFrame) -> None:
+async def test_a_node_that_floods_is_named_once_and_banned(target: Target, frame: ControlFrame) -> None:
     offender = target.people.new()
     limit = FRAME_LIMITS.get(type(frame), DEFAULT_LIMIT)
     before = target.memory.memory_info().rss
@@ -266,7 +264,7 @@ async def test_who_floods_is_named_once_and_turned_away(target: Target, frame: C
     assert target.memory.memory_info().rss - before < MAX_GROWTH_BYTES // 2
 
 
-async def test_who_links_without_end_is_turned_away(target: Target) -> None:
+async def test_a_node_with_too_many_new_links_is_banned(target: Target) -> None:
     offender = target.people.new()
     refusal: ControlFrame | None = None
     for order in range(10**6, 10**6 + 200):
@@ -337,7 +335,7 @@ async def _seated(target: Target) -> Seats:
 
 @pytest.mark.parametrize("frame", MESSAGES, ids=name_of)
 @pytest.mark.parametrize("is_member", [True, False], ids=["member", "stranger to the run"])
-async def test_a_message_of_the_nodes_own_run_out_of_place_ends_nothing(
+async def test_an_unexpected_message_of_the_nodes_own_run_ends_nothing(
     seats: Seats, frame: Message, is_member: bool
 ) -> None:
     target = seats.target
@@ -370,7 +368,7 @@ async def test_a_commit_with_the_acceptances_of_another_is_named_once_and_ends_n
     assert not target.process.all(events.Ended)
 
 
-async def test_votes_that_somebody_else_has_signed_do_not_count(seats: Seats) -> None:
+async def test_votes_signed_by_another_node_do_not_count(seats: Seats) -> None:
     target, offender = seats.target, seats.members[2]
     async with Client.linked(target.port, offender) as client:
         for frame in MESSAGES:
@@ -381,7 +379,7 @@ async def test_votes_that_somebody_else_has_signed_do_not_count(seats: Seats) ->
     assert len(await target.said(offender, "a vote it has not signed")) == 1
 
 
-async def test_who_declines_run_after_run_is_told_of_once(seats: Seats) -> None:
+async def test_a_node_that_declines_run_after_run_is_reported_once(seats: Seats) -> None:
     target, offender = seats.target, seats.target.people.new()
     async with Client.linked(target.port, offender) as client:
         await client.say(framed(*(Decline(digest(f"run {number}"), "no") for number in range(9)), Ping()))
@@ -398,7 +396,9 @@ def test_every_kind_of_frame_is_in_these_tests() -> None:
 
 @pytest.mark.parametrize("role", ["operator", "observer"])
 @pytest.mark.parametrize("frame", ALL, ids=name_of)
-async def test_a_person_says_nothing_among_nodes(target: Target, role: Role, frame: ControlFrame) -> None:
+async def test_operators_and_observers_are_refused_on_control_connections(
+    target: Target, role: Role, frame: ControlFrame
+) -> None:
     async with Client.connected(target.port, people_of(target, role)) as offender:
         await offender.say(framed(frame))
         assert isinstance(await offender.hear(), Refusal | None)
@@ -413,7 +413,7 @@ async def test_garbage_on_other_connections_ends_them(target: Target, role: Role
     await target.serves()
 
 
-async def test_without_a_certificate_nothing_is_heard(target: Target) -> None:
+async def test_without_a_certificate_no_frame_is_read(target: Target) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols([CONTROL_ALPN])

@@ -230,7 +230,7 @@ async def test_malformed_frames_of_every_kind_harm_no_round(run: Run) -> None:
 
 
 @WHO
-async def test_every_message_out_of_place_harms_no_round(run: Run, is_member: bool) -> None:
+async def test_unexpected_messages_harm_no_round(run: Run, is_member: bool) -> None:
     offender = offender_of(run, is_member)
     frames = [
         run.said(offender, frame)
@@ -242,7 +242,7 @@ async def test_every_message_out_of_place_harms_no_round(run: Run, is_member: bo
     assert not any("pauses" in line for line in run.lines(offender))
 
 
-async def test_a_request_of_somebody_who_is_no_member_is_named_once_by_each_node_and_not_obeyed(
+async def test_a_control_request_of_a_non_member_is_reported_once_and_ignored(
     run: Run,
 ) -> None:
     offender = run.people.new()
@@ -253,7 +253,7 @@ async def test_a_request_of_somebody_who_is_no_member_is_named_once_by_each_node
 
 
 @WHO
-async def test_an_attempt_far_ahead_ends_nothing(run: Run, is_member: bool) -> None:
+async def test_a_ballot_far_ahead_ends_nothing(run: Run, is_member: bool) -> None:
     offender = offender_of(run, is_member)
     far = Prepare(run.run, run.round + 1, Ballot(MAX_ATTEMPT, offender.node_id))
     await hang_up(run, offender, far, msgspec.structs.replace(far, round=run.round + 2))
@@ -273,7 +273,7 @@ async def test_forged_commits_and_records_end_nothing(run: Run, is_member: bool)
 
 
 @pytest.mark.parametrize("frame", FLOODS, ids=name_of)
-async def test_who_floods_members_is_named_once_and_turned_away(run: Run, frame: ControlFrame) -> None:
+async def test_a_node_that_floods_members_is_named_once_and_banned(run: Run, frame: ControlFrame) -> None:
     offender, port = run.people.new(), run.ports[0]
     if isinstance(frame, Offer):
         frame = run.continued()
@@ -292,7 +292,7 @@ async def test_who_floods_members_is_named_once_and_turned_away(run: Run, frame:
     assert len(run.lines(offender)) < MAX_LINES
 
 
-async def test_a_member_that_floods_is_turned_away_as_well(run: Run) -> None:
+async def test_a_member_that_floods_is_banned_too(run: Run) -> None:
     async with run.linked(run.ports[0], run.mole) as client:
         await client.flood(run.continued(), 500)
         await client.hear(Refusal)
@@ -305,7 +305,7 @@ async def test_a_member_that_floods_is_turned_away_as_well(run: Run) -> None:
 
 
 @pytest.mark.parametrize("role", ["operator", "observer"])
-async def test_people_who_speak_as_nodes_harm_no_round(run: Run, role: Role) -> None:
+async def test_operators_and_observers_on_control_connections_harm_no_round(run: Run, role: Role) -> None:
     person = run.people.new(role)
     for frame in [*MESSAGES, *LINK_FRAMES]:
         async with Client.connected(run.ports[0], person) as client:
@@ -314,7 +314,7 @@ async def test_people_who_speak_as_nodes_harm_no_round(run: Run, role: Role) -> 
     await run.goes_on()
 
 
-async def test_silent_strangers_harm_no_round_and_keep_nobody_out(run: Run) -> None:
+async def test_silent_strangers_harm_no_round_and_keep_no_node_out(run: Run) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(100):
             stack.enter_context(socket.create_connection(("127.0.0.1", run.ports[0])))
@@ -323,7 +323,7 @@ async def test_silent_strangers_harm_no_round_and_keep_nobody_out(run: Run) -> N
         await run.goes_on()
 
 
-async def test_a_member_that_is_linked_and_says_nothing_is_not_waited_for(run: Run) -> None:
+async def test_the_run_does_not_wait_for_a_linked_member_that_is_silent(run: Run) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for port in run.ports[1:]:  # the first one has turned it away
             client = await stack.enter_async_context(run.linked(port, run.mole))

@@ -1,4 +1,4 @@
-"""Who is who: copies of a data directory, copies of a certificate, oneself, and the wrong node."""
+"""Identity checks: copied data directories, copied certificates, the node itself, and the wrong node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import Address
 from p2pfl.wire.links import PeerAddresses, Peers, Refusal
 from tests.support.federation import make_federation
-from tests.support.meshes import Boots, Lab, lab, new_local, until
+from tests.support.meshes import Incarnations, Lab, lab, new_local, until
 
 
 @pytest.fixture
@@ -31,10 +31,10 @@ async def world(tmp_path: Path) -> AsyncIterator[Lab]:
         yield opened
 
 
-async def test_a_lower_boot_count_is_a_copy_and_told_so(
+async def test_a_lower_incarnation_is_refused_as_a_copy(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
-    incarnations = Boots()
+    incarnations = Incarnations()
     ant = await world.start(federation["ant"], incarnations=incarnations)
     local = new_local(incarnation=5)
     bee = await world.start(federation["bee"], [ant.address], local=local)
@@ -46,10 +46,10 @@ async def test_a_lower_boot_count_is_a_copy_and_told_so(
     assert "a copy or was restored from a backup" in await ant.told.until_refused("restored")
 
 
-async def test_the_same_boot_with_another_nonce_is_a_copy_also_after_a_restart_of_who_remembers(
+async def test_the_same_incarnation_with_another_nonce_is_a_copy_also_after_a_restart(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
-    incarnations = Boots()
+    incarnations = Incarnations()
     ant = await world.start(federation["ant"], incarnations=incarnations)
     local = new_local(incarnation=5)
     bee = await world.start(federation["bee"], [ant.address], local=local)
@@ -62,9 +62,9 @@ async def test_the_same_boot_with_another_nonce_is_a_copy_also_after_a_restart_o
     assert "another start 5 was seen" in copy.told.clone_reports[0]
 
 
-async def test_a_listening_copy_is_disowned_too(world: Lab, federation: dict[str, Credentials]) -> None:
+async def test_a_listening_copy_is_refused_too(world: Lab, federation: dict[str, Credentials]) -> None:
     local = new_local(incarnation=5)
-    incarnations = Boots()
+    incarnations = Incarnations()
     ant = await world.start(federation["ant"], incarnations=incarnations)
     bee = await world.start(federation["bee"], [ant.address], local=local)
     await ant.told.until(lambda told: told.names == {"bee"})
@@ -76,10 +76,10 @@ async def test_a_listening_copy_is_disowned_too(world: Lab, federation: dict[str
     assert copy.told.names == set()
 
 
-async def test_a_copy_that_has_started_more_often_is_found_by_its_votes(
+async def test_a_copy_with_a_higher_incarnation_is_detected_by_its_votes(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
-    incarnations = Boots()
+    incarnations = Incarnations()
     ant = await world.start(federation["ant"], incarnations=incarnations)
     local = new_local(incarnation=5, votes=7)
     bee = await world.start(federation["bee"], [ant.address], local=local)
@@ -95,7 +95,7 @@ async def test_a_copy_that_has_started_more_often_is_found_by_its_votes(
     assert ant.told.names == set()
 
 
-async def test_a_node_does_not_stop_for_another_nodes_word(
+async def test_a_node_does_not_stop_for_another_nodes_claim(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ant = await world.start(federation["ant"])
@@ -110,7 +110,7 @@ async def test_a_node_does_not_stop_for_another_nodes_word(
 
 
 @pytest.mark.parametrize("role", ["observer", "operator"])
-async def test_a_certificate_of_another_role_is_refused_before_it_says_a_word(
+async def test_a_certificate_of_another_role_is_refused_before_its_first_frame(
     world: Lab, federation: dict[str, Credentials], tmp_path: Path, role: Role
 ) -> None:
     ant = await world.start(federation["ant"])
@@ -139,7 +139,7 @@ async def test_an_observer_cannot_stop_a_node_that_dials_it_even_with_a_proof(
     assert bee.told.clone_reports == []
 
 
-async def test_a_quick_restart_with_a_higher_boot_replaces_the_old_link(
+async def test_a_quick_restart_with_a_higher_incarnation_replaces_the_old_link(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     ant = await world.start(federation["ant"])
@@ -166,7 +166,7 @@ async def test_a_second_device_with_the_same_certificate_is_refused_while_the_fi
     await second.told.until(lambda told: told.names == {"ant"})
 
 
-async def test_ones_own_address_among_the_listed_is_recognised_and_dialled_no_more(
+async def test_the_own_address_among_the_listed_ones_is_recognised_and_not_dialled_again(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     ant = await world.start(federation["ant"])
@@ -193,7 +193,7 @@ async def test_several_addresses_of_one_device_count_as_one(
     assert set(ant.mesh.unreachable) == {"127.0.0.1:1"}
 
 
-async def test_ones_own_address_is_recognised_where_a_device_cannot_dial_itself(
+async def test_the_own_address_is_recognised_on_a_device_that_cannot_dial_itself(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unreachable(address: Address, _seconds: float) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Meshes on loopback for tests: real sockets, real TLS, short deadlines, and a listener that remembers."""
+"""Meshes on loopback for tests: real sockets, real TLS, short deadlines, and a recording listener."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ FAST = NetSettings(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the event loop run until *condition* holds: for what no listener is told."""
+    """Run the event loop until *condition* holds, for conditions without a callback."""
     async with asyncio.timeout(WAIT_SECONDS):
         while not condition():  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
 
 
-class Boots:
-    """A boot memory that forgets with the test."""
+class Incarnations:
+    """A memory of incarnations that lasts for one test."""
 
     def __init__(self) -> None:
         self.known: dict[Member, Seen] = {}
@@ -57,7 +57,7 @@ class Boots:
 
 
 class Recorder:
-    """A mesh listener that keeps what it is told, and lets a test wait for it."""
+    """A mesh listener that records all callbacks, and lets a test wait for them."""
 
     def __init__(self) -> None:
         self.history: list[tuple[str, str]] = []
@@ -105,7 +105,7 @@ class Recorder:
         return {peer.name for peer in self.links.values()}
 
     async def until(self, condition: Callable[[Recorder], bool]) -> None:
-        """Wait until *condition* holds of this recorder; it is looked at whenever something was told."""
+        """Wait until *condition* holds for this recorder; it is checked after every callback."""
         async with asyncio.timeout(WAIT_SECONDS):
             while not condition(self):
                 self._changed.clear()
@@ -155,7 +155,7 @@ class Lab:
         peers: Sequence[str] = (),
         *,
         local: LocalNode | None = None,
-        incarnations: Boots | None = None,
+        incarnations: Incarnations | None = None,
         settings: NetSettings = FAST,
         listen: tuple[str | None, int] = ("127.0.0.1", 0),
         advertise: Sequence[str] = (),
@@ -172,7 +172,7 @@ class Lab:
             listen=listen,
             peers=peers,
             settings=settings,
-            incarnations=incarnations or Boots(),
+            incarnations=incarnations or Incarnations(),
             advertise=advertise,
             observers=observers,
         )
@@ -192,7 +192,7 @@ class Lab:
 def new_local(
     journal: str | None = None, incarnation: int = 1, nonce: str | None = None, *, votes: int = 0
 ) -> LocalNode:
-    """Return what a node with a fresh data directory says of itself; a `Lab` lets its node sign it."""
+    """Return the local node of a fresh data directory; a `Lab` replaces its signer."""
     return LocalNode(
         journal or secrets.token_hex(16),
         incarnation,

@@ -104,7 +104,7 @@ def test_a_corrupt_holder_is_not_asked_for_that_blob_for_a_while_but_for_others(
     assert corrupt.error("ant", "d1", 100.0 + CORRUPT_SECONDS) is None, "it may have repaired its disk"
 
 
-def test_the_log_names_a_holder_once_a_minute_at_most(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_a_holder_at_most_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     corrupt = CorruptHolders()
     for number, now in enumerate((100.0, 101.0, 100.0 + LOG_SECONDS)):
         corrupt.add("ant", "pi", f"d{number}", WRONG, now)

@@ -55,7 +55,7 @@ async def begun(task: asyncio.Task[None]) -> None:
     assert not task.done()
 
 
-async def test_a_filled_view_is_whole_and_what_follows_stays_unread(far: FarEnd) -> None:
+async def test_read_into_fills_the_view_and_leaves_later_bytes_unread(far: FarEnd) -> None:
     view = memoryview(bytearray(5))
     task = asyncio.create_task(far.receiver.read_into(view))
     await begun(task)
@@ -66,7 +66,7 @@ async def test_a_filled_view_is_whole_and_what_follows_stays_unread(far: FarEnd)
     assert far.unread == b"fg"
 
 
-async def test_pieces_are_poured_as_they_come_and_what_follows_stays_unread(far: FarEnd) -> None:
+async def test_read_pieces_passes_pieces_on_and_leaves_later_bytes_unread(far: FarEnd) -> None:
     sink: list[bytes] = []
     task = pouring(far, 7, sink)
     await begun(task)
@@ -79,7 +79,7 @@ async def test_pieces_are_poured_as_they_come_and_what_follows_stays_unread(far:
     assert far.receiver.meter.received == 7
 
 
-async def test_what_came_before_it_was_asked_for_is_poured(far: FarEnd) -> None:
+async def test_bytes_received_before_the_call_are_passed_on(far: FarEnd) -> None:
     far.send(b"abcdef")
     sink: list[bytes] = []
     await pouring(far, 5, sink)
@@ -87,7 +87,7 @@ async def test_what_came_before_it_was_asked_for_is_poured(far: FarEnd) -> None:
     assert far.unread == b"f"
 
 
-async def test_a_pour_after_a_fill_goes_on_where_that_ended(far: FarEnd) -> None:
+async def test_read_pieces_continues_where_read_into_ended(far: FarEnd) -> None:
     far.send(b"123abc")
     head = memoryview(bytearray(3))
     await far.receiver.read_into(head)
@@ -96,7 +96,7 @@ async def test_a_pour_after_a_fill_goes_on_where_that_ended(far: FarEnd) -> None
     assert (bytes(head), sink) == (b"123", [b"abc"])
 
 
-async def test_a_sink_that_refuses_ends_the_pour_with_its_error(far: FarEnd) -> None:
+async def test_an_error_of_the_sink_ends_read_pieces(far: FarEnd) -> None:
     def refuse(piece: memoryview) -> None:
         raise BlobError("no more of this")
 
@@ -107,7 +107,7 @@ async def test_a_sink_that_refuses_ends_the_pour_with_its_error(far: FarEnd) -> 
     assert far.unread == b"efgh"
 
 
-async def test_a_connection_that_breaks_in_the_middle_is_told(far: FarEnd) -> None:
+async def test_a_connection_that_breaks_raises_in_the_caller(far: FarEnd) -> None:
     sink: list[bytes] = []
     task = pouring(far, 8, sink)
     await begun(task)
@@ -120,7 +120,7 @@ async def test_a_connection_that_breaks_in_the_middle_is_told(far: FarEnd) -> No
     assert sink == [b"abc"]
 
 
-async def test_a_cancelled_pour_gives_its_sink_nothing_any_more(far: FarEnd) -> None:
+async def test_after_a_cancelled_call_the_sink_gets_nothing(far: FarEnd) -> None:
     sink: list[bytes] = []
     task = pouring(far, 8, sink)
     await begun(task)
@@ -132,7 +132,7 @@ async def test_a_cancelled_pour_gives_its_sink_nothing_any_more(far: FarEnd) -> 
     assert not far.receiver.is_waiting
 
 
-async def test_only_who_waits_can_be_made_to_give_up(far: FarEnd) -> None:
+async def test_fail_raises_only_in_a_waiting_caller(far: FarEnd) -> None:
     far.receiver.fail(TimeoutError("too early"))
     task = pouring(far, 8, [])
     await begun(task)
