@@ -19,13 +19,13 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(240), linux_only]
 
 NAMES = ("ada", "ben", "cleo")
 BEN = "ben"
-"""Whose cable it is."""
+"""The node whose channels have the faults."""
 
 SLOW_BYTES_PER_SECOND = 150_000.0
-"""A model takes more than a second then."""
+"""So slow that a model takes more than a second."""
 
 MIDDLE_BYTES = 60_000
-"""More than all that is said besides models in a round, less than half a model."""
+"""More than all messages of a round, less than half a model."""
 
 SILENT = "nothing was heard from it"
 

@@ -1,4 +1,4 @@
-"""Five devices on real cables, one behind a firewall, and no quiet minute: killed, suspended, reset, cut off.
+"""Five devices on real cables, one behind a firewall, and random faults: killed, suspended, reset, cut off.
 
 Takes `P2PFL_CHAOS_SECONDS` (300 unless given); `P2PFL_CHAOS_SEED` chooses the faults. What was done is printed.
 """

@@ -139,7 +139,7 @@ async def test_a_holder_that_cannot_be_dialled_dials_back_and_the_connection_is_
 async def test_an_undialable_holder_is_remembered_and_asked_to_dial_back_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with pair(tmp_path, msgspec.structs.replace(FAST, blob_rest_seconds=0.0)) as them:
+    async with pair(tmp_path, msgspec.structs.replace(FAST, blob_keep_seconds=0.0)) as them:
         await them.pull(ONE)
         monkeypatch.setattr(holders, "DIRECTION_DELAY_SECONDS", WAIT_SECONDS)
         await them.pull(TWO)
@@ -150,7 +150,7 @@ async def test_dialling_is_tried_again_from_time_to_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holders, "REDIAL_SECONDS", 0.0)
-    async with pair(tmp_path, msgspec.structs.replace(FAST, blob_rest_seconds=0.0)) as them:
+    async with pair(tmp_path, msgspec.structs.replace(FAST, blob_keep_seconds=0.0)) as them:
         await them.pull(ONE)
         them.proxy.back.stall_after = None
         ignore_dial_backs(monkeypatch)

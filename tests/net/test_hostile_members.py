@@ -1,7 +1,7 @@
 """Certificate holders that send anything: each can harm only its own link, and the node keeps serving.
 
-One node without a run serves most of these tests, one that is a member of a run the others; what they print
-and keep is looked at too.
+Most tests share a node without a run, the others one that is a member of a run. The tests also limit the output
+and the memory of both.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ from tests.support.records import Chain, digest, genesis, node, signed
 pytestmark = pytest.mark.processes
 
 MAX_GROWTH_BYTES = 64 * 2**20
-"""Of the node, over all these tests together: its own caches, and what the system does not take back."""
+"""Memory growth of the node over all tests: its caches, and what is not returned to the system."""
 
 MAX_OUTPUT_BYTES = 512 * 1024
-"""Printed by it in all: a few lines for each test."""
+"""Total output of the node: a few lines for each test."""
 
 ALL: list[ControlFrame] = [*MESSAGES, *LINK_FRAMES]
-"""One of every kind of frame there is."""
+"""One frame of every kind."""
 
 
 def name_of(frame: ControlFrame) -> str:
@@ -77,7 +77,7 @@ def name_of(frame: ControlFrame) -> str:
 
 
 class Target:
-    """The node, and honest peers that look whether it still serves them."""
+    """The node, and honest peers that check whether it still serves them."""
 
     def __init__(self, process: Process, people: People) -> None:
         self.process = process
@@ -87,19 +87,19 @@ class Target:
         self.memory = psutil.Process(process.pid)
 
     async def serves(self) -> None:
-        """Link an honest peer, and hear the node's STATUS."""
+        """Link an honest peer, and receive the node's STATUS."""
         async with Client.linked(self.port, self.people.new()) as honest:
             assert isinstance(await honest.hear(Status), Status)
         assert not self.process.has_ended, self.process.output
 
     async def claim(self) -> Claim:
-        """Return what the node says of its journal."""
+        """Return the claim of the node about its journal."""
         asking = self.people.new()
         async with Client.connected(self.port, asking) as client:
             return (await client.greet(asking)).claim
 
     async def said(self, who: Credentials, words: str) -> list[str]:
-        """Wait until the node has said *words* of *who*; return all that it said with these words of it."""
+        """Wait until the node has reported *words* about *who*; return all such reports."""
 
         def find() -> list[str]:
             told = [f"{one.address} {one.reason}" for one in self.process.all(events.PeerRefused)]
@@ -231,7 +231,7 @@ async def test_without_proof_of_a_copied_journal_the_node_continues(
 
 
 def _forged_vote(target: Target, claim: Claim) -> CastVote:
-    """Return a vote in the target's name with which it would have cast more votes than it has."""
+    """Return a forged vote of the target with a higher number than any it has cast."""
     vote = signed("ben", digest("run"), 1, Ballot(1, node("ben")), votes=99)
     forged = msgspec.structs.replace(vote, node=target.node_id, journal=claim.journal, key=claim.key)
     return CastVote(digest("run"), 1, Ballot(1, node("ben")), "", forged)
@@ -272,7 +272,7 @@ async def test_a_node_with_too_many_new_links_is_banned(target: Target) -> None:
             await client.say(framed(hello_of(offender)))
             refusal = await client.hear(Welcome)
             if isinstance(refusal, Refusal):
-                if refusal.kind == "duplicate":  # the node has not heard of the last end yet
+                if refusal.kind == "duplicate":  # the node does not know yet that the last link has ended
                     continue
                 break
             await client.say(framed(Ready(order)))
@@ -286,7 +286,7 @@ async def test_a_node_with_too_many_new_links_is_banned(target: Target) -> None:
 
 
 class Seats(NamedTuple):
-    """A run of three clients, which have made the node of *target* a member of it with their first round."""
+    """A run of three clients, whose first round made the node of *target* a member."""
 
     target: Target
     members: tuple[Credentials, ...]
@@ -298,7 +298,7 @@ class Seats(NamedTuple):
         return record_digest(self.genesis)
 
     def forged(self, round_: int, previous: str) -> Commit:
-        """Return a commit of *round_* with the acceptances of another one."""
+        """Return a commit of *round_* with the acceptances of another round."""
         record = self.commit.record
         forged = msgspec.structs.replace(record, round=round_, previous=previous, model=digest("forged"))
         return msgspec.structs.replace(self.commit, record=forged)
@@ -426,14 +426,14 @@ _people: dict[Role, Credentials] = {}
 
 
 def people_of(target: Target, role: Role) -> Credentials:
-    """Return the certificate of one person of that role."""
+    """Return a certificate with that role."""
     if role not in _people:
         _people[role] = target.people.new(role)
     return _people[role]
 
 
 async def read_out(port: int, data: bytes, context: ssl.SSLContext | None) -> None:
-    """Say *data*, and read until the node has closed."""
+    """Send *data*, and read until the node has closed."""
     try:
         async with asyncio.timeout(30.0):
             reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)

@@ -1,7 +1,7 @@
-"""Hostile members of a run that goes on, and others: rounds take as long afterwards as before, and memory stays.
+"""Hostile clients beside a run: rounds take as long as before, and memory does not grow.
 
-Three nodes run. A fourth was a member too and was killed: a raw client speaks with its certificate, others
-with certificates of every role, or with none.
+Three nodes run. A fourth member was killed: a raw client uses its certificate, other clients have certificates
+of every role, or none.
 """
 
 from __future__ import annotations
@@ -65,26 +65,26 @@ PACE_SECONDS = 0.25
 OPTIONS = (f"--pace={PACE_SECONDS}", "--rounds=100000", "--drop-after=900")
 
 SLOWER = 1.2
-"""Times as long as before an attack a round may take after it, ..."""
+"""Factor by which a round may take longer after an attack, ..."""
 
 SLACK_SECONDS = 0.05
-"""... and what a busy machine may add."""
+"""... and a margin for a busy machine."""
 
 MEASURED = 4
-"""Rounds of which the median counts."""
+"""Rounds in one measurement, of which the median counts."""
 
 MEASURES = 20
-"""How often that is looked at before it is believed to be too slow."""
+"""Measurements before rounds count as too slow."""
 
 MAX_LINES = 30
-"""That the nodes print of one who floods, all three together."""
+"""Lines about one flooding client, of all three nodes together."""
 
 MAX_GROWTH_BYTES = 64 * 2**20
-"""Of each node, over all these tests together."""
+"""Memory growth of each node over all tests."""
 
 
 class Run:
-    """Three members that train, and what a fourth one needs to speak for itself."""
+    """Three members that train, and the credentials of a fourth one."""
 
     def __init__(
         self, fleet: Fleet, nodes: list[Process], mole: Credentials, journal: str, votes: int
@@ -95,13 +95,13 @@ class Run:
         self.mole = mole
         self._member = Member(mole.node_id, journal)
         self.claim = sign_claim(signer_of(mole), self._member, 1000, NONCE, votes)
-        """What the fourth member says of its journal."""
+        """The claim of the fourth member about its journal."""
         with DataDirectory(fleet.folder / "ada").read_journal() as reader:
             (row,) = reader.runs()
             self.run = row.run
             self.genesis = reader.genesis(row.run)
         self.seconds = 0.0
-        """What a round took when that was last measured."""
+        """Seconds of a round in the last measurement."""
         self.memory = [psutil.Process(node.pid) for node in nodes]
         self.before = [one.memory_info().rss for one in self.memory]
 
@@ -111,11 +111,11 @@ class Run:
 
     @property
     def round(self) -> int:
-        """The last one that is committed."""
+        """The last committed round."""
         return last_round(self.nodes[0])
 
     def linked(self, port: int, who: Credentials) -> AbstractAsyncContextManager[Client]:
-        """Link *who* to the node at *port*, with the journal of the fourth member if it is that."""
+        """Link *who* to the node at *port*; the fourth member uses its own journal."""
         return Client.linked(port, who, self.claim if who is self.mole else None)
 
     def continued(self) -> Offer:
@@ -125,11 +125,11 @@ class Run:
         return Offer(msgspec.structs.replace(self.genesis, nonce=secrets.token_hex(16), continues=(origin,)))
 
     def said(self, who: Credentials, frame: Message) -> Message:
-        """Return *frame* as *who* says it of the round that is open now."""
+        """Return *frame* as sent by *who* for the open round."""
         return said_by(who, frame, self.run, self.round + 1, self._member if who is self.mole else None)
 
     async def measure(self) -> float:
-        """Return what a round takes now."""
+        """Return the seconds that a round takes now."""
         node = self.nodes[0]
         start = self.round
         await node.until(events.Committed, lambda event: event.round >= start + MEASURED)
@@ -137,7 +137,7 @@ class Run:
         return statistics.median(event.seconds for event in rounds)
 
     async def goes_on(self) -> None:
-        """Look that rounds take as long as before, that all three train, and that nothing has grown."""
+        """Check that rounds take as long as before, that all three train, and that memory has not grown."""
         most = self.seconds * SLOWER + SLACK_SECONDS
         taken = [await self.measure()]
         while taken[-1] > most and len(taken) < MEASURES:  # another program may have had the processor
@@ -150,7 +150,7 @@ class Run:
             assert "Traceback" not in node.output
 
     def lines(self, who: Credentials) -> list[str]:
-        """Return what the nodes' people have read of *who*."""
+        """Return the output lines of the nodes about *who*."""
         return [line for node in self.nodes for line in node.output.splitlines() if who.name in line]
 
 
@@ -192,7 +192,7 @@ FLOODS = [
 
 
 async def answer_pings(client: Client) -> None:
-    """Keep the link of *client* alive, and say nothing else."""
+    """Answer pings on the link of *client*, and send nothing else."""
     while isinstance(await client.hear(Ping), Ping):
         await client.say(framed(Pong()))
 
@@ -204,7 +204,7 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 
 async def hang_up(run: Run, offender: Credentials, *frames: ControlFrame) -> None:
-    """Say *frames* to each node and hear whether it has read them all."""
+    """Send *frames* to each node, and check whether it has read them all."""
     for port in run.ports:
         async with run.linked(port, offender) as client:
             await client.say(framed(*frames, Ping()))

@@ -172,9 +172,9 @@ async def test_a_holder_closes_an_unused_connection_and_is_dialled_again(tmp_pat
     # It waits as long as the slowest piece may take, too.
     hasty = msgspec.structs.replace(
         FAST,
-        blob_rest_seconds=0.05,
+        blob_keep_seconds=0.05,
         blob_idle_seconds=0.1,
-        blob_least_bytes_per_second=FAST.blob_chunk_bytes * 20,
+        blob_min_bytes_per_second=FAST.blob_chunk_bytes * 20,
     )
     async with pair(tmp_path, holding=hasty) as them:
         await them.pull(ONE)
@@ -195,7 +195,7 @@ async def test_a_transfer_on_a_reused_connection_that_breaks_continues_where_it_
 
 
 async def test_an_idle_connection_is_closed_after_a_while(tmp_path: Path) -> None:
-    async with pair(tmp_path, pulling=msgspec.structs.replace(FAST, blob_rest_seconds=0.05)) as them:
+    async with pair(tmp_path, pulling=msgspec.structs.replace(FAST, blob_keep_seconds=0.05)) as them:
         await them.pull(ONE)
         await until(lambda: them.proxy.open == {LINK})
         await them.pull(TWO)
@@ -234,7 +234,7 @@ async def test_a_busy_holder_on_a_reused_connection_is_asked_again(tmp_path: Pat
         await them.pull(ONE)
         async with guest(them.federation["cat"], them.holder) as other:
             other.ask(long)
-            assert await other.length() == len(LONG)  # under way from here on: nobody reads the rest
+            assert await other.length() == len(LONG)  # in progress from here on: the rest is not read
             pull = asyncio.create_task(them.pull(TWO))
             await until(lambda: them.dialled == 2)
             assert not pull.done()

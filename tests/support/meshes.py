@@ -30,7 +30,7 @@ FAST = NetSettings(
     ping_seconds=0.05,
     silence_seconds=3.0,
     redial_first_seconds=0.02,
-    redial_most_seconds=0.1,
+    redial_max_seconds=0.1,
     blob_chunk_bytes=64 * 1024,
     blob_idle_seconds=5.0,
 )

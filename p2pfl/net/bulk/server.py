@@ -93,7 +93,7 @@ class BlobServer:
                 await self._answer(stream, request, partial(throttled(self._on_progress), identity.name))
                 # This also lets the puller read what was sent: when a connection closes, asyncio's TLS drops
                 # bytes that a paused reader has not read.
-                idle_seconds = max(2 * self._settings.blob_rest_seconds, self._piece_seconds())
+                idle_seconds = max(2 * self._settings.blob_keep_seconds, self._piece_seconds())
                 request = await self._next(stream, idle_seconds)
         except TimeoutError:
             logger.debug("the bulk connection of %s was idle or too slow and was closed", identity)
@@ -161,7 +161,7 @@ class BlobServer:
 
     def _piece_seconds(self) -> float:
         """Return how long a puller may take to read one piece."""
-        slowest = self._settings.blob_chunk_bytes / self._settings.blob_least_bytes_per_second
+        slowest = self._settings.blob_chunk_bytes / self._settings.blob_min_bytes_per_second
         return max(self._settings.blob_idle_seconds, slowest)
 
     async def refuse(self, stream: FrameStream, refusal: BlobRefusal) -> None:

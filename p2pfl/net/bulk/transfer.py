@@ -114,7 +114,7 @@ class Transfers:
         """Keep *connection* idle for the next blob of its holder, at most one for each holder."""
         self.forget(connection.node)
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._settings.blob_rest_seconds, self.forget, connection.node)
+        timer = loop.call_later(self._settings.blob_keep_seconds, self.forget, connection.node)
         self._idle[connection.node] = (connection, timer)
 
     def _close(self, connection: BulkConnection) -> None:
@@ -208,7 +208,7 @@ class Transfers:
         """
         loop = asyncio.get_running_loop()
         window = self._settings.blob_idle_seconds
-        minimum = window * self._settings.blob_least_bytes_per_second
+        minimum = window * self._settings.blob_min_bytes_per_second
         timer: asyncio.TimerHandle
 
         def check(before: int) -> None:

@@ -209,5 +209,5 @@ class Dialler:
                 await target.wake.wait()
         except TimeoutError:
             target.delay = min(
-                max(target.delay * 2, self._settings.redial_first_seconds), self._settings.redial_most_seconds
+                max(target.delay * 2, self._settings.redial_first_seconds), self._settings.redial_max_seconds
             )

@@ -70,7 +70,6 @@ class RedundantConnection:
     """A connection closed without a fault: the node is linked already, or is this node itself."""
 
     node: str
-    is_self: bool
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Handshakes:
 
         Raises:
             HandshakeRefused: one side refused, or the connection broke.
-            JournalClonedError: the same; this node must stop.
+            JournalClonedError: the peer proved that the journal here is a copy; this node must stop.
         """
         transport, protocol = await secure(
             connection,
@@ -127,7 +126,7 @@ class Handshakes:
 
         Raises:
             HandshakeRefused: one side refused, or the connection broke.
-            JournalClonedError: the same; this node must stop.
+            JournalClonedError: the peer proved that the journal here is a copy; this node must stop.
         """
         return await self._conclude(stream, self._answer(stream, identity), dialing=False)
 
@@ -147,11 +146,11 @@ class Handshakes:
         if refusal := refuse_role(identity):
             raise _RefusalError(refusal)
         if admission.has_connection(node):
-            return RedundantConnection(node, is_self=False)
+            return RedundantConnection(node)
         await stream.send(self._hello(node))
         welcome = await stream.next()
         if isinstance(welcome, Refusal) and welcome.kind in ("self", "duplicate"):
-            return RedundantConnection(node, is_self=welcome.kind == "self")
+            return RedundantConnection(node)
         if not isinstance(welcome, Welcome):
             raise self._unexpected(welcome, "WELCOME", identity)
         if refusal := admission.refuse(identity, welcome):
@@ -163,7 +162,7 @@ class Handshakes:
         order = self._order_as_dialer(node, welcome)
         if order is None:
             await stream.send(Refusal("duplicate", "the two nodes are linked already"))
-            return RedundantConnection(node, is_self=False)
+            return RedundantConnection(node)
         with self._released_on_failure(node, order):
             await stream.send(Ready(order if admission.is_judge(node) else 0))
         return EstablishedConnection(stream, identity, welcome, order)
@@ -176,13 +175,13 @@ class Handshakes:
             raise _RefusalError(refusal)
         hello = await stream.next()
         if hello is None:  # the dialer has found that they are linked already
-            return RedundantConnection(node, is_self=False)
+            return RedundantConnection(node)
         if not isinstance(hello, Hello):
             raise self._unexpected(hello, "HELLO", identity)
         refusal = admission.refuse_hello(identity, hello)
         if refusal is not None and refusal.kind in ("self", "duplicate"):
             await stream.send(refusal)
-            return RedundantConnection(node, is_self=refusal.kind == "self")
+            return RedundantConnection(node)
         if refusal is not None:
             raise _RefusalError(refusal)
         order = admission.accept(node, hello) if admission.is_judge(node) else 0
@@ -191,15 +190,15 @@ class Handshakes:
             ready = await stream.next()
             if isinstance(ready, Refusal) and ready.kind == "duplicate":
                 admission.release(node, order)
-                return RedundantConnection(node, is_self=False)
+                return RedundantConnection(node)
             if not isinstance(ready, Ready):
                 raise self._unexpected(ready, "READY", identity)
         if not admission.is_judge(node):
             order = ready.order
             if not admission.accept_numbered(node, hello, order):
-                return RedundantConnection(node, is_self=False)
+                return RedundantConnection(node)
         elif not admission.is_current(node, order):
-            return RedundantConnection(node, is_self=False)
+            return RedundantConnection(node)
         return EstablishedConnection(stream, identity, hello, order)
 
     def _order_as_dialer(self, node: str, welcome: Welcome) -> int | None:

@@ -59,7 +59,7 @@ async def test_an_operator_can_probe_too(tmp_path):
 
 
 async def test_a_probe_detects_a_listener_that_refuses_this_device(tmp_path):
-    """With TLS 1.3 its handshake alone looks like a success: the refusal comes with the first answer."""
+    """With TLS 1.3 the handshake alone succeeds: the refusal arrives with the first answer."""
     ant = make_federation(tmp_path / "ca", "ant")["ant"]
     impostor = make_federation(tmp_path / "other", "bee")["bee"]
     trusting = type(impostor)(**{**vars(impostor), "authority_path": ant.authority_path})
@@ -99,7 +99,7 @@ async def test_a_probe_reports_another_program_on_the_port(tmp_path):
 
 @pytest.fixture
 def unused_port():
-    """A port of loopback that is bound for as long as the test runs, where nobody listens."""
+    """A loopback port that is bound during the test and has no listener."""
     import socket
 
     with socket.socket() as bound:

@@ -15,7 +15,7 @@ HERE, THERE = Address("here", 1), Address("there", 1)
 
 
 class Network:
-    """Says who answers at which address, and remembers the dials."""
+    """Defines which node answers at which address, and records the dials."""
 
     def __init__(self) -> None:
         self.answers: dict[Address, str] = {}
@@ -108,7 +108,7 @@ async def test_a_node_named_twice_has_one_task(network: Network) -> None:
 
 
 async def test_dial_now_ends_the_wait(network: Network) -> None:
-    patient = msgspec.structs.replace(FAST, redial_first_seconds=1000.0, redial_most_seconds=1000.0)
+    patient = msgspec.structs.replace(FAST, redial_first_seconds=1000.0, redial_max_seconds=1000.0)
     dialler = Dialler(network.attempt, lambda _: [HERE], lambda node: node in network.linked, OWN, patient)
     dialler.add_listed(HERE)
     await network.until_dialled(1)

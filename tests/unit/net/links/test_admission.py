@@ -18,7 +18,7 @@ LOW, MIDDLE, HIGH = ("a" * 52, "b" * 52, "c" * 52)
 JOURNAL, OTHER_JOURNAL = "1" * 32, "2" * 32
 OWN_NONCE, NONCE, OTHER_NONCE = "e" * 32, "f" * 32, "0" * 32
 OWN = replace(new_local(JOURNAL, 3, OWN_NONCE, votes=10), signer=signer_of(MIDDLE))
-"""What the judging node says of itself."""
+"""The node under test."""
 
 
 def identity(node: str = HIGH, role: Role = "node") -> PeerIdentity:

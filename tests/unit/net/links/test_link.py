@@ -1,4 +1,4 @@
-"""A link hands on what comes, sends what it is given, measures its peer, and ends for a reason that is told."""
+"""A link delivers received frames, sends queued ones, measures the round trip, and ends with a reason."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.support.transports import NearEnd
 
 MAX_BYTES = NetSettings().max_frame_bytes
 QUIET = NetSettings(ping_seconds=60, silence_seconds=60)
-"""Nothing happens by itself."""
+"""No ping and no silence deadline during a test."""
 ASK = RecordsRequest("0" * 64, 1)
 PEER = LinkedPeer(Member("b" * 52, "1" * 32), "ben", "node", "h:1", 1, "2" * 32)
 
 
 def framed(*frames: ControlFrame) -> bytes:
-    """Return *frames* as they are on the wire."""
+    """Return the encoded *frames*."""
     return b"".join(encode_frame(encode(frame), MAX_BYTES) for frame in frames)
 
 
 class CountedEnd(NearEnd):
-    """Keeps the writes apart, fills up with each where that is wanted, and may break."""
+    """Records each write, may be full after each, and may break."""
 
     def __init__(self, max_frame_bytes: int) -> None:
         super().__init__(max_frame_bytes)
@@ -52,7 +52,7 @@ class CountedEnd(NearEnd):
         super().abort()
 
     def breaks(self, error: OSError) -> None:
-        """Let the connection break."""
+        """Break the connection."""
         self._protocol.connection_lost(error)
 
 
@@ -63,17 +63,17 @@ class Stage:
         self.near = CountedEnd(MAX_BYTES)
         self.handled: list[Peers | Message] = []
         self.fault: Exception | None = None
-        """What handling a frame raises."""
+        """Raised by the handler of frames."""
         self.link = Link(self.near.stream, PEER, 1, settings, self._handle)
         self.running: asyncio.Task[str] | None = None
 
     def run(self) -> asyncio.Task[str]:
-        """Begin to run the link."""
+        """Start to run the link."""
         self.running = asyncio.create_task(self.link.run())
         return self.running
 
     async def reason(self) -> str:
-        """Wait for the link's end; return why it ended."""
+        """Wait until the link has ended; return the reason."""
         assert self.running is not None
         return await asyncio.wait_for(self.running, WAIT_SECONDS)
 
@@ -84,7 +84,7 @@ class Stage:
 
     @property
     def frames(self) -> list[ControlFrame]:
-        """What the peer was sent."""
+        """The frames sent to the peer."""
         return [decode(body) for body in FrameDecoder(MAX_BYTES).feed(self.near.written)]
 
     @property
@@ -93,11 +93,11 @@ class Stage:
         return [frame for frame in self.frames if frame != Ping()]
 
     async def pings(self, number: int) -> None:
-        """Wait for that many pings in all."""
+        """Wait until *number* pings were sent in total."""
         await until(lambda: self.frames.count(Ping()) == number)
 
     async def answer(self) -> None:
-        """Let a PONG arrive, and be read."""
+        """Deliver a PONG, and wait until it is read."""
         heard_at = self.near.stream.heard_at
         self.near.receive(framed(Pong()))
         await until(lambda: self.near.stream.heard_at > heard_at)
@@ -108,7 +108,7 @@ Make = Callable[[NetSettings], Stage]
 
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:
-    """Make stages whose links do not run yet."""
+    """Create stages with links that do not run yet."""
     stages: list[Stage] = []
 
     def made(settings: NetSettings) -> Stage:
@@ -124,7 +124,7 @@ async def make() -> AsyncIterator[Make]:
 
 @pytest.fixture
 def start(make: Make) -> Make:
-    """Make stages whose links run."""
+    """Create stages with running links."""
 
     def started(settings: NetSettings) -> Stage:
         stage = make(settings)

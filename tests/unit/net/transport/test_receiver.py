@@ -1,4 +1,4 @@
-"""What was asked for is received, whole, where it was wanted, and not a byte more."""
+"""A receiver delivers exactly the requested bytes to the requested place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from p2pfl.net.transport.receiver import Receiver
 
 
 class FarEnd(asyncio.Transport):
-    """The transport under a `Receiver`: it hands on as asyncio does, and keeps the rest while reading pauses."""
+    """The transport under a `Receiver`: it delivers bytes as asyncio does, and buffers them while reading pauses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class FarEnd(asyncio.Transport):
         self.receiver.connection_made(self)
 
     def send(self, data: bytes) -> None:
-        """Let *data* come, as much of it as is read."""
+        """Deliver *data* as far as it is read."""
         self.unread += data
         while self._is_reading and self.unread:
             room = self.receiver.get_buffer(-1)
@@ -44,13 +44,13 @@ def far() -> FarEnd:
 
 
 def pouring(far: FarEnd, count: int, sink: list[bytes], size: int = 4) -> asyncio.Task[None]:
-    """Pour *count* bytes into *sink* through a buffer of *size*."""
+    """Read *count* bytes into *sink* through a buffer of *size*."""
     view = memoryview(bytearray(size))
     return asyncio.create_task(far.receiver.read_pieces(view, count, lambda piece: sink.append(bytes(piece))))
 
 
 async def begun(task: asyncio.Task[None]) -> None:
-    """Let *task* run until it waits for bytes."""
+    """Run *task* until it waits for bytes."""
     await asyncio.sleep(0)
     assert not task.done()
 

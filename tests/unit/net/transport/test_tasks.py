@@ -40,7 +40,7 @@ LONG = 99.0
 
 
 class Staggered:
-    """Attempts that end when the test says so."""
+    """Attempts that the test ends."""
 
     def __init__(self) -> None:
         self.started: list[str] = []

@@ -35,7 +35,7 @@ YEAR = timedelta(days=365)
 
 
 class Reader(asyncio.Protocol):
-    """Keeps how its connection went on: the first bytes, or why it ended."""
+    """Records the first bytes of its connection, or why it ended."""
 
     def __init__(self) -> None:
         self.first: asyncio.Future[bytes | Exception | None] = asyncio.get_running_loop().create_future()
@@ -50,7 +50,7 @@ class Reader(asyncio.Protocol):
 
 
 class Outcome(NamedTuple):
-    """What each side says of one meeting: an identity where it accepted the other, else the sentence."""
+    """The result on each side of one connection: the identity of the peer, or the error message."""
 
     server: str
     client: str
@@ -63,7 +63,7 @@ def listen() -> socket.socket:
 
 
 async def serve_once(listener: socket.socket, credentials: Credentials, seconds: float = 5.0) -> str:
-    """Accept one connection and tell who it is, or why not."""
+    """Accept one connection; return the identity of the peer, or the error message."""
     sock, _ = await asyncio.get_running_loop().sock_accept(listener)
     try:
         transport, reader = await secure(
@@ -85,7 +85,7 @@ async def serve_once(listener: socket.socket, credentials: Credentials, seconds:
 async def dial_once(
     address: tuple[str, int], credentials: Credentials, *protocols: str, seconds: float = 5.0
 ) -> str:
-    """Dial, read once, and tell who it is, or why not."""
+    """Dial and read once; return the identity of the peer, or the error message."""
     sock = socket.socket()
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, address)
@@ -108,7 +108,7 @@ async def dial_once(
 
 
 async def meet(server: Credentials, client: Credentials, *protocols: str) -> Outcome:
-    """Let two devices meet."""
+    """Connect two devices."""
     with listen() as listener:
         return Outcome(
             *await asyncio.gather(
@@ -120,7 +120,7 @@ async def meet(server: Credentials, client: Credentials, *protocols: str) -> Out
 async def meet_client(
     server: Credentials, act: Callable[[socket.socket], str], seconds: float = 5.0
 ) -> Outcome:
-    """Let a device be dialled by *act*, which works on a blocking socket and returns what it saw."""
+    """Connect *act*, which dials with a blocking socket and returns what it received, to a device."""
 
     def dial(address: tuple[str, int]) -> str:
         with socket.create_connection(address, timeout=5) as sock:
@@ -137,7 +137,7 @@ async def meet_client(
 async def meet_server(
     client: Credentials, act: Callable[[socket.socket], str], seconds: float = 5.0
 ) -> Outcome:
-    """Let a device dial *act*, which works on a blocking socket and returns what it saw."""
+    """Connect a device to *act*, which accepts on a blocking socket and returns what it received."""
 
     def accept(listener: socket.socket) -> str:
         sock, _ = listener.accept()
@@ -157,7 +157,7 @@ async def meet_server(
 
 @pytest.fixture
 def lab(tmp_path: Path) -> dict[str, Credentials]:
-    """Two devices in date, one expired, one not valid yet."""
+    """Two valid devices, one expired, one not valid yet."""
     now = datetime.now(UTC)
     return (
         make_federation(tmp_path / "lab", "ant", "bee")
@@ -280,7 +280,7 @@ async def test_a_server_without_tls_is_refused(lab):
 
 
 def wrapped(sock: socket.socket, context: ssl.SSLContext, credentials: Credentials) -> str:
-    """Talk TLS with a context of its own, and explain what comes of it."""
+    """Perform a TLS handshake with another context, and explain its result."""
     server = context.protocol == ssl.PROTOCOL_TLS_SERVER
     try:
         with context.wrap_socket(sock, server_side=server) as tls:
