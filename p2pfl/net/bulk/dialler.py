@@ -91,13 +91,9 @@ class BulkDialler:
     ) -> tuple[asyncio.Transport, ProtocolT, PeerIdentity]:
         connection = await sockets.connect(address, self._settings.dial_seconds)
         sockets.set_options(connection, self._settings.blob_idle_seconds)
+        seconds = self._settings.handshake_seconds
         transport, protocol = await secure(
-            connection,
-            factory,
-            self._client,
-            self._credentials,
-            dialing=True,
-            seconds=self._settings.handshake_seconds,
+            connection, factory, self._client, self._credentials, dialing=True, seconds=seconds
         )
         try:
             identity, _ = authenticate(transport, self._credentials)
@@ -123,13 +119,9 @@ async def probe(address: Address, credentials: Credentials, settings: NetSetting
         NetworkError: the address cannot be reached; the message is half a sentence.
     """
     connection = await sockets.connect(address, settings.dial_seconds)
+    context, seconds = client_context(credentials, [BLOB_ALPN]), settings.handshake_seconds
     transport, protocol = await secure(
-        connection,
-        StreamProtocol,
-        client_context(credentials, [BLOB_ALPN]),
-        credentials,
-        dialing=True,
-        seconds=settings.handshake_seconds,
+        connection, StreamProtocol, context, credentials, dialing=True, seconds=seconds
     )
     stream = FrameStream(transport, protocol, MAX_BULK_FRAME_BYTES)
     try:

@@ -169,12 +169,8 @@ class BlobServer:
         try:
             with contextlib.suppress(OSError, PeerError):  # the puller may be gone, or send more requests
                 await stream.write(encode_refusal(refusal))
-                await _until_closed(stream, FINISH_SECONDS)
+                # The puller closes first: asyncio's TLS drops bytes that a paused reader has not read.
+                async with asyncio.timeout(FINISH_SECONDS):
+                    await stream.next_body()
         finally:
             stream.abort()
-
-
-async def _until_closed(stream: FrameStream, seconds: float) -> None:
-    """Let the puller close first: asyncio's TLS drops bytes that a paused reader has not read."""
-    async with asyncio.timeout(seconds):
-        await stream.next_body()

@@ -25,6 +25,7 @@ from p2pfl.net.transport.addresses import Address
 from p2pfl.net.transport.explain import explain
 from p2pfl.net.transport.stream import FrameStream, StreamProtocol
 from p2pfl.net.transport.tls import CONTROL_ALPN, authenticate, client_context, secure
+from p2pfl.proofs import Claim
 from p2pfl.text import one_line
 from p2pfl.wire.codec import ControlFrame
 from p2pfl.wire.links import Hello, Introduction, Ready, Refusal, Welcome
@@ -108,13 +109,9 @@ class Handshakes:
             HandshakeRefused: one side refused, or the connection broke.
             JournalClonedError: the peer proved that the journal here is a copy; this node must stop.
         """
+        seconds = self._settings.handshake_seconds
         transport, protocol = await secure(
-            connection,
-            StreamProtocol,
-            self._client,
-            self._credentials,
-            dialing=True,
-            seconds=self._settings.handshake_seconds,
+            connection, StreamProtocol, self._client, self._credentials, dialing=True, seconds=seconds
         )
         stream = FrameStream(transport, protocol, self._settings.max_frame_bytes)
         return await self._conclude(stream, self._dial(stream, address, expected), dialing=True)
@@ -264,27 +261,14 @@ class Handshakes:
         return _RefusalError(Refusal("protocol", reason))
 
     def _hello(self, node: str) -> Hello:
-        lowest, highest = PROTOCOL_VERSIONS
-        seen_nonce, seen = self._admission.seen(node)
-        return Hello(
-            software=self._local.version,
-            claim=self._local.claim(self._credentials.node_id),
-            port=self._own_addresses.port(),
-            advertise=self._own_addresses.advertise,
-            lowest=lowest,
-            highest=highest,
-            seen_nonce=seen_nonce,
-            seen=seen,
-        )
+        return Hello(*self._introduction(), *PROTOCOL_VERSIONS, *self._admission.seen(node))
 
     def _welcome(self, hello: Hello, order: int) -> Welcome:
         version = self._admission.version_with(hello)
         assert version is not None, "a HELLO without a common version was refused"
-        return Welcome(
-            software=self._local.version,
-            claim=self._local.claim(self._credentials.node_id),
-            port=self._own_addresses.port(),
-            advertise=self._own_addresses.advertise,
-            version=version,
-            order=order,
-        )
+        return Welcome(*self._introduction(), version, order)
+
+    def _introduction(self) -> tuple[str, Claim, int, tuple[str, ...]]:
+        """Return the fields of an `Introduction` of this node."""
+        claim = self._local.claim(self._credentials.node_id)
+        return self._local.version, claim, self._own_addresses.port(), self._own_addresses.advertise

@@ -122,13 +122,9 @@ class ConnectionAcceptor:
             except BaseException:
                 connection.close()
                 raise
+            seconds = self._settings.handshake_seconds
             transport, protocol = await secure(
-                connection,
-                StreamProtocol,
-                self._context,
-                self._credentials,
-                dialing=False,
-                seconds=self._settings.handshake_seconds,
+                connection, StreamProtocol, self._context, self._credentials, dialing=False, seconds=seconds
             )
             stream = FrameStream(transport, protocol, self._settings.max_frame_bytes)
             try:
