@@ -30,10 +30,10 @@ class NetSettings(msgspec.Struct, frozen=True):
     ping_seconds: float = 1.0
     """Between pings on an idle control link."""
     silence_seconds: float = 6.0
-    """Without any frame for this long a link is dead: half-open TCP connections say nothing by themselves."""
+    """A link without any frame for this long is dead: half-open TCP connections report nothing."""
     redial_first_seconds: float = 0.2
-    """Wait before the first redial; doubles up to `redial_most_seconds`."""
-    redial_most_seconds: float = 5.0
+    """Delay before the first redial; doubles up to `redial_max_seconds`."""
+    redial_max_seconds: float = 5.0
     """So that a device that comes back is a member again within seconds."""
     max_pending: int = 64
     """Connections that have not finished HELLO, in all: strangers cannot exhaust file descriptors."""
@@ -42,26 +42,26 @@ class NetSettings(msgspec.Struct, frozen=True):
     max_links: int = 256
     """Established links, the size of the largest roster."""
     max_unproven: int = 256
-    """Nodes one peer may tell of that were never linked here: a roster has no more."""
+    """Nodes without a previous link that one peer may name: a roster has no more."""
     max_unproven_dials: int = 32
-    """Of such nodes, dialled at a time: most answer in milliseconds, a dead one takes `dial_seconds`."""
+    """Simultaneous dials of such nodes: most answer in milliseconds, a dead one takes `dial_seconds`."""
     max_unproven_dials_of_peer: int = 8
-    """The same of those that one peer told of: it cannot take all turns."""
+    """Simultaneous dials of such nodes of one peer, which so cannot take all slots."""
     max_unproven_tries: int = 10
-    """Dials in vain, over half a minute, after which such a node is forgotten until it is told of again."""
-    turned_away_seconds: float = 30.0
-    """A node that sends without end gets no link for so long: it may have been a fault that is over then."""
+    """Failed attempts, over half a minute, after which such a node is dropped until a peer names it again."""
+    ban_seconds: float = 30.0
+    """How long a node that exceeded its rate limits gets no link: it may have been a fault that ends."""
     max_queue_bytes: int = 16 * 1024 * 1024
     """Unsent control bytes on one link before it is cut: the peer does not read."""
     blob_chunk_bytes: int = 1024 * 1024
     """Of a long blob, read, or hashed and written at a time by a thread; 1 MiB was fastest on two cores."""
     blob_idle_seconds: float = 10.0
-    """A transfer without a byte for this long is broken and goes on elsewhere."""
-    blob_least_bytes_per_second: int = 1024
-    """Slower than this over a whole idle window counts as broken."""
-    blob_rest_seconds: float = 30.0
-    """A puller keeps an idle bulk connection for so long: a handshake costs as much as a megabyte. The holder
-    waits twice as long."""
+    """A transfer without a byte for this long is broken and continues with another holder."""
+    blob_min_bytes_per_second: int = 1024
+    """A transfer that is slower over a whole idle window is broken."""
+    blob_keep_seconds: float = 30.0
+    """How long a puller keeps an idle bulk connection, since a handshake costs as much as a megabyte. The
+    holder keeps it twice as long."""
     max_pulls: int = 4
     """Pulls at a time: enough to fill a link, few enough for a small device's memory and disk."""
     max_observers: int = 16
@@ -78,7 +78,7 @@ class NetSettings(msgspec.Struct, frozen=True):
     max_bulk: int = 512
     """Open bulk connections that others made, idle ones included."""
     clock_jump_seconds: float = 5.0
-    """When wall and monotonic clock part by more, the device slept: links are dropped and dialled again."""
+    """If wall and monotonic clock diverge by more, the device slept: links are dropped and dialled again."""
 
 
 class ProtocolSettings(msgspec.Struct, frozen=True):
@@ -115,6 +115,6 @@ class ProtocolSettings(msgspec.Struct, frozen=True):
     """A member may take this multiple of its own prediction before the round may close without it."""
     glance: float = 6.0
     """Seconds a node that was started on a finished run waits for a link to a member that lacks the final
-    model: more than `NetSettings.redial_most_seconds`, so that one that runs has dialled."""
+    model: more than `NetSettings.redial_max_seconds`, so that one that runs has dialled."""
     linger: float = 30.0
     """Seconds a finished node waits for a member that is unreachable before it exits without its FINAL."""

@@ -181,7 +181,7 @@ class Driver:
         """Tell people of a refused connection."""
         self.publish(events.PeerRefused(address, reason))
 
-    def unreached(self, address: str, reason: str, *, is_refused: bool) -> None:
+    def unreachable(self, address: str, reason: str, *, is_refused: bool) -> None:
         """Tell people of a listed address that leads nowhere, or does again."""
         self.publish(events.AddressFailed(address, reason, is_refused))
 
@@ -195,7 +195,7 @@ class Driver:
         for node in self.mesh.links():
             self.mesh.send(node, device_info)
 
-    def disowned(self, reason: str) -> None:
+    def journal_cloned(self, reason: str) -> None:
         """End the node: its data directory is a copy. First that is made sure of for all later starts."""
         if self.ended.done():
             return

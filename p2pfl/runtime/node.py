@@ -29,11 +29,11 @@ from p2pfl.identity.credentials import Credentials, check_is_node
 from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.messages import MAX_ROSTER, RunSpec
-from p2pfl.net.links.peers import Local
+from p2pfl.net.links.peers import LocalNode
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import parse_address
-from p2pfl.net.transport.tasks import Tasks
+from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.paths import full
 from p2pfl.runtime.device_info import OwnDeviceInfo
 from p2pfl.runtime.driver import Driver
@@ -152,7 +152,7 @@ async def _run(
     publisher.add(observers.write)
     mesh = Mesh(
         config.credentials,
-        Local(
+        LocalNode(
             journal.member.journal,
             journal.incarnation,
             nonce,
@@ -195,8 +195,8 @@ async def _run(
         token,
     )
     exit_ = Exit(1, "the node was interrupted")
-    measuring = Tasks()
-    measuring.start_lasting("measuring", measures.run)
+    measuring = BackgroundTasks()
+    measuring.start_restarting("measuring", measures.run)
     try:
         with (
             invite(directory.observe_path, endpoint),
@@ -238,8 +238,8 @@ def _check_files(config: NodeConfig) -> None:
         UserError: it may not; the message says how many are needed.
     """
     links, limit = _devices(config) - 1, sockets.files_limit()
-    if links > limit - sockets.files_kept() - OWN_FILES:
-        needed = links + OWN_FILES + 2 * sockets.FILES_KEPT
+    if links > limit - sockets.reserved_files() - OWN_FILES:
+        needed = links + OWN_FILES + 2 * sockets.RESERVED_FILES
         raise UserError(
             f"This process may have {limit} files and connections open, too few for {links + 1} "
             f"nodes. Raise the limit before the start: `ulimit -n {max(needed, 1024)}`."

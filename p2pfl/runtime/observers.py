@@ -24,10 +24,10 @@ from p2pfl.errors import DataDirectoryError, HandshakeRefused, PeerError
 from p2pfl.events import Published, RoundRow
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
-from p2pfl.net.transport.acceptor import Serve
+from p2pfl.net.transport.acceptor import ConnectionServer
 from p2pfl.net.transport.explain import explain
 from p2pfl.net.transport.stream import FrameStream
-from p2pfl.net.transport.tasks import Tasks
+from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.runtime.compaction import CompactedEvents
 from p2pfl.runtime.viewer import Viewer
 from p2pfl.store.directory import DataDirectory
@@ -194,7 +194,9 @@ class Observers:
 
     # --- connections ----------------------------------------------------------------------------------------
 
-    async def hear(self, stream: FrameStream, identity: PeerIdentity, _address: str) -> Serve | None:
+    async def hear(
+        self, stream: FrameStream, identity: PeerIdentity, _address: str
+    ) -> ConnectionServer | None:
         """Read an observer's first frame; return what serves it.
 
         Raises:
@@ -289,7 +291,7 @@ class Observers:
 
     async def _serve(self, stream: FrameStream, watch: WatchRequest, admitted: Admitted) -> None:
         viewer = Viewer(stream, self._settings.max_observer_bytes, beat=self._beat, too_slow=self._too_slow)
-        tasks = Tasks()
+        tasks = BackgroundTasks()
         self._connected[viewer] = admitted
         logger.info("%s is connected as an observer", admitted.who)
         try:

@@ -37,7 +37,7 @@ from p2pfl.events import AnyEvent
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import MAX_ROSTER, Ballot, Evaluation, Member
 from p2pfl.net.links.admission import Admission
-from p2pfl.net.links.peers import Local
+from p2pfl.net.links.peers import LocalNode
 from p2pfl.proofs import Claim, Seen
 from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.sim.disk import Disk
@@ -177,9 +177,9 @@ class Device:
         )
         return self.node.start(now - self.lag)
 
-    def _local(self, nonce: str) -> Local:
+    def _local(self, nonce: str) -> LocalNode:
         disk = self.disk
-        return Local(
+        return LocalNode(
             disk.member.journal, disk.incarnation, nonce, "simulated", partial(self._votes, disk), self.signer
         )
 

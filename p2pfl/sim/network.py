@@ -89,8 +89,8 @@ class Network:
                 self.unlink(stale)
                 if stale.is_current:  # with another device of the same certificate: it will dial again
                     self.link_later(stale.one, stale.other)
-        order = judge.admission.take(judged.member.node, judged.hello)
-        judged.admission.take_judged(judge.member.node, judge.hello, order)
+        order = judge.admission.accept(judged.member.node, judged.hello)
+        judged.admission.accept_numbered(judge.member.node, judge.hello, order)
         one.links[b] = other.links[a] = SimulatedLink(one, other, order)
         self._processes.feed(one, inputs.Linked(other.member, other.name))
         if other.is_up:
@@ -102,7 +102,7 @@ class Network:
         if refusal is None or (refusal.kind == "cloned" and not judge.habits.judges_incarnations):
             return True
         self._environment.note(judge, f"refuses {other.name}: {refusal.reason}")
-        if refusal.kind == "cloned" and other.admission.is_disowned_by(refusal):
+        if refusal.kind == "cloned" and other.admission.proves_clone(refusal):
             other.disk.save(SaveRefused(refusal.reason))
             self._processes.end(other, Exit(CLONED_EXIT, refusal.reason))
         else:

@@ -17,7 +17,7 @@ from p2pfl.runtime.observers import Observers
 from p2pfl.store.blobs import BlobStore
 from p2pfl.wire.observing import Answer, What
 from tests.support.federation import make_federation
-from tests.support.meshes import FAST, Boots, Recorder, new_local
+from tests.support.meshes import FAST, Incarnations, Recorder, new_local
 
 TOKEN, STREAM = "5e" * 32, "0a" * 16
 
@@ -41,7 +41,7 @@ class Observed:
             Recorder(),
             BlobStore(folder / "blobs"),
             listen=("127.0.0.1", 0),
-            incarnations=Boots(),
+            incarnations=Incarnations(),
             observers=self.observers.hear,
             settings=FAST,
         )

@@ -118,7 +118,7 @@ def when_sent(point: str, kind: type[messages.Message], round_: int) -> None:
     dying: list[asyncio.Task[None]] = []
 
     async def die_when_out(mesh: Mesh, node: str) -> None:
-        link = mesh._neighbours[node].link
+        link = mesh._neighbours.link(node)
         while link._queued_bytes or link.stream.transport.get_write_buffer_size():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
         die()

@@ -14,10 +14,10 @@ from p2pfl.core import inputs
 from p2pfl.core.effects import Train
 from p2pfl.errors import DataDirectoryError
 from p2pfl.learning import commands
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.runtime.work import Work
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
-from p2pfl.store.partial import Watch
 from tests.support.records import SCHEMA, SPEC, digest
 
 RUN, MODEL = digest("run"), digest("model")
@@ -121,29 +121,20 @@ class Puller:
         self.shows = True
         """Whether it shows what it brings; not where two pulls of one blob became one."""
 
-    async def pull(
-        self,
-        digest: str,
-        length: int,
-        sources: tuple[str, ...],
-        on_progress: Callable[[str, int, int], None] | None = None,
-        *,
-        durable: bool = True,
-        soon: bool = False,
-        watch: Watch | None = None,
-    ) -> None:
-        self.pulls.append((digest, length, sources))
-        if on_progress is not None:
-            on_progress(sources[0], length, length)
+    async def pull(self, request: PullRequest) -> None:
+        digest, length = request.digest, request.length
+        self.pulls.append((digest, length, tuple(request.sources)))
+        if request.on_progress is not None:
+            request.on_progress(request.sources[0], length, length)
         await self.may_bring.wait()
         if isinstance(self._data, Exception):
             raise self._data
         if not self._store.has(digest):
             path = self._store.new_path()
             path.write_bytes(self._data)
-            self._store.adopt(path, digest, durable=durable)
-            if watch is not None and self.shows:
-                watch(0, self._data)
+            self._store.adopt(path, digest, durable=request.durable)
+            if request.watch is not None and self.shows:
+                request.watch(0, self._data)
 
 
 class Bench:

@@ -7,7 +7,6 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -16,9 +15,9 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Evaluate, Fetch, ReadSchema, Train
 from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.runtime import blobs
 from p2pfl.schema import file_bytes, header
-from p2pfl.store.partial import Watch
 from tests.support.records import LAYOUT, SCHEMA, SPEC
 from tests.support.work import GOOD, MODEL, RUN, WAIT_SECONDS, Bench, on_disk
 
@@ -160,8 +159,10 @@ async def test_no_more_of_a_model_is_pulled_than_its_schema_takes(tmp_path: Path
     bench, name = Bench(tmp_path), blake3(GOOD).hexdigest()
     cancelled = asyncio.Event()
 
-    async def pull(digest: str, length: int, sources: Any, *, durable: bool, watch: Watch) -> None:
-        assert (digest, length, sources) == (name, len(GOOD), ("ben",))
+    async def pull(request: PullRequest) -> None:
+        assert (request.digest, request.length, request.sources) == (name, len(GOOD), ("ben",))
+        watch = request.watch
+        assert watch is not None
         watch(0, b"of an attempt that broke off")
         for offset in range(0, LAYOUT.header_bytes + 7, 7):
             watch(offset, GOOD[offset : offset + 7])

@@ -482,8 +482,8 @@ async def test_what_the_mesh_tells_reaches_people_and_a_copied_disk_ends_the_nod
     driver = drive(tmp_path, script, trace, told)
     driver.start()
     driver.refused("192.0.2.7:1", "another CA")
-    driver.disowned("this data directory is a copy")
-    driver.disowned("it is told twice")
+    driver.journal_cloned("this data directory is a copy")
+    driver.journal_cloned("it is told twice")
     assert trace.steps == [("refused", "this data directory is a copy")], "durably, before the node ends"
     assert await driver.run() == Exit(CLONED_EXIT, "this data directory is a copy")
     assert told == [events.Notice("info", "hello"), events.PeerRefused("192.0.2.7:1", "another CA")]
@@ -495,7 +495,7 @@ async def test_where_a_copy_cannot_be_marked_the_disk_is_what_ends_the_node(tmp_
         raise DataDirectoryError("the disk is full")
 
     driver = drive(tmp_path, ScriptedNode([]), Trace(refuse))
-    driver.disowned("this data directory is a copy")
+    driver.journal_cloned("this data directory is a copy")
     assert await driver.run() == Exit(DISK_EXIT, "the disk is full")
 
 

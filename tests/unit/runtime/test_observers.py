@@ -18,7 +18,7 @@ from p2pfl.errors import DataDirectoryError, HandshakeRefused
 from p2pfl.events import Published, RoundRow
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
-from p2pfl.net.transport.tasks import Tasks
+from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.runtime import observers as module
 from p2pfl.runtime.observers import FEDERATION_WIDE, TOO_SLOW, Observers, last_rounds
 from p2pfl.store.directory import DataDirectory
@@ -75,7 +75,7 @@ class Stage:
         self.it = Observers(
             credentials, settings, TOKEN, STREAM, self.history, self.command, can_start=can_start
         )
-        self.tasks = Tasks()
+        self.tasks = BackgroundTasks()
         self._seq = 0
 
     async def history(self, run: str) -> list[RoundRow]:

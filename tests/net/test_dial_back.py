@@ -1,4 +1,4 @@
-"""Bulk connections that the holder makes because it cannot be dialled: it is called over the link."""
+"""Dial-back: a holder that cannot be dialled is asked over the link to dial the puller."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from p2pfl.config import NetSettings
 from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.net.bulk import dial_back, holders
-from p2pfl.net.bulk.dial_back import MAX_DIALS, CallAnswerer
+from p2pfl.net.bulk.dial_back import MAX_DIALS, DialBackResponder
 from p2pfl.net.bulk.dialler import BulkDialler
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.net.transport.tls import BLOB_ALPN, client_context
 from p2pfl.wire.blobs import Serve, encode_serve
 from p2pfl.wire.links import Call
@@ -35,48 +36,48 @@ TICKET = "0123456789abcdef" * 2
 
 
 @pytest.fixture(autouse=True)
-def head_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for a dial that hangs no longer than a test should."""
-    monkeypatch.setattr(holders, "HEAD_START_SECONDS", 0.2)
+def short_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try the other direction soon after a dial that hangs."""
+    monkeypatch.setattr(holders, "DIRECTION_DELAY_SECONDS", 0.2)
 
 
 class Pair:
     """A holder of the blobs and a puller, which can reach the holder only through a proxy."""
 
     def __init__(
-        self, world: Lab, federation: dict[str, Credentials], holder: Node, puller: Node, door: Proxy
+        self, world: Lab, federation: dict[str, Credentials], holder: Node, puller: Node, proxy: Proxy
     ):
         self.world = world
         self.federation = federation
         self.holder = holder
         self.puller = puller
-        self.door = door
-        self._dialled_before = door.connections
+        self.proxy = proxy
+        self._dialled_before = proxy.connections
 
     @property
     def dialled(self) -> int:
-        """How often the puller dialled since the link is there."""
-        return self.door.connections - self._dialled_before
+        """How often the puller has dialled since it was linked."""
+        return self.proxy.connections - self._dialled_before
 
     async def pull(self, digest: str) -> None:
-        await self.puller.mesh.pull(digest, LENGTH, [self.holder.id])
+        await self.puller.mesh.pull(PullRequest(digest, LENGTH, [self.holder.id]))
         assert self.puller.store.path(digest).read_bytes() == BLOBS[digest]
 
 
 @contextlib.asynccontextmanager
 async def pair(path: Path, settings: NetSettings = FAST) -> AsyncIterator[Pair]:
-    """Link the two; from then on connections to the holder hang."""
+    """Link the two; later connections to the holder hang."""
     federation = make_federation(path / "ca", "holder", "puller", "cat")
     async with lab(path) as world:
         holder = await world.start(federation["holder"])
         for digest in BLOBS:
             give(holder, digest)
-        async with proxy_to(holder.mesh.port) as door:
-            puller = await world.start(federation["puller"], [door.address], settings=settings)
+        async with proxy_to(holder.mesh.port) as proxy:
+            puller = await world.start(federation["puller"], [proxy.address], settings=settings)
             for node in (holder, puller):
                 await node.told.until(lambda told: len(told.names) == 1)
-            door.back.stall_after = 0
-            yield Pair(world, federation, holder, puller, door)
+            proxy.back.stall_after = 0
+            yield Pair(world, federation, holder, puller, proxy)
 
 
 def give(node: Node, digest: str) -> None:
@@ -86,18 +87,18 @@ def give(node: Node, digest: str) -> None:
 
 
 async def shut(node: Node) -> None:
-    """Let *node* listen no more; what it dials itself works."""
+    """Stop *node* from listening; it can still dial."""
     await node.mesh._acceptor.close()
 
 
-def deafen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let calls be ignored, and the next one have `TICKET`."""
-    monkeypatch.setattr(CallAnswerer, "called", lambda *_: None)
+def ignore_dial_backs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ignore dial-back requests, and give the next one `TICKET`."""
+    monkeypatch.setattr(DialBackResponder, "requested", lambda *_: None)
     monkeypatch.setattr(dial_back.secrets, "token_hex", lambda _: TICKET)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which the node id of each bulk dial from now on is added."""
+    """Return a list that collects the node ids of later bulk dials."""
     dials: list[str] = []
     dial = BulkDialler._dial
 
@@ -110,7 +111,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def offer(node: Node, credentials: Credentials, data: bytes) -> bytes:
-    """Say *data* on a bulk connection to *node*; return what it answers before it closes."""
+    """Send *data* on a bulk connection to *node*; return its answer until it closes."""
     context = client_context(credentials, [BLOB_ALPN])
     async with asyncio.timeout(WAIT_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", node.mesh.port, ssl=context)
@@ -123,7 +124,7 @@ async def offer(node: Node, credentials: Credentials, data: bytes) -> bytes:
             writer.transport.abort()
 
 
-async def test_a_holder_on_which_dials_hang_dials_itself_and_the_connection_is_used_again(
+async def test_a_holder_that_cannot_be_dialled_dials_back_and_the_connection_is_reused(
     tmp_path: Path,
 ) -> None:
     async with pair(tmp_path) as them:
@@ -135,52 +136,54 @@ async def test_a_holder_on_which_dials_hang_dials_itself_and_the_connection_is_u
         assert them.puller.told.refusals == []
 
 
-async def test_a_holder_that_dials_cannot_reach_is_remembered_and_called_at_once(
+async def test_an_undialable_holder_is_remembered_and_asked_to_dial_back_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with pair(tmp_path, msgspec.structs.replace(FAST, blob_rest_seconds=0.0)) as them:
+    async with pair(tmp_path, msgspec.structs.replace(FAST, blob_keep_seconds=0.0)) as them:
         await them.pull(ONE)
-        monkeypatch.setattr(holders, "HEAD_START_SECONDS", WAIT_SECONDS)
+        monkeypatch.setattr(holders, "DIRECTION_DELAY_SECONDS", WAIT_SECONDS)
         await them.pull(TWO)
         assert them.dialled == 1
 
 
-async def test_dialling_is_tried_again_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holders, "PROBE_SECONDS", 0.0)
-    async with pair(tmp_path, msgspec.structs.replace(FAST, blob_rest_seconds=0.0)) as them:
+async def test_dialling_is_tried_again_from_time_to_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holders, "REDIAL_SECONDS", 0.0)
+    async with pair(tmp_path, msgspec.structs.replace(FAST, blob_keep_seconds=0.0)) as them:
         await them.pull(ONE)
-        them.door.back.stall_after = None
-        deafen(monkeypatch)
+        them.proxy.back.stall_after = None
+        ignore_dial_backs(monkeypatch)
         await them.pull(TWO)
         assert them.dialled == 2
 
 
-async def test_pulls_at_a_time_have_a_connection_each(tmp_path: Path) -> None:
+async def test_simultaneous_pulls_have_a_connection_each(tmp_path: Path) -> None:
     async with pair(tmp_path) as them:
         await asyncio.gather(*(them.pull(digest) for digest in BLOBS))
 
 
-async def test_where_neither_side_can_dial_both_addresses_are_named_and_others_lose_no_time(
+async def test_if_neither_side_can_dial_the_error_names_both_addresses(
     tmp_path: Path,
 ) -> None:
     async with pair(tmp_path) as them:
-        them.door.back.stall_after = None
+        them.proxy.back.stall_after = None
         await shut(them.holder)
         await shut(them.puller)
         with pytest.raises(NetworkError) as told:
             await them.pull(ONE)
-        assert f"holder cannot be dialled at {them.door.address}" in str(told.value)
-        assert f"could not dial back, since the caller cannot be dialled at {them.puller.address}" in str(
+        assert f"holder cannot be dialled at {them.proxy.address}" in str(told.value)
+        assert f"could not dial back, since the puller cannot be dialled at {them.puller.address}" in str(
             told.value
         )
 
 
-async def test_a_node_that_neither_way_reaches_is_asked_last_and_not_waited_for(
+async def test_an_unreachable_node_is_asked_last_and_has_a_back_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = msgspec.structs.replace(FAST, dial_seconds=0.2, handshake_seconds=0.5)
     async with pair(tmp_path, settings) as them:
-        deafen(monkeypatch)
+        ignore_dial_backs(monkeypatch)
         with pytest.raises(
             NetworkError, match=r"holder cannot be dialled at .* it did not dial back in time"
         ):
@@ -209,36 +212,36 @@ async def test_a_source_without_a_link_is_dialled_only_when_no_linked_node_has_t
         assert set(dials) == {cat.id}
 
 
-async def test_an_offer_nobody_called_for_is_closed_and_nobody_is_bothered(tmp_path: Path) -> None:
+async def test_an_unknown_ticket_is_closed_without_a_notice(tmp_path: Path) -> None:
     async with pair(tmp_path) as them:
         assert await offer(them.puller, them.federation["cat"], encode_serve(Serve(TICKET))) == b""
         assert them.puller.told.refusals == []
         await them.pull(ONE)
 
 
-async def test_an_offer_by_another_than_was_called_is_refused_and_the_call_stays_open(
+async def test_a_ticket_of_another_node_is_refused_and_stays_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with pair(tmp_path) as them:
-        deafen(monkeypatch)
+        ignore_dial_backs(monkeypatch)
         pull = asyncio.create_task(them.pull(ONE))
-        await until(lambda: bool(them.puller.mesh._calls._open))
+        await until(lambda: bool(them.puller.mesh._dial_backs._open))
         assert await offer(them.puller, them.federation["cat"], encode_serve(Serve(TICKET))) == b""
-        await them.puller.told.until_refused("another node was called to serve")
-        assert them.puller.mesh._calls._open
+        await them.puller.told.until_refused("another node was asked to dial back")
+        assert them.puller.mesh._dial_backs._open
         pull.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pull
-        assert not them.puller.mesh._calls._open
+        assert not them.puller.mesh._dial_backs._open
 
 
-async def test_a_holder_that_sends_before_it_is_asked_is_refused(
+async def test_a_holder_that_sends_before_a_request_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with pair(tmp_path) as them:
-        deafen(monkeypatch)
+        ignore_dial_backs(monkeypatch)
         pull = asyncio.create_task(them.pull(ONE))
-        await until(lambda: bool(them.puller.mesh._calls._open))
+        await until(lambda: bool(them.puller.mesh._dial_backs._open))
         data = encode_serve(Serve(TICKET)) + b"more"
         assert await offer(them.puller, them.federation["holder"], data) == b""
         await them.puller.told.until_refused("it did not wait for its turn")
@@ -246,32 +249,32 @@ async def test_a_holder_that_sends_before_it_is_asked_is_refused(
         await asyncio.wait([pull])
 
 
-async def test_a_flood_of_calls_makes_few_dials_and_ends_no_link(
+async def test_a_flood_of_dial_back_requests_causes_few_dials_and_ends_no_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with pair(tmp_path) as them:
         dials = counted(monkeypatch)
         await shut(them.puller)
         failures: list[object] = []
-        monkeypatch.setattr(them.puller.mesh._calls, "failed", lambda *said: failures.append(said))
+        monkeypatch.setattr(them.puller.mesh._dial_backs, "failed", lambda *said: failures.append(said))
         for number in range(500):
-            them.puller.mesh._send_link(them.holder.id, Call(f"{number:032x}"))
+            them.puller.mesh._neighbours.send(them.holder.id, Call(f"{number:032x}"))
         await until(lambda: len(failures) == 500)
         for number in range(500, 600):
-            them.puller.mesh._send_link(them.holder.id, Call(f"{number:032x}"))
+            them.puller.mesh._neighbours.send(them.holder.id, Call(f"{number:032x}"))
         await until(lambda: len(failures) == 600)
         assert set(dials) == {them.puller.id}
         assert len(dials) <= MAX_DIALS
         assert them.holder.told.names == {"puller"}
 
 
-async def test_with_the_end_of_the_link_a_call_is_given_up(
+async def test_the_end_of_the_link_cancels_a_dial_back_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with pair(tmp_path) as them:
-        deafen(monkeypatch)
-        pull = asyncio.create_task(them.puller.mesh._calls.call(them.holder.id))
-        await until(lambda: bool(them.puller.mesh._calls._open))
+        ignore_dial_backs(monkeypatch)
+        pull = asyncio.create_task(them.puller.mesh._dial_backs.connect(them.holder.id))
+        await until(lambda: bool(them.puller.mesh._dial_backs._open))
         await them.world.stop(them.holder)
         with pytest.raises(NetworkError, match="the link to it ended before it dialled back"):
             await pull
