@@ -93,7 +93,7 @@ class Claim(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
         return verify(node, self.key, self.signature, text)
 
 
-class Seen(msgspec.Struct, frozen=True):
+class JournalEvidence(msgspec.Struct, frozen=True):
     """What is remembered of another node's journal: the last it has shown, as it signed it."""
 
     claim: Claim | None = None
@@ -107,11 +107,11 @@ class Seen(msgspec.Struct, frozen=True):
         of_claim = self.claim.votes if self.claim is not None else 0
         return max(of_claim, self.cast.vote.votes) if self.cast is not None else of_claim
 
-    def with_vote(self, cast: CastVote | None) -> Seen:
+    def with_vote(self, cast: CastVote | None) -> JournalEvidence:
         """Return this with *cast*, if that is newer."""
         if cast is None or (self.cast is not None and self.cast.vote.votes >= cast.vote.votes):
             return self
-        return Seen(self.claim, cast)
+        return JournalEvidence(self.claim, cast)
 
 
 def sign_vote(

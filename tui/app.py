@@ -21,7 +21,7 @@ from p2pfl.errors import NetworkError, UserError
 from p2pfl.events import Published, RoundRow
 from p2pfl.observe.state import OVER, State
 from p2pfl.paths import full, quoted
-from p2pfl.wire.observing import Greeting, What
+from p2pfl.wire.observing import CommandName, ObserverWelcome
 from tui import views
 from tui.control import DemoControl
 from tui.dialogs import ConfirmDialog, ExportDialog
@@ -99,7 +99,7 @@ class Tui(App[str]):
         self.demo = demo
         self.state = State()
         self.glyphs = glyphs(ascii_only)
-        self.greeting: Greeting | None = None
+        self.greeting: ObserverWelcome | None = None
         self.connection: Connection = Retrying(0, 0.0, "connecting")
         self.seen_problems = 0
         """Of the log's warnings and errors, those that were there when the log was last looked at."""
@@ -204,7 +204,7 @@ class Tui(App[str]):
         """Whether what is shown is not what is."""
         return not isinstance(self.connection, Connected)
 
-    def may(self, *commands: What) -> bool:
+    def may(self, *commands: CommandName) -> bool:
         """Whether the node lets this observer give one of *commands*."""
         if self.greeting is None or self.is_stale:
             return False
@@ -340,12 +340,12 @@ class Tui(App[str]):
 
     # --- commands to the node ----------------------------------------------------------------------
 
-    def order(self, what: What) -> None:
+    def order(self, what: CommandName) -> None:
         """Give the node a command and show what came of it."""
         if isinstance(self.source, Live):
             self.run_worker(self._order(self.source, what), group="orders")
 
-    async def _order(self, source: Live, what: What) -> None:
+    async def _order(self, source: Live, what: CommandName) -> None:
         try:
             answer = await source.order(what)
         except NetworkError as error:

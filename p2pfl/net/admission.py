@@ -20,7 +20,7 @@ from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Member
 from p2pfl.net.peers import IncarnationMemory, Local
-from p2pfl.proofs import Claim, Seen
+from p2pfl.proofs import Claim, JournalEvidence
 from p2pfl.wire.links import Hello, Introduction, Refusal
 
 
@@ -186,7 +186,7 @@ def refuse_role(peer: PeerIdentity) -> Refusal | None:
     )
 
 
-def _refuse_copy(name: str, claim: Claim, known: Seen) -> Refusal | None:
+def _refuse_copy(name: str, claim: Claim, known: JournalEvidence) -> Refusal | None:
     """Return why *claim* of the node *name* is that of a copy, given what is *known* of the same journal."""
     last = known.claim
     if last is not None and (
@@ -206,7 +206,7 @@ def _refuse_copy(name: str, claim: Claim, known: Seen) -> Refusal | None:
     return Refusal("cloned", reason, last, known.cast)
 
 
-def _is_as_new(known: Seen, claim: Claim) -> bool:
+def _is_as_new(known: JournalEvidence, claim: Claim) -> bool:
     """Whether *claim* says no more than what is *known*."""
     last = known.claim
     return last is not None and last.nonce == claim.nonce and known.votes >= claim.votes

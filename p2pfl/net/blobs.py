@@ -22,7 +22,7 @@ from p2pfl.net.progress import PeerProgress, throttled
 from p2pfl.net.reach import HolderUnreachableError
 from p2pfl.net.transfer import HolderBusyError, Transfers
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
-from p2pfl.store.partial import PartialBlob, Watch
+from p2pfl.store.partial import PartialBlob, PieceWatcher
 from p2pfl.wire.codec import bounded
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class BlobPuller:
         *,
         durable: bool = True,
         soon: bool = False,
-        watch: Watch | None = None,
+        watch: PieceWatcher | None = None,
     ) -> None:
         """Bring blob *digest* of *length* bytes into the store; at once when it is here already.
 

@@ -51,7 +51,7 @@ from p2pfl.net.traffic import Traffic
 from p2pfl.net.transfer import Transfers
 from p2pfl.net.unreached import UnreachableAddresses
 from p2pfl.store.blobs import BlobStore
-from p2pfl.store.partial import Watch
+from p2pfl.store.partial import PieceWatcher
 from p2pfl.wire.links import Call, CallFailed, PeerAddresses, Peers
 
 logger = logging.getLogger(__name__)
@@ -242,7 +242,7 @@ class Mesh:
         *,
         durable: bool = True,
         soon: bool = False,
-        watch: Watch | None = None,
+        watch: PieceWatcher | None = None,
     ) -> None:
         """Bring blob *digest* of *length* bytes into the store; at once when it is here already.
 

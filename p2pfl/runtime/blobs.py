@@ -21,7 +21,7 @@ from p2pfl.store.blobs import QUICK_BYTES, BlobStore
 from p2pfl.store.check import BlobValidator, check_blob
 from p2pfl.store.durable import disk_errors
 from p2pfl.store.hashing import digest_of
-from p2pfl.store.partial import Watch
+from p2pfl.store.partial import PieceWatcher
 
 Key = TypeVar("Key")
 
@@ -54,7 +54,7 @@ class Puller(Protocol):
         *,
         durable: bool = True,
         soon: bool = False,
-        watch: Watch | None = None,
+        watch: PieceWatcher | None = None,
     ) -> None:
         """Bring blob *digest* into the store, showing its bytes to *watch*."""
 

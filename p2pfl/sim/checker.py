@@ -1,7 +1,7 @@
 """The all-knowing judge: the design's invariants, checked after every effect.
 
-It knows every disk. What members promise and decide is judged by `Votes`, what becomes of their work by
-`Works`; that models stay where they must be is judged here, and everything is passed on from here.
+It knows every disk. What members promise and decide is judged by `VoteChecker`, what becomes of their work by
+`WorkChecker`; that models stay where they must be is judged here, and everything is passed on from here.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from p2pfl.core.effects import (
 from p2pfl.messages import Accept, Accepted, Member, Promise, Record, RosterEntry, quorum
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
-from p2pfl.sim.votes import Chosen, Votes, short
-from p2pfl.sim.works import Works
+from p2pfl.sim.votes import Chosen, VoteChecker, short
+from p2pfl.sim.work import WorkChecker
 
 
 class InvariantChecker:
@@ -39,8 +39,8 @@ class InvariantChecker:
         member's disk, which it could not help.
         """
         self._disks, self._damaged = disks, damaged
-        self.votes = Votes()
-        self.works = Works()
+        self.votes = VoteChecker()
+        self.work = WorkChecker()
 
     @property
     def rounds(self) -> int:
@@ -60,10 +60,10 @@ class InvariantChecker:
                 self._accepted(disk, effect)
             case SaveCommit():
                 self.votes.committed(disk, effect)
-                self.works.committed(disk, effect)
+                self.work.committed(disk, effect)
             case SaveGenesis():
                 self.votes.founded(effect)
-                self.works.founded(effect)
+                self.work.founded(effect)
             case _:
                 pass
 
@@ -75,11 +75,11 @@ class InvariantChecker:
             case Send(message=Accept() as message):
                 self.votes.propose(message.record)
             case Tell():
-                self.works.told(disk, name, effect.event)
+                self.work.told(disk, name, effect.event)
             case DeleteUnneededBlobs():
                 self._collected(disk)
             case Train():
-                self.works.begun(disk, effect)
+                self.work.begun(disk, effect)
             case _:
                 pass
 
@@ -118,7 +118,7 @@ class InvariantChecker:
         record = effect.record
         if record.model not in disk.blobs:
             raise Violation("possession", f"{short(disk)} accepts a record whose model it does not hold")
-        self.works.accepted(record, self.votes.digest(record))
+        self.work.accepted(record, self.votes.digest(record))
         self.votes.accepted(disk, effect)
         if self.votes.last.get(effect.run) == effect.round:
             self._check_possession(self.votes.chosen[effect.run, effect.round])

@@ -38,10 +38,10 @@ from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import MAX_ROSTER, Ballot, Evaluation, Member
 from p2pfl.net.admission import Admission
 from p2pfl.net.peers import Local
-from p2pfl.proofs import Claim, Seen
+from p2pfl.proofs import Claim, JournalEvidence
 from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.sim.disk import Disk
-from p2pfl.sim.habits import ALL, Habits
+from p2pfl.sim.driver_rules import ALL_RULES, DriverRules
 from p2pfl.sim.setting import SETTINGS, digest_of
 from p2pfl.sim.signer import signer_of
 from p2pfl.wire.links import Introduction
@@ -91,13 +91,18 @@ class Device:
     """A device that can be started, crashed, suspended and started again on its disk."""
 
     def __init__(
-        self, name: str, disk: Disk, options: Options, policy: Policy | None = None, habits: Habits = ALL
+        self,
+        name: str,
+        disk: Disk,
+        options: Options,
+        policy: Policy | None = None,
+        driver_rules: DriverRules = ALL_RULES,
     ) -> None:
         self.name = name
         self.disk = disk
         self.options = options
         self.policy = policy or Policy()
-        self.habits = habits
+        self.driver_rules = driver_rules
         self.process = 0
         """Raised at each start: what a crashed process was waiting for never reaches the next one."""
         self.node: Node | None = None
@@ -109,7 +114,7 @@ class Device:
         self.admission = Admission(disk.member.node, self.local, self, MAX_ROSTER)
         self.unflushed: list[Save] = []
         """Saves of the transaction that is open: a crash takes them away."""
-        self.put_off: list[Save] = []
+        self.deferred: list[Save] = []
         """Saves nobody waits for, not on disk yet either."""
         self.inbox: list[Callable[[], None]] | None = None
         """What waits for a suspended process to go on; None while it runs."""
@@ -160,7 +165,7 @@ class Device:
         """Who its certificate says it is."""
         return PeerIdentity(self.member.node, self.name, "node", "simulated")
 
-    def boot_up(self, now: float) -> list[AnyEffect]:
+    def start_process(self, now: float) -> list[AnyEffect]:
         """Start the process on what the disk holds."""
         self.process += 1
         self.disk.incarnation += 1
@@ -184,7 +189,7 @@ class Device:
         )
 
     def _votes(self, disk: Disk) -> int:
-        return disk.votes_cast if self.habits.counts_votes else 0
+        return disk.votes_cast if self.driver_rules.counts_votes else 0
 
     @property
     def hello(self) -> Introduction:
@@ -192,13 +197,19 @@ class Device:
         local = self.local
         return Introduction(local.version, local.claim(self.member.node), 1, ())
 
-    def seen(self, member: Member) -> Seen | None:
+    def seen(self, member: Member) -> JournalEvidence | None:
         """Return the last that *member*'s journal has shown, be it on disk yet or not."""
         known = self.disk.seen(member)
-        if not self.habits.counts_votes:
-            return Seen(known.claim) if known is not None else None
+        if not self.driver_rules.counts_votes:
+            return JournalEvidence(known.claim) if known is not None else None
         cast = self.node.newest_vote(member) if self.node is not None else None
-        return known.with_vote(cast) if known is not None else Seen(cast=cast) if cast is not None else None
+        return (
+            known.with_vote(cast)
+            if known is not None
+            else JournalEvidence(cast=cast)
+            if cast is not None
+            else None
+        )
 
     def save_claim(self, member: Member, claim: Claim) -> None:
         """Remember what *member* claims, durably."""
@@ -208,7 +219,7 @@ class Device:
         """Stop the process at once; the disk stays."""
         self.node, self.inbox, self.tick_at = None, None, None
         self.unflushed.clear()
-        self.put_off.clear()
+        self.deferred.clear()
 
     def enter(self, action: Callable[[], None]) -> None:
         """Do *action*, which reaches the process: at once, or when it is no longer suspended."""
@@ -220,7 +231,7 @@ class Device:
     def lose_disk(self) -> None:
         """Replace the disk by an empty one, with a new journal id. The process must not run."""
         assert self.node is None
-        journal = self._next_journal() if self.habits.renews_journal else self.member.journal
+        journal = self._next_journal() if self.driver_rules.renews_journal else self.member.journal
         self.disk = Disk(Member(self.member.node, journal))
 
     def renew_journal(self) -> None:
@@ -296,7 +307,7 @@ class Device:
 
     def collect(self, keep: frozenset[str]) -> None:
         """Let go of the blobs outside *keep*."""
-        if not self.habits.spares_accepted:
+        if not self.driver_rules.spares_accepted:
             keep -= {vote.accepted.model for vote in self.disk.votes.values() if vote.accepted is not None}
         self.disk.collect(keep)
 

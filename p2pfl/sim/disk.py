@@ -24,7 +24,7 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.saved import Saved, SavedRun, Vote
 from p2pfl.messages import Commit, Genesis, Member, Records, UpdateEntry, record_digest
-from p2pfl.proofs import CastVote, Claim, Seen, casts_of
+from p2pfl.proofs import CastVote, Claim, JournalEvidence, casts_of
 
 RECORDS_AT_ONCE = 4
 """Commits in one answer: few, so that catching up in several steps is simulated too."""
@@ -55,7 +55,7 @@ class Disk:
     """Promises and acceptances of this journal."""
     refused: str = ""
     """Why no node may start with this journal any more; mostly empty."""
-    incarnations: dict[Member, Seen] = field(default_factory=dict)
+    incarnations: dict[Member, JournalEvidence] = field(default_factory=dict)
     """The last that each other journal has shown."""
 
     def backup(self) -> Disk:
@@ -82,19 +82,21 @@ class Disk:
         self.votes.clear()
         self.updates.clear()
 
-    def seen(self, member: Member) -> Seen | None:
+    def seen(self, member: Member) -> JournalEvidence | None:
         """Return the last that *member*'s journal has shown."""
         return self.incarnations.get(member)
 
     def save_claim(self, member: Member, claim: Claim) -> None:
         """Remember it, durably."""
-        self.incarnations[member] = Seen(claim, self.incarnations.get(member, Seen()).cast)
+        self.incarnations[member] = JournalEvidence(
+            claim, self.incarnations.get(member, JournalEvidence()).cast
+        )
 
     def _save_seen(self, casts: Iterable[CastVote]) -> None:
         for cast in casts:
             if cast.vote.member != self.member:
                 self.incarnations[cast.vote.member] = self.incarnations.get(
-                    cast.vote.member, Seen()
+                    cast.vote.member, JournalEvidence()
                 ).with_vote(cast)
 
     def save(self, effect: Save) -> None:

@@ -55,7 +55,7 @@ class Faults(msgspec.Struct, frozen=True):
     # --- network --------------------------------------------------------------------------------------------
     cut_every: float = 0.0
     """Nodes are parted in two, noticed at once."""
-    deafen_every: float = 0.0
+    message_loss_every: float = 0.0
     """What some nodes send to some others is lost, one way or both, unnoticed until the silence is."""
     cut: float = 5.0
     """Mean seconds either of them lasts."""
@@ -76,9 +76,9 @@ class Faults(msgspec.Struct, frozen=True):
     """No bulk connection can be made between two devices, or from anybody to one, or from one to anybody."""
     block: float = 15.0
     """Mean seconds that lasts."""
-    walled: float = 0.0
+    unpullable: float = 0.0
     """Probability that nobody can pull from one device, as long as there are faults."""
-    misfit: float = 0.0
+    invalid_result: float = 0.0
     """Probability that an update never fits the run's schema, or an average is not finite."""
     allowance: float = 0.0
     """Seconds a round may take beyond the bound of the judge of progress: where bulk is blocked very often,
@@ -107,14 +107,14 @@ class Faults(msgspec.Struct, frozen=True):
 CALM = Faults(until=0.0)
 """Nothing goes wrong."""
 
-NETWORK = Faults(cut_every=10.0, deafen_every=15.0, drop=0.03, duplicate=0.05, slow=0.03, pull=1.0)
+NETWORK = Faults(cut_every=10.0, message_loss_every=15.0, drop=0.03, duplicate=0.05, slow=0.03, pull=1.0)
 """Every device is well, and the network is not."""
 
 BULK = Faults(
     block_every=6.0,
     block=20.0,
-    walled=0.5,
-    misfit=0.05,
+    unpullable=0.5,
+    invalid_result=0.05,
     allowance=48.0,
     damage_every=10.0,
     crash_every=20.0,
@@ -122,7 +122,9 @@ BULK = Faults(
 )
 """Messages come through, and models do not."""
 
-WORKERS = Faults(hang=0.03, fail=0.05, misfit=0.03, slow_node=0.5, turn_away_every=40.0, crash_every=30.0)
+WORKERS = Faults(
+    hang=0.03, fail=0.05, invalid_result=0.03, slow_node=0.5, turn_away_every=40.0, crash_every=30.0
+)
 """Workers hang and fail, and members turn away."""
 
 CRASHES = Faults(
@@ -149,15 +151,15 @@ HEAVY = Faults(
     slow_node=0.2,
     late=0.2,
     cut_every=12.0,
-    deafen_every=20.0,
+    message_loss_every=20.0,
     drop=0.02,
     duplicate=0.05,
     slow=0.02,
     pull=0.5,
     blackout_every=200.0,
     block_every=30.0,
-    walled=0.1,
-    misfit=0.01,
+    unpullable=0.1,
+    invalid_result=0.01,
     forge_every=40.0,
     lose_disk_every=60.0,
     restore_disk_every=120.0,

@@ -38,9 +38,9 @@ class Network:
         """Whether messages pass through the real codec, which checks every bound; a third slower."""
         self.cut_off: set[str] = set()
         """Nodes on the other side of a cut."""
-        self.deaf: set[tuple[str, str]] = set()
+        self.lossy_pairs: set[tuple[str, str]] = set()
         """Pairs of (from, to) between which messages are lost although the link is up."""
-        self.walled: set[str] = set()
+        self.unpullable: set[str] = set()
         """Nodes that nobody can pull a blob from, although their links are up."""
 
     # --- links ----------------------------------------------------------------------------------------------
@@ -59,8 +59,8 @@ class Network:
             and other.is_up
             and not (one.is_frozen or other.is_frozen)
             and (a in self.cut_off) == (b in self.cut_off)
-            and (a, b) not in self.deaf
-            and (b, a) not in self.deaf
+            and (a, b) not in self.lossy_pairs
+            and (b, a) not in self.lossy_pairs
         )
 
     def dial(self, device: Device) -> None:
@@ -99,7 +99,7 @@ class Network:
     def _admits(self, judge: Device, other: Device) -> bool:
         """Whether *judge* lets *other* in; to whom it is proved that it is a copy stops."""
         refusal = judge.admission.refuse(other.identity, other.hello)
-        if refusal is None or (refusal.kind == "cloned" and not judge.habits.judges_incarnations):
+        if refusal is None or (refusal.kind == "cloned" and not judge.driver_rules.judges_incarnations):
             return True
         self._environment.note(judge, f"refuses {other.name}: {refusal.reason}")
         if refusal.kind == "cloned" and other.admission.is_disowned_by(refusal):
@@ -150,22 +150,22 @@ class Network:
                 if (device.member.node in side) != (node in side):
                     self.unlink(link)
 
-    def deafen(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def lose_messages(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Lose what the first of each pair sends to the second; noticed by the silence, if it lasts."""
-        added = set(pairs) - self.deaf
-        self.deaf |= added
+        added = set(pairs) - self.lossy_pairs
+        self.lossy_pairs |= added
         self._environment.after(SILENCE, self._notice, added)
 
     def _notice(self, pairs: set[tuple[str, str]]) -> None:
-        for one, other in sorted(pairs & self.deaf):
+        for one, other in sorted(pairs & self.lossy_pairs):
             link = self._environment.devices[one].links.get(other)
             if link is not None:
                 self.unlink(link)
 
-    def hear_again(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """End what `deafen` began."""
-        for one, other in sorted(set(pairs) & self.deaf):
-            self.deaf.discard((one, other))
+    def stop_losing_messages(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """End what `lose_messages` began."""
+        for one, other in sorted(set(pairs) & self.lossy_pairs):
+            self.lossy_pairs.discard((one, other))
             self.link_later(self._environment.devices[one], self._environment.devices[other])
 
     def notice_frozen(self, device: Device, process: int) -> None:
@@ -184,7 +184,7 @@ class Network:
 
     def heal(self) -> None:
         """Let everybody reach everybody again."""
-        self.deaf = set()
+        self.lossy_pairs = set()
         self.rejoin()
 
     # --- messages -------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ class Network:
     def send(self, device: Device, to: str, message: Message) -> None:
         """Put *message* on its way; it may be lost, late, or arrive twice."""
         link = device.links.get(to)
-        if link is None or (self.deaf and (device.member.node, to) in self.deaf):
+        if link is None or (self.lossy_pairs and (device.member.node, to) in self.lossy_pairs):
             return
         if self._codec:
             message = through_codec(message)

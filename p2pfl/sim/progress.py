@@ -12,9 +12,9 @@ from itertools import combinations
 from typing import NamedTuple
 
 from p2pfl.messages import RosterEntry, quorum
-from p2pfl.sim.bulk import Bulk
 from p2pfl.sim.device import Device
 from p2pfl.sim.environment import Environment
+from p2pfl.sim.transfers import BlobTransfers
 from p2pfl.sim.violation import Violation
 
 BOUND = 30.0
@@ -37,11 +37,11 @@ class OpenRound(NamedTuple):
     """Seconds the run's own spec lets a round wait for updates that do not come."""
 
 
-class ProgressJudge:
+class ProgressChecker:
     """Looks at one simulation again and again."""
 
-    def __init__(self, environment: Environment, bulk: Bulk, bound: float = BOUND) -> None:
-        self._environment, self._bulk = environment, bulk
+    def __init__(self, environment: Environment, bulk: BlobTransfers, bound: float = BOUND) -> None:
+        self._environment, self._transfers = environment, bulk
         self._bound = bound
         self._open: OpenRound | None = None
         self._opened = 0.0
@@ -123,11 +123,11 @@ class ProgressJudge:
         if device.disk.is_whole(digest):
             return True
         ends = (link.end_of(device) for link in device.links.values() if link.is_current)
-        return any(one.disk.is_whole(digest) and self._bulk.passes(one, device) for one in ends)
+        return any(one.disk.is_whole(digest) and self._transfers.passes(one, device) for one in ends)
 
     def _passes(self, one: Device, other: Device) -> bool:
         """Whether two devices are linked, and messages and models come through both ways."""
-        link, bulk = one.links.get(other.member.node), self._bulk
+        link, bulk = one.links.get(other.member.node), self._transfers
         return link is not None and link.is_current and bulk.passes(one, other) and bulk.passes(other, one)
 
 

@@ -1,7 +1,7 @@
 """The rules the protocol's safety rests on, and how to do without each, one at a time.
 
 A judge that never objects proves nothing. So every rule here can be left out of a whole simulated federation,
-through the seams meant for it (`p2pfl.core.options.Policy` for decisions of the core, `Habits` for what
+through the seams meant for it (`p2pfl.core.options.Policy` for decisions of the core, `DriverRules` for what
 drivers do), and a violation of the stated kind is found within the stated number of seeds: a test holds it,
 and `p2pfl simulate --without RULE` shows it.
 """
@@ -17,8 +17,8 @@ from p2pfl.core.options import Policy, highest_accepted
 from p2pfl.messages import Commit, Member, quorum
 from p2pfl.proofs import Verify
 from p2pfl.sim.device import Device
+from p2pfl.sim.driver_rules import ALL_RULES, DriverRules
 from p2pfl.sim.faults import NETWORK, Faults
-from p2pfl.sim.habits import ALL, Habits
 from p2pfl.sim.violation import Kind
 
 
@@ -35,14 +35,14 @@ class Rule(msgspec.Struct, frozen=True):
     """The weather in which it shows soonest."""
     policy: Callable[[Device], Policy] | None = None
     """What each device's core decides by instead."""
-    habits: Habits = ALL
+    driver_rules: DriverRules = ALL_RULES
     """What each device's driver still does."""
 
     def apply(self, device: Device) -> None:
         """Take the rule away from *device*, which does not run yet."""
         if self.policy is not None:
             device.policy = self.policy(device)
-        device.habits = self.habits
+        device.driver_rules = self.driver_rules
 
 
 def _by_name(commit: Commit, voters: set[Member], _verify: Verify) -> set[Member]:
@@ -59,7 +59,7 @@ DISKS = Faults(lose_disk_every=8.0, restore_disk_every=8.0, crash_every=8.0, dow
 PARTED = Faults(cut_every=3.0, cut=2.0, slow_node=1.0)
 """Parted again and again for a moment, while one device trains for long."""
 
-AIMED = Faults(aimed=0.08, aimed_value=0.3, drop=0.05, slow=0.1, deafen_every=10.0, down=3.0)
+AIMED = Faults(aimed=0.08, aimed_value=0.3, drop=0.05, slow=0.1, message_loss_every=10.0, down=3.0)
 """Devices stumble over the protocol's steps, and messages come late."""
 
 STARTS = Faults(aimed_first=0.3)
@@ -74,7 +74,7 @@ STRAYS = Faults(turn_away_every=5.0, away=60.0)
 HANGS = Faults(hang=0.03)
 """Workers hang now and then."""
 
-WALLS = Faults(walled=1.0, until=200.0)
+WALLS = Faults(unpullable=1.0, until=200.0)
 """Nobody can pull from one device."""
 
 FORGERS = Faults(forge_every=2.0, crash_every=10.0, down=2.0)
@@ -121,7 +121,7 @@ RULES = {
         "possession",
         3,
         AIMED,
-        habits=Habits(spares_accepted=False),
+        driver_rules=DriverRules(spares_accepted=False),
     ),
     "quorum": Rule(
         "a quorum is a majority of the roster, never of those alive",
@@ -142,14 +142,14 @@ RULES = {
         "ballot",
         20,
         STARTS,
-        habits=Habits(saves_lowest=False),
+        driver_rules=DriverRules(saves_lowest=False),
     ),
     "flush": Rule(
         "nothing is answered before it is on disk",
         "durability",
         1,
         AIMED,
-        habits=Habits(flushes_first=False),
+        driver_rules=DriverRules(flushes_first=False),
     ),
     "new-ballot": Rule(
         "an old ballot is never resumed, not after a restart either",
@@ -163,7 +163,7 @@ RULES = {
         "possession",
         1,
         AIMED,
-        habits=Habits(pulls_first=False),
+        driver_rules=DriverRules(pulls_first=False),
     ),
     "once": Rule(
         "a member's update is counted once, however often it is announced",
@@ -184,7 +184,7 @@ RULES = {
         "progress",
         15,
         BITS,
-        habits=Habits(mends_blobs=False),
+        driver_rules=DriverRules(mends_blobs=False),
     ),
     "presence": Rule(
         "who is linked and in another run, or in none, is not waited for",
@@ -198,7 +198,7 @@ RULES = {
         "stall",
         15,
         HANGS,
-        habits=Habits(ends_hanging=False),
+        driver_rules=DriverRules(ends_hanging=False),
     ),
     "lease": Rule(
         "what is left to a candidate is renewed by its progress only",
@@ -206,14 +206,14 @@ RULES = {
         15,
         WALLS,
         policy=lambda _: Policy(lease=lambda _known, ballot, step, now: LeaderLease(ballot, step, now, now)),
-        habits=Habits(tells_undelivered=False),  # by which the candidate would notice
+        driver_rules=DriverRules(tells_undelivered=False),  # by which the candidate would notice
     ),
     "undelivered": Rule(
         "a candidate whose model cannot be pulled is told so, and gives up",
         "stall",
         15,
         WALLS,
-        habits=Habits(tells_undelivered=False),
+        driver_rules=DriverRules(tells_undelivered=False),
     ),
     "new-journal": Rule(
         "who lost its disk does not vote as the member it was",
@@ -221,7 +221,9 @@ RULES = {
         5,
         DISKS,
         policy=lambda _: Policy(current=lambda _votes, _seen: True),
-        habits=Habits(renews_journal=False, judges_incarnations=False),  # which would notice it as well
+        driver_rules=DriverRules(
+            renews_journal=False, judges_incarnations=False
+        ),  # which would notice it as well
     ),
     "incarnations": Rule(
         "a journal that comes back from the past is refused",
@@ -229,7 +231,7 @@ RULES = {
         20,
         DISKS,
         policy=lambda _: Policy(current=lambda _votes, _seen: True),  # which would notice it as well
-        habits=Habits(judges_incarnations=False),
+        driver_rules=DriverRules(judges_incarnations=False),
     ),
     "votes": Rule(
         "a journal that has forgotten votes is refused, however often it was started",
@@ -237,7 +239,7 @@ RULES = {
         20,
         DISKS,
         policy=lambda _: Policy(current=lambda _votes, _seen: True),
-        habits=Habits(counts_votes=False),
+        driver_rules=DriverRules(counts_votes=False),
     ),
     "signatures": Rule(
         "a commit is believed for the signatures of those who accepted it, not for their names",

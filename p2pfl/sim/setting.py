@@ -22,7 +22,7 @@ WORKER_LIMIT = 10.0
 """Seconds after which a worker that does nothing is killed, and its job has failed."""
 
 
-PUT_OFF = 0.25
+DEFER_SECONDS = 0.25
 """Seconds a save that nobody waits for is put off, as `p2pfl.runtime.driver` does it."""
 
 

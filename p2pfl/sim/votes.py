@@ -34,7 +34,7 @@ class Chosen:
         """Who has accepted it in the ballot that decided it; grows as more do."""
 
 
-class Votes:
+class VoteChecker:
     """What members have promised and accepted, and what that has decided."""
 
     def __init__(self) -> None:

@@ -16,20 +16,20 @@ from p2pfl.core.effects import AnyEffect, Exit
 from p2pfl.core.options import Options
 from p2pfl.core.running import LOST_DISK_EXIT
 from p2pfl.messages import Member, RunSpec
-from p2pfl.sim.aim import Aim
-from p2pfl.sim.bulk import Bulk
-from p2pfl.sim.carrier import Carrier
-from p2pfl.sim.chaos import RandomFaults
+from p2pfl.sim.aimed_faults import AimedFaults
 from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.device import Device
 from p2pfl.sim.disk import Disk
+from p2pfl.sim.driver import SimulatedDriver
 from p2pfl.sim.environment import Environment
 from p2pfl.sim.faults import CALM, Faults
 from p2pfl.sim.limits import Limits
 from p2pfl.sim.network import SILENCE, Network
-from p2pfl.sim.progress import BOUND, ProgressJudge
+from p2pfl.sim.progress import BOUND, ProgressChecker
+from p2pfl.sim.random_faults import RandomFaults
 from p2pfl.sim.rules import Rule
 from p2pfl.sim.setting import CLONED_EXIT, SETTINGS, digest_of, node_id, spec_of
+from p2pfl.sim.transfers import BlobTransfers
 from p2pfl.sim.violation import Violation
 
 PATIENCE = 600.0
@@ -69,11 +69,11 @@ class World:
         self.environment = environment = Environment(seed, faults, nodes, trace=trace)
         self.random, self.devices, self.trace = environment.random, environment.devices, environment.trace
         self.network = Network(environment, self, codec=codec)
-        self.bulk = Bulk(environment, self.network, self)
-        self.checker = InvariantChecker(environment.disks, self.bulk.damaged)
-        self.limits = Limits(environment, self.checker, self.bulk.damaged)
-        self.aim = Aim(environment, self, self.network, self.limits)
-        self._carrier = Carrier(environment, self, self.network, self.bulk, self.checker)
+        self.transfers = BlobTransfers(environment, self.network, self)
+        self.checker = InvariantChecker(environment.disks, self.transfers.damaged)
+        self.limits = Limits(environment, self.checker, self.transfers.damaged)
+        self.aimed_faults = AimedFaults(environment, self, self.network, self.limits)
+        self._driver = SimulatedDriver(environment, self, self.network, self.transfers, self.checker)
         self._without = without
         self._spec = spec or spec_of(rounds)
         self._is_complete = False
@@ -125,15 +125,15 @@ class World:
         for device in self.devices.values():
             latest = self.faults.until if device in self._late else 1.0
             self.after(latest * self.random.random(), self.start, device)
-        RandomFaults(self.environment, self, self.network, self.bulk, self.limits).begin()
-        ProgressJudge(self.environment, self.bulk, BOUND + self.faults.allowance).begin()
+        RandomFaults(self.environment, self, self.network, self.transfers, self.limits).begin()
+        ProgressChecker(self.environment, self.transfers, BOUND + self.faults.allowance).begin()
         if self.is_faulty:
             self.after(self.faults.until, self._end_faults)
         self.after(self.faults.until + SETTINGS.linger, self.serve_stragglers)
 
     def _end_faults(self) -> None:
         self.environment.is_faulty = False
-        self.bulk.blocked, self.network.walled = set(), set()
+        self.transfers.blocked, self.network.unpullable = set(), set()
         self.heal()
         for device in self.devices.values():
             self._resume(device, device.inbox, 0.0, is_asleep=False)
@@ -182,14 +182,14 @@ class World:
         """Start a device's process; its links come up a little later."""
         if device.is_up:
             return
-        if device.disk.refused and device.habits.keeps_refusal:
+        if device.disk.refused and device.driver_rules.keeps_refusal:
             self.environment.note(device, "does not start: its journal was refused")
             self._give_way(device)
             return
         self.environment.note(device, "starts")
-        effects = device.boot_up(self.now)
+        effects = device.start_process(self.now)
         self._settle()
-        self._carrier.carry_out(device, effects)
+        self._driver.carry_out(device, effects)
         self.network.dial(device)
 
     def crash(self, device: Device, down: float | None = None, *, power: bool | None = None) -> None:
@@ -209,14 +209,14 @@ class World:
         self.after(seconds, self.start, device)
 
     def _stop(self, device: Device) -> None:
-        self.checker.works.stopped(device.member)
+        self.checker.work.stopped(device.member)
         device.crash()
         self.network.fall_silent(device)
 
     def end(self, device: Device, exit_: Exit) -> None:
         """Let a device's process exit, and its operator do what the exit code asks for."""
         self.environment.note(device, f"exits {exit_.code}: {exit_.reason}")
-        self._carrier.flush(device, device.process)
+        self._driver.flush(device, device.process)
         device.exit = exit_
         self._stop(device)
         self._settle()
@@ -312,7 +312,7 @@ class World:
         device.lag += lag
         for action in waiting:
             device.enter(action)
-        self._carrier.arm(device)
+        self._driver.arm(device)
         if is_asleep:
             self.network.drop_links(device)
         if device.is_up:
@@ -323,7 +323,7 @@ class World:
     def feed(self, device: Device, event: inputs.AnyInput) -> None:
         """Give the protocol of *device* an input and carry out what it asks for."""
         if device.node is not None:
-            self._carrier.carry_out(device, device.node.input(event, self.now - device.lag))
+            self._driver.carry_out(device, device.node.input(event, self.now - device.lag))
 
     def hand(self, device: Device, process: int, event: inputs.AnyInput) -> None:
         """Feed *event* to the *process* it is meant for: when it is no longer suspended, never to another."""
@@ -339,7 +339,7 @@ class World:
         if self.on_effect is not None:
             self.on_effect(device, effect)
         if self.environment.is_faulty:
-            self.aim.after(device, effect)
+            self.aimed_faults.after(device, effect)
 
     # --- what scenarios do to the network -------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ from pathlib import Path
 from p2pfl.errors import BlobError
 from p2pfl.store.durable import begin_flush, disk_errors, flush, flush_folder, make_folder
 from p2pfl.store.hashing import digest_of
-from p2pfl.store.partial import PartialBlob, Watch
+from p2pfl.store.partial import PartialBlob, PieceWatcher
 from p2pfl.store.spares import Spares
 
 logger = logging.getLogger(__name__)
@@ -277,7 +277,7 @@ class BlobStore(BlobReader):
         *,
         durable: bool = True,
         soon: bool = False,
-        watch: Watch | None = None,
+        watch: PieceWatcher | None = None,
     ) -> PartialBlob:
         """Begin, or go on with, pulling blob *digest* of exactly *length* bytes. Close what is returned.
 

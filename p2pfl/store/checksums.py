@@ -43,7 +43,7 @@ END;
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Flaw(NamedTuple):
+class CorruptRow(NamedTuple):
     """A row that does not fit its checksum, or that has none, or a checksum whose row is gone."""
 
     table: str
@@ -86,7 +86,7 @@ def differs(connection: sqlite3.Connection, statements: str) -> bool:
         scratch.close()
 
 
-def flaws(connection: sqlite3.Connection) -> Iterator[Flaw]:
+def corrupt_rows(connection: sqlite3.Connection) -> Iterator[CorruptRow]:
     """Yield what does not fit its checksum; reads every row."""
     for table in _tables(connection):
         values = _columns(connection, table, "held")
@@ -97,10 +97,10 @@ def flaws(connection: sqlite3.Connection) -> Iterator[Flaw]:
             f"WHERE holder = ?1 AND row NOT IN (SELECT rowid FROM {table})"
         )
         for (row,) in connection.execute(statement, (table,)):
-            yield Flaw(table, row)
+            yield CorruptRow(table, row)
 
 
-def drop(connection: sqlite3.Connection, flaw: Flaw) -> None:
+def drop(connection: sqlite3.Connection, flaw: CorruptRow) -> None:
     """Delete the row of *flaw*, and its checksum."""
     connection.execute(f"DELETE FROM {flaw.table} WHERE rowid = ?", (flaw.row,))  # noqa: S608 - our own name
     connection.execute("DELETE FROM checksums WHERE holder = ? AND row = ?", flaw)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from p2pfl.errors import DataDirectoryError
 from p2pfl.paths import holds_file
-from p2pfl.store.checksums import Flaw, differs, flaws, prepare, tables_with_checksums
+from p2pfl.store.checksums import CorruptRow, corrupt_rows, differs, prepare, tables_with_checksums
 from p2pfl.store.durable import disk_errors, flush_folder
 
 APPLICATION_ID = 0x7032_7066
@@ -161,7 +161,7 @@ def damaged(path: Path, why: str) -> DamagedJournalError:
     )
 
 
-def find_flaws(connection: sqlite3.Connection, path: Path) -> list[Flaw]:
+def find_corrupt_rows(connection: sqlite3.Connection, path: Path) -> list[CorruptRow]:
     """Read the whole journal at *path*; return the rows that do not fit their checksums.
 
     Raises:
@@ -174,7 +174,7 @@ def find_flaws(connection: sqlite3.Connection, path: Path) -> list[Flaw]:
                 raise damaged(path, " ".join(str(verdict).split()))
             if differs(connection, _STATEMENTS):
                 raise damaged(path, "its tables are not those it was made with")
-            return list(flaws(connection))
+            return list(corrupt_rows(connection))
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSALS:
                 raise

@@ -113,7 +113,7 @@ def make_folder(folder: Path) -> None:
             flush_folder(path.parent)
 
 
-class Ahead(Protocol):
+class FlushAhead(Protocol):
     """Lets a disk begin with a file while more of it arrives, so that little is left for the last flush."""
 
     def wrote(self, count: int) -> None:
@@ -128,12 +128,12 @@ class Ahead(Protocol):
         """
 
 
-def ahead_of_flush(descriptor: int, offset: int, length: int) -> Ahead:
+def flush_ahead(descriptor: int, offset: int, length: int) -> FlushAhead:
     """Return what is to be told of writing a file from *offset* on, until it has *length* bytes."""
-    return EarlyFlush(descriptor) if length > EARLY_FLUSH_BYTES else BegunFlush(descriptor, offset)
+    return BackgroundFlush(descriptor) if length > EARLY_FLUSH_BYTES else HintedFlush(descriptor, offset)
 
 
-class BegunFlush:
+class HintedFlush:
     """Has the system begin with a short file, piece by piece, and waits for nothing."""
 
     def __init__(self, descriptor: int, offset: int) -> None:
@@ -151,7 +151,7 @@ class BegunFlush:
         """Wait for nothing: what fails is told by the last flush."""
 
 
-class EarlyFlush:
+class BackgroundFlush:
     """Flushes a long file in a thread."""
 
     def __init__(self, descriptor: int) -> None:

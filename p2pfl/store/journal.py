@@ -42,13 +42,13 @@ from p2pfl.messages import (
     UpdateEntry,
     record_digest,
 )
-from p2pfl.proofs import CastVote, Claim, Seen, casts_of
+from p2pfl.proofs import CastVote, Claim, JournalEvidence, casts_of
 from p2pfl.store.checksums import drop
 from p2pfl.store.database import (
     DamagedJournalError,
     damaged,
     database_errors,
-    find_flaws,
+    find_corrupt_rows,
     open_writable,
 )
 from p2pfl.store.durable import disk_errors, flush_folder
@@ -152,7 +152,7 @@ class Journal(JournalReader):
                 votes_cast=self.votes_cast,
             )
 
-    def seen(self, member: Member) -> Seen | None:
+    def seen(self, member: Member) -> JournalEvidence | None:
         """Return the last that *member*'s journal has shown; None when it was never seen."""
         rows = self._all(
             "SELECT claim, vote FROM incarnations WHERE node = ? AND journal = ?", member.node, member.journal
@@ -160,7 +160,7 @@ class Journal(JournalReader):
         if not rows:
             return None
         claim, vote = rows[0]
-        return Seen(
+        return JournalEvidence(
             self._decode(claim, Claim) if claim is not None else None,
             self._decode(vote, CastVote) if vote is not None else None,
         )
@@ -191,7 +191,7 @@ class Journal(JournalReader):
         Raises:
             DataDirectoryError: a vote rests on one, or the disk refused.
         """
-        found = find_flaws(self._connection, self.path)
+        found = find_corrupt_rows(self._connection, self.path)
         for flaw in found:
             if flaw.table not in DISPENSABLE:
                 raise damaged(

@@ -13,10 +13,10 @@ from typing import Self
 from blake3 import blake3
 
 from p2pfl.errors import BlobError
-from p2pfl.store.durable import ahead_of_flush, disk_errors, flush
+from p2pfl.store.durable import disk_errors, flush, flush_ahead
 from p2pfl.store.hashing import pieces_of
 
-Watch = Callable[[int, bytes | bytearray | memoryview], None]
+PieceWatcher = Callable[[int, bytes | bytearray | memoryview], None]
 """Is shown a piece of a blob while it is in the processor's cache, and the offset of its first byte. What is
 shown from offset 0 on again is another attempt. Called in whatever thread writes; must not raise."""
 
@@ -38,7 +38,7 @@ class PartialBlob:
         durable: bool,
         soon: bool = False,
         over: Path | None = None,
-        watch: Watch | None = None,
+        watch: PieceWatcher | None = None,
     ) -> None:
         """Go on with the file at *path*, if it is there; or write over the one at *over*, which must be.
 
@@ -70,7 +70,7 @@ class PartialBlob:
                 self._file.close()
                 raise
             has_to_flush = durable or soon
-            self._ahead = ahead_of_flush(self._file.fileno(), self.offset, length) if has_to_flush else None
+            self._ahead = flush_ahead(self._file.fileno(), self.offset, length) if has_to_flush else None
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
         """Append *piece*.

@@ -30,7 +30,7 @@ from p2pfl.messages import (
     Records,
     RunSpec,
 )
-from p2pfl.store.database import damaged, database_errors, find_flaws, open_read_only
+from p2pfl.store.database import damaged, database_errors, find_corrupt_rows, open_read_only
 
 PAGE_ROUNDS = 100
 """Rounds read at a time: 10 MB with the largest roster."""
@@ -214,7 +214,7 @@ class JournalReader:
             DataDirectoryError: the journal is damaged in its structure.
         """
         with self._lock:
-            found = find_flaws(self._connection, self.path)
+            found = find_corrupt_rows(self._connection, self.path)
         return [f"row {flaw.row} of its table {flaw.table} does not fit its checksum" for flaw in found]
 
     def settled(self, run: str) -> int:

@@ -2,7 +2,7 @@
 
 `p2pfl history --verify` runs it for users, and tests after every scenario with real nodes. It only reads, so
 nodes may be running; what a journal says of one run is read in one transaction. The rules for one run are in
-`p2pfl.store.soundness`; here are the files, the blobs and the comparison.
+`p2pfl.store.invariants`; here are the files, the blobs and the comparison.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from p2pfl.errors import DataDirectoryError, UserError
 from p2pfl.identity import signatures
 from p2pfl.messages import Ballot, Member, record_digest
 from p2pfl.store.directory import DataDirectory
+from p2pfl.store.invariants import CommittedChain, check_chain, contradiction, vote_flaws
 from p2pfl.store.reader import JournalReader
-from p2pfl.store.soundness import Chain, contradiction, follow, vote_flaws
 
 What = Literal["journal", "agreement", "copy", "blob"]
 
@@ -104,7 +104,7 @@ class Inspection:
     place: DataDirectory
     member: Member | None = None
     """Whose it is; None in a journal that was never opened for a node, or cannot be read."""
-    chains: dict[str, Chain] = field(default_factory=dict)
+    chains: dict[str, CommittedChain] = field(default_factory=dict)
     """By run."""
     votes: dict[str, Vote] = field(default_factory=dict)
     """By run."""
@@ -141,8 +141,8 @@ def _inspect_run(inspection: Inspection, journal: JournalReader, run: str) -> No
     with journal.snapshot():
         genesis, vote = journal.genesis(run), journal.votes().get(run)
         assert genesis is not None
-        chain = inspection.chains[run] = Chain(run, genesis)
-        for flaw in follow(chain, journal.commits(run), signatures.verify):
+        chain = inspection.chains[run] = CommittedChain(run, genesis)
+        for flaw in check_chain(chain, journal.commits(run), signatures.verify):
             inspection.blame("journal", f"run {run[:SHORT]}: {flaw}")
         if vote is not None:
             inspection.votes[run] = vote

@@ -40,7 +40,7 @@ Token = Annotated[str, Meta(max_length=64)]
 Stream = Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?\Z")]
 """Names one process of a node: sequence numbers belong to it."""
 
-What = Literal["start", "pause", "resume", "stop", "stop-now", "save", "leave"]
+CommandName = Literal["start", "pause", "resume", "stop", "stop-now", "save", "leave"]
 """Commands. "start" ends the node's `--wait`; "pause", "resume", "stop" (after the open round) and "stop-now"
 (with the updates there are) are wishes to the whole federation; "save" copies the last committed model into
 the node's data directory; "leave" makes this one node leave politely."""
@@ -61,15 +61,15 @@ class WatchRequest(Struct, frozen=True, tag="watch"):
     """The last number it saw of that stream: the node goes on behind it where it still can."""
 
 
-class Order(Struct, frozen=True, tag="order"):
+class ObserverCommand(Struct, frozen=True, tag="order"):
     """A command."""
 
     number: Annotated[int, Meta(ge=0, le=2**31)]
     """Chosen by the observer; comes back in the answer."""
-    what: What
+    what: CommandName
 
 
-class Greeting(msgspec.Struct, frozen=True, tag="greeting"):
+class ObserverWelcome(msgspec.Struct, frozen=True, tag="greeting"):
     """The node's first frame."""
 
     version: int
@@ -80,20 +80,20 @@ class Greeting(msgspec.Struct, frozen=True, tag="greeting"):
     who: str
     """The observer, as the node knows and logs it."""
     role: Literal["local", "operator", "observer"]
-    may: tuple[What, ...]
+    may: tuple[CommandName, ...]
     """What it may command, whatever the moment: "start" is only there where a node has `--wait`."""
     stream: str
     resumed: bool
     """Whether what follows goes on where the observer stopped. Otherwise it is told everything anew."""
 
 
-class History(msgspec.Struct, frozen=True, tag="history"):
+class HistoryBatch(msgspec.Struct, frozen=True, tag="history"):
     """Committed rounds that lie behind, in order, from the node's journal."""
 
     rounds: tuple[RoundRow, ...]
 
 
-class Happened(msgspec.Struct, frozen=True, tag="happened"):
+class EventBatch(msgspec.Struct, frozen=True, tag="happened"):
     """Events in order. Of those told anew some are missing: what later ones made void."""
 
     events: tuple[Published, ...]
@@ -106,7 +106,7 @@ class HistoryEnd(msgspec.Struct, frozen=True, tag="caught_up"):
     """The number of the last event of this process so far."""
 
 
-class Answer(msgspec.Struct, frozen=True, tag="answer"):
+class CommandResult(msgspec.Struct, frozen=True, tag="answer"):
     """What came of a command."""
 
     number: int
@@ -116,7 +116,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     """What it did, in half a sentence; empty where it was not done."""
 
 
-class Denial(msgspec.Struct, frozen=True, tag="denial"):
+class ObserverRefusal(msgspec.Struct, frozen=True, tag="denial"):
     """The node refuses the observer, or drops it, and closes; the reason is for people."""
 
     reason: str
@@ -126,10 +126,18 @@ class ObserverHeartbeat(msgspec.Struct, frozen=True, tag="beat"):
     """Sent when nothing else was for a second: the node lives."""
 
 
-ObserverFrame = WatchRequest | Order
+ObserverFrame = WatchRequest | ObserverCommand
 """What an observer may send."""
 
-NodeFrame = Greeting | History | Happened | HistoryEnd | Answer | Denial | ObserverHeartbeat
+NodeFrame = (
+    ObserverWelcome
+    | HistoryBatch
+    | EventBatch
+    | HistoryEnd
+    | CommandResult
+    | ObserverRefusal
+    | ObserverHeartbeat
+)
 """What a node may send to an observer."""
 
 _encoder = msgspec.msgpack.Encoder()

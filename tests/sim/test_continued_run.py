@@ -240,8 +240,8 @@ def test_a_named_node_that_missed_the_offer_hears_of_the_new_run_all_the_same():
 
     def lose(device, effect):
         if isinstance(effect, Send) and isinstance(effect.message, Offer):
-            world.network.deaf.add((one.member.node, two.member.node))
-            world.after(5.0, world.network.deaf.clear)
+            world.network.lossy_pairs.add((one.member.node, two.member.node))
+            world.after(5.0, world.network.lossy_pairs.clear)
 
     world.on_effect = lose
     continue_with(world, one, two)

@@ -17,7 +17,7 @@ from p2pfl.learning import commands
 from p2pfl.runtime.work import Work
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
-from p2pfl.store.partial import Watch
+from p2pfl.store.partial import PieceWatcher
 from tests.support.records import SCHEMA, SPEC, digest
 
 RUN, MODEL = digest("run"), digest("model")
@@ -130,7 +130,7 @@ class Puller:
         *,
         durable: bool = True,
         soon: bool = False,
-        watch: Watch | None = None,
+        watch: PieceWatcher | None = None,
     ) -> None:
         self.pulls.append((digest, length, sources))
         if on_progress is not None:

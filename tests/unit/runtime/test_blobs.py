@@ -18,7 +18,7 @@ from p2pfl.core.effects import Evaluate, Fetch, ReadSchema, Train
 from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
 from p2pfl.runtime import blobs
 from p2pfl.schema import file_bytes, header
-from p2pfl.store.partial import Watch
+from p2pfl.store.partial import PieceWatcher
 from tests.support.records import LAYOUT, SCHEMA, SPEC
 from tests.support.work import GOOD, MODEL, RUN, WAIT_SECONDS, Bench, on_disk
 
@@ -160,7 +160,7 @@ async def test_no_more_of_a_model_is_pulled_than_its_schema_takes(tmp_path: Path
     bench, name = Bench(tmp_path), blake3(GOOD).hexdigest()
     cancelled = asyncio.Event()
 
-    async def pull(digest: str, length: int, sources: Any, *, durable: bool, watch: Watch) -> None:
+    async def pull(digest: str, length: int, sources: Any, *, durable: bool, watch: PieceWatcher) -> None:
         assert (digest, length, sources) == (name, len(GOOD), ("ben",))
         watch(0, b"of an attempt that broke off")
         for offset in range(0, LAYOUT.header_bytes + 7, 7):

@@ -87,7 +87,7 @@ def test_a_model_that_matters_is_mended_when_it_was_pulled_again():
     world = at_round_two()
     device = number(world, 1)
     assert world.limits.is_mended()
-    world.bulk.damage(device, chain(device)[-1].model)
+    world.transfers.damage(device, chain(device)[-1].model)
     assert not world.limits.is_mended()
     world.crash(device, 0.1)
     world.run_for(3.0)

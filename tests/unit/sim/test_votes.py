@@ -7,7 +7,7 @@ from p2pfl.core.effects import SaveAccepted, SaveCommit, SaveGenesis, SavePromis
 from p2pfl.messages import Accepted, Promise, record_digest
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
-from p2pfl.sim.votes import Votes
+from p2pfl.sim.votes import VoteChecker
 from tests.support.core import ballot, chain_of, member, model
 from tests.support.records import NAMES, roster, signed
 
@@ -18,7 +18,7 @@ class Court:
     def __init__(self):
         self.chain = chain_of(*NAMES[:3])
         self.run = self.chain.run
-        self.votes = Votes()
+        self.votes = VoteChecker()
         self.disks = {name: Disk(member(name)) for name in NAMES[:3]}
         for disk in self.disks.values():
             self.save(disk, SaveGenesis(self.run, self.chain.genesis), self.votes.founded)
@@ -90,7 +90,7 @@ def test_two_records_chosen_for_one_round_violate_agreement(court, monkeypatch):
     court.accept("ada", first)
     court.accept("ben", first)
     # Nothing gets as far as this while it is checked earlier that the second value may be proposed at all.
-    monkeypatch.setattr(Votes, "_check_adoption", lambda *_: None)
+    monkeypatch.setattr(VoteChecker, "_check_adoption", lambda *_: None)
     court.accept("ben", second, ballot(2, "cleo"))
     with objection("agreement", "two records chosen for round 1"):
         court.accept("cleo", second, ballot(2, "cleo"))

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from p2pfl.core.effects import AnyEffect, Send
 from p2pfl.messages import Accept, Accepted, Collect, Commit, Prepare, Promise
-from p2pfl.sim.chaos import black_out
 from p2pfl.sim.device import Device
 from p2pfl.sim.environment import Environment, Operations
 from p2pfl.sim.limits import Limits
 from p2pfl.sim.network import Network
+from p2pfl.sim.random_faults import black_out
 
 TARGETS = (Prepare, Promise, Collect, Accept, Accepted, Commit)
 """Messages after whose sending a fault hurts most."""
@@ -35,7 +35,7 @@ ALONE = 0.2
 long as no other ballot has begun, and the next in rank begins one at once, unless it has just started too."""
 
 
-class Aim:
+class AimedFaults:
     """Draws the aimed faults of one simulation."""
 
     def __init__(

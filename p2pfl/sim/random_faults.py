@@ -1,6 +1,6 @@
 """Faults that come by themselves: crashes, cuts and losses at random times, as `Faults` rates them.
 
-Faults aimed at a step of the protocol are `p2pfl.sim.aim`'s; these know nothing of the protocol.
+Faults aimed at a step of the protocol are `p2pfl.sim.aimed_faults`'s; these know nothing of the protocol.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Callable
 import msgspec
 
 from p2pfl.core import inputs
-from p2pfl.sim.bulk import Bulk
 from p2pfl.sim.device import Device
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.environment import Environment, Operations
 from p2pfl.sim.limits import Limits
 from p2pfl.sim.network import Network
+from p2pfl.sim.transfers import BlobTransfers
 
 BLACKOUT = 0.3
 """Most seconds between the first and the last start after a failure of everybody's power."""
@@ -34,7 +34,12 @@ class RandomFaults:
     """Injects the faults of one simulation that strike at random times."""
 
     def __init__(
-        self, environment: Environment, operations: Operations, network: Network, bulk: Bulk, limits: Limits
+        self,
+        environment: Environment,
+        operations: Operations,
+        network: Network,
+        bulk: BlobTransfers,
+        limits: Limits,
     ) -> None:
         self._environment, self._operations = environment, operations
         self._random, self._faults, self._devices = (
@@ -42,16 +47,16 @@ class RandomFaults:
             environment.faults,
             environment.devices,
         )
-        self._network, self._bulk, self._limits = network, bulk, limits
+        self._network, self._transfers, self._limits = network, bulk, limits
 
     def begin(self) -> None:
         """Let the faults begin; they stop by themselves at `Faults.until`."""
         faults = self._faults
         if self._random.random() < faults.slow_node:
             self._anybody().slowness = self._random.uniform(1.0, SLOWEST)
-        if faults.walled and self._random.random() < faults.walled:
-            self._network.walled = {self._anybody().member.node}
-            self._environment.note(None, f"no models ever come from {self._names(self._network.walled)}")
+        if faults.unpullable and self._random.random() < faults.unpullable:
+            self._network.unpullable = {self._anybody().member.node}
+            self._environment.note(None, f"no models ever come from {self._names(self._network.unpullable)}")
         for mean, fault in (
             (faults.crash_every, self._crash_somebody),
             (faults.blackout_every, self._black_out),
@@ -59,7 +64,7 @@ class RandomFaults:
             (faults.sleep_every, self._put_somebody_to_sleep),
             (faults.leave_every, self._let_somebody_leave),
             (faults.cut_every, self._cut_somewhere),
-            (faults.deafen_every, self._deafen_somebody),
+            (faults.message_loss_every, self._lose_messages_somewhere),
             (faults.block_every, self._block_bulk),
             (faults.forge_every, self._forge_a_commit),
             (faults.lose_disk_every, self._lose_a_disk),
@@ -68,7 +73,7 @@ class RandomFaults:
         ):
             if mean:
                 self._repeat(mean, fault)
-        if faults.misfit or faults.fail or faults.hang:
+        if faults.invalid_result or faults.fail or faults.hang:
             self._environment.after(OPERATORS_LOOK, self._resume_what_paused)
         if faults.restore_disk_every:
             backups: dict[Device, Disk] = {}
@@ -119,18 +124,18 @@ class RandomFaults:
         self._environment.note(None, f"cut off: {self._names(side)}")
         self._environment.after(self._random.expovariate(1 / self._faults.cut), self._network.rejoin)
 
-    def _deafen_somebody(self) -> None:
+    def _lose_messages_somewhere(self) -> None:
         speakers = self._some_nodes()
         pairs = {(one, other) for one in sorted(speakers) for other in self._devices if other not in speakers}
         if self._random.random() < 0.3:
             pairs |= {(other, one) for one, other in pairs}
         elif self._random.random() < 0.5:
             pairs = {(other, one) for one, other in pairs}
-        self._network.deafen(pairs)
+        self._network.lose_messages(pairs)
         self._environment.note(None, f"messages between {self._names(speakers)} and the others are lost")
         self._environment.after(
             self._random.expovariate(1 / self._faults.cut),
-            self._network.hear_again,
+            self._network.stop_losing_messages,
             pairs,
         )
 
@@ -163,11 +168,11 @@ class RandomFaults:
             pairs, what = {(one, node) for node in self._devices}, f"from {self._names({one})}"
         else:
             pairs, what = {(node, one) for node in self._devices}, f"to {self._names({one})}"
-        self._bulk.block(pairs)
+        self._transfers.block(pairs)
         self._environment.note(None, f"no models come {what}")
         self._environment.after(
             self._random.expovariate(1 / self._faults.block),
-            self._bulk.unblock,
+            self._transfers.unblock,
             pairs,
         )
 
@@ -182,7 +187,7 @@ class RandomFaults:
         digest = device.disk.last_model()
         if digest is not None and self._limits.may_damage(device, digest):
             self._environment.note(device, f"has wrong bytes of its last model {digest} on its disk")
-            self._bulk.damage(device, digest)
+            self._transfers.damage(device, digest)
             if self._random.random() < 0.5:
                 self._operations.crash(device)
 

@@ -12,7 +12,7 @@ from p2pfl.sim.violation import Violation
 from p2pfl.sim.votes import short
 
 
-class Works:
+class WorkChecker:
     """What was trained, and what became of it."""
 
     def __init__(self) -> None:

@@ -24,14 +24,14 @@ GIVE_UP = NetSettings().dial_seconds
 """Seconds until a device knows that no bytes come from one it is linked with."""
 
 
-class Bulk:
+class BlobTransfers:
     """All transfers of one simulation."""
 
     def __init__(self, environment: Environment, network: Network, processes: Processes) -> None:
         self._environment, self._network, self._processes = environment, network, processes
         self.blocked: set[tuple[str, str]] = set()
         """Pairs of (holder, puller) between which no bulk connection can be made, by neither side."""
-        self.misfits: set[str] = set()
+        self.invalid_updates: set[str] = set()
         """Updates whose bytes are those announced and never fit the run's schema."""
         self.give_up = GIVE_UP
         self.damaged: set[tuple[Member, str]] = set()
@@ -55,7 +55,7 @@ class Bulk:
     def passes(self, holder: Device, puller: Device) -> bool:
         """Whether bytes can come from *holder* to *puller*."""
         node = holder.member.node
-        is_open = node not in self._network.walled and (node, puller.member.node) not in self.blocked
+        is_open = node not in self._network.unpullable and (node, puller.member.node) not in self.blocked
         return is_open and self._network.can_meet(holder, puller)
 
     # --- pulling --------------------------------------------------------------------------------------------
@@ -72,14 +72,14 @@ class Bulk:
             device.enter(lambda: self._fetched(device, process, effect))
             return
         digest, disk = effect.digest, device.disk
-        if not device.habits.pulls_first:
+        if not device.driver_rules.pulls_first:
             self._processes.hand(device, process, inputs.BlobReady(digest, effect.durable))
             return
-        if digest in self.misfits:
+        if digest in self.invalid_updates:
             self._fail(device, digest, "its shape is not the run's", invalid=True)
             return
         if digest in disk.damaged:
-            if not device.habits.mends_blobs:
+            if not device.driver_rules.mends_blobs:
                 self._fail(device, digest, "its bytes are wrong", invalid=True)
                 return
             disk.drop(digest)

@@ -27,13 +27,13 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.options import FIRST_ATTEMPT
 from p2pfl.messages import Ballot, Undelivered
-from p2pfl.sim.bulk import Bulk
 from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.device import SAVES, Device
 from p2pfl.sim.environment import Environment, Processes
 from p2pfl.sim.network import Network
-from p2pfl.sim.setting import PUT_OFF, WORKER_LIMIT
+from p2pfl.sim.setting import DEFER_SECONDS, WORKER_LIMIT
 from p2pfl.sim.trace import line_of
+from p2pfl.sim.transfers import BlobTransfers
 from p2pfl.sim.violation import Violation
 
 LATE_RESULTS = 0.5
@@ -49,7 +49,7 @@ MAX_SPINS = 1000
 """Ticks at one moment after which a protocol counts as asking for them without end."""
 
 
-class Carrier:
+class SimulatedDriver:
     """Carries out the effects of all devices of one simulation."""
 
     def __init__(
@@ -57,11 +57,11 @@ class Carrier:
         environment: Environment,
         processes: Processes,
         network: Network,
-        bulk: Bulk,
+        bulk: BlobTransfers,
         checker: InvariantChecker,
     ) -> None:
         self._environment, self._processes = environment, processes
-        self._network, self._bulk, self._checker = network, bulk, checker
+        self._network, self._transfers, self._checker = network, bulk, checker
         self._spins, self._last_tick = 0, -1.0
 
     def carry_out(self, device: Device, effects: list[AnyEffect]) -> None:
@@ -85,30 +85,30 @@ class Carrier:
         A crash in between takes them away together.
         """
         saves, device.unflushed = device.unflushed, []
-        device.put_off += saves
-        if device.habits.flushes_first and not all(map(can_wait, saves)):
+        device.deferred += saves
+        if device.driver_rules.flushes_first and not all(map(can_wait, saves)):
             self.flush(device, device.process)
         else:
-            soon = any(needs_own_fsync(save, PUT_OFF) for save in saves)
-            self._environment.after(FLUSH if soon else PUT_OFF, self.flush, device, device.process)
+            soon = any(needs_own_fsync(save, DEFER_SECONDS) for save in saves)
+            self._environment.after(FLUSH if soon else DEFER_SECONDS, self.flush, device, device.process)
 
     def flush(self, device: Device, process: int) -> None:
         """Make durable what was put off."""
         if device.process == process:
-            saves, device.put_off = device.put_off, []
+            saves, device.deferred = device.deferred, []
             for save in saves:
                 device.disk.save(save)
                 self._checker.saved(device.disk, save)
 
     def _do(self, device: Device, effect: AnyEffect) -> None:
         if isinstance(effect, SAVES):
-            if device.habits.saves_lowest or not _takes_lowest(device, effect):
+            if device.driver_rules.saves_lowest or not _takes_lowest(device, effect):
                 device.unflushed.append(effect)
             return
         if device.unflushed:
             self._end_transaction(device)
         match effect:
-            case Send(message=Undelivered()) if not device.habits.tells_undelivered:
+            case Send(message=Undelivered()) if not device.driver_rules.tells_undelivered:
                 pass
             case Send():
                 self._network.send(device, effect.to, effect.message)
@@ -120,7 +120,7 @@ class Carrier:
             case Sever():
                 self._network.sever(device, effect.node)
             case Fetch():
-                self._bulk.fetch(device, effect)
+                self._transfers.fetch(device, effect)
             case DeleteUnneededBlobs():
                 self.flush(device, device.process)
                 device.collect(effect.keep)
@@ -157,19 +157,19 @@ class Carrier:
         """Return when and how a job ends that may fail, hang, or wait for one that hangs."""
         environment, faults = self._environment, self._environment.faults
         waits = max(0.0, device.hung_until - environment.now)
-        if not (faults.hang or faults.fail or faults.misfit):
+        if not (faults.hang or faults.fail or faults.invalid_result):
             return seconds, result
         chance = environment.random.random()
-        if isinstance(result, inputs.Trained) and chance > 1 - faults.misfit:
-            self._bulk.misfits.add(result.digest)
-        elif isinstance(result, inputs.Averaged) and chance > 1 - faults.misfit:
+        if isinstance(result, inputs.Trained) and chance > 1 - faults.invalid_result:
+            self._transfers.invalid_updates.add(result.digest)
+        elif isinstance(result, inputs.Averaged) and chance > 1 - faults.invalid_result:
             return waits + seconds, msgspec.structs.replace(result, digest=None)
         if chance >= faults.hang + faults.fail or (failed := device.failure(effect, "the worker")) is None:
             return waits + seconds, result
         if chance < faults.fail:
             return waits + seconds / 2, msgspec.structs.replace(failed, reason="the worker ran out of memory")
         environment.note(device, f"has a worker that hangs: {failed.job}")
-        limit = WORKER_LIMIT if device.habits.ends_hanging else FOREVER
+        limit = WORKER_LIMIT if device.driver_rules.ends_hanging else FOREVER
         device.hung_until = environment.now + waits + limit
         return waits + limit, msgspec.structs.replace(failed, reason="the worker hung")
 
@@ -185,7 +185,7 @@ class Carrier:
         if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.run):
             device.keep(result)  # who has left the run lets go of its update at once
         if isinstance(result, inputs.Trained):
-            self._checker.works.updates[result.digest] = (result.run, result.round, result.model)
+            self._checker.work.updates[result.digest] = (result.run, result.round, result.model)
         self._processes.hand(device, process, result)
 
     # --- time -------------------------------------------------------------------------------------------

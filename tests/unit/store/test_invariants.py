@@ -8,8 +8,8 @@ import pytest
 from p2pfl.core.saved import Vote
 from p2pfl.identity.signatures import verify
 from p2pfl.messages import Ballot, Commit, Origin, record_digest
-from p2pfl.store import soundness
-from p2pfl.store.soundness import contradiction, follow, vote_flaws
+from p2pfl.store import invariants
+from p2pfl.store.invariants import check_chain, contradiction, vote_flaws
 from tests.support.core import ballot, chain_of
 from tests.support.records import NAMES, Chain, digest, genesis, resigned, roster, update
 
@@ -19,11 +19,13 @@ def chain() -> Chain:
     return chain_of(*NAMES[:3], rounds=3)
 
 
-def followed(chain: Chain, commits: list[Commit] | None = None) -> tuple[soundness.Chain, list[str]]:
+def followed(
+    chain: Chain, commits: list[Commit] | None = None
+) -> tuple[invariants.CommittedChain, list[str]]:
     """Follow *commits*, those of *chain* unless given, each kept under its own digest."""
-    found = soundness.Chain(chain.run, chain.genesis)
+    found = invariants.CommittedChain(chain.run, chain.genesis)
     entries = chain.commits if commits is None else commits
-    flaws = list(follow(found, [(c.record.round, record_digest(c.record), c) for c in entries], verify))
+    flaws = list(check_chain(found, [(c.record.round, record_digest(c.record), c) for c in entries], verify))
     return found, flaws
 
 
@@ -108,8 +110,8 @@ def test_nothing_is_followed_beyond_a_gap(chain: Chain):
 
 
 def test_a_record_kept_under_another_digest_and_a_false_record_0_are_found(chain: Chain):
-    found = soundness.Chain(digest("run"), chain.genesis)
-    (first, second, *_) = follow(found, [(1, digest("kept"), chain.commits[0])], verify)
+    found = invariants.CommittedChain(digest("run"), chain.genesis)
+    (first, second, *_) = check_chain(found, [(1, digest("kept"), chain.commits[0])], verify)
     assert first == "record 0 does not give the run's id"
     assert second.endswith(f"was kept as {digest('kept')[:12]}")
 

@@ -24,7 +24,7 @@ from p2pfl.proofs import Verify, accepted_by
 
 
 @dataclass
-class Chain:
+class CommittedChain:
     """The committed records of a run, as far as comparing needs them: a few hundred bytes a round."""
 
     run: str
@@ -48,7 +48,9 @@ class Chain:
         return self.digests[round_ - 1] if round_ <= self.round else None
 
 
-def follow(chain: Chain, commits: Iterable[tuple[int, str, Commit]], check: Verify) -> Iterator[str]:
+def check_chain(
+    chain: CommittedChain, commits: Iterable[tuple[int, str, Commit]], check: Verify
+) -> Iterator[str]:
     """Append *commits* (round, digest and entry, as kept) to *chain*, and yield what is wrong with them.
 
     Stops at the first commit that is not the one after those before it: what comes then follows nothing.
@@ -108,7 +110,7 @@ def _proof_flaws(commit: Commit, roster: tuple[RosterEntry, ...], check: Verify)
         yield f"the record of round {commit.record.round} is committed in a ballot before its first one"
 
 
-def vote_flaws(chain: Chain, vote: Vote) -> Iterator[str]:
+def vote_flaws(chain: CommittedChain, vote: Vote) -> Iterator[str]:
     """Yield what is wrong with what a journal promised and accepted in the run of *chain*."""
     if vote.round > chain.round + 1:
         yield f"it voted in round {vote.round}, but round {vote.round - 1} is not committed here"
@@ -124,7 +126,7 @@ def vote_flaws(chain: Chain, vote: Vote) -> Iterator[str]:
     yield from contradiction(chain, vote)
 
 
-def contradiction(chain: Chain, vote: Vote) -> Iterator[str]:
+def contradiction(chain: CommittedChain, vote: Vote) -> Iterator[str]:
     """Yield how an acceptance contradicts the commit of its round in *chain*, perhaps of another journal.
 
     Once a quorum has accepted a value in a ballot, no higher ballot can have another one (Paxos, P2b).

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Habits(msgspec.Struct, frozen=True):
+class DriverRules(msgspec.Struct, frozen=True):
     """The rules one simulated device keeps; the real driver keeps all of them."""
 
     flushes_first: bool = True
@@ -36,5 +36,5 @@ class Habits(msgspec.Struct, frozen=True):
     """A node shows how many votes its journal has cast, and remembers what others have shown."""
 
 
-ALL = Habits()
+ALL_RULES = DriverRules()
 """Nothing left out."""
