@@ -1,7 +1,7 @@
-"""The all-knowing judge: the design's invariants, checked after every effect.
+"""The checker of all invariants: sees every disk, and checks after every effect.
 
-It knows every disk. What members promise and decide is judged by `VoteChecker`, what becomes of their work by
-`WorkChecker`; that models stay where they must be is judged here, and everything is passed on from here.
+`VoteChecker` checks what members promise and decide, `WorkChecker` what becomes of their work. This module
+checks that models stay where they must be, and passes every effect on to the other two.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from p2pfl.sim.work import WorkChecker
 
 
 class InvariantChecker:
-    """Judges every effect right after it was carried out."""
+    """Checks the invariants after every effect."""
 
     def __init__(
         self, disks: Callable[[], Iterable[Disk]], damaged: Container[tuple[Member, str]] = ()
     ) -> None:
-        """Judge nothing yet.
+        """Check nothing yet.
 
-        *disks* are all there are, of running devices and others; of *damaged* blobs the bytes went wrong on a
-        member's disk, which it could not help.
+        *disks* returns the disks of all devices, running or not. *damaged* are members and the blobs whose
+        bytes their disk lost: the members are excused.
         """
         self._disks, self._damaged = disks, damaged
         self.votes = VoteChecker()
@@ -44,7 +44,7 @@ class InvariantChecker:
 
     @property
     def rounds(self) -> int:
-        """How many rounds are decided."""
+        """Number of decided rounds."""
         return len(self.votes.chosen)
 
     def digest(self, record: Record) -> str:
@@ -52,7 +52,7 @@ class InvariantChecker:
         return self.votes.digest(record)
 
     def saved(self, disk: Disk, effect: Save) -> None:
-        """Judge what is durable now."""
+        """Check a save that has just become durable."""
         match effect:
             case SavePromise():
                 self.votes.promised(disk, effect)
@@ -68,7 +68,7 @@ class InvariantChecker:
                 pass
 
     def done(self, disk: Disk, name: str, effect: AnyEffect) -> None:
-        """Judge any other effect of the device *name*, once it was carried out."""
+        """Check any other effect that the device *name* has just carried out."""
         match effect:
             case Send(message=Promise() | Accepted() as message):
                 self.votes.sent(disk, message)
@@ -84,14 +84,14 @@ class InvariantChecker:
                 pass
 
     def lost(self, member: Member) -> None:
-        """Take note that a member's disk is no more, or is of the past."""
+        """Record that a member's disk was lost, or replaced by a backup."""
         self.votes.gone.add(member)
 
     def latest(self) -> list[tuple[RosterEntry, ...]]:
-        """Return the rosters that matter for what the run with most rounds may still lose.
+        """Return the rosters on which the decided records of the longest run depend.
 
-        Those that voted for its last record and the one before, and the one to vote next; none before a
-        record is decided.
+        These are the rosters that voted for its last two records, and the roster that votes next. There are
+        none before a record is decided.
         """
         votes = self.votes
         if not votes.last:
@@ -101,9 +101,9 @@ class InvariantChecker:
         return [*(one.voters for one in chosen), chosen[-1].record.roster]
 
     def undecided(self) -> list[tuple[RosterEntry, ...]]:
-        """Return the rosters that proposed values name which may still be decided, in the same run.
+        """Return the rosters in proposed records of that run which may still be decided.
 
-        A value may lie on one disk only, and be adopted long after.
+        A proposed record may be on one disk only, and be adopted much later.
         """
         votes = self.votes
         run = self._most_rounds()[0] if votes.last else None
@@ -138,10 +138,10 @@ class InvariantChecker:
                 self._check_possession(self.votes.chosen[run, last])
 
     def _check_possession(self, chosen: Chosen) -> None:
-        """Judge whether a decided model is durable on a quorum.
+        """Check that a decided model is durable on a quorum.
 
-        Disks and bytes that were lost are nobody's fault, and who has turned away from the run need not keep
-        it.
+        A member is excused whose disk, or whose bytes of this model, were lost, and one that has left the
+        run.
         """
         model, acceptors = chosen.record.model, chosen.acceptors
         holders, excused = 0, len(acceptors & self.votes.gone)

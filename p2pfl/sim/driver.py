@@ -1,7 +1,7 @@
-"""What the devices of a world do with their effects, and their timers: the simulator's own driver.
+"""The simulator's driver: carries out the effects of all devices and runs their timers.
 
-Like the real one it makes saves in a row durable together, before anything behind them is done, and puts off
-those that nobody waits for (`can_wait`). Faults aimed at a step strike between two effects.
+Like the real driver it makes consecutive saves durable in one transaction, before it carries out the effects
+behind them, and defers saves that no effect depends on (`can_wait`). Aimed faults strike between two effects.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from p2pfl.sim.transfers import BlobTransfers
 from p2pfl.sim.violation import Violation
 
 LATE_RESULTS = 0.5
-"""Share of stopped trainings that had ended just then: their results come all the same."""
+"""Share of stopped trainings that had just ended: their results still arrive."""
 
 FOREVER = float("inf")
-"""Seconds after which a job ends that hangs in a worker nobody kills."""
+"""Duration of a job that hangs in a worker which no driver kills."""
 
 FLUSH = 0.01
-"""Seconds of a flush that nobody waits for."""
+"""Seconds that a flush takes in the background."""
 
 MAX_SPINS = 1000
-"""Ticks at one moment after which a protocol counts as asking for them without end."""
+"""Ticks at one moment after which a protocol counts as ticking without end."""
 
 
 class SimulatedDriver:
@@ -57,15 +57,15 @@ class SimulatedDriver:
         environment: Environment,
         processes: Processes,
         network: Network,
-        bulk: BlobTransfers,
+        transfers: BlobTransfers,
         checker: InvariantChecker,
     ) -> None:
         self._environment, self._processes = environment, processes
-        self._network, self._transfers, self._checker = network, bulk, checker
+        self._network, self._transfers, self._checker = network, transfers, checker
         self._spins, self._last_tick = 0, -1.0
 
     def carry_out(self, device: Device, effects: list[AnyEffect]) -> None:
-        """Carry *effects* out in order, as far as the process lives; the rest waits while it is suspended."""
+        """Carry *effects* out in order, until the process ends; the rest waits while it is suspended."""
         process = device.process
         for place, effect in enumerate(effects, start=1):
             self._do(device, effect)
@@ -80,9 +80,9 @@ class SimulatedDriver:
         self.arm(device)
 
     def _end_transaction(self, device: Device) -> None:
-        """Make the saves in a row durable, with those put off before, or put them off as well.
+        """Make consecutive saves durable together with the deferred ones, or defer them as well.
 
-        A crash in between takes them away together.
+        A crash before that loses all of them.
         """
         saves, device.unflushed = device.unflushed, []
         device.deferred += saves
@@ -93,7 +93,7 @@ class SimulatedDriver:
             self._environment.after(FLUSH if soon else DEFER_SECONDS, self.flush, device, device.process)
 
     def flush(self, device: Device, process: int) -> None:
-        """Make durable what was put off."""
+        """Make the deferred saves durable."""
         if device.process == process:
             saves, device.deferred = device.deferred, []
             for save in saves:
@@ -154,7 +154,7 @@ class SimulatedDriver:
     def _perhaps_fail(
         self, device: Device, effect: AnyEffect, seconds: float, result: inputs.AnyInput
     ) -> tuple[float, inputs.AnyInput]:
-        """Return when and how a job ends that may fail, hang, or wait for one that hangs."""
+        """Return when and how a job ends; it may fail, hang, or wait for another job that hangs."""
         environment, faults = self._environment, self._environment.faults
         waits = max(0.0, device.hung_until - environment.now)
         if not (faults.hang or faults.fail or faults.invalid_result):
@@ -176,14 +176,14 @@ class SimulatedDriver:
     def _worked(self, device: Device, process: int, result: inputs.AnyInput) -> None:
         if device.process != process or device.node is None:
             return
-        if device.is_frozen:  # its blob is nobody's before the protocol is told of it, so it is kept then
+        if device.is_frozen:  # the blob is stored when the process goes on: the protocol names it then
             device.enter(partial(self._worked, device, process, result))
             return
         if device.is_stale(result) and self._environment.random.random() > LATE_RESULTS:
             return
         ledger = device.node.ledger
         if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.run):
-            device.keep(result)  # who has left the run lets go of its update at once
+            device.keep(result)  # a node that has left the run keeps no update
         if isinstance(result, inputs.Trained):
             self._checker.work.updates[result.digest] = (result.run, result.round, result.model)
         self._processes.hand(device, process, result)
@@ -191,7 +191,7 @@ class SimulatedDriver:
     # --- time -------------------------------------------------------------------------------------------
 
     def arm(self, device: Device) -> None:
-        """Arm the device's one timer for its protocol's deadline, unless it is due before that anyway."""
+        """Arm the device's timer for its protocol's deadline, unless it is due earlier anyway."""
         deadline = device.node.deadline() if device.node is not None else None
         if deadline is None:
             return

@@ -126,4 +126,4 @@ def test_a_run_that_goes_on_or_is_over_or_paused_is_no_stall():
 def test_the_bound_leaves_time_for_a_worker_that_hangs():
     assert BOUND > 2 * WORKER_LIMIT
     world = World(1)
-    assert ProgressChecker(world.environment, world.transfers).judge() is None
+    assert ProgressChecker(world.environment, world.transfers).check() is None
