@@ -97,7 +97,7 @@ def _adopting_what_it_holds(device: Device) -> Policy:
 
 RULES = {
     "adoption": Rule(
-        "a value that somebody has accepted is proposed again, never an own one",
+        "an accepted value is proposed again, never an own one",
         "agreement",
         10,
         AIMED,

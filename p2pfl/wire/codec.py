@@ -1,7 +1,7 @@
-"""Values to frame bodies (MessagePack) and back.
+"""The codec of control frames: values to MessagePack bodies and back.
 
-One decoder knows every frame there is and checks types and bounds while it reads: nobody behind it sees a
-value it would have to doubt. Nothing from a peer is ever unpickled: that would run its code.
+One decoder knows all frames and checks types and bounds while it reads, so the code behind it needs no checks
+of its own. Nothing from a peer is ever unpickled: that would run the peer's code.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from p2pfl.messages import Message
 from p2pfl.wire.links import LinkFrame
 
 ControlFrame = LinkFrame | Message
-"""Whatever may be in a frame of a control connection."""
+"""Everything that a frame of a control connection may hold."""
 
 MAX_ERROR_CHARACTERS = 200
-"""Of a decoder's complaint: it quotes the peer's own words, which may be long."""
+"""Maximum length of a quoted decoder error, which may quote long text of a peer."""
 
 Frame = TypeVar("Frame")
 
@@ -32,7 +32,7 @@ def encode(frame: ControlFrame) -> bytes:
 
 
 def decode(body: bytes) -> ControlFrame:
-    """Return what *body* says.
+    """Return the frame in *body*.
 
     Raises:
         ProtocolError: it is not MessagePack, has an unknown tag, or a field that is missing, unknown,
@@ -42,7 +42,7 @@ def decode(body: bytes) -> ControlFrame:
 
 
 def understood(decoder: msgspec.msgpack.Decoder[Frame], body: bytes) -> Frame:
-    """Return what *decoder* makes of *body*.
+    """Decode *body* with *decoder*.
 
     Raises:
         ProtocolError: it is not MessagePack, has an unknown tag, or a field that is missing, unknown,
@@ -57,7 +57,7 @@ def understood(decoder: msgspec.msgpack.Decoder[Frame], body: bytes) -> Frame:
 
 
 def bounded(text: str, limit: int = MAX_ERROR_CHARACTERS) -> str:
-    """Return *text*, which may hold a peer's words, printable, on one line and cut to *limit* characters."""
+    """Return *text* printable, on one line, cut to *limit* characters; it may hold text of a peer."""
     flat = text
     if not text.isprintable():
         flat = "".join(character if character.isprintable() else "?" for character in text)

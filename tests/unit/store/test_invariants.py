@@ -9,7 +9,7 @@ from p2pfl.core.saved import Vote
 from p2pfl.identity.signatures import verify
 from p2pfl.messages import Ballot, Commit, Origin, record_digest
 from p2pfl.store import invariants
-from p2pfl.store.invariants import check_chain, contradiction, vote_flaws
+from p2pfl.store.invariants import check_chain, contradiction, vote_violations
 from tests.support.core import ballot, chain_of
 from tests.support.records import NAMES, Chain, digest, genesis, resigned, roster, update
 
@@ -129,9 +129,9 @@ def vote(chain: Chain, round_: int, *, at: Ballot | None = None, promised: Ballo
 
 def test_a_vote_that_fits_has_no_flaw(chain: Chain):
     found, _ = followed(chain)
-    assert list(vote_flaws(found, vote(chain, 4))) == []
-    assert list(vote_flaws(found, vote(chain, 3))) == []
-    assert list(vote_flaws(found, Vote(4, ballot(7, "cleo"), None, None))) == []
+    assert list(vote_violations(found, vote(chain, 4))) == []
+    assert list(vote_violations(found, vote(chain, 3))) == []
+    assert list(vote_violations(found, Vote(4, ballot(7, "cleo"), None, None))) == []
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_vote_that_fits_has_no_flaw(chain: Chain):
 )
 def test_a_vote_that_cannot_be_is_found(chain: Chain, round_: int, changes: dict[str, object], flaw: str):
     found, _ = followed(chain)
-    assert any(flaw in one for one in vote_flaws(found, vote(chain, round_, **changes)))  # type: ignore[arg-type]
+    assert any(flaw in one for one in vote_violations(found, vote(chain, round_, **changes)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
