@@ -21,7 +21,7 @@ Kind = Literal[
 """The invariant that is violated."""
 
 
-class Violation(AssertionError):  # noqa: N818 - a failed assertion, whoever raises it
+class Violation(AssertionError):  # noqa: N818 - a failed assertion
     """An invariant of the protocol does not hold."""
 
     def __init__(self, kind: Kind, text: str) -> None:

@@ -215,7 +215,7 @@ class BlobStore(BlobReader):
                 if self.is_durable(digest):  # the average of one update has its bytes
                     path.unlink()
                     return
-                marker.unlink(missing_ok=True)  # somebody deleted the blob alone
+                marker.unlink(missing_ok=True)  # a person deleted only the blob
             path.replace(self._name(digest))
             if flushed:
                 marker.touch()

@@ -100,10 +100,10 @@ def corrupt_rows(connection: sqlite3.Connection) -> Iterator[CorruptRow]:
             yield CorruptRow(table, row)
 
 
-def drop(connection: sqlite3.Connection, flaw: CorruptRow) -> None:
+def drop(connection: sqlite3.Connection, row: CorruptRow) -> None:
     """Delete a corrupt row and its checksum."""
-    connection.execute(f"DELETE FROM {flaw.table} WHERE rowid = ?", (flaw.row,))  # noqa: S608 - our own name
-    connection.execute("DELETE FROM checksums WHERE holder = ? AND row = ?", flaw)
+    connection.execute(f"DELETE FROM {row.table} WHERE rowid = ?", (row.row,))  # noqa: S608 - our own name
+    connection.execute("DELETE FROM checksums WHERE holder = ? AND row = ?", row)
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:

@@ -192,17 +192,17 @@ class Journal(JournalReader):
             DataDirectoryError: a vote depends on a corrupt row, or the disk refused.
         """
         found = find_corrupt_rows(self._connection, self.path)
-        for flaw in found:
-            if flaw.table not in DISPENSABLE:
+        for row in found:
+            if row.table not in DISPENSABLE:
                 raise damaged(
-                    self.path, f"row {flaw.row} of its table {flaw.table} does not fit its checksum"
+                    self.path, f"row {row.row} of its table {row.table} does not match its checksum"
                 )
         if not found:
             return ""
         with self._transaction() as connection:
-            for flaw in found:
-                drop(connection, flaw)
-        lost = ", ".join(sorted({DISPENSABLE[flaw.table] for flaw in found}))
+            for row in found:
+                drop(connection, row)
+        lost = ", ".join(sorted({DISPENSABLE[row.table] for row in found}))
         return f"a part of the journal was damaged and is dropped: {lost}. Look at this disk's health"
 
     def _begin(self, node_id: str, new_journal: bool) -> None:

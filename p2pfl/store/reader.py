@@ -208,7 +208,7 @@ class JournalReader:
         rows = self._all("SELECT entry FROM commits WHERE run = ? ORDER BY round DESC LIMIT ?", run, count)
         return [self._decode(entry, Commit) for (entry,) in rows]
 
-    def flaws(self) -> list[str]:
+    def corrupt_rows(self) -> list[str]:
         """Read the whole journal; describe its corrupt rows, each in half a sentence.
 
         Raises:
@@ -216,7 +216,7 @@ class JournalReader:
         """
         with self._lock:
             found = find_corrupt_rows(self._connection, self.path)
-        return [f"row {flaw.row} of its table {flaw.table} does not fit its checksum" for flaw in found]
+        return [f"row {row.row} of its table {row.table} does not match its checksum" for row in found]
 
     def settled(self, run: str) -> int:
         """Return the last round of *run* whose record paused or ended it; 0 when none did.

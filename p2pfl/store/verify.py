@@ -124,8 +124,8 @@ def _inspect(place: DataDirectory) -> Inspection:
     inspection = Inspection(place)
     try:
         with place.read_journal() as journal:
-            for flaw in journal.flaws():
-                inspection.blame("journal", flaw)
+            for text in journal.corrupt_rows():
+                inspection.blame("journal", text)
             inspection.member = journal.identity()
             inspection.incarnations = journal.incarnations()
             for run in journal.runs():
@@ -143,12 +143,12 @@ def _inspect_run(inspection: Inspection, journal: JournalReader, run: str) -> No
         genesis, vote = journal.genesis(run), journal.votes().get(run)
         assert genesis is not None
         chain = inspection.chains[run] = CommittedChain(run, genesis)
-        for flaw in check_chain(chain, journal.commits(run), signatures.verify):
-            inspection.blame("journal", f"run {run[:SHORT]}: {flaw}")
+        for violation in check_chain(chain, journal.commits(run), signatures.verify):
+            inspection.blame("journal", f"run {run[:SHORT]}: {violation}")
         if vote is not None:
             inspection.votes[run] = vote
-            for flaw in vote_violations(chain, vote):
-                inspection.blame("journal", f"run {run[:SHORT]}: {flaw}")
+            for violation in vote_violations(chain, vote):
+                inspection.blame("journal", f"run {run[:SHORT]}: {violation}")
         for round_ in journal.conflicts(run):
             inspection.blame(
                 "agreement", f"run {run[:SHORT]}: two records are committed around round {round_}"

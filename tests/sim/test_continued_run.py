@@ -1,4 +1,6 @@
-"""A majority is gone for good: the operator continues with who is left, and whoever comes back is told (rule 14)."""
+"""A majority is lost for good: the operator continues the run with the remaining nodes, and returning nodes are told
+(rule "Continuing without the majority").
+"""
 
 import msgspec
 import pytest
@@ -220,7 +222,7 @@ def test_a_majority_that_was_not_gone_goes_on_and_both_sides_say_that_there_are_
 
 
 @pytest.mark.parametrize("kind", [SaveGenesis, SaveClosed])
-def test_a_crash_in_the_middle_of_founding_leads_into_the_new_run(kind):
+def test_a_crash_while_the_new_run_is_founded_leads_into_the_new_run(kind):
     world, (one, two) = two_left(12)
     once(
         world,

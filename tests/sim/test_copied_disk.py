@@ -1,4 +1,4 @@
-"""A data directory is restored from a backup, or copied: it is noticed, refused, and nobody votes twice."""
+"""A data directory is restored from a backup, or copied: the others notice and refuse it, and no member votes twice."""
 
 import pytest
 

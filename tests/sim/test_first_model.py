@@ -1,10 +1,10 @@
-"""A member that cannot have the first model keeps nobody waiting, and takes part as soon as it has it."""
+"""A member that cannot pull the initial model delays no round, and takes part as soon as it has it."""
 
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, number, others, spec, trainers
 
 SOON = 40.0
-"""Seconds, the founding's included, after which the others have gone on without it; the round's cap is 60."""
+"""Seconds, including those until the run is founded, after which the others have gone on without it; the round's cap is 60."""
 
 
 def test_a_founding_member_that_cannot_pull_the_first_model_is_not_awaited_and_comes_later():

@@ -1,4 +1,4 @@
-"""A member nobody can pull from: it loses its candidacies in seconds, its updates are left out by name."""
+"""A member from which no device can pull: it loses its candidacies in seconds, and its updates are left out by name."""
 
 from p2pfl import events
 from p2pfl.core import inputs
@@ -16,7 +16,7 @@ def unpullable(seed, index=1, *, nodes=3, rounds=6, **changes):
     world.run_until(at_round(world, 1), LIMIT)
     one = number(world, index)
     world.network.unpullable = {one.member.node}
-    world.transfers.give_up = 0.0  # whoever dials it is refused at once
+    world.transfers.give_up = 0.0  # a device that dials it is refused at once
     return world, one
 
 
@@ -35,7 +35,7 @@ def test_a_run_goes_on_with_the_others_and_names_the_reason():
         assert all(reason.startswith("its update could not be pulled") for reason in reasons)
 
 
-def test_a_candidate_nobody_can_pull_from_gives_its_ballot_up_and_says_why():
+def test_a_candidate_from_which_no_device_can_pull_steps_down_and_says_why():
     told = set()
     for seed in range(5):
         world, one = unpullable(seed)

@@ -9,7 +9,7 @@ from p2pfl.sim.world import World
 from tests.support.worlds import number, spec
 
 REPORT = Report("ff" * 32, 1, Evaluation(1, 1, 0.5))
-"""A message nobody here sends by itself."""
+"""A message that no device here sends by itself."""
 
 
 def started(nodes=3, **settings):
@@ -168,7 +168,7 @@ def test_rejoining_after_a_cut_leaves_the_deaf_deaf():
 
 
 def arrivals(**faults):
-    """How often 200 messages arrive in bad weather."""
+    """How often 200 messages arrive with faults."""
     world = started(faults=Faults(until=1000.0, **faults))
     seen = fed(world, number(world, 2))
     for _ in range(200):

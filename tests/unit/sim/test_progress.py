@@ -31,7 +31,7 @@ def test_a_clique_is_found_where_each_two_are_a_pair(names, size, found):
 
 
 def stuck(nodes=3):
-    """A world in which nobody ever stands as aggregator, and so nothing is decided."""
+    """A world in which no member ever runs for election, so nothing is decided."""
     world = World(1, nodes=nodes, spec=spec(5))
     for device in world.devices.values():
         device.policy = Policy(quorum=lambda _size: nodes + 1)

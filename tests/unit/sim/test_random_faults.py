@@ -125,7 +125,7 @@ def test_one_node_may_be_slow():
     assert len(slow) == 1
 
 
-def test_in_calm_weather_nothing_happens():
+def test_without_faults_nothing_happens():
     made = World(5, nodes=3, rounds=2, faults=CALM, trace=True)
     made.run()
     assert [line for line in made.trace if "crashes" in line or "cut off" in line] == []

@@ -1,4 +1,4 @@
-"""The judge of votes must object to every way of breaking its invariants: each one is shown to it by hand."""
+"""The vote checker must find every violation of its invariants: each one is shown to it directly."""
 
 import msgspec
 import pytest
@@ -13,7 +13,7 @@ from tests.support.records import NAMES, roster, signed
 
 
 class Court:
-    """The judge over three disks that have record 0."""
+    """The checker over three disks that have record 0."""
 
     def __init__(self):
         self.chain = chain_of(*NAMES[:3])
@@ -23,9 +23,9 @@ class Court:
         for disk in self.disks.values():
             self.save(disk, SaveGenesis(self.run, self.chain.genesis), self.votes.founded)
 
-    def save(self, disk, effect, judge):
+    def save(self, disk, effect, check):
         disk.save(effect)
-        judge(effect) if isinstance(effect, SaveGenesis) else judge(disk, effect)
+        check(effect) if isinstance(effect, SaveGenesis) else check(disk, effect)
 
     def value(self, word, **changes):
         """A record that may be decided in round 1."""

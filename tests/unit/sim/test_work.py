@@ -1,4 +1,4 @@
-"""The judge of work must object where an update is lost, counted twice, or counted where it does not belong."""
+"""The work checker must find an update that is lost, counted twice, or counted in the wrong round."""
 
 import msgspec
 import pytest

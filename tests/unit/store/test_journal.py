@@ -750,7 +750,7 @@ def test_lost_bits_where_votes_rest_end_the_start_until_a_new_journal_is_begun(
     book._connection.execute(f"{damage} WHERE holder = '{table}'")
     book.close()
     for _ in range(2):
-        with pytest.raises(DamagedJournalError, match=f"its table {table} does not fit.*--new-journal"):
+        with pytest.raises(DamagedJournalError, match=f"its table {table} does not match.*--new-journal"):
             Journal.open(path, ME)
     with Journal.open(path, ME, new_journal=True) as book:
         assert "the journal was damaged: it is kept as journal.sqlite.damaged-1" in book.remark
@@ -767,5 +767,5 @@ def test_a_vote_counter_or_a_mark_of_a_copy_that_lost_bits_ends_the_start(path: 
     book._connection.execute(f"UPDATE self SET {loss}")
     book._connection.execute("UPDATE checksums SET value = ? WHERE holder = 'self'", (before,))
     book.close()
-    with pytest.raises(DamagedJournalError, match="its table self does not fit"):
+    with pytest.raises(DamagedJournalError, match="its table self does not match"):
         Journal.open(path, ME)
