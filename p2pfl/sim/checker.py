@@ -7,15 +7,22 @@ checks that models stay where they must be, and passes every effect on to the ot
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
+from typing import assert_never
 
 from p2pfl.core.effects import (
     AnyEffect,
     DeleteUnneededBlobs,
     Save,
     SaveAccepted,
+    SaveClosed,
     SaveCommit,
     SaveGenesis,
     SavePromise,
+    SaveRefused,
+    SaveReport,
+    SaveResumed,
+    SaveSeen,
+    SaveUpdate,
     Send,
     Tell,
     Train,
@@ -64,8 +71,10 @@ class InvariantChecker:
             case SaveGenesis():
                 self.votes.founded(effect)
                 self.work.founded(effect)
-            case _:
+            case SaveUpdate() | SaveReport() | SaveResumed() | SaveSeen() | SaveRefused() | SaveClosed():
                 pass
+            case _:
+                assert_never(effect)
 
     def done(self, disk: Disk, name: str, effect: AnyEffect) -> None:
         """Check any other effect that the device *name* has just carried out."""

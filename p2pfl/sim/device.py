@@ -19,16 +19,6 @@ from p2pfl.core.effects import (
     Fold,
     ReadSchema,
     Save,
-    SaveAccepted,
-    SaveClosed,
-    SaveCommit,
-    SaveGenesis,
-    SavePromise,
-    SaveRefused,
-    SaveReport,
-    SaveResumed,
-    SaveSeen,
-    SaveUpdate,
     Train,
 )
 from p2pfl.core.node import Node
@@ -315,18 +305,3 @@ class Device:
         """Whether *result* is of a training that was stopped."""
         ledger = self.node.ledger if self.node else None
         return isinstance(result, inputs.Trained) and (ledger is None or ledger.round + 1 > result.round)
-
-
-SAVES = (
-    SaveGenesis,
-    SavePromise,
-    SaveAccepted,
-    SaveCommit,
-    SaveUpdate,
-    SaveReport,
-    SaveResumed,
-    SaveSeen,
-    SaveRefused,
-    SaveClosed,
-)
-"""The effects that a disk carries out."""

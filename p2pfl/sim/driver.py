@@ -16,6 +16,7 @@ from p2pfl.core.effects import (
     DeleteUnneededBlobs,
     Exit,
     Fetch,
+    Save,
     SavePromise,
     Send,
     SendRecords,
@@ -28,7 +29,7 @@ from p2pfl.core.effects import (
 from p2pfl.core.options import FIRST_ATTEMPT
 from p2pfl.messages import Ballot, Undelivered
 from p2pfl.sim.checker import InvariantChecker
-from p2pfl.sim.device import SAVES, Device
+from p2pfl.sim.device import Device
 from p2pfl.sim.environment import Environment, Processes
 from p2pfl.sim.network import Network
 from p2pfl.sim.setting import DEFER_SECONDS, WORKER_LIMIT
@@ -101,7 +102,7 @@ class SimulatedDriver:
                 self._checker.saved(device.disk, save)
 
     def _do(self, device: Device, effect: AnyEffect) -> None:
-        if isinstance(effect, SAVES):
+        if isinstance(effect, Save):
             if device.driver_rules.saves_lowest or not _takes_lowest(device, effect):
                 device.unflushed.append(effect)
             return
