@@ -21,7 +21,7 @@ from textual.worker import Worker
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.observe.state import OVER
 from p2pfl.paths import full
-from p2pfl.wire.observing import What
+from p2pfl.wire.observing import CommandName
 from tui import views
 from tui.control import DemoControl
 from tui.dialogs import ConfirmDialog, ExportDialog, killing, leaving, stopping, stopping_now
@@ -334,12 +334,12 @@ class Tui(App[str]):
 
     # --- commands to the node ----------------------------------------------------------------------
 
-    def order(self, what: What) -> None:
+    def order(self, what: CommandName) -> None:
         """Give the node a command and show what came of it."""
         if isinstance(self.session.source, Live):
             self.run_worker(self._order(self.session.source, what), group="orders")
 
-    async def _order(self, source: Live, what: What) -> None:
+    async def _order(self, source: Live, what: CommandName) -> None:
         try:
             answer = await source.order(what)
         except NetworkError as error:

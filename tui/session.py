@@ -10,7 +10,7 @@ from collections.abc import Callable
 from p2pfl.events import Published, RoundRow
 from p2pfl.observe.state import OVER, State
 from p2pfl.paths import quoted
-from p2pfl.wire.observing import Greeting, What
+from p2pfl.wire.observing import CommandName, ObserverWelcome
 from tui.control import DemoControl
 from tui.source import Connected, Connection, Live, Replay, Retrying
 from tui.symbols import Glyphs
@@ -38,7 +38,7 @@ class Session:
         self.seen_problems = 0
         """Those of them that were there when the log was last on the screen."""
         self._clock = clock
-        self._greeting: Greeting | None = None
+        self._greeting: ObserverWelcome | None = None
 
     # --- the state ----------------------------------------------------------------------
 
@@ -101,7 +101,7 @@ class Session:
         """Whether there is a run that has not ended."""
         return bool(self.state.run) and self.state.phase not in (*OVER, "ended")
 
-    def may(self, *commands: What) -> bool:
+    def may(self, *commands: CommandName) -> bool:
         """Return whether the node takes one of *commands* from this user."""
         if self._greeting is None or self.is_stale:
             return False

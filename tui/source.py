@@ -14,7 +14,7 @@ from p2pfl.errors import UserError
 from p2pfl.events import Published
 from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
 from p2pfl.runtime.follow import parse_line
-from p2pfl.wire.observing import Answer, Greeting, What
+from p2pfl.wire.observing import CommandName, CommandResult, ObserverWelcome
 
 SLOWEST, FASTEST = 0.25, 64.0
 """Speeds of a replay."""
@@ -63,7 +63,7 @@ class Live:
         """Try to connect at once."""
         self._follower.retry_now()
 
-    async def order(self, what: What) -> Answer:
+    async def order(self, what: CommandName) -> CommandResult:
         """Give the node a command.
 
         Raises:
@@ -136,7 +136,7 @@ class Replay:
     ) -> None:
         """Say that a recording is always there; `play` gives it out."""
         del deliver, anew
-        tell(Connected(Greeting(1, "", "", "", "", "", "observer", (), "", resumed=False)))
+        tell(Connected(ObserverWelcome(1, "", "", "", "", "", "observer", (), "", resumed=False)))
         await asyncio.Event().wait()
 
     @property

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from p2pfl.observe.target import Target
-    from p2pfl.wire.observing import What
+    from p2pfl.wire.observing import CommandName
 
 EXIT_REFUSED = 1
 """The node understood the command and did not carry it out."""
 
 
-def _command(what: What, text: str) -> Callable[..., None]:
+def _command(what: CommandName, text: str) -> Callable[..., None]:
     """Return the command *what* as Typer takes it, with *text* as its help."""
 
     def give(
@@ -66,7 +66,7 @@ def stop(
     _order("stop-now" if now else "stop", find(address, data_dir, node, certs, name))
 
 
-def _order(what: What, target: Target) -> None:
+def _order(what: CommandName, target: Target) -> None:
     """Give the command *what* to the node at *target* and say what came of it.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from p2pfl.events import Published, RoundRow
-from p2pfl.wire.observing import Greeting
+from p2pfl.wire.observing import ObserverWelcome
 
 Item = Published | RoundRow
 """What a node tells: what happens, and rounds that lie behind."""
@@ -14,7 +14,7 @@ Item = Published | RoundRow
 class Connected(NamedTuple):
     """The node answers."""
 
-    greeting: Greeting
+    greeting: ObserverWelcome
 
 
 class Retrying(NamedTuple):

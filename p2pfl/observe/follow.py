@@ -19,7 +19,14 @@ from p2pfl.events import Published
 from p2pfl.observe.client import Observer
 from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
 from p2pfl.observe.target import Target, find_target
-from p2pfl.wire.observing import Answer, Greeting, Happened, History, HistoryEnd, What
+from p2pfl.wire.observing import (
+    CommandName,
+    CommandResult,
+    EventBatch,
+    HistoryBatch,
+    HistoryEnd,
+    ObserverWelcome,
+)
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Before each attempt to connect again; the last one goes on for ever."""
@@ -105,13 +112,15 @@ class Follower:
             finally:
                 self._observer = None
 
-    def _take(self, frame: History | Happened | HistoryEnd, greeting: Greeting, deliver: Deliver) -> None:
+    def _take(
+        self, frame: HistoryBatch | EventBatch | HistoryEnd, greeting: ObserverWelcome, deliver: Deliver
+    ) -> None:
         match frame:
-            case History(rounds=rounds):
+            case HistoryBatch(rounds=rounds):
                 self._has_delivered = True
                 for row in rounds:
                     deliver(row)
-            case Happened(events=happened):
+            case EventBatch(events=happened):
                 self._has_delivered = True
                 for item in happened:
                     self._pass_on(item, deliver)
@@ -143,7 +152,7 @@ class Follower:
         """Let the next attempt be made at once."""
         self._hurry.set()
 
-    async def order(self, what: What) -> Answer:
+    async def order(self, what: CommandName) -> CommandResult:
         """Give the node a command; `run` must be going on.
 
         Raises:

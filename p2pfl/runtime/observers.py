@@ -35,17 +35,17 @@ from p2pfl.text import one_line
 from p2pfl.wire.frames import encode_frame
 from p2pfl.wire.observing import (
     OBSERVING_VERSION,
-    Answer,
-    Denial,
-    Greeting,
-    Happened,
-    History,
+    CommandName,
+    CommandResult,
+    EventBatch,
+    HistoryBatch,
     HistoryEnd,
     NodeFrame,
+    ObserverCommand,
     ObserverHeartbeat,
-    Order,
+    ObserverRefusal,
+    ObserverWelcome,
     WatchRequest,
-    What,
     batches,
     decode_observer,
     encode,
@@ -64,7 +64,7 @@ RESUMABLE = 4000
 RESUMABLE_BYTES = 2 * 2**20
 """Of these events, as they are sent: some are long, and peers may cause any number of them."""
 
-FEDERATION_WIDE: tuple[What, ...] = ("pause", "resume", "stop", "stop-now")
+FEDERATION_WIDE: tuple[CommandName, ...] = ("pause", "resume", "stop", "stop-now")
 """Commands that any operator of the federation may give at any node."""
 
 FAULT = "a fault in this node ended it"
@@ -99,7 +99,7 @@ class Admitted(NamedTuple):
 
     who: str
     role: Role
-    may: tuple[What, ...]
+    may: tuple[CommandName, ...]
     node: str
     """Of its certificate."""
 
@@ -114,7 +114,7 @@ class Observers:
         token: str,
         stream: str,
         history: Callable[[str], Awaitable[list[RoundRow]]],
-        command: Callable[[What, str], Awaitable[Answer]],
+        command: Callable[[CommandName, str], Awaitable[CommandResult]],
         *,
         can_start: bool,
     ) -> None:
@@ -142,7 +142,7 @@ class Observers:
         self._is_closed = False
         self._seq = 0
         self._beat = self._frame(ObserverHeartbeat())
-        self._too_slow = self._frame(Denial(TOO_SLOW))
+        self._too_slow = self._frame(ObserverRefusal(TOO_SLOW))
 
     @property
     def count(self) -> int:
@@ -171,7 +171,7 @@ class Observers:
     def _flush(self) -> None:
         if self._batch:
             batch, self._batch = self._batch, []
-            frames = [self._frame(Happened(part)) for part in batches(batch)]
+            frames = [self._frame(EventBatch(part)) for part in batches(batch)]
             for viewer in list(self._viewers):
                 for frame in frames:
                     viewer.push(frame)
@@ -183,7 +183,7 @@ class Observers:
         """Tell everybody what is left, answers to commands included, and that this was all."""
         self._is_closed = True
         self._flush()
-        denial = self._frame(Denial(one_line(f"the node ends: {reason}", MAX_REASON_CHARACTERS)))
+        denial = self._frame(ObserverRefusal(one_line(f"the node ends: {reason}", MAX_REASON_CHARACTERS)))
         connected = list(self._connected)
         for viewer in connected:
             viewer.finish(denial)
@@ -211,7 +211,7 @@ class Observers:
                 admitted = self._admit(identity, watch)
             except (PeerError, TimeoutError) as error:
                 reason = str(error) or "it did not say in time what it wants"
-                await stream.write(self._frame(Denial(one_line(reason, MAX_REASON_CHARACTERS))))
+                await stream.write(self._frame(ObserverRefusal(one_line(reason, MAX_REASON_CHARACTERS))))
                 await stream.finish()
                 raise HandshakeRefused(f"This device refused an observer, {identity}: {reason}.") from error
         except OSError as error:
@@ -251,14 +251,14 @@ class Observers:
             )
         if self._is_closed:
             raise PeerError("this node ends")
-        start: tuple[What, ...] = ("start",) if self._can_start else ()
+        start: tuple[CommandName, ...] = ("start",) if self._can_start else ()
         if identity.node_id == self._credentials.node_id:
             if not hmac.compare_digest(watch.token.encode(), self._token.encode()):
                 raise PeerError(
                     "the local user of a node is known by its data directory, and that of this one was not "
                     "shown: give --data-dir, or use a certificate of role observer or operator"
                 )
-            may: tuple[What, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
+            may: tuple[CommandName, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
             return self._placed(Admitted("the local user", "local", may, identity.node_id))
         who = f"{one_line(identity.name, 64)} ({identity.role})"
         if identity.role == "operator":
@@ -299,7 +299,7 @@ class Observers:
             try:
                 await self._begin(viewer, watch, admitted)
             except DataDirectoryError as error:
-                viewer.finish(self._frame(Denial(one_line(str(error), MAX_REASON_CHARACTERS))))
+                viewer.finish(self._frame(ObserverRefusal(one_line(str(error), MAX_REASON_CHARACTERS))))
             tasks.start(self._read(viewer, admitted)).add_done_callback(lambda _: viewer.end(FAULT))
             reason = await viewer.ended
             logger.info("the connection of %s as an observer ended: %s", admitted.who, reason)
@@ -317,7 +317,7 @@ class Observers:
         credentials = self._credentials
         viewer.push(
             self._frame(
-                Greeting(
+                ObserverWelcome(
                     OBSERVING_VERSION,
                     __version__,
                     credentials.name,
@@ -335,7 +335,7 @@ class Observers:
             return
         rows = [] if resumed or not self._compacted.run else await self._history(self._compacted.run)
         for rounds in batches(rows):
-            viewer.push(self._frame(History(rounds)))
+            viewer.push(self._frame(HistoryBatch(rounds)))
             await viewer.room()  # they may be many
         # From here on nothing is awaited: what happens meanwhile is neither missed nor told twice.
         self._flush()
@@ -345,7 +345,7 @@ class Observers:
         else:
             behind = self._compacted.kept()
         for happened in batches(behind):
-            viewer.push(self._frame(Happened(happened)))
+            viewer.push(self._frame(EventBatch(happened)))
         viewer.push(self._frame(HistoryEnd(self._seq)))
         self._viewers.add(viewer)
 
@@ -354,16 +354,16 @@ class Observers:
         try:
             while (body := await viewer.stream.next_body()) is not None:
                 frame = decode_observer(body)
-                if isinstance(frame, Order):
+                if isinstance(frame, ObserverCommand):
                     viewer.push(self._frame(await self._obey(frame, admitted)))
             viewer.end("it closed the connection")
         except (PeerError, OSError) as error:
             viewer.end(str(error) or type(error).__name__)
 
-    async def _obey(self, order: Order, admitted: Admitted) -> Answer:
+    async def _obey(self, order: ObserverCommand, admitted: Admitted) -> CommandResult:
         if order.what in admitted.may:
             answer = await self._command(order.what, admitted.who)
-            return Answer(order.number, answer.refused, answer.text)
+            return CommandResult(order.number, answer.refused, answer.text)
         if order.what == "start":
             reason = "this node does not hold the start: it was started without --wait"
         elif order.what == "leave":
@@ -371,4 +371,4 @@ class Observers:
         else:
             reason = f"{admitted.who} may watch, not command: that takes a certificate of role operator"
         logger.info("%s commands %s: refused: %s", admitted.who, order.what, reason)
-        return Answer(order.number, reason, "")
+        return CommandResult(order.number, reason, "")

@@ -17,14 +17,14 @@ from p2pfl.runtime.driver import Driver
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.durable import make_folder
 from p2pfl.store.export import export_blob
-from p2pfl.wire.observing import Answer, What
+from p2pfl.wire.observing import CommandName, CommandResult
 
 logger = logging.getLogger(__name__)
 
 SHORT = 7
 """Characters of a digest in a file's name."""
 
-_CONTROL_REQUESTS: dict[What, tuple[Literal["pause", "resume", "end", "end-now"], str]] = {
+_CONTROL_REQUESTS: dict[CommandName, tuple[Literal["pause", "resume", "end", "end-now"], str]] = {
     "pause": ("pause", "the run pauses with the next commit"),
     "resume": ("resume", "the run goes on"),
     "stop": ("end", "the run ends with the next commit"),
@@ -49,14 +49,14 @@ class Orders:
         self._save_dir = save_dir
         self._leave = leave
 
-    async def obey(self, what: What, who: str) -> Answer:
+    async def obey(self, what: CommandName, who: str) -> CommandResult:
         """Carry out *what* for *who*, and tell everybody who watches."""
         refused, text = await self._do(what, who)
         logger.info("%s commands %s: %s", who, what, f"refused: {refused}" if refused else text)
         self._driver.publish(events.Commanded(who, what, refused))
-        return Answer(0, refused, text)
+        return CommandResult(0, refused, text)
 
-    async def _do(self, what: What, who: str) -> tuple[str, str]:
+    async def _do(self, what: CommandName, who: str) -> tuple[str, str]:
         """Return why it was refused, or what was done."""
         if what in _CONTROL_REQUESTS:
             control_request, text = _CONTROL_REQUESTS[what]

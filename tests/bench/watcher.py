@@ -13,7 +13,7 @@ from pathlib import Path
 from p2pfl.observe.client import Observer
 from p2pfl.observe.state import State
 from p2pfl.observe.target import find_target
-from p2pfl.wire.observing import Happened, History, HistoryEnd
+from p2pfl.wire.observing import EventBatch, HistoryBatch, HistoryEnd
 
 
 async def watch(data_dir: Path) -> None:
@@ -22,10 +22,10 @@ async def watch(data_dir: Path) -> None:
     async with await Observer.connect(find_target(data_dir=data_dir)) as observer:
         async for frame in observer.frames():
             match frame:
-                case History():
+                case HistoryBatch():
                     for row in frame.rounds:
                         state.apply(row)
-                case Happened():
+                case EventBatch():
                     for published in frame.events:
                         state.apply(published)
                 case HistoryEnd():

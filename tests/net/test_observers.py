@@ -17,7 +17,7 @@ from p2pfl.net.transport.addresses import parse_address
 from p2pfl.observe.client import Observer, command
 from p2pfl.observe.target import Target
 from p2pfl.runtime.observers import Observers
-from p2pfl.wire.observing import Answer, Happened, History, HistoryEnd, What
+from p2pfl.wire.observing import CommandName, CommandResult, EventBatch, HistoryBatch, HistoryEnd
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, WAIT_SECONDS, Lab, Node, lab, until
 from tests.support.proxy import proxy_to
@@ -35,7 +35,7 @@ class Watched:
     def __init__(self, node: Node, observers: Observers) -> None:
         self.node = node
         self.observers = observers
-        self.commands: list[tuple[What, str]] = []
+        self.commands: list[tuple[CommandName, str]] = []
         self.seq = 0
 
     def tell(self, *texts: str) -> None:
@@ -64,9 +64,9 @@ class Screen:
         try:
             async for frame in self.observer.frames():
                 match frame:
-                    case History():
+                    case HistoryBatch():
                         self.rounds += frame.rounds
-                    case Happened():
+                    case EventBatch():
                         self.events += frame.events
                     case HistoryEnd():
                         self.is_caught_up = True
@@ -107,9 +107,9 @@ async def ada(world: Lab, federation: dict[str, Credentials]) -> AsyncIterator[W
     async def history(run: str) -> list[RoundRow]:
         return ROWS
 
-    async def obey(what: What, who: str) -> Answer:
+    async def obey(what: CommandName, who: str) -> CommandResult:
         watched.commands.append((what, who))
-        return Answer(0, "", f"{what} is done")
+        return CommandResult(0, "", f"{what} is done")
 
     settings = msgspec.structs.replace(FAST, max_observer_bytes=2 * 1024 * 1024)
     observers = Observers(federation["ada"], settings, TOKEN, STREAM, history, obey, can_start=False)

@@ -55,12 +55,12 @@ def test_leavers_serve_the_model_until_those_who_stay_can_go_on_without_one_of_t
     world.run_until(at_round(world, 1), LIMIT)
     first, *late = [number(world, index) for index in (1, 2, 3)]
     leavers = [number(world, 4), number(world, 5)]
-    fetch = world.bulk.fetch
+    fetch = world.transfers.fetch
 
     def delay(device, effect):
         world.after(6.0 if device in late and effect.durable else 0.0, fetch, device, effect)
 
-    world.bulk.fetch = delay
+    world.transfers.fetch = delay
     for device in leavers:
         world.feed(device, inputs.Leave())
     world.run_until(lambda: len(chain(first)[-1].roster) == 3, LIMIT)

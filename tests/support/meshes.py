@@ -16,7 +16,7 @@ from p2pfl.messages import Member, Message
 from p2pfl.net.links.peers import LinkedPeer, LocalNode
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport.acceptor import AlpnHandler
-from p2pfl.proofs import Claim, Seen
+from p2pfl.proofs import Claim, JournalEvidence
 from p2pfl.store.blobs import BlobStore
 from tests.support.keys import signer
 
@@ -47,13 +47,13 @@ class Incarnations:
     """A memory of incarnations that lasts for one test."""
 
     def __init__(self) -> None:
-        self.known: dict[Member, Seen] = {}
+        self.known: dict[Member, JournalEvidence] = {}
 
-    def seen(self, member: Member) -> Seen | None:
+    def seen(self, member: Member) -> JournalEvidence | None:
         return self.known.get(member)
 
     def save_claim(self, member: Member, claim: Claim) -> None:
-        self.known[member] = Seen(claim, self.known.get(member, Seen()).cast)
+        self.known[member] = JournalEvidence(claim, self.known.get(member, JournalEvidence()).cast)
 
 
 class Recorder:

@@ -15,7 +15,7 @@ from p2pfl.net.transport.addresses import Address
 from p2pfl.observe.target import Target
 from p2pfl.runtime.observers import Observers
 from p2pfl.store.blobs import BlobStore
-from p2pfl.wire.observing import Answer, What
+from p2pfl.wire.observing import CommandName, CommandResult
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, Incarnations, Recorder, new_local
 
@@ -29,7 +29,7 @@ class Observed:
         self._folder = folder
         self._rows = rows
         self.credentials = make_federation(folder / "ca", "ada")["ada"]
-        self.orders: list[tuple[What, str]] = []
+        self.orders: list[tuple[CommandName, str]] = []
         self.refused = ""
         """The answer to commands: why they are not done."""
         self.observers = Observers(
@@ -64,9 +64,9 @@ class Observed:
     async def _history(self, _run: str) -> list[RoundRow]:
         return self._rows
 
-    async def _obey(self, what: What, who: str) -> Answer:
+    async def _obey(self, what: CommandName, who: str) -> CommandResult:
         self.orders.append((what, who))
-        return Answer(0, self.refused, "" if self.refused else f"did {what}")
+        return CommandResult(0, self.refused, "" if self.refused else f"did {what}")
 
 
 @contextlib.asynccontextmanager

@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from p2pfl.events import Published
-from p2pfl.wire.observing import Answer, Greeting, What
+from p2pfl.wire.observing import CommandName, CommandResult, ObserverWelcome
 from tests.support.recordings import node_id_of
 from tui.app import Tui
 from tui.source import Connected, Live
 
 GOLDEN = Path(__file__).parents[1] / "tui" / "golden"
 
-EVERYTHING: tuple[What, ...] = ("start", "pause", "resume", "stop", "stop-now", "save", "leave")
+EVERYTHING: tuple[CommandName, ...] = ("start", "pause", "resume", "stop", "stop-now", "save", "leave")
 
 
 class Node(Live):
@@ -23,7 +23,7 @@ class Node(Live):
 
     def __init__(self) -> None:
         self.text = "192.0.2.20:9000"
-        self.orders: list[What] = []
+        self.orders: list[CommandName] = []
         self.refusal = ""
         self.retried = 0
 
@@ -33,13 +33,15 @@ class Node(Live):
     def retry_now(self) -> None:
         self.retried += 1
 
-    async def order(self, what: What) -> Answer:
+    async def order(self, what: CommandName) -> CommandResult:
         self.orders.append(what)
-        return Answer(0, self.refusal, "" if self.refusal else f"{what} is done")
+        return CommandResult(0, self.refusal, "" if self.refusal else f"{what} is done")
 
 
-def greeting(role="local", may: Sequence[What] = EVERYTHING, name="lab-desktop") -> Greeting:
-    return Greeting(1, "0.1.0", name, node_id_of(name), "lab", "somebody", role, tuple(may), "a" * 32, False)
+def greeting(role="local", may: Sequence[CommandName] = EVERYTHING, name="lab-desktop") -> ObserverWelcome:
+    return ObserverWelcome(
+        1, "0.1.0", name, node_id_of(name), "lab", "somebody", role, tuple(may), "a" * 32, False
+    )
 
 
 @asynccontextmanager

@@ -9,12 +9,12 @@ from p2pfl.config import NetSettings
 from p2pfl.wire.frames import FrameDecoder, encode_frame
 from p2pfl.wire.observing import (
     OBSERVING_VERSION,
-    Happened,
+    CommandName,
+    EventBatch,
     NodeFrame,
+    ObserverCommand,
     ObserverFrame,
-    Order,
     WatchRequest,
-    What,
     decode_node,
     encode,
 )
@@ -52,8 +52,8 @@ class Watcher:
         for frame in frames:
             self._near.receive(frame if isinstance(frame, bytes) else encode_frame(encode(frame), MAX_BYTES))
 
-    def order(self, what: What, number: int = 1) -> None:
-        self.say(Order(number, what))
+    def order(self, what: CommandName, number: int = 1) -> None:
+        self.say(ObserverCommand(number, what))
 
     @property
     def frames(self) -> list[NodeFrame]:
@@ -67,7 +67,7 @@ class Watcher:
     @property
     def told(self) -> list[events.Published]:
         """The events it was told so far."""
-        return [published for frame in self.all(Happened) for published in frame.events]
+        return [published for frame in self.all(EventBatch) for published in frame.events]
 
     @property
     def numbers(self) -> list[int]:

@@ -12,7 +12,7 @@ from p2pfl.errors import NetworkError
 from p2pfl.events import Published
 from p2pfl.runtime.publish import as_json
 from p2pfl.streams import PIPE_EXIT
-from p2pfl.wire.observing import Greeting
+from p2pfl.wire.observing import ObserverWelcome
 from tests.support.recordings import hostile, running
 from tests.support.source import ROOT
 from tui.plain import run_plain
@@ -34,7 +34,7 @@ class FakeLive(Live):
     async def run(self, deliver: Any, tell: Any, anew: Any) -> None:
         if self._failure is not None:
             raise self._failure
-        tell(Connected(Greeting(1, "0", "n", "id", "f", "who", "observer", (), "s", resumed=False)))
+        tell(Connected(ObserverWelcome(1, "0", "n", "id", "f", "who", "observer", (), "s", resumed=False)))
         for item in self._recording:
             deliver(item)
         anew()

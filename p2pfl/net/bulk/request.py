@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from p2pfl.store.partial import Watch
+from p2pfl.store.partial import PieceWatcher
 
 Progress = Callable[[int, int], None]
 """Called with the number of bytes transferred, and of all bytes."""
@@ -33,7 +33,7 @@ class PullRequest:
     """Whether the blob is on disk when the pull ends; one that was in the store before is not flushed."""
     soon: bool = False
     """Whether flushing to disk starts with the pull, for a blob that becomes durable afterwards."""
-    watch: Watch | None = None
+    watch: PieceWatcher | None = None
     """Called with all bytes that are received."""
 
 

@@ -23,7 +23,7 @@ from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Member
 from p2pfl.net.links.peers import IncarnationMemory, LocalNode
-from p2pfl.proofs import Claim, Seen
+from p2pfl.proofs import Claim, JournalEvidence
 from p2pfl.wire.links import Hello, Introduction, Refusal
 
 
@@ -190,7 +190,7 @@ def refuse_role(peer: PeerIdentity) -> Refusal | None:
     )
 
 
-def _refuse_copy(name: str, claim: Claim, known: Seen) -> Refusal | None:
+def _refuse_copy(name: str, claim: Claim, known: JournalEvidence) -> Refusal | None:
     """Return why *claim* is that of a copied journal, given what is *known* of it; None if it is not."""
     last = known.claim
     if last is not None and (
@@ -210,7 +210,7 @@ def _refuse_copy(name: str, claim: Claim, known: Seen) -> Refusal | None:
     return Refusal("cloned", reason, last, known.cast)
 
 
-def _adds_nothing(known: Seen, claim: Claim) -> bool:
+def _adds_nothing(known: JournalEvidence, claim: Claim) -> bool:
     """Whether *claim* adds nothing to what is *known*."""
     last = known.claim
     return last is not None and last.nonce == claim.nonce and known.votes >= claim.votes

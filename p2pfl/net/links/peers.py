@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from p2pfl.messages import Member, Message
-from p2pfl.proofs import Claim, Seen, Signer, sign_claim
+from p2pfl.proofs import Claim, JournalEvidence, Signer, sign_claim
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class LinkedPeer:
 class IncarnationMemory(Protocol):
     """Persistent memory of other journals' incarnations and votes, which exposes copies of a journal."""
 
-    def seen(self, member: Member) -> Seen | None:
+    def seen(self, member: Member) -> JournalEvidence | None:
         """Return the latest that was seen of *member*."""
 
     def save_claim(self, member: Member, claim: Claim) -> None:

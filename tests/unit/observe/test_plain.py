@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from p2pfl.events import Elected, Measured, Notice, Published
 from p2pfl.observe.connection import Connected, Connection, Over, Retrying
 from p2pfl.observe.plain import connection_line, item_json, item_line
-from p2pfl.wire.observing import Greeting
+from p2pfl.wire.observing import ObserverWelcome
 from tests.support.recordings import HOSTILE, finished, hostile, rows_of
 
 ROWS = rows_of(finished())
@@ -60,7 +60,9 @@ def test_lines_are_printable_whatever_the_names() -> None:
     [
         (
             Connected(
-                Greeting(1, "0", "ada", "id", "lab", "op (operator)", "operator", (), "", resumed=False)
+                ObserverWelcome(
+                    1, "0", "ada", "id", "lab", "op (operator)", "operator", (), "", resumed=False
+                )
             ),
             "-- connected to ada of lab as op (operator)",
         ),

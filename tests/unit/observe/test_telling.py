@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from p2pfl.events import Committed, EvaluationFinished, Notice, Published, RoundRow
 from p2pfl.observe.connection import Connected, Over, Retrying
 from p2pfl.observe.telling import Telling
-from p2pfl.wire.observing import Greeting
+from p2pfl.wire.observing import ObserverWelcome
 from tests.support.recordings import finished, rows_of
 
 RECORDING = finished()
@@ -27,7 +27,9 @@ class Told:
         self.it = Telling(self.lines.append, self.notes.append, json=json)
 
     def connect(self, stream: str) -> None:
-        self.it.tell(Connected(Greeting(1, "0", "ada", "id", "lab", "who", "local", (), stream, False)))
+        self.it.tell(
+            Connected(ObserverWelcome(1, "0", "ada", "id", "lab", "who", "local", (), stream, False))
+        )
 
     def take(self, *items: Published | RoundRow) -> None:
         for item in items:

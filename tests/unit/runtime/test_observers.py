@@ -25,15 +25,15 @@ from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from p2pfl.wire.observing import (
     OBSERVING_VERSION,
-    Answer,
-    Denial,
-    Greeting,
-    Happened,
-    History,
+    CommandName,
+    CommandResult,
+    EventBatch,
+    HistoryBatch,
     HistoryEnd,
-    Order,
+    ObserverCommand,
+    ObserverRefusal,
+    ObserverWelcome,
     WatchRequest,
-    What,
     batches,
     encode,
 )
@@ -66,7 +66,7 @@ class Stage:
     def __init__(self, credentials: Credentials, settings: NetSettings, *, can_start: bool = False) -> None:
         self.credentials = credentials
         self.me = PeerIdentity(credentials.node_id, "ada", "node", "lab")
-        self.commands: list[tuple[What, str]] = []
+        self.commands: list[tuple[CommandName, str]] = []
         self.asked: list[str] = []
         self.may_read = asyncio.Event()
         self.may_read.set()
@@ -83,17 +83,17 @@ class Stage:
         await self.may_read.wait()
         return list(ROWS)
 
-    async def command(self, what: What, who: str) -> Answer:
+    async def command(self, what: CommandName, who: str) -> CommandResult:
         self.commands.append((what, who))
         await self.may_obey.wait()
-        return Answer(0, "", f"{what} is done")
+        return CommandResult(0, "", f"{what} is done")
 
     def tell(self, *told: events.AnyEvent) -> None:
         for event in told:
             self._seq += 1
             self.it.write(Published(self._seq, float(self._seq), event))
 
-    async def connect(self, identity: PeerIdentity, first: WatchRequest | Order | bytes) -> Watcher:
+    async def connect(self, identity: PeerIdentity, first: WatchRequest | ObserverCommand | bytes) -> Watcher:
         """Connect *identity*, who says *first*, and serve it until the test ends."""
         watcher = Watcher()
         watcher.say(first)
@@ -113,14 +113,14 @@ class Stage:
         await until(lambda: bool(watcher.all(HistoryEnd)))
         return watcher
 
-    async def refuse(self, identity: PeerIdentity, first: WatchRequest | Order | bytes) -> str:
+    async def refuse(self, identity: PeerIdentity, first: WatchRequest | ObserverCommand | bytes) -> str:
         """Connect *identity*, who is not let in; return what it is told."""
         watcher = Watcher()
         watcher.say(first)
         with pytest.raises(HandshakeRefused, match=rf"refused an observer, {identity.name}") as caught:
             await self.it.hear(watcher.stream, identity, "127.0.0.1")
         [denial] = watcher.frames
-        assert isinstance(denial, Denial)
+        assert isinstance(denial, ObserverRefusal)
         assert denial.reason in str(caught.value)
         assert watcher.is_closed
         return denial.reason
@@ -162,12 +162,12 @@ def stage(make: Callable[..., Stage]) -> Stage:
     ],
 )
 async def test_an_observer_is_greeted_with_what_it_may_do(
-    make: Callable[..., Stage], role: str, who: str, may: tuple[What, ...]
+    make: Callable[..., Stage], role: str, who: str, may: tuple[CommandName, ...]
 ) -> None:
     stage = make(can_start=True)
     identity = stage.me if role == "local" else PeerIdentity("e" * 52, "eve", role, "lab")  # type: ignore[arg-type]
     watcher = await stage.connect(identity, watch(token=TOKEN if role == "local" else ""))
-    assert watcher.frames[0] == Greeting(
+    assert watcher.frames[0] == ObserverWelcome(
         OBSERVING_VERSION,
         __version__,
         "ada",
@@ -183,7 +183,7 @@ async def test_an_observer_is_greeted_with_what_it_may_do(
 
 async def test_a_start_is_offered_only_where_it_can_be_given(stage: Stage) -> None:
     watcher = await stage.connect(EVE, watch())
-    assert watcher.all(Greeting)[0].may == (*FEDERATION_WIDE, "save")
+    assert watcher.all(ObserverWelcome)[0].may == (*FEDERATION_WIDE, "save")
 
 
 @pytest.mark.parametrize("token", ["", "5f" * 32, TOKEN[:-1], "ü" * 60])
@@ -206,12 +206,14 @@ async def test_another_version_is_refused_with_both(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("first", "why"),
     [
-        (Order(1, "pause"), "first frame must be WATCH"),
+        (ObserverCommand(1, "pause"), "first frame must be WATCH"),
         (b"\x00\x00\x00\x03abc", "cannot be understood"),
         (b"\xff\xff\xff\xff", "a frame of 4294967295 bytes was announced"),
     ],
 )
-async def test_who_begins_otherwise_is_refused(stage: Stage, first: Order | bytes, why: str) -> None:
+async def test_who_begins_otherwise_is_refused(
+    stage: Stage, first: ObserverCommand | bytes, why: str
+) -> None:
     assert why in await stage.refuse(OWL, first)
 
 
@@ -278,9 +280,9 @@ async def test_long_events_are_kept_for_who_comes_back_only_as_far_as_they_take_
     assert len(stage.it._recent) < 5
     await until(lambda: len(first.told) == 20)
     back = await stage.following(stream=STREAM, after=19)
-    assert back.all(Greeting)[0].resumed
+    assert back.all(ObserverWelcome)[0].resumed
     late = await stage.following(stream=STREAM, after=2)
-    assert not late.all(Greeting)[0].resumed
+    assert not late.all(ObserverWelcome)[0].resumed
 
 
 # --- what it is told ----------------------------------------------------------------------------------------
@@ -292,8 +294,14 @@ async def test_a_newcomer_is_told_what_lies_behind_and_then_what_happens(stage: 
     assert stage.asked == [RUN]
     stage.tell(note("after"))
     await until(lambda: len(watcher.told) == 3)
-    assert [type(frame) for frame in watcher.frames] == [Greeting, History, Happened, HistoryEnd, Happened]
-    assert watcher.all(History)[0].rounds == tuple(ROWS)
+    assert [type(frame) for frame in watcher.frames] == [
+        ObserverWelcome,
+        HistoryBatch,
+        EventBatch,
+        HistoryEnd,
+        EventBatch,
+    ]
+    assert watcher.all(HistoryBatch)[0].rounds == tuple(ROWS)
     assert watcher.all(HistoryEnd) == [HistoryEnd(2)]
     assert [one.event for one in watcher.told] == [JOINED, note("before"), note("after")]
 
@@ -301,7 +309,7 @@ async def test_a_newcomer_is_told_what_lies_behind_and_then_what_happens(stage: 
 async def test_without_a_run_no_history_is_asked_for(stage: Stage) -> None:
     watcher = await stage.following()
     assert stage.asked == []
-    assert [type(frame) for frame in watcher.frames] == [Greeting, HistoryEnd]
+    assert [type(frame) for frame in watcher.frames] == [ObserverWelcome, HistoryEnd]
 
 
 async def test_what_happens_while_the_journal_is_read_is_told_once(stage: Stage) -> None:
@@ -338,7 +346,7 @@ async def test_events_of_one_turn_of_the_loop_come_in_one_frame(stage: Stage) ->
     stage.tell(note("one"), note("two"), note("three"))
     assert watcher.told == [], "nothing is sent before the turn is over"
     await until(lambda: bool(watcher.told))
-    assert [len(frame.events) for frame in watcher.all(Happened)] == [3]
+    assert [len(frame.events) for frame in watcher.all(EventBatch)] == [3]
 
 
 async def test_more_than_a_frame_holds_comes_in_several(stage: Stage) -> None:
@@ -347,7 +355,7 @@ async def test_more_than_a_frame_holds_comes_in_several(stage: Stage) -> None:
     stage.tell(*[long] * 12)
     await until(lambda: len(watcher.told) == 12)
     assert watcher.numbers == list(range(1, 13))
-    assert len(watcher.all(Happened)) > 1
+    assert len(watcher.all(EventBatch)) > 1
 
 
 async def test_an_event_is_encoded_once_for_all_observers(
@@ -368,7 +376,7 @@ async def test_who_does_not_follow_is_told_nothing(stage: Stage) -> None:
     stage.tell(JOINED)
     watcher.order("pause")
     await until(lambda: len(watcher.frames) == 2)
-    assert [type(frame) for frame in watcher.frames] == [Greeting, Answer]
+    assert [type(frame) for frame in watcher.frames] == [ObserverWelcome, CommandResult]
     assert stage.it.count == 0, "nothing is measured for it"
 
 
@@ -379,9 +387,9 @@ async def test_a_history_longer_than_may_wait_is_told_as_fast_as_it_is_read(
     monkeypatch.setattr(module, "batches", partial(batches, max_bytes=2000))
     stage = make(max_observer_bytes=20_000)
     stage.tell(JOINED)
-    assert sum(len(encode(History((row,)))) for row in ROWS) > 5 * 20_000
+    assert sum(len(encode(HistoryBatch((row,)))) for row in ROWS) > 5 * 20_000
     watcher = await stage.following()
-    assert [row for frame in watcher.all(History) for row in frame.rounds] == ROWS
+    assert [row for frame in watcher.all(HistoryBatch) for row in frame.rounds] == ROWS
 
 
 async def test_who_reads_too_slowly_is_dropped_and_may_come_back(
@@ -395,12 +403,12 @@ async def test_who_reads_too_slowly_is_dropped_and_may_come_back(
         stage.tell(msgspec.structs.replace(STATUS, links=number))
         await until(lambda number=number: len(quick.told) == number)
     await until(lambda: slow.is_closed)
-    assert slow.frames[-1] == Denial(TOO_SLOW)
+    assert slow.frames[-1] == ObserverRefusal(TOO_SLOW)
     assert slow.numbers == [1], "what waited is not sent any more"
     assert quick.numbers == list(range(1, 41)), "the others miss nothing"
     assert stage.it.count == 1
     again = await stage.following(OWL, stream=STREAM, after=slow.numbers[-1])
-    assert not again.all(Greeting)[0].resumed
+    assert not again.all(ObserverWelcome)[0].resumed
     assert again.numbers[-1] == 40
 
 
@@ -415,7 +423,7 @@ async def test_a_journal_that_cannot_be_read_is_told_to_who_asked_and_to_nobody_
     monkeypatch.setattr(stage.it, "_history", history)
     watcher = await stage.connect(OWL, watch())
     await until(lambda: watcher.is_closed)
-    assert watcher.frames[-1] == Denial("cannot read the journal: the disk reports an error")
+    assert watcher.frames[-1] == ObserverRefusal("cannot read the journal: the disk reports an error")
     stage.tell(note("after"))
     await until(lambda: early.numbers[-1:] == [2])
 
@@ -438,7 +446,7 @@ def test_of_a_long_run_the_last_rounds_are_told(tmp_path: Path, monkeypatch: pyt
 async def test_who_comes_back_goes_on_behind_the_last_number_it_saw(stage: Stage, after: int) -> None:
     stage.tell(JOINED, *(note(str(number)) for number in range(2, 6)))
     watcher = await stage.following(stream=STREAM, after=after)
-    assert watcher.all(Greeting)[0].resumed
+    assert watcher.all(ObserverWelcome)[0].resumed
     assert stage.asked == []
     assert watcher.numbers == list(range(after + 1, 6))
     stage.tell(note("6"))
@@ -455,9 +463,9 @@ async def test_who_comes_back_goes_on_behind_the_last_number_it_saw(stage: Stage
 async def test_who_comes_from_elsewhere_is_told_anew(stage: Stage, stream: str, after: int) -> None:
     stage.tell(JOINED, *(note(str(number)) for number in range(2, 6)))
     watcher = await stage.following(stream=stream, after=after)
-    assert not watcher.all(Greeting)[0].resumed
+    assert not watcher.all(ObserverWelcome)[0].resumed
     assert watcher.numbers == [1, 2, 3, 4, 5]
-    assert watcher.all(History)
+    assert watcher.all(HistoryBatch)
 
 
 async def test_who_missed_more_than_is_kept_is_told_anew(
@@ -467,10 +475,10 @@ async def test_who_missed_more_than_is_kept_is_told_anew(
     stage = make()
     stage.tell(JOINED, *(note(str(number)) for number in range(2, 7)))  # 4, 5 and 6 are kept
     just = await stage.following(stream=STREAM, after=3)
-    assert just.all(Greeting)[0].resumed
+    assert just.all(ObserverWelcome)[0].resumed
     assert just.numbers == [4, 5, 6]
     late = await stage.following(stream=STREAM, after=2)
-    assert not late.all(Greeting)[0].resumed
+    assert not late.all(ObserverWelcome)[0].resumed
     assert late.numbers == [1, 2, 3, 4, 5, 6], "all that matters, from the compacted events"
 
 
@@ -481,9 +489,12 @@ async def test_a_command_is_carried_out_and_answered_under_its_number(stage: Sta
     watcher = await stage.connect(EVE, watch(follow=False))
     watcher.order("pause", 7)
     watcher.order("save", 8)
-    await until(lambda: len(watcher.all(Answer)) == 2)
+    await until(lambda: len(watcher.all(CommandResult)) == 2)
     assert stage.commands == [("pause", "eve (operator)"), ("save", "eve (operator)")]
-    assert watcher.all(Answer) == [Answer(7, "", "pause is done"), Answer(8, "", "save is done")]
+    assert watcher.all(CommandResult) == [
+        CommandResult(7, "", "pause is done"),
+        CommandResult(8, "", "save is done"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -497,13 +508,13 @@ async def test_a_command_is_carried_out_and_answered_under_its_number(stage: Sta
     ],
 )
 async def test_a_command_beyond_ones_role_is_refused_and_not_carried_out(
-    stage: Stage, identity: PeerIdentity, what: What, why: str, caplog: pytest.LogCaptureFixture
+    stage: Stage, identity: PeerIdentity, what: CommandName, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     watcher = await stage.connect(identity, watch())
     watcher.order(what, 3)
-    await until(lambda: bool(watcher.all(Answer)))
-    assert watcher.all(Answer) == [Answer(3, why, "")]
+    await until(lambda: bool(watcher.all(CommandResult)))
+    assert watcher.all(CommandResult) == [CommandResult(3, why, "")]
     assert stage.commands == []
     assert f"{identity.name} ({identity.role}) commands {what}: refused" in caplog.text
 
@@ -511,7 +522,7 @@ async def test_a_command_beyond_ones_role_is_refused_and_not_carried_out(
 async def test_the_local_user_may_let_the_node_leave(stage: Stage) -> None:
     watcher = await stage.connect(stage.me, watch(token=TOKEN))
     watcher.order("leave")
-    await until(lambda: bool(watcher.all(Answer)))
+    await until(lambda: bool(watcher.all(CommandResult)))
     assert stage.commands == [("leave", "the local user")]
 
 
@@ -531,7 +542,7 @@ async def test_at_the_end_everybody_is_told_why_after_all_else(stage: Stage, fol
     watcher = await stage.connect(EVE, watch(follow=follow))
     stage.tell(events.Ended(0, "done"))
     await stage.it.close("done")
-    assert watcher.frames[-1] == Denial("the node ends: done")
+    assert watcher.frames[-1] == ObserverRefusal("the node ends: done")
     assert [one.event for one in watcher.told] == ([events.Ended(0, "done")] if follow else [])
     assert watcher.is_closed
 
@@ -541,7 +552,10 @@ async def test_who_makes_the_node_leave_gets_its_answer_before_the_end(stage: St
     watcher.order("leave")
     await until(lambda: bool(stage.commands))
     await stage.it.close("it left")
-    assert watcher.frames[1:] == [Answer(1, "", "leave is done"), Denial("the node ends: it left")]
+    assert watcher.frames[1:] == [
+        CommandResult(1, "", "leave is done"),
+        ObserverRefusal("the node ends: it left"),
+    ]
 
 
 async def test_who_comes_at_the_end_is_sent_away(stage: Stage) -> None:

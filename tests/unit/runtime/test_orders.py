@@ -15,7 +15,7 @@ from p2pfl.core import inputs
 from p2pfl.runtime.orders import Orders
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
-from p2pfl.wire.observing import Answer, What
+from p2pfl.wire.observing import CommandName, CommandResult
 from tests.support.core import chain_of
 from tests.support.records import LAYOUT, SCHEMA
 
@@ -73,7 +73,7 @@ def stage(tmp_path: Path) -> Stage:
     [("pause", "pause"), ("resume", "resume"), ("stop", "end"), ("stop-now", "end-now")],
 )
 async def test_a_wish_is_handed_to_the_protocol_with_its_author(
-    stage: Stage, what: What, control_request: str
+    stage: Stage, what: CommandName, control_request: str
 ) -> None:
     answer = await stage.orders.obey(what, WHO)
     assert answer.refused == ""
@@ -87,18 +87,18 @@ async def test_a_wish_is_handed_to_the_protocol_with_its_author(
     [("pause", "pause"), ("resume", "resume"), ("stop", "end"), ("stop-now", "end-now")],
 )
 async def test_a_wish_that_would_change_nothing_is_refused_with_the_reason(
-    stage: Stage, what: What, control_request: str, caplog: pytest.LogCaptureFixture
+    stage: Stage, what: CommandName, control_request: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     stage.objections[control_request] = "the run is over"
-    assert await stage.orders.obey(what, WHO) == Answer(0, "the run is over", "")
+    assert await stage.orders.obey(what, WHO) == CommandResult(0, "the run is over", "")
     assert stage.fed == []
     assert stage.told == [events.Commanded(WHO, what, "the run is over")]
     assert f"{WHO} commands {what}: refused: the run is over" in caplog.text
 
 
 async def test_the_start_is_given_once(stage: Stage) -> None:
-    assert await stage.orders.obey("start", WHO) == Answer(0, "", "the start is given")
+    assert await stage.orders.obey("start", WHO) == CommandResult(0, "", "the start is given")
     assert stage.fed == [inputs.Go()]
     stage.node.waits_for_go = False
     assert "given already" in (await stage.orders.obey("start", WHO)).refused
@@ -106,7 +106,7 @@ async def test_the_start_is_given_once(stage: Stage) -> None:
 
 
 async def test_leaving_is_begun(stage: Stage) -> None:
-    assert await stage.orders.obey("leave", "the local user") == Answer(0, "", "this node leaves")
+    assert await stage.orders.obey("leave", "the local user") == CommandResult(0, "", "this node leaves")
     assert stage.leaves == 1
 
 
@@ -121,7 +121,7 @@ async def test_the_last_committed_model_is_saved_byte_for_byte_and_can_be_saved_
     stage.put()
     path = stage.data_dir / "saved" / f"round-3-{DIGEST[:7]}.safetensors"
     for _ in range(2):
-        assert await stage.orders.obey("save", WHO) == Answer(0, "", f"saved as {path}")
+        assert await stage.orders.obey("save", WHO) == CommandResult(0, "", f"saved as {path}")
         assert stage.saved == [path]
         assert path.read_bytes() == MODEL
     assert not stage.store.is_pinned(DIGEST)

@@ -10,7 +10,7 @@ from p2pfl.events import Notice, Published
 from p2pfl.runtime import viewer
 from p2pfl.runtime.viewer import Viewer
 from p2pfl.wire.frames import encode_frame
-from p2pfl.wire.observing import Denial, Happened, NodeFrame, ObserverHeartbeat, encode
+from p2pfl.wire.observing import EventBatch, NodeFrame, ObserverHeartbeat, ObserverRefusal, encode
 from tests.support.meshes import until
 from tests.support.watchers import MAX_BYTES, Watcher
 
@@ -19,11 +19,15 @@ def frame(one: NodeFrame) -> bytes:
     return encode_frame(encode(one), MAX_BYTES)
 
 
-def news(number: int) -> Happened:
-    return Happened((Published(number, 0.0, Notice("info", "x" * 100)),))
+def news(number: int) -> EventBatch:
+    return EventBatch((Published(number, 0.0, Notice("info", "x" * 100)),))
 
 
-BEAT, TOO_SLOW, LAST = frame(ObserverHeartbeat()), frame(Denial("too slow")), Denial("the end")
+BEAT, TOO_SLOW, LAST = (
+    frame(ObserverHeartbeat()),
+    frame(ObserverRefusal("too slow")),
+    ObserverRefusal("the end"),
+)
 SIZE = len(frame(news(1)))
 
 
@@ -64,11 +68,11 @@ async def test_who_lets_too_much_wait_is_told_so_and_sent_nothing_more(
     for number in range(10):
         seen.push(frame(news(number)))
     assert await seen.ended == f"it reads too slowly: {3 * SIZE} bytes wait to be sent to it"
-    assert watcher.frames == [Denial("too slow")]
+    assert watcher.frames == [ObserverRefusal("too slow")]
     watcher.read_on()
     seen.push(frame(news(11)))
     await asyncio.sleep(0)
-    assert watcher.frames == [Denial("too slow")]
+    assert watcher.frames == [ObserverRefusal("too slow")]
     writing.cancel()
 
 

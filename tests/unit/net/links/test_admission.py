@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from p2pfl.sim.signer import signer_of
 
 from p2pfl.identity.names import Role
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Ballot, Member
 from p2pfl.net.links.admission import Admission
-from p2pfl.proofs import CastVote, Claim, Seen, sign_claim, sign_vote
-from p2pfl.sim.signer import signer_of
+from p2pfl.proofs import CastVote, Claim, JournalEvidence, sign_claim, sign_vote
 from p2pfl.wire.links import Hello, Refusal, Welcome
 from tests.support.meshes import Incarnations, new_local
 
@@ -68,7 +68,7 @@ def kind(admission: Admission, frame: Hello, node: str = HIGH, role: Role = "nod
 
 def test_a_newcomer_is_admitted_and_remembered(admission: Admission, incarnations: Incarnations) -> None:
     assert kind(admission, hello(incarnation=4)) is None
-    assert incarnations.known == {Member(HIGH, JOURNAL): Seen(claim(incarnation=4))}
+    assert incarnations.known == {Member(HIGH, JOURNAL): JournalEvidence(claim(incarnation=4))}
 
 
 @pytest.mark.parametrize("versions", [(3, 9), (1, 1), (5, 4)])
@@ -114,7 +114,7 @@ def test_incarnations_only_increase_and_each_has_one_nonce(
 def test_a_refused_copy_does_not_change_the_memory(admission: Admission, incarnations: Incarnations) -> None:
     incarnations.save_claim(Member(HIGH, JOURNAL), claim(incarnation=5))
     kind(admission, hello(incarnation=4, nonce=OTHER_NONCE))
-    assert incarnations.known == {Member(HIGH, JOURNAL): Seen(claim(incarnation=5))}
+    assert incarnations.known == {Member(HIGH, JOURNAL): JournalEvidence(claim(incarnation=5))}
 
 
 @pytest.mark.parametrize(("votes", "verdict"), [(6, None), (5, None), (4, "cloned"), (0, "cloned")])
@@ -128,12 +128,12 @@ def test_votes_only_increase_in_any_incarnation(
 def test_a_vote_that_was_seen_counts_as_much_as_a_claim(
     admission: Admission, incarnations: Incarnations
 ) -> None:
-    incarnations.known[Member(HIGH, JOURNAL)] = Seen(claim(incarnation=5, votes=5), cast(7))
+    incarnations.known[Member(HIGH, JOURNAL)] = JournalEvidence(claim(incarnation=5, votes=5), cast(7))
     refusal = admission.refuse_hello(identity(), hello(incarnation=6, nonce=OTHER_NONCE, votes=6))
     assert refusal is not None
     assert (refusal.kind, refusal.claim, refusal.cast) == ("cloned", claim(incarnation=5, votes=5), cast(7))
     assert "it claims 6 cast votes, and 7 were seen" in refusal.reason
-    incarnations.known[Member(HIGH, JOURNAL)] = Seen(None, cast(7))
+    incarnations.known[Member(HIGH, JOURNAL)] = JournalEvidence(None, cast(7))
     assert kind(admission, hello(votes=6)) == "cloned"
     assert kind(admission, hello(votes=7)) is None
 

@@ -119,10 +119,10 @@ def test_a_devices_own_addresses_are_recognised() -> None:
 class Known:
     """A resolver that knows one name."""
 
-    def __init__(self, infos: list[sockets.Info]) -> None:
+    def __init__(self, infos: list[sockets.ResolvedAddress]) -> None:
         self._infos = infos
 
-    async def resolve(self, *_: object) -> list[sockets.Info]:
+    async def resolve(self, *_: object) -> list[sockets.ResolvedAddress]:
         return self._infos
 
     def invalidate(self, host: str) -> None:

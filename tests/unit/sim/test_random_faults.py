@@ -1,8 +1,8 @@
 import msgspec
 import pytest
 
-from p2pfl.sim.chaos import black_out
 from p2pfl.sim.faults import CALM, HEAVY, PROFILES, Faults
+from p2pfl.sim.random_faults import black_out
 from p2pfl.sim.world import World
 
 LONG = 50
@@ -40,9 +40,9 @@ def test_cuts_come_and_are_healed_at_the_end():
 
 
 def test_silent_losses_come_and_are_healed_at_the_end():
-    made = world(deafen_every=5.0)
+    made = world(message_loss_every=5.0)
     assert lines(made, "are lost")
-    assert made.network.deaf == set()
+    assert made.network.lossy_pairs == set()
 
 
 def test_disks_are_lost_one_at_a_time_and_made_up_for():
@@ -86,11 +86,11 @@ def test_models_and_members_fail_in_ways_of_their_own(field, text):
 
 
 def test_from_one_device_models_may_never_come():
-    made = World(5, nodes=3, rounds=LONG, faults=Faults(until=40.0, walled=1.0), trace=True)
+    made = World(5, nodes=3, rounds=LONG, faults=Faults(until=40.0, unpullable=1.0), trace=True)
     made.begin()
-    assert len(made.network.walled) == 1
+    assert len(made.network.unpullable) == 1
     made.run_until(made.is_complete, 600.0)
-    assert made.network.walled == set()
+    assert made.network.unpullable == set()
 
 
 @pytest.mark.parametrize(("field", "text"), [("hang", "has a worker that hangs"), ("fail", "out of memory")])
@@ -101,8 +101,8 @@ def test_workers_hang_and_fail(field, text):
 
 
 def test_updates_that_never_fit_are_left_out():
-    made = world(misfit=0.2)
-    assert made.bulk.misfits
+    made = world(invalid_result=0.2)
+    assert made.transfers.invalid_updates
     assert lines(made, "its shape is not the run's")
     made.run_until(made.is_complete, 600.0)
 
@@ -125,7 +125,7 @@ def test_one_node_may_be_slow():
     assert len(slow) == 1
 
 
-def test_in_calm_weather_nothing_happens():
+def test_without_faults_nothing_happens():
     made = World(5, nodes=3, rounds=2, faults=CALM, trace=True)
     made.run()
     assert [line for line in made.trace if "crashes" in line or "cut off" in line] == []

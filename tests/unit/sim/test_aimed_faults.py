@@ -37,17 +37,17 @@ def promise(value):
 def test_a_step_of_the_protocol_is_aimed_at_and_other_effects_are_not():
     world = started(aimed=1.0)
     for effect in (Tell(Notice("info", "")), send(world, StepDown(CHAIN.run, 1, ballot(1, "ada"), ""))):
-        world.aim.after(number(world, 1), effect)
+        world.aimed_faults.after(number(world, 1), effect)
     assert struck(world) == []
-    world.aim.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
+    world.aimed_faults.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
     assert "after PREPARE: node-" in struck(world)[0]
 
 
 def test_a_promise_that_names_a_value_has_a_rate_of_its_own():
     world = started(aimed_value=1.0)
-    world.aim.after(number(world, 1), send(world, promise(None)))
+    world.aimed_faults.after(number(world, 1), send(world, promise(None)))
     assert struck(world) == []
-    world.aim.after(number(world, 1), send(world, promise(CHAIN.commit().record)))
+    world.aimed_faults.after(number(world, 1), send(world, promise(CHAIN.commit().record)))
     assert "after PROMISE" in struck(world)[0]
 
 
@@ -55,7 +55,7 @@ def test_sender_and_receiver_are_struck_by_crashes_cuts_and_suspensions():
     said = set()
     for seed in range(40):
         world = started(seed, aimed=1.0)
-        world.aim.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
+        world.aimed_faults.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
         victim = next(
             device for device in world.devices.values() if device.name == struck(world)[0].split()[-1]
         )
@@ -78,7 +78,7 @@ def test_a_disk_is_struck_only_where_disks_may_be_lost():
         lost = []
         for seed in range(40):
             world = started(seed, aimed=1.0, lose_disk_every=rate)
-            world.aim.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
+            world.aimed_faults.after(number(world, 1), send(world, Prepare(CHAIN.run, 1, ballot(1, "ada"))))
             lost += [line for line in world.trace if "loses its disk" in line]
         assert bool(lost) is expected
 
@@ -89,10 +89,10 @@ def test_a_proposer_is_struck_before_its_own_acceptance_and_not_after_it():
     ballot_of = Ballot(1, proposer.member.node)
     effect = Send(proposer.member.node, Accepted(CHAIN.run, 1, ballot_of, "ab" * 32, VOTE))
     proposer.disk.votes[CHAIN.run] = Vote(1, ballot_of, ballot_of, CHAIN.commit().record)
-    world.aim.after(one, effect)
+    world.aimed_faults.after(one, effect)
     assert proposer.is_up
     proposer.disk.votes[CHAIN.run] = Vote(1, ballot_of, None, None)
-    world.aim.after(one, effect)
+    world.aimed_faults.after(one, effect)
     assert not proposer.is_up
 
 
@@ -101,7 +101,7 @@ def test_faults_between_any_two_effects_come_at_their_rate(between, least, most)
     world = started(between=between)
     crashes = 0
     for _ in range(1000):
-        world.aim.after(number(world, 1), Tell(Notice("info", "")))
+        world.aimed_faults.after(number(world, 1), Tell(Notice("info", "")))
         crashes += not number(world, 1).is_up or number(world, 1).is_frozen
         number(world, 1).inbox = None
         world.start(number(world, 1))
@@ -113,7 +113,7 @@ def test_with_more_nodes_the_same_rates_leave_somebody_standing():
         world = World(1, nodes=nodes, faults=Faults(until=1000.0, aimed=0.5), trace=True)
         effect = Send(number(world, 2).member.node, Prepare(CHAIN.run, 1, ballot(1, "ada")))
         for _ in range(1000):
-            world.aim.after(number(world, 1), effect)
+            world.aimed_faults.after(number(world, 1), effect)
         return len(struck(world))
 
     assert 450 < struck_of_a_thousand(5) < 550

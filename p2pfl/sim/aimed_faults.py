@@ -1,41 +1,43 @@
-"""Faults aimed at the protocol's steps: what strikes right after a PREPARE, PROMISE, ACCEPT... has left.
+"""Faults injected at steps of the protocol: right after a PREPARE, PROMISE, ACCEPT and so on was sent.
 
-Those are the moments when half of the nodes know something the others do not. The rarest of them, a PROMISE
-that names a value somebody has accepted, is the one the adoption rule rests on: it has a rate of its own.
-So has the time between a proposer's ACCEPT and its own acceptance, when others may have accepted a value that
-its proposer must not have forgotten: it is struck there alone, or with everybody else.
+At those moments half of the nodes know something that the others do not. A PROMISE that names an accepted
+value is the rarest of these messages, and the rule of adoption rests on it, so it has a rate of its own. A
+proposer that has sent ACCEPT and has not accepted its own value yet has a rate of its own too: others may
+have accepted the value already, so the proposer must not forget it. Such a proposer crashes alone, or
+together with all others.
 """
 
 from __future__ import annotations
 
 from p2pfl.core.effects import AnyEffect, Send
 from p2pfl.messages import Accept, Accepted, Collect, Commit, Prepare, Promise
-from p2pfl.sim.chaos import black_out
 from p2pfl.sim.device import Device
 from p2pfl.sim.environment import Environment, Operations
 from p2pfl.sim.limits import Limits
 from p2pfl.sim.network import Network
+from p2pfl.sim.random_faults import black_out
 
 TARGETS = (Prepare, Promise, Collect, Accept, Accepted, Commit)
-"""Messages after whose sending a fault hurts most."""
+"""Messages after which a fault does most harm."""
 
 USUAL = 5
-"""Nodes for which the rates are meant. With more of them, a round has more messages, and a second even more
-effects: the same rate for each would leave nobody standing."""
+"""Number of nodes for which the rates are meant. More nodes send more messages a round, and have even more
+effects a second: with the same rate for each, no node would stay up."""
 
 SENDER = 0.7
-"""Share of aimed faults that strike the sender; the others strike the receiver before the message does."""
+"""Share of aimed faults that strike the sender. The others strike the receiver, before the message
+arrives."""
 
 STRIKES = (("crash", 0.6), ("cut", 0.75), ("freeze", 0.85), ("disk", 1.0))
-"""What strikes, with the cumulated share of each. Where no disk may be lost it is a crash."""
+"""Kinds of faults with their cumulated shares. Where no disk may be lost, a crash replaces the loss."""
 
 
 ALONE = 0.2
-"""Share of faults aimed at a proposer before its own acceptance that strike it alone. It can do harm only as
-long as no other ballot has begun, and the next in rank begins one at once, unless it has just started too."""
+"""Share of the faults at a proposer before its own acceptance that strike it alone. Such a fault can do harm
+only until another ballot begins, and the next in rank begins one at once, unless it has just started too."""
 
 
-class Aim:
+class AimedFaults:
     """Draws the aimed faults of one simulation."""
 
     def __init__(
@@ -47,7 +49,7 @@ class Aim:
         self._left = self._draw()
 
     def after(self, device: Device, effect: AnyEffect) -> None:
-        """Let something go wrong right after *effect* of *device* was carried out, or not."""
+        """Perhaps inject a fault right after *device* has carried *effect* out."""
         environment, faults = self._environment, self._environment.faults
         self._left -= 1
         if self._left < 0:
@@ -68,7 +70,7 @@ class Aim:
                 self._strike(victim)
 
     def _strikes_proposer(self, message: Accepted) -> bool:
-        """Strike, or not, the proposer that *message* goes to, if it has not accepted its own value yet."""
+        """Perhaps crash the proposer that *message* goes to, if it has not accepted its own value yet."""
         environment, faults = self._environment, self._environment.faults
         if not faults.aimed_first or environment.random.random() >= faults.aimed_first:
             return False
@@ -84,7 +86,7 @@ class Aim:
         return True
 
     def _draw(self) -> float:
-        """Return after how many effects the next unaimed fault strikes: a draw for each would cost more."""
+        """Return the number of effects until the next fault that is not aimed."""
         between = self._environment.faults.between * self._share**2
         return self._environment.random.expovariate(between) if between else float("inf")
 

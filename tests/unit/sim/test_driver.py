@@ -2,7 +2,7 @@ import pytest
 
 from p2pfl.core.effects import SaveCommit, SavePromise, Send
 from p2pfl.messages import Promise
-from p2pfl.sim.carrier import MAX_SPINS
+from p2pfl.sim.driver import MAX_SPINS
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.world import World
 from tests.support.worlds import asking, chain, number, once, spec

@@ -8,11 +8,11 @@ from p2pfl.sim.world import World
 from tests.support.worlds import chain
 
 PATIENCE = 4.0
-"""Seconds, on average, between two wishes."""
+"""Mean seconds between two control requests."""
 
 
 def operate(world):
-    """Utter a wish now, to anybody, and go on uttering them: at last only that the run goes on."""
+    """Send control requests to random devices again and again; at the end only to resume the run."""
     device = world.random.choice(list(world.devices.values()))
     what = world.random.choice(["pause", "resume"]) if world.is_faulty else "resume"
     world.hand(device, device.process, inputs.OperatorRequest(what, "ada (operator)"))

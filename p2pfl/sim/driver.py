@@ -1,7 +1,7 @@
-"""What the devices of a world do with their effects, and their timers: the simulator's own driver.
+"""The simulator's driver: carries out the effects of all devices and runs their timers.
 
-Like the real one it makes saves in a row durable together, before anything behind them is done, and puts off
-those that nobody waits for (`can_wait`). Faults aimed at a step strike between two effects.
+Like the real driver it makes consecutive saves durable in one transaction, before it carries out the effects
+behind them, and defers saves that no effect depends on (`can_wait`). Aimed faults strike between two effects.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from p2pfl.core.effects import (
     DeleteUnneededBlobs,
     Exit,
     Fetch,
+    Save,
     SavePromise,
     Send,
     SendRecords,
@@ -27,29 +28,29 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.options import FIRST_ATTEMPT
 from p2pfl.messages import Ballot, Undelivered
-from p2pfl.sim.bulk import Bulk
 from p2pfl.sim.checker import InvariantChecker
-from p2pfl.sim.device import SAVES, Device
+from p2pfl.sim.device import Device
 from p2pfl.sim.environment import Environment, Processes
 from p2pfl.sim.network import Network
-from p2pfl.sim.setting import PUT_OFF, WORKER_LIMIT
+from p2pfl.sim.setting import DEFER_SECONDS, WORKER_LIMIT
 from p2pfl.sim.trace import line_of
+from p2pfl.sim.transfers import BlobTransfers
 from p2pfl.sim.violation import Violation
 
 LATE_RESULTS = 0.5
-"""Share of stopped trainings that had ended just then: their results come all the same."""
+"""Share of stopped trainings that had just ended: their results still arrive."""
 
 FOREVER = float("inf")
-"""Seconds after which a job ends that hangs in a worker nobody kills."""
+"""Duration of a job that hangs in a worker which no driver kills."""
 
 FLUSH = 0.01
-"""Seconds of a flush that nobody waits for."""
+"""Seconds that a flush takes in the background."""
 
 MAX_SPINS = 1000
-"""Ticks at one moment after which a protocol counts as asking for them without end."""
+"""Ticks at one moment after which a protocol counts as ticking without end."""
 
 
-class Carrier:
+class SimulatedDriver:
     """Carries out the effects of all devices of one simulation."""
 
     def __init__(
@@ -57,15 +58,15 @@ class Carrier:
         environment: Environment,
         processes: Processes,
         network: Network,
-        bulk: Bulk,
+        transfers: BlobTransfers,
         checker: InvariantChecker,
     ) -> None:
         self._environment, self._processes = environment, processes
-        self._network, self._bulk, self._checker = network, bulk, checker
+        self._network, self._transfers, self._checker = network, transfers, checker
         self._spins, self._last_tick = 0, -1.0
 
     def carry_out(self, device: Device, effects: list[AnyEffect]) -> None:
-        """Carry *effects* out in order, as far as the process lives; the rest waits while it is suspended."""
+        """Carry *effects* out in order, until the process ends; the rest waits while it is suspended."""
         process = device.process
         for place, effect in enumerate(effects, start=1):
             self._do(device, effect)
@@ -80,35 +81,35 @@ class Carrier:
         self.arm(device)
 
     def _end_transaction(self, device: Device) -> None:
-        """Make the saves in a row durable, with those put off before, or put them off as well.
+        """Make consecutive saves durable together with the deferred ones, or defer them as well.
 
-        A crash in between takes them away together.
+        A crash before that loses all of them.
         """
         saves, device.unflushed = device.unflushed, []
-        device.put_off += saves
-        if device.habits.flushes_first and not all(map(can_wait, saves)):
+        device.deferred += saves
+        if device.driver_rules.flushes_first and not all(map(can_wait, saves)):
             self.flush(device, device.process)
         else:
-            soon = any(needs_own_fsync(save, PUT_OFF) for save in saves)
-            self._environment.after(FLUSH if soon else PUT_OFF, self.flush, device, device.process)
+            soon = any(needs_own_fsync(save, DEFER_SECONDS) for save in saves)
+            self._environment.after(FLUSH if soon else DEFER_SECONDS, self.flush, device, device.process)
 
     def flush(self, device: Device, process: int) -> None:
-        """Make durable what was put off."""
+        """Make the deferred saves durable."""
         if device.process == process:
-            saves, device.put_off = device.put_off, []
+            saves, device.deferred = device.deferred, []
             for save in saves:
                 device.disk.save(save)
                 self._checker.saved(device.disk, save)
 
     def _do(self, device: Device, effect: AnyEffect) -> None:
-        if isinstance(effect, SAVES):
-            if device.habits.saves_lowest or not _takes_lowest(device, effect):
+        if isinstance(effect, Save):
+            if device.driver_rules.saves_lowest or not _takes_lowest(device, effect):
                 device.unflushed.append(effect)
             return
         if device.unflushed:
             self._end_transaction(device)
         match effect:
-            case Send(message=Undelivered()) if not device.habits.tells_undelivered:
+            case Send(message=Undelivered()) if not device.driver_rules.tells_undelivered:
                 pass
             case Send():
                 self._network.send(device, effect.to, effect.message)
@@ -120,7 +121,7 @@ class Carrier:
             case Sever():
                 self._network.sever(device, effect.node)
             case Fetch():
-                self._bulk.fetch(device, effect)
+                self._transfers.fetch(device, effect)
             case DeleteUnneededBlobs():
                 self.flush(device, device.process)
                 device.collect(effect.keep)
@@ -154,44 +155,44 @@ class Carrier:
     def _perhaps_fail(
         self, device: Device, effect: AnyEffect, seconds: float, result: inputs.AnyInput
     ) -> tuple[float, inputs.AnyInput]:
-        """Return when and how a job ends that may fail, hang, or wait for one that hangs."""
+        """Return when and how a job ends; it may fail, hang, or wait for another job that hangs."""
         environment, faults = self._environment, self._environment.faults
         waits = max(0.0, device.hung_until - environment.now)
-        if not (faults.hang or faults.fail or faults.misfit):
+        if not (faults.hang or faults.fail or faults.invalid_result):
             return seconds, result
         chance = environment.random.random()
-        if isinstance(result, inputs.Trained) and chance > 1 - faults.misfit:
-            self._bulk.misfits.add(result.digest)
-        elif isinstance(result, inputs.Averaged) and chance > 1 - faults.misfit:
+        if isinstance(result, inputs.Trained) and chance > 1 - faults.invalid_result:
+            self._transfers.invalid_updates.add(result.digest)
+        elif isinstance(result, inputs.Averaged) and chance > 1 - faults.invalid_result:
             return waits + seconds, msgspec.structs.replace(result, digest=None)
         if chance >= faults.hang + faults.fail or (failed := device.failure(effect, "the worker")) is None:
             return waits + seconds, result
         if chance < faults.fail:
             return waits + seconds / 2, msgspec.structs.replace(failed, reason="the worker ran out of memory")
         environment.note(device, f"has a worker that hangs: {failed.job}")
-        limit = WORKER_LIMIT if device.habits.ends_hanging else FOREVER
+        limit = WORKER_LIMIT if device.driver_rules.ends_hanging else FOREVER
         device.hung_until = environment.now + waits + limit
         return waits + limit, msgspec.structs.replace(failed, reason="the worker hung")
 
     def _worked(self, device: Device, process: int, result: inputs.AnyInput) -> None:
         if device.process != process or device.node is None:
             return
-        if device.is_frozen:  # its blob is nobody's before the protocol is told of it, so it is kept then
+        if device.is_frozen:  # the blob is stored when the process goes on: the protocol names it then
             device.enter(partial(self._worked, device, process, result))
             return
         if device.is_stale(result) and self._environment.random.random() > LATE_RESULTS:
             return
         ledger = device.node.ledger
         if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.run):
-            device.keep(result)  # who has left the run lets go of its update at once
+            device.keep(result)  # a node that has left the run keeps no update
         if isinstance(result, inputs.Trained):
-            self._checker.works.updates[result.digest] = (result.run, result.round, result.model)
+            self._checker.work.updates[result.digest] = (result.run, result.round, result.model)
         self._processes.hand(device, process, result)
 
     # --- time -------------------------------------------------------------------------------------------
 
     def arm(self, device: Device) -> None:
-        """Arm the device's one timer for its protocol's deadline, unless it is due before that anyway."""
+        """Arm the device's timer for its protocol's deadline, unless it is due earlier anyway."""
         deadline = device.node.deadline() if device.node is not None else None
         if deadline is None:
             return

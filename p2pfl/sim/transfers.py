@@ -1,8 +1,8 @@
-"""How models travel in a simulated federation: apart from the messages, and not always when those do.
+"""Simulated transfers of model files: over connections of their own, which may fail while messages arrive.
 
-A device may not be able to pull from another, or anybody from it, although their link stands: firewalls let
-one through and not the other. Bytes may be wrong: on a disk that lost some, or in an update that never fits
-the run's schema. What a driver does about each is done here; what the protocol makes of it is its own.
+A device may be unable to pull from another one, or no device may be able to pull from it, although their link
+is up: a firewall lets one kind of connection through and not the other. Bytes may be wrong: a disk lost some,
+or an update never fits the run's schema. This module does what a driver does about each of these.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from p2pfl.sim.environment import Environment, Processes
 from p2pfl.sim.network import Network
 
 BLOB_FLUSH = 0.05
-"""Seconds at most that a blob which is here takes until it is on disk."""
+"""Maximum seconds from the arrival of a blob until it is on disk."""
 
 GIVE_UP = NetSettings().dial_seconds
-"""Seconds until a device knows that no bytes come from one it is linked with."""
+"""Seconds until a device gives up pulling from a linked device."""
 
 
-class Bulk:
+class BlobTransfers:
     """All transfers of one simulation."""
 
     def __init__(self, environment: Environment, network: Network, processes: Processes) -> None:
         self._environment, self._network, self._processes = environment, network, processes
         self.blocked: set[tuple[str, str]] = set()
-        """Pairs of (holder, puller) between which no bulk connection can be made, by neither side."""
-        self.misfits: set[str] = set()
-        """Updates whose bytes are those announced and never fit the run's schema."""
+        """Pairs of (holder, puller) between which neither side can open a bulk connection."""
+        self.invalid_updates: set[str] = set()
+        """Updates whose bytes have the announced digest, but do not fit the run's schema."""
         self.give_up = GIVE_UP
         self.damaged: set[tuple[Member, str]] = set()
-        """Whose disk has lost which blob's bytes, ever: the judge excuses it."""
+        """Members and the blobs whose bytes their disk ever lost; the checker excuses these."""
 
     # --- faults ---------------------------------------------------------------------------------------------
 
     def block(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Let no bytes come from the first of each pair to the second."""
+        """Block transfers from the first node of each pair to the second."""
         self.blocked.update(pairs)
 
     def unblock(self, pairs: Iterable[tuple[str, str]]) -> None:
@@ -48,20 +48,20 @@ class Bulk:
         self.blocked.difference_update(pairs)
 
     def damage(self, device: Device, digest: str) -> None:
-        """Let the bytes of a blob on the disk of *device* be wrong from now on."""
+        """Corrupt the bytes of a blob on the disk of *device*."""
         device.disk.damaged.add(digest)
         self.damaged.add((device.member, digest))
 
     def passes(self, holder: Device, puller: Device) -> bool:
-        """Whether bytes can come from *holder* to *puller*."""
+        """Whether *puller* can pull from *holder*."""
         node = holder.member.node
-        is_open = node not in self._network.walled and (node, puller.member.node) not in self.blocked
+        is_open = node not in self._network.unpullable and (node, puller.member.node) not in self.blocked
         return is_open and self._network.can_meet(holder, puller)
 
     # --- pulling --------------------------------------------------------------------------------------------
 
     def fetch(self, device: Device, effect: Fetch) -> None:
-        """Bring a blob to *device*, from whoever has it and can be reached."""
+        """Bring a blob to *device*, from any reachable device that has it."""
         delay = 0.01 + self._environment.faults.pull * self._environment.random.random()
         self._environment.after(delay, self._fetched, device, device.process, effect)
 
@@ -72,14 +72,14 @@ class Bulk:
             device.enter(lambda: self._fetched(device, process, effect))
             return
         digest, disk = effect.digest, device.disk
-        if not device.habits.pulls_first:
+        if not device.driver_rules.pulls_first:
             self._processes.hand(device, process, inputs.BlobReady(digest, effect.durable))
             return
-        if digest in self.misfits:
+        if digest in self.invalid_updates:
             self._fail(device, digest, "its shape is not the run's", invalid=True)
             return
         if digest in disk.damaged:
-            if not device.habits.mends_blobs:
+            if not device.driver_rules.mends_blobs:
                 self._fail(device, digest, "its bytes are wrong", invalid=True)
                 return
             disk.drop(digest)
@@ -104,12 +104,12 @@ class Bulk:
         self._processes.hand(device, device.process if process is None else process, answer)
 
     def _flushed(self, device: Device, process: int, digest: str) -> None:
-        """Note that a blob that was brought, and is guarded since, is on disk."""
+        """Make a pulled blob, which is pinned since, durable."""
         if device.process == process and device.is_up:
             device.disk.blobs.add(digest)
             self._processes.hand(device, process, inputs.BlobReady(digest, durable=True))
 
     def _linked(self, device: Device) -> Iterator[Device]:
-        """Yield whom *device* may ask: everybody linked, not only those named as sources."""
+        """Yield the devices that *device* may pull from: all linked ones, not only the named sources."""
         ends = (link.end_of(device) for link in device.links.values())
         return (one for one in ends if self._network.can_meet(one, device))

@@ -1,7 +1,7 @@
-"""Whether one run in one journal is sound: what any journal must satisfy, whatever happened to its node.
+"""The invariants of one run in one journal: they hold whatever happened to its node.
 
-Pure functions over record 0, commits and votes; `p2pfl.store.verify` reads them from data directories and
-compares several. What is found is said in half a sentence for people.
+These are pure functions over record 0, commits and votes. `p2pfl.store.verify` reads those from data
+directories and compares several directories. Each violation is described in half a sentence for people.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from p2pfl.proofs import Verify, accepted_by
 
 
 @dataclass
-class Chain:
-    """The committed records of a run, as far as comparing needs them: a few hundred bytes a round."""
+class CommittedChain:
+    """The committed records of a run, reduced to what a comparison needs: a few hundred bytes a round."""
 
     run: str
     genesis: Genesis
     digests: list[str] = field(default_factory=list)
-    """Of the records, from round 1 on."""
+    """Digests of the records, from round 1 on."""
     ballots: list[Ballot] = field(default_factory=list)
-    """In which each was accepted by a quorum."""
+    """The ballot in which a quorum accepted each record."""
     before_last: Commit | None = None
     last: Commit | None = None
 
@@ -42,20 +42,22 @@ class Chain:
         return len(self.digests)
 
     def digest(self, round_: int) -> str | None:
-        """Return the digest of the record of *round_*, None where it is not here; of round 0 the run id."""
+        """Return the digest of the record of *round_*, None where there is none; the run id for round 0."""
         if round_ == 0:
             return self.run
         return self.digests[round_ - 1] if round_ <= self.round else None
 
 
-def follow(chain: Chain, commits: Iterable[tuple[int, str, Commit]], check: Verify) -> Iterator[str]:
-    """Append *commits* (round, digest and entry, as kept) to *chain*, and yield what is wrong with them.
+def check_chain(
+    chain: CommittedChain, commits: Iterable[tuple[int, str, Commit]], check: Verify
+) -> Iterator[str]:
+    """Append *commits* (round, digest and entry, as stored) to *chain*, and yield their violations.
 
-    Stops at the first commit that is not the one after those before it: what comes then follows nothing.
+    Stops at the first gap in the rounds, because later commits then follow nothing.
     """
     if record_digest(chain.genesis) != chain.run:
         yield "record 0 does not give the run's id"
-    yield from _roster_flaws(0, chain.genesis.roster)
+    yield from _roster_violations(0, chain.genesis.roster)
     roster, trained, rounds = chain.genesis.roster, chain.genesis.trained, chain.genesis.spec.rounds
     for round_, kept, commit in commits:
         record, digest = commit.record, record_digest(commit.record)
@@ -66,18 +68,18 @@ def follow(chain: Chain, commits: Iterable[tuple[int, str, Commit]], check: Veri
             yield f"the record of round {round_} has digest {digest[:12]}, but was kept as {kept[:12]}"
         if record.run != chain.run or record.previous != chain.digest(chain.round):
             yield f"the record of round {round_} does not follow the one before it"
-        yield from _record_flaws(record, roster, trained, rounds)
-        yield from _proof_flaws(commit, roster, check)
+        yield from _record_violations(record, roster, trained, rounds)
+        yield from _proof_violations(commit, roster, check)
         chain.digests.append(digest)
         chain.ballots.append(commit.ballot)
         chain.before_last, chain.last = chain.last, commit
         roster, trained, rounds = record.roster, record.trained, record.rounds
 
 
-def _record_flaws(
+def _record_violations(
     record: Record, roster: tuple[RosterEntry, ...], trained: int, rounds: int
 ) -> Iterator[str]:
-    """Yield what is wrong with *record*, which *roster* voted on, by itself."""
+    """Yield the violations in *record* itself; *roster* voted on it."""
     round_ = record.round
     if record.trained != trained + (record.kind == "train") or record.rounds < rounds:
         yield f"the record of round {round_} miscounts the rounds of training"
@@ -86,18 +88,18 @@ def _record_flaws(
         yield f"an update is counted twice in round {round_}"
     if not set(counted) <= {entry.member for entry in roster}:
         yield f"round {round_} counts an update of a node that was no member"
-    yield from _roster_flaws(round_, record.roster)
+    yield from _roster_violations(round_, record.roster)
 
 
-def _roster_flaws(round_: int, roster: tuple[RosterEntry, ...]) -> Iterator[str]:
+def _roster_violations(round_: int, roster: tuple[RosterEntry, ...]) -> Iterator[str]:
     if len({entry.node for entry in roster}) != len(roster):
         yield f"the roster of record {round_} has a node twice"
     if len({entry.slot for entry in roster}) != len(roster):
         yield f"the roster of record {round_} has a data slot twice"
 
 
-def _proof_flaws(commit: Commit, roster: tuple[RosterEntry, ...], check: Verify) -> Iterator[str]:
-    """Yield what is wrong with the proof that a quorum of *roster* accepted."""
+def _proof_violations(commit: Commit, roster: tuple[RosterEntry, ...], check: Verify) -> Iterator[str]:
+    """Yield the violations in the proof that a quorum of *roster* accepted *commit*."""
     accepted = len(accepted_by(commit, {entry.member for entry in roster}, check))
     if accepted < quorum(len(roster)):
         yield (
@@ -108,8 +110,8 @@ def _proof_flaws(commit: Commit, roster: tuple[RosterEntry, ...], check: Verify)
         yield f"the record of round {commit.record.round} is committed in a ballot before its first one"
 
 
-def vote_flaws(chain: Chain, vote: Vote) -> Iterator[str]:
-    """Yield what is wrong with what a journal promised and accepted in the run of *chain*."""
+def vote_violations(chain: CommittedChain, vote: Vote) -> Iterator[str]:
+    """Yield the violations in a journal's promise and acceptance in the run of *chain*."""
     if vote.round > chain.round + 1:
         yield f"it voted in round {vote.round}, but round {vote.round - 1} is not committed here"
     record, ballot = vote.accepted, vote.accepted_ballot
@@ -124,10 +126,10 @@ def vote_flaws(chain: Chain, vote: Vote) -> Iterator[str]:
     yield from contradiction(chain, vote)
 
 
-def contradiction(chain: Chain, vote: Vote) -> Iterator[str]:
-    """Yield how an acceptance contradicts the commit of its round in *chain*, perhaps of another journal.
+def contradiction(chain: CommittedChain, vote: Vote) -> Iterator[str]:
+    """Yield how a vote contradicts the commit of its round in *chain*, perhaps of another journal.
 
-    Once a quorum has accepted a value in a ballot, no higher ballot can have another one (Paxos, P2b).
+    Once a quorum has accepted a value in a ballot, no higher ballot can have another value (Paxos, P2b).
     """
     committed = chain.digest(vote.round)
     if vote.accepted is None or vote.accepted_ballot is None or committed is None:

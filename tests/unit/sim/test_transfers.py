@@ -3,9 +3,9 @@ import pytest
 from p2pfl.core import inputs
 from p2pfl.core.effects import Fetch
 from p2pfl.schema import layout_of
-from p2pfl.sim.bulk import GIVE_UP
 from p2pfl.sim.device import SCHEMA
-from p2pfl.sim.habits import Habits
+from p2pfl.sim.driver_rules import DriverRules
+from p2pfl.sim.transfers import GIVE_UP
 from p2pfl.sim.world import World
 from tests.support.worlds import number, spec
 
@@ -33,7 +33,7 @@ def fetched(world, index, seconds=0.2, **fields):
         feed(one, event)
 
     world.feed = watch
-    world.bulk.fetch(device, Fetch("blob", layout_of(SCHEMA), (), **fields))
+    world.transfers.fetch(device, Fetch("blob", layout_of(SCHEMA), (), **fields))
     world.run_for(seconds)
     world.feed = feed
     return seen
@@ -56,32 +56,32 @@ def test_a_blob_comes_from_whoever_is_linked_and_has_it(world):
 
 def test_a_blob_nobody_reachable_has_cannot_be_had(world):
     number(world, 3).disk.blobs.add("blob")
-    world.network.deafen({pair(world, 3, 1)})
+    world.network.lose_messages({pair(world, 3, 1)})
     assert fetched(world, 1) == failed("nobody reachable has it")
 
 
 def test_no_bytes_come_where_bulk_is_blocked_although_the_link_is_up(world):
     number(world, 3).disk.blobs.add("blob")
-    world.bulk.block({pair(world, 3, 1)})
+    world.transfers.block({pair(world, 3, 1)})
     assert fetched(world, 1, GIVE_UP + 0.2) == failed("nobody reachable has it")
     assert world.is_connected(*pair(world, 3, 1))
     number(world, 3).disk.blobs.add("blob")  # the run has let go of it
     assert fetched(world, 2) == READY
     assert fetched(world, 1) == READY, "another one has it now"
-    world.bulk.unblock({pair(world, 3, 1)})
-    assert world.bulk.passes(number(world, 3), number(world, 1))
+    world.transfers.unblock({pair(world, 3, 1)})
+    assert world.transfers.passes(number(world, 3), number(world, 1))
 
 
 def test_wrong_bytes_are_not_taken_from_their_holder(world):
     number(world, 3).disk.blobs.add("blob")
-    world.bulk.damage(number(world, 3), "blob")
+    world.transfers.damage(number(world, 3), "blob")
     assert fetched(world, 1) == failed("whoever has it sends other bytes")
 
 
 def test_wrong_bytes_here_are_deleted_and_pulled_again(world):
     for index in (1, 3):
         number(world, index).disk.blobs.add("blob")
-    world.bulk.damage(number(world, 1), "blob")
+    world.transfers.damage(number(world, 1), "blob")
     assert not number(world, 1).disk.is_whole("blob")
     assert fetched(world, 1) == READY
     assert number(world, 1).disk.is_whole("blob")
@@ -90,14 +90,14 @@ def test_wrong_bytes_here_are_deleted_and_pulled_again(world):
 def test_without_the_habit_of_deleting_them_wrong_bytes_stay(world):
     for index in (1, 3):
         number(world, index).disk.blobs.add("blob")
-    world.bulk.damage(number(world, 1), "blob")
-    number(world, 1).habits = Habits(mends_blobs=False)
+    world.transfers.damage(number(world, 1), "blob")
+    number(world, 1).driver_rules = DriverRules(mends_blobs=False)
     assert fetched(world, 1) == failed("its bytes are wrong", invalid=True)
 
 
 def test_an_update_that_never_fits_is_refused_wherever_it_is(world):
     number(world, 1).disk.blobs.add("blob")
-    world.bulk.misfits.add("blob")
+    world.transfers.invalid_updates.add("blob")
     for index in (1, 2):
         assert fetched(world, index) == failed("its shape is not the run's", invalid=True)
 

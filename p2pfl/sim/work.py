@@ -1,4 +1,4 @@
-"""The judge of work: every update is counted once, in its round, or its member is told why not."""
+"""The work checker: every update is counted once, in its round, or its member is told why not."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from p2pfl.sim.violation import Violation
 from p2pfl.sim.votes import short
 
 
-class Works:
-    """What was trained, and what became of it."""
+class WorkChecker:
+    """Checks what becomes of every update."""
 
     def __init__(self) -> None:
         self.updates: dict[str, tuple[str, int, str]] = {}
-        """Update digests to (run, round, parent's model) they were trained for."""
+        """Run, round and parent model that each update was trained for, by its digest."""
         self._models: dict[str, str] = {}
-        """The model of every record that was accepted anywhere, by the record's digest."""
+        """The model of every record that any member accepted, by the record's digest."""
         self._offered: dict[Member, str] = {}
-        """The update each running member holds for its open round: trained, or brought back by a restart."""
+        """The update of each running member for its open round: trained, or reused after a restart."""
 
     def founded(self, effect: SaveGenesis) -> None:
-        """Take note of the first model."""
+        """Record the initial model."""
         self._models[effect.run] = effect.genesis.model
 
     def accepted(self, record: Record, digest: str) -> None:
-        """Judge what a record counts."""
+        """Check the updates that a record counts."""
         self._models[digest] = record.model
         nodes = [update.node for update in record.updates]
         if len(set(nodes)) != len(nodes):
@@ -47,7 +47,7 @@ class Works:
             )
 
     def begun(self, disk: Disk, effect: Train) -> None:
-        """Judge a training that begins: none is begun while its update is here whole."""
+        """Check a training that begins: none may begin while its update is here whole."""
         update = disk.updates.get(effect.run)
         if update is None or update[0] != effect.round or not disk.has(update[2].digest):
             return
@@ -56,14 +56,14 @@ class Works:
             raise Violation("work", f"work lost: {short(disk)} trains twice in round {effect.round}")
 
     def told(self, disk: Disk, name: str, event: events.AnyEvent) -> None:
-        """Take note of what a member was told about its own update."""
+        """Record what a member is told about its own update."""
         if isinstance(event, events.TrainingFinished | events.UpdateReused):
             self._offered[disk.member] = event.digest
         elif isinstance(event, events.UpdateRefused) and event.name == name:
             self._offered.pop(disk.member, None)
 
     def committed(self, disk: Disk, effect: SaveCommit) -> None:
-        """Judge a commit at a member that has an update for it: counted, left out with a reason, or told."""
+        """Check that a commit counts the member's update, or leaves it out with a reason."""
         digest, record = self._offered.get(disk.member), effect.commit.record
         if digest is None or self.updates[digest][:2] != (record.run, record.round):
             return
@@ -78,5 +78,5 @@ class Works:
             )
 
     def stopped(self, member: Member) -> None:
-        """Forget what a process that ended knew."""
+        """Forget the update of a process that ended."""
         self._offered.pop(member, None)

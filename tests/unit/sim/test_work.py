@@ -1,4 +1,4 @@
-"""The judge of work must object where an update is lost, counted twice, or counted where it does not belong."""
+"""The work checker must find an update that is lost, counted twice, or counted in the wrong round."""
 
 import msgspec
 import pytest
@@ -9,7 +9,7 @@ from p2pfl.messages import LeftOut, record_digest
 from p2pfl.sim.device import average_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
-from p2pfl.sim.works import Works
+from p2pfl.sim.work import WorkChecker
 from tests.support.core import chain_of, member, model
 from tests.support.records import NAMES, node, update
 
@@ -20,14 +20,14 @@ class Court:
     def __init__(self):
         self.chain = chain_of(*NAMES[:3])
         self.run, self.genesis = self.chain.run, self.chain.genesis
-        self.works = Works()
-        self.works.founded(SaveGenesis(self.run, self.genesis))
+        self.work = WorkChecker()
+        self.work.founded(SaveGenesis(self.run, self.genesis))
         self.disk = Disk(member("ada"))
         self.disk.save(SaveGenesis(self.run, self.genesis))
 
     def trained(self, *updates, round_=1, parent=None):
         for entry in updates:
-            self.works.updates[entry.digest] = (self.run, round_, parent or self.genesis.model)
+            self.work.updates[entry.digest] = (self.run, round_, parent or self.genesis.model)
 
     def record(self, *updates, **changes):
         """A record that averages *updates*."""
@@ -37,14 +37,14 @@ class Court:
         return msgspec.structs.replace(record, **{"updates": updates, "model": average, **changes})
 
     def accept(self, record):
-        self.works.accepted(record, record_digest(record))
+        self.work.accepted(record, record_digest(record))
 
     def commit(self, record):
         commit = msgspec.structs.replace(self.chain.commit(), record=record)
-        self.works.committed(self.disk, SaveCommit(self.run, commit, 1.0))
+        self.work.committed(self.disk, SaveCommit(self.run, commit, 1.0))
 
     def tell(self, event):
-        self.works.told(self.disk, "ada", event)
+        self.work.told(self.disk, "ada", event)
 
 
 @pytest.fixture
@@ -92,12 +92,12 @@ def test_a_model_that_is_not_the_average_of_its_manifest_is_a_violation(court):
 
 def test_training_twice_for_one_parent_is_work_lost(court):
     train = Train(court.run, 1, court.genesis.spec, court.genesis.model, 0)
-    court.works.begun(court.disk, train)
+    court.work.begun(court.disk, train)
     court.disk.save(SaveUpdate(court.run, 1, court.run, MINE))
-    court.works.begun(court.disk, train)  # a power cut took the bytes: not its fault
+    court.work.begun(court.disk, train)  # a power cut took the bytes: not its fault
     court.disk.unflushed.add(MINE.digest)
     with objection("work", "trains twice in round 1"):
-        court.works.begun(court.disk, train)
+        court.work.begun(court.disk, train)
 
 
 def trained_event():
@@ -144,5 +144,5 @@ def test_a_refusal_told_to_the_member_itself_is_an_answer_and_one_of_another_is_
 def test_a_process_that_ended_is_owed_nothing(court):
     court.trained(MINE)
     court.tell(trained_event())
-    court.works.stopped(member("ada"))
+    court.work.stopped(member("ada"))
     court.commit(court.record())

@@ -8,8 +8,8 @@ import pytest
 from p2pfl.core.saved import Vote
 from p2pfl.identity.signatures import verify
 from p2pfl.messages import Ballot, Commit, Origin, record_digest
-from p2pfl.store import soundness
-from p2pfl.store.soundness import contradiction, follow, vote_flaws
+from p2pfl.store import invariants
+from p2pfl.store.invariants import check_chain, contradiction, vote_violations
 from tests.support.core import ballot, chain_of
 from tests.support.records import NAMES, Chain, digest, genesis, resigned, roster, update
 
@@ -19,12 +19,14 @@ def chain() -> Chain:
     return chain_of(*NAMES[:3], rounds=3)
 
 
-def followed(chain: Chain, commits: list[Commit] | None = None) -> tuple[soundness.Chain, list[str]]:
+def checked(chain: Chain, commits: list[Commit] | None = None) -> tuple[invariants.CommittedChain, list[str]]:
     """Follow *commits*, those of *chain* unless given, each kept under its own digest."""
-    found = soundness.Chain(chain.run, chain.genesis)
+    found = invariants.CommittedChain(chain.run, chain.genesis)
     entries = chain.commits if commits is None else commits
-    flaws = list(follow(found, [(c.record.round, record_digest(c.record), c) for c in entries], verify))
-    return found, flaws
+    violations = list(
+        check_chain(found, [(c.record.round, record_digest(c.record), c) for c in entries], verify)
+    )
+    return found, violations
 
 
 def changed(chain: Chain, index: int, **changes: object) -> list[Commit]:
@@ -40,8 +42,8 @@ def changed(chain: Chain, index: int, **changes: object) -> list[Commit]:
 
 def test_a_sound_chain_is_followed_to_its_end(chain: Chain):
     chain.commit(kind="evaluate", then="end")
-    found, flaws = followed(chain)
-    assert flaws == []
+    found, violations = checked(chain)
+    assert violations == []
     assert found.round == 4
     assert found.digest(0) == chain.run
     assert found.digest(4) == record_digest(chain.commits[-1].record)
@@ -53,12 +55,12 @@ def test_a_chain_that_continues_another_run_counts_its_rounds_on():
     chain = Chain(msgspec.structs.replace(genesis(), continues=(origin,)))
     record = msgspec.structs.replace(chain.commit().record, trained=5)
     commit = resigned(msgspec.structs.replace(chain.commits[0], record=record))
-    assert followed(chain, [commit])[1] == []
-    assert followed(chain)[1] == ["the record of round 1 miscounts the rounds of training"]
+    assert checked(chain, [commit])[1] == []
+    assert checked(chain)[1] == ["the record of round 1 miscounts the rounds of training"]
 
 
 @pytest.mark.parametrize(
-    ("index", "changes", "flaw"),
+    ("index", "changes", "violation"),
     [
         (1, {"previous": digest("other")}, "the record of round 2 does not follow the one before it"),
         (1, {"run": digest("other")}, "the record of round 2 does not follow the one before it"),
@@ -79,13 +81,15 @@ def test_a_chain_that_continues_another_run_counts_its_rounds_on():
         ),
     ],
 )
-def test_a_record_that_cannot_be_is_found(chain: Chain, index: int, changes: dict[str, object], flaw: str):
-    assert flaw in followed(chain, changed(chain, index, **changes))[1]
+def test_a_record_that_cannot_be_is_found(
+    chain: Chain, index: int, changes: dict[str, object], violation: str
+):
+    assert violation in checked(chain, changed(chain, index, **changes))[1]
 
 
 def test_a_commit_without_a_quorum_of_its_own_rosters_members_is_found(chain: Chain):
     few = resigned(chain.commits[1], "ada", "eve")
-    assert followed(chain, [chain.commits[0], few, chain.commits[2]])[1] == [
+    assert checked(chain, [chain.commits[0], few, chain.commits[2]])[1] == [
         "round 2 is committed with the signed acceptance of 1 of 3 members, 2 are needed"
     ]
 
@@ -94,22 +98,22 @@ def test_the_quorum_is_of_the_roster_the_record_before_named():
     chain = chain_of(*NAMES[:3])
     chain.commit(next_roster=roster(*NAMES))
     chain.commit()
-    assert followed(chain)[1] == []
+    assert checked(chain)[1] == []
     two = resigned(chain.commits[1], "ada", "ben")
-    assert followed(chain, [chain.commits[0], two])[1] == [
+    assert checked(chain, [chain.commits[0], two])[1] == [
         "round 2 is committed with the signed acceptance of 2 of 5 members, 3 are needed"
     ]
 
 
 def test_nothing_is_followed_beyond_a_gap(chain: Chain):
-    found, flaws = followed(chain, [chain.commits[0], chain.commits[2]])
-    assert flaws == ["after round 1 comes round 3: rounds between them are missing"]
+    found, violations = checked(chain, [chain.commits[0], chain.commits[2]])
+    assert violations == ["after round 1 comes round 3: rounds between them are missing"]
     assert found.round == 1
 
 
 def test_a_record_kept_under_another_digest_and_a_false_record_0_are_found(chain: Chain):
-    found = soundness.Chain(digest("run"), chain.genesis)
-    (first, second, *_) = follow(found, [(1, digest("kept"), chain.commits[0])], verify)
+    found = invariants.CommittedChain(digest("run"), chain.genesis)
+    (first, second, *_) = check_chain(found, [(1, digest("kept"), chain.commits[0])], verify)
     assert first == "record 0 does not give the run's id"
     assert second.endswith(f"was kept as {digest('kept')[:12]}")
 
@@ -125,15 +129,15 @@ def vote(chain: Chain, round_: int, *, at: Ballot | None = None, promised: Ballo
     return Vote(round_, promised or accepted, accepted, record)
 
 
-def test_a_vote_that_fits_has_no_flaw(chain: Chain):
-    found, _ = followed(chain)
-    assert list(vote_flaws(found, vote(chain, 4))) == []
-    assert list(vote_flaws(found, vote(chain, 3))) == []
-    assert list(vote_flaws(found, Vote(4, ballot(7, "cleo"), None, None))) == []
+def test_a_vote_that_fits_has_no_violation(chain: Chain):
+    found, _ = checked(chain)
+    assert list(vote_violations(found, vote(chain, 4))) == []
+    assert list(vote_violations(found, vote(chain, 3))) == []
+    assert list(vote_violations(found, Vote(4, ballot(7, "cleo"), None, None))) == []
 
 
 @pytest.mark.parametrize(
-    ("round_", "changes", "flaw"),
+    ("round_", "changes", "violation"),
     [
         (5, {}, "it voted in round 5, but round 4 is not committed here"),
         (
@@ -151,9 +155,11 @@ def test_a_vote_that_fits_has_no_flaw(chain: Chain):
         ),
     ],
 )
-def test_a_vote_that_cannot_be_is_found(chain: Chain, round_: int, changes: dict[str, object], flaw: str):
-    found, _ = followed(chain)
-    assert any(flaw in one for one in vote_flaws(found, vote(chain, round_, **changes)))  # type: ignore[arg-type]
+def test_a_vote_that_cannot_be_is_found(
+    chain: Chain, round_: int, changes: dict[str, object], violation: str
+):
+    found, _ = checked(chain)
+    assert any(violation in one for one in vote_violations(found, vote(chain, round_, **changes)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +174,7 @@ def test_a_vote_that_cannot_be_is_found(chain: Chain, round_: int, changes: dict
 def test_only_another_record_in_the_same_or_a_higher_ballot_contradicts_a_commit(
     chain: Chain, at: Ballot, model: str | None, contradicts: bool
 ):
-    found, _ = followed(chain)
+    found, _ = checked(chain)
     value = {"model": digest(model)} if model else {}
     record = msgspec.structs.replace(chain.commits[2].record, **value)
     assert bool(list(contradiction(found, Vote(3, at, at, record)))) == contradicts

@@ -103,10 +103,10 @@ def test_two_runs_founded_in_two_halves_meet_at_round_0_and_become_one():
     world.cut({number(world, 1).member.node, number(world, 2).member.node})
     world.begin()
 
-    def heal_at_the_second_founding(_device, effect):
+    def heal_at_the_second_genesis(_device, effect):
         return isinstance(effect, SaveGenesis) and len({*runs(world)}) == 2
 
-    once(world, heal_at_the_second_founding, lambda _device: world.heal())
+    once(world, heal_at_the_second_genesis, lambda _device: world.heal())
     world.run_until(world.is_complete, LIMIT)
     assert len(founders(world)) == 2
     assert len(runs(world)) == 1
