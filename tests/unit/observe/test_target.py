@@ -116,7 +116,7 @@ def test_a_node_is_named_one_way_only(tmp_path: Path) -> None:
 
 def test_a_certificate_that_has_gone_is_said_with_the_other_way(tmp_path: Path) -> None:
     folder = run(tmp_path / "ada", tmp_path / "gone")
-    with pytest.raises(CredentialsError, match=r"watched with its own certificate.* role observer"):
+    with pytest.raises(CredentialsError, match=r"observed with its own certificate.* role observer"):
         find_target(data_dir=folder)
 
 
