@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from p2pfl.cli.demo_files import COMMANDS_FILE, EVENTS_FILE, NODES_FILE, Command, Listed
+from p2pfl.demo.control import COMMANDS_FILE, EVENTS_FILE, NODES_FILE, Command, Listed
 from p2pfl.errors import UserError
 from p2pfl.events import Published
 from p2pfl.runtime.follow import EventFollower

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import typer
 
-from p2pfl.cli.programs import PYTHON, apart, environment
 from p2pfl.cli.tui import run_tui
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.observe.client import Observer
 from p2pfl.observe.target import Target, find_target
+from p2pfl.programs import apart, start
 from p2pfl.runtime.endpoint import read_endpoint
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.durable import disk_errors, make_folder
@@ -88,12 +88,13 @@ def _start(words: Sequence[str], directory: DataDirectory) -> subprocess.Popen[b
     make_folder(directory.logs_path)
     output_path = directory.logs_path / OUTPUT_FILE
     with disk_errors("write", output_path), output_path.open("wb") as output:
-        return subprocess.Popen(  # noqa: S603 - our own program, no shell
-            [*PYTHON, "p2pfl", "node", *words],
+        return start(
+            "p2pfl",
+            "node",
+            *words,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment(),
             **apart(),
         )
 

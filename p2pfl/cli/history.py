@@ -14,17 +14,12 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.table import Table
-
     from p2pfl.events import RoundRow
     from p2pfl.store.blobs import BlobReader
     from p2pfl.store.reader import JournalReader, RunRow
 
 SHORT = 7
 """Characters of a digest or run id that people see: enough to tell a few apart."""
-
-PROVISIONAL = "~"
-"""In front of an accuracy that members reported and no record has committed."""
 
 DataDirOption = Annotated[
     Path | None,
@@ -228,44 +223,10 @@ def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | 
     return wanted[-1]
 
 
-def _table(rounds: Iterable[RoundRow]) -> Table:
-    """Return the table of *rounds*, narrow enough for 80 columns whatever the names."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from p2pfl.wire.codec import bounded
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in ("round", "try"):
-        table.add_column(heading, justify="right")
-    table.add_column("aggregator", no_wrap=True, max_width=16)
-    for heading in ("updates", "accuracy", "loss", "seconds"):
-        table.add_column(heading, justify="right")
-    table.add_column("model", no_wrap=True)
-    for row in rounds:
-        table.add_row(
-            str(row.training_round),
-            str(row.attempt),
-            Text(bounded(row.aggregator)),
-            f"{len(row.updates)} of {len(row.members)}",
-            accuracy_text(row),
-            "-" if row.loss is None else f"{row.loss:.4f}",
-            f"{row.seconds:.1f}" if row.seconds else "-",
-            row.digest[:SHORT],
-        )
-    return table
-
-
-def accuracy_text(row: RoundRow) -> str:
-    """Return the accuracy of a round, marked where it was only reported: it may still change."""
-    if row.accuracy is None:
-        return "-"
-    return f"{'' if row.committed else PROVISIONAL}{row.accuracy:.4f}"
-
-
 def provisional_note(rounds: Iterable[RoundRow]) -> str:
     """Explain the mark of the rounds whose accuracy was only reported; empty where there are none."""
+    from p2pfl.report.terminal import PROVISIONAL
+
     notes = [
         f"round {row.training_round} by {len(row.scores)} of {len(row.members)} members "
         f"on {row.samples} samples"
@@ -291,6 +252,7 @@ def _show(run: RunRow, rounds: Sequence[RoundRow], others: int) -> None:
     """Print the run's heading, its rounds, and what else there is to see."""
     from rich.console import Console
 
+    from p2pfl.report.terminal import round_table
     from p2pfl.wire.codec import bounded
 
     typer.echo(
@@ -304,7 +266,7 @@ def _show(run: RunRow, rounds: Sequence[RoundRow], others: int) -> None:
             f"(record {run.origin.record[:SHORT]})."
         )
     if rounds:
-        Console(highlight=False).print(_table(rounds))
+        Console(highlight=False).print(round_table(rounds, SHORT))
         if note := provisional_note(rounds):
             typer.echo(note)
     if others:

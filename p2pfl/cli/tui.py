@@ -77,7 +77,7 @@ def run_tui(words: Sequence[str]) -> int:
     """Run the terminal UI with the command line *words* until it ends; return its exit code."""
     import subprocess
 
-    from p2pfl.cli import programs
+    from p2pfl.programs import start
 
     process: subprocess.Popen[bytes] | None = None
     received: list[int] = []
@@ -90,9 +90,7 @@ def run_tui(words: Sequence[str]) -> int:
 
     # Ctrl-C reaches both processes, and the screen answers it.
     with _handling({"SIGINT": _nothing, "SIGTERM": pass_on, "SIGHUP": pass_on}):
-        process = subprocess.Popen(  # noqa: S603 - our own program, no shell
-            [*programs.PYTHON, "tui", *words], env=programs.environment()
-        )
+        process = start("tui", *words)
         if received:
             process.terminate()
         code = process.wait()

@@ -18,13 +18,10 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -34,16 +31,13 @@ from p2pfl.learning.commands import Answer, Command, TrainJobProgress
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.watchdog import SILENT_TICKS, Stall, Watchdog
 from p2pfl.messages import RunSpec
+from p2pfl.programs import PYTHON, apart, environment
 
 logger = logging.getLogger(__name__)
 
 output_logger = logging.getLogger("p2pfl.worker")
 """Gets what the worker process writes to its standard error (warnings of torch, prints of user code), a line
 each."""
-
-PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-"""The folder `p2pfl` was imported from: the worker runs the same code, whatever folder the node was started
-in."""
 
 TORCH_DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE", "THP_MEM_ALLOC_ENABLE": "1"}
 """Environment of the worker, where the user's says nothing else.
@@ -78,8 +72,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     hang_seconds: float = 60.0
     exit_seconds: float = 5.0
     """How long a worker whose pipes closed may take to exit before it is killed."""
-    program: tuple[str, ...] = (sys.executable, "-P", "-m", "p2pfl.learning.worker")
-    """What is started. `-P`: a `random.py` in the folder the node was started from must not be imported."""
+    program: tuple[str, ...] = (*PYTHON, "p2pfl.learning.worker")
+    """What is started."""
 
 
 class _Job:
@@ -334,11 +328,6 @@ class Worker:
             arguments.append("--download")
         # Ctrl-C in the node's terminal is the node's to answer: the worker gets a session (Windows: a group)
         # of its own. The end of its standard input, not a signal, ends it.
-        apart: dict[str, Any] = {"start_new_session": True}
-        if sys.platform == "win32":
-            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-        inherited = os.environ.get("PYTHONPATH")
-        search = f"{PACKAGE_ROOT}{os.pathsep}{inherited}" if inherited else str(PACKAGE_ROOT)
         try:
             process = await asyncio.create_subprocess_exec(
                 *settings.program,
@@ -346,8 +335,8 @@ class Worker:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env={**TORCH_DEFAULTS, **os.environ, "PYTHONPATH": search},
-                **apart,
+                env={**TORCH_DEFAULTS, **environment()},
+                **apart(),
             )
         except OSError as error:
             raise WorkerError(f"The worker process cannot be started: {error}.") from error

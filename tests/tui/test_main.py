@@ -6,7 +6,7 @@ import sys
 import msgspec
 import pytest
 
-from p2pfl.cli.demo_files import COMMANDS_FILE, EVENTS_FILE, NODES_FILE
+from p2pfl.demo.control import COMMANDS_FILE, EVENTS_FILE, NODES_FILE
 from p2pfl.errors import UserError
 from p2pfl.runtime.publish import as_json
 from tests.support import recordings

@@ -8,8 +8,9 @@ import pytest
 
 from p2pfl.cli import demo as demo_module
 from p2pfl.cli import load
-from p2pfl.cli.demo import DemoSettings
-from p2pfl.cli.demo_folder import save_place
+from p2pfl.demo import run
+from p2pfl.demo.folder import save_place
+from p2pfl.demo.run import DemoSettings
 from p2pfl.errors import TaskError, UserError
 from p2pfl.identity.authority import list_certificates
 from p2pfl.learning.data import DataPlaces
@@ -26,7 +27,7 @@ def performed(monkeypatch: pytest.MonkeyPatch) -> list[DemoSettings]:
         settings.append(setting)
         return 1
 
-    monkeypatch.setattr(demo_module, "_perform", perform)
+    monkeypatch.setattr(run, "perform", perform)
     return settings
 
 

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console, RenderableType
 
 from p2pfl import events
-from p2pfl.cli.demo_screen import BAR_CELLS, MAX_HELD, Screen, bar, draw_lone, draw_story
-from p2pfl.cli.demo_story import Story
+from p2pfl.demo.screen import BAR_CELLS, MAX_HELD, Screen, bar, draw_lone, draw_story
+from p2pfl.demo.story import Story
 
 
 def drawn(what: RenderableType, width: int = 80) -> list[str]:

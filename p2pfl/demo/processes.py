@@ -1,7 +1,7 @@
-"""The node processes of a demo: started as any operator would, followed by their event files, ended.
+"""The processes of a demo: its nodes, started as any operator would, and the terminal UI on them.
 
-Each is a real `p2pfl node` with its own certificate and data directory. What it prints goes to a file, of
-which the end is shown if it fails.
+Each node is a real `p2pfl node` with its own certificate and data directory. Its output goes to a file, whose
+last lines are shown if it fails.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2pfl.cli.programs import PYTHON, apart, environment
 from p2pfl.core.departure import LEFT_EXIT, UNTRAINED_EXIT
+from p2pfl.programs import apart, start
 from p2pfl.runtime.follow import EventFollower
-
-PROGRAM = (*PYTHON, "p2pfl", "node")
 
 POLL_SECONDS = 0.1
 """Between looks at the event files: what people take for at once."""
@@ -25,23 +23,15 @@ POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0
 """For a node that was asked to end, before it is asked harder: its worker may be in the middle of a batch."""
 
+TUI_GRACE_SECONDS = 3.0
+"""How long the terminal UI may take to restore the terminal after SIGTERM, before it is killed."""
 
-class NodeProcess:
-    """One node of the demo."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name = name
-        self.data_dir = folder / name
-        self.certs = folder / "certs" / name
-        self.events_path = folder / f"{name}.events.jsonl"
-        self.output_path = folder / f"{name}.out"
-        self.follower = EventFollower(self.events_path, skip=True)
+class ChildProcess:
+    """A process of the demo that may not be started yet."""
+
+    def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """The process id; None before the start."""
-        return self._process.pid if self._process is not None else None
 
     @property
     def exit_code(self) -> int | None:
@@ -53,21 +43,36 @@ class NodeProcess:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
+    def kill(self) -> None:
+        """End it without asking; a node's worker ends with it."""
+        if self._process is not None and self.is_running:
+            self._process.kill()
+
+
+class NodeProcess(ChildProcess):
+    """One node of the demo."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__()
+        self.name = name
+        self.data_dir = folder / name
+        self.certs = folder / "certs" / name
+        self.events_path = folder / f"{name}.events.jsonl"
+        self.output_path = folder / f"{name}.out"
+        self.follower = EventFollower(self.events_path, skip=True)
+
     def start(self, options: Sequence[str]) -> None:
         """Start the node with *options* besides those that say where its files are."""
-        command = [*PROGRAM, "--certs", str(self.certs)]
-        command += ["--data-dir", str(self.data_dir), "--events", str(self.events_path), *options]
-        # The nodes end with the pipe that only this process holds: no way to end the demo leaves one behind.
-        command.append("--until-eof")
+        places = (f"--certs={self.certs}", f"--data-dir={self.data_dir}", f"--events={self.events_path}")
         self.release()
+        # The nodes end with the pipe that only this process holds: no way to end the demo leaves one behind.
         # Ctrl-C in the demo's terminal is the demo's to answer: it ends its nodes itself, all together.
         with self.output_path.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
-                command,
+            self._process = start(
+                *("p2pfl", "node", *places, *options, "--until-eof"),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment(),
                 **apart(),
             )
 
@@ -84,17 +89,33 @@ class NodeProcess:
             else:
                 self._process.send_signal(signal.SIGINT)
 
-    def kill(self) -> None:
-        """End it without asking; its worker ends with it."""
-        if self._process is not None and self.is_running:
-            self._process.kill()
-
     def last_lines(self, count: int) -> list[str]:
         """Return the last *count* lines it printed."""
         if not self.output_path.exists():
             return []
         text = self.output_path.read_text(encoding="utf-8", errors="backslashreplace")
         return [line for line in text.splitlines() if line.strip()][-count:]
+
+
+class TuiProcess(ChildProcess):
+    """The terminal UI on a demo, which goes on meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        """Show the demo in *folder*, once it is started."""
+        super().__init__()
+        self._folder = folder
+
+    def start(self, data_dir: Path) -> None:
+        """Open it on the node with *data_dir*."""
+        self._process = start("tui", f"--data-dir={data_dir}", f"--demo={self._folder}")
+
+    async def close(self) -> None:
+        """End it if it runs: politely, so that it restores the terminal, then by force."""
+        if self._process is not None and self.is_running:
+            self._process.terminate()
+            await _wait([self], TUI_GRACE_SECONDS)
+            self.kill()
+            self._process.wait()
 
 
 def describe_exit(code: int) -> str:
@@ -117,13 +138,14 @@ async def end_all(nodes: Sequence[NodeProcess]) -> None:
         running = [node for node in nodes if node.is_running]
         for node in running:
             ask(node)
-        await _wait(running)
+        await _wait(running, GRACE_SECONDS)
     for node in nodes:
         node.release()
 
 
-async def _wait(nodes: Sequence[NodeProcess]) -> None:
+async def _wait(processes: Sequence[ChildProcess], seconds: float) -> None:
+    """Wait until all *processes* have ended, at most *seconds*."""
     clock = asyncio.get_running_loop().time
-    deadline = clock() + GRACE_SECONDS
-    while any(node.is_running for node in nodes) and clock() < deadline:  # noqa: ASYNC110
+    deadline = clock() + seconds
+    while any(process.is_running for process in processes) and clock() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(POLL_SECONDS)

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from p2pfl.cli.demo_story import Line, Story
-from p2pfl.cli.history import PROVISIONAL
+from p2pfl.demo.story import Line, Story
+from p2pfl.report.terminal import PROVISIONAL
 from p2pfl.wire.codec import bounded
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from p2pfl import events
-from p2pfl.cli.demo_control import COMMANDS_FILE, EVENTS_FILE, NODES_FILE, Command, Control
-from p2pfl.cli.demo_nodes import NodeProcess
+from p2pfl.demo.control import COMMANDS_FILE, EVENTS_FILE, NODES_FILE, Command, Control
+from p2pfl.demo.processes import NodeProcess
 from p2pfl.errors import DataDirectoryError
 from p2pfl.runtime.follow import EventFollower
 from tui.control import DemoControl

@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from p2pfl import events
-from p2pfl.cli import demo_result
-from p2pfl.cli.demo_compare import Comparing
-from p2pfl.cli.demo_result import Comparison, JournalSummary, Lone
-from p2pfl.cli.demo_screen import Screen
+from p2pfl.demo import compare
+from p2pfl.demo.compare import Comparing, Comparison, Lone
+from p2pfl.demo.results import JournalSummary
+from p2pfl.demo.screen import Screen
 from p2pfl.learning.data import DataPlaces
 from p2pfl.store.reader import RunRow
 from tests.support.meshes import until
@@ -40,7 +40,7 @@ class Stage:
         self.control = Control()
         screen = Screen(Console(file=io.StringIO()), is_live=False)
         self.it = Comparing(DataPlaces(), screen, self.control)  # type: ignore[arg-type]
-        monkeypatch.setattr(demo_result, "compare", self._compare)
+        monkeypatch.setattr(compare, "compare", self._compare)
 
     async def _compare(
         self,
@@ -86,3 +86,13 @@ async def test_closing_gives_up_what_has_not_ended(monkeypatch: pytest.MonkeyPat
     await stage.it.close()
     with pytest.raises(asyncio.CancelledError):
         await result
+
+
+def test_the_comparison_names_the_best_lone_model_and_the_mean():
+    lone = (Lone("ada", 300, 0.8), Lone("ben", 400, 0.9), Lone("cleo", 100, 0.4))
+    lines = Comparison(0.95, lone, 20).lines()
+    assert "0.9500   5.0 points above the best lone one" in lines[0]
+    assert "0.9000   ben: 400 samples, 20 epochs" in lines[1]
+    assert "mean of 3 trained alone" in lines[2]
+    assert "0.7000" in lines[2]
+    assert "not above the best lone one" in Comparison(0.9, lone, 20).lines()[0]

@@ -1,6 +1,6 @@
 """Where a demo keeps its files: in a folder the user named, or in one that does not outlive it.
 
-A demo that is killed cannot remove its folder. Its nodes end with it (`demo_nodes`), and the next demo
+A demo that is killed cannot remove its folder. Its nodes end with it (`processes`), and the next demo
 removes the folder: nobody holds its lock, nor those of the data directories in it.
 """
 

@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from p2pfl import events
-from p2pfl.cli.demo_control import Control
-from p2pfl.cli.demo_files import Command
-from p2pfl.cli.demo_nodes import POLL_SECONDS, NodeProcess, describe_exit
-from p2pfl.cli.demo_screen import Screen, draw_story
-from p2pfl.cli.demo_show import Show
-from p2pfl.cli.demo_story import Story
+from p2pfl.demo.control import Command, Control
+from p2pfl.demo.processes import POLL_SECONDS, NodeProcess, TuiProcess, describe_exit
+from p2pfl.demo.screen import Screen, draw_story
+from p2pfl.demo.story import Story
 from p2pfl.wire.codec import bounded
 
 START_SECONDS = 60.0
@@ -30,7 +28,7 @@ class DemoWatcher:
         nodes: Sequence[NodeProcess],
         screen: Screen,
         control: Control,
-        show: Show | None = None,
+        show: TuiProcess | None = None,
         on_complete: Callable[[], None] = lambda: None,
     ) -> None:
         """Watch nobody yet. With *show* the terminal UI is opened, and the nodes stay as long as it is open.
@@ -82,12 +80,12 @@ class DemoWatcher:
         self._screen.say(("·", f"{len(self._nodes)} node processes on this machine, the first at {address}"))
         return ""
 
-    async def _show_until_closed(self, show: Show) -> None:
+    async def _show_until_closed(self, show: TuiProcess) -> None:
         """Let the terminal UI have the terminal until somebody closes it."""
         with self._screen.held():
-            await show.open(self._nodes[0].data_dir)
+            show.start(self._nodes[0].data_dir)
             try:
-                await self._until(lambda: not show.is_open)
+                await self._until(lambda: not show.is_running)
             finally:
                 await show.close()
         if show.exit_code:

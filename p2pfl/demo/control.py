@@ -1,7 +1,8 @@
-"""How the terminal UI, a process of its own, has the demo kill and start nodes: through files in its folder.
+"""The files in a demo's folder through which the demo and the terminal UI exchange messages.
 
-The demo says there who takes part, follows what the screen wants, and tells what came of it and how models
-trained alone do (`demo_files`).
+They are two processes, and either may end before the other: files outlive both, on every system. The demo
+lists its nodes there, reads the commands of the terminal UI (kill or start a node), and reports what no node
+reports.
 """
 
 from __future__ import annotations
@@ -9,17 +10,48 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from p2pfl.cli.demo_files import COMMANDS_FILE, EVENTS_FILE, NODES_FILE, Command, Listed, ListedNode
-from p2pfl.cli.demo_nodes import NodeProcess
 from p2pfl.events import AnyEvent, Published
 from p2pfl.runtime.publish import EventFile
 from p2pfl.store.durable import disk_errors
 
+if TYPE_CHECKING:
+    from p2pfl.demo.processes import NodeProcess
+
+NODES_FILE = "demo.json"
+"""Who takes part: `Listed`, as JSON."""
+
+COMMANDS_FILE = "demo.commands.jsonl"
+"""What the screen wants: one `Command` a line."""
+
+EVENTS_FILE = "demo.events.jsonl"
+"""What no node tells: events, as a node's events file has them."""
+
 MAX_READ_BYTES = 64 * 1024
 """Of commands at one look: a person types them."""
+
+
+class ListedNode(msgspec.Struct, frozen=True):
+    """One node of the demo."""
+
+    name: str
+    data_dir: str
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """Who takes part."""
+
+    nodes: tuple[ListedNode, ...]
+
+
+class Command(msgspec.Struct, frozen=True):
+    """What somebody at the screen wants done to a node of the demo."""
+
+    do: Literal["kill", "start"]
+    node: str
 
 
 class Control:

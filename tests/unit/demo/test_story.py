@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.cli.demo_story import Line, Story, shape_of
+from p2pfl.demo.story import Line, Story, shape_of
 from tests.support.records import SPEC, digest
 
 NAMES = ("ada", "ben", "cleo")
