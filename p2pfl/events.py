@@ -490,14 +490,6 @@ class RunEnded(Event, frozen=True, tag="run_ended"):
     """False where no update was ever counted: the model is still the initial one."""
 
 
-class LoneTrained(Event, frozen=True, tag="lone_trained"):
-    """How well a model does that was trained on one node's data alone: what a demo compares with."""
-
-    name: str
-    accuracy: float
-    epochs: int
-
-
 AnyEvent = (
     Started
     | WorkerReady
@@ -538,7 +530,6 @@ AnyEvent = (
     | RosterChanged
     | EvaluationFinished
     | RunEnded
-    | LoneTrained
 )
 """Every event there is."""
 

@@ -17,6 +17,7 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.worker import Worker
 
+from p2pfl.demo.control import LocalOnlyModel
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.events import Published, RoundRow
 from p2pfl.observe.state import OVER, State
@@ -171,8 +172,11 @@ class Tui(App[str]):
         if isinstance(self.source, Replay):
             self.source.play(self._clock(), self._deliver, self._begin_anew)
         if self.demo is not None:
-            for item in self.demo.read():
-                self.state.apply(item)
+            for report in self.demo.read():
+                if isinstance(report.what, LocalOnlyModel):
+                    self.state.add_local_only(report.what.name, report.what.accuracy)
+                else:
+                    self.state.apply(Published(0, report.time, report.what))
         self._ring()
         screen = self.screen
         if isinstance(screen, BaseScreen):

@@ -134,7 +134,7 @@ def node(  # the command line is the list of its options
             metavar="SECONDS",
             min=0.0,
             hidden=True,
-            help="Hold each update back until so long after its training began: for a demo one can watch.",
+            help="Minimum duration of a training, so that a demo can be watched.",
         ),
     ] = 0.0,
     verbose: Annotated[
@@ -252,9 +252,8 @@ def node(  # the command line is the list of its options
         save_dir=save_dir and full(save_dir),
         until_eof=until_eof,
         continue_with=frozenset(_listed(continue_with)) if continue_with is not None else None,
-        pace=pace,
         recorded=events is not None,
-        worker=WorkerSettings(device=device, threads=threads, places=places),
+        worker=WorkerSettings(device=device, threads=threads, places=places, pace=pace),
     )
     raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=process_start()))
 

@@ -1,4 +1,4 @@
-"""Compares the model of a demo with models that are each trained on one node's data only.
+"""Compares a demo's federated model with local-only models, each trained on the data of one node.
 
 The comparison can begin while the terminal UI still has the terminal.
 """
@@ -6,46 +6,44 @@ The comparison can begin while the terminal UI still has the terminal.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
-from p2pfl import events
-from p2pfl.demo.control import Control
+from p2pfl.demo.control import Control, LocalOnlyModel
 from p2pfl.demo.results import JournalSummary
-from p2pfl.demo.screen import Screen, draw_lone
+from p2pfl.demo.screen import Screen, draw_local_only
+from p2pfl.learning.commands import TrainJobProgress
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.messages import RunSpec
 
-
-class Lone(msgspec.Struct, frozen=True):
-    """A model trained on one node's data only."""
-
-    name: str
-    samples: int
-    accuracy: float
+INITIAL = "initial"
+"""File name of the model that every local-only training begins with."""
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """The federated model and those trained alone for as many epochs, all on the whole test split."""
+    """The federated model and the local-only ones, all evaluated on the whole test split."""
 
     federated: float
     """Accuracy."""
-    lone: tuple[Lone, ...]
+    local_only: tuple[LocalOnlyModel, ...]
     epochs: int
+    """Of each local-only model: as many as the whole run had."""
 
     def lines(self) -> list[str]:
         """Say how they compare."""
-        best = max(self.lone, key=lambda one: one.accuracy)
-        mean = sum(one.accuracy for one in self.lone) / len(self.lone)
+        best = max(self.local_only, key=lambda one: one.accuracy)
+        mean = sum(one.accuracy for one in self.local_only) / len(self.local_only)
         gain = 100 * (self.federated - best.accuracy)
         verdict = f"{gain:.1f} points above the best lone one" if gain > 0 else "not above the best lone one"
         return [
             f"federated model           {self.federated:.4f}   {verdict}",
             f"best model trained alone  {best.accuracy:.4f}   "
             f"{best.name}: {best.samples} samples, {self.epochs} epochs",
-            f"mean of {len(self.lone)} trained alone   {mean:.4f}",
+            f"mean of {len(self.local_only)} trained alone   {mean:.4f}",
         ]
 
 
@@ -67,45 +65,58 @@ async def compare(
     journal: JournalSummary,
     places: DataPlaces,
     on_progress: Callable[[str, float], None],
-    on_lone: Callable[[Lone], None] = lambda _: None,
+    on_model: Callable[[LocalOnlyModel], None],
 ) -> Comparison:
-    """Evaluate the final model of *journal*, and models trained on each founding member's data alone.
+    """Evaluate the final model of *journal*, and a local-only model for each founding member.
 
     *places* is where data sets are; *on_progress* gets a node's name and the share of its training that is
-    done, *on_lone* each result.
+    done, *on_model* each local-only model.
 
     Raises:
         WorkerError: the worker process failed.
         TaskError: its task cannot be loaded.
     """
-    spec = msgspec.structs.replace(journal.run.spec, rounds=journal.run.trained)
+    run = journal.run
+    spec = msgspec.structs.replace(run.spec, epochs=run.trained * run.spec.epochs)
     worker = Worker(WorkerSettings(device="cpu", threads=1, places=places))
+    models = []
     try:
-        result = await worker.evaluate(spec, journal.model, 0, 1)
-        lone = []
-        for name, slot in journal.slots.items():
-            lone.append(await _alone(worker, spec, name, slot, on_progress))
-            on_lone(lone[-1])
+        with tempfile.TemporaryDirectory(prefix="p2pfl-compare-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            federated = await worker.evaluate(spec, journal.model, 0, 1)
+            await worker.create(spec, folder / INITIAL)
+            for member, slot in journal.slots.items():
+                partition = slot % spec.partitions
+                models.append(await _train_local_only(worker, spec, member, partition, folder, on_progress))
+                on_model(models[-1])
     finally:
         await worker.close()
-    return Comparison(result.correct / result.total, tuple(lone), spec.rounds * spec.epochs)
+    return Comparison(federated.correct / federated.total, tuple(models), spec.epochs)
 
 
-async def _alone(
-    worker: Worker, spec: RunSpec, name: str, slot: int, on_progress: Callable[[str, float], None]
-) -> Lone:
+async def _train_local_only(
+    worker: Worker,
+    spec: RunSpec,
+    name: str,
+    partition: int,
+    folder: Path,
+    on_progress: Callable[[str, float], None],
+) -> LocalOnlyModel:
+    """Train the initial model in *folder* on one *partition* and evaluate the result."""
+
+    def report(progress: TrainJobProgress) -> None:
+        on_progress(name, progress.done / max(1, progress.total))
+
     on_progress(name, 0.0)
-    result = await worker.alone(
-        spec,
-        slot % spec.partitions,
-        lambda progress: on_progress(name, progress.done / max(1, progress.total)),
-    )
-    assert result is not None, "nobody stops it"
-    return Lone(name, result.samples, result.correct / result.total)
+    trained = folder / "trained"
+    training = await worker.train(spec, 1, folder / INITIAL, partition, trained, report)
+    assert training is not None, "nobody stops it"
+    evaluated = await worker.evaluate(spec, trained, 0, 1)
+    return LocalOnlyModel(name, training.samples, evaluated.correct / evaluated.total)
 
 
-class Comparing:
-    """Trains on each node's data alone, once, and tells each result to whoever looks."""
+class ComparisonTask:
+    """Makes the comparison once, in the background, and reports each local-only model when it is trained."""
 
     def __init__(self, places: DataPlaces, screen: Screen, control: Control) -> None:
         """Compare nothing yet; *places* is where data sets are."""
@@ -117,7 +128,9 @@ class Comparing:
     def begin(self, journal: JournalSummary) -> None:
         """Begin with the run of *journal*, unless it was begun."""
         if self._task is None:
-            self._task = asyncio.create_task(self._compare(journal))
+            self._task = asyncio.create_task(
+                compare(journal, self._places, self._show_progress, self._control.report)
+            )
 
     async def result(self, journal: JournalSummary) -> Comparison:
         """Return how the models compare, from the run of *journal*.
@@ -131,15 +144,10 @@ class Comparing:
         return await self._task
 
     async def close(self) -> None:
-        """Give up what has not ended."""
+        """Cancel what has not ended."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _compare(self, journal: JournalSummary) -> Comparison:
-        epochs = journal.run.trained * journal.run.spec.epochs
-
-        def tell(lone: Lone) -> None:
-            self._control.tell(events.LoneTrained(lone.name, lone.accuracy, epochs))
-
-        return await compare(journal, self._places, lambda *done: self._screen.show(draw_lone(*done)), tell)
+    def _show_progress(self, name: str, share: float) -> None:
+        self._screen.show(draw_local_only(name, share))

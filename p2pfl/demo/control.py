@@ -7,31 +7,33 @@ reports.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
-from p2pfl.events import AnyEvent, Published
-from p2pfl.runtime.publish import EventFile
+from p2pfl.events import Event, Notice
 from p2pfl.store.durable import disk_errors
 
 if TYPE_CHECKING:
     from p2pfl.demo.processes import NodeProcess
 
 NODES_FILE = "demo.json"
-"""Who takes part: `Listed`, as JSON."""
+"""Who takes part: `NodeList`, as JSON."""
 
 COMMANDS_FILE = "demo.commands.jsonl"
 """What the screen wants: one `Command` a line."""
 
-EVENTS_FILE = "demo.events.jsonl"
-"""What no node tells: events, as a node's events file has them."""
+REPORTS_FILE = "demo.events.jsonl"
+"""What no node reports: one `Report` a line."""
 
 MAX_READ_BYTES = 64 * 1024
-"""Of commands at one look: a person types them."""
+"""Read at a time: a person types commands, and a demo reports a few lines a minute."""
+
+KindT = TypeVar("KindT", bound=msgspec.Struct)
 
 
 class ListedNode(msgspec.Struct, frozen=True):
@@ -41,7 +43,7 @@ class ListedNode(msgspec.Struct, frozen=True):
     data_dir: str
 
 
-class Listed(msgspec.Struct, frozen=True):
+class NodeList(msgspec.Struct, frozen=True):
     """Who takes part."""
 
     nodes: tuple[ListedNode, ...]
@@ -54,44 +56,69 @@ class Command(msgspec.Struct, frozen=True):
     node: str
 
 
+class LocalOnlyModel(Event, frozen=True, tag="local_only_model"):
+    """A model trained on one node's data only, for as many epochs as the whole run."""
+
+    name: str
+    """The node's."""
+    samples: int
+    accuracy: float
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Something that only the demo knows: a node was killed or started, or a local-only model is trained."""
+
+    time: float
+    """Seconds since the epoch."""
+    what: Notice | LocalOnlyModel
+
+
+class LineReader:
+    """Reads the lines that another process appends to a file, each once and only when it is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self, kind: type[KindT]) -> list[KindT]:
+        """Return what was appended since the last call; lines that hold no *kind* are left out."""
+        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
+            file.seek(self._offset)
+            whole, end, _ = file.read(MAX_READ_BYTES).rpartition(b"\n")
+            self._offset += len(whole) + len(end)
+            found = []
+            for line in whole.splitlines():
+                with contextlib.suppress(msgspec.DecodeError):
+                    found.append(msgspec.json.decode(line, type=kind))
+            return found
+        return []
+
+
 class Control:
     """The demo's side of these files."""
 
     def __init__(self, folder: Path, nodes: Sequence[NodeProcess]) -> None:
-        """Write the files anew: what an earlier demo in *folder* was told is over.
+        """Write the files anew: what an earlier demo in *folder* was asked is over.
 
         Raises:
             DataDirectoryError: they cannot be written.
         """
-        self._commands_path = folder / COMMANDS_FILE
-        self._offset = 0
-        self._seq = 0
-        about = Listed(tuple(ListedNode(node.name, str(node.data_dir)) for node in nodes))
+        self._commands = LineReader(folder / COMMANDS_FILE)
+        listed = NodeList(tuple(ListedNode(node.name, str(node.data_dir)) for node in nodes))
         with disk_errors("write", folder):
-            (folder / NODES_FILE).write_bytes(msgspec.json.encode(about))
-            self._commands_path.write_bytes(b"")
-            (folder / EVENTS_FILE).write_bytes(b"")
-        self._events = EventFile(str(folder / EVENTS_FILE))
+            (folder / NODES_FILE).write_bytes(msgspec.json.encode(listed))
+            (folder / COMMANDS_FILE).write_bytes(b"")
+            self._reports = (folder / REPORTS_FILE).open("wb", buffering=0)
 
     def commands(self) -> list[Command]:
-        """Return what was wanted since the last call; lines that are no commands are left out."""
-        with self._commands_path.open("rb") as file:
-            file.seek(self._offset)
-            whole, end, _ = file.read(MAX_READ_BYTES).rpartition(b"\n")
-        self._offset += len(whole) + len(end)
-        found = []
-        for line in whole.splitlines():
-            try:
-                found.append(msgspec.json.decode(line, type=Command))
-            except msgspec.DecodeError:
-                continue
-        return found
+        """Return the commands given since the last call."""
+        return self._commands.read(Command)
 
-    def tell(self, event: AnyEvent) -> None:
-        """Tell the screen something that no node tells."""
-        self._seq += 1
-        self._events.write(Published(self._seq, time.time(), event))
+    def report(self, what: Notice | LocalOnlyModel) -> None:
+        """Report *what* to the terminal UI; a full disk costs only the report."""
+        with contextlib.suppress(OSError):
+            self._reports.write(msgspec.json.encode(Report(time.time(), what)) + b"\n")
 
     def close(self) -> None:
         """Close the files."""
-        self._events.close()
+        self._reports.close()

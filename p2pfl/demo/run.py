@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from p2pfl.core.departure import LEFT_EXIT
 from p2pfl.demo import results
-from p2pfl.demo.compare import Comparing, fetch_data
+from p2pfl.demo.compare import ComparisonTask, fetch_data
 from p2pfl.demo.control import Control
 from p2pfl.demo.processes import NodeProcess, TuiProcess, describe_exit, end_all
 from p2pfl.demo.results import JournalSummary, read_journals
@@ -133,7 +133,7 @@ def _interruptible(task: asyncio.Task[int], nodes: Sequence[NodeProcess]) -> Ite
 
 async def _watch_and_judge(setting: DemoSettings, nodes: Sequence[NodeProcess], screen: Screen) -> int:
     control = Control(setting.folder, nodes)
-    comparing = Comparing(setting.places, screen, control)
+    comparing = ComparisonTask(setting.places, screen, control)
     try:
         return await _judge(setting, nodes, screen, control, comparing)
     finally:
@@ -146,7 +146,7 @@ async def _judge(
     nodes: Sequence[NodeProcess],
     screen: Screen,
     control: Control,
-    comparing: Comparing,
+    comparing: ComparisonTask,
 ) -> int:
     def begin_comparing() -> None:
         """Compare while somebody still looks: what comes of it is shown there too."""
@@ -183,7 +183,7 @@ def _complete(journals: dict[str, JournalSummary]) -> dict[str, JournalSummary]:
 
 
 async def _show_result(
-    setting: DemoSettings, journals: dict[str, JournalSummary], screen: Screen, comparing: Comparing
+    setting: DemoSettings, journals: dict[str, JournalSummary], screen: Screen, comparing: ComparisonTask
 ) -> bool:
     """Print rounds, agreement and comparison; return whether all that the nodes have agrees."""
     complete = _complete(journals)

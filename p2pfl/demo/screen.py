@@ -113,6 +113,6 @@ def bar(share: float) -> Text:
     )
 
 
-def draw_lone(name: str, share: float) -> RenderableType:
+def draw_local_only(name: str, share: float) -> RenderableType:
     """Return a line about the training of a model on the data of node *name* alone."""
     return Text.assemble(f"         {name} alone  ", bar(share))

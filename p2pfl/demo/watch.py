@@ -139,7 +139,7 @@ class DemoWatcher:
             self._tell("info", f"{node.name} is started again")
 
     def _tell(self, level: Literal["info", "warning"], text: str) -> None:
-        self._control.tell(events.Notice(level, text))
+        self._control.report(events.Notice(level, text))
         self._screen.say(("!" if level == "warning" else "·", text))
 
     def _note_end(self, node: NodeProcess) -> None:
@@ -150,7 +150,7 @@ class DemoWatcher:
         self.story.views[node.name].doing = "dead" if code < 0 else f"ended ({code})"
         self.story.addresses.pop(node.name, None)
         text = f"{node.name} {describe_exit(code)}"
-        self._control.tell(events.Notice("warning", text))
+        self._control.report(events.Notice("warning", text))
         self._screen.say(("✗", text))
 
     def _is_complete(self) -> bool:

@@ -63,6 +63,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Of torch on the CPU; 0 leaves torch's own choice, one a core."""
     places: DataPlaces = DataPlaces()
     """Where data sets are looked for; an absolute path."""
+    pace: float = 0.0
+    """Minimum seconds of a training, so that a demo can be watched."""
     silence_seconds: float = 60.0
     """A worker that gives no sign of life for so long is killed. Beats come every two seconds; swapping can
     delay them."""
@@ -122,7 +124,7 @@ class _Life:
         for is_sum, stillness in self.stillness.items():
             jobs = [job for job in self.jobs.values() if job.is_sum == is_sum]
             if stillness.hangs([job.expected for job in jobs], tick):
-                kind = type(jobs[0].command).__name__.lower()
+                kind = type(jobs[0].command).__name__.removesuffix("Job").lower()
                 longest = max(job.expected or 0.0 for job in jobs)
                 known = f", and was to take {longest:.0f} s in all" if longest else ""
                 return f"its job ({kind}) made no progress for {stillness.still:.0f} s{known}"
@@ -276,21 +278,11 @@ class Worker:
         self._sum = ("", 0)
         return averaged.digest
 
-    async def alone(
-        self, spec: RunSpec, partition: int, on_progress: OnProgress | None = None
-    ) -> commands.AloneDone | None:
-        """Train the initial model on one partition only, as long as a whole run, and evaluate the result.
-
-        The evaluation is on the whole test split. Return None when `stop_training` ended it.
-        """
-        command = commands.AloneJob(next(self._ids), spec, partition)
-        return await self._do_stoppable(command, commands.AloneDone, on_progress)
-
     def stop_training(self) -> None:
         """End every training under way or queued, between two batches; their calls return None."""
         if self._life is not None:
             for job in self._life.jobs.values():
-                if isinstance(job.command, commands.TrainJob | commands.AloneJob):
+                if isinstance(job.command, commands.TrainJob):
                     self._life.send(commands.StopJob(job.command.id))
 
     async def _do_stoppable(
@@ -326,6 +318,8 @@ class Worker:
             arguments.append(f"--data-root={settings.places.root}")
         if settings.places.download:
             arguments.append("--download")
+        if settings.pace:
+            arguments.append(f"--pace={settings.pace}")
         # Ctrl-C in the node's terminal is the node's to answer: the worker gets a session (Windows: a group)
         # of its own. The end of its standard input, not a signal, ends it.
         try:

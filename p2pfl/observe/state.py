@@ -71,8 +71,8 @@ class State:
         """By direction and peer."""
         self.cpu = 0.0
         self.memory = 0
-        self.lone: dict[str, float] = {}
-        """The demo's comparison: accuracy of a model trained on one node's data alone."""
+        self.local_only: dict[str, float] = {}
+        """Accuracy of models that a demo trained on one node's data only, by the node's name."""
         self.worker: events.WorkerReady | None = None
         self.ended: events.Ended | None = None
         self._decided = 0
@@ -82,6 +82,11 @@ class State:
         """The training round that the event just taken is about; 0 where it is about none."""
         self._measured_at: float | None = None
         self._time = 0.0
+
+    def add_local_only(self, name: str, accuracy: float) -> None:
+        """Note the accuracy of a model trained on the data of node *name* only: a demo compares with it."""
+        self.local_only[name] = accuracy
+        self._changed("rounds")
 
     @property
     def me(self) -> Peer | None:
@@ -170,10 +175,6 @@ class State:
                 if not self.run:
                     self.phase = "waiting"
                 self._changed("run")
-            case events.LoneTrained():
-                if event.name in self.lone or len(self.lone) < MAX_PEERS:
-                    self.lone[event.name] = event.accuracy
-                    self._changed("rounds")
             case _:
                 self._course_event(event, time)
 

@@ -83,10 +83,6 @@ class NodeConfig(msgspec.Struct, frozen=True):
     stay: bool = False
     continue_with: frozenset[str] | None = None
     """Node ids to continue the run in the data directory with, see `p2pfl.core.continuing`."""
-    pace: float = 0.0
-    """Seconds from the begin of a training until its update is handed in, at least: so that people can watch
-    a demo.
-    """
     recorded: bool = False
     """Whether events are written to a file: then also what only those are told who watch."""
     leave_within: float = LEAVE_WITHIN
@@ -171,7 +167,7 @@ async def _run(
     )
     await mesh.start()
     driver.mesh = mesh
-    driver.work = work = Work(driver, store, worker, mesh, pace=config.pace)
+    driver.work = work = Work(driver, store, worker, mesh)
     if config.min_nodes is None:
         driver.before_tick = _expectation(config, mesh, driver)
     own = OwnDeviceInfo(journal.member.node, config.credentials.name, publisher.publish, driver.spread)

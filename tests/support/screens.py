@@ -43,8 +43,19 @@ def greeting(role="local", may: Sequence[What] = EVERYTHING, name="lab-desktop")
 
 
 @asynccontextmanager
-async def shown(recording: Sequence[Published], size=(80, 24), *, may=EVERYTHING, role="local", **options):
-    """The app with *recording* told and drawn, its clock at the last event; yields app, pilot and node."""
+async def shown(
+    recording: Sequence[Published],
+    size=(80, 24),
+    *,
+    may=EVERYTHING,
+    role="local",
+    local_only: dict[str, float] | None = None,
+    **options,
+):
+    """The app with *recording* told and drawn, its clock at the last event; yields app, pilot and node.
+
+    *local_only* is what a demo has reported of local-only models.
+    """
     node = options.pop("source", None) or Node()
     last = max((published.time for published in recording), default=0.0)
     app = Tui(node, ticks=False, clock=options.pop("clock", lambda: last + 1.0), **options)
@@ -52,6 +63,8 @@ async def shown(recording: Sequence[Published], size=(80, 24), *, may=EVERYTHING
         await pilot.pause()
         for published in recording:
             app._deliver(published)
+        for name, accuracy in (local_only or {}).items():
+            app.state.add_local_only(name, accuracy)
         if isinstance(node, Node):
             app._tell(Connected(greeting(role, may)))
         await settle(app, pilot)

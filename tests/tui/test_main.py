@@ -6,7 +6,7 @@ import sys
 import msgspec
 import pytest
 
-from p2pfl.demo.control import COMMANDS_FILE, EVENTS_FILE, NODES_FILE
+from p2pfl.demo.control import COMMANDS_FILE, NODES_FILE, REPORTS_FILE, LocalOnlyModel, Report
 from p2pfl.errors import UserError
 from p2pfl.runtime.publish import as_json
 from tests.support import recordings
@@ -79,9 +79,9 @@ def test_a_demo_is_controlled_through_its_files(tmp_path):
         '{"do":"start","node":"node-2"}',
     ]
     assert demo.read() == []
-    told = recordings.finished()[-1]
-    (tmp_path / EVENTS_FILE).write_bytes(as_json(told) + b"\n")
-    assert demo.read() == [msgspec.structs.replace(told, seq=0)]
+    report = Report(1.5, LocalOnlyModel("node-1", 300, 0.75))
+    (tmp_path / REPORTS_FILE).write_bytes(msgspec.json.encode(report) + b"\n")
+    assert demo.read() == [report]
 
 
 def test_a_folder_without_a_demo_is_refused(tmp_path):

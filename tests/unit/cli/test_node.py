@@ -151,14 +151,13 @@ def test_options_become_the_configuration_and_its_exit_code_is_the_commands(
     assert config.peers == ("ben:9001", "cleo")
     assert config.listen == ("127.0.0.1", 0)
     assert config.advertise == ("a.example:1",)
-    assert (config.min_nodes, config.new_run, config.stay, config.wait, config.pace) == (
+    assert (config.min_nodes, config.new_run, config.stay, config.wait) == (
         3,
         True,
         True,
         False,
-        2.5,
     )
-    assert (config.worker.device, config.worker.threads) == ("cpu", 2)
+    assert (config.worker.device, config.worker.threads, config.worker.pace) == ("cpu", 2, 2.5)
     assert (config.spec.rounds, config.spec.learning_rate) == (4, 0.1)
     assert config.given == {"rounds", "learning_rate"}
 

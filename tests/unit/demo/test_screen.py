@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from p2pfl import events
-from p2pfl.demo.screen import BAR_CELLS, MAX_HELD, Screen, bar, draw_lone, draw_story
+from p2pfl.demo.screen import BAR_CELLS, MAX_HELD, Screen, bar, draw_local_only, draw_story
 from p2pfl.demo.story import Story
 
 
@@ -40,7 +40,7 @@ def test_a_row_for_each_node_fits_80_characters():
 
 
 def test_a_lone_training_shows_whose_data_it_uses():
-    [line] = drawn(draw_lone("node-3", 0.25))
+    [line] = drawn(draw_local_only("node-3", 0.25))
     assert line.strip().startswith("node-3 alone  █████░")
 
 

@@ -70,7 +70,7 @@ class ScriptedControl:
         wanted, self.wanted = self.wanted, []
         return wanted
 
-    def tell(self, event: events.AnyEvent) -> None:
+    def report(self, event: events.Notice) -> None:
         self.told.append(event)
 
 
