@@ -19,15 +19,7 @@ from p2pfl import __version__
 from p2pfl.cli import streams
 from p2pfl.cli.grouped import GroupedCommand
 from p2pfl.errors import ClonedError, P2pflError, UserError
-
-EXIT_ERROR = 2
-"""An error that p2pfl explains in a sentence; Typer's own code for an option it does not understand."""
-
-EXIT_CLONED = 8
-"""Exit code of a node whose data directory is a copy, at every start: as when it was found out."""
-
-EXIT_BUG = 70
-"""An error nobody foresaw (EX_SOFTWARE in BSD's sysexits.h)."""
+from p2pfl.exit_codes import ExitCode
 
 
 class Subcommand(NamedTuple):
@@ -184,15 +176,15 @@ def main() -> None:
             streams.drain()
     except P2pflError as error:
         _explain(str(error))
-        sys.exit(EXIT_CLONED if isinstance(error, ClonedError) else EXIT_ERROR)
+        sys.exit(ExitCode.CLONED if isinstance(error, ClonedError) else ExitCode.UNFIT)
     except streams.OutputLost as lost:
         if lost.is_reader_gone:
-            sys.exit(streams.PIPE_EXIT)
+            sys.exit(ExitCode.READER_GONE)
         _explain(f"standard output cannot be written to: {lost}")
-        sys.exit(EXIT_ERROR)
+        sys.exit(ExitCode.UNFIT)
     except OSError as error:
         _explain(_refusal(error))
-        sys.exit(EXIT_ERROR)
+        sys.exit(ExitCode.UNFIT)
     except Exception as error:  # noqa: BLE001 - the last place that can say something better than a traceback
         from p2pfl.cli.logs import keep_traceback
 
@@ -200,7 +192,7 @@ def main() -> None:
             f"an error nobody foresaw ended this command ({type(error).__name__}: {error}). "
             f"That is a bug; please report it with {keep_traceback(error)}."
         )
-        sys.exit(EXIT_BUG)
+        sys.exit(ExitCode.BUG)
 
 
 def _explain(text: str) -> None:

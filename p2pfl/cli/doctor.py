@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from p2pfl.errors import HandshakeRefused, NetworkError, P2pflError, TaskError, UserError
+from p2pfl.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,7 +107,7 @@ def doctor(
     asyncio.run(_check_peers(addresses, credentials, tell, own_port=port if is_running else None))
     if failures:
         typer.echo(f"{failures} of these to solve ({MARKS['FAIL']}); then run this again.")
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
     typer.echo("A node can run here.")
 
 

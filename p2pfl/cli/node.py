@@ -14,6 +14,7 @@ from p2pfl.cli.grouped import WORDS
 from p2pfl.cli.tui import has_screen
 
 if TYPE_CHECKING:
+    from p2pfl.exit_codes import ExitCode
     from p2pfl.messages import RunSpec
     from p2pfl.runtime.node import NodeConfig
 
@@ -310,7 +311,7 @@ def make_spec(task: str, given: dict[str, Any]) -> RunSpec:
 
 def _run_on_console(
     config: NodeConfig, events: Path | None, verbose: int, *, quiet: bool, started: float
-) -> int:
+) -> ExitCode:
     """Run the node, its events on the terminal and in *events*; print the table of rounds at the end."""
     from p2pfl.cli.console import Console
     from p2pfl.cli.logs import set_up_logging

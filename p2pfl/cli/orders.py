@@ -18,15 +18,13 @@ from p2pfl.cli.which import (
     NodeOption,
     find,
 )
+from p2pfl.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from p2pfl.observe.target import Target
     from p2pfl.wire.observing import What
-
-EXIT_REFUSED = 1
-"""The node understood the command and did not carry it out."""
 
 
 def _command(what: What, text: str) -> Callable[..., None]:
@@ -80,5 +78,5 @@ def _order(what: What, target: Target) -> None:
     answer = asyncio.run(command(target, what))
     if answer.refused:
         typer.echo(f"refused: {bounded(answer.refused, 400)}", err=True)
-        raise typer.Exit(EXIT_REFUSED)
+        raise typer.Exit(ExitCode.FAILED)
     typer.echo(f"done: {bounded(answer.text, 400)}")

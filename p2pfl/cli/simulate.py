@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from p2pfl.exit_codes import ExitCode
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,12 +24,6 @@ TRACE_LINES = 100
 
 MOST_VIOLATIONS = 5
 """After so many the rest would tell nothing new."""
-
-VIOLATION_EXIT = 1
-"""Exit code when an invariant was broken."""
-
-INTERRUPTED_EXIT = 130
-"""Exit code after Ctrl-C, as shells give it."""
 
 
 def simulate(
@@ -85,7 +81,7 @@ def _check_name(option: str, name: str | None, known: Sequence[str]) -> None:
         raise UserError(f"{option} does not know {name!r}; choose one of {', '.join(known)}")
 
 
-def _run(setting: SimulationSettings, seeds: range, jobs: int) -> int:
+def _run(setting: SimulationSettings, seeds: range, jobs: int) -> ExitCode:
     """Run *seeds*, say how far that is, and return the exit code."""
     from p2pfl.sim.seeds import run_seeds
 
@@ -119,11 +115,11 @@ def _run(setting: SimulationSettings, seeds: range, jobs: int) -> int:
             if done
             else "interrupted before the first seeds were done"
         )
-        return INTERRUPTED_EXIT
-    return 0
+        return ExitCode.INTERRUPTED
+    return ExitCode.COMPLETE
 
 
-def _replay(setting: SimulationSettings, seed: int, *, whole: bool) -> int:
+def _replay(setting: SimulationSettings, seed: int, *, whole: bool) -> ExitCode:
     """Run *seed* with a trace and print it, or, of a violation, its end; return the exit code."""
     from p2pfl.sim.seeds import run_seed
 
@@ -133,11 +129,11 @@ def _replay(setting: SimulationSettings, seed: int, *, whole: bool) -> int:
         typer.echo(line)
     if not outcome.violation:
         typer.echo(f"seed {seed}: {outcome.rounds} rounds, every invariant held")
-        return 0
+        return ExitCode.COMPLETE
     typer.echo(f"seed {seed}: {outcome.violation}")
     if not whole:
         typer.echo(f"its whole trace: {_command(setting, seed)}")
-    return VIOLATION_EXIT
+    return ExitCode.FAILED
 
 
 def _command(setting: SimulationSettings, seed: int) -> str:

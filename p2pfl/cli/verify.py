@@ -6,8 +6,7 @@ from pathlib import Path
 
 import typer
 
-FAULTS_EXIT = 1
-"""Exit code when something is wrong; an option that makes no sense is 2, as everywhere."""
+from p2pfl.exit_codes import ExitCode
 
 MAX_FAULT = 600
 """Characters of a line: names in a damaged journal may be anything."""
@@ -28,7 +27,7 @@ def report(directories: list[Path]) -> None:
     )
     if not findings.is_clean:
         typer.echo(f"{_count(len(findings.faults), 'fault', 'faults')} found, see above.")
-        raise typer.Exit(FAULTS_EXIT)
+        raise typer.Exit(ExitCode.FAILED)
     typer.echo("Nothing is wrong.")
 
 

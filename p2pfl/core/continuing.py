@@ -20,11 +20,8 @@ from p2pfl.core.effects import Exit
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.roster import continued_roster, entry_of
 from p2pfl.events import Notice, Waiting
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import MAX_ORIGINS, Genesis, Origin, Status, record_digest
-
-BEYOND_EXIT = 9
-"""Exit code of a node whose run others continued from an earlier round than it has committed."""
-
 
 MAX_KIN = 16
 """Runs remembered that continue one and the same: operators make each by hand."""
@@ -252,7 +249,7 @@ class Continuing:
         at = self.beyond_since + self.ctx.settings.start_grace
         if self.ctx.now < at:
             return at
-        self.ctx.do(Exit(BEYOND_EXIT, self._both(ledger, origin, self.beyond)))
+        self.ctx.do(Exit(ExitCode.LEFT_BEHIND, self._both(ledger, origin, self.beyond)))
         return None
 
     def _both(self, ledger: Ledger, origin: Origin, run: str) -> str:

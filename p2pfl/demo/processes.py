@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2pfl.core.departure import LEFT_EXIT, UNTRAINED_EXIT
+from p2pfl.exit_codes import ExitCode
 from p2pfl.programs import apart, start
 from p2pfl.runtime.follow import EventFollower
 
@@ -120,9 +120,9 @@ class TuiProcess(ChildProcess):
 
 def describe_exit(code: int) -> str:
     """Say how a node with exit code *code* ended."""
-    if code == LEFT_EXIT:
+    if code == ExitCode.LEFT:
         return "left, as it was told"
-    if code == UNTRAINED_EXIT:
+    if code == ExitCode.UNTRAINED:
         return "ended untrained: no update was ever counted"
     if code >= 0:
         return f"ended with exit code {code}"

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from p2pfl.core.departure import LEFT_EXIT
 from p2pfl.demo import results
 from p2pfl.demo.compare import ComparisonTask, fetch_data
 from p2pfl.demo.control import Control
@@ -25,6 +24,7 @@ from p2pfl.demo.results import JournalSummary, read_journals
 from p2pfl.demo.screen import Screen
 from p2pfl.demo.watch import DemoWatcher
 from p2pfl.errors import UserError
+from p2pfl.exit_codes import ExitCode
 from p2pfl.identity.authority import create_authority, issue, read_federation
 from p2pfl.identity.credentials import issued_folders
 from p2pfl.learning.data import DataPlaces
@@ -34,9 +34,6 @@ from p2pfl.report.terminal import round_table
 
 SHOWN_LINES = 8
 """Lines shown of a failed node's output, the last ones."""
-
-INTERRUPTED_EXIT = 130
-"""Exit code after Ctrl-C, as shells count."""
 
 
 class DemoSettings(NamedTuple):
@@ -81,8 +78,8 @@ def prepare(folder: Path, nodes: int) -> None:
             issue(certs, name)
 
 
-async def perform(setting: DemoSettings, screen: Screen) -> int:
-    """Run the demo and return its exit code; however it ends, no node is left running."""
+async def perform(setting: DemoSettings, screen: Screen) -> ExitCode:
+    """Run the demo and return its exit code. However it ends, no node is left running."""
     nodes = [NodeProcess(name, setting.folder) for name in _names(setting.nodes)]
     task = asyncio.current_task()
     assert task is not None
@@ -98,13 +95,13 @@ async def perform(setting: DemoSettings, screen: Screen) -> int:
                 raise
             task.uncancel()
             screen.say(("!", "interrupted: the nodes are ended"))
-            return INTERRUPTED_EXIT
+            return ExitCode.INTERRUPTED
         finally:
             await end_all(nodes)
 
 
 @contextlib.contextmanager
-def _interruptible(task: asyncio.Task[int], nodes: Sequence[NodeProcess]) -> Iterator[None]:
+def _interruptible(task: asyncio.Task[ExitCode], nodes: Sequence[NodeProcess]) -> Iterator[None]:
     """Cancel *task* on the first SIGINT, SIGTERM or SIGHUP; kill the nodes on a second one."""
     loop = asyncio.get_running_loop()
 
@@ -131,7 +128,7 @@ def _interruptible(task: asyncio.Task[int], nodes: Sequence[NodeProcess]) -> Ite
             loop.remove_signal_handler(number)
 
 
-async def _watch_and_judge(setting: DemoSettings, nodes: Sequence[NodeProcess], screen: Screen) -> int:
+async def _watch_and_judge(setting: DemoSettings, nodes: Sequence[NodeProcess], screen: Screen) -> ExitCode:
     control = Control(setting.folder, nodes)
     comparing = ComparisonTask(setting.places, screen, control)
     try:
@@ -147,7 +144,7 @@ async def _judge(
     screen: Screen,
     control: Control,
     comparing: ComparisonTask,
-) -> int:
+) -> ExitCode:
     def begin_comparing() -> None:
         """Compare while somebody still looks: what comes of it is shown there too."""
         if setting.is_shown and (found := _complete(_read(nodes))):
@@ -159,18 +156,19 @@ async def _judge(
     reason = await watch.run(setting.options)
     journals = _read(nodes)
     complete = _complete(journals)
-    failed = [node for node in nodes if watch.dead.get(node.name, LEFT_EXIT) != LEFT_EXIT]
+    failed = [node for node in nodes if watch.dead.get(node.name, ExitCode.LEFT) != ExitCode.LEFT]
     if reason or not complete:
         screen.say(("✗", f"the demo failed: {reason or 'no node has the final model'}"))
         _show_failed(failed, screen)
-        return 1
+        return ExitCode.FAILED
     agree = await _show_result(setting, journals, screen, comparing)
     _show_failed(failed, screen)
     if setting.keeps:
         screen.say(("·", f"everything is kept in {setting.folder}"))
         screen.say(("·", f"more: p2pfl history --data-dir {quoted(nodes[0].data_dir)}"))
     # A node that somebody killed is what the others are there for; one that gave up by itself is a failure.
-    return 0 if agree and all(watch.dead[node.name] < 0 for node in failed) else 1
+    is_good = agree and all(watch.dead[node.name] < 0 for node in failed)
+    return ExitCode.COMPLETE if is_good else ExitCode.FAILED
 
 
 def _read(nodes: Sequence[NodeProcess]) -> dict[str, JournalSummary]:

@@ -49,10 +49,9 @@ from p2pfl.core.effects import (
     can_wait,
     needs_own_fsync,
 )
-from p2pfl.core.ledger import CLONED_EXIT
-from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.node import Node
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import DeviceInfo, Message, Records
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import LinkedPeer
@@ -64,15 +63,6 @@ from p2pfl.store.blobs import BlobStore
 from p2pfl.store.journal import Journal
 
 logger = logging.getLogger(__name__)
-
-DISK_EXIT = 7
-"""Exit code when this device's disk refuses what the protocol must not forget."""
-
-FAULT_EXIT = 70
-"""Exit code after a fault in this program (EX_SOFTWARE of sysexits.h)."""
-
-SYSTEM_EXIT = 71
-"""Exit code when the operating system refuses something else (EX_OSERR of sysexits.h)."""
 
 FRAME_MARGIN = 1024
 """Bytes of a frame left for the envelope around records."""
@@ -204,7 +194,7 @@ class Driver:
         except DataDirectoryError as error:
             self.fail(error)
         else:
-            self.end(CLONED_EXIT, reason)
+            self.end(ExitCode.CLONED, reason)
 
     # --- the work's host ------------------------------------------------------------------------------------
 
@@ -225,7 +215,7 @@ class Driver:
         """End the node: its disk refuses."""
         if self.ended.done():
             logger.error("while ending: %s", error)
-        self.end(UNFIT_EXIT if isinstance(error, OutOfFilesError) else DISK_EXIT, str(error))
+        self.end(ExitCode.UNFIT if isinstance(error, OutOfFilesError) else ExitCode.DISK, str(error))
 
     def break_down(self, error: BaseException) -> None:
         """End the node after what it cannot go on from; the details go to the log.
@@ -236,17 +226,17 @@ class Driver:
             logger.critical("the system refused what this node needs", exc_info=error)
             what = f" ({error.filename})" if error.filename is not None else ""
             self.end(
-                SYSTEM_EXIT,
+                ExitCode.SYSTEM,
                 f"the system refused what this node needs{what}: {error.strerror or error}; see its log",
             )
             return
         logger.critical("a fault in this node's own code", exc_info=error)
         self.end(
-            FAULT_EXIT,
+            ExitCode.BUG,
             f"a fault in this program ended the node ({type(error).__name__}: {error}); see its log",
         )
 
-    def end(self, code: int, reason: str) -> None:
+    def end(self, code: ExitCode, reason: str) -> None:
         """End the node at once, leaving queued effects undone."""
         if not self.ended.done():
             self.ended.set_result(Exit(code, reason))

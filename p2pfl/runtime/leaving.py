@@ -17,13 +17,10 @@ from collections.abc import Callable, Iterator
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.departure import LEFT_EXIT
+from p2pfl.exit_codes import ExitCode
 from p2pfl.runtime.driver import Driver
 
 logger = logging.getLogger(__name__)
-
-INTERRUPTED_EXIT = 130
-"""Exit code after a second Ctrl-C: what shells give a process that SIGINT ended."""
 
 LEAVE_WITHIN = 5.0
 """Seconds of a polite leave after SIGTERM or SIGHUP. `docker stop` kills after 10 s, systemd after 90.
@@ -42,12 +39,12 @@ class Leaving:
     def interrupt(self) -> None:
         """Take a Ctrl-C: the first one is polite."""
         if not self.ask():
-            self._driver.end(INTERRUPTED_EXIT, "stopped at once")
+            self._driver.end(ExitCode.INTERRUPTED, "stopped at once")
 
     def terminate(self) -> None:
         """Take a SIGTERM: polite for a while; at once where leaving was asked for before."""
         if not self._ask_within("SIGTERM"):
-            self._driver.end(INTERRUPTED_EXIT, "stopped at once")
+            self._driver.end(ExitCode.INTERRUPTED, "stopped at once")
 
     def hang_up(self) -> None:
         """Take a SIGHUP, of which a closed terminal sends several: polite for a while."""
@@ -64,7 +61,7 @@ class Leaving:
         asyncio.get_running_loop().call_later(
             self._within,
             self._driver.end,
-            LEFT_EXIT,
+            ExitCode.LEFT,
             f"{why}: left after {self._within:g} s without a commit that drops this device; the others count "
             "it as absent",
         )
@@ -109,7 +106,7 @@ def end_with_input(driver: Driver) -> None:
     """
     loop = asyncio.get_running_loop()
     reason = "the program that started this node has ended"
-    watch_input(lambda: loop.call_soon_threadsafe(driver.end, LEFT_EXIT, reason))
+    watch_input(lambda: loop.call_soon_threadsafe(driver.end, ExitCode.LEFT, reason))
 
 
 def watch_input(on_end: Callable[[], object], descriptor: int = 0) -> None:

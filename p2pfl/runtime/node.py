@@ -25,6 +25,7 @@ from p2pfl.core.node import Node
 from p2pfl.core.options import Options
 from p2pfl.core.saved import Saved
 from p2pfl.errors import UserError
+from p2pfl.exit_codes import ExitCode
 from p2pfl.identity.credentials import Credentials, check_is_node
 from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
@@ -96,7 +97,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     protocol: ProtocolSettings = ProtocolSettings()
 
 
-async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) -> int:
+async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) -> ExitCode:
     """Run a node until its run is complete or its operator ends it; return the exit code.
 
     *started* is when the process began, by `time.time()`: what "ready after" counts from. Ctrl-C leaves
@@ -190,7 +191,7 @@ async def _run(
         str(full(config.credentials.directory)),
         token,
     )
-    exit_ = Exit(1, "the node was interrupted")
+    reason = "the node was interrupted"
     measuring = Tasks()
     measuring.start_lasting("measuring", measures.run)
     try:
@@ -216,13 +217,14 @@ async def _run(
                 end_with_input(driver)
             driver.start()
             exit_ = await driver.run()
+        reason = exit_.reason
         logger.info("ended with exit code %d: %s", exit_.code, exit_.reason)
         publisher.publish(events.Ended(exit_.code, exit_.reason))
     finally:
-        await observers.close(exit_.reason)
+        await observers.close(reason)
         await measuring.close()
         await work.close()
-        await mesh.close(exit_.reason)
+        await mesh.close(reason)
         await worker.close()
     return exit_
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from p2pfl.config import NetSettings
 from p2pfl.core import inputs
 from p2pfl.core.effects import Exit, Fetch, SaveRefused
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Message, Status
 from p2pfl.sim.device import Device
-from p2pfl.sim.setting import CLONED_EXIT, through_codec
+from p2pfl.sim.setting import through_codec
 
 if TYPE_CHECKING:
     from p2pfl.sim.world import World
@@ -128,7 +129,7 @@ class Network:
         self._world.note(judge, f"refuses {other.name}: {refusal.reason}")
         if refusal.kind == "cloned" and other.admission.is_disowned_by(refusal):
             other.disk.save(SaveRefused(refusal.reason))
-            self._world.end(other, Exit(CLONED_EXIT, refusal.reason))
+            self._world.end(other, Exit(ExitCode.CLONED, refusal.reason))
         else:
             self._world.after(1.0, self._link, judge, other, (judge.process, other.process))
         return False

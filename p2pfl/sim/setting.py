@@ -14,10 +14,6 @@ SETTINGS = ProtocolSettings(linger=20.0)
 """The product's own, but for the time finished nodes serve: runs end sooner."""
 
 
-CLONED_EXIT = 8
-"""What a node exits with that is told its data directory is a copy, as `p2pfl.runtime.driver` has it."""
-
-
 WORKER_LIMIT = 10.0
 """Seconds after which a worker that does nothing is killed, and its job has failed."""
 

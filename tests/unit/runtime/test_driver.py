@@ -30,18 +30,11 @@ from p2pfl.core.effects import (
     Train,
 )
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import DeviceInfo, Evaluation, Member, Message, Prepare, Records
 from p2pfl.net.loop import run
 from p2pfl.net.peers import LinkedPeer
-from p2pfl.runtime.driver import (
-    CLONED_EXIT,
-    DISK_EXIT,
-    FAULT_EXIT,
-    FRAME_MARGIN,
-    LATER_SECONDS,
-    SYSTEM_EXIT,
-    Driver,
-)
+from p2pfl.runtime.driver import FRAME_MARGIN, LATER_SECONDS, Driver
 from p2pfl.runtime.guard import Guard
 from p2pfl.runtime.publish import Publisher
 from p2pfl.store.blobs import BlobStore
@@ -56,7 +49,7 @@ UPDATE = SaveUpdate(RUN, 1, RUN, msgspec.structs.replace(update("ada", 1), secon
 DEAR_UPDATE = SaveUpdate(RUN, 1, RUN, msgspec.structs.replace(update("ada", 1), seconds=60.0))
 CLOSED = SaveClosed(RUN)
 PREPARE = Prepare(RUN, 1, ballot(1, "ada"))
-BYE = Exit(0, "done")
+BYE = Exit(ExitCode.COMPLETE, "done")
 
 
 def commit(then: str) -> SaveCommit:
@@ -322,7 +315,7 @@ async def test_an_update_the_disk_refuses_ends_the_node(tmp_path: Path) -> None:
         raise DataDirectoryError("the disk is full")
 
     ended, _ = await perform(tmp_path, [UPDATE], Trace(broken))
-    assert ended == Exit(DISK_EXIT, "the disk is full")
+    assert ended == Exit(ExitCode.DISK, "the disk is full")
 
 
 # --- the ways to end ----------------------------------------------------------------------------------------
@@ -333,8 +326,8 @@ async def test_a_disk_that_refuses_ends_the_node_and_nothing_is_sent(tmp_path: P
         raise DataDirectoryError("the disk is full")
 
     ended, steps = await perform(tmp_path, [PROMISE, Send("ben", PREPARE), BYE], Trace(broken))
-    assert ended == Exit(DISK_EXIT, "the disk is full")
-    assert DISK_EXIT == 7
+    assert ended == Exit(ExitCode.DISK, "the disk is full")
+    assert ExitCode.DISK == 7
     assert steps == []
 
 
@@ -345,7 +338,7 @@ async def test_too_many_open_files_are_told_as_something_to_change_and_not_as_th
         raise OutOfFilesError("too many files are open")
 
     ended, _ = await perform(tmp_path, [PROMISE, BYE], Trace(broken))
-    assert ended == Exit(2, "too many files are open")
+    assert ended == Exit(ExitCode.UNFIT, "too many files are open")
 
 
 async def test_a_fault_in_its_own_code_ends_the_node_with_a_log_entry(
@@ -355,7 +348,7 @@ async def test_a_fault_in_its_own_code_ends_the_node_with_a_log_entry(
         raise RuntimeError("a lower vote")
 
     ended, steps = await perform(tmp_path, [PROMISE, Send("ben", PREPARE)], Trace(broken))
-    assert ended.code == FAULT_EXIT
+    assert ended.code == ExitCode.BUG
     assert "a lower vote" in ended.reason
     assert "RuntimeError" in caplog.text
     assert steps == []
@@ -369,9 +362,9 @@ async def test_what_the_system_refuses_is_no_fault_of_this_program(
 
     ended, _ = await perform(tmp_path, [PROMISE, Send("ben", PREPARE)], Trace(refused))
     assert ended == Exit(
-        SYSTEM_EXIT, "the system refused what this node needs (blobs): Too many open files; see its log"
+        ExitCode.SYSTEM, "the system refused what this node needs (blobs): Too many open files; see its log"
     )
-    assert SYSTEM_EXIT == 71
+    assert ExitCode.SYSTEM == 71
     assert "the system refused what this node needs" in caplog.text
 
 
@@ -462,7 +455,7 @@ async def test_a_fault_in_carrying_an_effect_out_ends_the_node_and_not_whoever_g
     driver = drive(tmp_path, ScriptedNode([]), Broken())
     driver.start()
     driver._give_out([Train(RUN, 1, SPEC, digest("model"), 0)])
-    assert (await driver.run()).code == FAULT_EXIT
+    assert (await driver.run()).code == ExitCode.BUG
     assert "no such job" in caplog.text
 
 
@@ -483,7 +476,7 @@ async def test_what_the_mesh_tells_reaches_people_and_a_copied_disk_ends_the_nod
     driver.disowned("this data directory is a copy")
     driver.disowned("it is told twice")
     assert trace.steps == [("refused", "this data directory is a copy")], "durably, before the node ends"
-    assert await driver.run() == Exit(CLONED_EXIT, "this data directory is a copy")
+    assert await driver.run() == Exit(ExitCode.CLONED, "this data directory is a copy")
     assert told == [events.Notice("info", "hello"), events.PeerRefused("192.0.2.7:1", "another CA")]
     assert script.inputs == []
 
@@ -494,7 +487,7 @@ async def test_where_a_copy_cannot_be_marked_the_disk_is_what_ends_the_node(tmp_
 
     driver = drive(tmp_path, ScriptedNode([]), Trace(refuse))
     driver.disowned("this data directory is a copy")
-    assert await driver.run() == Exit(DISK_EXIT, "the disk is full")
+    assert await driver.run() == Exit(ExitCode.DISK, "the disk is full")
 
 
 async def test_a_link_the_protocol_wants_ended_is_cut(tmp_path: Path) -> None:

@@ -74,7 +74,15 @@ def test_a_fault_can_be_aimed_at_any_effect():
     kinds = set()
     world.on_effect = lambda device, effect: kinds.add(type(effect).__name__)
     world.run()
-    assert {"SavePromise", "SaveAccepted", "SaveCommit", "Train", "Fold", "Average", "Collect"} <= kinds
+    assert {
+        "SavePromise",
+        "SaveAccepted",
+        "SaveCommit",
+        "Train",
+        "Fold",
+        "Average",
+        "DeleteUnneededBlobs",
+    } <= kinds
     assert Tell.__name__ in kinds
 
 
