@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from p2pfl import __version__
 from p2pfl.cli import streams
-from p2pfl.cli.grouped import GroupedCommand
+from p2pfl.cli.options import GroupedCommand
 from p2pfl.errors import ClonedError, P2pflError, UserError
 from p2pfl.exit_codes import ExitCode
 
@@ -36,7 +36,7 @@ SUBCOMMANDS = {
     "node": Subcommand(
         "p2pfl.cli.node",
         "node",
-        "Train with the federation: find the peers, agree on a run, train, elect, average, commit.",
+        "Train with the federation: find peers, agree on a run, train, elect, aggregate, commit.",
     ),
     "tui": Subcommand(
         "p2pfl.cli.tui",
@@ -46,7 +46,7 @@ SUBCOMMANDS = {
     "demo": Subcommand(
         "p2pfl.cli.demo",
         "demo",
-        "Run a whole federation on this machine and compare it with models trained alone.",
+        "Run a federation on this machine and compare its model with models trained alone.",
     ),
     "status": Subcommand(
         "p2pfl.cli.watching", "status", "Show what a running node and its federation are doing now."

@@ -7,18 +7,20 @@ from typing import Annotated
 
 import typer
 
+from p2pfl.cli.options import is_given
 from p2pfl.cli.tui import has_screen
 
 MAX_NODES = 32
-"""Each loads torch: 32 take about 16 GB."""
+"""Each loads torch: 32 need about 16 GB."""
 
 SHOWN_PACE = 3.0
-"""Seconds of a node's training at least, when somebody looks: less, and nobody sees what happens."""
+"""Default minimum duration of a training in seconds with the terminal UI: shorter ones cannot be followed."""
 
 
 def demo(
+    context: typer.Context,
     nodes: Annotated[
-        int, typer.Option("--nodes", metavar="N", min=2, max=MAX_NODES, help="Node processes to start.")
+        int, typer.Option("--nodes", metavar="N", min=2, max=MAX_NODES, help="Number of nodes.")
     ] = 4,
     rounds: Annotated[
         int | None,
@@ -44,26 +46,26 @@ def demo(
         ),
     ] = "dirichlet:0.5",
     seed: Annotated[
-        int, typer.Option("--seed", metavar="N", min=0, help="Of the initial model and the partition.")
+        int, typer.Option("--seed", metavar="N", min=0, help="Seed of the initial model and the partition.")
     ] = 1,
     data_root: Annotated[
         Path | None,
         typer.Option(
             "--data-root",
             metavar="DIR",
-            help="The only folder to look for the task's data in.",
+            help="Search for the task's data in this folder only.",
             show_default=False,
         ),
     ] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Download the task's data if they are not here.")
+        bool, typer.Option("--download", help="Download the task's data if they are not on this device.")
     ] = False,
     directory: Annotated[
         Path | None,
         typer.Option(
             "--dir",
             metavar="DIR",
-            help="Keep everything there: certificates, data directories, events. Otherwise all is removed.",
+            help="Keep certificates, data directories and events in this folder; otherwise all is removed.",
             show_default=False,
         ),
     ] = None,
@@ -73,22 +75,21 @@ def demo(
             "--pace",
             metavar="SECONDS",
             min=0.0,
-            help="Each node holds its update back until so long after its training began, to watch it.  "
+            help="Minimum duration of a training, so that it can be watched.  "
             "[default: 3 with the terminal UI, else 0]",
             show_default=False,
         ),
     ] = None,
     no_tui: Annotated[
-        bool, typer.Option("--no-tui", help="Plain lines, also on a terminal: no terminal UI.")
+        bool, typer.Option("--no-tui", help="Print lines instead of opening the terminal UI.")
     ] = False,
 ) -> None:
-    """Run a whole federation on this machine and compare it with models trained alone."""
+    """Run a federation on this machine and compare its model with models trained alone."""
     import asyncio
     import logging
 
     from rich.console import Console
 
-    from p2pfl.cli.node import make_spec
     from p2pfl.demo import run
     from p2pfl.demo.folder import folder_for, save_place
     from p2pfl.demo.screen import Screen
@@ -97,9 +98,9 @@ def demo(
     from p2pfl.learning.data import DataPlaces
     from p2pfl.paths import full, shown
 
-    given = {"task": task, "model": model, "rounds": rounds, "partition": partition, "seed": seed}
-    chosen = {key: value for key, value in given.items() if value is not None}
-    spec = make_spec(task, chosen)  # says now, once, what every node would say
+    named = {"task": task, "model": model, "rounds": rounds, "partition": partition, "seed": seed}
+    given = {key: value for key, value in named.items() if is_given(context, key)}
+    spec = catalogue.make_spec(task, given)  # says now, once, what every node would say
     places = DataPlaces(data_root and full(data_root), download)
     if data_root is not None and task not in catalogue.tasks_with_files():
         raise UserError(
@@ -109,7 +110,7 @@ def demo(
         )
     if not download:
         catalogue.find_data(task, places)
-    options = [f"--{key}={value}" for key, value in chosen.items()]
+    options = [f"--{key}={value}" for key, value in given.items()]
     if places.root is not None:
         options.append(f"--data-root={places.root}")
     is_shown = not no_tui and has_screen()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from p2pfl.exit_codes import ExitCode
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 SHORT = 7
 """Characters of a digest or run id that people see: enough to tell a few apart."""
+
+MAX_FAULT = 600
+"""Characters of a line: names in a damaged journal may be anything."""
 
 DataDirOption = Annotated[
     Path | None,
@@ -79,9 +84,7 @@ def history(
         )
     data_dirs = data_dirs or [find_data_dir()]
     if verify:
-        from p2pfl.cli.verify import report
-
-        report(data_dirs)
+        _verify(data_dirs)
         return
     if len(data_dirs) > 1:
         raise UserError("only --verify takes several data directories; give one --data-dir")
@@ -89,6 +92,33 @@ def history(
         _write(data_dirs[0], run, csv=csv, jsonl=jsonl, svg=svg)
     else:
         show(data_dirs[0], json=json, run=run)
+
+
+def _verify(directories: list[Path]) -> None:
+    """Check *directories* and print what was found.
+
+    Raises:
+        typer.Exit: something is wrong.
+    """
+    from p2pfl.store.verify import verify
+    from p2pfl.wire.codec import bounded
+
+    findings = verify(directories)
+    for fault in findings.faults:
+        typer.echo(f"✗ {bounded(str(fault), MAX_FAULT)}")
+    typer.echo(
+        f"Checked {_count(findings.directories, 'data directory', 'data directories')}: "
+        f"{_count(findings.runs, 'run', 'runs')}, {_count(findings.records, 'record', 'records')} with their "
+        f"quorums and votes, {_count(findings.blobs, 'model', 'models')} read from end to end."
+    )
+    if not findings.is_clean:
+        typer.echo(f"{_count(len(findings.faults), 'fault', 'faults')} found, see above.")
+        raise typer.Exit(ExitCode.FAILED)
+    typer.echo("Nothing is wrong.")
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def show(data_dir: Path, *, json: bool = False, run: str | None = None) -> None:

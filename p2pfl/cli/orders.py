@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli.which import (
+from p2pfl.cli.options import (
     AddressArgument,
     CertsOption,
     DataDirOption,
     NameOption,
     NodeOption,
-    find,
+    find_node,
 )
 from p2pfl.exit_codes import ExitCode
 
@@ -37,7 +37,7 @@ def _command(what: What, text: str) -> Callable[..., None]:
         certs: CertsOption = None,
         name: NameOption = None,
     ) -> None:
-        _order(what, find(address, data_dir, node, certs, name))
+        _order(what, find_node(address, data_dir, node, certs, name))
 
     give.__doc__ = text
     return give
@@ -61,7 +61,7 @@ def stop(
     name: NameOption = None,
 ) -> None:
     """End the run of the whole federation after the open round."""
-    _order("stop-now" if now else "stop", find(address, data_dir, node, certs, name))
+    _order("stop-now" if now else "stop", find_node(address, data_dir, node, certs, name))
 
 
 def _order(what: What, target: Target) -> None:

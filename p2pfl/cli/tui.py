@@ -13,13 +13,13 @@ from typing import Annotated
 
 import typer
 
-from p2pfl.cli.which import (
+from p2pfl.cli.options import (
     AddressArgument,
     CertsOption,
     DataDirOption,
     NameOption,
     NodeOption,
-    find,
+    find_node,
 )
 
 THEMES = ("dark", "light")
@@ -53,7 +53,7 @@ def tui(
         )
     is_plain = plain or not has_screen()
     if replay is None:
-        target = find(address, data_dir, node, certs, name)  # says now what the screen would say later
+        target = find_node(address, data_dir, node, certs, name)  # says now what the screen would say later
         if is_plain:
             from p2pfl.cli.watching import follow
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli.which import (
+from p2pfl.cli.options import (
     AddressArgument,
     CertsOption,
     DataDirOption,
     NameOption,
     NodeOption,
-    find,
+    find_node,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def status(
 
     from p2pfl.observe.snapshot import lines_of
 
-    snapshot = asyncio.run(_look(find(address, data_dir, node, certs, name)))
+    snapshot = asyncio.run(_look(find_node(address, data_dir, node, certs, name)))
     typer.echo(msgspec.json.encode(snapshot) if json else "\n".join(lines_of(snapshot)))
 
 
@@ -61,7 +61,7 @@ def watch(
     name: NameOption = None,
 ) -> None:
     """Print what a running node tells, line by line, until it ends."""
-    follow(find(address, data_dir, node, certs, name), json=json)
+    follow(find_node(address, data_dir, node, certs, name), json=json)
 
 
 def follow(target: Target, *, json: bool = False) -> None:
