@@ -490,40 +490,24 @@ class RunEnded(Event, frozen=True, tag="run_ended"):
     """False where no update was ever counted: the model is still the initial one."""
 
 
-AnyEvent = (
-    Started
-    | WorkerReady
-    | WorkerFailed
-    | ProgressMade
-    | Notice
-    | Ended
-    | Commanded
-    | Measured
-    | PeerDeviceInfo
-    | PeerStatus
-    | PeerLinked
-    | PeerLost
-    | PeerRefused
-    | AddressFailed
-    | PeerLeaving
-    | Waiting
-    | RunJoined
+LogEvent = Notice | Commanded | OptionsIgnored | PeerRefused
+"""Events that are only log lines: they change no state."""
+
+LiveEvent = ProgressMade | Measured | PeerStatus | PeerDeviceInfo
+"""Frequent events for live displays: each replaces the previous one of the same kind, and none is logged."""
+
+NodeEvent = Started | WorkerReady | WorkerFailed | DataShown | Waiting | Ended
+"""Events of this device's processes and data."""
+
+PeerEvent = PeerLinked | PeerLost | PeerLeaving | AddressFailed
+"""Events of the connections with other nodes."""
+
+RunEvent = (
+    RunJoined
     | RunExtended
     | CaughtUp
-    | OptionsIgnored
     | QuorumLost
     | QuorumBack
-    | DataShown
-    | TrainingStarted
-    | TrainingFinished
-    | UpdateReused
-    | ElectionStarted
-    | Elected
-    | UpdateCounted
-    | UpdateRefused
-    | Proposed
-    | RecordAccepted
-    | SteppedDown
     | ControlRequested
     | Resumed
     | Committed
@@ -531,7 +515,18 @@ AnyEvent = (
     | EvaluationFinished
     | RunEnded
 )
-"""Every event there is."""
+"""Events of the run as a whole: membership, quorum, commits, evaluations."""
+
+TrainingEvent = TrainingStarted | TrainingFinished | UpdateReused
+"""Events of this node's own training for the open round."""
+
+AggregationEvent = (
+    ElectionStarted | Elected | UpdateCounted | UpdateRefused | Proposed | RecordAccepted | SteppedDown
+)
+"""Events of the open round's election, aggregation and decision: its commit makes them obsolete."""
+
+AnyEvent = LogEvent | LiveEvent | NodeEvent | PeerEvent | RunEvent | TrainingEvent | AggregationEvent
+"""Every event. Each belongs to exactly one of the groups above; `p2pfl.fold` dispatches by group."""
 
 
 class Published(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2pfl.cli import streams
+from p2pfl import streams
 from p2pfl.errors import P2pflError
 from p2pfl.paths import quoted
 
@@ -84,16 +84,21 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
 
     demo = DemoControl(options.demo) if options.demo is not None else None
     ascii_only = options.ascii or not streams.holds(sys.__stderr__, SYMBOL_SAMPLE)  # where Textual draws
-    app = Tui(source, ascii_only=ascii_only, light=options.theme == "light", demo=demo)
     parent = os.getppid()
-    app.is_abandoned = lambda: os.getppid() != parent
+    app = Tui(
+        source,
+        ascii_only=ascii_only,
+        light=options.theme == "light",
+        demo=demo,
+        is_abandoned=lambda: os.getppid() != parent,
+    )
     # Who is told to end gives the terminal back first; the app looks up at each tick.
     for number in (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, lambda *_: app.exit())
     last = app.run()
     again = "p2pfl tui" + (f" --data-dir {quoted(options.data_dir)}" if options.data_dir else "")
     if app.fault is not None:
-        from p2pfl.cli.logs import keep_traceback
+        from p2pfl.runtime.logs import keep_traceback
 
         sys.stderr.write(
             f"p2pfl: the screen failed ({type(app.fault).__name__}: {app.fault}). The node is still running; "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -17,25 +18,22 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.worker import Worker
 
-from p2pfl.demo.control import LocalOnlyModel
 from p2pfl.errors import NetworkError, UserError
-from p2pfl.events import Published, RoundRow
-from p2pfl.observe.state import OVER, State
-from p2pfl.paths import full, quoted
-from p2pfl.wire.observing import Greeting, What
+from p2pfl.observe.state import OVER
+from p2pfl.paths import full
+from p2pfl.wire.observing import What
 from tui import views
 from tui.control import DemoControl
-from tui.dialogs import ConfirmDialog, ExportDialog
-from tui.palette import commands
-from tui.questions import killing, leaving, stopping, stopping_now
-from tui.screens.base import BaseScreen
+from tui.dialogs import ConfirmDialog, ExportDialog, killing, leaving, stopping, stopping_now
+from tui.screens.base import BaseScreen, ShowPeer, ShowRound
 from tui.screens.detail import PeerScreen, RoundScreen
 from tui.screens.help import HelpScreen
 from tui.screens.log import LogScreen
 from tui.screens.network import NetworkScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.tables import PeersScreen, RoundsScreen
-from tui.source import Connected, Connection, Live, Replay, Retrying
+from tui.session import Session
+from tui.source import Connection, Live, Replay
 from tui.symbols import glyphs
 from tui.theme import DARK, LIGHT
 from tui.widgets.ascii_only import AsciiOnly
@@ -46,19 +44,28 @@ TICK_SECONDS = 0.25
 _ASCII_ONLY = AsciiOnly()
 
 
+SCREENS: dict[str, Callable[[Session], Screen[None]]] = {
+    "overview": OverviewScreen,
+    "peers": PeersScreen,
+    "rounds": RoundsScreen,
+    "network": NetworkScreen,
+    "log": LogScreen,
+}
+"""The five screens, by mode."""
+
+_Command = tuple[str, str, Callable[[], object]]
+"""An entry of the command palette: title, help, and what it calls."""
+
+LAST_ROUNDS = 20
+"""Rounds that the command palette lists."""
+
+
 class Tui(App[str]):
     """The terminal UI of one node."""
 
     TITLE = "p2pfl"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
-        "overview": OverviewScreen,
-        "peers": PeersScreen,
-        "rounds": RoundsScreen,
-        "network": NetworkScreen,
-        "log": LogScreen,
-    }
     DEFAULT_MODE = "overview"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "screen('overview')", "Overview"),
@@ -91,28 +98,24 @@ class Tui(App[str]):
         ascii_only: bool = False,
         light: bool = False,
         demo: DemoControl | None = None,
+        is_abandoned: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.time,
         ticks: bool = True,
     ) -> None:
-        """Show what *source* tells; tests inject a *clock* and call `tick` themselves."""
+        """Show the node of *source*; *is_abandoned* says whether the process that started this one has died.
+
+        Tests inject a *clock* and, without *ticks*, call `tick` themselves.
+        """
         super().__init__()
-        self.source = source
-        self.demo = demo
-        self.state = State()
-        self.glyphs = glyphs(ascii_only)
-        self.greeting: Greeting | None = None
-        self.connection: Connection = Retrying(0, 0.0, "connecting")
-        self.seen_problems = 0
-        """Of the log's warnings and errors, those that were there when the log was last looked at."""
-        self.problems = 0
-        self._clock = clock
+        self.session = Session(source, glyphs(ascii_only), clock, demo)
+        for mode, screen in SCREENS.items():
+            self.add_mode(mode, partial(screen, self.session))
+        self.fault: Exception | None = None
+        """The error in this app that ended it."""
+        self._is_abandoned = is_abandoned
         self._has_ticks = ticks
         self._light = light
-        self._was_complete: bool | None = None
-        self.is_abandoned: Callable[[], bool] = lambda: False
-        """Whether whoever opened this screen has died: then nobody else gives the terminal back."""
-        self.fault: Exception | None = None
-        """What ended the app, if it was a fault in it."""
+        self._was_over: bool | None = None
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Return what the style sheet needs before a theme is chosen."""
@@ -134,49 +137,30 @@ class Tui(App[str]):
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = LIGHT.name if self._light else DARK.name
-        self.set_class(self.glyphs.is_ascii, "-ascii")
+        self.set_class(self.session.glyphs.is_ascii, "-ascii")
         self._listen()
         if self._has_ticks:
             self.set_interval(TICK_SECONDS, self.tick)
 
     def _listen(self) -> Worker[None]:
+        session = self.session
         return self.run_worker(
-            self.source.run(self._deliver, self._tell, self._begin_anew), exit_on_error=True, name="source"
+            session.source.run(session.deliver, self.set_connection, session.reset),
+            exit_on_error=True,
+            name="source",
         )
 
-    def _deliver(self, item: Published | RoundRow) -> None:
-        self.state.apply(item)
-        row = self.state.log[-1] if self.state.log else None
-        if isinstance(item, Published) and row is not None and row.seq == item.seq:
-            self.problems += row.level in ("warning", "error")
-
-    def _begin_anew(self) -> None:
-        self.state = State()
-        self.problems = self.seen_problems = 0
-
-    def _tell(self, connection: Connection) -> None:
-        self.connection = connection
-        if isinstance(connection, Connected):
-            self.greeting = connection.greeting
+    def set_connection(self, connection: Connection) -> None:
+        """Take the state of the connection; it decides which keys there are."""
+        self.session.set_connection(connection)
         self.refresh_bindings()
-
-    def now(self) -> float:
-        """Return the time that ages are counted to: the wall clock's, in a replay the recording's."""
-        return self.source.now(self._clock()) if isinstance(self.source, Replay) else self._clock()
 
     def tick(self) -> None:
         """Draw what changed."""
-        if self.is_abandoned():
+        if self._is_abandoned():  # nobody else gives the terminal back then
             self.exit()
             return
-        if isinstance(self.source, Replay):
-            self.source.play(self._clock(), self._deliver, self._begin_anew)
-        if self.demo is not None:
-            for report in self.demo.read():
-                if isinstance(report.what, LocalOnlyModel):
-                    self.state.add_local_only(report.what.name, report.what.accuracy)
-                else:
-                    self.state.apply(Published(0, report.time, report.what))
+        self.session.update()
         self._ring()
         screen = self.screen
         if isinstance(screen, BaseScreen):
@@ -184,62 +168,64 @@ class Tui(App[str]):
 
     def _ring(self) -> None:
         """Set the window's title, and ring once when the run is over."""
-        self.title = views.title(self.state)
-        is_complete = self.state.phase in OVER
-        if self._was_complete is False and is_complete:
+        self.title = views.title(self.session.state)
+        is_over = self.session.state.phase in OVER
+        if self._was_over is False and is_over:
             self.bell()
-            word = views.PHASE_WORDS[self.state.phase].capitalize()
-            self.notify(f"{word}: {views.finished_text(self.state)}.", title="The run is over")
-        if self.state.run:
-            self._was_complete = is_complete
-
-    # --- what is shown ----------------------------------------------------------------------
-
-    @property
-    def attached(self) -> str:
-        """Return as whom and to what this app is attached, in half a line."""
-        if isinstance(self.source, Replay):
-            return self.source.text
-        who = self.greeting.role if self.greeting is not None else "connecting"
-        return f"{who}@{self.state.name or self.source.text}"
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether what is shown is not what is."""
-        return not isinstance(self.connection, Connected)
-
-    def may(self, *commands: What) -> bool:
-        """Whether the node lets this observer give one of *commands*."""
-        if self.greeting is None or self.is_stale:
-            return False
-        return any(what in self.greeting.may for what in commands)
-
-    @property
-    def is_going(self) -> bool:
-        """Whether there is a run that has not ended."""
-        return bool(self.state.run) and self.state.phase not in (*OVER, "ended")
+            word = views.PHASE_WORDS[self.session.state.phase].capitalize()
+            self.notify(f"{word}: {views.finished_text(self.session.state)}.", title="The run is over")
+        if self.session.state.run:
+            self._was_over = is_over
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Hide what one may not do, or what makes no sense here."""
+        """Hide an action that makes no sense now or is not permitted."""
         del parameters
-        is_replay = isinstance(self.source, Replay)
-        allowed = {
-            "start": self.may("start") and not self.state.run,
-            "pause_or_resume": self.may("pause") and self.is_going,
-            "stop": self.may("stop") and self.is_going,
-            "save": self.may("save") and self.state.trained > 0,
-            "kill_or_start": self.demo is not None,
-            "retry": isinstance(self.connection, Retrying) and not is_replay,
-            "replay_pause": is_replay,
-            "replay_speed": is_replay,
-            "replay_seek": is_replay,
-        }
-        return allowed.get(action, True)
+        return self.session.allows(action)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Return what the command palette offers."""
+        """Return the entries of the command palette."""
         del screen
-        return commands(self)
+        for title, help_text, call in (
+            *self._node_commands(),
+            *self._screen_commands(),
+            *self._demo_commands(),
+        ):
+            yield SystemCommand(title, help_text, call)
+
+    def _node_commands(self) -> Iterable[_Command]:
+        may = self.session.may
+        if may("start"):
+            yield "Start the run", "End this node's --wait", partial(self.order, "start")
+        if may("pause"):
+            yield "Pause the run", "With the next commit, everywhere", partial(self.order, "pause")
+            yield "Resume the run", "Go on after a pause", partial(self.order, "resume")
+        if may("stop"):
+            yield "Stop after this round", "The next commit ends the run", partial(self.ask, "stop")
+            yield "Stop now", "End the run with the updates there are", partial(self.ask, "stop-now")
+        if may("save"):
+            yield "Save the model", "Into the node's data directory", self.action_save
+        if may("leave"):
+            yield "Let this node leave", "The others go on", partial(self.ask, "leave")
+
+    def _screen_commands(self) -> Iterable[_Command]:
+        yield "Export rounds", "As CSV, JSON lines or an SVG plot", self.action_export
+        yield "Switch theme", "Dark or light", self.action_switch_theme
+        yield "ASCII symbols", "Or the others", self.action_switch_symbols
+        yield "Copy the attach command", self.session.attach_command, self.action_copy_attach
+        yield "Check the network", "What p2pfl doctor says", self.action_doctor
+        yield "Help", "All keys", self.action_help
+        yield "Detach", "The node goes on", self.action_detach
+        state = self.session.state
+        for name in sorted(state.peers):
+            yield f"Go to peer {views.plain(name)}", "Its details", partial(self.open_peer, name)
+        for number in state.rounds.numbers()[-LAST_ROUNDS:]:
+            yield f"Go to round {number}", "Its details", partial(self.open_round, number)
+
+    def _demo_commands(self) -> Iterable[_Command]:
+        demo = self.session.demo
+        for name in demo.names if demo is not None else ():
+            yield f"Kill node {name}", "As if its plug were pulled", partial(self.ask_kill, name)
+            yield f"Start node {name}", "Again, after a kill", partial(self.demo_do, "start", name)
 
     # --- actions ----------------------------------------------------------------------
 
@@ -252,20 +238,32 @@ class Tui(App[str]):
 
     def open_peer(self, name: str) -> None:
         """Show one peer."""
-        self.push_screen(PeerScreen(name))
+        self.push_screen(PeerScreen(self.session, name))
 
     def open_round(self, number: int) -> None:
         """Show one round."""
-        self.push_screen(RoundScreen(number))
+        self.push_screen(RoundScreen(self.session, number))
+
+    def on_show_peer(self, message: ShowPeer) -> None:
+        """Show the peer that a screen asks for."""
+        self.open_peer(message.name)
+
+    def on_show_round(self, message: ShowRound) -> None:
+        """Show the round that a screen asks for."""
+        self.open_round(message.number)
 
     def action_help(self) -> None:
         """Show all keys."""
         if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen())
+            self.push_screen(HelpScreen(self.session.glyphs))
 
     def action_detach(self) -> None:
         """Quit; the node goes on."""
-        self.exit(f"{self.attached}: {views.finished_text(self.state)}" if self.state.run else self.attached)
+        self.exit(
+            f"{self.session.attached}: {views.finished_text(self.session.state)}"
+            if self.session.state.run
+            else self.session.attached
+        )
 
     def action_switch_theme(self) -> None:
         """Switch between dark and light."""
@@ -274,14 +272,14 @@ class Tui(App[str]):
 
     def action_switch_symbols(self) -> None:
         """Switch between ASCII and other symbols."""
-        self.glyphs = glyphs(not self.glyphs.is_ascii)
-        self.set_class(self.glyphs.is_ascii, "-ascii")
+        self.session.glyphs = glyphs(not self.session.glyphs.is_ascii)
+        self.set_class(self.session.glyphs.is_ascii, "-ascii")
         self._redraw()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Return what goes over each line: Textual's filters and, with ASCII symbols, one of ours."""
         filters = super().get_line_filters()
-        return [*filters, _ASCII_ONLY] if self.glyphs.is_ascii else filters
+        return [*filters, _ASCII_ONLY] if self.session.glyphs.is_ascii else filters
 
     def _redraw(self) -> None:
         screen = self.screen
@@ -290,8 +288,8 @@ class Tui(App[str]):
 
     def action_retry(self) -> None:
         """Try to connect at once."""
-        if isinstance(self.source, Live):
-            self.source.retry_now()
+        if isinstance(self.session.source, Live):
+            self.session.source.retry_now()
 
     def action_start(self) -> None:
         """End the node's --wait."""
@@ -299,7 +297,7 @@ class Tui(App[str]):
 
     def action_pause_or_resume(self) -> None:
         """Pause the run, or let it go on."""
-        self.order("resume" if self.state.phase == "paused" else "pause")
+        self.order("resume" if self.session.state.phase == "paused" else "pause")
 
     def action_stop(self) -> None:
         """Ask how to stop the run."""
@@ -311,7 +309,7 @@ class Tui(App[str]):
 
     def action_export(self) -> None:
         """Ask for a file, and write the rounds to it."""
-        self.push_screen(ExportDialog(f"p2pfl-{self.state.run[:7] or 'run'}"), self._export)
+        self.push_screen(ExportDialog(f"p2pfl-{self.session.state.run[:7] or 'run'}"), self._export)
 
     def _export(self, path: str | None) -> None:
         if path is None:
@@ -319,7 +317,7 @@ class Tui(App[str]):
         from tui.export import write
 
         try:
-            count = write(full(Path(path)), self.state)
+            count = write(full(Path(path)), self.session.state)
         except UserError as error:
             self.notify(str(error), severity="error", title="Not written", markup=False)
         else:
@@ -329,25 +327,17 @@ class Tui(App[str]):
         """Say how to check the network."""
         self.notify("In a shell: p2pfl doctor --certs FOLDER --peers HOST:PORT", title="Network check")
 
-    def attach_command(self) -> str:
-        """Return the command line that shows this again."""
-        if isinstance(self.source, Replay):
-            return "p2pfl tui --replay FILE"
-        if self.state.data_dir and self.may("leave"):
-            return f"p2pfl tui --data-dir {quoted(self.state.data_dir)}"
-        return f"p2pfl tui {self.source.text} --certs FOLDER"
-
     def action_copy_attach(self) -> None:
         """Copy the command that attaches to this node."""
-        self.copy_to_clipboard(self.attach_command())
-        self.notify(self.attach_command(), title="Copied", markup=False)
+        self.copy_to_clipboard(self.session.attach_command)
+        self.notify(self.session.attach_command, title="Copied", markup=False)
 
     # --- commands to the node ----------------------------------------------------------------------
 
     def order(self, what: What) -> None:
         """Give the node a command and show what came of it."""
-        if isinstance(self.source, Live):
-            self.run_worker(self._order(self.source, what), group="orders")
+        if isinstance(self.session.source, Live):
+            self.run_worker(self._order(self.session.source, what), group="orders")
 
     async def _order(self, source: Live, what: What) -> None:
         try:
@@ -362,8 +352,8 @@ class Tui(App[str]):
 
     def ask(self, what: Literal["stop", "stop-now", "leave"]) -> None:
         """Ask whether *what* is meant, saying what follows, and then give the command."""
-        question = {"stop": stopping, "stop-now": stopping_now, "leave": leaving}[what](self.state)
-        self.push_screen(ConfirmDialog(*question), self._asked)
+        question = {"stop": stopping, "stop-now": stopping_now, "leave": leaving}[what](self.session.state)
+        self.push_screen(ConfirmDialog(question), self._asked)
 
     def _asked(self, what: str | None) -> None:
         if what in ("stop", "stop-now", "leave"):
@@ -375,10 +365,10 @@ class Tui(App[str]):
         """Kill the selected node of the demo, or start it again."""
         screen = self.screen
         name = screen.selected_peer() if isinstance(screen, BaseScreen) else None
-        if self.demo is None or name is None or name not in self.demo.names:
+        if self.session.demo is None or name is None or name not in self.session.demo.names:
             self.notify("Select a peer first.", severity="warning")
             return
-        peer = self.state.peers.get(name)
+        peer = self.session.state.peers.get(name)
         if peer is not None and not peer.doing_now:
             self.demo_do("start", name)
         else:
@@ -387,31 +377,31 @@ class Tui(App[str]):
     def ask_kill(self, name: str) -> None:
         """Ask before a node of the demo is killed."""
         self.push_screen(
-            ConfirmDialog(*killing(self.state, name)), lambda chosen: self.demo_do("kill", chosen)
+            ConfirmDialog(killing(self.session.state, name)), lambda chosen: self.demo_do("kill", chosen)
         )
 
     def demo_do(self, what: Literal["kill", "start"], name: str | None) -> None:
         """Have the demo kill or start one of its nodes."""
-        if self.demo is not None and name is not None:
-            self.demo.do(what, name)
+        if self.session.demo is not None and name is not None:
+            self.session.demo.do(what, name)
             self.notify(f"{name} is {'killed' if what == 'kill' else 'started'}", title="Demo", markup=False)
 
     # --- replay ----------------------------------------------------------------------
 
     def action_replay_pause(self) -> None:
         """Hold the replay, or let it go on."""
-        if isinstance(self.source, Replay):
-            self.source.paused = not self.source.paused
+        if isinstance(self.session.source, Replay):
+            self.session.source.paused = not self.session.source.paused
             self.tick()
 
     def action_replay_speed(self, factor: float) -> None:
         """Make the replay faster or slower."""
-        if isinstance(self.source, Replay):
-            self.source.change_speed(factor)
+        if isinstance(self.session.source, Replay):
+            self.session.source.change_speed(factor)
             self.tick()
 
     def action_replay_seek(self, step: float) -> None:
         """Move in the replay, by a share of its whole length."""
-        if isinstance(self.source, Replay):
-            self.source.seek(self.source.position + step)
+        if isinstance(self.session.source, Replay):
+            self.session.source.seek(self.session.source.position + step)
             self.tick()

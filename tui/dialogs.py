@@ -1,59 +1,117 @@
-"""Questions: a choice with its consequence, and a file to write."""
+"""Dialogs: questions that name the consequence of a command, and the choice of a file to write."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
+from p2pfl.observe.state import State
+from tui import views
+
 EXPORTS = ("csv", "jsonl", "svg")
-"""Kinds of files rounds can be written to."""
+"""Formats that rounds can be written in."""
+
+
+class Question(NamedTuple):
+    """A question with a button for each choice; "no" is always one more."""
+
+    title: str
+    text: str
+    choices: tuple[tuple[str, str], ...]
+    """The label of each button, and what the dialog returns for it."""
+
+
+def stopping(state: State) -> Question:
+    """Ask whether to stop the run after this round or now."""
+    _, members = views.reachable(state)
+    return Question(
+        "Stop the run?",
+        f"After this round: the open round is finished, then the run ends on all {members} members, with "
+        f"{state.trained + 1} rounds of {state.target_rounds}. Now: the open round closes with the updates "
+        "there are. A higher --rounds goes on later.",
+        (("After this round", "stop"), ("Now", "stop-now")),
+    )
+
+
+def stopping_now(state: State) -> Question:
+    """Ask whether to stop the run now."""
+    _, members = views.reachable(state)
+    return Question(
+        "Stop the run now?",
+        "Members hand in no update they have not trained yet: the open round closes with the updates there "
+        f"are, and the run ends on all {members} members.",
+        (("Stop now", "stop-now"),),
+    )
+
+
+def leaving(state: State) -> Question:
+    """Ask whether the observed node should leave."""
+    here, members = views.reachable(state)
+    name = views.plain(state.name)
+    rest = max(0, members - 1)
+    return Question(
+        f"Let {name} leave?",
+        f"{name} votes and serves until a commit drops it, then it ends. {rest} members remain; "
+        f"{max(0, here - 1)} of them are here, {rest // 2 + 1} are needed.",
+        (("Leave", "leave"),),
+    )
+
+
+def killing(state: State, name: str) -> Question:
+    """Ask whether to kill a node of the demo."""
+    here, members = views.reachable(state)
+    needed = members // 2 + 1
+    goes_on = "the round goes on" if here - 1 >= needed else "the run pauses until one is back"
+    attached = " It is the node this screen is attached to." if name == state.name else ""
+    return Question(
+        f"Kill {views.plain(name)}?",
+        f"Its process ends at once, as if its plug were pulled: {goes_on} with {max(0, here - 1)} of "
+        f"{members}, quorum {needed}.{attached}",
+        (("Kill", name),),
+    )
 
 
 class ConfirmDialog(ModalScreen[str | None]):
-    """Asks which of some choices is meant; None is no."""
+    """Asks a question; returns the choice, or None for no."""
 
     BINDINGS: ClassVar = [("escape", "dismiss(None)", "No"), ("n", "dismiss(None)", "No")]
 
-    def __init__(self, title: str, text: str, choices: Sequence[tuple[str, str]]) -> None:
-        """Show *text*, and a button for each of *choices*: its label and what is returned."""
+    def __init__(self, question: Question) -> None:
         super().__init__()
-        self._title = title
-        self._text = text
-        self._choices = choices
+        self._question = question
 
     def compose(self) -> ComposeResult:
-        """Put the question above its buttons; the harmless one has the focus."""
+        """Put the question above its buttons; "no" has the focus."""
         with Vertical(classes="dialog") as around:
-            around.border_title = self._title
-            yield Static(self._text, markup=False)
+            around.border_title = self._question.title
+            yield Static(self._question.text, markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("No, go back", id="none", variant="primary")
-                for number, (label, _) in enumerate(self._choices):
+                for number, (label, _) in enumerate(self._question.choices):
                     yield Button(label, id=f"choice-{number}", variant="warning")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Return what was chosen."""
+        """Return the choice of the button."""
         name = event.button.id or ""
-        self.dismiss(None if name == "none" else self._choices[int(name.removeprefix("choice-"))][1])
+        self.dismiss(None if name == "none" else self._question.choices[int(name.removeprefix("choice-"))][1])
 
 
 class ExportDialog(ModalScreen[str | None]):
-    """Asks for the file to write rounds to; None is none."""
+    """Asks for the file to write the rounds to; returns its path, or None to write nothing."""
 
     BINDINGS: ClassVar = [("escape", "dismiss(None)", "No")]
 
     def __init__(self, stem: str) -> None:
-        """Propose files that begin with *stem*."""
+        """Propose a file with the name *stem*."""
         super().__init__()
         self._stem = stem
 
     def compose(self) -> ComposeResult:
-        """Put a button for each kind below the file's name."""
+        """Put a button for each format below the file's name."""
         with Vertical(classes="dialog") as around:
             around.border_title = "Export the rounds"
             yield Static("The ending says what is written: .csv, .jsonl, or .svg for a plot.", markup=False)
@@ -65,7 +123,7 @@ class ExportDialog(ModalScreen[str | None]):
                 yield Button("Back", id="none")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Change the ending, write, or go back."""
+        """Change the file's ending, write, or go back."""
         path = self.query_one("#path", Input)
         name = event.button.id or ""
         if name.startswith("kind-"):
@@ -75,5 +133,5 @@ class ExportDialog(ModalScreen[str | None]):
             self.dismiss(path.value if name == "write" and path.value else None)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Write to the file that was named."""
+        """Write the file."""
         self.dismiss(event.value or None)

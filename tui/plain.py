@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import sys
 
-from p2pfl.cli.streams import PIPE_EXIT, OutputLost
 from p2pfl.observe.plain import item_line
 from p2pfl.observe.telling import Telling
+from p2pfl.streams import PIPE_EXIT, OutputLost
 from tui.source import Live, Replay
 
 EXIT_ERROR = 2

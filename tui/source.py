@@ -139,9 +139,9 @@ class Replay:
         tell(Connected(Greeting(1, "", "", "", "", "", "observer", (), "", resumed=False)))
         await asyncio.Event().wait()
 
-    def now(self, clock: float) -> float:
-        """Return the moment of the recording; *clock* is what `play` was told last."""
-        del clock
+    @property
+    def now(self) -> float:
+        """The moment of the recording that is shown."""
         return self._at
 
     def play(self, clock: float, deliver: Callable[[Item], None], anew: Callable[[], None]) -> None:

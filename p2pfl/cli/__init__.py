@@ -15,8 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from p2pfl import __version__
-from p2pfl.cli import streams
+from p2pfl import __version__, streams
 from p2pfl.cli.options import GroupedCommand
 from p2pfl.errors import ClonedError, P2pflError, UserError
 from p2pfl.exit_codes import ExitCode
@@ -186,7 +185,7 @@ def main() -> None:
         _explain(_refusal(error))
         sys.exit(ExitCode.UNFIT)
     except Exception as error:  # noqa: BLE001 - the last place that can say something better than a traceback
-        from p2pfl.cli.logs import keep_traceback
+        from p2pfl.runtime.logs import keep_traceback
 
         _explain(
             f"an error nobody foresaw ended this command ({type(error).__name__}: {error}). "
@@ -204,7 +203,7 @@ def _refusal(error: OSError) -> str:
     """Return what the operating system refused; without a path, where the details are."""
     if error.filename is not None:
         return f"the system refused {error.filename}: {error.strerror or error}; check that path"
-    from p2pfl.cli.logs import keep_traceback
+    from p2pfl.runtime.logs import keep_traceback
 
     return (
         f"the system refused something: {error.strerror or error}. Check this device's limits; the details "

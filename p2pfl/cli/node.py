@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from p2pfl.cli import streams
+from p2pfl import streams
 from p2pfl.cli.options import WORDS, is_given
 from p2pfl.cli.tui import has_screen
 
@@ -285,8 +285,8 @@ def _run_on_console(
 ) -> ExitCode:
     """Run the node, its events on the terminal and in *events*; print the table of rounds at the end."""
     from p2pfl.cli.console import Console
-    from p2pfl.cli.logs import set_up_logging
     from p2pfl.net import loop
+    from p2pfl.runtime.logs import set_up_logging
     from p2pfl.runtime.node import run_node
     from p2pfl.runtime.publish import EventFile
     from p2pfl.store.directory import DataDirectory

@@ -8,10 +8,11 @@ shows them makes them harmless first (`p2pfl.wire.codec.bounded`).
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import Literal
+from typing import Literal, assert_never
 
 from p2pfl import events
 from p2pfl.events import Published, RoundRow
+from p2pfl.fold import EventFold
 from p2pfl.messages import RunSpec, quorum
 from p2pfl.numbering import Numbering
 from p2pfl.observe.log import LogRow, row_of
@@ -37,7 +38,7 @@ Section = Literal["run", "peers", "rounds", "open", "log", "traffic"]
 """Parts of the state that a screen draws apart from each other."""
 
 
-class State:
+class State(EventFold):
     """Everything an observer knows."""
 
     def __init__(self) -> None:
@@ -140,25 +141,36 @@ class State:
             self.seq = max(self.seq, item.seq)
         self._time = max(self._time, item.time)
         self._log(item)
-        event, time = item.event, item.time
-        number = self._numbering.take(event)
+        number = self._numbering.take(item.event)
         self._about = item.training_round if item.training_round is not None else number or 0
-        match event:
-            case events.ProgressMade():
-                self._progress(event, time)
-            case events.Measured():
-                self._measure(event, time)
-            case events.PeerStatus() | events.PeerDeviceInfo() | events.PeerLinked() | events.PeerLost():
-                self._peer_event(event, time)
-            case events.AddressFailed():
-                self._hear_of_address(event)
-            case events.PeerLeaving():
-                self._peer(event.name).leaving = True
-                self._changed("peers")
-            case _:
-                self._run_event(event, time)
+        self.fold(item)
 
-    def _run_event(self, event: events.AnyEvent, time: float) -> None:
+    def _on_log(self, event: events.LogEvent, item: Published) -> None:
+        del event, item  # `apply` has put its line into the log
+
+    def _on_live(self, event: events.LiveEvent, item: Published) -> None:
+        match event:
+            case events.ProgressMade() if event.what == "train":
+                if event.round > self._decided:  # the last report may come after the commit
+                    self.training = (event.done, event.total)
+                    self._changed("open")
+            case events.ProgressMade():
+                note_transfer(self.transfers, event, item.time)
+                self._changed("traffic")
+            case events.Measured():
+                self._measure(event, item.time)
+            case events.PeerStatus():
+                self._identified(event).hear(event, item.time)
+                if self.open is not None and event.phase == "trained" and event.round == self.open.index - 1:
+                    self.open.trained.add(event.name)
+                    self._changed("open")
+            case events.PeerDeviceInfo():
+                self._identified(event).device_info = event
+            case _:
+                assert_never(event)
+
+    def _on_node(self, event: events.NodeEvent, item: Published) -> None:
+        del item
         match event:
             case events.Started():
                 self.name, self.node, self.federation = event.name, event.node, event.federation
@@ -175,14 +187,43 @@ class State:
                 if not self.run:
                     self.phase = "waiting"
                 self._changed("run")
+            case events.Ended():
+                self.ended = event
+                self.phase = "ended"
+                self._changed("run")
+            case events.WorkerFailed() | events.DataShown():
+                pass
             case _:
-                self._course_event(event, time)
+                assert_never(event)
 
-    def _course_event(self, event: events.AnyEvent, time: float) -> None:
-        """Take how the run as a whole goes."""
+    def _on_peer(self, event: events.PeerEvent, item: Published) -> None:
+        match event:
+            case events.PeerLinked():
+                peer = self._identified(event)
+                peer.linked, peer.since, peer.address = True, item.time, event.address
+                peer.links_made += 1
+                peer.leaving, peer.lost_reason = False, ""
+            case events.PeerLost():
+                peer = self._identified(event)
+                peer.linked, peer.since, peer.lost_reason = False, item.time, event.reason
+                peer.up = peer.down = 0.0
+            case events.PeerLeaving():
+                self._peer(event.name).leaving = True
+                self._changed("peers")
+            case events.AddressFailed():
+                self.unreached.pop(event.address, None)
+                if event.reason and len(self.unreached) < MAX_PEERS:
+                    self.unreached[event.address] = event.reason
+                self._changed("run")
+            case _:
+                assert_never(event)
+
+    def _on_run(self, event: events.RunEvent, item: Published) -> None:
         match event:
             case events.RunJoined():
-                self._join(event, time)
+                self._join(event, item.time)
+            case events.RunExtended():
+                self._extend(event.rounds, item.time)
             case events.QuorumLost():
                 self.quorum = (event.reachable, event.members, event.needed)
                 self.phase = "no quorum"
@@ -198,31 +239,27 @@ class State:
             case events.Resumed():
                 self.phase = "running"
                 self._changed("run")
-            case events.RunExtended():
-                self._extend(event.rounds, time)
-            case events.RunEnded():
-                self.phase = "complete" if event.is_trained else "untrained"
-                if event.rounds < event.planned and event.is_trained:
-                    self.phase = "stopped"
-                self._changed("run", "peers")
-            case events.Ended():
-                self.ended = event
-                self.phase = "ended"
-                self._changed("run")
-            case _:
-                self._round_event(event, time)
-
-    def _round_event(self, event: events.AnyEvent, time: float) -> None:
-        match event:
             case events.Committed():
-                self._commit(event, time)
+                self._commit(event, item.time)
             case events.EvaluationFinished():
                 if self.rounds.score(event, self._about):
                     for score in event.scores:
                         self._peer(score.name).score = score
                     self._changed("rounds", "peers")
+            case events.RunEnded():
+                is_whole = event.rounds >= event.planned
+                self.phase = "untrained" if not event.is_trained else "complete" if is_whole else "stopped"
+                self._changed("run", "peers")
             case events.RosterChanged():
                 self._changed("peers")
+            case events.CaughtUp():
+                pass
+            case _:
+                assert_never(event)
+
+    def _on_training(self, event: events.TrainingEvent, item: Published) -> None:
+        del item
+        match event:
             case events.TrainingStarted():
                 if self.phase in ("paused", *OVER):
                     self.phase = "running"
@@ -234,48 +271,42 @@ class State:
                 self.training = None
                 self._changed("open", "peers")
             case _:
-                self._candidacy_event(event, time)
+                assert_never(event)
 
-    def _candidacy_event(self, event: events.AnyEvent, time: float) -> None:
-        """Take what an aggregator of the open round does; what comes late changes nothing."""
-        if getattr(event, "round", self._decided) <= self._decided:
-            return
+    def _on_aggregation(self, event: events.AggregationEvent, item: Published) -> None:
+        if event.round <= self._decided:
+            return  # the round is decided: nothing about it changes any more
+        opened = self._opened(event.round)
         match event:
             case events.ElectionStarted():
-                self._opened(event.round).attempt = event.attempt
+                opened.attempt = event.attempt
             case events.Elected():
-                opened = self._opened(event.round)
-                opened.attempt, opened.aggregator, opened.elected_at = event.attempt, event.aggregator, time
+                opened.attempt, opened.aggregator, opened.elected_at = (
+                    event.attempt,
+                    event.aggregator,
+                    item.time,
+                )
                 opened.kind, opened.proposed_at = event.kind, None
                 opened.counted.clear()
             case events.UpdateCounted():
-                self._opened(event.round).counted.setdefault(event.name, time)
+                opened.counted.setdefault(event.name, item.time)
             case events.UpdateRefused():
-                refused = self._opened(event.round).refused
-                if len(refused) < MAX_REFUSED:
-                    refused[event.name] = event.reason
+                if len(opened.refused) < MAX_REFUSED:
+                    opened.refused[event.name] = event.reason
             case events.Proposed() | events.RecordAccepted():
-                opened = self._opened(event.round)
-                opened.proposed_at = opened.proposed_at or time
+                opened.proposed_at = opened.proposed_at or item.time
             case events.SteppedDown():
-                opened = self._opened(event.round)
                 opened.step_downs += 1
                 if opened.aggregator == event.aggregator:
                     opened.aggregator, opened.elected_at = "", None
             case _:
-                return
+                assert_never(event)
         self._changed("open", "peers")
 
     # --- parts ----------------------------------------------------------------------------------------------
 
     def _changed(self, *sections: Section) -> None:
         self.versions.update(sections)
-
-    def _hear_of_address(self, event: events.AddressFailed) -> None:
-        self.unreached.pop(event.address, None)
-        if event.reason and len(self.unreached) < MAX_PEERS:
-            self.unreached[event.address] = event.reason
-        self._changed("run")
 
     def _restart(self) -> None:
         """Forget what ended with an earlier process of the node: a recording may hold several."""
@@ -297,29 +328,14 @@ class State:
             self._changed("peers")
         return peer
 
-    def _peer_event(
-        self,
-        event: events.PeerStatus | events.PeerDeviceInfo | events.PeerLinked | events.PeerLost,
-        time: float,
-    ) -> None:
+    def _identified(
+        self, event: events.PeerStatus | events.PeerDeviceInfo | events.PeerLinked | events.PeerLost
+    ) -> Peer:
+        """Return the peer that *event* names, with the node id that *event* says."""
         peer = self._peer(event.name)
         peer.node = event.node
-        match event:
-            case events.PeerStatus():
-                peer.hear(event, time)
-                if self.open is not None and event.phase == "trained" and event.round == self.open.index - 1:
-                    self.open.trained.add(event.name)
-                    self._changed("open")
-            case events.PeerDeviceInfo():
-                peer.device_info = event
-            case events.PeerLinked():
-                peer.linked, peer.since, peer.address = True, time, event.address
-                peer.links_made += 1
-                peer.leaving, peer.lost_reason = False, ""
-            case events.PeerLost():
-                peer.linked, peer.since, peer.lost_reason = False, time, event.reason
-                peer.up = peer.down = 0.0
         self._changed("peers")
+        return peer
 
     def _join(self, event: events.RunJoined, time: float) -> None:
         if event.run != self.run:
@@ -422,14 +438,6 @@ class State:
             peer.update = update
         for name, _ in decided.left_out:
             self._peer(name).missed += 1
-
-    def _progress(self, event: events.ProgressMade, time: float) -> None:
-        if event.what == "train":
-            self.training = (event.done, event.total)
-            self._changed("open")
-            return
-        note_transfer(self.transfers, event, time)
-        self._changed("traffic")
 
     def _measure(self, event: events.Measured, time: float) -> None:
         seconds = time - self._measured_at if self._measured_at is not None else 0.0

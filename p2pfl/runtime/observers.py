@@ -28,7 +28,7 @@ from p2pfl.net.acceptor import Serve
 from p2pfl.net.explain import explain
 from p2pfl.net.stream import FrameStream
 from p2pfl.net.tasks import Tasks
-from p2pfl.runtime.keeper import Keeper
+from p2pfl.runtime.compaction import CompactedEvents
 from p2pfl.runtime.viewer import Viewer
 from p2pfl.store.directory import DataDirectory
 from p2pfl.wire.codec import bounded
@@ -131,7 +131,7 @@ class Observers:
         self._history = history
         self._command = command
         self._can_start = can_start
-        self._keeper = Keeper()
+        self._compacted = CompactedEvents()
         self._recent: deque[tuple[Published, int]] = deque()
         """With the bytes each takes on the wire."""
         self._recent_bytes = 0
@@ -154,7 +154,7 @@ class Observers:
     def write(self, published: Published) -> None:
         """Take the next event; those of one turn of the event loop reach observers in one frame."""
         self._seq = published.seq
-        self._keeper.take(published)
+        self._compacted.take(published)
         self._remember(published)
         if self._viewers:
             if not self._batch:
@@ -331,7 +331,7 @@ class Observers:
         )
         if not watch.follow:
             return
-        rows = [] if resumed or not self._keeper.run else await self._history(self._keeper.run)
+        rows = [] if resumed or not self._compacted.run else await self._history(self._compacted.run)
         for rounds in batches(rows):
             viewer.push(self._frame(History(rounds)))
             await viewer.room()  # they may be many
@@ -341,7 +341,7 @@ class Observers:
         if resumed:
             behind = (published for published, _ in self._recent if published.seq > watch.after)
         else:
-            behind = self._keeper.told()
+            behind = self._compacted.kept()
         for happened in batches(behind):
             viewer.push(self._frame(Happened(happened)))
         viewer.push(self._frame(HistoryEnd(self._seq)))

@@ -28,6 +28,7 @@ from tests.support.screens import EVERYTHING, Node, greeting
 from tests.support.source import ROOT
 from tui.app import Tui
 from tui.source import Connected
+from tui.symbols import glyphs
 from tui.widgets.plot import Band, Series, draw_chart
 
 PEERS, ROUNDS = 50, 500
@@ -102,8 +103,8 @@ async def ticks_of(tale: list[Published], count: int) -> list[tuple[str, str, li
     try:
         await asyncio.sleep(1.0)
         for item in tale:
-            app._deliver(item)
-        app._tell(Connected(greeting(may=EVERYTHING)))
+            app.session.deliver(item)
+        app.set_connection(Connected(greeting(may=EVERYTHING)))
         app.tick()
         for key, screen in (("1", "overview"), ("2", "peers"), ("4", "network")):
             await Pilot(app).press(key)
@@ -123,7 +124,7 @@ async def tick(app: Tui, clock: list[float], news: News, number: int) -> float:
     clock[0] += 0.25
     began = time.process_time()
     for event in news(number):
-        app._deliver(Published(app.state.seq + 1, clock[0], event))
+        app.session.deliver(Published(app.session.state.seq + 1, clock[0], event))
     app.tick()
     await asyncio.sleep(DRAWN_SECONDS)
     return time.process_time() - began
@@ -138,7 +139,7 @@ def chart_seconds(times: int) -> float:
         Series("c", curve, "alone", "dotted"),
     ]
     band = Band(curve, tuple((x, y + 0.01) for x, y in curve))
-    signs = Tui(Node()).glyphs
+    signs = glyphs(ascii_only=False)
     began = time.process_time()
     for _ in range(times):
         draw_chart(series, band, 60, 14, signs)

@@ -62,11 +62,11 @@ async def shown(
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         for published in recording:
-            app._deliver(published)
+            app.session.deliver(published)
         for name, accuracy in (local_only or {}).items():
-            app.state.add_local_only(name, accuracy)
+            app.session.state.add_local_only(name, accuracy)
         if isinstance(node, Node):
-            app._tell(Connected(greeting(role, may)))
+            app.set_connection(Connected(greeting(role, may)))
         await settle(app, pilot)
         await settle(app, pilot)  # panels that were shown with the first tick have a size by now
         yield app, pilot, node

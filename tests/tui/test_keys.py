@@ -102,11 +102,11 @@ async def test_what_an_observer_may_not_do_is_neither_shown_nor_done(key):
 
 async def test_without_a_connection_nothing_is_ordered_and_r_hurries():
     async with shown(recordings.running()) as (app, pilot, node):
-        app._tell(Retrying(2, app.now() + 5, "refused"))
+        app.set_connection(Retrying(2, app.session.now() + 5, "refused"))
         await press(app, pilot, "p", "x", "r")
         assert node.orders == []
         assert node.retried == 1
-        app._tell(Connected(greeting()))
+        app.set_connection(Connected(greeting()))
         await press(app, pilot, "r")
         assert node.retried == 1
 
@@ -163,7 +163,7 @@ async def test_enter_opens_a_peer_arrows_go_on_and_l_shows_its_log():
         await press(app, pilot, "left", "left")
         assert app.screen.peer_name == "west-thinkpad"
         await press(app, pilot, "y")
-        assert app.clipboard == app.state.peers["west-thinkpad"].node
+        assert app.clipboard == app.session.state.peers["west-thinkpad"].node
         await press(app, pilot, "l")
         assert isinstance(app.screen, LogScreen)
         assert "peer west-thinkpad" in text_of(app)
@@ -218,7 +218,9 @@ async def test_the_log_is_searched_filtered_held_and_copied():
 
 async def test_problems_are_counted_until_the_log_was_looked_at():
     async with shown(recordings.running(), (120, 40)) as (app, pilot, _):
-        app._deliver(Published(10**6, app.now(), events.Notice("error", "the disk is nearly full")))
+        app.session.deliver(
+            Published(10**6, app.session.now(), events.Notice("error", "the disk is nearly full"))
+        )
         await settle(app, pilot)
         assert "!1" in text_of(app).splitlines()[0]
         await press(app, pilot, "5", "1")
@@ -281,7 +283,7 @@ async def test_the_palette_goes_to_peers_and_rounds_and_copies_the_attach_comman
         assert app.clipboard.startswith("p2pfl tui --data-dir ")
         await command(app, "ASCII symbols")
         await settle(app, pilot)
-        assert app.glyphs.is_ascii
+        assert app.session.glyphs.is_ascii
         await command(app, "Switch theme")
         await command(app, "Check the network")
         await settle(app, pilot)
@@ -309,7 +311,11 @@ async def test_the_end_of_the_run_rings_once():
     async with shown(recordings.running()) as (app, pilot, _):
         rung = []
         app.bell = lambda: rung.append(True)
-        app._deliver(Published(10**6, app.now(), events.RunEnded(app.state.run, 100, "d" * 64, 0.96, 0.1)))
+        app.session.deliver(
+            Published(
+                10**6, app.session.now(), events.RunEnded(app.session.state.run, 100, "d" * 64, 0.96, 0.1)
+            )
+        )
         for _ in range(3):
             await settle(app, pilot)
         assert rung == [True]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from p2pfl.cli.streams import PIPE_EXIT
 from p2pfl.errors import NetworkError
 from p2pfl.events import Published
 from p2pfl.runtime.publish import as_json
+from p2pfl.streams import PIPE_EXIT
 from p2pfl.wire.observing import Greeting
 from tests.support.recordings import hostile, running
 from tests.support.source import ROOT

@@ -47,12 +47,12 @@ async def test_a_replay_is_held_made_faster_and_sought(replay):
         await pilot.press("full_stop", "full_stop", "full_stop")
         await settle(app, pilot)
         assert replay.position == 1.0
-        assert app.state.trained == 19
+        assert app.session.state.trained == 19
         replay.seek(0.52)
         await pilot.press("comma")
         await settle(app, pilot)
         assert 0.49 < replay.position < 0.51
-        assert 0 < app.state.trained < 12
+        assert 0 < app.session.state.trained < 12
 
 
 async def test_of_a_replay_nothing_can_be_commanded(replay):
@@ -62,7 +62,7 @@ async def test_of_a_replay_nothing_can_be_commanded(replay):
         keys = text_of(app).splitlines()[-1]
         assert "space hold" in keys
         assert "pause" not in keys
-        assert not app.may("pause")
+        assert not app.session.may("pause")
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ async def test_the_overview(state, size):
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_a_lost_connection_leaves_what_was_known(size):
     async with shown(recordings.running(), size) as (app, pilot, _):
-        app._tell(Retrying(3, app.now() + 4.0, "connection reset by peer"))
+        app.set_connection(Retrying(3, app.session.now() + 4.0, "connection reset by peer"))
         await settle(app, pilot)
         assert app.screen.has_class("-stale")
         check(f"disconnected-{size[0]}x{size[1]}", text_of(app))
@@ -44,7 +44,7 @@ async def test_nobody_becomes_late_for_want_of_news():
     told = recordings.running()
     hours_later = told[-1].time + 7200.0
     async with shown(told, clock=lambda: hours_later) as (app, pilot, _):
-        app._tell(Retrying(3, hours_later + 4.0, "connection reset by peer"))
+        app.set_connection(Retrying(3, hours_later + 4.0, "connection reset by peer"))
         await settle(app, pilot)
         text = text_of(app)
         assert "train 71%" in text
@@ -86,7 +86,7 @@ async def test_with_ascii_symbols_nothing_else_is_shown():
 
 async def test_a_node_that_ended_is_said_to_have_ended():
     async with shown(recordings.finished()) as (app, pilot, _):
-        app._tell(Over("the run is complete everywhere"))
+        app.set_connection(Over("the run is complete everywhere"))
         await settle(app, pilot)
         assert text_of(app).splitlines()[0].strip() == "◍ ENDED · the run is complete everywhere"
 
@@ -123,22 +123,23 @@ async def test_no_size_state_or_key_breaks_a_screen(width, height, state, keys):
 async def test_at_100x30_all_peers_of_a_small_federation_are_shown():
     async with shown(recordings.running(), (100, 30)) as (app, _, _):
         text = text_of(app)
-        assert [name for name in app.state.peers if f" {name} " not in text.split("Round 42")[0]] == []
+        assert [
+            name for name in app.session.state.peers if f" {name} " not in text.split("Round 42")[0]
+        ] == []
         assert "41 lab-desktop" in text, "and the last round"
 
 
 async def test_a_long_list_of_peers_leaves_room_for_rounds():
     async with shown(recordings.running(), (120, 40)) as (app, pilot, _):
-        peer = next(iter(app.state.peers.values()))
-        app.state.peers.update({f"more-{number}": peer for number in range(40)})
+        peer = next(iter(app.session.state.peers.values()))
+        app.session.state.peers.update({f"more-{number}": peer for number in range(40)})
         app.screen.draw(everything=True)
         await settle(app, pilot)
         assert "41 lab-desktop" in text_of(app)
 
 
 async def test_a_screen_ends_when_nobody_is_left_to_give_the_terminal_back():
-    async with shown(recordings.running()) as (app, pilot, _):
-        app.is_abandoned = lambda: True
+    async with shown(recordings.running(), is_abandoned=lambda: True) as (app, pilot, _):
         app.tick()
         await pilot.pause()
         assert not app.is_running

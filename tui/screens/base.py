@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
+from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
 from p2pfl.observe.state import Section, State
 from tui import views
+from tui.session import Session
 from tui.source import Over, Replay, Retrying
 from tui.symbols import ago, fit
 from tui.widgets.header import draw_header, draw_keys
 from tui.widgets.paint import painted
-
-if TYPE_CHECKING:
-    from tui.app import Tui
 
 LIST_SIZE = (60, 15)
 """Below this a screen is one column of lines."""
@@ -44,6 +43,22 @@ LOW = 36
 
 SIZES = ("-line", "-list", "-narrow", "-wide", "-huge")
 """The classes of a screen by its size, the smallest first."""
+
+
+class ShowPeer(Message):
+    """A screen asks the app to show one peer."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+class ShowRound(Message):
+    """A screen asks the app to show one round."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 class Lines(Static):
@@ -73,20 +88,16 @@ class BaseScreen(Screen[None]):
     NUMBER = ""
     """The key of the screen, where it is one of the five."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__()
+        self.session = session
         self._drawn: Counter[str] = Counter()
         self._drawn_state: State | None = None
 
     @property
-    def tui(self) -> Tui:
-        """The app."""
-        return cast("Tui", self.app)
-
-    @property
     def state(self) -> State:
-        """What is known."""
-        return self.tui.state
+        """The state of the observed node."""
+        return self.session.state
 
     def compose(self) -> ComposeResult:
         """Put header, body and keys below each other."""
@@ -120,7 +131,7 @@ class BaseScreen(Screen[None]):
         height = self.size.height
         flat = [name for name, least in (("-short", SHORT), ("-low", LOW)) if height < least]
         self.set_classes([self.size_class(), *flat])
-        self.set_class(self.tui.is_stale, "-stale")
+        self.set_class(self.session.is_stale, "-stale")
 
     def size_class(self) -> str:
         """Return the class of this screen's size."""
@@ -156,7 +167,7 @@ class BaseScreen(Screen[None]):
             for widget in self.walk_children():
                 widget.refresh()
         self._drawn = Counter(state.versions)
-        self.set_class(self.tui.is_stale, "-stale")
+        self.set_class(self.session.is_stale, "-stale")
         self._draw_frame()
         if self.is_small:
             self._draw_small()
@@ -167,63 +178,63 @@ class BaseScreen(Screen[None]):
         """Draw the sections of the body that *changed*."""
 
     def _draw_frame(self) -> None:
-        now, width = self.tui.now(), self.size.width
+        now, width = self.session.now(), self.size.width
         header = self.query_one("#header", Lines)
         tabs = tuple((key, label) for key, label in TABS)
         lines = [self._top(now, width)]
         if self.has_class("-wide") or self.has_class("-huge"):
-            lines.append(_tabs(tabs, self.NUMBER, self.tui.attached, width))
+            lines.append(_tabs(tabs, self.NUMBER, self.session.attached, width))
         header.show(lines)
         self.query_one("#keys", Lines).show([draw_keys(self._keys(width), width)])
 
     def _top(self, now: float, width: int) -> Text:
         """Return the line at the top: the run, or what is wrong with the connection."""
-        connection = self.tui.connection
+        connection = self.session.connection
         if isinstance(connection, Retrying):
             left = max(0.0, connection.at - now)
             data = f" · data of {ago(now - self.state.time)} ago" if self.state.time else ""
             line = Text(
-                f" {self.tui.glyphs.late} NO CONNECTION to {self.tui.source.text} · "
+                f" {self.session.glyphs.late} NO CONNECTION to {self.session.source.text} · "
                 f"retry {connection.number} in {left:.0f}s{data} · {connection.reason}",
                 style="bad",
             )
         elif isinstance(connection, Over):
-            line = Text(f" {self.tui.glyphs.late} ENDED · {connection.reason}", style="bad")
+            line = Text(f" {self.session.glyphs.late} ENDED · {connection.reason}", style="bad")
         else:
-            badge = self.tui.problems - self.tui.seen_problems
+            badge = self.session.problems - self.session.seen_problems
             is_wide = self.has_class("-wide") or self.has_class("-huge")
-            values = views.header(self.state, "" if is_wide else self.tui.attached)
-            return draw_header(values, width, self.tui.glyphs, problems=badge)
+            values = views.header(self.state, "" if is_wide else self.session.attached)
+            return draw_header(values, width, self.session.glyphs, problems=badge)
         line.truncate(max(1, width), overflow="ellipsis")
         return line
 
     def _keys(self, width: int) -> list[tuple[str, str]]:
-        app = self.tui
+        session = self.session
         keys: list[tuple[str, str]] = []
-        if isinstance(app.source, Replay):
+        if isinstance(session.source, Replay):
             keys += [("space", "hold"), ("+/-", "speed"), (",/.", "seek")]
-        if isinstance(app.connection, Retrying):
+        if isinstance(session.connection, Retrying):
             keys.append(("r", "retry now"))
         if not (self.has_class("-wide") or self.has_class("-huge")):
             keys.append(("1-5", "screens"))
         keys += self.KEYS if self.state.run else ()
-        if app.may("start") and not self.state.run:
+        if session.may("start") and not self.state.run:
             keys.append(("g", "start"))
-        if app.may("pause") and app.is_going:
+        if session.may("pause") and session.has_open_run:
             keys.append(("p", "resume" if self.state.phase == "paused" else "pause"))
-        if app.demo is not None:
+        if session.demo is not None:
             keys.append(("k", "kill/start"))
         if width >= WIDE_SIZE[0]:
-            if app.may("stop") and app.is_going:
+            if session.may("stop") and session.has_open_run:
                 keys.append(("x", "stop"))
-            if app.may("save") and self.state.trained:
+            if session.may("save") and self.state.trained:
                 keys.append(("w", "save model"))
             keys += [("e", "export"), ("t", "theme")]
         return [*keys, ("?", "help"), ("^p", "commands"), ("q", "detach")]
 
     def _draw_small(self) -> None:
         """Draw a screen that has only room for lines."""
-        state, now, glyphs = self.state, self.tui.now(), self.tui.glyphs
+        state, now, glyphs = self.state, self.session.now(), self.session.glyphs
         if self.has_class("-line"):
             self.query_one("#small", Lines).show([])
             return
@@ -237,7 +248,7 @@ class BaseScreen(Screen[None]):
             lines.append(line)
         rest = room - len(lines)
         if rest > 0:
-            lines += [views.log_line(row, self.size.width - 1, glyphs) for row in list(state.log)[-rest:]]
+            lines += [views.log_line(row, self.size.width - 2, glyphs) for row in list(state.log)[-rest:]]
         self.query_one("#small", Lines).show(lines)
 
     def selected_peer(self) -> str | None:

@@ -13,6 +13,7 @@ from p2pfl.observe.state import Section
 from tui import views
 from tui.screens.base import BaseScreen, Lines
 from tui.screens.log import LogScreen
+from tui.session import Session
 from tui.widgets.bars import label_bars
 from tui.widgets.chart import Chart
 from tui.widgets.gantt import draw_gantt
@@ -31,17 +32,17 @@ class PeerScreen(BaseScreen):
         ("y", "copy_id", "Copy its node id"),
     ]
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
+    def __init__(self, session: Session, name: str) -> None:
+        super().__init__(session)
         self.peer_name = name
-
-    def body(self) -> Sequence[Widget]:
-        """Return facts, chart, labels and rounds."""
         self.device_info = Lines(id="facts", classes="panel")
         self.chart = Chart(id="own", classes="panel")
         self.chart.can_focus = False  # the arrows go from peer to peer here
         self.labels = Lines(id="labels", classes="panel")
         self.its_rounds = Lines(id="its-rounds", classes="panel")
+
+    def body(self) -> Sequence[Widget]:
+        """Return the panels: device, chart, labels and rounds."""
         return (self.device_info, Horizontal(self.chart, self.labels, id="middle"), self.its_rounds)
 
     def on_mount(self) -> None:
@@ -55,9 +56,9 @@ class PeerScreen(BaseScreen):
         if peer is None:
             self.device_info.show([Text("nothing is known of it any more")])
             return
-        glyphs = self.tui.glyphs
+        glyphs = self.session.glyphs
         entitle(self.device_info, f"Peer {views.plain(peer.name)}")
-        self.device_info.show(views.peer_lines(self.state, peer, self.tui.now(), glyphs))
+        self.device_info.show(views.peer_lines(self.state, peer, self.session.now(), glyphs))
         if changed & {"rounds", "run"}:
             self.chart.glyphs = glyphs
             self.chart.show("Accuracy on its data and on all", views.peer_series(self.state, peer), None)
@@ -78,7 +79,7 @@ class PeerScreen(BaseScreen):
 
     def action_its_log(self) -> None:
         """Show the log's lines about it."""
-        self.app.push_screen(LogScreen(self.peer_name))
+        self.app.push_screen(LogScreen(self.session, self.peer_name))
 
     def action_copy_id(self) -> None:
         """Copy its node id."""
@@ -103,14 +104,14 @@ class RoundScreen(BaseScreen):
         ("right", "step(1)", "The next round"),
     ]
 
-    def __init__(self, number: int) -> None:
-        super().__init__()
+    def __init__(self, session: Session, number: int) -> None:
+        super().__init__(session)
         self.number = number
-
-    def body(self) -> Sequence[Widget]:
-        """Return the gantt above the result."""
         self.gantt = Lines(id="gantt", classes="panel")
         self.result = Lines(id="result", classes="panel")
+
+    def body(self) -> Sequence[Widget]:
+        """Return the Gantt chart above the result."""
         return (self.gantt, self.result)
 
     def on_mount(self) -> None:
@@ -122,7 +123,7 @@ class RoundScreen(BaseScreen):
         """Draw the round, when something about it changed."""
         if not changed:
             return
-        glyphs = self.tui.glyphs
+        glyphs = self.session.glyphs
         one = self.state.rounds.get(self.number)
         if one is None:
             self.gantt.show([Text(f"round {self.number} is not known here any more")])

@@ -12,7 +12,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui.symbols import PROVISIONAL, SYMBOLS
+from tui.symbols import PROVISIONAL, SYMBOLS, Glyphs
 from tui.widgets.paint import painted
 
 KEY_NAMES = {
@@ -38,6 +38,10 @@ class HelpScreen(ModalScreen[None]):
         ("q", "dismiss", "Back"),
     ]
 
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__()
+        self._glyphs = glyphs
+
     def compose(self) -> ComposeResult:
         """Put everything into one text."""
         with VerticalScroll(id="help", classes="panel") as around:
@@ -59,7 +63,7 @@ class HelpScreen(ModalScreen[None]):
         text.append("  ↑ ↓      select      enter    open\n  home end  first, last\n")
         text.append("\nWhat a peer is doing\n", style="bold")
         for symbol in SYMBOLS.values():
-            mark = symbol.ascii if getattr(self.app, "glyphs").is_ascii else symbol.mark  # noqa: B009
+            mark = symbol.ascii if self._glyphs.is_ascii else symbol.mark
             text.append(f"  {mark} ", style=symbol.style_name).append(f"{symbol.text}\n")
         text.append("\nNumbers\n", style="bold")
         text.append(f"  {PROVISIONAL} reported, not committed: a member that goes takes its part along\n")

@@ -12,6 +12,7 @@ from p2pfl.observe.log import LogRow
 from p2pfl.observe.state import Section
 from tui import views
 from tui.screens.base import BaseScreen
+from tui.session import Session
 from tui.widgets.log import LogView
 from tui.widgets.paint import entitle
 
@@ -38,16 +39,16 @@ class LogScreen(BaseScreen):
         ("y", "copy", "Copy the lines shown"),
     ]
 
-    def __init__(self, peer: str = "") -> None:
-        super().__init__()
+    def __init__(self, session: Session, peer: str = "") -> None:
+        super().__init__(session)
         self._level = 0
         self._peer = peer
         self._text = ""
-
-    def body(self) -> Sequence[Widget]:
-        """Return the lines and, where it is asked for, the search."""
         self.view = LogView(id="view", classes="panel")
         self.search = Input(id="filter", placeholder="text to look for; ! in front leaves it out")
+
+    def body(self) -> Sequence[Widget]:
+        """Return the lines and the search, which is hidden at first."""
         return (self.view, self.search)
 
     def on_mount(self) -> None:
@@ -58,17 +59,17 @@ class LogScreen(BaseScreen):
 
     def on_screen_resume(self) -> None:
         """Take all problems as seen."""
-        self.tui.seen_problems = self.tui.problems
+        self.session.seen_problems = self.session.problems
         super().on_screen_resume()
 
     def draw_body(self, changed: set[Section]) -> None:
         """Draw new lines."""
-        self.tui.seen_problems = self.tui.problems
+        self.session.seen_problems = self.session.problems
         self.view.border_subtitle = "" if self.view.follows else "held · End: follow again"
         if not changed:
             return
         shown = [row for row in self.state.log if self._wants(row)]
-        self.view.show(shown, lambda row, width: views.log_line(row, width, self.tui.glyphs))
+        self.view.show(shown, lambda row, width: views.log_line(row, width, self.session.glyphs))
         level, of = LEVELS[self._level][0], f"{len(shown):,} of {len(self.state.log):,}"
         peer = f" · peer {views.plain(self._peer)}" if self._peer else ""
         text = f" · text {self._text}" if self._text else ""

@@ -11,7 +11,8 @@ from textual.widget import Widget
 
 from p2pfl.observe.state import Section
 from tui import views
-from tui.screens.base import BaseScreen, Lines
+from tui.screens.base import BaseScreen, Lines, ShowPeer, ShowRound
+from tui.session import Session
 from tui.widgets.chart import Chart
 from tui.widgets.paint import entitle
 from tui.widgets.plot import Band, Series
@@ -34,16 +35,14 @@ class OverviewScreen(BaseScreen):
     KEYS = (("enter", "open"), ("c", "chart"))
     BINDINGS: ClassVar = [("c", "chart", "Chart: accuracy, loss, over time")]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
         self._over_time = False
         self._shows_loss = False
         self._network_size = Size(0, 0)
         self._due: dict[str, Callable[[], None]] = {}
         """What is to be drawn with the next ticks."""
 
-    def body(self) -> Sequence[Widget]:
-        """Return panels; the style sheet hides those that have no room."""
         self.peers = LiveTable(views.PEER_COLUMNS, id="peers", classes="panel")
         self.accuracy = Chart(id="accuracy", classes="panel")
         self.loss = Chart(id="loss", classes="panel")
@@ -53,6 +52,9 @@ class OverviewScreen(BaseScreen):
         self.network = Lines(id="network", classes="panel")
         self.log_lines = Lines(id="log", classes="panel")
         self.waiting = Lines(id="waiting", classes="panel")
+
+    def body(self) -> Sequence[Widget]:
+        """Return the panels; the style sheet hides those that have no room."""
         return (
             self.waiting,
             Horizontal(
@@ -75,7 +77,7 @@ class OverviewScreen(BaseScreen):
 
     def draw_body(self, changed: set[Section]) -> None:
         """Draw the panels whose sections *changed*."""
-        app, state, now = self.tui, self.state, self.tui.now()
+        session, state, now = self.session, self.state, self.session.now()
         is_alone = not state.run and state.phase in ("starting", "waiting")
         if is_alone != self.has_class("-alone"):
             self.set_class(is_alone, "-alone")
@@ -85,30 +87,30 @@ class OverviewScreen(BaseScreen):
         if is_alone:
             is_anybody_here = any(peer.linked for peer in state.peers.values())
             entitle(self.waiting, "Before the run begins" if is_anybody_here else "Nobody else is here yet")
-            self.waiting.show(views.waiting_lines(state, app.glyphs))
+            self.waiting.show(views.waiting_lines(state, session.glyphs))
         else:
-            self.peers.glyphs = self.accuracy.glyphs = self.loss.glyphs = app.glyphs
+            self.peers.glyphs = self.accuracy.glyphs = self.loss.glyphs = session.glyphs
             if not self._draw_rounds(changed):
                 self._draw_peers(now)
             aggregator = state.open.aggregator if state.open is not None else ""
-            who = f" · {app.glyphs.star} {views.plain(aggregator)}" if aggregator else ""
+            who = f" · {session.glyphs.star} {views.plain(aggregator)}" if aggregator else ""
             entitle(self.round, f"{views.open_name(state)}{who}")
-            self.round.show(views.open_lines(state, now, app.glyphs, self.round.size.width))
-            self.round_line.show([views.open_line(state, now, app.glyphs)])
+            self.round.show(views.open_lines(state, now, session.glyphs, self.round.size.width))
+            self.round_line.show([views.open_line(state, now, session.glyphs)])
             if changed & {"traffic", "peers"} or self.network.size != self._network_size:
                 self._network_size = self.network.size
                 room = max(1, self.network.size.height - 2)
-                lines = views.network_lines(state, now, app.glyphs, count=room, is_narrow=True)
+                lines = views.network_lines(state, now, session.glyphs, count=room, is_narrow=True)
                 self.network.show(lines)
         if "log" in changed:
             room = max(1, self.log_lines.size.height)
             width = self.log_lines.size.width
             rows = list(state.log)[-room:]
-            self.log_lines.show([views.log_line(row, width, app.glyphs) for row in reversed(rows)])
+            self.log_lines.show([views.log_line(row, width, session.glyphs) for row in reversed(rows)])
 
     def _draw_peers(self, now: float) -> None:
         state = self.state
-        self.peers.set_rows(views.peer_rows(state, now, self.tui.glyphs))
+        self.peers.set_rows(views.peer_rows(state, now, self.session.glyphs))
         here, members = views.reachable(state)
         gone = f" · {members - here} gone" if here < members else ""
         entitle(self.peers, f"Peers {len(state.peers)}{gone}")
@@ -147,7 +149,7 @@ class OverviewScreen(BaseScreen):
         return True
 
     def _draw_table(self) -> None:
-        self.rounds.set_rows(views.round_rows(self.state, self.tui.glyphs, LAST_ROUNDS))
+        self.rounds.set_rows(views.round_rows(self.state, self.session.glyphs, LAST_ROUNDS))
 
     def _draw_charts(self) -> None:
         self._draw_accuracy()
@@ -181,9 +183,9 @@ class OverviewScreen(BaseScreen):
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
         """Open what was selected."""
         if message.table is self.rounds:
-            self.tui.open_round(int(message.key))
+            self.post_message(ShowRound(int(message.key)))
         else:
-            self.tui.open_peer(message.key)
+            self.post_message(ShowPeer(message.key))
 
     def selected_peer(self) -> str | None:
         """Return the selected peer's name."""

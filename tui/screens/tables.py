@@ -10,7 +10,8 @@ from textual.widgets import Input
 
 from p2pfl.observe.state import Section
 from tui import views
-from tui.screens.base import BaseScreen
+from tui.screens.base import BaseScreen, ShowPeer, ShowRound
+from tui.session import Session
 from tui.widgets.paint import entitle
 from tui.widgets.table import Column, LiveTable
 
@@ -27,11 +28,14 @@ class _TableScreen(BaseScreen):
     ]
     COLUMNS: ClassVar[tuple[Column, ...]] = views.PEER_COLUMNS
 
-    def body(self) -> Sequence[Widget]:
-        """Return the table and, where it is asked for, the filter."""
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
         self.table = LiveTable(self.COLUMNS, id="table", classes="panel")
         self.filter = Input(id="filter", placeholder="text to look for; ! in front leaves it out")
         self._sorted_by = -1
+
+    def body(self) -> Sequence[Widget]:
+        """Return the table and the filter, which is hidden at first."""
         return (self.table, self.filter)
 
     def on_mount(self) -> None:
@@ -79,13 +83,13 @@ class PeersScreen(_TableScreen):
     def draw_body(self, changed: set[Section]) -> None:
         """Draw the table: ages change with every tick."""
         del changed
-        self.table.glyphs = self.tui.glyphs
+        self.table.glyphs = self.session.glyphs
         entitle(self.table, f"Peers {len(self.state.peers)}")
-        self.table.set_rows(views.peer_rows(self.state, self.tui.now(), self.tui.glyphs))
+        self.table.set_rows(views.peer_rows(self.state, self.session.now(), self.session.glyphs))
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
         """Open a peer."""
-        self.tui.open_peer(message.key)
+        self.post_message(ShowPeer(message.key))
 
     def selected_peer(self) -> str | None:
         """Return the selected peer's name."""
@@ -102,11 +106,11 @@ class RoundsScreen(_TableScreen):
     def draw_body(self, changed: set[Section]) -> None:
         """Draw the table, once a round or so."""
         if changed:
-            self.table.glyphs = self.tui.glyphs
+            self.table.glyphs = self.session.glyphs
             entitle(self.table, f"Rounds {self.state.trained} of {self.state.target_rounds}")
-            self.table.set_rows(views.round_rows(self.state, self.tui.glyphs))
+            self.table.set_rows(views.round_rows(self.state, self.session.glyphs))
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
         """Open a decided round."""
         if self.state.rounds.get(int(message.key)) is not None:
-            self.tui.open_round(int(message.key))
+            self.post_message(ShowRound(int(message.key)))

@@ -70,7 +70,7 @@ class LogView(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Draw the line *y* of the visible part."""
-        width, place = self.size.width, y + self.scroll_offset.y
+        width, place = self.scrollable_content_region.width, y + self.scroll_offset.y
         if place >= len(self._rows):
             return Strip.blank(width, self.rich_style)
         text = self._draw(self._rows[place], width)

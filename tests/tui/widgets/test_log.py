@@ -5,6 +5,7 @@ from rich.text import Text
 
 from p2pfl.observe.log import LogRow
 from tests.support.drawn import alone, lines_of
+from tui.symbols import clip
 from tui.widgets.log import LogView
 
 
@@ -88,3 +89,11 @@ async def test_it_draws_at_any_size(size):
         show(view, rows(0, 30))
         await pilot.press("down", "pageup")
         assert len(await lines_of(app, pilot)) == size[1]
+
+
+async def test_a_line_that_is_too_long_ends_in_an_ellipsis_also_beside_a_scrollbar():
+    view = LogView()
+    async with alone(view, (40, 4)) as (app, pilot, _):
+        long = [LogRow(seq, 0.0, "info", "·", "lab", "notice", "x" * 50) for seq in range(50)]
+        view.show(long, lambda row, width: Text(clip(row.text, width)))
+        assert all(line.rstrip("▁▂▃▄▅▆▇█ ").endswith("x…") for line in await lines_of(app, pilot))

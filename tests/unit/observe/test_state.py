@@ -393,3 +393,13 @@ def recordings_spec() -> RunSpec:
     spec = state_of(recordings.finished()).spec
     assert spec is not None
     return spec
+
+
+def test_progress_of_a_training_whose_round_is_decided_is_ignored() -> None:
+    state = state_of(recordings.paused())
+    decided = state.rounds.last
+    assert decided is not None
+    tell(state, events.ProgressMade(decided.index, "train", 9, 9))
+    assert state.training is None
+    tell(state, events.ProgressMade(decided.index + 1, "train", 1, 9))
+    assert state.training == (1, 9)

@@ -471,7 +471,7 @@ async def test_who_missed_more_than_is_kept_is_told_anew(
     assert just.numbers == [4, 5, 6]
     late = await stage.following(stream=STREAM, after=2)
     assert not late.all(Greeting)[0].resumed
-    assert late.numbers == [1, 2, 3, 4, 5, 6], "all that matters, from the keeper"
+    assert late.numbers == [1, 2, 3, 4, 5, 6], "all that matters, from the compacted events"
 
 
 # --- commands -----------------------------------------------------------------------------------------------

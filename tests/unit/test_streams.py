@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.cli import streams
-from p2pfl.cli.streams import MAX_HELD_BYTES, Outlet, OutputLost, holds, replace_lacking
+from p2pfl import streams
+from p2pfl.streams import MAX_HELD_BYTES, Outlet, OutputLost, holds, replace_lacking
 
 SYMBOLS = "✓ round 1 · ★ ▁█ 日"
 

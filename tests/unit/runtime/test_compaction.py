@@ -9,7 +9,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.events import Published
-from p2pfl.runtime.keeper import COMMITS, MAX_OF_ROUND, TAIL, Keeper
+from p2pfl.runtime.compaction import COMMITS, MAX_OF_ROUND, TAIL, CompactedEvents
 from tests.support.records import SPEC
 
 RUN = "1" * 64
@@ -29,28 +29,28 @@ def commit(round_: int, then: str = "go") -> events.Committed:
     return msgspec.structs.replace(COMMITTED, round=round_, then=then)
 
 
-def kept(*told: events.AnyEvent) -> Keeper:
-    keeper = Keeper()
-    take(keeper, told)
-    return keeper
+def kept(*told: events.AnyEvent) -> CompactedEvents:
+    compacted = CompactedEvents()
+    take(compacted, told)
+    return compacted
 
 
-def take(keeper: Keeper, told: Iterable[events.AnyEvent], first: int = 1) -> None:
+def take(compacted: CompactedEvents, told: Iterable[events.AnyEvent], first: int = 1) -> None:
     for number, event in enumerate(told, first):
-        keeper.take(Published(number, float(number), event))
+        compacted.take(Published(number, float(number), event))
 
 
 def past_the_tail(*told: events.AnyEvent) -> list[events.AnyEvent]:
     """What is left of *told* for its own sake, once the log has scrolled past it."""
-    keeper = kept(*told)
+    compacted = kept(*told)
     filler = [events.Notice("info", str(number)) for number in range(TAIL)]
-    take(keeper, filler, len(told) + 1)
-    return [one.event for one in keeper.told() if one.seq <= len(told)]
+    take(compacted, filler, len(told) + 1)
+    return [one.event for one in compacted.kept() if one.seq <= len(told)]
 
 
 def test_what_is_told_is_in_order_and_each_event_once():
-    keeper = kept(JOINED, LINKED, STATUS, COUNTED, commit(1), LOST, STATUS)
-    assert [one.seq for one in keeper.told()] == [1, 2, 4, 5, 6, 7], "3 is void: 7 says more"
+    compacted = kept(JOINED, LINKED, STATUS, COUNTED, commit(1), LOST, STATUS)
+    assert [one.seq for one in compacted.kept()] == [1, 2, 4, 5, 6, 7], "3 is void: 7 says more"
 
 
 @pytest.mark.parametrize(
@@ -118,46 +118,46 @@ def test_another_run_makes_void_how_the_last_one_stood():
         events.ControlRequested("end", "eve"),
         events.RunEnded(RUN, 1, "", None, None),
     )
-    keeper = kept(JOINED, *old, other)
-    assert keeper.run == "9" * 64
+    compacted = kept(JOINED, *old, other)
+    assert compacted.run == "9" * 64
     assert past_the_tail(JOINED, *old, other) == [other]
 
 
 def test_the_run_a_node_is_in_is_the_last_it_joined():
-    assert Keeper().run == ""
+    assert CompactedEvents().run == ""
     assert kept(JOINED).run == RUN
 
 
 def test_of_the_log_the_end_is_kept():
-    keeper = kept(*(events.Notice("info", str(number)) for number in range(TAIL + 5)))
-    assert [one.event.text for one in keeper.told()] == [str(number) for number in range(5, TAIL + 5)]
+    compacted = kept(*(events.Notice("info", str(number)) for number in range(TAIL + 5)))
+    assert [one.event.text for one in compacted.kept()] == [str(number) for number in range(5, TAIL + 5)]
 
 
 def test_what_changes_all_the_time_takes_no_room_in_the_log():
-    keeper = kept(events.Notice("info", "rare"), *[MEASURED, STATUS] * TAIL)
-    assert [one.seq for one in keeper.told()] == [1, 2 * TAIL, 2 * TAIL + 1]
+    compacted = kept(events.Notice("info", "rare"), *[MEASURED, STATUS] * TAIL)
+    assert [one.seq for one in compacted.kept()] == [1, 2 * TAIL, 2 * TAIL + 1]
 
 
 def test_strangers_who_are_refused_take_no_room_from_the_open_round():
     refused = [events.PeerRefused(f"h:{number}", "no") for number in range(MAX_OF_ROUND + TAIL)]
-    keeper = kept(JOINED, COUNTED, *refused)
-    told = [one.event for one in keeper.told()]
+    compacted = kept(JOINED, COUNTED, *refused)
+    told = [one.event for one in compacted.kept()]
     assert told[:2] == [JOINED, COUNTED]
     assert len(told) == 2 + TAIL
 
 
 def test_it_stays_bounded_however_much_happens():
-    keeper = Keeper()
+    compacted = CompactedEvents()
     number = 0
     for round_ in range(1, 3 * COMMITS):
         told = [commit(round_), STATUS, MEASURED, events.RosterChanged(round_, ("eve",), (), 3, 1)]
         told += [events.UpdateRefused(round_ + 1, "eve", "no")] * 100
-        take(keeper, told, number + 1)
+        take(compacted, told, number + 1)
         number += len(told)
     for _ in range(2):
-        take(keeper, [COUNTED] * MAX_OF_ROUND, number + 1)
+        take(compacted, [COUNTED] * MAX_OF_ROUND, number + 1)
         number += MAX_OF_ROUND
-    assert len(keeper.told()) <= MAX_OF_ROUND + COMMITS + TAIL + 10
+    assert len(compacted.kept()) <= MAX_OF_ROUND + COMMITS + TAIL + 10
 
 
 ENDED = events.RunEnded(RUN, 10, "2" * 64, 0.9, 0.1, 10)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.cli.logs import LOG_FILE, close_logging, keep_traceback, set_up_logging
 from p2pfl.errors import DataDirectoryError
+from p2pfl.runtime.logs import LOG_FILE, close_logging, keep_traceback, set_up_logging
 
 
 @pytest.fixture(autouse=True)

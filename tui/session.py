@@ -1,0 +1,128 @@
+"""What the screens show: the observed node's state, the connection to it, and what this user may do.
+
+The app changes a session; the screens read it. Nothing here draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from p2pfl.demo.control import LocalOnlyModel
+from p2pfl.events import Published, RoundRow
+from p2pfl.observe.state import OVER, State
+from p2pfl.paths import quoted
+from p2pfl.wire.observing import Greeting, What
+from tui.control import DemoControl
+from tui.source import Connected, Connection, Live, Replay, Retrying
+from tui.symbols import Glyphs
+
+
+class Session:
+    """One observed node, live or recorded."""
+
+    def __init__(
+        self,
+        source: Live | Replay,
+        glyphs: Glyphs,
+        clock: Callable[[], float],
+        demo: DemoControl | None = None,
+    ) -> None:
+        """Know nothing of the node yet; *demo* controls the nodes of a demo, if the node is one of them."""
+        self.source = source
+        self.glyphs = glyphs
+        """The symbols to draw with."""
+        self.demo = demo
+        self.state = State()
+        self.connection: Connection = Retrying(0, 0.0, "connecting")
+        self.problems = 0
+        """Warnings and errors in the log."""
+        self.seen_problems = 0
+        """Those of them that were there when the log was last on the screen."""
+        self._clock = clock
+        self._greeting: Greeting | None = None
+
+    # --- the state ----------------------------------------------------------------------
+
+    def deliver(self, item: Published | RoundRow) -> None:
+        """Take an event or a committed round from the node."""
+        self.state.apply(item)
+        row = self.state.log[-1] if self.state.log else None
+        if isinstance(item, Published) and row is not None and row.seq == item.seq:
+            self.problems += row.level in ("warning", "error")
+
+    def reset(self) -> None:
+        """Forget the state: the source sends everything again."""
+        self.state = State()
+        self.problems = self.seen_problems = 0
+
+    def set_connection(self, connection: Connection) -> None:
+        """Take the state of the connection."""
+        self.connection = connection
+        if isinstance(connection, Connected):
+            self._greeting = connection.greeting
+
+    def update(self) -> None:
+        """Take what has become due in a recording, and what a demo reports."""
+        if isinstance(self.source, Replay):
+            self.source.play(self._clock(), self.deliver, self.reset)
+        if self.demo is not None:
+            for report in self.demo.read():
+                if isinstance(report.what, LocalOnlyModel):
+                    self.state.add_local_only(report.what.name, report.what.accuracy)
+                else:
+                    self.state.apply(Published(0, report.time, report.what))
+
+    def now(self) -> float:
+        """Return the time that ages refer to: the wall clock's, or in a replay the recording's."""
+        return self.source.now if isinstance(self.source, Replay) else self._clock()
+
+    # --- the user ----------------------------------------------------------------------
+
+    @property
+    def attached(self) -> str:
+        """The user's role and the node's name, or the recording and its position."""
+        if isinstance(self.source, Replay):
+            return self.source.text
+        role = self._greeting.role if self._greeting is not None else "connecting"
+        return f"{role}@{self.state.name or self.source.text}"
+
+    @property
+    def attach_command(self) -> str:
+        """The command line that shows this node again."""
+        if isinstance(self.source, Replay):
+            return "p2pfl tui --replay FILE"
+        if self.state.data_dir and self.may("leave"):
+            return f"p2pfl tui --data-dir {quoted(self.state.data_dir)}"
+        return f"p2pfl tui {self.source.text} --certs FOLDER"
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the state may be out of date, since there is no connection."""
+        return not isinstance(self.connection, Connected)
+
+    @property
+    def has_open_run(self) -> bool:
+        """Whether there is a run that has not ended."""
+        return bool(self.state.run) and self.state.phase not in (*OVER, "ended")
+
+    def may(self, *commands: What) -> bool:
+        """Return whether the node takes one of *commands* from this user."""
+        if self._greeting is None or self.is_stale:
+            return False
+        return any(what in self._greeting.may for what in commands)
+
+    def allows(self, action: str) -> bool:
+        """Return whether *action* of the app makes sense now and is permitted."""
+        is_replay = isinstance(self.source, Replay)
+        allowed = {
+            "start": self.may("start") and not self.state.run,
+            "pause_or_resume": self.may("pause") and self.has_open_run,
+            "stop": self.may("stop") and self.has_open_run,
+            "save": self.may("save") and self.state.trained > 0,
+            "kill_or_start": self.demo is not None,
+            "retry": isinstance(self.connection, Retrying) and not is_replay,
+            "replay_pause": is_replay,
+            "replay_speed": is_replay,
+            "replay_seek": is_replay,
+        }
+        return allowed.get(action, True)
