@@ -52,7 +52,7 @@ from p2pfl.core.effects import (
 from p2pfl.core.node import Node
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.exit_codes import ExitCode
-from p2pfl.messages import DeviceInfo, Message, Records
+from p2pfl.messages import Message, Records
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import LinkedPeer
 from p2pfl.runtime.collector import Collector
@@ -114,17 +114,18 @@ class Driver:
         self._collector: Collector | None = None
         self.ended: asyncio.Future[Exit] = self._loop.create_future()
         """Done when the node is to exit."""
-        self.before_tick: Callable[[], None] = lambda: None
-        """Called with every tick, about once a second: for what nobody announces."""
-        self.device_info: Callable[[], DeviceInfo | None] = lambda: None
-        """Returns what is told to whoever is linked."""
+        self._before_tick: Callable[[], None] = lambda: None
         self.mesh: Mesh | None = None
         self.work: Work | None = None
 
     # --- inputs ---------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin the protocol; `mesh` and `work` are set."""
+    def start(self, mesh: Mesh, work: Work, before_tick: Callable[[], None] = lambda: None) -> None:
+        """Begin the protocol. *mesh* and *work* carry out its effects, and were made with this driver.
+
+        *before_tick* is called with every tick, about once a second: for changes that nobody announces.
+        """
+        self.mesh, self.work, self._before_tick = mesh, work, before_tick
         self._give_out(self._node.start(self._loop.time()))
 
     def feed(self, event: inputs.AnyInput) -> None:
@@ -133,7 +134,7 @@ class Driver:
 
     def _tick(self) -> None:
         self._timer = None
-        self.before_tick()
+        self._before_tick()
         self._give_out(self._node.tick(self._loop.time()))
 
     def _give_out(self, effects: list[AnyEffect]) -> None:
@@ -153,8 +154,6 @@ class Driver:
         """Tell the protocol of a new link."""
         self.publish(events.PeerLinked(peer.member.node, peer.name, peer.address))
         self.feed(inputs.Linked(peer.member, peer.name))
-        if (device_info := self.device_info()) is not None and self.mesh is not None:
-            self.mesh.send(peer.member.node, device_info)
 
     def unlinked(self, peer: LinkedPeer, reason: str) -> None:
         """Tell the protocol that a link ended."""
@@ -178,12 +177,6 @@ class Driver:
     def served(self, name: str, done: int, total: int) -> None:
         """Tell people how far a blob is sent."""
         self.publish(events.ProgressMade(0, "push", done, total, name))
-
-    def spread(self, device_info: DeviceInfo) -> None:
-        """Tell everybody linked of this node's *facts*."""
-        assert self.mesh is not None
-        for node in self.mesh.links():
-            self.mesh.send(node, device_info)
 
     def disowned(self, reason: str) -> None:
         """End the node: its data directory is a copy. First that is made sure of for all later starts."""

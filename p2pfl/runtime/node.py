@@ -31,7 +31,7 @@ from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.messages import MAX_ROSTER, RunSpec
 from p2pfl.net import sockets
-from p2pfl.net.addresses import parse_address
+from p2pfl.net.addresses import Address, parse_address
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.peers import Local
 from p2pfl.net.tasks import Tasks
@@ -162,18 +162,13 @@ async def _run(
         listen=config.listen,
         incarnations=Incarnations(journal, node.newest_vote, driver.fail),
         advertise=config.advertise,
-        peers=config.peers,
+        peers=_other_addresses(config),
         observers=observers.hear,
         settings=config.net,
     )
     await mesh.start()
-    driver.mesh = mesh
-    driver.work = work = Work(driver, store, worker, mesh)
-    if config.min_nodes is None:
-        driver.before_tick = _expectation(config, mesh, driver)
-    own = OwnDeviceInfo(journal.member.node, config.credentials.name, publisher.publish, driver.spread)
-    driver.device_info = lambda: own.device_info
-    publisher.add(own.write)
+    work = Work(driver, store, worker, mesh)
+    publisher.add(OwnDeviceInfo(journal.member.node, config.credentials.name, publisher.publish, mesh).write)
     measures = Measures(
         node,
         journal.member,
@@ -215,7 +210,7 @@ async def _run(
                 publisher.publish(events.Notice("warning", ALONE))
             if config.until_eof:
                 end_with_input(driver)
-            driver.start()
+            driver.start(mesh, work, _expectation(config, mesh, driver))
             exit_ = await driver.run()
         reason = exit_.reason
         logger.info("ended with exit code %d: %s", exit_.code, exit_.reason)
@@ -271,9 +266,25 @@ def _options(config: NodeConfig) -> Options:
     )
 
 
+def _other_addresses(config: NodeConfig) -> tuple[str, ...]:
+    """Return the listed addresses without those that are certainly this node's own.
+
+    Operators give all nodes one list. A host name counts as another device here: the mesh finds out by
+    dialling it. A node that listens on one interface may share its port with another node of this device.
+    """
+    host, port = config.listen
+    own = {parse_address(text) for text in config.advertise}
+
+    def is_own(address: Address) -> bool:
+        listens_there = address.port == port and (host is None or host == address.host)
+        return address in own or (listens_there and sockets.is_own_host(address.host))
+
+    return tuple(text for text in config.peers if not is_own(parse_address(text)))
+
+
 def _devices(config: NodeConfig) -> int:
     """Return how many devices the listed addresses and this node may be, before anybody answered."""
-    return min(len({parse_address(text) for text in config.peers}) + 1, MAX_ROSTER)
+    return min(len({parse_address(text) for text in _other_addresses(config)}) + 1, MAX_ROSTER)
 
 
 def _founds_alone(config: NodeConfig, saved: Saved) -> bool:
@@ -282,17 +293,20 @@ def _founds_alone(config: NodeConfig, saved: Saved) -> bool:
 
 
 def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[], None]:
-    """Return what tells the protocol when listed addresses turned out to be one device, or this one."""
+    """Return a function that updates the number of awaited nodes: several addresses may be one device.
+
+    It does nothing where the operator gave the number.
+    """
     told = _devices(config)
 
-    def look() -> None:
+    def update() -> None:
         nonlocal told
         wanted = min(mesh.expected, MAX_ROSTER)
         if wanted != told:
             told = wanted
             driver.feed(inputs.Expect(wanted))
 
-    return look
+    return update if config.min_nodes is None else lambda: None
 
 
 @contextlib.contextmanager

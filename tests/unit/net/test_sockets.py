@@ -146,3 +146,11 @@ def test_a_link_local_address_is_told_with_its_interface() -> None:
     assert sockets.host_of(("fe80::1", 9, 0, 999_999)) == "fe80::1%999999"
     assert sockets.host_of(("::ffff:192.0.2.7", 9, 0, 0)) == "192.0.2.7"
     assert sockets.host_of(("192.0.2.7", 9)) == "192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    ("host", "is_own"),
+    [("localhost", True), ("127.0.0.1", True), ("192.0.2.7", False), ("laptop.local", False), ("", False)],
+)
+def test_a_host_is_certainly_own_without_a_name_server(host: str, is_own: bool) -> None:
+    assert sockets.is_own_host(host) is is_own

@@ -31,7 +31,7 @@ from p2pfl.core.effects import (
 )
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.exit_codes import ExitCode
-from p2pfl.messages import DeviceInfo, Evaluation, Member, Message, Prepare, Records
+from p2pfl.messages import Evaluation, Member, Message, Prepare, Records
 from p2pfl.net.loop import run
 from p2pfl.net.peers import LinkedPeer
 from p2pfl.runtime.driver import FRAME_MARGIN, LATER_SECONDS, Driver
@@ -57,7 +57,6 @@ def commit(then: str) -> SaveCommit:
     return SaveCommit(chain.run, chain.commit(then=then), 1.0)
 
 
-DEVICE_INFO = DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cpu", 40, (30, 10))
 BEN = LinkedPeer(Member(node("ben"), "1" * 32), "ben", "node", "h:1", 1, "2" * 32)
 
 
@@ -108,9 +107,6 @@ class Trace:
     def records(self, run: str, after: int, max_bytes: int) -> Records:
         self.steps.append(("read", run, after, max_bytes))
         return Records(run, None, ())
-
-    def links(self) -> dict[str, LinkedPeer]:
-        return {BEN.member.node: BEN}
 
     def send(self, to: str, message: Message) -> bool:
         self.steps.append(("sent", to, message))
@@ -164,16 +160,20 @@ def drive(
     if told is not None:
         publisher.add(lambda published: told.append(published.event))
     store = store or BlobStore(path)
-    driver = Driver(script, trace, store, publisher, NetSettings())  # type: ignore[arg-type]
-    driver.mesh = driver.work = trace
-    return driver
+    return Driver(script, trace, store, publisher, NetSettings())  # type: ignore[arg-type]
+
+
+def begin(driver: Driver, before_tick: Callable[[], None] = lambda: None) -> None:
+    """Start *driver*: its journal stands for mesh and work, too."""
+    trace: Any = driver._journal
+    driver.start(trace, trace, before_tick)
 
 
 async def perform(path: Path, effects: list[AnyEffect], trace: Trace | None = None) -> tuple[Exit, list[Any]]:
     """Carry *effects* out; return how it ended and the steps that were taken."""
     trace = trace or Trace()
     driver = drive(path, ScriptedNode(effects), trace)
-    driver.start()
+    begin(driver)
     return await driver.run(), trace.steps
 
 
@@ -196,7 +196,7 @@ async def test_nothing_is_sent_before_the_save_in_front_of_it_is_durable(tmp_pat
     disk = SlowDisk()
     trace = Trace(disk)
     driver = drive(tmp_path, ScriptedNode([PROMISE, Send("ben", PREPARE), BYE]), trace)
-    driver.start()
+    begin(driver)
     running = asyncio.create_task(driver.run())
     assert await disk.is_at_work()
     assert trace.steps == [], "the disk is still at work"
@@ -222,7 +222,7 @@ async def test_a_report_waits_for_the_next_save_and_holds_nothing_up(tmp_path: P
 async def test_what_can_wait_is_saved_soon_when_nothing_else_is(tmp_path: Path) -> None:
     trace = Trace()
     driver = drive(tmp_path, ScriptedNode([REPORT, Send("ben", PREPARE), UPDATE]), trace)
-    driver.start()
+    begin(driver)
     running = asyncio.create_task(driver.run())
     await until(lambda: len(trace.steps) == 2)
     assert trace.steps == [("sent", "ben", PREPARE), ("saved", [REPORT, UPDATE])]
@@ -268,7 +268,7 @@ async def test_an_update_that_took_long_is_not_put_off_and_holds_nothing_up(tmp_
     disk = SlowDisk()
     trace = Trace(disk)
     driver = drive(tmp_path, ScriptedNode([REPORT, Send("ben", PREPARE), DEAR_UPDATE]), trace)
-    driver.start()
+    begin(driver)
     assert driver._later == [], "both are on their way to the disk"
     assert await disk.is_at_work()
     assert trace.steps == [("sent", "ben", PREPARE)]
@@ -283,7 +283,7 @@ async def test_a_collection_waits_for_the_next_flush_instead_of_making_one(tmp_p
     store = BlobStore(tmp_path)
     unused = adopted(store, b"unused")
     driver = drive(tmp_path, ScriptedNode([REPORT, DeleteUnneededBlobs(frozenset())]), trace, store=store)
-    driver.start()
+    begin(driver)
     await until(lambda: driver._flushed is not None)
     assert trace.steps == []
     assert store.has(unused)
@@ -376,8 +376,7 @@ async def test_effects_behind_an_exit_are_left_undone(tmp_path: Path) -> None:
 async def test_the_protocol_is_ticked_when_its_deadline_comes(tmp_path: Path) -> None:
     ticks = []
     driver = drive(tmp_path, ScriptedNode([], tick=[BYE]), Trace())
-    driver.before_tick = lambda: ticks.append(1)
-    driver.start()
+    begin(driver, lambda: ticks.append(1))
     assert await driver.run() == BYE
     assert ticks == [1]
 
@@ -389,7 +388,7 @@ def test_an_input_while_a_deadline_is_already_past_changes_nothing_on_a_node_s_o
     async def main() -> Exit:
         script = ScriptedNode([], tick=[BYE])
         driver = drive(tmp_path, script, Trace())
-        driver.start()
+        begin(driver)
         for peer in ("ben", "cleo"):
             driver.feed(inputs.Unlinked(peer))
         return await driver.run()
@@ -411,7 +410,7 @@ async def test_a_guarded_blob_survives_a_collection_until_its_release_has_come_u
     trace = Trace()
     trace.guard.add(blobs["guarded"])
     driver = drive(tmp_path, ScriptedNode([DeleteUnneededBlobs(frozenset({blobs["kept"]}))]), trace)
-    driver.start()
+    begin(driver)
     driver.release_later(blobs["guarded"])
     driver._give_out([BYE])
     await driver.run()
@@ -426,7 +425,7 @@ async def test_a_collection_holds_nothing_up_and_spares_what_comes_in_while_it_l
     trace = Trace()
     script = ScriptedNode([DeleteUnneededBlobs(frozenset()), Send("ben", PREPARE)])
     driver = drive(tmp_path, script, trace, store=store)
-    driver.start()
+    begin(driver)
     running = asyncio.create_task(driver.run())
     assert await disk.is_at_work()
     await until(lambda: trace.steps == [("sent", "ben", PREPARE)])
@@ -453,7 +452,7 @@ async def test_a_fault_in_carrying_an_effect_out_ends_the_node_and_not_whoever_g
             raise RuntimeError("no such job")
 
     driver = drive(tmp_path, ScriptedNode([]), Broken())
-    driver.start()
+    begin(driver)
     driver._give_out([Train(RUN, 1, SPEC, digest("model"), 0)])
     assert (await driver.run()).code == ExitCode.BUG
     assert "no such job" in caplog.text
@@ -471,7 +470,7 @@ async def test_what_the_mesh_tells_reaches_people_and_a_copied_disk_ends_the_nod
     script = ScriptedNode([Tell(events.Notice("info", "hello"))])
     trace = Trace()
     driver = drive(tmp_path, script, trace, told)
-    driver.start()
+    begin(driver)
     driver.refused("192.0.2.7:1", "another CA")
     driver.disowned("this data directory is a copy")
     driver.disowned("it is told twice")
@@ -493,27 +492,11 @@ async def test_where_a_copy_cannot_be_marked_the_disk_is_what_ends_the_node(tmp_
 async def test_a_link_the_protocol_wants_ended_is_cut(tmp_path: Path) -> None:
     trace = Trace()
     driver = drive(tmp_path, ScriptedNode([Sever("ben", "it has forgotten votes")]), trace)
-    driver.start()
+    begin(driver)
     assert trace.steps == [("dropped", "ben", "it has forgotten votes")]
 
 
 # --- for people ---------------------------------------------------------------------------------------------
-
-
-async def test_a_new_link_is_told_the_facts_of_this_node_where_they_are_known(tmp_path: Path) -> None:
-    trace = Trace()
-    driver = drive(tmp_path, ScriptedNode([]), trace)
-    driver.linked(BEN)
-    assert trace.steps == []
-    driver.device_info = lambda: DEVICE_INFO
-    driver.linked(BEN)
-    assert trace.steps == [("sent", BEN.member.node, DEVICE_INFO)]
-
-
-async def test_facts_that_changed_go_to_everybody_linked(tmp_path: Path) -> None:
-    trace = Trace()
-    drive(tmp_path, ScriptedNode([]), trace).spread(DEVICE_INFO)
-    assert trace.steps == [("sent", BEN.member.node, DEVICE_INFO)]
 
 
 async def test_a_blob_on_its_way_to_a_peer_is_shown(tmp_path: Path) -> None:
