@@ -108,7 +108,7 @@ class DemoWatcher:
         ended = [node for node in self._nodes if node.exit_code is not None]
         found = [(node.name, one) for node in self._nodes for one in node.follower.read()]
         for name, one in sorted(found, key=lambda entry: entry[1].time):
-            for line in self.story.take(name, one.event, one.training_round):
+            for line in self.story.take(name, one):
                 self._screen.say(line, one.time)
         for node in ended:
             self._note_end(node)

@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from p2pfl import events
 from p2pfl.demo.screen import BAR_CELLS, MAX_HELD, Screen, bar, draw_local_only, draw_story
 from p2pfl.demo.story import Story
+from p2pfl.events import Published
 
 
 def drawn(what: RenderableType, width: int = 80) -> list[str]:
@@ -29,9 +30,9 @@ def test_a_row_for_each_node_fits_80_characters():
     names = tuple(f"node-{number}" for number in range(1, 33))
     story = Story(names)
     for name in names:
-        story.take(name, events.DataShown(0, 32, tuple(range(1, 11))))
-        story.take(name, events.TrainingStarted(1, 0))
-        story.take(name, events.Elected(1, 1, name, "a" * 52, 17))
+        story.take(name, Published(1, 0.0, events.DataShown(0, 32, tuple(range(1, 11)))))
+        story.take(name, Published(1, 0.0, events.TrainingStarted(1, 0)))
+        story.take(name, Published(1, 0.0, events.Elected(1, 1, name, "a" * 52, 17)))
     lines = drawn(draw_story(story))
     assert len(lines) == 2 + len(names)
     assert lines[1] == "no run yet"
