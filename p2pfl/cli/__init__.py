@@ -1,7 +1,7 @@
-"""The command `p2pfl`: its subcommands, and what becomes of an error that reaches the top.
+"""The command `p2pfl`: its subcommands, and how errors that reach the top are reported.
 
-A subcommand's module is imported when that subcommand is asked for, and no other one: `p2pfl --help` knows
-the names and one line about each from the table here. So `p2pfl certs` never waits for what a node needs.
+Only the module of the subcommand that is called is imported: `p2pfl --help` has the names and one line about
+each from the table here, and `p2pfl certs` does not wait for the imports of a node.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from p2pfl.exit_codes import ExitCode
 
 
 class Subcommand(NamedTuple):
-    """Where a subcommand is, and its line in `p2pfl --help`."""
+    """The place of a subcommand's code, and its line in `p2pfl --help`."""
 
     module: str
     attribute: str
-    """A function that Typer makes a command of, or a Typer app with commands of its own."""
+    """A function that becomes a command, or a Typer app with commands of its own."""
     help: str
     """The first line of that function's docstring, or the app's help: a test compares them."""
 
@@ -40,7 +40,7 @@ SUBCOMMANDS = {
     "tui": Subcommand(
         "p2pfl.cli.tui",
         "tui",
-        "Watch a running node, or a recording of one, on the terminal's whole screen.",
+        "Open the terminal UI on a running node, or on a recording of one.",
     ),
     "demo": Subcommand(
         "p2pfl.cli.demo",
@@ -51,62 +51,62 @@ SUBCOMMANDS = {
         "p2pfl.cli.watching", "status", "Show what a running node and its federation are doing now."
     ),
     "watch": Subcommand(
-        "p2pfl.cli.watching", "watch", "Print what a running node tells, line by line, until it ends."
+        "p2pfl.cli.watching", "watch", "Print the events of a running node, line by line, until it ends."
     ),
     "start": Subcommand(
-        "p2pfl.cli.orders", "start", "Give the start that a node run with --wait holds back."
+        "p2pfl.cli.orders", "start", "Start the run that a node started with --wait holds back."
     ),
     "pause": Subcommand(
         "p2pfl.cli.orders", "pause", "Pause the run of the whole federation after the open round."
     ),
-    "resume": Subcommand("p2pfl.cli.orders", "resume", "Let a paused run go on."),
+    "resume": Subcommand("p2pfl.cli.orders", "resume", "Resume a paused run."),
     "stop": Subcommand(
         "p2pfl.cli.orders", "stop", "End the run of the whole federation after the open round."
     ),
     "leave": Subcommand(
-        "p2pfl.cli.orders", "leave", "Make one node of yours leave politely: the others go on without it."
+        "p2pfl.cli.orders", "leave", "Make a node leave politely: the others go on without it."
     ),
     "save": Subcommand(
         "p2pfl.cli.orders",
         "save",
-        "Make a node save the last committed model as a file in its data directory.",
+        "Make a node save the last committed model to a file in its data directory.",
     ),
     "certs": Subcommand(
         "p2pfl.cli.certs",
         "app",
-        "Make and show the certificates by which the devices of a federation know each other.",
+        "Create and show the certificates of a federation's devices.",
     ),
     "doctor": Subcommand(
         "p2pfl.cli.doctor",
         "doctor",
-        "Check what a node needs to run here, and say what to do about what is missing.",
+        "Check whether a node can run on this device, and say what is missing.",
     ),
     "continue": Subcommand(
         "p2pfl.cli.continue_",
         "app",
-        "Go on with who is left when a majority is gone for good: a new run from the last model.",
+        "Continue without a majority that is lost for good: a new run from the last model.",
     ),
     "history": Subcommand(
         "p2pfl.cli.history",
         "history",
-        "Show the committed training rounds of a run, or check that all is as it must be.",
+        "Show the committed training rounds of a run, or verify the data directories.",
     ),
     "export": Subcommand(
         "p2pfl.cli.history",
         "export",
-        "Copy a committed model out of a data directory, as a file that safetensors loads.",
+        "Copy a committed model from a data directory to a safetensors file.",
     ),
     "simulate": Subcommand(
         "p2pfl.cli.simulate",
         "simulate",
-        "Run simulated federations through crashes, cuts and lost disks, and judge every step.",
+        "Simulate federations with crashes, partitions and lost disks, and check every step.",
     ),
 }
 """The subcommands in the order `p2pfl --help` lists them."""
 
 
 def load(name: str) -> Any:
-    """Import the subcommand *name* and return its command, as Typer's group wants it."""
+    """Import the subcommand *name* and return its command."""
     subcommand = SUBCOMMANDS[name]
     target = getattr(import_module(subcommand.module), subcommand.attribute)
     if isinstance(target, typer.Typer):
@@ -122,15 +122,15 @@ class LazyGroup(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         for name, subcommand in SUBCOMMANDS.items():
-            # Stands for the command in lists and in "did you mean"; `get_command` returns the real one.
+            # A placeholder for lists and "did you mean"; `get_command` returns the real one.
             self.commands[name] = TyperCommand(name, help=subcommand.help, rich_markup_mode=None)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the group's signature
-        """Return the command called *cmd_name*, None if there is no such."""
+        """Return the command called *cmd_name*, None if there is none."""
         return load(cmd_name) if cmd_name in SUBCOMMANDS else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the group's signature
-        """Write the list of commands, importing none of them."""
+        """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, subcommand.help) for name, subcommand in SUBCOMMANDS.items()])
 
@@ -162,9 +162,9 @@ def p2pfl(
 def main() -> None:
     """Run the command line of this process, and exit with its code.
 
-    An error p2pfl raises on purpose is one line on standard error, and so is what the operating system
-    refuses. Any other is a bug: its traceback goes to a file, which a line on standard error names. Where the
-    reader of standard output goes away (`| head`), the command ends silently, as SIGPIPE ends a program.
+    An error that p2pfl raises on purpose, or that comes from the operating system, is one line on standard
+    error. Any other is a bug: its traceback goes to a file, and a line on standard error names the file. When
+    the reader of standard output goes away (`| head`), the command ends silently, like after SIGPIPE.
     """
     streams.mend()
     try:
@@ -184,7 +184,7 @@ def main() -> None:
     except OSError as error:
         _explain(_refusal(error))
         sys.exit(ExitCode.UNFIT)
-    except Exception as error:  # noqa: BLE001 - the last place that can say something better than a traceback
+    except Exception as error:  # noqa: BLE001 - the last place that can report more than a traceback
         from p2pfl.runtime.logs import keep_traceback
 
         _explain(
@@ -195,12 +195,12 @@ def main() -> None:
 
 
 def _explain(text: str) -> None:
-    """Write *text* to standard error, behind everything on standard output."""
+    """Write *text* to standard error, after everything on standard output."""
     sys.stderr.write(f"p2pfl: {text}\n")
 
 
 def _refusal(error: OSError) -> str:
-    """Return what the operating system refused; without a path, where the details are."""
+    """Describe an error of the operating system; one without a path is written to a file in full."""
     if error.filename is not None:
         return f"the system refused {error.filename}: {error.strerror or error}; check that path"
     from p2pfl.runtime.logs import keep_traceback

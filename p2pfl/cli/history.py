@@ -1,7 +1,7 @@
-"""`p2pfl history` and `p2pfl export`: look at what data directories hold, also while their nodes run.
+"""`p2pfl history` and `p2pfl export`: read data directories, also while their nodes run.
 
-Both only read: they take no lock, raise no boot count and change no file of the node. Everything heavy is
-imported when a command runs, since `p2pfl --help` must not wait for it.
+Both only read: they take no lock and change no file of the node. Heavy modules are imported when a command
+runs, since `p2pfl --help` must not wait for them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from p2pfl.store.reader import JournalReader, RunRow
 
 SHORT = 7
-"""Characters of a digest or run id that people see: enough to tell a few apart."""
+"""Number of characters of a digest or run id that are shown: enough to tell a few apart."""
 
 MAX_FAULT = 600
-"""Characters of a line: names in a damaged journal may be anything."""
+"""Most characters of a fault's line: names in a damaged journal may be anything."""
 
 DataDirOption = Annotated[
     Path | None,
@@ -36,7 +36,9 @@ DataDirOption = Annotated[
 ]
 RunOption = Annotated[
     str | None,
-    typer.Option("--run", metavar="ID", help="Another run than the newest: the first characters of its id."),
+    typer.Option(
+        "--run", metavar="ID", help="Show this run instead of the newest: the first characters of its id."
+    ),
 ]
 
 
@@ -56,7 +58,8 @@ def history(
         Path | None, typer.Option("--csv", metavar="FILE", help="Write a table for a spreadsheet instead.")
     ] = None,
     jsonl: Annotated[
-        Path | None, typer.Option("--jsonl", metavar="FILE", help="Write what --json prints instead.")
+        Path | None,
+        typer.Option("--jsonl", metavar="FILE", help="Write the output of --json to FILE instead."),
     ] = None,
     svg: Annotated[
         Path | None,
@@ -65,11 +68,11 @@ def history(
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Check journals and models, each by itself and against each other, instead."
+            "--verify", help="Verify journals and models, each by itself and against each other, instead."
         ),
     ] = False,
 ) -> None:
-    """Show the committed training rounds of a run, or check that all is as it must be."""
+    """Show the committed training rounds of a run, or verify the data directories."""
     from p2pfl.errors import UserError
     from p2pfl.observe.target import find_data_dir
 
@@ -172,7 +175,7 @@ def export(
     run: RunOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
 ) -> None:
-    """Copy a committed model out of a data directory, as a file that safetensors loads."""
+    """Copy a committed model from a data directory to a safetensors file."""
     from p2pfl.errors import UserError
     from p2pfl.observe.target import find_data_dir
     from p2pfl.store.directory import DataDirectory
@@ -222,7 +225,7 @@ def _choose(rows: list[RunRow], wanted: str | None, data_dir: Path) -> RunRow:
 
 
 def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | None, best: bool) -> RoundRow:
-    """Return the round whose model is asked for and here."""
+    """Return the round whose model was asked for, if the model is here."""
     from p2pfl.errors import UserError
 
     rounds = [row for row in journal.rounds(run.run) if row.kind == "train"]
@@ -254,7 +257,7 @@ def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | 
 
 
 def provisional_note(rounds: Iterable[RoundRow]) -> str:
-    """Explain the mark of the rounds whose accuracy was only reported; empty where there are none."""
+    """Return an explanation of the marked, only reported accuracies; empty if there are none."""
     from p2pfl.report.terminal import PROVISIONAL
 
     notes = [
@@ -267,7 +270,7 @@ def provisional_note(rounds: Iterable[RoundRow]) -> str:
 
 
 def state_of(run: RunRow, rounds: Sequence[RoundRow]) -> str:
-    """Return in a few words how *run*, with these training *rounds*, stands."""
+    """Describe the state of *run*, with these training *rounds*, in a few words."""
     empty = sum(1 for row in rounds if not row.updates)
     if run.ended and run.origin is None and rounds and empty == len(rounds):
         return "ended, but no update was ever counted: the model is not trained"
@@ -279,7 +282,7 @@ def state_of(run: RunRow, rounds: Sequence[RoundRow]) -> str:
 
 
 def _show(run: RunRow, rounds: Sequence[RoundRow], others: int) -> None:
-    """Print the run's heading, its rounds, and what else there is to see."""
+    """Print the run's heading, its rounds, and how many other runs there are."""
     from rich.console import Console
 
     from p2pfl.report.terminal import round_table

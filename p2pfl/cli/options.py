@@ -1,4 +1,4 @@
-"""What commands share of their options: help under headings, and the options that name a running node.
+"""Command-line options that commands share: grouped help, and the options that name a running node.
 
 The headings are drawn without rich: importing it costs half the time `--help` may take, and Typer itself
 groups options only where rich draws the help. An option's heading is its `rich_help_panel`.
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from p2pfl.observe.target import Target
 
 WORDS = "p2pfl.words"
-"""Where a command finds its own command line as it was given: in its context's `meta`."""
+"""Key of a command's own arguments, as they were given, in its context's `meta`."""
 
 WHICH = "Which node (none of these: your only one on this machine)"
 
 AddressArgument = Annotated[
-    str | None, typer.Argument(metavar="HOST:PORT", help="The address of a node, with --certs.")
+    str | None, typer.Argument(metavar="HOST:PORT", help="Address of a node; needs --certs.")
 ]
 DataDirOption = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="The data directory of a node of yours on this machine.",
+        help="The data directory of your node on this machine.",
         rich_help_panel=WHICH,
     ),
 ]
@@ -37,7 +37,7 @@ NodeOption = Annotated[
     typer.Option(
         "--node",
         metavar="NAME",
-        help="The same by its name, where it runs without --data-dir.",
+        help="The name of your node on this machine, if it runs without --data-dir.",
         rich_help_panel=WHICH,
     ),
 ]
@@ -60,12 +60,12 @@ class GroupedCommand(TyperCommand):
     """A Typer command with its options under the headings of their `rich_help_panel`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep the command line for commands that start themselves again in another process."""
+        """Keep the arguments, for commands that start themselves again in another process."""
         ctx.meta[WORDS] = tuple(args)
         try:
             rest: list[str] = super().parse_args(ctx, args)
         except Exception as error:
-            # "Did you mean" of an option that nobody can look up in --help helps nobody.
+            # "Did you mean" must not propose options that --help does not list.
             guesses = getattr(error, "possibilities", None)
             if guesses:
                 error.possibilities = [name for name in guesses if name in self._shown()]  # type: ignore[attr-defined]
@@ -99,10 +99,10 @@ def is_given(context: typer.Context, name: str) -> bool:
 def find_node(
     address: str | None, data_dir: Path | None, node: str | None, certs: Path | None, name: str | None
 ) -> Target:
-    """Return the node these options mean.
+    """Return the node that these options name.
 
     Raises:
-        UserError: there is no such node, or no way to it; the message says what to give.
+        UserError: there is no such node, or it cannot be reached; the message says what to give.
     """
     from p2pfl.observe.target import find_target
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from p2pfl.demo.processes import NodeProcess
 
 NODES_FILE = "demo.json"
-"""Who takes part: `NodeList`, as JSON."""
+"""The demo's nodes: a `NodeList`, as JSON."""
 
 COMMANDS_FILE = "demo.commands.jsonl"
-"""What the screen wants: one `Command` a line."""
+"""Commands of the terminal UI: one `Command` a line."""
 
 REPORTS_FILE = "demo.events.jsonl"
-"""What no node reports: one `Report` a line."""
+"""What only the demo knows: one `Report` a line."""
 
 MAX_READ_BYTES = 64 * 1024
 """Read at a time: a person types commands, and a demo reports a few lines a minute."""
@@ -44,13 +44,13 @@ class ListedNode(msgspec.Struct, frozen=True):
 
 
 class NodeList(msgspec.Struct, frozen=True):
-    """Who takes part."""
+    """The nodes of the demo."""
 
     nodes: tuple[ListedNode, ...]
 
 
 class Command(msgspec.Struct, frozen=True):
-    """What somebody at the screen wants done to a node of the demo."""
+    """A command of the terminal UI to kill or start a node."""
 
     do: Literal["kill", "start"]
     node: str
@@ -95,10 +95,10 @@ class LineReader:
 
 
 class Control:
-    """The demo's side of these files."""
+    """The demo's side of these files: it reads commands and writes reports."""
 
     def __init__(self, folder: Path, nodes: Sequence[NodeProcess]) -> None:
-        """Write the files anew: what an earlier demo in *folder* was asked is over.
+        """Create the files, or empty those of an earlier demo in *folder*.
 
         Raises:
             DataDirectoryError: they cannot be written.

@@ -18,10 +18,10 @@ from p2pfl.programs import apart, start
 from p2pfl.runtime.follow import EventFollower
 
 POLL_SECONDS = 0.1
-"""Between looks at the event files: what people take for at once."""
+"""Interval of polling the event files and processes: people take it for immediate."""
 
 GRACE_SECONDS = 5.0
-"""For a node that was asked to end, before it is asked harder: its worker may be in the middle of a batch."""
+"""How long a node may take to end before the next, harder attempt: a batch may be in training."""
 
 TUI_GRACE_SECONDS = 3.0
 """How long the terminal UI may take to restore the terminal after SIGTERM, before it is killed."""
@@ -44,7 +44,7 @@ class ChildProcess:
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
-        """End it without asking; a node's worker ends with it."""
+        """Kill it; a node's worker ends with its node."""
         if self._process is not None and self.is_running:
             self._process.kill()
 
@@ -62,11 +62,11 @@ class NodeProcess(ChildProcess):
         self.follower = EventFollower(self.events_path, skip=True)
 
     def start(self, options: Sequence[str]) -> None:
-        """Start the node with *options* besides those that say where its files are."""
+        """Start the node with *options*; those for its files are added."""
         places = (f"--certs={self.certs}", f"--data-dir={self.data_dir}", f"--events={self.events_path}")
         self.release()
-        # The nodes end with the pipe that only this process holds: no way to end the demo leaves one behind.
-        # Ctrl-C in the demo's terminal is the demo's to answer: it ends its nodes itself, all together.
+        # A node ends with the pipe that only this process holds, so no node outlives the demo.
+        # Ctrl-C in the terminal reaches the demo only, which then ends its nodes.
         with self.output_path.open("ab") as output:
             self._process = start(
                 *("p2pfl", "node", *places, *options, "--until-eof"),
@@ -77,12 +77,12 @@ class NodeProcess(ChildProcess):
             )
 
     def release(self) -> None:
-        """Close the pipe to the process of an earlier start."""
+        """Close the pipe to the process that was started last."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
     def interrupt(self) -> None:
-        """Do what Ctrl-C in its own terminal would: once it leaves politely, twice it stops at once."""
+        """Send what Ctrl-C sends: the first makes the node leave politely, the second stops it at once."""
         if self._process is not None and self.is_running:
             if sys.platform == "win32":
                 self._process.terminate()
@@ -90,7 +90,7 @@ class NodeProcess(ChildProcess):
                 self._process.send_signal(signal.SIGINT)
 
     def last_lines(self, count: int) -> list[str]:
-        """Return the last *count* lines it printed."""
+        """Return the last *count* lines of its output."""
         if not self.output_path.exists():
             return []
         text = self.output_path.read_text(encoding="utf-8", errors="backslashreplace")
@@ -98,10 +98,10 @@ class NodeProcess(ChildProcess):
 
 
 class TuiProcess(ChildProcess):
-    """The terminal UI on a demo, which goes on meanwhile."""
+    """The terminal UI on a running demo."""
 
     def __init__(self, folder: Path) -> None:
-        """Show the demo in *folder*, once it is started."""
+        """Start nothing yet; *folder* is the demo's."""
         super().__init__()
         self._folder = folder
 
@@ -110,7 +110,7 @@ class TuiProcess(ChildProcess):
         self._process = start("tui", f"--data-dir={data_dir}", f"--demo={self._folder}")
 
     async def close(self) -> None:
-        """End it if it runs: politely, so that it restores the terminal, then by force."""
+        """End it: with SIGTERM, so that it restores the terminal, then with a kill."""
         if self._process is not None and self.is_running:
             self._process.terminate()
             await _wait([self], TUI_GRACE_SECONDS)
@@ -119,7 +119,7 @@ class TuiProcess(ChildProcess):
 
 
 def describe_exit(code: int) -> str:
-    """Say how a node with exit code *code* ended."""
+    """Describe the end of a node with exit code *code*."""
     if code == ExitCode.LEFT:
         return "left, as it was told"
     if code == ExitCode.UNTRAINED:
@@ -133,7 +133,7 @@ def describe_exit(code: int) -> str:
 
 
 async def end_all(nodes: Sequence[NodeProcess]) -> None:
-    """End every node of *nodes* that runs: politely, then at once, then by force. None is left behind."""
+    """End all *nodes*: with an interrupt, with a second one, then with a kill."""
     for ask in (NodeProcess.interrupt, NodeProcess.interrupt, NodeProcess.kill):
         running = [node for node in nodes if node.is_running]
         for node in running:

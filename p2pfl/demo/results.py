@@ -15,11 +15,11 @@ from p2pfl.store.directory import DataDirectory
 from p2pfl.store.reader import RunRow
 
 SHORT = 12
-"""Characters of a digest that people see."""
+"""Number of characters of a digest that are shown."""
 
 
 class JournalSummary(msgspec.Struct, frozen=True):
-    """What one node's data directory holds of its newest run."""
+    """The newest run in one node's data directory."""
 
     run: RunRow
     rounds: tuple[RoundRow, ...]
@@ -57,7 +57,7 @@ def _read(directory: DataDirectory) -> JournalSummary | None:
 
 
 def disagreements(journals: Mapping[str, JournalSummary]) -> list[str]:
-    """Return a sentence for each thing in which two of *journals* differ that must be the same."""
+    """Return a sentence for each contradiction between two of *journals*."""
     found = []
     first: dict[tuple[str, int], tuple[str, RoundRow]] = {}
     for name, journal in journals.items():

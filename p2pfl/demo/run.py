@@ -37,14 +37,14 @@ SHOWN_LINES = 8
 
 
 class DemoSettings(NamedTuple):
-    """What the demo was asked to do."""
+    """What a demo runs and where."""
 
     nodes: int
     options: tuple[str, ...]
-    """For every node: what is to be trained, and how fast."""
+    """Command-line options for every node."""
     folder: Path
     keeps: bool
-    """Whether the folder stays."""
+    """Whether the folder is kept at the end."""
     spec: RunSpec
     places: DataPlaces
     """Where data sets are."""
@@ -57,7 +57,7 @@ def _names(count: int) -> tuple[str, ...]:
 
 
 def prepare(folder: Path, nodes: int) -> None:
-    """Make the CA and the nodes' certificates in *folder*, or use those of an earlier demo there.
+    """Create the CA and the nodes' certificates in *folder*, or reuse those of an earlier demo.
 
     Raises:
         UserError: the earlier one had another number of nodes.
@@ -65,7 +65,7 @@ def prepare(folder: Path, nodes: int) -> None:
     """
     certs = folder / "certs"
     known = sorted(path.name for path in issued_folders(certs)) if certs.is_dir() else []
-    # A node's data directory is made after the last certificate: without one, the making was interrupted.
+    # Data directories are created after all certificates: without one, an earlier demo was interrupted here.
     if (folder / _names(1)[0]).exists() and known != sorted(_names(nodes)):
         raise UserError(
             f"{folder} holds a demo of {len(known)} nodes: go on with it by --nodes {len(known)}, or give "
@@ -79,14 +79,14 @@ def prepare(folder: Path, nodes: int) -> None:
 
 
 async def perform(setting: DemoSettings, screen: Screen) -> ExitCode:
-    """Run the demo and return its exit code. However it ends, no node is left running."""
+    """Run the demo and return its exit code; all nodes are ended before it returns."""
     nodes = [NodeProcess(name, setting.folder) for name in _names(setting.nodes)]
     task = asyncio.current_task()
     assert task is not None
     with _interruptible(task, nodes):
         try:
             if setting.places.download:
-                # All nodes look in the same place: it is done once, before there are any.
+                # All nodes use the same files, so they are downloaded once, before any node starts.
                 screen.say(("·", f"downloading the data of {setting.spec.task}, unless they are here"))
                 await fetch_data(setting.spec, setting.places)
             return await _watch_and_judge(setting, nodes, screen)
@@ -146,7 +146,7 @@ async def _judge(
     comparing: ComparisonTask,
 ) -> ExitCode:
     def begin_comparing() -> None:
-        """Compare while somebody still looks: what comes of it is shown there too."""
+        """Begin the comparison while the terminal UI is open: it shows the results, too."""
         if setting.is_shown and (found := _complete(_read(nodes))):
             comparing.begin(next(iter(found.values())))
 
@@ -166,7 +166,7 @@ async def _judge(
     if setting.keeps:
         screen.say(("·", f"everything is kept in {setting.folder}"))
         screen.say(("·", f"more: p2pfl history --data-dir {quoted(nodes[0].data_dir)}"))
-    # A node that somebody killed is what the others are there for; one that gave up by itself is a failure.
+    # The federation tolerates a killed node; a node that ended by itself is a failure.
     is_good = agree and all(watch.dead[node.name] < 0 for node in failed)
     return ExitCode.COMPLETE if is_good else ExitCode.FAILED
 
@@ -183,7 +183,7 @@ def _complete(journals: dict[str, JournalSummary]) -> dict[str, JournalSummary]:
 async def _show_result(
     setting: DemoSettings, journals: dict[str, JournalSummary], screen: Screen, comparing: ComparisonTask
 ) -> bool:
-    """Print rounds, agreement and comparison; return whether all that the nodes have agrees."""
+    """Print rounds, agreement and comparison; return whether the nodes agree."""
     complete = _complete(journals)
     journal = next(iter(complete.values()))
     screen.print(round_table(journal.rounds))
@@ -206,7 +206,7 @@ async def _show_result(
 
 
 def _show_failed(failed: Sequence[NodeProcess], screen: Screen) -> None:
-    """Print the last words of the nodes that did not end well."""
+    """Print the last output of the failed nodes."""
     for node in failed:
         code = node.exit_code
         how = describe_exit(code) if code is not None else "did not end"

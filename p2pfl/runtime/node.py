@@ -1,6 +1,6 @@
-"""One node from start to exit code.
+"""Runs one node from its start to its exit code.
 
-Data directory, network, worker and protocol are put together here, and taken apart again.
+This is the only place where data directory, network, worker, protocol and observers are put together.
 """
 
 from __future__ import annotations
@@ -54,30 +54,31 @@ logger = logging.getLogger(__name__)
 
 
 OWN_FILES = 24
-"""Open in a node without links: journal, logs, its worker's pipes, listening sockets, the event loop's."""
+"""Files that a node without links has open: journal, logs, the worker's pipes, listening sockets, the event
+loop's."""
 
 ALONE = (
     "neither --peers nor --min-nodes is given, so this node waits for nobody and begins a run of its own; "
     "if others are to train with it, stop it and give their addresses"
 )
-"""Told where a run is about to be founded by one node: forgotten options look just like that."""
+"""Warning of a node that is about to found a run alone: its operator may have forgotten the options."""
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
-    """Everything one node is started with."""
+    """The configuration of one node."""
 
     credentials: Credentials
     data_dir: Path
     spec: RunSpec
     given: frozenset[str]
-    """Fields of `spec` the operator named."""
+    """Fields of `spec` that the operator has given."""
     peers: tuple[str, ...] = ()
     listen: tuple[str | None, int] = (None, 9000)
     """Host (None: every interface, IPv4 and IPv6) and port (0: any free one)."""
     advertise: tuple[str, ...] = ()
     partitions: int = 0
     min_nodes: int | None = None
-    """None: the listed peers that are not this node, and this node."""
+    """None: one for this node and one for each other device in `peers`."""
     wait: bool = False
     new_run: bool = False
     new_journal: bool = False
@@ -85,13 +86,13 @@ class NodeConfig(msgspec.Struct, frozen=True):
     continue_with: frozenset[str] | None = None
     """Node ids to continue the run in the data directory with, see `p2pfl.core.continuing`."""
     recorded: bool = False
-    """Whether events are written to a file: then also what only those are told who watch."""
+    """Whether events are written to a file: then metrics are sampled also without an observer."""
     leave_within: float = LEAVE_WITHIN
-    """Seconds of a polite leave after SIGTERM or SIGHUP."""
+    """Time limit in seconds of a polite leave after SIGTERM or SIGHUP."""
     save_dir: Path | None = None
-    """Where models are saved on command; None: in the data directory."""
+    """The folder of saved models; None: in the data directory."""
     until_eof: bool = False
-    """Whether the node ends with its standard input, which the program that started it holds open."""
+    """Whether the node ends with its standard input, which its parent process holds open."""
     worker: WorkerSettings = WorkerSettings()
     net: NetSettings = NetSettings()
     protocol: ProtocolSettings = ProtocolSettings()
@@ -100,8 +101,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
 async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) -> ExitCode:
     """Run a node until its run is complete or its operator ends it; return the exit code.
 
-    *started* is when the process began, by `time.time()`: what "ready after" counts from. Ctrl-C leaves
-    politely, a second one stops at once; SIGTERM and SIGHUP leave politely for a while.
+    *started* is the start of the process, by `time.time()`. Ctrl-C leaves politely, a second one stops at
+    once; SIGTERM and SIGHUP leave politely within `leave_within`.
 
     Raises:
         UserError: the data directory, the port, an address or the certificates do not allow it.
@@ -195,7 +196,7 @@ async def _run(
             signals(leave),
             _enter_key(config.wait, driver),
         ):
-            # Not before: who is told that the node listens may watch it, or end it, at once.
+            # Only now: whoever reads that the node listens may connect to it, or end it, at once.
             publisher.publish(
                 events.Started(
                     config.credentials.name,
@@ -225,10 +226,10 @@ async def _run(
 
 
 def _check_files(config: NodeConfig) -> None:
-    """Refuse to start where this process may not have enough files open for the links it is to have.
+    """Check that this process may have enough files open for the links it needs.
 
     Raises:
-        UserError: it may not; the message says how many are needed.
+        UserError: it may not; the message says how many it needs.
     """
     links, limit = _devices(config) - 1, sockets.files_limit()
     if links > limit - sockets.files_kept() - OWN_FILES:
@@ -240,7 +241,7 @@ def _check_files(config: NodeConfig) -> None:
 
 
 def _recover(saved: Saved, store: BlobStore) -> Saved:
-    """Return what the journal *saved*, without this node's update where a power cut took some of its bytes.
+    """Return what the journal *saved*, without this node's update if a power failure damaged its file.
 
     Raises:
         DataDirectoryError: the disk refused.
@@ -288,7 +289,7 @@ def _devices(config: NodeConfig) -> int:
 
 
 def _founds_alone(config: NodeConfig, saved: Saved) -> bool:
-    """Whether this node, as it was started, founds a run without waiting for another one."""
+    """Whether this node founds a run without waiting for another node."""
     return saved.current is None and not config.peers and config.min_nodes is None and not config.wait
 
 
@@ -311,7 +312,7 @@ def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[],
 
 @contextlib.contextmanager
 def _enter_key(wait: bool, driver: Driver) -> Iterator[None]:
-    """End `--wait` when a line comes in on standard input."""
+    """Start the run that `--wait` holds back when a line is read from standard input."""
     loop = asyncio.get_running_loop()
 
     def read() -> None:
@@ -328,7 +329,11 @@ def _enter_key(wait: bool, driver: Driver) -> Iterator[None]:
         try:
             loop.add_reader(sys.stdin, read)
             watching = True
-        except (OSError, ValueError, NotImplementedError):  # no standard input, or none that can be watched
+        except (
+            OSError,
+            ValueError,
+            NotImplementedError,
+        ):  # there is no standard input, or it cannot be polled
             logger.warning(
                 "standard input cannot be watched: this node holds the start until `p2pfl start` gives it"
             )
