@@ -179,34 +179,17 @@ async def _run(
         lambda: observers.count > 0 or config.recorded,
         lambda: worker.pid,
     )
-    endpoint = Endpoint(
-        config.credentials.name,
-        config.credentials.node_id,
-        os.getpid(),
-        tuple(mesh.addresses),
-        str(full(config.credentials.directory)),
-        token,
-    )
     reason = "the node was interrupted"
     measuring = Tasks()
     measuring.start_lasting("measuring", measures.run)
     try:
         with (
-            invite(directory.observe_path, endpoint),
+            invite(directory.observe_path, _endpoint(config, mesh, token)),
             signals(leave),
             _enter_key(config.wait, driver),
         ):
             # Only now: whoever reads that the node listens may connect to it, or end it, at once.
-            publisher.publish(
-                events.Started(
-                    config.credentials.name,
-                    config.credentials.node_id,
-                    config.credentials.federation,
-                    ", ".join(mesh.addresses),
-                    str(config.data_dir),
-                    time.time() - started,
-                )
-            )
+            publisher.publish(_started(config, mesh, time.time() - started))
             if _founds_alone(config, saved):
                 publisher.publish(events.Notice("warning", ALONE))
             if config.until_eof:
@@ -223,6 +206,18 @@ async def _run(
         await mesh.close(reason)
         await worker.close()
     return exit_
+
+
+def _endpoint(config: NodeConfig, mesh: Mesh, token: str) -> Endpoint:
+    own = config.credentials
+    addresses = tuple(mesh.addresses)
+    return Endpoint(own.name, own.node_id, os.getpid(), addresses, str(full(own.directory)), token)
+
+
+def _started(config: NodeConfig, mesh: Mesh, seconds: float) -> events.Started:
+    own = config.credentials
+    addresses = ", ".join(mesh.addresses)
+    return events.Started(own.name, own.node_id, own.federation, addresses, str(config.data_dir), seconds)
 
 
 def _check_files(config: NodeConfig) -> None:
