@@ -1,5 +1,5 @@
-"""The terminal UI: a node's peers, rounds and accuracy, live.
+"""The terminal UI: shows a node's peers, rounds and accuracy live.
 
-A program of its own, `python -m tui`, and a client of a node (`p2pfl.observe`): whatever happens here, the
-node goes on. `p2pfl` never imports it.
+It is a program of its own, `python -m tui`, and an observer of a node (`p2pfl.observe`): the node continues
+whatever happens here. `p2pfl` never imports it.
 """

@@ -1,6 +1,6 @@
 """The command line of the terminal UI, `python -m tui`; people start it with `p2pfl tui`.
 
-Nothing heavy is imported before the options are read, and whatever happens the terminal is given back.
+Heavy imports come after the options are read. The terminal is restored whatever happens.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING
 
 from p2pfl import streams
 from p2pfl.errors import P2pflError
+from p2pfl.observe.printer import item_line
 from p2pfl.paths import quoted
+from tui.source import Live, Replay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tui.source import Live, Replay
 
 EXIT_ERROR = 2
-"""An error that is explained in a sentence."""
+"""Exit code of an error that is explained in a sentence."""
 
 EXIT_BUG = 70
-"""An error nobody foresaw (EX_SOFTWARE in BSD's sysexits.h)."""
+"""Exit code of an unexpected error (EX_SOFTWARE in BSD's sysexits.h)."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -39,10 +40,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--replay", type=Path, metavar="FILE", help="a file of events (`node --events`)")
     parser.add_argument("--speed", type=float, default=1.0, help="of the replay")
     parser.add_argument("--ascii", action="store_true", help="ASCII symbols only")
-    parser.add_argument("--plain", action="store_true", help="plain lines, no screen")
+    parser.add_argument("--plain", action="store_true", help="with --replay: plain lines, no screen")
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
     parser.add_argument("--demo", type=Path, metavar="DIR", help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.plain and options.replay is None:
+        parser.error("--plain goes with --replay; `p2pfl watch` prints the events of a running node")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,10 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         source = _source(options)
-        if options.plain:
-            from tui.plain import run_plain
-
-            return run_plain(source)
+        if isinstance(source, Replay) and options.plain:
+            return _print(source)
         return _run(options, source)
     except P2pflError as error:
         sys.stderr.write(f"p2pfl: {error}\n")
@@ -61,8 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _source(options: argparse.Namespace) -> Live | Replay:
-    from tui.source import Live, Replay
-
     if options.replay is not None:
         return Replay(options.replay, speed=options.speed)
     return Live(
@@ -71,19 +71,35 @@ def _source(options: argparse.Namespace) -> Live | Replay:
         node=options.node,
         certs=options.certs,
         name=options.name,
-        is_patient=not options.plain,
     )
 
 
+def _print(replay: Replay) -> int:
+    """Print a line for each event of *replay*, for pipes and screen readers."""
+    try:
+        for published in replay.events:
+            if (line := item_line(published)) is not None:
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+    except streams.OutputLost as lost:
+        if lost.is_reader_gone:
+            return streams.PIPE_EXIT
+        sys.stderr.write(f"p2pfl: standard output cannot be written to: {lost}\n")
+        return EXIT_ERROR
+    if replay.damaged:
+        sys.stderr.write(f"{replay.path}: {replay.damaged} unreadable lines were left out\n")
+    return 0
+
+
 def _run(options: argparse.Namespace, source: Live | Replay) -> int:
-    # Nothing moves for its own sake, and Textual looks at this when it is imported.
+    # No animations; Textual reads this when it is imported.
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     from tui.app import Tui
     from tui.control import DemoControl
     from tui.symbols import SYMBOL_SAMPLE
 
     demo = DemoControl(options.demo) if options.demo is not None else None
-    ascii_only = options.ascii or not streams.holds(sys.__stderr__, SYMBOL_SAMPLE)  # where Textual draws
+    ascii_only = options.ascii or not streams.holds(sys.__stderr__, SYMBOL_SAMPLE)  # Textual draws there
     parent = os.getppid()
     app = Tui(
         source,
@@ -92,7 +108,7 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
         demo=demo,
         is_abandoned=lambda: os.getppid() != parent,
     )
-    # Who is told to end gives the terminal back first; the app looks up at each tick.
+    # On a signal the app ends itself, which restores the terminal.
     for number in (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, lambda *_: app.exit())
     last = app.run()

@@ -1,7 +1,7 @@
-"""The app: one observed node, one clock, and the screens.
+"""The Textual app: the screens, the keys, and the commands to the observed node.
 
-What the node tells goes into the state as it comes; four times a second the visible screen draws what has
-changed. Nothing here can stop a training: the app is a client, and quitting only detaches it.
+Events update the session's state as they arrive; four times a second the visible screen draws what changed.
+The app is only an observer: quitting detaches it and never stops the training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from textual.screen import Screen
 from textual.worker import Worker
 
 from p2pfl.errors import NetworkError, UserError
-from p2pfl.observe.state import OVER
+from p2pfl.observe.connection import Connection
+from p2pfl.observe.state import FINISHED_PHASES
 from p2pfl.paths import full
 from p2pfl.wire.observing import What
 from tui import views
@@ -33,13 +34,13 @@ from tui.screens.network import NetworkScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.tables import PeersScreen, RoundsScreen
 from tui.session import Session
-from tui.source import Connection, Live, Replay
+from tui.source import Live, Replay
 from tui.symbols import glyphs
 from tui.theme import DARK, LIGHT
 from tui.widgets.ascii_only import AsciiOnly
 
 TICK_SECONDS = 0.25
-"""Between two looks at what changed: quick enough to seem live."""
+"""Interval between two updates of the screen: short enough to look live."""
 
 _ASCII_ONLY = AsciiOnly()
 
@@ -118,31 +119,31 @@ class Tui(App[str]):
         self._was_over: bool | None = None
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Return what the style sheet needs before a theme is chosen."""
+        """Return the variables that the style sheet needs before a theme is chosen."""
         return dict(DARK.variables)
 
     def _handle_exception(self, error: Exception) -> None:
-        """Keep a fault for the log; Textual ends the app."""
+        """Keep the error for the caller; Textual ends the app."""
         self.fault = error
         super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
-        """End without Textual's own report, pages of it: ours is a sentence, and the rest is in a file."""
+        """End without Textual's own pages of report: ours is a sentence, with the traceback in a file."""
         self._close_messages_no_wait()
 
     # --- life ----------------------------------------------------------------------
 
     def on_mount(self) -> None:
-        """Begin to listen and to draw."""
+        """Start following the source, and drawing."""
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = LIGHT.name if self._light else DARK.name
         self.set_class(self.session.glyphs.is_ascii, "-ascii")
-        self._listen()
+        self._follow()
         if self._has_ticks:
             self.set_interval(TICK_SECONDS, self.tick)
 
-    def _listen(self) -> Worker[None]:
+    def _follow(self) -> Worker[None]:
         session = self.session
         return self.run_worker(
             session.source.run(session.deliver, self.set_connection, session.reset),
@@ -161,15 +162,15 @@ class Tui(App[str]):
             self.exit()
             return
         self.session.update()
-        self._ring()
+        self._announce()
         screen = self.screen
         if isinstance(screen, BaseScreen):
             screen.draw()
 
-    def _ring(self) -> None:
-        """Set the window's title, and ring once when the run is over."""
+    def _announce(self) -> None:
+        """Set the window's title, and ring the bell once when the run is over."""
         self.title = views.title(self.session.state)
-        is_over = self.session.state.phase in OVER
+        is_over = self.session.state.phase in FINISHED_PHASES
         if self._was_over is False and is_over:
             self.bell()
             word = views.PHASE_WORDS[self.session.state.phase].capitalize()
@@ -217,7 +218,7 @@ class Tui(App[str]):
         yield "Detach", "The node goes on", self.action_detach
         state = self.session.state
         for name in sorted(state.peers):
-            yield f"Go to peer {views.plain(name)}", "Its details", partial(self.open_peer, name)
+            yield f"Go to peer {views.display_name(name)}", "Its details", partial(self.open_peer, name)
         for number in state.rounds.numbers()[-LAST_ROUNDS:]:
             yield f"Go to round {number}", "Its details", partial(self.open_round, number)
 
@@ -258,7 +259,7 @@ class Tui(App[str]):
             self.push_screen(HelpScreen(self.session.glyphs))
 
     def action_detach(self) -> None:
-        """Quit; the node goes on."""
+        """Quit; the node continues."""
         self.exit(
             f"{self.session.attached}: {views.finished_text(self.session.state)}"
             if self.session.state.run
@@ -277,7 +278,7 @@ class Tui(App[str]):
         self._redraw()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Return what goes over each line: Textual's filters and, with ASCII symbols, one of ours."""
+        """Return Textual's filters of each line and, with ASCII symbols, our own."""
         filters = super().get_line_filters()
         return [*filters, _ASCII_ONLY] if self.session.glyphs.is_ascii else filters
 
@@ -287,7 +288,7 @@ class Tui(App[str]):
             screen.draw(everything=True)
 
     def action_retry(self) -> None:
-        """Try to connect at once."""
+        """Connect now."""
         if isinstance(self.session.source, Live):
             self.session.source.retry_now()
 
@@ -296,11 +297,11 @@ class Tui(App[str]):
         self.order("start")
 
     def action_pause_or_resume(self) -> None:
-        """Pause the run, or let it go on."""
+        """Pause or resume the run."""
         self.order("resume" if self.session.state.phase == "paused" else "pause")
 
     def action_stop(self) -> None:
-        """Ask how to stop the run."""
+        """Ask whether to stop the run after this round or now."""
         self.ask("stop")
 
     def action_save(self) -> None:
@@ -308,7 +309,7 @@ class Tui(App[str]):
         self.order("save")
 
     def action_export(self) -> None:
-        """Ask for a file, and write the rounds to it."""
+        """Ask for a file and write the rounds to it."""
         self.push_screen(ExportDialog(f"p2pfl-{self.session.state.run[:7] or 'run'}"), self._export)
 
     def _export(self, path: str | None) -> None:
@@ -324,7 +325,7 @@ class Tui(App[str]):
             self.notify(f"{count} rounds written to {path}", title="Exported", markup=False)
 
     def action_doctor(self) -> None:
-        """Say how to check the network."""
+        """Show the command that checks the network."""
         self.notify("In a shell: p2pfl doctor --certs FOLDER --peers HOST:PORT", title="Network check")
 
     def action_copy_attach(self) -> None:
@@ -335,7 +336,7 @@ class Tui(App[str]):
     # --- commands to the node ----------------------------------------------------------------------
 
     def order(self, what: What) -> None:
-        """Give the node a command and show what came of it."""
+        """Send the node a command and show the answer."""
         if isinstance(self.session.source, Live):
             self.run_worker(self._order(self.session.source, what), group="orders")
 
@@ -351,7 +352,7 @@ class Tui(App[str]):
             self.notify(answer.text, title=what, markup=False)
 
     def ask(self, what: Literal["stop", "stop-now", "leave"]) -> None:
-        """Ask whether *what* is meant, saying what follows, and then give the command."""
+        """Ask for confirmation of *what*, naming its consequence, and then send the command."""
         question = {"stop": stopping, "stop-now": stopping_now, "leave": leaving}[what](self.session.state)
         self.push_screen(ConfirmDialog(question), self._asked)
 
@@ -362,14 +363,14 @@ class Tui(App[str]):
     # --- the demo ----------------------------------------------------------------------
 
     def action_kill_or_start(self) -> None:
-        """Kill the selected node of the demo, or start it again."""
+        """Kill the selected node of the demo, or restart it."""
         screen = self.screen
         name = screen.selected_peer() if isinstance(screen, BaseScreen) else None
         if self.session.demo is None or name is None or name not in self.session.demo.names:
             self.notify("Select a peer first.", severity="warning")
             return
         peer = self.session.state.peers.get(name)
-        if peer is not None and not peer.doing_now:
+        if peer is not None and not peer.is_connected:
             self.demo_do("start", name)
         else:
             self.ask_kill(name)
@@ -381,7 +382,7 @@ class Tui(App[str]):
         )
 
     def demo_do(self, what: Literal["kill", "start"], name: str | None) -> None:
-        """Have the demo kill or start one of its nodes."""
+        """Tell the demo to kill or start one of its nodes."""
         if self.session.demo is not None and name is not None:
             self.session.demo.do(what, name)
             self.notify(f"{name} is {'killed' if what == 'kill' else 'started'}", title="Demo", markup=False)
@@ -389,19 +390,19 @@ class Tui(App[str]):
     # --- replay ----------------------------------------------------------------------
 
     def action_replay_pause(self) -> None:
-        """Hold the replay, or let it go on."""
+        """Hold or continue the replay."""
         if isinstance(self.session.source, Replay):
             self.session.source.paused = not self.session.source.paused
             self.tick()
 
     def action_replay_speed(self, factor: float) -> None:
-        """Make the replay faster or slower."""
+        """Change the speed of the replay."""
         if isinstance(self.session.source, Replay):
             self.session.source.change_speed(factor)
             self.tick()
 
     def action_replay_seek(self, step: float) -> None:
-        """Move in the replay, by a share of its whole length."""
+        """Move within the replay, by a share of its length."""
         if isinstance(self.session.source, Replay):
             self.session.source.seek(self.session.source.position + step)
             self.tick()

@@ -51,7 +51,7 @@ def stopping_now(state: State) -> Question:
 def leaving(state: State) -> Question:
     """Ask whether the observed node should leave."""
     here, members = views.reachable(state)
-    name = views.plain(state.name)
+    name = views.display_name(state.name)
     rest = max(0, members - 1)
     return Question(
         f"Let {name} leave?",
@@ -68,7 +68,7 @@ def killing(state: State, name: str) -> Question:
     goes_on = "the round goes on" if here - 1 >= needed else "the run pauses until one is back"
     attached = " It is the node this screen is attached to." if name == state.name else ""
     return Question(
-        f"Kill {views.plain(name)}?",
+        f"Kill {views.display_name(name)}?",
         f"Its process ends at once, as if its plug were pulled: {goes_on} with {max(0, here - 1)} of "
         f"{members}, quorum {needed}.{attached}",
         (("Kill", name),),

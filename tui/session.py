@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 from p2pfl.demo.control import LocalOnlyModel
 from p2pfl.events import Published, RoundRow
-from p2pfl.observe.state import OVER, State
+from p2pfl.observe.connection import Connected, Connection, Retrying
+from p2pfl.observe.state import FINISHED_PHASES, State
 from p2pfl.paths import quoted
 from p2pfl.wire.observing import Greeting, What
 from tui.control import DemoControl
-from tui.source import Connected, Connection, Live, Replay, Retrying
+from tui.source import Live, Replay
 from tui.symbols import Glyphs
 
 
@@ -103,7 +104,7 @@ class Session:
     @property
     def has_open_run(self) -> bool:
         """Whether there is a run that has not ended."""
-        return bool(self.state.run) and self.state.phase not in (*OVER, "ended")
+        return bool(self.state.run) and self.state.phase not in (*FINISHED_PHASES, "ended")
 
     def may(self, *commands: What) -> bool:
         """Return whether the node takes one of *commands* from this user."""

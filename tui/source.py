@@ -1,4 +1,4 @@
-"""Where what is shown comes from: a node, or a recording of one."""
+"""The sources of events: a running node, or a recording of one."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import msgspec
 
 from p2pfl.errors import UserError
 from p2pfl.events import Published
-from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
+from p2pfl.observe.connection import Connected, Connection, Item
 from p2pfl.runtime.follow import parse_line
 from p2pfl.wire.observing import Answer, Greeting, What
 
 SLOWEST, FASTEST = 0.25, 64.0
-"""Speeds of a replay."""
+"""Limits of the speed of a replay."""
 
 MAX_RECORDING_BYTES = 256 * 1024 * 1024
-"""Of a recording: more than `--events` writes."""
+"""Maximum size of a recording, larger than `--events` writes."""
 
 
 class Live:
-    """A node, watched over the network or on this machine."""
+    """A running node, over the network or on this machine."""
 
     def __init__(
         self,
@@ -34,37 +34,36 @@ class Live:
         node: str | None = None,
         certs: Path | None = None,
         name: str | None = None,
-        is_patient: bool = True,
     ) -> None:
-        """Find the node, see `find_target`; without *is_patient* it has to answer the first time.
+        """Find the node, see `find_target`.
 
         Raises:
-            UserError: there is no such node, or no way to it.
+            UserError: there is no such node, or it cannot be observed.
         """
-        # A recording is shown without these: they bring what TLS and certificates need.
+        # Not needed for a recording, and these import TLS and certificates.
         from p2pfl.observe.follow import Follower
         from p2pfl.observe.target import find_target
 
         target = find_target(address, data_dir=data_dir, node=node, certs=certs, name=name)
         self.text = target.text
-        """What people call it."""
-        self._follower = Follower(target, is_patient=is_patient)
+        """The node's address, for messages."""
+        self._follower = Follower(target)
 
     async def run(
         self,
         deliver: Callable[[Item], None],
-        tell: Callable[[Connection], None],
-        anew: Callable[[], None],
+        on_connection: Callable[[Connection], None],
+        reset: Callable[[], None],
     ) -> None:
         """Follow the node until it ends, see `Follower.run`."""
-        await self._follower.run(deliver, tell, anew)
+        await self._follower.run(deliver, on_connection, reset)
 
     def retry_now(self) -> None:
         """Try to connect at once."""
         self._follower.retry_now()
 
     async def order(self, what: What) -> Answer:
-        """Give the node a command.
+        """Send the node a command and return its answer.
 
         Raises:
             NetworkError: there is no connection, or it broke before the answer.
@@ -73,28 +72,28 @@ class Live:
 
 
 class Replay:
-    """A recording: what `p2pfl node --events FILE` wrote, at any speed."""
+    """A replay of a file that `p2pfl node --events FILE` wrote, at any speed."""
 
     def __init__(self, path: Path, *, speed: float = 1.0) -> None:
         """Read the recording.
 
         Raises:
-            UserError: it cannot be read, or holds no event.
+            UserError: the file cannot be read, or holds no event.
         """
         self.path = path
         self.damaged = 0
-        """Lines that could not be read."""
+        """Lines that are no events."""
         self.events = self._read(path)
         self.speed = min(FASTEST, max(SLOWEST, speed))
         self.paused = False
-        # What a node told keeps its order, even where its clock was set back meanwhile.
+        # Events keep their order, even if the node's clock was set back meanwhile.
         self._times = list(accumulate((published.time for published in self.events), max))
         self._shown = 0
-        """Events that were given out."""
+        """Events that were delivered."""
         self._at = self._times[0]
-        """The moment of the recording that is shown."""
+        """The current time within the recording."""
         self._played_at: float | None = None
-        self._is_anew = True
+        self._needs_reset = True
 
     def _read(self, path: Path) -> list[Published]:
         try:
@@ -118,55 +117,52 @@ class Replay:
 
     @property
     def text(self) -> str:
-        """What it is called, and how it plays."""
+        """The file's name, the position and the speed."""
         held = "held" if self.paused else f"x{self.speed:g}"
         return f"replay {self.path.name} {100 * self.position:.0f}% {held}"
 
     @property
     def position(self) -> float:
-        """How far it is, from 0 to 1."""
+        """The position, from 0 to 1."""
         first, last = self._times[0], self._times[-1]
         return (self._at - first) / (last - first) if last > first else 1.0
 
     async def run(
         self,
         deliver: Callable[[Item], None],
-        tell: Callable[[Connection], None],
-        anew: Callable[[], None],
+        on_connection: Callable[[Connection], None],
+        reset: Callable[[], None],
     ) -> None:
-        """Say that a recording is always there; `play` gives it out."""
-        del deliver, anew
-        tell(Connected(Greeting(1, "", "", "", "", "", "observer", (), "", resumed=False)))
+        """Report a connection, which a recording always has; `play` delivers the events."""
+        del deliver, reset
+        on_connection(Connected(Greeting(1, "", "", "", "", "", "observer", (), "", resumed=False)))
         await asyncio.Event().wait()
 
     @property
     def now(self) -> float:
-        """The moment of the recording that is shown."""
+        """The current time within the recording."""
         return self._at
 
-    def play(self, clock: float, deliver: Callable[[Item], None], anew: Callable[[], None]) -> None:
-        """Give out what has become due since the last call, by *clock*."""
+    def play(self, clock: float, deliver: Callable[[Item], None], reset: Callable[[], None]) -> None:
+        """Deliver the events that have become due since the last call, by *clock*."""
         before, self._played_at = self._played_at, clock
         if before is not None and not self.paused:
             self._at = min(self._times[-1], self._at + (clock - before) * self.speed)
-        if self._is_anew:
-            self._is_anew, self._shown = False, 0
-            anew()
+        if self._needs_reset:
+            self._needs_reset, self._shown = False, 0
+            reset()
         until = bisect_right(self._times, self._at)
         for published in self.events[self._shown : until]:
             deliver(published)
         self._shown = max(self._shown, until)
 
     def change_speed(self, factor: float) -> None:
-        """Play faster or slower."""
+        """Multiply the speed by *factor*."""
         self.speed = min(FASTEST, max(SLOWEST, self.speed * factor))
 
     def seek(self, position: float) -> None:
         """Go to *position*, from 0 to 1."""
         first, last = self._times[0], self._times[-1]
         target = first + min(1.0, max(0.0, position)) * (last - first)
-        self._is_anew = self._is_anew or target < self._at
+        self._needs_reset = self._needs_reset or target < self._at
         self._at = target
-
-
-__all__ = ["Connected", "Connection", "Item", "Live", "Over", "Replay", "Retrying"]

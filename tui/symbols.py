@@ -1,7 +1,7 @@
-"""Signs, words and numbers, as the screens write them.
+"""The symbols, words and number formats of the screens.
 
-A state is a sign, a word and a colour, and each of them alone is enough. Every sign is one cell wide and has
-an ASCII twin.
+Each activity has a symbol, a word and a colour, and each of the three alone identifies it. Every symbol is
+one cell wide and has an ASCII variant.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Literal, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from p2pfl.observe.peers import Word
+from p2pfl.observe.peers import ActivityKind
 from p2pfl.wire.codec import bounded
 
 UNKNOWN = "?"
-"""For what is no number: another device said so."""
+"""Shown for a value that is not a finite number, which another device may send."""
 
 MAX_TEXT = 400
-"""Characters that are looked at of another device's text: more than any screen is wide."""
+"""Characters used of another device's text: more than any screen is wide."""
 
 MOST_SECONDS = 9999 * 86_400.0
-"""An age is never said to be longer."""
+"""Longest age that is shown."""
 
 
 class Symbol(NamedTuple):
-    """How one state is written."""
+    """How one activity is shown."""
 
     mark: str
     ascii: str
@@ -34,7 +34,7 @@ class Symbol(NamedTuple):
     """A style of the theme, see `tui.theme.STYLES`."""
 
 
-SYMBOLS: dict[Word, Symbol] = {
+SYMBOLS: dict[ActivityKind, Symbol] = {
     "train": Symbol("●", "*", "train", "train"),
     "trained": Symbol("◉", "o", "trained", "train"),
     "sending": Symbol("↑", "^", "sending", "move"),
@@ -55,14 +55,14 @@ SYMBOLS: dict[Word, Symbol] = {
     "refused": Symbol("⊘", "%", "refused", "bad"),
     "lost": Symbol("✗", "x", "lost", "bad"),
 }
-"""By what a peer is doing."""
+"""The symbol of each activity."""
 
 _LOG_ASCII = {"·": "-", "✓": "+", "◎": "o", "★": "@", "✗": "x"}
-"""Of the marks of the log."""
+"""ASCII variants of the marks of the log."""
 
 
 class Glyphs(NamedTuple):
-    """Signs that are not states, in one of two sets."""
+    """Symbols other than those of activities, in one of two sets."""
 
     is_ascii: bool
     star: str
@@ -85,10 +85,10 @@ class Glyphs(NamedTuple):
     rise: str
     fall: str
     eighths: str
-    """From an eighth of a cell to a whole one; of one character in ASCII."""
+    """From an eighth of a cell to a whole one; a single character in ASCII."""
 
     def ascii_of(self, mark: str) -> str:
-        """Return the ASCII twin of a mark of the log."""
+        """Return the ASCII variant of a mark of the log."""
         return _LOG_ASCII.get(mark, mark if mark.isascii() else "-")
 
 
@@ -144,16 +144,16 @@ _ASCII = Glyphs(
 SYMBOL_SAMPLE = "".join(part for part in _UNICODE if isinstance(part, str)) + "".join(
     symbol.mark for symbol in SYMBOLS.values()
 )
-"""All that a terminal has to be able to show; where its encoding lacks one of them, ASCII is drawn."""
+"""All symbols; if the terminal's encoding lacks one of them, ASCII is drawn."""
 
 
 def glyphs(ascii_only: bool) -> Glyphs:
-    """Return the set of signs to draw with."""
+    """Return the set of symbols to draw with."""
     return _ASCII if ascii_only else _UNICODE
 
 
 def clip(text: str, width: int) -> str:
-    """Return another device's *text*, harmless, on one line, at most *width* cells wide."""
+    """Return another device's *text* as one printable line, at most *width* cells wide."""
     if text.isascii() and text.isprintable() and len(text) <= width:
         return text
     clean = bounded(text, MAX_TEXT)
@@ -163,7 +163,7 @@ def clip(text: str, width: int) -> str:
 
 
 def fit(text: str, width: int, align: Literal["left", "right"] = "left") -> str:
-    """Return *text* like `clip`, and filled up to *width* cells: some characters take two of them."""
+    """Return *text* clipped and padded to *width* cells; some characters take two cells."""
     cut = clip(text, width)
     gap = " " * (width - cell_len(cut))
     return gap + cut if align == "right" else cut + gap
@@ -216,7 +216,7 @@ def duration(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """Return whole seconds, minutes, hours or days, whichever is apt, in at most five characters."""
+    """Return whole seconds, minutes, hours or days in at most five characters."""
     if not math.isfinite(seconds):
         return UNKNOWN
     seconds = min(max(0.0, seconds), MOST_SECONDS)
@@ -232,7 +232,7 @@ def share(part: float) -> str:
 
 
 PROVISIONAL = "~"
-"""In front of an accuracy that was only reported so far: what is committed may be another one."""
+"""In front of an accuracy that is reported but not committed: the committed one may differ."""
 
 
 def score(value: float) -> str:
@@ -242,11 +242,11 @@ def score(value: float) -> str:
     return "1.00" if value >= 0.9995 else f"{max(0.0, value):.3f}"[1:]
 
 
-def delta(change: float, signs: Glyphs) -> str:
-    """Return how an accuracy, from 0 to 1, changed: its direction and how much, in six characters or one."""
+def delta(change: float, glyphs: Glyphs) -> str:
+    """Return the change of an accuracy, from 0 to 1, with its direction, in six characters or one."""
     if not math.isfinite(change):
         return UNKNOWN
     amount = min(abs(change), 0.9999)
     if amount < 0.00005:
         return "="
-    return (signs.rise if change > 0 else signs.fall) + f"{amount:.4f}".removeprefix("0")
+    return (glyphs.rise if change > 0 else glyphs.fall) + f"{amount:.4f}".removeprefix("0")

@@ -1,7 +1,7 @@
-"""Colours: Okabe and Ito's, which people tell apart whose eyes confuse red and green, on dark and on light.
+"""The colours of the dark and the light theme: Okabe and Ito's, which colour-blind people can tell apart.
 
-Text on its background has a contrast of at least 4.5 to 1 in both; a test computes it. With NO_COLOR, Textual
-itself takes the colours out, and signs and words say the same.
+Text has a contrast of at least 4.5 to 1 on its background in both themes; a test computes it. With NO_COLOR
+Textual removes the colours; symbols and words carry the same meaning.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ STYLES: Final[dict[str, tuple[str, str]]] = {
     "alone": ("#cc79a7", "#8f3a68"),
     "band": ("#4a5b6c", "#a9bccb"),
 }
-"""Colours on dark and on light, by what they mean; two that look alike differ in their signs and words."""
+"""Colours on dark and on light, by meaning; meanings of the same colour differ in symbol and word."""
 
 BACKGROUNDS: Final[tuple[str, str]] = ("#11151a", "#fbfbf8")
-"""Dark and light."""
+"""Backgrounds, dark and light."""
 
 DARK = Theme(
     name="p2pfl-dark",

@@ -74,9 +74,9 @@ def follow(target: Target, *, json: bool = False) -> None:
     import contextlib
 
     from p2pfl.observe.follow import Follower
-    from p2pfl.observe.telling import Telling
+    from p2pfl.observe.printer import EventPrinter
 
-    telling = Telling(typer.echo, lambda line: typer.echo(line, err=True), json=json)
+    printer = EventPrinter(typer.echo, lambda line: typer.echo(line, err=True), json=json)
     follower = Follower(target, is_patient=False)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(follower.run(telling.deliver, telling.tell, lambda: None))
+        asyncio.run(follower.run(printer.deliver, printer.on_connection, lambda: None))

@@ -1,1 +1,1 @@
-"""The observer's side: find a node, connect to it, follow what it tells, command it."""
+"""The observer's side: finds a running node, connects to it, follows its events and sends it commands."""

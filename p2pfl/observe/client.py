@@ -1,6 +1,6 @@
 """An observer's connection to a node.
 
-It imports neither torch nor numpy: what watches a node must not weigh more than the node.
+It imports neither torch nor numpy, so that an observer needs far less memory than a node.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from p2pfl.wire.observing import (
 )
 
 SILENCE_SECONDS = 6.0
-"""Without any frame for so long the connection is dead: a node sends one each second."""
+"""Time without a frame after which the connection counts as dead; a node sends one every second."""
 
 MAX_FRAME_BYTES = NetSettings().max_frame_bytes
 
 
 class Observer:
-    """A connection, past its greeting. Use it with `async with`, or `close` it."""
+    """An open connection after the handshake. Use it with `async with`, or call `close`."""
 
     def __init__(self, stream: FrameStream, greeting: Greeting, address: Address) -> None:
         self._stream = stream
         self.greeting = greeting
         self.address = address
-        """The one that answered."""
+        """The address that answered."""
         self._orders = 0
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._failure: NetworkError | None = None
@@ -67,10 +67,13 @@ class Observer:
         after: int = 0,
         settings: NetSettings | None = None,
     ) -> Self:
-        """Connect to *target*; with *follow* to be told what happens, behind number *after* of *stream*.
+        """Connect to *target*.
+
+        With *follow* the node sends its events: those after number *after* of *stream* if it still has them,
+        otherwise its history.
 
         Raises:
-            NetworkError: it cannot be reached, or refuses; the message says why.
+            NetworkError: the node cannot be reached or refuses the connection; the message says why.
         """
         settings = settings or NetSettings()
         failure: NetworkError | None = None
@@ -117,7 +120,7 @@ class Observer:
             if target.node is not None and identity.node_id != target.node:
                 raise NetworkError(
                     f"At {address} the node {identity} answered, and {short(target.node)} was expected: the "
-                    "one that was meant does not run any more."
+                    "expected node no longer runs."
                 )
         except BaseException:
             stream.abort()
@@ -125,10 +128,10 @@ class Observer:
         return stream
 
     async def frames(self) -> AsyncGenerator[History | Happened | HistoryEnd, None]:
-        """Yield what the node tells, until the connection ends. Answers to commands are taken here too.
+        """Yield the node's frames until the connection ends. Answers to commands are consumed here.
 
         Raises:
-            NetworkError: it ended; the message says why.
+            NetworkError: the connection ended; the message says why.
         """
         try:
             while True:
@@ -150,7 +153,7 @@ class Observer:
             raise
 
     def _fail(self, reason: str) -> NetworkError:
-        """Let everybody who waits for an answer know that none will come."""
+        """Fail all pending commands with *reason*."""
         self._failure = NetworkError(reason)
         for waiting in self._answers.values():
             if not waiting.done():
@@ -159,10 +162,10 @@ class Observer:
         return self._failure
 
     async def order(self, what: What) -> Answer:
-        """Give a command; somebody must be reading `frames` meanwhile.
+        """Send a command and return its answer. Another task must consume `frames` meanwhile.
 
         Raises:
-            NetworkError: the connection ended before the answer came.
+            NetworkError: the connection ended before the answer.
         """
         if self._failure is not None:
             raise self._failure
@@ -188,13 +191,13 @@ class Observer:
 
 
 async def command(target: Target, what: What) -> Answer:
-    """Connect to *target*, give one command, and return what came of it.
+    """Connect to *target*, send one command, and return its answer.
 
     Raises:
-        NetworkError: it cannot be reached, refuses, or the connection broke before the answer.
+        NetworkError: the node cannot be reached, refuses, or the connection broke before the answer.
     """
     async with await Observer.connect(target, follow=False) as observer:
-        reading = asyncio.create_task(_read_on(observer))
+        reading = asyncio.create_task(_consume(observer))
         try:
             return await observer.order(what)
         finally:
@@ -202,7 +205,7 @@ async def command(target: Target, what: What) -> Answer:
             await asyncio.gather(reading, return_exceptions=True)
 
 
-async def _read_on(observer: Observer) -> None:
+async def _consume(observer: Observer) -> None:
     async for _ in observer.frames():
         pass
 
@@ -215,7 +218,7 @@ async def _next(stream: FrameStream, target: Target | None) -> NodeFrame:
     """Return the node's next frame.
 
     Raises:
-        NetworkError: it closed, refused, or sent what cannot be understood.
+        NetworkError: the node closed the connection, refused it, or sent an invalid frame.
     """
     try:
         body = await stream.next_body()
@@ -223,7 +226,7 @@ async def _next(stream: FrameStream, target: Target | None) -> NodeFrame:
             raise NetworkError("the node closed the connection")
         frame = decode_node(body)
     except PeerError as error:
-        raise NetworkError(f"the node said what this program does not understand: {error}") from error
+        raise NetworkError(f"the node sent a frame that this program does not understand: {error}") from error
     except OSError as error:
         if target is not None:
             raise NetworkError(explain(error, target.credentials, dialing=True)) from error

@@ -1,4 +1,7 @@
-"""How a connection to a node is, and what comes over it: words that need no network to be said."""
+"""The states of a connection to a node, and the items it delivers.
+
+A module of its own, so that a replay can use these types without importing TLS.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,29 @@ from p2pfl.events import Published, RoundRow
 from p2pfl.wire.observing import Greeting
 
 Item = Published | RoundRow
-"""What a node tells: what happens, and rounds that lie behind."""
+"""What a node sends: events, and committed rounds of its history."""
 
 
 class Connected(NamedTuple):
-    """The node answers."""
+    """The connection is open."""
 
     greeting: Greeting
 
 
 class Retrying(NamedTuple):
-    """The node is not connected; it is tried again."""
+    """There is no connection; the next attempt is scheduled."""
 
     number: int
-    """Of the next attempt since the connection was lost; from 1 on."""
+    """Number of the next attempt since the connection was lost, from 1."""
     at: float
-    """When that is, in seconds since the epoch."""
+    """Time of that attempt, in seconds since the epoch."""
     reason: str
 
 
-class Over(NamedTuple):
-    """The node has ended and said so: nothing is tried any more."""
+class NodeEnded(NamedTuple):
+    """The node announced that it ends; there are no more attempts."""
 
     reason: str
 
 
-Connection = Connected | Retrying | Over
+Connection = Connected | Retrying | NodeEnded

@@ -1,8 +1,8 @@
-"""Follows a node through lost connections and restarts: each thing it tells arrives once, or all of it anew.
+"""Follows a node through lost connections and restarts, and delivers each event exactly once.
 
-A process of a node is a stream of numbered events. Who was told all that lay behind goes on, after a lost
-connection, behind the last number it saw. Where that is not possible (the node was started again, or too much
-happened meanwhile) everything is told anew, and whoever listens forgets what it knew first.
+Each process of a node is a stream of numbered events. After a lost connection the follower resumes after the
+last number it received. If the node cannot resume (it was restarted, or too much happened meanwhile), it
+sends its history again, and the receiver first resets its state.
 """
 
 from __future__ import annotations
@@ -17,26 +17,29 @@ from p2pfl import events
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.events import Published
 from p2pfl.observe.client import Observer
-from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
+from p2pfl.observe.connection import Connected, Connection, Item, NodeEnded, Retrying
 from p2pfl.observe.target import Target, find_target
 from p2pfl.wire.observing import Answer, Greeting, Happened, History, HistoryEnd, What
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Before each attempt to connect again; the last one goes on for ever."""
+"""Delays before the attempts to reconnect; the last one repeats."""
 
 Deliver = Callable[[Item], None]
-Tell = Callable[[Connection], None]
+"""Takes an event or a committed round."""
+
+OnConnection = Callable[[Connection], None]
+"""Takes the new state of the connection."""
 
 
 class Connect(Protocol):
     """Opens a connection: `Observer.connect`."""
 
     def __call__(self, target: Target, *, stream: str, after: int) -> Awaitable[Observer]:
-        """Connect to *target*, to go on behind number *after* of *stream*."""
+        """Connect to *target* and resume after number *after* of *stream*."""
 
 
 class Follower:
-    """Follows one node and gives it commands."""
+    """Follows one node and sends it commands."""
 
     def __init__(
         self,
@@ -47,14 +50,14 @@ class Follower:
         retry_seconds: Sequence[float] = RETRY_SECONDS,
         connect: Connect = Observer.connect,
     ) -> None:
-        """Follow nobody yet; without *is_patient* the node has to answer the first time."""
+        """Do not connect yet; without *is_patient* the first attempt must succeed."""
         self._target = target
         self._is_patient = is_patient
         self._clock = clock
         self._retry_seconds = retry_seconds
         self._connect = connect
         self._observer: Observer | None = None
-        self._hurry = asyncio.Event()
+        self._retry = asyncio.Event()
         self._stream, self._after = "", 0
         self._has_delivered = False
         self._failures = 0
@@ -62,31 +65,31 @@ class Follower:
 
     @property
     def text(self) -> str:
-        """Return what people call the node."""
+        """The node's address, for messages."""
         return self._target.text
 
-    async def run(self, deliver: Deliver, tell: Tell, anew: Callable[[], None]) -> None:
-        """Follow the node until it ends: its events and past rounds to *deliver*, changes of state to *tell*.
+    async def run(self, deliver: Deliver, on_connection: OnConnection, reset: Callable[[], None]) -> None:
+        """Follow the node until it ends, and pass its events and past rounds to *deliver*.
 
-        *anew* is called before everything is told once more: what was delivered before is to be forgotten.
+        *reset* is called before the node sends its history again: the receiver then discards its state.
 
         Raises:
-            NetworkError: it did not answer the first time, and this follower is not patient.
-            UserError: the same, because of something at this device.
+            NetworkError: the first attempt failed, and this follower is not patient.
+            UserError: the same, for a reason on this device.
         """
         while True:
             try:
-                await self._follow(deliver, tell, anew)
+                await self._follow(deliver, on_connection, reset)
             except (NetworkError, UserError) as error:
                 if self._ended is not None:
-                    tell(Over(self._ended.reason))
+                    on_connection(NodeEnded(self._ended.reason))
                     return
                 if not self._is_patient:
                     raise
-                await self._wait(str(error), tell)
+                await self._wait(str(error), on_connection)
 
-    async def _follow(self, deliver: Deliver, tell: Tell, anew: Callable[[], None]) -> None:
-        """Connect, and pass on what is told until that ends, which raises."""
+    async def _follow(self, deliver: Deliver, on_connection: OnConnection, reset: Callable[[], None]) -> None:
+        """Connect and deliver frames until the connection ends, which raises."""
         if self._failures and self._target.data_dir is not None:
             # A restarted node has another token, and perhaps another port.
             self._target = find_target(data_dir=self._target.data_dir)
@@ -96,10 +99,10 @@ class Follower:
             if not observer.greeting.resumed:
                 self._stream, self._after = "", 0
                 if self._has_delivered:
-                    anew()
+                    reset()
             self._observer = observer
             try:
-                tell(Connected(observer.greeting))
+                on_connection(Connected(observer.greeting))
                 async for frame in observer.frames():
                     self._take(frame, observer.greeting, deliver)
             finally:
@@ -114,13 +117,13 @@ class Follower:
             case Happened(events=happened):
                 self._has_delivered = True
                 for item in happened:
-                    self._pass_on(item, deliver)
+                    self._deliver_new(item, deliver)
             case HistoryEnd(seq=seq):
-                # Not before: who is cut off while it is told all has no number behind which it could go on.
+                # Only now: a connection that breaks within the history leaves no number to resume after.
                 self._stream, self._after = greeting.stream, max(self._after, seq)
                 self._failures = 0
 
-    def _pass_on(self, item: Published, deliver: Deliver) -> None:
+    def _deliver_new(self, item: Published, deliver: Deliver) -> None:
         if self._stream:
             if item.seq <= self._after:
                 return
@@ -129,25 +132,25 @@ class Follower:
             self._ended = item.event
         deliver(item)
 
-    async def _wait(self, reason: str, tell: Tell) -> None:
-        """Wait until the next attempt is due, or wanted."""
+    async def _wait(self, reason: str, on_connection: OnConnection) -> None:
+        """Wait until the next attempt is due, or `retry_now` is called."""
         seconds = self._retry_seconds[min(self._failures, len(self._retry_seconds) - 1)]
         self._failures += 1
-        self._hurry.clear()
-        tell(Retrying(self._failures, self._clock() + seconds, reason))
+        self._retry.clear()
+        on_connection(Retrying(self._failures, self._clock() + seconds, reason))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._hurry.wait()
+                await self._retry.wait()
 
     def retry_now(self) -> None:
-        """Let the next attempt be made at once."""
-        self._hurry.set()
+        """Make the next attempt now."""
+        self._retry.set()
 
     async def order(self, what: What) -> Answer:
-        """Give the node a command; `run` must be going on.
+        """Send the node a command and return its answer; `run` must be running.
 
         Raises:
-            NetworkError: it is not connected, or the connection ended before the answer.
+            NetworkError: there is no connection, or it ended before the answer.
         """
         if self._observer is None:
             raise NetworkError(f"there is no connection to {self.text} now: try again when it is back")

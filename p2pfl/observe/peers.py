@@ -1,4 +1,4 @@
-"""Peers as an observer sees them, and the one word for what each is doing."""
+"""Peers as an observer sees them, with their current activity."""
 
 from __future__ import annotations
 
@@ -7,40 +7,42 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from p2pfl.events import CountedUpdate, LinkMeasure, MemberScore, PeerDeviceInfo, PeerStatus, ProgressMade
-from p2pfl.observe.rounds import Open
+from p2pfl.observe.rounds import OpenRound
 
-Word = Literal[
+ActivityKind = Literal[
     "train", "sending", "trained", "merged", "refused", "collect", "average", "propose", "elected",
     "waiting", "late", "starting", "learner", "paused", "leaving", "left", "lost", "absent", "done",
 ]  # fmt: skip
-"""What a peer is doing, or what became of it. Late, lost, left, absent and refused are different things."""
+"""A peer's activity, or the reason for having none: "late" trains longer than predicted, "lost" has lost its
+connection, "left" left on request, "absent" never connected, "refused" had its update refused."""
 
 MAX_RTTS = 120
-"""Round-trip times kept of a peer: two minutes."""
+"""Round-trip times kept per peer: two minutes."""
 
 MAX_TRANSFERS = 64
-"""Transfers at a time; a node has fewer."""
+"""Concurrent transfers kept; a node has fewer."""
 
 TRANSFER_SECONDS = 5.0
-"""After that without news a transfer is not shown any more."""
+"""A transfer without progress for so long is removed."""
 
 LATE_FACTOR = 1.5
-"""Who trains for more than this multiple of its own prediction is late: the straggler deadline's factor."""
+"""A peer is late when its training takes longer than this multiple of its own prediction. The straggler
+deadline uses the same factor."""
 
 
-class Doing(NamedTuple):
-    """What a peer is doing."""
+class Activity(NamedTuple):
+    """What a peer does now."""
 
-    word: Word
-    share: float | None = None
-    """How far it is with that, from 0 to 1, where that is known."""
+    kind: ActivityKind
+    progress: float | None = None
+    """Completed share, from 0 to 1; None if unknown."""
     detail: str = ""
-    """Half a word more: how many updates, since when."""
+    """A short addition: the number of updates."""
 
 
 @dataclass
 class Transfer:
-    """A model on its way between the observed node and a peer."""
+    """A model transfer between the observed node and a peer."""
 
     what: Literal["pull", "push"]
     peer: str
@@ -48,18 +50,18 @@ class Transfer:
     total: int
     began_at: float
     at: float
-    """When it was last heard of."""
+    """Time of its last progress report."""
     began_with: int = 0
-    """Bytes that were there when it was first heard of."""
+    """Bytes already transferred at its first report."""
 
     @property
     def rate(self) -> float:
-        """Bytes a second since it was first heard of."""
+        """Bytes per second since its first report."""
         return (self.done - self.began_with) / (self.at - self.began_at) if self.at > self.began_at else 0.0
 
 
-def note_transfer(transfers: dict[tuple[str, str], Transfer], event: ProgressMade, time: float) -> None:
-    """Bring *transfers*, by direction and peer, up to date; one that nobody speaks of any more goes."""
+def update_transfers(transfers: dict[tuple[str, str], Transfer], event: ProgressMade, time: float) -> None:
+    """Update *transfers*, keyed by direction and peer, and remove those without progress."""
     key = (event.what, event.peer)
     known = transfers.get(key)
     if known is None or event.done < known.done or event.total != known.total:
@@ -80,14 +82,14 @@ class Peer:
 
     name: str
     node: str = ""
-    """Its node id; empty where only its name is known."""
+    """Its node id; empty if only its name is known."""
     address: str = ""
     is_me: bool = False
     """Whether it is the observed node."""
     is_member: bool = False
     linked: bool = False
     since: float | None = None
-    """When its link was made or lost; None where it never had one."""
+    """Time its link was made or lost; None if it never had one."""
     links_made: int = 0
     lost_reason: str = ""
     leaving: bool = False
@@ -97,22 +99,22 @@ class Peer:
     rtt: float | None = None
     rtts: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RTTS))
     sent: int = 0
-    """Bytes the observed node sent to it."""
+    """Bytes the observed node has sent to it."""
     received: int = 0
     up: float = 0.0
-    """Bytes a second of late; what the observed node sends to it."""
+    """Bytes per second that the observed node sends to it, over the last interval."""
     down: float = 0.0
     score: MemberScore | None = None
-    """How the last evaluated model does on its data."""
+    """Its evaluation of the last evaluated model."""
     update: CountedUpdate | None = None
-    """Its last update that was counted."""
+    """Its last update in a committed round."""
     aggregated: int = 0
-    """Rounds it averaged, of those kept."""
+    """Kept rounds it was the aggregator of."""
     counted: int = 0
-    missed: int = 0
+    left_out: int = 0
 
-    def hear(self, status: PeerStatus, time: float) -> None:
-        """Take what it said of itself."""
+    def take_status(self, status: PeerStatus, time: float) -> None:
+        """Take its own status report."""
         before = self.status
         if status.phase == "training" and (
             before is None or (before.phase, before.round) != (status.phase, status.round)
@@ -121,8 +123,8 @@ class Peer:
         self.status = status
         self.is_member = status.is_member
 
-    def measure(self, link: LinkMeasure, seconds: float) -> None:
-        """Take the counters of the link to it, *seconds* after the last ones (0: the first)."""
+    def take_traffic(self, link: LinkMeasure, seconds: float) -> None:
+        """Take the link's counters, *seconds* after the previous ones (0 for the first)."""
         if seconds > 0:
             self.up = max(0.0, (link.sent - self.sent) / seconds)
             self.down = max(0.0, (link.received - self.received) / seconds)
@@ -132,57 +134,57 @@ class Peer:
             self.rtts.append(link.rtt)
 
     @property
-    def doing_now(self) -> bool:
-        """Whether anything is to be expected of it."""
+    def is_connected(self) -> bool:
+        """Whether the observed node is linked to it, or it is that node."""
         return self.is_me or self.linked
 
 
-def doing(  # noqa: C901 - a list of cases, the most telling one first
-    peer: Peer, open_: Open | None, *, is_paused: bool, now: float, transfer: Transfer | None = None
-) -> Doing:
-    """Return what *peer* is doing in the open round."""
-    if not peer.doing_now:
+def activity_of(  # noqa: C901 - a list of cases, the most important first
+    peer: Peer, open_: OpenRound | None, *, is_paused: bool, now: float, transfer: Transfer | None = None
+) -> Activity:
+    """Return the activity of *peer* in the open round."""
+    if not peer.is_connected:
         if peer.since is None:
-            return Doing("absent")
-        return Doing("left" if peer.leaving else "lost")
+            return Activity("absent")
+        return Activity("left" if peer.leaving else "lost")
     status = peer.status
     if status is not None and status.ended:
-        return Doing("done")
+        return Activity("done")
     if peer.leaving or (status is not None and status.phase == "leaving"):
-        return Doing("leaving")
+        return Activity("leaving")
     if status is None or status.phase == "starting":
-        return Doing("starting" if status is not None else "waiting")
+        return Activity("starting" if status is not None else "waiting")
     if status.run and not peer.is_member:
-        return Doing("learner")
+        return Activity("learner")
     if is_paused:
-        return Doing("paused")
+        return Activity("paused")
     if open_ is not None:
         if open_.aggregator == peer.name and status.phase != "training":
             return _aggregating(open_)
         if peer.name in open_.refused:
-            return Doing("refused")
+            return Activity("refused")
         if peer.name in open_.counted:
-            return Doing("merged")
+            return Activity("merged")
     if status.phase == "training":
         since = peer.training_since
         is_late = (
             since is not None and status.predicted > 0 and now - since > LATE_FACTOR * status.predicted + 1
         )
-        return Doing("late" if is_late else "train", status.progress)
+        return Activity("late" if is_late else "train", status.progress)
     if transfer is not None and transfer.total and transfer.done < transfer.total:
-        return Doing("sending", transfer.done / transfer.total)
+        return Activity("sending", transfer.done / transfer.total)
     if status.phase == "aggregating":
-        return Doing("elected")
+        return Activity("elected")
     if status.phase == "trained":
-        return Doing("trained")
-    return Doing("waiting")
+        return Activity("trained")
+    return Activity("waiting")
 
 
-def _aggregating(open_: Open) -> Doing:
+def _aggregating(open_: OpenRound) -> Activity:
     if open_.proposed_at is not None:
-        return Doing("propose")
+        return Activity("propose")
     if open_.counted:
-        return Doing("collect", detail=str(len(open_.counted)))
-    if open_.trained:  # so there are updates to collect; how many it has only the aggregator knows
-        return Doing("collect")
-    return Doing("elected")
+        return Activity("collect", detail=str(len(open_.counted)))
+    if open_.trained:  # there are updates to collect; only the aggregator knows how many it has
+        return Activity("collect")
+    return Activity("elected")

@@ -1,27 +1,62 @@
-"""Events as lines for people: one line for each event that matters, none for the others.
+"""Renders events as lines of text for people; an event without interest by itself has no line.
 
-Names and reasons come from peers: what is not printable is taken out and lines are bounded here, once for
-every printer.
+Names and reasons come from peers and are untrusted: characters that are not printable are removed and lines
+are bounded here, for all callers.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from p2pfl import events
+from p2pfl.events import Published
 from p2pfl.wire.codec import bounded
 
 MAX_LINE = 400
-"""Characters of a line: reasons are bounded on the wire, lists of names are not."""
+"""Characters of a line: reasons are bounded on the wire, but lists of names are not."""
+
+Level = Literal["info", "good", "warning", "error"]
+
+_LEVELS: dict[str, Level] = {"!": "warning", "✗": "error", "✓": "good", "◎": "good", "★": "good"}
+"""The level of each mark; "info" for the others."""
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One line of the log."""
+
+    seq: int
+    time: float
+    level: Level
+    mark: str
+    peer: str
+    """The peer it is about; empty for the run as a whole."""
+    kind: str
+    """The event's tag."""
+    text: str
 
 
 def line_of(event: events.AnyEvent, training_round: int | None = None) -> tuple[str, str] | None:
-    """Return a mark (one character) and a line for *event*; None where it is of no interest by itself.
+    """Return a mark (one character) and a line for *event*; None if it has no line.
 
-    *training_round* is the number people have for the round the event is about (`Published.training_round`);
-    without it the number of its record is shown.
+    *training_round* is the event's training round (`Published.training_round`); without it the line shows the
+    number of the record.
     """
     number = training_round if training_round is not None else getattr(event, "round", 0)
     rendered = _of_device(event) or _of_run(event, number) or _of_round(event, number)
     return (rendered[0], bounded(rendered[1], MAX_LINE)) if rendered is not None else None
+
+
+def row_of(item: Published) -> LogRow | None:
+    """Return the log row for *item*; None if it has no line."""
+    line = line_of(item.event, item.training_round)
+    if line is None:
+        return None
+    mark, text = line
+    peer = getattr(item.event, "name", "") or getattr(item.event, "aggregator", "")
+    kind = type(item.event).__struct_config__.tag
+    return LogRow(item.seq, item.time, _LEVELS.get(mark, "info"), mark, peer, str(kind), text)
 
 
 def _of_device(event: events.AnyEvent) -> tuple[str, str] | None:
@@ -82,7 +117,7 @@ def _of_run(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
         case events.CaughtUp():
             return "·", f"caught up with {_missed(event)}, from {event.source}"
         case events.ControlRequested():
-            return "·", _wanted(event)
+            return "·", _control_request(event)
         case events.Resumed():
             return "·", f"the run goes on after round {number}{_by(event.by)}"
         case events.RosterChanged():
@@ -127,7 +162,7 @@ def _missed(event: events.CaughtUp) -> str:
 
 
 def _ended(event: events.RunEnded) -> tuple[str, str]:
-    """Say how the run ended: complete is one that trained all its rounds, and not in vain."""
+    """Return how the run ended: complete, stopped early, or without any training."""
     rounds = f"{event.rounds} round{'' if event.rounds == 1 else 's'}"
     if not event.is_trained:
         return "✗", f"the run ended after {rounds} without training: no update was ever counted"
@@ -176,13 +211,13 @@ def _of_round(event: events.AnyEvent, number: int) -> tuple[str, str] | None:
 
 
 def _evaluated(event: events.EvaluationFinished, number: int) -> tuple[str, str] | None:
-    """Tell reports once all have come, and what is committed afterwards where it is anything else."""
+    """Return a line once all members have reported, and again if the committed evaluations differ."""
     is_due = event.is_news if event.committed else event.reports == event.members
     return ("◎", evaluation(event, number)) if is_due else None
 
 
 def evaluation(event: events.EvaluationFinished, number: int) -> str:
-    """Say how the model of round *number* does, and whether that is reported or committed."""
+    """Return the accuracy of round *number*'s model, and whether it is reported or committed."""
     members = f"{event.reports} of {event.members} members"
     how = f"committed for {members}" if event.committed else f"reported by {members}"
     before = f"; {event.reported:.4f} was reported" if event.reported is not None else ""
@@ -195,11 +230,11 @@ def evaluation(event: events.EvaluationFinished, number: int) -> str:
 def _round(
     event: events.Elected | events.SteppedDown | events.QuorumLost | events.QuorumBack, number: int
 ) -> str:
-    """Name the round of *event*: the one that closes the run is none of training, and has no number."""
+    """Return the name of *event*'s round; the final evaluation trains nothing and has no number."""
     return "final evaluation" if event.kind == "evaluate" else f"round {number}"
 
 
-def _wanted(event: events.ControlRequested) -> str:
+def _control_request(event: events.ControlRequested) -> str:
     what = {
         "pause": "the run pauses with the next commit",
         "end": "the run ends with the next commit",

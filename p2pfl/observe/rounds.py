@@ -1,4 +1,4 @@
-"""Rounds as an observer sees them: those that are decided, and the open one."""
+"""Training rounds as an observer sees them: the decided ones and the open one."""
 
 from __future__ import annotations
 
@@ -9,58 +9,58 @@ from typing import Literal, NamedTuple
 from p2pfl.events import Committed, CountedUpdate, EvaluationFinished, MemberScore, RoundRow
 
 MAX_ROUNDS = 600
-"""Kept of a run: more than a screen is wide. Of longer runs every second of the older half goes."""
+"""Rounds kept of a run, more than a screen is wide; of a longer run every second older round is dropped."""
 
 MAX_REFUSED = 100
-"""Refused updates kept of the open round."""
+"""Refused updates kept for the open round."""
 
 
 @dataclass
-class Open:
-    """The round under way."""
+class OpenRound:
+    """The round that is not decided yet."""
 
     index: int
-    """The place its record will have in the chain."""
+    """Number of its record in the chain."""
     round: int
-    """The number of the training round; for the final evaluation it means nothing."""
+    """Number of the training round; meaningless for the final evaluation."""
     kind: Literal["train", "evaluate"] = "train"
     opened_at: float | None = None
-    """When the one before was decided here, by this device's clock; None where that was not seen."""
+    """Time of the previous commit by the node's clock; None if no event reported it."""
     attempt: int = 0
     aggregator: str = ""
     elected_at: float | None = None
     trained: set[str] = field(default_factory=set)
-    """Who said that it has trained."""
+    """Names of members that have finished training."""
     counted: dict[str, float] = field(default_factory=dict)
-    """Whose update is in the sum, and when that was told; only the aggregator hears of all."""
+    """Members whose update is counted, with the time; complete only at the aggregator."""
     refused: dict[str, str] = field(default_factory=dict)
-    """Whose update is not counted, and why."""
+    """Members whose update was refused, with the reason."""
     proposed_at: float | None = None
     step_downs: int = 0
-    """Candidacies that were given up."""
+    """Elected aggregators that stepped down."""
 
 
-class Spread(NamedTuple):
-    """What a round's scores have between them."""
+class ScoreRange(NamedTuple):
+    """The range of the members' evaluations of a round."""
 
     accuracy: tuple[float, float]
-    """The lowest and the highest."""
+    """Lowest and highest."""
     loss: tuple[float, float]
     by_name: dict[str, MemberScore]
 
 
 @dataclass
 class Round:
-    """A round of training that is decided."""
+    """A decided training round."""
 
     run: str
     round: int
-    """Its number among the rounds of training: what people see."""
+    """Number of the training round, as people count them."""
     attempt: int
     aggregator: str
     digest: str
     members: tuple[str, ...]
-    """Who could vote in it; where only the commit was seen, who can in the next."""
+    """Voters of this round; if only the commit event was seen, the voters of the next one."""
     updates: tuple[CountedUpdate, ...]
     left_out: tuple[tuple[str, str], ...]
     seconds: float
@@ -71,53 +71,48 @@ class Round:
     samples: int = 0
     scores: tuple[MemberScore, ...] = ()
     is_provisional: bool = False
-    """Whether the accuracy is only reported so far, and may still change."""
+    """Whether the evaluations are reported but not committed, so that they may still change."""
     index: int = 0
-    """The place of its record in the chain."""
+    """Number of its record in the chain."""
     committed_at: float | None = None
-    """By this device's clock; None for what was decided before anybody watched."""
-    seen: Open | None = None
-    """What was seen of it while it was open."""
+    """Time of the commit by the node's clock; None for a round from the history."""
+    seen: OpenRound | None = None
+    """The state it had while it was open, if it was observed then."""
 
-    _spread: tuple[tuple[MemberScore, ...], Spread] | None = None
-    """The spread, and of which scores it is: charts ask for it of every round, with each new one again."""
+    _score_range: tuple[tuple[MemberScore, ...], ScoreRange] | None = None
+    """A cache: the scores and their range. Charts ask for the range of every round after each commit."""
 
     @property
-    def spread(self) -> Spread | None:
-        """The range of the members' scores; None where there are none."""
-        if self._spread is None or self._spread[0] is not self.scores:
+    def score_range(self) -> ScoreRange | None:
+        """The range of the members' scores; None without scores."""
+        if self._score_range is None or self._score_range[0] is not self.scores:
             scores = [one for one in self.scores if one.total > 0]
             if not scores:
                 return None
             accuracies = [one.correct / one.total for one in scores]
             losses = [one.loss / one.total for one in scores]
-            spread = Spread(
+            score_range = ScoreRange(
                 (min(accuracies), max(accuracies)),
                 (min(losses), max(losses)),
                 {one.name: one for one in scores},
             )
-            self._spread = (self.scores, spread)
-        return self._spread[1]
+            self._score_range = (self.scores, score_range)
+        return self._score_range[1]
 
     def score_of(self, name: str) -> MemberScore | None:
-        """Return the score of the member *name*, None where it gave none."""
-        spread = self.spread
-        return spread.by_name.get(name) if spread is not None else None
-
-    @property
-    def missing(self) -> int:
-        """How many members' updates are not in it."""
-        return len(self.left_out)
+        """Return the score of member *name*, or None."""
+        score_range = self.score_range
+        return score_range.by_name.get(name) if score_range is not None else None
 
 
 def _copy_scores(known: Round, made: Round) -> None:
-    """Give *made*, a newer view of the round *known*, the evaluations of that."""
+    """Copy the evaluations of *known* to *made*, which is the same round."""
     made.accuracy, made.loss, made.samples = known.accuracy, known.loss, known.samples
     made.scores, made.is_provisional = known.scores, known.is_provisional
 
 
 class Rounds:
-    """The decided training rounds of one run, in order, each once; bounded."""
+    """The decided training rounds of one run, in order; bounded."""
 
     def __init__(self) -> None:
         self._rounds: dict[int, Round] = {}
@@ -130,11 +125,11 @@ class Rounds:
 
     @property
     def last(self) -> Round | None:
-        """The latest one."""
+        """The latest round."""
         return next(reversed(self._rounds.values())) if self._rounds else None
 
     def get(self, number: int) -> Round | None:
-        """Return round *number*, None where it is not known, or not any more."""
+        """Return round *number*, or None if it is unknown or was dropped."""
         return self._rounds.get(number)
 
     def numbers(self) -> list[int]:
@@ -142,7 +137,7 @@ class Rounds:
         return list(self._rounds)
 
     def take_row(self, row: RoundRow) -> None:
-        """Take a round from the node's history."""
+        """Add a round from the node's history."""
         if row.kind != "train":
             return
         known = self._rounds.get(row.training_round)
@@ -157,8 +152,8 @@ class Rounds:
                 _copy_scores(known, made)
         self._put(made)
 
-    def take(self, event: Committed, time: float, seen: Open | None) -> None:
-        """Take a round that was decided at *time*, with what was *seen* of it before."""
+    def take(self, event: Committed, time: float, seen: OpenRound | None) -> None:
+        """Add a round decided at *time*; *seen* is its state while it was open."""
         if event.kind != "train":
             return
         known = self._rounds.get(event.trained)
@@ -174,9 +169,9 @@ class Rounds:
         self._put(made)
 
     def score(self, event: EvaluationFinished, number: int) -> bool:
-        """Take evaluations of the model of round *number*; return whether they are the best there is.
+        """Add evaluations of round *number*'s model; return whether they replace the known ones.
 
-        What is committed never changes. Of reports those of the most samples are kept.
+        Committed evaluations never change. Of reported ones those with the most samples are kept.
         """
         known = self._rounds.get(number)
         if known is None:

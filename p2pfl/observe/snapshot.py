@@ -1,6 +1,6 @@
-"""What `p2pfl status` shows: one moment of a node, as values with stable names and as plain lines.
+"""A snapshot of a node for `p2pfl status`.
 
-The values are what `--json` prints, for scripts; the lines are made of the same values, for people.
+Its values have stable names, which `--json` prints; the lines of text are made of the same values.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import msgspec
 from p2pfl.events import Measured
 from p2pfl.messages import quorum
 from p2pfl.observe.client import Observer
-from p2pfl.observe.peers import Peer, Word
+from p2pfl.observe.peers import ActivityKind, Peer
 from p2pfl.observe.state import Phase, State
 from p2pfl.wire.codec import bounded
 from p2pfl.wire.observing import Happened, History, HistoryEnd
 
 LIVE_SECONDS = 1.5
-"""A node measures only while somebody watches, each second: for so long the first measurement is awaited."""
+"""Time to wait for the first measurement: a node measures every second while an observer is connected."""
 
 WIDTH = 80
-"""Characters of a line, at most."""
+"""Maximum characters of a line."""
 
 NAME_WIDTH = 16
 
 MARKS = {"lost": "✗", "left": "-", "absent": "✗", "late": "!", "refused": "!"}
-"""Of what a peer does, the words that are worth a look."""
+"""Marks in front of a peer whose activity needs attention."""
 
 
 PHASES = {"untrained": "ended, but no update was ever counted", "stopped": "stopped before its last round"}
-"""Of the phases, those that one word does not explain."""
+"""Texts for phases whose name does not explain itself."""
 
 
 class PeerNow(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class PeerNow(msgspec.Struct, frozen=True):
 
     name: str
     node: str
-    """Its node id; empty where only its name is known."""
+    """Its node id; empty if only its name is known."""
     address: str
     is_me: bool
     """Whether it is the observed node."""
@@ -48,21 +48,21 @@ class PeerNow(msgspec.Struct, frozen=True):
     """Whether it is in the roster."""
     is_linked: bool
     """Whether the observed node has a link to it; true for that node itself."""
-    doing: Word
+    doing: ActivityKind
     progress: float | None
-    """How far it is with that, from 0 to 1; null where that is not known."""
+    """Completed share, from 0 to 1; null if unknown."""
     since: float | None
-    """When its link was made or lost, in seconds since the epoch."""
+    """Time its link was made or lost, in seconds since the epoch."""
     rtt: float | None
     """Seconds from the last ping to its answer."""
     accuracy: float | None
-    """Of the last evaluated model on its held-out data."""
+    """Accuracy of the last evaluated model on its held-out data."""
     samples: int | None
-    """Training samples in its last update that was counted."""
+    """Training samples of its last counted update."""
 
 
 class TransferNow(msgspec.Struct, frozen=True):
-    """A model on its way between the observed node and a peer."""
+    """A model transfer between the observed node and a peer."""
 
     what: Literal["pull", "push"]
     """"pull": the observed node receives."""
@@ -75,10 +75,10 @@ class TransferNow(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """One moment of a node and what it knows of its federation."""
+    """The state of a node and of its federation at one time."""
 
     time: float
-    """Of the last event, in seconds since the epoch, by the node's clock."""
+    """Time of the last event, in seconds since the epoch, by the node's clock."""
     name: str
     node: str
     """The node id."""
@@ -86,22 +86,22 @@ class Snapshot(msgspec.Struct, frozen=True):
     address: str
     data_dir: str
     watched_as: str
-    """As whom this observer was let in."""
+    """The name and role of this observer."""
     phase: Phase
     waiting: str
-    """What a start is waiting for; empty where it is not."""
+    """What the start of the run waits for; empty if it does not wait."""
     unreached: dict[str, str]
-    """Listed addresses that lead nowhere now, and why."""
+    """Configured addresses where no node answers, with the reason."""
     run: str
-    """The run's id; empty while the node is in none. What follows is 0, empty or null then."""
+    """The run's id; empty without a run, and the fields below are 0, empty or null then."""
     task: str
     model: str
     round: int
-    """Rounds of training that are committed."""
+    """Committed training rounds."""
     rounds: int
-    """Rounds of training the run is to have."""
+    """Training rounds the run should have."""
     accuracy: float | None
-    """Of the last model that was evaluated, on the members' held-out data."""
+    """Accuracy of the last evaluated model on the members' held-out data."""
     loss: float | None
     evaluated_round: int | None
     """The round of that model."""
@@ -110,32 +110,32 @@ class Snapshot(msgspec.Struct, frozen=True):
     evaluated_samples: int
     """Their held-out samples."""
     is_provisional: bool
-    """Whether that was only reported so far: the next record commits it, without members gone by then."""
+    """Whether the evaluation is reported but not committed, so that it may still change."""
     aggregator: str
-    """Of the open round; empty before it is elected."""
+    """Aggregator of the open round; empty before the election."""
     members: tuple[str, ...]
-    """The roster's names."""
+    """Names of the roster."""
     reachable: int
-    """Members the node has a link to and that are in the run, itself included."""
+    """Members that are linked to the node and in the run, the node included."""
     needed: int
     """Members that make a quorum."""
     tolerates: int
-    """Members that may be lost, of those reachable now, before the run waits."""
+    """Reachable members that may fail before the run has no quorum."""
     left_out: dict[str, str]
-    """Members without an update in the last committed round, and why."""
+    """Members without an update in the last committed round, with the reason."""
     wanted: dict[str, str]
-    """What operators want that no commit has done yet ("pause", "end", "end-now"), and who."""
+    """Control requests that no commit has fulfilled yet ("pause", "end", "end-now"), with the requester."""
     peers: tuple[PeerNow, ...]
     transfers: tuple[TransferNow, ...]
     memory: int
-    """Resident bytes of node and worker; 0 where they were not measured in time."""
+    """Resident bytes of node and worker; 0 if they were not measured in time."""
 
 
 async def take_snapshot(observer: Observer, seconds: float = LIVE_SECONDS) -> Snapshot:
-    """Return what the node of *observer* tells now; wait at most *seconds* for its first measurement.
+    """Return a snapshot of *observer*'s node; wait at most *seconds* for its first measurement.
 
     Raises:
-        NetworkError: the connection ended before all was told.
+        NetworkError: the connection ended within the history.
     """
     state = State()
     frames = observer.frames()
@@ -152,7 +152,7 @@ async def take_snapshot(observer: Observer, seconds: float = LIVE_SECONDS) -> Sn
                 ):
                     break
     except TimeoutError:
-        pass  # what there is was told
+        pass  # without a measurement
     finally:
         await frames.aclose()
     return snapshot_of(state, observer.greeting.who)
@@ -171,7 +171,7 @@ def _take(state: State, frame: History | Happened | HistoryEnd) -> None:
 
 
 def snapshot_of(state: State, who: str = "") -> Snapshot:
-    """Return the moment *state* is at; *who* is as whom it was observed."""
+    """Return the snapshot of *state*, observed as *who*."""
     rounds = list(state.rounds)
     last = rounds[-1] if rounds else None
     evaluated = next((one for one in reversed(rounds) if one.accuracy is not None), None)
@@ -203,7 +203,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         needed=state.needed,
         tolerates=state.tolerates(),
         left_out=dict(last.left_out) if last is not None else {},
-        wanted=dict(state.wanted),
+        wanted=dict(state.control_requests),
         peers=tuple(_peer(state, peer) for peer in state.peers.values()),
         transfers=tuple(
             TransferNow(one.what, one.peer, one.done, one.total, round(one.rate, 1))
@@ -214,7 +214,7 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
 
 
 def _peer(state: State, peer: Peer) -> PeerNow:
-    doing = state.doing(peer)
+    activity = state.activity(peer)
     score = peer.score
     return PeerNow(
         name=peer.name,
@@ -222,9 +222,9 @@ def _peer(state: State, peer: Peer) -> PeerNow:
         address=peer.address,
         is_me=peer.is_me,
         is_member=peer.is_member,
-        is_linked=peer.doing_now,
-        doing=doing.word,
-        progress=round(doing.share, 4) if doing.share is not None else None,
+        is_linked=peer.is_connected,
+        doing=activity.kind,
+        progress=round(activity.progress, 4) if activity.progress is not None else None,
         since=peer.since,
         rtt=peer.rtt,
         accuracy=round(score.correct / score.total, 6) if score is not None and score.total else None,
@@ -288,7 +288,7 @@ def _run_lines(snapshot: Snapshot) -> list[str]:
 
 
 def _spare(snapshot: Snapshot) -> str:
-    """Say how many more members may be lost now, or come back, until the run waits, or goes on."""
+    """Return how many members may fail before the run waits, or must return before it continues."""
     missing = snapshot.needed - snapshot.reachable
     if missing > 0:
         return f"waits for {missing} more"

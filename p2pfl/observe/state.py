@@ -1,8 +1,8 @@
-"""What an observer knows of a node: a fold over what the node tells.
+"""The state of a node as an observer knows it, folded from the node's events.
 
-It reads no clock and draws nothing: the same events make the same state, from a live node, from a recording,
-in a test. Everything in it is bounded, whatever the run's length. Names are other devices' words: whoever
-shows them makes them harmless first (`p2pfl.wire.codec.bounded`).
+It reads no clock and draws nothing: the same events give the same state, from a live node, a recording or a
+test. Its size is bounded, however long the run is. Names come from other devices and are untrusted: a caller
+that shows them escapes them first (`p2pfl.wire.codec.bounded`).
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from p2pfl.events import Published, RoundRow
 from p2pfl.fold import EventFold
 from p2pfl.messages import RunSpec, quorum
 from p2pfl.numbering import Numbering
-from p2pfl.observe.log import LogRow, row_of
-from p2pfl.observe.peers import Doing, Peer, Transfer, doing, note_transfer
-from p2pfl.observe.rounds import MAX_REFUSED, Open, Rounds
+from p2pfl.observe.peers import Activity, Peer, Transfer, activity_of, update_transfers
+from p2pfl.observe.render import LogRow, row_of
+from p2pfl.observe.rounds import MAX_REFUSED, OpenRound, Rounds
 
 MAX_LOG = 5000
-"""Lines of the log."""
+"""Lines kept of the log."""
 
 MAX_PEERS = 512
-"""Nodes a federation may have that all come and go."""
+"""Nodes kept, including those that have gone."""
 
 Phase = Literal[
     "starting", "waiting", "running", "no quorum", "paused", "complete", "stopped", "untrained", "ended"
 ]  # fmt: skip
-"""Of a run that is over: "complete" is one that trained all its rounds, "stopped" one that an operator ended
-before, "untrained" one in which no update was ever counted."""
+"""A finished run is "complete" if it trained all its rounds, "stopped" if an operator ended it earlier, and
+"untrained" if no update was ever counted."""
 
-OVER: tuple[Phase, ...] = ("complete", "stopped", "untrained")
-"""Phases of a run that is over, unless somebody wants more rounds of it."""
+FINISHED_PHASES: tuple[Phase, ...] = ("complete", "stopped", "untrained")
+"""Phases of a finished run; it continues only when a member asks for more rounds."""
 
 Section = Literal["run", "peers", "rounds", "open", "log", "traffic"]
-"""Parts of the state that a screen draws apart from each other."""
+"""Parts of the state that a screen draws independently."""
 
 
 class State(EventFold):
-    """Everything an observer knows."""
+    """All that is known of one node, its peers and its run."""
 
     def __init__(self) -> None:
         self.seq = 0
         self.versions: Counter[Section] = Counter()
-        """Raised with every change of a section, so that only what changed is drawn."""
+        """Incremented with every change of a section, so that a screen draws only what changed."""
         self.peers: dict[str, Peer] = {}
         """By name."""
         self.rounds = Rounds()
@@ -53,21 +53,21 @@ class State(EventFold):
         self.run = ""
         self.spec: RunSpec | None = None
         self.target_rounds = 0
-        """Rounds of training the run is to have."""
+        """Training rounds the run should have."""
         self.trained = 0
-        """Those that are decided."""
+        """Training rounds that are decided."""
         self.members: tuple[str, ...] = ()
-        self.open: Open | None = None
+        self.open: OpenRound | None = None
         self.phase: Phase = "starting"
         self.waiting: events.Waiting | None = None
         self.unreached: dict[str, str] = {}
-        """Why listed addresses lead nowhere, by address."""
+        """Configured addresses where no node answers, with the reason."""
         self.quorum: tuple[int, int, int] | None = None
-        """Members reachable, members, members needed; None while there is a quorum."""
-        self.wanted: dict[str, str] = {}
-        """What operators want that no commit has done yet, and who."""
+        """Reachable members, all members, and members needed; None while there is a quorum."""
+        self.control_requests: dict[str, str] = {}
+        """Control requests that no commit has fulfilled yet, with the requester."""
         self.training: tuple[int, int] | None = None
-        """Batches done and to do of the observed node's own training."""
+        """Finished and total batches of the observed node's own training."""
         self.transfers: dict[tuple[str, str], Transfer] = {}
         """By direction and peer."""
         self.cpu = 0.0
@@ -77,10 +77,10 @@ class State(EventFold):
         self.worker: events.WorkerReady | None = None
         self.ended: events.Ended | None = None
         self._decided = 0
-        """The place in the chain of the last record, of whatever kind, that is decided."""
+        """Number of the last decided record, of whatever kind."""
         self._numbering = Numbering()
-        self._about = 0
-        """The training round that the event just taken is about; 0 where it is about none."""
+        self._training_round = 0
+        """Training round of the current event; 0 if it belongs to none."""
         self._measured_at: float | None = None
         self._time = 0.0
 
@@ -96,34 +96,36 @@ class State(EventFold):
 
     @property
     def time(self) -> float:
-        """When the last event happened, by the node's clock."""
+        """Time of the last event, by the node's clock."""
         return self._time
 
-    def doing(self, peer: Peer) -> Doing:
-        """Return what *peer* was doing when the node told anything last: nobody is late for want of news."""
+    def activity(self, peer: Peer) -> Activity:
+        """Return the activity of *peer* at the last event: without a connection nobody becomes late."""
         if peer.is_me:
             transfer = next((one for one in self.transfers.values() if one.what == "push"), None)
         else:
             transfer = self.transfers.get(("pull", peer.name))
-        return doing(peer, self.open, is_paused=self.phase == "paused", now=self._time, transfer=transfer)
+        return activity_of(
+            peer, self.open, is_paused=self.phase == "paused", now=self._time, transfer=transfer
+        )
 
     @property
     def reachable(self) -> int:
-        """How many members are here and in the run, the observed node included."""
+        """Members that are linked and in the run, the observed node included."""
         return sum(1 for name in self.members if name in self.peers and self._is_able(self.peers[name]))
 
     def _is_able(self, peer: Peer) -> bool:
-        """Whether *peer* can do its part: one that is in another run, or in none, votes and trains not."""
+        """Whether *peer* can vote and train: not if it is in another run, or in none."""
         is_elsewhere = not peer.is_me and peer.status is not None and peer.status.run != self.run
-        return peer.doing_now and not is_elsewhere
+        return peer.is_connected and not is_elsewhere
 
     @property
     def needed(self) -> int:
-        """How many members make a quorum; 0 before there is a run."""
+        """Members that make a quorum; 0 before there is a run."""
         return quorum(len(self.members)) if self.members else 0
 
     def tolerates(self) -> int:
-        """Return how many more members may be lost, of those here now, before the run waits."""
+        """Return how many of the reachable members may fail before the run has no quorum."""
         return max(0, self.reachable - self.needed)
 
     def round_of(self, index: int) -> int:
@@ -133,7 +135,7 @@ class State(EventFold):
     # --- the fold -------------------------------------------------------------------------------------------
 
     def apply(self, item: Published | RoundRow) -> None:
-        """Take the next thing the node tells."""
+        """Take the next event, or a committed round of the history."""
         if isinstance(item, RoundRow):
             self._history(item)
             return
@@ -142,7 +144,7 @@ class State(EventFold):
         self._time = max(self._time, item.time)
         self._log(item)
         number = self._numbering.take(item.event)
-        self._about = item.training_round if item.training_round is not None else number or 0
+        self._training_round = item.training_round if item.training_round is not None else number or 0
         self.fold(item)
 
     def _on_log(self, event: events.LogEvent, item: Published) -> None:
@@ -155,12 +157,12 @@ class State(EventFold):
                     self.training = (event.done, event.total)
                     self._changed("open")
             case events.ProgressMade():
-                note_transfer(self.transfers, event, item.time)
+                update_transfers(self.transfers, event, item.time)
                 self._changed("traffic")
             case events.Measured():
                 self._measure(event, item.time)
             case events.PeerStatus():
-                self._identified(event).hear(event, item.time)
+                self._identified(event).take_status(event, item.time)
                 if self.open is not None and event.phase == "trained" and event.round == self.open.index - 1:
                     self.open.trained.add(event.name)
                     self._changed("open")
@@ -234,7 +236,7 @@ class State(EventFold):
                     self.phase = "running"
                 self._changed("run")
             case events.ControlRequested():
-                self.wanted[event.what] = event.by
+                self.control_requests[event.what] = event.by
                 self._changed("run")
             case events.Resumed():
                 self.phase = "running"
@@ -242,7 +244,7 @@ class State(EventFold):
             case events.Committed():
                 self._commit(event, item.time)
             case events.EvaluationFinished():
-                if self.rounds.score(event, self._about):
+                if self.rounds.score(event, self._training_round):
                     for score in event.scores:
                         self._peer(score.name).score = score
                     self._changed("rounds", "peers")
@@ -261,13 +263,13 @@ class State(EventFold):
         del item
         match event:
             case events.TrainingStarted():
-                if self.phase in ("paused", *OVER):
+                if self.phase in ("paused", *FINISHED_PHASES):
                     self.phase = "running"
                     self._changed("run")
-                self._opened(event.round)
+                self._open_round(event.round)
                 self.training = (0, 0)
             case events.TrainingFinished() | events.UpdateReused():
-                self._opened(event.round).trained.add(self.name)
+                self._open_round(event.round).trained.add(self.name)
                 self.training = None
                 self._changed("open", "peers")
             case _:
@@ -276,7 +278,7 @@ class State(EventFold):
     def _on_aggregation(self, event: events.AggregationEvent, item: Published) -> None:
         if event.round <= self._decided:
             return  # the round is decided: nothing about it changes any more
-        opened = self._opened(event.round)
+        opened = self._open_round(event.round)
         match event:
             case events.ElectionStarted():
                 opened.attempt = event.attempt
@@ -309,7 +311,7 @@ class State(EventFold):
         self.versions.update(sections)
 
     def _restart(self) -> None:
-        """Forget what ended with an earlier process of the node: a recording may hold several."""
+        """Reset what belonged to an earlier process of the node: a recording may hold several."""
         self.phase, self.ended, self.worker, self.training = "starting", None, None, None
         self.transfers.clear()
         self.unreached.clear()
@@ -342,12 +344,12 @@ class State(EventFold):
             self.rounds = Rounds()
             self.trained = 0
             for peer in self.peers.values():
-                peer.aggregated = peer.counted = peer.missed = 0
+                peer.aggregated = peer.counted = peer.left_out = 0
                 peer.score = peer.update = None
         self.run, self.spec, self.members = event.run, event.spec, event.members
         self.target_rounds = event.spec.rounds
         self.waiting, self.quorum = None, None
-        self.wanted.clear()
+        self.control_requests.clear()
         self._decided = event.round
         self.trained = max(self.trained, self.round_of(event.round) if event.round else event.trained or 0)
         last = self.rounds.last
@@ -360,29 +362,29 @@ class State(EventFold):
         else:
             self.phase = "running"
         self.open = None if event.how == "finished" else self._next_open(time)
-        self._seat(event.members)
+        self._set_members(event.members)
         self._changed("run", "rounds", "open", "peers")
 
-    def _seat(self, members: tuple[str, ...]) -> None:
+    def _set_members(self, members: tuple[str, ...]) -> None:
         for name in members:
             self._peer(name).is_member = True
         for peer in self.peers.values():
             peer.is_member = peer.name in members
 
-    def _opened(self, index: int) -> Open:
-        """Return the open round of record *index*; an event of a later one than known opens it."""
+    def _open_round(self, index: int) -> OpenRound:
+        """Return the open round of record *index*; the first event about a round opens it."""
         if self.open is None or self.open.index < index:
-            self.open = Open(index, self.round_of(index))
+            self.open = OpenRound(index, self.round_of(index))
             self._changed("open")
         return self.open
 
-    def _next_open(self, time: float) -> Open:
-        """Return the round after the last decided one: of training while some of that is missing."""
+    def _next_open(self, time: float) -> OpenRound:
+        """Return the round after the last decided one; after all training it is the final evaluation."""
         kind: Literal["train", "evaluate"] = "train" if self.trained < self.target_rounds else "evaluate"
-        return Open(self._decided + 1, self.trained + 1, kind, opened_at=time)
+        return OpenRound(self._decided + 1, self.trained + 1, kind, opened_at=time)
 
     def _extend(self, rounds: int, time: float) -> None:
-        """Go on with a run that had ended."""
+        """Continue a finished run."""
         self.target_rounds = max(self.target_rounds, rounds)
         self.phase = "running"
         self.open = self._next_open(time)
@@ -391,7 +393,7 @@ class State(EventFold):
     def _commit(self, event: events.Committed, time: float) -> None:
         seen = self.open if self.open is not None and self.open.index == event.round else None
         if event.run == self.run and event.kind == "train" and self.rounds.get(event.trained) is None:
-            self._tally(event)
+            self._count_parts(event)
         if event.run == self.run:
             self.rounds.take(event, time, seen)
         self.members = event.members
@@ -403,13 +405,13 @@ class State(EventFold):
         if event.then == "end":
             self.open = None
         if event.then != "go":
-            self.wanted.clear()
+            self.control_requests.clear()
         if event.then == "pause":
             self.phase = "paused"
-        elif self.phase != "ended" and (event.then == "go" or self.phase not in OVER):
+        elif self.phase != "ended" and (event.then == "go" or self.phase not in FINISHED_PHASES):
             self.phase = "running"
         self.quorum = None
-        self._seat(event.members)
+        self._set_members(event.members)
         self._changed("rounds", "open", "run", "peers")
 
     def _history(self, row: RoundRow) -> None:
@@ -423,21 +425,21 @@ class State(EventFold):
         if row.kind == "train":
             self.trained = max(self.trained, number)
             if self.rounds.get(number) is None:
-                self._tally(row)
+                self._count_parts(row)
         self.rounds.take_row(row)
         for score in row.scores:
             self._peer(score.name).score = score
         self._changed("rounds", "run", "peers")
 
-    def _tally(self, decided: events.Committed | RoundRow) -> None:
-        """Count who did what in a round."""
+    def _count_parts(self, decided: events.Committed | RoundRow) -> None:
+        """Add a round to the counts of its members."""
         self._peer(decided.aggregator).aggregated += 1
         for update in decided.updates:
             peer = self._peer(update.name)
             peer.counted += 1
             peer.update = update
         for name, _ in decided.left_out:
-            self._peer(name).missed += 1
+            self._peer(name).left_out += 1
 
     def _measure(self, event: events.Measured, time: float) -> None:
         seconds = time - self._measured_at if self._measured_at is not None else 0.0
@@ -447,7 +449,7 @@ class State(EventFold):
         for link in event.links:
             peer = by_node.get(link.node)
             if peer is not None:
-                peer.measure(link, seconds)
+                peer.take_traffic(link, seconds)
         self._changed("traffic")
 
     def _log(self, item: Published) -> None:

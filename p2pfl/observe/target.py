@@ -1,4 +1,4 @@
-"""Which node is meant, and with what right: from what a person gives to what a connection needs."""
+"""Finds the node that command-line options refer to, and the credentials to connect with."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from p2pfl.runtime.machine import is_running
 from p2pfl.store.directory import DataDirectory, default_data_dir, default_place
 from p2pfl.wire.codec import bounded
 
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what nodes listen on, and where to dial then
-"""Hosts that mean every interface, and what reaches them from this device."""
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a listening address and how to reach it locally
+"""Wildcard listening addresses, and the loopback address that reaches each from this device."""
 
 
 class Target(NamedTuple):
@@ -24,17 +24,17 @@ class Target(NamedTuple):
     addresses: tuple[Address, ...]
     """Tried in order."""
     credentials: Credentials
-    """Whom the observer shows itself as."""
+    """The observer's certificate and key."""
     token: str
-    """What makes it the node's local user; empty elsewhere."""
+    """Proves that the observer is the node's local user; empty otherwise."""
     node: str | None
-    """The node id that has to answer; None where any node of the federation may."""
+    """The node id that must answer; None if any node of the federation may."""
     data_dir: Path | None
-    """The node's data directory, where it is this user's."""
+    """The node's data directory, if it belongs to this user."""
 
     @property
     def text(self) -> str:
-        """Return what people call it."""
+        """The node's address, for messages."""
         return str(self.addresses[0])
 
 
@@ -46,13 +46,13 @@ def find_target(
     certs: Path | None = None,
     name: str | None = None,
 ) -> Target:
-    """Return the node meant: at *address*, or of this user, in *data_dir* or with the name *node*.
+    """Return the node at *address*, or this user's node in *data_dir* or with the name *node*.
 
-    With none of these it is this user's only running node. At an address the certificate in *certs* is shown
-    (*name* picks one of several).
+    Without any of these it is this user's only running node. At an *address* the certificate in *certs* is
+    used (*name* picks one of several).
 
     Raises:
-        UserError: no such node, or several; the message names them.
+        UserError: there is no such node, or several; the message names them.
         CredentialsError: the certificate cannot be used.
     """
     given = [address is not None, data_dir is not None, node is not None]
@@ -91,7 +91,7 @@ def _local(data_dir: Path) -> Target:
         credentials = load_credentials(Path(endpoint.certs))
     except CredentialsError as error:
         raise CredentialsError(
-            f"the node on {directory.path} is watched with its own certificate, and that cannot be used: "
+            f"the node on {directory.path} is observed with its own certificate, which cannot be used: "
             f"{error} Or give the node's address, and --certs with a certificate of role observer."
         ) from error
     addresses = tuple(_reachable(parse_address(text)) for text in endpoint.addresses)
@@ -99,7 +99,7 @@ def _local(data_dir: Path) -> Target:
 
 
 def is_alive(endpoint: Endpoint) -> bool:
-    """Return whether the process runs that wrote *invitation*: one that is killed leaves it behind."""
+    """Return whether the process that wrote *endpoint* still runs: a killed one leaves its file behind."""
     return is_running(endpoint.pid)
 
 
@@ -111,7 +111,7 @@ def find_data_dir() -> Path:
     """Return this user's only data directory in the usual place, or of several the one whose node runs.
 
     Raises:
-        UserError: there is none, or it cannot be told which; the message names them.
+        UserError: there is none, or several without a single running node; the message names them.
     """
     place = default_place()
     found = [folder for folder in folders_in(place) if holds_file(DataDirectory(folder).journal_path)]

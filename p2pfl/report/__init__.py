@@ -1,1 +1,1 @@
-"""Rounds as files people take elsewhere: tables and plots. Pure: rows go in, text comes out."""
+"""Reports on committed rounds as tables and plots. Pure: rows go in, text comes out."""

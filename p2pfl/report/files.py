@@ -1,6 +1,6 @@
-"""Reports as files, each form under its usual ending.
+"""Writes reports to files; the file's ending selects the format.
 
-`p2pfl history` and the terminal UI write the same ones.
+`p2pfl history` and the terminal UI write the same formats.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from p2pfl.report.table import csv_text, jsonl_text
 
 
 def report_text(path: Path, rows: Iterable[RoundRow], alone: Sequence[float] = ()) -> str:
-    """Return the report on *rows* of the form that *path* ends in; *alone* is what `plot.svg` compares with.
+    """Return the report on *rows* in the format of the ending of *path*; for *alone* see `plot.svg`.
 
     Raises:
-        UserError: the ending is none of those there are.
+        UserError: the ending is unknown.
     """
     match path.suffix.lower():
         case ".csv":
@@ -28,11 +28,11 @@ def report_text(path: Path, rows: Iterable[RoundRow], alone: Sequence[float] = (
         case ".svg":
             return svg(rows, alone)
         case _:
-            raise UserError(f"{path} ends in none of .csv, .jsonl and .svg: the ending says what is written")
+            raise UserError(f"{path} ends in none of .csv, .jsonl and .svg: the ending selects the format")
 
 
 def write_report(path: Path, text: str) -> None:
-    """Write a report to *path*; an earlier one there is replaced.
+    """Write a report to *path*, replacing an existing file.
 
     Raises:
         UserError: the file cannot be written.

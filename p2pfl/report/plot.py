@@ -1,4 +1,4 @@
-"""Accuracy and loss over rounds as an SVG one can put into a report: no library, no script, plain shapes."""
+"""Plots accuracy and loss over the rounds as an SVG file of plain shapes, without a library or a script."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ LEFT, RIGHT, TOP, GAP = 64, 20, 66, 48
 PANEL = (HEIGHT - TOP - 2 * GAP) / 2
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#667380"
-"""Okabe and Ito's blue and orange: people tell them apart whose eyes confuse others."""
+"""Blue and orange of Okabe and Ito, which colour-blind people can tell apart."""
 
 BLUE_BAND, ORANGE_BAND = "#cfe3f1", "#f7dfcc"
-"""The same, paler: behind a line, what its members say one by one."""
+"""Paler variants, for the range of the members behind each line."""
 
 MAX_DOTS = 60
-"""Rounds of which each gets a dot; of more the line alone tells."""
+"""Up to so many rounds each have a dot; more rounds have only the line."""
 
 MAX_TICKS = 6
 
 MAX_VALUE = 1e9
-"""Larger ones are left out, like those that are not finite: one round that diverged would flatten them."""
+"""Larger or infinite values are left out: one diverged round would flatten all others."""
 
 
 class _Scale(NamedTuple):
-    """From values to places."""
+    """A linear map from values to coordinates."""
 
     low: float
     high: float
@@ -52,14 +52,13 @@ class _Panel(NamedTuple):
     band: Sequence[tuple[int, float, float]]
     """Round, lowest and highest member."""
     alone: Sequence[float]
-    """What models reach that were trained on one node's data alone."""
+    """Accuracies of models trained on one node's data only."""
 
 
 def svg(rows: Iterable[RoundRow], alone: Sequence[float] = ()) -> str:
     """Return the plot of the training rounds among *rows*, as the text of an SVG file.
 
-    *alone* is the accuracy of models that were trained on one node's data alone: they become dashed lines to
-    compare with.
+    *alone* holds the accuracies of models trained on one node's data only; they are drawn as dashed lines.
     """
     trained = [row for row in rows if row.kind == "train"]
     panels = (

@@ -1,4 +1,4 @@
-"""Rounds as tables for other programs: CSV for a spreadsheet, JSON lines for a script."""
+"""Renders rounds as tables for other programs: CSV for spreadsheets, JSON lines for scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = (
     "round", "attempt", "aggregator", "updates", "left_out", "accuracy", "loss", "samples",
     "worst_member", "best_member", "seconds", "slowest_training", "model", "committed",
 )  # fmt: skip
-"""Of the CSV table: one value each, numbers as numbers."""
+"""Columns of the CSV table."""
 
 
 def csv_text(rows: Iterable[RoundRow]) -> str:
@@ -26,21 +26,21 @@ def csv_text(rows: Iterable[RoundRow]) -> str:
     writer.writerow(COLUMNS)
     for row in rows:
         if row.kind == "train":
-            writer.writerow([_harmless(value) for value in _values(row)])
+            writer.writerow([_escaped(value) for value in _values(row)])
     return file.getvalue()
 
 
 def jsonl_text(rows: Iterable[RoundRow]) -> str:
-    """Return the training rounds among *rows*, all that is known of each, one JSON object a line."""
+    """Return the training rounds among *rows* with all their fields, one JSON object per line."""
     return "".join(json_line(row) + "\n" for row in rows if row.kind == "train")
 
 
 def json_line(row: RoundRow) -> str:
-    """Return *row* as one line of ASCII: no name can reach a terminal as anything but text.
+    """Return *row* as one line of ASCII, so that a name cannot control a terminal.
 
-    `round` counts training rounds, `index` is the place of the record in the chain; `committed` says whether
-    the accuracy can still change; `seconds`, to the millisecond, is null where the node
-    missed the round.
+    `round` counts training rounds, `index` is the number of the record in the chain. If `committed` is false
+    the accuracy may still change. `seconds`, to the millisecond, is null if the node learned of the round
+    only afterwards.
     """
     fields = {
         "run": row.run,
@@ -86,8 +86,8 @@ def _values(row: RoundRow) -> tuple[object, ...]:
     )
 
 
-def _harmless(value: object) -> object:
-    """Return a name as one printable line that no spreadsheet takes for a formula."""
+def _escaped(value: object) -> object:
+    """Return a text as one printable line that no spreadsheet reads as a formula."""
     if not isinstance(value, str):
         return value
     flat = bounded(value)

@@ -1,4 +1,4 @@
-"""The events that an observer needs who connects late: a compacted log, bounded however long the node runs.
+"""Keeps the events that a late observer needs: a compacted log, bounded however long the node runs.
 
 It holds the latest event per key, all events of the open round, and the end of the log. Committed rounds are
 not kept here: they come from the journal, which also has those from before this process.

@@ -41,7 +41,7 @@ from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.endpoint import Endpoint, invite
 from p2pfl.runtime.incarnations import Incarnations
 from p2pfl.runtime.leaving import LEAVE_WITHIN, Leaving, end_with_input, signals
-from p2pfl.runtime.measure import Measures
+from p2pfl.runtime.metrics import MetricsSampler
 from p2pfl.runtime.observers import Observers, last_rounds
 from p2pfl.runtime.orders import Orders
 from p2pfl.runtime.publish import Publisher, Sink
@@ -170,7 +170,7 @@ async def _run(
     await mesh.start()
     work = Work(driver, store, worker, mesh)
     publisher.add(OwnDeviceInfo(journal.member.node, config.credentials.name, publisher.publish, mesh).write)
-    measures = Measures(
+    measures = MetricsSampler(
         node,
         journal.member,
         config.credentials.name,

@@ -1,8 +1,8 @@
-"""Those who watch this node: what they are told, and that none of them slows it down.
+"""Serves the observers of this node: admits them, sends them events, and takes their commands.
 
-An event is encoded once for all of them and put into each one's queue; one task for each writes it out. Who
-reads too slowly is dropped, not waited for, and may come back: with the number of the last event it saw it
-goes on behind that, as far as it is still here, and is told what matters anew otherwise (`keeper`).
+An event is encoded once and put into the queue of each observer, so that no observer slows the node down. An
+observer that reads too slowly is disconnected and may reconnect: it resumes after the last event it received
+if that is still kept, and otherwise receives the history and the compacted events (`compaction`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from p2pfl.net.explain import explain
 from p2pfl.net.stream import FrameStream
 from p2pfl.net.tasks import Tasks
 from p2pfl.runtime.compaction import CompactedEvents
-from p2pfl.runtime.viewer import Viewer
+from p2pfl.runtime.observer_connection import ObserverConnection
 from p2pfl.store.directory import DataDirectory
 from p2pfl.wire.codec import bounded
 from p2pfl.wire.frames import encode_frame
@@ -54,27 +54,27 @@ from p2pfl.wire.observing import (
 logger = logging.getLogger(__name__)
 
 LAST_WORDS_SECONDS = 1.0
-"""For what observers are still told when the node ends."""
+"""Time to send observers their last frames when the node ends."""
 
-TOO_SLOW = "this observer reads too slowly: too much waits to be sent to it; it may connect again"
+TOO_SLOW = "this observer reads too slowly: too much is queued for it; it may connect again"
 
 RESUMABLE = 4000
-"""Events kept for observers who lost their connection for a while: minutes of a busy run."""
+"""Events kept for observers that reconnect: minutes of a busy run."""
 
 RESUMABLE_BYTES = 2 * 2**20
-"""Of these events, as they are sent: some are long, and peers may cause any number of them."""
+"""Encoded size of these events: some are long, and peers can cause any number of them."""
 
 FEDERATION_WIDE: tuple[What, ...] = ("pause", "resume", "stop", "stop-now")
 """Commands that any operator of the federation may give at any node."""
 
 FAULT = "a fault in this node ended it"
-"""Why a connection is over whose task ended without saying why."""
+"""Reason for a connection whose task ended without giving one."""
 
 MAX_REASON_CHARACTERS = 400
-"""Of a refusal: it is a sentence or two, and may quote what the observer said."""
+"""Maximum length of a refusal: it may quote the observer."""
 
 HISTORY_ROUNDS = 1000
-"""Committed rounds that a newcomer is told of: more than a screen is wide. `p2pfl history` has them all."""
+"""Committed rounds sent to a new observer: more than a screen is wide. `p2pfl history` has them all."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -84,8 +84,8 @@ Role = Literal["local", "operator", "observer"]
 def last_rounds(directory: DataDirectory, run: str) -> list[RoundRow]:
     """Return the last committed rounds of *run*, in order.
 
-    It takes half a second where members are many; the journal of *directory* is opened once more for it, so
-    that no vote waits behind it to be saved.
+    With many members it takes half a second. It opens the journal of *directory* a second time, so that no
+    vote waits for it.
 
     Raises:
         DataDirectoryError: the journal cannot be read.
@@ -94,18 +94,18 @@ def last_rounds(directory: DataDirectory, run: str) -> list[RoundRow]:
         return list(journal.rounds(run, last=HISTORY_ROUNDS))
 
 
-class Admitted(NamedTuple):
-    """An observer, let in."""
+class AdmittedObserver(NamedTuple):
+    """An admitted observer and its rights."""
 
     who: str
     role: Role
     may: tuple[What, ...]
     node: str
-    """Of its certificate."""
+    """The node id of its certificate."""
 
 
 class Observers:
-    """The observers of one node. It is a sink of the publisher, and hears their connections."""
+    """The observers of one node: a sink of the publisher, and the handler of their connections."""
 
     def __init__(
         self,
@@ -120,9 +120,9 @@ class Observers:
     ) -> None:
         """Serve nobody yet.
 
-        *token* proves that an observer can read this node's data directory, *stream* names this process.
-        *history* returns the committed rounds of a run, *command* carries a command out for somebody.
-        *can_start* says whether this node has a start to be given (`--wait`).
+        *token* proves that an observer can read this node's data directory; *stream* identifies this process.
+        *history* returns the committed rounds of a run; *command* executes a command for a named observer.
+        *can_start* is whether this node waits for the command to start (`--wait`).
         """
         self._credentials = credentials
         self._settings = settings
@@ -133,36 +133,36 @@ class Observers:
         self._can_start = can_start
         self._compacted = CompactedEvents()
         self._recent: deque[tuple[Published, int]] = deque()
-        """With the bytes each takes on the wire."""
+        """The last events, with the encoded size of each."""
         self._recent_bytes = 0
         self._batch: list[Published] = []
-        self._connected: dict[Viewer, Admitted] = {}
-        self._viewers: set[Viewer] = set()
-        """Those of the connected who follow what happens."""
+        self._connected: dict[ObserverConnection, AdmittedObserver] = {}
+        self._followers: set[ObserverConnection] = set()
+        """The connected observers that follow events."""
         self._is_closed = False
         self._seq = 0
-        self._beat = self._frame(ObserverHeartbeat())
+        self._heartbeat = self._frame(ObserverHeartbeat())
         self._too_slow = self._frame(Denial(TOO_SLOW))
 
     @property
     def count(self) -> int:
-        """How many follow what happens."""
-        return len(self._viewers)
+        """Observers that follow events."""
+        return len(self._followers)
 
     # --- events ---------------------------------------------------------------------------------------------
 
     def write(self, published: Published) -> None:
-        """Take the next event; those of one turn of the event loop reach observers in one frame."""
+        """Take the next event; events of one turn of the event loop are sent in one frame."""
         self._seq = published.seq
         self._compacted.take(published)
         self._remember(published)
-        if self._viewers:
+        if self._followers:
             if not self._batch:
                 asyncio.get_running_loop().call_soon(self._flush)
             self._batch.append(published)
 
     def _remember(self, published: Published) -> None:
-        """Keep an event for those who come back, and the oldest ones only as far as they take little room."""
+        """Keep an event for observers that reconnect, and drop the oldest beyond the limits."""
         self._recent.append((published, len(_encode(published))))
         self._recent_bytes += self._recent[-1][1]
         while len(self._recent) > RESUMABLE or self._recent_bytes > RESUMABLE_BYTES:
@@ -172,33 +172,33 @@ class Observers:
         if self._batch:
             batch, self._batch = self._batch, []
             frames = [self._frame(Happened(part)) for part in batches(batch)]
-            for viewer in list(self._viewers):
+            for connection in list(self._followers):
                 for frame in frames:
-                    viewer.push(frame)
+                    connection.push(frame)
 
     def _frame(self, frame: NodeFrame) -> bytes:
         return encode_frame(encode(frame), self._settings.max_frame_bytes)
 
     async def close(self, reason: str) -> None:
-        """Tell everybody what is left, answers to commands included, and that this was all."""
+        """Send all observers their queues, answers included, and the reason why this node ends."""
         self._is_closed = True
         self._flush()
         denial = self._frame(Denial(bounded(f"the node ends: {reason}", MAX_REASON_CHARACTERS)))
         connected = list(self._connected)
-        for viewer in connected:
-            viewer.finish(denial)
+        for connection in connected:
+            connection.finish(denial)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_SECONDS):
-                for viewer in connected:
-                    await viewer.closed.wait()
+                for connection in connected:
+                    await connection.closed.wait()
 
     # --- connections ----------------------------------------------------------------------------------------
 
     async def hear(self, stream: FrameStream, identity: PeerIdentity, _address: str) -> Serve | None:
-        """Read an observer's first frame; return what serves it.
+        """Read an observer's first frame; return the function that serves it.
 
         Raises:
-            HandshakeRefused: it is not let in, and has been told why; or its connection broke.
+            HandshakeRefused: it is not admitted, and has been sent the reason; or its connection broke.
         """
         try:
             try:
@@ -208,7 +208,7 @@ class Observers:
                     return None
                 admitted = self._admit(identity, watch)
             except (PeerError, TimeoutError) as error:
-                reason = str(error) or "it did not say in time what it wants"
+                reason = str(error) or "it sent no request in time"
                 await stream.write(self._frame(Denial(bounded(reason, MAX_REASON_CHARACTERS))))
                 await stream.finish()
                 raise HandshakeRefused(f"This device refused an observer, {identity}: {reason}.") from error
@@ -221,11 +221,11 @@ class Observers:
         return partial(self._serve, stream, watch, admitted)
 
     async def _first_frame(self, stream: FrameStream) -> WatchRequest | None:
-        """Return an observer's first frame; None if it closed instead.
+        """Return an observer's first frame; None if it closed the connection instead.
 
         Raises:
-            PeerError: it was another one, or none.
-            TimeoutError: it did not come in time.
+            PeerError: the frame is invalid, or another one.
+            TimeoutError: no frame came in time.
         """
         async with asyncio.timeout(self._settings.handshake_seconds):
             body = await stream.next_body()
@@ -236,11 +236,11 @@ class Observers:
             raise PeerError("an observer's first frame must be WATCH")
         return frame
 
-    def _admit(self, identity: PeerIdentity, watch: WatchRequest) -> Admitted:
-        """Return what an observer may do.
+    def _admit(self, identity: PeerIdentity, watch: WatchRequest) -> AdmittedObserver:
+        """Return the rights of an observer.
 
         Raises:
-            PeerError: it is not let in; the message is for the observer.
+            PeerError: it is not admitted; the message is for the observer.
         """
         if watch.version != OBSERVING_VERSION:
             raise PeerError(
@@ -257,23 +257,23 @@ class Observers:
                     "shown: give --data-dir, or use a certificate of role observer or operator"
                 )
             may: tuple[What, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
-            return self._placed(Admitted("the local user", "local", may, identity.node_id))
+            return self._with_place(AdmittedObserver("the local user", "local", may, identity.node_id))
         who = f"{bounded(identity.name, 64)} ({identity.role})"
         if identity.role == "operator":
             may = (*start, *FEDERATION_WIDE, "save")
-            return self._placed(Admitted(who, "operator", may, identity.node_id))
+            return self._with_place(AdmittedObserver(who, "operator", may, identity.node_id))
         if identity.role == "observer":
-            return self._placed(Admitted(who, "observer", (), identity.node_id))
+            return self._with_place(AdmittedObserver(who, "observer", (), identity.node_id))
         raise PeerError(
             f"the certificate of {identity.name} is a node's, and nodes do not watch each other: on the CA's "
             "machine make one for a person with `p2pfl certs issue NAME --role observer` (or operator)"
         )
 
-    def _placed(self, admitted: Admitted) -> Admitted:
-        """Return *admitted* if there is a place for it: nobody takes those of others.
+    def _with_place(self, admitted: AdmittedObserver) -> AdmittedObserver:
+        """Return *admitted* if a connection is free for it; some are reserved for operators.
 
         Raises:
-            PeerError: there is none.
+            PeerError: none is free.
         """
         settings, others = self._settings, list(self._connected.values())
         own = sum(one.node == admitted.node for one in others)
@@ -287,33 +287,37 @@ class Observers:
             raise PeerError(f"{count} observers are connected, the most there may be of them: close one")
         return admitted
 
-    async def _serve(self, stream: FrameStream, watch: WatchRequest, admitted: Admitted) -> None:
-        viewer = Viewer(stream, self._settings.max_observer_bytes, beat=self._beat, too_slow=self._too_slow)
+    async def _serve(self, stream: FrameStream, watch: WatchRequest, admitted: AdmittedObserver) -> None:
+        connection = ObserverConnection(
+            stream, self._settings.max_observer_bytes, heartbeat=self._heartbeat, too_slow=self._too_slow
+        )
         tasks = Tasks()
-        self._connected[viewer] = admitted
+        self._connected[connection] = admitted
         logger.info("%s is connected as an observer", admitted.who)
         try:
-            tasks.start(viewer.write()).add_done_callback(lambda _: viewer.end(FAULT))
+            tasks.start(connection.write()).add_done_callback(lambda _: connection.end(FAULT))
             try:
-                await self._begin(viewer, watch, admitted)
+                await self._begin(connection, watch, admitted)
             except DataDirectoryError as error:
-                viewer.finish(self._frame(Denial(bounded(str(error), MAX_REASON_CHARACTERS))))
-            tasks.start(self._read(viewer, admitted)).add_done_callback(lambda _: viewer.end(FAULT))
-            reason = await viewer.ended
+                connection.finish(self._frame(Denial(bounded(str(error), MAX_REASON_CHARACTERS))))
+            tasks.start(self._read(connection, admitted)).add_done_callback(lambda _: connection.end(FAULT))
+            reason = await connection.ended
             logger.info("the connection of %s as an observer ended: %s", admitted.who, reason)
         finally:
-            self._connected.pop(viewer, None)
-            self._viewers.discard(viewer)
+            self._connected.pop(connection, None)
+            self._followers.discard(connection)
             await tasks.close()
             await stream.finish()
-            viewer.closed.set()
+            connection.closed.set()
 
-    async def _begin(self, viewer: Viewer, watch: WatchRequest, admitted: Admitted) -> None:
-        """Greet an observer, tell it what lies behind, and let it follow."""
+    async def _begin(
+        self, connection: ObserverConnection, watch: WatchRequest, admitted: AdmittedObserver
+    ) -> None:
+        """Greet an observer, send it the history, and let it follow events."""
         oldest = self._recent[0][0].seq if self._recent else self._seq + 1
         resumed = watch.stream == self._stream and oldest - 1 <= watch.after <= self._seq
         credentials = self._credentials
-        viewer.push(
+        connection.push(
             self._frame(
                 Greeting(
                     OBSERVING_VERSION,
@@ -333,9 +337,9 @@ class Observers:
             return
         rows = [] if resumed or not self._compacted.run else await self._history(self._compacted.run)
         for rounds in batches(rows):
-            viewer.push(self._frame(History(rounds)))
-            await viewer.room()  # they may be many
-        # From here on nothing is awaited: what happens meanwhile is neither missed nor told twice.
+            connection.push(self._frame(History(rounds)))
+            await connection.room()  # the history may be long
+        # Nothing is awaited from here on, so that no event is missed or sent twice.
         self._flush()
         behind: Iterable[Published]
         if resumed:
@@ -343,22 +347,22 @@ class Observers:
         else:
             behind = self._compacted.kept()
         for happened in batches(behind):
-            viewer.push(self._frame(Happened(happened)))
-        viewer.push(self._frame(HistoryEnd(self._seq)))
-        self._viewers.add(viewer)
+            connection.push(self._frame(Happened(happened)))
+        connection.push(self._frame(HistoryEnd(self._seq)))
+        self._followers.add(connection)
 
-    async def _read(self, viewer: Viewer, admitted: Admitted) -> None:
-        """Take an observer's commands, one at a time, until it closes."""
+    async def _read(self, connection: ObserverConnection, admitted: AdmittedObserver) -> None:
+        """Execute an observer's commands, one at a time, until it closes the connection."""
         try:
-            while (body := await viewer.stream.next_body()) is not None:
+            while (body := await connection.stream.next_body()) is not None:
                 frame = decode_observer(body)
                 if isinstance(frame, Order):
-                    viewer.push(self._frame(await self._obey(frame, admitted)))
-            viewer.end("it closed the connection")
+                    connection.push(self._frame(await self._execute(frame, admitted)))
+            connection.end("it closed the connection")
         except (PeerError, OSError) as error:
-            viewer.end(str(error) or type(error).__name__)
+            connection.end(str(error) or type(error).__name__)
 
-    async def _obey(self, order: Order, admitted: Admitted) -> Answer:
+    async def _execute(self, order: Order, admitted: AdmittedObserver) -> Answer:
         if order.what in admitted.may:
             answer = await self._command(order.what, admitted.who)
             return Answer(order.number, answer.refused, answer.text)

@@ -1,4 +1,4 @@
-"""Events on their way to people: numbered, dated, and given to every sink in order."""
+"""Publishes events: numbers and dates them and passes them to every sink in order."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ from p2pfl.numbering import Numbering
 logger = logging.getLogger(__name__)
 
 MAX_EVENTS_BYTES = 64 * 1024 * 1024
-"""Of an events file before it is turned over; one earlier file is kept. A round of five members takes 20 to
-100 KB, so some thousand rounds are there at any time."""
-
+"""Size at which the events file is rotated; one earlier file is kept. A round of five members takes 20 to
+100 KB, so the files hold some thousand rounds."""
 
 PATIENCE_SECONDS = 1.0
-"""How long the node waits for the reader of an events file that is a pipe, once: then it is given up."""
+"""Time to wait for the reader of an events file that is a pipe; then the file is closed."""
 
 Sink = Callable[[Published], None]
-"""Called in the event loop; must return quickly."""
+"""Takes each event; called in the event loop, so it must return quickly."""
 
 
 class Publisher:
@@ -39,16 +38,16 @@ class Publisher:
         self._clock = clock
         self._sinks: list[Sink] = []
         self._faulty: list[Sink] = []
-        """Those that failed once, which the log was told."""
+        """Sinks whose failure has been logged."""
         self._seq = 0
         self._numbering = Numbering()
 
     def add(self, sink: Sink) -> None:
-        """Give every later event to *sink*."""
+        """Pass every later event to *sink*."""
         self._sinks.append(sink)
 
     def publish(self, event: AnyEvent) -> None:
-        """Give *event* to every sink; one that fails holds up neither the others nor the caller."""
+        """Pass *event* to every sink; a sink that fails affects neither the others nor the caller."""
         self._seq += 1
         published = Published(self._seq, self._clock(), event, self._numbering.take(event))
         for sink in self._sinks:
@@ -69,14 +68,14 @@ def as_json(published: Published) -> bytes:
 
 
 def earlier_file(path: Path) -> Path:
-    """Return where the events file *path* is moved to when it is turned over."""
+    """Return the path that the events file *path* is renamed to when it is rotated."""
     return path.with_name(f"{path.name}.1")
 
 
 class EventFile:
     """Writes every event as a line of JSON, flushed at once so that a reader can follow.
 
-    It stays bounded, however long the node runs: see `MAX_EVENTS_BYTES`.
+    Its size is bounded, see `MAX_EVENTS_BYTES`.
     """
 
     def __init__(self, path: str, max_bytes: int = MAX_EVENTS_BYTES) -> None:
@@ -88,7 +87,7 @@ class EventFile:
         self._path = path
         self._max_bytes = max_bytes
         self._room: int | None = None
-        """Bytes until the file is turned over; None for what is no regular file."""
+        """Bytes until the file is rotated; None if it is no regular file."""
         self._file: FileIO | None
         try:
             self._file = self._open()
@@ -98,21 +97,21 @@ class EventFile:
             ) from error
 
     def _open(self) -> FileIO:
-        # Unbuffered, since each line is to be seen at once; and never waiting for the reader of a pipe.
+        # Unbuffered, so that each line is visible at once, and without waiting for the reader of a pipe.
         flags = os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
             descriptor = os.open(self._path, os.O_WRONLY | flags, 0o666)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            descriptor = os.open(self._path, os.O_RDWR | flags)  # a named pipe, whose reader comes later
+            descriptor = os.open(self._path, os.O_RDWR | flags)  # a named pipe without a reader yet
         file = FileIO(descriptor, "ab")
         status = os.fstat(file.fileno())
         self._room = self._max_bytes - status.st_size if stat.S_ISREG(status.st_mode) else None
         return file
 
     def write(self, published: Published) -> None:
-        """Write one event; a full disk ends the file, not the node."""
+        """Write one event; if the disk is full the file is closed and the node continues."""
         if self._file is None:
             return
         try:
@@ -137,5 +136,5 @@ class EventFile:
         """Close the file."""
         file, self._file = self._file, None
         if file is not None:
-            with contextlib.suppress(OSError):  # what a full disk did not take was told of before
+            with contextlib.suppress(OSError):  # the failure has been logged
                 file.close()

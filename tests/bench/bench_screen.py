@@ -19,6 +19,7 @@ from textual.pilot import Pilot
 
 from p2pfl import events
 from p2pfl.events import LinkMeasure, Published
+from p2pfl.observe.connection import Connected
 from p2pfl.runtime.publish import as_json
 from tests.bench.alone import Settings, run
 from tests.bench.report import Figure
@@ -27,7 +28,6 @@ from tests.support.recordings import big, node_id_of
 from tests.support.screens import EVERYTHING, Node, greeting
 from tests.support.source import ROOT
 from tui.app import Tui
-from tui.source import Connected
 from tui.symbols import glyphs
 from tui.widgets.plot import Band, Series, draw_chart
 

@@ -14,7 +14,7 @@ from p2pfl.errors import UserError
 from p2pfl.events import Published
 from p2pfl.identity.authority import issue
 from p2pfl.observe.client import command
-from p2pfl.observe.connection import Connected, Item, Over
+from p2pfl.observe.connection import Connected, Item, NodeEnded
 from p2pfl.observe.follow import Follower
 from p2pfl.observe.target import Target, find_target
 from tests.support.processes import LIGHT, Fleet, Process, address_of, fleet, until
@@ -90,7 +90,7 @@ async def test_a_follower_sees_a_killed_node_come_back_and_in_the_end_why_it_end
     assert await again.exit_code() == 0
     await asyncio.wait_for(following, 10)
     ended = again.all(events.Ended)[0]
-    assert connections[-1] == Over(ended.reason)
+    assert connections[-1] == NodeEnded(ended.reason)
     seen = {published.seq: published.event for published in told if isinstance(published, Published)}
     assert seen[max(seen)] == ended, "the last thing told"
     rows = nodes.rounds("ada")["ada"]

@@ -6,7 +6,7 @@ import msgspec
 
 from p2pfl import events
 from p2pfl.events import Published
-from p2pfl.observe.log import row_of
+from p2pfl.observe.render import row_of
 from p2pfl.observe.state import State
 from p2pfl.runtime.publish import Publisher
 from p2pfl.sim.world import World

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from p2pfl.events import Published
+from p2pfl.observe.connection import Connected
 from p2pfl.wire.observing import Answer, Greeting, What
 from tests.support.recordings import node_id_of
 from tui.app import Tui
-from tui.source import Connected, Live
+from tui.source import Live
 
 GOLDEN = Path(__file__).parents[1] / "tui" / "golden"
 

@@ -6,6 +6,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.events import Published
+from p2pfl.observe.connection import Connected, Retrying
 from tests.support import recordings
 from tests.support.screens import Node, greeting, settle, shown, text_of
 from tui.dialogs import ConfirmDialog, ExportDialog
@@ -15,7 +16,6 @@ from tui.screens.log import LogScreen
 from tui.screens.network import NetworkScreen
 from tui.screens.overview import OverviewScreen
 from tui.screens.tables import PeersScreen, RoundsScreen
-from tui.source import Connected, Retrying
 
 
 async def press(app, pilot, *keys):

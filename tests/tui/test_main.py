@@ -17,7 +17,7 @@ from tui.control import DemoControl
 
 def test_neither_torch_nor_numpy_is_imported():
     code = (
-        "import sys, tui.app, tui.__main__, tui.plain, tui.export;"
+        "import sys, tui.app, tui.__main__, tui.export;"
         "print(sorted({'torch', 'torchvision', 'numpy', 'sklearn'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

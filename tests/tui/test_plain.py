@@ -4,19 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from p2pfl.errors import NetworkError
 from p2pfl.events import Published
 from p2pfl.runtime.publish import as_json
 from p2pfl.streams import PIPE_EXIT
-from p2pfl.wire.observing import Greeting
 from tests.support.recordings import hostile, running
 from tests.support.source import ROOT
-from tui.plain import run_plain
-from tui.source import Connected, Live, Over, Replay
+from tui.__main__ import main
 
 
 def write(path: Path, recording: list[Published]) -> Path:
@@ -24,29 +20,10 @@ def write(path: Path, recording: list[Published]) -> Path:
     return path
 
 
-class FakeLive(Live):
-    """A node that tells a recording and ends, or does not answer."""
-
-    def __init__(self, recording: list[Published], failure: NetworkError | None = None) -> None:
-        self._recording = recording
-        self._failure = failure
-
-    async def run(self, deliver: Any, tell: Any, anew: Any) -> None:
-        if self._failure is not None:
-            raise self._failure
-        tell(Connected(Greeting(1, "0", "n", "id", "f", "who", "observer", (), "s", resumed=False)))
-        for item in self._recording:
-            deliver(item)
-        anew()
-        for item in self._recording:
-            deliver(item)
-        tell(Over("the run is complete"))
-
-
 def test_a_recording_is_one_line_for_each_event_that_matters(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_plain(Replay(write(tmp_path / "r.jsonl", running()))) == 0
+    assert main(["--plain", "--replay", str(write(tmp_path / "r.jsonl", running()))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("11:50:00 · lab-desktop (")
     assert sum(" ✓ round " in line for line in lines) == 41
@@ -56,7 +33,7 @@ def test_a_recording_is_one_line_for_each_event_that_matters(
 def test_names_cannot_reach_the_terminal_as_commands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_plain(Replay(write(tmp_path / "r.jsonl", hostile())))
+    main(["--plain", "--replay", str(write(tmp_path / "r.jsonl", hostile()))])
     out = capsys.readouterr().out
     assert all(line.isprintable() for line in out.splitlines())
     assert "\x1b" not in out
@@ -67,21 +44,8 @@ def test_damaged_lines_are_told_apart_from_the_events(
 ) -> None:
     path = write(tmp_path / "r.jsonl", running())
     path.write_bytes(path.read_bytes() + b"half a li")
-    assert run_plain(Replay(path)) == 0
+    assert main(["--plain", "--replay", str(path)]) == 0
     assert "1 unreadable lines were left out" in capsys.readouterr().err
-
-
-def test_a_node_is_told_of_until_it_ends_and_nothing_twice(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_plain(FakeLive(running())) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "-- connected to n of f as who"
-    assert lines[-1] == "-- the run is complete"
-    assert len(set(lines)) == len(lines)
-
-
-def test_a_node_that_does_not_answer_is_an_error() -> None:
-    with pytest.raises(NetworkError, match="refused"):
-        run_plain(FakeLive([], NetworkError("refused")))
 
 
 @pytest.mark.processes

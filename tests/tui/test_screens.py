@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from p2pfl.observe.connection import NodeEnded, Retrying
 from tests.support import recordings
 from tests.support.screens import GOLDEN, settle, shown, text_of
-from tui.source import Over, Retrying
 
 SIZES = [(60, 20), (80, 24), (120, 40), (200, 50)]
 
@@ -86,7 +86,7 @@ async def test_with_ascii_symbols_nothing_else_is_shown():
 
 async def test_a_node_that_ended_is_said_to_have_ended():
     async with shown(recordings.finished()) as (app, pilot, _):
-        app.set_connection(Over("the run is complete everywhere"))
+        app.set_connection(NodeEnded("the run is complete everywhere"))
         await settle(app, pilot)
         assert text_of(app).splitlines()[0].strip() == "◍ ENDED · the run is complete everywhere"
 

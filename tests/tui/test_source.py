@@ -7,10 +7,11 @@ from msgspec.structs import replace
 
 from p2pfl.errors import UserError
 from p2pfl.events import Published
+from p2pfl.observe.connection import Connected, Connection, Item
 from p2pfl.observe.state import State
 from p2pfl.runtime.publish import as_json
 from tests.support.recordings import finished, state_of
-from tui.source import FASTEST, SLOWEST, Connected, Connection, Item, Live, Replay
+from tui.source import FASTEST, SLOWEST, Live, Replay
 
 RECORDING = finished()
 SECONDS = RECORDING[-1].time - RECORDING[0].time

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 from rich.cells import cell_len
 
-from p2pfl.observe.peers import Word
+from p2pfl.observe.peers import ActivityKind
 from tests.support.recordings import HOSTILE
 from tui.symbols import (
     SYMBOLS,
@@ -26,7 +26,7 @@ UNICODE, ASCII = glyphs(ascii_only=False), glyphs(ascii_only=True)
 
 
 def test_every_word_for_what_a_peer_does_has_a_symbol():
-    assert set(SYMBOLS) == set(get_args(Word))
+    assert set(SYMBOLS) == set(get_args(ActivityKind))
 
 
 def test_words_alone_tell_all_states_apart():

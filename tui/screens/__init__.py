@@ -1,1 +1,1 @@
-"""The screens: what is where, at which size. What it says comes from `tui.views`."""
+"""The screens: the layout of the widgets at each size. Their content comes from `tui.views`."""

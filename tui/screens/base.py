@@ -1,4 +1,4 @@
-"""What all screens share: the line at the top, the line of keys, and when something is drawn."""
+"""The base of all screens: header, body and line of keys, and the decision what to draw again."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from p2pfl.observe.connection import NodeEnded, Retrying
 from p2pfl.observe.state import Section, State
 from tui import views
 from tui.session import Session
-from tui.source import Over, Replay, Retrying
+from tui.source import Replay
 from tui.symbols import ago, fit
 from tui.widgets.header import draw_header, draw_keys
 from tui.widgets.paint import painted
 
 LIST_SIZE = (60, 15)
-"""Below this a screen is one column of lines."""
+"""Below this size a screen is one column of lines."""
 
 LINE_SIZE = (40, 10)
-"""Below this it is one line."""
+"""Below this size it is one line."""
 
 WIDE_SIZE = (100, 30)
-"""From here on there is room for panels side by side."""
+"""From this size on panels are side by side."""
 
 HUGE_SIZE = (170, 40)
-"""From here on there is room for everything."""
+"""From this size on everything fits."""
 
 SHORT = 22
-"""Lines below which panels are flatter."""
+"""On screens with fewer lines panels are flatter."""
 
 LOW = 36
-"""Lines below which panels side by side are flatter."""
+"""On screens with fewer lines panels side by side are flatter."""
 
 SIZES = ("-line", "-list", "-narrow", "-wide", "-huge")
-"""The classes of a screen by its size, the smallest first."""
+"""CSS classes by screen size, the smallest first."""
 
 
 class ShowPeer(Message):
@@ -67,10 +68,7 @@ class Lines(Static):
     _shown: Text | None = None
 
     def show(self, lines: Sequence[Text], *, grows: bool = False) -> None:
-        """Show *lines*, as many as there is room for; with *grows* the panel takes the room it needs.
-
-        The same ones again cost nothing.
-        """
+        """Show *lines* as far as they fit; with *grows* the panel grows. Unchanged lines cost nothing."""
         joined = Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
         text = painted(joined, is_dark=self.app.current_theme.dark)
         if text != self._shown:
@@ -79,14 +77,14 @@ class Lines(Static):
 
 
 class BaseScreen(Screen[None]):
-    """A screen that draws what has changed since it last did."""
+    """A screen that draws what changed since it was last drawn."""
 
     SECTIONS: ClassVar[tuple[Section, ...]] = ("run", "peers", "rounds", "open", "log", "traffic")
-    """What it draws."""
+    """Sections of the state that it draws."""
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Its own keys, for the line at the bottom."""
+    """Its own keys, for the line of keys."""
     NUMBER = ""
-    """The key of the screen, where it is one of the five."""
+    """The key of the screen, if it is one of the five."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -100,7 +98,7 @@ class BaseScreen(Screen[None]):
         return self.session.state
 
     def compose(self) -> ComposeResult:
-        """Put header, body and keys below each other."""
+        """Put header, body and line of keys below each other."""
         yield Lines(id="header")
         with Container(id="body"):
             yield from self.body()
@@ -121,20 +119,20 @@ class BaseScreen(Screen[None]):
         self.draw(everything=True)
 
     def on_resize(self, event: Resize) -> None:
-        """Lay out anew."""
+        """Lay out for the new size."""
         del event
         self._fit()
         self.call_after_refresh(self.draw, everything=True)
 
     def _fit(self) -> None:
-        """Set the class that the size asks for."""
+        """Set the CSS classes for the size."""
         height = self.size.height
         flat = [name for name, least in (("-short", SHORT), ("-low", LOW)) if height < least]
         self.set_classes([self.size_class(), *flat])
         self.set_class(self.session.is_stale, "-stale")
 
     def size_class(self) -> str:
-        """Return the class of this screen's size."""
+        """Return the CSS class for the size."""
         width, height = self.size
         name: str
         for name, (least_width, least_height) in zip(
@@ -146,7 +144,7 @@ class BaseScreen(Screen[None]):
 
     @property
     def is_small(self) -> bool:
-        """Whether there is only room for lines."""
+        """Whether only lines fit."""
         return self.has_class("-list") or self.has_class("-line")
 
     # --- drawing ----------------------------------------------------------------------
@@ -175,20 +173,19 @@ class BaseScreen(Screen[None]):
             self.draw_body(changed)
 
     def draw_body(self, changed: set[Section]) -> None:
-        """Draw the sections of the body that *changed*."""
+        """Draw the body, for the sections that *changed*."""
 
     def _draw_frame(self) -> None:
         now, width = self.session.now(), self.size.width
         header = self.query_one("#header", Lines)
-        tabs = tuple((key, label) for key, label in TABS)
         lines = [self._top(now, width)]
         if self.has_class("-wide") or self.has_class("-huge"):
-            lines.append(_tabs(tabs, self.NUMBER, self.session.attached, width))
+            lines.append(_tabs(TABS, self.NUMBER, self.session.attached, width))
         header.show(lines)
         self.query_one("#keys", Lines).show([draw_keys(self._keys(width), width)])
 
     def _top(self, now: float, width: int) -> Text:
-        """Return the line at the top: the run, or what is wrong with the connection."""
+        """Return the header: the run, or the problem with the connection."""
         connection = self.session.connection
         if isinstance(connection, Retrying):
             left = max(0.0, connection.at - now)
@@ -198,7 +195,7 @@ class BaseScreen(Screen[None]):
                 f"retry {connection.number} in {left:.0f}s{data} · {connection.reason}",
                 style="bad",
             )
-        elif isinstance(connection, Over):
+        elif isinstance(connection, NodeEnded):
             line = Text(f" {self.session.glyphs.late} ENDED · {connection.reason}", style="bad")
         else:
             badge = self.session.problems - self.session.seen_problems
@@ -233,7 +230,7 @@ class BaseScreen(Screen[None]):
         return [*keys, ("?", "help"), ("^p", "commands"), ("q", "detach")]
 
     def _draw_small(self) -> None:
-        """Draw a screen that has only room for lines."""
+        """Draw a screen on which only lines fit."""
         state, now, glyphs = self.state, self.session.now(), self.session.glyphs
         if self.has_class("-line"):
             self.query_one("#small", Lines).show([])
@@ -243,7 +240,7 @@ class BaseScreen(Screen[None]):
         for row in views.peer_rows(state, now, glyphs)[: room // 2]:
             cells = row.cells
             line = Text(f"{fit(str(cells['name']), 14)} ")
-            line.append(str(cells["doing"]))
+            line.append(str(cells["activity"]))
             line.append(f" {cells['round']} {cells['accuracy']}")
             lines.append(line)
         rest = room - len(lines)
@@ -252,7 +249,7 @@ class BaseScreen(Screen[None]):
         self.query_one("#small", Lines).show(lines)
 
     def selected_peer(self) -> str | None:
-        """Return the name of the peer that is selected here, if any."""
+        """Return the name of the selected peer, if any."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""One peer, and one round."""
+"""The details of one peer, and of one round."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tui.session import Session
 from tui.widgets.bars import label_bars
 from tui.widgets.chart import Chart
 from tui.widgets.gantt import draw_gantt
-from tui.widgets.paint import entitle
+from tui.widgets.paint import set_title
 
 
 class PeerScreen(BaseScreen):
-    """What is known of one peer."""
+    """The details of one peer."""
 
     KEYS = (("←→", "peer"), ("l", "its log"), ("y", "copy id"), ("esc", "back"))
     BINDINGS: ClassVar = [
@@ -51,13 +51,13 @@ class PeerScreen(BaseScreen):
         self.labels.border_title, self.its_rounds.border_title = "Its data, by label", "Its last rounds"
 
     def draw_body(self, changed: set[Section]) -> None:
-        """Draw what is known of it."""
+        """Draw the peer."""
         peer = self.state.peers.get(self.peer_name)
         if peer is None:
-            self.device_info.show([Text("nothing is known of it any more")])
+            self.device_info.show([Text("this peer is no longer known")])
             return
         glyphs = self.session.glyphs
-        entitle(self.device_info, f"Peer {views.plain(peer.name)}")
+        set_title(self.device_info, f"Peer {views.display_name(peer.name)}")
         self.device_info.show(views.peer_lines(self.state, peer, self.session.now(), glyphs))
         if changed & {"rounds", "run"}:
             self.chart.glyphs = glyphs
@@ -67,8 +67,8 @@ class PeerScreen(BaseScreen):
         if changed & {"peers", "run"}:
             counts = peer.device_info.labels if peer.device_info is not None else ()
             size = self.labels.size
-            told = label_bars(counts, size.width, size.height, glyphs) if counts else [Text("not told yet")]
-            self.labels.show(told)
+            bars = label_bars(counts, size.width, size.height, glyphs) if counts else [Text("not known yet")]
+            self.labels.show(bars)
 
     def action_step(self, step: int) -> None:
         """Show another peer."""
@@ -78,7 +78,7 @@ class PeerScreen(BaseScreen):
             self.draw(everything=True)
 
     def action_its_log(self) -> None:
-        """Show the log's lines about it."""
+        """Show the log lines about this peer."""
         self.app.push_screen(LogScreen(self.session, self.peer_name))
 
     def action_copy_id(self) -> None:
@@ -94,7 +94,7 @@ class PeerScreen(BaseScreen):
 
 
 class RoundScreen(BaseScreen):
-    """What came of one round, and who cost how much time."""
+    """The result of one round, and the time each member took."""
 
     SECTIONS = ("rounds", "peers", "run")
     KEYS = (("←→", "round"), ("e", "export"), ("esc", "back"))
@@ -120,19 +120,19 @@ class RoundScreen(BaseScreen):
         self.result.border_title = "Result"
 
     def draw_body(self, changed: set[Section]) -> None:
-        """Draw the round, when something about it changed."""
+        """Draw the round if it changed."""
         if not changed:
             return
         glyphs = self.session.glyphs
         one = self.state.rounds.get(self.number)
         if one is None:
-            self.gantt.show([Text(f"round {self.number} is not known here any more")])
+            self.gantt.show([Text(f"round {self.number} is no longer known here")])
             return
         rows, total = views.round_gantt(one)
-        merged = f"{len(one.updates)}/{len(one.updates) + one.missing} merged"
-        who = f"{glyphs.star} {views.plain(one.aggregator)}"
+        merged = f"{len(one.updates)}/{len(one.updates) + len(one.left_out)} merged"
+        who = f"{glyphs.star} {views.display_name(one.aggregator)}"
         took = f"{one.seconds:.1f}s · " if one.seconds else ""
-        entitle(self.gantt, f"Round {one.round} · {who} · {took}{merged}")
+        set_title(self.gantt, f"Round {one.round} · {who} · {took}{merged}")
         size = self.gantt.size
         self.gantt.show(draw_gantt(rows, total, size.width, glyphs), grows=True)
         self.result.show(views.round_lines(self.state, one, glyphs))

@@ -1,4 +1,4 @@
-"""All keys, taken from the bindings themselves."""
+"""The help: all keys, read from the bindings, and the symbols."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEY_NAMES = {
     "left": "←",
     "right": "→",
 }
-"""How keys are shown whose names are words."""
+"""How keys are shown whose Textual names are words."""
 
 
 class HelpScreen(ModalScreen[None]):
@@ -43,7 +43,7 @@ class HelpScreen(ModalScreen[None]):
         self._glyphs = glyphs
 
     def compose(self) -> ComposeResult:
-        """Put everything into one text."""
+        """Put all keys and symbols into one text."""
         with VerticalScroll(id="help", classes="panel") as around:
             around.border_title = "Keys"
             yield Static(painted(self._text(), is_dark=self.app.current_theme.dark))
@@ -66,7 +66,9 @@ class HelpScreen(ModalScreen[None]):
             mark = symbol.ascii if self._glyphs.is_ascii else symbol.mark
             text.append(f"  {mark} ", style=symbol.style_name).append(f"{symbol.text}\n")
         text.append("\nNumbers\n", style="bold")
-        text.append(f"  {PROVISIONAL} reported, not committed: a member that goes takes its part along\n")
+        text.append(
+            f"  {PROVISIONAL} reported, not committed: it changes if a member leaves before the commit\n"
+        )
         return text
 
     def _rows(self, bindings: Iterable[object]) -> Iterable[tuple[str, str]]:

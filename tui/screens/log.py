@@ -1,4 +1,4 @@
-"""The log: everything the node told that is worth a line, to be searched and filtered."""
+"""The log screen: a line for each notable event, with search and filters."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import ClassVar
 from textual.widget import Widget
 from textual.widgets import Input
 
-from p2pfl.observe.log import LogRow
+from p2pfl.observe.render import LogRow
 from p2pfl.observe.state import Section
 from tui import views
 from tui.screens.base import BaseScreen
 from tui.session import Session
 from tui.widgets.log import LogView
-from tui.widgets.paint import entitle
+from tui.widgets.paint import set_title
 
 LEVELS: tuple[tuple[str, frozenset[str]], ...] = (
     ("all", frozenset({"info", "good", "warning", "error"})),
     ("warnings and errors", frozenset({"warning", "error"})),
     ("errors", frozenset({"error"})),
 )
-"""What the key for the level goes through."""
+"""The choices of levels that a key switches between."""
 
 
 class LogScreen(BaseScreen):
@@ -52,13 +52,13 @@ class LogScreen(BaseScreen):
         return (self.view, self.search)
 
     def on_mount(self) -> None:
-        """Begin at the end."""
+        """Hide the search; the log starts at its end."""
         super().on_mount()
         self.search.display = False
         self.view.focus()
 
     def on_screen_resume(self) -> None:
-        """Take all problems as seen."""
+        """Mark all problems as seen."""
         self.session.seen_problems = self.session.problems
         super().on_screen_resume()
 
@@ -71,9 +71,9 @@ class LogScreen(BaseScreen):
         shown = [row for row in self.state.log if self._wants(row)]
         self.view.show(shown, lambda row, width: views.log_line(row, width, self.session.glyphs))
         level, of = LEVELS[self._level][0], f"{len(shown):,} of {len(self.state.log):,}"
-        peer = f" · peer {views.plain(self._peer)}" if self._peer else ""
+        peer = f" · peer {views.display_name(self._peer)}" if self._peer else ""
         text = f" · text {self._text}" if self._text else ""
-        entitle(self.view, f"Log {of} · level {level}{peer}{text}")
+        set_title(self.view, f"Log {of} · level {level}{peer}{text}")
 
     def _wants(self, row: LogRow) -> bool:
         if row.level not in LEVELS[self._level][1] or (self._peer and row.peer != self._peer):
@@ -85,12 +85,12 @@ class LogScreen(BaseScreen):
         self.draw(everything=True)
 
     def action_search(self) -> None:
-        """Ask for a text."""
+        """Show the search."""
         self.search.display = True
         self.search.focus()
 
     def action_clear(self) -> None:
-        """Show everything again."""
+        """Remove all filters."""
         self._level, self._peer, self._text = 0, "", ""
         self.search.value = ""
         self.search.display = False
@@ -98,22 +98,22 @@ class LogScreen(BaseScreen):
         self._redraw()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Search while it is typed."""
+        """Search while the user types."""
         self._text = event.value
         self._redraw()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Go back to the lines."""
+        """Move the focus back to the lines."""
         del event
         self.view.focus()
 
     def action_level(self) -> None:
-        """Show the next choice of levels."""
+        """Switch to the next choice of levels."""
         self._level = (self._level + 1) % len(LEVELS)
         self._redraw()
 
     def action_peer(self) -> None:
-        """Show the lines about the next peer only, after the last one all."""
+        """Show only lines about the next peer; after the last peer show all lines."""
         names = ["", *sorted(self.state.peers)]
         here = names.index(self._peer) if self._peer in names else 0
         self._peer = names[(here + 1) % len(names)]
@@ -125,7 +125,7 @@ class LogScreen(BaseScreen):
         self._redraw()
 
     def action_copy(self) -> None:
-        """Copy the lines that are shown."""
+        """Copy the visible lines."""
         rows = self.view.visible_rows()
         self.app.copy_to_clipboard("\n".join(row.text for row in rows))
         self.notify(f"{len(rows)} lines copied")

@@ -1,4 +1,4 @@
-"""The links of the observed node: how far away its peers are, and what moves."""
+"""The network screen: round-trip times and traffic of the observed node's links."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ class NetworkScreen(BaseScreen):
         super().__init__(session)
         self.links = Lines(id="links")
         self._count = 0
-        self.moving = Lines(id="moving", classes="panel")
-        self.around = VerticalScroll(self.links, id="around", classes="panel")
+        self.open_round = Lines(id="moving", classes="panel")
+        self.links_panel = VerticalScroll(self.links, id="around", classes="panel")
 
     def body(self) -> Sequence[Widget]:
         """Return the links above the open round."""
-        return (self.around, self.moving)
+        return (self.links_panel, self.open_round)
 
     def on_mount(self) -> None:
-        """Name the panels."""
+        """Set the titles of the panels."""
         super().on_mount()
-        self.around.border_title, self.moving.border_title = "Links of this node", "Round"
+        self.links_panel.border_title, self.open_round.border_title = "Links of this node", "Round"
 
     def draw_body(self, changed: set[Section]) -> None:
-        """Draw both."""
+        """Draw both panels."""
         session, now = self.session, self.session.now()
         lines = views.network_lines(self.state, now, session.glyphs)
         self.links.show(lines, grows=len(lines) != self._count or len(changed) == len(self.SECTIONS))
         self._count = len(lines)
-        self.moving.show(views.open_lines(self.state, now, session.glyphs, self.moving.size.width))
+        self.open_round.show(views.open_lines(self.state, now, session.glyphs, self.open_round.size.width))

@@ -1,4 +1,4 @@
-"""Everything at a glance: who is here, how accurate, which round, what happened last."""
+"""The overview screen: peers, accuracy, rounds, network and the last log lines."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tui import views
 from tui.screens.base import BaseScreen, Lines, ShowPeer, ShowRound
 from tui.session import Session
 from tui.widgets.chart import Chart
-from tui.widgets.paint import entitle
+from tui.widgets.paint import set_title
 from tui.widgets.plot import Band, Series
 from tui.widgets.table import LiveTable
 
 FRAME_ROWS = 3
-"""Of a table: its border and its headings."""
+"""Rows of a table for its border and headings."""
 
 LEAST_ROUND_ROWS = 2
 """Rounds that stay visible below a long list of peers."""
 
 LAST_ROUNDS = 60
-"""More than there is room for; the Rounds screen has them all."""
+"""Rounds in the table, more than fit; the Rounds screen has them all."""
 
 
 class OverviewScreen(BaseScreen):
@@ -41,8 +41,7 @@ class OverviewScreen(BaseScreen):
         self._shows_loss = False
         self._network_size = Size(0, 0)
         self._due: dict[str, Callable[[], None]] = {}
-        """What is to be drawn with the next ticks."""
-
+        """Panels to draw with the next ticks, one each."""
         self.peers = LiveTable(views.PEER_COLUMNS, id="peers", classes="panel")
         self.accuracy = Chart(id="accuracy", classes="panel")
         self.loss = Chart(id="loss", classes="panel")
@@ -67,7 +66,7 @@ class OverviewScreen(BaseScreen):
         )
 
     def on_mount(self) -> None:
-        """Name the panels."""
+        """Set the titles of the panels."""
         super().on_mount()
         self.round.border_title, self.rounds.border_title = "Round", "Rounds"
         self.network.border_title = "Network"
@@ -81,20 +80,20 @@ class OverviewScreen(BaseScreen):
         is_alone = not state.run and state.phase in ("starting", "waiting")
         if is_alone != self.has_class("-alone"):
             self.set_class(is_alone, "-alone")
-            # Panels that were hidden have a size then, and can have the focus.
+            # Panels that were hidden have a size then, and can take the focus.
             self.call_after_refresh(self.draw, everything=True)
             self.call_after_refresh(self.peers.focus)
         if is_alone:
             is_anybody_here = any(peer.linked for peer in state.peers.values())
-            entitle(self.waiting, "Before the run begins" if is_anybody_here else "Nobody else is here yet")
+            set_title(self.waiting, "Before the run begins" if is_anybody_here else "Nobody else is here yet")
             self.waiting.show(views.waiting_lines(state, session.glyphs))
         else:
             self.peers.glyphs = self.accuracy.glyphs = self.loss.glyphs = session.glyphs
             if not self._draw_rounds(changed):
                 self._draw_peers(now)
             aggregator = state.open.aggregator if state.open is not None else ""
-            who = f" · {session.glyphs.star} {views.plain(aggregator)}" if aggregator else ""
-            entitle(self.round, f"{views.open_name(state)}{who}")
+            who = f" · {session.glyphs.star} {views.display_name(aggregator)}" if aggregator else ""
+            set_title(self.round, f"{views.open_name(state)}{who}")
             self.round.show(views.open_lines(state, now, session.glyphs, self.round.size.width))
             self.round_line.show([views.open_line(state, now, session.glyphs)])
             if changed & {"traffic", "peers"} or self.network.size != self._network_size:
@@ -113,11 +112,11 @@ class OverviewScreen(BaseScreen):
         self.peers.set_rows(views.peer_rows(state, now, self.session.glyphs))
         here, members = views.reachable(state)
         gone = f" · {members - here} gone" if here < members else ""
-        entitle(self.peers, f"Peers {len(state.peers)}{gone}")
+        set_title(self.peers, f"Peers {len(state.peers)}{gone}")
         self._share_rows()
 
     def _share_rows(self) -> None:
-        """Where the rounds are below the peers, give the peers the rows they need and them the rest."""
+        """Where the rounds are below the peers, give the peers the rows they need and the rounds the rest."""
         if not self.rounds.display:
             self.peers.styles.clear_rule("height")
             return
@@ -129,9 +128,9 @@ class OverviewScreen(BaseScreen):
             self.peers.styles.height = rows
 
     def _draw_rounds(self, changed: set[Section]) -> bool:
-        """Draw the table of rounds and the charts after a tick that changed them, one with each tick.
+        """Draw the table of rounds and the charts after a change, one of them with each tick.
 
-        Returns whether that was this tick's work: the peers have the next one.
+        Returns whether one was drawn: the peers are drawn with the next tick then.
         """
         if len(changed) == len(self.SECTIONS):  # everything, as after a resize
             self._due.clear()
@@ -156,7 +155,7 @@ class OverviewScreen(BaseScreen):
         self._draw_loss()
 
     def _draw_accuracy(self) -> None:
-        """Draw the first chart; where it is the only one, it shows the loss in its turn."""
+        """Draw the first chart; if it is the only one, it shows accuracy or loss."""
         is_one = not (self.has_class("-wide") or self.has_class("-huge"))
         if is_one and self._shows_loss:
             self._draw(self.accuracy, "Loss", views.loss_series)
@@ -174,19 +173,19 @@ class OverviewScreen(BaseScreen):
         chart.show(title, *series(self.state, over_time=self._over_time), x_kind=x_kind)
 
     def action_chart(self) -> None:
-        """Show the next kind of chart: accuracy, loss, each over rounds, then over time."""
+        """Switch the chart: accuracy, loss, then both over time."""
         self._shows_loss = not self._shows_loss
         if not self._shows_loss:
             self._over_time = not self._over_time
         self._draw_charts()
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
-        """Open what was selected."""
+        """Open the selected peer or round."""
         if message.table is self.rounds:
             self.post_message(ShowRound(int(message.key)))
         else:
             self.post_message(ShowPeer(message.key))
 
     def selected_peer(self) -> str | None:
-        """Return the selected peer's name."""
+        """Return the name of the selected peer."""
         return self.peers.cursor_key

@@ -1,4 +1,4 @@
-"""The tables of peers and of rounds, as large as the screen."""
+"""The screens with the table of all peers and the table of all rounds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from p2pfl.observe.state import Section
 from tui import views
 from tui.screens.base import BaseScreen, ShowPeer, ShowRound
 from tui.session import Session
-from tui.widgets.paint import entitle
+from tui.widgets.paint import set_title
 from tui.widgets.table import Column, LiveTable
 
 
 class _TableScreen(BaseScreen):
-    """One table, with a line to filter it by."""
+    """One table with a filter."""
 
     KEYS = (("enter", "open"), ("/", "filter"), ("s", "sort"))
     BINDINGS: ClassVar = [
@@ -39,34 +39,34 @@ class _TableScreen(BaseScreen):
         return (self.table, self.filter)
 
     def on_mount(self) -> None:
-        """Put the cursor into the table."""
+        """Hide the filter and focus the table."""
         super().on_mount()
         self.filter.display = False
         self.table.focus()
 
     def action_filter(self) -> None:
-        """Ask for a text that rows must have."""
+        """Show the filter."""
         self.filter.display = True
         self.filter.focus()
 
     def action_unfilter(self) -> None:
-        """Show all rows again."""
+        """Remove the filter."""
         self.filter.value = ""
         self.filter.display = False
         self.table.filter("")
         self.table.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while it is typed."""
+        """Filter while the user types."""
         self.table.filter(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Go back into the table, which stays filtered."""
+        """Move the focus back to the table, which stays filtered."""
         del event
         self.table.focus()
 
     def action_sort(self, step: int) -> None:
-        """Sort by another column; after the last one the order is the usual one."""
+        """Sort by another column; after the last one restore the default order."""
         keys = ["", *(column.key for column in self.COLUMNS)]
         self._sorted_by = (self._sorted_by + 1 + step) % len(keys) - 1
         key = keys[self._sorted_by + 1]
@@ -81,10 +81,10 @@ class PeersScreen(_TableScreen):
     SECTIONS = ("peers", "run", "open", "traffic", "rounds")
 
     def draw_body(self, changed: set[Section]) -> None:
-        """Draw the table: ages change with every tick."""
+        """Draw the table; ages change with every tick."""
         del changed
         self.table.glyphs = self.session.glyphs
-        entitle(self.table, f"Peers {len(self.state.peers)}")
+        set_title(self.table, f"Peers {len(self.state.peers)}")
         self.table.set_rows(views.peer_rows(self.state, self.session.now(), self.session.glyphs))
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:
@@ -92,22 +92,22 @@ class PeersScreen(_TableScreen):
         self.post_message(ShowPeer(message.key))
 
     def selected_peer(self) -> str | None:
-        """Return the selected peer's name."""
+        """Return the name of the selected peer."""
         return self.table.cursor_key
 
 
 class RoundsScreen(_TableScreen):
-    """All rounds that are kept."""
+    """All kept rounds."""
 
     NUMBER = "3"
     SECTIONS = ("rounds", "open", "run")
     COLUMNS = views.ROUND_COLUMNS
 
     def draw_body(self, changed: set[Section]) -> None:
-        """Draw the table, once a round or so."""
+        """Draw the table if it changed."""
         if changed:
             self.table.glyphs = self.session.glyphs
-            entitle(self.table, f"Rounds {self.state.trained} of {self.state.target_rounds}")
+            set_title(self.table, f"Rounds {self.state.trained} of {self.state.target_rounds}")
             self.table.set_rows(views.round_rows(self.state, self.session.glyphs))
 
     def on_live_table_opened(self, message: LiveTable.Opened) -> None:

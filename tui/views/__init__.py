@@ -1,14 +1,12 @@
-"""From what is known of a node to what the screens show: rows, series and lines of text.
+"""Turns the state of a node into what the screens show: table rows, chart series and lines of text.
 
-Pure functions of the state and of the time: nothing here draws, and nothing is kept. What has no source in
-the state is not shown.
+These are pure functions of the state and the time.
 """
 
 from __future__ import annotations
 
 from tui.views.charts import accuracy_series, loss_series, peer_series
-from tui.views.network import log_line, network_lines
-from tui.views.peers import PEER_COLUMNS, doing_text, peer_lines, peer_rounds, peer_rows
+from tui.views.peers import PEER_COLUMNS, activity_text, network_lines, peer_lines, peer_rounds, peer_rows
 from tui.views.rounds import (
     ROUND_COLUMNS,
     open_line,
@@ -21,10 +19,11 @@ from tui.views.rounds import (
 from tui.views.summary import (
     PHASE_WORDS,
     Scores,
+    display_name,
     finished_text,
     header,
     last_scores,
-    plain,
+    log_line,
     reachable,
     remaining_seconds,
     title,
@@ -37,7 +36,8 @@ __all__ = [
     "ROUND_COLUMNS",
     "Scores",
     "accuracy_series",
-    "doing_text",
+    "activity_text",
+    "display_name",
     "finished_text",
     "header",
     "last_scores",
@@ -51,7 +51,6 @@ __all__ = [
     "peer_rounds",
     "peer_rows",
     "peer_series",
-    "plain",
     "reachable",
     "remaining_seconds",
     "round_gantt",

@@ -1,4 +1,4 @@
-"""What is plotted: accuracy and loss, of the model on all data, on this node's, and on each member's."""
+"""Chart series of accuracy and loss: on the data of all members, of this node, and of each member."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tui.widgets.plot import Band, Series
 
 
 def accuracy_series(state: State, *, over_time: bool) -> tuple[list[Series], Band | None]:
-    """Return the accuracies to plot: of the model on all data, on this node's, and the members' range."""
+    """Return the accuracy on all data and on this node's data, and the range of the members."""
     return _series(state, "accuracy", over_time=over_time)
 
 
 def loss_series(state: State, *, over_time: bool) -> tuple[list[Series], Band | None]:
-    """Return the losses to plot."""
+    """Return the loss on all data and on this node's data, and the range of the members."""
     return _series(state, "loss", over_time=over_time)
 
 
@@ -32,8 +32,8 @@ def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], 
         value = one.accuracy if what == "accuracy" else one.loss
         all_.append((x, value))
         mine.append((x, _own(one.score_of(state.name), what)))
-        if (spread := one.spread) is not None:
-            least, most = spread.accuracy if what == "accuracy" else spread.loss
+        if (score_range := one.score_range) is not None:
+            least, most = score_range.accuracy if what == "accuracy" else score_range.loss
             low.append((x, least))
             high.append((x, most))
     series = [Series("global", tuple(all_), "global", "line"), Series("me", tuple(mine), "me", "dashed")]
@@ -53,7 +53,7 @@ def _own(part: MemberScore | None, what: str) -> float | None:
 
 
 def peer_series(state: State, peer: Peer) -> list[Series]:
-    """Return the accuracy on *peer*'s own data and on all."""
+    """Return the accuracy on *peer*'s own data and on all data."""
     own = []
     all_ = []
     for one in state.rounds:

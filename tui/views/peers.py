@@ -1,4 +1,4 @@
-"""Peers as rows of a table, and all that is known of one."""
+"""Peers as table rows, the details of one peer, and the links to all."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from rich.text import Text
 
 from p2pfl.events import CountedUpdate
-from p2pfl.observe.peers import Doing, Peer
+from p2pfl.observe.peers import Activity, Peer
 from p2pfl.observe.state import State
-from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, rate, samples, score, share, size
+from tui.symbols import SYMBOLS, Glyphs, ago, clip, duration, fit, rate, samples, score, share, size
 from tui.views.summary import NONE
 from tui.widgets.bars import progress
 from tui.widgets.table import Column, Row
@@ -17,7 +17,7 @@ from tui.widgets.table import Column, Row
 PEER_COLUMNS = (
     Column("star", "★", 1, 9),
     Column("name", "NAME", 14, 10),
-    Column("doing", "STATE", 13, 10),
+    Column("activity", "STATE", 13, 10),
     Column("round", "RND", 4, 8, "right"),
     Column("samples", "SAMP", 5, 5, "right"),
     Column("accuracy", "ACC", 5, 7, "right"),
@@ -31,28 +31,28 @@ PEER_COLUMNS = (
     Column("system", "SYSTEM", 14, 0),
     Column("address", "ADDRESS", 22, 0),
 )
-"""Of the table of peers: what goes first when the screen is narrow has the lowest priority."""
+"""Columns of the table of peers; on a narrow screen those with the lowest priority are dropped first."""
 
 
 def peer_rows(state: State, now: float, glyphs: Glyphs) -> list[Row]:
-    """Return the rows of the table of peers: this node's first, then by name."""
+    """Return the rows of the table of peers: this node first, then by name."""
     order = sorted(state.peers.values(), key=lambda peer: (not peer.is_me, peer.name))
     return [_peer_row(state, peer, now, glyphs) for peer in order]
 
 
 def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
-    doing = state.doing(peer)
-    symbol = SYMBOLS[doing.word]
-    status, facts = peer.status, peer.device_info
-    is_gone = not peer.doing_now
+    activity = state.activity(peer)
+    symbol = SYMBOLS[activity.kind]
+    status, device = peer.status, peer.device_info
+    is_gone = not peer.is_connected
     is_aggregator = state.open is not None and state.open.aggregator == peer.name
     scores = peer.score
     cells: dict[str, Text | str] = {
-        "star": Text(glyphs.star if is_aggregator else " ", style=SYMBOLS["elected"].style_name),
+        "star": Text(glyphs.star, style=SYMBOLS["elected"].style_name) if is_aggregator else "",
         "name": clip(peer.name, 40),
-        "doing": Text(doing_text(doing, peer, now, glyphs), style=symbol.style_name),
+        "activity": Text(activity_text(activity, peer, now, glyphs), style=symbol.style_name),
         "round": str(state.round_of(status.round)) if status is not None and status.run else NONE,
-        "samples": samples(facts.samples) if facts is not None and facts.samples else NONE,
+        "samples": samples(device.samples) if device is not None and device.samples else NONE,
         "accuracy": score(scores.correct / scores.total) if scores is not None else NONE,
         "loss": f"{scores.loss / scores.total:.3f}" if scores is not None else NONE,
         "rtt": "me" if peer.is_me else NONE if is_gone or peer.rtt is None else duration(peer.rtt),
@@ -60,28 +60,28 @@ def _peer_row(state: State, peer: Peer, now: float, glyphs: Glyphs) -> Row:
         "down": NONE if is_gone or peer.is_me else rate(peer.down),
         "seconds": duration(peer.update.seconds) if peer.update is not None else NONE,
         "since": ago(now - peer.since) if peer.since is not None else NONE,
-        "device": clip(facts.device or "starting", 12) if facts is not None else NONE,
-        "system": clip(facts.system, 14) if facts is not None else NONE,
+        "device": clip(device.device or "starting", 12) if device is not None else NONE,
+        "system": clip(device.system, 14) if device is not None else NONE,
         "address": clip(peer.address, 22),
     }
     return Row(peer.name, cells, dim=is_gone)
 
 
-def doing_text(doing: Doing, peer: Peer, now: float, glyphs: Glyphs) -> str:
-    """Return symbol and word for what a peer does, and how far it is."""
-    symbol = SYMBOLS[doing.word]
+def activity_text(activity: Activity, peer: Peer, now: float, glyphs: Glyphs) -> str:
+    """Return symbol, word and progress of a peer's activity."""
+    symbol = SYMBOLS[activity.kind]
     mark = symbol.ascii if glyphs.is_ascii else symbol.mark
-    detail = doing.detail
-    if doing.share is not None:
-        detail = share(doing.share)
-    elif doing.word == "lost" and peer.since is not None:
+    detail = activity.detail
+    if activity.progress is not None:
+        detail = share(activity.progress)
+    elif activity.kind == "lost" and peer.since is not None:
         detail = ago(now - peer.since)
     return f"{mark} {symbol.text} {detail}".rstrip()
 
 
 def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Text]:
-    """Return what is known of one peer, as lines."""
-    status, facts, update = peer.status, peer.device_info, peer.update
+    """Return the details of one peer, as lines."""
+    status, device, update = peer.status, peer.device_info, peer.update
     role = "member" if peer.is_member else "not in the roster"
     who = Text(f"id    {peer.node or NONE}")
     where = f"addr  {clip(peer.address, 40) or NONE}   {role}{'   this node' if peer.is_me else ''}"
@@ -90,23 +90,23 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
     if peer.links_made > 1:
         where += f"   {peer.links_made} links made"
     lines = [who, Text(where)]
-    if facts is not None:
+    if device is not None:
         lines.append(
             Text(
-                f"dev   {clip(facts.system, 30)}  {facts.cores} cores  {size(facts.memory)}  "
-                f"trains on {clip(facts.device, 12) or NONE}   p2pfl {clip(facts.software, 16)}"
+                f"dev   {clip(device.system, 30)}  {device.cores} cores  {size(device.memory)}  "
+                f"trains on {clip(device.device, 12) or NONE}   p2pfl {clip(device.software, 16)}"
             )
         )
-    doing = state.doing(peer)
+    activity = state.activity(peer)
     now_line = Text("now   ").append(
-        doing_text(doing, peer, now, glyphs), style=SYMBOLS[doing.word].style_name
+        activity_text(activity, peer, now, glyphs), style=SYMBOLS[activity.kind].style_name
     )
-    if doing.share is not None:
-        now_line.append("  ").append_text(progress(doing.share, 20, glyphs))
+    if activity.progress is not None:
+        now_line.append("  ").append_text(progress(activity.progress, 20, glyphs))
     if status is not None and status.predicted:
-        now_line.append(f"   its own prediction: {duration(status.predicted)}")
+        now_line.append(f"   predicted {duration(status.predicted)}")
     lines.append(now_line)
-    if not peer.doing_now and peer.lost_reason:
+    if not peer.is_connected and peer.lost_reason:
         lines.append(Text(f"      {clip(peer.lost_reason, 120)}"))
     if not peer.is_me:
         rtts = sorted(peer.rtts)
@@ -115,7 +115,7 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
         lines.append(
             Text(f"link  rtt {rtt} (p95 {p95})   sent {size(peer.sent)}   received {size(peer.received)}")
         )
-    counts = f"did   aggregated {peer.aggregated}   counted {peer.counted}   left out {peer.missed}"
+    counts = f"did   aggregated {peer.aggregated}   counted {peer.counted}   left out {peer.left_out}"
     if update is not None:
         counts += f"   last training {duration(update.seconds)}, {samples(update.samples)} samples"
     lines.append(Text(counts))
@@ -123,7 +123,7 @@ def peer_lines(state: State, peer: Peer, now: float, glyphs: Glyphs) -> list[Tex
 
 
 def peer_rounds(state: State, peer: Peer, count: int) -> list[Text]:
-    """Return what *peer* did in the last *count* rounds, the latest first."""
+    """Return the part of *peer* in the last *count* rounds, the latest first."""
     lines = []
     for one in reversed(list(state.rounds)[-count:]):
         update = _of(one.updates, peer.name)
@@ -141,3 +141,30 @@ def peer_rounds(state: State, peer: Peer, count: int) -> list[Text]:
 
 def _of(updates: Iterable[CountedUpdate], name: str) -> CountedUpdate | None:
     return next((update for update in updates if update.name == name), None)
+
+
+def network_lines(
+    state: State, now: float, glyphs: Glyphs, *, count: int = 50, is_narrow: bool = False
+) -> list[Text]:
+    """Return the links of this node and their traffic."""
+    others = sorted((p for p in state.peers.values() if not p.is_me), key=lambda p: (not p.linked, p.name))
+    lines = []
+    for peer in others[:count]:
+        if peer.linked:
+            mark, style = glyphs.link, "good"
+            rtt = duration(peer.rtt) if peer.rtt is not None else NONE
+            what = f"{rtt:>6} {glyphs.up}{rate(peer.up):>7} {glyphs.down}{rate(peer.down):>7}"
+            if not is_narrow:
+                what += f"   sent {size(peer.sent):>6}   received {size(peer.received):>6}"
+        else:
+            mark, style = glyphs.broken, "bad"
+            since = f"gone for {ago(now - peer.since)}" if peer.since is not None else "never linked"
+            what = f"{since}: {clip(peer.lost_reason, 60)}" if peer.lost_reason else since
+        width = 11 if is_narrow else 16
+        lines.append(Text(f"{fit(peer.name, width)} ").append(mark, style=style).append(f" {what}"))
+    sent, received = sum(p.sent for p in others), sum(p.received for p in others)
+    lines += [
+        Text(f"sent {size(sent)}   received {size(received)}"),
+        Text(f"this node: {state.cpu:.2f} cores busy, {size(state.memory)}"),
+    ]
+    return lines

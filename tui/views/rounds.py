@@ -1,4 +1,4 @@
-"""Rounds: the open one as it goes, those that are decided as rows, and one of them whole."""
+"""Rounds as table rows, the progress of the open round, and the details of a decided one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from p2pfl.observe.rounds import MAX_ROUNDS, Open, Round
+from p2pfl.observe.rounds import MAX_ROUNDS, OpenRound, Round
 from p2pfl.observe.state import State
 from tui.symbols import PROVISIONAL, Glyphs, clip, delta, duration, rate, score, share, size
 from tui.views.summary import NONE, reachable
@@ -28,11 +28,11 @@ ROUND_COLUMNS = (
     Column("model", "MODEL", 7, 4),
     Column("note", "NOTE", 30, 1),
 )
-"""Of the table of rounds."""
+"""Columns of the table of rounds."""
 
 
 def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Row]:
-    """Return the rows of the table of rounds, the latest *count*, the last first, the open one on top."""
+    """Return the rows of the latest *count* rounds: the open one first, then the latest first."""
     rows: list[Row] = []
     before: float | None = None
     rounds = list(state.rounds)
@@ -79,20 +79,20 @@ def round_rows(state: State, glyphs: Glyphs, count: int = MAX_ROUNDS) -> list[Ro
 
 
 def accuracy_text(one: Round) -> str:
-    """Return the accuracy of a round, marked where it is only reported so far."""
+    """Return the accuracy of a round, marked if it is reported but not committed."""
     if one.accuracy is None:
         return NONE
     return (PROVISIONAL if one.is_provisional else "") + score(one.accuracy)
 
 
 def _part(one: Round) -> str:
-    """Return how many updates are in a round, of how many wanted."""
-    wanted = len(one.updates) + one.missing
-    return f"{len(one.updates)}/{wanted}{'!' if one.missing else ''}"
+    """Return the number of counted updates, of all that were expected."""
+    wanted = len(one.updates) + len(one.left_out)
+    return f"{len(one.updates)}/{wanted}{'!' if one.left_out else ''}"
 
 
 def open_name(state: State) -> str:
-    """Return what the open round is called: the one that closes a run is none of training."""
+    """Return the name of the open round."""
     if state.open is None:
         return "Round"
     return f"Round {state.open.round}" if state.open.kind == "train" else "Final evaluation"
@@ -107,7 +107,7 @@ def open_line(state: State, now: float, glyphs: Glyphs) -> Text:
     kind = "final evaluation" if opened.kind == "evaluate" else f"r{opened.round}"
     line = Text(f"{kind}  train ").append_text(progress(trained / wanted, 8, glyphs))
     line.append(f" {trained}/{wanted}")
-    if opened.aggregator == state.name:  # only the aggregator hears of all updates
+    if opened.aggregator == state.name:  # only the aggregator knows of all updates
         line.append("  recv ").append_text(progress(len(opened.counted) / wanted, 8, glyphs))
         line.append(f" {len(opened.counted)}/{wanted}")
     if state.training is not None and state.training[1]:
@@ -176,8 +176,8 @@ def open_lines(state: State, now: float, glyphs: Glyphs, width: int) -> list[Tex
     return lines
 
 
-def _situation(state: State, opened: Open, now: float) -> str:
-    """Return how the round stands: for how long, by what quorum, with how many failures to spare."""
+def _situation(state: State, opened: OpenRound, now: float) -> str:
+    """Return the age of the round, its quorum, and how many members may fail."""
     here, members = reachable(state)
     needed = state.needed
     parts = []
@@ -196,7 +196,7 @@ def _names(names: Sequence[str], most: int = 3) -> str:
 
 
 def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
-    """Return what came of a round, as lines."""
+    """Return the result of a round, as lines."""
     before = next((r.accuracy for r in reversed(list(state.rounds)) if r.round < one.round), None)
     result = "not evaluated yet"
     if one.accuracy is not None:
@@ -224,7 +224,7 @@ def round_lines(state: State, one: Round, glyphs: Glyphs) -> list[Text]:
 
 
 def _election(one: Round) -> str:
-    """Return who was elected, when, and after how many candidacies that came to nothing."""
+    """Return the elected aggregator, the time of the election, and how many others stepped down before."""
     text = f"{clip(one.aggregator, 30)}, attempt {one.attempt}"
     seen = one.seen
     if seen is None:
@@ -232,28 +232,28 @@ def _election(one: Round) -> str:
     if seen.elected_at is not None and seen.opened_at is not None:
         text += f", {duration(max(0.0, seen.elected_at - seen.opened_at))} after the round began"
     if seen.step_downs:
-        text += f"; candidacies given up: {seen.step_downs}"
+        text += f"; stepped down before: {seen.step_downs}"
     return text
 
 
 def _same_model(state: State, one: Round) -> str:
-    """Return on how many peers the model is known to be, of the last round; they can have no other one."""
+    """Return how many peers are known to hold the model of the last round; no peer can hold another one."""
     last = state.rounds.last
     if last is None or last.round != one.round:
         return ""
     here = [
         peer
         for peer in state.peers.values()
-        if peer.doing_now and peer.status is not None and peer.status.run == state.run
+        if peer.is_connected and peer.status is not None and peer.status.run == state.run
     ]
     holding = sum(1 for p in here if p.status and p.status.round >= one.index and p.status.holds)
     return f"same model on {holding}/{len(here)} peers" if here else ""
 
 
 def round_gantt(one: Round) -> tuple[list[GanttRow], float]:
-    """Return who did what when in a round, in seconds from its begin, and its length.
+    """Return the spans of each member in a round, in seconds from its start, and the round's length.
 
-    A training is known by its length, of all; a transfer by its end, where this node was told of it.
+    The length of each training is known; the end of a transfer only if this node received an event about it.
     """
     total = max(one.seconds, max((update.seconds for update in one.updates), default=0.0), 0.1)
     begin = one.committed_at - one.seconds if one.committed_at is not None else None

@@ -1,21 +1,23 @@
-"""How the run stands, in few words: for the line at the top, for who waits, for the end."""
+"""Short texts on the run as a whole: the header, the page before the run, the result, and log lines."""
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from rich.text import Text
 
+from p2pfl.observe.render import LogRow
 from p2pfl.observe.rounds import Round
 from p2pfl.observe.state import State
 from tui.symbols import Glyphs, clip
 from tui.widgets.header import HeaderValues
 
 NONE = "—"
-"""Where there is no value."""
+"""Shown for a missing value."""
 
 MAX_UNREACHED = 5
-"""Addresses that lead nowhere, shown while nobody is here; `p2pfl status` shows all."""
+"""Unreached addresses shown before the run; `p2pfl status` shows all."""
 
 PHASE_WORDS = {
     "starting": "STARTING",
@@ -28,11 +30,11 @@ PHASE_WORDS = {
     "untrained": "ENDED UNTRAINED",
     "ended": "ENDED",
 }
-"""Of the node's phases."""
+"""Texts of the node's phases."""
 
 
 class Scores(NamedTuple):
-    """Accuracy and loss of the last evaluated round, and how they changed."""
+    """Accuracy of the last evaluated round, and its change."""
 
     round: Round | None
     accuracy: float | None
@@ -40,7 +42,7 @@ class Scores(NamedTuple):
 
 
 def last_scores(state: State) -> Scores:
-    """Return how the last evaluated round did."""
+    """Return the accuracy of the last evaluated round."""
     scored = [one for one in state.rounds if one.accuracy is not None]
     if not scored:
         return Scores(None, None, None)
@@ -51,7 +53,7 @@ def last_scores(state: State) -> Scores:
 
 
 def remaining_seconds(state: State) -> float | None:
-    """Return how long the run will take, as its last ten rounds went; None before the first is decided."""
+    """Return the expected rest of the run, from its last ten rounds; None before the first is decided."""
     if state.phase != "running" or state.target_rounds <= state.trained:
         return None
     recent = [one.seconds for one in list(state.rounds)[-10:] if one.seconds]
@@ -59,20 +61,20 @@ def remaining_seconds(state: State) -> float | None:
 
 
 def reachable(state: State) -> tuple[int, int]:
-    """Return how many members are here, of how many."""
+    """Return the number of reachable members and of all members."""
     return state.reachable, len(state.members)
 
 
 def header(state: State, attached: str) -> HeaderValues:
-    """Return the values of the line at the top."""
+    """Return the values of the header."""
     scores = last_scores(state)
     here, members = reachable(state)
     left = remaining_seconds(state)
     phase = PHASE_WORDS[state.phase]
     if state.phase == "no quorum" and state.quorum is not None:
         phase = f"PAUSED {state.quorum[0]} of {state.quorum[1]} reachable, {state.quorum[2]} needed"
-    elif state.phase == "running" and state.wanted:
-        phase = "PAUSING" if "pause" in state.wanted else "ENDING"
+    elif state.phase == "running" and state.control_requests:
+        phase = "PAUSING" if "pause" in state.control_requests else "ENDING"
     elif state.phase == "waiting" and state.waiting is not None:
         phase = f"{phase} {state.waiting.present}/{state.waiting.needed}"
     return HeaderValues(
@@ -85,15 +87,15 @@ def header(state: State, attached: str) -> HeaderValues:
         accuracy=scores.accuracy,
         is_provisional=scores.round is not None and scores.round.is_provisional,
         change=scores.change,
-        here=here,
+        reachable=here,
         members=members,
-        left=left,
+        remaining=left,
         attached=attached,
     )
 
 
 def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
-    """Return what to do while nobody else is here."""
+    """Return what the node waits for before the run, and how to start others."""
     waiting = state.waiting
     port = state.address.rpartition(":")[2].split(",")[0] or "9000"
     lines = [
@@ -110,9 +112,9 @@ def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
             Text(""),
         ]
     if state.unreached:
-        told = list(state.unreached.items())[:MAX_UNREACHED]
+        unreached = list(state.unreached.items())[:MAX_UNREACHED]
         lines += [
-            Text(f"{clip(address, 40)} is not reached: {clip(reason, 200)}") for address, reason in told
+            Text(f"{clip(address, 40)} is not reached: {clip(reason, 200)}") for address, reason in unreached
         ]
         lines.append(Text(""))
     here = [peer for peer in state.peers.values() if peer.linked]
@@ -130,7 +132,7 @@ def waiting_lines(state: State, glyphs: Glyphs) -> list[Text]:
 
 
 def finished_text(state: State) -> str:
-    """Return how the run came out, for the last line on the normal screen."""
+    """Return the result of the run, for the last line on the normal screen."""
     scores = last_scores(state)
     accuracy = ""
     if scores.round is not None:
@@ -146,6 +148,16 @@ def title(state: State) -> str:
     return f"r{state.trained} {100 * scores.accuracy:.1f}%" if scores.accuracy is not None else "p2pfl"
 
 
-def plain(name: str) -> str:
-    """Return a name that harms no title: without markup or control characters."""
+def display_name(name: str) -> str:
+    """Return a peer's name without markup or control characters."""
     return clip(name, 30).replace("[", "(").replace("]", ")")
+
+
+def log_line(row: LogRow, width: int, glyphs: Glyphs) -> Text:
+    """Return one line of the log."""
+    mark = row.mark if not glyphs.is_ascii else glyphs.ascii_of(row.mark)
+    line = Text().append(time.strftime("%H:%M:%S ", time.localtime(row.time)), style="quiet")
+    line.append(mark, style=row.level)
+    line.append(f" {row.text}")
+    line.truncate(max(1, width), overflow="ellipsis")
+    return line

@@ -1,1 +1,1 @@
-"""What the screens are drawn with. These take plain values and know nothing of nodes."""
+"""The widgets of the screens. They take plain values and know nothing of nodes."""

@@ -1,7 +1,7 @@
-"""ASCII for terminals and fonts that have nothing else.
+"""Replaces all characters by ASCII, for terminals and fonts that have no others.
 
-Where a sign has a meaning, the views choose an ASCII one themselves (`tui.symbols`). Whatever else is drawn,
-Textual's borders and scrollbars, punctuation, other devices' names, goes through here, last of all.
+The views choose the ASCII variants of meaningful symbols themselves (`tui.symbols`). This filter replaces the
+rest: Textual's borders and scrollbars, punctuation, other devices' names.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _ASCII = {
     **dict.fromkeys("⏎", "E"),
     "\N{NO-BREAK SPACE}": " ",
 }
-"""What stands for what; everything else for "?"."""
+"""Replacements; any other character becomes "?"."""
 
 
 class AsciiOnly(LineFilter):
-    """Leaves nothing but ASCII on the screen; the app gives it to Textual, see `App.get_line_filters`."""
+    """A line filter that leaves only ASCII on the screen, see `App.get_line_filters`."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """Return *segments* with as many cells as before."""
+        """Return *segments* in ASCII, with the same number of cells."""
         del background
         return [
             segment
@@ -50,5 +50,5 @@ class AsciiOnly(LineFilter):
 def ascii_of(text: str) -> str:
     """Return *text* in ASCII, of the same width."""
     made = "".join(sign if sign.isascii() else _ASCII.get(sign, "?" * cell_len(sign)) for sign in text)
-    cells = cell_len(text)  # less than its parts take, where one changes the sign before it
+    cells = cell_len(text)  # fewer than the sum of its parts if one combines with the one before
     return made[:cells].ljust(cells)

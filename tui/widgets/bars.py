@@ -1,4 +1,4 @@
-"""Bars: how far something is, and how data are distributed over labels."""
+"""Bars: the progress of a task, and the distribution of data over labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tui.symbols import Glyphs, samples
 
 
 def progress(part: float, width: int, glyphs: Glyphs, style: str = "train") -> Text:
-    """Return a bar of *width* cells, of which the share *part* is full."""
+    """Return a bar of *width* cells, filled to the share *part*."""
     full = round(min(1.0, max(0.0, part)) * width) if math.isfinite(part) else 0
     bar = Text()
     bar.append(glyphs.bar_full * full, style=style)
@@ -20,7 +20,7 @@ def progress(part: float, width: int, glyphs: Glyphs, style: str = "train") -> T
 
 
 def label_bars(counts: Sequence[int], width: int, height: int, glyphs: Glyphs) -> list[Text]:
-    """Return a bar for each label, as many as *height* allows; the largest count's fills the width."""
+    """Return a bar for each label, up to *height* of them; the bar of the largest count fills the width."""
     lines = []
     most = max(counts, default=0)
     room = max(1, width - 12)
@@ -37,11 +37,11 @@ def label_bars(counts: Sequence[int], width: int, height: int, glyphs: Glyphs) -
 
 
 def _bar(part: float, width: int, glyphs: Glyphs) -> str:
-    """Return a bar to the eighth of a cell, padded to *width*."""
+    """Return a bar with a resolution of an eighth of a cell, padded to *width*."""
     steps = len(glyphs.eighths)
     filled = round(part * width * steps)
     if part > 0:
-        filled = max(1, filled)  # few are not none
+        filled = max(1, filled)  # a small count is not zero
     whole, rest = divmod(filled, steps)
     text = glyphs.eighths[-1] * whole + (glyphs.eighths[rest - 1] if rest else "")
     return text + " " * (width - len(text))

@@ -1,4 +1,4 @@
-"""A chart as a panel: what `plot` draws, with a legend, zoom, a cursor and series that can be hidden."""
+"""A chart widget: draws with `plot`, and adds a legend, zoom, a cursor and series that can be hidden."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.symbols import Glyphs, ago, glyphs
-from tui.widgets.paint import entitle, strip_of
+from tui.widgets.paint import set_title, strip_of
 from tui.widgets.plot import Band, Series, draw_chart, is_drawn, number
 
 MOST_ZOOM = 64.0
 
 BAND = "members"
-"""What the band is called, in the legend and among what can be hidden."""
+"""Name of the band in the legend and among the series that can be hidden."""
 
-_SIGNS = {"line": ("━", "*"), "dashed": ("╌", "o"), "dotted": ("┈", ".")}
-"""How a kind of line is shown in the legend, and in ASCII."""
+_SYMBOLS = {"line": ("━", "*"), "dashed": ("╌", "o"), "dotted": ("┈", ".")}
+"""Symbol of each line style in the legend, and its ASCII variant."""
 
 
 class Chart(Widget, can_focus=True):
-    """Drawn when its values, its size or its colours change, not with every tick."""
+    """A chart that is drawn only when its values, its size or its colours change."""
 
     BINDINGS: ClassVar = [
         ("plus,equals_sign", "zoom(2.0)", "Zoom in"),
@@ -35,7 +35,7 @@ class Chart(Widget, can_focus=True):
     ]
 
     glyphs: reactive[Glyphs] = reactive(glyphs(ascii_only=False))
-    """The signs to draw with."""
+    """The symbols to draw with."""
 
     def __init__(self, *, id: str | None = None, classes: str = "") -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
@@ -45,10 +45,10 @@ class Chart(Widget, can_focus=True):
         self._x_kind: Literal["round", "time"] = "round"
         self._zoom = 1.0
         self._cursor: float | None = None
-        """The place on the axis whose values are shown; None: the last ones are."""
+        """The x value whose values are shown; None for the last ones."""
         self._hidden: set[str] = set()
         self._lines: list[Text] | None = None
-        """What is drawn; None where that has to be done again."""
+        """The drawn lines; None if they must be drawn again."""
 
     def show(
         self,
@@ -58,24 +58,24 @@ class Chart(Widget, can_focus=True):
         *,
         x_kind: Literal["round", "time"] = "round",
     ) -> None:
-        """Show *series* and *band*; the same ones again cost nothing."""
+        """Show *series* and *band*; unchanged values cost nothing."""
         given = (title, tuple(series), band, x_kind)
         if given == (self._title, self._series, self._band, self._x_kind):
             return
         if x_kind != self._x_kind:
             self._cursor = None
         self._title, self._series, self._band, self._x_kind = given
-        self._again()
+        self._redraw()
 
     def watch_glyphs(self) -> None:
-        """Draw with other signs."""
+        """Draw with other symbols."""
         self._lines = None
 
-    def _again(self) -> None:
+    def _redraw(self) -> None:
         self._lines = None
         over = " over time" if self._x_kind == "time" else ""
         zoomed = f" · last 1/{self._zoom:.0f}" if self._zoom > 1 else ""
-        entitle(self, f"{self._title}{over}{zoomed}")
+        set_title(self, f"{self._title}{over}{zoomed}")
         self.refresh()
 
     def on_resize(self) -> None:
@@ -83,7 +83,7 @@ class Chart(Widget, can_focus=True):
         self._lines = None
 
     def render_line(self, y: int) -> Strip:
-        """Draw one line of the content."""
+        """Return one line of the content."""
         if self._lines is None:
             self._lines = self._draw()
         width = self.size.width
@@ -104,7 +104,7 @@ class Chart(Widget, can_focus=True):
         return [self._legend(), *plot]
 
     def _legend(self) -> Text:
-        """Return the names with their last values, or those at the cursor."""
+        """Return the names of the series with their last values, or with those at the cursor."""
         line = Text(" ")
         if self._cursor is not None:
             place = f"{self._cursor:.0f}" if self._x_kind == "round" else ago(self._cursor)
@@ -115,36 +115,38 @@ class Chart(Widget, can_focus=True):
                 continue
             values = [y for x, y in one.points if y is not None and is_drawn(y) and self._cursor in (None, x)]
             value = f" {number(values[-1])}" if values else ""
-            line.append(f"{self._sign(one.marker)} {one.name}{value}", style=one.style).append("  ")
+            line.append(f"{self._symbol(one.marker)} {one.name}{value}", style=one.style).append("  ")
         if self._band is not None:
-            name = f"({BAND})" if BAND in self._hidden else f"{self._sign('dotted')} {BAND} min-max"
+            name = f"({BAND})" if BAND in self._hidden else f"{self._symbol('dotted')} {BAND} min-max"
             line.append(name, style="quiet")
+        line.rstrip()
+        line.truncate(max(1, self.size.width), overflow="ellipsis")
         return line
 
-    def _sign(self, marker: Literal["line", "dashed", "dotted"]) -> str:
-        return _SIGNS[marker][self.glyphs.is_ascii]
+    def _symbol(self, marker: Literal["line", "dashed", "dotted"]) -> str:
+        return _SYMBOLS[marker][self.glyphs.is_ascii]
 
     def action_zoom(self, factor: float) -> None:
-        """Show less, or more, of the past."""
+        """Show a shorter or longer part of the past."""
         self._zoom = min(MOST_ZOOM, max(1.0, self._zoom * factor))
-        self._again()
+        self._redraw()
 
     def action_cursor(self, step: int) -> None:
-        """Move the cursor from value to value; right of the last one there is none."""
+        """Move the cursor to another value; it disappears right of the last one."""
         places = sorted({x for one in self._series for x, _ in one.points})
         here = len(places)
         if self._cursor is not None:
             here = next((place for place, x in enumerate(places) if x >= self._cursor), here)
         moved = max(0, here + step)
         self._cursor = places[moved] if moved < len(places) else None
-        self._again()
+        self._redraw()
 
     def action_hide(self) -> None:
-        """Hide one series more; after the last one show all."""
+        """Hide one more series; after the last one show all."""
         names = [one.name for one in self._series] + ([BAND] if self._band is not None else [])
         left = [name for name in names if name not in self._hidden]
         if len(left) <= 1:
             self._hidden.clear()
         else:
             self._hidden.add(left[0])
-        self._again()
+        self._redraw()

@@ -1,4 +1,4 @@
-"""Who did what when in a round: one bar for each peer on a common axis of time."""
+"""A Gantt chart of a round: one bar per peer on a common time axis."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ NAME_WIDTH = 14
 NOTE_WIDTH = 12
 
 SHORTEST = 0.1
-"""Seconds that an axis has at least."""
+"""Minimum length of the axis, in seconds."""
 
 
 class Span(NamedTuple):
-    """A part of a round."""
+    """A part of a peer's round."""
 
     kind: Literal["train", "transfer", "aggregate"]
     start: float
-    """Seconds since the round's begin."""
+    """Seconds since the start of the round."""
     end: float
 
 
 class GanttRow(NamedTuple):
-    """One peer's round."""
+    """The row of one peer."""
 
     name: str
     is_aggregator: bool
     spans: tuple[Span, ...]
     note: str
-    """What stands behind the bar; where there is none, across all of it."""
+    """Text right of the bar, or in place of a missing bar."""
 
 
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
@@ -42,7 +42,7 @@ _STYLES = {"train": "train", "transfer": "move", "aggregate": "lead"}
 
 
 def draw_gantt(rows: Sequence[GanttRow], total: float, width: int, glyphs: Glyphs) -> list[Text]:
-    """Return the axis, a line for each row, and what the signs mean; *total* seconds are the whole width."""
+    """Return the axis, a line for each row, and the legend; *total* seconds fill the width."""
     if width <= 0:
         return []
     room = max(10, width - NAME_WIDTH - NOTE_WIDTH - 4)
@@ -86,7 +86,7 @@ def _bar(spans: Sequence[Span], total: float, width: int, glyphs: Glyphs) -> Tex
 
 
 def _axis(total: float, width: int) -> Text:
-    """Return the axis: seconds at round places, never one over the other."""
+    """Return the axis with labels at round numbers of seconds, none over another."""
     most = max(1, min(6, width // 8))
     step = next((s for s in _STEPS if total / s <= most), total)
     line = [" "] * (width + NOTE_WIDTH)

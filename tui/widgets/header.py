@@ -1,4 +1,4 @@
-"""The line at the top and the line of keys at the bottom, cut to fit by what matters least."""
+"""The header and the line of keys at the bottom; the least important parts are dropped to fit the width."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _PHASES = {
     "untrained": ("✗", "x", "bad"),
     "ended": ("✗", "x", "quiet"),
 }
-"""Sign, ASCII sign and style of a node's phase."""
+"""Symbol, ASCII symbol and style of each phase."""
 
 
 class HeaderValues(NamedTuple):
-    """What the line at the top says."""
+    """The values of the header."""
 
     task: str
     node: str
@@ -34,17 +34,17 @@ class HeaderValues(NamedTuple):
     rounds: int
     accuracy: float | None
     change: float | None
-    here: int
+    reachable: int
     members: int
-    left: float | None
-    """Seconds the run will take; None where nobody knows."""
+    remaining: float | None
+    """Expected seconds until the run ends; None if unknown."""
     attached: str
     is_provisional: bool = False
-    """Whether the accuracy is only reported so far."""
+    """Whether the accuracy is reported but not committed."""
 
 
 def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: int = 0) -> Text:
-    """Return the line: the phase always, then round and accuracy, then the rest, as far as there is room."""
+    """Return the header: always the phase, then round and accuracy, then the rest as far as it fits."""
     mark, plain, style = _PHASES[values.phase_kind]
     phase = Text(plain if glyphs.is_ascii else mark, style=style).append(f" {values.phase}", style="bold")
     parts: list[tuple[int, Text]] = [(10, phase)]
@@ -57,13 +57,13 @@ def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: i
             style = "good" if values.change > 0 else "warning" if values.change < 0 else ""
             parts.append((5, Text(delta(values.change, glyphs), style=style)))
     if values.members:
-        warning = "!" if values.here < values.members else ""
-        peers = f"{values.here}/{values.members} members{warning}"
+        warning = "!" if values.reachable < values.members else ""
+        peers = f"{values.reachable}/{values.members} members{warning}"
         parts.append((7, Text(peers, style="warning" if warning else "")))
     if problems:
         parts.append((6, Text(f"!{problems}", style="bad")))
-    if values.left is not None:
-        parts.append((4, Text(f"ETA {ago(values.left)}")))
+    if values.remaining is not None:
+        parts.append((4, Text(f"ETA {ago(values.remaining)}")))
     parts.insert(0, (3, Text(clip(values.task, 16), style="bold")))
     parts.append((2, Text(clip(values.attached, 30), style="quiet")))
     while len(parts) > 1 and sum(part.cell_len + 2 for _, part in parts) - 1 > width:
@@ -76,7 +76,7 @@ def draw_header(values: HeaderValues, width: int, glyphs: Glyphs, *, problems: i
 
 
 def draw_keys(keys: Sequence[tuple[str, str]], width: int) -> Text:
-    """Return the keys that fit: the first ones and the last three, at the least the last one."""
+    """Return the keys that fit: the first ones and the last three, at least the last one."""
     shown = list(keys)
     while len(shown) > 1 and sum(len(key) + len(label) + 3 for key, label in shown) - 1 > width:
         del shown[max(0, len(shown) - 4)]

@@ -1,4 +1,4 @@
-"""Lines of a log that follow the newest, or stand still while somebody reads."""
+"""A log view that follows the newest line, or stands still while the user reads."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from p2pfl.observe.log import LogRow
+from p2pfl.observe.render import LogRow
 from tui.widgets.paint import strip_of
 
 
 class LogView(ScrollView, can_focus=True):
-    """Draws those lines that are visible, and no others."""
+    """Draws only the visible lines."""
 
     DEFAULT_CSS = "LogView { overflow-x: hidden; }"
     BINDINGS: ClassVar = [
@@ -32,12 +32,12 @@ class LogView(ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None, classes: str = "") -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
         self.follows = True
-        """Whether the newest line stays in sight."""
+        """Whether the newest line stays visible."""
         self._rows: Sequence[LogRow] = ()
         self._draw: Callable[[LogRow, int], Text] = lambda row, width: Text(row.text[:width])
 
     def show(self, rows: Sequence[LogRow], draw: Callable[[LogRow, int], Text]) -> None:
-        """Show *rows*, each drawn by *draw* for a given width; without following, the topmost one stays."""
+        """Show *rows*, each drawn by *draw* for a width; unless it follows, the topmost row stays."""
         held = self.visible_rows()[:1]
         self._rows, self._draw = rows, draw
         self.virtual_size = Size(self.size.width, len(rows))
@@ -49,27 +49,27 @@ class LogView(ScrollView, can_focus=True):
         self.refresh()
 
     def visible_rows(self) -> Sequence[LogRow]:
-        """Return the rows in sight."""
+        """Return the visible rows."""
         top = self.scroll_offset.y
         return self._rows[top : top + self.size.height]
 
     def action_scroll(self, step: int) -> None:
-        """Move by *step* lines, and stand still there."""
+        """Scroll by *step* lines and stop following."""
         self.follows = False
         self.scroll_to(y=max(0, self.scroll_offset.y + step), animate=False, force=True)
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        """Stand still: somebody reads what was before."""
+        """Stop following."""
         del event
         self.follows = False
 
     def action_follow(self) -> None:
-        """Go to the newest line, and stay there."""
+        """Follow the newest line again."""
         self.follows = True
         self.scroll_end(animate=False, force=True, immediate=True)
 
     def render_line(self, y: int) -> Strip:
-        """Draw the line *y* of the visible part."""
+        """Return line *y* of the visible part."""
         width, place = self.scrollable_content_region.width, y + self.scroll_offset.y
         if place >= len(self._rows):
             return Strip.blank(width, self.rich_style)

@@ -1,7 +1,7 @@
-"""From names of meanings to colours, and from texts to the strips that Textual draws.
+"""Applies the theme's colours to texts, and turns texts into the strips that Textual draws.
 
-The views write "train" or "bad" where they mean a colour, since the theme may change meanwhile; here, at the
-last moment, a text gets the colours of the theme.
+The views use names of meanings such as "train" or "bad" as styles, since the theme can change. They are
+replaced by colours here, when a text is drawn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NONE = Style.null()
 
 
 def painted(text: Text, *, is_dark: bool) -> Text:
-    """Return *text* with colours in place of meanings."""
+    """Return *text* with colours in place of the names of meanings."""
     made = text.copy()
     made.spans = [Span(span.start, span.end, _style(span.style, is_dark=is_dark)) for span in text.spans]
     made.style = _style(text.style, is_dark=is_dark)
@@ -31,7 +31,7 @@ def painted(text: Text, *, is_dark: bool) -> Text:
 
 @lru_cache
 def rich_style(style: str | Style, *, is_dark: bool) -> Style:
-    """Return the colour of a meaning, or any other style, as Rich has it."""
+    """Return the colour of a meaning, or any other style, as a Rich style."""
     found = _style(style, is_dark=is_dark)
     return Style.parse(found) if isinstance(found, str) else found
 
@@ -40,10 +40,10 @@ def _style(style: str | Style, *, is_dark: bool) -> str | Style:
     return colour(style, is_dark=is_dark) if isinstance(style, str) and style in STYLES else style
 
 
-def entitle(widget: Widget, title: str) -> None:
-    """Write *title* on the border of a panel as it is; to say the same again draws nothing.
+def set_title(widget: Widget, title: str) -> None:
+    """Set the title on a panel's border, without markup; an unchanged title draws nothing.
 
-    Textual takes a string for markup, and draws a widget anew with every title that it is given.
+    Textual reads a string as markup, and redraws a widget with every title it is given.
     """
     if widget.border_title != Content(title).markup:
         widget.border_title = Text(title)
@@ -53,7 +53,7 @@ def strip_of(text: Text, width: int, base: Style, console: Console, *, is_dark: 
     """Return one line of *text*, exactly *width* cells wide, on the style *base* of its widget."""
     line = painted(text, is_dark=is_dark)
     line.end = ""
-    style = base + rich_style(text.style, is_dark=is_dark)  # which Rich leaves out where there is no span
+    style = base + rich_style(text.style, is_dark=is_dark)  # Rich omits it without a span
     segments = [
         Segment(segment.text, style + (segment.style or _NONE))
         for segment in line.render(console)

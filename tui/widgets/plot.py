@@ -1,7 +1,7 @@
-"""Lines over an axis, drawn with braille dots or, in ASCII, with letters: a function from values to text.
+"""Draws line charts as text, with braille dots or, in ASCII, with letters.
 
-A cell of braille holds two dots by four, so a chart of 40 by 8 cells has 80 by 32 points. Series differ by
-colour and by how they are drawn: whole, dashed or dotted. Where there is no value, there is a gap.
+A braille cell holds two by four dots, so a chart of 40 by 8 cells has 80 by 32 points. Series differ by
+colour and line style: solid, dashed or dotted. A missing value leaves a gap.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from tui.symbols import Glyphs, ago
 Marker = Literal["line", "dashed", "dotted"]
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-"""Bits of the braille patterns, by row and column in a cell."""
+"""Bits of the braille patterns, by row and column of a cell."""
 
 _ASCII_MARKS = {"line": "*", "dashed": "o", "dotted": "."}
 
 _EVERY = {"line": (1, 1), "dashed": (6, 3), "dotted": (4, 1)}
-"""Of how many dots along the axis how many are drawn."""
+"""Period of each line style in dots, and how many of them are drawn."""
 
 LABEL_WIDTH = 6
 """Cells left of the axis."""
 
 MOST = 1e12
-"""Values beyond are gaps: what another device says of a training that went astray draws no axis."""
+"""Larger values are gaps: a diverged training on another device must not scale the axis."""
 
 
 class Series(NamedTuple):
@@ -48,7 +48,7 @@ class Band(NamedTuple):
 
 
 class View(NamedTuple):
-    """The part of a chart that is shown."""
+    """The visible part of a chart."""
 
     x_low: float
     x_high: float
@@ -57,7 +57,7 @@ class View(NamedTuple):
 
 
 def bounds(series: Sequence[Series], band: Band | None, zoom: float = 1.0) -> View | None:
-    """Return what there is to show, the last part of it where *zoom* is above 1; None without any value.
+    """Return the range of the values, only of the last part if *zoom* is above 1; None without any value.
 
     Values are accuracies or losses: none is below 0, and an axis of values up to 1 ends at 1.
     """
@@ -76,7 +76,7 @@ def bounds(series: Sequence[Series], band: Band | None, zoom: float = 1.0) -> Vi
 
 
 def is_drawn(value: float) -> bool:
-    """Return whether *value* is one that an axis can show."""
+    """Return whether an axis can show *value*."""
     return math.isfinite(value) and 0.0 <= value <= MOST
 
 
@@ -93,7 +93,7 @@ def draw_chart(
 ) -> list[Text]:
     """Return *height* lines of at most *width* cells: the plot, and below it the axis with its labels.
 
-    Where lines cross, the first of *series* is on top. Where there is no room for a plot, there is no line.
+    Where lines cross, the first of *series* is on top. Without room for a plot there are no lines.
     """
     columns, rows = width - LABEL_WIDTH - 1, height - 2
     view = bounds(series, band, zoom)
@@ -151,12 +151,12 @@ class _Canvas:
             self._letters[row][column] = letter
 
     def fill(self, band: Band) -> None:
-        """Draw the two edges of *band* with few dots."""
+        """Draw the two edges of *band* as dotted lines."""
         for edge in (band.low, band.high):
             self.line(Series("", edge, "band", "dotted"))
 
     def line(self, one: Series) -> None:
-        """Draw a line from value to value; where there is none, it has a gap."""
+        """Draw a line from value to value, with a gap at a missing value."""
         before: tuple[int, int] | None = None
         for x, y in one.points:
             if y is None or not is_drawn(y):
@@ -170,7 +170,7 @@ class _Canvas:
             before = here
 
     def _stroke(self, start: tuple[int, int], end: tuple[int, int], one: Series) -> None:
-        """Draw from dot to dot, without those that the kind of line leaves out."""
+        """Draw from dot to dot, without those that the line style omits."""
         every, drawn = _EVERY[one.marker]
         steps = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
         for step in range(steps + 1):
@@ -193,7 +193,7 @@ class _Canvas:
 
 
 def _axis_label(view: View, row: int, rows: int) -> str:
-    """Return what stands left of a row: the value at the top, in the middle and at the bottom."""
+    """Return the label left of a row: values at the top, in the middle and at the bottom."""
     places = {0: view.y_high, rows - 1: view.y_low}
     if rows >= 5:
         places[(rows - 1) // 2] = view.y_high - (view.y_high - view.y_low) * ((rows - 1) // 2) / (rows - 1)
@@ -210,18 +210,18 @@ def number(value: float) -> str:
 
 
 def _x_labels(view: View, columns: int, kind: Literal["round", "time"]) -> Text:
-    """Return the line below the axis: rounds or ages where they are, none over another."""
+    """Return the labels below the axis, rounds or ages, none over another."""
     count = max(2, min(5, columns // 8))
     values = [view.x_low + (view.x_high - view.x_low) * place / (count - 1) for place in range(count)]
     if kind == "round":
         values = sorted({float(round(value)) for value in values})
     line = [" "] * columns
-    end, said = 0, ""
+    end, previous = 0, ""
     for value in values:
         label = f"{value:.0f}" if kind == "round" else ago(value)
         at = round((value - view.x_low) / (view.x_high - view.x_low) * (columns - 1))
         at = min(max(0, at), columns - len(label))
-        if at >= end and label != said:
+        if at >= end and label != previous:
             line[at : at + len(label)] = label
-            end, said = at + len(label) + 1, label
+            end, previous = at + len(label) + 1, label
     return Text(" " * (LABEL_WIDTH + 1) + "".join(line).rstrip(), style="quiet")

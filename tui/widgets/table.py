@@ -1,12 +1,13 @@
-"""A table that changes several times a second.
+"""A table for values that change several times a second.
 
-Textual's own draws every visible cell again when one changes. This one draws lines: what a line says is
-compared with what it said before, and only lines that differ are drawn. Columns have fixed widths, so nothing
-jumps; in a narrow place the least important ones go. The cursor follows its row while rows are sorted.
+Textual's own table redraws every visible cell when one changes. This one compares each line with the line
+drawn before and redraws only the lines that differ. Columns have fixed widths; in a narrow place the least
+important ones are dropped. The cursor stays on its row while rows are sorted.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
@@ -21,16 +22,15 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.symbols import Glyphs, fit, glyphs
-from tui.widgets.order import by_value, by_word
 from tui.widgets.paint import rich_style
 
 GAP = " "
-"""Between two columns."""
+"""Gap between two columns."""
 
 _BOLD, _DIM, _REVERSED = Style(bold=True), Style(dim=True), Style(reverse=True)
 
 FAR = 1_000_000
-"""Rows: further than any table goes."""
+"""More rows than any table has."""
 
 
 class Column(NamedTuple):
@@ -40,9 +40,9 @@ class Column(NamedTuple):
     title: str
     width: int
     priority: int
-    """Those with the lowest go first where there is no room."""
+    """In a narrow place columns with the lowest priority are dropped first."""
     align: Literal["left", "right"] = "left"
-    """Numbers stand on the right, and are sorted by their value."""
+    """Numbers are aligned right and sorted by value."""
 
 
 class Row(NamedTuple):
@@ -50,12 +50,12 @@ class Row(NamedTuple):
 
     key: str
     cells: Mapping[str, Text | str]
-    """By column; a missing one is empty. A text has one style as a whole."""
+    """Cells by column key; a missing one is empty. A `Text` has a single style."""
     dim: bool = False
 
 
 class LiveTable(ScrollView, can_focus=True):
-    """Rows with a header, a cursor, an order and a filter."""
+    """Rows with a header, a cursor, a sort order and a filter."""
 
     DEFAULT_CSS = "LiveTable { overflow-x: hidden; }"
     BINDINGS: ClassVar = [
@@ -69,7 +69,7 @@ class LiveTable(ScrollView, can_focus=True):
     ]
 
     glyphs: reactive[Glyphs] = reactive(glyphs(ascii_only=False))
-    """The signs to draw with."""
+    """The symbols to draw with."""
 
     class Opened(Message):
         """A row was opened."""
@@ -95,34 +95,34 @@ class LiveTable(ScrollView, can_focus=True):
         """The key of the row with the cursor."""
         self._strips: dict[str, tuple[object, Strip]] = {}
         self._shown: tuple[Column, ...] = self._columns
-        self._said: list[tuple[object, ...]] = []
+        self._drawn: list[tuple[object, ...]] = []
 
-    # --- what it shows --------------------------------------------------------------------------------------
+    # --- rows --------------------------------------------------------------------------------------
 
     def set_rows(self, rows: Sequence[Row]) -> None:
-        """Show *rows*, in this order unless another one was asked for."""
+        """Show *rows*, in this order unless they are sorted by a column."""
         self._given = list(rows)
         self._arrange()
 
     def sort_by(self, key: str) -> None:
-        """Sort by the column *key*; "" is the order in which rows are given."""
+        """Sort by the column *key*; "" keeps the order of `set_rows`."""
         self._order = key
         self._arrange()
         self._reveal()
 
     def filter(self, text: str) -> None:
-        """Show only rows that have *text* somewhere; with "!" in front those that do not."""
+        """Show only rows that contain *text*; with "!" in front, those that do not."""
         self._filter = text
         self._arrange()
         self._reveal()
 
     @property
     def keys(self) -> list[str]:
-        """The keys of the rows shown, in order."""
+        """The keys of the shown rows, in order."""
         return [row.key for row in self._rows]
 
     def _arrange(self) -> None:
-        """Filter and sort what was given, keep the cursor, and draw the lines that say something else."""
+        """Filter and sort the rows, keep the cursor, and redraw the lines that changed."""
         rows = [row for row in self._given if self._passes(row)]
         column = next((one for one in self._columns if one.key == self._order), None)
         if column is not None:
@@ -135,18 +135,18 @@ class LiveTable(ScrollView, can_focus=True):
             self.cursor_key = keys[min(place, len(keys) - 1)] if keys else None
         self._strips = {key: self._strips[key] for key in keys if key in self._strips}
         self.virtual_size = Size(self.size.width, len(rows) + 1)
-        said = [
+        lines = [
             (row.key, row.key == self.cursor_key, row.dim, *map(_signature, row.cells.values()))
             for row in rows
         ]
-        if len(said) != len(self._said):
+        if len(lines) != len(self._drawn):
             self.refresh()
         else:
             width, height, top = *self.size, self.scroll_offset.y
-            for y, (now, before) in enumerate(zip(said, self._said, strict=True), start=1 - top):
+            for y, (now, before) in enumerate(zip(lines, self._drawn, strict=True), start=1 - top):
                 if now != before and 0 < y < height:
                     self.refresh(Region(0, y, width, 1))
-        self._said = said
+        self._drawn = lines
 
     def _passes(self, row: Row) -> bool:
         text = self._filter.removeprefix("!").lower()
@@ -158,7 +158,7 @@ class LiveTable(ScrollView, can_focus=True):
     # --- drawing --------------------------------------------------------------------------------------------
 
     def on_resize(self) -> None:
-        """Choose the columns for which there is room."""
+        """Choose the columns that fit."""
         self._shown = self._fitting(self.scrollable_content_region.width)
         self._strips.clear()
         self.virtual_size = Size(self.scrollable_content_region.width, len(self._rows) + 1)
@@ -171,7 +171,7 @@ class LiveTable(ScrollView, can_focus=True):
         return tuple(shown)
 
     def render_line(self, y: int) -> Strip:
-        """Draw the line *y* of the visible part."""
+        """Return line *y* of the visible part."""
         width = self.size.width
         base = self.visual_style.rich_style
         if y == 0:
@@ -204,7 +204,7 @@ class LiveTable(ScrollView, can_focus=True):
         return line
 
     def _segments(self, row: Row, chosen: bool, style: Style) -> list[Segment]:
-        """Return a row's line: as few segments as there are styles."""
+        """Return a row's line, with one segment per style."""
         segments = []
         line = (">" if self.glyphs.is_ascii else "›") if chosen and self.can_focus else " "
         for column in self._shown:
@@ -227,7 +227,7 @@ class LiveTable(ScrollView, can_focus=True):
         self.refresh()
 
     def on_blur(self) -> None:
-        """Show the cursor less."""
+        """Show the cursor without focus."""
         self.refresh()
 
     def action_move(self, step: int) -> None:
@@ -237,7 +237,7 @@ class LiveTable(ScrollView, can_focus=True):
 
     @property
     def _place(self) -> int:
-        """Where the row with the cursor is; 0 without one."""
+        """Position of the row with the cursor; 0 without one."""
         return next((place for place, row in enumerate(self._rows) if row.key == self.cursor_key), 0)
 
     def _point(self, place: int) -> None:
@@ -246,7 +246,7 @@ class LiveTable(ScrollView, can_focus=True):
         self.refresh()
 
     def _reveal(self) -> None:
-        """Scroll so far that the cursor is in sight."""
+        """Scroll until the cursor is visible."""
         place, height, top = self._place, self.size.height - 1, self.scroll_offset.y
         if place < top:
             self.scroll_to(y=place, animate=False, force=True)
@@ -259,7 +259,7 @@ class LiveTable(ScrollView, can_focus=True):
             self.post_message(self.Opened(self, self.cursor_key))
 
     def on_click(self, event: Click) -> None:
-        """Select a row; open it with the second click."""
+        """Select a row; open it on a double click."""
         place = event.get_content_offset(self)
         if place is None or place.y == 0:
             return
@@ -276,3 +276,42 @@ def _plain(cell: Text | str) -> str:
 
 def _signature(cell: Text | str) -> object:
     return (cell.plain, cell.style) if isinstance(cell, Text) else cell
+
+
+# --- sorting ------------------------------------------------------------------------------------------------
+# Cells hold text such as "3.1M/s" or "1m40s": a number is parsed back out of what `tui.symbols` wrote.
+
+_NUMBER = re.compile(r"(?P<sign>[▲▼+-]?)[<>]?(?P<value>\d*\.?\d+)(?P<unit>ms|[A-Za-z]?)(?P<rest>\d{0,3})")
+
+_UNITS = {
+    "ms": 1e-3,
+    "m": 60.0,
+    "h": 3600.0,
+    "d": 86_400.0,
+    "k": 1e3,
+    "K": 1024.0,
+    "M": 1024.0**2,
+    "G": 1024.0**3,
+    "T": 1024.0**4,
+}
+"""Factor of each unit; 1 for seconds, bytes, percent and any other."""
+
+_SMALLER = {"m": 1.0, "h": 60.0, "d": 3600.0}
+"""Seconds per second number of a duration, by the unit of the first: "1m40s" is 1 m and 40 s."""
+
+
+def by_value(text: str) -> tuple[int, float, str]:
+    """Return the sort key of a cell with a number: the largest first, cells without a number last."""
+    if text == "=":  # no change
+        return 0, 0.0, ""
+    found = _NUMBER.match(text.strip())
+    if found is None:
+        return 1, 0.0, text.casefold()
+    unit = found["unit"]
+    value = float(found["value"]) * _UNITS.get(unit, 1.0) + int(found["rest"] or 0) * _SMALLER.get(unit, 0.0)
+    return 0, value if found["sign"] in ("▼", "-") else -value, ""
+
+
+def by_word(text: str) -> tuple[int, float, str]:
+    """Return the sort key of a cell with words: alphabetical."""
+    return 0, 0.0, text.strip().casefold()

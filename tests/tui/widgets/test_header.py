@@ -17,9 +17,9 @@ VALUES = HeaderValues(
     rounds=100,
     accuracy=0.9612,
     change=0.0011,
-    here=5,
+    reachable=5,
     members=6,
-    left=780.0,
+    remaining=780.0,
     attached="operator@192.0.2.20:9000",
 )
 KEYS = [
@@ -57,7 +57,7 @@ def test_in_ascii_the_line_has_the_same_words():
 
 def test_before_a_run_there_is_no_round_and_no_accuracy():
     values = VALUES._replace(
-        phase="WAITING", phase_kind="waiting", rounds=0, accuracy=None, members=0, left=None
+        phase="WAITING", phase_kind="waiting", rounds=0, accuracy=None, members=0, remaining=None
     )
     assert draw_header(values, 80, UNICODE).plain == " digits  ○ WAITING  operator@192.0.2.20:9000"
 

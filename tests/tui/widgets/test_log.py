@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 from rich.text import Text
 
-from p2pfl.observe.log import LogRow
+from p2pfl.observe.render import LogRow
 from tests.support.drawn import alone, lines_of
 from tui.symbols import clip
 from tui.widgets.log import LogView

@@ -6,7 +6,7 @@ from textual.widget import Widget
 
 from tests.support.drawn import alone, lines_of
 from tui.theme import STYLES, colour
-from tui.widgets.paint import entitle, painted, strip_of
+from tui.widgets.paint import painted, set_title, strip_of
 
 CONSOLE = Console(width=80)
 BASE = Style.parse("white on black")
@@ -45,8 +45,8 @@ async def test_a_title_is_no_markup_and_is_drawn_once():
         drawn: list[str] = []
         widget.refresh = lambda *regions, **options: drawn.append("again")
         for title in ("[/red] 1 [b]", "[/red] 1 [b]", "Peers 6 · 1 gone", "Peers 6 · 1 gone"):
-            entitle(widget, title)
+            set_title(widget, title)
         assert len(drawn) == 2
         del widget.refresh
-        entitle(widget, "[/red] 1 [b]")
+        set_title(widget, "[/red] 1 [b]")
         assert (await lines_of(app, pilot))[0].startswith("+- [/red] 1 [b] -")

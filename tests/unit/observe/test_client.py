@@ -150,7 +150,7 @@ async def test_a_node_that_is_silent_is_taken_for_dead(
 @pytest.mark.parametrize("name", ["p2pfl.observe.client", "p2pfl.cli.watching", "p2pfl.cli.orders"])
 def test_who_watches_a_node_weighs_less_than_it(name: str) -> None:
     code = (
-        f"import sys, {name}, p2pfl.observe.follow, p2pfl.observe.snapshot, p2pfl.observe.telling; "
+        f"import sys, {name}, p2pfl.observe.follow, p2pfl.observe.snapshot, p2pfl.observe.printer; "
         "print([name for name in ('torch', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -14,7 +14,7 @@ from p2pfl.identity.credentials import Credentials
 from p2pfl.net.addresses import Address
 from p2pfl.observe import follow
 from p2pfl.observe.client import Observer
-from p2pfl.observe.connection import Connected, Connection, Item, Over, Retrying
+from p2pfl.observe.connection import Connected, Connection, Item, NodeEnded, Retrying
 from p2pfl.observe.follow import Follower
 from p2pfl.observe.target import Target
 from p2pfl.wire.observing import Answer, Greeting, Happened, History, HistoryEnd, What
@@ -175,7 +175,7 @@ async def test_a_node_that_said_it_ends_is_not_waited_for() -> None:
     ended = Happened((Published(2, 0.0, Ended(0, "the run is complete")),))
     stage = Stage(FakeObserver("one", [HistoryEnd(1), ended]))
     await stage.follower().run(stage.deliver, stage.told.append, stage.anew)
-    assert stage.told[-1] == Over("the run is complete")
+    assert stage.told[-1] == NodeEnded("the run is complete")
     assert stage.seen == [2]
 
 

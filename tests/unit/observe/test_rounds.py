@@ -3,7 +3,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from p2pfl.events import Committed, EvaluationFinished, RoundRow
-from p2pfl.observe.rounds import MAX_ROUNDS, Open, Rounds
+from p2pfl.observe.rounds import MAX_ROUNDS, OpenRound, Rounds
 from tests.support.recordings import finished, rows_of
 
 RECORDING = finished()
@@ -45,7 +45,7 @@ def test_what_trains_nothing_is_no_round_of_training() -> None:
 
 
 def test_a_commit_keeps_what_was_seen_of_its_round() -> None:
-    rounds, seen = Rounds(), Open(1, 1, attempt=2)
+    rounds, seen = Rounds(), OpenRound(1, 1, attempt=2)
     rounds.take(commit(1), 7.0, seen)
     rounds.take_row(row(1))
     kept = rounds.get(1)
@@ -142,4 +142,4 @@ def test_updates_that_are_missing_are_counted() -> None:
     rounds.take_row(replace(row(1), left_out=(("ada", "silent"), ("ben", "left"))))
     kept = rounds.get(1)
     assert kept is not None
-    assert kept.missing == 2
+    assert len(kept.left_out) == 2

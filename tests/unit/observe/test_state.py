@@ -33,7 +33,7 @@ def tell(state: State, *told: AnyEvent, time: float = 0.0) -> None:
 def spoken(recording: list[Published]) -> list[str]:
     """What everybody does at the end of *recording*, by the order of names in it."""
     state = state_of(recording)
-    return [state.doing(peer).word for peer in state.peers.values()]
+    return [state.activity(peer).kind for peer in state.peers.values()]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_run_in_the_middle_of_a_round_is_all_there() -> None:
 
 def test_everybody_is_seen_doing_something_else() -> None:
     state = state_of(recordings.running())
-    words = {name: state.doing(state.peers[name]).word for name in NAMES}
+    words = {name: state.activity(state.peers[name]).kind for name in NAMES}
     assert words == {
         "macbook-1": "collect",
         ME: "sending",
@@ -87,11 +87,11 @@ def test_everybody_is_seen_doing_something_else() -> None:
 
 def test_an_aggregator_sees_whose_updates_it_counted() -> None:
     state = state_of(recordings.running(me="macbook-1"))
-    words = {name: state.doing(state.peers[name]) for name in NAMES}
-    assert (words["macbook-1"].word, words["macbook-1"].detail) == ("collect", "2")
-    assert words["west-thinkpad"].word == "merged"
-    assert words[ME].word == "sending"
-    assert words[ME].share == pytest.approx(0.62)
+    words = {name: state.activity(state.peers[name]) for name in NAMES}
+    assert (words["macbook-1"].kind, words["macbook-1"].detail) == ("collect", "2")
+    assert words["west-thinkpad"].kind == "merged"
+    assert words[ME].kind == "sending"
+    assert words[ME].progress == pytest.approx(0.62)
 
 
 def test_a_late_observer_knows_the_same_rounds_from_the_history() -> None:
@@ -168,16 +168,16 @@ def test_what_comes_late_of_a_decided_round_changes_nothing() -> None:
 def test_who_was_lost_before_anybody_watched_is_lost_not_absent() -> None:
     state = State()
     tell(state, events.PeerLost(node_id_of("x"), "x", "silent"))
-    assert state.doing(state.peers["x"]).word == "lost"
+    assert state.activity(state.peers["x"]).kind == "lost"
 
 
 def test_who_said_that_it_leaves_has_left_not_been_lost() -> None:
     state = state_of(recordings.running())
     node = node_id_of("roof-jetson")
     tell(state, events.PeerLeaving(node, "roof-jetson"))
-    assert state.doing(state.peers["roof-jetson"]).word == "leaving"
+    assert state.activity(state.peers["roof-jetson"]).kind == "leaving"
     tell(state, events.PeerLost(node, "roof-jetson", "closed"))
-    assert state.doing(state.peers["roof-jetson"]).word == "left"
+    assert state.activity(state.peers["roof-jetson"]).kind == "left"
     tell(state, events.PeerLinked(node, "roof-jetson", "h:1"))
     assert not state.peers["roof-jetson"].leaving
 
@@ -194,8 +194,8 @@ def test_a_failed_candidacy_leaves_the_round_without_aggregator() -> None:
 def test_wishes_are_forgotten_once_a_commit_did_them() -> None:
     state = state_of(recordings.running())
     tell(state, events.ControlRequested("pause", "ada"))
-    assert state.wanted == {"pause": "ada"}
-    assert state_of(recordings.paused()).wanted == {}
+    assert state.control_requests == {"pause": "ada"}
+    assert state_of(recordings.paused()).control_requests == {}
 
 
 def test_a_quorum_that_is_back_is_told() -> None:
@@ -271,7 +271,7 @@ def test_no_sequence_of_events_breaks_it(items: list[Published | RoundRow]) -> N
     for item in items:
         state.apply(item)
     for peer in state.peers.values():
-        assert state.doing(peer).word
+        assert state.activity(peer).kind
     assert len(state.log) <= len(items)
     numbers = state.rounds.numbers()
     assert numbers == sorted(set(numbers))
@@ -298,10 +298,10 @@ def test_a_restart_in_a_recording_ends_links_and_keeps_rounds() -> None:
 
 def test_who_trains_is_late_by_the_clock_of_what_the_node_tells():
     state = state_of(recordings.running())
-    trains = [peer for peer in state.peers.values() if state.doing(peer).word == "train"]
+    trains = [peer for peer in state.peers.values() if state.activity(peer).kind == "train"]
     assert trains
     tell(state, events.Notice("info", "an hour later"), time=state.time + 3600.0)
-    assert {state.doing(peer).word for peer in trains} == {"late"}
+    assert {state.activity(peer).kind for peer in trains} == {"late"}
 
 
 # --- after the end of a run, and behind it ----------------------------------------------------------------------

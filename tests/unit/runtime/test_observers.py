@@ -217,7 +217,7 @@ async def test_who_begins_otherwise_is_refused(stage: Stage, first: Order | byte
 
 async def test_who_says_nothing_is_refused_in_time(make: Callable[..., Stage]) -> None:
     stage = make(handshake_seconds=0.01)
-    assert await stage.refuse(OWL, b"") == "it did not say in time what it wants"
+    assert await stage.refuse(OWL, b"") == "it sent no request in time"
 
 
 async def test_who_closes_without_a_word_is_nobodys_fault(stage: Stage) -> None:

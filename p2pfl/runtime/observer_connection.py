@@ -1,7 +1,7 @@
-"""One observer's connection: what waits to be sent on it, and how it ends.
+"""One observer's connection: its send queue, and how it ends.
 
-Whoever has something to tell puts it into the queue and goes on; nobody ever waits for an observer. What it
-does not read piles up here, up to a limit, and then it is dropped.
+The node puts frames into the queue and never waits for an observer. An observer that reads too slowly fills
+its queue; at a limit it is disconnected.
 """
 
 from __future__ import annotations
@@ -11,26 +11,25 @@ from collections import deque
 
 from p2pfl.net.stream import FrameStream
 
-BEAT_SECONDS = 1.0
-"""Between signs of life to an observer who is told nothing else."""
-
+HEARTBEAT_SECONDS = 1.0
+"""Interval of heartbeats while there is nothing else to send."""
 
 STUCK_SECONDS = 30.0
-"""An observer that takes nothing for so long is dropped: a stopped process would keep its place for ever."""
+"""An observer that reads nothing for so long is disconnected: a stopped process would keep its place."""
 
 
-class Viewer:
-    """The node's end of an observer's connection. Run `write` as a task; `ended` tells when it is over."""
+class ObserverConnection:
+    """The node's end of an observer's connection. Run `write` as a task; `ended` is done when it is over."""
 
-    def __init__(self, stream: FrameStream, max_bytes: int, *, beat: bytes, too_slow: bytes) -> None:
-        """Hold at most *max_bytes*; *beat* and *too_slow* are the frames that say so."""
+    def __init__(self, stream: FrameStream, max_bytes: int, *, heartbeat: bytes, too_slow: bytes) -> None:
+        """Hold at most *max_bytes*; *heartbeat* and *too_slow* are encoded frames."""
         self.stream = stream
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """Why the connection is over, in half a sentence."""
+        """Why the connection is over."""
         self.closed = asyncio.Event()
-        """Set by who serves it, once the connection is closed."""
+        """Set by the task that serves the observer, once the connection is closed."""
         self._max_bytes = max_bytes
-        self._beat = beat
+        self._heartbeat = heartbeat
         self._too_slow = too_slow
         self._queue: deque[bytes] = deque()
         self._bytes = 0
@@ -39,27 +38,27 @@ class Viewer:
         self._is_last = False
 
     def push(self, frame: bytes) -> None:
-        """Queue *frame*; who lets too much wait is dropped."""
+        """Queue *frame*; disconnect the observer if too much is queued."""
         if self.ended.done() or self._is_last:
             return
         if self._bytes + len(frame) > self._max_bytes:
             self._queue.clear()
-            self.stream.transport.write(self._too_slow)  # for who was only slow, not dead
-            self.end(f"it reads too slowly: {self._bytes} bytes wait to be sent to it")
+            self.stream.transport.write(self._too_slow)  # for an observer that is only slow, not dead
+            self.end(f"it reads too slowly: {self._bytes} bytes are queued for it")
             return
         self._queue.append(frame)
         self._bytes += len(frame)
         self._wake.set()
 
     async def room(self) -> None:
-        """Wait until no more than half of what may wait does: for who has much to tell only this observer."""
-        await asyncio.sleep(0)  # whatever there is room for, others have their turn
+        """Wait until the queue is at most half full: for a caller with much to send to this observer only."""
+        await asyncio.sleep(0)  # let other tasks run, whatever room there is
         while self._bytes > self._max_bytes // 2 and not self.ended.done():
             self._sent.clear()
             await self._sent.wait()
 
     def finish(self, frame: bytes) -> None:
-        """Send what is queued, then *frame*, and end."""
+        """Send the queue, then *frame*, and end the connection."""
         self.push(frame)
         self._is_last = True
 
@@ -70,7 +69,7 @@ class Viewer:
             self._sent.set()
 
     async def write(self) -> None:
-        """Send what is queued, and beats, until the connection ends."""
+        """Send queued frames and heartbeats until the connection ends."""
         try:
             while True:
                 if self._queue:
@@ -84,10 +83,10 @@ class Viewer:
                 else:
                     self._wake.clear()
                     try:
-                        async with asyncio.timeout(BEAT_SECONDS):
+                        async with asyncio.timeout(HEARTBEAT_SECONDS):
                             await self._wake.wait()
                     except TimeoutError:
-                        await self._send(self._beat)
+                        await self._send(self._heartbeat)
         except TimeoutError:
             self.end(f"it has read nothing for {STUCK_SECONDS:.0f} s")
         except OSError as error:

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from p2pfl.events import Notice, Published
-from p2pfl.runtime import viewer
-from p2pfl.runtime.viewer import Viewer
+from p2pfl.runtime import observer_connection
+from p2pfl.runtime.observer_connection import ObserverConnection
 from p2pfl.wire.frames import encode_frame
 from p2pfl.wire.observing import Denial, Happened, NodeFrame, ObserverHeartbeat, encode
 from tests.support.meshes import until
@@ -33,11 +33,13 @@ async def watcher() -> Watcher:
 
 
 @pytest.fixture
-async def seen(watcher: Watcher) -> Viewer:
-    return Viewer(watcher.stream, 3 * SIZE, beat=BEAT, too_slow=TOO_SLOW)
+async def seen(watcher: Watcher) -> ObserverConnection:
+    return ObserverConnection(watcher.stream, 3 * SIZE, heartbeat=BEAT, too_slow=TOO_SLOW)
 
 
-async def test_what_was_queued_is_sent_in_order_before_the_last_words(watcher: Watcher, seen: Viewer) -> None:
+async def test_what_was_queued_is_sent_in_order_before_the_last_words(
+    watcher: Watcher, seen: ObserverConnection
+) -> None:
     for number in (1, 2):
         seen.push(frame(news(number)))
     seen.finish(frame(LAST))
@@ -47,7 +49,9 @@ async def test_what_was_queued_is_sent_in_order_before_the_last_words(watcher: W
     assert await seen.ended == "this node ends"
 
 
-async def test_more_may_pass_in_all_than_may_wait_at_a_time(watcher: Watcher, seen: Viewer) -> None:
+async def test_more_may_pass_in_all_than_may_wait_at_a_time(
+    watcher: Watcher, seen: ObserverConnection
+) -> None:
     writing = asyncio.create_task(seen.write())
     for number in range(10):
         seen.push(frame(news(number)))
@@ -57,13 +61,13 @@ async def test_more_may_pass_in_all_than_may_wait_at_a_time(watcher: Watcher, se
 
 
 async def test_who_lets_too_much_wait_is_told_so_and_sent_nothing_more(
-    watcher: Watcher, seen: Viewer
+    watcher: Watcher, seen: ObserverConnection
 ) -> None:
     writing = asyncio.create_task(seen.write())
     watcher.stop_reading()
     for number in range(10):
         seen.push(frame(news(number)))
-    assert await seen.ended == f"it reads too slowly: {3 * SIZE} bytes wait to be sent to it"
+    assert await seen.ended == f"it reads too slowly: {3 * SIZE} bytes are queued for it"
     assert watcher.frames == [Denial("too slow")]
     watcher.read_on()
     seen.push(frame(news(11)))
@@ -73,9 +77,9 @@ async def test_who_lets_too_much_wait_is_told_so_and_sent_nothing_more(
 
 
 async def test_who_reads_nothing_for_long_is_dropped_although_little_waits(
-    watcher: Watcher, seen: Viewer, monkeypatch: pytest.MonkeyPatch
+    watcher: Watcher, seen: ObserverConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viewer, "STUCK_SECONDS", 0.0)
+    monkeypatch.setattr(observer_connection, "STUCK_SECONDS", 0.0)
     watcher.stop_reading()
     seen.push(frame(news(1)))
     await seen.write()
@@ -83,7 +87,7 @@ async def test_who_reads_nothing_for_long_is_dropped_although_little_waits(
 
 
 async def test_there_is_room_while_little_waits_and_again_once_it_is_sent(
-    watcher: Watcher, seen: Viewer
+    watcher: Watcher, seen: ObserverConnection
 ) -> None:
     seen.push(frame(news(1)))
     await seen.room()
@@ -97,7 +101,7 @@ async def test_there_is_room_while_little_waits_and_again_once_it_is_sent(
     writing.cancel()
 
 
-async def test_an_end_lets_go_who_waits_for_room(seen: Viewer) -> None:
+async def test_an_end_lets_go_who_waits_for_room(seen: ObserverConnection) -> None:
     seen.push(frame(news(1)))
     seen.push(frame(news(2)))
     waiting = asyncio.create_task(seen.room())
@@ -108,16 +112,18 @@ async def test_an_end_lets_go_who_waits_for_room(seen: Viewer) -> None:
 
 
 async def test_a_beat_is_sent_when_there_is_nothing_else(
-    watcher: Watcher, seen: Viewer, monkeypatch: pytest.MonkeyPatch
+    watcher: Watcher, seen: ObserverConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viewer, "BEAT_SECONDS", 0.001)
+    monkeypatch.setattr(observer_connection, "HEARTBEAT_SECONDS", 0.001)
     writing = asyncio.create_task(seen.write())
     await until(lambda: len(watcher.all(ObserverHeartbeat)) == 3)
     assert len(watcher.frames) == 3
     writing.cancel()
 
 
-async def test_a_broken_connection_ends_it_with_the_reason(watcher: Watcher, seen: Viewer) -> None:
+async def test_a_broken_connection_ends_it_with_the_reason(
+    watcher: Watcher, seen: ObserverConnection
+) -> None:
     watcher.abort()
     seen.push(frame(news(1)))
     await seen.write()

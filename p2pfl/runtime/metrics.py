@@ -1,7 +1,4 @@
-"""What only those are told who watch: how the peers and this node are doing, several times a second.
-
-Nothing of it is done while nobody watches.
-"""
+"""Samples the status of peers and the resource use of this node, while an observer is connected."""
 
 from __future__ import annotations
 
@@ -16,15 +13,15 @@ from p2pfl.messages import Member, Status
 from p2pfl.net.mesh import Mesh
 from p2pfl.runtime.machine import Usage, usage_of
 
-STATUS_SECONDS = 0.5
-"""Between two looks at what the peers said."""
+SAMPLE_SECONDS = 0.5
+"""Interval between two samples of the peers' statuses."""
 
-LOOKS_PER_MEASURE = 2
-"""Looks for each measurement of processor, memory and links."""
+SAMPLES_PER_MEASUREMENT = 2
+"""Processor, memory and links are measured with every so many samples."""
 
 
-class Measures:
-    """Publishes what changes too often for a log."""
+class MetricsSampler:
+    """Publishes live events, which change too often for a log."""
 
     def __init__(
         self,
@@ -36,46 +33,46 @@ class Measures:
         is_watched: Callable[[], bool],
         worker: Callable[[], int | None],
     ) -> None:
-        """Measure nothing yet; *worker* returns the process id of the worker, where there is one."""
+        """Sample nothing yet; *worker* returns the process id of the worker, or None."""
         self._node = node
         self._me = me
         self._name = name
         self._mesh = mesh
         self._publish = publish
         self._is_watched = is_watched
-        self._told: dict[str, events.PeerStatus] = {}
-        self._looks = 0
+        self._published: dict[str, events.PeerStatus] = {}
+        self._samples = 0
         self._worker = worker
         self._busy, self._busy_at = 0.0, 0.0
 
     async def run(self) -> None:
-        """Look and tell, until cancelled."""
+        """Sample periodically until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(STATUS_SECONDS)
-            self.look(loop.time())
+            await asyncio.sleep(SAMPLE_SECONDS)
+            self.sample(loop.time())
 
-    def look(self, now: float) -> None:
-        """Look once, at *now* by the event loop's clock, and tell what changed; nothing if nobody watches."""
+    def sample(self, now: float) -> None:
+        """Sample once, at *now* by the event loop's clock; do nothing without an observer."""
         if not self._is_watched():
-            self._told.clear()
-            self._looks, self._busy_at = 0, 0.0
+            self._published.clear()
+            self._samples, self._busy_at = 0, 0.0
             return
-        self._tell_statuses()
-        self._looks += 1
-        if self._looks % LOOKS_PER_MEASURE == 0:
+        self._publish_statuses()
+        self._samples += 1
+        if self._samples % SAMPLES_PER_MEASUREMENT == 0:
             self._measure(now)
 
     # --- peers ----------------------------------------------------------------------------------------------
 
-    def _tell_statuses(self) -> None:
-        """Tell what this node and its peers say of themselves, where it changed."""
-        self._tell_status(self._me, self._name, self._node.status())
+    def _publish_statuses(self) -> None:
+        """Publish the status of this node and of its peers, if it changed."""
+        self._publish_status(self._me, self._name, self._node.status())
         for peer in self._node.peers.values():
             if peer.linked and peer.status is not None:
-                self._tell_status(peer.member, peer.name, peer.status)
+                self._publish_status(peer.member, peer.name, peer.status)
 
-    def _tell_status(self, member: Member, name: str, status: Status) -> None:
+    def _publish_status(self, member: Member, name: str, status: Status) -> None:
         ledger = self._node.ledger
         event = events.PeerStatus(
             member.node,
@@ -90,8 +87,8 @@ class Measures:
             ledger is not None and contains(ledger.roster, member),
             status.ended,
         )
-        if self._told.get(member.node) != event:
-            self._told[member.node] = event
+        if self._published.get(member.node) != event:
+            self._published[member.node] = event
             self._publish(event)
 
     # --- this device ----------------------------------------------------------------------------------------
@@ -110,5 +107,5 @@ class Measures:
         """Return the processor seconds and the resident bytes of this process and its worker."""
         own = usage_of(os.getpid())
         worker = self._worker()
-        its = usage_of(worker) if worker is not None else Usage()  # it may end meanwhile
+        its = usage_of(worker) if worker is not None else Usage()  # it may have ended
         return own.seconds + its.seconds, own.memory + its.memory

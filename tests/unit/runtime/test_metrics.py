@@ -12,9 +12,9 @@ import pytest
 
 from p2pfl import events
 from p2pfl.net.traffic import Meter, Traffic
-from p2pfl.runtime import measure
+from p2pfl.runtime import metrics
 from p2pfl.runtime.machine import Usage
-from p2pfl.runtime.measure import LOOKS_PER_MEASURE, Measures
+from p2pfl.runtime.metrics import SAMPLES_PER_MEASUREMENT, MetricsSampler
 from tests.support.core import context, ledger, link, member, status, unlink
 from tests.support.records import node
 
@@ -40,7 +40,7 @@ class Stage:
             traffic=self.traffic,
             rtt=self.rtts.get,
         )
-        made: Any = Measures
+        made: Any = MetricsSampler
         self.it = made(
             self.node,
             member("ada"),
@@ -54,12 +54,12 @@ class Stage:
     def look(self, now: float = 0.0) -> list[events.AnyEvent]:
         """Return what one look tells."""
         self.told.clear()
-        self.it.look(now)
+        self.it.sample(now)
         return list(self.told)
 
     def measure(self, now: float = 0.0) -> events.Measured:
         """Look until it measures; return what it measured at *now*."""
-        for _ in range(LOOKS_PER_MEASURE):
+        for _ in range(SAMPLES_PER_MEASUREMENT):
             found = [event for event in self.look(now) if isinstance(event, events.Measured)]
         [measured] = found
         return measured
@@ -102,7 +102,7 @@ def test_while_nobody_watches_nothing_is_done(stage: Stage, monkeypatch: pytest.
     stage.is_watched = False
     monkeypatch.setattr(stage.node, "status", lambda: pytest.fail("it was asked for its status"))
     monkeypatch.setattr(psutil.Process, "cpu_times", lambda _: pytest.fail("the processor was looked at"))
-    for _ in range(3 * LOOKS_PER_MEASURE):
+    for _ in range(3 * SAMPLES_PER_MEASUREMENT):
         assert stage.look() == []
 
 
@@ -127,7 +127,7 @@ def test_processor_time_is_a_rate_since_the_last_measurement(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = [0.0]
-    monkeypatch.setattr(measure, "usage_of", lambda pid: Usage(used[0], 1000 * pid))
+    monkeypatch.setattr(metrics, "usage_of", lambda pid: Usage(used[0], 1000 * pid))
     assert stage.measure(10.0).cpu == 0.0, "nothing to compare with"
     used[0] = 0.5
     assert stage.measure(12.0).cpu == 0.25
