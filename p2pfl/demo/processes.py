@@ -63,13 +63,13 @@ class NodeProcess(ChildProcess):
 
     def start(self, options: Sequence[str]) -> None:
         """Start the node with *options*; those for its files are added."""
-        places = (f"--certs={self.certs}", f"--data-dir={self.data_dir}", f"--events={self.events_path}")
+        places = ("--certs", str(self.certs), "--data-dir", str(self.data_dir))
         self.release()
         # A node ends with the pipe that only this process holds, so no node outlives the demo.
         # Ctrl-C in the terminal reaches the demo only, which then ends its nodes.
         with self.output_path.open("ab") as output:
             self._process = start(
-                *("p2pfl", "node", *places, *options, "--until-eof"),
+                *("p2pfl", "node", *places, f"--events={self.events_path}", *options, "--until-eof"),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,

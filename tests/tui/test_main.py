@@ -8,10 +8,11 @@ import pytest
 
 from p2pfl.demo.control import COMMANDS_FILE, NODES_FILE, REPORTS_FILE, LocalOnlyModel, Report
 from p2pfl.errors import UserError
+from p2pfl.exit_codes import ExitCode
 from p2pfl.runtime.publish import as_json
 from tests.support import recordings
 from tests.support.source import ROOT
-from tui.__main__ import EXIT_ERROR, main, parse
+from tui.__main__ import main, parse
 from tui.control import DemoControl
 
 
@@ -50,7 +51,7 @@ def test_the_options_are_read():
 )
 def test_what_a_user_gets_wrong_is_one_sentence(arguments, part, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == EXIT_ERROR
+    assert main(arguments) == ExitCode.UNFIT
     told = capsys.readouterr().err
     assert told.startswith("p2pfl: ")
     assert part in told
