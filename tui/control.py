@@ -7,7 +7,15 @@ from typing import Literal
 
 import msgspec
 
-from p2pfl.demo.control import COMMANDS_FILE, NODES_FILE, REPORTS_FILE, Command, LineReader, NodeList, Report
+from p2pfl.demo.control import (
+    COMMANDS_FILE,
+    NODES_FILE,
+    REPORTS_FILE,
+    Command,
+    DemoReport,
+    LineReader,
+    NodeList,
+)
 from p2pfl.errors import UserError
 
 
@@ -33,6 +41,6 @@ class DemoControl:
         with self._commands.open("ab") as file:
             file.write(msgspec.json.encode(Command(what, name)) + b"\n")
 
-    def read(self) -> list[Report]:
+    def read(self) -> list[DemoReport]:
         """Return what the demo itself reported since the last call."""
-        return self._reports.read(Report)
+        return self._reports.read(DemoReport)

@@ -28,7 +28,7 @@ COMMANDS_FILE = "demo.commands.jsonl"
 """Commands of the terminal UI: one `Command` a line."""
 
 REPORTS_FILE = "demo.events.jsonl"
-"""What only the demo knows: one `Report` a line."""
+"""What only the demo knows: one `DemoReport` a line."""
 
 MAX_READ_BYTES = 64 * 1024
 """Read at a time: a person types commands, and a demo reports a few lines a minute."""
@@ -65,7 +65,7 @@ class LocalOnlyModel(Event, frozen=True, tag="local_only_model"):
     accuracy: float
 
 
-class Report(msgspec.Struct, frozen=True):
+class DemoReport(msgspec.Struct, frozen=True):
     """Something that only the demo knows: a node was killed or started, or a local-only model is trained."""
 
     time: float
@@ -117,7 +117,7 @@ class Control:
     def report(self, what: Notice | LocalOnlyModel) -> None:
         """Report *what* to the terminal UI; a full disk costs only the report."""
         with contextlib.suppress(OSError):
-            self._reports.write(msgspec.json.encode(Report(time.time(), what)) + b"\n")
+            self._reports.write(msgspec.json.encode(DemoReport(time.time(), what)) + b"\n")
 
     def close(self) -> None:
         """Close the files."""

@@ -6,7 +6,7 @@ import sys
 import msgspec
 import pytest
 
-from p2pfl.demo.control import COMMANDS_FILE, NODES_FILE, REPORTS_FILE, LocalOnlyModel, Report
+from p2pfl.demo.control import COMMANDS_FILE, NODES_FILE, REPORTS_FILE, DemoReport, LocalOnlyModel
 from p2pfl.errors import UserError
 from p2pfl.exit_codes import ExitCode
 from p2pfl.runtime.publish import as_json
@@ -80,7 +80,7 @@ def test_a_demo_is_controlled_through_its_files(tmp_path):
         '{"do":"start","node":"node-2"}',
     ]
     assert demo.read() == []
-    report = Report(1.5, LocalOnlyModel("node-1", 300, 0.75))
+    report = DemoReport(1.5, LocalOnlyModel("node-1", 300, 0.75))
     (tmp_path / REPORTS_FILE).write_bytes(msgspec.json.encode(report) + b"\n")
     assert demo.read() == [report]
 
