@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from p2pfl.demo.control import LocalOnlyModel
 from p2pfl.events import Published, RoundRow
 from p2pfl.observe.connection import Connected, Connection, Retrying
 from p2pfl.observe.state import FINISHED_PHASES, State
@@ -66,8 +67,11 @@ class Session:
         if isinstance(self.source, Replay):
             self.source.play(self._clock(), self.deliver, self.reset)
         if self.demo is not None:
-            for item in self.demo.read():
-                self.state.apply(item)
+            for report in self.demo.read():
+                if isinstance(report.what, LocalOnlyModel):
+                    self.state.add_local_only(report.what.name, report.what.accuracy)
+                else:
+                    self.state.apply(Published(0, report.time, report.what))
 
     def now(self) -> float:
         """Return the time that ages refer to: the wall clock's, or in a replay the recording's."""

@@ -104,25 +104,14 @@ class Average(_Struct, frozen=True, tag="average"):
     """Where the model may lie that the updates were trained from: it may be moved at any time."""
 
 
-class AloneJob(_Struct, frozen=True, tag="alone"):
-    """Train the initial model on one partition for as many epochs as a whole run; evaluate the result.
-
-    The evaluation is on the whole test split. Answered with any number of `TrainJobProgress`, then
-    `AloneDone`, or `JobStopped`.
-    """
-
-    spec: RunSpec
-    partition: int
-
-
 class StopJob(_Struct, frozen=True, tag="stop"):
-    """End the `TrainJob` or `AloneJob` of this id between two batches, or before it begins.
+    """End the `TrainJob` of this id between two batches, or before it begins.
 
     It is answered with `JobStopped`; one that is finished already stays so.
     """
 
 
-Command = DescribeJob | CreateJob | TrainJob | EvaluateJob | Fold | Average | AloneJob | StopJob
+Command = DescribeJob | CreateJob | TrainJob | EvaluateJob | Fold | Average | StopJob
 """Every command there is."""
 
 
@@ -191,17 +180,6 @@ class Averaged(_Struct, frozen=True, tag="averaged"):
     digest: str | None
 
 
-class AloneDone(_Struct, frozen=True, tag="lone_result"):
-    """How a model trained on one partition only does on the whole test split."""
-
-    samples: int
-    """Of the partition."""
-    correct: int
-    total: int
-    loss: float
-    """Cross-entropy summed over *total* samples."""
-
-
 class JobStopped(_Struct, frozen=True, tag="stopped"):
     """The training ended early, as asked; there is no update."""
 
@@ -228,7 +206,6 @@ Answer = (
     | EvaluateDone
     | Folded
     | Averaged
-    | AloneDone
     | JobStopped
     | JobFailed
     | WorkerHeartbeat

@@ -85,8 +85,6 @@ class Jobs:
                 return self._fold(command)
             case commands.Average():
                 return self._average(command)
-            case commands.AloneJob():
-                return self._alone(command, pacer)
             case commands.StopJob():
                 raise WorkerError("A Stop is not carried out as a job.")
 
@@ -183,21 +181,6 @@ class Jobs:
         self._sum[1].close()
         self._sum = (key, FedAvg())
         return self._sum[1]
-
-    def _alone(self, command: commands.AloneJob, pacer: _Pacer) -> commands.AloneDone:
-        spec = command.spec
-        data, part = self._load(spec)[1], self._part(spec, command.partition)
-        module = self._initial(spec).to(self._on())
-        training.train(
-            module,
-            part,
-            spec,
-            epochs=spec.rounds * spec.epochs,
-            seed=training.derive_seed("alone", spec.seed, command.partition),
-            after_batch=pacer,
-        )
-        correct, loss = training.evaluate(module, data.test_x, data.test_y, data.scaling)
-        return commands.AloneDone(command.id, len(part.rows), correct, len(data.test_y), loss)
 
     # --- what is kept between jobs --------------------------------------------------------------------------
 

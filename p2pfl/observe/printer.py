@@ -108,7 +108,8 @@ def connection_line(connection: Connection) -> str | None:
     match connection:
         case Connected(greeting=greeting):
             name = one_line(greeting.name, 64)
-            return f"-- connected to {name} of {one_line(greeting.federation, 64)} as {one_line(greeting.who, 80)}"
+            federation, who = one_line(greeting.federation, 64), one_line(greeting.who, 80)
+            return f"-- connected to {name} of {federation} as {who}"
         case Retrying() if connection.number == 1:
             return f"-- no connection, trying again: {one_line(connection.reason, 400)}"
         case NodeEnded():

@@ -39,7 +39,8 @@ def json_line(row: RoundRow) -> str:
     """Return *row* as one line of ASCII, so that a name cannot control a terminal.
 
     `round` counts training rounds, `index` is the number of the record in the chain. If `committed` is false
-    the accuracy may still change. `seconds` is null if the node learned of the round only afterwards.
+    the accuracy may still change. `seconds`, to the millisecond, is null if the node learned of the round
+    only afterwards.
     """
     fields = {
         "run": row.run,
@@ -51,14 +52,14 @@ def json_line(row: RoundRow) -> str:
         "parent": row.parent,
         "record": row.record,
         "members": row.members,
-        "updates": [to_builtins(update) for update in row.updates],
+        "updates": [{**to_builtins(update), "seconds": round(update.seconds, 3)} for update in row.updates],
         "left_out": [{"name": name, "reason": reason} for name, reason in row.left_out],
         "accuracy": row.accuracy,
         "loss": row.loss,
         "samples": row.samples,
         "scores": [to_builtins(score) for score in row.scores],
         "committed": row.committed and row.accuracy is not None,
-        "seconds": row.seconds or None,
+        "seconds": round(row.seconds, 3) or None,
         "then": row.then,
         "note": row.note,
     }

@@ -67,7 +67,7 @@ class CompactedEvents(EventFold):
                 self._latest[type(event).__name__,] = item
             case events.Waiting() | events.Ended():
                 self._latest[type(event).__name__,] = item
-            case events.WorkerFailed() | events.LoneTrained():
+            case events.WorkerFailed():
                 self._round.append(item)
             case _:
                 assert_never(event)

@@ -1,9 +1,10 @@
-"""What this node tells the others about its device and data, for their screens; nothing is decided by it."""
+"""Tells the peers about this device and its data, for their screens: nothing is decided by it."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import msgspec
 
@@ -13,22 +14,28 @@ from p2pfl.messages import MAX_LABELS, DeviceInfo
 from p2pfl.runtime.machine import count_cores, total_memory
 
 
+class Links(Protocol):
+    """The links to the peers: the mesh."""
+
+    def links(self) -> Iterable[str]:
+        """Return the ids of the linked nodes."""
+
+    def send(self, node: str, message: DeviceInfo) -> object:
+        """Send *message* to *node*."""
+
+
 class OwnDeviceInfo:
-    """The facts of one node, kept up to date by its own events: a sink of the publisher."""
+    """Keeps the node's device info up to date from its events, and sends it to each new peer."""
 
     def __init__(
-        self,
-        node: str,
-        name: str,
-        publish: Callable[[events.AnyEvent], None],
-        spread: Callable[[DeviceInfo], None],
+        self, node: str, name: str, publish: Callable[[events.AnyEvent], None], links: Links
     ) -> None:
-        """When the facts change, *publish* them to people here and *spread* them to the others."""
+        """Know the device. Each change is published here and sent to the peers over *links*."""
         self._node = node
         self._name = name
         self._publish = publish
-        self._spread = spread
-        self.device_info = DeviceInfo(
+        self._links = links
+        self._info = DeviceInfo(
             software=__version__,
             system=f"{platform.system()} {platform.machine()}"[:64],
             cores=count_cores(),
@@ -39,17 +46,20 @@ class OwnDeviceInfo:
         )
 
     def write(self, published: Published) -> None:
-        """Take note of what an event says about this device or its data."""
+        """Take note of what an event says about this device, its data, or a new link."""
         match published.event:
             case events.WorkerReady(device=device):
                 self._set(device=device)
             case events.DataShown(labels=labels):
                 self._set(samples=sum(labels), labels=labels[:MAX_LABELS])
+            case events.PeerLinked(node=node):
+                self._links.send(node, self._info)
 
     def _set(self, **changes: object) -> None:
-        device_info = msgspec.structs.replace(self.device_info, **changes)
-        if device_info != self.device_info:
-            self.device_info = device_info
-            told = {field: getattr(device_info, field) for field in device_info.__struct_fields__}
+        info = msgspec.structs.replace(self._info, **changes)
+        if info != self._info:
+            self._info = info
+            told = {field: getattr(info, field) for field in info.__struct_fields__}
             self._publish(events.PeerDeviceInfo(node=self._node, name=self._name, **told))
-            self._spread(device_info)
+            for node in self._links.links():
+                self._links.send(node, info)

@@ -1,4 +1,4 @@
-"""Commands to a running node, from whoever was found to be allowed to give them."""
+"""Carries out the commands of authorised observers: pause, resume, stop, start, leave, save."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from p2pfl.wire.observing import CommandName, CommandResult
 logger = logging.getLogger(__name__)
 
 SHORT = 7
-"""Characters of a digest in a file's name."""
+"""Number of characters of a digest in a file's name."""
 
 _CONTROL_REQUESTS: dict[CommandName, tuple[Literal["pause", "resume", "end", "end-now"], str]] = {
     "pause": ("pause", "the run pauses with the next commit"),
@@ -30,18 +30,18 @@ _CONTROL_REQUESTS: dict[CommandName, tuple[Literal["pause", "resume", "end", "en
     "stop": ("end", "the run ends with the next commit"),
     "stop-now": ("end-now", "the run ends now, with the updates there are"),
 }
-"""What is wished for, and what the person is told who wished it."""
+"""For each command the request to the federation, and the answer to the user."""
 
 
 class Orders:
-    """Carries commands out and says who gave them."""
+    """Carries out commands and publishes who gave them."""
 
     def __init__(
         self, node: Node, driver: Driver, store: BlobStore, save_dir: Path, leave: Callable[[], bool]
     ) -> None:
         """Take commands for *node*; models are saved in *save_dir*.
 
-        *leave* begins a polite leave, and returns False where that was begun before.
+        *leave* begins a polite leave and returns False if the node is leaving already.
         """
         self._node = node
         self._driver = driver
@@ -50,14 +50,14 @@ class Orders:
         self._leave = leave
 
     async def obey(self, what: CommandName, who: str) -> CommandResult:
-        """Carry out *what* for *who*, and tell everybody who watches."""
+        """Carry out the command *what* of user *who*, and publish the outcome."""
         refused, text = await self._do(what, who)
         logger.info("%s commands %s: %s", who, what, f"refused: {refused}" if refused else text)
         self._driver.publish(events.Commanded(who, what, refused))
         return CommandResult(0, refused, text)
 
     async def _do(self, what: CommandName, who: str) -> tuple[str, str]:
-        """Return why it was refused, or what was done."""
+        """Return the reason of a refusal (or ""), and what was done."""
         if what in _CONTROL_REQUESTS:
             control_request, text = _CONTROL_REQUESTS[what]
             refused = self._node.objection(control_request)
@@ -76,7 +76,7 @@ class Orders:
         return await self._save()
 
     async def _save(self) -> tuple[str, str]:
-        """Copy the last committed model to where models are saved."""
+        """Copy the last committed model to the folder of saved models."""
         ledger = self._node.ledger
         if ledger is None or ledger.last is None:
             return "no round is committed yet", ""

@@ -31,9 +31,6 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Effect = TypeVar("Effect")
 
-PACE_STEP_SECONDS = 0.5
-"""Between two reports of progress while an update is held back."""
-
 
 class Host(Listener, Protocol):
     """Where results go: the driver."""
@@ -51,16 +48,11 @@ class Host(Listener, Protocol):
 class Work:
     """Runs the jobs of one node."""
 
-    def __init__(
-        self, host: Host, store: BlobStore, worker: Worker, puller: Puller, *, pace: float = 0.0
-    ) -> None:
-        """Begin nothing yet. No update is handed in sooner than *pace* seconds after its training began."""
+    def __init__(self, host: Host, store: BlobStore, worker: Worker, puller: Puller) -> None:
         self._host = host
         self._store = store
         self._worker = worker
         self._blobs = Blobs(host, store, puller)
-        self._pace = pace
-        self._training_stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetching: set[tuple[str, bool]] = set()
         self._told: events.WorkerReady | None = None
@@ -95,7 +87,6 @@ class Work:
 
     def stop_training(self) -> None:
         """End the training under way."""
-        self._training_stopped.set()
         self._worker.stop_training()
 
     async def close(self) -> None:
@@ -177,22 +168,11 @@ class Work:
     async def _train(self, effect: Train) -> None:
         path = self._store.new_path()
         model = self._store.path(effect.model)
-        loop = asyncio.get_running_loop()
-        began, total = loop.time(), 0
-        self._training_stopped = stopped = asyncio.Event()
-
-        def tell(done: int, predicted: float) -> None:
-            # What others wait for is the hand-in: with a pace, that is what is predicted and gone towards.
-            if self._pace:
-                done = min(done, int(total * (loop.time() - began) / self._pace))
-                predicted = max(predicted, self._pace)
-            self._host.feed(inputs.TrainProgress(effect.run, effect.round, done, total, predicted))
-            self._host.publish(events.ProgressMade(effect.round, "train", done, total))
 
         def progressed(progress: commands.TrainJobProgress) -> None:
-            nonlocal total
-            total = progress.total
-            tell(progress.done, progress.predicted)
+            done, total = progress.done, progress.total
+            self._host.feed(inputs.TrainProgress(effect.run, effect.round, done, total, progress.predicted))
+            self._host.publish(events.ProgressMade(effect.round, "train", done, total))
 
         try:
             trained = await self._twice(
@@ -212,11 +192,6 @@ class Work:
                 return
             self._host.feed(inputs.WorkFailed("train", str(error), effect.round, model=effect.model))
             return
-        while trained is not None and (now := loop.time()) < began + self._pace:
-            if not await _passes(min(began + self._pace, now + PACE_STEP_SECONDS), stopped):
-                trained = None
-            elif total:
-                tell(total, self._pace)
         if trained is None:
             _remove(path)
             return
@@ -301,18 +276,6 @@ class Work:
 
 def _key(effect: Fold | Average) -> str:
     return f"{effect.run}/{effect.round}/{effect.ballot.attempt}/{effect.ballot.node}"
-
-
-async def _passes(moment: float, stopped: asyncio.Event) -> bool:
-    """Wait until *moment* by the loop's clock; return False if *stopped* was set before."""
-    if moment <= asyncio.get_running_loop().time():
-        return True
-    try:
-        async with asyncio.timeout_at(moment):
-            await stopped.wait()
-    except TimeoutError:
-        return True
-    return False
 
 
 def _remove(path: Path) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from p2pfl.config import NetSettings
 from p2pfl.core import inputs
 from p2pfl.core.effects import Exit, SaveRefused
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Message, Status
 from p2pfl.sim.device import Device, SimulatedLink
 from p2pfl.sim.environment import Environment, Processes
-from p2pfl.sim.setting import CLONED_EXIT, through_codec
+from p2pfl.sim.setting import through_codec
 
 SILENCE = NetSettings().silence_seconds
 """Seconds without a message after which a side drops the link."""
@@ -104,7 +105,7 @@ class Network:
         self._environment.note(judge, f"refuses {other.name}: {refusal.reason}")
         if refusal.kind == "cloned" and other.admission.proves_clone(refusal):
             other.disk.save(SaveRefused(refusal.reason))
-            self._processes.end(other, Exit(CLONED_EXIT, refusal.reason))
+            self._processes.end(other, Exit(ExitCode.CLONED, refusal.reason))
         else:
             self._environment.after(1.0, self._link, judge, other, (judge.process, other.process))
         return False

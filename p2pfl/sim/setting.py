@@ -15,9 +15,6 @@ from p2pfl.wire import codec
 SETTINGS = ProtocolSettings(linger=20.0)
 """The real timings, except that finished nodes serve for a shorter time, so that runs end sooner."""
 
-CLONED_EXIT = 8
-"""Exit code of a node whose data directory is a copy, as in `p2pfl.runtime.driver`."""
-
 WORKER_LIMIT = 10.0
 """Seconds after which a hanging worker is killed, and its job fails."""
 

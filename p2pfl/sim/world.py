@@ -10,10 +10,9 @@ from collections.abc import Callable
 import msgspec
 
 from p2pfl.core import inputs
-from p2pfl.core.departure import LEFT_EXIT
 from p2pfl.core.effects import AnyEffect, Exit
 from p2pfl.core.options import Options
-from p2pfl.core.running import LOST_DISK_EXIT
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Member, RunSpec
 from p2pfl.sim.aimed_faults import AimedFaults
 from p2pfl.sim.checker import InvariantChecker
@@ -27,15 +26,15 @@ from p2pfl.sim.network import SILENCE, Network
 from p2pfl.sim.progress import BOUND, ProgressChecker
 from p2pfl.sim.random_faults import RandomFaults
 from p2pfl.sim.rules import Rule
-from p2pfl.sim.setting import CLONED_EXIT, SETTINGS, digest_of, node_id, spec_of
+from p2pfl.sim.setting import SETTINGS, digest_of, node_id, spec_of
 from p2pfl.sim.transfers import BlobTransfers
 from p2pfl.sim.violation import Violation
 
 PATIENCE = 600.0
 """Virtual seconds after the end of the faults within which the run must complete."""
 
-NEW_JOURNAL_EXITS = (CLONED_EXIT, LOST_DISK_EXIT)
-"""Exit codes after which an operator starts the node with `--new-journal`."""
+NEW_JOURNAL_EXITS = (ExitCode.CLONED, ExitCode.LOST_MODEL)
+"""Exit codes after which an operator has to start the node with `--new-journal`, and does."""
 
 REPEATS = 3
 """Number of times an operator starts a device with a refused journal again, before `--new-journal`."""
@@ -223,11 +222,11 @@ class World:
         if device in self.environment.copies:
             return
         if exit_.code in NEW_JOURNAL_EXITS:
-            if exit_.code == LOST_DISK_EXIT:
+            if exit_.code == ExitCode.LOST_MODEL:
                 self.checker.lost(device.member)
                 device.refusals = REPEATS
             self._give_way(device)
-        elif exit_.code == LEFT_EXIT and device.is_away:
+        elif exit_.code == ExitCode.LEFT and device.is_away:
             self.after(self.random.expovariate(1 / self.faults.down), self.start, device)
 
     def _give_way(self, device: Device) -> None:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from p2pfl.cli.node import make_spec
 from p2pfl.learning import models, training
+from p2pfl.learning.catalogue import make_spec
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import _Pacer
 from p2pfl.learning.task import Scaling, load_task

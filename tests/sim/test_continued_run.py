@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.core.continuing import BEYOND_EXIT
 from p2pfl.core.effects import SaveClosed, SaveGenesis, Send
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Offer
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, names, news, number, once, others, runs, spec
@@ -186,7 +186,7 @@ def test_a_member_that_returns_beyond_the_fork_stops_and_shows_both():
     world.heal()
     world.start(beyond)
     world.run_until(lambda: beyond.exit is not None, LIMIT)
-    assert beyond.exit.code == BEYOND_EXIT
+    assert beyond.exit.code == ExitCode.LEFT_BEHIND
     origin = genesis(one).continues[-1]
     assert f"round {origin.round} of run" in beyond.exit.reason
     assert f"round {len(chain(beyond))} (record " in beyond.exit.reason

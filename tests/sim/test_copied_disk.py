@@ -3,9 +3,9 @@
 import pytest
 
 from p2pfl.core.effects import Send
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Accepted, Promise
 from p2pfl.sim.driver_rules import DriverRules
-from p2pfl.sim.setting import CLONED_EXIT
 from p2pfl.sim.world import REPEATS, World
 from tests.support.worlds import LIMIT, at_round, chain, number, others, spec
 
@@ -30,7 +30,7 @@ def test_a_restored_backup_is_refused_by_the_first_who_meets_it():
     )
     world.restore_disk(device, backup, 0.5)
     world.run_for(1.5)
-    assert [exit_.code for exit_ in exits] == [CLONED_EXIT]
+    assert [exit_.code for exit_ in exits] == [ExitCode.CLONED]
     assert "is a copy or was restored from a backup" in exits[0].reason
     assert "--new-journal" in exits[0].reason
 

@@ -6,6 +6,7 @@ of the average too in kind; the model is one tensor as long as that of the quick
 
 from __future__ import annotations
 
+import argparse
 import signal
 import threading
 from collections.abc import Callable
@@ -94,6 +95,9 @@ class LightJobs:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pace", type=float, default=0.0)
+    pace = parser.parse_known_args()[0].pace
     source, sink = worker._take_pipes()
     inboxes, outbox, jobs = worker.Inboxes(), worker.Outbox(sink), LightJobs()
     for target, arguments in (
@@ -102,7 +106,7 @@ def main() -> None:
         (worker._do_all, (inboxes.summing, outbox, jobs)),
     ):
         threading.Thread(target=target, args=arguments, daemon=True).start()
-    worker._do_all(inboxes.training, outbox, jobs)
+    worker._do_all(inboxes.training, outbox, worker.PacedDoer(jobs, pace) if pace else jobs)
 
 
 if __name__ == "__main__":

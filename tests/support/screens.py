@@ -46,8 +46,19 @@ def greeting(role="local", may: Sequence[CommandName] = EVERYTHING, name="lab-de
 
 
 @asynccontextmanager
-async def shown(recording: Sequence[Published], size=(80, 24), *, may=EVERYTHING, role="local", **options):
-    """The app with *recording* told and drawn, its clock at the last event; yields app, pilot and node."""
+async def shown(
+    recording: Sequence[Published],
+    size=(80, 24),
+    *,
+    may=EVERYTHING,
+    role="local",
+    local_only: dict[str, float] | None = None,
+    **options,
+):
+    """The app with *recording* told and drawn, its clock at the last event; yields app, pilot and node.
+
+    *local_only* is what a demo has reported of local-only models.
+    """
     node = options.pop("source", None) or Node()
     last = max((published.time for published in recording), default=0.0)
     app = Tui(node, ticks=False, clock=options.pop("clock", lambda: last + 1.0), **options)
@@ -55,6 +66,8 @@ async def shown(recording: Sequence[Published], size=(80, 24), *, may=EVERYTHING
         await pilot.pause()
         for published in recording:
             app.session.deliver(published)
+        for name, accuracy in (local_only or {}).items():
+            app.session.state.add_local_only(name, accuracy)
         if isinstance(node, Node):
             app.set_connection(Connected(greeting(role, may)))
         await settle(app, pilot)

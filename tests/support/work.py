@@ -140,12 +140,12 @@ class Puller:
 class Bench:
     """Work with everything around it."""
 
-    def __init__(self, path: Path, *answers: Any, data: bytes | Exception = b"", pace: float = 0.0) -> None:
+    def __init__(self, path: Path, *answers: Any, data: bytes | Exception = b"") -> None:
         self.host = Host()
         self.store = BlobStore(path)
         self.worker = Worker(*answers)
         self.puller = Puller(self.store, data)
-        self.work = Work(self.host, self.store, self.worker, self.puller, pace=pace)  # type: ignore[arg-type]
+        self.work = Work(self.host, self.store, self.worker, self.puller)  # type: ignore[arg-type]
 
     def keep(self, data: bytes) -> str:
         """Put the blob *data* into the store; return its digest."""

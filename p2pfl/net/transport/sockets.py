@@ -141,6 +141,17 @@ def is_own(where: ResolvedAddress) -> bool:
     return True
 
 
+def is_own_host(host: str) -> bool:
+    """Whether *host* is certainly this device: `localhost` or one of its IP addresses. Resolves no names."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        infos = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        return False
+    return all(is_own((family, where)) for family, _, _, _, where in infos)
+
+
 async def _connected(family: int, where: Any) -> socket.socket:
     """Return a socket connected to *where*.
 

@@ -14,8 +14,8 @@ from p2pfl.core.effects import (
     SaveGenesis,
     SendRecords,
 )
-from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.saved import Saved, SavedRun, Vote
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
     Accept,
     Accepted,
@@ -110,7 +110,7 @@ def test_a_model_that_no_longer_fits_the_run_ends_the_node():
     (read,) = of_kind(device.describe(schema=mine), ReadSchema)
     assert read.digest == chain.commits[-1].record.model
     (end,) = of_kind(device.feed(inputs.SchemaRead(read.layout, SCHEMA)), Exit)
-    assert end.code == UNFIT_EXIT
+    assert end.code == ExitCode.UNFIT
     assert "weight F32[2,3] there is weight F32[9] here" in end.reason
 
 

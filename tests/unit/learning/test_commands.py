@@ -17,7 +17,6 @@ COMMANDS = [
     commands.EvaluateJob(4, SPEC, "/m", 1, 3),
     commands.Fold(5, "key", "/u", 2**53),
     commands.Average(6, "key", "/m", 3),
-    commands.AloneJob(7, SPEC, 2),
     commands.StopJob(3),
 ]
 ANSWERS = [
@@ -28,7 +27,6 @@ ANSWERS = [
     commands.EvaluateDone(4, 3, 5, 1.25),
     commands.Folded(5),
     commands.Averaged(6, None),
-    commands.AloneDone(7, 10, 3, 5, 1.25),
     commands.JobStopped(3),
     commands.JobFailed(8, "why", "task"),
     commands.WorkerHeartbeat(),

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from p2pfl.errors import BlobError, P2pflError, TaskError, WorkerError
-from p2pfl.learning import commands, jobs, partition, training, weights
+from p2pfl.learning import commands, jobs, training, weights
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
 from p2pfl.learning.tasks import digits, fashion_mnist
@@ -276,15 +276,6 @@ def test_a_failed_fold_leaves_no_sum(bench: Bench) -> None:
         bench.do(commands.Average(3, "a", str(bench.folder / "mean"), 1))
 
 
-def test_alone_trains_as_long_as_a_whole_run(bench: Bench) -> None:
-    answer = bench.do(commands.AloneJob(1, make_spec(rounds=3, epochs=2), 0))
-    assert isinstance(answer, commands.AloneDone)
-    assert bench.progress[0].total == 3 * 2 * 12
-    assert (answer.samples, answer.total) == (359, 360)
-    assert answer.correct > 250
-    assert 0 < answer.loss < 360 * 3
-
-
 def test_an_unknown_device_fails_the_job_not_the_worker() -> None:
     with pytest.raises(TaskError, match="abacus"):
         Jobs("abacus").do(commands.DescribeJob(1, SPEC), print, lambda: False)
@@ -318,24 +309,6 @@ def test_pictures_are_trained_on_and_evaluated_in_the_scale_of_their_task(
     _, loss = training.evaluate(module, data.scaling(data.test_x), data.test_y)
     by_part = [part.loss for part in parts if isinstance(part, commands.EvaluateDone)]
     assert sum(by_part) == pytest.approx(loss, rel=1e-4)
-
-
-def test_a_lone_model_of_pictures_is_evaluated_in_the_scale_it_was_trained_in(
-    bench: Bench, images: RunSpec
-) -> None:
-    lone = bench.do(commands.AloneJob(1, images, 0))
-    assert isinstance(lone, commands.AloneDone)
-    data = fashion_mnist.TASK.load(DataPlaces(bench.folder / "data"))
-    assert data.scaling is not None
-    rows = torch.tensor(partition.divide(data.train_y.tolist(), partition.Iid(), 2, images.seed)[0])
-    part = training.Part(data.scaling(data.train_x), data.train_y, rows)
-    torch.manual_seed(images.seed)
-    module = fashion_mnist.TASK.build("2nn")
-    seed = training.derive_seed("alone", images.seed, 0)
-    training.train(module, part, images, epochs=20, seed=seed, after_batch=lambda done, total: None)
-    correct, loss = training.evaluate(module, data.scaling(data.test_x), data.test_y)
-    assert (lone.correct, lone.total) == (correct, 30)
-    assert lone.loss == pytest.approx(loss, rel=1e-3)
 
 
 def test_data_that_are_not_in_the_data_root_fail_the_job(bench: Bench, tmp_path: Path) -> None:

@@ -71,11 +71,9 @@ async def test_the_real_worker_does_all_jobs_of_a_round(real: Worker, tmp_path: 
         await real.fold("k", tmp_path / f"u{index}", update.samples)
     average = await real.average("k", tmp_path / "mean")
     evaluated = await real.evaluate(SPEC, tmp_path / "mean", 0, 1)
-    lone = await real.alone(SPEC, 0)
     assert described.train_samples == 1437
     assert average not in {None, digest}
-    assert lone is not None
-    assert evaluated.total == lone.total == 360
+    assert evaluated.total == 360
 
 
 async def test_a_stopped_training_returns_none_and_the_next_job_is_done(real: Worker, tmp_path: Path) -> None:
@@ -275,7 +273,7 @@ async def test_a_worker_that_does_not_exit_is_killed() -> None:
 
 async def test_an_answer_of_the_wrong_kind_is_refused() -> None:
     worker = Worker(_stand_in("give(commands.Folded(take().id))", "take()"))
-    with pytest.raises(WorkerError, match="Folded where Described was expected"):
+    with pytest.raises(WorkerError, match="Folded where DescribeDone was expected"):
         await worker.describe(SPEC)
     await worker.close()
 
@@ -297,11 +295,11 @@ async def test_progress_reaches_the_job_that_made_it() -> None:
         "job = take()",
         "give(commands.TrainJobProgress(job.id + 1, 9, 9, 9.0))",
         "give(commands.TrainJobProgress(job.id, 1, 2, 0.5))",
-        "give(commands.LoneResult(job.id, 1, 1, 1, 0.0))",
+        "give(commands.TrainDone(job.id, 'd', 1, 0.0, 0.1, ()))",
         "take()",
     )
     worker, seen = Worker(settings), []
-    await worker.alone(SPEC, 0, seen.append)
+    await worker.train(SPEC, 1, Path("m"), 0, Path("u"), seen.append)
     assert seen == [commands.TrainJobProgress(1, 1, 2, 0.5)]
     await worker.close()
 
@@ -310,13 +308,15 @@ async def test_cancelling_a_training_stops_it() -> None:
     settings = _stand_in(
         "job = take()",
         "give(commands.TrainJobProgress(job.id, 1, 2, 0.5))",
-        "assert take() == commands.Stop(job.id)",
-        "give(commands.Stopped(job.id))",
+        "assert take() == commands.StopJob(job.id)",
+        "give(commands.JobStopped(job.id))",
         "give(commands.CreateDone(take().id, 'd'))",
         "take()",
     )
     worker, begun = Worker(settings), asyncio.Event()
-    training = asyncio.create_task(worker.alone(SPEC, 0, lambda progress: begun.set()))
+    training = asyncio.create_task(
+        worker.train(SPEC, 1, Path("m"), 0, Path("u"), lambda progress: begun.set())
+    )
     await begun.wait()
     training.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -330,7 +330,7 @@ async def test_folds_that_died_with_a_worker_are_missed_at_the_average() -> None
     settings = _stand_in(
         "command = take()",
         "if isinstance(command, commands.Average):",
-        "    give(commands.Failed(command.id, f'{command.folds} wanted', 'internal'))",
+        "    give(commands.JobFailed(command.id, f'{command.folds} wanted', 'internal'))",
         "give(commands.Folded(command.id))",
     )
     worker = Worker(settings, on_death=deaths.reasons.put_nowait)

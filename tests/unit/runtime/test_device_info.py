@@ -13,41 +13,47 @@ SHOWN = events.DataShown(0, 5, (30, 0, 10))
 
 
 class Stage:
-    """The facts of "ada", and who hears of them."""
+    """The device info of "ada", which is linked with "ben", and who hears of it."""
 
     def __init__(self) -> None:
         self.published: list[events.AnyEvent] = []
-        self.spread: list[DeviceInfo] = []
-        self.own = OwnDeviceInfo("a" * 52, "ada", self.published.append, self.spread.append)
+        self.sent: list[tuple[str, DeviceInfo]] = []
+        self.own = OwnDeviceInfo("a" * 52, "ada", self.published.append, self)
+
+    def links(self) -> list[str]:
+        return ["ben"]
+
+    def send(self, node: str, message: DeviceInfo) -> None:
+        self.sent.append((node, message))
 
     def take(self, *told: events.AnyEvent) -> None:
         for event in told:
             self.own.write(Published(1, 0.0, event))
 
 
-def test_the_device_is_known_from_the_start_and_told_to_nobody_by_itself():
+def test_the_device_is_known_from_the_start_and_a_new_peer_is_told():
     stage = Stage()
-    assert stage.own.device_info.software == __version__
-    assert stage.own.device_info.system
-    assert stage.own.device_info.cores >= 1
-    assert stage.own.device_info.memory > 2**20
-    assert (stage.own.device_info.device, stage.own.device_info.samples, stage.own.device_info.labels) == (
-        "",
-        0,
-        (),
-    )
+    assert stage.sent == []
+    stage.take(events.PeerLinked("cleo", "cleo", "h:1"))
+    [(node, info)] = stage.sent
+    assert node == "cleo"
+    assert info.software == __version__
+    assert info.system
+    assert info.cores >= 1
+    assert info.memory > 2**20
+    assert (info.device, info.samples, info.labels) == ("", 0, ())
     assert stage.published == []
-    assert stage.spread == []
 
 
 def test_what_the_worker_finds_out_is_told_here_and_there():
     stage = Stage()
     stage.take(READY, SHOWN)
-    assert [(one.device, one.samples, one.labels) for one in stage.spread] == [
-        ("cuda", 0, ()),
-        ("cuda", 40, (30, 0, 10)),
+    assert [(node, one.device, one.samples, one.labels) for node, one in stage.sent] == [
+        ("ben", "cuda", 0, ()),
+        ("ben", "cuda", 40, (30, 0, 10)),
     ]
-    assert stage.own.device_info == stage.spread[-1]
+    stage.take(events.PeerLinked("cleo", "cleo", "h:1"))
+    assert stage.sent[-1] == ("cleo", stage.sent[-2][1])
     last = stage.published[-1]
     assert isinstance(last, events.PeerDeviceInfo)
     assert (last.node, last.name, last.device, last.labels) == ("a" * 52, "ada", "cuda", (30, 0, 10))
@@ -56,13 +62,13 @@ def test_what_the_worker_finds_out_is_told_here_and_there():
 def test_what_did_not_change_is_not_told_again():
     stage = Stage()
     stage.take(READY, READY, events.Notice("info", "something else"))
-    assert len(stage.spread) == len(stage.published) == 1
+    assert len(stage.sent) == len(stage.published) == 1
 
 
 def test_of_very_many_labels_as_many_are_told_as_a_peer_takes():
     stage = Stage()
     stage.take(events.DataShown(0, 1, (1,) * (MAX_LABELS + 5)))
-    [device_info] = stage.spread
+    [(_, device_info)] = stage.sent
     assert decode(encode(device_info)) == device_info
     assert len(device_info.labels) == MAX_LABELS
     assert device_info.samples == MAX_LABELS + 5

@@ -3,15 +3,7 @@ import pytest
 from p2pfl.errors import ProtocolError
 from p2pfl.messages import RecordsRequest
 from p2pfl.runtime import driver
-from p2pfl.sim.setting import (
-    CLONED_EXIT,
-    DEFER_SECONDS,
-    node_id,
-    signer_of,
-    spec_of,
-    through_codec,
-    verify,
-)
+from p2pfl.sim.setting import DEFER_SECONDS, node_id, signer_of, spec_of, through_codec, verify
 from tests.support.records import digest
 
 ONE, OTHER = node_id(0), node_id(1)
@@ -38,7 +30,6 @@ def test_a_spec_has_the_rounds_it_was_asked_for():
 
 
 def test_what_the_real_driver_has_in_common_is_the_same_there():
-    assert driver.CLONED_EXIT == CLONED_EXIT
     assert driver.LATER_SECONDS == DEFER_SECONDS
 
 

@@ -10,6 +10,7 @@ import pytest
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import Address
+from p2pfl.net.transport.resolver import ResolvedAddress
 
 
 @pytest.fixture
@@ -119,10 +120,10 @@ def test_a_devices_own_addresses_are_recognised() -> None:
 class Known:
     """A resolver that knows one name."""
 
-    def __init__(self, infos: list[sockets.ResolvedAddress]) -> None:
+    def __init__(self, infos: list[ResolvedAddress]) -> None:
         self._infos = infos
 
-    async def resolve(self, *_: object) -> list[sockets.ResolvedAddress]:
+    async def resolve(self, *_: object) -> list[ResolvedAddress]:
         return self._infos
 
     def invalidate(self, host: str) -> None:
@@ -146,3 +147,11 @@ def test_a_link_local_address_includes_its_interface() -> None:
     assert sockets.host_of(("fe80::1", 9, 0, 999_999)) == "fe80::1%999999"
     assert sockets.host_of(("::ffff:192.0.2.7", 9, 0, 0)) == "192.0.2.7"
     assert sockets.host_of(("192.0.2.7", 9)) == "192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    ("host", "is_own"),
+    [("localhost", True), ("127.0.0.1", True), ("192.0.2.7", False), ("laptop.local", False), ("", False)],
+)
+def test_a_host_is_certainly_own_without_a_name_server(host: str, is_own: bool) -> None:
+    assert sockets.is_own_host(host) is is_own

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from p2pfl import events
-from p2pfl.cli import demo_watch
-from p2pfl.cli.demo_control import Command
-from p2pfl.cli.demo_screen import Screen
-from p2pfl.cli.demo_watch import DemoWatcher
+from p2pfl.demo import watch
+from p2pfl.demo.control import Command
+from p2pfl.demo.screen import Screen
+from p2pfl.demo.watch import DemoWatcher
 from p2pfl.events import Published
 from p2pfl.runtime.publish import EventFile
 from tests.support.records import SPEC, digest
@@ -70,7 +70,7 @@ class ScriptedControl:
         wanted, self.wanted = self.wanted, []
         return wanted
 
-    def tell(self, event: events.AnyEvent) -> None:
+    def report(self, event: events.Notice) -> None:
         self.told.append(event)
 
 
@@ -84,13 +84,13 @@ class ScriptedShow:
         self._steps = list(steps)
 
     @property
-    def is_open(self) -> bool:
+    def is_running(self) -> bool:
         if self._steps:
             self._steps.pop(0)()
             return True
         return False
 
-    async def open(self, data_dir: Path) -> None:
+    def start(self, data_dir: Path) -> None:
         self.opened_on = data_dir
 
     async def close(self) -> None:
@@ -154,7 +154,7 @@ async def test_a_first_node_that_ends_at_once_ends_the_demo_before_the_others_st
 async def test_a_first_node_that_never_listens_ends_the_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo_watch, "START_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "START_SECONDS", 0.0)
     seen = Watched(tmp_path, None, 0, 0, 0, what=())
     assert await seen.watch.run([]) == "ada does not listen after 0 s"
 
@@ -173,7 +173,7 @@ async def test_events_of_several_nodes_are_told_in_the_order_of_their_times(tmp_
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no time pass between two looks."""
-    monkeypatch.setattr(demo_watch, "POLL_SECONDS", 0)
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0)
 
 
 async def test_with_the_terminal_ui_nodes_stay_until_it_is_closed(tmp_path: Path, quick: None) -> None:

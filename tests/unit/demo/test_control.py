@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from p2pfl import events
-from p2pfl.cli.demo_control import COMMANDS_FILE, EVENTS_FILE, NODES_FILE, Command, Control
-from p2pfl.cli.demo_nodes import NodeProcess
+from p2pfl.demo.control import (
+    COMMANDS_FILE,
+    NODES_FILE,
+    Command,
+    Control,
+    LocalOnlyModel,
+)
+from p2pfl.demo.processes import NodeProcess
 from p2pfl.errors import DataDirectoryError
-from p2pfl.runtime.follow import EventFollower
 from tui.control import DemoControl
 
 
@@ -39,8 +44,11 @@ def test_the_screen_understands_the_demo_and_the_demo_the_screen(
         screen.do("start", "node-2")
         assert control.commands() == [Command("kill", "node-2"), Command("start", "node-2")]
         assert control.commands() == []
-        control.tell(events.LoneTrained("node-1", 0.5, 12))
-        assert [one.event for one in screen.read()] == [events.LoneTrained("node-1", 0.5, 12)]
+        reports = (events.Notice("info", "node-2 is started again"), LocalOnlyModel("node-1", 300, 0.5))
+        for report in reports:
+            control.report(report)
+        assert tuple(one.what for one in screen.read()) == reports
+        assert screen.read() == []
 
 
 def test_a_command_still_being_written_is_read_when_it_is_whole(
@@ -64,12 +72,12 @@ def test_a_line_that_is_no_command_is_left_out(tmp_path: Path, nodes: list[NodeP
 
 def test_what_an_earlier_demo_was_told_is_over(tmp_path: Path, nodes: list[NodeProcess]) -> None:
     first = Control(tmp_path, nodes)
-    first.tell(events.Notice("info", "old"))
+    first.report(events.Notice("info", "old"))
     first.close()
     DemoControl(tmp_path).do("kill", "node-1")
     with contextlib.closing(Control(tmp_path, nodes)) as control:
         assert control.commands() == []
-        assert EventFollower(tmp_path / EVENTS_FILE).read() == []
+        assert DemoControl(tmp_path).read() == []
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, nodes: list[NodeProcess]) -> None:

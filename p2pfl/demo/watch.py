@@ -1,6 +1,6 @@
-"""Watches the nodes of a demo from their start to their end: reads what they write, and tells it.
+"""Starts the nodes of a demo, reads their event files and prints the story, until the demo is over.
 
-It decides when watching is over: when all have ended, or when those that are left can never finish.
+It is over when all nodes have ended, or when the nodes that are left can never finish.
 """
 
 from __future__ import annotations
@@ -10,32 +10,30 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from p2pfl import events
-from p2pfl.cli.demo_control import Control
-from p2pfl.cli.demo_files import Command
-from p2pfl.cli.demo_nodes import POLL_SECONDS, NodeProcess, describe_exit
-from p2pfl.cli.demo_screen import Screen, draw_story
-from p2pfl.cli.demo_show import Show
-from p2pfl.cli.demo_story import Story
+from p2pfl.demo.control import Command, Control
+from p2pfl.demo.processes import POLL_SECONDS, NodeProcess, TuiProcess, describe_exit
+from p2pfl.demo.screen import Screen, draw_story
+from p2pfl.demo.story import Story
 from p2pfl.text import one_line
 
 START_SECONDS = 60.0
-"""From a node's start until it listens: a second on an idle machine."""
+"""Time limit for a node to start listening; an idle machine needs a second."""
 
 
 class DemoWatcher:
-    """The demo's nodes and their story."""
+    """Starts and watches the nodes of one demo."""
 
     def __init__(
         self,
         nodes: Sequence[NodeProcess],
         screen: Screen,
         control: Control,
-        show: Show | None = None,
+        show: TuiProcess | None = None,
         on_complete: Callable[[], None] = lambda: None,
     ) -> None:
-        """Watch nobody yet. With *show* the terminal UI is opened, and the nodes stay as long as it is open.
+        """Start nothing yet. With *show* the terminal UI is opened, and the nodes stay as long as it is open.
 
-        *on_complete* is called once, when all nodes that run have the final model.
+        *on_complete* is called once, when all running nodes have the final model.
         """
         self._nodes = nodes
         self._screen = screen
@@ -43,13 +41,13 @@ class DemoWatcher:
         self._show = show
         self._on_complete: Callable[[], None] | None = on_complete
         self._common: list[str] = []
-        """Options of every node."""
+        """Options that every node gets."""
         self.story = Story(tuple(node.name for node in nodes))
         self.dead: dict[str, int] = {}
-        """Nodes that ended before their run was complete and do not run again, and their exit codes."""
+        """Exit codes of nodes that ended before their run was complete, unless they were started again."""
 
     async def run(self, options: Sequence[str]) -> str:
-        """Start the nodes with *options*, watch them to the end; return what made that impossible, or ""."""
+        """Start the nodes with *options* and watch them to the end; return why that failed, or ""."""
         self._common = [
             "--listen=127.0.0.1:0",
             "--device=cpu",
@@ -69,10 +67,10 @@ class DemoWatcher:
         return self._failure()
 
     async def _start(self) -> str:
-        """Start all nodes; return what made that impossible, or ""."""
+        """Start all nodes; return why that failed, or ""."""
         first = self._nodes[0]
         first.start(self._common)
-        # One address is enough, and it is known only now: the others learn each other's from this node.
+        # The port is known only now. One address is enough: this node tells the others each other's.
         await self._until(lambda: first.name in self.story.addresses or bool(self.dead), START_SECONDS)
         address = self.story.addresses.get(first.name)
         if address is None:
@@ -82,12 +80,12 @@ class DemoWatcher:
         self._screen.say(("·", f"{len(self._nodes)} node processes on this machine, the first at {address}"))
         return ""
 
-    async def _show_until_closed(self, show: Show) -> None:
-        """Let the terminal UI have the terminal until somebody closes it."""
+    async def _show_until_closed(self, show: TuiProcess) -> None:
+        """Run the terminal UI until the user closes it."""
         with self._screen.held():
-            await show.open(self._nodes[0].data_dir)
+            show.start(self._nodes[0].data_dir)
             try:
-                await self._until(lambda: not show.is_open)
+                await self._until(lambda: not show.is_running)
             finally:
                 await show.close()
         if show.exit_code:
@@ -95,7 +93,7 @@ class DemoWatcher:
             self._screen.say(("!", text))
 
     async def _until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
-        """Look at the nodes until *condition* holds, and once more; with *seconds*, at most so long."""
+        """Poll the nodes until *condition* holds, at most for *seconds*, and once more after that."""
         loop = asyncio.get_running_loop()
         deadline = None if seconds is None else loop.time() + seconds
         while True:
@@ -106,11 +104,11 @@ class DemoWatcher:
             await asyncio.sleep(POLL_SECONDS)
 
     def _look(self) -> None:
-        """Tell what was written since the last look, in the order it happened."""
+        """Print what the nodes wrote since the last call, in the order of the events' times."""
         ended = [node for node in self._nodes if node.exit_code is not None]
         found = [(node.name, one) for node in self._nodes for one in node.follower.read()]
         for name, one in sorted(found, key=lambda entry: entry[1].time):
-            for line in self.story.take(name, one.event, one.training_round):
+            for line in self.story.take(name, one):
                 self._screen.say(line, one.time)
         for node in ended:
             self._note_end(node)
@@ -122,7 +120,7 @@ class DemoWatcher:
         self._screen.show(draw_story(self.story))
 
     def _obey(self, command: Command) -> None:
-        """Kill or start a node, as somebody at the terminal UI wants."""
+        """Kill or start a node: a command from the terminal UI."""
         node = next((node for node in self._nodes if node.name == command.node), None)
         if node is None or (command.do == "kill") != node.is_running:
             state = (
@@ -141,7 +139,7 @@ class DemoWatcher:
             self._tell("info", f"{node.name} is started again")
 
     def _tell(self, level: Literal["info", "warning"], text: str) -> None:
-        self._control.tell(events.Notice(level, text))
+        self._control.report(events.Notice(level, text))
         self._screen.say(("!" if level == "warning" else "·", text))
 
     def _note_end(self, node: NodeProcess) -> None:
@@ -152,24 +150,24 @@ class DemoWatcher:
         self.story.views[node.name].doing = "dead" if code < 0 else f"ended ({code})"
         self.story.addresses.pop(node.name, None)
         text = f"{node.name} {describe_exit(code)}"
-        self._control.tell(events.Notice("warning", text))
+        self._control.report(events.Notice("warning", text))
         self._screen.say(("✗", text))
 
     def _is_complete(self) -> bool:
-        """Whether all nodes that run have the final model, and one does."""
+        """Whether all running nodes have the final model, and at least one node has it."""
         running = {node.name for node in self._nodes if node.is_running}
         return bool(self.story.complete) and running <= self.story.complete
 
     def _is_decided(self) -> bool:
-        """Whether nothing more is to be seen: all have ended, or the only ones awaited are dead."""
+        """Whether the demo is over: all nodes have ended, or all that are missing are dead."""
         if not any(node.is_running for node in self._nodes):
             return True
-        # A node whose run is complete serves on for a while in case a member comes back; these do not. And
-        # those that were started for the terminal UI serve on for ever.
+        # A complete node serves for a while in case a member comes back; dead nodes do not come back. Nodes
+        # that were started for the terminal UI (`--stay`) serve until they are ended.
         return (bool(self.dead) or self._show is not None) and self._is_complete()
 
     def _is_lost(self) -> bool:
-        """Whether the nodes that are left can never finish: too few to vote, or no run to be founded."""
+        """Whether the nodes that are left can never finish: too few for a quorum, or to found a run."""
         if not self.dead or self.story.complete:
             return False
         living = {node.name for node in self._nodes} - self.dead.keys()

@@ -1,13 +1,20 @@
-"""The help of a command with many options: under headings, without rich."""
+"""What commands share of their options: help under headings without rich, and which node is meant."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
-from p2pfl.cli.grouped import WORDS, GroupedCommand
+from p2pfl.cli import load
+from p2pfl.cli.options import WORDS, GroupedCommand, find_node, is_given
+from p2pfl.errors import UserError
+
+OF_A_NODE = ("status", "watch", "tui", "start", "pause", "resume", "stop", "leave", "save")
+"""Commands that take a running node."""
 
 
 def command(
@@ -62,3 +69,37 @@ def test_hidden_options_are_not_proposed():
     assert "secret" not in CliRunner().invoke(app, ["x", "--secre"]).output.replace(
         "No such option: --secre", ""
     )
+
+
+@pytest.mark.parametrize(("words", "given"), [([], False), (["--one", "1"], True), (["--one", "2"], True)])
+def test_an_option_is_given_also_with_the_value_of_its_default(words: list[str], given: bool):
+    found: list[bool] = []
+
+    def look(context: typer.Context, one: int = 1) -> None:
+        found.append(is_given(context, "one"))
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(cls=GroupedCommand)(look)
+    CliRunner().invoke(app, words)
+    assert found == [given]
+
+
+@pytest.mark.parametrize("command", OF_A_NODE)
+def test_every_command_to_a_node_takes_all_options_that_name_one(command: str) -> None:
+    assert {"address", "data_dir", "node", "certs", "name"} <= {one.name for one in load(command).params}
+
+
+@pytest.mark.parametrize("command", OF_A_NODE)
+def test_no_option_that_names_a_node_is_needed(command: str) -> None:
+    assert not any(one.required for one in load(command).params)
+
+
+@pytest.mark.parametrize("command", OF_A_NODE)
+def test_what_names_no_node_is_an_error_of_the_user(command: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no data directory"):
+        load(command).main(["--data-dir", str(tmp_path / "none")], standalone_mode=False)
+
+
+def test_options_that_name_two_nodes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give one of them"):
+        find_node("10.0.0.1:9000", tmp_path, None, None, None)

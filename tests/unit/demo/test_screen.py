@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from p2pfl import events
-from p2pfl.cli.demo_screen import BAR_CELLS, MAX_HELD, Screen, bar, draw_lone, draw_story
-from p2pfl.cli.demo_story import Story
+from p2pfl.demo.screen import BAR_CELLS, MAX_HELD, Screen, bar, draw_local_only, draw_story
+from p2pfl.demo.story import Story
+from p2pfl.events import Published
 
 
 def drawn(what: RenderableType, width: int = 80) -> list[str]:
@@ -29,9 +30,9 @@ def test_a_row_for_each_node_fits_80_characters():
     names = tuple(f"node-{number}" for number in range(1, 33))
     story = Story(names)
     for name in names:
-        story.take(name, events.DataShown(0, 32, tuple(range(1, 11))))
-        story.take(name, events.TrainingStarted(1, 0))
-        story.take(name, events.Elected(1, 1, name, "a" * 52, 17))
+        story.take(name, Published(1, 0.0, events.DataShown(0, 32, tuple(range(1, 11)))))
+        story.take(name, Published(1, 0.0, events.TrainingStarted(1, 0)))
+        story.take(name, Published(1, 0.0, events.Elected(1, 1, name, "a" * 52, 17)))
     lines = drawn(draw_story(story))
     assert len(lines) == 2 + len(names)
     assert lines[1] == "no run yet"
@@ -40,7 +41,7 @@ def test_a_row_for_each_node_fits_80_characters():
 
 
 def test_a_lone_training_shows_whose_data_it_uses():
-    [line] = drawn(draw_lone("node-3", 0.25))
+    [line] = drawn(draw_local_only("node-3", 0.25))
     assert line.strip().startswith("node-3 alone  █████░")
 
 

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.cli.demo_story import Line, Story, shape_of
+from p2pfl.demo.story import Line, Story, shape_of
+from p2pfl.events import Published
 from tests.support.records import SPEC, digest
 
 NAMES = ("ada", "ben", "cleo")
@@ -38,9 +39,13 @@ def evaluated(round_: int, reports: int) -> events.EvaluationFinished:
     return events.EvaluationFinished(round_, 0.5 + reports / 10, 0.25, 120 * reports, reports, 3)
 
 
+def take(story: Story, name: str, event: events.AnyEvent, training_round: int | None = None) -> list[Line]:
+    return story.take(name, Published(1, 0.0, event, training_round))
+
+
 def told_by_all(story: Story, event: events.AnyEvent) -> list[Line]:
     """Let every node report *event*."""
-    return [line for name in NAMES for line in story.take(name, event)]
+    return [line for name in NAMES for line in take(story, name, event)]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +120,7 @@ def test_a_peer_lost_again_is_told_again():
 
 def test_links_that_end_with_the_run_are_no_news():
     story = Story(NAMES)
-    story.take("ada", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
+    take(story, "ada", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
     assert told_by_all(story, events.PeerLost("a" * 52, "ada", "it said goodbye")) == []
 
 
@@ -136,16 +141,16 @@ def test_the_heading_follows_round_accuracy_and_roster():
     told_by_all(story, JOINED)
     assert (story.round, story.rounds, story.members, story.needed()) == (0, SPEC.rounds, NAMES, 2)
     told_by_all(story, committed(1, members=("ada", "ben")))
-    story.take("ada", evaluated(1, 3))
-    story.take("ben", evaluated(1, 2))
+    take(story, "ada", evaluated(1, 3))
+    take(story, "ben", evaluated(1, 2))
     assert (story.round, story.accuracy, story.members) == (1, 0.8, ("ada", "ben"))
-    story.take("ben", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
+    take(story, "ben", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
     assert story.complete == {"ben"}
 
 
 def test_addresses_are_known_from_the_start():
     story = Story(NAMES)
-    story.take("ada", events.Started("ada", "a" * 52, "demo", "127.0.0.1:5, [::1]:5", "/data", 0.3))
+    take(story, "ada", events.Started("ada", "a" * 52, "demo", "127.0.0.1:5, [::1]:5", "/data", 0.3))
     assert story.addresses == {"ada": "127.0.0.1:5"}
 
 
@@ -166,7 +171,7 @@ def test_a_nodes_row_says_what_it_does():
         events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1),
         events.Ended(0, "done"),
     ):
-        story.take("ada", event)
+        take(story, "ada", event)
         view = story.views["ada"]
         seen.append((view.doing, view.share, view.is_aggregator))
     assert seen == [
@@ -193,14 +198,14 @@ def test_labels_are_drawn_by_how_often_they_occur():
 
 
 def test_a_nodes_data_are_told_with_their_shape():
-    [(_, text)] = Story(NAMES).take("ada", events.DataShown(0, 3, (10, 0, 5)))
+    [(_, text)] = take(Story(NAMES), "ada", events.DataShown(0, 3, (10, 0, 5)))
     assert text == "ada holds 15 samples, by label |█ ▄|"
 
 
 def test_a_node_that_is_started_again_is_as_new():
     story = Story(NAMES)
-    story.take("ben", events.Started("ben", "b" * 52, "demo", "127.0.0.1:5", "/data", 0.1))
-    story.take("ben", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
+    take(story, "ben", events.Started("ben", "b" * 52, "demo", "127.0.0.1:5", "/data", 0.1))
+    take(story, "ben", events.RunEnded(digest("run"), 1, digest("model"), 0.9, 0.1))
     story.forget("ben")
     assert (story.views["ben"].doing, story.complete, story.addresses) == ("starting", set(), {})
 
@@ -232,7 +237,7 @@ def test_another_accuracy_than_was_reported_is_told_once_as_the_committed_one():
 
 def test_rounds_of_an_extended_run_are_told_and_counted_as_rounds_of_training():
     story = Story(NAMES)
-    (line,) = [one for name in NAMES for one in story.take(name, events.Elected(12, 1, "ada", "a", 2), 11)]
+    (line,) = [one for name in NAMES for one in take(story, name, events.Elected(12, 1, "ada", "a", 2), 11)]
     assert line[1].startswith("round 11: ada")
     told_by_all(story, committed(12, trained=11, rounds=20))
     assert story.round == 11
@@ -240,6 +245,6 @@ def test_rounds_of_an_extended_run_are_told_and_counted_as_rounds_of_training():
 
 def test_what_one_node_missed_is_not_told_as_a_round_decided_now():
     story = Story(NAMES)
-    assert story.take("ben", committed(1, is_late=True)) == []
-    (line,) = story.take("ben", events.CaughtUp(1, 4, 10, "ada"))
+    assert take(story, "ben", committed(1, is_late=True)) == []
+    (line,) = take(story, "ben", events.CaughtUp(1, 4, 10, "ada"))
     assert line[1] == "ben: caught up with rounds 1 to 4 of 10, from ada"

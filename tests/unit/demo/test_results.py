@@ -1,4 +1,4 @@
-"""What a demo came to, read from journals: agreement, its absence, and the comparison."""
+"""What a demo came to, read from journals: agreement, and its absence."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from rich.console import Console
 
-from p2pfl.cli.demo_result import Comparison, JournalSummary, Lone, disagreements, read_journals, round_table
 from p2pfl.core.effects import SaveCommit, SaveGenesis
+from p2pfl.demo.results import JournalSummary, disagreements, read_journals
 from p2pfl.messages import Commit, record_digest
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
@@ -92,26 +91,6 @@ def test_nodes_in_different_runs_disagree(tmp_path: Path, run: Chain):
     paths = {"ada": write(tmp_path / "ada", run), "ben": write(tmp_path / "ben", other)}
     assert any("in different runs" in text for text in disagreements(read_journals(paths)))
     assert record_digest(other.genesis) != run.run
-
-
-def test_the_table_has_a_row_for_each_training_round(tmp_path: Path, run: Chain):
-    [journal] = read_journals({"ada": write(tmp_path / "ada", run)}).values()
-    console = Console(width=80, force_terminal=False)
-    with console.capture() as capture:
-        console.print(round_table(journal.rounds))
-    rows = [line.split() for line in capture.get().splitlines() if line.strip()]
-    assert rows[0] == ["round", "aggregator", "updates", "accuracy", "loss", "seconds"]
-    assert rows[2:] == [["1", "ben", "3", "of", "3", "0.6250", "1.0000", "1.5"]]
-
-
-def test_the_comparison_names_the_best_lone_model_and_the_mean():
-    lone = (Lone("ada", 300, 0.8), Lone("ben", 400, 0.9), Lone("cleo", 100, 0.4))
-    lines = Comparison(0.95, lone, 20).lines()
-    assert "0.9500   5.0 points above the best lone one" in lines[0]
-    assert "0.9000   ben: 400 samples, 20 epochs" in lines[1]
-    assert "mean of 3 trained alone" in lines[2]
-    assert "0.7000" in lines[2]
-    assert "not above the best lone one" in Comparison(0.9, lone, 20).lines()[0]
 
 
 def test_a_journal_is_what_the_demo_keeps_of_a_node(tmp_path: Path, run: Chain):

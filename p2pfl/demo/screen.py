@@ -1,4 +1,4 @@
-"""The demo on a terminal: lines as things happen, and below them a live line a node. Elsewhere lines only."""
+"""The demo's output: lines as things happen and, on a terminal, a live line for each node below them."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from p2pfl.cli.demo_story import Line, Story
-from p2pfl.cli.history import PROVISIONAL
+from p2pfl.demo.story import Line, Story
+from p2pfl.report.terminal import PROVISIONAL
 from p2pfl.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 BAR_CELLS = 20
-"""Width of a progress bar: with the other columns a row fits 80 characters."""
+"""Width of a progress bar: a row then fits 80 characters."""
 
 MAX_HELD = 200
-"""Lines kept while another program has the terminal."""
+"""Lines kept while the terminal UI has the terminal."""
 
 COLOURS = {"✓": "green", "★": "yellow", "◎": "cyan", "!": "yellow", "✗": "red", "-": "red"}
 
 
 class Screen:
-    """Where the demo shows itself."""
+    """Prints the demo's lines and its live display."""
 
     def __init__(self, console: Console, *, is_live: bool) -> None:
         self._console = console
         self._is_live = is_live and console.is_terminal
         self._live: Live | None = None
         self._held: deque[tuple[Line, float]] | None = None
-        """Lines that wait for the terminal; None while it is free."""
+        """Lines kept for later while the terminal UI has the terminal; None otherwise."""
 
     def say(self, line: Line, at: float | None = None) -> None:
         """Print a line with the time *at* (seconds since the epoch; None: now)."""
@@ -52,12 +52,12 @@ class Screen:
         self._console.print(styled, soft_wrap=not self._console.is_terminal)
 
     def print(self, what: RenderableType = "") -> None:
-        """Print something with no time."""
+        """Print *what* without a time."""
         self._console.print(what)
 
     @contextlib.contextmanager
     def live(self) -> Iterator[None]:
-        """Keep a place below the lines for `show`; a terminal that is none has no such place."""
+        """Keep a live display below the lines for `show`; without a terminal there is none."""
         if not self._is_live:
             yield
             return
@@ -71,7 +71,7 @@ class Screen:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Leave the terminal to another program meanwhile; the last lines said are printed afterwards."""
+        """Leave the terminal to the terminal UI meanwhile; the last lines are printed afterwards."""
         self._held = deque(maxlen=MAX_HELD)
         try:
             yield
@@ -81,7 +81,7 @@ class Screen:
                 self.say(line, at)
 
     def show(self, what: RenderableType) -> None:
-        """Put *what* in the live place."""
+        """Replace the live display by *what*."""
         if self._live is not None:
             self._live.update(what, refresh=True)
 
@@ -113,6 +113,6 @@ def bar(share: float) -> Text:
     )
 
 
-def draw_lone(name: str, share: float) -> RenderableType:
+def draw_local_only(name: str, share: float) -> RenderableType:
     """Return a line about the training of a model on the data of node *name* alone."""
     return Text.assemble(f"         {name} alone  ", bar(share))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.cli.programs import PYTHON, apart, environment
+from p2pfl.programs import PYTHON, apart, environment, start
 from tests.support.source import ROOT
 
 
@@ -17,10 +17,9 @@ def test_the_package_is_found_from_any_folder_and_nothing_in_that_folder_is(
 ) -> None:
     (tmp_path / "random.py").write_text("raise SystemExit('the wrong random')", encoding="utf-8")
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    done = subprocess.run(
-        [*PYTHON, "p2pfl", "--version"], cwd=tmp_path, env=environment(), capture_output=True, text=True
-    )
-    assert done.stdout.startswith("p2pfl ")
+    with start("p2pfl", "--version", cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        printed, _ = process.communicate()
+    assert printed.startswith(b"p2pfl ")
 
 
 def test_what_was_in_the_search_path_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.cli import demo_folder
-from p2pfl.cli.demo_folder import LOCK_FILE, PREFIX, SAVED_FOLDER, folder_for, remove_abandoned, save_place
+from p2pfl.demo import folder
+from p2pfl.demo.folder import LOCK_FILE, PREFIX, SAVED_FOLDER, folder_for, remove_abandoned, save_place
 from p2pfl.store.directory import DataDirectory
 
 
@@ -79,5 +79,5 @@ def test_models_are_saved_where_they_outlive_the_demo(
     monkeypatch.chdir(tmp_path)
     assert save_place() == tmp_path / SAVED_FOLDER
     monkeypatch.setattr("os.access", lambda *_: False)
-    monkeypatch.setattr(demo_folder, "user_data", lambda name: tmp_path / "home" / name)
+    monkeypatch.setattr(folder, "user_data", lambda name: tmp_path / "home" / name)
     assert save_place() == tmp_path / "home" / SAVED_FOLDER

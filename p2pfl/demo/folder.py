@@ -1,7 +1,7 @@
-"""Where a demo keeps its files: in a folder the user named, or in one that does not outlive it.
+"""The folder with a demo's files: one the user named, or a temporary one that is removed at the end.
 
-A demo that is killed cannot remove its folder. Its nodes end with it (`demo_nodes`), and the next demo
-removes the folder: nobody holds its lock, nor those of the data directories in it.
+A demo that is killed cannot remove its folder. Its nodes end with it (`processes`), and the next demo removes
+the folder, because no process holds its lock or those of its data directories.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from p2pfl.paths import full, user_data
 from p2pfl.store.directory import try_lock
 
 PREFIX = "p2pfl-demo-"
-"""Of the folder's name among temporary files."""
+"""Prefix of the temporary folder's name."""
 
 LOCK_FILE = "demo.lock"
-"""Locked by the demo that uses the folder, as each node's data directory is by its node."""
+"""Locked by the demo that uses the folder."""
 
 SAVED_FOLDER = "p2pfl-demo-saved"
-"""Where models go that somebody saves from the terminal UI."""
+"""Folder for models that the user saves from the terminal UI."""
 
 
 @contextlib.contextmanager
 def folder_for(directory: Path | None) -> Iterator[Path]:
-    """Give the folder of a demo: *directory* if the user named one, else one that is removed afterwards."""
+    """Return the folder of a demo: *directory*, or without it a temporary one that is removed afterwards."""
     if directory is not None:
         yield full(directory)
         return
@@ -52,7 +52,7 @@ def remove_abandoned(place: Path) -> None:
 
 
 def save_place() -> Path:
-    """Return where saved models outlive the demo: in the current folder, or among this user's data."""
+    """Return the folder for saved models: in the current folder, or else in the user's application data."""
     with contextlib.suppress(UserError):
         here = full(Path())
         if os.access(here, os.W_OK):
@@ -61,12 +61,12 @@ def save_place() -> Path:
 
 
 def _user(status: os.stat_result) -> int:
-    """Return this user's number; on Windows, which has none, whatever *status* says."""
+    """Return this user's id; Windows has none, so there it is the one in *status*."""
     return os.getuid() if hasattr(os, "getuid") else status.st_uid
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Return whether *folder* was a demo's and neither the demo nor a node of it runs."""
+    """Return whether *folder* is a demo's and neither that demo nor any of its nodes runs."""
     locks = [folder / LOCK_FILE, *folder.glob("*/lock")]
     return (folder / LOCK_FILE).is_file() and all(_is_free(path) for path in locks)
 

@@ -1,13 +1,19 @@
-"""Starting our own programs as processes: they are found wherever p2pfl runs from, and nothing else is."""
+"""Starts our own programs as processes.
+
+They run the same code as this process, whether or not p2pfl is installed, and nothing from the current
+folder.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-from p2pfl.learning.process import PACKAGE_ROOT
+PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+"""The folder `p2pfl` was imported from."""
 
 PYTHON = (sys.executable, "-P", "-m")
 """`-P`: a `random.py` in the folder a command was started from must not be imported."""
@@ -25,3 +31,8 @@ def apart() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
+
+
+def start(*words: str, **settings: Any) -> subprocess.Popen[bytes]:
+    """Start Python with a module's name and its arguments; *settings* are those of `subprocess.Popen`."""
+    return subprocess.Popen([*PYTHON, *words], env=environment(), **settings)  # noqa: S603 - ours, no shell
