@@ -1,6 +1,6 @@
-"""The worker of the benches: instead of training it returns the perturbed parent (`--no-train` of the benches).
+"""The worker of the benches: instead of training, it returns the parent model with perturbed parameters.
 
-It perturbs in NumPy, on one thread, as the other programs of the benches do.
+It uses NumPy on one thread, like the other programs in the comparison.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def perturb(
     seed: int,
     after_batch: training.AfterBatch,
 ) -> float:
-    """Scale every parameter by a number close to one that depends on *seed*; note how long that took."""
+    """Multiply every parameter by a factor near 1 that depends on *seed*; record the duration."""
     began = time.monotonic()
     for parameter in module.parameters():
         values = parameter.detach().numpy()
