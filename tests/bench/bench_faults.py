@@ -1,5 +1,4 @@
-"""Measure the recovery time of a federation of four after a killed aggregator, a killed member, and a
-restart.
+"""Measure how fast a federation of four recovers from a killed aggregator or member, and from a restart.
 
 Real nodes are killed with SIGKILL at a moment that their own events show, and started again with the same
 command. One member, the slow one, submits its update `PACE` seconds late: so a round is open long enough to
@@ -118,8 +117,7 @@ class Story:
         await self._restart(SLOW)
 
     def _collecting(self, after: int) -> tuple[int, str] | None:
-        """Return the open round if it is later than *after* and has an aggregator, and that aggregator's
-        name."""
+        """Return the open round and its aggregator's name, if the round is later than *after*."""
         for node in self._nodes.values():
             elected = node.all(events.Elected)
             last = elected[-1] if elected else None

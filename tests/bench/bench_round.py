@@ -1,5 +1,4 @@
-"""Measure the overhead of a round, which is its time without the members' own work, for models of three
-sizes.
+"""Measure the overhead of a round (its time without the members' own work) for models of three sizes.
 
 Four real nodes with real workers on loopback, over TLS, run the task `ballast`. Instead of training, members
 perturb the parent model (`tests.bench.ballast_worker`); this is their own work. The rest is what federated

@@ -29,8 +29,7 @@ from tests.bench.report import FIRST_ROUND, MODEL_NAMES, PEAK, TRAFFIC, Figure
 from tests.support.processes import Process, fleet
 
 RUNS = (("0.4m", 4, 3), ("11m", 2, 3), ("11m", 4, 3), ("11m", 16, 2), ("100m", 4, 2))
-"""Model, members, rounds. The smallest model comes first, since its nodes are the baseline without a
-model."""
+"""Model, members, rounds. The smallest model comes first: its nodes are the baseline."""
 
 QUICK_RUNS = (("0.4m", 4, 3), ("11m", 4, 2))
 

@@ -1,4 +1,4 @@
-"""The terminal UI on recordings: a source that answers commands, a clock that stands still, screens as text."""
+"""Run the terminal UI on recordings, with a stopped clock, and return its screens as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVERYTHING: tuple[What, ...] = ("start", "pause", "resume", "stop", "stop-now", 
 
 
 class Node(Live):
-    """A node that tells what a test lets it tell, and notes the commands it gets."""
+    """A fake node: the test delivers its events, and it records the commands."""
 
     def __init__(self) -> None:
         self.text = "192.0.2.20:9000"
@@ -44,7 +44,7 @@ def greeting(role="local", may: Sequence[What] = EVERYTHING, name="lab-desktop")
 
 @asynccontextmanager
 async def shown(recording: Sequence[Published], size=(80, 24), *, may=EVERYTHING, role="local", **options):
-    """The app with *recording* told and drawn, its clock at the last event; yields app, pilot and node."""
+    """Run the app after *recording*, with the clock at the last event; yield app, pilot and node."""
     node = options.pop("source", None) or Node()
     last = max((published.time for published in recording), default=0.0)
     app = Tui(node, ticks=False, clock=options.pop("clock", lambda: last + 1.0), **options)
@@ -55,18 +55,18 @@ async def shown(recording: Sequence[Published], size=(80, 24), *, may=EVERYTHING
         if isinstance(node, Node):
             app._tell(Connected(greeting(role, may)))
         await settle(app, pilot)
-        await settle(app, pilot)  # panels that were shown with the first tick have a size by now
+        await settle(app, pilot)  # panels that appeared with the first tick now have a size
         yield app, pilot, node
 
 
 async def settle(app: Tui, pilot) -> None:
-    """Draw, and let what was posted meanwhile happen."""
+    """Draw, and let the app process posted messages."""
     await pilot.pause()
     app.tick()
     await pilot.pause()
 
 
 def text_of(app: Tui) -> str:
-    """What the screen shows, without colours."""
+    """The text of the screen, without colours."""
     strips = app.screen._compositor.render_strips()
     return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips) + "\n"

@@ -22,8 +22,7 @@ NODES = 4
 PARAMETER_BYTES = 4
 
 SMALLEST = "0.4m"
-"""Model whose run gives the figures of start and idle memory. Peak memory is not measured: it is below the
-noise."""
+"""Model for the figures of start and idle memory. Its peak memory is below the noise, so not reported."""
 
 
 @dataclass(frozen=True)

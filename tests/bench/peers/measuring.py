@@ -20,8 +20,7 @@ LARGE = "100m"
 """Only with `--full`: it takes minutes and gigabytes."""
 
 MEMORY_GB = 8.0
-"""Memory limit of one program with its descendants, 20 models of 100 M parameters; beyond it the run is
-ended."""
+"""Memory limit of one program with its descendants: 20 models of 100 M parameters."""
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,7 @@ class World:
         return path
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables: the program's Python first, home and temporary files in this
-        folder."""
+        """Return environment variables: the program's Python, home and temporary files in this folder."""
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         home = str(self.folder)
         path = f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
@@ -194,8 +193,7 @@ class World:
         return self.folder / f"{name}.log"
 
     def _words(self, name: str) -> str:
-        """Return the last output line of program *name*, which usually has the cause, then the lines
-        before."""
+        """Return the last output line of program *name*, usually the cause, then the lines before."""
         tail = self._tail(name)
         return f"{tail.rpartition(chr(10))[2]}\nPrinted before:\n{tail}"
 
