@@ -1,7 +1,7 @@
 """The program `tests.bench.ballast_node` that also records how many bytes it received over the network.
 
-At each event of `MOMENTS` it appends a line to NAME.traffic in its working folder, with the counters of
-`p2pfl.net.traffic`, which no event contains.
+At each event of `MOMENTS` it appends a line to NAME.traffic in its working folder: the counters of
+`p2pfl.net.traffic`, which reach no event.
 """
 
 from __future__ import annotations

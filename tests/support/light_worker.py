@@ -38,7 +38,7 @@ def write(path: str, weights: Array) -> str:
 
 
 def read_model(command: commands.TrainJob | commands.EvaluateJob) -> np.ndarray:
-    """Return the model from either of its paths."""
+    """Return the model, wherever it lies now."""
     try:
         return read(command.unflushed_path)
     except FileNotFoundError:

@@ -68,7 +68,7 @@ class Host:
 
     def _has_ended(self) -> bool:
         if any(isinstance(one, inputs.BlobReady) for one in self.fed):
-            return bool(self.released)  # other inputs may precede it
+            return bool(self.released)  # there may be more of it before
         return any(not isinstance(one, inputs.TrainProgress) for one in self.fed)
 
     async def outcome(self) -> list[inputs.AnyInput]:
@@ -164,7 +164,7 @@ class Bench:
         return name
 
     def forget(self) -> None:
-        """Clear the recorded inputs and releases."""
+        """Forget what was fed and released."""
         self.host.fed.clear()
         self.host.released.clear()
 
