@@ -27,7 +27,7 @@ def perturb(
     seed: int,
     after_batch: training.AfterBatch,
 ) -> float:
-    """Multiply every parameter by a factor near 1 that depends on *seed*; record the duration."""
+    """Scale every parameter by a number close to one that depends on *seed*; note how long that took."""
     began = time.monotonic()
     for parameter in module.parameters():
         values = parameter.detach().numpy()

@@ -104,7 +104,7 @@ def one_turn(case: Case) -> tuple[float, float]:
 
 
 def train_bare(module: nn.Module, x: Tensor, y: Tensor, spec: RunSpec) -> None:
-    """Train as PyTorch's tutorials do, with the order of examples of `p2pfl.learning.training`."""
+    """Train as PyTorch's own tutorials do, in the order of samples that `p2pfl.learning.training` takes."""
     optimizer = torch.optim.SGD(
         module.parameters(), lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
     )

@@ -204,7 +204,7 @@ async def test_a_node_outlives_the_screen_it_was_started_with(tmp_path: Path) ->
         await shown.until("Overview")
         shown.press("q")
         assert await shown.exit_code() == 0, shown.text[-4000:]
-        assert shown.is_restored
+        assert shown.is_given_back
         found = re.search(r"the node is still running \(process (\d+)\)", shown.text)
         assert found, shown.text[-4000:]
     node = psutil.Process(int(found[1]))
@@ -230,4 +230,4 @@ async def test_a_node_that_cannot_start_says_so_instead_of_a_screen(tmp_path: Pa
         assert await shown.exit_code() == 2, shown.text
         assert "p2pfl: " in shown.text
         assert "the node has ended with exit code 2; all it printed is in " in shown.text
-        assert shown.is_restored
+        assert shown.is_given_back

@@ -31,7 +31,7 @@ SPEC = RunSpec(
 
 
 def make_spec(**changes: Any) -> RunSpec:
-    """Return the spec of a short run of digits, with *changes*."""
+    """A quick run of digits, with *changes*."""
     return msgspec.structs.replace(SPEC, **changes)
 
 

@@ -112,7 +112,7 @@ def paused() -> list[Published]:
 
 
 def finished() -> list[Published]:
-    """A run of 20 rounds is complete, and a demo has reported the accuracy of each node alone."""
+    """A run of 20 rounds is complete, and a demo has told what each node alone would have reached."""
     tale = _Tale(NAMES, target=20)
     tale.found()
     tale.rounds(20)

@@ -44,7 +44,7 @@ def greeting(role="local", may: Sequence[What] = EVERYTHING, name="lab-desktop")
 
 @asynccontextmanager
 async def shown(recording: Sequence[Published], size=(80, 24), *, may=EVERYTHING, role="local", **options):
-    """Run the app after *recording*, with the clock at the last event; yield app, pilot and node."""
+    """The app with *recording* told and drawn, its clock at the last event; yields app, pilot and node."""
     node = options.pop("source", None) or Node()
     last = max((published.time for published in recording), default=0.0)
     app = Tui(node, ticks=False, clock=options.pop("clock", lambda: last + 1.0), **options)
