@@ -22,12 +22,14 @@ OTHER_NAMES = {
 
 TESTED_AS_A_WHOLE = {
     "p2pfl.core.inputs": "unit/core/test_speculation.py",
-    "p2pfl.net.bulk.dial_back": "net/test_called_back.py",
+    "p2pfl.demo.run": "unit/cli/test_demo.py",
+    "p2pfl.net.bulk.dial_back": "net/test_dial_back.py",
     "p2pfl.net.bulk.server": "net/test_pull.py",
     "p2pfl.net.bulk.transfer": "net/test_pull.py",
     "p2pfl.net.links.handshake": "net/test_identity.py",
     "p2pfl.net.links.peers": "net/test_mesh.py",
     "p2pfl.net.mesh": "net/test_mesh.py",
+    "p2pfl.net.neighbours": "net/test_mesh.py",
     "p2pfl.net.transport.acceptor": "net/test_strangers.py",
     "p2pfl.net.transport.stream": "net/test_mesh.py",
     "p2pfl.store.partial": "unit/store/test_blobs.py",
@@ -43,7 +45,7 @@ TESTED_AS_A_WHOLE = {
 """Modules, and packages of them, that have no tests of their own: they mean something only together, between two
 real sockets, in a whole store, on a whole screen. Where that is tested."""
 
-STORIES = {"keys", "replay", "screens", "terminal"}
+STORIES = {"keys", "plain", "replay", "screens", "terminal"}
 """Tests of the terminal UI as a whole, named by what they do to it."""
 
 TOP = {"p2pfl", "tui", "certs", "tests", "pyproject.toml", "README.md", "LICENSE"}

@@ -54,7 +54,7 @@ from tests.support.hostile import (
     hello_of,
     malformed,
     member_of,
-    said_by,
+    signed_message,
 )
 from tests.support.light_worker import SCHEMA
 from tests.support.processes import LIGHT, Process, address_of, until
@@ -342,7 +342,7 @@ async def test_an_unexpected_message_of_the_nodes_own_run_ends_nothing(
     offender = seats.members[1] if is_member else target.people.new()
     async with Client.linked(target.port, offender) as client:
         for round_ in (1, 2, 9):
-            await client.say(framed(said_by(offender, frame, seats.run, round_), Ping()))
+            await client.say(framed(signed_message(offender, frame, seats.run, round_), Ping()))
             assert isinstance(await client.hear(Pong), Pong)
     await target.serves()
 

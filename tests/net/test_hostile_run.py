@@ -53,7 +53,7 @@ from tests.support.hostile import (
     framed,
     hello_of,
     malformed,
-    said_by,
+    signed_message,
 )
 from tests.support.processes import LIGHT, Fleet, Process, address_of, last_round
 from tests.support.records import digest
@@ -126,7 +126,9 @@ class Run:
 
     def said(self, who: Credentials, frame: Message) -> Message:
         """Return *frame* as sent by *who* for the open round."""
-        return said_by(who, frame, self.run, self.round + 1, self._member if who is self.mole else None)
+        return signed_message(
+            who, frame, self.run, self.round + 1, self._member if who is self.mole else None
+        )
 
     async def measure(self) -> float:
         """Return the seconds that a round takes now."""

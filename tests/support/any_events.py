@@ -1,4 +1,4 @@
-"""A hypothesis strategy for whatever a node could tell, sense or nonsense: any event, any values, any order."""
+"""Hypothesis strategies for events: any event with any values of its fields, meaningful or not."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.support.recordings import HOSTILE, NAMES
 SPEC = RunSpec("t", "m", "iid", 4, 9, 1, 8, 0.1, 0.0, 0.0, "fedavg", 1, 0, 1, 60.0, 60.0)
 
 WORDS = st.sampled_from([*NAMES[:3], HOSTILE, "", "run-1", "run-2"]) | st.text(max_size=20)
-"""Few enough that names, nodes and runs meet."""
+"""Few different words, so that names, nodes and runs often coincide."""
 
 NUMBERS = st.integers(0, 12) | st.integers(0, 2**53)
 FLOATS = st.floats(0, 100) | st.floats(allow_nan=False, allow_infinity=False, min_value=0)
 
 
 def _of(hint: Any) -> st.SearchStrategy[Any]:
-    """Return a strategy for values of the type *hint*, as the fields of events have them."""
+    """Return a strategy for values of the type *hint*, a field type of events."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is RunSpec:
         return st.just(SPEC)
@@ -41,7 +41,7 @@ def _of(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def struct(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
-    """Return a strategy for *kind* with any values of its fields."""
+    """Return a strategy for instances of *kind* with any field values."""
     hints = get_type_hints(kind)
     return st.builds(kind, **{field: _of(hints[field]) for field in kind.__struct_fields__})
 
@@ -49,4 +49,4 @@ def struct(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
 any_event = st.one_of(*(struct(kind) for kind in get_args(events.AnyEvent)))
 
 any_item = st.builds(Published, st.integers(0, 100), FLOATS, any_event) | struct(RoundRow)
-"""What `State.apply` takes."""
+"""Strategy for the argument of `State.apply`."""

@@ -118,7 +118,7 @@ def hello_of(credentials: Credentials, claim: Claim | None = None) -> links.Hell
     return links.Hello("0.1.0", claim, 1, (), *VERSIONS, "", 0)
 
 
-def said_by(
+def signed_message(
     credentials: Credentials,
     frame: Message,
     run: str,

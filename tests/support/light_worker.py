@@ -1,7 +1,8 @@
-"""A worker without torch: it starts in a tenth of a second, and its training only moves numbers about.
+"""A worker without torch: it starts in a tenth of a second, and adds noise instead of training.
 
-For tests of what happens around training. Commands, pipes, threads and files are the product's, the arithmetic
-of the average too in kind; the model is one tensor as long as that of the quick runs.
+For tests in which the training does not matter. Commands, pipes, threads and files are those of the real
+worker; the average is a weighted mean too. The model is one tensor with as many parameters as the model of
+the quick runs.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def read_model(command: commands.TrainJob | commands.EvaluateJob) -> np.ndarray:
 
 
 class LightJobs:
-    """See `p2pfl.learning.worker.Doer`."""
+    """The `p2pfl.learning.worker.Doer` of this worker."""
 
     def __init__(self) -> None:
         self._sum = np.zeros(PARAMETERS)
@@ -54,7 +55,7 @@ class LightJobs:
         report: Callable[[commands.TrainJobProgress], None],
         is_stopped: Callable[[], bool],
     ) -> commands.Answer:
-        """Carry out *command*; a stop comes too late for anything so quick."""
+        """Execute *command*. A stop is ignored, since every command ends at once."""
         match command:
             case commands.DescribeJob():
                 return commands.DescribeDone(

@@ -1,4 +1,4 @@
-"""The observers' side of a node on loopback, without a protocol behind it: real sockets, real TLS."""
+"""A node on loopback that only serves observers, with real sockets and TLS but no protocol core."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOKEN, STREAM = "5e" * 32, "0a" * 16
 
 
 class Observed:
-    """Node "ada", as far as observers see it."""
+    """The part of node "ada" that observers see."""
 
     def __init__(self, folder: Path, rows: list[RoundRow]) -> None:
         self._folder = folder
@@ -31,7 +31,7 @@ class Observed:
         self.credentials = make_federation(folder / "ca", "ada")["ada"]
         self.orders: list[tuple[CommandName, str]] = []
         self.refused = ""
-        """The answer to commands: why they are not done."""
+        """Answer to commands: the reason of a refusal; empty to accept."""
         self.observers = Observers(
             self.credentials, FAST, TOKEN, STREAM, self._history, self._obey, can_start=True
         )
@@ -48,13 +48,13 @@ class Observed:
         self._seq = 0
 
     def tell(self, *told: AnyEvent) -> None:
-        """Let events happen."""
+        """Publish events."""
         for event in told:
             self._seq += 1
             self.observers.write(Published(self._seq, 100.0 + self._seq, event))
 
     def target(self, name: str | None = None, role: Role = "observer", *, token: str = TOKEN) -> Target:
-        """Return how the local user gets here, or *name* with a certificate of *role*."""
+        """Return the target of the local user; with *name*, of a user with a certificate of *role*."""
         address = Address("127.0.0.1", self.mesh.port)
         if name is None:
             return Target((address,), self.credentials, token, self.credentials.node_id, None)
@@ -71,7 +71,7 @@ class Observed:
 
 @contextlib.asynccontextmanager
 async def observed(folder: Path, rows: list[RoundRow] | None = None) -> AsyncIterator[Observed]:
-    """Have node "ada" on loopback, with *rows* behind it."""
+    """Run node "ada" on loopback, with *rows* as its history."""
     node = Observed(folder, rows or [])
     await node.mesh.start()
     try:

@@ -1,4 +1,4 @@
-"""The terminal UI on recordings: a source that answers commands, a clock that stands still, screens as text."""
+"""Run the terminal UI on recordings, with a stopped clock, and return its screens as text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVERYTHING: tuple[CommandName, ...] = ("start", "pause", "resume", "stop", "stop
 
 
 class Node(Live):
-    """A node that tells what a test lets it tell, and notes the commands it gets."""
+    """A fake node: the test delivers its events, and it records the commands."""
 
     def __init__(self) -> None:
         self.text = "192.0.2.20:9000"
@@ -71,18 +71,18 @@ async def shown(
         if isinstance(node, Node):
             app.set_connection(Connected(greeting(role, may)))
         await settle(app, pilot)
-        await settle(app, pilot)  # panels that were shown with the first tick have a size by now
+        await settle(app, pilot)  # panels that appeared with the first tick now have a size
         yield app, pilot, node
 
 
 async def settle(app: Tui, pilot) -> None:
-    """Draw, and let what was posted meanwhile happen."""
+    """Draw, and let the app process posted messages."""
     await pilot.pause()
     app.tick()
     await pilot.pause()
 
 
 def text_of(app: Tui) -> str:
-    """What the screen shows, without colours."""
+    """The text of the screen, without colours."""
     strips = app.screen._compositor.render_strips()
     return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips) + "\n"

@@ -1,4 +1,4 @@
-"""Work with a worker that answers as told, and a puller that brings what a test wants."""
+"""A `Work` with a fake worker, puller and host."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ TRAIN = Train(RUN, 3, SPEC, MODEL, 1)
 GOOD = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
 """A blob of `SCHEMA`: zeros."""
 BAD = b"no model"
-"""What no check lets pass."""
+"""A blob that no check accepts."""
 
 
 def on_disk(name: str) -> list[inputs.AnyInput]:
-    """What is told of a fetched model: that it is here, and then that it is on disk."""
+    """The inputs about a fetched model: it has arrived, and then it is durable."""
     return [inputs.BlobReady(name, durable=False), inputs.BlobReady(name, durable=True)]
 
 
 class Host:
-    """Remembers what it is told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.fed: list[inputs.AnyInput] = []
@@ -72,7 +72,7 @@ class Host:
         return any(not isinstance(one, inputs.TrainProgress) for one in self.fed)
 
     async def outcome(self) -> list[inputs.AnyInput]:
-        """Wait until a job has ended; return what was fed."""
+        """Wait until a job has ended; return the inputs so far without progress."""
         async with asyncio.timeout(WAIT_SECONDS):
             while not (self.errors or self._has_ended()):
                 self._changed.clear()
@@ -80,7 +80,7 @@ class Host:
         return [one for one in self.fed if not isinstance(one, inputs.TrainProgress)]
 
     async def fed_twice(self) -> None:
-        """Wait until two inputs were fed."""
+        """Wait for two inputs."""
         async with asyncio.timeout(WAIT_SECONDS):
             while len(self.fed) < 2:
                 self._changed.clear()
@@ -110,7 +110,7 @@ class Worker:
 
 
 class Puller:
-    """Brings *data* into the store under whatever digest is asked for, once it may, or raises it."""
+    """Puts *data* into the store under any requested digest after `may_bring` is set; raises an exception."""
 
     def __init__(self, store: BlobStore, data: bytes | Exception) -> None:
         self._store = store
@@ -119,7 +119,7 @@ class Puller:
         self.may_bring = asyncio.Event()
         self.may_bring.set()
         self.shows = True
-        """Whether it shows what it brings; not where two pulls of one blob became one."""
+        """Whether it calls `watch`. A pull that joined another pull of the same blob does not."""
 
     async def pull(self, request: PullRequest) -> None:
         digest, length = request.digest, request.length
@@ -138,7 +138,7 @@ class Puller:
 
 
 class Bench:
-    """Work with everything around it."""
+    """A `Work` and its fakes."""
 
     def __init__(self, path: Path, *answers: Any, data: bytes | Exception = b"") -> None:
         self.host = Host()
@@ -160,7 +160,7 @@ class Bench:
         self.host.unpinned.clear()
 
     def unclaimed(self) -> list[str]:
-        """Names of the worker's files that became no blob."""
+        """Names of the worker's files that did not become blobs."""
         return [path.name for path in self.store.new_path().parent.iterdir()]
 
 

@@ -129,7 +129,7 @@ def test_a_parent_whose_bytes_are_not_those_of_its_digest_is_neither_evaluated_n
     content = bytearray(model.read_bytes())
     content[-1] ^= 1
     model.write_bytes(content)
-    with pytest.raises(BlobError, match="initial is damaged: its bytes are not those it is named by"):
+    with pytest.raises(BlobError, match="initial is damaged: its digest differs from its name"):
         bench.do(evaluate)
     with pytest.raises(BlobError, match="is damaged"):
         bench.do(commands.TrainJob(4, SPEC, 1, str(model), 0, str(bench.folder / "u"), digest=digest))

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from p2pfl.sim.signer import signer_of
 
 from p2pfl.identity.names import Role
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Ballot, Member
 from p2pfl.net.links.admission import Admission
 from p2pfl.proofs import CastVote, Claim, JournalEvidence, sign_claim, sign_vote
+from p2pfl.sim.setting import signer_of
 from p2pfl.wire.links import Hello, Refusal, Welcome
 from tests.support.meshes import Incarnations, new_local
 
