@@ -13,7 +13,7 @@ import msgspec
 from p2pfl.errors import UserError
 from p2pfl.events import Published
 from p2pfl.observe.connection import Connected, Connection, Item
-from p2pfl.runtime.follow import parse_line
+from p2pfl.runtime.observing.follow import parse_line
 from p2pfl.wire.observing import CommandName, CommandResult, ObserverWelcome
 
 SLOWEST, FASTEST = 0.25, 64.0

@@ -19,7 +19,7 @@ from p2pfl.errors import NetworkError, UserError
 from p2pfl.observe.client import Observer
 from p2pfl.observe.target import Target, find_target
 from p2pfl.programs import apart, start
-from p2pfl.runtime.endpoint import read_endpoint
+from p2pfl.runtime.observing.endpoint import read_endpoint
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.durable import disk_errors, make_folder
 

@@ -205,8 +205,8 @@ def node(  # the command line is the list of its options
     from p2pfl.net.transport.addresses import parse_listen
     from p2pfl.paths import full
     from p2pfl.runtime.leaving import LEAVE_WITHIN
-    from p2pfl.runtime.machine import process_start
     from p2pfl.runtime.node import NodeConfig
+    from p2pfl.runtime.observing.machine import process_start
     from p2pfl.store.directory import default_data_dir
 
     partitions = partitions or None  # 0 is the default, too
@@ -288,7 +288,7 @@ def _run_on_console(
     from p2pfl.net.transport import tasks
     from p2pfl.runtime.logs import set_up_logging
     from p2pfl.runtime.node import run_node
-    from p2pfl.runtime.publish import EventFile
+    from p2pfl.runtime.observing.publish import EventFile
     from p2pfl.store.directory import DataDirectory
 
     directory = DataDirectory(config.data_dir)

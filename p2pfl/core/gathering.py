@@ -26,7 +26,7 @@ from p2pfl.messages import Ack, Ballot, Member, Submit
 
 FOLDS_AHEAD = 2
 """Updates given away of which this node has not been told that they are folded. A worker's node tells so when
-the worker has been given one (`runtime.work`), so this binds whoever takes longer."""
+the worker has been given one (`runtime/jobs/work.py`), so this binds whoever takes longer."""
 
 
 @dataclass

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from p2pfl.exit_codes import ExitCode
 from p2pfl.programs import apart, start
-from p2pfl.runtime.follow import EventFollower
+from p2pfl.runtime.observing.follow import EventFollower
 
 POLL_SECONDS = 0.1
 """Interval of polling the event files and processes: people take it for immediate."""

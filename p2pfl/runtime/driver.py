@@ -55,10 +55,10 @@ from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Message, Records
 from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.mesh import Mesh
-from p2pfl.runtime.collector import Collector
 from p2pfl.runtime.hush import Hush
-from p2pfl.runtime.publish import Publisher
-from p2pfl.runtime.work import Work
+from p2pfl.runtime.jobs.collector import Collector
+from p2pfl.runtime.jobs.work import Work
+from p2pfl.runtime.observing.publish import Publisher
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.journal import Journal
 

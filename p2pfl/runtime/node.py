@@ -36,16 +36,16 @@ from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import Address, parse_address
 from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.paths import full
-from p2pfl.runtime.device_info import OwnDeviceInfo
 from p2pfl.runtime.driver import Driver
-from p2pfl.runtime.endpoint import Endpoint, invite
 from p2pfl.runtime.incarnations import Incarnations
+from p2pfl.runtime.jobs.work import Work
 from p2pfl.runtime.leaving import LEAVE_WITHIN, Leaving, end_with_input, signals
-from p2pfl.runtime.metrics import MetricsSampler
-from p2pfl.runtime.observers import Observers, last_rounds
-from p2pfl.runtime.orders import Orders
-from p2pfl.runtime.publish import Publisher, Sink
-from p2pfl.runtime.work import Work
+from p2pfl.runtime.observing.device_info import OwnDeviceInfo
+from p2pfl.runtime.observing.endpoint import Endpoint, invite
+from p2pfl.runtime.observing.metrics import MetricsSampler
+from p2pfl.runtime.observing.observers import Observers, last_rounds
+from p2pfl.runtime.observing.orders import Orders
+from p2pfl.runtime.observing.publish import Publisher, Sink
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal

@@ -39,7 +39,7 @@ class DataDirectory:
         self.blobs_path = self.path / "blobs"
         self.logs_path = self.path / "logs"
         self.observe_path = self.path / "observe.json"
-        """Address and token for observers of the node that runs here, see `p2pfl.runtime.endpoint`."""
+        """Address and token for observers of the running node, see `p2pfl.runtime.observing.endpoint`."""
         self._lock_path = self.path / "lock"
         self._lock: BinaryIO | None = None
 

@@ -20,7 +20,7 @@ from textual.pilot import Pilot
 from p2pfl import events
 from p2pfl.events import LinkMeasure, Published
 from p2pfl.observe.connection import Connected
-from p2pfl.runtime.publish import as_json
+from p2pfl.runtime.observing.publish import as_json
 from tests.bench.alone import Settings, run
 from tests.bench.report import Figure
 from tests.bench.screen_terminal import SIZE, Painted, Terminal

@@ -6,7 +6,7 @@ The bench needs this event for the node's address. Otherwise the node behaves as
 from __future__ import annotations
 
 from p2pfl import events
-from p2pfl.runtime.publish import EventFile
+from p2pfl.runtime.observing.publish import EventFile
 from tests.bench import watched_node
 
 PROGRAM = ("-m", "tests.bench.plain_node")

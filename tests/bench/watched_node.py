@@ -10,7 +10,7 @@ import msgspec
 
 from p2pfl.runtime import node as runtime
 from p2pfl.runtime.node import NodeConfig
-from p2pfl.runtime.publish import Sink
+from p2pfl.runtime.observing.publish import Sink
 from tests.bench import ballast_node
 
 PROGRAM = ("-m", "tests.bench.watched_node")

@@ -23,6 +23,7 @@ OTHER_NAMES = {
 TESTED_AS_A_WHOLE = {
     "p2pfl.core.inputs": "unit/core/test_speculation.py",
     "p2pfl.demo.run": "unit/cli/test_demo.py",
+    "p2pfl.exit_codes": "meta/test_exit_codes.py",
     "p2pfl.net.bulk.dial_back": "net/test_dial_back.py",
     "p2pfl.net.bulk.server": "net/test_pull.py",
     "p2pfl.net.bulk.transfer": "net/test_pull.py",

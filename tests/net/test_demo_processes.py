@@ -16,7 +16,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.demo.control import LocalOnlyModel
-from p2pfl.runtime.follow import EventFollower
+from p2pfl.runtime.observing.follow import EventFollower
 from tests.support.processes import PATIENCE_SECONDS, until
 from tests.support.source import ROOT
 from tests.support.terminals import Terminal, terminal

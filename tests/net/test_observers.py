@@ -16,7 +16,7 @@ from p2pfl.identity.credentials import Credentials
 from p2pfl.net.transport.addresses import parse_address
 from p2pfl.observe.client import Observer, command
 from p2pfl.observe.target import Target
-from p2pfl.runtime.observers import Observers
+from p2pfl.runtime.observing.observers import Observers
 from p2pfl.wire.observing import CommandName, CommandResult, EventBatch, HistoryBatch, HistoryEnd
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, WAIT_SECONDS, Lab, Node, lab, until

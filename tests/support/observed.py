@@ -13,7 +13,7 @@ from p2pfl.identity.signatures import signer_of
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport.addresses import Address
 from p2pfl.observe.target import Target
-from p2pfl.runtime.observers import Observers
+from p2pfl.runtime.observing.observers import Observers
 from p2pfl.store.blobs import BlobStore
 from p2pfl.wire.observing import CommandName, CommandResult
 from tests.support.federation import make_federation

@@ -18,7 +18,7 @@ from typing import TypeVar
 from p2pfl import events
 from p2pfl.events import Published, RoundRow
 from p2pfl.identity.authority import create_authority, issue
-from p2pfl.runtime.follow import EventFollower
+from p2pfl.runtime.observing.follow import EventFollower
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.verify import verify
 from tests.support.source import ROOT

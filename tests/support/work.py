@@ -15,7 +15,7 @@ from p2pfl.core.effects import Train
 from p2pfl.errors import DataDirectoryError
 from p2pfl.learning import commands
 from p2pfl.net.bulk.request import PullRequest
-from p2pfl.runtime.work import Work
+from p2pfl.runtime.jobs.work import Work
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
 from tests.support.records import SCHEMA, SPEC, digest

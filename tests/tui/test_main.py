@@ -9,7 +9,7 @@ import pytest
 from p2pfl.demo.control import COMMANDS_FILE, NODES_FILE, REPORTS_FILE, DemoReport, LocalOnlyModel
 from p2pfl.errors import UserError
 from p2pfl.exit_codes import ExitCode
-from p2pfl.runtime.publish import as_json
+from p2pfl.runtime.observing.publish import as_json
 from tests.support import recordings
 from tests.support.source import ROOT
 from tui.__main__ import main, parse

@@ -9,7 +9,7 @@ import pytest
 
 from p2pfl.events import Published
 from p2pfl.exit_codes import ExitCode
-from p2pfl.runtime.publish import as_json
+from p2pfl.runtime.observing.publish import as_json
 from tests.support.recordings import hostile, running
 from tests.support.source import ROOT
 from tui.__main__ import main

@@ -15,7 +15,7 @@ from p2pfl.demo.control import Command
 from p2pfl.demo.screen import Screen
 from p2pfl.demo.watch import DemoWatcher
 from p2pfl.events import Published
-from p2pfl.runtime.publish import EventFile
+from p2pfl.runtime.observing.publish import EventFile
 from tests.support.records import SPEC, digest
 
 NAMES = ("ada", "ben", "cleo", "dan")
@@ -28,7 +28,7 @@ class ScriptedNode:
     """Writes its events when it is started, and then has ended with *code* (None: goes on)."""
 
     def __init__(self, name: str, folder: Path, code: int | None, what: tuple[events.AnyEvent, ...]) -> None:
-        from p2pfl.runtime.follow import EventFollower
+        from p2pfl.runtime.observing.follow import EventFollower
 
         self.name = name
         self.data_dir = folder / "data" / name

@@ -35,7 +35,7 @@ from p2pfl.messages import Evaluation, Member, Message, Prepare, Records
 from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.transport.tasks import run
 from p2pfl.runtime.driver import FRAME_MARGIN, LATER_SECONDS, Driver
-from p2pfl.runtime.publish import Publisher
+from p2pfl.runtime.observing.publish import Publisher
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import ballot
 from tests.support.meshes import until

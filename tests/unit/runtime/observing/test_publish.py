@@ -11,9 +11,9 @@ import pytest
 from p2pfl import events
 from p2pfl.errors import UserError
 from p2pfl.events import Published
-from p2pfl.runtime import publish
-from p2pfl.runtime.follow import parse_line
-from p2pfl.runtime.publish import EventFile, Publisher, as_json, earlier_file
+from p2pfl.runtime.observing import publish
+from p2pfl.runtime.observing.follow import parse_line
+from p2pfl.runtime.observing.publish import EventFile, Publisher, as_json, earlier_file
 from tests.support.records import SPEC
 
 NOTICE = events.Notice("info", "a sentence")

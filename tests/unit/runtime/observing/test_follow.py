@@ -9,8 +9,8 @@ import pytest
 
 from p2pfl import events
 from p2pfl.events import Published
-from p2pfl.runtime.follow import EventFollower, parse_line
-from p2pfl.runtime.publish import EventFile
+from p2pfl.runtime.observing.follow import EventFollower, parse_line
+from p2pfl.runtime.observing.publish import EventFile
 from tests.support.records import SPEC
 
 EVENTS: tuple[events.AnyEvent, ...] = (

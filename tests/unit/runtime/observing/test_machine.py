@@ -10,8 +10,8 @@ import time
 import psutil
 import pytest
 
-from p2pfl.runtime import machine
-from p2pfl.runtime.machine import Usage
+from p2pfl.runtime.observing import machine
+from p2pfl.runtime.observing.machine import Usage
 
 
 @pytest.fixture(

@@ -19,8 +19,8 @@ from p2pfl.events import Published, RoundRow
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.net.transport.tasks import BackgroundTasks
-from p2pfl.runtime import observers as module
-from p2pfl.runtime.observers import FEDERATION_WIDE, TOO_SLOW, Observers, last_rounds
+from p2pfl.runtime.observing import observers as module
+from p2pfl.runtime.observing.observers import FEDERATION_WIDE, TOO_SLOW, Observers, last_rounds
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.journal import Journal
 from p2pfl.wire.observing import (

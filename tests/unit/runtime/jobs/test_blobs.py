@@ -16,7 +16,7 @@ from p2pfl.core import inputs
 from p2pfl.core.effects import Evaluate, Fetch, ReadSchema, Train
 from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
 from p2pfl.net.bulk.request import PullRequest
-from p2pfl.runtime import blobs
+from p2pfl.runtime.jobs import blobs
 from p2pfl.schema import file_bytes, header
 from tests.support.records import LAYOUT, SCHEMA, SPEC
 from tests.support.work import GOOD, MODEL, RUN, WAIT_SECONDS, Bench, on_disk

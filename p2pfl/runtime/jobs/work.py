@@ -23,7 +23,7 @@ from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
 from p2pfl.messages import Evaluation
-from p2pfl.runtime.blobs import Blobs, Listener, Puller
+from p2pfl.runtime.jobs.blobs import Blobs, Listener, Puller
 from p2pfl.store.blobs import BlobStore
 
 logger = logging.getLogger(__name__)

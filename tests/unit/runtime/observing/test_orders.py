@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.runtime.orders import Orders
+from p2pfl.runtime.observing.orders import Orders
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
 from p2pfl.wire.observing import CommandName, CommandResult

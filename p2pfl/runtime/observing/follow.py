@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from p2pfl.events import AnyEvent, Published
-from p2pfl.runtime.publish import earlier_file
+from p2pfl.runtime.observing.publish import earlier_file
 
 logger = logging.getLogger(__name__)
 

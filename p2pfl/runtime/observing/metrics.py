@@ -11,7 +11,7 @@ from p2pfl.core.node import Node
 from p2pfl.core.roster import contains
 from p2pfl.messages import Member, Status
 from p2pfl.net.mesh import Mesh
-from p2pfl.runtime.machine import Usage, usage_of
+from p2pfl.runtime.observing.machine import Usage, usage_of
 
 SAMPLE_SECONDS = 0.5
 """Interval between two samples of the peers' statuses."""

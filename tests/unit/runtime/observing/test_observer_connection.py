@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from p2pfl.events import Notice, Published
-from p2pfl.runtime import observer_connection
-from p2pfl.runtime.observer_connection import ObserverConnection
+from p2pfl.runtime.observing import observer_connection
+from p2pfl.runtime.observing.observer_connection import ObserverConnection
 from p2pfl.wire.frames import encode_frame
 from p2pfl.wire.observing import EventBatch, NodeFrame, ObserverHeartbeat, ObserverRefusal, encode
 from tests.support.meshes import until

@@ -5,7 +5,7 @@ from __future__ import annotations
 from p2pfl import __version__, events
 from p2pfl.events import Published
 from p2pfl.messages import MAX_LABELS, DeviceInfo
-from p2pfl.runtime.device_info import OwnDeviceInfo
+from p2pfl.runtime.observing.device_info import OwnDeviceInfo
 from p2pfl.wire.codec import decode, encode
 
 READY = events.WorkerReady("digits", "cuda", 100, 1000, 1.0)

@@ -9,7 +9,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.events import Published
-from p2pfl.runtime.compaction import COMMITS, MAX_OF_ROUND, TAIL, CompactedEvents
+from p2pfl.runtime.observing.compaction import COMMITS, MAX_OF_ROUND, TAIL, CompactedEvents
 from tests.support.records import SPEC
 
 RUN = "1" * 64

@@ -11,7 +11,7 @@ import msgspec
 from p2pfl import __version__, events
 from p2pfl.events import Published
 from p2pfl.messages import MAX_LABELS, DeviceInfo
-from p2pfl.runtime.machine import count_cores, total_memory
+from p2pfl.runtime.observing.machine import count_cores, total_memory
 
 
 class Links(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl.errors import DataDirectoryError
-from p2pfl.runtime.endpoint import Endpoint, invite, read_endpoint
+from p2pfl.runtime.observing.endpoint import Endpoint, invite, read_endpoint
 
 ENDPOINT = Endpoint("ada", "a" * 52, 123, ("127.0.0.1:9000",), "/certs/ada", "5e" * 32)
 

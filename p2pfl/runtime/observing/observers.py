@@ -28,8 +28,8 @@ from p2pfl.net.transport.acceptor import ConnectionServer
 from p2pfl.net.transport.explain import explain
 from p2pfl.net.transport.stream import FrameStream
 from p2pfl.net.transport.tasks import BackgroundTasks
-from p2pfl.runtime.compaction import CompactedEvents
-from p2pfl.runtime.observer_connection import ObserverConnection
+from p2pfl.runtime.observing.compaction import CompactedEvents
+from p2pfl.runtime.observing.observer_connection import ObserverConnection
 from p2pfl.store.directory import DataDirectory
 from p2pfl.text import one_line
 from p2pfl.wire.frames import encode_frame

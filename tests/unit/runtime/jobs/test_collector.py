@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.runtime.collector import Collector
+from p2pfl.runtime.jobs.collector import Collector
 from p2pfl.store.blobs import BlobStore
 from tests.support.meshes import until
 from tests.support.records import digest
