@@ -1,8 +1,7 @@
 """Limits and timings, frozen, each with its unit and the reason for its value.
 
-What a run agrees on is no setting: it is the `RunSpec` of record 0 (`p2pfl.messages`). These are a device's
-own. A driver or a test that wants other values makes its own instance; nothing here is changed after it is
-made.
+These values belong to one device; what the members of a run agree on is the `RunSpec` of record 0
+(`p2pfl.messages`). A driver or a test that needs other values makes its own instance.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 DEFAULT_PORT = 9000
-"""Where a node listens unless told otherwise, and where `--peers HOST` without a port dials."""
+"""The default port of `--listen`, and of an address in `--peers` without a port."""
 
 PROTOCOL_VERSIONS = (2, 2)
 """Lowest and highest protocol version this software speaks."""
@@ -20,101 +19,100 @@ class NetSettings(msgspec.Struct, frozen=True):
     """Links and blob transfer."""
 
     max_frame_bytes: int = 1024 * 1024
-    """Of a control frame's body. A record of 256 members takes a tenth of it."""
+    """Longest body of a control frame. A record of 256 members needs a tenth of it."""
     handshake_seconds: float = 10.0
     """From accepted TCP connection to finished HELLO: a Raspberry Pi on a bad Wi-Fi needs two."""
     hello_seconds: float = 3.0
-    """From accepted TCP connection to its first byte: a dialer speaks first, and at once."""
+    """From accepted TCP connection to its first byte: the dialling side sends at once."""
     dial_seconds: float = 5.0
-    """For the TCP connection of one dial."""
+    """Time limit for the TCP connection of one dial."""
     ping_seconds: float = 1.0
-    """Between pings on an idle control link."""
+    """Interval of pings on an idle control link."""
     silence_seconds: float = 6.0
-    """Without any frame for this long a link is dead: half-open TCP connections say nothing by themselves."""
+    """A link without any frame for this long is dead: half-open TCP connections report nothing."""
     redial_first_seconds: float = 0.2
-    """Wait before the first redial; doubles up to `redial_most_seconds`."""
-    redial_most_seconds: float = 5.0
-    """So that a device that comes back is a member again within seconds."""
+    """Delay before the first redial; doubles up to `redial_max_seconds`."""
+    redial_max_seconds: float = 5.0
+    """Longest wait between two dials: a device that comes back is linked again within seconds."""
     max_pending: int = 64
-    """Connections that have not finished HELLO, in all: strangers cannot exhaust file descriptors."""
+    """Most connections that have not finished HELLO: strangers cannot exhaust file descriptors."""
     max_pending_per_address: int = 16
-    """The same from one source address; several nodes may share one."""
+    """The same for one source address, which several nodes may share."""
     max_links: int = 256
-    """Established links, the size of the largest roster."""
+    """Most established links: the size of the largest roster."""
     max_unproven: int = 256
-    """Nodes one peer may tell of that were never linked here: a roster has no more."""
+    """Nodes without a previous link that one peer may name: a roster has no more."""
     max_unproven_dials: int = 32
-    """Of such nodes, dialled at a time: most answer in milliseconds, a dead one takes `dial_seconds`."""
+    """Simultaneous dials of such nodes: most answer in milliseconds, a dead one takes `dial_seconds`."""
     max_unproven_dials_of_peer: int = 8
-    """The same of those that one peer told of: it cannot take all turns."""
+    """Simultaneous dials of such nodes of one peer, which so cannot take all slots."""
     max_unproven_tries: int = 10
-    """Dials in vain, over half a minute, after which such a node is forgotten until it is told of again."""
-    turned_away_seconds: float = 30.0
-    """A node that sends without end gets no link for so long: it may have been a fault that is over then."""
+    """Failed attempts, over half a minute, after which such a node is dropped until a peer names it again."""
+    ban_seconds: float = 30.0
+    """How long a node that exceeded its rate limits gets no link: it may have been a fault that ends."""
     max_queue_bytes: int = 16 * 1024 * 1024
-    """Unsent control bytes on one link before it is cut: the peer does not read."""
+    """Unsent control bytes after which a link is cut, since the peer does not read."""
     blob_chunk_bytes: int = 1024 * 1024
-    """Of a long blob, read, or hashed and written at a time by a thread; 1 MiB was fastest on two cores."""
+    """Bytes of a blob that a thread reads, or hashes and writes, at a time; 1 MiB was fastest."""
     blob_idle_seconds: float = 10.0
-    """A transfer without a byte for this long is broken and goes on elsewhere."""
-    blob_least_bytes_per_second: int = 1024
-    """Slower than this over a whole idle window counts as broken."""
-    blob_rest_seconds: float = 30.0
-    """A puller keeps an idle bulk connection for so long: a handshake costs as much as a megabyte. The holder
-    waits twice as long."""
+    """A transfer without a byte for this long is broken and continues with another holder."""
+    blob_min_bytes_per_second: int = 1024
+    """A transfer that is slower over a whole idle window is broken."""
+    blob_keep_seconds: float = 30.0
+    """How long a puller keeps an idle bulk connection, since a handshake costs as much as a megabyte. The
+    holder keeps it twice as long."""
     max_pulls: int = 4
-    """Pulls at a time: enough to fill a link, few enough for a small device's memory and disk."""
+    """Most pulls at a time: enough to fill a link, few enough for a small device's memory and disk."""
     max_observers: int = 16
-    """Observers at a time, the local user's apart: some screens in a lab, and a command now and then."""
+    """Most observers at a time, besides the local user's: some screens in a lab, and a few commands."""
     max_observers_of_certificate: int = 8
-    """The same with one certificate: nobody takes all places. The local user has as many."""
+    """The same for one certificate, and for the local user: nobody takes all places."""
     kept_for_operators: int = 4
-    """Of the observers at a time, places that certificates of role observer do not get."""
+    """Places among `max_observers` that certificates of role observer do not get."""
     max_observer_bytes: int = 32 * 1024 * 1024
-    """Unsent bytes for one observer before it is dropped. What it is told at first, a thousand rounds of
-    fifty members, takes 10 MB."""
+    """Unsent bytes after which an observer is dropped. It first gets the history, 10 MB for a thousand rounds
+    of fifty members."""
     max_serving: int = 32
-    """Blobs sent at a time."""
+    """Most blobs sent at a time."""
     max_bulk: int = 512
-    """Open bulk connections that others made, idle ones included."""
+    """Most open bulk connections that others made, idle ones included."""
     clock_jump_seconds: float = 5.0
-    """When wall and monotonic clock part by more, the device slept: links are dropped and dialled again."""
+    """If wall and monotonic clock diverge by more, the device slept: links are dropped and dialled again."""
 
 
 class ProtocolSettings(msgspec.Struct, frozen=True):
-    """Timings of the protocol core. None of them decides safety; they decide how soon something is tried."""
+    """Timings of the protocol core. Safety depends on none of them, only how soon something is tried."""
 
     heartbeat: float = 1.0
-    """Seconds between Status messages to everybody linked."""
+    """Seconds between two Status messages to all linked nodes."""
     resend: float = 1.0
     """Seconds before an unanswered message is repeated."""
     steady: float = 2.0
     """Seconds the set of present nodes must not change before a run is founded."""
     gone: float = 1.2
-    """Seconds a link may be down before its member counts as gone in this round: a broken link is redialled
-    sooner."""
+    """Seconds a link may be down before its member counts as absent: a broken link is redialled sooner."""
     start_grace: float = 6.0
-    """Seconds after a start during which every member counts as heard: they may be starting too."""
+    """Seconds after a start during which every member counts as present: they may be starting, too."""
     overtaken: float = 0.1
-    """Seconds a commit that a peer must know of may be on its way here before this node asks for it."""
+    """Seconds this node waits for a commit that a peer knows of before it asks for it."""
     report_after: float = 0.25
-    """Seconds a member keeps its evaluation of the last model before it reports it to all screens: where
-    a round is shorter, its record tells the evaluations of all at once."""
+    """Seconds after which a member reports its evaluation of the last model to all screens: if the round is
+    shorter, its record has the evaluations of all members."""
     declined_rest: float = 60.0
-    """Seconds before a run this device cannot take part in is looked at, and spoken of, again."""
+    """Seconds before a run that this device cannot take part in is considered, and reported, again."""
     often: float = 0.5
-    """Seconds at least between two Status messages that say only that a member is a round further: where
-    rounds are short, its other messages say so too."""
+    """Minimum seconds between two Status messages that only report a new round: in short rounds, a member's
+    other messages report it, too."""
     rank_step: float = 0.5
     """Seconds the next candidate in rank waits for the one before it."""
     backoff: float = 0.3
-    """Seconds a refused candidate waits before it stands again; doubles up to `backoff_most`."""
+    """Seconds a refused candidate waits before it runs again; doubles up to `backoff_most`."""
     backoff_most: float = 10.0
-    """So that a recovered network is used within seconds."""
+    """Longest wait of a refused candidate: a recovered network is used within seconds."""
     straggler_factor: float = 1.5
     """A member may take this multiple of its own prediction before the round may close without it."""
     glance: float = 6.0
     """Seconds a node that was started on a finished run waits for a link to a member that lacks the final
-    model: more than `NetSettings.redial_most_seconds`, so that one that runs has dialled."""
+    model: longer than `NetSettings.redial_max_seconds`, so that every running member has dialled."""
     linger: float = 30.0
     """Seconds a finished node waits for a member that is unreachable before it exits without its FINAL."""

@@ -1,4 +1,4 @@
-"""Every error p2pfl raises on purpose, split by who can do something about it.
+"""All errors that p2pfl raises on purpose, grouped by who can do something about them.
 
 ::
 
@@ -25,11 +25,11 @@ from __future__ import annotations
 
 
 class P2pflError(Exception):
-    """The root: catching it catches everything p2pfl raises on purpose."""
+    """The root of all errors that p2pfl raises on purpose."""
 
 
 class UserError(P2pflError):
-    """The person at this device asked for something that cannot be done, and can change it."""
+    """The user of this device asked for something impossible, and can change that."""
 
 
 class CredentialsError(UserError):
@@ -41,7 +41,7 @@ class DataDirectoryError(UserError):
 
 
 class OutOfFilesError(DataDirectoryError):
-    """Too many files are open in this process: no fault of the disk, and it may be over in a moment."""
+    """Too many files are open in this process: not the disk's fault, and often temporary."""
 
 
 class ClonedError(DataDirectoryError):
@@ -61,7 +61,7 @@ class FrameError(PeerError):
 
 
 class ProtocolError(PeerError):
-    """A well-formed message that has no place here."""
+    """A well-formed message that is not allowed here."""
 
 
 class VersionError(ProtocolError):

@@ -523,21 +523,13 @@ class RunEnded(Event, frozen=True, tag="run_ended"):
         return self.metrics.get("accuracy")
 
 
-class LoneTrained(Event, frozen=True, tag="lone_trained"):
-    """How well a model does that was trained on one node's data alone: what a demo compares with."""
-
-    name: str
-    accuracy: float
-    epochs: int
-
-
 LogEvent = Notice | Commanded | OptionsIgnored | PeerRefused
 """Events that are only log lines: they change no state."""
 
 LiveEvent = ProgressMade | Measured | PeerStatus | PeerDeviceInfo
 """Frequent events for live displays: each replaces the previous one of the same kind, and none is logged."""
 
-NodeEvent = Started | WorkerReady | WorkerFailed | DataShown | Waiting | Ended | LoneTrained
+NodeEvent = Started | WorkerReady | WorkerFailed | DataShown | Waiting | Ended
 """Events about this device's processes and data."""
 
 PeerEvent = PeerLinked | PeerLost | PeerLeaving | AddressFailed

@@ -1,9 +1,8 @@
-"""Maps places in the chain of records to the numbers of training rounds.
+"""Maps positions in the chain of records to numbers of training rounds.
 
-Protocol, journal and event stream number records: 1, 2, 3, without a gap. People number the rounds of
-training, up to the number a run is to have. The two differ once a run went on after its closing evaluation,
-which is a record without training, and in a run that continues another one. Every number that is shown to
-people comes from here.
+Protocol, journal and event stream number records: 1, 2, 3, without a gap. People number training rounds, up
+to the number that a run is to have. The two numbers differ after a closing evaluation, which is a record
+without training, and in a run that continues another one. All numbers shown to people come from here.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from p2pfl import events
 
 
 class Numbering:
-    """Knows, of one run, which training round each record belongs to."""
+    """Maps the records of one run to training rounds."""
 
     def __init__(self) -> None:
         self.run = ""
         self._from: list[int] = []
-        """Records from which on the difference is another one, in order."""
+        """Records at which the difference changes, in order."""
         self._differences: list[int] = []
-        """How much lower the training round's number is, from that record on."""
+        """Record number minus training round, from each of those records on."""
 
     def note(self, index: int, trained: int) -> None:
-        """Take note that *trained* rounds of training lie up to and including record *index*."""
+        """Record that *trained* training rounds lie up to and including record *index*."""
         at = bisect_right(self._from, index)
         difference = index - trained
         if at and self._differences[at - 1] == difference:
@@ -39,16 +38,16 @@ class Numbering:
             del self._from[at + 1], self._differences[at + 1]
 
     def of(self, index: int) -> int:
-        """Return the number of the training round that record *index* is, or that the last one before it was.
+        """Return the training round of record *index*, or of the last training record before it.
 
-        Of records nobody knows of yet, each is taken for a round of training.
+        Every record that is not known yet counts as a training round.
         """
         if not self._from:
             return index
         return max(0, index - self._differences[max(0, bisect_right(self._from, index) - 1)])
 
     def take(self, event: events.AnyEvent) -> int | None:
-        """Take the next event of a node; return the training round it is about, None if it is about none."""
+        """Process the next event of a node; return the training round it is about, or None."""
         match event:
             case events.RunJoined():
                 if event.run != self.run:

@@ -1,7 +1,7 @@
-"""Paths that people name or that a system proposes: what is there, as far as this user may look.
+"""Looks at paths that users give or systems propose; a path that this user may not read counts as missing.
 
-`pathlib` raises where a folder may not be looked into or a name is too long. To somebody who looks for a
-file, such a place holds nothing; only a path that a person named is worth a sentence (`obstacle`).
+`pathlib` raises an error for a folder without permission or a name that is too long. Code that searches for a
+file treats such a place as empty; only for a path that a user gave the reason is reported (`obstacle`).
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _OBSTACLES = {
 
 
 def holds_file(path: Path) -> bool:
-    """Return whether *path* is a file that this user can see."""
+    """Return whether *path* is a file that this user can access."""
     return os.path.isfile(path)  # noqa: PTH113 - never raises
 
 
 def holds_folder(path: Path) -> bool:
-    """Return whether *path* is a folder that this user can see."""
+    """Return whether *path* is a folder that this user can access."""
     return os.path.isdir(path)  # noqa: PTH112 - never raises
 
 
 def is_there(path: Path) -> bool:
-    """Return whether there is something at *path* that this user can see."""
+    """Return whether anything is at *path* that this user can access."""
     return os.path.exists(path)  # noqa: PTH110 - never raises
 
 
 def folders_in(path: Path) -> list[Path]:
-    """Return the folders in *path* in alphabetical order; none where this user may not look."""
+    """Return the folders in *path* in alphabetical order; none if this user may not read it."""
     try:
         return sorted(entry for entry in path.iterdir() if holds_folder(entry))
     except OSError:
@@ -46,7 +46,7 @@ def folders_in(path: Path) -> list[Path]:
 
 
 def obstacle(path: Path) -> str:
-    """Return why this user cannot see what is at *path*; empty where it is there, or is just missing."""
+    """Return why this user cannot access *path*; empty if it is accessible or simply missing."""
     try:
         path.stat()
     except OSError as error:
@@ -59,7 +59,7 @@ def obstacle(path: Path) -> str:
 
 
 def full(path: Path) -> Path:
-    """Return *path* from the root, with `~` resolved.
+    """Return *path* as an absolute path, with `~` expanded.
 
     Raises:
         UserError: there is no such home folder, or the path is not text.
@@ -83,7 +83,7 @@ def full(path: Path) -> Path:
 
 
 def user_data(name: str) -> Path | None:
-    """Return the folder *name* for data of this user's programs; None for a user without a home folder."""
+    """Return the folder *name* in this user's application data; None for a user without a home folder."""
     import platformdirs
 
     try:
@@ -94,12 +94,12 @@ def user_data(name: str) -> Path | None:
 
 
 def shown(path: Path | str) -> str:
-    """Return *path* so that it can be printed, with bytes that are no text escaped."""
+    """Return *path* as printable text, with undecodable bytes escaped."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def quoted(path: Path | str) -> str:
-    """Return *path* as a word of a command line that people can copy."""
+    """Return *path* quoted for a shell, so that people can copy it."""
     return shlex.quote(shown(path))
 
 

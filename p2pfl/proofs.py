@@ -1,12 +1,12 @@
-"""What members sign, and how anybody checks it: votes, and the state of the journal they are kept in.
+"""Signed votes and signed claims about journals, and how any node checks them.
 
-A commit is believed because a quorum accepted its record. Each of these acceptances is signed with the key of
-the member's certificate, and the SHA-256 of that key is the node id: so a commit is a proof that needs no
-trust in who shows it, now or years later. Every vote also says how many votes its journal had cast by then, a
-number that only rises. A journal that shows a lower one than it has shown before was restored or copied, and
-what it signed itself proves that to it.
+A commit is believed because a quorum has accepted its record. Each member signs its acceptance with the key
+of its certificate, and the SHA-256 of that key is the node id. So a commit is a proof that needs no trust in
+its sender, now or years later. Every vote also carries the number of votes that its journal had cast by then,
+which only rises. A journal that shows a lower number than before was restored or copied, and its own
+signature proves that to it.
 
-Nothing here knows an algorithm: a `Signer` is handed in. The real one is `p2pfl.identity.signatures`.
+This module knows no signature algorithm: it gets a `Signer`. The real one is in `p2pfl.identity.signatures`.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ from p2pfl.messages import (
 )
 
 Verify = Callable[[str, bytes, bytes, bytes], bool]
-"""Given node id, key, signature and text, tells whether the key is the node's and the signature the key's."""
+"""Takes node id, key, signature and text; returns whether the key is the node's and the signature is the
+key's."""
 
 PROMISE, ACCEPTANCE, CLAIM, CONTROL_REQUEST = "p2pfl promise", "p2pfl acceptance", "p2pfl start", "p2pfl wish"
-"""The first word of every signed text: a signature for one of them is worthless for another."""
+"""Purpose at the beginning of every signed text: a signature for one purpose is worthless for another."""
 
 Boot = Annotated[int, Meta(ge=1, le=2**53)]
 Nonce = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -50,40 +51,40 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Signer(msgspec.Struct, frozen=True):
-    """A node's own key, to sign with, and how to check what others signed."""
+    """Signs with a node's own key, and checks the signatures of others."""
 
     key: bytes
-    """Its public half."""
+    """The public key."""
     sign: Callable[[bytes], bytes]
     verify: Verify
 
 
 class CastVote(Struct, frozen=True):
-    """A vote together with what it was given for: all that is needed to check it."""
+    """A vote and what it was cast for: everything needed to check it."""
 
     run: Digest
     round: Round
     ballot: Ballot
     record: DigestOrEmpty
-    """Of the accepted record; empty for a promise."""
+    """Digest of the accepted record; empty for a promise."""
     vote: SignedVote
 
     def is_valid(self, verify: Verify) -> bool:
-        """Whether the member it names has signed it."""
+        """Whether the member that it names has signed it."""
         vote = self.vote
         text = _vote_text(self.run, self.round, self.ballot, self.record, vote.node, vote.journal, vote.votes)
         return verify(vote.node, vote.key, vote.signature, text)
 
 
 class Claim(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What a node says of its journal when it introduces itself, signed."""
+    """A node's signed claim about its journal, sent when it introduces itself."""
 
     journal: JournalId
     incarnation: Boot
-    """Starts with this journal, this one included."""
+    """Number of starts with this journal, including this one."""
     nonce: Nonce
     votes: Count
-    """Votes this journal has cast."""
+    """Number of votes that this journal has cast."""
     key: PublicKey
     signature: Signature
 
@@ -93,37 +94,37 @@ class Claim(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
         return verify(node, self.key, self.signature, text)
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """What is remembered of another node's journal: the last it has shown, as it signed it."""
+class JournalEvidence(msgspec.Struct, frozen=True):
+    """The newest evidence of another node's journal, as that node signed it."""
 
     claim: Claim | None = None
-    """Of its last start; None where only votes of it were seen."""
+    """Claim of its last start; None where only votes of it were seen."""
     cast: CastVote | None = None
     """Its newest vote."""
 
     @property
     def votes(self) -> int:
-        """How many votes it has cast, as far as is known."""
+        """Number of votes that it has cast, as far as is known."""
         of_claim = self.claim.votes if self.claim is not None else 0
         return max(of_claim, self.cast.vote.votes) if self.cast is not None else of_claim
 
-    def with_vote(self, cast: CastVote | None) -> Seen:
-        """Return this with *cast*, if that is newer."""
+    def with_vote(self, cast: CastVote | None) -> JournalEvidence:
+        """Return this evidence with *cast*, if that vote is newer."""
         if cast is None or (self.cast is not None and self.cast.vote.votes >= cast.vote.votes):
             return self
-        return Seen(self.claim, cast)
+        return JournalEvidence(self.claim, cast)
 
 
 def sign_vote(
     signer: Signer, me: Member, run: str, round_: int, ballot: Ballot, record: str, votes: int
 ) -> SignedVote:
-    """Return a vote of *me*: for *record* in *ballot*, or, where that is empty, the promise of *ballot*."""
+    """Sign an acceptance by *me* of *record* in *ballot*, or a promise of *ballot* if *record* is empty."""
     text = _vote_text(run, round_, ballot, record, me.node, me.journal, votes)
     return SignedVote(me.node, me.journal, votes, signer.key, signer.sign(text))
 
 
 def sign_claim(signer: Signer, me: Member, incarnation: int, nonce: str, votes: int) -> Claim:
-    """Return what *me* says of its journal."""
+    """Sign a claim of *me* about its journal."""
     text = _claim_text(me.node, me.journal, incarnation, nonce, votes)
     return Claim(me.journal, incarnation, nonce, votes, signer.key, signer.sign(text))
 
@@ -136,13 +137,13 @@ def sign_request(
     what: Literal["pause", "resume", "end", "end-now"],
     by: str,
 ) -> ControlRequest:
-    """Return a wish that *by* has given at *node*, which signs it."""
+    """Sign a control request that *by* gave at *node*."""
     text = _request_text(node, run, round_, what, by)
     return ControlRequest(run, round_, what, by, node, signer.key, signer.sign(text))
 
 
 def is_request_valid(control_request: ControlRequest, verify: Verify) -> bool:
-    """Whether the node at which *wish* was given has signed it."""
+    """Whether the node at which *control_request* was given has signed it."""
     text = _request_text(
         control_request.node,
         control_request.run,
@@ -154,24 +155,24 @@ def is_request_valid(control_request: ControlRequest, verify: Verify) -> bool:
 
 
 def cast_of(message: Promise | Accepted) -> CastVote:
-    """Return the vote in *message*, to be checked."""
+    """Return the vote in *message*, not checked yet."""
     record = message.record if isinstance(message, Accepted) else ""
     return CastVote(message.run, message.round, message.ballot, record, message.vote)
 
 
 def casts_of(commit: Commit) -> list[CastVote]:
-    """Return the acceptances of *commit*, each to be checked by itself."""
+    """Return the acceptances of *commit*, not checked yet."""
     record = commit.record
     digest = record_digest(record)
     return [CastVote(record.run, record.round, commit.ballot, digest, vote) for vote in commit.acceptors]
 
 
 def accepted_by(commit: Commit, voters: frozenset[Member] | set[Member], verify: Verify) -> set[Member]:
-    """Return which of *voters* have accepted *commit*, by their own signatures."""
+    """Return those of *voters* that have accepted *commit*, according to their own signatures."""
     first: dict[Member, CastVote] = {}
     for cast in casts_of(commit):
         if cast.vote.member in voters:
-            first.setdefault(cast.vote.member, cast)  # a check is slow: no member gets more than one
+            first.setdefault(cast.vote.member, cast)  # a check is slow: one for each member at most
     return {member for member, cast in first.items() if cast.is_valid(verify)}
 
 

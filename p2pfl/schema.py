@@ -1,15 +1,15 @@
-"""The shape of a model file, known before a byte of it arrives.
+"""The schema of a model file, known before a byte of the file arrives.
 
-A model travels as a safetensors file in one canonical layout, so equal tensors give equal bytes and
-an equal digest on every device, and the length of a file follows from its schema alone: a receiver knows the
-only acceptable length of a blob before it allocates anything. Record 0 names the header by its digest
-(`Layout`), so it is short however many tensors there are. Here is the schema, the canonical header, and the
-parser for headers of strangers. It stands apart from `learning` because the node process checks blobs and
-must not import torch.
+A model travels as a safetensors file in one canonical layout. So equal tensors give equal bytes and an equal
+digest on every device, and the length of a file follows from its schema: a receiver knows the only acceptable
+length of a blob before it allocates anything. Record 0 names the header by its digest (`Layout`), so it is
+short however many tensors there are. This module has the schema, the canonical header, and the parser for
+headers that peers send. It is no part of `learning`, because the node process checks blobs and must not
+import torch.
 
 Canonical layout: an 8-byte little-endian header length; a JSON header without spaces, tensors in file order,
 padded with spaces to a multiple of 8; then the tensors, contiguous, little-endian, without gaps, ordered by
-falling element size, then by name: every tensor lies aligned.
+falling element size, then by name, so that every tensor is aligned.
 """
 
 from __future__ import annotations
@@ -40,17 +40,16 @@ DTYPE_BYTES = {
     "U8": 1,
     "BOOL": 1,
 }
-"""Bytes an element of each safetensors dtype takes."""
+"""Bytes of one element of each safetensors dtype."""
 
 MAX_HEADER_BYTES = 4 * 1024 * 1024
-"""A header longer than this is refused unread: ResNet-152's takes 90 KB."""
+"""A longer header is refused unread; that of ResNet-152 has 90 KB."""
 
 MAX_DIMENSIONS = 8
 """More dimensions than any layer in torch uses."""
 
-
 SCHEMAS_REMEMBERED = 4
-"""A process deals with one or two, and asks for the header of each for every file it reads or writes."""
+"""A process uses one or two schemas, and needs the header of one for every file that it reads or writes."""
 
 
 class TensorSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -67,7 +66,7 @@ class TensorSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
 
     @property
     def nbytes(self) -> int:
-        """The number of bytes the tensor takes in a file."""
+        """The number of bytes of the tensor in a file."""
         return self.elements * DTYPE_BYTES[self.dtype]
 
     def __str__(self) -> str:
@@ -79,9 +78,9 @@ Schema = tuple[TensorSpec, ...]
 
 
 class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What all model files of a run have in common, in a few bytes however many tensors there are.
+    """Header digest and lengths of all model files of a run: a few bytes, however many tensors there are.
 
-    The header says the schema; whoever has any model file of the run has it.
+    The schema is in the header, so it can be read from any model file of the run.
     """
 
     header: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -92,7 +91,7 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def canonical(tensors: Iterable[TensorSpec]) -> Schema:
-    """Order *tensors* as a file holds them.
+    """Return *tensors* in file order.
 
     Raises:
         BlobError: an unknown dtype, a bad shape, or a name used twice.
@@ -147,7 +146,7 @@ def schema_in(start: bytes, layout: Layout) -> Schema:
     """Read the schema of *layout* from *start*, the first `header_bytes` of one of its files.
 
     Raises:
-        BlobError: these are other bytes, or give another layout.
+        BlobError: the bytes have another digest, or give another layout.
     """
     if blake3(start).hexdigest() != layout.header:
         raise BlobError("the file does not begin with the header of this run's model")
@@ -189,7 +188,7 @@ def parse_header(start: bytes) -> Schema:
 
 
 def first_difference(mine: Schema, theirs: Schema) -> str | None:
-    """Name the first tensor in which two schemas differ, as half a sentence; None when they are equal."""
+    """Describe the first tensor in which two schemas differ, as half a sentence; None when they are equal."""
     own = {spec.name: spec for spec in mine}
     for spec in theirs:
         match = own.pop(spec.name, None)

@@ -35,9 +35,6 @@ DRAIN_SECONDS = 2.0
 MAX_HELD_BYTES = 64 * 1024
 """What a node keeps for a stalled reader: some hundred lines. Later output is left out."""
 
-PIPE_EXIT = 128 + 13
-"""Exit code when the reader of a pipe has gone: what shells give a program that SIGPIPE ended."""
-
 TWINS = {
     **dict(zip("▁▂▃▄▅▆▇█", "_.:-=+*#", strict=True)),
     "✓": "+",

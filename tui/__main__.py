@@ -14,19 +14,13 @@ from typing import TYPE_CHECKING
 
 from p2pfl import streams
 from p2pfl.errors import P2pflError
+from p2pfl.exit_codes import ExitCode
 from p2pfl.observe.printer import item_line
 from p2pfl.paths import quoted
 from tui.source import Live, Replay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-EXIT_ERROR = 2
-"""Exit code of an error that is explained in a sentence."""
-
-EXIT_BUG = 70
-"""Exit code of an unexpected error (EX_SOFTWARE in BSD's sysexits.h)."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -59,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options, source)
     except P2pflError as error:
         sys.stderr.write(f"p2pfl: {error}\n")
-        return EXIT_ERROR
+        return ExitCode.UNFIT
 
 
 def _source(options: argparse.Namespace) -> Live | Replay:
@@ -83,9 +77,9 @@ def _print(replay: Replay) -> int:
                 sys.stdout.flush()
     except streams.OutputLost as lost:
         if lost.is_reader_gone:
-            return streams.PIPE_EXIT
+            return ExitCode.READER_GONE
         sys.stderr.write(f"p2pfl: standard output cannot be written to: {lost}\n")
-        return EXIT_ERROR
+        return ExitCode.UNFIT
     if replay.damaged:
         sys.stderr.write(f"{replay.path}: {replay.damaged} unreadable lines were left out\n")
     return 0
@@ -121,7 +115,7 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
             f"attach again with `{again}`. That is a bug: please report it with "
             f"{keep_traceback(app.fault)}.\n"
         )
-        return EXIT_BUG
+        return ExitCode.BUG
     if last and options.replay is None and options.demo is None:
         sys.stdout.write(f"detached from {last}. The node goes on; attach again with `{again}`\n")
     return 0

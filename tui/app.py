@@ -22,7 +22,7 @@ from p2pfl.errors import NetworkError, UserError
 from p2pfl.observe.connection import Connection
 from p2pfl.observe.state import FINISHED_PHASES
 from p2pfl.paths import full
-from p2pfl.wire.observing import What
+from p2pfl.wire.observing import CommandName
 from tui import views
 from tui.control import DemoControl
 from tui.dialogs import ConfirmDialog, ExportDialog, killing, leaving, stopping, stopping_now
@@ -335,12 +335,12 @@ class Tui(App[str]):
 
     # --- commands to the node ----------------------------------------------------------------------
 
-    def order(self, what: What) -> None:
+    def order(self, what: CommandName) -> None:
         """Send the node a command and show the answer."""
         if isinstance(self.session.source, Live):
             self.run_worker(self._order(self.session.source, what), group="orders")
 
-    async def _order(self, source: Live, what: What) -> None:
+    async def _order(self, source: Live, what: CommandName) -> None:
         try:
             answer = await source.order(what)
         except NetworkError as error:

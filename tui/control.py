@@ -7,10 +7,16 @@ from typing import Literal
 
 import msgspec
 
-from p2pfl.cli.demo_files import COMMANDS_FILE, EVENTS_FILE, NODES_FILE, Command, Listed
+from p2pfl.demo.control import (
+    COMMANDS_FILE,
+    NODES_FILE,
+    REPORTS_FILE,
+    Command,
+    DemoReport,
+    LineReader,
+    NodeList,
+)
 from p2pfl.errors import UserError
-from p2pfl.events import Published
-from p2pfl.runtime.follow import EventFollower
 
 
 class DemoControl:
@@ -23,18 +29,18 @@ class DemoControl:
             UserError: the folder is no demo's.
         """
         try:
-            demo = msgspec.json.decode((folder / NODES_FILE).read_bytes(), type=Listed)
+            demo = msgspec.json.decode((folder / NODES_FILE).read_bytes(), type=NodeList)
         except (OSError, msgspec.DecodeError) as error:
             raise UserError(f"{folder} holds no demo ({error}); give the --dir of `p2pfl demo`") from error
         self.names = tuple(node.name for node in demo.nodes)
         self._commands = folder / COMMANDS_FILE
-        self._follower = EventFollower(folder / EVENTS_FILE)
+        self._reports = LineReader(folder / REPORTS_FILE)
 
     def do(self, what: Literal["kill", "start"], name: str) -> None:
         """Ask the demo to "kill" or "start" the node *name*."""
         with self._commands.open("ab") as file:
             file.write(msgspec.json.encode(Command(what, name)) + b"\n")
 
-    def read(self) -> list[Published]:
-        """Return what the demo itself told since the last call; its numbers are not the node's."""
-        return [msgspec.structs.replace(one, seq=0) for one in self._follower.read()]
+    def read(self) -> list[DemoReport]:
+        """Return what the demo itself reported since the last call."""
+        return self._reports.read(DemoReport)

@@ -34,5 +34,5 @@ def write(path: Path, state: State) -> int:
     rows = rows_of(state)
     if not rows:
         raise UserError("no round is decided yet: there is nothing to write")
-    write_report(path, report_text(path, rows, list(state.lone.values())))
+    write_report(path, report_text(path, rows, list(state.local_only.values())))
     return len(rows)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from p2pfl.demo.control import LocalOnlyModel
 from p2pfl.events import Published, RoundRow
 from p2pfl.observe.connection import Connected, Connection, Retrying
 from p2pfl.observe.state import FINISHED_PHASES, State
 from p2pfl.paths import quoted
-from p2pfl.wire.observing import Greeting, What
+from p2pfl.wire.observing import CommandName, ObserverWelcome
 from tui.control import DemoControl
 from tui.source import Live, Replay
 from tui.symbols import Glyphs
@@ -39,7 +40,7 @@ class Session:
         self.seen_problems = 0
         """Those of them that were there when the log was last on the screen."""
         self._clock = clock
-        self._greeting: Greeting | None = None
+        self._greeting: ObserverWelcome | None = None
 
     # --- the state ----------------------------------------------------------------------
 
@@ -66,8 +67,11 @@ class Session:
         if isinstance(self.source, Replay):
             self.source.play(self._clock(), self.deliver, self.reset)
         if self.demo is not None:
-            for item in self.demo.read():
-                self.state.apply(item)
+            for report in self.demo.read():
+                if isinstance(report.what, LocalOnlyModel):
+                    self.state.add_local_only(report.what.name, report.what.accuracy)
+                else:
+                    self.state.apply(Published(0, report.time, report.what))
 
     def now(self) -> float:
         """Return the time that ages refer to: the wall clock's, or in a replay the recording's."""
@@ -102,7 +106,7 @@ class Session:
         """Whether there is a run that has not ended."""
         return bool(self.state.run) and self.state.phase not in (*FINISHED_PHASES, "ended")
 
-    def may(self, *commands: What) -> bool:
+    def may(self, *commands: CommandName) -> bool:
         """Return whether the node takes one of *commands* from this user."""
         if self._greeting is None or self.is_stale:
             return False

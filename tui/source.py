@@ -13,8 +13,8 @@ import msgspec
 from p2pfl.errors import UserError
 from p2pfl.events import Published
 from p2pfl.observe.connection import Connected, Connection, Item
-from p2pfl.runtime.follow import parse_line
-from p2pfl.wire.observing import Answer, Greeting, What
+from p2pfl.runtime.observing.follow import parse_line
+from p2pfl.wire.observing import CommandName, CommandResult, ObserverWelcome
 
 SLOWEST, FASTEST = 0.25, 64.0
 """Limits of the speed of a replay."""
@@ -62,7 +62,7 @@ class Live:
         """Try to connect at once."""
         self._follower.retry_now()
 
-    async def order(self, what: What) -> Answer:
+    async def order(self, what: CommandName) -> CommandResult:
         """Send the node a command and return its answer.
 
         Raises:
@@ -135,7 +135,7 @@ class Replay:
     ) -> None:
         """Report a connection, which a recording always has; `play` delivers the events."""
         del deliver, reset
-        on_connection(Connected(Greeting(1, "", "", "", "", "", "observer", (), "", resumed=False)))
+        on_connection(Connected(ObserverWelcome(1, "", "", "", "", "", "observer", (), "", resumed=False)))
         await asyncio.Event().wait()
 
     @property

@@ -1,7 +1,7 @@
-"""The command `p2pfl`: its subcommands, and what becomes of an error that reaches the top.
+"""The command `p2pfl`: its subcommands, and how errors that reach the top are reported.
 
-A subcommand's module is imported when that subcommand is asked for, and no other one: `p2pfl --help` knows
-the names and one line about each from the table here. So `p2pfl certs` never waits for what a node needs.
+Only the module of the subcommand that is called is imported: `p2pfl --help` has the names and one line about
+each from the table here, and `p2pfl certs` does not wait for the imports of a node.
 """
 
 from __future__ import annotations
@@ -16,25 +16,17 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from p2pfl import __version__, streams
-from p2pfl.cli.grouped import GroupedCommand
+from p2pfl.cli.options import GroupedCommand
 from p2pfl.errors import ClonedError, P2pflError, UserError
-
-EXIT_ERROR = 2
-"""An error that p2pfl explains in a sentence; Typer's own code for an option it does not understand."""
-
-EXIT_CLONED = 8
-"""Exit code of a node whose data directory is a copy, at every start: as when it was found out."""
-
-EXIT_BUG = 70
-"""An error nobody foresaw (EX_SOFTWARE in BSD's sysexits.h)."""
+from p2pfl.exit_codes import ExitCode
 
 
 class Subcommand(NamedTuple):
-    """Where a subcommand is, and its line in `p2pfl --help`."""
+    """The place of a subcommand's code, and its line in `p2pfl --help`."""
 
     module: str
     attribute: str
-    """A function that Typer makes a command of, or a Typer app with commands of its own."""
+    """A function that becomes a command, or a Typer app with commands of its own."""
     help: str
     """The first line of that function's docstring, or the app's help: a test compares them."""
 
@@ -43,78 +35,78 @@ SUBCOMMANDS = {
     "node": Subcommand(
         "p2pfl.cli.node",
         "node",
-        "Train with the federation: find the peers, agree on a run, train, elect, average, commit.",
+        "Train with the federation: find peers, agree on a run, train, elect, aggregate, commit.",
     ),
     "tui": Subcommand(
         "p2pfl.cli.tui",
         "tui",
-        "Watch a running node, or a recording of one, on the terminal's whole screen.",
+        "Open the terminal UI on a running node, or on a recording of one.",
     ),
     "demo": Subcommand(
         "p2pfl.cli.demo",
         "demo",
-        "Run a whole federation on this machine and compare it with models trained alone.",
+        "Run a federation on this machine and compare its model with models trained alone.",
     ),
     "status": Subcommand(
         "p2pfl.cli.watching", "status", "Show what a running node and its federation are doing now."
     ),
     "watch": Subcommand(
-        "p2pfl.cli.watching", "watch", "Print what a running node tells, line by line, until it ends."
+        "p2pfl.cli.watching", "watch", "Print the events of a running node, line by line, until it ends."
     ),
     "start": Subcommand(
-        "p2pfl.cli.orders", "start", "Give the start that a node run with --wait holds back."
+        "p2pfl.cli.orders", "start", "Start the run that a node started with --wait holds back."
     ),
     "pause": Subcommand(
         "p2pfl.cli.orders", "pause", "Pause the run of the whole federation after the open round."
     ),
-    "resume": Subcommand("p2pfl.cli.orders", "resume", "Let a paused run go on."),
+    "resume": Subcommand("p2pfl.cli.orders", "resume", "Resume a paused run."),
     "stop": Subcommand(
         "p2pfl.cli.orders", "stop", "End the run of the whole federation after the open round."
     ),
     "leave": Subcommand(
-        "p2pfl.cli.orders", "leave", "Make one node of yours leave politely: the others go on without it."
+        "p2pfl.cli.orders", "leave", "Make a node leave politely: the others go on without it."
     ),
     "save": Subcommand(
         "p2pfl.cli.orders",
         "save",
-        "Make a node save the last committed model as a file in its data directory.",
+        "Make a node save the last committed model to a file in its data directory.",
     ),
     "certs": Subcommand(
         "p2pfl.cli.certs",
         "app",
-        "Make and show the certificates by which the devices of a federation know each other.",
+        "Create and show the certificates of a federation's devices.",
     ),
     "doctor": Subcommand(
         "p2pfl.cli.doctor",
         "doctor",
-        "Check what a node needs to run here, and say what to do about what is missing.",
+        "Check whether a node can run on this device, and say what is missing.",
     ),
     "continue": Subcommand(
         "p2pfl.cli.continue_",
         "app",
-        "Go on with who is left when a majority is gone for good: a new run from the last model.",
+        "Continue without a majority that is lost for good: a new run from the last model.",
     ),
     "history": Subcommand(
         "p2pfl.cli.history",
         "history",
-        "Show the committed training rounds of a run, or check that all is as it must be.",
+        "Show the committed training rounds of a run, or verify the data directories.",
     ),
     "export": Subcommand(
         "p2pfl.cli.history",
         "export",
-        "Copy a committed model out of a data directory, as a file that safetensors loads.",
+        "Copy a committed model from a data directory to a safetensors file.",
     ),
     "simulate": Subcommand(
         "p2pfl.cli.simulate",
         "simulate",
-        "Run simulated federations through crashes, cuts and lost disks, and judge every step.",
+        "Simulate federations with crashes, partitions and lost disks, and check every step.",
     ),
 }
 """The subcommands in the order `p2pfl --help` lists them."""
 
 
 def load(name: str) -> Any:
-    """Import the subcommand *name* and return its command, as Typer's group wants it."""
+    """Import the subcommand *name* and return its command."""
     subcommand = SUBCOMMANDS[name]
     target = getattr(import_module(subcommand.module), subcommand.attribute)
     if isinstance(target, typer.Typer):
@@ -130,15 +122,15 @@ class LazyGroup(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         for name, subcommand in SUBCOMMANDS.items():
-            # Stands for the command in lists and in "did you mean"; `get_command` returns the real one.
+            # A placeholder for lists and "did you mean"; `get_command` returns the real one.
             self.commands[name] = TyperCommand(name, help=subcommand.help, rich_markup_mode=None)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the group's signature
-        """Return the command called *cmd_name*, None if there is no such."""
+        """Return the command called *cmd_name*, None if there is none."""
         return load(cmd_name) if cmd_name in SUBCOMMANDS else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the group's signature
-        """Write the list of commands, importing none of them."""
+        """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, subcommand.help) for name, subcommand in SUBCOMMANDS.items()])
 
@@ -170,9 +162,9 @@ def p2pfl(
 def main() -> None:
     """Run the command line of this process, and exit with its code.
 
-    An error p2pfl raises on purpose is one line on standard error, and so is what the operating system
-    refuses. Any other is a bug: its traceback goes to a file, which a line on standard error names. Where the
-    reader of standard output goes away (`| head`), the command ends silently, as SIGPIPE ends a program.
+    An error that p2pfl raises on purpose, or that comes from the operating system, is one line on standard
+    error. Any other is a bug: its traceback goes to a file, and a line on standard error names the file. When
+    the reader of standard output goes away (`| head`), the command ends silently, like after SIGPIPE.
     """
     streams.mend()
     try:
@@ -183,32 +175,32 @@ def main() -> None:
             streams.drain()
     except P2pflError as error:
         _explain(str(error))
-        sys.exit(EXIT_CLONED if isinstance(error, ClonedError) else EXIT_ERROR)
+        sys.exit(ExitCode.CLONED if isinstance(error, ClonedError) else ExitCode.UNFIT)
     except streams.OutputLost as lost:
         if lost.is_reader_gone:
-            sys.exit(streams.PIPE_EXIT)
+            sys.exit(ExitCode.READER_GONE)
         _explain(f"standard output cannot be written to: {lost}")
-        sys.exit(EXIT_ERROR)
+        sys.exit(ExitCode.UNFIT)
     except OSError as error:
         _explain(_refusal(error))
-        sys.exit(EXIT_ERROR)
-    except Exception as error:  # noqa: BLE001 - the last place that can say something better than a traceback
+        sys.exit(ExitCode.UNFIT)
+    except Exception as error:  # noqa: BLE001 - the last place that can report more than a traceback
         from p2pfl.runtime.logs import keep_traceback
 
         _explain(
             f"an error nobody foresaw ended this command ({type(error).__name__}: {error}). "
             f"That is a bug; please report it with {keep_traceback(error)}."
         )
-        sys.exit(EXIT_BUG)
+        sys.exit(ExitCode.BUG)
 
 
 def _explain(text: str) -> None:
-    """Write *text* to standard error, behind everything on standard output."""
+    """Write *text* to standard error, after everything on standard output."""
     sys.stderr.write(f"p2pfl: {text}\n")
 
 
 def _refusal(error: OSError) -> str:
-    """Return what the operating system refused; without a path, where the details are."""
+    """Describe an error of the operating system; one without a path is written to a file in full."""
     if error.filename is not None:
         return f"the system refused {error.filename}: {error.strerror or error}; check that path"
     from p2pfl.runtime.logs import keep_traceback

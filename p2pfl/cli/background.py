@@ -1,6 +1,6 @@
-"""`p2pfl node --tui`: the node as a process in the background, and the terminal UI on it.
+"""`p2pfl node --tui`: starts the node as a background process and opens the terminal UI on it.
 
-The node outlives the screen, the shell and the terminal: whoever quits looks away, and may come back.
+The node keeps running when the terminal UI, the shell or the terminal is closed.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from pathlib import Path
 
 import typer
 
-from p2pfl.cli.programs import PYTHON, apart, environment
 from p2pfl.cli.tui import run_tui
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.observe.client import Observer
 from p2pfl.observe.target import Target, find_target
-from p2pfl.runtime.endpoint import read_endpoint
+from p2pfl.programs import apart, start
+from p2pfl.runtime.observing.endpoint import read_endpoint
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.durable import disk_errors, make_folder
 
 OUTPUT_FILE = "node.out"
-"""In the folder of the logs: what the node would print on its terminal, of its last start only."""
+"""Output of the node's last start, in the folder of the logs."""
 
 START_SECONDS = 60.0
-"""Until the node can be watched: a second on an idle machine."""
+"""Time limit until the node can be observed; an idle machine needs a second."""
 
 POLL_SECONDS = 0.05
 
 SHOWN_LINES = 10
-"""Of what a node printed that did not come up."""
+"""Number of lines shown of a failed node's output, the last ones."""
 
 
 def run_in_background(words: Sequence[str], data_dir: Path) -> int:
-    """Start `p2pfl node` with the command line *words* in the background and show it; return the exit code.
+    """Start `p2pfl node` with the arguments *words* in the background, and run the terminal UI on it.
 
-    A node that runs on *data_dir* already is shown as it is.
+    If a node runs on *data_dir* already, the terminal UI is opened on that one. Return the exit code.
 
     Raises:
-        UserError: the node runs and cannot be watched in time.
+        UserError: the node runs, but could not be observed in time.
         DataDirectoryError: the disk refused.
     """
     directory = DataDirectory(data_dir)
@@ -65,12 +65,12 @@ def run_in_background(words: Sequence[str], data_dir: Path) -> int:
 
 
 def background_words(words: Sequence[str]) -> list[str]:
-    """Return the command line of the node in the background: it stays, since somebody wants to look at it."""
+    """Return the arguments of the node in the background: with `--stay`, so that it can be observed."""
     return [*(word for word in words if word not in ("--tui", "--stay")), "--stay"]
 
 
 def _answers(data_dir: Path) -> bool:
-    """Return whether a node runs on *data_dir* that this user can watch."""
+    """Return whether a node runs on *data_dir* that this user can observe."""
     try:
         asyncio.run(_connect(find_target(data_dir=data_dir)))
     except (UserError, NetworkError):
@@ -88,18 +88,19 @@ def _start(words: Sequence[str], directory: DataDirectory) -> subprocess.Popen[b
     make_folder(directory.logs_path)
     output_path = directory.logs_path / OUTPUT_FILE
     with disk_errors("write", output_path), output_path.open("wb") as output:
-        return subprocess.Popen(  # noqa: S603 - our own program, no shell
-            [*PYTHON, "p2pfl", "node", *words],
+        return start(
+            "p2pfl",
+            "node",
+            *words,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment(),
             **apart(),
         )
 
 
 def _wait(process: subprocess.Popen[bytes], directory: DataDirectory) -> int | None:
-    """Wait until the node of *process* can be watched; return its exit code if it ends before that.
+    """Wait until the node of *process* can be observed; return its exit code if it ends before that.
 
     Raises:
         UserError: it takes too long.
@@ -118,7 +119,7 @@ def _wait(process: subprocess.Popen[bytes], directory: DataDirectory) -> int | N
 
 
 def _failed(code: int, directory: DataDirectory) -> int:
-    """Print how the node ended, and return the exit code to pass on."""
+    """Print how the node ended; return the exit code for this command."""
     path = directory.logs_path / OUTPUT_FILE
     text = path.read_text(encoding="utf-8", errors="backslashreplace") if path.exists() else ""
     for line in [line for line in text.splitlines() if line.strip()][-SHOWN_LINES:]:

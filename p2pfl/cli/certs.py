@@ -1,6 +1,6 @@
-"""`p2pfl certs`: make a federation's CA, issue each device its certificate, show what there is.
+"""`p2pfl certs`: creates a federation's CA, issues certificates to devices, and shows them.
 
-What the commands do is in `p2pfl.identity.authority`, imported only when one of them runs: `p2pfl --help`
+The work is done by `p2pfl.identity.authority`, which is imported only when a command runs: `p2pfl --help`
 must not wait for a cryptography library.
 """
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from p2pfl.identity.authority import IssuedCertificate
 
 SOON = timedelta(days=30)
-"""Certificates that expire within this time are pointed out: a month to visit every device."""
+"""Certificates that expire within this time are reported: a month to visit every device."""
 
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Make and show the certificates by which the devices of a federation know each other.",
+    help="Create and show the certificates of a federation's devices.",
 )
 
 
@@ -39,7 +39,7 @@ class RoleOption(StrEnum):
 
 Folder = Annotated[
     Path,
-    typer.Option("--certs", metavar="DIR", help="The folder of the CA and of the certificates it issued."),
+    typer.Option("--certs", metavar="DIR", help="The folder of the CA and its certificates."),
 ]
 
 
@@ -51,10 +51,10 @@ def init(
     ] = "p2pfl",
     force: Annotated[
         bool,
-        typer.Option("--force", help="Replace the CA that is there: every device needs a new certificate."),
+        typer.Option("--force", help="Replace an existing CA: every device then needs a new certificate."),
     ] = False,
 ) -> None:
-    """Make the federation's CA: once, on the machine that shall issue certificates."""
+    """Create the federation's CA: once, on the machine that will issue certificates."""
     from p2pfl.identity.authority import AUTHORITY_KEY_FILE, create_authority
 
     create_authority(certs, federation, force=force)
@@ -71,17 +71,21 @@ def issue(
     certs: Folder = Path("certs"),
     role: Annotated[
         RoleOption | None,
-        typer.Option(help="What the device may do: train and vote, steer, or watch.  [default: node]"),
+        typer.Option(
+            help="node: train and vote; operator: command nodes; observer: watch them.  [default: node]"
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace key and certificate: the device becomes a new node.")
     ] = False,
     renew: Annotated[
         bool,
-        typer.Option("--renew", help="A new certificate for the same key: the device stays the same node."),
+        typer.Option(
+            "--renew", help="Issue a new certificate for the same key: the device stays the same node."
+        ),
     ] = False,
 ) -> None:
-    """Issue a device its key and certificate, in one folder to copy to it."""
+    """Issue a key and a certificate for a device, in one folder to copy to it."""
     from p2pfl.identity import authority
     from p2pfl.identity.keys import short
 
@@ -109,7 +113,7 @@ def issue(
 
 @app.command()
 def show(certs: Folder = Path("certs")) -> None:
-    """Show the certificates in a folder, the CA's or a device's: names, roles, node ids, expiry."""
+    """Show the certificates in a folder of a CA or a device: names, roles, node ids, expiry."""
     from p2pfl.errors import CredentialsError
     from p2pfl.identity.authority import list_certificates, read_federation
 

@@ -1,4 +1,4 @@
-"""A node's events on a terminal: a line an event, and below them one live line of what moves."""
+"""Prints a node's events, one line each and, on a terminal, a live progress line below them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BAR_CELLS = 20
 """Width of a progress bar."""
 
 REDRAW_SECONDS = 0.1
-"""The live line is drawn at most this often: a transfer reports every chunk."""
+"""Minimum interval between two updates of the live line: a transfer reports every chunk."""
 
 
 class Console:
-    """Prints events to a stream. Only a terminal gets the live line."""
+    """Prints events to a stream; only a terminal gets the live line."""
 
     def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
         self._stream = stream
@@ -28,7 +28,7 @@ class Console:
         self._drawn = 0.0
 
     def write(self, published: Published) -> None:
-        """Show one event."""
+        """Print one event."""
         event = published.event
         if isinstance(event, events.ProgressMade):
             self._draw(event, published.training_round or event.round)
@@ -43,7 +43,7 @@ class Console:
         self._stream.flush()
 
     def close(self) -> None:
-        """Take the live line away."""
+        """Remove the live line."""
         self._erase()
 
     def _draw(self, progress: events.ProgressMade, number: int) -> None:

@@ -1,7 +1,7 @@
-"""`p2pfl continue`: go on without a majority that is gone for good, after asking (rule 14 of the design).
+"""`p2pfl continue`: continues a run whose majority is lost for good, after asking the user.
 
-The command is a start of the node that holds the data directory, with a wish: everything but the question is
-`p2pfl node`'s, options included. The other nodes that are left run as they are, and follow.
+The command starts `p2pfl node` on the data directory with one more option; all other options are those of
+`p2pfl node`. The other nodes that are left keep running and follow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from p2pfl.store.reader import RunRow
 
 SHORT = 7
-"""Characters of a run or node id that people see, and the fewest by which a member can be named."""
+"""Number of characters shown of a run or node id, and the fewest that may be given to name a member."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -32,14 +32,18 @@ def continue_(
     ],
     named: Annotated[
         str,
-        typer.Option("--with", metavar="A,B", help="The other devices that are left (default: none)."),
+        typer.Option(
+            "--with",
+            metavar="A,B",
+            help="The other devices that are left, by name or node id (default: none).",
+        ),
     ] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Go on with who is left when a majority is gone for good: a new run from the last model.
+    """Continue without a majority that is lost for good: a new run from the last model.
 
-    Start it where the node of one of the devices that are left was stopped, with the options of
-    'p2pfl node'; the others keep running. It asks before it does anything.
+    Stop the node on one of the devices that are left and give this command there, with the options of
+    'p2pfl node'; the nodes on the other devices keep running. It asks before it does anything.
     """
     from p2pfl.cli import load
     from p2pfl.errors import UserError
@@ -59,12 +63,12 @@ def continue_(
 
 
 def _is_terminal() -> bool:
-    """Whether somebody can be asked."""
+    """Whether there is a user to ask."""
     return sys.stdin.isatty()
 
 
 def _read(data_dir: Path) -> tuple[RunRow, tuple[RosterEntry, ...], Member]:
-    """Return the unfinished run in *data_dir*, who votes in its open round, and whose directory it is."""
+    """Return the unfinished run in *data_dir*, the roster of its open round, and the directory's member."""
     from p2pfl.errors import UserError
     from p2pfl.store.directory import DataDirectory
 
@@ -82,7 +86,7 @@ def _read(data_dir: Path) -> tuple[RunRow, tuple[RosterEntry, ...], Member]:
 
 
 def _resolve(roster: Sequence[RosterEntry], me: Member, named: str) -> tuple[RosterEntry, ...]:
-    """Return this device and those called *named*, by name or by the first characters of their ids."""
+    """Return this device and the devices *named* by their name or the first characters of their id."""
     from p2pfl.errors import UserError
     from p2pfl.text import one_line
 
@@ -102,10 +106,10 @@ def _resolve(roster: Sequence[RosterEntry], me: Member, named: str) -> tuple[Ros
 
 
 def _describe(run: RunRow, roster: Sequence[RosterEntry], kept: Sequence[RosterEntry], me: Member) -> None:
-    """Say what will happen.
+    """Print what the command will do.
 
     Raises:
-        UserError: the devices named are a majority: nothing is to be done but to start them.
+        UserError: the devices named are a majority: starting them is enough.
     """
     from p2pfl.errors import UserError
     from p2pfl.messages import quorum

@@ -1,7 +1,7 @@
-"""`p2pfl doctor`: is everything here that a node needs, and what to do about what is not.
+"""`p2pfl doctor`: checks whether a node can run on this device, and says what to do about what is missing.
 
-It looks and asks, and makes nothing: no data directory, no link, nothing a running federation would notice.
-Each check returns its finding, and the command prints it at once: a peer that does not answer takes a while.
+It changes nothing: it creates no data directory and no link, and a running federation does not notice it. The
+command prints each finding at once, since a peer that does not answer takes a while.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from p2pfl.errors import HandshakeRefused, NetworkError, P2pflError, TaskError, UserError
+from p2pfl.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,19 +30,18 @@ if TYPE_CHECKING:
     from p2pfl.net.transport.addresses import Address
 
 SOON = timedelta(days=30)
-"""A certificate that expires within this time is pointed out: a month to visit every device."""
+"""A certificate that expires within this time is reported: a month to visit every device."""
 
 LOW_DISK_BYTES = 2 * 1024**3
-"""Less free space than this is pointed out: a node keeps about five files of a model's size, and logs."""
+"""Less free space than this is reported: a node keeps about five files of a model's size, and logs."""
 
 LEAST_DISK_BYTES = 100 * 1024**2
-"""With less not even a small model's run fits beside its logs."""
+"""Free space that even a run of a small model needs, with its logs."""
 
 MARKS = {"ok": "✓", "warn": "!", "FAIL": "✗"}
 
 PACKAGES = ("torch", "numpy", "safetensors", "cryptography", "msgspec", "blake3", "psutil", "platformdirs")
-"""Without one of them a node or its worker does not start. The installation is asked: importing torch takes
-seconds."""
+"""Packages that a node and its worker need. They are not imported for the check: torch takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Finding:
     """One line of the report."""
 
     level: Literal["ok", "warn", "FAIL"]
-    """"FAIL" stands in a node's way, or answers with no what was asked; "warn" may do so one day."""
+    """"FAIL": a node cannot run, or a peer cannot be reached. "warn": may become a problem."""
     text: str
 
     def __str__(self) -> str:
@@ -64,21 +64,22 @@ def doctor(
         str | None, typer.Option("--name", metavar="N", help="Which certificate of --certs to use.")
     ] = None,
     peers: Annotated[
-        str, typer.Option("--peers", metavar="A:PORT,B:PORT", help="Nodes that should be reachable.")
+        str,
+        typer.Option("--peers", metavar="A:PORT,B:PORT", help="Addresses of nodes that should be reachable."),
     ] = "",
     listen: Annotated[
-        str, typer.Option("--listen", metavar="[HOST:]PORT", help="Where this device's node shall listen.")
+        str, typer.Option("--listen", metavar="[HOST:]PORT", help="Where the node is to listen.")
     ] = "9000",
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", metavar="DIR", help="The node's data directory.")
     ] = None,
-    task: Annotated[str, typer.Option("--task", metavar="T", help="What it shall train.")] = "digits",
+    task: Annotated[str, typer.Option("--task", metavar="T", help="The task to train.")] = "digits",
     data_root: Annotated[
         Path | None,
-        typer.Option("--data-root", metavar="DIR", help="The only folder to look for data sets in."),
+        typer.Option("--data-root", metavar="DIR", help="Search for data sets in this folder only."),
     ] = None,
 ) -> None:
-    """Check what a node needs to run here, and say what to do about what is missing."""
+    """Check whether a node can run on this device, and say what is missing."""
     from p2pfl.learning.data import DataPlaces
     from p2pfl.net.transport.addresses import parse_address, parse_listen
     from p2pfl.paths import full
@@ -106,12 +107,12 @@ def doctor(
     asyncio.run(_check_peers(addresses, credentials, tell, own_port=port if is_running else None))
     if failures:
         typer.echo(f"{failures} of these to solve ({MARKS['FAIL']}); then run this again.")
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
     typer.echo("A node can run here.")
 
 
 def check_software(packages: Sequence[str] = PACKAGES) -> Finding:
-    """Look for Python's and the packages' versions."""
+    """Check the versions of Python and the packages."""
     missing = []
     versions = {}
     for package in packages:
@@ -129,7 +130,7 @@ def check_software(packages: Sequence[str] = PACKAGES) -> Finding:
 def check_certificate(
     directory: Path, name: str | None, now: datetime | None = None
 ) -> tuple[Credentials | None, Finding]:
-    """Read this device's certificate and compare its dates with the clock (*now*, unless given)."""
+    """Check this device's certificate, its dates against the clock (*now*, unless given)."""
     from p2pfl.identity.credentials import load_credentials, show_time
     from p2pfl.identity.keys import short
     from p2pfl.paths import full
@@ -160,7 +161,7 @@ def check_certificate(
 
 
 async def check_port(host: str | None, port: int, credentials: Credentials | None) -> tuple[Finding, bool]:
-    """Try to listen; where the port is taken, ask whether this device's own node has it (then true)."""
+    """Try to listen. If the port is taken, find out whether this device's own node has it (then true)."""
     from p2pfl.config import NetSettings
     from p2pfl.net.bulk.dialler import probe
     from p2pfl.net.transport import sockets
@@ -184,7 +185,7 @@ async def check_port(host: str | None, port: int, credentials: Credentials | Non
 
 
 def check_disk(directory: Path | None, *, is_running: bool = False, free: int | None = None) -> Finding:
-    """Look whether a node can write in *directory* and understands what is there.
+    """Check whether a node can write in *directory* and can read what is there.
 
     *is_running* says that a node is known to use it now. *free* is the free space in bytes, unless given the
     disk's.
@@ -227,7 +228,7 @@ def check_disk(directory: Path | None, *, is_running: bool = False, free: int | 
 
 
 def check_task(name: str, places: DataPlaces) -> Finding:
-    """Look whether the task is known and its data are here."""
+    """Check whether the task is known and its data are on this device."""
     from p2pfl.learning import catalogue
 
     try:
@@ -242,7 +243,7 @@ def check_task(name: str, places: DataPlaces) -> Finding:
 
 
 def survey_data(places: DataPlaces) -> Finding:
-    """Tell of which tasks the data are here: a run that another device founded may want any of them."""
+    """Report the tasks whose data are here: a run that another device founded may need any of them."""
     from p2pfl.learning import catalogue
 
     here, missing = [], []
@@ -260,7 +261,7 @@ def survey_data(places: DataPlaces) -> Finding:
 
 
 async def check_peer(address: Address, credentials: Credentials, *, own_port: int | None = None) -> Finding:
-    """Ask who answers at *address*.
+    """Find out which node answers at *address*.
 
     *own_port* is where this device's own node listens; None where none is known to run.
     """
@@ -303,7 +304,7 @@ async def _check_peers(
     *,
     own_port: int | None,
 ) -> None:
-    """Ask all peers at the same time, and tell what is found in the order they were given."""
+    """Check all peers at the same time, and report them in the order they were given."""
     if credentials is None:
         if addresses:
             tell(Finding("warn", "the peers were not asked: that takes a certificate"))
@@ -314,7 +315,7 @@ async def _check_peers(
 
 
 def _data_dir(given: Path | None, credentials: Credentials | None) -> Path | Finding | None:
-    """Return where the node keeps its data, or why there is no such place; None where that is unknown."""
+    """Return the node's data directory, or a finding why there is none; None if it is unknown."""
     from p2pfl.store.directory import default_data_dir
 
     if given is not None or credentials is None:

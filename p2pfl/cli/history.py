@@ -1,7 +1,7 @@
-"""`p2pfl history` and `p2pfl export`: look at what data directories hold, also while their nodes run.
+"""`p2pfl history` and `p2pfl export`: read data directories, also while their nodes run.
 
-Both only read: they take no lock, raise no boot count and change no file of the node. Everything heavy is
-imported when a command runs, since `p2pfl --help` must not wait for it.
+Both only read: they take no lock and change no file of the node. Heavy modules are imported when a command
+runs, since `p2pfl --help` must not wait for them.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from p2pfl.exit_codes import ExitCode
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from rich.table import Table
 
     from p2pfl.events import RoundRow
     from p2pfl.store.blobs import BlobReader
     from p2pfl.store.reader import JournalReader, RunRow
 
 SHORT = 7
-"""Characters of a digest or run id that people see: enough to tell a few apart."""
+"""Number of characters of a digest or run id that are shown: enough to tell a few apart."""
 
-PROVISIONAL = "~"
-"""In front of an accuracy that members reported and no record has committed."""
+MAX_FAULT = 600
+"""Most characters of a fault's line: names in a damaged journal may be anything."""
 
 DataDirOption = Annotated[
     Path | None,
@@ -36,7 +36,9 @@ DataDirOption = Annotated[
 ]
 RunOption = Annotated[
     str | None,
-    typer.Option("--run", metavar="ID", help="Another run than the newest: the first characters of its id."),
+    typer.Option(
+        "--run", metavar="ID", help="Show this run instead of the newest: the first characters of its id."
+    ),
 ]
 
 
@@ -56,7 +58,8 @@ def history(
         Path | None, typer.Option("--csv", metavar="FILE", help="Write a table for a spreadsheet instead.")
     ] = None,
     jsonl: Annotated[
-        Path | None, typer.Option("--jsonl", metavar="FILE", help="Write what --json prints instead.")
+        Path | None,
+        typer.Option("--jsonl", metavar="FILE", help="Write the output of --json to FILE instead."),
     ] = None,
     svg: Annotated[
         Path | None,
@@ -65,11 +68,11 @@ def history(
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Check journals and models, each by itself and against each other, instead."
+            "--verify", help="Verify journals and models, each by itself and against each other, instead."
         ),
     ] = False,
 ) -> None:
-    """Show the committed training rounds of a run, or check that all is as it must be."""
+    """Show the committed training rounds of a run, or verify the data directories."""
     from p2pfl.errors import UserError
     from p2pfl.observe.target import find_data_dir
 
@@ -84,9 +87,7 @@ def history(
         )
     data_dirs = data_dirs or [find_data_dir()]
     if verify:
-        from p2pfl.cli.verify import report
-
-        report(data_dirs)
+        _verify(data_dirs)
         return
     if len(data_dirs) > 1:
         raise UserError("only --verify takes several data directories; give one --data-dir")
@@ -94,6 +95,33 @@ def history(
         _write(data_dirs[0], run, csv=csv, jsonl=jsonl, svg=svg)
     else:
         show(data_dirs[0], json=json, run=run)
+
+
+def _verify(directories: list[Path]) -> None:
+    """Check *directories* and print what was found.
+
+    Raises:
+        typer.Exit: something is wrong.
+    """
+    from p2pfl.store.verify import verify
+    from p2pfl.text import one_line
+
+    findings = verify(directories)
+    for fault in findings.faults:
+        typer.echo(f"✗ {one_line(str(fault), MAX_FAULT)}")
+    typer.echo(
+        f"Checked {_count(findings.directories, 'data directory', 'data directories')}: "
+        f"{_count(findings.runs, 'run', 'runs')}, {_count(findings.records, 'record', 'records')} with their "
+        f"quorums and votes, {_count(findings.blobs, 'model', 'models')} read from end to end."
+    )
+    if not findings.is_clean:
+        typer.echo(f"{_count(len(findings.faults), 'fault', 'faults')} found, see above.")
+        raise typer.Exit(ExitCode.FAILED)
+    typer.echo("Nothing is wrong.")
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def show(data_dir: Path, *, json: bool = False, run: str | None = None) -> None:
@@ -147,7 +175,7 @@ def export(
     run: RunOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
 ) -> None:
-    """Copy a committed model out of a data directory, as a file that safetensors loads."""
+    """Copy a committed model from a data directory to a safetensors file."""
     from p2pfl.errors import UserError
     from p2pfl.observe.target import find_data_dir
     from p2pfl.store.directory import DataDirectory
@@ -197,7 +225,7 @@ def _choose(rows: list[RunRow], wanted: str | None, data_dir: Path) -> RunRow:
 
 
 def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | None, best: bool) -> RoundRow:
-    """Return the round whose model is asked for and here."""
+    """Return the round whose model was asked for, if the model is here."""
     from p2pfl.errors import UserError
 
     rounds = [row for row in journal.rounds(run.run) if row.kind == "train"]
@@ -228,44 +256,10 @@ def _pick(journal: JournalReader, blobs: BlobReader, run: RunRow, round_: int | 
     return wanted[-1]
 
 
-def _table(rounds: Iterable[RoundRow]) -> Table:
-    """Return the table of *rounds*, narrow enough for 80 columns whatever the names."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from p2pfl.text import one_line
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in ("round", "try"):
-        table.add_column(heading, justify="right")
-    table.add_column("aggregator", no_wrap=True, max_width=16)
-    for heading in ("updates", "accuracy", "loss", "seconds"):
-        table.add_column(heading, justify="right")
-    table.add_column("model", no_wrap=True)
-    for row in rounds:
-        table.add_row(
-            str(row.training_round),
-            str(row.attempt),
-            Text(one_line(row.aggregator)),
-            f"{len(row.updates)} of {len(row.members)}",
-            accuracy_text(row),
-            "-" if row.loss is None else f"{row.loss:.4f}",
-            f"{row.seconds:.1f}" if row.seconds else "-",
-            row.digest[:SHORT],
-        )
-    return table
-
-
-def accuracy_text(row: RoundRow) -> str:
-    """Return the accuracy of a round, marked where it was only reported: it may still change."""
-    if row.accuracy is None:
-        return "-"
-    return f"{'' if row.committed else PROVISIONAL}{row.accuracy:.4f}"
-
-
 def provisional_note(rounds: Iterable[RoundRow]) -> str:
-    """Explain the mark of the rounds whose accuracy was only reported; empty where there are none."""
+    """Return an explanation of the marked, only reported accuracies; empty if there are none."""
+    from p2pfl.report.terminal import PROVISIONAL
+
     notes = [
         f"round {row.training_round} by {len(row.scores)} of {len(row.members)} members "
         f"on {row.examples} samples"
@@ -276,7 +270,7 @@ def provisional_note(rounds: Iterable[RoundRow]) -> str:
 
 
 def state_of(run: RunRow, rounds: Sequence[RoundRow]) -> str:
-    """Return in a few words how *run*, with these training *rounds*, stands."""
+    """Describe the state of *run*, with these training *rounds*, in a few words."""
     empty = sum(1 for row in rounds if not row.updates)
     if run.ended and run.origin is None and rounds and empty == len(rounds):
         return "ended, but no update was ever counted: the model is not trained"
@@ -288,9 +282,10 @@ def state_of(run: RunRow, rounds: Sequence[RoundRow]) -> str:
 
 
 def _show(run: RunRow, rounds: Sequence[RoundRow], others: int) -> None:
-    """Print the run's heading, its rounds, and what else there is to see."""
+    """Print the run's heading, its rounds, and how many other runs there are."""
     from rich.console import Console
 
+    from p2pfl.report.terminal import round_table
     from p2pfl.text import one_line
 
     typer.echo(
@@ -304,7 +299,7 @@ def _show(run: RunRow, rounds: Sequence[RoundRow], others: int) -> None:
             f"(record {run.origin.record[:SHORT]})."
         )
     if rounds:
-        Console(highlight=False).print(_table(rounds))
+        Console(highlight=False).print(round_table(rounds, SHORT))
         if note := provisional_note(rounds):
             typer.echo(note)
     if others:

@@ -10,32 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from p2pfl import streams
-from p2pfl.cli.grouped import WORDS
+from p2pfl.cli.options import WORDS, is_given
 from p2pfl.cli.tui import has_screen
 
 if TYPE_CHECKING:
+    from p2pfl.exit_codes import ExitCode
     from p2pfl.runtime.node import NodeConfig
-    from p2pfl.spec import RunSpec
 
 DEVICE = "This device"
-RUN = "The run (the founder's hold for everybody)"
-
-DEFAULT_ROUND_CAP = 900.0
-"""Seconds. A member's own prediction keeps it in the round long before; this bounds a stuck one."""
-
-DEFAULT_LEAVE_WITHIN = 5.0
-"""Seconds, see `p2pfl.runtime.leaving`."""
-
-DEFAULT_DROP_AFTER = 60.0
-"""Seconds. Long enough for a reboot or a walk to another access point."""
+RUN = "The run (all members use the founder's values)"
 
 
-def _device(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002 - Typer's word
-    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=DEVICE, show_default=False)
+def _device(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=DEVICE, show_default=False, **settings)
 
 
-def _run(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002 - Typer's word
-    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=RUN, show_default=False)
+def _run(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=RUN, show_default=False, **settings)
 
 
 def node(  # the command line is the list of its options
@@ -43,7 +34,9 @@ def node(  # the command line is the list of its options
     peers: Annotated[
         str,
         _device(
-            "--peers", metavar="A:PORT,B:PORT", help="Addresses of other nodes; one that answers is enough."
+            "--peers",
+            metavar="A:PORT,B:PORT",
+            help="Addresses of other nodes; one that can be reached is enough.",
         ),
     ] = "",
     name: Annotated[
@@ -51,64 +44,72 @@ def node(  # the command line is the list of its options
     ] = None,
     listen: Annotated[
         str,
-        _device("--listen", metavar="[HOST:]PORT", help="Where to listen (default: port 9000 everywhere)."),
+        _device(
+            "--listen",
+            metavar="[HOST:]PORT",
+            help="Where to listen (default: port 9000 on every interface).",
+        ),
     ] = "9000",
     advertise: Annotated[
-        str, _device("--advertise", metavar="HOST:PORT,...", help="Addresses to tell peers, if they differ.")
+        str,
+        _device(
+            "--advertise",
+            metavar="HOST:PORT,...",
+            help="Addresses to send to peers, if they differ from --listen.",
+        ),
     ] = "",
     certs: Annotated[
-        Path, _device("--certs", metavar="DIR", help="Folder made by 'p2pfl certs issue' (default: certs).")
+        Path,
+        _device("--certs", metavar="DIR", help="Folder made by 'p2pfl certs issue' (default: certs)."),
     ] = Path("certs"),
     data_dir: Annotated[
-        Path | None, _device("--data-dir", metavar="DIR", help="Where this node keeps models and journal.")
+        Path | None,
+        _device("--data-dir", metavar="DIR", help="Where this node keeps its models and its journal."),
     ] = None,
     min_nodes: Annotated[
         int | None,
         _device(
             "--min-nodes",
             metavar="K",
-            help="Nodes that must be there to start (default: the peers and this one).",
+            help="Number of nodes needed to start a run (default: the peers and this one).",
         ),
     ] = None,
     wait: Annotated[
-        bool, _device("--wait", help="Hold the start until Enter is pressed here, or 'p2pfl start' gives it.")
+        bool,
+        _device("--wait", help="Start no run before Enter is pressed here or 'p2pfl start' is given."),
     ] = False,
     tui: Annotated[
         bool,
-        _device("--tui", help="Run it in the background, and show it on the terminal's whole screen."),
+        _device("--tui", help="Run the node in the background and open the terminal UI on it."),
     ] = False,
-    new_run: Annotated[
-        bool, _device("--new-run", help="Turn away from the run in the data directory.")
-    ] = False,
+    new_run: Annotated[bool, _device("--new-run", help="Leave the run in the data directory.")] = False,
     new_journal: Annotated[
         bool, _device("--new-journal", help="Join as a new member: for a copied or restored data directory.")
     ] = False,
-    stay: Annotated[bool, _device("--stay", help="Serve on after the end of the run.")] = False,
+    stay: Annotated[bool, _device("--stay", help="Keep serving after the end of the run.")] = False,
     leave_within: Annotated[
-        float,
-        typer.Option(
+        float | None,
+        _device(
             "--leave-within",
             metavar="SECONDS",
+            help="Time to leave politely after SIGTERM or SIGHUP (default: 5).",
             min=0.0,
-            help="After SIGTERM or SIGHUP, leave politely for so long at most (default: 5).",
-            rich_help_panel=DEVICE,
-            show_default=False,
         ),
-    ] = DEFAULT_LEAVE_WITHIN,
+    ] = None,
     save_dir: Annotated[
         Path | None,
-        typer.Option("--save-dir", metavar="DIR", hidden=True, help="Where 'p2pfl save' puts models."),
+        _device("--save-dir", metavar="DIR", help="Where 'p2pfl save' puts models.", hidden=True),
     ] = None,
     until_eof: Annotated[
-        bool, typer.Option("--until-eof", hidden=True, help="End at once when standard input ends.")
+        bool, _device("--until-eof", help="End at once when standard input ends.", hidden=True)
     ] = False,
     continue_with: Annotated[
         str | None,
-        typer.Option(
+        _device(
             "--continue-with",
             metavar="ID,ID",
+            help="Continue the run in the data directory with these nodes; given by 'p2pfl continue'.",
             hidden=True,
-            help="Continue the run in the data directory with these nodes: what 'p2pfl continue' asks for.",
         ),
     ] = None,
     device: Annotated[
@@ -119,26 +120,26 @@ def node(  # the command line is the list of its options
     ] = 0,
     data_root: Annotated[
         Path | None,
-        _device("--data-root", metavar="DIR", help="The only folder to look for the task's data in."),
+        _device("--data-root", metavar="DIR", help="Search for the task's data in this folder only."),
     ] = None,
     download: Annotated[
-        bool, _device("--download", help="Download the task's data if they are not here.")
+        bool, _device("--download", help="Download the task's data if they are not on this device.")
     ] = False,
     events: Annotated[
         Path | None, _device("--events", metavar="FILE", help="Append every event to FILE as JSON lines.")
     ] = None,
     pace: Annotated[
         float,
-        typer.Option(
+        _device(
             "--pace",
             metavar="SECONDS",
+            help="Minimum duration of a training, so that a demo can be watched.",
             min=0.0,
             hidden=True,
-            help="Hold each update back until so long after its training began: for a demo one can watch.",
         ),
     ] = 0.0,
     verbose: Annotated[
-        int, typer.Option("-v", "--verbose", count=True, rich_help_panel=DEVICE, help="Log more.")
+        int, _device("-v", "--verbose", help="Print more of the log; twice: all of it.", count=True)
     ] = 0,
     quiet: Annotated[bool, _device("-q", "--quiet", help="Print problems only.")] = False,
     task: Annotated[
@@ -147,53 +148,70 @@ def node(  # the command line is the list of its options
     ] = "digits",
     model: Annotated[str | None, _run("--model", metavar="M", help="One of the task's models.")] = None,
     rounds: Annotated[
-        int | None, _run("--rounds", metavar="R", help="Rounds; a higher number extends a finished run.")
+        int | None,
+        _run("--rounds", metavar="R", help="Rounds of training; a higher number extends a finished run."),
     ] = None,
     epochs: Annotated[int | None, _run("--epochs", metavar="E", help="Local epochs in a round.")] = None,
     batch_size: Annotated[int | None, _run("--batch-size", metavar="B", help="Local batch size.")] = None,
     learning_rate: Annotated[
         float | None, _run("--lr", metavar="X", help="Learning rate of local SGD.")
     ] = None,
-    momentum: Annotated[float | None, _run("--momentum", metavar="X", help="Its momentum.")] = None,
+    momentum: Annotated[float | None, _run("--momentum", metavar="X", help="Momentum of local SGD.")] = None,
     weight_decay: Annotated[
-        float | None, _run("--weight-decay", metavar="X", help="Its weight decay.")
+        float | None, _run("--weight-decay", metavar="X", help="Weight decay of local SGD.")
     ] = None,
     partition: Annotated[
         str | None,
         _run("--partition", metavar="P", help="How data are divided: iid, dirichlet:ALPHA or shards:K."),
     ] = None,
     partitions: Annotated[
-        int, _run("--partitions", metavar="N", help="Into how many parts (default: one a founding member).")
-    ] = 0,
+        int | None,
+        _run("--partitions", metavar="N", help="Number of data parts (default: one per founding member)."),
+    ] = None,
     sample: Annotated[
-        int, _run("--sample", metavar="M", help="Members that train in a round (default: all).")
-    ] = 0,
+        int | None,
+        _run("--sample", metavar="M", help="Number of members that train in a round (default: all)."),
+    ] = None,
     min_updates: Annotated[
-        int,
+        int | None,
         _run(
             "--min-updates",
             metavar="K",
-            help="Updates that suffice after the straggler deadline (default: 1).",
+            help="Number of updates that is enough after the straggler deadline (default: 1).",
         ),
-    ] = 1,
+    ] = None,
     round_cap: Annotated[
-        float,
-        _run(
-            "--round-cap", metavar="SECONDS", help="A round closes by then with what is there (default: 900)."
-        ),
-    ] = DEFAULT_ROUND_CAP,
+        float | None,
+        _run("--round-cap", metavar="SECONDS", help="Longest duration of a round (default: 900)."),
+    ] = None,
     drop_after: Annotated[
-        float,
+        float | None,
         _run(
-            "--drop-after", metavar="SECONDS", help="Absence after which a member is dropped (default: 60)."
+            "--drop-after",
+            metavar="SECONDS",
+            help="Absence after which a member is dropped (default: 60).",
         ),
-    ] = DEFAULT_DROP_AFTER,
+    ] = None,
     seed: Annotated[
-        int, _run("--seed", metavar="N", help="Of the initial model and the partition (default: 1).")
-    ] = 1,
+        int | None,
+        _run("--seed", metavar="N", help="Seed of the initial model and the partition (default: 1)."),
+    ] = None,
 ) -> None:
-    """Train with the federation: find the peers, agree on a run, train, elect, average, commit."""
-    values = {
+    """Train with the federation: find peers, agree on a run, train, elect, aggregate, commit."""
+    from p2pfl.identity.credentials import check_is_node, load_credentials
+    from p2pfl.learning import catalogue
+    from p2pfl.learning.data import DataPlaces
+    from p2pfl.learning.process import WorkerSettings
+    from p2pfl.net.transport.addresses import parse_listen
+    from p2pfl.paths import full
+    from p2pfl.runtime.leaving import LEAVE_WITHIN
+    from p2pfl.runtime.node import NodeConfig
+    from p2pfl.runtime.observing.machine import process_start
+    from p2pfl.store.directory import default_data_dir
+
+    partitions = partitions or None  # 0 is the default, too
+    options = {
+        "task": task,
         "model": model,
         "rounds": rounds,
         "epochs": epochs,
@@ -202,28 +220,16 @@ def node(  # the command line is the list of its options
         "momentum": momentum,
         "weight_decay": weight_decay,
         "partition": partition,
-        "partitions": partitions or None,
-        "sample": sample or None,
-        "min_updates": min_updates if min_updates != 1 else None,
-        "round_cap": round_cap if round_cap != DEFAULT_ROUND_CAP else None,
-        "drop_after": drop_after if drop_after != DEFAULT_DROP_AFTER else None,
-        "seed": seed if seed != 1 else None,
-        "task": task if task != "digits" else None,
+        "partitions": partitions,
+        "sample": sample,
+        "min_updates": min_updates,
+        "round_cap": round_cap,
+        "drop_after": drop_after,
+        "seed": seed,
     }
-    given = {key: value for key, value in values.items() if value is not None}
-    spec = make_spec(task, given)
+    given = {key: value for key, value in options.items() if value is not None and is_given(context, key)}
+    spec = catalogue.make_spec(task, given)
     check_min_nodes(min_nodes)
-
-    from p2pfl.identity.credentials import check_is_node, load_credentials
-    from p2pfl.learning import catalogue
-    from p2pfl.learning.data import DataPlaces
-    from p2pfl.learning.process import WorkerSettings
-    from p2pfl.net.transport.addresses import parse_listen
-    from p2pfl.paths import full
-    from p2pfl.runtime.machine import process_start
-    from p2pfl.runtime.node import NodeConfig
-    from p2pfl.store.directory import default_data_dir
-
     places = DataPlaces(data_root and full(data_root), download)
     if not download:
         catalogue.find_data(task, places)  # says now what the worker would say when it has loaded torch
@@ -242,19 +248,18 @@ def node(  # the command line is the list of its options
         peers=_listed(peers),
         listen=parse_listen(listen),
         advertise=_listed(advertise),
-        partitions=partitions,
+        partitions=partitions or 0,
         min_nodes=min_nodes,
         wait=wait,
         new_run=new_run,
         new_journal=new_journal,
         stay=stay,
-        leave_within=leave_within,
+        leave_within=LEAVE_WITHIN if leave_within is None else leave_within,
         save_dir=save_dir and full(save_dir),
         until_eof=until_eof,
         continue_with=frozenset(_listed(continue_with)) if continue_with is not None else None,
-        pace=pace,
         recorded=events is not None,
-        worker=WorkerSettings(device=device, threads=threads, places=places),
+        worker=WorkerSettings(device=device, threads=threads, places=places, pace=pace),
     )
     raise typer.Exit(_run_on_console(config, events, verbose, quiet=quiet, started=process_start()))
 
@@ -275,49 +280,15 @@ def check_min_nodes(min_nodes: int | None) -> None:
         )
 
 
-def make_spec(task: str, given: dict[str, Any]) -> RunSpec:
-    """Return the run's spec: the defaults of task and model, then what the operator named.
-
-    Raises:
-        UserError: a value out of its range; the message names the option.
-        TaskError: the task, its model or the partition is unknown.
-    """
-    import msgspec
-
-    from p2pfl.errors import UserError
-    from p2pfl.learning import catalogue
-    from p2pfl.spec import from_options
-
-    defaults = msgspec.to_builtins(catalogue.find(task).defaults_for(given.get("model")))
-    fixed = {
-        "task": task,
-        "partitions": 1,
-        "seed": 1,
-        "sample": 0,
-        "min_updates": 1,
-        "round_cap": DEFAULT_ROUND_CAP,
-        "drop_after": DEFAULT_DROP_AFTER,
-    }
-    try:
-        spec = from_options(**{**fixed, **defaults, **given})
-    except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$.")
-        field = path.rstrip("`").rpartition(".")[2]
-        option = {"learning_rate": "lr", "name": "task"}.get(field, field).replace("_", "-")
-        raise UserError(f"--{option} is out of range: {what[0].lower()}{what[1:]}.") from error
-    catalogue.check(spec)
-    return spec
-
-
 def _run_on_console(
     config: NodeConfig, events: Path | None, verbose: int, *, quiet: bool, started: float
-) -> int:
+) -> ExitCode:
     """Run the node, its events on the terminal and in *events*; print the table of rounds at the end."""
     from p2pfl.cli.console import Console
     from p2pfl.net.transport import tasks
     from p2pfl.runtime.logs import set_up_logging
     from p2pfl.runtime.node import run_node
-    from p2pfl.runtime.publish import EventFile
+    from p2pfl.runtime.observing.publish import EventFile
     from p2pfl.store.directory import DataDirectory
 
     directory = DataDirectory(config.data_dir)

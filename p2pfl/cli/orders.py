@@ -1,7 +1,7 @@
-"""The commands to a running node: what was done goes to standard output, a refusal is exit code 1.
+"""The commands to a running node: the result goes to standard output, a refusal ends with exit code 1.
 
-Pausing, resuming and stopping are decisions of the whole federation, which any of its nodes takes: they hold
-for all members, and where a round is open with its commit.
+Pause, resume and stop are requests to the whole federation; any of its nodes takes them. They take effect for
+all members, with the commit of the open round.
 """
 
 from __future__ import annotations
@@ -10,27 +10,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli.which import (
+from p2pfl.cli.options import (
     AddressArgument,
     CertsOption,
     DataDirOption,
     NameOption,
     NodeOption,
-    find,
+    find_node,
 )
+from p2pfl.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from p2pfl.observe.target import Target
-    from p2pfl.wire.observing import What
-
-EXIT_REFUSED = 1
-"""The node understood the command and did not carry it out."""
+    from p2pfl.wire.observing import CommandName
 
 
-def _command(what: What, text: str) -> Callable[..., None]:
-    """Return the command *what* as Typer takes it, with *text* as its help."""
+def _command(what: CommandName, text: str) -> Callable[..., None]:
+    """Return the command *what* as a function for Typer; *text* is its help."""
 
     def give(
         address: AddressArgument = None,
@@ -39,23 +37,23 @@ def _command(what: What, text: str) -> Callable[..., None]:
         certs: CertsOption = None,
         name: NameOption = None,
     ) -> None:
-        _order(what, find(address, data_dir, node, certs, name))
+        _order(what, find_node(address, data_dir, node, certs, name))
 
     give.__doc__ = text
     return give
 
 
-start = _command("start", "Give the start that a node run with --wait holds back.")
+start = _command("start", "Start the run that a node started with --wait holds back.")
 pause = _command("pause", "Pause the run of the whole federation after the open round.")
-resume = _command("resume", "Let a paused run go on.")
-leave = _command("leave", "Make one node of yours leave politely: the others go on without it.")
-save = _command("save", "Make a node save the last committed model as a file in its data directory.")
+resume = _command("resume", "Resume a paused run.")
+leave = _command("leave", "Make a node leave politely: the others go on without it.")
+save = _command("save", "Make a node save the last committed model to a file in its data directory.")
 
 
 def stop(
     address: AddressArgument = None,
     now: Annotated[
-        bool, typer.Option("--now", help="With the updates there are: nobody finishes its training.")
+        bool, typer.Option("--now", help="Stop training and end the round with the updates that are there.")
     ] = False,
     data_dir: DataDirOption = None,
     node: NodeOption = None,
@@ -63,11 +61,11 @@ def stop(
     name: NameOption = None,
 ) -> None:
     """End the run of the whole federation after the open round."""
-    _order("stop-now" if now else "stop", find(address, data_dir, node, certs, name))
+    _order("stop-now" if now else "stop", find_node(address, data_dir, node, certs, name))
 
 
-def _order(what: What, target: Target) -> None:
-    """Give the command *what* to the node at *target* and say what came of it.
+def _order(what: CommandName, target: Target) -> None:
+    """Send the command *what* to the node at *target* and print the result.
 
     Raises:
         NetworkError: it cannot be reached, or the connection broke before its answer.
@@ -80,5 +78,5 @@ def _order(what: What, target: Target) -> None:
     answer = asyncio.run(command(target, what))
     if answer.refused:
         typer.echo(f"refused: {one_line(answer.refused, 400)}", err=True)
-        raise typer.Exit(EXIT_REFUSED)
+        raise typer.Exit(ExitCode.FAILED)
     typer.echo(f"done: {one_line(answer.text, 400)}")

@@ -1,7 +1,7 @@
-"""`p2pfl simulate`: whole federations on virtual time, with faults, judged after every step.
+"""`p2pfl simulate`: simulates federations with faults on virtual time and checks invariants after every step.
 
-A seed replays exactly. One that breaks an invariant is printed with the end of its trace and the command that
-replays it. Nothing heavy is imported: no numpy, no torch, no network.
+A seed replays exactly. A seed that breaks an invariant is printed with the end of its trace and the command
+that replays it. Nothing heavy is imported: no numpy, no torch, no network.
 """
 
 from __future__ import annotations
@@ -12,50 +12,48 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from p2pfl.exit_codes import ExitCode
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from p2pfl.sim.seeds import Outcome, SimulationSettings
 
 TRACE_LINES = 100
-"""Of the trace, shown before a violation: about one round of five nodes."""
+"""Lines of the trace that are shown before a violation: about one round of five nodes."""
 
 MOST_VIOLATIONS = 5
-"""After so many the rest would tell nothing new."""
-
-VIOLATION_EXIT = 1
-"""Exit code when an invariant was broken."""
-
-INTERRUPTED_EXIT = 130
-"""Exit code after Ctrl-C, as shells give it."""
+"""Number of violations after which no more seeds are run."""
 
 
 def simulate(
-    nodes: Annotated[int, typer.Option(min=1, max=256, help="Devices in the federation.")] = 5,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training in each run.")] = 10,
+    nodes: Annotated[int, typer.Option(min=1, max=256, help="Number of devices.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of training rounds in each run.")] = 10,
     faults: Annotated[
         str | None,
         typer.Option(
             metavar="PROFILE",
-            help="What goes wrong: none, network, bulk (models do not come), workers (they hang, members "
-            "turn away), crashes, heavy (all of it) or lossy (and disks are lost as often as can be borne). "
-            "heavy unless a rule is left out.",
+            help="Faults to inject: none, network, bulk (model transfers fail), workers (they hang, members "
+            "leave the run), crashes, heavy (all of these) or lossy (heavy, with as many lost disks as the "
+            "protocol tolerates). heavy by default, unless a rule is left out.",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 200,
-    first: Annotated[int, typer.Option(min=0, metavar="N", help="The first of them.")] = 0,
-    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only this seed.")] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="With --seed: its whole trace.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 200,
+    first: Annotated[int, typer.Option(min=0, metavar="N", help="The first seed.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Run only this seed.")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Print the whole trace of --seed.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     codec: Annotated[
-        bool, typer.Option("--codec", help="Pass every message through the wire's codec; a third slower.")
+        bool, typer.Option("--codec", help="Encode and decode every message; a third slower.")
     ] = False,
     without: Annotated[
         str | None,
-        typer.Option(metavar="RULE", help="Leave a rule of the protocol out, to see that the judge notices."),
+        typer.Option(
+            metavar="RULE", help="Leave out a rule of the protocol, to see that the checks find it."
+        ),
     ] = None,
 ) -> None:
-    """Run simulated federations through crashes, cuts and lost disks, and judge every step."""
+    """Simulate federations with crashes, partitions and lost disks, and check every step."""
     from p2pfl.sim.seeds import SimulationSettings
 
     _check_name("--faults", faults, _profiles())
@@ -85,8 +83,8 @@ def _check_name(option: str, name: str | None, known: Sequence[str]) -> None:
         raise UserError(f"{option} does not know {name!r}; choose one of {', '.join(known)}")
 
 
-def _run(setting: SimulationSettings, seeds: range, jobs: int) -> int:
-    """Run *seeds*, say how far that is, and return the exit code."""
+def _run(setting: SimulationSettings, seeds: range, jobs: int) -> ExitCode:
+    """Run *seeds*, print the progress and the result, and return the exit code."""
     from p2pfl.sim.seeds import run_seeds
 
     began = time.monotonic()
@@ -119,12 +117,12 @@ def _run(setting: SimulationSettings, seeds: range, jobs: int) -> int:
             if done
             else "interrupted before the first seeds were done"
         )
-        return INTERRUPTED_EXIT
-    return 0
+        return ExitCode.INTERRUPTED
+    return ExitCode.COMPLETE
 
 
-def _replay(setting: SimulationSettings, seed: int, *, whole: bool) -> int:
-    """Run *seed* with a trace and print it, or, of a violation, its end; return the exit code."""
+def _replay(setting: SimulationSettings, seed: int, *, whole: bool) -> ExitCode:
+    """Run *seed* and print its trace, or only the end of it before a violation; return the exit code."""
     from p2pfl.sim.seeds import run_seed
 
     outcome = run_seed(setting, seed, trace=True)
@@ -133,15 +131,15 @@ def _replay(setting: SimulationSettings, seed: int, *, whole: bool) -> int:
         typer.echo(line)
     if not outcome.violation:
         typer.echo(f"seed {seed}: {outcome.rounds} rounds, every invariant held")
-        return 0
+        return ExitCode.COMPLETE
     typer.echo(f"seed {seed}: {outcome.violation}")
     if not whole:
         typer.echo(f"its whole trace: {_command(setting, seed)}")
-    return VIOLATION_EXIT
+    return ExitCode.FAILED
 
 
 def _command(setting: SimulationSettings, seed: int) -> str:
-    """Return the command that replays a seed exactly."""
+    """Return the command that replays *seed*."""
     parts = ["p2pfl simulate", f"--nodes {setting.nodes}", f"--rounds {setting.rounds}"]
     parts += [f"--faults {setting.faults}"] if setting.faults else []
     parts += ["--codec"] if setting.codec else []
@@ -150,7 +148,7 @@ def _command(setting: SimulationSettings, seed: int) -> str:
 
 
 def _show_progress(text: str) -> None:
-    """Show a line that the next one overwrites, where somebody watches."""
+    """Print a line that the next one overwrites, on a terminal only."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[2K{text}\r")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""`p2pfl tui`: the terminal UI, which is a process of its own with the terminal to itself."""
+"""`p2pfl tui`: runs the terminal UI, a process of its own that uses the whole terminal."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Annotated
 
 import typer
 
-from p2pfl.cli.which import (
+from p2pfl.cli.options import (
     AddressArgument,
     CertsOption,
     DataDirOption,
     NameOption,
     NodeOption,
-    find,
+    find_node,
 )
 
 THEMES = ("dark", "light")
@@ -33,16 +33,16 @@ def tui(
     name: NameOption = None,
     replay: Annotated[
         Path | None,
-        typer.Option("--replay", metavar="FILE", help="Show what 'p2pfl node --events FILE' recorded."),
+        typer.Option("--replay", metavar="FILE", help="Show a recording made by 'p2pfl node --events FILE'."),
     ] = None,
     speed: Annotated[
-        float, typer.Option("--speed", metavar="X", min=0.25, max=64.0, help="Of the replay.")
+        float, typer.Option("--speed", metavar="X", min=0.25, max=64.0, help="Speed of the replay.")
     ] = 1.0,
-    ascii_only: Annotated[bool, typer.Option("--ascii", help="ASCII symbols only.")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Plain lines, as without a terminal.")] = False,
+    ascii_only: Annotated[bool, typer.Option("--ascii", help="Use ASCII symbols only.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Print plain lines, as without a terminal.")] = False,
     theme: Annotated[str, typer.Option("--theme", metavar="dark|light", help="Colours.")] = THEMES[0],
 ) -> None:
-    """Watch a running node, or a recording of one, on the terminal's whole screen."""
+    """Open the terminal UI on a running node, or on a recording of one."""
     from p2pfl.errors import UserError
 
     if theme not in THEMES:
@@ -53,7 +53,7 @@ def tui(
         )
     is_plain = plain or not has_screen()
     if replay is None:
-        target = find(address, data_dir, node, certs, name)  # says now what the screen would say later
+        target = find_node(address, data_dir, node, certs, name)  # says now what the screen would say later
         if is_plain:
             from p2pfl.cli.watching import follow
 
@@ -69,30 +69,28 @@ def tui(
 
 
 def has_screen() -> bool:
-    """Whether this process has a terminal that can be drawn on."""
+    """Whether this process has a terminal that the terminal UI can use."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def run_tui(words: Sequence[str]) -> int:
-    """Run the terminal UI with the command line *words* until it ends; return its exit code."""
+    """Run the terminal UI with the arguments *words* until it ends; return its exit code."""
     import subprocess
 
-    from p2pfl.cli import programs
+    from p2pfl.programs import start
 
     process: subprocess.Popen[bytes] | None = None
     received: list[int] = []
 
     def pass_on(number: int, _: object) -> None:
-        """Tell the screen to end: it gives the terminal back first."""
+        """Make the terminal UI end: it restores the terminal first."""
         received.append(number)
         if process is not None:
             process.terminate()
 
-    # Ctrl-C reaches both processes, and the screen answers it.
+    # Ctrl-C reaches both processes; the terminal UI handles it.
     with _handling({"SIGINT": _nothing, "SIGTERM": pass_on, "SIGHUP": pass_on}):
-        process = subprocess.Popen(  # noqa: S603 - our own program, no shell
-            [*programs.PYTHON, "tui", *words], env=programs.environment()
-        )
+        process = start("tui", *words)
         if received:
             process.terminate()
         code = process.wait()
@@ -103,7 +101,7 @@ def run_tui(words: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def _handling(handlers: Mapping[str, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
-    """Have signals handled meanwhile, except those that this system does not know or that are ignored."""
+    """Install signal *handlers* meanwhile, except for signals that are unknown here or ignored."""
     before = {}
     for name, handler in handlers.items():
         number = getattr(signal, name, None)
@@ -117,4 +115,4 @@ def _handling(handlers: Mapping[str, Callable[[int, FrameType | None], None]]) -
 
 
 def _nothing(*_: object) -> None:
-    """Do nothing; unlike SIG_IGN it is not handed on to the child."""
+    """Do nothing; unlike SIG_IGN, the child does not inherit it."""

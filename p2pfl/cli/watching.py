@@ -1,6 +1,6 @@
-"""`p2pfl status` and `p2pfl watch`: look at a running node, once or for as long as it runs.
+"""`p2pfl status` and `p2pfl watch`: observe a running node, once or as long as it runs.
 
-Both connect to the node's own port and only look: nothing they do, or fail to do, slows it.
+Both connect to the node's own port as observers, which cannot slow the node down.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p2pfl.cli.which import (
+from p2pfl.cli.options import (
     AddressArgument,
     CertsOption,
     DataDirOption,
     NameOption,
     NodeOption,
-    find,
+    find_node,
 )
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def status(
     address: AddressArgument = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")] = False,
     data_dir: DataDirOption = None,
     node: NodeOption = None,
     certs: CertsOption = None,
@@ -38,7 +38,7 @@ def status(
 
     from p2pfl.observe.snapshot import lines_of
 
-    snapshot = asyncio.run(_look(find(address, data_dir, node, certs, name)))
+    snapshot = asyncio.run(_look(find_node(address, data_dir, node, certs, name)))
     typer.echo(msgspec.json.encode(snapshot) if json else "\n".join(lines_of(snapshot)))
 
 
@@ -53,19 +53,19 @@ async def _look(target: Target) -> Snapshot:
 def watch(
     address: AddressArgument = None,
     json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line: past rounds, then every event.")
+        bool, typer.Option("--json", help="Print one JSON object a line: past rounds, then every event.")
     ] = False,
     data_dir: DataDirOption = None,
     node: NodeOption = None,
     certs: CertsOption = None,
     name: NameOption = None,
 ) -> None:
-    """Print what a running node tells, line by line, until it ends."""
-    follow(find(address, data_dir, node, certs, name), json=json)
+    """Print the events of a running node, line by line, until it ends."""
+    follow(find_node(address, data_dir, node, certs, name), json=json)
 
 
 def follow(target: Target, *, json: bool = False) -> None:
-    """Print what the node at *target* tells until it ends or Ctrl-C; lines about the connection go to stderr.
+    """Print the events of the node at *target* until it ends or Ctrl-C; connection news goes to stderr.
 
     Raises:
         NetworkError: it does not answer, or refuses.

@@ -21,6 +21,7 @@ from p2pfl.core.effects import Exit
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.roster import Newcomer, continued_roster, entry_of
 from p2pfl.events import Notice, Waiting
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
     MAX_ORIGINS,
     Genesis,
@@ -32,10 +33,6 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.spec import DataCard, stated_examples
-
-BEYOND_EXIT = 9
-"""Exit code of a node that has committed a later round than the one from which others continued its run."""
-
 
 MAX_CONTINUATIONS = 16
 """Maximum number of remembered runs that continue the same run. An operator makes each by hand."""
@@ -278,7 +275,7 @@ class Continuation:
         at = self.beyond_since + self.ctx.settings.start_grace
         if self.ctx.now < at:
             return at
-        self.ctx.do(Exit(BEYOND_EXIT, self._both(ledger, origin, self.beyond)))
+        self.ctx.do(Exit(ExitCode.LEFT_BEHIND, self._both(ledger, origin, self.beyond)))
         return None
 
     def _both(self, ledger: Ledger, origin: Origin, run: str) -> str:

@@ -7,15 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from p2pfl.core.roster import tolerance
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import quorum
-
-COMPLETE_EXIT = 0
-LEFT_EXIT = 3
-"""Exit code of a node that left before its run was complete."""
-INCOMPLETE_EXIT = 5
-"""Exit code of a node that knows its run ended but could not get the final model."""
-UNTRAINED_EXIT = 10
-"""Exit code of a node whose run ended without a single counted update: there is nothing to be had of it."""
 
 
 class RemainingNode(msgspec.Struct, frozen=True):
@@ -38,7 +31,7 @@ def decide_exit(
     is_whole: bool = True,
     hopeless_at: float | None = None,
     flaw: str = "",
-) -> tuple[int | None, str, float | None]:
+) -> tuple[ExitCode | None, str, float | None]:
     """Return the exit code (None to stay), why, and when to ask again if nothing happens.
 
     A node serves the final model until every other node has it or has been unreachable for `linger` seconds.
@@ -49,7 +42,7 @@ def decide_exit(
     *hopeless_at*, because all others wait for it.
     """
     if not holds and hopeless_at is not None and now >= hopeless_at:
-        return INCOMPLETE_EXIT, f"the run ended, but its final model could not be had: {flaw}", None
+        return ExitCode.NO_FINAL_MODEL, f"the run ended, but its final model could not be had: {flaw}", None
     open_ = [other for other in others if not (holds and other.confirmed)]
     waiting = [other for other in open_ if other.given_up_at is None or now < other.given_up_at]
     if waiting:
@@ -61,14 +54,18 @@ def decide_exit(
     if now < serve_until and not (holds and others):
         return None, "serving nodes that come late", serve_until
     if not holds:
-        return INCOMPLETE_EXIT, "the run ended, but nobody reachable has its final model", None
+        return ExitCode.NO_FINAL_MODEL, "the run ended, but nobody reachable has its final model", None
     state = "is complete" if is_whole else "was stopped"
     if not is_trained:
-        return UNTRAINED_EXIT, "the run ended, but no update was ever counted: its model is not trained", None
+        return (
+            ExitCode.UNTRAINED,
+            "the run ended, but no update was ever counted: its model is not trained",
+            None,
+        )
     if open_:
         names = ", ".join(other.name for other in open_)
-        return COMPLETE_EXIT, f"the run {state}; not known to have its final model: {names}", None
-    return COMPLETE_EXIT, f"the run {state} everywhere", None
+        return ExitCode.COMPLETE, f"the run {state}; not known to have its final model: {names}", None
+    return ExitCode.COMPLETE, f"the run {state} everywhere", None
 
 
 class DroppedSituation(msgspec.Struct, frozen=True):

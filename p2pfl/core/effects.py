@@ -12,6 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from p2pfl.events import AnyEvent
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Ballot, Commit, Evaluation, Genesis, Message, Record, UpdateEntry
 from p2pfl.proofs import CastVote
 from p2pfl.schema import Layout
@@ -282,9 +283,9 @@ class Tell(Effect, frozen=True):
 
 
 class Exit(Effect, frozen=True):
-    """End the node's process: 0 when its run is complete, otherwise not 0."""
+    """End the node's process."""
 
-    code: int
+    code: ExitCode
     reason: str
 
 

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from p2pfl import events
 from p2pfl.core.context import Context
 from p2pfl.core.departure import (
-    LEFT_EXIT,
-    UNTRAINED_EXIT,
     DroppedSituation,
     LeaveSituation,
     RemainingNode,
@@ -22,6 +20,7 @@ from p2pfl.core.departure import (
 from p2pfl.core.effects import Exit
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.running import Running
+from p2pfl.exit_codes import ExitCode
 
 
 class Ending:
@@ -124,9 +123,9 @@ class Ending:
     def _exit_leaving(self, running: Running | None, reason: str) -> None:
         self._say()
         complete = running is not None and running.ledger.is_over and running.ledger.holds
-        code = LEFT_EXIT
+        code = ExitCode.LEFT
         if complete and running is not None:
-            code = 0 if running.ledger.is_trained else UNTRAINED_EXIT
+            code = ExitCode.COMPLETE if running.ledger.is_trained else ExitCode.UNTRAINED
         self._ctx.do(Exit(code, reason))
 
     # --- the end of the run ---------------------------------------------------------------------------------

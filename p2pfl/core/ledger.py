@@ -31,6 +31,7 @@ from p2pfl.events import (
     RosterChanged,
     RunEnded,
 )
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
     Commit,
     Evaluation,
@@ -46,12 +47,6 @@ from p2pfl.messages import (
 from p2pfl.proofs import casts_of
 from p2pfl.schema import Layout, Schema, layout_of
 from p2pfl.spec import Role, RunSpec, blob_schema, primary_metric
-
-CLONED_EXIT = 8
-"""Exit code of a node whose data directory is a copy or was restored from a backup."""
-
-CONFLICT_EXIT = 4
-"""Exit code when two different commits for one round were seen (rule "Conflicting commits")."""
 
 
 @dataclass
@@ -227,7 +222,7 @@ class Ledger:
         )
         self.ctx.do(SaveRefused(text))
         self.ctx.tell(Notice("error", text))
-        self.ctx.do(Exit(CLONED_EXIT, text))
+        self.ctx.do(Exit(ExitCode.CLONED, text))
 
     def succeeds(self, record: Record) -> bool:
         """Whether *record* may follow the last one; a member checks this before it accepts."""
@@ -342,7 +337,7 @@ class Ledger:
         )
         self.ctx.do(SaveCommit(self.run, commit, 0.0))
         self.ctx.tell(Notice("error", text))
-        self.ctx.do(Exit(CONFLICT_EXIT, text))
+        self.ctx.do(Exit(ExitCode.CONFLICT, text))
         return True
 
     # --- blobs ----------------------------------------------------------------------------------------------

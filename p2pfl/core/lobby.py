@@ -18,6 +18,7 @@ from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
 from p2pfl.core.inputs import Created, Described, SchemaRead
 from p2pfl.core.roster import Newcomer, contains, genesis_roster
 from p2pfl.events import Notice, Waiting
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
     Commit,
     Decline,
@@ -30,9 +31,6 @@ from p2pfl.messages import (
 )
 from p2pfl.schema import Schema, first_difference, layout_of
 from p2pfl.spec import DataCard, RunSpec, merge_cards, stated_examples, with_options
-
-UNFIT_EXIT = 2
-"""Exit code of a node that cannot take part: its task or its model differs."""
 
 OFFER_PATIENCE = 10.0
 """Seconds for which a run that was offered, and is not taken yet, keeps others from being looked at."""
@@ -384,7 +382,7 @@ class Lobby:
             self._decline(self.offered, reason)
         elif spec is None or spec == self.ctx.options.spec:
             self.ctx.tell(Notice("error", reason))
-            self.ctx.do(Exit(UNFIT_EXIT, reason))
+            self.ctx.do(Exit(ExitCode.UNFIT, reason))
 
     def _decline(self, offered: OfferedRun, reason: str) -> None:
         """Stay out of a run, and say so here and there: an operator of either device can mend it."""

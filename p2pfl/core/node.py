@@ -27,13 +27,14 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.ending import Ending
 from p2pfl.core.ledger import Ledger
-from p2pfl.core.lobby import UNFIT_EXIT, Lobby, OfferedRun, differs
+from p2pfl.core.lobby import Lobby, OfferedRun, differs
 from p2pfl.core.options import Options, Policy
 from p2pfl.core.otherruns import OtherRuns
 from p2pfl.core.presence import NodeCondition, Presence
 from p2pfl.core.roster import contains
 from p2pfl.core.running import Running
 from p2pfl.core.saved import Saved, SavedRun, Vote
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
     Card,
     Commit,
@@ -298,7 +299,7 @@ class Node:
 
     def _fail(self, reason: str) -> None:
         self._ctx.tell(events.Notice("error", reason))
-        self._ctx.do(Exit(UNFIT_EXIT, reason))
+        self._ctx.do(Exit(ExitCode.UNFIT, reason))
 
     # --- messages -------------------------------------------------------------------------------------------
 

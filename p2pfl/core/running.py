@@ -27,6 +27,7 @@ from p2pfl.core.saved import Vote
 from p2pfl.core.screening import is_of_member, may_run_for_election, takes_vote
 from p2pfl.core.speculation import Speculation
 from p2pfl.core.turn import Turn
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
     Accept,
     Accepted,
@@ -45,9 +46,6 @@ from p2pfl.messages import (
     UpdateEntry,
     record_digest,
 )
-
-LOST_DISK_EXIT = 6
-"""Exit code of a node that can neither read nor pull again a blob it accepted."""
 
 LOST_BLOB_TRIES = 60
 """Times a blob this node has accepted is asked for, with a quorum reachable, before its disk counts as lost
@@ -362,7 +360,7 @@ class Running:
                     f"nor pulled: {failed.reason}. Its disk counts as lost: start with --new-journal"
                 )
                 self.ctx.tell(events.Notice("error", text))
-                self.ctx.do(Exit(LOST_DISK_EXIT, text))
+                self.ctx.do(Exit(ExitCode.LOST_MODEL, text))
                 return
         if is_accepted or (failed.digest == self.ledger.model and not self.ledger.holds):
             self._refetch_at = self.ctx.now + self.ctx.settings.resend

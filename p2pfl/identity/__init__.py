@@ -1,1 +1,1 @@
-"""Who a device is: its key, its certificate, and the CA that vouches for it."""
+"""Identity: keys, certificates, and the names and roles in them."""

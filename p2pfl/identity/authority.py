@@ -1,8 +1,8 @@
-"""The federation's CA: a key in a folder that signs each device's certificate.
+"""The federation's certificate authority (CA): a key in a folder that signs the certificate of each device.
 
-It is needed only to add a device or to renew one; nodes never see its key and run without it. What it signs
-is narrow on purpose: one identity, no host names, good for both ends of a TLS connection and for nothing
-else, so that a certificate passes the strictest checks of OpenSSL (`X509_V_FLAG_X509_STRICT`).
+It is needed only to add a device or to renew its certificate. Nodes run without it and never see its key. Its
+certificates are narrow on purpose: one identity, no host names, valid for both ends of a TLS connection and
+for nothing else. So they pass the strictest checks of OpenSSL (`X509_V_FLAG_X509_STRICT`).
 """
 
 from __future__ import annotations
@@ -41,20 +41,19 @@ from p2pfl.identity.peer import certificate_uris
 AUTHORITY_KEY_FILE = "ca.key"
 
 CLOCK_ALLOWANCE = timedelta(days=1)
-"""Certificates begin this long before they are made: a small device without a battery boots with yesterday's
-clock."""
+"""Certificates are valid from this long before their creation: a small device without a battery may boot with
+yesterday's clock."""
 
 DEVICE_LIFETIME = timedelta(days=365)
-"""There is no revocation list: a certificate that leaked ends by itself. A year is seldom enough not to be a
-chore."""
+"""There is no revocation list: a leaked certificate expires by itself. To renew one a year is little work."""
 
 AUTHORITY_LIFETIME = timedelta(days=3653)
-"""Ten years: replacing the CA means visiting every device."""
+"""Ten years: to replace the CA, every device must get a new certificate."""
 
 
 @dataclass(frozen=True)
 class IssuedCertificate:
-    """What `list_certificates` tells of one device."""
+    """A device's certificate, as `list_certificates` returns it."""
 
     name: str
     role: Role
@@ -67,7 +66,7 @@ class IssuedCertificate:
 
 @dataclass(frozen=True)
 class Federation:
-    """What the CA's certificate tells of its federation."""
+    """A federation, as its CA's certificate describes it."""
 
     name: str
     not_before: datetime
@@ -92,8 +91,8 @@ def create_authority(
         )
     now = now or datetime.now(UTC)
     key = generate_key()
-    # The key's digest in the name keeps two federations of one name apart, in error messages and in OpenSSL's
-    # search for the issuer.
+    # The key's digest in the name distinguishes two federations of one name, in error messages and in
+    # OpenSSL's search for the issuer.
     subject = _distinguished_name(federation, f"{federation} CA {short(node_id_of(key.public_key()))}")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
@@ -139,7 +138,7 @@ def issue(
 
 
 def renew(directory: Path, name: str, *, now: datetime | None = None) -> Path:
-    """Make a new certificate for the key device *name* has, and return their folder in *directory*.
+    """Make a new certificate for the existing key of device *name*, and return their folder in *directory*.
 
     Role and node id stay. A device whose folder was copied takes the new `node.crt`.
 
@@ -201,7 +200,7 @@ def _issue(directory: Path, name: str, role: Role, key: ec.EllipticCurvePrivateK
     """Sign a certificate for *key* and write the device's folder."""
     authority_key, authority, federation = _read_authority(directory)
     _check_authority_dates(directory, authority, now)
-    # Never outside the CA's own dates: OpenSSL would refuse a chain of which only the last part is in date.
+    # Never outside the CA's own dates: OpenSSL refuses a chain in which any certificate is out of date.
     not_before = max(now - CLOCK_ALLOWANCE, authority.not_valid_before_utc)
     not_after = min(now + DEVICE_LIFETIME, authority.not_valid_after_utc)
     authority_identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -282,7 +281,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _distinguished_name(federation: str, common_name: str) -> x509.Name:
-    """Name a certificate's holder for people, in the 64 characters X.509 allows; the URI has the whole."""
+    """Return the holder's name for people, cut to the 64 characters of X.509; the URI has the full name."""
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, federation[:64]),

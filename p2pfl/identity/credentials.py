@@ -1,7 +1,7 @@
-"""What a device proves itself with: the folder that `p2pfl certs issue` wrote, read and checked.
+"""A device's credentials: the folder that `p2pfl certs issue` wrote, read and checked.
 
-Everything that can be wrong with it is found here, before a socket is opened, and told with the command that
-mends it: a handshake that fails later would show the same fault as a riddle on two machines.
+Every fault in it is found here, before a socket is opened, and reported with the command that repairs it. A
+handshake that fails later would show the same fault only as an obscure error on two machines.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Credentials:
 
 
 def load_credentials(directory: Path, name: str | None = None, *, now: datetime | None = None) -> Credentials:
-    """Read the credentials in *directory*, fit for use at *now* (by default this device's clock).
+    """Read the credentials in *directory*, valid at *now* (by default this device's clock).
 
-    *directory* is a device's folder, or the CA's folder, in which *name* picks the device; without a name the
-    only one.
+    *directory* is a device's folder, or the CA's folder. There *name* selects the device; without a name
+    there must be only one.
 
     Raises:
         CredentialsError: something is missing, readable by others, does not fit together, or is out of date.
@@ -57,7 +57,7 @@ def load_credentials(directory: Path, name: str | None = None, *, now: datetime 
 
 
 def read_credentials(directory: Path, name: str | None = None) -> Credentials:
-    """Do what `load_credentials` does, whatever the date.
+    """Read the credentials in *directory* like `load_credentials`, without a check of the dates.
 
     Raises:
         CredentialsError: something is missing, readable by others, or does not fit together.
@@ -164,7 +164,7 @@ def certificate_identity(certificate: x509.Certificate, path: Path) -> tuple[str
     """Return federation, role and name of a device's certificate, read from *path*.
 
     Raises:
-        CredentialsError: it does not carry exactly one URI that says so.
+        CredentialsError: it does not carry exactly one URI with them.
     """
     uris = certificate_uris(certificate)
     identity = parse_device_uri(uris[0]) if len(uris) == 1 else None
@@ -181,7 +181,7 @@ def issued_folders(directory: Path) -> list[Path]:
 
 
 def _device_folder(directory: Path, name: str | None) -> Path:
-    """Find the device's folder: *directory* itself, or the one in it that *name* picks."""
+    """Find the device's folder: *directory* itself, or the one in it that *name* selects."""
     if why := obstacle(directory):
         raise CredentialsError(f"The folder {shown(directory)} cannot be used: {why}.")
     if is_there(directory / CERTIFICATE_FILE) or is_there(directory / KEY_FILE):

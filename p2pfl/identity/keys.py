@@ -1,8 +1,8 @@
-"""Private keys: made, kept so that only their owner reads them, and named.
+"""Private keys: created, stored so that only their owner can read them, and mapped to node ids.
 
-A node *is* its key. Its node id is a digest of the public half, so it survives a new certificate, a new
-address and a new data directory. Keys are ECDSA on P-256: every TLS library speaks it, and a signature takes
-well under a millisecond on a small device.
+A node *is* its key: its node id is a digest of the public key, so it survives a new certificate, a new
+address and a new data directory. Keys are ECDSA on P-256: every TLS library supports it, and a signature
+takes well under a millisecond on a small device.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from p2pfl.errors import CredentialsError
 from p2pfl.paths import quoted
 
 SHORT_ID = 7
-"""Characters of a node id shown to people: 35 bits tell the devices of a federation apart; nothing is decided
-by them."""
+"""Characters of a node id shown to people: 35 bits distinguish the devices of a federation; no decision uses
+them."""
 
 
 def generate_key() -> ec.EllipticCurvePrivateKey:
@@ -57,7 +57,7 @@ def id_of_spki(spki: bytes) -> str:
 
 
 def short(node_id: str) -> str:
-    """Return what people see of a node id, next to the device's name."""
+    """Return the shortened node id that people see next to the device's name."""
     return node_id[:SHORT_ID]
 
 
@@ -109,7 +109,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
         CredentialsError: the folder is missing, full or read-only.
     """
     try:
-        # mkstemp makes the file 0600: a secret is never readable by others, not even while it is written.
+        # mkstemp makes the file 0600, so others cannot read a secret even while it is written.
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -128,7 +128,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in *folder* durable. Windows cannot open a folder, and needs no such thing for NTFS."""
+    """Make a rename in *folder* durable. Windows cannot open a folder, and NTFS needs no such flush."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,8 +1,8 @@
-"""Names, roles, and the one URI that carries both in a certificate.
+"""Names, roles, and the URI in a certificate that carries both.
 
-The CA writes these URIs and every node reads those of strangers, so their grammar stands apart from both: it
-is `spiffe://<federation>/<role>/<name>` for a device and `spiffe://<federation>` for the CA itself, as the
-SPIFFE standard has it for a trust domain.
+The CA writes these URIs, and every node reads those of others, so their grammar is a module of its own. It is
+`spiffe://<federation>/<role>/<name>` for a device and `spiffe://<federation>` for the CA, as the SPIFFE
+standard defines it for a trust domain.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Literal, get_args
 from p2pfl.errors import CredentialsError
 
 Role = Literal["node", "operator", "observer"]
-"""What a certificate allows: to be a member, to steer a run, or to watch one."""
+"""What a certificate permits: to be a member of runs, to control a run, or to observe one."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
-"""Every role there is."""
+"""All roles."""
 
 DEFAULT_FEDERATION = "p2pfl"
-"""The name of a federation whose founder gave it none."""
+"""Name of a federation that was created without a name."""
 
 _SCHEME = "spiffe://"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-"""Safe as a folder, in a URI and on a screen; capitals are left out because some file systems take A and a
-for one."""
+"""Safe as a folder, in a URI and on a screen. There are no capitals, because some file systems ignore
+case."""
 
 
 def check_name(name: str, what: str = "device") -> str:
-    """Return *name* if a *what* ("device", "federation") may be called that.
+    """Return *name* if it is a valid name of a *what* ("device", "federation").
 
     Raises:
-        CredentialsError: it may not; the message says what a name may hold.
+        CredentialsError: it is not; the message says what a name may contain.
     """
     if not _NAME.fullmatch(name):
         raise CredentialsError(
@@ -52,13 +52,13 @@ def device_uri(federation: str, role: Role, name: str) -> str:
 
 
 def parse_authority_uri(uri: str) -> str | None:
-    """Return the federation a CA's URI names; None if it is not such a URI."""
+    """Return the federation in a CA's URI; None if it is no such URI."""
     federation = uri.removeprefix(_SCHEME)
     return federation if uri.startswith(_SCHEME) and _NAME.fullmatch(federation) else None
 
 
 def parse_device_uri(uri: str) -> tuple[str, Role, str] | None:
-    """Return federation, role and name of a device's URI; None if it is not such a URI."""
+    """Return federation, role and name in a device's URI; None if it is no such URI."""
     parts = uri.removeprefix(_SCHEME).split("/")
     if not uri.startswith(_SCHEME) or len(parts) != 3:
         return None

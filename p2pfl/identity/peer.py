@@ -1,7 +1,7 @@
-"""Who a peer is, read from the certificate it showed.
+"""A peer's identity, read from the certificate that it presented.
 
-TLS has checked that the federation's CA signed the certificate; here it is turned into a name. Nothing is
-taken from the address a connection came from, and nothing the peer says about itself later overrides this.
+TLS has already checked that the federation's CA signed the certificate. The source address of the connection
+plays no part in the identity, and nothing that the peer sends later overrides it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PeerIdentity:
 
 
 def identify(certificate: bytes, federation: str) -> PeerIdentity:
-    """Return who holds *certificate* (DER), which TLS has verified, in *federation*.
+    """Return the identity in *certificate* (DER), which TLS has verified, in *federation*.
 
     Raises:
         HandshakeRefused: it cannot be read, carries no or several identities, or is another federation's.

@@ -1,7 +1,7 @@
 """Signatures with the key of a device's certificate, and their check: ECDSA on P-256 with SHA-256.
 
-A signature comes with the public key it was made with, and the key's SHA-256 is the node id. So nothing else
-is needed to check one: no certificate, no connection, not even that the node still exists.
+A signature comes with its public key, and the SHA-256 of that key is the node id. So a check needs nothing
+else: no certificate, no connection, and the node need not exist any more.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from p2pfl.identity.keys import id_of_spki, read_key
 from p2pfl.proofs import Signer
 
 REMEMBERED_KEYS = 512
-"""Public keys kept ready: those of two of the largest rosters."""
+"""Maximum cached public keys: those of two of the largest rosters."""
 
 REMEMBERED_CHECKS = 1024
-"""Checks remembered: an acceptance is seen in ACCEPTED, in a COMMIT and again in RECORDS."""
+"""Maximum cached checks: an acceptance is seen in ACCEPTED, in a COMMIT and again in RECORDS."""
 
 _ALGORITHM = ec.ECDSA(hashes.SHA256())
 
 
 def signer_of(credentials: Credentials) -> Signer:
-    """Return what signs as the device of *credentials*.
+    """Return the signer of the device of *credentials*.
 
     Raises:
         CredentialsError: the key cannot be read any more.
@@ -36,14 +36,14 @@ def signer_of(credentials: Credentials) -> Signer:
 
 
 def signer_with(key: ec.EllipticCurvePrivateKey) -> Signer:
-    """Return what signs with *key*."""
+    """Return a signer with *key*."""
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return Signer(public, lambda text: key.sign(text, _ALGORITHM), verify)
 
 
 @lru_cache(REMEMBERED_CHECKS)
 def verify(node: str, key: bytes, signature: bytes, text: bytes) -> bool:
-    """Whether *key* is that of *node*, and *signature* is the key's of *text*. Never raises."""
+    """Whether *key* is the key of *node*, and *signature* its signature of *text*. Never raises."""
     public = _public_key(node, key)
     if public is None:
         return False
@@ -56,12 +56,12 @@ def verify(node: str, key: bytes, signature: bytes, text: bytes) -> bool:
 
 @lru_cache(REMEMBERED_KEYS)
 def _public_key(node: str, key: bytes) -> ec.EllipticCurvePublicKey | None:
-    """Return *key*, ready for use, if it is of the kind used here and *node*'s."""
+    """Return *key*, decoded, if it is an ECDSA key on P-256 and *node*'s."""
     if id_of_spki(key) != node:
         return None
     try:
         public = load_der_public_key(key)
-    except Exception:  # noqa: BLE001 - cryptography names many reasons; the key is useless for each of them
+    except Exception:  # noqa: BLE001 - of many kinds; the key is useless for each of them
         return None
     is_ours = isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1)
     return public if is_ours else None  # type: ignore[return-value]

@@ -7,14 +7,16 @@ here, so no peer can make this device import a module of the peer's choice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from p2pfl.errors import TaskError
+from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import partition
 from p2pfl.learning.data import Bundled, DataPlaces, DataSet, DataSource, locate
-from p2pfl.spec import RunSpec
+from p2pfl.spec import RunSpec, from_options
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -141,6 +143,19 @@ CIFAR10 = TaskEntry(
     other_defaults=(RESNET_DEFAULTS,),
 )
 
+COMMON_DEFAULTS: Mapping[str, Any] = {
+    "partitions": 1,
+    "seed": 1,
+    "sample": 0,
+    "min_updates": 1,
+    "round_cap": 900.0,
+    "drop_after": 60.0,
+}
+"""Options of a run that are the same for every task.
+
+A member's own prediction keeps it in a round long before `round_cap`, which bounds a stuck one; `drop_after`
+is long enough for a reboot or a walk to another access point."""
+
 CATALOGUE = {entry.name: entry for entry in (DIGITS, FASHION_MNIST, MNIST, CIFAR10)}
 """The built-in tasks by name."""
 
@@ -186,3 +201,22 @@ def find_data(name: str, places: DataPlaces) -> tuple[Path, ...]:
     """
     entry = find(name)
     return locate(entry.name, entry.data, places)
+
+
+def make_spec(task: str, given: Mapping[str, Any]) -> RunSpec:
+    """Return a run's spec: the defaults of task and model, replaced by what the operator has *given*.
+
+    Raises:
+        UserError: a value out of its range; the message names the option.
+        TaskError: the task, its model or the partition is unknown.
+    """
+    defaults = msgspec.to_builtins(find(task).defaults_for(given.get("model")))
+    try:
+        spec = from_options(**{**COMMON_DEFAULTS, **defaults, **given, "task": task})
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$.")
+        field = path.rstrip("`").rpartition(".")[2]
+        option = {"learning_rate": "lr", "name": "task"}.get(field, field).replace("_", "-")
+        raise UserError(f"--{option} is out of range: {what[0].lower()}{what[1:]}.") from error
+    check(spec)
+    return spec

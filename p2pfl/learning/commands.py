@@ -86,25 +86,14 @@ class RunAggregation(_Struct, frozen=True, tag="aggregate"):
     path: str
 
 
-class AloneJob(_Struct, frozen=True, tag="alone"):
-    """Train the initial model on one partition for as many epochs as a whole run; evaluate the result.
-
-    The evaluation is on the whole test split. Answered with any number of `TrainJobProgress`, then
-    `AloneDone`, or `JobStopped`.
-    """
-
-    spec: RunSpec
-    partition: int
-
-
 class StopJob(_Struct, frozen=True, tag="stop"):
-    """End the `TrainJob` or `AloneJob` of this id between two batches, or before it begins.
+    """End the `TrainJob` of this id between two batches, or before it begins.
 
     It is answered with `JobStopped`; one that is finished already stays so.
     """
 
 
-Command = DescribeJob | CreateJob | TrainJob | EvaluateJob | RunAggregation | AloneJob | StopJob
+Command = DescribeJob | CreateJob | TrainJob | EvaluateJob | RunAggregation | StopJob
 """Every command there is."""
 
 
@@ -166,17 +155,6 @@ class AggregationDone(_Struct, frozen=True, tag="aggregated"):
     result: AggregationResult
 
 
-class AloneDone(_Struct, frozen=True, tag="lone_result"):
-    """How a model trained on one partition only does on the whole test split."""
-
-    samples: int
-    """Of the partition."""
-    examples: int
-    """Of the test split."""
-    sums: dict[str, float]
-    """As of `EvaluateDone`."""
-
-
 class JobStopped(_Struct, frozen=True, tag="stopped"):
     """The training ended early, as asked; there is no update."""
 
@@ -202,7 +180,6 @@ Answer = (
     | TrainDone
     | EvaluateDone
     | AggregationDone
-    | AloneDone
     | JobStopped
     | JobFailed
     | WorkerHeartbeat

@@ -78,8 +78,6 @@ class Jobs:
                 return self._evaluate(command)
             case commands.RunAggregation():
                 return self._aggregate(command)
-            case commands.AloneJob():
-                return self._alone(command, pacer)
             case commands.StopJob():
                 raise WorkerError("A Stop is not carried out as a job.")
 
@@ -148,21 +146,6 @@ class Jobs:
     def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
         folders = tuple(map(Path, command.folders))
         return commands.AggregationDone(command.id, aggregate(command.job, folders, Path(command.path)))
-
-    def _alone(self, command: commands.AloneJob, pacer: _Pacer) -> commands.AloneDone:
-        spec = command.spec
-        data, part = self._load(spec)[1], self._part(spec, command.partition)
-        module = self._initial(spec).to(self._on())
-        training.train(
-            module,
-            part,
-            spec.training,
-            epochs=spec.rounds * spec.training.epochs,
-            seed=training.derive_seed("alone", spec.seed, command.partition),
-            after_batch=pacer,
-        )
-        sums = training.evaluate(module, data.test_x, data.test_y, data.scaling)
-        return commands.AloneDone(command.id, len(part.rows), len(data.test_y), sums)
 
     # --- what is kept between jobs --------------------------------------------------------------------------
 

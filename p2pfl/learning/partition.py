@@ -32,8 +32,7 @@ import msgspec
 from p2pfl.errors import TaskError
 
 MIN_EXAMPLES = 8
-"""Least examples of a Dirichlet partition, if the data suffice: half a batch, so that every member can
-train."""
+"""Least examples of a Dirichlet partition, if there are enough: half a batch, so every member can train."""
 
 MIN_ALPHA, MAX_ALPHA = 0.001, 1e6
 """Below, the gamma variates underflow. Above, the proportions are equal to the last example anyway."""

@@ -18,13 +18,10 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -33,6 +30,7 @@ from p2pfl.learning import commands
 from p2pfl.learning.commands import Answer, Command, TrainJobProgress
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.watchdog import SILENT_TICKS, Stall, Watchdog
+from p2pfl.programs import PYTHON, apart, environment
 from p2pfl.spec import RunSpec
 from p2pfl.work import AggregationJob, AggregationResult
 
@@ -41,10 +39,6 @@ logger = logging.getLogger(__name__)
 output_logger = logging.getLogger("p2pfl.worker")
 """Gets what the worker process writes to its standard error (warnings of torch, prints of user code), a line
 each."""
-
-PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-"""The folder `p2pfl` was imported from: the worker runs the same code, whatever folder the node was started
-in."""
 
 TORCH_DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE", "THP_MEM_ALLOC_ENABLE": "1"}
 """Environment of the worker, where the user's says nothing else.
@@ -70,6 +64,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Of torch on the CPU; 0 leaves torch's own choice, one a core."""
     places: DataPlaces = DataPlaces()
     """Where data sets are looked for; an absolute path."""
+    pace: float = 0.0
+    """Minimum seconds of a training, so that a demo can be watched."""
     silence_seconds: float = 60.0
     """A worker that gives no sign of life for so long is killed. Beats come every two seconds; swapping can
     delay them."""
@@ -79,8 +75,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     hang_seconds: float = 60.0
     exit_seconds: float = 5.0
     """How long a worker whose pipes closed may take to exit before it is killed."""
-    program: tuple[str, ...] = (sys.executable, "-P", "-m", "p2pfl.learning.worker")
-    """What is started. `-P`: a `random.py` in the folder the node was started from must not be imported."""
+    program: tuple[str, ...] = (*PYTHON, "p2pfl.learning.worker")
+    """What is started."""
 
 
 class _Job:
@@ -261,21 +257,11 @@ class Worker:
         command = commands.RunAggregation(next(self._ids), job, tuple(map(str, folders)), str(path))
         return (await self._do(command, commands.AggregationDone)).result
 
-    async def alone(
-        self, spec: RunSpec, partition: int, on_progress: OnProgress | None = None
-    ) -> commands.AloneDone | None:
-        """Train the initial model on one partition only, as long as a whole run, and evaluate the result.
-
-        The evaluation is on the whole test split. Return None when `stop_training` ended it.
-        """
-        command = commands.AloneJob(next(self._ids), spec, partition)
-        return await self._do_stoppable(command, commands.AloneDone, on_progress)
-
     def stop_training(self) -> None:
         """End every training under way or queued, between two batches; their calls return None."""
         if self._life is not None:
             for job in self._life.jobs.values():
-                if isinstance(job.command, commands.TrainJob | commands.AloneJob):
+                if isinstance(job.command, commands.TrainJob):
                     self._life.send(commands.StopJob(job.command.id))
 
     async def _do_stoppable(
@@ -311,13 +297,10 @@ class Worker:
             arguments.append(f"--data-root={settings.places.root}")
         if settings.places.download:
             arguments.append("--download")
+        if settings.pace:
+            arguments.append(f"--pace={settings.pace}")
         # Ctrl-C in the node's terminal is the node's to answer: the worker gets a session (Windows: a group)
         # of its own. The end of its standard input, not a signal, ends it.
-        apart: dict[str, Any] = {"start_new_session": True}
-        if sys.platform == "win32":
-            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-        inherited = os.environ.get("PYTHONPATH")
-        search = f"{PACKAGE_ROOT}{os.pathsep}{inherited}" if inherited else str(PACKAGE_ROOT)
         try:
             process = await asyncio.create_subprocess_exec(
                 *settings.program,
@@ -325,8 +308,8 @@ class Worker:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env={**TORCH_DEFAULTS, **os.environ, "PYTHONPATH": search},
-                **apart,
+                env={**TORCH_DEFAULTS, **environment()},
+                **apart(),
             )
         except OSError as error:
             raise WorkerError(f"The worker process cannot be started: {error}.") from error

@@ -1,8 +1,8 @@
 """Local training and evaluation: plain loops over batches of tensors in the memory of the device.
 
 SGD is implemented here because the first `torch.optim.SGD` of a process imports torch's compiler, which takes
-1.6 seconds and 150 MB. The arithmetic is that of `torch.optim.SGD`: momentum without dampening, weight decay
-added to the gradient.
+1.6 seconds and 150 MB. The arithmetic is that of `torch.optim.SGD`, momentum without dampening. For gradient
+g, parameter p and velocity v, a step is: g += weight_decay * p; v = momentum * v + g; p -= learning_rate * v.
 """
 
 from __future__ import annotations

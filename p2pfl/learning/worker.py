@@ -30,6 +30,9 @@ from p2pfl.learning import commands
 from p2pfl.learning.commands import Answer, Command
 from p2pfl.learning.data import DataPlaces
 
+PACE_STEP_SECONDS = 0.25
+"""Between two reports of progress, and two looks for a stop, while a `PacedDoer` waits."""
+
 MAX_REASON = 300
 """Characters of a failure's reason: it ends in a line of a log and perhaps in a record."""
 
@@ -100,6 +103,40 @@ class Doer(Protocol):
         """Carry out *command* and return its answer."""
 
 
+class PacedDoer:
+    """Gives a training's answer no sooner than *seconds* after it began, so that people can watch a demo."""
+
+    def __init__(self, doer: Doer, seconds: float) -> None:
+        self._doer = doer
+        self._seconds = seconds
+
+    def do(
+        self,
+        command: Command,
+        report: Callable[[commands.TrainJobProgress], None],
+        is_stopped: Callable[[], bool],
+    ) -> Answer:
+        """Carry out *command*; a training reports progress as if it took all that time."""
+        if not isinstance(command, commands.TrainJob):
+            return self._doer.do(command, report, is_stopped)
+        began, total = time.monotonic(), 1
+
+        def report_paced(progress: commands.TrainJobProgress) -> None:
+            nonlocal total
+            total = progress.total
+            done = min(progress.done, int(total * (time.monotonic() - began) / self._seconds))
+            predicted = max(progress.predicted, self._seconds)
+            report(commands.TrainJobProgress(command.id, done, total, predicted))
+
+        answer = self._doer.do(command, report_paced, is_stopped)
+        while isinstance(answer, commands.TrainDone) and (passed := time.monotonic() - began) < self._seconds:
+            if is_stopped():
+                return commands.JobStopped(command.id)
+            time.sleep(min(self._seconds - passed, PACE_STEP_SECONDS))
+            report_paced(commands.TrainJobProgress(command.id, total, total, self._seconds))
+        return answer
+
+
 class Inboxes:
     """Sorts commands into what trains and what aggregates."""
 
@@ -165,6 +202,7 @@ def main() -> NoReturn:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--download", action="store_true")
+    parser.add_argument("--pace", type=float, default=0.0)
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
@@ -179,7 +217,7 @@ def main() -> NoReturn:
     jobs = Jobs(options.device, options.threads, DataPlaces(options.data_root, options.download))
     arguments = (inboxes.aggregating, outbox, jobs)
     threading.Thread(target=_do_all, args=arguments, name="aggregation", daemon=True).start()
-    _do_all(inboxes.training, outbox, jobs)
+    _do_all(inboxes.training, outbox, PacedDoer(jobs, options.pace) if options.pace else jobs)
 
 
 def _do_all(inbox: Inbox, outbox: Outbox, doer: Doer) -> NoReturn:

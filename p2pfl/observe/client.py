@@ -23,18 +23,18 @@ from p2pfl.text import one_line
 from p2pfl.wire.frames import encode_frame
 from p2pfl.wire.observing import (
     OBSERVING_VERSION,
-    Answer,
-    Denial,
-    Greeting,
-    Happened,
-    History,
+    CommandName,
+    CommandResult,
+    EventBatch,
+    HistoryBatch,
     HistoryEnd,
     NodeFrame,
+    ObserverCommand,
     ObserverFrame,
     ObserverHeartbeat,
-    Order,
+    ObserverRefusal,
+    ObserverWelcome,
     WatchRequest,
-    What,
     decode_node,
     encode,
 )
@@ -48,13 +48,13 @@ MAX_FRAME_BYTES = NetSettings().max_frame_bytes
 class Observer:
     """An open connection after the handshake. Use it with `async with`, or call `close`."""
 
-    def __init__(self, stream: FrameStream, greeting: Greeting, address: Address) -> None:
+    def __init__(self, stream: FrameStream, greeting: ObserverWelcome, address: Address) -> None:
         self._stream = stream
         self.greeting = greeting
         self.address = address
         """The address that answered."""
         self._orders = 0
-        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._answers: dict[int, asyncio.Future[CommandResult]] = {}
         self._failure: NetworkError | None = None
 
     @classmethod
@@ -88,7 +88,7 @@ class Observer:
                 _write(opened, watch)
                 async with asyncio.timeout(settings.handshake_seconds):
                     frame = await _next(opened, target)
-                if not isinstance(frame, Greeting):
+                if not isinstance(frame, ObserverWelcome):
                     raise NetworkError(f"The node at {address} did not greet this observer.")
             except TimeoutError as error:
                 opened.abort()
@@ -127,7 +127,7 @@ class Observer:
             raise
         return stream
 
-    async def frames(self) -> AsyncGenerator[History | Happened | HistoryEnd, None]:
+    async def frames(self) -> AsyncGenerator[HistoryBatch | EventBatch | HistoryEnd, None]:
         """Yield the node's frames until the connection ends. Answers to commands are consumed here.
 
         Raises:
@@ -138,13 +138,13 @@ class Observer:
                 async with asyncio.timeout(SILENCE_SECONDS):
                     frame = await _next(self._stream, None)
                 match frame:
-                    case Answer():
+                    case CommandResult():
                         waiting = self._answers.pop(frame.number, None)
                         if waiting is not None and not waiting.done():
                             waiting.set_result(frame)
-                    case History() | Happened() | HistoryEnd():
+                    case HistoryBatch() | EventBatch() | HistoryEnd():
                         yield frame
-                    case ObserverHeartbeat() | Greeting() | Denial():
+                    case ObserverHeartbeat() | ObserverWelcome() | ObserverRefusal():
                         pass
         except TimeoutError as error:
             raise self._fail(f"nothing was heard from the node for {SILENCE_SECONDS:g} s") from error
@@ -161,7 +161,7 @@ class Observer:
         self._answers.clear()
         return self._failure
 
-    async def order(self, what: What) -> Answer:
+    async def order(self, what: CommandName) -> CommandResult:
         """Send a command and return its answer. Another task must consume `frames` meanwhile.
 
         Raises:
@@ -171,10 +171,10 @@ class Observer:
             raise self._failure
         self._orders += 1
         number = self._orders
-        waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
         self._answers[number] = waiting
         try:
-            _write(self._stream, Order(number, what))
+            _write(self._stream, ObserverCommand(number, what))
             return await waiting
         finally:
             self._answers.pop(number, None)
@@ -190,7 +190,7 @@ class Observer:
         await self.close()
 
 
-async def command(target: Target, what: What) -> Answer:
+async def command(target: Target, what: CommandName) -> CommandResult:
     """Connect to *target*, send one command, and return its answer.
 
     Raises:
@@ -231,6 +231,6 @@ async def _next(stream: FrameStream, target: Target | None) -> NodeFrame:
         if target is not None:
             raise NetworkError(explain(error, target.credentials, dialing=True)) from error
         raise NetworkError(f"the connection broke ({error.strerror or error})") from error
-    if isinstance(frame, Denial):
+    if isinstance(frame, ObserverRefusal):
         raise NetworkError(one_line(frame.reason, 400))
     return frame

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from p2pfl.events import Published, RoundRow
-from p2pfl.wire.observing import Greeting
+from p2pfl.wire.observing import ObserverWelcome
 
 Item = Published | RoundRow
 """What a node sends: events, and committed rounds of its history."""
@@ -17,7 +17,7 @@ Item = Published | RoundRow
 class Connected(NamedTuple):
     """The connection is open."""
 
-    greeting: Greeting
+    greeting: ObserverWelcome
 
 
 class Retrying(NamedTuple):

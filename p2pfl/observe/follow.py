@@ -19,7 +19,14 @@ from p2pfl.events import Published
 from p2pfl.observe.client import Observer
 from p2pfl.observe.connection import Connected, Connection, Item, NodeEnded, Retrying
 from p2pfl.observe.target import Target, find_target
-from p2pfl.wire.observing import Answer, Greeting, Happened, History, HistoryEnd, What
+from p2pfl.wire.observing import (
+    CommandName,
+    CommandResult,
+    EventBatch,
+    HistoryBatch,
+    HistoryEnd,
+    ObserverWelcome,
+)
 
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Delays before the attempts to reconnect; the last one repeats."""
@@ -108,13 +115,15 @@ class Follower:
             finally:
                 self._observer = None
 
-    def _take(self, frame: History | Happened | HistoryEnd, greeting: Greeting, deliver: Deliver) -> None:
+    def _take(
+        self, frame: HistoryBatch | EventBatch | HistoryEnd, greeting: ObserverWelcome, deliver: Deliver
+    ) -> None:
         match frame:
-            case History(rounds=rounds):
+            case HistoryBatch(rounds=rounds):
                 self._has_delivered = True
                 for row in rounds:
                     deliver(row)
-            case Happened(events=happened):
+            case EventBatch(events=happened):
                 self._has_delivered = True
                 for item in happened:
                     self._deliver_new(item, deliver)
@@ -146,7 +155,7 @@ class Follower:
         """Make the next attempt now."""
         self._retry.set()
 
-    async def order(self, what: What) -> Answer:
+    async def order(self, what: CommandName) -> CommandResult:
         """Send the node a command and return its answer; `run` must be running.
 
         Raises:

@@ -107,8 +107,9 @@ def connection_line(connection: Connection) -> str | None:
     """Return a line for the state of the connection; None if it has none."""
     match connection:
         case Connected(greeting=greeting):
-            name, federation = one_line(greeting.name, 64), one_line(greeting.federation, 64)
-            return f"-- connected to {name} of {federation} as {one_line(greeting.who, 80)}"
+            name = one_line(greeting.name, 64)
+            federation, who = one_line(greeting.federation, 64), one_line(greeting.who, 80)
+            return f"-- connected to {name} of {federation} as {who}"
         case Retrying() if connection.number == 1:
             return f"-- no connection, trying again: {one_line(connection.reason, 400)}"
         case NodeEnded():

@@ -17,7 +17,7 @@ from p2pfl.observe.client import Observer
 from p2pfl.observe.peers import ActivityKind, Peer
 from p2pfl.observe.state import Phase, State
 from p2pfl.text import one_line
-from p2pfl.wire.observing import Happened, History, HistoryEnd
+from p2pfl.wire.observing import EventBatch, HistoryBatch, HistoryEnd
 
 LIVE_SECONDS = 1.5
 """Time to wait for the first measurement: a node measures every second while an observer is connected."""
@@ -147,7 +147,7 @@ async def take_snapshot(observer: Observer, seconds: float = LIVE_SECONDS) -> Sn
         async with asyncio.timeout(seconds):
             async for frame in frames:
                 _take(state, frame)
-                if isinstance(frame, Happened) and any(
+                if isinstance(frame, EventBatch) and any(
                     isinstance(one.event, Measured) for one in frame.events
                 ):
                     break
@@ -158,12 +158,12 @@ async def take_snapshot(observer: Observer, seconds: float = LIVE_SECONDS) -> Sn
     return snapshot_of(state, observer.greeting.who)
 
 
-def _take(state: State, frame: History | Happened | HistoryEnd) -> None:
+def _take(state: State, frame: HistoryBatch | EventBatch | HistoryEnd) -> None:
     match frame:
-        case History(rounds=rows):
+        case HistoryBatch(rounds=rows):
             for row in rows:
                 state.apply(row)
-        case Happened(events=happened):
+        case EventBatch(events=happened):
             for item in happened:
                 state.apply(item)
         case HistoryEnd():

@@ -73,8 +73,8 @@ class State(EventFold):
         """By direction and peer."""
         self.cpu = 0.0
         self.memory = 0
-        self.lone: dict[str, float] = {}
-        """The demo's comparison: accuracy of a model trained on one node's data alone."""
+        self.local_only: dict[str, float] = {}
+        """Accuracy of models that a demo trained on one node's data only, by the node's name."""
         self.worker: events.WorkerReady | None = None
         self.ended: events.Ended | None = None
         self._decided = 0
@@ -84,6 +84,11 @@ class State(EventFold):
         """Training round of the current event; 0 if it belongs to none."""
         self._measured_at: float | None = None
         self._time = 0.0
+
+    def add_local_only(self, name: str, accuracy: float) -> None:
+        """Note the accuracy of a model trained on the data of node *name* only: a demo compares with it."""
+        self.local_only[name] = accuracy
+        self._changed("rounds")
 
     @property
     def me(self) -> Peer | None:
@@ -189,10 +194,6 @@ class State(EventFold):
                 self.ended = event
                 self.phase = "ended"
                 self._changed("run")
-            case events.LoneTrained():
-                if event.name in self.lone or len(self.lone) < MAX_PEERS:
-                    self.lone[event.name] = event.accuracy
-                    self._changed("rounds")
             case events.WorkerFailed() | events.DataShown():
                 pass
             case _:

@@ -40,7 +40,8 @@ def json_line(row: RoundRow) -> str:
 
     `round` counts training rounds, `index` is the number of the record in the chain. `metrics` has the mean
     of every metric; `accuracy` and `loss` are null if the task does not measure them. If `committed` is false
-    the metrics may still change. `seconds` is null if the node learned of the round only afterwards.
+    the metrics may still change. `seconds`, to the millisecond, is null if the node learned of the round only
+    afterwards.
     """
     fields = {
         "run": row.run,
@@ -52,7 +53,7 @@ def json_line(row: RoundRow) -> str:
         "parent": row.parent,
         "record": row.record,
         "members": row.members,
-        "updates": [to_builtins(update) for update in row.updates],
+        "updates": [{**to_builtins(update), "seconds": round(update.seconds, 3)} for update in row.updates],
         "left_out": [{"name": name, "reason": reason} for name, reason in row.left_out],
         "accuracy": row.accuracy,
         "loss": row.loss,
@@ -60,7 +61,7 @@ def json_line(row: RoundRow) -> str:
         "metrics": row.metrics,
         "scores": [_score(score) for score in row.scores],
         "committed": row.committed and bool(row.metrics),
-        "seconds": row.seconds or None,
+        "seconds": round(row.seconds, 3) or None,
         "then": row.then,
         "note": row.note,
     }

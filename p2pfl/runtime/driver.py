@@ -48,30 +48,20 @@ from p2pfl.core.effects import (
     can_wait,
     needs_own_fsync,
 )
-from p2pfl.core.ledger import CLONED_EXIT
-from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.node import Node
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
-from p2pfl.messages import DeviceInfo, Message, Records
+from p2pfl.exit_codes import ExitCode
+from p2pfl.messages import Message, Records
 from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.mesh import Mesh
-from p2pfl.runtime.collector import Collector
 from p2pfl.runtime.hush import Hush
-from p2pfl.runtime.publish import Publisher
-from p2pfl.runtime.work import Work
+from p2pfl.runtime.jobs.collector import Collector
+from p2pfl.runtime.jobs.work import Work
+from p2pfl.runtime.observing.publish import Publisher
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.journal import Journal
 
 logger = logging.getLogger(__name__)
-
-DISK_EXIT = 7
-"""Exit code when this device's disk refuses what the protocol must not forget."""
-
-FAULT_EXIT = 70
-"""Exit code after a fault in this program (EX_SOFTWARE of sysexits.h)."""
-
-SYSTEM_EXIT = 71
-"""Exit code when the operating system refuses something else (EX_OSERR of sysexits.h)."""
 
 FRAME_MARGIN = 1024
 """Bytes of a frame left for the envelope around records."""
@@ -123,17 +113,18 @@ class Driver:
         self._collector: Collector | None = None
         self.ended: asyncio.Future[Exit] = self._loop.create_future()
         """Done when the node is to exit."""
-        self.before_tick: Callable[[], None] = lambda: None
-        """Called with every tick, about once a second: for what nobody announces."""
-        self.device_info: Callable[[], DeviceInfo | None] = lambda: None
-        """Returns what is told to whoever is linked."""
+        self._before_tick: Callable[[], None] = lambda: None
         self.mesh: Mesh | None = None
         self.work: Work | None = None
 
     # --- inputs ---------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin the protocol; `mesh` and `work` are set."""
+    def start(self, mesh: Mesh, work: Work, before_tick: Callable[[], None] = lambda: None) -> None:
+        """Begin the protocol. *mesh* and *work* carry out its effects, and were made with this driver.
+
+        *before_tick* is called with every tick, about once a second: for changes that nobody announces.
+        """
+        self.mesh, self.work, self._before_tick = mesh, work, before_tick
         self._give_out(self._node.start(self._loop.time()))
 
     def feed(self, event: inputs.AnyInput) -> None:
@@ -142,7 +133,7 @@ class Driver:
 
     def _tick(self) -> None:
         self._timer = None
-        self.before_tick()
+        self._before_tick()
         self._give_out(self._node.tick(self._loop.time()))
 
     def _give_out(self, effects: list[AnyEffect]) -> None:
@@ -162,8 +153,6 @@ class Driver:
         """Tell the protocol of a new link."""
         self.publish(events.PeerLinked(peer.member.node, peer.name, peer.address))
         self.feed(inputs.Linked(peer.member, peer.name))
-        if (device_info := self.device_info()) is not None and self.mesh is not None:
-            self.mesh.send(peer.member.node, device_info)
 
     def unlinked(self, peer: LinkedPeer, reason: str) -> None:
         """Tell the protocol that a link ended."""
@@ -180,7 +169,7 @@ class Driver:
         """Tell people of a refused connection."""
         self.publish(events.PeerRefused(address, reason))
 
-    def unreached(self, address: str, reason: str, *, is_refused: bool) -> None:
+    def unreachable(self, address: str, reason: str, *, is_refused: bool) -> None:
         """Tell people of a listed address that leads nowhere, or does again."""
         self.publish(events.AddressFailed(address, reason, is_refused))
 
@@ -188,13 +177,7 @@ class Driver:
         """Tell people how far a blob is sent."""
         self.publish(events.ProgressMade(0, "push", done, total, name))
 
-    def spread(self, device_info: DeviceInfo) -> None:
-        """Tell everybody linked of this node's *facts*."""
-        assert self.mesh is not None
-        for node in self.mesh.links():
-            self.mesh.send(node, device_info)
-
-    def disowned(self, reason: str) -> None:
+    def journal_cloned(self, reason: str) -> None:
         """End the node: its data directory is a copy. First that is made sure of for all later starts."""
         if self.ended.done():
             return
@@ -203,7 +186,7 @@ class Driver:
         except DataDirectoryError as error:
             self.fail(error)
         else:
-            self.end(CLONED_EXIT, reason)
+            self.end(ExitCode.CLONED, reason)
 
     # --- the work's host ------------------------------------------------------------------------------------
 
@@ -224,7 +207,7 @@ class Driver:
         """End the node: its disk refuses."""
         if self.ended.done():
             logger.error("while ending: %s", error)
-        self.end(UNFIT_EXIT if isinstance(error, OutOfFilesError) else DISK_EXIT, str(error))
+        self.end(ExitCode.UNFIT if isinstance(error, OutOfFilesError) else ExitCode.DISK, str(error))
 
     def break_down(self, error: BaseException) -> None:
         """End the node after what it cannot go on from; the details go to the log.
@@ -235,17 +218,17 @@ class Driver:
             logger.critical("the system refused what this node needs", exc_info=error)
             what = f" ({error.filename})" if error.filename is not None else ""
             self.end(
-                SYSTEM_EXIT,
+                ExitCode.SYSTEM,
                 f"the system refused what this node needs{what}: {error.strerror or error}; see its log",
             )
             return
         logger.critical("a fault in this node's own code", exc_info=error)
         self.end(
-            FAULT_EXIT,
+            ExitCode.BUG,
             f"a fault in this program ended the node ({type(error).__name__}: {error}); see its log",
         )
 
-    def end(self, code: int, reason: str) -> None:
+    def end(self, code: ExitCode, reason: str) -> None:
         """End the node at once, leaving queued effects undone."""
         if not self.ended.done():
             self.ended.set_result(Exit(code, reason))

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from p2pfl import events
 from p2pfl.core.effects import AnyEffect, Exit, SendRecords, Tell
-from p2pfl.net.links.rate_limits import Bucket, Budget, Verdict
+from p2pfl.net.links.rate_limits import RateDecision, RateLimit, TokenBucket
 
-LINES = Budget(10, 300)
+LINES = RateLimit(10, 300)
 """Lines that one peer causes: a person reads some a second; a peer that comes back causes a few at once."""
 
-ANSWERS = Budget(50, 500)
+ANSWERS = RateLimit(50, 500)
 """Answers from the journal to one peer: it asks for the next when it has one, and repeats each second."""
 
 REMIND_SECONDS = 60.0
@@ -47,9 +47,9 @@ class Hush:
     """Counts what each peer causes."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, Bucket] = {}
-        self._round_lines: dict[str, Bucket] = {}
-        self._answers: dict[str, Bucket] = {}
+        self._lines: dict[str, TokenBucket] = {}
+        self._round_lines: dict[str, TokenBucket] = {}
+        self._answers: dict[str, TokenBucket] = {}
         self._told: dict[str, float] = {}
 
     def filter(self, node: str, name: str, effects: Sequence[AnyEffect], now: float) -> list[AnyEffect]:
@@ -79,9 +79,9 @@ class Hush:
         return [Tell(events.Notice("warning", text))]
 
 
-def _has_left(buckets: dict[str, Bucket], node: str, budget: Budget, now: float) -> bool:
+def _has_left(buckets: dict[str, TokenBucket], node: str, budget: RateLimit, now: float) -> bool:
     if node not in buckets:
         if len(buckets) >= MAX_PEERS:
             buckets.clear()
-        buckets[node] = Bucket(budget, now)
-    return buckets[node].take(1, now) is Verdict.TAKE
+        buckets[node] = TokenBucket(budget, now)
+    return buckets[node].take(1, now) is RateDecision.ACCEPT

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from p2pfl.errors import DataDirectoryError, HandshakeRefused
 from p2pfl.messages import Member
 from p2pfl.net.links.peers import IncarnationMemory
-from p2pfl.proofs import CastVote, Claim, Seen
+from p2pfl.proofs import CastVote, Claim, JournalEvidence
 
 
 class Incarnations:
@@ -30,16 +30,22 @@ class Incarnations:
         self._journal = journal
         self._newest_vote = newest_vote
         self._fail = fail
-        self._known: dict[Member, Seen] = {}
+        self._known: dict[Member, JournalEvidence] = {}
         """What the journal holds, as far as it was asked: reading it may have to wait for a flush."""
 
-    def seen(self, member: Member) -> Seen | None:
+    def seen(self, member: Member) -> JournalEvidence | None:
         """Return the last that *member* has shown."""
         known = self._known.get(member) or self._journal.seen(member)
         if known is not None:
             self._known[member] = known
         cast = self._newest_vote(member)
-        return known.with_vote(cast) if known is not None else Seen(cast=cast) if cast is not None else None
+        return (
+            known.with_vote(cast)
+            if known is not None
+            else JournalEvidence(cast=cast)
+            if cast is not None
+            else None
+        )
 
     def save_claim(self, member: Member, claim: Claim) -> None:
         """Remember what *member* claims; durable on return.
@@ -55,4 +61,4 @@ class Incarnations:
                 "this node's disk takes nothing any more, so it links nobody; it ends and says why"
             ) from error
         before = self._known.get(member)
-        self._known[member] = Seen(claim, before.cast if before is not None else None)
+        self._known[member] = JournalEvidence(claim, before.cast if before is not None else None)

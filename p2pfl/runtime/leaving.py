@@ -1,8 +1,8 @@
-"""How a node is told to end: by a key, a signal, a command, or the end of the program that started it.
+"""Ends a node on a key, a signal, a command, or the end of the program that started it.
 
-Ctrl-C and `p2pfl leave` come from a person who can wait, and who can press Ctrl-C once more. SIGTERM comes
-from a service manager that kills after a while, and SIGHUP from a terminal that was closed: nobody can answer
-there, so the polite leave has a time limit.
+Ctrl-C and `p2pfl leave` come from a person who can wait, and who can press Ctrl-C again. SIGTERM comes from a
+service manager that kills the process after a while, and SIGHUP from a terminal that was closed: there the
+polite leave has a time limit.
 """
 
 from __future__ import annotations
@@ -17,54 +17,51 @@ from collections.abc import Callable, Iterator
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.departure import LEFT_EXIT
+from p2pfl.exit_codes import ExitCode
 from p2pfl.runtime.driver import Driver
 
 logger = logging.getLogger(__name__)
 
-INTERRUPTED_EXIT = 130
-"""Exit code after a second Ctrl-C: what shells give a process that SIGINT ended."""
-
 LEAVE_WITHIN = 5.0
-"""Seconds of a polite leave after SIGTERM or SIGHUP. `docker stop` kills after 10 s, systemd after 90.
-Closing links and worker comes on top: mostly a tenth of a second, at most 8 where the worker hangs."""
+"""Time limit of a polite leave after SIGTERM or SIGHUP. `docker stop` kills after 10 s, systemd after 90.
+Closing links and worker takes a tenth of a second more, at most 8 s if the worker hangs."""
 
 
 class Leaving:
-    """Leaves politely when asked to, and at once when asked once more."""
+    """Leaves politely at the first request, and stops at once at the second."""
 
     def __init__(self, driver: Driver, within: float = LEAVE_WITHIN) -> None:
-        """Leave by *driver*; after a signal that nobody can answer, *within* so many seconds."""
+        """End the node of *driver*; after SIGTERM or SIGHUP, *within* so many seconds."""
         self._driver = driver
         self._within = within
         self._is_asked = False
 
     def interrupt(self) -> None:
-        """Take a Ctrl-C: the first one is polite."""
+        """Handle Ctrl-C: the first leaves politely, the second stops at once."""
         if not self.ask():
-            self._driver.end(INTERRUPTED_EXIT, "stopped at once")
+            self._driver.end(ExitCode.INTERRUPTED, "stopped at once")
 
     def terminate(self) -> None:
-        """Take a SIGTERM: polite for a while; at once where leaving was asked for before."""
+        """Handle SIGTERM: leave politely within the time limit, or stop at once if already leaving."""
         if not self._ask_within("SIGTERM"):
-            self._driver.end(INTERRUPTED_EXIT, "stopped at once")
+            self._driver.end(ExitCode.INTERRUPTED, "stopped at once")
 
     def hang_up(self) -> None:
-        """Take a SIGHUP, of which a closed terminal sends several: polite for a while."""
+        """Handle SIGHUP: leave politely within the time limit. A closed terminal sends several."""
         self._ask_within("the terminal was closed (SIGHUP)")
 
     def ask(self) -> bool:
-        """Leave politely; return False where that was asked for before."""
+        """Leave politely; return False if the node is leaving already."""
         return self._ask("leaving politely; once more (Ctrl-C) stops at once")
 
     def _ask_within(self, why: str) -> bool:
-        """Leave politely for a while; return False where leaving was asked for before."""
+        """Leave politely within the time limit; return False if the node is leaving already."""
         if not self._ask(f"{why}: leaving politely, within {self._within:g} s"):
             return False
         asyncio.get_running_loop().call_later(
             self._within,
             self._driver.end,
-            LEFT_EXIT,
+            ExitCode.LEFT,
             f"{why}: left after {self._within:g} s without a commit that drops this device; the others count "
             "it as absent",
         )
@@ -74,7 +71,7 @@ class Leaving:
         if self._is_asked:
             return False
         self._is_asked = True
-        logger.info(text)  # also where the terminal that shows events is gone
+        logger.info(text)  # the terminal that shows events may be gone
         self._driver.publish(events.Notice("info", text))
         self._driver.feed(inputs.Leave())
         return True
@@ -82,7 +79,7 @@ class Leaving:
 
 @contextlib.contextmanager
 def signals(leave: Leaving) -> Iterator[None]:
-    """Give *leave* each SIGINT, SIGTERM and SIGHUP; a SIGHUP that is ignored (`nohup`) stays so."""
+    """Pass SIGINT, SIGTERM and SIGHUP to *leave*; an ignored SIGHUP (`nohup`) stays ignored."""
     loop = asyncio.get_running_loop()
     installed = []
     handlers = {"SIGINT": leave.interrupt, "SIGTERM": leave.terminate, "SIGHUP": leave.hang_up}
@@ -103,17 +100,17 @@ def signals(leave: Leaving) -> Iterator[None]:
 
 
 def end_with_input(driver: Driver) -> None:
-    """End the node of *driver* at once when standard input ends: whoever started it holds the other end.
+    """End the node of *driver* at once when standard input ends.
 
-    A pipe's end is closed however its holder dies, on every system.
+    The program that started the node holds the other end; the system closes it however that program dies.
     """
     loop = asyncio.get_running_loop()
     reason = "the program that started this node has ended"
-    watch_input(lambda: loop.call_soon_threadsafe(driver.end, LEFT_EXIT, reason))
+    watch_input(lambda: loop.call_soon_threadsafe(driver.end, ExitCode.LEFT, reason))
 
 
 def watch_input(on_end: Callable[[], object], descriptor: int = 0) -> None:
-    """Call *on_end* in another thread when *descriptor* has nothing more to read."""
+    """Call *on_end*, in another thread, at the end of the input on *descriptor*."""
 
     def wait() -> None:
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""One node from start to exit code.
+"""Runs one node from its start to its exit code.
 
-Data directory, network, worker and protocol are put together here, and taken apart again.
+This is the only place where data directory, network, worker, protocol and observers are put together.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from p2pfl.core.node import Node
 from p2pfl.core.options import Options
 from p2pfl.core.saved import Saved
 from p2pfl.errors import UserError
+from p2pfl.exit_codes import ExitCode
 from p2pfl.identity.credentials import Credentials, check_is_node
 from p2pfl.identity.signatures import signer_of
 from p2pfl.learning.process import Worker, WorkerSettings
-from p2pfl.net.links.peers import Local
+from p2pfl.net.links.peers import LocalNode
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport import sockets
-from p2pfl.net.transport.addresses import parse_address
-from p2pfl.net.transport.tasks import Tasks
+from p2pfl.net.transport.addresses import Address, parse_address
+from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.paths import full
-from p2pfl.runtime.device_info import OwnDeviceInfo
 from p2pfl.runtime.driver import Driver
-from p2pfl.runtime.endpoint import Endpoint, invite
 from p2pfl.runtime.incarnations import Incarnations
+from p2pfl.runtime.jobs.work import Work
 from p2pfl.runtime.leaving import LEAVE_WITHIN, Leaving, end_with_input, signals
-from p2pfl.runtime.metrics import MetricsSampler
-from p2pfl.runtime.observers import Observers, last_rounds
-from p2pfl.runtime.orders import Orders
-from p2pfl.runtime.publish import Publisher, Sink
-from p2pfl.runtime.work import Work
+from p2pfl.runtime.observing.device_info import OwnDeviceInfo
+from p2pfl.runtime.observing.endpoint import Endpoint, invite
+from p2pfl.runtime.observing.metrics import MetricsSampler
+from p2pfl.runtime.observing.observers import Observers, last_rounds
+from p2pfl.runtime.observing.orders import Orders
+from p2pfl.runtime.observing.publish import Publisher, Sink
 from p2pfl.spec import MAX_ROSTER, RunSpec
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.directory import DataDirectory
@@ -53,58 +54,55 @@ logger = logging.getLogger(__name__)
 
 
 OWN_FILES = 24
-"""Open in a node without links: journal, logs, its worker's pipes, listening sockets, the event loop's."""
+"""Files that a node without links has open: journal, logs, the worker's pipes, listening sockets, the event
+loop's."""
 
 ALONE = (
     "neither --peers nor --min-nodes is given, so this node waits for nobody and begins a run of its own; "
     "if others are to train with it, stop it and give their addresses"
 )
-"""Told where a run is about to be founded by one node: forgotten options look just like that."""
+"""Warning of a node that is about to found a run alone: its operator may have forgotten the options."""
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
-    """Everything one node is started with."""
+    """The configuration of one node."""
 
     credentials: Credentials
     data_dir: Path
     spec: RunSpec
     given: frozenset[str]
-    """Fields of `spec` the operator named."""
+    """Fields of `spec` that the operator has given."""
     peers: tuple[str, ...] = ()
     listen: tuple[str | None, int] = (None, 9000)
     """Host (None: every interface, IPv4 and IPv6) and port (0: any free one)."""
     advertise: tuple[str, ...] = ()
     partitions: int = 0
     min_nodes: int | None = None
-    """None: the listed peers that are not this node, and this node."""
+    """None: one for this node and one for each other device in `peers`."""
     wait: bool = False
     new_run: bool = False
     new_journal: bool = False
     stay: bool = False
     continue_with: frozenset[str] | None = None
     """Node ids to continue the run in the data directory with, see `p2pfl.core.continuing`."""
-    pace: float = 0.0
-    """Seconds from the begin of a training until its update is handed in, at least: so that people can watch
-    a demo.
-    """
     recorded: bool = False
-    """Whether events are written to a file: then also what only those are told who watch."""
+    """Whether events are written to a file: then metrics are sampled also without an observer."""
     leave_within: float = LEAVE_WITHIN
-    """Seconds of a polite leave after SIGTERM or SIGHUP."""
+    """Time limit in seconds of a polite leave after SIGTERM or SIGHUP."""
     save_dir: Path | None = None
-    """Where models are saved on command; None: in the data directory."""
+    """The folder of saved models; None: in the data directory."""
     until_eof: bool = False
-    """Whether the node ends with its standard input, which the program that started it holds open."""
+    """Whether the node ends with its standard input, which its parent process holds open."""
     worker: WorkerSettings = WorkerSettings()
     net: NetSettings = NetSettings()
     protocol: ProtocolSettings = ProtocolSettings()
 
 
-async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) -> int:
+async def run_node(config: NodeConfig, sinks: tuple[Sink, ...], started: float) -> ExitCode:
     """Run a node until its run is complete or its operator ends it; return the exit code.
 
-    *started* is when the process began, by `time.time()`: what "ready after" counts from. Ctrl-C leaves
-    politely, a second one stops at once; SIGTERM and SIGHUP leave politely for a while.
+    *started* is the start of the process, by `time.time()`. Ctrl-C leaves politely, a second one stops at
+    once; SIGTERM and SIGHUP leave politely within `leave_within`.
 
     Raises:
         UserError: the data directory, the port, an address or the certificates do not allow it.
@@ -152,7 +150,7 @@ async def _run(
     publisher.add(observers.write)
     mesh = Mesh(
         config.credentials,
-        Local(
+        LocalNode(
             journal.member.journal,
             journal.incarnation,
             nonce,
@@ -165,18 +163,13 @@ async def _run(
         listen=config.listen,
         incarnations=Incarnations(journal, node.newest_vote, driver.fail),
         advertise=config.advertise,
-        peers=config.peers,
+        peers=_other_addresses(config),
         observers=observers.hear,
         settings=config.net,
     )
     await mesh.start()
-    driver.mesh = mesh
-    driver.work = work = Work(driver, store, worker, mesh, pace=config.pace)
-    if config.min_nodes is None:
-        driver.before_tick = _expectation(config, mesh, driver)
-    own = OwnDeviceInfo(journal.member.node, config.credentials.name, publisher.publish, driver.spread)
-    driver.device_info = lambda: own.device_info
-    publisher.add(own.write)
+    work = Work(driver, store, worker, mesh)
+    publisher.add(OwnDeviceInfo(journal.member.node, config.credentials.name, publisher.publish, mesh).write)
     measures = MetricsSampler(
         node,
         journal.member,
@@ -186,60 +179,56 @@ async def _run(
         lambda: observers.count > 0 or config.recorded,
         lambda: worker.pid,
     )
-    endpoint = Endpoint(
-        config.credentials.name,
-        config.credentials.node_id,
-        os.getpid(),
-        tuple(mesh.addresses),
-        str(full(config.credentials.directory)),
-        token,
-    )
-    exit_ = Exit(1, "the node was interrupted")
-    measuring = Tasks()
-    measuring.start_lasting("measuring", measures.run)
+    reason = "the node was interrupted"
+    measuring = BackgroundTasks()
+    measuring.start_restarting("measuring", measures.run)
     try:
         with (
-            invite(directory.observe_path, endpoint),
+            invite(directory.observe_path, _endpoint(config, mesh, token)),
             signals(leave),
             _enter_key(config.wait, driver),
         ):
-            # Not before: who is told that the node listens may watch it, or end it, at once.
-            publisher.publish(
-                events.Started(
-                    config.credentials.name,
-                    config.credentials.node_id,
-                    config.credentials.federation,
-                    ", ".join(mesh.addresses),
-                    str(config.data_dir),
-                    time.time() - started,
-                )
-            )
+            # Only now: whoever reads that the node listens may connect to it, or end it, at once.
+            publisher.publish(_started(config, mesh, time.time() - started))
             if _founds_alone(config, saved):
                 publisher.publish(events.Notice("warning", ALONE))
             if config.until_eof:
                 end_with_input(driver)
-            driver.start()
+            driver.start(mesh, work, _expectation(config, mesh, driver))
             exit_ = await driver.run()
+        reason = exit_.reason
         logger.info("ended with exit code %d: %s", exit_.code, exit_.reason)
         publisher.publish(events.Ended(exit_.code, exit_.reason))
     finally:
-        await observers.close(exit_.reason)
+        await observers.close(reason)
         await measuring.close()
         await work.close()
-        await mesh.close(exit_.reason)
+        await mesh.close(reason)
         await worker.close()
     return exit_
 
 
+def _endpoint(config: NodeConfig, mesh: Mesh, token: str) -> Endpoint:
+    own = config.credentials
+    addresses = tuple(mesh.addresses)
+    return Endpoint(own.name, own.node_id, os.getpid(), addresses, str(full(own.directory)), token)
+
+
+def _started(config: NodeConfig, mesh: Mesh, seconds: float) -> events.Started:
+    own = config.credentials
+    addresses = ", ".join(mesh.addresses)
+    return events.Started(own.name, own.node_id, own.federation, addresses, str(config.data_dir), seconds)
+
+
 def _check_files(config: NodeConfig) -> None:
-    """Refuse to start where this process may not have enough files open for the links it is to have.
+    """Check that this process may have enough files open for the links it needs.
 
     Raises:
-        UserError: it may not; the message says how many are needed.
+        UserError: it may not; the message says how many it needs.
     """
     links, limit = _devices(config) - 1, sockets.files_limit()
-    if links > limit - sockets.files_kept() - OWN_FILES:
-        needed = links + OWN_FILES + 2 * sockets.FILES_KEPT
+    if links > limit - sockets.reserved_files() - OWN_FILES:
+        needed = links + OWN_FILES + 2 * sockets.RESERVED_FILES
         raise UserError(
             f"This process may have {limit} files and connections open, too few for {links + 1} "
             f"nodes. Raise the limit before the start: `ulimit -n {max(needed, 1024)}`."
@@ -247,7 +236,7 @@ def _check_files(config: NodeConfig) -> None:
 
 
 def _recover(saved: Saved, store: BlobStore) -> Saved:
-    """Return what the journal *saved*, without this node's update where a power cut took some of its bytes.
+    """Return what the journal *saved*, without this node's update if a power failure damaged its file.
 
     Raises:
         DataDirectoryError: the disk refused.
@@ -274,33 +263,52 @@ def _options(config: NodeConfig) -> Options:
     )
 
 
+def _other_addresses(config: NodeConfig) -> tuple[str, ...]:
+    """Return the listed addresses without those that are certainly this node's own.
+
+    Operators give all nodes one list. A host name counts as another device here: the mesh finds out by
+    dialling it. A node that listens on one interface may share its port with another node of this device.
+    """
+    host, port = config.listen
+    own = {parse_address(text) for text in config.advertise}
+
+    def is_own(address: Address) -> bool:
+        listens_there = address.port == port and (host is None or host == address.host)
+        return address in own or (listens_there and sockets.is_own_host(address.host))
+
+    return tuple(text for text in config.peers if not is_own(parse_address(text)))
+
+
 def _devices(config: NodeConfig) -> int:
     """Return how many devices the listed addresses and this node may be, before anybody answered."""
-    return min(len({parse_address(text) for text in config.peers}) + 1, MAX_ROSTER)
+    return min(len({parse_address(text) for text in _other_addresses(config)}) + 1, MAX_ROSTER)
 
 
 def _founds_alone(config: NodeConfig, saved: Saved) -> bool:
-    """Whether this node, as it was started, founds a run without waiting for another one."""
+    """Whether this node founds a run without waiting for another node."""
     return saved.current is None and not config.peers and config.min_nodes is None and not config.wait
 
 
 def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[], None]:
-    """Return what tells the protocol when listed addresses turned out to be one device, or this one."""
+    """Return a function that updates the number of awaited nodes: several addresses may be one device.
+
+    It does nothing where the operator gave the number.
+    """
     told = _devices(config)
 
-    def look() -> None:
+    def update() -> None:
         nonlocal told
         wanted = min(mesh.expected, MAX_ROSTER)
         if wanted != told:
             told = wanted
             driver.feed(inputs.Expect(wanted))
 
-    return look
+    return update if config.min_nodes is None else lambda: None
 
 
 @contextlib.contextmanager
 def _enter_key(wait: bool, driver: Driver) -> Iterator[None]:
-    """End `--wait` when a line comes in on standard input."""
+    """Start the run that `--wait` holds back when a line is read from standard input."""
     loop = asyncio.get_running_loop()
 
     def read() -> None:
@@ -317,7 +325,11 @@ def _enter_key(wait: bool, driver: Driver) -> Iterator[None]:
         try:
             loop.add_reader(sys.stdin, read)
             watching = True
-        except (OSError, ValueError, NotImplementedError):  # no standard input, or none that can be watched
+        except (
+            OSError,
+            ValueError,
+            NotImplementedError,
+        ):  # there is no standard input, or it cannot be polled
             logger.warning(
                 "standard input cannot be watched: this node holds the start until `p2pfl start` gives it"
             )

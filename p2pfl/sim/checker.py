@@ -1,21 +1,28 @@
-"""The all-knowing judge: the design's invariants, checked after every effect.
+"""The checker of all invariants: sees every disk, and checks after every effect.
 
-It knows every disk. What members promise and decide is judged by `Votes`, what becomes of their work by
-`Works`; that models stay where they must be is judged here, and everything is passed on from here.
+`VoteChecker` checks what members promise and decide, `WorkChecker` what becomes of their work. This module
+checks that models stay where they must be, and passes every effect on to the other two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
+from typing import assert_never
 
 from p2pfl.core.effects import (
     AnyEffect,
     DeleteUnneededBlobs,
     Save,
     SaveAccepted,
+    SaveClosed,
     SaveCommit,
     SaveGenesis,
     SavePromise,
+    SaveRefused,
+    SaveReport,
+    SaveResumed,
+    SaveSeen,
+    SaveUpdate,
     Send,
     Tell,
     Train,
@@ -23,28 +30,28 @@ from p2pfl.core.effects import (
 from p2pfl.messages import Accept, Accepted, Member, Promise, Record, RosterEntry, quorum
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
-from p2pfl.sim.votes import Chosen, Votes, short
-from p2pfl.sim.works import Works
+from p2pfl.sim.votes import Chosen, VoteChecker, short
+from p2pfl.sim.work import WorkChecker
 
 
 class InvariantChecker:
-    """Judges every effect right after it was carried out."""
+    """Checks the invariants after every effect."""
 
     def __init__(
         self, disks: Callable[[], Iterable[Disk]], damaged: Container[tuple[Member, str]] = ()
     ) -> None:
-        """Judge nothing yet.
+        """Check nothing yet.
 
-        *disks* are all there are, of running devices and others; of *damaged* blobs the bytes went wrong on a
-        member's disk, which it could not help.
+        *disks* returns the disks of all devices, running or not. *damaged* are members and the blobs whose
+        bytes their disk lost: the members are excused.
         """
         self._disks, self._damaged = disks, damaged
-        self.votes = Votes()
-        self.works = Works()
+        self.votes = VoteChecker()
+        self.work = WorkChecker()
 
     @property
     def rounds(self) -> int:
-        """How many rounds are decided."""
+        """Number of decided rounds."""
         return len(self.votes.chosen)
 
     def digest(self, record: Record) -> str:
@@ -52,7 +59,7 @@ class InvariantChecker:
         return self.votes.digest(record)
 
     def saved(self, disk: Disk, effect: Save) -> None:
-        """Judge what is durable now."""
+        """Check a save that has just become durable."""
         match effect:
             case SavePromise():
                 self.votes.promised(disk, effect)
@@ -60,38 +67,40 @@ class InvariantChecker:
                 self._accepted(disk, effect)
             case SaveCommit():
                 self.votes.committed(disk, effect)
-                self.works.committed(disk, effect)
+                self.work.committed(disk, effect)
             case SaveGenesis():
                 self.votes.founded(effect)
-                self.works.founded(effect)
-            case _:
+                self.work.founded(effect)
+            case SaveUpdate() | SaveReport() | SaveResumed() | SaveSeen() | SaveRefused() | SaveClosed():
                 pass
+            case _:
+                assert_never(effect)
 
     def done(self, disk: Disk, name: str, effect: AnyEffect) -> None:
-        """Judge any other effect of the device *name*, once it was carried out."""
+        """Check any other effect that the device *name* has just carried out."""
         match effect:
             case Send(message=Promise() | Accepted() as message):
                 self.votes.sent(disk, message)
             case Send(message=Accept() as message):
                 self.votes.propose(message.record)
             case Tell():
-                self.works.told(disk, name, effect.event)
+                self.work.told(disk, name, effect.event)
             case DeleteUnneededBlobs():
                 self._collected(disk)
             case Train():
-                self.works.begun(disk, effect)
+                self.work.begun(disk, effect)
             case _:
                 pass
 
     def lost(self, member: Member) -> None:
-        """Take note that a member's disk is no more, or is of the past."""
+        """Record that a member's disk was lost, or replaced by a backup."""
         self.votes.gone.add(member)
 
     def latest(self) -> list[tuple[RosterEntry, ...]]:
-        """Return the rosters that matter for what the run with most rounds may still lose.
+        """Return the rosters on which the decided records of the longest run depend.
 
-        Those that voted for its last record and the one before, and the one to vote next; none before a
-        record is decided.
+        These are the rosters that voted for its last two records, and the roster that votes next. There are
+        none before a record is decided.
         """
         votes = self.votes
         if not votes.last:
@@ -101,9 +110,9 @@ class InvariantChecker:
         return [*(one.voters for one in chosen), chosen[-1].record.roster]
 
     def undecided(self) -> list[tuple[RosterEntry, ...]]:
-        """Return the rosters that proposed values name which may still be decided, in the same run.
+        """Return the rosters in proposed records of that run which may still be decided.
 
-        A value may lie on one disk only, and be adopted long after.
+        A proposed record may be on one disk only, and be adopted much later.
         """
         votes = self.votes
         run = self._most_rounds()[0] if votes.last else None
@@ -118,7 +127,7 @@ class InvariantChecker:
         record = effect.record
         if record.model not in disk.blobs:
             raise Violation("possession", f"{short(disk)} accepts a record whose model it does not hold")
-        self.works.accepted(record, self.votes.digest(record))
+        self.work.accepted(record, self.votes.digest(record))
         self.votes.accepted(disk, effect)
         if self.votes.last.get(effect.run) == effect.round:
             self._check_possession(self.votes.chosen[effect.run, effect.round])
@@ -138,10 +147,10 @@ class InvariantChecker:
                 self._check_possession(self.votes.chosen[run, last])
 
     def _check_possession(self, chosen: Chosen) -> None:
-        """Judge whether a decided model is durable on a quorum.
+        """Check that a decided model is durable on a quorum.
 
-        Disks and bytes that were lost are nobody's fault, and who has turned away from the run need not keep
-        it.
+        A member is excused whose disk, or whose bytes of this model, were lost, and one that has left the
+        run.
         """
         model, acceptors = chosen.record.model, chosen.acceptors
         holders, excused = 0, len(acceptors & self.votes.gone)

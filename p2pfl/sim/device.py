@@ -1,4 +1,4 @@
-"""One simulated device: the real protocol core, a modelled disk, a modelled worker."""
+"""One simulated device: the real protocol core, a simulated disk and a simulated worker."""
 
 from __future__ import annotations
 
@@ -17,16 +17,6 @@ from p2pfl.core.effects import (
     Exit,
     ReadSchema,
     Save,
-    SaveAccepted,
-    SaveClosed,
-    SaveCommit,
-    SaveGenesis,
-    SavePromise,
-    SaveRefused,
-    SaveReport,
-    SaveResumed,
-    SaveSeen,
-    SaveUpdate,
     Train,
 )
 from p2pfl.core.node import Node
@@ -35,13 +25,12 @@ from p2pfl.events import AnyEvent
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Evaluation, Member, UpdateEntry
 from p2pfl.net.links.admission import Admission
-from p2pfl.net.links.peers import Local
-from p2pfl.proofs import Claim, Seen
+from p2pfl.net.links.peers import LocalNode
+from p2pfl.proofs import Claim, JournalEvidence
 from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.sim.disk import Disk
-from p2pfl.sim.habits import ALL, Habits
-from p2pfl.sim.setting import SETTINGS, digest_of
-from p2pfl.sim.signer import signer_of
+from p2pfl.sim.driver_rules import ALL_RULES, DriverRules
+from p2pfl.sim.setting import SETTINGS, digest_of, signer_of
 from p2pfl.spec import MAX_ROSTER, DataCard, LabelCount
 from p2pfl.wire.links import Introduction
 from p2pfl.work import AggregatedModel, WeightedUpdate
@@ -71,7 +60,7 @@ def aggregate_of(parent: str, updates: Iterable[WeightedUpdate | UpdateEntry]) -
 
 
 class SimulatedLink:
-    """A control link between two processes, as both see it."""
+    """A control link between two processes."""
 
     __slots__ = ("one", "order", "other", "processes")
 
@@ -79,7 +68,7 @@ class SimulatedLink:
         self.one, self.other = one, other
         self.processes = (one.process, other.process)
         self.order = order
-        """The number the pair's judge gave it."""
+        """The number that the pair's judge gave this link (see `p2pfl.wire.links`)."""
 
     @property
     def is_current(self) -> bool:
@@ -96,50 +85,56 @@ class Device:
     """A device that can be started, crashed, suspended and started again on its disk."""
 
     def __init__(
-        self, name: str, disk: Disk, options: Options, policy: Policy | None = None, habits: Habits = ALL
+        self,
+        name: str,
+        disk: Disk,
+        options: Options,
+        policy: Policy | None = None,
+        driver_rules: DriverRules = ALL_RULES,
     ) -> None:
         self.name = name
         self.disk = disk
         self.options = options
         self.policy = policy or Policy()
-        self.habits = habits
+        self.driver_rules = driver_rules
         self.process = 0
-        """Raised at each start: what a crashed process was waiting for never reaches the next one."""
+        """Number of this process, raised at each start: a result for a crashed process never reaches the next
+        one."""
         self.node: Node | None = None
         self.links: dict[str, SimulatedLink] = {}
         """By node id of the other end."""
         self.signer = signer_of(disk.member.node)
         self.local = self._local("")
-        """What this process says of itself, and signs it with."""
+        """How this process introduces itself, and its signer."""
         self.admission = Admission(disk.member.node, self.local, self, MAX_ROSTER)
         self.unflushed: list[Save] = []
-        """Saves of the transaction that is open: a crash takes them away."""
-        self.put_off: list[Save] = []
-        """Saves nobody waits for, not on disk yet either."""
+        """Saves of the open transaction; a crash loses them."""
+        self.deferred: list[Save] = []
+        """Deferred saves, not on disk yet; a crash loses them."""
         self.inbox: list[Callable[[], None]] | None = None
-        """What waits for a suspended process to go on; None while it runs."""
+        """Calls that wait until a suspended process goes on; None while it runs."""
         self.lag = 0.0
-        """Seconds its clock is behind: those it stood still while the device slept."""
+        """Seconds that its clock is behind, because it stood still while the device slept."""
         self.tick_at: float | None = None
         """When the one timer is due."""
         self.exit: Exit | None = None
         self.told: list[AnyEvent] = []
         self.slowness = 1.0
-        """How many times longer than the others its training takes."""
+        """Factor by which its training is slower."""
         self.schema = SCHEMA
-        """What its worker says the model's tensors are."""
+        """The model's schema, as its worker reports it."""
         self.card = CARD
-        """What its worker says of its data."""
+        """Its data card, as its worker reports it."""
         self.hung_until = 0.0
-        """Until when its worker does nothing."""
+        """Time until which its worker hangs."""
         self.refusals = 0
-        """Times it was started again although its journal had been refused."""
+        """Number of starts since its journal was refused."""
         self.is_restored = False
-        """Whether it runs on a backup and has not been told so yet."""
+        """Whether it runs on a backup and has not been refused yet."""
         self.is_away = False
-        """Whether it left politely and is to come back."""
+        """Whether it left politely and comes back later."""
         self.has_turned_away = False
-        """Whether its operator wants a new run, and nobody else does."""
+        """Whether only its own operator wants a new run."""
 
     @property
     def is_up(self) -> bool:
@@ -158,16 +153,16 @@ class Device:
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it is to leave, and stays for as long as it is needed."""
+        """Whether it is leaving, and stays only as long as it is needed."""
         return self.node is not None and self.node.status().phase == "leaving"
 
     @property
     def identity(self) -> PeerIdentity:
-        """Who its certificate says it is."""
+        """The identity in its certificate."""
         return PeerIdentity(self.member.node, self.name, "node", "simulated")
 
-    def boot_up(self, now: float) -> list[AnyEffect]:
-        """Start the process on what the disk holds."""
+    def start_process(self, now: float) -> list[AnyEffect]:
+        """Start the process from what is on the disk."""
         self.process += 1
         self.disk.incarnation += 1
         self.exit, self.is_away, self.hung_until = None, False, 0.0
@@ -183,28 +178,34 @@ class Device:
         )
         return self.node.start(now - self.lag)
 
-    def _local(self, nonce: str) -> Local:
+    def _local(self, nonce: str) -> LocalNode:
         disk = self.disk
-        return Local(
+        return LocalNode(
             disk.member.journal, disk.incarnation, nonce, "simulated", partial(self._votes, disk), self.signer
         )
 
     def _votes(self, disk: Disk) -> int:
-        return disk.votes_cast if self.habits.counts_votes else 0
+        return disk.votes_cast if self.driver_rules.counts_votes else 0
 
     @property
     def hello(self) -> Introduction:
-        """What this process says of itself now."""
+        """The introduction that this process sends now."""
         local = self.local
         return Introduction(local.version, local.claim(self.member.node), 1, ())
 
-    def seen(self, member: Member) -> Seen | None:
-        """Return the last that *member*'s journal has shown, be it on disk yet or not."""
+    def seen(self, member: Member) -> JournalEvidence | None:
+        """Return the newest evidence of *member*'s journal, on disk or not yet."""
         known = self.disk.seen(member)
-        if not self.habits.counts_votes:
-            return Seen(known.claim) if known is not None else None
+        if not self.driver_rules.counts_votes:
+            return JournalEvidence(known.claim) if known is not None else None
         cast = self.node.newest_vote(member) if self.node is not None else None
-        return known.with_vote(cast) if known is not None else Seen(cast=cast) if cast is not None else None
+        return (
+            known.with_vote(cast)
+            if known is not None
+            else JournalEvidence(cast=cast)
+            if cast is not None
+            else None
+        )
 
     def save_claim(self, member: Member, claim: Claim) -> None:
         """Remember what *member* claims, durably."""
@@ -214,10 +215,10 @@ class Device:
         """Stop the process at once; the disk stays."""
         self.node, self.inbox, self.tick_at = None, None, None
         self.unflushed.clear()
-        self.put_off.clear()
+        self.deferred.clear()
 
     def enter(self, action: Callable[[], None]) -> None:
-        """Do *action*, which reaches the process: at once, or when it is no longer suspended."""
+        """Call *action* at once, or once the process is no longer suspended."""
         if self.inbox is None:
             action()
         else:
@@ -226,7 +227,7 @@ class Device:
     def lose_disk(self) -> None:
         """Replace the disk by an empty one, with a new journal id. The process must not run."""
         assert self.node is None
-        journal = self._next_journal() if self.habits.renews_journal else self.member.journal
+        journal = self._next_journal() if self.driver_rules.renews_journal else self.member.journal
         self.disk = Disk(Member(self.member.node, journal))
 
     def renew_journal(self) -> None:
@@ -241,9 +242,9 @@ class Device:
     # --- the worker -----------------------------------------------------------------------------------------
 
     def work(self, effect: AnyEffect, chance: Callable[[], float]) -> tuple[float, inputs.AnyInput] | None:
-        """Return when and how a worker's effect ends; None for effects that are no worker's.
+        """Return after how many seconds a worker's job ends, and its result; None for other effects.
 
-        Results become durable with the answer: a crash before it loses them, as a temporary file would be.
+        The blob of a result is stored with the answer: a crash before that loses it, like a temporary file.
         """
         match effect:
             case Describe():
@@ -276,7 +277,7 @@ class Device:
 
     @staticmethod
     def failure(effect: AnyEffect, reason: str) -> inputs.WorkFailed | None:
-        """Return how the worker's job of *effect* fails; None for jobs that do not, or not by themselves."""
+        """Return the failure of the worker's job of *effect*; None for jobs that do not fail here."""
         match effect:
             case Train():
                 return inputs.WorkFailed("train", reason, effect.round, model=effect.model)
@@ -297,27 +298,12 @@ class Device:
             self.disk.unflushed.add(result.digest)
 
     def collect(self, keep: frozenset[str]) -> None:
-        """Let go of the blobs outside *keep*."""
-        if not self.habits.spares_accepted:
+        """Delete the blobs outside *keep*."""
+        if not self.driver_rules.spares_accepted:
             keep -= {vote.accepted.model for vote in self.disk.votes.values() if vote.accepted is not None}
         self.disk.collect(keep)
 
     def is_stale(self, result: inputs.AnyInput) -> bool:
-        """Whether a worker's result is of a training that was stopped."""
+        """Whether *result* is of a training that was stopped."""
         ledger = self.node.ledger if self.node else None
         return isinstance(result, inputs.Trained) and (ledger is None or ledger.round + 1 > result.round)
-
-
-SAVES = (
-    SaveGenesis,
-    SavePromise,
-    SaveAccepted,
-    SaveCommit,
-    SaveUpdate,
-    SaveReport,
-    SaveResumed,
-    SaveSeen,
-    SaveRefused,
-    SaveClosed,
-)
-"""The effects a disk carries out."""

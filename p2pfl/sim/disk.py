@@ -1,13 +1,14 @@
-"""A modelled disk: what the journal and the blob store keep, without a file.
+"""A simulated disk: what journal and blob store keep, without files.
 
-It answers the same effects as `p2pfl.store` and gives back the same `Saved`; a crash of the process keeps it,
-a power cut takes what was not flushed, a lost disk is a new one.
+It saves the same effects as `p2pfl.store` and returns the same `Saved`. A crash of the process keeps
+everything on it, a power cut loses the unflushed blobs, and a lost disk is replaced by a new one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import assert_never
 
 from p2pfl.core.effects import (
     Save,
@@ -24,42 +25,42 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.saved import Saved, SavedRun, Vote
 from p2pfl.messages import Commit, Genesis, Member, Records, UpdateEntry, record_digest
-from p2pfl.proofs import CastVote, Claim, Seen, casts_of
+from p2pfl.proofs import CastVote, Claim, JournalEvidence, casts_of
 
 RECORDS_AT_ONCE = 4
-"""Commits in one answer: few, so that catching up in several steps is simulated too."""
+"""Commits in one answer: few, so that a catch-up in several steps is simulated too."""
 
 
 @dataclass
 class Disk:
-    """Everything durable on one simulated device."""
+    """The disk of one simulated device."""
 
     member: Member
     blobs: set[str] = field(default_factory=set)
-    """Durable ones."""
+    """Durable blobs."""
     unflushed: set[str] = field(default_factory=set)
-    """Blobs that a power cut takes away."""
+    """Blobs that a power cut loses."""
     damaged: set[str] = field(default_factory=set)
-    """Blobs that are here with wrong bytes, until somebody notices."""
+    """Blobs whose bytes are wrong, until the device notices it."""
     geneses: dict[str, Genesis] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
-    """Runs, the one joined last at the end."""
+    """Runs in the order in which they were joined."""
     commits: dict[str, list[Commit]] = field(default_factory=dict)
     votes: dict[str, Vote] = field(default_factory=dict)
     updates: dict[str, tuple[int, str, UpdateEntry]] = field(default_factory=dict)
     resumed: set[tuple[str, int]] = field(default_factory=set)
     closed: set[str] = field(default_factory=set)
     incarnation: int = 0
-    """Starts with this journal."""
+    """Number of starts with this journal."""
     votes_cast: int = 0
-    """Promises and acceptances of this journal."""
+    """Number of promises and acceptances of this journal."""
     refused: str = ""
-    """Why no node may start with this journal any more; mostly empty."""
-    incarnations: dict[Member, Seen] = field(default_factory=dict)
-    """The last that each other journal has shown."""
+    """Why no node may start with this journal any more; empty where one may."""
+    incarnations: dict[Member, JournalEvidence] = field(default_factory=dict)
+    """Newest evidence of each other journal."""
 
     def backup(self) -> Disk:
-        """Return a copy, as a backup of the data directory would be."""
+        """Return a copy: a backup of the data directory."""
         return replace(
             self,
             blobs=set(self.blobs),
@@ -76,25 +77,27 @@ class Disk:
         )
 
     def renew(self, journal: str) -> None:
-        """Take a new journal id, as `--new-journal` does: the votes and updates were the old one's."""
+        """Take a new journal id, as `--new-journal` does; votes and updates of the old one are deleted."""
         self.member = Member(self.member.node, journal)
         self.incarnation, self.votes_cast, self.refused = 0, 0, ""
         self.votes.clear()
         self.updates.clear()
 
-    def seen(self, member: Member) -> Seen | None:
-        """Return the last that *member*'s journal has shown."""
+    def seen(self, member: Member) -> JournalEvidence | None:
+        """Return the newest evidence of *member*'s journal."""
         return self.incarnations.get(member)
 
     def save_claim(self, member: Member, claim: Claim) -> None:
-        """Remember it, durably."""
-        self.incarnations[member] = Seen(claim, self.incarnations.get(member, Seen()).cast)
+        """Save *member*'s claim, durably."""
+        self.incarnations[member] = JournalEvidence(
+            claim, self.incarnations.get(member, JournalEvidence()).cast
+        )
 
     def _save_seen(self, casts: Iterable[CastVote]) -> None:
         for cast in casts:
             if cast.vote.member != self.member:
                 self.incarnations[cast.vote.member] = self.incarnations.get(
-                    cast.vote.member, Seen()
+                    cast.vote.member, JournalEvidence()
                 ).with_vote(cast)
 
     def save(self, effect: Save) -> None:
@@ -125,14 +128,16 @@ class Disk:
             case SaveClosed():
                 self.closed.add(effect.run)
             case SaveReport():
-                pass  # reports are for people; nothing in the protocol reads them back
+                pass  # reports are for people; the protocol reads none back
+            case _:
+                assert_never(effect)
 
     def has(self, digest: str) -> bool:
         """Whether blob *digest* is here."""
         return digest in self.blobs or digest in self.unflushed
 
     def last_model(self) -> str | None:
-        """Return the last committed model of the run the journal is in, or its first; None in no run."""
+        """Return the last committed model of the current run, or its initial one; None in no run."""
         run = next((run for run in reversed(self.order) if run not in self.closed), None)
         if run is None:
             return None
@@ -149,7 +154,7 @@ class Disk:
             blobs.discard(digest)
 
     def collect(self, keep: frozenset[str]) -> None:
-        """Let go of the blobs outside *keep*."""
+        """Delete the blobs outside *keep*."""
         self.blobs &= keep
         self.unflushed &= keep
         self.damaged &= keep
@@ -159,9 +164,9 @@ class Disk:
         return vote if vote is not None and vote.round == round_ else Vote(round_, None, None, None)
 
     def load(self) -> Saved:
-        """Return what a node must not have forgotten.
+        """Return the state that a node starts from.
 
-        An update of a run that it is not in is not among that: should it come back there, it trains again.
+        It has no update of a run that the node is not in: where the node comes back there, it trains again.
         """
         current = next((run for run in reversed(self.order) if run not in self.closed), None)
         self.updates = {run: update for run, update in self.updates.items() if run == current}
@@ -190,7 +195,7 @@ class Disk:
         return Saved(saved, votes, frozenset(self.closed), self.votes_cast)
 
     def records(self, run: str, after: int) -> Records | None:
-        """Return the answer to an Ask; None when the run is unknown here."""
+        """Return the answer to a `RecordsRequest`; None for an unknown run."""
         if run not in self.geneses:
             return None
         genesis = self.geneses[run] if after < 0 else None

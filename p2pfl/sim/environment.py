@@ -1,7 +1,7 @@
-"""What every part of a simulation shares: virtual time, one source of chance, the devices and the trace.
+"""What every part of a simulation shares: virtual time, the random source, the devices and the trace.
 
-The parts (network, transfers, drivers, faults, judges) get the environment, and what they need of each other
-as values or callbacks; `World` puts them together. So none of them imports `World`.
+The parts (network, transfers, drivers, faults, checkers) get the environment, and what they need of each
+other as values or callbacks; `World` puts them together. So none of them imports `World`.
 """
 
 from __future__ import annotations

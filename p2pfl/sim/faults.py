@@ -1,8 +1,8 @@
-"""What goes wrong in a simulated federation, how often, and until when.
+"""Fault rates: what goes wrong in a simulated federation, how often, and until when.
 
-Everything here stays within what the design promises to survive. What it promises only to *notice* - a disk
-restored from a backup - happens where it must be noticed before it can do harm, and disks are lost one at a
-time, while the roster tolerates it (`p2pfl.sim.limits`).
+All faults stay within what the protocol promises to survive. A restored backup is promised only to be
+*noticed*, so it is injected where it must be noticed before it does harm. Disks are lost one at a time, and
+only while the roster tolerates it (`p2pfl.sim.limits`).
 """
 
 from __future__ import annotations
@@ -11,66 +11,67 @@ import msgspec
 
 
 class Faults(msgspec.Struct, frozen=True):
-    """Rates of faults. All of them stop at `until`, after which the run has to complete.
+    """Rates of faults. All faults stop at `until`, and the run must complete after that.
 
-    A rate `..._every` is the mean of seconds between two such faults; 0 is never.
+    A rate `..._every` is the mean number of seconds between two such faults; 0 means never.
     """
 
     until: float = 60.0
-    """Virtual seconds during which faults happen."""
+    """Virtual seconds until the faults stop."""
 
     # --- processes ------------------------------------------------------------------------------------------
     crash_every: float = 0.0
-    """A random process ends at once."""
+    """A random process crashes."""
     blackout_every: float = 0.0
-    """The power of all devices fails, and all start again within moments."""
+    """All devices lose power, and start again within moments."""
     down: float = 4.0
-    """Mean seconds a crashed node stays down, and one that left stays away."""
+    """Mean seconds that a crashed node stays down, and that a node which left stays away."""
     power_cuts: float = 0.5
-    """Share of crashes that take the whole device down, with what it had not flushed to disk."""
+    """Share of crashes that are power cuts: what the device had not flushed is lost."""
     between: float = 0.0
-    """Probability of a crash, or a freeze, between any two effects."""
+    """Probability of a crash, or of a suspension, between any two effects."""
     freeze_every: float = 0.0
-    """A process is suspended (SIGSTOP) for up to `freeze` seconds; what is sent to it waits."""
+    """A process is suspended (SIGSTOP) for up to `freeze` seconds; messages to it wait."""
     freeze: float = 60.0
     sleep_every: float = 0.0
-    """A device sleeps for up to `freeze` seconds: its links are gone when it wakes, and its clock stood still
+    """A device sleeps for up to `freeze` seconds. When it wakes its links are gone, and its clock stood still
     or jumped."""
     leave_every: float = 0.0
-    """A node leaves politely; it comes back later."""
+    """A node leaves politely and comes back later."""
     turn_away_every: float = 0.0
-    """A node is started with `--new-run` while the others go on; later its operator thinks better of it and
-    starts it with an empty data directory."""
+    """A node is started with `--new-run` while the others go on. Later its operator starts it with an empty
+    data directory instead."""
     away: float = 20.0
-    """Mean seconds in between."""
+    """Mean seconds between those two starts."""
     hang: float = 0.0
-    """Probability that a worker's job hangs until its limit, and fails then."""
+    """Probability that a worker's job hangs until its time limit, and then fails."""
     fail: float = 0.0
     """Probability that a worker's job fails at once."""
     slow_node: float = 0.0
     """Probability that one node trains several times slower than the others."""
     late: float = 0.0
-    """Probability that one node starts late and joins a run under way."""
+    """Probability that one node starts late and joins a running run."""
 
     # --- network --------------------------------------------------------------------------------------------
     cut_every: float = 0.0
-    """Nodes are parted in two, noticed at once."""
-    deafen_every: float = 0.0
-    """What some nodes send to some others is lost, one way or both, unnoticed until the silence is."""
+    """The nodes are cut in two sides; all notice at once."""
+    message_loss_every: float = 0.0
+    """Messages from some nodes to some others are lost, one way or both; only the silence tells it."""
     cut: float = 5.0
-    """Mean seconds either of them lasts."""
+    """Mean seconds that a cut or a loss of messages lasts."""
     drop: float = 0.0
     """Probability that a message is lost."""
     duplicate: float = 0.0
     """Probability that a message arrives twice."""
     delay: float = 0.02
-    """Mean seconds a message takes; messages overtake each other."""
+    """Mean delay of a message in seconds; messages overtake each other."""
     slow: float = 0.0
-    """Probability that a message takes a hundred times as long."""
+    """Probability that a message takes a hundred times longer."""
     pull: float = 0.1
-    """Most seconds a blob takes to come."""
+    """Maximum seconds that a blob takes to arrive."""
     forge_every: float = 0.0
-    """A node is sent, in another's name, a next commit that nobody has accepted, with copied acceptances."""
+    """A node gets, in another node's name, a next commit that no member has accepted, with copied
+    acceptances."""
 
     garbled: float = 0.0
     """Probability that the record in an ACCEPT is another one on its way, as a faulty program would make it:
@@ -78,59 +79,61 @@ class Faults(msgspec.Struct, frozen=True):
     samples than its member has."""
 
     block_every: float = 0.0
-    """No bulk connection can be made between two devices, or from anybody to one, or from one to anybody."""
+    """Transfers are blocked between two devices, or from all to one, or from one to all."""
     block: float = 15.0
-    """Mean seconds that lasts."""
-    walled: float = 0.0
-    """Probability that nobody can pull from one device, as long as there are faults."""
-    misfit: float = 0.0
-    """Probability that an update never fits the run's schema, or an average is not finite."""
+    """Mean seconds that a block lasts."""
+    unpullable: float = 0.0
+    """Probability that no device can pull from one of them, as long as there are faults."""
+    invalid_result: float = 0.0
+    """Probability that an update does not fit the run's schema, or that an average is not finite."""
     allowance: float = 0.0
-    """Seconds a round may take beyond the bound of the judge of progress: where bulk is blocked very often,
-    one candidate after another may be hit, and each of them needs 24 s to find it out."""
+    """Seconds that a round may take beyond the bound of `ProgressChecker`. Where transfers are blocked very
+    often, one candidate after another may be hit, and each of them needs 24 s to find that out."""
 
     # --- disks ----------------------------------------------------------------------------------------------
     lose_disk_every: float = 0.0
-    """A node loses its data directory, if no other one's loss is still to be made up for."""
+    """A node loses its data directory, unless another loss is not made up for yet."""
     restore_disk_every: float = 0.0
-    """The same, and the operator puts an old backup in its place, of an earlier start or of this one, and
-    starts it again and again: to be noticed and refused each time."""
+    """A node's data directory is replaced by an old backup, of an earlier start or of this one. The operator
+    starts the node again and again; the backup must be noticed and refused each time."""
 
     other_data_every: float = 0.0
     """A device is started with data whose classes come in another order, until its operator mends that."""
 
     damage_every: float = 0.0
-    """The bytes of a device's last model are wrong on its disk, where another has it whole."""
+    """The last model on a device's disk is corrupted, where another device has it whole."""
 
     # --- aimed, right after a PREPARE, PROMISE, COLLECT, ACCEPT, ACCEPTED or COMMIT was sent ---------------
     aimed: float = 0.0
-    """Probability of a fault right after such a message was sent: to its sender or its receiver."""
+    """Probability of a fault at the sender or the receiver, right after such a message was sent."""
     aimed_value: float = 0.0
-    """The same for a PROMISE that names a value, the rarest of them and the one all depends on."""
+    """The same for a PROMISE that names a value: the rarest of these messages, on which adoption depends."""
     aimed_first: float = 0.0
-    """Probability that an ACCEPTED is followed by a crash of its proposer, alone or with everybody, where
-    that one has not accepted its own value yet."""
+    """Probability that the proposer crashes after an ACCEPTED, alone or with all others, before it has
+    accepted its own value."""
 
 
 CALM = Faults(until=0.0)
 """Nothing goes wrong."""
 
-NETWORK = Faults(cut_every=10.0, deafen_every=15.0, drop=0.03, duplicate=0.05, slow=0.03, pull=1.0)
-"""Every device is well, and the network is not."""
+NETWORK = Faults(cut_every=10.0, message_loss_every=15.0, drop=0.03, duplicate=0.05, slow=0.03, pull=1.0)
+"""Only the network fails."""
 
 BULK = Faults(
     block_every=6.0,
     block=20.0,
-    walled=0.5,
-    misfit=0.05,
+    unpullable=0.5,
+    invalid_result=0.05,
     allowance=48.0,
     damage_every=10.0,
     crash_every=20.0,
     pull=0.5,
 )
-"""Messages come through, and models do not."""
+"""Messages arrive, but models do not."""
 
-WORKERS = Faults(hang=0.03, fail=0.05, misfit=0.03, slow_node=0.5, turn_away_every=40.0, crash_every=30.0)
+WORKERS = Faults(
+    hang=0.03, fail=0.05, invalid_result=0.03, slow_node=0.5, turn_away_every=40.0, crash_every=30.0
+)
 """Workers hang and fail, and members turn away."""
 
 CRASHES = Faults(
@@ -143,7 +146,7 @@ CRASHES = Faults(
     aimed_value=0.2,
     aimed_first=0.05,
 )
-"""The network is well, and the devices are not."""
+"""Only the devices fail."""
 
 HEAVY = Faults(
     crash_every=10.0,
@@ -157,15 +160,15 @@ HEAVY = Faults(
     slow_node=0.2,
     late=0.2,
     cut_every=12.0,
-    deafen_every=20.0,
+    message_loss_every=20.0,
     drop=0.02,
     duplicate=0.05,
     slow=0.02,
     pull=0.5,
     blackout_every=200.0,
     block_every=30.0,
-    walled=0.1,
-    misfit=0.01,
+    unpullable=0.1,
+    invalid_result=0.01,
     forge_every=40.0,
     garbled=0.02,
     other_data_every=120.0,

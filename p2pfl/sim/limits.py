@@ -1,7 +1,8 @@
-"""How far faults may go: within what the design promises to survive, or at least to notice.
+"""Limits of fault injection: only faults that the protocol promises to survive, or at least to notice.
 
-Lost disks are survived as long as a quorum of every roster that matters keeps its own. A disk put back from a
-backup is promised to be noticed, not survived: here that happens only where it must be noticed first.
+Lost disks are survived as long as a quorum of every roster that matters keeps its own. A disk restored from a
+backup is promised to be noticed, not to be survived: it is injected only where it must be noticed before it
+does harm.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ class Limits:
     def __init__(
         self, environment: Environment, checker: InvariantChecker, damaged: AbstractSet[tuple[Member, str]]
     ) -> None:
-        """Decide nothing yet. *damaged* are members and blobs whose bytes were ever lost on their disk."""
+        """Decide nothing yet. *damaged* are members and the blobs whose bytes their disk ever lost."""
         self._environment, self._checker, self._damaged = environment, checker, damaged
 
     def may_lose_disk(self, device: Device) -> bool:
-        """Whether the design survives that *device* loses its data directory now.
+        """Whether the protocol survives that *device* loses its data directory now.
 
-        Disks are lost one at a time: whoever lost one before, or turned away, is a member again, and another
-        round is decided since, and every model that matters is whole on the disks that were to keep it. And
-        every roster that matters tolerates the loss of one: also one that is being founded, one without those
-        who are leaving, and one that a proposed value names. Of three, one is leaving, and the two others are
-        proposed: that value lies on one disk, and may be decided when who was leaving has long come back to
-        stay. Where a disk has come back with a backup, the others have to notice that first, by what is on
-        theirs.
+        Disks are lost one at a time. Before the next loss, every member whose disk was lost, or who turned
+        away, must be a member again with a decided round behind it, and every damaged model must be whole
+        again. Every roster that matters must tolerate one more loss. That includes rosters of record 0 and of
+        proposed records, and each is counted without the members that are leaving. Example: of three members
+        one is leaving, and the proposed roster holds the two others. That record may be on one disk only, and
+        be decided long after the third has come back to stay. A disk restored from a backup must first be
+        noticed by the others, from what is on their disks.
         """
         members = {one.member for one in self._environment.devices.values()}
         whole = members - self._checker.votes.gone
@@ -58,13 +59,13 @@ class Limits:
         )
 
     def may_damage(self, device: Device, digest: str) -> bool:
-        """Whether the bytes of *digest* on the disk of *device* may go wrong: another one has them."""
+        """Whether blob *digest* on the disk of *device* may be corrupted: another device must have it."""
         others = (one.disk for one in self._environment.devices.values() if one is not device)
         is_held = any(digest in disk.blobs and disk.is_whole(digest) for disk in others)
         return is_held and device.disk.is_whole(digest) and self.may_lose_disk(device)
 
     def may_restore(self, device: Device, backup: Disk) -> bool:
-        """Whether it must be noticed, by everybody, that *backup* is of the past, before it does harm."""
+        """Whether all other devices must notice that *backup* is a backup, before it does harm."""
         others = [other for other in self._environment.devices.values() if other is not device]
         return (
             backup.member == device.member
@@ -74,7 +75,7 @@ class Limits:
         )
 
     def _is_seen_leaving(self, device: Device) -> bool:
-        """Whether another one still believes that *device* is to leave, though its process may have ended."""
+        """Whether another device still takes *device* for leaving, though its process may have ended."""
         views = (
             one.node.peers.get(device.member.node)
             for one in self._environment.devices.values()
@@ -83,7 +84,7 @@ class Limits:
         return any(view is not None and view.linked and view.is_leaving for view in views)
 
     def is_mended(self) -> bool:
-        """Whether every model that matters is whole again on the disks that had lost its bytes."""
+        """Whether every damaged disk has the models that matter again, with the right bytes."""
         votes = self._checker.votes
         matters = {
             votes.chosen[run, round_].record.model
@@ -103,7 +104,7 @@ class Limits:
 
 
 def _knows_better(disk: Disk, backup: Disk) -> bool:
-    """Whether on *disk* there is a later start, or more votes, of the journal in *backup*."""
+    """Whether *disk* has seen a later start, or more votes, of the journal in *backup*."""
     seen = disk.seen(backup.member)
     if seen is None:
         return False

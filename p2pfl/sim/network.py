@@ -1,8 +1,7 @@
-"""The simulated network: links between devices, what becomes of messages on them, cuts.
+"""The simulated network: links between devices, and delay, loss, duplication and cuts of messages.
 
-HELLO is judged by the product's own `Admission`: a journal that comes back from the past is refused here as a
-real node refuses it. A link that carries nothing is noticed when it has been silent for `SILENCE`, as the
-real one's pings do.
+The product's own `Admission` judges every HELLO: a journal restored from a backup is refused here as a real
+node refuses it. A link over which nothing arrives is dropped after `SILENCE`, as a real node's pings do.
 """
 
 from __future__ import annotations
@@ -12,19 +11,20 @@ from collections.abc import Iterable
 from p2pfl.config import NetSettings
 from p2pfl.core import inputs
 from p2pfl.core.effects import Exit, SaveRefused
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Message, Status
 from p2pfl.sim.device import Device, SimulatedLink
 from p2pfl.sim.environment import Environment, Processes
-from p2pfl.sim.setting import CLONED_EXIT, through_codec
+from p2pfl.sim.setting import through_codec
 
 SILENCE = NetSettings().silence_seconds
-"""Seconds after which a link on which one side hears nothing is dropped by that side."""
+"""Seconds without a message after which a side drops the link."""
 
 SLOWER = 100.0
-"""How many times longer a slow message takes."""
+"""Factor by which a slow message is slower."""
 
 LAST_WORDS = 0.1
-"""Seconds after the end of a process at which the others notice: what it had sent arrives before, as a kernel
+"""Seconds after the end of a process until the others notice. Messages it had sent arrive before: a kernel
 still delivers what was written to a socket."""
 
 
@@ -35,13 +35,14 @@ class Network:
         self._environment = environment
         self._processes = processes
         self._codec = codec
-        """Whether messages pass through the real codec, which checks every bound; a third slower."""
+        """Whether messages pass through the real codec, which checks every bound and makes a run a third
+        slower."""
         self.cut_off: set[str] = set()
-        """Nodes on the other side of a cut."""
-        self.deaf: set[tuple[str, str]] = set()
-        """Pairs of (from, to) between which messages are lost although the link is up."""
-        self.walled: set[str] = set()
-        """Nodes that nobody can pull a blob from, although their links are up."""
+        """Nodes on one side of a cut."""
+        self.lossy_pairs: set[tuple[str, str]] = set()
+        """Pairs of (sender, receiver) between which messages are lost although the link is up."""
+        self.unpullable: set[str] = set()
+        """Nodes from which no device can pull a blob, although their links are up."""
 
     # --- links ----------------------------------------------------------------------------------------------
 
@@ -51,7 +52,7 @@ class Network:
         return link is not None and link.is_current
 
     def can_meet(self, one: Device, other: Device) -> bool:
-        """Whether bytes pass between two running devices both ways."""
+        """Whether two running devices can exchange bytes both ways."""
         a, b = one.member.node, other.member.node
         return (
             a != b
@@ -59,18 +60,18 @@ class Network:
             and other.is_up
             and not (one.is_frozen or other.is_frozen)
             and (a in self.cut_off) == (b in self.cut_off)
-            and (a, b) not in self.deaf
-            and (b, a) not in self.deaf
+            and (a, b) not in self.lossy_pairs
+            and (b, a) not in self.lossy_pairs
         )
 
     def dial(self, device: Device) -> None:
-        """Let *device* be linked, a little later, with everybody it can reach."""
+        """Link *device*, a little later, with every device it can reach."""
         for other in self._environment.everybody():
             if other is not device:
                 self.link_later(device, other)
 
     def link_later(self, one: Device, other: Device) -> None:
-        """Let a pair be linked a little later, if both are up and can meet then."""
+        """Link two devices a little later, if both are up then and can reach each other."""
         delay = 0.05 + 0.3 * self._environment.random.random()
         self._environment.after(delay, self._link, one, other, (one.process, other.process))
 
@@ -89,28 +90,28 @@ class Network:
                 self.unlink(stale)
                 if stale.is_current:  # with another device of the same certificate: it will dial again
                     self.link_later(stale.one, stale.other)
-        order = judge.admission.take(judged.member.node, judged.hello)
-        judged.admission.take_judged(judge.member.node, judge.hello, order)
+        order = judge.admission.accept(judged.member.node, judged.hello)
+        judged.admission.accept_numbered(judge.member.node, judge.hello, order)
         one.links[b] = other.links[a] = SimulatedLink(one, other, order)
         self._processes.feed(one, inputs.Linked(other.member, other.name))
         if other.is_up:
             self._processes.feed(other, inputs.Linked(one.member, one.name))
 
     def _admits(self, judge: Device, other: Device) -> bool:
-        """Whether *judge* lets *other* in; to whom it is proved that it is a copy stops."""
+        """Whether *judge* admits *other*; a device that gets proof that it is a copy stops."""
         refusal = judge.admission.refuse(other.identity, other.hello)
-        if refusal is None or (refusal.kind == "cloned" and not judge.habits.judges_incarnations):
+        if refusal is None or (refusal.kind == "cloned" and not judge.driver_rules.judges_incarnations):
             return True
         self._environment.note(judge, f"refuses {other.name}: {refusal.reason}")
-        if refusal.kind == "cloned" and other.admission.is_disowned_by(refusal):
+        if refusal.kind == "cloned" and other.admission.proves_clone(refusal):
             other.disk.save(SaveRefused(refusal.reason))
-            self._processes.end(other, Exit(CLONED_EXIT, refusal.reason))
+            self._processes.end(other, Exit(ExitCode.CLONED, refusal.reason))
         else:
             self._environment.after(1.0, self._link, judge, other, (judge.process, other.process))
         return False
 
     def sever(self, device: Device, node: str) -> None:
-        """End the link of *device* to *node*, as it wants; the two meet again a little later."""
+        """End the link of *device* to *node*; the two are linked again a little later."""
         link = device.links.get(node)
         if link is not None:
             self.unlink(link)
@@ -122,12 +123,12 @@ class Network:
             self.unlink(link)
 
     def fall_silent(self, device: Device) -> None:
-        """Let the others notice, a little later, that the process of *device* has ended."""
+        """Drop the links of a process that has ended, a little later."""
         for link in device.links.values():
             self._environment.after(LAST_WORDS, self.unlink, link)
 
     def unlink(self, link: SimulatedLink) -> None:
-        """End a link: each side that runs is told."""
+        """End a link, and tell each side that runs."""
         for device in (link.one, link.other):
             node = link.end_of(device).member.node
             if device.links.get(node) is link:
@@ -143,38 +144,41 @@ class Network:
     # --- cuts -----------------------------------------------------------------------------------------------
 
     def cut(self, side: set[str]) -> None:
-        """Cut the nodes of *side* off from the others; everybody notices at once."""
+        """Cut the nodes of *side* off from the others; all notice at once."""
         self.cut_off = side
         for device in self._environment.everybody():
             for node, link in list(device.links.items()):
                 if (device.member.node in side) != (node in side):
                     self.unlink(link)
 
-    def deafen(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Lose what the first of each pair sends to the second; noticed by the silence, if it lasts."""
-        added = set(pairs) - self.deaf
-        self.deaf |= added
+    def lose_messages(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Lose the messages from the first node of each pair to the second, until `stop_losing_messages`.
+
+        Such a pair drops its link when the silence lasts.
+        """
+        added = set(pairs) - self.lossy_pairs
+        self.lossy_pairs |= added
         self._environment.after(SILENCE, self._notice, added)
 
     def _notice(self, pairs: set[tuple[str, str]]) -> None:
-        for one, other in sorted(pairs & self.deaf):
+        for one, other in sorted(pairs & self.lossy_pairs):
             link = self._environment.devices[one].links.get(other)
             if link is not None:
                 self.unlink(link)
 
-    def hear_again(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """End what `deafen` began."""
-        for one, other in sorted(set(pairs) & self.deaf):
-            self.deaf.discard((one, other))
+    def stop_losing_messages(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Deliver the messages between *pairs* again."""
+        for one, other in sorted(set(pairs) & self.lossy_pairs):
+            self.lossy_pairs.discard((one, other))
             self.link_later(self._environment.devices[one], self._environment.devices[other])
 
     def notice_frozen(self, device: Device, process: int) -> None:
-        """Let the others drop their links to a suspended process."""
+        """Drop the links to a process that is still suspended."""
         if device.process == process and device.is_frozen:
             self.drop_links(device)
 
     def rejoin(self) -> None:
-        """End what `cut` began."""
+        """End the cut, and link all devices again."""
         self.cut_off = set()
         devices = list(self._environment.everybody())
         for index, one in enumerate(devices):
@@ -183,16 +187,16 @@ class Network:
                     self.link_later(one, other)
 
     def heal(self) -> None:
-        """Let everybody reach everybody again."""
-        self.deaf = set()
+        """End the cut and all losses of messages."""
+        self.lossy_pairs = set()
         self.rejoin()
 
     # --- messages -------------------------------------------------------------------------------------------
 
     def send(self, device: Device, to: str, message: Message) -> None:
-        """Put *message* on its way; it may be lost, late, or arrive twice."""
+        """Send *message*; it may be lost, late, or arrive twice."""
         link = device.links.get(to)
-        if link is None or (self.deaf and (device.member.node, to) in self.deaf):
+        if link is None or (self.lossy_pairs and (device.member.node, to) in self.lossy_pairs):
             return
         if self._codec:
             message = through_codec(message)
@@ -216,7 +220,7 @@ class Network:
             environment.after(delay, self._deliver, link, device, received)
 
     def _deliver(self, link: SimulatedLink, sender: Device, received: inputs.Received) -> None:
-        """Deliver a message, also a late one of an earlier link; a Status only on its own link."""
+        """Deliver a message, also a late one of an earlier link; a `Status` only on its own link."""
         receiver = link.end_of(sender)
         current = receiver.links.get(received.member.node)
         if current is link or (current is not None and not isinstance(received.message, Status)):

@@ -1,9 +1,9 @@
-"""The judge of progress: with a quorum able to do its part for long enough, a round commits.
+"""The progress checker: a round must commit once a quorum was able to do its part for long enough.
 
-Able is who runs, votes in the open round, has a worker that answers, and holds the parent or can pull it now.
-A quorum is able when each pair of it is linked and messages and models come through both ways. What the
-others do - crash, hang, turn away, send what cannot be used - must not keep it from the next commit for
-longer than `BOUND`.
+A member is able if it runs, votes in the open round, has a worker that answers, and has the parent model or
+can pull it now. A quorum is able if each two of its members are linked and can exchange messages and models
+both ways. Then the other members, whatever they do - crash, hang, turn away, send unusable updates - must not
+delay the next commit for longer than `BOUND`.
 """
 
 from __future__ import annotations
@@ -12,54 +12,55 @@ from itertools import combinations
 from typing import NamedTuple
 
 from p2pfl.messages import RosterEntry, quorum
-from p2pfl.sim.bulk import Bulk
 from p2pfl.sim.device import Device
 from p2pfl.sim.environment import Environment
+from p2pfl.sim.transfers import BlobTransfers
 from p2pfl.sim.violation import Violation
 
 BOUND = 30.0
-"""Seconds within which a quorum that is able commits. The longest honest wait is for a member that cannot
-pull a model: three tries, each of which takes `bulk.GIVE_UP` and a second, 18 in all. A hanging worker's
-limit, the silence of a suspended device and the training of the slowest are about 10 each."""
+"""Seconds within which an able quorum must commit. The longest legitimate wait is for a member that cannot
+pull a model: three tries of `GIVE_UP` in `transfers` and a second each, 18 s in all. The time limit of a
+hanging worker, the silence of a suspended device and the training of the slowest device are about 10 s
+each."""
 
 LOOK = 1.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 class OpenRound(NamedTuple):
-    """What is to be decided next, as far as anybody who runs knows."""
+    """The round to be decided next, as far as any running device knows."""
 
     run: str
     number: int
     roster: tuple[RosterEntry, ...]
     parent: str
     waits: float
-    """Seconds the run's own spec lets a round wait for updates that do not come."""
+    """Seconds that the run's spec lets a round wait for missing updates."""
 
 
-class ProgressJudge:
-    """Looks at one simulation again and again."""
+class ProgressChecker:
+    """Checks the progress of one simulation again and again."""
 
-    def __init__(self, environment: Environment, bulk: Bulk, bound: float = BOUND) -> None:
-        self._environment, self._bulk = environment, bulk
+    def __init__(self, environment: Environment, transfers: BlobTransfers, bound: float = BOUND) -> None:
+        self._environment, self._transfers = environment, transfers
         self._bound = bound
         self._open: OpenRound | None = None
         self._opened = 0.0
         self._able: dict[tuple[str, int], float] = {}
-        """Since when each process is able."""
+        """Time since which each process is able."""
         self._pairs: dict[tuple[object, object], float] = {}
-        """Since when the link of each pair carries all both ways."""
+        """Time since which each link carries messages and models both ways."""
 
     def begin(self) -> None:
-        """Look from now on."""
+        """Check from now on."""
         self._environment.after(LOOK, self._look)
 
     def _look(self) -> None:
-        self.judge()
+        self.check()
         self._environment.after(LOOK, self._look)
 
-    def judge(self) -> None:
-        """Judge this moment.
+    def check(self) -> None:
+        """Check now.
 
         Raises:
             Violation: a quorum was able for the bound, and nothing is decided.
@@ -92,7 +93,7 @@ class ProgressJudge:
             )
 
     def _open_round(self) -> OpenRound | None:
-        """Return the round after the last one that any running device knows; None where none is wanted."""
+        """Return the round after the last one that any running device knows; None where no round is due."""
         ledgers = [one.node.ledger for one in self._environment.devices.values() if one.node is not None]
         known = [ledger for ledger in ledgers if ledger is not None]
         if not known:
@@ -108,7 +109,7 @@ class ProgressJudge:
         return [one for one, entry in zip(devices, open_.roster, strict=True) if one.member == entry.member]
 
     def _is_able(self, device: Device, open_: OpenRound) -> bool:
-        """Whether *device* can do its part in the open round now, or needs only what others can give it."""
+        """Whether *device* can do its part in the open round now."""
         ledger = device.node.ledger if device.node is not None else None
         return (
             ledger is not None
@@ -123,18 +124,23 @@ class ProgressJudge:
         if device.disk.is_whole(digest):
             return True
         ends = (link.end_of(device) for link in device.links.values() if link.is_current)
-        return any(one.disk.is_whole(digest) and self._bulk.passes(one, device) for one in ends)
+        return any(one.disk.is_whole(digest) and self._transfers.passes(one, device) for one in ends)
 
     def _passes(self, one: Device, other: Device) -> bool:
-        """Whether two devices are linked, and messages and models come through both ways."""
-        link, bulk = one.links.get(other.member.node), self._bulk
-        return link is not None and link.is_current and bulk.passes(one, other) and bulk.passes(other, one)
+        """Whether two devices are linked and can exchange messages and models both ways."""
+        link, transfers = one.links.get(other.member.node), self._transfers
+        return (
+            link is not None
+            and link.is_current
+            and transfers.passes(one, other)
+            and transfers.passes(other, one)
+        )
 
 
 def clique(names: list[str], pairs: set[tuple[str, str]], size: int) -> tuple[str, ...]:
-    """Return *size* of *names* of which each two are one of *pairs*; none where there are not as many.
+    """Return *size* of *names* such that each two of them are in *pairs*; empty where there are not as many.
 
-    Names are given one by one to groups that know them all: exact, and fast for the few that matter.
+    Each name is added to every group whose members are all paired with it: exact, and fast for a few names.
     """
     groups: list[tuple[str, ...]] = [()]
     for name in names:

@@ -1,9 +1,9 @@
-"""The rules the protocol's safety rests on, and how to do without each, one at a time.
+"""The rules on which the protocol's safety rests, and how to leave each of them out.
 
-A judge that never objects proves nothing. So every rule here can be left out of a whole simulated federation,
-through the seams meant for it (`p2pfl.core.options.Policy` for decisions of the core, `Habits` for what
-drivers do), and a violation of the stated kind is found within the stated number of seeds: a test holds it,
-and `p2pfl simulate --without RULE` shows it.
+A checker that never finds anything proves nothing. So each rule can be left out of a whole simulated
+federation, through switches meant for that (`p2pfl.core.options.Policy` for decisions of the core,
+`DriverRules` for drivers). The checker must then find a violation of the stated kind within the stated number
+of seeds. A test holds that, and `p2pfl simulate --without RULE` shows it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from p2pfl.core.options import Policy, highest_accepted
 from p2pfl.messages import Commit, Member, quorum
 from p2pfl.proofs import Verify
 from p2pfl.sim.device import Device
+from p2pfl.sim.driver_rules import ALL_RULES, DriverRules
 from p2pfl.sim.faults import NETWORK, Faults
-from p2pfl.sim.habits import ALL, Habits
 from p2pfl.sim.violation import Kind
 
 
@@ -26,59 +26,60 @@ class Rule(msgspec.Struct, frozen=True):
     """One rule, and a federation without it."""
 
     text: str
-    """What the rule says."""
+    """The rule in words."""
     kind: Kind
-    """The invariant that is violated without it."""
+    """The invariant that is violated without the rule."""
     seeds: int
-    """Seeds from 0 within which that shows: a few times what it took when this was written."""
+    """Number of seeds, from 0, within which that must show: a few times the number needed when the rule was
+    written."""
     faults: Faults
-    """The weather in which it shows soonest."""
+    """The faults with which it shows soonest."""
     policy: Callable[[Device], Policy] | None = None
-    """What each device's core decides by instead."""
-    habits: Habits = ALL
-    """What each device's driver still does."""
+    """Makes the policy of each device's core without the rule."""
+    driver_rules: DriverRules = ALL_RULES
+    """The rules that each device's driver still keeps."""
 
     def apply(self, device: Device) -> None:
-        """Take the rule away from *device*, which does not run yet."""
+        """Leave the rule out of *device*, which must not run yet."""
         if self.policy is not None:
             device.policy = self.policy(device)
-        device.habits = self.habits
+        device.driver_rules = self.driver_rules
 
 
 def _by_name(commit: Commit, voters: set[Member], _verify: Verify) -> set[Member]:
-    """Believe whoever is named."""
+    """Take every named member for an acceptor, without a check of its signature."""
     return {vote.member for vote in commit.acceptors} & voters
 
 
 SPLIT = msgspec.structs.replace(NETWORK, cut_every=4.0, cut=8.0)
-"""Parted most of the time."""
+"""The network is cut most of the time."""
 
 DISKS = Faults(lose_disk_every=8.0, restore_disk_every=8.0, crash_every=8.0, down=1.0)
-"""Data directories are lost, and put back from backups, as often as can be borne."""
+"""Data directories are lost and restored from backups, as often as the protocol tolerates."""
 
 PARTED = Faults(cut_every=3.0, cut=2.0, slow_node=1.0)
-"""Parted again and again for a moment, while one device trains for long."""
+"""The network is cut often and briefly, and one device trains slowly."""
 
-AIMED = Faults(aimed=0.08, aimed_value=0.3, drop=0.05, slow=0.1, deafen_every=10.0, down=3.0)
-"""Devices stumble over the protocol's steps, and messages come late."""
+AIMED = Faults(aimed=0.08, aimed_value=0.3, drop=0.05, slow=0.1, message_loss_every=10.0, down=3.0)
+"""Devices fail at steps of the protocol, and messages are late."""
 
 STARTS = Faults(aimed_first=0.3)
-"""Proposers crash when others have accepted their value and they have not."""
+"""Proposers crash after others have accepted their value, and before they have."""
 
 BITS = Faults(damage_every=0.5, crash_every=2.0, down=0.5)
-"""Models on disks lose their bytes."""
+"""Models on disks are corrupted."""
 
 STRAYS = Faults(turn_away_every=5.0, away=60.0)
-"""Members turn away and stay linked."""
+"""Members leave the run and stay linked."""
 
 HANGS = Faults(hang=0.03)
-"""Workers hang now and then."""
+"""Some jobs of workers hang."""
 
-WALLS = Faults(walled=1.0, until=200.0)
-"""Nobody can pull from one device."""
+WALLS = Faults(unpullable=1.0, until=200.0)
+"""No device can pull from one of them."""
 
 FORGERS = Faults(forge_every=2.0, crash_every=10.0, down=2.0)
-"""Commits that nobody has accepted are sent around."""
+"""Commits that no member has accepted are sent around."""
 
 GARBLERS = Faults(garbled=0.2)
 """Records are garbled on their way."""
@@ -87,11 +88,11 @@ MIXED = Faults(other_data_every=5.0)
 """Devices are started with other data."""
 
 PULLS = Faults(aimed=0.12, aimed_value=0.1, slow=0.05, cut_every=8.0, down=2.0, pull=6.0)
-"""Devices stumble over the protocol's steps, and models take long to come."""
+"""Devices fail at steps of the protocol, and pulls are slow."""
 
 
 def _adopting_what_it_holds(device: Device) -> Policy:
-    """Propose an own value where the bytes of the one to adopt are not here."""
+    """Propose an own value where the bytes of the value to adopt are missing."""
 
     def adopt(found: object) -> object:
         record = highest_accepted(found)  # type: ignore[arg-type]
@@ -102,7 +103,7 @@ def _adopting_what_it_holds(device: Device) -> Policy:
 
 RULES = {
     "adoption": Rule(
-        "a value that somebody has accepted is proposed again, never an own one",
+        "an accepted value is proposed again, never an own one",
         "agreement",
         10,
         AIMED,
@@ -123,11 +124,11 @@ RULES = {
         policy=_adopting_what_it_holds,
     ),
     "pins": Rule(
-        "the blob of a value accepted in an open round is not collected",
+        "the blob of a value accepted in an open round is not deleted",
         "possession",
         3,
         AIMED,
-        habits=Habits(spares_accepted=False),
+        driver_rules=DriverRules(spares_accepted=False),
     ),
     "quorum": Rule(
         "a quorum is a majority of the roster, never of those alive",
@@ -137,28 +138,28 @@ RULES = {
         policy=lambda device: Policy(quorum=lambda _size: quorum(1 + len(device.links))),
     ),
     "lowest-ballot": Rule(
-        "only the first in rank aggregates without having asked for votes",
+        "only the member first in rank aggregates without asking for votes",
         "agreement",
         10,
         AIMED,
         policy=lambda _: Policy(lowest=lambda _order, _node: True),
     ),
     "lowest-promise": Rule(
-        "the promise with which a proposer takes the lowest ballot is on disk before its ACCEPT",
+        "a proposer's promise of the lowest ballot is on disk before its ACCEPT",
         "ballot",
         20,
         STARTS,
-        habits=Habits(saves_lowest=False),
+        driver_rules=DriverRules(saves_lowest=False),
     ),
     "flush": Rule(
-        "nothing is answered before it is on disk",
+        "no answer is sent before the vote is on disk",
         "durability",
         1,
         AIMED,
-        habits=Habits(flushes_first=False),
+        driver_rules=DriverRules(flushes_first=False),
     ),
     "new-ballot": Rule(
-        "an old ballot is never resumed, not after a restart either",
+        "an old ballot is never resumed, not even after a restart",
         "ballot",
         50,
         AIMED,
@@ -169,7 +170,7 @@ RULES = {
         "possession",
         1,
         AIMED,
-        habits=Habits(pulls_first=False),
+        driver_rules=DriverRules(pulls_first=False),
     ),
     "order": Rule(
         "the updates of a record are aggregated in the order of their node ids, whoever aggregates them",
@@ -179,63 +180,65 @@ RULES = {
         policy=lambda _: Policy(order=list),
     ),
     "parent": Rule(
-        "an update counts only in the round, and from the parent, it was trained for",
+        "an update counts only in the round, and with the parent, that it was trained for",
         "update",
         40,
         PARTED,
         policy=lambda _: Policy(fits=lambda _result, _due: True),
     ),
     "mending": Rule(
-        "a blob whose bytes are found to be wrong is deleted and pulled again",
+        "a blob with wrong bytes is deleted and pulled again",
         "progress",
         15,
         BITS,
-        habits=Habits(mends_blobs=False),
+        driver_rules=DriverRules(mends_blobs=False),
     ),
     "presence": Rule(
-        "who is linked and in another run, or in none, is not waited for",
+        "the round does not wait for a linked member that is in another run, or in none",
         "stall",
         15,
         STRAYS,
         policy=lambda _: Policy(takes_part=lambda _says, _run, _is_begun: True),
     ),
     "hanging": Rule(
-        "a worker that does nothing is killed, and its job has failed",
+        "a hanging worker is killed, and its job fails",
         "stall",
         15,
         HANGS,
-        habits=Habits(ends_hanging=False),
+        driver_rules=DriverRules(ends_hanging=False),
     ),
     "lease": Rule(
-        "what is left to a candidate is renewed by its progress only",
+        "only a candidate's progress renews its leader lease",
         "stall",
         15,
         WALLS,
         policy=lambda _: Policy(lease=lambda _known, ballot, step, now: LeaderLease(ballot, step, now, now)),
-        habits=Habits(tells_undelivered=False),  # by which the candidate would notice
+        driver_rules=DriverRules(tells_undelivered=False),  # by which the candidate would notice
     ),
     "undelivered": Rule(
-        "a candidate whose model cannot be pulled is told so, and gives up",
+        "a candidate whose model cannot be pulled is told so, and steps down",
         "stall",
         15,
         WALLS,
-        habits=Habits(tells_undelivered=False),
+        driver_rules=DriverRules(tells_undelivered=False),
     ),
     "new-journal": Rule(
-        "who lost its disk does not vote as the member it was",
+        "a node that lost its disk does not vote as the member it was",
         "identity",
         5,
         DISKS,
         policy=lambda _: Policy(current=lambda _votes, _seen: True),
-        habits=Habits(renews_journal=False, judges_incarnations=False),  # which would notice it as well
+        driver_rules=DriverRules(
+            renews_journal=False, judges_incarnations=False
+        ),  # which would notice it as well
     ),
     "incarnations": Rule(
-        "a journal that comes back from the past is refused",
+        "a journal restored from a backup is refused",
         "identity",
         20,
         DISKS,
         policy=lambda _: Policy(current=lambda _votes, _seen: True),  # which would notice it as well
-        habits=Habits(judges_incarnations=False),
+        driver_rules=DriverRules(judges_incarnations=False),
     ),
     "votes": Rule(
         "a journal that has forgotten votes is refused, however often it was started",
@@ -243,7 +246,7 @@ RULES = {
         20,
         DISKS,
         policy=lambda _: Policy(current=lambda _votes, _seen: True),
-        habits=Habits(counts_votes=False),
+        driver_rules=DriverRules(counts_votes=False),
     ),
     "roles": Rule(
         "a record is accepted only with the blobs its run's specification asks for",
@@ -274,7 +277,7 @@ RULES = {
         policy=lambda _: Policy(data=lambda _agreement, _card: ""),
     ),
     "signatures": Rule(
-        "a commit is believed for the signatures of those who accepted it, not for their names",
+        "a commit is believed for the signatures of its acceptors, not for their names",
         "agreement",
         5,
         FORGERS,

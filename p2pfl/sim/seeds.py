@@ -15,23 +15,25 @@ from p2pfl.sim.violation import Violation
 from p2pfl.sim.world import World
 
 BATCH_NODES = 100
-"""Nodes, over all its seeds, that a process simulates before it reports: a second or two of work."""
+"""Number of nodes, over all seeds of a batch, that a process simulates before it reports: a second or two of
+work."""
 
 COLLECTED_OBJECTS = 50_000
-"""Objects made between two garbage collections: a world makes many that live long and few that are cyclic."""
+"""Objects allocated between two garbage collections: a world allocates many long-lived and few cyclic
+ones."""
 
 
 class SimulationSettings(msgspec.Struct, frozen=True):
-    """One federation, but for its seed."""
+    """Everything about one federation except its seed."""
 
     nodes: int = 5
     rounds: int = 5
     faults: str = ""
-    """A name in `PROFILES`; empty for "heavy", or for what suits the rule left out."""
+    """A name in `PROFILES`; empty for "heavy", or for the faults of the rule left out."""
     codec: bool = False
     """Whether every message passes through the wire's codec."""
     without: str = ""
-    """The name of the rule left out; empty when all are kept."""
+    """The name of the rule left out; empty to keep all."""
 
     def world(self, seed: int, *, trace: bool = False) -> World:
         """Make this federation for *seed*."""
@@ -49,15 +51,15 @@ class SimulationSettings(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a seed came to."""
+    """The result of one seed."""
 
     seed: int
     rounds: int
-    """Rounds decided."""
+    """Number of decided rounds."""
     violation: str
     """Empty when every invariant held and the run completed."""
     trace: Sequence[str] = ()
-    """What happened, where that was asked for."""
+    """The trace, where it was asked for."""
 
 
 def run_seed(setting: SimulationSettings, seed: int, *, trace: bool = False) -> Outcome:
@@ -68,7 +70,7 @@ def run_seed(setting: SimulationSettings, seed: int, *, trace: bool = False) -> 
         world.run()
     except Violation as error:
         violation = world.named(str(error))
-    except Exception as error:  # noqa: BLE001 - whatever the core raises, the seed must be known
+    except Exception as error:  # noqa: BLE001 - its seed must be reported whatever the core raises
         violation = f"a fault in the program: {type(error).__name__}: {error}"
     return Outcome(seed, world.checker.rounds, violation, world.trace or ())
 
@@ -83,7 +85,7 @@ def run_seeds(setting: SimulationSettings, seeds: range, jobs: int = 1) -> Itera
     with ProcessPoolExecutor(jobs, initializer=_leave_interrupts_to_the_parent) as pool:
         try:
             yield from pool.map(_run_batch, [setting] * len(batches), batches)
-        finally:  # waited for: the interpreter's own end trips over a pool that is still closing
+        finally:  # waits, because the interpreter's exit fails while a pool is still closing
             pool.shutdown(cancel_futures=True)
 
 

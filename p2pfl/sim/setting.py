@@ -1,30 +1,26 @@
-"""What every simulated federation shares: its timings, the run's spec, node ids, the codec on the way."""
+"""What all simulations share: timings, the run's spec, node ids, signatures, and the codec of messages."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 from blake3 import blake3
 
 from p2pfl.config import ProtocolSettings
 from p2pfl.messages import Message
+from p2pfl.proofs import Signer
 from p2pfl.spec import RunSpec, from_options
 from p2pfl.wire import codec
 
 SETTINGS = ProtocolSettings(linger=20.0)
-"""The product's own, but for the time finished nodes serve: runs end sooner."""
-
-
-CLONED_EXIT = 8
-"""What a node exits with that is told its data directory is a copy, as `p2pfl.runtime.driver` has it."""
-
+"""The real timings, except that finished nodes serve for a shorter time, so that runs end sooner."""
 
 WORKER_LIMIT = 10.0
-"""Seconds after which a worker that does nothing is killed, and its job has failed."""
+"""Seconds after which a hanging worker is killed, and its job fails."""
 
-
-PUT_OFF = 0.25
-"""Seconds a save that nobody waits for is put off, as `p2pfl.runtime.driver` does it."""
+DEFER_SECONDS = 0.25
+"""Seconds for which a save is deferred that no effect depends on, as in `p2pfl.runtime.driver`."""
 
 
 def digest_of(*parts: object) -> str:
@@ -33,7 +29,7 @@ def digest_of(*parts: object) -> str:
 
 
 def spec_of(rounds: int, seed: int = 1) -> RunSpec:
-    """Return a run's spec for the simulator; only its rounds and its timings matter there."""
+    """Return a run's spec; the simulator uses only its rounds and timings."""
     return from_options(
         task="simulated",
         model="two",
@@ -54,7 +50,7 @@ def spec_of(rounds: int, seed: int = 1) -> RunSpec:
 
 
 def node_id(index: int) -> str:
-    """Return the id of the simulated node number *index*: well-formed, and in no order of its own."""
+    """Return a well-formed node id for node number *index*; the ids are not in the order of the numbers."""
     text = digest_of("node", index)
     return "".join("abcdefghijklmnopqrstuvwxyz234567"[int(text[i], 16)] for i in range(52))
 
@@ -62,3 +58,26 @@ def node_id(index: int) -> str:
 def through_codec(message: Message) -> Message:
     """Encode *message* and decode it, as two real nodes would."""
     return cast(Message, codec.decode(codec.encode(message)))
+
+
+# --- signatures ---------------------------------------------------------------------------------------------
+# Within a simulation they are as unforgeable as real ones, and far faster. A node's secret is derived from
+# its id. A device is handed only the signer of its own node; the check knows all secrets and signs again.
+
+
+def signer_of(node: str) -> Signer:
+    """Return the signer of *node*."""
+    return Signer(node.encode(), partial(_sign, _secret(node)), verify)
+
+
+def verify(node: str, key: bytes, signature: bytes, text: bytes) -> bool:
+    """Whether *node* has signed *text*."""
+    return key == node.encode() and signature == _sign(_secret(node), text)
+
+
+def _secret(node: str) -> bytes:
+    return blake3(node.encode(), derive_key_context="p2pfl simulated key").digest()
+
+
+def _sign(secret: bytes, text: bytes) -> bytes:
+    return blake3(text, key=secret).digest()

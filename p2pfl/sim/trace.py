@@ -1,4 +1,4 @@
-"""What a trace shows of an effect: a line a person can follow a fork through."""
+"""Lines of the trace: one line for each effect that is a step of the protocol."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from p2pfl.messages import (
 )
 
 SHORT = 7
-"""Characters of an id or a digest that are shown."""
+"""Characters shown of an id or a digest."""
 
 MAX_LINE = 200
-"""Characters of a line."""
+"""Maximum characters of a line."""
 
 _LONG = re.compile(r"\b(?:[0-9a-f]{64}|[0-9a-f]{32}|[a-z2-7]{52})\b")
 
 
 def line_of(effect: AnyEffect, name_of: Callable[[str], str]) -> str | None:
-    """Return the line for *effect*; None where it is no step of the protocol. *name_of* names a node id."""
+    """Return the line for *effect*; None if it is no step. *name_of* maps node ids to names."""
     if isinstance(effect, Tell):
         return shortened(str(effect.event))
     if not isinstance(effect, Send):
@@ -58,7 +58,7 @@ def line_of(effect: AnyEffect, name_of: Callable[[str], str]) -> str | None:
 
 
 def shortened(text: str) -> str:
-    """Return *text* with ids and digests shortened, and not too long."""
+    """Return *text* with ids and digests shortened, cut to `MAX_LINE`."""
     return _LONG.sub(lambda found: found[0][:SHORT], text)[:MAX_LINE]
 
 

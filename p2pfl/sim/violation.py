@@ -1,4 +1,4 @@
-"""What a judge says when an invariant of the design does not hold."""
+"""The error that a checker raises when an invariant of the protocol does not hold."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Kind = Literal[
     "update",
     "work",
 ]
-"""Which invariant it is; the design names most of them so."""
+"""The invariant that is violated."""
 
 
-class Violation(AssertionError):  # noqa: N818 - it is one, whoever raises it
-    """An invariant of the design does not hold."""
+class Violation(AssertionError):  # noqa: N818 - a failed assertion
+    """An invariant of the protocol does not hold."""
 
     def __init__(self, kind: Kind, text: str) -> None:
         super().__init__(f"{kind}: {text}")

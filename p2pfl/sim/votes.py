@@ -1,9 +1,9 @@
-"""The judge of votes: agreement, chain, monotone promises, durability, ballots, rosters, identity.
+"""The vote checker: agreement, chain, monotone promises, durability, ballots, rosters and identity.
 
-A value is *chosen* once a quorum of the round's roster has durably accepted it in one ballot, whoever knows
-of it. A judge that looked only at commits nodes have learned would miss most forks: the two halves of a fork
-seldom meet. What was promised is remembered here per member, not read from its disk: a disk that forgets is
-what is to be noticed.
+A record is *chosen* once a quorum of the round's roster has durably accepted it in one ballot, even if no
+node knows of it yet. A checker of commits alone would miss most forks, because the two halves of a fork
+rarely meet. Promises are remembered here by member, and not read from its disk: a disk that forgets a promise
+must be noticed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Round = tuple[str, int]
 
 
 class Chosen:
-    """A record that is decided."""
+    """A chosen record."""
 
     __slots__ = ("acceptors", "digest", "record", "voters")
 
@@ -31,22 +31,22 @@ class Chosen:
         self.digest, self.record = digest, record
         self.voters = voters
         self.acceptors = acceptors
-        """Who has accepted it in the ballot that decided it; grows as more do."""
+        """Members that have accepted it in the ballot that decided it; grows as more accept."""
 
 
-class Votes:
-    """What members have promised and accepted, and what that has decided."""
+class VoteChecker:
+    """Checks what members promise and accept, and knows which records are chosen."""
 
     def __init__(self) -> None:
         self.chosen: dict[Round, Chosen] = {}
         self.last: dict[str, int] = {}
-        """The highest round decided, by run."""
+        """The highest decided round, by run."""
         self.gone: set[Member] = set()
-        """Members whose disk was lost, or put back from a backup: they must never vote again."""
+        """Members whose disk was lost, or restored from a backup: they must never vote again."""
         self.proposed: dict[Round, dict[str, Record]] = {}
-        """By open round, the values proposed in it, by digest: each of them may be decided yet."""
+        """Records proposed in each open round, by digest: each of them may still be chosen."""
         self._rosters: dict[str, tuple[RosterEntry, ...]] = {}
-        """By record: who votes after it."""
+        """The roster that votes after each record, by the record's digest."""
         self._promised: dict[tuple[Member, str], tuple[int, Ballot]] = {}
         self._stood: dict[tuple[str, str], tuple[int, Ballot]] = {}
         self._accepted: dict[tuple[Member, str], tuple[int, Ballot, str]] = {}
@@ -62,7 +62,7 @@ class Votes:
         return known[1]
 
     def chosen_digest(self, run: str, round_: int) -> str | None:
-        """Return which record is decided for a round; the run id for record 0."""
+        """Return the digest of the record chosen for a round; the run id for record 0."""
         if round_ == 0:
             return run
         chosen = self.chosen.get((run, round_))
@@ -71,12 +71,12 @@ class Votes:
     # --- saves ----------------------------------------------------------------------------------------------
 
     def founded(self, effect: SaveGenesis) -> None:
-        """Take note of record 0."""
+        """Record the roster of record 0."""
         _check_roster(effect.genesis.roster)
         self._rosters[effect.run] = effect.genesis.roster
 
     def promised(self, disk: Disk, effect: SavePromise) -> None:
-        """Judge a promise that is on *disk* now."""
+        """Check a promise that is now on *disk*."""
         self._vote(disk, effect.run, effect.round, effect.ballot)
         if effect.ballot.node == disk.member.node:
             key, stand = (effect.ballot.node, effect.run), (effect.round, effect.ballot)
@@ -90,7 +90,7 @@ class Votes:
             self._stood[key] = stand
 
     def accepted(self, disk: Disk, effect: SaveAccepted) -> None:
-        """Judge an acceptance that is on *disk* now; a quorum of them decides the round."""
+        """Check an acceptance that is now on *disk*; a quorum of them decides the round."""
         self._vote(disk, effect.run, effect.round, effect.ballot)
         record = effect.record
         digest = self.digest(record)
@@ -112,7 +112,7 @@ class Votes:
                 self._choose((effect.run, effect.round), Chosen(digest, record, voters, acceptors))
 
     def committed(self, disk: Disk, effect: SaveCommit) -> None:
-        """Judge a commit that is on *disk* now."""
+        """Check a commit that is now on *disk*."""
         record = effect.commit.record
         if self.chosen_digest(effect.run, record.round) != self.digest(record):
             raise Violation(
@@ -129,14 +129,14 @@ class Votes:
     # --- proposals ------------------------------------------------------------------------------------------
 
     def propose(self, record: Record) -> None:
-        """Take note that *record* is asked to be accepted, as far as its round is open."""
+        """Remember that *record* is proposed, if its round is open."""
         if (record.run, record.round) not in self.chosen:
             self.proposed.setdefault((record.run, record.round), {})[self.digest(record)] = record
 
     # --- answers --------------------------------------------------------------------------------------------
 
     def sent(self, disk: Disk, message: Promise | Accepted) -> None:
-        """Judge an answer that leaves: *disk* must know of it already."""
+        """Check an answer that is sent: it must be on *disk* already."""
         vote = disk.votes.get(message.run)
         if isinstance(message, Promise):
             ballot, what = vote.promised if vote is not None else None, "a promise"
@@ -161,11 +161,11 @@ class Votes:
         self._promised[member, run] = (round_, ballot)
 
     def _check_adoption(self, effect: SaveAccepted, digest: str, voters: tuple[RosterEntry, ...]) -> None:
-        """Judge the first acceptance in a ballot: a quorum may have decided something else before it.
+        """Check the first acceptance in a ballot: no earlier ballot may have decided another value.
 
-        Among those whose promises may have elected its proposer there must be a quorum of which nobody has
-        accepted anything before, or the last that anybody has is this very value (Lamport 2001, P2c). Only
-        the round's lowest ballot has none before it.
+        Among the members whose promises may have elected the proposer there must be a quorum such that none
+        of them has accepted anything before, or the last value that any of them has accepted is this one
+        (Lamport 2001, P2c). Only the round's lowest ballot has no ballot before it.
         """
         if effect.ballot == self._lowest(effect.run, effect.round, voters):
             return
@@ -210,7 +210,7 @@ def _check_roster(roster: tuple[RosterEntry, ...]) -> None:
 
 
 def short(disk: Disk) -> str:
-    """Return a short name of the node a disk is of."""
+    """Return the shortened id of the node whose disk it is."""
     return disk.member.node[:SHORT]
 
 

@@ -1,7 +1,6 @@
-"""A federation on virtual time: devices, their network, what happens next, and one judge.
+"""The world: one simulated federation on virtual time, put together from its parts.
 
-Everything that could differ between two runs of a seed comes from `random.Random(seed)`; so a seed replays
-exactly, and a failure prints it.
+All chance comes from `random.Random(seed)`. So a seed replays exactly, and a failure reports its seed.
 """
 
 from __future__ import annotations
@@ -11,41 +10,39 @@ from collections.abc import Callable
 import msgspec
 
 from p2pfl.core import inputs
-from p2pfl.core.departure import LEFT_EXIT
 from p2pfl.core.effects import AnyEffect, Exit
-from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.options import Options
-from p2pfl.core.running import LOST_DISK_EXIT
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Member
-from p2pfl.sim.aim import Aim
-from p2pfl.sim.bulk import Bulk
-from p2pfl.sim.carrier import Carrier
-from p2pfl.sim.chaos import RandomFaults
+from p2pfl.sim.aimed_faults import AimedFaults
 from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.device import CARD, Device
 from p2pfl.sim.disk import Disk
+from p2pfl.sim.driver import SimulatedDriver
 from p2pfl.sim.environment import Environment
 from p2pfl.sim.faults import CALM, Faults
 from p2pfl.sim.limits import Limits
 from p2pfl.sim.network import SILENCE, Network
-from p2pfl.sim.progress import BOUND, ProgressJudge
+from p2pfl.sim.progress import BOUND, ProgressChecker
+from p2pfl.sim.random_faults import RandomFaults
 from p2pfl.sim.rules import Rule
-from p2pfl.sim.setting import CLONED_EXIT, SETTINGS, digest_of, node_id, spec_of
+from p2pfl.sim.setting import SETTINGS, digest_of, node_id, spec_of
+from p2pfl.sim.transfers import BlobTransfers
 from p2pfl.sim.violation import Violation
 from p2pfl.spec import RunSpec
 
 PATIENCE = 600.0
-"""Virtual seconds after the end of the faults within which the run has to complete."""
+"""Virtual seconds after the end of the faults within which the run must complete."""
 
-NEW_JOURNAL_EXITS = (CLONED_EXIT, LOST_DISK_EXIT)
+NEW_JOURNAL_EXITS = (ExitCode.CLONED, ExitCode.LOST_MODEL)
 """Exit codes after which an operator has to start the node with `--new-journal`, and does."""
 
 REPEATS = 3
-"""Times an operator starts a device again whose journal was refused, before `--new-journal`."""
+"""Number of times an operator starts a device with a refused journal again, before `--new-journal`."""
 
 SMALL = 8
-"""Nodes up to which all of them are waited for before a run is founded. Of more, somebody is always away
-while there are faults: two thirds suffice, and the others join."""
+"""Maximum number of nodes that all wait for each other before a run is founded. Of more nodes, one is always
+away while there are faults: two thirds suffice, and the others join."""
 
 
 class World:
@@ -63,19 +60,19 @@ class World:
         trace: bool = False,
         codec: bool = False,
     ) -> None:
-        """Start nobody yet. *without* is the rule left out, for which a violation is expected."""
+        """Start no device yet. *without* is the rule to leave out; a violation is expected then."""
         self.seed = seed
         self.faults = faults
         self.on_effect: Callable[[Device, AnyEffect], None] | None = None
-        """Called after each effect: where a test aims its faults."""
+        """Called after each effect: here a test injects its faults."""
         self.environment = environment = Environment(seed, faults, nodes, trace=trace)
         self.random, self.devices, self.trace = environment.random, environment.devices, environment.trace
         self.network = Network(environment, self, codec=codec)
-        self.bulk = Bulk(environment, self.network, self)
-        self.checker = InvariantChecker(environment.disks, self.bulk.damaged)
-        self.limits = Limits(environment, self.checker, self.bulk.damaged)
-        self.aim = Aim(environment, self, self.network, self.limits)
-        self._carrier = Carrier(environment, self, self.network, self.bulk, self.checker)
+        self.transfers = BlobTransfers(environment, self.network, self)
+        self.checker = InvariantChecker(environment.disks, self.transfers.damaged)
+        self.limits = Limits(environment, self.checker, self.transfers.damaged)
+        self.aimed_faults = AimedFaults(environment, self, self.network, self.limits)
+        self._driver = SimulatedDriver(environment, self, self.network, self.transfers, self.checker)
         self._without = without
         self._spec = spec or spec_of(rounds)
         self._is_complete = False
@@ -114,7 +111,7 @@ class World:
         self.environment.after(delay, action, *arguments)
 
     def run(self) -> None:
-        """Start everybody, let the faults happen, and see the run complete.
+        """Start all devices, inject the faults, and run until the run is complete.
 
         Raises:
             Violation: an invariant does not hold, or the run does not complete.
@@ -123,25 +120,25 @@ class World:
         self.run_until(self.is_complete, self.faults.until + PATIENCE)
 
     def begin(self) -> None:
-        """Let everybody start within a second, but for one that is late, and the faults begin."""
+        """Schedule the start of all devices within a second, except a late one, and the faults."""
         for device in self.devices.values():
             latest = self.faults.until if device in self._late else 1.0
             self.after(latest * self.random.random(), self.start, device)
-        RandomFaults(self.environment, self, self.network, self.bulk, self.limits).begin()
-        ProgressJudge(self.environment, self.bulk, BOUND + self.faults.allowance).begin()
+        RandomFaults(self.environment, self, self.network, self.transfers, self.limits).begin()
+        ProgressChecker(self.environment, self.transfers, BOUND + self.faults.allowance).begin()
         if self.is_faulty:
             self.after(self.faults.until, self._end_faults)
         self.after(self.faults.until + SETTINGS.linger, self.serve_stragglers)
 
     def _end_faults(self) -> None:
         self.environment.is_faulty = False
-        self.bulk.blocked, self.network.walled = set(), set()
+        self.transfers.blocked, self.network.unpullable = set(), set()
         self.heal()
         for device in self.devices.values():
             self._resume(device, device.inbox, 0.0, is_asleep=False)
 
     def run_for(self, seconds: float) -> None:
-        """Let things happen for *seconds*."""
+        """Run for *seconds*."""
         end = self.now + seconds
         clock = self.environment.clock
         while (at := clock.next_at) is not None and at <= end:
@@ -149,10 +146,10 @@ class World:
         clock.now = end
 
     def run_until(self, done: Callable[[], bool], limit: float) -> None:
-        """Let things happen until *done*.
+        """Run until *done* returns true.
 
         Raises:
-            Violation: virtual time *limit* has come and it is not done.
+            Violation: it is not done at virtual time *limit*.
         """
         clock = self.environment.clock
         while not done():
@@ -162,11 +159,11 @@ class World:
             clock.step()
 
     def is_complete(self) -> bool:
-        """Whether every device has ended with the run complete."""
+        """Whether every device has exited with the run complete."""
         return self._is_complete
 
     def _settle(self) -> None:
-        """Work out `is_complete`: it is asked for at every step, and changes with starts and exits only."""
+        """Compute `is_complete`, which is read at every step and changes only with starts and exits."""
         exits = [device.exit for device in self.devices.values()]
         self._is_complete = all(exit_ is not None and exit_.code == 0 for exit_ in exits)
 
@@ -181,24 +178,25 @@ class World:
     # --- devices --------------------------------------------------------------------------------------------
 
     def start(self, device: Device) -> None:
-        """Start a device's process; its links come up a little later."""
+        """Start a device's process; its links are made a little later."""
         if device.is_up:
             return
-        if device.disk.refused and device.habits.keeps_refusal:
+        if device.disk.refused and device.driver_rules.keeps_refusal:
             self.environment.note(device, "does not start: its journal was refused")
             self._give_way(device)
             return
         self.environment.note(device, "starts")
-        effects = device.boot_up(self.now)
+        effects = device.start_process(self.now)
         self._settle()
-        self._carrier.carry_out(device, effects)
+        self._driver.carry_out(device, effects)
         self.network.dial(device)
 
     def crash(self, device: Device, down: float | None = None, *, power: bool | None = None) -> None:
-        """Stop a device's process at once; it comes back after *down* seconds, by default at random.
+        """Stop a device's process at once; it starts again after *down* seconds, by default a random time.
 
-        With *power* the whole device goes down: what was not flushed is lost, blobs and votes alike. One that
-        runs on a backup is left alone until it has been told so: after enough starts nobody could tell.
+        With *power* the device loses power: everything that was not flushed is lost, blobs and votes alike. A
+        device on a backup is spared until it has been refused: after enough starts no other could notice the
+        backup.
         """
         if not device.is_up or device.is_restored:
             return
@@ -211,34 +209,34 @@ class World:
         self.after(seconds, self.start, device)
 
     def _stop(self, device: Device) -> None:
-        self.checker.works.stopped(device.member)
+        self.checker.work.stopped(device.member)
         device.crash()
         self.network.fall_silent(device)
 
     def end(self, device: Device, exit_: Exit) -> None:
-        """Let a device's process exit, and its operator do what the exit code asks for."""
+        """End a device's process; its operator then does what the exit code asks for."""
         self.environment.note(device, f"exits {exit_.code}: {exit_.reason}")
-        self._carrier.flush(device, device.process)
+        self._driver.flush(device, device.process)
         device.exit = exit_
         self._stop(device)
         self._settle()
         if device in self.environment.copies:
             return
         if exit_.code in NEW_JOURNAL_EXITS:
-            if exit_.code == LOST_DISK_EXIT:
+            if exit_.code == ExitCode.LOST_MODEL:
                 self.checker.lost(device.member)
                 device.refusals = REPEATS
             self._give_way(device)
-        elif exit_.code == UNFIT_EXIT:
+        elif exit_.code == ExitCode.UNFIT:
             device.card = CARD
             self.after(self.random.expovariate(1 / self.faults.down), self.start, device)
-        elif exit_.code == LEFT_EXIT and device.is_away:
+        elif exit_.code == ExitCode.LEFT and device.is_away:
             self.after(self.random.expovariate(1 / self.faults.down), self.start, device)
 
     def _give_way(self, device: Device) -> None:
-        """Let a device start whose journal was refused: as it is, several times, and then with a new one.
+        """Start a device with a refused journal again: unchanged several times, then with a new journal.
 
-        The first a service manager does by itself.
+        The unchanged starts are what a service manager does by itself.
         """
         if device.refusals < REPEATS:
             device.refusals += 1
@@ -248,14 +246,14 @@ class World:
         self.after(self.faults.down, self.start, device)
 
     def serve_stragglers(self) -> None:
-        """Start finished devices again for those that were away meanwhile, as their operators would."""
+        """Start finished devices again for those that were away, as their operators would."""
         for device in self.devices.values():
             if device.exit is not None and not self._is_complete:
                 self.start(device)
         self.after(2 * SETTINGS.linger, self.serve_stragglers)
 
     def lose_disk(self, device: Device, down: float | None = None) -> None:
-        """Crash a device for good and let it come back with an empty data directory."""
+        """Crash a device; it starts again with an empty data directory."""
         if device.is_up:
             self.crash(device, down)
         self.environment.note(device, "loses its disk")
@@ -263,7 +261,7 @@ class World:
         device.lose_disk()
 
     def restore_disk(self, device: Device, backup: Disk, down: float | None = None) -> None:
-        """Crash a device and let it come back with *backup*, made before, in place of its data directory."""
+        """Crash a device; it starts again with *backup* in place of its data directory."""
         if device.is_up:
             self.crash(device, down)
         self.environment.note(
@@ -293,11 +291,11 @@ class World:
         return made
 
     def freeze(self, device: Device, seconds: float) -> None:
-        """Suspend a process (SIGSTOP): it takes nothing in and its timer stands; the others notice."""
+        """Suspend a process (SIGSTOP): it reads no input and its timer stops; the others notice."""
         self._suspend(device, seconds, lag=0.0, is_asleep=False)
 
     def sleep(self, device: Device, seconds: float, *, is_counted: bool) -> None:
-        """Let a device sleep: when it wakes its links are gone; its clock stood still unless *is_counted*."""
+        """Let a device sleep: its links end, and its clock stands still unless *is_counted*."""
         self._suspend(device, seconds, lag=0.0 if is_counted else seconds, is_asleep=True)
 
     def _suspend(self, device: Device, seconds: float, *, lag: float, is_asleep: bool) -> None:
@@ -309,7 +307,7 @@ class World:
         self.after(seconds, self._resume, device, device.inbox, lag, is_asleep)
 
     def _resume(self, device: Device, inbox: object, lag: float, is_asleep: bool) -> None:
-        """Let a process go on: first with what waits for it, then with its overdue timer."""
+        """Resume a process: first with the waiting calls, then with its overdue timer."""
         if device.inbox is None or device.inbox is not inbox:
             return
         self.environment.note(device, "goes on")
@@ -317,7 +315,7 @@ class World:
         device.lag += lag
         for action in waiting:
             device.enter(action)
-        self._carrier.arm(device)
+        self._driver.arm(device)
         if is_asleep:
             self.network.drop_links(device)
         if device.is_up:
@@ -326,12 +324,12 @@ class World:
     # --- inputs ---------------------------------------------------------------------------------------------
 
     def feed(self, device: Device, event: inputs.AnyInput) -> None:
-        """Give the protocol of *device* an input and carry out what it asks for."""
+        """Give the protocol of *device* an input, and carry out its effects."""
         if device.node is not None:
-            self._carrier.carry_out(device, device.node.input(event, self.now - device.lag))
+            self._driver.carry_out(device, device.node.input(event, self.now - device.lag))
 
     def hand(self, device: Device, process: int, event: inputs.AnyInput) -> None:
-        """Feed *event* to the *process* it is meant for: when it is no longer suspended, never to another."""
+        """Feed *event* to *process*, once it is no longer suspended, and to no later process."""
         if device.process != process:
             return
         if device.is_frozen:
@@ -340,11 +338,11 @@ class World:
             self.feed(device, event)
 
     def carried_out(self, device: Device, effect: AnyEffect) -> None:
-        """Let a test, and the faults aimed at steps of the protocol, strike after *effect*."""
+        """Inject the faults of a test, and aimed faults, after *effect*."""
         if self.on_effect is not None:
             self.on_effect(device, effect)
         if self.environment.is_faulty:
-            self.aim.after(device, effect)
+            self.aimed_faults.after(device, effect)
 
     # --- what scenarios do to the network -------------------------------------------------------------------
 
@@ -357,7 +355,7 @@ class World:
         self.network.cut(side)
 
     def heal(self) -> None:
-        """Let everybody reach everybody again."""
+        """End the cut and all losses of messages."""
         self.network.heal()
 
     def named(self, text: str) -> str:

@@ -1,1 +1,1 @@
-"""What a node keeps on its disk: blobs, the journal, and the lock on the directory that holds both."""
+"""The data directory: blobs, the SQLite journal, the lock, and their verification."""

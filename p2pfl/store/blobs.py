@@ -36,7 +36,7 @@ from pathlib import Path
 from p2pfl.errors import BlobError
 from p2pfl.store.durable import begin_flush, disk_errors, flush, flush_folder, make_folder
 from p2pfl.store.hashing import digest_of
-from p2pfl.store.partial import PartialBlob, Watch
+from p2pfl.store.partial import PartialBlob, PieceWatcher
 from p2pfl.store.spares import Spares
 
 logger = logging.getLogger(__name__)
@@ -47,24 +47,24 @@ DURABLE = ".durable"
 """Behind the digest, the name of the empty file that marks a durable blob."""
 
 QUICK_BYTES = 2 * 1024 * 1024
-"""A blob up to here is opened, hashed, written or checked in a millisecond or two, less than it takes a busy
-machine to hand that to a thread and back: an event loop may do it itself. Flushing it may take long.
-"""
+"""A blob up to this size is opened, hashed, written or checked in a millisecond or two. A busy machine needs
+longer to pass that to a thread and back, so an event loop may do it itself. A flush may still take long."""
 
 
 class BlobReader:
-    """The blobs of a folder, to look at only: safe while a node writes there, or when nothing is there."""
+    """Read access to the blobs of a folder: safe while a node writes there, or when the folder is missing."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._prefix = f"{directory}{os.sep}"
-        """Of the files' names. Every round asks for several blobs: texts are looked up in half the time."""
+        """First part of the files' names: every round looks up several blobs, and strings take half the time
+        of `Path`."""
 
     def path(self, digest: str) -> Path:
-        """Return where blob *digest* is, or would be; it does not move as long as it is here.
+        """Return the path of blob *digest*, whether it is here or not; the path never changes.
 
         Raises:
-            BlobError: *digest* is not a digest; a peer's word never becomes a path unchecked.
+            BlobError: *digest* is not a digest: no text of a peer becomes a path unchecked.
         """
         return Path(self._name(digest))
 
@@ -78,7 +78,7 @@ class BlobReader:
         return os.path.isfile(name + DURABLE) and os.path.isfile(name)  # noqa: PTH113 - see `_prefix`
 
     def is_intact(self, digest: str) -> bool:
-        """Whether blob *digest* is here, durable, and has the bytes it is named by: reads them all.
+        """Whether blob *digest* is here, durable, and has the right bytes; reads all of them.
 
         Raises:
             DataDirectoryError: the disk refused.
@@ -87,14 +87,14 @@ class BlobReader:
         with disk_errors("read", path):
             try:
                 return self.is_durable(digest) and digest_of(path) == digest
-            except FileNotFoundError:  # its node has deleted it meanwhile
+            except FileNotFoundError:  # the node has deleted it meanwhile
                 return False
 
     def size(self, digest: str) -> int:
         """Return the length of blob *digest* in bytes.
 
         Raises:
-            FileNotFoundError: it is not here (any more), as opening its path would tell.
+            FileNotFoundError: it is not here (any more).
         """
         return self.path(digest).stat().st_size
 
@@ -124,10 +124,10 @@ class BlobStore(BlobReader):
     """The blobs of the node that holds the data directory's lock; one instance a folder."""
 
     def __init__(self, directory: Path) -> None:
-        """Open *directory*, made where missing, and drop what was half-written or half-deleted.
+        """Open *directory*, create it where missing, and delete half-written and half-deleted files.
 
         Raises:
-            DataDirectoryError: the folder cannot be made or written to.
+            DataDirectoryError: the folder cannot be created or written to.
         """
         super().__init__(directory)
         self._temporary = directory / "tmp"
@@ -142,7 +142,7 @@ class BlobStore(BlobReader):
                 path.unlink(missing_ok=True)
 
     def recover(self, wanted: Collection[str]) -> None:
-        """Hash again what an earlier process left unflushed of *wanted*, drop the rest; call it once, first.
+        """Delete unflushed blobs of an earlier process, except intact ones in *wanted*; call it once, first.
 
         Raises:
             DataDirectoryError: the disk refused.
@@ -160,15 +160,15 @@ class BlobStore(BlobReader):
     # --- pins -----------------------------------------------------------------------------------------------
 
     def pin(self, digest: str) -> None:
-        """Keep blob *digest*, which is here or comes, until it was unpinned as often as it was pinned.
+        """Keep blob *digest* until it was unpinned as often as it was pinned; it need not be here yet.
 
-        For blobs that somebody works on and that the protocol does not know of yet, or no more.
+        Pins are for blobs in use that the protocol does not know of yet, or does not need any more.
         """
         with self._lock:
             self._pins[digest] = self._pins.get(digest, 0) + 1
 
     def unpin(self, digest: str) -> None:
-        """Take one pin of blob *digest* away."""
+        """Remove one pin of blob *digest*."""
         with self._lock:
             self._pins[digest] -= 1
             if not self._pins[digest]:
@@ -181,18 +181,18 @@ class BlobStore(BlobReader):
     # --- blobs that come ------------------------------------------------------------------------------------
 
     def new_path(self) -> Path:
-        """Return a path for the worker to write a file to that `adopt` then makes a blob.
+        """Return a path to which the worker writes a file that `adopt` then makes a blob.
 
-        A file may be there, to be written over.
+        A file may exist there; the worker overwrites it.
         """
         path = self._temporary / f"new-{uuid.uuid4().hex}"
         self._spares.take(path)
         return path
 
     def adopt(self, path: Path, digest: str, *, durable: bool = True) -> None:
-        """Make the file at *path* the blob *digest*; return when it is on disk if it is to be *durable*.
+        """Make the file at *path* the blob *digest*; with *durable* it is on disk on return.
 
-        Our own worker hashed it while writing, so it is not read again.
+        The own worker hashed it while it wrote it, so it is not read again.
 
         Raises:
             DataDirectoryError: the file is not there, or the disk refused.
@@ -207,7 +207,7 @@ class BlobStore(BlobReader):
     def _enter(self, path: Path, digest: str, *, flushed: bool) -> None:
         """Give the file at *path* the name of blob *digest* (an OSError is the caller's).
 
-        *flushed* tells whether its bytes are on disk; then it is durable on return.
+        *flushed* tells whether its bytes are on disk; if so, the blob is durable on return.
         """
         with self._lock:
             marker = self._marker(digest)
@@ -215,7 +215,7 @@ class BlobStore(BlobReader):
                 if self.is_durable(digest):  # the average of one update has its bytes
                     path.unlink()
                     return
-                marker.unlink(missing_ok=True)  # somebody deleted the blob alone
+                marker.unlink(missing_ok=True)  # a person deleted only the blob
             path.replace(self._name(digest))
             if flushed:
                 marker.touch()
@@ -227,7 +227,7 @@ class BlobStore(BlobReader):
         return Path(self._name(digest) + DURABLE)
 
     def keep(self, digest: str) -> None:
-        """Make blob *digest*, which is here, durable if it is not yet.
+        """Make blob *digest* durable if it is not yet.
 
         Raises:
             FileNotFoundError: it is not here (any more).
@@ -248,7 +248,7 @@ class BlobStore(BlobReader):
             flush_folder(self.directory)
 
     def discard(self, digest: str) -> None:
-        """Delete blob *digest*, whose bytes are not what they should be. Whoever reads it goes on reading.
+        """Delete blob *digest*, whose bytes are wrong. A reader that has opened it is not disturbed.
 
         Raises:
             DataDirectoryError: the disk refused.
@@ -259,7 +259,7 @@ class BlobStore(BlobReader):
                     path.unlink(missing_ok=True)
 
     def begin_keeping(self, digest: str) -> None:
-        """Let the disk begin with blob *digest*, which `keep` is soon to be asked for, if it is short.
+        """Begin to flush blob *digest*, if it is short, because `keep` will be called soon.
 
         Raises:
             DataDirectoryError: it is not here, or the disk refused.
@@ -277,15 +277,15 @@ class BlobStore(BlobReader):
         *,
         durable: bool = True,
         soon: bool = False,
-        watch: Watch | None = None,
+        watch: PieceWatcher | None = None,
     ) -> PartialBlob:
-        """Begin, or go on with, pulling blob *digest* of exactly *length* bytes. Close what is returned.
+        """Begin or continue the pull of blob *digest* of exactly *length* bytes; close the returned object.
 
-        It is to be *durable* when it is finished, or only *soon* after (`keep`). *watch* is shown its bytes.
+        The finished blob is *durable*, or becomes so *soon* after (`keep`). *watch* gets its bytes.
 
         Raises:
             DataDirectoryError: the disk refused.
-            RuntimeError: this digest is being pulled already; the caller keeps pulls of one blob apart.
+            RuntimeError: this blob is being pulled already; the caller must not pull a blob twice at a time.
         """
         target = self.path(digest)
         with self._lock:
@@ -309,7 +309,7 @@ class BlobStore(BlobReader):
 
     @contextmanager
     def reading(self, digest: str) -> Iterator[FileIO]:
-        """Open blob *digest* to be read for long: its bytes stay, also when it is collected meanwhile.
+        """Open blob *digest* for a long read: its bytes stay even if it is collected meanwhile.
 
         Raises:
             FileNotFoundError: it is not here.
@@ -318,11 +318,10 @@ class BlobStore(BlobReader):
             yield file
 
     def collect(self, keep: Container[str]) -> list[Path]:
-        """Take blobs and broken pulls out of the store that are neither in *keep* nor pinned.
+        """Remove blobs and broken pulls that are neither in *keep* nor pinned from the store.
 
-        Return their files, to be deleted. Pulls under way stay. Taking out is quick, deleting long files is
-        not: whoever waits for this need not wait for `delete`. A file that cannot be moved (open elsewhere,
-        on Windows) is left for the next time.
+        Return their files, for `delete`: the removal is quick, while deleting long files is not. Running
+        pulls stay. A file that cannot be moved (on Windows, open elsewhere) stays until the next time.
         """
         taken = []
         for path in [*self._files(), *self._temporary.glob("*.part")]:
@@ -341,22 +340,22 @@ class BlobStore(BlobReader):
         return taken
 
     def delete(self, files: Collection[Path]) -> None:
-        """Delete what `collect` took out, but for some short files, which are written over some time.
+        """Delete the files that `collect` returned, except some short ones, which are overwritten later.
 
-        What cannot be deleted now is, with the next start.
+        A file that cannot be deleted now is deleted at the next start.
 
         Raises:
             DataDirectoryError: the disk refused.
         """
         rest = self._spares.add(files)
         if len(rest) < len(files):
-            # After a power cut no name of a durable blob may lead to a file that was written over.
+            # After a power cut no name of a durable blob may lead to an overwritten file.
             with disk_errors("clean the folder", self.directory):
                 flush_folder(self.directory)
         self._unlink(rest)
 
     def close(self) -> None:
-        """Delete what was kept to be written over."""
+        """Delete the files that were kept to be overwritten."""
         self._unlink(self._spares.drop())
 
     def _unlink(self, files: Iterable[Path]) -> None:
@@ -367,7 +366,7 @@ class BlobStore(BlobReader):
                 logger.warning("cannot delete %s: %s", path, error)
 
     def free_bytes(self) -> int:
-        """Return how many bytes this user can still write to the store's file system."""
+        """Return the number of bytes that this user can still write to the store's file system."""
         with disk_errors("ask for the free space of", self.directory):
             return shutil.disk_usage(self.directory).free
 

@@ -1,12 +1,12 @@
-"""Whether the bytes of a blob are a model that may be used: the header, the length, the numbers.
+"""Checks that the bytes of a blob are a usable model: header, length, and finite numbers.
 
-A number must be finite, unless the one in its place in the parent, the model that was trained on, has the
-same bits: a mask of infinities or the limits of an observer that has seen nothing stay what they are.
+A number must be finite, unless the number at the same position in the parent, the model that was trained on,
+has the same bits: a mask of infinities, or the limits of an observer that has seen nothing, stay as they are.
 
-The node checks what peers send, so that a broken update is refused by name before the worker or the
-consensus sees it. A `BlobValidator` looks at bytes while they arrive and are in the processor's cache anyway;
-`check_blob` has it look at a file that is here already. numpy is imported with the first one (20 MB and 0.1 s
-that an idle node does not spend).
+The node checks what peers send, so that it refuses a broken update by name before the worker or the consensus
+sees it. A `BlobValidator` checks bytes while they arrive and are in the processor's cache anyway;
+`check_blob` runs it over an existing file. The first use imports numpy (20 MB and 0.1 s that an idle node
+saves).
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK_BYTES = 128 * 1024
-"""Of a file, read at a time: it stays in a processor's cache. It is read into one buffer and not mapped:
-mapped pages would count as the node's memory."""
+"""Bytes of a file read at a time: they stay in a processor's cache. They are read into one buffer and not
+mapped, because mapped pages count as the node's memory."""
 
 _BF16_EXPONENT = 0x7F80
 """All exponent bits of a bfloat16 set: an infinity or not a number."""
 
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
-"""What numpy calls them."""
+"""numpy's names of the float types."""
 
 _Finite = Callable[[bytes | memoryview], "NDArray[Any]"]
 """Returns for each element in some bytes whether it is finite."""
 
 
 class _Run(NamedTuple):
-    """Neighbours of one dtype in a file."""
+    """Adjacent tensors of one dtype in a file."""
 
     start: int
     end: int
     """Offsets in the file."""
     width: int
-    """Bytes of an element."""
+    """Bytes of one element."""
     finite: _Finite | None
-    """None where all numbers are."""
+    """None for dtypes whose numbers are always finite."""
 
 
 class BlobValidator:
-    """Looks at the bytes of a model file, piece by piece from the first to the last.
+    """Checks the bytes of a model file, piece by piece from the first to the last.
 
     The file of the *parent* is read only when a number is not finite. A file whose parent is *any* is of a
     record that was decided: whatever its numbers, they are the run's.
@@ -63,29 +63,29 @@ class BlobValidator:
 
     def _restart(self) -> None:
         self._header = bytearray()
-        """What has come of it."""
+        """The part of the header that has arrived."""
         self._schema: Schema = ()
         self._runs: list[_Run] = []
-        """None before the header is here."""
+        """Empty until the header has arrived."""
         self._offset = 0
-        """Of the next byte to come; -1 where some did not come this way."""
+        """Offset of the next byte; -1 where some bytes were skipped."""
         self._split = b""
-        """The begin of an element whose end has not come yet."""
+        """The first bytes of an element whose last bytes have not arrived yet."""
         self._fault = ""
         self._lacks_parent = False
 
     @property
     def has_seen_all(self) -> bool:
-        """Whether every byte of the file has been looked at."""
+        """Whether every byte of the file was checked."""
         return self._offset == self._layout.file_bytes
 
     @property
     def has_fault(self) -> bool:
-        """Whether what was looked at so far is no model that may be used."""
+        """Whether the bytes so far are no usable model."""
         return bool(self._fault)
 
     def take(self, offset: int, piece: bytes | bytearray | memoryview) -> None:
-        """Look at *piece*, the bytes of the file from *offset* on; begin anew with offset 0."""
+        """Check *piece*, the bytes of the file from *offset* on; offset 0 begins again."""
         if not offset:
             self._restart()
         if offset != self._offset:
@@ -122,7 +122,7 @@ class BlobValidator:
             at = end
 
     def _look(self, run: _Run, finite: _Finite, offset: int, part: memoryview) -> None:
-        """Look at *part* of *run*, whole elements at a time."""
+        """Check *part* of *run*, whole elements at a time."""
         inside = (offset - run.start) % run.width
         if inside:
             missing = run.width - inside
@@ -139,7 +139,7 @@ class BlobValidator:
     def _judge(
         self, run: _Run, finite: NDArray[Any], offset: int, elements: bytes | bytearray | memoryview
     ) -> None:
-        """Note the first of the *elements* from *offset* on that may not be what it is."""
+        """Remember the first of the *elements* from *offset* on that is not allowed."""
         if finite.all() or self._fault:
             return
         may_be = finite | self._as_in_parent(run.width, offset, elements)
@@ -150,7 +150,7 @@ class BlobValidator:
     def _as_in_parent(
         self, width: int, offset: int, elements: bytes | bytearray | memoryview
     ) -> NDArray[Any] | bool:
-        """Return for each of *elements* whether the parent has the same bits in its place."""
+        """Return for each of *elements* whether the parent has the same bits at its position."""
         import numpy as np
 
         if self._parent is None:
@@ -171,11 +171,11 @@ class BlobValidator:
         return next(spec for spec, end in zip(self._schema, ends, strict=True) if offset < end)
 
     def conclude(self, name: str) -> None:
-        """Tell of blob *name* what was found.
+        """Return if blob *name* is a usable model.
 
         Raises:
             BlobError: another header, or an element that is not finite (names the first such tensor).
-            FileNotFoundError: the parent, which has to be asked, is not here.
+            FileNotFoundError: the parent, which must be compared, is not here.
         """
         if self._fault:
             raise BlobError(f"blob {name} {self._fault}")
@@ -193,7 +193,7 @@ def check_blob(path: Path, layout: Layout, parent: Path | Literal["any"] | None 
 
     Raises:
         BlobError: another header or length, or an element that is not finite (names the first such tensor).
-        FileNotFoundError: it, or the parent that has to be asked, is not here.
+        FileNotFoundError: it, or the parent that must be compared, is not here.
     """
     checker, offset = BlobValidator(layout, parent), 0
     with path.open("rb", buffering=0) as file:
@@ -214,10 +214,10 @@ def check_blob(path: Path, layout: Layout, parent: Path | Literal["any"] | None 
 
 
 def _finite(dtype: str) -> _Finite | None:
-    """Return what tells which numbers in some bytes of *dtype* are finite; None where all are."""
+    """Return a function that tells which numbers in bytes of *dtype* are finite; None where all are."""
     import numpy as np
 
-    if dtype == "BF16":  # numpy has no such type: look at the bits
+    if dtype == "BF16":  # numpy has no such type: check the bits
         return lambda part: (np.frombuffer(part, "<u2") & _BF16_EXPONENT) != _BF16_EXPONENT
     kind = _FLOATS.get(dtype)
     return None if kind is None else lambda part: np.isfinite(np.frombuffer(part, kind))

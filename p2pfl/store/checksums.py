@@ -1,9 +1,9 @@
 """A checksum for each row of the journal, so that bits lost on disk are noticed at the next start.
 
-SQLite has checksums in its log only. A bit that changes in a table changes a vote or a record, and nobody can
-tell. So triggers keep a checksum of every row in a table of its own, in the same transaction: whoever writes
-a row writes its checksum, whatever the statement. The triggers are made from the tables there are, so a new
-table or column is covered without a word here.
+SQLite has checksums in its log only, so a changed bit in a table changes a vote or a record unnoticed.
+Triggers keep the checksum of every row in a table of its own, in the same transaction: every statement that
+writes a row also writes its checksum. The triggers are generated from the tables, so new tables and columns
+are covered too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from blake3 import blake3
 
 CHECKSUM_BYTES = 8
-"""Of a checksum: it finds accidents, not attacks."""
+"""Length of a checksum: it detects accidents, not attacks."""
 
 _TABLE = """
 CREATE TABLE checksums (
@@ -43,8 +43,8 @@ END;
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Flaw(NamedTuple):
-    """A row that does not fit its checksum, or that has none, or a checksum whose row is gone."""
+class CorruptRow(NamedTuple):
+    """A row that does not match its checksum, or that has none, or a checksum whose row is missing."""
 
     table: str
     row: int
@@ -56,14 +56,14 @@ def _checksum(*values: str | int | float | bytes | None) -> bytes:
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Let *connection* compute checksums; without this it can read, but neither write nor verify."""
+    """Let *connection* compute checksums; without them it can read, but neither write nor verify."""
     connection.create_function("row_checksum", -1, _checksum, deterministic=True)
-    # Else a row that another one replaces is deleted without its trigger.
+    # Without this, replacing a row deletes the old one without its trigger.
     connection.execute("PRAGMA recursive_triggers = ON")
 
 
 def tables_with_checksums(tables: str) -> str:
-    """Return the statements *tables*, which make tables, and those that keep checksums of their rows."""
+    """Return *tables*, statements that create tables, followed by those that keep checksums of the rows."""
     scratch = sqlite3.connect(":memory:")
     try:
         scratch.executescript(tables)
@@ -76,7 +76,7 @@ def tables_with_checksums(tables: str) -> str:
 
 
 def differs(connection: sqlite3.Connection, statements: str) -> bool:
-    """Whether the tables, indices and triggers in *connection* are others than *statements* make."""
+    """Whether the tables, indices and triggers in *connection* differ from those that *statements* create."""
     scratch = sqlite3.connect(":memory:")
     try:
         prepare(scratch)
@@ -86,8 +86,8 @@ def differs(connection: sqlite3.Connection, statements: str) -> bool:
         scratch.close()
 
 
-def flaws(connection: sqlite3.Connection) -> Iterator[Flaw]:
-    """Yield what does not fit its checksum; reads every row."""
+def corrupt_rows(connection: sqlite3.Connection) -> Iterator[CorruptRow]:
+    """Yield the corrupt rows; reads every row."""
     for table in _tables(connection):
         values = _columns(connection, table, "held")
         statement = (
@@ -97,13 +97,13 @@ def flaws(connection: sqlite3.Connection) -> Iterator[Flaw]:
             f"WHERE holder = ?1 AND row NOT IN (SELECT rowid FROM {table})"
         )
         for (row,) in connection.execute(statement, (table,)):
-            yield Flaw(table, row)
+            yield CorruptRow(table, row)
 
 
-def drop(connection: sqlite3.Connection, flaw: Flaw) -> None:
-    """Delete the row of *flaw*, and its checksum."""
-    connection.execute(f"DELETE FROM {flaw.table} WHERE rowid = ?", (flaw.row,))  # noqa: S608 - our own name
-    connection.execute("DELETE FROM checksums WHERE holder = ? AND row = ?", flaw)
+def drop(connection: sqlite3.Connection, row: CorruptRow) -> None:
+    """Delete a corrupt row and its checksum."""
+    connection.execute(f"DELETE FROM {row.table} WHERE rowid = ?", (row.row,))  # noqa: S608 - our own name
+    connection.execute("DELETE FROM checksums WHERE holder = ? AND row = ?", row)
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:

@@ -1,8 +1,8 @@
-"""The SQLite file under the journal: its tables, its schema version, how it is opened, what its errors mean.
+"""The SQLite database of the journal: its tables, its schema version, how it is opened, and its errors.
 
-Write-ahead logging with `synchronous=FULL`: a transaction is on disk when COMMIT returns (SQLite also flushes
-the folder when it makes the log), it costs one flush instead of three, and a reader (`p2pfl history`) never
-holds up a vote. Each row has a checksum (`p2pfl.store.checksums`).
+It uses write-ahead logging with `synchronous=FULL`. A transaction is on disk when COMMIT returns (SQLite also
+flushes the folder when it creates the log), it needs one flush instead of three, and a reader (`p2pfl
+history`) never delays a vote. Each row has a checksum (`p2pfl.store.checksums`).
 """
 
 from __future__ import annotations
@@ -15,23 +15,22 @@ from pathlib import Path
 
 from p2pfl.errors import DataDirectoryError
 from p2pfl.paths import holds_file
-from p2pfl.store.checksums import Flaw, differs, flaws, prepare, tables_with_checksums
+from p2pfl.store.checksums import CorruptRow, corrupt_rows, differs, prepare, tables_with_checksums
 from p2pfl.store.durable import disk_errors, flush_folder
 
 APPLICATION_ID = 0x7032_7066
-"""Tells a journal from other SQLite files: "p2pf" in ASCII."""
+"""Distinguishes a journal from other SQLite files: "p2pf" in ASCII."""
 
 SCHEMA_VERSION = 3
 """Raised whenever `TABLES` changes meaning; kept in the file as `user_version`."""
 
 BUSY_SECONDS = 10.0
-"""How long a statement waits for another process before it fails; only a copy or backup tool holds a journal
-that long.
-"""
+"""How long a statement waits for another process before it fails. Only a copy or backup tool locks a journal
+for so long."""
 
 MAX_PATH_BYTES = 512 - len("-journal")
-"""Of a journal's path from the root, with symbolic links resolved: SQLite's limit less what it appends.
-SQLite resolves every path by itself, so no detour makes a longer one work."""
+"""Maximum length of a journal's path from the root, with symbolic links resolved: SQLite's limit minus the
+suffix it appends. SQLite resolves every path itself, so a relative path or a link does not help."""
 
 TABLES = """
 CREATE TABLE self (                     -- one row
@@ -112,11 +111,12 @@ _REFUSALS = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 }
-"""Error codes of a disk or a lock that refuses; others, met while all is read, come from damage."""
+"""Error codes of a disk or a lock that refuses. Other codes, while the whole file is read, come from
+damage."""
 
 
 class DamagedJournalError(DataDirectoryError):
-    """The content of a journal cannot be trusted."""
+    """The content of a journal is damaged."""
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def database_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
-        raise  # our own mistakes, no damage of the file
+        raise  # bugs of ours, no damage of the file
     except sqlite3.OperationalError as error:
         raise DataDirectoryError(
             f"the journal {path} cannot be used: {error}; check that the disk is not full, that this user "
@@ -140,7 +140,7 @@ def database_errors(path: Path) -> Iterator[None]:
 
 
 def check_length(path: Path) -> None:
-    """Refuse a journal at a path that SQLite cannot open.
+    """Check that SQLite can open a journal at *path*.
 
     Raises:
         DataDirectoryError: it is too long.
@@ -155,15 +155,15 @@ def check_length(path: Path) -> None:
 
 
 def damaged(path: Path, why: str) -> DamagedJournalError:
-    """Return the error for a journal whose content cannot be trusted."""
+    """Return the error for a damaged journal at *path*."""
     return DamagedJournalError(
         f"the journal {path} is damaged ({why}); its votes can no longer be trusted: start this node with "
         "--new-journal, it then joins again as a new member (and look at this disk's health)"
     )
 
 
-def find_flaws(connection: sqlite3.Connection, path: Path) -> list[Flaw]:
-    """Read the whole journal at *path*; return the rows that do not fit their checksums.
+def find_corrupt_rows(connection: sqlite3.Connection, path: Path) -> list[CorruptRow]:
+    """Read the whole journal at *path*; return its corrupt rows.
 
     Raises:
         DataDirectoryError: it is damaged in its structure, or the disk refused.
@@ -175,7 +175,7 @@ def find_flaws(connection: sqlite3.Connection, path: Path) -> list[Flaw]:
                 raise damaged(path, " ".join(str(verdict).split()))
             if differs(connection, _STATEMENTS):
                 raise damaged(path, "its tables are not those it was made with")
-            return list(flaws(connection))
+            return list(corrupt_rows(connection))
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSALS:
                 raise
@@ -183,7 +183,7 @@ def find_flaws(connection: sqlite3.Connection, path: Path) -> list[Flaw]:
 
 
 def open_writable(path: Path) -> sqlite3.Connection:
-    """Open the database at *path* for the node, made where missing.
+    """Open the database at *path* for the node; create it where missing.
 
     Raises:
         DataDirectoryError: it is damaged, not a journal, of a newer version, or the disk refused.
@@ -196,7 +196,7 @@ def open_writable(path: Path) -> sqlite3.Connection:
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
             connection.execute("PRAGMA synchronous = FULL")
-            # macOS: the only flush that reaches the medium; elsewhere it does nothing.
+            # On macOS only this flush reaches the medium; elsewhere it does nothing.
             connection.execute("PRAGMA fullfsync = ON")
             connection.execute("PRAGMA checkpoint_fullfsync = ON")
             prepare(connection)
@@ -215,7 +215,7 @@ def open_writable(path: Path) -> sqlite3.Connection:
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
-    """Open the database at *path* to look at only, also while a node writes to it.
+    """Open the database at *path* read-only, also while a node writes to it.
 
     Raises:
         DataDirectoryError: it is missing, damaged, not a journal, or of a newer version.
@@ -243,7 +243,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
-    """Whether nothing was ever made in this file, or a crash came before its first transaction ended."""
+    """Whether the file is new, or a crash came before its first transaction ended."""
     (count,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     return bool(count == 0)
 

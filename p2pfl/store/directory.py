@@ -1,8 +1,8 @@
-"""A node's data directory: what lies where in it, and the lock that keeps it to one process.
+"""A node's data directory: its layout, and the lock that reserves it for one process.
 
-The lock is the operating system's, on an open file: it ends with the process however that dies, and nothing
-stale stays. The file's text, the holder's process id, is only for the message to the second one. Reading
-(`p2pfl history`) needs no lock.
+The lock is the operating system's, on an open file. It ends with the process, however that ends, so no stale
+lock stays. The file contains the process id of the holder, only for the error message of a second process. To
+read the directory (`p2pfl history`) needs no lock.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from p2pfl.store.reader import JournalReader
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]|^\.+")
 
 _HELD = {errno.EAGAIN, errno.EACCES, errno.EDEADLK}
-"""What the systems answer when another process has the lock."""
+"""Error codes when another process has the lock."""
 
 
 class DataDirectory:
@@ -39,12 +39,12 @@ class DataDirectory:
         self.blobs_path = self.path / "blobs"
         self.logs_path = self.path / "logs"
         self.observe_path = self.path / "observe.json"
-        """How to watch the node that runs here, see `p2pfl.runtime.endpoint`."""
+        """Address and token for observers of the running node, see `p2pfl.runtime.observing.endpoint`."""
         self._lock_path = self.path / "lock"
         self._lock: BinaryIO | None = None
 
     def check(self) -> None:
-        """Refuse a place where no data directory can be.
+        """Check that a data directory can be at this path.
 
         Raises:
             DataDirectoryError: the path is too long, or this user may not look into it.
@@ -78,13 +78,13 @@ class DataDirectory:
         return self
 
     def close(self) -> None:
-        """Give the lock back. Does nothing without one."""
+        """Release the lock. Does nothing without one."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def read_journal(self) -> JournalReader:
-        """Open the journal to look at only, without the lock: its node may be running.
+        """Open the journal read-only, without the lock: its node may be running.
 
         Raises:
             DataDirectoryError: there is none, or it is damaged or of a newer version.
@@ -97,7 +97,7 @@ class DataDirectory:
         return JournalReader.read(self.journal_path)
 
     def read_blobs(self) -> BlobReader:
-        """Return the blobs to look at only, without the lock."""
+        """Return the blobs, read-only, without the lock."""
         return BlobReader(self.blobs_path)
 
     def __enter__(self) -> Self:
@@ -119,12 +119,12 @@ class DataDirectory:
 
 
 def _make_private(journal: Path) -> None:
-    """Let only this user read the journal, also where the folder around it is open to others.
+    """Make the journal readable by this user only, also in a folder that is open to others.
 
-    The folders of models and logs are made for this user only; a folder that was there before stays as it is,
-    since it may hold other things.
+    The folders of models and logs are created for this user only. A folder that existed before keeps its
+    mode, since it may hold other files.
     """
-    with contextlib.suppress(OSError):  # whoever opens it next tells what the disk refuses
+    with contextlib.suppress(OSError):  # the next one to open it reports what the disk refuses
         os.close(os.open(journal, os.O_RDWR | os.O_CREAT, 0o600))
     for path in (journal, journal.with_name(f"{journal.name}-wal"), journal.with_name(f"{journal.name}-shm")):
         with contextlib.suppress(OSError):
@@ -133,7 +133,7 @@ def _make_private(journal: Path) -> None:
 
 
 def default_data_dir(name: str) -> Path:
-    """Return where the node *name* of this user keeps its data unless told otherwise.
+    """Return the default data directory of this user's node *name*.
 
     Raises:
         UserError: this user has no home folder.
@@ -142,7 +142,7 @@ def default_data_dir(name: str) -> Path:
 
 
 def default_place() -> Path:
-    """Return the folder of this user's data directories.
+    """Return the folder of this user's default data directories.
 
     Raises:
         UserError: this user has no home folder.
@@ -172,7 +172,7 @@ def _lock_file(file: BinaryIO) -> None:
     if sys.platform == "win32":
         import msvcrt
 
-        # A locked byte cannot be read by others there: lock one far behind the process id.
+        # Others cannot read a locked byte there: lock one far behind the process id.
         file.seek(1 << 30)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:

@@ -1,7 +1,7 @@
-"""What "on disk" means, and how a disk's refusal is told.
+"""Durability: how files and folders are flushed to disk, and how errors of the disk are reported.
 
-A file is durable when its bytes *and* the entry in its folder have been flushed. Everything the store
-promises rests on the three functions here, so they stand apart from the blobs and the journal that use them.
+A file is durable when its bytes *and* its entry in the folder are flushed. The guarantees of blobs and
+journal rest on the functions here, so they are a module of their own.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _ADVICE = {
     errno.ENOTDIR: "a part of that path is a file, not a folder; choose another directory",
     errno.EEXIST: "a file of that name is in the way; remove it or choose another directory",
 }
-"""What to do about the refusals a person can change; the others are told in the system's words."""
-
+"""What a person can do about an error; other errors are reported in the system's words."""
 
 EARLY_FLUSH_BYTES = 16 * 1024 * 1024
-"""Written between two early flushes: a 400 MB file at a fast link's pace took 0.7 s to disk, not 1.0."""
+"""Bytes written between two background flushes: a 400 MB file from a fast link was on disk after 0.7 s
+instead of 1.0 s."""
 
 BEGIN_FLUSH_BYTES = 512 * 1024
-"""Of a shorter file, written before the disk is told to begin with them. For long ones that was slower:
-whoever tells a busy disk waits for it."""
+"""Bytes of a shorter file written before the system is told to begin to flush them. For long files this was
+slower: the call waits for a busy disk."""
 
 
 @contextmanager
@@ -74,10 +74,10 @@ def flush(descriptor: int) -> None:
 
 
 def begin_flush(descriptor: int, offset: int, count: int) -> None:
-    """Have the system begin to write *count* fresh bytes from *offset* on to disk, where it can be told so.
+    """Let the system begin to flush *count* new bytes from *offset* on, where it has a call for that.
 
-    Linux begins at once when it hears that pages will not be needed, and keeps them, since they are dirty. It
-    may wait for a disk that has much to do, so this is for a few bytes.
+    Linux begins at once when it is told that pages will not be needed, and keeps them, since they are dirty.
+    The call may wait for a busy disk, so it is meant for few bytes.
     """
     if sys.platform == "linux":
         with suppress(OSError):  # a file system may not know this; `flush` does it all then
@@ -85,7 +85,7 @@ def begin_flush(descriptor: int, offset: int, count: int) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Return when the entries of *folder* are on disk. Windows has no such call, it logs them by itself."""
+    """Return when the entries of *folder* are on disk. Windows has no such call and logs them by itself."""
     if sys.platform == "win32":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -96,7 +96,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create *folder*, readable by this user only, and its parents, durably; do nothing when it is there.
+    """Create *folder*, readable by this user only, and its parents, durably; do nothing if it exists.
 
     Raises:
         DataDirectoryError: the operating system refused.
@@ -113,45 +113,45 @@ def make_folder(folder: Path) -> None:
             flush_folder(path.parent)
 
 
-class Ahead(Protocol):
-    """Lets a disk begin with a file while more of it arrives, so that little is left for the last flush."""
+class FlushAhead(Protocol):
+    """Flushes a file while more of it arrives, so that little is left for the last flush."""
 
     def wrote(self, count: int) -> None:
-        """Note *count* more bytes."""
+        """Count *count* more bytes as written."""
 
     def join(self) -> None:
-        """Wait for what is under way, after which the descriptor may be closed.
+        """Wait for a running flush; then the descriptor may be closed.
 
         Raises:
-            OSError: the disk refused. The system tells this once, so a later flush that succeeds proves
-                nothing.
+            OSError: the disk refused. The system reports this only once, so a later successful flush proves
+            nothing.
         """
 
 
-def ahead_of_flush(descriptor: int, offset: int, length: int) -> Ahead:
-    """Return what is to be told of writing a file from *offset* on, until it has *length* bytes."""
-    return EarlyFlush(descriptor) if length > EARLY_FLUSH_BYTES else BegunFlush(descriptor, offset)
+def flush_ahead(descriptor: int, offset: int, length: int) -> FlushAhead:
+    """Return a `FlushAhead` for a file of *length* bytes that is written from *offset* on."""
+    return BackgroundFlush(descriptor) if length > EARLY_FLUSH_BYTES else HintedFlush(descriptor, offset)
 
 
-class BegunFlush:
-    """Has the system begin with a short file, piece by piece, and waits for nothing."""
+class HintedFlush:
+    """Lets the system begin to flush a short file, piece by piece, and never waits."""
 
     def __init__(self, descriptor: int, offset: int) -> None:
         self._descriptor = descriptor
         self._begun = self._written = offset
 
     def wrote(self, count: int) -> None:
-        """Note *count* more bytes; have those since the last time written when they are enough."""
+        """Count *count* more bytes; begin to flush them once there are enough."""
         self._written += count
         if self._written - self._begun >= BEGIN_FLUSH_BYTES:
             begin_flush(self._descriptor, self._begun, self._written - self._begun)
             self._begun = self._written
 
     def join(self) -> None:
-        """Wait for nothing: what fails is told by the last flush."""
+        """Return at once: the last flush reports errors."""
 
 
-class EarlyFlush:
+class BackgroundFlush:
     """Flushes a long file in a thread."""
 
     def __init__(self, descriptor: int) -> None:
@@ -161,7 +161,7 @@ class EarlyFlush:
         self._error: OSError | None = None
 
     def wrote(self, count: int) -> None:
-        """Note *count* more bytes; begin to flush when there are enough and no flush is under way."""
+        """Count *count* more bytes; begin a flush once there are enough and none is running."""
         self._since += count
         if self._since >= EARLY_FLUSH_BYTES and (self._thread is None or not self._thread.is_alive()):
             self._since = 0
@@ -169,7 +169,7 @@ class EarlyFlush:
             self._thread.start()
 
     def join(self) -> None:
-        """Wait for the flush under way, and tell whether one failed."""
+        """Wait for the running flush, and raise the error of a failed one."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None

@@ -1,4 +1,4 @@
-"""Copying a model out of the store for other programs: verified on the way, complete or not there at all."""
+"""Export of a model from the store to a file: verified while it is copied, and complete or absent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from p2pfl.schema import Layout
 from p2pfl.store.durable import disk_errors, flush, flush_folder
 
 CHUNK_BYTES = 1024 * 1024
-"""Copied at a time."""
+"""Bytes copied at a time."""
 
 
 def export_blob(blob: Path, layout: Layout, target: Path, *, force: bool) -> None:
@@ -59,7 +59,7 @@ def _gone(blob: Path) -> DataDirectoryError:
 
 
 def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, layout: Layout) -> None:
-    """Copy and verify: the digest proves the bytes, the header that safetensors reads them."""
+    """Copy and verify: the digest proves the bytes, and the header proves that safetensors can read them."""
     hasher = blake3()
     size = 0
     begins = True
@@ -70,7 +70,7 @@ def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, layout: Layout) -> None:
         copy.write(piece)
     if not begins or size != layout.file_bytes or hasher.hexdigest() != blob.name:
         if not blob.exists():
-            raise _gone(blob)  # its node has written over it meanwhile
+            raise _gone(blob)  # its node has deleted it meanwhile
         raise DataDirectoryError(
             f"the file {blob} is damaged: its bytes are no longer the model they were; check the disk, "
             "and export the model on another node"

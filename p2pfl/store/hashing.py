@@ -1,4 +1,4 @@
-"""Hashing files that are here already, with little memory whatever their length."""
+"""BLAKE3 digests of existing files, with constant memory whatever their length."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from blake3 import blake3
 
 PIECE_BYTES = 1024 * 1024
-"""Read and hashed at a time."""
+"""Bytes read and hashed at a time."""
 
 
 def digest_of(path: Path) -> str:

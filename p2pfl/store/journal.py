@@ -1,9 +1,9 @@
-"""The journal: what a node must not forget, each piece durable before its answer leaves.
+"""The journal: a node's durable memory of votes, commits and runs; an answer leaves only after its save.
 
-Promises and acceptances make the consensus safe only while no vote is ever lost or taken back. So a `save`
-that returned is on disk, votes only ever rise (a lower one is a bug, and is stopped here), and whoever loses
-or replaces its journal gets a new journal id: a member is (node id, journal id), and nobody votes with
-another's memory.
+Promises and acceptances keep the consensus safe only if no vote is ever lost or taken back. So when `save`
+returns, the effect is on disk. Votes only ever rise: a lower vote is a bug, and is stopped here. A node that
+loses or replaces its journal gets a new journal id: a member is (node id, journal id), and no node votes with
+another journal's memory.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from p2pfl.messages import (
     UpdateEntry,
     record_digest,
 )
-from p2pfl.proofs import CastVote, Claim, Seen, casts_of
+from p2pfl.proofs import CastVote, Claim, JournalEvidence, casts_of
 from p2pfl.spec import primary_metric
 from p2pfl.store.checksums import drop
 from p2pfl.store.database import (
     DamagedJournalError,
     damaged,
     database_errors,
-    find_flaws,
+    find_corrupt_rows,
     open_writable,
 )
 from p2pfl.store.durable import disk_errors, flush_folder
@@ -61,28 +61,28 @@ DISPENSABLE = {
     "reports": "evaluations of the last round, which are committed with the next one",
     "incarnations": "starts and votes of other devices, which they show again",
 }
-"""Tables without which no vote is lost, and what is in them."""
+"""Tables on which no vote depends, and what is in them."""
 
 
 class Journal(JournalReader):
     """The journal of the node that holds the data directory's lock. Every call may come from any thread."""
 
     member: Member
-    """Who this node is as a voter."""
+    """This node as a voter."""
     incarnation: int
-    """Starts of this journal, this one included; durable."""
+    """Number of starts of this journal, including this one; durable."""
     votes_cast: int
-    """Votes this journal has cast; durable."""
+    """Number of votes that this journal has cast; durable."""
     remark: str
-    """What people should know of how it was found; empty where all was well."""
+    """A message for people about damage found when it was opened; empty if there was none."""
 
     @classmethod
     def open(cls, path: Path, node_id: str, *, new_journal: bool = False) -> Journal:
-        """Open the journal at *path*, made where missing, and count this start durably.
+        """Open the journal at *path*, create it where missing, and count this start durably.
 
-        With *new_journal* it gets a new journal id and forgets its votes and updates, which belong to the old
-        one; records stay, so that the node, back as a learner, need not pull everything again. A damaged one
-        is moved aside.
+        With *new_journal* it gets a new journal id and drops its votes and updates, which belong to the old
+        one. Records stay, so that the node, which comes back as a learner, need not pull everything again. A
+        damaged journal is then moved aside.
 
         Raises:
             ClonedError: it was found to be a copy at an earlier start.
@@ -115,7 +115,7 @@ class Journal(JournalReader):
         return journal
 
     def save(self, effect: Save) -> None:
-        """Carry *effect* out; it is on disk when this returns.
+        """Save *effect*; it is on disk when this returns.
 
         Raises:
             DataDirectoryError: the disk refused; nothing was saved.
@@ -125,7 +125,7 @@ class Journal(JournalReader):
         self.save_all((effect,))
 
     def save_all(self, effects: Iterable[Save]) -> None:
-        """Carry *effects* out in one transaction: all are on disk when this returns, or none (see `save`)."""
+        """Save *effects* in one transaction: all are on disk when this returns, or none (see `save`)."""
         effects = tuple(effects)
         with self._transaction():
             for effect in effects:
@@ -135,7 +135,7 @@ class Journal(JournalReader):
                 self.votes_cast = effect.votes
 
     def load(self) -> Saved:
-        """Return all that the protocol needs to go on after a start.
+        """Return the state from which the protocol continues after a start.
 
         Raises:
             DataDirectoryError: the journal is damaged.
@@ -153,21 +153,21 @@ class Journal(JournalReader):
                 votes_cast=self.votes_cast,
             )
 
-    def seen(self, member: Member) -> Seen | None:
-        """Return the last that *member*'s journal has shown; None when it was never seen."""
+    def seen(self, member: Member) -> JournalEvidence | None:
+        """Return the newest evidence of *member*'s journal; None if there is none."""
         rows = self._all(
             "SELECT claim, vote FROM incarnations WHERE node = ? AND journal = ?", member.node, member.journal
         )
         if not rows:
             return None
         claim, vote = rows[0]
-        return Seen(
+        return JournalEvidence(
             self._decode(claim, Claim) if claim is not None else None,
             self._decode(vote, CastVote) if vote is not None else None,
         )
 
     def save_claim(self, member: Member, claim: Claim) -> None:
-        """Remember durably what *member* says of its journal."""
+        """Save *member*'s claim about its journal durably."""
         with self._transaction():
             self._execute(
                 "INSERT INTO incarnations VALUES (?, ?, ?, ?, ?, NULL) "
@@ -181,33 +181,33 @@ class Journal(JournalReader):
             )
 
     def refuse(self, reason: str) -> None:
-        """Let no node start with this journal any more, durably: it is a copy (see `SaveRefused`)."""
+        """Mark this journal as a copy, durably: no node starts with it any more (see `SaveRefused`)."""
         self.save(SaveRefused(reason))
 
     # --- opening ----------------------------------------------------------------------------------------
 
     def _drop_damaged_rows(self) -> str:
-        """Drop rows that lost bits, if no vote rests on them; return what to tell of it.
+        """Delete corrupt rows on which no vote depends; return a message about them.
 
         Raises:
-            DataDirectoryError: a vote rests on one, or the disk refused.
+            DataDirectoryError: a vote depends on a corrupt row, or the disk refused.
         """
-        found = find_flaws(self._connection, self.path)
-        for flaw in found:
-            if flaw.table not in DISPENSABLE:
+        found = find_corrupt_rows(self._connection, self.path)
+        for row in found:
+            if row.table not in DISPENSABLE:
                 raise damaged(
-                    self.path, f"row {flaw.row} of its table {flaw.table} does not fit its checksum"
+                    self.path, f"row {row.row} of its table {row.table} does not match its checksum"
                 )
         if not found:
             return ""
         with self._transaction() as connection:
-            for flaw in found:
-                drop(connection, flaw)
-        lost = ", ".join(sorted({DISPENSABLE[flaw.table] for flaw in found}))
+            for row in found:
+                drop(connection, row)
+        lost = ", ".join(sorted({DISPENSABLE[row.table] for row in found}))
         return f"a part of the journal was damaged and is dropped: {lost}. Look at this disk's health"
 
     def _begin(self, node_id: str, new_journal: bool) -> None:
-        """Take the journal for *node_id* and raise its boot count, in one transaction."""
+        """Reserve the journal for *node_id* and raise its number of starts, in one transaction."""
         with self._transaction() as connection:
             conflict = connection.execute("SELECT run, round FROM conflicts").fetchone()
             if conflict is not None:
@@ -264,7 +264,7 @@ class Journal(JournalReader):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit durably what is done inside, or nothing of it."""
+        """Run a transaction: all changes inside are committed durably, or none."""
         with self._lock, database_errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -309,7 +309,7 @@ class Journal(JournalReader):
                 assert_never(effect)
 
     def _save_genesis(self, run: str, genesis: Genesis) -> None:
-        """Keep record 0; a run that was closed and is entered again becomes the newest."""
+        """Save record 0; a closed run that is entered again becomes the newest."""
         if record_digest(genesis) != run:
             raise RuntimeError(f"record 0 has digest {record_digest(genesis)}, not the run id {run}")
         self._execute(
@@ -345,13 +345,13 @@ class Journal(JournalReader):
         self._execute("INSERT OR REPLACE INTO votes VALUES (?, ?, ?, ?, ?)", run, round_, kept, kept, value)
 
     def _count_vote(self, votes: int) -> None:
-        """Raise the number of votes to *votes*, in the vote's own transaction."""
+        """Raise the number of votes to *votes*, in the transaction of the vote."""
         changed = self._connection.execute("UPDATE self SET votes = ? WHERE votes < ?", (votes, votes))
         if changed.rowcount != 1:
             raise RuntimeError(f"a vote was numbered {votes}, not higher than the one before it")
 
     def _check_vote(self, run: str, round_: int, ballot: Ballot) -> None:
-        """Raise unless a vote for *ballot* takes no earlier promise back, and can be read again."""
+        """Raise if a vote for *ballot* takes an earlier promise back, or could not be read again."""
         if not 1 <= ballot.attempt <= MAX_ATTEMPT:
             raise RuntimeError(
                 f"attempt {ballot.attempt} is out of bounds: this journal could not read it again"
@@ -365,7 +365,7 @@ class Journal(JournalReader):
                 )
 
     def _save_commit(self, commit: Commit, seconds: float) -> None:
-        """Append *commit*; the same again changes nothing, one of another history is kept as evidence."""
+        """Append *commit*; a known one changes nothing, and a contradicting one is kept as evidence."""
         record, digest = commit.record, record_digest(commit.record)
         known = {0: record.run} | dict(
             self._all(
@@ -410,7 +410,7 @@ class Journal(JournalReader):
             self._execute("DELETE FROM reports WHERE run = ? AND round = ?", record.run, record.round - 1)
 
     def _save_seen(self, casts: Iterable[CastVote]) -> None:
-        """Remember the newest vote of each other member; the votes were checked before."""
+        """Save the newest vote of each other member; the votes were checked before."""
         self._connection.executemany(
             "INSERT INTO incarnations VALUES (?, ?, 0, ?, NULL, ?) ON CONFLICT (node, journal) DO UPDATE SET "
             "votes = excluded.votes, vote = excluded.vote WHERE excluded.votes > votes",
@@ -445,7 +445,7 @@ class Journal(JournalReader):
 
 
 def _move_aside(path: Path) -> Path:
-    """Rename the journal at *path* and its log; return the journal's new path."""
+    """Rename the journal at *path* and its log; return the new path of the journal."""
     number = next(n for n in count(1) if not path.with_name(f"{path.name}.damaged-{n}").exists())
     aside = path.with_name(f"{path.name}.damaged-{number}")
     with disk_errors("move the damaged journal aside", path):

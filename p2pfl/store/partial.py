@@ -1,4 +1,4 @@
-"""A blob on its way here: hashed and written as it arrives, complete under its name or not there at all."""
+"""A partial blob: hashed and written while it is pulled, and a blob only once it is complete and verified."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Self
 from blake3 import blake3
 
 from p2pfl.errors import BlobError
-from p2pfl.store.durable import ahead_of_flush, disk_errors, flush
+from p2pfl.store.durable import disk_errors, flush, flush_ahead
 from p2pfl.store.hashing import pieces_of
 
-Watch = Callable[[int, bytes | bytearray | memoryview], None]
-"""Is shown a piece of a blob while it is in the processor's cache, and the offset of its first byte. What is
-shown from offset 0 on again is another attempt. Called in whatever thread writes; must not raise."""
+PieceWatcher = Callable[[int, bytes | bytearray | memoryview], None]
+"""Gets the offset of a piece of a blob, and the piece, while it is in the processor's cache. Offset 0 again
+means another attempt. Called in the thread that writes; must not raise."""
 
 
 class PartialBlob:
-    """A blob being pulled: hashed and written as it arrives, a blob only once `finish` has verified it.
+    """A blob that is being pulled; `finish` verifies it and makes it a blob.
 
-    As a context manager it is closed at the end, and what has arrived is kept for the next attempt.
+    As a context manager it is closed at the end, and the bytes so far are kept for the next attempt.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class PartialBlob:
         durable: bool,
         soon: bool = False,
         over: Path | None = None,
-        watch: Watch | None = None,
+        watch: PieceWatcher | None = None,
     ) -> None:
-        """Go on with the file at *path*, if it is there; or write over the one at *over*, which must be.
+        """Continue the file at *path*, if it exists; or overwrite the file at *over*, which must exist.
 
         *target* is the blob's path. *enter* gives the complete file that name, once it is flushed if it is to
-        be *durable*. *soon* tells that it is to be durable soon after: its bytes are begun to be flushed.
-        *watch* is shown all bytes of the blob in their order, those that are here first.
+        be *durable*. *soon* tells that it becomes durable soon after: its bytes are flushed ahead.
+        *watch* gets all bytes of the blob in order, beginning with those of earlier attempts.
         """
         self._path = path
         self._over = over
@@ -53,9 +53,9 @@ class PartialBlob:
         self.length = length
         """Bytes of the whole blob; no more are ever written."""
         self.offset = 0
-        """Bytes here so far: where the next `write` goes, and where a peer is asked to begin."""
+        """Number of bytes so far: the position of the next `write`, and the offset to request from a peer."""
         self.is_durable = durable
-        """Whether `finish` returns only when it is on disk."""
+        """Whether the blob is on disk when `finish` returns."""
         self._hasher = blake3()
         self._watch = watch
         with disk_errors("write", path):
@@ -70,7 +70,7 @@ class PartialBlob:
                 self._file.close()
                 raise
             has_to_flush = durable or soon
-            self._ahead = ahead_of_flush(self._file.fileno(), self.offset, length) if has_to_flush else None
+            self._ahead = flush_ahead(self._file.fileno(), self.offset, length) if has_to_flush else None
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
         """Append *piece*.
@@ -96,11 +96,12 @@ class PartialBlob:
                 view = view[written:]
 
     def finish(self) -> None:
-        """Verify the blob, make it one under its digest, durably if it is to be, and close.
+        """Verify the blob, give the file its name, durably if it is to be durable, and close.
 
         Raises:
-            BlobError: bytes are missing (what is here is kept for the next attempt), or the digest is wrong
-                (it is deleted).
+            BlobError: bytes are missing (those so far are kept for the next attempt), or the digest is wrong
+            (the file is
+                deleted).
             DataDirectoryError: the disk refused.
         """
         file = self._opened()
@@ -127,11 +128,11 @@ class PartialBlob:
             self.close()
 
     def close(self) -> None:
-        """Stop here and keep what has arrived for the next attempt. Does nothing the second time."""
+        """Close, and keep the bytes so far for the next attempt. Does nothing the second time."""
         if self._file is None:
             return
         try:
-            # What could not be flushed is only a partial: the next attempt hashes it again.
+            # A failed flush does not matter here: the next attempt hashes the bytes again.
             with suppress(OSError):
                 if self._ahead is not None:
                     self._ahead.join()
@@ -145,7 +146,7 @@ class PartialBlob:
             self._on_close()
 
     def discard(self) -> None:
-        """Close and delete what has arrived."""
+        """Close, and delete the bytes so far."""
         self.close()
         with disk_errors("delete", self._path):
             self._path.unlink(missing_ok=True)
@@ -164,7 +165,7 @@ class PartialBlob:
         return self._file
 
     def _take_up(self, file: FileIO) -> None:
-        """Hash what an earlier attempt left; begin anew where that is more than the blob can have."""
+        """Hash the bytes of an earlier attempt; begin again if there are more than the blob has."""
         size = os.fstat(file.fileno()).st_size
         if size > self.length:
             file.truncate(0)
@@ -176,13 +177,13 @@ class PartialBlob:
             self.offset += len(piece)
 
     def _look_at(self, piece: bytes | bytearray | memoryview) -> None:
-        """Hash and show *piece*, which begins at `offset`."""
+        """Hash *piece*, which begins at `offset`, and give it to the watcher."""
         self._hasher.update(piece)
         if self._watch is not None:
             self._watch(self.offset, piece)
 
 
 def _cut(file: FileIO, length: int) -> None:
-    """Take away what was in *file* behind *length* before it was written over."""
+    """Cut the bytes of the overwritten file behind *length*."""
     if os.fstat(file.fileno()).st_size != length:
         file.truncate(length)

@@ -1,8 +1,8 @@
-"""What a journal tells about runs and rounds: to peers that catch up, to the history, to whoever keeps blobs.
+"""Read access to a journal: for peers that catch up, for the history, and for the blobs to keep.
 
-Reading stands apart from writing so that `p2pfl history` can look into the journal of a running node by
-construction unable to change it. Rounds come one at a time: a run of many thousand rounds takes no more
-memory than one of ten.
+It is separate from the writing part so that `p2pfl history` can read the journal of a running node without
+any possibility to change it. Rounds are read page by page: a run of many thousand rounds takes no more memory
+than one of ten.
 """
 
 from __future__ import annotations
@@ -33,41 +33,41 @@ from p2pfl.messages import (
     add_evaluations,
 )
 from p2pfl.spec import RunSpec, unknown_tag
-from p2pfl.store.database import damaged, database_errors, find_flaws, open_read_only
+from p2pfl.store.database import damaged, database_errors, find_corrupt_rows, open_read_only
 
 PAGE_ROUNDS = 100
-"""Rounds read at a time: 10 MB with the largest roster."""
+"""Rounds in a page: 10 MB with the largest roster."""
 
 Decoded = TypeVar("Decoded")
 
 _ARRAY_BYTES = 4
-"""What the longest MessagePack array header takes beyond that of an empty array."""
+"""Extra bytes of the longest MessagePack array header over that of an empty array."""
 
 encode = msgspec.msgpack.Encoder().encode
-"""How records, ballots and entries are kept: as on the wire, so that their digests can be computed again."""
+"""Encodes stored records, ballots and entries as on the wire, so that their digests can be computed again."""
 
 
 class RunRow(msgspec.Struct, frozen=True):
-    """One run this journal knows."""
+    """One run in this journal."""
 
     run: str
     spec: RunSpec
     round: int
-    """The last committed one; 0 when only record 0 is here."""
+    """The last committed round; 0 if there is only record 0."""
     trained: int
-    """Committed rounds of training."""
+    """Number of committed training rounds."""
     rounds: int
-    """The rounds it is to train, as last committed."""
+    """Number of training rounds it is to have, as last committed."""
     ended: bool
-    """Whether its last record ends it."""
+    """Whether its last record ends the run."""
     closed: bool
-    """Whether this journal turned its back on it."""
+    """Whether this journal has left the run."""
     origin: Origin | None = None
-    """Where it came from, if it continues a run that lost its majority."""
+    """Where it continues, if it continues a run that lost its majority."""
 
 
 class JournalReader:
-    """Looks into a journal. Every call may come from any thread."""
+    """Reads a journal. Every call may come from any thread."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
@@ -76,7 +76,7 @@ class JournalReader:
 
     @classmethod
     def read(cls, path: Path) -> JournalReader:
-        """Open the journal at *path* to look at only; a node may be writing to it.
+        """Open the journal at *path* read-only; a node may be writing to it.
 
         Raises:
             DataDirectoryError: it is missing, damaged, not a journal, or of a newer version.
@@ -84,7 +84,7 @@ class JournalReader:
         return JournalReader(path, open_read_only(path))
 
     def close(self) -> None:
-        """Close the file; nothing can be asked afterwards."""
+        """Close the file; no other call works afterwards."""
         with self._lock:
             self._connection.close()
 
@@ -97,15 +97,15 @@ class JournalReader:
         self.close()
 
     def genesis(self, run: str) -> Genesis | None:
-        """Return record 0 of *run*; None where this journal does not know it."""
+        """Return record 0 of *run*; None for an unknown run."""
         rows = self._all("SELECT genesis FROM runs WHERE run = ?", run)
         return self._decode(rows[0][0], Genesis) if rows else None
 
     def records(self, run: str, after: int, max_bytes: int) -> Records:
         """Return the committed records of *run* after round *after*, in order, as many as fit.
 
-        Record 0 comes with *after* = -1. The encoded message has at most *max_bytes* bytes, unless record 0
-        alone has more. Of an unknown run nothing is known: the message is empty.
+        Record 0 is included with *after* = -1. The encoded message has at most *max_bytes* bytes, unless
+        record 0 alone has more. For an unknown run the message is empty.
         """
         genesis = self.genesis(run) if after < 0 else None
         room = max_bytes - len(encode(Records(run=run, genesis=genesis, commits=()))) - _ARRAY_BYTES
@@ -118,7 +118,7 @@ class JournalReader:
         return Records(run=run, genesis=genesis, commits=tuple(commits))
 
     def runs(self) -> list[RunRow]:
-        """Return the runs this journal knows, the oldest first."""
+        """Return the runs in this journal, the oldest first."""
         rows = []
         for run, kept, closed in self._all("SELECT run, genesis, closed FROM runs ORDER BY number"):
             genesis = self._decode(kept, Genesis)
@@ -140,9 +140,9 @@ class JournalReader:
         return rows
 
     def rounds(self, run: str, last: int | None = None) -> Iterator[RoundRow]:
-        """Yield the committed rounds of *run* in order; a closing evaluation is one too (`RoundRow.kind`).
+        """Yield the committed rounds of *run* in order, closing evaluations included (`RoundRow.kind`).
 
-        With *last*, only so many of them: those before are not read, however long the run.
+        With *last*, yield only that many of the last rounds; earlier rounds are not read.
         """
         genesis = self.genesis(run)
         if genesis is None:
@@ -152,12 +152,13 @@ class JournalReader:
         row: RoundRow | None = None
         newest = self.last_commit(run) if last is not None else None
         after = max(0, newest.record.round - last) if newest is not None and last is not None else 0
-        # The one before the first wanted is read too: its record names the roster that voted in that.
+        # The round before the first wanted one is read too: its record names the roster that voted in that
+        # one.
         for number, digest, entry, seconds in self._pages(
             "round, record, entry, seconds", run, max(0, after - 1)
         ):
             commit = self._decode(entry, Commit)
-            # Who joined with the last record has evaluated its model, which this one commits.
+            # Members that joined with the last record have evaluated its model, and this record commits that.
             names |= {member.node: member.name for member in roster}
             if row is not None:
                 yield self._scored(row, commit.record.evaluations, names)
@@ -170,10 +171,10 @@ class JournalReader:
             yield self._scored(row, (), names)
 
     def best(self, run: str) -> str | None:
-        """Return the model of *run* that its primary metric says is the best, of equals the latest.
+        """Return the model of *run* that is best by its primary metric, the latest of equal ones.
 
-        Reports count only while no evaluation is committed at all: the first report of a round covers a part
-        of the held-out data, and must not push the best model out of the store. None when there is neither.
+        Reports count only while no evaluation is committed at all: the first report of a round covers only a
+        part of the held-out data, and must not replace the best model. None if there is neither.
         """
         rows = self._all(
             "SELECT model FROM commits WHERE run = ? AND score IS NOT NULL "
@@ -202,7 +203,7 @@ class JournalReader:
         return tuple(models[:count])
 
     def last_commit(self, run: str) -> Commit | None:
-        """Return the last committed record of *run* with its proof; None when there is only record 0."""
+        """Return the last committed record of *run* with its proof; None if there is only record 0."""
         return next(iter(self.last_commits(run, 1)), None)
 
     def last_commits(self, run: str, count: int) -> list[Commit]:
@@ -210,21 +211,22 @@ class JournalReader:
         rows = self._all("SELECT entry FROM commits WHERE run = ? ORDER BY round DESC LIMIT ?", run, count)
         return [self._decode(entry, Commit) for (entry,) in rows]
 
-    def flaws(self) -> list[str]:
-        """Read everything; return which rows do not fit their checksums, each as half a sentence.
+    def corrupt_rows(self) -> list[str]:
+        """Read the whole journal; describe its corrupt rows, each in half a sentence.
 
         Raises:
             DataDirectoryError: the journal is damaged in its structure.
         """
         with self._lock:
-            found = find_flaws(self._connection, self.path)
-        return [f"row {flaw.row} of its table {flaw.table} does not fit its checksum" for flaw in found]
+            found = find_corrupt_rows(self._connection, self.path)
+        return [f"row {row.row} of its table {row.table} does not match its checksum" for row in found]
 
     def settled(self, run: str) -> int:
         """Return the last round of *run* whose record paused or ended it; 0 when none did.
 
-        The bytes are looked for before anything is decoded: a long run has thousands of records. They can
-        stand nowhere else, since no text holds them (0xa4, 0xa3 and 0xa5 do not follow a letter in UTF-8).
+        The rows are filtered by encoded bytes before one is decoded: a long run has thousands of records.
+        These bytes occur nowhere else, because no text contains them (0xa4, 0xa3 and 0xa5 do not follow a
+        letter in UTF-8).
         """
         rows = self._all(
             "SELECT entry FROM commits WHERE run = ? AND (instr(entry, ?) OR instr(entry, ?)) "
@@ -235,11 +237,11 @@ class JournalReader:
         )
         return self._decode(rows[0][0], Commit).record.round if rows else 0
 
-    # --- what the checker asks --------------------------------------------------------------------------
+    # --- for the verification ---------------------------------------------------------------------------
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """See the journal, inside, as it was at the first question, whatever its node writes meanwhile."""
+        """Read a consistent snapshot inside: the journal as it was at the first query."""
         with self._lock, database_errors(self.path):
             self._connection.execute("BEGIN")
             try:
@@ -248,32 +250,32 @@ class JournalReader:
                 self._connection.execute("COMMIT")
 
     def identity(self) -> Member | None:
-        """Return whose journal this is; None before its first start was saved."""
+        """Return the member whose journal this is; None before its first start was saved."""
         rows = self._all("SELECT node, journal FROM self")
         return Member(*rows[0]) if rows else None
 
     def starts(self) -> int:
-        """Return how often a node was started with this journal."""
+        """Return the number of starts with this journal."""
         rows = self._all("SELECT incarnation FROM self")
         return int(rows[0][0]) if rows else 0
 
     def refused(self) -> str:
-        """Return why no node may start with this journal any more; empty where one may."""
+        """Return why no node may start with this journal any more; empty if one may."""
         rows = self._all("SELECT refused FROM self")
         return str(rows[0][0]) if rows else ""
 
     def votes_cast_so_far(self) -> int:
-        """Return how many promises and acceptances this journal has saved."""
+        """Return the number of promises and acceptances in this journal."""
         rows = self._all("SELECT votes FROM self")
         return int(rows[0][0]) if rows else 0
 
     def incarnations(self) -> dict[Member, tuple[int, int]]:
-        """Return the highest start and the most votes seen of each other journal of the federation."""
+        """Return the highest number of starts and of votes seen of each other journal of the federation."""
         rows = self._all("SELECT node, journal, incarnation, votes FROM incarnations")
         return {Member(node, journal): (incarnation, votes) for node, journal, incarnation, votes in rows}
 
     def votes(self) -> dict[str, Vote]:
-        """Return what was promised and accepted last, by run."""
+        """Return the last promise and acceptance of each run."""
         return {
             run: Vote(
                 round=round_,
@@ -285,12 +287,12 @@ class JournalReader:
         }
 
     def commits(self, run: str) -> Iterator[tuple[int, str, Commit]]:
-        """Yield round, digest and entry of each commit of *run*, as kept, in the order of rounds."""
+        """Yield round, digest and entry of each commit of *run*, as stored, in the order of rounds."""
         for round_, digest, entry in self._pages("round, record, entry", run, 0):
             yield round_, digest, self._decode(entry, Commit)
 
     def best_commit(self, run: str) -> Commit | None:
-        """Return the commit of the model of *run* with the best committed evaluations; None before any."""
+        """Return the commit of the model of *run* with the best committed evaluations, if any."""
         rows = self._all(
             "SELECT entry FROM commits WHERE run = ? AND score IS NOT NULL "
             "ORDER BY score DESC, round DESC LIMIT 1",
@@ -299,13 +301,13 @@ class JournalReader:
         return self._decode(rows[0][0], Commit) if rows else None
 
     def conflicts(self, run: str) -> list[int]:
-        """Return the rounds of *run* of which a second decision was seen."""
+        """Return the rounds of *run* for which a contradicting commit was seen."""
         return [round_ for (round_,) in self._all("SELECT round FROM conflicts WHERE run = ?", run)]
 
     # --- reading ----------------------------------------------------------------------------------------
 
     def _pages(self, columns: str, run: str, after: int) -> Iterator[tuple[Any, ...]]:
-        """Yield the commits after round *after*; *columns* (our words, no peer's) begin with the round."""
+        """Yield the commits after round *after*; *columns* (never from a peer) begin with the round."""
         statement = f"SELECT {columns} FROM commits WHERE run = ? AND round > ? ORDER BY round LIMIT ?"  # noqa: S608
         while page := self._all(statement, run, after, PAGE_ROUNDS):
             yield from page
@@ -314,7 +316,7 @@ class JournalReader:
     def _scored(
         self, row: RoundRow, committed: tuple[MemberEvaluation, ...], names: dict[str, str]
     ) -> RoundRow:
-        """Return *row* with its metrics: from what the next record *committed*, else from reports."""
+        """Return *row* with its metrics, from *committed* evaluations or else from reports."""
         evaluations = [(part.node, part.evaluation) for part in committed] or [
             (node, self._decode(entry, Evaluation))
             for node, entry in self._all(
@@ -356,7 +358,7 @@ class JournalReader:
 def _round_row(
     record: Record, digest: str, parent: str, seconds: float, members: tuple[str, ...], names: dict[str, str]
 ) -> RoundRow:
-    """Return the row of *record*, not scored yet; *names* has everybody who was in a roster up to here."""
+    """Return the row of *record* without scores; *names* has all members of the rosters so far."""
 
     def name(node: str) -> str:
         return names.get(node, node[:7])

@@ -1,8 +1,8 @@
-"""The checker over data directories: what every journal must satisfy, and what several must agree on.
+"""Verification of data directories: each journal by itself, and several against each other.
 
-`p2pfl history --verify` runs it for users, and tests after every scenario with real nodes. It only reads, so
-nodes may be running; what a journal says of one run is read in one transaction. The rules for one run are in
-`p2pfl.store.soundness`; here are the files, the blobs and the comparison.
+`p2pfl history --verify` runs it for users, and tests run it after every scenario with real nodes. It only
+reads, so nodes may be running; everything about one run is read in one transaction. The invariants of one run
+are in `p2pfl.store.invariants`; this module has the files, the blobs and the comparison.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from p2pfl.errors import DataDirectoryError, UserError
 from p2pfl.identity import signatures
 from p2pfl.messages import Ballot, Member, record_digest
 from p2pfl.store.directory import DataDirectory
+from p2pfl.store.invariants import CommittedChain, check_chain, contradiction, vote_violations
 from p2pfl.store.reader import JournalReader
-from p2pfl.store.soundness import Chain, contradiction, follow, vote_flaws
 
 What = Literal["journal", "agreement", "copy", "blob"]
 
@@ -30,51 +30,52 @@ ADVICE: dict[What, str] = {
     "copy": "start the one that is not the original with --new-journal",
     "blob": "delete that file if it is there, and start the node with its peers: it pulls the model again",
 }
-"""What to do about a fault, by what is at fault."""
+"""What to do about each kind of fault."""
 
 SHORT = 7
-"""Characters of a run id in a fault, as the history shows them."""
+"""Characters shown of a run id, as in the history."""
 
 LOOKS = 5
-"""Times a running node's blobs are looked for: meanwhile it commits rounds and deletes what it needed."""
+"""Number of attempts to find a running node's blobs: meanwhile it commits rounds and deletes old models."""
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Something that must not be."""
+    """A violated invariant, and where."""
 
     directory: Path
     what: What
     text: str
-    """Half a sentence: what is wrong; `str(fault)` is the whole one, with what to do."""
+    """What is wrong, in half a sentence; `str(fault)` is a whole one with advice."""
 
     def __str__(self) -> str:
         return f"{self.directory}: {self.text}; {ADVICE[self.what]}."
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """What was checked, and what is wrong."""
+    """What was checked, and the faults."""
 
     directories: int
     runs: int
-    """Different ones, over all directories."""
+    """Number of different runs in all directories."""
     records: int
-    """Commits read, record 0 not counted."""
+    """Number of commits read, without record 0."""
     blobs: int
-    """Model files read from end to end."""
+    """Number of model files read completely."""
     faults: tuple[Fault, ...]
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there is no fault."""
         return not self.faults
 
 
 def verify(directories: Sequence[Path]) -> Findings:
     """Check the data directories at *directories*, each by itself and all against each other.
 
-    By itself: every run's records are an unbroken chain, each with the signatures of a quorum of its roster;
-    votes fit them; the models the node must hold are here, with the right bytes. Together: one record a
-    round, one value a ballot, no journal twice, no journal older than others have seen it.
+    Each by itself: the records of every run are an unbroken chain, each with the signatures of a quorum of
+    its roster; the votes fit them; the models that the node must hold are here with the right bytes. Against
+    each other: one record a round, one value a ballot, no journal twice, and no journal older than others
+    have seen it.
 
     Raises:
         UserError: a directory is given twice.
@@ -85,7 +86,7 @@ def verify(directories: Sequence[Path]) -> Findings:
         raise UserError("a data directory is given twice; name each once")
     inspections = []
     for place in places:
-        place.read_journal().close()  # complains of what is no data directory: that is no journal's fault
+        place.read_journal().close()  # raises where there is no data directory
         inspections.append(_inspect(place))
     faults = [fault for inspection in inspections for fault in inspection.faults]
     return Findings(
@@ -99,17 +100,17 @@ def verify(directories: Sequence[Path]) -> Findings:
 
 @dataclass
 class Inspection:
-    """What one data directory showed."""
+    """The content of one data directory."""
 
     place: DataDirectory
     member: Member | None = None
-    """Whose it is; None in a journal that was never opened for a node, or cannot be read."""
-    chains: dict[str, Chain] = field(default_factory=dict)
+    """The journal's member; None in a journal that no node has opened yet, or that cannot be read."""
+    chains: dict[str, CommittedChain] = field(default_factory=dict)
     """By run."""
     votes: dict[str, Vote] = field(default_factory=dict)
     """By run."""
     incarnations: dict[Member, tuple[int, int]] = field(default_factory=dict)
-    """The starts and votes of others it has seen."""
+    """Number of starts and votes of other journals that it has seen."""
     blobs: int = 0
     faults: list[Fault] = field(default_factory=list)
 
@@ -119,12 +120,12 @@ class Inspection:
 
 
 def _inspect(place: DataDirectory) -> Inspection:
-    """Check one data directory by itself; a journal that cannot be read is a fault, and ends its check."""
+    """Check one data directory by itself; an unreadable journal is a fault and ends the check."""
     inspection = Inspection(place)
     try:
         with place.read_journal() as journal:
-            for flaw in journal.flaws():
-                inspection.blame("journal", flaw)
+            for text in journal.corrupt_rows():
+                inspection.blame("journal", text)
             inspection.member = journal.identity()
             inspection.incarnations = journal.incarnations()
             for run in journal.runs():
@@ -141,13 +142,13 @@ def _inspect_run(inspection: Inspection, journal: JournalReader, run: str) -> No
     with journal.snapshot():
         genesis, vote = journal.genesis(run), journal.votes().get(run)
         assert genesis is not None
-        chain = inspection.chains[run] = Chain(run, genesis)
-        for flaw in follow(chain, journal.commits(run), signatures.verify):
-            inspection.blame("journal", f"run {run[:SHORT]}: {flaw}")
+        chain = inspection.chains[run] = CommittedChain(run, genesis)
+        for violation in check_chain(chain, journal.commits(run), signatures.verify):
+            inspection.blame("journal", f"run {run[:SHORT]}: {violation}")
         if vote is not None:
             inspection.votes[run] = vote
-            for flaw in vote_flaws(chain, vote):
-                inspection.blame("journal", f"run {run[:SHORT]}: {flaw}")
+            for violation in vote_violations(chain, vote):
+                inspection.blame("journal", f"run {run[:SHORT]}: {violation}")
         for round_ in journal.conflicts(run):
             inspection.blame(
                 "agreement", f"run {run[:SHORT]}: two records are committed around round {round_}"
@@ -158,7 +159,7 @@ def _inspect_run(inspection: Inspection, journal: JournalReader, run: str) -> No
 
 
 def _inspect_blobs(inspection: Inspection, journal: JournalReader, run: str, member: Member) -> None:
-    """Check the models *member* must hold; what a running node has deleted since is no longer needed."""
+    """Check the models that *member* must hold; a running node may delete those it no longer needs."""
     blobs = inspection.place.read_blobs()
     missing: dict[str, str] = {}
     for _ in range(LOOKS):
@@ -177,9 +178,9 @@ def _inspect_blobs(inspection: Inspection, journal: JournalReader, run: str, mem
 
 
 def _needed(journal: JournalReader, run: str, member: Member) -> dict[str, str]:
-    """Return the digests of the models *member* must hold durably, and what each is.
+    """Return the digests of the models that *member* must hold durably, each with a description.
 
-    It vouched for what it accepted. Models of rounds it only heard of may be on their way, or never come.
+    These are the models that it has accepted. It may be pulling models of other rounds, or never get them.
     """
     with journal.snapshot():
         vote, commits, best = journal.votes().get(run), journal.last_commits(run, 2), journal.best_commit(run)
@@ -203,7 +204,7 @@ def _needed(journal: JournalReader, run: str, member: Member) -> dict[str, str]:
 
 
 def _compare(inspections: Sequence[Inspection]) -> Iterator[Fault]:
-    """Yield what is wrong between directories, as faults of the later one."""
+    """Yield the faults between directories; each is reported for the later directory."""
     for index, inspection in enumerate(inspections):
         yield from _age_faults(inspection, inspections)
         yield from _origin_faults(inspection, inspections)
@@ -223,13 +224,13 @@ def _journal_of(inspection: Inspection) -> str | None:
 
 
 def _age_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iterator[Fault]:
-    """Yield the fault of a journal of which others have seen later starts or more votes than it knows."""
+    """Yield a fault if others have seen later starts or more votes of this journal than it knows."""
     if inspection.member is None:
         return
     known = [other.incarnations.get(inspection.member, (0, 0)) for other in others]
     incarnation, votes = max(incarnation for incarnation, _ in known), max(votes for _, votes in known)
     with inspection.place.read_journal() as journal:
-        # Asked last: a node may have been started again, or have voted, meanwhile.
+        # Read last: the node may have started again, or voted, meanwhile.
         own_incarnation, own_votes = journal.starts(), journal.votes_cast_so_far()
     if own_incarnation < incarnation:
         text = f"it knows {own_incarnation} starts of its node, but others have seen start {incarnation}"
@@ -241,7 +242,7 @@ def _age_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iterato
 
 
 def _origin_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iterator[Fault]:
-    """Yield the fault of a run that names another record than the one it was continued from."""
+    """Yield a fault for each run that continues from another record than the one in its origin."""
     for run, chain in sorted(inspection.chains.items()):
         for origin in chain.genesis.continues:
             known = {
@@ -255,12 +256,12 @@ def _origin_faults(inspection: Inspection, others: Sequence[Inspection]) -> Iter
 
 
 def _disagreements(one: Inspection, other: Inspection, run: str) -> Iterator[str]:
-    """Yield how two journals contradict each other about *run*."""
+    """Yield the contradictions between two journals about *run*."""
     mine, theirs = one.chains[run], other.chains[run]
     for round_ in range(1, min(mine.round, theirs.round) + 1):
         if mine.digest(round_) != theirs.digest(round_):
             yield f"round {round_} is committed with another record than elsewhere"
-            return  # what follows differs as well
+            return  # later rounds differ as well
     for vote, chain in ((one.votes.get(run), theirs), (other.votes.get(run), mine)):
         if vote is not None:
             yield from contradiction(chain, vote)
@@ -271,7 +272,7 @@ def _disagreements(one: Inspection, other: Inspection, run: str) -> Iterator[str
 
 
 def _accepted(vote: Vote | None) -> dict[tuple[int, Ballot], str]:
-    """Return what was accepted, if anything: round and ballot, and the digest of that record."""
+    """Return the accepted record, if any: its digest, by round and ballot."""
     if vote is None or vote.accepted is None or vote.accepted_ballot is None:
         return {}
     return {(vote.round, vote.accepted_ballot): record_digest(vote.accepted)}

@@ -1,9 +1,9 @@
-"""Whether SQLite's log has lost commits that were flushed.
+"""Finds out whether SQLite's write-ahead log has lost commits that were flushed.
 
-After a crash SQLite takes from the log (the `-wal` file) what is intact up to the first frame that is not,
-and drops the rest as a write that a power cut tore. But a torn write belongs to the one transaction that was
-not flushed: nothing comes behind it. Where a finished transaction and more come behind a broken frame, a bit
-was lost, and with it votes that were told to others. (The format: https://sqlite.org/walformat.html.)
+After a crash SQLite takes from the log (the `-wal` file) the intact frames up to the first broken one, and
+drops the rest as a write torn by a power cut. But a torn write belongs to the one transaction that was not
+flushed, and nothing comes after it. Where a complete transaction and more come after a broken frame, a bit
+was lost, and with it votes that other nodes know of. (The format: https://sqlite.org/walformat.html.)
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _FRAME = struct.Struct(">6I")
 """Page, pages of the database after a commit (else 0), two salts, two checksums."""
 
 _MAGIC = 0x377F0682
-"""The lowest bit says whether checksums read words with the highest byte first."""
+"""The lowest bit tells whether checksums read big-endian words."""
 
 _WORD = 2**32 - 1
 
 
 def has_lost_commits(path: Path) -> bool:
-    """Whether the log at *path* has a broken frame with a finished transaction, and more, behind it.
+    """Whether the log at *path* has a broken frame with a complete transaction, and more, after it.
 
-    To be asked before SQLite opens the database.
+    Call it before SQLite opens the database.
 
     Raises:
         OSError: the disk refused.
@@ -54,7 +54,7 @@ def _has_lost_commits(file: BinaryIO) -> bool:
         if is_intact:
             sums = _checksum(frame[_FRAME.size :], _checksum(frame[:8], sums, order), order)
             is_intact = its_salts == salts and sums == (one, two)
-        if not is_intact and its_salts == salts:  # others are of an earlier log that was written over
+        if not is_intact and its_salts == salts:  # frames with other salts are of an earlier, overwritten log
             if is_behind_commit:
                 return True
             is_behind_commit = pages > 0

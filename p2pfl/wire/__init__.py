@@ -1,1 +1,1 @@
-"""Bytes to values and back: frames, the link's own frames, the codec. Pure: no socket, no clock."""
+"""Frames on connections: their bytes, bounds and codecs, without any I/O."""

@@ -1,15 +1,15 @@
-"""The few bytes around a blob on a bulk connection.
+"""The frames around a blob on a bulk connection.
 
-    puller    frame(BlobRequest) -> holder                        <- 8-byte big-endian length of the whole
-    blob, then its bytes from the offset on or                            <- 8 bytes of 0xff, then
-    frame(BlobRefusal)
+    puller    frame(BlobRequest) ->
+    holder        <- 8-byte big-endian length of the whole blob, then its bytes from the offset on
+                     or 8 bytes of 0xff, then frame(BlobRefusal)
 
-The length is the whole blob's although only the rest follows, so that the puller compares it with the only
-length it accepts before it makes room for a byte. A connection carries any number of blobs, one after
-another: the next request is sent when the last answer has been read.
+The length is that of the whole blob, although only the rest follows: the puller compares it with the only
+acceptable length before it makes room for a byte. A connection carries any number of blobs one after another:
+the puller sends the next request after it has read the last answer.
 
 The puller may be the dialer or the listener. A holder that dials, because it was called over the link
-(`p2pfl.wire.links.Call`), says so with frame(Serve) first; then requests come as on any other connection.
+(`p2pfl.wire.links.Call`), first sends frame(Serve); then requests follow as on any other connection.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from p2pfl.wire.frames import encode_frame
 LENGTH_BYTES = 8
 
 REFUSED = 2**64 - 1
-"""In place of a length: a refusal follows. No file is that long."""
+"""Sent in place of a length when a refusal follows; no file is that long."""
 
 MAX_BULK_FRAME_BYTES = 2048
-"""A request takes about 120 bytes, a refusal with the longest reason in four-byte letters 1,250."""
+"""A request has about 120 bytes, a refusal with the longest reason in four-byte characters 1,250."""
 
 
 class BlobRequest(Struct, frozen=True, tag="pull"):
-    """Send me blob *digest* from byte *offset* on."""
+    """Asks for blob *digest* from byte *offset* on."""
 
     digest: Digest
     offset: Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class Serve(Struct, frozen=True, tag="serve"):
-    """I dialled because you called: ask me for blobs on this connection."""
+    """Sent by a holder that dials because it was called: requests may follow on this connection."""
 
     ticket: Nonce
-    """The one of the call."""
+    """Ticket of the call."""
 
 
 BulkOpening = BlobRequest | Serve
@@ -53,7 +53,7 @@ BulkOpening = BlobRequest | Serve
 
 
 class BlobRefusal(Struct, frozen=True, tag="no"):
-    """I do not send it."""
+    """The holder does not send the blob."""
 
     code: Literal["absent", "busy", "offset", "role", "protocol"]
     """"busy": ask again later; "absent": ask elsewhere."""
@@ -77,7 +77,7 @@ def decode_request(body: bytes) -> BlobRequest:
     """Return the request in a frame's *body*.
 
     Raises:
-        ProtocolError: it is none.
+        ProtocolError: it is no such frame.
     """
     return _understood(_requests, body)
 
@@ -88,7 +88,7 @@ def encode_serve(serve: Serve) -> bytes:
 
 
 def decode_opening(body: bytes) -> BulkOpening:
-    """Return what the dialer's first frame of a bulk connection says.
+    """Return the dialer's first frame of a bulk connection.
 
     Raises:
         ProtocolError: it is neither a request nor an offer to serve.
@@ -97,12 +97,12 @@ def decode_opening(body: bytes) -> BulkOpening:
 
 
 def encode_length(length: int) -> bytes:
-    """Return the first bytes of an answer that sends the blob."""
+    """Return the length in front of a blob's bytes."""
     return length.to_bytes(LENGTH_BYTES, "big")
 
 
 def encode_refusal(refusal: BlobRefusal) -> bytes:
-    """Return the whole of an answer that does not."""
+    """Return the whole answer that refuses a blob."""
     return encode_length(REFUSED) + encode_frame(_encode(refusal), MAX_BULK_FRAME_BYTES)
 
 
@@ -110,7 +110,7 @@ def decode_refusal(body: bytes) -> BlobRefusal:
     """Return the refusal in a frame's *body*.
 
     Raises:
-        ProtocolError: it is none.
+        ProtocolError: it is no such frame.
     """
     try:
         return _refusals.decode(body)
@@ -121,10 +121,10 @@ def decode_refusal(body: bytes) -> BlobRefusal:
 
 
 def check_announced(announced: int, expected: int) -> None:
-    """Compare the length a holder *announced* with the only one that fits.
+    """Check the length that a holder *announced*.
 
     Raises:
-        BlobError: they differ.
+        BlobError: it is not the *expected* one.
     """
     if announced != expected:
         raise BlobError(f"a blob of {announced} bytes was announced where only one of {expected} bytes fits")

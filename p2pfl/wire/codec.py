@@ -1,7 +1,7 @@
-"""Values to frame bodies (MessagePack) and back.
+"""The codec of control frames: values to MessagePack bodies and back.
 
-One decoder knows every frame there is and checks types and bounds while it reads: nobody behind it sees a
-value it would have to doubt. Nothing from a peer is ever unpickled: that would run its code.
+One decoder knows all frames and checks types and bounds while it reads, so the code behind it needs no checks
+of its own. Nothing from a peer is ever unpickled: that would run the peer's code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from p2pfl.text import one_line
 from p2pfl.wire.links import LinkFrame
 
 ControlFrame = LinkFrame | Message
-"""Whatever may be in a frame of a control connection."""
+"""Everything that a frame of a control connection may hold."""
 
 Frame = TypeVar("Frame")
 
@@ -31,7 +31,7 @@ def encode(frame: ControlFrame) -> bytes:
 
 
 def decode(body: bytes) -> ControlFrame:
-    """Return what *body* says.
+    """Return the frame in *body*.
 
     Raises:
         VersionError: it holds a specification with a tag this version does not know.
@@ -42,7 +42,7 @@ def decode(body: bytes) -> ControlFrame:
 
 
 def understood(decoder: msgspec.msgpack.Decoder[Frame], body: bytes) -> Frame:
-    """Return what *decoder* makes of *body*.
+    """Decode *body* with *decoder*.
 
     Raises:
         ProtocolError: it is not MessagePack, has an unknown tag, or a field that is missing, unknown,

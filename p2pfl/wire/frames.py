@@ -1,7 +1,7 @@
 """Frames: a 4-byte big-endian length, then that many bytes.
 
-Sans-IO, so that the same few lines serve every transport, the tests and the fuzzer. The length is judged as
-soon as its four bytes are here: a peer that announces 4 GiB makes this node store four bytes.
+Sans-IO, so that the same code serves every transport, the tests and the fuzzer. The length is checked as soon
+as its four bytes are here: a peer that announces 4 GiB makes this node store four bytes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ def encode_frame(body: bytes, max_bytes: int) -> bytes:
     """Return *body* as a frame.
 
     Raises:
-        FrameError: the body is empty or longer than *max_bytes*; sending it would only end the link over
-        there.
+        FrameError: the body is empty or longer than *max_bytes*: the receiver would end the link.
     """
     _check_length(len(body), max_bytes)
     return len(body).to_bytes(HEADER_BYTES, "big") + body
@@ -30,13 +29,12 @@ class FrameDecoder:
         self._buffer = bytearray()
 
     def feed(self, data: bytes | bytearray | memoryview = b"") -> list[bytes]:
-        """Take the next bytes of the stream; return the bodies that are complete now, in order.
+        """Append the next bytes of the stream; return the bodies that are complete now, in order.
 
-        What came before a bad frame is returned first, the next call raises then: a peer's last words count.
+        Frames before a bad one are returned first, and the next call raises: the last frames of a peer count.
 
         Raises:
-            FrameError: the next frame is empty or announces more than the limit; nothing after it has a
-            meaning.
+            FrameError: the next frame is empty or longer than the limit; the rest of the stream is unusable.
         """
         self._buffer += data
         bodies: list[bytes] = []
@@ -59,11 +57,11 @@ class FrameDecoder:
 
     @property
     def is_inside(self) -> bool:
-        """Whether a part of a frame is here, and the rest not yet."""
+        """Whether only a part of a frame has arrived so far."""
         return bool(self._buffer)
 
     def end(self) -> None:
-        """Say that the stream has ended.
+        """Tell the decoder that the stream has ended.
 
         Raises:
             FrameError: it ended inside a frame.

@@ -1,18 +1,18 @@
-"""What an observer and a node say to each other, on connections of a kind of their own.
+"""The frames between an observer and a node, on connections of their own kind.
 
-An observer is a program of a person: a screen, `p2pfl watch`, a command. It follows what a node tells
-(`p2pfl.events`) and may give commands, as far as the node lets it. A connection goes
+An observer is a program that a person uses: a screen, `p2pfl watch`, a command. It follows the events of a
+node (`p2pfl.events`) and may send commands, as far as the node allows it. On a connection are sent
 
-    observer   WATCH ->                      who asks, from where on, or only to give commands
-    node                 <- GREETING         who the node is, what the observer may do; or REFUSAL
-    node                 <- HISTORY, HAPPENED, ... CAUGHT_UP    what lies behind, and that this was all of it
-    node                 <- HAPPENED ...     what happens, as it happens
+    observer   WATCH ->                      who asks, and from which event on; or that only commands follow
+    node                 <- GREETING         who the node is, and the observer's rights; or DENIAL
+    node                 <- HISTORY, HAPPENED, ... CAUGHT_UP    the past, and its end
+    node                 <- HAPPENED ...     new events
     observer   ORDER ->                      a command, at any time
-    node                 <- ANSWER           done, or why not
+    node                 <- ANSWER           the command is done, or why not
 
-Frames are those of control connections: 4 bytes of length and a MessagePack body. The node checks every
-frame of an observer; an observer trusts its node as far as types go and no further: names in events are
-other devices' words.
+Frames are encoded like those of control connections: 4 bytes of length and a MessagePack body. The node
+checks every frame of an observer. The observer checks types only, and treats names in events as text of other
+devices.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from p2pfl.messages import Struct
 from p2pfl.wire.codec import understood
 
 OBSERVING_VERSION = 2
-"""Of these frames and of the events in them. Another one is refused with a sentence that names both."""
+"""Version of these frames and of the events in them. Another version is refused with a message that names
+both."""
 
 MAX_BATCH_BYTES = 256 * 1024
-"""About, of the events or rounds put into one frame: a control frame has at most 1 MiB."""
+"""Approximate size of the events or rounds in one frame; a control frame has at most 1 MiB."""
 
 Item = TypeVar("Item", Published, RoundRow)
 
 Token = Annotated[str, Meta(max_length=64)]
 
 Stream = Annotated[str, Meta(pattern=r"^([0-9a-f]{32})?\Z")]
-"""Names one process of a node: sequence numbers belong to it."""
+"""Identifier of a node's process: sequence numbers are counted in one process."""
 
-What = Literal["start", "pause", "resume", "stop", "stop-now", "save", "leave"]
-"""Commands. "start" ends the node's `--wait`; "pause", "resume", "stop" (after the open round) and "stop-now"
-(with the updates there are) are wishes to the whole federation; "save" copies the last committed model into
-the node's data directory; "leave" makes this one node leave politely."""
+CommandName = Literal["start", "pause", "resume", "stop", "stop-now", "save", "leave"]
+"""Names of commands. "start" ends the node's `--wait`. "pause", "resume", "stop" (after the open round) and
+"stop-now" (with the updates that are here) are control requests to the whole federation. "save" copies the
+last committed model into the node's data directory. "leave" makes this node leave politely."""
 
 
 class WatchRequest(Struct, frozen=True, tag="watch"):
@@ -52,24 +53,24 @@ class WatchRequest(Struct, frozen=True, tag="watch"):
     version: Annotated[int, Meta(ge=1, le=2**16)]
     software: Annotated[str, Meta(min_length=1, max_length=64)]
     token: Token
-    """What the node wrote into its data directory: who can read it there is the local user. May be empty."""
+    """Secret in the node's data directory: only the local user can read it. Empty for other users."""
     follow: bool
-    """False: nothing is to be sent but answers to commands."""
+    """Whether events are wanted; if not, the node sends only results of commands."""
     stream: Stream
-    """The stream it saw before; empty for none."""
+    """The stream that the observer followed before; empty for none."""
     after: Annotated[int, Meta(ge=0, le=2**53)]
-    """The last number it saw of that stream: the node goes on behind it where it still can."""
+    """The last sequence number it saw in that stream; the node continues behind it where it can."""
 
 
-class Order(Struct, frozen=True, tag="order"):
+class ObserverCommand(Struct, frozen=True, tag="order"):
     """A command."""
 
     number: Annotated[int, Meta(ge=0, le=2**31)]
-    """Chosen by the observer; comes back in the answer."""
-    what: What
+    """Chosen by the observer; repeated in the result."""
+    what: CommandName
 
 
-class Greeting(msgspec.Struct, frozen=True, tag="greeting"):
+class ObserverWelcome(msgspec.Struct, frozen=True, tag="greeting"):
     """The node's first frame."""
 
     version: int
@@ -78,59 +79,67 @@ class Greeting(msgspec.Struct, frozen=True, tag="greeting"):
     node: str
     federation: str
     who: str
-    """The observer, as the node knows and logs it."""
+    """The observer's name, as the node logs it."""
     role: Literal["local", "operator", "observer"]
-    may: tuple[What, ...]
-    """What it may command, whatever the moment: "start" is only there where a node has `--wait`."""
+    may: tuple[CommandName, ...]
+    """Commands that the observer may send at some time; "start" only where the node has `--wait`."""
     stream: str
     resumed: bool
-    """Whether what follows goes on where the observer stopped. Otherwise it is told everything anew."""
+    """Whether the node continues where the observer stopped; otherwise it sends everything again."""
 
 
-class History(msgspec.Struct, frozen=True, tag="history"):
-    """Committed rounds that lie behind, in order, from the node's journal."""
+class HistoryBatch(msgspec.Struct, frozen=True, tag="history"):
+    """Earlier committed rounds from the node's journal, in order."""
 
     rounds: tuple[RoundRow, ...]
 
 
-class Happened(msgspec.Struct, frozen=True, tag="happened"):
-    """Events in order. Of those told anew some are missing: what later ones made void."""
+class EventBatch(msgspec.Struct, frozen=True, tag="happened"):
+    """Events in order. Events that are sent again leave out those that later events replace."""
 
     events: tuple[Published, ...]
 
 
 class HistoryEnd(msgspec.Struct, frozen=True, tag="caught_up"):
-    """All that lies behind was sent."""
+    """End of the past: everything after this frame is new."""
 
     seq: int
-    """The number of the last event of this process so far."""
+    """Sequence number of this process's last event so far."""
 
 
-class Answer(msgspec.Struct, frozen=True, tag="answer"):
-    """What came of a command."""
+class CommandResult(msgspec.Struct, frozen=True, tag="answer"):
+    """The result of a command."""
 
     number: int
     refused: str
-    """Why it was not done; empty when it was."""
+    """Why the command was refused; empty when it was done."""
     text: str
-    """What it did, in half a sentence; empty where it was not done."""
+    """What the command did, in half a sentence; empty when it was refused."""
 
 
-class Denial(msgspec.Struct, frozen=True, tag="denial"):
-    """The node refuses the observer, or drops it, and closes; the reason is for people."""
+class ObserverRefusal(msgspec.Struct, frozen=True, tag="denial"):
+    """The node refuses or drops the observer, and closes the connection; the reason is for people."""
 
     reason: str
 
 
 class ObserverHeartbeat(msgspec.Struct, frozen=True, tag="beat"):
-    """Sent when nothing else was for a second: the node lives."""
+    """Sent after a second without other frames, to show that the node lives."""
 
 
-ObserverFrame = WatchRequest | Order
-"""What an observer may send."""
+ObserverFrame = WatchRequest | ObserverCommand
+"""All frames of an observer."""
 
-NodeFrame = Greeting | History | Happened | HistoryEnd | Answer | Denial | ObserverHeartbeat
-"""What a node may send to an observer."""
+NodeFrame = (
+    ObserverWelcome
+    | HistoryBatch
+    | EventBatch
+    | HistoryEnd
+    | CommandResult
+    | ObserverRefusal
+    | ObserverHeartbeat
+)
+"""All frames of a node to an observer."""
 
 _encoder = msgspec.msgpack.Encoder()
 _of_observer: msgspec.msgpack.Decoder[ObserverFrame] = msgspec.msgpack.Decoder(ObserverFrame)
@@ -143,7 +152,7 @@ def encode(frame: ObserverFrame | NodeFrame) -> bytes:
 
 
 def decode_observer(body: bytes) -> ObserverFrame:
-    """Return what an observer says.
+    """Return the frame of an observer in *body*.
 
     Raises:
         ProtocolError: it is not MessagePack, or no frame of an observer.
@@ -152,7 +161,7 @@ def decode_observer(body: bytes) -> ObserverFrame:
 
 
 def decode_node(body: bytes) -> NodeFrame:
-    """Return what a node says.
+    """Return the frame of a node in *body*.
 
     Raises:
         ProtocolError: it is not MessagePack, or no frame of a node to an observer.
@@ -161,7 +170,7 @@ def decode_node(body: bytes) -> NodeFrame:
 
 
 def batches(items: Iterable[Item], max_bytes: int = MAX_BATCH_BYTES) -> Iterator[tuple[Item, ...]]:
-    """Cut *items* into runs whose encodings take about *max_bytes*; one item alone may take more."""
+    """Split *items* into batches of about *max_bytes*, encoded; a single item may be longer."""
     batch: list[Item] = []
     room = max_bytes
     for item in items:

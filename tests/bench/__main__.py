@@ -1,7 +1,7 @@
-"""All benches one after another: `python -m tests.bench`; see README.md beside this file.
+"""Run all benches one after another: `python -m tests.bench`; see README.md in this folder.
 
-Each runs in a process (and process group) of its own, so that neither its memory nor its failure touches the
-next one. Nothing is judged by the exit code but whether every bench came to its end.
+Each bench runs in its own process and process group, so its memory use or failure does not affect the next
+one. The exit code only says whether every bench completed; budgets do not affect it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from tests.bench.report import Bench, Report, markdown, read_json, write_json
 from tests.support.source import ROOT
 
 BENCHES = ("start", "screen", "pull", "training", "round", "observers", "scale", "faults")
-"""In this order: those that need a quiet machine most come first."""
+"""In the order of execution: benches that are most sensitive to other load come first."""
 
 PEERS = ("flower", "flower_legacy", "p2pfl_pypi")
 """Modules of `tests.bench.peers`."""
 
 LIMIT_SECONDS = 600.0
-"""For one bench; each takes a minute or two on a quiet machine."""
+"""Time limit of one bench. Each takes one to two minutes on an idle machine."""
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
 
 
 def main() -> int:
-    """Run what the command line asks for; return 1 if a bench failed."""
+    """Run the benches that the command line selects; return 1 if one failed."""
     parser = _parser()
     options = parser.parse_args()
     if options.write_readme and (options.only or options.quick):
@@ -58,11 +58,11 @@ def main() -> int:
 
 
 def put_between_markers(page: Path, text: str) -> None:
-    """Replace what stands between the markers in *page* by *text*."""
+    """Replace the lines between the markers in *page* with *text*."""
     before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        sys.exit(f"{page.name} lacks the lines between which the figures stand: {BEGIN}{END}")
+        sys.exit(f"{page.name} lacks the lines that enclose the figures: {BEGIN}{END}")
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
@@ -76,12 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller sizes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE")
     parser.add_argument("--write-readme", action="store_true", help="put the table into README.md here")
-    parser.add_argument("--peers", type=Path, metavar="DIR", help="also other programs, prepared in DIR")
+    parser.add_argument("--peers", type=Path, metavar="DIR", help="also run other programs, installed in DIR")
     return parser
 
 
 def _commands(options: argparse.Namespace) -> dict[str, list[str]]:
-    """Return what to start for each bench wanted, by its name."""
+    """Return the command of each selected bench, by name."""
     quick = ["--quick"] if options.quick else []
     found = {name: ["-m", f"tests.bench.bench_{name}", *quick] for name in BENCHES}
     if options.peers is not None:
@@ -93,7 +93,7 @@ def _commands(options: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def _run(name: str, command: list[str]) -> Bench:
-    """Run one bench in a process of its own; return what it found, or why it found nothing."""
+    """Run one bench in its own process; return its figures, or why there are none."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         path = Path(folder) / "report.json"
@@ -107,7 +107,7 @@ def _run(name: str, command: list[str]) -> Bench:
         except subprocess.TimeoutExpired:
             fault = f"it took longer than {LIMIT_SECONDS:g} s and was ended"
         finally:
-            with contextlib.suppress(ProcessLookupError):  # what is left of it
+            with contextlib.suppress(ProcessLookupError):  # no process of the group is left
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         try:

@@ -1,7 +1,7 @@
 """The command line of one bench: `python -m tests.bench.bench_pull [--quick] [--json FILE]`.
 
 A bench is a module with a function `measure(settings)` that yields figures; its last lines call `run`. The
-run of all benches starts each by this same command line.
+run of all benches (`tests.bench.__main__`) starts each bench with the same command line.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from tests.bench.report import Bench, Figure, Report, heading, line, write_json
 
 @dataclass(frozen=True)
 class Settings:
-    """What every bench is told."""
+    """Settings of a bench run."""
 
     folder: Path
-    """Empty, on the disk temporary files go to; removed afterwards."""
+    """An empty folder on the disk of temporary files; deleted afterwards."""
     is_quick: bool
-    """Take fewer repetitions and leave large sizes out: half a minute a bench at most."""
+    """Fewer repetitions and no large models: at most half a minute for a bench."""
 
 
 Measure = Callable[[Settings], Iterator[Figure]]
 
 
 def run(name: str, measure: Measure) -> None:
-    """Be the program of bench *name*."""
+    """Parse the command line and run bench *name*."""
     options = parser(measure.__doc__ or "").parse_args()
     report_on(name, measure, is_quick=options.quick, json=options.json)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """Return the options every bench has; one may add its own."""
+    """Return a parser with the options of every bench; a bench may add its own."""
     found = argparse.ArgumentParser(description=description)
     found.add_argument("--quick", action="store_true", help="fewer repetitions, smaller sizes")
     found.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
@@ -45,9 +45,9 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def report_on(name: str, measure: Measure, *, is_quick: bool, json: Path | None) -> None:
-    """Run *measure*, print its figures as they come, and write them to *json* if given.
+    """Run *measure*, print each figure when it is known, and write all of them to *json* if given.
 
-    What was found before a failure is written too; the failure goes on to the caller.
+    After a failure, the figures so far are written too, and the exception is raised again.
     """
     machine, commit = describe_machine(), describe_commit()
     began = time.monotonic()

@@ -1,6 +1,7 @@
-"""The models of the benches: layers of a given width and nothing learnt, so that only the moving of bytes counts.
+"""Sizes of the benches' models, which are never trained: the benches measure the transfer of their bytes.
 
-Standard library only: the benches of peers import it in virtual environments of their own.
+Standard library only: the programs of `tests.bench.peers` import this module in their own virtual
+environments.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ WIDTHS: dict[str, tuple[int, ...]] = {
 """Fully connected layers with biases, float32: 396,210, 11,053,834 and 99,856,458 parameters."""
 
 WORK = "BALLAST_WORK"
-"""Environment variable: the folder in which each worker notes how long its own work took, a line a round; none where it is not set."""
+"""Environment variable: folder in which each worker writes the seconds of its own work, one line for each
+round.
+
+Not set: the workers write nothing.
+"""
 
 
 def shapes(model: str) -> list[tuple[int, ...]]:
-    """Return the shapes of *model*'s tensors: a layer's weights [out, in], then its biases [out]."""
+    """Return the shapes of *model*'s tensors: for each layer weights [out, in] and biases [out]."""
     return [shape for before, after in pairwise(WIDTHS[model]) for shape in ((after, before), (after,))]
 
 
 def parameters(model: str) -> int:
-    """Return how many numbers *model* has."""
+    """Return the number of parameters of *model*."""
     return sum(before * after + after for before, after in pairwise(WIDTHS[model]))

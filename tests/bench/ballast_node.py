@@ -1,4 +1,4 @@
-"""`p2pfl node` with the task `ballast` of the benches and a worker that does not train."""
+"""The program `p2pfl node` with the benches' task `ballast` and a worker that does not train."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from p2pfl.runtime import node as runtime
 from tests.bench.ballast import WIDTHS
 
 PROGRAM = ("-m", "tests.bench.ballast_node")
-"""To be given to `tests.support.processes.Fleet.start`."""
+"""Argument of `tests.support.processes.Fleet.start`."""
 
 
 def register() -> None:
-    """Make the task known to this process."""
+    """Add the task to the catalogue of this process."""
     catalogue.CATALOGUE["ballast"] = catalogue.TaskEntry(
         name="ballast",
         summary="nothing to learn",
@@ -41,7 +41,7 @@ def register() -> None:
 
 
 def worker_of_ballast(settings: WorkerSettings, **options: Any) -> Worker:
-    """Return a `Worker` that runs the program of the benches."""
+    """Return a `Worker` that starts `tests.bench.ballast_worker`."""
     program = (sys.executable, "-P", "-m", "tests.bench.ballast_worker")
     return Worker(msgspec.structs.replace(settings, program=program), **options)
 

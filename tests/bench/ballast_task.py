@@ -1,7 +1,7 @@
-"""The task of the benches: see `tests.bench.ballast`. Its data are nothing that could be learnt.
+"""The task of the benches, with the models of `tests.bench.ballast` and meaningless data.
 
-Members evaluate one sample each: all that a round has to do is done, and the model's own work, which the other
-programs of the benches leave out, takes next to nothing.
+Each member evaluates one example. So a round has all its steps, and the computation of the model, which the
+other programs in the comparison leave out, takes almost no time.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from p2pfl.learning.task import Data, Task
 from tests.bench.ballast import WIDTHS
 
 MEMBERS = 16
-"""As many as any bench has."""
+"""Largest number of members in a bench."""
 
-TRAIN_SAMPLES = 10 * MEMBERS
+TRAIN_EXAMPLES = 10 * MEMBERS
 
 
 class Ballast:
-    """See `p2pfl.learning.task.Task`."""
+    """The `p2pfl.learning.task.Task` of the benches."""
 
     def load(self, places: DataPlaces, /) -> Data:
-        x = torch.zeros(TRAIN_SAMPLES, 784)
-        y = torch.arange(TRAIN_SAMPLES) % 10
+        x = torch.zeros(TRAIN_EXAMPLES, 784)
+        y = torch.arange(TRAIN_EXAMPLES) % 10
         return Data(x, y, x[:MEMBERS], y[:MEMBERS], tuple("0123456789"))
 
     def build(self, model: str) -> nn.Module:

@@ -1,6 +1,6 @@
-"""The worker of the benches: instead of training it returns the perturbed parent (`--no-train` of the benches).
+"""The worker of the benches: instead of training, it returns the parent model with perturbed parameters.
 
-It perturbs in NumPy, on one thread, as the other programs of the benches do.
+It uses NumPy on one thread, like the other programs in the comparison.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How long a federation of four takes to get over a killed aggregator, a killed member, and a node's return.
+"""Measure how fast a federation of four recovers from a killed aggregator or member, and from a restart.
 
-Real nodes, ended with SIGKILL when their own events say that the moment has come, and started again with the
-same command. One of them hands its update in `PACE` seconds late: so a round is open long enough to be hit, and
-a member that dies is the one all others wait for, which is the worst case. One federation lives through all
-kills. Times are those the nodes wrote beside their events.
+Real nodes are killed with SIGKILL at a moment that their own events show, and started again with the same
+command. One member, the slow one, submits its update `PACE` seconds late: so a round is open long enough to
+kill a node in it, and the killed member is the one that all others wait for, which is the worst case. All
+kills happen in one federation. Times are the time stamps of the nodes' events.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAMES = ("ada", "ben", "cleo", "dan")
 SLOW = "dan"
 
 PACE = 1.0
-"""Seconds after the begin of its training that the slow one hands its update in."""
+"""Delay in seconds from the start of the slow member's training to its update."""
 
 OPTIONS = ("--task=ballast", "--model=0.4m", "--rounds=100000", f"--min-nodes={len(NAMES)}")
 
@@ -34,7 +34,7 @@ EventT = TypeVar("EventT", bound=events.Event)
 
 
 def measure(settings: Settings) -> Iterator[Figure]:
-    """Yield the medians of so many kills of each kind, and what was trained in vain."""
+    """Yield the median recovery times, and the number of repeated trainings."""
     times = 2 if settings.is_quick else 10
     story = asyncio.run(live_through(settings.folder, times))
     for what, seconds, budget in (
@@ -56,7 +56,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
 
 async def live_through(folder: Path, times: int) -> Story:
-    """Kill so many aggregators and so many members in one federation; return what was measured."""
+    """Kill *times* aggregators and *times* members in one federation; return the measurements."""
     async with fleet(folder) as opened:
         story = Story(opened)
         await story.begin()
@@ -67,7 +67,7 @@ async def live_through(folder: Path, times: int) -> Story:
 
 
 class Story:
-    """The federation and its times, in seconds."""
+    """The federation and its recovery times in seconds."""
 
     def __init__(self, opened: Fleet) -> None:
         self._fleet = opened
@@ -81,7 +81,7 @@ class Story:
         self.retrained = 0
 
     async def begin(self) -> None:
-        """Start the nodes."""
+        """Start the nodes and wait for a round with all updates."""
         for name in NAMES:
             await self._start(name)
         await self._all_are_counted()
@@ -103,7 +103,7 @@ class Story:
         await self._restart(name)
 
     async def kill_a_member(self) -> None:
-        """Kill the slow member when all others have handed their updates in."""
+        """Kill the slow member when all others have finished their training."""
         watcher = self._nodes[NAMES[0]]
         after = _last_round(watcher)
         round_ = await until(lambda: self._waiting_for_slow(after), "a round that waits", watcher)
@@ -117,7 +117,7 @@ class Story:
         await self._restart(SLOW)
 
     def _collecting(self, after: int) -> tuple[int, str] | None:
-        """Return a round later than *after* that waits for the slow one, and its aggregator."""
+        """Return the open round and its aggregator's name, if the round is later than *after*."""
         for node in self._nodes.values():
             elected = node.all(events.Elected)
             last = elected[-1] if elected else None
@@ -126,7 +126,7 @@ class Story:
         return None
 
     def _waiting_for_slow(self, after: int) -> int | None:
-        """Return a round later than *after* in which all but the slow one have trained, and another aggregates."""
+        """Return the open round if it waits only for the slow member, which is not its aggregator."""
         collecting = self._collecting(after)
         if collecting is None or collecting[1] == SLOW:
             return None
@@ -136,13 +136,13 @@ class Story:
         return None
 
     def _kill(self, name: str) -> tuple[float, list[Process]]:
-        """Kill a node; return when that was, and the others."""
+        """Kill node *name*; return the time of the kill and the other nodes."""
         killed_at = time.time()
         self._nodes[name].signal(signal.SIGKILL)
         return killed_at, [node for other, node in self._nodes.items() if other != name]
 
     async def _restart(self, name: str) -> None:
-        """Start a killed node again, wait until it is a member as before, and note how long that took."""
+        """Restart a killed node, wait until its update counts again, and record the durations."""
         self._count_retrained(self._nodes[name])
         self._nodes[name].end()
         began = time.time()
@@ -164,7 +164,7 @@ class Story:
         return node
 
     async def _all_are_counted(self) -> None:
-        """Wait for a round with the updates of all."""
+        """Wait for a commit with the updates of all nodes."""
         watcher = self._nodes[NAMES[0]]
         after = _last_round(watcher)
         await watcher.until(
@@ -174,7 +174,7 @@ class Story:
     async def _first(
         self, nodes: list[Process], kind: type[EventT], condition: Callable[[EventT, float], bool]
     ) -> float:
-        """Wait for an event of *kind* on any of *nodes*; return when the first one was."""
+        """Wait for an event of *kind* with *condition* on any of *nodes*; return the earliest time."""
 
         def look() -> float | None:
             times = [at for node in nodes if (at := _at(node, kind, condition)) is not None]
@@ -184,7 +184,7 @@ class Story:
 
 
 def _at(node: Process, kind: type[EventT], condition: Callable[[EventT, float], bool]) -> float | None:
-    """Return when the first event of *kind* was for which *condition* holds of it and its time."""
+    """Return the time of the first event of *kind* for which *condition(event, time)* holds."""
     node.all(kind)
     return next(
         (
@@ -197,7 +197,7 @@ def _at(node: Process, kind: type[EventT], condition: Callable[[EventT, float], 
 
 
 def _last_round(node: Process) -> int:
-    """Return the last round *node* knows as committed."""
+    """Return the last round that *node* has committed, 0 before the first."""
     return max((event.round for event in node.all(events.Committed)), default=0)
 
 

@@ -1,10 +1,10 @@
-"""How much longer a round takes while somebody watches a node.
+"""Measure how much an observer of a node slows down a round.
 
-Four real nodes with real workers on loopback, over TLS, run rounds of the task `ballast`. For some rounds
-nobody watches, for as many one observer follows one of the nodes as a screen does, folding all it is told into
-the state that a screen shows, in a process of its own; in turns, many times, since a machine is never as quiet
-as it was. What is compared are the medians of each turn, over all nodes; and, since other programs stretch rounds
-as well, also the processor time that the watched node's own process took.
+Four real nodes with real workers on loopback, over TLS, run rounds of the task `ballast`. A turn is some
+rounds without an observer and as many with one, in its own process, which folds all events of one node into
+the state of a screen. There are many turns, since the load of the machine changes. The bench compares the
+medians of both halves of a turn over all nodes. Other programs slow rounds down too, so it also compares the
+CPU time of the observed node's process.
 """
 
 from __future__ import annotations
@@ -36,29 +36,32 @@ QUICK_RUNS = (("0.4m", 8, 6),)
 WATCHER = ("-m", "tests.bench.watcher")
 
 BUDGET = 1.02
-"""Of the time of a round without an observer."""
+"""As a multiple of a round without an observer."""
 
 
 class Half(NamedTuple):
-    """Half a turn: rounds *first* to *last*, all watched or all not."""
+    """Half of a turn: rounds *first* to *last*, either all observed or none."""
 
     is_watched: bool
     first: int
     last: int
     cpu: float
-    """Seconds of processor that the node took for a round, in its own process."""
+    """CPU seconds of the node's process for each round."""
 
 
 class Turns(NamedTuple):
-    """What all turns came to: watched by unwatched for each, and how long a round took unwatched."""
+    """Results of all turns."""
 
     rounds: list[float]
+    """For each turn, the median round time observed, divided by the one not observed."""
     cpu: list[float]
+    """The same ratio of the CPU time."""
     seconds: float
+    """Median time of a round that is not observed."""
 
 
 def measure(settings: Settings) -> Iterator[Figure]:
-    """Yield by how much an observer stretches a round, for models of two sizes."""
+    """Yield the slow-down by an observer, for models of two sizes."""
     for model, turns, rounds in QUICK_RUNS if settings.is_quick else RUNS:
         folder = settings.folder / model
         folder.mkdir()
@@ -75,7 +78,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
 
 async def compare(folder: Path, model: str, turns: int, rounds: int) -> Turns:
-    """Run a federation, watched and unwatched in turns."""
+    """Run a federation, in turns with and without an observer."""
     halves: list[Half] = []
     options = ["--task=ballast", f"--model={model}", "--rounds=100000"]
     async with fleet(folder) as opened:
@@ -98,14 +101,14 @@ async def compare(folder: Path, model: str, turns: int, rounds: int) -> Turns:
 
 
 def ratios(halves: list[Half], values: list[float]) -> list[float]:
-    """Return for each turn the value of its watched half by that of the other one."""
+    """Return for each turn the value of its observed half divided by that of the other half."""
     watched = [value for one, value in zip(halves, values, strict=True) if one.is_watched]
     unwatched = [value for one, value in zip(halves, values, strict=True) if not one.is_watched]
     return [one / other for one, other in zip(watched, unwatched, strict=True)]
 
 
 async def half(node: Process, rounds: int, *, is_watched: bool) -> Half:
-    """Let so many whole rounds pass."""
+    """Wait for *rounds* whole rounds; return what they cost."""
     process = psutil.Process(node.pid)
     before, began = processor_seconds(process), node.all(events.Committed)[-1].round
     first = began + 2
@@ -122,7 +125,7 @@ def processor_seconds(process: psutil.Process) -> float:
 
 @contextlib.asynccontextmanager
 async def watching(opened: Fleet) -> AsyncIterator[None]:
-    """Have an observer of the first node, in a process of its own, while this is open."""
+    """Run an observer of the first node in its own process inside this context."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *WATCHER,

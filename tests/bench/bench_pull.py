@@ -1,8 +1,8 @@
-"""How fast a blob is pulled, verified and made durable, against bare sockets.
+"""Measure the rate of a verified and durable pull of a blob, against bare sockets.
 
-Holder and puller are two processes. A pull is a node's own: TLS with both certificates, asyncio, BLAKE3, file,
-`fsync`, rename. The bare pairs move the same bytes from memory to memory over blocking sockets in the same
-run, in turns, so that what else the machine does hits all alike; their TLS is the same, their handshake is not
+Holder and puller are two processes. A pull is that of a node: mutual TLS, asyncio, BLAKE3, file, `fsync`,
+rename. The bare pairs copy the same bytes from memory to memory over blocking sockets, in turns with the
+pulls, so other load on the machine affects all alike. Their TLS is the same, and their handshake is not
 counted.
 """
 
@@ -24,6 +24,7 @@ from blake3 import blake3
 
 from p2pfl.config import NetSettings
 from p2pfl.identity.credentials import Credentials
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.net.transport import tasks
 from tests.bench.alone import Settings, run
 from tests.bench.holder import CHUNK_BYTES
@@ -52,7 +53,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
 
 async def measure_all(folder: Path, length: int, times: int) -> dict[str, list[float]]:
-    """Return the seconds of each transfer by kind, turn by turn after one that warms up."""
+    """Return the seconds of each transfer by kind, one for each turn after the warm-up."""
     federation = make_federation(folder / "ca", "holder", "puller")
     blob = make_blob(folder, length)
     seconds: dict[str, list[float]] = {"mesh": [], "ssl": [], "plain": []}
@@ -103,16 +104,16 @@ def holder(kind: str, folder: Path, blob: Path) -> Iterator[int]:
 
 
 async def pull(puller: Node, blob: Path, length: int, holder: Credentials) -> float:
-    """Pull *blob* once; return the seconds it took until it was durable."""
+    """Pull *blob* once; return the seconds until it is durable."""
     began = time.perf_counter()
-    await puller.mesh.pull(blob.name, length, [holder.node_id])
+    await puller.mesh.pull(PullRequest(blob.name, length, [holder.node_id]))
     taken = time.perf_counter() - began
     puller.store.path(blob.name).unlink()
     return taken
 
 
 def receive(port: int, length: int, *, encrypted: bool) -> float:
-    """Receive *length* bytes over a bare connection into one reused buffer; return the seconds it took."""
+    """Receive *length* bytes over a bare connection into one reused buffer; return the seconds."""
     buffer = memoryview(bytearray(CHUNK_BYTES))
     with socket.create_connection(("127.0.0.1", port)) as raw:
         connection: socket.socket = raw

@@ -1,11 +1,11 @@
-"""Seconds that a round takes beyond the members' own work, for models of three sizes.
+"""Measure the overhead of a round (its time without the members' own work) for models of three sizes.
 
-Four real nodes with real workers on loopback, over TLS, run the task `ballast`: members return their perturbed
-parent at once (see `tests.bench.ballast_worker`). So a round is what federated learning adds to the training:
-models read, written and hashed, updates pulled, checked, averaged, the result made durable and pulled by all,
-votes, evaluation. What is measured is the time from one commit to the next, as every journal has it, less the
-longest perturbing of a member in that round, which is the members' own work; other programs are measured alike
-(`tests.bench.peers.figures`). The first round, which warms everything up, is left out.
+Four real nodes with real workers on loopback, over TLS, run the task `ballast`. Instead of training, members
+perturb the parent model (`tests.bench.ballast_worker`); this is their own work. The rest is what federated
+learning adds to training: models are read, written and hashed; updates are pulled, checked and averaged; all
+nodes pull the durable result; they vote and evaluate. The overhead of a round is the time between two
+commits, from the journals, minus the longest own work of a member. `tests.bench.peers.figures` measures other
+programs in the same way. The first round is a warm-up and not counted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RUNS = (("0.4m", 41, 0.08), ("11m", 11, 1.2), ("100m", 3, 12.0))
 """Model, rounds, budget in seconds."""
 
 PATIENCE_SECONDS = 600.0
-"""For a whole run."""
+"""Time limit of a run."""
 
 QUICK_RUNS = (("0.4m", 11, 0.08), ("11m", 4, 1.2))
 
@@ -46,14 +46,14 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
 
 async def watch(folder: Path, model: str, rounds: int) -> list[float]:
-    """Run a federation; return the seconds beyond the members' own work in all rounds but the first, on every node."""
+    """Run a federation; return the overheads in seconds of all rounds but the first, from every journal."""
     work = folder / "work"
     work.mkdir()
-    os.environ[WORK] = str(work)  # for all that is started here
+    os.environ[WORK] = str(work)  # inherited by the processes started below
     options = ["--task=ballast", f"--model={model}", f"--rounds={rounds}"]
     async with fleet(folder) as opened:
         nodes = await opened.start_all(*NODES, options=options, program=PROGRAM)
-        for node in nodes:  # nothing is looked at before: that would take its share of the processor
+        for node in nodes:  # reading their events earlier would take CPU time
             assert await node.exit_code(PATIENCE_SECONDS) == 0, node.output
         commits = [row for rows in opened.rounds(*NODES).values() for row in rows]
     longest = [max(seconds) for seconds in zip(*map(numbers_in, work.iterdir()), strict=True)]
@@ -62,7 +62,7 @@ async def watch(folder: Path, model: str, rounds: int) -> list[float]:
 
 
 def numbers_in(file: Path) -> list[float]:
-    """Return the numbers in *file*, one a line."""
+    """Return the numbers in *file*, one in each line."""
     return [float(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 

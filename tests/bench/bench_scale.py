@@ -1,11 +1,11 @@
-"""What grows with members and with the model: bytes of a round, and the aggregator's memory.
+"""Measure the bytes of a round and the aggregator's memory, by number of members and size of the model.
 
-Real nodes with real workers on loopback run a few rounds of the task `ballast`, whose members return their
-perturbed parent. Both figures come from the same runs. Bytes are those each node received between joining the
-run (the initial model is there) and its end (the last one is), by the nodes' own counters; so the founding is
-left out. Memory is the resident set of a node's two processes together, sampled all the time. Every node is
-aggregator at some time, and has to be reckoned with as such: the highest of all counts. It counts all pages
-a process has touched, those of mapped files too.
+Real nodes with real workers on loopback run a few rounds of the task `ballast`, without training. Both
+figures are from the same runs. Bytes are what each node received from the start of the run, when it has the
+initial model, to its end, when it has the last one, by the nodes' counters; so the founding is not counted.
+Memory is the sum of the resident sets of a node's two processes, sampled continuously, with all pages they
+touched, also of mapped files. Every node is aggregator at some time, so the figure is the largest of all
+nodes.
 """
 
 from __future__ import annotations
@@ -29,48 +29,48 @@ from tests.bench.report import FIRST_ROUND, MODEL_NAMES, PEAK, TRAFFIC, Figure
 from tests.support.processes import Process, fleet
 
 RUNS = (("0.4m", 4, 3), ("11m", 2, 3), ("11m", 4, 3), ("11m", 16, 2), ("100m", 4, 2))
-"""Model, members, rounds. The smallest model comes first: its nodes before the run are as good as without one."""
+"""Model, members, rounds. The smallest model comes first: its nodes are the baseline."""
 
 QUICK_RUNS = (("0.4m", 4, 3), ("11m", 4, 2))
 
 UNIT = "× 2(N-1)"
 
 SAMPLE_SECONDS = 0.01
-"""Between two looks at memory: what a model of 11 M parameters takes is there for longer."""
+"""Sampling interval of memory. An allocation for a model of 11 M parameters lasts longer."""
 
 PATIENCE_SECONDS = 150.0
-"""For a start of sixteen, or a round of the largest model, on a machine that is busy with something else."""
+"""Enough for the start of sixteen nodes, or a round of the largest model, on a busy machine."""
 
 NODE_GB = 0.6
-"""Needed by a node whose model is small: what may not be there for sixteen of them."""
+"""Memory of a node with a small model; a machine may not have enough for sixteen."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What was seen of one run."""
+    """Measurements of one run."""
 
     base: float
-    """Resident bytes of a node whose worker is ready, median."""
+    """Resident bytes of a node with a ready worker before the run, median."""
     peak: float
-    """The highest of any node."""
+    """Largest resident bytes of any node."""
     bulk: int
-    """Bytes received by all nodes together, of blobs."""
+    """Bytes of blobs that all nodes together received."""
     control: int
-    """The same of links."""
+    """Bytes that all nodes together received on links."""
     loopback: int
-    """Bytes this machine sent over loopback, whoever they were for."""
+    """All bytes that this machine sent over loopback."""
     first_round: float
-    """Seconds from the start of the first process until a member began to train."""
+    """Seconds from the start of the first process to the start of the first training."""
 
 
 def measure(settings: Settings) -> Iterator[Figure]:
-    """Yield bytes and memory for each of the runs."""
+    """Yield the bytes and the memory of each run."""
     bare = 0.0
     for number, (model, nodes, rounds) in enumerate(QUICK_RUNS if settings.is_quick else RUNS):
         model_bytes = 4 * parameters(model)
         needed = nodes * (NODE_GB * 1e9 + 4 * model_bytes)
         if psutil.virtual_memory().available < needed:
-            print(f"left out, for lack of {needed / 1e9:.1f} GB of memory: {nodes} nodes, {model}")
+            print(f"left out for lack of {needed / 1e9:.1f} GB of memory: {nodes} nodes, {model}")
             continue
         folder = settings.folder / str(number)
         folder.mkdir()
@@ -83,7 +83,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
 
 def figures_of_bytes(seen: Run, model: str, nodes: int, rounds: int) -> Iterator[Figure]:
-    """Yield what moved in a round, as the nodes counted it and as the machine did."""
+    """Yield the bytes of a round, by the nodes' counters and by the machine's."""
     one = 4 * parameters(model)
     ideal = rounds * 2 * (nodes - 1) * one
     moved = seen.bulk + seen.control
@@ -92,12 +92,12 @@ def figures_of_bytes(seen: Run, model: str, nodes: int, rounds: int) -> Iterator
     yield Figure(
         f"{what}, counted by them", moved / ideal, UNIT, None if model == "0.4m" else 1.02, note=note
     )
-    genesis = (nodes - 1) * one  # of the initial model, known to the byte
+    genesis = (nodes - 1) * one  # bytes of the initial model, which the machine's counter includes
     yield Figure(what, (seen.loopback - genesis) / ideal, UNIT, note="all of loopback, TCP's own included")
 
 
 def figures_of_memory(seen: Run, bare: float, model: str, nodes: int) -> Iterator[Figure]:
-    """Yield the highest memory, over a node without a model and over the same node before the run."""
+    """Yield the peak memory above a node without a model, and above the same nodes before the run."""
     one = 4 * parameters(model)
     what = PEAK.format(model=MODEL_NAMES[model], nodes=nodes)
     budget = 3.0 if model == "100m" else None
@@ -108,7 +108,7 @@ def figures_of_memory(seen: Run, bare: float, model: str, nodes: int) -> Iterato
 
 
 async def watch(folder: Path, model: str, count: int, rounds: int) -> Run:
-    """Run a federation and return what was seen of it."""
+    """Run a federation and return its measurements."""
     options = ["--task=ballast", f"--model={model}", f"--rounds={rounds}"]
     names = [f"node-{number}" for number in range(count)]
     began = time.time()
@@ -142,20 +142,20 @@ def is_of(number: int, event: events.Committed) -> bool:
 
 
 def began_training(node: Process) -> float:
-    """Return when *node* began its first training, in seconds since the epoch."""
+    """Return the time of *node*'s first training start, in seconds since the epoch."""
     return next(one.time for one in node.published if isinstance(one.event, events.TrainingStarted))
 
 
 class Sampler:
-    """Looks at the memory of nodes with their workers until it is left."""
+    """Samples the memory of nodes and their workers in a thread, inside a `with` block."""
 
     def __init__(self, nodes: list[Process]) -> None:
         families = [psutil.Process(node.pid) for node in nodes]
         self._families = [[one, *one.children()] for one in families]
         self.first = [_resident(family) for family in self._families]
-        """Bytes of each node at the beginning."""
+        """Resident bytes of each node at the beginning."""
         self.highest = list(self.first)
-        """Bytes of each node at its highest."""
+        """Largest resident bytes of each node so far."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample)
 
@@ -174,7 +174,7 @@ class Sampler:
 
 
 def _resident(family: list[psutil.Process]) -> int:
-    """Return the resident bytes of processes together; what has ended takes none."""
+    """Return the sum of the processes' resident bytes; processes that have ended count as 0."""
     total = 0
     for process in family:
         try:

@@ -1,7 +1,7 @@
-"""What the terminal UI costs: CPU of a tick with a large federation late in a long run, the first paint, memory.
+"""Measure the terminal UI: CPU of a tick with a large federation late in a long run, first paint, memory.
 
-The app is the real one, at 200x50, over a source that tells what this bench wants; what it draws goes to a
-terminal that takes everything. CPU is the whole process's, from the news until the screen is drawn.
+The app is the real one, at 200x50. The bench feeds it with events and discards its output. CPU is that of the
+whole process, from the arrival of events until the screen is drawn.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from textual.pilot import Pilot
 from p2pfl import events
 from p2pfl.events import LinkMeasure, Published
 from p2pfl.observe.connection import Connected
-from p2pfl.runtime.publish import as_json
+from p2pfl.runtime.observing.publish import as_json
 from tests.bench.alone import Settings, run
 from tests.bench.report import Figure
 from tests.bench.screen_terminal import SIZE, Painted, Terminal
@@ -34,14 +34,14 @@ from tui.widgets.plot import Band, Series, draw_chart
 PEERS, ROUNDS = 50, 500
 
 DRAWN_SECONDS = 0.06
-"""After a tick: Textual draws up to 60 times a second, and has drawn then what there is to draw."""
+"""Wait after a tick. Textual draws up to 60 times a second, so everything is drawn by then."""
 
 News = Callable[[int], Iterable[events.AnyEvent]]
-"""What is told before a tick, by its number."""
+"""Returns the events to deliver before a tick, from the number of the tick."""
 
 
 def measure(settings: Settings) -> Iterator[Figure]:
-    """Yield the CPU of ticks, the time of a chart, and how the app starts."""
+    """Yield the CPU of ticks, the time of a chart, and the figures of the start."""
     ticks = 10 if settings.is_quick else 40
     tale = big(PEERS, ROUNDS)
     note = f"{PEERS} peers, {ROUNDS} rounds, {SIZE[0]}x{SIZE[1]}; median and 95 % of {ticks}"
@@ -70,7 +70,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
 
 async def ticks_of(tale: list[Published], count: int) -> list[tuple[str, str, list[float]]]:
-    """Return the CPU seconds of *count* ticks by screen and by what was told before each."""
+    """Return the CPU seconds of *count* ticks for each screen and each kind of change."""
     peers = sorted(
         {item.event.name: item.event for item in tale if isinstance(item.event, events.PeerStatus)}.items()
     )
@@ -92,7 +92,9 @@ async def ticks_of(tale: list[Published], count: int) -> list[tuple[str, str, li
     def a_round(number: int) -> Iterable[events.AnyEvent]:
         this = committed.round + 1 + number
         yield msgspec.structs.replace(committed, round=this, trained=this, rounds=10_000)
-        yield msgspec.structs.replace(scored, round=this, accuracy=0.9 + number % 7 / 100)
+        yield msgspec.structs.replace(
+            scored, round=this, metrics=scored.metrics | {"accuracy": 0.9 + number % 7 / 100}
+        )
 
     cases = (("nothing new", nothing), ("all peers changed", everybody), ("a round decided", a_round))
     found = []
@@ -120,7 +122,7 @@ async def ticks_of(tale: list[Published], count: int) -> list[tuple[str, str, li
 
 
 async def tick(app: Tui, clock: list[float], news: News, number: int) -> float:
-    """Tell the app something, let it draw, and return the CPU seconds of that."""
+    """Deliver events, let the app draw, and return the CPU seconds of both."""
     clock[0] += 0.25
     began = time.process_time()
     for event in news(number):
@@ -131,7 +133,7 @@ async def tick(app: Tui, clock: list[float], news: News, number: int) -> float:
 
 
 def chart_seconds(times: int) -> float:
-    """Return how long a chart of as many rounds as are kept takes to draw."""
+    """Return the CPU seconds to draw a chart of as many rounds as the state keeps."""
     curve = tuple((float(number), 0.5 + number % 97 / 200) for number in range(600))
     series = [
         Series("a", curve, "global"),

@@ -1,4 +1,4 @@
-"""How soon a command answers and a node is ready for peers, and what an idle node takes of memory."""
+"""Measure the start of commands, the start of a node until peers can reach it, and its idle memory."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.bench.report import IDLE, Figure
 from tests.support.processes import fleet
 
 IMPORT_TORCH = "import torch; print(flush=True); input()"
-"""Says when it is done, and waits to be looked at."""
+"""Prints a line when the import is done, and waits to be measured."""
 
 
 def measure(settings: Settings) -> Iterator[Figure]:
-    """Yield the times of the commands, then time and memory of nodes that wait for peers."""
+    """Yield the times of commands, then start time and memory of nodes that wait for peers."""
     times = 3 if settings.is_quick else 7
     yield Figure("python -c pass", median(times, partial(seconds_of, "-c", "pass")), "s")
     for words, budget in ((("--help",), 0.3), (("node", "--help"), 0.3), (("demo", "--help"), None)):
@@ -46,7 +46,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
 
 def median(times: int, one: Callable[[], float]) -> float:
-    """Return the median of so many measurements, after one that warms caches up."""
+    """Return the median of *times* measurements, after one that warms up caches."""
     one()
     return statistics.median(one() for _ in range(times))
 
@@ -58,7 +58,7 @@ def seconds_of(*command: str) -> float:
 
 
 def megabytes_of_bare_torch() -> float:
-    """Return what a process has resident that did nothing but import torch."""
+    """Return the resident MB of a process that has only imported torch."""
     command = [sys.executable, "-c", IMPORT_TORCH]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -69,7 +69,7 @@ def megabytes_of_bare_torch() -> float:
 
 
 async def start_a_node(folder: Path) -> tuple[float, float, float]:
-    """Return seconds from process start to ready, and resident MB of the node process and of its worker."""
+    """Return the seconds from process start to ready, and the resident MB of node process and worker."""
     async with fleet(folder) as nodes:
         node = await nodes.start("ada", "--min-nodes=2")
         await node.until(events.WorkerReady)

@@ -1,9 +1,8 @@
-"""What local training costs next to the loop a PyTorch user would write.
+"""Compare local training with a plain PyTorch loop.
 
 Both train the same model from the same parameters on the same batches in the same order, with one thread, in
-turns; ours with all that a worker does after each batch, the bare one with `torch.optim.SGD`. Where a task
-keeps its samples as bytes, the bare loop has them converted beforehand. The results are compared: a loop that
-does something else would not count.
+turns. Ours does all that a worker does after each batch; the plain one uses `torch.optim.SGD`, and gets
+float32 examples where the task keeps uint8. Their results must be equal, up to rounding.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from p2pfl.cli.node import make_spec
 from p2pfl.learning import models, training
+from p2pfl.learning.catalogue import make_spec
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import _Pacer
 from p2pfl.learning.task import Scaling, load_task
@@ -35,7 +34,7 @@ IMAGE = models.ImageShape(1, 28, 28)
 
 @dataclass(frozen=True)
 class Case:
-    """A model, and what one member trains it on."""
+    """A model, and the training data of one member."""
 
     name: str
     module: nn.Module
@@ -44,7 +43,7 @@ class Case:
 
 
 def measure(settings: Settings) -> Iterator[Figure]:
-    """Yield the time of our loop against that of the bare one, for each case."""
+    """Yield the time of our loop divided by that of the plain one, for each case."""
     torch.set_num_threads(1)
     times = 3 if settings.is_quick else 5
     for case in cases():
@@ -73,7 +72,7 @@ def cases() -> Iterator[Case]:
 
 
 def images(samples: int) -> training.Part:
-    """Return noise, held as the image tasks hold their data: how long a batch takes does not depend on it."""
+    """Return random images in the form of the image tasks: their values do not affect the time of a batch."""
     generator = torch.Generator().manual_seed(SEED)
     x = torch.randint(0, 256, (samples, *IMAGE), dtype=torch.uint8, generator=generator)
     y = torch.randint(0, 10, (samples,), generator=generator)
@@ -81,7 +80,7 @@ def images(samples: int) -> training.Part:
 
 
 def one_turn(case: Case) -> tuple[float, float]:
-    """Return the seconds of our loop and of the bare one, which must come to the same model."""
+    """Return the seconds of our loop and of the plain one; check that they give the same model."""
     ours, bare = copy.deepcopy(case.module), copy.deepcopy(case.module)
     began = time.perf_counter()
     inbox = Inbox()

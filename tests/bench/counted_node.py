@@ -1,4 +1,4 @@
-"""`tests.bench.ballast_node` that also tells how many bytes it received over the network.
+"""The program `tests.bench.ballast_node` that also records how many bytes it received over the network.
 
 At each event of `MOMENTS` it appends a line to NAME.traffic in its working folder: the counters of
 `p2pfl.net.transport.traffic`, which reach no event.
@@ -15,10 +15,10 @@ from p2pfl.runtime.driver import Driver
 from tests.bench import ballast_node
 
 PROGRAM = ("-m", "tests.bench.counted_node")
-"""To be given to `tests.support.processes.Fleet.start`."""
+"""Argument of `tests.support.processes.Fleet.start`."""
 
 MOMENTS = (events.RunJoined, events.RunEnded)
-"""When the initial model is here, and when the last one is."""
+"""Published when the node has the initial model, and when it has the last one."""
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class Received(msgspec.Struct, frozen=True):
 
 
 def read_received(folder: Path, name: str) -> list[Received]:
-    """Return what node *name* wrote, a value for each of `MOMENTS` that came."""
+    """Return what node *name* recorded, one value for each event of `MOMENTS`."""
     lines = (folder / f"{name}.traffic").read_bytes().splitlines()
     return [msgspec.json.decode(line, type=Received) for line in lines]
 

@@ -1,8 +1,9 @@
-"""The other end of `bench_pull`, in a process of its own: serves one file in one of three ways.
+"""Serve a file to `bench_pull` from another process, in one of three ways.
 
-`python -m tests.bench.holder mesh|ssl|plain CERTIFICATES BLOB` prints its port and then serves connection
-after connection until its standard input ends. "mesh" is a node's network as it is; "ssl" and "plain" are the
-shortest loops over blocking sockets that send the file's bytes, held in memory: what the machine can do.
+`python -m tests.bench.holder mesh|ssl|plain CERTIFICATES BLOB` prints its port and serves one connection
+after another until its standard input ends. "mesh" is the network of a node. "ssl" and "plain" send the
+file's bytes from memory in a minimal loop over blocking sockets, as the upper limit of what the machine can
+do.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from p2pfl.net.transport import tasks
 from tests.support.meshes import lab
 
 CHUNK_BYTES = 1024 * 1024
-"""Sent and received at a time, as in `NetSettings.blob_chunk_bytes`."""
+"""Bytes sent or received in one call, as in `NetSettings.blob_chunk_bytes`."""
 
 
 def serve_bare(certificates: Path | None, blob: Path) -> None:
-    """Send the bytes of *blob* to whoever connects, over TLS 1.3 if there are *certificates*."""
+    """Send the bytes of *blob* on every connection, over TLS 1.3 if there are *certificates*."""
     context = None
     if certificates is not None:
         credentials = read_credentials(certificates)
@@ -48,7 +49,7 @@ def serve_bare(certificates: Path | None, blob: Path) -> None:
 
 
 async def serve_mesh(certificates: Path, blob: Path) -> None:
-    """Be a node's network that holds *blob*, which is named by its digest."""
+    """Run the network of a node that holds *blob*, whose name is its digest."""
     with tempfile.TemporaryDirectory(dir=blob.parent) as folder:
         async with lab(Path(folder)) as world:
             node = await world.start(read_credentials(certificates), settings=NetSettings())
@@ -58,7 +59,7 @@ async def serve_mesh(certificates: Path, blob: Path) -> None:
 
 
 def end_with_input() -> None:
-    """End this process when whoever started it is done, or gone."""
+    """End this process when its parent closes the pipe or ends."""
     sys.stdin.read()
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""What there is to say about the machine and the code a bench ran on."""
+"""Describe the machine and the commit of a bench run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.bench.report import Commit, Machine
 from tests.support.source import ROOT
 
 FSYNCS = 9
-"""Tries of which the median is told."""
+"""Repetitions, of which the median is reported."""
 
 
 def describe_machine() -> Machine:
-    """Return what this machine is, and how busy it was in the last minute."""
+    """Return the hardware and software of this machine, and its load in the last minute."""
     return Machine(
         cpu=_cpu(),
         cores=os.cpu_count() or 1,
@@ -37,7 +37,7 @@ def describe_machine() -> Machine:
 
 
 def describe_commit() -> Commit:
-    """Return the commit of the checkout, "unknown" outside of one."""
+    """Return the commit of the checkout; "unknown" outside of a checkout."""
     try:
         commit = _git("rev-parse", "--short", "HEAD")
         return Commit(commit, bool(_git("status", "--porcelain")))
@@ -61,7 +61,7 @@ def _cpu() -> str:
 
 
 def _disk() -> str:
-    """Name the file system temporary folders are on, and time its `fsync`."""
+    """Return the file system of temporary folders and the time of its `fsync`."""
     with tempfile.NamedTemporaryFile() as file:
         seconds = []
         for _ in range(FSYNCS):

@@ -1,16 +1,16 @@
-"""`tests.bench.watched_node` that writes to its events file only where it listens, so that a bench learns that.
+"""The program `tests.bench.watched_node` that writes only its `Started` event to its events file.
 
-For the rest it does what a node without such a file does.
+The bench needs this event for the node's address. Otherwise the node behaves as one without an events file.
 """
 
 from __future__ import annotations
 
 from p2pfl import events
-from p2pfl.runtime.publish import EventFile
+from p2pfl.runtime.observing.publish import EventFile
 from tests.bench import watched_node
 
 PROGRAM = ("-m", "tests.bench.plain_node")
-"""To be given to `tests.support.processes.Fleet.start`."""
+"""Argument of `tests.support.processes.Fleet.start`."""
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""What a bench yields and how it is shown: figures, the machine they were measured on, tables, JSON.
+"""Figures of benches, and their output as lines, Markdown tables and JSON.
 
-Nothing here measures. A figure may have a budget; whether it holds is said and never asserted, since a busy
-machine is no defect. Figures of several programs with the same `what` are shown side by side: the names both
-sides need are below.
+Nothing here measures. A figure may have a budget. Whether it is met is reported and never asserted, since a
+busy machine is no defect. Figures of several programs with the same `what` are shown side by side; the
+constants below are the names that they share.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from typing import Literal
 import msgspec
 
 OVERHEAD = "round overhead, {model}"
-"""Seconds of a round beyond its members' own work, median; *model* is one of `tests.bench.ballast`."""
+"""Median seconds of a round without its members' own work; *model* is one of `tests.bench.ballast`."""
 
 TRAFFIC = "bytes of a round, {model}, {nodes} nodes"
-"""In units of 2(N-1) models, which is what has to move: every update to one place, the result back."""
+"""In units of 2(N-1) models, the least possible: every update to the aggregator, and the result back."""
 
 PEAK = "aggregator's peak memory, {model}, {nodes} nodes"
-"""In models: memory of all processes that aggregate, at its highest, less what they take without a model."""
+"""In models: peak memory of all aggregating processes, minus their memory without a model."""
 
 FIRST_ROUND = "process start to first round"
-"""Seconds from the start of the first process until the members begin round 1."""
+"""Seconds from the start of the first process to the start of round 1."""
 
 IDLE = "memory of an idle node"
-"""MB resident, all processes of one node."""
+"""Resident MB of all processes of a node."""
 
 MODEL_NAMES = {"0.4m": "0.4 M parameters", "11m": "11 M parameters", "100m": "100 M parameters"}
-"""How `tests.bench.ballast`'s models are called in figures."""
+"""Names in figures of the models of `tests.bench.ballast`."""
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One number a bench found."""
+    """One measured number."""
 
     what: str
     value: float
     unit: str = ""
-    """Empty: a ratio."""
+    """Empty for a ratio."""
     budget: float | None = None
-    """What the design allows; None: for information."""
+    """Limit for *value*; None: there is none."""
     comparison: Literal["<=", ">="] = "<="
-    """How *value* must stand to *budget*."""
+    """The relation of *value* to *budget* that meets it."""
     note: str = ""
-    """A few words on how it came about."""
+    """A few words on how it was measured."""
 
     @property
     def verdict(self) -> Literal["within", "missed", ""]:
-        """Whether the budget holds; empty without one."""
+        """Whether the budget is met; empty without a budget."""
         if self.budget is None:
             return ""
         holds = self.value <= self.budget if self.comparison == "<=" else self.value >= self.budget
@@ -56,52 +56,52 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Bench(msgspec.Struct, frozen=True):
-    """What one bench found, as far as it came."""
+    """The result of one bench, complete or not."""
 
     name: str
     seconds: float
     figures: tuple[Figure, ...]
     fault: str = ""
-    """Why it did not come to its end; empty if it did."""
+    """Why it did not complete; empty if it did."""
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Where the figures were measured."""
+    """The machine of a bench run."""
 
     cpu: str
     cores: int
     memory_gb: float
     disk: str
-    """File system, and what one `fsync` of 4 KiB took there."""
+    """File system, and time of one `fsync` of 4 KiB."""
     system: str
     python: str
     torch: str
     openssl: str
     load: float
-    """Processes that wanted to run in the minute before: 0 on a quiet machine."""
+    """Load average of the minute before: 0 on an idle machine."""
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """Which code was measured."""
+    """The code of a bench run."""
 
     id: str
     is_dirty: bool
-    """Files differ from the commit."""
+    """Whether files differ from the commit."""
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A run of one bench or of several."""
+    """The results of one or several benches."""
 
     machine: Machine
     commit: Commit
     is_quick: bool
-    """Fewer repetitions and smaller sizes: good to see that all works, not for comparing."""
+    """Fewer repetitions and smaller sizes: shows that everything works, not for comparisons."""
     seconds: float
     benches: tuple[Bench, ...]
 
 
 def write_json(path: Path, report: Report) -> None:
-    """Write *report* to *path*, for people too."""
+    """Write *report* to *path* as indented JSON."""
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
 
 
@@ -109,8 +109,8 @@ def read_json(path: Path) -> Report:
     """Return the report in *path*.
 
     Raises:
-        msgspec.DecodeError: it holds none.
-        OSError: it cannot be read.
+        msgspec.DecodeError: the file holds no report.
+        OSError: the file cannot be read.
     """
     return msgspec.json.decode(path.read_bytes(), type=Report)
 
@@ -119,13 +119,13 @@ def read_json(path: Path) -> Report:
 
 
 def line(figure: Figure) -> str:
-    """Return *figure* as a line of a table whose columns are the same in every bench."""
+    """Return *figure* as a table line, with the same columns in every bench."""
     measured = f"{shown(figure.value):>9} {figure.unit:<9}"
     return f"{figure.what:<66} {measured} {allowed(figure):<7} {figure.verdict:<7} {figure.note}".rstrip()
 
 
 def heading(report: Report) -> str:
-    """Return a line on machine and commit."""
+    """Return a line with machine and commit."""
     machine = report.machine
     return (
         f"{machine.cpu}, {machine.cores} cores, {machine.memory_gb:.0f} GB; {machine.disk}; {machine.system}; "
@@ -136,14 +136,14 @@ def heading(report: Report) -> str:
 
 
 def shown(value: float) -> str:
-    """Return *value* with as many digits as mean something."""
+    """Return *value* with its significant digits."""
     size = abs(value)
     digits = 0 if size >= 100 or not size else 1 if size >= 10 else 2 if size >= 0.1 else 3
     return f"{value:,.{digits}f}"
 
 
 def allowed(figure: Figure) -> str:
-    """Return the budget of *figure*, in its unit; empty without one."""
+    """Return the budget of *figure* with its relation; empty without a budget."""
     if figure.budget is None:
         return ""
     return f"{'≤' if figure.comparison == '<=' else '≥'} {figure.budget:g}"
@@ -153,15 +153,13 @@ def allowed(figure: Figure) -> str:
 
 
 def markdown(report: Report) -> str:
-    """Return *report* as a page's section: where, all figures, and what several programs measured alike."""
+    """Return *report* as Markdown: machine, all figures, and the comparison with other programs."""
     parts = [f"Measured on {heading(report)}. All together took {report.seconds / 60:.1f} minutes."]
     rows = [_cells(bench, figure) for bench in report.benches for figure in bench.figures]
     parts.append(_table(["bench", "what", "measured", "budget", "", "note"], rows))
     if beside := _side_by_side(report.benches):
         parts.append("The same with other programs, in the same run:\n\n" + beside)
-    parts += [
-        f"`{bench.name}` did not come to its end: {bench.fault}" for bench in report.benches if bench.fault
-    ]
+    parts += [f"`{bench.name}` did not complete: {bench.fault}" for bench in report.benches if bench.fault]
     return "\n\n".join(parts) + "\n"
 
 
@@ -172,7 +170,7 @@ def _cells(bench: Bench, figure: Figure) -> list[str]:
 
 
 def _side_by_side(benches: Sequence[Bench]) -> str:
-    """Return a table of what more than one bench measured, a column a bench; empty if there is nothing."""
+    """Return a table of figures of more than one bench, one column for each; empty if there are none."""
     found: dict[str, dict[str, str]] = {}
     for bench in benches:
         for figure in bench.figures:

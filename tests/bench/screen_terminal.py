@@ -1,7 +1,7 @@
-"""A terminal for benches: takes what an app draws, as a real one would, and counts it.
+"""A Textual driver for benches that counts and discards the output of an app.
 
-Also a program: `python -m tests.bench.screen_terminal RECORDING` shows a recording once and says how long that
-took since the process began, and how much memory it has.
+Also a program: `python -m tests.bench.screen_terminal RECORDING` shows a recording once and prints the time
+since process start and the memory.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import psutil
 from textual.drivers.headless_driver import HeadlessDriver
 
 SIZE = (200, 50)
-"""Columns and lines, as many as a large screen has."""
+"""Columns and lines of a large terminal."""
 
 
 class Terminal(HeadlessDriver):
-    """Takes everything; an app that knows of no terminal would not even put its output together."""
+    """Discards the output. Not headless for the app, which would not render its output otherwise."""
 
     written = 0
-    """Characters, of all there ever were."""
+    """Characters written by all instances."""
 
     @property
     def is_headless(self) -> bool:
@@ -33,18 +33,18 @@ class Terminal(HeadlessDriver):
 
 
 class Painted(msgspec.Struct, frozen=True):
-    """How a recording was first shown."""
+    """The first paint of a recording."""
 
     seconds: float
-    """Since the process began."""
+    """Since process start."""
     megabytes: float
-    """Resident."""
+    """Resident memory."""
     foreign: tuple[str, ...]
-    """Modules that have no business in this process."""
+    """Imported modules that this process must not import."""
 
 
 def main() -> None:
-    """Show the recording that the command line names, and print what it took as JSON."""
+    """Show the recording given on the command line; print the figures as JSON."""
     from tui.app import Tui
     from tui.source import Replay
 

@@ -1,4 +1,4 @@
-"""The frame of the benches: verdicts, tables, files, and that the page holds what the program makes."""
+"""Tests of the benches' command lines and reports: verdicts, tables, files, and the figures in README.md."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_what_other_programs_measured_too_stands_beside_ours_and_the_rest_does_n
 def test_a_bench_that_failed_is_named_with_the_figures_it_found() -> None:
     text = markdown(report_of(Bench("pull", 1.0, (Figure("rate", 500.0, "MB/s"),), "it lost its holder")))
     assert "| pull | rate | 500 MB/s |" in text
-    assert "`pull` did not come to its end: it lost its holder" in text
+    assert "`pull` did not complete: it lost its holder" in text
 
 
 def test_the_table_replaces_what_stood_between_the_markers_and_nothing_else(tmp_path: Path) -> None:

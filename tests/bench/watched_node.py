@@ -1,7 +1,7 @@
-"""`tests.bench.ballast_node` that measures nothing of itself unless somebody watches.
+"""The program `tests.bench.ballast_node` that samples its metrics only while an observer is connected.
 
-A node that writes an events file measures all the time, and every node of a bench writes one. Here the file is
-written all the same, and the node behaves as one without it.
+A node with an events file samples its metrics all the time, and every node of a bench has such a file. This
+node writes the file and otherwise behaves as one without it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import msgspec
 
 from p2pfl.runtime import node as runtime
 from p2pfl.runtime.node import NodeConfig
-from p2pfl.runtime.publish import Sink
+from p2pfl.runtime.observing.publish import Sink
 from tests.bench import ballast_node
 
 PROGRAM = ("-m", "tests.bench.watched_node")
-"""To be given to `tests.support.processes.Fleet.start`."""
+"""Argument of `tests.support.processes.Fleet.start`."""
 
 
 def main() -> None:

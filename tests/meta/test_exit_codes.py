@@ -1,42 +1,28 @@
-"""Each exit code of a node means one thing, and the table for its users has them all."""
+"""The table of exit codes, on whatever page it stands, is the one of the enum."""
 
 from __future__ import annotations
 
 import ast
 import re
 
-from tests.support.source import PACKAGE
+from p2pfl.exit_codes import ExitCode
+from tests.support.source import ROOT, modules
 
-NODE = [
-    *(PACKAGE / "core").glob("*.py"),
-    *(PACKAGE / "runtime").glob("*.py"),
-    PACKAGE / "cli" / "__init__.py",
-]
-"""What a node's exit code can come from."""
-
-SAME = {"ERROR": "UNFIT", "BUG": "FAULT"}
-"""Two names of one meaning: the command line's, and the one further down."""
+HEADING = "## Exit codes"
 
 
-def codes() -> dict[str, set[int]]:
-    """Return the values of the constants that are exit codes, by what they mean."""
-    found: dict[str, set[int]] = {}
-    for path in NODE:
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                name = node.targets[0].id
-                meaning = name.removesuffix("_EXIT").removeprefix("EXIT_")
-                if meaning != name:
-                    found.setdefault(SAME.get(meaning, meaning), set()).add(ast.literal_eval(node.value))
-    return found
+def test_the_table_of_exit_codes_is_that_of_the_enum():
+    pages = [page.read_text(encoding="utf-8") for page in ROOT.glob("p2pfl/**/*.md")]
+    [text] = [page.split(f"\n{HEADING}", 1)[1] for page in pages if f"\n{HEADING}" in page]
+    told = re.findall(r"^\| (\d+) \| (.*) \|$", text.split("\n## ", 1)[0], re.MULTILINE)
+    assert told == [(str(int(code)), code.meaning) for code in ExitCode]
 
 
-def test_no_two_ends_of_a_node_have_one_exit_code():
-    values = [value for meant in codes().values() for value in meant]
-    assert len(values) == len(set(values)), codes()
-
-
-def test_the_table_of_exit_codes_is_complete():
-    text = (PACKAGE / "README.md").read_text().split("## Exit codes of `p2pfl node`", 1)[1]
-    told = [int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)]
-    assert told == sorted(value for meant in codes().values() for value in meant)
+def test_no_program_ends_with_a_number_of_its_own():
+    numbers = []
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"sys.exit", "typer.Exit", "Exit"}:
+                found = [one for one in node.args if isinstance(one, ast.Constant)]
+                numbers += [(path.relative_to(ROOT).as_posix(), one.lineno) for one in found]
+    assert numbers == []

@@ -1,4 +1,4 @@
-"""Three nodes of one run behind a network that is slow, damages bytes, resets connections, and goes silent."""
+"""Three nodes of one run on a network that is slow, corrupts bytes, resets connections, and goes silent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.config import NetSettings
-from p2pfl.net.links.link import SECOND_LOOK
+from p2pfl.net.links.link import SILENCE_GRACE
 from tests.support.network import Network, linux_only, network
 from tests.support.processes import LIGHT, digests, fleet, last_round, until
 
@@ -19,18 +19,18 @@ pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(240),
 
 NAMES = ("ada", "ben", "cleo")
 BEN = "ben"
-"""Whose cable it is."""
+"""The node whose channels have the faults."""
 
 SLOW_BYTES_PER_SECOND = 150_000.0
-"""A model takes more than a second then."""
+"""So slow that a model takes more than a second."""
 
 MIDDLE_BYTES = 60_000
-"""More than all that is said besides models in a round, less than half a model."""
+"""More than all messages of a round, less than half a model."""
 
 SILENT = "nothing was heard from it"
 
-NOTICED_SECONDS = NetSettings().silence_seconds * (1 + SECOND_LOOK) + 1.5
-"""Silence is looked at twice; the rest is a busy machine's."""
+NOTICED_SECONDS = NetSettings().silence_seconds * (1 + SILENCE_GRACE) + 1.5
+"""The silence deadline with its grace time, and a margin for a busy machine."""
 
 
 @pytest.fixture
@@ -49,17 +49,19 @@ async def round_of(net: Network, *names: str) -> None:
 
 
 async def middle_of_a_transfer(net: Network) -> None:
-    """Wait until a model is on its way to or from ben."""
-    ways = net.between([BEN])
-    before = [way.passed for way in ways]
+    """Wait until a model is in transit to or from ben."""
+    channels = net.between([BEN])
+    before = [channel.passed for channel in channels]
     await until(
-        lambda: any(way.passed > so_far + MIDDLE_BYTES for way, so_far in zip(ways, before, strict=True)),
+        lambda: any(
+            channel.passed > so_far + MIDDLE_BYTES for channel, so_far in zip(channels, before, strict=True)
+        ),
         "a transfer",
     )
 
 
 def lost(net: Network) -> int:
-    """Return how many links ended so far, as both ends saw it."""
+    """Return how many links have ended, counted at both ends."""
     return sum(len(process.all(events.PeerLost)) for process in net.nodes.values())
 
 
@@ -71,12 +73,12 @@ def dialled(net: Network) -> int:
 async def test_a_run_survives_slowness_damage_resets_and_silence(net: Network) -> None:
     await net.start_all("--rounds=1000", program=LIGHT)
     ada = net.nodes["ada"]
-    ways = net.between([BEN])
+    channels = net.between([BEN])
     await round_of(net, *NAMES)
 
     links = lost(net)
-    for way in ways:
-        way.latency_seconds, way.bytes_per_second = 0.05, SLOW_BYTES_PER_SECOND
+    for channel in channels:
+        channel.latency_seconds, channel.bytes_per_second = 0.05, SLOW_BYTES_PER_SECOND
     await round_of(net, *NAMES)
     assert lost(net) == links, "models on their way do not hold up heartbeats"
 
@@ -85,18 +87,18 @@ async def test_a_run_survives_slowness_damage_resets_and_silence(net: Network) -
         proxy.cut_all()
     await round_of(net, *NAMES)
     assert lost(net) > links
-    for way in ways:
-        way.latency_seconds, way.bytes_per_second = 0.0, None
+    for channel in channels:
+        channel.latency_seconds, channel.bytes_per_second = 0.0, None
     await round_of(net, *NAMES)
 
     connections = dialled(net)
-    for way in ways:
-        way.corruptions = 1
-    await until(lambda: not any(way.corruptions for way in ways), "damage in every direction")
+    for channel in channels:
+        channel.corruptions = 1
+    await until(lambda: not any(channel.corruptions for channel in channels), "damage in every direction")
     await round_of(net, *NAMES)
     assert dialled(net) > connections, "damaged connections were made anew"
 
-    net.way(BEN, "ada").stall()
+    net.channel(BEN, "ada").stall()
     await round_of(net, *NAMES)
     net.heal()
 

@@ -7,13 +7,16 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from p2pfl import events
-from p2pfl.runtime.follow import EventFollower
+from p2pfl.demo.control import LocalOnlyModel
+from p2pfl.runtime.observing.follow import EventFollower
 from tests.support.processes import PATIENCE_SECONDS, until
 from tests.support.source import ROOT
 from tests.support.terminals import Terminal, terminal
@@ -123,18 +126,18 @@ async def test_a_demo_that_is_killed_leaves_no_process_and_the_next_one_removes_
 
 
 class Told:
-    """What a file of events says, as it is written."""
+    """What comes from somewhere, as it comes."""
 
-    def __init__(self, path: Path) -> None:
-        self._follower = EventFollower(path)
-        self._events: list[events.AnyEvent] = []
+    def __init__(self, read: Callable[[], list[Any]]) -> None:
+        self._read = read
+        self._found: list[Any] = []
 
     async def until(self, kind: type[events.Event], count: int, shown: Terminal) -> None:
-        """Wait until *count* events of *kind* were written."""
+        """Wait until *count* things of *kind* came."""
 
         def look() -> bool:
-            self._events += [one.event for one in self._follower.read()]
-            return sum(isinstance(one, kind) for one in self._events) >= count
+            self._found += self._read()
+            return sum(isinstance(one, kind) for one in self._found) >= count
 
         try:
             await until(look, f"{count} {kind.__name__}")
@@ -148,14 +151,15 @@ async def test_on_a_terminal_nodes_are_killed_and_started_while_one_looks(tmp_pa
         await shown.until("Overview")
         below = psutil.Process(shown.process.pid).children(recursive=True)
         assert not shown.is_given_back
-        first, demo = Told(tmp_path / "node-1.events.jsonl"), Told(tmp_path / "demo.events.jsonl")
+        follower, control = EventFollower(tmp_path / "node-1.events.jsonl"), DemoControl(tmp_path)
+        first = Told(lambda: [one.event for one in follower.read()])
+        demo = Told(lambda: [report.what for report in control.read()])
         await first.until(events.Committed, 1, shown)
-        control = DemoControl(tmp_path)
         control.do("kill", "node-2")
         await demo.until(events.Notice, 1, shown)
         control.do("start", "node-2")
         await demo.until(events.Notice, 2, shown)
-        await demo.until(events.LoneTrained, 3, shown)
+        await demo.until(LocalOnlyModel, 3, shown)
         assert shown.process.poll() is None, "it stays as long as one looks"
         shown.press("q")
         assert await shown.exit_code() == 0, shown.text[-4000:]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl import events
-from p2pfl.runtime.driver import CLONED_EXIT, DISK_EXIT
+from p2pfl.exit_codes import ExitCode
 from tests.support.disks import small_disk
 from tests.support.network import Network, linux_only, network
 from tests.support.processes import LIGHT, Process, digests, fleet, last_round
@@ -62,7 +62,7 @@ async def test_a_full_and_a_read_only_disk_are_told_in_a_sentence_and_the_same_c
             ada, ben, _ = await net.start_all(*OPTIONS, program=LIGHT)
             await ben.until(events.Committed)
             disk.fill()
-            assert await ben.exit_code() == DISK_EXIT
+            assert await ben.exit_code() == ExitCode.DISK
             assert "disk is full" in last_words(ben)
             await next_round(ada, 2)
 
@@ -110,19 +110,21 @@ async def test_a_copy_of_a_running_nodes_directory_is_refused_at_every_start(
             (tmp_path / "ben" / f"journal.sqlite{end_of_name}").unlink(missing_ok=True)
 
     first = net.again("ben")
-    assert await first.exit_code() == CLONED_EXIT
+    assert await first.exit_code() == ExitCode.CLONED
     assert "is a copy or was restored from a backup" in last_words(first)
     assert first.all(events.RecordAccepted) == []
     await next_round(ada)
     for _ in range(2):
         later = net.again("ben")
-        assert await later.exit_code() == CLONED_EXIT
+        assert await later.exit_code() == ExitCode.CLONED
         assert "must not be used as it is, as another device has proved" in last_words(later)
         assert "--new-journal" in last_words(later)
 
     shutil.rmtree(tmp_path / "ben")
     shutil.copytree(tmp_path / "copy", tmp_path / "ben")
-    assert await net.again("ben").exit_code() == CLONED_EXIT, "restored once more, it is found out once more"
+    assert await net.again("ben").exit_code() == ExitCode.CLONED, (
+        "restored once more, it is found out once more"
+    )
 
     back = net.start("ben", *OPTIONS, "--new-journal", program=LIGHT)
     await back.until(events.Committed, lambda event: "ben" in event.contributors)
@@ -143,7 +145,7 @@ async def test_a_directory_from_a_backup_is_refused_and_a_lost_one_joins_as_a_le
     shutil.rmtree(tmp_path / "ben")
     (tmp_path / "backup").rename(tmp_path / "ben")
     restored = net.again("ben")
-    assert await restored.exit_code() == CLONED_EXIT
+    assert await restored.exit_code() == ExitCode.CLONED
     assert "is a copy or was restored from a backup" in last_words(restored)
     assert "--new-journal" in last_words(restored)
     assert restored.all(events.RecordAccepted) == []

@@ -1,4 +1,4 @@
-"""Devices that nobody can dial: behind a firewall, or a router that translates addresses. They take full part."""
+"""Devices that cannot be dialled, behind a firewall or address translation, take full part in a run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def commits_ten_rounds_with_all_updates(network: Wires, folder: Path, name
 
 @pytest.mark.parametrize("undialable", [("cleo",), ("ben", "cleo")], ids=["one", "two"])
 @pytest.mark.parametrize("names", [NAMES[:3], NAMES], ids=["of three", "of five"])
-async def test_a_device_that_lets_no_connection_in_takes_full_part(
+async def test_a_device_behind_a_firewall_takes_full_part(
     tmp_path: Path, names: tuple[str, ...], undialable: tuple[str, ...]
 ) -> None:
     with wires(*names) as network:

@@ -1,7 +1,7 @@
-"""Whoever holds a certificate may say anything: each harms its own link at most, and the node serves on.
+"""Certificate holders that send anything: each can harm only its own link, and the node keeps serving.
 
-One node without a run serves most of these tests, one that is a member of a run the others; what they print
-and keep is looked at too.
+Most tests share a node without a run, the others one that is a member of a run. The tests also limit the output
+and the memory of both.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from p2pfl.messages import (
     Status,
     record_digest,
 )
-from p2pfl.net.links.rate_limits import BUDGETS, ROUNDS
+from p2pfl.net.links.rate_limits import DEFAULT_LIMIT, FRAME_LIMITS
 from p2pfl.net.transport.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN, client_context
 from p2pfl.proofs import CastVote, Claim, sign_claim, sign_vote
 from p2pfl.schema import layout_of
@@ -55,7 +55,7 @@ from tests.support.hostile import (
     hello_of,
     malformed,
     member_of,
-    said_by,
+    signed_message,
 )
 from tests.support.light_worker import SCHEMA
 from tests.support.processes import LIGHT, Process, address_of, until
@@ -64,13 +64,13 @@ from tests.support.records import Chain, digest, genesis, node, signed
 pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("hostile members")]
 
 MAX_GROWTH_BYTES = 64 * 2**20
-"""Of the node, over all these tests together: its own caches, and what the system does not take back."""
+"""Memory growth of the node over all tests: its caches, and what is not returned to the system."""
 
 MAX_OUTPUT_BYTES = 512 * 1024
-"""Printed by it in all: a few lines for each test."""
+"""Total output of the node: a few lines for each test."""
 
 ALL: list[ControlFrame] = [*MESSAGES, *LINK_FRAMES]
-"""One of every kind of frame there is."""
+"""One frame of every kind."""
 
 
 def name_of(frame: ControlFrame) -> str:
@@ -78,7 +78,7 @@ def name_of(frame: ControlFrame) -> str:
 
 
 class Target:
-    """The node, and honest peers that look whether it still serves them."""
+    """The node, and honest peers that check whether it still serves them."""
 
     def __init__(self, process: Process, people: People) -> None:
         self.process = process
@@ -88,19 +88,19 @@ class Target:
         self.memory = psutil.Process(process.pid)
 
     async def serves(self) -> None:
-        """Link an honest peer, and hear the node's STATUS."""
+        """Link an honest peer, and receive the node's STATUS."""
         async with Client.linked(self.port, self.people.new()) as honest:
             assert isinstance(await honest.hear(Status), Status)
         assert not self.process.has_ended, self.process.output
 
     async def claim(self) -> Claim:
-        """Return what the node says of its journal."""
+        """Return the claim of the node about its journal."""
         asking = self.people.new()
         async with Client.connected(self.port, asking) as client:
             return (await client.greet(asking)).claim
 
     async def said(self, who: Credentials, words: str) -> list[str]:
-        """Wait until the node has said *words* of *who*; return all that it said with these words of it."""
+        """Wait until the node has reported *words* about *who*; return all such reports."""
 
         def find() -> list[str]:
             told = [f"{one.address} {one.reason}" for one in self.process.all(events.PeerRefused)]
@@ -158,7 +158,7 @@ async def test_a_malformed_frame_ends_the_link_it_came_on(target: Target, frame:
 
 
 @pytest.mark.parametrize("frame", [frame for frame in ALL if not isinstance(frame, Hello)], ids=name_of)
-async def test_a_frame_where_hello_was_due_ends_the_connection(target: Target, frame: ControlFrame) -> None:
+async def test_a_frame_instead_of_hello_ends_the_connection(target: Target, frame: ControlFrame) -> None:
     async with Client.connected(target.port, target.people.new()) as offender:
         await offender.say(framed(frame))
         assert isinstance(await offender.hear(), Refusal | None)
@@ -169,9 +169,7 @@ async def test_a_frame_where_hello_was_due_ends_the_connection(target: Target, f
 
 
 @pytest.mark.parametrize("frame", [*MESSAGES, *LINK_FRAMES[6:9]], ids=name_of)
-async def test_a_message_of_a_run_that_nobody_is_in_changes_nothing(
-    target: Target, frame: ControlFrame
-) -> None:
+async def test_a_message_of_an_unknown_run_changes_nothing(target: Target, frame: ControlFrame) -> None:
     async with Client.linked(target.port, target.people.new()) as offender:
         await offender.say(framed(frame, Ping()))
         assert isinstance(await offender.hear(Pong), Pong)
@@ -189,7 +187,7 @@ async def test_a_second_handshake_on_a_link_ends_it(target: Target, frame: Hello
 
 
 @pytest.mark.parametrize("frame", [LINK_FRAMES[3], Bye("it is over")], ids=name_of)
-async def test_a_link_ends_politely_at_its_peers_wish(target: Target, frame: Refusal | Bye) -> None:
+async def test_a_link_ends_gracefully_on_bye_or_refusal(target: Target, frame: Refusal | Bye) -> None:
     async with Client.linked(target.port, target.people.new()) as offender:
         await offender.say(framed(frame))
         assert await offender.hear() is None
@@ -197,7 +195,7 @@ async def test_a_link_ends_politely_at_its_peers_wish(target: Target, frame: Ref
 
 
 @pytest.mark.parametrize("kind", get_args(get_type_hints(Refusal)["kind"]))
-async def test_a_refusal_as_first_word_is_only_the_end_of_its_connection(target: Target, kind: str) -> None:
+async def test_a_refusal_as_first_frame_only_ends_its_connection(target: Target, kind: str) -> None:
     async with Client.connected(target.port, target.people.new()) as offender:
         await offender.say(framed(Refusal(kind, "so it is")))  # type: ignore[arg-type]  # it is one of these
         assert await offender.hear() is None
@@ -206,7 +204,7 @@ async def test_a_refusal_as_first_word_is_only_the_end_of_its_connection(target:
 
 @pytest.mark.parametrize("proof", ["none", "of another", "replayed", "changed", "a vote of another"])
 @pytest.mark.parametrize("is_late", [False, True], ids=["first", "after WELCOME"])
-async def test_who_cannot_prove_that_the_node_is_a_copy_does_not_end_it(
+async def test_without_proof_of_a_copied_journal_the_node_continues(
     target: Target, proof: str, is_late: bool
 ) -> None:
     offender = target.people.new()
@@ -229,12 +227,12 @@ async def test_who_cannot_prove_that_the_node_is_a_copy_does_not_end_it(
             await client.greet(offender)
         await client.say(framed(proofs[proof]))
         assert await client.hear() is None
-    await target.said(offender, "It has not proved that, so this node goes on")
+    await target.said(offender, "It has not proved that, so this node continues")
     await target.serves()
 
 
 def _forged_vote(target: Target, claim: Claim) -> CastVote:
-    """Return a vote in the target's name with which it would have cast more votes than it has."""
+    """Return a forged vote of the target with a higher number than any it has cast."""
     vote = signed("ben", digest("run"), 1, Ballot(1, node("ben")), votes=99)
     forged = msgspec.structs.replace(vote, node=target.node_id, journal=claim.journal, key=claim.key)
     return CastVote(digest("run"), 1, Ballot(1, node("ben")), "", forged)
@@ -245,29 +243,29 @@ def _forged_vote(target: Target, claim: Claim) -> CastVote:
 
 @pytest.mark.parametrize(
     "frame",
-    [frame for frame in ALL if type(frame) in BUDGETS or isinstance(frame, Status | Ping)],
+    [frame for frame in ALL if type(frame) in FRAME_LIMITS or isinstance(frame, Status | Ping)],
     ids=name_of,
 )
-async def test_who_floods_is_named_once_and_turned_away(target: Target, frame: ControlFrame) -> None:
+async def test_a_node_that_floods_is_named_once_and_banned(target: Target, frame: ControlFrame) -> None:
     offender = target.people.new()
-    budget = BUDGETS.get(type(frame), ROUNDS)
+    limit = FRAME_LIMITS.get(type(frame), DEFAULT_LIMIT)
     before = target.memory.memory_info().rss
     async with Client.linked(target.port, offender) as client:
-        await client.flood(frame, int(4 * budget.burst))
+        await client.flood(frame, int(4 * limit.burst))
         await client.hear()
     kind = name_of(frame).upper()
     assert len(await target.said(offender, f"it sends more {kind} than any node needs")) == 1
-    await target.said(offender, f"it sent {kind} without end")
+    await target.said(offender, f"it sent too many {kind}")
     async with Client.connected(target.port, offender) as again:
         await again.say(framed(hello_of(offender)))
         refusal = await again.hear()
         assert isinstance(refusal, Refusal)
-        assert "it is turned away for 30 s" in refusal.reason
+        assert "it is banned for 30 s" in refusal.reason
     await target.serves()
     assert target.memory.memory_info().rss - before < MAX_GROWTH_BYTES // 2
 
 
-async def test_who_links_without_end_is_turned_away(target: Target) -> None:
+async def test_a_node_with_too_many_new_links_is_banned(target: Target) -> None:
     offender = target.people.new()
     refusal: ControlFrame | None = None
     for order in range(10**6, 10**6 + 200):
@@ -275,13 +273,13 @@ async def test_who_links_without_end_is_turned_away(target: Target) -> None:
             await client.say(framed(hello_of(offender)))
             refusal = await client.hear(Welcome)
             if isinstance(refusal, Refusal):
-                if refusal.kind == "duplicate":  # the node has not heard of the last end yet
+                if refusal.kind == "duplicate":  # the node does not know yet that the last link has ended
                     continue
                 break
             await client.say(framed(Ready(order)))
             await client.hear(Status)
     assert isinstance(refusal, Refusal)
-    assert "new links without end" in refusal.reason
+    assert "too many new links" in refusal.reason
     await target.serves()
 
 
@@ -289,7 +287,7 @@ async def test_who_links_without_end_is_turned_away(target: Target) -> None:
 
 
 class Seats(NamedTuple):
-    """A run of three clients, which have made the node of *target* a member of it with their first round."""
+    """A run of three clients, whose first round made the node of *target* a member."""
 
     target: Target
     members: tuple[Credentials, ...]
@@ -301,7 +299,7 @@ class Seats(NamedTuple):
         return record_digest(self.genesis)
 
     def forged(self, round_: int, previous: str) -> Commit:
-        """Return a commit of *round_* with the acceptances of another one."""
+        """Return a commit of *round_* with the acceptances of another round."""
         record = self.commit.record
         forged = msgspec.structs.replace(
             record, round=round_, previous=previous, blobs=RecordBlobs(digest("forged"))
@@ -341,14 +339,14 @@ async def _seated(target: Target) -> Seats:
 
 @pytest.mark.parametrize("frame", MESSAGES, ids=name_of)
 @pytest.mark.parametrize("is_member", [True, False], ids=["member", "stranger to the run"])
-async def test_a_message_of_the_nodes_own_run_out_of_place_ends_nothing(
+async def test_an_unexpected_message_of_the_nodes_own_run_ends_nothing(
     seats: Seats, frame: Message, is_member: bool
 ) -> None:
     target = seats.target
     offender = seats.members[1] if is_member else target.people.new()
     async with Client.linked(target.port, offender) as client:
         for round_ in (1, 2, 9):
-            await client.say(framed(said_by(offender, frame, seats.run, round_), Ping()))
+            await client.say(framed(signed_message(offender, frame, seats.run, round_), Ping()))
             assert isinstance(await client.hear(Pong), Pong)
     await target.serves()
 
@@ -374,7 +372,7 @@ async def test_a_commit_with_the_acceptances_of_another_is_named_once_and_ends_n
     assert not target.process.all(events.Ended)
 
 
-async def test_votes_that_somebody_else_has_signed_do_not_count(seats: Seats) -> None:
+async def test_votes_signed_by_another_node_do_not_count(seats: Seats) -> None:
     target, offender = seats.target, seats.members[2]
     async with Client.linked(target.port, offender) as client:
         for frame in MESSAGES:
@@ -385,7 +383,7 @@ async def test_votes_that_somebody_else_has_signed_do_not_count(seats: Seats) ->
     assert len(await target.said(offender, "a vote it has not signed")) == 1
 
 
-async def test_who_declines_run_after_run_is_told_of_once(seats: Seats) -> None:
+async def test_a_node_that_declines_run_after_run_is_reported_once(seats: Seats) -> None:
     target, offender = seats.target, seats.target.people.new()
     async with Client.linked(target.port, offender) as client:
         await client.say(framed(*(Decline(digest(f"run {number}"), "no") for number in range(9)), Ping()))
@@ -402,7 +400,9 @@ def test_every_kind_of_frame_is_in_these_tests() -> None:
 
 @pytest.mark.parametrize("role", ["operator", "observer"])
 @pytest.mark.parametrize("frame", ALL, ids=name_of)
-async def test_a_person_says_nothing_among_nodes(target: Target, role: Role, frame: ControlFrame) -> None:
+async def test_operators_and_observers_are_refused_on_control_connections(
+    target: Target, role: Role, frame: ControlFrame
+) -> None:
     async with Client.connected(target.port, people_of(target, role)) as offender:
         await offender.say(framed(frame))
         assert isinstance(await offender.hear(), Refusal | None)
@@ -417,7 +417,7 @@ async def test_garbage_on_other_connections_ends_them(target: Target, role: Role
     await target.serves()
 
 
-async def test_without_a_certificate_nothing_is_heard(target: Target) -> None:
+async def test_without_a_certificate_no_frame_is_read(target: Target) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols([CONTROL_ALPN])
@@ -430,14 +430,14 @@ _people: dict[Role, Credentials] = {}
 
 
 def people_of(target: Target, role: Role) -> Credentials:
-    """Return the certificate of one person of that role."""
+    """Return a certificate with that role."""
     if role not in _people:
         _people[role] = target.people.new(role)
     return _people[role]
 
 
 async def read_out(port: int, data: bytes, context: ssl.SSLContext | None) -> None:
-    """Say *data*, and read until the node has closed."""
+    """Send *data*, and read until the node has closed."""
     try:
         async with asyncio.timeout(30.0):
             reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)

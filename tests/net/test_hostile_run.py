@@ -1,7 +1,7 @@
-"""Hostile members of a run that goes on, and others: rounds take as long afterwards as before, and memory stays.
+"""Hostile clients beside a run: rounds take as long as before, and memory does not grow.
 
-Three nodes run. A fourth was a member too and was killed: a raw client speaks with its certificate, others
-with certificates of every role, or with none.
+Three nodes run. A fourth member was killed: a raw client uses its certificate, other clients have certificates
+of every role, or none.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from p2pfl.messages import (
     RecordsRequest,
     Status,
 )
-from p2pfl.net.links.rate_limits import BUDGETS, ROUNDS
+from p2pfl.net.links.rate_limits import DEFAULT_LIMIT, FRAME_LIMITS
 from p2pfl.proofs import sign_claim
 from p2pfl.store.directory import DataDirectory
 from p2pfl.wire.codec import ControlFrame
@@ -54,7 +54,7 @@ from tests.support.hostile import (
     framed,
     hello_of,
     malformed,
-    said_by,
+    signed_message,
 )
 from tests.support.processes import LIGHT, Fleet, Process, address_of, last_round
 from tests.support.records import digest
@@ -66,26 +66,26 @@ PACE_SECONDS = 0.25
 OPTIONS = (f"--pace={PACE_SECONDS}", "--rounds=100000", "--drop-after=900")
 
 SLOWER = 1.2
-"""Times as long as before an attack a round may take after it, ..."""
+"""Factor by which a round may take longer after an attack, ..."""
 
 SLACK_SECONDS = 0.05
-"""... and what a busy machine may add."""
+"""... and a margin for a busy machine."""
 
 MEASURED = 4
-"""Rounds of which the median counts."""
+"""Rounds in one measurement, of which the median counts."""
 
 MEASURES = 20
-"""How often that is looked at before it is believed to be too slow."""
+"""Measurements before rounds count as too slow."""
 
 MAX_LINES = 30
-"""That the nodes print of one who floods, all three together."""
+"""Lines about one flooding client, of all three nodes together."""
 
 MAX_GROWTH_BYTES = 64 * 2**20
-"""Of each node, over all these tests together."""
+"""Memory growth of each node over all tests."""
 
 
 class Run:
-    """Three members that train, and what a fourth one needs to speak for itself."""
+    """Three members that train, and the credentials of a fourth one."""
 
     def __init__(
         self, fleet: Fleet, nodes: list[Process], mole: Credentials, journal: str, votes: int
@@ -96,13 +96,13 @@ class Run:
         self.mole = mole
         self._member = Member(mole.node_id, journal)
         self.claim = sign_claim(signer_of(mole), self._member, 1000, NONCE, votes)
-        """What the fourth member says of its journal."""
+        """The claim of the fourth member about its journal."""
         with DataDirectory(fleet.folder / "ada").read_journal() as reader:
             (row,) = reader.runs()
             self.run = row.run
             self.genesis = reader.genesis(row.run)
         self.seconds = 0.0
-        """What a round took when that was last measured."""
+        """Seconds of a round in the last measurement."""
         self.memory = [psutil.Process(node.pid) for node in nodes]
         self.before = [one.memory_info().rss for one in self.memory]
 
@@ -112,11 +112,11 @@ class Run:
 
     @property
     def round(self) -> int:
-        """The last one that is committed."""
+        """The last committed round."""
         return last_round(self.nodes[0])
 
     def linked(self, port: int, who: Credentials) -> AbstractAsyncContextManager[Client]:
-        """Link *who* to the node at *port*, with the journal of the fourth member if it is that."""
+        """Link *who* to the node at *port*; the fourth member uses its own journal."""
         return Client.linked(port, who, self.claim if who is self.mole else None)
 
     def continued(self) -> Offer:
@@ -126,11 +126,13 @@ class Run:
         return Offer(msgspec.structs.replace(self.genesis, nonce=secrets.token_hex(16), continues=(origin,)))
 
     def said(self, who: Credentials, frame: Message) -> Message:
-        """Return *frame* as *who* says it of the round that is open now."""
-        return said_by(who, frame, self.run, self.round + 1, self._member if who is self.mole else None)
+        """Return *frame* as sent by *who* for the open round."""
+        return signed_message(
+            who, frame, self.run, self.round + 1, self._member if who is self.mole else None
+        )
 
     async def measure(self) -> float:
-        """Return what a round takes now."""
+        """Return the seconds that a round takes now."""
         node = self.nodes[0]
         start = self.round
         await node.until(events.Committed, lambda event: event.round >= start + MEASURED)
@@ -138,7 +140,7 @@ class Run:
         return statistics.median(event.seconds for event in rounds)
 
     async def goes_on(self) -> None:
-        """Look that rounds take as long as before, that all three train, and that nothing has grown."""
+        """Check that rounds take as long as before, that all three train, and that memory has not grown."""
         most = self.seconds * SLOWER + SLACK_SECONDS
         taken = [await self.measure()]
         while taken[-1] > most and len(taken) < MEASURES:  # another program may have had the processor
@@ -151,7 +153,7 @@ class Run:
             assert "Traceback" not in node.output
 
     def lines(self, who: Credentials) -> list[str]:
-        """Return what the nodes' people have read of *who*."""
+        """Return the output lines of the nodes about *who*."""
         return [line for node in self.nodes for line in node.output.splitlines() if who.name in line]
 
 
@@ -193,7 +195,7 @@ FLOODS = [
 
 
 async def answer_pings(client: Client) -> None:
-    """Keep the link of *client* alive, and say nothing else."""
+    """Answer pings on the link of *client*, and send nothing else."""
     while isinstance(await client.hear(Ping), Ping):
         await client.say(framed(Pong()))
 
@@ -205,7 +207,7 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 
 async def hang_up(run: Run, offender: Credentials, *frames: ControlFrame) -> None:
-    """Say *frames* to each node and hear whether it has read them all."""
+    """Send *frames* to each node, and check whether it has read them all."""
     for port in run.ports:
         async with run.linked(port, offender) as client:
             await client.say(framed(*frames, Ping()))
@@ -231,7 +233,7 @@ async def test_malformed_frames_of_every_kind_harm_no_round(run: Run) -> None:
 
 
 @WHO
-async def test_every_message_out_of_place_harms_no_round(run: Run, is_member: bool) -> None:
+async def test_unexpected_messages_harm_no_round(run: Run, is_member: bool) -> None:
     offender = offender_of(run, is_member)
     frames = [
         run.said(offender, frame)
@@ -243,7 +245,7 @@ async def test_every_message_out_of_place_harms_no_round(run: Run, is_member: bo
     assert not any("pauses" in line for line in run.lines(offender))
 
 
-async def test_a_request_of_somebody_who_is_no_member_is_named_once_by_each_node_and_not_obeyed(
+async def test_a_control_request_of_a_non_member_is_reported_once_and_ignored(
     run: Run,
 ) -> None:
     offender = run.people.new()
@@ -254,7 +256,7 @@ async def test_a_request_of_somebody_who_is_no_member_is_named_once_by_each_node
 
 
 @WHO
-async def test_an_attempt_far_ahead_ends_nothing(run: Run, is_member: bool) -> None:
+async def test_a_ballot_far_ahead_ends_nothing(run: Run, is_member: bool) -> None:
     offender = offender_of(run, is_member)
     far = Prepare(run.run, run.round + 1, Ballot(MAX_ATTEMPT, offender.node_id))
     await hang_up(run, offender, far, msgspec.structs.replace(far, round=run.round + 2))
@@ -274,26 +276,26 @@ async def test_forged_commits_and_records_end_nothing(run: Run, is_member: bool)
 
 
 @pytest.mark.parametrize("frame", FLOODS, ids=name_of)
-async def test_who_floods_members_is_named_once_and_turned_away(run: Run, frame: ControlFrame) -> None:
+async def test_a_node_that_floods_members_is_named_once_and_banned(run: Run, frame: ControlFrame) -> None:
     offender, port = run.people.new(), run.ports[0]
     if isinstance(frame, Offer):
         frame = run.continued()
-    budget = BUDGETS.get(type(frame), ROUNDS)
+    limit = FRAME_LIMITS.get(type(frame), DEFAULT_LIMIT)
     async with run.linked(port, offender) as client:
-        await client.flood(frame, int(3 * budget.burst) + 500)
+        await client.flood(frame, int(3 * limit.burst) + 500)
         await client.hear(Refusal)
     async with Client.connected(port, offender) as again:
         await again.say(framed(hello_of(offender)))
         refusal = await again.hear()
         assert isinstance(refusal, Refusal)
-        assert "it is turned away for 30 s" in refusal.reason
+        assert "it is banned for 30 s" in refusal.reason
     await run.goes_on()
     words = f"it sends more {name_of(frame).upper()} than any node needs"
     assert sum(words in line for line in run.lines(offender)) == 1
     assert len(run.lines(offender)) < MAX_LINES
 
 
-async def test_a_member_that_floods_is_turned_away_as_well(run: Run) -> None:
+async def test_a_member_that_floods_is_banned_too(run: Run) -> None:
     async with run.linked(run.ports[0], run.mole) as client:
         await client.flood(run.continued(), 500)
         await client.hear(Refusal)
@@ -301,12 +303,12 @@ async def test_a_member_that_floods_is_turned_away_as_well(run: Run) -> None:
         await again.say(framed(hello_of(run.mole, run.claim)))
         refusal = await again.hear()
         assert isinstance(refusal, Refusal)
-        assert "it is turned away" in refusal.reason
+        assert "it is banned" in refusal.reason
     await run.goes_on()
 
 
 @pytest.mark.parametrize("role", ["operator", "observer"])
-async def test_people_who_speak_as_nodes_harm_no_round(run: Run, role: Role) -> None:
+async def test_operators_and_observers_on_control_connections_harm_no_round(run: Run, role: Role) -> None:
     person = run.people.new(role)
     for frame in [*MESSAGES, *LINK_FRAMES]:
         async with Client.connected(run.ports[0], person) as client:
@@ -315,7 +317,7 @@ async def test_people_who_speak_as_nodes_harm_no_round(run: Run, role: Role) -> 
     await run.goes_on()
 
 
-async def test_silent_strangers_harm_no_round_and_keep_nobody_out(run: Run) -> None:
+async def test_silent_strangers_harm_no_round_and_keep_no_node_out(run: Run) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(100):
             stack.enter_context(socket.create_connection(("127.0.0.1", run.ports[0])))
@@ -324,7 +326,7 @@ async def test_silent_strangers_harm_no_round_and_keep_nobody_out(run: Run) -> N
         await run.goes_on()
 
 
-async def test_a_member_that_is_linked_and_says_nothing_is_not_waited_for(run: Run) -> None:
+async def test_the_run_does_not_wait_for_a_linked_member_that_is_silent(run: Run) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for port in run.ports[1:]:  # the first one has turned it away
             client = await stack.enter_async_context(run.linked(port, run.mole))

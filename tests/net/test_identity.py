@@ -1,4 +1,4 @@
-"""Who is who: copies of a data directory, copies of a certificate, oneself, and the wrong node."""
+"""Identity checks: copied data directories, copied certificates, the node itself, and the wrong node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import Address
 from p2pfl.wire.links import PeerAddresses, Peers, Refusal
 from tests.support.federation import make_federation
-from tests.support.meshes import Boots, Lab, lab, new_local, until
+from tests.support.meshes import Incarnations, Lab, lab, new_local, until
 
 
 @pytest.fixture
@@ -31,25 +31,25 @@ async def world(tmp_path: Path) -> AsyncIterator[Lab]:
         yield opened
 
 
-async def test_a_lower_boot_count_is_a_copy_and_told_so(
+async def test_a_lower_incarnation_is_refused_as_a_copy(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
-    incarnations = Boots()
+    incarnations = Incarnations()
     ant = await world.start(federation["ant"], incarnations=incarnations)
     local = new_local(incarnation=5)
     bee = await world.start(federation["bee"], [ant.address], local=local)
     await ant.told.until(lambda told: told.names == {"bee"})
     await world.stop(bee)
     copy = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, incarnation=4))
-    await copy.told.until(lambda told: bool(told.disownments))
-    assert "a later start 5 was seen. Start that node with --new-journal" in copy.told.disownments[0]
+    await copy.told.until(lambda told: bool(told.clone_reports))
+    assert "a later start 5 was seen. Start that node with --new-journal" in copy.told.clone_reports[0]
     assert "a copy or was restored from a backup" in await ant.told.until_refused("restored")
 
 
-async def test_the_same_boot_with_another_nonce_is_a_copy_also_after_a_restart_of_who_remembers(
+async def test_the_same_incarnation_with_another_nonce_is_a_copy_also_after_a_restart(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
-    incarnations = Boots()
+    incarnations = Incarnations()
     ant = await world.start(federation["ant"], incarnations=incarnations)
     local = new_local(incarnation=5)
     bee = await world.start(federation["bee"], [ant.address], local=local)
@@ -58,13 +58,13 @@ async def test_the_same_boot_with_another_nonce_is_a_copy_also_after_a_restart_o
     await world.stop(ant)
     ant = await world.start(federation["ant"], incarnations=incarnations)
     copy = await world.start(federation["bee"], [ant.address], local=new_local(local.journal, incarnation=5))
-    await copy.told.until(lambda told: bool(told.disownments))
-    assert "another start 5 was seen" in copy.told.disownments[0]
+    await copy.told.until(lambda told: bool(told.clone_reports))
+    assert "another start 5 was seen" in copy.told.clone_reports[0]
 
 
-async def test_a_listening_copy_is_disowned_too(world: Lab, federation: dict[str, Credentials]) -> None:
+async def test_a_listening_copy_is_refused_too(world: Lab, federation: dict[str, Credentials]) -> None:
     local = new_local(incarnation=5)
-    incarnations = Boots()
+    incarnations = Incarnations()
     ant = await world.start(federation["ant"], incarnations=incarnations)
     bee = await world.start(federation["bee"], [ant.address], local=local)
     await ant.told.until(lambda told: told.names == {"bee"})
@@ -72,14 +72,14 @@ async def test_a_listening_copy_is_disowned_too(world: Lab, federation: dict[str
     await world.stop(ant)
     copy = await world.start(federation["bee"], local=new_local(local.journal, incarnation=3))
     await world.start(federation["ant"], [copy.address], incarnations=incarnations)
-    await copy.told.until(lambda told: bool(told.disownments))
+    await copy.told.until(lambda told: bool(told.clone_reports))
     assert copy.told.names == set()
 
 
-async def test_a_copy_that_has_started_more_often_is_found_by_its_votes(
+async def test_a_copy_with_a_higher_incarnation_is_detected_by_its_votes(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
-    incarnations = Boots()
+    incarnations = Incarnations()
     ant = await world.start(federation["ant"], incarnations=incarnations)
     local = new_local(incarnation=5, votes=7)
     bee = await world.start(federation["bee"], [ant.address], local=local)
@@ -89,13 +89,13 @@ async def test_a_copy_that_has_started_more_often_is_found_by_its_votes(
         copy = await world.start(
             federation["bee"], [ant.address], local=new_local(local.journal, incarnation=incarnation, votes=6)
         )
-        await copy.told.until(lambda told: bool(told.disownments))
-        assert "it says that it has cast 6 votes, and 7 were seen" in copy.told.disownments[0]
+        await copy.told.until(lambda told: bool(told.clone_reports))
+        assert "it claims 6 cast votes, and 7 were seen" in copy.told.clone_reports[0]
         await world.stop(copy)
     assert ant.told.names == set()
 
 
-async def test_a_node_does_not_stop_for_another_nodes_word(
+async def test_a_node_does_not_stop_for_another_nodes_claim(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ant = await world.start(federation["ant"])
@@ -103,14 +103,14 @@ async def test_a_node_does_not_stop_for_another_nodes_word(
     monkeypatch.setattr(ant.mesh._admission, "refuse_hello", lambda *_: word)
     bee = await world.start(federation["bee"], [ant.address])
     told = await bee.told.until_refused("is a copy")
-    assert told.endswith("It has not proved that, so this node goes on.")
+    assert told.endswith("It has not proved that, so this node continues.")
     monkeypatch.undo()
     await bee.told.until(lambda told: told.names == {"ant"})
-    assert bee.told.disownments == []
+    assert bee.told.clone_reports == []
 
 
 @pytest.mark.parametrize("role", ["observer", "operator"])
-async def test_a_certificate_of_another_role_is_refused_before_it_says_a_word(
+async def test_a_certificate_of_another_role_is_refused_before_its_first_frame(
     world: Lab, federation: dict[str, Credentials], tmp_path: Path, role: Role
 ) -> None:
     ant = await world.start(federation["ant"])
@@ -135,11 +135,11 @@ async def test_an_observer_cannot_stop_a_node_that_dials_it_even_with_a_proof(
     monkeypatch.setattr(eye.mesh._admission, "refuse_hello", lambda *_: proof)
     bee = await world.start(federation["bee"], [eye.address], local=local)
     await bee.told.until_refused("the certificate of eye has the role observer")
-    assert bee.mesh._admission.is_disowned_by(proof)
-    assert bee.told.disownments == []
+    assert bee.mesh._admission.proves_clone(proof)
+    assert bee.told.clone_reports == []
 
 
-async def test_a_quick_restart_with_a_higher_boot_replaces_the_old_link(
+async def test_a_quick_restart_with_a_higher_incarnation_replaces_the_old_link(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     ant = await world.start(federation["ant"])
@@ -166,7 +166,7 @@ async def test_a_second_device_with_the_same_certificate_is_refused_while_the_fi
     await second.told.until(lambda told: told.names == {"ant"})
 
 
-async def test_ones_own_address_among_the_listed_is_recognised_and_dialled_no_more(
+async def test_the_own_address_among_the_listed_ones_is_recognised_and_not_dialled_again(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     ant = await world.start(federation["ant"])
@@ -193,7 +193,7 @@ async def test_several_addresses_of_one_device_count_as_one(
     assert set(ant.mesh.unreachable) == {"127.0.0.1:1"}
 
 
-async def test_ones_own_address_is_recognised_where_a_device_cannot_dial_itself(
+async def test_the_own_address_is_recognised_on_a_device_that_cannot_dial_itself(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unreachable(address: Address, _seconds: float) -> socket.socket:
@@ -219,7 +219,7 @@ async def test_the_wrong_node_at_an_address_is_refused_on_both_sides(
     cat = await world.start(federation["cat"])
     await bee.told.until(lambda told: told.names == {"ant"})
     rumour = Peers((PeerAddresses(federation["cat"].node_id, "cat", (ant.address,)),))
-    bee.mesh._take(bee.mesh._neighbours[ant.id].link, rumour)
+    bee.mesh._on_frame(bee.mesh._neighbours.link(ant.id), rumour)
     expected = f"node {federation['cat'].node_id[:7]} was expected at {ant.address}, but ant"
     assert expected in await bee.told.until_refused("was expected")
     assert f"refused this device: {expected}" in await ant.told.until_refused("was expected")

@@ -1,4 +1,4 @@
-"""Bulk connections are kept and used again, never waited for, and closed when nobody needs them any more."""
+"""Idle bulk connections are kept, reused, never awaited, and closed when they are not needed any more."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from blake3 import blake3
 from p2pfl.config import NetSettings
 from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.net.transport.tls import BLOB_ALPN, client_context
 from p2pfl.wire.blobs import (
     LENGTH_BYTES,
@@ -56,11 +57,11 @@ class Pair:
 
     @property
     def dialled(self) -> int:
-        """Connections the puller made since it is linked."""
+        """Connections that the puller made since it was linked."""
         return self.proxy.connections - self._dialled_before
 
     async def pull(self, digest: str) -> None:
-        await self.puller.mesh.pull(digest, LENGTH, [self.holder.id])
+        await self.puller.mesh.pull(PullRequest(digest, LENGTH, [self.holder.id]))
         assert self.puller.store.path(digest).read_bytes() == BLOBS[digest]
 
 
@@ -91,7 +92,7 @@ def troubles(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 class Guest:
-    """A bulk connection made by hand with a node's certificate."""
+    """A raw bulk connection with the certificate of a node."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -116,7 +117,7 @@ class Guest:
         return decode_refusal(await self._reader.readexactly(int.from_bytes(frame, "big")))
 
     async def is_closed(self) -> bool:
-        """Wait until the node has closed; False if it says anything more."""
+        """Wait until the node has closed; return False if it sends more bytes."""
         try:
             return await self._reader.read(1) == b""
         except OSError:
@@ -137,7 +138,7 @@ async def guest(credentials: Credentials, node: Node) -> AsyncIterator[Guest]:
 # --- the puller's side --------------------------------------------------------------------------------------
 
 
-async def test_one_connection_carries_one_blob_after_another(tmp_path: Path) -> None:
+async def test_one_connection_carries_several_blobs(tmp_path: Path) -> None:
     async with pair(tmp_path) as them:
         for digest in BLOBS:
             await them.pull(digest)
@@ -146,7 +147,7 @@ async def test_one_connection_carries_one_blob_after_another(tmp_path: Path) -> 
         assert 3 * LENGTH <= received < 3.1 * LENGTH
 
 
-async def test_pulls_at_a_time_have_their_own_connections_of_which_one_is_kept(tmp_path: Path) -> None:
+async def test_simultaneous_pulls_have_a_connection_each_and_one_is_kept(tmp_path: Path) -> None:
     async with pair(tmp_path) as them:
         await asyncio.gather(them.pull(ONE), them.pull(TWO))
         assert them.dialled == 2
@@ -155,7 +156,7 @@ async def test_pulls_at_a_time_have_their_own_connections_of_which_one_is_kept(t
         assert them.dialled == 2
 
 
-async def test_a_kept_connection_that_was_cut_meanwhile_is_made_anew_and_nobody_hears_of_it(
+async def test_an_idle_connection_that_was_cut_is_replaced_without_a_notice(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with pair(tmp_path) as them:
@@ -167,13 +168,13 @@ async def test_a_kept_connection_that_was_cut_meanwhile_is_made_anew_and_nobody_
         assert [what for what, _ in them.puller.told.history] == ["linked"]
 
 
-async def test_a_holder_closes_a_connection_nobody_asks_on_and_is_dialled_again(tmp_path: Path) -> None:
+async def test_a_holder_closes_an_unused_connection_and_is_dialled_again(tmp_path: Path) -> None:
     # It waits as long as the slowest piece may take, too.
     hasty = msgspec.structs.replace(
         FAST,
-        blob_rest_seconds=0.05,
+        blob_keep_seconds=0.05,
         blob_idle_seconds=0.1,
-        blob_least_bytes_per_second=FAST.blob_chunk_bytes * 20,
+        blob_min_bytes_per_second=FAST.blob_chunk_bytes * 20,
     )
     async with pair(tmp_path, holding=hasty) as them:
         await them.pull(ONE)
@@ -182,7 +183,7 @@ async def test_a_holder_closes_a_connection_nobody_asks_on_and_is_dialled_again(
         assert them.dialled == 2
 
 
-async def test_a_connection_that_breaks_in_its_second_blob_is_taken_up_where_it_stopped(
+async def test_a_transfer_on_a_reused_connection_that_breaks_continues_where_it_stopped(
     tmp_path: Path,
 ) -> None:
     async with pair(tmp_path) as them:
@@ -193,15 +194,15 @@ async def test_a_connection_that_breaks_in_its_second_blob_is_taken_up_where_it_
         assert them.puller.mesh.traffic.total("bulk").received < 2.2 * LENGTH
 
 
-async def test_a_kept_connection_is_closed_when_it_has_rested_long_enough(tmp_path: Path) -> None:
-    async with pair(tmp_path, pulling=msgspec.structs.replace(FAST, blob_rest_seconds=0.05)) as them:
+async def test_an_idle_connection_is_closed_after_a_while(tmp_path: Path) -> None:
+    async with pair(tmp_path, pulling=msgspec.structs.replace(FAST, blob_keep_seconds=0.05)) as them:
         await them.pull(ONE)
         await until(lambda: them.proxy.open == {LINK})
         await them.pull(TWO)
         assert them.dialled == 2
 
 
-async def test_a_kept_connection_is_closed_with_the_link(tmp_path: Path) -> None:
+async def test_an_idle_connection_is_closed_with_the_link(tmp_path: Path) -> None:
     async with pair(tmp_path) as them:
         await them.pull(ONE)
         assert them.proxy.open == {LINK, BULK}
@@ -209,31 +210,31 @@ async def test_a_kept_connection_is_closed_with_the_link(tmp_path: Path) -> None
         await until(lambda: BULK not in them.proxy.open)
 
 
-async def test_a_kept_connection_is_closed_with_the_mesh(tmp_path: Path) -> None:
+async def test_an_idle_connection_is_closed_with_the_mesh(tmp_path: Path) -> None:
     async with pair(tmp_path) as them:
         await them.pull(ONE)
         await them.world.stop(them.puller)
         await until(lambda: not them.proxy.open)
 
 
-async def test_a_blob_that_is_absent_on_a_kept_connection_is_told_and_others_are_still_had(
+async def test_a_missing_blob_on_a_reused_connection_does_not_prevent_other_pulls(
     tmp_path: Path,
 ) -> None:
     async with pair(tmp_path) as them:
         await them.pull(ONE)
         with pytest.raises(NetworkError, match="it refused: it is not here"):
-            await them.puller.mesh.pull(ABSENT, LENGTH, [them.holder.id])
+            await them.puller.mesh.pull(PullRequest(ABSENT, LENGTH, [them.holder.id]))
         await them.pull(TWO)
 
 
-async def test_a_holder_that_is_busy_on_a_kept_connection_is_asked_again(tmp_path: Path) -> None:
+async def test_a_busy_holder_on_a_reused_connection_is_asked_again(tmp_path: Path) -> None:
     async with pair(tmp_path, holding=msgspec.structs.replace(FAST, max_serving=1)) as them:
         long = blake3(LONG).hexdigest()
         put(them.holder, long, LONG)
         await them.pull(ONE)
         async with guest(them.federation["cat"], them.holder) as other:
             other.ask(long)
-            assert await other.length() == len(LONG)  # under way from here on: nobody reads the rest
+            assert await other.length() == len(LONG)  # in progress from here on: the rest is not read
             pull = asyncio.create_task(them.pull(TWO))
             await until(lambda: them.dialled == 2)
             assert not pull.done()
@@ -243,7 +244,7 @@ async def test_a_holder_that_is_busy_on_a_kept_connection_is_asked_again(tmp_pat
 # --- the holder's side --------------------------------------------------------------------------------------
 
 
-async def test_requests_are_answered_one_after_another_refusals_among_them(tmp_path: Path) -> None:
+async def test_requests_on_one_connection_are_answered_in_order(tmp_path: Path) -> None:
     async with pair(tmp_path) as them, guest(them.federation["cat"], them.holder) as cat:
         cat.ask(ONE)
         assert await cat.blob() == BLOBS[ONE]
@@ -264,7 +265,7 @@ async def test_requests_are_answered_one_after_another_refusals_among_them(tmp_p
     ],
     ids=["too long a frame", "no digest", "an empty frame"],
 )
-async def test_a_second_request_that_is_none_ends_its_own_connection_only(
+async def test_an_invalid_second_request_ends_only_its_own_connection(
     tmp_path: Path, rubbish: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -282,7 +283,7 @@ async def test_a_second_request_that_is_none_ends_its_own_connection_only(
     assert troubles(caplog) == []
 
 
-async def test_bulk_connections_are_bounded_idle_ones_included(tmp_path: Path) -> None:
+async def test_the_number_of_bulk_connections_is_limited_including_idle_ones(tmp_path: Path) -> None:
     async with pair(tmp_path, holding=msgspec.structs.replace(FAST, max_bulk=2)) as them:
         await them.pull(ONE)
         async with guest(them.federation["cat"], them.holder) as cat:

@@ -33,7 +33,7 @@ POINTS = (
 
 
 @pytest.mark.parametrize("points", POINTS, ids=lambda points: points[0])
-async def test_whoever_dies_at_a_point_of_a_round_resumes_and_the_run_completes(
+async def test_a_node_killed_at_any_point_of_a_round_resumes_and_the_run_completes(
     tmp_path: Path, points: tuple[str, ...]
 ) -> None:
     rig = ",".join(f"{point}:{round_}" for round_, point in enumerate(points, 1))

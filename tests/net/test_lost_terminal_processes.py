@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl import events
-from p2pfl.core.departure import LEFT_EXIT
+from p2pfl.exit_codes import ExitCode
 from tests.support.processes import LIGHT, Fleet, fleet
 from tests.support.terminals import terminal
 
@@ -53,7 +53,7 @@ async def test_sigterm_ends_a_node_in_time_that_the_quorum_needs(nodes: Fleet) -
     cleo.end()
     await ada.until(events.PeerLost)
     ada.signal(signal.SIGTERM)
-    assert await ada.exit_code() == LEFT_EXIT
+    assert await ada.exit_code() == ExitCode.LEFT
     assert "SIGTERM: left after 1 s" in ada.all(events.Ended)[-1].reason
     assert not ben.has_ended
 
@@ -61,10 +61,10 @@ async def test_sigterm_ends_a_node_in_time_that_the_quorum_needs(nodes: Fleet) -
 async def test_a_node_whose_terminal_is_closed_leaves_and_says_so_in_its_log(nodes: Fleet) -> None:
     ada = await nodes.start("ada", "--min-nodes=2", program=LIGHT)
     ada.signal(signal.SIGHUP)
-    assert await ada.exit_code() == LEFT_EXIT
+    assert await ada.exit_code() == ExitCode.LEFT
     log = (nodes.folder / "ada" / "logs" / "node.log").read_text(encoding="utf-8")
     assert "the terminal was closed (SIGHUP): leaving politely" in log
-    assert f"ended with exit code {LEFT_EXIT}" in log
+    assert f"ended with exit code {ExitCode.LEFT}" in log
 
 
 async def test_sigterm_to_the_screen_gives_the_terminal_back(nodes: Fleet) -> None:

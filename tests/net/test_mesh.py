@@ -1,4 +1,4 @@
-"""Meshes on loopback: who gets linked with whom."""
+"""Meshes on loopback: all nodes become linked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.meshes import lab
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
-async def test_one_reachable_address_is_enough_to_link_everybody(tmp_path: Path, size: int) -> None:
+async def test_one_reachable_address_is_enough_to_link_all_nodes(tmp_path: Path, size: int) -> None:
     names = [f"n{number}" for number in range(size)]
     federation = make_federation(tmp_path / "ca", *names)
     async with lab(tmp_path) as world:

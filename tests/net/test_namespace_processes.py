@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.long]
 NAMES = ("ada", "ben", "cleo")
 
 
-async def test_a_node_whose_cable_is_pulled_pauses_and_comes_back_by_itself(tmp_path: Path) -> None:
+async def test_a_node_whose_cable_is_pulled_pauses_and_recovers(tmp_path: Path) -> None:
     with wires(*NAMES) as network:
         async with fleet(tmp_path) as nodes:
             peers = ",".join(f"{network.address(name)}:9000" for name in NAMES)

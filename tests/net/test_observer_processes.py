@@ -64,7 +64,7 @@ async def test_a_run_is_paused_resumed_and_stopped_at_any_of_its_nodes(nodes: Fl
     nodes.check()
 
 
-async def test_who_lets_a_node_leave_is_answered_before_it_ends(nodes: Fleet) -> None:
+async def test_the_leave_command_is_answered_before_the_node_process_ends(nodes: Fleet) -> None:
     ada = await nodes.start("ada", "--min-nodes=3", program=LIGHT)
     assert (await command(local(nodes, "ada"), "leave")).text == "this node leaves"
     assert await ada.exit_code() in (0, 3)

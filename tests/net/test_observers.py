@@ -16,8 +16,8 @@ from p2pfl.identity.credentials import Credentials
 from p2pfl.net.transport.addresses import parse_address
 from p2pfl.observe.client import Observer, command
 from p2pfl.observe.target import Target
-from p2pfl.runtime.observers import Observers
-from p2pfl.wire.observing import Answer, Happened, History, HistoryEnd, What
+from p2pfl.runtime.observing.observers import Observers
+from p2pfl.wire.observing import CommandName, CommandResult, EventBatch, HistoryBatch, HistoryEnd
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, WAIT_SECONDS, Lab, Node, lab, until
 from tests.support.proxy import proxy_to
@@ -35,7 +35,7 @@ class Watched:
     def __init__(self, node: Node, observers: Observers) -> None:
         self.node = node
         self.observers = observers
-        self.commands: list[tuple[What, str]] = []
+        self.commands: list[tuple[CommandName, str]] = []
         self.seq = 0
 
     def tell(self, *texts: str) -> None:
@@ -51,7 +51,7 @@ class Watched:
 
 
 class Screen:
-    """What somebody who follows a node has seen of it."""
+    """What a follower of a node has received."""
 
     def __init__(self, observer: Observer) -> None:
         self.observer = observer
@@ -64,9 +64,9 @@ class Screen:
         try:
             async for frame in self.observer.frames():
                 match frame:
-                    case History():
+                    case HistoryBatch():
                         self.rounds += frame.rounds
-                    case Happened():
+                    case EventBatch():
                         self.events += frame.events
                     case HistoryEnd():
                         self.is_caught_up = True
@@ -79,7 +79,7 @@ class Screen:
         return [published.seq for published in self.events]
 
     async def ended(self) -> str:
-        """Wait for the end of the connection; return why it ended."""
+        """Wait until the connection has ended; return why."""
         async with asyncio.timeout(WAIT_SECONDS):
             reason = await self.reading
         await self.observer.close()
@@ -102,14 +102,14 @@ async def world(tmp_path: Path) -> AsyncIterator[Lab]:
 
 @pytest.fixture
 async def ada(world: Lab, federation: dict[str, Credentials]) -> AsyncIterator[Watched]:
-    """A node with a link; the link is there after the test."""
+    """A node with a link, which still exists after the test."""
 
     async def history(run: str) -> list[RoundRow]:
         return ROWS
 
-    async def obey(what: What, who: str) -> Answer:
+    async def obey(what: CommandName, who: str) -> CommandResult:
         watched.commands.append((what, who))
-        return Answer(0, "", f"{what} is done")
+        return CommandResult(0, "", f"{what} is done")
 
     settings = msgspec.structs.replace(FAST, max_observer_bytes=2 * 1024 * 1024)
     observers = Observers(federation["ada"], settings, TOKEN, STREAM, history, obey, can_start=False)
@@ -128,7 +128,7 @@ async def follow(target: Target, stream: str = "", after: int = 0) -> Screen:
     return screen
 
 
-async def test_an_observer_sees_what_lies_behind_and_what_happens(
+async def test_an_observer_receives_past_and_new_events(
     ada: Watched, federation: dict[str, Credentials]
 ) -> None:
     ada.publish(JOINED)
@@ -142,9 +142,7 @@ async def test_an_observer_sees_what_lies_behind_and_what_happens(
     assert await screen.ended() == "the node ends: done"
 
 
-async def test_several_watch_at_once_and_one_that_goes_does_not_matter(
-    ada: Watched, federation: dict[str, Credentials]
-) -> None:
+async def test_several_observers_are_independent(ada: Watched, federation: dict[str, Credentials]) -> None:
     screens = [
         await follow(ada.target(federation["owl"])),
         await follow(ada.target(federation["eve"])),
@@ -162,7 +160,7 @@ async def test_several_watch_at_once_and_one_that_goes_does_not_matter(
         await one.ended()
 
 
-async def test_who_was_cut_off_comes_back_without_a_gap_and_without_repetition(
+async def test_a_reconnected_observer_has_no_gap_and_no_repetition(
     ada: Watched, federation: dict[str, Credentials]
 ) -> None:
     async with proxy_to(ada.node.mesh.port) as proxy:
@@ -181,7 +179,7 @@ async def test_who_was_cut_off_comes_back_without_a_gap_and_without_repetition(
         await second.ended()
 
 
-async def test_an_operator_commands_from_anywhere_and_is_named(
+async def test_an_operator_commands_over_the_network_and_is_named(
     ada: Watched, federation: dict[str, Credentials]
 ) -> None:
     answer = await command(ada.target(federation["eve"]), "pause")
@@ -189,7 +187,7 @@ async def test_an_operator_commands_from_anywhere_and_is_named(
     assert ada.commands == [("pause", "eve (operator)")]
 
 
-async def test_commands_are_answered_while_one_watches(
+async def test_commands_are_answered_while_an_observer_watches(
     ada: Watched, federation: dict[str, Credentials]
 ) -> None:
     screen = await follow(ada.target(federation["eve"]))
@@ -200,7 +198,7 @@ async def test_commands_are_answered_while_one_watches(
     await screen.ended()
 
 
-async def test_who_lets_the_node_leave_hears_that_it_does_although_it_ends(
+async def test_the_leave_command_is_answered_before_the_node_ends(
     ada: Watched, federation: dict[str, Credentials]
 ) -> None:
     ordering = asyncio.create_task(command(ada.target(federation["ada"], TOKEN), "leave"))
@@ -217,7 +215,7 @@ async def test_who_lets_the_node_leave_hears_that_it_does_although_it_ends(
         ("ben", TOKEN, "the certificate of ben is a node's"),
     ],
 )
-async def test_who_may_not_watch_is_told_why_on_both_sides(
+async def test_a_refused_observer_is_reported_on_both_sides(
     ada: Watched, federation: dict[str, Credentials], name: str, token: str, why: str
 ) -> None:
     with pytest.raises(NetworkError, match=why):
@@ -225,7 +223,7 @@ async def test_who_may_not_watch_is_told_why_on_both_sides(
     assert "refused an observer" in await ada.node.told.until_refused(why)
 
 
-async def test_a_node_without_observers_says_that_it_has_none(
+async def test_a_node_that_allows_no_observers_says_so(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     ben = await world.start(federation["ben"])
@@ -240,7 +238,7 @@ async def test_a_stranger_learns_nothing(ada: Watched, tmp_path: Path) -> None:
         await Observer.connect(ada.target(stranger))
 
 
-async def test_who_does_not_read_is_dropped_and_delays_nobody(
+async def test_an_observer_that_does_not_read_is_dropped_and_delays_no_other(
     ada: Watched, federation: dict[str, Credentials]
 ) -> None:
     stuck = await Observer.connect(ada.target(federation["owl"]))

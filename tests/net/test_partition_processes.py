@@ -1,4 +1,4 @@
-"""Two of five are cut off in the middle of a round: they pause and say why, the others go on, and it heals alone."""
+"""Two of five nodes are cut off during a round: they pause with a reason, the others continue, and it heals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CUT = 3
 """The round in whose middle the network is cut."""
 
 
-async def test_two_of_five_pause_until_they_are_back_while_three_go_on(tmp_path: Path) -> None:
+async def test_two_of_five_pause_until_they_are_reconnected_while_three_continue(tmp_path: Path) -> None:
     async with fleet(tmp_path) as nodes, network(nodes, *NAMES) as net:
         await net.start_all("--rounds=8", "--pace=1", program=LIGHT)
         for process in net.nodes.values():

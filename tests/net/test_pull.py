@@ -1,4 +1,4 @@
-"""Pulling blobs between meshes: over real TLS, through bad networks, from holders that lie."""
+"""Pulling blobs between meshes: over real TLS, through bad networks, from corrupt holders."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from blake3 import blake3
 from p2pfl.errors import BlobError, NetworkError
 from p2pfl.net.bulk import puller as pulling
 from p2pfl.net.bulk import server, transfer
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.store.blobs import QUICK_BYTES
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, Lab, Node, lab
@@ -24,20 +25,20 @@ DIGEST = blake3(BLOB).hexdigest()
 
 @pytest.fixture(autouse=True, params=[QUICK_BYTES, 0], ids=["quick", "long"])
 def quick_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the event loop handle the blob itself, and leave it to threads as if it were a long one."""
+    """Handle the blob as a short one in the event loop, and as a long one in threads."""
     for module in (pulling, server, transfer):
         monkeypatch.setattr(module, "QUICK_BYTES", request.param)
 
 
 def put(node: Node, data: bytes = BLOB, digest: str = DIGEST) -> None:
-    """Give *node* the blob, whatever its bytes are."""
+    """Store *data* as the blob of *node*, even if its digest is another."""
     path = node.store.new_path()
     path.write_bytes(data)
     node.store.adopt(path, digest)
 
 
 async def linked(world: Lab, tmp_path: Path, *names: str) -> list[Node]:
-    """Start nodes of these names, all linked with each other."""
+    """Start nodes with these names, all linked with each other."""
     federation = make_federation(tmp_path / "ca", *names)
     nodes = [await world.start(federation[names[0]])]
     nodes += [await world.start(federation[name], [nodes[0].address]) for name in names[1:]]
@@ -51,7 +52,9 @@ async def test_a_pulled_blob_is_in_the_store_byte_for_byte(tmp_path: Path) -> No
         holder, puller = await linked(world, tmp_path, "holder", "puller")
         put(holder)
         reports: list[tuple[str, int, int]] = []
-        await puller.mesh.pull(DIGEST, len(BLOB), [holder.id], lambda *report: reports.append(report))
+        await puller.mesh.pull(
+            PullRequest(DIGEST, len(BLOB), [holder.id], lambda *report: reports.append(report))
+        )
         assert puller.store.path(DIGEST).read_bytes() == BLOB
         assert reports[-1] == (holder.id, len(BLOB), len(BLOB))
         if pulling.QUICK_BYTES:
@@ -62,30 +65,32 @@ async def test_a_pulled_blob_is_in_the_store_byte_for_byte(tmp_path: Path) -> No
         assert holder.mesh.traffic.total("bulk").sent >= len(BLOB)
 
 
-async def test_pulls_of_the_same_blob_at_a_time_become_one(tmp_path: Path) -> None:
+async def test_simultaneous_pulls_of_one_blob_share_a_transfer(tmp_path: Path) -> None:
     async with lab(tmp_path) as world:
         holder, puller = await linked(world, tmp_path, "holder", "puller")
         put(holder)
-        await asyncio.gather(*(puller.mesh.pull(DIGEST, len(BLOB), [holder.id]) for _ in range(5)))
+        await asyncio.gather(
+            *(puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [holder.id])) for _ in range(5))
+        )
         assert puller.mesh.traffic.total("bulk").received < 1.1 * len(BLOB)
 
 
-async def test_any_linked_node_is_asked_when_the_sources_do_not_have_it(tmp_path: Path) -> None:
+async def test_linked_nodes_are_asked_when_the_sources_do_not_have_the_blob(tmp_path: Path) -> None:
     async with lab(tmp_path) as world:
         holder, empty, puller = await linked(world, tmp_path, "holder", "empty", "puller")
         put(holder)
-        await puller.mesh.pull(DIGEST, len(BLOB), [empty.id])
+        await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [empty.id]))
         assert puller.store.has(DIGEST)
 
 
-async def test_a_blob_nobody_has_is_a_network_error_that_names_who_was_asked(tmp_path: Path) -> None:
+async def test_a_blob_that_no_node_has_is_a_network_error_that_names_the_asked_nodes(tmp_path: Path) -> None:
     async with lab(tmp_path) as world:
         empty, puller = await linked(world, tmp_path, "empty", "puller")
         with pytest.raises(NetworkError, match="from empty: it refused: it is not here"):
-            await puller.mesh.pull(DIGEST, len(BLOB), [empty.id])
+            await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [empty.id]))
 
 
-async def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path: Path) -> None:
+async def test_a_broken_transfer_continues_where_it_stopped(tmp_path: Path) -> None:
     federation = make_federation(tmp_path / "ca", "holder", "puller")
     async with lab(tmp_path) as world:
         puller = await world.start(federation["puller"])
@@ -97,18 +102,18 @@ async def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path: Path) -> Non
             await puller.told.until(lambda told: told.names == {"holder"})
             proxy.back.cut_after = 300_000
             before = proxy.connections
-            await puller.mesh.pull(DIGEST, len(BLOB), [holder.id])
+            await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [holder.id]))
             assert proxy.connections - before >= 3
         assert puller.store.path(DIGEST).read_bytes() == BLOB
         assert puller.mesh.traffic.total("bulk").received < 1.2 * len(BLOB)
 
 
-async def test_wrong_bytes_are_refused_and_the_blob_fetched_elsewhere(tmp_path: Path) -> None:
+async def test_wrong_bytes_are_refused_and_the_blob_is_pulled_from_another_holder(tmp_path: Path) -> None:
     async with lab(tmp_path) as world:
         liar, honest, puller = await linked(world, tmp_path, "liar", "honest", "puller")
         put(liar, b"\0" * len(BLOB))
         put(honest)
-        await puller.mesh.pull(DIGEST, len(BLOB), [liar.id, honest.id])
+        await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [liar.id, honest.id]))
         assert puller.store.path(DIGEST).read_bytes() == BLOB
 
 
@@ -119,30 +124,30 @@ async def test_another_length_than_the_schemas_is_refused_before_a_byte_is_store
         with pytest.raises(
             BlobError, match=f"{len(BLOB) + 4} bytes was announced where only one of {len(BLOB)} bytes fits"
         ):
-            await puller.mesh.pull(DIGEST, len(BLOB), [holder.id])
+            await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [holder.id]))
         assert puller.mesh.traffic.total("bulk").received < 1000
 
 
-async def test_only_wrong_bytes_everywhere_are_a_blob_error(tmp_path: Path) -> None:
+async def test_wrong_bytes_from_every_holder_are_a_blob_error(tmp_path: Path) -> None:
     async with lab(tmp_path) as world:
         liar, puller = await linked(world, tmp_path, "liar", "puller")
         put(liar, b"\0" * len(BLOB))
         with pytest.raises(BlobError, match="other bytes"):
-            await puller.mesh.pull(DIGEST, len(BLOB), [liar.id])
+            await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [liar.id]))
         assert not puller.store.has(DIGEST)
 
 
-async def test_bytes_of_an_earlier_liar_do_not_spoil_an_honest_holder(tmp_path: Path) -> None:
+async def test_wrong_bytes_of_an_earlier_pull_are_not_blamed_on_an_honest_holder(tmp_path: Path) -> None:
     async with lab(tmp_path) as world:
         honest, puller = await linked(world, tmp_path, "honest", "puller")
         put(honest)
         with puller.store.partial(DIGEST, len(BLOB)) as partial:
             partial.write(b"\0" * 1000)
-        await puller.mesh.pull(DIGEST, len(BLOB), [honest.id])
+        await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [honest.id]))
         assert puller.store.path(DIGEST).read_bytes() == BLOB
 
 
-async def test_a_holder_that_serves_all_it_can_is_asked_again_later(tmp_path: Path) -> None:
+async def test_a_busy_holder_is_asked_again_later(tmp_path: Path) -> None:
     federation = make_federation(tmp_path / "ca", "holder", "puller")
     async with lab(tmp_path) as world:
         holder = await world.start(
@@ -154,11 +159,13 @@ async def test_a_holder_that_serves_all_it_can_is_asked_again_later(tmp_path: Pa
         digests = [blake3(blob).hexdigest() for blob in blobs]
         for blob, digest in zip(blobs, digests, strict=True):
             put(holder, blob, digest)
-        await asyncio.gather(*(puller.mesh.pull(digest, 3_000_000, [holder.id]) for digest in digests))
+        await asyncio.gather(
+            *(puller.mesh.pull(PullRequest(digest, 3_000_000, [holder.id])) for digest in digests)
+        )
         assert all(puller.store.has(digest) for digest in digests)
 
 
-async def test_a_stalled_transfer_is_given_up_and_goes_on_over_a_new_connection(tmp_path: Path) -> None:
+async def test_a_stalled_transfer_continues_on_a_new_connection(tmp_path: Path) -> None:
     federation = make_federation(tmp_path / "ca", "holder", "puller")
     settings = msgspec.structs.replace(FAST, blob_idle_seconds=0.2)
     async with lab(tmp_path) as world:
@@ -173,14 +180,14 @@ async def test_a_stalled_transfer_is_given_up_and_goes_on_over_a_new_connection(
                 proxy.back.stall_after = None
 
             before = proxy.connections
-            await puller.mesh.pull(DIGEST, len(BLOB), [holder.id], network_recovers)
+            await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [holder.id], network_recovers))
             assert proxy.connections - before == 2
         assert puller.store.path(DIGEST).read_bytes() == BLOB
         assert puller.mesh.traffic.total("bulk").received < 1.2 * len(BLOB)
 
 
 async def at_its_address_answers_another(world: Lab, tmp_path: Path, proxy: Proxy) -> tuple[Node, Node, Node]:
-    """Return a holder, another node that answers in its place, and who pulls."""
+    """Return a holder, a node that answers at its address, and a puller."""
     federation = make_federation(tmp_path / "ca", "holder", "other", "puller")
     holder, other = [await world.start(federation[name]) for name in ("holder", "other")]
     proxy.retarget(holder.mesh.port)
@@ -196,29 +203,29 @@ async def test_another_node_at_a_holders_address_is_not_asked(tmp_path: Path) ->
         _, other, puller = await at_its_address_answers_another(world, tmp_path, proxy)
         put(other)
         with pytest.raises(NetworkError, match="from holder: it refused: it is not here"):
-            await puller.mesh.pull(DIGEST, len(BLOB), [])
+            await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), []))
         assert other.mesh.traffic.total("bulk").sent == 0
 
 
-async def test_a_holder_at_whose_address_another_node_answers_is_called(tmp_path: Path) -> None:
+async def test_a_holder_at_whose_address_another_node_answers_is_asked_to_dial_back(tmp_path: Path) -> None:
     async with lab(tmp_path) as world, proxy_to(1) as proxy:
         holder, _, puller = await at_its_address_answers_another(world, tmp_path, proxy)
         put(holder)
-        await puller.mesh.pull(DIGEST, len(BLOB), [])
+        await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), []))
         assert puller.store.path(DIGEST).read_bytes() == BLOB
 
 
-async def test_a_cancelled_pull_is_taken_up_by_the_next_one(tmp_path: Path) -> None:
+async def test_a_cancelled_pull_is_continued_by_the_next_one(tmp_path: Path) -> None:
     async with lab(tmp_path) as world:
         holder, puller = await linked(world, tmp_path, "holder", "puller")
         put(holder)
         under_way = asyncio.Event()
         pull = asyncio.create_task(
-            puller.mesh.pull(DIGEST, len(BLOB), [holder.id], lambda *_: under_way.set())
+            puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [holder.id], lambda *_: under_way.set()))
         )
         await under_way.wait()
         pull.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pull
-        await puller.mesh.pull(DIGEST, len(BLOB), [holder.id])
+        await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [holder.id]))
         assert puller.store.path(DIGEST).read_bytes() == BLOB

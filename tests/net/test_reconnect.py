@@ -1,4 +1,4 @@
-"""Links end and come back: half-open connections, restarts, sleep, crossing dials, goodbyes."""
+"""Links end and come back: half-open connections, restarts, sleep, simultaneous dials, BYEs."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ async def test_messages_arrive_in_order_and_a_send_without_a_link_says_so(
     assert ant.told.messages == [("bee", message) for message in sent]
 
 
-async def test_a_link_that_is_dropped_is_made_anew_and_no_other_one(
-    world: Lab, federation: dict[str, Credentials]
-) -> None:
+async def test_only_a_dropped_link_is_renewed(world: Lab, federation: dict[str, Credentials]) -> None:
     ant = await world.start(federation["ant"])
     bee = await world.start(federation["bee"], [ant.address])
     await ant.told.until(lambda told: told.names == {"bee"})
@@ -89,7 +87,7 @@ async def test_crossing_dials_end_in_one_link(
         assert ant.told.refusals == bee.told.refusals == []
 
 
-async def test_a_half_open_link_is_found_by_the_silence_deadline(
+async def test_the_silence_deadline_detects_a_half_open_link(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     settings = msgspec.structs.replace(FAST, silence_seconds=0.5)
@@ -113,9 +111,7 @@ async def test_an_idle_link_stays(world: Lab, federation: dict[str, Credentials]
     assert ant.told.names == {"bee"}
 
 
-async def test_a_node_that_restarts_is_linked_again_whoever_knows_its_address(
-    world: Lab, federation: dict[str, Credentials]
-) -> None:
+async def test_a_restarted_node_is_linked_again(world: Lab, federation: dict[str, Credentials]) -> None:
     local = new_local(incarnation=1)
     ant = await world.start(federation["ant"], local=local)
     bee = await world.start(federation["bee"], [ant.address])
@@ -133,7 +129,7 @@ async def test_a_node_that_restarts_is_linked_again_whoever_knows_its_address(
     assert bee.told.refusals == []
 
 
-async def test_what_was_queued_before_close_arrives(world: Lab, federation: dict[str, Credentials]) -> None:
+async def test_frames_queued_before_close_arrive(world: Lab, federation: dict[str, Credentials]) -> None:
     ant = await world.start(federation["ant"])
     bee = await world.start(federation["bee"], [ant.address])
     await bee.told.until(lambda told: told.names == {"ant"})
@@ -144,7 +140,7 @@ async def test_what_was_queued_before_close_arrives(world: Lab, federation: dict
     assert len(ant.told.messages) == 200
 
 
-async def test_after_a_sleep_all_links_are_made_anew(world: Lab, federation: dict[str, Credentials]) -> None:
+async def test_after_a_sleep_all_links_are_renewed(world: Lab, federation: dict[str, Credentials]) -> None:
     ant = await world.start(federation["ant"])
     bee = await world.start(federation["bee"], [ant.address])
     await bee.told.until(lambda told: told.names == {"ant"})
@@ -164,7 +160,7 @@ async def test_a_node_behind_a_filter_is_linked_by_its_own_dial(
     await cat.told.until(lambda told: told.names == {"ant", "bee"})
 
 
-async def test_a_listed_peer_that_is_not_there_is_named_with_the_reason(
+async def test_an_unreachable_listed_peer_is_named_with_the_reason(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     ant = await world.start(federation["ant"], ["127.0.0.1:1"])
@@ -172,7 +168,7 @@ async def test_a_listed_peer_that_is_not_there_is_named_with_the_reason(
     assert "nothing listens there" in ant.mesh.unreachable["127.0.0.1:1"]
 
 
-async def test_a_taken_port_is_the_users_error_and_says_what_to_do(
+async def test_a_port_in_use_is_a_user_error_with_advice(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     ant = await world.start(federation["ant"])
@@ -220,7 +216,7 @@ async def test_closing_with_a_peer_that_reads_nothing_takes_bounded_time(
     assert bee.told.names == {"ant"}, "after close nothing is told any more"
 
 
-async def test_a_node_that_dialled_here_is_named_where_its_own_address_leads_nowhere(
+async def test_a_linked_node_is_named_in_the_notice_about_its_unreachable_address(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notices, "GRACE_SECONDS", 0.0)
@@ -232,10 +228,10 @@ async def test_a_node_that_dialled_here_is_named_where_its_own_address_leads_now
     linked = (
         "nothing listens there: is the node running, and on this port? (bee, whose address this is, is linked"
     )
-    await ant.told.until(lambda told: any(reason.startswith(linked) for _, reason in told.unreached_told))
+    await ant.told.until(lambda told: any(reason.startswith(linked) for _, reason in told.unreachable_told))
 
 
-async def test_a_listed_address_that_leads_nowhere_is_told_and_that_it_leads_somewhere_again(
+async def test_an_unreachable_listed_address_is_reported_and_so_is_its_recovery(
     world: Lab, federation: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notices, "GRACE_SECONDS", 0.0)
@@ -243,10 +239,10 @@ async def test_a_listed_address_that_leads_nowhere_is_told_and_that_it_leads_som
     port, address = bee.mesh.port, bee.address
     await world.stop(bee)
     ant = await world.start(federation["ant"], [address])
-    await ant.told.until(lambda told: bool(told.unreached_told))
+    await ant.told.until(lambda told: bool(told.unreachable_told))
     await world.start(federation["bee"], listen=("127.0.0.1", port))
-    await ant.told.until(lambda told: len(told.unreached_told) == 2)
-    assert ant.told.unreached_told == [
+    await ant.told.until(lambda told: len(told.unreachable_told) == 2)
+    assert ant.told.unreachable_told == [
         (address, "nothing listens there: is the node running, and on this port?"),
         (address, ""),
     ]

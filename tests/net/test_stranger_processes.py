@@ -1,4 +1,4 @@
-"""Who does not belong, against running node processes: each ends its own connection, and the run goes on."""
+"""Connections from outside the federation to running node processes: each is ended, and the run continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who does not belong: each ends its own connection with a clear sentence, and the mesh goes on."""
+"""Connections that do not belong to the federation: each is ended with a clear reason, the mesh continues."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def world(tmp_path: Path) -> AsyncIterator[Lab]:
 
 @pytest.fixture
 async def ant(world: Lab, federation: dict[str, Credentials]) -> AsyncIterator[Node]:
-    """A node with a link; the link is there after the test, and takes a new one."""
+    """A node with a link, which still exists after the test; the node then accepts another link."""
     node = await world.start(federation["ant"])
     bee = await world.start(federation["bee"], [node.address])
     await node.told.until(lambda told: told.names == {"bee"})
@@ -58,7 +58,7 @@ async def ant(world: Lab, federation: dict[str, Credentials]) -> AsyncIterator[N
 async def answer_to(
     node: Node, data: bytes, *, context: ssl.SSLContext | None = None, until: bytes | None = None
 ) -> bytes:
-    """Connect to *node*, send *data*, and return all it says before it closes, or up to *until*."""
+    """Connect to *node*, send *data*, and return its answer until it closes, or up to *until*."""
     async with asyncio.timeout(WAIT_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", node.mesh.port, ssl=context)
         answer = b""
@@ -85,7 +85,7 @@ def refusal_in(answer: bytes) -> BlobRefusal:
 
 
 def hello(credentials: Credentials, **changes: object) -> bytes:
-    """The first frame of the node of *credentials*."""
+    """Return the first frame of a node with *credentials*."""
     local = replace(new_local(), signer=signer_of(credentials))
     frame = links.Hello("0.1.0", local.claim(credentials.node_id), 9000, (), 2, 2, "", 0)
     return encode_frame(encode(msgspec.structs.replace(frame, **changes)), MAX_BYTES)
@@ -199,11 +199,11 @@ async def test_protocol_versions_without_a_common_one_are_refused_with_both_rang
 async def test_a_message_before_hello_is_refused(ant: Node, federation: dict[str, Credentials]) -> None:
     ping = encode_frame(encode(links.Ping()), MAX_BYTES)
     answer = await answer_to(ant, ping, context=client_context(federation["cat"]))
-    assert frames(answer) == [links.Refusal("protocol", "it sent PING where HELLO was due")]
-    await ant.told.until_refused("HELLO was due")
+    assert frames(answer) == [links.Refusal("protocol", "it sent PING instead of HELLO")]
+    await ant.told.until_refused("instead of HELLO")
 
 
-async def test_a_blob_request_that_is_none_is_refused(ant: Node, federation: dict[str, Credentials]) -> None:
+async def test_an_invalid_blob_request_is_refused(ant: Node, federation: dict[str, Credentials]) -> None:
     bad = encode_frame(
         msgspec.msgpack.encode({"type": "pull", "digest": "../../etc/passwd", "offset": 0}), 999
     )
@@ -212,7 +212,7 @@ async def test_a_blob_request_that_is_none_is_refused(ant: Node, federation: dic
     await ant.told.until_refused("a blob request of")
 
 
-async def test_silent_connections_are_bounded_per_address_and_end_at_the_deadline(
+async def test_silent_connections_are_limited_per_address_and_end_at_the_deadline(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     settings = msgspec.structs.replace(FAST, max_pending_per_address=3, hello_seconds=0.3)
@@ -229,7 +229,7 @@ async def test_silent_connections_are_bounded_per_address_and_end_at_the_deadlin
 
 
 async def silent_from(node: Node, *hosts: str) -> list[asyncio.StreamWriter]:
-    """Open a connection from each of *hosts*, addresses of the loopback, that says nothing."""
+    """Open a silent connection from each of *hosts*, which are loopback addresses."""
     opened = []
     for host in hosts:
         _, writer = await asyncio.open_connection("127.0.0.1", node.mesh.port, local_addr=(host, 0))
@@ -242,14 +242,14 @@ def abort(writers: list[asyncio.StreamWriter]) -> None:
         writer.transport.abort()
 
 
-async def test_silent_connections_from_everywhere_do_not_keep_a_node_out(
+async def test_silent_connections_from_many_addresses_do_not_keep_a_node_out(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     settings = msgspec.structs.replace(FAST, max_pending=4, hello_seconds=60.0, handshake_seconds=60.0)
     node = await world.start(federation["ant"], settings=settings)
     silent = await silent_from(node, *(f"127.0.0.{2 + number % 5}" for number in range(12)))
     try:
-        await node.told.until_refused("More than 4 connections have not said yet")
+        await node.told.until_refused("More than 4 connections have not identified")
         bee = await world.start(federation["bee"], [node.address])
         await bee.told.until(lambda told: told.names == {"ant"})
         assert len(node.mesh._acceptor._pending) <= settings.max_pending
@@ -257,7 +257,7 @@ async def test_silent_connections_from_everywhere_do_not_keep_a_node_out(
         abort(silent)
 
 
-async def test_strangers_take_no_place_of_an_address_where_a_node_was_linked(
+async def test_strangers_do_not_displace_connections_from_the_address_of_a_known_node(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     settings = msgspec.structs.replace(FAST, max_pending=2, hello_seconds=60.0, handshake_seconds=60.0)
@@ -273,21 +273,21 @@ async def test_strangers_take_no_place_of_an_address_where_a_node_was_linked(
         abort(known + strangers)
 
 
-async def test_who_says_nothing_at_all_is_cut_soon(world: Lab, federation: dict[str, Credentials]) -> None:
+async def test_a_silent_connection_is_closed_soon(world: Lab, federation: dict[str, Credentials]) -> None:
     settings = msgspec.structs.replace(FAST, hello_seconds=0.05, handshake_seconds=60.0)
     node = await world.start(federation["ant"], settings=settings)
     silent = await silent_from(node, "127.0.0.1")
     try:
-        assert "did not answer in time" in await node.told.until_refused("said nothing for 0.05 s")
+        assert "did not answer in time" in await node.told.until_refused("sent nothing for 0.05 s")
     finally:
         abort(silent)
 
 
-async def test_a_repeated_refusal_is_told_once(ant: Node, federation: dict[str, Credentials]) -> None:
+async def test_a_repeated_refusal_is_reported_once(ant: Node, federation: dict[str, Credentials]) -> None:
     ping = encode_frame(encode(links.Ping()), MAX_BYTES)
     for _ in range(3):
         await answer_to(ant, ping, context=client_context(federation["cat"]))
-    await ant.told.until_refused("HELLO was due")
+    await ant.told.until_refused("instead of HELLO")
     assert len(ant.told.refusals) == 1
 
 
@@ -301,7 +301,7 @@ async def test_only_nodes_get_blobs(ant: Node, tmp_path: Path, role: str) -> Non
     assert refusal_in(answer) == BlobRefusal("role", f"the certificate of guest has the role {role}")
 
 
-async def test_more_transfers_than_a_node_serves_at_a_time_are_put_off(
+async def test_transfers_beyond_the_limit_of_a_holder_are_refused_as_busy(
     world: Lab, federation: dict[str, Credentials]
 ) -> None:
     node = await world.start(federation["ant"], settings=msgspec.structs.replace(FAST, max_serving=0))

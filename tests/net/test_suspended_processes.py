@@ -1,4 +1,4 @@
-"""A node that is suspended for longer than the others wait, and then goes on as if nothing had been."""
+"""A node that is suspended for longer than the others wait, and then resumes."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
-"""A majority is gone for good: the operator continues with who is left, and whoever comes back is told (rule 14)."""
+"""A majority is lost for good: the operator continues the run with the remaining nodes, and returning nodes are told
+(rule "Continuing without the majority").
+"""
 
 import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.core.continuing import BEYOND_EXIT
 from p2pfl.core.effects import SaveClosed, SaveGenesis, Send
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Offer
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, names, news, number, once, others, runs, spec
@@ -184,7 +186,7 @@ def test_a_member_that_returns_beyond_the_fork_stops_and_shows_both():
     world.heal()
     world.start(beyond)
     world.run_until(lambda: beyond.exit is not None, LIMIT)
-    assert beyond.exit.code == BEYOND_EXIT
+    assert beyond.exit.code == ExitCode.LEFT_BEHIND
     origin = genesis(one).continues[-1]
     assert f"round {origin.round} of run" in beyond.exit.reason
     assert f"round {len(chain(beyond))} (record " in beyond.exit.reason
@@ -220,7 +222,7 @@ def test_a_majority_that_was_not_gone_goes_on_and_both_sides_say_that_there_are_
 
 
 @pytest.mark.parametrize("kind", [SaveGenesis, SaveClosed])
-def test_a_crash_in_the_middle_of_founding_leads_into_the_new_run(kind):
+def test_a_crash_while_the_new_run_is_founded_leads_into_the_new_run(kind):
     world, (one, two) = two_left(12)
     once(
         world,
@@ -240,8 +242,8 @@ def test_a_named_node_that_missed_the_offer_hears_of_the_new_run_all_the_same():
 
     def lose(device, effect):
         if isinstance(effect, Send) and isinstance(effect.message, Offer):
-            world.network.deaf.add((one.member.node, two.member.node))
-            world.after(5.0, world.network.deaf.clear)
+            world.network.lossy_pairs.add((one.member.node, two.member.node))
+            world.after(5.0, world.network.lossy_pairs.clear)
 
     world.on_effect = lose
     continue_with(world, one, two)

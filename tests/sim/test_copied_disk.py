@@ -1,11 +1,11 @@
-"""A data directory is restored from a backup, or copied: it is noticed, refused, and nobody votes twice."""
+"""A data directory is restored from a backup, or copied: the others notice and refuse it, and no member votes twice."""
 
 import pytest
 
 from p2pfl.core.effects import Send
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Accepted, Promise
-from p2pfl.sim.habits import Habits
-from p2pfl.sim.setting import CLONED_EXIT
+from p2pfl.sim.driver_rules import DriverRules
 from p2pfl.sim.world import REPEATS, World
 from tests.support.worlds import LIMIT, at_round, chain, number, others, spec
 
@@ -30,7 +30,7 @@ def test_a_restored_backup_is_refused_by_the_first_who_meets_it():
     )
     world.restore_disk(device, backup, 0.5)
     world.run_for(1.5)
-    assert [exit_.code for exit_ in exits] == [CLONED_EXIT]
+    assert [exit_.code for exit_ in exits] == [ExitCode.CLONED]
     assert "is a copy or was restored from a backup" in exits[0].reason
     assert "--new-journal" in exits[0].reason
 
@@ -55,7 +55,7 @@ def test_a_restored_backup_votes_for_nothing():
 def test_started_again_and_again_it_is_refused_each_time_until_it_has_a_new_journal(is_marked, same_start):
     world = World(38, spec=spec(40, drop_after=1000.0), trace=True)
     device = number(world, 3)
-    device.habits = Habits(keeps_refusal=is_marked)
+    device.driver_rules = DriverRules(keeps_refusal=is_marked)
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)
     backup = device.disk.backup()

@@ -1,23 +1,23 @@
-"""A member that cannot have the first model keeps nobody waiting, and takes part as soon as it has it."""
+"""A member that cannot pull the initial model delays no round, and takes part as soon as it has it."""
 
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, number, others, spec, trainers
 
 SOON = 40.0
-"""Seconds, the founding's included, after which the others have gone on without it; the round's cap is 60."""
+"""Seconds, including those until the run is founded, after which the others have gone on without it; the round's cap is 60."""
 
 
 def test_a_founding_member_that_cannot_pull_the_first_model_is_not_awaited_and_comes_later():
     for seed in range(4):
         world = World(seed, nodes=4, spec=spec(40))
         one = number(world, 4)  # not the one with the lowest id, which founds
-        world.bulk.block({(node, one.member.node) for node in world.devices})
+        world.transfers.block({(node, one.member.node) for node in world.devices})
         world.begin()
         world.run_until(at_round(world, 1, *others(world, one)), SOON)
         first = chain(others(world, one)[0])[0]
         reasons = {left.reason for left in first.left_out if left.node == one.member.node}
         assert reasons == {"it is not in this run"}
-        world.bulk.unblock(set(world.bulk.blocked))
+        world.transfers.unblock(set(world.transfers.blocked))
         world.run_until(takes_part(one), LIMIT)
 
 

@@ -1,4 +1,4 @@
-"""Proof that the proof works: without any one of the rules, the judge objects, and to the right thing, soon."""
+"""Mutations: with any one rule left out, the checker finds a violation of the stated kind within the stated seeds."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_without_this_rule_a_violation_of_its_kind_is_found(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_with_all_rules_the_same_weather_breaks_nothing(name):
+def test_with_all_rules_the_same_faults_break_nothing(name):
     for seed in range(3):
         World(seed, rounds=ROUNDS, faults=RULES[name].faults).run()
 

@@ -2,9 +2,9 @@
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.departure import LEFT_EXIT
 from p2pfl.core.effects import Train
 from p2pfl.core.pausing import UNPRODUCTIVE_ROUNDS
+from p2pfl.exit_codes import ExitCode
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, names, news, number, others, spec
 
@@ -75,7 +75,7 @@ def test_rounds_wait_while_a_leaver_stays_for_the_quorum_and_go_on_with_the_next
     assert any("leaving, and too few others are here: the round waits" in text for text in told)
     assert leaver.is_up
     world.run_until(lambda: leaver.exit is not None, LIMIT)
-    assert leaver.exit.code == LEFT_EXIT
+    assert leaver.exit.code == ExitCode.LEFT
     assert names(chain(stays)[-1]) == {device.name for device in others(world, leaver)}
     world.run_until(lambda: len(chain(stays)) > before + 5, LIMIT)
 

@@ -8,7 +8,7 @@ from p2pfl import events
 from p2pfl.events import Published
 from p2pfl.observe.render import row_of
 from p2pfl.observe.state import State
-from p2pfl.runtime.publish import Publisher
+from p2pfl.runtime.observing.publish import Publisher
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, news, number, spec
 

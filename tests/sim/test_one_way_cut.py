@@ -20,11 +20,11 @@ def test_the_run_goes_on_without_it_and_it_catches_up_when_it_is_over(is_mute, i
     world.run_until(at_round(world, 1), LIMIT)
     device = number(world, index)
     pairs = one_way(world, device, is_mute=is_mute)
-    world.network.deafen(pairs)
+    world.network.lose_messages(pairs)
     began, rounds = world.now, len(chain(others(world, device)[0]))
     world.run_until(at_round(world, rounds + 3, *others(world, device)), LIMIT)
     assert world.now - began < SILENCE + 30.0
-    world.network.hear_again(pairs)
+    world.network.stop_losing_messages(pairs)
     world.run_until(world.is_complete, LIMIT)
     assert len({world.checker.digest(chain(one)[-1]) for one in world.devices.values()}) == 1
 
@@ -34,7 +34,7 @@ def test_two_that_hear_each_other_in_one_direction_only_still_train_together_thr
     world.begin()
     world.run_for(2.0)
     first, second = number(world, 1), number(world, 2)
-    world.network.deafen({(first.member.node, second.member.node)})
+    world.network.lose_messages({(first.member.node, second.member.node)})
     world.run_until(world.is_complete, LIMIT)
     counted = [{update.node for update in record.updates} for record in chain(number(world, 3))]
     assert any({first.member.node, second.member.node} <= nodes for nodes in counted)

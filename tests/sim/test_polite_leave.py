@@ -4,7 +4,7 @@ import pytest
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.departure import LEFT_EXIT
+from p2pfl.exit_codes import ExitCode
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, names, news, number, others, spec
 
@@ -20,7 +20,7 @@ def test_a_leaver_is_dropped_by_a_commit_before_it_exits():
     leaver = number(world, 2)
     leave(world, leaver)
     world.run_until(lambda: leaver.exit is not None, LIMIT)
-    assert leaver.exit.code == LEFT_EXIT == 3
+    assert leaver.exit.code == ExitCode.LEFT == 3
     assert leaver.name not in names(chain(leaver)[-1])
     assert "left: node-2" in chain(leaver)[-1].note
     rest = others(world, leaver)
@@ -55,19 +55,19 @@ def test_leavers_serve_the_model_until_those_who_stay_can_go_on_without_one_of_t
     world.run_until(at_round(world, 1), LIMIT)
     first, *late = [number(world, index) for index in (1, 2, 3)]
     leavers = [number(world, 4), number(world, 5)]
-    fetch = world.bulk.fetch
+    fetch = world.transfers.fetch
 
     def delay(device, effect):
         world.after(6.0 if device in late and effect.durable else 0.0, fetch, device, effect)
 
-    world.bulk.fetch = delay
+    world.transfers.fetch = delay
     for device in leavers:
         world.feed(device, inputs.Leave())
     world.run_until(lambda: len(chain(first)[-1].roster) == 3, LIMIT)
     world.crash(first, 10_000.0)
     assert all(device.is_up for device in leavers), "nobody who stays has the model yet"
     world.run_until(lambda: all(device.exit is not None for device in leavers), world.now + 10.0)
-    assert {device.exit.code for device in leavers} == {LEFT_EXIT}
+    assert {device.exit.code for device in leavers} == {ExitCode.LEFT}
     before = max(len(chain(device)) for device in late)
     world.run_until(at_round(world, before + 2, *late), world.now + 60.0)
 
@@ -79,7 +79,7 @@ def test_when_everybody_leaves_everybody_gets_away():
     for device in world.devices.values():
         world.feed(device, inputs.Leave())
     world.run_until(lambda: all(device.exit is not None for device in world.devices.values()), LIMIT)
-    assert {device.exit.code for device in world.devices.values()} == {LEFT_EXIT}
+    assert {device.exit.code for device in world.devices.values()} == {ExitCode.LEFT}
 
 
 def test_a_device_in_no_run_leaves_at_once():
@@ -87,4 +87,4 @@ def test_a_device_in_no_run_leaves_at_once():
     lonely = number(world, 1)
     world.start(lonely)
     world.feed(lonely, inputs.Leave())
-    assert lonely.exit.code == LEFT_EXIT
+    assert lonely.exit.code == ExitCode.LEFT

@@ -50,7 +50,7 @@ def test_a_member_that_cannot_have_the_last_model_says_so_and_is_not_waited_for(
     world = World(13, nodes=5, spec=spec(30))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)
-    poor, fetch = number(world, 2), world.bulk.fetch
+    poor, fetch = number(world, 2), world.transfers.fetch
 
     def refuse(device, effect):
         if device is poor and effect.durable:
@@ -59,7 +59,7 @@ def test_a_member_that_cannot_have_the_last_model_says_so_and_is_not_waited_for(
         else:
             fetch(device, effect)
 
-    world.bulk.fetch = refuse
+    world.transfers.fetch = refuse
     began, before = world.now, len(chain(number(world, 1)))
     world.run_until(at_round(world, before + 6, *others(world, poor)), LIMIT)
     assert world.now - began < 6 * 7.0

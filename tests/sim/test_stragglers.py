@@ -6,7 +6,7 @@ from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec, trainers, trainings
 
 SLOW = 13.0
-"""Times slower than the others: 4 to 26 seconds where they take 0.3 to 2. The judge of progress allows 30."""
+"""Times slower than the others: 4 to 26 seconds where they take 0.3 to 2. The progress checker allows 30."""
 
 
 def straggling(seed, *, predicts, slowness=SLOW, **changes):

@@ -1,4 +1,4 @@
-"""A member nobody can pull from: it loses its candidacies in seconds, its updates are left out by name."""
+"""A member from which no device can pull: it loses its candidacies in seconds, and its updates are left out by name."""
 
 from p2pfl import events
 from p2pfl.core import inputs
@@ -10,20 +10,20 @@ SOON = 10.0
 """Seconds a round may take although one member cannot deliver."""
 
 
-def walled(seed, index=1, *, nodes=3, rounds=6, **changes):
+def unpullable(seed, index=1, *, nodes=3, rounds=6, **changes):
     """A world in which number *index* cannot be pulled from after the first round."""
     world = World(seed, nodes=nodes, spec=spec(rounds, **changes))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)
     one = number(world, index)
-    world.network.walled = {one.member.node}
-    world.bulk.give_up = 0.0  # whoever dials it is refused at once
+    world.network.unpullable = {one.member.node}
+    world.transfers.give_up = 0.0  # a device that dials it is refused at once
     return world, one
 
 
 def test_a_run_goes_on_with_the_others_and_names_the_reason():
     for seed in range(5):
-        world, one = walled(seed)
+        world, one = unpullable(seed)
         began, before = world.now, len(chain(one))
         world.run_until(world.is_complete, LIMIT)
         records = chain(one)[before + 1 :]  # an update may have been pulled before
@@ -36,10 +36,10 @@ def test_a_run_goes_on_with_the_others_and_names_the_reason():
         assert all(reason.startswith("its update could not be pulled") for reason in reasons)
 
 
-def test_a_candidate_nobody_can_pull_from_gives_its_ballot_up_and_says_why():
+def test_a_candidate_from_which_no_device_can_pull_steps_down_and_says_why():
     told = set()
     for seed in range(5):
-        world, one = walled(seed)
+        world, one = unpullable(seed)
         world.run_until(world.is_complete, LIMIT)
         for device in others(world, one):
             told |= {
@@ -55,7 +55,7 @@ def test_a_candidate_nobody_can_pull_from_gives_its_ballot_up_and_says_why():
 def test_who_was_told_so_stands_last_in_the_rounds_after():
     # What was said over a link is forgotten when the link ends. With seed 2 it ends: one message overtakes another.
     for seed in range(3, 8):
-        world, one = walled(seed, rounds=20)
+        world, one = unpullable(seed, rounds=20)
         world.run_until(world.is_complete, LIMIT)
         rounds = [
             event.round for event in news(one, events.SteppedDown) if "could not be pulled" in event.reason
@@ -65,16 +65,16 @@ def test_who_was_told_so_stands_last_in_the_rounds_after():
 
 
 def test_when_its_bytes_can_be_had_again_its_updates_count():
-    world, one = walled(3, rounds=30)
+    world, one = unpullable(3, rounds=30)
     world.run_until(at_round(world, 6), LIMIT)
-    world.network.walled = set()
+    world.network.unpullable = set()
     before = len(chain(one))
     world.run_until(at_round(world, before + 3), LIMIT)
     assert one.member.node in trainers(chain(one)[-1])
 
 
 def test_with_one_other_member_away_the_two_that_can_deliver_commit():
-    world, one = walled(4, nodes=5, rounds=8)
+    world, one = unpullable(4, nodes=5, rounds=8)
     world.crash(others(world, one)[0], 10_000.0)
     began, before = world.now, len(chain(one))
     world.run_until(at_round(world, before + 4, *others(world, others(world, one)[0])), LIMIT)
@@ -100,7 +100,7 @@ def test_repeating_what_everybody_knows_does_not_keep_the_others_waiting():
 
 def test_a_member_whose_bytes_are_never_those_it_announced_is_named_and_the_round_goes_on():
     world = World(7, nodes=3, spec=spec(6))
-    liar, fetch = number(world, 2), world.bulk.fetch
+    liar, fetch = number(world, 2), world.transfers.fetch
 
     def blame(device, effect):
         is_of_liar = not device.disk.has(effect.digest) and effect.sources[0] == liar.member.node
@@ -110,7 +110,7 @@ def test_a_member_whose_bytes_are_never_those_it_announced_is_named_and_the_roun
         else:
             fetch(device, effect)
 
-    world.bulk.fetch = blame
+    world.transfers.fetch = blame
     world.begin()
     world.run_until(at_round(world, 5), LIMIT)
     assert world.now < 60.0

@@ -1,4 +1,4 @@
-"""An aggregator of three members, for the unit tests of `p2pfl.core.aggregator` and of its parts."""
+"""An aggregator of three members, for unit tests of `p2pfl.core.aggregator` and its parts."""
 
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator
@@ -9,7 +9,7 @@ from tests.support.records import NAMES, signed, update
 
 
 class Bench:
-    """An aggregator of three members with its ledger and acceptor; every call returns the effects."""
+    """An aggregator of three members with its ledger and acceptor; calls return the effects."""
 
     def __init__(self, chain=None, *, me="ada", linked=NAMES[1:3]):
         self.chain = chain or chain_of(*NAMES[:3])

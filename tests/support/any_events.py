@@ -1,4 +1,4 @@
-"""A hypothesis strategy for whatever a node could tell, sense or nonsense: any event, any values, any order."""
+"""Hypothesis strategies for events: any event with any values of its fields, meaningful or not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPEC = from_options(
 )  # fmt: skip
 
 WORDS = st.sampled_from([*NAMES[:3], HOSTILE, "", "run-1", "run-2"]) | st.text(max_size=20)
-"""Few enough that names, nodes and runs meet."""
+"""Few different words, so that names, nodes and runs often coincide."""
 
 METRICS = ("accuracy", "dice", "loss")
 
@@ -31,7 +31,7 @@ LABELS = st.lists(st.builds(LabelCount, st.text(min_size=1, max_size=9), st.inte
 
 
 def _of(hint: Any) -> st.SearchStrategy[Any]:
-    """Return a strategy for values of the type *hint*, as the fields of events have them."""
+    """Return a strategy for values of the type *hint*, a field type of events."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is RunSpec:
         return st.just(SPEC)
@@ -55,7 +55,7 @@ def _of(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def struct(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
-    """Return a strategy for *kind* with any values of its fields."""
+    """Return a strategy for instances of *kind* with any field values."""
     hints = get_type_hints(kind)
     return st.builds(kind, **{field: _of(hints[field]) for field in kind.__struct_fields__})
 
@@ -63,4 +63,4 @@ def struct(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
 any_event = st.one_of(*(struct(kind) for kind in get_args(events.AnyEvent)))
 
 any_item = st.builds(Published, st.integers(0, 100), FLOATS, any_event) | struct(RoundRow)
-"""What `State.apply` takes."""
+"""Strategy for the argument of `State.apply`."""

@@ -1,8 +1,8 @@
-"""Random faults on real node processes in network namespaces, for as long as a test wants.
+"""Inject random faults into real node processes in network namespaces.
 
-Three faults may overlap, each on a node of its own, so that up to three of five nodes are hurt at once: the run
-stops for moments and has to go on by itself. What happened is written down, by kind, with the longest time
-without a commit.
+Up to three faults overlap, each on a different node. So three of five nodes can be faulty at once: the run
+loses its quorum for a moment and must continue by itself. A report counts the faults by kind and has the
+longest time without a commit.
 """
 
 from __future__ import annotations
@@ -18,50 +18,52 @@ from dataclasses import dataclass, field
 from tests.support.namespaces import Wires
 from tests.support.processes import Process, last_round
 
-HANDS = 3
-"""Faults at a time."""
+CONCURRENT_FAULTS = 3
+"""Most faults at the same time."""
 
 WATCH_SECONDS = 2.0
-"""Between two looks at how far the nodes are."""
+"""Polling interval of the nodes' last commits."""
 
 RESTART_ALL_EVERY = 40
-"""One fault of so many ends all processes at once."""
+"""On average, one of this many faults kills all processes at once."""
 
 
 @dataclass
 class Report:
-    """What was done, and what came of it."""
+    """The faults and their effect."""
 
     faults: Counter[str] = field(default_factory=Counter)
     longest_wait: float = 0.0
-    """Seconds between two commits, the longest of all."""
+    """Longest time between two commits, in seconds."""
     highest: int = 0
-    """The last round any node has committed."""
+    """Last round that any node has committed."""
 
 
 @dataclass
 class Chaos:
-    """Hurts the nodes *names* on *wires*; `start` starts one again as it was started first."""
+    """Injects faults into *nodes* on *wires*."""
 
     wires: Wires
     nodes: dict[str, Process]
-    """The latest start of each, kept up to date here."""
+    """The latest process of each node; a restart replaces it."""
     start: Callable[[str], Process]
+    """Starts the node of this name again, with its original command."""
+
     chance: random.Random
     starts: list[Process] = field(default_factory=list)
-    """Every start there was."""
+    """All processes that were started by faults."""
     report: Report = field(default_factory=Report)
-    _hurt: set[str] = field(default_factory=set)
+    _faulty: set[str] = field(default_factory=set)
     _last_commit: float = field(default_factory=time.monotonic)
-    _all_again: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _restarting_all: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, seconds: float) -> None:
-        """Hurt nodes for *seconds*; afterwards nothing is cut or suspended, and every node runs."""
+        """Inject faults for *seconds*; afterwards all links are restored and all nodes run."""
         end = time.monotonic() + seconds
-        async with asyncio.TaskGroup() as hands:
-            for _ in range(HANDS):
-                hands.create_task(self._work(end))
-            hands.create_task(self._watch(end))
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(CONCURRENT_FAULTS):
+                workers.create_task(self._work(end))
+            workers.create_task(self._watch(end))
 
     async def _work(self, end: float) -> None:
         faults: Mapping[str, Callable[[str], Awaitable[None]]] = {
@@ -76,14 +78,14 @@ class Chaos:
             if self.chance.randrange(RESTART_ALL_EVERY) == 0:
                 await self._restart_all()
                 continue
-            name = self.chance.choice(sorted(set(self.nodes) - self._hurt))
+            name = self.chance.choice(sorted(set(self.nodes) - self._faulty))
             kind = self.chance.choice(sorted(faults))
-            self._hurt.add(name)
+            self._faulty.add(name)
             self.report.faults[kind] += 1
             try:
                 await faults[kind](name)
             finally:
-                self._hurt.discard(name)
+                self._faulty.discard(name)
 
     async def _watch(self, end: float) -> None:
         while time.monotonic() < end:
@@ -94,18 +96,18 @@ class Chaos:
                 self.report.highest, self._last_commit = highest, now
             self.report.longest_wait = max(self.report.longest_wait, now - self._last_commit)
 
-    # --- faults, each healed when it returns ----------------------------------------------------------------
+    # --- faults; each is repaired before the method returns ---------------------------------------------------
 
     async def _kill(self, name: str) -> None:
         self.nodes[name].end()
-        await self._some_time(3)
-        self._again(name)
+        await self._random_pause(3)
+        self._restart(name)
 
     async def _suspend(self, name: str) -> None:
         process = self.nodes[name]
         process.signal(signal.SIGSTOP)
         try:
-            await self._some_time(6)
+            await self._random_pause(6)
         finally:
             process.signal(signal.SIGCONT)
 
@@ -118,7 +120,7 @@ class Chaos:
         for other in deaf:
             self.wires.drop(name, other)
         try:
-            await self._some_time(6)
+            await self._random_pause(6)
         finally:
             for other in deaf:
                 self.wires.carry(name, other)
@@ -126,31 +128,31 @@ class Chaos:
     async def _unplug(self, name: str) -> None:
         self.wires.pull(name)
         try:
-            await self._some_time(6)
+            await self._random_pause(6)
         finally:
             self.wires.plug(name)
 
     async def _restart_all(self) -> None:
-        async with self._all_again:
+        async with self._restarting_all:
             self.report.faults["all killed"] += 1
-            free = sorted(set(self.nodes) - self._hurt)
-            self._hurt.update(free)
+            free = sorted(set(self.nodes) - self._faulty)
+            self._faulty.update(free)
             for name in free:
                 self.nodes[name].end()
             for name in free:
-                self._again(name)
-            self._hurt.difference_update(free)
+                self._restart(name)
+            self._faulty.difference_update(free)
 
-    def _again(self, name: str) -> None:
+    def _restart(self, name: str) -> None:
         self.nodes[name] = self.start(name)
         self.starts.append(self.nodes[name])
 
-    async def _some_time(self, mean: float) -> None:
+    async def _random_pause(self, mean: float) -> None:
         await asyncio.sleep(self.chance.expovariate(1 / mean))
 
 
 def trained_twice(starts: Sequence[Process], trainings: Callable[[Process], dict[int, int]]) -> list[str]:
-    """Return a line for each round that one start of a node trained more than once."""
+    """Return a line for each round that one process trained more than once."""
     return [
         f"{process.name} trained {count} times for round {round_}"
         for process in starts

@@ -1,4 +1,4 @@
-"""Builders for tests of the protocol's parts: a context, a ledger, links, and what an effect list holds."""
+"""Builders for unit tests of the core: contexts, ledgers, links; and filters for lists of effects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.keys import signer
 from tests.support.records import CARD, NAMES, SCHEMA, SPEC, Chain, digest, genesis, journal, node
 
 NOW = 100.0
-"""When the context of a test begins: late enough that nothing is grace any more, if it says so."""
+"""Time at which a test's context begins: later than all grace periods after a start at 0."""
 
 AnyKind = TypeVar("AnyKind", bound=Effect)
 AnyMessage = TypeVar("AnyMessage", bound=Struct)
@@ -27,7 +27,7 @@ AnyNews = TypeVar("AnyNews", bound=Event)
 
 
 def member(name: str, other_journal: str = "") -> Member:
-    """The voting pair of device *name*, perhaps after it lost its disk."""
+    """The member of device *name*; with *other_journal*, after the device lost its disk."""
     return Member(node(name), journal(other_journal or name))
 
 
@@ -41,7 +41,7 @@ def options(**changes: object) -> Options:
 
 
 def context(name: str = "ada", *, linked: Iterable[str] = NAMES[1:3], started: float = 0.0) -> Context:
-    """A context of device *name* at `NOW`, linked to *linked*."""
+    """A context of device *name* at `NOW`, linked to the devices *linked*."""
     made = Context(
         member(name), name, ProtocolSettings(), options(), Policy(), signer(name), now=NOW, started=started
     )
@@ -51,7 +51,7 @@ def context(name: str = "ada", *, linked: Iterable[str] = NAMES[1:3], started: f
 
 
 def link(ctx: Context, name: str, status: Status | None = None, other_journal: str = "") -> PeerView:
-    """Link *name*, which has said *status*."""
+    """Link device *name*, whose last status is *status*."""
     peer = PeerView(member(name, other_journal), name, linked=True, ever_linked=True, since=ctx.now)
     peer.status, peer.card = status, CARD
     ctx.peers[node(name)] = peer
@@ -65,7 +65,7 @@ def unlink(ctx: Context, name: str) -> None:
 
 
 def ledger(ctx: Context, chain: Chain | None = None, *, spec: RunSpec | None = None) -> Ledger:
-    """The ledger of *chain* (one of three members without a commit by default), its last model durable."""
+    """A ledger of *chain* (default: three members, no commit), with its last model durable."""
     start = chain or chain_of(*NAMES[:3], spec=spec)
     last = start.commits[-1] if start.commits else None
     made = Ledger(ctx, start.run, start.genesis, last, holds=True, schema=SCHEMA)
@@ -74,7 +74,7 @@ def ledger(ctx: Context, chain: Chain | None = None, *, spec: RunSpec | None = N
 
 
 def chain_of(*names: str, rounds: int = 0, spec: RunSpec | None = None) -> Chain:
-    """A run of *names* with *rounds* commits."""
+    """A run with the members *names* and *rounds* commits."""
     first = genesis(names=names)
     chain = Chain(msgspec.structs.replace(first, spec=spec) if spec is not None else first)
     for _ in range(rounds):
@@ -83,7 +83,7 @@ def chain_of(*names: str, rounds: int = 0, spec: RunSpec | None = None) -> Chain
 
 
 def status(**changes: object) -> Status:
-    """What a ready node in no run says."""
+    """The status of a ready node that is in no run."""
     made = Status(
         run="",
         round=0,
@@ -105,7 +105,7 @@ def status(**changes: object) -> Status:
 
 
 def taken(ctx: Context) -> list[AnyEffect]:
-    """Take the effects so far out of the context."""
+    """Remove and return the effects so far from the context."""
     effects, ctx.effects = ctx.effects, []
     return effects
 
@@ -115,20 +115,20 @@ def of_kind(effects: Sequence[AnyEffect], kind: type[AnyKind]) -> list[AnyKind]:
 
 
 def sent(effects: Sequence[AnyEffect], kind: type[AnyMessage]) -> list[AnyMessage]:
-    """The messages of *kind* that were sent, in order."""
+    """The sent messages of *kind*, in order."""
     return [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, kind)]
 
 
 def receivers(effects: Sequence[AnyEffect], kind: type[AnyMessage]) -> list[str]:
-    """The node ids messages of *kind* were sent to, in order."""
+    """The receivers' node ids of the sent messages of *kind*, in order."""
     return [e.to for e in effects if isinstance(e, Send) and isinstance(e.message, kind)]
 
 
 def told(effects: Sequence[AnyEffect], kind: type[AnyNews]) -> list[AnyNews]:
-    """The events of *kind* that were told, in order."""
+    """The published events of *kind*, in order."""
     return [e.event for e in effects if isinstance(e, Tell) and isinstance(e.event, kind)]
 
 
 def model(word: object) -> str:
-    """The digest of a model that has no history."""
+    """A digest for a model that belongs to no chain."""
     return digest(("some model", word))

@@ -1,4 +1,4 @@
-"""One node from outside, for the unit tests of `p2pfl.core.node` and of its parts."""
+"""A core node with its inputs and effects, for unit tests of `p2pfl.core.node` and its parts."""
 
 from p2pfl.core import inputs
 from p2pfl.core.node import Node
@@ -12,7 +12,7 @@ EMPTY = Saved(None, {}, frozenset())
 
 
 class Device:
-    """A node of device "ada" at time 100; every call returns the effects."""
+    """The node of device "ada", started at time 100; calls return the effects."""
 
     def __init__(self, saved=EMPTY, **changes):
         self.node = Node(member("ada"), "ada", options(**changes), saved, signer("ada"))
@@ -37,7 +37,7 @@ class Device:
 
 
 def in_run(chain, **changes):
-    """A node restored into *chain*, with the last model here and its worker ready."""
+    """A node restored into *chain*, with the last model on its disk and a ready worker."""
     last = chain.commits[-1] if chain.commits else None
     saved = SavedRun(chain.run, chain.genesis, last, changes.pop("update", None), resumed=False)
     device = Device(Saved(saved, changes.pop("votes", {}), frozenset()), **changes)
@@ -48,7 +48,7 @@ def in_run(chain, **changes):
 
 
 def where(chain, **changes):
-    """What a peer at the head of *chain* says."""
+    """The status of a peer at the head of *chain*."""
     last = chain.commits[-1].record if chain.commits else None
     digest = chain.run if last is None else chain_digest(chain)
     said = {"run": chain.run, "round": len(chain.commits), "record": digest, "holds": True, "rounds": 10}
@@ -62,7 +62,7 @@ def chain_digest(chain):
 
 
 def joined(chain):
-    """A node that was offered record 0 of *chain* and has taken it."""
+    """A node that has received record 0 of *chain* and joined its run."""
     device = Device()
     device.link("ben", "cleo")
     device.describe()

@@ -1,4 +1,4 @@
-"""A small disk of its own for a data directory: it can be filled up and made read-only, as real ones can."""
+"""A small file system for a data directory that a test can fill up and make read-only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SIZE_BYTES = 16 * 1024 * 1024
-"""Enough for a run of small models, and quickly filled."""
+"""Enough for a run with small models, and fast to fill."""
 
 PIECE_BYTES = 4096
 
@@ -21,27 +21,27 @@ class SmallDisk:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ballast = path / "ballast"
+        self._filler = path / "filler"
 
     def fill(self) -> None:
-        """Leave no byte free."""
-        with contextlib.suppress(OSError), self._ballast.open("wb", buffering=0) as file:
+        """Write a file until no byte is free."""
+        with contextlib.suppress(OSError), self._filler.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(PIECE_BYTES))
         assert shutil.disk_usage(self.path).free == 0
 
     def free(self) -> None:
         """Undo `fill`."""
-        self._ballast.unlink()
+        self._filler.unlink()
 
     def set_writable(self, is_writable: bool) -> None:
-        """Mount it anew, read-only or not; no process may have a file open there to write."""
+        """Remount it writable or read-only; no process may have a file open for writing."""
         _mount("-o", f"remount,{'rw' if is_writable else 'ro'}", str(self.path))
 
 
 @contextlib.contextmanager
 def small_disk(path: Path) -> Iterator[SmallDisk]:
-    """Mount one at *path*, which is made; skip the test where that is not allowed."""
+    """Mount a small disk at *path*, a new folder; skip the test if this user may not mount."""
     if shutil.which("mount") is None:
         pytest.skip("there is no 'mount' command to make a small disk with")
     path.mkdir()

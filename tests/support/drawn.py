@@ -1,4 +1,4 @@
-"""What widgets and drawing functions put on the screen, as plain text that a test can show."""
+"""Read the output of widgets and drawing functions as plain text."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tui.theme import DARK, LIGHT
 
 
 def plain(lines: Sequence[Text]) -> str:
-    """*lines* without colours and without blanks at their ends, each after a newline."""
+    """*lines* without colours and trailing blanks, each after a newline."""
     return "".join(f"\n{line.plain.rstrip()}" for line in lines)
 
 
 @asynccontextmanager
 async def alone(widget: Widget, size: tuple[int, int], *, message: type | None = None):
-    """*widget* alone on a screen of *size*, with the focus; yields the app, its pilot and what it posted."""
+    """Run an app with only *widget*, focused, on a screen of *size*; yield app, pilot and posted messages."""
     posted: list[object] = []
 
     class Alone(App[None]):
@@ -45,13 +45,13 @@ async def alone(widget: Widget, size: tuple[int, int], *, message: type | None =
 
 
 async def lines_of(app: App[None], pilot) -> list[str]:
-    """The lines on the screen, without blanks at their ends."""
+    """The lines on the screen, without trailing blanks."""
     await pilot.pause()
     strips = app.screen._compositor.render_strips()
     return ["".join(segment.text for segment in strip).rstrip() for strip in strips]
 
 
 def styles_of(app: App[None], text: str) -> set[str]:
-    """How *text* is drawn: colours and attributes of all segments that say exactly this."""
+    """The styles (colours and attributes) of all segments whose text is exactly *text*."""
     strips = app.screen._compositor.render_strips()
     return {str(segment.style) for strip in strips for segment in strip if segment.text.strip() == text}

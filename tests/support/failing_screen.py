@@ -1,4 +1,4 @@
-"""The terminal UI with a fault in it: what is left of the terminal when it crashes."""
+"""Run a terminal UI that crashes, to test that the terminal is restored."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Makes a federation's keys and certificates in a test's own folder."""
+"""Create the keys and certificates of a federation in the folder of a test."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from p2pfl.identity.credentials import Credentials, read_credentials
 from p2pfl.identity.names import Role
 
 CA_AGE = timedelta(days=3 * 365)
-"""How old the CA is, so that it could have issued certificates that have expired."""
+"""Age of the CA, so that it can have issued certificates that have expired."""
 
 
 def make_federation(
     path: Path, *names: str, federation: str = "lab", role: Role = "node", now: datetime | None = None
 ) -> dict[str, Credentials]:
-    """Make a CA in *path* and issue a certificate for each of *names*.
+    """Create a CA in *path* and issue a certificate for each of *names*.
 
-    *now* is the clock of the machine that issues: one to three years ago gives expired certificates, days
-    ahead ones that are not valid yet. Called again with the same *path*, it adds devices to the CA there.
+    *now* is the time of issue: one to three years ago gives expired certificates, days ahead gives
+    certificates that are not valid yet. Another call with the same *path* uses the CA there.
     """
     if not (path / "ca.key").exists():
         create_authority(path, federation, now=datetime.now(UTC) - CA_AGE)

@@ -1,9 +1,9 @@
-"""A home router's address translation, as far as TCP from inside to outside goes: in user space, for tests.
+"""Address translation of a home router for outgoing TCP connections, in user space, for tests.
 
     python -m tests.support.forwarder INSIDE:PORT=OUTSIDE:PORT...
 
-Whoever connects to an inside address is connected to the outside one; the other end sees the router's address.
-Nothing listens outside, so nobody gets in.
+A connection to an inside address is forwarded to the outside one, which sees the router's address. Nothing
+listens outside, so there are no incoming connections.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Raw clients that hold a certificate, or none, and say what they like to a running node."""
+"""Raw clients, with or without a certificate, that send anything to a running node."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PATIENCE_SECONDS = 30.0
 NONCE = "5" * 32
 VERSIONS = PROTOCOL_VERSIONS
 VOTES = 1
-"""That every client says it has cast by now; none has cast more."""
+"""The number of cast votes that every client claims."""
 
 _CHAIN = Chain()
 _COMMIT = _CHAIN.commit(evaluated=evaluations((8, 10), (9, 10)))
@@ -92,7 +92,7 @@ MESSAGES: Sequence[Message] = [
     Card(CARD),
     DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cuda", CARD),
 ]
-"""One of each message, well-formed, of a run that nobody is in."""
+"""One valid message of each kind, of a run without members."""
 
 LINK_FRAMES: Sequence[ControlFrame] = [
     links.Hello("0.1.0", _CLAIM, 1, (), *VERSIONS, "", 0),
@@ -106,22 +106,22 @@ LINK_FRAMES: Sequence[ControlFrame] = [
     links.CallFailed(NONCE, "it could not be dialled"),
     links.Bye("it is over"),
 ]
-"""The same of the link's own frames."""
+"""One valid frame of each kind that belongs to the link itself."""
 
 
 def member_of(credentials: Credentials) -> Member:
-    """Return who votes at a client with *credentials*."""
+    """Return the member that a client with *credentials* claims to be."""
     return Member(credentials.node_id, credentials.node_id.encode().hex()[:32])
 
 
 def hello_of(credentials: Credentials, claim: Claim | None = None) -> links.Hello:
-    """Return the HELLO of a client with *credentials*, rightly signed, about a journal of its own or *claim*."""
+    """Return the HELLO of a client with *credentials*, with *claim* or a validly signed claim of its own."""
     if claim is None:
         claim = sign_claim(signer_of(credentials), member_of(credentials), 1, NONCE, VOTES)
     return links.Hello("0.1.0", claim, 1, (), *VERSIONS, "", 0)
 
 
-def said_by(
+def signed_message(
     credentials: Credentials,
     frame: Message,
     run: str,
@@ -129,7 +129,7 @@ def said_by(
     who: Member | None = None,
     votes: int = VOTES,
 ) -> Message:
-    """Return *frame* as *who* with *credentials* says it of *round_* of *run*, rightly signed."""
+    """Return *frame* as sent by *who* with *credentials* for *round_* of *run*, validly signed."""
     if isinstance(frame, ControlRequest):
         return sign_request(signer_of(credentials), credentials.node_id, run, round_, "pause", "")
     ballot = Ballot(3, credentials.node_id)
@@ -143,12 +143,12 @@ def said_by(
 
 
 def framed(*frames: ControlFrame) -> bytes:
-    """Return *frames* as they are on the wire."""
+    """Return the encoded *frames*."""
     return b"".join(encode_frame(encode(frame), MAX_BYTES) for frame in frames)
 
 
 def malformed(frame: ControlFrame) -> list[bytes]:
-    """Return frames that resemble *frame* and are none: a field too much, too few, of another type."""
+    """Return invalid variants of *frame*: with an extra field, a missing one, one of a wrong type."""
     fields = msgspec.to_builtins(frame, builtin_types=(bytes,))
     variants = [{**fields, "more": 1}]
     for name in fields:
@@ -159,7 +159,7 @@ def malformed(frame: ControlFrame) -> list[bytes]:
 
 
 def flood(frame: ControlFrame, number: int) -> AsyncIterator[bytes]:
-    """Yield *number* copies of *frame*, each a little different where it has room for that."""
+    """Yield *number* copies of *frame*, with differences where its fields permit."""
 
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, number, 500):
@@ -196,7 +196,7 @@ def _card(number: int) -> DataCard:
 
 
 class Client:
-    """One control connection of somebody to a node."""
+    """A raw control connection to a node."""
 
     _orders = itertools.count(10**6)
 
@@ -206,12 +206,12 @@ class Client:
         self._decoder = FrameDecoder(MAX_BYTES)
         self._frames: list[ControlFrame] = []
         self.claim: Claim | None = None
-        """What the node said of its journal."""
+        """The claim of the node about its journal."""
 
     @classmethod
     @contextlib.asynccontextmanager
     async def connected(cls, port: int, credentials: Credentials) -> AsyncIterator[Client]:
-        """Connect to the node at *port*; nothing is said yet."""
+        """Connect to the node at *port*; send nothing yet."""
         context = client_context(credentials, [CONTROL_ALPN])
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
         try:
@@ -224,14 +224,14 @@ class Client:
     async def linked(
         cls, port: int, credentials: Credentials, claim: Claim | None = None
     ) -> AsyncIterator[Client]:
-        """Connect to the node at *port* and become its link."""
+        """Connect to the node at *port* and establish a link."""
         async with cls.connected(port, credentials) as client:
             welcome = await client.greet(credentials, claim)
             await client.say(framed(links.Ready(0 if welcome.order else next(cls._orders))))
             yield client
 
     async def greet(self, credentials: Credentials, claim: Claim | None = None) -> links.Welcome:
-        """Say HELLO; return the node's WELCOME."""
+        """Send HELLO; return the node's WELCOME."""
         await self.say(framed(hello_of(credentials, claim)))
         welcome = await self.hear(links.Welcome)
         assert isinstance(welcome, links.Welcome), welcome
@@ -239,13 +239,13 @@ class Client:
         return welcome
 
     async def say(self, data: bytes) -> None:
-        """Send *data*; an end of the connection shows when something is read."""
+        """Send *data*; a closed connection is noticed by the next read."""
         with contextlib.suppress(OSError):
             self._writer.write(data)
             await self._writer.drain()
 
     async def hear(self, *kinds: type) -> ControlFrame | None:
-        """Return the next frame of one of *kinds*, or a REFUSAL; None once the node has closed."""
+        """Return the next frame of one of *kinds*, or a REFUSAL; None after the node has closed."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 while self._frames:
@@ -261,7 +261,7 @@ class Client:
                 self._frames += [decode(body) for body in self._decoder.feed(data)]
 
     async def flood(self, frame: ControlFrame, number: int) -> None:
-        """Send *frame* that many times, reading nothing, until all is sent or the node has closed."""
+        """Send *number* copies of *frame* without reading, until all are sent or the node has closed."""
         async for piece in flood(frame, number):
             await self.say(piece)
             if self._writer.transport.is_closing():
@@ -269,13 +269,13 @@ class Client:
 
 
 class People:
-    """Certificates of a federation, made when they are asked for."""
+    """Issues certificates of a federation on demand."""
 
     def __init__(self, authority: Path) -> None:
         self._authority = authority
         self._numbers = itertools.count()
 
     def new(self, role: Role = "node") -> Credentials:
-        """Return a certificate that nobody has seen yet."""
+        """Return the credentials of a new certificate."""
         name = f"x{secrets.token_hex(2)}{next(self._numbers)}"
         return read_credentials(issue(self._authority, name, role))

@@ -1,4 +1,4 @@
-"""Keys of the devices in tests: the same in every run, and with node ids one can read in a failure."""
+"""Fixed keys of the devices in tests, with node ids that are readable in a failure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from p2pfl.identity.signatures import signer_with
 from p2pfl.proofs import Signer
 
 SECRETS = {"ada": 26614, "ben": 68541, "cleo": 4512457, "dan": 21209, "eve": 20372}
-"""Private keys whose node ids begin with these names, found by trying. Worth nothing outside of tests."""
+"""Private keys whose node ids begin with these names, found by search. Not secret: only for tests."""
 
-ALWAYS_THE_SAME = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
-"""RFC 6979: signing twice gives equal bytes, so that messages can be compared whole."""
+DETERMINISTIC = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+"""Deterministic signatures (RFC 6979), so that tests can compare signed messages."""
 
 
 @cache
@@ -34,6 +34,6 @@ def id_of(name: str) -> str:
 
 @cache
 def signer(name: str) -> Signer:
-    """What signs as device *name*."""
+    """The signer of device *name*."""
     made = signer_with(key(name))
-    return Signer(made.key, lambda text: key(name).sign(text, ALWAYS_THE_SAME), made.verify)
+    return Signer(made.key, lambda text: key(name).sign(text, DETERMINISTIC), made.verify)

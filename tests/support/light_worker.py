@@ -1,11 +1,13 @@
-"""A worker without torch: it starts in a tenth of a second, and its training only moves numbers about.
+"""A worker without torch: it starts in a tenth of a second, and adds noise instead of training.
 
-For tests of what happens around training. Commands, pipes, threads and files are the product's, the arithmetic
-of the average too in kind; the model is one tensor as long as that of the quick runs.
+For tests in which the training does not matter. Commands, pipes, threads and files are those of the real
+worker; the average is a weighted mean too. The model is one tensor with as many parameters as the model of
+the quick runs.
 """
 
 from __future__ import annotations
 
+import argparse
 import signal
 import threading
 from collections.abc import Callable
@@ -48,7 +50,7 @@ def find(folders: tuple[str, ...], digest: str) -> str:
 
 
 class LightJobs:
-    """See `p2pfl.learning.worker.Doer`."""
+    """The `p2pfl.learning.worker.Doer` of this worker."""
 
     def do(
         self,
@@ -56,7 +58,7 @@ class LightJobs:
         report: Callable[[commands.TrainJobProgress], None],
         is_stopped: Callable[[], bool],
     ) -> commands.Answer:
-        """Carry out *command*; a stop comes too late for anything so quick."""
+        """Execute *command*. A stop is ignored, since every command ends at once."""
         match command:
             case commands.DescribeJob():
                 return commands.DescribeDone(
@@ -101,6 +103,9 @@ def _card(spec: RunSpec, samples: int) -> DataCard:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pace", type=float, default=0.0)
+    pace = parser.parse_known_args()[0].pace
     source, sink = worker._take_pipes()
     inboxes, outbox, jobs = worker.Inboxes(), worker.Outbox(sink), LightJobs()
     for target, arguments in (
@@ -109,7 +114,7 @@ def main() -> None:
         (worker._do_all, (inboxes.aggregating, outbox, jobs)),
     ):
         threading.Thread(target=target, args=arguments, daemon=True).start()
-    worker._do_all(inboxes.training, outbox, jobs)
+    worker._do_all(inboxes.training, outbox, worker.PacedDoer(jobs, pace) if pace else jobs)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Meshes on loopback for tests: real sockets, real TLS, short deadlines, and a listener that remembers."""
+"""Meshes on loopback for tests: real sockets, real TLS, short deadlines, and a recording listener."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from p2pfl.config import NetSettings
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.signatures import signer_of
 from p2pfl.messages import Member, Message
-from p2pfl.net.links.peers import LinkedPeer, Local
+from p2pfl.net.links.peers import LinkedPeer, LocalNode
 from p2pfl.net.mesh import Mesh
-from p2pfl.net.transport.acceptor import Purpose
-from p2pfl.proofs import Claim, Seen
+from p2pfl.net.transport.acceptor import AlpnHandler
+from p2pfl.proofs import Claim, JournalEvidence
 from p2pfl.store.blobs import BlobStore
 from tests.support.keys import signer
 
@@ -30,41 +30,41 @@ FAST = NetSettings(
     ping_seconds=0.05,
     silence_seconds=3.0,
     redial_first_seconds=0.02,
-    redial_most_seconds=0.1,
+    redial_max_seconds=0.1,
     blob_chunk_bytes=64 * 1024,
     blob_idle_seconds=5.0,
 )
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the event loop run until *condition* holds: for what no listener is told."""
+    """Run the event loop until *condition* holds, for conditions without a callback."""
     async with asyncio.timeout(WAIT_SECONDS):
         while not condition():  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
 
 
-class Boots:
-    """A boot memory that forgets with the test."""
+class Incarnations:
+    """A memory of incarnations that lasts for one test."""
 
     def __init__(self) -> None:
-        self.known: dict[Member, Seen] = {}
+        self.known: dict[Member, JournalEvidence] = {}
 
-    def seen(self, member: Member) -> Seen | None:
+    def seen(self, member: Member) -> JournalEvidence | None:
         return self.known.get(member)
 
     def save_claim(self, member: Member, claim: Claim) -> None:
-        self.known[member] = Seen(claim, self.known.get(member, Seen()).cast)
+        self.known[member] = JournalEvidence(claim, self.known.get(member, JournalEvidence()).cast)
 
 
 class Recorder:
-    """A mesh listener that keeps what it is told, and lets a test wait for it."""
+    """A mesh listener that records all callbacks, and lets a test wait for them."""
 
     def __init__(self) -> None:
         self.history: list[tuple[str, str]] = []
         self.messages: list[tuple[str, Message]] = []
         self.refusals: list[tuple[str, str]] = []
-        self.unreached_told: list[tuple[str, str]] = []
-        self.disownments: list[str] = []
+        self.unreachable_told: list[tuple[str, str]] = []
+        self.clone_reports: list[str] = []
         self.pushes: list[tuple[str, int, int]] = []
         self.links: dict[str, LinkedPeer] = {}
         self._changed = asyncio.Event()
@@ -87,16 +87,16 @@ class Recorder:
         self.refusals.append((address, reason))
         self._changed.set()
 
-    def unreached(self, address: str, reason: str, *, is_refused: bool) -> None:
-        self.unreached_told.append((address, reason))
+    def unreachable(self, address: str, reason: str, *, is_refused: bool) -> None:
+        self.unreachable_told.append((address, reason))
         self._changed.set()
 
     def served(self, name: str, done: int, total: int) -> None:
         self.pushes.append((name, done, total))
         self._changed.set()
 
-    def disowned(self, reason: str) -> None:
-        self.disownments.append(reason)
+    def journal_cloned(self, reason: str) -> None:
+        self.clone_reports.append(reason)
         self._changed.set()
 
     @property
@@ -105,7 +105,7 @@ class Recorder:
         return {peer.name for peer in self.links.values()}
 
     async def until(self, condition: Callable[[Recorder], bool]) -> None:
-        """Wait until *condition* holds of this recorder; it is looked at whenever something was told."""
+        """Wait until *condition* holds for this recorder; it is checked after every callback."""
         async with asyncio.timeout(WAIT_SECONDS):
             while not condition(self):
                 self._changed.clear()
@@ -125,7 +125,7 @@ class Node:
     """A mesh with its listener and its store."""
 
     def __init__(
-        self, credentials: Credentials, mesh: Mesh, told: Recorder, store: BlobStore, local: Local
+        self, credentials: Credentials, mesh: Mesh, told: Recorder, store: BlobStore, local: LocalNode
     ) -> None:
         self.credentials = credentials
         self.mesh = mesh
@@ -154,12 +154,12 @@ class Lab:
         credentials: Credentials,
         peers: Sequence[str] = (),
         *,
-        local: Local | None = None,
-        incarnations: Boots | None = None,
+        local: LocalNode | None = None,
+        incarnations: Incarnations | None = None,
         settings: NetSettings = FAST,
         listen: tuple[str | None, int] = ("127.0.0.1", 0),
         advertise: Sequence[str] = (),
-        observers: Purpose | None = None,
+        observers: AlpnHandler | None = None,
     ) -> Node:
         told = Recorder()
         store = BlobStore(self._path / f"{credentials.name}-{len(self._nodes)}")
@@ -172,7 +172,7 @@ class Lab:
             listen=listen,
             peers=peers,
             settings=settings,
-            incarnations=incarnations or Boots(),
+            incarnations=incarnations or Incarnations(),
             advertise=advertise,
             observers=observers,
         )
@@ -191,9 +191,9 @@ class Lab:
 
 def new_local(
     journal: str | None = None, incarnation: int = 1, nonce: str | None = None, *, votes: int = 0
-) -> Local:
-    """Return what a node with a fresh data directory says of itself; a `Lab` lets its node sign it."""
-    return Local(
+) -> LocalNode:
+    """Return the local node of a fresh data directory; a `Lab` replaces its signer."""
+    return LocalNode(
         journal or secrets.token_hex(16),
         incarnation,
         nonce or secrets.token_hex(16),

@@ -1,11 +1,11 @@
-"""Network namespaces: devices with a cable each to one switch, made by a test itself, on one Linux machine.
+"""Network namespaces for tests: devices, each with a cable to one switch, on one Linux machine.
 
-The switch is a bridge in a namespace of its own, so nothing of the machine's own network is touched. Needs
-the rights of root and a kernel that allows it; elsewhere the test is skipped and says why.
+The switch is a bridge in its own namespace, so the network of the machine is unchanged. This needs root and a
+kernel that permits it; otherwise the test is skipped with the reason.
 
-A device may have a firewall that lets no connection in (`shut`), or sit behind a router that translates
-addresses (*hidden*). Both are made without a packet filter, which not every machine has: a routing rule loses
-the answers to whoever connects, and the router is a program in a namespace of its own.
+A device may have a firewall that drops incoming connections (`shut`), or be behind a router that translates
+addresses (*hidden*). Neither needs a packet filter, which some machines lack: a routing rule drops the answers
+to incoming connections, and the router is a program in its own namespace.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ import pytest
 from tests.support.source import ROOT
 
 PORT = 9000
-"""Where every device listens."""
+"""The port on which every device listens."""
 
 SUBNET = "10.203.0"
-"""Nobody but the devices sees it."""
+"""Visible only to the devices."""
 
 
 class Wires:
     """One namespace, address and cable for each of *names*."""
 
     def __init__(self, names: Sequence[str], hidden: Sequence[str] = ()) -> None:
-        """Lay nothing yet; those of *names* that are *hidden* have a router each."""
+        """Create nothing yet; each device in *hidden* has its own router."""
         self._hidden = hidden
         self._routers: list[subprocess.Popen[bytes]] = []
         self._prefix = f"p2pfl-{os.getpid()}"
@@ -40,25 +40,25 @@ class Wires:
         self._numbers = {name: number for number, name in enumerate(names, 1)}
 
     def inside(self, name: str) -> tuple[str, ...]:
-        """Return what to write before a command so that it runs on device *name*."""
+        """Return the command prefix that runs a command on device *name*."""
         return ("ip", "netns", "exec", self._namespace(name))
 
     def address(self, name: str) -> str:
         return f"{SUBNET}.{self._numbers[name]}"
 
     def peers(self, name: str) -> str:
-        """Return where device *name* reaches all others, for `--peers`."""
+        """Return the addresses of all other devices as seen from *name*, for `--peers`."""
         others = [(other, number) for other, number in self._numbers.items() if other != name]
         if name in self._hidden:
             return ",".join(f"{self._inner(name)}.1:{PORT + number}" for _, number in others)
         return ",".join(f"{self.address(other)}:{PORT}" for other, _ in others)
 
     def listen(self, name: str) -> str:
-        """Return where device *name* listens, for `--listen`."""
+        """Return the address on which device *name* listens, for `--listen`."""
         return f"{self._inner(name)}.2:{PORT}" if name in self._hidden else f"{self.address(name)}:{PORT}"
 
     def shut(self, name: str) -> None:
-        """Let nobody connect to *name* any more: who tries gets no answer. What it dials itself works."""
+        """Drop the answers to incoming connections of *name*; outgoing connections work."""
         _ip("-n", self._namespace(name), "rule", "add", "ipproto", "tcp", "sport", str(PORT), "blackhole")
 
     def pull(self, name: str) -> None:
@@ -66,27 +66,27 @@ class Wires:
         _ip("-n", self._switch, "link", "set", f"port{self._numbers[name]}", "down")
 
     def plug(self, name: str) -> None:
-        """Plug it in again."""
+        """Plug the cable of *name* in again."""
         _ip("-n", self._switch, "link", "set", f"port{self._numbers[name]}", "up")
 
     def drop(self, sender: str, receiver: str) -> None:
-        """Lose all that *sender* sends to *receiver*; the other direction goes on."""
+        """Drop all packets from *sender* to *receiver*; the other direction works."""
         _ip("-n", self._namespace(sender), "route", "replace", "blackhole", f"{self.address(receiver)}/32")
 
     def carry(self, sender: str, receiver: str) -> None:
-        """Let it arrive again."""
+        """Deliver packets from *sender* to *receiver* again."""
         _ip("-n", self._namespace(sender), "route", "del", "blackhole", f"{self.address(receiver)}/32")
 
     def reset(self, name: str) -> None:
         """Reset all TCP connections of *name*."""
         _run(*self.inside(name), "ss", "--kill", "--tcp", "state", "established")
 
-    def refuse_calls(self, name: str) -> None:
-        """Lose every packet that would open a connection to *name*, as a laptop's firewall does."""
+    def drop_incoming(self, name: str) -> None:
+        """Drop every packet that would open a connection to *name*, as a laptop's firewall does."""
         _run(*self.inside(name), "iptables", "-A", "INPUT", "-p", "tcp", "--syn", "-j", "DROP")
 
     def lay(self) -> None:
-        """Make everything."""
+        """Create all namespaces, cables and routers."""
         _ip("netns", "add", self._switch)
         _ip("-n", self._switch, "link", "add", "bridge", "type", "bridge")
         _ip("-n", self._switch, "link", "set", "bridge", "up")
@@ -103,7 +103,7 @@ class Wires:
             _ip("-n", namespace, "link", "set", "cable", "up")
 
     def remove(self) -> None:
-        """Remove all of it that there is; cables go with their namespaces."""
+        """Remove everything that exists; cables are removed with their namespaces."""
         for router in self._routers:
             router.kill()
             router.wait()
@@ -123,7 +123,7 @@ class Wires:
         return router
 
     def start_routers(self) -> None:
-        """Let the routers work."""
+        """Start the routers."""
         for name in self._hidden:
             pairs = [
                 f"{self._inner(name)}.1:{PORT + number}={self.address(other)}:{PORT}"
@@ -149,9 +149,9 @@ class Wires:
 
 @contextlib.contextmanager
 def wires(*names: str, hidden: Sequence[str] = ()) -> Iterator[Wires]:
-    """Lay the wires between *names*; nothing of them is left afterwards. Skips the test where that cannot be.
+    """Create the network of *names*, and remove it afterwards; skip the test where that is not permitted.
 
-    Those that are *hidden* sit behind a router each, which translates their address.
+    Each device in *hidden* is behind its own router, which translates its address.
     """
     if shutil.which("ip") is None:
         pytest.skip("there is no 'ip' command (iproute2) to make network namespaces with")

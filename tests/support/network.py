@@ -1,9 +1,9 @@
-"""A bad network between real nodes: every connection of a fleet passes through a proxy that can be told to fail.
+"""A bad network between real nodes: every connection of a fleet passes through a faulty proxy.
 
 Each node listens on 127.0.0.2, at the port at which its proxy listens on 127.0.0.1. Nodes dial from 127.0.0.1,
-so all that peers ever learn of a node's address, by being told or by looking, is its proxy: nobody gets around
-it. Which node has dialled is asked of the operating system, so each pair has a `Way` for each direction, and
-the nodes are the product as it is. Linux only: other systems have one loopback address.
+so peers learn only the address of a node's proxy, and no connection bypasses it. The operating system tells which
+node has dialled, so each pair has a `Channel` for each direction, and the nodes run unmodified. Linux
+only: other systems have one loopback address.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 
 from p2pfl import events
 from tests.support.processes import NODE, Fleet, Process
-from tests.support.proxy import Proxy, Way, Ways
+from tests.support.proxy import Channel, Channels, Proxy
 
 HOST = "127.0.0.2"
 
@@ -28,15 +28,15 @@ linux_only = pytest.mark.skipif(
 
 
 class Network:
-    """The nodes *names* of a fleet, and the ways between them."""
+    """The nodes *names* of a fleet, and the channels between them."""
 
     def __init__(self, fleet: Fleet, names: Sequence[str]) -> None:
         self.fleet = fleet
         self.names = tuple(names)
         self.nodes: dict[str, Process] = {}
-        """The latest start of each."""
-        self.proxies = {name: Proxy(0, HOST, partial(self._ways_to, name)) for name in names}
-        self._ways = {(one, other): Way() for one in names for other in names if one != other}
+        """The last process of each node."""
+        self.proxies = {name: Proxy(0, HOST, partial(self._channels_to, name)) for name in names}
+        self._channels = {(one, other): Channel() for one in names for other in names if one != other}
         self._commands: dict[str, tuple[tuple[str, ...], Sequence[str]]] = {}
 
     async def open(self) -> None:
@@ -72,35 +72,37 @@ class Network:
 
     # --- faults ---------------------------------------------------------------------------------------------
 
-    def way(self, sender: str, receiver: str) -> Way:
-        """Return the way from *sender* to *receiver*."""
-        return self._ways[sender, receiver]
+    def channel(self, sender: str, receiver: str) -> Channel:
+        """Return the channel from *sender* to *receiver*."""
+        return self._channels[sender, receiver]
 
-    def between(self, names: Collection[str]) -> list[Way]:
-        """Return the ways, in both directions, between *names* and all others."""
-        return [way for (one, other), way in self._ways.items() if (one in names) != (other in names)]
+    def between(self, names: Collection[str]) -> list[Channel]:
+        """Return the channels, in both directions, between *names* and all others."""
+        return [
+            channel for (one, other), channel in self._channels.items() if (one in names) != (other in names)
+        ]
 
     def cut_off(self, *names: str) -> None:
-        """Pull the cable between *names* and the others: nothing passes, and nobody is told."""
-        for way in self.between(names):
-            way.stall()
+        """Stall all channels between *names* and the others, as a pulled cable does."""
+        for channel in self.between(names):
+            channel.stall()
 
     def heal(self) -> None:
-        """Let everything pass again."""
-        for way in self._ways.values():
-            way.flow()
+        """Let all channels forward again."""
+        for channel in self._channels.values():
+            channel.flow()
 
-    def _ways_to(self, target: str, dialler: int) -> Ways:
-        """Return the ways of the connection from port *dialler* to the proxy of *target*."""
+    def _channels_to(self, target: str, dialler: int) -> Channels:
+        """Return the channels of the connection from port *dialler* to the proxy of *target*."""
         ends = (dialler, self.proxies[target].port)
         for name, process in self.nodes.items():
             if name != target and ends in _connections(process.pid):
-                return self.way(name, target), self.way(target, name)
-        raise ConnectionResetError("who has dialled is gone already")
+                return self.channel(name, target), self.channel(target, name)
+        raise ConnectionResetError("the dialling process is gone already")
 
 
 def _connections(pid: int) -> set[tuple[int, int]]:
-    """Return the own and the remote port of each connection that process *pid* has."""
+    """Return the local and the remote port of each connection of process *pid*."""
     try:
         found = psutil.Process(pid).net_connections("tcp4")
     except psutil.Error:

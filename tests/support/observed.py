@@ -1,4 +1,4 @@
-"""The observers' side of a node on loopback, without a protocol behind it: real sockets, real TLS."""
+"""A node on loopback that only serves observers, with real sockets and TLS but no protocol core."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from p2pfl.identity.signatures import signer_of
 from p2pfl.net.mesh import Mesh
 from p2pfl.net.transport.addresses import Address
 from p2pfl.observe.target import Target
-from p2pfl.runtime.observers import Observers
+from p2pfl.runtime.observing.observers import Observers
 from p2pfl.store.blobs import BlobStore
-from p2pfl.wire.observing import Answer, What
+from p2pfl.wire.observing import CommandName, CommandResult
 from tests.support.federation import make_federation
-from tests.support.meshes import FAST, Boots, Recorder, new_local
+from tests.support.meshes import FAST, Incarnations, Recorder, new_local
 
 TOKEN, STREAM = "5e" * 32, "0a" * 16
 
 
 class Observed:
-    """Node "ada", as far as observers see it."""
+    """The part of node "ada" that observers see."""
 
     def __init__(self, folder: Path, rows: list[RoundRow]) -> None:
         self._folder = folder
         self._rows = rows
         self.credentials = make_federation(folder / "ca", "ada")["ada"]
-        self.orders: list[tuple[What, str]] = []
+        self.orders: list[tuple[CommandName, str]] = []
         self.refused = ""
-        """The answer to commands: why they are not done."""
+        """Answer to commands: the reason of a refusal; empty to accept."""
         self.observers = Observers(
             self.credentials, FAST, TOKEN, STREAM, self._history, self._obey, can_start=True
         )
@@ -41,20 +41,20 @@ class Observed:
             Recorder(),
             BlobStore(folder / "blobs"),
             listen=("127.0.0.1", 0),
-            incarnations=Boots(),
+            incarnations=Incarnations(),
             observers=self.observers.hear,
             settings=FAST,
         )
         self._seq = 0
 
     def tell(self, *told: AnyEvent) -> None:
-        """Let events happen."""
+        """Publish events."""
         for event in told:
             self._seq += 1
             self.observers.write(Published(self._seq, 100.0 + self._seq, event))
 
     def target(self, name: str | None = None, role: Role = "observer", *, token: str = TOKEN) -> Target:
-        """Return how the local user gets here, or *name* with a certificate of *role*."""
+        """Return the target of the local user; with *name*, of a user with a certificate of *role*."""
         address = Address("127.0.0.1", self.mesh.port)
         if name is None:
             return Target((address,), self.credentials, token, self.credentials.node_id, None)
@@ -64,14 +64,14 @@ class Observed:
     async def _history(self, _run: str) -> list[RoundRow]:
         return self._rows
 
-    async def _obey(self, what: What, who: str) -> Answer:
+    async def _obey(self, what: CommandName, who: str) -> CommandResult:
         self.orders.append((what, who))
-        return Answer(0, self.refused, "" if self.refused else f"did {what}")
+        return CommandResult(0, self.refused, "" if self.refused else f"did {what}")
 
 
 @contextlib.asynccontextmanager
 async def observed(folder: Path, rows: list[RoundRow] | None = None) -> AsyncIterator[Observed]:
-    """Have node "ada" on loopback, with *rows* behind it."""
+    """Run node "ada" on loopback, with *rows* as its history."""
     node = Observed(folder, rows or [])
     await node.mesh.start()
     try:

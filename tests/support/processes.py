@@ -1,7 +1,6 @@
-"""Real node processes for tests: started as an operator would, watched by their event files, killed at will.
+"""Start real node processes, read their events files, and kill them.
 
-Ports are chosen by the nodes themselves and handed on. No process survives the `async with`, whatever a test
-does.
+Nodes choose free ports, and the tests pass them on. All processes end with the `async with`.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ from typing import TypeVar
 from p2pfl import events
 from p2pfl.events import Published, RoundRow
 from p2pfl.identity.authority import create_authority, issue
-from p2pfl.runtime.follow import EventFollower
+from p2pfl.runtime.observing.follow import EventFollower
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.verify import verify
 from tests.support.source import ROOT
 
 PATIENCE_SECONDS = 50.0
-"""For what takes a few seconds on an idle machine; only a failing test waits so long."""
+"""Time limit for steps that take a few seconds on an idle machine; only a failing test reaches it."""
 
 POLL_SECONDS = 0.02
 
 QUICK = ("--model=2nn", "--partition=iid", "--epochs=1", "--device=cpu", "--threads=1")
-"""A run whose rounds take a fraction of a second: most of a test's time is the loading of torch."""
+"""Options of a run with rounds of a fraction of a second: most of a test's time is the import of torch."""
 
 NODE = ("-m", "p2pfl", "node")
 RIGGED = ("-m", "tests.support.rigged_node")
 LIGHT = (*RIGGED, "--rig=light")
-"""The programs: the product, the product with a fault built in (see there), and with a worker without torch."""
+"""Programs: the real node; the node with a built-in fault; the node with a worker without torch."""
 
 EventT = TypeVar("EventT", bound=events.Event)
 ResultT = TypeVar("ResultT")
@@ -47,9 +46,9 @@ async def until(
     process: Process | None = None,
     patience: float = PATIENCE_SECONDS,
 ) -> ResultT:
-    """Look again and again until *look* returns something true: no process tells another of its events.
+    """Poll until *look* returns a true value, and return it.
 
-    On failure, *what* was awaited is said, and what *process* printed.
+    The error message after *patience* seconds names *what* was awaited and has the output of *process*.
     """
     try:
         async with asyncio.timeout(patience):
@@ -62,17 +61,17 @@ async def until(
 
 
 class Process:
-    """One start of a node."""
+    """One process of a node."""
 
     def __init__(
         self, name: str, folder: Path, number: int, command: Sequence[str], inside: Sequence[str] = ()
     ) -> None:
-        """Start it; *inside* is a command that runs another one, somewhere else."""
+        """Start the process; *inside* is a prefix that runs the command elsewhere, such as in a namespace."""
         self.name = name
         self.events: list[events.AnyEvent] = []
-        """All events of this start, as far as they were looked at."""
+        """Events of this process that were read so far."""
         self.published: list[Published] = []
-        """The same with their times."""
+        """The same events with their times."""
         events_path = folder / f"{name}.{number}.jsonl"
         self._output = folder / f"{name}.{number}.out"
         self._follower = EventFollower(events_path)
@@ -96,7 +95,7 @@ class Process:
 
     @property
     def output(self) -> str:
-        """All it printed so far."""
+        """Its output so far."""
         return self._output.read_text(encoding="utf-8")
 
     async def until(
@@ -105,7 +104,7 @@ class Process:
         condition: Callable[[EventT], bool] = lambda _: True,
         patience: float = PATIENCE_SECONDS,
     ) -> EventT:
-        """Return the first event of *kind* for which *condition* holds; wait for it if need be."""
+        """Wait for the first event of *kind* for which *condition* holds, and return it."""
 
         def find() -> EventT | None:
             ended = self.has_ended
@@ -121,7 +120,7 @@ class Process:
         return [event for event in self.events if isinstance(event, kind)]
 
     async def exit_code(self, patience: float = PATIENCE_SECONDS) -> int:
-        """Wait for the end; negative after a signal."""
+        """Wait for the end; return the exit code, negative after a signal."""
         await until(lambda: self.has_ended, f"the end of {self.name}", self, patience)
         code = self._process.poll()
         assert code is not None
@@ -131,7 +130,7 @@ class Process:
         self._process.send_signal(number)
 
     def end(self) -> None:
-        """Kill it if it still runs, and take its exit code. Its worker ends with it."""
+        """Kill the process if it runs, and wait for it. Its worker ends with it."""
         self._process.kill()
         self._process.wait()
 
@@ -142,7 +141,7 @@ class Process:
 
 
 class Fleet:
-    """The nodes of a test: certificates, starts, journals."""
+    """The nodes of a test: their certificates, processes and journals."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -157,7 +156,7 @@ class Fleet:
         program: Sequence[str] = NODE,
         certs: Path | None = None,
     ) -> Process:
-        """Start node *name*, for the first time or again, and wait until it listens."""
+        """Start or restart node *name*, and wait until it listens."""
         process = self.start_unheard(name, *options, peers=peers, program=program, certs=certs)
         await process.until(events.Started)
         return process
@@ -171,7 +170,7 @@ class Fleet:
         certs: Path | None = None,
         inside: Sequence[str] = (),
     ) -> Process:
-        """The same without waiting for anything; *inside* see `Process`."""
+        """Start or restart node *name* without waiting; *inside* as in `Process`."""
         if certs is None:
             certs = self.folder / "certs" / name
             if not certs.exists():
@@ -186,7 +185,7 @@ class Fleet:
     async def start_all(
         self, *names: str, options: Sequence[str] = (), program: Sequence[str] = NODE
     ) -> list[Process]:
-        """Start a run of the nodes *names*: the first one's address is all the others are told."""
+        """Start a run of the nodes *names*; the others get only the address of the first."""
         shared = (f"--min-nodes={len(names)}", *options)
         first = await self.start(names[0], *shared, program=program)
         others = [self.start_unheard(name, *shared, peers=[first], program=program) for name in names[1:]]
@@ -195,7 +194,7 @@ class Fleet:
         return [first, *others]
 
     def rounds(self, *names: str) -> dict[str, list[RoundRow]]:
-        """Return the committed rounds in the journals of *names*, of all nodes without any."""
+        """Return the committed rounds in the journals of *names* (default: all nodes)."""
         rows = {}
         for name in names or sorted({process.name for process in self._started}):
             with DataDirectory(self.folder / name).read_journal() as journal:
@@ -203,7 +202,7 @@ class Fleet:
         return rows
 
     def check(self, *names: str) -> None:
-        """Let the checker that users have read the data directories of *names*, of all nodes without any."""
+        """Verify the data directories of *names* (default: all nodes), as `p2pfl history --verify` does."""
         chosen = names or sorted({process.name for process in self._started})
         findings = verify([self.folder / name for name in chosen])
         assert findings.is_clean, "\n".join(str(fault) for fault in findings.faults)
@@ -217,7 +216,7 @@ class Fleet:
 
 @contextlib.asynccontextmanager
 async def fleet(folder: Path) -> AsyncIterator[Fleet]:
-    """Open a fleet in *folder*; at the end every process is gone."""
+    """Open a fleet in *folder*; kill all its processes at the end."""
     opened = Fleet(folder)
     try:
         yield opened
@@ -226,12 +225,12 @@ async def fleet(folder: Path) -> AsyncIterator[Fleet]:
 
 
 def address_of(process: Process) -> str:
-    """Return where *process*, which has started, listens."""
+    """Return the address of *process*, which has started."""
     return process.all(events.Started)[-1].address.split(", ")[0]
 
 
 def digests(rows: dict[str, list[RoundRow]]) -> dict[int, set[tuple[str, str]]]:
-    """Return the different (record, model) pairs in all journals, by round: one each where nodes agree."""
+    """Return the different (record, model) pairs in all journals, by round; one pair if nodes agree."""
     found: dict[int, set[tuple[str, str]]] = {}
     for row in (row for journal in rows.values() for row in journal):
         found.setdefault(row.round, set()).add((row.record, row.digest))
@@ -239,7 +238,7 @@ def digests(rows: dict[str, list[RoundRow]]) -> dict[int, set[tuple[str, str]]]:
 
 
 def trainings(process: Process) -> dict[int, int]:
-    """Return how many times *process* trained, by round."""
+    """Return the number of trainings of *process*, by round."""
     counts: dict[int, int] = {}
     for event in process.all(events.TrainingFinished):
         counts[event.round] = counts.get(event.round, 0) + 1
@@ -247,6 +246,6 @@ def trainings(process: Process) -> dict[int, int]:
 
 
 def last_round(process: Process) -> int:
-    """Return the last round *process* knows to be committed, 0 before the first."""
+    """Return the last round that *process* has committed, 0 before the first."""
     joined = [event.round for event in process.all(events.RunJoined)]
     return max([0, *joined, *(event.round for event in process.all(events.Committed))])

@@ -1,7 +1,7 @@
-"""A TCP proxy that can cut, stall, slow, corrupt or count what passes through it: a bad network for tests.
+"""A TCP proxy that can cut, stall, slow, corrupt or count traffic: a bad network for tests.
 
-TCP ends at the proxy on both sides, so a stalled direction is what a dead cable is to the two ends: nothing
-comes, nobody is told. What is wrong with a direction is a `Way`, and can be changed while bytes flow.
+TCP ends at the proxy on both sides, so a stalled direction looks like a dead cable to both ends: nothing
+arrives, and no error. A `Channel` holds the faults of one direction, which a test may change at any time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 READ_BYTES = 16 * 1024
 
 READ_AHEAD = 64
-"""Pieces under way in one direction of a connection: a megabyte, whatever the latency."""
+"""Pieces in transit in one direction of a connection: a megabyte, for any latency."""
 
 
 def _set() -> asyncio.Event:
@@ -26,34 +26,34 @@ def _set() -> asyncio.Event:
 
 
 @dataclass
-class Way:
-    """One direction, of all connections that use it, and what is wrong with it."""
+class Channel:
+    """One direction of all connections that use it, with its faults."""
 
     latency_seconds: float = 0.0
     bytes_per_second: float | None = None
-    """Of all connections together; None: as fast as it goes."""
+    """Of all connections together; None: unlimited."""
     cut_after: int | None = None
-    """Bytes after which a connection made from now on is cut; None lets all pass."""
+    """Bytes after which a new connection is cut; None: never."""
     stall_after: int | None = None
-    """Bytes after which a connection made from now on passes nothing more, but stays open."""
+    """Bytes after which a new connection stalls but stays open; None: never."""
     corruptions: int = 0
-    """Pieces of `corrupt_from` bytes or more in which one byte is still to be flipped."""
+    """How many more pieces of at least `corrupt_from` bytes get one flipped bit."""
     corrupt_from: int = 1
     passed: int = 0
-    """Bytes that went this way so far."""
+    """Bytes forwarded so far."""
     _flowing: asyncio.Event = field(default_factory=_set)
     _free_at: float = 0.0
 
     def stall(self) -> None:
-        """Pass nothing on from now on; connections stay open, new ones are accepted."""
+        """Stop forwarding; connections stay open, new ones are accepted."""
         self._flowing.clear()
 
     def flow(self) -> None:
-        """Pass on again; what was held back goes first, as TCP would repeat it."""
+        """Forward again; held back bytes go first, as TCP would resend them."""
         self._flowing.set()
 
     async def flows(self) -> None:
-        """Wait until something may pass."""
+        """Wait while the channel is stalled."""
         await self._flowing.wait()
 
     def due(self, count: int, now: float) -> float:
@@ -63,8 +63,8 @@ class Way:
             now = self._free_at
         return now + self.latency_seconds
 
-    def spoil(self, data: bytes) -> bytes:
-        """Return *data*, one bit of it flipped if a corruption is still to be made."""
+    def corrupt(self, data: bytes) -> bytes:
+        """Return *data*, with one bit flipped if a corruption is pending."""
         if not self.corruptions or len(data) < self.corrupt_from:
             return data
         self.corruptions -= 1
@@ -72,33 +72,36 @@ class Way:
         return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
-Ways = tuple[Way, Way]
-"""Towards the target, and back."""
+Channels = tuple[Channel, Channel]
+"""To the target, and back."""
 
 
 class Proxy:
     """Forwards connections to a port on loopback."""
 
     def __init__(
-        self, target_port: int, target_host: str = "127.0.0.1", ways_of: Callable[[int], Ways] | None = None
+        self,
+        target_port: int,
+        target_host: str = "127.0.0.1",
+        channels_of: Callable[[int], Channels] | None = None,
     ) -> None:
         """Open nothing yet.
 
-        *ways_of* gets the dialler's port and returns the ways of that connection, or raises OSError to end
-        it; without it all connections share `towards` and `back`.
+        *channels_of* maps the dialler's port to the channels of its connection, or raises OSError to end it;
+        without it all connections share `towards` and `back`.
         """
         self._target = (target_host, target_port)
         self._server: asyncio.Server | None = None
         self.port = 0
-        """Where it listens, from `start` on."""
+        """The port on which it listens, after `start`."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._opened: list[list[asyncio.StreamWriter]] = []
-        """The two sides of every connection so far."""
+        """The two sides of every connection."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self.towards, self.back = Way(), Way()
-        self._ways_of = ways_of or (lambda _: (self.towards, self.back))
+        self.towards, self.back = Channel(), Channel()
+        self._channels_of = channels_of or (lambda _: (self.towards, self.back))
         self.open: set[int] = set()
-        """Numbers of the connections open now, counted from 0 in the order made."""
+        """Indexes of the open connections, in the order in which they were made."""
 
     @property
     def connections(self) -> int:
@@ -110,27 +113,26 @@ class Proxy:
         return f"127.0.0.1:{self.port}"
 
     def retarget(self, port: int) -> None:
-        """Forward connections from now on to *port*; before that they went wherever the proxy was made
-        for."""
+        """Forward new connections to *port*."""
         self._target = (self._target[0], port)
 
     def cut(self, number: int) -> None:
-        """Cut connection *number* with a reset, as a router that has lost its tables does."""
+        """Reset connection *number*, as a router does that has lost its tables."""
         for writer in self._opened[number]:
             _reset(writer)
 
     def cut_all(self) -> None:
-        """Cut every open connection."""
+        """Reset every open connection."""
         for number in list(self.open):
             self.cut(number)
 
     def stall(self) -> None:
-        """Pass nothing on from now on, but leave connections open: a half-open network."""
+        """Stop forwarding in both directions; connections stay half-open."""
         self.towards.stall()
         self.back.stall()
 
     def flow(self) -> None:
-        """Pass on again."""
+        """Forward again in both directions."""
         self.towards.flow()
         self.back.flow()
 
@@ -158,7 +160,7 @@ class Proxy:
         opened = [writer]
         self._opened.append(opened)
         try:
-            towards, back = self._ways_of(writer.get_extra_info("peername")[1])
+            towards, back = self._channels_of(writer.get_extra_info("peername")[1])
             onward_reader, onward = await asyncio.open_connection(*self._target)
             self._writers.add(onward)
             opened.append(onward)
@@ -176,40 +178,42 @@ class Proxy:
 
 
 def _pump(
-    pumps: asyncio.TaskGroup, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way
+    pumps: asyncio.TaskGroup, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, channel: Channel
 ) -> None:
-    """Pass on what *reader* gives, until its end or a cut."""
+    """Forward what *reader* receives, until its end or a cut."""
     pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(READ_AHEAD)
-    pumps.create_task(_take(reader, pieces, way))
-    pumps.create_task(_deliver(pieces, writer, way))
+    pumps.create_task(_take(reader, pieces, channel))
+    pumps.create_task(_deliver(pieces, writer, channel))
 
 
-async def _take(reader: asyncio.StreamReader, pieces: asyncio.Queue[tuple[float, bytes]], way: Way) -> None:
+async def _take(
+    reader: asyncio.StreamReader, pieces: asyncio.Queue[tuple[float, bytes]], channel: Channel
+) -> None:
     now = asyncio.get_running_loop().time
-    cut_after, stall_after, passed = way.cut_after, way.stall_after, 0
+    cut_after, stall_after, passed = channel.cut_after, channel.stall_after, 0
     while data := await reader.read(READ_BYTES):
         passed += len(data)
         if cut_after is not None and passed > cut_after:
             raise ConnectionResetError("the proxy cuts here")
         if stall_after is not None and passed > stall_after:
             await asyncio.Event().wait()
-        await pieces.put((way.due(len(data), now()), way.spoil(data)))
+        await pieces.put((channel.due(len(data), now()), channel.corrupt(data)))
     await pieces.put((now(), b""))
 
 
 async def _deliver(
-    pieces: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, way: Way
+    pieces: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, channel: Channel
 ) -> None:
     while True:
         due, data = await pieces.get()
-        await way.flows()
+        await channel.flows()
         if (wait := due - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(wait)
-            await way.flows()
+            await channel.flows()
         if not data:
             writer.close()
             return
-        way.passed += len(data)
+        channel.passed += len(data)
         writer.write(data)
         await writer.drain()
 

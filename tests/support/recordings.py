@@ -1,7 +1,7 @@
-"""What nodes told, made up: recordings for the tests of everything that shows them.
+"""Synthetic recordings of a node's events, for tests of everything that shows events.
 
-Each is the same list of events at every call, as an events file would hold it, with the times, sizes and
-accuracies of a plausible run. `state_of` folds one, `rows_of` makes the history of it that a journal would.
+Each function returns the same events at every call, as an events file holds them, with the times, sizes and
+accuracies of a plausible run. `state_of` folds a recording into a state, `rows_of` into rows of a journal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from p2pfl.observe.state import State
 from p2pfl.spec import DataCard, LabelCount, from_options
 
 BEGAN = datetime(2026, 3, 14, 11, 50, tzinfo=UTC).timestamp()
-"""When the observed node was started."""
+"""Start time of the observed node."""
 
 ME = "lab-desktop"
 """The observed node."""
@@ -30,7 +30,7 @@ ME = "lab-desktop"
 NAMES = ("macbook-1", ME, "shelf-pi5", "west-thinkpad", "roof-jetson", "attic-nuc")
 SAMPLES = (6000, 6000, 2500, 6000, 4000, 6000)
 SECONDS = (8.2, 7.1, 11.4, 6.6, 9.3, 7.4)
-"""What a round's training takes each of them."""
+"""Seconds that each node takes to train a round."""
 
 DEVICES = ("mps", "cuda", "cpu", "cpu", "cuda", "cpu")
 SYSTEMS = (
@@ -44,17 +44,17 @@ SYSTEMS = (
 RTTS = (0.002, 0.0, 0.014, 0.004, 0.009, 0.006)
 
 HOSTILE = "[red]x\x1b[2J"
-"""A name that is markup and clears a screen, for whoever prints it as it is."""
+"""A name with markup and an escape sequence that clears the screen, if it is printed unchanged."""
 
 Phase = Literal["starting", "idle", "training", "trained", "aggregating", "leaving"]
-"""Of `events.PeerStatus`."""
+"""Phases of `events.PeerStatus`."""
 
 MODEL_BYTES = 3_200_000
 BATCHES = 282
 
 
 def waiting() -> list[Published]:
-    """Two of the three nodes that are wanted are here."""
+    """Two of the three required nodes are present."""
     tale = _Tale(NAMES[:3])
     tale.start()
     tale.tell(events.Waiting(1, 3, "1 of 3 nodes is here"))
@@ -66,7 +66,7 @@ def waiting() -> list[Published]:
 
 
 def starting() -> list[Published]:
-    """The node listens, and its worker still loads."""
+    """The node listens, and its worker is still starting."""
     tale = _Tale(NAMES)
     tale.tell(tale.started())
     tale.status(ME, "starting", run="")
@@ -76,7 +76,8 @@ def starting() -> list[Published]:
 def running(peers: int = 6, rounds: int = 42, me: str = ME) -> list[Published]:
     """The middle of round *rounds*: the first node collects, the third trains, the last is lost.
 
-    The observed node sends its update; as the aggregator (*me* is the first) it counts those of others.
+    The observed node sends its update; if it is the aggregator (*me* is the first), it counts the updates of
+    others.
     """
     tale = _Tale(names_of(peers), me, target=max(100, rounds + rounds // 5))
     tale.found()
@@ -86,7 +87,7 @@ def running(peers: int = 6, rounds: int = 42, me: str = ME) -> list[Published]:
 
 
 def no_quorum() -> list[Published]:
-    """Three of five members are gone: nothing commits."""
+    """Three of five members are unreachable: nothing commits."""
     tale = _Tale(NAMES[:5])
     tale.found()
     tale.rounds(7)
@@ -111,13 +112,11 @@ def paused() -> list[Published]:
 
 
 def finished() -> list[Published]:
-    """A run of 20 rounds is complete, and a demo has told what each node alone would have reached."""
+    """A run of 20 rounds is complete."""
     tale = _Tale(NAMES, target=20)
     tale.found()
     tale.rounds(20)
     tale.finish()
-    for index, name in enumerate(tale.names):
-        tale.tell(events.LoneTrained(name, round(0.84 - 0.035 * index, 4), 40), after=0.8)
     return tale.told
 
 
@@ -132,7 +131,7 @@ def ended() -> list[Published]:
 
 
 def hostile() -> list[Published]:
-    """A peer's name and reasons are an attack on whoever prints them."""
+    """A peer's name and reasons contain markup and escape sequences."""
     tale = _Tale((*NAMES[:3], HOSTILE))
     tale.found()
     tale.rounds(4)
@@ -149,7 +148,7 @@ def big(peers: int = 50, rounds: int = 500) -> list[Published]:
 
 
 def state_of(recording: Iterable[Published | RoundRow]) -> State:
-    """Return what an observer knows after *recording*."""
+    """Return the state of an observer after *recording*."""
     state = State()
     for item in recording:
         state.apply(item)
@@ -157,7 +156,7 @@ def state_of(recording: Iterable[Published | RoundRow]) -> State:
 
 
 def rows_of(recording: Iterable[Published]) -> list[RoundRow]:
-    """Return the rounds of *recording* as the node's journal would give them."""
+    """Return the rounds of *recording* as the node's journal returns them."""
     rows: dict[int, RoundRow] = {}
     parent, members = digest_of("model 0"), tuple[str, ...]()
     for item in recording:
@@ -213,7 +212,7 @@ def score_of(name: str, correct: int, total: int, loss: float) -> MemberScore:
 
 
 class _Tale:
-    """A run as one node tells it, on a clock of its own."""
+    """Builds the events of a run as one node publishes them, on a virtual clock."""
 
     def __init__(self, names: tuple[str, ...], me: str = ME, target: int = 100) -> None:
         self.names = names
@@ -222,21 +221,21 @@ class _Tale:
         self._target = target
         self._now = BEGAN
         self._round = 0
-        """The last one that is decided."""
+        """The last committed round."""
         self._chance = random.Random(7)
         self._committed_at = BEGAN
         self._run = digest_of(f"run of {names}")
         self._lost: set[str] = set()
         self._sent = 0
         self._confirmed = 0
-        """Events that only confirm others: they send nothing of their own."""
+        """Number of events that only confirm others, and no message was sent for."""
         self._reported: events.EvaluationFinished | None = None
-        """What all said of the last model, which the next record commits."""
+        """Evaluation of the last model, which the next record will commit."""
         self._evaluated: events.EvaluationFinished | None = None
-        """What was committed last of a model."""
+        """The last committed evaluation."""
 
     def tell(self, event: AnyEvent, after: float = 0.02) -> None:
-        """Let *event* happen, *after* seconds."""
+        """Add *event*, *after* seconds later."""
         self._now += after
         self.told.append(Published(len(self.told) + 1, round(self._now, 3), event))
 
@@ -259,7 +258,7 @@ class _Tale:
         self.tell(events.WorkerReady("mnist", "cuda", 60000, 199210, 3.1), after=3)
 
     def link(self, name: str) -> None:
-        """Link *name*, which says what device it is."""
+        """Link *name*, which sends its device info."""
         index = self.names.index(name)
         self.tell(events.PeerLinked(node_id_of(name), name, f"192.168.1.{30 + index}:9000"), after=0.1)
         self._device_info(index)
@@ -278,7 +277,7 @@ class _Tale:
         )  # fmt: skip
 
     def found(self) -> None:
-        """Start the node, link everybody and found the run."""
+        """Start the node, link all others and found the run."""
         self.start()
         self._device_info(self.names.index(self.me))
         for name in self.names:
@@ -296,7 +295,7 @@ class _Tale:
     # --- rounds ---------------------------------------------------------------------------------------------
 
     def rounds(self, number: int) -> None:
-        """Decide *number* rounds; of the last few it is told how everybody was doing."""
+        """Commit *number* rounds; the last few have status events of all nodes."""
         for left in range(number, 0, -1):
             self.open_round()
             if left <= 4:
@@ -305,7 +304,7 @@ class _Tale:
             self.close_round()
 
     def open_round(self) -> None:
-        """Begin the next round: everybody trains, and one is elected."""
+        """Begin the next round: all nodes train, and an aggregator is elected."""
         number = self._round + 1
         self.tell(events.TrainingStarted(number, self.names.index(self.me)))
         self.evaluated()
@@ -317,7 +316,7 @@ class _Tale:
         )
 
     def close_round(self, then: Literal["go", "pause"] = "go") -> None:
-        """Train, average and decide the round."""
+        """Train, average and commit the round."""
         number = self._round + 1
         self._train(number)
         aggregator = self._aggregator(number)
@@ -362,7 +361,7 @@ class _Tale:
         )
 
     def evaluated(self) -> None:
-        """Tell what each member's data say of the last model, as the answers come in."""
+        """Add the evaluation of the last model on the members' data."""
         if self._round == 0:
             return
         scores: list[MemberScore] = []
@@ -380,7 +379,7 @@ class _Tale:
         self.tell(self._reported, after=0.1)
 
     def _commit_evaluated(self) -> None:
-        """Tell that what all said of the last model is committed as it is."""
+        """Add the event that the last evaluation is committed unchanged."""
         if self._reported is not None:
             self.tell(msgspec.structs.replace(self._reported, committed=True, is_news=False), after=0)
             self._evaluated, self._reported = self._reported, None
@@ -391,7 +390,7 @@ class _Tale:
         return here[(number * 5) % len(here)]
 
     def statuses(self, phase: Phase, progress: float = 0.0, *, ended: bool = False) -> None:
-        """Tell what everybody says of itself, and how busy the links are."""
+        """Add status events of all nodes, and the traffic of their links."""
         for index, name in enumerate(self.names):
             if name not in self._lost:
                 share = min(1.0, progress * (0.8 + 0.1 * (index % 4)))
@@ -401,7 +400,7 @@ class _Tale:
     def status(
         self, name: str, phase: Phase, progress: float = 0.0, *, run: str | None = None, ended: bool = False
     ) -> None:
-        """Tell what *name* says of itself; *run* is another one than that of this recording."""
+        """Add a status event of *name*; *run* if it is not in the run of this recording."""
         predicted = SECONDS[self.names.index(name) % len(SECONDS)]
         links = len(self.names) - 1 - len(self._lost)
         run = self._run if run is None else run
@@ -435,7 +434,7 @@ class _Tale:
     # --- special moments ------------------------------------------------------------------------------------
 
     def middle(self) -> None:
-        """Stop in the middle of a round, with everybody doing something else."""
+        """Stop in the middle of a round, with every node in a different phase."""
         number = self._round + 1
         first, last = self.names[0], self.names[-1]
         self.tell(events.TrainingStarted(number, self.names.index(self.me)))
@@ -491,10 +490,10 @@ class _Tale:
 
 
 def _accuracy(number: int) -> float:
-    """Return how good a model is after *number* rounds, from 0 to 1."""
+    """Return the accuracy after *number* rounds, from 0 to 1."""
     return 0.975 - 0.87 * math.exp(-number / 6)
 
 
 def _loss(number: int) -> float:
-    """Return its mean cross-entropy."""
+    """Return the mean cross-entropy after *number* rounds."""
     return 0.1 + 2.2 * math.exp(-number / 6)

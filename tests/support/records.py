@@ -1,4 +1,4 @@
-"""Builders of record 0 and of chains of commits, valid by the types, with names one can read in a failure."""
+"""Builders of record 0 and chains of commits, with names that are readable in a failure."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ SPEC = from_options(
 
 
 def digest(word: object) -> str:
-    """A digest that belongs to *word*."""
+    """A digest that depends on *word*."""
     return blake3(str(word).encode()).hexdigest()
 
 
 def node(name: str) -> str:
-    """The node id of the device *name*, which begins with its name for those in `NAMES`."""
+    """The node id of device *name*; for devices in `NAMES`, it begins with the name."""
     return id_of(name)
 
 
@@ -96,7 +96,7 @@ def genesis(nonce: str = "00" * 16, names: Sequence[str] = NAMES[:3], model: str
 def acceptances(
     record: Record, voters: Sequence[RosterEntry], ballot: Ballot | None = None, votes: int = 0
 ) -> tuple[SignedVote, ...]:
-    """What *voters* sign to accept *record*, with a number of votes that says nothing unless given."""
+    """The signed votes of *voters* for *record*."""
     return tuple(
         sign_vote(
             signer(entry.name),
@@ -112,12 +112,12 @@ def acceptances(
 
 
 def signed(name: str, run: str, round_: int, ballot: Ballot, record: str = "", votes: int = 1) -> SignedVote:
-    """The vote of device *name*: for the record with this digest, or the promise of *ballot*."""
+    """The signed vote of device *name* for *record*, a digest; without one, a promise of *ballot*."""
     return sign_vote(signer(name), Member(node(name), journal(name)), run, round_, ballot, record, votes)
 
 
 def resigned(commit: Commit, *names: str, votes: int = 0) -> Commit:
-    """*commit* as *names* would have accepted it; those who have accepted it before by default."""
+    """*commit* with the votes of *names* (default: its present voters)."""
     if not names:
         ids = {id_of(name): name for name in NAMES}
         names = tuple(ids[vote.node] for vote in commit.acceptors)
@@ -131,7 +131,7 @@ def evaluation(correct: int, total: int, loss: float) -> Evaluation:
 
 
 def evaluations(*counts: tuple[int, int], loss: float = 1.0) -> tuple[MemberEvaluation, ...]:
-    """One evaluation a member, from (correct, total) each; *loss* is a sample's."""
+    """One evaluation for each member, from (correct, total); *loss* is the mean of an example."""
     return tuple(
         MemberEvaluation(node=node(name), evaluation=evaluation(correct, total, loss * total))
         for name, (correct, total) in zip(NAMES, counts, strict=False)
@@ -161,7 +161,7 @@ def _update_of(entry: RosterEntry, round_: int) -> UpdateEntry:
 
 
 class Chain:
-    """A run that grows by one commit a call."""
+    """A run that grows by one commit at each call."""
 
     def __init__(self, start: Genesis | None = None) -> None:
         self.genesis = start or genesis()
@@ -181,7 +181,7 @@ class Chain:
         left_out: tuple[LeftOut, ...] = (),
         note: str = "",
     ) -> Commit:
-        """Append the next round and return it."""
+        """Append the commit of the next round and return it."""
         last = self.commits[-1].record if self.commits else None
         round_ = last.round + 1 if last else 1
         voters = last.roster if last else self.genesis.roster

@@ -1,23 +1,23 @@
-"""`p2pfl node` with faults built in: it kills itself with SIGKILL at exact points of a round.
+"""The program `p2pfl node` with fault injection: it kills itself with SIGKILL at exact points of a round.
 
-What a signal from outside can only hit by luck is hit every time. The rig wraps the product's functions from
-outside; the product knows nothing of it. All nodes of a test are rigged alike, since nobody knows who will be
-aggregator: the first that gets to a point dies, and no other (a file in the working folder says that it
-happened). The first argument is `--rig=POINT:R,POINT:R,...`, R a round:
+A signal from another process would hit these points only by chance. This module patches functions of p2pfl,
+which has no code for it. All nodes of a test have the same faults, since the aggregator is not known in
+advance: the first node that reaches a point dies, and no other (a file in the working folder marks the point
+as used). The first argument is `--rig=POINT:R,POINT:R,...`, where R is a round:
 
-* `trained`: it has its update, which is in no journal and was offered to nobody.
-* `submit-sent`, `prepare-sent`, `accept-sent`, `commit-sent`: the first such message of the round has left, to
-  one member, and before the second.
-* `commit-due`: a quorum has accepted; before the first COMMIT leaves.
+* `trained`: after its training, before its update is in the journal or offered to another node.
+* `submit-sent`, `prepare-sent`, `accept-sent`, `commit-sent`: after the first such message of the round was sent,
+  to one member, and before the second.
+* `commit-due`: after a quorum has accepted, before the first COMMIT is sent.
 * `counted`: as aggregator, when the first update is counted.
-* `accepted-heard`: as proposer, when the first ACCEPTED of another member comes in.
-* `before-save-X`, `after-save-X`, X one of `promise`, `accepted`, `commit`, `update`: around the journal's
-  transaction, whose end is the flush.
-* `before-flush-file`, `after-flush-file`, `before-flush-folder`, `after-flush-folder`: the same of a model
-  file made durable in the round.
-* `light`: no fault: its worker is `tests.support.light_worker`, which loads no torch.
-* `asks`: no fault: where it is first in rank it asks for votes all the same.
-* `modules:FILE`: no fault: at the end of the run the names of all loaded modules are written to FILE.
+* `accepted-heard`: as proposer, when the first ACCEPTED of another member arrives.
+* `before-save-X`, `after-save-X`, where X is `promise`, `accepted`, `commit` or `update`: before or after the
+  journal's transaction, which ends with a flush.
+* `before-flush-file`, `after-flush-file`, `before-flush-folder`, `after-flush-folder`: before or after a model file
+  of the round, or its folder, is flushed.
+* `light`: no fault; the worker is `tests.support.light_worker`, which does not import torch.
+* `asks`: no fault; the node asks for votes even if it is first in rank.
+* `modules:FILE`: no fault; at the end of the run, the names of all loaded modules are written to FILE.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from p2pfl.store import blobs, partial
 from p2pfl.store.journal import Journal
 
 Strike = Callable[[], None]
-"""Kills this process, unless another one died at the point before: then it returns."""
+"""Kills this process; returns if another process has already died at the same point."""
 
 
 def victim_file(point: str) -> Path:
-    """Return where, in the working folder, the process id of who died at *point* is."""
+    """Return the path, in the working folder, of the file with the id of the process that died at *point*."""
     return Path(f"victim-{point}")
 
 
 def claim(point: str) -> bool:
-    """Whether this process is the one that dies at *point*."""
+    """Create the file of *point*; return whether this process created it and so is the one to die."""
     try:
         with victim_file(point).open("x", encoding="utf-8") as file:
             file.write(str(os.getpid()))
@@ -76,7 +76,7 @@ def strike_at(point: str) -> Strike:
 
 
 def at_event(is_the_one: Callable[[Driver, events.AnyEvent], bool], act: Strike) -> None:
-    """Do *act* once an event for which *is_the_one* holds was published, and so is in the events file."""
+    """Call *act* after each event for which *is_the_one* holds; it is in the events file by then."""
     publish = Driver.publish
 
     def rigged(self: Driver, event: events.AnyEvent) -> None:
@@ -118,7 +118,7 @@ def when_sent(point: str, kind: type[messages.Message], round_: int) -> None:
     dying: list[asyncio.Task[None]] = []
 
     async def die_when_out(mesh: Mesh, node: str) -> None:
-        link = mesh._neighbours[node].link
+        link = mesh._neighbours.link(node)
         while link._queued_bytes or link.stream.transport.get_write_buffer_size():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
         die()
@@ -195,7 +195,7 @@ def around_flush(moment: str, name: str, strike: Strike, round_: int) -> None:
             strike()
 
     at_event(note, die)
-    for module in (blobs, partial):  # what is pulled, and what the worker wrote
+    for module in (blobs, partial):  # the modules for files of the worker and for pulled files
         setattr(module, name, rigged)
 
 
@@ -216,13 +216,13 @@ def use_light_worker() -> None:
 
 
 def ask_for_votes() -> None:
-    """Let this node ask for votes also where it is first in rank and need not."""
+    """Let this node ask for votes even if it is first in rank and does not need to."""
     asking = Policy(lowest=lambda _order, _node: False)
     core_node.Policy = lambda: asking  # type: ignore[assignment,misc]
 
 
 def round_of(thing: Any) -> int:
-    """Return the round of a message or of something to be saved."""
+    """Return the round of a message or of a save effect."""
     if isinstance(thing, effects.SaveCommit):
         thing = thing.commit
     return int((thing.record if isinstance(thing, messages.Commit) else thing).round)

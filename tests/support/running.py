@@ -1,4 +1,4 @@
-"""A member's part in a run, for the unit tests of what `p2pfl.core.running` is made of."""
+"""A member in a run, for unit tests of `p2pfl.core.running` and its parts."""
 
 from p2pfl.core.running import Running
 from tests.support.core import chain_of, context, ledger, member, model, taken
@@ -6,7 +6,7 @@ from tests.support.records import NAMES, node
 
 
 class Bench:
-    """A member in the round after its chain's last; every call returns the effects."""
+    """A member in the round after the last commit of its chain; calls return the effects."""
 
     def __init__(self, rounds=1, *, members=NAMES[:3], vote=None, restored=None):
         self.ctx = context("ada", linked=members[1:])

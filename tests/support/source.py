@@ -1,4 +1,4 @@
-"""What the source files say, read as syntax: for tests about the code itself."""
+"""Read the source files as syntax trees, for tests of the code itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGE = ROOT / "p2pfl"
 
 
 def modules(*parts: str) -> list[Path]:
-    """Return the source files of *parts* of the package (files or folders), of all of it without any."""
+    """Return the source files of *parts* (files or folders) of the package; default: all."""
     found: list[Path] = []
     for part in parts or ("",):
         path = PACKAGE / part
@@ -22,7 +22,7 @@ def modules(*parts: str) -> list[Path]:
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield line and full name of everything imported anywhere in *tree*, also inside functions."""
+    """Yield line and full name of every import in *tree*, also inside functions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -31,7 +31,7 @@ def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def called(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield line and dotted name of everything called in *tree*; `f().g()` has none."""
+    """Yield line and dotted name of every call in *tree*; calls like `f().g()` are skipped."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and (name := _dotted(node.func)):
             yield node.lineno, name

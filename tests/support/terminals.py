@@ -1,4 +1,4 @@
-"""Commands on a terminal of their own: what they draw is kept as it is, and keys can be pressed."""
+"""Run `p2pfl` on a pseudo-terminal, read its output and press keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 
 class Terminal:
-    """`p2pfl` on a terminal of 120x40."""
+    """A `p2pfl` command on a terminal of 120x40."""
 
     def __init__(self, *words: str) -> None:
         self._master, slave = os.openpty()
@@ -43,24 +43,24 @@ class Terminal:
     def _read(self) -> None:
         try:
             self._shown += os.read(self._master, READ_BYTES)
-        except OSError:  # nobody has the other end open any more
+        except OSError:  # the other end is closed
             asyncio.get_running_loop().remove_reader(self._master)
 
     @property
     def text(self) -> str:
-        """All that was drawn so far, without colours, and with what moves the cursor in between."""
+        """All output so far, without colours but with the cursor movements."""
         return COLOURS.sub("", self._shown.decode(errors="replace")).replace("\r\n", "\n")
 
     @property
     def is_given_back(self) -> bool:
-        """Whether typing is shown again, and lines are edited, as before."""
+        """Whether the terminal has its original mode again: echo and line editing."""
         return termios.tcgetattr(self._master)[3] == self.before[3]
 
     def press(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
     async def until(self, words: str) -> None:
-        """Wait until *words* were drawn."""
+        """Wait until *words* are in the output."""
         try:
             await until(lambda: words in self.text, words)
         except AssertionError as error:
@@ -80,7 +80,7 @@ class Terminal:
 
 @contextlib.asynccontextmanager
 async def terminal(*words: str) -> AsyncIterator[Terminal]:
-    """Run `p2pfl` with *words* on a terminal; whatever still runs of it in the end is killed."""
+    """Run `p2pfl` with the arguments *words* on a terminal; kill it at the end."""
     opened = Terminal(*words)
     try:
         yield opened

@@ -1,4 +1,4 @@
-"""A connection without a network: a test is the other end of what a `FrameStream` reads and writes."""
+"""A connection without a network: the test is the other end of a `FrameStream`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from p2pfl.net.transport.stream import FrameStream, StreamProtocol
 
 
 class NearEnd(asyncio.Transport):
-    """The transport under a `FrameStream`: it keeps what is written and hands on what a test says."""
+    """The transport under a `FrameStream`: it records writes, and delivers what the test sends."""
 
     def __init__(self, max_frame_bytes: int) -> None:
         super().__init__()
@@ -21,19 +21,19 @@ class NearEnd(asyncio.Transport):
     # --- the other side -------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
-        """Let *data* arrive."""
+        """Deliver *data*."""
         self._protocol.data_received(data)
 
     def receive_end(self) -> None:
-        """Let the other side close."""
+        """Close the other side."""
         self._protocol.eof_received()
 
     def stop_reading(self) -> None:
-        """Let what is written pile up, as when the other side does not read."""
+        """Buffer writes, as if the other side did not read."""
         self._protocol.pause_writing()
 
     def read_on(self) -> None:
-        """Take what is written again."""
+        """Accept writes again."""
         self._protocol.resume_writing()
 
     @property

@@ -1,4 +1,4 @@
-"""Observers of a node without a network: what they say goes straight into the node's end of a connection."""
+"""An observer without a network: it writes directly into the node's end of a connection."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from p2pfl.config import NetSettings
 from p2pfl.wire.frames import FrameDecoder, encode_frame
 from p2pfl.wire.observing import (
     OBSERVING_VERSION,
-    Happened,
+    CommandName,
+    EventBatch,
     NodeFrame,
+    ObserverCommand,
     ObserverFrame,
-    Order,
     WatchRequest,
-    What,
     decode_node,
     encode,
 )
@@ -48,26 +48,26 @@ class Watcher:
         self.abort = self._near.abort
 
     def say(self, *frames: ObserverFrame | bytes) -> None:
-        """Send frames, or bytes that are none."""
+        """Send frames, or raw bytes."""
         for frame in frames:
             self._near.receive(frame if isinstance(frame, bytes) else encode_frame(encode(frame), MAX_BYTES))
 
-    def order(self, what: What, number: int = 1) -> None:
-        self.say(Order(number, what))
+    def order(self, what: CommandName, number: int = 1) -> None:
+        self.say(ObserverCommand(number, what))
 
     @property
     def frames(self) -> list[NodeFrame]:
-        """What it was sent so far."""
+        """The frames that the node has sent so far."""
         return [decode_node(body) for body in FrameDecoder(MAX_BYTES).feed(self._near.written)]
 
     def all(self, kind: type[FrameT]) -> list[FrameT]:
-        """Return the frames of *kind* so far."""
+        """Return the frames of *kind* that the node has sent so far."""
         return [frame for frame in self.frames if isinstance(frame, kind)]
 
     @property
     def told(self) -> list[events.Published]:
-        """The events it was told so far."""
-        return [published for frame in self.all(Happened) for published in frame.events]
+        """The events that the node has sent so far."""
+        return [published for frame in self.all(EventBatch) for published in frame.events]
 
     @property
     def numbers(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Work with a worker that answers as told, and a puller that brings what a test wants."""
+"""A `Work` with a fake worker, puller and host."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from p2pfl.core import inputs
 from p2pfl.core.effects import Train
 from p2pfl.errors import DataDirectoryError
 from p2pfl.learning import commands
-from p2pfl.runtime.work import Work
+from p2pfl.net.bulk.request import PullRequest
+from p2pfl.runtime.jobs.work import Work
 from p2pfl.schema import file_bytes, header
 from p2pfl.spec import DataCard, LabelCount
 from p2pfl.store.blobs import BlobStore
-from p2pfl.store.partial import Watch
 from tests.support.records import SCHEMA, SPEC, digest
 
 RUN, MODEL = digest("run"), digest("model")
@@ -28,16 +28,16 @@ GOOD = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
 """A blob of `SCHEMA`: zeros."""
 PART = DataCard("digits", 40, (LabelCount("0", 30), LabelCount("1", 10)))
 BAD = b"no model"
-"""What no check lets pass."""
+"""A blob that no check accepts."""
 
 
 def on_disk(name: str) -> list[inputs.AnyInput]:
-    """What is told of a fetched model: that it is here, and then that it is on disk."""
+    """The inputs about a fetched model: it has arrived, and then it is durable."""
     return [inputs.BlobReady(name, durable=False), inputs.BlobReady(name, durable=True)]
 
 
 class Host:
-    """Remembers what it is told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.fed: list[inputs.AnyInput] = []
@@ -74,7 +74,7 @@ class Host:
         return any(not isinstance(one, inputs.TrainProgress) for one in self.fed)
 
     async def outcome(self) -> list[inputs.AnyInput]:
-        """Wait until a job has ended; return what was fed."""
+        """Wait until a job has ended; return the inputs so far without progress."""
         async with asyncio.timeout(WAIT_SECONDS):
             while not (self.errors or self._has_ended()):
                 self._changed.clear()
@@ -105,7 +105,7 @@ class Worker:
 
 
 class Puller:
-    """Brings *data* into the store under whatever digest is asked for, once it may, or raises it."""
+    """Puts *data* into the store under any requested digest after `may_bring` is set; raises an exception."""
 
     def __init__(self, store: BlobStore, data: bytes | Exception) -> None:
         self._store = store
@@ -114,42 +114,33 @@ class Puller:
         self.may_bring = asyncio.Event()
         self.may_bring.set()
         self.shows = True
-        """Whether it shows what it brings; not where two pulls of one blob became one."""
+        """Whether it calls `watch`. A pull that joined another pull of the same blob does not."""
 
-    async def pull(
-        self,
-        digest: str,
-        length: int,
-        sources: tuple[str, ...],
-        on_progress: Callable[[str, int, int], None] | None = None,
-        *,
-        durable: bool = True,
-        soon: bool = False,
-        watch: Watch | None = None,
-    ) -> None:
-        self.pulls.append((digest, length, sources))
-        if on_progress is not None:
-            on_progress(sources[0], length, length)
+    async def pull(self, request: PullRequest) -> None:
+        digest, length = request.digest, request.length
+        self.pulls.append((digest, length, tuple(request.sources)))
+        if request.on_progress is not None:
+            request.on_progress(request.sources[0], length, length)
         await self.may_bring.wait()
         if isinstance(self._data, Exception):
             raise self._data
         if not self._store.has(digest):
             path = self._store.new_path()
             path.write_bytes(self._data)
-            self._store.adopt(path, digest, durable=durable)
-            if watch is not None and self.shows:
-                watch(0, self._data)
+            self._store.adopt(path, digest, durable=request.durable)
+            if request.watch is not None and self.shows:
+                request.watch(0, self._data)
 
 
 class Bench:
-    """Work with everything around it."""
+    """A `Work` and its fakes."""
 
-    def __init__(self, path: Path, *answers: Any, data: bytes | Exception = b"", pace: float = 0.0) -> None:
+    def __init__(self, path: Path, *answers: Any, data: bytes | Exception = b"") -> None:
         self.host = Host()
         self.store = BlobStore(path)
         self.worker = Worker(*answers)
         self.puller = Puller(self.store, data)
-        self.work = Work(self.host, self.store, self.worker, self.puller, pace=pace)  # type: ignore[arg-type]
+        self.work = Work(self.host, self.store, self.worker, self.puller)  # type: ignore[arg-type]
 
     def keep(self, data: bytes) -> str:
         """Put the blob *data* into the store; return its digest."""
@@ -164,7 +155,7 @@ class Bench:
         self.host.unpinned.clear()
 
     def unclaimed(self) -> list[str]:
-        """Names of the worker's files that became no blob."""
+        """Names of the worker's files that did not become blobs."""
         return [path.name for path in self.store.new_path().parent.iterdir()]
 
 

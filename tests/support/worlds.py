@@ -1,4 +1,4 @@
-"""Helpers for scenarios: aim one fault at a step of the protocol, and read what a federation came to."""
+"""Helpers for simulated scenarios: inject one fault at a step of the protocol, and read the result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from p2pfl.sim.world import World
 from p2pfl.spec import RunSpec, with_options
 
 LIMIT = 600.0
-"""Virtual seconds no scenario comes near."""
+"""Limit in virtual seconds, far above the duration of any scenario."""
 
 AnyNews = TypeVar("AnyNews", bound=Event)
 
@@ -28,7 +28,7 @@ def spec(rounds: int = 3, **changes: object) -> RunSpec:
 
 
 def once(world: World, matches: Callable[[Device, AnyEffect], bool], act: Callable[[Device], None]) -> None:
-    """Do *act* with the device right after the first of its effects that *matches*, and never again."""
+    """Call *act(device)* once, right after the first effect for which *matches(device, effect)* holds."""
     before = world.on_effect
 
     def watch(device: Device, effect: AnyEffect) -> None:
@@ -42,14 +42,14 @@ def once(world: World, matches: Callable[[Device, AnyEffect], bool], act: Callab
 
 
 def asking(world: World) -> World:
-    """Let every aggregator ask for votes, also the first in rank; to be called before the world begins."""
+    """Let every aggregator ask for votes, even the first in rank; call this before the world begins."""
     for device in world.devices.values():
         device.policy = Policy(lowest=lambda _order, _node: False)
     return world
 
 
 def sends(kind: type[Message], round_: int) -> Callable[[Device, AnyEffect], bool]:
-    """Match the sending of a *kind* of message of *round_*."""
+    """Return a predicate for the sending of a message of *kind* for *round_*."""
 
     def matches(_device: Device, effect: AnyEffect) -> bool:
         return (
@@ -62,7 +62,7 @@ def sends(kind: type[Message], round_: int) -> Callable[[Device, AnyEffect], boo
 
 
 def at_round(world: World, round_: int, *devices: Device) -> Callable[[], bool]:
-    """Return the claim that *devices* (all by default) have committed *round_*, on their disks."""
+    """Return a predicate: *devices* (default: all) have committed *round_* on their disks."""
 
     def reached() -> bool:
         return all(len(chain(device)) >= round_ for device in devices or world.devices.values())
@@ -71,7 +71,7 @@ def at_round(world: World, round_: int, *devices: Device) -> Callable[[], bool]:
 
 
 def chain(device: Device) -> list[Record]:
-    """The records committed on the disk of *device*, of the run it is in."""
+    """The committed records on the disk of *device*, of its present run."""
     open_runs = [run for run in device.disk.order if run not in device.disk.closed]
     return [commit.record for commit in device.disk.commits[open_runs[-1]]] if open_runs else []
 
@@ -86,17 +86,17 @@ def others(world: World, *without: Device) -> list[Device]:
 
 
 def news(device: Device, kind: type[AnyNews]) -> list[AnyNews]:
-    """The events of *kind* that *device* told, over all its starts."""
+    """The events of *kind* that *device* published, over all its restarts."""
     return [event for event in device.told if isinstance(event, kind)]
 
 
 def trainings(world: World, round_: int) -> Counter[str]:
-    """How often each device began to train for *round_*."""
+    """Number of trainings that each device began for *round_*."""
     return _count(world, events.TrainingStarted, round_)
 
 
 def trained(world: World, round_: int) -> Counter[str]:
-    """How often each device ended its training for *round_* with an update."""
+    """Number of trainings that each device completed for *round_*."""
     return _count(world, events.TrainingFinished, round_)
 
 
@@ -112,15 +112,15 @@ def _count(
 
 
 def names(record: Record) -> set[str]:
-    """Who votes after *record*."""
+    """Names of the members after *record*."""
     return {entry.name for entry in record.roster}
 
 
 def trainers(record: Record) -> set[str]:
-    """The node ids whose updates *record* counts."""
+    """Node ids of the members whose updates *record* contains."""
     return {entry.node for entry in record.updates}
 
 
 def runs(world: World) -> set[str]:
-    """The runs the devices are in."""
+    """The present runs of all devices."""
     return {device.disk.order[-1] for device in world.devices.values() if device.disk.order}

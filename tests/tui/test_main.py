@@ -6,12 +6,13 @@ import sys
 import msgspec
 import pytest
 
-from p2pfl.cli.demo_files import COMMANDS_FILE, EVENTS_FILE, NODES_FILE
+from p2pfl.demo.control import COMMANDS_FILE, NODES_FILE, REPORTS_FILE, DemoReport, LocalOnlyModel
 from p2pfl.errors import UserError
-from p2pfl.runtime.publish import as_json
+from p2pfl.exit_codes import ExitCode
+from p2pfl.runtime.observing.publish import as_json
 from tests.support import recordings
 from tests.support.source import ROOT
-from tui.__main__ import EXIT_ERROR, main, parse
+from tui.__main__ import main, parse
 from tui.control import DemoControl
 
 
@@ -50,7 +51,7 @@ def test_the_options_are_read():
 )
 def test_what_a_user_gets_wrong_is_one_sentence(arguments, part, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == EXIT_ERROR
+    assert main(arguments) == ExitCode.UNFIT
     told = capsys.readouterr().err
     assert told.startswith("p2pfl: ")
     assert part in told
@@ -79,9 +80,9 @@ def test_a_demo_is_controlled_through_its_files(tmp_path):
         '{"do":"start","node":"node-2"}',
     ]
     assert demo.read() == []
-    told = recordings.finished()[-1]
-    (tmp_path / EVENTS_FILE).write_bytes(as_json(told) + b"\n")
-    assert demo.read() == [msgspec.structs.replace(told, seq=0)]
+    report = DemoReport(1.5, LocalOnlyModel("node-1", 300, 0.75))
+    (tmp_path / REPORTS_FILE).write_bytes(msgspec.json.encode(report) + b"\n")
+    assert demo.read() == [report]
 
 
 def test_a_folder_without_a_demo_is_refused(tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from p2pfl.events import Published
-from p2pfl.runtime.publish import as_json
-from p2pfl.streams import PIPE_EXIT
+from p2pfl.exit_codes import ExitCode
+from p2pfl.runtime.observing.publish import as_json
 from tests.support.recordings import hostile, running
 from tests.support.source import ROOT
 from tui.__main__ import main
@@ -61,4 +61,4 @@ def test_whoever_reads_may_stop_reading(tmp_path: Path) -> None:
         process.stdout.readline()
         process.stdout.close()
         errors = process.stderr.read()
-    assert (process.returncode, errors) == (PIPE_EXIT, b"")
+    assert (process.returncode, errors) == (ExitCode.READER_GONE, b"")

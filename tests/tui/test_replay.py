@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from p2pfl.cli.demo_files import COMMANDS_FILE, NODES_FILE
-from p2pfl.runtime.publish import as_json
+from p2pfl.demo.control import COMMANDS_FILE, NODES_FILE
+from p2pfl.runtime.observing.publish import as_json
 from tests.support import recordings
 from tests.support.screens import Node, settle, shown, text_of
 from tui.control import DemoControl

@@ -9,7 +9,7 @@ from p2pfl.errors import UserError
 from p2pfl.events import Published
 from p2pfl.observe.connection import Connected, Connection, Item
 from p2pfl.observe.state import State
-from p2pfl.runtime.publish import as_json
+from p2pfl.runtime.observing.publish import as_json
 from tests.support.recordings import finished, state_of
 from tui.source import FASTEST, SLOWEST, Live, Replay
 

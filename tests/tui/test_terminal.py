@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from p2pfl.runtime.publish import as_json
+from p2pfl.runtime.observing.publish import as_json
 from tests.support import recordings
 from tests.support.source import ROOT
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from p2pfl.identity.signatures import verify
-from p2pfl.proofs import CastVote, Claim, Seen, accepted_by, casts_of, sign_claim
+from p2pfl.proofs import CastVote, Claim, JournalEvidence, accepted_by, casts_of, sign_claim
 from tests.support.core import ballot, chain_of, member
 from tests.support.keys import signer
 from tests.support.records import NAMES, digest, journal, node, signed
@@ -97,12 +97,12 @@ def test_of_one_voter_the_first_vote_in_a_commit_is_checked_and_no_other():
 
 
 def test_the_newest_of_claim_and_votes_is_remembered():
-    assert Seen().votes == 0
-    assert Seen(claim=CLAIM).votes == 9
-    assert Seen(cast=CAST).votes == 5
+    assert JournalEvidence().votes == 0
+    assert JournalEvidence(claim=CLAIM).votes == 9
+    assert JournalEvidence(cast=CAST).votes == 5
     newer = msgspec.structs.replace(CAST, vote=msgspec.structs.replace(CAST.vote, votes=12))
-    seen = Seen(CLAIM, CAST).with_vote(newer)
-    assert seen == Seen(CLAIM, newer)
+    seen = JournalEvidence(CLAIM, CAST).with_vote(newer)
+    assert seen == JournalEvidence(CLAIM, newer)
     assert seen.votes == 12
     assert seen.with_vote(CAST) is seen
     assert seen.with_vote(None) is seen

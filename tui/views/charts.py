@@ -37,8 +37,8 @@ def _series(state: State, what: str, *, over_time: bool) -> tuple[list[Series], 
             low.append((x, least))
             high.append((x, most))
     series = [Series("global", tuple(all_), "global", "line"), Series("me", tuple(mine), "me", "dashed")]
-    if what == "accuracy" and state.lone and all_:
-        best = max(state.lone.values())
+    if what == "accuracy" and state.local_only and all_:
+        best = max(state.local_only.values())
         series.append(
             Series("best alone", ((all_[0][0], best), (all_[-1][0], best)), "alone", "dotted"),
         )

@@ -1,8 +1,10 @@
-"""Calling a holder that cannot be dialled: the puller's side.
+"""Dial-back: a holder that the puller cannot dial is asked over the link to dial the puller.
 
-A call goes over the link. The holder dials, shows its certificate as on any connection, and returns the
-call's ticket; only then are blobs asked for on that connection. A ticket is good once, for a short time, and
-for one node.
+The puller sends a CALL frame with a ticket (`DialBackRequests`). The holder dials, authenticates as on any
+bulk connection, and sends the ticket in its first frame (`DialBackResponder`); then the puller requests blobs
+on that connection. A ticket is valid once, for a short time, and for one node.
+
+`BulkDispatcher` reads the first frame of an accepted bulk connection: a blob request, or a ticket.
 """
 
 from __future__ import annotations
@@ -14,20 +16,21 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import assert_never
 
 from p2pfl.config import NetSettings
 from p2pfl.errors import HandshakeRefused, NetworkError, PeerError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.net.bulk.dialler import BulkConnection, BulkDialler
-from p2pfl.net.bulk.holders import Barred
+from p2pfl.net.bulk.holders import DialBackoff
 from p2pfl.net.bulk.server import BlobServer
-from p2pfl.net.transport.acceptor import Serve as Served
+from p2pfl.net.transport.acceptor import ConnectionServer
 from p2pfl.net.transport.addresses import Address
 from p2pfl.net.transport.explain import explain
 from p2pfl.net.transport.receiver import Receiver
 from p2pfl.net.transport.stream import FrameStream, StreamProtocol
-from p2pfl.net.transport.tasks import Tasks
+from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.text import one_line
 from p2pfl.wire.blobs import (
     MAX_BULK_FRAME_BYTES,
@@ -42,26 +45,33 @@ from p2pfl.wire.links import Call, CallFailed
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 1.5
-"""Times `dial_seconds`: the holder needs as long as that to find out that it cannot dial either."""
+TIMEOUT_FACTOR = 1.5
+"""Timeout of a dial-back, in `dial_seconds`: the holder needs that long to find out that its dial fails."""
 
-_Open = tuple[str, "asyncio.Future[BulkConnection]"]
+MAX_DIALS = 4
+"""Simultaneous dial-backs for one puller: as many as it pulls blobs at a time by default."""
+
+MIN_BACKOFF_SECONDS = 1.0
+"""After a failed dial-back, before the next one for the same puller."""
+
+MAX_REASON_CHARACTERS = 160
+"""Limit of the reason in CALL-FAILED, which the puller puts into a longer sentence."""
 
 
-class Calls:
-    """The calls of one node that are not answered yet; never more than it pulls blobs at a time."""
+class DialBackRequests:
+    """The unanswered dial-back requests of a puller; never more than it pulls blobs at a time."""
 
     def __init__(self, send: Callable[[str, Call], bool], settings: NetSettings) -> None:
         self._send = send
-        self._seconds = PATIENCE * settings.dial_seconds
-        self._open: dict[str, _Open] = {}
-        """By ticket."""
+        self._seconds = TIMEOUT_FACTOR * settings.dial_seconds
+        self._open: dict[str, tuple[str, asyncio.Future[BulkConnection]]] = {}
+        """Node id and connection, by ticket."""
 
-    async def call(self, node: str) -> BulkConnection:
-        """Return a connection that *node* made because it was called.
+    async def connect(self, node: str) -> BulkConnection:
+        """Ask *node* to dial back; return the connection that it makes.
 
         Raises:
-            NetworkError: it has not come; half a sentence says why.
+            NetworkError: it made none; the message is half a sentence.
         """
         ticket = secrets.token_hex(16)
         arrival: asyncio.Future[BulkConnection] = asyncio.get_running_loop().create_future()
@@ -81,56 +91,47 @@ class Calls:
                 arrival.result().transport.abort()
         return connection
 
-    def take(self, stream: FrameStream, identity: PeerIdentity, serve: Serve) -> None:
-        """Take a connection on which *identity* offers to serve, or close it if it is not waited for.
+    def accept(self, stream: FrameStream, identity: PeerIdentity, serve: Serve) -> None:
+        """Take a connection on which *identity* sent a ticket; close it if the ticket is not open.
 
         Raises:
-            HandshakeRefused: the offer is not one this node can have called for.
+            HandshakeRefused: the ticket was issued to another node, or bytes arrived after it.
         """
         node, arrival = self._open.get(serve.ticket, (identity.node_id, None))
         if node != identity.node_id:
             stream.abort()
-            raise HandshakeRefused(f"This device refused {identity}: another node was called to serve.")
-        if arrival is None or arrival.done():  # it comes too late, or was never called
-            logger.debug("a bulk connection that %s offered is not waited for", identity)
+            raise HandshakeRefused(f"This device refused {identity}: another node was asked to dial back.")
+        if arrival is None or arrival.done():  # it is late, or was never asked
+            logger.debug("%s dialled back with a ticket that is not open", identity)
             stream.abort()
             return
-        receiver = Receiver()
+        receiver = Receiver(stream.meter)
         try:
             stream.release(receiver)
         except PeerError as error:
             stream.abort()
             raise HandshakeRefused(f"This device refused {identity}: {error}.") from error
-        receiver.meter = stream.meter
         arrival.set_result(BulkConnection(node, stream.transport, receiver))
 
     def failed(self, node: str, failed: CallFailed) -> None:
-        """Take note that *node* could not dial."""
-        called, arrival = self._open.get(failed.ticket, ("", None))
-        if called == node and arrival is not None and not arrival.done():
+        """Fail the request with the ticket in *failed*: *node* could not dial back."""
+        asked, arrival = self._open.get(failed.ticket, ("", None))
+        if asked == node and arrival is not None and not arrival.done():
             arrival.set_exception(NetworkError(f"it could not dial back, since {one_line(failed.reason)}"))
 
-    def forget(self, node: str) -> None:
-        """Give up what *node* was called for: the link to it has ended."""
-        for called, arrival in self._open.values():
-            if called == node and not arrival.done():
+    def cancel(self, node: str) -> None:
+        """Fail all requests to *node*: the link to it has ended."""
+        for asked, arrival in self._open.values():
+            if asked == node and not arrival.done():
                 arrival.set_exception(NetworkError("the link to it ended before it dialled back"))
 
 
-logger = logging.getLogger(__name__)
+class DialBackResponder:
+    """Dials back to linked pullers, and serves blobs on those connections.
 
-MAX_DIALS = 4
-"""For one caller at a time: as many blobs as it pulls at a time by default."""
-
-LEAST_REST_SECONDS = 1.0
-"""After a failed dial, before the same caller's next one."""
-
-MAX_REASON_CHARACTERS = 160
-"""Of the reason for people at the caller, which puts it into a sentence of its own."""
-
-
-class CallAnswerer:
-    """Dials who called, and serves."""
+    It dials only the addresses this node knows for the puller. A peer can announce any address as its own, so
+    failed dials have a back-off: no peer can make this node attack a third party.
+    """
 
     def __init__(
         self,
@@ -144,32 +145,32 @@ class CallAnswerer:
         self._addresses = addresses
         self._send = send
         self._dialling: Counter[str] = Counter()
-        self._barred = Barred(LEAST_REST_SECONDS)
-        self._tasks = Tasks()
+        self._backoff = DialBackoff(MIN_BACKOFF_SECONDS)
+        self._tasks = BackgroundTasks()
 
-    def called(self, node: str, call: Call) -> None:
-        """Dial *node*, which is linked; tell it if that does not work or is not done."""
-        if (reason := self._turned_away(node)) is not None:
+    def requested(self, node: str, call: Call) -> None:
+        """Dial back to *node*, which is linked; send CALL-FAILED if that fails or is refused."""
+        if (reason := self._refusal(node)) is not None:
             self._refuse(node, call, reason)
             return
         self._dialling[node] += 1
         self._tasks.start(self._answer(node, call))
 
     def linked(self, node: str) -> None:
-        """Take note of a new link to *node*: what did not work before may work now."""
-        self._barred.forget(node)
+        """Try *node* again at once: there is a new link to it."""
+        self._backoff.forget(node)
 
     async def close(self) -> None:
-        """Dial and serve no more."""
+        """Stop dialling back and serving."""
         await self._tasks.close()
 
-    def _turned_away(self, node: str) -> str | None:
-        """Return why *node* is not dialled now."""
+    def _refusal(self, node: str) -> str | None:
+        """Return why *node* is not dialled now, None if it is."""
         if self._dialling[node] >= MAX_DIALS:
             return f"{MAX_DIALS} dials to it are under way"
         if self._server.is_full:
             return "it serves as many connections as it can"
-        return self._barred.reason(node, asyncio.get_running_loop().time())
+        return self._backoff.reason(node, asyncio.get_running_loop().time())
 
     async def _answer(self, node: str, call: Call) -> None:
         clock = asyncio.get_running_loop().time
@@ -179,8 +180,8 @@ class CallAnswerer:
                 node, self._addresses(node), StreamProtocol
             )
         except NetworkError as error:
-            reason = f"the caller {error}"
-            self._barred.failed(node, reason, began, clock())
+            reason = f"the puller {error}"
+            self._backoff.failed(node, reason, began, clock())
             self._refuse(node, call, reason)
             return
         finally:
@@ -188,33 +189,39 @@ class CallAnswerer:
             if not self._dialling[node]:
                 del self._dialling[node]
         stream = FrameStream(transport, protocol, MAX_BULK_FRAME_BYTES)
-        with contextlib.suppress(OSError):  # it was closed: the caller does not wait any more
+        with contextlib.suppress(OSError):  # the puller has closed it: it does not wait any more
             await stream.write(encode_serve(Serve(call.ticket)))
-            await self._server.serve_called(stream, identity)
+            await self._server.serve_dialled_back(stream, identity)
 
     def _refuse(self, node: str, call: Call, reason: str) -> None:
-        logger.debug("%s called for a bulk connection and does not get one: %s", node, reason)
+        logger.debug("no dial-back for %s: %s", node, reason)
         self._send(node, CallFailed(call.ticket, one_line(reason, MAX_REASON_CHARACTERS)))
 
 
-class BulkDoor:
-    """Sends accepted bulk connections to the server of blobs, or to who waits for a holder to dial back."""
+class BulkDispatcher:
+    """Passes accepted bulk connections to the blob server, or to the dial-back request they answer."""
 
     def __init__(
-        self, credentials: Credentials, settings: NetSettings, server: BlobServer, calls: Calls
+        self,
+        credentials: Credentials,
+        settings: NetSettings,
+        server: BlobServer,
+        dial_backs: DialBackRequests,
     ) -> None:
         self._credentials = credentials
         self._settings = settings
         self._server = server
-        self._calls = calls
+        self._dial_backs = dial_backs
 
-    async def hear(self, stream: FrameStream, identity: PeerIdentity, _address: str) -> Served | None:
-        """Read the first frame on an accepted bulk connection; return what serves it.
+    async def dispatch(
+        self, stream: FrameStream, identity: PeerIdentity, _address: str
+    ) -> ConnectionServer | None:
+        """Read the first frame of an accepted bulk connection; return what serves it.
 
-        None when the connection was closed, or is used for pulling.
+        Return None if the connection was closed, or is used for pulling.
 
         Raises:
-            HandshakeRefused: no such frame came, or one that is none.
+            HandshakeRefused: no frame came, or an invalid one.
         """
         try:
             opening = await self._opening(stream)
@@ -233,8 +240,10 @@ class BulkDoor:
                 return None
             case BlobRequest():
                 return partial(self._server.serve, stream, identity, opening)
-        self._calls.take(stream, identity, opening)
-        return None
+            case Serve():
+                self._dial_backs.accept(stream, identity, opening)
+                return None
+        assert_never(opening)
 
     async def _opening(self, stream: FrameStream) -> BulkOpening | None:
         async with asyncio.timeout(self._settings.handshake_seconds):

@@ -1,4 +1,7 @@
-"""Bulk connections as a dialer makes them: to one node, at whichever of its addresses answers first."""
+"""Dials bulk connections: to one node, at the first of its addresses that answers.
+
+`probe` makes such a connection for `p2pfl doctor`, to learn which node answers at an address.
+"""
 
 from __future__ import annotations
 
@@ -18,45 +21,48 @@ from p2pfl.net.transport.addresses import Address
 from p2pfl.net.transport.explain import explain
 from p2pfl.net.transport.receiver import Receiver
 from p2pfl.net.transport.stream import FrameStream, StreamProtocol
-from p2pfl.net.transport.tasks import AllFailed, race
+from p2pfl.net.transport.tasks import AllAttemptsFailedError, run_staggered
 from p2pfl.net.transport.tls import BLOB_ALPN, authenticate, client_context, secure
 from p2pfl.wire.blobs import MAX_BULK_FRAME_BYTES, BlobRequest, encode_request
 
-NEXT_ADDRESS_SECONDS = 0.25
-"""For one address before the next one is dialled beside it (RFC 8305, section 5)."""
+CONNECTION_ATTEMPT_DELAY_SECONDS = 0.25
+"""Between the starts of dials to two addresses of one node (RFC 8305, section 5)."""
 
-MAX_TOLD = 2
-"""Addresses named when none answers."""
+MAX_NAMED_ADDRESSES = 2
+"""Addresses that an error message names."""
+
+ABSENT_DIGEST = "0" * 64
+"""The digest of no blob: finding one would break BLAKE3."""
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
 
 @dataclass(frozen=True)
 class BulkConnection:
-    """The puller's end of a bulk connection with a holder, which proved to be *node*."""
+    """The puller's end of a bulk connection to a holder, authenticated as *node*."""
 
     node: str
     transport: asyncio.Transport
     receiver: Receiver
 
 
-class Undialled(NetworkError):  # noqa: N818 - says what happened
-    """A node did not answer at any of its addresses; the message goes on behind its name."""
+class DialFailedError(NetworkError):
+    """No address of a node answered; the message continues a sentence that starts with its name."""
 
     def __init__(self, addresses: Sequence[Address], errors: Sequence[NetworkError]) -> None:
-        """Take what came of dialling each of *addresses*, of which there may be none."""
+        """Take the errors of dialling *addresses*, of which there may be none."""
         self.port = addresses[0].port if addresses else None
         self.is_answered = any(isinstance(error, HandshakeRefused) for error in errors)
-        """Whether somebody answered, so that no firewall is to blame."""
-        where = " and ".join(map(str, addresses[:MAX_TOLD]))
-        reasons = "; ".join(dict.fromkeys(map(_brief, errors[:MAX_TOLD])))
+        """Whether a node answered, so that no firewall is the cause."""
+        where = " and ".join(map(str, addresses[:MAX_NAMED_ADDRESSES]))
+        reasons = "; ".join(dict.fromkeys(map(_brief, errors[:MAX_NAMED_ADDRESSES])))
         super().__init__(
             f"cannot be dialled at {where} ({reasons})" if addresses else "has no known address to dial"
         )
 
 
 class BulkDialler:
-    """Dials nodes for bulk with one node's credentials."""
+    """Dials bulk connections with the credentials of one node."""
 
     def __init__(self, credentials: Credentials, settings: NetSettings) -> None:
         self._credentials = credentials
@@ -66,30 +72,28 @@ class BulkDialler:
     async def dial(
         self, node: str, addresses: Sequence[Address], factory: Callable[[], ProtocolT]
     ) -> tuple[asyncio.Transport, ProtocolT, PeerIdentity]:
-        """Return a new connection to *node*, read by what *factory* makes.
+        """Return a new connection to *node*, with a protocol that *factory* makes.
 
         Raises:
-            Undialled: it was reached at none of *addresses*; or somebody else was.
+            DialFailedError: none of *addresses* answered, or only other nodes did.
         """
         attempts = [partial(self._dial, node, address, factory) for address in addresses]
         try:
-            _, dialled = await race(attempts, NEXT_ADDRESS_SECONDS, lambda late: late[0].abort())
-        except AllFailed as error:
-            raise Undialled(addresses, error.errors) from error
+            _, dialled = await run_staggered(
+                attempts, CONNECTION_ATTEMPT_DELAY_SECONDS, lambda late: late[0].abort()
+            )
+        except AllAttemptsFailedError as error:
+            raise DialFailedError(addresses, error.errors) from error
         return dialled
 
     async def _dial(
         self, node: str, address: Address, factory: Callable[[], ProtocolT]
     ) -> tuple[asyncio.Transport, ProtocolT, PeerIdentity]:
         connection = await sockets.connect(address, self._settings.dial_seconds)
-        sockets.tune(connection, self._settings.blob_idle_seconds)
+        sockets.set_options(connection, self._settings.blob_idle_seconds)
+        seconds = self._settings.handshake_seconds
         transport, protocol = await secure(
-            connection,
-            factory,
-            self._client,
-            self._credentials,
-            dialing=True,
-            seconds=self._settings.handshake_seconds,
+            connection, factory, self._client, self._credentials, dialing=True, seconds=seconds
         )
         try:
             identity, _ = authenticate(transport, self._credentials)
@@ -103,42 +107,38 @@ class BulkDialler:
         return transport, protocol, identity
 
 
-def _brief(error: NetworkError) -> str:
-    """Return the reason without the advice that follows it: that is given for all addresses together."""
-    text = str(error)
-    return text.rstrip(".") if isinstance(error, HandshakeRefused) else text.partition(": ")[0]
-
-
-NOBODYS_DIGEST = "0" * 64
-"""No blob has it: to find one would be to break BLAKE3."""
-
-
 async def probe(address: Address, credentials: Credentials, settings: NetSettings) -> PeerIdentity:
-    """Return who answers at *address* and takes this device's certificate.
+    """Return the identity of the node at *address*, which accepts this device's certificate.
+
+    With TLS 1.3 a dialer finishes its handshake before the listener has checked its certificate. So this also
+    requests a blob that no node has: the answer proves that both certificates were accepted. A bulk
+    connection makes no link and sends no HELLO, so a running federation does not notice it.
 
     Raises:
-        HandshakeRefused: one side refused the other, or what answers is no node; a sentence says which.
-        NetworkError: nobody could be reached there; half a sentence says why.
+        HandshakeRefused: one side refused, or no node answers there; the message is a sentence.
+        NetworkError: the address cannot be reached; the message is half a sentence.
     """
     connection = await sockets.connect(address, settings.dial_seconds)
+    context, seconds = client_context(credentials, [BLOB_ALPN]), settings.handshake_seconds
     transport, protocol = await secure(
-        connection,
-        StreamProtocol,
-        client_context(credentials, [BLOB_ALPN]),
-        credentials,
-        dialing=True,
-        seconds=settings.handshake_seconds,
+        connection, StreamProtocol, context, credentials, dialing=True, seconds=seconds
     )
     stream = FrameStream(transport, protocol, MAX_BULK_FRAME_BYTES)
     try:
         identity, _ = authenticate(transport, credentials)
         async with asyncio.timeout(settings.handshake_seconds):
-            await stream.write(encode_request(BlobRequest(NOBODYS_DIGEST, 0)))
+            await stream.write(encode_request(BlobRequest(ABSENT_DIGEST, 0)))
             answer = await protocol.read()
     except (OSError, PeerError) as error:
         raise HandshakeRefused(explain(error, credentials, dialing=True)) from error
     finally:
         stream.abort()
     if not answer:
-        raise HandshakeRefused(f"{identity} closed the connection without a word; its log may say more.")
+        raise HandshakeRefused(f"{identity} closed the connection without an answer; its log may say more.")
     return identity
+
+
+def _brief(error: NetworkError) -> str:
+    """Return the reason without the advice after it, which is given once for all addresses."""
+    text = str(error)
+    return text.rstrip(".") if isinstance(error, HandshakeRefused) else text.partition(": ")[0]

@@ -1,7 +1,7 @@
-"""Nodes that could not be reached, for as long as it makes no sense to try again.
+"""The holders of a blob, and what is remembered about them.
 
-The longer a failed try took, the longer the next one waits, so that only a small share of the time is spent
-on a node that nothing reaches. Pure: the caller brings the time.
+Three bounded memories, without a clock of their own: nodes that could not be reached, the side that can dial,
+and nodes that sent wrong bytes.
 """
 
 from __future__ import annotations
@@ -14,134 +14,34 @@ from typing import Literal, NamedTuple, TypeVar
 from p2pfl.errors import PeerError
 from p2pfl.net.transport.addresses import Address
 
-FACTOR = 4.0
-"""Times what a failed try took: at most a fifth of the time is spent on trying."""
-
-MOST_SECONDS = 20.0
-"""Until the next try: a mended network is used soon, also where the link never broke."""
-
-
-class Barred:
-    """Who is not tried again yet, and why the last try failed."""
-
-    def __init__(self, least_seconds: float = 0.0) -> None:
-        """Remember nobody yet; *least_seconds* pass until the next try, however quickly one failed."""
-        self._least_seconds = least_seconds
-        self._until: dict[str, tuple[float, str]] = {}
-
-    def reason(self, node: str, now: float) -> str | None:
-        """Return why the last try of *node* failed if it is too early for the next one."""
-        until, reason = self._until.get(node, (now, ""))
-        return reason if now < until else None
-
-    def failed(self, node: str, reason: str, began: float, now: float) -> None:
-        """Take note that a try of *node* that *began* then has failed *now*."""
-        rest = min(max(FACTOR * (now - began), self._least_seconds), MOST_SECONDS)
-        self._until.pop(node, None)
-        self._until[node] = (now + rest, reason)
-        if len(self._until) > MAX_REMEMBERED:
-            del self._until[next(iter(self._until))]
-
-    def forget(self, node: str) -> None:
-        """Let *node* be tried at once."""
-        self._until.pop(node, None)
-
-
-Way = Literal["dial", "call"]
-"""Dial the node, or call it over the link so that it dials."""
-
-HEAD_START_SECONDS = 1.0
-"""Of the way that is likely to work: a dial across the world, on a slow device, takes less."""
-
-PROBE_SECONDS = 60.0
-"""After a failed dial until the next one beside a call."""
-
-
-class Plan(NamedTuple):
-    """What to try, in which order, and how long to wait between the two."""
-
-    order: tuple[Way, Way]
-    head_start: float
-
-
-class Ways:
-    """What is known of the ways to each node."""
-
-    def __init__(self) -> None:
-        self._undialable: dict[str, float] = {}
-        """When the next dial is due, by node id."""
-
-    def plan(self, node: str, now: float) -> Plan:
-        """Return how to try *node*."""
-        due = self._undialable.get(node)
-        if due is None:
-            return Plan(("dial", "call"), HEAD_START_SECONDS)
-        if now < due:
-            return Plan(("call", "dial"), HEAD_START_SECONDS)
-        return Plan(("dial", "call"), 0.0)
-
-    def worked(self, node: str, way: Way, now: float) -> None:
-        """Take note that a connection came about by *way*, and none by the other."""
-        self._undialable.pop(node, None)
-        if way == "call":
-            self._undialable[node] = now + PROBE_SECONDS
-            if len(self._undialable) > MAX_REMEMBERED:
-                del self._undialable[next(iter(self._undialable))]
-
-    def forget(self, node: str) -> None:
-        """Take note that *node* may be dialled again: a link to it was."""
-        self._undialable.pop(node, None)
-
-
 MAX_REMEMBERED = 1024
-"""Entries of each memory; the oldest is forgotten first."""
+"""Entries of each memory; the oldest is dropped first, which costs one attempt."""
+
+BACKOFF_FACTOR = 4.0
+"""Length of a back-off, in durations of the failed attempt: attempts take at most a fifth of the time."""
+
+MAX_BACKOFF_SECONDS = 20.0
+"""So that a repaired network is used soon, even if the link never broke."""
+
+DIRECTION_DELAY_SECONDS = 1.0
+"""Between the attempts in the two directions: a dial across the world, on a slow device, takes less."""
+
+REDIAL_SECONDS = 60.0
+"""After a failed dial, before the next one beside a dial-back."""
+
+CORRUPT_SECONDS = 60.0
+"""How long a holder is not asked again for a blob of which it sent wrong bytes."""
+
+LOG_SECONDS = 60.0
+"""Between two log lines about one corrupt holder."""
+
+Direction = Literal["dial", "dial back"]
+"""This node dials the holder, or asks it over the link to dial back."""
 
 logger = logging.getLogger(__name__)
 
-FORGET_SECONDS = 60.0
-"""Until a holder is asked for the same blob again."""
-
-REPEAT_SECONDS = 60.0
-"""Between two lines in the log about one holder."""
-
-
-_KeyT = TypeVar("_KeyT")
-_ValueT = TypeVar("_ValueT")
-
-
-class Blame:
-    """What holders are to blame for."""
-
-    def __init__(self) -> None:
-        self._wrong: dict[tuple[str, str], tuple[float, PeerError]] = {}
-        """Until when, and for what, by node id and digest."""
-        self._told: dict[str, float] = {}
-        """When the log may name a node again, by node id."""
-
-    def blame(self, node: str, name: str, digest: str, error: PeerError, now: float) -> None:
-        """Take note that *node*, called *name*, gave wrong bytes for blob *digest*."""
-        _keep(self._wrong, (node, digest), (now + FORGET_SECONDS, error))
-        if now < self._told.get(node, now):
-            return
-        _keep(self._told, node, now + REPEAT_SECONDS)
-        logger.warning(
-            "%s gave wrong bytes and is not asked for that blob again: %s. Its disk may be damaged.",
-            name,
-            error,
-        )
-
-    def error(self, node: str, digest: str, now: float) -> PeerError | None:
-        """Return what *node* was blamed for if it is not to be asked for blob *digest* yet."""
-        until, error = self._wrong.get((node, digest), (now, None))
-        return error if now < until else None
-
-
-def _keep(memory: dict[_KeyT, _ValueT], key: _KeyT, value: _ValueT) -> None:
-    """Put a value into a bounded memory, as the newest."""
-    memory.pop(key, None)
-    memory[key] = value
-    if len(memory) > MAX_REMEMBERED:
-        del memory[next(iter(memory))]
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True)
@@ -150,6 +50,110 @@ class Holder:
 
     node: str
     name: str
-    """For people: the name in its certificate, or its short id while it is not known."""
+    """For messages: the name in its certificate, or its short id while the name is unknown."""
     addresses: Sequence[Address]
-    """Where it may be dialled, the likeliest first."""
+    """Where it may be dialled, the most likely first."""
+
+
+class DialBackoff:
+    """Nodes that could not be reached, and how long they are not tried again.
+
+    The back-off grows with the duration of the failed attempt, so a dead node costs little time.
+    """
+
+    def __init__(self, min_seconds: float = 0.0) -> None:
+        """Remember no node yet; a back-off takes at least *min_seconds*, however fast the attempt failed."""
+        self._min_seconds = min_seconds
+        self._until: dict[str, tuple[float, str]] = {}
+
+    def reason(self, node: str, now: float) -> str | None:
+        """Return why the last attempt to reach *node* failed; None if it may be tried again."""
+        until, reason = self._until.get(node, (now, ""))
+        return reason if now < until else None
+
+    def failed(self, node: str, reason: str, began: float, now: float) -> None:
+        """Record that an attempt to reach *node*, made from *began* to *now*, failed."""
+        seconds = min(max(BACKOFF_FACTOR * (now - began), self._min_seconds), MAX_BACKOFF_SECONDS)
+        _remember(self._until, node, (now + seconds, reason))
+
+    def forget(self, node: str) -> None:
+        """Allow *node* to be tried at once."""
+        self._until.pop(node, None)
+
+
+class DialPlan(NamedTuple):
+    """Which direction to try first, and the delay before the second."""
+
+    order: tuple[Direction, Direction]
+    delay: float
+
+
+class DialDirections:
+    """Which side can dial the other, for each node.
+
+    If a firewall drops incoming connections, each dial takes its full timeout. So after one failure the
+    holder is asked to dial back at once. From time to time both directions are tried together: firewalls
+    change, devices move.
+    """
+
+    def __init__(self) -> None:
+        self._undialable: dict[str, float] = {}
+        """When to dial again, by node id."""
+
+    def plan(self, node: str, now: float) -> DialPlan:
+        """Return how to try to connect to *node*."""
+        redial_at = self._undialable.get(node)
+        if redial_at is None:
+            return DialPlan(("dial", "dial back"), DIRECTION_DELAY_SECONDS)
+        if now < redial_at:
+            return DialPlan(("dial back", "dial"), DIRECTION_DELAY_SECONDS)
+        return DialPlan(("dial", "dial back"), 0.0)
+
+    def worked(self, node: str, direction: Direction, now: float) -> None:
+        """Record that *direction* led to a connection, and the other one did not."""
+        self._undialable.pop(node, None)
+        if direction == "dial back":
+            _remember(self._undialable, node, now + REDIAL_SECONDS)
+
+    def forget(self, node: str) -> None:
+        """Record that *node* can be dialled: a dial led to a link."""
+        self._undialable.pop(node, None)
+
+
+class CorruptHolders:
+    """Holders that sent wrong bytes: their disk is damaged, or they lie.
+
+    For a while such a holder is not asked for that blob again, since a pull would transfer the whole blob in
+    vain. The limit is short: a holder that notices the damage pulls the blob anew.
+    """
+
+    def __init__(self) -> None:
+        self._corrupt: dict[tuple[str, str], tuple[float, PeerError]] = {}
+        """Until when, and why, by node id and digest."""
+        self._log_at: dict[str, float] = {}
+        """When the log may name a node again, by node id."""
+
+    def add(self, node: str, name: str, digest: str, error: PeerError, now: float) -> None:
+        """Record that *node*, called *name*, sent wrong bytes for blob *digest*."""
+        _remember(self._corrupt, (node, digest), (now + CORRUPT_SECONDS, error))
+        if now < self._log_at.get(node, now):
+            return
+        _remember(self._log_at, node, now + LOG_SECONDS)
+        logger.warning(
+            "%s gave wrong bytes and is not asked for that blob again: %s. Its disk may be damaged.",
+            name,
+            error,
+        )
+
+    def error(self, node: str, digest: str, now: float) -> PeerError | None:
+        """Return the error of *node* for blob *digest*; None if it may be asked."""
+        until, error = self._corrupt.get((node, digest), (now, None))
+        return error if now < until else None
+
+
+def _remember(memory: dict[KeyT, ValueT], key: KeyT, value: ValueT) -> None:
+    """Put *value* into a bounded memory as its newest entry."""
+    memory.pop(key, None)
+    memory[key] = value
+    if len(memory) > MAX_REMEMBERED:
+        del memory[next(iter(memory))]

@@ -1,8 +1,8 @@
-"""Serving blobs: the holder's side of a bulk connection.
+"""Serves blobs: the holder's side of a bulk connection.
 
-A long file is read in a thread, one piece ahead of what the network takes, so that a slow disk never stops
-the event loop and a heartbeat with it. A piece that is not taken at the least rate ends the connection: who
-asks and does not read must not keep a file open for ever.
+A thread reads a long file one piece ahead of the network, so a slow disk never blocks the event loop and with
+it a heartbeat. If a puller reads slower than the minimum rate, its connection is closed: a puller that
+requests a blob and does not read it must not keep a file open for ever.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from p2pfl.wire.blobs import BlobRefusal, BlobRequest, decode_request, encode_le
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 128 * 1024
-"""Encrypted and given to the socket at a time: it stays in a processor's cache, and the socket takes all of
-it, where the rest of a longer one would be copied and moved. Short blobs are also read in such pieces."""
+"""Encrypted and written to the socket at a time: it fits the processor's cache, and the socket takes all of
+it without a copy of the rest. Short blobs are also read in such pieces."""
 
 
 class BlobServer:
-    """Answers requests for the blobs of one store."""
+    """Serves the blobs of one store."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class BlobServer:
         threads: Executor,
         on_progress: PeerProgress,
     ) -> None:
-        """Serve nobody yet; *on_progress* is told to whom how much was sent, where a blob is no quick one."""
+        """Serve nothing yet; *on_progress* is called with the puller's name for blobs that are not short."""
         self._store = store
         self._settings = settings
         self._traffic = traffic
@@ -53,15 +53,15 @@ class BlobServer:
 
     @property
     def is_full(self) -> bool:
-        """Whether no further connection is served."""
+        """Whether it serves as many connections as it may."""
         return self._connections >= self._settings.max_bulk
 
-    async def serve_called(self, stream: FrameStream, identity: PeerIdentity) -> None:
-        """Serve on a connection that this node has dialled because *identity* called it."""
+    async def serve_dialled_back(self, stream: FrameStream, identity: PeerIdentity) -> None:
+        """Serve on a connection that this node dialled back to *identity*."""
         try:
             request = await self._next(stream, self._settings.handshake_seconds)
         except (PeerError, OSError) as error:
-            logger.debug("a bulk connection to %s, which called, was not used: %s", identity, error)
+            logger.debug("%s did not use the connection dialled back to it: %s", identity, error)
             stream.abort()
             return
         except BaseException:
@@ -70,11 +70,11 @@ class BlobServer:
         await self.serve(stream, identity, request)
 
     async def _next(self, stream: FrameStream, seconds: float) -> BlobRequest | None:
-        """Wait for the next request; return None once the other side has closed.
+        """Wait for the next request; return None after the other side has closed.
 
         Raises:
-            TimeoutError: none came in time.
-            PeerError: something came that is none.
+            TimeoutError: none arrived in time.
+            PeerError: an invalid frame arrived.
             OSError: the connection broke.
         """
         async with asyncio.timeout(seconds):
@@ -82,21 +82,21 @@ class BlobServer:
         return None if body is None else decode_request(body)
 
     async def serve(self, stream: FrameStream, identity: PeerIdentity, request: BlobRequest | None) -> None:
-        """Answer *request* and those that follow it on the same connection, until nobody asks any more."""
+        """Answer *request* and those that follow on the same connection, until the puller closes it."""
         self._connections += 1
         self._traffic.watch("bulk", identity.node_id, stream.meter)
         try:
-            if (unwelcome := self._unwelcome(identity)) is not None:
-                await self.refuse(stream, unwelcome)
+            if (refusal := self._refusal(identity)) is not None:
+                await self.refuse(stream, refusal)
                 return
             while request is not None:
                 await self._answer(stream, request, partial(throttled(self._on_progress), identity.name))
-                # Also gives the puller time to read what is on the way: at the end of a connection asyncio's
-                # TLS drops what a paused reader has not read.
-                rest = max(2 * self._settings.blob_rest_seconds, self._piece_seconds())
-                request = await self._next(stream, rest)
+                # This also lets the puller read what was sent: when a connection closes, asyncio's TLS drops
+                # bytes that a paused reader has not read.
+                idle_seconds = max(2 * self._settings.blob_keep_seconds, self._piece_seconds())
+                request = await self._next(stream, idle_seconds)
         except TimeoutError:
-            logger.debug("the bulk connection of %s rested, or read, for too long and was closed", identity)
+            logger.debug("the bulk connection of %s was idle or too slow and was closed", identity)
         except PeerError as error:
             logger.info("the bulk connection of %s was closed: %s", identity, error)
         except OSError as error:
@@ -106,8 +106,8 @@ class BlobServer:
             stream.abort()
             self._traffic.settle(stream.meter)
 
-    def _unwelcome(self, identity: PeerIdentity) -> BlobRefusal | None:
-        """Return why a connection of *identity* gets nothing, whatever it asks for."""
+    def _refusal(self, identity: PeerIdentity) -> BlobRefusal | None:
+        """Return why every request of *identity* is refused, None if it is not."""
         if identity.role != "node":
             return BlobRefusal("role", f"the certificate of {identity.name} has the role {identity.role}")
         if self._connections > self._settings.max_bulk:
@@ -115,7 +115,7 @@ class BlobServer:
         return None
 
     async def _answer(self, stream: FrameStream, request: BlobRequest, on_progress: Progress) -> None:
-        """Send the blob, or say why not."""
+        """Send the blob, or a refusal."""
         if self._serving >= self._settings.max_serving:
             refusal = BlobRefusal("busy", f"{self._settings.max_serving} transfers are under way")
         else:
@@ -137,7 +137,7 @@ class BlobServer:
         await stream.write(encode_refusal(refusal))
 
     async def _send(self, stream: FrameStream, file: BinaryIO, length: int, on_progress: Progress) -> None:
-        """Send the length, then the bytes of *file* from where it stands."""
+        """Send the length, then the bytes of *file* from its current position."""
         piece_bytes, seconds = self._settings.blob_chunk_bytes, self._piece_seconds()
         await stream.write(encode_length(length))
         if length <= QUICK_BYTES:
@@ -160,21 +160,17 @@ class BlobServer:
             await asyncio.wait([reading])  # the file is closed next
 
     def _piece_seconds(self) -> float:
-        """Return how long a puller may take for one piece."""
-        slowest = self._settings.blob_chunk_bytes / self._settings.blob_least_bytes_per_second
+        """Return how long a puller may take to read one piece."""
+        slowest = self._settings.blob_chunk_bytes / self._settings.blob_min_bytes_per_second
         return max(self._settings.blob_idle_seconds, slowest)
 
     async def refuse(self, stream: FrameStream, refusal: BlobRefusal) -> None:
-        """Say why there is nothing, and close."""
+        """Send *refusal*, and close the connection."""
         try:
-            with contextlib.suppress(OSError, PeerError):  # the peer may be gone, or go on with what it does
+            with contextlib.suppress(OSError, PeerError):  # the puller may be gone, or send more requests
                 await stream.write(encode_refusal(refusal))
-                await _until_closed(stream, FINISH_SECONDS)
+                # The puller closes first: asyncio's TLS drops bytes that a paused reader has not read.
+                async with asyncio.timeout(FINISH_SECONDS):
+                    await stream.next_body()
         finally:
             stream.abort()
-
-
-async def _until_closed(stream: FrameStream, seconds: float) -> None:
-    """Let the puller close first: at the end asyncio's TLS drops what a paused reader has not read."""
-    async with asyncio.timeout(seconds):
-        await stream.next_body()

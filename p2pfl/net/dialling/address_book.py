@@ -1,7 +1,7 @@
-"""The address book: where nodes can be reached, from this node's own connections and from what peers tell.
+"""The address book: where nodes may be reached, learned from own connections and from peers.
 
-An address is only ever a place to try: who answers there shows its certificate. So wrong entries cost a dial,
-no more, and the book is bounded so that they cannot cost memory.
+An address is only a hint: whoever answers there must prove its identity with a certificate. So a wrong entry
+costs one dial, and the book is bounded so that wrong entries cannot exhaust memory.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from p2pfl.wire.links import MAX_ADDRESSES
 logger = logging.getLogger(__name__)
 
 MAX_NODES = 1024
-"""Nodes remembered: four times the largest roster, so that those who left do not crowd out those who come."""
+"""Nodes in the book: four times the largest roster, so that nodes that left do not displace new ones."""
 
 MAX_FAILURES = 3
-"""Dials in vain after which an address that others told is forgotten; they tell it again with a new link."""
+"""Failed dials after which an address learned from peers is dropped; they send it again on a new link."""
 
-MAX_TOLD = 4
-"""Addresses of one node told to others; 256 nodes with four long ones stay below a frame's limit."""
+MAX_SHARED = 4
+"""Addresses of one node that are shared; 256 nodes with four long ones each fit into one frame."""
 
 
 class AddressBook:
-    """Addresses by node id, the likeliest first."""
+    """Addresses by node id, the most likely first."""
 
     def __init__(self, own_node: str) -> None:
         self._own_node = own_node
         self._addresses: dict[str, list[Address]] = {}
         self._failures: dict[str, dict[Address, int]] = {}
-        """By node, dials in vain of the addresses that only others have told; as bounded as the addresses."""
+        """By node, failed dials of the addresses that only peers have sent; bounded like the addresses."""
 
     def addresses(self, node: str) -> tuple[Address, ...]:
-        """Return where *node* may be reached."""
+        """Return the known addresses of *node*."""
         return tuple(self._addresses.get(node, ()))
 
-    def note(self, node: str, addresses: Iterable[Address], *, first: bool) -> bool:
-        """Remember *addresses* of *node*, before those known already if *first*; return whether any is new.
+    def add(self, node: str, addresses: Iterable[Address], *, first: bool) -> bool:
+        """Add *addresses* of *node*, before the known ones if *first*; return whether any is new.
 
-        This node itself is not noted, nor a new node once the book is full.
+        Nothing is added for this node itself, nor for a new node when the book is full.
         """
         known = self._addresses.get(node, [])
         if node == self._own_node or (not known and len(self._addresses) >= MAX_NODES):
@@ -59,35 +59,35 @@ class AddressBook:
                 failures[address] = 0
         return any(address not in known for address in self._addresses[node])
 
-    def strike(self, node: str, address: Address) -> None:
-        """Forget that *node* could be at *address*: another one answered there."""
+    def remove(self, node: str, address: Address) -> None:
+        """Remove *address* of *node*: another node answered there."""
         if address in self._addresses.get(node, ()):
             self._addresses[node].remove(address)
             self._failures[node].pop(address, None)
 
-    def fail(self, node: str, address: Address) -> None:
-        """Take note that nobody was reached at *address*: what others told of *node* is soon forgotten."""
+    def dial_failed(self, node: str, address: Address) -> None:
+        """Count a failed dial of *address*; after some, drop it if only peers have sent it."""
         failures = self._failures.get(node, {})
         if address in failures:
             failures[address] += 1
             if failures[address] >= MAX_FAILURES:
-                self.strike(node, address)
+                self.remove(node, address)
 
     def forget(self, node: str) -> None:
-        """Forget all addresses of *node*."""
+        """Remove all addresses of *node*."""
         self._addresses.pop(node, None)
         self._failures.pop(node, None)
 
 
-def parse_told(addresses: Sequence[str]) -> list[Address]:
-    """Return those of a peer's *addresses* that are addresses and of use to somebody else."""
+def parse_shared(addresses: Sequence[str]) -> list[Address]:
+    """Return those of *addresses*, sent by a peer, that are valid and shareable."""
     parsed = []
     for text in addresses:
         try:
             address = parse_address(text)
         except UserError as error:
-            logger.debug("an address told by a peer is ignored: %s", error)
+            logger.debug("an address from a peer is ignored: %s", error)
         else:
-            if address.is_useful_to_others:
+            if address.is_shareable:
                 parsed.append(address)
     return parsed

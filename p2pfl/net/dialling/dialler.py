@@ -1,11 +1,11 @@
-"""Keeps dialling: every listed address and every known node, until linked, and again when a link is lost.
+"""Dials every listed address and every known node until it is linked, and again after a link is lost.
 
-A *target* is one listed address (whoever answers there) or one node (at whichever of its addresses). Each has
-a task and a wait of its own, which doubles with every failure and starts small again after a link.
+A *target* is either a listed address (whichever node answers there) or a node (at any of its addresses). Each
+target has its own task and its own retry delay, which doubles with every failure and is reset after a link.
 
-Peers may tell of any number of nodes. A node that was never linked is *unproven*: of those a peer can name a
-bounded number, few are dialled at a time, and who is not reached in some tries is forgotten until it is told
-of again.
+Peers may send any number of node ids. A node that was never linked is *unproven*: a peer may name a bounded
+number of them, few are dialled at a time, and one that is not reached after some attempts is dropped until a
+peer names it again.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from p2pfl.net.transport.addresses import Address
 
 logger = logging.getLogger(__name__)
 
-Attempt = Callable[[Address, str | None], Awaitable[str | None]]
-"""Dials an address where a node is expected (None: whoever); returns who was reached, None when nobody was.
-What it raises is a fault of this program or a whim of the system: it is logged, and the dialling goes on."""
+DialAttempt = Callable[[Address, str | None], Awaitable[str | None]]
+"""Dials an address where a node is expected (None: any node); returns the node reached there, or None.
+An exception it raises is unexpected: it is logged, and dialling continues."""
 
 
 @dataclass
 class _DialTarget:
-    """What one task dials."""
+    """The target of one dialling task."""
 
     node: str | None
-    """The node that is wanted, or, for a listed address, that answered there last."""
+    """The node to reach, or, for a listed address, the node that answered there last."""
     listed: Address | None
-    wait: float
+    delay: float
+    """Seconds until the next dial."""
     source: str | None = None
-    """Who told of it; None once it was linked, or where nobody did."""
-    tries: int = 0
-    """How often all its addresses were dialled in vain while it was unproven."""
-    fault: str = ""
-    """The last error of this program's own in dialling it: it is logged once."""
+    """The peer that named it; None once it was linked, or if no peer did."""
+    attempts: int = 0
+    """How often all its addresses failed while it was unproven."""
+    error: str = ""
+    """The last unexpected error in dialling it, which is logged once."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -49,14 +50,14 @@ class Dialler:
 
     def __init__(
         self,
-        attempt: Attempt,
+        attempt: DialAttempt,
         addresses: Callable[[str], Sequence[Address]],
         is_linked: Callable[[str], bool],
         own_node: str,
         settings: NetSettings,
         forget: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Dial nothing yet; *forget* is told of a node that nobody reached, and that is given up."""
+        """Dial nothing yet; *forget* is called with an unproven node that is dropped."""
         self._attempt = attempt
         self._addresses = addresses
         self._is_linked = is_linked
@@ -65,28 +66,28 @@ class Dialler:
         self._forget_node = forget
         self._targets: dict[asyncio.Task[None], _DialTarget] = {}
         self._nodes: dict[str, _DialTarget] = {}
-        """The targets that are nodes."""
+        """The targets that are nodes, by node id."""
         self._unproven: Counter[str] = Counter()
-        """By peer, nodes it told of that were never linked."""
+        """By peer, how many nodes it named that were never linked."""
         self._slots = asyncio.Semaphore(settings.max_unproven_dials)
         self._slots_of: dict[str, asyncio.Semaphore] = {}
-        """By peer; the same for the nodes it told of: it cannot keep those of another peer waiting."""
+        """By peer, the same for the nodes it named, so that it cannot delay those of another peer."""
 
     def add_listed(self, address: Address) -> None:
-        """Dial *address* from now on, until it turns out to be this node itself."""
+        """Keep dialling *address*, until it turns out to be this node itself."""
         self._start(_DialTarget(None, address, self._settings.redial_first_seconds))
 
     def add_node(self, node: str, source: str | None = None) -> bool:
-        """Dial *node* from now on, wherever the address book says; at once if it is dialled already.
+        """Keep dialling *node* at its known addresses; if it is a target already, dial it now.
 
-        *source* is the peer that told of it, None where it is or was linked. Return False where that peer has
-        told of too many that were not reached.
+        *source* is the peer that named it, None if it is or was linked. Return False if that peer has named
+        too many nodes that were not reached.
         """
         target = self._nodes.get(node)
         if target is not None:
             if source is None:
                 self._prove(target)
-            self._hurry(target)
+            self._dial_now(target)
             return True
         if source is not None:
             if self._unproven[source] >= self._settings.max_unproven:
@@ -96,17 +97,17 @@ class Dialler:
         self._start(target)
         return True
 
-    def lost(self, node: str) -> None:
-        """Take note that the link to *node* ended: it is dialled after the first, shortest wait."""
+    def link_lost(self, node: str) -> None:
+        """Dial *node* again, after the shortest delay: its link has ended."""
         for target in self._targets.values():
             if target.node == node:
-                target.wait = self._settings.redial_first_seconds
+                target.delay = self._settings.redial_first_seconds
                 target.wake.set()
 
-    def hurry(self) -> None:
-        """Dial everybody who is not linked at once."""
+    def dial_now(self) -> None:
+        """Dial all targets that are not linked, without delay."""
         for target in self._targets.values():
-            self._hurry(target)
+            self._dial_now(target)
 
     async def close(self) -> None:
         """Stop dialling."""
@@ -116,8 +117,8 @@ class Dialler:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _hurry(self, target: _DialTarget) -> None:
-        target.wait = 0.0
+    def _dial_now(self, target: _DialTarget) -> None:
+        target.delay = 0.0
         target.wake.set()
 
     def _start(self, target: _DialTarget) -> None:
@@ -131,10 +132,10 @@ class Dialler:
         if target.listed is None and target.node is not None:
             del self._nodes[target.node]
         if not task.cancelled() and (error := task.exception()) is not None:
-            raise error  # a fault of ours: asyncio's exception handler reports it
+            raise error  # a bug: asyncio's exception handler reports it
 
     def _prove(self, target: _DialTarget) -> None:
-        """Take *target* off the account of the peer that told of it."""
+        """Count *target* as proven, no longer against the peer that named it."""
         source, target.source = target.source, None
         if source is not None:
             self._unproven[source] -= 1
@@ -154,35 +155,35 @@ class Dialler:
                 if target.listed is not None:
                     target.node = reached or target.node
                 if reached is not None:
-                    target.wait = self._settings.redial_first_seconds
-                elif self._is_hopeless(target):
-                    assert target.node is not None, "only nodes are told of"
+                    target.delay = self._settings.redial_first_seconds
+                elif self._has_failed(target):
+                    assert target.node is not None, "peers name only nodes"
                     self._forget_node(target.node)
                     return
-            await self._rest(target)
+            await self._wait(target)
 
-    def _is_hopeless(self, target: _DialTarget) -> bool:
-        """Whether a node that was never linked was dialled in vain often enough."""
+    def _has_failed(self, target: _DialTarget) -> bool:
+        """Count a failed attempt; return whether an unproven node has reached the limit."""
         if target.source is None:
             return False
-        target.tries += 1
-        return target.tries >= self._settings.max_unproven_tries
+        target.attempts += 1
+        return target.attempts >= self._settings.max_unproven_tries
 
     async def _dial_safely(self, target: _DialTarget) -> str | None:
-        """Dial *target*; an error nobody foresaw is logged once, and is no reason to stop dialling."""
+        """Dial *target*; log an unexpected error once, and continue dialling."""
         try:
             async with self._slot(target.source):
                 return await self._dial(target)
         except Exception as error:
             fault = f"{type(error).__name__}: {error}"
-            if fault != target.fault:
-                target.fault = fault
-                logger.exception("an error in dialling %s; it is tried again", target.listed or target.node)
+            if fault != target.error:
+                target.error = fault
+                logger.exception("an error in dialling %s; it is retried", target.listed or target.node)
             return None
 
     @contextlib.asynccontextmanager
     async def _slot(self, source: str | None) -> AsyncIterator[None]:
-        """Wait for a turn to dial a node that *source* told of; for others there is no queue."""
+        """Wait for a slot to dial a node that *source* named; other targets do not wait."""
         if source is None:
             yield
             return
@@ -191,7 +192,7 @@ class Dialler:
             yield
 
     async def _dial(self, target: _DialTarget) -> str | None:
-        """Try the target's addresses in turn; return the node that was reached."""
+        """Try the addresses of the target in turn; return the node reached."""
         if target.listed is not None:
             return await self._attempt(target.listed, None)
         assert target.node is not None, "a target without an address is a node"
@@ -200,13 +201,13 @@ class Dialler:
                 return target.node
         return None
 
-    async def _rest(self, target: _DialTarget) -> None:
-        """Wait before the next dial; `_hurry` cuts it short. Each time it doubles."""
+    async def _wait(self, target: _DialTarget) -> None:
+        """Wait until the next dial, and double the delay; `_dial_now` ends the wait."""
         target.wake.clear()
         try:
-            async with asyncio.timeout(target.wait):
+            async with asyncio.timeout(target.delay):
                 await target.wake.wait()
         except TimeoutError:
-            target.wait = min(
-                max(target.wait * 2, self._settings.redial_first_seconds), self._settings.redial_most_seconds
+            target.delay = min(
+                max(target.delay * 2, self._settings.redial_first_seconds), self._settings.redial_max_seconds
             )

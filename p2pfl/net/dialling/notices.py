@@ -1,4 +1,4 @@
-"""Keeps what people are told readable: who tries every five seconds is complained about once a minute."""
+"""Rate-limited notices to the user about refused connections and unreachable addresses."""
 
 from __future__ import annotations
 
@@ -7,82 +7,86 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 REFUSAL_REPEAT_SECONDS = 60.0
-"""Before the same sentence about the same address is told again."""
+"""Between two equal notices about one address: a refused peer may dial again every five seconds."""
 
 MAX_REMEMBERED = 1024
-"""Sentences remembered; strangers cannot grow this."""
-
-
-class Refusals:
-    """Passes refusals on, repeats seldom."""
-
-    def __init__(self, tell: Callable[[str, str], None], clock: Callable[[], float]) -> None:
-        self._tell = tell
-        self._clock = clock
-        self._told: dict[tuple[str, str], float] = {}
-
-    def refused(self, address: str, reason: str) -> None:
-        """Tell that a connection with *address* was refused, unless that was told within the last minute."""
-        now = self._clock()
-        kind = (address, re.sub("[0-9]+", "#", reason))  # sentences show clocks, which never repeat
-        self._told = {key: at for key, at in self._told.items() if now - at < REFUSAL_REPEAT_SECONDS}
-        if kind in self._told:
-            return
-        if len(self._told) < MAX_REMEMBERED:
-            self._told[kind] = now
-        self._tell(address, reason)
-
+"""Refusal notices remembered; strangers cannot grow this memory."""
 
 GRACE_SECONDS = 3.0
-"""Before the first word: devices that are switched on together are not there in the same second."""
+"""Before the first notice about an address: devices switched on together are not ready in the same second."""
 
 FAILURE_REPEAT_SECONDS = 10.0
-"""At least between two words about one address: reasons may change to and fro."""
+"""At least between two notices about one address, whose reasons may alternate."""
 
-Tell = Callable[[str, str, bool], None]
-"""Takes an address as it was written, why it leads nowhere (empty: it was reached), and whether one side
-refused the other, which is told anyway."""
+NotifyUnreachable = Callable[[str, str, bool], None]
+"""Takes an address as the user wrote it, why it cannot be reached (empty: it was reached), and whether one
+side refused the other, which `RefusalNotices` reports too."""
+
+
+class RefusalNotices:
+    """Passes on notices about refused connections, without frequent repeats."""
+
+    def __init__(self, notify: Callable[[str, str], None], clock: Callable[[], float]) -> None:
+        self._notify = notify
+        self._clock = clock
+        self._sent: dict[tuple[str, str], float] = {}
+
+    def report(self, address: str, reason: str) -> None:
+        """Pass on that a connection with *address* was refused, unless that was reported recently."""
+        now = self._clock()
+        kind = (address, _without_numbers(reason))
+        self._sent = {key: at for key, at in self._sent.items() if now - at < REFUSAL_REPEAT_SECONDS}
+        if kind in self._sent:
+            return
+        if len(self._sent) < MAX_REMEMBERED:
+            self._sent[kind] = now
+        self._notify(address, reason)
 
 
 @dataclass
-class _Failing:
+class _Failure:
     since: float
     reason: str
-    told: str = ""
-    """The reason that was told last."""
-    told_at: float = 0.0
+    sent: str = ""
+    """The reason in the last notice; empty before the first."""
+    sent_at: float = 0.0
 
 
 class UnreachableAddresses:
-    """The listed addresses that lead nowhere now."""
+    """The listed addresses that cannot be reached now."""
 
-    def __init__(self, tell: Tell, clock: Callable[[], float]) -> None:
-        self._tell = tell
+    def __init__(self, notify: NotifyUnreachable, clock: Callable[[], float]) -> None:
+        self._notify = notify
         self._clock = clock
-        self._failing: dict[str, _Failing] = {}
+        self._failures: dict[str, _Failure] = {}
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Why each of them could not be reached at the last try."""
-        return {text: failing.reason for text, failing in self._failing.items()}
+        """Why the last attempt failed, by address."""
+        return {text: failure.reason for text, failure in self._failures.items()}
 
     def failed(self, text: str, reason: str, *, is_refused: bool = False) -> None:
-        """Take note that the address *text* leads nowhere, and tell it when it is time."""
+        """Record that the address *text* could not be reached; send a notice if one is due."""
         now = self._clock()
-        failing = self._failing.setdefault(text, _Failing(now, reason))
-        failing.reason = reason
-        kind = re.sub("[0-9]+", "#", reason)  # sentences show clocks, which never repeat
+        failure = self._failures.setdefault(text, _Failure(now, reason))
+        failure.reason = reason
+        kind = _without_numbers(reason)
         is_due = (
-            now - failing.told_at >= FAILURE_REPEAT_SECONDS
-            if failing.told
-            else now - failing.since >= GRACE_SECONDS
+            now - failure.sent_at >= FAILURE_REPEAT_SECONDS
+            if failure.sent
+            else now - failure.since >= GRACE_SECONDS
         )
-        if kind != failing.told and is_due:
-            failing.told, failing.told_at = kind, now
-            self._tell(text, reason, is_refused)
+        if kind != failure.sent and is_due:
+            failure.sent, failure.sent_at = kind, now
+            self._notify(text, reason, is_refused)
 
     def reached(self, text: str) -> None:
-        """Take note that somebody was reached at *text*; tell it where the contrary was told."""
-        failing = self._failing.pop(text, None)
-        if failing is not None and failing.told:
-            self._tell(text, "", False)
+        """Record that the address *text* was reached; send a notice if its failure was reported."""
+        failure = self._failures.pop(text, None)
+        if failure is not None and failure.sent:
+            self._notify(text, "", False)
+
+
+def _without_numbers(reason: str) -> str:
+    """Return *reason* in a form that can be compared: it may contain the time, which never repeats."""
+    return re.sub("[0-9]+", "#", reason)

@@ -1,7 +1,7 @@
-"""Notices that the device slept: its wall clock went on while its monotonic clock stood still.
+"""Detects that the device slept: its wall clock advanced while its monotonic clock stood still.
 
-After a sleep every TCP connection looks alive and most are dead. Whoever waits for the silence deadline loses
-seconds; whoever notices drops its links and dials again at once.
+After a sleep every TCP connection looks alive, but most are dead. A node that waits for the silence deadline
+loses seconds; a node that detects the sleep drops its links and dials again at once.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
-LOOK_SECONDS = 1.0
-"""Between two looks at the clocks."""
+CHECK_SECONDS = 1.0
+"""Between two comparisons of the clocks."""
 
 
-class SleepWatch:
-    """Compares the two clocks, which tests may replace."""
+class SleepDetector:
+    """Compares the wall clock with the monotonic clock; tests may replace both."""
 
     def __init__(
         self,
@@ -30,8 +30,8 @@ class SleepWatch:
         self._monotonic = monotonic
         self._offset = wall() - monotonic()
 
-    def look(self) -> None:
-        """Compare the clocks now. A wall clock set by hand or by NTP looks like a sleep, and does no harm."""
+    def check(self) -> None:
+        """Compare the clocks now. A wall clock set by hand or by NTP also counts as a sleep, without harm."""
         offset = self._wall() - self._monotonic()
         jump = offset - self._offset
         self._offset = offset
@@ -39,7 +39,7 @@ class SleepWatch:
             self._on_jump(jump)
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Check at intervals, for ever."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            self.look()
+            await asyncio.sleep(CHECK_SECONDS)
+            self.check()

@@ -1,13 +1,16 @@
-"""Whether a connection may become a link, and which of several connections of a pair does.
+"""Decides whether a connection may become a link, and which of several connections of a pair is the link.
 
-Decides only: it opens and sends nothing. `p2pfl.wire.links` describes the exchange it serves.
+It opens and sends nothing. `p2pfl.wire.links` describes the handshake that it serves.
 
-Three questions are answered here. Is the other side fit (its role, its protocol versions)? Is it who it was:
-a journal that shows fewer starts or fewer votes than it has shown before, or the same start with another
-nonce, is a copy or was restored from a backup; its promises are no longer the promises that were made. What
-it has shown before was signed by itself, and is sent back to it: so a node stops for its own signature only,
-never for another's word. And is the connection needed: the judge of a pair, the node with the lower id, lets
-one connection stand at a time and numbers those it lets stand.
+It checks three things:
+
+- Role and protocol versions of the peer.
+- The peer's journal. A journal with fewer incarnations or fewer votes than seen before, or with the same
+  incarnation and another nonce, is a copy or was restored from a backup, so it may break earlier promises.
+  The refusal contains what was seen before, signed by the journal's own node: a node stops only for its own
+  signature, never because a peer says so.
+- Duplicates. The *judge* of a pair, the node with the lower id, keeps one connection at a time and numbers
+  the connections it accepts.
 """
 
 from __future__ import annotations
@@ -19,62 +22,61 @@ from p2pfl.config import PROTOCOL_VERSIONS
 from p2pfl.identity.keys import short
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Member
-from p2pfl.net.links.peers import IncarnationMemory, Local
-from p2pfl.proofs import Claim, Seen
+from p2pfl.net.links.peers import IncarnationMemory, LocalNode
+from p2pfl.proofs import Claim, JournalEvidence
 from p2pfl.wire.links import Hello, Introduction, Refusal
 
 
 @dataclass(frozen=True)
-class Held:
-    """The connection that is, or is about to be, the link to a node."""
+class CurrentConnection:
+    """The connection that is, or is about to become, the link to a node."""
 
     journal: str
-    incarnation: int
     nonce: str
     order: int
 
 
 class Admission:
-    """The judgement of one node over its connections."""
+    """Admission control of one node."""
 
     def __init__(
         self,
         node: str,
-        local: Local,
+        local: LocalNode,
         incarnations: IncarnationMemory,
         max_links: int,
-        objection: Callable[[str], str] = lambda _: "",
+        ban_reason: Callable[[str], str] = lambda _: "",
     ) -> None:
-        """Judge for *node*; *objection* says why another one is turned away now, empty where it is not."""
+        """Decide for *node*; *ban_reason* returns why a peer is banned now, empty if it is not."""
         self._node = node
         self._local = local
         self._incarnations = incarnations
         self._max_links = max_links
-        self._objection = objection
-        self._held: dict[str, Held] = {}
+        self._ban_reason = ban_reason
+        self._current: dict[str, CurrentConnection] = {}
         self._seen: dict[str, tuple[str, int]] = {}
         self._last_order = 0
 
     def is_judge(self, node: str) -> bool:
-        """Whether this node numbers the connections with *node*."""
+        """Whether this node is the judge, which numbers the connections with *node*."""
         return self._node < node
 
-    def holds(self, node: str) -> bool:
-        """Whether a connection with *node* stands."""
-        return node in self._held
+    def has_connection(self, node: str) -> bool:
+        """Whether there is a current connection with *node*."""
+        return node in self._current
 
     def seen(self, node: str) -> tuple[str, int]:
-        """Return the nonce and the highest order seen from *node* as judge; ("", 0) before the first."""
+        """Return nonce and highest number seen from *node* as judge; ("", 0) before the first."""
         return self._seen.get(node, ("", 0))
 
     def version_with(self, hello: Hello) -> int | None:
-        """Return the highest protocol version both sides speak, None if there is none."""
+        """Return the highest protocol version that both sides support, None if there is none."""
         lowest, highest = PROTOCOL_VERSIONS
         version = min(highest, hello.highest)
         return version if version >= max(lowest, hello.lowest) else None
 
     def refuse_hello(self, peer: PeerIdentity, hello: Hello) -> Refusal | None:
-        """Return why the dialer *peer* is not let in, None if it is."""
+        """Return why the dialer *peer* is refused, None if it is not."""
         if self.version_with(hello) is None:
             lowest, highest = PROTOCOL_VERSIONS
             return Refusal(
@@ -85,36 +87,38 @@ class Admission:
             )
         return self.refuse(peer, hello) or self._refuse_duplicate(peer.node_id, hello)
 
-    def refuse(self, peer: PeerIdentity, words: Introduction) -> Refusal | None:
-        """Return why *peer*, dialer or listener, cannot be linked with whatever connection."""
+    def refuse(self, peer: PeerIdentity, introduction: Introduction) -> Refusal | None:
+        """Return why *peer*, dialer or listener, may not be linked on any connection, None if it may."""
         if refusal := refuse_role(peer):
             return refusal
         if peer.node_id == self._node:
-            return self._refuse_own_key(words)
-        if objection := self._objection(peer.node_id):
-            return Refusal("protocol", f"{peer.name} gets no link: {objection}")
-        if not words.claim.is_valid(peer.node_id, self._local.signer.verify):
-            reason = f"what {peer.name} says of its journal is not signed with the key of its certificate"
+            return self._refuse_own_key(introduction)
+        if ban_reason := self._ban_reason(peer.node_id):
+            return Refusal("protocol", f"{peer.name} gets no link: {ban_reason}")
+        if not introduction.claim.is_valid(peer.node_id, self._local.signer.verify):
+            reason = (
+                f"what {peer.name} claims about its journal is not signed with the key of its certificate"
+            )
             return Refusal("protocol", reason)
-        member = Member(peer.node_id, words.journal)
+        member = Member(peer.node_id, introduction.journal)
         known = self._incarnations.seen(member)
-        if known is not None and (refusal := _refuse_copy(peer.name, words.claim, known)):
+        if known is not None and (refusal := _refuse_copy(peer.name, introduction.claim, known)):
             return refusal
-        held = self._held.get(peer.node_id)
-        if held is not None and held.journal != words.journal:
+        current = self._current.get(peer.node_id)
+        if current is not None and current.journal != introduction.journal:
             return Refusal(
                 "twin",
                 f"another node with the certificate of {peer.name} ({short(peer.node_id)}) but another data "
                 "directory is linked: every device needs a certificate of its own",
             )
-        if held is None and len(self._held) >= self._max_links:
+        if current is None and len(self._current) >= self._max_links:
             return Refusal("full", f"there are {self._max_links} links already, the most a node has")
-        if known is None or known.claim is None or not _is_as_new(known, words.claim):
-            self._incarnations.save_claim(member, words.claim)
+        if known is None or known.claim is None or not _adds_nothing(known, introduction.claim):
+            self._incarnations.save_claim(member, introduction.claim)
         return None
 
-    def is_disowned_by(self, refusal: Refusal) -> bool:
-        """Whether *refusal* proves that this node's journal is a copy, by what its own key has signed."""
+    def proves_clone(self, refusal: Refusal) -> bool:
+        """Whether *refusal* proves that this node's journal is a copy: only its own signature proves it."""
         local, verify = self._local, self._local.signer.verify
         claim, cast = refusal.claim, refusal.cast
         if claim is not None and claim.journal == local.journal:
@@ -129,36 +133,36 @@ class Admission:
             return False
         return cast.vote.votes > local.votes() and cast.is_valid(verify)
 
-    def take_judged(self, node: str, words: Introduction, order: int) -> bool:
-        """Let the connection that the judge *node* numbered *order* stand, unless a later one was seen."""
+    def accept_numbered(self, node: str, introduction: Introduction, order: int) -> bool:
+        """Make the connection that the judge *node* numbered *order* current, unless a later one was seen."""
         nonce, highest = self.seen(node)
-        if nonce == words.nonce and order <= highest:
+        if nonce == introduction.nonce and order <= highest:
             return False
-        self._seen[node] = (words.nonce, order)
-        self._held[node] = Held(words.journal, words.incarnation, words.nonce, order)
+        self._seen[node] = (introduction.nonce, order)
+        self._current[node] = CurrentConnection(introduction.journal, introduction.nonce, order)
         return True
 
-    def take(self, node: str, words: Introduction) -> int:
-        """Let this connection with *node* stand, in place of any before; return its order.
+    def accept(self, node: str, introduction: Introduction) -> int:
+        """Make this connection with *node* the current one, replacing any other; return its number.
 
         Only the judge of the pair calls this.
         """
         self._last_order += 1
-        self._held[node] = Held(words.journal, words.incarnation, words.nonce, self._last_order)
+        self._current[node] = CurrentConnection(introduction.journal, introduction.nonce, self._last_order)
         return self._last_order
 
-    def stands(self, node: str, order: int) -> bool:
-        """Whether the connection of this *order* is (still) the one that stands with *node*."""
-        held = self._held.get(node)
-        return held is not None and held.order == order
+    def is_current(self, node: str, order: int) -> bool:
+        """Whether the connection numbered *order* is the current one with *node*."""
+        current = self._current.get(node)
+        return current is not None and current.order == order
 
     def release(self, node: str, order: int) -> None:
-        """Forget the connection with *node* of this *order*: it ended."""
-        if self.stands(node, order):
-            del self._held[node]
+        """Forget the connection with *node* numbered *order*: it has ended."""
+        if self.is_current(node, order):
+            del self._current[node]
 
-    def _refuse_own_key(self, words: Introduction) -> Refusal:
-        if words.nonce == self._local.nonce:
+    def _refuse_own_key(self, introduction: Introduction) -> Refusal:
+        if introduction.nonce == self._local.nonce:
             return Refusal("self", "this is the node's own address")
         return Refusal(
             "twin",
@@ -167,18 +171,18 @@ class Admission:
         )
 
     def _refuse_duplicate(self, node: str, hello: Hello) -> Refusal | None:
-        """Refuse a dialer whose link stands, unless it says that it has lost it."""
-        held = self._held.get(node)
-        if held is None or held.nonce != hello.nonce or not self.is_judge(node):
+        """Refuse a dialer that is linked already, unless it says that it has lost that link."""
+        current = self._current.get(node)
+        if current is None or current.nonce != hello.nonce or not self.is_judge(node):
             return None
         has_seen = hello.seen if hello.seen_nonce == self._local.nonce else 0
-        if has_seen >= held.order:
+        if has_seen >= current.order:
             return None
         return Refusal("duplicate", "the two nodes are linked already")
 
 
 def refuse_role(peer: PeerIdentity) -> Refusal | None:
-    """Return why the certificate of *peer* admits to no link, None if it does: before anything it says."""
+    """Return why the certificate of *peer* permits no link, None if it does. Check it before any frame."""
     if peer.role == "node":
         return None
     return Refusal(
@@ -186,17 +190,17 @@ def refuse_role(peer: PeerIdentity) -> Refusal | None:
     )
 
 
-def _refuse_copy(name: str, claim: Claim, known: Seen) -> Refusal | None:
-    """Return why *claim* of the node *name* is that of a copy, given what is *known* of the same journal."""
+def _refuse_copy(name: str, claim: Claim, known: JournalEvidence) -> Refusal | None:
+    """Return why *claim* is that of a copied journal, given what is *known* of it; None if it is not."""
     last = known.claim
     if last is not None and (
         claim.incarnation < last.incarnation
         or (claim.incarnation == last.incarnation and claim.nonce != last.nonce)
     ):
         which = "another" if claim.incarnation == last.incarnation else "a later"
-        what = f"it says start {claim.incarnation}, and {which} start {last.incarnation} was seen"
+        what = f"it claims start {claim.incarnation}, and {which} start {last.incarnation} was seen"
     elif claim.votes < known.votes:
-        what = f"it says that it has cast {claim.votes} votes, and {known.votes} were seen"
+        what = f"it claims {claim.votes} cast votes, and {known.votes} were seen"
     else:
         return None
     reason = (
@@ -206,7 +210,7 @@ def _refuse_copy(name: str, claim: Claim, known: Seen) -> Refusal | None:
     return Refusal("cloned", reason, last, known.cast)
 
 
-def _is_as_new(known: Seen, claim: Claim) -> bool:
-    """Whether *claim* says no more than what is *known*."""
+def _adds_nothing(known: JournalEvidence, claim: Claim) -> bool:
+    """Whether *claim* adds nothing to what is *known*."""
     last = known.claim
     return last is not None and last.nonce == claim.nonce and known.votes >= claim.votes

@@ -1,12 +1,12 @@
-"""A link: one control connection between two nodes that have agreed on it.
+"""A link: the one control connection between two nodes.
 
-It carries frames both ways until one side says BYE, breaks the protocol, or falls silent. Silence has its own
-deadline since a half-open TCP connection says nothing by itself; each side pings when it has sent nothing
-else for a while. What waits to be sent is bounded: a peer that does not read loses its link instead of
-filling this node's memory.
+It carries frames in both directions until one side sends BYE, violates the protocol, or is silent for too
+long. A half-open TCP connection reports nothing, so silence has its own deadline, and each side pings when it
+has sent nothing else for a while. The send queue is bounded: a peer that does not read loses its link and
+cannot fill this node's memory.
 
-A link works where bytes arrive and where frames are sent, without a task of its own in between: frames are
-handled as soon as they are read, what is sent in one turn of the event loop goes out at its end as one write.
+A link has no task for its frames. It handles them in the callback that receives them, and writes what was
+queued in one turn of the event loop at the end of that turn, in one write.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from p2pfl.errors import FrameError, PeerError, VersionError
 from p2pfl.messages import Message
 from p2pfl.net.links.handshake import MAX_REASON_CHARACTERS
 from p2pfl.net.links.peers import LinkedPeer
-from p2pfl.net.links.rate_limits import Gate, Verdict
+from p2pfl.net.links.rate_limits import LinkRateLimiter, RateDecision
 from p2pfl.net.transport.stream import FrameStream
 from p2pfl.text import one_line
 from p2pfl.wire.codec import ControlFrame
@@ -29,19 +29,19 @@ from p2pfl.wire.links import Bye, Call, CallFailed, Hello, Peers, Ping, Pong, Re
 
 logger = logging.getLogger(__name__)
 
-SECOND_LOOK = 0.2
-"""Share of the silence deadline a silent peer gets once more: this node may itself have been busy or asleep,
-and the peer's bytes lie unread in the kernel."""
+SILENCE_GRACE = 0.2
+"""Share of the silence deadline that a silent peer gets in addition: this node may itself have been busy or
+asleep, with bytes of the peer unread in the kernel."""
 
 RTT_SECONDS = 2.0
-"""Between pings on a link that is never idle, so that its round-trip time is known all the same."""
+"""Between pings on a link that is never idle, which measure its round-trip time."""
 
-Brought = Peers | Call | CallFailed | Message
-"""What a link brings that is not its own affair."""
+DeliveredFrame = Peers | Call | CallFailed | Message
+"""Frames that the link does not handle itself."""
 
 
 class Link:
-    """An established link. Call `run` once; it returns when the link has ended."""
+    """An established link. Call `run` once: it returns when the link has ended."""
 
     def __init__(
         self,
@@ -49,52 +49,52 @@ class Link:
         peer: LinkedPeer,
         order: int,
         settings: NetSettings,
-        on_frame: Callable[[Link, Brought], None],
-        gate: Gate | None = None,
+        on_frame: Callable[[Link, DeliveredFrame], None],
+        limiter: LinkRateLimiter | None = None,
     ) -> None:
-        """Run nothing yet; *gate* judges how much the peer may send, without one that is anything."""
+        """Run nothing yet; *limiter* limits what the peer may send: without it there is no limit."""
         self.stream = stream
         self.peer = peer
         self.order = order
         self._settings = settings
         self._on_frame = on_frame
-        self._gate = gate
+        self._limiter = limiter
         self._loop = asyncio.get_running_loop()
         self._queue: list[bytes] = []
         self._queued_bytes = 0
-        """In the queue, and in a connection that is full."""
+        """In the queue, and in the full buffer of the transport."""
         self._is_flush_due = False
         self._too_long: set[type[ControlFrame]] = set()
-        """Kinds of frames of which one did not fit the limit."""
+        """Kinds of frames of which one exceeded the size limit."""
         self._closing: str | None = None
-        """Why the link ends as soon as what is queued is out."""
+        """Why the link ends once the queue is written; None while it does not."""
         self._is_broken = False
-        """Whether the peer broke the protocol: nothing after that has a meaning."""
+        """Whether the peer violated the protocol: later frames are ignored."""
         self._is_polite = False
         self._ended: asyncio.Future[str] = self._loop.create_future()
         self._fault: Exception | None = None
-        """Ours, met in handling a frame."""
+        """An exception raised while a frame was handled."""
         self._sent_at = self._loop.time()
         self._pinged_at: float | None = None
-        """When the ping that is not answered yet went out, on a clock finer than uvloop's milliseconds."""
+        """When the unanswered ping was sent, on a clock finer than uvloop's milliseconds."""
         self._ping_at = 0.0
-        """When the next ping is due although there is something else to send."""
+        """When the next ping is due on a link that is not idle."""
         self.rtt: float | None = None
-        """Seconds from the last answered ping to its answer; None before the first."""
+        """Round-trip time of the last answered ping, in seconds; None before the first."""
 
     def send(self, frame: ControlFrame) -> bool:
-        """Queue *frame*; return False when it cannot be sent: the link ends, or the frame is too long."""
+        """Queue *frame*; return False if the link is ending or the frame is too long."""
         if self._closing is not None or self._ended.done():
             return False
         try:
             data = self.stream.encode(frame)
         except FrameError as error:
-            # Once for each kind of frame: most are repeated every second.
+            # Logged as an error once for each kind of frame: most frames are repeated every second.
             level = logging.DEBUG if type(frame) in self._too_long else logging.ERROR
             self._too_long.add(type(frame))
             logger.log(
                 level,
-                "a %s for %s cannot be sent, which keeps this device from its part in the run: %s",
+                "a %s for %s cannot be sent, so this device cannot take part in the run: %s",
                 type(frame).__name__,
                 self.peer.name,
                 error,
@@ -107,23 +107,23 @@ class Link:
         return True
 
     def close(self, reason: str) -> None:
-        """Send what is queued, then BYE with *reason*, then close."""
+        """Send the queued frames, then BYE with *reason*, then close."""
         if self.send(Bye(one_line(reason, MAX_REASON_CHARACTERS))):
             self._closing = reason
 
     def cut(self, reason: str) -> None:
-        """End the link at once; what is queued is lost."""
+        """End the link at once; queued frames are lost."""
         if not self._ended.done():
             self._ended.set_result(reason)
 
     async def run(self) -> str:
-        """Read and write until the link ends; return why, in half a sentence. Call `end` after that.
+        """Read and write until the link ends; return the reason, in half a sentence. Then call `end`.
 
-        What the handler of a frame raises ends the link too, and is raised here.
+        An exception raised by the handler of a frame also ends the link, and is raised here.
         """
         tasks = [asyncio.create_task(self._keep_alive()), asyncio.create_task(self._watch())]
         try:
-            self.stream.hand_over(self)
+            self.stream.set_handler(self)
             reason = await self._ended
             if self._fault is not None:
                 raise self._fault
@@ -137,23 +137,23 @@ class Link:
             await asyncio.wait(tasks)
 
     async def end(self) -> None:
-        """Close the connection: after last words, where it was not cut."""
+        """Close the connection: after its last frame has arrived, unless the link was cut."""
         if self._is_polite:
             await self.stream.finish()
         else:
             self.stream.abort()
 
-    # --- what the peer sends --------------------------------------------------------------------------------
+    # --- receiving ------------------------------------------------------------------------------------------
 
-    def arrived(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         """Handle the frames in *data*."""
         if self._is_over():
             return
         try:
-            if not self._admits(len(data)):
+            if not self._is_within_limits(len(data)):
                 return
             for frame in self.stream.frames(data):
-                if self._admits(frame):
+                if self._is_within_limits(frame):
                     self._handle(frame)
                 if self._is_over():
                     return
@@ -165,12 +165,12 @@ class Link:
             self._fault = error
             self.cut("a fault in this node ended the link")
 
-    def lost(self, error: Exception | None) -> None:
-        """End the link with its connection."""
+    def connection_lost(self, error: Exception | None) -> None:
+        """End the link: its connection has ended."""
         if self._ended.done():
             return
         if self._is_broken and self._closing is not None:
-            self._end(self._closing)  # that cannot be told any more, but stays the reason
+            self._end(self._closing)  # it cannot be sent any more, but remains the reason
         elif error is not None:
             self._end(f"the connection broke ({getattr(error, 'strerror', None) or error})")
         else:
@@ -181,16 +181,16 @@ class Link:
             else:
                 self._end("it closed the connection")
 
-    def _admits(self, what: ControlFrame | int) -> bool:
-        """Whether a frame, or so many bytes, are to be looked at; a peer that goes on loses the link."""
-        verdict = self._gate.judge(what) if self._gate is not None else Verdict.TAKE
-        if verdict is Verdict.CUT:
+    def _is_within_limits(self, what: ControlFrame | int) -> bool:
+        """Whether a frame, or a number of bytes, is within the limits; far beyond them, end the link."""
+        decision = self._limiter.check(what) if self._limiter is not None else RateDecision.ACCEPT
+        if decision is RateDecision.DISCONNECT:
             kind = "bytes" if isinstance(what, int) else type(what).__name__.upper()
-            self._refuse(f"it sent {kind} without end")
-        return verdict is Verdict.TAKE
+            self._refuse(f"it sent too many {kind}")
+        return decision is RateDecision.ACCEPT
 
     def _is_over(self) -> bool:
-        """Whether what still arrives is not looked at any more."""
+        """Whether frames that still arrive are ignored."""
         return self._is_broken or self._ended.done()
 
     def _handle(self, frame: ControlFrame) -> None:
@@ -205,7 +205,7 @@ class Link:
                 self._end(f"it ended the link: {one_line(frame.reason, MAX_REASON_CHARACTERS)}")
             case Hello() | Welcome() | Ready():
                 self._refuse(f"a second {type(frame).__name__.upper()} came")
-            case _:
+            case _:  # mypy narrows the rest to DeliveredFrame
                 self._on_frame(self, frame)
 
     def _ponged(self) -> None:
@@ -214,7 +214,7 @@ class Link:
             self._pinged_at = None
 
     def _refuse(self, what: str) -> None:
-        """Tell the peer that it broke the protocol, and end."""
+        """Send a REFUSAL because the peer violated the protocol, and end the link."""
         self._is_broken = True
         self._closing = f"it broke the protocol: {what}"
         self._enqueue(self.stream.encode(Refusal("protocol", one_line(what, MAX_REASON_CHARACTERS))))
@@ -226,15 +226,15 @@ class Link:
         self._enqueue(self.stream.encode(Refusal("version", error.for_peer)))
 
     def _end(self, reason: str) -> None:
-        """End the link in agreement: what was written still arrives."""
+        """End the link gracefully: written frames still arrive."""
         if not self._ended.done():
             self._is_polite = True
             self._ended.set_result(reason)
 
-    # --- what the peer is sent ------------------------------------------------------------------------------
+    # --- sending --------------------------------------------------------------------------------------------
 
-    def may_write(self) -> None:
-        """Go on after the connection was full."""
+    def writing_resumed(self) -> None:
+        """Continue writing."""
         self._plan_flush()
 
     def _enqueue(self, data: bytes) -> None:
@@ -243,13 +243,13 @@ class Link:
         self._plan_flush()
 
     def _plan_flush(self) -> None:
-        """Write what is queued when those who run now have had their say."""
+        """Write the queue at the end of this turn of the event loop."""
         if not self._is_flush_due:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Write what is queued unless the connection is full, and end the link after its last words."""
+        """Write the queue unless the transport is full; end the link after its last frame."""
         self._is_flush_due = False
         if self._ended.done() or self.stream.is_full():
             return
@@ -272,14 +272,14 @@ class Link:
         self.stream.put(data)
 
     def _ping(self, now: float) -> bytes:
-        """Return a ping, of which the time is taken if no earlier one is open."""
+        """Return a ping; measure its round trip if no earlier ping is unanswered."""
         self._ping_at = now + RTT_SECONDS
         if self._pinged_at is None:
             self._pinged_at = time.perf_counter()
         return self.stream.encode(Ping())
 
     async def _keep_alive(self) -> None:
-        """Ping when nothing was sent for a while, as long as the peer reads."""
+        """Ping when nothing was sent for a while, unless the transport is full."""
         while True:
             now = self._loop.time()
             rest = self._sent_at + self._settings.ping_seconds - now
@@ -290,14 +290,14 @@ class Link:
             await asyncio.sleep(rest)
 
     async def _watch(self) -> None:
-        """Cut the link when nothing has been heard for too long."""
+        """Cut the link when nothing was received for too long."""
         silence = self._settings.silence_seconds
         while True:
             heard_at = self.stream.heard_at
             await asyncio.sleep(max(0.0, heard_at + silence - self._loop.time()))
             if self.stream.heard_at != heard_at:
                 continue
-            await asyncio.sleep(silence * SECOND_LOOK)
+            await asyncio.sleep(silence * SILENCE_GRACE)
             if self.stream.heard_at == heard_at:
                 self.cut(f"nothing was heard from it for {silence:g} s")
                 return

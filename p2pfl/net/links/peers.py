@@ -1,4 +1,4 @@
-"""Who is who on the network: this node and its peers, as the rest of the node gets to see them."""
+"""The node itself, its linked peers, and the callbacks of the mesh, as the rest of the node uses them."""
 
 from __future__ import annotations
 
@@ -7,75 +7,75 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from p2pfl.messages import Member, Message
-from p2pfl.proofs import Claim, Seen, Signer, sign_claim
+from p2pfl.proofs import Claim, JournalEvidence, Signer, sign_claim
 
 
 @dataclass(frozen=True)
-class Local:
-    """What this node says of itself in HELLO, and what it signs that with."""
+class LocalNode:
+    """What this node states about itself in HELLO and WELCOME, and the key that signs it."""
 
     journal: str
     incarnation: int
     nonce: str
     """16 random bytes in hex, new at each start of the process."""
     version: str
-    """Of the software."""
+    """Version of the software."""
     votes: Callable[[], int]
-    """Returns how many votes the journal has cast, durably."""
+    """Returns how many votes the journal has durably cast."""
     signer: Signer
 
     def claim(self, node: str) -> Claim:
-        """Return what this node, with the id *node*, says of its journal now."""
+        """Return the current, signed claim of this node, whose id is *node*, about its journal."""
         return sign_claim(self.signer, Member(node, self.journal), self.incarnation, self.nonce, self.votes())
 
 
 @dataclass(frozen=True)
 class LinkedPeer:
-    """The other end of a link. Node id, name and role are its certificate's, the rest its own words."""
+    """The peer of a link. Its certificate proves node id, name and role; the peer itself states the rest."""
 
     member: Member
     name: str
     role: str
     address: str
-    """Where it can be reached, as far as this node knows: the address dialled, or its source address with
+    """Where it can probably be reached: the address this node dialled, or the peer's source address with
     the port it announced."""
     incarnation: int
     nonce: str
 
 
 class IncarnationMemory(Protocol):
-    """What is remembered of other nodes' journals, their starts and votes: copies of a journal show by it."""
+    """Persistent memory of other journals' incarnations and votes, which exposes copies of a journal."""
 
-    def seen(self, member: Member) -> Seen | None:
-        """Return the last that *member* has shown."""
+    def seen(self, member: Member) -> JournalEvidence | None:
+        """Return the latest that was seen of *member*."""
 
     def save_claim(self, member: Member, claim: Claim) -> None:
-        """Remember what *member* claims; durable on return."""
+        """Store what *member* claims; it is durable on return."""
 
 
 class MeshListener(Protocol):
-    """Who is told what happens on the mesh, in the event loop, never from inside a call to the mesh."""
+    """Callbacks of the mesh. They run in the event loop, never inside a call to the mesh."""
 
     def linked(self, peer: LinkedPeer) -> None:
-        """Take note that a link to *peer* is up, past TLS and HELLO. Told once until `unlinked`."""
+        """Handle a new link to *peer*, after TLS and HELLO; called once until `unlinked`."""
 
     def unlinked(self, peer: LinkedPeer, reason: str) -> None:
-        """Take note that the link to *peer* ended."""
+        """Handle the end of the link to *peer*."""
 
     def received(self, peer: LinkedPeer, message: Message) -> None:
-        """Take *message*, which came on the link to *peer*."""
+        """Handle *message*, received on the link to *peer*."""
 
     def refused(self, address: str, reason: str) -> None:
-        """Tell people of a connection that one side refused; repeats come once a minute at most."""
+        """Report a refused connection to the user; the same one at most once a minute."""
 
-    def unreached(self, address: str, reason: str, *, is_refused: bool) -> None:
-        """Tell people why the listed *address* leads nowhere; with an empty *reason*, that it does again.
+    def unreachable(self, address: str, reason: str, *, is_refused: bool) -> None:
+        """Report why the listed *address* cannot be reached; if *reason* is empty, that it can again.
 
-        With *is_refused* one side refused the other, which `refused` was told too.
+        With *is_refused* one side refused the other; `refused` was called too.
         """
 
     def served(self, name: str, done: int, total: int) -> None:
-        """Tell people how far a long blob is sent to the peer *name*, some times a second: bytes of bytes."""
+        """Report, a few times a second, that *done* of *total* bytes of a long blob were sent to *name*."""
 
-    def disowned(self, reason: str) -> None:
-        """Stop: a peer has proved a later state of this node's journal, so the journal is a copy."""
+    def journal_cloned(self, reason: str) -> None:
+        """Stop the node: a peer has proved a later state of its journal, so the journal here is a copy."""

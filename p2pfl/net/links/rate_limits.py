@@ -1,11 +1,11 @@
-"""How much one peer may send: a budget for each kind of frame, filled again with time.
+"""Limits how much each peer may send: token buckets for each kind of frame, for bytes, and for new links.
 
-An honest node sends some frames a second, and some thousands where rounds take milliseconds. Everything it
-sends costs the receiver: time to decode, an answer from the journal, a line on a screen. So each kind has a
-*rate* and a *burst*, far above what honest nodes need (`BUDGETS` says why). What is beyond is not looked at.
-A peer that goes on has its link cut and is turned away for a while.
+An honest node sends a few frames a second, and thousands where rounds take milliseconds. Each frame costs
+the receiver: decoding, an answer from the journal, a line on a screen. So each kind has a *rate* and a
+*burst*, far above what an honest node needs (`FRAME_LIMITS` gives the reasons). Frames beyond the limit are
+dropped. A peer that still continues is disconnected and banned for a while.
 
-Budgets belong to nodes, not to links: a new link fills none.
+A limit belongs to a node, not to a link: a new link does not refill its buckets.
 """
 
 from __future__ import annotations
@@ -19,154 +19,159 @@ from p2pfl.wire import links
 from p2pfl.wire.codec import ControlFrame
 
 
-class Budget(NamedTuple):
-    """What a peer may send of one kind of frame."""
+class RateLimit(NamedTuple):
+    """What a peer may send of one kind."""
 
     rate: float
-    """Frames a second, for ever."""
+    """Frames (or bytes, or links) a second."""
     burst: float
-    """Frames at once; as many beyond the budget are dropped before the link is cut."""
+    """Frames at once; as many beyond the limit are dropped before the link is cut."""
 
 
-ROUNDS = Budget(3000, 15_000)
-"""Messages of rounds, STATUS and pings: a round of a few milliseconds takes ten of a peer."""
+DEFAULT_LIMIT = RateLimit(3000, 15_000)
+"""For messages of rounds, STATUS and pings: in a round of a few milliseconds a peer sends ten."""
 
-BUDGETS: dict[type, Budget] = {
-    messages.Offer: Budget(2, 20),  # one a run, repeated each second until it is taken
-    messages.Card: Budget(2, 40),  # on a new link, and with each STATUS of a node that is no member
-    messages.DeviceInfo: Budget(1, 20),  # on a new link, and when a device or its data changed
-    messages.Decline: Budget(
-        20, 200
-    ),  # an answer to each STATUS of a run without a commit that came to nothing
-    messages.ControlRequest: Budget(
-        5, 100
-    ),  # an operator's hand, relayed, and repeated to whoever comes to a round
-    messages.RecordsRequest: Budget(
-        50, 500
-    ),  # each is answered with a megabyte: who catches up waits for each answer
-    messages.Records: Budget(100, 1000),  # the answers, and to messages of rounds that are decided
-    messages.Report: Budget(200, 2000),  # one a round
-    messages.Commit: Budget(200, 2000),  # one a round; each has a quorum's signatures to check
-    messages.Promise: Budget(1000, 5000),  # one for each candidate of a round; each has a signature to check
-    messages.Accepted: Budget(1000, 5000),  # the same
-    links.Peers: Budget(5, 600),  # one on a new link, and one for each node that is linked there later
-    links.Call: Budget(50, 1000),  # one for each bulk connection that the caller cannot make: four at a time
-    links.CallFailed: Budget(50, 1000),  # the answers
+FRAME_LIMITS: dict[type, RateLimit] = {
+    # One for each run, repeated each second until it is accepted.
+    messages.Offer: RateLimit(2, 20),
+    # On a new link, and with each STATUS of a node that is no member.
+    messages.Card: RateLimit(2, 40),
+    # On a new link, and when a device or its data has changed.
+    messages.DeviceInfo: RateLimit(1, 20),
+    # The answer to each STATUS of a run that ended without a commit.
+    messages.Decline: RateLimit(20, 200),
+    # Entered by an operator, relayed, and repeated to each node that enters a round.
+    messages.ControlRequest: RateLimit(5, 100),
+    # The answer has a megabyte, and a node that catches up waits for it before its next request.
+    messages.RecordsRequest: RateLimit(50, 500),
+    # Those answers, and answers to messages of decided rounds.
+    messages.Records: RateLimit(100, 1000),
+    # One a round.
+    messages.Report: RateLimit(200, 2000),
+    # One a round; the receiver checks a quorum of signatures.
+    messages.Commit: RateLimit(200, 2000),
+    # One for each candidate of a round; the receiver checks one signature.
+    messages.Promise: RateLimit(1000, 5000),
+    messages.Accepted: RateLimit(1000, 5000),
+    # One on a new link, and one for each node that the peer links to later.
+    links.Peers: RateLimit(5, 600),
+    # One for each bulk connection that the puller cannot dial (four at a time), and the answers.
+    links.Call: RateLimit(50, 1000),
+    links.CallFailed: RateLimit(50, 1000),
 }
-"""By kind of frame; all others are messages of rounds."""
+"""By kind of frame; all others have `DEFAULT_LIMIT`."""
 
-BYTES = Budget(32 * 2**20, 512 * 2**20)
-"""Bytes of all frames: records of a long run come as fast as a network is, for some seconds."""
+BYTE_LIMIT = RateLimit(32 * 2**20, 512 * 2**20)
+"""For the bytes of all frames: the records of a long run arrive at full network speed for some seconds."""
 
-LINKS = Budget(0.5, 30)
-"""New links: a bad network makes one every few seconds."""
+LINK_LIMIT = RateLimit(0.5, 30)
+"""For new links: on a bad network a node needs one every few seconds."""
 
-SILENT = 600.0
-"""Seconds after which nothing is remembered of a node that sent nothing."""
+IDLE_SECONDS = 600.0
+"""The buckets of a node that has sent nothing for so long are dropped first."""
 
 MAX_REMEMBERED = 1024
-"""Nodes of which is remembered what they sent: four times the largest roster."""
+"""Nodes whose buckets are kept: four times the largest roster."""
 
 
-class Verdict(Enum):
+class RateDecision(Enum):
     """What to do with a frame."""
 
-    TAKE = "take it"
-    DROP = "it is too much: do not look at it"
-    CUT = "it goes on: end the link"
+    ACCEPT = "within the limit: handle it"
+    DROP = "beyond the limit: ignore it"
+    DISCONNECT = "far beyond the limit: end the link"
 
 
-class Bucket:
-    """What is left of one budget."""
+class TokenBucket:
+    """The tokens left of one rate limit."""
 
-    def __init__(self, budget: Budget, now: float) -> None:
-        self._budget = budget
-        self._left = budget.burst
-        self._at = now
+    def __init__(self, limit: RateLimit, now: float) -> None:
+        self._limit = limit
+        self._tokens = limit.burst
+        self._updated_at = now
 
-    def take(self, amount: float, now: float) -> Verdict:
-        """Take *amount* out. Beyond the budget that is a debt, which grows up to another burst."""
-        rate, burst = self._budget
-        self._left = min(burst, self._left + (now - self._at) * rate) - amount
-        self._at = now
-        if self._left >= 0:
-            return Verdict.TAKE
-        if self._left < -burst:
-            self._left = -burst
-            return Verdict.CUT
-        return Verdict.DROP
+    def take(self, amount: float, now: float) -> RateDecision:
+        """Take *amount* tokens. The count may become negative, down to another burst."""
+        rate, burst = self._limit
+        self._tokens = min(burst, self._tokens + (now - self._updated_at) * rate) - amount
+        self._updated_at = now
+        if self._tokens >= 0:
+            return RateDecision.ACCEPT
+        if self._tokens < -burst:
+            self._tokens = -burst
+            return RateDecision.DISCONNECT
+        return RateDecision.DROP
 
 
-class Allowance:
-    """What is left of the budgets of one node."""
+class NodeQuota:
+    """The token buckets of one node, and its ban."""
 
     def __init__(self, now: float) -> None:
-        self._buckets: dict[type, Bucket] = {}
-        self._bytes = Bucket(BYTES, now)
-        self._links = Bucket(LINKS, now)
+        self._frames: dict[type, TokenBucket] = {}
+        self._bytes = TokenBucket(BYTE_LIMIT, now)
+        self._links = TokenBucket(LINK_LIMIT, now)
         self.used_at = now
-        self.barred_until = 0.0
-        """Until then the node gets no link."""
-        self.barred_for = ""
+        self.banned_until = 0.0
+        self.ban_reason = ""
 
-    def take(self, frame: ControlFrame, now: float) -> Verdict:
+    def take(self, frame: ControlFrame, now: float) -> RateDecision:
         """Return what to do with *frame*."""
         self.used_at = now
-        kind = type(frame) if type(frame) in BUDGETS else object
-        bucket = self._buckets.get(kind)
+        kind = type(frame) if type(frame) in FRAME_LIMITS else object
+        bucket = self._frames.get(kind)
         if bucket is None:
-            bucket = self._buckets[kind] = Bucket(BUDGETS.get(kind, ROUNDS), now)
+            bucket = self._frames[kind] = TokenBucket(FRAME_LIMITS.get(kind, DEFAULT_LIMIT), now)
         return bucket.take(1, now)
 
-    def take_bytes(self, size: int, now: float) -> Verdict:
-        """Return what to do about *size* bytes that have arrived: they are taken, or the link is cut."""
-        verdict = self._bytes.take(size, now)
-        return verdict if verdict is Verdict.CUT else Verdict.TAKE
+    def take_bytes(self, size: int, now: float) -> RateDecision:
+        """Return what to do about *size* received bytes: ACCEPT or DISCONNECT."""
+        decision = self._bytes.take(size, now)
+        return decision if decision is RateDecision.DISCONNECT else RateDecision.ACCEPT
 
-    def link(self, now: float) -> Verdict:
+    def take_link(self, now: float) -> RateDecision:
         """Return whether the node may have one more link."""
         self.used_at = now
         return self._links.take(1, now)
 
 
-class Gate:
-    """Judges what arrives on one link."""
+class LinkRateLimiter:
+    """Applies the limits of one node to what arrives on a link."""
 
-    def __init__(self, node: str, allowances: Allowances, tell: Callable[[str], None]) -> None:
-        """Judge the frames of *node*; *tell* is told of what it sends too much."""
+    def __init__(self, node: str, quotas: Quotas, notify: Callable[[str], None]) -> None:
+        """Limit the frames of *node*; *notify* is called with a sentence when some are dropped."""
         self._node = node
-        self._allowances = allowances
-        self._tell = tell
+        self._quotas = quotas
+        self._notify = notify
 
-    def judge(self, what: ControlFrame | int) -> Verdict:
-        """Return what to do with a frame, or with a number of bytes; who is to be cut is turned away."""
-        allowance, now = self._allowances.of(self._node), self._allowances.now
+    def check(self, what: ControlFrame | int) -> RateDecision:
+        """Return what to do with a frame, or with a number of bytes; DISCONNECT also bans the node."""
+        quota, now = self._quotas.of(self._node), self._quotas.now
         if isinstance(what, int):
-            verdict, kind = allowance.take_bytes(what, now), "bytes"
+            decision, kind = quota.take_bytes(what, now), "bytes"
         else:
-            verdict, kind = allowance.take(what, now), type(what).__name__.upper()
-        if verdict is Verdict.DROP:
-            self._tell(f"it sends more {kind} than any node needs; what is too much is not looked at")
-        elif verdict is Verdict.CUT:
-            self._allowances.bar(self._node, f"it sent {kind} without end")
-        return verdict
+            decision, kind = quota.take(what, now), type(what).__name__.upper()
+        if decision is RateDecision.DROP:
+            self._notify(f"it sends more {kind} than any node needs; the excess is ignored")
+        elif decision is RateDecision.DISCONNECT:
+            self._quotas.ban(self._node, f"it sent too many {kind}")
+        return decision
 
 
-class Allowances:
-    """What is left of the budgets of all nodes, linked or not."""
+class Quotas:
+    """The quotas of all nodes, linked or not."""
 
-    def __init__(self, clock: Callable[[], float], barred_seconds: float) -> None:
+    def __init__(self, clock: Callable[[], float], ban_seconds: float) -> None:
         self._clock = clock
-        self._barred_seconds = barred_seconds
-        self._nodes: dict[str, Allowance] = {}
+        self._ban_seconds = ban_seconds
+        self._nodes: dict[str, NodeQuota] = {}
 
-    def of(self, node: str) -> Allowance:
-        """Return the allowance of *node*."""
-        allowance = self._nodes.get(node)
-        if allowance is None:
+    def of(self, node: str) -> NodeQuota:
+        """Return the quota of *node*."""
+        quota = self._nodes.get(node)
+        if quota is None:
             self._make_room()
-            allowance = self._nodes[node] = Allowance(self._clock())
-        return allowance
+            quota = self._nodes[node] = NodeQuota(self._clock())
+        return quota
 
     @property
     def now(self) -> float:
@@ -174,26 +179,26 @@ class Allowances:
         return self._clock()
 
     def count_link(self, node: str) -> None:
-        """Take note of a new link to *node*; turn it away if there are too many."""
-        if self.of(node).link(self._clock()) is not Verdict.TAKE:
-            self.bar(node, "it makes new links without end")
+        """Count a new link to *node*; ban the node if there are too many."""
+        if self.of(node).take_link(self._clock()) is not RateDecision.ACCEPT:
+            self.ban(node, "it makes too many new links")
 
-    def bar(self, node: str, reason: str) -> None:
-        """Turn *node* away for a while because of *reason*."""
-        allowance = self.of(node)
-        allowance.barred_until, allowance.barred_for = self._clock() + self._barred_seconds, reason
+    def ban(self, node: str, reason: str) -> None:
+        """Refuse links to *node* for a while because of *reason*."""
+        quota = self.of(node)
+        quota.banned_until, quota.ban_reason = self._clock() + self._ban_seconds, reason
 
-    def objection(self, node: str) -> str:
-        """Return why *node* gets no link now; empty where it may."""
-        allowance, now = self._nodes.get(node), self._clock()
-        if allowance is None or now >= allowance.barred_until:
+    def ban_reason(self, node: str) -> str:
+        """Return why *node* is banned now; empty if it is not."""
+        quota = self._nodes.get(node)
+        if quota is None or self._clock() >= quota.banned_until:
             return ""
-        return f"{allowance.barred_for}; it is turned away for {self._barred_seconds:g} s"
+        return f"{quota.ban_reason}; it is banned for {self._ban_seconds:g} s"
 
     def _make_room(self) -> None:
         if len(self._nodes) < MAX_REMEMBERED:
             return
         now = self._clock()
-        old = [node for node, one in self._nodes.items() if now - one.used_at > SILENT]
+        old = [node for node, one in self._nodes.items() if now - one.used_at > IDLE_SECONDS]
         for node in old or [min(self._nodes, key=lambda node: self._nodes[node].used_at)]:
             del self._nodes[node]

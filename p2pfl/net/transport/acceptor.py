@@ -1,10 +1,10 @@
-"""The listening side: accepts connections, bounds the nameless ones, and sorts them by purpose.
+"""Accepts connections, limits the unidentified ones, and passes each to the handler of its ALPN name.
 
-Until a connection has passed TLS and said what it wants it is *pending*. There is a limit on pending
-connections in all and from one address, and a deadline for each, a short one for its first byte: strangers
-can take neither file descriptors nor memory for long. Nor can they close the door: where there are too
-many, the oldest one from the address with most of them makes room, and addresses where nodes are known to
-be do not count among the others.
+A connection is *pending* until it has passed TLS and its first frame was handled. Pending connections are
+limited in total and for each source address, and each has a deadline, with a shorter one for its first byte.
+So strangers cannot hold file descriptors or memory for long. Nor can they lock nodes out: beyond the limit,
+the oldest pending connection of the address with most of them is closed, and connections from addresses of
+known nodes are counted apart.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from p2pfl.identity.credentials import Credentials
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.net.transport import sockets
 from p2pfl.net.transport.stream import FrameStream, StreamProtocol
-from p2pfl.net.transport.tasks import Tasks
+from p2pfl.net.transport.tasks import BackgroundTasks
 from p2pfl.net.transport.tls import authenticate, secure, server_context
 from p2pfl.text import one_line
 from p2pfl.wire.links import Refusal
@@ -33,15 +32,14 @@ from p2pfl.wire.links import Refusal
 logger = logging.getLogger(__name__)
 
 ACCEPT_PAUSE_SECONDS = 0.5
-"""After a failed accept, usually for want of file descriptors: time for some to be given back."""
+"""Delay after a failed accept, which usually lacks file descriptors, until some are free again."""
 
-Serve = Callable[[], Awaitable[None]]
-"""What goes on with a connection once it is not pending any more."""
+ConnectionServer = Callable[[], Awaitable[None]]
+"""Serves a connection that is not pending any more."""
 
-
-Purpose = Callable[[FrameStream, PeerIdentity, str], Awaitable[Serve | None]]
-"""Hears what the peer wants, which came from the host named, while the connection is pending. Returns what to
-go on with, None for nothing; raises `HandshakeRefused` when it was refused and is closed."""
+AlpnHandler = Callable[[FrameStream, PeerIdentity, str], Awaitable[ConnectionServer | None]]
+"""Handles the first frames of a pending connection from a peer, whose host is the last argument. Returns what
+serves the connection afterwards, or None; raises `HandshakeRefused` if it refused and closed it."""
 
 
 class ConnectionAcceptor:
@@ -51,33 +49,34 @@ class ConnectionAcceptor:
         self,
         credentials: Credentials,
         settings: NetSettings,
-        purposes: Mapping[str, Purpose],
-        refused: Callable[[str, str], None],
+        handlers: Mapping[str, AlpnHandler],
+        on_refusal: Callable[[str, str], None],
         is_known: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """Open nothing yet; *purposes* are what connections may be for, by their ALPN names.
+        """Open nothing yet; *handlers* are keyed by ALPN name.
 
-        *is_known* says whether nodes are known at an address: strangers do not take their places.
+        *on_refusal* is called with a host and a reason; *is_known* says whether a host is that of a known
+        node.
         """
         self._credentials = credentials
         self._settings = settings
-        self._context = server_context(credentials, list(purposes))
-        self._purposes = purposes
-        self._refused = refused
+        self._context = server_context(credentials, list(handlers))
+        self._handlers = handlers
+        self._on_refusal = on_refusal
         self._listening: Sequence[socket.socket] = ()
         self._is_known = is_known
-        self._pending: list[_Place] = []
-        """The oldest first."""
-        self._tasks = Tasks()
+        self._pending: list[_PendingConnection] = []
+        """Oldest first."""
+        self._tasks = BackgroundTasks()
 
     def open(self, listening: Sequence[socket.socket]) -> None:
-        """Accept connections on the *listening* sockets from now on; they are closed with this object."""
+        """Accept connections on the *listening* sockets until `close`, which closes them."""
         self._listening = listening
         for one in listening:
-            self._tasks.start_lasting("accepting connections", partial(self._accept, one))
+            self._tasks.start_restarting("accepting connections", partial(self._accept, one))
 
     async def close(self) -> None:
-        """Stop listening, and cut the connections that came in."""
+        """Stop listening, and abort the accepted connections."""
         await self._tasks.close()
         for listening in self._listening:
             listening.close()
@@ -94,107 +93,96 @@ class ConnectionAcceptor:
             self._tasks.start(self._handle(connection))
 
     async def _handle(self, connection: socket.socket) -> None:
-        """See one connection through to its end."""
+        """Handle one connection until its end."""
         try:
             host = sockets.remote_host(connection)
-            sockets.tune(connection, self._settings.silence_seconds)
-        except OSError:  # it was gone before it was looked at
+            sockets.set_options(connection, self._settings.silence_seconds)
+        except OSError:  # it was closed already
             connection.close()
             return
         try:
-            sockets.check_room(connection)
+            sockets.check_file_limit(connection)
         except OSError:
             connection.close()
-            self._refused(host, f"{sockets.FILES_ADVICE}.")
+            self._on_refusal(host, f"{sockets.FILES_ADVICE}.")
             return
         try:
-            serve = await self._hear(connection, host)
+            serve = await self._identify(connection, host)
         except (HandshakeRefused, NetworkError) as error:
-            self._refused(host, str(error))
+            self._on_refusal(host, str(error))
             return
         if serve is not None:
             await serve()
 
-    async def _hear(self, connection: socket.socket, host: str) -> Serve | None:
-        """Take a pending connection as far as the peer's first words."""
+    async def _identify(self, connection: socket.socket, host: str) -> ConnectionServer | None:
+        """Authenticate a pending connection, and pass it to the handler of its ALPN name."""
         with self._counted(host):
             try:
                 await self._first_byte(connection)
             except BaseException:
                 connection.close()
                 raise
+            seconds = self._settings.handshake_seconds
             transport, protocol = await secure(
-                connection,
-                StreamProtocol,
-                self._context,
-                self._credentials,
-                dialing=False,
-                seconds=self._settings.handshake_seconds,
+                connection, StreamProtocol, self._context, self._credentials, dialing=False, seconds=seconds
             )
             stream = FrameStream(transport, protocol, self._settings.max_frame_bytes)
             try:
-                identity, purpose = authenticate(transport, self._credentials)
+                identity, protocol_name = authenticate(transport, self._credentials)
             except HandshakeRefused as error:
                 await stream.refuse(Refusal("role", one_line(str(error))))
                 raise
             try:
-                return await self._purposes[purpose](stream, identity, host)
+                return await self._handlers[protocol_name](stream, identity, host)
             except BaseException:
                 stream.abort()
                 raise
 
     async def _first_byte(self, connection: socket.socket) -> None:
-        """Wait until *connection* says something: a dialer speaks first, and at once.
+        """Wait for the first byte on *connection*: a dialer sends it at once.
 
         Raises:
-            HandshakeRefused: it said nothing in time.
+            HandshakeRefused: none arrived in time.
         """
-        if sys.platform == "win32":  # its event loop cannot be asked
-            return
-        loop = asyncio.get_running_loop()
-        readable: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(connection, _wake, readable)
         try:
             async with asyncio.timeout(self._settings.hello_seconds):
-                await readable
+                await sockets.wait_readable(connection)
         except TimeoutError:
             raise HandshakeRefused(
-                f"The other side connected and said nothing for {self._settings.hello_seconds:g} s: it did "
-                "not answer in time, or it is no p2pfl node."
+                f"The other side connected and sent nothing for {self._settings.hello_seconds:g} s: it did "
+                "not answer in time, or it is not a p2pfl node."
             ) from None
-        finally:
-            loop.remove_reader(connection)
 
     @contextlib.contextmanager
     def _counted(self, host: str) -> Iterator[None]:
-        """Count the connection of this task as pending, and make room for it.
+        """Count the connection of this task as pending; evict another one if there are too many.
 
         Raises:
-            NetworkError: another one took its place.
+            NetworkError: this connection was evicted.
         """
         task = asyncio.current_task()
         assert task is not None, "a connection is handled in a task"
-        place = _Place(host, self._is_known(host), task)
-        self._make_room(place)
-        self._pending.append(place)
+        connection = _PendingConnection(host, self._is_known(host), task)
+        self._make_room(connection)
+        self._pending.append(connection)
         try:
             yield
         except asyncio.CancelledError:
-            if not place.evicted_for:
+            if not connection.evicted_for:
                 raise
             task.uncancel()
-            raise NetworkError(place.evicted_for) from None
+            raise NetworkError(connection.evicted_for) from None
         finally:
-            self._pending.remove(place)
+            self._pending.remove(connection)
 
-    def _make_room(self, newcomer: _Place) -> None:
-        """End the oldest pending connection there is too much of where *newcomer* is one too many."""
+    def _make_room(self, newcomer: _PendingConnection) -> None:
+        """Evict one pending connection if *newcomer* exceeds a limit."""
         pending = [one for one in self._pending if not one.evicted_for]
         same = [one for one in pending if one.host == newcomer.host]
         if len(same) >= self._settings.max_pending_per_address:
             same[0].evict(
                 f"More than {self._settings.max_pending_per_address} connections from this address "
-                "have not said yet who they are."
+                "have not identified themselves yet."
             )
             return
         others = [one for one in pending if one.is_known == newcomer.is_known]
@@ -203,25 +191,20 @@ class ConnectionAcceptor:
             most = max(count.values())
             oldest = next(one for one in others if count[one.host] == most)
             oldest.evict(
-                f"More than {self._settings.max_pending} connections have not said yet who they are."
+                f"More than {self._settings.max_pending} connections have not identified themselves yet."
             )
 
 
-def _wake(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
-
-
 @dataclass
-class _Place:
+class _PendingConnection:
     """A pending connection."""
 
     host: str
     is_known: bool
-    """Whether a node is known to be at that address."""
+    """Whether it comes from the address of a known node."""
     task: asyncio.Task[None]
     evicted_for: str = ""
-    """Why it had to make room."""
+    """Why it was closed; empty while it is pending."""
 
     def evict(self, reason: str) -> None:
         self.evicted_for = reason

@@ -1,6 +1,6 @@
-"""Addresses as people write them: `host`, `host:port`, `192.0.2.7:9000`, `[2001:db8::1]:9000`.
+"""Parses network addresses: `host`, `host:port`, `192.0.2.7:9000`, `[2001:db8::1]:9000`.
 
-An address says where to dial, never who answers: identity is the certificate's.
+An address says where to dial. It never identifies a node: only the certificate does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from p2pfl.config import DEFAULT_PORT
 from p2pfl.errors import UserError
 
 MAX_HOST_CHARACTERS = 253
-"""Of a host name in the domain name system."""
+"""The longest host name in the domain name system."""
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?")
 
@@ -30,24 +30,24 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it means this very device: of no use to another one."""
+        """Whether it is a loopback address, which leads a device to itself."""
         ip = _ip(self.host)
         return self.host == "localhost" if ip is None else ip.is_loopback
 
     @property
-    def is_useful_to_others(self) -> bool:
-        """Whether another device may get anywhere with it: no wildcard, no address of one link only."""
+    def is_shareable(self) -> bool:
+        """Whether another device may use it: it is neither a wildcard nor link-local."""
         ip = _ip(self.host)
         return ip is None or not (ip.is_unspecified or ip.is_link_local)
 
 
 def parse_address(text: str, default_port: int = DEFAULT_PORT, *, least_port: int = 1) -> Address:
-    """Read an address, with *default_port* where it names none.
+    """Parse *text*; without a port in it, use *default_port*.
 
-    Port 0 (any free one) makes sense only for listening and passes only with *least_port* 0.
+    Port 0 (any free port) makes sense only for listening: it is accepted only with *least_port* 0.
 
     Raises:
-        UserError: it is no address; the message shows the forms there are.
+        UserError: it is not an address; the message shows the valid forms.
     """
     host, port = _split(text.strip())
     number = default_port if port is None else int(port) if re.fullmatch("[0-9]{1,5}", port) else -1
@@ -59,10 +59,12 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT, *, least_port: in
 
 
 def parse_listen(text: str) -> tuple[str | None, int]:
-    """Read where to listen, `PORT`, `:PORT` or `HOST:PORT`: host (None: every interface) and port.
+    """Parse a listening address, `PORT`, `:PORT` or `HOST:PORT`.
+
+    Return the host (None: every interface) and the port.
 
     Raises:
-        UserError: it is none of these.
+        UserError: it has none of these forms.
     """
     bare = text.strip().removeprefix(":")
     if bare.isdigit():
@@ -72,7 +74,7 @@ def parse_listen(text: str) -> tuple[str | None, int]:
 
 
 def normal(host: str) -> str:
-    """Return an IP literal in its shortest form, IPv4 mapped into IPv6 as IPv4; a name as it is."""
+    """Return an IP literal in its shortest form and IPv4-mapped IPv6 as IPv4; return a name unchanged."""
     ip = _ip(host)
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         return str(ip.ipv4_mapped)
@@ -82,7 +84,7 @@ def normal(host: str) -> str:
 def _split(text: str) -> tuple[str, str | None]:
     if match := re.fullmatch(r"\[([^\[\]]*)\](?::(.*))?", text):
         if not isinstance(_ip(match[1]), ipaddress.IPv6Address):
-            raise _bad(text, "only an IPv6 address stands in brackets")
+            raise _bad(text, "only an IPv6 address may be in brackets")
         return match[1], match[2]
     if text.count(":") > 1:
         if _ip(text) is None:
@@ -101,6 +103,6 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def _bad(text: str, why: str) -> UserError:
     return UserError(
-        f"{text[:100]!r} is no address: {why}. Write HOST:PORT, such as laptop.local:9000, 192.0.2.7:9000 or "
-        "[2001:db8::1]:9000."
+        f"{text[:100]!r} is not an address: {why}. Write HOST:PORT, such as laptop.local:9000, "
+        "192.0.2.7:9000 or [2001:db8::1]:9000."
     )

@@ -1,9 +1,9 @@
-"""Why a connection failed, in a sentence a person understands.
+"""Explains in one sentence why a connection failed.
 
-`ssl` and the operating system speak in codes, and each of the two sides sees another half of the fault: the
-one that refuses a certificate gets a verification error, the refused one an alert, which with TLS 1.3 comes
-with its first read, when the dialer already believes it is connected. Every sentence here says which side
-refused, and shows this device's clock where clocks matter: whoever looks at both devices sees both clocks.
+`ssl` and the operating system report codes, and each side sees only half of the fault: the side that refuses
+a certificate gets a verification error, the other side a TLS alert. With TLS 1.3 a refused dialer gets the
+alert with its first read, after its handshake has succeeded. Each sentence says which side refused. Where the
+clocks of the devices matter, it shows this device's clock, so that a user can compare both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from p2pfl.identity.credentials import Credentials, dates, show_time
 EXPIRED = 10
 NOT_YET_VALID = 9
 FOREIGN = frozenset({2, 7, 18, 19, 20, 21, 30})
-"""OpenSSL's X509_V_ERR codes; foreign: unknown issuer, bad signature, self-signed, no chain, other CA key."""
+"""X509_V_ERR codes of OpenSSL: unknown issuer, bad signature, self-signed, no chain, key of another CA."""
 
 NO_TLS = frozenset(
     {
@@ -34,23 +34,23 @@ NO_TLS = frozenset(
         "WRONG_VERSION_NUMBER",
     }
 )
-"""OpenSSL's reasons for bytes that are no TLS record."""
+"""OpenSSL's reasons for bytes that are not a TLS record."""
 
 NO_TLS_1_3 = frozenset({"UNSUPPORTED_PROTOCOL", "VERSION_TOO_LOW"})
-"""OpenSSL's reasons for a hello that offers no version of TLS this device takes."""
+"""OpenSSL's reasons for a ClientHello without a supported TLS version."""
 
 _WE_REFUSED = "This device refused the other side:"
 _THEY_REFUSED = "The other side refused this device:"
 _ONE_CA = "Both need certificates that one CA issued."
-_NO_NODE = "It is no p2pfl node: check the address and the port."
+_NO_NODE = "It is not a p2pfl node: check the address and the port."
 
 
 def explain(
     error: BaseException, credentials: Credentials, *, dialing: bool, now: datetime | None = None
 ) -> str:
-    """Return what *error*, met on a connection that this device dialled or accepted, means for people.
+    """Return a sentence about *error*, which occurred on a connection that this device dialled or accepted.
 
-    *now* is this device's clock, unless given.
+    *now* is the time to show; by default that of this device's clock.
     """
     now = now or datetime.now(UTC)
     match error:
@@ -61,14 +61,16 @@ def explain(
         case ssl.SSLError():
             return _tls(error, credentials, now, dialing=dialing)
         case TimeoutError():
-            return "The other side did not answer in time: it is unreachable or busy, or it is no p2pfl node."
+            return (
+                "The other side did not answer in time: it is unreachable or busy, or it is not a p2pfl node."
+            )
         case OSError():
             return _system(error, dialing=dialing)
     return f"The connection failed: {error!s:.200}."
 
 
 def _verification(error: ssl.SSLCertVerificationError, credentials: Credentials, now: datetime) -> str:
-    """Say what this device found wrong with the other side's certificate."""
+    """Explain why this device refused the certificate of the other side."""
     if error.verify_code in FOREIGN:
         federation = credentials.federation
         return (
@@ -84,8 +86,8 @@ def _verification(error: ssl.SSLCertVerificationError, credentials: Credentials,
 
 
 def _tls(error: ssl.SSLError, credentials: Credentials, now: datetime, *, dialing: bool) -> str:
-    """Say what an error of the TLS layer means that is not about the other side's certificate."""
-    reason: str = getattr(error, "reason", None) or ""  # absent where Python code raised it
+    """Explain a TLS error that is not about the certificate of the other side."""
+    reason: str = getattr(error, "reason", None) or ""  # absent if Python code raised it
     _, alerted, alert = reason.partition("ALERT_")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or reason.startswith("UNEXPECTED_EOF"):
         return _closed(dialing=dialing)
@@ -96,12 +98,12 @@ def _tls(error: ssl.SSLError, credentials: Credentials, now: datetime, *, dialin
     if reason in NO_TLS:
         return f"{_WE_REFUSED} it does not speak TLS. {_NO_NODE}"
     if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
-        return f"{_WE_REFUSED} it showed no certificate. {_NO_NODE}"
+        return f"{_WE_REFUSED} it sent no certificate. {_NO_NODE}"
     return f"The TLS connection failed ({reason.replace('_', ' ').lower() or str(error)[:200]})."
 
 
 def _alert(alert: str, credentials: Credentials, now: datetime) -> str:
-    """Say what the other side found wrong with this device; *alert* is from RFC 8446, section 6.2."""
+    """Explain why the other side refused this device; *alert* is a name of RFC 8446, section 6.2."""
     own = f"the certificate of {credentials.name}"
     clocks = (
         f"{dates(credentials)}, and this device's clock shows {show_time(now)}. Compare the clocks of both "
@@ -112,17 +114,17 @@ def _alert(alert: str, credentials: Credentials, now: datetime) -> str:
             return f"{own} was signed by another CA, that of {credentials.federation!r} here. {_ONE_CA}"
         case "CERTIFICATE_EXPIRED":
             return f"{own} has expired by the other side's clock; {clocks}"
-        case "BAD_CERTIFICATE":  # OpenSSL has no alert of its own for "not valid yet"
+        case "BAD_CERTIFICATE":  # OpenSSL also sends it for "not valid yet"
             return f"{own} is not valid yet by the other side's clock, or damaged; {clocks}"
         case "CERTIFICATE_REQUIRED":
-            return "it wants a certificate and was shown none."
+            return "it requires a certificate and got none."
         case "PROTOCOL_VERSION":
             return f"it does not speak TLS 1.3, the only version used here. {_NO_NODE}"
     return f"it sent the TLS alert {alert.replace('_', ' ').lower()!r}; its log may say more."
 
 
 def _system(error: OSError, *, dialing: bool) -> str:
-    """Say what an error of the operating system's network means."""
+    """Explain a network error of the operating system."""
     if isinstance(error, ConnectionRefusedError):
         return "Nothing listens there: start the node, or check the address and the port."
     if isinstance(error, ConnectionError):
@@ -130,16 +132,18 @@ def _system(error: OSError, *, dialing: bool) -> str:
     if isinstance(error, socket.gaierror):
         return "The host name is unknown here: check its spelling, or use the IP address."
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETDOWN):
-        return "There is no way to that address: check the network of both devices."
+        return "There is no route to that address: check the network of both devices."
     return f"The connection failed: {error.strerror or str(error)[:200]}."
 
 
 def _closed(*, dialing: bool) -> str:
-    """Say that the connection ended without a reason given."""
+    """Explain that the connection ended without a stated reason."""
     if dialing:
         return (
-            "The other side closed the connection without a reason: it is stopping, or it is no p2pfl node."
+            "The other side closed the connection without a reason: it is stopping, or it is not a p2pfl "
+            "node."
         )
     return (
-        "The other side closed the connection before it showed who it is: it gave up, or it is no p2pfl node."
+        "The other side closed the connection before it identified itself: it gave up, or it is not a p2pfl "
+        "node."
     )

@@ -1,8 +1,7 @@
-"""Receives bytes where the caller wants them, without the copies an asyncio stream makes.
+"""Receives bytes directly into a buffer of the caller, without the copies of an asyncio stream.
 
-Either they fill a buffer of the caller's, or each piece is handed on as it comes, through one small buffer
-that stays in the processor's cache. Nothing is read from the connection but what was asked for: while nobody
-waits in `fill` or `pour`, reading is paused, and TCP holds the sender back.
+`read_into` fills one buffer. `read_pieces` passes each piece to a callback, through one small buffer that
+stays in the processor's cache. Reading is paused between calls, so TCP flow control slows the sender down.
 """
 
 from __future__ import annotations
@@ -16,46 +15,47 @@ from p2pfl.net.transport.traffic import Meter
 
 
 class Receiver(asyncio.BufferedProtocol):
-    """The protocol of a connection that is read with `fill` and `pour`."""
+    """The protocol of a connection that is read with `read_into` and `read_pieces`."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter | None = None) -> None:
+        """Receive nothing yet; count received bytes in *meter*, by default in a new one."""
         self._transport: asyncio.Transport | None = None
-        self._target: _Destination = _Filling(memoryview(bytearray(1)))
+        self._target: _Target = _BufferTarget(memoryview(bytearray(1)))
         self._waiting: asyncio.Future[None] | None = None
         self._error: Exception | None = None
-        self.meter = Meter()
+        self.meter = meter or Meter()
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it is the other side that holds things up."""
+        """Whether a caller waits for bytes from the other side."""
         return self._waiting is not None
 
-    async def fill(self, view: memoryview) -> None:
-        """Return once *view*, which is not empty, is full of the next bytes.
+    async def read_into(self, view: memoryview) -> None:
+        """Fill *view*, which is not empty, with the next bytes.
 
         Raises:
-            OSError: the connection ended before.
+            OSError: the connection ended first.
         """
-        await self._receive(_Filling(view))
+        await self._receive(_BufferTarget(view))
 
-    async def pour(self, view: memoryview, count: int, sink: Callable[[memoryview], None]) -> None:
-        """Return once *sink* was given the next *count* bytes, at least one, piece by piece.
+    async def read_pieces(self, view: memoryview, count: int, sink: Callable[[memoryview], None]) -> None:
+        """Pass the next *count* bytes, at least one, to *sink* in pieces.
 
-        The pieces lie in *view*, each where the one before was: *sink* keeps none. The event loop calls it as
-        soon as a piece is there, so *view* may serve several receivers.
+        Each piece overwrites the previous one in *view*, so *sink* must not keep it. The event loop calls
+        *sink* as soon as a piece has arrived, so several receivers may share *view*.
 
         Raises:
-            OSError: the connection ended before.
-            P2pflError: *sink* raised it; no more is read.
+            OSError: the connection ended first.
+            P2pflError: *sink* raised it; reading stops.
         """
-        await self._receive(_Pouring(view, count, sink))
+        await self._receive(_CallbackTarget(view, count, sink))
 
-    def give_up(self, error: Exception) -> None:
-        """Raise *error* where somebody waits for bytes; do nothing where nobody does."""
+    def fail(self, error: Exception) -> None:
+        """Raise *error* in the caller that waits for bytes, if there is one."""
         if self._waiting is not None:
             self._stop(error)
 
-    async def _receive(self, target: _Destination) -> None:
+    async def _receive(self, target: _Target) -> None:
         if self._error is not None:
             raise self._error
         assert self._transport is not None, "the connection is made before it is read"
@@ -66,10 +66,10 @@ class Receiver(asyncio.BufferedProtocol):
             await self._waiting
         finally:
             self._waiting = None
-            self._transport.pause_reading()  # it may have been cancelled
+            self._transport.pause_reading()  # the caller may have been cancelled
 
     def _stop(self, error: Exception | None = None) -> None:
-        """Read no more, and wake the caller."""
+        """Pause reading, and wake the caller."""
         assert self._transport is not None, "bytes come from a connection"
         self._transport.pause_reading()
         if self._waiting is None or self._waiting.done():
@@ -80,19 +80,19 @@ class Receiver(asyncio.BufferedProtocol):
             self._waiting.set_result(None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the TLS transport; read nothing yet."""
+        """Keep the TLS transport; read nothing yet."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.pause_reading()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        """Return where the next bytes go."""
-        return self._target.room()
+        """Return the buffer for the next bytes."""
+        return self._target.buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Count what arrived; wake the caller when it has all."""
+        """Count the received bytes; wake the caller when its request is complete."""
         self.meter.received += nbytes
         try:
-            is_complete = self._target.took(nbytes)
+            is_complete = self._target.consume(nbytes)
         except P2pflError as error:
             self._stop(error)
         else:
@@ -100,47 +100,47 @@ class Receiver(asyncio.BufferedProtocol):
                 self._stop()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Fail whoever waits."""
+        """Raise the error in the waiting caller."""
         self._error = error or ConnectionResetError("the other side closed the connection in the middle")
-        self.give_up(self._error)
+        self.fail(self._error)
 
 
-class _Destination(Protocol):
-    """Where bytes go that were asked for."""
+class _Target(Protocol):
+    """Where requested bytes are written."""
 
-    def room(self) -> memoryview:
-        """Return where the next bytes go, no longer than what is missing."""
+    def buffer(self) -> memoryview:
+        """Return the buffer for the next bytes, at most as long as the missing bytes."""
 
-    def took(self, count: int) -> bool:
-        """Take the first *count* bytes of the room; return whether that was all."""
+    def consume(self, count: int) -> bool:
+        """Consume the first *count* bytes of the buffer; return whether the request is complete."""
 
 
-class _Filling:
-    """Bytes that stay in a buffer."""
+class _BufferTarget:
+    """Keeps the bytes in the buffer of the caller."""
 
     def __init__(self, view: memoryview) -> None:
         self._rest = view
 
-    def room(self) -> memoryview:
+    def buffer(self) -> memoryview:
         return self._rest
 
-    def took(self, count: int) -> bool:
+    def consume(self, count: int) -> bool:
         self._rest = self._rest[count:]
         return not self._rest
 
 
-class _Pouring:
-    """Bytes that pass through a buffer."""
+class _CallbackTarget:
+    """Passes the bytes to a callback."""
 
     def __init__(self, view: memoryview, count: int, sink: Callable[[memoryview], None]) -> None:
         self._view = view
         self._missing = count
         self._sink = sink
 
-    def room(self) -> memoryview:
+    def buffer(self) -> memoryview:
         return self._view[: self._missing]
 
-    def took(self, count: int) -> bool:
+    def consume(self, count: int) -> bool:
         self._missing -= count
         self._sink(self._view[:count])
         return not self._missing

@@ -1,7 +1,7 @@
-"""TCP sockets: where to listen, how to connect, which options.
+"""TCP sockets: listening, connecting, socket options, and the limit on open files.
 
-IPv4 and IPv6 have a listening socket each (`IPV6_V6ONLY`): a peer's address then always looks the way it
-looks to others, never like `::ffff:192.0.2.7`.
+IPv4 and IPv6 have a listening socket each (`IPV6_V6ONLY`), so an IPv4 peer never appears as the IPv4-mapped
+address `::ffff:192.0.2.7`.
 """
 
 from __future__ import annotations
@@ -18,44 +18,43 @@ from typing import Any
 from p2pfl.config import DEFAULT_PORT
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.net.transport.addresses import Address, normal
-from p2pfl.net.transport.resolver import RESOLVER, Info
+from p2pfl.net.transport.resolver import RESOLVER, ResolvedAddress
 
 BACKLOG = 128
-"""Connections the kernel keeps until they are accepted."""
+"""Connections that the kernel queues until they are accepted."""
 
 FREE_PORT_ATTEMPTS = 20
-"""A free port in IPv4 may be taken in IPv6: so many are tried."""
+"""Free ports to try: one that is free in IPv4 may be taken in IPv6."""
 
 _NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
-"""What a kernel without IPv6 answers."""
+"""Errors of a kernel without IPv6."""
 
 _NO_WAY = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 
 TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
-"""The process or the device has as many open as it may: no fault of a disk or a peer."""
+"""The process or the device has reached its limit of open files; the disk and the peer work."""
 
 FILES_ADVICE = "this device has too many files and connections open: raise its limit (`ulimit -n`)"
-"""What to do about that."""
+"""The advice for such an error."""
 
+MAX_OPEN_FILES = 4096
+"""Open files and connections of a process. A node with a roster of 256 needs a quarter of them."""
 
-MOST_FILES = 4096
-"""Open at a time: links, bulk connections and files of a node with a roster of 256 are a quarter of it."""
-
-FILES_KEPT = 64
-"""Of these, kept for models, the journal, logs and the worker's pipes."""
+RESERVED_FILES = 64
+"""Of these, reserved for models, the journal, logs and the worker's pipes."""
 
 
 def listen(host: str | None, port: int) -> list[socket.socket]:
-    """Return listening sockets, all on one port: any free one where *port* is 0.
+    """Return listening sockets, all on one port: any free port if *port* is 0.
 
-    *host* None is every interface, in IPv4 and in IPv6 where the kernel has it.
+    *host* None means every interface, in IPv4 and, if the kernel supports it, in IPv6.
 
     Raises:
-        UserError: the port is taken or forbidden, or *host* is not this device's; it says what to do.
+        UserError: the port is in use or not permitted, or *host* is not an address of this device.
     """
     everywhere = host is None
-    infos: list[Info] = (
-        [(socket.AF_INET, ("0.0.0.0", 0)), (socket.AF_INET6, ("::", 0))]  # noqa: S104 - peers come from everywhere
+    infos: list[ResolvedAddress] = (
+        [(socket.AF_INET, ("0.0.0.0", 0)), (socket.AF_INET6, ("::", 0))]  # noqa: S104 - peers connect from anywhere
         if host is None
         else _own_addresses(host)
     )
@@ -70,12 +69,12 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
 
 
 async def connect(address: Address, seconds: float) -> socket.socket:
-    """Return a socket connected to *address*: the one way in which anything here dials.
+    """Return a socket connected to *address*. Every outgoing connection is made here.
 
-    A name is looked up within *seconds*, and all its addresses are tried within as many.
+    The name is resolved within *seconds*; trying its addresses takes at most *seconds* more.
 
     Raises:
-        NetworkError: none could be reached; half a sentence says why.
+        NetworkError: no address could be reached; the message is half a sentence.
     """
     infos = await RESOLVER.resolve(address, seconds)
     failures: list[Exception] = []
@@ -85,54 +84,54 @@ async def connect(address: Address, seconds: float) -> socket.socket:
                 return await _connected(family, where)
         except (OSError, TimeoutError) as error:
             failures.append(error)
-    RESOLVER.doubt(address.host)
-    # A kernel without IPv6 says so of each such address, which tells nothing of the device that is meant.
+    RESOLVER.invalidate(address.host)
+    # A kernel without IPv6 rejects every IPv6 address: that error says nothing about the other device.
     telling = [one for one in failures if getattr(one, "errno", None) not in _NO_SUCH_FAMILY] or failures
     raise NetworkError(_why_unreachable(telling[-1], seconds)) from telling[-1]
 
 
-def check_room(connection: socket.socket) -> None:
-    """Refuse a new *connection* that would take the last files a process may have open.
+def check_file_limit(connection: socket.socket) -> None:
+    """Refuse a new *connection* that would use one of the reserved file descriptors.
 
-    Some are kept for the disk and the worker: a node that is dialled by many must still be able to write.
+    A node that accepts many connections must still be able to open files.
 
     Raises:
-        OSError: it would; its number is EMFILE.
+        OSError: it would; `errno` is EMFILE.
     """
-    if connection.fileno() >= files_limit() - files_kept():
+    if connection.fileno() >= files_limit() - reserved_files():
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def files_limit() -> int:
     """Return how many files and connections this process may have open."""
     if sys.platform == "win32":
-        return MOST_FILES
+        return MAX_OPEN_FILES
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+    return MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else soft
 
 
-def files_kept() -> int:
-    """Return how many of them no connection may take."""
-    return min(FILES_KEPT, files_limit() // 2)
+def reserved_files() -> int:
+    """Return how many file descriptors no connection may use."""
+    return min(RESERVED_FILES, files_limit() // 2)
 
 
 def raise_files_limit() -> None:
-    """Let this process have as many files open as its user may, where that is of use."""
+    """Raise the soft limit of open files to `MAX_OPEN_FILES`, or as far as the hard limit allows."""
     if sys.platform == "win32":
         return
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # then it stays as it is
+        with contextlib.suppress(OSError, ValueError):  # the limit then stays unchanged
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def is_own(where: Info) -> bool:
-    """Whether the IP address of *where* is one of this device's."""
+def is_own(where: ResolvedAddress) -> bool:
+    """Whether the IP address of *where* belongs to this device."""
     family, (host, *_) = where
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -142,22 +141,33 @@ def is_own(where: Info) -> bool:
     return True
 
 
+def is_own_host(host: str) -> bool:
+    """Whether *host* is certainly this device: `localhost` or one of its IP addresses. Resolves no names."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        infos = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        return False
+    return all(is_own((family, where)) for family, _, _, _, where in infos)
+
+
 async def _connected(family: int, where: Any) -> socket.socket:
     """Return a socket connected to *where*.
 
-    It does not use the event loop's own way: uvloop's takes the interface out of a link-local address.
+    uvloop's `sock_connect` is not used: it drops the interface of a link-local address.
     """
     loop = asyncio.get_running_loop()
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
-        check_room(connection)
+        check_file_limit(connection)
         connection.setblocking(False)
         if sys.platform == "win32":
             await loop.sock_connect(connection, where)
         else:
             await _connect(loop, connection, where)
         if connection.getsockname() == connection.getpeername():
-            raise ConnectionRefusedError(errno.ECONNREFUSED, "the socket met itself")
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "the socket is connected to itself")
     except BaseException:
         connection.close()
         raise
@@ -179,48 +189,61 @@ async def _connect(loop: asyncio.AbstractEventLoop, connection: socket.socket, w
             raise OSError(number, os.strerror(number)) from None
 
 
+async def wait_readable(connection: socket.socket) -> None:
+    """Wait until *connection* has bytes to read; on Windows, which has no `add_reader`, return at once."""
+    if sys.platform == "win32":
+        return
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    loop.add_reader(connection, _wake, readable)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(connection)
+
+
 def _wake(waiting: asyncio.Future[None]) -> None:
     if not waiting.done():
         waiting.set_result(None)
 
 
-def tune(connection: socket.socket, unacknowledged_seconds: float) -> None:
-    """Send small frames at once; where the kernel can, give up when bytes are not acknowledged in time."""
+def set_options(connection: socket.socket, unacknowledged_seconds: float) -> None:
+    """Disable Nagle's algorithm; where the kernel can, fail after *unacknowledged_seconds* without an ACK."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None:
-        with contextlib.suppress(OSError):  # sandboxed kernels know the name but not the option
+        with contextlib.suppress(OSError):  # sandboxed kernels may lack the option
             connection.setsockopt(socket.IPPROTO_TCP, option, int(unacknowledged_seconds * 1000))
 
 
 def remote_host(connection: socket.socket) -> str:
-    """Return the other side's IP address, a link-local one with the interface it is reached through.
+    """Return the IP address of the other side; a link-local address includes its interface.
 
     Raises:
-        OSError: it is gone already.
+        OSError: the connection is closed.
     """
     return host_of(connection.getpeername())
 
 
 def host_of(where: Any) -> str:
-    """Return the IP address in the socket address *where*, a link-local one with its interface."""
+    """Return the IP address in the socket address *where*; a link-local address includes its interface."""
     host = normal(str(where[0]).partition("%")[0])
     scope = where[3] if len(where) > 3 else 0
     if not scope:
         return host
     try:
         return f"{host}%{socket.if_indextoname(scope)}"
-    except OSError:  # the interface is gone
+    except OSError:  # the interface no longer exists
         return f"{host}%{scope}"
 
 
 def local_address(listening: socket.socket) -> Address:
-    """Return what a listening socket is bound to."""
+    """Return the address a listening socket is bound to."""
     host, port = listening.getsockname()[:2]
     return Address(normal(host.partition("%")[0]), port)
 
 
-def _listen_on(infos: Sequence[Info], port: int, *, everywhere: bool) -> list[socket.socket]:
+def _listen_on(infos: Sequence[ResolvedAddress], port: int, *, everywhere: bool) -> list[socket.socket]:
     opened: list[socket.socket] = []
     try:
         for family, where in infos:
@@ -244,7 +267,7 @@ def _bound(family: int, where: Any) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setblocking(False)
-        if sys.platform != "win32":  # there it would let another program steal the port
+        if sys.platform != "win32":  # on Windows another program could then take the port over
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -255,7 +278,7 @@ def _bound(family: int, where: Any) -> socket.socket:
     return listening
 
 
-def _own_addresses(host: str) -> list[Info]:
+def _own_addresses(host: str) -> list[ResolvedAddress]:
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:

@@ -1,11 +1,11 @@
-"""Frames over a TLS connection: what handshakes and links are written in.
+"""Reads and writes length-prefixed frames on a TLS connection.
 
-Who exchanges few frames waits for each: a handshake, a bulk connection. A link, which lives from many, takes
-the connection over and is called with what happens on it: to wake a task for each cost more than the frames.
+A handshake or a bulk connection exchanges few frames and awaits each one. A link exchanges many, so it sets a
+`StreamHandler` that is called back: waking a task for each frame cost more than the frame itself.
 
-The connection is closed with care. Closing a socket that holds unread bytes makes the kernel send a reset,
-which may destroy the last words (a REFUSAL, a BYE) before they are read; so `finish` lets asyncio's TLS say
-goodbye and waits, for a bounded time, until the other side has closed too.
+`finish` closes a connection so that its last frame (a REFUSAL, a BYE) arrives. A socket that is closed with
+unread bytes sends a reset, which may destroy that frame. So `finish` sends TLS's close alert and waits, for a
+bounded time, until the other side has closed too.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from p2pfl.wire.frames import FrameDecoder, encode_frame
 from p2pfl.wire.links import Refusal
 
 READ_BYTES = 64 * 1024
-"""Twice that is buffered before TCP holds the sender back."""
+"""Reading pauses when more than twice as many bytes are buffered."""
 
 FINISH_SECONDS = 1.0
-"""How long the other side may take to close after us."""
+"""How long `finish` waits for the other side to close."""
 
 
-class Taker(Protocol):
-    """Whoever took a connection over. The event loop calls it, so it must not raise."""
+class StreamHandler(Protocol):
+    """Callbacks for the events of a connection. The event loop calls them, so they must not raise."""
 
-    def arrived(self, data: bytes) -> None:
-        """Take what has arrived."""
+    def data_received(self, data: bytes) -> None:
+        """Handle received bytes."""
 
-    def may_write(self) -> None:
-        """Go on after the connection was full."""
+    def writing_resumed(self) -> None:
+        """Continue writing: the transport's buffer has room again."""
 
-    def lost(self, error: Exception | None) -> None:
-        """Know that no more will come: because of *error*, or the other side closed. It may be told twice."""
+    def connection_lost(self, error: Exception | None) -> None:
+        """Handle the end: *error*, or None if the other side closed. It may be called twice."""
 
 
 class StreamProtocol(asyncio.Protocol):
-    """The protocol to hand to `p2pfl.net.transport.tls.secure` for a connection that becomes a `FrameStream`.
+    """The asyncio protocol under a `FrameStream`.
 
-    asyncio's own stream reader forgets what has arrived when the connection then breaks. Here it can still be
-    read: a REFUSAL, say, before the reset that followed it.
+    Bytes that arrived before the connection broke can still be read, such as a REFUSAL before a reset:
+    asyncio's own stream reader would drop them.
     """
 
     def __init__(self) -> None:
@@ -58,17 +58,17 @@ class StreamProtocol(asyncio.Protocol):
         self._paused = False
         self._ended = False
         self._error: Exception | None = None
-        self._taker: Taker | None = None
+        self._handler: StreamHandler | None = None
         self.closed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the TLS transport."""
+        """Keep the TLS transport."""
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Hand *data* on, or keep it and hold the sender back when it is much."""
-        if self._taker is not None:
-            self._taker.arrived(data)
+        """Pass *data* to the handler, or buffer it; pause reading when the buffer is large."""
+        if self._handler is not None:
+            self._handler.data_received(data)
             return
         self._received += data
         if len(self._received) > 2 * READ_BYTES and not self._paused and self._transport is not None:
@@ -77,48 +77,48 @@ class StreamProtocol(asyncio.Protocol):
         self._changed.set()
 
     def eof_received(self) -> None:
-        """Nothing more will come."""
+        """Note that the other side has closed."""
         self._ended = True
         self._changed.set()
-        if self._taker is not None:
-            self._taker.lost(None)
+        if self._handler is not None:
+            self._handler.connection_lost(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Wake everybody who waits."""
+        """Wake all waiters."""
         self._ended = True
         self._error = error
         self._changed.set()
         self._writable.set()
         self.closed.set()
-        if self._taker is not None:
-            self._taker.lost(error)
+        if self._handler is not None:
+            self._handler.connection_lost(error)
 
     def pause_writing(self) -> None:
-        """Hold writers back until the socket has taken what is buffered."""
+        """Make writers wait: the transport's buffer is full."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """Let writers go on."""
+        """Let writers continue."""
         self._writable.set()
-        if self._taker is not None:
-            self._taker.may_write()
+        if self._handler is not None:
+            self._handler.writing_resumed()
 
     def is_full(self) -> bool:
-        """Whether the socket has not taken yet what is buffered."""
+        """Whether the transport's buffer is full."""
         return not self._writable.is_set()
 
-    def hand_over(self, taker: Taker) -> None:
-        """Call *taker* from now on with what arrives, first with what has; nobody may `read` any more."""
-        self._taker = taker
-        taker.arrived(self._take())
+    def set_handler(self, handler: StreamHandler) -> None:
+        """Pass buffered and all later bytes to *handler*; `read` may not be called any more."""
+        self._handler = handler
+        handler.data_received(self._take())
         if self._ended:
-            taker.lost(self._error)
+            handler.connection_lost(self._error)
 
     async def read(self) -> bytes:
-        """Return what has arrived, b"" at the end.
+        """Return the received bytes, b"" at the end.
 
         Raises:
-            OSError: the connection broke, and everything that came before has been read.
+            OSError: the connection broke, and all bytes received before have been read.
         """
         while not self._received:
             if self._error is not None:
@@ -130,7 +130,7 @@ class StreamProtocol(asyncio.Protocol):
         return self._take()
 
     def _take(self) -> bytes:
-        """Return what is kept, and let the sender go on."""
+        """Return the buffered bytes, and resume reading."""
         data = bytes(self._received)
         self._received.clear()
         if self._paused and self._transport is not None:
@@ -140,11 +140,11 @@ class StreamProtocol(asyncio.Protocol):
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether everything that arrived was read, and more may come."""
+        """Whether all received bytes were read, and more may arrive."""
         return not self._received and not self._ended
 
     async def drain(self) -> None:
-        """Wait until more may be written.
+        """Wait until the transport takes more bytes.
 
         Raises:
             OSError: the connection is closed.
@@ -155,7 +155,7 @@ class StreamProtocol(asyncio.Protocol):
 
 
 class FrameStream:
-    """Reads and writes frames on a connection whose TLS handshake is done."""
+    """Reads and writes frames on a connection after its TLS handshake."""
 
     def __init__(self, transport: asyncio.Transport, protocol: StreamProtocol, max_frame_bytes: int) -> None:
         self.transport = transport
@@ -165,18 +165,18 @@ class FrameStream:
         self._bodies: deque[bytes] = deque()
         self.meter = Meter()
         self.heard_at = asyncio.get_running_loop().time()
-        """When the last byte arrived, on the event loop's clock."""
+        """When the last bytes arrived, on the event loop's clock."""
 
     def encode(self, frame: ControlFrame) -> bytes:
-        """Return the bytes of *frame* as this stream carries it.
+        """Return the encoded *frame*.
 
         Raises:
-            FrameError: it is longer than a frame may be.
+            FrameError: it is longer than the limit.
         """
         return encode_frame(encode(frame), self._max_frame_bytes)
 
     async def send(self, frame: ControlFrame) -> None:
-        """Send *frame* and wait until the connection takes more.
+        """Send *frame* and wait until the transport takes more bytes.
 
         Raises:
             OSError: the connection broke.
@@ -184,7 +184,7 @@ class FrameStream:
         await self.write(self.encode(frame))
 
     async def write(self, data: bytes) -> None:
-        """Send *data* (whole frames, or a blob's bytes) and wait until the connection takes more.
+        """Send *data* (whole frames, or bytes of a blob) and wait until the transport takes more bytes.
 
         Raises:
             OSError: the connection broke.
@@ -193,23 +193,23 @@ class FrameStream:
         await self._protocol.drain()
 
     def put(self, data: bytes) -> None:
-        """Send *data* without waiting; who has much to send looks at `is_full` before."""
+        """Send *data* without waiting. Check `is_full` before sending much."""
         self.transport.write(data)
         self.meter.sent += len(data)
 
     def is_full(self) -> bool:
-        """Whether the connection should not be given more yet."""
+        """Whether the transport's buffer is full."""
         return self._protocol.is_full()
 
     async def next_body(self) -> bytes | None:
-        """Return the next frame's body, None once the other side has closed.
+        """Return the body of the next frame, None after the other side has closed.
 
         Raises:
-            FrameError: bytes that are no frame, or an end inside one.
+            FrameError: the bytes are not a frame, or end inside one.
             OSError: the connection broke.
         """
         if not self._bodies:
-            self._bodies.extend(self._decoder.feed())  # a bad frame behind the last good one shows now
+            self._bodies.extend(self._decoder.feed())  # raises for an invalid frame behind the last valid one
         while not self._bodies:
             data = await self._protocol.read()
             if not data:
@@ -220,28 +220,28 @@ class FrameStream:
         return self._bodies.popleft()
 
     async def next(self) -> ControlFrame | None:
-        """Return the next frame, None once the other side has closed.
+        """Return the next frame, None after the other side has closed.
 
         Raises:
-            FrameError: bytes that are no frame, or an end inside one.
-            ProtocolError: a frame that cannot be understood.
+            FrameError: the bytes are not a frame, or end inside one.
+            ProtocolError: the frame cannot be decoded.
             OSError: the connection broke.
         """
         body = await self.next_body()
         return None if body is None else decode(body)
 
-    def hand_over(self, taker: Taker) -> None:
-        """Call *taker* from now on with what happens, which gives what arrives to `frames`.
+    def set_handler(self, handler: StreamHandler) -> None:
+        """Pass all events of the connection to *handler*, which passes received bytes to `frames`.
 
-        Nobody may wait in `next` or `next_body` any more.
+        `next` and `next_body` may not be called any more.
         """
-        self._protocol.hand_over(taker)
+        self._protocol.set_handler(handler)
 
     def release(self, protocol: asyncio.BufferedProtocol) -> None:
-        """Give the connection to *protocol*, which reads what comes from now on instead of this stream.
+        """Let *protocol* read the connection from now on, in place of this stream.
 
         Raises:
-            FrameError: something has arrived that was not read, or nothing more will come.
+            FrameError: unread bytes have arrived, or the other side has closed.
         """
         if self._bodies or self._decoder.is_inside or not self._protocol.is_exhausted:
             raise FrameError("it did not wait for its turn, or closed")
@@ -249,11 +249,11 @@ class FrameStream:
         protocol.connection_made(self.transport)
 
     def frames(self, data: bytes) -> Iterator[ControlFrame]:
-        """Yield the frames that *data*, the next bytes that arrived, makes complete.
+        """Yield the frames that *data*, the next received bytes, completes.
 
         Raises:
-            FrameError: bytes that are no frame.
-            ProtocolError: a frame that cannot be understood.
+            FrameError: the bytes are not a frame.
+            ProtocolError: a frame cannot be decoded.
         """
         self._heard(data)
         while True:
@@ -262,13 +262,13 @@ class FrameStream:
             self._bodies.extend(self._decoder.feed(data))
             if not self._bodies:
                 return
-            data = b""  # a bad frame behind the last good one shows with the next call
+            data = b""  # the next call raises for an invalid frame behind the last valid one
 
     def end(self) -> None:
-        """Say that nothing more will arrive.
+        """Check that the received bytes end with a whole frame.
 
         Raises:
-            FrameError: an end inside a frame.
+            FrameError: they end inside a frame.
         """
         self._decoder.end()
 
@@ -283,7 +283,7 @@ class FrameStream:
         await self.finish()
 
     async def finish(self, seconds: float = FINISH_SECONDS) -> None:
-        """Send what is queued and close; after *seconds* whether the other side has closed too or not."""
+        """Send queued bytes and close; abort if the other side has not closed within *seconds*."""
         self.transport.close()
         try:
             async with asyncio.timeout(seconds):
@@ -292,5 +292,5 @@ class FrameStream:
             self.abort()
 
     def abort(self) -> None:
-        """Close at once; what is queued is lost."""
+        """Close at once; queued bytes are lost."""
         self.transport.abort()

@@ -1,14 +1,13 @@
-"""TLS between nodes: what both sides insist on, and a handshake that tells the other side why it was refused.
+"""Mutual TLS 1.3 between nodes, with a handshake that reports its failure to both sides.
 
-Two things differ from a web client's TLS. Identity is the key in a certificate of the federation's CA, never
-a host name or an address, so host names are not checked and both sides show a certificate. And a failed
-handshake must make sense on *both* devices: asyncio closes the socket of a failed handshake before it has
-sent the TLS alert it holds, so the refused side would see nothing but a closed connection. `secure` sends
-that alert (see `_Handshake`).
+Two things differ from the TLS of a web client. A peer's identity is the key in its certificate, which the
+federation's CA has signed; host names are not checked, and both sides send a certificate. And both devices
+must learn why a handshake failed: asyncio closes the socket before it has sent the TLS alert, so the refused
+side would only see a closed connection. `secure` sends that alert (see `_Handshake`).
 
-A connection that `secure` returned is encrypted and, seen from here, mutually authenticated; but a dialer is
-not accepted before it has read something: with TLS 1.3 the server's refusal of the dialer's certificate
-arrives with the first read, as an `ssl.SSLError` in `connection_lost`, which `explain` turns into a sentence.
+After `secure` the connection is encrypted and this side has authenticated the other one. A dialer does not
+know yet whether the server accepts its certificate: with TLS 1.3 a refusal arrives with the first read, as an
+`ssl.SSLError` in `connection_lost`. `p2pfl.net.transport.explain` turns it into a sentence.
 """
 
 from __future__ import annotations
@@ -26,29 +25,29 @@ from p2pfl.identity.peer import PeerIdentity, identify
 from p2pfl.net.transport.explain import NO_TLS, explain
 
 CONTROL_ALPN = "p2pfl/2"
-"""Connections that carry the protocol's messages."""
+"""For control connections, which carry the messages of the protocol."""
 
 BLOB_ALPN = "p2pfl-blob/1"
-"""Connections that carry blobs, apart from the others so that bulk never delays a vote."""
+"""For bulk connections, which carry blobs: these are separate so that a blob never delays a vote."""
 
 OBSERVE_ALPN = "p2pfl-observe/1"
-"""Connections of people's programs that watch and command a node, see `p2pfl.wire.observing`."""
+"""For observers, which show and command a node, see `p2pfl.wire.observing`."""
 
 ALERT_SECONDS = 1.0
-"""How long a refused connection is kept so that the alert arrives: closing at once with bytes unread would
-reset it away."""
+"""How long a refused connection stays open so that the alert arrives: closing a socket with unread bytes
+sends a reset, which may destroy the alert."""
 
 PLAIN_TEXT_REPLY = b"p2pfl: this port speaks TLS 1.3 only, with certificates of its federation.\r\n"
-"""For who speaks no TLS: an alert would be line noise to it."""
+"""The answer to a client that does not speak TLS and so would not understand an alert."""
 
-ALERT_DRAIN_BYTES = 256 * 1024
-"""What a refused side may still send in that time, unread by anybody; a client's HELLO takes 1 KB."""
+MAX_DRAINED_BYTES = 256 * 1024
+"""How many bytes of a refused side are read and dropped in that time; a ClientHello has 1 KB."""
 
 _Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
 
 
 class _HandshakeError(ssl.SSLError):
-    """A failed handshake: the error, and the TLS alert for the other side, which has not been sent yet."""
+    """A failed handshake: the error, and the TLS alert that is still to be sent."""
 
     def __init__(self, cause: ssl.SSLError, alert: bytes) -> None:
         super().__init__(str(cause))
@@ -57,15 +56,15 @@ class _HandshakeError(ssl.SSLError):
 
 
 class _Handshake(ssl.SSLObject):
-    """A TLS connection that hands out the alert of a failed handshake, which asyncio would throw away."""
+    """A TLS connection that keeps the alert of a failed handshake, which asyncio would drop."""
 
     outgoing: ssl.MemoryBIO
 
     def do_handshake(self) -> None:
-        """Go on with the handshake.
+        """Continue the handshake.
 
         Raises:
-            ssl.SSLWantReadError: more bytes from the other side are needed.
+            ssl.SSLWantReadError: more bytes of the other side are needed.
             _HandshakeError: it failed.
         """
         try:
@@ -89,7 +88,7 @@ class _Context(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        """Make a connection over two memory buffers, and let it see the one it writes to."""
+        """Make a TLS connection over two memory buffers, and give it access to the outgoing one."""
         connection = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
         if isinstance(connection, _Handshake):
             connection.outgoing = outgoing
@@ -99,22 +98,22 @@ class _Context(ssl.SSLContext):
 def server_context(
     credentials: Credentials, protocols: Sequence[str] = (CONTROL_ALPN, BLOB_ALPN, OBSERVE_ALPN)
 ) -> ssl.SSLContext:
-    """Return the context for connections this device accepts, for any of *protocols* (ALPN names).
+    """Return the context for accepted connections, with any of *protocols* (ALPN names).
 
     Raises:
-        CredentialsError: OpenSSL does not take the key or a certificate.
+        CredentialsError: OpenSSL rejects the key or a certificate.
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, credentials, protocols)
-    # A ticket would let a peer return without showing its certificate, and cost two writes a handshake.
+    # With a session ticket a peer could reconnect without its certificate; tickets also cost two writes.
     context.num_tickets = 0
     return context
 
 
 def client_context(credentials: Credentials, protocols: Sequence[str] = (CONTROL_ALPN,)) -> ssl.SSLContext:
-    """Return the context for connections this device dials, for one of *protocols* (ALPN names).
+    """Return the context for dialled connections, with one of *protocols* (ALPN names).
 
     Raises:
-        CredentialsError: OpenSSL does not take the key or a certificate.
+        CredentialsError: OpenSSL rejects the key or a certificate.
     """
     return _context(ssl.PROTOCOL_TLS_CLIENT, credentials, protocols)
 
@@ -128,23 +127,23 @@ async def secure(
     dialing: bool,
     seconds: float,
 ) -> tuple[asyncio.Transport, _Protocol]:
-    """Make the handshake on *sock* and give the connection to the protocol that *factory* makes.
+    """Perform the TLS handshake on *sock*; return the transport and the protocol that *factory* makes.
 
-    *sock* is a connected, non-blocking TCP socket. It is owned from here on: closed when this fails.
-    *seconds* bounds the handshake; a refusal may take `ALERT_SECONDS` more.
+    *sock* is a connected, non-blocking TCP socket. This function takes ownership: it closes *sock* if it
+    fails. *seconds* bounds the handshake; a refusal may take `ALERT_SECONDS` more.
 
     Raises:
-        HandshakeRefused: either side refused, or it did not end in time; the message says which and why.
+        HandshakeRefused: one side refused, or the handshake timed out; the message says which and why.
     """
     loop = asyncio.get_running_loop()
-    protocol = factory()  # uvloop returns another one than it was given
+    protocol = factory()  # uvloop does not return the same object
     try:
-        # asyncio closes its socket as soon as the handshake has failed; this one keeps the connection open.
-        spare = sock.dup()
+        # asyncio closes its socket when the handshake fails; this duplicate keeps the connection open.
+        duplicate = sock.dup()
     except OSError as error:
         sock.close()
         raise HandshakeRefused(explain(error, credentials, dialing=dialing)) from error
-    with spare:
+    with duplicate:
         try:
             if dialing:
                 transport, _ = await loop.create_connection(
@@ -161,10 +160,10 @@ async def secure(
         except _HandshakeError as refused:
             cause = refused.cause
             plain = not dialing and cause.reason in NO_TLS
-            await _send_last_words(spare, PLAIN_TEXT_REPLY if plain else refused.alert)
+            await _send_alert(duplicate, PLAIN_TEXT_REPLY if plain else refused.alert)
             raise HandshakeRefused(explain(cause, credentials, dialing=dialing)) from cause
         except OSError as error:
-            # asyncio tells of the end of its own patience with an error that has no number of the system's.
+            # asyncio reports its own timeout as a ConnectionAbortedError without errno.
             timed_out = isinstance(error, ConnectionAbortedError) and error.errno is None
             reason = explain(TimeoutError() if timed_out else error, credentials, dialing=dialing)
             raise HandshakeRefused(reason) from error
@@ -172,16 +171,16 @@ async def secure(
 
 
 def authenticate(transport: asyncio.BaseTransport, credentials: Credentials) -> tuple[PeerIdentity, str]:
-    """Return who is at the other end of a connection made by `secure`, and the ALPN name of what it is for.
+    """Return the identity of the peer on a connection made by `secure`, and the agreed ALPN name.
 
     Raises:
-        HandshakeRefused: its certificate names no identity of this federation, or no protocol was agreed on.
+        HandshakeRefused: its certificate is not of this federation, or no ALPN name was agreed on.
     """
     connection = transport.get_extra_info("ssl_object")
     certificate = connection.getpeercert(binary_form=True)
     if certificate is None:
         raise HandshakeRefused(
-            "This device refused the other side: it showed no certificate, so it is no p2pfl node."
+            "This device refused the other side: it sent no certificate, so it is not a p2pfl node."
         )
     identity = identify(certificate, credentials.federation)
     protocol = connection.selected_alpn_protocol()
@@ -194,10 +193,10 @@ def authenticate(transport: asyncio.BaseTransport, credentials: Credentials) -> 
 
 
 def _context(protocol: int, credentials: Credentials, protocols: Sequence[str]) -> ssl.SSLContext:
-    """Return a context with all that holds for both sides."""
+    """Return a context with the settings of both sides."""
     context = _Context(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # Identity is the key, wherever the device is reached: certificates hold no host names to compare.
+    # Identity is the key, whatever the address: certificates contain no host names to compare.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_STRICT
@@ -213,13 +212,13 @@ def _context(protocol: int, credentials: Credentials, protocols: Sequence[str]) 
     return context
 
 
-async def _send_last_words(sock: socket.socket, words: bytes) -> None:
-    """Send the last words of a refused handshake, and give the other side a bounded time to read them."""
+async def _send_alert(sock: socket.socket, data: bytes) -> None:
+    """Send *data* after a failed handshake, and give the other side a bounded time to read it."""
     loop = asyncio.get_running_loop()
-    with contextlib.suppress(OSError, TimeoutError):  # the other side may be gone; it is refused either way
+    with contextlib.suppress(OSError, TimeoutError):  # the other side may be gone; it is refused all the same
         async with asyncio.timeout(ALERT_SECONDS):
-            await loop.sock_sendall(sock, words)
+            await loop.sock_sendall(sock, data)
             sock.shutdown(socket.SHUT_WR)
-            unread = ALERT_DRAIN_BYTES
+            unread = MAX_DRAINED_BYTES
             while unread > 0 and (received := await loop.sock_recv(sock, 16384)):
                 unread -= len(received)

@@ -1,6 +1,6 @@
-"""How many bytes went over the wire: per kind of connection, per peer, in all.
+"""Counts bytes sent and received: for each kind of connection, for each peer, and in total.
 
-Counted where they enter and leave the sockets, so TLS's own bytes are included and TCP's are not.
+Bytes are counted above TLS: record headers, handshakes and TCP overhead are not included.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ Kind = Literal["control", "bulk"]
 
 @dataclass
 class Meter:
-    """Bytes of one connection, or a sum of several. One thread at a time adds to a connection's."""
+    """Bytes of one connection, or the sum of several. Only one thread at a time may add to it."""
 
     sent: int = 0
     received: int = 0
 
 
 class Traffic:
-    """The meters of all connections that peers were identified on, open and closed."""
+    """The meters of all connections with identified peers, open and closed."""
 
     def __init__(self) -> None:
         self._open: list[tuple[Kind, str, Meter]] = []
         self._closed: dict[tuple[Kind, str], Meter] = {}
 
     def watch(self, kind: Kind, node: str, meter: Meter) -> None:
-        """Count *meter* as a connection with *node*."""
+        """Include *meter*, that of a connection with *node*, in the totals."""
         self._open.append((kind, node, meter))
 
     def settle(self, meter: Meter) -> None:
-        """Keep the sums of *meter*, whose connection has ended, and forget it."""
+        """Add *meter*, whose connection has ended, to the totals of its node, and drop it."""
         for entry in self._open:
             kind, node, open_meter = entry
             if open_meter is meter:
@@ -43,7 +43,7 @@ class Traffic:
                 return
 
     def total(self, kind: Kind | None = None, node: str | None = None) -> Meter:
-        """Return the bytes so far, of one *kind* of connection or with one *node* where given."""
+        """Return the bytes so far; with *kind* or *node*, only those of that kind or node."""
         meters = (
             meter
             for a_kind, a_node, meter in self._all()

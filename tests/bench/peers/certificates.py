@@ -1,6 +1,7 @@
-"""Certificates as peers want them: a CA and one certificate for this machine, checked by address.
+"""Create certificates for the other programs: a CA and one certificate for this machine's address.
 
-Our own certificates name a node id and no address; gRPC and HTTP clients look for the address they dialed.
+gRPC and HTTP clients compare a certificate with the address they dialled. The certificates of p2pfl name a
+node id and no address.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ LIFETIME = datetime.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Certificates:
-    """Where the files are, PEM all."""
+    """Paths of the PEM files."""
 
     ca: Path
     certificate: Path
-    """For both ends of a connection on this machine."""
+    """Used by both ends of a connection on this machine."""
     key: Path
 
 

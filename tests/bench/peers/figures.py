@@ -1,7 +1,7 @@
-"""From marks and samples of a peer's run to figures: the same arithmetic for every peer.
+"""Compute the figures of another program's run from its marks and memory samples.
 
-A round lasts from one boundary to the next. Its own work is the longest `begin`-to-`end` of a member in it; the
-rest is the peer's. The first round is left out: connections and caches are new in it.
+A round lasts from one boundary to the next. Its own work is the longest time from `begin` to `end` of a
+member in it; the rest is the program's overhead. The first round is a warm-up and not counted.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from tests.bench.peers.world import Mark
 from tests.bench.report import FIRST_ROUND, IDLE, MODEL_NAMES, OVERHEAD, PEAK, TRAFFIC, Figure
 
 NODES = 4
-"""In every measurement."""
+"""Nodes in every measurement."""
 
 PARAMETER_BYTES = 4
 
 SMALLEST = "0.4m"
-"""The model whose run tells about starting and idling, and nothing about memory: noise is larger than it."""
+"""Model for the figures of start and idle memory. Its peak memory is below the noise, so not reported."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was seen of one run."""
+    """Observations of one run."""
 
     model: str
     began: float
-    """When the first program was started."""
+    """Time of the start of the first program."""
     idle_at: float
-    """When the members were there and had nothing to do."""
+    """A time at which all members were running and idle."""
     boundaries: tuple[float, ...]
-    """Where rounds end and begin."""
+    """Times at which one round ends and the next begins."""
     marks: tuple[Mark, ...]
     samples: Sequence[Sample]
     members: tuple[str, ...]
-    """The programs that are members."""
+    """Names of the programs that are members."""
     aggregators: Mapping[str, float]
-    """The programs that average, or hold what is averaged, and when they had no model yet."""
+    """Programs that aggregate or hold the aggregate, with a time at which they had no model yet."""
 
 
 def figures(outcome: Outcome, note: str) -> Iterator[Figure]:
-    """Yield what *outcome* tells; *note* says how the peer was set up."""
+    """Yield the figures of *outcome*; *note* says how the program was set up."""
     model = MODEL_NAMES[outcome.model]
     overheads = [_overhead(outcome, *both) for both in pairwise(outcome.boundaries[1:])]
     rounds = f"{f'median of {len(overheads)} rounds' if len(overheads) > 1 else 'one round'}; {note}"
@@ -59,7 +59,7 @@ def figures(outcome: Outcome, note: str) -> Iterator[Figure]:
 
 
 def _overhead(outcome: Outcome, begin: float, end: float) -> float:
-    """Return the seconds between two boundaries in which no member worked by itself."""
+    """Return the seconds between two boundaries minus the members' own work."""
     begun: dict[int, float] = {}
     work = [0.0]
     for mark in outcome.marks:
@@ -71,14 +71,14 @@ def _overhead(outcome: Outcome, begin: float, end: float) -> float:
 
 
 def traffic(outcome: Outcome) -> float:
-    """Return what one round moves over loopback, in units of 2(N-1) models."""
+    """Return the bytes of a round over loopback, in units of 2(N-1) models."""
     first, *_, last = times = outcome.boundaries[1:]
     moved = moved_at(outcome.samples, last) - moved_at(outcome.samples, first)
     return moved / (len(times) - 1) / (2 * (NODES - 1) * PARAMETER_BYTES * parameters(outcome.model))
 
 
 def peak(outcome: Outcome, note: str) -> Figure:
-    """Return the largest growth of an aggregator's memory since it had no model."""
+    """Return the largest growth of an aggregator's memory over the time without a model."""
     growth = max(
         highest(outcome.samples, name, base) - resident_at(outcome.samples, name, base)
         for name, base in outcome.aggregators.items()
@@ -88,12 +88,12 @@ def peak(outcome: Outcome, note: str) -> Figure:
 
 
 def first_round(outcome: Outcome) -> float:
-    """Return the seconds until the first member began its own work."""
+    """Return the seconds from the start to the first member's own work."""
     return next(mark.at for mark in outcome.marks if mark.what == "begin") - outcome.began
 
 
 def idle(outcome: Outcome) -> float:
-    """Return the MB a member takes while nothing is to be done, median."""
+    """Return the median resident MB of an idle member."""
     return statistics.median(
         resident_at(outcome.samples, name, outcome.idle_at) / 1e6 for name in outcome.members
     )

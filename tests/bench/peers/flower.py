@@ -1,17 +1,16 @@
-"""Flower's deployment engine: a SuperLink, four SuperNodes, an app submitted with `flwr run`.
+"""Bench of Flower's deployment engine: a SuperLink, four SuperNodes, an app submitted with `flwr run`.
 
-As its documentation has it for TLS (the server's certificate, which members verify), with what makes it faster
-or quieter:
+Set up as in its documentation for TLS (members verify the server's certificate), with these choices:
 
 - the SuperLink's state is in memory, as by default;
 - `fraction_evaluate=0`: no evaluation by members; the server's `evaluate_fn` only marks the time;
-- all four nodes are waited for and train in every round;
+- every round waits for all four nodes, and all of them train;
 - dependencies of the app are not installed at run time, there is no telemetry and no check for updates.
 
-Its round is long by its design: the server looks for answers every 3 s, and each message starts a process at
-the member. (Looking for work ten times as often, `FLWR_SUPEREXEC_TASK_POLL_INTERVAL=0.1`, made no difference.)
-Between a SuperNode and its app's process, and between SuperLink and ServerApp, bytes move over loopback too and
-are counted: traffic that stays within a device where there are several.
+Its rounds are long by design: the server polls for answers every 3 s, and each message starts a process at
+the member. (Polling for work ten times as often, `FLWR_SUPEREXEC_TASK_POLL_INTERVAL=0.1`, made no
+difference.) The traffic between a SuperNode and its app's process, and between SuperLink and ServerApp, is on
+loopback too and counted; with several devices it would stay within one device.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ PROGRAMS = Path(__file__).with_name("programs")
 SUBMIT_SECONDS = 60.0
 
 SAMPLES = 40
-"""What a member says it has: all the same, as in our bench."""
+"""Number of examples that each member states: the same for all, as in our bench."""
 
 PROJECT = """[build-system]
 requires = ["hatchling"]

@@ -1,8 +1,8 @@
-"""Flower's older engine: `start_server` and four `start_client`, over one gRPC stream each.
+"""Bench of Flower's older engine: `start_server` and four `start_client`, over one gRPC stream each.
 
-Deprecated, and still in flwr 1.42.0, which is measured here. TLS with the server's certificate, which members
-verify. `grpc_max_message_length` is the most gRPC knows on both sides; no evaluation by members, and the
-server's `evaluate_fn` only marks the time; all four are waited for and train in every round.
+It is deprecated, but still in flwr 1.42.0, which is measured here. Members verify the server's TLS
+certificate. `grpc_max_message_length` is gRPC's maximum on both sides. Members do not evaluate, and the
+server's `evaluate_fn` only marks the time. Every round waits for all four members, and all of them train.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.bench.peers.world import World, free_port, is_listening
 PROGRAMS = Path(__file__).with_name("programs")
 
 SAMPLES = 40
-"""What a member says it has: all the same, as in our bench."""
+"""Number of examples that each member states: the same for all, as in our bench."""
 
 MESSAGE_BYTES = 2**31 - 1
 """gRPC's own limit."""

@@ -1,4 +1,4 @@
-"""The command line and the course of a peer's bench: a run for each size of model, each in a world of its own."""
+"""Command line of the bench of another program: one run for each size of model."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from tests.bench.report import MODEL_NAMES, PEAK, Figure
 
 SIZES = (SMALLEST, "11m")
 LARGE = "100m"
-"""Only on request: it takes minutes and gigabytes."""
+"""Only with `--full`: it takes minutes and gigabytes."""
 
 MEMORY_GB = 8.0
-"""What one program and its descendants may take before the run is stopped: 20 models of 100 M parameters."""
+"""Memory limit of one program with its descendants: 20 models of 100 M parameters."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A program to be measured."""
+    """A program to measure."""
 
     name: str
     environment: str
-    """Of those that `prepare` makes."""
+    """Name of its virtual environment, made by `prepare`."""
     run: Callable[[World, str, int], Outcome]
-    """Runs a federation: in which world, with which model, for how many rounds."""
+    """Runs a federation in a world, with a model, for a number of rounds."""
     rounds: dict[str, int]
-    """Boundaries of rounds to see besides the first, by model."""
+    """Round boundaries to wait for after the first one, by model."""
     note: str
-    """How it was set up, in a few words."""
+    """A few words on how it is set up."""
 
 
 def run_peer(peer: Peer) -> None:
-    """Be the program of the bench of *peer*."""
+    """Parse the command line and run the bench of *peer*."""
     options = parser(f"Measure {peer.name}, four nodes on loopback, as we measure ourselves.")
     options.add_argument("--venv", type=Path, required=True, metavar="DIR", help="what prepare made")
     options.add_argument("--sizes", default=",".join(SIZES), help="models, separated by commas: %(default)s")
@@ -51,7 +51,7 @@ def run_peer(peer: Peer) -> None:
         options.error(f"there is no model {', '.join(sorted(unknown))}; there are: {', '.join(WIDTHS)}")
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit("Ended by SIGTERM.")
-    )  # so that what was started ends too
+    )  # so that the started programs are ended too
     python = python_of(chosen.venv.absolute(), peer.environment)
 
     def measure(settings: Settings) -> Iterator[Figure]:

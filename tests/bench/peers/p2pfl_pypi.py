@@ -1,16 +1,16 @@
-"""The p2pfl on PyPI, another project of the same name: four nodes that gossip, over gRPC.
+"""Bench of the p2pfl on PyPI, another project of the same name: four nodes that gossip over gRPC.
 
-TLS with certificates of both sides, which is how it is built. A full mesh, and all four train in every round. It
-averages in every node, so each one is an aggregator. Its learner and its model are subclasses of its interfaces
-on numpy arrays; a copy of the model that its base class makes is spared. Ray, which is for simulations in one
-process, is off. Settings are those of its own examples (`set_standalone_settings`), but:
+It uses mutual TLS, a full mesh, and all four nodes train in every round. Every node averages, so each one is
+an aggregator. Learner and model are subclasses of its interfaces on numpy arrays, without the copy of the
+model that its base class makes. Ray, which is for simulations in one process, is off. The settings are those
+of its own examples (`set_standalone_settings`), but:
 
 - timeouts are raised, so that a large model gets through and no busy node counts as dead;
 - the gossip of messages pauses for 50 ms instead of not at all, which takes a core of each node;
-- the gossip of models pauses for what was fastest of 0.1, 1 (its default) and 2 (its examples') seconds at each
-  size: short pauses help a small model much, and have a large one encoded over and over for nothing.
+- the gossip of models pauses for the fastest of 0.1, 1 (its default) and 2 (its examples') seconds at each
+  size: short pauses help a small model much, but encode a large one repeatedly for nothing.
 
-Whom a node sends to is drawn by chance, so its rounds differ much from each other, in time and in bytes.
+A node draws its receivers at random, so its rounds differ much in time and in bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.bench.peers.world import World, free_port
 PROGRAMS = Path(__file__).with_name("programs")
 
 SAMPLES = 40
-"""What a member says it has: all the same, as in our bench."""
+"""Number of examples that each member states: the same for all, as in our bench."""
 
 START_SECONDS = 60.0
 
@@ -43,7 +43,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     },
     "training": {"VOTE_TIMEOUT": 60, "AGGREGATION_TIMEOUT": 300},
 }
-"""See the top of this module."""
+"""Explained in the docstring of this module."""
 
 MODELS_PERIOD_SECONDS = {"0.4m": 0.1, "11m": 1.0, "100m": 1.0}
 """The setting `MODELS_PERIOD`, by model."""
@@ -64,7 +64,7 @@ def run(world: World, model: str, rounds: int) -> Outcome:
         samples=SAMPLES,
         settings=SETTINGS | {"gossip": gossip, "ssl": tls},
     )
-    (world.folder / "logs").mkdir()  # or the nodes hinder each other in making it
+    (world.folder / "logs").mkdir()  # before the nodes, which would create it concurrently and fail
     members = tuple(f"node-{number}" for number in range(NODES))
     processes = [
         world.start(member, [world.python, PROGRAMS / "p2pfl_pypi_node.py", settings, str(number)])

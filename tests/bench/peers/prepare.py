@@ -1,8 +1,8 @@
 """Make the virtual environments of the other programs: `python -m tests.bench.peers.prepare DIR`.
 
-Each gets one of its own, outside of ours, with exactly the versions below; everything else is what they ask
-for. It takes about two minutes and 1.3 GB. torch is in none: members work on numpy arrays. The p2pfl on PyPI is
-licensed under the GPL; it is installed and run here as a program, and nothing of it becomes part of this
+Each program gets its own environment, with exactly the versions below and whatever dependencies they require.
+This takes about two minutes and 1.3 GB. No environment has torch: members use numpy arrays. The p2pfl on PyPI
+is licensed under the GPL; it is installed and run here as a program, and nothing of it becomes part of this
 project.
 """
 
@@ -18,15 +18,15 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "flower": ("flwr==1.42.0",),
     "p2pfl_pypi": ("p2pfl[dp]==0.4.4", "pyarrow==17.0.0", "huggingface_hub==0.25.2"),
 }
-"""What is installed, by the environment's name.
+"""Packages by name of the environment.
 
-p2pfl 0.4.4 does not start without its extra `dp`, nor with today's pyarrow (numpy 2) and huggingface_hub, which its
-pinned `datasets` leaves open.
+p2pfl 0.4.4 does not start without its extra `dp`, nor with newer versions of pyarrow (numpy 2) and
+huggingface_hub, which its pinned `datasets` allows.
 """
 
 
 def main() -> None:
-    """Make all environments in the folder given."""
+    """Make all environments in the folder given on the command line."""
     options = argparse.ArgumentParser(
         prog="python -m tests.bench.peers.prepare", description="Install what the benches compare with."
     )

@@ -1,7 +1,7 @@
-"""Foreign programs of one measurement: started, listened to, kept within bounds, and gone at the end.
+"""Start the programs of one measurement, read their marks, limit their memory, and end all of them.
 
-They stay in the bench's process group, so that whoever ends the group ends them; at the end of a measurement
-every process they started is killed too.
+They stay in the process group of the bench, so they end with the group. At the end of a measurement, every
+process that they started is killed too.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from tests.bench.peers.certificates import HOST, Certificates, make_certificates
 from tests.bench.peers.sampling import Sample, Sampler
 
 LOOK_SECONDS = 0.02
-"""Between two looks at the marks: a file tells nobody that it has grown."""
+"""Polling interval of the file with the marks."""
 
 PATIENCE_SECONDS = 150.0
-"""Longest silence: the slowest peer's round of 100 M parameters takes 90 s."""
+"""Longest time without a mark. The slowest round, with 100 M parameters, takes 90 s."""
 
 AVAILABLE_BYTES = 3_000_000_000
-"""What must be left of the machine's memory."""
+"""Memory of the machine that must stay available."""
 
 TAIL_CHARACTERS = 1500
-"""Of a program's output that goes into an error."""
+"""Length of the end of a program's output in an error message."""
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -44,20 +44,20 @@ QUIET = {
     "WANDB_MODE": "disabled",
     "DO_NOT_TRACK": "1",
 }
-"""No peer, and no library of one, has reason to speak to anybody but its federation."""
+"""Switches off telemetry, update checks and downloads: programs communicate only with their federation."""
 
 
 class PeerError(Exception):
-    """A foreign program failed, or nothing was heard for too long; the message holds what it printed."""
+    """A program failed, or wrote no mark for too long; the message contains its output."""
 
 
 class MemoryExceededError(Exception):
-    """A foreign program took more memory than it was granted."""
+    """A program exceeded its memory limit, or the machine is short of memory."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened in a peer's process; see `programs/marks.py`."""
+    """An event in a process of the program; see `programs/marks.py`."""
 
     what: str
     at: float
@@ -66,17 +66,17 @@ class Mark:
 
 @dataclass
 class World:
-    """One federation of a peer."""
+    """One federation of another program."""
 
     folder: Path
     python: Path
-    """Of the peer's virtual environment."""
+    """The interpreter of the program's virtual environment."""
     sampler: Sampler
     limit_bytes: int
-    """What one program with its descendants may take."""
+    """Memory limit of one program with its descendants."""
     certificates: Certificates = field(init=False)
     began: float = field(init=False)
-    """When all was ready for the first program to be started."""
+    """Time just before the start of the first program."""
     running: dict[str, subprocess.Popen[str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class World:
         return self.folder / "marks"
 
     def marks(self) -> list[Mark]:
-        """Return all marks so far in the order of time."""
+        """Return all marks so far, in order of time."""
         lines = self.marks_file.read_text(encoding="utf-8").splitlines()
         return sorted((Mark(**json.loads(line)) for line in lines), key=lambda mark: mark.at)
 
@@ -101,11 +101,11 @@ class World:
         return marks, samples
 
     def count(self, what: str) -> int:
-        """Return how many marks of one kind there are so far."""
+        """Return the number of marks of kind *what* so far."""
         return sum(mark.what == what for mark in self.marks())
 
     def settings_file(self, **settings: Any) -> Path:
-        """Write what the peer's programs are to know; return where."""
+        """Write the settings of the program to a file; return its path."""
         path = self.folder / "settings.json"
         common = {
             "marks": str(self.marks_file),
@@ -117,7 +117,7 @@ class World:
         return path
 
     def environment(self) -> dict[str, str]:
-        """Return the peer's environment: its own Python, a home and temporary files here, nothing of ours."""
+        """Return environment variables: the program's Python, home and temporary files in this folder."""
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         home = str(self.folder)
         path = f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
@@ -127,7 +127,7 @@ class World:
     def start(
         self, name: str, command: Sequence[str | Path], extra: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
-        """Start program *name*; what it prints goes into a file here."""
+        """Start program *name*, with its output in a file in this folder."""
         with self._log(name).open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
                 list(map(str, command)),
@@ -143,15 +143,15 @@ class World:
         return process
 
     def printed(self, name: str) -> str:
-        """Return all that program *name* printed so far."""
+        """Return the output of program *name* so far."""
         return self._log(name).read_text(encoding="utf-8", errors="replace")
 
     def until(self, look: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-        """Look again and again until *look* returns something true.
+        """Poll until *look* returns a true value.
 
         Raises:
-            PeerError: a program failed, or no mark came for *seconds*.
-            MemoryExceededError: a program took more than it may.
+            PeerError: a program failed, or wrote no mark for *seconds*.
+            MemoryExceededError: a program exceeded its limit, or the machine is short of memory.
         """
         heard, marked = time.monotonic(), self.marks_file.stat().st_size
         while not look():
@@ -167,9 +167,9 @@ class World:
             time.sleep(LOOK_SECONDS)
 
     def end(self) -> None:
-        """Kill everything that was started here."""
+        """Kill all processes that were started here."""
         for name, process in self.running.items():
-            tree = self.sampler.tree(name)  # the root first: it starts no others then
+            tree = self.sampler.tree(name)  # the root first, so that it starts no others
             for one in tree:
                 with contextlib.suppress(psutil.Error):
                     one.kill()
@@ -193,7 +193,7 @@ class World:
         return self.folder / f"{name}.log"
 
     def _words(self, name: str) -> str:
-        """Return the last line that program *name* printed, which mostly says why, then what came before."""
+        """Return the last output line of program *name*, usually the cause, then the lines before."""
         tail = self._tail(name)
         return f"{tail.rpartition(chr(10))[2]}\nPrinted before:\n{tail}"
 
@@ -203,7 +203,7 @@ class World:
 
 @contextlib.contextmanager
 def world(folder: Path, python: Path, limit_bytes: int) -> Iterator[World]:
-    """Yield an empty world in *folder*, a new one; whatever was started in it is gone afterwards."""
+    """Yield a world in the new folder *folder*; afterwards, all processes started in it are killed."""
     folder.mkdir()
     with Sampler() as sampler:
         made = World(folder, python, sampler, limit_bytes)
@@ -214,13 +214,13 @@ def world(folder: Path, python: Path, limit_bytes: int) -> Iterator[World]:
 
 
 def free_port() -> int:
-    """Return a port nobody listens on: peers want to be told one."""
+    """Return a free port: the programs do not choose one themselves."""
     with socket.create_server((HOST, 0)) as listening:
         return int(listening.getsockname()[1])
 
 
 def is_listening(port: int) -> bool:
-    """Tell whether somebody accepts connections on *port*."""
+    """Whether a process accepts connections on *port*."""
     with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         return True
     return False

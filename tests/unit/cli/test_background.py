@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from p2pfl import programs
 from p2pfl.cli import background as module
 from p2pfl.cli import load
 from p2pfl.cli import node as node_module
@@ -39,7 +40,7 @@ class Stage:
     def node(self, program: str) -> None:
         script = self._folder / "node.py"
         script.write_text(program, encoding="utf-8")
-        self._monkeypatch.setattr(module, "PYTHON", (sys.executable, str(script)))
+        self._monkeypatch.setattr(programs, "PYTHON", (sys.executable, str(script)))
 
     @property
     def output(self) -> Path:

@@ -8,8 +8,9 @@ import pytest
 
 from p2pfl.cli import demo as demo_module
 from p2pfl.cli import load
-from p2pfl.cli.demo import DemoSettings
-from p2pfl.cli.demo_folder import save_place
+from p2pfl.demo import run
+from p2pfl.demo.folder import save_place
+from p2pfl.demo.run import DemoSettings
 from p2pfl.errors import TaskError, UserError
 from p2pfl.identity.authority import list_certificates
 from p2pfl.learning.data import DataPlaces
@@ -26,7 +27,7 @@ def performed(monkeypatch: pytest.MonkeyPatch) -> list[DemoSettings]:
         settings.append(setting)
         return 1
 
-    monkeypatch.setattr(demo_module, "_perform", perform)
+    monkeypatch.setattr(run, "perform", perform)
     return settings
 
 
@@ -41,7 +42,7 @@ def test_the_defaults_are_four_nodes_on_unequal_data_in_a_folder_that_goes(perfo
     [setting] = performed
     assert setting.nodes == 4
     saved = f"--save-dir={save_place()}"
-    assert set(setting.options) == {"--task=digits", "--partition=dirichlet:0.5", "--seed=1", saved}
+    assert setting.options == (saved,)
     assert not setting.keeps
     assert not setting.folder.exists()
 
@@ -52,7 +53,6 @@ def test_options_are_handed_to_every_node(performed: list[DemoSettings], tmp_pat
     [setting] = performed
     assert setting.nodes == 3
     assert set(setting.options) == {
-        "--task=digits",
         "--rounds=5",
         "--model=2nn",
         "--partition=iid",

@@ -388,3 +388,72 @@ def test_the_only_data_directory_need_not_be_given(data_dir: Path, monkeypatch: 
     monkeypatch.setattr("p2pfl.observe.target.default_place", lambda: data_dir.parent)
     assert run("history").output == run("history", "--data-dir", str(data_dir)).output
     assert run("export", str(data_dir.parent / "m.safetensors")).exit_code == 0
+
+
+# --- history --verify; what it looks for is tested with `p2pfl.store.verify` -----------------------------------
+
+
+@pytest.fixture
+def empty() -> Chain:
+    """A run without a commit."""
+    return Chain()
+
+
+def directory(path: Path, name: str, chain: Chain, rounds: int, **options: object) -> str:
+    """A data directory of *name* after *rounds* more commits of *chain*."""
+    with (
+        DataDirectory(path / name) as place,
+        Journal.open(place.journal_path, node(name)) as book,
+    ):
+        book.save(SaveGenesis(chain.run, chain.genesis))
+        for _ in range(rounds):
+            book.save(SaveCommit(chain.run, chain.commit(**options), 1.0))  # type: ignore[arg-type]
+    return str(path / name)
+
+
+def test_a_clean_directory_exits_0_and_says_how_much_was_checked(tmp_path: Path, empty: Chain) -> None:
+    result = run("history", "--verify", "--data-dir", directory(tmp_path, "ada", empty, 3))
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "Checked 1 data directory: 1 run, 3 records with their quorums and votes, 0 models read from end to end.",
+        "Nothing is wrong.",
+    ]
+
+
+def test_faults_are_a_line_each_and_exit_1(tmp_path: Path, empty: Chain) -> None:
+    one = directory(tmp_path, "ada", empty, 2, note="one way")
+    empty.commits.clear()
+    other = directory(tmp_path, "ben", empty, 3, note="the other")
+    result = run("history", "--verify", "--data-dir", one, "--data-dir", other)
+    assert result.exit_code == 1
+    fault, checked, summary = result.stdout.splitlines()
+    assert fault.startswith(f"✗ {other}: run {empty.run[:7]}: round 1 is committed with another record")
+    assert fault.endswith("keep both data directories as they are, and report this.")
+    assert checked.startswith("Checked 2 data directories: 1 run, 5 records")
+    assert summary == "1 fault found, see above."
+
+
+def test_what_a_hostile_journal_says_reaches_the_terminal_as_plain_text(tmp_path: Path, empty: Chain) -> None:
+    place = tmp_path / "\x1b[2Jada"
+    path = directory(place, "ada", empty, 1, kind="evaluate", model="0" * 64)
+    (place / "ada" / "journal.sqlite").write_bytes(b"no journal")
+    for leftover in (place / "ada").glob("journal.sqlite-*"):
+        leftover.unlink()
+    result = run("history", "--verify", "--data-dir", path)
+    assert "\x1b" not in result.stdout
+
+
+@pytest.mark.parametrize("words", [("--json",), ("--run", "abc")])
+def test_options_of_the_other_report_are_refused(
+    tmp_path: Path, empty: Chain, words: tuple[str, ...]
+) -> None:
+    result = run("history", "--verify", "--data-dir", directory(tmp_path, "ada", empty, 1), *words)
+    assert isinstance(result.exception, UserError)
+    assert "leave --json, --csv, --jsonl, --svg and --run out" in str(result.exception)
+
+
+def test_several_directories_are_for_verify_only(tmp_path: Path, empty: Chain) -> None:
+    words = [f"--data-dir={directory(tmp_path, name, empty, 0)}" for name in ("ada", "ben")]
+    result = run("history", *words)
+    assert isinstance(result.exception, UserError)
+    assert "only --verify takes several data directories" in str(result.exception)

@@ -48,7 +48,8 @@ def test_help_lists_every_subcommand_and_imports_none():
     for name in SUBCOMMANDS:
         assert f"\n  {name} " in done.stdout
     assert (
-        done.stdout.splitlines()[-1] == "['p2pfl.cli', 'p2pfl.cli.grouped', 'p2pfl.errors', 'p2pfl.streams']"
+        done.stdout.splitlines()[-1]
+        == "['p2pfl.cli', 'p2pfl.cli.options', 'p2pfl.errors', 'p2pfl.exit_codes', 'p2pfl.streams']"
     )
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from p2pfl.cli import load, main
 from p2pfl.cli import node as node_module
-from p2pfl.cli.node import DEFAULT_ROUND_CAP, make_spec
 from p2pfl.errors import CredentialsError, TaskError, UserError
 from p2pfl.identity.authority import create_authority, issue
 from p2pfl.identity.names import Role
 from p2pfl.learning import catalogue
-from p2pfl.learning.catalogue import DIGITS
 from p2pfl.learning.data import DataPlaces
 from p2pfl.runtime.node import NodeConfig
 from tests.support.images import write_images
@@ -46,38 +43,6 @@ def invoke(*words: str) -> int:
     return code
 
 
-def test_a_run_has_the_tasks_defaults_but_for_what_was_named():
-    spec = make_spec("digits", {"epochs": 7, "learning_rate": 0.5})
-    assert (spec.task.name, spec.training.epochs, spec.training.learning_rate) == ("digits", 7, 0.5)
-    assert (spec.task.model, spec.rounds, spec.task.partition) == (
-        DIGITS.defaults.model,
-        DIGITS.defaults.rounds,
-        DIGITS.defaults.partition,
-    )
-    assert (
-        spec.seed,
-        spec.participation.min_updates,
-        spec.participation.sample,
-        spec.participation.round_cap,
-    ) == (1, 1, 0, DEFAULT_ROUND_CAP)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "option"),
-    [
-        ("rounds", 0, "--rounds"),
-        ("epochs", -1, "--epochs"),
-        ("learning_rate", 0.0, "--lr"),
-        ("momentum", 1.0, "--momentum"),
-        ("batch_size", 0, "--batch-size"),
-        ("round_cap", 0.0, "--round-cap"),
-    ],
-)
-def test_a_value_out_of_its_range_is_refused_with_its_option(field: str, value: float, option: str):
-    with pytest.raises(UserError, match=f"^{option} is out of range: expected "):
-        make_spec("digits", {field: value})
-
-
 @pytest.mark.parametrize("number", [0, -3, 257])
 def test_a_number_of_nodes_that_no_run_has_is_refused(certs: Path, started: list[NodeConfig], number: int):
     with pytest.raises(UserError, match=f"--min-nodes is {number}, and a run has 1 to 256 nodes"):
@@ -92,27 +57,6 @@ def test_a_persons_certificate_starts_no_node(
     with pytest.raises(CredentialsError, match=f"has the role {role}.*p2pfl certs issue NAME"):
         invoke("--certs", str(issue(tmp_path / "ca", "eve", role=role)))
     assert started == []
-
-
-@pytest.mark.parametrize(
-    ("task", "given", "words"),
-    [
-        ("chess", {}, "no task 'chess'"),
-        ("digits", {"model": "gpt"}, "no model 'gpt'"),
-        ("digits", {"partition": "fair"}, "fair"),
-    ],
-)
-def test_what_the_task_does_not_have_is_refused(task: str, given: dict[str, str], words: str):
-    with pytest.raises(TaskError, match=words):
-        make_spec(task, given)
-
-
-def test_a_model_of_ones_choice_has_its_own_defaults(monkeypatch: pytest.MonkeyPatch):
-    own = msgspec.structs.replace(DIGITS.defaults, model="2nn", rounds=77)
-    entry = msgspec.structs.replace(DIGITS, other_defaults=(own,))
-    monkeypatch.setitem(catalogue.CATALOGUE, "digits", entry)
-    assert make_spec("digits", {"model": "2nn", "epochs": 5}).rounds == 77
-    assert make_spec("digits", {}).rounds == DIGITS.defaults.rounds
 
 
 @pytest.mark.parametrize("command", ["node", "demo"])
@@ -156,14 +100,13 @@ def test_options_become_the_configuration_and_its_exit_code_is_the_commands(
     assert config.peers == ("ben:9001", "cleo")
     assert config.listen == ("127.0.0.1", 0)
     assert config.advertise == ("a.example:1",)
-    assert (config.min_nodes, config.new_run, config.stay, config.wait, config.pace) == (
+    assert (config.min_nodes, config.new_run, config.stay, config.wait) == (
         3,
         True,
         True,
         False,
-        2.5,
     )
-    assert (config.worker.device, config.worker.threads) == ("cpu", 2)
+    assert (config.worker.device, config.worker.threads, config.worker.pace) == ("cpu", 2, 2.5)
     assert (config.spec.rounds, config.spec.training.learning_rate) == (4, 0.1)
     assert config.given == {"rounds", "learning_rate"}
 
@@ -174,6 +117,23 @@ def test_only_options_the_operator_named_count_as_given(certs: Path, started: li
     assert config.given == frozenset()
     assert config.listen == (None, 9000)
     assert config.min_nodes is None
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (["--seed", "1"], {"seed"}),
+        (["--task=digits", "--min-updates=1", "--drop-after=60"], {"task", "min_updates", "drop_after"}),
+        (["--partitions=0"], set()),
+    ],
+)
+def test_an_option_counts_as_given_also_with_the_value_of_its_default(
+    certs: Path, started: list[NodeConfig], words: list[str], given: set[str]
+):
+    invoke("--certs", str(certs), *words)
+    [config] = started
+    assert config.given == given
+    assert (config.spec.seed, config.spec.task) == (1, "digits")
 
 
 def test_certificates_that_are_not_there_are_an_error_before_anything_starts(

@@ -37,7 +37,7 @@ async def test_what_was_done_is_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async with observed(tmp_path) as node:
-        monkeypatch.setattr(orders, "find", lambda *_: node.target())
+        monkeypatch.setattr(orders, "find_node", lambda *_: node.target())
         assert await invoke(*words) == 0
         assert node.orders == [(what, "the local user")]
     assert capsys.readouterr() == (f"done: did {what}\n", "")
@@ -48,6 +48,6 @@ async def test_a_refusal_is_exit_code_1_with_its_reason(
 ) -> None:
     async with observed(tmp_path) as node:
         node.refused = "the run is\x1b[2J complete"
-        monkeypatch.setattr(orders, "find", lambda *_: node.target())
+        monkeypatch.setattr(orders, "find_node", lambda *_: node.target())
         assert await invoke("pause") == 1
     assert capsys.readouterr() == ("", "refused: the run is?[2J complete\n")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from p2pfl.cli import load, programs, watching
+from p2pfl import programs
+from p2pfl.cli import load, watching
 from p2pfl.cli import tui as module
 from p2pfl.cli.tui import has_screen, run_tui
 from p2pfl.errors import UserError
@@ -20,7 +21,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The command lines the terminal UI is run with, on a terminal."""
     runs: list[list[str]] = []
     monkeypatch.setattr(module, "has_screen", lambda: True)
-    monkeypatch.setattr(module, "find", lambda *_: None)
+    monkeypatch.setattr(module, "find_node", lambda *_: None)
     monkeypatch.setattr(module, "run_tui", lambda words: runs.append(list(words)) or 7)
     return runs
 
@@ -56,7 +57,7 @@ def test_without_a_screen_it_does_what_watch_does(
 ) -> None:
     followed: list[Any] = []
     monkeypatch.setattr(module, "has_screen", lambda: bool(words))
-    monkeypatch.setattr(module, "find", lambda *_: "the target")
+    monkeypatch.setattr(module, "find_node", lambda *_: "the target")
     monkeypatch.setattr(watching, "follow", followed.append)
     assert invoke(*words) == 0
     assert (followed, shown) == (["the target"], [])

@@ -22,7 +22,7 @@ class Invoked:
     """Runs commands in a thread, as they bring an event loop of their own, on *target*."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
-        monkeypatch.setattr(watching, "find", lambda *_: target)
+        monkeypatch.setattr(watching, "find_node", lambda *_: target)
 
     async def run(self, command: str, *words: str) -> None:
         await asyncio.to_thread(load(command).main, list(words), standalone_mode=False)
@@ -116,6 +116,6 @@ def test_ctrl_c_ends_watching_well(monkeypatch: pytest.MonkeyPatch) -> None:
         coroutine.close()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(watching, "find", lambda *_: None)
+    monkeypatch.setattr(watching, "find_node", lambda *_: None)
     monkeypatch.setattr(asyncio, "run", interrupt)
     assert not load("watch").main([], standalone_mode=False)

@@ -6,7 +6,6 @@ import pytest
 from p2pfl import events
 from p2pfl.config import ProtocolSettings
 from p2pfl.core.continuing import (
-    BEYOND_EXIT,
     MAX_CONTINUATIONS,
     MAX_NOTICES,
     Continuation,
@@ -18,6 +17,7 @@ from p2pfl.core.continuing import (
     decide_following,
 )
 from p2pfl.core.effects import Exit
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import MAX_ORIGINS, Origin, record_digest
 from tests.support.core import (
     chain_of,
@@ -198,8 +198,8 @@ def test_a_member_beyond_the_fork_says_so_once_and_stops_unless_its_majority_com
     bench.ctx.now += ProtocolSettings().start_grace
     assert bench.it.consider_stopping(bench.ledger) is None
     (exit_,) = of_kind(taken(bench.ctx), Exit)
-    assert (exit_.code, exit_.reason) == (BEYOND_EXIT, notice.text)
-    assert BEYOND_EXIT == 9
+    assert (exit_.code, exit_.reason) == (ExitCode.LEFT_BEHIND, notice.text)
+    assert ExitCode.LEFT_BEHIND == 9
     for part in ("round 3 of run", "has committed round 4", record_digest(genesis)[:12], "--new-run"):
         assert part in exit_.reason
 

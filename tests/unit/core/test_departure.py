@@ -2,10 +2,6 @@ import msgspec
 import pytest
 
 from p2pfl.core.departure import (
-    COMPLETE_EXIT,
-    INCOMPLETE_EXIT,
-    LEFT_EXIT,
-    UNTRAINED_EXIT,
     DroppedSituation,
     LeaveSituation,
     RemainingNode,
@@ -13,6 +9,7 @@ from p2pfl.core.departure import (
     decide_exit,
     decide_leaving,
 )
+from p2pfl.exit_codes import ExitCode
 
 DONE = RemainingNode("ben", confirmed=True, given_up_at=None)
 SLOW = RemainingNode("cleo", confirmed=False, given_up_at=None)
@@ -25,7 +22,7 @@ def ending(others, *, holds, now, serve_until=0.0):
 
 def test_a_node_exits_once_everybody_has_the_final_model():
     assert ending([DONE, DONE], holds=True, now=100.0) == (
-        COMPLETE_EXIT,
+        ExitCode.COMPLETE,
         "the run is complete everywhere",
         None,
     )
@@ -38,7 +35,7 @@ def test_a_node_serves_a_linked_member_that_has_not_confirmed():
 def test_an_unreachable_member_is_waited_for_until_linger_is_over_and_then_named():
     assert ending([DONE, AWAY], holds=True, now=129.9) == (None, "serving 1", 130.0)
     assert ending([DONE, AWAY], holds=True, now=130.0) == (
-        COMPLETE_EXIT,
+        ExitCode.COMPLETE,
         "the run is complete; not known to have its final model: dan",
         None,
     )
@@ -46,7 +43,7 @@ def test_an_unreachable_member_is_waited_for_until_linger_is_over_and_then_named
 
 def test_without_the_final_model_a_node_waits_for_whoever_has_it_and_fails_when_nobody_comes():
     assert ending([DONE], holds=False, now=100.0)[0] is None
-    assert ending([AWAY], holds=False, now=130.0)[0] == INCOMPLETE_EXIT
+    assert ending([AWAY], holds=False, now=130.0)[0] == ExitCode.NO_FINAL_MODEL
 
 
 def test_who_cannot_have_the_final_model_of_linked_members_stops_trying_and_says_why():
@@ -55,7 +52,7 @@ def test_who_cannot_have_the_final_model_of_linked_members_stops_trying_and_says
 
     assert trying(129.9) == (None, "serving 1", 130.0)
     assert trying(130.0) == (
-        INCOMPLETE_EXIT,
+        ExitCode.NO_FINAL_MODEL,
         "the run ended, but its final model could not be had: no way",
         None,
     )
@@ -63,7 +60,7 @@ def test_who_cannot_have_the_final_model_of_linked_members_stops_trying_and_says
 
 def test_a_confirmed_member_that_has_gone_still_counts_as_complete():
     gone = RemainingNode("ben", confirmed=True, given_up_at=101.0)
-    assert ending([gone], holds=True, now=100.0)[:2] == (COMPLETE_EXIT, "the run is complete everywhere")
+    assert ending([gone], holds=True, now=100.0)[:2] == (ExitCode.COMPLETE, "the run is complete everywhere")
 
 
 def test_one_started_on_a_finished_run_finds_its_model_before_it_judges():
@@ -72,7 +69,7 @@ def test_one_started_on_a_finished_run_finds_its_model_before_it_judges():
         "serving nodes that come late",
         130.0,
     )
-    assert ending([], holds=False, now=130.0, serve_until=130.0)[0] == INCOMPLETE_EXIT
+    assert ending([], holds=False, now=130.0, serve_until=130.0)[0] == ExitCode.NO_FINAL_MODEL
 
 
 def test_one_started_on_a_finished_run_that_nobody_else_is_in_stays_for_whoever_comes():
@@ -81,11 +78,11 @@ def test_one_started_on_a_finished_run_that_nobody_else_is_in_stays_for_whoever_
         "serving nodes that come late",
         130.0,
     )
-    assert ending([], holds=True, now=130.0, serve_until=130.0)[0] == COMPLETE_EXIT
+    assert ending([], holds=True, now=130.0, serve_until=130.0)[0] == ExitCode.COMPLETE
 
 
 def test_one_started_on_a_finished_run_that_everybody_confirms_goes_at_once():
-    assert ending([DONE], holds=True, now=100.0, serve_until=130.0)[0] == COMPLETE_EXIT
+    assert ending([DONE], holds=True, now=100.0, serve_until=130.0)[0] == ExitCode.COMPLETE
 
 
 BASE = LeaveSituation(in_run=True, is_over=False, is_member=True, others=4, reachable=4, leaving=0)
@@ -114,14 +111,14 @@ def test_a_leaver_is_told_what_its_leaving_means(changes, at_once, says):
 
 def test_a_run_without_a_counted_update_ends_with_a_code_of_its_own():
     code, reason, _ = decide_exit([DONE], holds=True, serve_until=0.0, now=100.0, is_trained=False)
-    assert code == UNTRAINED_EXIT
-    assert code not in (COMPLETE_EXIT, LEFT_EXIT, INCOMPLETE_EXIT)
+    assert code == ExitCode.UNTRAINED
+    assert code not in (ExitCode.COMPLETE, ExitCode.LEFT, ExitCode.NO_FINAL_MODEL)
     assert "no update was ever counted" in reason
 
 
 def test_a_run_that_an_operator_ended_is_stopped_not_complete():
     code, reason, _ = decide_exit([DONE], holds=True, serve_until=0.0, now=100.0, is_whole=False)
-    assert (code, reason) == (COMPLETE_EXIT, "the run was stopped everywhere")
+    assert (code, reason) == (ExitCode.COMPLETE, "the run was stopped everywhere")
 
 
 DROPPED = DroppedSituation(

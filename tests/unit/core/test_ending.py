@@ -3,10 +3,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from p2pfl.core.departure import LEFT_EXIT, UNTRAINED_EXIT
 from p2pfl.core.effects import Exit
 from p2pfl.core.ending import Ending
 from p2pfl.core.running import Running
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import RecordBlobs, Status
 from tests.support.core import NOW, Context, chain_of, context, ledger, link, of_kind, options, status, taken
 from tests.support.records import NAMES
@@ -71,7 +71,8 @@ def test_a_run_that_goes_on_does_not_end(ctx: Context) -> None:
 
 
 @pytest.mark.parametrize(
-    ("holds", "trained", "code"), [(True, True, 0), (True, False, UNTRAINED_EXIT), (False, True, LEFT_EXIT)]
+    ("holds", "trained", "code"),
+    [(True, True, 0), (True, False, ExitCode.UNTRAINED), (False, True, ExitCode.LEFT)],
 )
 def test_who_leaves_a_complete_run_exits_as_the_run_did(
     ctx: Context, holds: bool, trained: bool, code: int

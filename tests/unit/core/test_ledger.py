@@ -12,8 +12,9 @@ from p2pfl.core.effects import (
     SaveResumed,
     can_wait,
 )
-from p2pfl.core.ledger import CLONED_EXIT, CONFLICT_EXIT, Ledger
+from p2pfl.core.ledger import Ledger
 from p2pfl.core.saved import SavedRun
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Evaluation, Origin, RecordBlobs, Report
 from p2pfl.schema import layout_of
 from p2pfl.spec import with_options
@@ -130,7 +131,7 @@ def test_a_second_commit_of_the_last_round_halts_with_its_own_exit_code(ctx, cha
     taken(ctx)
     assert book.conflict(altered(commit, blobs=RecordBlobs(model("another"))), node("ben"))
     effects = taken(ctx)
-    assert [effect.code for effect in of_kind(effects, Exit)] == [CONFLICT_EXIT] == [4]
+    assert [effect.code for effect in of_kind(effects, Exit)] == [ExitCode.CONFLICT] == [4]
     (notice,) = told(effects, events.Notice)
     assert notice.level == "error"
     assert "Keep both data directories" in notice.text
@@ -191,7 +192,7 @@ def test_such_a_node_is_marked_before_it_ends_and_never_votes_again(ctx, chain, 
     book.detect_forgotten_vote(chain.commit())
     effects = [effect for effect in taken(ctx) if isinstance(effect, SaveRefused | Exit)]
     assert [type(effect) for effect in effects] == [SaveRefused, Exit]
-    assert effects[1].code == CLONED_EXIT == 8
+    assert effects[1].code == ExitCode.CLONED == 8
     assert not can_wait(effects[0])
     assert "--new-journal" in effects[0].reason
     assert book.halted

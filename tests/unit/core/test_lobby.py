@@ -9,12 +9,12 @@ from p2pfl.core.lobby import (
     MAX_DECLINED,
     MAX_DECLINED_OF_PEER,
     OFFER_PATIENCE,
-    UNFIT_EXIT,
     FoundingSituation,
     Lobby,
     decide_founding,
     prefers,
 )
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Decline, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical
 from p2pfl.spec import DataCard, with_options
@@ -364,7 +364,7 @@ def test_an_offer_that_cannot_be_pulled_is_forgotten_and_may_come_again(ctx):
 def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx):
     Lobby(ctx).fail("the task digits needs scikit-learn")
     (ends,) = of_kind(taken(ctx), Exit)
-    assert (ends.code, ends.reason) == (UNFIT_EXIT, "the task digits needs scikit-learn")
+    assert (ends.code, ends.reason) == (ExitCode.UNFIT, "the task digits needs scikit-learn")
 
 
 # --- foundings that came to nothing -----------------------------------------------------------------------------

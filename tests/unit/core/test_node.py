@@ -16,8 +16,8 @@ from p2pfl.core.effects import (
     SendRecords,
     Train,
 )
-from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.saved import Saved, SavedRun, Vote
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
     Accept,
     Accepted,
@@ -146,7 +146,7 @@ def test_a_model_that_no_longer_fits_the_run_ends_the_node():
     (read,) = of_kind(device.describe(schema=mine), ReadSchema)
     assert read.digest == chain.commits[-1].record.model
     (end,) = of_kind(device.feed(inputs.SchemaRead(read.layout, SCHEMA)), Exit)
-    assert end.code == UNFIT_EXIT
+    assert end.code == ExitCode.UNFIT
     assert "weight F32[2,3] there is weight F32[9] here" in end.reason
 
 
@@ -381,4 +381,4 @@ def test_a_worker_that_cannot_do_the_run_s_task_any_more_ends_the_node_and_anoth
     device.node._ctx.options = msgspec.structs.replace(device.node._ctx.options, spec=spec)
     assert of_kind(device.feed(inputs.WorkFailed("describe", "no such data", spec=other)), Exit) == []
     (end,) = of_kind(device.feed(inputs.WorkFailed("describe", "no such data", spec=spec)), Exit)
-    assert (end.code, end.reason) == (UNFIT_EXIT, "no such data")
+    assert (end.code, end.reason) == (ExitCode.UNFIT, "no such data")

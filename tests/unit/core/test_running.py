@@ -19,10 +19,10 @@ from p2pfl.core.effects import (
     Train,
     can_wait,
 )
-from p2pfl.core.ledger import CLONED_EXIT, CONFLICT_EXIT
 from p2pfl.core.options import MAX_ATTEMPT_GAP
-from p2pfl.core.running import LOST_BLOB_TRIES, LOST_DISK_EXIT, MODEL_TRIES
+from p2pfl.core.running import LOST_BLOB_TRIES, MODEL_TRIES
 from p2pfl.core.saved import Vote
+from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import (
     MAX_ATTEMPT,
     Accept,
@@ -167,7 +167,7 @@ def test_a_candidacy_goes_on_by_votes_that_are_remembered_on_disk(bench):
 
 def test_a_restored_node_that_learns_of_its_own_vote_stops(bench):
     effects = bench.learn(resigned(bench.chain.commit(), votes=1))
-    assert [effect.code for effect in of_kind(effects, Exit)] == [CLONED_EXIT]
+    assert [effect.code for effect in of_kind(effects, Exit)] == [ExitCode.CLONED]
     assert of_kind(effects, SaveCommit) == []
     assert bench.ledger.round == 1
 
@@ -267,7 +267,7 @@ def test_who_can_neither_read_nor_pull_what_it_accepted_counts_its_disk_as_lost(
     assert of_kind(taken(again.ctx), Exit) == []
     again.it.blob_failed(failed)
     (end,) = of_kind(taken(again.ctx), Exit)
-    assert end.code == LOST_DISK_EXIT
+    assert end.code == ExitCode.LOST_MODEL
     assert "--new-journal" in end.reason
 
 
@@ -517,5 +517,5 @@ def test_behind_a_second_decision_of_a_round_no_record_is_taken_any_more():
     fork.commit(model=model("another"))
     effects = bench.learn(fork.commit(), fork.commit())
     assert bench.ledger.halted
-    assert [effect.code for effect in of_kind(effects, Exit)] == [CONFLICT_EXIT]
+    assert [effect.code for effect in of_kind(effects, Exit)] == [ExitCode.CONFLICT]
     assert [effect.commit.record.round for effect in of_kind(effects, SaveCommit)] == [2], "as evidence"

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from p2pfl.errors import TaskError
+from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import catalogue, partition
 from p2pfl.learning.data import DataPlaces
 from tests.support.learning import make_spec
@@ -61,3 +61,52 @@ def test_the_data_of_digits_are_found_where_the_dependencies_brought_them() -> N
 def test_data_of_a_task_are_looked_for_in_the_data_root(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=f"data of the task 'mnist' are not on this device.*{tmp_path}"):
         catalogue.find_data("mnist", DataPlaces(tmp_path))
+
+
+def test_a_run_has_the_tasks_defaults_but_for_what_was_named() -> None:
+    spec = catalogue.make_spec("digits", {"epochs": 7, "learning_rate": 0.5})
+    assert (spec.task.name, spec.training.epochs, spec.training.learning_rate) == ("digits", 7, 0.5)
+    assert (spec.task.model, spec.rounds, spec.task.partition) == (
+        catalogue.DIGITS.defaults.model,
+        catalogue.DIGITS.defaults.rounds,
+        catalogue.DIGITS.defaults.partition,
+    )
+    chosen = spec.participation
+    assert (spec.seed, chosen.min_updates, chosen.sample, chosen.round_cap) == (1, 1, 0, 900.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "option"),
+    [
+        ("rounds", 0, "--rounds"),
+        ("epochs", -1, "--epochs"),
+        ("learning_rate", 0.0, "--lr"),
+        ("momentum", 1.0, "--momentum"),
+        ("batch_size", 0, "--batch-size"),
+        ("round_cap", 0.0, "--round-cap"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused_with_its_option(field: str, value: float, option: str) -> None:
+    with pytest.raises(UserError, match=f"^{option} is out of range: expected "):
+        catalogue.make_spec("digits", {field: value})
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "words"),
+    [
+        ("chess", {}, "no task 'chess'"),
+        ("digits", {"model": "gpt"}, "no model 'gpt'"),
+        ("digits", {"partition": "fair"}, "fair"),
+    ],
+)
+def test_what_the_task_does_not_have_is_refused(task: str, given: dict[str, str], words: str) -> None:
+    with pytest.raises(TaskError, match=words):
+        catalogue.make_spec(task, given)
+
+
+def test_a_model_of_ones_choice_has_its_own_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = msgspec.structs.replace(catalogue.DIGITS.defaults, model="2nn", rounds=77)
+    entry = msgspec.structs.replace(catalogue.DIGITS, other_defaults=(own,))
+    monkeypatch.setitem(catalogue.CATALOGUE, "digits", entry)
+    assert catalogue.make_spec("digits", {"model": "2nn", "epochs": 5}).rounds == 77
+    assert catalogue.make_spec("digits", {}).rounds == catalogue.DIGITS.defaults.rounds

@@ -20,7 +20,6 @@ COMMANDS = [
     commands.TrainJob(3, SPEC, 4, "/m", 0, "/u"),
     commands.EvaluateJob(4, SPEC, "/m", 1, 3),
     commands.RunAggregation(5, JOB, ("/passing", "/blobs"), "/m"),
-    commands.AloneJob(7, SPEC, 2),
     commands.StopJob(3),
 ]
 ANSWERS = [
@@ -32,7 +31,6 @@ ANSWERS = [
     commands.AggregationDone(5, AggregatedModel("d")),
     commands.AggregationDone(5, NotFinite()),
     commands.AggregationDone(5, UnreadableUpdate("d", "it was cut short")),
-    commands.AloneDone(7, 10, 5, {"accuracy": 3.0, "loss": 1.25}),
     commands.JobStopped(3),
     commands.JobFailed(8, "why", "task"),
     commands.WorkerHeartbeat(),

@@ -80,12 +80,10 @@ async def test_the_real_worker_does_all_jobs_of_a_round(real: Worker, tmp_path: 
     assert len(updates) == 2
     average = await real.aggregate(job_of(*updates), (tmp_path / "none", tmp_path), tmp_path / "mean")
     evaluated = await real.evaluate(SPEC, tmp_path / "mean", 0, 1)
-    lone = await real.alone(SPEC, 0)
     assert described.card.examples == 1437
     assert isinstance(average, AggregatedModel)
     assert average.digest != digest
-    assert lone is not None
-    assert evaluated.examples == lone.examples == 360
+    assert evaluated.examples == 360
 
 
 async def test_a_stopped_training_returns_none_and_the_next_job_is_done(real: Worker, tmp_path: Path) -> None:
@@ -280,7 +278,7 @@ async def test_a_worker_that_does_not_exit_is_killed() -> None:
 
 async def test_an_answer_of_the_wrong_kind_is_refused() -> None:
     worker = Worker(_stand_in("give(commands.CreateDone(take().id, 'd'))", "take()"))
-    with pytest.raises(WorkerError, match="Created where Described was expected"):
+    with pytest.raises(WorkerError, match="CreateDone where DescribeDone was expected"):
         await worker.describe(SPEC)
     await worker.close()
 
@@ -299,14 +297,15 @@ async def test_answers_find_their_jobs_in_any_order() -> None:
 
 async def test_progress_reaches_the_job_that_made_it() -> None:
     settings = _stand_in(
+        "from p2pfl.spec import DataCard",
         "job = take()",
         "give(commands.TrainJobProgress(job.id + 1, 9, 9, 9.0))",
         "give(commands.TrainJobProgress(job.id, 1, 2, 0.5))",
-        "give(commands.LoneResult(job.id, 1, 1, {}))",
+        "give(commands.TrainDone(job.id, 'd', DataCard('digits', 1, ()), 1, 0.0, 0.1))",
         "take()",
     )
     worker, seen = Worker(settings), []
-    await worker.alone(SPEC, 0, seen.append)
+    await worker.train(SPEC, 1, Path("m"), 0, Path("u"), seen.append)
     assert seen == [commands.TrainJobProgress(1, 1, 2, 0.5)]
     await worker.close()
 
@@ -315,13 +314,15 @@ async def test_cancelling_a_training_stops_it() -> None:
     settings = _stand_in(
         "job = take()",
         "give(commands.TrainJobProgress(job.id, 1, 2, 0.5))",
-        "assert take() == commands.Stop(job.id)",
-        "give(commands.Stopped(job.id))",
+        "assert take() == commands.StopJob(job.id)",
+        "give(commands.JobStopped(job.id))",
         "give(commands.CreateDone(take().id, 'd'))",
         "take()",
     )
     worker, begun = Worker(settings), asyncio.Event()
-    training = asyncio.create_task(worker.alone(SPEC, 0, lambda progress: begun.set()))
+    training = asyncio.create_task(
+        worker.train(SPEC, 1, Path("m"), 0, Path("u"), lambda progress: begun.set())
+    )
     await begun.wait()
     training.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -12,10 +12,11 @@ import pytest
 from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands, worker
 from p2pfl.learning.commands import Answer, Command
-from p2pfl.learning.worker import Inbox, Inboxes, Outbox
+from p2pfl.learning.worker import Inbox, Inboxes, Outbox, PacedDoer
 from p2pfl.work import AggregationJob, WeightedUpdate
 from tests.support.core import ballot
 from tests.support.learning import SPEC
+from tests.support.records import CARD
 
 
 class Scripted:
@@ -107,6 +108,61 @@ def test_a_stop_after_its_job_leaves_nothing_behind() -> None:
     inbox.forget(inbox.take().id)
     inbox.put(commands.StopJob(7))
     assert not inbox.is_stopped(7)
+
+
+TRAIN = commands.TrainJob(7, SPEC, 1, "/m", 0, "/u")
+TRAINED = commands.TrainDone(7, "d", CARD, 4, 0.5, 0.1)
+
+
+class QuickTraining(Scripted):
+    """A training that reports half its batches and then is done, at once."""
+
+    def do(
+        self,
+        command: Command,
+        report: Callable[[commands.TrainJobProgress], None],
+        is_stopped: Callable[[], bool],
+    ) -> Answer:
+        report(commands.TrainJobProgress(command.id, 5, 10, 0.1))
+        return super().do(command, report, is_stopped)
+
+
+class Clock:
+    """Stands for `time`: a sleep takes no time and moves the clock on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(worker, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_paced_training_takes_at_least_its_pace_and_predicts_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, told = Clock(monkeypatch), []
+    assert PacedDoer(QuickTraining(TRAINED), 3.0).do(TRAIN, told.append, lambda: False) == TRAINED
+    assert clock.now == 3.0
+    assert {(one.total, one.predicted) for one in told} == {(10, 3.0)}
+    assert [one.done for one in told][:1] == [0]
+    assert [one.done for one in told][-1:] == [10]
+    assert [one.done for one in told] == sorted(one.done for one in told)
+
+
+def test_a_stop_ends_the_wait_of_a_paced_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    paced = PacedDoer(QuickTraining(TRAINED), 3600.0)
+    assert paced.do(TRAIN, lambda _: None, lambda: clock.now > 1.0) == commands.JobStopped(7)
+    assert clock.now < 2.0
+
+
+def test_a_pace_is_for_trainings_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, evaluated = Clock(monkeypatch), commands.EvaluateDone(4, 5, {"accuracy": 3.0, "loss": 1.25})
+    command = commands.EvaluateJob(4, SPEC, "/m", 0, 1)
+    assert PacedDoer(Scripted(evaluated), 3.0).do(command, lambda _: None, lambda: False) == evaluated
+    assert clock.now == 0.0
 
 
 def _frames(*items: Command) -> bytes:

@@ -14,7 +14,7 @@ from p2pfl.errors import NetworkError
 from p2pfl.net.transport.addresses import Address
 from p2pfl.observe import client as module
 from p2pfl.observe.client import Observer, command
-from p2pfl.wire.observing import Happened, History, HistoryEnd
+from p2pfl.wire.observing import EventBatch, HistoryBatch, HistoryEnd
 from tests.support.federation import make_federation
 from tests.support.observed import STREAM, observed
 from tests.support.recordings import finished, rows_of
@@ -36,14 +36,14 @@ async def test_the_local_user_is_told_what_lies_behind_and_what_happens(tmp_path
             assert (observer.greeting.name, observer.greeting.role) == ("ada", "local")
             assert (observer.greeting.stream, observer.greeting.resumed) == (STREAM, False)
             frames = observer.frames()
-            assert await anext(frames) == History(tuple(ROWS))
+            assert await anext(frames) == HistoryBatch(tuple(ROWS))
             behind = await anext(frames)
-            assert isinstance(behind, Happened)
+            assert isinstance(behind, EventBatch)
             assert [one.event for one in behind.events] == [JOINED, note("before")]
             assert await anext(frames) == HistoryEnd(2)
             node.tell(note("now"))
             happened = await anext(frames)
-            assert isinstance(happened, Happened)
+            assert isinstance(happened, EventBatch)
             assert [(one.seq, one.event) for one in happened.events] == [(3, note("now"))]
             await frames.aclose()
 
@@ -55,7 +55,7 @@ async def test_who_was_here_before_goes_on_behind_what_it_saw(tmp_path: Path) ->
             assert observer.greeting.resumed
             frames = observer.frames()
             happened = await anext(frames)
-            assert isinstance(happened, Happened)
+            assert isinstance(happened, EventBatch)
             assert [one.event for one in happened.events] == [note("missed")]
             await frames.aclose()
 

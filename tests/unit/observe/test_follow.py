@@ -17,23 +17,30 @@ from p2pfl.observe.client import Observer
 from p2pfl.observe.connection import Connected, Connection, Item, NodeEnded, Retrying
 from p2pfl.observe.follow import Follower
 from p2pfl.observe.target import Target
-from p2pfl.wire.observing import Answer, Greeting, Happened, History, HistoryEnd, What
+from p2pfl.wire.observing import (
+    CommandName,
+    CommandResult,
+    EventBatch,
+    HistoryBatch,
+    HistoryEnd,
+    ObserverWelcome,
+)
 from tests.support.recordings import finished, rows_of
 
-Frames = list[History | Happened | HistoryEnd]
+Frames = list[HistoryBatch | EventBatch | HistoryEnd]
 TARGET = Target((Address("127.0.0.1", 9),), cast(Credentials, None), "", None, None)
 ROWS = rows_of(finished())[:2]
 
 
-def happened(*numbers: int) -> Happened:
-    return Happened(tuple(Published(number, 0.0, Notice("info", str(number))) for number in numbers))
+def happened(*numbers: int) -> EventBatch:
+    return EventBatch(tuple(Published(number, 0.0, Notice("info", str(number))) for number in numbers))
 
 
 class FakeObserver:
     """A connection that tells *frames* and then breaks, or stays open with *stays*."""
 
     def __init__(self, stream: str, frames: Frames, *, resumed: bool = False, stays: bool = False) -> None:
-        self.greeting = Greeting(1, "0", "n", "id", "f", "who", "observer", (), stream, resumed)
+        self.greeting = ObserverWelcome(1, "0", "n", "id", "f", "who", "observer", (), stream, resumed)
         self.is_closed = False
         self._frames = frames
         self._stays = stays
@@ -45,8 +52,8 @@ class FakeObserver:
             await asyncio.Event().wait()
         raise NetworkError("the connection broke")
 
-    async def order(self, what: What) -> Answer:
-        return Answer(1, "", f"did {what}")
+    async def order(self, what: CommandName) -> CommandResult:
+        return CommandResult(1, "", f"did {what}")
 
     async def __aenter__(self) -> FakeObserver:
         return self
@@ -103,7 +110,7 @@ class Stage:
 
 async def test_it_goes_on_behind_the_last_number_it_saw() -> None:
     stage = Stage(
-        FakeObserver("one", [History(tuple(ROWS)), happened(3, 7), HistoryEnd(8), happened(9, 10)]),
+        FakeObserver("one", [HistoryBatch(tuple(ROWS)), happened(3, 7), HistoryEnd(8), happened(9, 10)]),
         FakeObserver("one", [happened(11), HistoryEnd(11), happened(12)], resumed=True),
     )
     await stage.run()
@@ -122,8 +129,8 @@ async def test_nothing_is_delivered_twice_even_if_it_is_told_twice() -> None:
 
 async def test_who_was_cut_off_while_being_told_all_is_told_all_anew() -> None:
     stage = Stage(
-        FakeObserver("one", [History((ROWS[0],)), happened(5)]),
-        FakeObserver("one", [History(tuple(ROWS)), happened(5, 6), HistoryEnd(6)]),
+        FakeObserver("one", [HistoryBatch((ROWS[0],)), happened(5)]),
+        FakeObserver("one", [HistoryBatch(tuple(ROWS)), happened(5, 6), HistoryEnd(6)]),
     )
     await stage.run()
     assert stage.asked[1] == ("", 0)
@@ -172,7 +179,7 @@ async def test_it_says_when_the_next_attempt_is_and_can_be_hurried() -> None:
 
 
 async def test_a_node_that_said_it_ends_is_not_waited_for() -> None:
-    ended = Happened((Published(2, 0.0, Ended(0, "the run is complete")),))
+    ended = EventBatch((Published(2, 0.0, Ended(0, "the run is complete")),))
     stage = Stage(FakeObserver("one", [HistoryEnd(1), ended]))
     await stage.follower().run(stage.deliver, stage.told.append, stage.anew)
     assert stage.told[-1] == NodeEnded("the run is complete")

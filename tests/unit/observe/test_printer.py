@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from p2pfl.events import Committed, Elected, EvaluationFinished, Measured, Notice, Published, RoundRow
 from p2pfl.observe.connection import Connected, Connection, NodeEnded, Retrying
 from p2pfl.observe.printer import EventPrinter, connection_line, item_json, item_line
-from p2pfl.wire.observing import Greeting
+from p2pfl.wire.observing import ObserverWelcome
 from tests.support.recordings import HOSTILE, finished, hostile, rows_of
 
 RECORDING = finished()
@@ -29,7 +29,7 @@ class Told:
 
     def connect(self, stream: str) -> None:
         self.it.on_connection(
-            Connected(Greeting(1, "0", "ada", "id", "lab", "who", "local", (), stream, False))
+            Connected(ObserverWelcome(1, "0", "ada", "id", "lab", "who", "local", (), stream, False))
         )
 
     def take(self, *items: Published | RoundRow) -> None:
@@ -178,7 +178,9 @@ def test_lines_are_printable_whatever_the_names() -> None:
     [
         (
             Connected(
-                Greeting(1, "0", "ada", "id", "lab", "op (operator)", "operator", (), "", resumed=False)
+                ObserverWelcome(
+                    1, "0", "ada", "id", "lab", "op (operator)", "operator", (), "", resumed=False
+                )
             ),
             "-- connected to ada of lab as op (operator)",
         ),

@@ -250,12 +250,10 @@ def test_it_stays_bounded_whatever_comes(monkeypatch: pytest.MonkeyPatch) -> Non
             state,
             events.PeerLinked(f"node {number}", f"peer {number}", "h:1"),
             events.ProgressMade(1, "pull", 1, 2, f"peer {number}"),
-            events.LoneTrained(f"peer {number}", 0.5, 1),
         )
     assert len(state.peers) == MAX_PEERS
     assert state.me is not None
     assert len(state.transfers) <= MAX_TRANSFERS
-    assert len(state.lone) <= MAX_PEERS
 
 
 def test_a_long_run_keeps_its_first_and_last_rounds() -> None:

@@ -14,7 +14,7 @@ from p2pfl.errors import CredentialsError, UserError
 from p2pfl.net.transport.addresses import Address
 from p2pfl.observe import target as module
 from p2pfl.observe.target import find_data_dir, find_target
-from p2pfl.runtime.endpoint import Endpoint
+from p2pfl.runtime.observing.endpoint import Endpoint
 from tests.support.federation import make_federation
 
 

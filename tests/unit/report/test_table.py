@@ -78,3 +78,10 @@ def test_tables_count_rounds_of_training_and_say_what_is_committed() -> None:
     fields = json.loads(jsonl_text([row]))
     assert (fields["round"], fields["index"], fields["committed"]) == (21, 22, False)
     assert fields["seconds"] is None
+
+
+def test_json_has_seconds_to_the_millisecond() -> None:
+    update = replace(ROWS[0].updates[0], seconds=0.123456)
+    fields = json.loads(json_line(replace(ROWS[0], seconds=1.23456789, updates=(update,))))
+    assert fields["seconds"] == 1.235
+    assert fields["updates"][0]["seconds"] == 0.123

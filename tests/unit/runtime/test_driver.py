@@ -30,23 +30,16 @@ from p2pfl.core.effects import (
     Train,
 )
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
-from p2pfl.messages import DeviceInfo, Member, Message, Prepare, Records
+from p2pfl.exit_codes import ExitCode
+from p2pfl.messages import Member, Message, Prepare, Records
 from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.transport.tasks import run
-from p2pfl.runtime.driver import (
-    CLONED_EXIT,
-    DISK_EXIT,
-    FAULT_EXIT,
-    FRAME_MARGIN,
-    LATER_SECONDS,
-    SYSTEM_EXIT,
-    Driver,
-)
-from p2pfl.runtime.publish import Publisher
+from p2pfl.runtime.driver import FRAME_MARGIN, LATER_SECONDS, Driver
+from p2pfl.runtime.observing.publish import Publisher
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import ballot
 from tests.support.meshes import until
-from tests.support.records import CARD, SPEC, Chain, digest, evaluation, node, update
+from tests.support.records import SPEC, Chain, digest, evaluation, node, update
 
 RUN = digest("run")
 PROMISE = SavePromise(RUN, 1, ballot(1, "ben"), 1)
@@ -55,7 +48,7 @@ UPDATE = SaveUpdate(RUN, 1, RUN, msgspec.structs.replace(update("ada", 1), secon
 DEAR_UPDATE = SaveUpdate(RUN, 1, RUN, msgspec.structs.replace(update("ada", 1), seconds=60.0))
 CLOSED = SaveClosed(RUN)
 PREPARE = Prepare(RUN, 1, ballot(1, "ada"))
-BYE = Exit(0, "done")
+BYE = Exit(ExitCode.COMPLETE, "done")
 
 
 def commit(then: str) -> SaveCommit:
@@ -63,7 +56,6 @@ def commit(then: str) -> SaveCommit:
     return SaveCommit(chain.run, chain.commit(then=then), 1.0)
 
 
-DEVICE_INFO = DeviceInfo("0.1.0", "Linux x86_64", 4, 8 * 2**30, "cpu", CARD)
 BEN = LinkedPeer(Member(node("ben"), "1" * 32), "ben", "node", "h:1", 1, "2" * 32)
 
 
@@ -113,9 +105,6 @@ class Trace:
     def records(self, run: str, after: int, max_bytes: int) -> Records:
         self.steps.append(("read", run, after, max_bytes))
         return Records(run, None, ())
-
-    def links(self) -> dict[str, LinkedPeer]:
-        return {BEN.member.node: BEN}
 
     def send(self, to: str, message: Message) -> bool:
         self.steps.append(("sent", to, message))
@@ -169,16 +158,20 @@ def drive(
     if told is not None:
         publisher.add(lambda published: told.append(published.event))
     store = store or BlobStore(path)
-    driver = Driver(script, trace, store, publisher, NetSettings())  # type: ignore[arg-type]
-    driver.mesh = driver.work = trace
-    return driver
+    return Driver(script, trace, store, publisher, NetSettings())  # type: ignore[arg-type]
+
+
+def begin(driver: Driver, before_tick: Callable[[], None] = lambda: None) -> None:
+    """Start *driver*: its journal stands for mesh and work, too."""
+    trace: Any = driver._journal
+    driver.start(trace, trace, before_tick)
 
 
 async def perform(path: Path, effects: list[AnyEffect], trace: Trace | None = None) -> tuple[Exit, list[Any]]:
     """Carry *effects* out; return how it ended and the steps that were taken."""
     trace = trace or Trace()
     driver = drive(path, ScriptedNode(effects), trace)
-    driver.start()
+    begin(driver)
     return await driver.run(), trace.steps
 
 
@@ -201,7 +194,7 @@ async def test_nothing_is_sent_before_the_save_in_front_of_it_is_durable(tmp_pat
     disk = SlowDisk()
     trace = Trace(disk)
     driver = drive(tmp_path, ScriptedNode([PROMISE, Send("ben", PREPARE), BYE]), trace)
-    driver.start()
+    begin(driver)
     running = asyncio.create_task(driver.run())
     assert await disk.is_at_work()
     assert trace.steps == [], "the disk is still at work"
@@ -227,7 +220,7 @@ async def test_a_report_waits_for_the_next_save_and_holds_nothing_up(tmp_path: P
 async def test_what_can_wait_is_saved_soon_when_nothing_else_is(tmp_path: Path) -> None:
     trace = Trace()
     driver = drive(tmp_path, ScriptedNode([REPORT, Send("ben", PREPARE), UPDATE]), trace)
-    driver.start()
+    begin(driver)
     running = asyncio.create_task(driver.run())
     await until(lambda: len(trace.steps) == 2)
     assert trace.steps == [("sent", "ben", PREPARE), ("saved", [REPORT, UPDATE])]
@@ -273,7 +266,7 @@ async def test_an_update_that_took_long_is_not_put_off_and_holds_nothing_up(tmp_
     disk = SlowDisk()
     trace = Trace(disk)
     driver = drive(tmp_path, ScriptedNode([REPORT, Send("ben", PREPARE), DEAR_UPDATE]), trace)
-    driver.start()
+    begin(driver)
     assert driver._later == [], "both are on their way to the disk"
     assert await disk.is_at_work()
     assert trace.steps == [("sent", "ben", PREPARE)]
@@ -288,7 +281,7 @@ async def test_a_collection_waits_for_the_next_flush_instead_of_making_one(tmp_p
     store = BlobStore(tmp_path)
     unused = adopted(store, b"unused")
     driver = drive(tmp_path, ScriptedNode([REPORT, DeleteUnneededBlobs(frozenset())]), trace, store=store)
-    driver.start()
+    begin(driver)
     await until(lambda: driver._flushed is not None)
     assert trace.steps == []
     assert store.has(unused)
@@ -320,7 +313,7 @@ async def test_an_update_the_disk_refuses_ends_the_node(tmp_path: Path) -> None:
         raise DataDirectoryError("the disk is full")
 
     ended, _ = await perform(tmp_path, [UPDATE], Trace(broken))
-    assert ended == Exit(DISK_EXIT, "the disk is full")
+    assert ended == Exit(ExitCode.DISK, "the disk is full")
 
 
 # --- the ways to end ----------------------------------------------------------------------------------------
@@ -331,8 +324,8 @@ async def test_a_disk_that_refuses_ends_the_node_and_nothing_is_sent(tmp_path: P
         raise DataDirectoryError("the disk is full")
 
     ended, steps = await perform(tmp_path, [PROMISE, Send("ben", PREPARE), BYE], Trace(broken))
-    assert ended == Exit(DISK_EXIT, "the disk is full")
-    assert DISK_EXIT == 7
+    assert ended == Exit(ExitCode.DISK, "the disk is full")
+    assert ExitCode.DISK == 7
     assert steps == []
 
 
@@ -343,7 +336,7 @@ async def test_too_many_open_files_are_told_as_something_to_change_and_not_as_th
         raise OutOfFilesError("too many files are open")
 
     ended, _ = await perform(tmp_path, [PROMISE, BYE], Trace(broken))
-    assert ended == Exit(2, "too many files are open")
+    assert ended == Exit(ExitCode.UNFIT, "too many files are open")
 
 
 async def test_a_fault_in_its_own_code_ends_the_node_with_a_log_entry(
@@ -353,7 +346,7 @@ async def test_a_fault_in_its_own_code_ends_the_node_with_a_log_entry(
         raise RuntimeError("a lower vote")
 
     ended, steps = await perform(tmp_path, [PROMISE, Send("ben", PREPARE)], Trace(broken))
-    assert ended.code == FAULT_EXIT
+    assert ended.code == ExitCode.BUG
     assert "a lower vote" in ended.reason
     assert "RuntimeError" in caplog.text
     assert steps == []
@@ -367,9 +360,9 @@ async def test_what_the_system_refuses_is_no_fault_of_this_program(
 
     ended, _ = await perform(tmp_path, [PROMISE, Send("ben", PREPARE)], Trace(refused))
     assert ended == Exit(
-        SYSTEM_EXIT, "the system refused what this node needs (blobs): Too many open files; see its log"
+        ExitCode.SYSTEM, "the system refused what this node needs (blobs): Too many open files; see its log"
     )
-    assert SYSTEM_EXIT == 71
+    assert ExitCode.SYSTEM == 71
     assert "the system refused what this node needs" in caplog.text
 
 
@@ -381,8 +374,7 @@ async def test_effects_behind_an_exit_are_left_undone(tmp_path: Path) -> None:
 async def test_the_protocol_is_ticked_when_its_deadline_comes(tmp_path: Path) -> None:
     ticks = []
     driver = drive(tmp_path, ScriptedNode([], tick=[BYE]), Trace())
-    driver.before_tick = lambda: ticks.append(1)
-    driver.start()
+    begin(driver, lambda: ticks.append(1))
     assert await driver.run() == BYE
     assert ticks == [1]
 
@@ -394,7 +386,7 @@ def test_an_input_while_a_deadline_is_already_past_changes_nothing_on_a_node_s_o
     async def main() -> Exit:
         script = ScriptedNode([], tick=[BYE])
         driver = drive(tmp_path, script, Trace())
-        driver.start()
+        begin(driver)
         for peer in ("ben", "cleo"):
             driver.feed(inputs.Unlinked(peer))
         return await driver.run()
@@ -420,7 +412,7 @@ async def test_a_pinned_blob_survives_a_collection_until_its_turn_to_be_unpinned
     driver = drive(
         tmp_path, ScriptedNode([DeleteUnneededBlobs(frozenset({blobs["kept"]}))]), trace, store=store
     )
-    driver.start()
+    begin(driver)
     driver.unpin_later(blobs["pinned"])
     driver._give_out([BYE])
     await driver.run()
@@ -435,7 +427,7 @@ async def test_a_collection_holds_nothing_up_and_spares_what_comes_in_while_it_l
     trace = Trace()
     script = ScriptedNode([DeleteUnneededBlobs(frozenset()), Send("ben", PREPARE)])
     driver = drive(tmp_path, script, trace, store=store)
-    driver.start()
+    begin(driver)
     running = asyncio.create_task(driver.run())
     assert await disk.is_at_work()
     await until(lambda: trace.steps == [("sent", "ben", PREPARE)])
@@ -462,9 +454,9 @@ async def test_a_fault_in_carrying_an_effect_out_ends_the_node_and_not_whoever_g
             raise RuntimeError("no such job")
 
     driver = drive(tmp_path, ScriptedNode([]), Broken())
-    driver.start()
+    begin(driver)
     driver._give_out([Train(RUN, 1, SPEC, digest("model"), 0)])
-    assert (await driver.run()).code == FAULT_EXIT
+    assert (await driver.run()).code == ExitCode.BUG
     assert "no such job" in caplog.text
 
 
@@ -480,12 +472,12 @@ async def test_what_the_mesh_tells_reaches_people_and_a_copied_disk_ends_the_nod
     script = ScriptedNode([Tell(events.Notice("info", "hello"))])
     trace = Trace()
     driver = drive(tmp_path, script, trace, told)
-    driver.start()
+    begin(driver)
     driver.refused("192.0.2.7:1", "another CA")
-    driver.disowned("this data directory is a copy")
-    driver.disowned("it is told twice")
+    driver.journal_cloned("this data directory is a copy")
+    driver.journal_cloned("it is told twice")
     assert trace.steps == [("refused", "this data directory is a copy")], "durably, before the node ends"
-    assert await driver.run() == Exit(CLONED_EXIT, "this data directory is a copy")
+    assert await driver.run() == Exit(ExitCode.CLONED, "this data directory is a copy")
     assert told == [events.Notice("info", "hello"), events.PeerRefused("192.0.2.7:1", "another CA")]
     assert script.inputs == []
 
@@ -495,34 +487,18 @@ async def test_where_a_copy_cannot_be_marked_the_disk_is_what_ends_the_node(tmp_
         raise DataDirectoryError("the disk is full")
 
     driver = drive(tmp_path, ScriptedNode([]), Trace(refuse))
-    driver.disowned("this data directory is a copy")
-    assert await driver.run() == Exit(DISK_EXIT, "the disk is full")
+    driver.journal_cloned("this data directory is a copy")
+    assert await driver.run() == Exit(ExitCode.DISK, "the disk is full")
 
 
 async def test_a_link_the_protocol_wants_ended_is_cut(tmp_path: Path) -> None:
     trace = Trace()
     driver = drive(tmp_path, ScriptedNode([Sever("ben", "it has forgotten votes")]), trace)
-    driver.start()
+    begin(driver)
     assert trace.steps == [("dropped", "ben", "it has forgotten votes")]
 
 
 # --- for people ---------------------------------------------------------------------------------------------
-
-
-async def test_a_new_link_is_told_the_facts_of_this_node_where_they_are_known(tmp_path: Path) -> None:
-    trace = Trace()
-    driver = drive(tmp_path, ScriptedNode([]), trace)
-    driver.linked(BEN)
-    assert trace.steps == []
-    driver.device_info = lambda: DEVICE_INFO
-    driver.linked(BEN)
-    assert trace.steps == [("sent", BEN.member.node, DEVICE_INFO)]
-
-
-async def test_facts_that_changed_go_to_everybody_linked(tmp_path: Path) -> None:
-    trace = Trace()
-    drive(tmp_path, ScriptedNode([]), trace).spread(DEVICE_INFO)
-    assert trace.steps == [("sent", BEN.member.node, DEVICE_INFO)]
 
 
 async def test_a_blob_on_its_way_to_a_peer_is_shown(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from p2pfl import events
 from p2pfl.core.effects import AnyEffect, Exit, SendRecords, Tell
+from p2pfl.exit_codes import ExitCode
 from p2pfl.runtime.hush import ANSWERS, LINES, MAX_PEERS, REMIND_SECONDS, Hush
 from tests.support.records import node
 
@@ -31,7 +32,7 @@ def test_what_a_run_decides_is_always_shown() -> None:
 def test_why_a_node_ends_is_always_shown() -> None:
     hush = Hush()
     kept(hush, [LINE] * 1000)
-    ending: list[AnyEffect] = [LINE, Exit(4, "two records")]
+    ending: list[AnyEffect] = [LINE, Exit(ExitCode.CONFLICT, "two records")]
     assert kept(hush, ending) == ending
 
 

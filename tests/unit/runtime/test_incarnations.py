@@ -4,7 +4,7 @@ import pytest
 
 from p2pfl.errors import DataDirectoryError, HandshakeRefused
 from p2pfl.messages import Member
-from p2pfl.proofs import CastVote, Claim, Seen, sign_claim
+from p2pfl.proofs import CastVote, Claim, JournalEvidence, sign_claim
 from p2pfl.runtime.incarnations import Incarnations
 from tests.support.core import ballot, member
 from tests.support.keys import signer
@@ -24,18 +24,18 @@ class Memory:
     """A journal's memory of other journals, on a disk that may be full."""
 
     def __init__(self, *, is_full: bool = False) -> None:
-        self.known: dict[Member, Seen] = {}
+        self.known: dict[Member, JournalEvidence] = {}
         self.asked = 0
         self._is_full = is_full
 
-    def seen(self, member: Member) -> Seen | None:
+    def seen(self, member: Member) -> JournalEvidence | None:
         self.asked += 1
         return self.known.get(member)
 
     def save_claim(self, member: Member, claim: Claim) -> None:
         if self._is_full:
             raise FULL
-        self.known[member] = Seen(claim)
+        self.known[member] = JournalEvidence(claim)
 
 
 def test_starts_are_remembered_by_the_journal_which_is_asked_once():
@@ -43,28 +43,28 @@ def test_starts_are_remembered_by_the_journal_which_is_asked_once():
     incarnations = Incarnations(memory, lambda _: None, fail=pytest.fail)
     assert incarnations.seen(BEN) is None
     incarnations.save_claim(BEN, CLAIM)
-    assert memory.known == {BEN: Seen(CLAIM)}
+    assert memory.known == {BEN: JournalEvidence(CLAIM)}
     asked = memory.asked
-    assert incarnations.seen(BEN) == incarnations.seen(BEN) == Seen(CLAIM)
+    assert incarnations.seen(BEN) == incarnations.seen(BEN) == JournalEvidence(CLAIM)
     assert memory.asked == asked
 
 
 def test_a_vote_counts_before_it_is_on_disk():
     votes = {BEN: cast(4)}
     incarnations = Incarnations(Memory(), votes.get, fail=pytest.fail)
-    assert incarnations.seen(BEN) == Seen(None, cast(4))
+    assert incarnations.seen(BEN) == JournalEvidence(None, cast(4))
     incarnations.save_claim(BEN, CLAIM)
     votes[BEN] = cast(9)
-    assert incarnations.seen(BEN) == Seen(CLAIM, cast(9))
+    assert incarnations.seen(BEN) == JournalEvidence(CLAIM, cast(9))
 
 
 def test_what_the_journal_knew_before_this_start_stays_beside_a_new_claim():
     memory = Memory()
-    memory.known[BEN] = Seen(None, cast(9))
+    memory.known[BEN] = JournalEvidence(None, cast(9))
     incarnations = Incarnations(memory, lambda _: None, fail=pytest.fail)
-    assert incarnations.seen(BEN) == Seen(None, cast(9))
+    assert incarnations.seen(BEN) == JournalEvidence(None, cast(9))
     incarnations.save_claim(BEN, CLAIM)
-    assert incarnations.seen(BEN) == Seen(CLAIM, cast(9))
+    assert incarnations.seen(BEN) == JournalEvidence(CLAIM, cast(9))
 
 
 def test_a_disk_that_refuses_ends_the_node_and_not_the_mesh():

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from p2pfl.core import inputs
-from p2pfl.core.departure import LEFT_EXIT
-from p2pfl.runtime.leaving import INTERRUPTED_EXIT, Leaving, end_with_input, signals, watch_input
+from p2pfl.exit_codes import ExitCode
+from p2pfl.runtime.leaving import Leaving, end_with_input, signals, watch_input
 from tests.support.processes import until
 
 
@@ -46,7 +46,7 @@ async def test_ctrl_c_leaves_politely_without_a_limit_and_at_once_when_it_comes_
     assert driver.fed == [inputs.Leave()]
     assert not driver.ended.done()
     leave.interrupt()
-    assert (await driver.ended)[0] == INTERRUPTED_EXIT
+    assert (await driver.ended)[0] == ExitCode.INTERRUPTED
 
 
 async def test_sigterm_leaves_politely_and_ends_within_its_limit() -> None:
@@ -55,7 +55,7 @@ async def test_sigterm_leaves_politely_and_ends_within_its_limit() -> None:
     assert driver.fed == [inputs.Leave()]
     assert driver.told == ["SIGTERM: leaving politely, within 0.01 s"]
     code, reason = await driver.ended
-    assert code == LEFT_EXIT
+    assert code == ExitCode.LEFT
     assert "SIGTERM: left after 0.01 s without a commit" in reason
 
 
@@ -63,7 +63,7 @@ async def test_sigterm_after_another_wish_to_leave_stops_at_once() -> None:
     driver, leave = leaving()
     assert leave.ask()
     leave.terminate()
-    assert (await driver.ended)[0] == INTERRUPTED_EXIT
+    assert (await driver.ended)[0] == ExitCode.INTERRUPTED
 
 
 async def test_a_closed_terminal_sends_several_sighups_that_count_as_one() -> None:
@@ -73,7 +73,7 @@ async def test_a_closed_terminal_sends_several_sighups_that_count_as_one() -> No
     assert driver.fed == [inputs.Leave()]
     assert not driver.ended.done()
     code, reason = await driver.ended
-    assert code == LEFT_EXIT
+    assert code == ExitCode.LEFT
     assert "the terminal was closed" in reason
 
 
@@ -116,5 +116,5 @@ async def test_a_node_ends_with_the_pipe_that_its_starter_holds(monkeypatch: pyt
     assert not driver.ended.done()
     os.close(writing)
     async with asyncio.timeout(5):
-        assert await driver.ended == (LEFT_EXIT, "the program that started this node has ended")
+        assert await driver.ended == (ExitCode.LEFT, "the program that started this node has ended")
     os.close(reading)

@@ -19,7 +19,7 @@ from p2pfl.errors import CredentialsError, UserError
 from p2pfl.identity.names import Role
 from p2pfl.messages import UpdateBlobs
 from p2pfl.net.transport import sockets
-from p2pfl.runtime.node import NodeConfig, _founds_alone, _recover, run_node
+from p2pfl.runtime.node import NodeConfig, _devices, _founds_alone, _other_addresses, _recover, run_node
 from p2pfl.store.blobs import BlobStore
 from tests.support.core import chain_of, member, of_kind, options, told
 from tests.support.federation import make_federation
@@ -126,3 +126,22 @@ async def test_a_node_that_may_not_have_its_links_open_says_so_and_does_not_star
     with pytest.raises(UserError, match=r"may have 64 files.*too few for 40 nodes.*`ulimit -n 1024`"):
         await run_node(config(tmp_path, "node", 39), (), 0.0)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("listen", "peers", "others"),
+    [
+        ((None, 9000), ("127.0.0.1:9000", "192.0.2.7", "ben.local"), ("192.0.2.7", "ben.local")),
+        ((None, 9000), ("127.0.0.1:9001",), ("127.0.0.1:9001",)),
+        (("127.0.0.1", 9000), ("127.0.0.1", "127.0.0.2"), ("127.0.0.2",)),
+        ((None, 9000), ("router.example:7000",), ()),
+    ],
+)
+def test_a_nodes_own_address_in_the_list_is_no_other_device(
+    tmp_path: Path, listen: tuple[str | None, int], peers: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    chosen = msgspec.structs.replace(
+        config(tmp_path, "node", 0), listen=listen, peers=peers, advertise=("router.example:7000",)
+    )
+    assert _other_addresses(chosen) == others
+    assert _devices(chosen) == len(others) + 1

@@ -1,4 +1,4 @@
-"""The judge passes each effect on to whom it concerns, and knows where models must be."""
+"""The checker passes each effect on to the right checker, and knows where models must be."""
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ from tests.support.records import NAMES, node, signed
 
 
 class Court:
-    """A judge over three disks that have record 0."""
+    """A checker over three disks that have record 0."""
 
     def __init__(self):
         self.chain = chain_of(*NAMES[:3])

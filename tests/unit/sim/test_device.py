@@ -4,7 +4,7 @@ from p2pfl.core import inputs
 from p2pfl.core.effects import Aggregate, SaveAccepted, SaveReport, Train
 from p2pfl.sim.device import Device, aggregate_of
 from p2pfl.sim.disk import Disk
-from p2pfl.sim.habits import Habits
+from p2pfl.sim.driver_rules import DriverRules
 from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, WeightedUpdate
 from tests.support.core import ballot, chain_of, member, model, options
 
@@ -56,7 +56,7 @@ def test_effects_that_are_no_workers_are_left_alone(device):
 def test_every_start_has_another_nonce_and_is_counted(device):
     nonces = set()
     for start in (1, 2, 3):
-        device.boot_up(0.0)
+        device.start_process(0.0)
         assert device.process == device.disk.incarnation == device.hello.incarnation == start
         assert device.hello.journal == device.member.journal
         nonces.add(device.hello.nonce)
@@ -74,7 +74,7 @@ def test_a_lost_disk_is_empty_and_has_another_journal(device):
 
 
 def test_without_the_habit_of_renewing_it_a_lost_disk_keeps_its_journal(device):
-    device.habits = Habits(renews_journal=False)
+    device.driver_rules = DriverRules(renews_journal=False)
     before = device.member
     device.lose_disk()
     assert device.member == before
@@ -90,16 +90,16 @@ def test_a_renewed_journal_leaves_the_blobs(device):
 
 def test_a_clock_that_stood_still_is_behind(device):
     device.lag = 40.0
-    device.boot_up(100.0)
+    device.start_process(100.0)
     assert 60.0 <= device.node.deadline() < 100.0
 
 
 def test_a_crash_takes_what_was_not_flushed(device):
-    device.boot_up(0.0)
+    device.start_process(0.0)
     device.unflushed.append(SaveReport(model("run"), 1, "a", None))
-    device.put_off.append(SaveReport(model("run"), 1, "a", None))
+    device.deferred.append(SaveReport(model("run"), 1, "a", None))
     device.crash()
-    assert (device.unflushed, device.put_off, device.is_up) == ([], [], False)
+    assert (device.unflushed, device.deferred, device.is_up) == ([], [], False)
 
 
 def test_what_reaches_a_suspended_process_waits(device):
@@ -130,6 +130,6 @@ def test_without_the_habit_of_sparing_it_the_blob_of_an_open_vote_is_collected(d
     device.disk.blobs = {record.model, model("other")}
     device.collect(frozenset({record.model}))
     assert device.disk.blobs == {record.model}
-    device.habits = Habits(spares_accepted=False)
+    device.driver_rules = DriverRules(spares_accepted=False)
     device.collect(frozenset({record.model}))
     assert device.disk.blobs == set()

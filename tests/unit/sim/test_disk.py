@@ -11,7 +11,7 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.saved import SavedRun, Vote
 from p2pfl.messages import Member, record_digest
-from p2pfl.proofs import CastVote, Seen, sign_claim
+from p2pfl.proofs import CastVote, JournalEvidence, sign_claim
 from p2pfl.sim.disk import RECORDS_AT_ONCE, Disk
 from tests.support.core import ballot, chain_of, member
 from tests.support.keys import signer
@@ -121,7 +121,7 @@ def test_a_new_journal_keeps_the_records_and_forgets_the_votes():
 def test_the_last_start_of_another_journal_is_remembered():
     disk = Disk(member("ada"))
     disk.save_claim(member("ben"), CLAIM)
-    assert disk.seen(member("ben")) == Seen(CLAIM)
+    assert disk.seen(member("ben")) == JournalEvidence(CLAIM)
     assert disk.seen(member("cleo")) is None
 
 
@@ -131,7 +131,7 @@ def test_the_newest_vote_of_another_journal_is_remembered_also_from_a_commit():
     disk.save_claim(member("ben"), CLAIM)
     promise = CastVote(chain.run, 1, ballot(2, "ada"), "", signed("ben", chain.run, 1, ballot(2, "ada")))
     disk.save(SaveSeen((promise,), at_once=False))
-    assert disk.seen(member("ben")) == Seen(CLAIM, promise)
+    assert disk.seen(member("ben")) == JournalEvidence(CLAIM, promise)
     commit = resigned(chain.commit(), "ada", "ben", votes=5)
     disk.save(SaveCommit(chain.run, commit, 1.0))
     assert disk.seen(member("ben")).cast.vote == commit.acceptors[1]

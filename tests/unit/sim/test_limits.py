@@ -27,7 +27,7 @@ def test_a_roster_that_tolerates_no_loss_loses_no_disk():
     assert not world.limits.may_lose_disk(number(world, 1))
 
 
-def test_no_disk_is_lost_that_a_roster_needs_when_somebody_has_left():
+def test_no_disk_is_lost_that_a_roster_needs_when_a_member_has_left():
     world = at_round_two()
     first, second = number(world, 1), number(world, 2)
     world.hand(second, second.process, inputs.Leave())
@@ -57,7 +57,7 @@ def is_accept_without(effect, device):
     )
 
 
-def test_no_disk_is_lost_as_long_as_others_take_somebody_for_leaving_who_has_crashed():
+def test_no_disk_is_lost_as_long_as_others_take_a_crashed_member_for_leaving():
     world = at_round_two()
     first, second = number(world, 1), number(world, 2)
     world.hand(second, second.process, inputs.Leave())
@@ -66,7 +66,7 @@ def test_no_disk_is_lost_as_long_as_others_take_somebody_for_leaving_who_has_cra
     assert not world.limits.may_lose_disk(first)
 
 
-def test_no_disk_is_lost_while_another_one_is_a_backup_that_nobody_has_noticed():
+def test_no_disk_is_lost_while_another_one_is_an_unnoticed_backup():
     world = at_round_two()
     first, second = number(world, 1), number(world, 2)
     world.checker.votes.gone.add(second.member)
@@ -87,7 +87,7 @@ def test_a_model_that_matters_is_mended_when_it_was_pulled_again():
     world = at_round_two()
     device = number(world, 1)
     assert world.limits.is_mended()
-    world.bulk.damage(device, chain(device)[-1].model)
+    world.transfers.damage(device, chain(device)[-1].model)
     assert not world.limits.is_mended()
     world.crash(device, 0.1)
     world.run_for(3.0)

@@ -10,7 +10,7 @@ from tests.support.records import evaluation
 from tests.support.worlds import number, spec
 
 REPORT = Report("ff" * 32, 1, evaluation(1, 1, 0.5))
-"""A message nobody here sends by itself."""
+"""A message that no device here sends by itself."""
 
 
 def started(nodes=3, **settings):
@@ -123,7 +123,7 @@ def test_two_processes_with_one_data_directory_do_not_both_stay():
 
 def test_a_deaf_pair_loses_messages_one_way_while_the_link_is_up():
     world = started()
-    world.network.deafen({pair(world, 1, 2)})
+    world.network.lose_messages({pair(world, 1, 2)})
     heard, answered = steps_heard(world, 2, 1), steps_heard(world, 1, 2)
     world.run_for(SILENCE - 1.0)
     assert connected(world, 1, 2)
@@ -133,12 +133,12 @@ def test_a_deaf_pair_loses_messages_one_way_while_the_link_is_up():
 
 def test_silence_ends_a_link_and_it_comes_back_when_both_can_hear():
     world = started()
-    world.network.deafen({pair(world, 1, 2)})
+    world.network.lose_messages({pair(world, 1, 2)})
     world.run_for(SILENCE + 0.1)
     assert not connected(world, 1, 2)
     world.run_for(10.0)
     assert not connected(world, 1, 2)
-    world.network.hear_again({pair(world, 1, 2)})
+    world.network.stop_losing_messages({pair(world, 1, 2)})
     world.run_for(1.0)
     assert connected(world, 1, 2)
 
@@ -146,30 +146,30 @@ def test_silence_ends_a_link_and_it_comes_back_when_both_can_hear():
 def test_a_deafness_that_ends_before_it_is_noticed_costs_no_link():
     world = started()
     link = number(world, 1).links[id_of(world, 2)]
-    world.network.deafen({pair(world, 1, 2)})
+    world.network.lose_messages({pair(world, 1, 2)})
     world.run_for(3.0)
-    world.network.hear_again({pair(world, 1, 2)})
+    world.network.stop_losing_messages({pair(world, 1, 2)})
     world.run_for(10.0)
     assert number(world, 1).links[id_of(world, 2)] is link
 
 
 def test_rejoining_after_a_cut_leaves_the_deaf_deaf():
     world = started()
-    world.network.deafen({pair(world, 1, 2)})
+    world.network.lose_messages({pair(world, 1, 2)})
     world.cut({id_of(world, 3)})
     world.network.rejoin()
     world.run_for(1.0)
     assert connected(world, 2, 3)
-    assert world.network.deaf == {pair(world, 1, 2)}
+    assert world.network.lossy_pairs == {pair(world, 1, 2)}
     world.heal()
-    assert world.network.deaf == set()
+    assert world.network.lossy_pairs == set()
 
 
 # --- messages -----------------------------------------------------------------------------------------------
 
 
 def arrivals(**faults):
-    """How often 200 messages arrive in bad weather."""
+    """How often 200 messages arrive with faults."""
     world = started(faults=Faults(until=1000.0, **faults))
     seen = fed(world, number(world, 2))
     for _ in range(200):

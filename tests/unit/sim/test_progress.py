@@ -5,7 +5,7 @@ import pytest
 
 from p2pfl.core.inputs import Leave, OperatorRequest
 from p2pfl.core.options import Policy
-from p2pfl.sim.progress import BOUND, ProgressJudge, clique
+from p2pfl.sim.progress import BOUND, ProgressChecker, clique
 from p2pfl.sim.setting import WORKER_LIMIT
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.world import World
@@ -31,7 +31,7 @@ def test_a_clique_is_found_where_each_two_are_a_pair(names, size, found):
 
 
 def stuck(nodes=3):
-    """A world in which nobody ever stands as aggregator, and so nothing is decided."""
+    """A world in which no member ever runs for election, so nothing is decided."""
     world = World(1, nodes=nodes, spec=spec(5))
     for device in world.devices.values():
         device.policy = Policy(quorum=lambda _size: nodes + 1)
@@ -69,13 +69,13 @@ def down(world):
 
 
 def cut(world):
-    world.network.deafen({(number(world, 1).member.node, node) for node in world.devices})
+    world.network.lose_messages({(number(world, 1).member.node, node) for node in world.devices})
     world.crash(number(world, 2), 1e6)
 
 
 def blocked(world):
     nodes = list(world.devices)
-    world.bulk.block({(one, other) for one in nodes[:2] for other in nodes})
+    world.transfers.block({(one, other) for one in nodes[:2] for other in nodes})
 
 
 def hanging(world):
@@ -90,8 +90,8 @@ def away(world):
 
 def lacking(world):
     for device in list(world.devices.values())[:2]:
-        world.bulk.damage(device, device.disk.last_model())
-        world.bulk.block({(node, device.member.node) for node in world.devices})
+        world.transfers.damage(device, device.disk.last_model())
+        world.transfers.block({(node, device.member.node) for node in world.devices})
 
 
 @pytest.mark.parametrize("fault", [down, cut, blocked, hanging, away, lacking])
@@ -126,4 +126,4 @@ def test_a_run_that_goes_on_or_is_over_or_paused_is_no_stall():
 def test_the_bound_leaves_time_for_a_worker_that_hangs():
     assert BOUND > 2 * WORKER_LIMIT
     world = World(1)
-    assert ProgressJudge(world.environment, world.bulk).judge() is None
+    assert ProgressChecker(world.environment, world.transfers).check() is None

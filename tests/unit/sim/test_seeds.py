@@ -23,7 +23,7 @@ def test_several_processes_come_to_the_same():
     assert [outcome.seed for outcome in outcomes(1)] == [5, 6, 7, 8]
 
 
-def test_a_rule_left_out_brings_its_own_weather_unless_another_is_asked_for():
+def test_a_rule_left_out_brings_its_own_faults_unless_others_are_asked_for():
     assert SimulationSettings(without="quorum").world(1).faults.cut_every == 4.0
     assert SimulationSettings(without="quorum", faults="none").world(1).faults.until == 0.0
 

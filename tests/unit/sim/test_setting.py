@@ -3,8 +3,10 @@ import pytest
 from p2pfl.errors import ProtocolError
 from p2pfl.messages import RecordsRequest
 from p2pfl.runtime import driver
-from p2pfl.sim.setting import CLONED_EXIT, PUT_OFF, node_id, spec_of, through_codec
+from p2pfl.sim.setting import DEFER_SECONDS, node_id, signer_of, spec_of, through_codec, verify
 from tests.support.records import digest
+
+ONE, OTHER = node_id(0), node_id(1)
 
 
 def test_node_ids_are_well_formed_and_in_no_order_of_their_own():
@@ -28,5 +30,14 @@ def test_a_spec_has_the_rounds_it_was_asked_for():
 
 
 def test_what_the_real_driver_has_in_common_is_the_same_there():
-    assert driver.CLONED_EXIT == CLONED_EXIT
-    assert driver.LATER_SECONDS == PUT_OFF
+    assert driver.LATER_SECONDS == DEFER_SECONDS
+
+
+def test_a_device_signs_as_itself_and_as_nobody_else():
+    one, other = signer_of(ONE), signer_of(OTHER)
+    signature = one.sign(b"text")
+    assert verify(ONE, one.key, signature, b"text")
+    assert not verify(ONE, one.key, signature, b"another text")
+    assert not verify(ONE, one.key, other.sign(b"text"), b"text")
+    assert not verify(OTHER, one.key, signature, b"text")
+    assert not verify(OTHER, other.key, signature, b"text")

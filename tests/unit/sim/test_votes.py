@@ -1,4 +1,4 @@
-"""The judge of votes must object to every way of breaking its invariants: each one is shown to it by hand."""
+"""The vote checker must find every violation of its invariants: each one is shown to it directly."""
 
 import msgspec
 import pytest
@@ -7,25 +7,25 @@ from p2pfl.core.effects import SaveAccepted, SaveCommit, SaveGenesis, SavePromis
 from p2pfl.messages import Accepted, Promise, record_digest
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
-from p2pfl.sim.votes import Votes
+from p2pfl.sim.votes import VoteChecker
 from tests.support.core import ballot, chain_of, member, model
 from tests.support.records import NAMES, roster, signed
 
 
 class Court:
-    """The judge over three disks that have record 0."""
+    """The checker over three disks that have record 0."""
 
     def __init__(self):
         self.chain = chain_of(*NAMES[:3])
         self.run = self.chain.run
-        self.votes = Votes()
+        self.votes = VoteChecker()
         self.disks = {name: Disk(member(name)) for name in NAMES[:3]}
         for disk in self.disks.values():
             self.save(disk, SaveGenesis(self.run, self.chain.genesis), self.votes.founded)
 
-    def save(self, disk, effect, judge):
+    def save(self, disk, effect, check):
         disk.save(effect)
-        judge(effect) if isinstance(effect, SaveGenesis) else judge(disk, effect)
+        check(effect) if isinstance(effect, SaveGenesis) else check(disk, effect)
 
     def value(self, word, **changes):
         """A record that may be decided in round 1."""
@@ -90,7 +90,7 @@ def test_two_records_chosen_for_one_round_violate_agreement(court, monkeypatch):
     court.accept("ada", first)
     court.accept("ben", first)
     # Nothing gets as far as this while it is checked earlier that the second value may be proposed at all.
-    monkeypatch.setattr(Votes, "_check_adoption", lambda *_: None)
+    monkeypatch.setattr(VoteChecker, "_check_adoption", lambda *_: None)
     court.accept("ben", second, ballot(2, "cleo"))
     with objection("agreement", "two records chosen for round 1"):
         court.accept("cleo", second, ballot(2, "cleo"))

@@ -195,7 +195,7 @@ def test_faults_end_in_time_and_leave_nothing_behind():
     world.begin()
     world.run_for(15.0)
     world.cut({number(world, 1).member.node})
-    world.network.deafen({(number(world, 2).member.node, number(world, 3).member.node)})
+    world.network.lose_messages({(number(world, 2).member.node, number(world, 3).member.node)})
     world.freeze(number(world, 3), 1000.0)
     assert world.is_faulty
     world.run_for(8.0)

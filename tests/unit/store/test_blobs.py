@@ -71,7 +71,7 @@ def test_the_path_of_a_blob_stays_the_same_file_when_the_blob_becomes_durable(st
     store.keep(DIGEST)
     assert store.path(DIGEST) == path
     assert os.path.samestat(path.stat(), before)
-    assert path.stat().st_mtime_ns == before.st_mtime_ns, "whoever has read the file need not read it again"
+    assert path.stat().st_mtime_ns == before.st_mtime_ns, "a reader of the file need not read it again"
 
 
 def test_a_blob_wanted_on_disk_soon_is_complete_before(store: BlobStore) -> None:
@@ -82,7 +82,7 @@ def test_a_blob_wanted_on_disk_soon_is_complete_before(store: BlobStore) -> None
     assert not store.is_durable(DIGEST)
 
 
-def test_whoever_watches_is_shown_all_bytes_of_every_attempt_from_the_first(store: BlobStore) -> None:
+def test_a_watcher_gets_all_bytes_of_every_attempt_from_the_first(store: BlobStore) -> None:
     shown: list[tuple[int, bytes]] = []
 
     def watch(offset: int, piece: bytes | bytearray | memoryview) -> None:
@@ -341,7 +341,7 @@ def test_after_a_crash_between_the_name_and_the_marker_of_a_blob_it_is_hashed_ag
 
 def test_a_marker_without_its_blob_makes_no_later_blob_durable(store: BlobStore) -> None:
     put(store, BYTES)
-    store.path(DIGEST).unlink()  # by somebody who tidied up
+    store.path(DIGEST).unlink()  # by a person who tidied up
     put(store, BYTES, durable=False)
     assert not store.is_durable(DIGEST)
     put(store, BYTES)
@@ -363,7 +363,7 @@ def test_keeping_a_blob_that_is_collected_meanwhile_is_told_and_marks_nothing(
 # --- collecting ---------------------------------------------------------------------------------------------
 
 
-def test_collect_takes_out_blobs_and_broken_pulls_nobody_needs_and_delete_deletes_them(
+def test_collect_removes_unneeded_blobs_and_broken_pulls_and_delete_deletes_them(
     store: BlobStore,
 ) -> None:
     kept, unflushed = pull(store, b"kept"), pull(store, b"kept too", durable=False)
@@ -543,7 +543,7 @@ def test_free_space_is_told_in_bytes(store: BlobStore) -> None:
 
 
 def test_a_discarded_blob_is_gone_durable_or_not_and_another_stays(store: BlobStore) -> None:
-    durable, unflushed = put(store, BYTES), put(store, b"passing", durable=False)
+    durable, unflushed = put(store, BYTES), put(store, b"unflushed", durable=False)
     other = put(store, b"other")
     for digest in (durable, unflushed, "0" * 64):
         store.discard(digest)

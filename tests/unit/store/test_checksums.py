@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from p2pfl.store import checksums
-from p2pfl.store.checksums import Flaw
+from p2pfl.store.checksums import CorruptRow
 
 TABLES = """
 CREATE TABLE pets (name TEXT PRIMARY KEY, age INTEGER, weight REAL, picture BLOB);
@@ -47,7 +47,7 @@ def _without_triggers(shop: sqlite3.Connection, statement: str) -> None:
 )
 def test_whatever_statement_writes_the_checksums_fit(shop: sqlite3.Connection, statement: str) -> None:
     shop.execute(statement)
-    assert list(checksums.flaws(shop)) == []
+    assert list(checksums.corrupt_rows(shop)) == []
     rows = [shop.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("pets", "owners")]
     assert shop.execute("SELECT count(*) FROM checksums").fetchone()[0] == sum(rows)
 
@@ -69,9 +69,9 @@ def test_a_row_changed_behind_its_checksum_is_found_and_can_be_dropped(
     shop: sqlite3.Connection, statement: str
 ) -> None:
     _without_triggers(shop, statement)
-    assert list(checksums.flaws(shop)) == [Flaw("pets", 1)]
-    checksums.drop(shop, Flaw("pets", 1))
-    assert list(checksums.flaws(shop)) == []
+    assert list(checksums.corrupt_rows(shop)) == [CorruptRow("pets", 1)]
+    checksums.drop(shop, CorruptRow("pets", 1))
+    assert list(checksums.corrupt_rows(shop)) == []
     assert shop.execute("SELECT name FROM pets").fetchall() == [("tom",)]
 
 

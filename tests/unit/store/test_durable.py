@@ -10,7 +10,7 @@ import pytest
 
 from p2pfl.errors import DataDirectoryError, OutOfFilesError
 from p2pfl.store import durable
-from p2pfl.store.durable import BegunFlush, EarlyFlush, ahead_of_flush, disk_errors, make_folder
+from p2pfl.store.durable import BackgroundFlush, HintedFlush, disk_errors, flush_ahead, make_folder
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_early_flush_waits_for_enough_bytes_and_is_joined(
     flushed: list[int] = []
     monkeypatch.setattr(durable, "EARLY_FLUSH_BYTES", 10)
     monkeypatch.setattr(durable.os, "fsync", flushed.append)
-    early = EarlyFlush(3)
+    early = BackgroundFlush(3)
     for count in (9, 1, 9):
         early.wrote(count)
     early.join()
@@ -74,7 +74,7 @@ def test_the_disk_begins_with_a_short_file_as_soon_as_there_is_enough_of_it(
     begun: list[tuple[int, int, int]] = []
     monkeypatch.setattr(durable, "BEGIN_FLUSH_BYTES", 10)
     monkeypatch.setattr(durable.os, "posix_fadvise", lambda *told: begun.append(told[:3]))
-    ahead = BegunFlush(3, 5)
+    ahead = HintedFlush(3, 5)
     for count in (9, 1, 9, 2):
         ahead.wrote(count)
     ahead.join()
@@ -90,5 +90,5 @@ def test_a_file_system_that_knows_no_beginning_is_flushed_at_the_end(monkeypatch
 
 
 def test_only_a_long_file_is_flushed_in_a_thread() -> None:
-    assert isinstance(ahead_of_flush(3, 0, durable.EARLY_FLUSH_BYTES), BegunFlush)
-    assert isinstance(ahead_of_flush(3, 0, durable.EARLY_FLUSH_BYTES + 1), EarlyFlush)
+    assert isinstance(flush_ahead(3, 0, durable.EARLY_FLUSH_BYTES), HintedFlush)
+    assert isinstance(flush_ahead(3, 0, durable.EARLY_FLUSH_BYTES + 1), BackgroundFlush)

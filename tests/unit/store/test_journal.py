@@ -31,7 +31,7 @@ from p2pfl.core.effects import (
 from p2pfl.core.saved import Saved, Vote
 from p2pfl.errors import ClonedError, DataDirectoryError
 from p2pfl.messages import Ballot, LeftOut, Member, record_digest
-from p2pfl.proofs import CastVote, Claim, Seen, casts_of, sign_claim
+from p2pfl.proofs import CastVote, Claim, JournalEvidence, casts_of, sign_claim
 from p2pfl.store.database import DamagedJournalError, open_writable
 from p2pfl.store.journal import Journal
 from tests.support.keys import signer
@@ -412,7 +412,7 @@ def test_starts_of_peers_are_remembered_for_each_of_their_journals(path: Path) -
         book.save_claim(peer, claim(3, "ab" * 16))
         book.save_claim(peer, claim(4, "cd" * 16))
     with Journal.open(path, ME) as book:
-        assert book.seen(peer) == Seen(claim(4, "cd" * 16))
+        assert book.seen(peer) == JournalEvidence(claim(4, "cd" * 16))
         assert book.seen(Member(node("ben"), journal("new"))) is None
 
 
@@ -420,12 +420,12 @@ def test_the_newest_vote_of_a_peer_is_remembered_beside_what_it_claimed(path: Pa
     peer, chain = Member(node("ben"), journal("ben")), Chain()
     with Journal.open(path, ME) as book:
         book.save(SaveSeen((cast(chain, 7), cast(chain, 5)), at_once=True))
-        assert book.seen(peer) == Seen(None, cast(chain, 7))
+        assert book.seen(peer) == JournalEvidence(None, cast(chain, 7))
         book.save_claim(peer, claim(3, "ab" * 16, votes=2))
         assert book.incarnations() == {peer: (3, 7)}
         book.save(SaveSeen((cast(chain, 6),), at_once=False))
     with Journal.open(path, ME) as book:
-        assert book.seen(peer) == Seen(claim(3, "ab" * 16, votes=2), cast(chain, 7))
+        assert book.seen(peer) == JournalEvidence(claim(3, "ab" * 16, votes=2), cast(chain, 7))
         assert book.incarnations() == {peer: (3, 7)}
 
 
@@ -435,8 +435,8 @@ def test_the_acceptances_in_a_commit_are_remembered_with_it(book: Journal) -> No
     made = resigned(chain.commit(), votes=3)
     book.save(SaveCommit(chain.run, made, 1.0))
     ada, ben = casts_of(made)
-    assert book.seen(ben.vote.member) == Seen(None, ben)
-    assert book.seen(ada.vote.member) == Seen(None, ada), "of another journal of this very node"
+    assert book.seen(ben.vote.member) == JournalEvidence(None, ben)
+    assert book.seen(ada.vote.member) == JournalEvidence(None, ada), "of another journal of this very node"
 
 
 # --- votes counted ------------------------------------------------------------------------------------------
@@ -751,7 +751,7 @@ def test_lost_bits_where_votes_rest_end_the_start_until_a_new_journal_is_begun(
     book._connection.execute(f"{damage} WHERE holder = '{table}'")
     book.close()
     for _ in range(2):
-        with pytest.raises(DamagedJournalError, match=f"its table {table} does not fit.*--new-journal"):
+        with pytest.raises(DamagedJournalError, match=f"its table {table} does not match.*--new-journal"):
             Journal.open(path, ME)
     with Journal.open(path, ME, new_journal=True) as book:
         assert "the journal was damaged: it is kept as journal.sqlite.damaged-1" in book.remark
@@ -768,5 +768,5 @@ def test_a_vote_counter_or_a_mark_of_a_copy_that_lost_bits_ends_the_start(path: 
     book._connection.execute(f"UPDATE self SET {loss}")
     book._connection.execute("UPDATE checksums SET value = ? WHERE holder = 'self'", (before,))
     book.close()
-    with pytest.raises(DamagedJournalError, match="its table self does not fit"):
+    with pytest.raises(DamagedJournalError, match="its table self does not match"):
         Journal.open(path, ME)

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from p2pfl.errors import ProtocolError
 from p2pfl.events import Notice, Published
 from p2pfl.wire.observing import (
-    Answer,
-    Denial,
-    Greeting,
-    Happened,
-    History,
+    CommandName,
+    CommandResult,
+    EventBatch,
+    HistoryBatch,
     HistoryEnd,
     NodeFrame,
+    ObserverCommand,
     ObserverFrame,
     ObserverHeartbeat,
-    Order,
+    ObserverRefusal,
+    ObserverWelcome,
     WatchRequest,
-    What,
     batches,
     decode_node,
     decode_observer,
@@ -31,14 +31,19 @@ from tests.support.any_events import any_event
 from tests.support.recordings import finished, rows_of
 
 STREAM = "0a" * 16
-OBSERVERS: list[ObserverFrame] = [WatchRequest(1, "0.1", "5e" * 32, True, STREAM, 7), Order(3, "stop-now")]
+OBSERVERS: list[ObserverFrame] = [
+    WatchRequest(1, "0.1", "5e" * 32, True, STREAM, 7),
+    ObserverCommand(3, "stop-now"),
+]
 NODES: list[NodeFrame] = [
-    Greeting(1, "0.1", "ada", "a" * 52, "lab", "eve (operator)", "operator", ("pause",), STREAM, False),
-    History(tuple(rows_of(finished()))),
-    Happened(tuple(finished())),
+    ObserverWelcome(
+        1, "0.1", "ada", "a" * 52, "lab", "eve (operator)", "operator", ("pause",), STREAM, False
+    ),
+    HistoryBatch(tuple(rows_of(finished()))),
+    EventBatch(tuple(finished())),
     HistoryEnd(7),
-    Answer(3, "", "done"),
-    Denial("no"),
+    CommandResult(3, "", "done"),
+    ObserverRefusal("no"),
     ObserverHeartbeat(),
 ]
 
@@ -64,13 +69,13 @@ def test_every_frame_has_an_example() -> None:
 
 @given(any_event)
 def test_every_event_comes_back_equal(event) -> None:
-    frame = Happened((Published(1, 2.0, event),))
+    frame = EventBatch((Published(1, 2.0, event),))
     assert decode_node(encode(frame)) == frame
 
 
-@pytest.mark.parametrize("what", get_args(What))
-def test_every_command_is_understood(what: What) -> None:
-    assert decode_observer(encode(Order(1, what))) == Order(1, what)
+@pytest.mark.parametrize("what", get_args(CommandName))
+def test_every_command_is_understood(what: CommandName) -> None:
+    assert decode_observer(encode(ObserverCommand(1, what))) == ObserverCommand(1, what)
 
 
 @pytest.mark.parametrize("frame", NODES, ids=kind)

@@ -20,7 +20,7 @@ class Member(NumPyClient):
         self.number = number
 
     def fit(self, parameters: Weights, config: object) -> tuple[Weights, int, dict[str, float]]:
-        """See Flower; mark how long the member's own work took."""
+        """Return the perturbed parent; mark begin and end."""
         mark(self.settings["marks"], "begin")
         update = perturb(parameters, self.number)
         mark(self.settings["marks"], "end")
@@ -28,7 +28,7 @@ class Member(NumPyClient):
 
 
 def main() -> None:
-    """Serve until the server says that it is over."""
+    """Serve until the server ends the run."""
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     start_client(
         server_address=settings["address"],

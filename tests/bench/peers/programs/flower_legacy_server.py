@@ -14,7 +14,7 @@ from weights import make
 
 
 def main() -> None:
-    """Run the rounds; mark what was there before the model and the end of every round."""
+    """Run the rounds; mark the time before there is a model, and the end of every round."""
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     marks, nodes = settings["marks"], settings["nodes"]
     mark(marks, "base")

@@ -1,6 +1,6 @@
-"""What a peer's programs tell the bench: marks, a JSON line each, in one file all of them append to.
+"""Write marks, which tell the bench what happens in the programs: JSON lines in one file that all append to.
 
-Runs under the peer's Python in its own virtual environment, so it uses the standard library only.
+It runs in the virtual environment of the program, so it uses the standard library only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 def mark(path: str | Path, what: str) -> None:
     """Append that *what* happened now in this process.
 
-    The clock is the machine's monotonic one, which all processes share; a line is written in one piece.
+    The clock is the monotonic clock, which all processes share. A line is written with one call.
     """
     line = json.dumps({"what": what, "at": time.monotonic(), "pid": os.getpid()}) + "\n"
     with Path(path).open("a", encoding="utf-8") as file:

@@ -28,7 +28,7 @@ from p2pfl.learning.frameworks.p2pfl_model import P2PFLModel  # noqa: E402
 from p2pfl.node import Node  # noqa: E402
 
 LOOK_SECONDS = 0.02
-"""Between two looks at the list of neighbours: there is no event for it."""
+"""Polling interval of the list of neighbours, for which there is no event."""
 
 
 class Model(P2PFLModel):
@@ -45,7 +45,7 @@ class Model(P2PFLModel):
         self.model = params
 
     def build_copy(self, **options: Any) -> Model:
-        """Return a model with the parameters in *options*; the base class would copy its own first."""
+        """Return a model with the parameters in *options*, without the copy that the base class makes."""
         return Model(None, **options)
 
     def get_framework(self) -> str:
@@ -61,7 +61,7 @@ class Perturbing(Learner):
         self.number = number
 
     def fit(self) -> P2PFLModel:
-        """See p2pfl; mark how long the member's own work took."""
+        """Perturb the parent; mark begin and end."""
         mark(SETTINGS["marks"], "begin")
         model = self.get_model()
         model.set_parameters(perturb(model.get_parameters(), self.number))
@@ -70,10 +70,10 @@ class Perturbing(Learner):
         return model
 
     def interrupt_fit(self) -> None:
-        """There is nothing to interrupt."""
+        """Do nothing: there is nothing to interrupt."""
 
     def evaluate(self) -> dict[str, float]:
-        """Return no metrics: none are sent then."""
+        """Return no metrics, so that none are sent."""
         return {}
 
     def get_framework(self) -> str:

@@ -1,6 +1,6 @@
-"""The model of the benches as plain numpy arrays, and what members do to it instead of training.
+"""Make and perturb the model of the benches as numpy arrays.
 
-Runs under the peer's Python in its own virtual environment: numpy and the standard library only.
+It runs in the virtual environment of the program, so it uses numpy and the standard library only.
 """
 
 from __future__ import annotations
@@ -20,6 +20,6 @@ def make(shapes: Sequence[Sequence[int]], seed: int = 1) -> Weights:
 
 
 def perturb(weights: Sequence[NDArray[np.float32]], seed: int) -> Weights:
-    """Return *weights* times a number close to one that depends on *seed*."""
+    """Return *weights* multiplied by a factor near 1 that depends on *seed*."""
     factor = np.float32(1.0 + seed % 1000 / 1e6)
     return [one * factor for one in weights]

@@ -9,14 +9,14 @@ from p2pfl.errors import TaskError
 from p2pfl.learning.catalogue import FASHION_MNIST, IDX_FILES
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.tasks import mnist
-from tests.support.images import FASHION_BEGIN, idx, labels_of, pictures_of, write_images
+from tests.support.images import FASHION_FIRST_LABELS, idx, images_of, labels_of, write_images
 
 TASK = mnist.IdxImages(
     FASHION_MNIST,
     tuple("0123456789"),
     mean=0.5,
     deviation=0.25,
-    first_labels=FASHION_BEGIN,
+    first_labels=FASHION_FIRST_LABELS,
     train_examples=30,
     test_examples=20,
     side=4,
@@ -35,7 +35,7 @@ def test_pixels_stay_bytes_and_labels_become_indices(places: DataPlaces) -> None
     assert data.train_x.dtype == data.test_x.dtype == torch.uint8
     assert data.train_y.dtype == data.test_y.dtype == torch.int64
     assert data.train_y.tolist() == list(labels_of(30))
-    assert data.train_x.flatten().tolist() == list(pictures_of(labels_of(30), 4))
+    assert data.train_x.flatten().tolist() == list(images_of(labels_of(30), 4))
 
 
 def test_the_scaling_takes_the_mean_to_0_and_the_deviation_to_1(places: DataPlaces) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from p2pfl.errors import HandshakeRefused, NetworkError
-from p2pfl.net.bulk.dialler import Undialled, probe
+from p2pfl.net.bulk.dialler import DialFailedError, probe
 from p2pfl.net.transport.addresses import Address, parse_address
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, lab
@@ -16,8 +16,8 @@ CLOSED = NetworkError("nothing listens there: is the node running, and on this p
 OTHER = HandshakeRefused("node abc was expected at 10.0.0.3:9003, but node pi answered")
 
 
-def test_the_reason_names_the_first_addresses_and_leaves_the_advice_to_others() -> None:
-    told = Undialled(PLACES, [SILENT, CLOSED, CLOSED])
+def test_the_error_names_the_first_addresses_without_advice() -> None:
+    told = DialFailedError(PLACES, [SILENT, CLOSED, CLOSED])
     assert str(told) == (
         "cannot be dialled at 10.0.0.3:9003 and pi.local:9004 "
         "(it did not answer within 5 s; nothing listens there)"
@@ -26,21 +26,21 @@ def test_the_reason_names_the_first_addresses_and_leaves_the_advice_to_others() 
     assert not told.is_answered
 
 
-def test_one_reason_for_two_addresses_is_told_once() -> None:
-    assert str(Undialled(PLACES[:2], [SILENT, SILENT])).count("did not answer") == 1
+def test_equal_reasons_of_two_addresses_appear_once() -> None:
+    assert str(DialFailedError(PLACES[:2], [SILENT, SILENT])).count("did not answer") == 1
 
 
-def test_who_was_answered_by_somebody_need_not_look_at_a_firewall() -> None:
-    told = Undialled(PLACES[:1], [OTHER])
+def test_an_answer_rules_out_a_firewall() -> None:
+    told = DialFailedError(PLACES[:1], [OTHER])
     assert told.is_answered
     assert str(told) == f"cannot be dialled at 10.0.0.3:9003 ({OTHER})"
 
 
-def test_without_an_address_that_is_said() -> None:
-    assert str(Undialled([], [])) == "has no known address to dial"
+def test_without_an_address_the_error_says_so() -> None:
+    assert str(DialFailedError([], [])) == "has no known address to dial"
 
 
-async def test_it_tells_who_answers_and_opens_no_link(tmp_path):
+async def test_a_probe_returns_the_identity_and_makes_no_link(tmp_path):
     federation = make_federation(tmp_path / "ca", "ant", "bee")
     async with lab(tmp_path) as opened:
         ant = await opened.start(federation["ant"])
@@ -50,7 +50,7 @@ async def test_it_tells_who_answers_and_opens_no_link(tmp_path):
         assert ant.told.refusals == []
 
 
-async def test_an_operator_too_learns_who_answers(tmp_path):
+async def test_an_operator_can_probe_too(tmp_path):
     ant = make_federation(tmp_path / "ca", "ant")["ant"]
     operator = make_federation(tmp_path / "ca", "olga", role="operator")["olga"]
     async with lab(tmp_path) as opened:
@@ -58,8 +58,8 @@ async def test_an_operator_too_learns_who_answers(tmp_path):
         assert (await probe(parse_address(node.address), operator, FAST)).name == "ant"
 
 
-async def test_a_listener_that_refuses_this_device_is_found_out(tmp_path):
-    """With TLS 1.3 its handshake alone looks like a success: the refusal comes with the first answer."""
+async def test_a_probe_detects_a_listener_that_refuses_this_device(tmp_path):
+    """With TLS 1.3 the handshake alone succeeds: the refusal arrives with the first answer."""
     ant = make_federation(tmp_path / "ca", "ant")["ant"]
     impostor = make_federation(tmp_path / "other", "bee")["bee"]
     trusting = type(impostor)(**{**vars(impostor), "authority_path": ant.authority_path})
@@ -69,7 +69,7 @@ async def test_a_listener_that_refuses_this_device_is_found_out(tmp_path):
             await probe(parse_address(node.address), trusting, FAST)
 
 
-async def test_a_foreign_node_is_refused(tmp_path):
+async def test_a_probe_refuses_a_node_of_another_federation(tmp_path):
     ant = make_federation(tmp_path / "ca", "ant")["ant"]
     foreign = make_federation(tmp_path / "other", "bee")["bee"]
     async with lab(tmp_path) as opened:
@@ -78,13 +78,13 @@ async def test_a_foreign_node_is_refused(tmp_path):
             await probe(parse_address(node.address), foreign, FAST)
 
 
-async def test_a_port_where_nothing_listens_is_said(tmp_path, unused_port):
+async def test_a_probe_reports_a_port_without_a_listener(tmp_path, unused_port):
     ant = make_federation(tmp_path / "ca", "ant")["ant"]
     with pytest.raises(NetworkError, match="nothing listens there"):
         await probe(parse_address(f"127.0.0.1:{unused_port}"), ant, FAST)
 
 
-async def test_another_program_on_the_port_is_no_node(tmp_path):
+async def test_a_probe_reports_another_program_on_the_port(tmp_path):
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example\r\n")
         await writer.drain()
@@ -93,13 +93,13 @@ async def test_another_program_on_the_port_is_no_node(tmp_path):
     ant = make_federation(tmp_path / "ca", "ant")["ant"]
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(HandshakeRefused, match="no p2pfl node"):
+        with pytest.raises(HandshakeRefused, match="not a p2pfl node"):
             await probe(parse_address(f"127.0.0.1:{port}"), ant, FAST)
 
 
 @pytest.fixture
 def unused_port():
-    """A port of loopback that is bound for as long as the test runs, where nobody listens."""
+    """A loopback port that is bound during the test and has no listener."""
     import socket
 
     with socket.socket() as bound:

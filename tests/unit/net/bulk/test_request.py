@@ -18,7 +18,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return clock
 
 
-def test_of_a_fast_transfer_the_first_report_and_the_last_are_passed_on(now: list[float]) -> None:
+def test_a_fast_transfer_reports_first_and_last(now: list[float]) -> None:
     told: Reports = []
     report = throttled(lambda *one: told.append(one))
     for done in range(1, 101):
@@ -26,7 +26,7 @@ def test_of_a_fast_transfer_the_first_report_and_the_last_are_passed_on(now: lis
     assert told == [("ben", 1, 100), ("ben", 100, 100)]
 
 
-def test_a_long_transfer_is_told_of_four_times_a_second_at_most(now: list[float]) -> None:
+def test_a_long_transfer_reports_at_most_four_times_a_second(now: list[float]) -> None:
     told: Reports = []
     report = throttled(lambda *one: told.append(one))
     for done in range(1000):
@@ -36,12 +36,12 @@ def test_a_long_transfer_is_told_of_four_times_a_second_at_most(now: list[float]
     assert 36 <= len(told) <= 41
 
 
-def test_transfers_do_not_hold_each_others_reports_up(now: list[float]) -> None:
+def test_transfers_are_throttled_independently(now: list[float]) -> None:
     told: Reports = []
     for peer in ("ben", "cleo"):
         throttled(lambda *one: told.append(one))(peer, 1, 100)
     assert told == [("ben", 1, 100), ("cleo", 1, 100)]
 
 
-def test_nobody_has_to_listen(now: list[float]) -> None:
+def test_without_a_callback_nothing_is_reported(now: list[float]) -> None:
     throttled(None)("ben", 100, 100)

@@ -15,7 +15,7 @@ HERE, THERE = Address("here", 1), Address("there", 1)
 
 
 class Network:
-    """Says who answers at which address, and remembers the dials."""
+    """Defines which node answers at which address, and records the dials."""
 
     def __init__(self) -> None:
         self.answers: dict[Address, str] = {}
@@ -52,7 +52,7 @@ class Network:
 
     def lose(self, node: str) -> None:
         self.linked.discard(node)
-        self.dialler.lost(node)
+        self.dialler.link_lost(node)
 
 
 @pytest.fixture
@@ -62,13 +62,13 @@ async def network() -> AsyncIterator[Network]:
     await made.dialler.close()
 
 
-async def test_an_address_where_nobody_answers_is_dialled_again(network: Network) -> None:
+async def test_an_address_without_an_answer_is_dialled_again(network: Network) -> None:
     network.dialler.add_listed(HERE)
     await network.until_dialled(3)
     assert set(network.dials) == {(HERE, None)}
 
 
-async def test_a_linked_node_is_dialled_only_when_its_link_is_lost(network: Network) -> None:
+async def test_a_linked_node_is_dialled_only_after_its_link_is_lost(network: Network) -> None:
     network.answers[HERE] = ANT
     network.dialler.add_listed(HERE)
     network.dialler.add_listed(THERE)
@@ -79,7 +79,7 @@ async def test_a_linked_node_is_dialled_only_when_its_link_is_lost(network: Netw
     assert network.dials.count((HERE, None)) == 2
 
 
-async def test_ones_own_address_is_dialled_once(network: Network) -> None:
+async def test_the_own_address_is_dialled_once(network: Network) -> None:
     network.answers[HERE] = OWN
     network.dialler.add_listed(HERE)
     network.dialler.add_listed(THERE)
@@ -96,7 +96,7 @@ async def test_a_node_is_tried_at_all_its_addresses_in_turn(network: Network) ->
     assert BEE in network.linked
 
 
-async def test_a_node_told_of_twice_has_one_task(network: Network) -> None:
+async def test_a_node_named_twice_has_one_task(network: Network) -> None:
     network.book[BEE] = [HERE]
     network.answers[HERE] = BEE
     network.dialler.add_node(BEE)
@@ -107,19 +107,19 @@ async def test_a_node_told_of_twice_has_one_task(network: Network) -> None:
     assert len(network.dials) == 2
 
 
-async def test_a_hurry_cuts_the_wait_short(network: Network) -> None:
-    patient = msgspec.structs.replace(FAST, redial_first_seconds=1000.0, redial_most_seconds=1000.0)
+async def test_dial_now_ends_the_wait(network: Network) -> None:
+    patient = msgspec.structs.replace(FAST, redial_first_seconds=1000.0, redial_max_seconds=1000.0)
     dialler = Dialler(network.attempt, lambda _: [HERE], lambda node: node in network.linked, OWN, patient)
     dialler.add_listed(HERE)
     await network.until_dialled(1)
-    dialler.hurry()
+    dialler.dial_now()
     await network.until_dialled(2)
     await dialler.close()
     assert len(network.dials) >= 2
 
 
 @pytest.mark.parametrize("error", [OSError(97, "Address family not supported"), RuntimeError("ours")])
-async def test_no_error_ends_the_dialling_and_each_is_logged_once(
+async def test_unexpected_errors_do_not_stop_dialling_and_are_logged_once(
     network: Network, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     network.error = error
@@ -128,11 +128,11 @@ async def test_no_error_ends_the_dialling_and_each_is_logged_once(
     network.error, network.answers[HERE] = None, ANT
     await until(lambda: ANT in network.linked)
     assert [record.getMessage() for record in caplog.records] == [
-        "an error in dialling here:1; it is tried again"
+        "an error in dialling here:1; it is retried"
     ]
 
 
-async def test_a_node_that_was_told_of_and_is_never_reached_is_forgotten(network: Network) -> None:
+async def test_an_unproven_node_that_is_never_reached_is_dropped(network: Network) -> None:
     network.book[BEE] = [HERE]
     assert network.dialler.add_node(BEE, ANT)
     await until(lambda: network.forgotten == [BEE])
@@ -147,7 +147,7 @@ async def test_a_node_that_was_linked_is_dialled_for_ever(network: Network) -> N
     assert network.forgotten == []
 
 
-async def test_a_peer_can_name_a_bounded_number_of_nodes_and_take_few_turns() -> None:
+async def test_unproven_nodes_of_a_peer_and_their_dials_are_limited() -> None:
     settings = msgspec.structs.replace(
         FAST, max_unproven=3, max_unproven_dials=2, max_unproven_dials_of_peer=1
     )

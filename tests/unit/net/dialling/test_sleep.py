@@ -1,39 +1,39 @@
 from __future__ import annotations
 
-from p2pfl.net.dialling.sleep import SleepWatch
+from p2pfl.net.dialling.sleep import SleepDetector
 
 
 class Clocks:
     def __init__(self) -> None:
         self.wall, self.monotonic = 1_700_000_000.0, 50.0
         self.jumps: list[float] = []
-        self.watch = SleepWatch(5.0, self.jumps.append, lambda: self.wall, lambda: self.monotonic)
+        self.watch = SleepDetector(5.0, self.jumps.append, lambda: self.wall, lambda: self.monotonic)
 
     def advance(self, wall: float, monotonic: float) -> list[float]:
         self.wall += wall
         self.monotonic += monotonic
-        self.watch.look()
+        self.watch.check()
         return self.jumps
 
 
-def test_clocks_that_go_together_are_no_sleep() -> None:
+def test_clocks_that_advance_together_are_no_sleep() -> None:
     clocks = Clocks()
     assert clocks.advance(1.0, 1.0) == []
     assert clocks.advance(3600.0, 3600.0) == [], "a busy process looked late"
 
 
-def test_a_wall_clock_that_went_on_alone_is_one_sleep() -> None:
+def test_a_wall_clock_that_advanced_alone_is_one_sleep() -> None:
     clocks = Clocks()
     assert clocks.advance(601.0, 1.0) == [600.0]
     assert clocks.advance(1.0, 1.0) == [600.0]
 
 
-def test_a_clock_being_corrected_slowly_is_no_sleep() -> None:
+def test_a_slowly_corrected_clock_is_no_sleep() -> None:
     clocks = Clocks()
     for _ in range(100):
         clocks.advance(1.1, 1.0)
     assert clocks.jumps == []
 
 
-def test_a_wall_clock_set_back_far_drops_links_too() -> None:
+def test_a_wall_clock_set_back_counts_as_a_sleep() -> None:
     assert Clocks().advance(-3600.0, 1.0) == [-3601.0]

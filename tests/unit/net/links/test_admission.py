@@ -9,16 +9,16 @@ from p2pfl.identity.names import Role
 from p2pfl.identity.peer import PeerIdentity
 from p2pfl.messages import Ballot, Member
 from p2pfl.net.links.admission import Admission
-from p2pfl.proofs import CastVote, Claim, Seen, sign_claim, sign_vote
-from p2pfl.sim.signer import signer_of
+from p2pfl.proofs import CastVote, Claim, JournalEvidence, sign_claim, sign_vote
+from p2pfl.sim.setting import signer_of
 from p2pfl.wire.links import Hello, Refusal, Welcome
-from tests.support.meshes import Boots, new_local
+from tests.support.meshes import Incarnations, new_local
 
 LOW, MIDDLE, HIGH = ("a" * 52, "b" * 52, "c" * 52)
 JOURNAL, OTHER_JOURNAL = "1" * 32, "2" * 32
 OWN_NONCE, NONCE, OTHER_NONCE = "e" * 32, "f" * 32, "0" * 32
 OWN = replace(new_local(JOURNAL, 3, OWN_NONCE, votes=10), signer=signer_of(MIDDLE))
-"""What the judging node says of itself."""
+"""The node under test."""
 
 
 def identity(node: str = HIGH, role: Role = "node") -> PeerIdentity:
@@ -52,12 +52,12 @@ def welcome(order: int = 0, nonce: str = NONCE) -> Welcome:
 
 
 @pytest.fixture
-def incarnations() -> Boots:
-    return Boots()
+def incarnations() -> Incarnations:
+    return Incarnations()
 
 
 @pytest.fixture
-def admission(incarnations: Boots) -> Admission:
+def admission(incarnations: Incarnations) -> Admission:
     return Admission(MIDDLE, OWN, incarnations, max_links=2)
 
 
@@ -66,26 +66,30 @@ def kind(admission: Admission, frame: Hello, node: str = HIGH, role: Role = "nod
     return None if refusal is None else refusal.kind
 
 
-def test_a_newcomer_is_admitted_and_remembered(admission: Admission, incarnations: Boots) -> None:
+def test_a_newcomer_is_admitted_and_remembered(admission: Admission, incarnations: Incarnations) -> None:
     assert kind(admission, hello(incarnation=4)) is None
-    assert incarnations.known == {Member(HIGH, JOURNAL): Seen(claim(incarnation=4))}
+    assert incarnations.known == {Member(HIGH, JOURNAL): JournalEvidence(claim(incarnation=4))}
 
 
 @pytest.mark.parametrize("versions", [(3, 9), (1, 1), (5, 4)])
-def test_without_a_common_version_nobody_is_admitted(admission: Admission, versions: tuple[int, int]) -> None:
+def test_without_a_common_version_a_dialer_is_refused(
+    admission: Admission, versions: tuple[int, int]
+) -> None:
     assert kind(admission, hello(versions=versions)) == "version"
 
 
-def test_the_highest_common_version_holds(admission: Admission) -> None:
+def test_the_highest_common_version_is_chosen(admission: Admission) -> None:
     assert admission.version_with(hello(versions=(1, 9))) == 2
 
 
-def test_others_than_nodes_are_not_admitted_nor_remembered(admission: Admission, incarnations: Boots) -> None:
+def test_other_roles_than_node_are_neither_admitted_nor_remembered(
+    admission: Admission, incarnations: Incarnations
+) -> None:
     assert kind(admission, hello(), role="operator") == "role"
     assert incarnations.known == {}
 
 
-def test_oneself_is_told_from_a_twin_by_the_nonce(admission: Admission) -> None:
+def test_the_nonce_distinguishes_this_node_from_a_twin(admission: Admission) -> None:
     assert kind(admission, hello(nonce=OWN_NONCE), node=MIDDLE) == "self"
     assert kind(admission, hello(nonce=NONCE), node=MIDDLE) == "twin"
 
@@ -100,40 +104,42 @@ def test_oneself_is_told_from_a_twin_by_the_nonce(admission: Admission) -> None:
         (4, OTHER_NONCE, "cloned"),
     ],
 )
-def test_boots_only_rise_and_each_has_one_nonce(
-    admission: Admission, incarnations: Boots, incarnation: int, nonce: str, verdict: str | None
+def test_incarnations_only_increase_and_each_has_one_nonce(
+    admission: Admission, incarnations: Incarnations, incarnation: int, nonce: str, verdict: str | None
 ) -> None:
     incarnations.save_claim(Member(HIGH, JOURNAL), claim(incarnation=5))
     assert kind(admission, hello(incarnation=incarnation, nonce=nonce)) == verdict
 
 
-def test_a_copy_leaves_the_memory_as_it_was(admission: Admission, incarnations: Boots) -> None:
+def test_a_refused_copy_does_not_change_the_memory(admission: Admission, incarnations: Incarnations) -> None:
     incarnations.save_claim(Member(HIGH, JOURNAL), claim(incarnation=5))
     kind(admission, hello(incarnation=4, nonce=OTHER_NONCE))
-    assert incarnations.known == {Member(HIGH, JOURNAL): Seen(claim(incarnation=5))}
+    assert incarnations.known == {Member(HIGH, JOURNAL): JournalEvidence(claim(incarnation=5))}
 
 
 @pytest.mark.parametrize(("votes", "verdict"), [(6, None), (5, None), (4, "cloned"), (0, "cloned")])
-def test_votes_only_rise_whatever_the_start(
-    admission: Admission, incarnations: Boots, votes: int, verdict: str | None
+def test_votes_only_increase_in_any_incarnation(
+    admission: Admission, incarnations: Incarnations, votes: int, verdict: str | None
 ) -> None:
     incarnations.save_claim(Member(HIGH, JOURNAL), claim(incarnation=5, votes=5))
     assert kind(admission, hello(incarnation=9, nonce=OTHER_NONCE, votes=votes)) == verdict
 
 
-def test_a_vote_that_was_seen_counts_as_much_as_a_claim(admission: Admission, incarnations: Boots) -> None:
-    incarnations.known[Member(HIGH, JOURNAL)] = Seen(claim(incarnation=5, votes=5), cast(7))
+def test_a_vote_that_was_seen_counts_as_much_as_a_claim(
+    admission: Admission, incarnations: Incarnations
+) -> None:
+    incarnations.known[Member(HIGH, JOURNAL)] = JournalEvidence(claim(incarnation=5, votes=5), cast(7))
     refusal = admission.refuse_hello(identity(), hello(incarnation=6, nonce=OTHER_NONCE, votes=6))
     assert refusal is not None
     assert (refusal.kind, refusal.claim, refusal.cast) == ("cloned", claim(incarnation=5, votes=5), cast(7))
-    assert "it says that it has cast 6 votes, and 7 were seen" in refusal.reason
-    incarnations.known[Member(HIGH, JOURNAL)] = Seen(None, cast(7))
+    assert "it claims 6 cast votes, and 7 were seen" in refusal.reason
+    incarnations.known[Member(HIGH, JOURNAL)] = JournalEvidence(None, cast(7))
     assert kind(admission, hello(votes=6)) == "cloned"
     assert kind(admission, hello(votes=7)) is None
 
 
-def test_what_is_not_signed_by_the_certificates_key_is_not_admitted(
-    admission: Admission, incarnations: Boots
+def test_a_claim_not_signed_with_the_certificates_key_is_refused(
+    admission: Admission, incarnations: Incarnations
 ) -> None:
     assert kind(admission, hello(node=LOW)) == "protocol"
     frame = hello(votes=3)
@@ -156,10 +162,8 @@ def refusal(claim: Claim | None = None, cast: CastVote | None = None) -> Refusal
         refusal(None, cast(11, MIDDLE)),
     ],
 )
-def test_a_node_believes_what_it_signed_itself_and_has_forgotten(
-    admission: Admission, proof: Refusal
-) -> None:
-    assert admission.is_disowned_by(proof)
+def test_the_own_signature_proves_that_a_journal_is_a_copy(admission: Admission, proof: Refusal) -> None:
+    assert admission.proves_clone(proof)
 
 
 @pytest.mark.parametrize(
@@ -175,73 +179,73 @@ def test_a_node_believes_what_it_signed_itself_and_has_forgotten(
     ],
 )
 def test_nothing_else_proves_that_a_journal_is_a_copy(admission: Admission, proof: Refusal) -> None:
-    assert not admission.is_disowned_by(proof)
+    assert not admission.proves_clone(proof)
 
 
-def test_a_new_journal_has_to_wait_for_the_end_of_the_old_ones_link(admission: Admission) -> None:
-    order = admission.take(HIGH, hello())
+def test_a_new_journal_is_refused_until_the_old_link_has_ended(admission: Admission) -> None:
+    order = admission.accept(HIGH, hello())
     assert kind(admission, hello(journal=OTHER_JOURNAL)) == "twin"
     admission.release(HIGH, order)
     assert kind(admission, hello(journal=OTHER_JOURNAL)) is None
 
 
-def test_no_more_links_than_the_most(admission: Admission) -> None:
-    admission.take("d" * 52, hello())
-    admission.take("e" * 52, hello())
+def test_the_number_of_links_is_limited(admission: Admission) -> None:
+    admission.accept("d" * 52, hello())
+    admission.accept("e" * 52, hello())
     assert kind(admission, hello()) == "full"
     assert kind(admission, hello(incarnation=2, nonce=OTHER_NONCE, node="d" * 52), node="d" * 52) is None
 
 
-def test_the_judge_refuses_a_dialer_that_has_not_heard_of_their_link_yet(admission: Admission) -> None:
-    first = admission.take(HIGH, hello())
+def test_the_judge_refuses_a_dialer_that_does_not_know_of_the_link_yet(admission: Admission) -> None:
+    first = admission.accept(HIGH, hello())
     assert kind(admission, hello(seen=first - 1)) == "duplicate"
     assert kind(admission, hello(seen=first + 7, seen_nonce=OTHER_NONCE)) == "duplicate"
-    assert admission.stands(HIGH, first)
+    assert admission.is_current(HIGH, first)
 
 
 def test_the_judge_admits_a_dialer_that_has_lost_their_link(admission: Admission) -> None:
-    first = admission.take(HIGH, hello())
+    first = admission.accept(HIGH, hello())
     assert kind(admission, hello(seen=first)) is None
-    second = admission.take(HIGH, hello(seen=first))
+    second = admission.accept(HIGH, hello(seen=first))
     assert second > first
-    assert not admission.stands(HIGH, first)
+    assert not admission.is_current(HIGH, first)
 
 
-def test_the_judge_admits_a_dialer_that_was_started_anew(admission: Admission) -> None:
-    admission.take(HIGH, hello())
+def test_the_judge_admits_a_restarted_dialer(admission: Admission) -> None:
+    admission.accept(HIGH, hello())
     assert kind(admission, hello(incarnation=2, nonce=OTHER_NONCE)) is None
 
 
-def test_who_is_not_the_judge_refuses_no_duplicate_but_keeps_the_highest_order(admission: Admission) -> None:
+def test_the_other_node_refuses_no_duplicate_but_keeps_the_highest_number(admission: Admission) -> None:
     assert not admission.is_judge(LOW)
-    assert admission.take_judged(LOW, welcome(), 5)
+    assert admission.accept_numbered(LOW, welcome(), 5)
     assert kind(admission, hello(node=LOW), node=LOW) is None
-    assert not admission.take_judged(LOW, welcome(), 4)
-    assert admission.take_judged(LOW, welcome(), 6)
+    assert not admission.accept_numbered(LOW, welcome(), 4)
+    assert admission.accept_numbered(LOW, welcome(), 6)
     assert admission.seen(LOW) == (NONCE, 6)
 
 
-def test_orders_of_a_judge_that_was_started_anew_begin_anew(admission: Admission) -> None:
-    admission.take_judged(LOW, welcome(), 5)
-    assert admission.take_judged(LOW, welcome(nonce=OTHER_NONCE), 1)
+def test_a_restarted_judge_numbers_connections_from_the_start(admission: Admission) -> None:
+    admission.accept_numbered(LOW, welcome(), 5)
+    assert admission.accept_numbered(LOW, welcome(nonce=OTHER_NONCE), 1)
 
 
 def test_the_end_of_a_replaced_connection_does_not_release_its_successor(admission: Admission) -> None:
-    first = admission.take(HIGH, hello())
-    second = admission.take(HIGH, hello())
+    first = admission.accept(HIGH, hello())
+    second = admission.accept(HIGH, hello())
     admission.release(HIGH, first)
-    assert admission.stands(HIGH, second)
+    assert admission.is_current(HIGH, second)
     admission.release(HIGH, second)
-    assert not admission.holds(HIGH)
+    assert not admission.has_connection(HIGH)
 
 
-def test_who_is_turned_away_gets_no_link_and_costs_no_check_of_a_signature(incarnations: Boots) -> None:
-    objections = {HIGH: "it sent STATUS without end"}
+def test_a_banned_node_is_refused_without_a_signature_check(incarnations: Incarnations) -> None:
+    ban_reasons = {HIGH: "it sent too many STATUS"}
     admission = Admission(
-        MIDDLE, OWN, incarnations, max_links=2, objection=lambda node: objections.get(node, "")
+        MIDDLE, OWN, incarnations, max_links=2, ban_reason=lambda node: ban_reasons.get(node, "")
     )
     unsigned = msgspec.structs.replace(hello(), claim=claim(node=LOW))
     for words in (hello(), unsigned):
         refusal = admission.refuse_hello(identity(HIGH), words)
-        assert refusal == Refusal("protocol", "peer gets no link: it sent STATUS without end")
+        assert refusal == Refusal("protocol", "peer gets no link: it sent too many STATUS")
     assert kind(admission, hello(node=LOW), LOW) is None

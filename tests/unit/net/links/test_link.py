@@ -1,4 +1,4 @@
-"""A link hands on what comes, sends what it is given, measures its peer, and ends for a reason that is told."""
+"""A link delivers received frames, sends queued ones, measures the round trip, and ends with a reason."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from tests.support.transports import NearEnd
 
 MAX_BYTES = NetSettings().max_frame_bytes
 QUIET = NetSettings(ping_seconds=60, silence_seconds=60)
-"""Nothing happens by itself."""
+"""No ping and no silence deadline during a test."""
 ASK = RecordsRequest("0" * 64, 1)
 PEER = LinkedPeer(Member("b" * 52, "1" * 32), "ben", "node", "h:1", 1, "2" * 32)
 
 
 def framed(*frames: ControlFrame) -> bytes:
-    """Return *frames* as they are on the wire."""
+    """Return the encoded *frames*."""
     return b"".join(encode_frame(encode(frame), MAX_BYTES) for frame in frames)
 
 
 class CountedEnd(NearEnd):
-    """Keeps the writes apart, fills up with each where that is wanted, and may break."""
+    """Records each write, may be full after each, and may break."""
 
     def __init__(self, max_frame_bytes: int) -> None:
         super().__init__(max_frame_bytes)
@@ -53,7 +53,7 @@ class CountedEnd(NearEnd):
         super().abort()
 
     def breaks(self, error: OSError) -> None:
-        """Let the connection break."""
+        """Break the connection."""
         self._protocol.connection_lost(error)
 
 
@@ -64,17 +64,17 @@ class Stage:
         self.near = CountedEnd(MAX_BYTES)
         self.handled: list[Peers | Message] = []
         self.fault: Exception | None = None
-        """What handling a frame raises."""
+        """Raised by the handler of frames."""
         self.link = Link(self.near.stream, PEER, 1, settings, self._handle)
         self.running: asyncio.Task[str] | None = None
 
     def run(self) -> asyncio.Task[str]:
-        """Begin to run the link."""
+        """Start to run the link."""
         self.running = asyncio.create_task(self.link.run())
         return self.running
 
     async def reason(self) -> str:
-        """Wait for the link's end; return why it ended."""
+        """Wait until the link has ended; return the reason."""
         assert self.running is not None
         return await asyncio.wait_for(self.running, WAIT_SECONDS)
 
@@ -85,7 +85,7 @@ class Stage:
 
     @property
     def frames(self) -> list[ControlFrame]:
-        """What the peer was sent."""
+        """The frames sent to the peer."""
         return [decode(body) for body in FrameDecoder(MAX_BYTES).feed(self.near.written)]
 
     @property
@@ -94,11 +94,11 @@ class Stage:
         return [frame for frame in self.frames if frame != Ping()]
 
     async def pings(self, number: int) -> None:
-        """Wait for that many pings in all."""
+        """Wait until *number* pings were sent in total."""
         await until(lambda: self.frames.count(Ping()) == number)
 
     async def answer(self) -> None:
-        """Let a PONG arrive, and be read."""
+        """Deliver a PONG, and wait until it is read."""
         heard_at = self.near.stream.heard_at
         self.near.receive(framed(Pong()))
         await until(lambda: self.near.stream.heard_at > heard_at)
@@ -109,7 +109,7 @@ Make = Callable[[NetSettings], Stage]
 
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:
-    """Make stages whose links do not run yet."""
+    """Create stages with links that do not run yet."""
     stages: list[Stage] = []
 
     def made(settings: NetSettings) -> Stage:
@@ -125,7 +125,7 @@ async def make() -> AsyncIterator[Make]:
 
 @pytest.fixture
 def start(make: Make) -> Make:
-    """Make stages whose links run."""
+    """Create stages with running links."""
 
     def started(settings: NetSettings) -> Stage:
         stage = make(settings)
@@ -138,7 +138,7 @@ def start(make: Make) -> Make:
 # --- frames that come ---------------------------------------------------------------------------------------
 
 
-async def test_a_frame_is_handed_on_in_the_call_that_brings_its_last_byte(start: Make) -> None:
+async def test_a_frame_is_delivered_in_the_callback_of_its_last_byte(start: Make) -> None:
     stage = start(QUIET)
     await asyncio.sleep(0)
     for byte in framed(ASK):
@@ -147,7 +147,7 @@ async def test_a_frame_is_handed_on_in_the_call_that_brings_its_last_byte(start:
     assert stage.handled == [ASK]
 
 
-async def test_what_came_with_the_handshake_is_handed_on_in_order(make: Make) -> None:
+async def test_frames_received_during_the_handshake_are_delivered_in_order(make: Make) -> None:
     stage = make(QUIET)
     wire = framed(
         Ready(1), RecordsRequest("0" * 64, 1), RecordsRequest("1" * 64, 2), RecordsRequest("2" * 64, 3)
@@ -166,7 +166,7 @@ async def test_what_came_with_the_handshake_is_handed_on_in_order(make: Make) ->
     assert stage.near.stream.meter.received == len(wire)
 
 
-async def test_a_fault_in_handling_a_frame_is_raised_by_run(start: Make) -> None:
+async def test_an_exception_in_handling_a_frame_is_raised_by_run(start: Make) -> None:
     stage = start(QUIET)
     stage.fault = ZeroDivisionError("ours")
     await asyncio.sleep(0)
@@ -180,7 +180,7 @@ async def test_a_fault_in_handling_a_frame_is_raised_by_run(start: Make) -> None
 # --- frames that go -----------------------------------------------------------------------------------------
 
 
-async def test_what_is_sent_in_one_turn_is_one_write(start: Make) -> None:
+async def test_frames_sent_in_one_turn_are_one_write(start: Make) -> None:
     stage = start(QUIET)
     asks = [RecordsRequest("0" * 64, number) for number in range(1, 6)]
     for ask in asks:
@@ -190,7 +190,7 @@ async def test_what_is_sent_in_one_turn_is_one_write(start: Make) -> None:
     assert stage.near.writes == [framed(*asks, Ping())]
 
 
-async def test_while_the_peer_does_not_read_frames_wait_and_nobody_pings(start: Make) -> None:
+async def test_while_the_peer_does_not_read_frames_are_queued_and_no_ping_is_sent(start: Make) -> None:
     stage = start(msgspec.structs.replace(QUIET, ping_seconds=0.001, silence_seconds=0.02))
     stage.near.stop_reading()
     stage.link.send(ASK)
@@ -198,7 +198,7 @@ async def test_while_the_peer_does_not_read_frames_wait_and_nobody_pings(start: 
     assert stage.near.writes == []
 
 
-async def test_a_peer_that_reads_on_gets_what_waited(start: Make) -> None:
+async def test_a_peer_that_reads_again_gets_the_queued_frames(start: Make) -> None:
     stage = start(QUIET)
     stage.near.stop_reading()
     stage.link.send(ASK)
@@ -210,7 +210,7 @@ async def test_a_peer_that_reads_on_gets_what_waited(start: Make) -> None:
     assert stage.talk == [ASK, Pong()]
 
 
-async def test_what_waits_is_bounded_with_what_a_full_connection_holds(start: Make) -> None:
+async def test_the_send_queue_is_bounded_including_a_full_transport(start: Make) -> None:
     stage = start(msgspec.structs.replace(QUIET, max_queue_bytes=3 * len(framed(ASK))))
     stage.near.fills_up = True
     stage.link.send(ASK)
@@ -224,7 +224,7 @@ async def test_what_waits_is_bounded_with_what_a_full_connection_holds(start: Ma
     assert stage.talk == [ASK, ASK]
 
 
-async def test_what_was_taken_does_not_count_as_waiting(start: Make) -> None:
+async def test_written_frames_do_not_count_as_queued(start: Make) -> None:
     stage = start(msgspec.structs.replace(QUIET, max_queue_bytes=2 * len(framed(ASK))))
     stage.near.fills_up = True
     stage.link.send(ASK)
@@ -243,7 +243,7 @@ async def test_what_was_taken_does_not_count_as_waiting(start: Make) -> None:
 # --- how links end ------------------------------------------------------------------------------------------
 
 
-async def test_goodbye_follows_what_is_queued_and_nothing_follows_it(start: Make) -> None:
+async def test_bye_follows_the_queued_frames_and_is_the_last(start: Make) -> None:
     stage = start(QUIET)
     stage.link.send(ASK)
     stage.link.close("it is over")
@@ -256,7 +256,7 @@ async def test_goodbye_follows_what_is_queued_and_nothing_follows_it(start: Make
     assert not stage.near.is_aborted
 
 
-async def test_a_link_that_says_goodbye_ends_when_its_connection_has_taken_it(start: Make) -> None:
+async def test_a_link_ends_when_its_bye_is_written(start: Make) -> None:
     stage = start(QUIET)
     stage.near.fills_up = True
     stage.link.close("it is over")
@@ -275,7 +275,7 @@ async def test_a_link_that_says_goodbye_ends_when_its_connection_has_taken_it(st
         (Refusal("protocol", "nonsense"), "it ended the link: nonsense"),
     ],
 )
-async def test_after_the_peers_last_words_nothing_is_handed_on(
+async def test_after_bye_or_refusal_nothing_is_delivered(
     start: Make, last: ControlFrame, reason: str
 ) -> None:
     stage = start(QUIET)
@@ -292,7 +292,7 @@ async def test_after_the_peers_last_words_nothing_is_handed_on(
         (framed(Ready(1)), "a second READY came"),
     ],
 )
-async def test_a_peer_that_breaks_the_protocol_is_told_after_what_was_queued(
+async def test_a_peer_that_breaks_the_protocol_gets_the_queued_frames_then_a_refusal(
     start: Make, wire: bytes, what: str
 ) -> None:
     stage = start(QUIET)
@@ -329,7 +329,7 @@ async def test_a_run_of_a_newer_version_ends_the_link_and_both_sides_are_told_wh
     assert stage.handled == []
 
 
-async def test_a_broken_protocol_stays_the_reason_when_the_connection_breaks_at_once(start: Make) -> None:
+async def test_a_broken_protocol_remains_the_reason_when_the_connection_breaks(start: Make) -> None:
     stage = start(QUIET)
     await asyncio.sleep(0)
     stage.near.receive(b"\0\0\0\0")
@@ -337,7 +337,7 @@ async def test_a_broken_protocol_stays_the_reason_when_the_connection_breaks_at_
     assert (await stage.reason()).startswith("it broke the protocol")
 
 
-async def test_a_peer_that_breaks_the_protocol_and_does_not_read_is_cut_though_it_talks_on(
+async def test_a_peer_that_breaks_the_protocol_and_does_not_read_is_cut(
     start: Make,
 ) -> None:
     stage = start(msgspec.structs.replace(QUIET, silence_seconds=0.02))
@@ -364,7 +364,7 @@ async def test_a_connection_that_the_peer_closes_ends_the_link(start: Make) -> N
     assert stage.handled == [ASK]
 
 
-async def test_a_connection_that_was_closed_before_the_link_ran_ends_it(make: Make) -> None:
+async def test_a_connection_closed_before_run_ends_the_link(make: Make) -> None:
     stage = make(QUIET)
     stage.near.receive(framed(ASK))
     stage.near.receive_end()
@@ -382,7 +382,7 @@ async def test_an_end_inside_a_frame_breaks_the_protocol(start: Make) -> None:
     assert (await stage.reason()).startswith("it broke the protocol: the connection ended inside a frame")
 
 
-async def test_a_connection_that_breaks_is_told_with_the_systems_words(start: Make) -> None:
+async def test_a_broken_connection_is_reported_with_the_error_of_the_system(start: Make) -> None:
     stage = start(QUIET)
     await asyncio.sleep(0)
     stage.near.breaks(ConnectionResetError(104, "Connection reset by peer"))
@@ -390,7 +390,7 @@ async def test_a_connection_that_breaks_is_told_with_the_systems_words(start: Ma
     assert not stage.link.send(ASK)
 
 
-async def test_a_peer_that_says_something_now_and_then_is_not_silent(start: Make) -> None:
+async def test_a_peer_that_sends_from_time_to_time_is_not_silent(start: Make) -> None:
     stage = start(msgspec.structs.replace(QUIET, silence_seconds=0.05))
     begin = asyncio.get_running_loop().time()
 
@@ -406,7 +406,7 @@ async def test_a_peer_that_says_something_now_and_then_is_not_silent(start: Make
 # --- round-trip times ---------------------------------------------------------------------------------------
 
 
-async def test_on_a_quiet_link_the_ping_that_keeps_it_alive_is_timed(
+async def test_on_an_idle_link_the_keep_alive_ping_measures_the_round_trip(
     start: Make,
 ) -> None:
     stage = start(NetSettings(ping_seconds=0.001))
@@ -417,7 +417,7 @@ async def test_on_a_quiet_link_the_ping_that_keeps_it_alive_is_timed(
     assert 0 < stage.link.rtt < 5
 
 
-async def test_a_link_that_is_never_quiet_is_pinged_along_with_what_it_carries(
+async def test_on_a_busy_link_pings_are_sent_with_other_frames(
     start: Make,
 ) -> None:
     stage = start(NetSettings(ping_seconds=60))
@@ -428,7 +428,7 @@ async def test_a_link_that_is_never_quiet_is_pinged_along_with_what_it_carries(
     assert stage.link.rtt is not None
 
 
-async def test_a_busy_link_carries_few_pings(start: Make) -> None:
+async def test_a_busy_link_sends_few_pings(start: Make) -> None:
     stage = start(NetSettings(ping_seconds=60))
     for number in range(1, 50):
         stage.link.send(ASK)
@@ -437,7 +437,7 @@ async def test_a_busy_link_carries_few_pings(start: Make) -> None:
     assert module.RTT_SECONDS >= 1
 
 
-async def test_a_ping_that_follows_an_unanswered_one_does_not_make_the_answer_look_quick(
+async def test_a_second_ping_does_not_shorten_the_measured_round_trip(
     start: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = start(NetSettings(ping_seconds=0.001))
@@ -450,13 +450,13 @@ async def test_a_ping_that_follows_an_unanswered_one_does_not_make_the_answer_lo
     assert stage.link.rtt >= 3.0
 
 
-async def test_an_answer_nobody_asked_for_says_nothing(start: Make) -> None:
+async def test_an_unrequested_pong_is_ignored(start: Make) -> None:
     stage = start(NetSettings(ping_seconds=60))
     await stage.answer()
     assert stage.link.rtt is None
 
 
-async def test_a_frame_over_the_limit_is_said_once_not_as_often_as_it_is_repeated(
+async def test_a_repeated_frame_over_the_limit_is_logged_as_an_error_once(
     start: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = start(NetSettings())

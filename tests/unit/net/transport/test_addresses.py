@@ -20,7 +20,7 @@ from p2pfl.net.transport.addresses import Address, normal, parse_address
         ("my_host:65535", "my_host", 65535),
     ],
 )
-def test_the_forms_people_write_are_read(text: str, host: str, port: int) -> None:
+def test_valid_forms_are_parsed(text: str, host: str, port: int) -> None:
     assert parse_address(text) == Address(host, port)
 
 
@@ -43,13 +43,13 @@ def test_the_forms_people_write_are_read(text: str, host: str, port: int) -> Non
         ("http://host:9000", "needs brackets"),
     ],
 )
-def test_what_is_no_address_is_shown_with_the_forms_there_are(text: str, said: str) -> None:
+def test_an_invalid_address_is_rejected_with_the_valid_forms(text: str, said: str) -> None:
     with pytest.raises(UserError, match=f"{said}.*HOST:PORT"):
         parse_address(text)
 
 
 @given(st.text(max_size=30))
-def test_any_text_is_an_address_that_reads_back_or_a_user_error(text: str) -> None:
+def test_any_text_is_an_address_that_parses_back_or_a_user_error(text: str) -> None:
     try:
         address = parse_address(text)
     except UserError:
@@ -57,14 +57,14 @@ def test_any_text_is_an_address_that_reads_back_or_a_user_error(text: str) -> No
     assert parse_address(str(address)) == address
 
 
-def test_port_0_is_for_listening_only() -> None:
+def test_port_0_is_valid_only_for_listening() -> None:
     assert parse_address("127.0.0.1:0", least_port=0) == Address("127.0.0.1", 0)
 
 
 @pytest.mark.parametrize(
     ("host", "is_loopback"), [("127.0.0.9", True), ("::1", True), ("localhost", True), ("10.0.0.1", False)]
 )
-def test_loopback_is_known_by_its_address(host: str, is_loopback: bool) -> None:
+def test_loopback_addresses_are_recognised(host: str, is_loopback: bool) -> None:
     assert Address(host, 1).is_loopback is is_loopback
 
 
@@ -72,8 +72,8 @@ def test_loopback_is_known_by_its_address(host: str, is_loopback: bool) -> None:
     ("host", "is_useful"),
     [("0.0.0.0", False), ("::", False), ("fe80::1", False), ("10.0.0.1", True), ("x", True)],
 )
-def test_addresses_that_lead_nowhere_from_elsewhere_are_known(host: str, is_useful: bool) -> None:
-    assert Address(host, 1).is_useful_to_others is is_useful
+def test_addresses_that_others_cannot_use_are_recognised(host: str, is_useful: bool) -> None:
+    assert Address(host, 1).is_shareable is is_useful
 
 
 def test_addresses_have_one_normal_form() -> None:

@@ -33,14 +33,14 @@ def test_our_own_errors_explain_themselves(ant):
 
 
 @pytest.mark.parametrize("code", [2, 7, 18, 19, 20, 21, 30])
-def test_every_sign_of_another_ca_is_called_that(ant, code):
+def test_every_error_code_of_another_ca_is_explained_as_that(ant, code):
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_code = code
     assert "signed by another CA than that of this device's 'lab'" in explain(error, ant, dialing=True)
 
 
 @pytest.mark.parametrize(("code", "fault"), [(9, "is not valid yet"), (10, "has expired")])
-def test_this_devices_clock_is_shown_where_a_date_is_the_fault(ant, code, fault):
+def test_this_devices_clock_is_shown_for_date_errors(ant, code, fault):
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_code = code
     assert f"{fault} by this device's clock, which shows 2031-05-06 07:08:09 UTC" in explain(
@@ -55,12 +55,12 @@ def test_this_devices_clock_is_shown_where_a_date_is_the_fault(ant, code, fault)
         ("TLSV1_ALERT_DECRYPT_ERROR", "was signed by another CA"),
         ("SSLV3_ALERT_CERTIFICATE_EXPIRED", "ant has expired by the other side's clock"),
         ("SSLV3_ALERT_BAD_CERTIFICATE", "ant is not valid yet by the other side's clock, or damaged"),
-        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "was shown none"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "got none"),
         ("TLSV1_ALERT_PROTOCOL_VERSION", "does not speak TLS 1.3"),
         ("SSLV3_ALERT_HANDSHAKE_FAILURE", "the TLS alert 'handshake failure'"),
     ],
 )
-def test_an_alert_is_the_other_sides_refusal(ant, reason, said):
+def test_an_alert_is_explained_as_the_other_sides_refusal(ant, reason, said):
     sentence = explain(tls_error(reason), ant, dialing=True, now=NOW)
     assert sentence.startswith("The other side refused this device: ")
     assert said in sentence
@@ -78,18 +78,18 @@ def test_the_refused_side_shows_its_dates_its_clock_and_the_remedy(ant, reason):
 
 
 @pytest.mark.parametrize("reason", ["WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"])
-def test_bytes_that_are_no_tls_are_called_that(ant, reason):
+def test_bytes_that_are_not_tls_are_explained_as_that(ant, reason):
     assert "it does not speak TLS." in explain(tls_error(reason), ant, dialing=False)
 
 
-def test_an_unknown_reason_is_passed_on_readably(ant):
+def test_an_unknown_reason_is_passed_on_in_readable_form(ant):
     assert (
         explain(tls_error("SOME_NEW_FAULT"), ant, dialing=True)
         == "The TLS connection failed (some new fault)."
     )
 
 
-def test_a_tls_error_without_a_reason_is_passed_on_bounded(ant):
+def test_a_tls_error_without_a_reason_is_passed_on_shortened(ant):
     sentence = explain(ssl.SSLError(1, "x" * 5000), ant, dialing=True)
     assert sentence.startswith("The TLS connection failed (")
     assert len(sentence) < 300
@@ -104,12 +104,12 @@ def test_a_tls_error_without_a_reason_is_passed_on_bounded(ant):
         ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
     ],
 )
-def test_an_end_without_a_reason_is_told_by_who_dialled(ant, error):
+def test_an_end_without_a_reason_depends_on_which_side_dialled(ant, error):
     assert explain(error, ant, dialing=True).startswith(
         "The other side closed the connection without a reason"
     )
     assert explain(error, ant, dialing=False).startswith(
-        "The other side closed the connection before it showed"
+        "The other side closed the connection before it identified"
     )
 
 
@@ -118,8 +118,8 @@ def test_an_end_without_a_reason_is_told_by_who_dialled(ant, error):
     [
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "Nothing listens there"),
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "The host name is unknown"),
-        (OSError(errno.ENETUNREACH, "Network is unreachable"), "There is no way to that address"),
-        (OSError(errno.EHOSTUNREACH, "No route to host"), "There is no way to that address"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "There is no route to that address"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "There is no route to that address"),
         (TimeoutError(), "did not answer in time"),
         (OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)), "did not answer in time"),
         (OSError(errno.EMFILE, "Too many open files"), "The connection failed: Too many open files."),
@@ -127,5 +127,5 @@ def test_an_end_without_a_reason_is_told_by_who_dialled(ant, error):
         (ValueError("odd"), "The connection failed: odd."),
     ],
 )
-def test_errors_of_the_system_are_told_with_what_to_do(ant, error, said):
+def test_errors_of_the_system_are_explained_with_advice(ant, error, said):
     assert said in explain(error, ant, dialing=True)

@@ -1,4 +1,4 @@
-"""What was asked for is received, whole, where it was wanted, and not a byte more."""
+"""A receiver delivers exactly the requested bytes to the requested place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from p2pfl.net.transport.receiver import Receiver
 
 
 class FarEnd(asyncio.Transport):
-    """The transport under a `Receiver`: it hands on as asyncio does, and keeps the rest while reading pauses."""
+    """The transport under a `Receiver`: it delivers bytes as asyncio does, and buffers them while reading pauses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class FarEnd(asyncio.Transport):
         self.receiver.connection_made(self)
 
     def send(self, data: bytes) -> None:
-        """Let *data* come, as much of it as is read."""
+        """Deliver *data* as far as it is read."""
         self.unread += data
         while self._is_reading and self.unread:
             room = self.receiver.get_buffer(-1)
@@ -44,20 +44,20 @@ def far() -> FarEnd:
 
 
 def pouring(far: FarEnd, count: int, sink: list[bytes], size: int = 4) -> asyncio.Task[None]:
-    """Pour *count* bytes into *sink* through a buffer of *size*."""
+    """Read *count* bytes into *sink* through a buffer of *size*."""
     view = memoryview(bytearray(size))
-    return asyncio.create_task(far.receiver.pour(view, count, lambda piece: sink.append(bytes(piece))))
+    return asyncio.create_task(far.receiver.read_pieces(view, count, lambda piece: sink.append(bytes(piece))))
 
 
 async def begun(task: asyncio.Task[None]) -> None:
-    """Let *task* run until it waits for bytes."""
+    """Run *task* until it waits for bytes."""
     await asyncio.sleep(0)
     assert not task.done()
 
 
-async def test_a_filled_view_is_whole_and_what_follows_stays_unread(far: FarEnd) -> None:
+async def test_read_into_fills_the_view_and_leaves_later_bytes_unread(far: FarEnd) -> None:
     view = memoryview(bytearray(5))
-    task = asyncio.create_task(far.receiver.fill(view))
+    task = asyncio.create_task(far.receiver.read_into(view))
     await begun(task)
     far.send(b"ab")
     far.send(b"cdefg")
@@ -66,7 +66,7 @@ async def test_a_filled_view_is_whole_and_what_follows_stays_unread(far: FarEnd)
     assert far.unread == b"fg"
 
 
-async def test_pieces_are_poured_as_they_come_and_what_follows_stays_unread(far: FarEnd) -> None:
+async def test_read_pieces_passes_pieces_on_and_leaves_later_bytes_unread(far: FarEnd) -> None:
     sink: list[bytes] = []
     task = pouring(far, 7, sink)
     await begun(task)
@@ -79,7 +79,7 @@ async def test_pieces_are_poured_as_they_come_and_what_follows_stays_unread(far:
     assert far.receiver.meter.received == 7
 
 
-async def test_what_came_before_it_was_asked_for_is_poured(far: FarEnd) -> None:
+async def test_bytes_received_before_the_call_are_passed_on(far: FarEnd) -> None:
     far.send(b"abcdef")
     sink: list[bytes] = []
     await pouring(far, 5, sink)
@@ -87,27 +87,27 @@ async def test_what_came_before_it_was_asked_for_is_poured(far: FarEnd) -> None:
     assert far.unread == b"f"
 
 
-async def test_a_pour_after_a_fill_goes_on_where_that_ended(far: FarEnd) -> None:
+async def test_read_pieces_continues_where_read_into_ended(far: FarEnd) -> None:
     far.send(b"123abc")
     head = memoryview(bytearray(3))
-    await far.receiver.fill(head)
+    await far.receiver.read_into(head)
     sink: list[bytes] = []
     await pouring(far, 3, sink)
     assert (bytes(head), sink) == (b"123", [b"abc"])
 
 
-async def test_a_sink_that_refuses_ends_the_pour_with_its_error(far: FarEnd) -> None:
+async def test_an_error_of_the_sink_ends_read_pieces(far: FarEnd) -> None:
     def refuse(piece: memoryview) -> None:
         raise BlobError("no more of this")
 
     far.send(b"abcdefgh")
     with pytest.raises(BlobError, match="no more of this"):
-        await far.receiver.pour(memoryview(bytearray(4)), 8, refuse)
+        await far.receiver.read_pieces(memoryview(bytearray(4)), 8, refuse)
     await asyncio.sleep(0)
     assert far.unread == b"efgh"
 
 
-async def test_a_connection_that_breaks_in_the_middle_is_told(far: FarEnd) -> None:
+async def test_a_connection_that_breaks_raises_in_the_caller(far: FarEnd) -> None:
     sink: list[bytes] = []
     task = pouring(far, 8, sink)
     await begun(task)
@@ -120,7 +120,7 @@ async def test_a_connection_that_breaks_in_the_middle_is_told(far: FarEnd) -> No
     assert sink == [b"abc"]
 
 
-async def test_a_cancelled_pour_gives_its_sink_nothing_any_more(far: FarEnd) -> None:
+async def test_after_a_cancelled_call_the_sink_gets_nothing(far: FarEnd) -> None:
     sink: list[bytes] = []
     task = pouring(far, 8, sink)
     await begun(task)
@@ -132,11 +132,11 @@ async def test_a_cancelled_pour_gives_its_sink_nothing_any_more(far: FarEnd) -> 
     assert not far.receiver.is_waiting
 
 
-async def test_only_who_waits_can_be_made_to_give_up(far: FarEnd) -> None:
-    far.receiver.give_up(TimeoutError("too early"))
+async def test_fail_raises_only_in_a_waiting_caller(far: FarEnd) -> None:
+    far.receiver.fail(TimeoutError("too early"))
     task = pouring(far, 8, [])
     await begun(task)
     assert far.receiver.is_waiting
-    far.receiver.give_up(TimeoutError("too slow"))
+    far.receiver.fail(TimeoutError("too slow"))
     with pytest.raises(TimeoutError, match="too slow"):
         await task

@@ -10,6 +10,7 @@ import pytest
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.net.transport import sockets
 from p2pfl.net.transport.addresses import Address
+from p2pfl.net.transport.resolver import ResolvedAddress
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def listening() -> Iterator[socket.socket]:
         yield one
 
 
-def test_every_interface_has_one_port_in_both_families() -> None:
+def test_all_interfaces_listen_on_one_port_in_both_families() -> None:
     opened = sockets.listen(None, 0)
     try:
         addresses = [sockets.local_address(one) for one in opened]
@@ -32,43 +33,43 @@ def test_every_interface_has_one_port_in_both_families() -> None:
             one.close()
 
 
-def test_a_taken_port_is_told_with_what_to_do(listening: socket.socket) -> None:
+def test_a_port_in_use_is_reported_with_advice(listening: socket.socket) -> None:
     with pytest.raises(UserError, match=r"another program does already.*--listen HOST:PORT"):
         sockets.listen("127.0.0.1", sockets.local_address(listening).port)
 
 
-def test_a_foreign_address_is_told_with_what_to_do() -> None:
+def test_an_address_of_another_device_is_reported_with_advice() -> None:
     with pytest.raises(UserError, match="none of its own addresses"):
         sockets.listen("192.0.2.1", 0)
 
 
-def test_an_unknown_name_is_told_with_what_to_do() -> None:
+def test_an_unknown_name_to_listen_on_is_reported_with_advice() -> None:
     with pytest.raises(UserError, match="the name cannot be resolved"):
         sockets.listen("no-such-host.invalid", 0)
 
 
 async def test_a_listening_address_can_be_connected_to(listening: socket.socket) -> None:
     with await sockets.connect(sockets.local_address(listening), 5.0) as connection:
-        sockets.tune(connection, 5.0)
+        sockets.set_options(connection, 5.0)
         assert sockets.remote_host(connection) == "127.0.0.1"
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-async def test_a_name_is_tried_at_all_its_addresses(listening: socket.socket) -> None:
+async def test_all_addresses_of_a_name_are_tried(listening: socket.socket) -> None:
     with await sockets.connect(
         Address("localhost", sockets.local_address(listening).port), 5.0
     ) as connection:
         assert sockets.remote_host(connection) == "127.0.0.1"
 
 
-async def test_a_port_where_nothing_listens_is_said_so(listening: socket.socket) -> None:
+async def test_a_port_without_a_listener_is_reported(listening: socket.socket) -> None:
     port = sockets.local_address(listening).port
     listening.close()
     with pytest.raises(NetworkError, match="nothing listens there: is the node running, and on this port"):
         await sockets.connect(Address("127.0.0.1", port), 5.0)
 
 
-async def test_a_name_that_is_unknown_is_said_so() -> None:
+async def test_an_unknown_name_to_connect_to_is_reported() -> None:
     with pytest.raises(NetworkError, match="its name cannot be resolved"):
         await sockets.connect(Address("no-such-host.invalid", 1), 5.0)
 
@@ -105,13 +106,13 @@ async def test_a_kernel_without_ipv6_reaches_a_name_with_both_kinds_of_addresses
         await sockets.connect(Address("both", port), 5.0)
 
 
-async def test_too_many_open_files_are_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_open_files_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "socket", Refusing(errno.EMFILE, {socket.AF_INET}))
     with pytest.raises(NetworkError, match="ulimit"):
         await sockets.connect(Address("127.0.0.1", 1), 5.0)
 
 
-def test_a_devices_own_addresses_are_known() -> None:
+def test_a_devices_own_addresses_are_recognised() -> None:
     assert sockets.is_own((int(socket.AF_INET), ("127.0.0.1", 9)))
     assert not sockets.is_own((int(socket.AF_INET), ("192.0.2.1", 9)))
 
@@ -119,30 +120,38 @@ def test_a_devices_own_addresses_are_known() -> None:
 class Known:
     """A resolver that knows one name."""
 
-    def __init__(self, infos: list[sockets.Info]) -> None:
+    def __init__(self, infos: list[ResolvedAddress]) -> None:
         self._infos = infos
 
-    async def resolve(self, *_: object) -> list[sockets.Info]:
+    async def resolve(self, *_: object) -> list[ResolvedAddress]:
         return self._infos
 
-    def doubt(self, host: str) -> None:
+    def invalidate(self, host: str) -> None:
         pass
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
-async def test_the_last_files_a_process_may_open_are_kept_from_connections(
+async def test_the_last_file_descriptors_are_reserved(
     listening: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sockets, "files_limit", lambda: listening.fileno() + 1)
     with pytest.raises(NetworkError, match="ulimit"):
         await sockets.connect(sockets.local_address(listening), 5.0)
     with pytest.raises(OSError, match="Too many open files"):
-        sockets.check_room(listening)
+        sockets.check_file_limit(listening)
 
 
-def test_a_link_local_address_is_told_with_its_interface() -> None:
+def test_a_link_local_address_includes_its_interface() -> None:
     index, name = socket.if_nameindex()[0]
     assert sockets.host_of(("fe80::1", 9, 0, index)) == f"fe80::1%{name}"
     assert sockets.host_of(("fe80::1", 9, 0, 999_999)) == "fe80::1%999999"
     assert sockets.host_of(("::ffff:192.0.2.7", 9, 0, 0)) == "192.0.2.7"
     assert sockets.host_of(("192.0.2.7", 9)) == "192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    ("host", "is_own"),
+    [("localhost", True), ("127.0.0.1", True), ("192.0.2.7", False), ("laptop.local", False), ("", False)],
+)
+def test_a_host_is_certainly_own_without_a_name_server(host: str, is_own: bool) -> None:
+    assert sockets.is_own_host(host) is is_own

@@ -10,39 +10,37 @@ import pytest
 
 from p2pfl.errors import NetworkError
 from p2pfl.net.transport import tasks
-from p2pfl.net.transport.tasks import AllFailed, Tasks, race, run
+from p2pfl.net.transport.tasks import AllAttemptsFailedError, BackgroundTasks, run, run_staggered
 from tests.support.meshes import until
 
 
-async def test_what_is_to_last_begins_anew_after_an_error_that_is_logged_once_of_each_kind(
+async def test_a_restarting_task_restarts_after_errors_and_logs_each_kind_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tasks, "ANEW_SECONDS", 0.0)
+    monkeypatch.setattr(tasks, "RESTART_SECONDS", 0.0)
     errors: list[Exception] = [OSError(errno.EMFILE, "too many"), OSError(errno.EMFILE, "too many")]
     errors += [RuntimeError("ours")]
-    begun = 0
+    starts = 0
 
     async def work() -> None:
-        nonlocal begun
-        begun += 1
+        nonlocal starts
+        starts += 1
         if errors:
             raise errors.pop(0)
         await asyncio.Event().wait()
 
-    owner = Tasks()
-    owner.start_lasting("waiting", work)
-    await until(lambda: begun == 4)
+    owner = BackgroundTasks()
+    owner.start_restarting("waiting", work)
+    await until(lambda: starts == 4)
     await owner.close()
-    assert [record.getMessage() for record in caplog.records] == [
-        "an error in waiting; it goes on in a moment"
-    ] * 2
+    assert [record.getMessage() for record in caplog.records] == ["an error in waiting; it is restarted"] * 2
 
 
 LONG = 99.0
 
 
-class Course:
-    """Attempts that end when the test says so."""
+class Staggered:
+    """Attempts that the test ends."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -63,8 +61,8 @@ class Course:
 
         return run
 
-    async def run(self, *names: str, head_start: float = LONG) -> tuple[int, str]:
-        return await race([self.runner(name) for name in names], head_start, self.discarded.append)
+    async def run(self, *names: str, delay: float = LONG) -> tuple[int, str]:
+        return await run_staggered([self.runner(name) for name in names], delay, self.discarded.append)
 
 
 async def settle() -> None:
@@ -72,80 +70,80 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_the_second_does_not_start_while_the_first_has_its_head_start() -> None:
-    course = Course()
-    running = asyncio.create_task(course.run("ant", "bee"))
+async def test_the_second_attempt_does_not_start_within_the_delay() -> None:
+    staggered = Staggered()
+    running = asyncio.create_task(staggered.run("ant", "bee"))
     await settle()
-    assert course.started == ["ant"]
-    course.ends["ant"].set_result("there")
+    assert staggered.started == ["ant"]
+    staggered.ends["ant"].set_result("there")
     assert await running == (0, "there")
-    assert course.started == ["ant"]
+    assert staggered.started == ["ant"]
 
 
-async def test_the_second_starts_at_once_when_the_first_fails() -> None:
-    course = Course()
-    running = asyncio.create_task(course.run("ant", "bee"))
+async def test_the_second_attempt_starts_at_once_when_the_first_fails() -> None:
+    staggered = Staggered()
+    running = asyncio.create_task(staggered.run("ant", "bee"))
     await settle()
-    course.ends["ant"].set_exception(NetworkError("fell"))
-    course.ends["bee"].set_result("there")
+    staggered.ends["ant"].set_exception(NetworkError("fell"))
+    staggered.ends["bee"].set_result("there")
     assert await running == (1, "there")
 
 
-async def test_the_second_starts_beside_the_first_after_the_head_start_and_the_loser_is_cancelled() -> None:
-    course = Course()
-    running = asyncio.create_task(course.run("ant", "bee", head_start=0.0))
-    await until(lambda: course.started == ["ant", "bee"])
-    course.ends["bee"].set_result("there")
+async def test_the_second_attempt_starts_after_the_delay_and_the_loser_is_cancelled() -> None:
+    staggered = Staggered()
+    running = asyncio.create_task(staggered.run("ant", "bee", delay=0.0))
+    await until(lambda: staggered.started == ["ant", "bee"])
+    staggered.ends["bee"].set_result("there")
     assert await running == (1, "there")
-    assert course.cancelled == ["ant"]
+    assert staggered.cancelled == ["ant"]
 
 
-async def test_of_two_results_at_a_time_the_first_in_order_wins_and_the_other_is_discarded() -> None:
-    course = Course()
-    running = asyncio.create_task(course.run("ant", "bee", head_start=0.0))
-    await until(lambda: course.started == ["ant", "bee"])
-    course.ends["ant"].set_result("ant")
-    course.ends["bee"].set_result("bee")
+async def test_of_two_simultaneous_results_the_first_in_order_wins_and_the_other_is_discarded() -> None:
+    staggered = Staggered()
+    running = asyncio.create_task(staggered.run("ant", "bee", delay=0.0))
+    await until(lambda: staggered.started == ["ant", "bee"])
+    staggered.ends["ant"].set_result("ant")
+    staggered.ends["bee"].set_result("bee")
     assert await running == (0, "ant")
-    assert course.discarded == ["bee"]
+    assert staggered.discarded == ["bee"]
 
 
-async def test_when_all_fail_the_errors_come_in_order() -> None:
-    course = Course()
-    running = asyncio.create_task(course.run("ant", "bee", head_start=0.0))
+async def test_when_all_attempts_fail_the_errors_are_in_the_order_of_the_attempts() -> None:
+    staggered = Staggered()
+    running = asyncio.create_task(staggered.run("ant", "bee", delay=0.0))
     await settle()
-    course.ends["bee"].set_exception(NetworkError("two"))
-    course.ends["ant"].set_exception(NetworkError("one"))
-    with pytest.raises(AllFailed, match="one; two"):
+    staggered.ends["bee"].set_exception(NetworkError("two"))
+    staggered.ends["ant"].set_exception(NetworkError("one"))
+    with pytest.raises(AllAttemptsFailedError, match="one; two"):
         await running
 
 
-async def test_a_fault_is_raised_at_once_and_the_others_are_cancelled() -> None:
-    course = Course()
-    running = asyncio.create_task(course.run("ant", "bee", head_start=0.0))
-    await until(lambda: course.started == ["ant", "bee"])
-    course.ends["bee"].set_exception(ValueError("ours"))
+async def test_an_unexpected_error_is_raised_at_once_and_the_other_attempts_are_cancelled() -> None:
+    staggered = Staggered()
+    running = asyncio.create_task(staggered.run("ant", "bee", delay=0.0))
+    await until(lambda: staggered.started == ["ant", "bee"])
+    staggered.ends["bee"].set_exception(ValueError("ours"))
     with pytest.raises(ValueError, match="ours"):
         await running
-    assert course.cancelled == ["ant"]
+    assert staggered.cancelled == ["ant"]
 
 
-async def test_a_cancelled_race_cancels_all() -> None:
-    course = Course()
-    running = asyncio.create_task(course.run("ant", "bee", head_start=0.0))
-    await until(lambda: course.started == ["ant", "bee"])
+async def test_cancelling_the_caller_cancels_all_attempts() -> None:
+    staggered = Staggered()
+    running = asyncio.create_task(staggered.run("ant", "bee", delay=0.0))
+    await until(lambda: staggered.started == ["ant", "bee"])
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert sorted(course.cancelled) == ["ant", "bee"]
+    assert sorted(staggered.cancelled) == ["ant", "bee"]
 
 
-async def test_a_race_of_nobody_fails() -> None:
-    with pytest.raises(AllFailed):
-        await race([], LONG, print)
+async def test_without_attempts_it_fails() -> None:
+    with pytest.raises(AllAttemptsFailedError):
+        await run_staggered([], LONG, print)
 
 
-def test_a_node_runs_on_uvloop_where_there_is_one_and_its_result_comes_back() -> None:
+def test_a_node_runs_on_uvloop_where_it_exists_and_returns_its_result() -> None:
     async def main() -> str:
         return type(asyncio.get_running_loop()).__module__.partition(".")[0]
 

@@ -35,7 +35,7 @@ YEAR = timedelta(days=365)
 
 
 class Reader(asyncio.Protocol):
-    """Keeps how its connection went on: the first bytes, or why it ended."""
+    """Records the first bytes of its connection, or why it ended."""
 
     def __init__(self) -> None:
         self.first: asyncio.Future[bytes | Exception | None] = asyncio.get_running_loop().create_future()
@@ -50,7 +50,7 @@ class Reader(asyncio.Protocol):
 
 
 class Outcome(NamedTuple):
-    """What each side says of one meeting: an identity where it accepted the other, else the sentence."""
+    """The result on each side of one connection: the identity of the peer, or the error message."""
 
     server: str
     client: str
@@ -63,7 +63,7 @@ def listen() -> socket.socket:
 
 
 async def serve_once(listener: socket.socket, credentials: Credentials, seconds: float = 5.0) -> str:
-    """Accept one connection and tell who it is, or why not."""
+    """Accept one connection; return the identity of the peer, or the error message."""
     sock, _ = await asyncio.get_running_loop().sock_accept(listener)
     try:
         transport, reader = await secure(
@@ -85,7 +85,7 @@ async def serve_once(listener: socket.socket, credentials: Credentials, seconds:
 async def dial_once(
     address: tuple[str, int], credentials: Credentials, *protocols: str, seconds: float = 5.0
 ) -> str:
-    """Dial, read once, and tell who it is, or why not."""
+    """Dial and read once; return the identity of the peer, or the error message."""
     sock = socket.socket()
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, address)
@@ -108,7 +108,7 @@ async def dial_once(
 
 
 async def meet(server: Credentials, client: Credentials, *protocols: str) -> Outcome:
-    """Let two devices meet."""
+    """Connect two devices."""
     with listen() as listener:
         return Outcome(
             *await asyncio.gather(
@@ -120,7 +120,7 @@ async def meet(server: Credentials, client: Credentials, *protocols: str) -> Out
 async def meet_client(
     server: Credentials, act: Callable[[socket.socket], str], seconds: float = 5.0
 ) -> Outcome:
-    """Let a device be dialled by *act*, which works on a blocking socket and returns what it saw."""
+    """Connect *act*, which dials with a blocking socket and returns what it received, to a device."""
 
     def dial(address: tuple[str, int]) -> str:
         with socket.create_connection(address, timeout=5) as sock:
@@ -137,7 +137,7 @@ async def meet_client(
 async def meet_server(
     client: Credentials, act: Callable[[socket.socket], str], seconds: float = 5.0
 ) -> Outcome:
-    """Let a device dial *act*, which works on a blocking socket and returns what it saw."""
+    """Connect a device to *act*, which accepts on a blocking socket and returns what it received."""
 
     def accept(listener: socket.socket) -> str:
         sock, _ = listener.accept()
@@ -157,7 +157,7 @@ async def meet_server(
 
 @pytest.fixture
 def lab(tmp_path: Path) -> dict[str, Credentials]:
-    """Two devices in date, one expired, one not valid yet."""
+    """Two valid devices, one expired, one not valid yet."""
     now = datetime.now(UTC)
     return (
         make_federation(tmp_path / "lab", "ant", "bee")
@@ -173,7 +173,7 @@ def stranger(tmp_path: Path) -> Credentials:
 
 
 @pytest.mark.parametrize("protocol", [CONTROL_ALPN, BLOB_ALPN])
-async def test_two_devices_of_one_federation_know_each_other_and_what_for(lab, protocol):
+async def test_two_devices_of_one_federation_authenticate_and_agree_on_a_protocol(lab, protocol):
     assert await meet(lab["ant"], lab["bee"], protocol) == (f"bee node {protocol}", f"ant node {protocol}")
 
 
@@ -182,7 +182,7 @@ async def test_a_role_comes_from_the_certificate(lab, tmp_path):
     assert (await meet(lab["ant"], watcher)).server == f"owl observer {CONTROL_ALPN}"
 
 
-async def test_a_common_protocol_is_needed(lab):
+async def test_a_common_protocol_is_required(lab):
     server, client = await meet(lab["ant"], lab["bee"], "p2pfl/99")
     assert server.startswith("This device refused bee (")
     assert client.startswith("This device refused ant (")
@@ -199,7 +199,7 @@ async def test_another_ca_is_named_as_the_reason_on_both_sides(lab, stranger, st
     assert "was signed by another CA" in server
 
 
-async def test_a_dialer_that_trusts_us_but_not_we_it_hears_so_with_its_first_read(lab, stranger, tmp_path):
+async def test_a_refused_dialer_learns_so_with_its_first_read(lab, stranger, tmp_path):
     two_faced = replace(stranger, authority_path=lab["ant"].authority_path)
     server, client = await meet(lab["ant"], two_faced)
     assert server.startswith("This device refused the other side: its certificate was signed by another CA")
@@ -208,7 +208,7 @@ async def test_a_dialer_that_trusts_us_but_not_we_it_hears_so_with_its_first_rea
     )
 
 
-async def test_the_reason_arrives_although_the_refused_side_was_still_sending(lab, stranger):
+async def test_the_alert_arrives_although_the_refused_side_still_sends(lab, stranger):
     context = foreign_context(ssl.PROTOCOL_TLS_CLIENT, stranger)
     context.load_verify_locations(lab["ant"].authority_path)
 
@@ -248,7 +248,7 @@ async def test_an_out_of_date_certificate_shows_clock_and_dates_on_both_sides(la
 @pytest.mark.parametrize(
     "words", [b"hello, is anybody there?\n", b"GET / HTTP/1.1\r\n\r\n", bytes(range(255, -1, -1)) * 4]
 )
-async def test_bytes_that_are_no_tls_are_answered_in_plain_words(lab, words):
+async def test_bytes_that_are_not_tls_are_answered_in_plain_text(lab, words):
     def talk(sock: socket.socket) -> str:
         sock.sendall(words)
         return sock.makefile("rb").read().decode()
@@ -258,7 +258,7 @@ async def test_bytes_that_are_no_tls_are_answered_in_plain_words(lab, words):
     assert client == PLAIN_TEXT_REPLY.decode()
 
 
-async def test_a_flood_that_is_no_tls_ends_the_handshake(lab):
+async def test_a_flood_without_tls_ends_the_handshake(lab):
     def flood(sock: socket.socket) -> str:
         with contextlib.suppress(ConnectionError):
             sock.sendall(b"\xaa" * 2**20)
@@ -269,7 +269,7 @@ async def test_a_flood_that_is_no_tls_ends_the_handshake(lab):
     )
 
 
-async def test_a_server_that_speaks_no_tls_is_refused(lab):
+async def test_a_server_without_tls_is_refused(lab):
     def greet(sock: socket.socket) -> str:
         sock.sendall(b"220 mail.example ready\r\n")
         return "greeted" if sock.makefile("rb").read() else "hung up"
@@ -280,7 +280,7 @@ async def test_a_server_that_speaks_no_tls_is_refused(lab):
 
 
 def wrapped(sock: socket.socket, context: ssl.SSLContext, credentials: Credentials) -> str:
-    """Talk TLS with a context of its own, and explain what comes of it."""
+    """Perform a TLS handshake with another context, and explain its result."""
     server = context.protocol == ssl.PROTOCOL_TLS_SERVER
     try:
         with context.wrap_socket(sock, server_side=server) as tls:
@@ -318,8 +318,8 @@ async def test_a_server_with_tls_1_2_is_refused_on_both_sides(lab):
 async def test_a_dialer_without_a_certificate_is_refused_on_both_sides(lab):
     context = foreign_context(ssl.PROTOCOL_TLS_CLIENT, lab["bee"], certificate=False)
     server, client = await meet_client(lab["ant"], lambda sock: wrapped(sock, context, lab["bee"]))
-    assert server.startswith("This device refused the other side: it showed no certificate.")
-    assert client == "The other side refused this device: it wants a certificate and was shown none."
+    assert server.startswith("This device refused the other side: it sent no certificate.")
+    assert client == "The other side refused this device: it requires a certificate and got none."
 
 
 async def test_a_certificate_without_authority_key_identifier_fails_the_strict_check(lab, tmp_path):
@@ -341,7 +341,7 @@ async def test_a_certificate_without_authority_key_identifier_fails_the_strict_c
     assert "does not pass" in (await meet(lab["ant"], credentials)).server
 
 
-async def test_silence_ends_the_handshake_in_time(lab):
+async def test_a_silent_peer_ends_the_handshake_in_time(lab):
     def stay_silent(sock: socket.socket) -> str:
         return "closed" if sock.recv(1) == b"" else "open"
 
@@ -350,10 +350,10 @@ async def test_silence_ends_the_handshake_in_time(lab):
     assert client == "closed"
 
 
-async def test_hanging_up_is_told_from_a_refusal(lab):
+async def test_a_closed_connection_is_distinguished_from_a_refusal(lab):
     server, _ = await meet_client(lab["ant"], lambda sock: "bye")
     _, client = await meet_server(lab["ant"], lambda sock: "bye")
-    assert server.startswith("The other side closed the connection before it showed who it is")
+    assert server.startswith("The other side closed the connection before it identified itself")
     assert client.startswith("The other side closed the connection without a reason")
 
 
@@ -375,7 +375,7 @@ def test_a_session_cannot_be_resumed(lab):
     assert server_context(lab["ant"]).num_tickets == 0
 
 
-def test_a_key_that_vanished_is_named(lab):
+def test_a_missing_key_is_named(lab):
     lab["ant"].key_path.unlink()
     with pytest.raises(CredentialsError, match=r"lab/ant cannot be used"):
         server_context(lab["ant"])

@@ -16,7 +16,7 @@ def test_bytes_are_summed_by_kind_and_by_node_over_open_and_closed_connections()
     assert traffic.total("bulk", "bee") == Meter()
 
 
-def test_an_open_connection_is_counted_as_it_goes() -> None:
+def test_an_open_connection_is_counted_continuously() -> None:
     traffic = Traffic()
     meter = Meter()
     traffic.watch("bulk", "ant", meter)
@@ -24,7 +24,7 @@ def test_an_open_connection_is_counted_as_it_goes() -> None:
     assert traffic.total() == Meter(0, 5)
 
 
-def test_equal_meters_are_still_different_connections() -> None:
+def test_equal_meters_are_different_connections() -> None:
     traffic = Traffic()
     first, second = Meter(), Meter()
     traffic.watch("bulk", "ant", first)

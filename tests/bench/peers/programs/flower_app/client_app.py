@@ -1,4 +1,4 @@
-"""A Flower member for its deployment engine; started by a SuperNode for every message."""
+"""The ClientApp for Flower's deployment engine; a SuperNode starts it for every message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = ClientApp()
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Return the perturbed parent; mark how long that took."""
+    """Return the perturbed parent; mark begin and end."""
     settings = json.loads(Path(str(context.run_config["settings"])).read_text(encoding="utf-8"))
     parent = message.content["arrays"].to_numpy_ndarrays()
     mark(settings["marks"], "begin")

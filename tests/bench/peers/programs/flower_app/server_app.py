@@ -1,4 +1,4 @@
-"""Flower's side that averages, for its deployment engine; started by a SuperLink."""
+"""The ServerApp for Flower's deployment engine, which aggregates; started by a SuperLink."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the rounds; mark what was there before the model and the end of every round."""
+    """Run the rounds; mark the time before there is a model, and the end of every round."""
     settings = json.loads(Path(str(context.run_config["settings"])).read_text(encoding="utf-8"))
     marks, nodes = settings["marks"], settings["nodes"]
     mark(marks, "base")

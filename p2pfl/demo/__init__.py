@@ -1,0 +1,1 @@
+"""The demo: a federation of real node processes on one machine, watched from outside."""

@@ -1,0 +1,154 @@
+"""Compares a demo's federated model with local-only models, each trained on the data of one node.
+
+The comparison can begin while the terminal UI still has the terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from p2pfl.demo.control import Control, LocalOnlyModel
+from p2pfl.demo.results import JournalSummary
+from p2pfl.demo.screen import Screen, draw_local_only
+from p2pfl.learning.commands import TrainJobProgress
+from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.process import Worker, WorkerSettings
+from p2pfl.spec import RunSpec, with_options
+
+INITIAL = "initial"
+"""File name of the model that every local-only training begins with."""
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """The federated model and the local-only ones, all evaluated on the whole test split."""
+
+    federated: float
+    """Accuracy."""
+    local_only: tuple[LocalOnlyModel, ...]
+    epochs: int
+    """Of each local-only model: as many as the whole run had."""
+
+    def lines(self) -> list[str]:
+        """Say how they compare."""
+        best = max(self.local_only, key=lambda one: one.accuracy)
+        mean = sum(one.accuracy for one in self.local_only) / len(self.local_only)
+        gain = 100 * (self.federated - best.accuracy)
+        verdict = f"{gain:.1f} points above the best lone one" if gain > 0 else "not above the best lone one"
+        return [
+            f"federated model           {self.federated:.4f}   {verdict}",
+            f"best model trained alone  {best.accuracy:.4f}   "
+            f"{best.name}: {best.samples} samples, {self.epochs} epochs",
+            f"mean of {len(self.local_only)} trained alone   {mean:.4f}",
+        ]
+
+
+async def fetch_data(spec: RunSpec, places: DataPlaces) -> None:
+    """Let a worker load the data of *spec* once, which downloads them if they are missing.
+
+    Raises:
+        WorkerError: the worker process failed.
+        TaskError: they cannot be had.
+    """
+    worker = Worker(WorkerSettings(device="cpu", threads=1, places=places))
+    try:
+        await worker.describe(spec)
+    finally:
+        await worker.close()
+
+
+async def compare(
+    journal: JournalSummary,
+    places: DataPlaces,
+    on_progress: Callable[[str, float], None],
+    on_model: Callable[[LocalOnlyModel], None],
+) -> Comparison:
+    """Evaluate the final model of *journal*, and a local-only model for each founding member.
+
+    *places* is where data sets are; *on_progress* gets a node's name and the share of its training that is
+    done, *on_model* each local-only model.
+
+    Raises:
+        WorkerError: the worker process failed.
+        TaskError: its task cannot be loaded.
+    """
+    run = journal.run
+    spec = with_options(run.spec, epochs=run.trained * run.spec.training.epochs)
+    worker = Worker(WorkerSettings(device="cpu", threads=1, places=places))
+    models = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="p2pfl-compare-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            federated = await worker.evaluate(spec, journal.model, 0, 1)
+            await worker.create(spec, folder / INITIAL)
+            for member, slot in journal.slots.items():
+                partition = slot % spec.task.partitions
+                models.append(await _train_local_only(worker, spec, member, partition, folder, on_progress))
+                on_model(models[-1])
+    finally:
+        await worker.close()
+    accuracy = federated.sums["accuracy"] / federated.examples
+    return Comparison(accuracy, tuple(models), spec.training.epochs)
+
+
+async def _train_local_only(
+    worker: Worker,
+    spec: RunSpec,
+    name: str,
+    partition: int,
+    folder: Path,
+    on_progress: Callable[[str, float], None],
+) -> LocalOnlyModel:
+    """Train the initial model in *folder* on one *partition* and evaluate the result."""
+
+    def report(progress: TrainJobProgress) -> None:
+        on_progress(name, progress.done / max(1, progress.total))
+
+    on_progress(name, 0.0)
+    trained = folder / "trained"
+    training = await worker.train(spec, 1, folder / INITIAL, partition, trained, report)
+    assert training is not None, "nobody stops it"
+    evaluated = await worker.evaluate(spec, trained, 0, 1)
+    return LocalOnlyModel(name, training.part.examples, evaluated.sums["accuracy"] / evaluated.examples)
+
+
+class ComparisonTask:
+    """Makes the comparison once, in the background, and reports each local-only model when it is trained."""
+
+    def __init__(self, places: DataPlaces, screen: Screen, control: Control) -> None:
+        """Compare nothing yet; *places* is where data sets are."""
+        self._places = places
+        self._screen = screen
+        self._control = control
+        self._task: asyncio.Task[Comparison] | None = None
+
+    def begin(self, journal: JournalSummary) -> None:
+        """Begin with the run of *journal*, unless it was begun."""
+        if self._task is None:
+            self._task = asyncio.create_task(
+                compare(journal, self._places, self._show_progress, self._control.report)
+            )
+
+    async def result(self, journal: JournalSummary) -> Comparison:
+        """Return how the models compare, from the run of *journal*.
+
+        Raises:
+            WorkerError: the worker process failed.
+            TaskError: its task cannot be loaded.
+        """
+        self.begin(journal)
+        assert self._task is not None
+        return await self._task
+
+    async def close(self) -> None:
+        """Cancel what has not ended."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _show_progress(self, name: str, share: float) -> None:
+        self._screen.show(draw_local_only(name, share))

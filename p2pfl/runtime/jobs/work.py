@@ -1,0 +1,267 @@
+"""Effects that take time, as jobs: blobs to pull and check, models to train, evaluate and aggregate.
+
+Every job ends in exactly one input to the protocol, or in none where the protocol asked to stop it. A blob
+that is here but that the protocol has not been told of is pinned (`BlobStore.pin`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.effects import Aggregate, Create, Describe, Evaluate, Fetch, ReadSchema, Train
+from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
+from p2pfl.learning import commands
+from p2pfl.learning.process import Worker
+from p2pfl.messages import Evaluation
+from p2pfl.runtime.jobs.blobs import Blobs, Listener, Puller
+from p2pfl.spec import DataCard
+from p2pfl.store.blobs import BlobStore
+from p2pfl.work import AggregatedModel
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Effect = TypeVar("Effect")
+
+
+class Host(Listener, Protocol):
+    """Where results go: the driver."""
+
+    def unpin_later(self, digest: str) -> None:
+        """Take a pin of *digest* away once the effects given out so far are carried out."""
+
+    def fail(self, error: DataDirectoryError) -> None:
+        """End the node: its disk refuses."""
+
+    def break_down(self, error: BaseException) -> None:
+        """End the node after a fault in its own code."""
+
+
+class Work:
+    """Runs the jobs of one node."""
+
+    def __init__(self, host: Host, store: BlobStore, worker: Worker, puller: Puller) -> None:
+        self._host = host
+        self._store = store
+        self._worker = worker
+        self._blobs = Blobs(host, store, puller)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._fetching: set[tuple[str, bool]] = set()
+        self._told: events.WorkerReady | None = None
+        """The last one that was told."""
+        self._shown: int | None = None
+        self._started = asyncio.get_running_loop().time()
+
+    def begin(self, effect: Fetch | ReadSchema | Describe | Create | Train | Evaluate | Aggregate) -> None:
+        """Start the job of *effect*."""
+        match effect:
+            case Fetch():
+                if (effect.digest, effect.durable) not in self._fetching:
+                    self._fetching.add((effect.digest, effect.durable))
+                    self._store.pin(effect.digest)
+                    self._start(self._fetch, effect)
+            case ReadSchema():
+                self._start(self._read_schema, effect)
+            case Describe():
+                self._start(self._describe, effect)
+            case Create():
+                self._start(self._create, effect)
+            case Train():
+                self._start(self._train, effect)
+            case Evaluate():
+                self._start(self._evaluate, effect)
+            case Aggregate():
+                self._start(self._aggregate, effect)
+
+    def stop_training(self) -> None:
+        """End the training under way."""
+        self._worker.stop_training()
+
+    async def close(self) -> None:
+        """End all jobs."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, job: Callable[[Effect], Coroutine[Any, Any, None]], effect: Effect) -> None:
+        task = asyncio.create_task(self._see_through(job, effect))
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._host.break_down(error)
+
+    async def _see_through(self, job: Callable[[Effect], Coroutine[Any, Any, None]], effect: Effect) -> None:
+        try:
+            await job(effect)
+        except DataDirectoryError as error:
+            self._host.fail(error)
+
+    # --- blobs ----------------------------------------------------------------------------------------------
+
+    async def _fetch(self, effect: Fetch) -> None:
+        digest = effect.digest
+        try:
+            result = await self._blobs.obtain(effect)
+        finally:
+            self._fetching.discard((digest, effect.durable))
+            # The protocol is told before the pin is taken away: from then on it names what it needs.
+        self._host.feed(result)
+        self._host.unpin_later(digest)
+
+    async def _read_schema(self, effect: ReadSchema) -> None:
+        self._host.feed(await self._blobs.read_schema(effect))
+
+    async def _adopt(self, path: Path, digest: str, *, durable: bool = True) -> None:
+        """Take a file the worker wrote into the store, pinned until the protocol knows of it."""
+        self._store.pin(digest)
+        self._blobs.note_intact(digest)
+        if durable:
+            await asyncio.to_thread(self._store.adopt, path, digest)
+        else:
+            self._store.adopt(path, digest, durable=False)  # a rename
+
+    # --- worker ---------------------------------------------------------------------------------------------
+
+    async def _describe(self, effect: Describe) -> None:
+        try:
+            described = await self._twice(lambda: self._worker.describe(effect.spec))
+        except (TaskError, WorkerError) as error:
+            self._host.feed(inputs.WorkFailed("describe", str(error), spec=effect.spec))
+            return
+        seconds = asyncio.get_running_loop().time() - self._started
+        ready = events.WorkerReady(
+            effect.spec.task.name, described.device, described.card.examples, described.parameters, seconds
+        )
+        # It is asked again for each run that is met, and mostly has nothing new to say.
+        if self._told is None or msgspec.structs.replace(self._told, seconds=seconds) != ready:
+            self._told = ready
+            self._host.publish(ready)
+        self._host.feed(inputs.Described(effect.spec, described.schema, described.card))
+
+    async def _create(self, effect: Create) -> None:
+        path = self._store.new_path()
+        try:
+            digest = await self._twice(lambda: self._worker.create(effect.spec, path))
+        except (TaskError, WorkerError) as error:
+            _remove(path)
+            self._host.feed(inputs.WorkFailed("create", str(error)))
+            return
+        await self._adopt(path, digest)
+        self._host.feed(inputs.Created(effect.spec, digest))
+        # The initial model stays pinned: it is founded with a little later, or never.
+
+    async def _train(self, effect: Train) -> None:
+        path = self._store.new_path()
+        model = self._store.path(effect.model)
+
+        def progressed(progress: commands.TrainJobProgress) -> None:
+            done, total = progress.done, progress.total
+            self._host.feed(inputs.TrainProgress(effect.run, effect.round, done, total, progress.predicted))
+            self._host.publish(events.ProgressMade(effect.round, "train", done, total))
+
+        try:
+            trained = await self._twice(
+                lambda: self._worker.train(
+                    effect.spec,
+                    effect.round,
+                    model,
+                    effect.partition,
+                    path,
+                    progressed,
+                    digest=effect.model,
+                )
+            )
+        except (TaskError, WorkerError) as error:
+            _remove(path)
+            if await self._blobs.has_lost(effect.model):
+                return
+            self._host.feed(inputs.WorkFailed("train", str(error), effect.round, model=effect.model))
+            return
+        if trained is None:
+            _remove(path)
+            return
+        self._show_part(effect, trained.part)
+        await self._adopt(path, trained.digest, durable=False)
+        self._host.feed(
+            inputs.Trained(
+                effect.run,
+                effect.round,
+                effect.model,
+                trained.digest,
+                trained.part.examples,
+                trained.steps,
+                trained.loss,
+                trained.seconds,
+            )
+        )
+        self._host.unpin_later(trained.digest)
+
+    def _show_part(self, effect: Train, part: DataCard) -> None:
+        if self._shown != effect.partition:
+            self._shown = effect.partition
+            self._host.publish(events.DataShown(effect.partition, effect.spec.task.partitions, part))
+
+    async def _evaluate(self, effect: Evaluate) -> None:
+        model = self._store.path(effect.model)
+        try:
+            result = await self._twice(
+                lambda: self._worker.evaluate(
+                    effect.spec,
+                    model,
+                    effect.part,
+                    effect.parts,
+                    digest=effect.model,
+                )
+            )
+            evaluation = Evaluation(result.examples, result.sums)
+        except (TaskError, WorkerError) as error:
+            if await self._blobs.has_lost(effect.model):
+                return
+            self._host.feed(inputs.WorkFailed("evaluate", str(error), effect.round, model=effect.model))
+            return
+        self._host.feed(
+            inputs.Evaluated(effect.run, effect.round, effect.model, effect.part, effect.parts, evaluation)
+        )
+
+    async def _aggregate(self, effect: Aggregate) -> None:
+        job, path = effect.job, self._store.new_path()
+        try:
+            result = await self._twice(lambda: self._worker.aggregate(job, (self._store.directory,), path))
+        except (TaskError, WorkerError) as error:
+            _remove(path)
+            self._host.feed(inputs.WorkFailed("aggregate", str(error), job.round, job.ballot))
+            return
+        if not isinstance(result, AggregatedModel):
+            _remove(path)
+            self._host.feed(inputs.Aggregated(job, result))
+            return
+        await self._adopt(path, result.digest, durable=False)
+        self._store.begin_keeping(result.digest)  # it is about to be accepted
+        self._blobs.note_usable(result.digest, job.parent)  # its worker has looked at every element
+        self._host.feed(inputs.Aggregated(job, result))
+        self._host.unpin_later(result.digest)
+
+    async def _twice(self, job: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Run *job*, once more if the worker died under it."""
+        try:
+            return await job()
+        except WorkerError as error:
+            logger.warning("the worker failed and is tried once more: %s", error)
+            return await job()
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)

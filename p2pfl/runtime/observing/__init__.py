@@ -1,0 +1,1 @@
+"""Shows a node to people: publishes events, serves observers, samples metrics, takes commands."""

@@ -1,0 +1,378 @@
+"""Serves the observers of this node: admits them, sends them events, and takes their commands.
+
+An event is encoded once and put into the queue of each observer, so that no observer slows the node down. An
+observer that reads too slowly is disconnected and may reconnect: it resumes after the last event it received
+if that is still kept, and otherwise receives the history and the compacted events (`compaction`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from p2pfl import __version__
+from p2pfl.config import NetSettings
+from p2pfl.errors import DataDirectoryError, HandshakeRefused, PeerError
+from p2pfl.events import Published, RoundRow
+from p2pfl.identity.credentials import Credentials
+from p2pfl.identity.peer import PeerIdentity
+from p2pfl.net.transport.acceptor import ConnectionServer
+from p2pfl.net.transport.explain import explain
+from p2pfl.net.transport.stream import FrameStream
+from p2pfl.net.transport.tasks import BackgroundTasks
+from p2pfl.runtime.observing.compaction import CompactedEvents
+from p2pfl.runtime.observing.observer_connection import ObserverConnection
+from p2pfl.store.directory import DataDirectory
+from p2pfl.text import one_line
+from p2pfl.wire.frames import encode_frame
+from p2pfl.wire.observing import (
+    OBSERVING_VERSION,
+    CommandName,
+    CommandResult,
+    EventBatch,
+    HistoryBatch,
+    HistoryEnd,
+    NodeFrame,
+    ObserverCommand,
+    ObserverHeartbeat,
+    ObserverRefusal,
+    ObserverWelcome,
+    WatchRequest,
+    batches,
+    decode_observer,
+    encode,
+)
+
+logger = logging.getLogger(__name__)
+
+LAST_WORDS_SECONDS = 1.0
+"""Time to send observers their last frames when the node ends."""
+
+TOO_SLOW = "this observer reads too slowly: too much is queued for it; it may connect again"
+
+RESUMABLE = 4000
+"""Events kept for observers that reconnect: minutes of a busy run."""
+
+RESUMABLE_BYTES = 2 * 2**20
+"""Encoded size of these events: some are long, and peers can cause any number of them."""
+
+FEDERATION_WIDE: tuple[CommandName, ...] = ("pause", "resume", "stop", "stop-now")
+"""Commands that any operator of the federation may give at any node."""
+
+FAULT = "a fault in this node ended it"
+"""Reason for a connection whose task ended without giving one."""
+
+MAX_REASON_CHARACTERS = 400
+"""Maximum length of a refusal: it may quote the observer."""
+
+HISTORY_ROUNDS = 1000
+"""Committed rounds sent to a new observer: more than a screen is wide. `p2pfl history` has them all."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+Role = Literal["local", "operator", "observer"]
+
+
+def last_rounds(directory: DataDirectory, run: str) -> list[RoundRow]:
+    """Return the last committed rounds of *run*, in order.
+
+    With many members it takes half a second. It opens the journal of *directory* a second time, so that no
+    vote waits for it.
+
+    Raises:
+        DataDirectoryError: the journal cannot be read.
+    """
+    with directory.read_journal() as journal:
+        return list(journal.rounds(run, last=HISTORY_ROUNDS))
+
+
+class AdmittedObserver(NamedTuple):
+    """An admitted observer and its rights."""
+
+    who: str
+    role: Role
+    may: tuple[CommandName, ...]
+    node: str
+    """The node id of its certificate."""
+
+
+class Observers:
+    """The observers of one node: a sink of the publisher, and the handler of their connections."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        settings: NetSettings,
+        token: str,
+        stream: str,
+        history: Callable[[str], Awaitable[list[RoundRow]]],
+        command: Callable[[CommandName, str], Awaitable[CommandResult]],
+        *,
+        can_start: bool,
+    ) -> None:
+        """Serve nobody yet.
+
+        *token* proves that an observer can read this node's data directory; *stream* identifies this process.
+        *history* returns the committed rounds of a run; *command* executes a command for a named observer.
+        *can_start* is whether this node waits for the command to start (`--wait`).
+        """
+        self._credentials = credentials
+        self._settings = settings
+        self._token = token
+        self._stream = stream
+        self._history = history
+        self._command = command
+        self._can_start = can_start
+        self._compacted = CompactedEvents()
+        self._recent: deque[tuple[Published, int]] = deque()
+        """The last events, with the encoded size of each."""
+        self._recent_bytes = 0
+        self._batch: list[Published] = []
+        self._connected: dict[ObserverConnection, AdmittedObserver] = {}
+        self._followers: set[ObserverConnection] = set()
+        """The connected observers that follow events."""
+        self._is_closed = False
+        self._seq = 0
+        self._heartbeat = self._frame(ObserverHeartbeat())
+        self._too_slow = self._frame(ObserverRefusal(TOO_SLOW))
+
+    @property
+    def count(self) -> int:
+        """Observers that follow events."""
+        return len(self._followers)
+
+    # --- events ---------------------------------------------------------------------------------------------
+
+    def write(self, published: Published) -> None:
+        """Take the next event; events of one turn of the event loop are sent in one frame."""
+        self._seq = published.seq
+        self._compacted.take(published)
+        self._remember(published)
+        if self._followers:
+            if not self._batch:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._batch.append(published)
+
+    def _remember(self, published: Published) -> None:
+        """Keep an event for observers that reconnect, and drop the oldest beyond the limits."""
+        self._recent.append((published, len(_encode(published))))
+        self._recent_bytes += self._recent[-1][1]
+        while len(self._recent) > RESUMABLE or self._recent_bytes > RESUMABLE_BYTES:
+            self._recent_bytes -= self._recent.popleft()[1]
+
+    def _flush(self) -> None:
+        if self._batch:
+            batch, self._batch = self._batch, []
+            frames = [self._frame(EventBatch(part)) for part in batches(batch)]
+            for connection in list(self._followers):
+                for frame in frames:
+                    connection.push(frame)
+
+    def _frame(self, frame: NodeFrame) -> bytes:
+        return encode_frame(encode(frame), self._settings.max_frame_bytes)
+
+    async def close(self, reason: str) -> None:
+        """Send all observers their queues, answers included, and the reason why this node ends."""
+        self._is_closed = True
+        self._flush()
+        denial = self._frame(ObserverRefusal(one_line(f"the node ends: {reason}", MAX_REASON_CHARACTERS)))
+        connected = list(self._connected)
+        for connection in connected:
+            connection.finish(denial)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                for connection in connected:
+                    await connection.closed.wait()
+
+    # --- connections ----------------------------------------------------------------------------------------
+
+    async def hear(
+        self, stream: FrameStream, identity: PeerIdentity, _address: str
+    ) -> ConnectionServer | None:
+        """Read an observer's first frame; return the function that serves it.
+
+        Raises:
+            HandshakeRefused: it is not admitted, and has been sent the reason; or its connection broke.
+        """
+        try:
+            try:
+                watch = await self._first_frame(stream)
+                if watch is None:
+                    await stream.finish()
+                    return None
+                admitted = self._admit(identity, watch)
+            except (PeerError, TimeoutError) as error:
+                reason = str(error) or "it sent no request in time"
+                await stream.write(self._frame(ObserverRefusal(one_line(reason, MAX_REASON_CHARACTERS))))
+                await stream.finish()
+                raise HandshakeRefused(f"This device refused an observer, {identity}: {reason}.") from error
+        except OSError as error:
+            stream.abort()
+            raise HandshakeRefused(explain(error, self._credentials, dialing=False)) from error
+        except BaseException:
+            stream.abort()
+            raise
+        return partial(self._serve, stream, watch, admitted)
+
+    async def _first_frame(self, stream: FrameStream) -> WatchRequest | None:
+        """Return an observer's first frame; None if it closed the connection instead.
+
+        Raises:
+            PeerError: the frame is invalid, or another one.
+            TimeoutError: no frame came in time.
+        """
+        async with asyncio.timeout(self._settings.handshake_seconds):
+            body = await stream.next_body()
+        if body is None:
+            return None
+        frame = decode_observer(body)
+        if not isinstance(frame, WatchRequest):
+            raise PeerError("an observer's first frame must be WATCH")
+        return frame
+
+    def _admit(self, identity: PeerIdentity, watch: WatchRequest) -> AdmittedObserver:
+        """Return the rights of an observer.
+
+        Raises:
+            PeerError: it is not admitted; the message is for the observer.
+        """
+        if watch.version != OBSERVING_VERSION:
+            raise PeerError(
+                f"this observer (p2pfl {watch.software}) and this node (p2pfl {__version__}) speak different "
+                "versions: install the same p2pfl on both"
+            )
+        if self._is_closed:
+            raise PeerError("this node ends")
+        start: tuple[CommandName, ...] = ("start",) if self._can_start else ()
+        if identity.node_id == self._credentials.node_id:
+            if not hmac.compare_digest(watch.token.encode(), self._token.encode()):
+                raise PeerError(
+                    "the local user of a node is known by its data directory, and that of this one was not "
+                    "shown: give --data-dir, or use a certificate of role observer or operator"
+                )
+            may: tuple[CommandName, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
+            return self._with_place(AdmittedObserver("the local user", "local", may, identity.node_id))
+        who = f"{one_line(identity.name, 64)} ({identity.role})"
+        if identity.role == "operator":
+            may = (*start, *FEDERATION_WIDE, "save")
+            return self._with_place(AdmittedObserver(who, "operator", may, identity.node_id))
+        if identity.role == "observer":
+            return self._with_place(AdmittedObserver(who, "observer", (), identity.node_id))
+        raise PeerError(
+            f"the certificate of {identity.name} is a node's, and nodes do not watch each other: on the CA's "
+            "machine make one for a person with `p2pfl certs issue NAME --role observer` (or operator)"
+        )
+
+    def _with_place(self, admitted: AdmittedObserver) -> AdmittedObserver:
+        """Return *admitted* if a connection is free for it; some are reserved for operators.
+
+        Raises:
+            PeerError: none is free.
+        """
+        settings, others = self._settings, list(self._connected.values())
+        own = sum(one.node == admitted.node for one in others)
+        if own >= settings.max_observers_of_certificate:
+            raise PeerError(f"{admitted.who} is connected {own} times, the most there may be: close one")
+        if admitted.role == "local":
+            return admitted
+        count = sum(one.role != "local" for one in others)
+        places = settings.max_observers - (settings.kept_for_operators if admitted.role == "observer" else 0)
+        if count >= places:
+            raise PeerError(f"{count} observers are connected, the most there may be of them: close one")
+        return admitted
+
+    async def _serve(self, stream: FrameStream, watch: WatchRequest, admitted: AdmittedObserver) -> None:
+        connection = ObserverConnection(
+            stream, self._settings.max_observer_bytes, heartbeat=self._heartbeat, too_slow=self._too_slow
+        )
+        tasks = BackgroundTasks()
+        self._connected[connection] = admitted
+        logger.info("%s is connected as an observer", admitted.who)
+        try:
+            tasks.start(connection.write()).add_done_callback(lambda _: connection.end(FAULT))
+            try:
+                await self._begin(connection, watch, admitted)
+            except DataDirectoryError as error:
+                connection.finish(self._frame(ObserverRefusal(one_line(str(error), MAX_REASON_CHARACTERS))))
+            tasks.start(self._read(connection, admitted)).add_done_callback(lambda _: connection.end(FAULT))
+            reason = await connection.ended
+            logger.info("the connection of %s as an observer ended: %s", admitted.who, reason)
+        finally:
+            self._connected.pop(connection, None)
+            self._followers.discard(connection)
+            await tasks.close()
+            await stream.finish()
+            connection.closed.set()
+
+    async def _begin(
+        self, connection: ObserverConnection, watch: WatchRequest, admitted: AdmittedObserver
+    ) -> None:
+        """Greet an observer, send it the history, and let it follow events."""
+        oldest = self._recent[0][0].seq if self._recent else self._seq + 1
+        resumed = watch.stream == self._stream and oldest - 1 <= watch.after <= self._seq
+        credentials = self._credentials
+        connection.push(
+            self._frame(
+                ObserverWelcome(
+                    OBSERVING_VERSION,
+                    __version__,
+                    credentials.name,
+                    credentials.node_id,
+                    credentials.federation,
+                    admitted.who,
+                    admitted.role,
+                    admitted.may,
+                    self._stream,
+                    resumed,
+                )
+            )
+        )
+        if not watch.follow:
+            return
+        rows = [] if resumed or not self._compacted.run else await self._history(self._compacted.run)
+        for rounds in batches(rows):
+            connection.push(self._frame(HistoryBatch(rounds)))
+            await connection.room()  # the history may be long
+        # Nothing is awaited from here on, so that no event is missed or sent twice.
+        self._flush()
+        behind: Iterable[Published]
+        if resumed:
+            behind = (published for published, _ in self._recent if published.seq > watch.after)
+        else:
+            behind = self._compacted.kept()
+        for happened in batches(behind):
+            connection.push(self._frame(EventBatch(happened)))
+        connection.push(self._frame(HistoryEnd(self._seq)))
+        self._followers.add(connection)
+
+    async def _read(self, connection: ObserverConnection, admitted: AdmittedObserver) -> None:
+        """Execute an observer's commands, one at a time, until it closes the connection."""
+        try:
+            while (body := await connection.stream.next_body()) is not None:
+                frame = decode_observer(body)
+                if isinstance(frame, ObserverCommand):
+                    connection.push(self._frame(await self._execute(frame, admitted)))
+            connection.end("it closed the connection")
+        except (PeerError, OSError) as error:
+            connection.end(str(error) or type(error).__name__)
+
+    async def _execute(self, order: ObserverCommand, admitted: AdmittedObserver) -> CommandResult:
+        if order.what in admitted.may:
+            answer = await self._command(order.what, admitted.who)
+            return CommandResult(order.number, answer.refused, answer.text)
+        if order.what == "start":
+            reason = "this node does not hold the start: it was started without --wait"
+        elif order.what == "leave":
+            reason = "only the local user of a node can make it leave"
+        else:
+            reason = f"{admitted.who} may watch, not command: that takes a certificate of role operator"
+        logger.info("%s commands %s: refused: %s", admitted.who, order.what, reason)
+        return CommandResult(order.number, reason, "")

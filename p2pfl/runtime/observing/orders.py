@@ -1,0 +1,98 @@
+"""Carries out the commands of authorised observers: pause, resume, stop, start, leave, save."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.ledger import Ledger
+from p2pfl.core.node import Node
+from p2pfl.errors import P2pflError
+from p2pfl.runtime.driver import Driver
+from p2pfl.store.blobs import BlobStore
+from p2pfl.store.durable import make_folder
+from p2pfl.store.export import export_blob
+from p2pfl.wire.observing import CommandName, CommandResult
+
+logger = logging.getLogger(__name__)
+
+SHORT = 7
+"""Number of characters of a digest in a file's name."""
+
+_CONTROL_REQUESTS: dict[CommandName, tuple[Literal["pause", "resume", "end", "end-now"], str]] = {
+    "pause": ("pause", "the run pauses with the next commit"),
+    "resume": ("resume", "the run goes on"),
+    "stop": ("end", "the run ends with the next commit"),
+    "stop-now": ("end-now", "the run ends now, with the updates there are"),
+}
+"""For each command the request to the federation, and the answer to the user."""
+
+
+class Orders:
+    """Carries out commands and publishes who gave them."""
+
+    def __init__(
+        self, node: Node, driver: Driver, store: BlobStore, save_dir: Path, leave: Callable[[], bool]
+    ) -> None:
+        """Take commands for *node*; models are saved in *save_dir*.
+
+        *leave* begins a polite leave and returns False if the node is leaving already.
+        """
+        self._node = node
+        self._driver = driver
+        self._store = store
+        self._save_dir = save_dir
+        self._leave = leave
+
+    async def obey(self, what: CommandName, who: str) -> CommandResult:
+        """Carry out the command *what* of user *who*, and publish the outcome."""
+        refused, text = await self._do(what, who)
+        logger.info("%s commands %s: %s", who, what, f"refused: {refused}" if refused else text)
+        self._driver.publish(events.Commanded(who, what, refused))
+        return CommandResult(0, refused, text)
+
+    async def _do(self, what: CommandName, who: str) -> tuple[str, str]:
+        """Return the reason of a refusal (or ""), and what was done."""
+        if what in _CONTROL_REQUESTS:
+            control_request, text = _CONTROL_REQUESTS[what]
+            refused = self._node.objection(control_request)
+            if not refused:
+                self._driver.feed(inputs.OperatorRequest(control_request, who))
+            return refused, "" if refused else text
+        if what == "start":
+            if not self._node.waits_for_go:
+                return "the start is not held here: it was given already, or a run is under way", ""
+            self._driver.feed(inputs.Go())
+            return "", "the start is given"
+        if what == "leave":
+            if not self._leave():
+                return "this node leaves already; a Ctrl-C or SIGTERM stops it at once", ""
+            return "", "this node leaves"
+        return await self._save()
+
+    async def _save(self) -> tuple[str, str]:
+        """Copy the last committed model to the folder of saved models."""
+        ledger = self._node.ledger
+        if ledger is None or ledger.last is None:
+            return "no round is committed yet", ""
+        if not ledger.holds:
+            return "the last committed model is not here yet; try again in a moment", ""
+        target = self._save_dir / f"round-{ledger.trained}-{ledger.model[:SHORT]}.safetensors"
+        model = ledger.model
+        self._store.pin(model)
+        try:
+            await asyncio.to_thread(self._copy, ledger, model, target)
+        except P2pflError as error:
+            return str(error), ""
+        finally:
+            self._store.unpin(model)
+        return "", f"saved as {target}"
+
+    def _copy(self, ledger: Ledger, model: str, target: Path) -> None:
+        make_folder(target.parent)
+        export_blob(self._store.path(model), ledger.genesis.layout, target, force=True)

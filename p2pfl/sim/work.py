@@ -1,0 +1,108 @@
+"""The work checker: every update is counted once, in its round, or its member is told why not."""
+
+from __future__ import annotations
+
+from p2pfl import events
+from p2pfl.core.effects import SaveCommit, SaveGenesis, Train
+from p2pfl.messages import Member, Record, RosterEntry, record_digest
+from p2pfl.sim.device import EVALUATION, aggregate_of
+from p2pfl.sim.disk import Disk
+from p2pfl.sim.trace import SHORT
+from p2pfl.sim.violation import Violation
+from p2pfl.sim.votes import short
+from p2pfl.spec import Agreement, DataCard
+
+
+class WorkChecker:
+    """Checks what becomes of every update."""
+
+    def __init__(self) -> None:
+        self.updates: dict[str, tuple[str, int, str]] = {}
+        """Run, round and parent model that each update was trained for, by its digest."""
+        self.cards: dict[str, DataCard] = {}
+        """The data card of the device that trained each update, by the update's digest."""
+        self._agreements: dict[str, Agreement] = {}
+        self._rosters: dict[str, tuple[RosterEntry, ...]] = {}
+        """The roster that votes after a record that any member accepted, by the record's digest."""
+        self._models: dict[str, str] = {}
+        """The model of every record that any member accepted, by the record's digest."""
+        self._offered: dict[Member, str] = {}
+        """The update of each running member for its open round: trained, or reused after a restart."""
+
+    def founded(self, effect: SaveGenesis) -> None:
+        """Record the initial model."""
+        self._models[effect.run] = effect.genesis.model
+        self._agreements[effect.run] = effect.genesis.agreement
+        self._rosters[effect.run] = effect.genesis.roster
+
+    def accepted(self, record: Record, digest: str) -> None:
+        """Check the content and the updates of a record."""
+        self._models[digest], self._rosters[digest] = record.model, record.roster
+        self._check_content(record)
+        nodes = [update.node for update in record.updates]
+        if len(set(nodes)) != len(nodes):
+            raise Violation("update", f"an update counted twice in round {record.round}")
+        due = (record.run, record.round, self._models.get(record.previous))
+        for update in record.updates:
+            trained = self.updates.get(update.digest)
+            if trained != due:
+                origin = f"of round {trained[1]} from {trained[2][:SHORT]}" if trained else "nobody trained"
+                raise Violation("update", f"an update {origin} counted in round {record.round}")
+        if nodes != sorted(nodes):
+            raise Violation("update", f"the updates of round {record.round} are not in the order of node ids")
+        parent = self._models.get(record.previous, "")
+        if record.updates and record.model != aggregate_of(parent, record.updates):
+            raise Violation(
+                "update", f"the model of round {record.round} is not the aggregate of the updates it names"
+            )
+
+    def _check_content(self, record: Record) -> None:
+        """Judge whether a record holds what its run decides, and nothing else."""
+        stated = {entry.node: entry.examples for entry in self._rosters.get(record.previous, ())}
+        if record.blobs.state or any(update.blobs.control for update in record.updates):
+            raise Violation(
+                "content", f"the record of round {record.round} names a blob its run does not have"
+            )
+        if any(one.evaluation.names != EVALUATION.names for one in record.evaluations):
+            raise Violation("content", f"other metrics are evaluated in round {record.round}")
+        for update in record.updates:
+            if update.samples > stated.get(update.node, update.samples):
+                raise Violation("content", f"an update in round {record.round} counts more than was stated")
+            card = self.cards.get(update.digest)
+            if card is not None and card.classes != self._agreements[record.run].classes:
+                raise Violation("content", f"an update of other data counted in round {record.round}")
+
+    def begun(self, disk: Disk, effect: Train) -> None:
+        """Check a training that begins: none may begin while its update is here whole."""
+        update = disk.updates.get(effect.run)
+        if update is None or update[0] != effect.round or not disk.has(update[2].digest):
+            return
+        commits = disk.commits[effect.run]
+        if update[1] == (record_digest(commits[-1].record) if commits else effect.run):
+            raise Violation("work", f"work lost: {short(disk)} trains twice in round {effect.round}")
+
+    def told(self, disk: Disk, name: str, event: events.AnyEvent) -> None:
+        """Record what a member is told about its own update."""
+        if isinstance(event, events.TrainingFinished | events.UpdateReused):
+            self._offered[disk.member] = event.digest
+        elif isinstance(event, events.UpdateRefused) and event.name == name:
+            self._offered.pop(disk.member, None)
+
+    def committed(self, disk: Disk, effect: SaveCommit) -> None:
+        """Check that a commit counts the member's update, or leaves it out with a reason."""
+        digest, record = self._offered.get(disk.member), effect.commit.record
+        if digest is None or self.updates[digest][:2] != (record.run, record.round):
+            return
+        del self._offered[disk.member]
+        counted = any(update.digest == digest for update in record.updates)
+        reasons = [left.reason for left in record.left_out if left.node == disk.member.node]
+        if not counted and not any(reasons):
+            raise Violation(
+                "work",
+                f"work lost: {short(disk)} trained for round {record.round}, is not counted, "
+                "and nobody says why",
+            )
+
+    def stopped(self, member: Member) -> None:
+        """Forget the update of a process that ended."""
+        self._offered.pop(member, None)

@@ -1,0 +1,203 @@
+"""Jobs end in one input each; what failed says why; a blob nobody knows of yet is not collected."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from blake3 import blake3
+
+from p2pfl import events
+from p2pfl.core import inputs
+from p2pfl.core.effects import Aggregate, Create, Describe, Evaluate, Fetch
+from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
+from p2pfl.learning import commands
+from p2pfl.work import (
+    AggregatedModel,
+    AggregationJob,
+    AggregationResult,
+    NotFinite,
+    UnreadableUpdate,
+    WeightedUpdate,
+)
+from tests.support.core import ballot
+from tests.support.records import CARD, LAYOUT, SCHEMA, SPEC, digest, evaluation
+from tests.support.work import BAD, GOOD, MODEL, PART, RUN, TRAIN, WAIT_SECONDS, Bench, on_disk, trained
+
+JOB = AggregationJob(RUN, 3, ballot(2, "ada"), SPEC, MODEL, (WeightedUpdate(digest("u"), 40),))
+
+# --- jobs that end the node -----------------------------------------------------------------------------------
+
+
+async def test_a_disk_that_refuses_a_blob_ends_the_node(tmp_path: Path) -> None:
+    error = DataDirectoryError("the disk is full")
+    bench = Bench(tmp_path, data=error)
+    bench.work.begin(Fetch(MODEL, LAYOUT, ("ben",)))
+    assert await bench.host.outcome() == []
+    assert bench.host.errors == [error]
+
+
+async def test_a_fault_in_a_job_is_the_nodes_own(tmp_path: Path) -> None:
+    error = RuntimeError("a bug")
+    bench = Bench(tmp_path, data=error)
+    bench.work.begin(Fetch(MODEL, LAYOUT, ("ben",)))
+    assert await bench.host.outcome() == []
+    assert bench.host.errors == [error]
+
+
+# --- training -----------------------------------------------------------------------------------------------
+
+
+async def test_a_training_reports_its_progress_and_hands_an_update_in_without_a_flush(tmp_path: Path) -> None:
+    bench, name = Bench(tmp_path, trained), blake3(GOOD).hexdigest()
+    bench.work.begin(TRAIN)
+    assert await bench.host.outcome() == [inputs.Trained(RUN, 3, MODEL, name, 40, 3, 0.5, 0.1)]
+    assert bench.host.fed[0] == inputs.TrainProgress(RUN, 3, 5, 10, 0.25)
+    assert bench.store.has(name)
+    assert not bench.store.is_durable(name)
+    assert bench.store.is_pinned(name)
+    assert bench.host.told == [
+        events.ProgressMade(3, "train", 5, 10),
+        events.DataShown(1, SPEC.task.partitions, PART),
+    ]
+
+
+async def test_a_training_whose_worker_died_is_done_once_more(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, WorkerError("killed"), trained)
+    bench.work.begin(TRAIN)
+    [result] = await bench.host.outcome()
+    assert isinstance(result, inputs.Trained)
+    assert bench.worker.calls == ["train", "train"]
+
+
+async def test_a_training_whose_worker_dies_twice_has_failed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, WorkerError("killed"), WorkerError("killed again"))
+    bench.work.begin(TRAIN)
+    assert await bench.host.outcome() == [inputs.WorkFailed("train", "killed again", 3, model=MODEL)]
+    assert bench.worker.calls == ["train", "train"]
+
+
+async def test_a_task_to_blame_is_not_tried_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, TaskError("no such partition"))
+    bench.work.begin(TRAIN)
+    assert await bench.host.outcome() == [inputs.WorkFailed("train", "no such partition", 3, model=MODEL)]
+
+
+async def test_a_stopped_training_answers_nothing_and_leaves_no_file(tmp_path: Path) -> None:
+    def stopped(*arguments: Any) -> None:
+        arguments[4].write_bytes(b"half")
+
+    bench = Bench(tmp_path, stopped, commands.EvaluateDone(0, 2, {"accuracy": 1.0, "loss": 0.5}))
+    bench.work.begin(TRAIN)
+    bench.work.begin(Evaluate(RUN, 2, SPEC, MODEL, 0, 3))
+    assert await bench.host.outcome() == [inputs.Evaluated(RUN, 2, MODEL, 0, 3, evaluation(1, 2, 0.5))]
+    assert bench.unclaimed() == []
+
+
+async def test_a_stopped_training_hands_nothing_in(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, lambda *_: None)
+    bench.work.begin(TRAIN)
+    jobs = set(bench.work._tasks)
+    bench.work.stop_training()
+    async with asyncio.timeout(WAIT_SECONDS):
+        await asyncio.wait(jobs)
+    assert bench.host.fed == []
+    assert bench.unclaimed() == []
+    assert bench.worker.is_stopped
+
+
+# --- the other jobs -----------------------------------------------------------------------------------------
+
+
+async def test_a_described_task_is_told_to_people_and_to_the_protocol(tmp_path: Path) -> None:
+    described = commands.DescribeDone(0, SCHEMA, CARD, 360, 99, "cpu")
+    bench = Bench(tmp_path, described)
+    bench.work.begin(Describe(SPEC))
+    assert await bench.host.outcome() == [inputs.Described(SPEC, SCHEMA, CARD)]
+    [ready] = bench.host.told
+    assert isinstance(ready, events.WorkerReady)
+    assert (ready.task, ready.device, ready.samples, ready.parameters) == (
+        SPEC.task.name,
+        "cpu",
+        CARD.examples,
+        99,
+    )
+
+
+async def test_that_the_worker_is_ready_is_told_once_however_often_it_is_asked(tmp_path: Path) -> None:
+    described = commands.DescribeDone(0, SCHEMA, CARD, 360, 99, "cpu")
+    bench = Bench(tmp_path, described, described, msgspec.structs.replace(described, device="cuda:0"))
+    for _ in range(3):
+        bench.forget()
+        bench.work.begin(Describe(SPEC))
+        await bench.host.outcome()
+    assert [one.device for one in bench.host.told if isinstance(one, events.WorkerReady)] == ["cpu", "cuda:0"]
+
+
+async def test_a_created_model_is_durable_and_pinned(tmp_path: Path) -> None:
+    name = blake3(GOOD).hexdigest()
+
+    def create(spec: Any, path: Path) -> str:
+        path.write_bytes(GOOD)
+        return name
+
+    bench = Bench(tmp_path, create)
+    bench.work.begin(Create(SPEC))
+    assert await bench.host.outcome() == [inputs.Created(SPEC, name)]
+    assert bench.store.is_durable(name)
+    assert bench.store.is_pinned(name)
+
+
+async def test_a_new_model_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_path: Path) -> None:
+    name = blake3(BAD).hexdigest()
+
+    def aggregate(job: AggregationJob, folders: tuple[Path, ...], path: Path) -> AggregatedModel:
+        assert (job, folders) == (JOB, (bench.store.directory,))
+        path.write_bytes(BAD)  # what the node would refuse: it does not look at its own worker's work again
+        return AggregatedModel(name)
+
+    bench = Bench(tmp_path, aggregate)
+    bench.work.begin(Aggregate(JOB))
+    assert await bench.host.outcome() == [inputs.Aggregated(JOB, AggregatedModel(name))]
+    assert bench.store.has(name)
+    assert not bench.store.is_durable(name)
+    bench.host.fed.clear()
+    bench.host.unpinned.clear()
+    bench.work.begin(Fetch(name, LAYOUT, ("ben",), parent=MODEL))
+    assert await bench.host.outcome() == on_disk(name)
+    assert bench.store.is_durable(name)
+
+
+async def test_an_aggregation_whose_worker_died_is_tried_once_more(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, WorkerError("killed"), NotFinite())
+    bench.work.begin(Aggregate(JOB))
+    assert await bench.host.outcome() == [inputs.Aggregated(JOB, NotFinite())]
+    assert bench.worker.calls == ["aggregate", "aggregate"]
+
+
+async def test_an_aggregation_whose_worker_died_twice_has_failed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, WorkerError("killed"), WorkerError("killed again"))
+    bench.work.begin(Aggregate(JOB))
+    assert await bench.host.outcome() == [inputs.WorkFailed("aggregate", "killed again", 3, JOB.ballot)]
+
+
+@pytest.mark.parametrize("result", [NotFinite(), UnreadableUpdate(MODEL, "it was cut short")])
+async def test_an_aggregation_without_a_new_model_leaves_no_blob(
+    tmp_path: Path, result: AggregationResult
+) -> None:
+    bench = Bench(tmp_path, result)
+    bench.work.begin(Aggregate(JOB))
+    assert await bench.host.outcome() == [inputs.Aggregated(JOB, result)]
+    assert bench.store.digests() == frozenset()
+    assert bench.unclaimed() == []
+
+
+async def test_closing_ends_jobs_under_way(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, trained)
+    bench.work.begin(TRAIN)
+    await bench.work.close()
+    assert bench.work._tasks == set()
+    assert bench.host.fed == []

@@ -1,0 +1,111 @@
+import pytest
+
+from p2pfl.core import inputs
+from p2pfl.core.effects import Fetch
+from p2pfl.schema import layout_of
+from p2pfl.sim.device import SCHEMA
+from p2pfl.sim.driver_rules import DriverRules
+from p2pfl.sim.transfers import GIVE_UP
+from p2pfl.sim.world import World
+from tests.support.worlds import number, spec
+
+
+@pytest.fixture
+def world():
+    made = World(1, nodes=3, spec=spec(30))
+    made.begin()
+    made.run_for(2.0)
+    return made
+
+
+def pair(world, one, other):
+    return (number(world, one).member.node, number(world, other).member.node)
+
+
+def fetched(world, index, seconds=0.2, **fields):
+    """What device *index* is told of a blob it fetches."""
+    device, seen, feed = number(world, index), [], world.feed
+
+    def watch(one, event):
+        is_answer = isinstance(event, inputs.BlobReady | inputs.BlobFailed) and event.digest == "blob"
+        if one is device and is_answer:
+            seen.append(event)
+        feed(one, event)
+
+    world.feed = watch
+    world.transfers.fetch(device, Fetch("blob", layout_of(SCHEMA), (), **fields))
+    world.run_for(seconds)
+    world.feed = feed
+    return seen
+
+
+READY = [inputs.BlobReady("blob", durable=False), inputs.BlobReady("blob", durable=True)]
+
+
+def failed(reason, *, invalid=False):
+    return [inputs.BlobFailed("blob", reason, invalid)]
+
+
+def test_a_blob_comes_from_whoever_is_linked_and_has_it(world):
+    number(world, 3).disk.unflushed.add("blob")
+    assert fetched(world, 1) == READY
+    assert number(world, 1).disk.blobs >= {"blob"}
+    assert fetched(world, 2, durable=False) == READY[:1]
+    assert "blob" in number(world, 2).disk.unflushed
+
+
+def test_a_blob_nobody_reachable_has_cannot_be_had(world):
+    number(world, 3).disk.blobs.add("blob")
+    world.network.lose_messages({pair(world, 3, 1)})
+    assert fetched(world, 1) == failed("nobody reachable has it")
+
+
+def test_no_bytes_come_where_bulk_is_blocked_although_the_link_is_up(world):
+    number(world, 3).disk.blobs.add("blob")
+    world.transfers.block({pair(world, 3, 1)})
+    assert fetched(world, 1, GIVE_UP + 0.2) == failed("nobody reachable has it")
+    assert world.is_connected(*pair(world, 3, 1))
+    number(world, 3).disk.blobs.add("blob")  # the run has let go of it
+    assert fetched(world, 2) == READY
+    assert fetched(world, 1) == READY, "another one has it now"
+    world.transfers.unblock({pair(world, 3, 1)})
+    assert world.transfers.passes(number(world, 3), number(world, 1))
+
+
+def test_wrong_bytes_are_not_taken_from_their_holder(world):
+    number(world, 3).disk.blobs.add("blob")
+    world.transfers.damage(number(world, 3), "blob")
+    assert fetched(world, 1) == failed("whoever has it sends other bytes")
+
+
+def test_wrong_bytes_here_are_deleted_and_pulled_again(world):
+    for index in (1, 3):
+        number(world, index).disk.blobs.add("blob")
+    world.transfers.damage(number(world, 1), "blob")
+    assert not number(world, 1).disk.is_whole("blob")
+    assert fetched(world, 1) == READY
+    assert number(world, 1).disk.is_whole("blob")
+
+
+def test_without_the_habit_of_deleting_them_wrong_bytes_stay(world):
+    for index in (1, 3):
+        number(world, index).disk.blobs.add("blob")
+    world.transfers.damage(number(world, 1), "blob")
+    number(world, 1).driver_rules = DriverRules(mends_blobs=False)
+    assert fetched(world, 1) == failed("its bytes are wrong", invalid=True)
+
+
+def test_an_update_that_never_fits_is_refused_wherever_it_is(world):
+    number(world, 1).disk.blobs.add("blob")
+    world.transfers.invalid_updates.add("blob")
+    for index in (1, 2):
+        assert fetched(world, index) == failed("its shape is not the run's", invalid=True)
+
+
+def test_a_suspended_process_gets_its_blob_when_it_goes_on(world):
+    number(world, 3).disk.blobs.add("blob")
+    world.freeze(number(world, 1), 1.0)
+    assert fetched(world, 1, 0.5) == []
+    assert not number(world, 1).disk.has("blob")
+    world.run_for(1.0)
+    assert number(world, 1).disk.has("blob")
