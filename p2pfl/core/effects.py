@@ -3,7 +3,7 @@
 Effects are carried out in the order given. A `Save...` effect is durable (the file *and* its folder fsynced)
 before any later effect of the list is begun: this is how "no answer before the disk has it" is kept without
 the protocol knowing a disk. (Commits, updates and reports may follow later, in order and before the next
-vote: no vote depends on them.) Effects that take time (`Fetch`, `Train`, ...) only start there; their end
+vote: no vote depends on them.) Effects that take time (`Fetch`, `TrainJob`, ...) only start there; their end
 comes back as an input (`p2pfl.core.inputs`).
 """
 
@@ -15,7 +15,7 @@ from p2pfl.events import AnyEvent
 from p2pfl.messages import Ballot, Commit, Evaluation, Genesis, Message, Record, RunSpec, UpdateEntry
 from p2pfl.proofs import CastVote
 from p2pfl.schema import Layout
-from p2pfl.work import AggregationJob
+from p2pfl.work import AggregationJob, EvaluationJob, TrainingJob
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -235,16 +235,12 @@ class Create(Effect, frozen=True):
 
 
 class Train(Effect, frozen=True):
-    """Train *model* on part *partition* of the data.
+    """Train a model that is here.
 
-    Answered with `TrainProgress`, any number of times, then `Trained` or `WorkFailed`.
+    Answered with `TrainProgress`, any number of times, then `TrainDone` or `WorkFailed`.
     """
 
-    run: str
-    round: int
-    spec: RunSpec
-    model: str
-    partition: int
+    job: TrainingJob
 
 
 class StopTraining(Effect, frozen=True):
@@ -252,23 +248,19 @@ class StopTraining(Effect, frozen=True):
 
 
 class Evaluate(Effect, frozen=True):
-    """Evaluate *model* on part *part* of *parts* of the held-out data.
+    """Evaluate a model that is here. Answered with `EvaluateDone` or `WorkFailed`."""
 
-    Answered with `Evaluated` or `WorkFailed`.
-    """
-
-    run: str
-    round: int
-    spec: RunSpec
-    model: str
-    part: int
-    parts: int
+    job: EvaluationJob
 
 
 class Aggregate(Effect, frozen=True):
     """Make a round's new model from updates that are here. Answered with `Aggregated` or `WorkFailed`."""
 
     job: AggregationJob
+
+
+WorkerEffect = Describe | Create | Train | Evaluate | Aggregate
+"""The effects that are jobs of the worker."""
 
 
 # --- people -------------------------------------------------------------------------------------------------
@@ -291,25 +283,12 @@ AnyEffect = (
     Send
     | SendRecords
     | Sever
-    | SaveGenesis
-    | SavePromise
-    | SaveAccepted
-    | SaveCommit
-    | SaveUpdate
-    | SaveReport
-    | SaveResumed
-    | SaveSeen
-    | SaveRefused
-    | SaveClosed
+    | Save
     | Fetch
     | ReadSchema
     | DeleteUnneededBlobs
-    | Describe
-    | Create
-    | Train
+    | WorkerEffect
     | StopTraining
-    | Evaluate
-    | Aggregate
     | Tell
     | Exit
 )

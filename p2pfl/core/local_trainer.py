@@ -28,6 +28,7 @@ from p2pfl.messages import (
     Submit,
     UpdateEntry,
 )
+from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 
 @dataclass
@@ -41,7 +42,7 @@ class LocalTrainer:
     update: UpdateEntry | None = None
     declined: str = ""
     evaluation: Evaluation | None = None
-    evaluation_asked: Evaluate | None = None
+    evaluation_asked: EvaluationJob | None = None
     """What the worker was asked for, or had begun with before the round opened (`p2pfl.core.speculation`)."""
     evaluation_failed: bool = False
     training: bool = False
@@ -89,9 +90,9 @@ class LocalTrainer:
             return
         training = training_of(ledger.run, round_, spec, ledger.model, ledger.roster, me)
         self.take_over(training)
-        self.ctx.do(training)
+        self.ctx.do(Train(training))
 
-    def take_over(self, training: Train) -> None:
+    def take_over(self, training: TrainingJob) -> None:
         """Take *training*, which begins now or began before the round opened, as this round's."""
         self.wanted = self.training = True
         self.ctx.tell(events.TrainingStarted(training.round, training.partition))
@@ -103,7 +104,7 @@ class LocalTrainer:
         self.evaluation_asked = evaluation_of(
             ledger.run, ledger.round, ledger.spec, ledger.model, ledger.roster, self.ctx.me
         )
-        self.ctx.do(self.evaluation_asked)
+        self.ctx.do(Evaluate(self.evaluation_asked))
 
     def lose_model(self) -> None:
         """Give up what the worker does with the parent, whose file is damaged, until `begin`."""
@@ -117,16 +118,17 @@ class LocalTrainer:
 
     def progressed(self, progress: TrainProgress) -> None:
         """Note how far the training is; it travels with the next Status."""
-        if self.training and progress.round == self.ledger.round + 1:
+        if self.training and progress.job.round == self.ledger.round + 1:
             self.progress = progress.done / max(1, progress.total)
             self.predicted = progress.predicted
 
-    def trained(self, digest: str, samples: int, loss: float, seconds: float) -> None:
+    def trained(self, result: TrainingResult) -> None:
         """Make the update this member's one update of the round, and announce it."""
         round_, me = self.ledger.round + 1, self.ctx.me
         self.training, self.progress = False, 1.0
-        self.update = UpdateEntry(me.node, me.journal, digest, samples, loss, seconds)
-        self.ctx.tell(events.TrainingFinished(round_, digest, samples, loss, seconds))
+        told = result.digest, result.samples, result.loss, result.seconds
+        self.update = UpdateEntry(me.node, me.journal, *told)
+        self.ctx.tell(events.TrainingFinished(round_, *told))
         self.announce()
         # Behind the announcement, which need not wait for the disk: no promise of this member depends on it.
         self.ctx.do(SaveUpdate(self.ledger.run, round_, self.ledger.digest, self.update))
@@ -255,16 +257,16 @@ class LocalTrainer:
 
 def training_of(
     run: str, round_: int, spec: RunSpec, parent: str, roster: Sequence[RosterEntry], me: Member
-) -> Train:
+) -> TrainingJob:
     """Return the training of *me*, a member of *roster*, for *round_* from the model *parent*."""
     entry = entry_of(roster, me.node)
     assert entry is not None
-    return Train(run, round_, spec, parent, entry.slot % spec.partitions)
+    return TrainingJob(run, round_, spec, parent, entry.slot % spec.partitions)
 
 
 def evaluation_of(
     run: str, round_: int, spec: RunSpec, model: str, roster: Sequence[RosterEntry], me: Member
-) -> Evaluate:
+) -> EvaluationJob:
     """Return the evaluation by *me*, a member of *roster*, of the *model* of *round_*."""
     part = next(place for place, entry in enumerate(roster) if entry.node == me.node)
-    return Evaluate(run, round_, spec, model, part, len(roster))
+    return EvaluationJob(run, round_, spec, model, part, len(roster))

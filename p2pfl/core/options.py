@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from p2pfl.core.inputs import Trained
 from p2pfl.core.lease import LeaderLease, LeaseStep, hear
 from p2pfl.messages import Ballot, Commit, Member, Record, RunSpec, quorum
 from p2pfl.proofs import Verify, accepted_by
+from p2pfl.work import TrainingJob
 
 Found = tuple[Ballot, Record]
 """A value an acceptor named in its promise, with the ballot it accepted it in."""
@@ -92,9 +92,9 @@ def by_node_id(nodes: Iterable[str]) -> list[str]:
     return sorted(nodes)
 
 
-def is_due(result: Trained, due: Due) -> bool:
-    """Whether a training's result is an update for the open round, from its parent."""
-    return (result.run, result.round, result.model) == due
+def is_due(job: TrainingJob, due: Due) -> bool:
+    """Whether the update that *job* makes is one for the open round, from its parent."""
+    return (job.run, job.round, job.model) == due
 
 
 def is_here(says: str, run: str, is_begun: bool) -> bool:
@@ -127,7 +127,7 @@ class Policy(msgspec.Struct, frozen=True):
     """Who has accepted a commit, by signatures that only they could make."""
     current: Callable[[int, int], bool] = is_no_older
     """A vote with a lower number than was seen before is of a journal that has forgotten some."""
-    fits: Callable[[Trained, Due], bool] = is_due
+    fits: Callable[[TrainingJob, Due], bool] = is_due
     """A training that was to be stopped may have ended just then."""
     takes_part: Callable[[str, str, bool], bool] = is_here
     """A link says that a device is up, not that it takes part."""

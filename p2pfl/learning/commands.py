@@ -13,9 +13,9 @@ from typing import Literal
 import msgspec
 
 from p2pfl.errors import WorkerError
-from p2pfl.messages import RunSpec
+from p2pfl.messages import Evaluation, RunSpec
 from p2pfl.schema import Schema
-from p2pfl.work import AggregationJob, AggregationResult
+from p2pfl.work import AggregationJob, AggregationResult, EvaluationJob, TrainingJob, TrainingResult
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Of a frame's body. The longest is a `DescribeDone`: the schema of a model with 10,000 tensors takes about 1
@@ -51,34 +51,24 @@ class CreateJob(_Struct, frozen=True, tag="create"):
     path: str
 
 
-class TrainJob(_Struct, frozen=True, tag="train"):
-    """Train the model of *model_path* on one partition for `spec.epochs`; write the update to *path*.
+class RunTraining(_Struct, frozen=True, tag="train"):
+    """Do *job* for `spec.epochs` and write the update to *path*.
 
-    Answered with any number of `TrainJobProgress`, then `TrainDone`, or `JobStopped`.
+    Answered with any number of `TrainJobProgress`, then `TrainingDone`, or `JobStopped`.
     """
 
-    spec: RunSpec
-    round: int
-    model_path: str
-    partition: int
+    job: TrainingJob
+    folders: tuple[str, ...]
+    """Where blobs lie, in files named by their digests. One may be moved to a later folder at any time."""
     path: str
-    unflushed_path: str = ""
-    """Where the model lies until it is moved to `model_path`, which may happen at any time."""
-    digest: str = ""
-    """Of the model's bytes; one that has others fails. Empty: not looked at."""
 
 
-class EvaluateJob(_Struct, frozen=True, tag="evaluate"):
-    """Evaluate a model on part *part* of *parts* of the test split. Answered with `EvaluateDone`."""
+class RunEvaluation(_Struct, frozen=True, tag="evaluate"):
+    """Do *job*. Answered with `EvaluationDone`."""
 
-    spec: RunSpec
-    model_path: str
-    part: int
-    parts: int
-    unflushed_path: str = ""
-    """As of `TrainJob`."""
-    digest: str = ""
-    """As of `TrainJob`."""
+    job: EvaluationJob
+    folders: tuple[str, ...]
+    """As of `RunTraining`."""
 
 
 class RunAggregation(_Struct, frozen=True, tag="aggregate"):
@@ -86,7 +76,7 @@ class RunAggregation(_Struct, frozen=True, tag="aggregate"):
 
     job: AggregationJob
     folders: tuple[str, ...]
-    """Where blobs lie, in files named by their digests. One may be moved to a later folder at any time."""
+    """As of `RunTraining`."""
     path: str
 
 
@@ -102,13 +92,13 @@ class AloneJob(_Struct, frozen=True, tag="alone"):
 
 
 class StopJob(_Struct, frozen=True, tag="stop"):
-    """End the `TrainJob` or `AloneJob` of this id between two batches, or before it begins.
+    """End the `RunTraining` or `AloneJob` of this id between two batches, or before it begins.
 
     It is answered with `JobStopped`; one that is finished already stays so.
     """
 
 
-Command = DescribeJob | CreateJob | TrainJob | EvaluateJob | RunAggregation | AloneJob | StopJob
+Command = DescribeJob | CreateJob | RunTraining | RunEvaluation | RunAggregation | AloneJob | StopJob
 """Every command there is."""
 
 
@@ -144,27 +134,17 @@ class TrainJobProgress(_Struct, frozen=True, tag="progress"):
     predicted: float
 
 
-class TrainDone(_Struct, frozen=True, tag="trained"):
+class TrainingDone(_Struct, frozen=True, tag="trained"):
     """The update is in the file given, not flushed to disk."""
 
-    digest: str
-    samples: int
-    """Of the partition."""
-    loss: float
-    """Mean training loss over the last local epoch; finite."""
-    seconds: float
-    """From reading the model to the written update."""
-    labels: tuple[int, ...]
-    """How many samples of each class the partition holds."""
+    result: TrainingResult
 
 
-class EvaluateDone(_Struct, frozen=True, tag="evaluated"):
+class EvaluationDone(_Struct, frozen=True, tag="evaluated"):
     """How the model did."""
 
-    correct: int
-    total: int
-    loss: float
-    """Cross-entropy summed over *total* samples; 1e300 where it is beyond all numbers."""
+    result: Evaluation
+    """Its loss is 1e300 where it is beyond all numbers."""
 
 
 class AggregationDone(_Struct, frozen=True, tag="aggregated"):
@@ -206,8 +186,8 @@ Answer = (
     DescribeDone
     | CreateDone
     | TrainJobProgress
-    | TrainDone
-    | EvaluateDone
+    | TrainingDone
+    | EvaluationDone
     | AggregationDone
     | AloneDone
     | JobStopped

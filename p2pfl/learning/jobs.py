@@ -7,20 +7,21 @@ round.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
 
-from p2pfl.errors import BlobError, TaskError, WorkerError
+from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands, partition, training, weights
 from p2pfl.learning.aggregation import aggregate
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.task import Data, Task, load_task
-from p2pfl.messages import RunSpec
+from p2pfl.messages import Evaluation, RunSpec
+from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 PROGRESS_SECONDS = 0.25
 """Between two reports of progress: a screen shows no more, and each costs a wake-up of the node."""
@@ -73,9 +74,9 @@ class Jobs:
                 return self._describe(command)
             case commands.CreateJob():
                 return self._create(command)
-            case commands.TrainJob():
+            case commands.RunTraining():
                 return self._train(command, pacer)
-            case commands.EvaluateJob():
+            case commands.RunEvaluation():
                 return self._evaluate(command)
             case commands.RunAggregation():
                 return self._aggregate(command)
@@ -83,6 +84,8 @@ class Jobs:
                 return self._alone(command, pacer)
             case commands.StopJob():
                 raise WorkerError("A Stop is not carried out as a job.")
+            case _:
+                assert_never(command)
 
     # --- jobs -----------------------------------------------------------------------------------------------
 
@@ -109,44 +112,45 @@ class Jobs:
                 )
         return commands.CreateDone(command.id, weights.save(Path(command.path), module))
 
-    def _train(self, command: commands.TrainJob, pacer: _Pacer) -> commands.TrainDone:
-        spec = command.spec
+    def _train(self, command: commands.RunTraining, pacer: _Pacer) -> commands.TrainingDone:
+        job, spec = command.job, command.job.spec
         started = time.monotonic()
-        part = self._part(spec, command.partition)
-        module = self._loaded(command)
+        part = self._part(spec, job.partition)
+        module = self._loaded(job, command.folders)
         self._holds = None  # not for long
         loss = training.train(
             module,
             part,
             spec,
             epochs=spec.epochs,
-            seed=training.derive_seed("train", spec.seed, command.round, command.partition),
+            seed=training.derive_seed("train", spec.seed, job.round, job.partition),
             after_batch=pacer,
         )
         digest = weights.save(Path(command.path), module, durable=False)
         weights.release(module)  # it lies idle until the next model comes
         classes = len(self._load(spec)[1].classes)
-        return commands.TrainDone(
-            command.id,
+        result = TrainingResult(
             digest=digest,
             samples=len(part.rows),
             loss=loss,
             seconds=time.monotonic() - started,
             labels=tuple(torch.bincount(part.y[part.rows].cpu(), minlength=classes).tolist()),
         )
+        return commands.TrainingDone(command.id, result)
 
-    def _evaluate(self, command: commands.EvaluateJob) -> commands.EvaluateDone:
-        data = self._load(command.spec)[1]
+    def _evaluate(self, command: commands.RunEvaluation) -> commands.EvaluationDone:
+        job = command.job
+        data = self._load(job.spec)[1]
         # Every parts-th sample: also of a test split sorted by label each part gets all of them.
-        y = data.test_y[command.part :: command.parts]
+        y = data.test_y[job.part :: job.parts]
         if not len(y):
             raise TaskError(
-                f"The test split has {len(data.test_y)} samples, too few for {command.parts} members."
+                f"The test split has {len(data.test_y)} samples, too few for {job.parts} members."
             )
-        module = self._loaded(command)
-        x = data.test_x[command.part :: command.parts]
+        module = self._loaded(job, command.folders)
+        x = data.test_x[job.part :: job.parts]
         correct, loss = training.evaluate(module, x, y, data.scaling)
-        return commands.EvaluateDone(command.id, correct, len(y), loss)
+        return commands.EvaluationDone(command.id, Evaluation(correct, len(y), loss))
 
     @staticmethod
     def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
@@ -195,28 +199,18 @@ class Jobs:
             self._holds = None
         return self._module[1]
 
-    def _loaded(self, command: commands.TrainJob | commands.EvaluateJob) -> nn.Module:
-        """Return a module with the model of *command*: a round's parent is evaluated, and then trained on.
+    def _loaded(self, job: TrainingJob | EvaluationJob, folders: Sequence[str]) -> nn.Module:
+        """Return a module with the model of *job*: a round's parent is evaluated, and then trained on.
 
         Raises:
             BlobError: it is no canonical model file, not of this model, or damaged.
         """
-        if command.unflushed_path:
-            with contextlib.suppress(BlobError):  # it has been moved
-                return self._loaded_from(command.spec, Path(command.unflushed_path), command.digest)
-        return self._loaded_from(command.spec, Path(command.model_path), command.digest)
-
-    def _loaded_from(self, spec: RunSpec, path: Path, digest: str) -> nn.Module:
-        module = self._reused(spec)
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise BlobError(f"The model file {path} cannot be opened ({error.strerror}).") from error
-        file = (status.st_dev, status.st_ino, status.st_mtime_ns)
-        if self._holds != file:
-            self._holds = None
-            weights.load_into(path, module, digest)
-            self._holds = file
+        module = self._reused(job.spec)
+        with weights.open_blob(tuple(map(Path, folders)), job.model, is_hashed=True) as file:
+            if self._holds != file.identity:
+                self._holds = None
+                weights.read_module(file, module, job.model)
+                self._holds = file.identity
         return module
 
     def _part(self, spec: RunSpec, index: int) -> training.Part:

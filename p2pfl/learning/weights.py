@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import torch
 from blake3 import blake3
@@ -99,18 +99,12 @@ def save(path: Path, module: nn.Module, *, durable: bool = True) -> str:
     return write(path, schema, (state[spec.name] for spec in schema), durable=durable)
 
 
-def _opened_to_write_over(path: Path) -> BinaryIO:
-    """Open *path* to write from its start, made where missing, its old bytes still there."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "wb")
-
-
 def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool = True) -> str:
     """Write a model file of *schema* to *path*; return its BLAKE3 digest in hex.
 
     *pieces*, flattened one after another, are the tensors in the schema's order; a tensor may come in
     several, so that nobody has to hold all of it converted. If it is to be *durable*, the file is flushed to
-    disk before this returns; whoever renames it into place syncs the folder. A file at *path* is written
-    over, which is cheaper than a new one.
+    disk before this returns; whoever renames it into place syncs the folder.
 
     Raises:
         WorkerError: the disk refuses it.
@@ -118,7 +112,7 @@ def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool
     first = header(schema)
     digest = blake3(first)
     try:
-        with _opened_to_write_over(path) as file:
+        with path.open("wb") as file:
             file.write(first)
             for piece in pieces:
                 raw = bytes_of(piece)
@@ -128,8 +122,6 @@ def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool
                     file.write(view)
             assert file.tell() == file_bytes(schema)
             file.flush()
-            if os.fstat(file.fileno()).st_size != file.tell():
-                file.truncate()
             if durable:
                 os.fsync(file.fileno())
     except OSError as error:
@@ -139,25 +131,34 @@ def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool
     return digest.hexdigest()
 
 
-def load_into(path: Path, module: nn.Module, digest: str = "") -> None:
+def load_into(path: Path, module: nn.Module) -> None:
     """Read the tensors of the model file *path* into *module*, in place.
 
     Raises:
-        BlobError: it is no canonical model file, or not of this model: the module is as before; or it was cut
-            short while it was read, or a *digest* is given and its bytes have another one.
+        BlobError: it is no canonical model file, or see `read_module`.
     """
-    with ModelFile(path, is_hashed=bool(digest)) as file:
-        difference = first_difference(schema_of(module), file.schema)
-        if difference is not None:
-            raise BlobError(f"The model file {path} does not fit this device's model: {difference}.")
-        state = module.state_dict(keep_vars=True)
-        for spec in file.schema:
-            value = state[spec.name]
-            if value.untyped_storage().nbytes() < value.nbytes:  # released
-                value.data = torch.empty(value.shape, dtype=value.dtype, device=value.device)
-            file.read_into(value.detach())
-        if digest and file.digest() != digest:
-            raise BlobError(f"The model file {path} is damaged: its bytes are not those it is named by.")
+    with ModelFile(path) as file:
+        read_module(file, module)
+
+
+def read_module(file: ModelFile, module: nn.Module, digest: str = "") -> None:
+    """Read the tensors of *file* into *module*, in place.
+
+    Raises:
+        BlobError: it is not of this model: the module is as before; or it was cut short while it was read, or
+            a *digest* is given, the file is hashed, and its bytes have another one.
+    """
+    difference = first_difference(schema_of(module), file.schema)
+    if difference is not None:
+        raise BlobError(f"The model file {file.path} does not fit this device's model: {difference}.")
+    state = module.state_dict(keep_vars=True)
+    for spec in file.schema:
+        value = state[spec.name]
+        if value.untyped_storage().nbytes() < value.nbytes:  # released
+            value.data = torch.empty(value.shape, dtype=value.dtype, device=value.device)
+        file.read_into(value.detach())
+    if digest and file.digest() != digest:
+        raise BlobError(f"The model file {file.path} is damaged: its bytes are not those it is named by.")
 
 
 def open_blob(folders: Sequence[Path], digest: str, *, is_hashed: bool = False) -> ModelFile:
@@ -195,7 +196,7 @@ class ModelFile:
         Raises:
             BlobError: it is no canonical model file, or cannot be opened.
         """
-        self._path = path
+        self.path = path
         self._hasher = blake3() if is_hashed else None
         try:
             self._file = path.open("rb", buffering=0)
@@ -218,6 +219,12 @@ class ModelFile:
     def close(self) -> None:
         """Close it."""
         self._file.close()
+
+    @property
+    def identity(self) -> tuple[int, int, int]:
+        """Which file it is, and which state of it: device, inode, time of the last change."""
+        status = os.fstat(self._file.fileno())
+        return status.st_dev, status.st_ino, status.st_mtime_ns
 
     def digest(self) -> str:
         """Return the digest of the header and of what was read since, in hex."""
@@ -249,7 +256,7 @@ class ModelFile:
                 self._hasher.update(rest[:count])
             rest = rest[count:]
         if rest:
-            raise BlobError(f"The model file {self._path} ends inside {self._tensor_here()}.")
+            raise BlobError(f"The model file {self.path} ends inside {self._tensor_here()}.")
 
     def fill_from(self, offset: int, raw: memoryview) -> None:
         """Fill *raw* with the file's bytes from *offset* on; what is read next comes behind them.
@@ -261,7 +268,7 @@ class ModelFile:
         self.fill(raw)
 
     def _read_schema(self) -> Schema:
-        path = self._path
+        path = self.path
         try:
             first = self._file.read(8)
             length = min(int.from_bytes(first, "little"), MAX_HEADER_BYTES)

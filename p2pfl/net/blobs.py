@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 from weakref import WeakValueDictionary
@@ -51,6 +52,24 @@ _EARLIER = ""
 """In place of a node id: a pull of an earlier time, whose holders are not known any more."""
 
 
+@dataclass(frozen=True)
+class Pull:
+    """A blob that is to be brought into the store."""
+
+    digest: str
+    length: int
+    sources: Sequence[str]
+    """Node ids, the likeliest first; then every other linked node is asked."""
+    on_progress: PeerProgress | None = None
+    """Told now and then from which node how many bytes are here."""
+    durable: bool = True
+    """Whether it must be on disk at the end, unless it was here before."""
+    soon: bool = False
+    """Whether it will have to be on disk soon after: the disk has begun with it at the end."""
+    watch: Watch | None = None
+    """Shown all bytes that are brought."""
+
+
 class BlobPuller:
     """Pulls blobs into one store, a bounded number at a time."""
 
@@ -70,37 +89,20 @@ class BlobPuller:
         self._blame = Blame()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def pull(
-        self,
-        digest: str,
-        length: int,
-        sources: Sequence[str],
-        on_progress: PeerProgress | None = None,
-        *,
-        durable: bool = True,
-        soon: bool = False,
-        watch: Watch | None = None,
-    ) -> None:
-        """Bring blob *digest* of *length* bytes into the store; at once when it is here already.
-
-        It is on disk then if it is to be *durable*, unless it was here before; if it is to be so *soon*, the
-        disk has begun with it.
-        *sources* are node ids, the likeliest first; then every other linked node is asked. Two pulls of one
-        blob become one. *on_progress* is told now and then from which node how many bytes are here; *watch*
-        is shown them.
+    async def pull(self, pull: Pull) -> None:
+        """Bring a blob into the store; at once when it is here already. Two pulls of one blob become one.
 
         Raises:
             NetworkError: nobody who could be reached gave it.
             BlobError: everybody who could be reached gave something else.
             DataDirectoryError: this device's disk refused.
         """
-        lock = self._locks.setdefault(digest, asyncio.Lock())
+        lock = self._locks.setdefault(pull.digest, asyncio.Lock())
         async with lock, self._slots:
-            if self._store.has(digest):
+            if self._store.has(pull.digest):
                 return
-            target = partial(self._store.partial, digest, length, durable=durable, soon=soon, watch=watch)
-            hunt = _Hunt(target, self._transfers, self._blame, (digest, length), self._threads)
-            await hunt.run(lambda: self._holders(sources), throttled(on_progress))
+            hunt = _Hunt(pull, self._store, self._transfers, self._blame, self._threads)
+            await hunt.run(lambda: self._holders(pull.sources), throttled(pull.on_progress))
 
 
 class _Hunt:
@@ -108,17 +110,24 @@ class _Hunt:
 
     def __init__(
         self,
-        target: Callable[[], PartialBlob],
+        pull: Pull,
+        store: BlobStore,
         transfers: Transfers,
         blame: Blame,
-        blob: tuple[str, int],
         threads: Executor,
     ) -> None:
-        """Begin nothing yet; *target* opens, in a thread, what is here of the *blob* (digest and length)."""
-        self._target = target
+        """Begin nothing yet."""
+        self._digest, self._length = pull.digest, pull.length
+        self._target = partial(
+            store.partial,
+            pull.digest,
+            pull.length,
+            durable=pull.durable,
+            soon=pull.soon,
+            watch=pull.watch,
+        )
         self._transfers = transfers
         self._blame = blame
-        self._digest, self._length = blob
         self._threads = threads
         self._sent_by: set[str] = set()
         """Whose bytes are in the partial blob."""

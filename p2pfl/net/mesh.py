@@ -27,7 +27,7 @@ from p2pfl.net.acceptor import ConnectionAcceptor, Purpose
 from p2pfl.net.addresses import Address, parse_address
 from p2pfl.net.admission import Admission
 from p2pfl.net.answering import CallAnswerer
-from p2pfl.net.blobs import BlobPuller
+from p2pfl.net.blobs import BlobPuller, Pull
 from p2pfl.net.book import MAX_NODES, MAX_TOLD, AddressBook, parse_told
 from p2pfl.net.budget import Allowances, Gate
 from p2pfl.net.bulk import BulkDialler
@@ -38,7 +38,6 @@ from p2pfl.net.handshake import Agreed, Disowned, Handshakes, Reachable, WrongNo
 from p2pfl.net.holder import Holder
 from p2pfl.net.link import Brought, Link
 from p2pfl.net.peers import IncarnationMemory, LinkedPeer, Local, MeshListener
-from p2pfl.net.progress import PeerProgress
 from p2pfl.net.reach import Reach
 from p2pfl.net.refusals import Refusals
 from p2pfl.net.resolver import RESOLVER
@@ -51,7 +50,6 @@ from p2pfl.net.traffic import Traffic
 from p2pfl.net.transfer import Transfers
 from p2pfl.net.unreached import UnreachableAddresses
 from p2pfl.store.blobs import BlobStore
-from p2pfl.store.partial import Watch
 from p2pfl.wire.links import Call, CallFailed, PeerAddresses, Peers
 
 logger = logging.getLogger(__name__)
@@ -233,31 +231,17 @@ class Mesh:
         if neighbour is not None:
             neighbour.link.cut(reason)
 
-    async def pull(
-        self,
-        digest: str,
-        length: int,
-        sources: Sequence[str],
-        on_progress: PeerProgress | None = None,
-        *,
-        durable: bool = True,
-        soon: bool = False,
-        watch: Watch | None = None,
-    ) -> None:
-        """Bring blob *digest* of *length* bytes into the store; at once when it is here already.
+    async def pull(self, pull: Pull) -> None:
+        """Bring a blob into the store; at once when it is here already.
 
-        It is on disk then if it is to be *durable*, unless it was here before; if it is to be so *soon*, the
-        disk has begun with it.
-        *sources* are node ids, the likeliest first; then every other linked node is asked. A cancelled or
-        broken pull is taken up by the next one where it stopped. *on_progress* is told now and then
-        from which node how many bytes are here; *watch* is shown all bytes that are brought.
+        A cancelled or broken pull is taken up by the next one where it stopped.
 
         Raises:
             NetworkError: nobody who could be reached gave it; later somebody may.
             BlobError: everybody who could be reached gave something else.
             DataDirectoryError: this device's disk refused.
         """
-        await self._puller.pull(digest, length, sources, on_progress, durable=durable, soon=soon, watch=watch)
+        await self._puller.pull(pull)
 
     # --- connections become links ---------------------------------------------------------------------------
 

@@ -7,20 +7,27 @@ those that nobody waits for (`can_wait`). Faults aimed at a step strike between 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
+    Aggregate,
     AnyEffect,
+    Create,
     DeleteUnneededBlobs,
+    Describe,
+    Evaluate,
     Exit,
     Fetch,
+    ReadSchema,
+    Save,
     SavePromise,
     Send,
     SendRecords,
     Sever,
+    StopTraining,
     Tell,
     Train,
     can_wait,
@@ -29,7 +36,7 @@ from p2pfl.core.effects import (
 from p2pfl.core.options import FIRST_ATTEMPT
 from p2pfl.messages import Ballot, Undelivered
 from p2pfl.sim.aim import Aim
-from p2pfl.sim.device import SAVES, Device
+from p2pfl.sim.device import Device
 from p2pfl.sim.setting import PUT_OFF, WORKER_LIMIT
 from p2pfl.sim.trace import line_of
 from p2pfl.sim.violation import Violation
@@ -101,8 +108,8 @@ class Carrier:
                 device.disk.save(save)
                 self._world.checker.saved(device.disk, save)
 
-    def _do(self, device: Device, effect: AnyEffect) -> None:
-        if isinstance(effect, SAVES):
+    def _do(self, device: Device, effect: AnyEffect) -> None:  # noqa: C901 - a flat dispatch reads best whole
+        if isinstance(effect, Save):
             if device.habits.saves_lowest or not _takes_lowest(device, effect):
                 device.unflushed.append(effect)
             return
@@ -129,8 +136,12 @@ class Carrier:
                 device.told.append(effect.event)
             case Exit():
                 self._world.end(device, effect)
-            case _:
+            case StopTraining():
+                pass  # its result may come all the same; see `_worked`
+            case ReadSchema() | Describe() | Create() | Train() | Evaluate() | Aggregate():
                 self._work(device, effect)
+            case _:
+                assert_never(effect)
         if self._world.trace is not None and (line := line_of(effect, self._world.name_of)) is not None:
             self._world.note(device, line)
         self._world.checker.done(device.disk, device.name, effect)
@@ -145,7 +156,7 @@ class Carrier:
         if seconds == FOREVER:
             return
         if isinstance(effect, Train) and isinstance(result, inputs.Trained):
-            progress = inputs.TrainProgress(effect.run, effect.round, 1, 4, seconds)
+            progress = inputs.TrainProgress(effect.job, 1, 4, seconds)
             self._world.after(seconds / 4, self._worked, device, device.process, progress)
         self._world.after(seconds, self._worked, device, device.process, result)
 
@@ -159,14 +170,14 @@ class Carrier:
             return seconds, result
         chance = world.random.random()
         if isinstance(result, inputs.Trained) and chance > 1 - faults.misfit:
-            world.bulk.misfits.add(result.digest)
+            world.bulk.misfits.add(result.result.digest)
         elif isinstance(result, inputs.Aggregated) and chance > 1 - faults.misfit:
             return waits + seconds, msgspec.structs.replace(result, result=self._spoilt(result.job))
         if chance >= faults.hang + faults.fail or (failed := device.failure(effect, "the worker")) is None:
             return waits + seconds, result
         if chance < faults.fail:
             return waits + seconds / 2, msgspec.structs.replace(failed, reason="the worker ran out of memory")
-        world.note(device, f"has a worker that hangs: {failed.job}")
+        world.note(device, f"has a worker that hangs: {failed.what}")
         limit = WORKER_LIMIT if device.habits.ends_hanging else FOREVER
         device.hung_until = world.now + waits + limit
         return waits + limit, msgspec.structs.replace(failed, reason="the worker hung")
@@ -186,10 +197,11 @@ class Carrier:
         if device.is_stale(result) and self._world.random.random() > LATE_RESULTS:
             return
         ledger = device.node.ledger
-        if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.run):
+        if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.job.run):
             device.keep(result)  # who has left the run lets go of its update at once
         if isinstance(result, inputs.Trained):
-            self._world.checker.works.updates[result.digest] = (result.run, result.round, result.model)
+            job = result.job
+            self._world.checker.works.updates[result.result.digest] = (job.run, job.round, job.model)
         self._world.hand(device, process, result)
 
     # --- time -------------------------------------------------------------------------------------------

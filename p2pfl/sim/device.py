@@ -18,16 +18,6 @@ from p2pfl.core.effects import (
     Exit,
     ReadSchema,
     Save,
-    SaveAccepted,
-    SaveClosed,
-    SaveCommit,
-    SaveGenesis,
-    SavePromise,
-    SaveRefused,
-    SaveReport,
-    SaveResumed,
-    SaveSeen,
-    SaveUpdate,
     Train,
 )
 from p2pfl.core.node import Node
@@ -44,7 +34,7 @@ from p2pfl.sim.habits import ALL, Habits
 from p2pfl.sim.setting import SETTINGS, digest_of
 from p2pfl.sim.signer import signer_of
 from p2pfl.wire.links import Introduction
-from p2pfl.work import AggregatedModel, WeightedUpdate
+from p2pfl.work import AggregatedModel, TrainingResult, WeightedUpdate
 
 if TYPE_CHECKING:
     from p2pfl.sim.network import SimulatedLink
@@ -219,36 +209,25 @@ class Device:
             case Create():
                 return 0.05, inputs.Created(effect.spec, digest_of("initial", effect.spec.seed))
             case Train():
+                job = effect.job
                 digest = digest_of(
-                    "update", self.member.node, self.member.journal, effect.run, effect.round, effect.model
+                    "update", self.member.node, self.member.journal, job.run, job.round, job.model
                 )
                 seconds = (0.3 + 1.7 * chance()) * self.slowness
-                trained = inputs.Trained(effect.run, effect.round, effect.model, digest, 100, 0.5, seconds)
-                return seconds, trained
+                return seconds, inputs.Trained(job, TrainingResult(digest, 100, 0.5, seconds, ()))
             case Evaluate():
-                evaluated = inputs.Evaluated(
-                    effect.run, effect.round, effect.model, effect.part, effect.parts, Evaluation(8, 10, 2.5)
-                )
-                return 0.02, evaluated
+                return 0.02, inputs.Evaluated(effect.job, Evaluation(8, 10, 2.5))
             case Aggregate():
-                job = effect.job
-                model = AggregatedModel(aggregate_of(job.parent, job.updates))
-                return 0.02 + 0.01 * len(job.updates), inputs.Aggregated(job, model)
+                updates = effect.job.updates
+                model = AggregatedModel(aggregate_of(effect.job.parent, updates))
+                return 0.02 + 0.01 * len(updates), inputs.Aggregated(effect.job, model)
             case _:
                 return None
 
     @staticmethod
     def failure(effect: AnyEffect, reason: str) -> inputs.WorkFailed | None:
         """Return how the worker's job of *effect* fails; None for jobs that do not, or not by themselves."""
-        match effect:
-            case Train():
-                return inputs.WorkFailed("train", reason, effect.round, model=effect.model)
-            case Evaluate():
-                return inputs.WorkFailed("evaluate", reason, effect.round, model=effect.model)
-            case Aggregate():
-                return inputs.WorkFailed("aggregate", reason, effect.job.round, effect.job.ballot)
-            case _:
-                return None
+        return inputs.WorkFailed(effect, reason) if isinstance(effect, Train | Evaluate | Aggregate) else None
 
     def keep(self, result: inputs.AnyInput) -> None:
         """Put the blob of a worker's result on the disk; an initial model is durable at once."""
@@ -257,7 +236,7 @@ class Device:
         elif isinstance(result, inputs.Created):
             self.disk.blobs.add(result.model)
         elif isinstance(result, inputs.Trained):
-            self.disk.unflushed.add(result.digest)
+            self.disk.unflushed.add(result.result.digest)
 
     def collect(self, keep: frozenset[str]) -> None:
         """Let go of the blobs outside *keep*."""
@@ -268,19 +247,4 @@ class Device:
     def is_stale(self, result: inputs.AnyInput) -> bool:
         """Whether a worker's result is of a training that was stopped."""
         ledger = self.node.ledger if self.node else None
-        return isinstance(result, inputs.Trained) and (ledger is None or ledger.round + 1 > result.round)
-
-
-SAVES = (
-    SaveGenesis,
-    SavePromise,
-    SaveAccepted,
-    SaveCommit,
-    SaveUpdate,
-    SaveReport,
-    SaveResumed,
-    SaveSeen,
-    SaveRefused,
-    SaveClosed,
-)
-"""The effects a disk carries out."""
+        return isinstance(result, inputs.Trained) and (ledger is None or ledger.round + 1 > result.job.round)

@@ -36,15 +36,13 @@ class PartialBlob:
         *,
         durable: bool,
         soon: bool = False,
-        over: Path | None = None,
         watch: Watch | None = None,
     ) -> None:
-        """Go on with the file at *path*, if it is there; or write over the one at *over*, which must be.
+        """Go on with the file at *path*, if it is there.
 
         *watch* is shown all bytes of the blob in their order, those that are here first.
         """
         self._path = path
-        self._over = over
         self._target = target
         self._on_close = on_close
         self.length = length
@@ -57,12 +55,9 @@ class PartialBlob:
         self._watch = watch
         with disk_errors("write", path):
             # "a" creates without truncating; unbuffered, since pieces come in large.
-            self._file: FileIO | None = (
-                path.open("a+b", buffering=0) if over is None else over.open("r+b", buffering=0)
-            )
+            self._file: FileIO | None = path.open("a+b", buffering=0)
             try:
-                if over is None:
-                    self._take_up(self._file)
+                self._take_up(self._file)
             except BaseException:
                 self._file.close()
                 raise
@@ -111,15 +106,12 @@ class PartialBlob:
             raise BlobError(f"blob {self._target.name} arrived with other bytes: their digest is {found}")
         try:
             with disk_errors("keep the blob", self._target):
-                if self._over is not None:
-                    _cut(file, self.length)
                 if self._ahead is not None:
                     self._ahead.join()
                 if self.is_durable:
                     flush(file.fileno())
                 file.close()  # before the rename: Windows does not rename open files
-                (self._over or self._path).replace(self._target)
-                self._over = None
+                self._path.replace(self._target)
                 if self.is_durable:
                     flush_folder(self._target.parent)
         finally:
@@ -134,10 +126,6 @@ class PartialBlob:
             with suppress(OSError):
                 if self._ahead is not None:
                     self._ahead.join()
-            with suppress(OSError):
-                if self._over is not None:
-                    _cut(self._file, self.offset)
-                    self._over.replace(self._path)
             self._file.close()
         finally:
             self._file = None
@@ -179,9 +167,3 @@ class PartialBlob:
         self._hasher.update(piece)
         if self._watch is not None:
             self._watch(self.offset, piece)
-
-
-def _cut(file: FileIO, length: int) -> None:
-    """Take away what was in *file* behind *length* before it was written over."""
-    if os.fstat(file.fileno()).st_size != length:
-        file.truncate(length)

@@ -18,6 +18,7 @@ from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
 from p2pfl.net import calls, ways
 from p2pfl.net.answering import MAX_DIALS, CallAnswerer
+from p2pfl.net.blobs import Pull
 from p2pfl.net.bulk import BulkDialler
 from p2pfl.net.tls import BLOB_ALPN, client_context
 from p2pfl.wire.blobs import Serve, encode_serve
@@ -59,7 +60,7 @@ class Pair:
         return self.door.connections - self._dialled_before
 
     async def pull(self, digest: str) -> None:
-        await self.puller.mesh.pull(digest, LENGTH, [self.holder.id])
+        await self.puller.mesh.pull(Pull(digest, LENGTH, [self.holder.id]))
         assert self.puller.store.path(digest).read_bytes() == BLOBS[digest]
 
 

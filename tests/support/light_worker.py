@@ -15,8 +15,9 @@ import numpy as np
 from blake3 import blake3
 
 from p2pfl.learning import commands, worker
+from p2pfl.messages import Evaluation
 from p2pfl.schema import TensorSpec, canonical, header
-from p2pfl.work import AggregatedModel
+from p2pfl.work import AggregatedModel, TrainingResult
 
 PARAMETERS = 55_210
 TRAIN_SAMPLES, TEST_SAMPLES = 1437, 360
@@ -37,12 +38,9 @@ def write(path: str, weights: Array) -> str:
     return blake3(data).hexdigest()
 
 
-def read_model(command: commands.TrainJob | commands.EvaluateJob) -> np.ndarray:
+def read_model(command: commands.RunTraining | commands.RunEvaluation) -> Array:
     """Return the model, wherever it lies now."""
-    try:
-        return read(command.unflushed_path)
-    except FileNotFoundError:
-        return read(command.model_path)
+    return read(find(command.folders, command.job.model))
 
 
 def find(folders: tuple[str, ...], digest: str) -> str:
@@ -68,23 +66,26 @@ class LightJobs:
             case commands.CreateJob():
                 weights = np.random.default_rng(command.spec.seed).normal(size=PARAMETERS)
                 return commands.CreateDone(command.id, write(command.path, weights))
-            case commands.TrainJob():
+            case commands.RunTraining():
                 report(commands.TrainJobProgress(command.id, 1, 1, 0.01))
                 return self._train(command)
-            case commands.EvaluateJob():
+            case commands.RunEvaluation():
                 loss = float(np.abs(read_model(command)).mean())
-                return commands.EvaluateDone(command.id, 10, TEST_SAMPLES // command.parts, loss)
+                return commands.EvaluationDone(
+                    command.id, Evaluation(10, TEST_SAMPLES // command.job.parts, loss)
+                )
             case commands.RunAggregation():
                 return self._aggregate(command)
             case _:
                 raise AssertionError(f"a command of no test with a light worker: {command!r}")
 
-    def _train(self, command: commands.TrainJob) -> commands.TrainDone:
-        chance = np.random.default_rng((command.spec.seed, command.round, command.partition))
+    def _train(self, command: commands.RunTraining) -> commands.TrainingDone:
+        job = command.job
+        chance = np.random.default_rng((job.spec.seed, job.round, job.partition))
         digest = write(command.path, read_model(command) + 0.01 * chance.normal(size=PARAMETERS))
-        samples = TRAIN_SAMPLES // command.spec.partitions
+        samples = TRAIN_SAMPLES // job.spec.partitions
         labels = (samples, *(0 for _ in CLASSES[1:]))
-        return commands.TrainDone(command.id, digest, samples, 1.0, 0.01, labels)
+        return commands.TrainingDone(command.id, TrainingResult(digest, samples, 1.0, 0.01, labels))
 
     @staticmethod
     def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:

@@ -11,22 +11,25 @@ from blake3 import blake3
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Train
+from p2pfl.core.effects import Evaluate, Train
 from p2pfl.errors import DataDirectoryError
 from p2pfl.learning import commands
+from p2pfl.net.blobs import Pull
 from p2pfl.runtime.work import Work
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
-from p2pfl.store.partial import Watch
+from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 from tests.support.records import SCHEMA, SPEC, digest
 
 RUN, MODEL = digest("run"), digest("model")
 WAIT_SECONDS = 10.0
-TRAIN = Train(RUN, 3, SPEC, MODEL, 1)
+TRAIN = Train(TrainingJob(RUN, 3, SPEC, MODEL, 1))
+EVALUATE = Evaluate(EvaluationJob(RUN, 2, SPEC, MODEL, 0, 3))
 GOOD = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
 """A blob of `SCHEMA`: zeros."""
 BAD = b"no model"
 """What no check lets pass."""
+RESULT = TrainingResult(blake3(GOOD).hexdigest(), 40, 0.5, 0.1, (30, 10))
 
 
 def on_disk(name: str) -> list[inputs.AnyInput]:
@@ -89,7 +92,7 @@ class Worker:
         self.is_stopped = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def job(*arguments: Any, unflushed_path: Path | None = None, digest: str = "") -> Any:
+        async def job(*arguments: Any) -> Any:
             self.calls.append(name)
             answer = self._answers.pop(0)
             if isinstance(answer, Exception):
@@ -114,29 +117,19 @@ class Puller:
         self.shows = True
         """Whether it shows what it brings; not where two pulls of one blob became one."""
 
-    async def pull(
-        self,
-        digest: str,
-        length: int,
-        sources: tuple[str, ...],
-        on_progress: Callable[[str, int, int], None] | None = None,
-        *,
-        durable: bool = True,
-        soon: bool = False,
-        watch: Watch | None = None,
-    ) -> None:
-        self.pulls.append((digest, length, sources))
-        if on_progress is not None:
-            on_progress(sources[0], length, length)
+    async def pull(self, pull: Pull) -> None:
+        self.pulls.append((pull.digest, pull.length, tuple(pull.sources)))
+        if pull.on_progress is not None:
+            pull.on_progress(pull.sources[0], pull.length, pull.length)
         await self.may_bring.wait()
         if isinstance(self._data, Exception):
             raise self._data
-        if not self._store.has(digest):
+        if not self._store.has(pull.digest):
             path = self._store.new_path()
             path.write_bytes(self._data)
-            self._store.adopt(path, digest, durable=durable)
-            if watch is not None and self.shows:
-                watch(0, self._data)
+            self._store.adopt(path, pull.digest, durable=pull.durable)
+            if pull.watch is not None and self.shows:
+                pull.watch(0, self._data)
 
 
 class Bench:
@@ -166,8 +159,8 @@ class Bench:
         return [path.name for path in self.store.new_path().parent.iterdir()]
 
 
-def trained(spec: Any, round_: int, model: Path, partition: int, path: Path, on_progress: Any) -> Any:
+def trained(job: TrainingJob, folders: tuple[Path, ...], path: Path, on_progress: Any) -> TrainingResult:
     """A training that reports once and writes an update."""
     on_progress(commands.TrainJobProgress(0, 5, 10, 0.25))
     path.write_bytes(GOOD)
-    return commands.TrainDone(0, blake3(GOOD).hexdigest(), 40, 0.5, 0.1, (30, 10))
+    return RESULT

@@ -13,6 +13,7 @@ from p2pfl.core.effects import (
     SaveCommit,
     SaveGenesis,
     SendRecords,
+    Train,
 )
 from p2pfl.core.lobby import UNFIT_EXIT
 from p2pfl.core.saved import Saved, SavedRun, Vote
@@ -32,7 +33,7 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.schema import TensorSpec, canonical
-from tests.support.core import ballot, chain_of, model, of_kind, options, sent, status, told
+from tests.support.core import ballot, chain_of, model, of_kind, options, sent, status, told, training
 from tests.support.device import Device, chain_digest, in_run, joined, where
 from tests.support.records import NAMES, SCHEMA, node, resigned, signed, update
 
@@ -181,7 +182,9 @@ def test_a_commit_is_told_before_blobs_are_let_go_of():
     effects = device.link("ben", "cleo") + device.node.tick(100.5) + device.node.tick(103.0)
     mine = device.node._running.aggregator.ballot
     effects = device.hear("ben", Promise(chain.run, 2, mine, None, None, signed("ben", chain.run, 2, mine)))
-    effects += device.feed(inputs.WorkFailed("train", "out of memory", 2))
+    effects += device.feed(
+        inputs.WorkFailed(Train(training(chain, 2, device.node.ledger.model)), "out of memory")
+    )
     for name in ("ben", "cleo"):
         effects += device.hear(name, Submit(chain.run, 2, mine, chain_digest(chain), None, "no data", None))
     record = sent(effects, Accept)[0].record

@@ -6,6 +6,7 @@ import pytest
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.messages import Collect
+from p2pfl.work import TrainingResult
 from tests.support.core import ballot, chain_of, options, taken, told, unlink
 from tests.support.device import in_run
 from tests.support.records import NAMES, node, resigned, update
@@ -18,7 +19,7 @@ def bench():
 
 
 def test_whose_update_is_not_counted_is_told_why(bench):
-    bench.it.local_trainer.trained(update("ada", 2).digest, 100, 0.5, 1.0)
+    bench.it.local_trainer.trained(TrainingResult(update("ada", 2).digest, 100, 0.5, 1.0, ()))
     taken(bench.ctx)
     commit = bench.chain.commit()
     without = tuple(entry for entry in commit.record.updates if entry.node != node("ada"))

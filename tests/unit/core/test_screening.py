@@ -11,6 +11,7 @@ from p2pfl.core.options import FIRST_ATTEMPT, MAX_JUMP
 from p2pfl.core.roster import ranked
 from p2pfl.messages import MAX_ATTEMPT, Accept, Accepted, Collect, Prepare, Promise, Submit
 from p2pfl.proofs import CastVote
+from p2pfl.work import TrainingResult
 from tests.support.core import ballot, member, model, of_kind, sent, taken, told
 from tests.support.records import NAMES, node, signed, update
 from tests.support.running import Bench
@@ -86,7 +87,7 @@ def test_a_vote_of_a_journal_that_has_forgotten_some_does_not_elect(bench):
 
 
 def test_nobody_collects_in_anothers_name(bench):
-    bench.it.local_trainer.trained(update("ada", 2).digest, 100, 0.5, 1.0)
+    bench.it.local_trainer.trained(TrainingResult(update("ada", 2).digest, 100, 0.5, 1.0, ()))
     taken(bench.ctx)
     assert (
         sent(bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "cleo"), selected=True)), Submit) == []
