@@ -14,11 +14,11 @@ from pathlib import Path
 
 import typer
 
-from p2pfl.cli.programs import PYTHON, apart, environment
 from p2pfl.cli.tui import run_tui
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.observe.client import Observer
 from p2pfl.observe.target import Target, find_target
+from p2pfl.programs import PYTHON, apart, environment
 from p2pfl.runtime.endpoint import read_endpoint
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.durable import disk_errors, make_folder

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2pfl.cli.programs import PYTHON, apart, environment
 from p2pfl.core.departure import LEFT_EXIT, UNTRAINED_EXIT
+from p2pfl.programs import PYTHON, apart, environment
 from p2pfl.runtime.follow import EventFollower
 
 PROGRAM = (*PYTHON, "p2pfl", "node")

@@ -21,6 +21,7 @@ from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.spec import RunSpec
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.reader import RunRow
+from p2pfl.work import EvaluationJob
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -175,7 +176,8 @@ async def compare(
     spec = msgspec.structs.replace(journal.run.spec, rounds=journal.run.trained)
     worker = Worker(WorkerSettings(device="cpu", threads=1, places=places))
     try:
-        result = await worker.evaluate(spec, journal.model, 0, 1)
+        job = EvaluationJob("", spec.rounds, spec, journal.model.name, 0, 1)
+        result = await worker.evaluate(job, journal.model.parent)
         lone = []
         for name, slot in journal.slots.items():
             lone.append(await _alone(worker, spec, name, slot, on_progress))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2pfl.cli.programs import PYTHON, environment
+from p2pfl.programs import PYTHON, environment
 
 GRACE_SECONDS = 3.0
 """For a screen that is asked to end, to give the terminal back."""

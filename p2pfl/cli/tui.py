@@ -77,7 +77,7 @@ def run_tui(words: Sequence[str]) -> int:
     """Run the terminal UI with the command line *words* until it ends; return its exit code."""
     import subprocess
 
-    from p2pfl.cli import programs
+    from p2pfl import programs
 
     process: subprocess.Popen[bytes] | None = None
     received: list[int] = []

@@ -27,7 +27,7 @@ from p2pfl.net.bulk.dial_back import BulkDoor, CallAnswerer, Calls
 from p2pfl.net.bulk.dialler import BulkDialler
 from p2pfl.net.bulk.holders import Holder
 from p2pfl.net.bulk.puller import BlobPuller
-from p2pfl.net.bulk.request import PeerProgress
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.net.bulk.server import BlobServer
 from p2pfl.net.bulk.transfer import Transfers
 from p2pfl.net.dialling.address_book import MAX_NODES, MAX_TOLD, AddressBook, parse_told
@@ -48,7 +48,6 @@ from p2pfl.net.transport.tasks import Tasks
 from p2pfl.net.transport.tls import BLOB_ALPN, CONTROL_ALPN, OBSERVE_ALPN
 from p2pfl.net.transport.traffic import Traffic
 from p2pfl.store.blobs import BlobStore
-from p2pfl.store.partial import Watch
 from p2pfl.wire.links import Call, CallFailed, PeerAddresses, Peers
 
 logger = logging.getLogger(__name__)
@@ -230,31 +229,15 @@ class Mesh:
         if neighbour is not None:
             neighbour.link.cut(reason)
 
-    async def pull(
-        self,
-        digest: str,
-        length: int,
-        sources: Sequence[str],
-        on_progress: PeerProgress | None = None,
-        *,
-        durable: bool = True,
-        soon: bool = False,
-        watch: Watch | None = None,
-    ) -> None:
-        """Bring blob *digest* of *length* bytes into the store; at once when it is here already.
-
-        It is on disk then if it is to be *durable*, unless it was here before; if it is to be so *soon*, the
-        disk has begun with it.
-        *sources* are node ids, the likeliest first; then every other linked node is asked. A cancelled or
-        broken pull is taken up by the next one where it stopped. *on_progress* is told now and then
-        from which node how many bytes are here; *watch* is shown all bytes that are brought.
+    async def pull(self, request: PullRequest) -> None:
+        """Bring the requested blob into the store; see `BlobPuller.pull`.
 
         Raises:
-            NetworkError: nobody who could be reached gave it; later somebody may.
-            BlobError: everybody who could be reached gave something else.
-            DataDirectoryError: this device's disk refused.
+            NetworkError: no node that could be reached sent the blob; one may do so later.
+            BlobError: every node that could be reached sent something else.
+            DataDirectoryError: the local disk failed.
         """
-        await self._puller.pull(digest, length, sources, on_progress, durable=durable, soon=soon, watch=watch)
+        await self._puller.pull(request)
 
     # --- connections become links ---------------------------------------------------------------------------
 

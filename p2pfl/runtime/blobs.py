@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -16,12 +16,12 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Fetch, ReadSchema
 from p2pfl.errors import BlobError, NetworkError, OutOfFilesError
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.schema import Layout, schema_in
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
 from p2pfl.store.check import BlobValidator, check_blob
 from p2pfl.store.durable import disk_errors
 from p2pfl.store.hashing import digest_of
-from p2pfl.store.partial import Watch
 
 Key = TypeVar("Key")
 
@@ -45,18 +45,8 @@ class Listener(Protocol):
 class Puller(Protocol):
     """The part of the mesh that brings blobs."""
 
-    async def pull(
-        self,
-        digest: str,
-        length: int,
-        sources: tuple[str, ...],
-        on_progress: Callable[[str, int, int], None] | None = None,
-        *,
-        durable: bool = True,
-        soon: bool = False,
-        watch: Watch | None = None,
-    ) -> None:
-        """Bring blob *digest* into the store, showing its bytes to *watch*."""
+    async def pull(self, request: PullRequest) -> None:
+        """Bring the requested blob into the store."""
 
 
 class Blobs:
@@ -115,13 +105,15 @@ class Blobs:
             if not self._store.has(digest):
                 checker = await self._new_checker(effect.layout, parent)
                 await self._puller.pull(
-                    digest,
-                    effect.layout.file_bytes,
-                    effect.sources,
-                    functools.partial(self._on_pull, digest),
-                    durable=False,
-                    soon=effect.durable,
-                    watch=checker.take,
+                    PullRequest(
+                        digest,
+                        effect.layout.file_bytes,
+                        effect.sources,
+                        functools.partial(self._on_pull, digest),
+                        durable=False,
+                        soon=effect.durable,
+                        watch=checker.take,
+                    )
                 )
                 _note(self._hashed, digest)
                 self._damaged.pop(digest, None)
@@ -257,11 +249,10 @@ class Blobs:
                 if len(start) == length:
                     loop.call_soon_threadsafe(is_here.set)
 
-        pulling = asyncio.create_task(
-            self._puller.pull(
-                effect.digest, effect.layout.file_bytes, effect.sources, durable=False, watch=look
-            )
+        request = PullRequest(
+            effect.digest, effect.layout.file_bytes, effect.sources, durable=False, watch=look
         )
+        pulling = asyncio.create_task(self._puller.pull(request))
         waiting = asyncio.create_task(is_here.wait())
         try:
             await asyncio.wait((pulling, waiting), return_when=asyncio.FIRST_COMPLETED)

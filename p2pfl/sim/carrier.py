@@ -7,21 +7,30 @@ those that nobody waits for (`can_wait`). Faults aimed at a step strike between 
 from __future__ import annotations
 
 from functools import partial
+from typing import assert_never
 
 import msgspec
 
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
+    Aggregate,
     AnyEffect,
+    Create,
     DeleteUnneededBlobs,
+    Describe,
+    Evaluate,
     Exit,
     Fetch,
+    ReadSchema,
+    Save,
     SavePromise,
     Send,
     SendRecords,
     Sever,
+    StopTraining,
     Tell,
     Train,
+    WorkerEffect,
     can_wait,
     needs_own_fsync,
 )
@@ -29,7 +38,7 @@ from p2pfl.core.options import FIRST_ATTEMPT
 from p2pfl.messages import Accept, Ballot, Evaluation, Message, Record, RecordBlobs, Undelivered
 from p2pfl.sim.bulk import Bulk
 from p2pfl.sim.checker import InvariantChecker
-from p2pfl.sim.device import SAVES, Device
+from p2pfl.sim.device import Device
 from p2pfl.sim.environment import Environment, Processes
 from p2pfl.sim.network import Network
 from p2pfl.sim.setting import PUT_OFF, WORKER_LIMIT, digest_of
@@ -105,8 +114,8 @@ class Carrier:
                 device.disk.save(save)
                 self._checker.saved(device.disk, save)
 
-    def _do(self, device: Device, effect: AnyEffect) -> None:
-        if isinstance(effect, SAVES):
+    def _do(self, device: Device, effect: AnyEffect) -> None:  # noqa: C901 - a flat dispatch reads best whole
+        if isinstance(effect, Save):
             if device.habits.saves_lowest or not _takes_lowest(device, effect):
                 device.unflushed.append(effect)
             return
@@ -133,8 +142,12 @@ class Carrier:
                 device.told.append(effect.event)
             case Exit():
                 self._processes.end(device, effect)
-            case _:
+            case StopTraining():
+                pass  # its result may come all the same; see `_worked`
+            case ReadSchema() | Describe() | Create() | Train() | Evaluate() | Aggregate():
                 self._work(device, effect)
+            case _:
+                assert_never(effect)
         if (
             self._environment.trace is not None
             and (line := line_of(effect, self._environment.name_of)) is not None
@@ -152,22 +165,19 @@ class Carrier:
             return message
         return msgspec.structs.replace(message, record=garbled(message.record, random.randrange(3)))
 
-    def _work(self, device: Device, effect: AnyEffect) -> None:
-        outcome = device.work(effect, self._environment.random.random)
-        if outcome is None:
-            return
-        seconds, result = outcome
+    def _work(self, device: Device, effect: ReadSchema | WorkerEffect) -> None:
+        seconds, result = device.work(effect, self._environment.random.random)
         if self._environment.is_faulty:
             seconds, result = self._perhaps_fail(device, effect, seconds, result)
         if seconds == FOREVER:
             return
         if isinstance(effect, Train) and isinstance(result, inputs.Trained):
-            progress = inputs.TrainProgress(effect.run, effect.round, 1, 4, seconds)
+            progress = inputs.TrainProgress(effect.job, 1, 4, seconds)
             self._environment.after(seconds / 4, self._worked, device, device.process, progress)
         self._environment.after(seconds, self._worked, device, device.process, result)
 
     def _perhaps_fail(
-        self, device: Device, effect: AnyEffect, seconds: float, result: inputs.AnyInput
+        self, device: Device, effect: ReadSchema | WorkerEffect, seconds: float, result: inputs.AnyInput
     ) -> tuple[float, inputs.AnyInput]:
         """Return when and how a job ends that may fail, hang, or wait for one that hangs."""
         environment, faults = self._environment, self._environment.faults
@@ -176,14 +186,14 @@ class Carrier:
             return seconds, result
         chance = environment.random.random()
         if isinstance(result, inputs.Trained) and chance > 1 - faults.misfit:
-            self._bulk.misfits.add(result.digest)
+            self._bulk.misfits.add(result.result.digest)
         elif isinstance(result, inputs.Aggregated) and chance > 1 - faults.misfit:
             return waits + seconds, msgspec.structs.replace(result, result=self._spoilt(result.job))
         if chance >= faults.hang + faults.fail or (failed := device.failure(effect, "the worker")) is None:
             return waits + seconds, result
         if chance < faults.fail:
             return waits + seconds / 2, msgspec.structs.replace(failed, reason="the worker ran out of memory")
-        environment.note(device, f"has a worker that hangs: {failed.job}")
+        environment.note(device, f"has a worker that hangs: {failed.what}")
         limit = WORKER_LIMIT if device.habits.ends_hanging else FOREVER
         device.hung_until = environment.now + waits + limit
         return waits + limit, msgspec.structs.replace(failed, reason="the worker hung")
@@ -203,12 +213,12 @@ class Carrier:
         if device.is_stale(result) and self._environment.random.random() > LATE_RESULTS:
             return
         ledger = device.node.ledger
-        if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.run):
+        if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.job.run):
             device.keep(result)  # who has left the run lets go of its update at once
         if isinstance(result, inputs.Trained):
-            works = self._checker.works
-            works.updates[result.digest] = (result.run, result.round, result.model)
-            works.cards[result.digest] = device.card
+            works, job, update = self._checker.works, result.job, result.result.digest
+            works.updates[update] = (job.run, job.round, job.model)
+            works.cards[update] = device.card
         self._processes.hand(device, process, result)
 
     # --- time -------------------------------------------------------------------------------------------

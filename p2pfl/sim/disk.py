@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import assert_never
 
 from p2pfl.core.effects import (
     Save,
@@ -126,6 +127,8 @@ class Disk:
                 self.closed.add(effect.run)
             case SaveReport():
                 pass  # reports are for people; nothing in the protocol reads them back
+            case _:
+                assert_never(effect)
 
     def has(self, digest: str) -> bool:
         """Whether blob *digest* is here."""

@@ -70,7 +70,7 @@ def _copy(source: BinaryIO, copy: BinaryIO, blob: Path, layout: Layout) -> None:
         copy.write(piece)
     if not begins or size != layout.file_bytes or hasher.hexdigest() != blob.name:
         if not blob.exists():
-            raise _gone(blob)  # its node has written over it meanwhile
+            raise _gone(blob)  # its node has found that too, and deleted it
         raise DataDirectoryError(
             f"the file {blob} is damaged: its bytes are no longer the model they were; check the disk, "
             "and export the model on another node"

@@ -37,17 +37,15 @@ class PartialBlob:
         *,
         durable: bool,
         soon: bool = False,
-        over: Path | None = None,
         watch: Watch | None = None,
     ) -> None:
-        """Go on with the file at *path*, if it is there; or write over the one at *over*, which must be.
+        """Go on with the file at *path*, if it is there.
 
         *target* is the blob's path. *enter* gives the complete file that name, once it is flushed if it is to
         be *durable*. *soon* tells that it is to be durable soon after: its bytes are begun to be flushed.
         *watch* is shown all bytes of the blob in their order, those that are here first.
         """
         self._path = path
-        self._over = over
         self._target = target
         self._enter, self._on_close = enter, on_close
         self.length = length
@@ -60,12 +58,9 @@ class PartialBlob:
         self._watch = watch
         with disk_errors("write", path):
             # "a" creates without truncating; unbuffered, since pieces come in large.
-            self._file: FileIO | None = (
-                path.open("a+b", buffering=0) if over is None else over.open("r+b", buffering=0)
-            )
+            self._file: FileIO | None = path.open("a+b", buffering=0)
             try:
-                if over is None:
-                    self._take_up(self._file)
+                self._take_up(self._file)
             except BaseException:
                 self._file.close()
                 raise
@@ -114,15 +109,12 @@ class PartialBlob:
             raise BlobError(f"blob {self._target.name} arrived with other bytes: their digest is {found}")
         try:
             with disk_errors("keep the blob", self._target):
-                if self._over is not None:
-                    _cut(file, self.length)
                 if self._ahead is not None:
                     self._ahead.join()
                 if self.is_durable:
                     flush(file.fileno())
                 file.close()  # before the rename: Windows does not rename open files
-                self._enter(self._over or self._path)
-                self._over = None
+                self._enter(self._path)
         finally:
             self.close()
 
@@ -135,10 +127,6 @@ class PartialBlob:
             with suppress(OSError):
                 if self._ahead is not None:
                     self._ahead.join()
-            with suppress(OSError):
-                if self._over is not None:
-                    _cut(self._file, self.offset)
-                    self._over.replace(self._path)
             self._file.close()
         finally:
             self._file = None
@@ -180,9 +168,3 @@ class PartialBlob:
         self._hasher.update(piece)
         if self._watch is not None:
             self._watch(self.offset, piece)
-
-
-def _cut(file: FileIO, length: int) -> None:
-    """Take away what was in *file* behind *length* before it was written over."""
-    if os.fstat(file.fileno()).st_size != length:
-        file.truncate(length)

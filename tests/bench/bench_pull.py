@@ -24,6 +24,7 @@ from blake3 import blake3
 
 from p2pfl.config import NetSettings
 from p2pfl.identity.credentials import Credentials
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.net.transport import tasks
 from tests.bench.alone import Settings, run
 from tests.bench.holder import CHUNK_BYTES
@@ -105,7 +106,7 @@ def holder(kind: str, folder: Path, blob: Path) -> Iterator[int]:
 async def pull(puller: Node, blob: Path, length: int, holder: Credentials) -> float:
     """Pull *blob* once; return the seconds it took until it was durable."""
     began = time.perf_counter()
-    await puller.mesh.pull(blob.name, length, [holder.node_id])
+    await puller.mesh.pull(PullRequest(blob.name, length, [holder.node_id]))
     taken = time.perf_counter() - began
     puller.store.path(blob.name).unlink()
     return taken

@@ -19,6 +19,7 @@ from p2pfl.identity.credentials import Credentials
 from p2pfl.net.bulk import dial_back, holders
 from p2pfl.net.bulk.dial_back import MAX_DIALS, CallAnswerer
 from p2pfl.net.bulk.dialler import BulkDialler
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.net.transport.tls import BLOB_ALPN, client_context
 from p2pfl.wire.blobs import Serve, encode_serve
 from p2pfl.wire.links import Call
@@ -59,7 +60,7 @@ class Pair:
         return self.door.connections - self._dialled_before
 
     async def pull(self, digest: str) -> None:
-        await self.puller.mesh.pull(digest, LENGTH, [self.holder.id])
+        await self.puller.mesh.pull(PullRequest(digest, LENGTH, [self.holder.id]))
         assert self.puller.store.path(digest).read_bytes() == BLOBS[digest]
 
 

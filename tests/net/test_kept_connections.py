@@ -16,6 +16,7 @@ from blake3 import blake3
 from p2pfl.config import NetSettings
 from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.net.transport.tls import BLOB_ALPN, client_context
 from p2pfl.wire.blobs import (
     LENGTH_BYTES,
@@ -60,7 +61,7 @@ class Pair:
         return self.proxy.connections - self._dialled_before
 
     async def pull(self, digest: str) -> None:
-        await self.puller.mesh.pull(digest, LENGTH, [self.holder.id])
+        await self.puller.mesh.pull(PullRequest(digest, LENGTH, [self.holder.id]))
         assert self.puller.store.path(digest).read_bytes() == BLOBS[digest]
 
 
@@ -222,7 +223,7 @@ async def test_a_blob_that_is_absent_on_a_kept_connection_is_told_and_others_are
     async with pair(tmp_path) as them:
         await them.pull(ONE)
         with pytest.raises(NetworkError, match="it refused: it is not here"):
-            await them.puller.mesh.pull(ABSENT, LENGTH, [them.holder.id])
+            await them.puller.mesh.pull(PullRequest(ABSENT, LENGTH, [them.holder.id]))
         await them.pull(TWO)
 
 

@@ -13,6 +13,7 @@ from blake3 import blake3
 from p2pfl.errors import BlobError, NetworkError
 from p2pfl.net.bulk import puller as pulling
 from p2pfl.net.bulk import server, transfer
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.store.blobs import QUICK_BYTES
 from tests.support.federation import make_federation
 from tests.support.meshes import FAST, Lab, Node, lab
@@ -51,7 +52,9 @@ async def test_a_pulled_blob_is_in_the_store_byte_for_byte(tmp_path: Path) -> No
         holder, puller = await linked(world, tmp_path, "holder", "puller")
         put(holder)
         reports: list[tuple[str, int, int]] = []
-        await puller.mesh.pull(DIGEST, len(BLOB), [holder.id], lambda *report: reports.append(report))
+        await puller.mesh.pull(
+            PullRequest(DIGEST, len(BLOB), [holder.id], lambda *report: reports.append(report))
+        )
         assert puller.store.path(DIGEST).read_bytes() == BLOB
         assert reports[-1] == (holder.id, len(BLOB), len(BLOB))
         if pulling.QUICK_BYTES:
@@ -66,7 +69,9 @@ async def test_pulls_of_the_same_blob_at_a_time_become_one(tmp_path: Path) -> No
     async with lab(tmp_path) as world:
         holder, puller = await linked(world, tmp_path, "holder", "puller")
         put(holder)
-        await asyncio.gather(*(puller.mesh.pull(DIGEST, len(BLOB), [holder.id]) for _ in range(5)))
+        await asyncio.gather(
+            *(puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [holder.id])) for _ in range(5))
+        )
         assert puller.mesh.traffic.total("bulk").received < 1.1 * len(BLOB)
 
 
@@ -74,7 +79,7 @@ async def test_any_linked_node_is_asked_when_the_sources_do_not_have_it(tmp_path
     async with lab(tmp_path) as world:
         holder, empty, puller = await linked(world, tmp_path, "holder", "empty", "puller")
         put(holder)
-        await puller.mesh.pull(DIGEST, len(BLOB), [empty.id])
+        await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [empty.id]))
         assert puller.store.has(DIGEST)
 
 
@@ -82,7 +87,7 @@ async def test_a_blob_nobody_has_is_a_network_error_that_names_who_was_asked(tmp
     async with lab(tmp_path) as world:
         empty, puller = await linked(world, tmp_path, "empty", "puller")
         with pytest.raises(NetworkError, match="from empty: it refused: it is not here"):
-            await puller.mesh.pull(DIGEST, len(BLOB), [empty.id])
+            await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [empty.id]))
 
 
 async def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -97,7 +102,7 @@ async def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path: Path) -> Non
             await puller.told.until(lambda told: told.names == {"holder"})
             proxy.back.cut_after = 300_000
             before = proxy.connections
-            await puller.mesh.pull(DIGEST, len(BLOB), [holder.id])
+            await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [holder.id]))
             assert proxy.connections - before >= 3
         assert puller.store.path(DIGEST).read_bytes() == BLOB
         assert puller.mesh.traffic.total("bulk").received < 1.2 * len(BLOB)
@@ -108,7 +113,7 @@ async def test_wrong_bytes_are_refused_and_the_blob_fetched_elsewhere(tmp_path: 
         liar, honest, puller = await linked(world, tmp_path, "liar", "honest", "puller")
         put(liar, b"\0" * len(BLOB))
         put(honest)
-        await puller.mesh.pull(DIGEST, len(BLOB), [liar.id, honest.id])
+        await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [liar.id, honest.id]))
         assert puller.store.path(DIGEST).read_bytes() == BLOB
 
 
@@ -119,7 +124,7 @@ async def test_another_length_than_the_schemas_is_refused_before_a_byte_is_store
         with pytest.raises(
             BlobError, match=f"{len(BLOB) + 4} bytes was announced where only one of {len(BLOB)} bytes fits"
         ):
-            await puller.mesh.pull(DIGEST, len(BLOB), [holder.id])
+            await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [holder.id]))
         assert puller.mesh.traffic.total("bulk").received < 1000
 
 
@@ -128,7 +133,7 @@ async def test_only_wrong_bytes_everywhere_are_a_blob_error(tmp_path: Path) -> N
         liar, puller = await linked(world, tmp_path, "liar", "puller")
         put(liar, b"\0" * len(BLOB))
         with pytest.raises(BlobError, match="other bytes"):
-            await puller.mesh.pull(DIGEST, len(BLOB), [liar.id])
+            await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [liar.id]))
         assert not puller.store.has(DIGEST)
 
 
@@ -138,7 +143,7 @@ async def test_bytes_of_an_earlier_liar_do_not_spoil_an_honest_holder(tmp_path: 
         put(honest)
         with puller.store.partial(DIGEST, len(BLOB)) as partial:
             partial.write(b"\0" * 1000)
-        await puller.mesh.pull(DIGEST, len(BLOB), [honest.id])
+        await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [honest.id]))
         assert puller.store.path(DIGEST).read_bytes() == BLOB
 
 
@@ -154,7 +159,9 @@ async def test_a_holder_that_serves_all_it_can_is_asked_again_later(tmp_path: Pa
         digests = [blake3(blob).hexdigest() for blob in blobs]
         for blob, digest in zip(blobs, digests, strict=True):
             put(holder, blob, digest)
-        await asyncio.gather(*(puller.mesh.pull(digest, 3_000_000, [holder.id]) for digest in digests))
+        await asyncio.gather(
+            *(puller.mesh.pull(PullRequest(digest, 3_000_000, [holder.id])) for digest in digests)
+        )
         assert all(puller.store.has(digest) for digest in digests)
 
 
@@ -173,7 +180,7 @@ async def test_a_stalled_transfer_is_given_up_and_goes_on_over_a_new_connection(
                 proxy.back.stall_after = None
 
             before = proxy.connections
-            await puller.mesh.pull(DIGEST, len(BLOB), [holder.id], network_recovers)
+            await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [holder.id], network_recovers))
             assert proxy.connections - before == 2
         assert puller.store.path(DIGEST).read_bytes() == BLOB
         assert puller.mesh.traffic.total("bulk").received < 1.2 * len(BLOB)
@@ -196,7 +203,7 @@ async def test_another_node_at_a_holders_address_is_not_asked(tmp_path: Path) ->
         _, other, puller = await at_its_address_answers_another(world, tmp_path, proxy)
         put(other)
         with pytest.raises(NetworkError, match="from holder: it refused: it is not here"):
-            await puller.mesh.pull(DIGEST, len(BLOB), [])
+            await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), []))
         assert other.mesh.traffic.total("bulk").sent == 0
 
 
@@ -204,7 +211,7 @@ async def test_a_holder_at_whose_address_another_node_answers_is_called(tmp_path
     async with lab(tmp_path) as world, proxy_to(1) as proxy:
         holder, _, puller = await at_its_address_answers_another(world, tmp_path, proxy)
         put(holder)
-        await puller.mesh.pull(DIGEST, len(BLOB), [])
+        await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), []))
         assert puller.store.path(DIGEST).read_bytes() == BLOB
 
 
@@ -214,11 +221,11 @@ async def test_a_cancelled_pull_is_taken_up_by_the_next_one(tmp_path: Path) -> N
         put(holder)
         under_way = asyncio.Event()
         pull = asyncio.create_task(
-            puller.mesh.pull(DIGEST, len(BLOB), [holder.id], lambda *_: under_way.set())
+            puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [holder.id], lambda *_: under_way.set()))
         )
         await under_way.wait()
         pull.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pull
-        await puller.mesh.pull(DIGEST, len(BLOB), [holder.id])
+        await puller.mesh.pull(PullRequest(DIGEST, len(BLOB), [holder.id]))
         assert puller.store.path(DIGEST).read_bytes() == BLOB

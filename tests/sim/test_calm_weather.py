@@ -36,10 +36,10 @@ def test_the_run_closes_with_an_evaluation_of_the_last_model_by_all():
     world.run()
     *_, before, last = chain(number(world, 1))
     assert (last.kind, last.then, last.model, last.trained) == ("evaluate", "end", before.model, 2)
-    assert [one.evaluation.total for one in last.evaluations] == [10] * 5
+    assert [one.evaluation.examples for one in last.evaluations] == [10] * 5
     for device in world.devices.values():
         end = news(device, events.RunEnded)[0]
-        assert (end.rounds, end.model, end.accuracy, end.loss) == (2, last.model, 0.8, 0.25)
+        assert (end.rounds, end.model, end.metrics) == (2, last.model, {"accuracy": 0.8, "loss": 0.25})
 
 
 def test_a_finished_run_started_again_still_knows_how_well_its_model_does():

@@ -3,6 +3,7 @@
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Aggregate
+from p2pfl.sim.carrier import FOREVER
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec, trainers
 
@@ -90,7 +91,7 @@ def test_repeating_what_everybody_knows_does_not_keep_the_others_waiting():
     for device in world.devices.values():
         work = device.work
         device.work = lambda effect, chance, device=device, work=work: (
-            None if device in hung and isinstance(effect, Aggregate) else work(effect, chance)
+            (FOREVER, None) if device in hung and isinstance(effect, Aggregate) else work(effect, chance)
         )
     hung.append(number(world, 1))
     began, before = world.now, len(chain(number(world, 2)))

@@ -11,24 +11,27 @@ from blake3 import blake3
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Train
+from p2pfl.core.effects import Evaluate, Train
 from p2pfl.errors import DataDirectoryError
 from p2pfl.learning import commands
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.runtime.work import Work
 from p2pfl.schema import file_bytes, header
 from p2pfl.spec import DataCard, LabelCount
 from p2pfl.store.blobs import BlobStore
-from p2pfl.store.partial import Watch
+from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 from tests.support.records import SCHEMA, SPEC, digest
 
 RUN, MODEL = digest("run"), digest("model")
 WAIT_SECONDS = 10.0
-TRAIN = Train(RUN, 3, SPEC, MODEL, 1)
+TRAIN = Train(TrainingJob(RUN, 3, SPEC, MODEL, 1))
+EVALUATE = Evaluate(EvaluationJob(RUN, 2, SPEC, MODEL, 0, 3))
 GOOD = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
 """A blob of `SCHEMA`: zeros."""
 PART = DataCard("digits", 40, (LabelCount("0", 30), LabelCount("1", 10)))
 BAD = b"no model"
 """What no check lets pass."""
+RESULT = TrainingResult(blake3(GOOD).hexdigest(), PART, 3, 0.5, 0.1)
 
 
 def on_disk(name: str) -> list[inputs.AnyInput]:
@@ -91,7 +94,7 @@ class Worker:
         self.is_stopped = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def job(*arguments: Any, digest: str = "") -> Any:
+        async def job(*arguments: Any) -> Any:
             self.calls.append(name)
             answer = self._answers.pop(0)
             if isinstance(answer, Exception):
@@ -116,29 +119,19 @@ class Puller:
         self.shows = True
         """Whether it shows what it brings; not where two pulls of one blob became one."""
 
-    async def pull(
-        self,
-        digest: str,
-        length: int,
-        sources: tuple[str, ...],
-        on_progress: Callable[[str, int, int], None] | None = None,
-        *,
-        durable: bool = True,
-        soon: bool = False,
-        watch: Watch | None = None,
-    ) -> None:
-        self.pulls.append((digest, length, sources))
-        if on_progress is not None:
-            on_progress(sources[0], length, length)
+    async def pull(self, request: PullRequest) -> None:
+        self.pulls.append((request.digest, request.length, tuple(request.sources)))
+        if request.on_progress is not None:
+            request.on_progress(request.sources[0], request.length, request.length)
         await self.may_bring.wait()
         if isinstance(self._data, Exception):
             raise self._data
-        if not self._store.has(digest):
+        if not self._store.has(request.digest):
             path = self._store.new_path()
             path.write_bytes(self._data)
-            self._store.adopt(path, digest, durable=durable)
-            if watch is not None and self.shows:
-                watch(0, self._data)
+            self._store.adopt(path, request.digest, durable=request.durable)
+            if request.watch is not None and self.shows:
+                request.watch(0, self._data)
 
 
 class Bench:
@@ -168,8 +161,8 @@ class Bench:
         return [path.name for path in self.store.new_path().parent.iterdir()]
 
 
-def trained(spec: Any, round_: int, model: Path, partition: int, path: Path, on_progress: Any) -> Any:
+def trained(job: TrainingJob, folder: Path, path: Path, on_progress: Any) -> TrainingResult:
     """A training that reports once and writes an update."""
     on_progress(commands.TrainJobProgress(0, 5, 10, 0.25))
     path.write_bytes(GOOD)
-    return commands.TrainDone(0, blake3(GOOD).hexdigest(), PART, 3, 0.5, 0.1)
+    return RESULT

@@ -18,10 +18,10 @@ from weakref import WeakValueDictionary
 from p2pfl.errors import BlobError, NetworkError, P2pflError, PeerError
 from p2pfl.net.bulk.connector import HolderUnreachableError
 from p2pfl.net.bulk.holders import Blame, Holder
-from p2pfl.net.bulk.request import PeerProgress, throttled
+from p2pfl.net.bulk.request import PeerProgress, PullRequest, throttled
 from p2pfl.net.bulk.transfer import HolderBusyError, Transfers
 from p2pfl.store.blobs import QUICK_BYTES, BlobStore
-from p2pfl.store.partial import PartialBlob, Watch
+from p2pfl.store.partial import PartialBlob
 from p2pfl.text import one_line
 
 logger = logging.getLogger(__name__)
@@ -69,37 +69,23 @@ class BlobPuller:
         self._blame = Blame()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def pull(
-        self,
-        digest: str,
-        length: int,
-        sources: Sequence[str],
-        on_progress: PeerProgress | None = None,
-        *,
-        durable: bool = True,
-        soon: bool = False,
-        watch: Watch | None = None,
-    ) -> None:
-        """Bring blob *digest* of *length* bytes into the store; at once when it is here already.
+    async def pull(self, request: PullRequest) -> None:
+        """Bring the requested blob into the store; return at once if it is there.
 
-        It is on disk then if it is to be *durable*, unless it was here before; if it is to be so *soon*, the
-        disk has begun with it.
-        *sources* are node ids, the likeliest first; then every other linked node is asked. Two pulls of one
-        blob become one. *on_progress* is told now and then from which node how many bytes are here; *watch*
-        is shown them.
+        It asks the sources of *request*, then every other linked node. Simultaneous pulls of one blob share
+        one transfer. A cancelled or failed pull is continued by the next one where it stopped.
 
         Raises:
             NetworkError: nobody who could be reached gave it.
             BlobError: everybody who could be reached gave something else.
             DataDirectoryError: this device's disk refused.
         """
-        lock = self._locks.setdefault(digest, asyncio.Lock())
+        lock = self._locks.setdefault(request.digest, asyncio.Lock())
         async with lock, self._slots:
-            if self._store.has(digest):
+            if self._store.has(request.digest):
                 return
-            target = partial(self._store.partial, digest, length, durable=durable, soon=soon, watch=watch)
-            hunt = _Hunt(target, self._transfers, self._blame, (digest, length), self._threads)
-            await hunt.run(lambda: self._holders(sources), throttled(on_progress))
+            hunt = _Hunt(request, self._store, self._transfers, self._blame, self._threads)
+            await hunt.run(lambda: self._holders(request.sources), throttled(request.on_progress))
 
 
 class _Hunt:
@@ -107,17 +93,24 @@ class _Hunt:
 
     def __init__(
         self,
-        target: Callable[[], PartialBlob],
+        request: PullRequest,
+        store: BlobStore,
         transfers: Transfers,
         blame: Blame,
-        blob: tuple[str, int],
         threads: Executor,
     ) -> None:
-        """Begin nothing yet; *target* opens, in a thread, what is here of the *blob* (digest and length)."""
-        self._target = target
+        """Begin nothing yet."""
+        self._digest, self._length = request.digest, request.length
+        self._target = partial(
+            store.partial,
+            request.digest,
+            request.length,
+            durable=request.durable,
+            soon=request.soon,
+            watch=request.watch,
+        )
         self._transfers = transfers
         self._blame = blame
-        self._digest, self._length = blob
         self._threads = threads
         self._sent_by: set[str] = set()
         """Whose bytes are in the partial blob."""

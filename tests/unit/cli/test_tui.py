@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from p2pfl.cli import load, programs, watching
+from p2pfl import programs
+from p2pfl.cli import load, watching
 from p2pfl.cli import tui as module
 from p2pfl.cli.tui import has_screen, run_tui
 from p2pfl.errors import UserError

@@ -7,7 +7,6 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -16,9 +15,10 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Evaluate, Fetch, ReadSchema, Train
 from p2pfl.errors import BlobError, DataDirectoryError, NetworkError, OutOfFilesError, TaskError, WorkerError
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.runtime import blobs
 from p2pfl.schema import file_bytes, header
-from p2pfl.store.partial import Watch
+from p2pfl.work import EvaluationJob, TrainingJob
 from tests.support.records import LAYOUT, SCHEMA, SPEC
 from tests.support.work import GOOD, MODEL, RUN, WAIT_SECONDS, Bench, on_disk
 
@@ -160,8 +160,10 @@ async def test_no_more_of_a_model_is_pulled_than_its_schema_takes(tmp_path: Path
     bench, name = Bench(tmp_path), blake3(GOOD).hexdigest()
     cancelled = asyncio.Event()
 
-    async def pull(digest: str, length: int, sources: Any, *, durable: bool, watch: Watch) -> None:
-        assert (digest, length, sources) == (name, len(GOOD), ("ben",))
+    async def pull(pull: PullRequest) -> None:
+        watch = pull.watch
+        assert watch is not None
+        assert (pull.digest, pull.length, pull.sources) == (name, len(GOOD), ("ben",))
         watch(0, b"of an attempt that broke off")
         for offset in range(0, LAYOUT.header_bytes + 7, 7):
             watch(offset, GOOD[offset : offset + 7])
@@ -236,8 +238,10 @@ async def test_a_model_found_damaged_when_the_worker_reads_it_is_lost_and_no_wor
     (tmp_path / name).write_bytes(GOOD[:-1] + b"\x01")
     for _ in range(2):  # evaluated and trained on at the same time: whoever comes second finds no file
         bench.forget()
-        asked = Train(RUN, 3, SPEC, name, 1) if effect == "train" else Evaluate(RUN, 2, SPEC, name, 0, 3)
-        bench.work.begin(asked)
+        if effect == "train":
+            bench.work.begin(Train(TrainingJob(RUN, 3, SPEC, name, 1)))
+        else:
+            bench.work.begin(Evaluate(EvaluationJob(RUN, 2, SPEC, name, 0, 3)))
         [lost] = await bench.host.outcome()
         assert isinstance(lost, inputs.BlobFailed)
         assert (lost.digest, lost.is_lost) == (name, True)
@@ -248,9 +252,9 @@ async def test_a_model_found_damaged_when_the_worker_reads_it_is_lost_and_no_wor
 async def test_work_that_failed_on_an_intact_model_has_failed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, TaskError("the loss is not finite"))
     name = bench.keep(GOOD)
-    bench.work.begin(Train(RUN, 3, SPEC, name, 1))
-    failed = inputs.WorkFailed("train", "the loss is not finite", 3, model=name)
-    assert await bench.host.outcome() == [failed]
+    train = Train(TrainingJob(RUN, 3, SPEC, name, 1))
+    bench.work.begin(train)
+    assert await bench.host.outcome() == [inputs.WorkFailed(train, "the loss is not finite")]
     assert bench.store.has(name)
 
 

@@ -13,6 +13,7 @@ from p2pfl.errors import BlobError, NetworkError
 from p2pfl.net.bulk.connector import HolderUnreachableError
 from p2pfl.net.bulk.holders import Holder
 from p2pfl.net.bulk.puller import BlobPuller
+from p2pfl.net.bulk.request import PullRequest
 from p2pfl.net.bulk.transfer import HolderBusyError, Progress
 from p2pfl.net.transport.addresses import Address
 from p2pfl.store.blobs import BlobStore
@@ -93,21 +94,21 @@ async def pull_from(
 
 async def test_a_blob_that_is_here_costs_nothing(store: BlobStore, pull_from) -> None:
     puller, transfers = pull_from({"ant": sends(BLOB)})
-    await puller.pull(DIGEST, len(BLOB), ["ant"])
-    await puller.pull(DIGEST, len(BLOB), ["ant"])
+    await puller.pull(PullRequest(DIGEST, len(BLOB), ["ant"]))
+    await puller.pull(PullRequest(DIGEST, len(BLOB), ["ant"]))
     assert transfers.asked == ["ant"]
 
 
 async def test_sources_are_asked_in_their_order_before_others(store: BlobStore, pull_from) -> None:
     away = refuses(NetworkError("away"), 99, sends(BLOB))
     puller, transfers = pull_from({"ant": sends(BLOB), "bee": away, "cat": away})
-    await puller.pull(DIGEST, len(BLOB), ["cat", "bee"])
+    await puller.pull(PullRequest(DIGEST, len(BLOB), ["cat", "bee"]))
     assert transfers.asked == ["cat", "bee", "ant"]
 
 
 async def test_half_a_transfer_goes_on_with_the_next_holder(store: BlobStore, pull_from) -> None:
     puller, transfers = pull_from({"ant": sends(BLOB, 600), "bee": sends(BLOB)})
-    await puller.pull(DIGEST, len(BLOB), ["ant", "bee"])
+    await puller.pull(PullRequest(DIGEST, len(BLOB), ["ant", "bee"]))
     assert transfers.asked == ["ant", "bee"]
     assert store.path(DIGEST).read_bytes() == BLOB
 
@@ -116,7 +117,7 @@ async def test_wrong_bytes_of_two_holders_are_blamed_on_none_and_pulled_apart(
     store: BlobStore, pull_from
 ) -> None:
     puller, transfers = pull_from({"liar": sends(WRONG, 600), "honest": sends(BLOB)})
-    await puller.pull(DIGEST, len(BLOB), ["liar", "honest"])
+    await puller.pull(PullRequest(DIGEST, len(BLOB), ["liar", "honest"]))
     assert store.path(DIGEST).read_bytes() == BLOB
     assert transfers.asked == ["liar", "honest", "liar", "honest"]
 
@@ -124,17 +125,17 @@ async def test_wrong_bytes_of_two_holders_are_blamed_on_none_and_pulled_apart(
 async def test_who_sent_wrong_bytes_alone_is_not_asked_again(store: BlobStore, pull_from) -> None:
     busy_once = refuses(HolderBusyError("later"), 1, sends(BLOB))
     puller, transfers = pull_from({"liar": sends(WRONG), "honest": busy_once})
-    await puller.pull(DIGEST, len(BLOB), ["liar", "honest"])
+    await puller.pull(PullRequest(DIGEST, len(BLOB), ["liar", "honest"]))
     assert transfers.asked == ["liar", "honest", "honest"]
 
 
 async def test_the_next_pull_does_not_ask_it_either_and_names_it(store: BlobStore, pull_from) -> None:
     puller, transfers = pull_from({"liar": sends(WRONG), "ant": refuses(ABSENT, 99, sends(BLOB))})
     with pytest.raises(NetworkError, match=r"liar gave wrong bytes: .*; from ant: it is not here"):
-        await puller.pull(DIGEST, len(BLOB), ["ant"])
+        await puller.pull(PullRequest(DIGEST, len(BLOB), ["ant"]))
     assert transfers.asked == ["ant", "liar"]
     with pytest.raises(NetworkError, match=r"liar gave wrong bytes: .*; from ant: it is not here"):
-        await puller.pull(DIGEST, len(BLOB), ["liar"])
+        await puller.pull(PullRequest(DIGEST, len(BLOB), ["liar"]))
     assert transfers.asked == ["ant", "liar", "ant"]
 
 
@@ -142,7 +143,7 @@ async def test_a_holder_that_was_not_reached_names_itself(store: BlobStore, pull
     away = refuses(HolderUnreachableError("ant cannot be dialled"), 99, sends(BLOB))
     puller, _ = pull_from({"ant": away})
     with pytest.raises(NetworkError, match=r"^no way to the bytes: ant cannot be dialled$"):
-        await puller.pull(DIGEST, len(BLOB), [])
+        await puller.pull(PullRequest(DIGEST, len(BLOB), []))
 
 
 async def test_who_never_had_the_blob_is_not_told_beside_a_holder_that_was_not_reached(
@@ -151,16 +152,16 @@ async def test_who_never_had_the_blob_is_not_told_beside_a_holder_that_was_not_r
     away = refuses(HolderUnreachableError("cat cannot be dialled"), 99, sends(BLOB))
     puller, _ = pull_from({"ant": refuses(ABSENT, 99, sends(BLOB)), "cat": away})
     with pytest.raises(NetworkError, match=r"^no way to the bytes: cat cannot be dialled$"):
-        await puller.pull(DIGEST, len(BLOB), [])
+        await puller.pull(PullRequest(DIGEST, len(BLOB), []))
 
 
 async def test_a_busy_holder_is_asked_again_an_absent_one_is_not(store: BlobStore, pull_from) -> None:
     puller, transfers = pull_from({"ant": refuses(NetworkError("it is not here"), 99, sends(BLOB))})
     with pytest.raises(NetworkError, match=f"blob {DIGEST[:12]} could not be had: from ant: it is not here"):
-        await puller.pull(DIGEST, len(BLOB), [])
+        await puller.pull(PullRequest(DIGEST, len(BLOB), []))
     assert transfers.asked == ["ant"]
     puller, transfers = pull_from({"ant": refuses(HolderBusyError("later"), 1, sends(BLOB))})
-    await puller.pull(DIGEST, len(BLOB), [])
+    await puller.pull(PullRequest(DIGEST, len(BLOB), []))
     assert transfers.asked == ["ant", "ant"]
 
 
@@ -169,14 +170,14 @@ async def test_only_wrong_bytes_everywhere_are_a_blob_error(store: BlobStore, pu
     with pytest.raises(
         BlobError, match=r"ant gave wrong bytes: .*other bytes.*; bee gave wrong bytes: .*other bytes"
     ):
-        await puller.pull(DIGEST, len(BLOB), [])
+        await puller.pull(PullRequest(DIGEST, len(BLOB), []))
     assert not store.has(DIGEST)
 
 
 async def test_without_any_holder_that_is_said(store: BlobStore, pull_from) -> None:
     puller, _ = pull_from({})
     with pytest.raises(NetworkError, match="no node that may have it is reachable"):
-        await puller.pull(DIGEST, len(BLOB), [])
+        await puller.pull(PullRequest(DIGEST, len(BLOB), []))
 
 
 async def test_pulls_at_a_time_are_bounded(store: BlobStore, pull_from) -> None:
@@ -184,7 +185,7 @@ async def test_pulls_at_a_time_are_bounded(store: BlobStore, pull_from) -> None:
     by_digest = {blake3(blob).hexdigest(): blob for blob in blobs}
     puller, transfers = pull_from({"ant": lambda partial: partial.write(by_digest[partial._target.name])})
     transfers.gate.clear()
-    pulls = [asyncio.create_task(puller.pull(digest, 10, [])) for digest in by_digest]
+    pulls = [asyncio.create_task(puller.pull(PullRequest(digest, 10, []))) for digest in by_digest]
     await until(lambda: transfers.running == 2)
     transfers.gate.set()
     await asyncio.gather(*pulls)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-from p2pfl.learning.process import PACKAGE_ROOT
+PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+"""The folder `p2pfl` was imported from: child processes run the same code, whatever folder this one was
+started in."""
 
 PYTHON = (sys.executable, "-P", "-m")
 """`-P`: a `random.py` in the folder a command was started from must not be imported."""

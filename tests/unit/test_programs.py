@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.cli.programs import PYTHON, apart, environment
+from p2pfl.programs import PYTHON, apart, environment
 from tests.support.source import ROOT
 
 
