@@ -436,7 +436,7 @@ class Running:
         match effect:
             case Train() | Evaluate():
                 if self.speculation.failed(failed) or effect.job.model != self.ledger.model:
-                    return  # of a head start
+                    return  # of a speculative training or evaluation
             case Aggregate():
                 if effect.job.ballot != self.aggregator.ballot:
                     return  # of a candidacy that was given up

@@ -88,7 +88,7 @@ class Speculation:
         return is_mine
 
     def hand_over(self, local_trainer: LocalTrainer) -> list[TrainProgress | Trained | Evaluated]:
-        """Let *trainee*, of the round that has just opened, have the work; return the results for it."""
+        """Let *local_trainer*, of the round that has just opened, have the work; return its results."""
         results, training = self._results, self._training
         local_trainer.evaluation_asked = self._evaluation
         if training is not None:
