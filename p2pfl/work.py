@@ -9,7 +9,42 @@ from __future__ import annotations
 import msgspec
 
 from p2pfl.messages import Ballot
-from p2pfl.spec import RunSpec
+from p2pfl.spec import DataCard, RunSpec
+
+
+class TrainingJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Train *model* on part *partition* of the data, for *round*."""
+
+    run: str
+    round: int
+    spec: RunSpec
+    model: str
+    partition: int
+
+
+class TrainingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The update is here as blob *digest*, not flushed."""
+
+    digest: str
+    part: DataCard
+    """The data it was trained on."""
+    steps: int
+    """Optimizer steps."""
+    loss: float
+    """Mean training loss over the last local epoch; finite."""
+    seconds: float
+    """From reading the model to the written update."""
+
+
+class EvaluationJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Evaluate *model*, that of *round*, on part *part* of *parts* of the held-out data."""
+
+    run: str
+    round: int
+    spec: RunSpec
+    model: str
+    part: int
+    parts: int
 
 
 class WeightedUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

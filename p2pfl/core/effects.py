@@ -17,7 +17,7 @@ from p2pfl.messages import Ballot, Commit, Evaluation, Genesis, Message, Record,
 from p2pfl.proofs import CastVote
 from p2pfl.schema import Layout
 from p2pfl.spec import RunSpec
-from p2pfl.work import AggregationJob
+from p2pfl.work import AggregationJob, EvaluationJob, TrainingJob
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -237,16 +237,12 @@ class Create(Effect, frozen=True):
 
 
 class Train(Effect, frozen=True):
-    """Train *model* on part *partition* of the data.
+    """Train a model that is here.
 
     Answered with `TrainProgress`, any number of times, then `Trained` or `WorkFailed`.
     """
 
-    run: str
-    round: int
-    spec: RunSpec
-    model: str
-    partition: int
+    job: TrainingJob
 
 
 class StopTraining(Effect, frozen=True):
@@ -254,23 +250,19 @@ class StopTraining(Effect, frozen=True):
 
 
 class Evaluate(Effect, frozen=True):
-    """Evaluate *model* on part *part* of *parts* of the held-out data.
+    """Evaluate a model that is here. Answered with `Evaluated` or `WorkFailed`."""
 
-    Answered with `Evaluated` or `WorkFailed`.
-    """
-
-    run: str
-    round: int
-    spec: RunSpec
-    model: str
-    part: int
-    parts: int
+    job: EvaluationJob
 
 
 class Aggregate(Effect, frozen=True):
     """Make a round's new model from updates that are here. Answered with `Aggregated` or `WorkFailed`."""
 
     job: AggregationJob
+
+
+WorkerEffect = Describe | Create | Train | Evaluate | Aggregate
+"""The effects that are jobs of the worker."""
 
 
 # --- people -------------------------------------------------------------------------------------------------
@@ -293,25 +285,12 @@ AnyEffect = (
     Send
     | SendRecords
     | Sever
-    | SaveGenesis
-    | SavePromise
-    | SaveAccepted
-    | SaveCommit
-    | SaveUpdate
-    | SaveReport
-    | SaveResumed
-    | SaveSeen
-    | SaveRefused
-    | SaveClosed
+    | Save
     | Fetch
     | ReadSchema
     | DeleteUnneededBlobs
-    | Describe
-    | Create
-    | Train
+    | WorkerEffect
     | StopTraining
-    | Evaluate
-    | Aggregate
     | Tell
     | Exit
 )

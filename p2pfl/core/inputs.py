@@ -6,11 +6,11 @@ from typing import Literal
 
 import msgspec
 
-from p2pfl.core.effects import Evaluate
-from p2pfl.messages import Ballot, Evaluation, Member, Message
+from p2pfl.core.effects import WorkerEffect
+from p2pfl.messages import Evaluation, Member, Message
 from p2pfl.schema import Layout, Schema
 from p2pfl.spec import DataCard, RunSpec
-from p2pfl.work import AggregationJob, AggregationResult
+from p2pfl.work import AggregationJob, AggregationResult, EvaluationJob, TrainingJob, TrainingResult
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -90,47 +90,26 @@ class Created(Input, frozen=True):
 
 
 class TrainProgress(Input, frozen=True):
-    """*done* of *total* batches for *round* are trained; the whole will take about *predicted* seconds."""
+    """*done* of *total* batches of *job* are trained; the whole will take about *predicted* seconds."""
 
-    run: str
-    round: int
+    job: TrainingJob
     done: int
     total: int
     predicted: float
 
 
 class Trained(Input, frozen=True):
-    """The training for *round* from *model* ended; the update is here as blob *digest*."""
+    """*job* has ended with *result*."""
 
-    run: str
-    round: int
-    model: str
-    digest: str
-    samples: int
-    steps: int
-    loss: float
-    seconds: float
+    job: TrainingJob
+    result: TrainingResult
 
 
 class Evaluated(Input, frozen=True):
-    """*model* was evaluated here, on part *part* of *parts* of the held-out data: the model of *round*."""
+    """*job* has ended: this is how its model does here."""
 
-    run: str
-    round: int
-    model: str
-    part: int
-    parts: int
+    job: EvaluationJob
     evaluation: Evaluation
-
-    def answers(self, effect: Evaluate) -> bool:
-        """Whether this is the answer to *effect*."""
-        return (self.run, self.round, self.model, self.part, self.parts) == (
-            effect.run,
-            effect.round,
-            effect.model,
-            effect.part,
-            effect.parts,
-        )
 
 
 class Aggregated(Input, frozen=True):
@@ -141,15 +120,15 @@ class Aggregated(Input, frozen=True):
 
 
 class WorkFailed(Input, frozen=True):
-    """A worker's job failed, after the driver's own retry; the other fields are the job's, if it has them."""
+    """The worker could not do what *effect* asks for, after the driver's own retry."""
 
-    job: Literal["describe", "create", "train", "evaluate", "aggregate"]
+    effect: WorkerEffect
     reason: str
-    round: int = 0
-    ballot: Ballot | None = None
-    model: str = ""
-    spec: RunSpec | None = None
-    """Of what could not be described."""
+
+    @property
+    def what(self) -> str:
+        """Return what it could not do, as a verb."""
+        return type(self.effect).__name__.lower()
 
 
 class Expect(Input, frozen=True):

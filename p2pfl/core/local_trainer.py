@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from p2pfl import events
 from p2pfl.core.context import Context, earliest
 from p2pfl.core.effects import Evaluate, SaveUpdate, StopTraining, Train
-from p2pfl.core.inputs import Trained, TrainProgress
+from p2pfl.core.inputs import TrainProgress
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.roster import entry_of, selection
 from p2pfl.messages import (
@@ -29,6 +29,7 @@ from p2pfl.messages import (
     UpdateEntry,
 )
 from p2pfl.spec import RunSpec
+from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 
 @dataclass
@@ -42,7 +43,7 @@ class LocalTrainer:
     update: UpdateEntry | None = None
     declined: str = ""
     evaluation: Evaluation | None = None
-    evaluation_asked: Evaluate | None = None
+    evaluation_asked: EvaluationJob | None = None
     """What the worker was asked for, or had begun with before the round opened (`p2pfl.core.speculation`)."""
     evaluation_failed: bool = False
     training: bool = False
@@ -92,9 +93,9 @@ class LocalTrainer:
             return
         training = training_of(ledger.run, round_, spec, ledger.model, ledger.roster, me)
         self.take_over(training)
-        self.ctx.do(training)
+        self.ctx.do(Train(training))
 
-    def take_over(self, training: Train) -> None:
+    def take_over(self, training: TrainingJob) -> None:
         """Take *training*, which begins now or began before the round opened, as this round's."""
         self.wanted = self.training = True
         self.ctx.tell(events.TrainingStarted(training.round, training.partition))
@@ -106,7 +107,7 @@ class LocalTrainer:
         self.evaluation_asked = evaluation_of(
             ledger.run, ledger.round, ledger.spec, ledger.model, ledger.roster, self.ctx.me
         )
-        self.ctx.do(self.evaluation_asked)
+        self.ctx.do(Evaluate(self.evaluation_asked))
 
     def lose_model(self) -> None:
         """Give up what the worker does with the parent, whose file is damaged, until `begin`."""
@@ -120,14 +121,14 @@ class LocalTrainer:
 
     def progressed(self, progress: TrainProgress) -> None:
         """Note how far the training is; it travels with the next Status."""
-        if self.training and progress.round == self.ledger.round + 1:
+        if self.training and progress.job.round == self.ledger.round + 1:
             self.progress = progress.done / max(1, progress.total)
             self.predicted = progress.predicted
 
-    def trained(self, result: Trained) -> None:
+    def trained(self, result: TrainingResult) -> None:
         """Make the update this member's one update of the round, and announce it."""
         round_, me = self.ledger.round + 1, self.ctx.me
-        digest, samples, steps = result.digest, result.samples, result.steps
+        digest, samples, steps = result.digest, result.part.examples, result.steps
         self.training, self.progress = False, 1.0
         self.update = UpdateEntry(
             me.node, me.journal, UpdateBlobs(digest), samples, steps, result.loss, result.seconds
@@ -261,16 +262,16 @@ class LocalTrainer:
 
 def training_of(
     run: str, round_: int, spec: RunSpec, parent: str, roster: Sequence[RosterEntry], me: Member
-) -> Train:
+) -> TrainingJob:
     """Return the training of *me*, a member of *roster*, for *round_* from the model *parent*."""
     entry = entry_of(roster, me.node)
     assert entry is not None
-    return Train(run, round_, spec, parent, entry.slot % spec.task.partitions)
+    return TrainingJob(run, round_, spec, parent, entry.slot % spec.task.partitions)
 
 
 def evaluation_of(
     run: str, round_: int, spec: RunSpec, model: str, roster: Sequence[RosterEntry], me: Member
-) -> Evaluate:
+) -> EvaluationJob:
     """Return the evaluation by *me*, a member of *roster*, of the *model* of *round_*."""
     part = next(place for place, entry in enumerate(roster) if entry.node == me.node)
-    return Evaluate(run, round_, spec, model, part, len(roster))
+    return EvaluationJob(run, round_, spec, model, part, len(roster))

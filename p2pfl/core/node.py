@@ -19,6 +19,7 @@ from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.continuing import Continuation
 from p2pfl.core.effects import (
     AnyEffect,
+    Create,
     Describe,
     Exit,
     ReadSchema,
@@ -289,13 +290,14 @@ class Node:
             self._lobby.schema_read(event)
 
     def _work_failed(self, event: inputs.WorkFailed) -> None:
-        if event.job not in ("describe", "create"):
-            if self._running is not None:
-                self._running.work_failed(event)
-        elif self._running is not None and event.spec in (None, self._running.ledger.spec):
+        running, effect = self._running, event.effect
+        if not isinstance(effect, Describe | Create):
+            if running is not None:
+                running.work_failed(event)
+        elif running is not None and (isinstance(effect, Create) or effect.spec == running.ledger.spec):
             self._fail(event.reason)
         else:
-            self._lobby.fail(event.reason, event.spec)
+            self._lobby.fail(event.reason, effect.spec if isinstance(effect, Describe) else None)
 
     def _fail(self, reason: str) -> None:
         self._ctx.tell(events.Notice("error", reason))

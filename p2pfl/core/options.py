@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from p2pfl.core.content import count_flaw, metrics_flaw, roles_flaw
-from p2pfl.core.inputs import Trained
 from p2pfl.core.lease import LeaderLease, LeaseStep, hear
 from p2pfl.messages import (
     Ballot,
@@ -22,6 +21,7 @@ from p2pfl.messages import (
 )
 from p2pfl.proofs import Verify, accepted_by
 from p2pfl.spec import Agreement, DataCard, RunSpec, misfit
+from p2pfl.work import TrainingJob
 
 Found = tuple[Ballot, Record]
 """A value named in a promise, with the ballot in which the acceptor accepted it."""
@@ -104,9 +104,9 @@ def by_node_id(nodes: Iterable[str]) -> list[str]:
     return sorted(nodes)
 
 
-def is_due(result: Trained, due: Due) -> bool:
-    """Whether *result* is an update for the open round, trained from its parent model."""
-    return (result.run, result.round, result.model) == due
+def is_due(job: TrainingJob, due: Due) -> bool:
+    """Whether *job* trains an update for the open round, from its parent model."""
+    return (job.run, job.round, job.model) == due
 
 
 def is_here(says: str, run: str, is_begun: bool) -> bool:
@@ -139,8 +139,8 @@ class Policy(msgspec.Struct, frozen=True):
     """Members whose signatures prove that they accepted a commit."""
     current: Callable[[int, int], bool] = is_no_older
     """Whether a journal has forgotten no votes: it shows no lower number than before."""
-    fits: Callable[[Trained, Due], bool] = is_due
-    """Whether a training result belongs to the open round; a stopped training may still deliver one."""
+    fits: Callable[[TrainingJob, Due], bool] = is_due
+    """Whether a training belongs to the open round; a stopped one may still deliver a result."""
     takes_part: Callable[[str, str, bool], bool] = is_here
     """Whether a linked member takes part; a link alone does not show that."""
     lease: Callable[[LeaderLease | None, Ballot, LeaseStep, float], LeaderLease] = hear

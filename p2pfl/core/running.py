@@ -9,6 +9,7 @@ answered with the records that decided it, messages of a later one make this nod
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import assert_never
 
 from p2pfl import events
 from p2pfl.core import inputs
@@ -17,7 +18,7 @@ from p2pfl.core.aggregator import Aggregator, Candidacy
 from p2pfl.core.catch_up import CatchUp, RoundMessage
 from p2pfl.core.context import Context, earliest
 from p2pfl.core.control import ENDED_NOW, ControlRequests
-from p2pfl.core.effects import Exit, Fetch, SendRecords
+from p2pfl.core.effects import Aggregate, Create, Describe, Evaluate, Exit, Fetch, SendRecords, Train
 from p2pfl.core.lease import LeaseStep
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
@@ -408,41 +409,47 @@ class Running:
         """Take the worker's update if it is still of use."""
         ledger = self.ledger
         due = (ledger.run, ledger.round + 1, ledger.model)
-        if result.round > due[1]:
+        if result.job.round > due[1]:
             self.speculation.take(result)
-        elif self.local_trainer.training and self.ctx.policy.fits(result, due):
-            self.local_trainer.trained(result)
+        elif self.local_trainer.training and self.ctx.policy.fits(result.job, due):
+            self.local_trainer.trained(result.result)
 
     def progressed(self, progress: inputs.TrainProgress) -> None:
         """Note how far this member's training is."""
-        if progress.round > self.ledger.round + 1:
+        if progress.job.round > self.ledger.round + 1:
             self.speculation.take(progress)
         else:
             self.local_trainer.progressed(progress)
 
     def evaluated(self, result: inputs.Evaluated) -> None:
         """Take the worker's evaluation if it is of the last model, or of one that is proposed."""
-        asked = self.local_trainer.evaluation_asked
-        if asked is not None and result.answers(asked):
+        if result.job == self.local_trainer.evaluation_asked:
             self.local_trainer.evaluated(result.evaluation)
         else:
             self.speculation.take(result)
 
     def work_failed(self, failed: inputs.WorkFailed) -> None:
         """Go on without what the worker could not do, saying so."""
-        if failed.job != "aggregate" and self.speculation.failed(failed):
-            return
-        if failed.model not in ("", self.ledger.model):
-            return  # of a head start that came to nothing
-        if failed.job == "aggregate" and failed.ballot != self.aggregator.ballot:
-            return  # of a candidacy that was given up
-        self.ctx.warn(f"the worker could not {failed.job}: {failed.reason}")
-        if failed.job == "train" and failed.round == self.ledger.round + 1:
-            self.local_trainer.decline(f"its training failed: {failed.reason}"[:300])
-        elif failed.job == "evaluate" and failed.round == self.ledger.round:
-            self.local_trainer.fail_evaluation()
-        elif failed.job == "aggregate":
-            self.aggregator.give_up(f"its worker could not aggregate: {failed.reason}"[:300])
+        effect = failed.effect
+        match effect:
+            case Train() | Evaluate():
+                if self.speculation.failed(failed) or effect.job.model != self.ledger.model:
+                    return  # of a speculative training or evaluation
+            case Aggregate():
+                if effect.job.ballot != self.aggregator.ballot:
+                    return  # of a candidacy that was given up
+            case Describe() | Create():
+                return  # the node's affair
+            case _:
+                assert_never(effect)
+        self.ctx.warn(f"the worker could not {failed.what}: {failed.reason}")
+        match effect:
+            case Train() if effect.job.round == self.ledger.round + 1:
+                self.local_trainer.decline(f"its training failed: {failed.reason}"[:300])
+            case Evaluate() if effect.job.round == self.ledger.round:
+                self.local_trainer.fail_evaluation()
+            case Aggregate():
+                self.aggregator.give_up(f"its worker could not aggregate: {failed.reason}"[:300])
 
     # --- time -----------------------------------------------------------------------------------------------
 

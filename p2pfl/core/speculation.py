@@ -17,6 +17,7 @@ from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer, evaluation_of, training_of
 from p2pfl.core.roster import contains, selection
 from p2pfl.messages import Record
+from p2pfl.work import EvaluationJob, TrainingJob
 
 
 @dataclass
@@ -27,8 +28,8 @@ class Speculation:
     ledger: Ledger
     record: Record | None = None
     """The proposal that is worked on; None while there is none."""
-    _evaluate: Evaluate | None = None
-    _train: Train | None = None
+    _evaluation: EvaluationJob | None = None
+    _training: TrainingJob | None = None
     """What the worker was asked for."""
     _results: list[TrainProgress | Trained | Evaluated] = field(default_factory=list)
     """What it has answered so far; of progress the last word."""
@@ -43,32 +44,34 @@ class Speculation:
             return
         self.record = record
         spec, round_ = self.ledger.spec, record.round + 1
-        self._evaluate = evaluation_of(record.run, record.round, spec, record.model, record.roster, me)
-        self.ctx.do(self._evaluate)
+        self._evaluation = evaluation_of(record.run, record.round, spec, record.model, record.roster, me)
+        self.ctx.do(Evaluate(self._evaluation))
         trains = record.trained < max(record.rounds, self.ledger.wanted_rounds)
         if trains and me.node in selection(record.run, round_, record.roster, spec.participation.sample):
-            self._train = training_of(record.run, round_, spec, record.model, record.roster, me)
-            self.ctx.do(self._train)
+            self._training = training_of(record.run, round_, spec, record.model, record.roster, me)
+            self.ctx.do(Train(self._training))
 
     def drop(self) -> None:
         """Give the work up."""
         if self.is_training:
             self.ctx.do(StopTraining())
-        self.record, self._evaluate, self._train = None, None, None
+        self.record, self._evaluation, self._training = None, None, None
         self._results = []
 
     @property
     def is_training(self) -> bool:
         """Whether the worker trains for it."""
-        return self._train is not None and not any(isinstance(one, Trained) for one in self._results)
+        return self._training is not None and not any(isinstance(one, Trained) for one in self._results)
 
     def take(self, result: TrainProgress | Trained | Evaluated) -> None:
         """Keep a result of the worker if it is of this work."""
         if isinstance(result, Evaluated):
-            if self._evaluate is not None and result.answers(self._evaluate):
+            if result.job == self._evaluation:
                 self._results.append(result)
-        elif self._train is not None and (result.run, result.round) == (self._train.run, self._train.round):
-            if isinstance(result, Trained) and not self.ctx.policy.fits(result, due(self._train)):
+        elif self._training is not None and (
+            (result.job.run, result.job.round) == (self._training.run, self._training.round)
+        ):
+            if isinstance(result, Trained) and not self.ctx.policy.fits(result.job, due(self._training)):
                 return
             self._results = [one for one in self._results if not isinstance(one, TrainProgress)]
             self._results.append(result)
@@ -78,26 +81,26 @@ class Speculation:
 
         Return whether it was this work.
         """
-        asked = self._train if failed.job == "train" else self._evaluate
-        is_mine = asked is not None and (failed.round, failed.model) == (asked.round, asked.model)
+        effect = failed.effect
+        is_mine = isinstance(effect, Train | Evaluate) and effect.job in (self._training, self._evaluation)
         if is_mine:
             self.drop()
         return is_mine
 
     def hand_over(self, local_trainer: LocalTrainer) -> list[TrainProgress | Trained | Evaluated]:
-        """Let *trainee*, of the round that has just opened, have the work; return the results for it."""
-        results, training = self._results, self._train
-        local_trainer.evaluation_asked = self._evaluate
+        """Let *local_trainer*, of the round that has just opened, have the work; return its results."""
+        results, training = self._results, self._training
+        local_trainer.evaluation_asked = self._evaluation
         if training is not None:
             local_trainer.take_over(training)
-        self.record, self._evaluate, self._train, self._results = None, None, None, []
+        self.record, self._evaluation, self._training, self._results = None, None, None, []
         return results
 
     def pinned(self) -> set[str]:
         """Return the update that waits for the commit."""
-        return {one.digest for one in self._results if isinstance(one, Trained)}
+        return {one.result.digest for one in self._results if isinstance(one, Trained)}
 
 
-def due(training: Train) -> tuple[str, int, str]:
+def due(training: TrainingJob) -> tuple[str, int, str]:
     """Return what an update of *training* is for, as `Policy.fits` compares it."""
     return training.run, training.round, training.model

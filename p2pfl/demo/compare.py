@@ -18,10 +18,12 @@ from p2pfl.demo.screen import Screen, draw_local_only
 from p2pfl.learning.commands import TrainJobProgress
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.process import Worker, WorkerSettings
+from p2pfl.messages import Evaluation
 from p2pfl.spec import RunSpec, with_options
+from p2pfl.work import EvaluationJob, TrainingJob
 
-INITIAL = "initial"
-"""File name of the model that every local-only training begins with."""
+NEW = "new"
+"""Name of a model's file until its digest is known."""
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -83,11 +85,12 @@ async def compare(
     try:
         with tempfile.TemporaryDirectory(prefix="p2pfl-compare-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            federated = await worker.evaluate(spec, journal.model, 0, 1)
-            await worker.create(spec, folder / INITIAL)
+            federated = await _evaluate(worker, spec, journal.model)
+            initial = folder / await worker.create(spec, folder / NEW)
+            (folder / NEW).rename(initial)
             for member, slot in journal.slots.items():
                 partition = slot % spec.task.partitions
-                models.append(await _train_local_only(worker, spec, member, partition, folder, on_progress))
+                models.append(await _train_local_only(worker, spec, member, partition, initial, on_progress))
                 on_model(models[-1])
     finally:
         await worker.close()
@@ -100,20 +103,26 @@ async def _train_local_only(
     spec: RunSpec,
     name: str,
     partition: int,
-    folder: Path,
+    initial: Path,
     on_progress: Callable[[str, float], None],
 ) -> LocalOnlyModel:
-    """Train the initial model in *folder* on one *partition* and evaluate the result."""
+    """Train the model at *initial* on one *partition* and evaluate the result."""
 
     def report(progress: TrainJobProgress) -> None:
         on_progress(name, progress.done / max(1, progress.total))
 
     on_progress(name, 0.0)
-    trained = folder / "trained"
-    training = await worker.train(spec, 1, folder / INITIAL, partition, trained, report)
-    assert training is not None, "nobody stops it"
-    evaluated = await worker.evaluate(spec, trained, 0, 1)
+    job = TrainingJob("", 1, spec, initial.name, partition)
+    training = await worker.train(job, initial.parent, initial.with_name(NEW), report)
+    assert training is not None, "no caller stops it"
+    trained = initial.with_name(NEW).rename(initial.with_name(training.digest))
+    evaluated = await _evaluate(worker, spec, trained)
     return LocalOnlyModel(name, training.part.examples, evaluated.sums["accuracy"] / evaluated.examples)
+
+
+async def _evaluate(worker: Worker, spec: RunSpec, model: Path) -> Evaluation:
+    """Evaluate the *model*, whose file has its digest for a name, on the whole test split."""
+    return await worker.evaluate(EvaluationJob("", 1, spec, model.name, 0, 1), model.parent)
 
 
 class ComparisonTask:

@@ -24,7 +24,7 @@ from p2pfl.errors import BlobError
 from p2pfl.learning.strategies import integers
 from p2pfl.learning.strategies.elementwise import Elementwise, weighted_mean
 from p2pfl.learning.strategies.registry import strategy_of
-from p2pfl.learning.weights import ModelFile, bytes_of, open_blob, runs, write
+from p2pfl.learning.weights import ModelFile, bytes_of, runs, write
 from p2pfl.schema import Schema, first_difference, header
 from p2pfl.work import (
     AggregatedModel,
@@ -53,20 +53,19 @@ class _UnreadableError(Exception):
         self.digest = digest
 
 
-def aggregate(job: AggregationJob, folders: Sequence[Path], path: Path) -> AggregationResult:
-    """Do *job*, whose blobs are in *folders*; write the new model to *path*, not flushed.
+def aggregate(job: AggregationJob, folder: Path, path: Path) -> AggregationResult:
+    """Do *job*, whose blobs are in *folder*; write the new model to *path*, not flushed.
 
-    A blob may be moved from a folder to a later one at any time. There is no file at *path* unless the result
-    is an `AggregatedModel`.
+    There is no file at *path* unless the result is an `AggregatedModel`.
 
     Raises:
         BlobError: the parent cannot be read, or integers cannot be averaged over so many samples.
         WorkerError: the disk refuses the new file.
     """
     with ExitStack() as opened:
-        parent = opened.enter_context(_Parent(job.parent, folders))
+        parent = opened.enter_context(_Parent(folder / job.parent))
         try:
-            updates = [opened.enter_context(_Update(one, folders)) for one in job.updates]
+            updates = [opened.enter_context(_Update(one, folder)) for one in job.updates]
             schema = _common_schema(updates)
             pieces = _Pieces(strategy_of(job.spec), updates, parent, schema)
             return AggregatedModel(write(path, schema, pieces, durable=False))
@@ -81,11 +80,11 @@ def aggregate(job: AggregationJob, folders: Sequence[Path], path: Path) -> Aggre
 class _Update:
     """The open file of an update."""
 
-    def __init__(self, update: WeightedUpdate, folders: Sequence[Path]) -> None:
+    def __init__(self, update: WeightedUpdate, folder: Path) -> None:
         self.digest = update.digest
         self.samples = update.samples
         try:
-            self._file = open_blob(folders, update.digest)
+            self._file = ModelFile(folder / update.digest)
         except BlobError as error:
             raise _UnreadableError(update.digest, str(error)) from error
         self.schema = self._file.schema
@@ -289,9 +288,8 @@ class _Integers:
 class _Parent:
     """The model the updates were trained from, opened when it is first looked at."""
 
-    def __init__(self, digest: str, folders: Sequence[Path]) -> None:
-        self._digest = digest
-        self._folders = folders
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._file: ModelFile | None = None
 
     def __enter__(self) -> _Parent:
@@ -308,7 +306,7 @@ class _Parent:
             BlobError: the parent cannot be read.
         """
         if self._file is None:
-            self._file = open_blob(self._folders, self._digest)
+            self._file = ModelFile(self._path)
         self._file.fill_from(offset, raw)
 
     def take_over(self, piece: Tensor, offset: int) -> None:

@@ -13,9 +13,10 @@ from typing import Literal
 import msgspec
 
 from p2pfl.errors import WorkerError
+from p2pfl.messages import Evaluation
 from p2pfl.schema import Schema
 from p2pfl.spec import DataCard, RunSpec
-from p2pfl.work import AggregationJob, AggregationResult
+from p2pfl.work import AggregationJob, AggregationResult, EvaluationJob, TrainingJob, TrainingResult
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Of a frame's body. The longest is a `DescribeDone`: the schema of a model with 10,000 tensors takes about 1
@@ -51,49 +52,43 @@ class CreateJob(_Struct, frozen=True, tag="create"):
     path: str
 
 
-class TrainJob(_Struct, frozen=True, tag="train"):
-    """Train the model of *model_path* on one partition, as `spec.training` says; write the update to *path*.
+class RunTraining(_Struct, frozen=True, tag="train"):
+    """Do *job* and write the update to *path*.
 
-    Answered with any number of `TrainJobProgress`, then `TrainDone`, or `JobStopped`.
+    Answered with any number of `TrainJobProgress`, then `TrainingDone`, or `JobStopped`.
     """
 
-    spec: RunSpec
-    round: int
-    model_path: str
-    partition: int
+    job: TrainingJob
+    folder: str
+    """Where blobs lie, in files named by their digests."""
     path: str
-    digest: str = ""
-    """Of the model's bytes; one that has others fails. Empty: not looked at."""
 
 
-class EvaluateJob(_Struct, frozen=True, tag="evaluate"):
-    """Evaluate a model on part *part* of *parts* of the test split. Answered with `EvaluateDone`."""
+class RunEvaluation(_Struct, frozen=True, tag="evaluate"):
+    """Do *job*. Answered with `EvaluationDone`."""
 
-    spec: RunSpec
-    model_path: str
-    part: int
-    parts: int
-    digest: str = ""
-    """As of `TrainJob`."""
+    job: EvaluationJob
+    folder: str
+    """As of `RunTraining`."""
 
 
 class RunAggregation(_Struct, frozen=True, tag="aggregate"):
     """Do *job* and write the new model to *path*. Answered with `AggregationDone`."""
 
     job: AggregationJob
-    folders: tuple[str, ...]
-    """Where blobs lie, in files named by their digests. One may be moved to a later folder at any time."""
+    folder: str
+    """As of `RunTraining`."""
     path: str
 
 
 class StopJob(_Struct, frozen=True, tag="stop"):
-    """End the `TrainJob` of this id between two batches, or before it begins.
+    """End the `RunTraining` of this id between two batches, or before it begins.
 
     It is answered with `JobStopped`; one that is finished already stays so.
     """
 
 
-Command = DescribeJob | CreateJob | TrainJob | EvaluateJob | RunAggregation | StopJob
+Command = DescribeJob | CreateJob | RunTraining | RunEvaluation | RunAggregation | StopJob
 """Every command there is."""
 
 
@@ -127,26 +122,17 @@ class TrainJobProgress(_Struct, frozen=True, tag="progress"):
     predicted: float
 
 
-class TrainDone(_Struct, frozen=True, tag="trained"):
+class TrainingDone(_Struct, frozen=True, tag="trained"):
     """The update is in the file given, not flushed to disk."""
 
-    digest: str
-    part: DataCard
-    """The data it was trained on."""
-    steps: int
-    """Optimizer steps."""
-    loss: float
-    """Mean training loss over the last local epoch; finite."""
-    seconds: float
-    """From reading the model to the written update."""
+    result: TrainingResult
 
 
-class EvaluateDone(_Struct, frozen=True, tag="evaluated"):
+class EvaluationDone(_Struct, frozen=True, tag="evaluated"):
     """How the model did."""
 
-    examples: int
-    sums: dict[str, float]
-    """By metric, sorted; see `p2pfl.messages.Evaluation`. A loss beyond all numbers is 1e300."""
+    result: Evaluation
+    """A loss beyond all numbers is 1e300."""
 
 
 class AggregationDone(_Struct, frozen=True, tag="aggregated"):
@@ -177,8 +163,8 @@ Answer = (
     DescribeDone
     | CreateDone
     | TrainJobProgress
-    | TrainDone
-    | EvaluateDone
+    | TrainingDone
+    | EvaluationDone
     | AggregationDone
     | JobStopped
     | JobFailed

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,9 @@ from p2pfl.learning import commands, partition, training, weights
 from p2pfl.learning.aggregation import aggregate
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.task import Data, Task, load_task
+from p2pfl.messages import Evaluation
 from p2pfl.spec import DataCard, LabelCount, RunSpec, task_name
+from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 PROGRESS_SECONDS = 0.25
 """Between two reports of progress: a screen shows no more, and each costs a wake-up of the node."""
@@ -72,14 +75,16 @@ class Jobs:
                 return self._describe(command)
             case commands.CreateJob():
                 return self._create(command)
-            case commands.TrainJob():
+            case commands.RunTraining():
                 return self._train(command, pacer)
-            case commands.EvaluateJob():
+            case commands.RunEvaluation():
                 return self._evaluate(command)
             case commands.RunAggregation():
                 return self._aggregate(command)
             case commands.StopJob():
                 raise WorkerError("A Stop is not carried out as a job.")
+            case _:
+                assert_never(command)
 
     # --- jobs -----------------------------------------------------------------------------------------------
 
@@ -105,47 +110,49 @@ class Jobs:
                 )
         return commands.CreateDone(command.id, weights.save(Path(command.path), module))
 
-    def _train(self, command: commands.TrainJob, pacer: _Pacer) -> commands.TrainDone:
-        spec = command.spec
+    def _train(self, command: commands.RunTraining, pacer: _Pacer) -> commands.TrainingDone:
+        job, spec = command.job, command.job.spec
         started = time.monotonic()
-        part = self._part(spec, command.partition)
-        module = self._loaded(command)
+        part = self._part(spec, job.partition)
+        module = self._loaded(job, command.folder)
         self._holds = None  # not for long
         steps, loss = training.train(
             module,
             part,
             spec.training,
             epochs=spec.training.epochs,
-            seed=training.derive_seed("train", spec.seed, command.round, command.partition),
+            seed=training.derive_seed("train", spec.seed, job.round, job.partition),
             after_batch=pacer,
         )
         digest = weights.save(Path(command.path), module, durable=False)
         weights.release(module)  # it lies idle until the next model comes
-        return commands.TrainDone(
-            command.id,
+        result = TrainingResult(
             digest=digest,
             part=_card(spec, self._load(spec)[1], part.y[part.rows]),
             steps=steps,
             loss=loss,
             seconds=time.monotonic() - started,
         )
+        return commands.TrainingDone(command.id, result)
 
-    def _evaluate(self, command: commands.EvaluateJob) -> commands.EvaluateDone:
-        data = self._load(command.spec)[1]
+    def _evaluate(self, command: commands.RunEvaluation) -> commands.EvaluationDone:
+        job = command.job
+        data = self._load(job.spec)[1]
         # Every parts-th sample: also of a test split sorted by label each part gets all of them.
-        y = data.test_y[command.part :: command.parts]
+        y = data.test_y[job.part :: job.parts]
         if not len(y):
             raise TaskError(
-                f"The test split has {len(data.test_y)} samples, too few for {command.parts} members."
+                f"The test split has {len(data.test_y)} samples, too few for {job.parts} members."
             )
-        module = self._loaded(command)
-        x = data.test_x[command.part :: command.parts]
-        return commands.EvaluateDone(command.id, len(y), training.evaluate(module, x, y, data.scaling))
+        module = self._loaded(job, command.folder)
+        x = data.test_x[job.part :: job.parts]
+        sums = training.evaluate(module, x, y, data.scaling)
+        return commands.EvaluationDone(command.id, Evaluation(len(y), sums))
 
     @staticmethod
     def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
-        folders = tuple(map(Path, command.folders))
-        return commands.AggregationDone(command.id, aggregate(command.job, folders, Path(command.path)))
+        result = aggregate(command.job, Path(command.folder), Path(command.path))
+        return commands.AggregationDone(command.id, result)
 
     # --- what is kept between jobs --------------------------------------------------------------------------
 
@@ -174,13 +181,13 @@ class Jobs:
             self._holds = None
         return self._module[1]
 
-    def _loaded(self, command: commands.TrainJob | commands.EvaluateJob) -> nn.Module:
-        """Return a module with the model of *command*: a round's parent is evaluated, and then trained on.
+    def _loaded(self, job: TrainingJob | EvaluationJob, folder: str) -> nn.Module:
+        """Return a module with the model of *job*: a round's parent is evaluated, and then trained on.
 
         Raises:
             BlobError: it is no canonical model file, not of this model, or damaged.
         """
-        path, module = Path(command.model_path), self._reused(command.spec)
+        path, module = Path(folder, job.model), self._reused(job.spec)
         try:
             status = path.stat()
         except OSError as error:
@@ -188,7 +195,7 @@ class Jobs:
         file = (status.st_dev, status.st_ino, status.st_mtime_ns)
         if self._holds != file:
             self._holds = None
-            weights.load_into(path, module, command.digest)
+            weights.load_into(path, module, job.model)
             self._holds = file
         return module
 

@@ -30,9 +30,10 @@ from p2pfl.learning import commands
 from p2pfl.learning.commands import Answer, Command, TrainJobProgress
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.watchdog import SILENT_TICKS, Stall, Watchdog
+from p2pfl.messages import Evaluation
 from p2pfl.programs import PYTHON, apart, environment
 from p2pfl.spec import RunSpec
-from p2pfl.work import AggregationJob, AggregationResult
+from p2pfl.work import AggregationJob, AggregationResult, EvaluationJob, TrainingJob, TrainingResult
 
 logger = logging.getLogger(__name__)
 
@@ -211,57 +212,31 @@ class Worker:
         ).digest
 
     async def train(
-        self,
-        spec: RunSpec,
-        round: int,  # noqa: A002  the word of the vocabulary
-        model_path: Path,
-        partition: int,
-        path: Path,
-        on_progress: OnProgress | None = None,
-        *,
-        digest: str = "",
-    ) -> commands.TrainDone | None:
-        """Train the model in *model_path* on one partition and write the update to *path*, not flushed.
+        self, job: TrainingJob, folder: Path, path: Path, on_progress: OnProgress | None = None
+    ) -> TrainingResult | None:
+        """Do *job*, whose blob is in *folder*, and write the update to *path*, not flushed.
 
-        The model must have the *digest*, if one is given. Return None when `stop_training` ended it;
-        cancelling the call ends the training too.
+        Return None when `stop_training` ended it; cancelling the call ends the training too.
         """
-        command = commands.TrainJob(
-            next(self._ids),
-            spec,
-            round,
-            str(model_path),
-            partition,
-            str(path),
-            digest,
-        )
-        return await self._do_stoppable(command, commands.TrainDone, on_progress)
+        command = commands.RunTraining(next(self._ids), job, str(folder), str(path))
+        done = await self._do_stoppable(command, commands.TrainingDone, on_progress)
+        return done.result if done is not None else None
 
-    async def evaluate(
-        self,
-        spec: RunSpec,
-        model_path: Path,
-        part: int,
-        parts: int,
-        *,
-        digest: str = "",
-    ) -> commands.EvaluateDone:
-        """Evaluate the model in *model_path*, see `train`, on part *part* of *parts* of the test split."""
-        command = commands.EvaluateJob(next(self._ids), spec, str(model_path), part, parts, digest)
-        return await self._do(command, commands.EvaluateDone)
+    async def evaluate(self, job: EvaluationJob, folder: Path) -> Evaluation:
+        """Do *job*, whose blob is in *folder*."""
+        command = commands.RunEvaluation(next(self._ids), job, str(folder))
+        return (await self._do(command, commands.EvaluationDone)).result
 
-    async def aggregate(
-        self, job: AggregationJob, folders: tuple[Path, ...], path: Path
-    ) -> AggregationResult:
-        """Do *job*, whose blobs are in *folders*; write the new model to *path*, not flushed."""
-        command = commands.RunAggregation(next(self._ids), job, tuple(map(str, folders)), str(path))
+    async def aggregate(self, job: AggregationJob, folder: Path, path: Path) -> AggregationResult:
+        """Do *job*, whose blobs are in *folder*; write the new model to *path*, not flushed."""
+        command = commands.RunAggregation(next(self._ids), job, str(folder), str(path))
         return (await self._do(command, commands.AggregationDone)).result
 
     def stop_training(self) -> None:
         """End every training under way or queued, between two batches; their calls return None."""
         if self._life is not None:
             for job in self._life.jobs.values():
-                if isinstance(job.command, commands.TrainJob):
+                if isinstance(job.command, commands.RunTraining):
                     self._life.send(commands.StopJob(job.command.id))
 
     async def _do_stoppable(
@@ -299,9 +274,9 @@ class Worker:
             arguments.append("--download")
         if settings.pace:
             arguments.append(f"--pace={settings.pace}")
-        # Ctrl-C in the node's terminal is the node's to answer: the worker gets a session (Windows: a group)
-        # of its own. The end of its standard input, not a signal, ends it.
         try:
+            # Ctrl-C in the node's terminal is the node's to answer: the end of its standard input, not a
+            # signal, ends the worker.
             process = await asyncio.create_subprocess_exec(
                 *settings.program,
                 *arguments,

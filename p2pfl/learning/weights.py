@@ -10,13 +10,12 @@ as memory of this process, which is one more model.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import accumulate, groupby
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import torch
 from blake3 import blake3
@@ -100,18 +99,12 @@ def save(path: Path, module: nn.Module, *, durable: bool = True) -> str:
     return write(path, schema, (state[spec.name] for spec in schema), durable=durable)
 
 
-def _open_to_overwrite(path: Path) -> BinaryIO:
-    """Open *path* to write from its start, without truncating an existing file."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "wb")
-
-
 def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool = True) -> str:
     """Write a model file of *schema* to *path*; return its BLAKE3 digest in hex.
 
     *pieces*, flattened and concatenated, are the tensors in the order of the schema. A tensor may be several
     pieces, so the caller does not need to hold a converted copy of all of it. If *durable*, the file is
-    flushed to disk before this function returns; the caller renames it and flushes the folder. An existing
-    file at *path* is overwritten in place, which is cheaper than a new file.
+    flushed to disk before this function returns; the caller renames it and flushes the folder.
 
     Raises:
         WorkerError: the file cannot be written.
@@ -119,7 +112,7 @@ def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool
     first = header(schema)
     digest = blake3(first)
     try:
-        with _open_to_overwrite(path) as file:
+        with path.open("wb") as file:
             file.write(first)
             for piece in pieces:
                 raw = bytes_of(piece)
@@ -129,8 +122,6 @@ def write(path: Path, schema: Schema, pieces: Iterable[Tensor], *, durable: bool
                     file.write(view)
             assert file.tell() == file_bytes(schema)
             file.flush()
-            if os.fstat(file.fileno()).st_size != file.tell():
-                file.truncate()
             if durable:
                 os.fsync(file.fileno())
     except OSError as error:
@@ -159,21 +150,6 @@ def load_into(path: Path, module: nn.Module, digest: str = "") -> None:
             file.read_into(value.detach())
         if digest and file.digest() != digest:
             raise BlobError(f"The model file {path} is damaged: its digest differs from its name.")
-
-
-def open_blob(folders: Sequence[Path], digest: str, *, is_hashed: bool = False) -> ModelFile:
-    """Open the model file named *digest* in the first of *folders* that has it.
-
-    A file may be moved from a folder to a later one meanwhile.
-
-    Raises:
-        BlobError: none has it, or it is no canonical model file.
-    """
-    *others, last = folders
-    for folder in others:
-        with suppress(BlobError):
-            return ModelFile(folder / digest, is_hashed=is_hashed)
-    return ModelFile(last / digest, is_hashed=is_hashed)
 
 
 def release(module: nn.Module) -> None:

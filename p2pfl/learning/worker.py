@@ -117,7 +117,7 @@ class PacedDoer:
         is_stopped: Callable[[], bool],
     ) -> Answer:
         """Carry out *command*; a training reports progress as if it took all that time."""
-        if not isinstance(command, commands.TrainJob):
+        if not isinstance(command, commands.RunTraining):
             return self._doer.do(command, report, is_stopped)
         began, total = time.monotonic(), 1
 
@@ -129,7 +129,9 @@ class PacedDoer:
             report(commands.TrainJobProgress(command.id, done, total, predicted))
 
         answer = self._doer.do(command, report_paced, is_stopped)
-        while isinstance(answer, commands.TrainDone) and (passed := time.monotonic() - began) < self._seconds:
+        while (
+            isinstance(answer, commands.TrainingDone) and (passed := time.monotonic() - began) < self._seconds
+        ):
             if is_stopped():
                 return commands.JobStopped(command.id)
             time.sleep(min(self._seconds - passed, PACE_STEP_SECONDS))

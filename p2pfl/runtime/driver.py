@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, assert_never
 
 from p2pfl import events
 from p2pfl.config import NetSettings
@@ -24,21 +24,12 @@ from p2pfl.core.effects import (
     Create,
     DeleteUnneededBlobs,
     Describe,
+    Effect,
     Evaluate,
     Exit,
     Fetch,
     ReadSchema,
     Save,
-    SaveAccepted,
-    SaveClosed,
-    SaveCommit,
-    SaveGenesis,
-    SavePromise,
-    SaveRefused,
-    SaveReport,
-    SaveResumed,
-    SaveSeen,
-    SaveUpdate,
     Send,
     SendRecords,
     Sever,
@@ -70,19 +61,6 @@ LATER_SECONDS = 0.25
 """How long a save that nobody waits for is put off at most, so that it shares its flush with one that cannot
 wait: in a run of short rounds all saves of a round go to disk with its vote. What a node told in that time it
 may tell once more after it was killed; an update that took longer to train is not put off."""
-
-Saving = (
-    SaveGenesis
-    | SavePromise
-    | SaveAccepted
-    | SaveCommit
-    | SaveUpdate
-    | SaveReport
-    | SaveResumed
-    | SaveSeen
-    | SaveRefused
-    | SaveClosed
-)
 
 
 class Driver:
@@ -284,6 +262,11 @@ class Driver:
         """Carry *effect* out; return what the effects behind it must wait for, if anything."""
         assert self.mesh is not None
         assert self.work is not None
+        if not isinstance(effect, Effect):
+            effect()
+            return None
+        if isinstance(effect, Save):
+            return self._save(effect)
         match effect:
             case Send():
                 self.mesh.send(effect.to, effect.message)
@@ -301,23 +284,19 @@ class Driver:
                 self.end(effect.code, effect.reason)
             case Fetch() | ReadSchema() | Describe() | Create() | Train() | Evaluate() | Aggregate():
                 self.work.begin(effect)
-            case _ if isinstance(effect, Saving):
-                return self._save(effect)
-            case _ if callable(effect):
-                effect()
             case _:
-                raise AssertionError(f"an effect nobody carries out: {effect!r}")
+                assert_never(effect)
         return None
 
     # --- the journal ----------------------------------------------------------------------------------------
 
-    def _save(self, first: Saving) -> asyncio.Future[None] | None:
+    def _save(self, first: Save) -> asyncio.Future[None] | None:
         """Save *first* and the saves right behind it; return the future to wait for, if they cannot wait.
 
         They go to disk in one transaction, together with those put off before.
         """
         batch: list[Save] = [first]
-        while self._queue and isinstance(self._queue[0], Saving):
+        while self._queue and isinstance(self._queue[0], Save):
             batch.append(self._queue.popleft())  # type: ignore[arg-type]  # the line above has looked
         self._later += batch
         if not all(map(can_wait, batch)):

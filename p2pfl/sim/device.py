@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import assert_never
 
 import msgspec
 
@@ -18,6 +19,7 @@ from p2pfl.core.effects import (
     ReadSchema,
     Save,
     Train,
+    WorkerEffect,
 )
 from p2pfl.core.node import Node
 from p2pfl.core.options import Options, Policy
@@ -33,7 +35,7 @@ from p2pfl.sim.driver_rules import ALL_RULES, DriverRules
 from p2pfl.sim.setting import SETTINGS, digest_of, signer_of
 from p2pfl.spec import MAX_ROSTER, DataCard, LabelCount
 from p2pfl.wire.links import Introduction
-from p2pfl.work import AggregatedModel, WeightedUpdate
+from p2pfl.work import AggregatedModel, TrainingResult, WeightedUpdate
 
 SCHEMA: Schema = canonical([TensorSpec("weight", "F32", (2,))])
 """The shape of every simulated model; its content is its digest."""
@@ -44,7 +46,7 @@ CARD = DataCard("simulated", 1000, (LabelCount("no", 400), LabelCount("yes", 600
 OTHER_CARD = DataCard("simulated", 1000, (LabelCount("yes", 600), LabelCount("no", 400)))
 """What one says that has its classes in another order."""
 
-SAMPLES, STEPS = 100, 10
+PART, STEPS = DataCard("simulated", 100, (LabelCount("no", 40), LabelCount("yes", 60))), 10
 """What a training counts."""
 
 EVALUATION = Evaluation(10, {"accuracy": 8.0, "loss": 2.5})
@@ -241,8 +243,10 @@ class Device:
 
     # --- the worker -----------------------------------------------------------------------------------------
 
-    def work(self, effect: AnyEffect, chance: Callable[[], float]) -> tuple[float, inputs.AnyInput] | None:
-        """Return after how many seconds a worker's job ends, and its result; None for other effects.
+    def work(
+        self, effect: ReadSchema | WorkerEffect, chance: Callable[[], float]
+    ) -> tuple[float, inputs.AnyInput]:
+        """Return after how many seconds a worker's job ends, and its result.
 
         The blob of a result is stored with the answer: a crash before that loses it, like a temporary file.
         """
@@ -255,38 +259,25 @@ class Device:
             case Create():
                 return 0.05, inputs.Created(effect.spec, digest_of("initial", effect.spec.seed))
             case Train():
+                job = effect.job
                 digest = digest_of(
-                    "update", self.member.node, self.member.journal, effect.run, effect.round, effect.model
+                    "update", self.member.node, self.member.journal, job.run, job.round, job.model
                 )
                 seconds = (0.3 + 1.7 * chance()) * self.slowness
-                trained = inputs.Trained(
-                    effect.run, effect.round, effect.model, digest, SAMPLES, STEPS, 0.5, seconds
-                )
-                return seconds, trained
+                return seconds, inputs.Trained(job, TrainingResult(digest, PART, STEPS, 0.5, seconds))
             case Evaluate():
-                evaluated = inputs.Evaluated(
-                    effect.run, effect.round, effect.model, effect.part, effect.parts, EVALUATION
-                )
-                return 0.02, evaluated
+                return 0.02, inputs.Evaluated(effect.job, EVALUATION)
             case Aggregate():
-                job = effect.job
-                model = AggregatedModel(aggregate_of(job.parent, job.updates))
-                return 0.02 + 0.01 * len(job.updates), inputs.Aggregated(job, model)
+                updates = effect.job.updates
+                model = AggregatedModel(aggregate_of(effect.job.parent, updates))
+                return 0.02 + 0.01 * len(updates), inputs.Aggregated(effect.job, model)
             case _:
-                return None
+                assert_never(effect)
 
     @staticmethod
-    def failure(effect: AnyEffect, reason: str) -> inputs.WorkFailed | None:
+    def failure(effect: ReadSchema | WorkerEffect, reason: str) -> inputs.WorkFailed | None:
         """Return the failure of the worker's job of *effect*; None for jobs that do not fail here."""
-        match effect:
-            case Train():
-                return inputs.WorkFailed("train", reason, effect.round, model=effect.model)
-            case Evaluate():
-                return inputs.WorkFailed("evaluate", reason, effect.round, model=effect.model)
-            case Aggregate():
-                return inputs.WorkFailed("aggregate", reason, effect.job.round, effect.job.ballot)
-            case _:
-                return None
+        return inputs.WorkFailed(effect, reason) if isinstance(effect, Train | Evaluate | Aggregate) else None
 
     def keep(self, result: inputs.AnyInput) -> None:
         """Put the blob of a worker's result on the disk; an initial model is durable at once."""
@@ -295,7 +286,7 @@ class Device:
         elif isinstance(result, inputs.Created):
             self.disk.blobs.add(result.model)
         elif isinstance(result, inputs.Trained):
-            self.disk.unflushed.add(result.digest)
+            self.disk.unflushed.add(result.result.digest)
 
     def collect(self, keep: frozenset[str]) -> None:
         """Delete the blobs outside *keep*."""
@@ -306,4 +297,4 @@ class Device:
     def is_stale(self, result: inputs.AnyInput) -> bool:
         """Whether *result* is of a training that was stopped."""
         ledger = self.node.ledger if self.node else None
-        return isinstance(result, inputs.Trained) and (ledger is None or ledger.round + 1 > result.round)
+        return isinstance(result, inputs.Trained) and (ledger is None or ledger.round + 1 > result.job.round)

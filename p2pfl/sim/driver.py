@@ -7,22 +7,30 @@ behind them, and defers saves that no effect depends on (`can_wait`). Aimed faul
 from __future__ import annotations
 
 from functools import partial
+from typing import assert_never
 
 import msgspec
 
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
+    Aggregate,
     AnyEffect,
+    Create,
     DeleteUnneededBlobs,
+    Describe,
+    Evaluate,
     Exit,
     Fetch,
+    ReadSchema,
     Save,
     SavePromise,
     Send,
     SendRecords,
     Sever,
+    StopTraining,
     Tell,
     Train,
+    WorkerEffect,
     can_wait,
     needs_own_fsync,
 )
@@ -106,7 +114,7 @@ class SimulatedDriver:
                 device.disk.save(save)
                 self._checker.saved(device.disk, save)
 
-    def _do(self, device: Device, effect: AnyEffect) -> None:
+    def _do(self, device: Device, effect: AnyEffect) -> None:  # noqa: C901 - a flat dispatch reads best whole
         if isinstance(effect, Save):
             if device.driver_rules.saves_lowest or not _takes_lowest(device, effect):
                 device.unflushed.append(effect)
@@ -134,8 +142,12 @@ class SimulatedDriver:
                 device.told.append(effect.event)
             case Exit():
                 self._processes.end(device, effect)
-            case _:
+            case StopTraining():
+                pass  # its result may come all the same; see `_worked`
+            case ReadSchema() | Describe() | Create() | Train() | Evaluate() | Aggregate():
                 self._work(device, effect)
+            case _:
+                assert_never(effect)
         if (
             self._environment.trace is not None
             and (line := line_of(effect, self._environment.name_of)) is not None
@@ -153,22 +165,19 @@ class SimulatedDriver:
             return message
         return msgspec.structs.replace(message, record=garbled(message.record, random.randrange(3)))
 
-    def _work(self, device: Device, effect: AnyEffect) -> None:
-        outcome = device.work(effect, self._environment.random.random)
-        if outcome is None:
-            return
-        seconds, result = outcome
+    def _work(self, device: Device, effect: ReadSchema | WorkerEffect) -> None:
+        seconds, result = device.work(effect, self._environment.random.random)
         if self._environment.is_faulty:
             seconds, result = self._perhaps_fail(device, effect, seconds, result)
         if seconds == FOREVER:
             return
         if isinstance(effect, Train) and isinstance(result, inputs.Trained):
-            progress = inputs.TrainProgress(effect.run, effect.round, 1, 4, seconds)
+            progress = inputs.TrainProgress(effect.job, 1, 4, seconds)
             self._environment.after(seconds / 4, self._worked, device, device.process, progress)
         self._environment.after(seconds, self._worked, device, device.process, result)
 
     def _perhaps_fail(
-        self, device: Device, effect: AnyEffect, seconds: float, result: inputs.AnyInput
+        self, device: Device, effect: ReadSchema | WorkerEffect, seconds: float, result: inputs.AnyInput
     ) -> tuple[float, inputs.AnyInput]:
         """Return when and how a job ends; it may fail, hang, or wait for another job that hangs."""
         environment, faults = self._environment, self._environment.faults
@@ -177,14 +186,14 @@ class SimulatedDriver:
             return seconds, result
         chance = environment.random.random()
         if isinstance(result, inputs.Trained) and chance > 1 - faults.invalid_result:
-            self._transfers.invalid_updates.add(result.digest)
+            self._transfers.invalid_updates.add(result.result.digest)
         elif isinstance(result, inputs.Aggregated) and chance > 1 - faults.invalid_result:
             return waits + seconds, msgspec.structs.replace(result, result=self._spoilt(result.job))
         if chance >= faults.hang + faults.fail or (failed := device.failure(effect, "the worker")) is None:
             return waits + seconds, result
         if chance < faults.fail:
             return waits + seconds / 2, msgspec.structs.replace(failed, reason="the worker ran out of memory")
-        environment.note(device, f"has a worker that hangs: {failed.job}")
+        environment.note(device, f"has a worker that hangs: {failed.what}")
         limit = WORKER_LIMIT if device.driver_rules.ends_hanging else FOREVER
         device.hung_until = environment.now + waits + limit
         return waits + limit, msgspec.structs.replace(failed, reason="the worker hung")
@@ -204,12 +213,12 @@ class SimulatedDriver:
         if device.is_stale(result) and self._environment.random.random() > LATE_RESULTS:
             return
         ledger = device.node.ledger
-        if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.run):
+        if not isinstance(result, inputs.Trained) or (ledger is not None and ledger.run == result.job.run):
             device.keep(result)  # a node that has left the run keeps no update
         if isinstance(result, inputs.Trained):
-            work = self._checker.work
-            work.updates[result.digest] = (result.run, result.round, result.model)
-            work.cards[result.digest] = device.card
+            work, job, update = self._checker.work, result.job, result.result.digest
+            work.updates[update] = (job.run, job.round, job.model)
+            work.cards[update] = device.card
         self._processes.hand(device, process, result)
 
     # --- time -------------------------------------------------------------------------------------------

@@ -74,12 +74,13 @@ class WorkChecker:
 
     def begun(self, disk: Disk, effect: Train) -> None:
         """Check a training that begins: none may begin while its update is here whole."""
-        update = disk.updates.get(effect.run)
-        if update is None or update[0] != effect.round or not disk.has(update[2].digest):
+        job = effect.job
+        update = disk.updates.get(job.run)
+        if update is None or update[0] != job.round or not disk.has(update[2].digest):
             return
-        commits = disk.commits[effect.run]
-        if update[1] == (record_digest(commits[-1].record) if commits else effect.run):
-            raise Violation("work", f"work lost: {short(disk)} trains twice in round {effect.round}")
+        commits = disk.commits[job.run]
+        if update[1] == (record_digest(commits[-1].record) if commits else job.run):
+            raise Violation("work", f"work lost: {short(disk)} trains twice in round {job.round}")
 
     def told(self, disk: Disk, name: str, event: events.AnyEvent) -> None:
         """Record what a member is told about its own update."""

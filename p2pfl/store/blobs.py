@@ -13,7 +13,7 @@ how long it stays.
 * A **pinned** blob is not deleted, whatever the protocol needs (`pin`, `unpin`, `collect`).
 * `tmp/`, on the same file system, holds files that are no blob yet, or none any more: `new-...` is written by
   the worker, `DIGEST.part` is a pull under way or broken off, kept so that the next pull goes on where it
-  stopped, `old-...` waits to be deleted or written over (`p2pfl.store.spares`).
+  stopped, `old-...` waits to be deleted.
 
 All calls block on the disk and may be made from any thread; a `PartialBlob` is used by one thread at a time.
 """
@@ -28,7 +28,7 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -37,7 +37,6 @@ from p2pfl.errors import BlobError
 from p2pfl.store.durable import begin_flush, disk_errors, flush, flush_folder, make_folder
 from p2pfl.store.hashing import digest_of
 from p2pfl.store.partial import PartialBlob, PieceWatcher
-from p2pfl.store.spares import Spares
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +134,6 @@ class BlobStore(BlobReader):
         self._open: set[str] = set()
         """Blobs being pulled."""
         self._pins: dict[str, int] = {}
-        self._spares = Spares(QUICK_BYTES)
         make_folder(self._temporary)
         with disk_errors("clean the folder", self._temporary):
             for path in (*self._temporary.glob("new-*"), *self._temporary.glob("old-*")):
@@ -181,13 +179,8 @@ class BlobStore(BlobReader):
     # --- blobs that come ------------------------------------------------------------------------------------
 
     def new_path(self) -> Path:
-        """Return a path to which the worker writes a file that `adopt` then makes a blob.
-
-        A file may exist there; the worker overwrites it.
-        """
-        path = self._temporary / f"new-{uuid.uuid4().hex}"
-        self._spares.take(path)
-        return path
+        """Return a path to which the worker writes a file that `adopt` then makes a blob."""
+        return self._temporary / f"new-{uuid.uuid4().hex}"
 
     def adopt(self, path: Path, digest: str, *, durable: bool = True) -> None:
         """Make the file at *path* the blob *digest*; with *durable* it is on disk on return.
@@ -294,15 +287,9 @@ class BlobStore(BlobReader):
             self._open.add(digest)
         try:
             path = self._temporary / f"{digest}.part"
-            over = None
-            if length <= QUICK_BYTES and not path.exists():
-                spare = self._temporary / f"new-{uuid.uuid4().hex}"
-                over = spare if self._spares.take(spare) else None
             enter = functools.partial(self._enter, digest=digest, flushed=durable)
             closed = functools.partial(self._closed, digest)
-            return PartialBlob(
-                path, target, length, enter, closed, durable=durable, soon=soon, over=over, watch=watch
-            )
+            return PartialBlob(path, target, length, enter, closed, durable=durable, soon=soon, watch=watch)
         except BaseException:
             self._closed(digest)
             raise
@@ -314,7 +301,7 @@ class BlobStore(BlobReader):
         Raises:
             FileNotFoundError: it is not here.
         """
-        with self.path(digest).open("rb", buffering=0) as file, self._spares.reading(file):
+        with self.path(digest).open("rb", buffering=0) as file:
             yield file
 
     def collect(self, keep: Container[str]) -> list[Path]:
@@ -340,25 +327,7 @@ class BlobStore(BlobReader):
         return taken
 
     def delete(self, files: Collection[Path]) -> None:
-        """Delete the files that `collect` returned, except some short ones, which are overwritten later.
-
-        A file that cannot be deleted now is deleted at the next start.
-
-        Raises:
-            DataDirectoryError: the disk refused.
-        """
-        rest = self._spares.add(files)
-        if len(rest) < len(files):
-            # After a power cut no name of a durable blob may lead to an overwritten file.
-            with disk_errors("clean the folder", self.directory):
-                flush_folder(self.directory)
-        self._unlink(rest)
-
-    def close(self) -> None:
-        """Delete the files that were kept to be overwritten."""
-        self._unlink(self._spares.drop())
-
-    def _unlink(self, files: Iterable[Path]) -> None:
+        """Delete the files that `collect` returned; one that cannot be deleted goes at the next start."""
         for path in files:
             try:
                 path.unlink(missing_ok=True)

@@ -37,17 +37,15 @@ class PartialBlob:
         *,
         durable: bool,
         soon: bool = False,
-        over: Path | None = None,
         watch: PieceWatcher | None = None,
     ) -> None:
-        """Continue the file at *path*, if it exists; or overwrite the file at *over*, which must exist.
+        """Continue the file at *path*, if it exists.
 
         *target* is the blob's path. *enter* gives the complete file that name, once it is flushed if it is to
         be *durable*. *soon* tells that it becomes durable soon after: its bytes are flushed ahead.
         *watch* gets all bytes of the blob in order, beginning with those of earlier attempts.
         """
         self._path = path
-        self._over = over
         self._target = target
         self._enter, self._on_close = enter, on_close
         self.length = length
@@ -60,12 +58,9 @@ class PartialBlob:
         self._watch = watch
         with disk_errors("write", path):
             # "a" creates without truncating; unbuffered, since pieces come in large.
-            self._file: FileIO | None = (
-                path.open("a+b", buffering=0) if over is None else over.open("r+b", buffering=0)
-            )
+            self._file: FileIO | None = path.open("a+b", buffering=0)
             try:
-                if over is None:
-                    self._take_up(self._file)
+                self._take_up(self._file)
             except BaseException:
                 self._file.close()
                 raise
@@ -115,15 +110,12 @@ class PartialBlob:
             raise BlobError(f"blob {self._target.name} arrived with other bytes: their digest is {found}")
         try:
             with disk_errors("keep the blob", self._target):
-                if self._over is not None:
-                    _cut(file, self.length)
                 if self._ahead is not None:
                     self._ahead.join()
                 if self.is_durable:
                     flush(file.fileno())
                 file.close()  # before the rename: Windows does not rename open files
-                self._enter(self._over or self._path)
-                self._over = None
+                self._enter(self._path)
         finally:
             self.close()
 
@@ -136,10 +128,6 @@ class PartialBlob:
             with suppress(OSError):
                 if self._ahead is not None:
                     self._ahead.join()
-            with suppress(OSError):
-                if self._over is not None:
-                    _cut(self._file, self.offset)
-                    self._over.replace(self._path)
             self._file.close()
         finally:
             self._file = None
@@ -181,9 +169,3 @@ class PartialBlob:
         self._hasher.update(piece)
         if self._watch is not None:
             self._watch(self.offset, piece)
-
-
-def _cut(file: FileIO, length: int) -> None:
-    """Cut the bytes of the overwritten file behind *length*."""
-    if os.fstat(file.fileno()).st_size != length:
-        file.truncate(length)

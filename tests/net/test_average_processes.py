@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.store.directory import DataDirectory
+from p2pfl.work import TrainingJob
 from tests.support.processes import fleet
 
 pytestmark = pytest.mark.processes
@@ -31,14 +32,16 @@ async def test_a_round_of_two_nodes_gives_the_average_of_their_updates(tmp_path:
     slots = {entry.node: entry.slot for entry in genesis.roster}
     worker = Worker(WorkerSettings(device="cpu", threads=1))
     try:
-        initial = tmp_path / "initial"
-        assert await worker.create(run.spec, initial) == genesis.model
+        assert await worker.create(run.spec, tmp_path / genesis.model) == genesis.model
         updates = []
         for entry in record.updates:
             path = tmp_path / entry.node
-            trained = await worker.train(run.spec, 1, initial, slots[entry.node], path)
+            job = TrainingJob(run.run, 1, run.spec, genesis.model, slots[entry.node])
+            trained = await worker.train(job, tmp_path, path)
             assert trained is not None
-            assert (trained.digest, trained.samples) == (entry.digest, entry.samples), "the very same update"
+            assert (trained.digest, trained.part.examples) == (entry.digest, entry.samples), (
+                "the very same update"
+            )
             updates.append((load_file(path), entry.samples))
     finally:
         await worker.close()

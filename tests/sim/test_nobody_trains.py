@@ -15,7 +15,7 @@ def break_worker(device, reason="batch normalisation needs more than one sample"
 
     def fail(effect, chance):
         if isinstance(effect, Train):
-            return 0.1, inputs.WorkFailed("train", reason, effect.round, model=effect.model)
+            return 0.1, inputs.WorkFailed(effect, reason)
         return work(effect, chance)
 
     device.work = fail

@@ -31,8 +31,8 @@ def test_in_calm_weather_most_trainings_begin_before_the_commit_and_none_twice(s
         if isinstance(effect, SaveCommit):
             committed[name] = effect.commit.record.round
         elif isinstance(effect, Train):
-            begun[name, effect.round] += 1
-            early += effect.round > committed[name] + 1
+            begun[name, effect.job.round] += 1
+            early += effect.job.round > committed[name] + 1
     assert begun == Counter({(f"node-{n}", round_): 1 for n in range(1, 6) for round_ in range(1, 5)})
     assert early > len(begun) / 3
 
@@ -43,8 +43,8 @@ def test_an_aggregator_that_dies_behind_its_proposal_wastes_no_head_start():
     victims, models = [], {}
 
     def third_begins_early(device, effect):
-        if isinstance(effect, Train) and effect.round == 2 and not chain(device):
-            models[device.name] = effect.model
+        if isinstance(effect, Train) and effect.job.round == 2 and not chain(device):
+            models[device.name] = effect.job.model
         return len(models) == 3
 
     def kill_the_aggregator(_device):
@@ -59,5 +59,5 @@ def test_an_aggregator_that_dies_behind_its_proposal_wastes_no_head_start():
     first, second, *_ = chain(rest[0])
     assert set(models.values()) == {first.model}
     assert {device.member.node for device in rest} <= set(trainers(second))
-    begun = Counter(name for name, effect in steps if isinstance(effect, Train) and effect.round == 2)
+    begun = Counter(name for name, effect in steps if isinstance(effect, Train) and effect.job.round == 2)
     assert all(begun[device.name] == 1 for device in rest)

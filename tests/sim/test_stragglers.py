@@ -3,6 +3,7 @@
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.sim.world import World
+from p2pfl.work import TrainingJob
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec, trainers, trainings
 
 SLOW = 13.0
@@ -17,7 +18,8 @@ def straggling(seed, *, predicts, slowness=SLOW, **changes):
     def watch(device, effect):
         if device is slow and isinstance(getattr(effect, "event", None), events.TrainingStarted):
             ledger = device.node.ledger
-            progress = inputs.TrainProgress(ledger.run, ledger.round + 1, 1, 100, predicts)
+            job = TrainingJob(ledger.run, ledger.round + 1, ledger.spec, ledger.model, 0)
+            progress = inputs.TrainProgress(job, 1, 100, predicts)
             world.after(0.1, lambda: world.feed(device, progress))
 
     world.begin()

@@ -1,5 +1,7 @@
 """A member from which no device can pull: it loses its candidacies in seconds, and its updates are left out by name."""
 
+from p2pfl.sim.carrier import FOREVER
+
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Aggregate
@@ -90,7 +92,7 @@ def test_repeating_what_everybody_knows_does_not_keep_the_others_waiting():
     for device in world.devices.values():
         work = device.work
         device.work = lambda effect, chance, device=device, work=work: (
-            None if device in hung and isinstance(effect, Aggregate) else work(effect, chance)
+            (FOREVER, None) if device in hung and isinstance(effect, Aggregate) else work(effect, chance)
         )
     hung.append(number(world, 1))
     began, before = world.now, len(chain(number(world, 2)))

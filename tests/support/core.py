@@ -10,13 +10,26 @@ import msgspec
 from p2pfl.config import ProtocolSettings
 from p2pfl.core.context import Context, PeerView
 from p2pfl.core.effects import AnyEffect, Effect, Send, Tell
+from p2pfl.core.inputs import Trained
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import Event
 from p2pfl.messages import Ballot, Member, Status, Struct
 from p2pfl.spec import RunSpec
+from p2pfl.work import TrainingJob
 from tests.support.keys import signer
-from tests.support.records import CARD, NAMES, SCHEMA, SPEC, Chain, digest, genesis, journal, node
+from tests.support.records import (
+    CARD,
+    NAMES,
+    SCHEMA,
+    SPEC,
+    Chain,
+    digest,
+    genesis,
+    journal,
+    node,
+    result_with,
+)
 
 NOW = 100.0
 """Time at which a test's context begins: later than all grace periods after a start at 0."""
@@ -132,3 +145,13 @@ def told(effects: Sequence[AnyEffect], kind: type[AnyNews]) -> list[AnyNews]:
 def model(word: object) -> str:
     """A digest for a model that belongs to no chain."""
     return digest(("some model", word))
+
+
+def training(chain, round_, parent, partition=0):
+    """A training for *round_* of the run of *chain*."""
+    return TrainingJob(chain.run, round_, chain.genesis.spec, parent, partition)
+
+
+def trained(chain, round_, parent, update):
+    """What the worker answers to that: *update* is the blob's digest."""
+    return Trained(training(chain, round_, parent), result_with(update))

@@ -17,9 +17,10 @@ import numpy as np
 from blake3 import blake3
 
 from p2pfl.learning import commands, worker
+from p2pfl.messages import Evaluation
 from p2pfl.schema import TensorSpec, canonical, header
 from p2pfl.spec import DataCard, LabelCount, RunSpec
-from p2pfl.work import AggregatedModel
+from p2pfl.work import AggregatedModel, TrainingResult
 
 PARAMETERS = 55_210
 TRAIN_SAMPLES, TEST_SAMPLES = 1437, 360
@@ -40,13 +41,8 @@ def write(path: str, weights: Array) -> str:
     return blake3(data).hexdigest()
 
 
-def read_model(command: commands.TrainJob | commands.EvaluateJob) -> np.ndarray:
-    return read(command.model_path)
-
-
-def find(folders: tuple[str, ...], digest: str) -> str:
-    """Return where blob *digest* lies now."""
-    return next(str(path) for folder in folders if (path := Path(folder, digest)).exists())
+def read_model(command: commands.RunTraining | commands.RunEvaluation) -> Array:
+    return read(f"{command.folder}/{command.job.model}")
 
 
 class LightJobs:
@@ -67,30 +63,32 @@ class LightJobs:
             case commands.CreateJob():
                 weights = np.random.default_rng(command.spec.seed).normal(size=PARAMETERS)
                 return commands.CreateDone(command.id, write(command.path, weights))
-            case commands.TrainJob():
+            case commands.RunTraining():
                 report(commands.TrainJobProgress(command.id, 1, 1, 0.01))
                 return self._train(command)
-            case commands.EvaluateJob():
+            case commands.RunEvaluation():
                 loss = float(np.abs(read_model(command)).mean())
-                return commands.EvaluateDone(
-                    command.id, TEST_SAMPLES // command.parts, {"accuracy": 10.0, "loss": loss}
+                sums = {"accuracy": 10.0, "loss": loss}
+                return commands.EvaluationDone(
+                    command.id, Evaluation(TEST_SAMPLES // command.job.parts, sums)
                 )
             case commands.RunAggregation():
                 return self._aggregate(command)
             case _:
                 raise AssertionError(f"a command of no test with a light worker: {command!r}")
 
-    def _train(self, command: commands.TrainJob) -> commands.TrainDone:
-        chance = np.random.default_rng((command.spec.seed, command.round, command.partition))
+    def _train(self, command: commands.RunTraining) -> commands.TrainingDone:
+        job = command.job
+        chance = np.random.default_rng((job.spec.seed, job.round, job.partition))
         digest = write(command.path, read_model(command) + 0.01 * chance.normal(size=PARAMETERS))
-        samples = TRAIN_SAMPLES // command.spec.task.partitions
-        return commands.TrainDone(command.id, digest, _card(command.spec, samples), 1, 1.0, 0.01)
+        part = _card(job.spec, TRAIN_SAMPLES // job.spec.task.partitions)
+        return commands.TrainingDone(command.id, TrainingResult(digest, part, 1, 1.0, 0.01))
 
     @staticmethod
     def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
         total = np.zeros(PARAMETERS)
         for update in command.job.updates:
-            total += update.samples * read(find(command.folders, update.digest)).astype(np.float64)
+            total += update.samples * read(f"{command.folder}/{update.digest}").astype(np.float64)
         mean = total / sum(update.samples for update in command.job.updates)
         return commands.AggregationDone(command.id, AggregatedModel(write(command.path, mean)))
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import msgspec
 from blake3 import blake3
 
-from p2pfl.core.inputs import Trained
 from p2pfl.messages import (
     Ballot,
     Commit,
@@ -28,6 +27,7 @@ from p2pfl.messages import (
 from p2pfl.proofs import sign_vote
 from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.spec import Agreement, DataCard, LabelCount, from_options
+from p2pfl.work import TrainingResult
 from tests.support.keys import id_of, signer
 
 NAMES = ("ada", "ben", "cleo", "dan", "eve")
@@ -150,10 +150,15 @@ def update(name: str, round_: int, samples: int = 100) -> UpdateEntry:
     )
 
 
-def trained(run: str, round_: int, model: str, name: str) -> Trained:
-    """The end of a training of device *name* from *model*, whose update is `update(name, round_)`."""
-    made = update(name, round_)
-    return Trained(run, round_, model, made.digest, made.samples, made.steps, made.loss, made.seconds)
+def result_with(digest: str) -> TrainingResult:
+    """The result of a training with the facts of `update`."""
+    part = DataCard("digits", 100, tuple(LabelCount(str(label), 10) for label in range(10)))
+    return TrainingResult(digest, part, steps=7, loss=0.5, seconds=1.5)
+
+
+def result_of(name: str, round_: int) -> TrainingResult:
+    """The result of a training of device *name*, whose update is `update(name, round_)`."""
+    return result_with(update(name, round_).digest)
 
 
 def _update_of(entry: RosterEntry, round_: int) -> UpdateEntry:

@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Train
+from p2pfl.core.effects import Evaluate, Train
 from p2pfl.errors import DataDirectoryError
 from p2pfl.learning import commands
 from p2pfl.net.bulk.request import PullRequest
@@ -19,16 +19,19 @@ from p2pfl.runtime.jobs.work import Work
 from p2pfl.schema import file_bytes, header
 from p2pfl.spec import DataCard, LabelCount
 from p2pfl.store.blobs import BlobStore
+from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 from tests.support.records import SCHEMA, SPEC, digest
 
 RUN, MODEL = digest("run"), digest("model")
 WAIT_SECONDS = 10.0
-TRAIN = Train(RUN, 3, SPEC, MODEL, 1)
+TRAIN = Train(TrainingJob(RUN, 3, SPEC, MODEL, 1))
+EVALUATE = Evaluate(EvaluationJob(RUN, 2, SPEC, MODEL, 0, 3))
 GOOD = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
 """A blob of `SCHEMA`: zeros."""
 PART = DataCard("digits", 40, (LabelCount("0", 30), LabelCount("1", 10)))
 BAD = b"no model"
 """A blob that no check accepts."""
+RESULT = TrainingResult(blake3(GOOD).hexdigest(), PART, 3, 0.5, 0.1)
 
 
 def on_disk(name: str) -> list[inputs.AnyInput]:
@@ -91,7 +94,7 @@ class Worker:
         self.is_stopped = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def job(*arguments: Any, digest: str = "") -> Any:
+        async def job(*arguments: Any) -> Any:
             self.calls.append(name)
             answer = self._answers.pop(0)
             if isinstance(answer, Exception):
@@ -117,17 +120,16 @@ class Puller:
         """Whether it calls `watch`. A pull that joined another pull of the same blob does not."""
 
     async def pull(self, request: PullRequest) -> None:
-        digest, length = request.digest, request.length
-        self.pulls.append((digest, length, tuple(request.sources)))
+        self.pulls.append((request.digest, request.length, tuple(request.sources)))
         if request.on_progress is not None:
-            request.on_progress(request.sources[0], length, length)
+            request.on_progress(request.sources[0], request.length, request.length)
         await self.may_bring.wait()
         if isinstance(self._data, Exception):
             raise self._data
-        if not self._store.has(digest):
+        if not self._store.has(request.digest):
             path = self._store.new_path()
             path.write_bytes(self._data)
-            self._store.adopt(path, digest, durable=request.durable)
+            self._store.adopt(path, request.digest, durable=request.durable)
             if request.watch is not None and self.shows:
                 request.watch(0, self._data)
 
@@ -159,8 +161,8 @@ class Bench:
         return [path.name for path in self.store.new_path().parent.iterdir()]
 
 
-def trained(spec: Any, round_: int, model: Path, partition: int, path: Path, on_progress: Any) -> Any:
+def trained(job: TrainingJob, folder: Path, path: Path, on_progress: Any) -> TrainingResult:
     """A training that reports once and writes an update."""
     on_progress(commands.TrainJobProgress(0, 5, 10, 0.25))
     path.write_bytes(GOOD)
-    return commands.TrainDone(0, blake3(GOOD).hexdigest(), PART, 3, 0.5, 0.1)
+    return RESULT

@@ -249,13 +249,10 @@ class Blobs:
                 if len(start) == length:
                     loop.call_soon_threadsafe(is_here.set)
 
-        pulling = asyncio.create_task(
-            self._puller.pull(
-                PullRequest(
-                    effect.digest, effect.layout.file_bytes, effect.sources, durable=False, watch=look
-                )
-            )
+        request = PullRequest(
+            effect.digest, effect.layout.file_bytes, effect.sources, durable=False, watch=look
         )
+        pulling = asyncio.create_task(self._puller.pull(request))
         waiting = asyncio.create_task(is_here.wait())
         try:
             await asyncio.wait((pulling, waiting), return_when=asyncio.FIRST_COMPLETED)

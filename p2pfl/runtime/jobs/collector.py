@@ -64,7 +64,6 @@ class Collector:
         self._is_closing.set()
         if self._task is not None:
             await asyncio.wait([self._task])
-        self._store.close()
 
     def _begin(self) -> None:
         self._task = asyncio.create_task(self._run())

@@ -11,21 +11,29 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, assert_never
 
 import msgspec
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Aggregate, Create, Describe, Evaluate, Fetch, ReadSchema, Train
+from p2pfl.core.effects import (
+    Aggregate,
+    Create,
+    Describe,
+    Evaluate,
+    Fetch,
+    ReadSchema,
+    Train,
+    WorkerEffect,
+)
 from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
-from p2pfl.messages import Evaluation
 from p2pfl.runtime.jobs.blobs import Blobs, Listener, Puller
 from p2pfl.spec import DataCard
 from p2pfl.store.blobs import BlobStore
-from p2pfl.work import AggregatedModel
+from p2pfl.work import AggregatedModel, TrainingJob
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +69,7 @@ class Work:
         self._shown: int | None = None
         self._started = asyncio.get_running_loop().time()
 
-    def begin(self, effect: Fetch | ReadSchema | Describe | Create | Train | Evaluate | Aggregate) -> None:
+    def begin(self, effect: Fetch | ReadSchema | WorkerEffect) -> None:
         """Start the job of *effect*."""
         match effect:
             case Fetch():
@@ -81,6 +89,8 @@ class Work:
                 self._start(self._evaluate, effect)
             case Aggregate():
                 self._start(self._aggregate, effect)
+            case _:
+                assert_never(effect)
 
     def stop_training(self) -> None:
         """End the training under way."""
@@ -138,7 +148,7 @@ class Work:
         try:
             described = await self._twice(lambda: self._worker.describe(effect.spec))
         except (TaskError, WorkerError) as error:
-            self._host.feed(inputs.WorkFailed("describe", str(error), spec=effect.spec))
+            self._host.feed(inputs.WorkFailed(effect, str(error)))
             return
         seconds = asyncio.get_running_loop().time() - self._started
         ready = events.WorkerReady(
@@ -156,92 +166,59 @@ class Work:
             digest = await self._twice(lambda: self._worker.create(effect.spec, path))
         except (TaskError, WorkerError) as error:
             _remove(path)
-            self._host.feed(inputs.WorkFailed("create", str(error)))
+            self._host.feed(inputs.WorkFailed(effect, str(error)))
             return
         await self._adopt(path, digest)
         self._host.feed(inputs.Created(effect.spec, digest))
         # The initial model stays pinned: it is founded with a little later, or never.
 
     async def _train(self, effect: Train) -> None:
-        path = self._store.new_path()
-        model = self._store.path(effect.model)
+        job, path = effect.job, self._store.new_path()
 
         def progressed(progress: commands.TrainJobProgress) -> None:
             done, total = progress.done, progress.total
-            self._host.feed(inputs.TrainProgress(effect.run, effect.round, done, total, progress.predicted))
-            self._host.publish(events.ProgressMade(effect.round, "train", done, total))
+            self._host.feed(inputs.TrainProgress(job, done, total, progress.predicted))
+            self._host.publish(events.ProgressMade(job.round, "train", done, total))
 
-        try:
-            trained = await self._twice(
-                lambda: self._worker.train(
-                    effect.spec,
-                    effect.round,
-                    model,
-                    effect.partition,
-                    path,
-                    progressed,
-                    digest=effect.model,
-                )
-            )
-        except (TaskError, WorkerError) as error:
-            _remove(path)
-            if await self._blobs.has_lost(effect.model):
-                return
-            self._host.feed(inputs.WorkFailed("train", str(error), effect.round, model=effect.model))
-            return
-        if trained is None:
-            _remove(path)
-            return
-        self._show_part(effect, trained.part)
-        await self._adopt(path, trained.digest, durable=False)
-        self._host.feed(
-            inputs.Trained(
-                effect.run,
-                effect.round,
-                effect.model,
-                trained.digest,
-                trained.part.examples,
-                trained.steps,
-                trained.loss,
-                trained.seconds,
-            )
-        )
-        self._host.unpin_later(trained.digest)
-
-    def _show_part(self, effect: Train, part: DataCard) -> None:
-        if self._shown != effect.partition:
-            self._shown = effect.partition
-            self._host.publish(events.DataShown(effect.partition, effect.spec.task.partitions, part))
-
-    async def _evaluate(self, effect: Evaluate) -> None:
-        model = self._store.path(effect.model)
         try:
             result = await self._twice(
-                lambda: self._worker.evaluate(
-                    effect.spec,
-                    model,
-                    effect.part,
-                    effect.parts,
-                    digest=effect.model,
-                )
+                lambda: self._worker.train(job, self._store.directory, path, progressed)
             )
-            evaluation = Evaluation(result.examples, result.sums)
         except (TaskError, WorkerError) as error:
-            if await self._blobs.has_lost(effect.model):
-                return
-            self._host.feed(inputs.WorkFailed("evaluate", str(error), effect.round, model=effect.model))
+            _remove(path)
+            if not await self._blobs.has_lost(job.model):
+                self._host.feed(inputs.WorkFailed(effect, str(error)))
             return
-        self._host.feed(
-            inputs.Evaluated(effect.run, effect.round, effect.model, effect.part, effect.parts, evaluation)
-        )
+        if result is None:
+            _remove(path)
+            return
+        self._show_part(job, result.part)
+        await self._adopt(path, result.digest, durable=False)
+        self._host.feed(inputs.Trained(job, result))
+        self._host.unpin_later(result.digest)
+
+    def _show_part(self, job: TrainingJob, part: DataCard) -> None:
+        if self._shown != job.partition:
+            self._shown = job.partition
+            self._host.publish(events.DataShown(job.partition, job.spec.task.partitions, part))
+
+    async def _evaluate(self, effect: Evaluate) -> None:
+        job = effect.job
+        try:
+            evaluation = await self._twice(lambda: self._worker.evaluate(job, self._store.directory))
+        except (TaskError, WorkerError) as error:
+            if not await self._blobs.has_lost(job.model):
+                self._host.feed(inputs.WorkFailed(effect, str(error)))
+            return
+        self._host.feed(inputs.Evaluated(job, evaluation))
 
     async def _aggregate(self, effect: Aggregate) -> None:
         job, path = effect.job, self._store.new_path()
         try:
-            result = await self._twice(lambda: self._worker.aggregate(job, (self._store.directory,), path))
+            result = await self._twice(lambda: self._worker.aggregate(job, self._store.directory, path))
         except (TaskError, WorkerError) as error:
             _remove(path)
-            self._host.feed(inputs.WorkFailed("aggregate", str(error), job.round, job.ballot))
+            self._host.feed(inputs.WorkFailed(effect, str(error)))
             return
         if not isinstance(result, AggregatedModel):
             _remove(path)

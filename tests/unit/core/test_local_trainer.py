@@ -5,8 +5,8 @@ from p2pfl.core import inputs
 from p2pfl.core.effects import Evaluate, SaveUpdate, Send, StopTraining, Train
 from p2pfl.core.local_trainer import LocalTrainer
 from p2pfl.messages import Ack, Collect, Report, Submit
-from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, sent, taken, told
-from tests.support.records import NAMES, evaluation, node, trained, update
+from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, sent, taken, told, training
+from tests.support.records import NAMES, evaluation, node, result_of, update
 
 
 class Bench:
@@ -24,7 +24,7 @@ class Bench:
         return taken(self.ctx)
 
     def train(self):
-        self.it.trained(trained(self.chain.run, 2, self.ledger.model, "ada"))
+        self.it.trained(result_of("ada", 2))
         return taken(self.ctx)
 
     def collect(self, attempt, name, *, selected=True):
@@ -50,9 +50,9 @@ def bench():
 def test_training_begins_with_the_round_whoever_is_elected(bench):
     effects = bench.begin()
     (train,) = of_kind(effects, Train)
-    assert (train.round, train.model, train.partition) == (2, bench.ledger.model, 0)
+    assert (train.job.round, train.job.model, train.job.partition) == (2, bench.ledger.model, 0)
     (evaluate,) = of_kind(effects, Evaluate)
-    assert (evaluate.round, evaluate.part, evaluate.parts) == (1, 0, 3)
+    assert (evaluate.job.round, evaluate.job.part, evaluate.job.parts) == (1, 0, 3)
 
 
 def test_nothing_begins_before_the_worker_and_the_parents_blobs_are_there(bench):
@@ -207,8 +207,8 @@ def test_a_commit_ends_the_training_of_its_round(bench):
 
 def test_progress_is_noted_for_the_round_under_way_only(bench):
     bench.begin()
-    bench.it.progressed(inputs.TrainProgress(bench.chain.run, 2, 3, 10, 20.0))
-    bench.it.progressed(inputs.TrainProgress(bench.chain.run, 1, 9, 10, 99.0))
+    bench.it.progressed(inputs.TrainProgress(training(bench.chain, 2, bench.ledger.model), 3, 10, 20.0))
+    bench.it.progressed(inputs.TrainProgress(training(bench.chain, 1, bench.ledger.model), 9, 10, 99.0))
     assert (bench.it.progress, bench.it.predicted) == (0.3, 20.0)
 
 

@@ -37,7 +37,7 @@ from p2pfl.messages import (
 )
 from p2pfl.schema import TensorSpec, canonical
 from p2pfl.spec import DataCard, with_options
-from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told
+from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told, training
 from tests.support.device import Device, chain_digest, in_run, joined, where
 from tests.support.records import CARD, NAMES, SCHEMA, node, resigned, signed, update
 
@@ -79,10 +79,11 @@ def test_a_node_says_how_many_it_wants_before_a_run_begins():
 
 def test_what_the_worker_answers_when_the_run_is_gone_changes_nothing():
     chain, update_ = chain_of(*NAMES[:3]), update("ada", 1)
+    job = training(chain, 1, chain.genesis.model)
     results = [
         inputs.BlobProgress(update_.digest),
-        inputs.TrainProgress(chain.run, 1, 1, 2, 3.0),
-        inputs.WorkFailed("train", "no memory", 1, model=chain.genesis.model),
+        inputs.TrainProgress(job, 1, 2, 3.0),
+        inputs.WorkFailed(Train(job), "no memory"),
     ]
     device = Device()
     assert [device.feed(result) for result in results] == [[], [], []]
@@ -243,7 +244,9 @@ def test_a_commit_is_told_before_blobs_are_let_go_of():
     effects = device.link("ben", "cleo") + device.node.tick(100.5) + device.node.tick(103.0)
     mine = device.node._running.aggregator.ballot
     effects = device.hear("ben", Promise(chain.run, 2, mine, None, None, signed("ben", chain.run, 2, mine)))
-    effects += device.feed(inputs.WorkFailed("train", "out of memory", 2))
+    effects += device.feed(
+        inputs.WorkFailed(Train(training(chain, 2, device.node.ledger.model)), "out of memory")
+    )
     for name in ("ben", "cleo"):
         effects += device.hear(name, Submit(chain.run, 2, mine, chain_digest(chain), None, "no data", None))
     record = sent(effects, Accept)[0].record
@@ -379,6 +382,6 @@ def test_a_worker_that_cannot_do_the_run_s_task_any_more_ends_the_node_and_anoth
     spec = device.node.ledger.spec
     other = with_options(spec, epochs=7)
     device.node._ctx.options = msgspec.structs.replace(device.node._ctx.options, spec=spec)
-    assert of_kind(device.feed(inputs.WorkFailed("describe", "no such data", spec=other)), Exit) == []
-    (end,) = of_kind(device.feed(inputs.WorkFailed("describe", "no such data", spec=spec)), Exit)
+    assert of_kind(device.feed(inputs.WorkFailed(Describe(other), "no such data")), Exit) == []
+    (end,) = of_kind(device.feed(inputs.WorkFailed(Describe(spec), "no such data")), Exit)
     assert (end.code, end.reason) == (ExitCode.UNFIT, "no such data")

@@ -9,7 +9,7 @@ from p2pfl.messages import Collect
 from p2pfl.spec import with_options
 from tests.support.core import ballot, chain_of, link, options, taken, told, unlink
 from tests.support.device import in_run
-from tests.support.records import NAMES, node, resigned, trained
+from tests.support.records import NAMES, node, resigned, result_of
 from tests.support.running import Bench
 
 
@@ -19,7 +19,7 @@ def bench():
 
 
 def test_whose_update_is_not_counted_is_told_why(bench):
-    bench.it.local_trainer.trained(trained(bench.chain.run, 2, bench.ledger.model, "ada"))
+    bench.it.local_trainer.trained(result_of("ada", 2))
     taken(bench.ctx)
     commit = bench.chain.commit()
     without = tuple(entry for entry in commit.record.updates if entry.node != node("ada"))

@@ -7,8 +7,9 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.aggregator import Candidacy
 from p2pfl.core.control import ENDED_NOW
-from p2pfl.core.effects import DeleteUnneededBlobs as CollectBlobs
 from p2pfl.core.effects import (
+    Aggregate,
+    DeleteUnneededBlobs,
     Evaluate,
     Exit,
     Fetch,
@@ -39,6 +40,7 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.proofs import CastVote, sign_request
+from p2pfl.work import AggregationJob
 from tests.support.core import (
     ballot,
     chain_of,
@@ -50,6 +52,8 @@ from tests.support.core import (
     status,
     taken,
     told,
+    trained,
+    training,
     unlink,
 )
 from tests.support.keys import signer
@@ -68,7 +72,7 @@ def bench():
 
 
 def test_training_begins_with_the_round(bench):
-    assert [train.round for train in of_kind(bench.began, Train)] == [2]
+    assert [train.job.round for train in of_kind(bench.began, Train)] == [2]
 
 
 def test_a_commit_ends_the_training_and_opens_the_next_round(bench):
@@ -92,11 +96,11 @@ def test_blobs_are_let_go_of_once_after_a_commit_and_not_before_all_else_is_done
     taken(bench.ctx)
     bench.learn(bench.chain.commit())
     bench.it.blob_ready(inputs.BlobReady(bench.ledger.model, durable=True))
-    assert of_kind(taken(bench.ctx), CollectBlobs) == []
+    assert of_kind(taken(bench.ctx), DeleteUnneededBlobs) == []
     bench.it.tidy(lambda: {model("elsewhere")})
     bench.it.tidy(lambda: {model("elsewhere")})
     (collect,) = taken(bench.ctx)
-    assert isinstance(collect, CollectBlobs)
+    assert isinstance(collect, DeleteUnneededBlobs)
     assert bench.ledger.model in collect.keep
 
 
@@ -285,22 +289,30 @@ def test_while_nobody_can_be_asked_the_disk_is_not_lost(bench):
 
 def test_a_failed_training_is_declined_with_the_reason(bench):
     bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True))
-    bench.it.work_failed(inputs.WorkFailed("train", "out of memory", 2))
+    bench.it.work_failed(
+        inputs.WorkFailed(Train(training(bench.chain, 2, bench.ledger.model)), "out of memory")
+    )
     effects = taken(bench.ctx)
     assert [s.declined for s in sent(effects, Submit)] == ["its training failed: out of memory"]
+
+
+def failed_aggregation(bench):
+    run, mine = bench.chain.run, bench.it.aggregator.ballot
+    job = AggregationJob(run, 2, mine, bench.ledger.spec, bench.ledger.model, ())
+    return inputs.WorkFailed(Aggregate(job), "out of memory")
 
 
 def test_a_failed_average_gives_the_ballot_up(bench):
     bench.it.aggregator.stand("first in rank")
     taken(bench.ctx)
-    bench.it.work_failed(inputs.WorkFailed("aggregate", "out of memory", 2, bench.it.aggregator.ballot))
+    bench.it.work_failed(failed_aggregation(bench))
     assert receivers(taken(bench.ctx), StepDown) == [node("ben"), node("cleo")]
     assert bench.it.aggregator.unable
 
 
 def test_a_failed_average_of_a_ballot_that_was_given_up_is_nobodys_concern(bench):
     bench.it.aggregator.stand("first in rank")
-    failed = inputs.WorkFailed("aggregate", "out of memory", 2, bench.it.aggregator.ballot)
+    failed = failed_aggregation(bench)
     bench.it.work_failed(failed)
     taken(bench.ctx)
     bench.it.work_failed(failed)
@@ -308,9 +320,7 @@ def test_a_failed_average_of_a_ballot_that_was_given_up_is_nobodys_concern(bench
 
 
 def test_a_training_of_an_older_round_is_of_no_use(bench):
-    bench.it.trained(
-        inputs.Trained(bench.chain.run, 1, model("old"), update("ada", 1).digest, 100, 7, 0.5, 1.0)
-    )
+    bench.it.trained(trained(bench.chain, 1, model("old"), update("ada", 1).digest))
     assert bench.it.local_trainer.update is None
 
 

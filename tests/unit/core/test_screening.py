@@ -12,7 +12,7 @@ from p2pfl.core.roster import ranked
 from p2pfl.messages import MAX_ATTEMPT, Accept, Accepted, Collect, Prepare, Promise, Submit
 from p2pfl.proofs import CastVote
 from tests.support.core import ballot, member, model, of_kind, sent, taken, told
-from tests.support.records import NAMES, node, signed, trained
+from tests.support.records import NAMES, node, result_of, signed
 from tests.support.running import Bench
 
 
@@ -88,7 +88,7 @@ def test_a_vote_of_a_journal_that_has_forgotten_some_does_not_elect(bench):
 
 
 def test_nobody_collects_in_anothers_name(bench):
-    bench.it.local_trainer.trained(trained(bench.chain.run, 2, bench.ledger.model, "ada"))
+    bench.it.local_trainer.trained(result_of("ada", 2))
     taken(bench.ctx)
     assert (
         sent(bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "cleo"), selected=True)), Submit) == []

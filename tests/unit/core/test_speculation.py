@@ -8,7 +8,20 @@ from p2pfl.core import inputs
 from p2pfl.core.effects import Evaluate, SaveUpdate, Send, StopTraining, Train
 from p2pfl.core.running import Running
 from p2pfl.messages import Accept, Collect, Submit
-from tests.support.core import ballot, chain_of, context, ledger, member, model, of_kind, sent, taken, told
+from tests.support.core import (
+    ballot,
+    chain_of,
+    context,
+    ledger,
+    member,
+    model,
+    of_kind,
+    sent,
+    taken,
+    told,
+    trained,
+    training,
+)
 from tests.support.records import NAMES, digest, evaluation, node, resigned
 
 HERE = evaluation(3, 4, 1.5)
@@ -49,16 +62,11 @@ class Bench:
         return taken(self.ctx)
 
     def trained(self, round_, parent, word="update"):
-        self.it.trained(
-            inputs.Trained(self.chain.run, round_, parent, digest((word, round_)), 100, 7, 0.5, 1.5)
-        )
+        self.it.trained(trained(self.chain, round_, parent, digest((word, round_))))
         return taken(self.ctx)
 
     def evaluated(self, effect, evaluation=HERE):
-        answer = inputs.Evaluated(
-            effect.run, effect.round, effect.model, effect.part, effect.parts, evaluation
-        )
-        self.it.evaluated(answer)
+        self.it.evaluated(inputs.Evaluated(effect.job, evaluation))
         return taken(self.ctx)
 
 
@@ -71,8 +79,9 @@ def test_work_on_a_proposed_model_begins_when_it_is_here_and_nothing_of_it_leave
     record = bench.proposal()
     effects = bench.propose(record)
     [evaluate], [train] = of_kind(effects, Evaluate), of_kind(effects, Train)
-    assert (evaluate.round, evaluate.model, evaluate.part, evaluate.parts) == (2, record.model, 0, 3)
-    assert (train.round, train.model, train.partition) == (3, record.model, 0)
+    job = evaluate.job
+    assert (job.round, job.model, job.part, job.parts) == (2, record.model, 0, 3)
+    assert (train.job.round, train.job.model, train.job.partition) == (3, record.model, 0)
     later = bench.evaluated(evaluate) + bench.trained(3, record.model)
     assert not of_kind(effects + later, Send)
     assert not told(effects + later, events.TrainingStarted)
@@ -102,7 +111,7 @@ def test_what_was_done_by_the_commit_is_the_new_round_s(bench):
 def test_what_is_still_under_way_at_the_commit_goes_on(bench):
     record = bench.proposal()
     [evaluate] = of_kind(bench.propose(record), Evaluate)
-    bench.it.progressed(inputs.TrainProgress(bench.chain.run, 3, 5, 10, 8.0))
+    bench.it.progressed(inputs.TrainProgress(training(bench.chain, 3, record.model), 5, 10, 8.0))
     effects = bench.commit(record)
     assert not of_kind(effects, Evaluate | Train | StopTraining)
     assert (bench.it.local_trainer.progress, bench.it.local_trainer.predicted) == (0.5, 8.0)
@@ -120,7 +129,7 @@ def test_another_record_committed_begins_anew_and_takes_no_result_of_the_old_wor
     assert [type(effect) for effect in effects if isinstance(effect, StopTraining | Train)] == [StopTraining]
     bench.it.blob_ready(inputs.BlobReady(other.model, durable=True))
     [train] = of_kind(taken(bench.ctx), Train)
-    assert (train.round, train.model) == (3, other.model)
+    assert (train.job.round, train.job.model) == (3, other.model)
     bench.trained(3, proposed.model, "late")
     bench.evaluated(evaluate)
     assert bench.it.local_trainer.update is None
@@ -143,7 +152,7 @@ def test_an_evaluation_for_another_division_of_the_test_data_is_not_taken(bench)
     bench.evaluated(evaluate)
     bench.commit(fewer)
     assert bench.it.local_trainer.evaluation is None
-    bench.evaluated(msgspec.structs.replace(evaluate, parts=2))
+    bench.evaluated(Evaluate(msgspec.structs.replace(evaluate.job, parts=2)))
     assert bench.it.local_trainer.evaluation == HERE
 
 
@@ -172,7 +181,7 @@ def test_who_leaves_drops_its_work(bench):
 def test_a_failure_is_told_when_it_is_tried_again_after_the_commit(bench):
     record = bench.proposal()
     bench.propose(record)
-    failed = inputs.WorkFailed("train", "no memory", 3, model=record.model)
+    failed = inputs.WorkFailed(Train(training(bench.chain, 3, record.model)), "no memory")
     bench.it.work_failed(failed)
     assert not told(taken(bench.ctx), events.Notice)
     bench.commit(record)
@@ -197,9 +206,9 @@ def test_the_update_of_a_head_start_is_offered_to_the_next_aggregator(bench):
 
 def test_an_update_of_another_parent_is_not_kept(bench):
     [train] = of_kind(bench.propose(bench.proposal()), Train)
-    bench.trained(train.round, model("another parent"))
+    bench.trained(train.job.round, model("another parent"))
     assert bench.it.speculation.is_training
-    bench.trained(train.round, train.model)
+    bench.trained(train.job.round, train.job.model)
     assert not bench.it.speculation.is_training
 
 

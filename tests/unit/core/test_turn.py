@@ -49,9 +49,7 @@ def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended():
     lone = Bench(10, members=NAMES[:1])
     assert lone.ledger.next_kind == "evaluate"
     [asked] = of_kind(lone.began, Evaluate)
-    lone.it.evaluated(
-        inputs.Evaluated(asked.run, asked.round, asked.model, asked.part, asked.parts, evaluation(1, 2, 0.5))
-    )
+    lone.it.evaluated(inputs.Evaluated(asked.job, evaluation(1, 2, 0.5)))
     effects = lone.advance() + lone.advance()
     lone.it.blob_ready(inputs.BlobReady(lone.ledger.model, durable=True))
     effects += lone.advance()

@@ -31,13 +31,11 @@ from tests.support.learning import SPEC, Mixed
 MEAN = "mean"
 
 
-def _aggregate(
-    folder: Path, updates: list[tuple[str, int]], *, parent: str = "parent", folders: tuple[Path, ...] = ()
-) -> AggregationResult:
+def _aggregate(folder: Path, updates: list[tuple[str, int]], *, parent: str = "parent") -> AggregationResult:
     """Aggregate files of *folder*, named instead of digests, into its file `MEAN`."""
     weighted = tuple(WeightedUpdate(name, samples) for name, samples in updates)
     job = AggregationJob("run", 1, ballot(1, "ada"), SPEC, parent, weighted)
-    return aggregate(job, folders or (folder,), folder / MEAN)
+    return aggregate(job, folder, folder / MEAN)
 
 
 def _write(path: Path, dtype: str, values: list[float]) -> Path:
@@ -150,14 +148,6 @@ def test_an_update_that_is_missing_is_named(tmp_path: Path) -> None:
     assert "cannot be opened" in result.reason
 
 
-def test_an_update_is_found_in_any_of_the_folders(tmp_path: Path) -> None:
-    for folder, name in (("unflushed", "a"), ("durable", "b")):
-        (tmp_path / folder).mkdir()
-        _write(tmp_path / folder / name, "F32", [1, 2])
-    _aggregate(tmp_path, [("a", 1), ("b", 1)], folders=(tmp_path / "unflushed", tmp_path / "durable"))
-    assert load_file(tmp_path / MEAN)["w"].tolist() == [1, 2]
-
-
 def test_integers_are_rounded(tmp_path: Path) -> None:
     assert _mean_of(tmp_path, "I64", [([10, 10], 2), ([11, 12], 1)]) == [10, 11]
 
@@ -204,7 +194,7 @@ def test_what_is_not_finite_in_the_parent_stays_bit_for_bit(
 ) -> None:
     monkeypatch.setattr(aggregation, "PIECE_ELEMENTS", 3)
     parent = _write_bits(tmp_path / "u", dtype, [0, 0, *bits])
-    _aggregate(tmp_path, [("u", 3), ("u", 7)], parent="u", folders=(tmp_path / "none", tmp_path))
+    _aggregate(tmp_path, [("u", 3), ("u", 7)], parent="u")
     assert (tmp_path / MEAN).read_bytes() == parent.read_bytes()
 
 

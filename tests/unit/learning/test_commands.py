@@ -7,8 +7,18 @@ import pytest
 
 from p2pfl.errors import WorkerError
 from p2pfl.learning import commands
+from p2pfl.messages import Evaluation
 from p2pfl.schema import TensorSpec
-from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, UnreadableUpdate, WeightedUpdate
+from p2pfl.work import (
+    AggregatedModel,
+    AggregationJob,
+    EvaluationJob,
+    NotFinite,
+    TrainingJob,
+    TrainingResult,
+    UnreadableUpdate,
+    WeightedUpdate,
+)
 from tests.support.core import ballot
 from tests.support.learning import SPEC
 from tests.support.records import CARD
@@ -17,17 +27,17 @@ JOB = AggregationJob("run", 4, ballot(1, "ada"), SPEC, "parent", (WeightedUpdate
 COMMANDS = [
     commands.DescribeJob(1, SPEC),
     commands.CreateJob(2, SPEC, "/a"),
-    commands.TrainJob(3, SPEC, 4, "/m", 0, "/u"),
-    commands.EvaluateJob(4, SPEC, "/m", 1, 3),
-    commands.RunAggregation(5, JOB, ("/passing", "/blobs"), "/m"),
+    commands.RunTraining(3, TrainingJob("run", 4, SPEC, "m", 0), "/blobs", "/u"),
+    commands.RunEvaluation(4, EvaluationJob("run", 4, SPEC, "m", 1, 3), "/blobs"),
+    commands.RunAggregation(5, JOB, "/blobs", "/m"),
     commands.StopJob(3),
 ]
 ANSWERS = [
     commands.DescribeDone(1, (TensorSpec("w", "F32", (2, 3)),), CARD, 5, 6, "cpu"),
     commands.CreateDone(2, "d"),
     commands.TrainJobProgress(3, 1, 10, 2.5),
-    commands.TrainDone(3, "d", CARD, 4, 0.5, 1.5),
-    commands.EvaluateDone(4, 5, {"accuracy": 3.0, "loss": 1.25}),
+    commands.TrainingDone(3, TrainingResult("d", CARD, 4, 0.5, 1.5)),
+    commands.EvaluationDone(4, Evaluation(5, {"accuracy": 3.0, "loss": 1.25})),
     commands.AggregationDone(5, AggregatedModel("d")),
     commands.AggregationDone(5, NotFinite()),
     commands.AggregationDone(5, UnreadableUpdate("d", "it was cut short")),

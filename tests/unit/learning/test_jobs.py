@@ -14,10 +14,18 @@ from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.jobs import Jobs
 from p2pfl.learning.tasks import digits, fashion_mnist
 from p2pfl.learning.tasks.mnist import IdxImages
+from p2pfl.messages import Evaluation
 from p2pfl.schema import file_bytes, parse_header
 from p2pfl.spec import RunSpec, blob_schema
 from p2pfl.store.hashing import digest_of
-from p2pfl.work import AggregatedModel, AggregationJob, WeightedUpdate
+from p2pfl.work import (
+    AggregatedModel,
+    AggregationJob,
+    EvaluationJob,
+    TrainingJob,
+    TrainingResult,
+    WeightedUpdate,
+)
 from tests.support.core import ballot
 from tests.support.images import write_images
 from tests.support.learning import SPEC, make_spec
@@ -35,15 +43,32 @@ class Bench:
     def do(self, command: commands.Command) -> commands.Answer:
         return self.jobs.do(command, self.progress.append, lambda: self.stopped)
 
-    def create(self, spec: RunSpec = SPEC) -> Path:
-        self.do(commands.CreateJob(1, spec, str(self.folder / "initial")))
-        return self.folder / "initial"
+    def create(self, spec: RunSpec = SPEC) -> str:
+        """Make the initial model; return its digest, by which its file is named."""
+        answer = self.do(commands.CreateJob(1, spec, str(self.folder / "initial")))
+        assert isinstance(answer, commands.CreateDone)
+        (self.folder / answer.digest).write_bytes((self.folder / "initial").read_bytes())
+        return answer.digest
 
     def train(
-        self, model: Path, name: str, spec: RunSpec = SPEC, number: int = 1, partition: int = 0
-    ) -> commands.Answer:
-        path = str(self.folder / name)
-        return self.do(commands.TrainJob(2, spec, number, str(model), partition, path))
+        self, model: str, name: str, spec: RunSpec = SPEC, number: int = 1, partition: int = 0
+    ) -> TrainingResult:
+        """Train; the update is in the file *name*."""
+        answer = self.do(self.training(model, name, spec, number, partition))
+        assert isinstance(answer, commands.TrainingDone)
+        return answer.result
+
+    def training(
+        self, model: str, name: str, spec: RunSpec = SPEC, number: int = 1, partition: int = 0
+    ) -> commands.RunTraining:
+        job = TrainingJob("run", number, spec, model, partition)
+        return commands.RunTraining(2, job, str(self.folder), str(self.folder / name))
+
+    def evaluate(self, model: str, part: int = 0, parts: int = 1, spec: RunSpec = SPEC) -> Evaluation:
+        job = EvaluationJob("run", 1, spec, model, part, parts)
+        answer = self.do(commands.RunEvaluation(3, job, str(self.folder)))
+        assert isinstance(answer, commands.EvaluationDone)
+        return answer.result
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         return load_file(self.folder / name)
@@ -65,7 +90,7 @@ def test_the_description_is_of_model_and_data(bench: Bench) -> None:
 
 def test_the_same_seed_gives_the_same_initial_model(bench: Bench, tmp_path: Path) -> None:
     first = bench.do(commands.CreateJob(1, SPEC, str(tmp_path / "a")))
-    bench.train(tmp_path / "a", "u")
+    bench.train(bench.create(), "u")
     again = bench.do(commands.CreateJob(1, SPEC, str(tmp_path / "b")))
     fresh = Jobs("cpu").do(commands.CreateJob(1, SPEC, str(tmp_path / "c")), print, lambda: False)
     other = bench.do(commands.CreateJob(1, make_spec(seed=8), str(tmp_path / "d")))
@@ -74,7 +99,7 @@ def test_the_same_seed_gives_the_same_initial_model(bench: Bench, tmp_path: Path
 
 def test_training_gives_a_durable_update_and_its_facts(bench: Bench) -> None:
     answer = bench.train(bench.create(), "u")
-    assert isinstance(answer, commands.TrainDone)
+    assert answer.digest == digest_of(bench.folder / "u")
     assert answer.part.examples == sum(count.examples for count in answer.part.labels) == 359
     assert answer.part.classes == tuple("0123456789")
     assert answer.steps == 12
@@ -91,7 +116,7 @@ def test_training_gives_a_durable_update_and_its_facts(bench: Bench) -> None:
 def test_training_twice_gives_the_same_update_whatever_was_trained_between(bench: Bench) -> None:
     model = bench.create()
     digests = [
-        bench.train(model, "u", number=number, partition=partition).digest  # type: ignore[union-attr]
+        bench.train(model, "u", number=number, partition=partition).digest
         for number, partition in ((1, 0), (2, 0), (1, 1), (1, 0))
     ]
     assert digests[0] == digests[3]
@@ -100,9 +125,9 @@ def test_training_twice_gives_the_same_update_whatever_was_trained_between(bench
 
 def test_a_model_that_is_not_there_is_told(bench: Bench) -> None:
     model = bench.create()
-    model.unlink()
-    with pytest.raises(BlobError, match=r"initial cannot be opened"):
-        bench.do(commands.EvaluateJob(3, SPEC, str(model), 0, 1))
+    (bench.folder / model).unlink()
+    with pytest.raises(BlobError, match=f"{model} cannot be opened"):
+        bench.evaluate(model)
 
 
 def test_a_parent_is_read_once_to_be_evaluated_and_trained_on_and_again_when_it_changed(
@@ -111,31 +136,32 @@ def test_a_parent_is_read_once_to_be_evaluated_and_trained_on_and_again_when_it_
     model, read = bench.create(), []
     load_into = weights.load_into
     monkeypatch.setattr(
-        weights, "load_into", lambda path, module, _: (read.append(path), load_into(path, module))
+        weights,
+        "load_into",
+        lambda path, module, digest: (read.append(path.name), load_into(path, module, digest)),
     )
-    before = bench.do(commands.EvaluateJob(3, SPEC, str(model), 0, 1))
-    bench.train(model, "u")
+    before = bench.evaluate(model)
+    update = bench.train(model, "u").digest
     assert read == [model]
-    assert bench.do(commands.EvaluateJob(3, SPEC, str(model), 0, 1)) == before
+    assert bench.evaluate(model) == before
     assert read == [model, model]
-    (bench.folder / "u").replace(model)
-    assert bench.do(commands.EvaluateJob(3, SPEC, str(model), 0, 1)) != before
+    (bench.folder / "u").rename(bench.folder / update)
+    assert bench.evaluate(update) != before
+    assert read == [model, model, update]
 
 
 def test_a_parent_whose_bytes_are_not_those_of_its_digest_is_neither_evaluated_nor_trained_on(
     bench: Bench,
 ) -> None:
     model = bench.create()
-    digest = digest_of(model)
-    evaluate = commands.EvaluateJob(3, SPEC, str(model), 0, 1, digest=digest)
-    bench.do(evaluate)
-    content = bytearray(model.read_bytes())
+    bench.evaluate(model)
+    content = bytearray((bench.folder / model).read_bytes())
     content[-1] ^= 1
-    model.write_bytes(content)
-    with pytest.raises(BlobError, match="initial is damaged: its digest differs from its name"):
-        bench.do(evaluate)
+    (bench.folder / model).write_bytes(content)
+    with pytest.raises(BlobError, match=f"{model} is damaged: its digest differs from its name"):
+        bench.evaluate(model)
     with pytest.raises(BlobError, match="is damaged"):
-        bench.do(commands.TrainJob(4, SPEC, 1, str(model), 0, str(bench.folder / "u"), digest=digest))
+        bench.train(model, "u")
 
 
 def test_an_initial_model_with_a_parameter_that_is_not_finite_is_a_fault_of_the_task(
@@ -162,7 +188,7 @@ def test_partitions_together_are_all_training_data(bench: Bench) -> None:
     model = bench.create()
     spec = make_spec(partition="dirichlet:0.5")
     answers = [bench.train(model, "u", spec, partition=index) for index in range(4)]
-    assert sum(answer.part.examples for answer in answers if isinstance(answer, commands.TrainDone)) == 1437
+    assert sum(answer.part.examples for answer in answers) == 1437
 
 
 def test_a_partition_beyond_the_last_is_refused(bench: Bench) -> None:
@@ -211,7 +237,7 @@ def test_a_slow_first_batch_is_reported_at_once(bench: Bench, monkeypatch: pytes
 def test_a_stopped_training_ends_without_an_update(bench: Bench) -> None:
     model = bench.create()
     bench.stopped = True
-    assert bench.train(model, "u") == commands.JobStopped(2)
+    assert bench.do(bench.training(model, "u")) == commands.JobStopped(2)
     assert not (bench.folder / "u").exists()
 
 
@@ -221,21 +247,17 @@ def test_a_model_of_another_kind_is_not_trained(bench: Bench) -> None:
 
 
 def test_parts_of_an_evaluation_sum_up_to_the_whole(bench: Bench) -> None:
-    model = str(bench.create())
-    whole = bench.do(commands.EvaluateJob(1, SPEC, model, 0, 1))
-    parts = [bench.do(commands.EvaluateJob(1, SPEC, model, part, 7)) for part in range(7)]
-    assert isinstance(whole, commands.EvaluateDone)
+    model = bench.create()
+    whole = bench.evaluate(model)
+    parts = [bench.evaluate(model, part, 7) for part in range(7)]
     assert whole.examples == 360
-    assert (
-        sum(part.sums["accuracy"] for part in parts if isinstance(part, commands.EvaluateDone))
-        == whole.sums["accuracy"]
-    )
-    assert sum(part.examples for part in parts if isinstance(part, commands.EvaluateDone)) == whole.examples
+    assert sum(part.sums["accuracy"] for part in parts) == whole.sums["accuracy"]
+    assert sum(part.examples for part in parts) == whole.examples
 
 
 def test_more_parts_than_test_samples_are_refused(bench: Bench) -> None:
     with pytest.raises(TaskError, match="too few for 400 members"):
-        bench.do(commands.EvaluateJob(1, SPEC, str(bench.create()), 399, 400))
+        bench.evaluate(bench.create(), 399, 400)
 
 
 def test_two_nodes_give_what_averaging_their_updates_by_hand_gives(bench: Bench) -> None:
@@ -243,8 +265,8 @@ def test_two_nodes_give_what_averaging_their_updates_by_hand_gives(bench: Bench)
     for index in range(2):
         bench.train(model, f"u{index}", partition=index)
     updates = tuple(WeightedUpdate(f"u{index}", 100 + index) for index in range(2))
-    job = AggregationJob("run", 1, ballot(1, "ada"), SPEC, "initial", updates)
-    answer = bench.do(commands.RunAggregation(4, job, (str(bench.folder),), str(bench.folder / "mean")))
+    job = AggregationJob("run", 1, ballot(1, "ada"), SPEC, model, updates)
+    answer = bench.do(commands.RunAggregation(4, job, str(bench.folder), str(bench.folder / "mean")))
     assert isinstance(answer, commands.AggregationDone)
     assert answer.result == AggregatedModel(digest_of(bench.folder / "mean"))
     one, two, mean = bench.tensors("u0"), bench.tensors("u1"), bench.tensors("mean")
@@ -272,19 +294,17 @@ def test_pictures_are_trained_on_and_evaluated_in_the_scale_of_their_task(
     bench: Bench, images: RunSpec
 ) -> None:
     trained = bench.train(bench.create(images), "u", images)
-    assert isinstance(trained, commands.TrainDone)
     assert (trained.part.examples, sum(one.examples for one in trained.part.labels)) == (30, 30)
-    update = str(bench.folder / "u")
-    parts = [bench.do(commands.EvaluateJob(1, images, update, part, 4)) for part in range(4)]
-    assert [part.examples for part in parts if isinstance(part, commands.EvaluateDone)] == [8, 8, 7, 7]
-    assert sum(part.sums["accuracy"] for part in parts if isinstance(part, commands.EvaluateDone)) == 30
+    (bench.folder / "u").rename(bench.folder / trained.digest)
+    parts = [bench.evaluate(trained.digest, part, 4, images) for part in range(4)]
+    assert [part.examples for part in parts] == [8, 8, 7, 7]
+    assert sum(part.sums["accuracy"] for part in parts) == 30
     module = fashion_mnist.TASK.build("2nn")
-    weights.load_into(bench.folder / "u", module)
+    weights.load_into(bench.folder / trained.digest, module)
     data = fashion_mnist.TASK.load(DataPlaces(bench.folder / "data"))
     assert data.scaling is not None
     sums = training.evaluate(module, data.scaling(data.test_x), data.test_y)
-    by_part = [part.sums["loss"] for part in parts if isinstance(part, commands.EvaluateDone)]
-    assert sum(by_part) == pytest.approx(sums["loss"], rel=1e-4)
+    assert sum(part.sums["loss"] for part in parts) == pytest.approx(sums["loss"], rel=1e-4)
 
 
 def test_data_that_are_not_in_the_data_root_fail_the_job(bench: Bench, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.process import Worker, WorkerSettings
-from p2pfl.work import AggregatedModel, AggregationJob, WeightedUpdate
+from p2pfl.spec import RunSpec
+from p2pfl.work import AggregatedModel, AggregationJob, EvaluationJob, TrainingJob, WeightedUpdate
 from tests.support.core import ballot
 from tests.support.learning import SPEC, make_spec
 
@@ -47,6 +48,27 @@ def _stand_in(*lines: str, **settings: float) -> WorkerSettings:
     return WorkerSettings(program=(sys.executable, "-c", STAND_IN + "\n".join(lines)), **settings)  # type: ignore[arg-type]
 
 
+EVALUATED = (
+    "from p2pfl.messages import Evaluation; "
+    "give(commands.EvaluationDone(take().id, Evaluation(2, {'loss': 0.5})))"
+)
+
+
+async def create(worker: Worker, folder: Path) -> str:
+    """Have the initial model made in *folder*, named by its digest; return that."""
+    digest = await worker.create(SPEC, folder / "new")
+    (folder / "new").rename(folder / digest)
+    return digest
+
+
+def training(model: str, partition: int = 0, spec: RunSpec = SPEC) -> TrainingJob:
+    return TrainingJob("run", 1, spec, model, partition)
+
+
+def evaluation(model: str) -> EvaluationJob:
+    return EvaluationJob("run", 1, SPEC, model, 0, 1)
+
+
 def job_of(*updates: WeightedUpdate) -> AggregationJob:
     return AggregationJob("run", 1, ballot(1, "ada"), SPEC, "m", updates)
 
@@ -70,46 +92,45 @@ async def real(tmp_path: Path) -> AsyncIterator[Worker]:
 
 async def test_the_real_worker_does_all_jobs_of_a_round(real: Worker, tmp_path: Path) -> None:
     described = await real.describe(SPEC)
-    digest = await real.create(SPEC, tmp_path / "m")
-    trained = [await real.train(SPEC, 1, tmp_path / "m", index, tmp_path / f"u{index}") for index in range(2)]
+    digest = await create(real, tmp_path)
+    trained = [
+        await real.train(training(digest, index), tmp_path, tmp_path / f"u{index}") for index in range(2)
+    ]
     updates = [
         WeightedUpdate(f"u{index}", update.part.examples)
         for index, update in enumerate(trained)
         if update is not None
     ]
     assert len(updates) == 2
-    average = await real.aggregate(job_of(*updates), (tmp_path / "none", tmp_path), tmp_path / "mean")
-    evaluated = await real.evaluate(SPEC, tmp_path / "mean", 0, 1)
-    assert described.card.examples == 1437
+    average = await real.aggregate(job_of(*updates), tmp_path, tmp_path / "mean")
     assert isinstance(average, AggregatedModel)
+    (tmp_path / "mean").rename(tmp_path / average.digest)
+    evaluated = await real.evaluate(evaluation(average.digest), tmp_path)
+    assert described.card.examples == 1437
     assert average.digest != digest
     assert evaluated.examples == 360
 
 
 async def test_a_stopped_training_returns_none_and_the_next_job_is_done(real: Worker, tmp_path: Path) -> None:
-    await real.create(SPEC, tmp_path / "m")
-    begun = asyncio.Event()
-    training = asyncio.create_task(
-        real.train(LONG, 1, tmp_path / "m", 0, tmp_path / "u", lambda progress: begun.set())
-    )
-    queued = asyncio.create_task(real.train(LONG, 1, tmp_path / "m", 1, tmp_path / "v"))
+    model = await create(real, tmp_path)
+    begun, long = asyncio.Event(), training(model, spec=LONG)
+    first = asyncio.create_task(real.train(long, tmp_path, tmp_path / "u", lambda progress: begun.set()))
+    queued = asyncio.create_task(real.train(training(model, 1, LONG), tmp_path, tmp_path / "v"))
     await asyncio.wait_for(begun.wait(), WAIT_SECONDS)
     real.stop_training()
-    assert await asyncio.wait_for(training, WAIT_SECONDS) is None
+    assert await asyncio.wait_for(first, WAIT_SECONDS) is None
     assert await asyncio.wait_for(queued, WAIT_SECONDS) is None
-    assert (await real.evaluate(SPEC, tmp_path / "m", 0, 1)).examples == 360
+    assert (await real.evaluate(evaluation(model), tmp_path)).examples == 360
 
 
 async def test_closing_ends_a_training_at_once(real: Worker, tmp_path: Path) -> None:
-    await real.create(SPEC, tmp_path / "m")
+    long = training(await create(real, tmp_path), spec=LONG)
     begun = asyncio.Event()
-    training = asyncio.create_task(
-        real.train(LONG, 1, tmp_path / "m", 0, tmp_path / "u", lambda progress: begun.set())
-    )
+    first = asyncio.create_task(real.train(long, tmp_path, tmp_path / "u", lambda progress: begun.set()))
     await asyncio.wait_for(begun.wait(), WAIT_SECONDS)
     await real.close()
     with pytest.raises(WorkerError, match="it was closed"):
-        await training
+        await first
     assert real.pid is None
 
 
@@ -117,7 +138,7 @@ async def test_a_task_error_is_the_users_and_the_worker_lives(real: Worker, tmp_
     with pytest.raises(TaskError, match="no model 'x'"):
         await real.describe(make_spec(model="x"))
     with pytest.raises(WorkerError, match="cannot be opened"):
-        await real.evaluate(SPEC, tmp_path / "none", 0, 1)
+        await real.evaluate(evaluation("none"), tmp_path)
     assert (await real.describe(SPEC)).test_samples == 360
 
 
@@ -136,13 +157,16 @@ def test_a_worker_ends_when_its_node_is_killed(tmp_path: Path) -> None:
 import asyncio
 from pathlib import Path
 from p2pfl.learning.process import Worker, WorkerSettings
+from p2pfl.work import TrainingJob
 from tests.support.learning import SPEC, make_spec
 async def main():
     worker = Worker(WorkerSettings(device="cpu", threads=1))
-    model = Path({str(tmp_path / "m")!r})
-    await worker.create(SPEC, model)
+    folder = Path({str(tmp_path)!r})
+    digest = await worker.create(SPEC, folder / "m")
+    (folder / "m").rename(folder / digest)
     say = lambda progress: print(worker.pid, flush=True)
-    await worker.train(make_spec(epochs=10**6), 1, model, 0, model.with_name("u"), say)
+    job = TrainingJob("run", 1, make_spec(epochs=10**6), digest, 0)
+    await worker.train(job, folder, folder / "u", say)
 asyncio.run(main())
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as node:
@@ -223,16 +247,16 @@ async def test_a_training_that_gets_nowhere_far_beyond_its_own_prediction_is_end
     settings = _stand_in(BEATS, "give(commands.TrainJobProgress(take().id, 1, 9, 0.1))", "hang()", **HANGS)
     worker = Worker(settings, on_death=deaths.reasons.put_nowait)
     with pytest.raises(WorkerError, match=r"its job \(train\) made no progress"):
-        await asyncio.wait_for(worker.train(SPEC, 1, Path("/m"), 0, Path("/u")), WAIT_SECONDS)
+        await asyncio.wait_for(worker.train(training("m"), Path("/"), Path("/u")), WAIT_SECONDS)
     assert "made no progress" in await deaths.next()
 
 
 async def test_an_evaluation_that_takes_far_longer_than_the_last_one_is_ended() -> None:
-    settings = _stand_in(BEATS, "give(commands.EvaluateDone(take().id, 2, {'loss': 0.5}))", "hang()", **HANGS)
+    settings = _stand_in(BEATS, EVALUATED, "hang()", **HANGS)
     worker = Worker(settings)
-    await worker.evaluate(SPEC, Path("/m"), 0, 1)
+    await worker.evaluate(evaluation("m"), Path("/"))
     with pytest.raises(WorkerError, match=r"its job \(evaluate\) made no progress"):
-        await asyncio.wait_for(worker.evaluate(SPEC, Path("/m"), 0, 1), WAIT_SECONDS)
+        await asyncio.wait_for(worker.evaluate(evaluation("m"), Path("/")), WAIT_SECONDS)
 
 
 async def test_an_aggregation_that_takes_far_longer_than_the_last_one_is_ended() -> None:
@@ -244,9 +268,9 @@ async def test_an_aggregation_that_takes_far_longer_than_the_last_one_is_ended()
         **HANGS,
     )
     worker, job = Worker(settings), job_of(WeightedUpdate("u", 1))
-    await worker.aggregate(job, (Path("/"),), Path("/m"))
+    await worker.aggregate(job, Path("/"), Path("/m"))
     with pytest.raises(WorkerError, match=r"its job \(aggregate\) made no progress"):
-        await asyncio.wait_for(worker.aggregate(job, (Path("/"),), Path("/m")), WAIT_SECONDS)
+        await asyncio.wait_for(worker.aggregate(job, Path("/"), Path("/m")), WAIT_SECONDS)
 
 
 async def test_beats_are_signs_of_life_and_nothing_else() -> None:
@@ -301,11 +325,11 @@ async def test_progress_reaches_the_job_that_made_it() -> None:
         "job = take()",
         "give(commands.TrainJobProgress(job.id + 1, 9, 9, 9.0))",
         "give(commands.TrainJobProgress(job.id, 1, 2, 0.5))",
-        "give(commands.TrainDone(job.id, 'd', DataCard('digits', 1, ()), 1, 0.0, 0.1))",
+        "give(commands.TrainingDone(job.id, TrainingResult('d', DataCard('digits', 1, ()), 1, 0.0, 0.1)))",
         "take()",
     )
     worker, seen = Worker(settings), []
-    await worker.train(SPEC, 1, Path("m"), 0, Path("u"), seen.append)
+    await worker.train(training("m"), Path("/"), Path("/u"), seen.append)
     assert seen == [commands.TrainJobProgress(1, 1, 2, 0.5)]
     await worker.close()
 
@@ -320,13 +344,13 @@ async def test_cancelling_a_training_stops_it() -> None:
         "take()",
     )
     worker, begun = Worker(settings), asyncio.Event()
-    training = asyncio.create_task(
-        worker.train(SPEC, 1, Path("m"), 0, Path("u"), lambda progress: begun.set())
+    running = asyncio.create_task(
+        worker.train(training("m"), Path("/"), Path("/u"), lambda progress: begun.set())
     )
     await begun.wait()
-    training.cancel()
+    running.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await training
+        await running
     assert await worker.create(SPEC, Path("m")) == "d"
     await worker.close()
 

@@ -13,7 +13,7 @@ from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands, worker
 from p2pfl.learning.commands import Answer, Command
 from p2pfl.learning.worker import Inbox, Inboxes, Outbox, PacedDoer
-from p2pfl.work import AggregationJob, WeightedUpdate
+from p2pfl.work import AggregationJob, TrainingJob, WeightedUpdate
 from tests.support.core import ballot
 from tests.support.learning import SPEC
 from tests.support.records import CARD
@@ -181,8 +181,8 @@ def test_commands_are_read_up_to_a_cut_one(cut: int) -> None:
 def test_aggregations_do_not_wait_behind_trainings() -> None:
     inboxes = Inboxes()
     job = AggregationJob("run", 1, ballot(1, "ada"), SPEC, "parent", (WeightedUpdate("u", 5),))
-    aggregation = commands.RunAggregation(8, job, ("/blobs",), "/a")
-    train = commands.TrainJob(7, SPEC, 1, "/m", 0, "/u")
+    aggregation = commands.RunAggregation(8, job, "/blobs", "/a")
+    train = commands.RunTraining(7, TrainingJob("run", 1, SPEC, "m", 0), "/blobs", "/u")
     for command in (train, aggregation, commands.StopJob(7)):
         inboxes.put(command)
     assert inboxes.aggregating.take() == aggregation

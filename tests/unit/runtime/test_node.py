@@ -84,7 +84,7 @@ def test_an_update_that_a_power_cut_spoiled_is_trained_again(
     assert not store.has(UPDATE.digest)
     effects = started(saved)
     assert told(effects, events.UpdateReused) == []
-    assert [train.round for train in of_kind(effects, Train)] == [2]
+    assert [train.job.round for train in of_kind(effects, Train)] == [2]
 
 
 def test_a_start_without_an_update_drops_what_was_not_flushed(tmp_path: Path) -> None:

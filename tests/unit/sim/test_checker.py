@@ -16,7 +16,7 @@ from p2pfl.messages import Promise
 from p2pfl.sim.checker import InvariantChecker
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
-from tests.support.core import ballot, chain_of, member, model
+from tests.support.core import ballot, chain_of, member, model, training
 from tests.support.records import NAMES, node, signed
 
 
@@ -98,7 +98,7 @@ def test_votes_and_work_are_judged_as_well(court):
     vote = signed("ben", court.run, 1, ballot(9, "ada"))
     with pytest.raises(Violation, match="durability"):
         court.done("ben", Send(node("ada"), Promise(court.run, 1, ballot(9, "ada"), None, None, vote)))
-    court.done("ben", Train(court.run, 1, court.chain.genesis.spec, court.chain.genesis.model, 0))
+    court.done("ben", Train(training(court.chain, 1, court.chain.genesis.model)))
 
 
 def test_the_rosters_that_matter_are_those_of_the_last_records_and_of_the_next(court):

@@ -5,8 +5,15 @@ from p2pfl.core.effects import Aggregate, SaveAccepted, SaveReport, Train
 from p2pfl.sim.device import Device, aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.driver_rules import DriverRules
-from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, WeightedUpdate
+from p2pfl.work import (
+    AggregatedModel,
+    AggregationJob,
+    NotFinite,
+    TrainingJob,
+    WeightedUpdate,
+)
 from tests.support.core import ballot, chain_of, member, model, options
+from tests.support.records import result_with
 
 
 @pytest.fixture
@@ -40,17 +47,13 @@ def test_other_updates_another_order_or_another_parent_give_another_model(device
 
 
 def test_a_slow_device_takes_as_many_times_longer(device):
-    train = Train(model("run"), 1, device.options.spec, model("parent"), 0)
+    train = Train(TrainingJob(model("run"), 1, device.options.spec, model("parent"), 0))
     usual, _ = work(device, train)
     device.slowness = 10.0
     slow, result = work(device, train)
     assert slow == pytest.approx(10 * usual)
     assert isinstance(result, inputs.Trained)
-    assert result.seconds == slow
-
-
-def test_effects_that_are_no_workers_are_left_alone(device):
-    assert work(device, SaveReport(model("run"), 1, "a", None)) is None
+    assert result.result.seconds == slow
 
 
 def test_every_start_has_another_nonce_and_is_counted(device):
@@ -114,7 +117,8 @@ def test_what_reaches_a_suspended_process_waits(device):
 
 
 def test_a_workers_results_are_not_durable_but_for_the_initial_model(device):
-    device.keep(inputs.Trained(model("run"), 1, model("parent"), model("update"), 100, 7, 0.5, 1.0))
+    training = TrainingJob(model("run"), 1, device.options.spec, model("parent"), 0)
+    device.keep(inputs.Trained(training, result_with(model("update"))))
     job = AggregationJob(model("run"), 1, ballot(1, "ada"), device.options.spec, model("parent"), (A,))
     device.keep(inputs.Aggregated(job, AggregatedModel(model("aggregate"))))
     device.keep(inputs.Aggregated(job, NotFinite()))

@@ -10,7 +10,7 @@ from p2pfl.sim.device import aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.work import WorkChecker
-from tests.support.core import chain_of, member, model
+from tests.support.core import chain_of, member, model, training
 from tests.support.records import NAMES, node, update
 
 MINE = update("ada", 1)
@@ -101,7 +101,7 @@ def test_updates_in_another_order_than_that_of_the_node_ids_are_a_violation(cour
 
 
 def test_training_twice_for_one_parent_is_work_lost(court):
-    train = Train(court.run, 1, court.genesis.spec, court.genesis.model, 0)
+    train = Train(training(court.chain, 1, court.genesis.model))
     court.work.begun(court.disk, train)
     court.disk.save(SaveUpdate(court.run, 1, court.run, MINE))
     court.work.begun(court.disk, train)  # a power cut took the bytes: not its fault

@@ -376,21 +376,8 @@ def test_collect_removes_unneeded_blobs_and_broken_pulls_and_delete_deletes_them
     assert not any(store.has(digest) for digest in doomed)
     assert sorted(path.read_bytes() for path in files) == [b"doomed", b"doomed too", b"o"]
     store.delete(files)
-    store.close()
     store.delete(files)
     assert temporary(store) == [f"{OTHER}.part"]
-
-
-def test_no_name_leads_to_a_file_that_may_be_written_over_after_a_power_cut(
-    store: BlobStore, flushes: list[str]
-) -> None:
-    put(store, BYTES, durable=False)
-    files = store.collect(NOTHING)
-    flushes.clear()
-    store.delete(files)
-    assert flushes == [store.directory.name]
-    store.delete([])
-    assert flushes == [store.directory.name], "nothing was kept to be written over"
 
 
 def test_what_was_taken_out_but_not_deleted_is_gone_after_a_start(store: BlobStore) -> None:
@@ -468,7 +455,6 @@ def test_a_file_that_cannot_be_deleted_is_told_and_the_others_are_deleted(
     folder = store.directory / "tmp" / "a folder"
     folder.mkdir()
     store.delete([folder, *store.collect(NOTHING)])
-    store.close()
     assert temporary(store) == ["a folder"]
     assert f"cannot delete {folder}" in caplog.text
 

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Aggregate, Create, Describe, Evaluate, Fetch
+from p2pfl.core.effects import Aggregate, Create, Describe, Fetch
 from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.work import (
@@ -25,7 +25,20 @@ from p2pfl.work import (
 )
 from tests.support.core import ballot
 from tests.support.records import CARD, LAYOUT, SCHEMA, SPEC, digest, evaluation
-from tests.support.work import BAD, GOOD, MODEL, PART, RUN, TRAIN, WAIT_SECONDS, Bench, on_disk, trained
+from tests.support.work import (
+    BAD,
+    EVALUATE,
+    GOOD,
+    MODEL,
+    PART,
+    RESULT,
+    RUN,
+    TRAIN,
+    WAIT_SECONDS,
+    Bench,
+    on_disk,
+    trained,
+)
 
 JOB = AggregationJob(RUN, 3, ballot(2, "ada"), SPEC, MODEL, (WeightedUpdate(digest("u"), 40),))
 
@@ -52,10 +65,10 @@ async def test_a_fault_in_a_job_is_the_nodes_own(tmp_path: Path) -> None:
 
 
 async def test_a_training_reports_its_progress_and_hands_an_update_in_without_a_flush(tmp_path: Path) -> None:
-    bench, name = Bench(tmp_path, trained), blake3(GOOD).hexdigest()
+    bench, name = Bench(tmp_path, trained), RESULT.digest
     bench.work.begin(TRAIN)
-    assert await bench.host.outcome() == [inputs.Trained(RUN, 3, MODEL, name, 40, 3, 0.5, 0.1)]
-    assert bench.host.fed[0] == inputs.TrainProgress(RUN, 3, 5, 10, 0.25)
+    assert await bench.host.outcome() == [inputs.Trained(TRAIN.job, RESULT)]
+    assert bench.host.fed[0] == inputs.TrainProgress(TRAIN.job, 5, 10, 0.25)
     assert bench.store.has(name)
     assert not bench.store.is_durable(name)
     assert bench.store.is_pinned(name)
@@ -76,24 +89,24 @@ async def test_a_training_whose_worker_died_is_done_once_more(tmp_path: Path) ->
 async def test_a_training_whose_worker_dies_twice_has_failed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, WorkerError("killed"), WorkerError("killed again"))
     bench.work.begin(TRAIN)
-    assert await bench.host.outcome() == [inputs.WorkFailed("train", "killed again", 3, model=MODEL)]
+    assert await bench.host.outcome() == [inputs.WorkFailed(TRAIN, "killed again")]
     assert bench.worker.calls == ["train", "train"]
 
 
 async def test_a_task_to_blame_is_not_tried_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path, TaskError("no such partition"))
     bench.work.begin(TRAIN)
-    assert await bench.host.outcome() == [inputs.WorkFailed("train", "no such partition", 3, model=MODEL)]
+    assert await bench.host.outcome() == [inputs.WorkFailed(TRAIN, "no such partition")]
 
 
 async def test_a_stopped_training_answers_nothing_and_leaves_no_file(tmp_path: Path) -> None:
     def stopped(*arguments: Any) -> None:
-        arguments[4].write_bytes(b"half")
+        arguments[2].write_bytes(b"half")
 
-    bench = Bench(tmp_path, stopped, commands.EvaluateDone(0, 2, {"accuracy": 1.0, "loss": 0.5}))
+    bench = Bench(tmp_path, stopped, evaluation(1, 2, 0.5))
     bench.work.begin(TRAIN)
-    bench.work.begin(Evaluate(RUN, 2, SPEC, MODEL, 0, 3))
-    assert await bench.host.outcome() == [inputs.Evaluated(RUN, 2, MODEL, 0, 3, evaluation(1, 2, 0.5))]
+    bench.work.begin(EVALUATE)
+    assert await bench.host.outcome() == [inputs.Evaluated(EVALUATE.job, evaluation(1, 2, 0.5))]
     assert bench.unclaimed() == []
 
 
@@ -154,8 +167,8 @@ async def test_a_created_model_is_durable_and_pinned(tmp_path: Path) -> None:
 async def test_a_new_model_is_here_at_once_and_durable_when_a_vote_wants_it(tmp_path: Path) -> None:
     name = blake3(BAD).hexdigest()
 
-    def aggregate(job: AggregationJob, folders: tuple[Path, ...], path: Path) -> AggregatedModel:
-        assert (job, folders) == (JOB, (bench.store.directory,))
+    def aggregate(job: AggregationJob, folder: Path, path: Path) -> AggregatedModel:
+        assert (job, folder) == (JOB, bench.store.directory)
         path.write_bytes(BAD)  # what the node would refuse: it does not look at its own worker's work again
         return AggregatedModel(name)
 
@@ -181,7 +194,7 @@ async def test_an_aggregation_whose_worker_died_is_tried_once_more(tmp_path: Pat
 async def test_an_aggregation_whose_worker_died_twice_has_failed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, WorkerError("killed"), WorkerError("killed again"))
     bench.work.begin(Aggregate(JOB))
-    assert await bench.host.outcome() == [inputs.WorkFailed("aggregate", "killed again", 3, JOB.ballot)]
+    assert await bench.host.outcome() == [inputs.WorkFailed(Aggregate(JOB), "killed again")]
 
 
 @pytest.mark.parametrize("result", [NotFinite(), UnreadableUpdate(MODEL, "it was cut short")])
