@@ -133,7 +133,7 @@ def test_an_option_counts_as_given_also_with_the_value_of_its_default(
     invoke("--certs", str(certs), *words)
     [config] = started
     assert config.given == given
-    assert (config.spec.seed, config.spec.task) == (1, "digits")
+    assert (config.spec.seed, config.spec.task.name) == (1, "digits")
 
 
 def test_certificates_that_are_not_there_are_an_error_before_anything_starts(

@@ -322,6 +322,7 @@ async def test_answers_find_their_jobs_in_any_order() -> None:
 async def test_progress_reaches_the_job_that_made_it() -> None:
     settings = _stand_in(
         "from p2pfl.spec import DataCard",
+        "from p2pfl.work import TrainingResult",
         "job = take()",
         "give(commands.TrainJobProgress(job.id + 1, 9, 9, 9.0))",
         "give(commands.TrainJobProgress(job.id, 1, 2, 0.5))",
