@@ -107,14 +107,14 @@ def train_bare(module: nn.Module, x: Tensor, y: Tensor, spec: LocalTraining) -> 
     """Train as PyTorch's own tutorials do, in the order of samples that `p2pfl.learning.training` takes."""
     optimizer = torch.optim.SGD(
         module.parameters(),
-        lr=spec.training.learning_rate,
-        momentum=spec.training.momentum,
-        weight_decay=spec.training.weight_decay,
+        lr=spec.learning_rate,
+        momentum=spec.momentum,
+        weight_decay=spec.weight_decay,
     )
     generator = torch.Generator().manual_seed(SEED)
     module.train()
-    for _ in range(spec.training.epochs):
-        for batch in torch.randperm(len(x), generator=generator).split(spec.training.batch_size):
+    for _ in range(spec.epochs):
+        for batch in torch.randperm(len(x), generator=generator).split(spec.batch_size):
             optimizer.zero_grad()
             loss = functional.cross_entropy(module(x[batch]), y[batch])
             loss.backward()

@@ -21,7 +21,7 @@ def test_when_nobody_can_pull_from_the_founder_another_device_founds():
         founder = founder_of(world)
         world.network.unpullable = {founder.member.node}
         world.begin()
-        world.run_until(lambda world=world: any(chain(d) for d in world.devices.values()), 40.0)
+        world.run_until(lambda world=world: any(chain(d) for d in world.devices.values()), 45.0)
         world.run_until(world.is_complete, LIMIT)
         assert len(runs(world)) == 1
         assert [event.how for event in news(founder, events.RunJoined)] == ["founded", "joined"]

@@ -13,6 +13,7 @@ from p2pfl.errors import TaskError, WorkerError
 from p2pfl.learning import commands, worker
 from p2pfl.learning.commands import Answer, Command
 from p2pfl.learning.worker import Inbox, Inboxes, Outbox, PacedDoer
+from p2pfl.messages import Evaluation
 from p2pfl.work import AggregationJob, EvaluationJob, TrainingJob, TrainingResult, WeightedUpdate
 from tests.support.core import ballot
 from tests.support.learning import SPEC
@@ -159,7 +160,8 @@ def test_a_stop_ends_the_wait_of_a_paced_training(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_pace_is_for_trainings_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, evaluated = Clock(monkeypatch), commands.EvaluateDone(4, 5, {"accuracy": 3.0, "loss": 1.25})
+    clock = Clock(monkeypatch)
+    evaluated = commands.EvaluationDone(4, Evaluation(5, {"accuracy": 3.0, "loss": 1.25}))
     command = commands.RunEvaluation(4, EvaluationJob("run", 1, SPEC, "m", 0, 1), "/")
     assert PacedDoer(Scripted(evaluated), 3.0).do(command, lambda _: None, lambda: False) == evaluated
     assert clock.now == 0.0
