@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -90,7 +92,7 @@ def test_a_page_without_markers_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_failing_bench_leaves_what_it_found_and_why_it_failed(tmp_path: Path) -> None:
-    def measure(settings: alone.Settings):
+    def measure(settings: alone.Settings) -> Iterator[Any]:
         yield Figure("first", 1.0)
         raise RuntimeError("no holder\nat all")
 

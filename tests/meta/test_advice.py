@@ -1,12 +1,17 @@
 """What messages advise can be done: each option and command they name is one that people can find."""
 
+from __future__ import annotations
+
 import ast
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from p2pfl.cli import SUBCOMMANDS, app, load
+from p2pfl.cli.options import GroupedCommand
 from tests.support.source import ROOT
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z]")
@@ -16,7 +21,7 @@ NOT_OURS = {"--show-toplevel"}
 """Options of other programs that messages name."""
 
 
-def commands():
+def commands() -> dict[tuple[str, ...], GroupedCommand | Any]:
     """Return every command by its words."""
     found = {}
     for name in SUBCOMMANDS:
@@ -26,7 +31,7 @@ def commands():
     return found
 
 
-def visible():
+def visible() -> set[str]:
     """Return the names of the options that `--help` lists."""
     named = {"--help"}
     for command in [*commands().values(), get_command(app)]:
@@ -40,7 +45,7 @@ def visible():
     return named
 
 
-def strings(path):
+def strings(path: Any) -> Iterator[Any]:
     """Return the texts in the module at *path* that are no docstrings, f-strings' parts among them."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     lone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
@@ -49,7 +54,7 @@ def strings(path):
             yield node.lineno, node.value
 
 
-def messages():
+def messages() -> Iterator[Any]:
     """Return the sentences in the sources: texts with a blank, with where they are."""
     for folder in ("p2pfl", "tui"):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -61,7 +66,7 @@ def messages():
 MESSAGES = list(messages())
 
 
-def test_every_option_a_message_names_is_in_the_help():
+def test_every_option_a_message_names_is_in_the_help() -> None:
     known = visible() | NOT_OURS
     wrong = [
         f"{where}: {name}" for where, text in MESSAGES for name in OPTION.findall(text) if name not in known
@@ -69,7 +74,7 @@ def test_every_option_a_message_names_is_in_the_help():
     assert wrong == []
 
 
-def test_every_command_a_message_names_exists():
+def test_every_command_a_message_names_exists() -> None:
     wrong = []
     for where, text in MESSAGES:
         for name, sub in COMMAND.findall("".join(re.findall(r"[`'](p2pfl [^`']*)[`']", text))):
@@ -79,6 +84,6 @@ def test_every_command_a_message_names_exists():
 
 
 @pytest.mark.parametrize("name", ["--learning-rate", "--continue-with", "--pace-maker"])
-def test_the_check_knows_hidden_and_wrong_options_from_right_ones(name):
+def test_the_check_knows_hidden_and_wrong_options_from_right_ones(name: str) -> None:
     assert name not in visible()
     assert "--lr" in visible()

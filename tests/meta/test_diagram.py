@@ -10,7 +10,7 @@ from tests.support.source import PACKAGE
 ARROW = re.compile(r"^ +([A-Z]+) --> ([A-Z]+)$", re.MULTILINE)
 
 
-def test_the_diagram_shows_every_transition_and_no_other():
+def test_the_diagram_shows_every_transition_and_no_other() -> None:
     drawn = ARROW.findall((PACKAGE / "README.md").read_text(encoding="utf-8"))
     assert len(drawn) == len(set(drawn))
     assert set(drawn) == {(old.name, new.name) for old, following in TRANSITIONS.items() for new in following}

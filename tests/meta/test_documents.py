@@ -73,7 +73,7 @@ def unknown(text: str, known: dict[str, set[str]]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", OF_COMMANDS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_every_command_and_option_in_a_document_exists(path):
+def test_every_command_and_option_in_a_document_exists(path: Path) -> None:
     assert list(unknown(path.read_text(encoding="utf-8"), commands())) == []
 
 
@@ -86,19 +86,19 @@ def test_every_command_and_option_in_a_document_exists(path):
         "Add `--no-such-option`.",
     ],
 )
-def test_a_command_that_does_not_exist_would_be_found(text):
+def test_a_command_that_does_not_exist_would_be_found(text: str) -> None:
     known = {"": {"--help"}, "node": {"--peers"}, "certs": {"--help"}, "certs init": {"--help"}}
     assert list(unknown(text, known))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_every_file_a_document_links_to_is_there(path):
+def test_every_file_a_document_links_to_is_there(path: Path) -> None:
     links = [link for link in LINK.findall(path.read_text(encoding="utf-8")) if "://" not in link]
     assert [link for link in links if not (Path(path).parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_every_section_a_document_links_to_is_there(path):
+def test_every_section_a_document_links_to_is_there(path: Path) -> None:
     missing = []
     for file, anchor in SECTION.findall(path.read_text(encoding="utf-8")):
         if "://" in file:
@@ -111,7 +111,7 @@ def test_every_section_a_document_links_to_is_there(path):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_every_source_a_document_names_is_there(path):
+def test_every_source_a_document_names_is_there(path: Path) -> None:
     """A source is named from the top, from the package, or from the document's own folder."""
     places = (ROOT, PACKAGE, path.parent)
     spans = INLINE.findall(FENCED.sub("", path.read_text(encoding="utf-8")))
@@ -120,12 +120,12 @@ def test_every_source_a_document_names_is_there(path):
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
-def test_the_line_about_a_subcommand_is_its_own_first_line(name):
+def test_the_line_about_a_subcommand_is_its_own_first_line(name: str) -> None:
     first = load(name).help.strip().split("\n\n")[0]
     assert SUBCOMMANDS[name].help == " ".join(first.split())
 
 
-def test_the_main_help_shows_the_description_of_the_package():
+def test_the_main_help_shows_the_description_of_the_package() -> None:
     described = re.search(
         r'^description = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE
     )

@@ -11,14 +11,14 @@ from tests.support.source import ROOT, modules
 HEADING = "## Exit codes"
 
 
-def test_the_table_of_exit_codes_is_that_of_the_enum():
+def test_the_table_of_exit_codes_is_that_of_the_enum() -> None:
     pages = [page.read_text(encoding="utf-8") for page in ROOT.glob("p2pfl/**/*.md")]
     [text] = [page.split(f"\n{HEADING}", 1)[1] for page in pages if f"\n{HEADING}" in page]
     told = re.findall(r"^\| (\d+) \| (.*) \|$", text.split("\n## ", 1)[0], re.MULTILINE)
     assert told == [(str(int(code)), code.meaning) for code in ExitCode]
 
 
-def test_no_program_ends_with_a_number_of_its_own():
+def test_no_program_ends_with_a_number_of_its_own() -> None:
     numbers = []
     for path in modules():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -57,7 +57,7 @@ def faults_of_trust(tree: ast.AST) -> list[tuple[int, str]]:
     return found
 
 
-def test_imports_only_go_down():
+def test_imports_only_go_down() -> None:
     linter = Path(sys.executable).parent / "lint-imports"
     done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -65,12 +65,12 @@ def test_imports_only_go_down():
 
 
 @pytest.mark.parametrize("path", modules(*PURE), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_protocol_is_pure(path):
+def test_the_protocol_is_pure(path: Path) -> None:
     assert faults_of_purity(ast.parse(path.read_text(encoding="utf-8"))) == []
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_nothing_that_came_as_data_is_run(path):
+def test_nothing_that_came_as_data_is_run(path: Path) -> None:
     assert faults_of_trust(ast.parse(path.read_text(encoding="utf-8"))) == []
 
 
@@ -84,7 +84,7 @@ def test_nothing_that_came_as_data_is_run(path):
         "import os.path",
     ],
 )
-def test_an_impure_module_would_be_found(code):
+def test_an_impure_module_would_be_found(code: str) -> None:
     assert faults_of_purity(ast.parse(code))
 
 
@@ -98,5 +98,5 @@ def test_an_impure_module_would_be_found(code):
         "subprocess.run(x, shell=True)",
     ],
 )
-def test_a_dangerous_module_would_be_found(code):
+def test_a_dangerous_module_would_be_found(code: str) -> None:
     assert faults_of_trust(ast.parse(code))

@@ -84,7 +84,7 @@ def is_tested_as_a_whole(source: Path) -> bool:
 SOURCES = [source for package in MIRRORS for source in sorted(package.rglob("*.py"))]
 
 
-def test_every_module_has_its_tests():
+def test_every_module_has_its_tests() -> None:
     missing = [
         f"{dotted(source)}: {own_test(source).relative_to(ROOT)}"
         for source in SOURCES
@@ -93,7 +93,7 @@ def test_every_module_has_its_tests():
     assert missing == []
 
 
-def test_every_unit_test_has_its_source():
+def test_every_unit_test_has_its_source() -> None:
     tests = {own_test(source) for source in SOURCES}
     found = {path for folder in MIRRORS.values() for path in folder.rglob("*.py")}
     stories = {TESTS / "tui" / f"test_{story}.py" for story in STORIES} | {TESTS / "tui" / "conftest.py"}
@@ -101,7 +101,7 @@ def test_every_unit_test_has_its_source():
 
 
 @pytest.mark.parametrize("name", [*OTHER_NAMES, *TESTED_AS_A_WHOLE])
-def test_every_exception_from_that_is_needed(name):
+def test_every_exception_from_that_is_needed(name: str) -> None:
     path = TESTS / (OTHER_NAMES.get(name) or TESTED_AS_A_WHOLE[name])
     assert path.is_file(), "where it is tested"
     covered = [source for source in SOURCES if f"{dotted(source)}.".startswith(f"{name}.")]
@@ -109,7 +109,7 @@ def test_every_exception_from_that_is_needed(name):
     assert name in OTHER_NAMES or not any(own_test(source).is_file() for source in covered)
 
 
-def test_the_top_folder_holds_what_was_agreed_on():
+def test_the_top_folder_holds_what_was_agreed_on() -> None:
     found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     assert {name for name in found - MADE - TOP if not name.endswith(".egg-info")} == set()
     assert found >= {"p2pfl", "certs", "tests", "pyproject.toml", "README.md", "LICENSE"}

@@ -82,13 +82,13 @@ def graph() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=name_of)
-def test_a_package_has_no_import_circle(package, graph):
+def test_a_package_has_no_import_circle(package: Path, graph: dict[str, set[str]]) -> None:
     inside = name_of(package)
     own = {name for name in graph if name == inside or name.rpartition(".")[0] == inside}
     assert [group for group in circles(graph) if own & set(group)] == []
 
 
-def test_a_circle_would_be_found_also_one_that_exists_for_types_only():
+def test_a_circle_would_be_found_also_one_that_exists_for_types_only() -> None:
     known = {"a", "a.b", "a.c", "a.d"}
     sources = {
         "a": "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -151,17 +151,17 @@ CHECKS: dict[str, Callable[[Vector], None]] = {
 
 
 @pytest.mark.parametrize(("kind", "vector"), vectors())
-def test_a_vector_is_what_the_code_makes(kind, vector):
+def test_a_vector_is_what_the_code_makes(kind: str, vector: dict[str, str]) -> None:
     CHECKS[kind](vector)
 
 
-def test_the_signed_texts_are_those_of_the_frames():
+def test_the_signed_texts_are_those_of_the_frames() -> None:
     told = {bytes.fromhex(lines["text"]) for kind, lines in vectors() if kind == "signature"}
     assert told <= signed_texts()
     assert {msgspec.msgpack.decode(text)[0] for text in told} == {"p2pfl acceptance", "p2pfl start"}
 
 
-def test_every_signature_in_a_frame_is_valid():
+def test_every_signature_in_a_frame_is_valid() -> None:
     for kind, lines in vectors():
         frame = msgspec.json.decode(lines["json"], type=ControlFrame) if kind == "frame" else None
         if isinstance(frame, links.Hello):
@@ -170,14 +170,14 @@ def test_every_signature_in_a_frame_is_valid():
             assert all(cast.is_valid(signatures.verify) for cast in casts_of(frame))
 
 
-def test_every_kind_of_vector_is_in_the_document():
+def test_every_kind_of_vector_is_in_the_document() -> None:
     assert {kind for kind, _ in vectors()} == set(CHECKS)
     types = {json.loads(lines["json"])["type"] for kind, lines in vectors() if kind == "frame"}
     assert types == {"hello", "status", "commit"}
 
 
 @pytest.mark.parametrize("kind", CHECKS)
-def test_a_changed_vector_is_noticed(kind):
+def test_a_changed_vector_is_noticed(kind: str) -> None:
     vector = next(lines for found, lines in vectors() if found == kind)
     result = next(key for key in ("id", "frame", "length", "digest", "round-3", "text") if key in vector)
     last = vector[result][-1]
@@ -202,7 +202,7 @@ FRAMES = [
 
 
 @pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: frame.__struct_config__.tag)
-def test_a_frame_has_the_fields_of_its_row_in_their_order(frame):
+def test_a_frame_has_the_fields_of_its_row_in_their_order(frame: Any) -> None:
     assert fields_in_the_document()[frame.__struct_config__.tag] == frame.__struct_fields__
 
 
@@ -232,12 +232,12 @@ def test_a_frame_has_the_fields_of_its_row_in_their_order(frame):
         ("evaluation", messages.Evaluation),
     ],
 )
-def test_a_part_of_a_record_has_the_fields_of_its_row_in_their_order(name, struct):
+def test_a_part_of_a_record_has_the_fields_of_its_row_in_their_order(name: str, struct: Any) -> None:
     assert fields_in_the_document()[name] == struct.__struct_fields__
 
 
 @pytest.mark.parametrize("settings", [NetSettings(), ProtocolSettings()], ids=lambda one: type(one).__name__)
-def test_the_limits_and_timings_are_the_defaults(settings):
+def test_the_limits_and_timings_are_the_defaults(settings: NetSettings | ProtocolSettings) -> None:
     rows = {name.strip("`"): value.strip() for name, value in ROW.findall(TEXT)}
     told = {name: float(rows[name].replace(",", "")) for name in settings.__struct_fields__}
     assert told == {name: float(value) for name, value in msgspec.structs.asdict(settings).items()}

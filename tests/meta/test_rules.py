@@ -28,12 +28,12 @@ def cited(path: Path) -> set[str]:
     return {name for found in CITED.findall(text) for name in re.findall(r'"([^"]+)"', found)}
 
 
-def test_the_rules_are_numbered_in_order_and_no_two_have_one_name():
+def test_the_rules_are_numbered_in_order_and_no_two_have_one_name() -> None:
     assert [int(number) for number, _ in HEAD.findall(SECTION)] == list(range(1, len(names()) + 1))
     assert len(names()) == len(set(names()))
 
 
-def test_every_rule_that_is_cited_exists():
+def test_every_rule_that_is_cited_exists() -> None:
     paths = [path for tree in TREES for suffix in ("*.py", "*.md") for path in tree.rglob(suffix)]
     wrong = {
         (path.name, name) for path in paths if path != Path(__file__) for name in cited(path) - set(names())
@@ -41,17 +41,17 @@ def test_every_rule_that_is_cited_exists():
     assert wrong == set()
 
 
-def test_a_citation_over_two_lines_is_read(tmp_path):
+def test_a_citation_over_two_lines_is_read(tmp_path: Path) -> None:
     path = tmp_path / "example.py"
     path.write_text('"""Accept (rules "Second check" and\n    "No such rule")."""\n# rule "Third"\n')
     assert cited(path) == {"Second check", "No such rule", "Third"}
 
 
-def test_every_mutation_of_the_simulator_belongs_to_one_rule():
+def test_every_mutation_of_the_simulator_belongs_to_one_rule() -> None:
     assert sorted(re.findall(r"`--without ([a-z-]+)`", SECTION)) == sorted(RULES)
 
 
-def test_the_table_of_mutations_names_each_with_its_rule():
+def test_the_table_of_mutations_names_each_with_its_rule() -> None:
     text = (PACKAGE / "sim" / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z][a-z-]+)` \| ([^|:]+?)(?::[^|]*)? \|", text, re.MULTILINE)
     assert [name for name, _ in rows] == list(dict.fromkeys(name for name, _ in rows))

@@ -46,7 +46,7 @@ class Pair:
 
     def __init__(
         self, world: Lab, federation: dict[str, Credentials], holder: Node, puller: Node, proxy: Proxy
-    ):
+    ) -> None:
         self.world = world
         self.federation = federation
         self.holder = holder

@@ -1,15 +1,18 @@
 """Members stay away: two of five are dropped after a long time, one of five or three never is."""
 
+from __future__ import annotations
+
 import pytest
 
 from p2pfl import events
+from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, names, news, number, others, spec
 
 AWAY = 10_000.0
 
 
-def vanish(nodes, *gone, drop_after=20.0):
+def vanish(nodes: int, *gone: int, drop_after: float = 20.0) -> tuple[World, list[Device], list[Device]]:
     world = World(41, nodes=nodes, spec=spec(60, drop_after=drop_after))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)
@@ -19,7 +22,7 @@ def vanish(nodes, *gone, drop_after=20.0):
     return world, victims, others(world, *victims)
 
 
-def test_five_become_three_and_tolerate_the_loss_of_one_again():
+def test_five_become_three_and_tolerate_the_loss_of_one_again() -> None:
     world, victims, rest = vanish(5, 1, 2)
     left = world.now
     dropped = {device.name for device in victims}
@@ -34,14 +37,14 @@ def test_five_become_three_and_tolerate_the_loss_of_one_again():
 
 
 @pytest.mark.parametrize(("nodes", "gone"), [(5, 1), (3, 1)])
-def test_where_the_quorum_would_not_get_smaller_enough_nobody_is_dropped(nodes, gone):
+def test_where_the_quorum_would_not_get_smaller_enough_nobody_is_dropped(nodes: int, gone: int) -> None:
     world, _, rest = vanish(nodes, gone)
     world.run_for(60.0)
     assert len(chain(rest[0])) > 5
     assert len(names(chain(rest[0])[-1])) == nodes
 
 
-def test_who_was_dropped_comes_back_as_a_learner_and_joins_again():
+def test_who_was_dropped_comes_back_as_a_learner_and_joins_again() -> None:
     world, victims, rest = vanish(5, 1, 2)
     world.run_until(lambda: any(event.left for event in news(rest[0], events.RosterChanged)), LIMIT)
     slots = {entry.node: entry.slot for entry in chain(rest[0])[0].roster}
@@ -51,7 +54,7 @@ def test_who_was_dropped_comes_back_as_a_learner_and_joins_again():
     assert entry.slot == min(slots[device.member.node] for device in victims)
 
 
-def test_without_a_quorum_nobody_is_dropped_however_long_it_lasts():
+def test_without_a_quorum_nobody_is_dropped_however_long_it_lasts() -> None:
     world, _, rest = vanish(5, 1, 2, 3)
     before = [len(chain(device)) for device in rest]
     world.run_for(300.0)

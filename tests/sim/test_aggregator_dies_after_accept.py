@@ -1,17 +1,22 @@
 """The aggregator dies when one other member has accepted its value: the next one proposes that very value."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from p2pfl import events
-from p2pfl.messages import Accepted
+from p2pfl.messages import Accepted, Record
+from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, news, number, once, others, sends, spec
 
 
-def world_with_a_half_accepted_value(seed):
+def world_with_a_half_accepted_value(seed: int) -> tuple[World, dict[str, Record | Device]]:
     """Right after the first ACCEPTED of round 1 left, its aggregator is killed: only the two of them hold it."""
     world = World(seed, spec=spec(2))
     found = {}
 
-    def kill_the_aggregator(device):
+    def kill_the_aggregator(device: Any) -> None:
         vote = next(iter(device.disk.votes.values()))
         found["value"], found["accepter"] = vote.accepted, device
         world.crash(world.devices[vote.accepted_ballot.node], 100.0)
@@ -22,7 +27,7 @@ def world_with_a_half_accepted_value(seed):
     return world, found
 
 
-def test_a_value_accepted_by_one_survivor_is_adopted_when_a_later_aggregator_sees_it():
+def test_a_value_accepted_by_one_survivor_is_adopted_when_a_later_aggregator_sees_it() -> None:
     for seed in range(8):
         world, found = world_with_a_half_accepted_value(seed)
         dead = world.devices[found["value"].ballot.node]
@@ -33,7 +38,7 @@ def test_a_value_accepted_by_one_survivor_is_adopted_when_a_later_aggregator_see
         assert (record == found["value"]) == bool(adopted)
 
 
-def test_adoption_happens_in_some_seed():
+def test_adoption_happens_in_some_seed() -> None:
     adopted = 0
     for seed in range(8):
         world, found = world_with_a_half_accepted_value(seed)
@@ -43,14 +48,14 @@ def test_adoption_happens_in_some_seed():
     assert adopted >= 2
 
 
-def test_a_value_a_quorum_accepted_survives_the_death_of_all_but_its_acceptors():
+def test_a_value_a_quorum_accepted_survives_the_death_of_all_but_its_acceptors() -> None:
     world = World(2, spec=spec(2))
 
-    def accepters():
+    def accepters() -> Any:
         votes = [vote for device in world.devices.values() for vote in device.disk.votes.values()]
         return [vote for vote in votes if vote.round == 1 and vote.accepted is not None]
 
-    def kill_the_aggregator(_device):
+    def kill_the_aggregator(_device: Any) -> None:
         # Three of five hold the value: it is chosen, though nobody knows it yet.
         world.crash(world.devices[accepters()[0].accepted_ballot.node], 30.0)
 

@@ -1,5 +1,9 @@
 """The aggregator is killed when one update is in its sum: the next one takes all updates, nothing is retrained."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from p2pfl import events
 from p2pfl.core.effects import Tell
 from p2pfl.sim.world import World
@@ -17,11 +21,11 @@ from tests.support.worlds import (
 )
 
 
-def dies_while_collecting(down):
+def dies_while_collecting(down: Any) -> tuple[World, list[Any]]:
     world = World(1, spec=spec(2))
     victims = []
 
-    def counts_an_update(_device, effect):
+    def counts_an_update(_device: Any, effect: Any) -> Any:
         return isinstance(effect, Tell) and isinstance(effect.event, events.UpdateCounted)
 
     once(world, counts_an_update, lambda device: (victims.append(device), world.crash(device, down)))
@@ -29,7 +33,7 @@ def dies_while_collecting(down):
     return world, victims
 
 
-def test_aggregator_dies_while_collecting_and_nothing_is_retrained():
+def test_aggregator_dies_while_collecting_and_nothing_is_retrained() -> None:
     world, victims = dies_while_collecting(down=100.0)
     survivors = lambda: others(world, *victims)  # noqa: E731 - the victim is known only after the crash
     world.run_until(lambda: bool(victims) and at_round(world, 1, *survivors())(), LIMIT)
@@ -39,13 +43,13 @@ def test_aggregator_dies_while_collecting_and_nothing_is_retrained():
     assert set(trainings(world, 1).values()) == {1}
 
 
-def test_the_next_aggregator_is_elected_within_two_seconds():
+def test_the_next_aggregator_is_elected_within_two_seconds() -> None:
     world, victims = dies_while_collecting(down=100.0)
     world.run_until(lambda: bool(victims), LIMIT)
     died = world.now
     (victim,) = victims
 
-    def somebody_else_is_elected():
+    def somebody_else_is_elected() -> Any:
         return any(
             event.node != victim.member.node
             for device in others(world, victim)
@@ -56,7 +60,7 @@ def test_the_next_aggregator_is_elected_within_two_seconds():
     assert world.now - died < 2.0
 
 
-def test_the_dead_aggregator_returns_and_catches_up():
+def test_the_dead_aggregator_returns_and_catches_up() -> None:
     world, victims = dies_while_collecting(down=0.5)
     world.run_until(world.is_complete, LIMIT)
     assert set(trained(world, 1).values()) == {1}

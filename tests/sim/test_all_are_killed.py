@@ -20,14 +20,16 @@ from tests.support.worlds import (
 )
 
 
-def kill_all(world, *, power=False):
+def kill_all(world: World, *, power: bool = False) -> None:
     """Kill every process, or, with *power*, take every device down with what it had not flushed."""
     for device in world.devices.values():
         world.crash(device, 3.0, power=power)
 
 
 @pytest.mark.parametrize("moment", [Promise, Collect, Submit, Accept])
-def test_all_killed_in_the_middle_of_a_round_go_on_where_they_were(moment):
+def test_all_killed_in_the_middle_of_a_round_go_on_where_they_were(
+    moment: type[Accept] | type[Promise] | type[Collect] | type[Submit],
+) -> None:
     world = World(7, spec=spec(3))
     if moment is Promise:
         asking(world)
@@ -38,7 +40,7 @@ def test_all_killed_in_the_middle_of_a_round_go_on_where_they_were(moment):
         assert [event.how for event in news(device, events.RunJoined)][1] == "resumed"
 
 
-def test_an_update_from_before_the_kill_is_offered_and_not_trained_again():
+def test_an_update_from_before_the_kill_is_offered_and_not_trained_again() -> None:
     world = World(7, spec=spec(3))
     once(world, sends(Accept, 2), lambda _device: kill_all(world))
     world.run()
@@ -47,7 +49,7 @@ def test_an_update_from_before_the_kill_is_offered_and_not_trained_again():
     assert {event.round for event in reused} == {2}
 
 
-def test_a_power_cut_costs_those_who_had_trained_their_updates_and_new_ones_are_counted():
+def test_a_power_cut_costs_those_who_had_trained_their_updates_and_new_ones_are_counted() -> None:
     world = World(7, spec=spec(3))
     world.begin()
     world.run_until(lambda: trained(world, 2).total() == 3, LIMIT)
@@ -60,7 +62,7 @@ def test_a_power_cut_costs_those_who_had_trained_their_updates_and_new_ones_are_
     assert len(trainers(chain(number(world, 1))[1])) == 5
 
 
-def test_all_killed_between_two_rounds_found_no_second_run():
+def test_all_killed_between_two_rounds_found_no_second_run() -> None:
     world = World(8, spec=spec(3))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)

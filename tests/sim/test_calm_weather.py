@@ -12,7 +12,7 @@ UNRULY = Faults(until=60.0, duplicate=0.5, slow=0.1)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_update_counts_in_its_own_round(seed):
+def test_every_update_counts_in_its_own_round(seed: int) -> None:
     world = World(seed, spec=spec(4))
     world.run()
     for record in chain(number(world, 1))[:-1]:
@@ -22,7 +22,7 @@ def test_every_update_counts_in_its_own_round(seed):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_duplicates_and_reordering_change_nothing(seed):
+def test_duplicates_and_reordering_change_nothing(seed: int) -> None:
     world = World(seed, spec=spec(4), faults=UNRULY)
     world.run()
     for record in chain(number(world, 1))[:-1]:
@@ -31,7 +31,7 @@ def test_duplicates_and_reordering_change_nothing(seed):
         assert set(trainings(world, round_).values()) == {1}
 
 
-def test_the_run_closes_with_an_evaluation_of_the_last_model_by_all():
+def test_the_run_closes_with_an_evaluation_of_the_last_model_by_all() -> None:
     world = World(3, spec=spec(2))
     world.run()
     *_, before, last = chain(number(world, 1))
@@ -42,7 +42,7 @@ def test_the_run_closes_with_an_evaluation_of_the_last_model_by_all():
         assert (end.rounds, end.model, end.metrics) == (2, last.model, {"accuracy": 0.8, "loss": 0.25})
 
 
-def test_a_finished_run_started_again_still_knows_how_well_its_model_does():
+def test_a_finished_run_started_again_still_knows_how_well_its_model_does() -> None:
     world = World(3, nodes=3, spec=spec(1))
     world.run()
     device = number(world, 1)
@@ -52,19 +52,19 @@ def test_a_finished_run_started_again_still_knows_how_well_its_model_does():
     assert news(device, events.RunEnded)[0].accuracy == 0.8
 
 
-def test_a_device_alone_trains_and_ends():
+def test_a_device_alone_trains_and_ends() -> None:
     world = World(4, nodes=1, spec=spec(3))
     world.run()
     assert [record.kind for record in chain(number(world, 1))] == ["train", "train", "train", "evaluate"]
 
 
-def test_the_duty_of_the_aggregator_rotates():
+def test_the_duty_of_the_aggregator_rotates() -> None:
     world = World(5, spec=spec(20))
     world.run()
     assert len({record.ballot.node for record in chain(number(world, 1))}) >= 4
 
 
-def test_messages_that_pass_through_the_real_codec_do_the_same():
+def test_messages_that_pass_through_the_real_codec_do_the_same() -> None:
     chains = []
     for codec in (False, True):
         world = World(6, spec=spec(3), codec=codec, trace=True)
@@ -73,7 +73,7 @@ def test_messages_that_pass_through_the_real_codec_do_the_same():
     assert chains[0] == chains[1]
 
 
-def test_a_slow_device_that_works_is_not_cut():
+def test_a_slow_device_that_works_is_not_cut() -> None:
     world = World(7, spec=spec(3))
     number(world, 2).slowness = 15.0
     world.run()

@@ -2,6 +2,11 @@
 (rule "Continuing without the majority").
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -9,27 +14,28 @@ from p2pfl import events
 from p2pfl.core.effects import SaveClosed, SaveGenesis, Send
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Offer
+from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, names, news, number, once, others, runs, spec
 
 FOR_GOOD = 1e9
 
 
-def notices(device):
+def notices(device: Device) -> list[str]:
     return [event.text for event in news(device, events.Notice)]
 
 
-def genesis(device):
+def genesis(device: Device) -> Any:
     """Record 0 of the run *device* is in."""
     return device.disk.geneses[device.disk.order[-1]]
 
 
-def crashed(world, *devices):
+def crashed(world: World, *devices: Device) -> None:
     for device in devices:
         world.crash(device, FOR_GOOD)
 
 
-def cut_two_off(seed, rounds=8):
+def cut_two_off(seed: int, rounds: int = 8) -> tuple[World, list[Device]]:
     """Two of five are cut off while the three others commit more."""
     world = World(seed, spec=spec(rounds, drop_after=1000.0))
     world.begin()
@@ -41,7 +47,7 @@ def cut_two_off(seed, rounds=8):
     return world, left
 
 
-def two_left(seed, rounds=6):
+def two_left(seed: int, rounds: int = 6) -> tuple[World, list[Device]]:
     """Three of five crash for good in round 3; the other two can commit nothing."""
     world = World(seed, spec=spec(rounds, drop_after=1000.0))
     world.begin()
@@ -52,7 +58,7 @@ def two_left(seed, rounds=6):
     return world, left
 
 
-def continue_with(world, device, *named):
+def continue_with(world: World, device: Device, *named: Device) -> None:
     """Stop *device* and start it again as `p2pfl continue` does."""
     world.crash(device, FOR_GOOD)
     device.options = msgspec.structs.replace(
@@ -61,16 +67,16 @@ def continue_with(world, device, *named):
     world.start(device)
 
 
-def went_on(rounds, *devices, runs=2):
+def went_on(rounds: int, *devices: Device, runs: int = 2) -> Callable[..., Any]:
     """The claim that *devices* have committed *rounds* of their run number *runs*."""
     return lambda: all(len(device.disk.order) == runs and len(chain(device)) >= rounds for device in devices)
 
 
-def complete(*devices):
+def complete(*devices: Device) -> Any:
     return lambda: all(device.exit is not None and device.exit.code == 0 for device in devices)
 
 
-def test_two_of_five_go_on_as_a_new_run_from_the_last_committed_model():
+def test_two_of_five_go_on_as_a_new_run_from_the_last_committed_model() -> None:
     world, (one, two) = two_left(1)
     old, last = one.disk.order[-1], chain(one)[-1]
     continue_with(world, one, two)
@@ -85,7 +91,7 @@ def test_two_of_five_go_on_as_a_new_run_from_the_last_committed_model():
     assert len(chain(one)) == 6 - origin.trained + 1, "only the rounds that lacked, and the evaluation"
 
 
-def test_both_close_the_old_run_durably_and_say_who_is_left_out():
+def test_both_close_the_old_run_durably_and_say_who_is_left_out() -> None:
     world, (one, two) = two_left(2)
     old = one.disk.order[-1]
     continue_with(world, one, two)
@@ -98,7 +104,7 @@ def test_both_close_the_old_run_durably_and_say_who_is_left_out():
     assert news(one, events.RunJoined)[-1].how == news(two, events.RunJoined)[-1].how == "continued"
 
 
-def test_slots_stay_with_their_members():
+def test_slots_stay_with_their_members() -> None:
     world, (one, two) = two_left(3)
     before = {entry.node: entry.slot for entry in genesis(one).roster}
     continue_with(world, one, two)
@@ -108,7 +114,7 @@ def test_slots_stay_with_their_members():
     }
 
 
-def test_it_goes_on_from_the_highest_round_any_of_the_named_has():
+def test_it_goes_on_from_the_highest_round_any_of_the_named_has() -> None:
     world = World(4, spec=spec(8, drop_after=1000.0))
     world.begin()
     world.run_until(at_round(world, 2), LIMIT)
@@ -122,7 +128,7 @@ def test_it_goes_on_from_the_highest_round_any_of_the_named_has():
     assert genesis(one).continues[-1].round >= at + 2
 
 
-def test_one_that_is_left_alone_can_go_on_alone():
+def test_one_that_is_left_alone_can_go_on_alone() -> None:
     world = World(5, nodes=3, spec=spec(5, drop_after=1000.0))
     world.begin()
     world.run_until(at_round(world, 2), LIMIT)
@@ -133,7 +139,7 @@ def test_one_that_is_left_alone_can_go_on_alone():
     assert names(chain(one)[-1]) == {one.name}
 
 
-def test_a_named_node_that_lost_its_disk_is_gone_on_with_as_the_new_member_it_is():
+def test_a_named_node_that_lost_its_disk_is_gone_on_with_as_the_new_member_it_is() -> None:
     world, (one, two) = two_left(15)
     crashed(world, two)
     world.lose_disk(two, FOR_GOOD)
@@ -143,7 +149,7 @@ def test_a_named_node_that_lost_its_disk_is_gone_on_with_as_the_new_member_it_is
     assert two.member in {entry.member for entry in genesis(one).roster}
 
 
-def test_nothing_is_founded_while_a_majority_is_here():
+def test_nothing_is_founded_while_a_majority_is_here() -> None:
     world = World(6, spec=spec(6))
     world.begin()
     world.run_until(at_round(world, 2), LIMIT)
@@ -154,7 +160,7 @@ def test_nothing_is_founded_while_a_majority_is_here():
     assert any("the run goes on by itself" in text for text in notices(one))
 
 
-def test_a_named_node_that_is_not_here_is_waited_for():
+def test_a_named_node_that_is_not_here_is_waited_for() -> None:
     world, (one, two) = two_left(7)
     crashed(world, two)
     continue_with(world, one, two)
@@ -165,7 +171,7 @@ def test_a_named_node_that_is_not_here_is_waited_for():
     world.run_until(complete(one, two), LIMIT)
 
 
-def test_a_member_that_returns_at_the_fork_joins_as_a_learner():
+def test_a_member_that_returns_at_the_fork_joins_as_a_learner() -> None:
     world, (one, two) = two_left(8, rounds=20)
     continue_with(world, one, two)
     late = number(world, 3)
@@ -177,7 +183,7 @@ def test_a_member_that_returns_at_the_fork_joins_as_a_learner():
     assert news(late, events.RunJoined)[-1].how == "learner"
 
 
-def test_a_member_that_returns_beyond_the_fork_stops_and_shows_both():
+def test_a_member_that_returns_beyond_the_fork_stops_and_shows_both() -> None:
     world, (one, two) = cut_two_off(9)
     beyond = number(world, 3)
     crashed(world, *others(world, one, two))
@@ -194,7 +200,7 @@ def test_a_member_that_returns_beyond_the_fork_stops_and_shows_both():
     world.run_until(complete(one, two), LIMIT)
 
 
-def test_one_beyond_the_fork_joins_when_its_operator_gives_its_rounds_up():
+def test_one_beyond_the_fork_joins_when_its_operator_gives_its_rounds_up() -> None:
     world, (one, two) = cut_two_off(10, rounds=30)
     beyond = number(world, 3)
     crashed(world, *others(world, one, two))
@@ -207,7 +213,7 @@ def test_one_beyond_the_fork_joins_when_its_operator_gives_its_rounds_up():
     assert beyond.disk.order[-1] == one.disk.order[-1]
 
 
-def test_a_majority_that_was_not_gone_goes_on_and_both_sides_say_that_there_are_two_runs():
+def test_a_majority_that_was_not_gone_goes_on_and_both_sides_say_that_there_are_two_runs() -> None:
     world, (one, two) = cut_two_off(11, rounds=12)
     three = others(world, one, two)
     old = three[0].disk.order[-1]
@@ -222,7 +228,9 @@ def test_a_majority_that_was_not_gone_goes_on_and_both_sides_say_that_there_are_
 
 
 @pytest.mark.parametrize("kind", [SaveGenesis, SaveClosed])
-def test_a_crash_while_the_new_run_is_founded_leads_into_the_new_run(kind):
+def test_a_crash_while_the_new_run_is_founded_leads_into_the_new_run(
+    kind: type[SaveClosed] | type[SaveGenesis],
+) -> None:
     world, (one, two) = two_left(12)
     once(
         world,
@@ -237,10 +245,10 @@ def test_a_crash_while_the_new_run_is_founded_leads_into_the_new_run(kind):
     assert one.disk.order[0] in one.disk.closed
 
 
-def test_a_named_node_that_missed_the_offer_hears_of_the_new_run_all_the_same():
+def test_a_named_node_that_missed_the_offer_hears_of_the_new_run_all_the_same() -> None:
     world, (one, two) = two_left(13)
 
-    def lose(device, effect):
+    def lose(device: Any, effect: Any) -> None:
         if isinstance(effect, Send) and isinstance(effect.message, Offer):
             world.network.lossy_pairs.add((one.member.node, two.member.node))
             world.after(5.0, world.network.lossy_pairs.clear)
@@ -250,7 +258,7 @@ def test_a_named_node_that_missed_the_offer_hears_of_the_new_run_all_the_same():
     world.run_until(complete(one, two), LIMIT)
 
 
-def test_a_continued_run_can_be_continued_and_its_first_members_find_their_way():
+def test_a_continued_run_can_be_continued_and_its_first_members_find_their_way() -> None:
     world, (one, two) = two_left(14, rounds=40)
     first = number(world, 3)
     continue_with(world, one, two)

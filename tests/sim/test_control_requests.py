@@ -11,21 +11,21 @@ from p2pfl.spec import with_options
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec
 
 
-def started(seed, rounds=6, nodes=5):
+def started(seed: int, rounds: int = 6, nodes: int = 5) -> World:
     world = World(seed, nodes=nodes, spec=spec(rounds))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)
     return world
 
 
-def paused(seed):
+def paused(seed: int) -> World:
     world = started(seed)
     world.feed(number(world, 4), inputs.OperatorRequest("pause"))
     world.run_until(lambda: all(chain(d)[-1].then == "pause" for d in world.devices.values()), LIMIT)
     return world
 
 
-def test_a_paused_run_stands_still_and_resumes_where_it_was():
+def test_a_paused_run_stands_still_and_resumes_where_it_was() -> None:
     world = paused(51)
     at = len(chain(number(world, 1)))
     world.run_for(60.0)
@@ -35,7 +35,7 @@ def test_a_paused_run_stands_still_and_resumes_where_it_was():
     assert [record.then for record in chain(number(world, 1))].count("pause") == 1
 
 
-def test_a_member_that_was_away_hears_of_the_end_of_a_pause():
+def test_a_member_that_was_away_hears_of_the_end_of_a_pause() -> None:
     world = paused(52)
     sleeper = number(world, 5)
     world.crash(sleeper, 5.0)
@@ -45,7 +45,7 @@ def test_a_member_that_was_away_hears_of_the_end_of_a_pause():
     assert len(chain(sleeper)) == 7
 
 
-def test_a_pause_outlives_a_restart_of_everybody():
+def test_a_pause_outlives_a_restart_of_everybody() -> None:
     world = paused(53)
     at = len(chain(number(world, 1)))
     for device in world.devices.values():
@@ -57,7 +57,7 @@ def test_a_pause_outlives_a_restart_of_everybody():
     world.run_until(world.is_complete, LIMIT)
 
 
-def test_a_paused_run_can_be_ended():
+def test_a_paused_run_can_be_ended() -> None:
     world = paused(55)
     at = len(chain(number(world, 1)))
     world.run_for(5.0)
@@ -67,7 +67,7 @@ def test_a_paused_run_can_be_ended():
         assert [record.then for record in chain(device)[at - 1 :]] == ["pause", "end"]
 
 
-def test_a_late_copy_of_a_fulfilled_wish_pauses_nothing():
+def test_a_late_copy_of_a_fulfilled_wish_pauses_nothing() -> None:
     world = started(54)
     copies = []
     world.on_effect = lambda device, effect: (
@@ -85,13 +85,13 @@ def test_a_late_copy_of_a_fulfilled_wish_pauses_nothing():
     assert [record.then for record in chain(number(world, 1))].count("pause") == 1
 
 
-def slow(world):
+def slow(world: World) -> None:
     """Let every training take an hour."""
     for device in world.devices.values():
         device.slowness = 3600.0
 
 
-def test_a_run_can_be_ended_now_although_nobody_has_trained():
+def test_a_run_can_be_ended_now_although_nobody_has_trained() -> None:
     world = World(57, nodes=5, spec=spec(50))
     slow(world)
     world.begin()
@@ -103,7 +103,7 @@ def test_a_run_can_be_ended_now_although_nobody_has_trained():
         assert (last.then, last.updates) == ("end", ())
 
 
-def test_a_wish_reaches_who_was_away_when_it_was_uttered():
+def test_a_wish_reaches_who_was_away_when_it_was_uttered() -> None:
     world = started(58, rounds=50)
     slow(world)
     world.run_for(5.0)  # rounds whose training began before are over
@@ -117,7 +117,7 @@ def test_a_wish_reaches_who_was_away_when_it_was_uttered():
     assert news(away, events.ControlRequested) == [events.ControlRequested("pause", "ada at node-1")]
 
 
-def test_a_run_can_be_ended_early():
+def test_a_run_can_be_ended_early() -> None:
     world = started(55, rounds=50)
     world.feed(number(world, 3), inputs.OperatorRequest("end"))
     world.run_until(world.is_complete, LIMIT)
@@ -129,7 +129,7 @@ def test_a_run_can_be_ended_early():
     }
 
 
-def test_a_finished_run_goes_on_when_one_of_them_asks_for_more_rounds():
+def test_a_finished_run_goes_on_when_one_of_them_asks_for_more_rounds() -> None:
     world = started(56, rounds=2, nodes=3)
     world.run_until(world.is_complete, LIMIT)
     run = chain(number(world, 1))[0].run
@@ -145,7 +145,7 @@ def test_a_finished_run_goes_on_when_one_of_them_asks_for_more_rounds():
     assert [record.trained for record in records] == [1, 2, 2, 3, 4, 4]
 
 
-def test_a_finished_run_started_again_is_served_and_not_trained_on():
+def test_a_finished_run_started_again_is_served_and_not_trained_on() -> None:
     world = started(57, rounds=2, nodes=3)
     world.run_until(world.is_complete, LIMIT)
     for device in world.devices.values():
@@ -156,7 +156,7 @@ def test_a_finished_run_started_again_is_served_and_not_trained_on():
         assert [event.how for event in news(device, events.RunJoined)][-1] == "finished"
 
 
-def test_a_device_that_slept_through_the_end_does_not_end_the_extended_run_when_it_wakes():
+def test_a_device_that_slept_through_the_end_does_not_end_the_extended_run_when_it_wakes() -> None:
     world = started(59, rounds=6, nodes=3)
     slow(world)
     sleeper, rest = number(world, 3), others(world, number(world, 3))

@@ -1,3 +1,5 @@
+from typing import Any
+
 """Operators pause and resume again and again while everything fails: the run neither forks nor stays paused."""
 
 import pytest
@@ -11,7 +13,7 @@ PATIENCE = 4.0
 """Mean seconds between two control requests."""
 
 
-def operate(world):
+def operate(world: Any) -> None:
     """Send control requests to random devices again and again; at the end only to resume the run."""
     device = world.random.choice(list(world.devices.values()))
     what = world.random.choice(["pause", "resume"]) if world.is_faulty else "resume"
@@ -20,13 +22,13 @@ def operate(world):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_run_that_is_paused_again_and_again_completes(seed):
+def test_a_run_that_is_paused_again_and_again_completes(seed: int) -> None:
     world = World(seed, rounds=6, faults=HEAVY)
     world.after(2.0, operate, world)
     world.run()
 
 
-def test_such_runs_are_really_paused():
+def test_such_runs_are_really_paused() -> None:
     pauses = 0
     for seed in range(6):
         world = World(seed, rounds=6, faults=HEAVY)

@@ -1,17 +1,21 @@
 """A disk is lost right after a PROMISE that names an accepted value left: the promise counts, its giver no more."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from p2pfl.core.effects import Send
 from p2pfl.messages import Accepted, Promise
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, number, spec
 
 
-def disk_lost_after_such_a_promise(seed):
+def disk_lost_after_such_a_promise(seed: int) -> Any:
     """The aggregator of round 1 dies at the first ACCEPTED; who then names its value loses its disk at once."""
     world = World(seed, spec=spec(4, drop_after=1000.0))
     found = {}
 
-    def watch(device, effect):
+    def watch(device: Any, effect: Any) -> None:
         message = effect.message if isinstance(effect, Send) else None
         if isinstance(message, Accepted) and "dead" not in found:
             found["dead"] = world.devices[message.ballot.node]
@@ -26,7 +30,7 @@ def disk_lost_after_such_a_promise(seed):
     return world, found
 
 
-def test_the_run_completes_and_no_second_value_is_chosen():
+def test_the_run_completes_and_no_second_value_is_chosen() -> None:
     for seed in range(6):
         world, found = disk_lost_after_such_a_promise(seed)
         world.run_until(world.is_complete, LIMIT)
@@ -35,7 +39,7 @@ def test_the_run_completes_and_no_second_value_is_chosen():
         assert first == world.checker.votes.chosen_digest(found["value"].run, 1)
 
 
-def test_the_value_it_named_is_adopted_where_another_still_has_it():
+def test_the_value_it_named_is_adopted_where_another_still_has_it() -> None:
     adopted = 0
     for seed in range(6):
         world, found = disk_lost_after_such_a_promise(seed)
@@ -44,7 +48,7 @@ def test_the_value_it_named_is_adopted_where_another_still_has_it():
     assert adopted >= 1
 
 
-def test_it_is_back_with_another_journal_and_the_old_one_is_in_no_later_roster():
+def test_it_is_back_with_another_journal_and_the_old_one_is_in_no_later_roster() -> None:
     world, found = disk_lost_after_such_a_promise(2)
     world.run_until(world.is_complete, LIMIT)
     last = {entry.member for entry in chain(found["device"])[-1].roster}

@@ -5,7 +5,7 @@ from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, names, news, spec, trainers
 
 
-def test_a_late_joiner_is_a_member_with_the_next_round_and_stops_nobody():
+def test_a_late_joiner_is_a_member_with_the_next_round_and_stops_nobody() -> None:
     world = World(11, nodes=3, spec=spec(8))
     world.begin()
     world.run_until(at_round(world, 2), LIMIT)
@@ -24,7 +24,7 @@ def test_a_late_joiner_is_a_member_with_the_next_round_and_stops_nobody():
     assert records == chain(first[0])
 
 
-def test_a_joiner_gets_a_slot_of_its_own():
+def test_a_joiner_gets_a_slot_of_its_own() -> None:
     world = World(12, nodes=3, spec=spec(8))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)
@@ -34,7 +34,7 @@ def test_a_joiner_gets_a_slot_of_its_own():
     assert sorted(entry.slot for entry in last.roster) == [0, 1, 2, 3]
 
 
-def test_a_learner_that_leaves_again_disturbs_nobody():
+def test_a_learner_that_leaves_again_disturbs_nobody() -> None:
     world = World(13, nodes=3, spec=spec(6))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)

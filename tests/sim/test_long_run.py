@@ -1,7 +1,10 @@
 """A run of many rounds: what a node holds in memory does not grow with them."""
 
+from __future__ import annotations
+
 import gc
 from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
 
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, spec
@@ -9,7 +12,7 @@ from tests.support.worlds import LIMIT, at_round, spec
 EARLY, LATE = 50, 300
 
 
-def objects_behind(root):
+def objects_behind(root: Any) -> int:
     """Count the objects that can be reached from *root*, code left out."""
     seen, todo = set(), [root]
     while todo:
@@ -21,7 +24,7 @@ def objects_behind(root):
     return len(seen)
 
 
-def test_nodes_and_their_blobs_stay_the_same_size_over_hundreds_of_rounds():
+def test_nodes_and_their_blobs_stay_the_same_size_over_hundreds_of_rounds() -> None:
     world = World(81, nodes=3, spec=spec(LATE + 5))
     world.begin()
     sizes = []

@@ -1,13 +1,18 @@
 """A member loses its data directory: it comes back as a learner, votes nothing, then takes its old seat."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from p2pfl import events
 from p2pfl.core.effects import Send
-from p2pfl.messages import Accepted, Promise
+from p2pfl.messages import Accepted, Member, Promise
+from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, news, number, spec
 
 
-def lose_a_disk(seed):
+def lose_a_disk(seed: int) -> tuple[World, Device, Member]:
     world = World(seed, spec=spec(8))
     world.begin()
     world.run_until(at_round(world, 2), LIMIT)
@@ -17,7 +22,7 @@ def lose_a_disk(seed):
     return world, device, old
 
 
-def test_it_is_a_member_again_with_its_old_slot_and_its_new_journal():
+def test_it_is_a_member_again_with_its_old_slot_and_its_new_journal() -> None:
     world, device, old = lose_a_disk(31)
     slot = next(entry.slot for entry in chain(number(world, 1))[0].roster if entry.node == old.node)
     world.run_until(world.is_complete, LIMIT)
@@ -28,11 +33,11 @@ def test_it_is_a_member_again_with_its_old_slot_and_its_new_journal():
     assert all(len(record.roster) == 5 for record in chain(device))
 
 
-def test_it_does_not_vote_before_a_roster_has_its_new_journal():
+def test_it_does_not_vote_before_a_roster_has_its_new_journal() -> None:
     world, device, _ = lose_a_disk(32)
     votes = []
 
-    def watch(sender, effect):
+    def watch(sender: Any, effect: Any) -> None:
         if sender is device and isinstance(effect, Send) and isinstance(effect.message, Promise | Accepted):
             votes.append(effect.message.round)
 
@@ -43,7 +48,7 @@ def test_it_does_not_vote_before_a_roster_has_its_new_journal():
     assert min(votes) > seated
 
 
-def test_the_round_does_not_wait_for_the_member_that_is_no_more():
+def test_the_round_does_not_wait_for_the_member_that_is_no_more() -> None:
     world, device, _ = lose_a_disk(33)
     world.run_until(lambda: bool(news(device, events.RunJoined)[1:]), LIMIT)
     back = world.now

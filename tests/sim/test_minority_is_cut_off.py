@@ -1,11 +1,14 @@
 """Two of five are cut off: they commit nothing and say so, the three go on; healed, all end with one chain."""
 
+from __future__ import annotations
+
 from p2pfl import events
+from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec, trainings
 
 
-def cut_two_of_five(drop_after):
+def cut_two_of_five(drop_after: float) -> tuple[World, list[Device], list[int]]:
     world = World(5, spec=spec(6, drop_after=drop_after))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)
@@ -14,7 +17,7 @@ def cut_two_of_five(drop_after):
     return world, minority, [len(chain(device)) for device in minority]
 
 
-def test_a_minority_commits_nothing_and_says_how_many_are_needed():
+def test_a_minority_commits_nothing_and_says_how_many_are_needed() -> None:
     world, minority, before = cut_two_of_five(drop_after=1000.0)
     world.run_for(20.0)
     assert [len(chain(device)) for device in minority] == before
@@ -23,7 +26,7 @@ def test_a_minority_commits_nothing_and_says_how_many_are_needed():
         assert (lost.reachable, lost.members, lost.needed) == (2, 5, 3)
 
 
-def test_the_majority_goes_on_and_healing_completes_the_run_everywhere():
+def test_the_majority_goes_on_and_healing_completes_the_run_everywhere() -> None:
     world, minority, before = cut_two_of_five(drop_after=1000.0)
     world.run_until(at_round(world, max(before) + 2, *others(world, *minority)), LIMIT)
     world.heal()
@@ -33,7 +36,7 @@ def test_the_majority_goes_on_and_healing_completes_the_run_everywhere():
         assert any(event.members == 5 for event in news(device, events.QuorumBack))
 
 
-def test_what_the_minority_trained_is_kept():
+def test_what_the_minority_trained_is_kept() -> None:
     world = World(5, spec=spec(6, drop_after=1000.0))
     world.begin()
     minority = [number(world, 1), number(world, 4)]
@@ -46,7 +49,7 @@ def test_what_the_minority_trained_is_kept():
         assert device.disk.has(saved[2].digest)
 
 
-def test_two_halves_of_four_both_stop():
+def test_two_halves_of_four_both_stop() -> None:
     world = World(6, nodes=4, spec=spec(6, drop_after=5.0))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)

@@ -1,19 +1,27 @@
 """A run whose members do not train stops looking busy: it pauses with the reason, or waits for a member."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Train
 from p2pfl.core.pausing import UNPRODUCTIVE_ROUNDS
 from p2pfl.exit_codes import ExitCode
+from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, names, news, number, others, spec
 
 
-def break_worker(device, reason="batch normalisation needs more than one sample"):
+def break_worker(
+    device: Device, reason: str = "batch normalisation needs more than one sample"
+) -> Callable[..., Any]:
     """Let every training of *device* fail; return what mends it."""
     work = device.work
 
-    def fail(effect, chance):
+    def fail(effect: Any, chance: Any) -> Any:
         if isinstance(effect, Train):
             return 0.1, inputs.WorkFailed(effect, reason)
         return work(effect, chance)
@@ -22,7 +30,7 @@ def break_worker(device, reason="batch normalisation needs more than one sample"
     return lambda: setattr(device, "work", work)
 
 
-def test_when_everybody_fails_the_run_pauses_with_the_reason_and_can_be_resumed():
+def test_when_everybody_fails_the_run_pauses_with_the_reason_and_can_be_resumed() -> None:
     world = World(61, nodes=3, spec=spec(4))
     mend = [break_worker(device) for device in world.devices.values()]
     world.begin()
@@ -41,7 +49,7 @@ def test_when_everybody_fails_the_run_pauses_with_the_reason_and_can_be_resumed(
     world.run_until(world.is_complete, LIMIT)
 
 
-def test_a_run_in_which_most_fail_for_some_rounds_pauses():
+def test_a_run_in_which_most_fail_for_some_rounds_pauses() -> None:
     world = World(62, nodes=3, spec=spec(40))
     for index in (1, 2):
         break_worker(number(world, index))
@@ -52,7 +60,7 @@ def test_a_run_in_which_most_fail_for_some_rounds_pauses():
     assert [record.then for record in records] == ["go"] * (UNPRODUCTIVE_ROUNDS - 1) + ["pause"]
 
 
-def test_one_of_three_that_always_fails_stops_nothing():
+def test_one_of_three_that_always_fails_stops_nothing() -> None:
     world = World(63, nodes=3, spec=spec(8))
     break_worker(number(world, 1))
     world.begin()
@@ -60,7 +68,7 @@ def test_one_of_three_that_always_fails_stops_nothing():
     assert {record.then for record in chain(number(world, 1))} == {"go", "end"}
 
 
-def test_rounds_wait_while_a_leaver_stays_for_the_quorum_and_go_on_with_the_next_member():
+def test_rounds_wait_while_a_leaver_stays_for_the_quorum_and_go_on_with_the_next_member() -> None:
     world = World(64, nodes=3, spec=spec(30, drop_after=600.0))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)
@@ -80,7 +88,7 @@ def test_rounds_wait_while_a_leaver_stays_for_the_quorum_and_go_on_with_the_next
     world.run_until(lambda: len(chain(stays)) > before + 5, LIMIT)
 
 
-def test_an_operator_can_end_the_run_while_it_waits():
+def test_an_operator_can_end_the_run_while_it_waits() -> None:
     world = World(65, nodes=3, spec=spec(30))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)
@@ -92,7 +100,7 @@ def test_an_operator_can_end_the_run_while_it_waits():
     world.run_until(lambda: chain(number(world, 3))[-1].then == "end", world.now + 30.0)
 
 
-def test_a_leaver_is_let_go_once_the_absent_member_may_be_dropped_too():
+def test_a_leaver_is_let_go_once_the_absent_member_may_be_dropped_too() -> None:
     world = World(66, nodes=3, spec=spec(30, drop_after=20.0))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)

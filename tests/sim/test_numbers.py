@@ -1,5 +1,7 @@
 """Rounds of training are numbered without a gap, whatever a run went through, and never beyond those it has."""
 
+from __future__ import annotations
+
 import re
 
 import msgspec
@@ -9,11 +11,12 @@ from p2pfl.events import Published
 from p2pfl.observe.render import row_of
 from p2pfl.observe.state import State
 from p2pfl.runtime.observing.publish import Publisher
+from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, news, number, spec
 
 
-def published(device):
+def published(device: Device) -> list[Published]:
     """What *device* told over all its starts, as its publisher would have told it."""
     told: list[Published] = []
     publisher = Publisher(lambda: 0.0)
@@ -23,7 +26,7 @@ def published(device):
     return told
 
 
-def extended(seed, rounds, more):
+def extended(seed: int, rounds: int, more: int) -> World:
     """A run of *rounds*, finished, and started again with *more* by one of its members."""
     world = World(seed, spec=spec(rounds))
     world.begin()
@@ -35,7 +38,7 @@ def extended(seed, rounds, more):
     return world
 
 
-def test_an_extended_run_numbers_its_rounds_on_in_every_line():
+def test_an_extended_run_numbers_its_rounds_on_in_every_line() -> None:
     world = extended(61, 3, 6)
     for device in world.devices.values():
         items = published(device)
@@ -48,7 +51,7 @@ def test_an_extended_run_numbers_its_rounds_on_in_every_line():
         assert set(numbers) == {1, 2, 3, 4, 5, 6}
 
 
-def test_a_screen_behind_an_extension_has_all_rounds_and_is_complete_with_the_last():
+def test_a_screen_behind_an_extension_has_all_rounds_and_is_complete_with_the_last() -> None:
     world = extended(62, 3, 5)
     state = State()
     for item in published(number(world, 1)):
@@ -58,7 +61,7 @@ def test_a_screen_behind_an_extension_has_all_rounds_and_is_complete_with_the_la
     assert not any(one.is_provisional for one in state.rounds)
 
 
-def test_the_accuracy_at_the_end_is_the_committed_one_of_the_last_model():
+def test_the_accuracy_at_the_end_is_the_committed_one_of_the_last_model() -> None:
     world = World(63, spec=spec(3))
     world.begin()
     world.run_until(world.is_complete, LIMIT)

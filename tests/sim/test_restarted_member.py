@@ -1,8 +1,13 @@
 """A member restarts in a round: it has forgotten who aggregates, and leaves the round to that one all the same."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from p2pfl import events
+from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec
 
@@ -10,13 +15,13 @@ LONG = 8.0
 """Times as long as the others that one member trains, so that the round waits for it."""
 
 
-def counted(device, round_):
+def counted(device: Device, round_: int) -> set[str]:
     """Return the names of those whose updates *device* has counted for *round_*."""
     return {event.name for event in news(device, events.UpdateCounted) if event.round == round_}
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_whose_update_is_counted_takes_no_round_from_its_aggregator(seed):
+def test_whose_update_is_counted_takes_no_round_from_its_aggregator(seed: int) -> None:
     world = World(seed, nodes=3, spec=spec(3))
     slow = number(world, 3)
     world.begin()
@@ -25,7 +30,7 @@ def test_whose_update_is_counted_takes_no_round_from_its_aggregator(seed):
     world.run_until(at_round(world, 2), LIMIT)
     members = others(world, slow)
 
-    def half_is_counted():
+    def half_is_counted() -> Any:
         return any(len(counted(device, 3)) == 2 for device in world.devices.values())
 
     world.run_until(half_is_counted, LIMIT)

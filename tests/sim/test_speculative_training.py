@@ -1,6 +1,9 @@
 """Members begin with a proposed model before it is committed."""
 
+from __future__ import annotations
+
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -9,11 +12,11 @@ from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, once, others, spec, trainers
 
 
-def watched(seed, rounds=4):
+def watched(seed: int, rounds: int = 4) -> tuple[World, list[Any]]:
     """A world, and what its devices' trainings and commits were, in order."""
     world, steps = World(seed, spec=spec(rounds)), []
 
-    def watch(device, effect):
+    def watch(device: Any, effect: Any) -> None:
         if isinstance(effect, Train | StopTraining | SaveCommit):
             steps.append((device.name, effect))
 
@@ -22,7 +25,7 @@ def watched(seed, rounds=4):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_in_calm_weather_most_trainings_begin_before_the_commit_and_none_twice(seed):
+def test_in_calm_weather_most_trainings_begin_before_the_commit_and_none_twice(seed: int) -> None:
     world, steps = watched(seed)
     world.run()
     begun, early = Counter(), 0
@@ -37,17 +40,17 @@ def test_in_calm_weather_most_trainings_begin_before_the_commit_and_none_twice(s
     assert early > len(begun) / 3
 
 
-def test_an_aggregator_that_dies_behind_its_proposal_wastes_no_head_start():
+def test_an_aggregator_that_dies_behind_its_proposal_wastes_no_head_start() -> None:
     # Who has its model accepts it even so, the next aggregator hears of it and proposes it again.
     world, steps = watched(5)
     victims, models = [], {}
 
-    def third_begins_early(device, effect):
+    def third_begins_early(device: Any, effect: Any) -> Any:
         if isinstance(effect, Train) and effect.job.round == 2 and not chain(device):
             models[device.name] = effect.job.model
         return len(models) == 3
 
-    def kill_the_aggregator(_device):
+    def kill_the_aggregator(_device: Any) -> None:
         victims.append(next(d for d in world.devices.values() if d.node.status().phase == "aggregating"))
         world.crash(victims[0], 300.0)
 

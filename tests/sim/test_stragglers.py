@@ -1,7 +1,13 @@
 """Slow devices: one that works is waited for, however slow; only silence or the cap cuts, and is told to it."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from p2pfl import events
 from p2pfl.core import inputs
+from p2pfl.messages import Record
+from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
 from p2pfl.work import TrainingJob
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec, trainers, trainings
@@ -10,12 +16,14 @@ SLOW = 13.0
 """Times slower than the others: 4 to 26 seconds where they take 0.3 to 2. The progress checker allows 30."""
 
 
-def straggling(seed, *, predicts, slowness=SLOW, **changes):
+def straggling(
+    seed: int, *, predicts: float, slowness: float = SLOW, **changes: float
+) -> tuple[World, Device]:
     """Four nodes, one slow from round 2 on, which says when its training begins what it will take."""
     world = World(seed, nodes=4, spec=spec(4, **changes))
     slow = number(world, 1)
 
-    def watch(device, effect):
+    def watch(device: Any, effect: Any) -> None:
         if device is slow and isinstance(getattr(effect, "event", None), events.TrainingStarted):
             ledger = device.node.ledger
             job = TrainingJob(ledger.run, ledger.round + 1, ledger.spec, ledger.model, 0)
@@ -28,12 +36,12 @@ def straggling(seed, *, predicts, slowness=SLOW, **changes):
     return world, slow
 
 
-def record_of(world, device, round_):
+def record_of(world: World, device: Device, round_: int) -> Record:
     world.run_until(at_round(world, round_, *others(world, device)), LIMIT)
     return chain(others(world, device)[0])[round_ - 1]
 
 
-def test_a_slow_device_that_works_is_waited_for_and_counted():
+def test_a_slow_device_that_works_is_waited_for_and_counted() -> None:
     world, slow = straggling(71, predicts=40.0, round_cap=1000.0)
     for round_ in (3, 4):
         record = record_of(world, slow, round_)
@@ -41,7 +49,7 @@ def test_a_slow_device_that_works_is_waited_for_and_counted():
         assert record.left_out == ()
 
 
-def test_one_that_takes_far_longer_than_it_predicts_is_cut_and_told_why():
+def test_one_that_takes_far_longer_than_it_predicts_is_cut_and_told_why() -> None:
     world, slow = straggling(72, predicts=2.0, slowness=1000.0, round_cap=1000.0)
     before = world.now
     record = record_of(world, slow, 3)
@@ -54,7 +62,7 @@ def test_one_that_takes_far_longer_than_it_predicts_is_cut_and_told_why():
     world.run_until(world.is_complete, LIMIT)
 
 
-def test_a_late_update_is_refused_with_a_reason_its_own_node_shows_and_it_catches_up():
+def test_a_late_update_is_refused_with_a_reason_its_own_node_shows_and_it_catches_up() -> None:
     world, slow = straggling(73, predicts=0.5, slowness=6.0, round_cap=1000.0)
     world.run_until(world.is_complete, LIMIT)
     told = [event for event in news(slow, events.UpdateRefused) if event.name == slow.name]
@@ -64,7 +72,7 @@ def test_a_late_update_is_refused_with_a_reason_its_own_node_shows_and_it_catche
     assert all(trainings(world, round_)[slow.name] == 1 for round_ in (1, 2, 3, 4))
 
 
-def test_fewer_than_min_updates_are_waited_for_until_the_cap():
+def test_fewer_than_min_updates_are_waited_for_until_the_cap() -> None:
     world, slow = straggling(74, predicts=2.0, slowness=1000.0, min_updates=4, round_cap=50.0)
     before = world.now
     record = record_of(world, slow, 3)

@@ -1,6 +1,10 @@
 """A member from which no device can pull: it loses its candidacies in seconds, and its updates are left out by name."""
 
-from p2pfl.sim.carrier import FOREVER
+from __future__ import annotations
+
+from typing import Any
+
+from p2pfl.sim.driver import FOREVER
 
 from p2pfl import events
 from p2pfl.core import inputs
@@ -12,7 +16,7 @@ SOON = 10.0
 """Seconds a round may take although one member cannot deliver."""
 
 
-def unpullable(seed, index=1, *, nodes=3, rounds=6, **changes):
+def unpullable(seed: Any, index: int = 1, *, nodes: int = 3, rounds: int = 6, **changes: Any) -> Any:
     """A world in which number *index* cannot be pulled from after the first round."""
     world = World(seed, nodes=nodes, spec=spec(rounds, **changes))
     world.begin()
@@ -23,7 +27,7 @@ def unpullable(seed, index=1, *, nodes=3, rounds=6, **changes):
     return world, one
 
 
-def test_a_run_goes_on_with_the_others_and_names_the_reason():
+def test_a_run_goes_on_with_the_others_and_names_the_reason() -> None:
     for seed in range(5):
         world, one = unpullable(seed)
         began, before = world.now, len(chain(one))
@@ -38,7 +42,7 @@ def test_a_run_goes_on_with_the_others_and_names_the_reason():
         assert all(reason.startswith("its update could not be pulled") for reason in reasons)
 
 
-def test_a_candidate_from_which_no_device_can_pull_steps_down_and_says_why():
+def test_a_candidate_from_which_no_device_can_pull_steps_down_and_says_why() -> None:
     told = set()
     for seed in range(5):
         world, one = unpullable(seed)
@@ -54,7 +58,7 @@ def test_a_candidate_from_which_no_device_can_pull_steps_down_and_says_why():
     )
 
 
-def test_who_was_told_so_stands_last_in_the_rounds_after():
+def test_who_was_told_so_stands_last_in_the_rounds_after() -> None:
     # What was said over a link is forgotten when the link ends. With seed 2 it ends: one message overtakes another.
     for seed in range(3, 8):
         world, one = unpullable(seed, rounds=20)
@@ -66,7 +70,7 @@ def test_who_was_told_so_stands_last_in_the_rounds_after():
         assert not any(event.round > rounds[0] for event in news(one, events.ElectionStarted) if rounds)
 
 
-def test_when_its_bytes_can_be_had_again_its_updates_count():
+def test_when_its_bytes_can_be_had_again_its_updates_count() -> None:
     world, one = unpullable(3, rounds=30)
     world.run_until(at_round(world, 6), LIMIT)
     world.network.unpullable = set()
@@ -75,7 +79,7 @@ def test_when_its_bytes_can_be_had_again_its_updates_count():
     assert one.member.node in trainers(chain(one)[-1])
 
 
-def test_with_one_other_member_away_the_two_that_can_deliver_commit():
+def test_with_one_other_member_away_the_two_that_can_deliver_commit() -> None:
     world, one = unpullable(4, nodes=5, rounds=8)
     world.crash(others(world, one)[0], 10_000.0)
     began, before = world.now, len(chain(one))
@@ -83,7 +87,7 @@ def test_with_one_other_member_away_the_two_that_can_deliver_commit():
     assert world.now - began < 60.0
 
 
-def test_repeating_what_everybody_knows_does_not_keep_the_others_waiting():
+def test_repeating_what_everybody_knows_does_not_keep_the_others_waiting() -> None:
     # Its worker hangs while it aggregates: the link is up and COLLECT comes every second.
     world = World(6, nodes=3, spec=spec(6, round_cap=15.0))
     world.begin()
@@ -100,11 +104,11 @@ def test_repeating_what_everybody_knows_does_not_keep_the_others_waiting():
     assert world.now - began < 4 * 30.0
 
 
-def test_a_member_whose_bytes_are_never_those_it_announced_is_named_and_the_round_goes_on():
+def test_a_member_whose_bytes_are_never_those_it_announced_is_named_and_the_round_goes_on() -> None:
     world = World(7, nodes=3, spec=spec(6))
     liar, fetch = number(world, 2), world.transfers.fetch
 
-    def blame(device, effect):
+    def blame(device: Any, effect: Any) -> None:
         is_of_liar = not device.disk.has(effect.digest) and effect.sources[0] == liar.member.node
         if device is not liar and not effect.durable and is_of_liar:
             failed = inputs.BlobFailed(effect.digest, "node-2 gave wrong bytes", invalid=False)

@@ -1,17 +1,28 @@
 """An aggregator of three members, for unit tests of `p2pfl.core.aggregator` and its parts."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator
-from p2pfl.messages import Accepted, Promise, Submit, record_digest
+from p2pfl.core.effects import AnyEffect
+from p2pfl.messages import Accepted, Ballot, Evaluation, Promise, Submit, record_digest
 from p2pfl.work import AggregatedModel
 from tests.support.core import chain_of, context, ledger, member, taken
-from tests.support.records import NAMES, signed, update
+from tests.support.records import NAMES, Chain, signed, update
 
 
 class Bench:
     """An aggregator of three members with its ledger and acceptor; calls return the effects."""
 
-    def __init__(self, chain=None, *, me="ada", linked=NAMES[1:3]):
+    def __init__(
+        self,
+        chain: Chain | None = None,
+        *,
+        me: Any = "ada",
+        linked: tuple[Any, ...] | tuple[str, ...] = NAMES[1:3],
+    ) -> None:
         self.chain = chain or chain_of(*NAMES[:3])
         self.ctx = context(me, linked=linked)
         self.ledger = ledger(self.ctx, self.chain)
@@ -21,24 +32,41 @@ class Bench:
         self.it = Aggregator(self.ctx, self.ledger, self.acceptor, self.committed.append, set())
 
     @property
-    def round(self):
+    def round(self) -> Any:
         return self.ledger.round + 1
 
-    def stand(self):
+    def stand(self) -> list[AnyEffect]:
         self.it.stand("first in rank")
         return taken(self.ctx)
 
-    def promise(self, name, accepted_ballot=None, accepted=None, *, journal="", of=None):
+    def promise(
+        self,
+        name: Any,
+        accepted_ballot: Any = None,
+        accepted: Any = None,
+        *,
+        journal: Any = "",
+        of: Ballot | None = None,
+    ) -> Any:
         stands = of or self.it.ballot
         vote = signed(name, self.chain.run, self.round, stands)
         message = Promise(self.chain.run, self.round, stands, accepted_ballot, accepted, vote)
         self.it.promise(member(name, journal), message)
         return taken(self.ctx)
 
-    def elect(self):
+    def elect(self) -> list[AnyEffect]:
         return [*self.stand(), *self.promise("ben")]
 
-    def submit(self, name, samples=100, *, previous=None, evaluation=None, announced=True, declined=""):
+    def submit(
+        self,
+        name: Any,
+        samples: Any = 100,
+        *,
+        previous: Any = None,
+        evaluation: Evaluation | None = None,
+        announced: Any = True,
+        declined: str = "",
+    ) -> list[AnyEffect]:
         message = Submit(
             self.chain.run,
             self.round,
@@ -51,27 +79,27 @@ class Bench:
         self.it.submit(member(name), message)
         return taken(self.ctx)
 
-    def pulled(self, digest, *, durable=False):
+    def pulled(self, digest: str, *, durable: bool = False) -> list[AnyEffect]:
         self.it.blob_ready(digest, durable=durable)
         return taken(self.ctx)
 
-    def count(self, *names):
+    def count(self, *names: str) -> None:
         """Have the updates of *names* counted."""
         for name in names:
             self.submit(name)
             self.pulled(update(name, self.round).digest)
 
-    def advance(self, seconds=0.0):
+    def advance(self, seconds: float = 0.0) -> list[AnyEffect]:
         self.ctx.now += seconds
         self.it.advance()
         return taken(self.ctx)
 
-    def aggregate(self, result):
+    def aggregate(self, result: Any) -> list[AnyEffect]:
         """End the aggregation asked for last: *result* is a model's digest or another result."""
         self.it.aggregated(self.it.job, AggregatedModel(result) if isinstance(result, str) else result)
         return taken(self.ctx)
 
-    def accepted(self, name, *, record=None, journal="", of=None):
+    def accepted(self, name: Any, *, record: Any = None, journal: Any = "", of: Any = None) -> Any:
         digest = record or record_digest(self.it.proposal)
         stands = of or self.it.ballot
         vote = signed(name, self.chain.run, self.round, stands, digest)

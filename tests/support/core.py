@@ -147,11 +147,11 @@ def model(word: object) -> str:
     return digest(("some model", word))
 
 
-def training(chain, round_, parent, partition=0):
+def training(chain: Chain, round_: int, parent: str, partition: int = 0) -> TrainingJob:
     """A training for *round_* of the run of *chain*."""
     return TrainingJob(chain.run, round_, chain.genesis.spec, parent, partition)
 
 
-def trained(chain, round_, parent, update):
+def trained(chain: Chain, round_: int, parent: str, update: str) -> Trained:
     """What the worker answers to that: *update* is the blob's digest."""
     return Trained(training(chain, round_, parent), result_with(update))

@@ -1,12 +1,20 @@
 """A core node with its inputs and effects, for unit tests of `p2pfl.core.node` and its parts."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from p2pfl.core import inputs
+from p2pfl.core.effects import AnyEffect
+from p2pfl.core.inputs import AnyInput
 from p2pfl.core.node import Node
 from p2pfl.core.saved import Saved, SavedRun
-from p2pfl.messages import Card, Offer
+from p2pfl.messages import Card, Offer, Status
+from p2pfl.schema import TensorSpec
+from p2pfl.spec import DataCard, RunSpec
 from tests.support.core import chain_of, member, options, status
 from tests.support.keys import signer
-from tests.support.records import CARD, NAMES, SCHEMA
+from tests.support.records import CARD, NAMES, SCHEMA, Chain
 
 EMPTY = Saved(None, {}, frozenset())
 
@@ -14,29 +22,31 @@ EMPTY = Saved(None, {}, frozenset())
 class Device:
     """The node of device "ada", started at time 100; calls return the effects."""
 
-    def __init__(self, saved=EMPTY, **changes):
+    def __init__(self, saved: Saved = EMPTY, **changes: bool | bool | frozenset[str] | RunSpec) -> None:
         self.node = Node(member("ada"), "ada", options(**changes), saved, signer("ada"))
         self.began = self.node.start(100.0)
         self.now = 100.0
 
-    def feed(self, event, seconds=0.0):
+    def feed(self, event: AnyInput, seconds: float = 0.0) -> Any:
         self.now += seconds
         return self.node.input(event, self.now)
 
-    def link(self, *names):
+    def link(self, *names: str) -> list[AnyEffect]:
         effects = [effect for name in names for effect in self.feed(inputs.Linked(member(name), name))]
         for name in names:
             self.hear(name, Card(CARD))
         return effects
 
-    def hear(self, name, message):
+    def hear(self, name: Any, message: Any) -> Any:
         return self.feed(inputs.Received(member(name), message))
 
-    def describe(self, spec=None, schema=SCHEMA, card=CARD):
+    def describe(
+        self, spec: RunSpec | None = None, schema: tuple[TensorSpec, ...] = SCHEMA, card: DataCard = CARD
+    ) -> Any:
         return self.feed(inputs.Described(spec or self.node._ctx.options.spec, schema, card))
 
 
-def in_run(chain, **changes):
+def in_run(chain: Chain, **changes: Any) -> Device:
     """A node restored into *chain*, with the last model on its disk and a ready worker."""
     last = chain.commits[-1] if chain.commits else None
     saved = SavedRun(chain.run, chain.genesis, last, changes.pop("update", None), resumed=False)
@@ -47,7 +57,7 @@ def in_run(chain, **changes):
     return device
 
 
-def where(chain, **changes):
+def where(chain: Chain, **changes: int) -> Status:
     """The status of a peer at the head of *chain*."""
     last = chain.commits[-1].record if chain.commits else None
     digest = chain.run if last is None else chain_digest(chain)
@@ -55,13 +65,13 @@ def where(chain, **changes):
     return status(**(said | changes))
 
 
-def chain_digest(chain):
+def chain_digest(chain: Chain) -> str:
     follower = chain_of(*NAMES[:3])
     follower.commits = list(chain.commits)
     return follower.commit().record.previous
 
 
-def joined(chain):
+def joined(chain: Chain) -> tuple[Device, list[AnyEffect]]:
     """A node that has received record 0 of *chain* and joined its run."""
     device = Device()
     device.link("ben", "cleo")

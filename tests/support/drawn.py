@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from rich.text import Text
 from textual.app import App
@@ -18,14 +19,14 @@ def plain(lines: Sequence[Text]) -> str:
 
 
 @asynccontextmanager
-async def alone(widget: Widget, size: tuple[int, int], *, message: type | None = None):
+async def alone(widget: Widget, size: tuple[int, int], *, message: type | None = None) -> AsyncIterator[Any]:
     """Run an app with only *widget*, focused, on a screen of *size*; yield app, pilot and posted messages."""
     posted: list[object] = []
 
     class Alone(App[None]):
         ENABLE_COMMAND_PALETTE = False
 
-        def compose(self):
+        def compose(self) -> Iterator[Any]:
             yield widget
 
         def on_mount(self) -> None:
@@ -44,7 +45,7 @@ async def alone(widget: Widget, size: tuple[int, int], *, message: type | None =
         yield app, pilot, posted
 
 
-async def lines_of(app: App[None], pilot) -> list[str]:
+async def lines_of(app: App[None], pilot: Any) -> list[str]:
     """The lines on the screen, without trailing blanks."""
     await pilot.pause()
     strips = app.screen._compositor.render_strips()

@@ -1,11 +1,14 @@
 """Run a terminal UI that crashes, to test that the terminal is restored."""
 
+from __future__ import annotations
+
 import sys
+from typing import Any
 
 from tui import __main__, app
 
 
-def fail(self):
+def fail(self: Any) -> None:
     raise RuntimeError("a fault made for a test")
 
 

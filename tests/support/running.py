@@ -1,6 +1,13 @@
 """A member in a run, for unit tests of `p2pfl.core.running` and its parts."""
 
+from __future__ import annotations
+
+from typing import Any
+
+from p2pfl.core.effects import AnyEffect
 from p2pfl.core.running import Running
+from p2pfl.core.saved import Vote
+from p2pfl.messages import Commit, Record
 from tests.support.core import chain_of, context, ledger, member, model, taken
 from tests.support.records import NAMES, node
 
@@ -8,7 +15,14 @@ from tests.support.records import NAMES, node
 class Bench:
     """A member in the round after the last commit of its chain; calls return the effects."""
 
-    def __init__(self, rounds=1, *, members=NAMES[:3], vote=None, restored=None):
+    def __init__(
+        self,
+        rounds: int = 1,
+        *,
+        members: tuple[str, ...] = NAMES[:3],
+        vote: Vote | None = None,
+        restored: Any = None,
+    ) -> None:
         self.ctx = context("ada", linked=members[1:])
         self.chain = chain_of(*members, rounds=rounds)
         self.ledger = ledger(self.ctx, self.chain)
@@ -16,20 +30,20 @@ class Bench:
         self.it.open_round(vote, restored)
         self.began = taken(self.ctx)
 
-    def hear(self, name, message):
+    def hear(self, name: Any, message: Any) -> list[AnyEffect]:
         self.it.received(member(name), message)
         return taken(self.ctx)
 
-    def advance(self, seconds=0.0):
+    def advance(self, seconds: float = 0.0) -> list[AnyEffect]:
         self.ctx.now += seconds
         self.it.advance()
         return taken(self.ctx)
 
-    def learn(self, *commits):
+    def learn(self, *commits: Commit) -> list[AnyEffect]:
         self.it.learned(node("ben"), commits)
         return taken(self.ctx)
 
-    def proposal(self, word="average"):
+    def proposal(self, word: str = "average") -> Record:
         record = self.chain.commit(model=model(word)).record
         self.chain.commits.pop()
         return record

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from p2pfl.events import Published
 from p2pfl.observe.connection import Connected
@@ -28,7 +29,9 @@ class Node(Live):
         self.refusal = ""
         self.retried = 0
 
-    async def run(self, deliver, tell, anew):
+    async def run(
+        self, deliver: Callable[..., Any], tell: Callable[..., Any], anew: Callable[..., Any]
+    ) -> None:
         await asyncio.Event().wait()
 
     def retry_now(self) -> None:
@@ -39,7 +42,9 @@ class Node(Live):
         return CommandResult(0, self.refusal, "" if self.refusal else f"{what} is done")
 
 
-def greeting(role="local", may: Sequence[CommandName] = EVERYTHING, name="lab-desktop") -> ObserverWelcome:
+def greeting(
+    role: Any = "local", may: Sequence[CommandName] = EVERYTHING, name: Any = "lab-desktop"
+) -> ObserverWelcome:
     return ObserverWelcome(
         1, "0.1.0", name, node_id_of(name), "lab", "somebody", role, tuple(may), "a" * 32, False
     )
@@ -48,13 +53,13 @@ def greeting(role="local", may: Sequence[CommandName] = EVERYTHING, name="lab-de
 @asynccontextmanager
 async def shown(
     recording: Sequence[Published],
-    size=(80, 24),
+    size: Any = (80, 24),
     *,
-    may=EVERYTHING,
-    role="local",
+    may: Any = EVERYTHING,
+    role: str = "local",
     local_only: dict[str, float] | None = None,
-    **options,
-):
+    **options: Any,
+) -> AsyncIterator[Any]:
     """The app with *recording* told and drawn, its clock at the last event; yields app, pilot and node.
 
     *local_only* is what a demo has reported of local-only models.
@@ -75,7 +80,7 @@ async def shown(
         yield app, pilot, node
 
 
-async def settle(app: Tui, pilot) -> None:
+async def settle(app: Tui, pilot: Any) -> None:
     """Draw, and let the app process posted messages."""
     await pilot.pause()
     app.tick()

@@ -1,8 +1,11 @@
 """Screens are the same everywhere: the same zone, no colours taken away, nothing that moves by itself."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,7 +13,7 @@ os.environ["TEXTUAL_ANIMATIONS"] = "none"  # looked at when Textual is imported
 
 
 @pytest.fixture(autouse=True)
-def same_everywhere(monkeypatch):
+def same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.delenv("NO_COLOR", raising=False)
     time.tzset()
@@ -23,7 +26,7 @@ FRAME_SECONDS = 1 / 40
 """Textual draws this often at least while something has changed."""
 
 
-async def _nothing_is_due(*_):
+async def _nothing_is_due(*_: int) -> None:
     """Wait until the event loop has nothing to do now, nor before the next frame would be drawn."""
     loop = asyncio.get_running_loop()
     while True:
@@ -36,7 +39,7 @@ async def _nothing_is_due(*_):
 
 
 @pytest.fixture(autouse=True)
-def no_longer_than_needed(monkeypatch):
+def no_longer_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Textual's pilot sleeps until the processor is idle, which it is not while other tests run beside."""
     monkeypatch.setattr("textual.pilot.wait_for_idle", _nothing_is_due)
     monkeypatch.setattr("textual.app.wait_for_idle", _nothing_is_due)

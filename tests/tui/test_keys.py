@@ -1,6 +1,9 @@
 """Every key and every command of the palette, and what one may not do."""
 
+from __future__ import annotations
+
 import re
+from typing import Any
 
 import pytest
 
@@ -9,6 +12,7 @@ from p2pfl.events import Published
 from p2pfl.observe.connection import Connected, Retrying
 from tests.support import recordings
 from tests.support.screens import Node, greeting, settle, shown, text_of
+from tui.app import Tui
 from tui.dialogs import ConfirmDialog, ExportDialog
 from tui.screens.detail import PeerScreen, RoundScreen
 from tui.screens.help import HelpScreen
@@ -18,12 +22,12 @@ from tui.screens.overview import OverviewScreen
 from tui.screens.tables import PeersScreen, RoundsScreen
 
 
-async def press(app, pilot, *keys):
+async def press(app: Tui, pilot: Any, *keys: str) -> None:
     await pilot.press(*keys)
     await settle(app, pilot)
 
 
-def toasts(app):
+def toasts(app: Tui) -> Any:
     return [notification.message for notification in app._notifications]
 
 
@@ -31,7 +35,10 @@ def toasts(app):
     ("key", "screen"),
     [("1", OverviewScreen), ("2", PeersScreen), ("3", RoundsScreen), ("4", NetworkScreen), ("5", LogScreen)],
 )
-async def test_a_number_shows_a_screen_also_from_a_detail(key, screen):
+async def test_a_number_shows_a_screen_also_from_a_detail(
+    key: str,
+    screen: Any,
+) -> None:
     async with shown(recordings.running()) as (app, pilot, _):
         await press(app, pilot, "enter")
         assert isinstance(app.screen, PeerScreen)
@@ -39,7 +46,7 @@ async def test_a_number_shows_a_screen_also_from_a_detail(key, screen):
         assert type(app.screen) is screen
 
 
-async def test_p_pauses_and_resumes():
+async def test_p_pauses_and_resumes() -> None:
     async with shown(recordings.running()) as (app, pilot, node):
         await press(app, pilot, "p")
         assert node.orders == ["pause"]
@@ -49,7 +56,7 @@ async def test_p_pauses_and_resumes():
         assert node.orders == ["resume"]
 
 
-async def test_a_refusal_is_shown_with_its_reason():
+async def test_a_refusal_is_shown_with_its_reason() -> None:
     node = Node()
     node.refusal = "the run is over"
     async with shown(recordings.running(), source=node) as (app, pilot, _):
@@ -61,7 +68,7 @@ async def test_a_refusal_is_shown_with_its_reason():
     ("buttons", "order"),
     [(["tab", "enter"], ["stop"]), (["tab", "tab", "enter"], ["stop-now"]), (["enter"], [])],
 )
-async def test_x_asks_first_and_says_what_follows(buttons, order):
+async def test_x_asks_first_and_says_what_follows(buttons: list[str], order: list[str]) -> None:
     async with shown(recordings.running()) as (app, pilot, node):
         await press(app, pilot, "x")
         assert isinstance(app.screen, ConfirmDialog)
@@ -71,20 +78,20 @@ async def test_x_asks_first_and_says_what_follows(buttons, order):
         assert node.orders == order
 
 
-async def test_escape_is_no():
+async def test_escape_is_no() -> None:
     async with shown(recordings.running()) as (app, pilot, node):
         await press(app, pilot, "x", "escape")
         assert node.orders == []
         assert isinstance(app.screen, OverviewScreen)
 
 
-async def test_w_saves_the_model():
+async def test_w_saves_the_model() -> None:
     async with shown(recordings.running()) as (app, pilot, node):
         await press(app, pilot, "w")
         assert node.orders == ["save"]
 
 
-async def test_g_gives_the_start_that_a_node_holds():
+async def test_g_gives_the_start_that_a_node_holds() -> None:
     async with shown(recordings.waiting()) as (app, pilot, node):
         assert "g start" in text_of(app)
         await press(app, pilot, "g")
@@ -92,7 +99,7 @@ async def test_g_gives_the_start_that_a_node_holds():
 
 
 @pytest.mark.parametrize("key", ["p", "x", "w", "g", "k"])
-async def test_what_an_observer_may_not_do_is_neither_shown_nor_done(key):
+async def test_what_an_observer_may_not_do_is_neither_shown_nor_done(key: str) -> None:
     async with shown(recordings.running(), (120, 40), may=(), role="observer") as (app, pilot, node):
         assert not {"pause", "stop", "save", "start"} & set(text_of(app).splitlines()[-1].split())
         await press(app, pilot, key)
@@ -100,7 +107,7 @@ async def test_what_an_observer_may_not_do_is_neither_shown_nor_done(key):
         assert not isinstance(app.screen, ConfirmDialog)
 
 
-async def test_without_a_connection_nothing_is_ordered_and_r_hurries():
+async def test_without_a_connection_nothing_is_ordered_and_r_hurries() -> None:
     async with shown(recordings.running()) as (app, pilot, node):
         app.set_connection(Retrying(2, app.session.now() + 5, "refused"))
         await press(app, pilot, "p", "x", "r")
@@ -111,14 +118,14 @@ async def test_without_a_connection_nothing_is_ordered_and_r_hurries():
         assert node.retried == 1
 
 
-async def test_a_run_that_is_complete_can_neither_be_paused_nor_stopped():
+async def test_a_run_that_is_complete_can_neither_be_paused_nor_stopped() -> None:
     async with shown(recordings.finished()) as (app, pilot, node):
         await press(app, pilot, "p", "x")
         assert node.orders == []
         assert isinstance(app.screen, OverviewScreen)
 
 
-async def test_e_writes_the_rounds_to_the_file_that_is_named(tmp_path):
+async def test_e_writes_the_rounds_to_the_file_that_is_named(tmp_path: Any) -> None:
     async with shown(recordings.running()) as (app, pilot, _):
         await press(app, pilot, "e")
         assert isinstance(app.screen, ExportDialog)
@@ -131,7 +138,7 @@ async def test_e_writes_the_rounds_to_the_file_that_is_named(tmp_path):
         assert any(".csv" in toast for toast in toasts(app))
 
 
-async def test_t_switches_the_theme_and_question_mark_shows_the_keys():
+async def test_t_switches_the_theme_and_question_mark_shows_the_keys() -> None:
     async with shown(recordings.running()) as (app, pilot, _):
         dark = app.theme
         await press(app, pilot, "t")
@@ -146,7 +153,7 @@ async def test_t_switches_the_theme_and_question_mark_shows_the_keys():
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c"])
-async def test_q_detaches_and_orders_nothing(key):
+async def test_q_detaches_and_orders_nothing(key: str) -> None:
     async with shown(recordings.running()) as (app, pilot, node):
         await pilot.press(key)
         await pilot.pause()
@@ -154,7 +161,7 @@ async def test_q_detaches_and_orders_nothing(key):
         assert node.orders == []
 
 
-async def test_enter_opens_a_peer_arrows_go_on_and_l_shows_its_log():
+async def test_enter_opens_a_peer_arrows_go_on_and_l_shows_its_log() -> None:
     async with shown(recordings.running()) as (app, pilot, _):
         await press(app, pilot, "down", "enter")
         assert app.screen.peer_name == "attic-nuc"
@@ -170,7 +177,7 @@ async def test_enter_opens_a_peer_arrows_go_on_and_l_shows_its_log():
         await press(app, pilot, "escape", "escape")
 
 
-async def test_rounds_open_and_arrows_go_on():
+async def test_rounds_open_and_arrows_go_on() -> None:
     async with shown(recordings.running()) as (app, pilot, _):
         await press(app, pilot, "3", "down", "enter")
         assert isinstance(app.screen, RoundScreen)
@@ -181,7 +188,7 @@ async def test_rounds_open_and_arrows_go_on():
         assert isinstance(app.screen, RoundsScreen)
 
 
-async def test_tables_are_filtered_and_sorted_and_the_cursor_stays_with_its_row():
+async def test_tables_are_filtered_and_sorted_and_the_cursor_stays_with_its_row() -> None:
     async with shown(recordings.running()) as (app, pilot, _):
         await press(app, pilot, "2", "slash", *"pi5", "enter")
         assert app.screen.table.keys == ["shelf-pi5"]
@@ -198,7 +205,7 @@ async def test_tables_are_filtered_and_sorted_and_the_cursor_stays_with_its_row(
         assert app.screen.table.keys[0] == "lab-desktop"
 
 
-async def test_the_log_is_searched_filtered_held_and_copied():
+async def test_the_log_is_searched_filtered_held_and_copied() -> None:
     async with shown(recordings.running(), (100, 30)) as (app, pilot, _):
         await press(app, pilot, "5", "v")
         assert "level warnings and errors" in text_of(app)
@@ -216,7 +223,7 @@ async def test_the_log_is_searched_filtered_held_and_copied():
         assert "round 42: macbook-1 is the aggregator" in app.clipboard
 
 
-async def test_problems_are_counted_until_the_log_was_looked_at():
+async def test_problems_are_counted_until_the_log_was_looked_at() -> None:
     async with shown(recordings.running(), (120, 40)) as (app, pilot, _):
         app.session.deliver(
             Published(10**6, app.session.now(), events.Notice("error", "the disk is nearly full"))
@@ -227,7 +234,7 @@ async def test_problems_are_counted_until_the_log_was_looked_at():
         assert "!1" not in text_of(app).splitlines()[0]
 
 
-async def test_c_goes_through_the_charts():
+async def test_c_goes_through_the_charts() -> None:
     async with shown(recordings.running()) as (app, pilot, _):
         titles = []
         for _ in range(4):
@@ -244,14 +251,14 @@ PALETTE = {
 }
 
 
-async def command(app, name):
+async def command(app: Tui, name: str) -> None:
     found = [one for one in app.get_system_commands(app.screen) if one.title == name]
     assert len(found) == 1, name
     found[0].callback()
 
 
 @pytest.mark.parametrize(("name", "orders"), PALETTE.items())
-async def test_the_palette_orders(name, orders):
+async def test_the_palette_orders(name: str, orders: list[str]) -> None:
     async with shown(recordings.running()) as (app, pilot, node):
         await command(app, name)
         await settle(app, pilot)
@@ -262,7 +269,7 @@ async def test_the_palette_orders(name, orders):
     ("name", "order"),
     [("Stop after this round", "stop"), ("Stop now", "stop-now"), ("Let this node leave", "leave")],
 )
-async def test_the_palette_asks_before_what_cannot_be_undone(name, order):
+async def test_the_palette_asks_before_what_cannot_be_undone(name: str, order: str) -> None:
     async with shown(recordings.running()) as (app, pilot, node):
         await command(app, name)
         await settle(app, pilot)
@@ -271,7 +278,7 @@ async def test_the_palette_asks_before_what_cannot_be_undone(name, order):
         assert node.orders == [order]
 
 
-async def test_the_palette_goes_to_peers_and_rounds_and_copies_the_attach_command():
+async def test_the_palette_goes_to_peers_and_rounds_and_copies_the_attach_command() -> None:
     async with shown(recordings.running()) as (app, pilot, _):
         await command(app, "Go to peer shelf-pi5")
         await settle(app, pilot)
@@ -297,7 +304,7 @@ async def test_the_palette_goes_to_peers_and_rounds_and_copies_the_attach_comman
         assert isinstance(app.screen, HelpScreen)
 
 
-async def test_the_palette_opens_and_what_an_observer_may_not_do_is_not_in_it():
+async def test_the_palette_opens_and_what_an_observer_may_not_do_is_not_in_it() -> None:
     async with shown(recordings.running(), may=(), role="observer") as (app, pilot, _):
         await press(app, pilot, "ctrl+p")
         assert "Search for commands" in text_of(app)
@@ -307,7 +314,7 @@ async def test_the_palette_opens_and_what_an_observer_may_not_do_is_not_in_it():
         assert "Export rounds" in titles
 
 
-async def test_the_end_of_the_run_rings_once():
+async def test_the_end_of_the_run_rings_once() -> None:
     async with shown(recordings.running()) as (app, pilot, _):
         rung = []
         app.bell = lambda: rung.append(True)

@@ -1,6 +1,9 @@
 """A recording on the screen: held, faster, sought; and the demo's nodes, killed and started."""
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,22 +16,22 @@ from tui.source import Replay
 
 
 class Clock:
-    def __init__(self):
+    def __init__(self) -> None:
         self.now = 0.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def replay(tmp_path):
+def replay(tmp_path: Path) -> Replay:
     path = tmp_path / "events.jsonl"
     told = recordings.running(rounds=20)
     path.write_bytes(b"".join(as_json(one) + b"\n" for one in told))
     return Replay(path)
 
 
-async def test_a_replay_is_held_made_faster_and_sought(replay):
+async def test_a_replay_is_held_made_faster_and_sought(replay: Replay) -> None:
     clock = Clock()
     async with shown([], (100, 30), source=replay, clock=clock) as (app, pilot, _):
         begin = replay.position
@@ -55,7 +58,7 @@ async def test_a_replay_is_held_made_faster_and_sought(replay):
         assert 0 < app.session.state.trained < 12
 
 
-async def test_of_a_replay_nothing_can_be_commanded(replay):
+async def test_of_a_replay_nothing_can_be_commanded(replay: Replay) -> None:
     async with shown([], (100, 30), source=replay, clock=Clock()) as (app, pilot, _):
         replay.seek(1.0)
         await settle(app, pilot)
@@ -66,7 +69,7 @@ async def test_of_a_replay_nothing_can_be_commanded(replay):
 
 
 @pytest.fixture
-def demo(tmp_path):
+def demo(tmp_path: Path) -> DemoControl:
     names = ["lab-desktop", "attic-nuc", "macbook-1", "roof-jetson", "shelf-pi5", "west-thinkpad"]
     (tmp_path / NODES_FILE).write_text(
         json.dumps({"nodes": [{"name": name, "data_dir": name} for name in names]})
@@ -74,12 +77,12 @@ def demo(tmp_path):
     return DemoControl(tmp_path)
 
 
-def asked_for(folder):
+def asked_for(folder: Path) -> list[dict[str, str]]:
     path = folder / COMMANDS_FILE
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-async def test_k_kills_the_selected_node_of_a_demo_after_asking(demo, tmp_path):
+async def test_k_kills_the_selected_node_of_a_demo_after_asking(demo: DemoControl, tmp_path: Path) -> None:
     async with shown(recordings.running(), (100, 30), demo=demo) as (app, pilot, _):
         await pilot.press("down", "down", "k")
         await settle(app, pilot)
@@ -92,14 +95,14 @@ async def test_k_kills_the_selected_node_of_a_demo_after_asking(demo, tmp_path):
         assert asked_for(tmp_path) == [{"do": "kill", "node": "macbook-1"}]
 
 
-async def test_k_starts_a_node_that_is_gone(demo, tmp_path):
+async def test_k_starts_a_node_that_is_gone(demo: DemoControl, tmp_path: Path) -> None:
     async with shown(recordings.running(), (100, 30), demo=demo) as (app, pilot, _):
         await pilot.press("down", "k")
         await settle(app, pilot)
         assert asked_for(tmp_path) == [{"do": "start", "node": "attic-nuc"}]
 
 
-async def test_without_a_demo_there_is_no_killing():
+async def test_without_a_demo_there_is_no_killing() -> None:
     async with shown(recordings.running(), (100, 30), source=Node()) as (app, pilot, _):
         await pilot.press("down", "k")
         await settle(app, pilot)

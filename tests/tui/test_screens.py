@@ -1,6 +1,9 @@
 """Every state at several sizes, as text; `P2PFL_GOLDEN=write pytest tests/tui/test_screens.py` writes them anew."""
 
+from __future__ import annotations
+
 import os
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +18,7 @@ SIZES = [(60, 20), (80, 24), (120, 40), (200, 50)]
 STATES = ["starting", "waiting", "running", "no_quorum", "paused", "finished", "ended", "hostile"]
 
 
-def check(name, text):
+def check(name: str, text: str) -> None:
     """Compare *text* with the golden screen *name*, or make it that."""
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("P2PFL_GOLDEN") == "write":
@@ -25,14 +28,14 @@ def check(name, text):
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("state", STATES)
-async def test_the_overview(state, size):
+async def test_the_overview(state: str, size: tuple[int, ...]) -> None:
     local_only = {"shelf-pi5": 0.805, "macbook-1": 0.84} if state == "finished" else {}
     async with shown(getattr(recordings, state)(), size, local_only=local_only) as (app, _, _):
         check(f"{state}-{size[0]}x{size[1]}", text_of(app))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_a_lost_connection_leaves_what_was_known(size):
+async def test_a_lost_connection_leaves_what_was_known(size: tuple[int, ...]) -> None:
     async with shown(recordings.running(), size) as (app, pilot, _):
         app.set_connection(Retrying(3, app.session.now() + 4.0, "connection reset by peer"))
         await settle(app, pilot)
@@ -40,7 +43,7 @@ async def test_a_lost_connection_leaves_what_was_known(size):
         check(f"disconnected-{size[0]}x{size[1]}", text_of(app))
 
 
-async def test_nobody_becomes_late_for_want_of_news():
+async def test_nobody_becomes_late_for_want_of_news() -> None:
     told = recordings.running()
     hours_later = told[-1].time + 7200.0
     async with shown(told, clock=lambda: hours_later) as (app, pilot, _):
@@ -65,7 +68,7 @@ async def test_nobody_becomes_late_for_want_of_news():
     ],
 )
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_the_other_screens(name, keys, size):
+async def test_the_other_screens(name: str, keys: list[str], size: tuple[int, ...]) -> None:
     async with shown(recordings.running(), size) as (app, pilot, _):
         await pilot.press(*keys)
         await settle(app, pilot)
@@ -73,25 +76,25 @@ async def test_the_other_screens(name, keys, size):
 
 
 @pytest.mark.parametrize("size", [(39, 9), (45, 12)], ids=lambda size: f"{size[0]}x{size[1]}")
-async def test_a_small_terminal_shows_what_matters_most(size):
+async def test_a_small_terminal_shows_what_matters_most(size: tuple[int, ...]) -> None:
     async with shown(recordings.running(), size) as (app, _, _):
         check(f"small-{size[0]}x{size[1]}", text_of(app))
 
 
-async def test_with_ascii_symbols_nothing_else_is_shown():
+async def test_with_ascii_symbols_nothing_else_is_shown() -> None:
     async with shown(recordings.running(), (120, 40), ascii_only=True) as (app, _, _):
         text = text_of(app)
         check("ascii-120x40", text)
 
 
-async def test_a_node_that_ended_is_said_to_have_ended():
+async def test_a_node_that_ended_is_said_to_have_ended() -> None:
     async with shown(recordings.finished()) as (app, pilot, _):
         app.set_connection(NodeEnded("the run is complete everywhere"))
         await settle(app, pilot)
         assert text_of(app).splitlines()[0].strip() == "◍ ENDED · the run is complete everywhere"
 
 
-async def test_a_name_with_markup_and_control_characters_harms_nothing():
+async def test_a_name_with_markup_and_control_characters_harms_nothing() -> None:
     async with shown(recordings.hostile(), (120, 40)) as (app, pilot, _):
         for keys in (["2"], ["2", "down", "enter"], ["escape", "4"], ["5"], ["ctrl+p"]):
             await pilot.press(*keys)
@@ -111,7 +114,7 @@ async def test_a_name_with_markup_and_control_characters_harms_nothing():
         max_size=8,
     ),
 )
-async def test_no_size_state_or_key_breaks_a_screen(width, height, state, keys):
+async def test_no_size_state_or_key_breaks_a_screen(width: Any, height: Any, state: Any, keys: Any) -> None:
     async with shown(getattr(recordings, state)(), (width, height)) as (app, pilot, _):
         await pilot.press(*keys)
         await settle(app, pilot)
@@ -120,7 +123,7 @@ async def test_no_size_state_or_key_breaks_a_screen(width, height, state, keys):
         assert all(len(line) <= width for line in lines)
 
 
-async def test_at_100x30_all_peers_of_a_small_federation_are_shown():
+async def test_at_100x30_all_peers_of_a_small_federation_are_shown() -> None:
     async with shown(recordings.running(), (100, 30)) as (app, _, _):
         text = text_of(app)
         assert [
@@ -129,7 +132,7 @@ async def test_at_100x30_all_peers_of_a_small_federation_are_shown():
         assert "41 lab-desktop" in text, "and the last round"
 
 
-async def test_a_long_list_of_peers_leaves_room_for_rounds():
+async def test_a_long_list_of_peers_leaves_room_for_rounds() -> None:
     async with shown(recordings.running(), (120, 40)) as (app, pilot, _):
         peer = next(iter(app.session.state.peers.values()))
         app.session.state.peers.update({f"more-{number}": peer for number in range(40)})
@@ -138,7 +141,7 @@ async def test_a_long_list_of_peers_leaves_room_for_rounds():
         assert "41 lab-desktop" in text_of(app)
 
 
-async def test_a_screen_ends_when_nobody_is_left_to_give_the_terminal_back():
+async def test_a_screen_ends_when_nobody_is_left_to_give_the_terminal_back() -> None:
     async with shown(recordings.running(), is_abandoned=lambda: True) as (app, pilot, _):
         app.tick()
         await pilot.pause()

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import math
 import unicodedata
 from typing import get_args
@@ -9,6 +11,7 @@ from p2pfl.observe.peers import ActivityKind
 from tests.support.recordings import HOSTILE
 from tui.symbols import (
     SYMBOLS,
+    Symbol,
     ago,
     clip,
     delta,
@@ -25,36 +28,36 @@ from tui.symbols import (
 UNICODE, ASCII = glyphs(ascii_only=False), glyphs(ascii_only=True)
 
 
-def test_every_word_for_what_a_peer_does_has_a_symbol():
+def test_every_word_for_what_a_peer_does_has_a_symbol() -> None:
     assert set(SYMBOLS) == set(get_args(ActivityKind))
 
 
-def test_words_alone_tell_all_states_apart():
+def test_words_alone_tell_all_states_apart() -> None:
     assert len({symbol.text for symbol in SYMBOLS.values()}) == len(SYMBOLS)
 
 
-def test_late_lost_left_refused_and_paused_differ_in_sign_word_and_ascii():
+def test_late_lost_left_refused_and_paused_differ_in_sign_word_and_ascii() -> None:
     different = [SYMBOLS[word] for word in ("late", "lost", "left", "refused", "paused", "waiting", "train")]
     for part in ("mark", "ascii", "text"):
         assert len({getattr(symbol, part) for symbol in different}) == len(different)
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS.values(), ids=str)
-def test_signs_take_one_cell_everywhere(symbol):
+def test_signs_take_one_cell_everywhere(symbol: Symbol) -> None:
     assert unicodedata.east_asian_width(symbol.mark) not in ("W", "F")
     assert len(symbol.mark) == cell_len(symbol.mark) == 1
     assert len(symbol.ascii) == 1
     assert symbol.ascii.isascii()
 
 
-def test_both_sets_of_glyphs_are_of_single_cells_and_one_is_ascii():
+def test_both_sets_of_glyphs_are_of_single_cells_and_one_is_ascii() -> None:
     for name in set(UNICODE._fields) - {"is_ascii", "eighths"}:
         assert cell_len(getattr(UNICODE, name)) == len(getattr(ASCII, name)) == 1, name
         assert getattr(ASCII, name).isascii(), name
     assert [cell_len(sign) for sign in UNICODE.eighths] == [1] * 8
 
 
-def test_marks_of_the_log_have_an_ascii_twin():
+def test_marks_of_the_log_have_an_ascii_twin() -> None:
     assert [ASCII.ascii_of(mark) for mark in "·✓◎★✗!+-⚡"] == list("-+o@x!+--")
 
 
@@ -106,19 +109,19 @@ def test_marks_of_the_log_have_an_ascii_twin():
         (delta(-1.0, ASCII), "-.9999"),
     ],
 )
-def test_numbers_are_written_short(shown, expected):
+def test_numbers_are_written_short(shown: str, expected: str) -> None:
     assert shown == expected
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_no_number_is_a_question_mark_and_raises_nothing(value):
+def test_what_is_no_number_is_a_question_mark_and_raises_nothing(value: float) -> None:
     texts = [form(value) for form in (samples, size, duration, ago, share, score)]
     assert texts == ["?"] * 6
     assert rate(value) == "?/s"
     assert delta(value, UNICODE) == "?"
 
 
-def test_lengths_of_time_never_outgrow_their_column():
+def test_lengths_of_time_never_outgrow_their_column() -> None:
     assert max(len(duration(1.07**power / 1e6)) for power in range(800)) <= 6
 
 
@@ -126,12 +129,12 @@ def test_lengths_of_time_never_outgrow_their_column():
 @pytest.mark.parametrize(
     "text", ["", "lab-desktop", "日本語のデバイス", HOSTILE, "e\u0301" * 20, "a\nb\tc\u202ed" * 9]
 )
-def test_names_are_cut_and_filled_to_cells_without_control_characters(text, width):
+def test_names_are_cut_and_filled_to_cells_without_control_characters(text: str, width: int) -> None:
     assert cell_len(clip(text, width)) <= width
     assert cell_len(fit(text, width)) == cell_len(fit(text, width, "right")) == width
     assert fit(text, width).isprintable()
 
 
-def test_a_cut_name_says_so():
+def test_a_cut_name_says_so() -> None:
     assert clip("west-thinkpad", 8) == "west-th…"
     assert fit("pi", 4, "right") == "  pi"

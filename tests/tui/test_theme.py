@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 from textual.color import Color
 
@@ -25,32 +29,32 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_contrast_is_computed_as_the_standard_says():
+def test_contrast_is_computed_as_the_standard_says() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21.0)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
 
 
 @pytest.mark.parametrize("theme", [DARK, LIGHT], ids=lambda theme: theme.name)
 @pytest.mark.parametrize("name", sorted(set(STYLES) - DRAWN_ONLY))
-def test_every_colour_is_readable_on_every_background(theme, name):
+def test_every_colour_is_readable_on_every_background(theme: Any, name: str) -> None:
     foreground = colour(name, is_dark=theme.dark)
     assert contrast(foreground, theme.background) >= READABLE
     assert contrast(foreground, theme.surface) >= READABLE
 
 
 @pytest.mark.parametrize("theme", [DARK, LIGHT], ids=lambda theme: theme.name)
-def test_text_and_what_is_less_important_are_readable(theme):
+def test_text_and_what_is_less_important_are_readable(theme: Any) -> None:
     for text in (theme.foreground, theme.variables["text-muted"], theme.error, theme.success, theme.accent):
         assert contrast(text, theme.background) >= READABLE
         assert contrast(text, theme.surface) >= READABLE
 
 
-def test_every_state_and_level_has_a_colour():
+def test_every_state_and_level_has_a_colour() -> None:
     assert {symbol.style_name for symbol in SYMBOLS.values()} <= set(STYLES)
     assert {"info", "good", "warning", "error"} <= set(STYLES)
 
 
-def test_good_and_bad_differ_in_more_than_red_and_green():
+def test_good_and_bad_differ_in_more_than_red_and_green() -> None:
     for is_dark in (True, False):
         good, bad = (Color.parse(colour(name, is_dark=is_dark)) for name in ("good", "bad"))
         assert abs(good.b - bad.b) >= 60

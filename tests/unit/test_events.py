@@ -1,6 +1,9 @@
 """Events are values with a tag: JSON lines can be read back, and every event is in the union."""
 
+from __future__ import annotations
+
 import typing
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +15,7 @@ from tests.support.records import SPEC
 KINDS = typing.get_args(AnyEvent)
 
 
-def test_every_event_of_the_module_is_in_the_union():
+def test_every_event_of_the_module_is_in_the_union() -> None:
     made = {
         value
         for value in vars(events).values()
@@ -21,7 +24,7 @@ def test_every_event_of_the_module_is_in_the_union():
     assert made == set(KINDS)
 
 
-def test_tags_are_the_names_in_snake_case_and_distinct():
+def test_tags_are_the_names_in_snake_case_and_distinct() -> None:
     tags = [kind.__struct_config__.tag for kind in KINDS]
     assert len(set(tags)) == len(tags)
     for kind, tag in zip(KINDS, tags, strict=True):
@@ -29,12 +32,12 @@ def test_tags_are_the_names_in_snake_case_and_distinct():
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_events_are_frozen(kind):
+def test_events_are_frozen(kind: Any) -> None:
     assert kind.__struct_config__.frozen
     assert kind.__struct_config__.tag_field == "event"
 
 
-def test_an_election_reads_as_its_round_attempt_and_the_aggregators_name():
+def test_an_election_reads_as_its_round_attempt_and_the_aggregators_name() -> None:
     line = msgspec.json.decode(msgspec.json.encode(Elected(3, 1, "pi", "n" * 52, 2)))
     assert line == {
         "event": "elected",
@@ -55,5 +58,5 @@ def test_an_election_reads_as_its_round_attempt_and_the_aggregators_name():
     ],
     ids=["evaluated", "run_joined"],
 )
-def test_a_line_is_read_back_as_the_event_it_was(event):
+def test_a_line_is_read_back_as_the_event_it_was(event: EvaluationFinished | RunJoined) -> None:
     assert msgspec.json.decode(msgspec.json.encode(event), type=AnyEvent) == event

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -40,14 +41,14 @@ for group in GROUPS:
 Recorder.__abstractmethods__ = frozenset()
 
 
-def test_the_groups_are_disjoint_and_make_up_all_events():
+def test_the_groups_are_disjoint_and_make_up_all_events() -> None:
     kinds = [kind for group in GROUPS.values() for kind in typing.get_args(group)]
     assert len(kinds) == len(set(kinds))
     assert set(kinds) == set(typing.get_args(AnyEvent))
 
 
 @given(any_event)
-def test_an_event_reaches_the_method_of_its_group_and_no_other(event):
+def test_an_event_reaches_the_method_of_its_group_and_no_other(event: Any) -> None:
     item = Published(1, 0.0, event)
     recorder = Recorder()
     recorder.fold(item)
@@ -56,12 +57,12 @@ def test_an_event_reaches_the_method_of_its_group_and_no_other(event):
     assert type(event) in typing.get_args(GROUPS[group])
 
 
-def test_what_is_no_event_is_refused():
+def test_what_is_no_event_is_refused() -> None:
     with pytest.raises(AssertionError):
         Recorder().fold(Published(1, 0.0, object()))  # type: ignore[arg-type]
 
 
-def test_a_fold_that_leaves_a_group_out_cannot_be_made():
+def test_a_fold_that_leaves_a_group_out_cannot_be_made() -> None:
     class Partial(EventFold):
         def _on_log(self, event: events.LogEvent, item: Published) -> None: ...
 

@@ -1,6 +1,9 @@
 """What the types let through: everything sound round-trips, every bound refuses, digests are stable."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import msgspec
 import pytest
@@ -41,6 +44,7 @@ from p2pfl.messages import (
     SignedVote,
     Status,
     StepDown,
+    Struct,
     Submit,
     Undelivered,
     UpdateBlobs,
@@ -105,11 +109,11 @@ EXAMPLES = [
 ]
 
 
-def through(message, kind=Message):
+def through(message: Any, kind: Any = Message) -> Any:
     return msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=kind)
 
 
-def refused(value, kind, /, **changes):
+def refused(value: Struct, kind: Any, /, **changes: Any) -> bool:
     """Whether the decoder refuses *value* with *changes* made to it."""
     fields = msgspec.msgpack.decode(msgspec.msgpack.encode(value))
     fields.update(changes)
@@ -121,21 +125,21 @@ def refused(value, kind, /, **changes):
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
-def test_every_message_round_trips(message):
+def test_every_message_round_trips(message: Struct) -> None:
     assert through(message) == message
 
 
-def test_every_kind_of_message_has_an_example():
+def test_every_kind_of_message_has_an_example() -> None:
     assert {type(message) for message in EXAMPLES} == set(Message.__args__)
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
-def test_unknown_fields_are_refused(message):
+def test_unknown_fields_are_refused(message: Struct) -> None:
     assert not refused(message, Message)
     assert refused(message, Message, extra=1)
 
 
-def test_an_unknown_tag_is_refused():
+def test_an_unknown_tag_is_refused() -> None:
     assert refused(RecordsRequest(RUN, 0), Message, type="gossip")
 
 
@@ -187,18 +191,18 @@ def test_an_unknown_tag_is_refused():
         (Decline(RUN, "no"), Decline, {"reason": None}),
     ],
 )
-def test_what_is_out_of_bounds_is_refused(value, kind, changes):
+def test_what_is_out_of_bounds_is_refused(value: Struct, kind: Any, changes: Any) -> None:
     assert not refused(value, kind)
     assert refused(value, kind, **changes)
 
 
-def test_a_roster_has_a_largest_size():
+def test_a_roster_has_a_largest_size() -> None:
     entry = msgspec.to_builtins(RosterEntry(node("ada"), journal("ada"), "ada", 0, 1))
     assert not refused(genesis(), Genesis, roster=[entry] * MAX_ROSTER)
     assert refused(genesis(), Genesis, roster=[entry] * (MAX_ROSTER + 1))
 
 
-def test_a_record_of_the_largest_roster_fits_a_frame_four_times():
+def test_a_record_of_the_largest_roster_fits_a_frame_four_times() -> None:
     entries = tuple(
         RosterEntry(node("ada"), journal("ada"), "n" * 64, 65535, 2**40) for _ in range(MAX_ROSTER)
     )
@@ -210,12 +214,12 @@ def test_a_record_of_the_largest_roster_fits_a_frame_four_times():
 # --- digests ----------------------------------------------------------------------------------------------------
 
 
-def test_the_digest_of_a_record_survives_the_wire():
+def test_the_digest_of_a_record_survives_the_wire() -> None:
     assert record_digest(through(RECORD, Record)) == record_digest(RECORD)
     assert record_digest(through(genesis(), Genesis)) == RUN
 
 
-def test_a_record_has_one_digest_however_its_blobs_and_fields_were_ordered_on_the_way():
+def test_a_record_has_one_digest_however_its_blobs_and_fields_were_ordered_on_the_way() -> None:
     fields = msgspec.msgpack.decode(msgspec.msgpack.encode(RECORD))
     fields["blobs"] = {"state": "", "model": RECORD.model}
     shuffled = msgspec.msgpack.encode(dict(reversed(fields.items())))
@@ -223,27 +227,27 @@ def test_a_record_has_one_digest_however_its_blobs_and_fields_were_ordered_on_th
     assert record_digest(msgspec.msgpack.decode(shuffled, type=Record)) == record_digest(RECORD)
 
 
-def test_the_roles_of_a_record_and_an_update_are_those_that_are_filled():
+def test_the_roles_of_a_record_and_an_update_are_those_that_are_filled() -> None:
     assert RecordBlobs(RUN).roles == ("model",)
     assert RecordBlobs(RUN, state=RUN).roles == ("model", "state")
     assert UpdateBlobs(RUN).roles == ("update",)
     assert UpdateBlobs(RUN, control=RUN).roles == ("update", "control")
 
 
-def test_evaluations_of_the_same_metrics_add_up_and_give_means():
+def test_evaluations_of_the_same_metrics_add_up_and_give_means() -> None:
     total = add_evaluations((evaluation(8, 10, 5.0), evaluation(1, 4, 2.0)))
     assert total == evaluation(9, 14, 7.0)
     assert total.means == {"accuracy": 9 / 14, "loss": 0.5}
 
 
-def test_records_that_differ_only_in_their_roster_have_different_digests():
+def test_records_that_differ_only_in_their_roster_have_different_digests() -> None:
     smaller = msgspec.structs.replace(RECORD, roster=RECORD.roster[:2])
     assert smaller.model == RECORD.model
     assert record_digest(smaller) != record_digest(RECORD)
 
 
 @pytest.mark.parametrize("field", Record.__struct_fields__)
-def test_every_field_of_a_record_counts_in_its_digest(field):
+def test_every_field_of_a_record_counts_in_its_digest(field: str) -> None:
     others = {
         "run": digest("x"),
         "round": 9,
@@ -271,18 +275,18 @@ ballots = st.builds(
 
 
 @given(ballots, ballots)
-def test_ballots_are_totally_ordered_by_attempt_and_then_node(one, other):
+def test_ballots_are_totally_ordered_by_attempt_and_then_node(one: Any, other: Any) -> None:
     assert (one < other) == ((one.attempt, one.node) < (other.attempt, other.node))
     assert (one == other) == (not one < other and not other < one)
 
 
 @given(st.integers(1, MAX_ROSTER))
-def test_two_quorums_always_share_a_member(size):
+def test_two_quorums_always_share_a_member(size: Any) -> None:
     assert 2 * quorum(size) > size
     assert quorum(size) <= size
 
 
-def test_a_member_is_a_pair():
+def test_a_member_is_a_pair() -> None:
     assert RECORD.roster[0].member == Member(node("ada"), journal("ada"))
     assert isinstance(COMMIT, Commit)
 

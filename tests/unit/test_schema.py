@@ -1,7 +1,11 @@
 """The canonical layout, checked against the safetensors library itself, and headers of strangers."""
 
+from __future__ import annotations
+
 import contextlib
 import json
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -48,7 +52,12 @@ specs = st.lists(
 )
 
 
-def by_hand(fields, pad=True):
+def by_hand(
+    fields: dict[str, dict[str, int | list[int] | str]]
+    | dict[str, dict[str, list[int] | str]]
+    | dict[str, dict[str, list[int] | str]],
+    pad: bool = True,
+) -> bytes:
     """A header of *fields* as a stranger might write it."""
     text = json.dumps(fields, separators=(",", ":")).encode()
     if pad:
@@ -56,12 +65,12 @@ def by_hand(fields, pad=True):
     return len(text).to_bytes(8, "little") + text
 
 
-def test_files_are_ordered_by_falling_element_size_and_then_by_name():
+def test_files_are_ordered_by_falling_element_size_and_then_by_name() -> None:
     assert [spec.name for spec in SCHEMA] == ["steps", "bias", "weight", "mask"]
 
 
 @given(specs.filter(lambda made: made and not {"F64", "I64"} <= {spec.dtype for spec in made}))
-def test_the_layout_is_the_one_the_safetensors_library_writes(made):
+def test_the_layout_is_the_one_the_safetensors_library_writes(made: Any) -> None:
     # The library also puts dtypes of one size into an order of its own, which the format does not ask for.
     schema = canonical(made)
     tensors = {spec.name: np.zeros(spec.shape, NUMPY[spec.dtype]) for spec in schema}
@@ -71,26 +80,26 @@ def test_the_layout_is_the_one_the_safetensors_library_writes(made):
 
 
 @given(specs)
-def test_a_header_is_read_back_as_the_schema_it_was_made_of(made):
+def test_a_header_is_read_back_as_the_schema_it_was_made_of(made: Any) -> None:
     schema = canonical(made)
     assert parse_header(header(schema)) == schema
     assert parse_header(header(schema) + b"tensors follow") == schema
 
 
-def test_the_library_reads_a_file_of_a_schema():
+def test_the_library_reads_a_file_of_a_schema() -> None:
     data = header(SCHEMA) + bytes(file_bytes(SCHEMA) - len(header(SCHEMA)))
     assert {name: tensor.shape for name, tensor in load(data).items()} == {
         spec.name: spec.shape for spec in SCHEMA
     }
 
 
-def test_sizes_follow_from_shape_and_dtype():
+def test_sizes_follow_from_shape_and_dtype() -> None:
     assert TensorSpec("a", "F16", (2, 3)).nbytes == 12
     assert TensorSpec("a", "I64", ()).nbytes == 8
     assert TensorSpec("a", "F32", (0, 5)).nbytes == 0
 
 
-def test_every_dtype_has_a_size():
+def test_every_dtype_has_a_size() -> None:
     assert set(DTYPE_BYTES.values()) == {1, 2, 4, 8}
 
 
@@ -103,23 +112,23 @@ def test_every_dtype_has_a_size():
         (TensorSpec("__metadata__", "F32", (1,)), "used twice or reserved"),
     ],
 )
-def test_impossible_tensors_are_refused_by_name(spec, says):
+def test_impossible_tensors_are_refused_by_name(spec: TensorSpec, says: str) -> None:
     with pytest.raises(BlobError, match=says):
         canonical([spec])
 
 
-def test_a_name_used_twice_is_refused():
+def test_a_name_used_twice_is_refused() -> None:
     with pytest.raises(BlobError, match="'w' is used twice"):
         canonical([TensorSpec("w", "F32", (1,)), TensorSpec("w", "F32", (2,))])
 
 
 @pytest.mark.parametrize("length", range(len(header(SCHEMA))))
-def test_a_header_cut_short_anywhere_is_refused(length):
+def test_a_header_cut_short_anywhere_is_refused(length: int) -> None:
     with pytest.raises(BlobError, match="no complete safetensors header"):
         parse_header(header(SCHEMA)[:length])
 
 
-def test_a_header_that_announces_too_much_is_refused_unread():
+def test_a_header_that_announces_too_much_is_refused_unread() -> None:
     with pytest.raises(BlobError, match="no complete safetensors header"):
         parse_header((MAX_HEADER_BYTES + 1).to_bytes(8, "little") + b"{}")
 
@@ -144,7 +153,7 @@ ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         b"\x08" + bytes(7) + b"[" * 8,
     ],
 )
-def test_what_is_no_header_of_ours_is_refused_as_one_sentence(stranger):
+def test_what_is_no_header_of_ours_is_refused_as_one_sentence(stranger: bytes) -> None:
     with pytest.raises(BlobError, match="safetensors header"):
         parse_header(stranger)
 
@@ -157,19 +166,23 @@ def test_what_is_no_header_of_ours_is_refused_as_one_sentence(stranger):
         {"w": ONE | {"more": 1}},
     ],
 )
-def test_gaps_other_orders_and_extras_are_not_canonical(fields):
+def test_gaps_other_orders_and_extras_are_not_canonical(
+    fields: dict[str, dict[str, int | list[int] | str]]
+    | dict[str, dict[str, list[int] | str]]
+    | dict[str, dict[str, list[int] | str]],
+) -> None:
     with pytest.raises(BlobError, match="not in the canonical layout"):
         parse_header(by_hand(fields))
 
 
 @given(st.binary(max_size=200))
-def test_noise_is_refused_with_our_own_error_and_nothing_else(noise):
+def test_noise_is_refused_with_our_own_error_and_nothing_else(noise: Any) -> None:
     data = len(noise).to_bytes(8, "little") + noise
     with contextlib.suppress(BlobError):
         assert header(parse_header(data)) == data
 
 
-def test_a_deeply_nested_header_is_refused():
+def test_a_deeply_nested_header_is_refused() -> None:
     nested = b"[" * 100_000
     with pytest.raises(BlobError):
         parse_header(len(nested).to_bytes(8, "little") + nested)
@@ -178,21 +191,21 @@ def test_a_deeply_nested_header_is_refused():
 # --- differences ------------------------------------------------------------------------------------------------
 
 
-def changed(*specs):
+def changed(*specs: TensorSpec) -> tuple[TensorSpec, ...]:
     return canonical(specs)
 
 
-def test_equal_schemas_do_not_differ():
+def test_equal_schemas_do_not_differ() -> None:
     assert first_difference(SCHEMA, SCHEMA) is None
 
 
-def test_the_first_tensor_that_differs_is_named_with_both_shapes():
+def test_the_first_tensor_that_differs_is_named_with_both_shapes() -> None:
     mine = changed(TensorSpec("weight", "F32", (2, 4)))
     theirs = changed(TensorSpec("weight", "F32", (2, 3)))
     assert first_difference(mine, theirs) == "weight F32[2,3] there is weight F32[2,4] here"
 
 
-def test_a_tensor_only_one_side_has_is_named():
+def test_a_tensor_only_one_side_has_is_named() -> None:
     one, two = (
         changed(TensorSpec("a", "F32", ())),
         changed(TensorSpec("a", "F32", ()), TensorSpec("b", "F32", ())),
@@ -204,7 +217,7 @@ def test_a_tensor_only_one_side_has_is_named():
 # --- what record 0 says of it -------------------------------------------------------------------------------
 
 
-def test_a_layout_is_as_short_for_many_tensors_as_for_one_and_its_header_gives_the_schema_back():
+def test_a_layout_is_as_short_for_many_tensors_as_for_one_and_its_header_gives_the_schema_back() -> None:
     many = canonical(TensorSpec(f"layer.{number}", "F32", (2,)) for number in range(20_000))
     for schema in (SCHEMA, many):
         layout = layout_of(schema)
@@ -214,12 +227,12 @@ def test_a_layout_is_as_short_for_many_tensors_as_for_one_and_its_header_gives_t
 
 
 @pytest.mark.parametrize("change", [lambda start: start[:-1], lambda start: start.replace(b"mask", b"musk")])
-def test_the_header_of_another_schema_is_refused(change):
+def test_the_header_of_another_schema_is_refused(change: Callable[..., Any]) -> None:
     with pytest.raises(BlobError, match="the file does not begin with the header of this run's model"):
         schema_in(change(header(SCHEMA)), layout_of(SCHEMA))
 
 
-def test_a_layout_with_a_length_that_its_header_does_not_give_is_refused():
+def test_a_layout_with_a_length_that_its_header_does_not_give_is_refused() -> None:
     layout = layout_of(SCHEMA)
     with pytest.raises(BlobError, match="another length by its header"):
         schema_in(header(SCHEMA), msgspec.structs.replace(layout, file_bytes=layout.file_bytes + 1))
@@ -235,7 +248,7 @@ def test_a_layout_with_a_length_that_its_header_does_not_give_is_refused():
         {"more": 1},
     ],
 )
-def test_a_layout_out_of_bounds_is_refused(changes):
+def test_a_layout_out_of_bounds_is_refused(changes: dict[str, int] | dict[str, str]) -> None:
     fields = msgspec.to_builtins(layout_of(SCHEMA)) | changes
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(fields, Layout)

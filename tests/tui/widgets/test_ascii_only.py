@@ -1,3 +1,8 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -22,12 +27,12 @@ from tui.widgets.ascii_only import AsciiOnly, ascii_of
         ("⣀⡤⠤", "???"),
     ],
 )
-def test_every_sign_has_a_twin_of_its_width(text, expected):
+def test_every_sign_has_a_twin_of_its_width(text: str, expected: str) -> None:
     assert ascii_of(text) == expected
     assert len(ascii_of(text)) == cell_len(text)
 
 
-def test_styles_stay():
+def test_styles_stay() -> None:
     style = Style(bold=True)
     plain, sign = AsciiOnly().apply([Segment("a", style), Segment("✓", style)], Color.parse("black"))
     assert plain == Segment("a", style)
@@ -38,7 +43,7 @@ def test_styles_stay():
     ("tale", "size"),
     [(recordings.running, (120, 40)), (recordings.hostile, (80, 24)), (recordings.waiting, (60, 20))],
 )
-async def test_nothing_else_is_on_any_screen(tale, size):
+async def test_nothing_else_is_on_any_screen(tale: Callable[..., Any], size: tuple[int, ...]) -> None:
     async with shown(tale(), size, ascii_only=True) as (app, pilot, _):
         for key in ("1", "2", "3", "4", "5", "question_mark"):
             await pilot.press(key)
@@ -46,7 +51,7 @@ async def test_nothing_else_is_on_any_screen(tale, size):
             assert text_of(app).isascii(), key
 
 
-async def test_a_running_app_switches_and_switches_back():
+async def test_a_running_app_switches_and_switches_back() -> None:
     async with shown(recordings.running(), (120, 40)) as (app, pilot, _):
         app.screen.draw(everything=True)
         await settle(app, pilot)

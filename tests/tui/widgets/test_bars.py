@@ -23,15 +23,15 @@ COUNTS = [450, 400, 50, 25, 350, 300, 10, 0]
         (0.5, -3, ""),
     ],
 )
-def test_progress_is_as_full_as_its_share(part, width, expected):
+def test_progress_is_as_full_as_its_share(part: float, width: int, expected: str) -> None:
     assert progress(part, width, UNICODE).plain == expected
 
 
-def test_progress_in_ascii():
+def test_progress_in_ascii() -> None:
     assert progress(0.62, 20, ASCII).plain == "############........"
 
 
-def test_how_labels_are_distributed_is_seen_to_the_eighth_of_a_cell():
+def test_how_labels_are_distributed_is_seen_to_the_eighth_of_a_cell() -> None:
     assert (
         plain(label_bars(COUNTS, 40, 10, UNICODE))
         == """
@@ -46,7 +46,7 @@ def test_how_labels_are_distributed_is_seen_to_the_eighth_of_a_cell():
     )
 
 
-def test_labels_without_room_are_counted():
+def test_labels_without_room_are_counted() -> None:
     assert (
         plain(label_bars(COUNTS, 40, 4, ASCII))
         == """
@@ -57,14 +57,14 @@ def test_labels_without_room_are_counted():
     )
 
 
-def test_a_few_samples_are_not_none():
+def test_a_few_samples_are_not_none() -> None:
     bars = label_bars([10_000, 1, 0], 40, 3, UNICODE)
     assert "▏" in bars[1].plain
     assert bars[2].plain.split() == ["2", "0"]
 
 
 @pytest.mark.parametrize("counts", [[], [0, 0], [10**15] * 12, [1]])
-def test_they_fit_any_size(counts):
+def test_they_fit_any_size(counts: list[int]) -> None:
     for width in (0, 1, 5, 12, 13, 40):
         for height in (0, 1, 2, 20):
             drawn = label_bars(counts, width, height, UNICODE)

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import pytest
 
@@ -15,11 +18,11 @@ BAND = Band(tuple((x, y - 0.2) for x, y in CURVE), tuple((x, y) for x, y in CURV
 SIZE = (60, 8)
 
 
-async def legend(app, pilot) -> str:
+async def legend(app: Any, pilot: Any) -> str:
     return (await lines_of(app, pilot))[0]
 
 
-async def test_a_legend_with_the_last_values_above_the_plot():
+async def test_a_legend_with_the_last_values_above_the_plot() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
         chart.show("Accuracy", SERIES, BAND)
@@ -30,7 +33,7 @@ async def test_a_legend_with_the_last_values_above_the_plot():
         assert lines[-1].split() == ["1", "11", "22", "32", "42"]
 
 
-async def test_the_cursor_reads_values_out_and_stays_at_its_round():
+async def test_the_cursor_reads_values_out_and_stays_at_its_round() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
         chart.show("Accuracy", SERIES, None)
@@ -45,7 +48,7 @@ async def test_the_cursor_reads_values_out_and_stays_at_its_round():
         assert (await legend(app, pilot)).startswith(" ━ global 0.500")
 
 
-async def test_the_cursor_stops_at_the_first_value():
+async def test_the_cursor_stops_at_the_first_value() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
         chart.show("Accuracy", [Series("global", CURVE[:2], "global")], None)
@@ -53,7 +56,7 @@ async def test_the_cursor_stops_at_the_first_value():
         assert (await legend(app, pilot)).startswith(" at 2 ")
 
 
-async def test_the_cursor_of_rounds_is_no_cursor_of_times():
+async def test_the_cursor_of_rounds_is_no_cursor_of_times() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
         chart.show("Accuracy", SERIES, None)
@@ -65,7 +68,7 @@ async def test_the_cursor_of_rounds_is_no_cursor_of_times():
         assert await legend(app, pilot) == " at 60m  ━ global 0.200"
 
 
-async def test_zoom_shows_less_of_the_past_and_all_again():
+async def test_zoom_shows_less_of_the_past_and_all_again() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
         chart.show("Accuracy", SERIES, BAND)
@@ -77,7 +80,7 @@ async def test_zoom_shows_less_of_the_past_and_all_again():
         assert (await lines_of(app, pilot))[-1].split()[0] == "1"
 
 
-async def test_series_are_hidden_one_by_one_and_then_all_shown():
+async def test_series_are_hidden_one_by_one_and_then_all_shown() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
         chart.show("Accuracy", SERIES, BAND)
@@ -92,7 +95,7 @@ async def test_series_are_hidden_one_by_one_and_then_all_shown():
         ]
 
 
-async def test_the_same_values_again_are_not_drawn_again():
+async def test_the_same_values_again_are_not_drawn_again() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
         chart.show("Accuracy", SERIES, BAND)
@@ -100,7 +103,7 @@ async def test_the_same_values_again_are_not_drawn_again():
         drawn: list[int] = []
         draw = chart._draw
 
-        def counted():
+        def counted() -> Any:
             drawn.append(1)
             return draw()
 
@@ -113,7 +116,7 @@ async def test_the_same_values_again_are_not_drawn_again():
         assert drawn == [1]
 
 
-async def test_other_signs_are_drawn_when_they_are_asked_for():
+async def test_other_signs_are_drawn_when_they_are_asked_for() -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
         chart.show("Accuracy", SERIES, BAND)
@@ -125,7 +128,7 @@ async def test_other_signs_are_drawn_when_they_are_asked_for():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (20, 3), (20, 4), (200, 50)])
-async def test_it_draws_at_any_size_and_after_any_key(size):
+async def test_it_draws_at_any_size_and_after_any_key(size: Any) -> None:
     chart = Chart()
     async with alone(chart, size) as (app, pilot, _):
         await pilot.press("left", "right", "plus", "minus", "h")

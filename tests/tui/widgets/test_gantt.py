@@ -20,7 +20,7 @@ ROWS = [
 ]
 
 
-def test_who_did_what_when():
+def test_who_did_what_when() -> None:
     assert (
         plain(draw_gantt(ROWS, 15.0, 78, UNICODE))
         == """
@@ -34,7 +34,7 @@ def test_who_did_what_when():
     )
 
 
-def test_in_ascii_every_part_has_a_sign_of_its_own():
+def test_in_ascii_every_part_has_a_sign_of_its_own() -> None:
     drawn = draw_gantt([*ROWS[:2], ROWS[3]], 15.0, 60, ASCII)
     assert all(line.plain.isascii() for line in drawn)
     assert (
@@ -49,21 +49,21 @@ def test_in_ascii_every_part_has_a_sign_of_its_own():
     )
 
 
-def test_a_short_part_is_seen():
+def test_a_short_part_is_seen() -> None:
     row = GanttRow("a", False, (Span("train", 0, 1000), Span("aggregate", 1000, 1000.01)), "")
     assert "░" in draw_gantt([row], 1000.01, 60, UNICODE)[1].plain
 
 
 @pytest.mark.parametrize("total", [0.0, 0.1, 0.7, 15.0, 3599.0, 8.64e4, 1e9])
 @pytest.mark.parametrize("width", [0, 1, 20, 40, 80, 200])
-def test_it_fits_any_width_and_length(width, total):
+def test_it_fits_any_width_and_length(width: int, total: float) -> None:
     rows = [*ROWS, GanttRow(HOSTILE, True, (Span("train", -1.0, 2 * total),), HOSTILE)]
     drawn = draw_gantt(rows, total, width, UNICODE)
     assert all(cell_len(line.plain) <= width for line in drawn)
     assert len(drawn) == (len(rows) + 3 if width else 0)
 
 
-def test_labels_of_the_axis_stand_apart():
+def test_labels_of_the_axis_stand_apart() -> None:
     for total in (0.3, 1.0, 4.2, 22.8, 61.0, 599.0, 86_400.0):
         axis = draw_gantt([], total, 78, UNICODE)[0].plain.split()
         assert 2 <= len(axis) <= 8, axis

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from rich.text import Text
@@ -19,12 +22,12 @@ def show(view: LogView, lines: Sequence[LogRow]) -> None:
     view.show(lines, lambda row, width: Text(row.text[:width]))
 
 
-async def numbers(app, pilot) -> list[int]:
+async def numbers(app: Any, pilot: Any) -> list[int]:
     """Which lines are in sight; without the scrollbar."""
     return [int(line.split()[1]) for line in await lines_of(app, pilot) if line.startswith("line")]
 
 
-async def test_the_newest_line_stays_in_sight():
+async def test_the_newest_line_stays_in_sight() -> None:
     view = LogView()
     async with alone(view, (40, 4)) as (app, pilot, _):
         for last in (2, 3, 10, 11):
@@ -32,7 +35,7 @@ async def test_the_newest_line_stays_in_sight():
             assert await numbers(app, pilot) == list(range(max(0, last - 4), last))
 
 
-async def test_it_stands_still_while_somebody_reads():
+async def test_it_stands_still_while_somebody_reads() -> None:
     view = LogView()
     async with alone(view, (40, 4)) as (app, pilot, _):
         show(view, rows(0, 50))
@@ -43,7 +46,7 @@ async def test_it_stands_still_while_somebody_reads():
         assert await numbers(app, pilot) == [44, 45, 46, 47]
 
 
-async def test_it_stands_still_when_old_lines_are_forgotten():
+async def test_it_stands_still_when_old_lines_are_forgotten() -> None:
     view = LogView()
     async with alone(view, (40, 4)) as (app, pilot, _):
         show(view, rows(0, 50))
@@ -55,7 +58,7 @@ async def test_it_stands_still_when_old_lines_are_forgotten():
         assert await numbers(app, pilot) == [40, 41, 42, 43]
 
 
-async def test_the_wheel_holds_the_lines_and_following_goes_on_at_the_end():
+async def test_the_wheel_holds_the_lines_and_following_goes_on_at_the_end() -> None:
     view = LogView()
     async with alone(view, (40, 4)) as (app, pilot, _):
         show(view, rows(0, 50))
@@ -70,7 +73,7 @@ async def test_the_wheel_holds_the_lines_and_following_goes_on_at_the_end():
         assert await numbers(app, pilot) == [47, 48, 49, 50]
 
 
-async def test_what_is_in_sight_can_be_had():
+async def test_what_is_in_sight_can_be_had() -> None:
     view = LogView()
     async with alone(view, (40, 4)) as (app, pilot, _):
         assert list(view.visible_rows()) == []
@@ -81,7 +84,7 @@ async def test_what_is_in_sight_can_be_had():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (300, 2)])
-async def test_it_draws_at_any_size(size):
+async def test_it_draws_at_any_size(size: Any) -> None:
     view = LogView()
     async with alone(view, size) as (app, pilot, _):
         show(view, [])
@@ -91,7 +94,7 @@ async def test_it_draws_at_any_size(size):
         assert len(await lines_of(app, pilot)) == size[1]
 
 
-async def test_a_line_that_is_too_long_ends_in_an_ellipsis_also_beside_a_scrollbar():
+async def test_a_line_that_is_too_long_ends_in_an_ellipsis_also_beside_a_scrollbar() -> None:
     view = LogView()
     async with alone(view, (40, 4)) as (app, pilot, _):
         long = [LogRow(seq, 0.0, "info", "·", "lab", "notice", "x" * 50) for seq in range(50)]

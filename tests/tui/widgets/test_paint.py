@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from rich.console import Console
 from rich.style import Style
@@ -12,7 +14,7 @@ CONSOLE = Console(width=80)
 BASE = Style.parse("white on black")
 
 
-def test_meanings_become_the_theme_s_colours_and_other_styles_stay():
+def test_meanings_become_the_theme_s_colours_and_other_styles_stay() -> None:
     text = Text("x", style="quiet").append("a", style="bad").append("b", style="bold reverse").append("c")
     for is_dark in (True, False):
         made = painted(text, is_dark=is_dark)
@@ -22,23 +24,23 @@ def test_meanings_become_the_theme_s_colours_and_other_styles_stay():
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_every_meaning_can_be_drawn(name):
+def test_every_meaning_can_be_drawn(name: Any) -> None:
     strip = strip_of(Text("a", style=name), 3, BASE, CONSOLE, is_dark=True)
     assert strip.text == "a  "
     assert strip._segments[0].style.color.name == STYLES[name][0]
 
 
 @pytest.mark.parametrize("width", [0, 1, 4, 9])
-def test_a_strip_is_exactly_as_wide_as_asked(width):
+def test_a_strip_is_exactly_as_wide_as_asked(width: int) -> None:
     for text in ("", "abcd", "日本語", "a\nb"):
         assert strip_of(Text(text), width, BASE, CONSOLE, is_dark=True).cell_length == width
 
 
-def test_markup_in_a_text_is_text():
+def test_markup_in_a_text_is_text() -> None:
     assert strip_of(Text("[red]x[/red]"), 12, BASE, CONSOLE, is_dark=True).text == "[red]x[/red]"
 
 
-async def test_a_title_is_no_markup_and_is_drawn_once():
+async def test_a_title_is_no_markup_and_is_drawn_once() -> None:
     widget = Widget()
     async with alone(widget, (40, 5)) as (app, pilot, _):
         widget.styles.border = ("ascii", "white")

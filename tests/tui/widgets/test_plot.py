@@ -1,10 +1,12 @@
+from __future__ import annotations
+
 import math
 
 import pytest
 from rich.cells import cell_len
 
 from tests.support.drawn import plain
-from tui.symbols import glyphs
+from tui.symbols import Glyphs, glyphs
 from tui.widgets.plot import Band, Series, bounds, draw_chart, number
 
 UNICODE, ASCII = glyphs(ascii_only=False), glyphs(ascii_only=True)
@@ -18,7 +20,7 @@ def one(*points: tuple[float, float | None]) -> list[Series]:
     return [Series("one", points, "global")]
 
 
-def test_lines_a_band_a_gap_and_axes():
+def test_lines_a_band_a_gap_and_axes() -> None:
     assert (
         plain(draw_chart(SERIES, BAND, 50, 9, UNICODE))
         == """
@@ -34,7 +36,7 @@ def test_lines_a_band_a_gap_and_axes():
     )
 
 
-def test_in_ascii_series_differ_by_their_letters():
+def test_in_ascii_series_differ_by_their_letters() -> None:
     assert (
         plain(draw_chart(SERIES, BAND, 50, 9, ASCII))
         == """
@@ -50,7 +52,7 @@ def test_in_ascii_series_differ_by_their_letters():
     )
 
 
-def test_zoom_shows_the_last_part_and_a_time_axis_tells_ages():
+def test_zoom_shows_the_last_part_and_a_time_axis_tells_ages() -> None:
     drawn = draw_chart(SERIES[:1], None, 24, 5, UNICODE, x_kind="time", zoom=4)
     assert (
         plain(drawn)
@@ -63,19 +65,19 @@ def test_zoom_shows_the_last_part_and_a_time_axis_tells_ages():
     )
 
 
-def test_the_cursor_marks_its_place_on_the_axis():
+def test_the_cursor_marks_its_place_on_the_axis() -> None:
     axis = draw_chart(one((0.0, 0.0), (10.0, 1.0)), None, 17, 5, UNICODE, cursor=10.0)[3]
     assert [(span.start, span.end) for span in axis.spans if span.style == "reverse"] == [(16, 17)]
 
 
-def test_the_first_series_is_on_top_where_two_cross():
+def test_the_first_series_is_on_top_where_two_cross() -> None:
     both = [Series("a", ((0.0, 0.5), (9.0, 0.5)), "global"), Series("b", ((0.0, 0.5), (9.0, 0.5)), "me")]
     styles = {span.style for line in draw_chart(both, None, 30, 6, UNICODE) for span in line.spans}
     assert "global" in styles
     assert "me" not in styles
 
 
-def test_a_single_value_is_seen_whatever_the_kind_of_line():
+def test_a_single_value_is_seen_whatever_the_kind_of_line() -> None:
     for marker in ("line", "dashed", "dotted"):
         for place in range(12):
             points = tuple((float(x), 0.5 if x == place else None) for x in range(12))
@@ -84,19 +86,19 @@ def test_a_single_value_is_seen_whatever_the_kind_of_line():
             assert "me" in {span.style for line in drawn for span in line.spans}, (marker, place)
 
 
-def test_without_any_value_it_says_so():
+def test_without_any_value_it_says_so() -> None:
     drawn = draw_chart(one((1.0, None), (2.0, math.nan)), None, 40, 6, UNICODE)
     assert plain(drawn) == "\n\n\n       nothing is evaluated yet"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1.7e308, -3.0, 1e13])
-def test_what_no_axis_can_show_is_a_gap(value):
+def test_what_no_axis_can_show_is_a_gap(value: float) -> None:
     whole = one((1.0, 0.5), (2.0, value), (3.0, 0.6))
     assert bounds(whole, None) == bounds(one((1.0, 0.5), (3.0, 0.6)), None)
     assert draw_chart(whole, Band(((1.0, value),), ((1.0, value),)), 40, 8, UNICODE)
 
 
-def test_an_axis_of_accuracies_ends_at_one_and_one_of_losses_does_not():
+def test_an_axis_of_accuracies_ends_at_one_and_one_of_losses_does_not() -> None:
     accuracies, losses = bounds(one((1.0, 0.1), (2.0, 0.99)), None), bounds(one((1.0, 0.1), (2.0, 2.4)), None)
     assert accuracies is not None
     assert losses is not None
@@ -105,12 +107,12 @@ def test_an_axis_of_accuracies_ends_at_one_and_one_of_losses_does_not():
     assert min(accuracies.y_low, losses.y_low) >= 0.0
 
 
-def test_rounds_are_never_labelled_twice():
+def test_rounds_are_never_labelled_twice() -> None:
     drawn = draw_chart(one((1.0, 0.1), (2.0, 0.3), (3.0, 0.4)), None, 70, 8, UNICODE)
     assert drawn[-1].plain.split() == ["1", "2", "3"]
 
 
-def test_the_last_round_has_its_label_in_full():
+def test_the_last_round_has_its_label_in_full() -> None:
     drawn = draw_chart(one((1.0, 0.1), (12_345.0, 0.3)), None, 40, 8, UNICODE)
     assert drawn[-1].plain.split()[-1] == "12345"
     assert drawn[-1].cell_len == 40
@@ -118,7 +120,7 @@ def test_the_last_round_has_its_label_in_full():
 
 @pytest.mark.parametrize("glyph_set", [UNICODE, ASCII], ids=["unicode", "ascii"])
 @pytest.mark.parametrize("zoom", [1.0, 64.0])
-def test_it_fits_any_size(glyph_set, zoom):
+def test_it_fits_any_size(glyph_set: Glyphs, zoom: float) -> None:
     for width in range(0, 60, 3):
         for height in range(12):
             drawn = draw_chart(SERIES, BAND, width, height, glyph_set, zoom=zoom, cursor=41.0)
@@ -130,5 +132,5 @@ def test_it_fits_any_size(glyph_set, zoom):
     ("value", "expected"),
     [(0.0, "0.000"), (0.9612, "0.961"), (9.9996, "10.0"), (12.34, "12.3"), (99.96, "100"), (2.3e9, "2e+09")],
 )
-def test_values_take_five_characters_at_most(value, expected):
+def test_values_take_five_characters_at_most(value: float, expected: str) -> None:
     assert number(value) == expected

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from rich.text import Text
@@ -40,7 +42,7 @@ def table() -> LiveTable:
     return LiveTable(COLUMNS)
 
 
-async def test_columns_of_fixed_width_below_their_titles():
+async def test_columns_of_fixed_width_below_their_titles() -> None:
     widget = table()
     async with alone(widget, (60, 6)) as (app, pilot, _):
         widget.set_rows(rows())
@@ -54,7 +56,7 @@ async def test_columns_of_fixed_width_below_their_titles():
         ]
 
 
-async def test_the_least_important_columns_go_where_it_is_narrow():
+async def test_the_least_important_columns_go_where_it_is_narrow() -> None:
     widget = table()
     async with alone(widget, (30, 3)) as (app, pilot, _):
         widget.set_rows(rows()[:2])
@@ -68,7 +70,7 @@ async def test_the_least_important_columns_go_where_it_is_narrow():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (5, 2), (3, 10), (300, 2)])
-async def test_it_draws_at_any_size(size):
+async def test_it_draws_at_any_size(size: Any) -> None:
     widget = table()
     async with alone(widget, size) as (app, pilot, _):
         widget.set_rows(many(30))
@@ -76,7 +78,7 @@ async def test_it_draws_at_any_size(size):
         assert len(await lines_of(app, pilot)) == size[1]
 
 
-async def test_without_rows_there_is_nothing_to_open():
+async def test_without_rows_there_is_nothing_to_open() -> None:
     widget = table()
     async with alone(widget, (40, 4), message=LiveTable.Opened) as (app, pilot, posted):
         await pilot.press("down", "enter")
@@ -87,7 +89,7 @@ async def test_without_rows_there_is_nothing_to_open():
         assert (posted, widget.cursor_key) == ([], None)
 
 
-async def test_names_are_no_markup_and_no_control_characters():
+async def test_names_are_no_markup_and_no_control_characters() -> None:
     widget = table()
     async with alone(widget, (60, 3)) as (app, pilot, _):
         widget.set_rows(
@@ -101,7 +103,7 @@ async def test_names_are_no_markup_and_no_control_characters():
 # --- order and filter ---------------------------------------------------------------------------------------
 
 
-async def test_numbers_are_sorted_by_value_and_words_by_the_alphabet():
+async def test_numbers_are_sorted_by_value_and_words_by_the_alphabet() -> None:
     widget = table()
     async with alone(widget, (60, 6)) as (app, pilot, _):
         widget.set_rows(rows())
@@ -120,7 +122,7 @@ async def test_numbers_are_sorted_by_value_and_words_by_the_alphabet():
         assert (await lines_of(app, pilot))[0] == " ★ NAME         STATE        RTT▼      UP"
 
 
-async def test_the_cursor_follows_its_row_while_rows_are_sorted():
+async def test_the_cursor_follows_its_row_while_rows_are_sorted() -> None:
     widget = table()
     async with alone(widget, (60, 6)) as (app, pilot, _):
         widget.set_rows(rows())
@@ -131,7 +133,7 @@ async def test_the_cursor_follows_its_row_while_rows_are_sorted():
         assert (await lines_of(app, pilot))[1].startswith("›  roof")
 
 
-async def test_sorting_scrolls_to_the_cursor():
+async def test_sorting_scrolls_to_the_cursor() -> None:
     widget = table()
     async with alone(widget, (60, 6)) as (app, pilot, _):
         widget.set_rows(many(40))
@@ -139,7 +141,7 @@ async def test_sorting_scrolls_to_the_cursor():
         assert (await lines_of(app, pilot))[-1].startswith("›  peer-00")
 
 
-async def test_the_cursor_stays_at_its_place_when_its_row_goes():
+async def test_the_cursor_stays_at_its_place_when_its_row_goes() -> None:
     widget = table()
     async with alone(widget, (60, 6)) as (app, pilot, _):
         widget.set_rows(rows())
@@ -151,7 +153,7 @@ async def test_the_cursor_stays_at_its_place_when_its_row_goes():
         assert (await lines_of(app, pilot))[2].startswith("›  new")
 
 
-async def test_a_filter_shows_what_has_the_text_and_inverted_what_has_not():
+async def test_a_filter_shows_what_has_the_text_and_inverted_what_has_not() -> None:
     widget = table()
     async with alone(widget, (60, 6)) as (_, _, _):
         widget.set_rows(rows())
@@ -173,7 +175,7 @@ async def test_a_filter_shows_what_has_the_text_and_inverted_what_has_not():
 # --- keys and mouse -----------------------------------------------------------------------------------------
 
 
-async def test_keys_move_the_cursor_and_keep_it_in_sight():
+async def test_keys_move_the_cursor_and_keep_it_in_sight() -> None:
     widget = table()
     async with alone(widget, (60, 6)) as (app, pilot, _):
         widget.set_rows(many(40))
@@ -193,7 +195,7 @@ async def test_keys_move_the_cursor_and_keep_it_in_sight():
         ]
 
 
-async def test_the_header_stays_while_rows_scroll():
+async def test_the_header_stays_while_rows_scroll() -> None:
     widget = table()
     async with alone(widget, (60, 6)) as (app, pilot, _):
         widget.set_rows(many(40))
@@ -203,7 +205,7 @@ async def test_the_header_stays_while_rows_scroll():
         assert [line.split()[0] for line in lines[1:5]] == ["peer-35", "peer-36", "peer-37", "peer-38"]
 
 
-async def test_enter_and_a_double_click_open_and_a_click_selects():
+async def test_enter_and_a_double_click_open_and_a_click_selects() -> None:
     widget = table()
     async with alone(widget, (60, 6), message=LiveTable.Opened) as (_, pilot, posted):
         widget.set_rows(rows())
@@ -219,7 +221,7 @@ async def test_enter_and_a_double_click_open_and_a_click_selects():
 # --- drawing ------------------------------------------------------------------------------------------------
 
 
-async def test_only_lines_that_say_something_else_are_drawn_again():
+async def test_only_lines_that_say_something_else_are_drawn_again() -> None:
     widget = table()
     async with alone(widget, (60, 10)) as (app, pilot, _):
         widget.set_rows(rows())
@@ -227,7 +229,7 @@ async def test_only_lines_that_say_something_else_are_drawn_again():
         drawn: list[int] = []
         draw = widget.render_line
 
-        def counted(y: int):
+        def counted(y: int) -> Any:
             drawn.append(y)
             return draw(y)
 
@@ -240,7 +242,7 @@ async def test_only_lines_that_say_something_else_are_drawn_again():
         assert set(drawn) == {2}
 
 
-async def test_a_row_that_is_gone_is_dim_and_the_cursor_stands_out():
+async def test_a_row_that_is_gone_is_dim_and_the_cursor_stands_out() -> None:
     widget = table()
     async with alone(widget, (60, 6)) as (app, pilot, _):
         widget.set_rows(rows())
@@ -252,7 +254,7 @@ async def test_a_row_that_is_gone_is_dim_and_the_cursor_stands_out():
         assert colours[0] != colours[1]
 
 
-async def test_colours_are_those_of_the_theme():
+async def test_colours_are_those_of_the_theme() -> None:
     widget = table()
     async with alone(widget, (60, 6)) as (app, pilot, _):
         cell = Text("✗ lost", style="bad")
@@ -266,7 +268,7 @@ async def test_colours_are_those_of_the_theme():
         assert any(colour("bad", is_dark=False) in style for style in styles_of(app, "✗ lost"))
 
 
-async def test_other_signs_are_drawn_when_they_are_asked_for():
+async def test_other_signs_are_drawn_when_they_are_asked_for() -> None:
     widget = table()
     async with alone(widget, (60, 3)) as (app, pilot, _):
         widget.set_rows(rows())
@@ -291,21 +293,23 @@ async def test_other_signs_are_drawn_when_they_are_asked_for():
         (lambda value: f"{value}/6!", [6, 5, 0]),
     ],
 )
-def test_cells_with_numbers_are_sorted_by_what_they_stand_for_the_largest_first(form, values):
+def test_cells_with_numbers_are_sorted_by_what_they_stand_for_the_largest_first(
+    form: Callable[..., Any], values: list[float] | list[int]
+) -> None:
     shuffled = random.Random(7).sample([form(value) for value in values], len(values))
     assert sorted(shuffled, key=by_value) == [form(value) for value in values]
 
 
-def test_cells_without_a_number_come_last_in_any_case():
+def test_cells_without_a_number_come_last_in_any_case() -> None:
     assert sorted(["—", "me", "2ms", ""], key=by_value) == ["2ms", "", "me", "—"]
 
 
-def test_words_are_sorted_by_the_alphabet_whatever_their_case():
+def test_words_are_sorted_by_the_alphabet_whatever_their_case() -> None:
     assert sorted(["shelf", "Attic", "roof", "3d"], key=by_word) == ["3d", "Attic", "roof", "shelf"]
 
 
 @pytest.mark.parametrize(
     "text", ["9" * 400, "-", "▲", ".", "1e999", "9" * 200 + "d" + "9" * 200, "٣", "\x1b[2J"]
 )
-def test_a_hostile_cell_is_sorted_like_any_other(text):
+def test_a_hostile_cell_is_sorted_like_any_other(text: str) -> None:
     assert sorted([text, "1s"], key=by_value)

@@ -32,7 +32,7 @@ def run(*arguments: str) -> str:
     return result.output
 
 
-def test_init_and_issue_make_a_device_folder_and_say_what_comes_next(here):
+def test_init_and_issue_make_a_device_folder_and_say_what_comes_next(here: Path) -> None:
     assert "p2pfl certs issue NAME\n" in run("init", "--federation", "lab")
     said = run("issue", "ant")
     ant = load_credentials(here / "certs" / "ant")
@@ -42,12 +42,12 @@ def test_init_and_issue_make_a_device_folder_and_say_what_comes_next(here):
     assert "p2pfl node --certs ant" in said
 
 
-def test_another_folder_is_named_in_the_next_command():
+def test_another_folder_is_named_in_the_next_command() -> None:
     assert "p2pfl certs issue NAME --certs keys/lab" in run("init", "--certs", "keys/lab")
     assert "keys/lab/ant" in run("issue", "ant", "--certs", "keys/lab")
 
 
-def test_an_operator_is_not_told_to_start_a_node(here):
+def test_an_operator_is_not_told_to_start_a_node(here: Path) -> None:
     run("init")
     said = run("issue", "boss", "--role", "operator")
     assert "p2pfl node" not in said
@@ -59,11 +59,11 @@ def test_an_operator_is_not_told_to_start_a_node(here):
     assert load_credentials(here / "certs", "boss").role == "operator"
 
 
-def test_every_role_can_be_chosen():
+def test_every_role_can_be_chosen() -> None:
     assert tuple(role.value for role in RoleOption) == ROLES
 
 
-def test_overwriting_needs_force(here):
+def test_overwriting_needs_force(here: Path) -> None:
     run("init")
     run("issue", "ant")
     before = load_credentials(here / "certs", "ant")
@@ -76,7 +76,7 @@ def test_overwriting_needs_force(here):
     assert load_credentials(here / "certs", "ant").node_id != before.node_id
 
 
-def test_renewing_keeps_the_node_id_and_says_what_to_copy(here):
+def test_renewing_keeps_the_node_id_and_says_what_to_copy(here: Path) -> None:
     run("init")
     run("issue", "ant", "--role", "observer")
     before = load_credentials(here / "certs", "ant")
@@ -87,13 +87,13 @@ def test_renewing_keeps_the_node_id_and_says_what_to_copy(here):
 
 
 @pytest.mark.parametrize("other", [["--force"], ["--role", "node"]])
-def test_renewing_goes_with_neither_a_new_key_nor_a_new_role(other):
+def test_renewing_goes_with_neither_a_new_key_nor_a_new_role(other: list[str]) -> None:
     result = CliRunner().invoke(app, ["issue", "ant", "--renew", *other])
     assert result.exit_code == 2
     assert "--renew keeps key and role" in result.output
 
 
-def test_show_lists_names_roles_expiry_and_node_ids(here):
+def test_show_lists_names_roles_expiry_and_node_ids(here: Path) -> None:
     run("init", "--federation", "lab")
     run("issue", "bee", "--role", "operator")
     run("issue", "ant")
@@ -107,7 +107,7 @@ def test_show_lists_names_roles_expiry_and_node_ids(here):
     ]
 
 
-def test_show_works_in_a_device_folder():
+def test_show_works_in_a_device_folder() -> None:
     run("init")
     run("issue", "ant")
     run("issue", "bee")
@@ -119,32 +119,32 @@ def test_show_works_in_a_device_folder():
 @pytest.mark.parametrize(
     ("days", "mark"), [(-400, "EXPIRED"), (-345, "in 19 days"), (5, "NOT VALID BEFORE ")]
 )
-def test_show_points_out_dates_that_need_care(here, days, mark):
+def test_show_points_out_dates_that_need_care(here: Path, days: int, mark: str) -> None:
     now = datetime.now(UTC)
     create_authority(here / "certs", now=now - timedelta(days=500))
     issue(here / "certs", "ant", now=now + timedelta(days=days))
     assert mark in run("show")
 
 
-def test_show_before_the_first_device_says_what_comes_next():
+def test_show_before_the_first_device_says_what_comes_next() -> None:
     run("init")
     assert "p2pfl certs issue NAME" in run("show")
 
 
-def test_show_of_nothing_says_how_to_begin():
+def test_show_of_nothing_says_how_to_begin() -> None:
     with pytest.raises(
         CredentialsError, match=r"There are no certificates in certs\. Make a CA with `p2pfl certs init`"
     ):
         run("show")
 
 
-def test_a_bad_name_is_refused():
+def test_a_bad_name_is_refused() -> None:
     run("init")
     with pytest.raises(CredentialsError, match="'Ant' cannot be the name of a device"):
         run("issue", "Ant")
 
 
-def test_importing_the_commands_loads_no_cryptography():
+def test_importing_the_commands_loads_no_cryptography() -> None:
     code = "import sys, p2pfl.cli.certs; print(sorted({'cryptography', 'ssl', 'rich'} & set(sys.modules)))"
     root = Path(__file__).parents[3]
     result = subprocess.run(

@@ -37,39 +37,39 @@ def shown(stream: io.StringIO, *what: events.AnyEvent, quiet: bool = False) -> s
     return stream.getvalue()
 
 
-def test_an_event_is_a_line_with_its_time_and_mark():
+def test_an_event_is_a_line_with_its_time_and_mark() -> None:
     assert shown(io.StringIO(), LINE)[8:] == " · waiting: 1 of 3 nodes are here\n"
 
 
-def test_progress_is_drawn_on_a_terminal_and_erased_before_the_next_line():
+def test_progress_is_drawn_on_a_terminal_and_erased_before_the_next_line() -> None:
     text = shown(Terminal(), HALF, LINE)
     drawing, _, rest = text.partition(ERASE)
     assert "round 2 training [██████████··········]  50%" in drawing
     assert rest.endswith("1 of 3 nodes are here\n")
 
 
-def test_the_last_progress_is_erased_at_the_end():
+def test_the_last_progress_is_erased_at_the_end() -> None:
     assert shown(Terminal(), HALF).endswith(ERASE)
 
 
-def test_progress_is_not_drawn_where_it_could_not_be_erased():
+def test_progress_is_not_drawn_where_it_could_not_be_erased() -> None:
     assert shown(io.StringIO(), HALF) == ""
 
 
-def test_progress_is_drawn_seldom_but_its_end_always(clock: list[float]):
+def test_progress_is_drawn_seldom_but_its_end_always(clock: list[float]) -> None:
     often = [events.ProgressMade(2, "train", done, 100) for done in range(1, 101)]
     text = shown(Terminal(), *often)
     assert text.count("training") == 2
     assert "100%" in text
 
 
-def test_quiet_tells_problems_only():
+def test_quiet_tells_problems_only() -> None:
     problem = events.Notice("error", "it broke")
     text = shown(Terminal(), LINE, HALF, problem, quiet=True)
     assert text[8:] == " ✗ it broke\n"
 
 
-def test_lines_and_the_live_line_name_the_training_round():
+def test_lines_and_the_live_line_name_the_training_round() -> None:
     stream = Terminal()
     console = Console(stream)
     console.write(Published(1, 0.0, events.Elected(62, 1, "ada", "id", 2), 61))

@@ -55,7 +55,9 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(continue_, "_is_terminal", lambda: True)
 
 
-def test_it_says_what_will_happen_and_starts_the_node_with_the_same_options(tmp_path: Path, started: Started):
+def test_it_says_what_will_happen_and_starts_the_node_with_the_same_options(
+    tmp_path: Path, started: Started
+) -> None:
     place = directory(tmp_path)
     result = run(place, "--with", "ben", "--yes", "--certs", "here", "--peers=x:1")
     assert "has 4 of 10 rounds committed here." in result.stdout
@@ -69,7 +71,7 @@ def test_it_says_what_will_happen_and_starts_the_node_with_the_same_options(tmp_
     assert result.exit_code == 3, "the node's own"
 
 
-def test_alone_it_names_nobody(tmp_path: Path, started: Started):
+def test_alone_it_names_nobody(tmp_path: Path, started: Started) -> None:
     run(directory(tmp_path), "--yes")
     assert started.words is not None
     assert started.words[-1] == "--continue-with="
@@ -77,12 +79,12 @@ def test_alone_it_names_nobody(tmp_path: Path, started: Started):
 
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize(("says", "goes"), [("y\n", True), ("n\n", False), ("\n", False)])
-def test_at_a_terminal_it_asks(tmp_path: Path, started: Started, says: str, goes: bool):
+def test_at_a_terminal_it_asks(tmp_path: Path, started: Started, says: str, goes: bool) -> None:
     run(directory(tmp_path), "--with", "ben", says=says)
     assert (started.words is not None) == goes
 
 
-def test_without_a_terminal_it_refuses_unless_told_yes(tmp_path: Path, started: Started):
+def test_without_a_terminal_it_refuses_unless_told_yes(tmp_path: Path, started: Started) -> None:
     result = run(directory(tmp_path), "--with", "ben")
     assert "no terminal to ask at" in str(result.exception)
     assert "Left out: cleo, dan, eve" in result.stdout
@@ -92,14 +94,16 @@ def test_without_a_terminal_it_refuses_unless_told_yes(tmp_path: Path, started: 
 @pytest.mark.parametrize("word", ["ben", node("ben"), node("ben")[:7], " ben , ", "ben,ada"])
 def test_members_are_named_by_name_or_by_the_beginning_of_their_id(
     tmp_path: Path, started: Started, word: str
-):
+) -> None:
     run(directory(tmp_path), "--with", word, "--yes")
     assert started.words is not None
     assert started.words[-1] == f"--continue-with={node('ben')}"
 
 
 @pytest.mark.parametrize("word", ["bob", node("ben")[:6], "ben,bob"])
-def test_a_name_no_member_has_is_refused_with_those_there_are(tmp_path: Path, started: Started, word: str):
+def test_a_name_no_member_has_is_refused_with_those_there_are(
+    tmp_path: Path, started: Started, word: str
+) -> None:
     result = run(directory(tmp_path), "--with", word, "--yes")
     assert isinstance(result.exception, UserError)
     assert "no member of the run can be meant by" in str(result.exception)
@@ -107,13 +111,13 @@ def test_a_name_no_member_has_is_refused_with_those_there_are(tmp_path: Path, st
     assert started.words is None
 
 
-def test_a_majority_needs_no_new_run(tmp_path: Path, started: Started):
+def test_a_majority_needs_no_new_run(tmp_path: Path, started: Started) -> None:
     result = run(directory(tmp_path), "--with", "ben,cleo", "--yes")
     assert "are 3 of 5 members, 3 needed: start them with `p2pfl node`" in str(result.exception)
     assert started.words is None
 
 
-def test_there_must_be_an_unfinished_run_with_a_commit(tmp_path: Path, started: Started):
+def test_there_must_be_an_unfinished_run_with_a_commit(tmp_path: Path, started: Started) -> None:
     for number, (rounds, last, why) in enumerate(
         [(0, {}, "nothing is committed"), (2, {"then": "end"}, "is complete: there is nothing to continue")]
     ):
@@ -126,7 +130,7 @@ def test_there_must_be_an_unfinished_run_with_a_commit(tmp_path: Path, started: 
     assert started.words is None
 
 
-def test_hostile_names_reach_the_terminal_as_plain_text(tmp_path: Path, started: Started):
+def test_hostile_names_reach_the_terminal_as_plain_text(tmp_path: Path, started: Started) -> None:
     begun = genesis(names=NAMES[:3])
     entry = msgspec.structs.replace(begun.roster[2], name="\x1b[2J")
     chain = Chain(msgspec.structs.replace(begun, roster=(*begun.roster[:2], entry)))

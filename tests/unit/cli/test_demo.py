@@ -37,7 +37,9 @@ def invoke(*words: str) -> int:
     return code
 
 
-def test_the_defaults_are_four_nodes_on_unequal_data_in_a_folder_that_goes(performed: list[DemoSettings]):
+def test_the_defaults_are_four_nodes_on_unequal_data_in_a_folder_that_goes(
+    performed: list[DemoSettings],
+) -> None:
     assert invoke() == 1
     [setting] = performed
     assert setting.nodes == 4
@@ -47,7 +49,7 @@ def test_the_defaults_are_four_nodes_on_unequal_data_in_a_folder_that_goes(perfo
     assert not setting.folder.exists()
 
 
-def test_options_are_handed_to_every_node(performed: list[DemoSettings], tmp_path: Path):
+def test_options_are_handed_to_every_node(performed: list[DemoSettings], tmp_path: Path) -> None:
     words = "--nodes 3 --rounds 5 --model 2nn --partition iid --seed 7 --pace 1.5 --no-tui --dir"
     invoke(*words.split(), str(tmp_path / "demo"))
     [setting] = performed
@@ -79,7 +81,7 @@ def test_on_a_terminal_it_is_shown_at_a_pace_one_can_follow(
     pace: list[str],
     performed: list[DemoSettings],
     monkeypatch: pytest.MonkeyPatch,
-):
+) -> None:
     monkeypatch.setattr(demo_module, "has_screen", lambda: True)
     invoke(*words)
     [setting] = performed
@@ -87,12 +89,14 @@ def test_on_a_terminal_it_is_shown_at_a_pace_one_can_follow(
     assert [option for option in setting.options if "pace" in option] == pace
 
 
-def test_without_a_terminal_there_is_no_terminal_ui(performed: list[DemoSettings]):
+def test_without_a_terminal_there_is_no_terminal_ui(performed: list[DemoSettings]) -> None:
     invoke()
     assert not performed[0].is_shown
 
 
-def test_each_node_has_its_certificate_and_they_are_used_again(performed: list[DemoSettings], tmp_path: Path):
+def test_each_node_has_its_certificate_and_they_are_used_again(
+    performed: list[DemoSettings], tmp_path: Path
+) -> None:
     invoke("--nodes", "2", "--dir", str(tmp_path))
     (tmp_path / "node-1").mkdir()
     first = list_certificates(tmp_path / "certs")
@@ -101,7 +105,9 @@ def test_each_node_has_its_certificate_and_they_are_used_again(performed: list[D
     assert list_certificates(tmp_path / "certs") == first
 
 
-def test_certificates_that_were_interrupted_are_completed(performed: list[DemoSettings], tmp_path: Path):
+def test_certificates_that_were_interrupted_are_completed(
+    performed: list[DemoSettings], tmp_path: Path
+) -> None:
     invoke("--nodes", "2", "--dir", str(tmp_path))
     again = tmp_path / "certs" / "node-2"
     for path in again.iterdir():
@@ -111,7 +117,9 @@ def test_certificates_that_were_interrupted_are_completed(performed: list[DemoSe
     assert [entry.name for entry in list_certificates(tmp_path / "certs")] == ["node-1", "node-2"]
 
 
-def test_a_folder_of_another_number_of_nodes_is_refused(performed: list[DemoSettings], tmp_path: Path):
+def test_a_folder_of_another_number_of_nodes_is_refused(
+    performed: list[DemoSettings], tmp_path: Path
+) -> None:
     invoke("--nodes", "3", "--dir", str(tmp_path))
     (tmp_path / "node-1").mkdir()
     with pytest.raises(UserError, match=r"holds a demo of 3 nodes: .* --nodes 3"):
@@ -122,7 +130,7 @@ def test_a_folder_of_another_number_of_nodes_is_refused(performed: list[DemoSett
 @pytest.mark.parametrize("words", [["--task", "chess"], ["--model", "gpt"], ["--partition", "fair"]])
 def test_what_no_node_would_take_is_refused_before_anything_starts(
     performed: list[DemoSettings], tmp_path: Path, words: list[str]
-):
+) -> None:
     with pytest.raises(TaskError):
         invoke(*words, "--dir", str(tmp_path / "demo"))
     assert performed == []
@@ -131,7 +139,7 @@ def test_what_no_node_would_take_is_refused_before_anything_starts(
 
 def test_where_data_are_is_told_to_every_node_and_looked_at_first(
     performed: list[DemoSettings], tmp_path: Path
-):
+) -> None:
     words = ("--task", "fashion-mnist", "--data-root", str(tmp_path / "mine"))
     with pytest.raises(TaskError, match="not on this device"):
         invoke(*words)
@@ -143,7 +151,7 @@ def test_where_data_are_is_told_to_every_node_and_looked_at_first(
     assert setting.spec.task.name == "fashion-mnist"
 
 
-def test_a_download_is_the_demos_not_every_nodes(performed: list[DemoSettings], tmp_path: Path):
+def test_a_download_is_the_demos_not_every_nodes(performed: list[DemoSettings], tmp_path: Path) -> None:
     invoke("--task", "mnist", "--download", "--data-root", str(tmp_path))
     [setting] = performed
     assert setting.places == DataPlaces(tmp_path, download=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -37,7 +38,7 @@ def main_that(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
     return ended.value.code
 
 
-def test_help_lists_every_subcommand_and_imports_none():
+def test_help_lists_every_subcommand_and_imports_none() -> None:
     code = (
         "import atexit, sys; sys.argv[1:] = ['--help']\n"
         "ours = lambda: sorted(name for name in sys.modules if name.startswith('p2pfl.'))\n"
@@ -54,7 +55,7 @@ def test_help_lists_every_subcommand_and_imports_none():
 
 
 @pytest.mark.parametrize("heavy", ["torch", "rich", "cryptography", "asyncio", "sqlite3"])
-def test_help_of_the_node_imports_nothing_heavy(heavy):
+def test_help_of_the_node_imports_nothing_heavy(heavy: str) -> None:
     code = (
         f"import sys, atexit; atexit.register(lambda: print({heavy!r} in sys.modules)); "
         "sys.argv[1:] = ['node', '--help']; from p2pfl.cli import main; main()"
@@ -64,39 +65,45 @@ def test_help_of_the_node_imports_nothing_heavy(heavy):
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_the_version_is_the_package_s():
+def test_the_version_is_the_package_s() -> None:
     assert run("--version") == (0, f"p2pfl {p2pfl.__version__}\n", "")
 
 
-def test_an_error_of_ours_is_one_line_and_exit_code_2(tmp_path):
+def test_an_error_of_ours_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     code, output, errors = run("certs", "show", "--certs", str(tmp_path / "none"))
     assert (code, output) == (2, "")
     assert errors.startswith("p2pfl: There are no certificates in ")
     assert errors.count("\n") == 1
 
 
-def test_a_misspelled_subcommand_is_guessed():
+def test_a_misspelled_subcommand_is_guessed() -> None:
     code, _, errors = run("histroy")
     assert code == 2
     assert "'history'" in errors
 
 
-def test_no_subcommand_shows_the_help():
+def test_no_subcommand_shows_the_help() -> None:
     _, output, errors = run()
     assert "Usage: p2pfl" in output + errors
 
 
-def test_an_interrupted_command_ends_with_130_and_no_traceback(monkeypatch, capsys):
+def test_an_interrupted_command_ends_with_130_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main_that(monkeypatch, KeyboardInterrupt()) == 130
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_the_message_of_a_user_error_is_printed(monkeypatch, capsys):
+def test_the_message_of_a_user_error_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main_that(monkeypatch, UserError("Something is missing; bring it.")) == 2
     assert capsys.readouterr().err == "p2pfl: Something is missing; bring it.\n"
 
 
-def test_an_unforeseen_error_names_the_file_with_its_traceback(monkeypatch, capsys, tmp_path):
+def test_an_unforeseen_error_names_the_file_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main_that(monkeypatch, ZeroDivisionError("why")) == 70
     errors = capsys.readouterr().err
@@ -107,7 +114,7 @@ def test_an_unforeseen_error_names_the_file_with_its_traceback(monkeypatch, caps
     assert "in fail" in kept.read_text()
 
 
-def test_output_into_a_closed_pipe_is_quiet():
+def test_output_into_a_closed_pipe_is_quiet() -> None:
     writer = subprocess.Popen(
         [sys.executable, "-c", "input(); from p2pfl.cli import main; main()", "--help"],
         stdin=subprocess.PIPE,
@@ -120,6 +127,6 @@ def test_output_into_a_closed_pipe_is_quiet():
     assert errors == b""
 
 
-def test_an_unknown_subcommand_has_no_command():
+def test_an_unknown_subcommand_has_no_command() -> None:
     result = CliRunner().invoke(cli.app, ["nothing-like-it"])
     assert result.exit_code == 2

@@ -44,7 +44,9 @@ def invoke(*words: str) -> int:
 
 
 @pytest.mark.parametrize("number", [0, -3, 257])
-def test_a_number_of_nodes_that_no_run_has_is_refused(certs: Path, started: list[NodeConfig], number: int):
+def test_a_number_of_nodes_that_no_run_has_is_refused(
+    certs: Path, started: list[NodeConfig], number: int
+) -> None:
     with pytest.raises(UserError, match=f"--min-nodes is {number}, and a run has 1 to 256 nodes"):
         invoke("--certs", str(certs), f"--min-nodes={number}")
     assert started == []
@@ -53,21 +55,21 @@ def test_a_number_of_nodes_that_no_run_has_is_refused(certs: Path, started: list
 @pytest.mark.parametrize("role", ["observer", "operator"])
 def test_a_persons_certificate_starts_no_node(
     tmp_path: Path, certs: Path, started: list[NodeConfig], role: Role
-):
+) -> None:
     with pytest.raises(CredentialsError, match=f"has the role {role}.*p2pfl certs issue NAME"):
         invoke("--certs", str(issue(tmp_path / "ca", "eve", role=role)))
     assert started == []
 
 
 @pytest.mark.parametrize("command", ["node", "demo"])
-def test_the_help_names_every_task(command: str):
+def test_the_help_names_every_task(command: str) -> None:
     [option] = [one for one in load(command).params if one.name == "task"]
     assert all(name in option.help for name in catalogue.CATALOGUE)
 
 
 def test_where_data_are_is_told_to_the_worker_and_is_no_part_of_the_run(
     certs: Path, started: list[NodeConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "mine", 10, 10, side=1)
     invoke("--certs", str(certs), "--task", "fashion-mnist", "--data-root", "mine")
@@ -76,13 +78,17 @@ def test_where_data_are_is_told_to_the_worker_and_is_no_part_of_the_run(
     assert config.given == {"task"}
 
 
-def test_missing_data_are_said_before_anything_starts(certs: Path, started: list[NodeConfig], tmp_path: Path):
+def test_missing_data_are_said_before_anything_starts(
+    certs: Path, started: list[NodeConfig], tmp_path: Path
+) -> None:
     with pytest.raises(TaskError, match="'mnist' are not on this device; use --download"):
         invoke("--certs", str(certs), "--task", "mnist", "--data-root", str(tmp_path))
     assert started == []
 
 
-def test_data_that_may_be_downloaded_may_be_missing(certs: Path, started: list[NodeConfig], tmp_path: Path):
+def test_data_that_may_be_downloaded_may_be_missing(
+    certs: Path, started: list[NodeConfig], tmp_path: Path
+) -> None:
     invoke("--certs", str(certs), "--task", "mnist", "--data-root", str(tmp_path), "--download")
     [config] = started
     assert config.worker.places == DataPlaces(tmp_path, download=True)
@@ -90,7 +96,7 @@ def test_data_that_may_be_downloaded_may_be_missing(certs: Path, started: list[N
 
 def test_options_become_the_configuration_and_its_exit_code_is_the_commands(
     certs: Path, started: list[NodeConfig], tmp_path: Path
-):
+) -> None:
     words = f"--certs {certs} --data-dir {tmp_path / 'data'} --peers ben:9001,,cleo --listen 127.0.0.1:0"
     more = "--min-nodes 3 --rounds 4 --lr 0.1 --device cpu --threads 2 --advertise a.example:1 --pace 2.5"
     assert invoke(*words.split(), *more.split(), "--new-run", "--stay") == 5
@@ -111,7 +117,7 @@ def test_options_become_the_configuration_and_its_exit_code_is_the_commands(
     assert config.given == {"rounds", "learning_rate"}
 
 
-def test_only_options_the_operator_named_count_as_given(certs: Path, started: list[NodeConfig]):
+def test_only_options_the_operator_named_count_as_given(certs: Path, started: list[NodeConfig]) -> None:
     invoke("--certs", str(certs))
     [config] = started
     assert config.given == frozenset()
@@ -129,7 +135,7 @@ def test_only_options_the_operator_named_count_as_given(certs: Path, started: li
 )
 def test_an_option_counts_as_given_also_with_the_value_of_its_default(
     certs: Path, started: list[NodeConfig], words: list[str], given: set[str]
-):
+) -> None:
     invoke("--certs", str(certs), *words)
     [config] = started
     assert config.given == given
@@ -138,7 +144,7 @@ def test_an_option_counts_as_given_also_with_the_value_of_its_default(
 
 def test_certificates_that_are_not_there_are_an_error_before_anything_starts(
     tmp_path: Path, started: list[NodeConfig]
-):
+) -> None:
     with pytest.raises(CredentialsError):
         invoke("--certs", str(tmp_path / "nowhere"))
     assert started == []
@@ -146,7 +152,7 @@ def test_certificates_that_are_not_there_are_an_error_before_anything_starts(
 
 def test_an_unknown_task_ends_the_command_with_a_sentence_and_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     monkeypatch.setattr(sys, "argv", ["p2pfl", "node", "--task", "chess"])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -27,7 +27,7 @@ def command(
     """Do it."""
 
 
-def test_a_command_can_find_its_command_line():
+def test_a_command_can_find_its_command_line() -> None:
     found: list[tuple[str, ...]] = []
 
     def look(context: typer.Context, one: int = 1) -> None:
@@ -45,7 +45,7 @@ def help_text() -> str:
     return CliRunner().invoke(app, ["--help"]).output
 
 
-def test_options_stand_under_their_headings_in_the_order_of_declaration():
+def test_options_stand_under_their_headings_in_the_order_of_declaration() -> None:
     text = help_text()
     places = [
         text.index(word) for word in ("Near:", "--one", "--three", "Far:", "--two", "Options:", "--help")
@@ -53,16 +53,16 @@ def test_options_stand_under_their_headings_in_the_order_of_declaration():
     assert places == sorted(places)
 
 
-def test_arguments_have_a_heading_of_their_own():
+def test_arguments_have_a_heading_of_their_own() -> None:
     text = help_text()
     assert text.index("Arguments:") < text.index("Whose.") < text.index("Near:")
 
 
-def test_hidden_options_are_not_listed():
+def test_hidden_options_are_not_listed() -> None:
     assert "secret" not in help_text()
 
 
-def test_hidden_options_are_not_proposed():
+def test_hidden_options_are_not_proposed() -> None:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(cls=GroupedCommand)(command)
     assert "Possible options: --two" in CliRunner().invoke(app, ["x", "--twoo"]).output
@@ -72,7 +72,7 @@ def test_hidden_options_are_not_proposed():
 
 
 @pytest.mark.parametrize(("words", "given"), [([], False), (["--one", "1"], True), (["--one", "2"], True)])
-def test_an_option_is_given_also_with_the_value_of_its_default(words: list[str], given: bool):
+def test_an_option_is_given_also_with_the_value_of_its_default(words: list[str], given: bool) -> None:
     found: list[bool] = []
 
     def look(context: typer.Context, one: int = 1) -> None:

@@ -1,5 +1,9 @@
+from __future__ import annotations
+
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from typer import Typer
@@ -16,22 +20,22 @@ app = Typer()
 app.command()(module.simulate)
 
 
-def run(*arguments):
+def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, arguments)
 
 
-def test_seeds_that_hold_are_counted_and_end_with_0():
+def test_seeds_that_hold_are_counted_and_end_with_0() -> None:
     result = run(*SMALL, "--seeds", "3")
     assert result.exit_code == 0
     assert result.stdout.startswith("3 seeds, 9 rounds of 3 nodes in ")
     assert "; no violations" in result.stdout
 
 
-def test_several_processes_do_the_same():
+def test_several_processes_do_the_same() -> None:
     assert "3 seeds, 9 rounds of 3 nodes" in run(*SMALL, "--seeds", "3", "--jobs", "2").stdout
 
 
-def test_a_violation_is_shown_with_its_seed_its_trace_and_the_command_that_replays_it():
+def test_a_violation_is_shown_with_its_seed_its_trace_and_the_command_that_replays_it() -> None:
     result = run(*SMALL, "--seeds", "3", "--without", "bytes")
     assert result.exit_code == 1
     assert "seed 0: possession: " in result.stdout
@@ -41,19 +45,19 @@ def test_a_violation_is_shown_with_its_seed_its_trace_and_the_command_that_repla
     )
 
 
-def test_that_command_shows_the_whole_trace():
+def test_that_command_shows_the_whole_trace() -> None:
     result = run(*SMALL, "--without", "bytes", "--seed", "0", "--trace")
     assert result.exit_code == 1
     assert "starts" in result.stdout.splitlines()[0]
     assert result.stdout.splitlines()[-1].startswith("seed 0: possession: ")
 
 
-def test_one_seed_that_holds_says_so():
+def test_one_seed_that_holds_says_so() -> None:
     result = run(*SMALL, "--seed", "4", "--faults", "none")
     assert (result.exit_code, result.stdout) == (0, "seed 4: 3 rounds, every invariant held\n")
 
 
-def test_the_command_names_every_setting_that_matters():
+def test_the_command_names_every_setting_that_matters() -> None:
     setting = SimulationSettings(nodes=4, rounds=3, faults="lossy", codec=True, without="pins")
     assert module._command(setting, 7) == (
         "p2pfl simulate --nodes 4 --rounds 3 --faults lossy --codec --without pins --seed 7 --trace"
@@ -63,20 +67,20 @@ def test_the_command_names_every_setting_that_matters():
 @pytest.mark.parametrize(
     ("option", "known"), [("--faults", "none, network"), ("--without", "adoption, second")]
 )
-def test_an_unknown_name_is_refused_with_the_known_ones(option, known):
+def test_an_unknown_name_is_refused_with_the_known_ones(option: str, known: str) -> None:
     error = run(option, "weather").exception
     assert f"{option} does not know 'weather'; choose one of {known}" in str(error)
 
 
-def outcomes_then(interrupt):
-    def run_seeds(_setting, _seeds, _jobs):
+def outcomes_then(interrupt: KeyboardInterrupt) -> Callable[..., Any]:
+    def run_seeds(_setting: Any, _seeds: Any, _jobs: Any) -> Iterator[Any]:
         yield from ([Outcome(seed, 3, "")] for seed in range(10, 12))
         raise interrupt
 
     return run_seeds
 
 
-def test_an_interrupt_says_how_far_it_came(monkeypatch):
+def test_an_interrupt_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seeds, "run_seeds", outcomes_then(KeyboardInterrupt()))
     result = run(*SMALL, "--first", "10", "--seeds", "50")
     assert result.exit_code == 130
@@ -84,8 +88,8 @@ def test_an_interrupt_says_how_far_it_came(monkeypatch):
     assert result.stdout.endswith("interrupted: seeds 10 to 11 are done, all held\n")
 
 
-def test_an_interrupt_before_anything_is_done_says_so(monkeypatch):
-    def run_seeds(_setting, _seeds, _jobs):
+def test_an_interrupt_before_anything_is_done_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_seeds(_setting: Any, _seeds: Any, _jobs: Any) -> Iterator[None]:
         raise KeyboardInterrupt
         yield
 
@@ -93,7 +97,7 @@ def test_an_interrupt_before_anything_is_done_says_so(monkeypatch):
     assert run(*SMALL).stdout.endswith("interrupted before the first seeds were done\n")
 
 
-def test_it_stops_after_a_few_violations(monkeypatch):
+def test_it_stops_after_a_few_violations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         seeds,
         "run_seeds",
@@ -104,7 +108,7 @@ def test_it_stops_after_a_few_violations(monkeypatch):
     assert "5 violations" in result.stdout
 
 
-def test_neither_torch_nor_numpy_is_imported():
+def test_neither_torch_nor_numpy_is_imported() -> None:
     code = (
         "import sys; from p2pfl.sim.seeds import SimulationSettings, run_seed; run_seed(SimulationSettings(nodes=3, rounds=1), 1); "
         "print(sorted({'torch', 'numpy', 'asyncio', 'sqlite3'} & set(sys.modules)))"

@@ -1,3 +1,5 @@
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -28,11 +30,11 @@ BASE = UnbegunRun(
 )
 
 
-def decide(**changes):
+def decide(**changes: bool | float | int) -> Any:
     return decide_giving_up(msgspec.structs.replace(BASE, **changes))
 
 
-def test_a_run_too_few_can_take_part_in_is_given_up_with_the_reason():
+def test_a_run_too_few_can_take_part_in_is_given_up_with_the_reason() -> None:
     text = "only 1 of its members can take part, 2 are needed: pi cannot be dialled"
     assert decide() == (True, text, None)
     assert decide(now=101.0) == (False, "too few members can take part", 102.0)
@@ -47,21 +49,21 @@ def test_a_run_too_few_can_take_part_in_is_given_up_with_the_reason():
         {"lost": 0},
     ],
 )
-def test_a_run_that_may_still_begin_is_not_given_up(changes):
+def test_a_run_that_may_still_begin_is_not_given_up(changes: dict[str, int]) -> None:
     assert not decide(**changes)[0]
 
 
-def test_a_learner_that_has_the_model_of_a_run_without_members_gives_it_up():
+def test_a_learner_that_has_the_model_of_a_run_without_members_gives_it_up() -> None:
     assert decide(is_member=False, here=0, lost=0)[0]
 
 
-def test_a_run_whose_first_model_nobody_has_is_given_up_after_some_tries():
+def test_a_run_whose_first_model_nobody_has_is_given_up_after_some_tries() -> None:
     assert not decide(holds=False, failed=MODEL_TRIES - 1)[0]
     given_up, reason, _ = decide(holds=False, failed=MODEL_TRIES)
     assert (given_up, reason) == (True, "nobody who is here has its first model: pi cannot be dialled")
 
 
-def test_members_that_declined_or_lost_their_disk_cannot_come():
+def test_members_that_declined_or_lost_their_disk_cannot_come() -> None:
     ctx = context("ada", linked=())
     book = ledger(ctx, chain_of(*NAMES[:4]))
     link(ctx, "ben").declined = book.run
@@ -80,7 +82,7 @@ def test_members_that_declined_or_lost_their_disk_cannot_come():
     assert not abandoned_runs.consider(book, 0, "")[0], "ben and dan may still come"
 
 
-def test_the_founder_of_a_run_that_came_to_nothing_lets_others_try_for_a_while():
+def test_the_founder_of_a_run_that_came_to_nothing_lets_others_try_for_a_while() -> None:
     ctx = context("ada")
     abandoned_runs = AbandonedRuns(ctx)
     abandoned_runs.give_up("run", "pi cannot be dialled")
@@ -94,7 +96,7 @@ def test_the_founder_of_a_run_that_came_to_nothing_lets_others_try_for_a_while()
     assert abandoned_runs.next_try is None
 
 
-def test_runs_that_came_to_nothing_are_remembered_in_bounded_number():
+def test_runs_that_came_to_nothing_are_remembered_in_bounded_number() -> None:
     abandoned_runs = AbandonedRuns(context("ada"))
     for number in range(2 * MAX_HOPELESS):
         abandoned_runs.give_up(f"run {number}", "")
@@ -104,7 +106,7 @@ def test_runs_that_came_to_nothing_are_remembered_in_bounded_number():
     assert abandoned_runs.reason_of(last), "a reason is always told"
 
 
-def test_each_founding_of_one_process_has_a_nonce_of_its_own():
+def test_each_founding_of_one_process_has_a_nonce_of_its_own() -> None:
     ctx = context("ada")
     new = AbandonedRuns(ctx).new_nonce()
     assert new != ctx.options.nonce

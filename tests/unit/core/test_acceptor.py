@@ -1,8 +1,13 @@
+from __future__ import annotations
+
+from typing import Any
+
 import msgspec
 import pytest
 
 from p2pfl import events
 from p2pfl.core.acceptor import Acceptor
+from p2pfl.core.context import Context
 from p2pfl.core.effects import Fetch, SaveAccepted, SavePromise, Send
 from p2pfl.core.lease import LeaseStep
 from p2pfl.core.saved import Vote
@@ -13,51 +18,53 @@ from p2pfl.messages import (
     MemberEvaluation,
     Prepare,
     Promise,
+    Record,
     RecordBlobs,
     Refuse,
     Undelivered,
+    UpdateEntry,
     record_digest,
 )
 from p2pfl.proofs import CastVote
 from tests.support.core import ballot, chain_of, context, ledger, member, model, of_kind, sent, taken, told
-from tests.support.records import NAMES, node, update
+from tests.support.records import NAMES, Chain, node, update
 
 
 @pytest.fixture
-def ctx():
+def ctx() -> Any:
     return context("ada")
 
 
 @pytest.fixture
-def chain():
+def chain() -> Any:
     return chain_of(*NAMES[:3])
 
 
 @pytest.fixture
-def own():
+def own() -> Any:
     """What was handed to this node's own candidacy."""
     return []
 
 
 @pytest.fixture
-def voter(ctx, chain, own):
+def voter(ctx: Context, chain: Chain, own: list[Any]) -> Any:
     return Acceptor(ctx, ledger(ctx, chain), own.append)
 
 
-def prepare(voter, attempt, name):
+def prepare(voter: Acceptor, attempt: int, name: str) -> Any:
     stands = ballot(attempt, name)
     voter.prepare(member(name), Prepare(voter.ledger.run, voter.round, stands))
     return taken(voter.ctx)
 
 
-def proposal(chain, word="average"):
+def proposal(chain: Chain, word: str = "average") -> Record:
     """A record that may follow the last commit of *chain*, which does not grow by it."""
     record = chain.commit(model=model(word)).record
     chain.commits.pop()
     return record
 
 
-def is_vote(voter, message, votes):
+def is_vote(voter: Acceptor, message: Accepted | Promise, votes: int) -> Any:
     """Whether *message* carries this member's signed vote, and it is its vote number *votes*."""
     record = message.record if isinstance(message, Accepted) else ""
     cast = CastVote(message.run, message.round, message.ballot, record, message.vote)
@@ -65,17 +72,17 @@ def is_vote(voter, message, votes):
     return is_mine and cast.is_valid(voter.ctx.signer.verify)
 
 
-def propose(voter, record, attempt, name):
+def propose(voter: Acceptor, record: Record, attempt: int, name: str) -> Any:
     voter.propose(member(name), Accept(voter.ledger.run, voter.round, ballot(attempt, name), record))
     return taken(voter.ctx)
 
 
-def pulled(voter, record):
+def pulled(voter: Acceptor, record: Record) -> Any:
     voter.blob_ready(record.model)
     return taken(voter.ctx)
 
 
-def test_a_promise_is_on_disk_before_the_answer_leaves(voter):
+def test_a_promise_is_on_disk_before_the_answer_leaves(voter: Any) -> None:
     save, answer = prepare(voter, 1, "ben")
     assert save == SavePromise(voter.ledger.run, 1, ballot(1, "ben"), 1)
     promise = Promise(voter.ledger.run, 1, ballot(1, "ben"), None, None, answer.message.vote)
@@ -83,14 +90,14 @@ def test_a_promise_is_on_disk_before_the_answer_leaves(voter):
     assert is_vote(voter, promise, 1)
 
 
-def test_a_lower_ballot_is_refused_with_the_higher_one(voter):
+def test_a_lower_ballot_is_refused_with_the_higher_one(voter: Acceptor) -> None:
     prepare(voter, 2, "ben")
     assert prepare(voter, 1, "cleo") == [
         Send(node("cleo"), Refuse(voter.ledger.run, 1, ballot(1, "cleo"), ballot(2, "ben")))
     ]
 
 
-def test_a_repeated_prepare_is_answered_again_without_another_write(voter):
+def test_a_repeated_prepare_is_answered_again_without_another_write(voter: Acceptor) -> None:
     prepare(voter, 1, "ben")
     again = prepare(voter, 1, "ben")
     assert of_kind(again, SavePromise) == []
@@ -99,13 +106,15 @@ def test_a_repeated_prepare_is_answered_again_without_another_write(voter):
     assert is_vote(voter, promise, 1)
 
 
-def test_a_higher_ballot_takes_the_promise(voter):
+def test_a_higher_ballot_takes_the_promise(voter: Acceptor) -> None:
     prepare(voter, 1, "ben")
     assert sent(prepare(voter, 2, "cleo"), Promise)
     assert voter.promised == ballot(2, "cleo")
 
 
-def test_a_proposal_is_answered_only_once_its_blobs_are_here_and_it_is_on_disk(voter, chain):
+def test_a_proposal_is_answered_only_once_its_blobs_are_here_and_it_is_on_disk(
+    voter: Any, chain: Chain
+) -> None:
     record = proposal(chain)
     pull = propose(voter, record, 1, "ben")
     assert [type(effect) for effect in pull] == [Fetch]
@@ -120,7 +129,7 @@ def test_a_proposal_is_answered_only_once_its_blobs_are_here_and_it_is_on_disk(v
     assert is_vote(voter, accepted, 1)
 
 
-def test_a_higher_promise_during_the_pull_forbids_the_acceptance(voter, chain):
+def test_a_higher_promise_during_the_pull_forbids_the_acceptance(voter: Acceptor, chain: Chain) -> None:
     record = proposal(chain)
     propose(voter, record, 1, "ben")
     prepare(voter, 2, "cleo")
@@ -130,7 +139,7 @@ def test_a_higher_promise_during_the_pull_forbids_the_acceptance(voter, chain):
     assert voter.accepted is None
 
 
-def test_a_commit_during_the_pull_forbids_the_acceptance(voter, chain):
+def test_a_commit_during_the_pull_forbids_the_acceptance(voter: Acceptor, chain: Chain) -> None:
     record = proposal(chain)
     propose(voter, record, 1, "ben")
     voter.ledger.commit(chain.commit(model=model("another")))
@@ -138,14 +147,14 @@ def test_a_commit_during_the_pull_forbids_the_acceptance(voter, chain):
     assert pulled(voter, record) == []
 
 
-def test_a_proposal_below_the_promise_is_refused_unpulled(voter, chain):
+def test_a_proposal_below_the_promise_is_refused_unpulled(voter: Acceptor, chain: Chain) -> None:
     prepare(voter, 2, "cleo")
     effects = propose(voter, proposal(chain), 1, "ben")
     assert of_kind(effects, Fetch) == []
     assert sent(effects, Refuse) == [Refuse(chain.run, 1, ballot(1, "ben"), ballot(2, "cleo"))]
 
 
-def test_a_repeated_proposal_is_answered_again_without_another_pull(voter, chain):
+def test_a_repeated_proposal_is_answered_again_without_another_pull(voter: Acceptor, chain: Chain) -> None:
     record = proposal(chain)
     propose(voter, record, 1, "ben")
     first = sent(pulled(voter, record), Accepted)
@@ -154,7 +163,7 @@ def test_a_repeated_proposal_is_answered_again_without_another_pull(voter, chain
     assert of_kind(again, Fetch) == of_kind(again, SaveAccepted) == []
 
 
-def test_a_promise_names_the_value_accepted_before(voter, chain):
+def test_a_promise_names_the_value_accepted_before(voter: Acceptor, chain: Chain) -> None:
     record = proposal(chain)
     propose(voter, record, 1, "ben")
     pulled(voter, record)
@@ -162,7 +171,7 @@ def test_a_promise_names_the_value_accepted_before(voter, chain):
     assert (promise.accepted_ballot, promise.accepted) == (ballot(1, "ben"), record)
 
 
-def test_the_same_value_can_be_accepted_again_in_a_higher_ballot(voter, chain):
+def test_the_same_value_can_be_accepted_again_in_a_higher_ballot(voter: Acceptor, chain: Chain) -> None:
     record = proposal(chain)
     propose(voter, record, 1, "ben")
     pulled(voter, record)
@@ -172,12 +181,12 @@ def test_the_same_value_can_be_accepted_again_in_a_higher_ballot(voter, chain):
     assert voter.accepted_ballot == ballot(2, "cleo")
 
 
-def test_a_record_of_another_parent_is_not_pulled(voter):
+def test_a_record_of_another_parent_is_not_pulled(voter: Acceptor) -> None:
     foreign = proposal(chain_of(*NAMES[1:4]))
     assert of_kind(propose(voter, foreign, 1, "ben"), Fetch) == []
 
 
-def test_a_failed_pull_forgets_the_proposal_until_it_is_repeated(voter, chain):
+def test_a_failed_pull_forgets_the_proposal_until_it_is_repeated(voter: Acceptor, chain: Chain) -> None:
     record = proposal(chain)
     propose(voter, record, 1, "ben")
     voter.blob_failed(record.model, "nobody has it")
@@ -187,7 +196,7 @@ def test_a_failed_pull_forgets_the_proposal_until_it_is_repeated(voter, chain):
     assert of_kind(propose(voter, record, 1, "ben"), Fetch)
 
 
-def test_while_bytes_of_its_model_come_a_candidate_is_left_more_time(voter, chain):
+def test_while_bytes_of_its_model_come_a_candidate_is_left_more_time(voter: Any, chain: Chain) -> None:
     record = proposal(chain)
     propose(voter, record, 1, "ben")
     until = voter.lease.until(60.0)
@@ -198,7 +207,7 @@ def test_while_bytes_of_its_model_come_a_candidate_is_left_more_time(voter, chai
     assert voter.lease.until(60.0) == until + 10.0
 
 
-def test_a_candidate_that_comes_back_goes_on_with_the_time_it_had(voter):
+def test_a_candidate_that_comes_back_goes_on_with_the_time_it_had(voter: Any) -> None:
     prepare(voter, 2, "ben")
     until = voter.lease.until(60.0)
     voter.end_lease(node("ben"))
@@ -207,14 +216,14 @@ def test_a_candidate_that_comes_back_goes_on_with_the_time_it_had(voter):
     assert voter.lease.until(60.0) == until
 
 
-def test_a_lower_proposal_does_not_replace_the_one_being_pulled(voter, chain):
+def test_a_lower_proposal_does_not_replace_the_one_being_pulled(voter: Any, chain: Chain) -> None:
     higher, lower = proposal(chain, "higher"), proposal(chain, "lower")
     propose(voter, higher, 2, "cleo")
     assert propose(voter, lower, 1, "ben") == []
     assert voter.pending.record == higher
 
 
-def test_what_was_accepted_or_is_pulled_is_pinned(voter, chain):
+def test_what_was_accepted_or_is_pulled_is_pinned(voter: Acceptor, chain: Chain) -> None:
     first, second = proposal(chain, "first"), proposal(chain, "second")
     assert voter.pinned() == set()
     propose(voter, first, 1, "ben")
@@ -223,7 +232,9 @@ def test_what_was_accepted_or_is_pulled_is_pinned(voter, chain):
     assert voter.pinned() == {first.model, second.model}
 
 
-def test_ones_own_proposal_is_accepted_like_any_other_and_answered_within_the_node(voter, chain, own):
+def test_ones_own_proposal_is_accepted_like_any_other_and_answered_within_the_node(
+    voter: Any, chain: Chain, own: Any
+) -> None:
     record = proposal(chain)
     (fetch,) = propose(voter, record, 1, "ada")
     assert (fetch.digest, fetch.durable) == (record.model, True)
@@ -235,7 +246,7 @@ def test_ones_own_proposal_is_accepted_like_any_other_and_answered_within_the_no
     assert is_vote(voter, answer, 1)
 
 
-def test_the_votes_of_the_open_round_come_back_from_the_journal(ctx, chain):
+def test_the_votes_of_the_open_round_come_back_from_the_journal(ctx: Any, chain: Any) -> None:
     record = proposal(chain)
     vote = Vote(1, ballot(2, "cleo"), ballot(1, "ben"), record)
     voter = Acceptor.open(ctx, ledger(ctx, chain), [].append, vote)
@@ -243,14 +254,14 @@ def test_the_votes_of_the_open_round_come_back_from_the_journal(ctx, chain):
     assert sent(prepare(voter, 1, "ben"), Refuse)
 
 
-def test_the_votes_of_a_decided_round_do_not_bind_in_the_next(ctx, chain):
+def test_the_votes_of_a_decided_round_do_not_bind_in_the_next(ctx: Any, chain: Any) -> None:
     vote = Vote(1, ballot(9, "cleo"), None, None)
     chain.commit()
     voter = Acceptor.open(ctx, ledger(ctx, chain), [].append, vote)
     assert voter.promised is None
 
 
-def test_a_courtesy_ends_with_the_link_or_the_yield_of_who_has_it(voter):
+def test_a_courtesy_ends_with_the_link_or_the_yield_of_who_has_it(voter: Acceptor) -> None:
     prepare(voter, 1, "ben")
     assert voter.lease
     assert not voter.end_lease(node("cleo"))
@@ -272,7 +283,14 @@ def test_a_courtesy_ends_with_the_link_or_the_yield_of_who_has_it(voter):
         ),
     ],
 )
-def test_a_record_that_does_not_fit_the_run_is_not_pulled_and_its_flaw_is_told(voter, chain, changes, flaw):
+def test_a_record_that_does_not_fit_the_run_is_not_pulled_and_its_flaw_is_told(
+    voter: Acceptor,
+    chain: Chain,
+    changes: dict[str, RecordBlobs]
+    | dict[str, tuple[MemberEvaluation, ...]]
+    | dict[str, tuple[UpdateEntry, ...]],
+    flaw: str,
+) -> None:
     record = msgspec.structs.replace(proposal(chain), **changes)
     effects = propose(voter, record, 3, "ben")
     assert of_kind(effects, Fetch) == of_kind(effects, SaveAccepted) == []
@@ -281,7 +299,7 @@ def test_a_record_that_does_not_fit_the_run_is_not_pulled_and_its_flaw_is_told(v
     assert flaw in notice.text
 
 
-def test_progress_of_another_candidate_leaves_no_more_time(voter):
+def test_progress_of_another_candidate_leaves_no_more_time(voter: Any) -> None:
     prepare(voter, 2, "ben")
     until = voter.lease.until(60.0)
     voter.ctx.now += 10.0

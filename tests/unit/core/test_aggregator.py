@@ -1,12 +1,15 @@
+from __future__ import annotations
+
 import itertools
+from typing import Any
 
 import pytest
 
 from p2pfl import events
 from p2pfl.core.aggregator import TRANSITIONS, Candidacy
-from p2pfl.core.effects import Aggregate, Fetch, SaveAccepted, SavePromise, SaveSeen, Send
+from p2pfl.core.effects import Aggregate, AnyEffect, Fetch, SaveAccepted, SavePromise, SaveSeen, Send
 from p2pfl.core.options import Policy
-from p2pfl.messages import Accept, Ack, Collect, Prepare, StepDown, Undelivered
+from p2pfl.messages import Accept, Ack, Collect, Prepare, Record, StepDown, Undelivered
 from p2pfl.spec import with_options
 from p2pfl.work import AggregatedModel, AggregationJob, NotFinite, UnreadableUpdate, WeightedUpdate
 from tests.support.aggregator import Bench
@@ -23,11 +26,11 @@ from tests.support.core import (
     told,
     unlink,
 )
-from tests.support.records import NAMES, SPEC, evaluation, node, update
+from tests.support.records import NAMES, SPEC, Chain, evaluation, node, update
 
 
 @pytest.fixture
-def stage():
+def stage() -> Any:
     return Bench()
 
 
@@ -35,7 +38,9 @@ def stage():
 
 
 @pytest.mark.parametrize(("state", "after"), list(itertools.product(Candidacy, Candidacy)))
-def test_an_aggregator_moves_along_the_rows_of_its_table_and_nowhere_else(stage, state, after):
+def test_an_aggregator_moves_along_the_rows_of_its_table_and_nowhere_else(
+    stage: Bench, state: Candidacy, after: Candidacy
+) -> None:
     stage.it.candidacy = state
     if after in TRANSITIONS[state]:
         stage.it._move(after)
@@ -46,7 +51,7 @@ def test_an_aggregator_moves_along_the_rows_of_its_table_and_nowhere_else(stage,
         assert stage.it.candidacy is state
 
 
-def test_every_state_has_a_row_and_can_be_left_for_idle():
+def test_every_state_has_a_row_and_can_be_left_for_idle() -> None:
     assert set(TRANSITIONS) == set(Candidacy)
     assert all(Candidacy.IDLE in TRANSITIONS[state] for state in Candidacy if state is not Candidacy.IDLE)
 
@@ -54,21 +59,21 @@ def test_every_state_has_a_row_and_can_be_left_for_idle():
 # --- standing ---------------------------------------------------------------------------------------------------
 
 
-def test_the_attempt_is_on_disk_before_prepare_leaves(stage):
+def test_the_attempt_is_on_disk_before_prepare_leaves(stage: Bench) -> None:
     effects = stage.stand()
     kinds = [type(effect) for effect in effects if isinstance(effect, SavePromise | Send)]
     assert kinds == [SavePromise, Send, Send]
     assert receivers(effects, Prepare) == [node("ben"), node("cleo")]
 
 
-def test_a_new_ballot_is_above_all_that_were_promised_or_refused_with(stage):
+def test_a_new_ballot_is_above_all_that_were_promised_or_refused_with(stage: Bench) -> None:
     stage.acceptor.promised = ballot(4, "cleo")
     stage.it.refused(ballot(7, "ben"), ballot(1, "ada"))
     stage.stand()
     assert stage.it.ballot == ballot(8, "ada")
 
 
-def test_a_quorum_of_promises_elects(stage):
+def test_a_quorum_of_promises_elects(stage: Bench) -> None:
     stage.stand()
     effects = stage.promise("ben")
     assert [event.votes for event in told(effects, events.Elected)] == [2]
@@ -76,7 +81,7 @@ def test_a_quorum_of_promises_elects(stage):
     assert stage.it.candidacy is Candidacy.COLLECTING
 
 
-def test_a_promise_of_another_ballot_or_journal_or_of_no_member_is_no_vote(stage):
+def test_a_promise_of_another_ballot_or_journal_or_of_no_member_is_no_vote(stage: Bench) -> None:
     stage.stand()
     stage.promise("ben", of=ballot(9, "ada"))
     stage.promise("ben", journal="ben's new disk")
@@ -84,7 +89,7 @@ def test_a_promise_of_another_ballot_or_journal_or_of_no_member_is_no_vote(stage
     assert stage.it.candidacy is Candidacy.PREPARING
 
 
-def test_a_member_alone_elects_itself():
+def test_a_member_alone_elects_itself() -> None:
     alone = Bench(chain_of("ada"), linked=())
     alone.stand()
     assert alone.it.candidacy is Candidacy.COLLECTING
@@ -93,7 +98,7 @@ def test_a_member_alone_elects_itself():
 # --- adoption ---------------------------------------------------------------------------------------------------
 
 
-def values(chain, *words):
+def values(chain: Chain, *words: str) -> list[Record]:
     """Records that may all follow the last commit of *chain*."""
     records = []
     for word in words:
@@ -102,7 +107,7 @@ def values(chain, *words):
     return records
 
 
-def test_the_value_of_the_highest_accepted_ballot_is_proposed_again_and_not_an_own_one():
+def test_the_value_of_the_highest_accepted_ballot_is_proposed_again_and_not_an_own_one() -> None:
     stage = Bench(chain_of(*NAMES), linked=NAMES[1:])
     older, newer = values(stage.chain, "older", "newer")
     stage.acceptor.promised = ballot(3, "dan")
@@ -117,7 +122,7 @@ def test_the_value_of_the_highest_accepted_ballot_is_proposed_again_and_not_an_o
     assert [event.adopted for event in told(effects, events.Proposed)] == [True]
 
 
-def test_an_adopted_model_is_proposed_only_when_it_is_durable(stage):
+def test_an_adopted_model_is_proposed_only_when_it_is_durable(stage: Bench) -> None:
     (value,) = values(stage.chain, "accepted")
     stage.stand()
     (fetch,) = of_kind(stage.promise("ben", ballot(1, "ben"), value), Fetch)
@@ -127,7 +132,7 @@ def test_an_adopted_model_is_proposed_only_when_it_is_durable(stage):
     assert sent(stage.pulled(value.model, durable=True), Accept)
 
 
-def test_a_value_this_node_accepted_itself_is_adopted_too(stage):
+def test_a_value_this_node_accepted_itself_is_adopted_too(stage: Bench) -> None:
     (value,) = values(stage.chain, "mine")
     stage.acceptor.promised = stage.acceptor.accepted_ballot = ballot(1, "ben")
     stage.acceptor.accepted = value
@@ -135,7 +140,9 @@ def test_a_value_this_node_accepted_itself_is_adopted_too(stage):
     assert stage.it.proposal == value
 
 
-def test_a_value_that_cannot_be_pulled_is_not_adopted_where_a_quorum_of_others_names_none(stage):
+def test_a_value_that_cannot_be_pulled_is_not_adopted_where_a_quorum_of_others_names_none(
+    stage: Bench,
+) -> None:
     (value,) = values(stage.chain, "lost")
     stage.stand()
     stage.promise("ben", ballot(1, "ben"), value)
@@ -148,7 +155,7 @@ def test_a_value_that_cannot_be_pulled_is_not_adopted_where_a_quorum_of_others_n
     assert stage.it.candidacy is Candidacy.COLLECTING
 
 
-def test_a_value_that_cannot_be_pulled_is_adopted_all_the_same_where_it_may_be_decided(stage):
+def test_a_value_that_cannot_be_pulled_is_adopted_all_the_same_where_it_may_be_decided(stage: Bench) -> None:
     (value,) = values(stage.chain, "lost")
     stage.stand()
     stage.promise("ben", ballot(1, "ben"), value)
@@ -157,11 +164,11 @@ def test_a_value_that_cannot_be_pulled_is_adopted_all_the_same_where_it_may_be_d
     assert stage.it.candidacy is Candidacy.PREPARING, "two of three have accepted it"
 
 
-def stage_prepare(stage):
+def stage_prepare(stage: Any) -> Prepare:
     return Prepare(stage.chain.run, stage.round, stage.it.ballot)
 
 
-def test_an_adopted_value_that_cannot_be_pulled_gives_the_ballot_up(stage):
+def test_an_adopted_value_that_cannot_be_pulled_gives_the_ballot_up(stage: Bench) -> None:
     (value,) = values(stage.chain, "lost")
     unlink(stage.ctx, "cleo")
     link(stage.ctx, "cleo").declined = stage.ctx.run = stage.chain.run
@@ -174,7 +181,7 @@ def test_an_adopted_value_that_cannot_be_pulled_gives_the_ballot_up(stage):
     assert stage.it.candidacy is Candidacy.IDLE
 
 
-def test_without_the_adoption_rule_an_accepted_value_would_be_ignored(stage):
+def test_without_the_adoption_rule_an_accepted_value_would_be_ignored(stage: Bench) -> None:
     (value,) = values(stage.chain, "accepted")
     stage.ctx.policy = Policy(adopt=lambda _found: None)
     stage.stand()
@@ -185,7 +192,7 @@ def test_without_the_adoption_rule_an_accepted_value_would_be_ignored(stage):
 # --- closing ----------------------------------------------------------------------------------------------------
 
 
-def test_the_round_closes_when_all_have_answered(stage):
+def test_the_round_closes_when_all_have_answered(stage: Any) -> None:
     stage.elect()
     stage.count("ada", "ben")
     assert of_kind(stage.advance(), Aggregate) == []
@@ -202,7 +209,7 @@ def test_the_round_closes_when_all_have_answered(stage):
     )
 
 
-def test_the_updates_are_aggregated_in_one_order_whoever_was_first(stage):
+def test_the_updates_are_aggregated_in_one_order_whoever_was_first(stage: Bench) -> None:
     stage.elect()
     stage.count("cleo", "ben", "ada")
     first = of_kind(stage.advance(), Aggregate)[0].job
@@ -212,14 +219,14 @@ def test_the_updates_are_aggregated_in_one_order_whoever_was_first(stage):
     assert of_kind(other.advance(), Aggregate)[0].job.updates == first.updates
 
 
-def test_the_cap_closes_the_round_on_a_member_that_says_nothing(stage):
+def test_the_cap_closes_the_round_on_a_member_that_says_nothing(stage: Bench) -> None:
     stage.elect()
     stage.count("ada", "ben")
     assert of_kind(stage.advance(SPEC.participation.round_cap - 0.1), Aggregate) == []
     assert of_kind(stage.advance(0.2), Aggregate)
 
 
-def test_the_record_names_what_it_was_made_of(stage):
+def test_the_record_names_what_it_was_made_of(stage: Bench) -> None:
     stage.elect()
     stage.count("ada", "ben")
     stage.submit("cleo", announced=False, declined="its training failed: out of memory")
@@ -232,7 +239,7 @@ def test_the_record_names_what_it_was_made_of(stage):
     assert (record.model, record.previous, record.trained) == (model("average"), stage.chain.run, 1)
 
 
-def test_an_average_that_is_not_finite_makes_an_empty_record_with_the_parents_model(stage):
+def test_an_average_that_is_not_finite_makes_an_empty_record_with_the_parents_model(stage: Bench) -> None:
     stage.elect()
     stage.count("ada", "ben", "cleo")
     stage.advance()
@@ -245,7 +252,9 @@ def test_an_average_that_is_not_finite_makes_an_empty_record_with_the_parents_mo
     assert {left.reason for left in record.left_out} == {"the average was not finite"}
 
 
-def test_an_update_that_cannot_be_read_is_left_out_with_the_reason_and_the_others_are_aggregated(stage):
+def test_an_update_that_cannot_be_read_is_left_out_with_the_reason_and_the_others_are_aggregated(
+    stage: Bench,
+) -> None:
     stage.elect()
     stage.count("ada", "ben", "cleo")
     before = of_kind(stage.advance(), Aggregate)[0].job
@@ -262,7 +271,7 @@ def test_an_update_that_cannot_be_read_is_left_out_with_the_reason_and_the_other
     assert [(one.node, one.reason) for one in record.left_out] == [(node("ben"), reason)]
 
 
-def test_when_no_update_can_be_read_the_record_is_empty_and_says_so(stage):
+def test_when_no_update_can_be_read_the_record_is_empty_and_says_so(stage: Bench) -> None:
     stage.elect()
     stage.count("ada")
     for name in ("ben", "cleo"):
@@ -274,7 +283,7 @@ def test_when_no_update_can_be_read_the_record_is_empty_and_says_so(stage):
     assert record.note.endswith("no usable update: it was cut short")
 
 
-def test_without_a_usable_update_the_record_is_empty_and_says_so(stage):
+def test_without_a_usable_update_the_record_is_empty_and_says_so(stage: Bench) -> None:
     stage.elect()
     for name in NAMES[:3]:
         stage.submit(name, announced=False, declined="no data")
@@ -284,7 +293,7 @@ def test_without_a_usable_update_the_record_is_empty_and_says_so(stage):
     assert (record.then, record.note) == ("pause", f"{why}; no usable update: 0 of 1 updates came")
 
 
-def test_the_closing_round_collects_evaluations_and_ends_the_run():
+def test_the_closing_round_collects_evaluations_and_ends_the_run() -> None:
     done = with_options(SPEC, rounds=1)
     stage = Bench(chain_of(*NAMES[:3], rounds=1, spec=done))
     stage.elect()
@@ -296,7 +305,7 @@ def test_the_closing_round_collects_evaluations_and_ends_the_run():
 
 
 @pytest.mark.parametrize(("control_request", "then"), [("pause", "pause"), ("end", "end")])
-def test_a_wish_is_fulfilled_by_the_record(stage, control_request, then):
+def test_a_wish_is_fulfilled_by_the_record(stage: Any, control_request: Any, then: str) -> None:
     stage.it.requests.add(control_request)
     stage.elect()
     stage.count("ada", "ben", "cleo")
@@ -307,12 +316,12 @@ def test_a_wish_is_fulfilled_by_the_record(stage, control_request, then):
 # --- the lowest ballot ------------------------------------------------------------------------------------------
 
 
-def lowest(stage):
+def lowest(stage: Bench) -> list[AnyEffect]:
     stage.it.stand("first in rank", has_lowest=True)
     return taken(stage.ctx)
 
 
-def test_the_first_in_rank_collects_without_votes_while_its_own_is_saved(stage):
+def test_the_first_in_rank_collects_without_votes_while_its_own_is_saved(stage: Bench) -> None:
     effects = lowest(stage)
     assert stage.it.ballot == ballot(1, "ada")
     assert stage.it.candidacy is Candidacy.COLLECTING
@@ -321,20 +330,20 @@ def test_the_first_in_rank_collects_without_votes_while_its_own_is_saved(stage):
     assert kinds == [Send, Send, SavePromise], "all that comes later waits for the disk"
 
 
-def test_nobody_else_has_the_lowest_ballot(stage):
+def test_nobody_else_has_the_lowest_ballot(stage: Bench) -> None:
     effects = stage.stand()
     assert stage.it.ballot == ballot(2, "ada")
     assert receivers(effects, Prepare) == [node("ben"), node("cleo")]
 
 
-def test_the_lowest_ballot_is_not_resumed_after_a_restart(stage):
+def test_the_lowest_ballot_is_not_resumed_after_a_restart(stage: Bench) -> None:
     stage.acceptor.promised = ballot(1, "ada")
     effects = lowest(stage)
     assert stage.it.ballot == ballot(2, "ada")
     assert len(sent(effects, Prepare)) == 2
 
 
-def test_the_lowest_ballot_is_of_no_use_once_another_was_promised_or_heard_of(stage):
+def test_the_lowest_ballot_is_of_no_use_once_another_was_promised_or_heard_of(stage: Bench) -> None:
     stage.acceptor.promised = ballot(2, "ben")
     lowest(stage)
     assert stage.it.ballot == ballot(3, "ada")
@@ -343,7 +352,7 @@ def test_the_lowest_ballot_is_of_no_use_once_another_was_promised_or_heard_of(st
     assert len(sent(lowest(other), Prepare)) == 2
 
 
-def test_who_gave_the_lowest_ballot_up_asks_for_votes_the_next_time(stage):
+def test_who_gave_the_lowest_ballot_up_asks_for_votes_the_next_time(stage: Bench) -> None:
     lowest(stage)
     stage.it.give_up("its worker could not aggregate")
     assert len(sent(lowest(stage), Prepare)) == 2
@@ -353,7 +362,7 @@ def test_who_gave_the_lowest_ballot_up_asks_for_votes_the_next_time(stage):
 # --- proposing --------------------------------------------------------------------------------------------------
 
 
-def proposing():
+def proposing() -> tuple[Bench, list[AnyEffect]]:
     stage = Bench()
     stage.elect()
     stage.count("ada", "ben", "cleo")
@@ -361,20 +370,20 @@ def proposing():
     return stage, stage.aggregate(model("average"))
 
 
-def durable(stage):
+def durable(stage: Any) -> list[AnyEffect]:
     """The average is on this node's own disk."""
     stage.acceptor.blob_ready(stage.it.proposal.model)
     return taken(stage.ctx)
 
 
-def test_everybody_is_asked_before_the_average_is_on_this_nodes_own_disk():
+def test_everybody_is_asked_before_the_average_is_on_this_nodes_own_disk() -> None:
     _, effects = proposing()
     assert receivers(effects, Accept) == [node("ben"), node("cleo")]
     assert of_kind(effects, SaveAccepted) == []
     assert [fetch.durable for fetch in of_kind(effects, Fetch)] == [True]
 
 
-def test_its_own_acceptance_counts_once_it_is_saved_and_not_before():
+def test_its_own_acceptance_counts_once_it_is_saved_and_not_before() -> None:
     stage, _ = proposing()
     stage.accepted("cleo")
     assert stage.committed == []
@@ -385,7 +394,7 @@ def test_its_own_acceptance_counts_once_it_is_saved_and_not_before():
     assert [vote.member for vote in commit.acceptors] == sorted([member("ada"), member("cleo")])
 
 
-def test_a_quorum_of_others_commits_without_it():
+def test_a_quorum_of_others_commits_without_it() -> None:
     stage, _ = proposing()
     stage.accepted("ben")
     stage.accepted("cleo")
@@ -393,7 +402,7 @@ def test_a_quorum_of_others_commits_without_it():
     assert [vote.member for vote in commit.acceptors] == sorted([member("ben"), member("cleo")])
 
 
-def test_its_own_acceptance_is_asked_for_again_like_any_other():
+def test_its_own_acceptance_is_asked_for_again_like_any_other() -> None:
     stage, _ = proposing()
     stage.acceptor.blob_failed(stage.it.proposal.model, "its file is gone")
     stage.accepted("ben")
@@ -404,7 +413,7 @@ def test_its_own_acceptance_is_asked_for_again_like_any_other():
     assert len(stage.committed) == 1
 
 
-def test_a_candidate_that_promised_a_higher_ballot_meanwhile_does_not_accept_its_own_value():
+def test_a_candidate_that_promised_a_higher_ballot_meanwhile_does_not_accept_its_own_value() -> None:
     stage, _ = proposing()
     stage.acceptor.prepare(member("cleo"), Prepare(stage.chain.run, stage.round, ballot(5, "cleo")))
     taken(stage.ctx)
@@ -413,7 +422,7 @@ def test_a_candidate_that_promised_a_higher_ballot_meanwhile_does_not_accept_its
     assert stage.committed == []
 
 
-def test_acceptances_of_other_ballots_journals_values_or_strangers_do_not_count():
+def test_acceptances_of_other_ballots_journals_values_or_strangers_do_not_count() -> None:
     stage, _ = proposing()
     durable(stage)
     stage.accepted("ben", of=ballot(9, "ada"))
@@ -423,7 +432,7 @@ def test_acceptances_of_other_ballots_journals_values_or_strangers_do_not_count(
     assert stage.committed == []
 
 
-def test_acceptances_of_an_earlier_ballot_are_not_told_as_those_of_a_later_one():
+def test_acceptances_of_an_earlier_ballot_are_not_told_as_those_of_a_later_one() -> None:
     stage, _ = proposing()
     stage.accepted("ben")
     value = stage.it.proposal
@@ -438,7 +447,7 @@ def test_acceptances_of_an_earlier_ballot_are_not_told_as_those_of_a_later_one()
     assert all(cast.is_valid(stage.ctx.signer.verify) for save in saved for cast in save.casts)
 
 
-def test_a_higher_promise_while_averaging_gives_the_ballot_up():
+def test_a_higher_promise_while_averaging_gives_the_ballot_up() -> None:
     stage = Bench()
     stage.elect()
     stage.count("ada", "ben", "cleo")
@@ -452,7 +461,7 @@ def test_a_higher_promise_while_averaging_gives_the_ballot_up():
 # --- giving up and repeating ------------------------------------------------------------------------------------
 
 
-def test_a_refused_aggregator_gives_up_tells_and_backs_off_doubling(stage):
+def test_a_refused_aggregator_gives_up_tells_and_backs_off_doubling(stage: Any) -> None:
     waits = []
     for _ in range(4):
         stage.stand()
@@ -463,32 +472,34 @@ def test_a_refused_aggregator_gives_up_tells_and_backs_off_doubling(stage):
     assert not stage.it.unable
 
 
-def test_the_refusal_of_an_earlier_ballot_does_not_end_the_present_one(stage):
+def test_the_refusal_of_an_earlier_ballot_does_not_end_the_present_one(stage: Bench) -> None:
     stage.stand()
     stage.it.refused(ballot(5, "cleo"), ballot(9, "ada"))
     assert stage.it.candidacy is Candidacy.PREPARING
 
 
-def test_who_gave_up_for_a_reason_of_its_own_stands_last(stage):
+def test_who_gave_up_for_a_reason_of_its_own_stands_last(stage: Bench) -> None:
     stage.elect()
     stage.it.give_up("its worker could not aggregate: out of memory")
     assert stage.it.unable
 
 
-def test_unanswered_messages_are_repeated_and_answered_ones_are_not(stage):
+def test_unanswered_messages_are_repeated_and_answered_ones_are_not(stage: Bench) -> None:
     stage.elect()
     stage.submit("ben")
     effects = stage.advance(stage.ctx.settings.resend)
     assert receivers(effects, Collect) == [node("cleo")]
 
 
-def test_a_newly_linked_member_is_told_what_it_may_have_missed():
+def test_a_newly_linked_member_is_told_what_it_may_have_missed() -> None:
     stage, _ = proposing()
     stage.it.linked(node("ben"))
     assert receivers(taken(stage.ctx), Accept) == [node("ben")]
 
 
-def test_a_newly_linked_member_hears_of_the_candidacy_also_if_it_has_answered_before_a_restart(stage):
+def test_a_newly_linked_member_hears_of_the_candidacy_also_if_it_has_answered_before_a_restart(
+    stage: Bench,
+) -> None:
     stage.stand()
     stage.it.linked(node("ben"))
     assert receivers(taken(stage.ctx), Prepare) == [node("ben")]
@@ -507,7 +518,7 @@ def test_a_newly_linked_member_hears_of_the_candidacy_also_if_it_has_answered_be
     assert receivers(taken(stage.ctx), Accept) == [node("ben")]
 
 
-def test_a_member_that_comes_to_the_round_is_told_only_what_it_has_not_answered(stage):
+def test_a_member_that_comes_to_the_round_is_told_only_what_it_has_not_answered(stage: Bench) -> None:
     stage.elect()
     stage.count("ben")
     stage.it.arrived(node("ben"))
@@ -515,7 +526,7 @@ def test_a_member_that_comes_to_the_round_is_told_only_what_it_has_not_answered(
     assert receivers(taken(stage.ctx), Collect) == [node("cleo")]
 
 
-def test_a_candidate_that_pulls_the_value_to_adopt_says_so_to_a_newly_linked_member(stage):
+def test_a_candidate_that_pulls_the_value_to_adopt_says_so_to_a_newly_linked_member(stage: Bench) -> None:
     (adopted,) = values(stage.chain, "accepted")
     stage.acceptor.promised = ballot(3, "ben")
     stage.stand()
@@ -525,12 +536,12 @@ def test_a_candidate_that_pulls_the_value_to_adopt_says_so_to_a_newly_linked_mem
     assert receivers(taken(stage.ctx), Prepare) == [node("ben")]
 
 
-def test_who_does_not_stand_has_nothing_to_say_to_a_newly_linked_member(stage):
+def test_who_does_not_stand_has_nothing_to_say_to_a_newly_linked_member(stage: Bench) -> None:
     stage.it.linked(node("ben"))
     assert taken(stage.ctx) == []
 
 
-def test_what_a_candidacy_works_on_is_pinned():
+def test_what_a_candidacy_works_on_is_pinned() -> None:
     stage, _ = proposing()
     assert stage.it.pinned() == {model("average"), *(update(name, 1).digest for name in NAMES[:3])}
 
@@ -538,13 +549,13 @@ def test_what_a_candidacy_works_on_is_pinned():
 # --- what cannot be delivered -------------------------------------------------------------------------------
 
 
-def undelivered(stage, name):
+def undelivered(stage: Any, name: Any) -> list[AnyEffect]:
     message = Undelivered(stage.chain.run, stage.round, stage.it.ballot, "pi cannot be dialled")
     stage.it.not_delivered(member(name), message)
     return taken(stage.ctx)
 
 
-def test_a_proposal_is_given_up_when_no_quorum_can_have_its_model():
+def test_a_proposal_is_given_up_when_no_quorum_can_have_its_model() -> None:
     stage, _ = proposing()
     assert sent(undelivered(stage, "ben"), StepDown) == []
     given_up = sent(undelivered(stage, "cleo"), StepDown)
@@ -554,7 +565,7 @@ def test_a_proposal_is_given_up_when_no_quorum_can_have_its_model():
     assert stage.it.unable
 
 
-def test_a_member_that_is_away_accepts_nothing_either():
+def test_a_member_that_is_away_accepts_nothing_either() -> None:
     stage, _ = proposing()
     unlink(stage.ctx, "cleo")
     assert sent(undelivered(stage, "ben"), StepDown)

@@ -1,23 +1,25 @@
 """What a record may hold is judged by its run's spec and roster alone, and the flaw is named."""
 
+from __future__ import annotations
+
 import msgspec
 import pytest
 
 from p2pfl.core.content import count_flaw, metrics_flaw, roles_flaw
-from p2pfl.messages import Evaluation, RecordBlobs, UpdateBlobs
+from p2pfl.messages import Evaluation, Record, RecordBlobs, UpdateBlobs
 from tests.support.records import CARD, SPEC, Chain, digest, evaluation, genesis, journal, roster, update
 
 
 @pytest.fixture
-def record():
+def record() -> Record:
     return Chain().commit().record
 
 
-def test_a_record_and_a_founding_with_a_model_alone_are_as_they_must_be(record):
+def test_a_record_and_a_founding_with_a_model_alone_are_as_they_must_be(record: Record) -> None:
     assert roles_flaw(record, SPEC) == roles_flaw(genesis(), SPEC) == ""
 
 
-def test_a_blob_too_many_is_named(record):
+def test_a_blob_too_many_is_named(record: Record) -> None:
     stray = msgspec.structs.replace(record, blobs=RecordBlobs(record.model, state=digest("state")))
     assert roles_flaw(stray, SPEC) == "it names the blobs model, state, not model"
     blobs = UpdateBlobs(digest("update"), control=digest("control"))
@@ -26,20 +28,20 @@ def test_a_blob_too_many_is_named(record):
     assert flaw == "an update in it names the blobs update, control, not update"
 
 
-def test_sums_of_other_metrics_are_named():
+def test_sums_of_other_metrics_are_named() -> None:
     assert metrics_flaw(evaluation(8, 10, 2.0), SPEC) == ""
     flaw = metrics_flaw(Evaluation(10, {"dice": 8.0}), SPEC)
     assert flaw == "an evaluation has the metrics dice, not accuracy, loss"
 
 
-def test_an_update_counts_no_more_samples_than_its_members_card_stated():
+def test_an_update_counts_no_more_samples_than_its_members_card_stated() -> None:
     entry = roster("ada")[0]
     assert count_flaw(update("ada", 1, CARD.examples), entry) == ""
     flaw = count_flaw(update("ada", 1, CARD.examples + 1), entry)
     assert flaw == "it claims 1001 samples, and its data card stated 1000"
 
 
-def test_an_update_of_somebody_else_counts_nothing():
+def test_an_update_of_somebody_else_counts_nothing() -> None:
     entry = roster("ada")[0]
     assert count_flaw(update("ada", 1), None) == "it is not from a member of the roster"
     renewed = msgspec.structs.replace(entry, journal=journal("a new disk"))

@@ -1,5 +1,9 @@
 """When a run without a majority is continued, and what a node does that meets such a run. Stories: `tests/sim`."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -18,7 +22,7 @@ from p2pfl.core.continuing import (
 )
 from p2pfl.core.effects import Exit
 from p2pfl.exit_codes import ExitCode
-from p2pfl.messages import MAX_ORIGINS, Origin, record_digest
+from p2pfl.messages import MAX_ORIGINS, Genesis, Origin, Status, record_digest
 from tests.support.core import (
     chain_of,
     context,
@@ -37,7 +41,7 @@ from tests.support.records import NAMES, node
 RUN, RECORD = model("run"), model("record")
 
 
-def said(**changes):
+def said(**changes: int | str) -> Status:
     return status(**({"run": RUN, "round": 4, "record": RECORD, "links": 1} | changes))
 
 
@@ -66,7 +70,11 @@ BASE = ContinuationSituation(
         ({"prepared": False}, ContinuationStep.WAIT, "not ready here"),
     ],
 )
-def test_a_run_is_continued_only_where_it_cannot_go_on_by_itself(changes, step, says):
+def test_a_run_is_continued_only_where_it_cannot_go_on_by_itself(
+    changes: dict[str, bool] | dict[str, bool] | dict[str, int] | dict[str, tuple[Any, ...]],
+    step: ContinuationStep,
+    says: str,
+) -> None:
     verdict, reason = decide_continuing(msgspec.structs.replace(BASE, **changes))
     assert verdict is step
     assert says in reason
@@ -83,20 +91,22 @@ def test_a_run_is_continued_only_where_it_cannot_go_on_by_itself(changes, step, 
         (said(links=2), "ben reaches 3 of 5 members, 3 needed"),
     ],
 )
-def test_every_named_node_is_waited_for_until_all_have_the_last_record(heard, says):
+def test_every_named_node_is_waited_for_until_all_have_the_last_record(
+    heard: Status | None, says: str
+) -> None:
     step, reason = decide_continuing(msgspec.structs.replace(BASE, named=(SurvivorView("ben", heard),)))
     assert step is ContinuationStep.WAIT
     assert says in reason
 
 
-def test_a_named_node_in_no_run_can_be_taken_along():
+def test_a_named_node_in_no_run_can_be_taken_along() -> None:
     assert (
         decide_continuing(msgspec.structs.replace(BASE, named=(SurvivorView("ben", said(run="")),)))[0]
         is ContinuationStep.FOUND
     )
 
 
-def test_members_that_are_here_without_their_votes_make_no_majority_elsewhere():
+def test_members_that_are_here_without_their_votes_make_no_majority_elsewhere() -> None:
     outlook = msgspec.structs.replace(BASE, named=(SurvivorView("ben", said(links=2)),), away=1)
     assert decide_continuing(outlook)[0] is ContinuationStep.FOUND
 
@@ -107,24 +117,24 @@ def test_members_that_are_here_without_their_votes_make_no_majority_elsewhere():
 class Bench:
     """Ada, after four rounds of a run of five, linked to ben only."""
 
-    def __init__(self, wanted=()):
+    def __init__(self, wanted: Any = ()) -> None:
         self.ctx = context("ada", linked=("ben",))
         self.chain = chain_of(*NAMES, rounds=4)
         self.ledger = ledger(self.ctx, self.chain)
         self.it = Continuation(self.ctx, frozenset(node(name) for name in wanted), is_wanted=True)
 
-    def hear(self, name, **changes):
+    def hear(self, name: str, **changes: str) -> None:
         at = {"run": self.chain.run, "round": 4, "record": self.ledger.digest, "links": 1}
         self.ctx.peers[node(name)].status = status(**(at | changes))
 
-    def continued(self, round_=4, record=None):
+    def continued(self, round_: int = 4, record: Any = None) -> Genesis:
         """Record 0 of a run that others continued from *round_*."""
         before = record or record_digest(self.chain.commits[round_ - 1].record)
         origin = Origin(self.chain.run, round_, before, round_)
         return msgspec.structs.replace(self.chain.genesis, nonce="12" * 16, continues=(origin,))
 
 
-def test_record_0_names_where_the_run_comes_from_and_who_is_left():
+def test_record_0_names_where_the_run_comes_from_and_who_is_left() -> None:
     bench = Bench(["ben"])
     bench.hear("ben")
     genesis = bench.it.found(bench.ledger, ready=True)
@@ -136,7 +146,7 @@ def test_record_0_names_where_the_run_comes_from_and_who_is_left():
     assert not bench.it.is_wanted
 
 
-def test_the_chain_of_origins_is_bounded_and_keeps_the_latest():
+def test_the_chain_of_origins_is_bounded_and_keeps_the_latest() -> None:
     bench = Bench()
     many = tuple(Origin(model(number), 1, RECORD, 1) for number in range(MAX_ORIGINS))
     bench.ledger.genesis = msgspec.structs.replace(bench.ledger.genesis, continues=many)
@@ -146,13 +156,13 @@ def test_the_chain_of_origins_is_bounded_and_keeps_the_latest():
     assert genesis.continues[:-1] == many[1:]
 
 
-def test_an_extension_nobody_voted_on_yet_is_part_of_the_new_run():
+def test_an_extension_nobody_voted_on_yet_is_part_of_the_new_run() -> None:
     bench = Bench()
     bench.ledger.wanted_rounds = 40
     assert bench.it.found(bench.ledger, ready=True).spec.rounds == 40
 
 
-def test_what_is_waited_for_is_said_when_it_changes():
+def test_what_is_waited_for_is_said_when_it_changes() -> None:
     bench = Bench(["ben", "cleo"])
     bench.ctx.names[node("cleo")] = "cleo"
     bench.hear("ben")
@@ -175,19 +185,21 @@ def test_what_is_waited_for_is_said_when_it_changes():
         (9, False, 3, FollowDecision.STAY),
     ],
 )
-def test_a_member_moves_stays_or_stops(round_, is_same, here, verdict):
+def test_a_member_moves_stays_or_stops(
+    round_: int, is_same: bool, here: int, verdict: FollowDecision
+) -> None:
     bench = Bench()
     record = bench.ledger.digest if is_same else RECORD
     assert decide_following(bench.ledger, Origin(bench.chain.run, round_, record, round_), here) is verdict
 
 
-def test_a_member_at_the_fork_follows():
+def test_a_member_at_the_fork_follows() -> None:
     bench = Bench()
     assert bench.it.follows(bench.ledger, bench.continued())
     assert taken(bench.ctx) == []
 
 
-def test_a_member_beyond_the_fork_says_so_once_and_stops_unless_its_majority_comes():
+def test_a_member_beyond_the_fork_says_so_once_and_stops_unless_its_majority_comes() -> None:
     bench = Bench()
     genesis = bench.continued(3)
     for _ in range(3):
@@ -204,7 +216,7 @@ def test_a_member_beyond_the_fork_says_so_once_and_stops_unless_its_majority_com
         assert part in exit_.reason
 
 
-def test_a_member_beyond_the_fork_goes_on_once_its_majority_is_here():
+def test_a_member_beyond_the_fork_goes_on_once_its_majority_is_here() -> None:
     bench = Bench()
     bench.it.follows(bench.ledger, bench.continued(3))
     for name in ("ben", "cleo"):
@@ -217,7 +229,7 @@ def test_a_member_beyond_the_fork_goes_on_once_its_majority_is_here():
     assert bench.it.beyond == ""
 
 
-def test_with_a_majority_of_its_run_a_member_stays_and_says_that_there_are_two():
+def test_with_a_majority_of_its_run_a_member_stays_and_says_that_there_are_two() -> None:
     bench = Bench()
     for name in ("ben", "cleo"):
         link(bench.ctx, name)
@@ -229,7 +241,7 @@ def test_with_a_majority_of_its_run_a_member_stays_and_says_that_there_are_two()
 
 
 @pytest.mark.parametrize("how", ["another run", "another journal", "unlinked"])
-def test_only_linked_members_that_are_in_the_run_make_a_majority(how):
+def test_only_linked_members_that_are_in_the_run_make_a_majority(how: str) -> None:
     bench = Bench()
     for name in ("ben", "cleo"):
         link(bench.ctx, name)
@@ -243,7 +255,7 @@ def test_only_linked_members_that_are_in_the_run_make_a_majority(how):
     assert bench.it.follows(bench.ledger, bench.continued())
 
 
-def test_a_run_hears_once_that_the_one_it_continues_lives_on():
+def test_a_run_hears_once_that_the_one_it_continues_lives_on() -> None:
     bench = Bench()
     origin = Origin(RUN, 6, RECORD, 6)
     bench.ledger.genesis = msgspec.structs.replace(bench.ledger.genesis, continues=(origin,))
@@ -253,7 +265,7 @@ def test_a_run_hears_once_that_the_one_it_continues_lives_on():
     assert "dan is at record 7 of run" in notice.text
 
 
-def test_runs_made_up_without_end_are_forgotten_except_the_one_that_is_beyond():
+def test_runs_made_up_without_end_are_forgotten_except_the_one_that_is_beyond() -> None:
     bench = Bench()
     beyond = bench.continued(3)
     bench.it.follows(bench.ledger, beyond)
@@ -264,7 +276,7 @@ def test_runs_made_up_without_end_are_forgotten_except_the_one_that_is_beyond():
     assert bench.it.kin[bench.it.beyond] == beyond
 
 
-def test_what_was_said_once_is_remembered_in_bounded_number():
+def test_what_was_said_once_is_remembered_in_bounded_number() -> None:
     bench = Bench()
     for name in NAMES[2:]:
         link(bench.ctx, name)

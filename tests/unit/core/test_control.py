@@ -1,5 +1,9 @@
 """Which requests change anything, as an operator hears it and as a peer's request is judged."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -18,7 +22,7 @@ KINDS = ("pause", "resume", "end", "end-now")
 class Bench:
     """Ada's requests in a run of three after *rounds* records, the last of which says *then*."""
 
-    def __init__(self, rounds=1, *, then="go", members=NAMES[:3]):
+    def __init__(self, rounds: int = 1, *, then: str = "go", members: Any = NAMES[:3]) -> None:
         self.ctx = context("ada")
         self.chain = chain_of(*members, rounds=rounds - 1, spec=msgspec.structs.replace(SPEC, rounds=9))
         kind = "evaluate" if rounds > 9 else "train"
@@ -26,20 +30,20 @@ class Bench:
         self.ledger = ledger(self.ctx, self.chain)
         self.it = ControlRequests(self.ctx, self.ledger)
 
-    def ask(self, what, round_=1, at="ben"):
+    def ask(self, what: Any, round_: Any = 1, at: Any = "ben") -> bool:
         """Ben passes on what was asked at device *at*; return whether that changes anything."""
         control_request = sign_request(signer(at), node(at), self.chain.run, round_, what, at)
         return self.it.take(control_request, node("ben"))
 
-    def objections(self):
+    def objections(self) -> dict[str, str]:
         return {what: self.it.objection(what) for what in KINDS if self.it.objection(what)}
 
 
-def test_in_an_open_run_all_but_going_on_can_be_asked_for():
+def test_in_an_open_run_all_but_going_on_can_be_asked_for() -> None:
     assert Bench().objections() == {"resume": "the run is not paused"}
 
 
-def test_in_a_paused_run_all_but_another_pause_can_be_asked_for():
+def test_in_a_paused_run_all_but_another_pause_can_be_asked_for() -> None:
     assert Bench(then="pause").objections() == {"pause": "the run is paused after round 1 already"}
 
 
@@ -51,13 +55,13 @@ def test_in_a_paused_run_all_but_another_pause_can_be_asked_for():
     ],
     ids=["over", "no member"],
 )
-def test_where_nothing_can_be_asked_for_the_reason_is_said(bench, reason):
+def test_where_nothing_can_be_asked_for_the_reason_is_said(bench: Bench, reason: str) -> None:
     objections = bench.objections()
     assert set(objections) == set(KINDS)
     assert all(text.startswith(reason) for text in objections.values())
 
 
-def test_a_node_that_has_seen_two_decisions_takes_no_request():
+def test_a_node_that_has_seen_two_decisions_takes_no_request() -> None:
     bench = Bench()
     bench.ledger.halted = True
     assert set(bench.objections()) == set(KINDS)
@@ -65,7 +69,7 @@ def test_a_node_that_has_seen_two_decisions_takes_no_request():
     assert not bench.ask("end")
 
 
-def test_what_is_wanted_already_is_not_asked_for_again():
+def test_what_is_wanted_already_is_not_asked_for_again() -> None:
     bench = Bench()
     assert bench.ask("pause")
     assert bench.objections() == {
@@ -77,7 +81,7 @@ def test_what_is_wanted_already_is_not_asked_for_again():
     assert taken(bench.ctx) == []
 
 
-def test_a_request_is_passed_on_told_and_repeated_to_whoever_is_linked_later():
+def test_a_request_is_passed_on_told_and_repeated_to_whoever_is_linked_later() -> None:
     bench = Bench()
     assert bench.ask("end")
     effects = taken(bench.ctx)
@@ -87,7 +91,7 @@ def test_a_request_is_passed_on_told_and_repeated_to_whoever_is_linked_later():
     assert [message.what for message in sent(taken(bench.ctx), ControlRequest)] == ["end"]
 
 
-def test_going_on_lifts_the_pause_of_that_round_only_and_once():
+def test_going_on_lifts_the_pause_of_that_round_only_and_once() -> None:
     bench = Bench(2, then="pause")
     assert not bench.ask("resume", 1)
     assert bench.ask("resume", 2)
@@ -98,14 +102,14 @@ def test_going_on_lifts_the_pause_of_that_round_only_and_once():
     assert not bench.ask("resume", 2)
 
 
-def test_a_request_to_end_a_paused_run_lifts_the_pause_since_the_end_needs_a_record():
+def test_a_request_to_end_a_paused_run_lifts_the_pause_since_the_end_needs_a_record() -> None:
     bench = Bench(2, then="pause")
     assert bench.ask("end", 2)
     assert bench.ledger.is_open
     assert set(bench.it.open) == {"end"}
 
 
-def test_a_request_from_before_the_record_that_paused_the_run_is_void():
+def test_a_request_from_before_the_record_that_paused_the_run_is_void() -> None:
     bench = Bench(2)
     bench.ask("pause", 1)
     bench.ask("end", 2)

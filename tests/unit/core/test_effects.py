@@ -1,5 +1,9 @@
 """Which saves the effects behind them wait for."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from p2pfl.core.effects import (
@@ -30,27 +34,29 @@ RECORD = CHAIN.commit().record
     ],
     ids=lambda save: type(save).__name__,
 )
-def test_nothing_is_said_before_what_votes_rest_on_is_on_disk(save):
+def test_nothing_is_said_before_what_votes_rest_on_is_on_disk(save: Any) -> None:
     assert not can_wait(save)
 
 
 @pytest.mark.parametrize(("then", "waits"), [("go", True), ("pause", False), ("end", False)])
-def test_a_commit_that_only_goes_on_can_wait(then, waits):
+def test_a_commit_that_only_goes_on_can_wait(then: str, waits: bool) -> None:
     assert can_wait(SaveCommit(CHAIN.run, chain_of(*NAMES[:3]).commit(then=then), 1.0)) is waits
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_votes_of_others_can_wait_unless_something_rests_on_them_now(at_once):
+def test_votes_of_others_can_wait_unless_something_rests_on_them_now(at_once: bool) -> None:
     assert can_wait(SaveSeen((), at_once)) is not at_once
 
 
 @pytest.mark.parametrize(("seconds", "own"), [(1.0, True), (1.5, False), (2.0, False)])
-def test_an_update_can_wait_and_is_worth_a_flush_once_it_took_longer_to_train(seconds, own):
+def test_an_update_can_wait_and_is_worth_a_flush_once_it_took_longer_to_train(
+    seconds: float, own: bool
+) -> None:
     save = SaveUpdate(CHAIN.run, 1, CHAIN.run, update("ada", 1))
     assert can_wait(save)
     assert save.update.seconds == 1.5
     assert needs_own_fsync(save, seconds) is own
 
 
-def test_no_other_save_is_worth_a_flush_of_its_own():
+def test_no_other_save_is_worth_a_flush_of_its_own() -> None:
     assert not needs_own_fsync(SaveClosed(CHAIN.run), 0.0)

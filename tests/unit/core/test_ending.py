@@ -5,6 +5,7 @@ import pytest
 
 from p2pfl.core.effects import Exit
 from p2pfl.core.ending import Ending
+from p2pfl.core.ledger import Ledger
 from p2pfl.core.running import Running
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import RecordBlobs, Status
@@ -18,7 +19,7 @@ def ended(ctx: Context, **said: object) -> Status:
     return status(run=book.run, round=book.round, ended=True, holds=True, **said)
 
 
-def finished(ctx: Context):
+def finished(ctx: Context) -> Ledger:
     chain = chain_of(*NAMES[:3], rounds=1)
     chain.commit(kind="evaluate", then="end")
     return ledger(ctx, chain)

@@ -1,11 +1,13 @@
 """How updates come to be counted, as the whole aggregator gathers them."""
 
+from __future__ import annotations
+
 import pytest
 
 from p2pfl import events
 from p2pfl.core.aggregator import Candidacy
 from p2pfl.core.collection import PULL_TRIES, Stage
-from p2pfl.core.effects import Aggregate, Fetch, Send
+from p2pfl.core.effects import Aggregate, AnyEffect, Fetch, Send
 from p2pfl.messages import Accept, Ack, Collect, Evaluation
 from p2pfl.spec import with_options
 from tests.support.aggregator import Bench
@@ -14,14 +16,14 @@ from tests.support.records import CARD, NAMES, SPEC, evaluation, node, update
 
 
 @pytest.fixture
-def stage():
+def stage() -> Bench:
     return Bench()
 
 
 # --- collecting --------------------------------------------------------------------------------------------------
 
 
-def test_an_update_counts_once_it_is_pulled_and_checked(stage):
+def test_an_update_counts_once_it_is_pulled_and_checked(stage: Bench) -> None:
     stage.elect()
     pull = stage.submit("ben")
     assert [fetch.sources[0] for fetch in of_kind(pull, Fetch)] == [node("ben")]
@@ -32,13 +34,13 @@ def test_an_update_counts_once_it_is_pulled_and_checked(stage):
     assert told(done, events.UpdateCounted) == [events.UpdateCounted(1, "ben", 100)]
 
 
-def test_an_update_that_is_durable_because_a_vote_wanted_its_bytes_counts_too(stage):
+def test_an_update_that_is_durable_because_a_vote_wanted_its_bytes_counts_too(stage: Bench) -> None:
     stage.elect()
     stage.submit("ben")
     assert told(stage.pulled(update("ben", 1).digest, durable=True), events.UpdateCounted)
 
 
-def test_an_update_announced_twice_is_counted_once_and_noted_again(stage):
+def test_an_update_announced_twice_is_counted_once_and_noted_again(stage: Bench) -> None:
     stage.elect()
     stage.count("ben")
     again = stage.submit("ben")
@@ -47,25 +49,25 @@ def test_an_update_announced_twice_is_counted_once_and_noted_again(stage):
     assert len(stage.it.collection.at(Stage.COUNTED)) == 1
 
 
-def test_bytes_that_nobody_waits_for_count_for_nobody(stage):
+def test_bytes_that_nobody_waits_for_count_for_nobody(stage: Bench) -> None:
     stage.elect()
     stage.count("ben")
     assert stage.pulled(update("ben", 1).digest) == []
     assert stage.pulled(update("cleo", 1).digest) == []
 
 
-def test_an_update_of_another_parent_is_not_taken(stage):
+def test_an_update_of_another_parent_is_not_taken(stage: Bench) -> None:
     stage.elect()
     assert stage.submit("ben", previous=model("another parent")) == []
     assert stage.it.collection.contributions == {}
 
 
-def test_an_update_of_no_member_is_not_taken(stage):
+def test_an_update_of_no_member_is_not_taken(stage: Bench) -> None:
     stage.elect()
     assert stage.submit("eve") == []
 
 
-def test_absurd_samples_are_refused_and_the_node_is_named(stage):
+def test_absurd_samples_are_refused_and_the_node_is_named(stage: Bench) -> None:
     stage.elect()
     effects = stage.submit("ben", samples=CARD.examples + 1)
     (refused,) = told(effects, events.UpdateRefused)
@@ -74,7 +76,7 @@ def test_absurd_samples_are_refused_and_the_node_is_named(stage):
     assert [acked.refused for acked in sent(effects, Ack)] == [refused.reason]
 
 
-def test_a_refusal_is_told_to_people_once_however_often_the_update_is_announced(stage):
+def test_a_refusal_is_told_to_people_once_however_often_the_update_is_announced(stage: Bench) -> None:
     stage.elect()
     stage.submit("ben", samples=CARD.examples + 1)
     effects = stage.submit("ben", samples=CARD.examples + 1)
@@ -82,7 +84,7 @@ def test_a_refusal_is_told_to_people_once_however_often_the_update_is_announced(
     assert len(sent(effects, Ack)) == 1
 
 
-def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage):
+def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage: Bench) -> None:
     stage.elect()
     stage.submit("ben")
     stage.it.blob_failed(update("ben", 1).digest, "tensor weight holds a NaN", invalid=True)
@@ -90,14 +92,14 @@ def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage):
     assert (refused.name, refused.reason) == ("ben", "tensor weight holds a NaN")
 
 
-def test_an_update_that_cannot_be_pulled_for_now_may_be_announced_again(stage):
+def test_an_update_that_cannot_be_pulled_for_now_may_be_announced_again(stage: Bench) -> None:
     stage.elect()
     stage.submit("ben")
     stage.it.blob_failed(update("ben", 1).digest, "the link ended", invalid=False)
     assert of_kind(stage.submit("ben"), Fetch)
 
 
-def test_an_evaluation_that_comes_after_the_update_is_kept(stage):
+def test_an_evaluation_that_comes_after_the_update_is_kept(stage: Bench) -> None:
     stage.elect()
     stage.count("ben")
     stage.submit("ben", evaluation=evaluation(8, 10, 2.0))
@@ -107,7 +109,7 @@ def test_an_evaluation_that_comes_after_the_update_is_kept(stage):
 # --- who is waited for -------------------------------------------------------------------------------------------
 
 
-def test_a_member_whose_link_ended_is_not_waited_for_beyond_suspicion(stage):
+def test_a_member_whose_link_ended_is_not_waited_for_beyond_suspicion(stage: Bench) -> None:
     stage.elect()
     stage.count("ada", "ben")
     unlink(stage.ctx, "cleo")
@@ -117,7 +119,9 @@ def test_a_member_whose_link_ended_is_not_waited_for_beyond_suspicion(stage):
     assert left.reason == "it was not reachable"
 
 
-def test_a_member_that_never_says_anything_on_its_link_is_not_waited_for_beyond_some_seconds(stage):
+def test_a_member_that_never_says_anything_on_its_link_is_not_waited_for_beyond_some_seconds(
+    stage: Bench,
+) -> None:
     stage.ctx.run = stage.chain.run
     stage.elect()
     stage.ctx.peers[node("ben")].hear(status(run=stage.chain.run), stage.ctx.now)
@@ -127,7 +131,7 @@ def test_a_member_that_never_says_anything_on_its_link_is_not_waited_for_beyond_
     assert of_kind(stage.advance(stage.ctx.settings.start_grace), Aggregate)
 
 
-def test_a_node_that_came_back_with_an_empty_disk_is_not_waited_for(stage):
+def test_a_node_that_came_back_with_an_empty_disk_is_not_waited_for(stage: Bench) -> None:
     stage.elect()
     stage.count("ada", "ben")
     unlink(stage.ctx, "cleo")
@@ -135,7 +139,7 @@ def test_a_node_that_came_back_with_an_empty_disk_is_not_waited_for(stage):
     assert of_kind(stage.advance(), Aggregate)
 
 
-def test_a_slow_member_that_works_is_waited_for_until_its_own_deadline(stage):
+def test_a_slow_member_that_works_is_waited_for_until_its_own_deadline(stage: Bench) -> None:
     stage.elect()
     stage.count("ada", "ben")
     slow = status(run=stage.chain.run, phase="training", predicted=30.0)
@@ -145,7 +149,7 @@ def test_a_slow_member_that_works_is_waited_for_until_its_own_deadline(stage):
     assert of_kind(stage.advance(16.1), Aggregate)  # 1.5 times 30 s, and one resend
 
 
-def test_a_member_outside_the_sample_is_asked_when_a_sampled_one_is_gone():
+def test_a_member_outside_the_sample_is_asked_when_a_sampled_one_is_gone() -> None:
     spec = with_options(SPEC, sample=1, min_updates=3)
     stage = Bench(chain_of(*NAMES[:3], spec=spec))
     stage.elect()
@@ -163,7 +167,7 @@ def test_a_member_outside_the_sample_is_asked_when_a_sampled_one_is_gone():
 # --- what cannot be pulled ---------------------------------------------------------------------------------------
 
 
-def fail_pull(stage, name, times=1):
+def fail_pull(stage: Bench, name: str, times: int = 1) -> list[AnyEffect]:
     """Let *name* announce its update, and the pull fail, so often; return the effects."""
     effects = []
     for _ in range(times):
@@ -173,7 +177,9 @@ def fail_pull(stage, name, times=1):
     return effects
 
 
-def test_an_update_that_cannot_be_pulled_is_tried_a_few_times_and_left_out_with_the_reason(stage):
+def test_an_update_that_cannot_be_pulled_is_tried_a_few_times_and_left_out_with_the_reason(
+    stage: Bench,
+) -> None:
     stage.elect()
     assert sent(fail_pull(stage, "cleo", PULL_TRIES - 1), Ack) == []
     (acked,) = sent(fail_pull(stage, "cleo"), Ack)
@@ -181,13 +187,13 @@ def test_an_update_that_cannot_be_pulled_is_tried_a_few_times_and_left_out_with_
     assert stage.it.collection.contributions[node("cleo")].stage is Stage.REFUSED
 
 
-def test_who_could_not_be_pulled_from_before_is_tried_once(stage):
+def test_who_could_not_be_pulled_from_before_is_tried_once(stage: Bench) -> None:
     stage.ctx.peers[node("cleo")].undeliverable = "nobody answers"
     stage.elect()
     assert sent(fail_pull(stage, "cleo"), Ack)
 
 
-def test_a_pull_that_fails_with_the_link_is_no_try(stage):
+def test_a_pull_that_fails_with_the_link_is_no_try(stage: Bench) -> None:
     stage.elect()
     stage.submit("cleo")
     unlink(stage.ctx, "cleo")
@@ -195,7 +201,9 @@ def test_a_pull_that_fails_with_the_link_is_no_try(stage):
     assert stage.it.collection.failed_pulls == {}
 
 
-def test_an_update_on_its_way_is_past_no_deadline_unless_its_member_could_not_be_pulled_from_before(stage):
+def test_an_update_on_its_way_is_past_no_deadline_unless_its_member_could_not_be_pulled_from_before(
+    stage: Bench,
+) -> None:
     stage.elect()
     stage.count("ada", "ben")
     stage.submit("cleo")
@@ -212,7 +220,7 @@ def test_an_update_on_its_way_is_past_no_deadline_unless_its_member_could_not_be
     ]
 
 
-def test_an_evaluation_of_other_metrics_is_left_out_and_its_update_counts(stage):
+def test_an_evaluation_of_other_metrics_is_left_out_and_its_update_counts(stage: Bench) -> None:
     stage.elect()
     effects = stage.submit("ben", evaluation=Evaluation(10, {"dice": 8.0}))
     assert "what ben evaluated is left out" in told(effects, events.Notice)[0].text
@@ -220,7 +228,7 @@ def test_an_evaluation_of_other_metrics_is_left_out_and_its_update_counts(stage)
     assert (contribution.stage, contribution.evaluation) == (Stage.ANNOUNCED, None)
 
 
-def test_an_update_waits_until_the_worker_knows_how_long_it_must_be(stage):
+def test_an_update_waits_until_the_worker_knows_how_long_it_must_be(stage: Bench) -> None:
     stage.elect()
     schema, stage.ledger.schema = stage.ledger.schema, None
     assert of_kind(stage.submit("ben"), Fetch) == []

@@ -1,7 +1,12 @@
+from __future__ import annotations
+
+from typing import Any
+
 import msgspec
 import pytest
 
 from p2pfl import events
+from p2pfl.core.context import Context
 from p2pfl.core.effects import (
     DeleteUnneededBlobs,
     Exit,
@@ -15,7 +20,7 @@ from p2pfl.core.effects import (
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.saved import SavedRun
 from p2pfl.exit_codes import ExitCode
-from p2pfl.messages import Evaluation, Origin, RecordBlobs, Report
+from p2pfl.messages import Commit, Evaluation, Origin, RecordBlobs, Report
 from p2pfl.schema import layout_of
 from p2pfl.spec import with_options
 from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, taken, told
@@ -23,6 +28,7 @@ from tests.support.records import (
     NAMES,
     SCHEMA,
     SPEC,
+    Chain,
     acceptances,
     evaluation,
     evaluations,
@@ -35,22 +41,22 @@ from tests.support.records import (
 
 
 @pytest.fixture
-def ctx():
+def ctx() -> Any:
     return context("ada")
 
 
 @pytest.fixture
-def chain():
+def chain() -> Any:
     return chain_of(*NAMES[:3], rounds=1)
 
 
 @pytest.fixture
-def book(ctx, chain):
+def book(ctx: Context, chain: Chain) -> Any:
     """The ledger after round 1; the chain can grow on."""
     return ledger(ctx, chain)
 
 
-def altered(commit, **changes):
+def altered(commit: Commit, **changes: int | RecordBlobs | str) -> Commit:
     """The commit with another record, accepted by the same members."""
     record = msgspec.structs.replace(commit.record, **changes)
     return resigned(msgspec.structs.replace(commit, record=record))
@@ -59,25 +65,25 @@ def altered(commit, **changes):
 # --- what is believed (rule 5) ----------------------------------------------------------------------------------
 
 
-def test_the_successor_accepted_by_a_quorum_is_believed(book, chain):
+def test_the_successor_accepted_by_a_quorum_is_believed(book: Ledger, chain: Chain) -> None:
     assert book.believe(chain.commit()) is None
 
 
-def test_a_commit_of_another_run_is_not_believed(book, chain):
+def test_a_commit_of_another_run_is_not_believed(book: Ledger, chain: Chain) -> None:
     assert book.believe(altered(chain.commit(), run=model("run"))) == "it belongs to another run"
 
 
-def test_a_commit_out_of_order_is_not_believed(book, chain):
+def test_a_commit_out_of_order_is_not_believed(book: Ledger, chain: Chain) -> None:
     chain.commit()
     assert book.believe(chain.commit()) == "it is record 3, not 2"
 
 
-def test_a_commit_of_another_parent_is_not_believed(book, chain):
+def test_a_commit_of_another_parent_is_not_believed(book: Ledger, chain: Chain) -> None:
     flaw = book.believe(altered(chain.commit(), previous=model("another record")))
     assert flaw == "it follows another record than the one committed here"
 
 
-def test_a_commit_without_a_quorum_of_my_roster_is_not_believed(book, chain):
+def test_a_commit_without_a_quorum_of_my_roster_is_not_believed(book: Ledger, chain: Chain) -> None:
     commit = chain.commit()
     few = "1 members of the roster signed that they accepted it, 2 are needed"
     assert book.believe(resigned(commit, "ben")) == few
@@ -88,7 +94,9 @@ def test_a_commit_without_a_quorum_of_my_roster_is_not_believed(book, chain):
     assert book.believe(msgspec.structs.replace(commit, acceptors=another)) == few
 
 
-def test_copied_acceptances_do_not_prove_another_record_nor_another_ballot(book, chain):
+def test_copied_acceptances_do_not_prove_another_record_nor_another_ballot(
+    book: Ledger, chain: Chain
+) -> None:
     commit = chain.commit()
     none = "0 members of the roster signed that they accepted it, 2 are needed"
     other = msgspec.structs.replace(commit.record, blobs=RecordBlobs(model("another")))
@@ -98,7 +106,7 @@ def test_copied_acceptances_do_not_prove_another_record_nor_another_ballot(book,
     assert book.believe(msgspec.structs.replace(commit, acceptors=promises)) == none
 
 
-def test_the_quorum_is_that_of_the_committed_roster_and_not_of_the_one_it_decides(ctx):
+def test_the_quorum_is_that_of_the_committed_roster_and_not_of_the_one_it_decides(ctx: Context) -> None:
     chain = chain_of(*NAMES)
     commit = chain.commit(next_roster=roster("ada"))
     book = ledger(ctx, chain_of(*NAMES))
@@ -115,7 +123,9 @@ def test_the_quorum_is_that_of_the_committed_roster_and_not_of_the_one_it_decide
         {"rounds": SPEC.rounds - 1},
     ],
 )
-def test_a_record_that_does_not_follow_is_not_accepted_either(book, chain, changes):
+def test_a_record_that_does_not_follow_is_not_accepted_either(
+    book: Ledger, chain: Chain, changes: dict[str, int] | dict[str, str]
+) -> None:
     commit = chain.commit()
     assert book.succeeds(commit.record)
     assert not book.succeeds(altered(commit, **changes).record)
@@ -124,7 +134,7 @@ def test_a_record_that_does_not_follow_is_not_accepted_either(book, chain, chang
 # --- two decisions of one round (rule 15) -----------------------------------------------------------------------
 
 
-def test_a_second_commit_of_the_last_round_halts_with_its_own_exit_code(ctx, chain):
+def test_a_second_commit_of_the_last_round_halts_with_its_own_exit_code(ctx: Context, chain: Chain) -> None:
     book = ledger(ctx, chain)
     commit = chain.commit()
     book.commit(commit)
@@ -139,17 +149,17 @@ def test_a_second_commit_of_the_last_round_halts_with_its_own_exit_code(ctx, cha
     assert not book.is_open
 
 
-def test_a_successor_of_another_last_record_halts_too(book, chain):
+def test_a_successor_of_another_last_record_halts_too(book: Ledger, chain: Chain) -> None:
     assert book.conflict(altered(chain.commit(), previous=model("the other branch")), node("ben"))
 
 
-def test_the_same_commit_again_is_no_conflict(ctx, chain, book):
+def test_the_same_commit_again_is_no_conflict(ctx: Context, chain: Chain, book: Ledger) -> None:
     commit = chain.commit()
     book.commit(commit)
     assert not book.conflict(commit, node("ben"))
 
 
-def test_a_record_nobody_proved_is_no_conflict(ctx, chain, book):
+def test_a_record_nobody_proved_is_no_conflict(ctx: Context, chain: Chain, book: Ledger) -> None:
     commit = chain.commit()
     book.commit(commit)
     unproved = resigned(altered(commit, blobs=RecordBlobs(model("another"))), "ben")
@@ -157,7 +167,7 @@ def test_a_record_nobody_proved_is_no_conflict(ctx, chain, book):
     assert not book.halted
 
 
-def test_after_a_restart_a_second_commit_of_the_last_round_is_noticed_too(ctx, chain):
+def test_after_a_restart_a_second_commit_of_the_last_round_is_noticed_too(ctx: Context, chain: Chain) -> None:
     commit = chain.commit()
     saved = SavedRun(
         chain.run,
@@ -175,7 +185,9 @@ def test_after_a_restart_a_second_commit_of_the_last_round_is_noticed_too(ctx, c
 # --- a journal that has forgotten votes -------------------------------------------------------------------------
 
 
-def test_a_commit_with_a_vote_this_journal_does_not_know_of_shows_that_it_is_a_copy(ctx, chain, book):
+def test_a_commit_with_a_vote_this_journal_does_not_know_of_shows_that_it_is_a_copy(
+    ctx: Context, chain: Chain, book: Ledger
+) -> None:
     ctx.votes = 4
     assert not book.is_ahead_of_me(resigned(chain.commit(), votes=4))
     commit = resigned(chain.commits[-1], votes=5)
@@ -188,7 +200,9 @@ def test_a_commit_with_a_vote_this_journal_does_not_know_of_shows_that_it_is_a_c
     assert not book.is_ahead_of_me(msgspec.structs.replace(commit, acceptors=before))
 
 
-def test_such_a_node_is_marked_before_it_ends_and_never_votes_again(ctx, chain, book):
+def test_such_a_node_is_marked_before_it_ends_and_never_votes_again(
+    ctx: Context, chain: Chain, book: Any
+) -> None:
     book.detect_forgotten_vote(chain.commit())
     effects = [effect for effect in taken(ctx) if isinstance(effect, SaveRefused | Exit)]
     assert [type(effect) for effect in effects] == [SaveRefused, Exit]
@@ -198,7 +212,7 @@ def test_such_a_node_is_marked_before_it_ends_and_never_votes_again(ctx, chain, 
     assert book.halted
 
 
-def test_of_a_commit_only_what_is_proven_is_remembered(ctx, chain, book):
+def test_of_a_commit_only_what_is_proven_is_remembered(ctx: Context, chain: Chain, book: Ledger) -> None:
     commit = resigned(chain.commit(), votes=3)
     ada, ben = commit.acceptors
     junk = msgspec.structs.replace(signed("cleo", chain.run, 2, commit.ballot, "", votes=2**53))
@@ -212,7 +226,7 @@ def test_of_a_commit_only_what_is_proven_is_remembered(ctx, chain, book):
 # --- moving on --------------------------------------------------------------------------------------------------
 
 
-def test_a_commit_is_saved_first_and_then_told(ctx, chain, book):
+def test_a_commit_is_saved_first_and_then_told(ctx: Context, chain: Chain, book: Ledger) -> None:
     commit = chain.commit(next_roster=roster("ada", "ben"))
     ctx.now += 7.5
     book.commit(commit)
@@ -225,19 +239,21 @@ def test_a_commit_is_saved_first_and_then_told(ctx, chain, book):
     assert (book.round, book.model, len(book.roster)) == (2, commit.record.model, 2)
 
 
-def test_a_new_model_is_not_held_before_it_is_pulled_and_an_old_one_stays_held(ctx, chain, book):
+def test_a_new_model_is_not_held_before_it_is_pulled_and_an_old_one_stays_held(
+    ctx: Context, chain: Chain, book: Ledger
+) -> None:
     book.commit(chain.commit(model=book.model))
     assert book.holds
     book.commit(chain.commit())
     assert not book.holds
 
 
-def test_who_is_no_longer_in_the_roster_is_no_member(ctx, chain, book):
+def test_who_is_no_longer_in_the_roster_is_no_member(ctx: Context, chain: Chain, book: Ledger) -> None:
     book.commit(chain.commit(next_roster=roster("ben", "cleo")))
     assert not book.is_member
 
 
-def test_the_model_is_asked_of_those_who_accepted_it_first(ctx, chain, book):
+def test_the_model_is_asked_of_those_who_accepted_it_first(ctx: Context, chain: Chain, book: Ledger) -> None:
     book.commit(chain.commit())
     taken(ctx)
     book.fetch_model()
@@ -245,7 +261,7 @@ def test_the_model_is_asked_of_those_who_accepted_it_first(ctx, chain, book):
     assert (fetch.digest, fetch.sources) == (book.model, (node("ben"), node("cleo")))
 
 
-def test_the_last_two_models_and_what_is_pinned_are_kept(ctx, chain, book):
+def test_the_last_two_models_and_what_is_pinned_are_kept(ctx: Context, chain: Chain, book: Ledger) -> None:
     before = book.model
     book.commit(chain.commit())
     taken(ctx)
@@ -255,7 +271,7 @@ def test_the_last_two_models_and_what_is_pinned_are_kept(ctx, chain, book):
     ]
 
 
-def test_after_a_restart_the_last_two_models_are_kept_as_before(ctx, chain):
+def test_after_a_restart_the_last_two_models_are_kept_as_before(ctx: Context, chain: Chain) -> None:
     commit = chain.commit()
     saved = SavedRun(
         chain.run,
@@ -272,7 +288,7 @@ def test_after_a_restart_the_last_two_models_are_kept_as_before(ctx, chain):
     ]
 
 
-def test_a_pause_holds_the_next_round_until_it_is_lifted(ctx, chain, book):
+def test_a_pause_holds_the_next_round_until_it_is_lifted(ctx: Any, chain: Any, book: Any) -> None:
     book.commit(chain.commit(then="pause"))
     assert not book.is_open
     assert not book.resume(1)
@@ -282,7 +298,7 @@ def test_a_pause_holds_the_next_round_until_it_is_lifted(ctx, chain, book):
     assert not book.resume(2)
 
 
-def test_after_the_last_training_round_comes_the_evaluation_and_after_that_the_end(ctx):
+def test_after_the_last_training_round_comes_the_evaluation_and_after_that_the_end(ctx: Context) -> None:
     chain = chain_of(*NAMES[:3], rounds=1, spec=with_options(SPEC, rounds=1))
     book = ledger(ctx, chain)
     assert (book.next_kind, book.is_over) == ("evaluate", False)
@@ -290,7 +306,7 @@ def test_after_the_last_training_round_comes_the_evaluation_and_after_that_the_e
     assert book.is_over
 
 
-def test_more_rounds_reopen_a_finished_run(ctx):
+def test_more_rounds_reopen_a_finished_run(ctx: Context) -> None:
     chain = chain_of(*NAMES[:3], rounds=1, spec=with_options(SPEC, rounds=1))
     book = ledger(ctx, chain)
     book.commit(chain.commit(kind="evaluate", then="end"))
@@ -298,7 +314,7 @@ def test_more_rounds_reopen_a_finished_run(ctx):
     assert (book.is_over, book.is_open, book.next_kind) == (False, True, "train")
 
 
-def test_an_extension_is_wanted_until_a_record_has_it(ctx, chain, book):
+def test_an_extension_is_wanted_until_a_record_has_it(ctx: Context, chain: Chain, book: Ledger) -> None:
     book.wanted_rounds = 30
     book.commit(chain.commit())
     assert (book.rounds, book.wanted_rounds) == (30, 30)
@@ -313,7 +329,7 @@ def test_an_extension_is_wanted_until_a_record_has_it(ctx, chain, book):
 # --- evaluations ------------------------------------------------------------------------------------------------
 
 
-def test_reports_add_up_over_the_members(ctx, chain, book):
+def test_reports_add_up_over_the_members(ctx: Context, chain: Chain, book: Ledger) -> None:
     book.report(node("ben"), Report(chain.run, 1, evaluation(8, 10, 5.0)))
     book.report(node("cleo"), Report(chain.run, 1, evaluation(9, 10, 1.0)))
     effects = taken(ctx)
@@ -322,7 +338,9 @@ def test_reports_add_up_over_the_members(ctx, chain, book):
     assert [save.node for save in of_kind(effects, SaveReport)] == [node("ben"), node("cleo")]
 
 
-def test_reports_of_other_rounds_strangers_and_repetitions_are_ignored(ctx, chain, book):
+def test_reports_of_other_rounds_strangers_and_repetitions_are_ignored(
+    ctx: Context, chain: Chain, book: Ledger
+) -> None:
     report = Report(chain.run, 1, evaluation(8, 10, 5.0))
     book.report(node("ben"), report)
     taken(ctx)
@@ -333,7 +351,9 @@ def test_reports_of_other_rounds_strangers_and_repetitions_are_ignored(ctx, chai
     assert taken(ctx) == []
 
 
-def test_committed_evaluations_are_told_where_reports_had_said_something_else(ctx, chain, book):
+def test_committed_evaluations_are_told_where_reports_had_said_something_else(
+    ctx: Context, chain: Chain, book: Ledger
+) -> None:
     book.report(node("ada"), Report(chain.run, 1, evaluation(1, 10, 5.0)))
     taken(ctx)
     book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10))))
@@ -341,7 +361,9 @@ def test_committed_evaluations_are_told_where_reports_had_said_something_else(ct
     assert (event.round, event.accuracy, event.reports) == (1, 0.9, 2)
 
 
-def test_an_accuracy_that_not_all_reported_is_told_again_when_it_is_committed(ctx, chain, book):
+def test_an_accuracy_that_not_all_reported_is_told_again_when_it_is_committed(
+    ctx: Context, chain: Chain, book: Ledger
+) -> None:
     for entry in evaluations((8, 10), (10, 10)):
         book.report(entry.node, Report(chain.run, 1, entry.evaluation))
     (_, both) = told(taken(ctx), events.EvaluationFinished)
@@ -351,7 +373,9 @@ def test_an_accuracy_that_not_all_reported_is_told_again_when_it_is_committed(ct
     assert (event.accuracy, event.reports, event.members, event.committed) == (0.9, 2, 3, True)
 
 
-def test_an_accuracy_all_reported_is_not_told_again_when_it_is_committed(ctx, chain, book):
+def test_an_accuracy_all_reported_is_not_told_again_when_it_is_committed(
+    ctx: Context, chain: Chain, book: Ledger
+) -> None:
     three = evaluations((8, 10), (10, 10), (9, 10))
     for entry in three:
         book.report(entry.node, Report(chain.run, 1, entry.evaluation))
@@ -361,7 +385,9 @@ def test_an_accuracy_all_reported_is_not_told_again_when_it_is_committed(ctx, ch
     assert (event.committed, event.is_news, event.reported) == (True, False, None)
 
 
-def test_another_accuracy_than_all_reported_is_told_with_the_one_reported(ctx, chain, book):
+def test_another_accuracy_than_all_reported_is_told_with_the_one_reported(
+    ctx: Context, chain: Chain, book: Ledger
+) -> None:
     three = evaluations((8, 10), (10, 10), (9, 10))
     for entry in three:
         book.report(entry.node, Report(chain.run, 1, entry.evaluation))
@@ -372,7 +398,7 @@ def test_another_accuracy_than_all_reported_is_told_with_the_one_reported(ctx, c
     assert (event.committed, event.is_news, event.reported) == (True, True, 0.9)
 
 
-def test_a_round_that_was_missed_has_no_time_and_is_no_news(ctx, chain, book):
+def test_a_round_that_was_missed_has_no_time_and_is_no_news(ctx: Context, chain: Chain, book: Ledger) -> None:
     ctx.now += 50.0
     book.commit(chain.commit(evaluated=evaluations((8, 10), (10, 10), (9, 10))), is_late=True)
     effects = taken(ctx)
@@ -389,21 +415,25 @@ def test_a_round_that_was_missed_has_no_time_and_is_no_news(ctx, chain, book):
     assert second.seconds == 5.0
 
 
-def test_a_run_that_continues_another_counts_its_rounds_on(ctx):
+def test_a_run_that_continues_another_counts_its_rounds_on(ctx: Context) -> None:
     origin = Origin(model("run"), 8, model("record"), 7)
     begun = msgspec.structs.replace(chain_of(*NAMES[:3]).genesis, continues=(origin,))
     book = Ledger(ctx, model("new run"), begun)
     assert (book.trained, book.rounds, book.next_kind) == (7, 10, "train")
 
 
-def test_the_end_tells_the_accuracy_that_is_committed_of_the_last_model(ctx, chain, book):
+def test_the_end_tells_the_accuracy_that_is_committed_of_the_last_model(
+    ctx: Context, chain: Chain, book: Ledger
+) -> None:
     book.commit(chain.commit(kind="evaluate", evaluated=evaluations((8, 10), (9, 10)), then="end"))
     book.tell_end()
     (ended,) = told(taken(ctx), events.RunEnded)
     assert (ended.accuracy, ended.rounds, ended.planned, ended.is_trained) == (0.85, 1, 10, True)
 
 
-def test_an_end_without_a_closing_evaluation_tells_no_accuracy_of_an_earlier_model(ctx, chain, book):
+def test_an_end_without_a_closing_evaluation_tells_no_accuracy_of_an_earlier_model(
+    ctx: Context, chain: Chain, book: Ledger
+) -> None:
     book.report(node("ben"), Report(chain.run, 1, evaluation(8, 10, 5.0)))
     book.commit(chain.commit(evaluated=evaluations((8, 10), (9, 10)), then="end"))
     book.tell_end()
@@ -411,21 +441,23 @@ def test_an_end_without_a_closing_evaluation_tells_no_accuracy_of_an_earlier_mod
     assert (ended.accuracy, ended.metrics, ended.rounds, ended.planned) == (None, {}, 2, 10)
 
 
-def test_a_run_whose_model_is_still_the_initial_one_has_trained_nothing(ctx, chain):
+def test_a_run_whose_model_is_still_the_initial_one_has_trained_nothing(ctx: Context, chain: Chain) -> None:
     book = Ledger(ctx, chain.run, chain.genesis)
     assert not book.is_trained
     origin = Origin(model("run"), 8, model("record"), 7)
     assert Ledger(ctx, model("x"), msgspec.structs.replace(chain.genesis, continues=(origin,))).is_trained
 
 
-def test_a_report_of_other_metrics_is_ignored_and_its_sender_named(ctx, chain, book):
+def test_a_report_of_other_metrics_is_ignored_and_its_sender_named(
+    ctx: Context, chain: Chain, book: Ledger
+) -> None:
     book.report(node("ben"), Report(chain.run, 1, Evaluation(10, {"dice": 8.0})))
     effects = taken(ctx)
     assert book.reports == {}
     assert "a report of ben is ignored" in told(effects, events.Notice)[0].text
 
 
-def test_the_layout_of_an_update_follows_from_the_schema_the_worker_describes(book):
+def test_the_layout_of_an_update_follows_from_the_schema_the_worker_describes(book: Ledger) -> None:
     assert book.layout("model") == book.genesis.layout
     assert book.layout("update") == layout_of(SCHEMA)
     book.schema = None

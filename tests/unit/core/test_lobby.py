@@ -1,8 +1,13 @@
+from __future__ import annotations
+
+from typing import Any
+
 import msgspec
 import pytest
 
 from p2pfl import events
 from p2pfl.core.abandoned_runs import MODEL_TRIES
+from p2pfl.core.context import Context
 from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
 from p2pfl.core.inputs import Created, Described, SchemaRead
 from p2pfl.core.lobby import (
@@ -15,9 +20,9 @@ from p2pfl.core.lobby import (
     prefers,
 )
 from p2pfl.exit_codes import ExitCode
-from p2pfl.messages import Decline, Provenance, RecordBlobs, RecordsRequest, record_digest
+from p2pfl.messages import Decline, Genesis, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical
-from p2pfl.spec import DataCard, with_options
+from p2pfl.spec import DataCard, RunSpec, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, digest, genesis, node
 
@@ -35,55 +40,55 @@ BASE = FoundingSituation(
 )
 
 
-def decide(**changes):
+def decide(**changes: Any) -> Any:
     return decide_founding(msgspec.structs.replace(BASE, **changes))
 
 
 # --- who founds, and when ---------------------------------------------------------------------------------------
 
 
-def test_the_lowest_id_founds_when_everybody_is_here_and_the_set_is_steady():
+def test_the_lowest_id_founds_when_everybody_is_here_and_the_set_is_steady() -> None:
     assert decide() == (True, "this node has the lowest id", None)
 
 
-def test_others_wait_for_the_lowest_id():
+def test_others_wait_for_the_lowest_id() -> None:
     assert decide(me="b") == (False, "the node with the lowest id founds the run", None)
 
 
-def test_who_does_not_reach_enough_nodes_itself_does_not_found():
+def test_who_does_not_reach_enough_nodes_itself_does_not_found() -> None:
     assert decide(me="b", cut_off=frozenset("a")) == (True, "this node has the lowest id", None)
     assert not decide(me="c", cut_off=frozenset("a"))[0]
     assert decide(me="b", cut_off=frozenset("abc"))[0], "this node reaches them: it has counted"
 
 
-def test_the_set_must_be_steady():
+def test_the_set_must_be_steady() -> None:
     assert decide(now=99.0) == (False, "everybody is here, the run starts in a moment", 100.0)
 
 
-def test_the_largest_number_wanted_counts():
+def test_the_largest_number_wanted_counts() -> None:
     assert decide(needed=5) == (False, "3 of 5 nodes are here", None)
 
 
-def test_somebody_who_waits_holds_the_start_and_is_named():
+def test_somebody_who_waits_holds_the_start_and_is_named() -> None:
     assert decide(holder="ben") == (False, "held by ben (--wait)", None)
 
 
-def test_nothing_is_founded_beside_a_run_that_is_not_followed():
+def test_nothing_is_founded_beside_a_run_that_is_not_followed() -> None:
     verdict, reason, _ = decide(elsewhere=("dan",))
     assert not verdict
     assert reason == "dan still in another run: start it with --new-run as well"
 
 
-def test_a_run_that_this_node_cannot_take_part_in_is_said_to_be_what_is_waited_for():
+def test_a_run_that_this_node_cannot_take_part_in_is_said_to_be_what_is_waited_for() -> None:
     assert decide(elsewhere=("dan",), unfit="its model differs") == (False, "its model differs", None)
 
 
-def test_a_worker_that_is_loading_is_waited_for_but_not_for_ever():
+def test_a_worker_that_is_loading_is_waited_for_but_not_for_ever() -> None:
     assert decide(loading=1) == (False, "workers are loading", 118.0)
     assert decide(loading=1, now=118.0)[0]
 
 
-def test_too_few_that_are_ready_do_not_found_however_long_they_wait():
+def test_too_few_that_are_ready_do_not_found_however_long_they_wait() -> None:
     verdict, _, again = decide(here=frozenset("ab"), loading=1, now=999.0)
     assert (verdict, again) == (False, None)
 
@@ -92,7 +97,9 @@ def test_too_few_that_are_ready_do_not_found_however_long_they_wait():
     ("mine", "theirs", "their_round", "moves"),
     [("a", "b", 0, False), ("b", "a", 0, True), ("a", "b", 1, True), ("b", "a", 3, True)],
 )
-def test_of_two_runs_the_one_with_more_rounds_wins_and_then_the_smaller_id(mine, theirs, their_round, moves):
+def test_of_two_runs_the_one_with_more_rounds_wins_and_then_the_smaller_id(
+    mine: str, theirs: str, their_round: int, moves: bool
+) -> None:
     assert prefers(mine, theirs, their_round) == moves
 
 
@@ -100,29 +107,29 @@ def test_of_two_runs_the_one_with_more_rounds_wins_and_then_the_smaller_id(mine,
 
 
 @pytest.fixture
-def ctx():
+def ctx() -> Any:
     made = context("ada")
     for name in NAMES[1:3]:
         link(made, name, status())
     return made
 
 
-def described(ctx, schema=SCHEMA, spec=None):
+def described(ctx: Context, schema: tuple[TensorSpec, ...] = SCHEMA, spec: RunSpec | None = None) -> Any:
     return Described(spec or ctx.options.spec, schema, CARD)
 
 
-def ready_lobby(ctx):
+def ready_lobby(ctx: Context) -> Lobby:
     lobby = Lobby(ctx, steady_since=ctx.now)
     lobby.describe(described(ctx))
     return lobby
 
 
-def found(lobby):
+def found(lobby: Lobby) -> Genesis | None:
     peers = list(lobby.ctx.peers.values())
     return lobby.found(peers, [])
 
 
-def test_a_run_is_founded_with_one_part_of_the_data_for_each_member(ctx):
+def test_a_run_is_founded_with_one_part_of_the_data_for_each_member(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     assert found(lobby) is None
     ctx.now += ctx.settings.steady
@@ -135,7 +142,7 @@ def test_a_run_is_founded_with_one_part_of_the_data_for_each_member(ctx):
     assert (record_0.spec, record_0.model, record_0.nonce) == (create.spec, digest("initial"), "ab" * 16)
 
 
-def test_the_number_of_parts_can_be_asked_for(ctx):
+def test_the_number_of_parts_can_be_asked_for(ctx: Context) -> None:
     ctx.options = options(partitions=7)
     lobby = ready_lobby(ctx)
     found(lobby)
@@ -144,7 +151,7 @@ def test_the_number_of_parts_can_be_asked_for(ctx):
     assert of_kind(taken(ctx), Create)[0].spec.task.partitions == 7
 
 
-def test_the_initial_model_is_made_once(ctx):
+def test_the_initial_model_is_made_once(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     found(lobby)
     ctx.now += ctx.settings.steady
@@ -154,7 +161,7 @@ def test_the_initial_model_is_made_once(ctx):
 
 
 @pytest.mark.parametrize("links", [1, 2])
-def test_a_lower_id_founds_only_if_it_is_linked_with_as_many_as_are_needed(links):
+def test_a_lower_id_founds_only_if_it_is_linked_with_as_many_as_are_needed(links: int) -> None:
     lowest, *others = sorted(NAMES[:3], key=node)
     ctx = context(others[0], linked=[])
     link(ctx, lowest, status(links=links))
@@ -166,7 +173,7 @@ def test_a_lower_id_founds_only_if_it_is_linked_with_as_many_as_are_needed(links
     assert len(of_kind(taken(ctx), Create)) == (1 if links == 1 else 0)
 
 
-def test_a_newcomer_starts_the_steady_time_again(ctx):
+def test_a_newcomer_starts_the_steady_time_again(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     found(lobby)
     ctx.now += 1.5
@@ -177,7 +184,7 @@ def test_a_newcomer_starts_the_steady_time_again(ctx):
     assert of_kind(taken(ctx), Create) == []
 
 
-def test_what_is_waited_for_is_told_when_it_changes(ctx):
+def test_what_is_waited_for_is_told_when_it_changes(ctx: Context) -> None:
     ctx.options = options(min_nodes=4)
     lobby = ready_lobby(ctx)
     found(lobby)
@@ -185,7 +192,7 @@ def test_what_is_waited_for_is_told_when_it_changes(ctx):
     assert [event.reason for event in told(taken(ctx), events.Waiting)] == ["3 of 4 nodes are here"]
 
 
-def test_an_operator_holds_the_start_until_it_says_go(ctx):
+def test_an_operator_holds_the_start_until_it_says_go(ctx: Context) -> None:
     ctx.options = options(wait=True)
     lobby = ready_lobby(ctx)
     ctx.now += 60.0
@@ -200,7 +207,7 @@ def test_an_operator_holds_the_start_until_it_says_go(ctx):
 # --- taking a run -----------------------------------------------------------------------------------------------
 
 
-def test_a_member_takes_record_0_once_the_schema_matches_and_the_model_is_here(ctx):
+def test_a_member_takes_record_0_once_the_schema_matches_and_the_model_is_here(ctx: Context) -> None:
     lobby, record_0 = ready_lobby(ctx), genesis()
     lobby.offer(node("ben"), record_0, ())
     assert of_kind(taken(ctx), Describe) == [Describe(record_0.spec)]
@@ -210,7 +217,7 @@ def test_a_member_takes_record_0_once_the_schema_matches_and_the_model_is_here(c
     assert lobby.blob_ready(record_0.model).run == record_digest(record_0)
 
 
-def test_a_late_joiner_takes_the_run_without_its_first_model(ctx):
+def test_a_late_joiner_takes_the_run_without_its_first_model(ctx: Any) -> None:
     lobby, record_0 = ready_lobby(ctx), genesis(names=("ben", "cleo"))
     lobby.offer(node("ben"), record_0, ())
     taken(ctx)
@@ -218,7 +225,7 @@ def test_a_late_joiner_takes_the_run_without_its_first_model(ctx):
     assert taken(ctx) == []
 
 
-def test_a_member_that_comes_late_takes_the_commits_without_the_first_model(ctx):
+def test_a_member_that_comes_late_takes_the_commits_without_the_first_model(ctx: Context) -> None:
     chain = chain_of(*NAMES[:3], rounds=2)
     lobby = ready_lobby(ctx)
     lobby.offer(node("ben"), chain.genesis, tuple(chain.commits))
@@ -226,7 +233,7 @@ def test_a_member_that_comes_late_takes_the_commits_without_the_first_model(ctx)
     assert offered.commits == tuple(chain.commits)
 
 
-def test_another_schema_is_declined_naming_the_first_tensor_that_differs(ctx):
+def test_another_schema_is_declined_naming_the_first_tensor_that_differs(ctx: Context) -> None:
     lobby, record_0 = ready_lobby(ctx), genesis()
     lobby.offer(node("ben"), record_0, ())
     taken(ctx)
@@ -245,7 +252,7 @@ def test_another_schema_is_declined_naming_the_first_tensor_that_differs(ctx):
     assert "of ben: its model differs" in notice.text
 
 
-def decline(lobby, source="ben", **changes):
+def decline(lobby: Lobby, source: str = "ben", **changes: str) -> Genesis:
     """Let the lobby be offered a run that its worker knows another model for."""
     record_0 = genesis(**changes)
     lobby.offer(node(source), record_0, ())
@@ -253,7 +260,7 @@ def decline(lobby, source="ben", **changes):
     return record_0
 
 
-def test_a_run_that_cannot_be_described_is_declined_and_the_node_stays(ctx):
+def test_a_run_that_cannot_be_described_is_declined_and_the_node_stays(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     record_0 = decline(lobby)
     effects = taken(ctx)
@@ -262,7 +269,7 @@ def test_a_run_that_cannot_be_described_is_declined_and_the_node_stays(ctx):
     assert lobby.offered is None
 
 
-def test_a_declined_run_is_looked_at_again_after_a_rest_and_waited_for_in_words(ctx):
+def test_a_declined_run_is_looked_at_again_after_a_rest_and_waited_for_in_words(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     record_0 = decline(lobby)
     taken(ctx)
@@ -276,7 +283,9 @@ def test_a_declined_run_is_looked_at_again_after_a_rest_and_waited_for_in_words(
     assert of_kind(taken(ctx), Describe) == [Describe(record_0.spec)]
 
 
-def test_a_peer_that_offers_one_unfit_run_after_the_other_is_not_listened_to_for_a_while(ctx):
+def test_a_peer_that_offers_one_unfit_run_after_the_other_is_not_listened_to_for_a_while(
+    ctx: Context,
+) -> None:
     lobby = ready_lobby(ctx)
     for number in range(MAX_DECLINED_OF_PEER + 5):
         decline(lobby, model=digest(f"model {number}"))
@@ -285,14 +294,14 @@ def test_a_peer_that_offers_one_unfit_run_after_the_other_is_not_listened_to_for
     assert len(of_kind(taken(ctx), Describe)) == 1
 
 
-def test_declined_runs_are_remembered_in_bounded_number(ctx):
+def test_declined_runs_are_remembered_in_bounded_number(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     for number in range(2 * MAX_DECLINED):
         decline(lobby, f"peer {number}", model=digest(f"model {number}"))
     assert len(lobby.declined) == MAX_DECLINED
 
 
-def test_a_peer_whose_first_models_do_not_come_is_not_listened_to_for_a_while_either(ctx):
+def test_a_peer_whose_first_models_do_not_come_is_not_listened_to_for_a_while_either(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     for number in range(MAX_DECLINED_OF_PEER + 5):
         record_0 = genesis(model=digest(f"model {number}"))
@@ -303,7 +312,9 @@ def test_a_peer_whose_first_models_do_not_come_is_not_listened_to_for_a_while_ei
     assert len(lobby.tries) == MAX_DECLINED_OF_PEER
 
 
-def test_an_unfit_run_is_not_joined_after_its_commits_either_one_without_its_first_model_is(ctx):
+def test_an_unfit_run_is_not_joined_after_its_commits_either_one_without_its_first_model_is(
+    ctx: Context,
+) -> None:
     lobby = ready_lobby(ctx)
     unfit, bare = decline(lobby), genesis(model=digest("another"))
     lobby.offer(node("ben"), bare, ())
@@ -316,7 +327,7 @@ def test_an_unfit_run_is_not_joined_after_its_commits_either_one_without_its_fir
     assert lobby.turns_down(status(run=digest("a third"), round=0)) == ""
 
 
-def test_one_offer_is_looked_at_at_a_time_unless_it_takes_too_long(ctx):
+def test_one_offer_is_looked_at_at_a_time_unless_it_takes_too_long(ctx: Context) -> None:
     lobby, other = ready_lobby(ctx), genesis(model=digest("another"))
     lobby.offer(node("ben"), genesis(), ())
     taken(ctx)
@@ -327,7 +338,7 @@ def test_one_offer_is_looked_at_at_a_time_unless_it_takes_too_long(ctx):
     assert of_kind(taken(ctx), Describe) == [Describe(other.spec)]
 
 
-def test_another_schema_is_declined_also_where_the_runs_cannot_be_read(ctx):
+def test_another_schema_is_declined_also_where_the_runs_cannot_be_read(ctx: Context) -> None:
     lobby, record_0 = ready_lobby(ctx), genesis()
     lobby.offer(node("ben"), record_0, ())
     lobby.describe(described(ctx, SCHEMA[:1], spec=record_0.spec))
@@ -338,20 +349,20 @@ def test_another_schema_is_declined_also_where_the_runs_cannot_be_read(ctx):
     assert "in which tensor could not be found out (nobody has it)" in sent(effects, Decline)[0].reason
 
 
-def test_the_schema_of_a_run_that_is_not_offered_any_more_is_nobodys_concern(ctx):
+def test_the_schema_of_a_run_that_is_not_offered_any_more_is_nobodys_concern(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     lobby.schema_read(SchemaRead(LAYOUT, SCHEMA))
     assert taken(ctx) == []
 
 
-def test_a_run_is_asked_for_once_in_a_while(ctx):
+def test_a_run_is_asked_for_once_in_a_while(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     lobby.ask(node("ben"), digest("run"))
     lobby.ask(node("ben"), digest("run"))
     assert sent(taken(ctx), RecordsRequest) == [RecordsRequest(digest("run"), -1)]
 
 
-def test_an_offer_that_cannot_be_pulled_is_forgotten_and_may_come_again(ctx):
+def test_an_offer_that_cannot_be_pulled_is_forgotten_and_may_come_again(ctx: Context) -> None:
     lobby, record_0 = ready_lobby(ctx), genesis()
     lobby.offer(node("ben"), record_0, ())
     lobby.describe(described(ctx, spec=record_0.spec))
@@ -361,7 +372,7 @@ def test_an_offer_that_cannot_be_pulled_is_forgotten_and_may_come_again(ctx):
     assert of_kind(taken(ctx), Describe)
 
 
-def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx):
+def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx: Context) -> None:
     Lobby(ctx).fail("the task digits needs scikit-learn")
     (ends,) = of_kind(taken(ctx), Exit)
     assert (ends.code, ends.reason) == (ExitCode.UNFIT, "the task digits needs scikit-learn")
@@ -370,12 +381,12 @@ def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx):
 # --- foundings that came to nothing -----------------------------------------------------------------------------
 
 
-def test_whose_founding_came_to_nothing_lets_the_next_one_try():
+def test_whose_founding_came_to_nothing_lets_the_next_one_try() -> None:
     assert decide(unable={"a": "pi cannot be dialled"})[0] is False
     assert decide(me="b", unable={"a": "pi cannot be dialled"}) == (True, "this node has the lowest id", None)
 
 
-def test_when_nobody_could_found_a_run_the_reason_is_told_and_it_is_tried_again():
+def test_when_nobody_could_found_a_run_the_reason_is_told_and_it_is_tried_again() -> None:
     unable = dict.fromkeys("abc", "an element is not finite")
     verdict, reason, again = decide(unable=unable, next_try=160.0)
     assert (verdict, again) == (False, 160.0)
@@ -383,7 +394,9 @@ def test_when_nobody_could_found_a_run_the_reason_is_told_and_it_is_tried_again(
 
 
 @pytest.mark.parametrize(("invalid", "what"), [(True, "is of no use"), (False, "could not be pulled")])
-def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(ctx, invalid, what):
+def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(
+    ctx: Context, invalid: bool, what: str
+) -> None:
     lobby, record_0 = ready_lobby(ctx), genesis()
     run = record_digest(record_0)
     effects = []
@@ -401,7 +414,7 @@ def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(ctx, 
 OTHER_ORDER = DataCard("digits", 1000, CARD.labels[::-1])
 
 
-def test_a_run_whose_data_are_others_is_declined_without_pulling_or_training_anything(ctx):
+def test_a_run_whose_data_are_others_is_declined_without_pulling_or_training_anything(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     record_0 = genesis()
     lobby.offer(node("ben"), record_0, ())
@@ -414,7 +427,7 @@ def test_a_run_whose_data_are_others_is_declined_without_pulling_or_training_any
     assert lobby.declines(record_digest(record_0))
 
 
-def test_nothing_is_founded_on_data_that_do_not_go_together(ctx):
+def test_nothing_is_founded_on_data_that_do_not_go_together(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     ctx.peers[node("cleo")].card = OTHER_ORDER
     ctx.now += 60
@@ -425,14 +438,14 @@ def test_nothing_is_founded_on_data_that_do_not_go_together(ctx):
     )
 
 
-def test_a_peer_that_has_not_described_its_data_counts_as_loading(ctx):
+def test_a_peer_that_has_not_described_its_data_counts_as_loading(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     ctx.peers[node("cleo")].card = None
     found(lobby)
     assert of_kind(taken(ctx), Create) == []
 
 
-def test_record_0_has_the_agreement_what_each_card_stated_and_where_the_model_came_from(ctx):
+def test_record_0_has_the_agreement_what_each_card_stated_and_where_the_model_came_from(ctx: Context) -> None:
     lobby = ready_lobby(ctx)
     ctx.options = msgspec.structs.replace(ctx.options, software="9.9")
     ctx.peers[node("cleo")].card = DataCard("mnist", 5, ())
@@ -448,7 +461,7 @@ def test_record_0_has_the_agreement_what_each_card_stated_and_where_the_model_ca
     assert record_0.blobs == RecordBlobs(digest("initial"))
 
 
-def test_a_failure_with_a_task_that_is_neither_offered_nor_its_own_is_nobodys_concern(ctx):
+def test_a_failure_with_a_task_that_is_neither_offered_nor_its_own_is_nobodys_concern(ctx: Context) -> None:
     other = with_options(ctx.options.spec, epochs=7)
     Lobby(ctx).fail("no such data", other)
     assert taken(ctx) == []

@@ -1,8 +1,10 @@
+from __future__ import annotations
+
 import pytest
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Evaluate, SaveUpdate, Send, StopTraining, Train
+from p2pfl.core.effects import AnyEffect, Evaluate, SaveUpdate, Send, StopTraining, Train
 from p2pfl.core.local_trainer import LocalTrainer
 from p2pfl.messages import Ack, Collect, Report, Submit
 from tests.support.core import ballot, chain_of, context, ledger, model, of_kind, sent, taken, told, training
@@ -12,42 +14,42 @@ from tests.support.records import NAMES, evaluation, node, result_of, update
 class Bench:
     """A member in round 2 with its ledger; every call returns the effects."""
 
-    def __init__(self, rounds=1):
+    def __init__(self, rounds: int = 1) -> None:
         self.ctx = context("ada")
         self.chain = chain_of(*NAMES[:3], rounds=rounds)
         self.ledger = ledger(self.ctx, self.chain)
         self.handed_in = []
         self.it = LocalTrainer(self.ctx, self.ledger, self.handed_in.append)
 
-    def begin(self, *, ready=True, leaving=False):
+    def begin(self, *, ready: bool = True, leaving: bool = False) -> list[AnyEffect]:
         self.it.begin(ready=ready, declines="it is leaving" if leaving else "")
         return taken(self.ctx)
 
-    def train(self):
+    def train(self) -> list[AnyEffect]:
         self.it.trained(result_of("ada", 2))
         return taken(self.ctx)
 
-    def collect(self, attempt, name, *, selected=True):
+    def collect(self, attempt: int, name: str, *, selected: bool = True) -> list[AnyEffect]:
         message = Collect(self.chain.run, self.ledger.round + 1, ballot(attempt, name), selected)
         self.is_news = self.it.collect(message)
         return taken(self.ctx)
 
-    def note(self, attempt, name, refused=""):
+    def note(self, attempt: int, name: str, refused: str = "") -> list[AnyEffect]:
         self.it.note(Ack(self.chain.run, self.ledger.round + 1, ballot(attempt, name), refused))
         return taken(self.ctx)
 
-    def advance(self, seconds):
+    def advance(self, seconds: float) -> list[AnyEffect]:
         self.ctx.now += seconds
         self.it.advance()
         return taken(self.ctx)
 
 
 @pytest.fixture
-def bench():
+def bench() -> Bench:
     return Bench()
 
 
-def test_training_begins_with_the_round_whoever_is_elected(bench):
+def test_training_begins_with_the_round_whoever_is_elected(bench: Bench) -> None:
     effects = bench.begin()
     (train,) = of_kind(effects, Train)
     assert (train.job.round, train.job.model, train.job.partition) == (2, bench.ledger.model, 0)
@@ -55,17 +57,17 @@ def test_training_begins_with_the_round_whoever_is_elected(bench):
     assert (evaluate.job.round, evaluate.job.part, evaluate.job.parts) == (1, 0, 3)
 
 
-def test_nothing_begins_before_the_worker_and_the_parents_blobs_are_there(bench):
+def test_nothing_begins_before_the_worker_and_the_parents_blobs_are_there(bench: Bench) -> None:
     assert bench.begin(ready=False) == []
     bench.ledger.holds = False
     assert bench.begin() == []
 
 
-def test_the_first_model_of_a_run_is_not_evaluated():
+def test_the_first_model_of_a_run_is_not_evaluated() -> None:
     assert of_kind(Bench(rounds=0).begin(), Evaluate) == []
 
 
-def test_a_member_trains_once_however_often_it_is_asked(bench):
+def test_a_member_trains_once_however_often_it_is_asked(bench: Bench) -> None:
     bench.begin()
     assert bench.begin() == []
     bench.train()
@@ -75,7 +77,7 @@ def test_a_member_trains_once_however_often_it_is_asked(bench):
     assert bench.begin() == []
 
 
-def test_an_update_is_announced_without_waiting_for_the_disk_and_remembered(bench):
+def test_an_update_is_announced_without_waiting_for_the_disk_and_remembered(bench: Bench) -> None:
     bench.begin()
     bench.collect(1, "ben")
     effects = bench.train()
@@ -84,7 +86,7 @@ def test_an_update_is_announced_without_waiting_for_the_disk_and_remembered(benc
     assert of_kind(effects, SaveUpdate)[0].previous == bench.ledger.digest
 
 
-def test_the_same_update_is_offered_to_every_later_aggregator(bench):
+def test_the_same_update_is_offered_to_every_later_aggregator(bench: Bench) -> None:
     bench.begin()
     bench.train()
     first = sent(bench.collect(1, "ben"), Submit)
@@ -94,7 +96,7 @@ def test_the_same_update_is_offered_to_every_later_aggregator(bench):
     assert second[0].ballot == ballot(2, "cleo")
 
 
-def test_an_earlier_aggregator_is_not_answered_any_more(bench):
+def test_an_earlier_aggregator_is_not_answered_any_more(bench: Bench) -> None:
     bench.begin()
     bench.train()
     bench.collect(2, "cleo")
@@ -102,7 +104,7 @@ def test_an_earlier_aggregator_is_not_answered_any_more(bench):
     assert not bench.is_news
 
 
-def test_an_announcement_is_repeated_until_it_is_noted(bench):
+def test_an_announcement_is_repeated_until_it_is_noted(bench: Bench) -> None:
     bench.begin()
     bench.train()
     bench.collect(1, "ben")
@@ -112,7 +114,7 @@ def test_an_announcement_is_repeated_until_it_is_noted(bench):
     assert bench.it.resend_at is None
 
 
-def test_the_note_of_an_earlier_ballot_stops_nothing(bench):
+def test_the_note_of_an_earlier_ballot_stops_nothing(bench: Bench) -> None:
     bench.begin()
     bench.train()
     bench.collect(1, "ben")
@@ -121,7 +123,7 @@ def test_the_note_of_an_earlier_ballot_stops_nothing(bench):
     assert not bench.it.acked
 
 
-def test_a_refused_update_is_told_once(bench):
+def test_a_refused_update_is_told_once(bench: Bench) -> None:
     bench.begin()
     bench.train()
     bench.collect(1, "ben")
@@ -130,7 +132,7 @@ def test_a_refused_update_is_told_once(bench):
     assert bench.note(1, "ben", refused="tensor weight holds a NaN") == []
 
 
-def test_an_update_from_before_a_restart_is_offered_and_not_trained_again(bench):
+def test_an_update_from_before_a_restart_is_offered_and_not_trained_again(bench: Bench) -> None:
     bench.it.restore(update("ada", 2))
     effects = bench.begin()
     assert of_kind(effects, Train) == []
@@ -138,19 +140,19 @@ def test_an_update_from_before_a_restart_is_offered_and_not_trained_again(bench)
     assert sent(bench.collect(1, "ben"), Submit)[0].update == update("ada", 2)
 
 
-def test_a_contribution_to_ones_own_candidacy_takes_no_link(bench):
+def test_a_contribution_to_ones_own_candidacy_takes_no_link(bench: Bench) -> None:
     bench.begin()
     bench.train()
     assert sent(bench.collect(1, "ada"), Submit) == []
     assert [submit.update for submit in bench.handed_in] == [update("ada", 2)]
 
 
-def test_nothing_is_offered_while_the_update_is_awaited(bench):
+def test_nothing_is_offered_while_the_update_is_awaited(bench: Bench) -> None:
     bench.begin()
     assert bench.collect(1, "ben") == []
 
 
-def test_who_is_asked_later_than_the_sample_trains_then_and_announces_again(bench):
+def test_who_is_asked_later_than_the_sample_trains_then_and_announces_again(bench: Bench) -> None:
     # Outside the sample at first: only the evaluation is wanted and noted; the update must still be repeated.
     bench.it.evaluated(evaluation(8, 10, 2.0))
     bench.collect(1, "ben", selected=False)
@@ -161,7 +163,7 @@ def test_who_is_asked_later_than_the_sample_trains_then_and_announces_again(benc
     assert sent(bench.advance(bench.ctx.settings.resend), Submit)[0].update == update("ada", 2)
 
 
-def test_an_evaluation_goes_to_everybody_and_into_the_contribution(bench):
+def test_an_evaluation_goes_to_everybody_and_into_the_contribution(bench: Bench) -> None:
     bench.begin()
     bench.train()
     bench.it.evaluated(evaluation(8, 10, 2.0))
@@ -173,14 +175,14 @@ def test_an_evaluation_goes_to_everybody_and_into_the_contribution(bench):
     assert sent(bench.advance(after), Report) == []
 
 
-def test_a_failed_evaluation_keeps_nobody_from_the_round(bench):
+def test_a_failed_evaluation_keeps_nobody_from_the_round(bench: Bench) -> None:
     bench.begin()
     bench.it.fail_evaluation()
     bench.collect(1, "ben")
     assert sent(bench.train(), Submit)[0].evaluation is None
 
 
-def test_a_member_that_cannot_train_says_why(bench):
+def test_a_member_that_cannot_train_says_why(bench: Bench) -> None:
     bench.begin()
     bench.collect(1, "ben")
     bench.it.decline("its training failed: out of memory")
@@ -190,14 +192,14 @@ def test_a_member_that_cannot_train_says_why(bench):
     assert (submit.update, submit.declined) == (None, "its training failed: out of memory")
 
 
-def test_a_leaving_member_declines_instead_of_training(bench):
+def test_a_leaving_member_declines_instead_of_training(bench: Bench) -> None:
     bench.collect(1, "ben")
     effects = bench.begin(leaving=True)
     assert of_kind(effects, Train) == []
     assert [submit.declined for submit in sent(effects, Submit)] == ["it is leaving"]
 
 
-def test_a_commit_ends_the_training_of_its_round(bench):
+def test_a_commit_ends_the_training_of_its_round(bench: Bench) -> None:
     bench.begin()
     bench.it.close()
     assert of_kind(taken(bench.ctx), StopTraining)
@@ -205,14 +207,14 @@ def test_a_commit_ends_the_training_of_its_round(bench):
     assert taken(bench.ctx) == []
 
 
-def test_progress_is_noted_for_the_round_under_way_only(bench):
+def test_progress_is_noted_for_the_round_under_way_only(bench: Bench) -> None:
     bench.begin()
     bench.it.progressed(inputs.TrainProgress(training(bench.chain, 2, bench.ledger.model), 3, 10, 20.0))
     bench.it.progressed(inputs.TrainProgress(training(bench.chain, 1, bench.ledger.model), 9, 10, 99.0))
     assert (bench.it.progress, bench.it.predicted) == (0.3, 20.0)
 
 
-def test_the_aggregators_new_link_is_used_at_once(bench):
+def test_the_aggregators_new_link_is_used_at_once(bench: Bench) -> None:
     bench.begin()
     bench.train()
     bench.collect(1, "ben")
@@ -222,7 +224,7 @@ def test_the_aggregators_new_link_is_used_at_once(bench):
     assert sent(taken(bench.ctx), Submit)
 
 
-def test_the_update_is_pinned(bench):
+def test_the_update_is_pinned(bench: Bench) -> None:
     assert bench.it.pinned() == set()
     bench.begin()
     bench.train()

@@ -44,20 +44,20 @@ from tests.support.records import CARD, NAMES, SCHEMA, node, resigned, signed, u
 # --- the driver's side ------------------------------------------------------------------------------------------
 
 
-def test_an_empty_directory_begins_by_asking_the_worker_for_the_task():
+def test_an_empty_directory_begins_by_asking_the_worker_for_the_task() -> None:
     device = Device()
     assert of_kind(device.began, Describe) == [Describe(options().spec)]
     assert device.node.ledger is None
 
 
-def test_there_is_always_a_deadline_so_nothing_depends_on_a_message():
+def test_there_is_always_a_deadline_so_nothing_depends_on_a_message() -> None:
     device = Device()
     assert device.node.deadline() <= 101.0
     device.node.tick(101.0)
     assert device.node.deadline() <= 102.0
 
 
-def test_a_node_whose_operator_holds_the_start_waits_for_its_word_until_it_is_given():
+def test_a_node_whose_operator_holds_the_start_waits_for_its_word_until_it_is_given() -> None:
     device = Device(wait=True)
     device.link("ben", "cleo")
     device.describe()
@@ -66,18 +66,18 @@ def test_a_node_whose_operator_holds_the_start_waits_for_its_word_until_it_is_gi
     assert not device.node.waits_for_go
 
 
-def test_in_no_run_there_is_nothing_to_steer_and_in_one_there_is():
+def test_in_no_run_there_is_nothing_to_steer_and_in_one_there_is() -> None:
     assert Device().node.objection("pause") == "this node is in no run yet"
     assert in_run(chain_of(*NAMES[:3], rounds=1)).node.objection("pause") == ""
 
 
-def test_a_node_says_how_many_it_wants_before_a_run_begins():
+def test_a_node_says_how_many_it_wants_before_a_run_begins() -> None:
     device = Device()
     device.feed(inputs.Expect(5))
     assert device.node.status().min_nodes == 5
 
 
-def test_what_the_worker_answers_when_the_run_is_gone_changes_nothing():
+def test_what_the_worker_answers_when_the_run_is_gone_changes_nothing() -> None:
     chain, update_ = chain_of(*NAMES[:3]), update("ada", 1)
     job = training(chain, 1, chain.genesis.model)
     results = [
@@ -89,7 +89,7 @@ def test_what_the_worker_answers_when_the_run_is_gone_changes_nothing():
     assert [device.feed(result) for result in results] == [[], [], []]
 
 
-def test_an_exit_is_the_last_thing_a_node_asks_for():
+def test_an_exit_is_the_last_thing_a_node_asks_for() -> None:
     device = Device()
     assert of_kind(device.feed(inputs.Leave()), Exit)
     assert device.node.deadline() is None
@@ -97,12 +97,12 @@ def test_an_exit_is_the_last_thing_a_node_asks_for():
     assert device.node.tick(200.0) == []
 
 
-def test_a_new_link_hears_the_status_at_once():
+def test_a_new_link_hears_the_status_at_once() -> None:
     device = Device()
     assert sent(device.link("ben"), Status)[0].run == ""
 
 
-def test_an_older_status_does_not_replace_a_newer_one():
+def test_an_older_status_does_not_replace_a_newer_one() -> None:
     device = Device()
     device.link("ben")
     device.hear("ben", status(steps=5, min_nodes=4))
@@ -113,7 +113,7 @@ def test_an_older_status_does_not_replace_a_newer_one():
 # --- resuming ---------------------------------------------------------------------------------------------------
 
 
-def test_a_restart_reloads_the_promise_and_refuses_lower_ballots():
+def test_a_restart_reloads_the_promise_and_refuses_lower_ballots() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     votes = {chain.run: Vote(2, ballot(5, "cleo"), None, None)}
     device = in_run(chain, votes=votes)
@@ -124,7 +124,7 @@ def test_a_restart_reloads_the_promise_and_refuses_lower_ballots():
     assert sent(answer, Promise) == []
 
 
-def test_a_restart_never_resumes_its_own_old_ballot():
+def test_a_restart_never_resumes_its_own_old_ballot() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain, votes={chain.run: Vote(2, ballot(5, "ada"), None, None)})
     effects = device.link("ben", "cleo")
@@ -133,13 +133,13 @@ def test_a_restart_never_resumes_its_own_old_ballot():
     assert prepare.ballot == ballot(6, "ada")
 
 
-def test_a_restart_offers_the_update_it_had():
+def test_a_restart_offers_the_update_it_had() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain, update=update("ada", 2))
     assert told(device.began, events.UpdateReused)
 
 
-def test_a_model_that_no_longer_fits_the_run_ends_the_node():
+def test_a_model_that_no_longer_fits_the_run_ends_the_node() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     saved = SavedRun(chain.run, chain.genesis, chain.commits[-1], None, resumed=False)
     device = Device(Saved(saved, {}, frozenset()))
@@ -151,7 +151,7 @@ def test_a_model_that_no_longer_fits_the_run_ends_the_node():
     assert "weight F32[2,3] there is weight F32[9] here" in end.reason
 
 
-def test_a_schema_that_was_read_for_an_offered_run_says_why_it_is_declined():
+def test_a_schema_that_was_read_for_an_offered_run_says_why_it_is_declined() -> None:
     chain = chain_of(*NAMES[:3])
     device = Device()
     device.link("ben")
@@ -166,7 +166,7 @@ def test_a_schema_that_was_read_for_an_offered_run_says_why_it_is_declined():
     assert of_kind(effects, Exit) == []
 
 
-def test_a_peer_with_another_record_of_the_last_round_is_asked_for_the_commit_behind_it_once():
+def test_a_peer_with_another_record_of_the_last_round_is_asked_for_the_commit_behind_it_once() -> None:
     device = in_run(chain_of(*NAMES[:3], rounds=2))
     device.link("ben")
     said = status(run=device.node.ledger.run, round=2, record=model("another"), steps=1)
@@ -180,7 +180,7 @@ def test_a_peer_with_another_record_of_the_last_round_is_asked_for_the_commit_be
 # --- rounds that are not open -----------------------------------------------------------------------------------
 
 
-def test_a_message_of_a_decided_round_is_answered_with_the_records():
+def test_a_message_of_a_decided_round_is_answered_with_the_records() -> None:
     chain = chain_of(*NAMES[:3], rounds=3)
     device = in_run(chain)
     device.link("ben")
@@ -189,7 +189,7 @@ def test_a_message_of_a_decided_round_is_answered_with_the_records():
     assert sent(answer, Promise) == []
 
 
-def test_a_message_of_a_later_round_makes_the_node_ask():
+def test_a_message_of_a_later_round_makes_the_node_ask() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     device.link("ben")
@@ -198,7 +198,7 @@ def test_a_message_of_a_later_round_makes_the_node_ask():
     ]
 
 
-def test_a_peer_that_is_further_is_asked_for_what_is_missing_and_believed_in_order():
+def test_a_peer_that_is_further_is_asked_for_what_is_missing_and_believed_in_order() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     device.link("ben")
@@ -210,7 +210,7 @@ def test_a_peer_that_is_further_is_asked_for_what_is_missing_and_believed_in_ord
     assert of_kind(effects, Fetch)[-1].digest == chain.commits[-1].record.model
 
 
-def test_a_commit_that_is_not_proved_is_not_taken_and_the_peer_is_named():
+def test_a_commit_that_is_not_proved_is_not_taken_and_the_peer_is_named() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     device.link("ben")
@@ -221,7 +221,7 @@ def test_a_commit_that_is_not_proved_is_not_taken_and_the_peer_is_named():
     assert notice.text.startswith("record 2 from ben is not believed: 1 members")
 
 
-def test_an_ask_is_answered_by_whoever_is_in_the_run():
+def test_an_ask_is_answered_by_whoever_is_in_the_run() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     device.link("dan")
@@ -231,14 +231,14 @@ def test_an_ask_is_answered_by_whoever_is_in_the_run():
     assert of_kind(device.hear("dan", RecordsRequest(model("another run"), -1)), SendRecords) == []
 
 
-def test_nobody_stands_in_anothers_name():
+def test_nobody_stands_in_anothers_name() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     device.link("ben")
     assert sent(device.hear("ben", Prepare(chain.run, 2, ballot(9, "cleo"))), Promise) == []
 
 
-def test_a_commit_is_told_before_blobs_are_let_go_of():
+def test_a_commit_is_told_before_blobs_are_let_go_of() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     effects = device.link("ben", "cleo") + device.node.tick(100.5) + device.node.tick(103.0)
@@ -261,7 +261,7 @@ def test_a_commit_is_told_before_blobs_are_let_go_of():
 # --- entering a run ---------------------------------------------------------------------------------------------
 
 
-def test_record_0_is_taken_once_schema_and_model_are_here():
+def test_record_0_is_taken_once_schema_and_model_are_here() -> None:
     chain = chain_of(*NAMES[:3])
     device, effects = joined(chain)
     assert of_kind(effects, SaveGenesis) == [SaveGenesis(chain.run, chain.genesis)]
@@ -269,7 +269,7 @@ def test_record_0_is_taken_once_schema_and_model_are_here():
     assert device.node.ledger.holds
 
 
-def test_record_0_is_not_taken_with_a_model_that_a_power_cut_would_take():
+def test_record_0_is_not_taken_with_a_model_that_a_power_cut_would_take() -> None:
     chain = chain_of(*NAMES[:3])
     device = Device()
     device.link("ben", "cleo")
@@ -280,7 +280,7 @@ def test_record_0_is_not_taken_with_a_model_that_a_power_cut_would_take():
     assert device.node.ledger is None
 
 
-def test_what_a_peer_says_of_its_device_is_told_and_changes_nothing():
+def test_what_a_peer_says_of_its_device_is_told_and_changes_nothing() -> None:
     device = Device()
     device.link("ben")
     before = device.node.status()
@@ -291,7 +291,7 @@ def test_what_a_peer_says_of_its_device_is_told_and_changes_nothing():
     assert device.node.status() == before
 
 
-def test_people_call_a_node_by_its_name_and_an_unknown_one_by_its_id():
+def test_people_call_a_node_by_its_name_and_an_unknown_one_by_its_id() -> None:
     device = Device()
     device.link("ben")
     assert [device.node.name_of(node(name)) for name in ("ada", "ben", "dan")] == [
@@ -304,7 +304,7 @@ def test_people_call_a_node_by_its_name_and_an_unknown_one_by_its_id():
 # --- what one peer may say ---------------------------------------------------------------------------------------
 
 
-def test_the_facts_of_a_peer_are_told_when_they_change():
+def test_the_facts_of_a_peer_are_told_when_they_change() -> None:
     device = Device()
     device.link("ben")
     device_info = DeviceInfo("0.1.0", "Linux", 2, 2**30, "cpu", CARD)
@@ -315,7 +315,7 @@ def test_the_facts_of_a_peer_are_told_when_they_change():
     assert [len(told(effects, events.PeerDeviceInfo)) for effects in heard] == [1, 0, 1]
 
 
-def test_an_extension_is_told_with_who_wants_it():
+def test_an_extension_is_told_with_who_wants_it() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     chain.commit(kind="evaluate", then="end")
     device = in_run(chain)
@@ -328,7 +328,7 @@ def test_an_extension_is_told_with_who_wants_it():
 # --- what strangers say of themselves ---------------------------------------------------------------------------
 
 
-def test_a_finished_run_is_extended_by_a_member_and_by_nobody_else():
+def test_a_finished_run_is_extended_by_a_member_and_by_nobody_else() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     chain.commit(kind="evaluate", then="end")
     device = in_run(chain)
@@ -340,7 +340,7 @@ def test_a_finished_run_is_extended_by_a_member_and_by_nobody_else():
     assert not device.node.ledger.is_over
 
 
-def test_what_data_this_node_has_is_told_to_everybody_and_to_each_new_peer():
+def test_what_data_this_node_has_is_told_to_everybody_and_to_each_new_peer() -> None:
     device = Device()
     device.link("ben")
     assert sent(device.describe(), Card) == [Card(CARD)]
@@ -350,7 +350,7 @@ def test_what_data_this_node_has_is_told_to_everybody_and_to_each_new_peer():
     assert (card, type(said)) == (Card(CARD), Status)
 
 
-def test_a_node_started_again_with_other_data_ends_before_it_trains():
+def test_a_node_started_again_with_other_data_ends_before_it_trains() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     saved = SavedRun(chain.run, chain.genesis, chain.commits[-1], None, resumed=False)
     device = Device(Saved(saved, {}, frozenset()))
@@ -363,7 +363,7 @@ def test_a_node_started_again_with_other_data_ends_before_it_trains():
     assert of_kind(effects, Train) == sent(effects, Card) == []
 
 
-def test_bytes_that_come_are_progress_of_the_candidate_whose_model_they_are():
+def test_bytes_that_come_are_progress_of_the_candidate_whose_model_they_are() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     device.link("ben")
@@ -377,7 +377,7 @@ def test_bytes_that_come_are_progress_of_the_candidate_whose_model_they_are():
     assert acceptor.lease.until(60.0) == until + 10.0
 
 
-def test_a_worker_that_cannot_do_the_run_s_task_any_more_ends_the_node_and_another_task_does_not():
+def test_a_worker_that_cannot_do_the_run_s_task_any_more_ends_the_node_and_another_task_does_not() -> None:
     device = in_run(chain_of(*NAMES[:3], rounds=1))
     spec = device.node.ledger.spec
     other = with_options(spec, epochs=7)

@@ -1,10 +1,13 @@
 """What is told of a run, and that it is told once."""
 
+from __future__ import annotations
+
 import msgspec
 import pytest
 
 from p2pfl import events
 from p2pfl.core import inputs
+from p2pfl.core.effects import AnyEffect
 from p2pfl.messages import Collect
 from p2pfl.spec import with_options
 from tests.support.core import ballot, chain_of, link, options, taken, told, unlink
@@ -14,11 +17,11 @@ from tests.support.running import Bench
 
 
 @pytest.fixture
-def bench():
+def bench() -> Bench:
     return Bench()
 
 
-def test_whose_update_is_not_counted_is_told_why(bench):
+def test_whose_update_is_not_counted_is_told_why(bench: Bench) -> None:
     bench.it.local_trainer.trained(result_of("ada", 2))
     taken(bench.ctx)
     commit = bench.chain.commit()
@@ -28,14 +31,14 @@ def test_whose_update_is_not_counted_is_told_why(bench):
     assert [event.reason for event in told(effects, events.UpdateRefused)] == ["another record was adopted"]
 
 
-def test_the_election_is_told_once_for_a_ballot(bench):
+def test_the_election_is_told_once_for_a_ballot(bench: Bench) -> None:
     collect = Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True)
     told_first = told(bench.hear("ben", collect), events.Elected)
     assert [(event.aggregator, event.attempt) for event in told_first] == [("ben", 3)]
     assert told(bench.hear("ben", collect), events.Elected) == []
 
 
-def test_a_learner_says_that_the_members_are_not_there():
+def test_a_learner_says_that_the_members_are_not_there() -> None:
     bench = Bench(members=("ben", "cleo", "dan"))
     assert not bench.ledger.is_member
     unlink(bench.ctx, "dan")
@@ -43,7 +46,7 @@ def test_a_learner_says_that_the_members_are_not_there():
     assert (lost.reachable, lost.members, lost.needed) == (1, 3, 2)
 
 
-def test_the_loss_and_the_return_of_the_quorum_are_told_once():
+def test_the_loss_and_the_return_of_the_quorum_are_told_once() -> None:
     bench = Bench(members=NAMES)
     for name in ("ben", "cleo", "dan"):
         unlink(bench.ctx, name)
@@ -54,7 +57,7 @@ def test_the_loss_and_the_return_of_the_quorum_are_told_once():
     assert back.reachable == 3
 
 
-def test_a_resumed_run_says_so_and_names_the_options_it_ignores():
+def test_a_resumed_run_says_so_and_names_the_options_it_ignores() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     mine = with_options(options().spec, epochs=7)
     device = in_run(chain, spec=mine, given=frozenset({"epochs"}))
@@ -62,11 +65,11 @@ def test_a_resumed_run_says_so_and_names_the_options_it_ignores():
     assert told(device.began, events.OptionsIgnored)[0].differences == ("epochs 7 (the run has 1)",)
 
 
-def warned_of_missing(effects):
+def warned_of_missing(effects: list[AnyEffect]) -> list[bool]:
     return ["has no link to it" in notice.text for notice in told(effects, events.Notice)]
 
 
-def test_a_member_that_was_off_and_takes_part_again_is_not_blamed_on_a_firewall():
+def test_a_member_that_was_off_and_takes_part_again_is_not_blamed_on_a_firewall() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     device.now += 100.0
@@ -79,7 +82,7 @@ def test_a_member_that_was_off_and_takes_part_again_is_not_blamed_on_a_firewall(
     assert warned_of_missing(device.hear("cleo", chain.commit())) == []
 
 
-def test_a_member_that_goes_on_taking_part_without_a_link_is_named_once():
+def test_a_member_that_goes_on_taking_part_without_a_link_is_named_once() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     device.link("cleo")
@@ -90,7 +93,7 @@ def test_a_member_that_goes_on_taking_part_without_a_link_is_named_once():
     assert warned == [True]
 
 
-def test_who_resumes_a_run_says_how_many_rounds_of_training_lie_behind():
+def test_who_resumes_a_run_says_how_many_rounds_of_training_lie_behind() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     chain.commit(kind="evaluate", then="end")
     chain.commit()
@@ -99,7 +102,9 @@ def test_who_resumes_a_run_says_how_many_rounds_of_training_lie_behind():
 
 
 @pytest.mark.parametrize(("trained", "warned"), [(9, []), (10, ["the run may be complete elsewhere"])])
-def test_who_is_alone_with_the_evaluation_to_come_hears_once_that_the_run_may_be_over(trained, warned):
+def test_who_is_alone_with_the_evaluation_to_come_hears_once_that_the_run_may_be_over(
+    trained: int, warned: list[str]
+) -> None:
     bench = Bench(trained)
     said = []
     for _ in range(2):

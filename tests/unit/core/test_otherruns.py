@@ -18,7 +18,7 @@ from tests.support.device import Device, in_run, joined, where
 from tests.support.records import NAMES, digest
 
 
-def test_new_run_turns_away_from_the_one_in_the_journal_for_good():
+def test_new_run_turns_away_from_the_one_in_the_journal_for_good() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     saved = SavedRun(chain.run, chain.genesis, chain.commits[-1], None, resumed=False)
     device = Device(Saved(saved, {}, frozenset()), new_run=True)
@@ -28,7 +28,7 @@ def test_new_run_turns_away_from_the_one_in_the_journal_for_good():
     assert of_kind(device.hear("ben", Offer(chain.genesis)), Describe) == []
 
 
-def test_at_round_0_a_node_moves_to_a_run_that_is_further_and_keeps_its_votes():
+def test_at_round_0_a_node_moves_to_a_run_that_is_further_and_keeps_its_votes() -> None:
     device, _ = joined(chain_of(*NAMES[:3]))
     mine = device.node.ledger.run
     device.hear("ben", Prepare(mine, 1, ballot(3, "ben")))
@@ -42,7 +42,7 @@ def test_at_round_0_a_node_moves_to_a_run_that_is_further_and_keeps_its_votes():
     assert device.node._votes[mine].promised >= ballot(3, "ben")
 
 
-def test_a_node_that_commits_while_it_looks_at_another_run_stays():
+def test_a_node_that_commits_while_it_looks_at_another_run_stays() -> None:
     mine, theirs = chain_of(*NAMES[:3]), chain_of(*NAMES[:4], rounds=2)
     device, _ = joined(mine)
     device.hear("ben", where(theirs, steps=9))
@@ -53,7 +53,7 @@ def test_a_node_that_commits_while_it_looks_at_another_run_stays():
     assert device.node.ledger.round == 1
 
 
-def test_a_node_with_committed_rounds_does_not_move_and_says_so_once():
+def test_a_node_with_committed_rounds_does_not_move_and_says_so_once() -> None:
     device = in_run(chain_of(*NAMES[:3], rounds=1))
     device.link("ben")
     other = chain_of(*NAMES[:4], rounds=3)
@@ -69,7 +69,7 @@ def test_a_node_with_committed_rounds_does_not_move_and_says_so_once():
     assert "Both have committed rounds, so neither moves" in notice.text
 
 
-def test_records_nobody_asked_for_are_not_taken():
+def test_records_nobody_asked_for_are_not_taken() -> None:
     device = Device()
     device.link("ben")
     device.describe()
@@ -77,7 +77,7 @@ def test_records_nobody_asked_for_are_not_taken():
     assert device.hear("ben", Records(chain.run, chain.genesis, tuple(chain.commits))) == []
 
 
-def test_a_record_0_that_is_not_the_run_asked_for_is_not_taken():
+def test_a_record_0_that_is_not_the_run_asked_for_is_not_taken() -> None:
     device = Device()
     device.link("ben")
     device.describe()
@@ -86,7 +86,7 @@ def test_a_record_0_that_is_not_the_run_asked_for_is_not_taken():
     assert of_kind(device.hear("ben", Records(chain.run, other.genesis, ())), Describe) == []
 
 
-def test_who_cannot_take_part_in_this_run_is_not_waited_for_until_it_joins():
+def test_who_cannot_take_part_in_this_run_is_not_waited_for_until_it_joins() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     entry = next(one for one in device.node.ledger.roster if one.name == "ben")
@@ -98,14 +98,14 @@ def test_who_cannot_take_part_in_this_run_is_not_waited_for_until_it_joins():
     assert device.node._ctx.is_seated(entry)
 
 
-def test_a_peer_that_cannot_take_part_is_told_of_once_in_a_while():
+def test_a_peer_that_cannot_take_part_is_told_of_once_in_a_while() -> None:
     device = Device()
     device.link("ben")
     heard = [device.hear("ben", Decline(digest(f"run {number}"), "no")) for number in range(5)]
     assert [len(told(effects, events.Notice)) for effects in heard] == [1, 0, 0, 0, 0]
 
 
-def test_a_run_whose_founding_came_to_nothing_is_not_looked_at_again():
+def test_a_run_whose_founding_came_to_nothing_is_not_looked_at_again() -> None:
     device = Device()
     device.link("ben")
     device.describe()
@@ -114,14 +114,14 @@ def test_a_run_whose_founding_came_to_nothing_is_not_looked_at_again():
     assert of_kind(device.hear("ben", Offer(chain.genesis)), Describe) == []
 
 
-def test_at_round_0_a_run_with_the_larger_id_is_not_looked_at():
+def test_at_round_0_a_run_with_the_larger_id_is_not_looked_at() -> None:
     runs = sorted((chain_of(*NAMES[:count]) for count in (3, 4)), key=lambda chain: chain.run)
     for mine, theirs, looks in [(*runs, False), (*reversed(runs), True)]:
         device, _ = joined(mine)
         assert bool(of_kind(device.hear("ben", Offer(theirs.genesis)), Describe)) is looks
 
 
-def test_records_of_a_device_that_was_never_linked_move_nobody():
+def test_records_of_a_device_that_was_never_linked_move_nobody() -> None:
     device = in_run(chain_of(*NAMES[:3], rounds=1))
     device.link("ben")
     other = chain_of(*NAMES[:4], rounds=3)
@@ -129,7 +129,7 @@ def test_records_of_a_device_that_was_never_linked_move_nobody():
     assert device.hear("cleo", Records(other.run, other.genesis, tuple(other.commits))) == []
 
 
-def test_a_member_that_gives_up_what_it_founded_is_the_reason_only_while_this_device_is_in_no_run():
+def test_a_member_that_gives_up_what_it_founded_is_the_reason_only_while_this_device_is_in_no_run() -> None:
     chain = chain_of(*NAMES[:3])
     outside = Device()
     outside.link("ben")

@@ -14,21 +14,21 @@ from tests.support.records import NAMES, Chain, node, roster
 NOTHING = TrainingSummary(counted=0, failed={"ada": "no data", "ben": "no data"}, late=0, unproductive=0)
 
 
-def decide(**changes):
+def decide(**changes: dict[str, str] | int | int) -> tuple[bool, str]:
     return decide_pausing(msgspec.structs.replace(NOTHING, **changes))
 
 
-def test_a_run_in_which_everybody_failed_pauses_at_once_and_names_each_reason_once():
+def test_a_run_in_which_everybody_failed_pauses_at_once_and_names_each_reason_once() -> None:
     assert decide() == (True, "nobody who is here could train, so the run pauses: ada, ben: no data")
     assert decide(failed={"ada": "no data", "ben": "killed"})[1].endswith("ada: no data; ben: killed")
 
 
 @pytest.mark.parametrize("changes", [{"late": 1}, {"counted": 1}, {"failed": {}}])
-def test_a_run_in_which_somebody_may_train_goes_on(changes):
+def test_a_run_in_which_somebody_may_train_goes_on(changes: dict[str, int]) -> None:
     assert not decide(**changes)[0]
 
 
-def test_a_run_pauses_when_more_fail_than_train_for_some_rounds():
+def test_a_run_pauses_when_more_fail_than_train_for_some_rounds() -> None:
     before = UNPRODUCTIVE_ROUNDS - 1
     assert not decide(counted=1, unproductive=before - 1)[0]
     paused, reason = decide(counted=1, unproductive=before)
@@ -37,7 +37,7 @@ def test_a_run_pauses_when_more_fail_than_train_for_some_rounds():
     assert not decide(counted=2, unproductive=before)[0]
 
 
-def test_only_rounds_of_training_count_and_one_good_one_begins_anew():
+def test_only_rounds_of_training_count_and_one_good_one_begins_anew() -> None:
     chain = Chain()
     good = chain.commit().record
     left = tuple(LeftOut(node(name), "no data") for name in NAMES[:3])
@@ -47,7 +47,7 @@ def test_only_rounds_of_training_count_and_one_good_one_begins_anew():
     assert count_unproductive(2, msgspec.structs.replace(bad, kind="evaluate")) == 2
 
 
-def test_a_round_waits_while_a_leaver_is_needed_for_the_quorum():
+def test_a_round_waits_while_a_leaver_is_needed_for_the_quorum() -> None:
     entries = roster(*NAMES[:3])
     holds, reason = decide_holding([node("ben")], entries, is_wanted=False)
     assert (holds, reason) == (

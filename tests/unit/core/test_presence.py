@@ -1,7 +1,13 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator, Candidacy
+from p2pfl.core.context import Context
+from p2pfl.core.ledger import Ledger
 from p2pfl.core.local_trainer import LocalTrainer
 from p2pfl.core.presence import NodeCondition, Presence
 from p2pfl.messages import Status
@@ -10,31 +16,31 @@ from tests.support.records import NAMES, node, update
 
 
 @pytest.fixture
-def ctx():
+def ctx() -> Context:
     return context("ada")
 
 
 @pytest.fixture
-def book(ctx):
+def book(ctx: Context) -> Any:
     return ledger(ctx, chain_of(*NAMES[:3], rounds=2))
 
 
-def condition(book=None, **changes):
+def condition(book: Any = None, **changes: Any) -> NodeCondition:
     return NodeCondition(book, None, None, ready=True, leaving=False, waiting=False)._replace(**changes)
 
 
-def test_a_status_says_where_the_node_stands(ctx, book):
+def test_a_status_says_where_the_node_stands(ctx: Context, book: Ledger) -> None:
     said = Presence(ctx).status(condition(book))
     assert (said.run, said.round, said.record) == (book.run, 2, book.digest)
     assert (said.holds, said.ended, said.rounds, said.links) == (True, False, 10, 2)
 
 
-def test_a_node_in_no_run_says_so(ctx):
+def test_a_node_in_no_run_says_so(ctx: Context) -> None:
     said = Presence(ctx).status(condition())
     assert (said.run, said.round, said.record, said.links) == ("", 0, "", 2)
 
 
-def test_a_change_others_act_on_is_said_at_once_and_only_once(ctx, book):
+def test_a_change_others_act_on_is_said_at_once_and_only_once(ctx: Context, book: Ledger) -> None:
     presence = Presence(ctx)
     presence.refresh(condition(book))
     assert receivers(taken(ctx), Status) == [node("ben"), node("cleo")]
@@ -44,7 +50,7 @@ def test_a_change_others_act_on_is_said_at_once_and_only_once(ctx, book):
     assert sent(taken(ctx), Status)[0].phase == "leaving"
 
 
-def test_progress_waits_for_the_heartbeat(ctx, book):
+def test_progress_waits_for_the_heartbeat(ctx: Context, book: Ledger) -> None:
     presence = Presence(ctx)
     presence.refresh(condition(book))
     taken(ctx)
@@ -56,7 +62,7 @@ def test_progress_waits_for_the_heartbeat(ctx, book):
     assert {said.progress for said in sent(taken(ctx), Status)} == {0.5}
 
 
-def test_a_round_further_is_said_at_once_but_not_too_often(ctx, book):
+def test_a_round_further_is_said_at_once_but_not_too_often(ctx: Context, book: Ledger) -> None:
     presence, often = Presence(ctx), ctx.settings.often
     presence.refresh(condition(book))
     taken(ctx)
@@ -74,7 +80,7 @@ def test_a_round_further_is_said_at_once_but_not_too_often(ctx, book):
     assert {said.round for said in sent(taken(ctx), Status)} == {4}
 
 
-def test_a_learner_says_of_every_round_that_it_has_it(ctx, book):
+def test_a_learner_says_of_every_round_that_it_has_it(ctx: Context, book: Ledger) -> None:
     presence = Presence(ctx)
     book.is_member = False
     presence.refresh(condition(book))
@@ -84,7 +90,9 @@ def test_a_learner_says_of_every_round_that_it_has_it(ctx, book):
     assert {said.round for said in sent(taken(ctx), Status)} == {3}
 
 
-def test_the_end_of_the_run_is_said_at_once(ctx, book, monkeypatch):
+def test_the_end_of_the_run_is_said_at_once(
+    ctx: Context, book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     presence = Presence(ctx)
     presence.refresh(condition(book))
     taken(ctx)
@@ -93,7 +101,7 @@ def test_the_end_of_the_run_is_said_at_once(ctx, book, monkeypatch):
     assert {said.ended for said in sent(taken(ctx), Status)} == {True}
 
 
-def test_every_broadcast_has_a_higher_step(ctx, book):
+def test_every_broadcast_has_a_higher_step(ctx: Context, book: Ledger) -> None:
     presence = Presence(ctx)
     presence.refresh(condition(book))
     presence.refresh(condition(book, ready=False))
@@ -101,7 +109,7 @@ def test_every_broadcast_has_a_higher_step(ctx, book):
     assert steps == [1, 1, 2, 2]
 
 
-def test_the_most_telling_phase_is_named(ctx, book):
+def test_the_most_telling_phase_is_named(ctx: Context, book: Ledger) -> None:
     acceptor = Acceptor(ctx, book, lambda answer: None)
     aggregator = Aggregator(ctx, book, acceptor, lambda commit: None, set())
     local_trainer = LocalTrainer(ctx, book, lambda submit: None)

@@ -1,42 +1,51 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from p2pfl.core.collection import Collection, Contribution, Stage
+from p2pfl.core.context import Context
+from p2pfl.core.ledger import Ledger
 from p2pfl.core.proposal import Draft
+from p2pfl.messages import Record, Status
 from p2pfl.spec import DataCard
 from tests.support.core import ballot, chain_of, context, ledger, link, member, model, status, unlink
 from tests.support.records import CARD, NAMES, evaluation, node, update
 
 
 @pytest.fixture
-def ctx():
+def ctx() -> Context:
     return context("ada")
 
 
 @pytest.fixture
-def book(ctx):
+def book(ctx: Context) -> Ledger:
     return ledger(ctx, chain_of(*NAMES[:3], rounds=1))
 
 
-def draft(book, ctx, *, contributions=None, leaving=False):
+def draft(
+    book: Ledger, ctx: Context, *, contributions: dict[str, Contribution] | None = None, leaving: bool = False
+) -> Record:
     given = {node(name): Contribution(Stage.COUNTED, update(name, 2)) for name in NAMES[:3]}
     collection = Collection({node(name) for name in NAMES[:3]}, 1, given | (contributions or {}))
     return Draft(book, collection, ballot(1, "ada"), frozenset(), leaving).record(ctx, model("average"), "")
 
 
-def names(record):
+def names(record: Record) -> tuple[str, ...]:
     return tuple(entry.name for entry in record.roster)
 
 
-def learner(book, **changes):
+def learner(book: Ledger, **changes: Any) -> Status:
     return status(run=book.run, round=book.round, record=book.digest, holds=True, **changes)
 
 
-def test_the_manifest_is_in_the_order_of_node_ids_whatever_came_first(ctx, book):
+def test_the_manifest_is_in_the_order_of_node_ids_whatever_came_first(ctx: Context, book: Ledger) -> None:
     record = draft(book, ctx)
     assert [entry.node for entry in record.updates] == sorted(node(name) for name in NAMES[:3])
 
 
-def test_a_learner_that_holds_the_parent_joins_with_the_next_round(ctx, book):
+def test_a_learner_that_holds_the_parent_joins_with_the_next_round(ctx: Context, book: Ledger) -> None:
     link(ctx, "dan", learner(book))
     record = draft(book, ctx)
     assert names(record) == NAMES[:4]
@@ -46,19 +55,21 @@ def test_a_learner_that_holds_the_parent_joins_with_the_next_round(ctx, book):
 @pytest.mark.parametrize(
     "changes", [{"holds": False}, {"record": model("older")}, {"run": model("run")}, {"phase": "leaving"}]
 )
-def test_who_lacks_the_parent_or_is_leaving_does_not_join(ctx, book, changes):
+def test_who_lacks_the_parent_or_is_leaving_does_not_join(
+    ctx: Context, book: Ledger, changes: dict[str, bool] | dict[str, str] | dict[str, str]
+) -> None:
     said = {"run": book.run, "round": 1, "record": book.digest, "holds": True, **changes}
     link(ctx, "dan", status(**said))
     assert names(draft(book, ctx)) == NAMES[:3]
 
 
-def test_a_learner_whose_link_ended_does_not_join(ctx, book):
+def test_a_learner_whose_link_ended_does_not_join(ctx: Context, book: Ledger) -> None:
     link(ctx, "dan", learner(book))
     unlink(ctx, "dan")
     assert names(draft(book, ctx)) == NAMES[:3]
 
 
-def test_a_node_with_a_new_journal_takes_its_old_seat(ctx, book):
+def test_a_node_with_a_new_journal_takes_its_old_seat(ctx: Context, book: Ledger) -> None:
     link(ctx, "ben", learner(book), other_journal="ben's new disk")
     record = draft(book, ctx)
     (entry,) = [entry for entry in record.roster if entry.name == "ben"]
@@ -66,11 +77,11 @@ def test_a_node_with_a_new_journal_takes_its_old_seat(ctx, book):
     assert entry.slot == 1
 
 
-def test_a_leaving_aggregator_drops_itself(ctx, book):
+def test_a_leaving_aggregator_drops_itself(ctx: Context, book: Ledger) -> None:
     assert names(draft(book, ctx, leaving=True)) == ("ben", "cleo")
 
 
-def test_a_member_is_dropped_only_after_a_long_absence(ctx):
+def test_a_member_is_dropped_only_after_a_long_absence(ctx: Context) -> None:
     book = ledger(ctx, chain_of(*NAMES[:4], rounds=1))
     link(ctx, "dan")
     unlink(ctx, "dan")
@@ -91,12 +102,14 @@ def test_a_member_is_dropped_only_after_a_long_absence(ctx):
         (Contribution(Stage.ANNOUNCED, update("ben", 2)), "its update could not be pulled in time"),
     ],
 )
-def test_who_is_left_out_is_named_with_the_reason(ctx, book, contribution, reason):
+def test_who_is_left_out_is_named_with_the_reason(
+    ctx: Context, book: Ledger, contribution: Contribution, reason: str
+) -> None:
     record = draft(book, ctx, contributions={node("ben"): contribution})
     assert [(left.node, left.reason) for left in record.left_out] == [(node("ben"), reason)]
 
 
-def test_evaluations_count_also_of_members_without_an_update(ctx, book):
+def test_evaluations_count_also_of_members_without_an_update(ctx: Context, book: Ledger) -> None:
     seen = Contribution(Stage.NOTHING, evaluation=evaluation(8, 10, 2.0))
     record = draft(book, ctx, contributions={node("ben"): seen})
     assert [(one.node, one.evaluation.sums["accuracy"]) for one in record.evaluations] == [(node("ben"), 8)]
@@ -112,7 +125,9 @@ def test_evaluations_count_also_of_members_without_an_update(ctx, book):
     ],
     ids=["none", "classes missing", "more than the data set has", "another task"],
 )
-def test_a_learner_without_a_card_that_fits_the_agreement_does_not_join(ctx, book, card):
+def test_a_learner_without_a_card_that_fits_the_agreement_does_not_join(
+    ctx: Context, book: Ledger, card: DataCard | None
+) -> None:
     link(ctx, "dan", learner(book)).card = card
     assert names(draft(book, ctx)) == NAMES[:3]
     ctx.peers[node("dan")].card = CARD
@@ -120,7 +135,9 @@ def test_a_learner_without_a_card_that_fits_the_agreement_does_not_join(ctx, boo
     assert draft(book, ctx).roster[-1].examples == CARD.examples
 
 
-def test_a_member_that_leaves_without_an_update_is_left_out_for_that_reason(ctx, book):
+def test_a_member_that_leaves_without_an_update_is_left_out_for_that_reason(
+    ctx: Context, book: Ledger
+) -> None:
     link(ctx, "cleo", status(run=book.run, phase="leaving"))
     given = {node("cleo"): Contribution(Stage.NOTHING)}
     (left,) = draft(book, ctx, contributions=given).left_out

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,7 +29,13 @@ from tests.support.records import CARD, NAMES, digest, node, roster
 RUN = digest("run")
 
 
-def view(reachable, leaving=(), absent=(), joiners=(), renewed=()):
+def view(
+    reachable: Any,
+    leaving: tuple[str, ...] = (),
+    absent: Any = (),
+    joiners: Any = (),
+    renewed: Any = (),
+) -> RosterView:
     """What the first of *reachable* sees; *joiners* and *renewed* are linked with another disk than before."""
     disks = {**dict.fromkeys(reachable, ""), **dict.fromkeys(renewed, "new disk"), **dict(joiners)}
     return RosterView(
@@ -38,66 +47,66 @@ def view(reachable, leaving=(), absent=(), joiners=(), renewed=()):
     )
 
 
-def names(entries):
+def names(entries: tuple[RosterEntry, ...]) -> tuple[str, ...]:
     return tuple(entry.name for entry in entries)
 
 
 @pytest.mark.parametrize(("size", "losses"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (7, 3)])
-def test_tolerance_is_what_a_majority_can_spare(size, losses):
+def test_tolerance_is_what_a_majority_can_spare(size: int, losses: int) -> None:
     assert tolerance(size) == losses
 
 
-def test_two_absent_of_five_are_dropped_together():
+def test_two_absent_of_five_are_dropped_together() -> None:
     five = roster(*NAMES)
     result, reason = next_roster(five, view(NAMES[:3], absent={"dan": 70.0, "eve": 80.0}))
     assert names(result) == NAMES[:3]
     assert reason == "dropped after a long absence: eve, dan"
 
 
-def test_one_absent_of_five_stays_since_the_quorum_would_be_the_same_less_one():
+def test_one_absent_of_five_stays_since_the_quorum_would_be_the_same_less_one() -> None:
     five = roster(*NAMES)
     # 5 -> 4 keeps the quorum at three: nothing is gained, a voter is lost.
     assert next_roster(five, view(NAMES[:4], absent={"eve": 500.0})) == (five, "")
 
 
-def test_one_absent_of_four_is_dropped_since_three_need_only_two():
+def test_one_absent_of_four_is_dropped_since_three_need_only_two() -> None:
     four = roster(*NAMES[:4])
     result, _ = next_roster(four, view(NAMES[:3], absent={"dan": 70.0}))
     assert names(result) == NAMES[:3]
 
 
-def test_one_absent_of_three_stays_since_two_tolerate_nothing():
+def test_one_absent_of_three_stays_since_two_tolerate_nothing() -> None:
     three = roster(*NAMES[:3])
     assert next_roster(three, view(NAMES[:2], absent={"cleo": 500.0})) == (three, "")
 
 
-def test_never_more_than_a_minority_is_dropped_at_once():
+def test_never_more_than_a_minority_is_dropped_at_once() -> None:
     seven = roster("a", "b", "c", "d", "e", "f", "g")
     absent = {"d": 61.0, "e": 62.0, "f": 63.0, "g": 64.0}
     result, _ = next_roster(seven, view(("a", "b", "c"), absent=absent))
     assert names(result) == ("a", "b", "c", "d")  # the longest absent three went, as many as seven tolerate
 
 
-def test_a_leaver_goes_whatever_that_does_to_the_quorum():
+def test_a_leaver_goes_whatever_that_does_to_the_quorum() -> None:
     three = roster(*NAMES[:3])
     result, reason = next_roster(three, view(NAMES[:3], leaving=("ben",)))
     assert names(result) == ("ada", "cleo")
     assert reason == "left: ben"
 
 
-def test_the_roster_stays_when_everybody_leaves():
+def test_the_roster_stays_when_everybody_leaves() -> None:
     two = roster("ada", "ben")
     assert next_roster(two, view(("ada", "ben"), leaving=("ada", "ben"))) == (two, "")
 
 
-def test_a_joiner_takes_the_lowest_free_slot():
+def test_a_joiner_takes_the_lowest_free_slot() -> None:
     entries = tuple(entry for entry in roster(*NAMES[:4]) if entry.name != "ben")
     result, reason = next_roster(entries, view(("ada", "cleo", "dan", "eve"), joiners=[("eve", "")]))
     assert entry_of(result, node("eve")).slot == 1
     assert reason == "joined: eve"
 
 
-def test_joiners_are_fewer_than_the_new_quorum():
+def test_joiners_are_fewer_than_the_new_quorum() -> None:
     three = roster(*NAMES[:3])
     joiners = [(name, "") for name in ("dan", "eve", "fay", "gil")]
     result, _ = next_roster(three, view((*NAMES[:3], "dan", "eve", "fay", "gil"), joiners=joiners))
@@ -105,13 +114,13 @@ def test_joiners_are_fewer_than_the_new_quorum():
     assert 0 < len(joined) < quorum(len(result))
 
 
-def test_a_lone_member_cannot_take_a_second_which_alone_would_be_half_a_quorum():
+def test_a_lone_member_cannot_take_a_second_which_alone_would_be_half_a_quorum() -> None:
     # With a roster of two the quorum is two and the joiner is one, fewer than that: it may come.
     result, _ = next_roster(roster("ada"), view(("ada", "ben"), joiners=[("ben", "")]))
     assert names(result) == ("ada", "ben")
 
 
-def test_a_new_journal_replaces_the_old_one_in_one_step_and_keeps_the_slot():
+def test_a_new_journal_replaces_the_old_one_in_one_step_and_keeps_the_slot() -> None:
     three = roster(*NAMES[:3])
     result, _ = next_roster(three, view(NAMES[:3], joiners=[("ben", "ben's new disk")]))
     assert contains(result, member("ben", "ben's new disk"))
@@ -120,20 +129,20 @@ def test_a_new_journal_replaces_the_old_one_in_one_step_and_keeps_the_slot():
     assert len(result) == 3
 
 
-def test_a_new_journal_of_a_leaver_comes_back_to_its_own_slot():
+def test_a_new_journal_of_a_leaver_comes_back_to_its_own_slot() -> None:
     three = roster(*NAMES[:3])
     left_and_back = view(NAMES[:3], leaving=("ada",), joiners=[("ada", "another disk")])
     result, _ = next_roster(three, left_and_back)
     assert entry_of(result, node("ada")).slot == 0
 
 
-def test_the_roster_stays_where_its_successor_could_not_be_reached():
+def test_the_roster_stays_where_its_successor_could_not_be_reached() -> None:
     five = roster(*NAMES)
     leaves_two_of_four = view(("ada", "ben", "cleo"), leaving=("ben",))
     assert next_roster(five, leaves_two_of_four) == (five, "")
 
 
-def test_a_member_that_lost_its_disk_counts_for_no_quorum_until_its_new_journal_is_in_the_roster():
+def test_a_member_that_lost_its_disk_counts_for_no_quorum_until_its_new_journal_is_in_the_roster() -> None:
     three = roster(*NAMES[:3])
     # Without cleo, ben's lost journal would be needed for every quorum: the run would stop for good.
     assert next_roster(three, view(NAMES[:3], leaving=("cleo",), renewed=("ben",))) == (three, "")
@@ -142,30 +151,30 @@ def test_a_member_that_lost_its_disk_counts_for_no_quorum_until_its_new_journal_
     assert {entry.name for entry in result} == {"ada", "ben", "dan"}
 
 
-def test_founding_gives_slots_in_the_order_of_node_ids():
+def test_founding_gives_slots_in_the_order_of_node_ids() -> None:
     members = [Newcomer(member(name), name, 5) for name in ("cleo", "ada", "ben")]
     assert names(genesis_roster(members)) == ("ada", "ben", "cleo")
     assert [entry.slot for entry in genesis_roster(members)] == [0, 1, 2]
 
 
-def test_a_member_is_its_node_together_with_its_journal():
+def test_a_member_is_its_node_together_with_its_journal() -> None:
     assert contains(roster("ada"), member("ada"))
     assert not contains(roster("ada"), member("ada", "another disk"))
 
 
-def test_the_duty_rotates_fairly():
+def test_the_duty_rotates_fairly() -> None:
     nodes = [node(name) for name in NAMES]
     first = Counter(ranked(RUN, round_, nodes)[0] for round_ in range(1, 501))
     assert set(first) == set(nodes)
     assert max(first.values()) < 1.6 * min(first.values())
 
 
-def test_everybody_computes_the_same_ranks_whatever_the_order_it_knows_them_in():
+def test_everybody_computes_the_same_ranks_whatever_the_order_it_knows_them_in() -> None:
     nodes = [node(name) for name in NAMES]
     assert ranked(RUN, 7, nodes) == ranked(RUN, 7, list(reversed(nodes)))
 
 
-def test_the_sample_does_not_follow_the_ranks():
+def test_the_sample_does_not_follow_the_ranks() -> None:
     # With one hash for both, the first in rank would always be sampled.
     five = roster(*NAMES)
     together = sum(
@@ -175,14 +184,14 @@ def test_the_sample_does_not_follow_the_ranks():
     assert 20 < together < 120  # a fifth of 300, give or take
 
 
-def test_a_sample_is_the_first_of_an_order_of_all():
+def test_a_sample_is_the_first_of_an_order_of_all() -> None:
     five = roster(*NAMES)
     order = sampled(RUN, 3, five, 2)
     assert sorted(order) == sorted(entry.node for entry in five)
     assert selection(RUN, 3, five, 2) == frozenset(order[:2])
 
 
-def test_without_sampling_everybody_is_selected():
+def test_without_sampling_everybody_is_selected() -> None:
     five = roster(*NAMES)
     assert selection(RUN, 3, five, 0) == frozenset(entry.node for entry in five)
 
@@ -191,7 +200,9 @@ people = st.sets(st.sampled_from([f"dev{letter}" for letter in "abcdefgh"]), min
 
 
 @given(start=people, linked=people, leaving=people, absent=people, joining=people)
-def test_whatever_is_seen_the_next_roster_is_sound(start, linked, leaving, absent, joining):
+def test_whatever_is_seen_the_next_roster_is_sound(
+    start: Any, linked: Any, leaving: Any, absent: Any, joining: Any
+) -> None:
     old = roster(*sorted(start))
     me = min(start)
     reachable = {me, *linked} - (absent - {me})
@@ -224,7 +235,7 @@ def test_whatever_is_seen_the_next_roster_is_sound(start, linked, leaving, absen
     assert all(isinstance(entry, RosterEntry) for entry in result)
 
 
-def test_who_continues_a_run_keeps_its_slot_and_others_get_free_ones():
+def test_who_continues_a_run_keeps_its_slot_and_others_get_free_ones() -> None:
     old = roster(*NAMES[:4])
     left = [
         Newcomer(member("eve"), "eve", 5),
@@ -241,11 +252,13 @@ def test_who_continues_a_run_keeps_its_slot_and_others_get_free_ones():
     ("voters", "size", "keeps"),
     [(1, 2, True), (1, 3, False), (3, 4, True), (3, 5, False), (4, 6, True), (5, 5, True)],
 )
-def test_each_quorum_of_the_next_roster_has_a_member_that_accepted_the_record(voters, size, keeps):
+def test_each_quorum_of_the_next_roster_has_a_member_that_accepted_the_record(
+    voters: int, size: int, keeps: bool
+) -> None:
     assert keeps_model(voters, size) is keeps
 
 
-def test_two_joiners_of_three_come_one_after_the_other():
+def test_two_joiners_of_three_come_one_after_the_other() -> None:
     three = roster(*NAMES[:3])
     joiners = [("dan", ""), ("eve", "")]
     result, _ = next_roster(three, view(NAMES, joiners=joiners))
@@ -254,7 +267,7 @@ def test_two_joiners_of_three_come_one_after_the_other():
     assert len(result) == 5
 
 
-def test_a_full_roster_admits_nobody_but_a_member_with_a_new_journal():
+def test_a_full_roster_admits_nobody_but_a_member_with_a_new_journal() -> None:
     many = tuple(
         RosterEntry(
             node=digest(number), journal=digest(number)[:32], name=str(number), slot=number, examples=1

@@ -1,5 +1,9 @@
 """What the open round's parts do together; single steps are tested with each part, whole rounds in `tests/sim`."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -20,6 +24,7 @@ from p2pfl.core.effects import (
     Train,
     can_wait,
 )
+from p2pfl.core.inputs import WorkFailed
 from p2pfl.core.options import MAX_ATTEMPT_GAP
 from p2pfl.core.running import LOST_BLOB_TRIES, MODEL_TRIES
 from p2pfl.core.saved import Vote
@@ -32,6 +37,7 @@ from p2pfl.messages import (
     ControlRequest,
     Prepare,
     Promise,
+    Record,
     RecordBlobs,
     RecordsRequest,
     Refuse,
@@ -61,28 +67,28 @@ from tests.support.records import NAMES, SPEC, node, resigned, roster, signed, u
 from tests.support.running import Bench
 
 
-def request_of(run, round_, what, by, at="ada"):
+def request_of(run: Any, round_: Any, what: Any, by: Any, at: Any = "ada") -> Any:
     """What *by* wishes at device *at*."""
     return sign_request(signer(at), node(at), run, round_, what, by)
 
 
 @pytest.fixture
-def bench():
+def bench() -> Any:
     return Bench()
 
 
-def test_training_begins_with_the_round(bench):
+def test_training_begins_with_the_round(bench: Bench) -> None:
     assert [train.job.round for train in of_kind(bench.began, Train)] == [2]
 
 
-def test_a_commit_ends_the_training_and_opens_the_next_round(bench):
+def test_a_commit_ends_the_training_and_opens_the_next_round(bench: Bench) -> None:
     effects = bench.learn(bench.chain.commit())
     assert of_kind(effects, StopTraining)
     assert of_kind(effects, Fetch)[-1].digest == bench.ledger.model
     assert bench.it.acceptor.round == 3
 
 
-def test_an_accepted_record_that_commits_needs_no_pull(bench):
+def test_an_accepted_record_that_commits_needs_no_pull(bench: Bench) -> None:
     commit = bench.chain.commit()
     bench.hear("ben", Accept(bench.chain.run, 2, ballot(5, "ben"), commit.record))
     bench.it.blob_ready(inputs.BlobReady(commit.record.model, durable=True))
@@ -91,7 +97,7 @@ def test_an_accepted_record_that_commits_needs_no_pull(bench):
     assert bench.ledger.holds
 
 
-def test_blobs_are_let_go_of_once_after_a_commit_and_not_before_all_else_is_done(bench):
+def test_blobs_are_let_go_of_once_after_a_commit_and_not_before_all_else_is_done(bench: Bench) -> None:
     bench.it.tidy(lambda: {model("elsewhere")})
     taken(bench.ctx)
     bench.learn(bench.chain.commit())
@@ -104,7 +110,7 @@ def test_blobs_are_let_go_of_once_after_a_commit_and_not_before_all_else_is_done
     assert bench.ledger.model in collect.keep
 
 
-def test_a_candidate_that_overtook_the_commit_has_its_promise_once_the_commit_is_here(bench):
+def test_a_candidate_that_overtook_the_commit_has_its_promise_once_the_commit_is_here(bench: Bench) -> None:
     stands = ballot(5, "cleo")
     assert bench.hear("cleo", Prepare(bench.chain.run, 3, stands)) == []
     effects = [*bench.learn(bench.chain.commit()), *bench.advance()]
@@ -112,14 +118,14 @@ def test_a_candidate_that_overtook_the_commit_has_its_promise_once_the_commit_is
     assert sent(effects, RecordsRequest) == []
 
 
-def test_everybody_hears_of_a_commit_before_the_next_round_is_begun(bench):
+def test_everybody_hears_of_a_commit_before_the_next_round_is_begun(bench: Bench) -> None:
     commit = bench.chain.commit()
     bench.it.commit(commit)
     kinds = [effect.message if isinstance(effect, Send) else effect for effect in taken(bench.ctx)]
     assert kinds.index(commit) < next(place for place, one in enumerate(kinds) if isinstance(one, Fetch))
 
 
-def test_a_forged_commit_is_ignored_its_sender_is_named_and_the_node_goes_on(bench):
+def test_a_forged_commit_is_ignored_its_sender_is_named_and_the_node_goes_on(bench: Bench) -> None:
     commit = bench.chain.commit()
     bench.learn(commit)
     copied = msgspec.structs.replace(
@@ -133,7 +139,7 @@ def test_a_forged_commit_is_ignored_its_sender_is_named_and_the_node_goes_on(ben
     assert bench.ledger.digest == record_digest(commit.record)
 
 
-def test_a_forged_commit_is_complained_of_once_a_minute(bench):
+def test_a_forged_commit_is_complained_of_once_a_minute(bench: Bench) -> None:
     bench.learn(bench.chain.commit())
     forged = msgspec.structs.replace(bench.chain.commits[-1])
     forged = msgspec.structs.replace(forged, record=msgspec.structs.replace(forged.record, note="another"))
@@ -145,7 +151,7 @@ def test_a_forged_commit_is_complained_of_once_a_minute(bench):
     assert len(told(bench.learn(forged), events.Notice)) == 1
 
 
-def test_refusals_move_a_candidate_by_a_bounded_step_and_strangers_not_at_all(bench):
+def test_refusals_move_a_candidate_by_a_bounded_step_and_strangers_not_at_all(bench: Any) -> None:
     it = bench.it.aggregator
     it.stand("first in rank")
     refuse = Refuse(bench.chain.run, 2, it.ballot, ballot(MAX_ATTEMPT, "ben"))
@@ -157,7 +163,7 @@ def test_refusals_move_a_candidate_by_a_bounded_step_and_strangers_not_at_all(be
     assert it.highest_seen == before + MAX_ATTEMPT_GAP
 
 
-def test_a_candidacy_goes_on_by_votes_that_are_remembered_on_disk(bench):
+def test_a_candidacy_goes_on_by_votes_that_are_remembered_on_disk(bench: Any) -> None:
     bench.it.aggregator.stand("first in rank")
     mine = bench.it.aggregator.ballot
     taken(bench.ctx)
@@ -169,14 +175,14 @@ def test_a_candidacy_goes_on_by_votes_that_are_remembered_on_disk(bench):
     assert effects.index(save) < min(at for at, effect in enumerate(effects) if isinstance(effect, Send))
 
 
-def test_a_restored_node_that_learns_of_its_own_vote_stops(bench):
+def test_a_restored_node_that_learns_of_its_own_vote_stops(bench: Bench) -> None:
     effects = bench.learn(resigned(bench.chain.commit(), votes=1))
     assert [effect.code for effect in of_kind(effects, Exit)] == [ExitCode.CLONED]
     assert of_kind(effects, SaveCommit) == []
     assert bench.ledger.round == 1
 
 
-def test_acceptances_that_are_not_proven_are_not_kept_with_a_commit(bench):
+def test_acceptances_that_are_not_proven_are_not_kept_with_a_commit(bench: Bench) -> None:
     commit = bench.chain.commit()
     junk = signed("cleo", bench.chain.run, 2, commit.ballot, model("another"), votes=2**53)
     padded = msgspec.structs.replace(commit, acceptors=(*commit.acceptors, junk))
@@ -185,7 +191,7 @@ def test_acceptances_that_are_not_proven_are_not_kept_with_a_commit(bench):
     assert member("cleo") not in bench.ctx.seen
 
 
-def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench):
+def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench: Any) -> None:
     bench.it.aggregator.stand("first in rank")
     mine = bench.it.aggregator.ballot
     taken(bench.ctx)
@@ -194,7 +200,7 @@ def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench):
     assert bench.it.aggregator.candidacy is Candidacy.IDLE
 
 
-def test_a_yield_ends_the_courtesy_and_is_told(bench):
+def test_a_yield_ends_the_courtesy_and_is_told(bench: Bench) -> None:
     bench.hear("ben", Prepare(bench.chain.run, 2, ballot(3, "ben")))
     given_up = StepDown(bench.chain.run, 2, ballot(3, "ben"), "its worker could not aggregate")
     (event,) = told(bench.hear("ben", given_up), events.SteppedDown)
@@ -202,12 +208,12 @@ def test_a_yield_ends_the_courtesy_and_is_told(bench):
     assert not bench.it.acceptor.lease
 
 
-def test_a_halted_node_answers_nothing(bench):
+def test_a_halted_node_answers_nothing(bench: Bench) -> None:
     bench.ledger.halted = True
     assert bench.hear("ben", Prepare(bench.chain.run, 2, ballot(9, "ben"))) == []
 
 
-def test_ones_own_training_is_cut_at_the_cap_when_one_aggregates(bench):
+def test_ones_own_training_is_cut_at_the_cap_when_one_aggregates(bench: Any) -> None:
     bench.it.aggregator.stand("first in rank")
     bench.it.aggregator.promise(member("ben"), bench.it.acceptor._promise_message(bench.it.aggregator.ballot))
     assert bench.it.aggregator.candidacy is Candidacy.COLLECTING
@@ -219,7 +225,7 @@ def test_ones_own_training_is_cut_at_the_cap_when_one_aggregates(bench):
 # --- blobs ------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_that_a_power_cut_would_take_is_neither_accepted_nor_held(bench):
+def test_a_model_that_a_power_cut_would_take_is_neither_accepted_nor_held(bench: Bench) -> None:
     commit = bench.chain.commit()
     unflushed = inputs.BlobReady(commit.record.model, durable=False)
     bench.hear("ben", Accept(bench.chain.run, 2, ballot(5, "ben"), commit.record))
@@ -232,19 +238,19 @@ def test_a_model_that_a_power_cut_would_take_is_neither_accepted_nor_held(bench)
     assert bench.ledger.holds
 
 
-def test_a_model_that_cannot_be_had_now_is_asked_for_again(bench):
+def test_a_model_that_cannot_be_had_now_is_asked_for_again(bench: Bench) -> None:
     bench.learn(bench.chain.commit())
     bench.it.blob_failed(inputs.BlobFailed(bench.ledger.model, "nobody has it", invalid=False))
     assert of_kind(bench.advance(), Fetch) == []
     assert of_kind(bench.advance(bench.ctx.settings.resend), Fetch)
 
 
-def accepted_before(bench):
+def accepted_before(bench: Bench) -> tuple[Bench, Record]:
     record = bench.proposal()
     return Bench(vote=Vote(2, ballot(1, "ben"), ballot(1, "ben"), record)), record
 
 
-def test_a_model_found_damaged_on_disk_is_pulled_again_and_its_work_begins_anew(bench):
+def test_a_model_found_damaged_on_disk_is_pulled_again_and_its_work_begins_anew(bench: Bench) -> None:
     [training], [evaluation] = of_kind(bench.began, Train), of_kind(bench.began, Evaluate)
     bench.it.blob_failed(inputs.BlobFailed(bench.ledger.model, "it is damaged", invalid=False, is_lost=True))
     assert of_kind(taken(bench.ctx), StopTraining)
@@ -258,12 +264,12 @@ def test_a_model_found_damaged_on_disk_is_pulled_again_and_its_work_begins_anew(
     assert of_kind(effects, Evaluate) == [evaluation]
 
 
-def test_a_restart_looks_for_the_blob_of_the_value_it_accepted(bench):
+def test_a_restart_looks_for_the_blob_of_the_value_it_accepted(bench: Bench) -> None:
     again, record = accepted_before(bench)
     assert record.model in {fetch.digest for fetch in of_kind(again.began, Fetch)}
 
 
-def test_who_can_neither_read_nor_pull_what_it_accepted_counts_its_disk_as_lost(bench):
+def test_who_can_neither_read_nor_pull_what_it_accepted_counts_its_disk_as_lost(bench: Bench) -> None:
     again, record = accepted_before(bench)
     failed = inputs.BlobFailed(record.model, "nobody has it", invalid=False)
     for _ in range(LOST_BLOB_TRIES - 1):
@@ -275,7 +281,7 @@ def test_who_can_neither_read_nor_pull_what_it_accepted_counts_its_disk_as_lost(
     assert "--new-journal" in end.reason
 
 
-def test_while_nobody_can_be_asked_the_disk_is_not_lost(bench):
+def test_while_nobody_can_be_asked_the_disk_is_not_lost(bench: Bench) -> None:
     again, record = accepted_before(bench)
     for name in ("ben", "cleo"):
         unlink(again.ctx, name)
@@ -287,7 +293,7 @@ def test_while_nobody_can_be_asked_the_disk_is_not_lost(bench):
 # --- the worker -------------------------------------------------------------------------------------------------
 
 
-def test_a_failed_training_is_declined_with_the_reason(bench):
+def test_a_failed_training_is_declined_with_the_reason(bench: Bench) -> None:
     bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True))
     bench.it.work_failed(
         inputs.WorkFailed(Train(training(bench.chain, 2, bench.ledger.model)), "out of memory")
@@ -296,13 +302,13 @@ def test_a_failed_training_is_declined_with_the_reason(bench):
     assert [s.declined for s in sent(effects, Submit)] == ["its training failed: out of memory"]
 
 
-def failed_aggregation(bench):
+def failed_aggregation(bench: Any) -> WorkFailed:
     run, mine = bench.chain.run, bench.it.aggregator.ballot
     job = AggregationJob(run, 2, mine, bench.ledger.spec, bench.ledger.model, ())
     return inputs.WorkFailed(Aggregate(job), "out of memory")
 
 
-def test_a_failed_average_gives_the_ballot_up(bench):
+def test_a_failed_average_gives_the_ballot_up(bench: Bench) -> None:
     bench.it.aggregator.stand("first in rank")
     taken(bench.ctx)
     bench.it.work_failed(failed_aggregation(bench))
@@ -310,7 +316,7 @@ def test_a_failed_average_gives_the_ballot_up(bench):
     assert bench.it.aggregator.unable
 
 
-def test_a_failed_average_of_a_ballot_that_was_given_up_is_nobodys_concern(bench):
+def test_a_failed_average_of_a_ballot_that_was_given_up_is_nobodys_concern(bench: Bench) -> None:
     bench.it.aggregator.stand("first in rank")
     failed = failed_aggregation(bench)
     bench.it.work_failed(failed)
@@ -319,7 +325,7 @@ def test_a_failed_average_of_a_ballot_that_was_given_up_is_nobodys_concern(bench
     assert taken(bench.ctx) == []
 
 
-def test_a_training_of_an_older_round_is_of_no_use(bench):
+def test_a_training_of_an_older_round_is_of_no_use(bench: Bench) -> None:
     bench.it.trained(trained(bench.chain, 1, model("old"), update("ada", 1).digest))
     assert bench.it.local_trainer.update is None
 
@@ -327,20 +333,20 @@ def test_a_training_of_an_older_round_is_of_no_use(bench):
 # --- wishes -----------------------------------------------------------------------------------------------------
 
 
-def test_a_wish_is_passed_on_once(bench):
+def test_a_wish_is_passed_on_once(bench: Bench) -> None:
     control_request = request_of(bench.chain.run, 1, "pause", "ada")
     bench.it.control_request(control_request, node("ben"))
     bench.it.control_request(control_request, node("ben"))
     assert receivers(taken(bench.ctx), ControlRequest) == [node("ben"), node("cleo")]
 
 
-def test_a_wish_of_another_run_is_ignored(bench):
+def test_a_wish_of_another_run_is_ignored(bench: Bench) -> None:
     bench.it.control_request(request_of(model("run"), 1, "end", "ada"), node("ben"))
     assert taken(bench.ctx) == []
     assert bench.it.requests.open == {}
 
 
-def test_a_wish_that_a_record_has_fulfilled_is_void(bench):
+def test_a_wish_that_a_record_has_fulfilled_is_void(bench: Bench) -> None:
     bench.it.control_request(request_of(bench.chain.run, 1, "pause", "ada"), node("ben"))
     bench.learn(bench.chain.commit(then="pause"))
     bench.it.control_request(request_of(bench.chain.run, 2, "resume", "ada"), node("ben"))
@@ -351,7 +357,7 @@ def test_a_wish_that_a_record_has_fulfilled_is_void(bench):
     assert sent(taken(bench.ctx), ControlRequest)
 
 
-def test_a_wish_is_told_to_people_with_its_author_and_to_whoever_is_linked_later(bench):
+def test_a_wish_is_told_to_people_with_its_author_and_to_whoever_is_linked_later(bench: Bench) -> None:
     control_request = request_of(bench.chain.run, 1, "pause", "eve (operator)")
     bench.it.control_request(control_request, node("ben"))
     assert told(taken(bench.ctx), events.ControlRequested) == [
@@ -361,7 +367,7 @@ def test_a_wish_is_told_to_people_with_its_author_and_to_whoever_is_linked_later
     assert Send(node("ben"), control_request) in taken(bench.ctx)
 
 
-def test_a_wish_given_at_no_member_is_ignored_and_who_passed_it_on_is_named(bench):
+def test_a_wish_given_at_no_member_is_ignored_and_who_passed_it_on_is_named(bench: Bench) -> None:
     for what in ("pause", "end", "end-now"):
         bench.it.control_request(request_of(bench.chain.run, 1, what, "eve", at="eve"), node("ben"))
     effects = taken(bench.ctx)
@@ -370,7 +376,7 @@ def test_a_wish_given_at_no_member_is_ignored_and_who_passed_it_on_is_named(benc
     assert notice.text.startswith("ben passed on a request (pause) from a node that is no member")
 
 
-def test_a_wish_in_the_name_of_a_member_that_has_not_signed_it_is_ignored(bench):
+def test_a_wish_in_the_name_of_a_member_that_has_not_signed_it_is_ignored(bench: Bench) -> None:
     control_request = request_of(bench.chain.run, 1, "pause", "eve", at="ada")
     for forged in (
         msgspec.structs.replace(control_request, what="end"),
@@ -385,7 +391,7 @@ def test_a_wish_in_the_name_of_a_member_that_has_not_signed_it_is_ignored(bench)
     assert notice.text.startswith("ben passed on a request (end) in the name of ada, which has not signed it")
 
 
-def test_a_pause_is_not_lifted_by_what_a_stranger_says_of_itself(bench):
+def test_a_pause_is_not_lifted_by_what_a_stranger_says_of_itself(bench: Bench) -> None:
     bench.learn(bench.chain.commit(then="pause"))
     bench.it.resume(2, member("eve"))
     bench.it.resume(2, member("ben", "another disk"))
@@ -394,21 +400,21 @@ def test_a_pause_is_not_lifted_by_what_a_stranger_says_of_itself(bench):
     assert told(taken(bench.ctx), events.Resumed) == [events.Resumed(2, "ben")]
 
 
-def test_a_device_that_is_no_member_does_not_steer(bench):
+def test_a_device_that_is_no_member_does_not_steer(bench: Bench) -> None:
     bench.learn(bench.chain.commit(next_roster=roster("ben", "cleo")))
     assert bench.it.requests.objection("pause") == (
         "this device is no member of the run (yet): ask at one that is"
     )
 
 
-def test_a_resumed_run_is_told_of_once(bench):
+def test_a_resumed_run_is_told_of_once(bench: Bench) -> None:
     bench.learn(bench.chain.commit(then="pause"))
     for _ in range(2):
         bench.it.control_request(request_of(bench.chain.run, 2, "resume", "eve"), node("ben"))
     assert told(taken(bench.ctx), events.Resumed) == [events.Resumed(2, "eve at ada")]
 
 
-def test_when_the_run_is_to_end_now_nobody_trains_for_the_last_round(bench):
+def test_when_the_run_is_to_end_now_nobody_trains_for_the_last_round(bench: Bench) -> None:
     bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True))
     bench.it.control_request(request_of(bench.chain.run, 1, "end-now", "ada"), node("ben"))
     effects = taken(bench.ctx)
@@ -416,7 +422,7 @@ def test_when_the_run_is_to_end_now_nobody_trains_for_the_last_round(bench):
     assert [submit.declined for submit in sent(effects, Submit)] == [ENDED_NOW]
 
 
-def test_a_round_opened_while_the_run_is_to_end_now_trains_nothing(bench):
+def test_a_round_opened_while_the_run_is_to_end_now_trains_nothing(bench: Bench) -> None:
     bench.it.control_request(request_of(bench.chain.run, 2, "end-now", "ada"), node("ben"))
     taken(bench.ctx)
     bench.learn(bench.chain.commit())
@@ -426,13 +432,13 @@ def test_a_round_opened_while_the_run_is_to_end_now_trains_nothing(bench):
 
 
 @pytest.mark.parametrize("what", ["pause", "end", "end-now"])
-def test_nothing_is_against_a_first_wish_and_a_second_one_is_not_needed(bench, what):
+def test_nothing_is_against_a_first_wish_and_a_second_one_is_not_needed(bench: Any, what: Any) -> None:
     assert bench.it.requests.objection(what) == ""
     bench.it.control_request(request_of(bench.chain.run, 1, what, "ada (operator)"), node("ben"))
     assert "ada (operator)" in bench.it.requests.objection(what)
 
 
-def test_only_a_paused_run_can_be_resumed(bench):
+def test_only_a_paused_run_can_be_resumed(bench: Bench) -> None:
     assert "not paused" in bench.it.requests.objection("resume")
     bench.it.control_request(request_of(bench.chain.run, 1, "pause", "ada"), node("ben"))
     assert "pauses with the next commit" in bench.it.requests.objection("resume")
@@ -442,14 +448,14 @@ def test_only_a_paused_run_can_be_resumed(bench):
     assert bench.it.requests.objection("end") == ""
 
 
-def test_of_a_finished_run_nothing_is_wanted_any_more(bench):
+def test_of_a_finished_run_nothing_is_wanted_any_more(bench: Bench) -> None:
     bench.learn(bench.chain.commit(then="end"))
     assert {bench.it.requests.objection(what) for what in ("pause", "resume", "end", "end-now")} == {
         "the run is over"
     }
 
 
-def test_who_leaves_stops_training_and_declines(bench):
+def test_who_leaves_stops_training_and_declines(bench: Bench) -> None:
     bench.hear("ben", Collect(bench.chain.run, 2, ballot(3, "ben"), selected=True))
     bench.it.leave()
     effects = taken(bench.ctx)
@@ -458,7 +464,7 @@ def test_who_leaves_stops_training_and_declines(bench):
     assert sent(bench.hear("ben", Ack(bench.chain.run, 2, ballot(3, "ben"), "")), Submit) == []
 
 
-def test_a_wish_to_end_lifts_a_pause_and_a_wish_to_pause_does_not(bench):
+def test_a_wish_to_end_lifts_a_pause_and_a_wish_to_pause_does_not(bench: Bench) -> None:
     bench.learn(bench.chain.commit(then="pause"))
     for what, is_paused in (("pause", True), ("end", False)):
         bench.it.control_request(request_of(bench.chain.run, 2, what, "ada"), node("ben"))
@@ -468,7 +474,7 @@ def test_a_wish_to_end_lifts_a_pause_and_a_wish_to_pause_does_not(bench):
     assert {control_request.what for control_request in sent(effects, ControlRequest)} == {"end"}
 
 
-def test_commits_that_were_missed_are_told_in_one_line():
+def test_commits_that_were_missed_are_told_in_one_line() -> None:
     bench = Bench()
     missed = [bench.chain.commit() for _ in range(3)]
     effects = bench.learn(*missed)
@@ -476,14 +482,14 @@ def test_commits_that_were_missed_are_told_in_one_line():
     assert told(effects, events.CaughtUp) == [events.CaughtUp(2, 4, SPEC.rounds, "ben")]
 
 
-def test_a_commit_that_comes_when_it_is_made_was_not_missed():
+def test_a_commit_that_comes_when_it_is_made_was_not_missed() -> None:
     bench = Bench()
     effects = bench.learn(bench.chain.commit())
     assert [event.is_late for event in told(effects, events.Committed)] == [False]
     assert told(effects, events.CaughtUp) == []
 
 
-def test_catching_up_in_parts_is_told_once_it_is_done():
+def test_catching_up_in_parts_is_told_once_it_is_done() -> None:
     bench = Bench()
     first, second, third = [bench.chain.commit() for _ in range(3)]
     bench.ctx.peers[node("ben")].status = status(run=bench.chain.run, round=4)
@@ -492,7 +498,7 @@ def test_catching_up_in_parts_is_told_once_it_is_done():
     assert told(effects, events.CaughtUp) == [events.CaughtUp(2, 4, SPEC.rounds, "ben")]
 
 
-def test_a_member_that_cannot_have_the_last_model_declines_and_goes_on_trying(bench):
+def test_a_member_that_cannot_have_the_last_model_declines_and_goes_on_trying(bench: Bench) -> None:
     bench.ledger.holds = False
     bench.hear("ben", Collect(bench.chain.run, 2, ballot(2, "ben"), True))
     answers = []
@@ -503,7 +509,7 @@ def test_a_member_that_cannot_have_the_last_model_declines_and_goes_on_trying(be
     assert [answer.declined for answer in answers] == ["it cannot have the last model: nobody has it"]
 
 
-def test_a_member_that_cannot_have_the_final_model_keeps_nobody_waiting_for_its_evaluation():
+def test_a_member_that_cannot_have_the_final_model_keeps_nobody_waiting_for_its_evaluation() -> None:
     bench = Bench()
     while bench.ledger.next_kind == "train":
         bench.learn(bench.chain.commit())
@@ -521,7 +527,7 @@ def test_a_member_that_cannot_have_the_final_model_keeps_nobody_waiting_for_its_
     assert bench.it.model_failing_since is None
 
 
-def test_behind_a_second_decision_of_a_round_no_record_is_taken_any_more():
+def test_behind_a_second_decision_of_a_round_no_record_is_taken_any_more() -> None:
     bench = Bench()
     fork = chain_of(*NAMES[:3])
     fork.commit(model=model("another"))

@@ -1,5 +1,9 @@
 """Which messages of a round count, as the whole member takes them."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -12,16 +16,16 @@ from p2pfl.core.roster import ranked
 from p2pfl.messages import MAX_ATTEMPT, Accept, Accepted, Collect, Prepare, Promise, Submit
 from p2pfl.proofs import CastVote
 from tests.support.core import ballot, member, model, of_kind, sent, taken, told
-from tests.support.records import NAMES, node, result_of, signed
+from tests.support.records import NAMES, Chain, node, result_of, signed
 from tests.support.running import Bench
 
 
 @pytest.fixture
-def bench():
+def bench() -> Any:
     return Bench()
 
 
-def test_a_vote_that_its_member_has_not_signed_does_not_count(bench):
+def test_a_vote_that_its_member_has_not_signed_does_not_count(bench: Any) -> None:
     bench.it.aggregator.stand("first in rank")
     mine = bench.it.aggregator.ballot
     for vote in (
@@ -36,7 +40,7 @@ def test_a_vote_that_its_member_has_not_signed_does_not_count(bench):
 
 
 @pytest.mark.parametrize("attempt", [5, MAX_ATTEMPT])
-def test_who_is_no_member_does_not_stand_and_is_named_once(bench, attempt):
+def test_who_is_no_member_does_not_stand_and_is_named_once(bench: Bench, attempt: int) -> None:
     run, stands = bench.chain.run, ballot(attempt, "eve")
     effects = [
         *bench.hear("eve", Prepare(run, 2, stands)),
@@ -50,12 +54,12 @@ def test_who_is_no_member_does_not_stand_and_is_named_once(bench, attempt):
     assert bench.it.acceptor.lease is None
 
 
-def test_a_member_with_another_data_directory_than_the_rosters_does_not_stand(bench):
+def test_a_member_with_another_data_directory_than_the_rosters_does_not_stand(bench: Bench) -> None:
     bench.it.received(member("ben", "another disk"), Prepare(bench.chain.run, 2, ballot(5, "ben")))
     assert sent(taken(bench.ctx), Promise) == []
 
 
-def test_an_attempt_far_above_all_known_ones_is_ignored_and_named(bench):
+def test_an_attempt_far_above_all_known_ones_is_ignored_and_named(bench: Bench) -> None:
     run = bench.chain.run
     effects = bench.hear("ben", Prepare(run, 2, ballot(FIRST_ATTEMPT + MAX_ATTEMPT_GAP + 1, "ben")))
     assert [type(effect) for effect in effects] == [Tell]
@@ -68,7 +72,7 @@ def test_an_attempt_far_above_all_known_ones_is_ignored_and_named(bench):
     )
 
 
-def test_a_vote_that_comes_too_late_is_remembered_all_the_same(bench):
+def test_a_vote_that_comes_too_late_is_remembered_all_the_same(bench: Bench) -> None:
     stands, record = ballot(1, "ada"), model("record")
     bench.learn(bench.chain.commit())
     vote = signed("cleo", bench.chain.run, 2, stands, record, votes=9)
@@ -77,7 +81,7 @@ def test_a_vote_that_comes_too_late_is_remembered_all_the_same(bench):
     assert can_wait(effects[0])
 
 
-def test_a_vote_of_a_journal_that_has_forgotten_some_does_not_elect(bench):
+def test_a_vote_of_a_journal_that_has_forgotten_some_does_not_elect(bench: Any) -> None:
     bench.it.aggregator.stand("first in rank")
     mine = bench.it.aggregator.ballot
     bench.ctx.learn_vote(CastVote("0" * 64, 1, mine, "", signed("ben", "0" * 64, 1, mine, votes=8)))
@@ -87,7 +91,7 @@ def test_a_vote_of_a_journal_that_has_forgotten_some_does_not_elect(bench):
     assert [effect.node for effect in of_kind(effects, Sever)] == [node("ben")]
 
 
-def test_nobody_collects_in_anothers_name(bench):
+def test_nobody_collects_in_anothers_name(bench: Bench) -> None:
     bench.it.local_trainer.trained(result_of("ada", 2))
     taken(bench.ctx)
     assert (
@@ -95,14 +99,14 @@ def test_nobody_collects_in_anothers_name(bench):
     )
 
 
-def first_in_rank(chain):
+def first_in_rank(chain: Chain) -> tuple[str, ...]:
     """Who has the lowest ballot of the round after the last of *chain*, and somebody who has not."""
     order = ranked(chain.run, len(chain.commits) + 1, [node(name) for name in NAMES[:3]])
     names = {node(name): name for name in NAMES[:3]}
     return names[order[0]], names[order[1]]
 
 
-def test_the_first_in_rank_is_taken_at_its_word_and_nobody_else_has_its_ballot(bench):
+def test_the_first_in_rank_is_taken_at_its_word_and_nobody_else_has_its_ballot(bench: Bench) -> None:
     run = bench.chain.run
     while (first := first_in_rank(bench.chain)[0]) == "ada":
         bench.learn(bench.chain.commit())

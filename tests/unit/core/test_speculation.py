@@ -1,13 +1,17 @@
 """A head start as the member's whole round sees it: begun with the bytes, handed over with the commit, or dropped."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import msgspec
 import pytest
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.core.effects import Evaluate, SaveUpdate, Send, StopTraining, Train
+from p2pfl.core.effects import AnyEffect, Evaluate, SaveUpdate, Send, StopTraining, Train
 from p2pfl.core.running import Running
-from p2pfl.messages import Accept, Collect, Submit
+from p2pfl.messages import Accept, Collect, Record, RosterEntry, Submit
 from tests.support.core import (
     ballot,
     chain_of,
@@ -30,7 +34,7 @@ HERE = evaluation(3, 4, 1.5)
 class Bench:
     """A member that has trained for round 2, of which ben is the aggregator; every call returns the effects."""
 
-    def __init__(self, *, has_trained=True):
+    def __init__(self, *, has_trained: bool = True) -> None:
         self.ctx = context("ada")
         self.chain = chain_of(*NAMES[:3], rounds=1)
         self.ledger = ledger(self.ctx, self.chain)
@@ -40,19 +44,21 @@ class Bench:
             self.trained(2, self.ledger.model)
         taken(self.ctx)
 
-    def proposal(self, word="average", **changes):
+    def proposal(
+        self, word: str = "average", **changes: str | tuple[RosterEntry, ...] | tuple[RosterEntry, ...]
+    ) -> Any:
         """A record that may follow the last one."""
         record = self.chain.commit(model=model(word), **changes).record
         self.chain.commits.pop()
         return record
 
-    def propose(self, record, attempt=2):
+    def propose(self, record: Record, attempt: int = 2) -> Any:
         """Ben proposes *record*, and its model arrives here, not flushed yet."""
         self.it.received(member("ben"), Accept(self.chain.run, 2, ballot(attempt, "ben"), record))
         self.it.blob_ready(inputs.BlobReady(record.model, durable=False))
         return taken(self.ctx)
 
-    def commit(self, record):
+    def commit(self, record: Any) -> list[AnyEffect]:
         """Learn that *record* is committed."""
         commit = self.chain.commit()
         self.chain.commits[-1] = commit = resigned(
@@ -61,21 +67,21 @@ class Bench:
         self.it.learned(node("ben"), (commit,))
         return taken(self.ctx)
 
-    def trained(self, round_, parent, word="update"):
+    def trained(self, round_: int, parent: str, word: str = "update") -> list[AnyEffect]:
         self.it.trained(trained(self.chain, round_, parent, digest((word, round_))))
         return taken(self.ctx)
 
-    def evaluated(self, effect, evaluation=HERE):
+    def evaluated(self, effect: Evaluate, evaluation: Any = HERE) -> Any:
         self.it.evaluated(inputs.Evaluated(effect.job, evaluation))
         return taken(self.ctx)
 
 
 @pytest.fixture
-def bench():
+def bench() -> Any:
     return Bench()
 
 
-def test_work_on_a_proposed_model_begins_when_it_is_here_and_nothing_of_it_leaves(bench):
+def test_work_on_a_proposed_model_begins_when_it_is_here_and_nothing_of_it_leaves(bench: Bench) -> None:
     record = bench.proposal()
     effects = bench.propose(record)
     [evaluate], [train] = of_kind(effects, Evaluate), of_kind(effects, Train)
@@ -89,7 +95,7 @@ def test_work_on_a_proposed_model_begins_when_it_is_here_and_nothing_of_it_leave
     assert bench.it.speculation.pinned() == {digest(("update", 3))}
 
 
-def test_what_was_done_by_the_commit_is_the_new_round_s(bench):
+def test_what_was_done_by_the_commit_is_the_new_round_s(bench: Bench) -> None:
     record = bench.proposal()
     [evaluate] = of_kind(bench.propose(record), Evaluate)
     bench.evaluated(evaluate)
@@ -108,7 +114,7 @@ def test_what_was_done_by_the_commit_is_the_new_round_s(bench):
     assert bench.it.speculation.pinned() == set()
 
 
-def test_what_is_still_under_way_at_the_commit_goes_on(bench):
+def test_what_is_still_under_way_at_the_commit_goes_on(bench: Any) -> None:
     record = bench.proposal()
     [evaluate] = of_kind(bench.propose(record), Evaluate)
     bench.it.progressed(inputs.TrainProgress(training(bench.chain, 3, record.model), 5, 10, 8.0))
@@ -121,7 +127,7 @@ def test_what_is_still_under_way_at_the_commit_goes_on(bench):
     assert bench.it.local_trainer.update is not None
 
 
-def test_another_record_committed_begins_anew_and_takes_no_result_of_the_old_work(bench):
+def test_another_record_committed_begins_anew_and_takes_no_result_of_the_old_work(bench: Bench) -> None:
     proposed = bench.proposal("one")
     [evaluate] = of_kind(bench.propose(proposed), Evaluate)
     other = bench.proposal("another")
@@ -136,7 +142,7 @@ def test_another_record_committed_begins_anew_and_takes_no_result_of_the_old_wor
     assert bench.it.local_trainer.evaluation is None
 
 
-def test_a_second_proposal_takes_the_first_one_s_place(bench):
+def test_a_second_proposal_takes_the_first_one_s_place(bench: Any) -> None:
     bench.propose(bench.proposal("one"))
     second = bench.proposal("two")
     effects = bench.propose(second, attempt=3)
@@ -144,7 +150,7 @@ def test_a_second_proposal_takes_the_first_one_s_place(bench):
     assert not of_kind(bench.propose(second, attempt=4), Train | StopTraining), "the same one, adopted"
 
 
-def test_an_evaluation_for_another_division_of_the_test_data_is_not_taken(bench):
+def test_an_evaluation_for_another_division_of_the_test_data_is_not_taken(bench: Bench) -> None:
     first = bench.proposal()
     [evaluate] = of_kind(bench.propose(first), Evaluate)
     fewer = bench.proposal(next_roster=first.roster[:2])
@@ -156,21 +162,21 @@ def test_an_evaluation_for_another_division_of_the_test_data_is_not_taken(bench)
     assert bench.it.local_trainer.evaluation == HERE
 
 
-def test_the_open_round_s_own_training_comes_first():
+def test_the_open_round_s_own_training_comes_first() -> None:
     assert not of_kind(Bench(has_trained=False).propose(Bench().proposal()), Train | Evaluate | StopTraining)
 
 
 @pytest.mark.parametrize("then", ["pause", "end"])
-def test_no_work_for_a_round_that_does_not_follow(bench, then):
+def test_no_work_for_a_round_that_does_not_follow(bench: Any, then: Any) -> None:
     assert not of_kind(bench.propose(bench.proposal(then=then)), Train | Evaluate)
 
 
-def test_no_work_of_a_member_that_the_proposal_drops(bench):
+def test_no_work_of_a_member_that_the_proposal_drops(bench: Any) -> None:
     roster = bench.ledger.roster[1:]
     assert not of_kind(bench.propose(bench.proposal(next_roster=roster)), Train | Evaluate)
 
 
-def test_who_leaves_drops_its_work(bench):
+def test_who_leaves_drops_its_work(bench: Bench) -> None:
     record = bench.proposal()
     bench.propose(record)
     bench.it.leave()
@@ -178,7 +184,7 @@ def test_who_leaves_drops_its_work(bench):
     assert not of_kind(bench.commit(record), Train)
 
 
-def test_a_failure_is_told_when_it_is_tried_again_after_the_commit(bench):
+def test_a_failure_is_told_when_it_is_tried_again_after_the_commit(bench: Bench) -> None:
     record = bench.proposal()
     bench.propose(record)
     failed = inputs.WorkFailed(Train(training(bench.chain, 3, record.model)), "no memory")
@@ -191,7 +197,7 @@ def test_a_failure_is_told_when_it_is_tried_again_after_the_commit(bench):
     assert bench.it.local_trainer.declined == "its training failed: no memory"
 
 
-def test_the_update_of_a_head_start_is_offered_to_the_next_aggregator(bench):
+def test_the_update_of_a_head_start_is_offered_to_the_next_aggregator(bench: Any) -> None:
     record = bench.proposal()
     bench.propose(record)
     bench.trained(3, record.model)
@@ -204,7 +210,7 @@ def test_the_update_of_a_head_start_is_offered_to_the_next_aggregator(bench):
     assert [one.update.digest for one in sent(effects, Submit)] == [digest(("update", 3))] * 2
 
 
-def test_an_update_of_another_parent_is_not_kept(bench):
+def test_an_update_of_another_parent_is_not_kept(bench: Bench) -> None:
     [train] = of_kind(bench.propose(bench.proposal()), Train)
     bench.trained(train.job.round, model("another parent"))
     assert bench.it.speculation.is_training
@@ -212,7 +218,7 @@ def test_an_update_of_another_parent_is_not_kept(bench):
     assert not bench.it.speculation.is_training
 
 
-def test_a_proposed_model_whose_file_is_lost_takes_the_work_on_it_along(bench):
+def test_a_proposed_model_whose_file_is_lost_takes_the_work_on_it_along(bench: Bench) -> None:
     record = bench.proposal()
     bench.propose(record)
     assert bench.it.speculation.is_training

@@ -87,7 +87,7 @@ async def test_closing_gives_up_what_has_not_ended(monkeypatch: pytest.MonkeyPat
         await result
 
 
-def test_the_comparison_names_the_best_lone_model_and_the_mean():
+def test_the_comparison_names_the_best_lone_model_and_the_mean() -> None:
     lone = (
         LocalOnlyModel("ada", 300, 0.8),
         LocalOnlyModel("ben", 400, 0.9),

@@ -89,7 +89,7 @@ async def test_a_node_that_was_not_started_has_nothing_to_end(tmp_path: Path) ->
         (-99, "signal 99"),
     ],
 )
-def test_an_exit_code_is_said_in_words(code: int, words: str):
+def test_an_exit_code_is_said_in_words(code: int, words: str) -> None:
     assert words in describe_exit(code)
 
 

@@ -48,7 +48,7 @@ def run() -> Chain:
     return chain()
 
 
-def test_nodes_with_the_same_records_and_model_agree(tmp_path: Path, run: Chain):
+def test_nodes_with_the_same_records_and_model_agree(tmp_path: Path, run: Chain) -> None:
     journals = read_journals({name: write(tmp_path / name, run) for name in ("ada", "ben")})
     assert disagreements(journals) == []
     ada = journals["ada"]
@@ -57,18 +57,18 @@ def test_nodes_with_the_same_records_and_model_agree(tmp_path: Path, run: Chain)
     assert ada.slots == {"ada": 0, "ben": 1, "cleo": 2}
 
 
-def test_a_node_that_was_never_in_a_run_has_no_journal(tmp_path: Path, run: Chain):
+def test_a_node_that_was_never_in_a_run_has_no_journal(tmp_path: Path, run: Chain) -> None:
     (tmp_path / "empty").mkdir()
     paths = {"ada": write(tmp_path / "ada", run), "ben": tmp_path / "missing", "cleo": tmp_path / "empty"}
     assert set(read_journals(paths)) == {"ada"}
 
 
-def test_a_node_that_died_on_the_way_still_agrees_as_far_as_it_came(tmp_path: Path, run: Chain):
+def test_a_node_that_died_on_the_way_still_agrees_as_far_as_it_came(tmp_path: Path, run: Chain) -> None:
     paths = {"ada": write(tmp_path / "ada", run), "ben": write(tmp_path / "ben", run, run.commits[:1])}
     assert disagreements(read_journals(paths)) == []
 
 
-def test_another_record_of_one_round_is_a_disagreement(tmp_path: Path, run: Chain):
+def test_another_record_of_one_round_is_a_disagreement(tmp_path: Path, run: Chain) -> None:
     other = msgspec.structs.replace(
         run.commits[0],
         record=msgspec.structs.replace(run.commits[0].record, blobs=RecordBlobs(digest("other"))),
@@ -81,12 +81,12 @@ def test_another_record_of_one_round_is_a_disagreement(tmp_path: Path, run: Chai
 @pytest.mark.parametrize("blob", [None, b"other bytes"])
 def test_a_complete_node_without_the_final_models_bytes_is_a_disagreement(
     tmp_path: Path, run: Chain, blob: bytes | None
-):
+) -> None:
     journals = read_journals({"ada": write(tmp_path / "ada", run, blob=blob)})
     assert disagreements(journals) == [f"ada does not hold the final model {digest('model')[:12]}"]
 
 
-def test_nodes_in_different_runs_disagree(tmp_path: Path, run: Chain):
+def test_nodes_in_different_runs_disagree(tmp_path: Path, run: Chain) -> None:
     other = Chain(msgspec.structs.replace(run.genesis, nonce="11" * 16))
     other.commit(model=digest("model"))
     paths = {"ada": write(tmp_path / "ada", run), "ben": write(tmp_path / "ben", other)}
@@ -94,7 +94,7 @@ def test_nodes_in_different_runs_disagree(tmp_path: Path, run: Chain):
     assert record_digest(other.genesis) != run.run
 
 
-def test_a_journal_is_what_the_demo_keeps_of_a_node(tmp_path: Path, run: Chain):
+def test_a_journal_is_what_the_demo_keeps_of_a_node(tmp_path: Path, run: Chain) -> None:
     [journal] = read_journals({"ada": write(tmp_path / "ada", run)}).values()
     assert isinstance(journal, JournalSummary)
     assert [row.kind for row in journal.rounds] == ["train", "evaluate"]

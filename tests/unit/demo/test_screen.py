@@ -22,12 +22,12 @@ def drawn(what: RenderableType, width: int = 80) -> list[str]:
 
 
 @pytest.mark.parametrize(("share", "filled"), [(0.0, 0), (0.5, BAR_CELLS // 2), (1.0, BAR_CELLS)])
-def test_a_bar_is_filled_by_its_share(share: float, filled: int):
+def test_a_bar_is_filled_by_its_share(share: float, filled: int) -> None:
     [line] = drawn(bar(share))
     assert line == "█" * filled + "░" * (BAR_CELLS - filled) + f" {share:4.0%}"
 
 
-def test_a_row_for_each_node_fits_80_characters():
+def test_a_row_for_each_node_fits_80_characters() -> None:
     names = tuple(f"node-{number}" for number in range(1, 33))
     story = Story(names)
     for name in names:
@@ -41,18 +41,18 @@ def test_a_row_for_each_node_fits_80_characters():
     assert lines[2].endswith("0%")
 
 
-def test_a_lone_training_shows_whose_data_it_uses():
+def test_a_lone_training_shows_whose_data_it_uses() -> None:
     [line] = drawn(draw_local_only("node-3", 0.25))
     assert line.strip().startswith("node-3 alone  █████░")
 
 
-def test_a_line_has_time_mark_and_text_on_one_line_where_there_is_no_terminal():
+def test_a_line_has_time_mark_and_text_on_one_line_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
     Screen(Console(file=stream, width=40), is_live=True).say(("✓", "word " * 20), 0.0)
     assert stream.getvalue()[8:] == " ✓ " + "word " * 20 + "\n"
 
 
-def test_control_characters_do_not_reach_the_terminal():
+def test_control_characters_do_not_reach_the_terminal() -> None:
     stream = io.StringIO()
     Screen(Console(file=stream), is_live=True).say(("✓", "a\x1b[31mb[bold]c"), 0.0)
     assert stream.getvalue()[8:] == " ✓ a?[31mb[bold]c\n"
@@ -66,16 +66,16 @@ def live_text(*, is_live: bool, terminal: bool) -> str:
     return stream.getvalue()
 
 
-def test_the_live_place_is_shown_on_a_terminal():
+def test_the_live_place_is_shown_on_a_terminal() -> None:
     assert "the live place" in live_text(is_live=True, terminal=True)
 
 
 @pytest.mark.parametrize(("is_live", "terminal"), [(True, False), (False, True)])
-def test_elsewhere_or_when_not_wanted_there_is_no_live_place(is_live: bool, terminal: bool):
+def test_elsewhere_or_when_not_wanted_there_is_no_live_place(is_live: bool, terminal: bool) -> None:
     assert live_text(is_live=is_live, terminal=terminal) == ""
 
 
-def test_while_another_program_has_the_terminal_lines_wait_for_it():
+def test_while_another_program_has_the_terminal_lines_wait_for_it() -> None:
     stream = io.StringIO()
     screen = Screen(Console(file=stream, force_terminal=True, width=80, color_system=None), is_live=True)
     with screen.held():

@@ -67,7 +67,7 @@ def told_by_all(story: Story, event: events.AnyEvent) -> list[Line]:
         events.RunEnded(digest("run"), 1, digest("model"), {"accuracy": 0.9, "loss": 0.1}),
     ],
 )
-def test_what_all_nodes_report_is_told_once(event: events.AnyEvent):
+def test_what_all_nodes_report_is_told_once(event: events.AnyEvent) -> None:
     story = Story(NAMES)
     assert len(told_by_all(story, event)) == 1
     assert told_by_all(story, event) == []
@@ -82,7 +82,7 @@ def test_what_all_nodes_report_is_told_once(event: events.AnyEvent):
         events.OptionsIgnored(("epochs 7 (the run has 1)",)),
     ],
 )
-def test_what_concerns_one_node_is_told_with_its_name(event: events.AnyEvent):
+def test_what_concerns_one_node_is_told_with_its_name(event: events.AnyEvent) -> None:
     lines = told_by_all(Story(NAMES), event)
     assert [text.partition(":")[0] for _, text in lines] == list(NAMES)
 
@@ -98,11 +98,11 @@ def test_what_concerns_one_node_is_told_with_its_name(event: events.AnyEvent):
         evaluated(1, 2),
     ],
 )
-def test_what_matters_to_a_single_node_only_is_not_told(event: events.AnyEvent):
+def test_what_matters_to_a_single_node_only_is_not_told(event: events.AnyEvent) -> None:
     assert told_by_all(Story(NAMES), event) == []
 
 
-def test_two_attempts_and_two_rounds_are_different_things():
+def test_two_attempts_and_two_rounds_are_different_things() -> None:
     story = Story(NAMES)
     elections = [(1, 1, "ada"), (1, 2, "ben"), (2, 1, "ada")]
     lines = [
@@ -113,7 +113,7 @@ def test_two_attempts_and_two_rounds_are_different_things():
     assert len(lines) == 3
 
 
-def test_a_peer_lost_again_is_told_again():
+def test_a_peer_lost_again_is_told_again() -> None:
     story = Story(NAMES)
     lost = events.PeerLost("b" * 52, "ben", "it fell silent")
     assert len(told_by_all(story, lost)) == 1
@@ -121,13 +121,13 @@ def test_a_peer_lost_again_is_told_again():
     assert len(told_by_all(story, lost)) == 1
 
 
-def test_links_that_end_with_the_run_are_no_news():
+def test_links_that_end_with_the_run_are_no_news() -> None:
     story = Story(NAMES)
     take(story, "ada", events.RunEnded(digest("run"), 1, digest("model"), {"accuracy": 0.9, "loss": 0.1}))
     assert told_by_all(story, events.PeerLost("a" * 52, "ada", "it said goodbye")) == []
 
 
-def test_an_accuracy_that_not_all_report_is_told_when_the_next_round_is_decided():
+def test_an_accuracy_that_not_all_report_is_told_when_the_next_round_is_decided() -> None:
     story = Story(NAMES)
     told_by_all(story, committed(1))
     told_by_all(story, evaluated(1, 2))
@@ -139,7 +139,7 @@ def test_an_accuracy_that_not_all_report_is_told_when_the_next_round_is_decided(
     assert [mark for mark, _ in lines] == ["◎", "✓"]
 
 
-def test_the_heading_follows_round_accuracy_and_roster():
+def test_the_heading_follows_round_accuracy_and_roster() -> None:
     story = Story(NAMES)
     told_by_all(story, JOINED)
     assert (story.round, story.rounds, story.members, story.needed()) == (0, SPEC.rounds, NAMES, 2)
@@ -151,13 +151,13 @@ def test_the_heading_follows_round_accuracy_and_roster():
     assert story.complete == {"ben"}
 
 
-def test_addresses_are_known_from_the_start():
+def test_addresses_are_known_from_the_start() -> None:
     story = Story(NAMES)
     take(story, "ada", events.Started("ada", "a" * 52, "demo", "127.0.0.1:5, [::1]:5", "/data", 0.3))
     assert story.addresses == {"ada": "127.0.0.1:5"}
 
 
-def test_a_nodes_row_says_what_it_does():
+def test_a_nodes_row_says_what_it_does() -> None:
     story, view = Story(NAMES), None
     seen = []
     for event in (
@@ -194,18 +194,18 @@ def test_a_nodes_row_says_what_it_does():
     assert story.views["ben"].doing == "starting"
 
 
-def test_labels_are_drawn_by_how_often_they_occur():
+def test_labels_are_drawn_by_how_often_they_occur() -> None:
     assert shape_of((0, 1, 50, 100)) == " ▁▄█"
     assert shape_of((7,)) == "█"
     assert shape_of(()) == ""
 
 
-def test_a_nodes_data_are_told_with_their_shape():
+def test_a_nodes_data_are_told_with_their_shape() -> None:
     [(_, text)] = take(Story(NAMES), "ada", events.DataShown(0, 3, part_of((10, 0, 5))))
     assert text == "ada holds 15 samples, by label |█ ▄|"
 
 
-def test_a_node_that_is_started_again_is_as_new():
+def test_a_node_that_is_started_again_is_as_new() -> None:
     story = Story(NAMES)
     take(story, "ben", events.Started("ben", "b" * 52, "demo", "127.0.0.1:5", "/data", 0.1))
     take(story, "ben", events.RunEnded(digest("run"), 1, digest("model"), {"accuracy": 0.9, "loss": 0.1}))
@@ -217,14 +217,14 @@ def settled(round_: int, reports: int) -> events.EvaluationFinished:
     return msgspec.structs.replace(evaluated(round_, reports), committed=True, is_news=False)
 
 
-def test_what_is_committed_as_all_reported_it_is_told_once():
+def test_what_is_committed_as_all_reported_it_is_told_once() -> None:
     story = Story(NAMES)
     assert len(told_by_all(story, evaluated(1, 3))) == 1
     assert told_by_all(story, settled(1, 3)) == []
     assert told_by_all(story, evaluated(1, 3)) == []
 
 
-def test_another_accuracy_than_was_reported_is_told_once_as_the_committed_one():
+def test_another_accuracy_than_was_reported_is_told_once_as_the_committed_one() -> None:
     story = Story(NAMES)
     told_by_all(story, evaluated(1, 3))
     assert told_by_all(story, settled(1, 2)) == [
@@ -238,7 +238,7 @@ def test_another_accuracy_than_was_reported_is_told_once_as_the_committed_one():
     assert (story.accuracy, story.is_provisional) == (0.7, False), "a committed accuracy never changes"
 
 
-def test_rounds_of_an_extended_run_are_told_and_counted_as_rounds_of_training():
+def test_rounds_of_an_extended_run_are_told_and_counted_as_rounds_of_training() -> None:
     story = Story(NAMES)
     (line,) = [one for name in NAMES for one in take(story, name, events.Elected(12, 1, "ada", "a", 2), 11)]
     assert line[1].startswith("round 11: ada")
@@ -246,7 +246,7 @@ def test_rounds_of_an_extended_run_are_told_and_counted_as_rounds_of_training():
     assert story.round == 11
 
 
-def test_what_one_node_missed_is_not_told_as_a_round_decided_now():
+def test_what_one_node_missed_is_not_told_as_a_round_decided_now() -> None:
     story = Story(NAMES)
     assert take(story, "ben", committed(1, is_late=True)) == []
     (line,) = take(story, "ben", events.CaughtUp(1, 4, 10, "ada"))

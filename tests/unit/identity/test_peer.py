@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -29,7 +31,7 @@ def uri(value: str) -> x509.UniformResourceIdentifier:
     return x509.UniformResourceIdentifier(value)
 
 
-def test_an_issued_certificate_names_its_holder(tmp_path):
+def test_an_issued_certificate_names_its_holder(tmp_path: Path) -> None:
     owl = make_federation(tmp_path, "owl", federation="lab", role="observer")["owl"]
     certificate = read_certificate(owl.certificate_path).public_bytes(Encoding.DER)
     identity = identify(certificate, "lab")
@@ -37,11 +39,11 @@ def test_an_issued_certificate_names_its_holder(tmp_path):
     assert str(identity) == f"owl ({owl.node_id[:7]})"
 
 
-def test_other_kinds_of_names_do_not_matter():
+def test_other_kinds_of_names_do_not_matter() -> None:
     assert identify(certificate_with(x509.DNSName("x"), uri("spiffe://lab/node/ant")), "lab").name == "ant"
 
 
-def test_another_federation_is_refused_with_both_names():
+def test_another_federation_is_refused_with_both_names() -> None:
     with pytest.raises(HandshakeRefused, match="ant belongs to the federation 'field', this device to 'lab'"):
         identify(certificate_with(uri("spiffe://field/node/ant")), "lab")
 
@@ -59,18 +61,20 @@ def test_another_federation_is_refused_with_both_names():
         ([uri("https://lab/node/ant")], "has 'https://lab/node/ant'"),
     ],
 )
-def test_a_certificate_without_exactly_one_identity_is_refused(names, found):
+def test_a_certificate_without_exactly_one_identity_is_refused(
+    names: list[Any] | list[Any], found: str
+) -> None:
     with pytest.raises(HandshakeRefused, match=found):
         identify(certificate_with(*names), "lab")
 
 
-def test_a_long_uri_is_shown_cut():
+def test_a_long_uri_is_shown_cut() -> None:
     with pytest.raises(HandshakeRefused) as refused:
         identify(certificate_with(uri("spiffe://" + "x" * 5000)), "lab")
     assert len(str(refused.value)) < 400
 
 
 @pytest.mark.parametrize("der", [b"", b"\x30\x03\x02\x01\x01", b"x" * 100])
-def test_bytes_that_are_no_certificate_are_refused(der):
+def test_bytes_that_are_no_certificate_are_refused(der: bytes) -> None:
     with pytest.raises(HandshakeRefused, match="cannot be read"):
         identify(der, "lab")

@@ -180,7 +180,7 @@ def test_state_that_no_file_can_hold_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("old", [0, 10, 100_000])
-def test_a_file_that_is_written_over_has_the_new_bytes_only(tmp_path, old):
+def test_a_file_that_is_written_over_has_the_new_bytes_only(tmp_path: Path, old: int) -> None:
     module = nn.Linear(3, 2)
     first, second = tmp_path / "first", tmp_path / "second"
     second.write_bytes(b"o" * old)

@@ -173,7 +173,7 @@ JOINED = events.RunJoined(digest("run"), "founded", 0, SPEC, ("ada", "ben"))
         (events.Ended(3, "left"), "✗", "ended: left"),
     ],
 )
-def test_an_event_that_matters_becomes_a_line(event: events.AnyEvent, mark: str, part: str):
+def test_an_event_that_matters_becomes_a_line(event: events.AnyEvent, mark: str, part: str) -> None:
     rendered = line_of(event)
     assert rendered is not None
     assert rendered[0] == mark
@@ -191,7 +191,7 @@ def test_an_event_that_matters_becomes_a_line(event: events.AnyEvent, mark: str,
         ("finished", "has ended in this data directory, after round 4"),
     ],
 )
-def test_joining_a_run_says_how_and_what_it_trains(how: str, words: str):
+def test_joining_a_run_says_how_and_what_it_trains(how: str, words: str) -> None:
     rendered = line_of(msgspec.structs.replace(JOINED, how=how, round=4))
     assert rendered is not None
     assert words in rendered[1]
@@ -210,11 +210,11 @@ def test_joining_a_run_says_how_and_what_it_trains(how: str, words: str):
         msgspec.structs.replace(EVALUATED, reports=2),
     ],
 )
-def test_other_events_are_not_told(event: events.AnyEvent):
+def test_other_events_are_not_told(event: events.AnyEvent) -> None:
     assert line_of(event) is None
 
 
-def test_what_a_peer_says_reaches_the_terminal_as_plain_text_of_bounded_length():
+def test_what_a_peer_says_reaches_the_terminal_as_plain_text_of_bounded_length() -> None:
     rendered = line_of(events.PeerLost("b" * 52, "\x1b[31mben", "bye\r\n" + "x" * 1000))
     assert rendered is not None
     assert rendered[1].isprintable()

@@ -296,7 +296,7 @@ def test_a_restart_in_a_recording_ends_links_and_keeps_rounds() -> None:
     assert len(state.rounds) == 20
 
 
-def test_who_trains_is_late_by_the_clock_of_what_the_node_tells():
+def test_who_trains_is_late_by_the_clock_of_what_the_node_tells() -> None:
     state = state_of(recordings.running())
     trains = [peer for peer in state.peers.values() if state.activity(peer).kind == "train"]
     assert trains

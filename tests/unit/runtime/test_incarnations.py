@@ -38,7 +38,7 @@ class Memory:
         self.known[member] = JournalEvidence(claim)
 
 
-def test_starts_are_remembered_by_the_journal_which_is_asked_once():
+def test_starts_are_remembered_by_the_journal_which_is_asked_once() -> None:
     memory = Memory()
     incarnations = Incarnations(memory, lambda _: None, fail=pytest.fail)
     assert incarnations.seen(BEN) is None
@@ -49,7 +49,7 @@ def test_starts_are_remembered_by_the_journal_which_is_asked_once():
     assert memory.asked == asked
 
 
-def test_a_vote_counts_before_it_is_on_disk():
+def test_a_vote_counts_before_it_is_on_disk() -> None:
     votes = {BEN: cast(4)}
     incarnations = Incarnations(Memory(), votes.get, fail=pytest.fail)
     assert incarnations.seen(BEN) == JournalEvidence(None, cast(4))
@@ -58,7 +58,7 @@ def test_a_vote_counts_before_it_is_on_disk():
     assert incarnations.seen(BEN) == JournalEvidence(CLAIM, cast(9))
 
 
-def test_what_the_journal_knew_before_this_start_stays_beside_a_new_claim():
+def test_what_the_journal_knew_before_this_start_stays_beside_a_new_claim() -> None:
     memory = Memory()
     memory.known[BEN] = JournalEvidence(None, cast(9))
     incarnations = Incarnations(memory, lambda _: None, fail=pytest.fail)
@@ -67,7 +67,7 @@ def test_what_the_journal_knew_before_this_start_stays_beside_a_new_claim():
     assert incarnations.seen(BEN) == JournalEvidence(CLAIM, cast(9))
 
 
-def test_a_disk_that_refuses_ends_the_node_and_not_the_mesh():
+def test_a_disk_that_refuses_ends_the_node_and_not_the_mesh() -> None:
     failures: list[DataDirectoryError] = []
     incarnations = Incarnations(Memory(is_full=True), lambda _: None, failures.append)
     with pytest.raises(HandshakeRefused, match="it ends and says why"):

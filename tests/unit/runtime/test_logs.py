@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,13 @@ from p2pfl.runtime.logs import LOG_FILE, close_logging, keep_traceback, set_up_l
 
 
 @pytest.fixture(autouse=True)
-def closed():
+def closed() -> Iterator[None]:
     yield
     close_logging()
 
 
 @pytest.fixture
-def in_tokyo(monkeypatch):
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run nine hours east of UTC."""
     monkeypatch.setenv("TZ", "JST-9")
     time.tzset()
@@ -37,20 +38,24 @@ def say_everything() -> None:
 @pytest.mark.parametrize(
     ("verbosity", "levels"), [(-1, [40]), (0, [30, 40]), (1, [20, 30, 40]), (2, [10, 20, 30, 40])]
 )
-def test_verbosity_decides_what_the_terminal_shows(capsys, verbosity, levels):
+def test_verbosity_decides_what_the_terminal_shows(
+    capsys: pytest.CaptureFixture[str], verbosity: int, levels: list[int]
+) -> None:
     set_up_logging(verbosity, None)
     say_everything()
     assert [int(n) for n in re.findall(r"level (\d+)", capsys.readouterr().err)] == levels
 
 
 @pytest.mark.parametrize(("verbosity", "levels"), [(-1, [20, 30, 40]), (2, [10, 20, 30, 40])])
-def test_the_file_has_what_happens_however_quiet_the_terminal_is(tmp_path, verbosity, levels):
+def test_the_file_has_what_happens_however_quiet_the_terminal_is(
+    tmp_path: Path, verbosity: int, levels: list[int]
+) -> None:
     set_up_logging(verbosity, tmp_path / "logs")
     say_everything()
     assert [int(n) for n in re.findall(r"level (\d+)", (tmp_path / "logs" / LOG_FILE).read_text())] == levels
 
 
-def test_the_worker_s_output_is_in_the_file_with_a_time_in_utc(tmp_path, in_tokyo):
+def test_the_worker_s_output_is_in_the_file_with_a_time_in_utc(tmp_path: Path, in_tokyo: None) -> None:
     set_up_logging(0, tmp_path)
     record = logging.makeLogRecord(
         {
@@ -67,13 +72,13 @@ def test_the_worker_s_output_is_in_the_file_with_a_time_in_utc(tmp_path, in_toky
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no mode bits")
-def test_a_data_directory_that_begins_with_its_log_is_for_its_user_only(tmp_path):
+def test_a_data_directory_that_begins_with_its_log_is_for_its_user_only(tmp_path: Path) -> None:
     set_up_logging(0, tmp_path / "data" / "logs")
     for folder in (tmp_path / "data", tmp_path / "data" / "logs"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_second_set_up_replaces_the_first(tmp_path, capsys):
+def test_a_second_set_up_replaces_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging(0, tmp_path / "a")
     set_up_logging(0, tmp_path / "b")
     logging.getLogger("p2pfl").warning("once")
@@ -81,13 +86,13 @@ def test_a_second_set_up_replaces_the_first(tmp_path, capsys):
     assert (tmp_path / "a" / LOG_FILE).read_text() == ""
 
 
-def test_a_log_that_cannot_be_written_is_named(tmp_path):
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataDirectoryError, match=rf"cannot create the folder {re.escape(str(tmp_path))}"):
         set_up_logging(0, tmp_path / "file" / "logs")
 
 
-def test_a_traceback_goes_to_the_log_file(tmp_path):
+def test_a_traceback_goes_to_the_log_file(tmp_path: Path) -> None:
     set_up_logging(-1, tmp_path)
     assert keep_traceback(raised(ZeroDivisionError("why"))) == tmp_path / LOG_FILE
     text = (tmp_path / LOG_FILE).read_text()
@@ -96,7 +101,9 @@ def test_a_traceback_goes_to_the_log_file(tmp_path):
     assert text.rstrip().endswith("ZeroDivisionError: why")
 
 
-def test_without_a_log_file_a_traceback_goes_to_a_temporary_one(tmp_path, monkeypatch):
+def test_without_a_log_file_a_traceback_goes_to_a_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     path = keep_traceback(raised(ZeroDivisionError("why")))
     assert path.parent == tmp_path
@@ -112,7 +119,9 @@ def raised(error: Exception) -> Exception:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_told_of_once_and_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_full_disk_is_told_of_once_and_ends_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / LOG_FILE).symlink_to("/dev/full")
     set_up_logging(-1, tmp_path)
     for _ in range(3):

@@ -1,9 +1,14 @@
 """The checker passes each effect on to the right checker, and knows where models must be."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import msgspec
 import pytest
 
 from p2pfl.core.effects import (
+    AnyEffect,
     DeleteUnneededBlobs,
     SaveAccepted,
     SaveCommit,
@@ -23,7 +28,7 @@ from tests.support.records import NAMES, node, signed
 class Court:
     """A checker over three disks that have record 0."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.chain = chain_of(*NAMES[:3])
         self.run = self.chain.run
         self.disks = {name: Disk(member(name)) for name in NAMES[:3]}
@@ -36,43 +41,43 @@ class Court:
         for name in self.disks:
             self.save(name, SavePromise(self.run, 1, ballot(1, "ada"), 1))
 
-    def save(self, name, effect):
+    def save(self, name: Any, effect: Any) -> None:
         self.disks[name].save(effect)
         self.checker.saved(self.disks[name], effect)
 
-    def done(self, name, effect):
+    def done(self, name: str, effect: AnyEffect | DeleteUnneededBlobs) -> None:
         self.checker.done(self.disks[name], name, effect)
 
-    def accept(self, name):
+    def accept(self, name: str) -> None:
         self.disks[name].blobs.add(self.record.model)
         self.save(name, SaveAccepted(self.run, 1, ballot(1, "ada"), self.record, 1))
 
 
 @pytest.fixture
-def court():
+def court() -> Court:
     return Court()
 
 
-def test_an_acceptance_without_the_model_violates_possession(court):
+def test_an_acceptance_without_the_model_violates_possession(court: Court) -> None:
     with pytest.raises(Violation, match=r"possession: .* whose model it does not hold"):
         court.save("ada", SaveAccepted(court.run, 1, ballot(1, "ada"), court.record, 1))
 
 
-def test_the_blob_of_an_open_vote_must_not_be_collected(court):
+def test_the_blob_of_an_open_vote_must_not_be_collected(court: Court) -> None:
     court.accept("ada")
     court.disks["ada"].blobs.clear()
     with pytest.raises(Violation, match=r"possession: .* collected a blob it accepted"):
         court.done("ada", DeleteUnneededBlobs(frozenset()))
 
 
-def test_a_journal_that_was_put_back_may_name_a_model_that_was_collected_long_ago(court):
+def test_a_journal_that_was_put_back_may_name_a_model_that_was_collected_long_ago(court: Court) -> None:
     court.accept("ada")
     court.checker.lost(member("ada"))
     court.disks["ada"].blobs.clear()
     court.done("ada", DeleteUnneededBlobs(frozenset()))
 
 
-def test_a_decided_model_must_stay_on_a_quorum(court):
+def test_a_decided_model_must_stay_on_a_quorum(court: Court) -> None:
     court.accept("ada")
     court.accept("ben")
     court.save("ada", SaveCommit(court.run, court.commit, 1.0))
@@ -81,7 +86,7 @@ def test_a_decided_model_must_stay_on_a_quorum(court):
         court.done("ada", DeleteUnneededBlobs(frozenset()))
 
 
-def test_a_lost_disk_is_no_fault_of_the_others(court):
+def test_a_lost_disk_is_no_fault_of_the_others(court: Court) -> None:
     court.accept("ada")
     court.accept("ben")
     court.checker.lost(member("ben"))
@@ -91,7 +96,7 @@ def test_a_lost_disk_is_no_fault_of_the_others(court):
     assert member("ben") in court.checker.votes.gone
 
 
-def test_votes_and_work_are_judged_as_well(court):
+def test_votes_and_work_are_judged_as_well(court: Court) -> None:
     court.save("ada", SavePromise(court.run, 1, ballot(2, "ben"), 1))
     with pytest.raises(Violation, match="monotone"):
         court.save("ada", SavePromise(court.run, 1, ballot(1, "ben"), 1))
@@ -101,7 +106,7 @@ def test_votes_and_work_are_judged_as_well(court):
     court.done("ben", Train(training(court.chain, 1, court.chain.genesis.model)))
 
 
-def test_the_rosters_that_matter_are_those_of_the_last_records_and_of_the_next(court):
+def test_the_rosters_that_matter_are_those_of_the_last_records_and_of_the_next(court: Court) -> None:
     assert court.checker.latest() == []
     court.accept("ada")
     court.accept("ben")

@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from p2pfl.core import inputs
@@ -17,18 +21,18 @@ from tests.support.records import result_with
 
 
 @pytest.fixture
-def device():
+def device() -> Any:
     return Device("ada", Disk(member("ada")), options())
 
 
-def work(device, effect):
+def work(device: Device, effect: Aggregate | Train) -> Any:
     return device.work(effect, lambda: 0.5)
 
 
 A, B = WeightedUpdate(model("a"), 100), WeightedUpdate(model("b"), 200)
 
 
-def aggregated(device, attempt, *updates):
+def aggregated(device: Device, attempt: int, *updates: WeightedUpdate) -> Any:
     job = AggregationJob(
         model("run"), 1, ballot(attempt, "ada"), device.options.spec, model("parent"), updates
     )
@@ -37,16 +41,16 @@ def aggregated(device, attempt, *updates):
     return result.result.digest
 
 
-def test_the_same_updates_give_the_same_model_in_every_ballot(device):
+def test_the_same_updates_give_the_same_model_in_every_ballot(device: Device) -> None:
     assert aggregated(device, 1, A, B) == aggregated(device, 2, A, B) == aggregate_of(model("parent"), [A, B])
 
 
-def test_other_updates_another_order_or_another_parent_give_another_model(device):
+def test_other_updates_another_order_or_another_parent_give_another_model(device: Device) -> None:
     found = {aggregated(device, 1, *updates) for updates in ((A, B), (B, A), (A,), (B,))}
     assert len(found | {aggregate_of(model("other"), [A, B])}) == 5
 
 
-def test_a_slow_device_takes_as_many_times_longer(device):
+def test_a_slow_device_takes_as_many_times_longer(device: Device) -> None:
     train = Train(TrainingJob(model("run"), 1, device.options.spec, model("parent"), 0))
     usual, _ = work(device, train)
     device.slowness = 10.0
@@ -56,7 +60,7 @@ def test_a_slow_device_takes_as_many_times_longer(device):
     assert result.result.seconds == slow
 
 
-def test_every_start_has_another_nonce_and_is_counted(device):
+def test_every_start_has_another_nonce_and_is_counted(device: Device) -> None:
     nonces = set()
     for start in (1, 2, 3):
         device.start_process(0.0)
@@ -67,7 +71,7 @@ def test_every_start_has_another_nonce_and_is_counted(device):
     assert len(nonces) == 3
 
 
-def test_a_lost_disk_is_empty_and_has_another_journal(device):
+def test_a_lost_disk_is_empty_and_has_another_journal(device: Device) -> None:
     before = device.member
     device.disk.blobs.add(model("anything"))
     device.lose_disk()
@@ -76,14 +80,14 @@ def test_a_lost_disk_is_empty_and_has_another_journal(device):
     assert device.disk.blobs == set()
 
 
-def test_without_the_habit_of_renewing_it_a_lost_disk_keeps_its_journal(device):
+def test_without_the_habit_of_renewing_it_a_lost_disk_keeps_its_journal(device: Device) -> None:
     device.driver_rules = DriverRules(renews_journal=False)
     before = device.member
     device.lose_disk()
     assert device.member == before
 
 
-def test_a_renewed_journal_leaves_the_blobs(device):
+def test_a_renewed_journal_leaves_the_blobs(device: Device) -> None:
     before = device.member
     device.disk.blobs.add(model("anything"))
     device.renew_journal()
@@ -91,13 +95,13 @@ def test_a_renewed_journal_leaves_the_blobs(device):
     assert device.disk.blobs == {model("anything")}
 
 
-def test_a_clock_that_stood_still_is_behind(device):
+def test_a_clock_that_stood_still_is_behind(device: Any) -> None:
     device.lag = 40.0
     device.start_process(100.0)
     assert 60.0 <= device.node.deadline() < 100.0
 
 
-def test_a_crash_takes_what_was_not_flushed(device):
+def test_a_crash_takes_what_was_not_flushed(device: Any) -> None:
     device.start_process(0.0)
     device.unflushed.append(SaveReport(model("run"), 1, "a", None))
     device.deferred.append(SaveReport(model("run"), 1, "a", None))
@@ -105,7 +109,7 @@ def test_a_crash_takes_what_was_not_flushed(device):
     assert (device.unflushed, device.deferred, device.is_up) == ([], [], False)
 
 
-def test_what_reaches_a_suspended_process_waits(device):
+def test_what_reaches_a_suspended_process_waits(device: Device) -> None:
     done = []
     device.enter(lambda: done.append("at once"))
     device.inbox = []
@@ -116,7 +120,7 @@ def test_what_reaches_a_suspended_process_waits(device):
     assert done == ["at once", "later"]
 
 
-def test_a_workers_results_are_not_durable_but_for_the_initial_model(device):
+def test_a_workers_results_are_not_durable_but_for_the_initial_model(device: Device) -> None:
     training = TrainingJob(model("run"), 1, device.options.spec, model("parent"), 0)
     device.keep(inputs.Trained(training, result_with(model("update"))))
     job = AggregationJob(model("run"), 1, ballot(1, "ada"), device.options.spec, model("parent"), (A,))
@@ -127,7 +131,7 @@ def test_a_workers_results_are_not_durable_but_for_the_initial_model(device):
     assert device.disk.blobs == {model("initial")}
 
 
-def test_without_the_habit_of_sparing_it_the_blob_of_an_open_vote_is_collected(device):
+def test_without_the_habit_of_sparing_it_the_blob_of_an_open_vote_is_collected(device: Device) -> None:
     chain = chain_of("ada", "ben", "cleo")
     record = chain.commit().record
     device.disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), record, 1))

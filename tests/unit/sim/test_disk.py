@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from p2pfl.core.effects import (
     SaveAccepted,
     SaveClosed,
@@ -15,12 +17,12 @@ from p2pfl.proofs import CastVote, JournalEvidence, sign_claim
 from p2pfl.sim.disk import RECORDS_AT_ONCE, Disk
 from tests.support.core import ballot, chain_of, member
 from tests.support.keys import signer
-from tests.support.records import NAMES, resigned, signed, update
+from tests.support.records import NAMES, Chain, resigned, signed, update
 
 CLAIM = sign_claim(signer("ben"), member("ben"), 3, "ab" * 16, 0)
 
 
-def in_run(chain):
+def in_run(chain: Chain) -> Disk:
     disk = Disk(member("ada"))
     disk.save(SaveGenesis(chain.run, chain.genesis))
     for commit in chain.commits:
@@ -28,12 +30,12 @@ def in_run(chain):
     return disk
 
 
-def test_a_new_disk_remembers_nothing():
+def test_a_new_disk_remembers_nothing() -> None:
     saved = Disk(member("ada")).load()
     assert (saved.current, saved.votes, saved.closed) == (None, {}, frozenset())
 
 
-def test_the_run_comes_back_with_its_last_commit_and_its_resumption():
+def test_the_run_comes_back_with_its_last_commit_and_its_resumption() -> None:
     chain = chain_of(*NAMES[:3], rounds=2)
     disk = in_run(chain)
     disk.save(SaveResumed(chain.run, 2))
@@ -50,7 +52,7 @@ def test_the_run_comes_back_with_its_last_commit_and_its_resumption():
     assert disk.load().current == expected
 
 
-def test_an_update_of_the_open_round_comes_back_and_an_older_one_does_not():
+def test_an_update_of_the_open_round_comes_back_and_an_older_one_does_not() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     disk = in_run(chain)
     disk.save(SaveUpdate(chain.run, 1, chain.run, update("ada", 1)))
@@ -65,7 +67,7 @@ def test_an_update_of_the_open_round_comes_back_and_an_older_one_does_not():
     assert disk.load().current.update is None, "a power cut took its bytes"
 
 
-def test_a_collection_takes_flushed_and_passing_blobs_alike():
+def test_a_collection_takes_flushed_and_passing_blobs_alike() -> None:
     disk = Disk(member("ada"), blobs={"model", "old model"}, unflushed={"update", "old update"})
     disk.collect(frozenset({"model", "update"}))
     assert (disk.blobs, disk.unflushed) == ({"model"}, {"update"})
@@ -74,7 +76,7 @@ def test_a_collection_takes_flushed_and_passing_blobs_alike():
     assert not disk.has("old update")
 
 
-def test_a_promise_keeps_the_value_accepted_in_the_round_and_no_older_one():
+def test_a_promise_keeps_the_value_accepted_in_the_round_and_no_older_one() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     record = chain.commits[0].record
     disk = in_run(chain_of(*NAMES[:3]))
@@ -85,14 +87,14 @@ def test_a_promise_keeps_the_value_accepted_in_the_round_and_no_older_one():
     assert disk.load().votes[chain.run] == Vote(2, ballot(1, "ben"), None, None)
 
 
-def test_the_vote_of_a_round_that_is_committed_does_not_come_back():
+def test_the_vote_of_a_round_that_is_committed_does_not_come_back() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     disk = in_run(chain)
     disk.save(SaveAccepted(chain.run, 1, ballot(1, "ben"), chain.commits[0].record, 1))
     assert disk.load().votes == {}
 
 
-def test_a_backup_does_not_see_what_comes_after_it():
+def test_a_backup_does_not_see_what_comes_after_it() -> None:
     chain = chain_of(*NAMES[:3])
     disk = in_run(chain)
     backup = disk.backup()
@@ -106,7 +108,7 @@ def test_a_backup_does_not_see_what_comes_after_it():
     assert backup.seen(member("ben")) is None
 
 
-def test_a_new_journal_keeps_the_records_and_forgets_the_votes():
+def test_a_new_journal_keeps_the_records_and_forgets_the_votes() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     disk = in_run(chain)
     disk.incarnation = 7
@@ -118,14 +120,14 @@ def test_a_new_journal_keeps_the_records_and_forgets_the_votes():
     assert disk.load().current.last == chain.commits[-1]
 
 
-def test_the_last_start_of_another_journal_is_remembered():
+def test_the_last_start_of_another_journal_is_remembered() -> None:
     disk = Disk(member("ada"))
     disk.save_claim(member("ben"), CLAIM)
     assert disk.seen(member("ben")) == JournalEvidence(CLAIM)
     assert disk.seen(member("cleo")) is None
 
 
-def test_the_newest_vote_of_another_journal_is_remembered_also_from_a_commit():
+def test_the_newest_vote_of_another_journal_is_remembered_also_from_a_commit() -> None:
     chain = chain_of(*NAMES[:3])
     disk = in_run(chain)
     disk.save_claim(member("ben"), CLAIM)
@@ -138,7 +140,7 @@ def test_the_newest_vote_of_another_journal_is_remembered_also_from_a_commit():
     assert disk.seen(member("ada")) is None
 
 
-def test_a_journal_that_was_refused_stays_so_until_it_is_a_new_one():
+def test_a_journal_that_was_refused_stays_so_until_it_is_a_new_one() -> None:
     disk = Disk(member("ada"))
     disk.save(SaveRefused("a copy"))
     assert disk.backup().refused == disk.refused == "a copy"
@@ -146,7 +148,7 @@ def test_a_journal_that_was_refused_stays_so_until_it_is_a_new_one():
     assert disk.refused == ""
 
 
-def test_every_vote_is_counted_and_a_new_journal_begins_anew():
+def test_every_vote_is_counted_and_a_new_journal_begins_anew() -> None:
     chain = chain_of(*NAMES[:3])
     disk = in_run(chain)
     disk.save(SavePromise(chain.run, 1, ballot(1, "ben"), 1))
@@ -156,7 +158,7 @@ def test_every_vote_is_counted_and_a_new_journal_begins_anew():
     assert disk.load().votes_cast == 0
 
 
-def test_a_closed_run_is_not_taken_up_again_but_its_votes_stay():
+def test_a_closed_run_is_not_taken_up_again_but_its_votes_stay() -> None:
     chain = chain_of(*NAMES[:3])
     disk = in_run(chain)
     disk.save(SavePromise(chain.run, 1, ballot(1, "ben"), 2))
@@ -167,7 +169,7 @@ def test_a_closed_run_is_not_taken_up_again_but_its_votes_stay():
     assert chain.run in saved.votes
 
 
-def test_records_come_a_few_at_a_time_with_record_0_where_it_is_asked_for():
+def test_records_come_a_few_at_a_time_with_record_0_where_it_is_asked_for() -> None:
     chain = chain_of(*NAMES[:3], rounds=RECORDS_AT_ONCE + 2)
     disk = in_run(chain)
     first = disk.records(chain.run, -1)
@@ -176,5 +178,5 @@ def test_records_come_a_few_at_a_time_with_record_0_where_it_is_asked_for():
     assert (rest.genesis, rest.commits) == (None, tuple(chain.commits[RECORDS_AT_ONCE:]))
 
 
-def test_an_unknown_run_has_no_records():
+def test_an_unknown_run_has_no_records() -> None:
     assert Disk(member("ada")).records(chain_of(*NAMES[:3]).run, -1) is None

@@ -1,7 +1,7 @@
 from p2pfl.sim.environment import Clock
 
 
-def test_things_happen_in_the_order_of_their_times():
+def test_things_happen_in_the_order_of_their_times() -> None:
     clock, seen = Clock(), []
     for delay in (3.0, 1.0, 2.0):
         clock.after(delay, seen.append, delay)
@@ -11,7 +11,7 @@ def test_things_happen_in_the_order_of_their_times():
     assert clock.now == 3.0
 
 
-def test_of_two_due_at_once_the_first_put_in_is_first():
+def test_of_two_due_at_once_the_first_put_in_is_first() -> None:
     clock, seen = Clock(), []
     clock.at(1.0, seen.append, "first")
     clock.at(1.0, seen.append, "second")
@@ -20,7 +20,7 @@ def test_of_two_due_at_once_the_first_put_in_is_first():
     assert seen == ["first", "second"]
 
 
-def test_what_happens_may_let_more_happen():
+def test_what_happens_may_let_more_happen() -> None:
     clock, seen = Clock(), []
     clock.after(1.0, lambda: clock.after(1.0, seen.append, "later"))
     clock.step()

@@ -1,18 +1,21 @@
+from __future__ import annotations
+
 from p2pfl.core import inputs
-from p2pfl.core.effects import Send
+from p2pfl.core.effects import AnyEffect, Send
 from p2pfl.messages import Accept
+from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
 from tests.support.worlds import at_round, chain, number, once, spec
 
 
-def at_round_two(nodes=3):
+def at_round_two(nodes: int = 3) -> World:
     world = World(6, nodes=nodes, spec=spec(8))
     world.begin()
     world.run_until(at_round(world, 2), 100.0)
     return world
 
 
-def test_one_disk_at_a_time_may_be_lost():
+def test_one_disk_at_a_time_may_be_lost() -> None:
     world = at_round_two()
     first, second = number(world, 1), number(world, 2)
     assert world.limits.may_lose_disk(first)
@@ -22,19 +25,19 @@ def test_one_disk_at_a_time_may_be_lost():
     assert world.limits.may_lose_disk(second), "the first is a member again since more than a round"
 
 
-def test_a_roster_that_tolerates_no_loss_loses_no_disk():
+def test_a_roster_that_tolerates_no_loss_loses_no_disk() -> None:
     world = at_round_two(nodes=2)
     assert not world.limits.may_lose_disk(number(world, 1))
 
 
-def test_no_disk_is_lost_that_a_roster_needs_when_a_member_has_left():
+def test_no_disk_is_lost_that_a_roster_needs_when_a_member_has_left() -> None:
     world = at_round_two()
     first, second = number(world, 1), number(world, 2)
     world.hand(second, second.process, inputs.Leave())
     assert not world.limits.may_lose_disk(first)
 
 
-def test_no_disk_is_lost_that_a_value_needs_which_may_still_be_decided():
+def test_no_disk_is_lost_that_a_value_needs_which_may_still_be_decided() -> None:
     world = at_round_two()
     first, second, third = (number(world, index) for index in (1, 2, 3))
     sent = []
@@ -48,7 +51,7 @@ def test_no_disk_is_lost_that_a_value_needs_which_may_still_be_decided():
     )
 
 
-def is_accept_without(effect, device):
+def is_accept_without(effect: AnyEffect, device: Device) -> bool:
     """Whether *effect* proposes a roster without *device*."""
     return (
         isinstance(effect, Send)
@@ -57,7 +60,7 @@ def is_accept_without(effect, device):
     )
 
 
-def test_no_disk_is_lost_as_long_as_others_take_a_crashed_member_for_leaving():
+def test_no_disk_is_lost_as_long_as_others_take_a_crashed_member_for_leaving() -> None:
     world = at_round_two()
     first, second = number(world, 1), number(world, 2)
     world.hand(second, second.process, inputs.Leave())
@@ -66,14 +69,14 @@ def test_no_disk_is_lost_as_long_as_others_take_a_crashed_member_for_leaving():
     assert not world.limits.may_lose_disk(first)
 
 
-def test_no_disk_is_lost_while_another_one_is_an_unnoticed_backup():
+def test_no_disk_is_lost_while_another_one_is_an_unnoticed_backup() -> None:
     world = at_round_two()
     first, second = number(world, 1), number(world, 2)
     world.checker.votes.gone.add(second.member)
     assert not world.limits.may_lose_disk(first)
 
 
-def test_a_backup_is_put_back_only_where_everybody_has_seen_a_later_start():
+def test_a_backup_is_put_back_only_where_everybody_has_seen_a_later_start() -> None:
     world = at_round_two()
     device = number(world, 1)
     backup = device.disk.backup()
@@ -83,7 +86,7 @@ def test_a_backup_is_put_back_only_where_everybody_has_seen_a_later_start():
     assert world.limits.may_restore(device, backup)
 
 
-def test_a_model_that_matters_is_mended_when_it_was_pulled_again():
+def test_a_model_that_matters_is_mended_when_it_was_pulled_again() -> None:
     world = at_round_two()
     device = number(world, 1)
     assert world.limits.is_mended()

@@ -1,8 +1,14 @@
+from __future__ import annotations
+
+from typing import Any
+
 import msgspec
 
 from p2pfl.core import inputs
 from p2pfl.core.effects import Send
+from p2pfl.core.inputs import AnyInput
 from p2pfl.messages import Report, Status
+from p2pfl.sim.device import Device
 from p2pfl.sim.faults import Faults
 from p2pfl.sim.network import SILENCE
 from p2pfl.sim.world import World
@@ -13,34 +19,34 @@ REPORT = Report("ff" * 32, 1, evaluation(1, 1, 0.5))
 """A message that no device here sends by itself."""
 
 
-def started(nodes=3, **settings):
+def started(nodes: Any = 3, **settings: Any) -> World:
     world = World(1, nodes=nodes, spec=spec(30), **settings)
     world.begin()
     world.run_for(2.0)
     return world
 
 
-def id_of(world, index):
+def id_of(world: World, index: int) -> Any:
     return number(world, index).member.node
 
 
-def connected(world, one, other):
+def connected(world: World, one: int, other: int) -> Any:
     return world.is_connected(id_of(world, one), id_of(world, other))
 
 
-def pair(world, one, other):
+def pair(world: World, one: int, other: int) -> Any:
     return (id_of(world, one), id_of(world, other))
 
 
-def steps_heard(world, listener, speaker):
+def steps_heard(world: Any, listener: Any, speaker: Any) -> Any:
     return number(world, listener).node._ctx.peers[id_of(world, speaker)].status.steps
 
 
-def fed(world, device):
+def fed(world: Any, device: Device) -> list[Any]:
     """The inputs *device* gets from now on."""
     seen, feed = [], world.feed
 
-    def watch(one, event):
+    def watch(one: Any, event: Any) -> None:
         if one is device:
             seen.append(event)
         feed(one, event)
@@ -52,7 +58,7 @@ def fed(world, device):
 # --- links --------------------------------------------------------------------------------------------------
 
 
-def test_a_message_without_a_link_is_lost():
+def test_a_message_without_a_link_is_lost() -> None:
     world = started()
     seen = fed(world, number(world, 2))
     world.cut({id_of(world, 1)})
@@ -63,7 +69,7 @@ def test_a_message_without_a_link_is_lost():
     assert not any(isinstance(e, inputs.Received) and e.member.node == id_of(world, 1) for e in seen)
 
 
-def test_both_sides_are_told_of_an_ended_link_once():
+def test_both_sides_are_told_of_an_ended_link_once() -> None:
     world = started()
     seen = [fed(world, number(world, index)) for index in (1, 2)]
     world.network.unlink(number(world, 1).links[id_of(world, 2)])
@@ -74,7 +80,7 @@ def test_both_sides_are_told_of_an_ended_link_once():
     ]
 
 
-def test_a_late_message_of_an_earlier_link_still_arrives_but_a_status_does_not():
+def test_a_late_message_of_an_earlier_link_still_arrives_but_a_status_does_not() -> None:
     world = started()
     one, other = number(world, 1), number(world, 2)
     link = one.links[other.member.node]
@@ -91,7 +97,7 @@ def test_a_late_message_of_an_earlier_link_still_arrives_but_a_status_does_not()
     assert not any(message is status for message in late)
 
 
-def test_a_start_of_the_past_is_refused_and_its_owner_told():
+def test_a_start_of_the_past_is_refused_and_its_owner_told() -> None:
     world = started()
     device = number(world, 1)
     backup = device.disk.backup()
@@ -106,7 +112,7 @@ def test_a_start_of_the_past_is_refused_and_its_owner_told():
     assert device.member.journal != before.journal
 
 
-def test_two_processes_with_one_data_directory_do_not_both_stay():
+def test_two_processes_with_one_data_directory_do_not_both_stay() -> None:
     world = started()
     original = number(world, 1)
     before = original.member
@@ -121,7 +127,7 @@ def test_two_processes_with_one_data_directory_do_not_both_stay():
 # --- cuts ---------------------------------------------------------------------------------------------------
 
 
-def test_a_deaf_pair_loses_messages_one_way_while_the_link_is_up():
+def test_a_deaf_pair_loses_messages_one_way_while_the_link_is_up() -> None:
     world = started()
     world.network.lose_messages({pair(world, 1, 2)})
     heard, answered = steps_heard(world, 2, 1), steps_heard(world, 1, 2)
@@ -131,7 +137,7 @@ def test_a_deaf_pair_loses_messages_one_way_while_the_link_is_up():
     assert steps_heard(world, 1, 2) > answered + 2
 
 
-def test_silence_ends_a_link_and_it_comes_back_when_both_can_hear():
+def test_silence_ends_a_link_and_it_comes_back_when_both_can_hear() -> None:
     world = started()
     world.network.lose_messages({pair(world, 1, 2)})
     world.run_for(SILENCE + 0.1)
@@ -143,7 +149,7 @@ def test_silence_ends_a_link_and_it_comes_back_when_both_can_hear():
     assert connected(world, 1, 2)
 
 
-def test_a_deafness_that_ends_before_it_is_noticed_costs_no_link():
+def test_a_deafness_that_ends_before_it_is_noticed_costs_no_link() -> None:
     world = started()
     link = number(world, 1).links[id_of(world, 2)]
     world.network.lose_messages({pair(world, 1, 2)})
@@ -153,7 +159,7 @@ def test_a_deafness_that_ends_before_it_is_noticed_costs_no_link():
     assert number(world, 1).links[id_of(world, 2)] is link
 
 
-def test_rejoining_after_a_cut_leaves_the_deaf_deaf():
+def test_rejoining_after_a_cut_leaves_the_deaf_deaf() -> None:
     world = started()
     world.network.lose_messages({pair(world, 1, 2)})
     world.cut({id_of(world, 3)})
@@ -168,7 +174,7 @@ def test_rejoining_after_a_cut_leaves_the_deaf_deaf():
 # --- messages -----------------------------------------------------------------------------------------------
 
 
-def arrivals(**faults):
+def arrivals(**faults: float) -> list[AnyInput]:
     """How often 200 messages arrive with faults."""
     world = started(faults=Faults(until=1000.0, **faults))
     seen = fed(world, number(world, 2))
@@ -178,13 +184,13 @@ def arrivals(**faults):
     return [event for event in seen if isinstance(event, inputs.Received) and event.message is REPORT]
 
 
-def test_messages_are_lost_and_doubled_at_their_rates():
+def test_messages_are_lost_and_doubled_at_their_rates() -> None:
     assert len(arrivals()) == 200
     assert 60 < len(arrivals(drop=0.5)) < 140
     assert 260 < len(arrivals(duplicate=0.5)) < 340
 
 
-def test_messages_overtake_each_other():
+def test_messages_overtake_each_other() -> None:
     world = started()
     seen = fed(world, number(world, 2))
     for round_ in range(1, 50):
@@ -197,7 +203,7 @@ def test_messages_overtake_each_other():
     assert order != sorted(order)
 
 
-def test_statuses_pass_the_real_codec_where_that_is_asked_for():
+def test_statuses_pass_the_real_codec_where_that_is_asked_for() -> None:
     world = World(1, nodes=3, spec=spec(2), codec=True)
     kinds = set()
     world.on_effect = lambda _device, effect: (

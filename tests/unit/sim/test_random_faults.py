@@ -1,3 +1,5 @@
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -8,30 +10,30 @@ from p2pfl.sim.world import World
 LONG = 50
 
 
-def world(seed=5, nodes=3, **faults):
+def world(seed: Any = 5, nodes: Any = 3, **faults: Any) -> Any:
     made = World(seed, nodes=nodes, rounds=LONG, faults=Faults(until=40.0, **faults), trace=True)
     made.begin()
     made.run_for(60.0)
     return made
 
 
-def lines(made, text):
+def lines(made: Any, text: Any) -> list[str]:
     return [line for line in made.trace if text in line]
 
 
-def test_crashes_come_at_their_rate_and_stop_in_time():
+def test_crashes_come_at_their_rate_and_stop_in_time() -> None:
     crashes = lines(world(crash_every=4.0, power_cuts=0.0), " crashes")
     assert 3 <= len(crashes) <= 20
     assert max(float(line.split()[0]) for line in crashes) < 40.0
 
 
-def test_some_crashes_are_power_cuts():
+def test_some_crashes_are_power_cuts() -> None:
     made = world(crash_every=2.0)
     assert lines(made, " crashes")
     assert lines(made, " loses power")
 
 
-def test_cuts_come_and_are_healed_at_the_end():
+def test_cuts_come_and_are_healed_at_the_end() -> None:
     made = world(cut_every=5.0)
     assert lines(made, "cut off: ")
     assert made.network.cut_off == set()
@@ -39,19 +41,19 @@ def test_cuts_come_and_are_healed_at_the_end():
     assert all(made.is_connected(a, b) for a in nodes for b in nodes if a < b)
 
 
-def test_silent_losses_come_and_are_healed_at_the_end():
+def test_silent_losses_come_and_are_healed_at_the_end() -> None:
     made = world(message_loss_every=5.0)
     assert lines(made, "are lost")
     assert made.network.lossy_pairs == set()
 
 
-def test_disks_are_lost_one_at_a_time_and_made_up_for():
+def test_disks_are_lost_one_at_a_time_and_made_up_for() -> None:
     made = world(lose_disk_every=5.0)
     assert lines(made, "loses its disk")
     made.run_until(made.is_complete, 600.0)
 
 
-def test_backups_are_put_back_and_refused():
+def test_backups_are_put_back_and_refused() -> None:
     found = []
     for seed in range(8):
         made = world(seed, restore_disk_every=5.0, crash_every=5.0)
@@ -64,7 +66,7 @@ def test_backups_are_put_back_and_refused():
     ("field", "text"),
     [("freeze_every", "is suspended for"), ("sleep_every", "sleeps for"), ("leave_every", "exits 3")],
 )
-def test_processes_are_suspended_sleep_and_leave(field, text):
+def test_processes_are_suspended_sleep_and_leave(field: str, text: str) -> None:
     made = world(**{field: 5.0}, freeze=10.0)
     assert lines(made, text)
     made.run_until(made.is_complete, 600.0)
@@ -79,13 +81,13 @@ def test_processes_are_suspended_sleep_and_leave(field, text):
         ("turn_away_every", "is to take part in a new run"),
     ],
 )
-def test_models_and_members_fail_in_ways_of_their_own(field, text):
+def test_models_and_members_fail_in_ways_of_their_own(field: str, text: str) -> None:
     made = world(**{field: 5.0})
     assert lines(made, text)
     made.run_until(made.is_complete, 600.0)
 
 
-def test_from_one_device_models_may_never_come():
+def test_from_one_device_models_may_never_come() -> None:
     made = World(5, nodes=3, rounds=LONG, faults=Faults(until=40.0, unpullable=1.0), trace=True)
     made.begin()
     assert len(made.network.unpullable) == 1
@@ -94,20 +96,20 @@ def test_from_one_device_models_may_never_come():
 
 
 @pytest.mark.parametrize(("field", "text"), [("hang", "has a worker that hangs"), ("fail", "out of memory")])
-def test_workers_hang_and_fail(field, text):
+def test_workers_hang_and_fail(field: str, text: str) -> None:
     made = world(**{field: 0.1})
     assert lines(made, text)
     made.run_until(made.is_complete, 600.0)
 
 
-def test_updates_that_never_fit_are_left_out():
+def test_updates_that_never_fit_are_left_out() -> None:
     made = world(invalid_result=0.2)
     assert made.transfers.invalid_updates
     assert lines(made, "its shape is not the run's")
     made.run_until(made.is_complete, 600.0)
 
 
-def test_after_a_failure_of_all_power_a_majority_is_back_before_the_others():
+def test_after_a_failure_of_all_power_a_majority_is_back_before_the_others() -> None:
     made = World(5, nodes=5, rounds=LONG, trace=True)
     made.begin()
     made.run_for(5.0)
@@ -120,18 +122,18 @@ def test_after_a_failure_of_all_power_a_majority_is_back_before_the_others():
     assert [float(at) < 6.0 for at, _ in starts] == [True] * 3 + [False] * 2
 
 
-def test_one_node_may_be_slow():
+def test_one_node_may_be_slow() -> None:
     slow = [device.slowness for device in world(slow_node=1.0).devices.values() if device.slowness > 1.0]
     assert len(slow) == 1
 
 
-def test_without_faults_nothing_happens():
+def test_without_faults_nothing_happens() -> None:
     made = World(5, nodes=3, rounds=2, faults=CALM, trace=True)
     made.run()
     assert [line for line in made.trace if "crashes" in line or "cut off" in line] == []
 
 
-def test_every_fault_can_be_left_out():
+def test_every_fault_can_be_left_out() -> None:
     rates = {
         name: rate
         for name, rate in msgspec.structs.asdict(CALM).items()
@@ -140,13 +142,13 @@ def test_every_fault_can_be_left_out():
     assert set(rates.values()) == {0.0}
 
 
-def test_the_heavy_profile_has_every_fault_there_is():
+def test_the_heavy_profile_has_every_fault_there_is() -> None:
     rates = {name: rate for name, rate in msgspec.structs.asdict(HEAVY).items() if name != "allowance"}
     assert 0.0 not in rates.values()
     assert PROFILES["heavy"] is HEAVY
 
 
-def test_a_forged_commit_is_sent_to_whoever_has_a_last_record_and_is_not_believed():
+def test_a_forged_commit_is_sent_to_whoever_has_a_last_record_and_is_not_believed() -> None:
     world = World(3, rounds=4, faults=Faults(forge_every=0.5), trace=True)
     world.run()
     assert any("is sent a forged commit" in line for line in world.trace)

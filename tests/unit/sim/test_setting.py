@@ -9,31 +9,31 @@ from tests.support.records import digest
 ONE, OTHER = node_id(0), node_id(1)
 
 
-def test_node_ids_are_well_formed_and_in_no_order_of_their_own():
+def test_node_ids_are_well_formed_and_in_no_order_of_their_own() -> None:
     ids = [node_id(index) for index in range(8)]
     assert len(set(ids)) == 8
     assert ids != sorted(ids)
     assert all(through_codec(RecordsRequest(digest("run"), 0)) for _ in ids)
 
 
-def test_a_sound_message_passes_the_codec_unchanged():
+def test_a_sound_message_passes_the_codec_unchanged() -> None:
     assert through_codec(RecordsRequest(digest("run"), -1)) == RecordsRequest(digest("run"), -1)
 
 
-def test_a_message_out_of_bounds_does_not_pass_the_codec():
+def test_a_message_out_of_bounds_does_not_pass_the_codec() -> None:
     with pytest.raises(ProtocolError, match="cannot be understood"):
         through_codec(RecordsRequest("no digest", 0))
 
 
-def test_a_spec_has_the_rounds_it_was_asked_for():
+def test_a_spec_has_the_rounds_it_was_asked_for() -> None:
     assert spec_of(7).rounds == 7
 
 
-def test_what_the_real_driver_has_in_common_is_the_same_there():
+def test_what_the_real_driver_has_in_common_is_the_same_there() -> None:
     assert driver.LATER_SECONDS == DEFER_SECONDS
 
 
-def test_a_device_signs_as_itself_and_as_nobody_else():
+def test_a_device_signs_as_itself_and_as_nobody_else() -> None:
     one, other = signer_of(ONE), signer_of(OTHER)
     signature = one.sign(b"text")
     assert verify(ONE, one.key, signature, b"text")

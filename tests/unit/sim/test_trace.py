@@ -1,9 +1,13 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from p2pfl.core.effects import DeleteUnneededBlobs as CollectBlobs
 from p2pfl.core.effects import Send, Tell
 from p2pfl.events import Notice
-from p2pfl.messages import Accept, Accepted, Commit, Prepare, Promise, Refuse, Report
+from p2pfl.messages import Accept, Accepted, Commit, Prepare, Promise, Refuse, Report, Struct
 from p2pfl.sim.trace import MAX_LINE, line_of, shortened
 from tests.support.core import ballot, chain_of
 from tests.support.records import digest, evaluation, node, signed
@@ -16,7 +20,7 @@ VOTE = signed("ben", CHAIN.run, 1, ballot(2, "ada"))
 NAMES = {node(name): name for name in ("ada", "ben", "cleo")}
 
 
-def line(message):
+def line(message: Any) -> str | None:
     return line_of(Send(node("ben"), message), NAMES.__getitem__)
 
 
@@ -38,20 +42,20 @@ def line(message):
         (COMMIT, f"-> ben COMMIT round 1: {VALUE}"),
     ],
 )
-def test_a_step_of_the_protocol_is_one_line(message, expected):
+def test_a_step_of_the_protocol_is_one_line(message: Struct, expected: str) -> None:
     assert line(message) == expected
     assert isinstance(COMMIT, Commit)
 
 
-def test_what_is_no_step_of_the_protocol_has_no_line():
+def test_what_is_no_step_of_the_protocol_has_no_line() -> None:
     assert line(Report(CHAIN.run, 1, evaluation(8, 10, 2.5))) is None
     assert line_of(CollectBlobs(frozenset()), NAMES.__getitem__) is None
 
 
-def test_an_event_is_shown_with_its_ids_shortened():
+def test_an_event_is_shown_with_its_ids_shortened() -> None:
     told = line_of(Tell(Notice("info", f"{node('ada')} has {digest('x')}")), NAMES.__getitem__)
     assert told == f"Notice(level='info', text='{node('ada')[:7]} has {digest('x')[:7]}')"
 
 
-def test_a_long_text_is_cut():
+def test_a_long_text_is_cut() -> None:
     assert len(shortened("word " * 100)) == MAX_LINE

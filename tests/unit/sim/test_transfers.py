@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from p2pfl.core import inputs
@@ -11,22 +15,22 @@ from tests.support.worlds import number, spec
 
 
 @pytest.fixture
-def world():
+def world() -> Any:
     made = World(1, nodes=3, spec=spec(30))
     made.begin()
     made.run_for(2.0)
     return made
 
 
-def pair(world, one, other):
+def pair(world: World, one: int, other: int) -> Any:
     return (number(world, one).member.node, number(world, other).member.node)
 
 
-def fetched(world, index, seconds=0.2, **fields):
+def fetched(world: Any, index: int, seconds: Any = 0.2, **fields: Any) -> Any:
     """What device *index* is told of a blob it fetches."""
     device, seen, feed = number(world, index), [], world.feed
 
-    def watch(one, event):
+    def watch(one: Any, event: Any) -> None:
         is_answer = isinstance(event, inputs.BlobReady | inputs.BlobFailed) and event.digest == "blob"
         if one is device and is_answer:
             seen.append(event)
@@ -42,11 +46,11 @@ def fetched(world, index, seconds=0.2, **fields):
 READY = [inputs.BlobReady("blob", durable=False), inputs.BlobReady("blob", durable=True)]
 
 
-def failed(reason, *, invalid=False):
+def failed(reason: str, *, invalid: bool = False) -> Any:
     return [inputs.BlobFailed("blob", reason, invalid)]
 
 
-def test_a_blob_comes_from_whoever_is_linked_and_has_it(world):
+def test_a_blob_comes_from_whoever_is_linked_and_has_it(world: World) -> None:
     number(world, 3).disk.unflushed.add("blob")
     assert fetched(world, 1) == READY
     assert number(world, 1).disk.blobs >= {"blob"}
@@ -54,13 +58,13 @@ def test_a_blob_comes_from_whoever_is_linked_and_has_it(world):
     assert "blob" in number(world, 2).disk.unflushed
 
 
-def test_a_blob_nobody_reachable_has_cannot_be_had(world):
+def test_a_blob_nobody_reachable_has_cannot_be_had(world: Any) -> None:
     number(world, 3).disk.blobs.add("blob")
     world.network.lose_messages({pair(world, 3, 1)})
     assert fetched(world, 1) == failed("nobody reachable has it")
 
 
-def test_no_bytes_come_where_bulk_is_blocked_although_the_link_is_up(world):
+def test_no_bytes_come_where_bulk_is_blocked_although_the_link_is_up(world: Any) -> None:
     number(world, 3).disk.blobs.add("blob")
     world.transfers.block({pair(world, 3, 1)})
     assert fetched(world, 1, GIVE_UP + 0.2) == failed("nobody reachable has it")
@@ -72,13 +76,13 @@ def test_no_bytes_come_where_bulk_is_blocked_although_the_link_is_up(world):
     assert world.transfers.passes(number(world, 3), number(world, 1))
 
 
-def test_wrong_bytes_are_not_taken_from_their_holder(world):
+def test_wrong_bytes_are_not_taken_from_their_holder(world: World) -> None:
     number(world, 3).disk.blobs.add("blob")
     world.transfers.damage(number(world, 3), "blob")
     assert fetched(world, 1) == failed("whoever has it sends other bytes")
 
 
-def test_wrong_bytes_here_are_deleted_and_pulled_again(world):
+def test_wrong_bytes_here_are_deleted_and_pulled_again(world: World) -> None:
     for index in (1, 3):
         number(world, index).disk.blobs.add("blob")
     world.transfers.damage(number(world, 1), "blob")
@@ -87,7 +91,7 @@ def test_wrong_bytes_here_are_deleted_and_pulled_again(world):
     assert number(world, 1).disk.is_whole("blob")
 
 
-def test_without_the_habit_of_deleting_them_wrong_bytes_stay(world):
+def test_without_the_habit_of_deleting_them_wrong_bytes_stay(world: World) -> None:
     for index in (1, 3):
         number(world, index).disk.blobs.add("blob")
     world.transfers.damage(number(world, 1), "blob")
@@ -95,14 +99,14 @@ def test_without_the_habit_of_deleting_them_wrong_bytes_stay(world):
     assert fetched(world, 1) == failed("its bytes are wrong", invalid=True)
 
 
-def test_an_update_that_never_fits_is_refused_wherever_it_is(world):
+def test_an_update_that_never_fits_is_refused_wherever_it_is(world: World) -> None:
     number(world, 1).disk.blobs.add("blob")
     world.transfers.invalid_updates.add("blob")
     for index in (1, 2):
         assert fetched(world, index) == failed("its shape is not the run's", invalid=True)
 
 
-def test_a_suspended_process_gets_its_blob_when_it_goes_on(world):
+def test_a_suspended_process_gets_its_blob_when_it_goes_on(world: World) -> None:
     number(world, 3).disk.blobs.add("blob")
     world.freeze(number(world, 1), 1.0)
     assert fetched(world, 1, 0.5) == []

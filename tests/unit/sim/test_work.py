@@ -1,11 +1,16 @@
 """The work checker must find an update that is lost, counted twice, or counted in the wrong round."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import msgspec
 import pytest
 
 from p2pfl import events
 from p2pfl.core.effects import SaveCommit, SaveGenesis, SaveUpdate, Train
-from p2pfl.messages import LeftOut, RecordBlobs, record_digest
+from p2pfl.events import AnyEvent, TrainingFinished
+from p2pfl.messages import LeftOut, Record, RecordBlobs, UpdateEntry, record_digest
 from p2pfl.sim.device import aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.violation import Violation
@@ -17,7 +22,7 @@ MINE = update("ada", 1)
 
 
 class Court:
-    def __init__(self):
+    def __init__(self) -> None:
         self.chain = chain_of(*NAMES[:3])
         self.run, self.genesis = self.chain.run, self.chain.genesis
         self.work = WorkChecker()
@@ -25,11 +30,11 @@ class Court:
         self.disk = Disk(member("ada"))
         self.disk.save(SaveGenesis(self.run, self.genesis))
 
-    def trained(self, *updates, round_=1, parent=None):
+    def trained(self, *updates: UpdateEntry, round_: int = 1, parent: str | None = None) -> None:
         for entry in updates:
             self.work.updates[entry.digest] = (self.run, round_, parent or self.genesis.model)
 
-    def record(self, *updates, **changes):
+    def record(self, *updates: UpdateEntry, **changes: RecordBlobs | tuple[LeftOut, ...]) -> Record:
         """A record that aggregates *updates*."""
         record = self.chain.commit().record
         self.chain.commits.pop()
@@ -38,69 +43,69 @@ class Court:
             record, **{"updates": updates, "blobs": RecordBlobs(aggregate), **changes}
         )
 
-    def accept(self, record):
+    def accept(self, record: Record) -> None:
         self.work.accepted(record, record_digest(record))
 
-    def commit(self, record):
+    def commit(self, record: Record) -> None:
         commit = msgspec.structs.replace(self.chain.commit(), record=record)
         self.work.committed(self.disk, SaveCommit(self.run, commit, 1.0))
 
-    def tell(self, event):
+    def tell(self, event: AnyEvent) -> None:
         self.work.told(self.disk, "ada", event)
 
 
 @pytest.fixture
-def court():
+def court() -> Court:
     return Court()
 
 
-def objection(kind, match):
+def objection(kind: str, match: str) -> Any:
     return pytest.raises(Violation, match=f"^{kind}: .*{match}")
 
 
-def test_the_aggregate_of_what_was_trained_for_the_round_is_fine(court):
+def test_the_aggregate_of_what_was_trained_for_the_round_is_fine(court: Court) -> None:
     both = sorted((MINE, update("ben", 1)), key=lambda entry: entry.node)
     court.trained(*both)
     court.accept(court.record(*both))
 
 
-def test_a_late_update_counted_in_the_next_round_is_a_violation(court):
+def test_a_late_update_counted_in_the_next_round_is_a_violation(court: Court) -> None:
     court.trained(MINE, round_=0)
     with objection("update", "of round 0 from .* counted in round 1"):
         court.accept(court.record(MINE))
 
 
-def test_an_update_from_another_parent_is_a_violation(court):
+def test_an_update_from_another_parent_is_a_violation(court: Court) -> None:
     court.trained(MINE, parent=model("another"))
     with objection("update", "counted in round 1"):
         court.accept(court.record(MINE))
 
 
-def test_an_update_nobody_trained_is_a_violation(court):
+def test_an_update_nobody_trained_is_a_violation(court: Court) -> None:
     with objection("update", "nobody trained"):
         court.accept(court.record(MINE))
 
 
-def test_an_update_counted_twice_is_a_violation(court):
+def test_an_update_counted_twice_is_a_violation(court: Court) -> None:
     court.trained(MINE)
     with objection("update", "counted twice"):
         court.accept(court.record(MINE, MINE))
 
 
-def test_a_model_that_is_not_the_aggregate_of_its_manifest_is_a_violation(court):
+def test_a_model_that_is_not_the_aggregate_of_its_manifest_is_a_violation(court: Court) -> None:
     court.trained(MINE)
     with objection("update", "is not the aggregate of the updates"):
         court.accept(court.record(MINE, blobs=RecordBlobs(model("something else"))))
 
 
-def test_updates_in_another_order_than_that_of_the_node_ids_are_a_violation(court):
+def test_updates_in_another_order_than_that_of_the_node_ids_are_a_violation(court: Court) -> None:
     first, second = sorted((MINE, update("ben", 1)), key=lambda entry: entry.node)
     court.trained(first, second)
     with objection("update", "not in the order of node ids"):
         court.accept(court.record(second, first))
 
 
-def test_training_twice_for_one_parent_is_work_lost(court):
+def test_training_twice_for_one_parent_is_work_lost(court: Court) -> None:
     train = Train(training(court.chain, 1, court.genesis.model))
     court.work.begun(court.disk, train)
     court.disk.save(SaveUpdate(court.run, 1, court.run, MINE))
@@ -110,37 +115,37 @@ def test_training_twice_for_one_parent_is_work_lost(court):
         court.work.begun(court.disk, train)
 
 
-def trained_event():
+def trained_event() -> TrainingFinished:
     return events.TrainingFinished(1, MINE.digest, 10, 7, 0.5, 1.0)
 
 
-def test_an_update_that_is_counted_is_no_lost_work(court):
+def test_an_update_that_is_counted_is_no_lost_work(court: Court) -> None:
     court.trained(MINE)
     court.tell(trained_event())
     court.commit(court.record(MINE))
 
 
-def test_an_update_nobody_speaks_of_is_lost_work(court):
+def test_an_update_nobody_speaks_of_is_lost_work(court: Court) -> None:
     court.trained(MINE)
     court.tell(trained_event())
     with objection("work", "and nobody says why"):
         court.commit(court.record())
 
 
-def test_an_update_brought_back_by_a_restart_is_owed_an_answer_too(court):
+def test_an_update_brought_back_by_a_restart_is_owed_an_answer_too(court: Court) -> None:
     court.trained(MINE)
     court.tell(events.UpdateReused(1, MINE.digest))
     with objection("work", "and nobody says why"):
         court.commit(court.record())
 
 
-def test_a_reason_in_the_record_is_an_answer(court):
+def test_a_reason_in_the_record_is_an_answer(court: Court) -> None:
     court.trained(MINE)
     court.tell(trained_event())
     court.commit(court.record(left_out=(LeftOut(node("ada"), "its update came too late"),)))
 
 
-def test_a_refusal_told_to_the_member_itself_is_an_answer_and_one_of_another_is_not(court):
+def test_a_refusal_told_to_the_member_itself_is_an_answer_and_one_of_another_is_not(court: Court) -> None:
     court.trained(MINE)
     court.tell(trained_event())
     court.tell(events.UpdateRefused(1, "ben", "it claims too many samples"))
@@ -151,7 +156,7 @@ def test_a_refusal_told_to_the_member_itself_is_an_answer_and_one_of_another_is_
     court.commit(court.record())
 
 
-def test_a_process_that_ended_is_owed_nothing(court):
+def test_a_process_that_ended_is_owed_nothing(court: Court) -> None:
     court.trained(MINE)
     court.tell(trained_event())
     court.work.stopped(member("ada"))

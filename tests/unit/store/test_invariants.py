@@ -40,7 +40,7 @@ def changed(chain: Chain, index: int, **changes: object) -> list[Commit]:
     return commits
 
 
-def test_a_sound_chain_is_followed_to_its_end(chain: Chain):
+def test_a_sound_chain_is_followed_to_its_end(chain: Chain) -> None:
     chain.commit(kind="evaluate", then="end")
     found, violations = checked(chain)
     assert violations == []
@@ -50,7 +50,7 @@ def test_a_sound_chain_is_followed_to_its_end(chain: Chain):
     assert found.digest(5) is None
 
 
-def test_a_chain_that_continues_another_run_counts_its_rounds_on():
+def test_a_chain_that_continues_another_run_counts_its_rounds_on() -> None:
     origin = Origin(digest("old run"), 5, digest("record"), 4)
     chain = Chain(msgspec.structs.replace(genesis(), continues=(origin,)))
     record = msgspec.structs.replace(chain.commit().record, trained=5)
@@ -83,18 +83,18 @@ def test_a_chain_that_continues_another_run_counts_its_rounds_on():
 )
 def test_a_record_that_cannot_be_is_found(
     chain: Chain, index: int, changes: dict[str, object], violation: str
-):
+) -> None:
     assert violation in checked(chain, changed(chain, index, **changes))[1]
 
 
-def test_a_commit_without_a_quorum_of_its_own_rosters_members_is_found(chain: Chain):
+def test_a_commit_without_a_quorum_of_its_own_rosters_members_is_found(chain: Chain) -> None:
     few = resigned(chain.commits[1], "ada", "eve")
     assert checked(chain, [chain.commits[0], few, chain.commits[2]])[1] == [
         "round 2 is committed with the signed acceptance of 1 of 3 members, 2 are needed"
     ]
 
 
-def test_the_quorum_is_of_the_roster_the_record_before_named():
+def test_the_quorum_is_of_the_roster_the_record_before_named() -> None:
     chain = chain_of(*NAMES[:3])
     chain.commit(next_roster=roster(*NAMES))
     chain.commit()
@@ -105,13 +105,13 @@ def test_the_quorum_is_of_the_roster_the_record_before_named():
     ]
 
 
-def test_nothing_is_followed_beyond_a_gap(chain: Chain):
+def test_nothing_is_followed_beyond_a_gap(chain: Chain) -> None:
     found, violations = checked(chain, [chain.commits[0], chain.commits[2]])
     assert violations == ["after round 1 comes round 3: rounds between them are missing"]
     assert found.round == 1
 
 
-def test_a_record_kept_under_another_digest_and_a_false_record_0_are_found(chain: Chain):
+def test_a_record_kept_under_another_digest_and_a_false_record_0_are_found(chain: Chain) -> None:
     found = invariants.CommittedChain(digest("run"), chain.genesis)
     (first, second, *_) = check_chain(found, [(1, digest("kept"), chain.commits[0])], verify)
     assert first == "record 0 does not give the run's id"
@@ -121,7 +121,14 @@ def test_a_record_kept_under_another_digest_and_a_false_record_0_are_found(chain
 # --- votes --------------------------------------------------------------------------------------------------
 
 
-def vote(chain: Chain, round_: int, *, at: Ballot | None = None, promised: Ballot | None = None, **changes):
+def vote(
+    chain: Chain,
+    round_: int,
+    *,
+    at: Ballot | None = None,
+    promised: Ballot | None = None,
+    **changes: int | Ballot | str,
+) -> Vote:
     """A vote for what follows in *chain* as *round_*, with the record changed."""
     commit = chain_of(*NAMES[:3], rounds=round_).commits[-1]
     record = msgspec.structs.replace(commit.record, **changes)
@@ -129,7 +136,7 @@ def vote(chain: Chain, round_: int, *, at: Ballot | None = None, promised: Ballo
     return Vote(round_, promised or accepted, accepted, record)
 
 
-def test_a_vote_that_fits_has_no_violation(chain: Chain):
+def test_a_vote_that_fits_has_no_violation(chain: Chain) -> None:
     found, _ = checked(chain)
     assert list(vote_violations(found, vote(chain, 4))) == []
     assert list(vote_violations(found, vote(chain, 3))) == []
@@ -157,7 +164,7 @@ def test_a_vote_that_fits_has_no_violation(chain: Chain):
 )
 def test_a_vote_that_cannot_be_is_found(
     chain: Chain, round_: int, changes: dict[str, object], violation: str
-):
+) -> None:
     found, _ = checked(chain)
     assert any(violation in one for one in vote_violations(found, vote(chain, round_, **changes)))  # type: ignore[arg-type]
 
@@ -173,7 +180,7 @@ def test_a_vote_that_cannot_be_is_found(
 )
 def test_only_another_record_in_the_same_or_a_higher_ballot_contradicts_a_commit(
     chain: Chain, at: Ballot, model: str | None, contradicts: bool
-):
+) -> None:
     found, _ = checked(chain)
     value = {"blobs": RecordBlobs(digest(model))} if model else {}
     record = msgspec.structs.replace(chain.commits[2].record, **value)

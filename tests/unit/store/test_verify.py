@@ -127,14 +127,14 @@ def texts(findings: Findings) -> list[str]:
     return [str(fault) for fault in findings.faults]
 
 
-def test_sound_directories_are_clean_and_all_of_them_is_read(lab: Federation):
+def test_sound_directories_are_clean_and_all_of_them_is_read(lab: Federation) -> None:
     findings = lab.verify()
     assert findings.faults == ()
     assert findings.is_clean
     assert (findings.directories, findings.runs, findings.records, findings.blobs) == (3, 1, 9, 9)
 
 
-def test_a_node_that_is_behind_and_one_that_only_heard_of_rounds_are_clean(lab: Federation):
+def test_a_node_that_is_behind_and_one_that_only_heard_of_rounds_are_clean(lab: Federation) -> None:
     lab.commit(4, ("ada", "ben"))
     commit = lab.commit(5, ("ada",))
     heard = lab.accepted(commit, "ada", "cleo")
@@ -143,7 +143,7 @@ def test_a_node_that_is_behind_and_one_that_only_heard_of_rounds_are_clean(lab: 
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_model_that_must_be_here_and_is_not_is_found(lab: Federation, number: int):
+def test_a_model_that_must_be_here_and_is_not_is_found(lab: Federation, number: int) -> None:
     lab.blob("ben", number).unlink()
     (fault,) = lab.verify().faults
     assert (fault.directory, fault.what) == (lab.folder / "ben", "blob")
@@ -151,20 +151,20 @@ def test_a_model_that_must_be_here_and_is_not_is_found(lab: Federation, number: 
     assert str(fault).endswith("it pulls the model again.")
 
 
-def test_a_model_with_other_bytes_is_found(lab: Federation):
+def test_a_model_with_other_bytes_is_found(lab: Federation) -> None:
     lab.blob("ada", 3).write_bytes(model(4))
     (text,) = texts(lab.verify())
     assert "the model of round 3" in text
     assert "has other bytes than it is named by" in text
 
 
-def test_a_model_that_may_be_gone_is_not_missed(lab: Federation):
+def test_a_model_that_may_be_gone_is_not_missed(lab: Federation) -> None:
     lab.commit(4)
     lab.blob("ada", 2).unlink()
     assert lab.verify().faults == ()
 
 
-def test_a_model_accepted_in_the_open_round_must_be_here(lab: Federation):
+def test_a_model_accepted_in_the_open_round_must_be_here(lab: Federation) -> None:
     lab.accept("cleo", 4, ballot(2, "cleo"), proposer="cleo")
     (text,) = texts(lab.verify())
     assert "the model it accepted in the open round 4" in text
@@ -174,7 +174,7 @@ def test_a_model_accepted_in_the_open_round_must_be_here(lab: Federation):
 
 def test_what_a_running_node_has_deleted_meanwhile_is_no_fault(
     lab: Federation, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     looks = []
     intact = BlobStore.is_intact
 
@@ -192,32 +192,32 @@ def test_what_a_running_node_has_deleted_meanwhile_is_no_fault(
     assert len(looks) <= LOOKS * 3
 
 
-def test_the_models_of_a_run_that_was_given_up_are_not_asked_for(lab: Federation):
+def test_the_models_of_a_run_that_was_given_up_are_not_asked_for(lab: Federation) -> None:
     lab.save(["ada"], SaveClosed(lab.chain.run))
     lab.blob("ada", 3).unlink()
     assert lab.verify("ada").faults == ()
 
 
-def test_a_broken_chain_is_the_journals_fault(lab: Federation):
+def test_a_broken_chain_is_the_journals_fault(lab: Federation) -> None:
     lab.change("ben", "UPDATE commits SET record = ? WHERE round = 2", digest("other"))
     (fault,) = lab.verify().faults
     assert fault.what == "journal"
     assert fault.text.startswith(f"run {lab.chain.run[:7]}: the record of round 2 has digest")
 
 
-def test_a_missing_round_is_found(lab: Federation):
+def test_a_missing_round_is_found(lab: Federation) -> None:
     lab.change("ben", "DELETE FROM commits WHERE round = 2")
     assert "rounds between them are missing" in texts(lab.verify("ben"))[0]
 
 
-def test_a_journal_that_cannot_be_read_is_a_fault_and_the_others_are_checked(lab: Federation):
+def test_a_journal_that_cannot_be_read_is_a_fault_and_the_others_are_checked(lab: Federation) -> None:
     lab.change("ada", "UPDATE commits SET entry = ? WHERE round = 2", b"\xc1")
     lab.blob("ben", 3).unlink()
     faults = lab.verify().faults
     assert [(fault.directory.name, fault.what) for fault in faults] == [("ada", "journal"), ("ben", "blob")]
 
 
-def test_a_second_decision_the_node_itself_has_seen_is_a_fault(lab: Federation):
+def test_a_second_decision_the_node_itself_has_seen_is_a_fault(lab: Federation) -> None:
     other = msgspec.structs.replace(
         lab.chain.commits[2], record=msgspec.structs.replace(lab.chain.commits[2].record, note="other")
     )
@@ -230,7 +230,7 @@ def test_a_second_decision_the_node_itself_has_seen_is_a_fault(lab: Federation):
 # --- several ------------------------------------------------------------------------------------------------
 
 
-def test_two_records_for_one_round_are_found_once(lab: Federation):
+def test_two_records_for_one_round_are_found_once(lab: Federation) -> None:
     lab.commit(4, ("ada",), note="one way")
     lab.commit(5, ("ada",))
     del lab.chain.commits[3:]
@@ -242,7 +242,7 @@ def test_two_records_for_one_round_are_found_once(lab: Federation):
     assert str(lab.folder / "ada") in fault.text
 
 
-def test_an_acceptance_that_contradicts_a_commit_elsewhere_is_found(lab: Federation):
+def test_an_acceptance_that_contradicts_a_commit_elsewhere_is_found(lab: Federation) -> None:
     lab.accept("cleo", 9, ballot(3, "cleo"))
     lab.put("cleo", 9)
     lab.commit(4, ("ada", "ben"))
@@ -251,7 +251,7 @@ def test_an_acceptance_that_contradicts_a_commit_elsewhere_is_found(lab: Federat
     assert "was accepted in the same or a higher ballot" in faults[0].text
 
 
-def test_a_ballot_with_two_values_is_found(lab: Federation):
+def test_a_ballot_with_two_values_is_found(lab: Federation) -> None:
     for name, number in (("ada", 8), ("ben", 9)):
         lab.accept(name, number, ballot(2, "cleo"))
         lab.put(name, number)
@@ -259,14 +259,14 @@ def test_a_ballot_with_two_values_is_found(lab: Federation):
     assert "attempt 2 of round 4 was accepted with two records" in fault.text
 
 
-def test_a_copied_directory_is_found(lab: Federation, tmp_path: Path):
+def test_a_copied_directory_is_found(lab: Federation, tmp_path: Path) -> None:
     shutil.copytree(lab.folder / "ada", tmp_path / "copy")
     (fault,) = verify([lab.folder / "ada", tmp_path / "copy"]).faults
     assert (fault.directory, fault.what) == (tmp_path / "copy", "copy")
     assert str(fault).endswith("start the one that is not the original with --new-journal.")
 
 
-def test_a_journal_older_than_others_have_seen_it_is_found(lab: Federation):
+def test_a_journal_older_than_others_have_seen_it_is_found(lab: Federation) -> None:
     with Journal.open(lab.folder / "ben" / "journal.sqlite", node("ben")) as journal:
         journal.save_claim(lab.members["ada"], sign_claim(signer("ada"), lab.members["ada"], 99, "0" * 32, 0))
     (fault,) = lab.verify("ada", "ben").faults
@@ -274,7 +274,7 @@ def test_a_journal_older_than_others_have_seen_it_is_found(lab: Federation):
     assert "others have seen start 99" in fault.text
 
 
-def test_a_journal_that_has_forgotten_votes_others_have_seen_is_found(lab: Federation):
+def test_a_journal_that_has_forgotten_votes_others_have_seen_is_found(lab: Federation) -> None:
     made = lab.commit(4, ("ada", "ben"))
     entry = lab.chain.genesis.roster[0]
     again = acceptances(made.record, [entry], made.ballot, votes=6)
@@ -289,7 +289,7 @@ def test_a_journal_that_has_forgotten_votes_others_have_seen_is_found(lab: Feder
     assert "knows 4 votes of its node, but others have seen 6" in fault.text
 
 
-def test_a_run_that_continues_another_from_a_record_that_was_not_committed_is_found(lab: Federation):
+def test_a_run_that_continues_another_from_a_record_that_was_not_committed_is_found(lab: Federation) -> None:
     for record, is_clean in ((record_digest(lab.chain.commits[2].record), True), (digest("false"), False)):
         origin = Origin(lab.chain.run, 3, record, 3)
         begun = msgspec.structs.replace(lab.chain.genesis, nonce=record[:32], continues=(origin,))
@@ -297,12 +297,12 @@ def test_a_run_that_continues_another_from_a_record_that_was_not_committed_is_fo
         assert lab.verify("ada", "ben").is_clean == is_clean
 
 
-def test_a_directory_given_twice_is_the_users_mistake(lab: Federation):
+def test_a_directory_given_twice_is_the_users_mistake(lab: Federation) -> None:
     with pytest.raises(UserError, match="given twice"):
         lab.verify("ada", "ada")
 
 
-def test_what_is_no_data_directory_is_said(lab: Federation, tmp_path: Path):
+def test_what_is_no_data_directory_is_said(lab: Federation, tmp_path: Path) -> None:
     with pytest.raises(DataDirectoryError, match="there is no data directory"):
         verify([tmp_path / "nothing"])
     (tmp_path / "empty").mkdir()

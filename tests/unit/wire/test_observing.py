@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -68,7 +68,7 @@ def test_every_frame_has_an_example() -> None:
 
 
 @given(any_event)
-def test_every_event_comes_back_equal(event) -> None:
+def test_every_event_comes_back_equal(event: Any) -> None:
     frame = EventBatch((Published(1, 2.0, event),))
     assert decode_node(encode(frame)) == frame
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +42,7 @@ def test_without_an_address_the_error_says_so() -> None:
     assert str(DialFailedError([], [])) == "has no known address to dial"
 
 
-async def test_a_probe_returns_the_identity_and_makes_no_link(tmp_path):
+async def test_a_probe_returns_the_identity_and_makes_no_link(tmp_path: Path) -> None:
     federation = make_federation(tmp_path / "ca", "ant", "bee")
     async with lab(tmp_path) as opened:
         ant = await opened.start(federation["ant"])
@@ -50,7 +52,7 @@ async def test_a_probe_returns_the_identity_and_makes_no_link(tmp_path):
         assert ant.told.refusals == []
 
 
-async def test_an_operator_can_probe_too(tmp_path):
+async def test_an_operator_can_probe_too(tmp_path: Path) -> None:
     ant = make_federation(tmp_path / "ca", "ant")["ant"]
     operator = make_federation(tmp_path / "ca", "olga", role="operator")["olga"]
     async with lab(tmp_path) as opened:
@@ -58,7 +60,7 @@ async def test_an_operator_can_probe_too(tmp_path):
         assert (await probe(parse_address(node.address), operator, FAST)).name == "ant"
 
 
-async def test_a_probe_detects_a_listener_that_refuses_this_device(tmp_path):
+async def test_a_probe_detects_a_listener_that_refuses_this_device(tmp_path: Path) -> None:
     """With TLS 1.3 the handshake alone succeeds: the refusal arrives with the first answer."""
     ant = make_federation(tmp_path / "ca", "ant")["ant"]
     impostor = make_federation(tmp_path / "other", "bee")["bee"]
@@ -69,7 +71,7 @@ async def test_a_probe_detects_a_listener_that_refuses_this_device(tmp_path):
             await probe(parse_address(node.address), trusting, FAST)
 
 
-async def test_a_probe_refuses_a_node_of_another_federation(tmp_path):
+async def test_a_probe_refuses_a_node_of_another_federation(tmp_path: Path) -> None:
     ant = make_federation(tmp_path / "ca", "ant")["ant"]
     foreign = make_federation(tmp_path / "other", "bee")["bee"]
     async with lab(tmp_path) as opened:
@@ -78,13 +80,13 @@ async def test_a_probe_refuses_a_node_of_another_federation(tmp_path):
             await probe(parse_address(node.address), foreign, FAST)
 
 
-async def test_a_probe_reports_a_port_without_a_listener(tmp_path, unused_port):
+async def test_a_probe_reports_a_port_without_a_listener(tmp_path: Path, unused_port: int) -> None:
     ant = make_federation(tmp_path / "ca", "ant")["ant"]
     with pytest.raises(NetworkError, match="nothing listens there"):
         await probe(parse_address(f"127.0.0.1:{unused_port}"), ant, FAST)
 
 
-async def test_a_probe_reports_another_program_on_the_port(tmp_path):
+async def test_a_probe_reports_another_program_on_the_port(tmp_path: Path) -> None:
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example\r\n")
         await writer.drain()
@@ -98,7 +100,7 @@ async def test_a_probe_reports_another_program_on_the_port(tmp_path):
 
 
 @pytest.fixture
-def unused_port():
+def unused_port() -> Iterator[int]:
     """A loopback port that is bound during the test and has no listener."""
     import socket
 

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -92,21 +93,25 @@ async def pull_from(
         yield make
 
 
-async def test_a_stored_blob_is_not_transferred(store: BlobStore, pull_from) -> None:
+async def test_a_stored_blob_is_not_transferred(store: BlobStore, pull_from: Callable[..., Any]) -> None:
     puller, transfers = pull_from({"ant": sends(BLOB)})
     await puller.pull(PullRequest(DIGEST, len(BLOB), ["ant"]))
     await puller.pull(PullRequest(DIGEST, len(BLOB), ["ant"]))
     assert transfers.asked == ["ant"]
 
 
-async def test_sources_are_asked_in_order_before_other_nodes(store: BlobStore, pull_from) -> None:
+async def test_sources_are_asked_in_order_before_other_nodes(
+    store: BlobStore, pull_from: Callable[..., Any]
+) -> None:
     away = refuses(NetworkError("away"), 99, sends(BLOB))
     puller, transfers = pull_from({"ant": sends(BLOB), "bee": away, "cat": away})
     await puller.pull(PullRequest(DIGEST, len(BLOB), ["cat", "bee"]))
     assert transfers.asked == ["cat", "bee", "ant"]
 
 
-async def test_a_broken_transfer_continues_with_the_next_holder(store: BlobStore, pull_from) -> None:
+async def test_a_broken_transfer_continues_with_the_next_holder(
+    store: BlobStore, pull_from: Callable[..., Any]
+) -> None:
     puller, transfers = pull_from({"ant": sends(BLOB, 600), "bee": sends(BLOB)})
     await puller.pull(PullRequest(DIGEST, len(BLOB), ["ant", "bee"]))
     assert transfers.asked == ["ant", "bee"]
@@ -114,7 +119,7 @@ async def test_a_broken_transfer_continues_with_the_next_holder(store: BlobStore
 
 
 async def test_after_a_wrong_digest_of_mixed_bytes_holders_are_not_mixed_again(
-    store: BlobStore, pull_from
+    store: BlobStore, pull_from: Callable[..., Any]
 ) -> None:
     puller, transfers = pull_from({"liar": sends(WRONG, 600), "honest": sends(BLOB)})
     await puller.pull(PullRequest(DIGEST, len(BLOB), ["liar", "honest"]))
@@ -122,14 +127,18 @@ async def test_after_a_wrong_digest_of_mixed_bytes_holders_are_not_mixed_again(
     assert transfers.asked == ["liar", "honest", "liar", "honest"]
 
 
-async def test_a_holder_that_alone_sent_wrong_bytes_is_not_asked_again(store: BlobStore, pull_from) -> None:
+async def test_a_holder_that_alone_sent_wrong_bytes_is_not_asked_again(
+    store: BlobStore, pull_from: Callable[..., Any]
+) -> None:
     busy_once = refuses(HolderBusyError("later"), 1, sends(BLOB))
     puller, transfers = pull_from({"liar": sends(WRONG), "honest": busy_once})
     await puller.pull(PullRequest(DIGEST, len(BLOB), ["liar", "honest"]))
     assert transfers.asked == ["liar", "honest", "honest"]
 
 
-async def test_the_next_pull_does_not_ask_a_corrupt_holder_and_names_it(store: BlobStore, pull_from) -> None:
+async def test_the_next_pull_does_not_ask_a_corrupt_holder_and_names_it(
+    store: BlobStore, pull_from: Callable[..., Any]
+) -> None:
     puller, transfers = pull_from({"liar": sends(WRONG), "ant": refuses(ABSENT, 99, sends(BLOB))})
     with pytest.raises(NetworkError, match=r"liar gave wrong bytes: .*; from ant: it is not here"):
         await puller.pull(PullRequest(DIGEST, len(BLOB), ["ant"]))
@@ -139,7 +148,9 @@ async def test_the_next_pull_does_not_ask_a_corrupt_holder_and_names_it(store: B
     assert transfers.asked == ["ant", "liar", "ant"]
 
 
-async def test_the_error_names_an_unreachable_holder_once(store: BlobStore, pull_from) -> None:
+async def test_the_error_names_an_unreachable_holder_once(
+    store: BlobStore, pull_from: Callable[..., Any]
+) -> None:
     away = refuses(HolderUnreachableError("ant cannot be dialled"), 99, sends(BLOB))
     puller, _ = pull_from({"ant": away})
     with pytest.raises(NetworkError, match=r"^no way to the bytes: ant cannot be dialled$"):
@@ -147,7 +158,7 @@ async def test_the_error_names_an_unreachable_holder_once(store: BlobStore, pull
 
 
 async def test_beside_an_unreachable_holder_the_error_omits_nodes_without_the_blob(
-    store: BlobStore, pull_from
+    store: BlobStore, pull_from: Callable[..., Any]
 ) -> None:
     away = refuses(HolderUnreachableError("cat cannot be dialled"), 99, sends(BLOB))
     puller, _ = pull_from({"ant": refuses(ABSENT, 99, sends(BLOB)), "cat": away})
@@ -156,7 +167,7 @@ async def test_beside_an_unreachable_holder_the_error_omits_nodes_without_the_bl
 
 
 async def test_a_busy_holder_is_asked_again_but_one_without_the_blob_is_not(
-    store: BlobStore, pull_from
+    store: BlobStore, pull_from: Callable[..., Any]
 ) -> None:
     puller, transfers = pull_from({"ant": refuses(NetworkError("it is not here"), 99, sends(BLOB))})
     with pytest.raises(
@@ -169,7 +180,9 @@ async def test_a_busy_holder_is_asked_again_but_one_without_the_blob_is_not(
     assert transfers.asked == ["ant", "ant"]
 
 
-async def test_wrong_bytes_from_every_holder_are_a_blob_error(store: BlobStore, pull_from) -> None:
+async def test_wrong_bytes_from_every_holder_are_a_blob_error(
+    store: BlobStore, pull_from: Callable[..., Any]
+) -> None:
     puller, _ = pull_from({"ant": sends(WRONG), "bee": sends(WRONG[1:] + b"x")})
     with pytest.raises(
         BlobError, match=r"ant gave wrong bytes: .*other bytes.*; bee gave wrong bytes: .*other bytes"
@@ -178,13 +191,13 @@ async def test_wrong_bytes_from_every_holder_are_a_blob_error(store: BlobStore, 
     assert not store.has(DIGEST)
 
 
-async def test_without_a_holder_the_error_says_so(store: BlobStore, pull_from) -> None:
+async def test_without_a_holder_the_error_says_so(store: BlobStore, pull_from: Callable[..., Any]) -> None:
     puller, _ = pull_from({})
     with pytest.raises(NetworkError, match="no node that may have it is reachable"):
         await puller.pull(PullRequest(DIGEST, len(BLOB), []))
 
 
-async def test_simultaneous_pulls_are_limited(store: BlobStore, pull_from) -> None:
+async def test_simultaneous_pulls_are_limited(store: BlobStore, pull_from: Callable[..., Any]) -> None:
     blobs = [bytes([number]) * 10 for number in range(6)]
     by_digest = {blake3(blob).hexdigest(): blob for blob in blobs}
     puller, transfers = pull_from({"ant": lambda partial: partial.write(by_digest[partial._target.name])})

@@ -173,16 +173,18 @@ def stranger(tmp_path: Path) -> Credentials:
 
 
 @pytest.mark.parametrize("protocol", [CONTROL_ALPN, BLOB_ALPN])
-async def test_two_devices_of_one_federation_authenticate_and_agree_on_a_protocol(lab, protocol):
+async def test_two_devices_of_one_federation_authenticate_and_agree_on_a_protocol(
+    lab: dict[str, Credentials], protocol: str
+) -> None:
     assert await meet(lab["ant"], lab["bee"], protocol) == (f"bee node {protocol}", f"ant node {protocol}")
 
 
-async def test_a_role_comes_from_the_certificate(lab, tmp_path):
+async def test_a_role_comes_from_the_certificate(lab: dict[str, Credentials], tmp_path: Path) -> None:
     watcher = make_federation(tmp_path / "lab", "owl", role="observer")["owl"]
     assert (await meet(lab["ant"], watcher)).server == f"owl observer {CONTROL_ALPN}"
 
 
-async def test_a_common_protocol_is_required(lab):
+async def test_a_common_protocol_is_required(lab: dict[str, Credentials]) -> None:
     server, client = await meet(lab["ant"], lab["bee"], "p2pfl/99")
     assert server.startswith("This device refused bee (")
     assert client.startswith("This device refused ant (")
@@ -190,7 +192,9 @@ async def test_a_common_protocol_is_required(lab):
 
 
 @pytest.mark.parametrize("stranger_dials", [False, True])
-async def test_another_ca_is_named_as_the_reason_on_both_sides(lab, stranger, stranger_dials):
+async def test_another_ca_is_named_as_the_reason_on_both_sides(
+    lab: dict[str, Credentials], stranger: Credentials, stranger_dials: bool
+) -> None:
     pair = (lab["ant"], stranger) if stranger_dials else (stranger, lab["ant"])
     server, client = await meet(*pair)
     # The dialer sees the other certificate first, so it is the one that refuses.
@@ -199,7 +203,9 @@ async def test_another_ca_is_named_as_the_reason_on_both_sides(lab, stranger, st
     assert "was signed by another CA" in server
 
 
-async def test_a_refused_dialer_learns_so_with_its_first_read(lab, stranger, tmp_path):
+async def test_a_refused_dialer_learns_so_with_its_first_read(
+    lab: dict[str, Credentials], stranger: Credentials, tmp_path: Path
+) -> None:
     two_faced = replace(stranger, authority_path=lab["ant"].authority_path)
     server, client = await meet(lab["ant"], two_faced)
     assert server.startswith("This device refused the other side: its certificate was signed by another CA")
@@ -208,7 +214,9 @@ async def test_a_refused_dialer_learns_so_with_its_first_read(lab, stranger, tmp
     )
 
 
-async def test_the_alert_arrives_although_the_refused_side_still_sends(lab, stranger):
+async def test_the_alert_arrives_although_the_refused_side_still_sends(
+    lab: dict[str, Credentials], stranger: Credentials
+) -> None:
     context = foreign_context(ssl.PROTOCOL_TLS_CLIENT, stranger)
     context.load_verify_locations(lab["ant"].authority_path)
 
@@ -228,7 +236,9 @@ async def test_the_alert_arrives_although_the_refused_side_still_sends(lab, stra
 
 @pytest.mark.parametrize(("device", "fault"), [("old", "has expired"), ("unborn", "is not valid yet")])
 @pytest.mark.parametrize("dials", [False, True])
-async def test_an_out_of_date_certificate_shows_clock_and_dates_on_both_sides(lab, device, fault, dials):
+async def test_an_out_of_date_certificate_shows_clock_and_dates_on_both_sides(
+    lab: dict[str, Credentials], device: str, fault: str, dials: bool
+) -> None:
     bad = lab[device]
     outcome = await meet(lab["ant"], bad) if dials else await meet(bad, lab["ant"])
     refused, refusing = (outcome.client, outcome.server) if dials else (outcome.server, outcome.client)
@@ -248,7 +258,9 @@ async def test_an_out_of_date_certificate_shows_clock_and_dates_on_both_sides(la
 @pytest.mark.parametrize(
     "words", [b"hello, is anybody there?\n", b"GET / HTTP/1.1\r\n\r\n", bytes(range(255, -1, -1)) * 4]
 )
-async def test_bytes_that_are_not_tls_are_answered_in_plain_text(lab, words):
+async def test_bytes_that_are_not_tls_are_answered_in_plain_text(
+    lab: dict[str, Credentials], words: bytes
+) -> None:
     def talk(sock: socket.socket) -> str:
         sock.sendall(words)
         return sock.makefile("rb").read().decode()
@@ -258,7 +270,7 @@ async def test_bytes_that_are_not_tls_are_answered_in_plain_text(lab, words):
     assert client == PLAIN_TEXT_REPLY.decode()
 
 
-async def test_a_flood_without_tls_ends_the_handshake(lab):
+async def test_a_flood_without_tls_ends_the_handshake(lab: dict[str, Credentials]) -> None:
     def flood(sock: socket.socket) -> str:
         with contextlib.suppress(ConnectionError):
             sock.sendall(b"\xaa" * 2**20)
@@ -269,7 +281,7 @@ async def test_a_flood_without_tls_ends_the_handshake(lab):
     )
 
 
-async def test_a_server_without_tls_is_refused(lab):
+async def test_a_server_without_tls_is_refused(lab: dict[str, Credentials]) -> None:
     def greet(sock: socket.socket) -> str:
         sock.sendall(b"220 mail.example ready\r\n")
         return "greeted" if sock.makefile("rb").read() else "hung up"
@@ -299,7 +311,7 @@ def foreign_context(side: int, credentials: Credentials, *, certificate: bool = 
     return context
 
 
-async def test_a_dialer_with_tls_1_2_is_refused_on_both_sides(lab):
+async def test_a_dialer_with_tls_1_2_is_refused_on_both_sides(lab: dict[str, Credentials]) -> None:
     context = foreign_context(ssl.PROTOCOL_TLS_CLIENT, lab["bee"])
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     server, client = await meet_client(lab["ant"], lambda sock: wrapped(sock, context, lab["bee"]))
@@ -307,7 +319,7 @@ async def test_a_dialer_with_tls_1_2_is_refused_on_both_sides(lab):
     assert client.startswith("The other side refused this device: it does not speak TLS 1.3")
 
 
-async def test_a_server_with_tls_1_2_is_refused_on_both_sides(lab):
+async def test_a_server_with_tls_1_2_is_refused_on_both_sides(lab: dict[str, Credentials]) -> None:
     context = foreign_context(ssl.PROTOCOL_TLS_SERVER, lab["bee"])
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     server, client = await meet_server(lab["ant"], lambda sock: wrapped(sock, context, lab["bee"]))
@@ -315,14 +327,16 @@ async def test_a_server_with_tls_1_2_is_refused_on_both_sides(lab):
     assert client.startswith("The other side refused this device: it does not speak TLS 1.3")
 
 
-async def test_a_dialer_without_a_certificate_is_refused_on_both_sides(lab):
+async def test_a_dialer_without_a_certificate_is_refused_on_both_sides(lab: dict[str, Credentials]) -> None:
     context = foreign_context(ssl.PROTOCOL_TLS_CLIENT, lab["bee"], certificate=False)
     server, client = await meet_client(lab["ant"], lambda sock: wrapped(sock, context, lab["bee"]))
     assert server.startswith("This device refused the other side: it sent no certificate.")
     assert client == "The other side refused this device: it requires a certificate and got none."
 
 
-async def test_a_certificate_without_authority_key_identifier_fails_the_strict_check(lab, tmp_path):
+async def test_a_certificate_without_authority_key_identifier_fails_the_strict_check(
+    lab: dict[str, Credentials], tmp_path: Path
+) -> None:
     key = generate_key()
     authority_key = read_key(tmp_path / "lab" / "ca.key")
     lax = (
@@ -341,7 +355,7 @@ async def test_a_certificate_without_authority_key_identifier_fails_the_strict_c
     assert "does not pass" in (await meet(lab["ant"], credentials)).server
 
 
-async def test_a_silent_peer_ends_the_handshake_in_time(lab):
+async def test_a_silent_peer_ends_the_handshake_in_time(lab: dict[str, Credentials]) -> None:
     def stay_silent(sock: socket.socket) -> str:
         return "closed" if sock.recv(1) == b"" else "open"
 
@@ -350,14 +364,14 @@ async def test_a_silent_peer_ends_the_handshake_in_time(lab):
     assert client == "closed"
 
 
-async def test_a_closed_connection_is_distinguished_from_a_refusal(lab):
+async def test_a_closed_connection_is_distinguished_from_a_refusal(lab: dict[str, Credentials]) -> None:
     server, _ = await meet_client(lab["ant"], lambda sock: "bye")
     _, client = await meet_server(lab["ant"], lambda sock: "bye")
     assert server.startswith("The other side closed the connection before it identified itself")
     assert client.startswith("The other side closed the connection without a reason")
 
 
-async def test_a_cancelled_handshake_closes_its_socket(lab):
+async def test_a_cancelled_handshake_closes_its_socket(lab: dict[str, Credentials]) -> None:
     listener = listen()
     with listener, socket.create_connection(listener.getsockname()) as client:
         client.setblocking(False)
@@ -371,11 +385,11 @@ async def test_a_cancelled_handshake_closes_its_socket(lab):
             assert await loop.sock_recv(client, 1) == b""
 
 
-def test_a_session_cannot_be_resumed(lab):
+def test_a_session_cannot_be_resumed(lab: dict[str, Credentials]) -> None:
     assert server_context(lab["ant"]).num_tickets == 0
 
 
-def test_a_missing_key_is_named(lab):
+def test_a_missing_key_is_named(lab: dict[str, Credentials]) -> None:
     lab["ant"].key_path.unlink()
     with pytest.raises(CredentialsError, match=r"lab/ant cannot be used"):
         server_context(lab["ant"])

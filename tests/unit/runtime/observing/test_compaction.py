@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from p2pfl import events
-from p2pfl.events import Published
+from p2pfl.events import AnyEvent, Published
 from p2pfl.runtime.observing.compaction import COMMITS, MAX_OF_ROUND, TAIL, CompactedEvents
 from tests.support.records import SPEC
 
@@ -48,7 +48,7 @@ def past_the_tail(*told: events.AnyEvent) -> list[events.AnyEvent]:
     return [one.event for one in compacted.kept() if one.seq <= len(told)]
 
 
-def test_what_is_told_is_in_order_and_each_event_once():
+def test_what_is_told_is_in_order_and_each_event_once() -> None:
     compacted = kept(JOINED, LINKED, STATUS, COUNTED, commit(1), LOST, STATUS)
     assert [one.seq for one in compacted.kept()] == [1, 2, 4, 5, 6, 7], "3 is void: 7 says more"
 
@@ -68,7 +68,7 @@ def test_what_is_told_is_in_order_and_each_event_once():
     ],
     ids=lambda event: type(event).__name__,
 )
-def test_of_the_same_thing_only_the_last_word_is_kept(early, late):
+def test_of_the_same_thing_only_the_last_word_is_kept(early: AnyEvent, late: AnyEvent) -> None:
     assert past_the_tail(early, late) == [late]
 
 
@@ -83,35 +83,35 @@ def test_of_the_same_thing_only_the_last_word_is_kept(early, late):
         (events.ControlRequested("pause", "eve"), events.ControlRequested("end", "eve")),
     ],
 )
-def test_different_things_are_kept_beside_each_other(one, other):
+def test_different_things_are_kept_beside_each_other(one: AnyEvent, other: AnyEvent) -> None:
     assert past_the_tail(one, other) == [one, other]
 
 
-def test_the_open_round_is_kept_whole_and_forgotten_with_its_commit():
+def test_the_open_round_is_kept_whole_and_forgotten_with_its_commit() -> None:
     trained = events.TrainingFinished(1, "4" * 64, 100, 7, 0.5, 1.5)
     assert past_the_tail(JOINED, COUNTED, trained) == [JOINED, COUNTED, trained]
     assert past_the_tail(JOINED, COUNTED, trained, commit(1)) == [JOINED, commit(1)]
 
 
-def test_transfers_and_training_of_a_round_end_with_it():
+def test_transfers_and_training_of_a_round_end_with_it() -> None:
     progress = events.ProgressMade(1, "train", 3, 9)
     assert past_the_tail(progress) == [progress]
     assert past_the_tail(progress, commit(1)) == [commit(1)]
 
 
-def test_a_wish_is_forgotten_by_the_commit_that_fulfils_it_and_no_other():
+def test_a_wish_is_forgotten_by_the_commit_that_fulfils_it_and_no_other() -> None:
     wanted = events.ControlRequested("pause", "eve")
     assert past_the_tail(wanted, commit(1)) == [wanted, commit(1)]
     assert past_the_tail(wanted, commit(1, "pause")) == [commit(1, "pause")]
 
 
-def test_that_a_run_was_resumed_matters_until_the_next_commit():
+def test_that_a_run_was_resumed_matters_until_the_next_commit() -> None:
     resumed = events.Resumed(1, "eve")
     assert past_the_tail(commit(1, "pause"), resumed) == [commit(1, "pause"), resumed]
     assert past_the_tail(commit(1, "pause"), resumed, commit(2)) == [commit(1, "pause"), commit(2)]
 
 
-def test_another_run_makes_void_how_the_last_one_stood():
+def test_another_run_makes_void_how_the_last_one_stood() -> None:
     other = msgspec.structs.replace(JOINED, run="9" * 64, how="continued")
     old = (
         events.QuorumLost(2, 1, 3, 2),
@@ -123,22 +123,22 @@ def test_another_run_makes_void_how_the_last_one_stood():
     assert past_the_tail(JOINED, *old, other) == [other]
 
 
-def test_the_run_a_node_is_in_is_the_last_it_joined():
+def test_the_run_a_node_is_in_is_the_last_it_joined() -> None:
     assert CompactedEvents().run == ""
     assert kept(JOINED).run == RUN
 
 
-def test_of_the_log_the_end_is_kept():
+def test_of_the_log_the_end_is_kept() -> None:
     compacted = kept(*(events.Notice("info", str(number)) for number in range(TAIL + 5)))
     assert [one.event.text for one in compacted.kept()] == [str(number) for number in range(5, TAIL + 5)]
 
 
-def test_what_changes_all_the_time_takes_no_room_in_the_log():
+def test_what_changes_all_the_time_takes_no_room_in_the_log() -> None:
     compacted = kept(events.Notice("info", "rare"), *[MEASURED, STATUS] * TAIL)
     assert [one.seq for one in compacted.kept()] == [1, 2 * TAIL, 2 * TAIL + 1]
 
 
-def test_strangers_who_are_refused_take_no_room_from_the_open_round():
+def test_strangers_who_are_refused_take_no_room_from_the_open_round() -> None:
     refused = [events.PeerRefused(f"h:{number}", "no") for number in range(MAX_OF_ROUND + TAIL)]
     compacted = kept(JOINED, COUNTED, *refused)
     told = [one.event for one in compacted.kept()]
@@ -146,7 +146,7 @@ def test_strangers_who_are_refused_take_no_room_from_the_open_round():
     assert len(told) == 2 + TAIL
 
 
-def test_it_stays_bounded_however_much_happens():
+def test_it_stays_bounded_however_much_happens() -> None:
     compacted = CompactedEvents()
     number = 0
     for round_ in range(1, 3 * COMMITS):
@@ -163,7 +163,7 @@ def test_it_stays_bounded_however_much_happens():
 ENDED = events.RunEnded(RUN, 10, "2" * 64, {"accuracy": 0.9, "loss": 0.1}, 10)
 
 
-def test_the_end_of_a_run_that_goes_on_is_void():
+def test_the_end_of_a_run_that_goes_on_is_void() -> None:
     extended = events.RunExtended(20, "ben")
     assert past_the_tail(JOINED, commit(11, "end"), ENDED, extended)[-1] == extended
     assert ENDED not in past_the_tail(JOINED, commit(11, "end"), ENDED, extended)

@@ -32,7 +32,7 @@ class Stage:
             self.own.write(Published(1, 0.0, event))
 
 
-def test_the_device_is_known_from_the_start_and_a_new_peer_is_told():
+def test_the_device_is_known_from_the_start_and_a_new_peer_is_told() -> None:
     stage = Stage()
     assert stage.sent == []
     stage.take(events.PeerLinked("cleo", "cleo", "h:1"))
@@ -46,7 +46,7 @@ def test_the_device_is_known_from_the_start_and_a_new_peer_is_told():
     assert stage.published == []
 
 
-def test_what_the_worker_finds_out_is_told_here_and_there():
+def test_what_the_worker_finds_out_is_told_here_and_there() -> None:
     stage = Stage()
     stage.take(READY, SHOWN)
     assert [(node, one.device, one.part) for node, one in stage.sent] == [
@@ -61,7 +61,7 @@ def test_what_the_worker_finds_out_is_told_here_and_there():
     assert (last.samples, last.labels) == (40, (30, 0, 10))
 
 
-def test_what_did_not_change_is_not_told_again():
+def test_what_did_not_change_is_not_told_again() -> None:
     stage = Stage()
     stage.take(READY, READY, events.Notice("info", "something else"))
     assert len(stage.sent) == len(stage.published) == 1

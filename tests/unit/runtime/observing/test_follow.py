@@ -47,7 +47,7 @@ def write(path: Path, what: list[Published]) -> None:
     file.close()
 
 
-def test_events_come_back_as_they_were_written_each_once(tmp_path: Path):
+def test_events_come_back_as_they_were_written_each_once(tmp_path: Path) -> None:
     path = tmp_path / "events"
     follower = EventFollower(path)
     assert follower.read() == []
@@ -59,7 +59,7 @@ def test_events_come_back_as_they_were_written_each_once(tmp_path: Path):
 
 
 @pytest.mark.parametrize("every", [1, 3, 7])
-def test_a_file_that_is_turned_over_is_followed_on(tmp_path: Path, every: int):
+def test_a_file_that_is_turned_over_is_followed_on(tmp_path: Path, every: int) -> None:
     path = tmp_path / "events"
     follower, found = EventFollower(path), []
     file = EventFile(str(path), max_bytes=1000)
@@ -73,7 +73,7 @@ def test_a_file_that_is_turned_over_is_followed_on(tmp_path: Path, every: int):
     assert found == wanted
 
 
-def test_what_is_there_already_can_be_skipped(tmp_path: Path):
+def test_what_is_there_already_can_be_skipped(tmp_path: Path) -> None:
     path = tmp_path / "events"
     write(path, published(EVENTS[0]))
     follower = EventFollower(path, skip=True)
@@ -81,7 +81,7 @@ def test_what_is_there_already_can_be_skipped(tmp_path: Path):
     assert follower.read() == published(EVENTS[2])
 
 
-def test_a_file_that_grows_byte_by_byte_gives_each_event_when_its_line_is_complete(tmp_path: Path):
+def test_a_file_that_grows_byte_by_byte_gives_each_event_when_its_line_is_complete(tmp_path: Path) -> None:
     whole, path = tmp_path / "whole", tmp_path / "events"
     write(whole, published(*EVENTS))
     follower, found, counts = EventFollower(path), [], []
@@ -97,7 +97,9 @@ def test_a_file_that_grows_byte_by_byte_gives_each_event_when_its_line_is_comple
         assert count == complete
 
 
-def test_a_half_line_of_a_killed_process_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_half_line_of_a_killed_process_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "events"
     path.write_bytes(b'{"seq":1,"time":2.5,"event":"not')
     write(path, published(EVENTS[0], EVENTS[2]))
@@ -106,6 +108,6 @@ def test_a_half_line_of_a_killed_process_is_left_out(tmp_path: Path, caplog: pyt
 
 
 @pytest.mark.parametrize("line", [b"", b"{}", b'{"seq":1,"time":1.0,"event":"dance"}', b"[1]"])
-def test_a_line_that_is_no_event_is_refused(line: bytes):
+def test_a_line_that_is_no_event_is_refused(line: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         parse_line(line)

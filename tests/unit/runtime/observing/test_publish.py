@@ -19,7 +19,7 @@ from tests.support.records import SPEC
 NOTICE = events.Notice("info", "a sentence")
 
 
-def test_every_sink_gets_every_event_numbered_and_dated_in_order():
+def test_every_sink_gets_every_event_numbered_and_dated_in_order() -> None:
     clock = iter((10.0, 11.5))
     publisher = Publisher(lambda: next(clock))
     one: list[Published] = []
@@ -32,7 +32,9 @@ def test_every_sink_gets_every_event_numbered_and_dated_in_order():
     assert two == one
 
 
-def test_a_sink_that_fails_holds_up_nobody_and_is_told_to_the_log_once(caplog: pytest.LogCaptureFixture):
+def test_a_sink_that_fails_holds_up_nobody_and_is_told_to_the_log_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def broken(_: Published) -> None:
         raise UnicodeEncodeError("ascii", "★", 0, 1, "no such character")
 
@@ -48,7 +50,7 @@ def test_a_sink_that_fails_holds_up_nobody_and_is_told_to_the_log_once(caplog: p
     ]
 
 
-def test_an_event_becomes_one_flat_mapping_with_its_kind():
+def test_an_event_becomes_one_flat_mapping_with_its_kind() -> None:
     elected = events.Elected(3, 2, "ada", "a" * 52, 2)
     assert json.loads(as_json(Published(7, 1.5, elected))) == {
         "seq": 7,
@@ -63,7 +65,7 @@ def test_an_event_becomes_one_flat_mapping_with_its_kind():
     }
 
 
-def test_an_events_file_is_appended_to_and_readable_while_it_is_open(tmp_path: Path):
+def test_an_events_file_is_appended_to_and_readable_while_it_is_open(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"earlier": true}\n', encoding="utf-8")
     file = EventFile(str(path))
@@ -76,7 +78,7 @@ def test_an_events_file_is_appended_to_and_readable_while_it_is_open(tmp_path: P
     ]
 
 
-def test_an_events_file_that_cannot_be_written_is_refused_with_its_path(tmp_path: Path):
+def test_an_events_file_that_cannot_be_written_is_refused_with_its_path(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "events.jsonl"
     with pytest.raises(
         UserError, match=r"missing/events\.jsonl cannot be written: .*Choose another --events"
@@ -84,7 +86,7 @@ def test_an_events_file_that_cannot_be_written_is_refused_with_its_path(tmp_path
         EventFile(str(path))
 
 
-def test_a_long_events_file_is_turned_over_and_one_earlier_one_kept(tmp_path: Path):
+def test_a_long_events_file_is_turned_over_and_one_earlier_one_kept(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     file = EventFile(str(path), max_bytes=300)
     sizes = []
@@ -100,7 +102,7 @@ def test_a_long_events_file_is_turned_over_and_one_earlier_one_kept(tmp_path: Pa
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_ends_the_events_file_and_not_the_node(caplog: pytest.LogCaptureFixture):
+def test_a_full_disk_ends_the_events_file_and_not_the_node(caplog: pytest.LogCaptureFixture) -> None:
     file = EventFile("/dev/full")
     file.write(Published(1, 2.0, NOTICE))
     file.write(Published(2, 2.0, NOTICE))
@@ -109,7 +111,7 @@ def test_a_full_disk_ends_the_events_file_and_not_the_node(caplog: pytest.LogCap
     assert "/dev/full cannot be written any more" in caplog.text
 
 
-def test_events_are_published_with_the_training_round_they_are_about():
+def test_events_are_published_with_the_training_round_they_are_about() -> None:
     publisher = Publisher(lambda: 1.0)
     told: list[Published] = []
     publisher.add(told.append)
