@@ -1,6 +1,6 @@
-from typing import Any
-
 """Operators pause and resume again and again while everything fails: the run neither forks nor stays paused."""
+
+from typing import Any
 
 import pytest
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2pfl.sim.driver import FOREVER
-
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Aggregate
+from p2pfl.sim.driver import FOREVER
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec, trainers
 
