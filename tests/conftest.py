@@ -14,6 +14,11 @@ from hypothesis import HealthCheck, settings
 # Test processes and the nodes they start share few cores: thread pools would only compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# pytest-xdist gives its workers the size of a terminal: programs would believe that rather than ask the terminal they
+# are started on.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 # What an example takes says how busy the machine is.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
