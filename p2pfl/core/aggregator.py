@@ -147,7 +147,7 @@ class Aggregator:
                 self.ctx.me.node,
                 "attempts",
                 f"this device cannot run for election as aggregator of record {self.ledger.round + 1}: all "
-                f"{MAX_ATTEMPT} attempts are used up. Another member may have sent wrong ballots: see the log",
+                f"{MAX_ATTEMPT} attempts are used up. Another member may have sent wrong ballots (see log)",
             )
             self.not_before = self.ctx.now + self.ctx.settings.backoff_most
             return

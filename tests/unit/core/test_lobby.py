@@ -335,7 +335,7 @@ def test_another_schema_is_declined_also_where_the_runs_cannot_be_read(ctx):
     lobby.schema_read(SchemaRead(LAYOUT, None, "nobody has it"))
     effects = taken(ctx)
     assert of_kind(effects, Exit) == []
-    assert "in which tensor could not be found out (nobody has it)" in sent(effects, Decline)[0].reason
+    assert "the different tensor is unknown (nobody has it)" in sent(effects, Decline)[0].reason
 
 
 def test_the_schema_of_a_run_that_is_not_offered_any_more_is_nobodys_concern(ctx):
@@ -382,7 +382,7 @@ def test_when_nobody_could_found_a_run_the_reason_is_told_and_it_is_tried_again(
     assert reason.endswith("an element is not finite")
 
 
-@pytest.mark.parametrize(("invalid", "what"), [(True, "is of no use"), (False, "could not be pulled")])
+@pytest.mark.parametrize(("invalid", "what"), [(True, "is invalid"), (False, "could not be pulled")])
 def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(ctx, invalid, what):
     lobby, record_0 = ready_lobby(ctx), genesis()
     run = record_digest(record_0)
