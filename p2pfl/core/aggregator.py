@@ -103,12 +103,15 @@ class Aggregator:
     candidacy: Candidacy = Candidacy.IDLE
     ballot: Ballot | None = None
     promises: dict[str, Promise] = field(default_factory=dict)
+    """By node id of a member: its promise of the ballot."""
     gathering: Gathering | None = None
     """The updates of the ballot in which this node was last elected; None before its first election."""
     job: AggregationJob | None = None
     """The last aggregation that the worker was asked for."""
     proposal: Record | None = None
+    """The record that this node proposes, or wants to adopt."""
     accepted_by: dict[Member, SignedVote] = field(default_factory=dict)
+    """By member: its signed acceptance of the proposal."""
     undelivered: dict[str, str] = field(default_factory=dict)
     """By node id of a member: the reason it gave why it cannot pull the model of this ballot's record."""
     unusable: dict[str, str] = field(default_factory=dict)
@@ -120,12 +123,15 @@ class Aggregator:
     failures: int = 0
     """Candidacies of this round that ended by stepping down; each doubles the backoff."""
     not_before: float = 0.0
+    """The earliest time for the next candidacy."""
     unable: bool = False
     """Whether this node stepped down in this round for a reason of its own: then it is last in rank."""
     leaving_myself: bool = False
     """Whether this node is leaving: then it drops itself from the roster that it proposes."""
     resend_at: float | None = None
+    """When to repeat the unanswered messages."""
     wake: float | None = None
+    """When to decide again whether the round closes."""
 
     # --- running for election -------------------------------------------------------------------------------
 

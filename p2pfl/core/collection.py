@@ -22,7 +22,7 @@ class Stage(Enum):
     COUNTED = "its update is here, checked and counted"
     REFUSED = "its update was refused"
     DECLINED = "it declined"
-    NOTHING = "it has nothing but its evaluation to give"
+    NOTHING = "it submitted only its evaluation"
 
     @property
     def is_final(self) -> bool:

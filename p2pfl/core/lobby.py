@@ -65,7 +65,9 @@ class FoundingSituation(msgspec.Struct, frozen=True):
     unfit: str
     """Why this node cannot take part in the run of one of them; empty if it could."""
     steady_since: float
+    """When the set of linked nodes in no run last changed."""
     steady: float
+    """See `ProtocolSettings.steady`."""
     now: float
     cut_off: frozenset[str] = frozenset()
     """Nodes of `here` that see fewer than `needed` nodes, for example because of a firewall: they never
@@ -150,20 +152,27 @@ class Lobby:
     described: Described | None = None
     """The worker's description of this node's own task; None until it comes."""
     offered: OfferedRun | None = None
+    """The run that this node is about to enter."""
     declined: dict[str, DeclinedRun] = field(default_factory=dict)
     """By run. A run is considered again after `declined_rest` seconds: data or options may have changed."""
     created: Created | None = None
+    """The first model that this node has made to found a run."""
     creating: RunSpec | None = None
+    """The spec whose first model the worker was last asked for."""
     asking: str = ""
     """The run whose records this node has asked for; empty for none."""
     ask_at: float | None = None
+    """When to ask for these records again."""
     gone_ahead: bool = False
     """Whether the operator ended this node's `--wait`."""
     tries: dict[str, int] = field(default_factory=dict)
     """By run: the number of failed pulls of its first model."""
     known: frozenset[str] = frozenset()
+    """Node ids of the linked peers in no run."""
     steady_since: float = 0.0
+    """When `known` last changed."""
     told: str = ""
+    """The last published reason for waiting."""
     wake: float | None = None
     abandoned_runs: AbandonedRuns = field(init=False)
     """Earlier runs that could not begin, and failed foundings."""

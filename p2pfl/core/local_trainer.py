@@ -41,21 +41,29 @@ class LocalTrainer:
     hand_in: Callable[[Submit], None]
     """Called with this member's contribution when this node itself is the aggregator."""
     update: UpdateEntry | None = None
+    """This member's update of the round; None until it is trained."""
     declined: str = ""
+    """Why this member declined to train in the round; empty if it did not."""
     evaluation: Evaluation | None = None
+    """This member's evaluation of the parent's model; None until it is done."""
     evaluation_asked: EvaluationJob | None = None
     """The evaluation that the worker was asked for, perhaps before the round opened, by
     `p2pfl.core.speculation`."""
     evaluation_failed: bool = False
     training: bool = False
+    """Whether the worker trains for the round."""
     wanted: bool = False
     """Whether this member is selected to train, by the sample or by an aggregator that asked for more."""
     progress: float = 0.0
+    """Fraction of the training that is done, from 0 to 1."""
     predicted: float = 0.0
+    """Estimated total seconds of the training; 0 without an estimate."""
     collector: Ballot | None = None
     """The highest ballot whose candidate was elected, as far as this node knows."""
     acked: bool = False
+    """Whether the aggregator of ballot `collector` has acknowledged the contribution."""
     resend_at: float | None = None
+    """When to repeat the unacknowledged contribution."""
     report_at: float | None = None
     """When to broadcast the evaluation, unless a record with it is committed before."""
 

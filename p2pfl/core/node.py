@@ -344,8 +344,8 @@ class Node:
             return
         assert isinstance(device_info, DeviceInfo)
         peer.device_info = device_info
-        told = {field: getattr(device_info, field) for field in device_info.__struct_fields__}
-        self._ctx.tell(events.PeerDeviceInfo(node=node, name=self._ctx.name_of(node), **told))
+        values = {field: getattr(device_info, field) for field in device_info.__struct_fields__}
+        self._ctx.tell(events.PeerDeviceInfo(node=node, name=self._ctx.name_of(node), **values))
 
     def _heard(self, member: Member, status: Status) -> None:
         peer = self._ctx.peers.get(member.node)
