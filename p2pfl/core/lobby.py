@@ -380,7 +380,7 @@ class Lobby:
             return
         self.offered = None
         tries = self.tries.pop(offered.run, 0) + 1
-        what = f"its first model {'is invalid' if invalid else 'could not be pulled'}: {reason}"
+        what = f"its first model {'is of no use' if invalid else 'could not be pulled'}: {reason}"
         self._note(offered, what, is_unfit=False)
         if invalid or tries >= MODEL_TRIES:
             self.abandoned_runs.give_up(offered.run, what)

@@ -382,7 +382,7 @@ def test_when_nobody_could_found_a_run_the_reason_is_told_and_it_is_tried_again(
     assert reason.endswith("an element is not finite")
 
 
-@pytest.mark.parametrize(("invalid", "what"), [(True, "is invalid"), (False, "could not be pulled")])
+@pytest.mark.parametrize(("invalid", "what"), [(True, "is of no use"), (False, "could not be pulled")])
 def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(ctx, invalid, what):
     lobby, record_0 = ready_lobby(ctx), genesis()
     run = record_digest(record_0)
