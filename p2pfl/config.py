@@ -66,7 +66,7 @@ class NetSettings(msgspec.Struct, frozen=True):
     max_observers: int = 16
     """Most observers at a time, besides the local user's: some screens in a lab, and a few commands."""
     max_observers_of_certificate: int = 8
-    """The same for one certificate, and for the local user: nobody takes all places."""
+    """The same for one certificate, and for the local user, so that none of them takes all places."""
     kept_for_operators: int = 4
     """Places among `max_observers` that certificates of role observer do not get."""
     max_observer_bytes: int = 32 * 1024 * 1024

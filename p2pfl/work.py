@@ -1,7 +1,7 @@
-"""Jobs of the worker and their results, as one value from the protocol core to the worker process and back.
+"""Jobs of the worker process and their results.
 
-They are apart from effects, inputs and worker commands because all three carry them. A job names blobs by
-digest; where their files are is the driver's business.
+Effects, inputs and worker commands all carry these values, so they have a module of their own. A job names
+blobs by digest; the driver knows the paths of their files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from p2pfl.spec import DataCard, RunSpec
 
 
 class TrainingJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Train *model* on part *partition* of the data, for *round*."""
+    """Train *model* on part *partition* of the training data, for *round*."""
 
     run: str
     round: int
@@ -23,21 +23,21 @@ class TrainingJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TrainingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The update is here as blob *digest*, not flushed."""
+    """The update of a training job: it is stored as blob *digest*, but not flushed yet."""
 
     digest: str
     part: DataCard
-    """The data it was trained on."""
+    """The data that the update was trained on."""
     steps: int
     """Optimizer steps."""
     loss: float
     """Mean training loss over the last local epoch; finite."""
     seconds: float
-    """From reading the model to the written update."""
+    """Duration from the reading of the model to the writing of the update."""
 
 
 class EvaluationJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Evaluate *model*, that of *round*, on part *part* of *parts* of the held-out data."""
+    """Evaluate *model*, the model of *round*, on part *part* of *parts* of the held-out data."""
 
     run: str
     round: int
@@ -48,18 +48,18 @@ class EvaluationJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WeightedUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An update to be aggregated."""
+    """An update to aggregate, and its weight."""
 
     digest: str
     samples: int
-    """Its weight."""
+    """Number of examples that it was trained on: its weight."""
 
 
 class AggregationJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Make the model of *round* from *updates* by the strategy of *spec*.
+    """Aggregate *updates* into the model of *round*, with the strategy of *spec*.
 
-    The order of the updates decides the last bits of the result. Members sort them by node id, so that every
-    aggregator makes the same bytes of the same updates.
+    The order of the updates affects the last bits of the result. They are sorted by node id, so every
+    aggregator makes the same bytes from the same updates.
     """
 
     run: str
@@ -67,26 +67,26 @@ class AggregationJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ballot: Ballot
     spec: RunSpec
     parent: str
-    """The model the updates were trained from."""
+    """The model that the updates were trained from."""
     updates: tuple[WeightedUpdate, ...]
 
 
 class AggregatedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="model"):
-    """The new model is here as blob *digest*, not flushed."""
+    """The aggregation succeeded: the new model is stored as blob *digest*, but not flushed yet."""
 
     digest: str
 
 
 class NotFinite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="not_finite"):
-    """An element of the result is NaN or infinite where the parent's is finite: there is no new model."""
+    """No new model: an element of the result is NaN or infinite, and the parent's element is finite."""
 
 
 class UnreadableUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="unreadable"):
-    """Update *digest* could not be read, for *reason*; the job can be given again without it."""
+    """No new model: update *digest* could not be read. The job can be repeated without this update."""
 
     digest: str
     reason: str
 
 
 AggregationResult = AggregatedModel | NotFinite | UnreadableUpdate
-"""What can come of an aggregation."""
+"""The outcomes of an aggregation."""

@@ -1,8 +1,9 @@
-"""The candidate's half of a round: stand, collect, aggregate, propose, commit (Paxos proposer).
+"""The candidate's part of a round: run for election, collect updates, aggregate, propose, commit.
 
-One `Aggregator` lives for one round of one node; it is idle until it stands. It moves along the rows of
-`TRANSITIONS`; giving up is always possible and always said (YIELD), so that nobody leaves time to a candidate
-that has stopped.
+In Paxos terms, this is the proposer. A node makes one `Aggregator` for each round; it is idle until the node
+runs for election. `TRANSITIONS` lists the allowed changes of its state. A candidate can step down at any
+time, and always announces it (STEP_DOWN), so that no member keeps a leader lease for a candidate that has
+stopped.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ from p2pfl.work import (
 
 
 class Candidacy(Enum):
-    """Where a candidacy is."""
+    """The state of a candidacy."""
 
     IDLE = "idle"
     PREPARING = "asks for votes"
-    ADOPTING = "pulls the value it must propose again"
+    ADOPTING = "pulls the model of the record it adopts"
     COLLECTING = "gathers updates"
     AGGREGATING = "aggregates"
     PROPOSING = "asks for acceptance"
@@ -71,14 +72,14 @@ TRANSITIONS: dict[Candidacy, frozenset[Candidacy]] = {
     Candidacy.AGGREGATING: frozenset({Candidacy.PROPOSING, Candidacy.IDLE}),
     Candidacy.PROPOSING: frozenset({Candidacy.IDLE}),
 }
-"""From where to where. IDLE is reached by giving up; a commit ends the whole object."""
+"""The states that may follow each state. A candidate that steps down is IDLE; a commit ends the object."""
 
 
 def decide_going_on(*, possible: int, needed: int, undelivered: Mapping[str, str]) -> tuple[bool, str]:
-    """Return whether a proposal can still be accepted, and why not.
+    """Return whether a proposal can still be accepted, and why or why not.
 
-    *possible* members may accept it, *needed* have to; *undelivered* are those, by name, that cannot have its
-    model, and why.
+    *possible* is the number of members that may still accept it, *needed* the size of a quorum. *undelivered*
+    maps the name of each member that cannot pull its model to the reason.
     """
     if possible >= needed or not undelivered:
         return True, f"{possible} members can accept it, {needed} are needed"
@@ -98,41 +99,47 @@ class Aggregator:
     commit: Callable[[Commit], None]
     """Called with the proof when a quorum has accepted this node's proposal."""
     requests: AnyCollection[str]
-    """"pause", "end" and "end-now" as operators uttered them; shared with the node."""
+    """The open control requests ("pause", "end" and "end-now"); shared with the node."""
     candidacy: Candidacy = Candidacy.IDLE
     ballot: Ballot | None = None
     promises: dict[str, Promise] = field(default_factory=dict)
+    """By node id of a member: its promise of the ballot."""
     gathering: Gathering | None = None
-    """The updates of the ballot for which this node was elected last; None before."""
+    """The updates of the ballot in which this node was last elected; None before its first election."""
     job: AggregationJob | None = None
-    """The aggregation asked for last."""
+    """The last aggregation that the worker was asked for."""
     proposal: Record | None = None
+    """The record that this node proposes, or wants to adopt."""
     accepted_by: dict[Member, SignedVote] = field(default_factory=dict)
+    """By member: its signed acceptance of the proposal."""
     undelivered: dict[str, str] = field(default_factory=dict)
-    """By member: why it cannot have the model of this ballot's record, as it said."""
+    """By node id of a member: the reason it gave why it cannot pull the model of this ballot's record."""
     unusable: dict[str, str] = field(default_factory=dict)
-    """Models of accepted records that could not be had in this round, and why."""
+    """By digest of an accepted record's model: why this node could not pull it in this round."""
     told_held: str = ""
-    """The reason for waiting that was told last."""
+    """The last published reason for not closing the round."""
     highest_seen: int = 0
-    """The highest attempt this node was refused with."""
+    """The highest attempt in a refusal of this node's ballots."""
     failures: int = 0
-    """Ballots given up in this round; doubles the backoff."""
+    """Candidacies of this round that ended by stepping down; each doubles the backoff."""
     not_before: float = 0.0
+    """The earliest time for the next candidacy."""
     unable: bool = False
-    """Whether this node yielded in this round for a reason of its own: it stands last."""
+    """Whether this node stepped down in this round for a reason of its own: then it is last in rank."""
     leaving_myself: bool = False
-    """Whether this node is leaving: it drops itself from the roster it proposes."""
+    """Whether this node is leaving: then it drops itself from the roster that it proposes."""
     resend_at: float | None = None
+    """When to repeat the unanswered messages."""
     wake: float | None = None
+    """When to decide again whether the round closes."""
 
-    # --- standing -------------------------------------------------------------------------------------------
+    # --- running for election -------------------------------------------------------------------------------
 
     def stand(self, reason: str, *, has_lowest: bool = False) -> None:
-        """Begin a new ballot, higher than every one seen; or the lowest, which needs no votes.
+        """Run for election in a ballot above all seen ones, or in the lowest ballot, which needs no promises.
 
-        It is this node's if it *has_lowest*, as long as it has stood in this round neither before nor after a
-        restart, and has heard of no other ballot.
+        The lowest ballot is for a node that *has_lowest*, if it has not run for election in this round before
+        (nor before a restart) and has seen no other ballot.
         """
         is_free = self.acceptor.promised is None and not (self.highest_seen or self.failures)
         is_lowest = has_lowest and is_free
@@ -145,8 +152,8 @@ class Aggregator:
             self.ctx.complain(
                 self.ctx.me.node,
                 "attempts",
-                f"this device cannot stand as aggregator of record {self.ledger.round + 1}: all "
-                f"{MAX_ATTEMPT} attempts are used up. Another member may have sent nonsense: see the logs",
+                f"this device cannot run for election as aggregator of record {self.ledger.round + 1}: all "
+                f"{MAX_ATTEMPT} attempts are used up. Another member may have sent wrong ballots (see log)",
             )
             self.not_before = self.ctx.now + self.ctx.settings.backoff_most
             return
@@ -155,8 +162,9 @@ class Aggregator:
         self.ctx.tell(events.ElectionStarted(self.ledger.round + 1, attempt, reason))
         self.promises = {self.ctx.me.node: self.acceptor.promise_self(self.ballot)}
         if is_lowest:
-            # Nobody else's vote is asked for, so members hear of it while the disk works. No value is
-            # proposed before it has done so: what a crash takes was a ballot without one.
+            # The lowest ballot needs no promise of another member, so this node sends COLLECT while its own
+            # promise is written to disk. The promise is on disk before a record is proposed: a crash can
+            # only lose a ballot without a value.
             self._elected()
             self.acceptor.save_promise()
         else:
@@ -166,14 +174,14 @@ class Aggregator:
 
     @property
     def highest_known(self) -> int:
-        """The highest attempt this member knows of in the round."""
+        """The highest attempt of this round that this member knows."""
         acceptor = self.acceptor
         deferred = acceptor.lease.ballot if acceptor.lease is not None else None
         known = (one.attempt for one in (acceptor.promised, deferred) if one is not None)
         return max(self.highest_seen, FIRST_ATTEMPT, *known)
 
     def promise(self, member: Member, message: Promise) -> None:
-        """Count a vote."""
+        """Count a promise."""
         if self.candidacy is not Candidacy.PREPARING or message.ballot != self.ballot:
             return
         if contains(self.ledger.roster, member):
@@ -186,9 +194,10 @@ class Aggregator:
             self._elected()
 
     def _counted(self) -> dict[str, Promise]:
-        """Return the promises that elect: any quorum of them does, so those are left out whose value is lost.
+        """Return the promises that count: all but those whose accepted record has an unusable model.
 
-        A value that was decided is named in every quorum: where one names only others, it was not.
+        Any quorum of promises elects. Every quorum names a record that was decided, so a record that some
+        quorum does not name was not decided (rule "Bytes of an adopted record").
         """
         return {
             node: promise
@@ -197,7 +206,7 @@ class Aggregator:
         }
 
     def _save_seen(self, *, at_once: bool) -> None:
-        """Have the votes this candidacy got on disk: *at_once* where it goes on by them."""
+        """Save the votes that this candidacy received; durable *at_once* if its next step rests on them."""
         me = self.ctx.me.node
         casts = [cast_of(promise) for node, promise in self.promises.items() if node != me]
         if self.ballot is not None and self.proposal is not None:
@@ -209,7 +218,7 @@ class Aggregator:
             self.ctx.do(SaveSeen(tuple(casts), at_once))
 
     def _elected(self) -> None:
-        """Adopt what a promise named, or collect."""
+        """Adopt the record that a promise named, or collect updates (rule "Adoption")."""
         assert self.ballot is not None
         counted = self._counted()
         self.ctx.tell(
@@ -249,7 +258,7 @@ class Aggregator:
 
     @property
     def collection(self) -> Collection:
-        """What was gathered in the ballot for which this node was elected last."""
+        """The contributions to the ballot in which this node was last elected."""
         return self.gathering.collection if self.gathering is not None else Collection(set(), 0)
 
     def submit(self, member: Member, message: Submit) -> None:
@@ -259,7 +268,7 @@ class Aggregator:
             gathering.submit(member, message)
 
     def blob_ready(self, digest: str, *, durable: bool) -> None:
-        """Go on with whatever waited for blob *digest*: a model must be durable, an update need not."""
+        """Continue the work that waited for blob *digest*: a model must be durable, an update need not be."""
         if (
             self.candidacy is Candidacy.ADOPTING
             and self.proposal is not None
@@ -271,7 +280,10 @@ class Aggregator:
             gathering.blob_ready(digest)
 
     def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
-        """Refuse an update that is invalid or cannot be had; for a while its member may announce it again."""
+        """Handle a failed pull: of an update, or of the model of the record to adopt.
+
+        An invalid update is refused. If the pull only failed, the member may announce its update again.
+        """
         if (
             self.candidacy is Candidacy.ADOPTING
             and self.proposal is not None
@@ -282,7 +294,7 @@ class Aggregator:
             gathering.blob_failed(digest, reason, invalid=invalid)
 
     def _do_without(self, model: str, reason: str) -> None:
-        """Go by the votes of others than those who accepted *model*, which cannot be had; else give up."""
+        """Seek a quorum of promises that do not name *model*, which cannot be pulled; else step down."""
         self.unusable[model] = reason
         names_it = {
             node
@@ -291,7 +303,7 @@ class Aggregator:
         }
         others = [entry for entry in self.ledger.roster if entry.node not in names_it]
         if self.ctx.count_seated(others) < self.ledger.needed:
-            self.give_up(f"the model it must propose again cannot be pulled: {reason}"[:300])
+            self.give_up(f"the model of the record to adopt cannot be pulled: {reason}"[:300])
             return
         self.proposal = None
         self._move(Candidacy.PREPARING)
@@ -301,14 +313,16 @@ class Aggregator:
     # --- closing --------------------------------------------------------------------------------------------
 
     def advance(self) -> None:
-        """Do what time or the others' absence makes due."""
+        """Do what is due: close the round, repeat unanswered messages, or step down."""
         self.wake = None
         if self.candidacy is Candidacy.COLLECTING:
             self._consider_closing()
         if self.resend_at is not None and self.ctx.now >= self.resend_at:
             if self.candidacy is Candidacy.PREPARING and len(self.promises) >= self.ledger.needed:
                 reason = next(iter(self.unusable.values()))
-                self.give_up(f"too few others answer than those whose value cannot be pulled: {reason}"[:300])
+                self.give_up(
+                    f"no quorum without a member whose accepted model cannot be pulled: {reason}"[:300]
+                )
             else:
                 self._send_unanswered()
 
@@ -331,7 +345,7 @@ class Aggregator:
             self._close(reason)
 
     def _held(self) -> str:
-        """Return why the round waits for members that are away; told once."""
+        """Return why the round may not close yet, and warn about each new reason once."""
         holds, reason = self._new_draft().decide_holding(self.ctx)
         if holds and reason != self.told_held:
             self.told_held = reason
@@ -352,7 +366,7 @@ class Aggregator:
         return self.collection.counted(self.ctx.policy.order)
 
     def _aggregate(self, updates: tuple[UpdateEntry, ...]) -> None:
-        """Have *updates* aggregated, in this order."""
+        """Ask the worker to aggregate *updates*, in this order."""
         assert self.ballot is not None
         ledger = self.ledger
         weighted = tuple(WeightedUpdate(update.digest, update.samples) for update in updates)
@@ -362,9 +376,9 @@ class Aggregator:
         self.ctx.do(Aggregate(self.job))
 
     def aggregated(self, job: AggregationJob, result: AggregationResult) -> None:
-        """Propose the new model; where there is none, the parent's with the reason (rule 8).
+        """Propose the new model; without one, propose the parent's model and the reason (rule "Empty round").
 
-        An update that could not be read is left out, and the others are aggregated again.
+        If an update could not be read, aggregate the others again without it.
         """
         if self.candidacy is not Candidacy.AGGREGATING or job != self.job:
             return
@@ -395,10 +409,10 @@ class Aggregator:
         return Draft(self.ledger, self.collection, self.ballot, self.requests, self.leaving_myself)
 
     def _propose(self, record: Record, *, adopted: bool) -> None:
-        """Ask everybody at once to accept *record*, this node too.
+        """Ask all members to accept *record*, this node included.
 
-        Its own acceptance counts when the model is durable here, as another's does there. Until then nothing
-        keeps it from proposing: the ballot itself is durable, and never carries another value.
+        Each member's acceptance, also this node's, counts only when the member has the model on disk. The
+        proposal need not wait for that: the ballot is durable already, and never carries another value.
         """
         ballot = self.ballot
         assert ballot is not None
@@ -427,7 +441,7 @@ class Aggregator:
             self._count_accepted()
 
     def not_delivered(self, member: Member, message: Undelivered) -> None:
-        """Take note that *member* cannot have the model; give up when no quorum can (rule 9)."""
+        """Note who cannot pull the model; step down if no quorum can (rule "Undelivered models")."""
         if self.candidacy is not Candidacy.PROPOSING or message.ballot != self.ballot:
             return
         if not contains(self.ledger.roster, member) or member in self.accepted_by:
@@ -453,10 +467,10 @@ class Aggregator:
             acceptors = tuple(self.accepted_by[member] for member in sorted(self.accepted_by))
             self.commit(Commit(self.proposal, self.ballot, acceptors))
 
-    # --- giving up ------------------------------------------------------------------------------------------
+    # --- stepping down --------------------------------------------------------------------------------------
 
     def refused(self, promised: Ballot, ballot: Ballot) -> None:
-        """Lose against a higher ballot: give this one up and back off (rule 3)."""
+        """Step down for a higher ballot, and back off (rule "Refusal and back-off")."""
         self.highest_seen = max(
             self.highest_seen, min(promised.attempt, self.highest_known + MAX_ATTEMPT_GAP)
         )
@@ -464,7 +478,7 @@ class Aggregator:
             self.give_up("a higher ballot was promised", able=True)
 
     def give_up(self, reason: str, *, able: bool = False) -> None:
-        """Leave the candidacy to others, telling them; *able* says that nothing is wrong with this node."""
+        """Step down and tell all members; *able* says that the reason is not a fault of this node."""
         if self.candidacy is Candidacy.IDLE or self.ballot is None:
             return
         self._save_seen(at_once=False)
@@ -486,14 +500,18 @@ class Aggregator:
     # --- sending --------------------------------------------------------------------------------------------
 
     def arrived(self, node: str) -> None:
-        """Say to a member that has just come to this round what it has not answered (rule 4)."""
+        """Repeat the unanswered message to a member that has just entered this round.
+
+        See rule "Retransmission".
+        """
         if self.candidacy is not Candidacy.IDLE and any(entry.node == node for entry in self.ledger.roster):
             self._send_to(node)
 
     def linked(self, node: str) -> None:
-        """Say to a newly linked member what it may have missed, or forgotten in a restart (rule 4).
+        """Repeat the current message to a newly linked member (rule "Retransmission").
 
-        So it is told also if it has answered: it would leave no time to a candidate it does not know of.
+        The member may have missed it, or lost its leader lease in a restart. So the message goes also to a
+        member that has answered: without a lease, it would run for election against this candidate.
         """
         if not any(entry.node == node for entry in self.ledger.roster):
             return
@@ -542,7 +560,7 @@ class Aggregator:
         self.ctx.send(node, message)
 
     def pinned(self) -> set[str]:
-        """Return the blobs this candidacy works on."""
+        """Return the digests of the blobs that this candidacy needs."""
         pins = {one.update.digest for one in self.collection.contributions.values() if one.update is not None}
         return pins | ({self.proposal.model} if self.proposal else set())
 

@@ -1,7 +1,7 @@
-"""The updates an aggregator gathers in one ballot, and when it has enough (rules 9 and 10).
+"""The contributions that an aggregator collects in one ballot, and the decision when the round closes.
 
-`decide_closing` is the decision; `Collection` is the state it looks at. A member's update passes through
-announced (its blob is being pulled and checked), then counted; or it is refused with a reason.
+`Collection` holds the contributions; `decide_closing` decides (rules "Closing a round" and "Sampling"). A
+member's update is first announced (its blob is being pulled and checked), then counted or refused.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from p2pfl.messages import Evaluation, Member, Submit, UpdateEntry
 
 
 class Stage(Enum):
-    """How far one member's contribution has come."""
+    """The state of one member's contribution."""
 
     ANNOUNCED = "its update is being pulled"
     COUNTED = "its update is here, checked and counted"
     REFUSED = "its update was refused"
     DECLINED = "it declined"
-    NOTHING = "it has nothing but its evaluation to give"
+    NOTHING = "it submitted only its evaluation"
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more is to be expected of the member in this ballot."""
+        """Whether the aggregator expects nothing more of the member in this ballot."""
         return self is not Stage.ANNOUNCED
 
 
 @dataclass
 class Contribution:
-    """What one member gave."""
+    """What one member submitted."""
 
     stage: Stage
     update: UpdateEntry | None = None
     reason: str = ""
-    """Why it was refused or declined."""
+    """Why the update was refused, or why the member declined."""
     evaluation: Evaluation | None = None
 
 
 PULL_TRIES = 3
-"""Times the pull of an announced update may fail, while its member is linked, before the round goes on
-without it. Each time every holder was asked, and the member announces it again a second later."""
+"""Failed pulls of a linked member's update after which the round goes on without it. Each pull asks every
+holder, and the member announces its update again a second after a failed one."""
 
 
 @dataclass
@@ -51,21 +51,21 @@ class Collection:
     """All contributions of one ballot."""
 
     selected: set[str]
-    """Members whose updates are wanted: the sample, later perhaps more."""
+    """Node ids of the members selected to train: the sample, later perhaps more."""
     enough: int
-    """Effective `min_updates`: at most the members selected at first, however many are asked later."""
+    """Effective `min_updates`: at most the size of the sample, also when more members are selected later."""
     contributions: dict[str, Contribution] = field(default_factory=dict)
     failed_pulls: dict[str, int] = field(default_factory=dict)
-    """By member, how often its update could not be pulled."""
+    """By member: the number of failed pulls of its update."""
     failures: dict[str, str] = field(default_factory=dict)
-    """By member, why not, the last time."""
+    """By member: the reason of the last failed pull."""
 
     def at(self, *stages: Stage) -> list[str]:
         """Return the members whose contribution is at one of *stages*."""
         return [node for node, one in self.contributions.items() if one.stage in stages]
 
     def is_done(self, node: str) -> bool:
-        """Whether nothing more is to be expected of *node*."""
+        """Whether the aggregator expects nothing more of *node*."""
         contribution = self.contributions.get(node)
         return contribution is not None and contribution.stage.is_final
 
@@ -78,15 +78,15 @@ class Collection:
         ]
 
     def counted(self, order: Callable[[Iterable[str]], list[str]]) -> tuple[UpdateEntry, ...]:
-        """Return the counted updates, in the *order* of their nodes."""
+        """Return the counted updates, in the *order* of their node ids."""
         chosen = (self.contributions[node].update for node in order(self.at(Stage.COUNTED)))
         return tuple(update for update in chosen if update is not None)
 
 
 def judge(member: Member, message: Submit, flaw: str, *, is_training: bool) -> Contribution:
-    """Take *message* of *member* as a contribution; what is refused before its blob is pulled, and why.
+    """Return the contribution that *message* of *member* makes; a wrong update is refused before its pull.
 
-    *flaw* says what does not fit the run in its update, and is empty where all does.
+    *flaw* says why the update does not fit the run; empty if it fits.
     """
     update, evaluation = message.update, message.evaluation
     if update is None:
@@ -104,52 +104,52 @@ def judge(member: Member, message: Submit, flaw: str, *, is_training: bool) -> C
 
 
 def decide_pulling_again(failed: int, *, is_invalid: bool, is_known: bool) -> tuple[bool, str]:
-    """Return whether an update whose pull has *failed* so often is waited for any more, and why.
+    """Return whether to wait for an update after its *failed*-th failed pull, and why or why not.
 
-    *is_invalid* says that its bytes are here and of no use, or are not those that were announced; *is_known*
-    that nothing could be pulled from its member in earlier rounds either.
+    *is_invalid* says that the pulled bytes are unusable or not those announced. *is_known* says that pulls
+    from this member failed in earlier rounds, too.
     """
     if is_invalid:
-        return False, "its update is of no use"
+        return False, "its update is unusable"
     if failed >= (1 if is_known else PULL_TRIES):
         return False, "its update could not be pulled"
-    return True, "it is announced again and pulled then"
+    return True, "the member announces it again, and then it is pulled again"
 
 
 class Awaited(msgspec.Struct, frozen=True):
-    """A member that has not given everything yet."""
+    """A member whose contribution is not complete."""
 
     node: str
     expected_at: float | None
-    """When its straggler deadline passes, by its own prediction; None while it has made none."""
+    """When its straggler deadline passes, by its own prediction; None without a prediction."""
     gone_at: float | None
-    """When it will count as gone; None while it is reachable, or is still pulled from."""
+    """When it will count as gone; None while it is reachable, or while a pull from it goes on."""
     has_update: bool = False
-    """Whether it has its update, as far as it said: only the way here is left."""
+    """Whether it reported that its update is ready: only the transfer is left."""
 
 
 class CollectionProgress(msgspec.Struct, frozen=True):
-    """What an aggregator knows when it asks whether the round can close."""
+    """The input of `decide_closing`."""
 
     now: float
     awaited: Sequence[Awaited]
-    """Members that are neither done nor gone nor leaving."""
+    """The members that are neither done nor gone nor leaving."""
     counted: int
-    """Updates that are here and checked."""
+    """The number of updates that are pulled and checked."""
     enough: int
     """See `Collection.enough`."""
     cap_at: float
-    """When the round closes with what is there."""
+    """When the round closes with the updates it has."""
     last_call: float = 0.0
-    """When this ballot closes also without the updates that members have already; not before `cap_at`."""
+    """When this ballot closes even if members have updates that are not pulled yet; not before `cap_at`."""
     has_quorum: bool = True
     """Whether enough members are reachable for the round to commit."""
     held: str = ""
-    """Why the round may not close although it could; see `p2pfl.core.pausing.decide_holding`."""
+    """Why the round may not close yet; empty if it may. See `p2pfl.core.pausing.decide_holding`."""
 
 
 class Closing(Enum):
-    """What to do about a round that collects."""
+    """What to do about a round whose updates are being collected."""
 
     WAIT = "wait"
     MORE = "ask members outside the sample"
@@ -157,21 +157,21 @@ class Closing(Enum):
 
 
 def decide_closing(progress: CollectionProgress) -> tuple[Closing, str, float | None]:
-    """Return what to do, why, and when to ask again if nothing happens.
+    """Return what to do, why, and when to decide again if nothing happens.
 
-    A slow device that works is never cut before its own deadline; only silence or the cap cuts. `MORE` means
-    that everybody has been waited for and too few updates came: the caller selects more members where there
-    are some, otherwise it closes. The cap is one of training: a later ballot of the round, which begins after
-    it, still takes the updates that are there.
+    The round never closes without a slow member before that member's straggler deadline, except at the cap.
+    `MORE` means that nobody is waited for any more and too few updates came: the caller selects more members,
+    or closes if there are none. The cap limits training: a ballot that begins after it still takes the
+    updates that members have.
     """
     if not progress.has_quorum:
-        return Closing.WAIT, "no quorum is reachable, and who comes back may bring an update", None
+        return Closing.WAIT, "no quorum is reachable, and a returning member may have an update", None
     if progress.held:
         return Closing.WAIT, progress.held, None
     if progress.now >= progress.cap_at:
         ready = sum(one.has_update for one in progress.awaited)
         if ready and progress.now < progress.last_call:
-            return Closing.WAIT, f"the updates of {ready} are there and on their way", progress.last_call
+            return Closing.WAIT, f"trained updates that are not pulled yet: {ready}", progress.last_call
         return Closing.CLOSE, "the round's cap has passed", None
     late = [
         one for one in progress.awaited if one.expected_at is not None and one.expected_at <= progress.now

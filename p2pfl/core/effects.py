@@ -1,10 +1,10 @@
-"""What the protocol asks its driver to do.
+"""Effects: the actions that the protocol core asks its driver to carry out.
 
-Effects are carried out in the order given. A `Save...` effect is durable (the file *and* its folder fsynced)
-before any later effect of the list is begun: this is how "no answer before the disk has it" is kept without
-the protocol knowing a disk. (Commits, updates and reports may follow later, in order and before the next
-vote: no vote depends on them.) Effects that take time (`Fetch`, `Train`, ...) only start there; their end
-comes back as an input (`p2pfl.core.inputs`).
+The driver carries out effects in the order given. A `Save...` effect is durable (the file *and* its folder
+are fsynced) before the driver begins any later effect: so the protocol core, which knows no disk, keeps rule
+"Durable before answer". Commits, updates and reports are exceptions, since no vote depends on them: they may
+become durable later, in order and before the next vote. An effect that takes time (`Fetch`, `Train`, ...)
+only starts; its result arrives as an input (`p2pfl.core.inputs`).
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Effect(msgspec.Struct, frozen=True):
 
 
 class Send(Effect, frozen=True):
-    """Queue *message* on the link to node *to*; without a link it is lost."""
+    """Queue *message* on the link to node *to*; without a link, it is dropped."""
 
     to: str
     message: Message
 
 
 class SendRecords(Effect, frozen=True):
-    """Send node *to* the committed records of *run* after round *after*, as many as a frame holds.
+    """Send node *to* the committed records of *run* after round *after*, as many as fit into a frame.
 
-    With *after* -1 record 0 goes as well.
+    If *after* is -1, record 0 is sent, too.
     """
 
     to: str
@@ -46,7 +46,7 @@ class SendRecords(Effect, frozen=True):
 
 
 class Sever(Effect, frozen=True):
-    """End the link to node *node*; the next handshake judges it anew."""
+    """Close the link to node *node*; the next handshake checks the node again."""
 
     node: str
     reason: str
@@ -56,16 +56,16 @@ class Sever(Effect, frozen=True):
 
 
 class SaveGenesis(Effect, frozen=True):
-    """Keep record 0; from now on this journal is in that run."""
+    """Save record 0 of *run*, which becomes the current run of this journal."""
 
     run: str
     genesis: Genesis
 
 
 class SavePromise(Effect, frozen=True):
-    """Never again answer a lower ballot of this round.
+    """Save the promise of *ballot*: no vote for a lower ballot of this round.
 
-    *votes* is how many votes this journal has cast, this one included; so it is in `SaveAccepted`.
+    *votes* is the number of votes that this journal has cast, this one included; the same in `SaveAccepted`.
     """
 
     run: str
@@ -75,7 +75,7 @@ class SavePromise(Effect, frozen=True):
 
 
 class SaveAccepted(Effect, frozen=True):
-    """The record accepted in *ballot* (which is promised thereby)."""
+    """Save the acceptance of *record* in *ballot*; the ballot thereby counts as promised."""
 
     run: str
     round: int
@@ -85,7 +85,7 @@ class SaveAccepted(Effect, frozen=True):
 
 
 class SaveCommit(Effect, frozen=True):
-    """A committed record with its proof; *seconds* is what the round took here."""
+    """Save a committed record with its proof; *seconds* is the duration of the round on this device."""
 
     run: str
     commit: Commit
@@ -93,9 +93,9 @@ class SaveCommit(Effect, frozen=True):
 
 
 class SaveUpdate(Effect, frozen=True):
-    """The update this node trained for *round* from record *previous*.
+    """Save the update that this node trained for *round* from record *previous*.
 
-    Its blob need not be durable: an update whose bytes did not survive a crash comes back as none.
+    Its blob need not be durable: if a crash loses the bytes, the restarted node has no update.
     """
 
     run: str
@@ -105,9 +105,9 @@ class SaveUpdate(Effect, frozen=True):
 
 
 class SaveReport(Effect, frozen=True):
-    """How the committed model of *round* did at *node*, perhaps this one: history until it is committed.
+    """Save the evaluation of the model of *round* by *node*, until a record with it is committed.
 
-    Nothing waits for it to be durable.
+    *node* may be this node. No effect waits until it is durable.
     """
 
     run: str
@@ -117,31 +117,31 @@ class SaveReport(Effect, frozen=True):
 
 
 class SaveResumed(Effect, frozen=True):
-    """The pause after *round* was lifted."""
+    """Save that the pause after *round* was lifted."""
 
     run: str
     round: int
 
 
 class SaveSeen(Effect, frozen=True):
-    """Votes of other members, checked: their journals never again show fewer (see `p2pfl.proofs`).
+    """Save verified votes of other members, to detect a journal that later shows fewer (see `p2pfl.proofs`).
 
-    Those in a commit are remembered with it.
+    The votes in a commit are saved with the commit.
     """
 
     casts: tuple[CastVote, ...]
     at_once: bool
-    """Whether what follows rests on them."""
+    """Whether they must be durable before the next effect, which rests on them."""
 
 
 class SaveRefused(Effect, frozen=True):
-    """The journal is a copy or was restored from a backup: no node starts with it any more."""
+    """Save that the journal is a copy or was restored from a backup: no node starts with it any more."""
 
     reason: str
 
 
 class SaveClosed(Effect, frozen=True):
-    """The journal has turned its back on *run* (`--new-run`, or it moved to another at round 0)."""
+    """Save that this journal has left *run* for good (`--new-run`, or a move to another run at round 0)."""
 
     run: str
 
@@ -158,15 +158,15 @@ Save = (
     | SaveRefused
     | SaveClosed
 )
-"""The effects a journal carries out."""
+"""The effects that the journal carries out."""
 
 
 def can_wait(save: Save) -> bool:
-    """Tell whether the effects behind *save* may be carried out before it is on disk.
+    """Return whether the effects after *save* may be carried out before it is durable.
 
-    No vote depends on these: a commit that a crash takes is learned again from those who accepted it, an
-    update is trained again, a report is history. All are on disk before the next vote is. Only the record
-    that ends a run must be there before this node says that it is.
+    No vote depends on such a save. After a crash, this node learns a lost commit again from the members that
+    accepted it, trains a lost update again, and does without a lost report. All of them are durable before
+    the next vote. But the record that ends a run must be durable before this node announces the end.
     """
     match save:
         case SaveReport() | SaveUpdate():
@@ -180,7 +180,7 @@ def can_wait(save: Save) -> bool:
 
 
 def needs_own_fsync(save: Save, seconds: float) -> bool:
-    """Tell whether *save*, which can wait, is worth its own flush: a crash would cost more than *seconds*."""
+    """Return whether *save*, which can wait, gets its own fsync: losing it would cost over *seconds*."""
     return isinstance(save, SaveUpdate) and save.update.seconds > seconds
 
 
@@ -188,24 +188,23 @@ def needs_own_fsync(save: Save, seconds: float) -> bool:
 
 
 class Fetch(Effect, frozen=True):
-    """Bring blob *digest* here, whole, and check it against *layout* and its elements against *parent*.
+    """Pull blob *digest*, unless it is stored here; check it against *layout*, its elements against *parent*.
 
-    *sources* are node ids, the likeliest first. Answered with `BlobReady` or `BlobFailed`, at once when it is
-    here.
+    *sources* are node ids, the most likely holder first. Answered with `BlobReady` or `BlobFailed`.
     """
 
     digest: str
     layout: Layout
     sources: tuple[str, ...]
     durable: bool = True
-    """Whether it must be on disk before it counts as ready: models must, updates to be averaged need not."""
+    """Whether it must be on disk before it counts as ready: models must be, updates to aggregate need not."""
     parent: str = ""
-    """The model it was trained from: an element may be non-finite only where this one's has the same bits.
-    Empty for a model that a record has settled already: its elements are the run's, whatever they are."""
+    """Digest of the model it was trained from: an element may be non-finite only if the same element of that
+    model has the same bits. Empty for a committed model, whose elements are not checked."""
 
 
 class ReadSchema(Effect, frozen=True):
-    """Find the schema of *layout*: it is in the header of model *digest*, here or at *sources*.
+    """Read the schema of *layout* from the header of model *digest*, stored here or at *sources*.
 
     Answered with `SchemaRead`.
     """
@@ -216,7 +215,7 @@ class ReadSchema(Effect, frozen=True):
 
 
 class DeleteUnneededBlobs(Effect, frozen=True):
-    """Blobs outside *keep* may be deleted, except the best model's and those being pulled."""
+    """Delete the blobs that are not in *keep*, except the best model's and those being pulled."""
 
     keep: frozenset[str]
 
@@ -225,19 +224,19 @@ class DeleteUnneededBlobs(Effect, frozen=True):
 
 
 class Describe(Effect, frozen=True):
-    """Ask the worker for the model schema and data of *spec*. Answered with `Described` or `WorkFailed`."""
+    """Find the model schema and the data card of *spec*. Answered with `Described` or `WorkFailed`."""
 
     spec: RunSpec
 
 
 class Create(Effect, frozen=True):
-    """Make the initial model of *spec* from its seed, durable. Answered with `Created` or `WorkFailed`."""
+    """Make the initial model of *spec*, durable. Answered with `Created` or `WorkFailed`."""
 
     spec: RunSpec
 
 
 class Train(Effect, frozen=True):
-    """Train a model that is here.
+    """Train a model that is stored here.
 
     Answered with `TrainProgress`, any number of times, then `Trained` or `WorkFailed`.
     """
@@ -246,17 +245,17 @@ class Train(Effect, frozen=True):
 
 
 class StopTraining(Effect, frozen=True):
-    """The training under way is of no use any more; it answers nothing."""
+    """Stop the training under way; it gives no answer."""
 
 
 class Evaluate(Effect, frozen=True):
-    """Evaluate a model that is here. Answered with `Evaluated` or `WorkFailed`."""
+    """Evaluate a model that is stored here. Answered with `Evaluated` or `WorkFailed`."""
 
     job: EvaluationJob
 
 
 class Aggregate(Effect, frozen=True):
-    """Make a round's new model from updates that are here. Answered with `Aggregated` or `WorkFailed`."""
+    """Aggregate updates that are stored here. Answered with `Aggregated` or `WorkFailed`."""
 
     job: AggregationJob
 
@@ -265,7 +264,7 @@ WorkerEffect = Describe | Create | Train | Evaluate | Aggregate
 """The effects that are jobs of the worker."""
 
 
-# --- people -------------------------------------------------------------------------------------------------
+# --- events and exit ----------------------------------------------------------------------------------------
 
 
 class Tell(Effect, frozen=True):
@@ -294,4 +293,4 @@ AnyEffect = (
     | Tell
     | Exit
 )
-"""Every effect there is."""
+"""All effects."""

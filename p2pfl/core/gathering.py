@@ -1,7 +1,7 @@
-"""The gathering of a ballot's updates: announced, pulled, counted, acknowledged.
+"""Collects the updates of one ballot: pulls announced updates, counts them, acknowledges contributions.
 
-`p2pfl.core.collection` holds what came and decides; here is what is done about it. What comes before and
-after, the election and the proposal, is in `p2pfl.core.aggregator`.
+`p2pfl.core.collection` holds the contributions and decides when the round closes. The steps before and after,
+the election and the proposal, are in `p2pfl.core.aggregator`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from p2pfl.spec import update_roles
 
 @dataclass
 class Gathering:
-    """Made when this node is elected for *ballot*."""
+    """The collecting of *ballot*, which begins when this node is elected."""
 
     ctx: Context
     ledger: Ledger
@@ -41,7 +41,7 @@ class Gathering:
 
     @classmethod
     def begin(cls, ctx: Context, ledger: Ledger, ballot: Ballot) -> Gathering:
-        """Return a new one, which wants the updates of the round's sample."""
+        """Begin to collect the updates of the round's sample."""
         spec = ledger.spec
         chosen = selection(ledger.run, ledger.round + 1, ledger.roster, spec.participation.sample)
         selected = set(chosen) if ledger.next_kind == "train" else set()
@@ -53,7 +53,7 @@ class Gathering:
         if not contains(self.ledger.roster, member) or message.previous != self.ledger.digest:
             return
         if message.update is not None and self.ledger.schema is None:
-            return  # its length is not known before the worker knows the task; it is announced again soon
+            return  # its length is unknown until the worker knows the task; the member announces it again
         message = self._without_flawed_evaluation(member, message)
         known = self.collection.contributions.get(member.node)
         if known is not None:
@@ -78,7 +78,7 @@ class Gathering:
             self._note(member.node, contribution)
 
     def _flaw(self, update: UpdateEntry | None) -> str:
-        """Say what in *update* does not fit the run; empty where all does."""
+        """Return why *update* does not fit the run; empty if it fits."""
         if update is None:
             return ""
         wanted = update_roles(self.ledger.spec)
@@ -87,16 +87,16 @@ class Gathering:
         return self.ctx.policy.counts(update, entry_of(self.ledger.roster, update.node))
 
     def _without_flawed_evaluation(self, member: Member, message: Submit) -> Submit:
-        """Return *message* without its evaluation if that is of other metrics: no record could hold it."""
+        """Return *message* without its evaluation if that has other metrics (rule "Metrics of the run")."""
         evaluation = message.evaluation
         if evaluation is None or not (flaw := self.ctx.policy.metrics(evaluation, self.ledger.spec)):
             return message
         name = self.ctx.name_of(member.node)
-        self.ctx.complain(member.node, "metrics", f"what {name} evaluated is left out: {flaw}")
+        self.ctx.complain(member.node, "metrics", f"the evaluation of {name} is left out: {flaw}")
         return msgspec.structs.replace(message, evaluation=None)
 
     def _note(self, node: str, contribution: Contribution, *, again: bool = False) -> None:
-        """Tell a member what became of its contribution, and people once; *again* where it asks once more."""
+        """Acknowledge a contribution; publish a refusal, unless it is sent *again*."""
         if contribution.stage is Stage.REFUSED and not again:
             self.ctx.tell(
                 events.UpdateRefused(self.ledger.round + 1, self.ctx.name_of(node), contribution.reason)
@@ -105,7 +105,7 @@ class Gathering:
         self.ctx.send(node, Ack(self.ledger.run, self.ledger.round + 1, self.ballot, refused))
 
     def blob_ready(self, digest: str) -> None:
-        """Count the updates whose bytes are here and checked; they need not be durable."""
+        """Count the updates with blob *digest*, which is pulled and checked; it need not be durable."""
         for node in self.collection.with_blob(digest):
             contribution = self.collection.contributions[node]
             contribution.stage = Stage.COUNTED
@@ -119,15 +119,17 @@ class Gathering:
             )
 
     def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
-        """Refuse an update that is invalid or cannot be had; for a while its member may announce it again."""
+        """Handle a failed pull: refuse an invalid update; otherwise, the member may announce it again."""
         for node in self.collection.with_blob(digest):
             self._pull_failed(node, reason, invalid=invalid)
 
     def _pull_failed(self, node: str, reason: str, *, invalid: bool) -> None:
-        """Decide about a member's update that could not be pulled."""
+        """Refuse the update of *node*, or forget its announcement, so that *node* may announce it again."""
         collection = self.collection
         if not invalid and not self.ctx.is_reachable(node):
-            del collection.contributions[node]  # its link is gone: it counts as gone soon, or comes back
+            del collection.contributions[
+                node
+            ]  # its link is down: it soon counts as gone, or announces its update on a new link
             return
         peer = self.ctx.peers.get(node)
         collection.failed_pulls[node] = collection.failed_pulls.get(node, 0) + 1
@@ -144,7 +146,7 @@ class Gathering:
         self._refuse(node, text)
 
     def discount(self, digest: str, reason: str) -> None:
-        """Refuse a counted update after all: its file could not be read when it was to be aggregated."""
+        """Refuse a counted update, since the worker could not read its file."""
         for node in self.collection.with_blob(digest, Stage.COUNTED):
             self._refuse(node, f"the aggregator could not read its update: {reason}"[:300])
 
@@ -154,7 +156,7 @@ class Gathering:
         self._note(node, contribution)
 
     def select_more(self) -> str | None:
-        """Want the update of one more member, the next reachable one outside the sample; return it."""
+        """Select one more member to train, the next reachable one outside the sample; return its node id."""
         ledger, collection = self.ledger, self.collection
         order = sampled(ledger.run, ledger.round + 1, ledger.roster, ledger.spec.participation.sample)
         more = next((n for n in order if n not in collection.selected and self.ctx.is_reachable(n)), None)
@@ -165,7 +167,7 @@ class Gathering:
         return more
 
     def progress(self, held: str) -> CollectionProgress:
-        """Return what the closing of the round is decided by; *held* says why it may not close."""
+        """Return the input of `decide_closing`; *held* says why the round may not close yet."""
         ctx, ledger, collection = self.ctx, self.ledger, self.collection
         awaited = []
         for entry in ledger.roster:
@@ -185,7 +187,7 @@ class Gathering:
         )
 
     def _has_update(self, node: str) -> bool:
-        """Whether *node* has its update of this round, as far as it said."""
+        """Whether *node* announced its update of this round, or reported its training as finished."""
         contribution = self.collection.contributions.get(node)
         if contribution is not None and contribution.stage is Stage.ANNOUNCED:
             return True
@@ -194,11 +196,12 @@ class Gathering:
         return status is not None and status.round == self.ledger.round and status.progress >= 1.0
 
     def _expected_at(self, node: str) -> float | None:
-        """Return when a member's straggler deadline passes.
+        """Return when the straggler deadline of *node* passes; None if it has none.
 
-        A generous multiple of what it predicts, in all and from its last step on: whoever works is never cut,
-        however late it began. Nor is an update that is there and on its way, however slow that is, unless
-        nothing could be pulled from its member before.
+        The deadline is a multiple of the member's own prediction, both from the start of the round and, for
+        the rest of its work, from its last reported progress. So a member that makes progress is waited for,
+        even if it began late. A member that has its update has no deadline, however slow the pull is, unless
+        pulls from it failed before.
         """
         peer = self.ctx.peers.get(node)
         status = peer.status if peer is not None else None

@@ -1,4 +1,4 @@
-"""What a driver tells the protocol: the end of effects, links, messages, the operator's wishes."""
+"""Inputs of the protocol core: results of effects, link changes, messages, requests of the operator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Input(msgspec.Struct, frozen=True):
 
 
 class Linked(Input, frozen=True):
-    """A peer passed TLS and HELLO. A new link to a known peer replaces the old one."""
+    """A peer completed TLS and HELLO. A new link to a linked peer replaces the old link."""
 
     member: Member
     name: str
@@ -31,33 +31,33 @@ class Unlinked(Input, frozen=True):
 
 
 class Received(Input, frozen=True):
-    """A message came in on the link to *member*, whose identity TLS and HELLO have shown."""
+    """A message arrived on the link to *member*, whose identity TLS and HELLO have proved."""
 
     member: Member
     message: Message
 
 
 class BlobReady(Input, frozen=True):
-    """A fetched blob is here and usable: it fits the run's schema, and its elements may be what they are.
+    """A fetched blob is stored and usable: it fits the run's schema, and its elements passed the check.
 
-    Where the `Fetch` wants it durable this is said twice: before it is flushed, and when it is on disk.
+    If the `Fetch` wants it durable, this input comes twice: before the flush and after it.
     """
 
     digest: str
     durable: bool
-    """One that is not is good for averaging and a head start, never for a vote."""
+    """Whether it is on disk. Before that, it may be aggregated or used in speculation, but allows no vote."""
 
 
 class BlobProgress(Input, frozen=True):
-    """Bytes of a blob that is being fetched have come; told now and then."""
+    """Bytes of a blob that is being pulled have arrived; rate-limited."""
 
     digest: str
 
 
 class BlobFailed(Input, frozen=True):
-    """A blob could not be had (try again later), or is *invalid* (never try again).
+    """A blob could not be pulled (retry later), or is *invalid* (do not retry).
 
-    One that *is_lost* was here and used, and was found to be damaged meanwhile: it is deleted.
+    *is_lost* says that a stored blob was found to be damaged, and is deleted.
     """
 
     digest: str
@@ -67,7 +67,7 @@ class BlobFailed(Input, frozen=True):
 
 
 class Described(Input, frozen=True):
-    """The worker knows the task of *spec*: its model's schema, and the data this device has for it."""
+    """The worker knows the task of *spec*: its model schema, and the data card of this device."""
 
     spec: RunSpec
     schema: Schema
@@ -75,7 +75,7 @@ class Described(Input, frozen=True):
 
 
 class SchemaRead(Input, frozen=True):
-    """The *schema* of *layout*; None where it could not be had, for *reason*."""
+    """The *schema* of *layout*; None if it could not be read, for *reason*."""
 
     layout: Layout
     schema: Schema | None
@@ -90,7 +90,7 @@ class Created(Input, frozen=True):
 
 
 class TrainProgress(Input, frozen=True):
-    """*done* of *total* batches of *job* are trained; the whole will take about *predicted* seconds."""
+    """*done* of *total* batches of *job* are trained; *predicted* is the job's estimated total in seconds."""
 
     job: TrainingJob
     done: int
@@ -106,7 +106,7 @@ class Trained(Input, frozen=True):
 
 
 class Evaluated(Input, frozen=True):
-    """*job* has ended: this is how its model does here."""
+    """*job* has ended with *evaluation*."""
 
     job: EvaluationJob
     evaluation: Evaluation
@@ -120,19 +120,19 @@ class Aggregated(Input, frozen=True):
 
 
 class WorkFailed(Input, frozen=True):
-    """The worker could not do what *effect* asks for, after the driver's own retry."""
+    """The worker failed to do the job of *effect*, after the driver's own retry."""
 
     effect: WorkerEffect
     reason: str
 
     @property
     def what(self) -> str:
-        """Return what it could not do, as a verb."""
+        """The failed job, as a verb."""
         return type(self.effect).__name__.lower()
 
 
 class Expect(Input, frozen=True):
-    """How many nodes the operator wants before a run is founded: more is known of the listed addresses."""
+    """A new number of nodes to wait for before a run is founded: several addresses may be one device."""
 
     min_nodes: int
 
@@ -142,15 +142,15 @@ class Go(Input, frozen=True):
 
 
 class Leave(Input, frozen=True):
-    """The operator wants this node to leave politely."""
+    """The operator asks this node to leave the run."""
 
 
 class OperatorRequest(Input, frozen=True):
-    """An operator wants the run paused, resumed or ended; see `p2pfl.messages.ControlRequest`."""
+    """An operator asks to pause, resume or end the run; see `p2pfl.messages.ControlRequest`."""
 
     what: Literal["pause", "resume", "end", "end-now"]
     by: str = ""
-    """Who."""
+    """Name of the operator; empty if unknown."""
 
 
 AnyInput = (
@@ -173,4 +173,4 @@ AnyInput = (
     | Leave
     | OperatorRequest
 )
-"""Every input there is."""
+"""All inputs."""

@@ -1,7 +1,8 @@
-"""Before a run: who is here, who founds, and how a node takes a run that others have.
+"""The time before a run: which nodes are present, which one founds a run, how a node enters a peer's run.
 
-Founding is no vote: the lowest node id among those that reach all that are needed founds, and a second run
-that a partition gave birth to meets the first one while neither has committed anything (`prefers`).
+Founding needs no vote (rule "Founding a run"). The founder is the node with the lowest id among the nodes
+that are linked to enough others. Two partitions may found two runs; when they meet and at most one of the
+runs has a commit, the nodes of one run move to the other (rule "Runs that meet", `prefers`).
 """
 
 from __future__ import annotations
@@ -33,48 +34,50 @@ from p2pfl.schema import Schema, first_difference, layout_of
 from p2pfl.spec import DataCard, RunSpec, merge_cards, stated_examples, with_options
 
 OFFER_PATIENCE = 10.0
-"""Seconds for which a run that was offered, and is not taken yet, keeps others from being looked at."""
+"""Seconds for which an offered run that this node has not entered yet blocks other offers."""
 
 MAX_DECLINED = 16
-"""Runs remembered that could not be taken."""
+"""Number of declined runs to remember."""
 
 MAX_DECLINED_OF_PEER = 3
-"""Such runs of one peer in `declined_rest` seconds: then it is not listened to for that time. Each costs the
-worker a description."""
+"""Declined runs of one peer within `declined_rest` seconds after which its offers are ignored. Each offer
+costs a job of the worker."""
 
 READY_PATIENCE = 10
-"""A present node whose worker is still loading is waited for this many `steady` times, then the others found
-without it."""
+"""Multiple of `steady` for which the others wait for a present node whose worker is still loading; after
+that, they found a run without it."""
 
 
 class FoundingSituation(msgspec.Struct, frozen=True):
-    """What decides whether to found now."""
+    """The input of `decide_founding`."""
 
     me: str
     here: frozenset[str]
-    """This node and the linked ones in no run that are ready."""
+    """Node ids of the ready nodes: this node and linked nodes in no run."""
     loading: int
-    """Linked nodes in no run, or this one, whose worker is still loading."""
+    """Number of nodes whose worker is still loading, among this node and the linked nodes in no run."""
     needed: int
-    """The largest `min_nodes` among those in no run."""
+    """The largest `min_nodes` among the nodes in no run."""
     holder: str
     """Name of a node whose operator holds the start; empty when nobody does."""
     elsewhere: tuple[str, ...]
-    """Names of linked nodes in a run this node does not follow."""
+    """Names of linked nodes that are in a run which this node does not enter."""
     unfit: str
-    """Why this node cannot take part in the run of one of them; empty where it could."""
+    """Why this node cannot take part in the run of one of them; empty if it could."""
     steady_since: float
+    """When the set of linked nodes in no run last changed."""
     steady: float
+    """See `ProtocolSettings.steady`."""
     now: float
     cut_off: frozenset[str] = frozenset()
-    """Those of `here` that are linked to fewer than `needed` nodes, and so never found: firewalls keep some
-    pairs apart."""
+    """Nodes of `here` that see fewer than `needed` nodes, for example because of a firewall: they never
+    found."""
     unable: Mapping[str, str] = {}
-    """Nodes whose last founding came to nothing, and why: they let others try."""
+    """By node whose last founding failed: the reason. Other nodes try first."""
     next_try: float | None = None
-    """When the first of these may found again."""
+    """When the first node of `unable` may found again."""
     apart: str = ""
-    """Why the data of those who are here do not go together; empty where they do."""
+    """Why the data of the nodes in `here` allow no agreement; empty if they allow one."""
 
 
 def decide_founding(present: FoundingSituation) -> tuple[bool, str, float | None]:
@@ -101,77 +104,84 @@ def decide_founding(present: FoundingSituation) -> tuple[bool, str, float | None
     able = present.here - present.unable.keys()
     if not able:
         why = next(iter(present.unable.values()))
-        return False, f"no device could found a run, and it is tried again: {why}"[:300], present.next_try
+        return False, f"no device could found a run; the next try is soon: {why}"[:300], present.next_try
     if min((able - present.cut_off) | (able & {present.me}) or able) != present.me:
         return False, "the node with the lowest id founds the run", present.next_try
     return True, "this node has the lowest id", None
 
 
 def prefers(mine: str, theirs: str, their_round: int) -> bool:
-    """Whether a node at round 0 of *mine* moves to *theirs*: more rounds win, then the smaller id."""
+    """Whether a node at round 0 of run *mine* moves to *theirs*: it has commits, or the smaller run id."""
     return their_round > 0 or theirs < mine
 
 
 @dataclass
 class OfferedRun:
-    """A run this node is about to take: its schema is being compared, its first model pulled."""
+    """A run that this node is about to enter: it compares the schema and the data, and pulls the model."""
 
     run: str
     genesis: Genesis
     source: str
     commits: tuple[Commit, ...] = ()
     is_fit: bool = False
-    """Whether this device can take part in it."""
+    """Whether this device can take part in the run."""
     described: Described | None = None
-    """What this device's worker says of its task."""
+    """The worker's answer about the run's task; None until it comes."""
     since: float = 0.0
-    """When it was offered."""
+    """When the run was offered."""
 
 
 @dataclass(frozen=True)
 class DeclinedRun:
-    """A run that could not be taken as it was offered."""
+    """An offered run that this node could not enter."""
 
     reason: str
     source: str
-    """The node that offered it."""
+    """Node id of the peer that offered the run."""
     at: float
     is_unfit: bool
-    """Whether this device cannot take part in it at all. Else its first model did not come, which
-    `AbandonedRuns` judges: nobody needs that once the run has a commit."""
+    """Whether this device cannot take part in the run at all. Otherwise the pull of its first model failed;
+    `AbandonedRuns` handles that case, since nobody needs this model once the run has a commit."""
 
 
 @dataclass
 class Lobby:
-    """The part of a node that is in no run, or on its way into one."""
+    """The part of a node that acts while the node is in no run, or about to enter one."""
 
     ctx: Context
     described: Described | None = None
-    """This node's own task, once the worker knows it."""
+    """The worker's description of this node's own task; None until it comes."""
     offered: OfferedRun | None = None
+    """The run that this node is about to enter."""
     declined: dict[str, DeclinedRun] = field(default_factory=dict)
-    """By run; looked at again after `declined_rest` seconds: data may come, a peer may mend its options."""
+    """By run. A run is considered again after `declined_rest` seconds: data or options may have changed."""
     created: Created | None = None
+    """The first model that this node has made to found a run."""
     creating: RunSpec | None = None
+    """The spec whose first model the worker was last asked for."""
     asking: str = ""
-    """The run whose records were asked for."""
+    """The run whose records this node has asked for; empty for none."""
     ask_at: float | None = None
+    """When to ask for these records again."""
     gone_ahead: bool = False
     """Whether the operator ended this node's `--wait`."""
     tries: dict[str, int] = field(default_factory=dict)
-    """By run: how often its first model could not be pulled."""
+    """By run: the number of failed pulls of its first model."""
     known: frozenset[str] = frozenset()
+    """Node ids of the linked peers in no run."""
     steady_since: float = 0.0
+    """When `known` last changed."""
     told: str = ""
+    """The last published reason for waiting."""
     wake: float | None = None
     abandoned_runs: AbandonedRuns = field(init=False)
-    """What came to nothing before."""
+    """Earlier runs that could not begin, and failed foundings."""
 
     def __post_init__(self) -> None:
         self.abandoned_runs = AbandonedRuns(self.ctx)
 
     def start(self) -> None:
-        """Ask the worker for this node's own task, unless it has told that before."""
+        """Enter the lobby; ask the worker for this node's own task, unless it has answered before."""
         self.steady_since, self.told = self.ctx.now, ""
         self.offered, self.asking, self.ask_at = None, "", None
         if self.described is None:
@@ -190,12 +200,12 @@ class Lobby:
     # --- founding -------------------------------------------------------------------------------------------
 
     def declines(self, run: str) -> bool:
-        """Whether this device said lately that it cannot take part in *run*."""
+        """Whether this device declined *run* as unfit within the last `declined_rest` seconds."""
         declined = self.declined.get(run)
         return declined is not None and declined.is_unfit and self._is_resting(declined)
 
     def turns_down(self, status: Status) -> str:
-        """Return why this node does not come into the run a peer says it is in; empty where it would."""
+        """Return why this node does not enter the run in a peer's *status*; empty if it would."""
         if self.declines(status.run):
             return self.declined[status.run].reason
         if status.round == 0 and self.abandoned_runs.is_hopeless(status.run):
@@ -206,7 +216,10 @@ class Lobby:
         return self.ctx.now < declined.at + self.ctx.settings.declined_rest
 
     def found(self, free: Sequence[PeerView], elsewhere: Sequence[PeerView]) -> Genesis | None:
-        """Return record 0 if this node should and can found a run now; *free* peers are in no run."""
+        """Return record 0 if this node founds a run now, else None.
+
+        The *free* peers are in no run, those *elsewhere* in a run that this node does not enter.
+        """
         if self.offered is not None:
             self.wake = None
             return None
@@ -225,7 +238,7 @@ class Lobby:
             return None
         own = self.described.card
         agreement, _ = merge_cards(spec.task, self._cards(free, present.here))
-        assert agreement is not None, "or nobody would found"
+        assert agreement is not None, "decide_founding checks this"
         members = [Newcomer(self.ctx.me, self.ctx.name, own.examples)]
         members += [
             Newcomer(peer.member, peer.name, stated_examples(spec.task, peer.card, own)) for peer in peers
@@ -241,7 +254,7 @@ class Lobby:
         )
 
     def _cards(self, free: Sequence[PeerView], here: Collection[str]) -> dict[str, DataCard]:
-        """Return the data cards of those *here*, by name."""
+        """Return the data cards of the nodes in *here* and of this node, by name."""
         cards = {peer.name: peer.card for peer in free if peer.member.node in here and peer.card is not None}
         if self.described is not None:
             cards[self.ctx.name] = self.described.card
@@ -293,16 +306,16 @@ class Lobby:
             self.told = reason
             self.ctx.tell(Waiting(len(present.here) + present.loading, present.needed, reason))
 
-    # --- taking a run that others have ----------------------------------------------------------------------
+    # --- entering a run of peers ----------------------------------------------------------------------------
 
     def ask(self, node: str, run: str) -> None:
-        """Ask a peer for the run it is in."""
+        """Ask peer *node* for the records of *run*."""
         if self.offered is None and (self.asking != run or self.ask_at is None):
             self.asking, self.ask_at = run, self.ctx.now + self.ctx.settings.resend
             self.ctx.send(node, RecordsRequest(run, -1))
 
     def offer(self, node: str, genesis: Genesis, commits: tuple[Commit, ...]) -> None:
-        """Begin to take a run: compare its schema with what this node's worker makes of its spec."""
+        """Consider a run that *node* offers: ask the worker for the schema and the data of its spec."""
         run, now = record_digest(genesis), self.ctx.now
         pending = self.offered
         if pending is not None and (pending.run == run or now < pending.since + OFFER_PATIENCE):
@@ -313,12 +326,12 @@ class Lobby:
         self.ctx.do(Describe(genesis.spec))
 
     def _is_ignoring(self, node: str) -> bool:
-        """Whether *node* has offered enough runs for now that could not be taken."""
+        """Whether to ignore offers of *node*, since this node declined too many of its runs lately."""
         lately = [one for one in self.declined.values() if one.source == node and self._is_resting(one)]
         return len(lately) >= MAX_DECLINED_OF_PEER
 
     def describe(self, described: Described) -> OfferedRun | None:
-        """Take note of a task the worker knows; return the run that can be taken without pulling a model."""
+        """Take the worker's description of a task; return the offered run if it needs no pull of a model."""
         if described.spec == self.ctx.options.spec:
             self.described = described
         offered = self.offered
@@ -341,12 +354,12 @@ class Lobby:
         return None
 
     def _sources(self, offered: OfferedRun) -> tuple[str, ...]:
-        """Return who may have the run's first model."""
+        """Return the nodes that may hold the run's first model: the offering peer first."""
         members = (entry.node for entry in offered.genesis.roster)
         return tuple(dict.fromkeys(node for node in (offered.source, *members) if node != self.ctx.me.node))
 
     def schema_read(self, read: SchemaRead) -> None:
-        """Decline the run whose model differs, naming the tensor."""
+        """Decline the offered run, whose model schema differs, and name the first different tensor."""
         offered = self.offered
         if offered is None or offered.described is None or offered.is_fit:
             return
@@ -354,14 +367,14 @@ class Lobby:
             self._decline(offered, differs(offered.described.schema, read))
 
     def blob_ready(self, digest: str) -> OfferedRun | None:
-        """Return the run whose first model is now durable here."""
+        """Return the offered run if blob *digest*, now durable, is its first model."""
         offered = self.offered
         if offered is not None and offered.is_fit and offered.genesis.model == digest:
             return offered
         return None
 
     def blob_failed(self, digest: str, reason: str, *, invalid: bool) -> None:
-        """Forget the offer: any peer in the run can be asked again. Decline it when that does not help."""
+        """Drop the offer, so that this node asks again; decline the run after too many failed pulls."""
         offered = self.offered
         if offered is None or offered.genesis.model != digest:
             return
@@ -377,7 +390,7 @@ class Lobby:
             _shorten(self.tries)
 
     def fail(self, reason: str, spec: RunSpec | None = None) -> None:
-        """Decline the run that is offered, if *spec* is its; else end this node: its own task has failed."""
+        """Decline the offered run if *spec* is its spec; exit if it is the spec of this node's own task."""
         if self.offered is not None and spec == self.offered.genesis.spec:
             self._decline(self.offered, reason)
         elif spec is None or spec == self.ctx.options.spec:
@@ -385,7 +398,7 @@ class Lobby:
             self.ctx.do(Exit(ExitCode.UNFIT, reason))
 
     def _decline(self, offered: OfferedRun, reason: str) -> None:
-        """Stay out of a run, and say so here and there: an operator of either device can mend it."""
+        """Decline a run as unfit, and report it here and to the peers, whose operators may know a remedy."""
         self._note(offered, reason, is_unfit=True)
         self._say_declined(offered, reason, "error")
 
@@ -395,14 +408,14 @@ class Lobby:
         _shorten(self.declined)
 
     def _say_declined(self, offered: OfferedRun, reason: str, level: Literal["warning", "error"]) -> None:
-        """Stay for another run, and say why here and there."""
+        """Drop the offer and report the reason, here and to the peers."""
         self.offered, self.asking = None, ""
         self.ctx.broadcast(Decline(offered.run, reason[:300]))
         self.ctx.tell(Notice(level, _unfit_for(offered.run, self.ctx.name_of(offered.source), reason)))
 
 
 def _shorten(by_run: dict[str, Any]) -> None:
-    """Forget what was remembered first of too many runs."""
+    """Remove the oldest entries of *by_run* beyond `MAX_DECLINED`."""
     while len(by_run) > MAX_DECLINED:
         del by_run[next(iter(by_run))]
 
@@ -412,12 +425,10 @@ def _unfit_for(run: str, name: str, reason: str) -> str:
 
 
 def differs(mine: Schema, theirs: SchemaRead) -> str:
-    """Say in which tensor this device's model differs from the run's, as far as that could be read."""
+    """Describe the first tensor in which this device's model differs from the run's, if it is known."""
     difference = first_difference(mine, theirs.schema) if theirs.schema is not None else None
     if difference is None:
-        difference = (
-            f"in which tensor could not be found out ({theirs.reason or 'its file is laid out otherwise'})"
-        )
+        difference = f"the different tensor is unknown ({theirs.reason or 'its file has another layout'})"
     else:
         difference += " (run's model first)"
     return f"its model differs: {difference}. Use the same task, model and version on all devices"

@@ -1,8 +1,8 @@
-"""A member's own work in the open round: evaluate the parent, train once, offer the update.
+"""A member's own work in the open round: evaluate the parent's model, train once, announce the update.
 
-A member trains once per (round, parent record): the update comes back after a restart, unless a power cut
-took bytes that were not on disk yet, and is announced again to every later aggregator of the round until that
-one has noted it (rule 4).
+A member trains once for each round and parent record (rule "One update a member"). After a restart, it uses
+the saved update again, unless a power cut lost bytes that were not on disk yet. It announces the update to
+every aggregator of the round until that aggregator acknowledges it (rule "Retransmission").
 """
 
 from __future__ import annotations
@@ -34,29 +34,38 @@ from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 @dataclass
 class LocalTrainer:
-    """The member's own training and evaluation in the round after the ledger's last."""
+    """The member's own training and evaluation in the open round."""
 
     ctx: Context
     ledger: Ledger
     hand_in: Callable[[Submit], None]
-    """Gives a contribution to this node's own candidacy."""
+    """Called with this member's contribution when this node itself is the aggregator."""
     update: UpdateEntry | None = None
+    """This member's update of the round; None until it is trained."""
     declined: str = ""
+    """Why this member declined to train in the round; empty if it did not."""
     evaluation: Evaluation | None = None
+    """This member's evaluation of the parent's model; None until it is done."""
     evaluation_asked: EvaluationJob | None = None
-    """What the worker was asked for, or had begun with before the round opened (`p2pfl.core.speculation`)."""
+    """The evaluation that the worker was asked for, perhaps before the round opened, by
+    `p2pfl.core.speculation`."""
     evaluation_failed: bool = False
     training: bool = False
+    """Whether the worker trains for the round."""
     wanted: bool = False
-    """Whether an update of this member is wanted: it is in the sample, or an aggregator asked for it."""
+    """Whether this member is selected to train, by the sample or by an aggregator that asked for more."""
     progress: float = 0.0
+    """Fraction of the training that is done, from 0 to 1."""
     predicted: float = 0.0
+    """Estimated total seconds of the training; 0 without an estimate."""
     collector: Ballot | None = None
-    """The highest elected ballot heard of."""
+    """The highest ballot whose candidate was elected, as far as this node knows."""
     acked: bool = False
+    """Whether the aggregator of ballot `collector` has acknowledged the contribution."""
     resend_at: float | None = None
+    """When to repeat the unacknowledged contribution."""
     report_at: float | None = None
-    """When everybody is to hear of the evaluation, if no record tells it before."""
+    """When to broadcast the evaluation, unless a record with it is committed before."""
 
     @property
     def is_training_round(self) -> bool:
@@ -65,15 +74,16 @@ class LocalTrainer:
 
     @property
     def has_done_its_part(self) -> bool:
-        """Whether the open round wants nothing more of this member's worker, as far as is known."""
+        """Whether the open round needs no more training of this member, as far as this node knows."""
         if not self.is_training_round:
             return True
         return self.update is not None or bool(self.declined) or not self.wanted
 
     def begin(self, *, ready: bool, declines: str) -> None:
-        """Start what can be started: called when the round opens and when what it waited for comes.
+        """Start the evaluation and the training, if they can start and have not.
 
-        Nothing is trained where there is a reason to decline, *declines*.
+        Called when the round opens, and again when the task or the model becomes ready. A nonempty *declines*
+        is the reason why this member declines to train.
         """
         ledger, me = self.ledger, self.ctx.me
         if not (ready and ledger.holds and ledger.is_member and ledger.is_open):
@@ -96,7 +106,7 @@ class LocalTrainer:
         self.ctx.do(Train(training))
 
     def take_over(self, training: TrainingJob) -> None:
-        """Take *training*, which begins now or began before the round opened, as this round's."""
+        """Count *training* as this round's; it begins now, or began as speculation."""
         self.wanted = self.training = True
         self.ctx.tell(events.TrainingStarted(training.round, training.partition))
 
@@ -110,7 +120,7 @@ class LocalTrainer:
         self.ctx.do(Evaluate(self.evaluation_asked))
 
     def lose_model(self) -> None:
-        """Give up what the worker does with the parent, whose file is damaged, until `begin`."""
+        """Stop the work on the parent's model, whose file is damaged; `begin` starts it again."""
         if self.training:
             self.training = False
             self.ctx.do(StopTraining())
@@ -120,13 +130,13 @@ class LocalTrainer:
     # --- results of the worker ------------------------------------------------------------------------------
 
     def progressed(self, progress: TrainProgress) -> None:
-        """Note how far the training is; it travels with the next Status."""
+        """Store the progress of the training for the next Status."""
         if self.training and progress.job.round == self.ledger.round + 1:
             self.progress = progress.done / max(1, progress.total)
             self.predicted = progress.predicted
 
     def trained(self, result: TrainingResult) -> None:
-        """Make the update this member's one update of the round, and announce it."""
+        """Store this member's only update of the round, and announce it."""
         round_, me = self.ledger.round + 1, self.ctx.me
         digest, samples, steps = result.digest, result.part.examples, result.steps
         self.training, self.progress = False, 1.0
@@ -135,16 +145,16 @@ class LocalTrainer:
         )
         self.ctx.tell(events.TrainingFinished(round_, digest, samples, steps, result.loss, result.seconds))
         self.announce()
-        # Behind the announcement, which need not wait for the disk: no promise of this member depends on it.
+        # Saved after the announcement, which need not wait for the disk: no vote depends on the update.
         self.ctx.do(SaveUpdate(self.ledger.run, round_, self.ledger.digest, self.update))
 
     def restore(self, update: UpdateEntry) -> None:
-        """Take back the update trained before a restart."""
+        """Use the update that was trained before a restart."""
         self.update, self.progress = update, 1.0
         self.ctx.tell(events.UpdateReused(self.ledger.round + 1, update.digest))
 
     def decline(self, reason: str) -> None:
-        """Say that there will be no update of this member in this round."""
+        """Decline to train in this round, and announce it with *reason*."""
         if self.update is None and not self.declined:
             if self.training:
                 self.training = False
@@ -153,9 +163,9 @@ class LocalTrainer:
             self.announce()
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        """Keep how the parent does here for the next contribution, and report it to everybody soon.
+        """Store the evaluation of the parent's model for the contribution, and announce it.
 
-        In a run of short rounds the record of the round tells it to everybody before.
+        It is broadcast after `report_after` seconds, unless the round is over by then: its record has it.
         """
         if self.evaluation is not None:
             return
@@ -169,14 +179,14 @@ class LocalTrainer:
         self.ctx.broadcast(report)
 
     def fail_evaluation(self) -> None:
-        """Go on without an evaluation: a member is not kept from the round by it."""
+        """Contribute without an evaluation."""
         self.evaluation_failed = True
         self.announce()
 
     # --- announcing -----------------------------------------------------------------------------------------
 
     def collect(self, message: Collect) -> bool:
-        """Answer an elected aggregator; return whether it was news that it is elected."""
+        """Answer an elected aggregator; return whether its election was new to this node."""
         is_news = self.collector is None or message.ballot > self.collector
         if self.collector is not None and message.ballot < self.collector:
             return False
@@ -189,7 +199,7 @@ class LocalTrainer:
         return is_news
 
     def announce(self) -> None:
-        """Offer this member's contribution to the elected aggregator, if both are there."""
+        """Send this member's contribution to the elected aggregator, if both exist."""
         submit = self.contribution()
         if submit is None:
             return
@@ -200,7 +210,7 @@ class LocalTrainer:
             self.ctx.send(submit.ballot.node, submit)
 
     def contribution(self) -> Submit | None:
-        """Return what can be offered to the elected ballot now; None while something is still awaited."""
+        """Return this member's contribution to the elected ballot; None while it must not be sent yet."""
         if self.collector is None:
             return None
         waits_for_update = (
@@ -220,7 +230,7 @@ class LocalTrainer:
         )
 
     def note(self, message: Ack) -> bool:
-        """Stop repeating the announcement: the aggregator has it. Return whether that was news."""
+        """Take an acknowledgement: stop repeating the announcement. Return whether it was the first one."""
         if message.ballot != self.collector or self.acked:
             return False
         self.acked, self.resend_at = True, None
@@ -229,7 +239,7 @@ class LocalTrainer:
         return True
 
     def advance(self) -> None:
-        """Report the evaluation, and repeat an announcement nobody has noted, where that is due."""
+        """Broadcast the evaluation and repeat an unacknowledged announcement, if due."""
         if self.report_at is not None and self.ctx.now >= self.report_at:
             self.report_at = None
             assert self.evaluation is not None
@@ -245,25 +255,25 @@ class LocalTrainer:
         return earliest(self.resend_at, self.report_at)
 
     def linked(self, node: str) -> None:
-        """Announce at once when the link to the aggregator is back."""
+        """Repeat an unacknowledged announcement at once if *node* is the aggregator."""
         if self.collector is not None and self.collector.node == node and not self.acked:
             self.announce()
 
     def close(self) -> None:
-        """End the round's work: it is decided."""
+        """Stop the training, since the round is decided or the node leaves the run."""
         if self.training:
             self.training = False
             self.ctx.do(StopTraining())
 
     def pinned(self) -> set[str]:
-        """Return the blob of this member's update."""
+        """Return the digest of this member's update, if there is one."""
         return {self.update.digest} if self.update else set()
 
 
 def training_of(
     run: str, round_: int, spec: RunSpec, parent: str, roster: Sequence[RosterEntry], me: Member
 ) -> TrainingJob:
-    """Return the training of *me*, a member of *roster*, for *round_* from the model *parent*."""
+    """Return the training job of *me*, a member of *roster*, for *round_* from the model *parent*."""
     entry = entry_of(roster, me.node)
     assert entry is not None
     return TrainingJob(run, round_, spec, parent, entry.slot % spec.task.partitions)
@@ -272,6 +282,6 @@ def training_of(
 def evaluation_of(
     run: str, round_: int, spec: RunSpec, model: str, roster: Sequence[RosterEntry], me: Member
 ) -> EvaluationJob:
-    """Return the evaluation by *me*, a member of *roster*, of the *model* of *round_*."""
+    """Return the evaluation job of *me*, a member of *roster*, for the *model* of *round_*."""
     part = next(place for place, entry in enumerate(roster) if entry.node == me.node)
     return EvaluationJob(run, round_, spec, model, part, len(roster))

@@ -1,9 +1,9 @@
-"""One node's protocol, whole: inputs go to the parts, the parts' effects come back.
+"""The protocol core of one node: it passes each input to its parts and returns their effects.
 
-The parts: `Lobby` (in no run yet, or on the way into one), `Running` (the run it is in), `OtherRuns` (what it
-hears of others), `Continuation` (a run whose majority is gone for good) and `Presence` (what it says of
-itself). After every input and tick `_advance` lets each part do what has become due, so nothing depends on a
-message coming.
+The parts are `Lobby` (the node is in no run, or about to enter one), `Running` (the run it is in),
+`OtherRuns` (the other runs that peers are in), `Continuation` (a run that lost its majority for good),
+`Ending` (the end of a run, or this node's leaving) and `Presence` (the node's own status). After every input
+and tick, `_advance` lets each part do what has become due: so progress never depends on another message.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from p2pfl.schema import Schema, layout_of
 
 
 class Node:
-    """The protocol of one node: `input(..., now)`, `tick(now)`, `deadline()`; it knows no clock."""
+    """The protocol of one node. It reads no clock: `input` and `tick` take the time."""
 
     def __init__(
         self,
@@ -84,49 +84,49 @@ class Node:
         self._saved = saved
         self._votes: dict[str, Vote] = dict(saved.votes)
         self._updates: dict[str, UpdateEntry] = {}
-        """By run, what this node trained for the first round of runs without a commit that it has left."""
+        """By run that this node left before its first commit: the node's update for the first round."""
         self._others = OtherRuns(self._ctx, self._lobby, self._continuing, set(saved.closed))
         self._ending = Ending(self._ctx, lambda: self._presence.refresh(self._condition()))
         self._is_exiting = False
         self._wake: float | None = None
         self._other: Schema | None = None
-        """What this device's worker makes of the model of the run it is in, where that is not the run's."""
+        """The model schema of this device's worker, if it differs from the schema of the node's run."""
 
-    # --- the driver's side ----------------------------------------------------------------------------------
+    # --- interface for the driver ---------------------------------------------------------------------------
 
     @property
     def ledger(self) -> Ledger | None:
-        """What is committed in this node's run; None while it is in none."""
+        """The committed records of this node's run; None while the node is in no run."""
         return self._running.ledger if self._running else None
 
     @property
     def waits_for_go(self) -> bool:
-        """Whether this node's operator holds the start of a run."""
+        """Whether this node's operator holds the start of a run (`--wait`)."""
         return self._running is None and self._lobby.is_waiting
 
     @property
     def peers(self) -> dict[str, PeerView]:
-        """What is known of each peer, by node id; to look at only."""
+        """The state of each peer, by node id; read-only."""
         return self._ctx.peers
 
     def newest_vote(self, member: Member) -> CastVote | None:
-        """Return the newest vote of *member* that was seen since this node's start."""
+        """Return the newest vote of *member* that this node has seen since its start."""
         return self._ctx.seen.get(member)
 
     def name_of(self, node: str) -> str:
-        """Return what people call *node*."""
+        """Return the display name of *node*."""
         return self._ctx.name_of(node)
 
     def status(self) -> Status:
-        """Return what this node says of itself now."""
+        """Return this node's current status message."""
         return self._presence.status(self._condition())
 
     def objection(self, what: Literal["pause", "resume", "end", "end-now"]) -> str:
-        """Return why an operator's wish would change nothing now; empty where it would."""
+        """Return why a control request would change nothing now; empty if it would have an effect."""
         return self._running.requests.objection(what) if self._running else "this node is in no run yet"
 
     def start(self, now: float) -> list[AnyEffect]:
-        """Begin: take up the run in the journal, or look for one. To be called once, before any input."""
+        """Resume the run in the journal, or look for a run. Call it once, before any input."""
         self._ctx.now = self._ctx.started = now
         saved = self._saved.current
         if saved is not None and not self._ctx.options.new_run:
@@ -138,19 +138,19 @@ class Node:
         return self._finish()
 
     def input(self, event: inputs.AnyInput, now: float) -> list[AnyEffect]:
-        """Take *event* and return what to do about it, in order."""
+        """Handle *event*; return the effects in the order in which to carry them out."""
         self._ctx.now = now
         if not self._is_exiting:
             self._take(event)
         return self._finish()
 
     def tick(self, now: float) -> list[AnyEffect]:
-        """Do what has become due; to be called when `deadline` has come."""
+        """Do what has become due; call it when `deadline` has passed."""
         self._ctx.now = now
         return self._finish()
 
     def deadline(self) -> float | None:
-        """Return when `tick` is to be called if no input comes before; None only while exiting."""
+        """Return when to call `tick` if no input comes before; None only while the node exits."""
         if self._is_exiting:
             return None
         running = self._running.deadline if self._running else None
@@ -257,7 +257,7 @@ class Node:
         peer = self._ctx.peers.get(node)
         if peer is not None and peer.linked:
             peer.linked, peer.since = False, self._ctx.now
-            self._ctx.unserved.pop(node, None)  # what it could not do over that link says nothing of the next
+            self._ctx.unserved.pop(node, None)  # a pull that failed over the old link may succeed on the next
             if self._running is not None:
                 self._running.unlinked(node)
 
@@ -335,7 +335,7 @@ class Node:
                     running.received(member, message)
 
     def _hear_of_device(self, member: Member, device_info: Card | DeviceInfo) -> None:
-        """Take note of a peer's data, or tell people what kind of device it is."""
+        """Store a peer's data card or device information; publish the latter."""
         node, peer = member.node, self._ctx.peers.get(member.node)
         if peer is not None and isinstance(device_info, Card):
             peer.card = device_info.card
@@ -344,8 +344,8 @@ class Node:
             return
         assert isinstance(device_info, DeviceInfo)
         peer.device_info = device_info
-        told = {field: getattr(device_info, field) for field in device_info.__struct_fields__}
-        self._ctx.tell(events.PeerDeviceInfo(node=node, name=self._ctx.name_of(node), **told))
+        values = {field: getattr(device_info, field) for field in device_info.__struct_fields__}
+        self._ctx.tell(events.PeerDeviceInfo(node=node, name=self._ctx.name_of(node), **values))
 
     def _heard(self, member: Member, status: Status) -> None:
         peer = self._ctx.peers.get(member.node)
@@ -366,7 +366,8 @@ class Node:
             if before is None or before.round < status.round or before.run != status.run:
                 running.arrived(member.node)
             if status.record != ledger.digest and (before is None or before.record != status.record):
-                # No evidence by itself, but the commit behind it is: two decisions of one round (rule 15).
+                # The status proves nothing, but the commit of that record does: two records committed for one
+                # round (rule "Conflicting commits"). So ask for it.
                 self._ctx.send(member.node, RecordsRequest(ledger.run, max(0, ledger.round - 1)))
             if status.resumed:
                 running.resume(status.round, member)
@@ -392,7 +393,7 @@ class Node:
     def _resume(self, saved: SavedRun) -> None:
         ledger = Ledger.restore(self._ctx, saved)
         for origin in saved.genesis.continues:
-            # Again, where a crash came between the new run and the end of the old one.
+            # A crash may have come after the new run was saved and before the old one was closed.
             self._others.close(origin.run)
         running = self._running = Running(self._ctx, ledger, ready=False)
         if (
@@ -434,9 +435,9 @@ class Node:
         schema: Schema | None,
         source: str = "",
     ) -> None:
-        """Turn to a run, of which *source* has told; it is empty where this node has founded the run.
+        """Enter a run that *source* has offered; *source* is empty if this node founds the run.
 
-        *schema* is the model's.
+        *schema* is the schema of the run's model.
         """
         founded = not source
         ctx, old = self._ctx, self._running
@@ -460,7 +461,7 @@ class Node:
         running.learned(source or ctx.me.node, commits)
 
     def _turn_away(self, old: Running, genesis: Genesis) -> None:
-        """Leave the run this node was in, keeping what it promised there."""
+        """Leave the old run, but keep this node's votes and update there."""
         if genesis.origin_in(old.ledger.run) is not None:
             self._continuing.tell_moved(old.ledger, genesis)
         else:
@@ -510,7 +511,10 @@ class Node:
             self._running.tidy(self._pinned_elsewhere)
 
     def _pinned_elsewhere(self) -> set[str]:
-        """Return the models accepted in open rounds of runs this node has left: others may depend on them."""
+        """Return the blobs that this node keeps for runs it has left (rule "Pinned blobs").
+
+        They are the models that it accepted in open rounds, and its updates for runs without a commit.
+        """
         here = self.ledger.run if self.ledger else ""
         if self.ledger is not None and self.ledger.last is not None:
             self._updates.clear()
@@ -519,7 +523,7 @@ class Node:
         return models | updates
 
     def _keep_update(self, left: Running) -> None:
-        """Keep what was trained in a run without a commit: this node may come back to it."""
+        """Keep the update for a run without a commit, since this node may come back to the run."""
         if left.ledger.last is None and left.local_trainer.update is not None:
             self._updates[left.ledger.run] = left.local_trainer.update
 
@@ -546,7 +550,7 @@ class Node:
                 self._ctx.send(entry.node, Offer(genesis))
 
     def _consider_giving_up(self, running: Running) -> None:
-        """Become free again where the run this node is in cannot begin; nothing is decided in it."""
+        """Leave a run without a commit if it cannot begin, and return to the lobby."""
         ledger = running.ledger
         if ledger.genesis.continues or running.acceptor.accepted is not None:
             return

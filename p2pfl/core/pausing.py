@@ -34,16 +34,16 @@ class TrainingSummary(msgspec.Struct, frozen=True):
     """Number of consecutive earlier rounds with fewer counted updates than members left out."""
 
 
-def decide_pausing(harvest: TrainingSummary) -> tuple[bool, str]:
+def decide_pausing(summary: TrainingSummary) -> tuple[bool, str]:
     """Return whether the run pauses with this round, and why."""
-    failed, counted = harvest.failed, harvest.counted
+    failed, counted = summary.failed, summary.counted
     told = "; ".join(
         f"{', '.join(name for name, why in failed.items() if why == reason)}: {reason}"
         for reason in dict.fromkeys(failed.values())
     )
-    if failed and not counted and not harvest.late:
+    if failed and not counted and not summary.late:
         return True, f"nobody who is here could train, {PAUSES}: {told}"
-    rounds = harvest.unproductive + 1
+    rounds = summary.unproductive + 1
     if len(failed) > counted and rounds >= UNPRODUCTIVE_ROUNDS:
         return True, f"for {rounds} rounds more members failed than trained, {PAUSES}: {told}"
     return False, f"{counted} trained, {len(failed)} failed"

@@ -1,7 +1,7 @@
-"""What an aggregator proposes: the record of a round, drafted from what it collected and whom it sees.
+"""Drafts the record that an aggregator proposes, from its collected updates and the state of its peers.
 
-It stands apart from `p2pfl.core.aggregator`, which is about the order of steps: nothing here
-changes anything.
+It is separate from `p2pfl.core.aggregator`, which controls the order of steps: these functions change no
+state.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from p2pfl.spec import task_name
 
 @dataclass(frozen=True)
 class Draft:
-    """What the record of the open round is drafted from."""
+    """The input from which the record of the open round is drafted."""
 
     ledger: Ledger
     collection: Collection
     ballot: Ballot
     requests: AnyCollection[str]
-    """"pause", "end" and "end-now", as operators uttered them."""
+    """The open control requests: "pause", "end" and "end-now"."""
     leaving_myself: bool
     """Whether the aggregator drops itself from the next roster."""
 
@@ -67,7 +67,7 @@ class Draft:
         )
 
     def decide_holding(self, ctx: Context) -> tuple[bool, str]:
-        """Decide whether the round may not close yet: who leaves is needed; see `p2pfl.core.pausing`."""
+        """Decide whether the round must wait, since it needs a leaving member (see `p2pfl.core.pausing`)."""
         leaving = [entry.node for entry in self.ledger.roster if self._is_leaving(ctx, entry.node)]
         if not leaving or self.ledger.next_kind != "train":
             return False, "nobody is leaving"
@@ -75,7 +75,7 @@ class Draft:
         return decide_holding(leaving, roster, is_wanted=bool(self.requests))
 
     def _decide_pausing(self, ctx: Context, counted: int, left_out: tuple[LeftOut, ...]) -> tuple[bool, str]:
-        """Decide whether the run pauses since its members do not train."""
+        """Decide whether the run pauses because its members do not train."""
         failed, late = {}, 0
         for left in left_out:
             contribution = self.collection.contributions.get(left.node)
@@ -124,9 +124,9 @@ class Draft:
         )
 
     def _joiners(self, ctx: Context) -> list[Newcomer]:
-        """Return the linked learners that hold the parent's record and blobs, and want to stay (rule 7).
+        """Return the learners that may join the roster (rule "Joining").
 
-        Their data must fit the agreement; who says so of itself before has declined already.
+        They are linked, hold the parent's record and blobs, are not leaving, and their data fit the run.
         """
         ledger, agreement = self.ledger, self.ledger.genesis.agreement
         return [

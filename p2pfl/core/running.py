@@ -1,9 +1,9 @@
-"""A node's part in one run: the open round's three duties, and how the ledger moves on.
+"""A node's part in one run: its three roles in the open round, and the step from round to round.
 
-`Acceptor`, `Aggregator` and `LocalTrainer` are made anew with every commit; messages of an earlier round are
-answered with the records that decided it, messages of a later one make this node ask for what it lacks (rule
-4). Which of those of the open round count is in `p2pfl.core.screening`, when this member stands in
-`p2pfl.core.turn`.
+Each commit opens a round with a new `Acceptor`, `Aggregator` and `LocalTrainer`. A node answers a message of
+an earlier round with the records of that round and later ones, and a message of a later round makes it ask
+for the records it lacks (rule "Retransmission"). `p2pfl.core.screening` decides which messages of the open
+round count; `p2pfl.core.turn` decides when this member runs for election.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ from p2pfl.messages import (
 )
 
 LOST_BLOB_TRIES = 60
-"""Times a blob this node has accepted is asked for, with a quorum reachable, before its disk counts as lost
-(rule 1)."""
+"""Failed pulls of an accepted model, with a quorum reachable, after which the disk counts as lost (rule
+"Pinned blobs")."""
 
 MODEL_TRIES = 3
-"""Times the last model may fail to come before this member says that it does not train in this round."""
+"""Failed pulls of the last model after which this member declines to train in this round."""
 
 
 class Running:
-    """The run this node is in."""
+    """The protocol of the run that this node is in."""
 
     acceptor: Acceptor
     aggregator: Aggregator
@@ -68,7 +68,7 @@ class Running:
         self.ctx = ctx
         self.ledger = ledger
         self.ready = ready
-        """Whether the worker knows the run's task, with the run's schema."""
+        """Whether the worker knows the run's task, and its model has the run's schema."""
         self.leaving = False
         self.requests = ControlRequests(ctx, ledger)
         self.catch_up = CatchUp(ctx, ledger)
@@ -77,14 +77,14 @@ class Running:
         self._refetch_at: float | None = None
         self._lost_tries = 0
         self.model_failures, self.model_flaw = 0, ""
-        """How often the last model could not be had, and why not the last time."""
+        """The number of failed pulls of the last model, and the reason of the last failure."""
         self.model_failing_since: float | None = None
-        """Since when nothing of it has come although it was tried."""
+        """Time of the first failed pull since bytes of the last model arrived; None without one."""
         self._wake: float | None = None
         self._is_untidy = False
-        """Whether blobs may be here that nobody needs any more; they can wait until all else is said."""
+        """Whether unneeded blobs may exist. Their deletion can wait until all other effects are issued."""
         self._missed_from: int | None = None
-        """Number of the first training round this node is catching up with; None while it is not."""
+        """Number of the first training round of the catch-up under way; None without a catch-up."""
         ctx.run, ctx.is_begun = ledger.run, ledger.last is not None
 
     # --- rounds ---------------------------------------------------------------------------------------------
@@ -92,9 +92,9 @@ class Running:
     def open_round(
         self, vote: Vote | None = None, update: UpdateEntry | None = None, *, is_resumed: bool = False
     ) -> None:
-        """Begin the round after the ledger's last, or, if it *is_resumed*, go on with it after a restart.
+        """Open the round after the ledger's last; *is_resumed* says that the node continues after a restart.
 
-        A journal remembers *vote* and *update* of it.
+        *vote* and *update* are this node's own in that round, if it voted or trained in it before.
         """
         ctx, ledger = self.ctx, self.ledger
         me = ctx.me
@@ -113,25 +113,25 @@ class Running:
         self.begin()
 
     def begin(self) -> None:
-        """Start this member's own work, as far as what it needs is there."""
+        """Start this member's own work, if its task and model are ready."""
         if not self.local_trainer.has_done_its_part:
             self.speculation.drop()  # the open round comes first
         self.local_trainer.begin(ready=self.ready, declines=self._declines)
 
     @property
     def _declines(self) -> str:
-        """Why nothing is to be trained here; empty where something is."""
+        """Why this member declines to train; empty if it trains."""
         return "it is leaving" if self.leaving else ENDED_NOW if "end-now" in self.requests.open else ""
 
     def close(self) -> None:
-        """End the work for this run: the node turns to another one."""
+        """Stop the work for this run, since the node leaves it for another one."""
         self.local_trainer.close()
         self.speculation.drop()
 
-    # --- the head start -------------------------------------------------------------------------------------
+    # --- speculation ----------------------------------------------------------------------------------------
 
     def _begin_speculation(self, digest: str) -> None:
-        """Work on a proposed model that is here, where the open round wants nothing more of this member."""
+        """Work on a proposed model that is pulled, if this member's part in the open round is done."""
         pending = self.acceptor.pending
         if pending is None or pending.record.model != digest or not self.ledger.succeeds(pending.record):
             return
@@ -139,7 +139,7 @@ class Running:
             self.speculation.begin(pending.record)
 
     def _adopt_speculation(self) -> None:
-        """Go on with what was begun, if it was this round's."""
+        """Take over the speculation if its record was committed; otherwise drop it."""
         record = self.speculation.record
         if record is None:
             return
@@ -156,16 +156,16 @@ class Running:
                     self.evaluated(result)
 
     def restart_model(self) -> None:
-        """Find out whether the last model's blob is here; pull it otherwise."""
+        """Fetch the last model: check the blob if it is here, otherwise pull it."""
         self._refetch_at = None
         self.ledger.fetch_model()
 
     def commit(self, commit: Commit) -> None:
-        """Commit this node's own proposal and tell everybody."""
+        """Commit this node's own proposal and broadcast the commit."""
         self.apply(commit, is_mine=True)
 
     def apply(self, commit: Commit, *, is_mine: bool = False, is_late: bool = False) -> None:
-        """Make a believed commit the last one, *is_late* if it was missed, and open the next round."""
+        """Append a believed commit and open the next round; *is_late* says that the node catches up."""
         ledger, record = self.ledger, commit.record
         self.notices.fate(commit, self.local_trainer, is_leaving=self.leaving)
         if not is_late:
@@ -188,7 +188,7 @@ class Running:
             self.restart_model()
 
     def tidy(self, pinned: Callable[[], set[str]]) -> None:
-        """Let go of blobs nobody needs any more but those *pinned*; to be called when all else was done."""
+        """Delete blobs that are neither needed nor *pinned*; call it after everything else."""
         if self._is_untidy:
             self._is_untidy = False
             own = (
@@ -202,7 +202,7 @@ class Running:
     # --- messages -------------------------------------------------------------------------------------------
 
     def received(self, member: Member, message: RoundMessage) -> None:
-        """Take a message of a round; one not open is answered with records, or makes this node ask."""
+        """Handle a message of a round: the open round's, or a past or later one's (see the module)."""
         ledger = self.ledger
         if message.run != ledger.run or ledger.halted:
             return
@@ -261,13 +261,13 @@ class Running:
                 self.begin()
 
     def _defer_to(self, message: Prepare | Accept | Collect) -> None:
-        """Give this node's own candidacy up for a higher ballot."""
+        """Step down if *message* has a higher ballot than this node's own candidacy."""
         mine = self.aggregator.ballot
         if mine is not None and message.ballot > mine:
             self.aggregator.refused(message.ballot, mine)
 
     def learned(self, source: str, commits: tuple[Commit, ...]) -> None:
-        """Take commits from node *source*, each only as the believed successor of the last (rule 5)."""
+        """Take commits from node *source*, each only with its proof (rule "Proof of commit")."""
         newest = max(
             (
                 peer.status.round
@@ -304,27 +304,30 @@ class Running:
             self.notices.pause()
 
     def report(self, member: Member, message: Report) -> None:
-        """Take a member's evaluation of the last model."""
+        """Store a member's evaluation of the last model."""
         self.ledger.report(member.node, message)
 
-    # --- wishes ---------------------------------------------------------------------------------------------
+    # --- control requests -----------------------------------------------------------------------------------
 
     def control_request(self, message: ControlRequest, source: str) -> None:
-        """Take a wish that node *source* has passed on, and let the next record fulfil it (rule 13)."""
+        """Take a control request that node *source* sent; the next record fulfils it.
+
+        See rule "Control requests".
+        """
         if self.requests.take(message, source):
             if message.what == "end-now" and self.local_trainer.is_training_round:
                 self.local_trainer.decline(ENDED_NOW)
             self.begin()
 
     def resume(self, round_: int, member: Member) -> None:
-        """Lift the pause after *round_*, as *member* has done, if it is one."""
+        """Lift the pause after *round_* if *member*, which has lifted it, is in the roster."""
         if contains(self.ledger.roster, member) and self.requests.resume(
             round_, by=self.ctx.name_of(member.node)
         ):
             self.begin()
 
     def leave(self) -> None:
-        """Stop training and be dropped with the next commit; vote and serve until then (rule 12)."""
+        """Leave: stop training; vote and serve blobs until a commit drops this member (rule "Leaving")."""
         self.leaving = self.aggregator.leaving_myself = True
         self.speculation.drop()
         if self.local_trainer.is_training_round:
@@ -333,7 +336,7 @@ class Running:
     # --- results --------------------------------------------------------------------------------------------
 
     def blob_ready(self, ready: inputs.BlobReady) -> None:
-        """Go on with whatever waited for a blob; only a durable one counts for a vote or as held."""
+        """Continue the work that waited for a blob; only a durable blob allows a vote or counts as held."""
         digest = ready.digest
         if not ready.durable:
             self._begin_speculation(digest)
@@ -348,7 +351,7 @@ class Running:
         self.aggregator.blob_ready(digest, durable=ready.durable)
 
     def blob_failed(self, failed: inputs.BlobFailed) -> None:
-        """Try again later for what this node needs; let others who waited for the blob go on without."""
+        """Retry later if this node needs the blob; tell acceptor and aggregator of the failed pull."""
         if failed.is_lost:
             self._lose(failed.digest)
         accepted = self.acceptor.accepted
@@ -371,7 +374,7 @@ class Running:
         self.aggregator.blob_failed(failed.digest, failed.reason, invalid=failed.invalid)
 
     def _do_without_parent(self, reason: str) -> None:
-        """Say, when the last model does not come, that nothing is to be had here: then nobody waits."""
+        """Decline after too many failed pulls of the last model, so that nobody waits for this member."""
         self.model_failures += 1
         self.model_flaw = reason
         if self.model_failing_since is None:
@@ -385,13 +388,13 @@ class Running:
             self.local_trainer.fail_evaluation()
 
     def blob_progressed(self, digest: str) -> None:
-        """Take note that bytes of a blob have come: it is being pulled, however slowly."""
+        """Note that bytes of a blob arrived: its pull makes progress, however slowly."""
         if digest == self.ledger.model:
             self.model_failing_since = None
         self.acceptor.blob_progressed(digest)
 
     def _lose(self, digest: str) -> None:
-        """Give up the work on a model whose file is damaged; it begins anew when the model is here again."""
+        """Stop the work on a model whose file is damaged; it starts again when the model is pulled again."""
         if self.speculation.record is not None and self.speculation.record.model == digest:
             self.speculation.drop()
         if digest == self.ledger.model:
@@ -406,7 +409,7 @@ class Running:
         self.ctx.do(Fetch(accepted.model, layout, others, parent=parent))
 
     def trained(self, result: inputs.Trained) -> None:
-        """Take the worker's update if it is still of use."""
+        """Take the worker's update if it is for the open round or for the speculation."""
         ledger = self.ledger
         due = (ledger.run, ledger.round + 1, ledger.model)
         if result.job.round > due[1]:
@@ -415,21 +418,21 @@ class Running:
             self.local_trainer.trained(result.result)
 
     def progressed(self, progress: inputs.TrainProgress) -> None:
-        """Note how far this member's training is."""
+        """Store the progress of this member's training."""
         if progress.job.round > self.ledger.round + 1:
             self.speculation.take(progress)
         else:
             self.local_trainer.progressed(progress)
 
     def evaluated(self, result: inputs.Evaluated) -> None:
-        """Take the worker's evaluation if it is of the last model, or of one that is proposed."""
+        """Take the worker's evaluation of the last model or of the proposed one."""
         if result.job == self.local_trainer.evaluation_asked:
             self.local_trainer.evaluated(result.evaluation)
         else:
             self.speculation.take(result)
 
     def work_failed(self, failed: inputs.WorkFailed) -> None:
-        """Go on without what the worker could not do, saying so."""
+        """Warn about a failed job of the open round, and go on without its result."""
         effect = failed.effect
         match effect:
             case Train() | Evaluate():
@@ -437,9 +440,9 @@ class Running:
                     return  # of a speculative training or evaluation
             case Aggregate():
                 if effect.job.ballot != self.aggregator.ballot:
-                    return  # of a candidacy that was given up
+                    return  # of a candidacy that has ended
             case Describe() | Create():
-                return  # the node's affair
+                return  # handled by `Node`
             case _:
                 assert_never(effect)
         self.ctx.warn(f"the worker could not {failed.what}: {failed.reason}")
@@ -454,19 +457,19 @@ class Running:
     # --- time -----------------------------------------------------------------------------------------------
 
     def linked(self, node: str) -> None:
-        """Repeat to a peer that is newly linked what it may have missed."""
+        """Repeat the messages that a newly linked peer may have missed."""
         self.requests.repeat(node)
         self.aggregator.linked(node)
         self.local_trainer.linked(node)
 
     def arrived(self, node: str) -> None:
-        """Repeat to a peer that has just come to this round what it may have missed."""
+        """Repeat the messages that a peer may have missed before it entered this round."""
         self.requests.repeat(node)
         self.aggregator.arrived(node)
         self.local_trainer.linked(node)
 
     def unlinked(self, node: str) -> None:
-        """Stop leaving time to a candidate whose link ended."""
+        """End the leader lease of a candidate whose link ended."""
         self.acceptor.end_lease(node)
 
     def advance(self) -> None:
@@ -506,7 +509,7 @@ class Running:
         return self.ctx.count_seated(self.ledger.roster)
 
     def _cut_own_training(self) -> None:
-        """End this node's own training when it, as aggregator, would hold the round beyond its cap."""
+        """Stop this node's own training at the round's cap if the node is the aggregator that waits."""
         cap_at = self.ledger.opened + self.ledger.spec.participation.round_cap
         if (
             self.local_trainer.training
@@ -516,7 +519,7 @@ class Running:
             self.local_trainer.decline("the round's cap passed before its training ended")
 
     def _collect_own(self) -> None:
-        """Hand this member's own contribution to its own candidacy, once it is elected."""
+        """Submit this member's own contribution if this node is the elected aggregator."""
         aggregator, ledger = self.aggregator, self.ledger
         if aggregator.candidacy is not Candidacy.COLLECTING or aggregator.ballot is None:
             return

@@ -1,9 +1,9 @@
-"""A member's head start: its own work on a proposed model, begun before the model is committed.
+"""Speculation: a member begins the next round's work on a proposed model before the model is committed.
 
-From the moment a proposed model's bytes are here and checked until a quorum has flushed and accepted it, a
-member's worker has nothing to do. Almost every proposal is committed, so it evaluates that model and trains
-on it meanwhile. Nothing leaves this node before the commit: then the next round's `LocalTrainer` takes the
-work over if it was that record's, and otherwise it is dropped.
+A member's worker is idle from the time when the proposed model is pulled and checked until a quorum has
+flushed and accepted it. Almost every proposal is committed, so the member evaluates that model and trains on
+it meanwhile. No result leaves this node before the commit. If the proposal is committed, the next round's
+`LocalTrainer` takes over the work and its results; otherwise they are dropped.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from p2pfl.work import EvaluationJob, TrainingJob
 
 @dataclass
 class Speculation:
-    """What this member does for the round after the one that is open."""
+    """The work of a member for the round after the open one."""
 
     ctx: Context
     ledger: Ledger
     record: Record | None = None
-    """The proposal that is worked on; None while there is none."""
+    """The proposed record whose model this member works on; None without speculation."""
     _evaluation: EvaluationJob | None = None
     _training: TrainingJob | None = None
-    """What the worker was asked for."""
+    """The jobs that the worker was asked for."""
     _results: list[TrainProgress | Trained | Evaluated] = field(default_factory=list)
-    """What it has answered so far; of progress the last word."""
+    """The results so far; of the progress reports, only the last one."""
 
     def begin(self, record: Record) -> None:
-        """Work on the model of *record*, which is here and checked, and on no other one any more."""
+        """Work on the model of *record*, which is pulled and checked; drop the work on any other model."""
         if record == self.record:
             return
         self.drop()
@@ -52,7 +52,7 @@ class Speculation:
             self.ctx.do(Train(self._training))
 
     def drop(self) -> None:
-        """Give the work up."""
+        """Stop the work and forget its results."""
         if self.is_training:
             self.ctx.do(StopTraining())
         self.record, self._evaluation, self._training = None, None, None
@@ -60,11 +60,11 @@ class Speculation:
 
     @property
     def is_training(self) -> bool:
-        """Whether the worker trains for it."""
+        """Whether the worker is training speculatively."""
         return self._training is not None and not any(isinstance(one, Trained) for one in self._results)
 
     def take(self, result: TrainProgress | Trained | Evaluated) -> None:
-        """Keep a result of the worker if it is of this work."""
+        """Keep a result of the worker if it belongs to the speculation."""
         if isinstance(result, Evaluated):
             if result.job == self._evaluation:
                 self._results.append(result)
@@ -77,9 +77,9 @@ class Speculation:
             self._results.append(result)
 
     def failed(self, failed: WorkFailed) -> bool:
-        """Give the work up if some of it failed: once committed, it is tried again, and told.
+        """Drop the speculation if *failed* is one of its jobs; return whether it is.
 
-        Return whether it was this work.
+        The job is tried again after the commit, and only a failure then is reported.
         """
         effect = failed.effect
         is_mine = isinstance(effect, Train | Evaluate) and effect.job in (self._training, self._evaluation)
@@ -88,7 +88,7 @@ class Speculation:
         return is_mine
 
     def hand_over(self, local_trainer: LocalTrainer) -> list[TrainProgress | Trained | Evaluated]:
-        """Let *local_trainer*, of the round that has just opened, have the work; return its results."""
+        """Move the work to *local_trainer*, of the round that has just opened; return its results so far."""
         results, training = self._results, self._training
         local_trainer.evaluation_asked = self._evaluation
         if training is not None:
@@ -97,10 +97,10 @@ class Speculation:
         return results
 
     def pinned(self) -> set[str]:
-        """Return the update that waits for the commit."""
+        """Return the digest of the update that waits for the commit, if there is one."""
         return {one.result.digest for one in self._results if isinstance(one, Trained)}
 
 
 def due(training: TrainingJob) -> tuple[str, int, str]:
-    """Return what an update of *training* is for, as `Policy.fits` compares it."""
+    """Return the run, round and model of *training*, which `Policy.fits` compares."""
     return training.run, training.round, training.model

@@ -441,7 +441,7 @@ def test_acceptances_of_an_earlier_ballot_are_not_told_as_those_of_a_later_one()
     stage.ctx.now = stage.it.not_before
     stage.it.stand("first in rank")
     stage.promise("cleo", ballot(1, "ada"), value)
-    stage.it.give_up("the model it must propose again cannot be pulled")
+    stage.it.give_up("the model of the record to adopt cannot be pulled")
     saved = of_kind(taken(stage.ctx), SaveSeen)
     assert saved
     assert all(cast.is_valid(stage.ctx.signer.verify) for save in saved for cast in save.casts)

@@ -142,7 +142,7 @@ def test_who_was_not_selected_gives_nothing_but_its_evaluation() -> None:
 def test_a_ballot_that_begins_after_the_cap_takes_the_updates_that_are_there() -> None:
     ready = (Awaited("dan", None, None, has_update=True),)
     late = {"now": 170.0, "awaited": ready, "counted": 0, "last_call": 200.0}
-    assert decide(**late) == (Closing.WAIT, "the updates of 1 are there and on their way", 200.0)
+    assert decide(**late) == (Closing.WAIT, "trained updates that are not pulled yet: 1", 200.0)
     assert decide(**{**late, "now": 200.0})[0] is Closing.CLOSE
     assert decide(**{**late, "awaited": (awaited(),)})[0] is Closing.CLOSE, "nobody trains after the cap"
 

@@ -223,7 +223,7 @@ def test_an_update_on_its_way_is_past_no_deadline_unless_its_member_could_not_be
 def test_an_evaluation_of_other_metrics_is_left_out_and_its_update_counts(stage: Bench) -> None:
     stage.elect()
     effects = stage.submit("ben", evaluation=Evaluation(10, {"dice": 8.0}))
-    assert "what ben evaluated is left out" in told(effects, events.Notice)[0].text
+    assert "the evaluation of ben is left out" in told(effects, events.Notice)[0].text
     contribution = stage.it.collection.contributions[node("ben")]
     assert (contribution.stage, contribution.evaluation) == (Stage.ANNOUNCED, None)
 

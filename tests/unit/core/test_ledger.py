@@ -62,7 +62,7 @@ def altered(commit: Commit, **changes: int | RecordBlobs | str) -> Commit:
     return resigned(msgspec.structs.replace(commit, record=record))
 
 
-# --- what is believed (rule 5) ----------------------------------------------------------------------------------
+# --- rule "Proof of commit" -----------------------------------------------------------------------------------
 
 
 def test_the_successor_accepted_by_a_quorum_is_believed(book: Ledger, chain: Chain) -> None:
@@ -131,7 +131,7 @@ def test_a_record_that_does_not_follow_is_not_accepted_either(
     assert not book.succeeds(altered(commit, **changes).record)
 
 
-# --- two decisions of one round (rule 15) -----------------------------------------------------------------------
+# --- rule "Conflicting commits" -------------------------------------------------------------------------------
 
 
 def test_a_second_commit_of_the_last_round_halts_with_its_own_exit_code(ctx: Context, chain: Chain) -> None:

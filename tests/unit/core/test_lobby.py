@@ -346,7 +346,7 @@ def test_another_schema_is_declined_also_where_the_runs_cannot_be_read(ctx: Cont
     lobby.schema_read(SchemaRead(LAYOUT, None, "nobody has it"))
     effects = taken(ctx)
     assert of_kind(effects, Exit) == []
-    assert "in which tensor could not be found out (nobody has it)" in sent(effects, Decline)[0].reason
+    assert "the different tensor is unknown (nobody has it)" in sent(effects, Decline)[0].reason
 
 
 def test_the_schema_of_a_run_that_is_not_offered_any_more_is_nobodys_concern(ctx: Context) -> None:
