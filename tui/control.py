@@ -31,7 +31,7 @@ class DemoControl:
         try:
             demo = msgspec.json.decode((folder / NODES_FILE).read_bytes(), type=NodeList)
         except (OSError, msgspec.DecodeError) as error:
-            raise UserError(f"{folder} has no demo ({error}); give the --dir of `p2pfl demo`") from error
+            raise UserError(f"{folder} holds no demo ({error}); give the --dir of `p2pfl demo`") from error
         self.names = tuple(node.name for node in demo.nodes)
         self._commands = folder / COMMANDS_FILE
         self._reports = LineReader(folder / REPORTS_FILE)

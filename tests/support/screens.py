@@ -55,7 +55,7 @@ async def shown(
     local_only: dict[str, float] | None = None,
     **options,
 ):
-    """Run the app after *recording*, with the clock at the last event; yield app, pilot and node.
+    """The app with *recording* told and drawn, its clock at the last event; yields app, pilot and node.
 
     *local_only* is what a demo has reported of local-only models.
     """

@@ -86,5 +86,5 @@ def test_a_demo_is_controlled_through_its_files(tmp_path):
 
 
 def test_a_folder_without_a_demo_is_refused(tmp_path):
-    with pytest.raises(UserError, match="has no demo"):
+    with pytest.raises(UserError, match="holds no demo"):
         DemoControl(tmp_path)
