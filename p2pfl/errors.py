@@ -92,4 +92,4 @@ class HandshakeRefused(NetworkError):  # noqa: N818 - says what happened
 
 
 class WorkerError(P2pflError):
-    """The worker process failed, was killed, or gave no sign of life."""
+    """The worker process failed, was killed, or sent nothing."""

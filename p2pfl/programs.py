@@ -1,6 +1,6 @@
-"""Starts our own programs as processes.
+"""Starts this project's programs as processes.
 
-They run the same code as this process, whether or not p2pfl is installed, and nothing from the current
+They import the same p2pfl as this process, whether or not it is installed, and nothing from the current
 folder.
 """
 
@@ -13,26 +13,26 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
-"""The folder `p2pfl` was imported from."""
+"""The folder from which `p2pfl` was imported."""
 
 PYTHON = (sys.executable, "-P", "-m")
-"""`-P`: a `random.py` in the folder a command was started from must not be imported."""
+"""Starts a Python module. `-P` excludes the current folder from imports: it may have a `random.py`."""
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment, in which p2pfl is also found where it is not installed."""
+    """Return this process's environment variables with a `PYTHONPATH` that has p2pfl first."""
     inherited = os.environ.get("PYTHONPATH")
     search = f"{PACKAGE_ROOT}{os.pathsep}{inherited}" if inherited else str(PACKAGE_ROOT)
     return {**os.environ, "PYTHONPATH": search}
 
 
-def apart() -> dict[str, Any]:
-    """Return what makes `subprocess.Popen` start a process that this terminal's Ctrl-C does not reach."""
+def detached() -> dict[str, Any]:
+    """Return the arguments of `subprocess.Popen` that shield the process from this terminal's Ctrl-C."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
 
 
 def start(*words: str, **settings: Any) -> subprocess.Popen[bytes]:
-    """Start Python with a module's name and its arguments; *settings* are those of `subprocess.Popen`."""
-    return subprocess.Popen([*PYTHON, *words], env=environment(), **settings)  # noqa: S603 - ours, no shell
+    """Start the Python module *words*[0] with arguments; *settings* are those of `subprocess.Popen`."""
+    return subprocess.Popen([*PYTHON, *words], env=environment(), **settings)  # noqa: S603 - no shell

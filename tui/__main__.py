@@ -93,7 +93,7 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
     from tui.symbols import SYMBOL_SAMPLE
 
     demo = DemoControl(options.demo) if options.demo is not None else None
-    ascii_only = options.ascii or not streams.holds(sys.__stderr__, SYMBOL_SAMPLE)  # Textual draws there
+    ascii_only = options.ascii or not streams.can_encode(sys.__stderr__, SYMBOL_SAMPLE)  # Textual draws there
     parent = os.getppid()
     app = Tui(
         source,
@@ -122,5 +122,5 @@ def _run(options: argparse.Namespace, source: Live | Replay) -> int:
 
 
 if __name__ == "__main__":
-    streams.mend()
+    streams.install_outlets()
     sys.exit(main())

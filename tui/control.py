@@ -1,4 +1,4 @@
-"""The demo's nodes: killing and starting them, through files that the demo's own process reads and writes."""
+"""Controls the demo: kills and starts its nodes, through files that the demo process reads and writes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from p2pfl.errors import UserError
 
 
 class DemoControl:
-    """The demo in one folder."""
+    """Sends commands to the demo in one folder and reads its reports."""
 
     def __init__(self, folder: Path) -> None:
-        """Read who takes part.
+        """Read the names of the demo's nodes.
 
         Raises:
-            UserError: the folder is no demo's.
+            UserError: the folder has no demo.
         """
         try:
             demo = msgspec.json.decode((folder / NODES_FILE).read_bytes(), type=NodeList)
@@ -42,5 +42,5 @@ class DemoControl:
             file.write(msgspec.json.encode(Command(what, name)) + b"\n")
 
     def read(self) -> list[DemoReport]:
-        """Return what the demo itself reported since the last call."""
+        """Return the demo's reports since the last call."""
         return self._reports.read(DemoReport)

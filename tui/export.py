@@ -1,4 +1,4 @@
-"""Writing the rounds that are shown to a file, in the forms `p2pfl history` has too."""
+"""Exports the rounds on the screen to a file, in the formats of `p2pfl history`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from p2pfl.report.files import report_text, write_report
 
 
 def rows_of(state: State) -> list[RoundRow]:
-    """Return the rounds that are kept, as a journal's rows."""
+    """Return the rounds of *state* in the format of the journal's rows."""
     return [
         RoundRow(
             run=one.run, round=one.index, kind="train", attempt=one.attempt, aggregator=one.aggregator,
@@ -26,10 +26,10 @@ def rows_of(state: State) -> list[RoundRow]:
 
 
 def write(path: Path, state: State) -> int:
-    """Write the rounds to *path*, as its ending says; return how many.
+    """Write the rounds to *path* in the format of its file name extension; return the number of rounds.
 
     Raises:
-        UserError: the ending is none of those known, no round is decided, or the file cannot be written.
+        UserError: the extension is unknown, no round is decided, or the file cannot be written.
     """
     rows = rows_of(state)
     if not rows:

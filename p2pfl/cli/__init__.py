@@ -166,7 +166,7 @@ def main() -> None:
     error. Any other is a bug: its traceback goes to a file, and a line on standard error names the file. When
     the reader of standard output goes away (`| head`), the command ends silently, like after SIGPIPE.
     """
-    streams.mend()
+    streams.install_outlets()
     try:
         try:
             _check_encoding(sys.argv[1:])

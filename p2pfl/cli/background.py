@@ -18,7 +18,7 @@ from p2pfl.cli.tui import run_tui
 from p2pfl.errors import NetworkError, UserError
 from p2pfl.observe.client import Observer
 from p2pfl.observe.target import Target, find_target
-from p2pfl.programs import apart, start
+from p2pfl.programs import detached, start
 from p2pfl.runtime.observing.endpoint import read_endpoint
 from p2pfl.store.directory import DataDirectory
 from p2pfl.store.durable import disk_errors, make_folder
@@ -95,7 +95,7 @@ def _start(words: Sequence[str], directory: DataDirectory) -> subprocess.Popen[b
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            **apart(),
+            **detached(),
         )
 
 

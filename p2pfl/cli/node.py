@@ -206,7 +206,7 @@ def node(  # the command line is the list of its options
     from p2pfl.paths import full
     from p2pfl.runtime.leaving import LEAVE_WITHIN
     from p2pfl.runtime.node import NodeConfig
-    from p2pfl.runtime.observing.machine import process_start
+    from p2pfl.runtime.observing.system_info import process_start
     from p2pfl.store.directory import default_data_dir
 
     partitions = partitions or None  # 0 is the default, too

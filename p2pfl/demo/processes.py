@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2pfl.exit_codes import ExitCode
-from p2pfl.programs import apart, start
+from p2pfl.programs import detached, start
 from p2pfl.runtime.observing.follow import EventFollower
 
 POLL_SECONDS = 0.1
@@ -73,7 +73,7 @@ class NodeProcess(ChildProcess):
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                **apart(),
+                **detached(),
             )
 
     def release(self) -> None:

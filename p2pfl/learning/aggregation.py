@@ -1,12 +1,13 @@
-"""Aggregation: all updates of a round are read side by side, piece by piece, and the new model is written.
+"""Aggregation: reads all updates of a round at the same time, piece by piece, and writes the new model.
 
-A piece holds the same few thousand elements of every update, so the memory needed does not grow with the
-model, and with the members only by a piece each. Files are read into buffers that are used again: mapped
-pages would count as this process's memory.
+A piece has the same few thousand elements of each update. So the memory needed does not depend on the size of
+the model, and each member adds only one piece. Files are read into reused buffers, because mapped pages would
+count as memory of this process.
 
-What a piece becomes is the strategy's decision (`p2pfl.learning.strategies.elementwise`). Here is what holds
-for all of them: the arithmetic is float64, integers are exact, and an element that is not finite stays the
-parent's where that one is not finite either, so a mask of infinities survives.
+The strategy computes each piece of floating-point elements (`p2pfl.learning.strategies.elementwise`). This
+module does what is the same for all strategies: the arithmetic is float64, the mean of integers is exact, and
+where both an element of the result and that of the parent are not finite, the parent's is kept. So a mask of
+infinities in the model is preserved.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from p2pfl.work import (
 )
 
 PIECE_ELEMENTS = 32_000
-"""Elements of an update in a piece: so few that they stay in a processor's cache, and that torch does not
-divide the work among threads, as it does from 32,768 on. Memory sets the pace: two threads gain a fifth of
-the time for twice the work, on one core nothing."""
+"""Elements of one update in a piece. They fit into a processor's cache, and torch uses a single thread below
+32,768 elements. The memory bandwidth is the limit: a second thread doubles the processor time and saves a
+fifth of the duration, or nothing on one core."""
 
 
 class _NotFiniteError(Exception):
-    """The result holds NaN or infinity where the parent does not."""
+    """The result has NaN or infinity where the parent has a finite element."""
 
 
 class _UnreadableError(Exception):
@@ -59,8 +60,8 @@ def aggregate(job: AggregationJob, folder: Path, path: Path) -> AggregationResul
     There is no file at *path* unless the result is an `AggregatedModel`.
 
     Raises:
-        BlobError: the parent cannot be read, or integers cannot be averaged over so many samples.
-        WorkerError: the disk refuses the new file.
+        BlobError: the parent cannot be read, or there are too many samples for the mean of integers.
+        WorkerError: the new file cannot be written.
     """
     with ExitStack() as opened:
         parent = opened.enter_context(_Parent(folder / job.parent))
@@ -99,7 +100,7 @@ class _Update:
         """Fill *raw* with the next bytes of the elements.
 
         Raises:
-            _UnreadableError: the file was cut short meanwhile.
+            _UnreadableError: the file has become shorter.
         """
         try:
             self._file.fill(raw)
@@ -111,8 +112,8 @@ def _common_schema(updates: Sequence[_Update]) -> Schema:
     """Return the schema of all *updates*.
 
     Raises:
-        _UnreadableError: one differs from the first.
-        BlobError: their samples are too many for their integers.
+        _UnreadableError: the schema of one differs from that of the first.
+        BlobError: there are too many samples for the mean of integers.
     """
     schema = updates[0].schema
     for update in updates:
@@ -122,14 +123,14 @@ def _common_schema(updates: Sequence[_Update]) -> Schema:
     samples = sum(update.samples for update in updates)
     if samples > integers.MAX_WEIGHT and any(_is_integer(dtype) for dtype, _ in runs(schema)):
         raise BlobError(
-            f"The updates have {samples} samples together, but integers can be averaged over "
-            f"{integers.MAX_WEIGHT} at most."
+            f"The updates have {samples} samples in all; a model with integers can be averaged over at most "
+            f"{integers.MAX_WEIGHT}."
         )
     return schema
 
 
 class _Pieces:
-    """The pieces of the new model, in the order of its file, each valid until the next one."""
+    """Yields the pieces of the new model in the order of its file. Each is valid until the next one."""
 
     def __init__(
         self, strategy: Elementwise, updates: Sequence[_Update], parent: _Parent, schema: Schema
@@ -158,7 +159,7 @@ class _Pieces:
 
 
 class _Buffer:
-    """Room for one piece of one file: its bytes, and the tensor that they are."""
+    """A buffer for one piece of one file, as bytes and as a tensor on the same memory."""
 
     def __init__(self, dtype: torch.dtype, size: int) -> None:
         self._values = torch.empty(size, dtype=dtype)
@@ -166,7 +167,7 @@ class _Buffer:
         self._itemsize = dtype.itemsize
 
     def cut(self, count: int) -> tuple[Tensor, memoryview]:
-        """Return the first *count* elements, and their bytes."""
+        """Return the first *count* elements as a tensor and as bytes."""
         return self._values[:count], self._raw[: count * self._itemsize]
 
 
@@ -178,16 +179,16 @@ class _Rows:
         self._buffer = _Buffer(dtype, size)
         self._wide = torch.empty(size, dtype=torch.float64)
         self._all = torch.empty(0)
-        """[updates, size] once a matrix was asked for."""
+        """[updates, size] after the first call of `matrix`; before that, empty."""
         self.weights = torch.tensor([update.samples for update in updates], dtype=torch.float64)
         self._count = 0
         self._read = 0
-        """Updates whose piece has been read."""
+        """Number of updates whose piece has been read."""
         self._is_whole = False
-        """Whether the piece is in the matrix."""
+        """Whether the matrix has the piece of all updates."""
 
     def begin(self, count: int) -> None:
-        """Go on to the next piece, of *count* elements."""
+        """Begin with the next piece, of *count* elements."""
         self._count, self._read, self._is_whole = count, 0, False
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -195,7 +196,7 @@ class _Rows:
             yield from self._all[:, : self._count]
             return
         if self._read:
-            raise RuntimeError("Updates can be gone through once: ask for their matrix() to do so again.")
+            raise RuntimeError("The updates can be iterated over once; call matrix() to do it several times.")
         narrow, raw = self._buffer.cut(self._count)
         wide = self._wide[: self._count]
         for update in self._updates:
@@ -204,7 +205,7 @@ class _Rows:
             yield wide.copy_(narrow)
 
     def matrix(self) -> Tensor:
-        """Return all pieces at once: [updates, count]."""
+        """Return the piece of all updates as one tensor: [updates, count]."""
         if not len(self._all):
             self._all = torch.empty((len(self._updates), len(self._wide)), dtype=torch.float64)
         whole = self._all[:, : self._count]
@@ -215,15 +216,19 @@ class _Rows:
         return whole
 
     def narrowed(self, values: Tensor) -> Tensor:
-        """Return *values* in the dtype of the updates, all of which have been looked at."""
+        """Return *values* in the dtype of the updates.
+
+        Raises:
+            RuntimeError: the strategy has not read all updates.
+        """
         if self._read != len(self._updates):
-            raise RuntimeError("A strategy must look at all updates.")
+            raise RuntimeError("A strategy must read all updates.")
         narrow, _ = self._buffer.cut(self._count)
         return narrow.copy_(values)
 
 
 class _Floats:
-    """Combines pieces of floating-point elements by the strategy."""
+    """Combines pieces of floating-point elements with the strategy."""
 
     def __init__(
         self,
@@ -255,7 +260,7 @@ class _Floats:
 
 
 class _Booleans:
-    """Combines pieces of booleans: the majority of the samples decides."""
+    """Combines pieces of booleans: True if at least half of the samples have it."""
 
     def __init__(self, updates: Sequence[_Update], dtype: torch.dtype, size: int) -> None:
         self._rows = _Rows(updates, dtype, size)
@@ -267,7 +272,7 @@ class _Booleans:
 
 
 class _Integers:
-    """Combines pieces of integers: their exact mean by samples, rounded."""
+    """Combines pieces of integers: their exact mean, weighted by samples and rounded."""
 
     def __init__(self, updates: Sequence[_Update], dtype: torch.dtype, size: int) -> None:
         self._updates = updates
@@ -286,7 +291,7 @@ class _Integers:
 
 
 class _Parent:
-    """The model the updates were trained from, opened when it is first looked at."""
+    """The model that the updates were trained from; its file is opened at the first read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -300,7 +305,7 @@ class _Parent:
             self._file.close()
 
     def read(self, offset: int, raw: memoryview) -> None:
-        """Fill *raw* with the file's bytes from *offset* on.
+        """Fill *raw* with the file's bytes from *offset*.
 
         Raises:
             BlobError: the parent cannot be read.
@@ -310,17 +315,19 @@ class _Parent:
         self._file.fill_from(offset, raw)
 
     def take_over(self, piece: Tensor, offset: int) -> None:
-        """Put the parent's element where one of *piece*, at *offset* in the file, is not finite.
+        """Replace each element of *piece*, at *offset* in the file, that is not finite by the parent's.
 
         Raises:
-            _NotFiniteError: the parent's is finite.
+            _NotFiniteError: the parent's element is finite.
             BlobError: the parent cannot be read.
         """
         before = torch.empty_like(piece)
         self.read(offset, bytes_of(before))
         if (before.isfinite() & ~piece.isfinite()).any():
             raise _NotFiniteError
-        bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[piece.itemsize]  # as numbers, NaN may change
+        bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[
+            piece.itemsize
+        ]  # copying as floats may change a NaN
         torch.where(piece.isfinite(), piece.view(bits), before.view(bits), out=piece.view(bits))
 
 
@@ -329,5 +336,5 @@ def _is_integer(dtype: torch.dtype) -> bool:
 
 
 def _is_finite(piece: Tensor) -> bool:
-    least, greatest = piece.aminmax()  # NaN if one is; in a third of the time of `isfinite`
+    least, greatest = piece.aminmax()  # both are NaN if any element is; three times as fast as `isfinite`
     return math.isfinite(least) and math.isfinite(greatest)

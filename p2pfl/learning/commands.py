@@ -1,9 +1,10 @@
-"""What node and worker say to each other over the worker's standard input and output.
+"""The messages between node and worker, sent over the worker's standard input and output.
 
-It stands apart because both sides need it and the node's must not import torch. A frame is a 4-byte
-big-endian length and a MessagePack body. Commands and answers are small: tensors pass as files, named here by
-path and digest. Every command has an id that its answer repeats; commands are carried out one after another
-in the order sent, with two exceptions: `RunAggregation` does not wait for others, and `StopJob` acts at once.
+Both processes import this module, and the node process must not import torch. A frame is a 4-byte big-endian
+length and a MessagePack body. Commands and answers are small: tensors are in files, which the messages name
+by path and digest. Each command has an id, which its answer repeats. The worker executes commands in the
+order in which they were sent, with two exceptions: `RunAggregation` runs at the same time as other commands,
+and `StopJob` takes effect at once.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from p2pfl.spec import DataCard, RunSpec
 from p2pfl.work import AggregationJob, AggregationResult, EvaluationJob, TrainingJob, TrainingResult
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
-"""Of a frame's body. The longest is a `DescribeDone`: the schema of a model with 10,000 tensors takes about 1
-MB."""
+"""Maximum size of a frame's body. The longest is a `DescribeDone`: the schema of a model with 10,000 tensors
+takes about 1 MB."""
 
 LENGTH_BYTES = 4
-"""Of the length in front of each body."""
+"""Size of the length before each body."""
 
 BEAT_SECONDS = 2.0
-"""Between two `WorkerHeartbeat` frames."""
+"""Interval between two `WorkerHeartbeat` frames."""
 
 
 class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Common settings of commands and answers."""
+    """The base of commands and answers."""
 
     id: int
-    """Chosen by the node, never used twice in one worker process; an answer repeats it."""
+    """The command's id, unique in one worker process. An answer repeats the id of its command."""
 
 
 # --- commands, from the node --------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ class RunTraining(_Struct, frozen=True, tag="train"):
 
     job: TrainingJob
     folder: str
-    """Where blobs lie, in files named by their digests."""
+    """The folder of the blobs; each file is named by its digest."""
     path: str
 
 
@@ -69,7 +70,7 @@ class RunEvaluation(_Struct, frozen=True, tag="evaluate"):
 
     job: EvaluationJob
     folder: str
-    """As of `RunTraining`."""
+    """The folder of the blobs, as in `RunTraining`."""
 
 
 class RunAggregation(_Struct, frozen=True, tag="aggregate"):
@@ -77,45 +78,45 @@ class RunAggregation(_Struct, frozen=True, tag="aggregate"):
 
     job: AggregationJob
     folder: str
-    """As of `RunTraining`."""
+    """The folder of the blobs, as in `RunTraining`."""
     path: str
 
 
 class StopJob(_Struct, frozen=True, tag="stop"):
-    """End the `RunTraining` of this id between two batches, or before it begins.
+    """Stop the `RunTraining` with this id between two batches, or before it begins.
 
-    It is answered with `JobStopped`; one that is finished already stays so.
+    The training is then answered with `JobStopped`. A finished training is not affected.
     """
 
 
 Command = DescribeJob | CreateJob | RunTraining | RunEvaluation | RunAggregation | StopJob
-"""Every command there is."""
+"""All commands."""
 
 
 # --- answers, from the worker -------------------------------------------------------------------------------
 
 
 class DescribeDone(_Struct, frozen=True, tag="described"):
-    """The task is loaded; this is its model and its data."""
+    """The task is loaded; the description of its model and data."""
 
     schema: Schema
     card: DataCard
-    """Of the whole training split, before it is partitioned."""
+    """Describes the whole training split, before it is partitioned."""
     test_samples: int
     parameters: int
-    """Trainable numbers in the model."""
+    """Number of trainable parameters of the model."""
     device: str
-    """What training runs on, for people: "cpu", "cuda:0 (NVIDIA ...)", "mps"."""
+    """Description of the training device: "cpu", "cuda:0 (NVIDIA ...)", "mps"."""
 
 
 class CreateDone(_Struct, frozen=True, tag="created"):
-    """The initial model is durable in the file given."""
+    """The initial model is in the requested file, flushed to disk."""
 
     digest: str
 
 
 class TrainJobProgress(_Struct, frozen=True, tag="progress"):
-    """*done* of *total* batches are done; the whole training will take about *predicted* seconds."""
+    """*done* of *total* batches are done; *predicted* is the duration of the whole training in seconds."""
 
     done: int
     total: int
@@ -123,40 +124,40 @@ class TrainJobProgress(_Struct, frozen=True, tag="progress"):
 
 
 class TrainingDone(_Struct, frozen=True, tag="trained"):
-    """The update is in the file given, not flushed to disk."""
+    """The update is in the requested file, not flushed to disk."""
 
     result: TrainingResult
 
 
 class EvaluationDone(_Struct, frozen=True, tag="evaluated"):
-    """How the model did."""
+    """The model is evaluated."""
 
     result: Evaluation
-    """A loss beyond all numbers is 1e300."""
+    """A loss that is not finite is reported as 1e300."""
 
 
 class AggregationDone(_Struct, frozen=True, tag="aggregated"):
-    """The aggregation ended; a new model is in the file given, not flushed."""
+    """The aggregation ended; a new model is in the requested file, not flushed to disk."""
 
     result: AggregationResult
 
 
 class JobStopped(_Struct, frozen=True, tag="stopped"):
-    """The training ended early, as asked; there is no update."""
+    """The training was stopped; there is no update."""
 
 
 class JobFailed(_Struct, frozen=True, tag="failed"):
-    """The job was not done; the worker goes on with the next one."""
+    """The job failed; the worker continues with the next one."""
 
     reason: str
-    """A sentence for people."""
+    """The reason as a sentence."""
     kind: Literal["task", "internal"]
-    """"task": the task, its data or its options are to blame, and trying again cannot help. "internal":
-    anything else."""
+    """"task": the task, its data or its options are wrong, so a retry cannot succeed. "internal": any other
+    reason."""
 
 
 class WorkerHeartbeat(msgspec.Struct, frozen=True, tag="beat", forbid_unknown_fields=True):
-    """A sign of life, every `BEAT_SECONDS`, also while torch is loaded or trains."""
+    """Sent every `BEAT_SECONDS`, also while the worker imports torch or trains."""
 
 
 Answer = (
@@ -170,7 +171,7 @@ Answer = (
     | JobFailed
     | WorkerHeartbeat
 )
-"""Every answer there is."""
+"""All answers."""
 
 
 # --- frames -------------------------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ def encode(value: Command | Answer) -> bytes:
     """Return *value* as a frame.
 
     Raises:
-        WorkerError: it is longer than a frame may be.
+        WorkerError: its body is longer than `MAX_FRAME_BYTES`.
     """
     body = _encoder.encode(value)
     check_length(len(body))
@@ -207,21 +208,21 @@ def decode_command(body: bytes) -> Command:
     """Return the command in a frame's *body*.
 
     Raises:
-        WorkerError: it holds none.
+        WorkerError: the body is not a valid command.
     """
     try:
         return _command_decoder.decode(body)
     except msgspec.DecodeError as error:
-        raise WorkerError(f"The worker was sent something that is no command: {error}.") from error
+        raise WorkerError(f"The worker received an invalid command: {error}.") from error
 
 
 def decode_answer(body: bytes) -> Answer:
     """Return the answer in a frame's *body*.
 
     Raises:
-        WorkerError: it holds none.
+        WorkerError: the body is not a valid answer.
     """
     try:
         return _answer_decoder.decode(body)
     except msgspec.DecodeError as error:
-        raise WorkerError(f"The worker sent something that is no answer: {error}.") from error
+        raise WorkerError(f"The worker sent an invalid answer: {error}.") from error

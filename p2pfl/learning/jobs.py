@@ -1,8 +1,8 @@
-"""What the worker does for each command; the process around it is `p2pfl.learning.worker`.
+"""Executes the worker's commands: describes tasks, creates models, trains, evaluates and aggregates.
 
-It stands apart because it imports torch, which takes seconds: the worker's pipes must answer before that.
-Task, data, model and partition are kept from one job to the next, since a run uses the same ones in every
-round.
+It is separate from `p2pfl.learning.worker`, the process around it, because it imports torch. The import takes
+seconds, and the worker must serve its pipes before that. Task, data, model and partitions are cached between
+jobs, since a run uses the same ones in every round.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from p2pfl.spec import DataCard, LabelCount, RunSpec, task_name
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 PROGRESS_SECONDS = 0.25
-"""Between two reports of progress: a screen shows no more, and each costs a wake-up of the node."""
+"""Minimum interval of progress reports: a screen shows no more, and each report wakes up the node."""
 
 
 class _StoppedError(Exception):
-    """The node wants this training no more."""
+    """The node stopped this training."""
 
 
 class Jobs:
-    """Carries out commands, on one device.
+    """Executes commands on one device.
 
-    Two threads may use it at a time, one for `RunAggregation` and one for everything else. *threads* are
-    torch's on the CPU; 0 leaves torch's own choice. *places* says where this device has data sets.
+    Two threads may use it at the same time: one for `RunAggregation`, one for all other commands. *threads*
+    is the number of torch's threads on the CPU; 0 is torch's default. *places* says where data sets are.
     """
 
     def __init__(self, device: str = "auto", threads: int = 0, places: DataPlaces | None = None) -> None:
@@ -48,8 +48,8 @@ class Jobs:
         self._task: tuple[str, Task, Data] | None = None
         self._module: tuple[tuple[str, str], nn.Module] | None = None
         self._holds: tuple[int, int, int] | None = None
-        """Which file the module's parameters are those of: device, inode, modification time."""
-        self._division: tuple[tuple[str, str, int, int], list[Tensor]] | None = None
+        """The file whose parameters the module has: device, inode, modification time. None: unknown."""
+        self._partitions: tuple[tuple[str, str, int, int], list[Tensor]] | None = None
 
     def do(
         self,
@@ -57,12 +57,12 @@ class Jobs:
         report: Callable[[commands.TrainJobProgress], None],
         is_stopped: Callable[[], bool],
     ) -> commands.Answer:
-        """Carry out *command* and return its answer.
+        """Execute *command* and return its answer.
 
-        A training reports its progress, and ends when *is_stopped* turns true.
+        A training reports its progress, and ends when *is_stopped* returns True.
 
         Raises:
-            P2pflError: it cannot be done.
+            P2pflError: the command failed.
         """
         try:
             return self._do(command, _Pacer(command.id, report, is_stopped))
@@ -82,7 +82,7 @@ class Jobs:
             case commands.RunAggregation():
                 return self._aggregate(command)
             case commands.StopJob():
-                raise WorkerError("A Stop is not carried out as a job.")
+                raise WorkerError("A StopJob is not executed as a job.")
             case _:
                 assert_never(command)
 
@@ -105,17 +105,17 @@ class Jobs:
         for name, parameter in module.named_parameters():
             if parameter.requires_grad and not parameter.isfinite().all():
                 raise TaskError(
-                    f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, which "
-                    "is to be trained: mend how the task initialises it, or make it a buffer."
+                    f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, a "
+                    "trainable parameter: correct its initialisation in the task, or make it a buffer."
                 )
         return commands.CreateDone(command.id, weights.save(Path(command.path), module))
 
     def _train(self, command: commands.RunTraining, pacer: _Pacer) -> commands.TrainingDone:
         job, spec = command.job, command.job.spec
         started = time.monotonic()
-        part = self._part(spec, job.partition)
+        part = self._partition(spec, job.partition)
         module = self._loaded(job, command.folder)
-        self._holds = None  # not for long
+        self._holds = None  # training changes the parameters
         steps, loss = training.train(
             module,
             part,
@@ -125,7 +125,7 @@ class Jobs:
             after_batch=pacer,
         )
         digest = weights.save(Path(command.path), module, durable=False)
-        weights.release(module)  # it lies idle until the next model comes
+        weights.release(module)  # it is unused until the next model arrives
         result = TrainingResult(
             digest=digest,
             part=_card(spec, self._load(spec)[1], part.y[part.rows]),
@@ -138,7 +138,7 @@ class Jobs:
     def _evaluate(self, command: commands.RunEvaluation) -> commands.EvaluationDone:
         job = command.job
         data = self._load(job.spec)[1]
-        # Every parts-th sample: also of a test split sorted by label each part gets all of them.
+        # Every parts-th sample: so each part has all labels, even if the test split is sorted by label.
         y = data.test_y[job.part :: job.parts]
         if not len(y):
             raise TaskError(
@@ -154,7 +154,7 @@ class Jobs:
         result = aggregate(command.job, Path(command.folder), Path(command.path))
         return commands.AggregationDone(command.id, result)
 
-    # --- what is kept between jobs --------------------------------------------------------------------------
+    # --- caches between jobs --------------------------------------------------------------------------------
 
     def _on(self) -> torch.device:
         if self._device is None:
@@ -168,13 +168,13 @@ class Jobs:
         return self._task[1:]
 
     def _initial(self, spec: RunSpec) -> nn.Module:
-        """Return the model a run begins with; the same parameters for the same seed on the same machine."""
+        """Return the initial model of a run. The seed determines its parameters on one machine."""
         task = load_task(spec)
         torch.manual_seed(spec.seed)
         return task.build(spec.task.model)
 
     def _reused(self, spec: RunSpec) -> nn.Module:
-        """Return a module of the model of *spec* on the device, whose parameters are any."""
+        """Return the cached module of the model of *spec*, on the device, with arbitrary parameters."""
         key = (spec.task.name, spec.task.model)
         if self._module is None or self._module[0] != key:
             self._module = (key, self._initial(spec).to(self._on()))
@@ -182,10 +182,13 @@ class Jobs:
         return self._module[1]
 
     def _loaded(self, job: TrainingJob | EvaluationJob, folder: str) -> nn.Module:
-        """Return a module with the model of *job*: a round's parent is evaluated, and then trained on.
+        """Return the cached module with the parameters of *job*'s model.
+
+        The file is not read again if the module has its parameters already: a round evaluates its parent
+        model before it trains it.
 
         Raises:
-            BlobError: it is no canonical model file, not of this model, or damaged.
+            BlobError: the file is not canonical, does not fit this model, or is damaged.
         """
         path, module = Path(folder, job.model), self._reused(job.spec)
         try:
@@ -199,7 +202,7 @@ class Jobs:
             self._holds = file
         return module
 
-    def _part(self, spec: RunSpec, index: int) -> training.Part:
+    def _partition(self, spec: RunSpec, index: int) -> training.Partition:
         """Return the data of partition *index*."""
         data = self._load(spec)[1]
         if not 0 <= index < spec.task.partitions:
@@ -207,24 +210,24 @@ class Jobs:
                 f"There is no partition {index}: the run has {spec.task.partitions}, numbered from 0."
             )
         key = (spec.task.name, spec.task.partition, spec.task.partitions, spec.seed)
-        if self._division is None or self._division[0] != key:
+        if self._partitions is None or self._partitions[0] != key:
             labels = data.train_y.tolist()
-            division = partition.divide(
+            partitions = partition.divide(
                 labels, partition.parse(spec.task.partition), spec.task.partitions, spec.seed
             )
-            self._division = (key, [torch.tensor(rows, device=data.train_y.device) for rows in division])
-        return training.Part(data.train_x, data.train_y, self._division[1][index], data.scaling)
+            self._partitions = (key, [torch.tensor(rows, device=data.train_y.device) for rows in partitions])
+        return training.Partition(data.train_x, data.train_y, self._partitions[1][index], data.scaling)
 
 
 def _card(spec: RunSpec, data: Data, labels: Tensor) -> DataCard:
-    """Return what is said of examples with *labels* [examples] int64."""
+    """Return the number of examples, in all and of each label, for *labels* [examples] int64."""
     counts = torch.bincount(labels.cpu(), minlength=len(data.classes)).tolist()
     named = tuple(LabelCount(name, count) for name, count in zip(data.classes, counts, strict=True))
     return DataCard(task_name(spec.task), len(labels), named)
 
 
 class _Pacer:
-    """Follows a training batch by batch: reports now and then, and ends it when it is stopped."""
+    """Called after each batch: reports progress at most every `PROGRESS_SECONDS`; ends a stopped training."""
 
     def __init__(
         self, job: int, report: Callable[[commands.TrainJobProgress], None], is_stopped: Callable[[], bool]
@@ -234,8 +237,8 @@ class _Pacer:
         self._is_stopped = is_stopped
         self._started = time.monotonic()
         self._warm = self._started
-        """When the first batch was done: it warms up memory and kernels, and says nothing about the
-        others."""
+        """Time of the end of the first batch. It warms up memory and kernels, so later predictions ignore
+        it."""
         self._reported = self._started
 
     def __call__(self, done: int, total: int) -> None:
@@ -244,7 +247,7 @@ class _Pacer:
         now = time.monotonic()
         if done == 1:
             self._warm = now
-        # The first report predicts. None at the end: the answer says that.
+        # The second batch always reports, for an early prediction. The last does not: the answer follows.
         if done == total or (done != 2 and now - self._reported < PROGRESS_SECONDS):
             return
         self._reported = now

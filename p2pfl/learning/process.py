@@ -1,15 +1,15 @@
-"""The node's handle on its worker process: starts it, sends it jobs, hears its answers, notices its death.
+"""Runs the worker process from the node process: starts it, sends it jobs, receives answers, restarts it.
 
-It stands apart from `worker` because it runs in the node process, which must not import torch. A `Worker`
-outlives the processes it starts: when one dies, its jobs raise `WorkerError`, `on_death` is told why, and the
-next job starts another.
+It is separate from `p2pfl.learning.worker` because the node process must not import torch. A `Worker`
+outlives the processes that it starts: when a process dies, its jobs raise `WorkerError`, `on_death` is called
+with the reason, and the next job starts another process.
 
-What is noticed: an exit or a crash, at once, by the end of the pipe; a process that is frozen, or in which
-no thread can run Python any more, by the missing `WorkerHeartbeat` frames
-(`WorkerSettings.silence_seconds`); a job that hangs (a torch operation that never returns, for example), by
-the time since its last progress (`WorkerSettings.hang_factor` times its predicted duration). The process is
-then killed, and its jobs fail. The predicted duration is the job's own prediction, or the duration of the
-last job of its kind. The first job of a kind has no limit, since it may load torch or download data.
+Three kinds of failures are detected. An exit or a crash closes the pipe, so it is detected at once. A frozen
+process, or one in which no thread can run Python, sends no `WorkerHeartbeat` frames
+(`WorkerSettings.silence_seconds`). A hanging job, such as a torch operation that never returns, makes no
+progress for `WorkerSettings.hang_factor` times its predicted duration. The process is then killed, and its
+jobs fail. The predicted duration is the job's own prediction, or the duration of the last job of its kind.
+Without either, the limit is an hour, since the first job of a kind may load torch or download data.
 """
 
 from __future__ import annotations
@@ -29,55 +29,55 @@ from p2pfl.errors import P2pflError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.commands import Answer, Command, TrainJobProgress
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.watchdog import SILENT_TICKS, Stall, Watchdog
+from p2pfl.learning.watchdog import SILENT_TICKS, StallDetector, Watchdog
 from p2pfl.messages import Evaluation
-from p2pfl.programs import PYTHON, apart, environment
+from p2pfl.programs import PYTHON, detached, environment
 from p2pfl.spec import RunSpec
 from p2pfl.work import AggregationJob, AggregationResult, EvaluationJob, TrainingJob, TrainingResult
 
 logger = logging.getLogger(__name__)
 
 output_logger = logging.getLogger("p2pfl.worker")
-"""Gets what the worker process writes to its standard error (warnings of torch, prints of user code), a line
-each."""
+"""Logs each line that the worker process writes to its standard error: torch's warnings, user code's
+output."""
 
 TORCH_DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE", "THP_MEM_ALLOC_ENABLE": "1"}
-"""Environment of the worker, where the user's says nothing else.
+"""Environment variables of the worker; the user's environment takes precedence.
 
-By default torch's threads wait for each other spinning, also while somebody else, if only this node, runs on
-the core that the awaited one needs: on two cores that were shared, small models took up to ten times as long
-to train. Large tensors in huge pages (Linux, where it has them) save a worker a quarter of its time in the
-kernel with 11 million parameters, in which it makes fresh memory page by page."""
+OMP_WAIT_POLICY: by default torch's threads wait for each other in busy loops, even while another process,
+such as this node, occupies the core of the awaited thread. On two shared cores, small models took up to ten
+times as long to train. THP_MEM_ALLOC_ENABLE: with large tensors in huge pages (only on Linux), a worker with
+11 million parameters spends a quarter less time in the kernel, which allocates memory page by page."""
 
 MAX_OUTPUT_LINE_BYTES = 2000
-"""A longer line of the worker's output is logged in pieces."""
+"""Maximum length of a logged line of the worker's output; a longer line is split."""
 
 OnProgress = Callable[[TrainJobProgress], None]
 AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """How to run the worker process."""
+    """The settings of the worker process."""
 
     device: str = "auto"
-    """"auto" takes CUDA, else MPS, else the CPU; or one of torch's names: "cpu", "cuda:1", "mps"."""
+    """"auto" is CUDA if available, else MPS, else the CPU; or a torch device name: "cpu", "cuda:1", "mps"."""
     threads: int = 0
-    """Of torch on the CPU; 0 leaves torch's own choice, one a core."""
+    """Number of torch's threads on the CPU; 0 is torch's default, one per core."""
     places: DataPlaces = DataPlaces()
-    """Where data sets are looked for; an absolute path."""
+    """The folder of data sets, an absolute path, and whether they may be downloaded."""
     pace: float = 0.0
-    """Minimum seconds of a training, so that a demo can be watched."""
+    """Minimum duration of a training in seconds, so that people can follow a demo."""
     silence_seconds: float = 60.0
-    """A worker that gives no sign of life for so long is killed. Beats come every two seconds; swapping can
-    delay them."""
+    """Time without a frame from the worker after which it is killed. Heartbeats come every two seconds;
+    swapping can delay them."""
     hang_factor: float = 10.0
-    """A job without progress for this many times what it is to take in all, and `hang_seconds`, hangs. Other
-    programs on the device may slow it down by a few times."""
+    """A job hangs if it makes no progress for its predicted duration times this factor, plus `hang_seconds`.
+    Other programs on the device may make a job several times slower."""
     hang_seconds: float = 60.0
     exit_seconds: float = 5.0
-    """How long a worker whose pipes closed may take to exit before it is killed."""
+    """Time in which a worker must exit after its pipes closed; then it is killed."""
     program: tuple[str, ...] = (*PYTHON, "p2pfl.learning.worker")
-    """What is started."""
+    """The command that starts the worker, without its options."""
 
 
 class _Job:
@@ -88,66 +88,67 @@ class _Job:
         self.command = command
         self.on_progress = on_progress
         self.expected = expected
-        """Seconds it is to take in all, None while nobody knows."""
+        """Predicted duration in seconds; None: unknown."""
         self.began = loop.time()
         self.answer: asyncio.Future[Answer] = loop.create_future()
 
     @property
     def aggregates(self) -> bool:
-        """Whether the worker does it in its second thread, which does not wait for the first one's jobs."""
+        """Whether the worker executes it in the aggregation thread, which does not wait for other jobs."""
         return isinstance(self.command, commands.RunAggregation)
 
 
 class _Life:
-    """One worker process, from its start to its death."""
+    """One worker process, from its start to its end."""
 
     def __init__(self, process: asyncio.subprocess.Process, settings: WorkerSettings) -> None:
         self.process = process
         self.jobs: dict[int, _Job] = {}
         self.watchdog = Watchdog()
         self.last_words = ""
-        """The last line on its standard error."""
-        self.stillness = {
-            aggregates: Stall(settings.hang_factor, settings.hang_seconds) for aggregates in (False, True)
+        """The last line that it wrote to its standard error."""
+        self.stall_detectors = {
+            aggregates: StallDetector(settings.hang_factor, settings.hang_seconds)
+            for aggregates in (False, True)
         }
-        """Of the worker's two threads, by `_Job.aggregates`."""
+        """For each of the worker's two threads, by `_Job.aggregates`."""
         self.killed_because = ""
-        """Why this side ended it; empty when it died by itself."""
+        """Why the node ended it; empty if it ended by itself."""
         self.attendant: asyncio.Task[None] | None = None
 
     def send(self, command: Command) -> None:
-        """Queue *command*; to a dying process it is lost, and its job fails with all others."""
+        """Send *command*. If the process is dying, the command is lost and its job fails with all others."""
         assert self.process.stdin is not None
         if not self.process.stdin.is_closing():
             self.process.stdin.write(commands.encode(command))
 
     def look_for_hang(self, tick: float) -> str:
-        """Look for a job that hangs, *tick* seconds after the last look; return what to say of it, or ""."""
-        for aggregates, stillness in self.stillness.items():
+        """Check for a hanging job, *tick* seconds after the last check; return the reason to kill, or ""."""
+        for aggregates, stall in self.stall_detectors.items():
             jobs = [job for job in self.jobs.values() if job.aggregates == aggregates]
-            if stillness.hangs([job.expected for job in jobs], tick):
+            if stall.is_stalled([job.expected for job in jobs], tick):
                 kind = jobs[0].command.__struct_config__.tag
                 longest = max(job.expected or 0.0 for job in jobs)
-                known = f", and was to take {longest:.0f} s in all" if longest else ""
-                return f"its job ({kind}) made no progress for {stillness.still:.0f} s{known}"
+                known = f"; its predicted duration was {longest:.0f} s" if longest else ""
+                return f"its job ({kind}) made no progress for {stall.stalled_seconds:.0f} s{known}"
         return ""
 
     def kill(self, because: str) -> None:
-        """End the process without asking it."""
+        """Kill the process; *because* is the reason unless it has one."""
         self.killed_because = self.killed_because or because
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
 
 class Worker:
-    """Trains, evaluates and aggregates in a process of its own.
+    """Trains, evaluates and aggregates in a separate process.
 
-    All methods belong to the event loop that started the worker. Jobs may be awaited at the same time; they
-    are done one after another. Paths are those of temporary files the caller owns; a job that raises may
-    leave a part of a file there.
+    Call all methods in the event loop that started the worker. Several jobs may be awaited at the same time;
+    they are executed one after another, except that an aggregation runs beside the others. Paths name
+    temporary files that the caller owns; a failed job may leave an incomplete file.
 
     Every job raises:
-        TaskError: the task, its data or its options are to blame, and trying again cannot help.
+        TaskError: the task, its data or its options are wrong, so a retry cannot succeed.
         WorkerError: the process died, was closed, or the job failed for another reason.
     """
 
@@ -160,17 +161,17 @@ class Worker:
         self._starting = asyncio.Lock()
         self._life: _Life | None = None
         self._took: dict[type[Command], float] = {}
-        """Seconds from command to answer of the last job of each kind that succeeded."""
+        """Duration in seconds of the last successful job of each kind, from command to answer."""
 
     @property
     def pid(self) -> int | None:
-        """The process id of the worker, None while there is no process."""
+        """The process id of the worker; None while no process runs."""
         return self._life.process.pid if self._life else None
 
     async def start(self) -> None:
         """Start a process unless one runs.
 
-        Takes milliseconds: the process loads torch on its own time, and jobs wait meanwhile.
+        This takes milliseconds. The process imports torch afterwards, and jobs wait for it.
 
         Raises:
             WorkerError: the system cannot start it.
@@ -180,7 +181,7 @@ class Worker:
                 self._life = await self._begin()
 
     async def close(self) -> None:
-        """End the process, also in the middle of a job; jobs under way raise `WorkerError`.
+        """End the process, also during a job; unfinished jobs raise `WorkerError`.
 
         A later job starts another one.
         """
@@ -206,7 +207,7 @@ class Worker:
         return await self._do(commands.DescribeJob(next(self._ids), spec), commands.DescribeDone)
 
     async def create(self, spec: RunSpec, path: Path) -> str:
-        """Write the initial model of *spec* to *path*, durably; return its digest."""
+        """Write the initial model of *spec* to *path* and flush it to disk; return its digest."""
         return (
             await self._do(commands.CreateJob(next(self._ids), spec, str(path)), commands.CreateDone)
         ).digest
@@ -216,7 +217,7 @@ class Worker:
     ) -> TrainingResult | None:
         """Do *job*, whose blob is in *folder*, and write the update to *path*, not flushed.
 
-        Return None when `stop_training` ended it; cancelling the call ends the training too.
+        Return None if `stop_training` stopped it. Cancelling the call stops the training too.
         """
         command = commands.RunTraining(next(self._ids), job, str(folder), str(path))
         done = await self._do_stoppable(command, commands.TrainingDone, on_progress)
@@ -233,7 +234,7 @@ class Worker:
         return (await self._do(command, commands.AggregationDone)).result
 
     def stop_training(self) -> None:
-        """End every training under way or queued, between two batches; their calls return None."""
+        """Stop all trainings, running or queued, between two batches; their calls return None."""
         if self._life is not None:
             for job in self._life.jobs.values():
                 if isinstance(job.command, commands.RunTraining):
@@ -275,8 +276,8 @@ class Worker:
         if settings.pace:
             arguments.append(f"--pace={settings.pace}")
         try:
-            # Ctrl-C in the node's terminal is the node's to answer: the end of its standard input, not a
-            # signal, ends the worker.
+            # Only the node handles Ctrl-C in its terminal. The end of its standard input, not a signal, ends
+            # the worker.
             process = await asyncio.create_subprocess_exec(
                 *settings.program,
                 *arguments,
@@ -284,7 +285,7 @@ class Worker:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env={**TORCH_DEFAULTS, **environment()},
-                **apart(),
+                **detached(),
             )
         except OSError as error:
             raise WorkerError(f"The worker process cannot be started: {error}.") from error
@@ -294,7 +295,7 @@ class Worker:
         return life
 
     async def _attend(self, life: _Life) -> None:
-        """Hear a process out until it is dead, then tell everybody who waits for it."""
+        """Receive from a process until it is dead; then fail its jobs and call `on_death`."""
         watch = asyncio.create_task(self._watch(life), name="worker watch")
         relay = asyncio.create_task(self._relay_output(life), name="worker output")
         try:
@@ -306,7 +307,7 @@ class Worker:
                 await life.process.wait()
                 await relay
         except TimeoutError:
-            life.kill("it closed its pipe and did not exit")
+            life.kill("it closed its pipe but did not exit")
             await life.process.wait()
         for task in (watch, relay):
             task.cancel()
@@ -322,7 +323,7 @@ class Worker:
             asyncio.get_running_loop().call_soon(self._on_death, reason)
 
     async def _hear(self, life: _Life) -> None:
-        """Deliver answers until the pipe ends."""
+        """Receive answers until the pipe ends."""
         stream = life.process.stdout
         assert stream is not None
         while True:
@@ -338,7 +339,7 @@ class Worker:
             job = life.jobs.get(answer.id)
             if job is None or job.answer.done():  # its caller was cancelled
                 continue
-            life.stillness[job.aggregates].moved()
+            life.stall_detectors[job.aggregates].note_progress()
             if not isinstance(answer, TrainJobProgress):
                 if not isinstance(answer, commands.JobFailed | commands.JobStopped):
                     self._took[type(job.command)] = asyncio.get_running_loop().time() - job.began
@@ -349,14 +350,14 @@ class Worker:
                 asyncio.get_running_loop().call_soon(job.on_progress, answer)
 
     async def _watch(self, life: _Life) -> None:
-        """Kill a process that gives no sign of life, or whose job hangs."""
+        """Kill a process that sends nothing, or whose job hangs."""
         tick = self._settings.silence_seconds / SILENT_TICKS
-        while not life.watchdog.is_over():
+        while not life.watchdog.is_silent():
             await asyncio.sleep(tick)
             if hang := life.look_for_hang(tick):
                 life.kill(hang)
                 return
-        life.kill(f"it gave no sign of life for {self._settings.silence_seconds:g} s")
+        life.kill(f"it sent nothing for {self._settings.silence_seconds:g} s")
 
     async def _relay_output(self, life: _Life) -> None:
         """Log what the process writes to its standard error, line by line."""
@@ -380,7 +381,7 @@ def _log_output(life: _Life, line: bytes) -> None:
 
 
 def _expect(answer: Answer, wanted: type[AnswerT]) -> AnswerT:
-    """Return *answer* if it is what the job was to give, else raise what it says."""
+    """Return *answer* if it is of the type *wanted*; else raise the error that it reports."""
     if isinstance(answer, wanted):
         return answer
     if isinstance(answer, commands.JobFailed):
@@ -392,7 +393,7 @@ def _expect(answer: Answer, wanted: type[AnswerT]) -> AnswerT:
 
 
 def _death(life: _Life) -> str:
-    """Say in a sentence how a process ended."""
+    """Return a sentence on how a process ended."""
     if life.killed_because:
         return f"The worker process was ended: {life.killed_because}."
     code = life.process.returncode
@@ -406,4 +407,4 @@ def _death(life: _Life) -> str:
             how += " (does the device have too little memory?)"
     else:
         how = f"ended with exit code {code}"
-    return f"The worker process {how}; its last words: {life.last_words[:200] or 'none'}."
+    return f"The worker process {how}; its last output: {life.last_words[:200] or 'none'}."

@@ -24,7 +24,7 @@ EVALUATION_BATCH = 256
 """Examples in an evaluation batch. With 512, the activations of a convolution on 28x28 do not fit the
 processor's cache, and evaluation takes a third longer; with 128, small models take longer."""
 
-BOUNDLESS_LOSS = 1e300
+NON_FINITE_LOSS = 1e300
 """Reported in place of a loss that is not finite: messages carry only finite numbers."""
 
 AfterBatch = Callable[[int, int], None]
@@ -98,7 +98,7 @@ class Sgd:
 
 
 @dataclass(frozen=True)
-class Part:
+class Partition:
     """The training data of one partition: some rows of the whole training split."""
 
     x: Tensor
@@ -112,9 +112,15 @@ class Part:
 
 
 def train(
-    module: nn.Module, part: Part, options: LocalTraining, *, epochs: int, seed: int, after_batch: AfterBatch
+    module: nn.Module,
+    partition: Partition,
+    options: LocalTraining,
+    *,
+    epochs: int,
+    seed: int,
+    after_batch: AfterBatch,
 ) -> tuple[int, float]:
-    """Train *module* on *part* for *epochs*; return the optimizer steps and the last epoch's mean loss.
+    """Train *module* on *partition* for *epochs*; return the optimizer steps and the last epoch's mean loss.
 
     *seed* determines the order of the examples and the dropout.
 
@@ -125,22 +131,23 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     optimizer = Sgd(module.parameters(), options)
     module.train()
-    sizes = batch_sizes(len(part.rows), options.batch_size)
+    sizes = batch_sizes(len(partition.rows), options.batch_size)
     done = 0
-    summed = torch.zeros((), device=part.x.device)
+    summed = torch.zeros((), device=partition.x.device)
     for _ in range(epochs):
         summed.zero_()
-        order = part.rows[torch.randperm(len(part.rows), generator=generator).to(part.rows.device)]
+        shuffled = torch.randperm(len(partition.rows), generator=generator)
+        order = partition.rows[shuffled.to(partition.rows.device)]
         for batch in torch.split(order, sizes):  # [batch] int64
-            x = part.x[batch]  # a copy: the model may change it
-            logits = module(x if part.scaling is None else part.scaling(x))  # [batch, classes]
-            loss = functional.cross_entropy(logits, part.y[batch])
+            x = partition.x[batch]  # a copy: the model may change it
+            logits = module(x if partition.scaling is None else partition.scaling(x))  # [batch, classes]
+            loss = functional.cross_entropy(logits, partition.y[batch])
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             summed.add_(loss.detach(), alpha=len(batch))
             done += 1
             after_batch(done, len(sizes) * epochs)
-    mean = summed.item() / len(part.rows)
+    mean = summed.item() / len(partition.rows)
     if not math.isfinite(mean):
         raise TaskError(f"Training diverged: the loss became {mean}; use a smaller --lr.")
     return done, mean
@@ -169,4 +176,4 @@ def evaluate(module: nn.Module, x: Tensor, y: Tensor, scaling: Scaling | None = 
         logits = module(inputs if scaling is None else scaling(inputs))  # [batch, classes]
         correct += int((logits.argmax(1) == labels).sum())
         loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
-    return {"accuracy": float(correct), "loss": loss if math.isfinite(loss) else BOUNDLESS_LOSS}
+    return {"accuracy": float(correct), "loss": loss if math.isfinite(loss) else NON_FINITE_LOSS}

@@ -24,36 +24,36 @@ class Watchdog:
         """Whether a frame arrived since the last check. The owner sets it for every frame."""
         self._silent = 0
 
-    def is_over(self) -> bool:
+    def is_silent(self) -> bool:
         """Check once; return whether no frame arrived during `SILENT_TICKS` consecutive checks."""
         self._silent = 0 if self.heard else self._silent + 1
         self.heard = False
         return self._silent >= SILENT_TICKS
 
 
-class Stall:
+class StallDetector:
     """Detects a hanging job among jobs that are executed one after another."""
 
     def __init__(self, factor: float, seconds: float) -> None:
         """Allow *factor* times a job's predicted duration plus *seconds* without progress."""
         self._factor = factor
         self._seconds = seconds
-        self.still = 0.0
+        self.stalled_seconds = 0.0
         """Seconds since the last progress of any job."""
 
-    def moved(self) -> None:
+    def note_progress(self) -> None:
         """Note that a job made progress or ended."""
-        self.still = 0.0
+        self.stalled_seconds = 0.0
 
-    def hangs(self, expected: Collection[float | None], tick: float) -> bool:
+    def is_stalled(self, expected: Collection[float | None], tick: float) -> bool:
         """Check once, *tick* seconds after the last check; return whether the job in execution hangs.
 
         *expected* is the predicted duration in seconds of each job that is in execution or waits. None is an
         unknown duration, with `UNKNOWN_SECONDS` as its limit. The largest limit counts.
         """
-        self.still = self.still + tick if expected else 0.0
+        self.stalled_seconds = self.stalled_seconds + tick if expected else 0.0
         limits = [
             UNKNOWN_SECONDS if seconds is None else self._factor * seconds + self._seconds
             for seconds in expected
         ]
-        return bool(limits) and self.still > max(limits)
+        return bool(limits) and self.stalled_seconds > max(limits)

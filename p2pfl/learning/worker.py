@@ -1,13 +1,13 @@
 """The worker process: `python -m p2pfl.learning.worker --device auto --threads 0`.
 
-The node starts it and speaks to it over its standard input and output (`p2pfl.learning.commands`). Four
-threads: the main one loads torch and trains and evaluates, job by job in the order they came; a second one
-aggregates, so that an aggregator with much to train itself does not keep the others waiting; a reader
-queues commands and notes stops; the last one beats, so that the node can tell a busy worker from a frozen
-one. They meet in an `Inbox` for each of the first two.
+The node starts it and communicates over its standard input and output (`p2pfl.learning.commands`). It has
+four threads. The main thread imports torch, then trains and evaluates, one job after another. The aggregation
+thread runs beside it, so that other members do not wait for the training of their aggregator. The reader
+queues commands in one `Inbox` for each of these two threads, and notes stops. The heartbeat thread lets the
+node distinguish a busy worker from a frozen one.
 
-It lives as long as its standard input: when the node dies, even by SIGKILL, the pipe ends and the reader ends
-the process, also in the middle of a training. Ctrl-C is the node's affair and ignored here.
+The process ends with its standard input: when the node dies, even by SIGKILL, the pipe closes and the reader
+ends the process, also during a training. Ctrl-C is ignored here; the node handles it.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from p2pfl.learning.commands import Answer, Command
 from p2pfl.learning.data import DataPlaces
 
 PACE_STEP_SECONDS = 0.25
-"""Between two reports of progress, and two looks for a stop, while a `PacedDoer` waits."""
+"""Interval at which a waiting `PacedDoer` reports progress and checks for a stop."""
 
 MAX_REASON = 300
-"""Characters of a failure's reason: it ends in a line of a log and perhaps in a record."""
+"""Maximum number of characters of a failure's reason: it appears in a log line and perhaps in a record."""
 
 
 class Inbox:
-    """Commands for one thread, not yet carried out, and which of them are stopped. Used by two threads."""
+    """The queue of one thread's commands, and which of them were stopped. Thread-safe."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Command] = SimpleQueue()
         self._lock = threading.Lock()
         self._open: set[int] = set()
-        """Ids queued or being carried out."""
+        """Ids of the commands that are queued or executed."""
         self._stopped: set[int] = set()
-        """Some of `_open`; read without the lock, after every batch."""
+        """A subset of `_open`; read without the lock, after every batch."""
 
     def put(self, command: Command) -> None:
-        """Queue *command*; a `StopJob` takes effect at once, unless its job is done."""
+        """Queue *command*. A `StopJob` takes effect at once; without effect if its job is done."""
         with self._lock:
             if not isinstance(command, commands.StopJob):
                 self._open.add(command.id)
@@ -62,7 +62,7 @@ class Inbox:
         return self._queue.get()
 
     def is_stopped(self, job: int) -> bool:
-        """Tell whether *job* was stopped."""
+        """Return whether *job* was stopped."""
         return job in self._stopped
 
     def forget(self, job: int) -> None:
@@ -73,7 +73,7 @@ class Inbox:
 
 
 class Outbox:
-    """The way back to the node. Used by two threads."""
+    """Sends answers to the node. Thread-safe."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -92,7 +92,7 @@ class Outbox:
 
 
 class Doer(Protocol):
-    """What carries out commands: `p2pfl.learning.jobs.Jobs`."""
+    """Executes commands: the interface of `p2pfl.learning.jobs.Jobs`."""
 
     def do(
         self,
@@ -100,11 +100,11 @@ class Doer(Protocol):
         report: Callable[[commands.TrainJobProgress], None],
         is_stopped: Callable[[], bool],
     ) -> Answer:
-        """Carry out *command* and return its answer."""
+        """Execute *command* and return its answer."""
 
 
 class PacedDoer:
-    """Gives a training's answer no sooner than *seconds* after it began, so that people can watch a demo."""
+    """Delays the answer of a training until *seconds* after its start, so that people can follow a demo."""
 
     def __init__(self, doer: Doer, seconds: float) -> None:
         self._doer = doer
@@ -116,7 +116,7 @@ class PacedDoer:
         report: Callable[[commands.TrainJobProgress], None],
         is_stopped: Callable[[], bool],
     ) -> Answer:
-        """Carry out *command*; a training reports progress as if it took all that time."""
+        """Execute *command*; a training reports progress as if it took the whole time."""
         if not isinstance(command, commands.RunTraining):
             return self._doer.do(command, report, is_stopped)
         began, total = time.monotonic(), 1
@@ -140,14 +140,14 @@ class PacedDoer:
 
 
 class Inboxes:
-    """Sorts commands into what trains and what aggregates."""
+    """The inboxes of the main thread and of the aggregation thread."""
 
     def __init__(self) -> None:
         self.training = Inbox()
         self.aggregating = Inbox()
 
     def put(self, command: Command) -> None:
-        """Queue *command* for the thread it belongs to."""
+        """Queue *command* for the thread that executes it."""
         aggregates = isinstance(command, commands.RunAggregation)
         (self.aggregating if aggregates else self.training).put(command)
 
@@ -156,7 +156,7 @@ def read_commands(stream: BinaryIO, inboxes: Inboxes) -> None:
     """Fill *inboxes* until *stream* ends.
 
     Raises:
-        WorkerError: the stream holds something that is no command.
+        WorkerError: the stream has an invalid command.
     """
     while len(prefix := stream.read(commands.LENGTH_BYTES)) == commands.LENGTH_BYTES:
         length = int.from_bytes(prefix, "big")
@@ -168,7 +168,7 @@ def read_commands(stream: BinaryIO, inboxes: Inboxes) -> None:
 
 
 def do_next(inbox: Inbox, outbox: Outbox, doer: Doer) -> None:
-    """Carry out one command and answer it, whatever happens."""
+    """Execute one command and answer it, also if it fails."""
     command = inbox.take()
     job = command.id
     answer: Answer
@@ -177,14 +177,14 @@ def do_next(inbox: Inbox, outbox: Outbox, doer: Doer) -> None:
             answer = commands.JobStopped(job)
         else:
             answer = doer.do(command, outbox.send, lambda: inbox.is_stopped(job))
-    except Exception as error:  # noqa: BLE001  a job's failure, also in a user's code, must not end the worker
+    except Exception as error:  # noqa: BLE001  a failed job, also in user code, must not end the worker
         answer = _failure(job, error)
     inbox.forget(job)
     outbox.send(answer)
 
 
 def _failure(job: int, error: Exception) -> commands.JobFailed:
-    """Return the answer that says why *job* failed; anything unexpected also goes to the log in full."""
+    """Return the answer with the reason why *job* failed; log an unexpected error with its traceback."""
     if isinstance(error, UserError):
         return commands.JobFailed(job, str(error)[:MAX_REASON], "task")
     if isinstance(error, P2pflError):
@@ -198,7 +198,7 @@ def _failure(job: int, error: Exception) -> commands.JobFailed:
 
 
 def main() -> NoReturn:
-    """Be the worker process."""
+    """Run the worker process."""
     parser = argparse.ArgumentParser(prog="p2pfl.learning.worker", description="Started by p2pfl node.")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
@@ -212,9 +212,8 @@ def main() -> NoReturn:
     inboxes, outbox = Inboxes(), Outbox(sink)
     threading.Thread(target=_read_and_exit, args=(source, inboxes), name="reader", daemon=True).start()
     threading.Thread(target=_beat, args=(outbox,), name="beat", daemon=True).start()
-    from p2pfl.learning.jobs import (
-        Jobs,
-    )  # takes seconds, during which the threads above already serve the pipes
+    # This import takes seconds; meanwhile the threads above serve the pipes.
+    from p2pfl.learning.jobs import Jobs
 
     jobs = Jobs(options.device, options.threads, DataPlaces(options.data_root, options.download))
     arguments = (inboxes.aggregating, outbox, jobs)
@@ -223,7 +222,7 @@ def main() -> NoReturn:
 
 
 def _do_all(inbox: Inbox, outbox: Outbox, doer: Doer) -> NoReturn:
-    """Carry out the commands of one thread for as long as the process lives."""
+    """Execute the commands of one thread until the process ends."""
     try:
         while True:
             do_next(inbox, outbox, doer)
@@ -232,7 +231,7 @@ def _do_all(inbox: Inbox, outbox: Outbox, doer: Doer) -> NoReturn:
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Return the pipes from and to the node, out of reach of what libraries and user code print."""
+    """Return the pipes from and to the node, on descriptors that libraries and user code do not print to."""
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -10,7 +10,7 @@ from p2pfl.identity.credentials import Credentials, load_credentials
 from p2pfl.net.transport.addresses import Address, parse_address
 from p2pfl.paths import folders_in, holds_file, holds_folder, obstacle, quoted
 from p2pfl.runtime.observing.endpoint import Endpoint, read_endpoint
-from p2pfl.runtime.observing.machine import is_running
+from p2pfl.runtime.observing.system_info import is_running
 from p2pfl.store.directory import DataDirectory, default_data_dir, default_place
 from p2pfl.text import one_line
 

@@ -1,5 +1,5 @@
-"""The real driver: carries the protocol's effects out with asyncio, TLS, a disk and a worker process.
+"""Runs a node: executes the protocol's effects with asyncio, TLS, a disk and a worker process.
 
-`run_node` is one node from start to exit code. `driver` gives the protocol its inputs and time, `jobs`
-carries out the effects that take time, `observing` shows the node to people and takes their commands.
+`node.run_node` runs one node from its start to its exit code. `driver` passes inputs and the time to the
+protocol, `jobs` executes the effects that take time, and `observing` serves observers and their commands.
 """

@@ -1,9 +1,10 @@
-"""The protocol's driver: inputs from network, worker and clock go in, effects are carried out in order.
+"""The driver of the protocol: passes it inputs from network, worker and clock, and executes its effects.
 
-Inputs are taken at once, in the event loop, and so are their effects, up to a vote. A run of `Save` effects
-becomes one journal transaction in a thread, and nothing behind it in the queue is begun before it is on disk:
-this is where "no answer before the disk has it" is kept. What no answer depends on is put off a little, and
-shares a transaction with what cannot wait (`can_wait`).
+Effects are executed in order, in the event loop, until a `Save` effect that must be on disk before the
+effects after it, such as a vote. Successive `Save` effects become one journal transaction in a thread, and
+the queue continues when the transaction is on disk. So no answer is sent before the state that it depends on
+is on disk. A save that no answer depends on (`can_wait`) is delayed a little, to share the transaction and
+the flush of one that cannot wait.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Message, Records
 from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.net.mesh import Mesh
-from p2pfl.runtime.hush import Hush
 from p2pfl.runtime.jobs.collector import Collector
 from p2pfl.runtime.jobs.work import Work
+from p2pfl.runtime.notice_limits import PeerNoticeLimiter
 from p2pfl.runtime.observing.publish import Publisher
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.journal import Journal
@@ -55,16 +56,17 @@ from p2pfl.store.journal import Journal
 logger = logging.getLogger(__name__)
 
 FRAME_MARGIN = 1024
-"""Bytes of a frame left for the envelope around records."""
+"""Bytes of a frame reserved for the encoding around records."""
 
 LATER_SECONDS = 0.25
-"""How long a save that nobody waits for is put off at most, so that it shares its flush with one that cannot
-wait: in a run of short rounds all saves of a round go to disk with its vote. What a node told in that time it
-may tell once more after it was killed; an update that took longer to train is not put off."""
+"""Maximum delay of a save that no answer depends on (`can_wait`), so that it shares a flush with one that
+cannot wait. In a run of short rounds, all saves of a round are flushed with its vote. A node that is killed
+within the delay loses them, and may repeat what it sent. The save of an update that took longer to train is
+not delayed."""
 
 
 class Driver:
-    """Runs one `Node`. It is the listener of the mesh and the host of the work."""
+    """Runs one `Node`. It is the listener of the mesh and the host of the jobs."""
 
     def __init__(
         self, node: Node, journal: Journal, store: BlobStore, publisher: Publisher, settings: NetSettings
@@ -77,17 +79,17 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[AnyEffect | Callable[[], None]] = deque()
         self._is_busy = False
-        """Whether an effect is being carried out that those in the queue wait for."""
+        """Whether the queue waits for an effect in execution."""
         self._timer: asyncio.Handle | None = None
         self._timer_at: float | None = None
-        """When it is to fire. uvloop gives a handle that cannot tell for what is due at once."""
-        self._hush = Hush()
+        """Time of `_timer`. uvloop's handle of a call that is due at once does not have it."""
+        self._notice_limiter = PeerNoticeLimiter()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._later: list[Save] = []
-        """Saves put off (see `can_wait`), in their order."""
+        """Delayed saves (see `can_wait`), in order."""
         self._later_timer: asyncio.TimerHandle | None = None
         self._flushed: asyncio.Future[None] | None = None
-        """Done when what is put off now is given to the journal's thread; None while nobody asks."""
+        """Done when the delayed saves are passed to the journal's thread; None while nothing waits for it."""
         self._collector: Collector | None = None
         self.ended: asyncio.Future[Exit] = self._loop.create_future()
         """Done when the node is to exit."""
@@ -98,15 +100,15 @@ class Driver:
     # --- inputs ---------------------------------------------------------------------------------------------
 
     def start(self, mesh: Mesh, work: Work, before_tick: Callable[[], None] = lambda: None) -> None:
-        """Begin the protocol. *mesh* and *work* carry out its effects, and were made with this driver.
+        """Start the protocol. *mesh* and *work*, which were created with this driver, execute its effects.
 
-        *before_tick* is called with every tick, about once a second: for changes that nobody announces.
+        *before_tick* is called before each tick, about once a second, to poll for changes.
         """
         self.mesh, self.work, self._before_tick = mesh, work, before_tick
         self._give_out(self._node.start(self._loop.time()))
 
     def feed(self, event: inputs.AnyInput) -> None:
-        """Give the protocol an input."""
+        """Pass an input to the protocol."""
         self._give_out(self._node.input(event, self._loop.time()))
 
     def _tick(self) -> None:
@@ -128,35 +130,35 @@ class Driver:
     # --- the mesh's listener --------------------------------------------------------------------------------
 
     def linked(self, peer: LinkedPeer) -> None:
-        """Tell the protocol of a new link."""
+        """Publish a new link and pass it to the protocol."""
         self.publish(events.PeerLinked(peer.member.node, peer.name, peer.address))
         self.feed(inputs.Linked(peer.member, peer.name))
 
     def unlinked(self, peer: LinkedPeer, reason: str) -> None:
-        """Tell the protocol that a link ended."""
+        """Publish the end of a link and pass it to the protocol."""
         self.publish(events.PeerLost(peer.member.node, peer.name, reason))
         self.feed(inputs.Unlinked(peer.member.node))
 
     def received(self, peer: LinkedPeer, message: Message) -> None:
-        """Give the protocol a message."""
+        """Pass a message to the protocol; limit the effects that one peer causes."""
         now = self._loop.time()
         effects = self._node.input(inputs.Received(peer.member, message), now)
-        self._give_out(self._hush.filter(peer.member.node, peer.name, effects, now))
+        self._give_out(self._notice_limiter.filter(peer.member.node, peer.name, effects, now))
 
     def refused(self, address: str, reason: str) -> None:
-        """Tell people of a refused connection."""
+        """Publish that a connection was refused."""
         self.publish(events.PeerRefused(address, reason))
 
     def unreachable(self, address: str, reason: str, *, is_refused: bool) -> None:
-        """Tell people of a listed address that leads nowhere, or does again."""
+        """Publish that a listed address cannot be reached, or can be reached again."""
         self.publish(events.AddressFailed(address, reason, is_refused))
 
     def served(self, name: str, done: int, total: int) -> None:
-        """Tell people how far a blob is sent."""
+        """Publish the progress of sending a blob."""
         self.publish(events.ProgressMade(0, "push", done, total, name))
 
     def journal_cloned(self, reason: str) -> None:
-        """End the node: its data directory is a copy. First that is made sure of for all later starts."""
+        """End the node because its journal was copied, after marking the journal for all later starts."""
         if self.ended.done():
             return
         try:
@@ -169,52 +171,53 @@ class Driver:
     # --- the work's host ------------------------------------------------------------------------------------
 
     def publish(self, event: events.AnyEvent) -> None:
-        """Tell people."""
+        """Publish *event* to users and observers."""
         self._publisher.publish(event)
 
     def name_of(self, node: str) -> str:
-        """Return what people call *node*."""
+        """Return the display name of *node*."""
         return self._node.name_of(node)
 
     def unpin_later(self, digest: str) -> None:
-        """Take a pin of *digest* away once every effect given out so far is carried out."""
+        """Remove a pin of *digest* after all queued effects."""
         self._queue.append(lambda: self._unpin(digest))
         self._carry_on()
 
     def fail(self, error: DataDirectoryError) -> None:
-        """End the node: its disk refuses."""
+        """End the node because of a disk error."""
         if self.ended.done():
             logger.error("while ending: %s", error)
         self.end(ExitCode.UNFIT if isinstance(error, OutOfFilesError) else ExitCode.DISK, str(error))
 
     def break_down(self, error: BaseException) -> None:
-        """End the node after what it cannot go on from; the details go to the log.
+        """End the node after an unexpected error, and log its traceback.
 
-        What the operating system refuses is no fault of this program.
+        An `OSError` is not reported as a bug of this program.
         """
         if isinstance(error, OSError):
-            logger.critical("the system refused what this node needs", exc_info=error)
+            logger.critical("the operating system refused a call that this node needs", exc_info=error)
             what = f" ({error.filename})" if error.filename is not None else ""
             self.end(
                 ExitCode.SYSTEM,
-                f"the system refused what this node needs{what}: {error.strerror or error}; see its log",
+                f"the operating system refused a call that this node needs{what}: {error.strerror or error}; "
+                "see its log",
             )
             return
-        logger.critical("a fault in this node's own code", exc_info=error)
+        logger.critical("a fault in this program", exc_info=error)
         self.end(
             ExitCode.BUG,
             f"a fault in this program ended the node ({type(error).__name__}: {error}); see its log",
         )
 
     def end(self, code: ExitCode, reason: str) -> None:
-        """End the node at once, leaving queued effects undone."""
+        """End the node at once; queued effects are not executed."""
         if not self.ended.done():
             self.ended.set_result(Exit(code, reason))
 
     # --- effects --------------------------------------------------------------------------------------------
 
     async def run(self) -> Exit:
-        """Return why the node is to exit, once it is and what was put off is on disk."""
+        """Wait until the node is to exit and all delayed saves are on disk; return code and reason."""
         try:
             return await self.ended
         finally:
@@ -228,7 +231,7 @@ class Driver:
             self._disk.shutdown(wait=True)
 
     def _carry_on(self) -> None:
-        """Carry out what is queued, as far as it need not wait for an effect under way."""
+        """Execute queued effects until one must be waited for."""
         if self._is_busy:
             return
         self._is_busy = True
@@ -240,18 +243,18 @@ class Driver:
                     return
         except DataDirectoryError as error:
             self.fail(error)
-        except Exception as error:  # noqa: BLE001 - ours, whoever gave the input
+        except Exception as error:  # noqa: BLE001 - any other error is a bug of this program
             self.break_down(error)
         self._is_busy = False
 
     def _done(self, under_way: asyncio.Future[Any]) -> None:
-        """Go on behind an effect that was waited for."""
+        """Continue with the queue after an effect that it waited for."""
         self._is_busy = False
         self._done_aside(under_way)
         self._carry_on()
 
     def _done_aside(self, work: asyncio.Future[Any]) -> None:
-        """End the node if the effect failed."""
+        """End the node if *work* failed."""
         if not work.cancelled() and (error := work.exception()) is not None:
             if isinstance(error, DataDirectoryError):
                 self.fail(error)
@@ -259,7 +262,7 @@ class Driver:
                 self.break_down(error)
 
     def _do(self, effect: AnyEffect | Callable[[], None]) -> asyncio.Future[Any] | None:
-        """Carry *effect* out; return what the effects behind it must wait for, if anything."""
+        """Execute *effect*; return the future that later effects must wait for, or None."""
         assert self.mesh is not None
         assert self.work is not None
         if not isinstance(effect, Effect):
@@ -291,13 +294,13 @@ class Driver:
     # --- the journal ----------------------------------------------------------------------------------------
 
     def _save(self, first: Save) -> asyncio.Future[None] | None:
-        """Save *first* and the saves right behind it; return the future to wait for, if they cannot wait.
+        """Save *first* and the saves directly after it; return the future to wait for, None if they can wait.
 
-        They go to disk in one transaction, together with those put off before.
+        They are saved in one transaction, together with the delayed saves.
         """
         batch: list[Save] = [first]
         while self._queue and isinstance(self._queue[0], Save):
-            batch.append(self._queue.popleft())  # type: ignore[arg-type]  # the line above has looked
+            batch.append(self._queue.popleft())  # type: ignore[arg-type]  # checked above
         self._later += batch
         if not all(map(can_wait, batch)):
             return self._save_later()
@@ -308,7 +311,7 @@ class Driver:
         return None
 
     def _save_later(self) -> asyncio.Future[None] | None:
-        """Begin to save what was put off; what the journal is asked for next comes after it."""
+        """Start to save the delayed saves; later calls of the journal come after them."""
         if self._later_timer is not None:
             self._later_timer.cancel()
             self._later_timer = None
@@ -321,7 +324,7 @@ class Driver:
         return self._loop.run_in_executor(self._disk, self._journal.save_all, batch)
 
     def _save_aside(self) -> None:
-        """Save what was put off; nobody waits for it."""
+        """Save the delayed saves; the queue does not wait."""
         if (saving := self._save_later()) is not None:
             saving.add_done_callback(self._done_aside)
 
@@ -339,7 +342,7 @@ class Driver:
         reading.add_done_callback(send)
         return reading
 
-    # --- collecting -----------------------------------------------------------------------------------------
+    # --- collection of unneeded blobs -----------------------------------------------------------------------
 
     def _collect(self, effect: DeleteUnneededBlobs) -> None:
         if self._collector is None:
@@ -347,17 +350,17 @@ class Driver:
         self._collector.collect(effect.keep)
 
     def _collected(self, work: asyncio.Future[Any]) -> None:
-        """End the node if a collection failed, unless the next one may do what this one could not."""
+        """End the node if a collection failed; without free file descriptors, the next one retries."""
         error = work.exception() if not work.cancelled() else None
         if isinstance(error, OutOfFilesError):
-            logger.warning("files that nobody needs were not deleted: %s", error)
+            logger.warning("unneeded files were not deleted: %s", error)
         else:
             self._done_aside(work)
 
     async def _best(self) -> str | None:
-        """Return the best model of the run; all that was put off until now is on disk then."""
+        """Wait until all saves delayed so far are on disk; return the best model of the run."""
         while self._later:
-            # A flush of its own would hold up the vote that is about to come.
+            # An additional flush would delay the next vote.
             self._flushed = self._flushed or self._loop.create_future()
             await self._flushed
         ledger = self._node.ledger
@@ -366,7 +369,7 @@ class Driver:
         return await self._loop.run_in_executor(self._disk, self._journal.best, ledger.run)
 
     def _unpin(self, digest: str) -> None:
-        """Take a pin away, unless a collection is under way that knows only what was needed before it."""
+        """Remove a pin; during a collection, the collector removes it when it is safe."""
         if self._collector is not None:
             self._collector.unpin(digest)
         else:

@@ -1,8 +1,8 @@
-"""The memory of other nodes' starts that the mesh asks, on a disk that may refuse.
+"""Stores the incarnation numbers of other nodes in the journal; a disk error ends this node.
 
-The mesh must not link a node whose start it cannot remember: a copy of that node's journal would go unnoticed
-later. It knows no journal, though, and a full disk is no fault of the peer at the door: the node ends, and
-says why.
+The mesh must not link a node whose incarnation number is not stored: it could not detect a copy of that
+node's journal later. The mesh does not know the journal, and a full disk is not the fault of the connecting
+peer. So this module refuses the connection and ends the node with the reason.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from p2pfl.proofs import CastVote, Claim, JournalEvidence
 
 
 class Incarnations:
-    """What other nodes have shown, remembered by *journal*; a refusing disk is told to *fail*.
+    """The evidence that other members have shown about their journals, stored in *journal*.
 
-    *newest_vote* returns the newest vote of a member since this node's start: it may not be on disk yet.
+    *newest_vote* returns the newest vote received from a member since this node's start; it may not be on
+    disk yet. *fail* is called with a disk error.
     """
 
     def __init__(
@@ -31,10 +32,10 @@ class Incarnations:
         self._newest_vote = newest_vote
         self._fail = fail
         self._known: dict[Member, JournalEvidence] = {}
-        """What the journal holds, as far as it was asked: reading it may have to wait for a flush."""
+        """Cache of the journal, since reading from it may have to wait for a flush."""
 
     def seen(self, member: Member) -> JournalEvidence | None:
-        """Return the last that *member* has shown."""
+        """Return the latest evidence that *member* has shown; None: it has shown nothing."""
         known = self._known.get(member) or self._journal.seen(member)
         if known is not None:
             self._known[member] = known
@@ -48,17 +49,17 @@ class Incarnations:
         )
 
     def save_claim(self, member: Member, claim: Claim) -> None:
-        """Remember what *member* claims; durable on return.
+        """Store the claim of *member*; it is on disk on return.
 
         Raises:
-            HandshakeRefused: the disk refused; the node ends.
+            HandshakeRefused: the claim could not be stored; this node ends.
         """
         try:
             self._journal.save_claim(member, claim)
         except DataDirectoryError as error:
             self._fail(error)
             raise HandshakeRefused(
-                "this node's disk takes nothing any more, so it links nobody; it ends and says why"
+                "this node cannot write to its disk any more, so it accepts no links and ends"
             ) from error
         before = self._known.get(member)
         self._known[member] = JournalEvidence(claim, before.cast if before is not None else None)

@@ -1,8 +1,8 @@
-"""Ends a node on a key, a signal, a command, or the end of the program that started it.
+"""Ends a node on Ctrl-C, a signal, a command, or the end of the program that started it.
 
-Ctrl-C and `p2pfl leave` come from a person who can wait, and who can press Ctrl-C again. SIGTERM comes from a
-service manager that kills the process after a while, and SIGHUP from a terminal that was closed: there the
-polite leave has a time limit.
+A node leaves politely: it waits until a commit removes it from the run. After Ctrl-C or `p2pfl leave` it
+waits without limit, since the user can press Ctrl-C again. After SIGTERM or SIGHUP it waits for a limited
+time: a service manager kills the process soon after SIGTERM, and after SIGHUP the terminal is closed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Leaving:
     """Leaves politely at the first request, and stops at once at the second."""
 
     def __init__(self, driver: Driver, within: float = LEAVE_WITHIN) -> None:
-        """End the node of *driver*; after SIGTERM or SIGHUP, *within* so many seconds."""
+        """End the node of *driver*; after SIGTERM or SIGHUP, *within* this number of seconds."""
         self._driver = driver
         self._within = within
         self._is_asked = False
@@ -71,7 +71,7 @@ class Leaving:
         if self._is_asked:
             return False
         self._is_asked = True
-        logger.info(text)  # the terminal that shows events may be gone
+        logger.info(text)  # the terminal that shows events may be closed
         self._driver.publish(events.Notice("info", text))
         self._driver.feed(inputs.Leave())
         return True
@@ -102,7 +102,7 @@ def signals(leave: Leaving) -> Iterator[None]:
 def end_with_input(driver: Driver) -> None:
     """End the node of *driver* at once when standard input ends.
 
-    The program that started the node holds the other end; the system closes it however that program dies.
+    The program that started the node has the other end of the pipe, which the system closes when it dies.
     """
     loop = asyncio.get_running_loop()
     reason = "the program that started this node has ended"
@@ -116,7 +116,7 @@ def watch_input(on_end: Callable[[], object], descriptor: int = 0) -> None:
         with contextlib.suppress(OSError):
             while os.read(descriptor, 4096):
                 pass
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the node has ended meanwhile
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the node has ended
             on_end()
 
     threading.Thread(target=wait, name="standard-input", daemon=True).start()

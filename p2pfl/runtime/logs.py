@@ -1,7 +1,7 @@
-"""Where log lines go: the one place that sets up logging. Everything else only has a logger.
+"""Sets up logging; all other modules only have a logger.
 
-A node's log is for the day something went wrong on a device nobody was watching: always written, whatever the
-terminal shows, bounded in size, in UTC, with what the worker printed among it.
+A node's log file is for the diagnosis of a failure on an unattended device. It is always written, whatever
+the terminal shows. Its size is bounded, its times are in UTC, and it includes the output of the worker.
 """
 
 from __future__ import annotations
@@ -20,39 +20,40 @@ from p2pfl.store.durable import disk_errors, make_folder
 LOG_FILE = "node.log"
 
 MAX_LOG_BYTES = 2 * 1024 * 1024
-"""Of one file; a quiet node writes about 100 KB a day, a day of reconnecting fills one."""
+"""Maximum size of one file. A node without failures writes about 100 KB a day; a day of reconnections fills
+one file."""
 
 MAX_OLD_LOGS = 4
-"""Older files kept beside the current one: 10 MB in all, which a Raspberry Pi's card can spare."""
+"""Number of older files: 10 MB in all, little enough for a Raspberry Pi's card."""
 
 FILE_FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"
 TERMINAL_FORMAT = "%(levelname)s %(name)s: %(message)s"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
 _LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
-"""What the terminal shows for each verbosity; above these, everything."""
+"""The terminal's log level for each verbosity; DEBUG for all higher ones."""
 
 
 class LogFile(RotatingFileHandler):
-    """The log file. A disk that does not take it any more is told of once, and ends nothing."""
+    """The log file. A write error is reported once, and the node continues."""
 
     is_refused = False
-    """Whether that was told."""
+    """Whether a write error was reported."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Say once that the disk refuses; anything else is a fault of ours and told as logging does."""
+        """Report the first write error; any other error is a bug and reported by the logging module."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
         elif not self.is_refused:
             self.is_refused = True
             sys.stderr.write(
-                f"the log {self.baseFilename} cannot be written any more ({error.strerror}); this node goes "
-                "on without it as far as it can\n"
+                f"the log {self.baseFilename} cannot be written any more ({error.strerror}); this node "
+                "continues without it\n"
             )
 
     def close(self) -> None:
-        """Close the file; what a full disk did not take was told of before."""
+        """Close the file; write errors have been reported."""
         with contextlib.suppress(OSError):
             super().close()
 
@@ -61,9 +62,9 @@ def set_up_logging(verbosity: int, log_dir: Path | None) -> None:
     """Send log lines to standard error and to the log file; a second call replaces what the first one set up.
 
     Args:
-        verbosity: of standard error: -1 errors, 0 warnings, 1 what happens, 2 everything. The file gets what
-            happens whatever this is, and everything with 2.
-        log_dir: where `node.log` is written, and made if need be; None keeps no file.
+        verbosity: level of standard error: -1 ERROR, 0 WARNING, 1 INFO, 2 DEBUG. The level of the file is
+            INFO, or DEBUG with 2.
+        log_dir: the folder of `node.log`, created if needed; None: no file.
 
     Raises:
         DataDirectoryError: the log cannot be written there.
@@ -83,7 +84,7 @@ def set_up_logging(verbosity: int, log_dir: Path | None) -> None:
 
 
 def close_logging() -> None:
-    """Close what `set_up_logging` opened and leave the logger as it was before."""
+    """Close the handlers of `set_up_logging` and restore the logger."""
     logger = logging.getLogger("p2pfl")
     for handler in logger.handlers[:]:
         logger.removeHandler(handler)
@@ -93,9 +94,9 @@ def close_logging() -> None:
 
 
 def keep_traceback(error: BaseException) -> Path:
-    """Write the traceback of *error* to the log, or to a new temporary file without one; return which.
+    """Write the traceback of *error* to the log and return the log's path.
 
-    Where there can be no such file, it goes to standard error.
+    Without a log, the traceback goes to a new temporary file; if that fails too, to standard error.
     """
     logger = logging.getLogger("p2pfl")
     for handler in logger.handlers:
@@ -105,7 +106,7 @@ def keep_traceback(error: BaseException) -> Path:
                 logging.CRITICAL,
                 __file__,
                 0,
-                "ended by an error nobody foresaw",
+                "ended by an unexpected error",
                 (),
                 (type(error), error, error.__traceback__),
             )
@@ -130,7 +131,7 @@ def keep_traceback(error: BaseException) -> Path:
 def _open_file(log_dir: Path, level: int) -> logging.Handler:
     path = log_dir / LOG_FILE
     with disk_errors("write the log", path):
-        make_folder(log_dir)  # for this user only, and so is a data directory that begins with it
+        make_folder(log_dir)  # readable by this user only, as is the data directory that it may create
         handler = LogFile(
             path,
             maxBytes=MAX_LOG_BYTES,
@@ -144,7 +145,7 @@ def _open_file(log_dir: Path, level: int) -> logging.Handler:
 
 
 def _formatter(layout: str) -> logging.Formatter:
-    """Return a formatter with times in UTC: logs of devices in several time zones are read together."""
+    """Return a formatter with times in UTC, so that logs from several time zones can be compared."""
     formatter = logging.Formatter(layout, TIME_FORMAT)
     formatter.converter = time.gmtime
     return formatter

@@ -1,6 +1,6 @@
 """Runs one node from its start to its exit code.
 
-This is the only place where data directory, network, worker, protocol and observers are put together.
+Only this module connects data directory, network, worker, protocol and observers.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from p2pfl.runtime.driver import Driver
 from p2pfl.runtime.incarnations import Incarnations
 from p2pfl.runtime.jobs.work import Work
 from p2pfl.runtime.leaving import LEAVE_WITHIN, Leaving, end_with_input, signals
+from p2pfl.runtime.observing.command_executor import CommandExecutor
 from p2pfl.runtime.observing.device_info import OwnDeviceInfo
-from p2pfl.runtime.observing.endpoint import Endpoint, invite
+from p2pfl.runtime.observing.endpoint import Endpoint, endpoint_file
 from p2pfl.runtime.observing.metrics import MetricsSampler
 from p2pfl.runtime.observing.observers import Observers, last_rounds
-from p2pfl.runtime.observing.orders import Orders
 from p2pfl.runtime.observing.publish import Publisher, Sink
 from p2pfl.spec import MAX_ROSTER, RunSpec
 from p2pfl.store.blobs import BlobStore
@@ -54,12 +54,12 @@ logger = logging.getLogger(__name__)
 
 
 OWN_FILES = 24
-"""Files that a node without links has open: journal, logs, the worker's pipes, listening sockets, the event
-loop's."""
+"""Number of open files of a node without links: journal, logs, pipes of the worker, listening sockets, files
+of the event loop."""
 
 ALONE = (
-    "neither --peers nor --min-nodes is given, so this node waits for nobody and begins a run of its own; "
-    "if others are to train with it, stop it and give their addresses"
+    "neither --peers nor --min-nodes is given, so this node begins a run alone; "
+    "to train with other nodes, stop it and give their addresses"
 )
 """Warning of a node that is about to found a run alone: its operator may have forgotten the options."""
 
@@ -71,7 +71,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     data_dir: Path
     spec: RunSpec
     given: frozenset[str]
-    """Fields of `spec` that the operator has given."""
+    """Fields of `spec` that the operator set."""
     peers: tuple[str, ...] = ()
     listen: tuple[str | None, int] = (None, 9000)
     """Host (None: every interface, IPv4 and IPv6) and port (0: any free one)."""
@@ -137,14 +137,14 @@ async def _run(
     worker = Worker(config.worker, on_death=lambda reason: publisher.publish(events.WorkerFailed(reason)))
     token, nonce = secrets.token_hex(32), secrets.token_hex(16)
     leave = Leaving(driver, config.leave_within)
-    orders = Orders(node, driver, store, config.save_dir or directory.path / "saved", leave.ask)
+    executor = CommandExecutor(node, driver, store, config.save_dir or directory.path / "saved", leave.ask)
     observers = Observers(
         config.credentials,
         config.net,
         token,
         nonce,
         lambda run: asyncio.to_thread(last_rounds, directory, run),
-        orders.obey,
+        executor.execute,
         can_start=config.wait,
     )
     publisher.add(observers.write)
@@ -184,11 +184,11 @@ async def _run(
     measuring.start_restarting("measuring", measures.run)
     try:
         with (
-            invite(directory.observe_path, _endpoint(config, mesh, token)),
+            endpoint_file(directory.observe_path, _endpoint(config, mesh, token)),
             signals(leave),
             _enter_key(config.wait, driver),
         ):
-            # Only now: whoever reads that the node listens may connect to it, or end it, at once.
+            # Only now: a program that reads this event may connect to the node or end it at once.
             publisher.publish(_started(config, mesh, time.time() - started))
             if _founds_alone(config, saved):
                 publisher.publish(events.Notice("warning", ALONE))
@@ -239,7 +239,7 @@ def _recover(saved: Saved, store: BlobStore) -> Saved:
     """Return what the journal *saved*, without this node's update if a power failure damaged its file.
 
     Raises:
-        DataDirectoryError: the disk refused.
+        DataDirectoryError: a disk error.
     """
     update = saved.current.update if saved.current is not None else None
     store.recover({update.digest} if update is not None else ())
@@ -266,8 +266,9 @@ def _options(config: NodeConfig) -> Options:
 def _other_addresses(config: NodeConfig) -> tuple[str, ...]:
     """Return the listed addresses without those that are certainly this node's own.
 
-    Operators give all nodes one list. A host name counts as another device here: the mesh finds out by
-    dialling it. A node that listens on one interface may share its port with another node of this device.
+    Operators give all nodes the same list. A host name counts as another device here; the mesh dials it and
+    detects whether it is this node. A node that listens on one interface may share its port with another node
+    of this device.
     """
     host, port = config.listen
     own = {parse_address(text) for text in config.advertise}
@@ -280,7 +281,7 @@ def _other_addresses(config: NodeConfig) -> tuple[str, ...]:
 
 
 def _devices(config: NodeConfig) -> int:
-    """Return how many devices the listed addresses and this node may be, before anybody answered."""
+    """Return the number of devices of the listed addresses and this node, before any address is dialled."""
     return min(len({parse_address(text) for text in _other_addresses(config)}) + 1, MAX_ROSTER)
 
 
@@ -294,13 +295,13 @@ def _expectation(config: NodeConfig, mesh: Mesh, driver: Driver) -> Callable[[],
 
     It does nothing where the operator gave the number.
     """
-    told = _devices(config)
+    awaited = _devices(config)
 
     def update() -> None:
-        nonlocal told
+        nonlocal awaited
         wanted = min(mesh.expected, MAX_ROSTER)
-        if wanted != told:
-            told = wanted
+        if wanted != awaited:
+            awaited = wanted
             driver.feed(inputs.Expect(wanted))
 
     return update if config.min_nodes is None else lambda: None
@@ -314,7 +315,7 @@ def _enter_key(wait: bool, driver: Driver) -> Iterator[None]:
     def read() -> None:
         try:
             line = sys.stdin.readline()
-        except OSError:  # the terminal is gone
+        except OSError:  # the terminal is closed
             line = ""
         loop.remove_reader(sys.stdin)
         if line:
@@ -331,7 +332,7 @@ def _enter_key(wait: bool, driver: Driver) -> Iterator[None]:
             NotImplementedError,
         ):  # there is no standard input, or it cannot be polled
             logger.warning(
-                "standard input cannot be watched: this node holds the start until `p2pfl start` gives it"
+                "standard input cannot be read for the Enter key: start the run with `p2pfl start`"
             )
     try:
         yield

@@ -27,7 +27,7 @@ LOOK = 1.0
 """Seconds between two checks."""
 
 
-class OpenRound(NamedTuple):
+class PendingRound(NamedTuple):
     """The round to be decided next, as far as any running device knows."""
 
     run: str
@@ -44,7 +44,7 @@ class ProgressChecker:
     def __init__(self, environment: Environment, transfers: BlobTransfers, bound: float = BOUND) -> None:
         self._environment, self._transfers = environment, transfers
         self._bound = bound
-        self._open: OpenRound | None = None
+        self._open: PendingRound | None = None
         self._opened = 0.0
         self._able: dict[tuple[str, int], float] = {}
         """Time since which each process is able."""
@@ -92,7 +92,7 @@ class ProgressChecker:
                 f"linked with each other and able to do their part since {since:.0f} s",
             )
 
-    def _open_round(self) -> OpenRound | None:
+    def _open_round(self) -> PendingRound | None:
         """Return the round after the last one that any running device knows; None where no round is due."""
         ledgers = [one.node.ledger for one in self._environment.devices.values() if one.node is not None]
         known = [ledger for ledger in ledgers if ledger is not None]
@@ -102,13 +102,13 @@ class ProgressChecker:
         if not best.is_open:
             return None
         waits = best.spec.participation.round_cap if best.spec.participation.min_updates > 1 else 0.0
-        return OpenRound(best.run, best.round + 1, best.roster, best.model, waits)
+        return PendingRound(best.run, best.round + 1, best.roster, best.model, waits)
 
-    def _voters(self, open_: OpenRound) -> list[Device]:
+    def _voters(self, open_: PendingRound) -> list[Device]:
         devices = (self._environment.devices[entry.node] for entry in open_.roster)
         return [one for one, entry in zip(devices, open_.roster, strict=True) if one.member == entry.member]
 
-    def _is_able(self, device: Device, open_: OpenRound) -> bool:
+    def _is_able(self, device: Device, open_: PendingRound) -> bool:
         """Whether *device* can do its part in the open round now."""
         ledger = device.node.ledger if device.node is not None else None
         return (

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from p2pfl import events
-from tests.bench import ballast_node
-from tests.bench.alone import Settings, run
+from tests.bench import synthetic_node
+from tests.bench.command_line import Settings, run
 from tests.bench.report import Figure
 from tests.support.processes import Fleet, Process, fleet, trainings, until
 
@@ -28,7 +28,7 @@ SLOW = "dan"
 PACE = 1.0
 """Delay in seconds from the start of the slow member's training to its update."""
 
-OPTIONS = ("--task=ballast", "--model=0.4m", "--rounds=100000", f"--min-nodes={len(NAMES)}")
+OPTIONS = ("--task=synthetic", "--model=0.4m", "--rounds=100000", f"--min-nodes={len(NAMES)}")
 
 EventT = TypeVar("EventT", bound=events.Event)
 
@@ -159,7 +159,7 @@ class Story:
     async def _start(self, name: str) -> Process:
         options = [*OPTIONS, *([f"--pace={PACE}"] if name == SLOW else [])]
         peers = [node for other, node in self._nodes.items() if other != name]
-        node = await self._fleet.start(name, *options, peers=peers, program=ballast_node.PROGRAM)
+        node = await self._fleet.start(name, *options, peers=peers, program=synthetic_node.PROGRAM)
         self._nodes[name] = node
         return node
 

@@ -1,6 +1,6 @@
 """Measure how much an observer of a node slows down a round.
 
-Four real nodes with real workers on loopback, over TLS, run rounds of the task `ballast`. A turn is some
+Four real nodes with real workers on loopback, over TLS, run rounds of the task `synthetic`. A turn is some
 rounds without an observer and as many with one, in its own process, which folds all events of one node into
 the state of a screen. There are many turns, since the load of the machine changes. The bench compares the
 medians of both halves of a turn over all nodes. Other programs slow rounds down too, so it also compares the
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import psutil
 
 from p2pfl import events
-from tests.bench.alone import Settings, run
+from tests.bench.command_line import Settings, run
 from tests.bench.report import MODEL_NAMES, Figure
 from tests.bench.watched_node import PROGRAM
 from tests.support.processes import Fleet, Process, fleet
@@ -80,7 +80,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
 async def compare(folder: Path, model: str, turns: int, rounds: int) -> Turns:
     """Run a federation, in turns with and without an observer."""
     halves: list[Half] = []
-    options = ["--task=ballast", f"--model={model}", "--rounds=100000"]
+    options = ["--task=synthetic", f"--model={model}", "--rounds=100000"]
     async with fleet(folder) as opened:
         nodes = await opened.start_all(*NODES, options=options, program=PROGRAM)
         await nodes[0].until(events.Committed, lambda event: event.round > 1)

@@ -26,7 +26,7 @@ from p2pfl.config import NetSettings
 from p2pfl.identity.credentials import Credentials
 from p2pfl.net.bulk.request import PullRequest
 from p2pfl.net.transport import tasks
-from tests.bench.alone import Settings, run
+from tests.bench.command_line import Settings, run
 from tests.bench.holder import CHUNK_BYTES
 from tests.bench.report import Figure
 from tests.support.federation import make_federation

@@ -1,7 +1,7 @@
 """Measure the overhead of a round (its time without the members' own work) for models of three sizes.
 
-Four real nodes with real workers on loopback, over TLS, run the task `ballast`. Instead of training, members
-perturb the parent model (`tests.bench.ballast_worker`); this is their own work. The rest is what federated
+Four real nodes with real workers on loopback, over TLS, run the task `synthetic`. Instead of training, members
+perturb the parent model (`tests.bench.synthetic_worker`); this is their own work. The rest is what federated
 learning adds to training: models are read, written and hashed; updates are pulled, checked and averaged; all
 nodes pull the durable result; they vote and evaluate. The overhead of a round is the time between two
 commits, from the journals, minus the longest own work of a member. `tests.bench.peers.figures` measures other
@@ -16,10 +16,10 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench.alone import Settings, run
-from tests.bench.ballast import WORK
+from tests.bench.command_line import Settings, run
 from tests.bench.plain_node import PROGRAM
 from tests.bench.report import MODEL_NAMES, OVERHEAD, Figure
+from tests.bench.synthetic import WORK
 from tests.support.processes import fleet
 
 NODES = ("ada", "ben", "cleo", "dan")
@@ -50,7 +50,7 @@ async def watch(folder: Path, model: str, rounds: int) -> list[float]:
     work = folder / "work"
     work.mkdir()
     os.environ[WORK] = str(work)  # inherited by the processes started below
-    options = ["--task=ballast", f"--model={model}", f"--rounds={rounds}"]
+    options = ["--task=synthetic", f"--model={model}", f"--rounds={rounds}"]
     async with fleet(folder) as opened:
         nodes = await opened.start_all(*NODES, options=options, program=PROGRAM)
         for node in nodes:  # reading their events earlier would take CPU time

@@ -1,6 +1,6 @@
 """Measure the bytes of a round and the aggregator's memory, by number of members and size of the model.
 
-Real nodes with real workers on loopback run a few rounds of the task `ballast`, without training. Both
+Real nodes with real workers on loopback run a few rounds of the task `synthetic`, without training. Both
 figures are from the same runs. Bytes are what each node received from the start of the run, when it has the
 initial model, to its end, when it has the last one, by the nodes' counters; so the founding is not counted.
 Memory is the sum of the resident sets of a node's two processes, sampled continuously, with all pages they
@@ -23,9 +23,9 @@ import psutil
 
 from p2pfl import events
 from tests.bench import counted_node
-from tests.bench.alone import Settings, run
-from tests.bench.ballast import parameters
+from tests.bench.command_line import Settings, run
 from tests.bench.report import FIRST_ROUND, MODEL_NAMES, PEAK, TRAFFIC, Figure
+from tests.bench.synthetic import parameters
 from tests.support.processes import Process, fleet
 
 RUNS = (("0.4m", 4, 3), ("11m", 2, 3), ("11m", 4, 3), ("11m", 16, 2), ("100m", 4, 2))
@@ -109,7 +109,7 @@ def figures_of_memory(seen: Run, bare: float, model: str, nodes: int) -> Iterato
 
 async def watch(folder: Path, model: str, count: int, rounds: int) -> Run:
     """Run a federation and return its measurements."""
-    options = ["--task=ballast", f"--model={model}", f"--rounds={rounds}"]
+    options = ["--task=synthetic", f"--model={model}", f"--rounds={rounds}"]
     names = [f"node-{number}" for number in range(count)]
     began = time.time()
     sent = psutil.net_io_counters(pernic=True)

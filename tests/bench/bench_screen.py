@@ -21,7 +21,7 @@ from p2pfl import events
 from p2pfl.events import LinkMeasure, Published
 from p2pfl.observe.connection import Connected
 from p2pfl.runtime.observing.publish import as_json
-from tests.bench.alone import Settings, run
+from tests.bench.command_line import Settings, run
 from tests.bench.report import Figure
 from tests.bench.screen_terminal import SIZE, Painted, Terminal
 from tests.support.recordings import big, node_id_of
@@ -43,9 +43,9 @@ News = Callable[[int], Iterable[events.AnyEvent]]
 def measure(settings: Settings) -> Iterator[Figure]:
     """Yield the CPU of ticks, the time of a chart, and the figures of the start."""
     ticks = 10 if settings.is_quick else 40
-    tale = big(PEERS, ROUNDS)
+    recording = big(PEERS, ROUNDS)
     note = f"{PEERS} peers, {ROUNDS} rounds, {SIZE[0]}x{SIZE[1]}; median and 95 % of {ticks}"
-    for screen, what, took in asyncio.run(ticks_of(tale, ticks)):
+    for screen, what, took in asyncio.run(ticks_of(recording, ticks)):
         name = f"tick of {screen}, {what}"
         yield Figure(name, statistics.median(took) * 1e3, "ms of CPU", 25.0, note=note)
         yield Figure(f"{name}, 95 %", sorted(took)[int(0.95 * len(took))] * 1e3, "ms of CPU")
@@ -69,13 +69,15 @@ def measure(settings: Settings) -> Iterator[Figure]:
     )
 
 
-async def ticks_of(tale: list[Published], count: int) -> list[tuple[str, str, list[float]]]:
+async def ticks_of(recording: list[Published], count: int) -> list[tuple[str, str, list[float]]]:
     """Return the CPU seconds of *count* ticks for each screen and each kind of change."""
     peers = sorted(
-        {item.event.name: item.event for item in tale if isinstance(item.event, events.PeerStatus)}.items()
+        {
+            item.event.name: item.event for item in recording if isinstance(item.event, events.PeerStatus)
+        }.items()
     )
-    committed = [item.event for item in tale if isinstance(item.event, events.Committed)][-1]
-    scored = [item.event for item in tale if isinstance(item.event, events.EvaluationFinished)][-1]
+    committed = [item.event for item in recording if isinstance(item.event, events.Committed)][-1]
+    scored = [item.event for item in recording if isinstance(item.event, events.EvaluationFinished)][-1]
 
     def nothing(number: int) -> Iterable[events.AnyEvent]:
         return ()
@@ -98,13 +100,13 @@ async def ticks_of(tale: list[Published], count: int) -> list[tuple[str, str, li
 
     cases = (("nothing new", nothing), ("all peers changed", everybody), ("a round decided", a_round))
     found = []
-    clock = [tale[-1].time]
+    clock = [recording[-1].time]
     app = Tui(Node(), ticks=False, clock=lambda: clock[0])
     app.driver_class = Terminal
     over = asyncio.create_task(app.run_async(size=SIZE))
     try:
         await asyncio.sleep(1.0)
-        for item in tale:
+        for item in recording:
             app.session.deliver(item)
         app.set_connection(Connected(greeting(may=EVERYTHING)))
         app.tick()

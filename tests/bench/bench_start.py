@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from p2pfl import events
-from tests.bench.alone import Settings, run
+from tests.bench.command_line import Settings, run
 from tests.bench.report import IDLE, Figure
 from tests.support.processes import fleet
 

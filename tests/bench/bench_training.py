@@ -24,7 +24,7 @@ from p2pfl.learning.jobs import _Pacer
 from p2pfl.learning.task import Scaling, load_task
 from p2pfl.learning.worker import Inbox
 from p2pfl.spec import LocalTraining, RunSpec
-from tests.bench.alone import Settings, run
+from tests.bench.command_line import Settings, run
 from tests.bench.report import Figure
 
 SEED = 7
@@ -38,7 +38,7 @@ class Case:
 
     name: str
     module: nn.Module
-    part: training.Part
+    partition: training.Partition
     spec: RunSpec
 
 
@@ -64,19 +64,22 @@ def cases() -> Iterator[Case]:
     data = task.load(DataPlaces())
     rows = torch.arange(0, len(data.train_y), 4)  # one of four members
     yield Case(
-        "digits cnn", task.build("cnn"), training.Part(data.train_x, data.train_y, rows, data.scaling), spec
+        "digits cnn",
+        task.build("cnn"),
+        training.Partition(data.train_x, data.train_y, rows, data.scaling),
+        spec,
     )
     for name, build, samples in (("2nn", models.two_layers, 6400), ("cnn", models.convolutional, 640)):
         spec = make_spec("fashion-mnist", {"model": name})
         yield Case(f"28x28 {name}", build(IMAGE, 10), images(samples), spec)
 
 
-def images(samples: int) -> training.Part:
+def images(samples: int) -> training.Partition:
     """Return random images in the form of the image tasks: their values do not affect the time of a batch."""
     generator = torch.Generator().manual_seed(SEED)
     x = torch.randint(0, 256, (samples, *IMAGE), dtype=torch.uint8, generator=generator)
     y = torch.randint(0, 10, (samples,), generator=generator)
-    return training.Part(x, y, torch.arange(samples), Scaling.normalising([0.5], [0.3]))
+    return training.Partition(x, y, torch.arange(samples), Scaling.normalising([0.5], [0.3]))
 
 
 def one_turn(case: Case) -> tuple[float, float]:
@@ -86,17 +89,17 @@ def one_turn(case: Case) -> tuple[float, float]:
     inbox = Inbox()
     training.train(
         ours,
-        case.part,
+        case.partition,
         case.spec.training,
         epochs=case.spec.training.epochs,
         seed=SEED,
         after_batch=_Pacer(1, lambda _: None, lambda: inbox.is_stopped(1)),
     )
     our_seconds = time.perf_counter() - began
-    part = case.part
-    x = part.x if part.scaling is None else part.scaling(part.x)
+    partition = case.partition
+    x = partition.x if partition.scaling is None else partition.scaling(partition.x)
     began = time.perf_counter()
-    train_bare(bare, x[part.rows], part.y[part.rows], case.spec.training)
+    train_bare(bare, x[partition.rows], partition.y[partition.rows], case.spec.training)
     bare_seconds = time.perf_counter() - began
     for one, other in zip(ours.parameters(), bare.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
@@ -104,7 +107,7 @@ def one_turn(case: Case) -> tuple[float, float]:
 
 
 def train_bare(module: nn.Module, x: Tensor, y: Tensor, spec: LocalTraining) -> None:
-    """Train as PyTorch's own tutorials do, in the order of samples that `p2pfl.learning.training` takes."""
+    """Train as PyTorch's tutorials do, with the order of examples of `p2pfl.learning.training`."""
     optimizer = torch.optim.SGD(
         module.parameters(),
         lr=spec.learning_rate,

@@ -1,7 +1,7 @@
-"""The program `tests.bench.ballast_node` that also records how many bytes it received over the network.
+"""The program `tests.bench.synthetic_node` that also records how many bytes it received over the network.
 
-At each event of `MOMENTS` it appends a line to NAME.traffic in its working folder: the counters of
-`p2pfl.net.transport.traffic`, which reach no event.
+At each event of `MOMENTS` it appends a line to NAME.traffic in its working folder, with the counters of
+`p2pfl.net.transport.traffic`, which no event contains.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 from p2pfl import events
 from p2pfl.runtime.driver import Driver
-from tests.bench import ballast_node
+from tests.bench import synthetic_node
 
 PROGRAM = ("-m", "tests.bench.counted_node")
 """Argument of `tests.support.processes.Fleet.start`."""
@@ -47,7 +47,7 @@ def main() -> None:
         publish(self, event)
 
     Driver.publish = counting  # type: ignore[method-assign]
-    ballast_node.main()
+    synthetic_node.main()
 
 
 if __name__ == "__main__":

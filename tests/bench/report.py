@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 OVERHEAD = "round overhead, {model}"
-"""Median seconds of a round without its members' own work; *model* is one of `tests.bench.ballast`."""
+"""Median seconds of a round without its members' own work; *model* is one of `tests.bench.synthetic`."""
 
 TRAFFIC = "bytes of a round, {model}, {nodes} nodes"
 """In units of 2(N-1) models, the least possible: every update to the aggregator, and the result back."""
@@ -29,7 +29,7 @@ IDLE = "memory of an idle node"
 """Resident MB of all processes of a node."""
 
 MODEL_NAMES = {"0.4m": "0.4 M parameters", "11m": "11 M parameters", "100m": "100 M parameters"}
-"""Names in figures of the models of `tests.bench.ballast`."""
+"""Names in figures of the models of `tests.bench.synthetic`."""
 
 
 class Figure(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.bench import __main__ as program
-from tests.bench import alone
+from tests.bench import command_line
 from tests.bench.report import (
     Bench,
     Commit,
@@ -92,12 +92,12 @@ def test_a_page_without_markers_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_failing_bench_leaves_what_it_found_and_why_it_failed(tmp_path: Path) -> None:
-    def measure(settings: alone.Settings) -> Iterator[Any]:
+    def measure(settings: command_line.Settings) -> Iterator[Any]:
         yield Figure("first", 1.0)
         raise RuntimeError("no holder\nat all")
 
     with pytest.raises(RuntimeError):
-        alone.report_on("pull", measure, is_quick=True, json=tmp_path / "report.json")
+        command_line.report_on("pull", measure, is_quick=True, json=tmp_path / "report.json")
     [bench] = read_json(tmp_path / "report.json").benches
     assert [figure.what for figure in bench.figures] == ["first"]
     assert bench.fault == "RuntimeError: no holder"

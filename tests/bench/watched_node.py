@@ -1,4 +1,4 @@
-"""The program `tests.bench.ballast_node` that samples its metrics only while an observer is connected.
+"""The program `tests.bench.synthetic_node` that samples its metrics only while an observer is connected.
 
 A node with an events file samples its metrics all the time, and every node of a bench has such a file. This
 node writes the file and otherwise behaves as one without it.
@@ -11,7 +11,7 @@ import msgspec
 from p2pfl.runtime import node as runtime
 from p2pfl.runtime.node import NodeConfig
 from p2pfl.runtime.observing.publish import Sink
-from tests.bench import ballast_node
+from tests.bench import synthetic_node
 
 PROGRAM = ("-m", "tests.bench.watched_node")
 """Argument of `tests.support.processes.Fleet.start`."""
@@ -24,7 +24,7 @@ def main() -> None:
         return await run_node(msgspec.structs.replace(config, recorded=False), sinks, started)
 
     runtime.run_node = unrecorded
-    ballast_node.main()
+    synthetic_node.main()
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ async def test_on_a_terminal_nodes_are_killed_and_started_while_one_looks(tmp_pa
     async with terminal(*words) as shown:
         await shown.until("Overview")
         below = psutil.Process(shown.process.pid).children(recursive=True)
-        assert not shown.is_given_back
+        assert not shown.is_restored
         follower, control = EventFollower(tmp_path / "node-1.events.jsonl"), DemoControl(tmp_path)
         first = Told(lambda: [one.event for one in follower.read()])
         demo = Told(lambda: [report.what for report in control.read()])
@@ -163,7 +163,7 @@ async def test_on_a_terminal_nodes_are_killed_and_started_while_one_looks(tmp_pa
         assert shown.process.poll() is None, "it stays as long as one looks"
         shown.press("q")
         assert await shown.exit_code() == 0, shown.text[-4000:]
-        assert shown.is_given_back
+        assert shown.is_restored
         said = shown.text
         for words_said in (
             "✗ node-2 was killed by SIGKILL",
@@ -193,5 +193,5 @@ async def test_a_demo_that_is_told_to_end_gives_the_terminal_back(tmp_path: Path
         below = psutil.Process(shown.process.pid).children(recursive=True)
         shown.process.send_signal(signal.SIGTERM)
         assert await shown.exit_code() == 130, shown.text[-4000:]
-        assert shown.is_given_back
+        assert shown.is_restored
     await until(lambda: not any(one.is_running() for one in below), "the end of every process")

@@ -210,8 +210,8 @@ async def test_the_leave_command_is_answered_before_the_node_ends(
 @pytest.mark.parametrize(
     ("name", "token", "why"),
     [
-        ("ada", "", "known by its data directory"),
-        ("ada", "00" * 32, "known by its data directory"),
+        ("ada", "", "proves that it can read the node's data directory"),
+        ("ada", "00" * 32, "proves that it can read the node's data directory"),
         ("ben", TOKEN, "the certificate of ben is a node's"),
     ],
 )

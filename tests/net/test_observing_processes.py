@@ -117,7 +117,7 @@ async def test_a_federation_is_started_paused_resumed_saved_and_stopped_from_out
         assert (status["name"], status["phase"], status["rounds"]) == ("ada", "paused", 100000)
         assert sorted(status["members"]) == ["ada", "ben"]
         assert status["memory"] > 0
-        assert (await run("resume", at_ada)).output == "done: the run goes on\n"
+        assert (await run("resume", at_ada)).output == "done: the run continues\n"
         await until(lambda: last_round(ada) > status["round"] + 1, "a round after the pause")
         saved = await run("save", at_ada)
         assert is_file(saved.output.removeprefix("done: saved as ").rstrip("\n")), saved
@@ -148,7 +148,7 @@ async def test_over_the_network_the_certificate_says_who_may_what(tmp_path: Path
         assert "refused: only the local user of a node can make it leave" in refused.errors
         as_node = await run("status", address_of(ada), f"--certs={issue(certs, 'ben')}")
         assert as_node.code == 2
-        assert "nodes do not watch each other" in as_node.errors
+        assert "a node cannot be an observer" in as_node.errors
         create_authority(tmp_path / "other", "other")
         stranger = issue(tmp_path / "other", "eve", "operator")
         strange = await run("status", address_of(ada), f"--certs={stranger}")
@@ -204,7 +204,7 @@ async def test_a_node_outlives_the_screen_it_was_started_with(tmp_path: Path) ->
         await shown.until("Overview")
         shown.press("q")
         assert await shown.exit_code() == 0, shown.text[-4000:]
-        assert shown.is_given_back
+        assert shown.is_restored
         found = re.search(r"the node is still running \(process (\d+)\)", shown.text)
         assert found, shown.text[-4000:]
     node = psutil.Process(int(found[1]))
@@ -230,4 +230,4 @@ async def test_a_node_that_cannot_start_says_so_instead_of_a_screen(tmp_path: Pa
         assert await shown.exit_code() == 2, shown.text
         assert "p2pfl: " in shown.text
         assert "the node has ended with exit code 2; all it printed is in " in shown.text
-        assert shown.is_given_back
+        assert shown.is_restored

@@ -29,7 +29,7 @@ SPEC = from_options(
 
 
 def make_spec(**changes: Any) -> RunSpec:
-    """A quick run of digits, with *changes*."""
+    """Return the spec of a short run of digits, with *changes*."""
     return with_options(SPEC, **changes)
 
 

@@ -55,22 +55,22 @@ BATCHES = 282
 
 def waiting() -> list[Published]:
     """Two of the three required nodes are present."""
-    tale = _Tale(NAMES[:3])
-    tale.start()
-    tale.tell(events.Waiting(1, 3, "1 of 3 nodes is here"))
-    tale.link(NAMES[0])
-    tale.tell(events.Waiting(2, 3, "2 of 3 nodes are here"), after=13)
+    recording = _Recording(NAMES[:3])
+    recording.start()
+    recording.tell(events.Waiting(1, 3, "1 of 3 nodes is here"))
+    recording.link(NAMES[0])
+    recording.tell(events.Waiting(2, 3, "2 of 3 nodes are here"), after=13)
     for name in (ME, NAMES[0]):
-        tale.status(name, "idle", run="")
-    return tale.told
+        recording.status(name, "idle", run="")
+    return recording.told
 
 
 def starting() -> list[Published]:
     """The node listens, and its worker is still starting."""
-    tale = _Tale(NAMES)
-    tale.tell(tale.started())
-    tale.status(ME, "starting", run="")
-    return tale.told
+    recording = _Recording(NAMES)
+    recording.tell(recording.started())
+    recording.status(ME, "starting", run="")
+    return recording.told
 
 
 def running(peers: int = 6, rounds: int = 42, me: str = ME) -> list[Published]:
@@ -79,67 +79,67 @@ def running(peers: int = 6, rounds: int = 42, me: str = ME) -> list[Published]:
     The observed node sends its update; if it is the aggregator (*me* is the first), it counts the updates of
     others.
     """
-    tale = _Tale(names_of(peers), me, target=max(100, rounds + rounds // 5))
-    tale.found()
-    tale.rounds(rounds - 1)
-    tale.middle()
-    return tale.told
+    recording = _Recording(names_of(peers), me, target=max(100, rounds + rounds // 5))
+    recording.found()
+    recording.rounds(rounds - 1)
+    recording.middle()
+    return recording.told
 
 
 def no_quorum() -> list[Published]:
     """Three of five members are unreachable: nothing commits."""
-    tale = _Tale(NAMES[:5])
-    tale.found()
-    tale.rounds(7)
-    tale.open_round()
+    recording = _Recording(NAMES[:5])
+    recording.found()
+    recording.rounds(7)
+    recording.open_round()
     for name in (NAMES[0], NAMES[2], NAMES[4]):
-        tale.lose(name, "nothing was heard from it for 6 s")
-    tale.tell(events.QuorumLost(8, 2, 5, 3), after=0.1)
-    return tale.told
+        recording.lose(name, "nothing was heard from it for 6 s")
+    recording.tell(events.QuorumLost(8, 2, 5, 3), after=0.1)
+    return recording.told
 
 
 def paused() -> list[Published]:
     """An operator paused the run after its round 12."""
-    tale = _Tale(NAMES)
-    tale.found()
-    tale.rounds(11)
-    tale.open_round()
-    tale.tell(events.ControlRequested("pause", "ada (operator)"), after=1)
-    tale.close_round(then="pause")
-    tale.evaluated()
-    tale.statuses("idle")
-    return tale.told
+    recording = _Recording(NAMES)
+    recording.found()
+    recording.rounds(11)
+    recording.open_round()
+    recording.tell(events.ControlRequested("pause", "ada (operator)"), after=1)
+    recording.close_round(then="pause")
+    recording.evaluated()
+    recording.statuses("idle")
+    return recording.told
 
 
 def finished() -> list[Published]:
     """A run of 20 rounds is complete."""
-    tale = _Tale(NAMES, target=20)
-    tale.found()
-    tale.rounds(20)
-    tale.finish()
-    return tale.told
+    recording = _Recording(NAMES, target=20)
+    recording.found()
+    recording.rounds(20)
+    recording.finish()
+    return recording.told
 
 
 def ended() -> list[Published]:
     """The node has exited after the end of its run."""
-    tale = _Tale(NAMES, target=20)
-    tale.found()
-    tale.rounds(20)
-    tale.finish()
-    tale.tell(events.Ended(0, "the run is complete and every member has its model"), after=1)
-    return tale.told
+    recording = _Recording(NAMES, target=20)
+    recording.found()
+    recording.rounds(20)
+    recording.finish()
+    recording.tell(events.Ended(0, "the run is complete and every member has its model"), after=1)
+    return recording.told
 
 
 def hostile() -> list[Published]:
     """A peer's name and reasons contain markup and escape sequences."""
-    tale = _Tale((*NAMES[:3], HOSTILE))
-    tale.found()
-    tale.rounds(4)
-    tale.open_round()
-    tale.tell(events.UpdateRefused(5, HOSTILE, "[/red]not finite\r\n\x1b]0;owned\x07" + "z" * 300))
-    tale.tell(events.Notice("warning", "\x1b[31m[b]boo[/b]\u202e"))
-    tale.lose(HOSTILE, "[link=file:///]click[/link]")
-    return tale.told
+    recording = _Recording((*NAMES[:3], HOSTILE))
+    recording.found()
+    recording.rounds(4)
+    recording.open_round()
+    recording.tell(events.UpdateRefused(5, HOSTILE, "[/red]not finite\r\n\x1b]0;owned\x07" + "z" * 300))
+    recording.tell(events.Notice("warning", "\x1b[31m[b]boo[/b]\u202e"))
+    recording.lose(HOSTILE, "[link=file:///]click[/link]")
+    return recording.told
 
 
 def big(peers: int = 50, rounds: int = 500) -> list[Published]:
@@ -211,7 +211,7 @@ def score_of(name: str, correct: int, total: int, loss: float) -> MemberScore:
     return MemberScore(name, total, {"accuracy": float(correct), "loss": loss})
 
 
-class _Tale:
+class _Recording:
     """Builds the events of a run as one node publishes them, on a virtual clock."""
 
     def __init__(self, names: tuple[str, ...], me: str = ME, target: int = 100) -> None:

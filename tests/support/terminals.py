@@ -52,7 +52,7 @@ class Terminal:
         return COLOURS.sub("", self._shown.decode(errors="replace")).replace("\r\n", "\n")
 
     @property
-    def is_given_back(self) -> bool:
+    def is_restored(self) -> bool:
         """Whether the terminal has its original mode again: echo and line editing."""
         return termios.tcgetattr(self._master)[3] == self.before[3]
 

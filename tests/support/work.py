@@ -73,7 +73,7 @@ class Host:
 
     def _has_ended(self) -> bool:
         if any(isinstance(one, inputs.BlobReady) for one in self.fed):
-            return bool(self.unpinned)  # there may be more of it before
+            return bool(self.unpinned)  # other inputs may precede it
         return any(not isinstance(one, inputs.TrainProgress) for one in self.fed)
 
     async def outcome(self) -> list[inputs.AnyInput]:
@@ -152,7 +152,7 @@ class Bench:
         return name
 
     def forget(self) -> None:
-        """Forget what was fed and unpinned."""
+        """Clear the recorded inputs and unpinned."""
         self.host.fed.clear()
         self.host.unpinned.clear()
 

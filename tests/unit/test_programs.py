@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.programs import PYTHON, apart, environment, start
+from p2pfl.programs import PYTHON, detached, environment, start
 from tests.support.source import ROOT
 
 
@@ -29,5 +29,5 @@ def test_what_was_in_the_search_path_stays_there(monkeypatch: pytest.MonkeyPatch
 
 def test_a_process_that_is_apart_is_in_a_session_of_its_own() -> None:
     code = "import os; print(os.getsid(0) == os.getpid())"
-    done = subprocess.run([PYTHON[0], "-c", code], capture_output=True, text=True, **apart())
+    done = subprocess.run([PYTHON[0], "-c", code], capture_output=True, text=True, **detached())
     assert done.stdout == "True\n"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl import streams
-from p2pfl.streams import MAX_HELD_BYTES, Outlet, OutputLost, holds, replace_lacking
+from p2pfl.streams import MAX_BUFFERED_BYTES, Outlet, OutputLost, can_encode, replace_lacking
 
 SYMBOLS = "✓ round 1 · ★ ▁█ 日"
 
@@ -92,7 +92,7 @@ def test_a_reader_that_does_not_read_never_holds_a_node_up(
     monkeypatch.setattr(streams, "PATIENCE_SECONDS", 0.0)
     fill(pipe[1])
     outlet = node(pipe[1])
-    for number in range(2 * MAX_HELD_BYTES // 8):
+    for number in range(2 * MAX_BUFFERED_BYTES // 8):
         outlet.write(b"%07d\n" % number)
     [told] = log.messages
     assert "is not read" in told
@@ -102,7 +102,7 @@ def test_a_reader_that_does_not_read_never_holds_a_node_up(
         outlet.write(b"")
     lines = read.lstrip(b"x").splitlines()
     assert lines[:2] == [b"0000000", b"0000001"]
-    assert lines[-1] == b"(%d bytes were left out here: nobody read them)" % MAX_HELD_BYTES
+    assert lines[-1] == b"(%d bytes of output were dropped here: nobody read them)" % MAX_BUFFERED_BYTES
 
 
 def test_a_terminal_that_is_closed_is_lost(log: pytest.LogCaptureFixture) -> None:
@@ -115,7 +115,7 @@ def test_a_terminal_that_is_closed_is_lost(log: pytest.LogCaptureFixture) -> Non
 
 
 def test_symbols_that_an_encoding_lacks_become_ascii() -> None:
-    streams.mend()  # registers the error handler; a test's streams are left alone
+    streams.install_outlets()  # registers the error handler; a test's streams are left alone
     assert SYMBOLS.encode("ascii", streams.ERRORS) == rb"+ round 1 . * _# \u65e5"
     assert SYMBOLS.encode("latin-1", streams.ERRORS) == rb"+ round 1 \xb7 * _# \u65e5".replace(
         rb"\xb7", b"\xb7"
@@ -132,7 +132,7 @@ def test_other_errors_than_lacking_characters_are_raised() -> None:
 @pytest.mark.parametrize(("encoding", "expected"), [("utf-8", True), ("latin-1", False), (None, False)])
 def test_whether_a_stream_can_show_a_text_is_known(encoding: str | None, expected: bool) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding) if encoding else object()
-    assert holds(stream, SYMBOLS) is expected
+    assert can_encode(stream, SYMBOLS) is expected
 
 
 PROGRAM = "from p2pfl.cli import main; main()"

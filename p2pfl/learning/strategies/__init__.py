@@ -1,1 +1,1 @@
-"""How updates become a model, one strategy a module."""
+"""The aggregation strategies, one in each module."""

@@ -1,4 +1,4 @@
-"""FedAvg: the mean of the updates, weighted by their samples, over the whole state dict.
+"""FedAvg: the mean of the updates, parameters and buffers alike, weighted by their samples.
 
 McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data" (2017), Algorithm
 1: `w <- sum over k of n_k / n * w_k`.
@@ -14,7 +14,7 @@ from p2pfl.learning.strategies.elementwise import Elementwise, UpdatePieces, wei
 
 
 class FedAvg(Elementwise):
-    """See the module."""
+    """The weighted mean of the updates."""
 
     needs_parent: ClassVar[bool] = False
     stays_between: ClassVar[bool] = True
@@ -26,5 +26,5 @@ class FedAvg(Elementwise):
         weights: Tensor,
         state: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the weighted mean; there is no state."""
+        """Return the weighted mean and *state* unchanged."""
         return weighted_mean(updates, weights), state

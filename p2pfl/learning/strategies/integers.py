@@ -1,8 +1,8 @@
-"""The weighted mean of integers, exact to the last digit.
+"""Computes the exact weighted mean of integers.
 
-A 64-bit integer has more digits than a float64 holds, and its product with a number of samples more than an
-int64. So each value is taken apart into limbs of 16 bits, the limbs are summed by themselves, and the sums
-are divided from the highest to the lowest, as one divides on paper: the remainder of one goes on to the next.
+A 64-bit integer may not fit into a float64, and its product with a number of samples may not fit into an
+int64. So each value is split into limbs of 16 bits. The limbs at each position are summed, and the sums are
+divided by long division from the highest to the lowest: the remainder of one is added to the next.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 
 LIMB_BITS = 16
-"""Bits of a limb: its sum over updates, and a remainder in front of it, fit into an int64 (`MAX_WEIGHT`)."""
+"""Bits of a limb. Its sum over the updates plus the remainder of the limb above fits into an int64, see
+`MAX_WEIGHT`."""
 
 MAX_WEIGHT = 2**45
-"""Samples of all updates together: 35 million million. With more, the sum of a limb could leave an int64."""
+"""Maximum number of samples of all updates together. With more, the sum of a limb might exceed an int64."""
 
 _MASK = 2**LIMB_BITS - 1
 
 
 def limbs_of(dtype: torch.dtype) -> int:
-    """Return how many limbs a value of the integer *dtype* is taken apart into."""
+    """Return the number of limbs of a value of the integer *dtype*."""
     return max(1, 8 * dtype.itemsize // LIMB_BITS)
 
 
@@ -36,9 +37,10 @@ def add_limbs(total: Tensor, values: Tensor, weight: int) -> None:
 
 
 def divide(total: Tensor, weight: int, out: Tensor) -> Tensor:
-    """Divide *total*, [limbs, elements] int64, by *weight* into *out*, [elements]; halves go to the even one.
+    """Divide *total*, [limbs, elements] int64, by *weight* into *out*, [elements]; round half to even.
 
-    The mean lies between the least and the greatest value summed, so it fits *out*'s dtype, theirs.
+    The mean is between the minimum and the maximum of the summed values, so it fits into their dtype, which
+    is that of *out*.
     """
     quotient, rest = torch.zeros_like(total[0]), torch.zeros_like(total[0])
     for limb in reversed(total.unbind()):
@@ -56,5 +58,5 @@ def divide(total: Tensor, weight: int, out: Tensor) -> Tensor:
 
 
 def _as_int64(values: Tensor) -> Tensor:
-    """Return *values* as int64, those of a uint64 bit for bit."""
+    """Return *values* as int64; a uint64 is reinterpreted, not converted."""
     return values.view(torch.int64) if values.dtype == torch.uint64 else values.to(torch.int64)

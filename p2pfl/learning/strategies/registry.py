@@ -1,4 +1,4 @@
-"""Which strategy a run's specification names."""
+"""Finds the strategy that a run's specification names."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Carries out the effects that take time: pulls blobs, gives work to the worker, deletes old blobs."""
+"""Executes the effects that take time: pulls blobs, sends jobs to the worker, deletes unneeded blobs."""

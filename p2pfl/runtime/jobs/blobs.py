@@ -1,6 +1,7 @@
-"""The blobs that jobs work on: here with the right bytes, or pulled, checked and made durable.
+"""Provides the blobs that jobs need: verifies those in the store, pulls and checks all others.
 
-What this process knows of a blob - that its bytes were hashed, that they may be used - it finds out once.
+The hash of a blob is computed once in a process, and the blob is checked once for each parent; the results
+are remembered.
 """
 
 from __future__ import annotations
@@ -26,47 +27,47 @@ from p2pfl.store.hashing import digest_of
 Key = TypeVar("Key")
 
 MAX_CHECKED = 64
-"""Digests remembered as hashed or checked: a roster's updates of a few rounds."""
+"""Maximum number of remembered digests of each kind: the updates of a full roster in a few rounds."""
 
 
 class Listener(Protocol):
-    """Who is told how a blob comes."""
+    """Receives the progress of pulls: the interface of the driver."""
 
     def feed(self, event: inputs.AnyInput) -> None:
-        """Give the protocol an input."""
+        """Pass an input to the protocol."""
 
     def publish(self, event: events.AnyEvent) -> None:
-        """Tell people."""
+        """Publish *event* to users and observers."""
 
     def name_of(self, node: str) -> str:
-        """Return what people call *node*."""
+        """Return the display name of *node*."""
 
 
 class Puller(Protocol):
-    """The part of the mesh that brings blobs."""
+    """Pulls blobs from peers: the interface of the mesh."""
 
     async def pull(self, request: PullRequest) -> None:
-        """Bring the requested blob into the store."""
+        """Pull the requested blob into the store."""
 
 
 class Blobs:
-    """The blobs of one node, as far as its jobs need them."""
+    """Provides blobs to the jobs of one node."""
 
     def __init__(self, listener: Listener, store: BlobStore, puller: Puller) -> None:
         self._listener = listener
         self._store = store
         self._puller = puller
         self._hashed: dict[str, None] = {}
-        """Blobs whose bytes this process has hashed, or had hashed while they were written."""
+        """Blobs whose hash this process has verified, after or during writing."""
         self._damaged: dict[str, None] = {}
-        """Blobs whose bytes were others when they were to be used, and that are not here again yet."""
+        """Damaged blobs that were deleted and not pulled again yet."""
         self._checked: dict[tuple[str, str], None] = {}
-        """Blobs that are usable, each with its parent."""
+        """Usable blobs, each with its parent."""
         self._can_check = False
-        """Whether what a check imports is there."""
+        """Whether numpy, which a check needs, has been imported."""
 
     def note_intact(self, digest: str) -> None:
-        """Remember that the bytes of a blob were hashed while they were written."""
+        """Remember that the hash of a blob was verified while it was written."""
         _note(self._hashed, digest)
 
     def note_usable(self, digest: str, parent: str) -> None:
@@ -74,10 +75,10 @@ class Blobs:
         _note(self._checked, (digest, parent))
 
     async def obtain(self, effect: Fetch) -> inputs.BlobReady | inputs.BlobFailed:
-        """Have the blob here, checked and as durable as *effect* wants it; return how that ended.
+        """Verify or pull the blob, check it, and flush it to disk if *effect* is durable; return the result.
 
         Raises:
-            DataDirectoryError: the disk refused.
+            DataDirectoryError: a disk error.
         """
         result = await self._obtain(effect)
         if effect.durable and isinstance(result, inputs.BlobReady):
@@ -85,7 +86,7 @@ class Blobs:
         return result
 
     async def _keep(self, digest: str) -> inputs.BlobReady | inputs.BlobFailed:
-        """Make a blob that is here and checked durable, telling the protocol before that it is here."""
+        """Flush a checked blob to disk; before that, report to the protocol that the blob can be used."""
         if not self._store.is_durable(digest):
             self._listener.feed(inputs.BlobReady(digest, durable=False))
             try:
@@ -95,7 +96,7 @@ class Blobs:
         return inputs.BlobReady(digest, durable=True)
 
     async def _obtain(self, effect: Fetch) -> inputs.BlobReady | inputs.BlobFailed:
-        """Have the blob here and checked, not necessarily on disk."""
+        """Verify or pull the blob and check it, without a flush to disk."""
         digest = effect.digest
         try:
             checker = None
@@ -124,7 +125,7 @@ class Blobs:
                 await self._check(effect, parent)
         except BlobError as error:
             is_here = self._store.has(digest)
-            if is_here:  # no use here, and whoever has it offers it again
+            if is_here:  # it is unusable, and a peer that has it offers it again
                 await self._discard(digest)
             return inputs.BlobFailed(digest, str(error), invalid=is_here)
         except (NetworkError, FileNotFoundError, OutOfFilesError) as error:
@@ -132,18 +133,18 @@ class Blobs:
         return inputs.BlobReady(digest, durable=False)
 
     def _parent_of(self, effect: Fetch) -> Path | Literal["any"]:
-        """Return where the parent of a blob is; "any" where its elements are settled."""
+        """Return the path of the parent of a blob; "any" if the check does not depend on the parent."""
         is_settled = effect.parent in ("", effect.digest)
         return "any" if is_settled else self._store.path(effect.parent)
 
     async def _is_intact(self, digest: str) -> bool:
-        """Whether the bytes of a blob that is here are those it is named by, as far as this process knows.
+        """Return whether the hash of a blob in the store is its digest.
 
-        They are hashed once in a process: a disk loses bits mostly while it is off or unread.
+        The hash is computed once in a process, because data on a disk mostly decays while it is not used.
 
         Raises:
-            FileNotFoundError: it is not here any more.
-            DataDirectoryError: the disk refused.
+            FileNotFoundError: the blob is not in the store any more.
+            DataDirectoryError: a disk error.
         """
         if digest in self._hashed:
             return True
@@ -156,13 +157,13 @@ class Blobs:
         return found == digest
 
     async def _drop_damaged(self, digest: str) -> None:
-        """Delete a blob whose bytes are not its own any more, and say so."""
+        """Delete a blob whose hash is wrong, and publish a warning."""
         _note(self._damaged, digest)
         await self._discard(digest)
         self._listener.publish(
             events.Notice(
                 "warning",
-                f"the model {digest[:12]} on this disk is damaged: it was deleted and is pulled again from "
+                f"the model {digest[:12]} on this disk is damaged; it was deleted and is pulled again from "
                 "peers before it is used. Look at this disk's health",
             )
         )
@@ -174,10 +175,10 @@ class Blobs:
         await asyncio.to_thread(self._store.discard, digest)
 
     async def has_lost(self, model: str) -> bool:
-        """Find out, after the worker failed, whether the model it read is damaged; then drop it and tell so.
+        """Return whether *model*, which a failed job read, is damaged; then delete and report it.
 
         Raises:
-            DataDirectoryError: the disk refused.
+            DataDirectoryError: a disk error.
         """
         self._hashed.pop(model, None)
         try:
@@ -185,22 +186,22 @@ class Blobs:
                 return False
             await self._drop_damaged(model)
         except FileNotFoundError:
-            if model not in self._damaged:  # else the other job that used it has found out
+            if model not in self._damaged:  # else another job has found the damage
                 return False
         except OutOfFilesError:
-            return False  # nobody knows; whoever uses it next finds out
+            return False  # unknown; the next job that uses it checks again
         self._listener.feed(
             inputs.BlobFailed(model, "its file on this disk is damaged", invalid=False, is_lost=True)
         )
         return True
 
     def _on_pull(self, digest: str, node: str, done: int, total: int) -> None:
-        if total > QUICK_BYTES:  # others are through before anybody could see them
+        if total > QUICK_BYTES:  # smaller blobs arrive before a user could see the progress
             self._listener.feed(inputs.BlobProgress(digest))
             self._listener.publish(events.ProgressMade(0, "pull", done, total, self._listener.name_of(node)))
 
     async def _new_checker(self, layout: Layout, parent: Path | Literal["any"]) -> BlobValidator:
-        """Return a checker of files of *layout*; the first one imports numpy, which takes 0.1 s."""
+        """Return a validator of files with *layout*; the first one imports numpy, which takes 0.1 s."""
         if self._can_check:
             return BlobValidator(layout, parent)
         checker = await asyncio.to_thread(BlobValidator, layout, parent)
@@ -208,7 +209,7 @@ class Blobs:
         return checker
 
     async def _check(self, effect: Fetch, parent: Path | Literal["any"]) -> None:
-        """Check a blob that nobody looked at while it came."""
+        """Check a blob that was not checked completely while it was pulled."""
         digest, layout = effect.digest, effect.layout
         if (digest, effect.parent) in self._checked:
             return
@@ -222,7 +223,7 @@ class Blobs:
         _note(self._checked, (digest, effect.parent))
 
     async def read_schema(self, effect: ReadSchema) -> inputs.SchemaRead:
-        """Return the schema in the header of a model that is here; else pull no more of it than that."""
+        """Return the schema in the header of a model; if it is not in the store, pull only the header."""
         path, length = self._store.path(effect.digest), effect.layout.header_bytes
         try:
             if self._store.has(effect.digest):
@@ -234,10 +235,10 @@ class Blobs:
             return inputs.SchemaRead(effect.layout, None, str(error))
 
     async def _pull_start(self, effect: ReadSchema, length: int) -> bytes:
-        """Return the first *length* bytes of a model that is not here.
+        """Pull and return the first *length* bytes of a model.
 
         Raises:
-            NetworkError, BlobError: it cannot be had.
+            NetworkError, BlobError: it cannot be pulled.
         """
         start, loop, is_here = bytearray(), asyncio.get_running_loop(), asyncio.Event()
 
@@ -267,10 +268,10 @@ class Blobs:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn an OSError inside into a DataDirectoryError, except that a file is not here.
+    """Convert an OSError in this context into a DataDirectoryError, except for a missing file.
 
     Raises:
-        DataDirectoryError: the disk refused.
+        DataDirectoryError: a disk error.
     """
     try:
         yield
@@ -282,7 +283,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _note(memory: dict[Key, None], key: Key) -> None:
-    """Remember *key*, and forget the oldest where there are too many."""
+    """Remember *key*; forget the oldest key if there are too many."""
     memory[key] = None
     if len(memory) > MAX_CHECKED:
         del memory[next(iter(memory))]

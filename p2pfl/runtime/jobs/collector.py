@@ -1,9 +1,9 @@
-"""Deletes blobs nobody needs, beside everything else.
+"""Deletes unneeded blobs in the background.
 
-The protocol says after every commit which blobs are needed. Where rounds are short that is more often than a
-disk needs to be tidied, so collections keep a distance, and go by the newest of these sets. A blob that
-becomes needed after its set was given is pinned from its first step on (`BlobStore.pin`), and stays pinned
-here until no collection goes by an older set.
+After each commit the protocol passes the set of needed blobs. If rounds are short, this is more often than
+files have to be deleted. So collections have a minimum interval, and each uses the newest set. A blob that
+becomes needed after its set was passed is pinned from the start (`BlobStore.pin`), and the pin is kept until
+no collection uses an older set.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable
 from p2pfl.store.blobs import BlobStore
 
 APART_SECONDS = 0.25
-"""Between two collections: what is written in that time is all that piles up."""
+"""Minimum interval between two collections. Only blobs written within it accumulate."""
 
 
 class Collector:
-    """Collects for one node. It belongs to the event loop; the disk is looked at in threads."""
+    """Deletes unneeded blobs of one node. Call it in the event loop; it accesses the disk in threads."""
 
     def __init__(
         self,
@@ -27,25 +27,26 @@ class Collector:
         best: Callable[[], Awaitable[str | None]],
         on_end: Callable[[asyncio.Future[None]], None],
     ) -> None:
-        """Collect nothing yet.
+        """Delete nothing yet.
 
-        *best* returns one more blob to keep, and is asked before each collection. *on_end* is given the task
-        when it is done, for its errors.
+        *best* returns one more blob to keep; it is called before each collection. *on_end* gets the finished
+        task, to handle its errors.
         """
         self._store = store
         self._best = best
         self._on_end = on_end
         self._keep: frozenset[str] | None = None
-        """The last set of needed blobs, until a collection goes by it."""
+        """The newest set of needed blobs; None after a collection used it."""
         self._unpinned_before: list[str] = []
-        """Pins to be taken away, given up before that set was given: it names what of these is needed."""
+        """Pins to remove, released before that set was passed: the set contains those that are needed."""
         self._unpinned_since: list[str] = []
+        """Pins to remove, released after that set was passed."""
         self._task: asyncio.Task[None] | None = None
         self._may_begin_at = 0.0
         self._is_closing = asyncio.Event()
 
     def collect(self, keep: frozenset[str]) -> None:
-        """Delete, soon, whatever is not in *keep* and not pinned."""
+        """Delete all blobs that are neither in *keep* nor pinned, soon."""
         self._keep = keep
         self._unpinned_before += self._unpinned_since
         self._unpinned_since = []
@@ -53,14 +54,14 @@ class Collector:
             self._begin()
 
     def unpin(self, digest: str) -> None:
-        """Take a pin of *digest* away as soon as it is of no use."""
+        """Remove a pin of *digest* when no collection depends on it any more."""
         if self._task is None:
             self._store.unpin(digest)
         else:
             self._unpinned_since.append(digest)
 
     async def close(self) -> None:
-        """Finish what was asked for, at once."""
+        """Finish the requested collections without waiting for the interval."""
         self._is_closing.set()
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -74,7 +75,7 @@ class Collector:
         self._on_end(task)
         has_failed = task.cancelled() or task.exception() is not None
         if self._keep is not None and not has_failed:
-            self._begin()  # the set came when the task had just looked for one
+            self._begin()  # the set was passed after the task had checked for one
             return
         self._unpin(self._unpinned_before + self._unpinned_since)
         self._unpinned_before, self._unpinned_since = [], []
@@ -89,8 +90,8 @@ class Collector:
             self._may_begin_at = loop.time() + APART_SECONDS
 
     async def _collect(self) -> None:
-        # A set that is given while `best` waits for the disk does not count yet: the commit behind it may not
-        # be on disk, and a crash would take it while the update it made needless is deleted already.
+        # A set that is passed while `best` waits for the disk is not used yet: the commit that caused it may
+        # not be on disk. After a crash the commit would be lost, and the update that it replaced deleted.
         assert self._keep is not None
         keep, self._keep = self._keep, None
         unpinned, self._unpinned_before = self._unpinned_before, []

@@ -1,7 +1,7 @@
-"""Effects that take time, as jobs: blobs to pull and check, models to train, evaluate and aggregate.
+"""Executes the effects that take time as tasks: pulls and checks blobs, trains, evaluates and aggregates.
 
-Every job ends in exactly one input to the protocol, or in none where the protocol asked to stop it. A blob
-that is here but that the protocol has not been told of is pinned (`BlobStore.pin`).
+Each job ends with exactly one input to the protocol, or with none if the protocol stopped it. A blob in the
+store that the protocol does not know yet is pinned (`BlobStore.pin`).
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ Effect = TypeVar("Effect")
 
 
 class Host(Listener, Protocol):
-    """Where results go: the driver."""
+    """Receives the results of jobs: the interface of the driver."""
 
     def unpin_later(self, digest: str) -> None:
-        """Take a pin of *digest* away once the effects given out so far are carried out."""
+        """Remove a pin of *digest* after all queued effects."""
 
     def fail(self, error: DataDirectoryError) -> None:
-        """End the node: its disk refuses."""
+        """End the node because of a disk error."""
 
     def break_down(self, error: BaseException) -> None:
-        """End the node after a fault in its own code."""
+        """End the node after an unexpected error."""
 
 
 class Work:
@@ -64,9 +64,9 @@ class Work:
         self._blobs = Blobs(host, store, puller)
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetching: set[tuple[str, bool]] = set()
-        self._told: events.WorkerReady | None = None
-        """The last one that was told."""
-        self._shown: int | None = None
+        self._last_ready: events.WorkerReady | None = None
+        """The last one that was published."""
+        self._published_part: int | None = None
         self._started = asyncio.get_running_loop().time()
 
     def begin(self, effect: Fetch | ReadSchema | WorkerEffect) -> None:
@@ -103,7 +103,7 @@ class Work:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start(self, job: Callable[[Effect], Coroutine[Any, Any, None]], effect: Effect) -> None:
-        task = asyncio.create_task(self._see_through(job, effect))
+        task = asyncio.create_task(self._run(job, effect))
         self._tasks.add(task)
         task.add_done_callback(self._finished)
 
@@ -112,7 +112,7 @@ class Work:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._host.break_down(error)
 
-    async def _see_through(self, job: Callable[[Effect], Coroutine[Any, Any, None]], effect: Effect) -> None:
+    async def _run(self, job: Callable[[Effect], Coroutine[Any, Any, None]], effect: Effect) -> None:
         try:
             await job(effect)
         except DataDirectoryError as error:
@@ -126,7 +126,7 @@ class Work:
             result = await self._blobs.obtain(effect)
         finally:
             self._fetching.discard((digest, effect.durable))
-            # The protocol is told before the pin is taken away: from then on it names what it needs.
+        # The protocol gets the result before the pin is removed: from then on it names the blobs it needs.
         self._host.feed(result)
         self._host.unpin_later(digest)
 
@@ -134,7 +134,7 @@ class Work:
         self._host.feed(await self._blobs.read_schema(effect))
 
     async def _adopt(self, path: Path, digest: str, *, durable: bool = True) -> None:
-        """Take a file the worker wrote into the store, pinned until the protocol knows of it."""
+        """Move a file of the worker into the store, pinned; the caller removes the pin."""
         self._store.pin(digest)
         self._blobs.note_intact(digest)
         if durable:
@@ -154,9 +154,9 @@ class Work:
         ready = events.WorkerReady(
             effect.spec.task.name, described.device, described.card.examples, described.parameters, seconds
         )
-        # It is asked again for each run that is met, and mostly has nothing new to say.
-        if self._told is None or msgspec.structs.replace(self._told, seconds=seconds) != ready:
-            self._told = ready
+        # The task is described again for each run that this node finds, mostly with the same result.
+        if self._last_ready is None or msgspec.structs.replace(self._last_ready, seconds=seconds) != ready:
+            self._last_ready = ready
             self._host.publish(ready)
         self._host.feed(inputs.Described(effect.spec, described.schema, described.card))
 
@@ -170,7 +170,7 @@ class Work:
             return
         await self._adopt(path, digest)
         self._host.feed(inputs.Created(effect.spec, digest))
-        # The initial model stays pinned: it is founded with a little later, or never.
+        # The initial model stays pinned: the run is founded with it later, or never.
 
     async def _train(self, effect: Train) -> None:
         job, path = effect.job, self._store.new_path()
@@ -192,14 +192,14 @@ class Work:
         if result is None:
             _remove(path)
             return
-        self._show_part(job, result.part)
+        self._publish_part(job, result.part)
         await self._adopt(path, result.digest, durable=False)
         self._host.feed(inputs.Trained(job, result))
         self._host.unpin_later(result.digest)
 
-    def _show_part(self, job: TrainingJob, part: DataCard) -> None:
-        if self._shown != job.partition:
-            self._shown = job.partition
+    def _publish_part(self, job: TrainingJob, part: DataCard) -> None:
+        if self._published_part != job.partition:
+            self._published_part = job.partition
             self._host.publish(events.DataShown(job.partition, job.spec.task.partitions, part))
 
     async def _evaluate(self, effect: Evaluate) -> None:
@@ -226,16 +226,16 @@ class Work:
             return
         await self._adopt(path, result.digest, durable=False)
         self._store.begin_keeping(result.digest)  # it is about to be accepted
-        self._blobs.note_usable(result.digest, job.parent)  # its worker has looked at every element
+        self._blobs.note_usable(result.digest, job.parent)  # the worker has checked every element
         self._host.feed(inputs.Aggregated(job, result))
         self._host.unpin_later(result.digest)
 
     async def _twice(self, job: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Run *job*, once more if the worker died under it."""
+        """Run *job*; once more if the worker failed."""
         try:
             return await job()
         except WorkerError as error:
-            logger.warning("the worker failed and is tried once more: %s", error)
+            logger.warning("the worker failed, the job is retried once: %s", error)
             return await job()
 
 

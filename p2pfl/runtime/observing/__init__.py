@@ -1,1 +1,1 @@
-"""Shows a node to people: publishes events, serves observers, samples metrics, takes commands."""
+"""Makes a node observable: publishes events, serves observers, samples metrics, executes their commands."""

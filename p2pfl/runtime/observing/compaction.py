@@ -1,7 +1,7 @@
-"""Keeps the events that a late observer needs: a compacted log, bounded however long the node runs.
+"""Keeps the events that a new observer needs: a compacted log of bounded size.
 
-It holds the latest event per key, all events of the open round, and the end of the log. Committed rounds are
-not kept here: they come from the journal, which also has those from before this process.
+It has the latest event per key, all events of the open round, and the last events of the log. Committed
+rounds are not kept here: observers get them from the journal, which also has those of earlier processes.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from p2pfl.events import Published
 from p2pfl.fold import EventFold
 
 TAIL = 300
-"""Events kept as the end of the log."""
+"""Maximum number of last events of the log."""
 
 MAX_OF_ROUND = 2000
-"""Events of the open round: some for each of 256 members."""
+"""Maximum number of events of the open round: several for each of 256 members."""
 
 COMMITS = 100
-"""Events about the last commits: the journal may have been read shortly before they happened."""
+"""Maximum number of events about the last commits: the journal may have been read just before them."""
 
 
 class CompactedEvents(EventFold):
-    """Keeps the events that still matter: `take` every event, `kept` returns what is left."""
+    """Compacts events: pass every event to `take`; `kept` returns the compacted log."""
 
     def __init__(self) -> None:
         self._latest: dict[tuple[str, ...], Published] = {}
@@ -32,7 +32,7 @@ class CompactedEvents(EventFold):
         self._commits: deque[Published] = deque(maxlen=COMMITS)
         self._tail: deque[Published] = deque(maxlen=TAIL)
         self.run = ""
-        """The run the node is in."""
+        """The id of the node's run; empty: none."""
 
     def take(self, item: Published) -> None:
         """Take the next event."""
@@ -41,7 +41,7 @@ class CompactedEvents(EventFold):
         self.fold(item)
 
     def kept(self) -> list[Published]:
-        """Return the events that are kept, each once, in order."""
+        """Return the kept events, each once, in order."""
         kept = [*self._latest.values(), *self._round, *self._commits, *self._tail]
         return [item for _, item in sorted({item.seq: item for item in kept}.items())]
 
@@ -59,7 +59,7 @@ class CompactedEvents(EventFold):
                 assert_never(event)
 
     def _on_log(self, event: events.LogEvent, item: Published) -> None:
-        del event, item  # the end of the log has it
+        del event, item  # it is among the last events of the log
 
     def _on_node(self, event: events.NodeEvent, item: Published) -> None:
         match event:

@@ -1,4 +1,4 @@
-"""Tells the peers about this device and its data, for their screens: nothing is decided by it."""
+"""Sends information about this device and its data to the peers, which only display it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from p2pfl import __version__, events
 from p2pfl.events import Published
 from p2pfl.messages import DeviceInfo
-from p2pfl.runtime.observing.machine import count_cores, total_memory
+from p2pfl.runtime.observing.system_info import count_cores, total_memory
 
 
 class Links(Protocol):
@@ -30,7 +30,7 @@ class OwnDeviceInfo:
     def __init__(
         self, node: str, name: str, publish: Callable[[events.AnyEvent], None], links: Links
     ) -> None:
-        """Know the device. Each change is published here and sent to the peers over *links*."""
+        """Collect the information. Each change is published here and sent to the peers over *links*."""
         self._node = node
         self._name = name
         self._publish = publish
@@ -45,7 +45,7 @@ class OwnDeviceInfo:
         )
 
     def write(self, published: Published) -> None:
-        """Take note of what an event says about this device, its data, or a new link."""
+        """Update the information from an event, or send it over a new link."""
         match published.event:
             case events.WorkerReady(device=device):
                 self._set(device=device)
@@ -58,7 +58,7 @@ class OwnDeviceInfo:
         info = msgspec.structs.replace(self._info, **changes)
         if info != self._info:
             self._info = info
-            told = {field: getattr(info, field) for field in info.__struct_fields__}
-            self._publish(events.PeerDeviceInfo(node=self._node, name=self._name, **told))
+            fields = {field: getattr(info, field) for field in info.__struct_fields__}
+            self._publish(events.PeerDeviceInfo(node=self._node, name=self._name, **fields))
             for node in self._links.links():
                 self._links.send(node, info)

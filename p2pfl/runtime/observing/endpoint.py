@@ -1,8 +1,8 @@
-"""The file in a data directory that says how to watch the node that runs on it.
+"""The endpoint file in a data directory: how a local observer connects to the node that runs there.
 
-Who can read it is the local user of that node: it holds a token, new at each start, and where the node's own
-certificate lies, without which TLS lets nobody in. It is readable by its owner only, and removed at the end;
-one that a killed node left behind leads to a port where nobody answers.
+A program that can read the file has the rights of the node's local user. The file has a token, new at each
+start, and the folder of the node's certificate, which TLS requires of an observer. Only its owner can read
+the file. The node deletes it at its end; the file of a killed node names a port that no process listens on.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from p2pfl.store.durable import disk_errors
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """What the file says."""
+    """The content of the endpoint file."""
 
     name: str
     node: str
     pid: int
     addresses: tuple[str, ...]
-    """What the node listens on."""
+    """The addresses that the node listens on."""
     certs: str
-    """The folder with its key and certificate."""
+    """The folder of the node's key and certificate."""
     token: str
 
 
 @contextlib.contextmanager
-def invite(path: Path, endpoint: Endpoint) -> Iterator[None]:
-    """Have *invitation* at *path* meanwhile.
+def endpoint_file(path: Path, endpoint: Endpoint) -> Iterator[None]:
+    """Write *endpoint* to the file *path*; delete the file at the end of the context.
 
     Raises:
-        DataDirectoryError: the disk refused.
+        DataDirectoryError: a disk error.
     """
     half = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with disk_errors("write", path):
         descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, for its mode
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, opened with a mode
             file.write(msgspec.json.encode(endpoint))
         half.replace(path)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # it leads nowhere from now on
+        with contextlib.suppress(OSError):  # a remaining file does no harm: the port is closed
             path.unlink(missing_ok=True)
 
 
 def read_endpoint(path: Path) -> Endpoint | None:
-    """Return what the file at *path* says; None where there is none, or none that can be read."""
+    """Return the content of the endpoint file *path*; None if it does not exist or cannot be read."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Endpoint)
     except (OSError, msgspec.DecodeError):

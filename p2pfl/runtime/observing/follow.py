@@ -1,7 +1,7 @@
-"""Reads the file a node writes with `--events`, also while the node is writing it.
+"""Reads the file that a node writes with `--events`, also while the node is writing it.
 
-The counterpart of `publish.EventFile`, for programs that watch a node from outside: they learn all that its
-own terminal does, and a node that dies takes none of it along.
+This is the counterpart of `publish.EventFile`, for programs that watch a node from another process. The file
+has all events, and it remains when the node is killed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from p2pfl.runtime.observing.publish import earlier_file
 logger = logging.getLogger(__name__)
 
 READ_BYTES = 1024 * 1024
-"""Taken at a time: a watcher that comes late to a long run reads on at the next look."""
+"""Maximum size of one read. A program that starts late in a long run needs several reads."""
 
 
 class _Envelope(msgspec.Struct, frozen=True):
-    """What `as_json` adds to an event's own fields."""
+    """The fields that `as_json` adds to those of an event."""
 
     seq: int
     time: float
@@ -38,28 +38,29 @@ def parse_line(line: bytes) -> Published:
     """Return the event on one *line* of an events file.
 
     Raises:
-        msgspec.DecodeError: it is none, or one this version does not know.
+        msgspec.DecodeError: it is not an event, or one that this version does not know.
     """
     envelope = _envelopes.decode(line)
     return Published(envelope.seq, envelope.time, _events.decode(line), envelope.training_round)
 
 
 class EventFollower:
-    """Gives the events of a file in order, each once, as they are written."""
+    """Reads the events of a file in order, each once, as they are written."""
 
     def __init__(self, path: Path, *, skip: bool = False) -> None:
-        """Follow the file at *path*, which need not exist yet; with *skip* only what comes from now on."""
+        """Follow the file *path*, which need not exist yet; with *skip* from its present end."""
         self._path = path
         self._offset, self._inode = 0, 0
-        """How far the file was read, and which one it was: its node turns long files over."""
+        """The position after the last read, and the inode of its file, since the node rotates long files."""
         if skip and path.exists():
             self._offset, self._inode = path.stat().st_size, path.stat().st_ino
         self._rest = b""
 
     def read(self) -> list[Published]:
-        """Return the events written since the last call; a line still being written waits for the next one.
+        """Return the events written since the last call; an incomplete line is read by a later call.
 
-        A line that cannot be read is left out: a process that was killed while it wrote leaves half a one.
+        An invalid line is skipped and logged: a node that was killed while it wrote leaves an incomplete
+        line.
         """
         *lines, self._rest = (self._rest + self._next_piece()).split(b"\n")
         published = []
@@ -71,7 +72,7 @@ class EventFollower:
         return published
 
     def _next_piece(self) -> bytes:
-        """Return what follows the last piece, at first from the file that was turned over meanwhile."""
+        """Return the bytes after the last read; first those of the old file if the file was rotated."""
         earlier = earlier_file(self._path)
         for path in (earlier, self._path):
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:

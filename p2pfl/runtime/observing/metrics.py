@@ -11,17 +11,17 @@ from p2pfl.core.node import Node
 from p2pfl.core.roster import contains
 from p2pfl.messages import Member, Status
 from p2pfl.net.mesh import Mesh
-from p2pfl.runtime.observing.machine import Usage, usage_of
+from p2pfl.runtime.observing.system_info import Usage, usage_of
 
 SAMPLE_SECONDS = 0.5
 """Interval between two samples of the peers' statuses."""
 
 SAMPLES_PER_MEASUREMENT = 2
-"""Processor, memory and links are measured with every so many samples."""
+"""Number of samples between two measurements of processor, memory and links."""
 
 
 class MetricsSampler:
-    """Publishes live events, which change too often for a log."""
+    """Publishes live events, which are too frequent for a log."""
 
     def __init__(
         self,

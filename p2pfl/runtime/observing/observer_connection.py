@@ -15,7 +15,8 @@ HEARTBEAT_SECONDS = 1.0
 """Interval of heartbeats while there is nothing else to send."""
 
 STUCK_SECONDS = 30.0
-"""An observer that reads nothing for so long is disconnected: a stopped process would keep its place."""
+"""An observer that reads nothing for this time is disconnected, since a stopped process would occupy one of
+the limited connections."""
 
 
 class ObserverConnection:
@@ -43,7 +44,7 @@ class ObserverConnection:
             return
         if self._bytes + len(frame) > self._max_bytes:
             self._queue.clear()
-            self.stream.transport.write(self._too_slow)  # for an observer that is only slow, not dead
+            self.stream.transport.write(self._too_slow)  # an observer that is slow but alive can read it
             self.end(f"it reads too slowly: {self._bytes} bytes are queued for it")
             return
         self._queue.append(frame)
@@ -51,8 +52,8 @@ class ObserverConnection:
         self._wake.set()
 
     async def room(self) -> None:
-        """Wait until the queue is at most half full: for a caller with much to send to this observer only."""
-        await asyncio.sleep(0)  # let other tasks run, whatever room there is
+        """Wait until the queue is at most half full; call it between the frames of a long history."""
+        await asyncio.sleep(0)  # let other tasks run in any case
         while self._bytes > self._max_bytes // 2 and not self.ended.done():
             self._sent.clear()
             await self._sent.wait()

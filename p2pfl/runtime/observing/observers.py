@@ -1,8 +1,9 @@
-"""Serves the observers of this node: admits them, sends them events, and takes their commands.
+"""Serves the observers of this node: admits them, sends them events, and executes their commands.
 
 An event is encoded once and put into the queue of each observer, so that no observer slows the node down. An
 observer that reads too slowly is disconnected and may reconnect: it resumes after the last event it received
-if that is still kept, and otherwise receives the history and the compacted events (`compaction`).
+if if the later ones are still kept, and otherwise receives the history and the compacted events
+(`compaction`).
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ MAX_REASON_CHARACTERS = 400
 """Maximum length of a refusal: it may quote the observer."""
 
 HISTORY_ROUNDS = 1000
-"""Committed rounds sent to a new observer: more than a screen is wide. `p2pfl history` has them all."""
+"""Maximum number of committed rounds sent to a new observer; a screen shows fewer. `p2pfl history` has
+all."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -146,7 +148,7 @@ class Observers:
 
     @property
     def count(self) -> int:
-        """Observers that follow events."""
+        """Number of observers that follow events."""
         return len(self._followers)
 
     # --- events ---------------------------------------------------------------------------------------------
@@ -247,7 +249,7 @@ class Observers:
         if watch.version != OBSERVING_VERSION:
             raise PeerError(
                 f"this observer (p2pfl {watch.software}) and this node (p2pfl {__version__}) speak different "
-                "versions: install the same p2pfl on both"
+                "protocol versions: install the same p2pfl on both"
             )
         if self._is_closed:
             raise PeerError("this node ends")
@@ -255,8 +257,8 @@ class Observers:
         if identity.node_id == self._credentials.node_id:
             if not hmac.compare_digest(watch.token.encode(), self._token.encode()):
                 raise PeerError(
-                    "the local user of a node is known by its data directory, and that of this one was not "
-                    "shown: give --data-dir, or use a certificate of role observer or operator"
+                    "the local user of a node proves that it can read the node's data directory, and this "
+                    "observer did not: give --data-dir, or use a certificate of role observer or operator"
                 )
             may: tuple[CommandName, ...] = (*start, *FEDERATION_WIDE, "save", "leave")
             return self._with_place(AdmittedObserver("the local user", "local", may, identity.node_id))
@@ -267,8 +269,8 @@ class Observers:
         if identity.role == "observer":
             return self._with_place(AdmittedObserver(who, "observer", (), identity.node_id))
         raise PeerError(
-            f"the certificate of {identity.name} is a node's, and nodes do not watch each other: on the CA's "
-            "machine make one for a person with `p2pfl certs issue NAME --role observer` (or operator)"
+            f"the certificate of {identity.name} is a node's, and a node cannot be an observer: on the CA's "
+            "device issue one for an observer with `p2pfl certs issue NAME --role observer` (or operator)"
         )
 
     def _with_place(self, admitted: AdmittedObserver) -> AdmittedObserver:
@@ -280,13 +282,13 @@ class Observers:
         settings, others = self._settings, list(self._connected.values())
         own = sum(one.node == admitted.node for one in others)
         if own >= settings.max_observers_of_certificate:
-            raise PeerError(f"{admitted.who} is connected {own} times, the most there may be: close one")
+            raise PeerError(f"{admitted.who} is connected {own} times, the maximum: close one")
         if admitted.role == "local":
             return admitted
         count = sum(one.role != "local" for one in others)
         places = settings.max_observers - (settings.kept_for_operators if admitted.role == "observer" else 0)
         if count >= places:
-            raise PeerError(f"{count} observers are connected, the most there may be of them: close one")
+            raise PeerError(f"{count} observers are connected, the maximum: close one")
         return admitted
 
     async def _serve(self, stream: FrameStream, watch: WatchRequest, admitted: AdmittedObserver) -> None:
@@ -369,10 +371,10 @@ class Observers:
             answer = await self._command(order.what, admitted.who)
             return CommandResult(order.number, answer.refused, answer.text)
         if order.what == "start":
-            reason = "this node does not hold the start: it was started without --wait"
+            reason = "this node does not wait for a start command: it was started without --wait"
         elif order.what == "leave":
             reason = "only the local user of a node can make it leave"
         else:
-            reason = f"{admitted.who} may watch, not command: that takes a certificate of role operator"
+            reason = f"{admitted.who} may watch, not command: commands need a certificate of role operator"
         logger.info("%s commands %s: refused: %s", admitted.who, order.what, reason)
         return CommandResult(order.number, reason, "")

@@ -56,7 +56,9 @@ class Publisher:
             except Exception as error:
                 if sink not in self._faulty:
                     self._faulty.append(sink)
-                    logger.error("an event could not be shown (%r); the node goes on", event, exc_info=error)
+                    logger.error(
+                        "an event could not be processed (%r); the node continues", event, exc_info=error
+                    )
 
 
 def as_json(published: Published) -> bytes:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tests.bench.ballast import parameters
 from tests.bench.peers.sampling import Sample, highest, moved_at, resident_at
 from tests.bench.peers.world import Mark
 from tests.bench.report import FIRST_ROUND, IDLE, MODEL_NAMES, OVERHEAD, PEAK, TRAFFIC, Figure
+from tests.bench.synthetic import parameters
 
 NODES = 4
 """Nodes in every measurement."""

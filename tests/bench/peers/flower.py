@@ -20,11 +20,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.bench.ballast import shapes
 from tests.bench.peers.certificates import HOST
 from tests.bench.peers.figures import NODES, Outcome
 from tests.bench.peers.measuring import Peer, run_peer
 from tests.bench.peers.world import World, free_port, is_listening
+from tests.bench.synthetic import shapes
 
 PROGRAMS = Path(__file__).with_name("programs")
 
@@ -38,7 +38,7 @@ requires = ["hatchling"]
 build-backend = "hatchling.build"
 
 [project]
-name = "ballast"
+name = "synthetic"
 version = "1.0.0"
 description = "Moves models and learns nothing"
 license = "Apache-2.0"
@@ -51,8 +51,8 @@ packages = ["."]
 publisher = "bench"
 
 [tool.flwr.app.components]
-serverapp = "ballast.server_app:app"
-clientapp = "ballast.client_app:app"
+serverapp = "synthetic.server_app:app"
+clientapp = "synthetic.client_app:app"
 
 [tool.flwr.app.config]
 settings = {settings}
@@ -127,7 +127,7 @@ def _write_app(world: World, model: str, rounds: int, address: str) -> Path:
     """Write the app's folder and Flower's configuration; return the folder."""
     settings = world.settings_file(shapes=shapes(model), rounds=rounds, nodes=NODES, samples=SAMPLES)
     app = world.folder / "app"
-    package = app / "ballast"
+    package = app / "synthetic"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     sources = [*(PROGRAMS / "flower_app").glob("*.py"), PROGRAMS / "marks.py", PROGRAMS / "weights.py"]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.bench.ballast import shapes
 from tests.bench.peers.certificates import HOST
 from tests.bench.peers.figures import NODES, Outcome
 from tests.bench.peers.measuring import Peer, run_peer
 from tests.bench.peers.world import World, free_port, is_listening
+from tests.bench.synthetic import shapes
 
 PROGRAMS = Path(__file__).with_name("programs")
 

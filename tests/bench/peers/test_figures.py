@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.ballast import parameters
 from tests.bench.peers.figures import NODES, Outcome, figures
 from tests.bench.peers.sampling import Sample
 from tests.bench.peers.world import Mark
+from tests.bench.synthetic import parameters
 
 MODEL_BYTES = 4 * parameters("11m")
 UNIT_BYTES = 2 * (NODES - 1) * MODEL_BYTES

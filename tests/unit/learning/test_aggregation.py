@@ -213,7 +213,7 @@ def test_a_parent_that_cannot_be_read_where_it_is_needed_fails_the_job(tmp_path:
 
 def test_more_samples_than_integers_can_be_averaged_by_are_refused(tmp_path: Path) -> None:
     _write(tmp_path / "u", "I64", [5])
-    with pytest.raises(BlobError, match="integers can be averaged over"):
+    with pytest.raises(BlobError, match="a model with integers can be averaged over"):
         _aggregate(tmp_path, [("u", MAX_WEIGHT - 1), ("u", 2)])
     _aggregate(tmp_path, [("u", MAX_WEIGHT - 1), ("u", 1)])
     assert load_file(tmp_path / MEAN)["w"].tolist() == [5]
@@ -325,7 +325,7 @@ def test_a_strategy_may_look_at_the_parent_and_at_all_updates_at_once(
 
 
 @pytest.mark.parametrize(
-    ("strategy", "fault"), [(Careless(), "must look at all updates"), (Greedy(), "gone through once")]
+    ("strategy", "fault"), [(Careless(), "must read all updates"), (Greedy(), "iterated over once")]
 )
 def test_a_strategy_that_reads_the_updates_otherwise_than_once_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: Elementwise, fault: str

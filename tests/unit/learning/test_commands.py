@@ -61,13 +61,13 @@ def test_an_answer_survives_its_frame(answer: commands.Answer) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x80", commands.encode(commands.WorkerHeartbeat())[4:]])
 def test_other_bytes_are_no_command(body: bytes) -> None:
-    with pytest.raises(WorkerError, match="no command"):
+    with pytest.raises(WorkerError, match="invalid command"):
         commands.decode_command(body)
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", commands.encode(COMMANDS[0])[4:]])
 def test_other_bytes_are_no_answer(body: bytes) -> None:
-    with pytest.raises(WorkerError, match="no answer"):
+    with pytest.raises(WorkerError, match="invalid answer"):
         commands.decode_answer(body)
 
 

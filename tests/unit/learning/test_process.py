@@ -205,7 +205,7 @@ async def test_a_crash_fails_the_jobs_says_why_and_the_next_job_starts_another()
     first, second = await asyncio.gather(worker.describe(SPEC), worker.describe(SPEC), return_exceptions=True)
     assert isinstance(first, WorkerError)
     assert str(first) == str(second) == await deaths.next()
-    assert str(first) == "The worker process ended with exit code 1; its last words: the last straw."
+    assert str(first) == "The worker process ended with exit code 1; its last output: the last straw."
     assert worker.pid is None
     with pytest.raises(WorkerError, match="last straw"):
         await worker.describe(SPEC)
@@ -225,9 +225,9 @@ async def test_a_silent_worker_is_killed() -> None:
     deaths = Deaths()
     settings = _stand_in("hang()", silence_seconds=0.3)
     worker = Worker(settings, on_death=deaths.reasons.put_nowait)
-    with pytest.raises(WorkerError, match=r"no sign of life for 0\.3 s"):
+    with pytest.raises(WorkerError, match=r"sent nothing for 0\.3 s"):
         await worker.describe(SPEC)
-    assert "no sign of life" in await deaths.next()
+    assert "sent nothing" in await deaths.next()
 
 
 HANGS = {"silence_seconds": 3.0, "hang_factor": 2.0, "hang_seconds": 0.2}

@@ -10,7 +10,7 @@ from torch.nn import functional
 from p2pfl.errors import TaskError
 from p2pfl.learning import training
 from p2pfl.learning.task import Scaling
-from p2pfl.learning.training import Part, Sgd
+from p2pfl.learning.training import Partition, Sgd
 from p2pfl.spec import metric_names
 from tests.support.learning import make_spec
 
@@ -57,7 +57,7 @@ def test_frozen_and_unused_parameters_stay() -> None:
     module[0].weight.requires_grad_(False)
     before = copy.deepcopy(module.state_dict())
     training.train(
-        module, Part(x, y, torch.arange(60)), make_spec().training, epochs=1, seed=0, after_batch=_ignore
+        module, Partition(x, y, torch.arange(60)), make_spec().training, epochs=1, seed=0, after_batch=_ignore
     )
     after = module.state_dict()
     assert torch.equal(after["0.weight"], before["0.weight"])
@@ -70,10 +70,10 @@ def test_training_learns_and_returns_the_last_epochs_loss() -> None:
     module = _net()
     rows = torch.arange(60)
     steps, first = training.train(
-        module, Part(x, y, rows), make_spec().training, epochs=1, seed=0, after_batch=_ignore
+        module, Partition(x, y, rows), make_spec().training, epochs=1, seed=0, after_batch=_ignore
     )
     later_steps, later = training.train(
-        module, Part(x, y, rows), make_spec().training, epochs=20, seed=1, after_batch=_ignore
+        module, Partition(x, y, rows), make_spec().training, epochs=20, seed=1, after_batch=_ignore
     )
     assert later < 0.1 < first
     assert (steps, later_steps) == (2, 40)
@@ -92,7 +92,7 @@ def test_only_the_parts_rows_are_trained_on() -> None:
         module = _net()
         training.train(
             module,
-            Part(inputs, y, rows),
+            Partition(inputs, y, rows),
             make_spec(batch_size=8).training,
             epochs=2,
             seed=3,
@@ -113,7 +113,7 @@ def test_bytes_are_trained_on_and_evaluated_as_what_they_are_scaled_to() -> None
     pixels, scaling = _as_bytes(x)
     kept, rows = pixels.clone(), torch.arange(60)
     results = []
-    for part in (Part(pixels, y, rows, scaling), Part(scaling(pixels), y, rows)):
+    for part in (Partition(pixels, y, rows, scaling), Partition(scaling(pixels), y, rows)):
         module = nn.Sequential(nn.Flatten(), _net())
         loss = training.train(
             module, part, make_spec(batch_size=8).training, epochs=2, seed=3, after_batch=_ignore
@@ -128,7 +128,7 @@ def _trained(seed: int, state_before: int = 0) -> Tensor:
     module = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 3))
     module.load_state_dict(_net().state_dict())
     torch.manual_seed(state_before)
-    part = Part(x, y, torch.arange(60))
+    part = Partition(x, y, torch.arange(60))
     training.train(module, part, make_spec(batch_size=8).training, epochs=1, seed=seed, after_batch=_ignore)
     return module[0].weight.detach()
 
@@ -143,7 +143,7 @@ def test_progress_counts_the_batches_of_all_epochs() -> None:
     seen: list[tuple[int, int]] = []
     training.train(
         _net(),
-        Part(x, y, torch.arange(50)),
+        Partition(x, y, torch.arange(50)),
         make_spec(batch_size=16).training,
         epochs=2,
         seed=0,
@@ -157,7 +157,7 @@ def test_a_diverged_training_says_what_to_do() -> None:
     with pytest.raises(TaskError, match="smaller --lr"):
         training.train(
             _net(),
-            Part(x * 1e20, y, torch.arange(60)),
+            Partition(x * 1e20, y, torch.arange(60)),
             make_spec(learning_rate=1e6).training,
             epochs=3,
             seed=0,
@@ -188,7 +188,7 @@ def test_evaluation_sums_over_its_batches(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_boundless_loss_is_a_number_all_the_same() -> None:
     x, y = _blobs()
-    assert training.evaluate(_net(), x * float("inf"), y)["loss"] == training.BOUNDLESS_LOSS
+    assert training.evaluate(_net(), x * float("inf"), y)["loss"] == training.NON_FINITE_LOSS
 
 
 def test_a_device_there_is_not_is_refused() -> None:

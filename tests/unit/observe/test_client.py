@@ -74,7 +74,7 @@ async def test_an_operators_command_is_done_and_an_observers_is_refused(tmp_path
         answer = await command(node.target("eve", "operator"), "pause")
         assert (answer.refused, answer.text) == ("", "did pause")
         answer = await command(node.target("owl", "observer"), "pause")
-        assert "takes a certificate of role operator" in answer.refused
+        assert "need a certificate of role operator" in answer.refused
         assert node.orders == [("pause", "eve (operator)")]
 
 
@@ -105,7 +105,7 @@ async def test_a_command_whose_answer_cannot_come_any_more_fails(tmp_path: Path)
 
 async def test_a_wrong_token_is_refused_with_a_sentence(tmp_path: Path) -> None:
     async with observed(tmp_path) as node:
-        with pytest.raises(NetworkError, match="known by its data directory"):
+        with pytest.raises(NetworkError, match="proves that it can read the node's data directory"):
             await Observer.connect(node.target(token="0" * 64))
 
 

@@ -361,10 +361,11 @@ async def test_what_the_system_refuses_is_no_fault_of_this_program(
 
     ended, _ = await perform(tmp_path, [PROMISE, Send("ben", PREPARE)], Trace(refused))
     assert ended == Exit(
-        ExitCode.SYSTEM, "the system refused what this node needs (blobs): Too many open files; see its log"
+        ExitCode.SYSTEM,
+        "the operating system refused a call that this node needs (blobs): Too many open files; see its log",
     )
     assert ExitCode.SYSTEM == 71
-    assert "the system refused what this node needs" in caplog.text
+    assert "the operating system refused a call" in caplog.text
 
 
 async def test_effects_behind_an_exit_are_left_undone(tmp_path: Path) -> None:

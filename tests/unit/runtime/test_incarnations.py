@@ -70,6 +70,6 @@ def test_what_the_journal_knew_before_this_start_stays_beside_a_new_claim() -> N
 def test_a_disk_that_refuses_ends_the_node_and_not_the_mesh() -> None:
     failures: list[DataDirectoryError] = []
     incarnations = Incarnations(Memory(is_full=True), lambda _: None, failures.append)
-    with pytest.raises(HandshakeRefused, match="it ends and says why"):
+    with pytest.raises(HandshakeRefused, match="so it accepts no links and ends"):
         incarnations.save_claim(BEN, CLAIM)
     assert failures == [FULL]

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from p2pfl.errors import DataDirectoryError
-from p2pfl.runtime.observing.endpoint import Endpoint, invite, read_endpoint
+from p2pfl.runtime.observing.endpoint import Endpoint, endpoint_file, read_endpoint
 
 ENDPOINT = Endpoint("ada", "a" * 52, 123, ("127.0.0.1:9000",), "/certs/ada", "5e" * 32)
 
 
 def test_it_can_be_read_while_the_node_runs_and_not_after(tmp_path: Path) -> None:
     path = tmp_path / "observe.json"
-    with invite(path, ENDPOINT):
+    with endpoint_file(path, ENDPOINT):
         assert read_endpoint(path) == ENDPOINT
         assert [one.name for one in tmp_path.iterdir()] == ["observe.json"], "nothing half is left"
     assert list(tmp_path.iterdir()) == []
@@ -27,27 +27,27 @@ def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "observe.json"
     path.write_text("of a killed node")
     path.chmod(0o644)
-    with invite(path, ENDPOINT):
+    with endpoint_file(path, ENDPOINT):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_what_a_killed_node_left_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "observe.json"
     path.write_text("{}")
-    with invite(path, ENDPOINT):
+    with endpoint_file(path, ENDPOINT):
         assert read_endpoint(path) == ENDPOINT
 
 
 def test_somebody_else_who_removes_it_does_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "observe.json"
-    with invite(path, ENDPOINT):
+    with endpoint_file(path, ENDPOINT):
         path.unlink()
     assert not path.exists()
 
 
 def test_it_is_removed_after_a_fault_too(tmp_path: Path) -> None:
     path = tmp_path / "observe.json"
-    with pytest.raises(ValueError, match="a fault"), invite(path, ENDPOINT):
+    with pytest.raises(ValueError, match="a fault"), endpoint_file(path, ENDPOINT):
         raise ValueError("a fault")
     assert not path.exists()
 
@@ -66,6 +66,6 @@ def test_where_there_is_none_there_is_none(tmp_path: Path) -> None:
 def test_a_disk_that_refuses_is_told(tmp_path: Path) -> None:
     with (
         pytest.raises(DataDirectoryError, match=r"cannot write .*observe\.json"),
-        invite(tmp_path / "missing" / "observe.json", ENDPOINT),
+        endpoint_file(tmp_path / "missing" / "observe.json", ENDPOINT),
     ):
         pass

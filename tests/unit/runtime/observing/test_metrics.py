@@ -13,8 +13,8 @@ import pytest
 from p2pfl import events
 from p2pfl.net.transport.traffic import Meter, Traffic
 from p2pfl.runtime.observing import metrics
-from p2pfl.runtime.observing.machine import Usage
 from p2pfl.runtime.observing.metrics import SAMPLES_PER_MEASUREMENT, MetricsSampler
+from p2pfl.runtime.observing.system_info import Usage
 from tests.support.core import context, ledger, link, member, status, unlink
 from tests.support.records import node
 

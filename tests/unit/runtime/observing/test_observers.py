@@ -188,7 +188,9 @@ async def test_a_start_is_offered_only_where_it_can_be_given(stage: Stage) -> No
 
 @pytest.mark.parametrize("token", ["", "5f" * 32, TOKEN[:-1], "ü" * 60])
 async def test_a_local_user_without_the_token_is_refused(stage: Stage, token: str) -> None:
-    assert "known by its data directory" in await stage.refuse(stage.me, watch(token=token))
+    assert "proves that it can read the node's data directory" in await stage.refuse(
+        stage.me, watch(token=token)
+    )
 
 
 async def test_the_certificate_of_another_node_is_refused_even_with_the_token(stage: Stage) -> None:
@@ -266,7 +268,7 @@ async def test_one_certificate_does_not_take_all_places(make: Callable[..., Stag
     for identity, first in ((OWL, watch()), (EVE, watch()), (stage.me, watch(token=TOKEN))):
         for _ in range(2):
             await stage.connect(identity, first)
-        assert "is connected 2 times, the most there may be" in await stage.refuse(identity, first)
+        assert "is connected 2 times, the maximum" in await stage.refuse(identity, first)
 
 
 async def test_long_events_are_kept_for_who_comes_back_only_as_far_as_they_take_little_room(
@@ -500,11 +502,11 @@ async def test_a_command_is_carried_out_and_answered_under_its_number(stage: Sta
 @pytest.mark.parametrize(
     ("identity", "what", "why"),
     [
-        (OWL, "pause", "owl (observer) may watch, not command: that takes a certificate of role operator"),
-        (OWL, "save", "owl (observer) may watch, not command: that takes a certificate of role operator"),
+        (OWL, "pause", "owl (observer) may watch, not command: commands need a certificate of role operator"),
+        (OWL, "save", "owl (observer) may watch, not command: commands need a certificate of role operator"),
         (OWL, "leave", "only the local user of a node can make it leave"),
         (EVE, "leave", "only the local user of a node can make it leave"),
-        (EVE, "start", "this node does not hold the start: it was started without --wait"),
+        (EVE, "start", "this node does not wait for a start command: it was started without --wait"),
     ],
 )
 async def test_a_command_beyond_ones_role_is_refused_and_not_carried_out(

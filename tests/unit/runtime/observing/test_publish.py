@@ -46,7 +46,7 @@ def test_a_sink_that_fails_holds_up_nobody_and_is_told_to_the_log_once(
     publisher.publish(NOTICE)
     assert [published.seq for published in got] == [1, 2]
     assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
-        "an event could not be shown"
+        "an event could not be processed"
     ]
 
 

@@ -1,4 +1,4 @@
-"""The task of the benches, with the models of `tests.bench.ballast` and meaningless data.
+"""The task of the benches, with the models of `tests.bench.synthetic` and meaningless data.
 
 Each member evaluates one example. So a round has all its steps, and the computation of the model, which the
 other programs in the comparison leave out, takes almost no time.
@@ -13,7 +13,7 @@ from torch import nn
 
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.task import Data, Task
-from tests.bench.ballast import WIDTHS
+from tests.bench.synthetic import WIDTHS
 
 MEMBERS = 16
 """Largest number of members in a bench."""
@@ -21,7 +21,7 @@ MEMBERS = 16
 TRAIN_EXAMPLES = 10 * MEMBERS
 
 
-class Ballast:
+class Synthetic:
     """The `p2pfl.learning.task.Task` of the benches."""
 
     def load(self, places: DataPlaces, /) -> Data:
@@ -36,4 +36,4 @@ class Ballast:
         return nn.Sequential(*layers[:-1])
 
 
-TASK: Task = Ballast()
+TASK: Task = Synthetic()

@@ -1,7 +1,7 @@
-"""What the system tells of this device and its processes. Nothing is decided by it, so all of it is optional.
+"""Reads processor, memory and process information from the operating system; all of it is optional.
 
-A container may hide any part of what psutil reads, and psutil then raises whatever its parser happened to
-meet. Each function here answers with a neutral value instead.
+The values are only displayed; no decision depends on them. A container may hide any file that psutil reads,
+and psutil then raises arbitrary exceptions. Each function returns a neutral value instead.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import psutil
 
 
 class Usage(NamedTuple):
-    """What a process has used."""
+    """The resource use of a process."""
 
     seconds: float = 0.0
-    """Of processor time, in all its threads."""
+    """Processor time of all its threads."""
     memory: int = 0
-    """Bytes of it in memory now."""
+    """Resident memory in bytes."""
 
 
 def count_cores() -> int:
-    """Return the number of processors; 1 where the system does not tell."""
+    """Return the number of processors; 1 if unknown."""
     try:
         return psutil.cpu_count() or 1
     except Exception:  # noqa: BLE001 - see the module's docstring
@@ -32,7 +32,7 @@ def count_cores() -> int:
 
 
 def total_memory() -> int:
-    """Return the bytes of memory; 0 where the system does not tell."""
+    """Return the memory of this device in bytes; 0 if unknown."""
     try:
         return int(psutil.virtual_memory().total)
     except Exception:  # noqa: BLE001 - see the module's docstring
@@ -40,7 +40,7 @@ def total_memory() -> int:
 
 
 def process_start() -> float:
-    """Return when this process began, in seconds since the epoch; now where the system does not tell."""
+    """Return the start of this process in seconds since the epoch; the current time if unknown."""
     now = time.time()
     try:
         return min(float(psutil.Process().create_time()), now)
@@ -49,7 +49,7 @@ def process_start() -> float:
 
 
 def usage_of(pid: int) -> Usage:
-    """Return what the process *pid* has used; nothing where the system does not tell."""
+    """Return the resource use of the process *pid*; zeros if unknown."""
     try:
         process = psutil.Process(pid)
         with process.oneshot():
@@ -60,10 +60,10 @@ def usage_of(pid: int) -> Usage:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether there is a process *pid*."""
-    if sys.platform == "win32":  # where os.kill would end it
+    """Return whether a process *pid* exists."""
+    if sys.platform == "win32":  # os.kill would end it there
         return psutil.pid_exists(pid)
-    if pid <= 0:  # a group of processes to os.kill
+    if pid <= 0:  # os.kill would take it as a process group
         return False
     try:
         os.kill(pid, 0)

@@ -1,4 +1,4 @@
-"""The program `p2pfl node` with the benches' task `ballast` and a worker that does not train."""
+"""The program `p2pfl node` with the benches' task `synthetic` and a worker that does not train."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from p2pfl.learning import catalogue
 from p2pfl.learning.data import Bundled
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.runtime import node as runtime
-from tests.bench.ballast import WIDTHS
+from tests.bench.synthetic import WIDTHS
 
-PROGRAM = ("-m", "tests.bench.ballast_node")
+PROGRAM = ("-m", "tests.bench.synthetic_node")
 """Argument of `tests.support.processes.Fleet.start`."""
 
 
 def register() -> None:
     """Add the task to the catalogue of this process."""
-    catalogue.CATALOGUE["ballast"] = catalogue.TaskEntry(
-        name="ballast",
+    catalogue.CATALOGUE["synthetic"] = catalogue.TaskEntry(
+        name="synthetic",
         summary="nothing to learn",
-        module="tests.bench.ballast_task",
+        module="tests.bench.synthetic_task",
         models=tuple(WIDTHS),
         defaults=catalogue.Defaults(
             model="0.4m",
@@ -40,15 +40,15 @@ def register() -> None:
     )
 
 
-def worker_of_ballast(settings: WorkerSettings, **options: Any) -> Worker:
-    """Return a `Worker` that starts `tests.bench.ballast_worker`."""
-    program = (sys.executable, "-P", "-m", "tests.bench.ballast_worker")
+def worker_of_synthetic(settings: WorkerSettings, **options: Any) -> Worker:
+    """Return a `Worker` that starts `tests.bench.synthetic_worker`."""
+    program = (sys.executable, "-P", "-m", "tests.bench.synthetic_worker")
     return Worker(msgspec.structs.replace(settings, program=program), **options)
 
 
 def main() -> None:
     register()
-    runtime.Worker = worker_of_ballast  # type: ignore[assignment,misc]
+    runtime.Worker = worker_of_synthetic  # type: ignore[assignment,misc]
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(node)
     app()

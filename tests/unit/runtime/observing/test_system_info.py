@@ -10,8 +10,8 @@ import time
 import psutil
 import pytest
 
-from p2pfl.runtime.observing import machine
-from p2pfl.runtime.observing.machine import Usage
+from p2pfl.runtime.observing import system_info
+from p2pfl.runtime.observing.system_info import Usage
 
 
 @pytest.fixture(
@@ -30,28 +30,28 @@ def hidden(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_facts_are_the_systems() -> None:
-    assert machine.count_cores() >= 1
-    assert machine.total_memory() > 2**20
-    assert 0 < machine.process_start() <= time.time()
-    assert machine.usage_of(os.getpid()).memory > 2**20
+    assert system_info.count_cores() >= 1
+    assert system_info.total_memory() > 2**20
+    assert 0 < system_info.process_start() <= time.time()
+    assert system_info.usage_of(os.getpid()).memory > 2**20
 
 
 @pytest.mark.usefixtures("hidden")
 def test_hidden_facts_are_neutral() -> None:
-    assert machine.count_cores() >= 1
-    assert machine.total_memory() == 0
-    assert abs(machine.process_start() - time.time()) < 60
-    assert machine.usage_of(os.getpid()) == Usage(0.0, 0)
+    assert system_info.count_cores() >= 1
+    assert system_info.total_memory() == 0
+    assert abs(system_info.process_start() - time.time()) < 60
+    assert system_info.usage_of(os.getpid()) == Usage(0.0, 0)
 
 
 def test_a_process_runs_until_it_has_ended() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert machine.is_running(process.pid)
+        assert system_info.is_running(process.pid)
         assert process.stdin is not None
         process.stdin.close()
-    assert not machine.is_running(process.pid)
+    assert not system_info.is_running(process.pid)
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**80])
 def test_a_number_that_no_process_can_have_is_none(pid: int) -> None:
-    assert not machine.is_running(pid)
+    assert not system_info.is_running(pid)

@@ -1,8 +1,9 @@
-"""How much one peer may cause to be shown and answered here, whatever it says.
+"""Rate-limits the notices and the answers that one peer's messages cause.
 
-The protocol tells people of what peers do, and answers from the journal. A peer that says a thousand things a
-second, each of them allowed, would fill terminals, logs and the journal's thread. So what it causes has a
-budget too; what a run decides is shown always.
+Messages of peers cause events, which are shown and logged, and answers, which are read from the journal. A
+peer that sends thousands of valid messages per second would fill terminals, logs and the queue of the
+journal's thread. So each peer has a limited rate of both. Events about the decisions of a run are never
+dropped.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from p2pfl.core.effects import AnyEffect, Exit, SendRecords, Tell
 from p2pfl.net.links.rate_limits import RateDecision, RateLimit, TokenBucket
 
 LINES = RateLimit(10, 300)
-"""Lines that one peer causes: a person reads some a second; a peer that comes back causes a few at once."""
+"""Limit of events from one peer: a person reads a few per second; a returning peer causes several at once."""
 
 ANSWERS = RateLimit(50, 500)
-"""Answers from the journal to one peer: it asks for the next when it has one, and repeats each second."""
+"""Limit of answers from the journal to one peer. A peer requests the next answer when it has the last one,
+and repeats a request every second."""
 
 REMIND_SECONDS = 60.0
-"""Before it is said again that a peer causes more than is shown."""
+"""Minimum time between two warnings that events of the same peer are dropped."""
 
 MAX_PEERS = 1024
-"""Peers counted; what was counted of all is forgotten beyond."""
+"""Maximum number of peers in each table of limits; at more, the table is cleared."""
 
-HUSHED = (
+LIMITED_EVENTS = (
     events.Elected,
     events.EvaluationFinished,
     events.Notice,
@@ -37,23 +39,27 @@ HUSHED = (
     events.ControlRequested,
     events.SteppedDown,
 )
-"""Events that a peer's words may cause without end; the others come with rounds, or once."""
+"""Events that a peer's messages may cause without limit. All others are caused by commits, or occur once."""
 
 ROUND_LINES = (events.Elected, events.EvaluationFinished)
-"""Those that every round brings: counted apart, so that quick rounds do not hide why one waits."""
+"""Those of them that occur in every round. They have a limit of their own, so that short rounds do not use up
+that of the other events, such as the reason why a round waits."""
 
 
-class Hush:
-    """Counts what each peer causes."""
+class PeerNoticeLimiter:
+    """Drops effects beyond the limits of the peer that caused them."""
 
     def __init__(self) -> None:
         self._lines: dict[str, TokenBucket] = {}
         self._round_lines: dict[str, TokenBucket] = {}
         self._answers: dict[str, TokenBucket] = {}
-        self._told: dict[str, float] = {}
+        self._reminded: dict[str, float] = {}
 
     def filter(self, node: str, name: str, effects: Sequence[AnyEffect], now: float) -> list[AnyEffect]:
-        """Return *effects*, which the peer *node* caused, without those that are too much."""
+        """Return *effects*, caused by the peer *node*, without those beyond its limits.
+
+        If the node is to exit, all are returned: the user must see the reason.
+        """
         if any(isinstance(effect, Exit) for effect in effects):
             return list(effects)
         kept: list[AnyEffect] = []
@@ -62,20 +68,20 @@ class Hush:
                 continue
             event = effect.event if isinstance(effect, Tell) else None
             lines = self._round_lines if isinstance(event, ROUND_LINES) else self._lines
-            if isinstance(event, HUSHED) and not _has_left(lines, node, LINES, now):
+            if isinstance(event, LIMITED_EVENTS) and not _has_left(lines, node, LINES, now):
                 kept += self._reminder(node, name, now)
                 continue
             kept.append(effect)
         return kept
 
     def _reminder(self, node: str, name: str, now: float) -> list[AnyEffect]:
-        """Return the word that *node* causes more than is shown, once in a while."""
-        if now < self._told.get(node, float("-inf")) + REMIND_SECONDS:
+        """Return the warning that events of *node* are dropped; at most once in `REMIND_SECONDS`."""
+        if now < self._reminded.get(node, float("-inf")) + REMIND_SECONDS:
             return []
-        if len(self._told) >= MAX_PEERS:
-            self._told.clear()
-        self._told[node] = now
-        text = f"{name} ({node[:7]}) causes more lines here than anybody can read; the rest is not shown"
+        if len(self._reminded) >= MAX_PEERS:
+            self._reminded.clear()
+        self._reminded[node] = now
+        text = f"{name} ({node[:7]}) causes more events than this node shows; the rest is not shown"
         return [Tell(events.Notice("warning", text))]
 
 

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from p2pfl import events
 from p2pfl.core import inputs
-from p2pfl.runtime.observing.orders import Orders
+from p2pfl.runtime.observing.command_executor import CommandExecutor
 from p2pfl.schema import file_bytes, header
 from p2pfl.store.blobs import BlobStore
 from p2pfl.wire.observing import CommandName, CommandResult
@@ -46,7 +46,7 @@ class Stage:
             ledger=self.ledger, waits_for_go=True, objection=lambda what: self.objections.get(what, "")
         )
         driver: Any = SimpleNamespace(feed=self.fed.append, publish=self.told.append)
-        self.orders = Orders(self.node, driver, self.store, path / "saved", self.leave)
+        self.executor = CommandExecutor(self.node, driver, self.store, path / "saved", self.leave)
 
     def leave(self) -> bool:
         self.leaves += 1
@@ -75,7 +75,7 @@ def stage(tmp_path: Path) -> Stage:
 async def test_a_wish_is_handed_to_the_protocol_with_its_author(
     stage: Stage, what: CommandName, control_request: str
 ) -> None:
-    answer = await stage.orders.obey(what, WHO)
+    answer = await stage.executor.execute(what, WHO)
     assert answer.refused == ""
     assert answer.text
     assert stage.fed == [inputs.OperatorRequest(control_request, WHO)]  # type: ignore[arg-type]
@@ -91,29 +91,29 @@ async def test_a_wish_that_would_change_nothing_is_refused_with_the_reason(
 ) -> None:
     caplog.set_level("INFO")
     stage.objections[control_request] = "the run is over"
-    assert await stage.orders.obey(what, WHO) == CommandResult(0, "the run is over", "")
+    assert await stage.executor.execute(what, WHO) == CommandResult(0, "the run is over", "")
     assert stage.fed == []
     assert stage.told == [events.Commanded(WHO, what, "the run is over")]
     assert f"{WHO} commands {what}: refused: the run is over" in caplog.text
 
 
 async def test_the_start_is_given_once(stage: Stage) -> None:
-    assert await stage.orders.obey("start", WHO) == CommandResult(0, "", "the start is given")
+    assert await stage.executor.execute("start", WHO) == CommandResult(0, "", "the start is given")
     assert stage.fed == [inputs.Go()]
     stage.node.waits_for_go = False
-    assert "given already" in (await stage.orders.obey("start", WHO)).refused
+    assert "given already" in (await stage.executor.execute("start", WHO)).refused
     assert stage.fed == [inputs.Go()]
 
 
 async def test_leaving_is_begun(stage: Stage) -> None:
-    assert await stage.orders.obey("leave", "the local user") == CommandResult(0, "", "this node leaves")
+    assert await stage.executor.execute("leave", "the local user") == CommandResult(0, "", "this node leaves")
     assert stage.leaves == 1
 
 
 async def test_a_second_command_to_leave_is_refused_and_stops_nothing(stage: Stage) -> None:
-    await stage.orders.obey("leave", "the local user")
-    answer = await stage.orders.obey("leave", "the local user")
-    assert "leaves already" in answer.refused
+    await stage.executor.execute("leave", "the local user")
+    answer = await stage.executor.execute("leave", "the local user")
+    assert "is leaving already" in answer.refused
     assert stage.fed == []
 
 
@@ -121,7 +121,7 @@ async def test_the_last_committed_model_is_saved_byte_for_byte_and_can_be_saved_
     stage.put()
     path = stage.data_dir / "saved" / f"round-3-{DIGEST[:7]}.safetensors"
     for _ in range(2):
-        assert await stage.orders.obey("save", WHO) == CommandResult(0, "", f"saved as {path}")
+        assert await stage.executor.execute("save", WHO) == CommandResult(0, "", f"saved as {path}")
         assert stage.saved == [path]
         assert path.read_bytes() == MODEL
     assert not stage.store.is_pinned(DIGEST)
@@ -129,20 +129,20 @@ async def test_the_last_committed_model_is_saved_byte_for_byte_and_can_be_saved_
 
 async def test_before_the_first_commit_there_is_nothing_to_save(stage: Stage) -> None:
     stage.ledger.last = None
-    assert (await stage.orders.obey("save", WHO)).refused == "no round is committed yet"
+    assert (await stage.executor.execute("save", WHO)).refused == "no round is committed yet"
     stage.node.ledger = None
-    assert (await stage.orders.obey("save", WHO)).refused == "no round is committed yet"
+    assert (await stage.executor.execute("save", WHO)).refused == "no round is committed yet"
     assert stage.saved == []
 
 
 async def test_a_model_that_is_still_on_its_way_cannot_be_saved(stage: Stage) -> None:
     stage.ledger.holds = False
-    assert "is not here yet" in (await stage.orders.obey("save", WHO)).refused
+    assert "is not here yet" in (await stage.executor.execute("save", WHO)).refused
 
 
 async def test_a_damaged_model_is_not_saved_and_the_node_goes_on(stage: Stage) -> None:
     stage.put(MODEL[:-1])
-    answer = await stage.orders.obey("save", WHO)
+    answer = await stage.executor.execute("save", WHO)
     assert "is damaged" in answer.refused
     assert answer.text == ""
     assert stage.saved == []
@@ -152,19 +152,19 @@ async def test_a_damaged_model_is_not_saved_and_the_node_goes_on(stage: Stage) -
 async def test_a_disk_that_refuses_is_an_answer_too(stage: Stage) -> None:
     stage.put()
     (stage.data_dir / "saved").write_text("a file is in the way")
-    assert (await stage.orders.obey("save", WHO)).refused
+    assert (await stage.executor.execute("save", WHO)).refused
     assert isinstance(stage.told[-1], events.Commanded)
 
 
 async def test_a_model_being_saved_is_not_collected(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.put()
     held: list[bool] = []
-    copy = Orders._copy
+    copy = CommandExecutor._copy
 
     def watched(*arguments: Any) -> None:
         held.append(stage.store.is_pinned(DIGEST))
         copy(*arguments)
 
-    monkeypatch.setattr(Orders, "_copy", watched)
-    await stage.orders.obey("save", WHO)
+    monkeypatch.setattr(CommandExecutor, "_copy", watched)
+    await stage.executor.execute("save", WHO)
     assert held == [True]

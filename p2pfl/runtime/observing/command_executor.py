@@ -1,4 +1,4 @@
-"""Carries out the commands of authorised observers: pause, resume, stop, start, leave, save."""
+"""Executes the commands of authorised observers: pause, resume, stop, start, leave, save."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ SHORT = 7
 
 _CONTROL_REQUESTS: dict[CommandName, tuple[Literal["pause", "resume", "end", "end-now"], str]] = {
     "pause": ("pause", "the run pauses with the next commit"),
-    "resume": ("resume", "the run goes on"),
+    "resume": ("resume", "the run continues"),
     "stop": ("end", "the run ends with the next commit"),
     "stop-now": ("end-now", "the run ends now, with the updates there are"),
 }
 """For each command the request to the federation, and the answer to the user."""
 
 
-class Orders:
-    """Carries out commands and publishes who gave them."""
+class CommandExecutor:
+    """Executes commands and publishes who gave them."""
 
     def __init__(
         self, node: Node, driver: Driver, store: BlobStore, save_dir: Path, leave: Callable[[], bool]
     ) -> None:
-        """Take commands for *node*; models are saved in *save_dir*.
+        """Execute commands at *node*; models are saved in *save_dir*.
 
-        *leave* begins a polite leave and returns False if the node is leaving already.
+        *leave* starts a polite leave and returns False if the node is leaving already.
         """
         self._node = node
         self._driver = driver
@@ -49,15 +49,15 @@ class Orders:
         self._save_dir = save_dir
         self._leave = leave
 
-    async def obey(self, what: CommandName, who: str) -> CommandResult:
-        """Carry out the command *what* of user *who*, and publish the outcome."""
+    async def execute(self, what: CommandName, who: str) -> CommandResult:
+        """Execute the command *what* of the user *who*, and publish the result."""
         refused, text = await self._do(what, who)
         logger.info("%s commands %s: %s", who, what, f"refused: {refused}" if refused else text)
         self._driver.publish(events.Commanded(who, what, refused))
         return CommandResult(0, refused, text)
 
     async def _do(self, what: CommandName, who: str) -> tuple[str, str]:
-        """Return the reason of a refusal (or ""), and what was done."""
+        """Execute the command; return the reason of a refusal or "", and a text on what was done."""
         if what in _CONTROL_REQUESTS:
             control_request, text = _CONTROL_REQUESTS[what]
             refused = self._node.objection(control_request)
@@ -66,12 +66,15 @@ class Orders:
             return refused, "" if refused else text
         if what == "start":
             if not self._node.waits_for_go:
-                return "the start is not held here: it was given already, or a run is under way", ""
+                return (
+                    "this node does not wait for a start command: it was given already, or a run is open",
+                    "",
+                )
             self._driver.feed(inputs.Go())
             return "", "the start is given"
         if what == "leave":
             if not self._leave():
-                return "this node leaves already; a Ctrl-C or SIGTERM stops it at once", ""
+                return "this node is leaving already; Ctrl-C or SIGTERM stops it at once", ""
             return "", "this node leaves"
         return await self._save()
 

@@ -14,20 +14,20 @@ from torch import nn
 
 from p2pfl.learning import training, worker
 from p2pfl.spec import LocalTraining
-from tests.bench.ballast import WORK
-from tests.bench.ballast_node import register
+from tests.bench.synthetic import WORK
+from tests.bench.synthetic_node import register
 
 
 def perturb(
     module: nn.Module,
-    part: training.Part,
+    partition: training.Partition,
     options: LocalTraining,
     *,
     epochs: int,
     seed: int,
     after_batch: training.AfterBatch,
 ) -> tuple[int, float]:
-    """Scale every parameter by a number close to one that depends on *seed*; note how long that took."""
+    """Multiply every parameter by a factor near 1 that depends on *seed*; record the duration."""
     began = time.monotonic()
     for parameter in module.parameters():
         values = parameter.detach().numpy()
