@@ -74,7 +74,7 @@ def went_on(rounds: int, *devices: Device, runs: int = 2) -> Callable[..., Any]:
 
 
 def complete(*devices: Device) -> Any:
-    return lambda: all(device.exit is not None and known(device.exit).code == 0 for device in devices)
+    return lambda: all(device.exit is not None and device.exit.code == 0 for device in devices)
 
 
 def test_two_of_five_go_on_as_a_new_run_from_the_last_committed_model() -> None:
