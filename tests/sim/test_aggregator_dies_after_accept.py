@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from p2pfl import events
-from p2pfl.messages import Accepted, Record
-from p2pfl.sim.device import Device
+from p2pfl.messages import Accepted
 from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, news, number, once, others, sends, spec
 
 
-def world_with_a_half_accepted_value(seed: int) -> tuple[World, dict[str, Record | Device]]:
+def world_with_a_half_accepted_value(seed: int) -> tuple[World, dict[str, Any]]:
     """Right after the first ACCEPTED of round 1 left, its aggregator is killed: only the two of them hold it."""
     world = World(seed, spec=spec(2))
-    found = {}
+    found: dict[str, Any] = {}
 
     def kill_the_aggregator(device: Any) -> None:
         vote = next(iter(device.disk.votes.values()))

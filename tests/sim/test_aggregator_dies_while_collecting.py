@@ -6,6 +6,7 @@ from typing import Any
 
 from p2pfl import events
 from p2pfl.core.effects import Tell
+from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
 from tests.support.worlds import (
     LIMIT,
@@ -21,21 +22,28 @@ from tests.support.worlds import (
 )
 
 
-def dies_while_collecting(down: Any) -> tuple[World, list[Any]]:
+def dies_while_collecting(down: Any) -> tuple[World, list[Device]]:
     world = World(1, spec=spec(2))
-    victims = []
+    victims: list[Device] = []
 
     def counts_an_update(_device: Any, effect: Any) -> Any:
         return isinstance(effect, Tell) and isinstance(effect.event, events.UpdateCounted)
 
-    once(world, counts_an_update, lambda device: (victims.append(device), world.crash(device, down)))
+    def dies(device: Device) -> None:
+        victims.append(device)
+        world.crash(device, down)
+
+    once(world, counts_an_update, dies)
     world.begin()
     return world, victims
 
 
 def test_aggregator_dies_while_collecting_and_nothing_is_retrained() -> None:
     world, victims = dies_while_collecting(down=100.0)
-    survivors = lambda: others(world, *victims)  # noqa: E731 - the victim is known only after the crash
+
+    def survivors() -> list[Device]:  # the victim is known only after the crash
+        return others(world, *victims)
+
     world.run_until(lambda: bool(victims) and at_round(world, 1, *survivors())(), LIMIT)
     record = chain(survivors()[0])[0]
     assert record.ballot.node != victims[0].member.node

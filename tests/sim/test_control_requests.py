@@ -8,6 +8,7 @@ from p2pfl.core.effects import Send
 from p2pfl.messages import ControlRequest
 from p2pfl.sim.world import World
 from p2pfl.spec import with_options
+from tests.support.known import known
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec
 
 
@@ -163,7 +164,7 @@ def test_a_device_that_slept_through_the_end_does_not_end_the_extended_run_when_
     world.run_for(5.0)  # what was begun before is over
     world.feed(sleeper, inputs.OperatorRequest("end", "ada"))
     world.run_for(0.5)
-    assert "end" in sleeper.node._running.requests.open
+    assert "end" in known(known(sleeper.node)._running).requests.open
     world.freeze(sleeper, 300.0)
     for device in world.devices.values():
         device.slowness = 1.0

@@ -1,6 +1,6 @@
 """Operators pause and resume again and again while everything fails: the run neither forks nor stays paused."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -16,7 +16,9 @@ PATIENCE = 4.0
 def operate(world: Any) -> None:
     """Send control requests to random devices again and again; at the end only to resume the run."""
     device = world.random.choice(list(world.devices.values()))
-    what = world.random.choice(["pause", "resume"]) if world.is_faulty else "resume"
+    what: Literal["pause", "resume"] = "resume"
+    if world.is_faulty:
+        what = world.random.choice(["pause", "resume"])
     world.hand(device, device.process, inputs.OperatorRequest(what, "ada (operator)"))
     world.after(world.random.expovariate(1 / PATIENCE), operate, world)
 

@@ -13,7 +13,7 @@ from tests.support.worlds import LIMIT, at_round, chain, number, spec
 def disk_lost_after_such_a_promise(seed: int) -> Any:
     """The aggregator of round 1 dies at the first ACCEPTED; who then names its value loses its disk at once."""
     world = World(seed, spec=spec(4, drop_after=1000.0))
-    found = {}
+    found: dict[str, Any] = {}
 
     def watch(device: Any, effect: Any) -> None:
         message = effect.message if isinstance(effect, Send) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from p2pfl import events
@@ -9,7 +10,8 @@ from p2pfl.core import inputs
 from p2pfl.core.abandoned_runs import PAUSE_SECONDS
 from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
-from tests.support.worlds import LIMIT, chain, news, runs, spec
+from tests.support.known import known
+from tests.support.worlds import LIMIT, chain, news, rig, runs, spec
 
 
 def founder_of(world: World) -> Device:
@@ -20,13 +22,17 @@ def texts(device: Device) -> list[str]:
     return [notice.text for notice in news(device, events.Notice)]
 
 
+def has_begun(world: World) -> bool:
+    return any(chain(device) for device in world.devices.values())
+
+
 def test_when_nobody_can_pull_from_the_founder_another_device_founds() -> None:
     for seed in range(5):
         world = World(seed, nodes=3, spec=spec(3))
         founder = founder_of(world)
         world.network.unpullable = {founder.member.node}
         world.begin()
-        world.run_until(lambda world=world: any(chain(d) for d in world.devices.values()), 45.0)
+        world.run_until(partial(has_begun, world), 45.0)
         world.run_until(world.is_complete, LIMIT)
         assert len(runs(world)) == 1
         assert [event.how for event in news(founder, events.RunJoined)] == ["founded", "joined"]
@@ -44,14 +50,14 @@ def test_when_nobody_can_found_all_are_told_why_and_it_is_tried_again_later() ->
         failed = inputs.BlobFailed(effect.digest, "an element is not finite", invalid=True)
         world.after(0.1, world.hand, device, device.process, failed)
 
-    world.transfers.fetch = refuse
+    rig(world.transfers, "fetch", refuse)
     world.begin()
     world.run_for(30.0)
     for device in world.devices.values():
-        assert device.node.ledger is None
+        assert known(device.node).ledger is None
         assert "an element is not finite" in news(device, events.Waiting)[-1].reason
         assert len(device.told) < 60
-    world.transfers.fetch = fetch
+    rig(world.transfers, "fetch", fetch)
     world.run_for(PAUSE_SECONDS + 10.0)
     world.run_until(world.is_complete, LIMIT)
 
@@ -81,7 +87,7 @@ def test_a_run_that_was_given_up_here_and_begins_elsewhere_is_joined_all_the_sam
         else:
             fetch(device, effect)
 
-    world.transfers.fetch = refuse
+    rig(world.transfers, "fetch", refuse)
     world.begin()
     world.run_until(world.is_complete, LIMIT)
     assert [event.how for event in news(founder, events.RunJoined)] == ["founded"]

@@ -10,7 +10,7 @@ from p2pfl.sim.world import World
 from tests.support.worlds import LIMIT, at_round, chain, number, others, spec
 
 
-def one_way(world: World, device: Device, *, is_mute: bool) -> set[tuple[str, ...]]:
+def one_way(world: World, device: Device, *, is_mute: bool) -> set[tuple[str, str]]:
     here, rest = device.member.node, [other.member.node for other in others(world, device)]
     return {(here, node) if is_mute else (node, here) for node in rest}
 

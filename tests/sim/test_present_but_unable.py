@@ -10,7 +10,8 @@ from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
-from tests.support.worlds import LIMIT, at_round, chain, names, news, number, others, spec
+from tests.support.known import known
+from tests.support.worlds import LIMIT, at_round, chain, names, news, number, others, rig, spec
 
 
 def turned_away(
@@ -25,7 +26,7 @@ def turned_away(
         device.options = msgspec.structs.replace(device.options, new_run=True)
         world.crash(device, 1.0, power=False)
     world.run_for(3.0)
-    assert all(device.node.ledger is None for device in devices)
+    assert all(known(device.node).ledger is None for device in devices)
     return world, devices, others(world, *devices)
 
 
@@ -66,7 +67,7 @@ def test_a_member_that_cannot_have_the_last_model_says_so_and_is_not_waited_for(
         else:
             fetch(device, effect)
 
-    world.transfers.fetch = refuse
+    rig(world.transfers, "fetch", refuse)
     began, before = world.now, len(chain(number(world, 1)))
     world.run_until(at_round(world, before + 6, *others(world, poor)), LIMIT)
     assert world.now - began < 6 * 7.0

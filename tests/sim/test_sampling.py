@@ -32,14 +32,18 @@ def test_all_evaluate_whoever_trains() -> None:
 
 def dies_while_training(seed: int, **changes: int) -> tuple[World, Device, Record]:
     world = World(seed, spec=spec(3, sample=2, **changes))
-    victims = []
+    victims: list[Device] = []
 
     def trains(_device: Any, effect: Any) -> Any:
         # The training itself may have begun before the commit of round 1.
         news = effect.event if isinstance(effect, Tell) else None
         return isinstance(news, events.TrainingStarted) and news.round == 2
 
-    once(world, trains, lambda device: (victims.append(device), world.crash(device, 300.0)))
+    def dies(device: Device) -> None:
+        victims.append(device)
+        world.crash(device, 300.0)
+
+    once(world, trains, dies)
     world.begin()
     world.run_until(lambda: bool(victims), LIMIT)
     world.run_until(at_round(world, 2, *others(world, *victims)), 100.0)

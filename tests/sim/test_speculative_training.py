@@ -9,6 +9,7 @@ import pytest
 
 from p2pfl.core.effects import SaveCommit, StopTraining, Train
 from p2pfl.sim.world import World
+from tests.support.known import known
 from tests.support.worlds import LIMIT, at_round, chain, once, others, spec, trainers
 
 
@@ -28,8 +29,9 @@ def watched(seed: int, rounds: int = 4) -> tuple[World, list[Any]]:
 def test_in_calm_weather_most_trainings_begin_before_the_commit_and_none_twice(seed: int) -> None:
     world, steps = watched(seed)
     world.run()
-    begun, early = Counter(), 0
-    committed = Counter()
+    begun: Counter[tuple[str, int]] = Counter()
+    committed: Counter[str] = Counter()
+    early = 0
     for name, effect in steps:
         if isinstance(effect, SaveCommit):
             committed[name] = effect.commit.record.round
@@ -51,7 +53,9 @@ def test_an_aggregator_that_dies_behind_its_proposal_wastes_no_head_start() -> N
         return len(models) == 3
 
     def kill_the_aggregator(_device: Any) -> None:
-        victims.append(next(d for d in world.devices.values() if d.node.status().phase == "aggregating"))
+        victims.append(
+            next(d for d in world.devices.values() if known(d.node).status().phase == "aggregating")
+        )
         world.crash(victims[0], 300.0)
 
     once(world, third_begins_early, kill_the_aggregator)

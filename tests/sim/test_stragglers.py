@@ -10,6 +10,7 @@ from p2pfl.messages import Record
 from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
 from p2pfl.work import TrainingJob
+from tests.support.known import known
 from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec, trainers, trainings
 
 SLOW = 13.0
@@ -25,7 +26,7 @@ def straggling(
 
     def watch(device: Any, effect: Any) -> None:
         if device is slow and isinstance(getattr(effect, "event", None), events.TrainingStarted):
-            ledger = device.node.ledger
+            ledger = known(known(device.node).ledger)
             job = TrainingJob(ledger.run, ledger.round + 1, ledger.spec, ledger.model, 0)
             progress = inputs.TrainProgress(job, 1, 100, predicts)
             world.after(0.1, lambda: world.feed(device, progress))

@@ -7,9 +7,10 @@ from typing import Any
 from p2pfl import events
 from p2pfl.core import inputs
 from p2pfl.core.effects import Aggregate
+from p2pfl.sim.device import Device
 from p2pfl.sim.driver import FOREVER
 from p2pfl.sim.world import World
-from tests.support.worlds import LIMIT, at_round, chain, news, number, others, spec, trainers
+from tests.support.worlds import LIMIT, at_round, chain, news, number, others, rig, spec, trainers
 
 SOON = 10.0
 """Seconds a round may take although one member cannot deliver."""
@@ -86,17 +87,24 @@ def test_with_one_other_member_away_the_two_that_can_deliver_commit() -> None:
     assert world.now - began < 60.0
 
 
+def hang_while_aggregating(device: Device, hung: list[Device]) -> None:
+    """Let the worker of *device* never answer an aggregation once *device* is in *hung*."""
+    work = device.work
+
+    def hang(effect: Any, chance: Any) -> Any:
+        return (FOREVER, None) if device in hung and isinstance(effect, Aggregate) else work(effect, chance)
+
+    rig(device, "work", hang)
+
+
 def test_repeating_what_everybody_knows_does_not_keep_the_others_waiting() -> None:
     # Its worker hangs while it aggregates: the link is up and COLLECT comes every second.
     world = World(6, nodes=3, spec=spec(6, round_cap=15.0))
     world.begin()
     world.run_until(at_round(world, 1), LIMIT)
-    hung = []
+    hung: list[Device] = []
     for device in world.devices.values():
-        work = device.work
-        device.work = lambda effect, chance, device=device, work=work: (
-            (FOREVER, None) if device in hung and isinstance(effect, Aggregate) else work(effect, chance)
-        )
+        hang_while_aggregating(device, hung)
     hung.append(number(world, 1))
     began, before = world.now, len(chain(number(world, 2)))
     world.run_until(at_round(world, before + 3), LIMIT)
@@ -115,7 +123,7 @@ def test_a_member_whose_bytes_are_never_those_it_announced_is_named_and_the_roun
         else:
             fetch(device, effect)
 
-    world.transfers.fetch = blame
+    rig(world.transfers, "fetch", blame)
     world.begin()
     world.run_until(at_round(world, 5), LIMIT)
     assert world.now < 60.0

@@ -7,9 +7,10 @@ from typing import Any
 from p2pfl.core.acceptor import Acceptor
 from p2pfl.core.aggregator import Aggregator
 from p2pfl.core.effects import AnyEffect
-from p2pfl.messages import Accepted, Ballot, Evaluation, Promise, Submit, record_digest
+from p2pfl.messages import Accepted, Ballot, Commit, Evaluation, Promise, Submit, record_digest
 from p2pfl.work import AggregatedModel
 from tests.support.core import chain_of, context, ledger, member, taken
+from tests.support.known import known
 from tests.support.records import NAMES, Chain, signed, update
 
 
@@ -28,7 +29,7 @@ class Bench:
         self.ledger = ledger(self.ctx, self.chain)
         me = self.ctx.me
         self.acceptor = Acceptor(self.ctx, self.ledger, lambda answer: self.it.accepted(me, answer))
-        self.committed = []
+        self.committed: list[Commit] = []
         self.it = Aggregator(self.ctx, self.ledger, self.acceptor, self.committed.append, set())
 
     @property
@@ -48,7 +49,7 @@ class Bench:
         journal: Any = "",
         of: Ballot | None = None,
     ) -> Any:
-        stands = of or self.it.ballot
+        stands = of or known(self.it.ballot)
         vote = signed(name, self.chain.run, self.round, stands)
         message = Promise(self.chain.run, self.round, stands, accepted_ballot, accepted, vote)
         self.it.promise(member(name, journal), message)
@@ -70,7 +71,7 @@ class Bench:
         message = Submit(
             self.chain.run,
             self.round,
-            self.it.ballot,
+            known(self.it.ballot),
             previous or self.ledger.digest,
             update(name, self.round, samples) if announced else None,
             declined,
@@ -96,12 +97,12 @@ class Bench:
 
     def aggregate(self, result: Any) -> list[AnyEffect]:
         """End the aggregation asked for last: *result* is a model's digest or another result."""
-        self.it.aggregated(self.it.job, AggregatedModel(result) if isinstance(result, str) else result)
+        self.it.aggregated(known(self.it.job), AggregatedModel(result) if isinstance(result, str) else result)
         return taken(self.ctx)
 
     def accepted(self, name: Any, *, record: Any = None, journal: Any = "", of: Any = None) -> Any:
-        digest = record or record_digest(self.it.proposal)
-        stands = of or self.it.ballot
+        digest = record or record_digest(known(self.it.proposal))
+        stands = of or known(self.it.ballot)
         vote = signed(name, self.chain.run, self.round, stands, digest)
         message = Accepted(self.chain.run, self.round, stands, digest, vote)
         self.it.accepted(member(name, journal), message)

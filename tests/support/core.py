@@ -123,8 +123,9 @@ def taken(ctx: Context) -> list[AnyEffect]:
     return effects
 
 
-def of_kind(effects: Sequence[AnyEffect], kind: type[AnyKind]) -> list[AnyKind]:
-    return [effect for effect in effects if isinstance(effect, kind)]
+def of_kind(effects: Sequence[AnyEffect], *kinds: type[AnyKind]) -> list[AnyKind]:
+    """The effects of *kinds*, in order."""
+    return [effect for effect in effects if isinstance(effect, kinds)]
 
 
 def sent(effects: Sequence[AnyEffect], kind: type[AnyMessage]) -> list[AnyMessage]:

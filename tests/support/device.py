@@ -7,6 +7,7 @@ from typing import Any
 from p2pfl.core import inputs
 from p2pfl.core.effects import AnyEffect
 from p2pfl.core.inputs import AnyInput
+from p2pfl.core.ledger import Ledger
 from p2pfl.core.node import Node
 from p2pfl.core.saved import Saved, SavedRun
 from p2pfl.messages import Card, Offer, Status
@@ -14,6 +15,7 @@ from p2pfl.schema import TensorSpec
 from p2pfl.spec import DataCard, RunSpec
 from tests.support.core import chain_of, member, options, status
 from tests.support.keys import signer
+from tests.support.known import known
 from tests.support.records import CARD, NAMES, SCHEMA, Chain
 
 EMPTY = Saved(None, {}, frozenset())
@@ -26,6 +28,11 @@ class Device:
         self.node = Node(member("ada"), "ada", options(**changes), saved, signer("ada"))
         self.began = self.node.start(100.0)
         self.now = 100.0
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of the run that the node is in."""
+        return known(self.node.ledger)
 
     def feed(self, event: AnyInput, seconds: float = 0.0) -> Any:
         self.now += seconds
@@ -51,7 +58,7 @@ def in_run(chain: Chain, **changes: Any) -> Device:
     last = chain.commits[-1] if chain.commits else None
     saved = SavedRun(chain.run, chain.genesis, last, changes.pop("update", None), resumed=False)
     device = Device(Saved(saved, changes.pop("votes", {}), frozenset()), **changes)
-    ledger = device.node.ledger
+    ledger = device.ledger
     device.feed(inputs.BlobReady(ledger.model, durable=True))
     device.describe(ledger.spec)
     return device

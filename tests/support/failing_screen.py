@@ -12,7 +12,7 @@ def fail(self: Any) -> None:
     raise RuntimeError("a fault made for a test")
 
 
-app.Tui.tick = fail
+app.Tui.tick = fail  # type: ignore[method-assign]  # the fault is put into a real program
 
 if __name__ == "__main__":
     sys.exit(__main__.main())

@@ -12,8 +12,10 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from blake3 import blake3
 
 from p2pfl.learning import commands, worker
@@ -34,7 +36,7 @@ def read(path: str) -> Array:
     return np.fromfile(path, dtype="<f4", offset=len(header(SCHEMA)))
 
 
-def write(path: str, weights: Array) -> str:
+def write(path: str, weights: npt.NDArray[np.floating[Any]]) -> str:
     """Write a model file; return its digest."""
     data = header(SCHEMA) + weights.astype("<f4").tobytes()
     Path(path).write_bytes(data)

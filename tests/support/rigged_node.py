@@ -43,6 +43,7 @@ from p2pfl.runtime import node as runtime
 from p2pfl.runtime.driver import Driver
 from p2pfl.store import blobs, partial
 from p2pfl.store.journal import Journal
+from tests.support.known import known
 
 Strike = Callable[[], None]
 """Kills this process; returns if another process has already died at the same point."""
@@ -118,7 +119,7 @@ def when_sent(point: str, kind: type[messages.Message], round_: int) -> None:
     dying: list[asyncio.Task[None]] = []
 
     async def die_when_out(mesh: Mesh, node: str) -> None:
-        link = mesh._neighbours.link(node)
+        link = known(mesh._neighbours.link(node))
         while link._queued_bytes or link.stream.transport.get_write_buffer_size():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
         die()
@@ -174,7 +175,7 @@ def around_save(moment: str, kind: type[effects.Save], strike: Strike, round_: i
         if is_it and moment == "after":
             strike()
 
-    Journal.save_all = rigged  # type: ignore[method-assign]
+    Journal.save_all = rigged  # type: ignore[method-assign,assignment]
 
 
 def around_flush(moment: str, name: str, strike: Strike, round_: int) -> None:
@@ -212,13 +213,13 @@ def use_light_worker() -> None:
     def light(settings: WorkerSettings, **options: Any) -> Worker:
         return Worker(msgspec.structs.replace(settings, program=program), **options)
 
-    runtime.Worker = light  # type: ignore[assignment,misc]
+    runtime.Worker = light  # type: ignore[assignment,attr-defined]
 
 
 def ask_for_votes() -> None:
     """Let this node ask for votes even if it is first in rank and does not need to."""
     asking = Policy(lowest=lambda _order, _node: False)
-    core_node.Policy = lambda: asking  # type: ignore[assignment,misc]
+    core_node.Policy = lambda: asking  # type: ignore[assignment,attr-defined,misc]
 
 
 def round_of(thing: Any) -> int:

@@ -54,7 +54,7 @@ class Terminal:
     @property
     def is_restored(self) -> bool:
         """Whether the terminal has its original mode again: echo and line editing."""
-        return termios.tcgetattr(self._master)[3] == self.before[3]
+        return bool(termios.tcgetattr(self._master)[3] == self.before[3])
 
     def press(self, keys: str) -> None:
         os.write(self._master, keys.encode())

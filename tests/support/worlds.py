@@ -13,6 +13,7 @@ from p2pfl.events import Event
 from p2pfl.messages import Message, Record
 from p2pfl.sim.device import Device
 from p2pfl.sim.setting import spec_of
+from p2pfl.sim.transfers import BlobTransfers
 from p2pfl.sim.world import World
 from p2pfl.spec import RunSpec, with_options
 
@@ -39,6 +40,11 @@ def once(world: World, matches: Callable[[Device, AnyEffect], bool], act: Callab
             act(device)
 
     world.on_effect = watch
+
+
+def rig(target: Device | BlobTransfers, method: str, function: Callable[..., object]) -> None:
+    """Let *function* stand in for a *method* of this one object."""
+    setattr(target, method, function)
 
 
 def asking(world: World) -> World:

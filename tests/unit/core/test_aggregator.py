@@ -26,6 +26,7 @@ from tests.support.core import (
     told,
     unlink,
 )
+from tests.support.known import known
 from tests.support.records import NAMES, SPEC, Chain, evaluation, node, update
 
 
@@ -372,7 +373,7 @@ def proposing() -> tuple[Bench, list[AnyEffect]]:
 
 def durable(stage: Any) -> list[AnyEffect]:
     """The average is on this node's own disk."""
-    stage.acceptor.blob_ready(stage.it.proposal.model)
+    stage.acceptor.blob_ready(known(stage.it.proposal).model)
     return taken(stage.ctx)
 
 
@@ -404,7 +405,7 @@ def test_a_quorum_of_others_commits_without_it() -> None:
 
 def test_its_own_acceptance_is_asked_for_again_like_any_other() -> None:
     stage, _ = proposing()
-    stage.acceptor.blob_failed(stage.it.proposal.model, "its file is gone")
+    stage.acceptor.blob_failed(known(stage.it.proposal).model, "its file is gone")
     stage.accepted("ben")
     effects = stage.advance(stage.ctx.settings.resend)
     assert receivers(effects, Accept) == [node("cleo")]

@@ -19,6 +19,7 @@ from tests.support.core import (
     told,
     unlink,
 )
+from tests.support.known import known
 from tests.support.records import NAMES, digest, journal, node, roster, signed
 
 ASK = RecordsRequest(digest("run"), 0)
@@ -72,7 +73,7 @@ def test_a_member_that_says_nothing_on_its_link_is_gone_after_a_while() -> None:
     link(ctx, "ben")
     assert ctx.is_seated(entry)
     assert ctx.gone_at(node("ben")) == NOW + ctx.settings.start_grace
-    ctx.now = ctx.gone_at(node("ben"))
+    ctx.now = known(ctx.gone_at(node("ben")))
     assert not ctx.is_seated(entry)
     assert ctx.is_gone(entry)
     assert ctx.absent_since(entry) == NOW

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ from tests.support.core import chain_of, context, ledger, of_kind, sent, taken, 
 from tests.support.keys import signer
 from tests.support.records import NAMES, SPEC, node
 
-KINDS = ("pause", "resume", "end", "end-now")
+KINDS: tuple[Literal["pause", "resume", "end", "end-now"], ...] = ("pause", "resume", "end", "end-now")
 
 
 class Bench:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from p2pfl.core.context import Context
 from p2pfl.core.effects import Exit
 from p2pfl.core.ending import Ending
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.running import Running
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import RecordBlobs, Status
-from tests.support.core import NOW, Context, chain_of, context, ledger, link, of_kind, options, status, taken
+from tests.support.core import NOW, chain_of, context, ledger, link, of_kind, options, status, taken
 from tests.support.records import NAMES
 
 

@@ -8,7 +8,7 @@ import pytest
 from p2pfl import events
 from p2pfl.core.abandoned_runs import MODEL_TRIES
 from p2pfl.core.context import Context
-from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
+from p2pfl.core.effects import AnyEffect, Create, Describe, Exit, Fetch, ReadSchema
 from p2pfl.core.inputs import Created, Described, SchemaRead
 from p2pfl.core.lobby import (
     MAX_DECLINED,
@@ -24,6 +24,7 @@ from p2pfl.messages import Decline, Genesis, Provenance, RecordBlobs, RecordsReq
 from p2pfl.schema import TensorSpec, canonical
 from p2pfl.spec import DataCard, RunSpec, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
+from tests.support.known import known
 from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, digest, genesis, node
 
 BASE = FoundingSituation(
@@ -137,7 +138,7 @@ def test_a_run_is_founded_with_one_part_of_the_data_for_each_member(ctx: Context
     (create,) = of_kind(taken(ctx), Create)
     assert create.spec.task.partitions == 3
     lobby.created = Created(create.spec, digest("initial"))
-    record_0 = found(lobby)
+    record_0 = known(found(lobby))
     assert [entry.name for entry in record_0.roster] == ["ada", "ben", "cleo"]
     assert (record_0.spec, record_0.model, record_0.nonce) == (create.spec, digest("initial"), "ab" * 16)
 
@@ -214,14 +215,14 @@ def test_a_member_takes_record_0_once_the_schema_matches_and_the_model_is_here(c
     assert lobby.describe(described(ctx, spec=record_0.spec)) is None
     (fetch,) = of_kind(taken(ctx), Fetch)
     assert (fetch.digest, fetch.sources) == (record_0.model, (node("ben"), node("cleo")))
-    assert lobby.blob_ready(record_0.model).run == record_digest(record_0)
+    assert known(lobby.blob_ready(record_0.model)).run == record_digest(record_0)
 
 
 def test_a_late_joiner_takes_the_run_without_its_first_model(ctx: Any) -> None:
     lobby, record_0 = ready_lobby(ctx), genesis(names=("ben", "cleo"))
     lobby.offer(node("ben"), record_0, ())
     taken(ctx)
-    assert lobby.describe(described(ctx, spec=record_0.spec)).run == record_digest(record_0)
+    assert known(lobby.describe(described(ctx, spec=record_0.spec))).run == record_digest(record_0)
     assert taken(ctx) == []
 
 
@@ -229,7 +230,7 @@ def test_a_member_that_comes_late_takes_the_commits_without_the_first_model(ctx:
     chain = chain_of(*NAMES[:3], rounds=2)
     lobby = ready_lobby(ctx)
     lobby.offer(node("ben"), chain.genesis, tuple(chain.commits))
-    offered = lobby.describe(described(ctx, spec=chain.genesis.spec))
+    offered = known(lobby.describe(described(ctx, spec=chain.genesis.spec)))
     assert offered.commits == tuple(chain.commits)
 
 
@@ -399,7 +400,7 @@ def test_a_first_model_that_does_not_come_is_declined_and_the_device_stays(
 ) -> None:
     lobby, record_0 = ready_lobby(ctx), genesis()
     run = record_digest(record_0)
-    effects = []
+    effects: list[AnyEffect] = []
     for _ in range(1 if invalid else MODEL_TRIES):
         assert sent(effects, Decline) == []
         lobby.offer(node("ben"), record_0, ())
@@ -454,7 +455,7 @@ def test_record_0_has_the_agreement_what_each_card_stated_and_where_the_model_ca
     found(lobby)
     (create,) = of_kind(taken(ctx), Create)
     lobby.created = Created(create.spec, digest("initial"))
-    record_0 = found(lobby)
+    record_0 = known(found(lobby))
     assert record_0.agreement == AGREEMENT
     assert [entry.examples for entry in record_0.roster] == [CARD.examples] * 3
     assert record_0.provenance == Provenance("9.9", "initialised")

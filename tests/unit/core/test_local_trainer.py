@@ -18,7 +18,7 @@ class Bench:
         self.ctx = context("ada")
         self.chain = chain_of(*NAMES[:3], rounds=rounds)
         self.ledger = ledger(self.ctx, self.chain)
-        self.handed_in = []
+        self.handed_in: list[Submit] = []
         self.it = LocalTrainer(self.ctx, self.ledger, self.handed_in.append)
 
     def begin(self, *, ready: bool = True, leaving: bool = False) -> list[AnyEffect]:

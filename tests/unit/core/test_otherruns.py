@@ -15,6 +15,7 @@ from p2pfl.messages import (
 )
 from tests.support.core import ballot, chain_of, of_kind, sent, told
 from tests.support.device import Device, in_run, joined, where
+from tests.support.known import known
 from tests.support.records import NAMES, digest
 
 
@@ -30,16 +31,16 @@ def test_new_run_turns_away_from_the_one_in_the_journal_for_good() -> None:
 
 def test_at_round_0_a_node_moves_to_a_run_that_is_further_and_keeps_its_votes() -> None:
     device, _ = joined(chain_of(*NAMES[:3]))
-    mine = device.node.ledger.run
+    mine = device.ledger.run
     device.hear("ben", Prepare(mine, 1, ballot(3, "ben")))
     theirs = chain_of(*NAMES[:4], rounds=2)
     asked = device.hear("ben", where(theirs, steps=9))
     assert sent(asked, RecordsRequest) == [RecordsRequest(theirs.run, -1)]
     device.hear("ben", Records(theirs.run, theirs.genesis, tuple(theirs.commits)))
     device.describe(theirs.genesis.spec)
-    assert device.node.ledger.run == theirs.run
-    assert device.node.ledger.round == 2
-    assert device.node._votes[mine].promised >= ballot(3, "ben")
+    assert device.ledger.run == theirs.run
+    assert device.ledger.round == 2
+    assert known(device.node._votes[mine].promised) >= ballot(3, "ben")
 
 
 def test_a_node_that_commits_while_it_looks_at_another_run_stays() -> None:
@@ -49,8 +50,8 @@ def test_a_node_that_commits_while_it_looks_at_another_run_stays() -> None:
     device.hear("ben", Records(theirs.run, theirs.genesis, tuple(theirs.commits)))
     device.hear("ben", mine.commit())
     device.describe(theirs.genesis.spec)
-    assert device.node.ledger.run == mine.run
-    assert device.node.ledger.round == 1
+    assert device.ledger.run == mine.run
+    assert device.ledger.round == 1
 
 
 def test_a_node_with_committed_rounds_does_not_move_and_says_so_once() -> None:
@@ -64,7 +65,7 @@ def test_a_node_with_committed_rounds_does_not_move_and_says_so_once() -> None:
     effects = device.hear("ben", Records(other.run, other.genesis, tuple(other.commits)))
     effects += device.hear("ben", where(other, steps=2))
     assert sent(effects, RecordsRequest) == []
-    assert device.node.ledger.run != other.run
+    assert device.ledger.run != other.run
     (notice,) = told(effects, events.Notice)
     assert "Both have committed rounds, so neither moves" in notice.text
 
@@ -89,7 +90,7 @@ def test_a_record_0_that_is_not_the_run_asked_for_is_not_taken() -> None:
 def test_who_cannot_take_part_in_this_run_is_not_waited_for_until_it_joins() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
-    entry = next(one for one in device.node.ledger.roster if one.name == "ben")
+    entry = next(one for one in device.ledger.roster if one.name == "ben")
     device.link("ben")
     assert device.node._ctx.is_seated(entry)
     device.hear("ben", Decline(chain.run, "its model differs"))
@@ -115,8 +116,8 @@ def test_a_run_whose_founding_came_to_nothing_is_not_looked_at_again() -> None:
 
 
 def test_at_round_0_a_run_with_the_larger_id_is_not_looked_at() -> None:
-    runs = sorted((chain_of(*NAMES[:count]) for count in (3, 4)), key=lambda chain: chain.run)
-    for mine, theirs, looks in [(*runs, False), (*reversed(runs), True)]:
+    low, high = sorted((chain_of(*NAMES[:count]) for count in (3, 4)), key=lambda chain: chain.run)
+    for mine, theirs, looks in [(low, high, False), (high, low, True)]:
         device, _ = joined(mine)
         assert bool(of_kind(device.hear("ben", Offer(theirs.genesis)), Describe)) is looks
 

@@ -156,10 +156,10 @@ def test_refusals_move_a_candidate_by_a_bounded_step_and_strangers_not_at_all(be
     it.stand("first in rank")
     refuse = Refuse(bench.chain.run, 2, it.ballot, ballot(MAX_ATTEMPT, "ben"))
     bench.hear("eve", refuse)
-    assert it.candidacy is Candidacy.PREPARING
-    before = it.highest_known
+    states, before = [it.candidacy], it.highest_known
     bench.hear("ben", refuse)
-    assert it.candidacy is Candidacy.IDLE
+    states.append(it.candidacy)
+    assert states == [Candidacy.PREPARING, Candidacy.IDLE]
     assert it.highest_seen == before + MAX_ATTEMPT_GAP
 
 
@@ -371,7 +371,7 @@ def test_a_wish_given_at_no_member_is_ignored_and_who_passed_it_on_is_named(benc
     for what in ("pause", "end", "end-now"):
         bench.it.control_request(request_of(bench.chain.run, 1, what, "eve", at="eve"), node("ben"))
     effects = taken(bench.ctx)
-    assert told(effects, events.ControlRequested) == sent(effects, ControlRequest) == []
+    assert (told(effects, events.ControlRequested), sent(effects, ControlRequest)) == ([], [])
     (notice,) = told(effects, events.Notice)
     assert notice.text.startswith("ben passed on a request (pause) from a node that is no member")
 
@@ -386,7 +386,7 @@ def test_a_wish_in_the_name_of_a_member_that_has_not_signed_it_is_ignored(bench:
     ):
         bench.it.control_request(forged, node("ben"))
     effects = taken(bench.ctx)
-    assert told(effects, events.ControlRequested) == sent(effects, ControlRequest) == []
+    assert (told(effects, events.ControlRequested), sent(effects, ControlRequest)) == ([], [])
     (notice,) = told(effects, events.Notice)
     assert notice.text.startswith("ben passed on a request (end) in the name of ada, which has not signed it")
 

@@ -78,7 +78,8 @@ def test_a_vote_that_comes_too_late_is_remembered_all_the_same(bench: Bench) -> 
     vote = signed("cleo", bench.chain.run, 2, stands, record, votes=9)
     effects = bench.hear("cleo", Accepted(bench.chain.run, 2, stands, record, vote))
     assert effects == [SaveSeen((CastVote(bench.chain.run, 2, stands, record, vote),), at_once=False)]
-    assert can_wait(effects[0])
+    (save,) = of_kind(effects, SaveSeen)
+    assert can_wait(save)
 
 
 def test_a_vote_of_a_journal_that_has_forgotten_some_does_not_elect(bench: Any) -> None:

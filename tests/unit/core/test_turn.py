@@ -16,7 +16,7 @@ def test_where_no_attempt_is_left_a_member_does_not_stand_and_says_so_once() -> 
     for peer in bench.ctx.peers.values():
         peer.hear(status(run=bench.chain.run, round=1, holds=True), bench.ctx.now)
     effects = [*bench.began, *bench.advance(60.0), *bench.advance(20.0)]
-    assert of_kind(effects, SavePromise) == told(effects, events.ElectionStarted) == []
+    assert (of_kind(effects, SavePromise), told(effects, events.ElectionStarted)) == ([], [])
     texts = [notice.text for notice in told(effects, events.Notice)]
     assert sum("all 2147483648 attempts are used up" in text for text in texts) == 1
 

@@ -6,7 +6,7 @@ import pytest
 
 from p2pfl.core import inputs
 from p2pfl.core.effects import Aggregate, SaveAccepted, SaveReport, Train
-from p2pfl.sim.device import Device, aggregate_of
+from p2pfl.sim.device import EVALUATION, Device, aggregate_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.driver_rules import DriverRules
 from p2pfl.work import (
@@ -103,8 +103,8 @@ def test_a_clock_that_stood_still_is_behind(device: Any) -> None:
 
 def test_a_crash_takes_what_was_not_flushed(device: Any) -> None:
     device.start_process(0.0)
-    device.unflushed.append(SaveReport(model("run"), 1, "a", None))
-    device.deferred.append(SaveReport(model("run"), 1, "a", None))
+    device.unflushed.append(SaveReport(model("run"), 1, "a", EVALUATION))
+    device.deferred.append(SaveReport(model("run"), 1, "a", EVALUATION))
     device.crash()
     assert (device.unflushed, device.deferred, device.is_up) == ([], [], False)
 

@@ -17,6 +17,7 @@ from p2pfl.proofs import CastVote, JournalEvidence, sign_claim
 from p2pfl.sim.disk import RECORDS_AT_ONCE, Disk
 from tests.support.core import ballot, chain_of, member
 from tests.support.keys import signer
+from tests.support.known import known
 from tests.support.records import NAMES, Chain, resigned, signed, update
 
 CLAIM = sign_claim(signer("ben"), member("ben"), 3, "ab" * 16, 0)
@@ -56,15 +57,15 @@ def test_an_update_of_the_open_round_comes_back_and_an_older_one_does_not() -> N
     chain = chain_of(*NAMES[:3], rounds=1)
     disk = in_run(chain)
     disk.save(SaveUpdate(chain.run, 1, chain.run, update("ada", 1)))
-    assert disk.load().current.update is None
+    assert known(disk.load().current).update is None
     disk.unflushed |= {update("ada", 1).digest, update("ada", 2).digest}
-    assert disk.load().current.update is None
+    assert known(disk.load().current).update is None
     disk.save(SaveUpdate(chain.run, 2, chain.run, update("ada", 2)))
-    assert disk.load().current.update is None, "another parent"
+    assert known(disk.load().current).update is None, "another parent"
     disk.save(SaveUpdate(chain.run, 2, record_digest(chain.commits[-1].record), update("ada", 2)))
-    assert disk.load().current.update == update("ada", 2)
+    assert known(disk.load().current).update == update("ada", 2)
     disk.unflushed.clear()
-    assert disk.load().current.update is None, "a power cut took its bytes"
+    assert known(disk.load().current).update is None, "a power cut took its bytes"
 
 
 def test_a_collection_takes_flushed_and_passing_blobs_alike() -> None:
@@ -117,7 +118,7 @@ def test_a_new_journal_keeps_the_records_and_forgets_the_votes() -> None:
     assert disk.member == Member(member("ada").node, "ab" * 16)
     assert disk.incarnation == 0
     assert disk.load().votes == {}
-    assert disk.load().current.last == chain.commits[-1]
+    assert known(disk.load().current).last == chain.commits[-1]
 
 
 def test_the_last_start_of_another_journal_is_remembered() -> None:
@@ -136,7 +137,7 @@ def test_the_newest_vote_of_another_journal_is_remembered_also_from_a_commit() -
     assert disk.seen(member("ben")) == JournalEvidence(CLAIM, promise)
     commit = resigned(chain.commit(), "ada", "ben", votes=5)
     disk.save(SaveCommit(chain.run, commit, 1.0))
-    assert disk.seen(member("ben")).cast.vote == commit.acceptors[1]
+    assert known(known(disk.seen(member("ben"))).cast).vote == commit.acceptors[1]
     assert disk.seen(member("ada")) is None
 
 
@@ -172,9 +173,9 @@ def test_a_closed_run_is_not_taken_up_again_but_its_votes_stay() -> None:
 def test_records_come_a_few_at_a_time_with_record_0_where_it_is_asked_for() -> None:
     chain = chain_of(*NAMES[:3], rounds=RECORDS_AT_ONCE + 2)
     disk = in_run(chain)
-    first = disk.records(chain.run, -1)
+    first = known(disk.records(chain.run, -1))
     assert (first.genesis, len(first.commits)) == (chain.genesis, RECORDS_AT_ONCE)
-    rest = disk.records(chain.run, RECORDS_AT_ONCE)
+    rest = known(disk.records(chain.run, RECORDS_AT_ONCE))
     assert (rest.genesis, rest.commits) == (None, tuple(chain.commits[RECORDS_AT_ONCE:]))
 
 

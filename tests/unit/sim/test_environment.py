@@ -2,7 +2,8 @@ from p2pfl.sim.environment import Clock
 
 
 def test_things_happen_in_the_order_of_their_times() -> None:
-    clock, seen = Clock(), []
+    clock = Clock()
+    seen: list[float] = []
     for delay in (3.0, 1.0, 2.0):
         clock.after(delay, seen.append, delay)
     while clock.next_at is not None:
@@ -12,7 +13,8 @@ def test_things_happen_in_the_order_of_their_times() -> None:
 
 
 def test_of_two_due_at_once_the_first_put_in_is_first() -> None:
-    clock, seen = Clock(), []
+    clock = Clock()
+    seen: list[str] = []
     clock.at(1.0, seen.append, "first")
     clock.at(1.0, seen.append, "second")
     clock.step()
@@ -21,7 +23,8 @@ def test_of_two_due_at_once_the_first_put_in_is_first() -> None:
 
 
 def test_what_happens_may_let_more_happen() -> None:
-    clock, seen = Clock(), []
+    clock = Clock()
+    seen: list[str] = []
     clock.after(1.0, lambda: clock.after(1.0, seen.append, "later"))
     clock.step()
     assert clock.next_at == 2.0

@@ -5,6 +5,7 @@ from p2pfl.core.effects import AnyEffect, Send
 from p2pfl.messages import Accept
 from p2pfl.sim.device import Device
 from p2pfl.sim.world import World
+from tests.support.known import known
 from tests.support.worlds import at_round, chain, number, once, spec
 
 
@@ -64,7 +65,7 @@ def test_no_disk_is_lost_as_long_as_others_take_a_crashed_member_for_leaving() -
     world = at_round_two()
     first, second = number(world, 1), number(world, 2)
     world.hand(second, second.process, inputs.Leave())
-    world.run_until(lambda: first.node.peers[second.member.node].is_leaving, 100.0)
+    world.run_until(lambda: known(first.node).peers[second.member.node].is_leaving, 100.0)
     world.crash(second)
     assert not world.limits.may_lose_disk(first)
 

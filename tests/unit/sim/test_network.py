@@ -12,6 +12,7 @@ from p2pfl.sim.device import Device
 from p2pfl.sim.faults import Faults
 from p2pfl.sim.network import SILENCE
 from p2pfl.sim.world import World
+from tests.support.known import known
 from tests.support.records import evaluation
 from tests.support.worlds import number, spec
 
@@ -39,7 +40,8 @@ def pair(world: World, one: int, other: int) -> Any:
 
 
 def steps_heard(world: Any, listener: Any, speaker: Any) -> Any:
-    return number(world, listener).node._ctx.peers[id_of(world, speaker)].status.steps
+    view = known(number(world, listener).node)._ctx.peers[id_of(world, speaker)]
+    return known(view.status).steps
 
 
 def fed(world: Any, device: Device) -> list[Any]:
@@ -89,7 +91,8 @@ def test_a_late_message_of_an_earlier_link_still_arrives_but_a_status_does_not()
     world.network.link_later(one, other)
     world.run_for(0.5)
     assert connected(world, 1, 2)
-    status = one.node._presence.status(one.node._condition())
+    core = known(one.node)
+    status = core._presence.status(core._condition())
     for message in (REPORT, status):
         world.network._deliver(link, one, inputs.Received(one.member, message))
     late = [event.message for event in seen if isinstance(event, inputs.Received)]
@@ -106,7 +109,7 @@ def test_a_start_of_the_past_is_refused_and_its_owner_told() -> None:
     world.restore_disk(device, backup, 0.0)
     before = device.member
     world.run_until(lambda: device.exit is not None, 10.0)
-    assert "is a copy or was restored from a backup" in device.exit.reason
+    assert "is a copy or was restored from a backup" in known(device.exit).reason
     assert "is a copy or was restored from a backup" in device.disk.refused
     world.run_until(lambda: device.is_up, 60.0)
     assert device.member.journal != before.journal

@@ -6,6 +6,7 @@ import pytest
 from p2pfl.sim.faults import CALM, HEAVY, PROFILES, Faults
 from p2pfl.sim.random_faults import black_out
 from p2pfl.sim.world import World
+from tests.support.known import known
 
 LONG = 50
 
@@ -18,7 +19,7 @@ def world(seed: Any = 5, nodes: Any = 3, **faults: Any) -> Any:
 
 
 def lines(made: Any, text: Any) -> list[str]:
-    return [line for line in made.trace if text in line]
+    return [line for line in known(made.trace) if text in line]
 
 
 def test_crashes_come_at_their_rate_and_stop_in_time() -> None:
@@ -113,11 +114,11 @@ def test_after_a_failure_of_all_power_a_majority_is_back_before_the_others() -> 
     made = World(5, nodes=5, rounds=LONG, trace=True)
     made.begin()
     made.run_for(5.0)
-    made.trace.clear()
+    known(made.trace).clear()
     first = list(made.devices.values())[2]
     black_out(made.environment, made, first=first)
     made.run_for(10.0)
-    starts = [line.split()[:2] for line in made.trace if line.endswith(" starts")]
+    starts = [line.split()[:2] for line in known(made.trace) if line.endswith(" starts")]
     assert starts[0][1] == first.name
     assert [float(at) < 6.0 for at, _ in starts] == [True] * 3 + [False] * 2
 
@@ -130,7 +131,7 @@ def test_one_node_may_be_slow() -> None:
 def test_without_faults_nothing_happens() -> None:
     made = World(5, nodes=3, rounds=2, faults=CALM, trace=True)
     made.run()
-    assert [line for line in made.trace if "crashes" in line or "cut off" in line] == []
+    assert [line for line in known(made.trace) if "crashes" in line or "cut off" in line] == []
 
 
 def test_every_fault_can_be_left_out() -> None:
@@ -151,5 +152,5 @@ def test_the_heavy_profile_has_every_fault_there_is() -> None:
 def test_a_forged_commit_is_sent_to_whoever_has_a_last_record_and_is_not_believed() -> None:
     world = World(3, rounds=4, faults=Faults(forge_every=0.5), trace=True)
     world.run()
-    assert any("is sent a forged commit" in line for line in world.trace)
-    assert any("is not believed: 0 members of the roster signed" in line for line in world.trace)
+    assert any("is sent a forged commit" in line for line in known(world.trace))
+    assert any("is not believed: 0 members of the roster signed" in line for line in known(world.trace))
