@@ -479,8 +479,7 @@ class Aggregator:
 
     def give_up(self, reason: str, *, able: bool = False) -> None:
         """Step down and tell all members; *able* says that the reason is not a fault of this node."""
-        if self.candidacy is Candidacy.IDLE or self.ballot is None:
-            return
+        assert self.ballot is not None, "only a candidate gives up"
         self._save_seen(at_once=False)
         self.unable = self.unable or not able
         settings = self.ctx.settings
@@ -524,6 +523,8 @@ class Aggregator:
                 self.ctx.send(node, self._accept_message())
             case Candidacy.IDLE:
                 pass
+            case _:
+                assert_never(self.candidacy)
 
     def _send_unanswered(self) -> None:
         self.resend_at = self.ctx.now + self.ctx.settings.resend

@@ -154,6 +154,8 @@ class Running:
                     self.trained(result)
                 case inputs.Evaluated():
                     self.evaluated(result)
+                case _:
+                    assert_never(result)
 
     def restart_model(self) -> None:
         """Fetch the last model: check the blob if it is here, otherwise pull it."""
@@ -246,6 +248,8 @@ class Running:
                     self.ctx.tell(
                         events.SteppedDown(message.round, message.ballot.attempt, name, message.reason, kind)
                     )
+            case _:
+                assert_never(message)
 
     def _answer_candidate(self, member: Member, message: Prepare | Accept | Collect) -> None:
         match message:
@@ -259,6 +263,8 @@ class Running:
                 if self.local_trainer.collect(message):
                     self.notices.elected(message)
                 self.begin()
+            case _:
+                assert_never(message)
 
     def _defer_to(self, message: Prepare | Accept | Collect) -> None:
         """Step down if *message* has a higher ballot than this node's own candidacy."""
@@ -434,6 +440,7 @@ class Running:
     def work_failed(self, failed: inputs.WorkFailed) -> None:
         """Warn about a failed job of the open round, and go on without its result."""
         effect = failed.effect
+        assert not isinstance(effect, Describe | Create), "the node's own jobs, not those of a round"
         match effect:
             case Train() | Evaluate():
                 if self.speculation.failed(failed) or effect.job.model != self.ledger.model:
@@ -441,8 +448,6 @@ class Running:
             case Aggregate():
                 if effect.job.ballot != self.aggregator.ballot:
                     return  # of a candidacy that has ended
-            case Describe() | Create():
-                return  # handled by `Node`
             case _:
                 assert_never(effect)
         self.ctx.warn(f"the worker could not {failed.what}: {failed.reason}")
@@ -492,10 +497,9 @@ class Running:
         self._cut_own_training()
         self.local_trainer.advance()
         self.aggregator.advance()
-        if self.ledger.is_open and self.ledger.is_member:  # a roster of one has decided a round by now
-            self.turn.consider(reachable, is_ready=self.ready)
-            self._wake = earliest(self._wake, self.turn.wake)
-            self._collect_own()
+        self.turn.consider(reachable, is_ready=self.ready)
+        self._wake = earliest(self._wake, self.turn.wake)
+        self._collect_own()
 
     @property
     def deadline(self) -> float | None:

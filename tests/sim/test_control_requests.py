@@ -68,7 +68,7 @@ def test_a_paused_run_can_be_ended() -> None:
         assert [record.then for record in chain(device)[at - 1 :]] == ["pause", "end"]
 
 
-def test_a_late_copy_of_a_fulfilled_wish_pauses_nothing() -> None:
+def test_a_late_copy_of_a_fulfilled_control_request_pauses_nothing() -> None:
     world = started(54)
     copies = []
     world.on_effect = lambda device, effect: (
@@ -104,7 +104,7 @@ def test_a_run_can_be_ended_now_although_nobody_has_trained() -> None:
         assert (last.then, last.updates) == ("end", ())
 
 
-def test_a_wish_reaches_who_was_away_when_it_was_uttered() -> None:
+def test_a_control_request_reaches_a_member_that_was_away_when_it_was_made() -> None:
     world = started(58, rounds=50)
     slow(world)
     world.run_for(5.0)  # rounds whose training began before are over

@@ -42,7 +42,7 @@ def test_in_calm_weather_most_trainings_begin_before_the_commit_and_none_twice(s
     assert early > len(begun) / 3
 
 
-def test_an_aggregator_that_dies_behind_its_proposal_wastes_no_head_start() -> None:
+def test_an_aggregator_that_dies_after_its_proposal_wastes_no_speculative_training() -> None:
     # Who has its model accepts it even so, the next aggregator hears of it and proposes it again.
     world, steps = watched(5)
     victims, models = [], {}

@@ -58,7 +58,7 @@ def test_a_candidate_from_which_no_device_can_pull_steps_down_and_says_why() -> 
     )
 
 
-def test_who_was_told_so_stands_last_in_the_rounds_after() -> None:
+def test_a_candidate_that_stepped_down_for_it_runs_last_in_the_rounds_after() -> None:
     # What was said over a link is forgotten when the link ends. With seed 2 it ends: one message overtakes another.
     for seed in range(3, 8):
         world, one = unpullable(seed, rounds=20)

@@ -106,7 +106,7 @@ def test_runs_that_came_to_nothing_are_remembered_in_bounded_number() -> None:
     assert abandoned_runs.reason_of(last), "a reason is always told"
 
 
-def test_each_founding_of_one_process_has_a_nonce_of_its_own() -> None:
+def test_each_genesis_of_one_process_has_a_nonce_of_its_own() -> None:
     ctx = context("ada")
     new = AbandonedRuns(ctx).new_nonce()
     assert new != ctx.options.nonce

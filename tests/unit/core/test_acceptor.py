@@ -261,7 +261,7 @@ def test_the_votes_of_a_decided_round_do_not_bind_in_the_next(ctx: Any, chain: A
     assert voter.promised is None
 
 
-def test_a_courtesy_ends_with_the_link_or_the_yield_of_who_has_it(voter: Acceptor) -> None:
+def test_a_leader_lease_ends_when_its_holder_is_unlinked_or_steps_down(voter: Acceptor) -> None:
     prepare(voter, 1, "ben")
     assert voter.lease
     assert not voter.end_lease(node("cleo"))

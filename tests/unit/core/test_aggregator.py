@@ -57,7 +57,7 @@ def test_every_state_has_a_row_and_can_be_left_for_idle() -> None:
     assert all(Candidacy.IDLE in TRANSITIONS[state] for state in Candidacy if state is not Candidacy.IDLE)
 
 
-# --- standing ---------------------------------------------------------------------------------------------------
+# --- running for election ---------------------------------------------------------------------------------------
 
 
 def test_the_attempt_is_on_disk_before_prepare_leaves(stage: Bench) -> None:
@@ -163,6 +163,17 @@ def test_a_value_that_cannot_be_pulled_is_adopted_all_the_same_where_it_may_be_d
     stage.it.blob_failed(value.model, "nobody has it", invalid=False)
     stage.promise("cleo", ballot(1, "ben"), value)
     assert stage.it.candidacy is Candidacy.PREPARING, "two of three have accepted it"
+
+
+def test_a_candidate_steps_down_when_only_those_answer_whose_value_cannot_be_pulled(stage: Bench) -> None:
+    (value,) = values(stage.chain, "lost")
+    stage.stand()
+    stage.promise("ben", ballot(1, "ben"), value)
+    stage.it.blob_failed(value.model, "nobody has it", invalid=False)
+    assert sent(taken(stage.ctx), StepDown) == []
+    reasons = {message.reason for message in sent(stage.advance(stage.ctx.settings.resend), StepDown)}
+    assert reasons == {"too few others answer than those whose value cannot be pulled: nobody has it"}
+    assert stage.it.candidacy is Candidacy.IDLE
 
 
 def stage_prepare(stage: Any) -> Prepare:
@@ -306,7 +317,7 @@ def test_the_closing_round_collects_evaluations_and_ends_the_run() -> None:
 
 
 @pytest.mark.parametrize(("control_request", "then"), [("pause", "pause"), ("end", "end")])
-def test_a_wish_is_fulfilled_by_the_record(stage: Any, control_request: Any, then: str) -> None:
+def test_a_control_request_is_fulfilled_by_the_record(stage: Any, control_request: Any, then: str) -> None:
     stage.it.requests.add(control_request)
     stage.elect()
     stage.count("ada", "ben", "cleo")
@@ -479,7 +490,7 @@ def test_the_refusal_of_an_earlier_ballot_does_not_end_the_present_one(stage: Be
     assert stage.it.candidacy is Candidacy.PREPARING
 
 
-def test_who_gave_up_for_a_reason_of_its_own_stands_last(stage: Bench) -> None:
+def test_a_node_that_stepped_down_for_a_reason_of_its_own_is_marked_unable(stage: Bench) -> None:
     stage.elect()
     stage.it.give_up("its worker could not aggregate: out of memory")
     assert stage.it.unable
@@ -537,7 +548,7 @@ def test_a_candidate_that_pulls_the_value_to_adopt_says_so_to_a_newly_linked_mem
     assert receivers(taken(stage.ctx), Prepare) == [node("ben")]
 
 
-def test_who_does_not_stand_has_nothing_to_say_to_a_newly_linked_member(stage: Bench) -> None:
+def test_a_node_that_is_no_candidate_sends_nothing_to_a_newly_linked_member(stage: Bench) -> None:
     stage.it.linked(node("ben"))
     assert taken(stage.ctx) == []
 
@@ -564,6 +575,15 @@ def test_a_proposal_is_given_up_when_no_quorum_can_have_its_model() -> None:
         "its model could not be pulled by ben, cleo: pi cannot be dialled"
     }
     assert stage.it.unable
+
+
+def test_who_has_accepted_or_is_no_member_does_not_end_a_proposal_by_lacking_its_model() -> None:
+    stage, _ = proposing()
+    stage.accepted("ben")
+    for name in ("ben", "eve", "dan"):
+        assert undelivered(stage, name) == []
+    assert stage.it.undelivered == {}
+    assert stage.it.candidacy is Candidacy.PROPOSING
 
 
 def test_a_member_that_is_away_accepts_nothing_either() -> None:

@@ -15,7 +15,7 @@ def record() -> Record:
     return Chain().commit().record
 
 
-def test_a_record_and_a_founding_with_a_model_alone_are_as_they_must_be(record: Record) -> None:
+def test_a_record_and_a_genesis_that_name_a_model_alone_have_no_flaw(record: Record) -> None:
     assert roles_flaw(record, SPEC) == roles_flaw(genesis(), SPEC) == ""
 
 

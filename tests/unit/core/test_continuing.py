@@ -37,7 +37,7 @@ from tests.support.core import (
     unlink,
 )
 from tests.support.known import known
-from tests.support.records import NAMES, node
+from tests.support.records import CARD, NAMES, node
 
 RUN, RECORD = model("run"), model("record")
 
@@ -155,6 +155,20 @@ def test_the_chain_of_origins_is_bounded_and_keeps_the_latest() -> None:
     assert len(genesis.continues) == MAX_ORIGINS
     assert genesis.continues[-1].run == bench.chain.run
     assert genesis.continues[:-1] == many[1:]
+
+
+def test_a_device_of_no_run_that_is_taken_along_has_the_examples_its_card_states() -> None:
+    bench = Bench(["ben", "fay"])
+    bench.hear("ben")
+    bench.ctx.card = CARD
+    link(bench.ctx, "fay", status(links=1)).card = msgspec.structs.replace(CARD, examples=600)
+    genesis = bench.it.found(bench.ledger, ready=True)
+    assert genesis is not None
+    assert [(entry.name, entry.examples) for entry in genesis.roster] == [
+        ("ada", CARD.examples),
+        ("ben", CARD.examples),
+        ("fay", 600),
+    ]
 
 
 def test_an_extension_nobody_voted_on_yet_is_part_of_the_new_run() -> None:

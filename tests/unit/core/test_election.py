@@ -32,7 +32,7 @@ def candidates(**changed: dict[str, bool] | dict[str, int]) -> tuple[Candidate, 
     return tuple(msgspec.structs.replace(one, **changed.get(one.node, {})) for one in CANDIDATES)
 
 
-def test_the_first_in_rank_stands_at_once() -> None:
+def test_the_first_in_rank_runs_at_once() -> None:
     assert decide(me="a") == (True, "first in rank", None)
 
 
@@ -40,20 +40,20 @@ def test_the_second_waits_one_step_for_the_first() -> None:
     assert decide() == (False, "number 2 in rank", 100.5)
 
 
-def test_the_second_stands_when_the_first_was_silent() -> None:
+def test_the_second_runs_when_the_first_was_silent() -> None:
     assert decide(now=100.5) == (True, "number 2 in rank, those before it are silent", None)
 
 
-def test_who_lacks_the_parents_blobs_does_not_stand() -> None:
+def test_a_node_that_lacks_the_parents_blobs_does_not_run() -> None:
     assert decide(me="a", eligible=False) == (False, "not eligible", None)
 
 
-def test_who_cannot_reach_a_quorum_of_the_roster_does_not_stand_and_says_how_many_are_needed() -> None:
+def test_a_node_that_cannot_reach_a_quorum_does_not_run_and_says_how_many_are_needed() -> None:
     alone = (Candidate("b", ready=True, links=0, able=True),)
     assert decide(candidates=alone, now=999.0) == (False, "1 of 3 reachable, 2 needed", None)
 
 
-def test_a_promise_to_a_live_candidate_is_a_bounded_courtesy() -> None:
+def test_a_promise_to_a_live_candidate_is_a_bounded_leader_lease() -> None:
     lease = {"me": "a", "lease_holder": "c", "lease_until": 160.0}
     assert decide(**lease, now=159.0) == (False, "a live candidate has this vote", 160.0)
     assert decide(**lease, now=160.0)[0]
@@ -64,16 +64,16 @@ def test_a_refused_candidate_backs_off() -> None:
     assert decide(me="a", not_before=103.0, now=103.0)[0]
 
 
-def test_who_yielded_stands_last() -> None:
+def test_a_node_that_stepped_down_runs_last() -> None:
     assert decide(candidates=candidates(a={"able": False})) == (True, "first in rank", None)
     assert decide(me="a", candidates=candidates(a={"able": False}))[2] == 101.0
 
 
-def test_a_worker_that_is_loading_stands_after_those_that_are_ready() -> None:
+def test_a_node_whose_worker_is_loading_runs_after_those_that_are_ready() -> None:
     assert decide(candidates=candidates(a={"ready": False}))[0]
 
 
-def test_candidates_with_more_links_stand_first() -> None:
+def test_candidates_with_more_links_run_first() -> None:
     assert decide(candidates=candidates(b={"links": 3}))[0]
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from p2pfl import events
 from p2pfl.core.aggregator import Candidacy
 from p2pfl.core.collection import PULL_TRIES, Stage
 from p2pfl.core.effects import Aggregate, AnyEffect, Fetch, Send
-from p2pfl.messages import Accept, Ack, Collect, Evaluation
+from p2pfl.messages import Accept, Ack, Collect, Evaluation, Submit, UpdateBlobs
 from p2pfl.spec import with_options
 from tests.support.aggregator import Bench
-from tests.support.core import chain_of, link, model, of_kind, sent, status, taken, told, unlink
+from tests.support.core import chain_of, link, member, model, of_kind, sent, status, taken, told, unlink
 from tests.support.records import CARD, NAMES, SPEC, evaluation, node, update
 
 
@@ -40,7 +41,7 @@ def test_an_update_that_is_durable_because_a_vote_wanted_its_bytes_counts_too(st
     assert told(stage.pulled(update("ben", 1).digest, durable=True), events.UpdateCounted)
 
 
-def test_an_update_announced_twice_is_counted_once_and_noted_again(stage: Bench) -> None:
+def test_an_update_announced_twice_is_counted_once_and_acknowledged_again(stage: Bench) -> None:
     stage.elect()
     stage.count("ben")
     again = stage.submit("ben")
@@ -82,6 +83,20 @@ def test_a_refusal_is_told_to_people_once_however_often_the_update_is_announced(
     effects = stage.submit("ben", samples=CARD.examples + 1)
     assert told(effects, events.UpdateRefused) == []
     assert len(sent(effects, Ack)) == 1
+
+
+def test_an_update_with_blobs_that_the_strategy_does_not_have_is_refused(stage: Bench) -> None:
+    stage.elect()
+    given = update("ben", 1)
+    extra = msgspec.structs.replace(given, blobs=UpdateBlobs(given.digest, control=model("control")))
+    assert stage.it.ballot is not None
+    submit = Submit(stage.chain.run, 1, stage.it.ballot, stage.ledger.digest, extra, "", None)
+    stage.it.submit(member("ben"), submit)
+    effects = taken(stage.ctx)
+    assert of_kind(effects, Fetch) == []
+    assert [acked.refused for acked in sent(effects, Ack)] == [
+        "it names the blobs update, control, not update"
+    ]
 
 
 def test_an_update_that_is_not_finite_is_refused_and_the_node_is_named(stage: Bench) -> None:

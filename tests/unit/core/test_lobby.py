@@ -21,7 +21,7 @@ from p2pfl.core.lobby import (
 )
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Decline, Genesis, Provenance, RecordBlobs, RecordsRequest, record_digest
-from p2pfl.schema import TensorSpec, canonical
+from p2pfl.schema import TensorSpec, canonical, layout_of
 from p2pfl.spec import DataCard, RunSpec, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.known import known
@@ -253,6 +253,17 @@ def test_another_schema_is_declined_naming_the_first_tensor_that_differs(ctx: Co
     assert "of ben: its model differs" in notice.text
 
 
+def test_the_schema_of_another_model_than_the_offered_one_declines_nothing(ctx: Context) -> None:
+    lobby, record_0 = ready_lobby(ctx), genesis()
+    lobby.offer(node("ben"), record_0, ())
+    mine = canonical([TensorSpec("weight", "F32", (2, 4)), TensorSpec("steps", "I64", ())])
+    lobby.describe(described(ctx, mine, spec=record_0.spec))
+    taken(ctx)
+    lobby.schema_read(SchemaRead(layout_of(mine), mine))
+    assert taken(ctx) == []
+    assert lobby.offered is not None
+
+
 def decline(lobby: Lobby, source: str = "ben", **changes: str) -> Genesis:
     """Let the lobby be offered a run that its worker knows another model for."""
     record_0 = genesis(**changes)
@@ -379,10 +390,10 @@ def test_a_task_that_cannot_be_described_ends_the_node_with_the_reason(ctx: Cont
     assert (ends.code, ends.reason) == (ExitCode.UNFIT, "the task digits needs scikit-learn")
 
 
-# --- foundings that came to nothing -----------------------------------------------------------------------------
+# --- runs that did not begin ------------------------------------------------------------------------------------
 
 
-def test_whose_founding_came_to_nothing_lets_the_next_one_try() -> None:
+def test_a_node_whose_run_did_not_begin_lets_the_next_one_found() -> None:
     assert decide(unable={"a": "pi cannot be dialled"})[0] is False
     assert decide(me="b", unable={"a": "pi cannot be dialled"}) == (True, "this node has the lowest id", None)
 

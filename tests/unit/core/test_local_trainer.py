@@ -104,7 +104,7 @@ def test_an_earlier_aggregator_is_not_answered_any_more(bench: Bench) -> None:
     assert not bench.is_news
 
 
-def test_an_announcement_is_repeated_until_it_is_noted(bench: Bench) -> None:
+def test_an_announcement_is_repeated_until_it_is_acknowledged(bench: Bench) -> None:
     bench.begin()
     bench.train()
     bench.collect(1, "ben")
@@ -114,7 +114,7 @@ def test_an_announcement_is_repeated_until_it_is_noted(bench: Bench) -> None:
     assert bench.it.resend_at is None
 
 
-def test_the_note_of_an_earlier_ballot_stops_nothing(bench: Bench) -> None:
+def test_the_acknowledgement_of_an_earlier_ballot_stops_nothing(bench: Bench) -> None:
     bench.begin()
     bench.train()
     bench.collect(1, "ben")
@@ -175,6 +175,29 @@ def test_an_evaluation_goes_to_everybody_and_into_the_contribution(bench: Bench)
     assert sent(bench.advance(after), Report) == []
 
 
+def test_a_model_that_is_lost_after_its_evaluation_stops_nothing_and_is_not_evaluated_again(
+    bench: Bench,
+) -> None:
+    bench.begin()
+    bench.train()
+    bench.it.evaluated(evaluation(8, 10, 2.0))
+    taken(bench.ctx)
+    bench.it.lose_model()
+    assert bench.begin() == []
+
+
+def test_an_evaluation_that_ends_twice_counts_the_first_time(bench: Bench) -> None:
+    bench.begin()
+    bench.train()
+    bench.it.evaluated(evaluation(8, 10, 2.0))
+    bench.ctx.now += bench.ctx.settings.report_after / 2
+    bench.it.evaluated(evaluation(7, 10, 2.0))
+    (submit,) = sent(bench.collect(1, "ben"), Submit)
+    assert submit.evaluation == evaluation(8, 10, 2.0)
+    reports = sent(bench.advance(bench.ctx.settings.report_after / 2), Report)
+    assert [report.evaluation for report in reports] == [evaluation(8, 10, 2.0)] * 2
+
+
 def test_a_failed_evaluation_keeps_nobody_from_the_round(bench: Bench) -> None:
     bench.begin()
     bench.it.fail_evaluation()
@@ -207,7 +230,7 @@ def test_a_commit_ends_the_training_of_its_round(bench: Bench) -> None:
     assert taken(bench.ctx) == []
 
 
-def test_progress_is_noted_for_the_round_under_way_only(bench: Bench) -> None:
+def test_progress_counts_for_the_open_round_only(bench: Bench) -> None:
     bench.begin()
     bench.it.progressed(inputs.TrainProgress(training(bench.chain, 2, bench.ledger.model), 3, 10, 20.0))
     bench.it.progressed(inputs.TrainProgress(training(bench.chain, 1, bench.ledger.model), 9, 10, 99.0))

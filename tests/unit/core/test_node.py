@@ -37,10 +37,11 @@ from p2pfl.messages import (
 )
 from p2pfl.schema import TensorSpec, canonical
 from p2pfl.spec import DataCard, with_options
+from p2pfl.work import AggregationJob, EvaluationJob, NotFinite
 from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told, training
 from tests.support.device import Device, chain_digest, in_run, joined, where
 from tests.support.known import known
-from tests.support.records import CARD, NAMES, SCHEMA, node, resigned, signed, update
+from tests.support.records import CARD, NAMES, SCHEMA, evaluation, node, resigned, result_of, signed, update
 
 # --- the driver's side ------------------------------------------------------------------------------------------
 
@@ -85,9 +86,16 @@ def test_what_the_worker_answers_when_the_run_is_gone_changes_nothing() -> None:
         inputs.BlobProgress(update_.digest),
         inputs.TrainProgress(job, 1, 2, 3.0),
         inputs.WorkFailed(Train(job), "no memory"),
+        inputs.Trained(job, result_of("ada", 1)),
+        inputs.Evaluated(
+            EvaluationJob(chain.run, 1, chain.genesis.spec, job.model, 0, 3), evaluation(8, 10, 2.0)
+        ),
+        inputs.Aggregated(
+            AggregationJob(chain.run, 1, ballot(1, "ada"), chain.genesis.spec, job.model, ()), NotFinite()
+        ),
     ]
     device = Device()
-    assert [device.feed(result) for result in results] == [[], [], []]
+    assert [device.feed(result) for result in results] == [[]] * len(results)
 
 
 def test_an_exit_is_the_last_thing_a_node_asks_for() -> None:
@@ -232,7 +240,7 @@ def test_an_ask_is_answered_by_whoever_is_in_the_run() -> None:
     assert of_kind(device.hear("dan", RecordsRequest(model("another run"), -1)), SendRecords) == []
 
 
-def test_nobody_stands_in_anothers_name() -> None:
+def test_nobody_runs_for_election_in_anothers_name() -> None:
     chain = chain_of(*NAMES[:3], rounds=1)
     device = in_run(chain)
     device.link("ben")
@@ -266,6 +274,19 @@ def test_record_0_is_taken_once_schema_and_model_are_here() -> None:
     assert of_kind(effects, SaveGenesis) == [SaveGenesis(chain.run, chain.genesis)]
     assert device.ledger.round == 0
     assert device.ledger.holds
+
+
+def test_a_member_of_a_run_that_too_few_can_take_part_in_leaves_it_without_declining_it() -> None:
+    chain = chain_of(*NAMES[:3])
+    device, _ = joined(chain)
+    for name in ("ben", "cleo"):
+        device.hear(name, Decline(chain.run, "its model differs"))
+    device.now += 2 * device.node._ctx.settings.steady
+    effects = device.node.tick(device.now)
+    assert device.node.ledger is None
+    texts = [notice.text for notice in told(effects, events.Notice)]
+    assert any("cannot begin and is given up: only 1 of its members can take part" in text for text in texts)
+    assert sent(effects, Decline) == []  # only its founder declines it for everybody
 
 
 def test_record_0_is_not_taken_with_a_model_that_a_power_cut_would_take() -> None:
@@ -303,7 +324,7 @@ def test_people_call_a_node_by_its_name_and_an_unknown_one_by_its_id() -> None:
 # --- what one peer may say ---------------------------------------------------------------------------------------
 
 
-def test_the_facts_of_a_peer_are_told_when_they_change() -> None:
+def test_the_device_info_of_a_peer_is_reported_when_it_changes() -> None:
     device = Device()
     device.link("ben")
     device_info = DeviceInfo("0.1.0", "Linux", 2, 2**30, "cpu", CARD)

@@ -38,7 +38,7 @@ def test_where_nothing_was_accepted_the_aggregator_is_free() -> None:
     assert highest_accepted([]) is None
 
 
-def test_a_candidate_stands_above_all_it_has_promised_or_lost_to() -> None:
+def test_a_candidate_runs_with_an_attempt_above_all_it_has_promised_or_lost_to() -> None:
     assert next_attempt(None, 0) == 1
     assert next_attempt(ballot(3, "ben"), 0) == 4
     assert next_attempt(ballot(3, "ben"), 7) == 8

@@ -29,6 +29,15 @@ def test_new_run_turns_away_from_the_one_in_the_journal_for_good() -> None:
     assert of_kind(device.hear("ben", Offer(chain.genesis)), Describe) == []
 
 
+def test_who_is_in_a_run_that_was_left_for_good_and_has_not_begun_hears_that_nobody_comes() -> None:
+    chain = chain_of(*NAMES[:3])
+    saved = SavedRun(chain.run, chain.genesis, None, None, resumed=False)
+    device = Device(Saved(saved, {}, frozenset()), new_run=True)
+    device.link("ben")
+    (decline,) = sent(device.hear("ben", where(chain)), Decline)
+    assert decline == Decline(chain.run, "it has left that run for good")
+
+
 def test_at_round_0_a_node_moves_to_a_run_that_is_further_and_keeps_its_votes() -> None:
     device, _ = joined(chain_of(*NAMES[:3]))
     mine = device.ledger.run
@@ -106,7 +115,7 @@ def test_a_peer_that_cannot_take_part_is_told_of_once_in_a_while() -> None:
     assert [len(told(effects, events.Notice)) for effects in heard] == [1, 0, 0, 0, 0]
 
 
-def test_a_run_whose_founding_came_to_nothing_is_not_looked_at_again() -> None:
+def test_a_run_that_was_abandoned_is_not_looked_at_again() -> None:
     device = Device()
     device.link("ben")
     device.describe()

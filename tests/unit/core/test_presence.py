@@ -29,7 +29,7 @@ def condition(book: Any = None, **changes: Any) -> NodeCondition:
     return NodeCondition(book, None, None, ready=True, leaving=False, waiting=False)._replace(**changes)
 
 
-def test_a_status_says_where_the_node_stands(ctx: Context, book: Ledger) -> None:
+def test_a_status_says_how_far_the_node_is(ctx: Context, book: Ledger) -> None:
     said = Presence(ctx).status(condition(book))
     assert (said.run, said.round, said.record) == (book.run, 2, book.digest)
     assert (said.holds, said.ended, said.rounds, said.links) == (True, False, 10, 2)

@@ -109,6 +109,18 @@ def test_who_is_left_out_is_named_with_the_reason(
     assert [(left.node, left.reason) for left in record.left_out] == [(node("ben"), reason)]
 
 
+def test_a_member_whose_pull_failed_and_that_did_not_announce_again_is_left_out_for_that_failure(
+    ctx: Context, book: Ledger
+) -> None:
+    given = {node(name): Contribution(Stage.COUNTED, update(name, 2)) for name in ("ada", "cleo")}
+    failures = {node("ben"): "tensor weight holds a NaN"}
+    collection = Collection({node(name) for name in NAMES[:3]}, 1, given, failures=failures)
+    record = Draft(book, collection, ballot(1, "ada"), frozenset(), False).record(ctx, model("average"), "")
+    assert [(left.node, left.reason) for left in record.left_out] == [
+        (node("ben"), "tensor weight holds a NaN")
+    ]
+
+
 def test_evaluations_count_also_of_members_without_an_update(ctx: Context, book: Ledger) -> None:
     seen = Contribution(Stage.NOTHING, evaluation=evaluation(8, 10, 2.0))
     record = draft(book, ctx, contributions={node("ben"): seen})

@@ -153,7 +153,7 @@ def test_a_member_that_lost_its_disk_counts_for_no_quorum_until_its_new_journal_
     assert {entry.name for entry in result} == {"ada", "ben", "dan"}
 
 
-def test_founding_gives_slots_in_the_order_of_node_ids() -> None:
+def test_genesis_gives_slots_in_the_order_of_node_ids() -> None:
     members = [Newcomer(member(name), name, 5) for name in ("cleo", "ada", "ben")]
     assert names(genesis_roster(members)) == ("ada", "ben", "cleo")
     assert [entry.slot for entry in genesis_roster(members)] == [0, 1, 2]

@@ -68,7 +68,7 @@ from tests.support.running import Bench
 
 
 def request_of(run: Any, round_: Any, what: Any, by: Any, at: Any = "ada") -> Any:
-    """What *by* wishes at device *at*."""
+    """The request of operator *by* at device *at*."""
     return sign_request(signer(at), node(at), run, round_, what, by)
 
 
@@ -200,7 +200,7 @@ def test_a_higher_ballot_ends_this_nodes_own_candidacy(bench: Any) -> None:
     assert bench.it.aggregator.candidacy is Candidacy.IDLE
 
 
-def test_a_yield_ends_the_courtesy_and_is_told(bench: Bench) -> None:
+def test_a_candidate_that_steps_down_loses_its_leader_lease_and_is_reported(bench: Bench) -> None:
     bench.hear("ben", Prepare(bench.chain.run, 2, ballot(3, "ben")))
     given_up = StepDown(bench.chain.run, 2, ballot(3, "ben"), "its worker could not aggregate")
     (event,) = told(bench.hear("ben", given_up), events.SteppedDown)
@@ -281,6 +281,20 @@ def test_who_can_neither_read_nor_pull_what_it_accepted_counts_its_disk_as_lost(
     assert "--new-journal" in end.reason
 
 
+def test_the_model_that_was_accepted_is_pulled_again_after_a_while_as_long_as_its_record_is_open(
+    bench: Bench,
+) -> None:
+    again, record = accepted_before(bench)
+    again.it.blob_failed(inputs.BlobFailed(record.model, "nobody has it", invalid=False))
+    assert [fetch.digest for fetch in of_kind(again.advance(again.ctx.settings.resend), Fetch)] == [
+        record.model
+    ]
+    again.it.blob_failed(inputs.BlobFailed(record.model, "nobody has it", invalid=False))
+    again.learn(again.chain.commit(model=again.ledger.model))  # a record without updates keeps the last model
+    assert again.ledger.holds
+    assert of_kind(again.advance(again.ctx.settings.resend), Fetch) == []
+
+
 def test_while_nobody_can_be_asked_the_disk_is_not_lost(bench: Bench) -> None:
     again, record = accepted_before(bench)
     for name in ("ben", "cleo"):
@@ -300,6 +314,23 @@ def test_a_failed_training_is_declined_with_the_reason(bench: Bench) -> None:
     )
     effects = taken(bench.ctx)
     assert [s.declined for s in sent(effects, Submit)] == ["its training failed: out of memory"]
+
+
+def test_a_failed_evaluation_is_told_and_not_waited_for(bench: Bench) -> None:
+    (evaluate,) = of_kind(bench.began, Evaluate)
+    bench.it.work_failed(inputs.WorkFailed(evaluate, "out of memory"))
+    (notice,) = told(taken(bench.ctx), events.Notice)
+    assert notice.text == "the worker could not evaluate: out of memory"
+    assert bench.it.local_trainer.evaluation_failed
+
+
+def test_a_failed_job_of_an_earlier_round_with_the_same_model_declines_nothing(bench: Bench) -> None:
+    (evaluate,) = of_kind(bench.began, Evaluate)
+    earlier = Evaluate(msgspec.structs.replace(evaluate.job, round=0))
+    for effect in (Train(training(bench.chain, 1, bench.ledger.model)), earlier):
+        bench.it.work_failed(inputs.WorkFailed(effect, "out of memory"))
+    assert not bench.it.local_trainer.declined
+    assert not bench.it.local_trainer.evaluation_failed
 
 
 def failed_aggregation(bench: Any) -> WorkFailed:
@@ -330,23 +361,23 @@ def test_a_training_of_an_older_round_is_of_no_use(bench: Bench) -> None:
     assert bench.it.local_trainer.update is None
 
 
-# --- wishes -----------------------------------------------------------------------------------------------------
+# --- control requests -------------------------------------------------------------------------------------------
 
 
-def test_a_wish_is_passed_on_once(bench: Bench) -> None:
+def test_a_control_request_is_passed_on_once(bench: Bench) -> None:
     control_request = request_of(bench.chain.run, 1, "pause", "ada")
     bench.it.control_request(control_request, node("ben"))
     bench.it.control_request(control_request, node("ben"))
     assert receivers(taken(bench.ctx), ControlRequest) == [node("ben"), node("cleo")]
 
 
-def test_a_wish_of_another_run_is_ignored(bench: Bench) -> None:
+def test_a_control_request_of_another_run_is_ignored(bench: Bench) -> None:
     bench.it.control_request(request_of(model("run"), 1, "end", "ada"), node("ben"))
     assert taken(bench.ctx) == []
     assert bench.it.requests.open == {}
 
 
-def test_a_wish_that_a_record_has_fulfilled_is_void(bench: Bench) -> None:
+def test_a_control_request_that_a_record_has_fulfilled_is_void(bench: Bench) -> None:
     bench.it.control_request(request_of(bench.chain.run, 1, "pause", "ada"), node("ben"))
     bench.learn(bench.chain.commit(then="pause"))
     bench.it.control_request(request_of(bench.chain.run, 2, "resume", "ada"), node("ben"))
@@ -357,7 +388,9 @@ def test_a_wish_that_a_record_has_fulfilled_is_void(bench: Bench) -> None:
     assert sent(taken(bench.ctx), ControlRequest)
 
 
-def test_a_wish_is_told_to_people_with_its_author_and_to_whoever_is_linked_later(bench: Bench) -> None:
+def test_a_control_request_is_reported_with_its_author_and_sent_to_peers_that_link_later(
+    bench: Bench,
+) -> None:
     control_request = request_of(bench.chain.run, 1, "pause", "eve (operator)")
     bench.it.control_request(control_request, node("ben"))
     assert told(taken(bench.ctx), events.ControlRequested) == [
@@ -367,7 +400,9 @@ def test_a_wish_is_told_to_people_with_its_author_and_to_whoever_is_linked_later
     assert Send(node("ben"), control_request) in taken(bench.ctx)
 
 
-def test_a_wish_given_at_no_member_is_ignored_and_who_passed_it_on_is_named(bench: Bench) -> None:
+def test_a_control_request_of_a_node_that_is_no_member_is_ignored_and_its_sender_is_named(
+    bench: Bench,
+) -> None:
     for what in ("pause", "end", "end-now"):
         bench.it.control_request(request_of(bench.chain.run, 1, what, "eve", at="eve"), node("ben"))
     effects = taken(bench.ctx)
@@ -376,7 +411,7 @@ def test_a_wish_given_at_no_member_is_ignored_and_who_passed_it_on_is_named(benc
     assert notice.text.startswith("ben passed on a request (pause) from a node that is no member")
 
 
-def test_a_wish_in_the_name_of_a_member_that_has_not_signed_it_is_ignored(bench: Bench) -> None:
+def test_a_control_request_in_the_name_of_a_member_that_has_not_signed_it_is_ignored(bench: Bench) -> None:
     control_request = request_of(bench.chain.run, 1, "pause", "eve", at="ada")
     for forged in (
         msgspec.structs.replace(control_request, what="end"),
@@ -432,7 +467,9 @@ def test_a_round_opened_while_the_run_is_to_end_now_trains_nothing(bench: Bench)
 
 
 @pytest.mark.parametrize("what", ["pause", "end", "end-now"])
-def test_nothing_is_against_a_first_wish_and_a_second_one_is_not_needed(bench: Any, what: Any) -> None:
+def test_a_first_control_request_meets_no_objection_and_a_second_one_is_not_needed(
+    bench: Any, what: Any
+) -> None:
     assert bench.it.requests.objection(what) == ""
     bench.it.control_request(request_of(bench.chain.run, 1, what, "ada (operator)"), node("ben"))
     assert "ada (operator)" in bench.it.requests.objection(what)
@@ -464,7 +501,7 @@ def test_who_leaves_stops_training_and_declines(bench: Bench) -> None:
     assert sent(bench.hear("ben", Ack(bench.chain.run, 2, ballot(3, "ben"), "")), Submit) == []
 
 
-def test_a_wish_to_end_lifts_a_pause_and_a_wish_to_pause_does_not(bench: Bench) -> None:
+def test_a_request_to_end_lifts_a_pause_and_a_request_to_pause_does_not(bench: Bench) -> None:
     bench.learn(bench.chain.commit(then="pause"))
     for what, is_paused in (("pause", True), ("end", False)):
         bench.it.control_request(request_of(bench.chain.run, 2, what, "ada"), node("ben"))
@@ -525,6 +562,13 @@ def test_a_member_that_cannot_have_the_final_model_keeps_nobody_waiting_for_its_
     assert bench.it.model_failing_since == pytest.approx(bench.ctx.now - 0.1 * (MODEL_TRIES + 1))
     bench.it.blob_progressed(bench.ledger.model)
     assert bench.it.model_failing_since is None
+
+
+def test_a_commit_that_leaves_a_gap_makes_this_node_ask_for_what_is_between(bench: Bench) -> None:
+    bench.chain.commit()
+    effects = bench.learn(bench.chain.commit())
+    assert sent(effects, RecordsRequest) == [RecordsRequest(bench.chain.run, 1)]
+    assert bench.ledger.round == 1
 
 
 def test_behind_a_second_decision_of_a_round_no_record_is_taken_any_more() -> None:

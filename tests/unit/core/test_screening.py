@@ -40,7 +40,7 @@ def test_a_vote_that_its_member_has_not_signed_does_not_count(bench: Any) -> Non
 
 
 @pytest.mark.parametrize("attempt", [5, MAX_ATTEMPT])
-def test_who_is_no_member_does_not_stand_and_is_named_once(bench: Bench, attempt: int) -> None:
+def test_a_candidate_that_is_no_member_is_ignored_and_named_once(bench: Bench, attempt: int) -> None:
     run, stands = bench.chain.run, ballot(attempt, "eve")
     effects = [
         *bench.hear("eve", Prepare(run, 2, stands)),
@@ -54,7 +54,7 @@ def test_who_is_no_member_does_not_stand_and_is_named_once(bench: Bench, attempt
     assert bench.it.acceptor.lease is None
 
 
-def test_a_member_with_another_data_directory_than_the_rosters_does_not_stand(bench: Bench) -> None:
+def test_a_candidate_with_another_data_directory_than_the_rosters_is_ignored(bench: Bench) -> None:
     bench.it.received(member("ben", "another disk"), Prepare(bench.chain.run, 2, ballot(5, "ben")))
     assert sent(taken(bench.ctx), Promise) == []
 

@@ -1,4 +1,4 @@
-"""A head start as the member's whole round sees it: begun with the bytes, handed over with the commit, or dropped."""
+"""Speculative work in a member's whole round: it begins with the bytes, and the commit takes it over or drops it."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_a_failure_is_told_when_it_is_tried_again_after_the_commit(bench: Bench)
     assert bench.it.local_trainer.declined == "its training failed: no memory"
 
 
-def test_the_update_of_a_head_start_is_offered_to_the_next_aggregator(bench: Any) -> None:
+def test_the_update_of_a_speculative_training_is_offered_to_the_next_aggregator(bench: Any) -> None:
     record = bench.proposal()
     bench.propose(record)
     bench.trained(3, record.model)

@@ -10,7 +10,7 @@ from tests.support.records import NAMES, evaluation, node
 from tests.support.running import Bench
 
 
-def test_where_no_attempt_is_left_a_member_does_not_stand_and_says_so_once() -> None:
+def test_where_no_attempt_is_left_a_member_does_not_run_and_says_so_once() -> None:
     vote = Vote(2, ballot(MAX_ATTEMPT, "cleo"), None, None)
     bench = Bench(vote=vote)
     for peer in bench.ctx.peers.values():
@@ -21,14 +21,14 @@ def test_where_no_attempt_is_left_a_member_does_not_stand_and_says_so_once() -> 
     assert sum("all 2147483648 attempts are used up" in text for text in texts) == 1
 
 
-def test_without_a_quorum_nobody_stands() -> None:
+def test_without_a_quorum_nobody_runs_for_election() -> None:
     bench = Bench(members=NAMES)
     for name in ("ben", "cleo", "dan"):
         unlink(bench.ctx, name)
     assert sent(bench.advance(600.0), Prepare) == []
 
 
-def test_in_a_new_run_nobody_stands_before_a_quorum_is_in_it_and_every_rank_has_its_turn_from_then_on() -> (
+def test_in_a_new_run_nobody_is_a_candidate_before_a_quorum_is_in_it_and_every_rank_has_its_turn_from_then_on() -> (
     None
 ):
     bench = Bench(rounds=0)
@@ -47,7 +47,7 @@ def test_in_a_new_run_nobody_stands_before_a_quorum_is_in_it_and_every_rank_has_
     assert [event.round for event in told(bench.advance(0.2 * step), events.ElectionStarted)] == [1]
 
 
-def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended() -> None:
+def test_a_roster_of_one_is_no_candidate_again_after_its_run_has_ended() -> None:
     lone = Bench(10, members=NAMES[:1])
     assert lone.ledger.next_kind == "evaluate"
     [asked] = of_kind(lone.began, Evaluate)
@@ -59,7 +59,7 @@ def test_a_roster_of_one_does_not_stand_again_after_its_run_has_ended() -> None:
     assert [event.round for event in told(effects, events.ElectionStarted)] == [11]
 
 
-def test_a_lone_member_that_comes_back_stands_without_listening() -> None:
+def test_a_lone_member_that_comes_back_runs_for_election_without_listening() -> None:
     lone, one_of_three = Bench(members=NAMES[:1]), Bench()
     for bench in (lone, one_of_three):
         bench.it.open_round(is_resumed=True)

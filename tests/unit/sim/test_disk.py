@@ -68,7 +68,7 @@ def test_an_update_of_the_open_round_comes_back_and_an_older_one_does_not() -> N
     assert known(disk.load().current).update is None, "a power cut took its bytes"
 
 
-def test_a_collection_takes_flushed_and_passing_blobs_alike() -> None:
+def test_a_collection_takes_flushed_and_unflushed_blobs_alike() -> None:
     disk = Disk(member("ada"), blobs={"model", "old model"}, unflushed={"update", "old update"})
     disk.collect(frozenset({"model", "update"}))
     assert (disk.blobs, disk.unflushed) == ({"model"}, {"update"})

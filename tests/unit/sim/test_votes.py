@@ -184,7 +184,7 @@ def test_a_vote_in_an_earlier_round_is_a_violation_though_the_disk_forgot(court:
         court.promise("ada", ballot(5, "ben"), round_=1)
 
 
-def test_a_member_stands_with_each_ballot_once(court: Court) -> None:
+def test_a_member_runs_with_each_ballot_once(court: Court) -> None:
     court.promise("ada", ballot(2, "ada"))
     with objection("ballot", "never resumed"):
         court.promise("ada", ballot(2, "ada"))

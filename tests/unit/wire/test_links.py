@@ -4,8 +4,11 @@ import pytest
 
 from p2pfl.config import NetSettings
 from p2pfl.errors import ProtocolError
+from p2pfl.proofs import sign_claim
 from p2pfl.wire import links
 from p2pfl.wire.codec import decode, encode
+from tests.support.core import member
+from tests.support.keys import signer
 
 NODE = "a" * 52
 
@@ -13,6 +16,12 @@ NODE = "a" * 52
 def test_the_longest_peers_frame_that_is_sent_fits_a_frame() -> None:
     entry = links.PeerAddresses(NODE, "\U0001f600" * 64, ("h" * 253 + ":65535",) * 4)
     assert len(encode(links.Peers((entry,) * links.MAX_PEERS))) < NetSettings().max_frame_bytes
+
+
+def test_an_introduction_names_the_journal_the_start_and_the_process_that_it_has_signed() -> None:
+    claim = sign_claim(signer("ada"), member("ada"), 7, "ab" * 16, 3)
+    hello = links.Hello("p2pfl", claim, 4000, (), 2, 2, "", 0)
+    assert (hello.journal, hello.incarnation, hello.nonce) == (member("ada").journal, 7, "ab" * 16)
 
 
 @pytest.mark.parametrize(
