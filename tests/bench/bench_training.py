@@ -117,10 +117,10 @@ def train_bare(module: nn.Module, x: Tensor, y: Tensor, spec: LocalTraining) -> 
     generator = torch.Generator().manual_seed(SEED)
     module.train()
     for _ in range(spec.epochs):
-        for batch in torch.randperm(len(x), generator=generator).split(spec.batch_size):
+        for batch in torch.split(torch.randperm(len(x), generator=generator), spec.batch_size):
             optimizer.zero_grad()
             loss = functional.cross_entropy(module(x[batch]), y[batch])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
             optimizer.step()
 
 

@@ -48,7 +48,7 @@ def worker_of_synthetic(settings: WorkerSettings, **options: Any) -> Worker:
 
 def main() -> None:
     register()
-    runtime.Worker = worker_of_synthetic  # type: ignore[assignment,misc]
+    runtime.Worker = worker_of_synthetic  # type: ignore[assignment,attr-defined]  # stands in for the class
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(node)
     app()

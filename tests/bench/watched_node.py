@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from p2pfl.exit_codes import ExitCode
 from p2pfl.runtime import node as runtime
 from p2pfl.runtime.node import NodeConfig
 from p2pfl.runtime.observing.publish import Sink
@@ -20,7 +21,7 @@ PROGRAM = ("-m", "tests.bench.watched_node")
 def main() -> None:
     run_node = runtime.run_node
 
-    async def unrecorded(config: NodeConfig, sinks: tuple[Sink, ...], started: float) -> int:
+    async def unrecorded(config: NodeConfig, sinks: tuple[Sink, ...], started: float) -> ExitCode:
         return await run_node(msgspec.structs.replace(config, recorded=False), sinks, started)
 
     runtime.run_node = unrecorded

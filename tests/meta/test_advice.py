@@ -23,7 +23,7 @@ NOT_OURS = {"--show-toplevel"}
 
 def commands() -> dict[tuple[str, ...], GroupedCommand | Any]:
     """Return every command by its words."""
-    found = {}
+    found: dict[tuple[str, ...], GroupedCommand | Any] = {}
     for name in SUBCOMMANDS:
         command = load(name)
         inner = getattr(command, "commands", None)

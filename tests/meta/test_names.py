@@ -19,7 +19,7 @@ def class_names(code: str) -> list[str]:
     return [node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ClassDef)]
 
 
-def test_no_class_name_is_defined_twice():
+def test_no_class_name_is_defined_twice() -> None:
     count = Counter(
         name
         for package in PACKAGES
@@ -29,7 +29,7 @@ def test_no_class_name_is_defined_twice():
     assert sorted(name for name, times in count.items() if times > 1) == []
 
 
-def test_classes_inside_others_count():
+def test_classes_inside_others_count() -> None:
     code = "class A:\n    class B: ...\ndef f():\n    class A: ..."
     assert sorted(class_names(code)) == ["A", "A", "B"]
 
@@ -40,7 +40,9 @@ PAGE = re.compile("DES" + "IGN")
 
 
 @pytest.mark.parametrize(("pattern", "names"), [(NUMBERED_RULE, ("*.py",)), (PAGE, ())], ids=["rule", "page"])
-def test_nothing_cites_a_page_outside_of_the_repository(pattern, names):
+def test_nothing_cites_a_page_outside_of_the_repository(
+    pattern: re.Pattern[str], names: tuple[str, ...]
+) -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *names],
         cwd=ROOT,

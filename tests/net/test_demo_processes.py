@@ -150,7 +150,8 @@ async def test_on_a_terminal_nodes_are_killed_and_started_while_one_looks(tmp_pa
     async with terminal(*words) as shown:
         await shown.until("Overview")
         below = psutil.Process(shown.process.pid).children(recursive=True)
-        assert not shown.is_restored
+        restored_at_first = shown.is_restored
+        assert not restored_at_first
         follower, control = EventFollower(tmp_path / "node-1.events.jsonl"), DemoControl(tmp_path)
         first = Told(lambda: [one.event for one in follower.read()])
         demo = Told(lambda: [report.what for report in control.read()])

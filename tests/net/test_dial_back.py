@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from blake3 import blake3
 from p2pfl.config import NetSettings
 from p2pfl.errors import NetworkError
 from p2pfl.identity.credentials import Credentials
-from p2pfl.net.bulk import dial_back, holders
+from p2pfl.net.bulk import holders
 from p2pfl.net.bulk.dial_back import MAX_DIALS, DialBackResponder
 from p2pfl.net.bulk.dialler import BulkDialler
 from p2pfl.net.bulk.request import PullRequest
@@ -94,7 +95,7 @@ async def shut(node: Node) -> None:
 def ignore_dial_backs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ignore dial-back requests, and give the next one `TICKET`."""
     monkeypatch.setattr(DialBackResponder, "requested", lambda *_: None)
-    monkeypatch.setattr(dial_back.secrets, "token_hex", lambda _: TICKET)
+    monkeypatch.setattr(secrets, "token_hex", lambda _: TICKET)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ async def net(tmp_path: Path) -> AsyncIterator[Network]:
         yield opened
 
 
+def reached_round(net: Network) -> int:
+    return max(map(last_round, net.nodes.values()))
+
+
+def is_reached(net: Network, round_: int) -> bool:
+    return reached_round(net) >= round_
+
+
 async def complete(net: Network) -> None:
     """See the run through and check all that is left of it."""
     codes = [await net.nodes[name].exit_code() for name in NAMES]
@@ -47,10 +56,8 @@ async def test_in_every_round_one_is_killed_and_started_again_and_the_run_comple
     chance = random.Random(SEED)
     hit: list[int] = []
     for before in range(ROUNDS):
-        await until(
-            lambda before=before: max(map(last_round, net.nodes.values())) >= before, f"round {before}"
-        )
-        hit.append(max(map(last_round, net.nodes.values())) + 1)
+        await until(partial(is_reached, net, before), f"round {before}")
+        hit.append(reached_round(net) + 1)
         victim = chance.choice(NAMES)
         net.nodes[victim].end()
         net.again(victim)

@@ -219,7 +219,9 @@ async def test_the_wrong_node_at_an_address_is_refused_on_both_sides(
     cat = await world.start(federation["cat"])
     await bee.told.until(lambda told: told.names == {"ant"})
     rumour = Peers((PeerAddresses(federation["cat"].node_id, "cat", (ant.address,)),))
-    bee.mesh._on_frame(bee.mesh._neighbours.link(ant.id), rumour)
+    link = bee.mesh._neighbours.link(ant.id)
+    assert link is not None
+    bee.mesh._on_frame(link, rumour)
     expected = f"node {federation['cat'].node_id[:7]} was expected at {ant.address}, but ant"
     assert expected in await bee.told.until_refused("was expected")
     assert f"refused this device: {expected}" in await ant.told.until_refused("was expected")

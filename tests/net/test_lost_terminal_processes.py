@@ -71,7 +71,8 @@ async def test_sigterm_to_the_screen_gives_the_terminal_back(nodes: Fleet) -> No
     ada = await nodes.start("ada", "--min-nodes=2", program=LIGHT)
     async with terminal("tui", f"--data-dir={nodes.folder / 'ada'}") as shown:
         await shown.until("listens on")
-        assert not shown.is_restored
+        restored_at_first = shown.is_restored
+        assert not restored_at_first
         shown.process.terminate()
         assert await shown.exit_code() == 128 + signal.SIGTERM
         assert shown.is_restored

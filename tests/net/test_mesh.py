@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.federation import make_federation
-from tests.support.meshes import lab
+from tests.support.meshes import Recorder, lab
+
+
+def is_linked_to(names: set[str]) -> Callable[[Recorder], bool]:
+    return lambda told: told.names == names
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
@@ -18,8 +23,7 @@ async def test_one_reachable_address_is_enough_to_link_all_nodes(tmp_path: Path,
         first = await world.start(federation["n0"])
         nodes = [first] + [await world.start(federation[name], [first.address]) for name in names[1:]]
         for node in nodes:
-            others = set(names) - {node.credentials.name}
-            await node.told.until(lambda told, others=others: told.names == others)
+            await node.told.until(is_linked_to(set(names) - {node.credentials.name}))
         for node in nodes:
             assert [what for what, _ in node.told.history] == ["linked"] * (size - 1)
             assert node.told.refusals == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -238,6 +239,10 @@ async def test_a_stranger_learns_nothing(ada: Watched, tmp_path: Path) -> None:
         await Observer.connect(ada.target(stranger))
 
 
+def has_shown(screen: Screen, count: int) -> bool:
+    return len(screen.events) == count
+
+
 async def test_an_observer_that_does_not_read_is_dropped_and_delays_no_other(
     ada: Watched, federation: dict[str, Credentials]
 ) -> None:
@@ -248,7 +253,7 @@ async def test_an_observer_that_does_not_read_is_dropped_and_delays_no_other(
     while ada.observers.count == 2:
         ada.tell("x" * 100_000)
         sent += 1
-        await until(lambda sent=sent: len(screen.events) == sent)
+        await until(partial(has_shown, screen, sent))
     assert sent > 10
     ada.tell("after")
     await until(lambda: screen.numbers == list(range(1, sent + 2)))

@@ -24,10 +24,12 @@ DIGEST = blake3(BLOB).hexdigest()
 
 
 @pytest.fixture(autouse=True, params=[QUICK_BYTES, 0], ids=["quick", "long"])
-def quick_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Handle the blob as a short one in the event loop, and as a long one in threads."""
     for module in (pulling, server, transfer):
         monkeypatch.setattr(module, "QUICK_BYTES", request.param)
+    quick: int = request.param
+    return quick
 
 
 def put(node: Node, data: bytes = BLOB, digest: str = DIGEST) -> None:
@@ -47,7 +49,7 @@ async def linked(world: Lab, tmp_path: Path, *names: str) -> list[Node]:
     return nodes
 
 
-async def test_a_pulled_blob_is_in_the_store_byte_for_byte(tmp_path: Path) -> None:
+async def test_a_pulled_blob_is_in_the_store_byte_for_byte(tmp_path: Path, quick_bytes: int) -> None:
     async with lab(tmp_path) as world:
         holder, puller = await linked(world, tmp_path, "holder", "puller")
         put(holder)
@@ -57,7 +59,7 @@ async def test_a_pulled_blob_is_in_the_store_byte_for_byte(tmp_path: Path) -> No
         )
         assert puller.store.path(DIGEST).read_bytes() == BLOB
         assert reports[-1] == (holder.id, len(BLOB), len(BLOB))
-        if pulling.QUICK_BYTES:
+        if quick_bytes:
             assert not holder.told.pushes, "a quick blob is through before anybody could see it pass"
         else:
             await holder.told.until(lambda told: ("puller", len(BLOB), len(BLOB)) in told.pushes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ from p2pfl.net.transport.tls import client_context
 from tests.support.processes import LIGHT, PATIENCE_SECONDS, Process, address_of, digests, fleet
 
 pytestmark = pytest.mark.processes
+
+
+def refused_for(words: str) -> Callable[[events.PeerRefused], bool]:
+    return lambda event: words in event.reason
 
 
 async def say(process: Process, data: bytes, context: ssl.SSLContext | None = None) -> None:
@@ -50,8 +55,8 @@ async def test_strangers_end_their_own_connections_and_the_run_completes(tmp_pat
         await say(ada, b"\xff" * 4, member)
 
         for words in ("another CA", "does not speak TLS", "a frame of 4294967295 bytes was announced"):
-            await ada.until(events.PeerRefused, lambda event, words=words: words in event.reason)
-        await dog.until(events.PeerRefused, lambda event: "another CA" in event.reason)
+            await ada.until(events.PeerRefused, refused_for(words))
+        await dog.until(events.PeerRefused, refused_for("another CA"))
         assert [await process.exit_code() for process in members] == [0, 0, 0]
         rows = nodes.rounds("ada", "ben", "cleo")
         assert {len(journal) for journal in rows.values()} == {5}

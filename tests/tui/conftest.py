@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ FRAME_SECONDS = 1 / 40
 
 async def _nothing_is_due(*_: int) -> None:
     """Wait until the event loop has nothing to do now, nor before the next frame would be drawn."""
-    loop = asyncio.get_running_loop()
+    loop: Any = asyncio.get_running_loop()  # its queues are private
     while True:
         await asyncio.sleep(0)
         if not loop._ready:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from textual.widgets import Input
 
 from p2pfl import events
 from p2pfl.events import Published
@@ -129,11 +130,11 @@ async def test_e_writes_the_rounds_to_the_file_that_is_named(tmp_path: Any) -> N
     async with shown(recordings.running()) as (app, pilot, _):
         await press(app, pilot, "e")
         assert isinstance(app.screen, ExportDialog)
-        app.screen.query_one("#path").value = str(tmp_path / "rounds.svg")
+        app.screen.query_one("#path", Input).value = str(tmp_path / "rounds.svg")
         await press(app, pilot, "enter")
         assert (tmp_path / "rounds.svg").read_text(encoding="utf-8").startswith("<svg")
         await press(app, pilot, "e")
-        app.screen.query_one("#path").value = str(tmp_path / "rounds.doc")
+        app.screen.query_one("#path", Input).value = str(tmp_path / "rounds.doc")
         await press(app, pilot, "enter")
         assert any(".csv" in toast for toast in toasts(app))
 
@@ -180,10 +181,12 @@ async def test_enter_opens_a_peer_arrows_go_on_and_l_shows_its_log() -> None:
 async def test_rounds_open_and_arrows_go_on() -> None:
     async with shown(recordings.running()) as (app, pilot, _):
         await press(app, pilot, "3", "down", "enter")
-        assert isinstance(app.screen, RoundScreen)
-        assert app.screen.number == 41
+        opened = app.screen
+        assert isinstance(opened, RoundScreen)
+        assert opened.number == 41
         await press(app, pilot, "left", "left", "right")
-        assert app.screen.number == 40
+        assert opened.is_current
+        assert opened.number == 40
         await press(app, pilot, "escape")
         assert isinstance(app.screen, RoundsScreen)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,20 +24,23 @@ GROUPS = {
 }
 
 
+def recording(group: str) -> Any:
+    return lambda self, event, item: self.taken.append((group, event, item))
+
+
 class Recorder(EventFold):
     """Writes down which method took which event."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[str, AnyEvent, Published]] = []
 
-
-def recording(name: str) -> Callable[[Recorder, AnyEvent, Published], None]:
-    return lambda self, event, item: self.taken.append((name, event, item))
-
-
-for group in GROUPS:
-    setattr(Recorder, f"_on_{group}", recording(group))
-Recorder.__abstractmethods__ = frozenset()
+    _on_live = recording("live")
+    _on_log = recording("log")
+    _on_node = recording("node")
+    _on_peer = recording("peer")
+    _on_run = recording("run")
+    _on_training = recording("training")
+    _on_aggregation = recording("aggregation")
 
 
 def test_the_groups_are_disjoint_and_make_up_all_events() -> None:

@@ -53,9 +53,7 @@ specs = st.lists(
 
 
 def by_hand(
-    fields: dict[str, dict[str, int | list[int] | str]]
-    | dict[str, dict[str, list[int] | str]]
-    | dict[str, dict[str, list[int] | str]],
+    fields: Any,
     pad: bool = True,
 ) -> bytes:
     """A header of *fields* as a stranger might write it."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 from tests.bench.peers.certificates import HOST, make_certificates
 
@@ -19,7 +20,7 @@ def handshake(
                     target.write(source.read())
 
 
-def test_both_sides_accept_the_certificate_for_this_machines_address(tmp_path):
+def test_both_sides_accept_the_certificate_for_this_machines_address(tmp_path: Path) -> None:
     made = make_certificates(tmp_path)
     contexts = [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)]
     contexts[0].verify_mode = ssl.CERT_REQUIRED

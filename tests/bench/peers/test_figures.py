@@ -40,19 +40,19 @@ def by_kind(outcome: Outcome) -> dict[str, float]:
     return {figure.what.partition(",")[0]: figure.value for figure in figures(outcome, "")}
 
 
-def test_overhead_is_a_round_less_its_longest_work_and_the_first_round_is_left_out():
+def test_overhead_is_a_round_less_its_longest_work_and_the_first_round_is_left_out() -> None:
     assert by_kind(an_outcome())["round overhead"] == pytest.approx((8.0 + 7.0) / 2)
 
 
-def test_traffic_is_told_in_units_of_what_has_to_move():
+def test_traffic_is_told_in_units_of_what_has_to_move() -> None:
     assert by_kind(an_outcome())["bytes of a round"] == pytest.approx(1.0, rel=1e-6)
 
 
-def test_the_peak_counts_from_the_base_on():
+def test_the_peak_counts_from_the_base_on() -> None:
     assert by_kind(an_outcome())["aggregator's peak memory"] == 3.0
 
 
-def test_the_smallest_model_tells_of_starting_and_idling_instead_of_memory():
+def test_the_smallest_model_tells_of_starting_and_idling_instead_of_memory() -> None:
     found = by_kind(an_outcome("0.4m"))
     assert found["process start to first round"] == 11.0
     assert found["memory of an idle node"] == 70.0

@@ -95,7 +95,7 @@ async def test_series_are_hidden_one_by_one_and_then_all_shown() -> None:
         ]
 
 
-async def test_the_same_values_again_are_not_drawn_again() -> None:
+async def test_the_same_values_again_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     chart = Chart()
     async with alone(chart, SIZE) as (app, pilot, _):
         chart.show("Accuracy", SERIES, BAND)
@@ -107,7 +107,7 @@ async def test_the_same_values_again_are_not_drawn_again() -> None:
             drawn.append(1)
             return draw()
 
-        chart._draw = counted
+        monkeypatch.setattr(chart, "_draw", counted)
         chart.show("Accuracy", list(SERIES), Band(*BAND))
         await lines_of(app, pilot)
         assert drawn == []

@@ -27,7 +27,10 @@ def test_meanings_become_the_theme_s_colours_and_other_styles_stay() -> None:
 def test_every_meaning_can_be_drawn(name: Any) -> None:
     strip = strip_of(Text("a", style=name), 3, BASE, CONSOLE, is_dark=True)
     assert strip.text == "a  "
-    assert strip._segments[0].style.color.name == STYLES[name][0]
+    style = strip._segments[0].style
+    assert style is not None
+    assert style.color is not None
+    assert style.color.name == STYLES[name][0]
 
 
 @pytest.mark.parametrize("width", [0, 1, 4, 9])
@@ -40,15 +43,15 @@ def test_markup_in_a_text_is_text() -> None:
     assert strip_of(Text("[red]x[/red]"), 12, BASE, CONSOLE, is_dark=True).text == "[red]x[/red]"
 
 
-async def test_a_title_is_no_markup_and_is_drawn_once() -> None:
+async def test_a_title_is_no_markup_and_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     widget = Widget()
     async with alone(widget, (40, 5)) as (app, pilot, _):
         widget.styles.border = ("ascii", "white")
         drawn: list[str] = []
-        widget.refresh = lambda *regions, **options: drawn.append("again")
-        for title in ("[/red] 1 [b]", "[/red] 1 [b]", "Peers 6 · 1 gone", "Peers 6 · 1 gone"):
-            set_title(widget, title)
+        with monkeypatch.context() as patch:
+            patch.setattr(widget, "refresh", lambda *regions, **options: drawn.append("again"))
+            for title in ("[/red] 1 [b]", "[/red] 1 [b]", "Peers 6 · 1 gone", "Peers 6 · 1 gone"):
+                set_title(widget, title)
         assert len(drawn) == 2
-        del widget.refresh
         set_title(widget, "[/red] 1 [b]")
         assert (await lines_of(app, pilot))[0].startswith("+- [/red] 1 [b] -")

@@ -221,7 +221,7 @@ async def test_enter_and_a_double_click_open_and_a_click_selects() -> None:
 # --- drawing ------------------------------------------------------------------------------------------------
 
 
-async def test_only_lines_that_say_something_else_are_drawn_again() -> None:
+async def test_only_lines_that_say_something_else_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     widget = table()
     async with alone(widget, (60, 10)) as (app, pilot, _):
         widget.set_rows(rows())
@@ -233,7 +233,7 @@ async def test_only_lines_that_say_something_else_are_drawn_again() -> None:
             drawn.append(y)
             return draw(y)
 
-        widget.render_line = counted
+        monkeypatch.setattr(widget, "render_line", counted)
         widget.set_rows(rows())
         await lines_of(app, pilot)
         assert drawn == []

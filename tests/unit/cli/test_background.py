@@ -33,9 +33,13 @@ class Stage:
         """What a look at the node finds, one look after another; then that it is there."""
         self._folder = folder
         self._monkeypatch = monkeypatch
-        monkeypatch.setattr(module, "run_tui", lambda words: self.shown.append(words) or 0)
+        monkeypatch.setattr(module, "run_tui", self._show)
         monkeypatch.setattr(module, "POLL_SECONDS", 0)
         monkeypatch.setattr(module, "_answers", lambda _: self.answers.pop(0) if self.answers else True)
+
+    def _show(self, words: list[str]) -> int:
+        self.shown.append(words)
+        return 0
 
     def node(self, program: str) -> None:
         script = self._folder / "node.py"
@@ -111,10 +115,13 @@ def test_the_command_line_is_handed_on_as_it_was_given(
     create_authority(tmp_path / "ca")
     certs = issue(tmp_path / "ca", "ada")
     runs: list[tuple[list[str], Path]] = []
+
+    def record(words: list[str], data_dir: Path) -> int:
+        runs.append((list(words), data_dir))
+        return 6
+
     monkeypatch.setattr(node_module, "has_screen", lambda: True)
-    monkeypatch.setattr(
-        module, "run_in_background", lambda words, data_dir: runs.append((list(words), data_dir)) or 6
-    )
+    monkeypatch.setattr(module, "run_in_background", record)
     words = ["--certs", str(certs), "--tui", "--data-dir", str(tmp_path / "d"), "--lr=0.1"]
     assert load("node").main(words, standalone_mode=False) == 6
     assert runs == [(words, tmp_path / "d")]

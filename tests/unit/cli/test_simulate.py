@@ -90,8 +90,8 @@ def test_an_interrupt_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_interrupt_before_anything_is_done_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_seeds(_setting: Any, _seeds: Any, _jobs: Any) -> Iterator[None]:
+        yield from ()
         raise KeyboardInterrupt
-        yield
 
     monkeypatch.setattr(seeds, "run_seeds", run_seeds)
     assert run(*SMALL).stdout.endswith("interrupted before the first seeds were done\n")

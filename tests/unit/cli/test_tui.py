@@ -20,9 +20,14 @@ from p2pfl.errors import UserError
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The command lines the terminal UI is run with, on a terminal."""
     runs: list[list[str]] = []
+
+    def record(words: list[str]) -> int:
+        runs.append(list(words))
+        return 7
+
     monkeypatch.setattr(module, "has_screen", lambda: True)
     monkeypatch.setattr(module, "find_node", lambda *_: None)
-    monkeypatch.setattr(module, "run_tui", lambda words: runs.append(list(words)) or 7)
+    monkeypatch.setattr(module, "run_tui", record)
     return runs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,10 @@ def start(folder: Path, name: str, program: str, monkeypatch: pytest.MonkeyPatch
     return node
 
 
+def is_up(node: NodeProcess) -> bool:
+    return node.last_lines(1) == ["up"]
+
+
 async def test_nodes_are_ended_politely_and_by_force_where_that_does_not_help(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[NodeProcess]
 ) -> None:
@@ -56,7 +61,7 @@ async def test_nodes_are_ended_politely_and_by_force_where_that_does_not_help(
     deaf = start(tmp_path, "deaf", DEAF + FOREVER, monkeypatch)
     started += [polite, deaf]
     for node in started:
-        await until(lambda node=node: node.last_lines(1) == ["up"], "a program that is up")
+        await until(partial(is_up, node), "a program that is up")
     await end_all(started)
     assert polite.exit_code == 3
     assert deaf.exit_code == -signal.SIGKILL

@@ -206,12 +206,12 @@ async def test_a_node_can_be_killed_and_started_again(tmp_path: Path, quick: Non
     complete: list[bool] = []
 
     def look() -> None:
-        complete.append("ada" in watch.story.complete)
+        complete.append("ada" in watcher.story.complete)
 
     show = ScriptedShow(want("kill", "ada"), look, want("start", "ada"), look, look)
-    watch = seen.watch_with(show)
-    assert await watch.run([]) == ""
-    assert watch.dead == {}
+    watcher = seen.watch_with(show)
+    assert await watcher.run([]) == ""
+    assert watcher.dead == {}
     assert complete == [True, False, True], "it has to say anew that it has the final model"
     assert ada.is_running
     assert ada.options == [

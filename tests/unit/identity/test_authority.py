@@ -13,6 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from p2pfl.errors import CredentialsError
 from p2pfl.identity.authority import create_authority, issue, list_certificates, read_federation, renew
 from p2pfl.identity.credentials import load_credentials, read_certificate, show_time
+from p2pfl.identity.names import Role
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -167,7 +168,8 @@ def test_a_name_that_is_a_file_is_told(tmp_path: Path) -> None:
 
 def test_certificates_are_listed_by_name(tmp_path: Any) -> None:
     create_authority(tmp_path, "lab")
-    for name, role in (("cow", "node"), ("ant", "operator"), ("bee", "observer")):
+    roles: dict[str, Role] = {"cow": "node", "ant": "operator", "bee": "observer"}
+    for name, role in roles.items():
         issue(tmp_path, name, role)
     listed = list_certificates(tmp_path)
     assert [(entry.name, entry.role) for entry in listed] == [

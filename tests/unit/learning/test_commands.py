@@ -24,7 +24,7 @@ from tests.support.learning import SPEC
 from tests.support.records import CARD
 
 JOB = AggregationJob("run", 4, ballot(1, "ada"), SPEC, "parent", (WeightedUpdate("u", 2**53),))
-COMMANDS = [
+COMMANDS: list[commands.Command] = [
     commands.DescribeJob(1, SPEC),
     commands.CreateJob(2, SPEC, "/a"),
     commands.RunTraining(3, TrainingJob("run", 4, SPEC, "m", 0), "/blobs", "/u"),

@@ -36,7 +36,9 @@ def put(folder: Path, *names: str) -> tuple[Path, ...]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's folder for data sets."""
     monkeypatch.setattr(platformdirs, "user_data_path", lambda name, appauthor: tmp_path / "home" / name)
-    return default_root()
+    root = default_root()
+    assert root is not None
+    return root
 
 
 def test_the_users_folder_is_not_among_the_data_directories_of_nodes(home: Path) -> None:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import http.client
 import io
+import socket
 import sys
 import tarfile
+import time
 import urllib.error
 import zlib
 from collections.abc import Callable
@@ -127,15 +129,15 @@ def test_a_silent_server_is_given_up_and_other_sockets_are_as_before(
     tmp_path: Path, torchvision: list[Downloader]
 ) -> None:
     seen: list[float | None] = []
-    torchvision += [lambda root: seen.append(download.socket.getdefaulttimeout()), write_things]
+    torchvision += [lambda root: seen.append(socket.getdefaulttimeout()), write_things]
     download.fetch("t", THINGS, tmp_path)
     assert seen == [download.SILENCE_SECONDS]
-    assert download.socket.getdefaulttimeout() is None
+    assert socket.getdefaulttimeout() is None
 
 
 def test_a_progress_bar_becomes_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
-    monkeypatch.setattr(download.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     sink = io.StringIO()
     throttled = download.ThrottledProgress(sink)  # reads the clock at 0; lines are due at 5 and 10
     for percent in range(12):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,13 +134,15 @@ def test_a_model_that_is_not_there_is_told(bench: Bench) -> None:
 def test_a_parent_is_read_once_to_be_evaluated_and_trained_on_and_again_when_it_changed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, read = bench.create(), []
+    model = bench.create()
+    read: list[str] = []
     load_into = weights.load_into
-    monkeypatch.setattr(
-        weights,
-        "load_into",
-        lambda path, module, digest: (read.append(path.name), load_into(path, module, digest)),
-    )
+
+    def recorded(path: Path, module: nn.Module, digest: str) -> None:
+        read.append(path.name)
+        load_into(path, module, digest)
+
+    monkeypatch.setattr(weights, "load_into", recorded)
     before = bench.evaluate(model)
     update = bench.train(model, "u").digest
     assert read == [model]
@@ -208,7 +211,7 @@ def test_progress_is_reported_a_few_times_a_second_and_not_at_the_end(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(1000))
-    monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock) * 0.1)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock) * 0.1)
     pacer = jobs._Pacer(1, bench.progress.append, lambda: False)  # the clock shows 0.0
     for done in range(1, 11):
         pacer(done, 10)
@@ -220,7 +223,7 @@ def test_progress_is_reported_a_few_times_a_second_and_not_at_the_end(
 def test_a_short_training_is_reported_once_or_only_answered(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, total: int, reported: list[int]
 ) -> None:
-    monkeypatch.setattr(jobs.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     pacer = jobs._Pacer(1, bench.progress.append, lambda: False)
     for done in range(1, total + 1):
         pacer(done, total)
@@ -229,7 +232,7 @@ def test_a_short_training_is_reported_once_or_only_answered(
 
 def test_a_slow_first_batch_is_reported_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 5.0])
-    monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     jobs._Pacer(1, bench.progress.append, lambda: False)(1, 4)
     assert bench.progress == [commands.TrainJobProgress(1, 1, 4, 20.0)]
 

@@ -315,7 +315,7 @@ async def test_answers_find_their_jobs_in_any_order() -> None:
     )
     worker = Worker(settings)
     digests = await asyncio.gather(worker.create(SPEC, Path("a")), worker.create(SPEC, Path("b")))
-    assert digests == ["a", "b"]
+    assert list(digests) == ["a", "b"]
     await worker.close()
 
 
@@ -329,7 +329,8 @@ async def test_progress_reaches_the_job_that_made_it() -> None:
         "give(commands.TrainingDone(job.id, TrainingResult('d', DataCard('digits', 1, ()), 1, 0.0, 0.1)))",
         "take()",
     )
-    worker, seen = Worker(settings), []
+    worker = Worker(settings)
+    seen: list[commands.TrainJobProgress] = []
     await worker.train(training("m"), Path("/"), Path("/u"), seen.append)
     assert seen == [commands.TrainJobProgress(1, 1, 2, 0.5)]
     await worker.close()

@@ -41,10 +41,10 @@ def test_sgd_moves_parameters_as_torchs_own_does(momentum: float, weight_decay: 
     own = Sgd(mine.parameters(), spec)
     torchs = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=momentum, weight_decay=weight_decay)
     for _ in range(8):
-        functional.cross_entropy(mine(x), y).backward()
+        functional.cross_entropy(mine(x), y).backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         own.step()
         torchs.zero_grad()
-        functional.cross_entropy(theirs(x), y).backward()
+        functional.cross_entropy(theirs(x), y).backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         torchs.step()
     for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
         assert torch.allclose(one, other, rtol=0, atol=1e-6)
@@ -54,7 +54,7 @@ def test_frozen_and_unused_parameters_stay() -> None:
     x, y = _blobs()
     module = _net()
     module.unused = nn.Parameter(torch.ones(2))
-    module[0].weight.requires_grad_(False)
+    module.get_parameter("0.weight").requires_grad_(False)
     before = copy.deepcopy(module.state_dict())
     training.train(
         module, Partition(x, y, torch.arange(60)), make_spec().training, epochs=1, seed=0, after_batch=_ignore
@@ -130,7 +130,7 @@ def _trained(seed: int, state_before: int = 0) -> Tensor:
     torch.manual_seed(state_before)
     part = Partition(x, y, torch.arange(60))
     training.train(module, part, make_spec(batch_size=8).training, epochs=1, seed=seed, after_batch=_ignore)
-    return module[0].weight.detach()
+    return module.get_parameter("0.weight").detach()
 
 
 def test_the_seed_alone_decides_order_and_dropout() -> None:

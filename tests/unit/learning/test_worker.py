@@ -143,7 +143,8 @@ class Clock:
 
 
 def test_a_paced_training_takes_at_least_its_pace_and_predicts_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, told = Clock(monkeypatch), []
+    clock = Clock(monkeypatch)
+    told: list[commands.TrainJobProgress] = []
     assert PacedDoer(QuickTraining(TRAINED), 3.0).do(TRAIN, told.append, lambda: False) == TRAINED
     assert clock.now == 3.0
     assert {(one.total, one.predicted) for one in told} == {(10, 3.0)}

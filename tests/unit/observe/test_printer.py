@@ -168,7 +168,8 @@ def test_json_lines_hold_everything() -> None:
 
 def test_lines_are_printable_whatever_the_names() -> None:
     recording = hostile()
-    lines = [item_line(item) for item in [*rows_of(recording), *recording]]
+    items: list[Published | RoundRow] = [*rows_of(recording), *recording]
+    lines = [item_line(item) for item in items]
     assert any(HOSTILE.replace("\x1b", "?") in line for line in lines if line)
     assert all(line.isprintable() for line in lines if line)
 

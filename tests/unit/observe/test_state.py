@@ -127,7 +127,8 @@ def test_a_run_that_was_paused_before_a_restart_is_paused() -> None:
     joined = next(item.event for item in recording if isinstance(item.event, events.RunJoined))
     state = state_of(rows_of(recording))
     tell(state, _again(joined, 12))
-    assert state.phase == "paused"
+    phase = state.phase
+    assert phase == "paused"
     tell(state, events.TrainingStarted(13, 0))
     assert state.phase == "running"
 
@@ -200,7 +201,8 @@ def test_wishes_are_forgotten_once_a_commit_did_them() -> None:
 
 def test_a_quorum_that_is_back_is_told() -> None:
     state = state_of(recordings.no_quorum())
-    assert state.quorum == (2, 5, 3)
+    quorum = state.quorum
+    assert quorum == (2, 5, 3)
     tell(state, events.QuorumBack(8, 3, 5))
     assert (state.quorum, state.phase) == (None, "running")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ class SlowStore(BlobStore):
         super().__init__(directory)
         self._disk = disk
 
-    def _files(self) -> Iterator[Path]:
+    def _files(self) -> list[Path]:
         self._disk()
         return super()._files()
 
@@ -225,7 +225,7 @@ async def test_what_can_wait_is_saved_soon_when_nothing_else_is(tmp_path: Path) 
     running = asyncio.create_task(driver.run())
     await until(lambda: len(trace.steps) == 2)
     assert trace.steps == [("sent", "ben", PREPARE), ("saved", [REPORT, UPDATE])]
-    driver.end(0, "enough")
+    driver.end(ExitCode.COMPLETE, "enough")
     await running
 
 
@@ -237,7 +237,7 @@ async def test_reports_that_still_wait_are_saved_when_the_node_ends(tmp_path: Pa
 async def test_a_commit_and_an_update_hold_nothing_up_and_are_on_disk_with_the_next_vote(
     tmp_path: Path,
 ) -> None:
-    effects = [
+    effects: list[AnyEffect] = [
         commit("go"),
         Send("ben", PREPARE),
         UPDATE,
@@ -272,7 +272,7 @@ async def test_an_update_that_took_long_is_not_put_off_and_holds_nothing_up(tmp_
     assert await disk.is_at_work()
     assert trace.steps == [("sent", "ben", PREPARE)]
     disk.go_on()
-    driver.end(0, "enough")
+    driver.end(ExitCode.COMPLETE, "enough")
     await driver.run()
     assert trace.steps[1:] == [("saved", [REPORT, DEAR_UPDATE])]
 
@@ -289,7 +289,7 @@ async def test_a_collection_waits_for_the_next_flush_instead_of_making_one(tmp_p
     driver._give_out([PROMISE])
     await until(lambda: not store.has(unused))
     assert trace.steps == [("saved", [REPORT, PROMISE])]
-    driver.end(0, "enough")
+    driver.end(ExitCode.COMPLETE, "enough")
     await driver.run()
 
 
@@ -326,7 +326,7 @@ async def test_a_disk_that_refuses_ends_the_node_and_nothing_is_sent(tmp_path: P
 
     ended, steps = await perform(tmp_path, [PROMISE, Send("ben", PREPARE), BYE], Trace(broken))
     assert ended == Exit(ExitCode.DISK, "the disk is full")
-    assert ExitCode.DISK == 7
+    assert int(ExitCode.DISK) == 7
     assert steps == []
 
 
@@ -364,7 +364,7 @@ async def test_what_the_system_refuses_is_no_fault_of_this_program(
         ExitCode.SYSTEM,
         "the operating system refused a call that this node needs (blobs): Too many open files; see its log",
     )
-    assert ExitCode.SYSTEM == 71
+    assert int(ExitCode.SYSTEM) == 71
     assert "the operating system refused a call" in caplog.text
 
 

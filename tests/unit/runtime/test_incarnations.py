@@ -38,9 +38,13 @@ class Memory:
         self.known[member] = JournalEvidence(claim)
 
 
+def fail(error: DataDirectoryError) -> None:
+    pytest.fail(str(error))
+
+
 def test_starts_are_remembered_by_the_journal_which_is_asked_once() -> None:
     memory = Memory()
-    incarnations = Incarnations(memory, lambda _: None, fail=pytest.fail)
+    incarnations = Incarnations(memory, lambda _: None, fail=fail)
     assert incarnations.seen(BEN) is None
     incarnations.save_claim(BEN, CLAIM)
     assert memory.known == {BEN: JournalEvidence(CLAIM)}
@@ -51,7 +55,7 @@ def test_starts_are_remembered_by_the_journal_which_is_asked_once() -> None:
 
 def test_a_vote_counts_before_it_is_on_disk() -> None:
     votes = {BEN: cast(4)}
-    incarnations = Incarnations(Memory(), votes.get, fail=pytest.fail)
+    incarnations = Incarnations(Memory(), votes.get, fail=fail)
     assert incarnations.seen(BEN) == JournalEvidence(None, cast(4))
     incarnations.save_claim(BEN, CLAIM)
     votes[BEN] = cast(9)
@@ -61,7 +65,7 @@ def test_a_vote_counts_before_it_is_on_disk() -> None:
 def test_what_the_journal_knew_before_this_start_stays_beside_a_new_claim() -> None:
     memory = Memory()
     memory.known[BEN] = JournalEvidence(None, cast(9))
-    incarnations = Incarnations(memory, lambda _: None, fail=pytest.fail)
+    incarnations = Incarnations(memory, lambda _: None, fail=fail)
     assert incarnations.seen(BEN) == JournalEvidence(None, cast(9))
     incarnations.save_claim(BEN, CLAIM)
     assert incarnations.seen(BEN) == JournalEvidence(CLAIM, cast(9))

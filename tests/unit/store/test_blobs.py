@@ -489,7 +489,7 @@ def test_a_failed_early_flush_is_not_forgotten(store: BlobStore, monkeypatch: py
         real(descriptor)
 
     monkeypatch.setattr(durable, "EARLY_FLUSH_BYTES", 1000)
-    monkeypatch.setattr(durable.os, "fsync", fail_first)
+    monkeypatch.setattr(os, "fsync", fail_first)
     with store.partial(DIGEST, len(BYTES)) as partial:
         partial.write(BYTES)
         with pytest.raises(DataDirectoryError, match="check the disk"):

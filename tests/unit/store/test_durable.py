@@ -59,7 +59,7 @@ def test_early_flush_waits_for_enough_bytes_and_is_joined(
 ) -> None:
     flushed: list[int] = []
     monkeypatch.setattr(durable, "EARLY_FLUSH_BYTES", 10)
-    monkeypatch.setattr(durable.os, "fsync", flushed.append)
+    monkeypatch.setattr(os, "fsync", flushed.append)
     early = BackgroundFlush(3)
     for count in (9, 1, 9):
         early.wrote(count)
@@ -73,7 +73,7 @@ def test_the_disk_begins_with_a_short_file_as_soon_as_there_is_enough_of_it(
 ) -> None:
     begun: list[tuple[int, int, int]] = []
     monkeypatch.setattr(durable, "BEGIN_FLUSH_BYTES", 10)
-    monkeypatch.setattr(durable.os, "posix_fadvise", lambda *told: begun.append(told[:3]))
+    monkeypatch.setattr(os, "posix_fadvise", lambda *told: begun.append(told[:3]))
     ahead = HintedFlush(3, 5)
     for count in (9, 1, 9, 2):
         ahead.wrote(count)
@@ -85,7 +85,7 @@ def test_a_file_system_that_knows_no_beginning_is_flushed_at_the_end(monkeypatch
     def refuse(*_: int) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
-    monkeypatch.setattr(durable.os, "posix_fadvise", refuse, raising=False)
+    monkeypatch.setattr(os, "posix_fadvise", refuse, raising=False)
     durable.begin_flush(3, 0, 10)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ from p2pfl.core.effects import (
 )
 from p2pfl.core.saved import Saved, Vote
 from p2pfl.errors import ClonedError, DataDirectoryError
-from p2pfl.messages import Ballot, LeftOut, Member, record_digest
+from p2pfl.messages import Ballot, LeftOut, Member, Record, record_digest
 from p2pfl.proofs import CastVote, Claim, JournalEvidence, casts_of, sign_claim
 from p2pfl.store.database import DamagedJournalError, open_writable
 from p2pfl.store.journal import Journal
@@ -219,6 +219,7 @@ def test_votes_only_rise_and_are_the_same_after_a_restart(votes: list[tuple[bool
                     continue
                 book.save(effect)
                 kept = expected if expected is not None and expected.round == round_ else None
+                accepted: tuple[Ballot | None, Record | None]
                 accepted = (ballot, record) if accepting else (None, None)
                 if not accepting and kept is not None:
                     accepted = (kept.accepted_ballot, kept.accepted)
@@ -325,12 +326,13 @@ def test_a_lifted_pause_stays_lifted_until_the_next_round(book: Journal) -> None
     chain = Chain()
     begin(book, chain)
     commit(book, chain, then="pause")
-    resumed = []
-    for step in (
+    steps: tuple[Callable[[], object], ...] = (
         lambda: None,
         lambda: book.save(SaveResumed(chain.run, 1)),
         lambda: commit(book, chain, then="pause"),
-    ):
+    )
+    resumed = []
+    for step in steps:
         step()
         current = book.load().current
         assert current is not None
@@ -565,7 +567,7 @@ def test_a_full_disk_is_told_takes_nothing_and_the_same_goes_on_when_there_is_ro
     made = chain.commit(left_out=(LeftOut(node("eve"), "x" * 300),) * 250)
     (pages,) = book._connection.execute("PRAGMA page_count").fetchone()
     book._connection.execute(f"PRAGMA max_page_count = {pages}")
-    effects = [
+    effects: list[Save] = [
         SavePromise(chain.run, 1, made.ballot, 1),
         SaveAccepted(chain.run, 1, made.ballot, made.record, 2),
     ]

@@ -63,7 +63,7 @@ def test_pictures_are_bytes_by_channel_in_the_order_of_the_files(published: Data
     assert data.train_x[0, :, 5, 7].tolist() == [255] * 3
     assert data.train_x[0, :, 7, 5].tolist() == [0] * 3
     assert data.train_y[::EACH].tolist() == [0, 1, 2, 3, 4]
-    assert (data.test_y.dtype, data.test_y[0]) == (torch.int64, 5)
+    assert (data.test_y.dtype, int(data.test_y[0])) == (torch.int64, 5)
     assert len(data.classes) == 10
 
 

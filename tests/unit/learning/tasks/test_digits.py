@@ -33,7 +33,7 @@ def test_train_and_test_together_are_scikit_learns_digits() -> None:
     assert sorted(together.tolist()) == sorted(expected.tolist())
     assert sorted(torch.cat([data.train_y, data.test_y]).tolist()) == sorted(labels)
     assert together.dtype == torch.float32
-    assert (together.min(), together.max()) == (0, 1)
+    assert (together.min().item(), together.max().item()) == (0, 1)
 
 
 @pytest.mark.parametrize(("model", "parameters"), [("cnn", 38282), ("2nn", 55210)])

@@ -14,8 +14,8 @@ from p2pfl.errors import BlobError, NetworkError
 from p2pfl.net.bulk.connector import HolderUnreachableError
 from p2pfl.net.bulk.holders import Holder
 from p2pfl.net.bulk.puller import BlobPuller
-from p2pfl.net.bulk.request import PullRequest
-from p2pfl.net.bulk.transfer import HolderBusyError, Progress
+from p2pfl.net.bulk.request import Progress, PullRequest
+from p2pfl.net.bulk.transfer import HolderBusyError
 from p2pfl.net.transport.addresses import Address
 from p2pfl.store.blobs import BlobStore
 from p2pfl.store.partial import PartialBlob

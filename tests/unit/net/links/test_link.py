@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import msgspec
 import pytest
 
 from p2pfl.config import NetSettings
-from p2pfl.messages import Decline, Member, Message, Offer, RecordsRequest
+from p2pfl.messages import Decline, Member, Offer, RecordsRequest
 from p2pfl.net.links import link as module
-from p2pfl.net.links.link import Link
+from p2pfl.net.links.link import DeliveredFrame, Link
 from p2pfl.net.links.peers import LinkedPeer
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame
-from p2pfl.wire.links import Bye, Peers, Ping, Pong, Ready, Refusal
+from p2pfl.wire.links import Bye, Ping, Pong, Ready, Refusal
 from tests.support.meshes import WAIT_SECONDS, until
 from tests.support.records import genesis
 from tests.support.transports import NearEnd
@@ -62,7 +63,7 @@ class Stage:
 
     def __init__(self, settings: NetSettings) -> None:
         self.near = CountedEnd(MAX_BYTES)
-        self.handled: list[Peers | Message] = []
+        self.handled: list[DeliveredFrame] = []
         self.fault: Exception | None = None
         """Raised by the handler of frames."""
         self.link = Link(self.near.stream, PEER, 1, settings, self._handle)
@@ -78,7 +79,7 @@ class Stage:
         assert self.running is not None
         return await asyncio.wait_for(self.running, WAIT_SECONDS)
 
-    def _handle(self, _link: Link, frame: Peers | Message) -> None:
+    def _handle(self, _link: Link, frame: DeliveredFrame) -> None:
         self.handled.append(frame)
         if self.fault is not None:
             raise self.fault
@@ -224,6 +225,10 @@ async def test_the_send_queue_is_bounded_including_a_full_transport(start: Make)
     assert stage.talk == [ASK, ASK]
 
 
+def has_sent(stage: Stage, number: int) -> bool:
+    return stage.frames.count(ASK) == number
+
+
 async def test_written_frames_do_not_count_as_queued(start: Make) -> None:
     stage = start(msgspec.structs.replace(QUIET, max_queue_bytes=2 * len(framed(ASK))))
     stage.near.fills_up = True
@@ -232,7 +237,7 @@ async def test_written_frames_do_not_count_as_queued(start: Make) -> None:
     for number in range(2, 5):
         assert stage.link.send(ASK)
         stage.near.read_on()
-        await until(lambda number=number: stage.talk.count(ASK) == number)
+        await until(partial(has_sent, stage, number))
     stage.near.fills_up = False
     stage.near.read_on()
     await asyncio.sleep(0)
@@ -250,7 +255,8 @@ async def test_bye_follows_the_queued_frames_and_is_the_last(start: Make) -> Non
     assert not stage.link.send(ASK)
     assert await stage.reason() == "it is over"
     assert stage.frames == [ASK, Bye("it is over")]
-    assert not stage.near.is_closed
+    closed_before_the_end = stage.near.is_closed
+    assert not closed_before_the_end
     await stage.link.end()
     assert stage.near.is_closed
     assert not stage.near.is_aborted
@@ -410,11 +416,13 @@ async def test_on_an_idle_link_the_keep_alive_ping_measures_the_round_trip(
     start: Make,
 ) -> None:
     stage = start(NetSettings(ping_seconds=0.001))
-    assert stage.link.rtt is None
+    rtt = stage.link.rtt
+    assert rtt is None
     await stage.pings(1)
     await stage.answer()
-    assert stage.link.rtt is not None
-    assert 0 < stage.link.rtt < 5
+    rtt = stage.link.rtt
+    assert rtt is not None
+    assert 0 < rtt < 5
 
 
 async def test_on_a_busy_link_pings_are_sent_with_other_frames(
@@ -432,7 +440,7 @@ async def test_a_busy_link_sends_few_pings(start: Make) -> None:
     stage = start(NetSettings(ping_seconds=60))
     for number in range(1, 50):
         stage.link.send(ASK)
-        await until(lambda number=number: stage.frames.count(ASK) == number)
+        await until(partial(has_sent, stage, number))
     assert stage.frames.count(Ping()) == 1
     assert module.RTT_SECONDS >= 1
 

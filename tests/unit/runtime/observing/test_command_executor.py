@@ -42,11 +42,12 @@ class Stage:
             last=chain.commits[-1],
             genesis=msgspec.structs.replace(chain.genesis, layout=LAYOUT),
         )
-        self.node: Any = SimpleNamespace(
+        node: Any = SimpleNamespace(
             ledger=self.ledger, waits_for_go=True, objection=lambda what: self.objections.get(what, "")
         )
         driver: Any = SimpleNamespace(feed=self.fed.append, publish=self.told.append)
-        self.executor = CommandExecutor(self.node, driver, self.store, path / "saved", self.leave)
+        self.node = node
+        self.executor = CommandExecutor(node, driver, self.store, path / "saved", self.leave)
 
     def leave(self) -> bool:
         self.leaves += 1

@@ -130,11 +130,13 @@ def test_the_run_a_node_is_in_is_the_last_it_joined() -> None:
 
 def test_of_the_log_the_end_is_kept() -> None:
     compacted = kept(*(events.Notice("info", str(number)) for number in range(TAIL + 5)))
-    assert [one.event.text for one in compacted.kept()] == [str(number) for number in range(5, TAIL + 5)]
+    last = [events.Notice("info", str(number)) for number in range(5, TAIL + 5)]
+    assert [one.event for one in compacted.kept()] == last
 
 
 def test_what_changes_all_the_time_takes_no_room_in_the_log() -> None:
-    compacted = kept(events.Notice("info", "rare"), *[MEASURED, STATUS] * TAIL)
+    often: list[AnyEvent] = [MEASURED, STATUS]
+    compacted = kept(events.Notice("info", "rare"), *often * TAIL)
     assert [one.seq for one in compacted.kept()] == [1, 2 * TAIL, 2 * TAIL + 1]
 
 
@@ -150,7 +152,8 @@ def test_it_stays_bounded_however_much_happens() -> None:
     compacted = CompactedEvents()
     number = 0
     for round_ in range(1, 3 * COMMITS):
-        told = [commit(round_), STATUS, MEASURED, events.RosterChanged(round_, ("eve",), (), 3, 1)]
+        told: list[AnyEvent] = [commit(round_), STATUS, MEASURED]
+        told += [events.RosterChanged(round_, ("eve",), (), 3, 1)]
         told += [events.UpdateRefused(round_ + 1, "eve", "no")] * 100
         take(compacted, told, number + 1)
         number += len(told)

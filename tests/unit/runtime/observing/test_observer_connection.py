@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -21,6 +22,10 @@ def frame(one: NodeFrame) -> bytes:
 
 def news(number: int) -> EventBatch:
     return EventBatch((Published(number, 0.0, Notice("info", "x" * 100)),))
+
+
+def has_frames(watcher: Watcher, count: int) -> bool:
+    return len(watcher.frames) == count
 
 
 BEAT, TOO_SLOW, LAST = (
@@ -59,7 +64,7 @@ async def test_more_may_pass_in_all_than_may_wait_at_a_time(
     writing = asyncio.create_task(seen.write())
     for number in range(10):
         seen.push(frame(news(number)))
-        await until(lambda number=number: len(watcher.frames) == number + 1)
+        await until(partial(has_frames, watcher, number + 1))
     assert not seen.ended.done()
     writing.cancel()
 

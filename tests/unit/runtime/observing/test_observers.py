@@ -30,6 +30,7 @@ from p2pfl.wire.observing import (
     EventBatch,
     HistoryBatch,
     HistoryEnd,
+    NodeFrame,
     ObserverCommand,
     ObserverRefusal,
     ObserverWelcome,
@@ -366,8 +367,12 @@ async def test_an_event_is_encoded_once_for_all_observers(
     watchers = [await stage.following(identity) for identity in (OWL, EVE, OWL)]
     assert stage.it.count == 3
     encoded: list[object] = []
-    encode = module.encode
-    monkeypatch.setattr(module, "encode", lambda frame: encoded.append(frame) or encode(frame))
+
+    def recorded(frame: NodeFrame) -> bytes:
+        encoded.append(frame)
+        return encode(frame)
+
+    monkeypatch.setattr(module, "encode", recorded)
     stage.tell(note("one"))
     await until(lambda: all(watcher.told for watcher in watchers))
     assert len(encoded) == 1
@@ -394,6 +399,10 @@ async def test_a_history_longer_than_may_wait_is_told_as_fast_as_it_is_read(
     assert [row for frame in watcher.all(HistoryBatch) for row in frame.rounds] == ROWS
 
 
+def has_been_told(watcher: Watcher, count: int) -> bool:
+    return len(watcher.told) == count
+
+
 async def test_who_reads_too_slowly_is_dropped_and_may_come_back(
     make: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,7 +412,7 @@ async def test_who_reads_too_slowly_is_dropped_and_may_come_back(
     slow.stop_reading()
     for number in range(1, 41):
         stage.tell(msgspec.structs.replace(STATUS, links=number))
-        await until(lambda number=number: len(quick.told) == number)
+        await until(partial(has_been_told, quick, number))
     await until(lambda: slow.is_closed)
     assert slow.frames[-1] == ObserverRefusal(TOO_SLOW)
     assert slow.numbers == [1], "what waited is not sent any more"
