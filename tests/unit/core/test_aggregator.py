@@ -172,7 +172,7 @@ def test_a_candidate_steps_down_when_only_those_answer_whose_value_cannot_be_pul
     stage.it.blob_failed(value.model, "nobody has it", invalid=False)
     assert sent(taken(stage.ctx), StepDown) == []
     reasons = {message.reason for message in sent(stage.advance(stage.ctx.settings.resend), StepDown)}
-    assert reasons == {"too few others answer than those whose value cannot be pulled: nobody has it"}
+    assert reasons == {"no quorum without a member whose accepted model cannot be pulled: nobody has it"}
     assert stage.it.candidacy is Candidacy.IDLE
 
 
