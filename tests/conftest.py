@@ -24,6 +24,11 @@ settings.register_profile("busy machine", deadline=None, suppress_health_check=[
 settings.load_profile("busy machine")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return two test processes a core: about half of the time, tests wait for the processes they started."""
+    return 2 * (os.cpu_count() or 1)
+
+
 def _end_politely(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
