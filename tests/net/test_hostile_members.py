@@ -59,7 +59,10 @@ from tests.support.hostile import (
 )
 from tests.support.light_worker import SCHEMA
 from tests.support.processes import LIGHT, Process, address_of, until
-from tests.support.records import Chain, digest, genesis, node, signed
+from tests.support.records import AGREEMENT, Chain, digest, genesis, node, signed
+
+DIGITS_EXAMPLES = 1437
+"""Training examples of the digits task, which the real node has."""
 
 pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("hostile members")]
 
@@ -319,7 +322,10 @@ async def _seated(target: Target) -> Seats:
         RosterEntry(one.node_id, member_of(one).journal, one.name, slot, 1)
         for slot, one in enumerate(members)
     )
-    record_0 = msgspec.structs.replace(genesis(), roster=roster, layout=layout_of(SCHEMA))
+    agreement = msgspec.structs.replace(AGREEMENT, examples=DIGITS_EXAMPLES)
+    record_0 = msgspec.structs.replace(
+        genesis(), roster=roster, layout=layout_of(SCHEMA), agreement=agreement
+    )
     run, ballot = record_digest(record_0), Ballot(1, members[0].node_id)
     newcomer = RosterEntry(target.node_id, (await target.claim()).journal, "ada", 3, 1)
     record = Chain(record_0).commit(next_roster=(*roster, newcomer)).record
