@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Test processes and the nodes they start share few cores: thread pools would only compete.
@@ -27,6 +28,14 @@ settings.load_profile("busy machine")
 def pytest_xdist_auto_num_workers() -> int:
     """Return two test processes a core: about half of the time, tests wait for the processes they started."""
     return 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the long matrix on real processes run in one process, one test after another: they wait for deadlines."""
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("long"))
 
 
 def _end_politely(number: int, frame: object) -> None:
