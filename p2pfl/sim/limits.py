@@ -34,7 +34,9 @@ class Limits:
         proposed records, and each is counted without the members that are leaving. Example: of three members
         one is leaving, and the proposed roster holds the two others. That record may be on one disk only, and
         be decided long after the third has come back to stay. A disk restored from a backup must first be
-        noticed by the others, from what is on their disks.
+        noticed by the others, from what is on their disks. Every member of a run with a commit must have
+        entered it: two devices that know nothing of the run, one of them by a lost disk, may found another
+        one.
         """
         members = {one.member for one in self._environment.devices.values()}
         whole = members - self._checker.votes.gone
@@ -56,6 +58,18 @@ class Limits:
             and self.is_mended()
             and all(size > quorum(size) for size in sizes)
             and all(entry.member in whole for roster in rosters for entry in roster)
+            and self._have_all_entered()
+        )
+
+    def _have_all_entered(self) -> bool:
+        """Whether the disk of every member of a run with a commit holds record 0 of that run."""
+        votes = self._checker.votes
+        geneses = {one.member: one.disk.geneses for one in self._environment.devices.values()}
+        return all(
+            run in geneses.get(entry.member, {})
+            for run, last in votes.last.items()
+            if (run, last) in votes.chosen
+            for entry in votes.chosen[run, last].record.roster
         )
 
     def may_damage(self, device: Device, digest: str) -> bool:

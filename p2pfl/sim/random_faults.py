@@ -154,9 +154,14 @@ class RandomFaults:
         self._operations.hand(device, device.process, inputs.Received(sender.member, forged))
 
     def _mix_up_data(self) -> None:
-        """Start a device with data that do not fit the run; its operator corrects that later."""
+        """Start a device with data that do not fit the run; its operator corrects that later.
+
+        One at a time: two could found a run together, and could not go on with it once their data are
+        correct.
+        """
         device = self._any_device()
-        if not device.is_up or device.is_restored or device.card != CARD:
+        is_mixed_up = any(one.card != CARD for one in self._devices.values())
+        if not device.is_up or device.is_restored or is_mixed_up:
             return
         device.card = OTHER_CARD
         self._environment.note(device, "is started with other data")

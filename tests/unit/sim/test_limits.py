@@ -96,3 +96,13 @@ def test_a_model_that_matters_is_mended_when_it_was_pulled_again() -> None:
     world.crash(device, 0.1)
     world.run_for(3.0)
     assert world.limits.is_mended()
+
+
+def test_no_disk_is_lost_while_a_member_has_not_entered_the_run() -> None:
+    world = at_round_two()
+    first, third = number(world, 1), number(world, 3)
+    run = known(known(third.node).ledger).run
+    record_0 = third.disk.geneses.pop(run)
+    assert not world.limits.may_lose_disk(first)
+    third.disk.geneses[run] = record_0
+    assert world.limits.may_lose_disk(first)

@@ -3,6 +3,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from p2pfl.sim.device import CARD
 from p2pfl.sim.faults import CALM, HEAVY, PROFILES, Faults
 from p2pfl.sim.random_faults import black_out
 from p2pfl.sim.world import World
@@ -154,3 +155,17 @@ def test_a_forged_commit_is_sent_to_whoever_has_a_last_record_and_is_not_believe
     world.run()
     assert any("is sent a forged commit" in line for line in known(world.trace))
     assert any("is not believed: 0 members of the roster signed" in line for line in known(world.trace))
+
+
+def test_only_one_device_at_a_time_has_other_data() -> None:
+    world = World(5, faults=Faults(until=60.0, other_data_every=1.0, away=20.0))
+    most = 0
+
+    def count(*_: object) -> None:
+        nonlocal most
+        most = max(most, sum(device.card != CARD for device in world.devices.values()))
+
+    world.on_effect = count
+    world.begin()
+    world.run_for(50.0)
+    assert most == 1
