@@ -14,7 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from p2pfl.spec import DataCard, RunSpec
+from p2pfl.cards import DataCard
+from p2pfl.spec import RunSpec
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="event", omit_defaults=False):

@@ -18,17 +18,9 @@ import msgspec
 from blake3 import blake3
 from msgspec import Meta
 
+from p2pfl.cards import MAX_COUNTED_CLASSES, MAX_SUMS, Agreement, DataCard, SomeExamples
 from p2pfl.schema import Layout
-from p2pfl.spec import (
-    MAX_ROSTER,
-    MAX_SUMS,
-    Agreement,
-    DataCard,
-    MetricName,
-    Role,
-    RunSpec,
-    SomeExamples,
-)
+from p2pfl.spec import MAX_ROSTER, MetricName, Role, RunSpec
 
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """Hex BLAKE3 of a blob or a record. (In these patterns `$` would let a newline follow; `\\Z` does not.)"""
@@ -210,7 +202,18 @@ class Genesis(Struct, frozen=True, omit_defaults=True):
         return next((origin for origin in self.continues if origin.run == run), None)
 
 
-class Evaluation(Struct, frozen=True):
+class ClassCount(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """How a model classified the examples of one class."""
+
+    right: Count
+    """Examples of the class that were predicted to be of it."""
+    examples: Count
+    """Examples of the class."""
+    predicted: Count
+    """Examples of any class that were predicted to be of it."""
+
+
+class Evaluation(Struct, frozen=True, omit_defaults=True):
     """The evaluation of a model on one member's held-out data, as sums over the examples."""
 
     examples: Annotated[int, Meta(ge=1, le=2**53)]
@@ -218,6 +221,9 @@ class Evaluation(Struct, frozen=True):
     """Sum by metric, in the order of names, so that equal evaluations have equal encodings. The mean of a
     metric is its sum divided by `examples`. For "loss" it is the summed loss, for "accuracy" the number of
     correct examples."""
+    classes: Annotated[tuple[ClassCount, ...], Meta(max_length=MAX_COUNTED_CLASSES)] = ()
+    """Counts by class, in the order of the agreement; empty where the run does not count classes
+    (`p2pfl.cards.counted_classes`)."""
 
     def __post_init__(self) -> None:
         if list(self.sums) != sorted(self.sums):
@@ -225,13 +231,24 @@ class Evaluation(Struct, frozen=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics that were measured, sorted."""
+        """The sums that were measured, sorted."""
         return tuple(self.sums)
 
     @property
-    def means(self) -> dict[str, float]:
-        """The mean of each metric."""
-        return {name: value / self.examples for name, value in self.sums.items()}
+    def metrics(self) -> dict[str, float]:
+        """The metrics by name: the mean of each sum, and those derived from several sums.
+
+        "f1" is the mean of the F1 scores of the classes that occur (macro F1). "r2" is the coefficient of
+        determination; it takes the place of the sums "target" and "target_square".
+        """
+        means = {name: value / self.examples for name, value in self.sums.items()}
+        if self.classes:
+            means["f1"] = _macro_f1(self.classes)
+        if means.keys() >= {"loss", "target", "target_square"}:
+            mean, square = means.pop("target"), means.pop("target_square")
+            variance = square - mean * mean
+            means["r2"] = 1.0 - means["loss"] / variance if variance > 1e-12 else 0.0
+        return dict(sorted(means.items()))
 
 
 def add_evaluations(evaluations: Iterable[Evaluation]) -> Evaluation:
@@ -241,7 +258,23 @@ def add_evaluations(evaluations: Iterable[Evaluation]) -> Evaluation:
     return Evaluation(
         sum(part.examples for part in parts),
         {name: sum(part.sums.get(name, 0.0) for part in parts) for name in names},
+        tuple(
+            ClassCount(
+                sum(one.right for one in counts),
+                sum(one.examples for one in counts),
+                sum(one.predicted for one in counts),
+            )
+            for counts in zip(*(part.classes for part in parts), strict=False)
+        ),
     )
+
+
+def _macro_f1(classes: Iterable[ClassCount]) -> float:
+    """Return the mean F1 score of the classes that occur: 2 right / (examples + predicted)."""
+    scores = [
+        2 * one.right / (one.examples + one.predicted) for one in classes if one.examples or one.predicted
+    ]
+    return sum(scores) / len(scores) if scores else 0.0
 
 
 class MemberEvaluation(Struct, frozen=True):

@@ -1,9 +1,10 @@
 """The specification of a run: task, strategy, encoding, privacy, and options of training and rounds.
 
 Each of the four is a tagged union of small frozen structs, so a new member needs no new message. The code of
-a member is in `p2pfl.learning`. This module holds what a node needs without torch: names, bounds, metrics,
-the blobs of a round and their schemas. Every function that depends on a union matches all its members, so a
-new member is added in these functions only.
+a member is in `p2pfl.learning`. This module holds what a node needs without torch: names, bounds, options,
+the blobs of a round and their schemas. Every function that depends on a union matches all its members. What
+follows from the data of the devices (classes, columns, metrics) is not in the specification but in the
+agreement of the run (`p2pfl.cards`).
 
 A tag that this version does not know is a difference of versions (`unknown_tag`), not a broken message.
 """
@@ -11,8 +12,7 @@ A tag that this version does not know is a difference of versions (`unknown_tag`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, assert_never
+from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
 from msgspec import Meta
@@ -21,22 +21,6 @@ from p2pfl.schema import Schema
 
 MAX_ROSTER = 256
 """Members of a roster. A record of 256 members takes about 100 KB; a control frame holds 1 MiB."""
-
-MAX_EXAMPLES = 2**40
-"""Maximum number of examples that a device may state: more than any device holds, and small enough that the
-weights of a whole roster are summed exactly in 53 bits."""
-
-MAX_CLASSES = 1000
-"""Maximum number of classes of a task; ImageNet has as many."""
-
-MAX_SUMS = 16
-"""Maximum number of metrics of an evaluation."""
-
-Examples = Annotated[int, Meta(ge=0, le=MAX_EXAMPLES)]
-SomeExamples = Annotated[int, Meta(ge=1, le=MAX_EXAMPLES)]
-
-Label = Annotated[str, Meta(min_length=1, max_length=64)]
-"""Name of a class. It may come from a peer and is untrusted text, which printers escape."""
 
 MetricName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
 """Name of a metric, such as "loss"."""
@@ -67,8 +51,122 @@ class BuiltinTask(SpecPart, frozen=True, tag="builtin"):
     """Number of partitions; the member with a slot trains on partition `slot % partitions`."""
 
 
-TaskSpec = BuiltinTask
+Holdout = Annotated[float, Meta(gt=0, lt=1)]
+"""Share of a device's examples that it evaluates on and does not train on."""
+
+Share = Literal["none", "counts", "labels"]
+"""What a device tells about its private data, besides its updates and evaluations.
+
+"labels": number of examples, names of the classes with their counts, statistics of the columns of a table.
+"counts": the same without the counts of the classes. "none": nothing that is computed from the data; then
+every update and every evaluation counts as one example.
+"""
+
+MAX_COLUMN_NAME = 128
+"""Maximum number of characters of the name of a column."""
+
+
+class PicturesTask(SpecPart, frozen=True, tag="pictures"):
+    """Classification of private pictures: each device has a folder with one folder for each class."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=64)]
+    """The name of a built-in model for pictures."""
+    image_size: Annotated[int, Meta(ge=0, le=4096)] = 0
+    """Edge in pixels to which pictures are scaled; 0: the agreement determines it."""
+    augment: bool = False
+    """Whether training pictures are cropped and flipped at random."""
+    holdout: Holdout = 0.1
+    share: Share = "labels"
+
+
+class TableTask(SpecPart, frozen=True, tag="table"):
+    """Prediction of one column of a private table from the others: each device has rows of its own."""
+
+    target: Annotated[str, Meta(min_length=1, max_length=MAX_COLUMN_NAME)]
+    """The name of the column to predict."""
+    model: Annotated[str, Meta(min_length=1, max_length=64)]
+    """The name of a built-in model for tables."""
+    target_kind: Literal["auto", "class", "number"] = "auto"
+    """Whether the target is a class or a number; "auto": the agreement determines it."""
+    holdout: Holdout = 0.1
+    share: Share = "labels"
+
+
+class FileTask(SpecPart, frozen=True, tag="file"):
+    """Model and data of a Python file that each device has. The file never travels."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    holdout: Holdout = 0.1
+    share: Share = "labels"
+
+
+class ScriptTask(SpecPart, frozen=True, tag="script"):
+    """A training loop in a program of the user, which submits its updates with `p2pfl.rounds`."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    share: Share = "labels"
+
+
+TaskSpec = BuiltinTask | PicturesTask | TableTask | FileTask | ScriptTask
 """All kinds of tasks."""
+
+OwnTask = PicturesTask | TableTask | FileTask | ScriptTask
+"""The tasks whose data are private: each device trains and evaluates on its own."""
+
+
+def task_name(task: TaskSpec) -> str:
+    """Return the name of *task*, which a data card names too."""
+    match task:
+        case BuiltinTask() | FileTask() | ScriptTask():
+            return task.name
+        case PicturesTask():
+            return "pictures"
+        case TableTask():
+            return "table"
+        case _:
+            assert_never(task)
+
+
+def model_name(task: TaskSpec) -> str:
+    """Return the name of the built-in model that *task* uses; empty if the model is the user's own."""
+    match task:
+        case BuiltinTask() | PicturesTask() | TableTask():
+            return task.model
+        case FileTask() | ScriptTask():
+            return ""
+        case _:
+            assert_never(task)
+
+
+def describe_task(task: TaskSpec) -> str:
+    """Return *task* for people, such as "digits, model cnn, partition iid" or "pictures, model lenet"."""
+    match task:
+        case BuiltinTask():
+            return f"{task.name}, model {task.model}, partition {task.partition}"
+        case PicturesTask():
+            return f"own pictures, model {task.model}"
+        case TableTask():
+            return f"own table, target {task.target}, model {task.model}"
+        case FileTask() | ScriptTask():
+            return f"{task.name}, own model"
+        case _:
+            assert_never(task)
+
+
+def share_of(task: TaskSpec) -> Share:
+    """Return what the devices tell about their data in a run of *task*."""
+    return "labels" if isinstance(task, BuiltinTask) else task.share
+
+
+def partitions_of(task: TaskSpec) -> int:
+    """Return the number of partitions of the training data; 1 where each device has data of its own."""
+    return task.partitions if isinstance(task, BuiltinTask) else 1
+
+
+def evaluation_parts(task: TaskSpec, members: int) -> int:
+    """Return into how many parts the held-out data are divided in a roster of *members*."""
+    return members if isinstance(task, BuiltinTask) else 1
+
 
 # --- strategy, encoding, privacy ----------------------------------------------------------------------------
 
@@ -108,7 +206,19 @@ class LocalTraining(SpecPart, frozen=True):
     """Local batch size (B in McMahan et al. 2017)."""
     learning_rate: Annotated[float, Meta(gt=0, le=1e6)]
     momentum: Annotated[float, Meta(ge=0, lt=1)]
+    """Of the optimizer "sgd"."""
     weight_decay: Annotated[float, Meta(ge=0, le=1e6)]
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    schedule: Literal["none", "cosine", "step"] = "none"
+    """How the learning rate changes over the rounds of the run."""
+    steps: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    """Optimizer steps in a round in place of `epochs`; 0: as many as the epochs have."""
+    clip: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    """Maximum norm of the gradient of all parameters; 0: gradients are not clipped."""
+    precision: Literal["full", "mixed"] = "full"
+    """"mixed": the forward pass computes in 16 bits where the device can."""
+    class_weights: bool = False
+    """Whether rare classes weigh more in the loss: each class by the inverse of its number of examples."""
 
 
 class Participation(SpecPart, frozen=True):
@@ -124,6 +234,22 @@ class Participation(SpecPart, frozen=True):
     """Seconds of absence after which a member may be dropped from the roster."""
 
 
+class Target(SpecPart, frozen=True):
+    """A value of a metric at which a run ends."""
+
+    metric: MetricName
+    value: Annotated[float, Meta(ge=-1e300, le=1e300)]
+
+
+class Stopping(SpecPart, frozen=True):
+    """When a run ends before its last round. The rule "Stopping early" says how it is decided."""
+
+    until: Target | None = None
+    """The run ends when the model of a round reaches this value."""
+    patience: Annotated[int, Meta(ge=0, le=2**30)] = 0
+    """The run ends after this number of rounds without a better primary metric; 0: it does not."""
+
+
 class RunSpec(SpecPart, frozen=True):
     """The training that all members agreed on; part of record 0, and so of the run's id."""
 
@@ -137,40 +263,52 @@ class RunSpec(SpecPart, frozen=True):
     """Number of training rounds. The evaluation record that closes the run is not counted."""
     seed: Annotated[int, Meta(ge=0, le=2**53)]
     """Seed of the initial model, of the data partitioning and of the order of examples."""
+    stopping: Stopping = Stopping()
 
 
-_GROUPS = {"training": LocalTraining, "participation": Participation}
-_TASK_OPTIONS = ("model", "partition", "partitions")
+_GROUPS = {"training": LocalTraining, "participation": Participation, "stopping": Stopping}
+_KINDS: dict[str, type[SpecPart]] = {
+    "builtin": BuiltinTask,
+    "pictures": PicturesTask,
+    "table": TableTask,
+    "file": FileTask,
+    "script": ScriptTask,
+}
 
 
 def to_options(spec: RunSpec) -> dict[str, Any]:
-    """Return *spec* as a flat dictionary of options, with the names of the command line."""
+    """Return *spec* as a flat dictionary of options, with the names of the command line.
+
+    "kind" is the tag of the task, and "task" its name if it has one.
+    """
     options: dict[str, Any] = {"rounds": spec.rounds, "seed": spec.seed}
-    match spec.task:
-        case BuiltinTask() as task:
-            options |= {"task": task.name} | {name: getattr(task, name) for name in _TASK_OPTIONS}
-        case _:
-            assert_never(spec.task)
+    options["kind"] = spec.task.__struct_config__.tag
+    for name, value in msgspec.structs.asdict(spec.task).items():
+        options["task" if name == "name" else name] = value
     for group in _GROUPS:
         options |= msgspec.structs.asdict(getattr(spec, group))
     return options
 
 
 def from_options(**options: Any) -> RunSpec:
-    """Return the spec of a built-in task with these *options*, named as in `to_options`.
+    """Return the spec with these *options*, named as in `to_options`; without "kind", of a built-in task.
 
     Raises:
         msgspec.ValidationError: an option is missing, unknown or out of bounds; its path ends in its name.
     """
     rest = dict(options)
-    task = {"type": "builtin", "name": rest.pop("task", None)}
-    task |= {name: rest.pop(name) for name in _TASK_OPTIONS if name in rest}
+    kind = rest.pop("kind", "builtin")
+    fields = _KINDS[kind].__struct_fields__
+    task = {name: rest.pop(name) for name in fields if name in rest}
+    if "name" in fields:
+        task["name"] = rest.pop("task", None)
     groups = {
-        name: {field: rest.pop(field) for field in kind.__struct_fields__ if field in rest}
-        for name, kind in _GROUPS.items()
+        name: {field: rest.pop(field) for field in group.__struct_fields__ if field in rest}
+        for name, group in _GROUPS.items()
     }
     fixed = {"strategy": {"type": "fedavg"}, "encoding": {"type": "full"}, "privacy": {"type": "none"}}
-    return msgspec.convert({**fixed, **rest, **groups, "task": task}, RunSpec)
+    whole = {**fixed, **rest, **groups, "task": {"type": kind, **task}}
+    return msgspec.convert(msgspec.to_builtins(whole), RunSpec)
 
 
 def with_options(spec: RunSpec, **changes: Any) -> RunSpec:
@@ -191,38 +329,6 @@ def unknown_tag(error: Exception) -> str:
         return ""
     tag = found[1] if found[1].isprintable() else "?"
     return f"{found[2]} '{tag[:40]}'"
-
-
-# --- what is measured ---------------------------------------------------------------------------------------
-
-
-class Primary(NamedTuple):
-    """The metric by which models are compared."""
-
-    name: str
-    direction: Literal["max", "min"]
-
-    def is_better(self, value: float, than: float) -> bool:
-        """Whether a model with *value* is better than one with *than*."""
-        return value > than if self.direction == "max" else value < than
-
-
-def metric_names(spec: RunSpec) -> tuple[str, ...]:
-    """Return the sorted metric names of every evaluation in a run of *spec*."""
-    match spec.task:
-        case BuiltinTask():
-            return ("accuracy", "loss")
-        case _:
-            assert_never(spec.task)
-
-
-def primary_metric(spec: RunSpec) -> Primary:
-    """Return the metric that determines the best model of a run of *spec*."""
-    match spec.task:
-        case BuiltinTask():
-            return Primary("accuracy", "max")
-        case _:
-            assert_never(spec.task)
 
 
 # --- what a round decides -----------------------------------------------------------------------------------
@@ -272,109 +378,3 @@ def _update_schema(model: Schema, spec: RunSpec) -> Schema:
             return model
         case _:
             assert_never(spec.encoding)
-
-
-# --- data ---------------------------------------------------------------------------------------------------
-
-
-class LabelCount(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Number of examples of one class on a device."""
-
-    label: Label
-    examples: Examples
-
-
-class DataCard(SpecPart, frozen=True):
-    """A device's description of its data for a task. The data themselves never leave the device."""
-
-    task: Annotated[str, Meta(min_length=1, max_length=200)]
-    """The name of the task."""
-    examples: SomeExamples
-    """Number of training examples. For a built-in task it is the size of the whole training split."""
-    labels: Annotated[tuple[LabelCount, ...], Meta(max_length=MAX_CLASSES)]
-    """Its classes in the order of their indices, each with its number of examples."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of its classes, in order."""
-        return tuple(count.label for count in self.labels)
-
-
-class Agreement(SpecPart, frozen=True):
-    """What the data of all members have in common; part of record 0."""
-
-    classes: Annotated[tuple[Label, ...], Meta(max_length=MAX_CLASSES)]
-    """The classes in the order of their indices, which is the order of the model's outputs."""
-    examples: SomeExamples
-    """Maximum that a member may state. For a built-in task it is the size of the common data set."""
-
-
-def task_name(task: TaskSpec) -> str:
-    """Return the name of *task*."""
-    match task:
-        case BuiltinTask():
-            return task.name
-        case _:
-            assert_never(task)
-
-
-def merge_cards(task: TaskSpec, cards: Mapping[str, DataCard]) -> tuple[Agreement | None, str]:
-    """Return the agreement of the founding members' data *cards*, or None and the reason for a mismatch.
-
-    *cards* holds at least one card by member name; their order does not matter. Cards of another task are
-    ignored: their devices describe the data of *task* when they are offered the run.
-    """
-    match task:
-        case BuiltinTask():
-            own = {name: card for name, card in cards.items() if card.task == task.name}
-            if not own:
-                return None, f"nobody has described the data of {task.name}"
-            first = min(own)
-            agreement = Agreement(own[first].classes, min(card.examples for card in own.values()))
-            for name in sorted(own):
-                flaw = misfit(agreement, own[name])
-                if flaw:
-                    return None, f"the data of {name} do not fit those of {first}: {flaw}"
-            return agreement, ""
-        case _:
-            assert_never(task)
-
-
-def stated_examples(task: TaskSpec, card: DataCard | None, own: DataCard) -> int:
-    """Return the number of examples stated by *card* for *task*; *own* is this device's card."""
-    match task:
-        case BuiltinTask():
-            # All have the same public data set; a device started for another task describes it when offered.
-            return card.examples if card is not None and card.task == task.name else own.examples
-        case _:
-            assert_never(task)
-
-
-def misfit(agreement: Agreement, card: DataCard) -> str:
-    """Return why the data of *card* do not fit *agreement*, as half a sentence; empty if they fit."""
-    theirs, mine = agreement.classes, card.classes
-    if mine == theirs:
-        if card.examples <= agreement.examples:
-            return ""
-        return f"its data have {card.examples} examples, and those of the run {agreement.examples}"
-    if len(set(mine)) < len(mine):
-        return "its data name a class twice"
-    if missing := [label for label in theirs if label not in mine]:
-        return f"its data lack {_classes(missing)} of the run"
-    if unknown := [label for label in mine if label not in theirs]:
-        return f"its data have {_classes(unknown)}, which the run does not have"
-    at = next(place for place, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
-    return (
-        f"its classes come in another order: class {at} is {_short(mine[at])} here and {_short(theirs[at])} "
-        "in the run"
-    )
-
-
-def _classes(labels: Iterable[str]) -> str:
-    named = [_short(label) for label in labels]
-    shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
-    return f"the {'class' if len(named) == 1 else 'classes'} {shown}"
-
-
-def _short(label: str) -> str:
-    return repr(label if label.isprintable() else "?")[:30]

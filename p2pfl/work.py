@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+from p2pfl.cards import Agreement, DataCard
 from p2pfl.messages import Ballot
-from p2pfl.spec import DataCard, RunSpec
+from p2pfl.spec import RunSpec
 
 
 class TrainingJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -18,8 +19,13 @@ class TrainingJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run: str
     round: int
     spec: RunSpec
+    agreement: Agreement
     model: str
     partition: int
+    trained: int = 0
+    """Training rounds before this one; with *rounds* it determines the learning rate of a schedule."""
+    rounds: int = 1
+    """Training rounds that the run is to have."""
 
 
 class TrainingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +48,7 @@ class EvaluationJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run: str
     round: int
     spec: RunSpec
+    agreement: Agreement
     model: str
     part: int
     parts: int

@@ -6,8 +6,9 @@ checks the order of records and the votes.
 
 from __future__ import annotations
 
+from p2pfl.cards import Agreement, counted_classes
 from p2pfl.messages import Evaluation, Genesis, Record, RosterEntry, UpdateEntry
-from p2pfl.spec import RunSpec, metric_names, record_roles, update_roles
+from p2pfl.spec import RunSpec, record_roles, update_roles
 
 
 def roles_flaw(record: Record | Genesis, spec: RunSpec) -> str:
@@ -20,11 +21,14 @@ def roles_flaw(record: Record | Genesis, spec: RunSpec) -> str:
     return f"an update in it names the blobs {', '.join(wrong)}, not {', '.join(wanted)}" if wrong else ""
 
 
-def metrics_flaw(evaluation: Evaluation, spec: RunSpec) -> str:
-    """Return how the metrics of *evaluation* differ from those of *spec*; empty if they are the same."""
-    if evaluation.names == metric_names(spec):
-        return ""
-    return f"an evaluation has the metrics {', '.join(evaluation.names)}, not {', '.join(metric_names(spec))}"
+def metrics_flaw(evaluation: Evaluation, agreement: Agreement) -> str:
+    """Return how the metrics of *evaluation* differ from those of *agreement*; empty if they are the same."""
+    agreed, classes = agreement.measures.metrics, counted_classes(agreement)
+    if evaluation.names != agreed:
+        return f"an evaluation has the metrics {', '.join(evaluation.names)}, not {', '.join(agreed)}"
+    if len(evaluation.classes) != classes:
+        return f"an evaluation counts {len(evaluation.classes)} classes, not {classes}"
+    return ""
 
 
 def count_flaw(update: UpdateEntry, entry: RosterEntry | None) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from p2pfl.cards import DataCard
 from p2pfl.config import ProtocolSettings
 from p2pfl.core.effects import AnyEffect, Send, Sever, Tell
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent, Notice
 from p2pfl.messages import Ballot, DeviceInfo, Member, Message, RosterEntry, SignedVote, Status
 from p2pfl.proofs import CastVote, Signer, sign_vote
-from p2pfl.spec import DataCard
 
 COMPLAINT_SECONDS = 60.0
 """Minimum time between two complaints of one kind about one node."""

@@ -16,6 +16,8 @@ from enum import Enum
 
 import msgspec
 
+from p2pfl.agreement import stated_examples
+from p2pfl.cards import DataCard
 from p2pfl.core.context import Context
 from p2pfl.core.effects import Exit
 from p2pfl.core.ledger import Ledger
@@ -32,7 +34,6 @@ from p2pfl.messages import (
     Status,
     record_digest,
 )
-from p2pfl.spec import DataCard, stated_examples
 
 MAX_CONTINUATIONS = 16
 """Maximum number of remembered runs that continue the same run. An operator makes each by hand."""

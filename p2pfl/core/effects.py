@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
+from p2pfl.cards import Agreement
 from p2pfl.events import AnyEvent
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Ballot, Commit, Evaluation, Genesis, Message, Record, UpdateEntry
@@ -224,15 +225,21 @@ class DeleteUnneededBlobs(Effect, frozen=True):
 
 
 class Describe(Effect, frozen=True):
-    """Find the model schema and the data card of *spec*. Answered with `Described` or `WorkFailed`."""
+    """Find the data card of this device for *spec*; with an agreement, the model's schema too.
+
+    Answered with `Described` or `WorkFailed`.
+    """
 
     spec: RunSpec
+    agreement: Agreement | None = None
+    """None: the devices have not agreed yet, and the data determine the shape of the model."""
 
 
 class Create(Effect, frozen=True):
-    """Make the initial model of *spec*, durable. Answered with `Created` or `WorkFailed`."""
+    """Make the initial model of *spec* for *agreement*, durable. Answered with `Created` or `WorkFailed`."""
 
     spec: RunSpec
+    agreement: Agreement
 
 
 class Train(Effect, frozen=True):

@@ -89,7 +89,7 @@ class Gathering:
     def _without_flawed_evaluation(self, member: Member, message: Submit) -> Submit:
         """Return *message* without its evaluation if that has other metrics (rule "Metrics of the run")."""
         evaluation = message.evaluation
-        if evaluation is None or not (flaw := self.ctx.policy.metrics(evaluation, self.ledger.spec)):
+        if evaluation is None or not (flaw := self.ctx.policy.metrics(evaluation, self.ledger.agreement)):
             return message
         name = self.ctx.name_of(member.node)
         self.ctx.complain(member.node, "metrics", f"the evaluation of {name} is left out: {flaw}")

@@ -6,10 +6,11 @@ from typing import Literal
 
 import msgspec
 
+from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.effects import WorkerEffect
 from p2pfl.messages import Evaluation, Member, Message
 from p2pfl.schema import Layout, Schema
-from p2pfl.spec import DataCard, RunSpec
+from p2pfl.spec import RunSpec
 from p2pfl.work import AggregationJob, AggregationResult, EvaluationJob, TrainingJob, TrainingResult
 
 
@@ -67,10 +68,13 @@ class BlobFailed(Input, frozen=True):
 
 
 class Described(Input, frozen=True):
-    """The worker knows the task of *spec*: its model schema, and the data card of this device."""
+    """The worker knows the task of *spec*: the data card of this device, and the model's schema."""
 
     spec: RunSpec
-    schema: Schema
+    agreement: Agreement | None
+    """As in `Describe`."""
+    schema: Schema | None
+    """None exactly if there is no agreement."""
     card: DataCard
 
 
@@ -83,10 +87,12 @@ class SchemaRead(Input, frozen=True):
 
 
 class Created(Input, frozen=True):
-    """The initial model of *spec* is durable."""
+    """The initial model of *spec* for *agreement* is durable."""
 
     spec: RunSpec
+    agreement: Agreement
     model: str
+    schema: Schema
 
 
 class TrainProgress(Input, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from p2pfl.cards import Agreement
 from p2pfl.core.context import Context
 from p2pfl.core.effects import (
     DeleteUnneededBlobs,
@@ -46,7 +47,7 @@ from p2pfl.messages import (
 )
 from p2pfl.proofs import casts_of
 from p2pfl.schema import Layout, Schema, layout_of
-from p2pfl.spec import Role, RunSpec, blob_schema, primary_metric
+from p2pfl.spec import Role, RunSpec, blob_schema
 
 
 @dataclass
@@ -116,6 +117,11 @@ class Ledger:
     def spec(self) -> RunSpec:
         """The run's spec."""
         return self.genesis.spec
+
+    @property
+    def agreement(self) -> Agreement:
+        """What the members' data have in common."""
+        return self.genesis.agreement
 
     @property
     def model(self) -> str:
@@ -242,7 +248,7 @@ class Ledger:
         if flaw := policy.roles(record, self.spec):
             return flaw
         for one in record.evaluations:
-            if flaw := policy.metrics(one.evaluation, self.spec):
+            if flaw := policy.metrics(one.evaluation, self.agreement):
                 return flaw
         for update in record.updates:
             if flaw := policy.counts(update, entries.get(update.node)):
@@ -370,7 +376,7 @@ class Ledger:
             return
         if self.reports.get(node) == report.evaluation or all(entry.node != node for entry in self.roster):
             return
-        if flaw := self.ctx.policy.metrics(report.evaluation, self.spec):
+        if flaw := self.ctx.policy.metrics(report.evaluation, self.agreement):
             self.ctx.complain(node, "metrics", f"a report of {self.ctx.name_of(node)} is ignored: {flaw}")
             return
         self.reports[node] = report.evaluation
@@ -385,7 +391,8 @@ class Ledger:
         had_all = len(self.reports) == len(self.roster)
         reported = None
         if had_all and final != self.reports:
-            reported = add_evaluations(self.reports.values()).means[primary_metric(self.spec).name]
+            primary = self.agreement.measures.primary
+            reported = add_evaluations(self.reports.values()).metrics.get(primary)
         is_news = not is_late and not (had_all and final == self.reports)
         self._tell_evaluated(final, committed=True, is_news=is_news, reported=reported)
 
@@ -401,7 +408,7 @@ class Ledger:
         self.ctx.tell(
             EvaluationFinished(
                 self.round,
-                total.means,
+                total.metrics,
                 total.examples,
                 len(evaluations),
                 len(self.roster),
@@ -430,5 +437,5 @@ class Ledger:
         """Tell that the run has ended here, with the committed accuracy of its last model."""
         metrics: dict[str, float] = {}
         if self.last is not None and self.last.record.kind == "evaluate" and self.last.record.evaluations:
-            metrics = add_evaluations(one.evaluation for one in self.last.record.evaluations).means
+            metrics = add_evaluations(one.evaluation for one in self.last.record.evaluations).metrics
         self.ctx.tell(RunEnded(self.run, self.trained, self.model, metrics, self.rounds, self.is_trained))

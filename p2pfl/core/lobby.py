@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from p2pfl.agreement import merge_cards, stated_examples
+from p2pfl.cards import DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES, AbandonedRuns
 from p2pfl.core.context import Context, PeerView, earliest
 from p2pfl.core.effects import Create, Describe, Exit, Fetch, ReadSchema
@@ -31,7 +33,7 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.schema import Schema, first_difference, layout_of
-from p2pfl.spec import DataCard, RunSpec, merge_cards, stated_examples, with_options
+from p2pfl.spec import BuiltinTask, RunSpec, with_options
 
 OFFER_PATIENCE = 10.0
 """Seconds for which an offered run that this node has not entered yet blocks other offers."""
@@ -157,8 +159,8 @@ class Lobby:
     """By run. A run is considered again after `declined_rest` seconds: data or options may have changed."""
     created: Created | None = None
     """The first model that this node has made to found a run."""
-    creating: RunSpec | None = None
-    """The spec whose first model the worker was last asked for."""
+    creating: Create | None = None
+    """The first model that the worker was last asked for."""
     asking: str = ""
     """The run whose records this node has asked for; empty for none."""
     ask_at: float | None = None
@@ -230,15 +232,15 @@ class Lobby:
             return None
         assert self.described is not None
         peers = [peer for peer in free if peer.member.node in present.here]
-        spec = with_options(self.ctx.options.spec, partitions=self.ctx.options.partitions or len(peers) + 1)
-        if self.created is None or self.created.spec != spec:
-            if self.creating != spec:
-                self.creating = spec
-                self.ctx.do(Create(spec))
-            return None
-        own = self.described.card
+        spec, own = self._founded_spec(len(peers) + 1), self.described.card
         agreement, _ = merge_cards(spec.task, self._cards(free, present.here))
         assert agreement is not None, "decide_founding checks this"
+        create = Create(spec, agreement)
+        if self.created is None or (self.created.spec, self.created.agreement) != (spec, agreement):
+            if self.creating != create:
+                self.creating = create
+                self.ctx.do(create)
+            return None
         members = [Newcomer(self.ctx.me, self.ctx.name, own.examples)]
         members += [
             Newcomer(peer.member, peer.name, stated_examples(spec.task, peer.card, own)) for peer in peers
@@ -248,10 +250,17 @@ class Lobby:
             spec=spec,
             agreement=agreement,
             roster=genesis_roster(members),
-            layout=layout_of(self.described.schema),
+            layout=layout_of(self.created.schema),
             blobs=RecordBlobs(self.created.model),
             provenance=Provenance(self.ctx.options.software, "initialised"),
         )
+
+    def _founded_spec(self, members: int) -> RunSpec:
+        """Return the spec with which this node founds a run of *members*."""
+        options = self.ctx.options
+        if not isinstance(options.spec.task, BuiltinTask):
+            return options.spec
+        return with_options(options.spec, partitions=options.partitions or members)
 
     def _cards(self, free: Sequence[PeerView], here: Collection[str]) -> dict[str, DataCard]:
         """Return the data cards of the nodes in *here* and of this node, by name."""
@@ -323,7 +332,7 @@ class Lobby:
         if self.declines(run) or self._is_ignoring(node):
             return
         self.offered = OfferedRun(run, genesis, node, commits, since=now)
-        self.ctx.do(Describe(genesis.spec))
+        self.ctx.do(Describe(genesis.spec, genesis.agreement))
 
     def _is_ignoring(self, node: str) -> bool:
         """Whether to ignore offers of *node*, since this node declined too many of its runs lately."""
@@ -332,18 +341,23 @@ class Lobby:
 
     def describe(self, described: Described) -> OfferedRun | None:
         """Take the worker's description of a task; return the offered run if it needs no pull of a model."""
-        if described.spec == self.ctx.options.spec:
+        if described.agreement is None and described.spec == self.ctx.options.spec:
             self.described = described
         offered = self.offered
-        if offered is None or described.spec != offered.genesis.spec or offered.described is not None:
+        if offered is None or offered.described is not None:
             return None
+        if (described.spec, described.agreement) != (offered.genesis.spec, offered.genesis.agreement):
+            return None
+        assert described.schema is not None, "the agreement is known"
         offered.described, genesis = described, offered.genesis
         sources = self._sources(offered)
         if layout_of(described.schema) != genesis.layout:
             self.ctx.do(ReadSchema(genesis.model, genesis.layout, sources))
             return None
         policy = self.ctx.policy
-        flaw = policy.data(genesis.agreement, described.card) or policy.roles(genesis, genesis.spec)
+        flaw = policy.data(genesis.spec.task, genesis.agreement, described.card) or policy.roles(
+            genesis, genesis.spec
+        )
         if flaw:
             self._decline(offered, flaw)
             return None
@@ -364,7 +378,9 @@ class Lobby:
         if offered is None or offered.described is None or offered.is_fit:
             return
         if offered.genesis.layout == read.layout:
-            self._decline(offered, differs(offered.described.schema, read))
+            schema = offered.described.schema
+            assert schema is not None, "the agreement is known"
+            self._decline(offered, differs(schema, read))
 
     def blob_ready(self, digest: str) -> OfferedRun | None:
         """Return the offered run if blob *digest*, now durable, is its first model."""
@@ -389,11 +405,13 @@ class Lobby:
             self.tries[offered.run] = tries
             _shorten(self.tries)
 
-    def fail(self, reason: str, spec: RunSpec | None = None) -> None:
-        """Decline the offered run if *spec* is its spec; exit if it is the spec of this node's own task."""
-        if self.offered is not None and spec == self.offered.genesis.spec:
+    def fail(self, reason: str, describe: Describe | None = None) -> None:
+        """Decline the offered run if *describe* was for it; exit if it was for this node's own task."""
+        genesis = self.offered.genesis if self.offered is not None else None
+        if genesis is not None and describe == Describe(genesis.spec, genesis.agreement):
+            assert self.offered is not None
             self._decline(self.offered, reason)
-        elif spec is None or spec == self.ctx.options.spec:
+        elif describe is None or describe == Describe(self.ctx.options.spec):
             self.ctx.tell(Notice("error", reason))
             self.ctx.do(Exit(ExitCode.UNFIT, reason))
 

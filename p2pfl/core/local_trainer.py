@@ -28,7 +28,7 @@ from p2pfl.messages import (
     UpdateBlobs,
     UpdateEntry,
 )
-from p2pfl.spec import RunSpec
+from p2pfl.spec import evaluation_parts, partitions_of
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 
@@ -101,7 +101,7 @@ class LocalTrainer:
         if declines:
             self.decline(declines)
             return
-        training = training_of(ledger.run, round_, spec, ledger.model, ledger.roster, me)
+        training = training_of(ledger, round_, ledger.model, ledger.trained, ledger.roster, me)
         self.take_over(training)
         self.ctx.do(Train(training))
 
@@ -114,9 +114,7 @@ class LocalTrainer:
         ledger = self.ledger
         if self.evaluation_asked is not None or ledger.round == 0:
             return
-        self.evaluation_asked = evaluation_of(
-            ledger.run, ledger.round, ledger.spec, ledger.model, ledger.roster, self.ctx.me
-        )
+        self.evaluation_asked = evaluation_of(ledger, ledger.round, ledger.model, ledger.roster, self.ctx.me)
         self.ctx.do(Evaluate(self.evaluation_asked))
 
     def lose_model(self) -> None:
@@ -271,17 +269,31 @@ class LocalTrainer:
 
 
 def training_of(
-    run: str, round_: int, spec: RunSpec, parent: str, roster: Sequence[RosterEntry], me: Member
+    ledger: Ledger, round_: int, parent: str, trained: int, roster: Sequence[RosterEntry], me: Member
 ) -> TrainingJob:
-    """Return the training job of *me*, a member of *roster*, for *round_* from the model *parent*."""
+    """Return the training job of *me*, a member of *roster*, for *round_* from the model *parent*.
+
+    *trained* rounds of training led to *parent*.
+    """
     entry = entry_of(roster, me.node)
     assert entry is not None
-    return TrainingJob(run, round_, spec, parent, entry.slot % spec.task.partitions)
+    spec = ledger.spec
+    return TrainingJob(
+        ledger.run,
+        round_,
+        spec,
+        ledger.agreement,
+        parent,
+        entry.slot % partitions_of(spec.task),
+        trained,
+        ledger.rounds,
+    )
 
 
 def evaluation_of(
-    run: str, round_: int, spec: RunSpec, model: str, roster: Sequence[RosterEntry], me: Member
+    ledger: Ledger, round_: int, model: str, roster: Sequence[RosterEntry], me: Member
 ) -> EvaluationJob:
     """Return the evaluation job of *me*, a member of *roster*, for the *model* of *round_*."""
-    part = next(place for place, entry in enumerate(roster) if entry.node == me.node)
-    return EvaluationJob(run, round_, spec, model, part, len(roster))
+    spec, parts = ledger.spec, evaluation_parts(ledger.spec.task, len(roster))
+    part = next(place for place, entry in enumerate(roster) if entry.node == me.node) % parts
+    return EvaluationJob(ledger.run, round_, spec, ledger.agreement, model, part, parts)

@@ -263,21 +263,26 @@ class Node:
 
     def _described(self, event: inputs.Described) -> None:
         running = self._running
-        if running is not None and event.spec == running.ledger.spec and not running.ready:
+        if (
+            running is not None
+            and (event.spec, event.agreement) == (running.ledger.spec, running.ledger.agreement)
+            and not running.ready
+        ):
             ledger = running.ledger
+            assert event.schema is not None, "the agreement is known"
             if layout_of(event.schema) != ledger.genesis.layout:
                 self._other = event.schema
                 nodes = (entry.node for entry in ledger.roster if entry.node != self._ctx.me.node)
                 self._ctx.do(ReadSchema(ledger.model, ledger.genesis.layout, tuple(nodes)))
                 return
-            if flaw := self._ctx.policy.data(ledger.genesis.agreement, event.card):
+            if flaw := self._ctx.policy.data(ledger.spec.task, ledger.agreement, event.card):
                 self._fail(f"this device cannot go on with run {ledger.run[:12]}: {flaw}")
                 return
             ledger.schema = event.schema
             self._ctx.card = event.card
             running.ready = True
             running.begin()
-        elif running is None and event.spec == self._ctx.options.spec:
+        elif running is None and event.agreement is None and event.spec == self._ctx.options.spec:
             self._ctx.card = event.card
         self._take_run(self._lobby.describe(event))
 
@@ -297,7 +302,7 @@ class Node:
         elif running is not None and (isinstance(effect, Create) or effect.spec == running.ledger.spec):
             self._fail(event.reason)
         else:
-            self._lobby.fail(event.reason, effect.spec if isinstance(effect, Describe) else None)
+            self._lobby.fail(event.reason, effect if isinstance(effect, Describe) else None)
 
     def _fail(self, reason: str) -> None:
         self._ctx.tell(events.Notice("error", reason))
@@ -407,7 +412,7 @@ class Node:
             self._ending.serve()
         else:
             running.notices.ignored()
-            self._ctx.do(Describe(ledger.spec))
+            self._ctx.do(Describe(ledger.spec, ledger.agreement))
         running.open_round(self._votes.get(ledger.run), saved.update, is_resumed=True)
         running.restart_model()
 
@@ -481,7 +486,7 @@ class Node:
         self._ctx.tell(events.RunExtended(rounds, by))
         self._ending.extend()
         if not self._running.ready:
-            self._ctx.do(Describe(ledger.spec))
+            self._ctx.do(Describe(ledger.spec, ledger.agreement))
         self._running.begin()
 
     # --- time -----------------------------------------------------------------------------------------------

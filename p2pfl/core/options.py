@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from p2pfl.agreement import misfit
+from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.content import count_flaw, metrics_flaw, roles_flaw
 from p2pfl.core.lease import LeaderLease, LeaseStep, hear
 from p2pfl.messages import (
@@ -20,7 +22,7 @@ from p2pfl.messages import (
     quorum,
 )
 from p2pfl.proofs import Verify, accepted_by
-from p2pfl.spec import Agreement, DataCard, RunSpec, misfit
+from p2pfl.spec import RunSpec, TaskSpec
 from p2pfl.work import TrainingJob
 
 Found = tuple[Ballot, Record]
@@ -147,9 +149,9 @@ class Policy(msgspec.Struct, frozen=True):
     """The lease that a member grants to a candidate."""
     roles: Callable[[Record | Genesis, RunSpec], str] = roles_flaw
     """Why a record names other blobs than its run's spec asks for; empty when it names the right ones."""
-    metrics: Callable[[Evaluation, RunSpec], str] = metrics_flaw
+    metrics: Callable[[Evaluation, Agreement], str] = metrics_flaw
     """Why an evaluation does not have the run's metrics; empty when it has."""
     counts: Callable[[UpdateEntry, RosterEntry | None], str] = count_flaw
     """Why an update's count exceeds the examples that its member has stated; empty when it does not."""
-    data: Callable[[Agreement, DataCard], str] = misfit
+    data: Callable[[TaskSpec, Agreement, DataCard], str] = misfit
     """Why a node's data do not fit the agreement; empty when they do."""

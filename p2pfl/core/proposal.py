@@ -16,7 +16,6 @@ from p2pfl.core.ledger import Ledger
 from p2pfl.core.pausing import TrainingSummary, decide_holding, decide_pausing
 from p2pfl.core.roster import Newcomer, RosterView, contains, next_roster
 from p2pfl.messages import Ballot, LeftOut, MemberEvaluation, Record, RecordBlobs
-from p2pfl.spec import task_name
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Draft:
 
         They are linked, hold the parent's record and blobs, are not leaving, and their data fit the run.
         """
-        ledger, agreement = self.ledger, self.ledger.genesis.agreement
+        ledger, task, agreement = self.ledger, self.ledger.spec.task, self.ledger.agreement
         return [
             Newcomer(peer.member, peer.name, peer.card.examples)
             for _, peer in sorted(ctx.peers.items())
@@ -139,8 +138,7 @@ class Draft:
             and peer.status.holds
             and not peer.is_leaving
             and peer.card is not None
-            and peer.card.task == task_name(ledger.spec.task)
-            and not ctx.policy.data(agreement, peer.card)
+            and not ctx.policy.data(task, agreement, peer.card)
         ]
 
     def _is_leaving(self, ctx: Context, node: str) -> bool:

@@ -43,12 +43,13 @@ class Speculation:
         if record.then != "go" or not contains(record.roster, me):
             return
         self.record = record
-        spec, round_ = self.ledger.spec, record.round + 1
-        self._evaluation = evaluation_of(record.run, record.round, spec, record.model, record.roster, me)
+        ledger, round_ = self.ledger, record.round + 1
+        self._evaluation = evaluation_of(ledger, record.round, record.model, record.roster, me)
         self.ctx.do(Evaluate(self._evaluation))
         trains = record.trained < max(record.rounds, self.ledger.wanted_rounds)
-        if trains and me.node in selection(record.run, round_, record.roster, spec.participation.sample):
-            self._training = training_of(record.run, round_, spec, record.model, record.roster, me)
+        sample = ledger.spec.participation.sample
+        if trains and me.node in selection(record.run, round_, record.roster, sample):
+            self._training = training_of(ledger, round_, record.model, record.trained, record.roster, me)
             self.ctx.do(Train(self._training))
 
     def drop(self) -> None:

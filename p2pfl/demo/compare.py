@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from p2pfl.cards import Agreement
 from p2pfl.demo.control import Control, LocalOnlyModel
 from p2pfl.demo.results import JournalSummary
 from p2pfl.demo.screen import Screen, draw_local_only
@@ -19,7 +20,7 @@ from p2pfl.learning.commands import TrainJobProgress
 from p2pfl.learning.data import DataPlaces
 from p2pfl.learning.process import Worker, WorkerSettings
 from p2pfl.messages import Evaluation
-from p2pfl.spec import RunSpec, with_options
+from p2pfl.spec import RunSpec, partitions_of, with_options
 from p2pfl.work import EvaluationJob, TrainingJob
 
 NEW = "new"
@@ -85,12 +86,14 @@ async def compare(
     try:
         with tempfile.TemporaryDirectory(prefix="p2pfl-compare-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            federated = await _evaluate(worker, spec, journal.model)
-            initial = folder / await worker.create(spec, folder / NEW)
+            agreement = run.agreement
+            federated = await _evaluate(worker, spec, agreement, journal.model)
+            initial = folder / (await worker.create(spec, agreement, folder / NEW)).digest
             (folder / NEW).rename(initial)
             for member, slot in journal.slots.items():
-                partition = slot % spec.task.partitions
-                models.append(await _train_local_only(worker, spec, member, partition, initial, on_progress))
+                partition = slot % partitions_of(spec.task)
+                job = TrainingJob("", 1, spec, agreement, initial.name, partition)
+                models.append(await _train_local_only(worker, job, member, initial, on_progress))
                 on_model(models[-1])
     finally:
         await worker.close()
@@ -100,29 +103,27 @@ async def compare(
 
 async def _train_local_only(
     worker: Worker,
-    spec: RunSpec,
+    job: TrainingJob,
     name: str,
-    partition: int,
     initial: Path,
     on_progress: Callable[[str, float], None],
 ) -> LocalOnlyModel:
-    """Train the model at *initial* on one *partition* and evaluate the result."""
+    """Do *job* with the model at *initial*, for the node *name*, and evaluate the result."""
 
     def report(progress: TrainJobProgress) -> None:
         on_progress(name, progress.done / max(1, progress.total))
 
     on_progress(name, 0.0)
-    job = TrainingJob("", 1, spec, initial.name, partition)
     training = await worker.train(job, initial.parent, initial.with_name(NEW), report)
     assert training is not None, "no caller stops it"
     trained = initial.with_name(NEW).rename(initial.with_name(training.digest))
-    evaluated = await _evaluate(worker, spec, trained)
+    evaluated = await _evaluate(worker, job.spec, job.agreement, trained)
     return LocalOnlyModel(name, training.part.examples, evaluated.sums["accuracy"] / evaluated.examples)
 
 
-async def _evaluate(worker: Worker, spec: RunSpec, model: Path) -> Evaluation:
+async def _evaluate(worker: Worker, spec: RunSpec, agreement: Agreement, model: Path) -> Evaluation:
     """Evaluate the *model*, whose file has its digest for a name, on the whole test split."""
-    return await worker.evaluate(EvaluationJob("", 1, spec, model.name, 0, 1), model.parent)
+    return await worker.evaluate(EvaluationJob("", 1, spec, agreement, model.name, 0, 1), model.parent)
 
 
 class ComparisonTask:

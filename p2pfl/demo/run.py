@@ -30,7 +30,7 @@ from p2pfl.identity.credentials import issued_folders
 from p2pfl.learning.data import DataPlaces
 from p2pfl.paths import quoted
 from p2pfl.report.terminal import round_table
-from p2pfl.spec import RunSpec
+from p2pfl.spec import RunSpec, task_name
 
 SHOWN_LINES = 8
 """Lines shown of a failed node's output, the last ones."""
@@ -87,7 +87,9 @@ async def perform(setting: DemoSettings, screen: Screen) -> ExitCode:
         try:
             if setting.places.download:
                 # All nodes use the same files, so they are downloaded once, before any node starts.
-                screen.say(("·", f"downloading the data of {setting.spec.task.name}, unless they are here"))
+                screen.say(
+                    ("·", f"downloading the data of {task_name(setting.spec.task)}, unless they are here")
+                )
                 await fetch_data(setting.spec, setting.places)
             return await _watch_and_judge(setting, nodes, screen)
         except asyncio.CancelledError:

@@ -15,6 +15,7 @@ from p2pfl import events
 from p2pfl.events import Published
 from p2pfl.fold import EventFold
 from p2pfl.observe.render import evaluation, line_of
+from p2pfl.spec import describe_task
 
 SHADES = "▁▂▃▄▅▆▇█"
 """A bar of each height, for how often a label occurs."""
@@ -279,6 +280,6 @@ def _joined(event: events.RunJoined, number: int) -> str:
     spec = event.spec
     state = {"resumed": f", goes on after round {number}", "finished": " has ended in this folder"}
     return (
-        f"run {event.run[:7]}{state.get(event.how, '')}: {spec.task.name}/{spec.task.model}, "
-        f"{spec.rounds} rounds of {spec.training.epochs} epochs, {spec.task.partition}"
+        f"run {event.run[:7]}{state.get(event.how, '')}: {describe_task(spec.task)}; "
+        f"{spec.rounds} rounds of {spec.training.epochs} epochs"
     )

@@ -16,7 +16,7 @@ import msgspec
 from p2pfl.errors import TaskError, UserError
 from p2pfl.learning import partition
 from p2pfl.learning.data import Bundled, DataPlaces, DataSet, DataSource, locate
-from p2pfl.spec import RunSpec, from_options
+from p2pfl.spec import BuiltinTask, RunSpec, from_options
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -178,6 +178,7 @@ def check(spec: RunSpec) -> TaskEntry:
     Raises:
         TaskError: the task, its model or the partition is unknown.
     """
+    assert isinstance(spec.task, BuiltinTask)
     entry = find(spec.task.name)
     if spec.task.model not in entry.models:
         raise TaskError(

@@ -13,10 +13,11 @@ from typing import Literal
 
 import msgspec
 
+from p2pfl.cards import Agreement, DataCard
 from p2pfl.errors import WorkerError
 from p2pfl.messages import Evaluation
 from p2pfl.schema import Schema
-from p2pfl.spec import DataCard, RunSpec
+from p2pfl.spec import RunSpec
 from p2pfl.work import AggregationJob, AggregationResult, EvaluationJob, TrainingJob, TrainingResult
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
@@ -44,12 +45,15 @@ class DescribeJob(_Struct, frozen=True, tag="describe"):
     """Load the task of *spec* and describe it. Answered with `DescribeDone`."""
 
     spec: RunSpec
+    agreement: Agreement | None = None
+    """None: only the data are described, since the shape of the model follows from the agreement."""
 
 
 class CreateJob(_Struct, frozen=True, tag="create"):
-    """Write the initial model of *spec* to *path*. Answered with `CreateDone`."""
+    """Write the initial model of *spec* for *agreement* to *path*. Answered with `CreateDone`."""
 
     spec: RunSpec
+    agreement: Agreement
     path: str
 
 
@@ -99,12 +103,13 @@ Command = DescribeJob | CreateJob | RunTraining | RunEvaluation | RunAggregation
 class DescribeDone(_Struct, frozen=True, tag="described"):
     """The task is loaded; the description of its model and data."""
 
-    schema: Schema
+    schema: Schema | None
+    """None without an agreement."""
     card: DataCard
     """Describes the whole training split, before it is partitioned."""
     test_samples: int
     parameters: int
-    """Number of trainable parameters of the model."""
+    """Number of trainable parameters of the model; 0 without an agreement."""
     device: str
     """Description of the training device: "cpu", "cuda:0 (NVIDIA ...)", "mps"."""
 
@@ -113,6 +118,7 @@ class CreateDone(_Struct, frozen=True, tag="created"):
     """The initial model is in the requested file, flushed to disk."""
 
     digest: str
+    schema: Schema
 
 
 class TrainJobProgress(_Struct, frozen=True, tag="progress"):

@@ -31,6 +31,14 @@ class DataPlaces(msgspec.Struct, frozen=True):
     """The only folder to search; None: the user's folder and the system's."""
     download: bool = False
     """Whether a missing data set is downloaded."""
+    own: Path | None = None
+    """This device's private data, an absolute path: a folder or a file, the value of `--data`."""
+    code: str = ""
+    """The user's task: an absolute path of a Python file, or `package.module:object`; the value of `--task`."""
+    classes: tuple[str, ...] = ()
+    """Classes that the user declares, the value of `--classes`; empty: those of the data."""
+    loader_workers: int = 0
+    """Processes that load examples which are not in memory, the value of `--workers`."""
 
 
 class Bundled(msgspec.Struct, frozen=True):

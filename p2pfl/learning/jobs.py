@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import assert_never
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from p2pfl.cards import Agreement
 from p2pfl.errors import BlobError, TaskError, WorkerError
-from p2pfl.learning import commands, partition, training, weights
+from p2pfl.learning import commands, training, weights
 from p2pfl.learning.aggregation import aggregate
 from p2pfl.learning.data import DataPlaces
-from p2pfl.learning.task import Data, Task, load_task
-from p2pfl.messages import Evaluation
-from p2pfl.spec import DataCard, LabelCount, RunSpec, task_name
+from p2pfl.learning.local_task import LocalTask, PreparedTask, open_task
+from p2pfl.spec import BuiltinTask, RunSpec, model_name, task_name
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 
 PROGRESS_SECONDS = 0.25
@@ -45,11 +45,11 @@ class Jobs:
         self._wish = device
         self._places = places or DataPlaces()
         self._device: torch.device | None = None
-        self._task: tuple[str, Task, Data] | None = None
-        self._module: tuple[tuple[str, str], nn.Module] | None = None
+        self._local: tuple[tuple[object, ...], LocalTask] | None = None
+        self._prepared: tuple[tuple[object, ...], PreparedTask] | None = None
+        self._module: tuple[tuple[object, ...], nn.Module] | None = None
         self._holds: tuple[int, int, int] | None = None
         """The file whose parameters the module has: device, inode, modification time. None: unknown."""
-        self._partitions: tuple[tuple[str, str, int, int], list[Tensor]] | None = None
 
     def do(
         self,
@@ -89,65 +89,61 @@ class Jobs:
     # --- jobs -----------------------------------------------------------------------------------------------
 
     def _describe(self, command: commands.DescribeJob) -> commands.DescribeDone:
-        data = self._load(command.spec)[1]
-        module = self._reused(command.spec)
+        local = self._open(command.spec)
+        schema, parameters = None, 0
+        if command.agreement is not None:
+            module = self._reused(command.spec, command.agreement)
+            schema = weights.schema_of(module)
+            parameters = sum(one.numel() for one in module.parameters() if one.requires_grad)
         return commands.DescribeDone(
             command.id,
-            schema=weights.schema_of(module),
-            card=_card(command.spec, data, data.train_y),
-            test_samples=len(data.test_y),
-            parameters=sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
+            schema=schema,
+            card=local.card,
+            test_samples=local.test_examples,
+            parameters=parameters,
             device=training.describe_device(self._on()),
         )
 
     def _create(self, command: commands.CreateJob) -> commands.CreateDone:
-        module = self._initial(command.spec)
+        module = self._initial(command.spec, command.agreement)
         for name, parameter in module.named_parameters():
             if parameter.requires_grad and not parameter.isfinite().all():
                 raise TaskError(
                     f"The initial model has a number that is not finite (NaN or infinity) in {name!r}, a "
                     "trainable parameter: correct its initialisation in the task, or make it a buffer."
                 )
-        return commands.CreateDone(command.id, weights.save(Path(command.path), module))
+        digest = weights.save(Path(command.path), module)
+        return commands.CreateDone(command.id, digest, weights.schema_of(module))
 
     def _train(self, command: commands.RunTraining, pacer: _Pacer) -> commands.TrainingDone:
         job, spec = command.job, command.job.spec
         started = time.monotonic()
-        part = self._partition(spec, job.partition)
+        prepared = self._prepare(spec, job.agreement)
+        part, card = prepared.train_part(job.partition), prepared.part_card(job.partition)
         module = self._loaded(job, command.folder)
         self._holds = None  # training changes the parameters
         steps, loss = training.train(
             module,
             part,
+            prepared.objective,
             spec.training,
-            epochs=spec.training.epochs,
             seed=training.derive_seed("train", spec.seed, job.round, job.partition),
             after_batch=pacer,
         )
         digest = weights.save(Path(command.path), module, durable=False)
         weights.release(module)  # it is unused until the next model arrives
         result = TrainingResult(
-            digest=digest,
-            part=_card(spec, self._load(spec)[1], part.y[part.rows]),
-            steps=steps,
-            loss=loss,
-            seconds=time.monotonic() - started,
+            digest=digest, part=card, steps=steps, loss=loss, seconds=time.monotonic() - started
         )
         return commands.TrainingDone(command.id, result)
 
     def _evaluate(self, command: commands.RunEvaluation) -> commands.EvaluationDone:
         job = command.job
-        data = self._load(job.spec)[1]
-        # Every parts-th sample: so each part has all labels, even if the test split is sorted by label.
-        y = data.test_y[job.part :: job.parts]
-        if not len(y):
-            raise TaskError(
-                f"The test split has {len(data.test_y)} samples, too few for {job.parts} members."
-            )
+        prepared = self._prepare(job.spec, job.agreement)
+        part = prepared.test_part(job.part, job.parts)
         module = self._loaded(job, command.folder)
-        x = data.test_x[job.part :: job.parts]
-        sums = training.evaluate(module, x, y, data.scaling)
-        return commands.EvaluationDone(command.id, Evaluation(len(y), sums))
+        evaluation = training.evaluate(module, part, prepared.objective)
+        return commands.EvaluationDone(command.id, evaluation)
 
     @staticmethod
     def _aggregate(command: commands.RunAggregation) -> commands.AggregationDone:
@@ -161,23 +157,31 @@ class Jobs:
             self._device = training.choose_device(self._wish)
         return self._device
 
-    def _load(self, spec: RunSpec) -> tuple[Task, Data]:
-        if self._task is None or self._task[0] != spec.task.name:
-            task = load_task(spec)
-            self._task = (spec.task.name, task, task.load(self._places).to(self._on()))
-        return self._task[1:]
+    def _open(self, spec: RunSpec) -> LocalTask:
+        """Return this device's data for the task of *spec*; they are read once, not once a round."""
+        if self._local is None or self._local[0] != _data_key(spec):
+            self._local = self._prepared = None  # frees the memory first
+            self._local = (_data_key(spec), open_task(spec, self._places))
+        return self._local[1]
 
-    def _initial(self, spec: RunSpec) -> nn.Module:
+    def _prepare(self, spec: RunSpec, agreement: Agreement) -> PreparedTask:
+        key = (spec.task, spec.seed, agreement)
+        if self._prepared is None or self._prepared[0] != key:
+            local = self._open(spec)
+            self._prepared = (key, local.prepare(spec, agreement, self._on()))
+        return self._prepared[1]
+
+    def _initial(self, spec: RunSpec, agreement: Agreement) -> nn.Module:
         """Return the initial model of a run. The seed determines its parameters on one machine."""
-        task = load_task(spec)
+        prepared = self._prepare(spec, agreement)
         torch.manual_seed(spec.seed)
-        return task.build(spec.task.model)
+        return prepared.build()
 
-    def _reused(self, spec: RunSpec) -> nn.Module:
+    def _reused(self, spec: RunSpec, agreement: Agreement) -> nn.Module:
         """Return the cached module of the model of *spec*, on the device, with arbitrary parameters."""
-        key = (spec.task.name, spec.task.model)
+        key = (task_name(spec.task), model_name(spec.task), agreement)
         if self._module is None or self._module[0] != key:
-            self._module = (key, self._initial(spec).to(self._on()))
+            self._module = (key, self._initial(spec, agreement).to(self._on()))
             self._holds = None
         return self._module[1]
 
@@ -190,7 +194,7 @@ class Jobs:
         Raises:
             BlobError: the file is not canonical, does not fit this model, or is damaged.
         """
-        path, module = Path(folder, job.model), self._reused(job.spec)
+        path, module = Path(folder, job.model), self._reused(job.spec, job.agreement)
         try:
             status = path.stat()
         except OSError as error:
@@ -202,28 +206,11 @@ class Jobs:
             self._holds = file
         return module
 
-    def _partition(self, spec: RunSpec, index: int) -> training.Partition:
-        """Return the data of partition *index*."""
-        data = self._load(spec)[1]
-        if not 0 <= index < spec.task.partitions:
-            raise TaskError(
-                f"There is no partition {index}: the run has {spec.task.partitions}, numbered from 0."
-            )
-        key = (spec.task.name, spec.task.partition, spec.task.partitions, spec.seed)
-        if self._partitions is None or self._partitions[0] != key:
-            labels = data.train_y.tolist()
-            partitions = partition.divide(
-                labels, partition.parse(spec.task.partition), spec.task.partitions, spec.seed
-            )
-            self._partitions = (key, [torch.tensor(rows, device=data.train_y.device) for rows in partitions])
-        return training.Partition(data.train_x, data.train_y, self._partitions[1][index], data.scaling)
 
-
-def _card(spec: RunSpec, data: Data, labels: Tensor) -> DataCard:
-    """Return the number of examples, in all and of each label, for *labels* [examples] int64."""
-    counts = torch.bincount(labels.cpu(), minlength=len(data.classes)).tolist()
-    named = tuple(LabelCount(name, count) for name, count in zip(data.classes, counts, strict=True))
-    return DataCard(task_name(spec.task), len(labels), named)
+def _data_key(spec: RunSpec) -> tuple[object, ...]:
+    """Return what determines which data of this device a task reads, and how it holds some out."""
+    task = spec.task
+    return (task.name,) if isinstance(task, BuiltinTask) else (task, spec.seed)
 
 
 class _Pacer:

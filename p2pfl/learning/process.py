@@ -25,6 +25,7 @@ from typing import TypeVar
 
 import msgspec
 
+from p2pfl.cards import Agreement
 from p2pfl.errors import P2pflError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.commands import Answer, Command, TrainJobProgress
@@ -202,15 +203,14 @@ class Worker:
 
     # --- jobs -----------------------------------------------------------------------------------------------
 
-    async def describe(self, spec: RunSpec) -> commands.DescribeDone:
-        """Load the task of *spec* and describe its model and data."""
-        return await self._do(commands.DescribeJob(next(self._ids), spec), commands.DescribeDone)
+    async def describe(self, spec: RunSpec, agreement: Agreement | None = None) -> commands.DescribeDone:
+        """Load the task of *spec* and describe its data, and its model if there is an *agreement*."""
+        return await self._do(commands.DescribeJob(next(self._ids), spec, agreement), commands.DescribeDone)
 
-    async def create(self, spec: RunSpec, path: Path) -> str:
-        """Write the initial model of *spec* to *path* and flush it to disk; return its digest."""
-        return (
-            await self._do(commands.CreateJob(next(self._ids), spec, str(path)), commands.CreateDone)
-        ).digest
+    async def create(self, spec: RunSpec, agreement: Agreement, path: Path) -> commands.CreateDone:
+        """Write the initial model of *spec* for *agreement* to *path* and flush it to disk."""
+        command = commands.CreateJob(next(self._ids), spec, agreement, str(path))
+        return await self._do(command, commands.CreateDone)
 
     async def train(
         self, job: TrainingJob, folder: Path, path: Path, on_progress: OnProgress | None = None

@@ -1,4 +1,4 @@
-"""Local training and evaluation: plain loops over batches of tensors in the memory of the device.
+"""Local training and evaluation: plain loops over the batches of a device.
 
 SGD is implemented here because the first `torch.optim.SGD` of a process imports torch's compiler, which takes
 1.6 seconds and 150 MB. The arithmetic is that of `torch.optim.SGD`, momentum without dampening. For gradient
@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import torch
 from blake3 import blake3
 from torch import Tensor, nn
-from torch.nn import functional
 
 from p2pfl.errors import TaskError
-from p2pfl.learning.task import Scaling
+from p2pfl.learning.batches import Batches
+from p2pfl.learning.objective import Objective
+from p2pfl.messages import ClassCount, Evaluation
 from p2pfl.spec import LocalTraining
 
 EVALUATION_BATCH = 256
 """Examples in an evaluation batch. With 512, the activations of a convolution on 28x28 do not fit the
 processor's cache, and evaluation takes a third longer; with 128, small models take longer."""
 
-NON_FINITE_LOSS = 1e300
-"""Reported in place of a loss that is not finite: messages carry only finite numbers."""
+NON_FINITE = 1e300
+"""Reported in place of a sum that is not finite: messages carry only finite numbers."""
 
 AfterBatch = Callable[[int, int], None]
 """Called after each batch with (batches done, total batches); may raise to end the training."""
@@ -97,30 +97,16 @@ class Sgd:
             parameter.add_(gradient, alpha=-options.learning_rate)
 
 
-@dataclass(frozen=True)
-class Partition:
-    """The training data of one partition: some rows of the whole training split."""
-
-    x: Tensor
-    """[examples, ...] of the whole split, as in `Data`."""
-    y: Tensor
-    """[examples] int64 of the whole split."""
-    rows: Tensor
-    """[examples of the partition] int64: indices into *x* and *y*; on the same device."""
-    scaling: Scaling | None = None
-    """Applied to each batch of *x* before the model; None: batches are used as they are."""
-
-
 def train(
     module: nn.Module,
-    partition: Partition,
+    batches: Batches,
+    objective: Objective,
     options: LocalTraining,
     *,
-    epochs: int,
     seed: int,
     after_batch: AfterBatch,
 ) -> tuple[int, float]:
-    """Train *module* on *partition* for *epochs*; return the optimizer steps and the last epoch's mean loss.
+    """Train *module* on *batches*; return the optimizer steps and the last epoch's mean loss.
 
     *seed* determines the order of the examples and the dropout.
 
@@ -131,23 +117,18 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     optimizer = Sgd(module.parameters(), options)
     module.train()
-    sizes = batch_sizes(len(partition.rows), options.batch_size)
-    done = 0
-    summed = torch.zeros((), device=partition.x.device)
-    for _ in range(epochs):
-        summed.zero_()
-        shuffled = torch.randperm(len(partition.rows), generator=generator)
-        order = partition.rows[shuffled.to(partition.rows.device)]
-        for batch in torch.split(order, sizes):  # [batch] int64
-            x = partition.x[batch]  # a copy: the model may change it
-            logits = module(x if partition.scaling is None else partition.scaling(x))  # [batch, classes]
-            loss = functional.cross_entropy(logits, partition.y[batch])
+    sizes = batch_sizes(batches.examples, options.batch_size)
+    done, mean = 0, math.nan
+    for _ in range(options.epochs):
+        summed = torch.zeros(())
+        for inputs, targets, count in batches.shuffled(sizes, generator):
+            loss = objective.loss(module(inputs), targets)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            summed.add_(loss.detach(), alpha=len(batch))
+            summed = summed.to(loss.device).add_(loss.detach(), alpha=count)
             done += 1
-            after_batch(done, len(sizes) * epochs)
-    mean = summed.item() / len(partition.rows)
+            after_batch(done, len(sizes) * options.epochs)
+        mean = summed.item() / batches.examples
     if not math.isfinite(mean):
         raise TaskError(f"Training diverged: the loss became {mean}; use a smaller --lr.")
     return done, mean
@@ -166,14 +147,18 @@ def batch_sizes(examples: int, batch_size: int) -> list[int]:
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, x: Tensor, y: Tensor, scaling: Scaling | None = None) -> dict[str, float]:
-    """Return the sums over the rows of *x*: how many are classified as *y* says, and the cross-entropy."""
+def evaluate(module: nn.Module, batches: Batches, objective: Objective) -> Evaluation:
+    """Return the sums of the metrics of *module* over all examples of *batches*."""
     module.eval()
-    correct, loss = 0, 0.0
-    for inputs, labels in zip(
-        torch.split(x, EVALUATION_BATCH), torch.split(y, EVALUATION_BATCH), strict=True
-    ):
-        logits = module(inputs if scaling is None else scaling(inputs))  # [batch, classes]
-        correct += int((logits.argmax(1) == labels).sum())
-        loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
-    return {"accuracy": float(correct), "loss": loss if math.isfinite(loss) else NON_FINITE_LOSS}
+    sums = dict.fromkeys(objective.measures.metrics, 0.0)
+    counts: Tensor | None = None
+    for inputs, targets, _ in batches.ordered(EVALUATION_BATCH):
+        outputs = module(inputs)
+        for name, value in objective.sums(outputs, targets).items():
+            sums[name] += value
+        counted = objective.counts(outputs, targets)
+        if counted is not None:
+            counts = counted if counts is None else counts + counted
+    classes = () if counts is None else tuple(ClassCount(*row) for row in counts.tolist())
+    finite = {name: value if math.isfinite(value) else NON_FINITE for name, value in sums.items()}
+    return Evaluation(batches.examples, finite, classes)

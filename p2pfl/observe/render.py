@@ -12,6 +12,7 @@ from typing import Literal
 
 from p2pfl import events
 from p2pfl.events import Published
+from p2pfl.spec import describe_task
 from p2pfl.text import one_line
 
 MAX_LINE = 400
@@ -149,9 +150,8 @@ def _joined(event: events.RunJoined, number: int) -> str:
         f"than {spec.rounds} extends it, --new-run begins another one)",
     }[event.how]
     return (
-        f"{what}: {spec.task.name}/{spec.task.model}, {spec.rounds} rounds of "
-        f"{spec.training.epochs} local epochs, "
-        f"{spec.task.partition}; members {members}"
+        f"{what}: {describe_task(spec.task)}; {spec.rounds} rounds of {spec.training.epochs} local epochs; "
+        f"members {members}"
     )
 
 

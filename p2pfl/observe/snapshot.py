@@ -16,6 +16,7 @@ from p2pfl.messages import quorum
 from p2pfl.observe.client import Observer
 from p2pfl.observe.peers import ActivityKind, Peer
 from p2pfl.observe.state import Phase, State
+from p2pfl.spec import model_name, task_name
 from p2pfl.text import one_line
 from p2pfl.wire.observing import EventBatch, HistoryBatch, HistoryEnd
 
@@ -187,8 +188,8 @@ def snapshot_of(state: State, who: str = "") -> Snapshot:
         waiting=state.waiting.reason if state.waiting is not None else "",
         unreached=dict(state.unreached),
         run=state.run,
-        task=state.spec.task.name if state.spec is not None else "",
-        model=state.spec.task.model if state.spec is not None else "",
+        task=task_name(state.spec.task) if state.spec is not None else "",
+        model=model_name(state.spec.task) if state.spec is not None else "",
         round=state.trained,
         rounds=state.target_rounds,
         accuracy=evaluated.accuracy if evaluated is not None else None,

@@ -8,6 +8,7 @@ from typing import assert_never
 
 import msgspec
 
+from p2pfl.cards import DataCard, LabelCount
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
     Aggregate,
@@ -25,7 +26,7 @@ from p2pfl.core.node import Node
 from p2pfl.core.options import Options, Policy
 from p2pfl.events import AnyEvent
 from p2pfl.identity.peer import PeerIdentity
-from p2pfl.messages import Evaluation, Member, UpdateEntry
+from p2pfl.messages import ClassCount, Evaluation, Member, UpdateEntry
 from p2pfl.net.links.admission import Admission
 from p2pfl.net.links.peers import LocalNode
 from p2pfl.proofs import Claim, JournalEvidence
@@ -33,7 +34,7 @@ from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
 from p2pfl.sim.disk import Disk
 from p2pfl.sim.driver_rules import ALL_RULES, DriverRules
 from p2pfl.sim.setting import SETTINGS, digest_of, signer_of
-from p2pfl.spec import MAX_ROSTER, DataCard, LabelCount
+from p2pfl.spec import MAX_ROSTER
 from p2pfl.wire.links import Introduction
 from p2pfl.work import AggregatedModel, TrainingResult, WeightedUpdate
 
@@ -49,7 +50,7 @@ OTHER_CARD = DataCard("simulated", 1000, (LabelCount("yes", 600), LabelCount("no
 PART, STEPS = DataCard("simulated", 100, (LabelCount("no", 40), LabelCount("yes", 60))), 10
 """What a training counts."""
 
-EVALUATION = Evaluation(10, {"accuracy": 8.0, "loss": 2.5})
+EVALUATION = Evaluation(10, {"accuracy": 8.0, "loss": 2.5}, (ClassCount(3, 4, 4), ClassCount(5, 6, 6)))
 
 
 def aggregate_of(parent: str, updates: Iterable[WeightedUpdate | UpdateEntry]) -> str:
@@ -252,12 +253,14 @@ class Device:
         """
         match effect:
             case Describe():
-                return 0.5 + chance(), inputs.Described(effect.spec, self.schema, self.card)
+                return 0.5 + chance(), inputs.Described(effect.spec, effect.agreement, self.schema, self.card)
             case ReadSchema():
                 known = {layout_of(schema): schema for schema in (SCHEMA, self.schema)}
                 return 0.05, inputs.SchemaRead(effect.layout, known.get(effect.layout))
             case Create():
-                return 0.05, inputs.Created(effect.spec, digest_of("initial", effect.spec.seed))
+                return 0.05, inputs.Created(
+                    effect.spec, effect.agreement, digest_of("initial", effect.spec.seed), self.schema
+                )
             case Train():
                 job = effect.job
                 digest = digest_of(

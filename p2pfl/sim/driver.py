@@ -11,6 +11,7 @@ from typing import assert_never
 
 import msgspec
 
+from p2pfl.cards import MAX_EXAMPLES
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
     Aggregate,
@@ -44,7 +45,6 @@ from p2pfl.sim.setting import DEFER_SECONDS, WORKER_LIMIT, digest_of
 from p2pfl.sim.trace import line_of
 from p2pfl.sim.transfers import BlobTransfers
 from p2pfl.sim.violation import Violation
-from p2pfl.spec import MAX_EXAMPLES
 from p2pfl.work import AggregationJob, AggregationResult, NotFinite, UnreadableUpdate
 
 LATE_RESULTS = 0.5

@@ -260,7 +260,7 @@ RULES = {
         "content",
         10,
         GARBLERS,
-        policy=lambda _: Policy(metrics=lambda _evaluation, _spec: ""),
+        policy=lambda _: Policy(metrics=lambda _evaluation, _agreement: ""),
     ),
     "counts": Rule(
         "no update counts more samples than its member's data card stated",
@@ -274,7 +274,7 @@ RULES = {
         "content",
         10,
         MIXED,
-        policy=lambda _: Policy(data=lambda _agreement, _card: ""),
+        policy=lambda _: Policy(data=lambda _task, _agreement, _card: ""),
     ),
     "signatures": Rule(
         "a commit is believed for the signatures of its acceptors, not for their names",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from p2pfl import events
+from p2pfl.cards import Agreement, DataCard
 from p2pfl.core.effects import SaveCommit, SaveGenesis, Train
 from p2pfl.messages import Member, Record, RosterEntry, record_digest
 from p2pfl.sim.device import EVALUATION, aggregate_of
@@ -10,7 +11,6 @@ from p2pfl.sim.disk import Disk
 from p2pfl.sim.trace import SHORT
 from p2pfl.sim.violation import Violation
 from p2pfl.sim.votes import short
-from p2pfl.spec import Agreement, DataCard
 
 
 class WorkChecker:

@@ -84,7 +84,7 @@ CREATE TABLE reports (
     round INTEGER NOT NULL,
     node TEXT NOT NULL,
     examples INTEGER NOT NULL,
-    score REAL NOT NULL,                -- sum of the primary metric, negative where less is better
+    score REAL NOT NULL,                -- primary metric times examples, negative where less is better
     evaluation BLOB NOT NULL,
     PRIMARY KEY (run, round, node)
 );

@@ -40,10 +40,10 @@ from p2pfl.messages import (
     Member,
     Record,
     UpdateEntry,
+    add_evaluations,
     record_digest,
 )
 from p2pfl.proofs import CastVote, Claim, JournalEvidence, casts_of
-from p2pfl.spec import primary_metric
 from p2pfl.store.checksums import drop
 from p2pfl.store.database import (
     DamagedJournalError,
@@ -399,11 +399,10 @@ class Journal(JournalReader):
         )
         self._save_seen(casts_of(commit))
         if record.evaluations:
-            evaluations = [part.evaluation for part in record.evaluations]
-            examples = sum(evaluation.examples for evaluation in evaluations)
+            total = add_evaluations(part.evaluation for part in record.evaluations)
             self._execute(
                 "UPDATE commits SET score = ? WHERE run = ? AND round = ?",
-                sum(self._score(record.run, evaluation) for evaluation in evaluations) / examples,
+                self._score(record.run, total),
                 record.run,
                 record.round - 1,
             )
@@ -428,17 +427,17 @@ class Journal(JournalReader):
             round_,
             node,
             evaluation.examples,
-            self._score(run, evaluation),
+            self._score(run, evaluation) * evaluation.examples,
             encode(evaluation),
         )
 
     def _score(self, run: str, evaluation: Evaluation) -> float:
-        """Return the sum of the primary metric of *run*, so that a higher one is better."""
+        """Return the primary metric of *run*, so that a higher one is better."""
         genesis = self.genesis(run)
         assert genesis is not None, "a run's record 0 is saved first"
-        primary = primary_metric(genesis.spec)
-        value = evaluation.sums.get(primary.name, 0.0)
-        return value if primary.direction == "max" else -value
+        measures = genesis.agreement.measures
+        value = evaluation.metrics.get(measures.primary, 0.0)
+        return value if measures.direction == "max" else -value
 
     def _execute(self, statement: str, *values: object) -> None:
         self._connection.execute(statement, values)

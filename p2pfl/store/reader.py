@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from p2pfl.cards import Agreement
 from p2pfl.core.saved import Vote
 from p2pfl.errors import DataDirectoryError
 from p2pfl.events import CountedUpdate, MemberScore, RoundRow
@@ -52,6 +53,7 @@ class RunRow(msgspec.Struct, frozen=True):
 
     run: str
     spec: RunSpec
+    agreement: Agreement
     round: int
     """The last committed round; 0 if there is only record 0."""
     trained: int
@@ -129,6 +131,7 @@ class JournalReader:
                 RunRow(
                     run=run,
                     spec=spec,
+                    agreement=genesis.agreement,
                     round=last.round if last else 0,
                     trained=last.trained if last else genesis.trained,
                     rounds=last.rounds if last else spec.rounds,
@@ -330,7 +333,7 @@ class JournalReader:
         total = add_evaluations(evaluation for _, evaluation in evaluations)
         return msgspec.structs.replace(
             row,
-            metrics=total.means,
+            metrics=total.metrics,
             examples=total.examples,
             scores=tuple(
                 MemberScore(names.get(node, node[:7]), evaluation.examples, evaluation.sums)

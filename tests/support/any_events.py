@@ -9,8 +9,9 @@ import msgspec
 from hypothesis import strategies as st
 
 from p2pfl import events
+from p2pfl.cards import DataCard, LabelCount
 from p2pfl.events import Published, RoundRow
-from p2pfl.spec import DataCard, LabelCount, RunSpec, from_options
+from p2pfl.spec import RunSpec, from_options
 from tests.support.recordings import HOSTILE, NAMES
 
 SPEC = from_options(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from p2pfl.cards import DataCard
 from p2pfl.core import inputs
 from p2pfl.core.effects import AnyEffect
 from p2pfl.core.inputs import AnyInput
@@ -12,7 +13,7 @@ from p2pfl.core.node import Node
 from p2pfl.core.saved import Saved, SavedRun
 from p2pfl.messages import Card, Offer, Status
 from p2pfl.schema import TensorSpec
-from p2pfl.spec import DataCard, RunSpec
+from p2pfl.spec import RunSpec
 from tests.support.core import chain_of, member, options, status
 from tests.support.keys import signer
 from tests.support.known import known

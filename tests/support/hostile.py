@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from p2pfl import messages
+from p2pfl.cards import DataCard, LabelCount
 from p2pfl.config import PROTOCOL_VERSIONS
 from p2pfl.identity.authority import issue
 from p2pfl.identity.credentials import Credentials, read_credentials
@@ -44,7 +45,6 @@ from p2pfl.messages import (
 )
 from p2pfl.net.transport.tls import CONTROL_ALPN, client_context
 from p2pfl.proofs import Claim, sign_claim, sign_request, sign_vote
-from p2pfl.spec import DataCard, LabelCount
 from p2pfl.wire import links
 from p2pfl.wire.codec import ControlFrame, decode, encode
 from p2pfl.wire.frames import FrameDecoder, encode_frame

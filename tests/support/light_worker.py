@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from p2pfl.cards import DataCard, LabelCount
 from p2pfl.learning import commands, worker
 from p2pfl.messages import Evaluation
 from p2pfl.schema import TensorSpec, canonical, header
-from p2pfl.spec import DataCard, LabelCount, RunSpec
+from p2pfl.spec import RunSpec
 from p2pfl.work import AggregatedModel, TrainingResult
 
 PARAMETERS = 55_210

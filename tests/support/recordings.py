@@ -17,9 +17,10 @@ from typing import Literal
 import msgspec
 
 from p2pfl import events
+from p2pfl.cards import DataCard, LabelCount
 from p2pfl.events import AnyEvent, CountedUpdate, LinkMeasure, MemberScore, Published, RoundRow
 from p2pfl.observe.state import State
-from p2pfl.spec import DataCard, LabelCount, from_options
+from p2pfl.spec import from_options
 
 BEGAN = datetime(2026, 3, 14, 11, 50, tzinfo=UTC).timestamp()
 """Start time of the observed node."""

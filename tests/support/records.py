@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from blake3 import blake3
 
+from p2pfl.cards import Agreement, DataCard, LabelCount
 from p2pfl.messages import (
     Ballot,
     Commit,
@@ -26,7 +27,7 @@ from p2pfl.messages import (
 )
 from p2pfl.proofs import sign_vote
 from p2pfl.schema import Schema, TensorSpec, canonical, layout_of
-from p2pfl.spec import Agreement, DataCard, LabelCount, from_options
+from p2pfl.spec import from_options
 from p2pfl.work import TrainingResult
 from tests.support.keys import id_of, signer
 

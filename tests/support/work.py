@@ -10,6 +10,7 @@ from typing import Any
 from blake3 import blake3
 
 from p2pfl import events
+from p2pfl.cards import DataCard, LabelCount
 from p2pfl.core import inputs
 from p2pfl.core.effects import Evaluate, Train
 from p2pfl.errors import DataDirectoryError
@@ -17,7 +18,6 @@ from p2pfl.learning import commands
 from p2pfl.net.bulk.request import PullRequest
 from p2pfl.runtime.jobs.work import Work
 from p2pfl.schema import file_bytes, header
-from p2pfl.spec import DataCard, LabelCount
 from p2pfl.store.blobs import BlobStore
 from p2pfl.work import EvaluationJob, TrainingJob, TrainingResult
 from tests.support.records import SCHEMA, SPEC, digest

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pfl.cards import MAX_SUMS
 from p2pfl.config import NetSettings
 from p2pfl.messages import (
     MAX_ATTEMPT,
@@ -56,7 +57,7 @@ from p2pfl.messages import (
 from p2pfl.proofs import sign_request
 from p2pfl.runtime.driver import FRAME_MARGIN
 from p2pfl.schema import TensorSpec, canonical, layout_of
-from p2pfl.spec import MAX_ROSTER, MAX_SUMS
+from p2pfl.spec import MAX_ROSTER
 from tests.support.core import status
 from tests.support.keys import signer
 from tests.support.records import (

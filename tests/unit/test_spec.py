@@ -7,23 +7,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from p2pfl.agreement import merge_cards, misfit, stated_examples
+from p2pfl.cards import MAX_EXAMPLES, Agreement, DataCard, LabelCount
 from p2pfl.messages import Genesis, Offer
 from p2pfl.schema import file_bytes
 from p2pfl.spec import (
-    MAX_EXAMPLES,
-    Agreement,
-    DataCard,
-    LabelCount,
     Primary,
     RunSpec,
     blob_schema,
     from_options,
-    merge_cards,
     metric_names,
-    misfit,
     primary_metric,
     record_roles,
-    stated_examples,
     task_name,
     to_options,
     unknown_tag,

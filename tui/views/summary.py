@@ -11,6 +11,7 @@ from p2pfl.events import MemberScore
 from p2pfl.observe.render import LogRow
 from p2pfl.observe.rounds import Round
 from p2pfl.observe.state import State
+from p2pfl.spec import task_name
 from tui.symbols import Glyphs, clip, score
 from tui.widgets.header import HeaderValues
 
@@ -91,7 +92,7 @@ def header(state: State, attached: str) -> HeaderValues:
     elif state.phase == "waiting" and state.waiting is not None:
         phase = f"{phase} {state.waiting.present}/{state.waiting.needed}"
     return HeaderValues(
-        task=state.spec.task.name if state.spec is not None else "p2pfl",
+        task=task_name(state.spec.task) if state.spec is not None else "p2pfl",
         node=state.name,
         phase=phase,
         phase_kind=state.phase,

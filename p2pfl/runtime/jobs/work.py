@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar, assert_never
 import msgspec
 
 from p2pfl import events
+from p2pfl.cards import DataCard
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
     Aggregate,
@@ -31,7 +32,7 @@ from p2pfl.errors import DataDirectoryError, TaskError, WorkerError
 from p2pfl.learning import commands
 from p2pfl.learning.process import Worker
 from p2pfl.runtime.jobs.blobs import Blobs, Listener, Puller
-from p2pfl.spec import DataCard
+from p2pfl.spec import partitions_of, task_name
 from p2pfl.store.blobs import BlobStore
 from p2pfl.work import AggregatedModel, TrainingJob
 
@@ -146,30 +147,34 @@ class Work:
 
     async def _describe(self, effect: Describe) -> None:
         try:
-            described = await self._twice(lambda: self._worker.describe(effect.spec))
+            described = await self._twice(lambda: self._worker.describe(effect.spec, effect.agreement))
         except (TaskError, WorkerError) as error:
             self._host.feed(inputs.WorkFailed(effect, str(error)))
             return
         seconds = asyncio.get_running_loop().time() - self._started
         ready = events.WorkerReady(
-            effect.spec.task.name, described.device, described.card.examples, described.parameters, seconds
+            task_name(effect.spec.task),
+            described.device,
+            described.card.examples,
+            described.parameters,
+            seconds,
         )
         # The task is described again for each run that this node finds, mostly with the same result.
         if self._last_ready is None or msgspec.structs.replace(self._last_ready, seconds=seconds) != ready:
             self._last_ready = ready
             self._host.publish(ready)
-        self._host.feed(inputs.Described(effect.spec, described.schema, described.card))
+        self._host.feed(inputs.Described(effect.spec, effect.agreement, described.schema, described.card))
 
     async def _create(self, effect: Create) -> None:
         path = self._store.new_path()
         try:
-            digest = await self._twice(lambda: self._worker.create(effect.spec, path))
+            created = await self._twice(lambda: self._worker.create(effect.spec, effect.agreement, path))
         except (TaskError, WorkerError) as error:
             _remove(path)
             self._host.feed(inputs.WorkFailed(effect, str(error)))
             return
-        await self._adopt(path, digest)
-        self._host.feed(inputs.Created(effect.spec, digest))
+        await self._adopt(path, created.digest)
+        self._host.feed(inputs.Created(effect.spec, effect.agreement, created.digest, created.schema))
         # The initial model stays pinned: the run is founded with it later, or never.
 
     async def _train(self, effect: Train) -> None:
@@ -200,7 +205,7 @@ class Work:
     def _publish_part(self, job: TrainingJob, part: DataCard) -> None:
         if self._published_part != job.partition:
             self._published_part = job.partition
-            self._host.publish(events.DataShown(job.partition, job.spec.task.partitions, part))
+            self._host.publish(events.DataShown(job.partition, partitions_of(job.spec.task), part))
 
     async def _evaluate(self, effect: Evaluate) -> None:
         job = effect.job

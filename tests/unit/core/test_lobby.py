@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from p2pfl import events
+from p2pfl.cards import DataCard
 from p2pfl.core.abandoned_runs import MODEL_TRIES
 from p2pfl.core.context import Context
 from p2pfl.core.effects import AnyEffect, Create, Describe, Exit, Fetch, ReadSchema
@@ -22,7 +23,7 @@ from p2pfl.core.lobby import (
 from p2pfl.exit_codes import ExitCode
 from p2pfl.messages import Decline, Genesis, Provenance, RecordBlobs, RecordsRequest, record_digest
 from p2pfl.schema import TensorSpec, canonical, layout_of
-from p2pfl.spec import DataCard, RunSpec, with_options
+from p2pfl.spec import RunSpec, with_options
 from tests.support.core import chain_of, context, link, of_kind, options, receivers, sent, status, taken, told
 from tests.support.known import known
 from tests.support.records import AGREEMENT, CARD, LAYOUT, NAMES, SCHEMA, digest, genesis, node

@@ -3,6 +3,7 @@
 import msgspec
 
 from p2pfl import events
+from p2pfl.cards import DataCard
 from p2pfl.core import inputs
 from p2pfl.core.effects import (
     DeleteUnneededBlobs,
@@ -36,7 +37,7 @@ from p2pfl.messages import (
     record_digest,
 )
 from p2pfl.schema import TensorSpec, canonical
-from p2pfl.spec import DataCard, with_options
+from p2pfl.spec import with_options
 from p2pfl.work import AggregationJob, EvaluationJob, NotFinite
 from tests.support.core import ballot, chain_of, member, model, of_kind, options, sent, status, told, training
 from tests.support.device import Device, chain_digest, in_run, joined, where

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from p2pfl.cards import DataCard
 from p2pfl.core.collection import Collection, Contribution, Stage
 from p2pfl.core.context import Context
 from p2pfl.core.ledger import Ledger
 from p2pfl.core.proposal import Draft
 from p2pfl.messages import Record, Status
-from p2pfl.spec import DataCard
 from tests.support.core import ballot, chain_of, context, ledger, link, member, model, status, unlink
 from tests.support.records import CARD, NAMES, evaluation, node, update
 

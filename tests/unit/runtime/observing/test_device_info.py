@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from p2pfl import __version__, events
+from p2pfl.cards import DataCard, LabelCount
 from p2pfl.events import Published
 from p2pfl.messages import DeviceInfo
 from p2pfl.runtime.observing.device_info import OwnDeviceInfo
-from p2pfl.spec import DataCard, LabelCount
 
 READY = events.WorkerReady("digits", "cuda", 100, 1000, 1.0)
 PART = DataCard("digits", 40, (LabelCount("0", 30), LabelCount("1", 0), LabelCount("2", 10)))

@@ -1,0 +1,177 @@
+"""What a device tells about its data (the data card), and what a run's devices have in common (the agreement).
+
+The data never leave a device. Before a run is founded, the cards of all members are merged into the agreement
+(`p2pfl.agreement`), which is part of record 0: the classes in order, the columns with their scaling, the
+metrics. It determines the shape of the model and how each device encodes its data.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from p2pfl.spec import MAX_COLUMN_NAME, MetricName, Share, SpecPart
+
+MAX_EXAMPLES = 2**40
+"""Maximum number of examples that a device may state: more than any device holds, and small enough that the
+weights of a whole roster are summed exactly in 53 bits."""
+
+MAX_CLASSES = 1000
+"""Maximum number of classes of a task; ImageNet has as many."""
+
+MAX_SUMS = 16
+"""Maximum number of sums of an evaluation."""
+
+MAX_COUNTED_CLASSES = 100
+"""Evaluations count per class in tasks with at most this number of classes."""
+
+MAX_COLUMNS = 2000
+"""Maximum number of columns of a table: a card with as many takes about 200 KB, a control frame holds 1 MiB."""
+
+MAX_CATEGORIES = 100
+"""Maximum number of categories of a column; rarer ones count as unknown."""
+
+MAX_NOTES = 20
+"""Maximum number of notes of a card and of an agreement."""
+
+Examples = Annotated[int, Meta(ge=0, le=MAX_EXAMPLES)]
+SomeExamples = Annotated[int, Meta(ge=1, le=MAX_EXAMPLES)]
+
+Label = Annotated[str, Meta(min_length=1, max_length=64)]
+"""Name of a class or a category. It may come from a peer and is untrusted text, which printers escape."""
+
+ColumnName = Annotated[str, Meta(min_length=1, max_length=MAX_COLUMN_NAME)]
+"""Name of a column of a table. Untrusted text too."""
+
+Note = Annotated[str, Meta(min_length=1, max_length=300)]
+"""A sentence about data for people. Untrusted text too."""
+
+Value = Annotated[float, Meta(ge=-1e300, le=1e300)]
+"""A finite float."""
+
+Side = Annotated[int, Meta(ge=0, le=2**31)]
+"""A dimension of an input."""
+
+
+class Measures(SpecPart, frozen=True):
+    """The loss that trains a model and the metrics that judge it; the same on all devices of a run."""
+
+    loss: Annotated[str, Meta(min_length=1, max_length=64)]
+    """"cross-entropy", "mse", or the name of a loss of the user's own."""
+    metrics: Annotated[tuple[MetricName, ...], Meta(min_length=1, max_length=MAX_SUMS)]
+    """The names of the sums of every evaluation, sorted."""
+    primary: MetricName
+    """The metric by which models are compared; it may be a derived one (`p2pfl.messages.Evaluation`)."""
+    direction: Literal["max", "min"]
+    """Whether a larger or a smaller value of it is better."""
+    counts_classes: bool = False
+    """Whether evaluations count the right answers of each class (see `counted_classes`)."""
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Whether a model with *value* of the primary metric is better than one with *than*."""
+        return value > than if self.direction == "max" else value < than
+
+
+CLASSIFICATION = Measures("cross-entropy", ("accuracy", "loss"), "accuracy", "max", counts_classes=True)
+"""Of the built-in tasks, of pictures, and of tables whose target is a class."""
+
+REGRESSION = Measures("mse", ("loss", "mae", "mse", "target", "target_square"), "r2", "max")
+"""Of tables whose target is a number. "loss" is the squared error of the standardised target, "mae" and "mse"
+are in the units of the target. The metric "r2" is derived from "loss" and from the sums of the standardised
+target and its square."""
+
+
+class LabelCount(SpecPart, frozen=True, array_like=True):
+    """A class on a device, and its number of examples; 0 if the device does not tell it."""
+
+    label: Label
+    examples: Examples
+
+
+class ColumnCard(SpecPart, frozen=True, array_like=True):
+    """A device's description of one column of its table."""
+
+    name: ColumnName
+    kind: Literal["number", "category"]
+    values: Examples = 0
+    """Number of rows with a value, held-out rows included."""
+    missing: Examples = 0
+    """Number of rows without a value."""
+    mean: Value = 0.0
+    """Of the values of a number column; 0 without a value."""
+    spread: Annotated[float, Meta(ge=0, le=1e300)] = 0.0
+    """Sum of the squared differences of the values from their mean."""
+    categories: Annotated[tuple[Label, ...], Meta(max_length=MAX_CATEGORIES)] = ()
+    """Sorted. Of a target that may be a number or a class, both the statistics and the categories are told."""
+
+
+class Column(SpecPart, frozen=True, array_like=True):
+    """A column as all devices of a run encode it."""
+
+    name: ColumnName
+    kind: Literal["number", "category"]
+    is_gappy: bool = False
+    """Whether any device lacks a value: then an indicator of missing values is an input of the model too."""
+    mean: Value = 0.0
+    """Of the values of all devices; missing values are imputed with it."""
+    deviation: Annotated[float, Meta(ge=0, le=1e300)] = 1.0
+    """Standard deviation of the values of all devices; 1 if they are constant."""
+    categories: Annotated[tuple[Label, ...], Meta(max_length=MAX_CATEGORIES)] = ()
+    """Those of all devices, sorted. A value that is none of them is encoded as unknown."""
+
+
+class DataCard(SpecPart, frozen=True, omit_defaults=True):
+    """A device's description of its data for a task. The data themselves never leave the device."""
+
+    task: Annotated[str, Meta(min_length=1, max_length=200)]
+    """The name of the task."""
+    examples: SomeExamples
+    """Number of training examples; 1 if the device shares nothing. For a built-in task it is the size of the
+    whole training split."""
+    labels: Annotated[tuple[LabelCount, ...], Meta(max_length=MAX_CLASSES)]
+    """Its classes in the order of their indices, each with its number of examples."""
+    measures: Measures = CLASSIFICATION
+    share: Share = "labels"
+    """What the device tells about its data."""
+    input_shape: Annotated[tuple[Side, ...], Meta(max_length=8)] = ()
+    """Shape of an input without the batch. Of pictures the most frequent [channels, height, width]."""
+    columns: Annotated[tuple[ColumnCard, ...], Meta(max_length=MAX_COLUMNS)] = ()
+    """The columns of a table, without the target."""
+    target: ColumnCard | None = None
+    """The target of a table."""
+    notes: Annotated[tuple[Note, ...], Meta(max_length=MAX_NOTES)] = ()
+    """What the device found unusual in its data, such as pictures that cannot be read."""
+    source: Annotated[str, Meta(max_length=64)] = ""
+    """Digest of the source of the user's task; empty for tasks without code."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of its classes, in order."""
+        return tuple(count.label for count in self.labels)
+
+
+class Agreement(SpecPart, frozen=True, omit_defaults=True):
+    """What the data of all members have in common; part of record 0."""
+
+    classes: Annotated[tuple[Label, ...], Meta(max_length=MAX_CLASSES)]
+    """The classes in the order of their indices, which is the order of the model's outputs."""
+    examples: SomeExamples
+    """Maximum that a member may state. For a built-in task it is the size of the common data set."""
+    measures: Measures = CLASSIFICATION
+    share: Share = "labels"
+    input_shape: Annotated[tuple[Side, ...], Meta(max_length=8)] = ()
+    """Shape of a model's input without the batch; of pictures [channels, height, width]. Empty for built-in
+    tasks, which know theirs."""
+    columns: Annotated[tuple[Column, ...], Meta(max_length=MAX_COLUMNS)] = ()
+    """The columns of a table, without the target, in the order in which they are encoded."""
+    target: Column | None = None
+    notes: Annotated[tuple[Note, ...], Meta(max_length=MAX_NOTES)] = ()
+    """What is unusual about the data of single devices, each with the name of the device."""
+
+
+def counted_classes(agreement: Agreement) -> int:
+    """Return the number of classes that every evaluation of a run counts; 0 if it counts none."""
+    classes = len(agreement.classes)
+    told = agreement.measures.counts_classes and agreement.share != "none"
+    return classes if told and classes <= MAX_COUNTED_CLASSES else 0

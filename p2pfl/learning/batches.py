@@ -1,0 +1,62 @@
+"""Examples in batches: tensors in the memory of the device, or any torch `Dataset` through a `DataLoader`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from p2pfl.learning.task import Scaling
+
+Batch = tuple[Any, Tensor, int]
+"""Inputs of the model, targets, and the number of examples; the tensors are on the device."""
+
+
+class Batches(Protocol):
+    """Examples of one device that a model is trained or evaluated on."""
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+
+    def shuffled(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
+        """Yield all examples once in random order, in batches of *sizes*."""
+
+    def ordered(self, size: int) -> Iterator[Batch]:
+        """Yield all examples in their order, in batches of at most *size*."""
+
+
+@dataclass(frozen=True)
+class TensorBatches:
+    """Some rows of tensors in the memory of the device."""
+
+    x: Tensor
+    """[rows, ...] of the whole split: the input of the model, uint8 if there is a `scaling`."""
+    y: Tensor
+    """[rows, ...] of the whole split."""
+    rows: Tensor
+    """[examples] int64: indices into *x* and *y*; on the same device."""
+    scaling: Scaling | None = None
+    """Applied to each batch of *x* before the model; None: batches are used as they are."""
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return len(self.rows)
+
+    def shuffled(self, sizes: list[int], generator: torch.Generator) -> Iterator[Batch]:
+        """Yield all examples once in random order, in batches of *sizes*."""
+        order = self.rows[torch.randperm(len(self.rows), generator=generator).to(self.rows.device)]
+        for batch in torch.split(order, sizes):  # [batch] int64
+            yield self._scaled(self.x[batch]), self.y[batch], len(batch)  # copies: the model may change them
+
+    def ordered(self, size: int) -> Iterator[Batch]:
+        """Yield all examples in their order, in batches of at most *size*."""
+        for batch in torch.split(self.rows, size):
+            yield self._scaled(self.x[batch]), self.y[batch], len(batch)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self.scaling is None else self.scaling(x)

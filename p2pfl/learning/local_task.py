@@ -1,0 +1,88 @@
+"""A task together with this device's data, as the worker uses it: built-in, pictures, table, or a user's file.
+
+`open_task` is the only place that maps the kinds of tasks to the code behind them. A `LocalTask` describes
+the data of this device. With the agreement of a run it becomes a `PreparedTask`, which builds the model and
+gives the examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+import torch
+from torch import nn
+
+from p2pfl.cards import Agreement, DataCard
+from p2pfl.learning.batches import Batches
+from p2pfl.learning.data import DataPlaces
+from p2pfl.learning.objective import Objective
+from p2pfl.spec import BuiltinTask, FileTask, PicturesTask, RunSpec, ScriptTask, TableTask
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task whose model and data have the shapes that the devices of a run agreed on."""
+
+    objective: Objective
+    build: Callable[[], nn.Module]
+    """Returns a freshly initialised model on the CPU; the caller has seeded torch's default generator."""
+    train_part: Callable[[int], Batches]
+    """Returns the training examples of a partition, a number from 0; of 0 for private data."""
+    test_part: Callable[[int, int], Batches]
+    """Returns part *i* of *n* of the held-out examples; all of them for 0 of 1."""
+    part_card: Callable[[int], DataCard]
+    """Returns the card of a partition of the training examples."""
+
+
+class LocalTask(Protocol):
+    """A task together with this device's data."""
+
+    @property
+    def card(self) -> DataCard:
+        """What this device tells about its data."""
+
+    @property
+    def test_examples(self) -> int:
+        """Number of held-out examples on this device."""
+
+    def prepare(self, spec: RunSpec, agreement: Agreement, device: torch.device, /) -> PreparedTask:
+        """Return the task with the data encoded as agreed, on *device*.
+
+        Raises:
+            TaskError: the model cannot be built.
+        """
+
+
+def open_task(spec: RunSpec, places: DataPlaces) -> LocalTask:
+    """Read and describe the data of the task of *spec* on this device.
+
+    Raises:
+        TaskError: the data are missing, damaged or of another kind, or the user's file is wrong.
+    """
+    match spec.task:
+        case BuiltinTask():
+            from p2pfl.learning.builtin import open_builtin
+
+            return open_builtin(spec, places)
+        case PicturesTask():
+            from p2pfl.learning.pictures import open_pictures
+
+            return open_pictures(spec.task, spec.seed, places)
+        case TableTask():
+            from p2pfl.learning.table import open_table
+
+            return open_table(spec.task, spec.seed, places)
+        case FileTask():
+            from p2pfl.learning.file_task import open_file
+
+            return open_file(spec.task, spec.seed, places)
+        case ScriptTask():
+            from p2pfl.errors import TaskError
+
+            raise TaskError(
+                f"The run is trained by the script {spec.task.name!r}; start this device with --script."
+            )
+        case _:
+            assert_never(spec.task)

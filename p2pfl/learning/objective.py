@@ -1,0 +1,88 @@
+"""The objective of a training: the loss that is minimised and the metrics that judge a model."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from p2pfl.cards import CLASSIFICATION, REGRESSION, Agreement, Measures, counted_classes
+
+
+class Objective(Protocol):
+    """A loss and metrics. *outputs* are what the model returns for a batch, *targets* what the data hold."""
+
+    @property
+    def measures(self) -> Measures:
+        """The names of loss and metrics."""
+
+    def loss(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Return the mean loss of a batch, a scalar to differentiate."""
+
+    def sums(self, outputs: Tensor, targets: Tensor, /) -> dict[str, float]:
+        """Return the sum of each metric of `measures` over a batch."""
+
+    def counts(self, outputs: Tensor, targets: Tensor, /) -> Tensor | None:
+        """Return for each class [right, examples, predicted] as int64 [classes, 3]; None if not counted."""
+
+
+class Classification:
+    """Cross-entropy of logits [batch, classes] with class indices [batch] int64."""
+
+    measures = CLASSIFICATION
+
+    def __init__(self, agreement: Agreement, weights: Tensor | None = None) -> None:
+        """*weights* [classes] multiply the training loss of the examples of each class."""
+        self._classes = counted_classes(agreement)
+        self._weights = weights
+
+    def loss(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Return the mean cross-entropy, weighted by class if there are weights."""
+        return functional.cross_entropy(outputs, targets, self._weights)
+
+    def sums(self, outputs: Tensor, targets: Tensor, /) -> dict[str, float]:
+        """Return the number of right answers and the summed cross-entropy, without class weights."""
+        return {
+            "accuracy": float((outputs.argmax(1) == targets).sum()),
+            "loss": float(functional.cross_entropy(outputs, targets, reduction="sum")),
+        }
+
+    def counts(self, outputs: Tensor, targets: Tensor, /) -> Tensor | None:
+        """Return right answers, examples and predictions of each class."""
+        if not self._classes:
+            return None
+        predicted = outputs.argmax(1)
+        parts = (targets[predicted == targets], targets, predicted)
+        return torch.stack([torch.bincount(part, minlength=self._classes) for part in parts], dim=1)
+
+
+class Regression:
+    """Squared error of predictions [batch, 1] of standardised targets [batch, 1] float32."""
+
+    measures = REGRESSION
+
+    def __init__(self, deviation: float) -> None:
+        """*deviation* is that of the targets before they were standardised."""
+        self._deviation = deviation
+
+    def loss(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Return the mean squared error."""
+        return functional.mse_loss(outputs, targets)
+
+    def sums(self, outputs: Tensor, targets: Tensor, /) -> dict[str, float]:
+        """Return the sums of the errors, and of the targets and their squares, computed in float64."""
+        difference, target = (outputs.double() - targets.double()), targets.double()
+        squares = float(difference.square().sum())
+        return {
+            "loss": squares,
+            "mae": float(difference.abs().sum()) * self._deviation,
+            "mse": squares * self._deviation**2,
+            "target": float(target.sum()),
+            "target_square": float(target.square().sum()),
+        }
+
+    def counts(self, outputs: Tensor, targets: Tensor, /) -> None:  # noqa: ARG002  the interface
+        """Return None: there are no classes."""
+        return
