@@ -25,7 +25,7 @@ from p2pfl.paths import holds_file, obstacle, user_data
 
 
 class DataPlaces(msgspec.Struct, frozen=True):
-    """Where this device searches for data sets, and whether it may download them."""
+    """Where this device's data are: its private ones, and the data sets of the built-in tasks."""
 
     root: Path | None = None
     """The only folder to search; None: the user's folder and the system's."""
@@ -39,6 +39,15 @@ class DataPlaces(msgspec.Struct, frozen=True):
     """Classes that the user declares, the value of `--classes`; empty: those of the data."""
     loader_workers: int = 0
     """Processes that load examples which are not in memory, the value of `--workers`."""
+
+    def to_text(self) -> str:
+        """Return these places as text, for the command line of the worker."""
+        return msgspec.json.encode(msgspec.to_builtins(self, enc_hook=str)).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> DataPlaces:
+        """Return the places that `to_text` wrote."""
+        return msgspec.json.decode(text, type=cls, dec_hook=lambda kind, value: kind(value))
 
 
 class Bundled(msgspec.Struct, frozen=True):

@@ -269,10 +269,8 @@ class Worker:
     async def _begin(self) -> _Life:
         settings = self._settings
         arguments = ["--device", settings.device, "--threads", str(settings.threads)]
-        if settings.places.root is not None:
-            arguments.append(f"--data-root={settings.places.root}")
-        if settings.places.download:
-            arguments.append("--download")
+        if settings.places != DataPlaces():
+            arguments.append(f"--places={settings.places.to_text()}")
         if settings.pace:
             arguments.append(f"--pace={settings.pace}")
         try:

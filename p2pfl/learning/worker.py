@@ -202,8 +202,7 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="p2pfl.learning.worker", description="Started by p2pfl node.")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--download", action="store_true")
+    parser.add_argument("--places", type=DataPlaces.from_text, default=DataPlaces())
     parser.add_argument("--pace", type=float, default=0.0)
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -215,7 +214,7 @@ def main() -> NoReturn:
     # This import takes seconds; meanwhile the threads above serve the pipes.
     from p2pfl.learning.jobs import Jobs
 
-    jobs = Jobs(options.device, options.threads, DataPlaces(options.data_root, options.download))
+    jobs = Jobs(options.device, options.threads, options.places)
     arguments = (inboxes.aggregating, outbox, jobs)
     threading.Thread(target=_do_all, args=arguments, name="aggregation", daemon=True).start()
     _do_all(inboxes.training, outbox, PacedDoer(jobs, options.pace) if options.pace else jobs)
